@@ -1,0 +1,85 @@
+//! `bottler gc`: removes what dead bottles left behind, and on request cached images or another owner's bottles.
+
+use std::sync::Arc;
+
+use super::{Format, engine, print_json};
+use crate::engine::{Engine, ErrorKind};
+use crate::report::table;
+use crate::session::gc::{Collected, collect, collect_foreign};
+use crate::session::{Class, Failure, Outcome};
+
+/// What `gc` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Only name what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove cached images too
+    #[arg(long)]
+    cache: bool,
+    /// Remove the bottles of another owner, whose id is the label dev.bottler.owner; nobody here knows if they live
+    #[arg(long, value_name = "ID")]
+    foreign: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
+    let (endpoint, engine, state) = engine().await?;
+    let collected = match &args.foreign {
+        Some(owner) => collect_foreign(&engine, owner, args.dry_run).await?,
+        None => collect(&engine, &endpoint, &state, args.dry_run)
+            .await
+            .map_err(|error| Failure::new(Class::Operation, format!("collect dead bottles: {error:#}")))?,
+    };
+    let images = if args.cache { cache(&engine, args.dry_run).await? } else { Vec::new() };
+    print(args, &collected, &images)?;
+    let failed = collected.iter().flat_map(|bottle| &bottle.undo).any(|row| matches!(row.outcome, Outcome::Failed(_)));
+    Ok(if failed { Class::Operation.exit_code() } else { 0 })
+}
+
+/// Removes cached images; one that a bottle uses stays.
+async fn cache(engine: &Arc<dyn Engine>, dry_run: bool) -> Result<Vec<String>, Failure> {
+    let mut removed = Vec::new();
+    for tag in engine.image_cache().await? {
+        if !dry_run {
+            match engine.image_remove(&tag).await {
+                Err(error) if error.kind == ErrorKind::InUse || error.message.contains("conflict") => continue,
+                answer => drop(answer?),
+            }
+        }
+        removed.push(tag);
+    }
+    Ok(removed)
+}
+
+fn print(args: &Args, collected: &[Collected], images: &[String]) -> Result<(), Failure> {
+    if args.format == Format::Json {
+        return print_json(&serde_json::json!({ "dry_run": args.dry_run, "bottles": collected, "images": images }));
+    }
+    let mut rows = Vec::new();
+    for bottle in collected {
+        rows.push(vec![
+            bottle.bottle.clone(),
+            "bottle".into(),
+            if args.dry_run { "dead".into() } else { "collected".into() },
+        ]);
+        for row in &bottle.undo {
+            let outcome = match &row.outcome {
+                Outcome::Removed | Outcome::Ran => "removed".to_owned(),
+                Outcome::WasGone => "was gone".to_owned(),
+                Outcome::Failed(why) => format!("failed: {why}"),
+            };
+            rows.push(vec![format!("  {}", row.name), row.kind.clone(), outcome]);
+        }
+    }
+    let outcome = if args.dry_run { "cached" } else { "removed" };
+    rows.extend(images.iter().map(|tag| vec![tag.clone(), "image".into(), outcome.into()]));
+    if rows.is_empty() {
+        eprintln!("nothing to collect");
+    } else {
+        print!("{}", table(&["NAME", "KIND", "OUTCOME"], &rows));
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! The command line: one file for every command.
+
+mod gc;
+mod ps;
+mod run;
+
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::engine::Engine;
+use crate::engine::docker::{DockerEngine, endpoint};
+use crate::session::{Class, Failure, StateDir};
+
+/// Runs an AI coding agent with full permissions in a bottle: a container with no route out.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Launch an agent in a bottle; `run probe` tries to get out of one and tells what happened
+    Run(run::Args),
+    /// List bottles
+    Ps(ps::Args),
+    /// Remove what dead bottles left behind
+    Gc(gc::Args),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Runs a command; the exit code: the agent's own, 0, or 120–126 by class of failure.
+pub async fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors, and go to standard output.
+            let _ = error.print();
+            return if error.use_stderr() { Class::Input.exit_code() } else { 0 };
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::main(args).await,
+        Command::Ps(args) => ps::main(&args).await,
+        Command::Gc(args) => gc::main(&args).await,
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("{}", crate::report::failure(&failure, &[]));
+        failure.class.exit_code()
+    })
+}
+
+/// The engine's address, the engine, and this user's bottles.
+async fn engine() -> Result<(String, Arc<dyn Engine>, StateDir), Failure> {
+    let endpoint = find_engine()?;
+    let engine = DockerEngine::connect(&endpoint)?;
+    engine.info().await?;
+    Ok((endpoint, Arc::new(engine), state()?))
+}
+
+fn find_engine() -> Result<String, Failure> {
+    endpoint::resolve().map_err(|why| Failure::new(Class::Engine, why).hint("`docker context ls` shows what there is"))
+}
+
+fn state() -> Result<StateDir, Failure> {
+    StateDir::open().map_err(|error| {
+        Failure::new(Class::Internal, format!("open the state directory: {error}"))
+            .hint("set XDG_STATE_HOME to a writable directory")
+    })
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! `bottler ps`: the bottles of this user on this engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::{Format, engine, print_json};
+use crate::engine::Filter;
+use crate::report::table;
+use crate::session::{Class, Failure};
+
+/// What `ps` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct Row {
+    bottle: String,
+    agent: String,
+    /// `running`, or `dead`: nobody holds it, and `gc` removes it.
+    state: &'static str,
+    /// Seconds since 1970.
+    launched: Option<u64>,
+    objects: usize,
+}
+
+pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
+    let (_, engine, state) = engine().await?;
+    let mut objects: BTreeMap<String, usize> = BTreeMap::new();
+    for object in engine.list(&Filter::Owner(state.owner.clone())).await? {
+        *objects.entry(object.identity.session).or_default() += 1;
+    }
+    let known =
+        state.bottles().map_err(|error| Failure::new(Class::Internal, format!("read the state directory: {error}")))?;
+    let all: BTreeSet<String> = known.into_iter().chain(objects.keys().cloned()).collect();
+    let rows: Vec<Row> = all
+        .into_iter()
+        .map(|bottle| {
+            let record = state.record(&bottle);
+            Row {
+                agent: record.as_ref().map_or_else(|| "?".to_owned(), |record| record.agent.clone()),
+                launched: record.map(|record| record.launched),
+                state: if state.is_alive(&bottle) { "running" } else { "dead" },
+                objects: objects.get(&bottle).copied().unwrap_or_default(),
+                bottle,
+            }
+        })
+        .collect();
+    if args.format == Format::Json {
+        print_json(&rows)?;
+        return Ok(0);
+    }
+    let cells: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|row| vec![row.bottle, row.agent, row.state.to_owned(), row.objects.to_string()])
+        .collect();
+    print!("{}", table(&["BOTTLE", "AGENT", "STATE", "OBJECTS"], &cells));
+    Ok(0)
+}

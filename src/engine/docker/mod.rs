@@ -1,0 +1,410 @@
+//! Docker Engine, through its API. The only module that names bollard.
+
+pub mod endpoint;
+mod request;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::errors::Error;
+use bollard::query_parameters as query;
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use ipnet::Ipv4Net;
+
+use super::error::classify;
+use super::labels::{self, Identity};
+use super::{
+    ContainerSpec, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild, NetworkSpec, Object,
+    Output, Progress, Removal, Result, Streams, VolumeSpec,
+};
+
+/// The oldest API bottler works with: Docker 20.10.
+const OLDEST_API: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
+
+/// Deadlines by class of call: look-ups, creations, starts, image builds, removals.
+const LOOK: Duration = Duration::from_secs(10);
+const CREATE: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_mins(1);
+const BUILD: Duration = Duration::from_mins(10);
+const REMOVE: Duration = Duration::from_secs(20);
+
+/// bollard's own limit, which covers every call alike; ours, by class, come first. In seconds.
+const BOLLARD_LIMIT: u64 = 24 * 60 * 60;
+
+/// How often a network with leftover endpoints is disconnected and removed again.
+const NETWORK_TRIES: u32 = 5;
+
+/// A Docker Engine.
+#[derive(Clone)]
+pub struct DockerEngine {
+    docker: Docker,
+}
+
+impl DockerEngine {
+    /// An engine at an address: `unix://…`, `tcp://…` or `http://…`. Nothing is sent until the first call.
+    ///
+    /// # Errors
+    /// The socket is not there, or the address has another scheme.
+    pub fn connect(endpoint: &str) -> Result<Self> {
+        let opened = if endpoint.starts_with("unix://") {
+            Docker::connect_with_unix(endpoint, BOLLARD_LIMIT, API_DEFAULT_VERSION)
+        } else if endpoint.starts_with("tcp://") || endpoint.starts_with("http://") {
+            Docker::connect_with_http(endpoint, BOLLARD_LIMIT, API_DEFAULT_VERSION)
+        } else {
+            return Err(EngineError {
+                operation: "connect to engine",
+                object: endpoint.to_owned(),
+                kind: ErrorKind::Unavailable,
+                message: "unknown scheme: unix://, tcp:// and http:// are known".into(),
+            });
+        };
+        let docker = opened.map_err(|error| failure("connect to engine", endpoint, error))?;
+        Ok(Self { docker })
+    }
+}
+
+/// Runs one call under its deadline and names it in whatever goes wrong.
+async fn call<T>(
+    operation: &'static str,
+    object: &str,
+    deadline: Duration,
+    work: impl Future<Output = std::result::Result<T, Error>> + Send,
+) -> Result<T> {
+    match tokio::time::timeout(deadline, work).await {
+        Ok(answer) => answer.map_err(|error| failure(operation, object, error)),
+        Err(_) => Err(EngineError {
+            operation,
+            object: object.to_owned(),
+            kind: ErrorKind::Deadline,
+            message: format!("no answer within {} s", deadline.as_secs()),
+        }),
+    }
+}
+
+fn failure(operation: &'static str, object: &str, error: Error) -> EngineError {
+    let (kind, message) = match error {
+        Error::DockerResponseServerError { status_code, message } => (classify(status_code, &message), message),
+        Error::DockerStreamError { error } => (classify(500, &error), error),
+        Error::SocketNotFoundError(path) => (ErrorKind::Unavailable, format!("no socket at {path}")),
+        Error::RequestTimeoutError => (ErrorKind::Deadline, "no answer".into()),
+        other => transport(&other),
+    };
+    EngineError { operation, object: object.to_owned(), kind, message }
+}
+
+/// Why the engine could not be talked to: the innermost cause is the one with the facts.
+fn transport(error: &Error) -> (ErrorKind, String) {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let message = cause.to_string();
+    let kind = match cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::PermissionDenied) => ErrorKind::Permission,
+        Some(_) => ErrorKind::Unavailable,
+        None => ErrorKind::Other,
+    };
+    (kind, message)
+}
+
+/// "Not there" is an answer to a removal, not a failure.
+fn removal(answer: Result<()>) -> Result<Removal> {
+    match answer {
+        Ok(()) => Ok(Removal::Removed),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(Removal::WasGone),
+        Err(error) => Err(error),
+    }
+}
+
+fn output(piece: bollard::container::LogOutput) -> Output {
+    use bollard::container::LogOutput;
+    match piece {
+        LogOutput::StdErr { message } => Output::Stderr(message),
+        LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
+            Output::Stdout(message)
+        }
+    }
+}
+
+fn label_filter(filter: &Filter) -> HashMap<String, Vec<String>> {
+    let label = match filter {
+        Filter::Session(id) => format!("{}={id}", labels::SESSION),
+        Filter::Owner(owner) => format!("{}={owner}", labels::OWNER),
+    };
+    HashMap::from([("label".to_owned(), vec![label])])
+}
+
+fn object(id: Option<&str>, name: &str, labels: Option<&HashMap<String, String>>, running: bool) -> Option<Object> {
+    let labels = labels?;
+    let identity = Identity::from_labels(name, |key| labels.get(key).map(String::as_str))?;
+    Some(Object { id: id.unwrap_or(name).to_owned(), name: name.to_owned(), identity, running })
+}
+
+#[async_trait]
+impl Engine for DockerEngine {
+    async fn info(&self) -> Result<EngineInfo> {
+        let operation = "ask engine version";
+        let version = call(operation, "engine", LOOK, self.docker.version()).await?;
+        let api = version.api_version.unwrap_or_default();
+        let newest = parse_version(&api);
+        if newest.is_none_or(|newest| newest < OLDEST_API) {
+            return Err(EngineError {
+                operation,
+                object: "engine".into(),
+                kind: ErrorKind::TooOld,
+                message: format!(
+                    "it speaks API {api:?}, older than {}.{}",
+                    OLDEST_API.major_version, OLDEST_API.minor_version
+                ),
+            });
+        }
+        call(operation, "engine", LOOK, self.docker.clone().negotiate_version()).await?;
+        Ok(EngineInfo {
+            version: version.version.unwrap_or_default(),
+            api,
+            arch: version.arch.unwrap_or_default(),
+            os: version.os.unwrap_or_default(),
+        })
+    }
+
+    async fn image_exists(&self, tag: &str) -> Result<bool> {
+        match call("look up image", tag, LOOK, self.docker.inspect_image(tag)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn image_build(&self, build: &ImageBuild, progress: &Progress<'_>) -> Result<()> {
+        let options = query::BuildImageOptionsBuilder::new()
+            .t(&build.tag)
+            .rm(true)
+            .forcerm(true)
+            .networkmode("none")
+            .labels(&request::map(&build.labels))
+            .build();
+        let body = bollard::body_full(build.context.clone());
+        let mut lines = self.docker.build_image(options, None, Some(body));
+        let read = async {
+            while let Some(line) = lines.try_next().await? {
+                let text = line.stream.unwrap_or_default();
+                if !text.trim().is_empty() {
+                    progress(text.trim());
+                }
+            }
+            Ok(())
+        };
+        call("build image", &build.tag, BUILD, read).await
+    }
+
+    async fn image_cache(&self) -> Result<Vec<String>> {
+        let filters = HashMap::from([("label".to_owned(), vec![labels::CACHE.to_owned()])]);
+        let options = query::ListImagesOptionsBuilder::new().filters(&filters).build();
+        let images = call("list images", labels::CACHE, LOOK, self.docker.list_images(Some(options))).await?;
+        let ours = |tag: &String| tag.starts_with(concat!(env!("CARGO_PKG_NAME"), ":"));
+        Ok(images.into_iter().flat_map(|image| image.repo_tags).filter(ours).collect())
+    }
+
+    async fn image_remove(&self, tag: &str) -> Result<Removal> {
+        removal(
+            call("remove image", tag, REMOVE, self.docker.remove_image(tag, None::<query::RemoveImageOptions>, None))
+                .await
+                .map(drop),
+        )
+    }
+
+    async fn network_create(&self, spec: &NetworkSpec) -> Result<String> {
+        let body = request::network(spec);
+        Ok(call("create network", &spec.name, CREATE, self.docker.create_network(body)).await?.id)
+    }
+
+    async fn network_remove(&self, id: &str) -> Result<Removal> {
+        let mut pause = Duration::from_millis(50);
+        for tries_left in (0..NETWORK_TRIES).rev() {
+            let answer = call("remove network", id, REMOVE, self.docker.remove_network(id)).await;
+            match answer {
+                Err(error) if error.kind == ErrorKind::InUse && tries_left > 0 => self.disconnect_all(id).await?,
+                answer => return removal(answer),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        unreachable!("the last try returns")
+    }
+
+    async fn subnets(&self) -> Result<Vec<Ipv4Net>> {
+        let networks = call("list networks", "engine", LOOK, self.docker.list_networks(None)).await?;
+        let ranges = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
+        Ok(ranges.filter_map(|range| range.subnet?.parse().ok()).collect())
+    }
+
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<()> {
+        let body = bollard::models::VolumeCreateRequest {
+            name: Some(spec.name.clone()),
+            labels: Some(request::map(&spec.identity.to_labels())),
+            ..Default::default()
+        };
+        call("create volume", &spec.name, CREATE, self.docker.create_volume(body)).await.map(drop)
+    }
+
+    async fn volume_remove(&self, name: &str) -> Result<Removal> {
+        removal(
+            call("remove volume", name, REMOVE, self.docker.remove_volume(name, None::<query::RemoveVolumeOptions>))
+                .await,
+        )
+    }
+
+    async fn container_create(&self, spec: &ContainerSpec) -> Result<String> {
+        let options = query::CreateContainerOptionsBuilder::new().name(&spec.name).build();
+        let body = request::container(spec);
+        let id =
+            call("create container", &spec.name, CREATE, self.docker.create_container(Some(options), body)).await?.id;
+        // Before API 1.44 a container is created on one network and connected to the others.
+        for place in spec.networks.iter().skip(1) {
+            let body = request::connection(&id, place);
+            let work = self.docker.connect_network(&place.network, body);
+            call("connect container", &spec.name, CREATE, work).await?;
+        }
+        Ok(id)
+    }
+
+    async fn container_attach(&self, id: &str) -> Result<Streams> {
+        let options =
+            query::AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
+        let opened = call("attach to container", id, LOOK, self.docker.attach_container(id, Some(options))).await?;
+        Ok(streams("read from container", id, opened.output, opened.input))
+    }
+
+    async fn container_start(&self, id: &str) -> Result<()> {
+        call("start container", id, START, self.docker.start_container(id, None)).await
+    }
+
+    async fn container_wait(&self, id: &str) -> Result<i64> {
+        let options = query::WaitContainerOptionsBuilder::new().condition("next-exit").build();
+        let answer = self.docker.wait_container(id, Some(options)).next().await;
+        match answer {
+            Some(Ok(end)) => Ok(end.status_code),
+            // bollard turns an exit code other than 0 into this error.
+            Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(code),
+            Some(Err(error)) => Err(failure("wait for container", id, error)),
+            None => Err(EngineError {
+                operation: "wait for container",
+                object: id.to_owned(),
+                kind: ErrorKind::Unavailable,
+                message: "the engine closed the connection".into(),
+            }),
+        }
+    }
+
+    async fn container_upload(&self, id: &str, tar: Bytes) -> Result<()> {
+        let options = query::UploadToContainerOptionsBuilder::new().path("/").build();
+        let body = bollard::body_full(tar);
+        call("copy files into container", id, CREATE, self.docker.upload_to_container(id, Some(options), body)).await
+    }
+
+    async fn container_remove(&self, id: &str) -> Result<Removal> {
+        let options = query::RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let answer = call("remove container", id, REMOVE, self.docker.remove_container(id, Some(options))).await;
+        match answer {
+            Err(error) if error.kind == ErrorKind::RemovalInProgress => {
+                let options = query::WaitContainerOptionsBuilder::new().condition("removed").build();
+                let gone = async { self.docker.wait_container(id, Some(options)).next().await.transpose() };
+                match call("wait for removal of container", id, REMOVE, gone).await {
+                    Err(error) if error.kind == ErrorKind::Deadline => Err(error),
+                    _ => Ok(Removal::Removed),
+                }
+            }
+            answer => removal(answer),
+        }
+    }
+
+    async fn exec(&self, id: &str, spec: &ExecSpec) -> Result<(String, Streams)> {
+        let body = bollard::exec::CreateExecOptions {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(spec.command.clone()),
+            env: Some(spec.env.clone()),
+            user: spec.user.clone(),
+            working_dir: spec.workdir.clone(),
+            ..Default::default()
+        };
+        let operation = "run command in container";
+        let exec = call(operation, id, CREATE, self.docker.create_exec(id, body)).await?.id;
+        match call(operation, id, START, self.docker.start_exec(&exec, None)).await? {
+            bollard::exec::StartExecResults::Attached { output, input } => {
+                Ok((exec, streams("read from command", id, output, input)))
+            }
+            bollard::exec::StartExecResults::Detached => unreachable!("not asked for"),
+        }
+    }
+
+    async fn exec_exit_code(&self, exec: &str) -> Result<i64> {
+        let end = call("inspect command", exec, LOOK, self.docker.inspect_exec(exec)).await?;
+        Ok(end.exit_code.unwrap_or(-1))
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Object>> {
+        let filters = label_filter(filter);
+        let containers = query::ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let networks = query::ListNetworksOptionsBuilder::new().filters(&filters).build();
+        let volumes = query::ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let name = format!("{filter:?}");
+        let (containers, networks, volumes) = tokio::try_join!(
+            call("list containers", &name, LOOK, self.docker.list_containers(Some(containers))),
+            call("list networks", &name, LOOK, self.docker.list_networks(Some(networks))),
+            call("list volumes", &name, LOOK, self.docker.list_volumes(Some(volumes))),
+        )?;
+        let mut found = Vec::new();
+        for container in &containers {
+            let mut names = container.names.iter().flatten().map(|name| name.trim_start_matches('/'));
+            let running = container.state.is_some_and(|state| state.to_string() == "running");
+            let (id, labels) = (container.id.as_deref(), container.labels.as_ref());
+            found.extend(names.find_map(|name| object(id, name, labels, running)));
+        }
+        for network in &networks {
+            let name = network.name.as_deref().unwrap_or_default();
+            found.extend(object(network.id.as_deref(), name, network.labels.as_ref(), false));
+        }
+        for volume in volumes.volumes.iter().flatten() {
+            found.extend(object(None, &volume.name, Some(&volume.labels), false));
+        }
+        Ok(found)
+    }
+}
+
+impl DockerEngine {
+    async fn disconnect_all(&self, network: &str) -> Result<()> {
+        let seen = match call("inspect network", network, LOOK, self.docker.inspect_network(network, None)).await {
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            answer => answer?,
+        };
+        for container in seen.containers.unwrap_or_default().into_keys() {
+            let body = bollard::models::NetworkDisconnectRequest { container: container.clone(), force: Some(true) };
+            let work = self.docker.disconnect_network(network, body);
+            // The endpoint may vanish meanwhile; the removal that follows tells what is left.
+            let _ = call("disconnect container", &container, REMOVE, work).await;
+        }
+        Ok(())
+    }
+}
+
+fn streams(
+    operation: &'static str,
+    id: &str,
+    pieces: impl futures_util::Stream<Item = std::result::Result<bollard::container::LogOutput, Error>> + Send + 'static,
+    input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+) -> Streams {
+    let id = id.to_owned();
+    let output = pieces.map(move |piece| piece.map(output).map_err(|error| failure(operation, &id, error)));
+    Streams { output: output.boxed(), input }
+}
+
+fn parse_version(text: &str) -> Option<ClientVersion> {
+    let (major, minor) = text.split_once('.')?;
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
+}

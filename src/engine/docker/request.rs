@@ -1,0 +1,208 @@
+//! Request bodies: pure functions from what the core asks to what the Engine API takes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models as api;
+
+use crate::engine::{Attachment, ContainerSpec, NetworkSpec, VolumeMount};
+
+/// Bytes of a container's log that the engine keeps: three files of this size.
+const LOG_FILE_SIZE: &str = "5m";
+const LOG_FILES: &str = "3";
+
+/// Our seccomp profile in Docker's JSON form, compiled in; see the file for what it leaves out.
+const SECCOMP: &str = include_str!("seccomp.json");
+
+pub(super) fn network(spec: &NetworkSpec) -> api::NetworkCreateRequest {
+    let range = api::IpamConfig { subnet: Some(spec.subnet.to_string()), ..Default::default() };
+    api::NetworkCreateRequest {
+        name: spec.name.clone(),
+        driver: Some("bridge".into()),
+        internal: Some(spec.internal),
+        attachable: Some(false),
+        enable_ipv6: Some(false),
+        ipam: Some(api::Ipam { config: Some(vec![range]), ..Default::default() }),
+        labels: Some(map(&spec.identity.to_labels())),
+        ..Default::default()
+    }
+}
+
+pub(super) fn container(spec: &ContainerSpec) -> api::ContainerCreateBody {
+    let networking = spec.networks.iter().take(1).map(|place| (place.network.clone(), endpoint(place)));
+    api::ContainerCreateBody {
+        hostname: Some(spec.hostname.clone()),
+        user: Some(spec.user.clone()),
+        attach_stdin: Some(spec.stdin),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(spec.tty),
+        open_stdin: Some(spec.stdin),
+        stdin_once: Some(spec.stdin),
+        env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        entrypoint: Some(spec.command.clone()),
+        // An empty list keeps the image's own arguments off our entry point.
+        cmd: Some(Vec::new()),
+        healthcheck: Some(api::HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
+        image: Some(spec.image.clone()),
+        working_dir: Some(spec.workdir.clone()),
+        stop_signal: Some("SIGTERM".into()),
+        labels: Some(map(&spec.identity.to_labels())),
+        host_config: Some(host_config(spec)),
+        networking_config: Some(api::NetworkingConfig { endpoints_config: Some(networking.collect()) }),
+        ..Default::default()
+    }
+}
+
+pub(super) fn connection(container: &str, place: &Attachment) -> api::NetworkConnectRequest {
+    api::NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint(place)) }
+}
+
+fn endpoint(place: &Attachment) -> api::EndpointSettings {
+    let address = api::EndpointIpamConfig { ipv4_address: Some(place.address.to_string()), ..Default::default() };
+    api::EndpointSettings { ipam_config: Some(address), ..Default::default() }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a count of processors times 1e9 fits 64 bits")]
+fn host_config(spec: &ContainerSpec) -> api::HostConfig {
+    let limits = spec.resources;
+    let sysctls = [
+        ("net.ipv4.ip_forward", "0"),
+        ("net.ipv6.conf.all.disable_ipv6", "1"),
+        ("net.ipv6.conf.default.disable_ipv6", "1"),
+    ];
+    api::HostConfig {
+        memory: Some(limits.memory),
+        memory_swap: Some(limits.memory),
+        nano_cpus: Some((limits.cpus * 1e9) as i64),
+        pids_limit: Some(limits.pids),
+        ulimits: Some(vec![api::ResourcesUlimits { name: Some("core".into()), soft: Some(0), hard: Some(0) }]),
+        init: Some(false),
+        log_config: Some(api::HostConfigLogConfig {
+            typ: Some("local".into()),
+            config: Some(pairs(&[("max-size", LOG_FILE_SIZE), ("max-file", LOG_FILES)])),
+        }),
+        network_mode: Some(spec.networks.first().map_or_else(|| "none".into(), |place| place.network.clone())),
+        restart_policy: Some(api::RestartPolicy {
+            name: Some(api::RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        auto_remove: Some(spec.auto_remove),
+        mounts: Some(spec.mounts.iter().map(mount).collect()),
+        tmpfs: Some(map(&spec.tmpfs)),
+        cap_drop: Some(vec!["ALL".into()]),
+        privileged: Some(false),
+        readonly_rootfs: Some(spec.read_only),
+        security_opt: Some(vec!["no-new-privileges:true".into(), format!("seccomp={SECCOMP}")]),
+        sysctls: Some(pairs(&sysctls)),
+        dns: Some(dns(spec)),
+        extra_hosts: Some(spec.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
+        ipc_mode: Some("private".into()),
+        ..Default::default()
+    }
+}
+
+/// Without a network there is no resolver: the one named is this container's own loopback, which refuses at once.
+fn dns(spec: &ContainerSpec) -> Vec<String> {
+    if spec.networks.is_empty() { vec!["127.0.0.1".into()] } else { Vec::new() }
+}
+
+fn mount(mount: &VolumeMount) -> api::Mount {
+    api::Mount {
+        target: Some(mount.target.clone()),
+        source: Some(mount.volume.clone()),
+        typ: Some(api::MountType::VOLUME),
+        read_only: Some(mount.read_only),
+        // The owner of a volume's folder comes from the writer's image; a reader must not fill it from its own.
+        volume_options: Some(api::MountVolumeOptions { no_copy: Some(mount.read_only), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+fn pairs(entries: &[(&str, &str)]) -> HashMap<String, String> {
+    entries.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+pub(super) fn map(entries: &BTreeMap<String, String>) -> HashMap<String, String> {
+    entries.clone().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Resources;
+    use crate::engine::labels::{Identity, Kind};
+
+    fn spec() -> ContainerSpec {
+        ContainerSpec {
+            name: "p-1".into(),
+            image: "hostile".into(),
+            command: vec!["/bottler".into(), "init".into()],
+            env: BTreeMap::new(),
+            user: "1000:1000".into(),
+            workdir: "/home/agent".into(),
+            hostname: "p-1".into(),
+            hosts: vec![],
+            networks: vec![],
+            mounts: vec![],
+            tmpfs: BTreeMap::new(),
+            read_only: false,
+            tty: false,
+            stdin: false,
+            auto_remove: true,
+            resources: Resources { cpus: 1.5, memory: 64 << 20, pids: 32 },
+            identity: Identity { session: "p-1".into(), owner: "o".into(), seq: 1, kind: Kind::Agent },
+        }
+    }
+
+    #[test]
+    fn whatever_an_image_could_set_is_set() {
+        let body = container(&spec());
+        assert_eq!(body.healthcheck.unwrap().test.unwrap(), ["NONE"]);
+        assert_eq!(body.entrypoint.unwrap(), ["/bottler", "init"]);
+        assert_eq!(body.cmd.unwrap(), Vec::<String>::new());
+        assert_eq!(body.user.as_deref(), Some("1000:1000"));
+        assert_eq!(body.stop_signal.as_deref(), Some("SIGTERM"));
+    }
+
+    #[test]
+    fn a_container_without_networks_has_none_and_no_privileges() {
+        let host = container(&spec()).host_config.unwrap();
+        assert_eq!(host.network_mode.as_deref(), Some("none"));
+        assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
+        assert_eq!(host.cap_add, None);
+        assert_eq!(host.binds, None);
+        assert_eq!(host.nano_cpus, Some(1_500_000_000));
+        assert_eq!(host.memory, host.memory_swap);
+        assert!(host.security_opt.unwrap().contains(&"no-new-privileges:true".to_owned()));
+    }
+
+    #[test]
+    fn the_seccomp_profile_is_an_allowlist() {
+        let profile: serde_json::Value = serde_json::from_str(SECCOMP).unwrap();
+        assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+        let rules = profile["syscalls"].as_array().unwrap();
+        let plainly_allowed = |name: &str| {
+            rules.iter().any(|rule| {
+                rule["action"] == "SCMP_ACT_ALLOW"
+                    && rule["args"].as_array().is_none_or(Vec::is_empty)
+                    && rule["names"].as_array().unwrap().iter().any(|listed| listed == name)
+            })
+        };
+        assert!(plainly_allowed("read"));
+        for name in [
+            "socket",
+            "clone",
+            "unshare",
+            "setns",
+            "io_uring_setup",
+            "bpf",
+            "keyctl",
+            "add_key",
+            "mount",
+            "ptrace",
+            "userfaultfd",
+        ] {
+            assert!(!plainly_allowed(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! An engine in memory, whose n-th call can fail, hang, or lose its answer.
+//!
+//! Its containers behave as bottler's own executable does: a sidecar answers its configuration with a ready line, the
+//! agent's `init` proves, releases, and ends with exit code 0.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use ipnet::Ipv4Net;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::sync::watch;
+
+use super::labels::Identity;
+use super::{
+    ContainerSpec, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild, NetworkSpec, Object,
+    Output, Progress, Removal, Result, Streams, VolumeSpec,
+};
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails, and nothing has happened.
+    FailsBefore,
+    /// It happens, and the answer is a failure.
+    FailsAfter,
+    /// It never answers, and nothing has happened.
+    HangsBefore,
+    /// It happens, and never answers.
+    HangsAfter,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::FailsBefore, Self::FailsAfter, Self::HangsBefore, Self::HangsAfter];
+}
+
+#[derive(Default)]
+struct World {
+    containers: BTreeMap<String, Container>,
+    networks: BTreeMap<String, NetworkSpec>,
+    volumes: BTreeMap<String, VolumeSpec>,
+    images: Vec<String>,
+    calls: Vec<String>,
+    removals: Vec<String>,
+    fault: Option<(String, usize, Fault)>,
+    struck: bool,
+}
+
+struct Container {
+    spec: ContainerSpec,
+    end: watch::Sender<Option<i64>>,
+}
+
+/// The engine.
+#[derive(Clone, Default)]
+pub struct FakeEngine {
+    world: Arc<Mutex<World>>,
+}
+
+impl FakeEngine {
+    /// Lets the `nth` call (from 1) of an operation go wrong. Operations are named as the trait's functions.
+    pub fn strike(&self, operation: &str, nth: usize, fault: Fault) {
+        let mut world = self.world();
+        world.fault = Some((operation.to_owned(), nth, fault));
+        world.struck = false;
+    }
+
+    /// Whether the fault has struck: a test of one that has not proves nothing.
+    pub fn has_struck(&self) -> bool {
+        self.world().struck
+    }
+
+    /// The calls so far that make or start something, by name.
+    pub fn calls(&self) -> Vec<String> {
+        self.world().calls.clone()
+    }
+
+    /// What was removed, in order: `container p-1-egress`.
+    pub fn removals(&self) -> Vec<String> {
+        self.world().removals.clone()
+    }
+
+    /// The names of everything that exists, images aside.
+    pub fn left(&self) -> Vec<String> {
+        let world = self.world();
+        let containers = world.containers.values().map(|container| container.spec.name.clone());
+        let networks = world.networks.values().map(|network| network.name.clone());
+        containers.chain(networks).chain(world.volumes.keys().cloned()).collect()
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Runs an effect with whatever is to go wrong around it.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        object: &str,
+        effect: impl FnOnce(&mut World) -> Result<T> + Send,
+    ) -> Result<T> {
+        let fault = {
+            let mut world = self.world();
+            world.calls.push(operation.to_owned());
+            let count = world.calls.iter().filter(|call| *call == operation).count();
+            let fault =
+                world.fault.take_if(|(name, nth, _)| name == operation && *nth == count).map(|(.., fault)| fault);
+            world.struck |= fault.is_some();
+            fault
+        };
+        // Lets others run between the calls, as a real engine does.
+        tokio::task::yield_now().await;
+        match fault {
+            Some(Fault::FailsBefore) => return Err(error(operation, object, ErrorKind::Other, "struck")),
+            Some(Fault::HangsBefore) => std::future::pending().await,
+            _ => {}
+        }
+        let result = effect(&mut self.world());
+        match fault {
+            Some(Fault::FailsAfter) => Err(error(operation, object, ErrorKind::Other, "struck")),
+            Some(Fault::HangsAfter) => std::future::pending().await,
+            _ => result,
+        }
+    }
+}
+
+fn error(operation: &'static str, object: &str, kind: ErrorKind, message: &str) -> EngineError {
+    EngineError { operation, object: object.to_owned(), kind, message: message.to_owned() }
+}
+
+fn container<'a>(world: &'a World, operation: &'static str, id: &str) -> Result<&'a Container> {
+    world.containers.get(id).ok_or_else(|| error(operation, id, ErrorKind::NotFound, "no such container"))
+}
+
+fn removed(world: &mut World, kind: &str, name: Option<String>) -> Removal {
+    match name {
+        Some(name) => {
+            world.removals.push(format!("{kind} {name}"));
+            Removal::Removed
+        }
+        None => Removal::WasGone,
+    }
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    async fn info(&self) -> Result<EngineInfo> {
+        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let info = EngineInfo { version: "fake".into(), api: "1.41".into(), arch: arch.into(), os: "linux".into() };
+        self.call("info", "engine", |_| Ok(info)).await
+    }
+
+    async fn image_exists(&self, tag: &str) -> Result<bool> {
+        self.call("image_exists", tag, |world| Ok(world.images.iter().any(|image| image == tag))).await
+    }
+
+    async fn image_build(&self, build: &ImageBuild, _: &Progress<'_>) -> Result<()> {
+        self.call("image_build", &build.tag, |world| {
+            world.images.push(build.tag.clone());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn image_cache(&self) -> Result<Vec<String>> {
+        self.call("image_cache", "", |world| Ok(world.images.clone())).await
+    }
+
+    async fn image_remove(&self, tag: &str) -> Result<Removal> {
+        self.call("image_remove", tag, |world| {
+            let before = world.images.len();
+            world.images.retain(|image| image != tag);
+            Ok(if world.images.len() < before { Removal::Removed } else { Removal::WasGone })
+        })
+        .await
+    }
+
+    async fn network_create(&self, spec: &NetworkSpec) -> Result<String> {
+        self.call("network_create", &spec.name, |world| {
+            let overlap = world.networks.values().any(|other| other.subnet == spec.subnet);
+            if overlap {
+                return Err(error("network_create", &spec.name, ErrorKind::PoolOverlap, "pool overlaps"));
+            }
+            // Like engines before API 1.44: two networks may have one name.
+            let id = format!("net{}", world.calls.len());
+            world.networks.insert(id.clone(), spec.clone());
+            Ok(id)
+        })
+        .await
+    }
+
+    async fn network_remove(&self, id: &str) -> Result<Removal> {
+        self.call("network_remove", id, |world| {
+            let name = world.networks.remove(id).map(|network| network.name);
+            Ok(removed(world, "network", name))
+        })
+        .await
+    }
+
+    async fn subnets(&self) -> Result<Vec<Ipv4Net>> {
+        self.call("subnets", "", |world| Ok(world.networks.values().map(|network| network.subnet).collect())).await
+    }
+
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<()> {
+        self.call("volume_create", &spec.name, |world| {
+            world.volumes.insert(spec.name.clone(), spec.clone());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn volume_remove(&self, name: &str) -> Result<Removal> {
+        self.call("volume_remove", name, |world| {
+            let used =
+                world.containers.values().any(|other| other.spec.mounts.iter().any(|mount| mount.volume == name));
+            if used {
+                return Err(error("volume_remove", name, ErrorKind::InUse, "volume is in use"));
+            }
+            let name = world.volumes.remove(name).map(|volume| volume.name);
+            Ok(removed(world, "volume", name))
+        })
+        .await
+    }
+
+    async fn container_create(&self, spec: &ContainerSpec) -> Result<String> {
+        self.call("container_create", &spec.name, |world| {
+            if world.containers.values().any(|other| other.spec.name == spec.name) {
+                return Err(error("container_create", &spec.name, ErrorKind::NameTaken, "name is already in use"));
+            }
+            for mount in &spec.mounts {
+                if !world.volumes.contains_key(&mount.volume) {
+                    return Err(error("container_create", &spec.name, ErrorKind::NotFound, "no such volume"));
+                }
+            }
+            let id = format!("c{}", world.calls.len());
+            world.containers.insert(id.clone(), Container { spec: spec.clone(), end: watch::Sender::new(None) });
+            Ok(id)
+        })
+        .await
+    }
+
+    async fn container_attach(&self, id: &str) -> Result<Streams> {
+        let role = self
+            .call("container_attach", id, |world| {
+                let container = container(world, "container_attach", id)?;
+                Ok(container.spec.command.get(1).cloned().unwrap_or_default())
+            })
+            .await?;
+        Ok(conversation(move |_| Some(sidecar_answer(&role))))
+    }
+
+    async fn container_start(&self, id: &str) -> Result<()> {
+        self.call("container_start", id, |world| container(world, "container_start", id).map(drop)).await
+    }
+
+    async fn container_wait(&self, id: &str) -> Result<i64> {
+        let mut end = container(&self.world(), "container_wait", id)?.end.subscribe();
+        match end.wait_for(Option::is_some).await {
+            Ok(code) => Ok(code.unwrap_or_default()),
+            Err(_) => Err(error("container_wait", id, ErrorKind::NotFound, "removed")),
+        }
+    }
+
+    async fn container_upload(&self, id: &str, _: Bytes) -> Result<()> {
+        self.call("container_upload", id, |world| container(world, "container_upload", id).map(drop)).await
+    }
+
+    async fn container_remove(&self, id: &str) -> Result<Removal> {
+        self.call("container_remove", id, |world| {
+            let name = world.containers.remove(id).map(|container| container.spec.name);
+            Ok(removed(world, "container", name))
+        })
+        .await
+    }
+
+    async fn exec(&self, id: &str, spec: &ExecSpec) -> Result<(String, Streams)> {
+        let (is_init, end) = self
+            .call("exec", id, |world| {
+                let end = container(world, "exec", id)?.end.clone();
+                Ok((spec.command.get(1).is_some_and(|word| word == "ctl"), end))
+            })
+            .await?;
+        let streams = conversation(move |line| is_init.then(|| init_answer(line, &end)));
+        Ok((format!("exec of {id}"), streams))
+    }
+
+    async fn exec_exit_code(&self, exec: &str) -> Result<i64> {
+        self.call("exec_exit_code", exec, |_| Ok(0)).await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Object>> {
+        let wanted = |identity: &Identity| match filter {
+            Filter::Session(id) => identity.session == *id,
+            Filter::Owner(owner) => identity.owner == *owner,
+        };
+        let object = |id: &str, name: &str, identity: &Identity| Object {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            identity: identity.clone(),
+            running: false,
+        };
+        self.call("list", "", |world| {
+            let containers = world
+                .containers
+                .iter()
+                .map(|(id, container)| object(id, &container.spec.name, &container.spec.identity));
+            let networks = world.networks.iter().map(|(id, network)| object(id, &network.name, &network.identity));
+            let volumes = world.volumes.iter().map(|(name, volume)| object(name, name, &volume.identity));
+            Ok(containers.chain(networks).chain(volumes).filter(|object| wanted(&object.identity)).collect())
+        })
+        .await
+    }
+}
+
+fn sidecar_answer(role: &str) -> String {
+    let ca = if role == "egress" { r#"{"ca":"certificate"}"# } else { "{}" };
+    format!("{{\"ready\":{ca}}}\n")
+}
+
+/// Speaks the part of init: every proof is green, and the command ends at once.
+fn init_answer(line: &str, end: &watch::Sender<Option<i64>>) -> String {
+    if line.starts_with("{\"prove\"") {
+        return r#"{"proof":[{"attempt":"fake","expected":"yes","happened":"yes","ok":true}]}"#.to_owned() + "\n";
+    }
+    end.send_replace(Some(0));
+    "\"released\"\n".to_owned()
+}
+
+/// Streams to something that answers lines with lines, until it has nothing to say.
+fn conversation(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> Streams {
+    let (near, far) = duplex(1 << 20);
+    let (from, to) = duplex(1 << 20);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(far).lines();
+        let mut to = to;
+        while let Ok(Some(line)) = lines.next_line().await {
+            let Some(answer) = answer(&line) else { break };
+            if to.write_all(answer.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    });
+    Streams { output: pieces(from).boxed(), input: Box::pin(near) }
+}
+
+fn pieces(from: DuplexStream) -> impl futures_util::Stream<Item = Result<Output>> {
+    let lines = BufReader::new(from).lines();
+    futures_util::stream::unfold(lines, async |mut lines| {
+        let line = lines.next_line().await.ok().flatten()?;
+        Some((Ok(Output::Stdout(Bytes::from(line + "\n"))), lines))
+    })
+}

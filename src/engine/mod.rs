@@ -1,0 +1,80 @@
+//! The container engine: what the core needs of one, and the two that give it.
+//!
+//! Only [`docker`] names bollard. [`fake`] is an in-memory world for tests and `lua check`.
+
+pub mod docker;
+mod error;
+pub mod fake;
+pub mod labels;
+mod spec;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ipnet::Ipv4Net;
+
+pub use error::{EngineError, ErrorKind};
+pub use spec::*;
+
+/// The answer to an engine call.
+pub type Result<T> = std::result::Result<T, EngineError>;
+
+/// Told each line of an engine's progress.
+pub type Progress<'a> = dyn Fn(&str) + Send + Sync + 'a;
+
+/// What to list.
+#[derive(Debug, Clone)]
+pub enum Filter {
+    /// One bottle's objects.
+    Session(String),
+    /// The objects of every bottle of one owner.
+    Owner(String),
+}
+
+/// The operations the core is made of. Every call ends within the deadline of its class, or says so; removals are
+/// idempotent; nothing is named by label alone.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Negotiates the API version and tells what the engine is.
+    async fn info(&self) -> Result<EngineInfo>;
+
+    /// Whether the engine has an image of this reference.
+    async fn image_exists(&self, tag: &str) -> Result<bool>;
+    /// Builds an image, telling each line of the engine's progress.
+    async fn image_build(&self, build: &ImageBuild, progress: &Progress<'_>) -> Result<()>;
+    /// The references of all cached images.
+    async fn image_cache(&self) -> Result<Vec<String>>;
+    /// Removes an image by reference.
+    async fn image_remove(&self, tag: &str) -> Result<Removal>;
+
+    /// Creates a network; its id.
+    async fn network_create(&self, spec: &NetworkSpec) -> Result<String>;
+    /// Disconnects whatever is left on a network and removes it.
+    async fn network_remove(&self, id: &str) -> Result<Removal>;
+    /// The address ranges of all the engine's networks.
+    async fn subnets(&self) -> Result<Vec<Ipv4Net>>;
+
+    /// Creates a volume.
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<()>;
+    /// Removes a volume.
+    async fn volume_remove(&self, name: &str) -> Result<Removal>;
+
+    /// Creates a container; its id.
+    async fn container_create(&self, spec: &ContainerSpec) -> Result<String>;
+    /// Opens a container's streams; before its start, nothing it writes is missed.
+    async fn container_attach(&self, id: &str) -> Result<Streams>;
+    /// Starts a container.
+    async fn container_start(&self, id: &str) -> Result<()>;
+    /// Waits until a container has ended; its exit code. No deadline. Called before the start, it cannot miss it.
+    async fn container_wait(&self, id: &str) -> Result<i64>;
+    /// Unpacks an uncompressed tar archive into a container that has never run.
+    async fn container_upload(&self, id: &str, tar: Bytes) -> Result<()>;
+    /// Kills and removes a container with its anonymous volumes.
+    async fn container_remove(&self, id: &str) -> Result<Removal>;
+    /// Starts a command in a container: the command's id and its streams.
+    async fn exec(&self, id: &str, spec: &ExecSpec) -> Result<(String, Streams)>;
+    /// The exit code of a command whose output has ended.
+    async fn exec_exit_code(&self, exec: &str) -> Result<i64>;
+
+    /// All of bottler's objects that fit, by label and name.
+    async fn list(&self, filter: &Filter) -> Result<Vec<Object>>;
+}

@@ -1,0 +1,182 @@
+//! What the core asks an engine for: plain data, the same for every engine.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use ipnet::Ipv4Net;
+use tokio::io::AsyncWrite;
+
+use super::error::EngineError;
+use super::labels::Identity;
+
+/// What the engine says of itself.
+#[derive(Debug, Clone)]
+pub struct EngineInfo {
+    /// Its own version, for messages.
+    pub version: String,
+    /// The negotiated API version.
+    pub api: String,
+    /// Its architecture in Docker's words: `amd64`, `arm64`.
+    pub arch: String,
+    /// Its operating system: `linux`.
+    pub os: String,
+}
+
+/// An image to build from a tar archive that holds a Dockerfile.
+#[derive(Debug, Clone)]
+pub struct ImageBuild {
+    /// The reference it gets.
+    pub tag: String,
+    /// The build context: an uncompressed tar archive.
+    pub context: Bytes,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A network to create.
+#[derive(Debug, Clone)]
+pub struct NetworkSpec {
+    /// Its name on the engine.
+    pub name: String,
+    /// Its address range.
+    pub subnet: Ipv4Net,
+    /// No route to anywhere else.
+    pub internal: bool,
+    /// Its labels.
+    pub identity: Identity,
+}
+
+/// A volume to create.
+#[derive(Debug, Clone)]
+pub struct VolumeSpec {
+    /// Its name on the engine.
+    pub name: String,
+    /// Its labels.
+    pub identity: Identity,
+}
+
+/// A volume in a container.
+#[derive(Debug, Clone)]
+pub struct VolumeMount {
+    /// The volume's name.
+    pub volume: String,
+    /// Where it is seen.
+    pub target: String,
+    /// Whether the container may write.
+    pub read_only: bool,
+}
+
+/// A container's place on a network.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The network's name or id.
+    pub network: String,
+    /// Its address there.
+    pub address: Ipv4Addr,
+}
+
+/// Bounds on what a container may use.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Processor time, in processors.
+    pub cpus: f64,
+    /// Memory, in bytes; swap is off.
+    pub memory: i64,
+    /// Processes and threads.
+    pub pids: i64,
+}
+
+/// A container to create. Everything an image could set is set here, because image metadata is hostile.
+#[derive(Debug, Clone)]
+pub struct ContainerSpec {
+    /// Its name on the engine.
+    pub name: String,
+    /// The image's reference.
+    pub image: String,
+    /// The whole command: entry point and arguments.
+    pub command: Vec<String>,
+    /// `NAME=value`; no secret belongs here (it persists in inspect output).
+    pub env: BTreeMap<String, String>,
+    /// `uid:gid`.
+    pub user: String,
+    /// The working directory.
+    pub workdir: String,
+    /// Its host name.
+    pub hostname: String,
+    /// Names in its /etc/hosts.
+    pub hosts: Vec<(String, String)>,
+    /// Its networks; none at all when empty.
+    pub networks: Vec<Attachment>,
+    /// Its volumes.
+    pub mounts: Vec<VolumeMount>,
+    /// Memory file systems: target and mount options.
+    pub tmpfs: BTreeMap<String, String>,
+    /// Whether its root file system may be written.
+    pub read_only: bool,
+    /// Whether the command is on a terminal.
+    pub tty: bool,
+    /// Whether stdin is open, until its first writer closes it.
+    pub stdin: bool,
+    /// Whether the engine removes it when it ends.
+    pub auto_remove: bool,
+    /// Its bounds.
+    pub resources: Resources,
+    /// Its labels.
+    pub identity: Identity,
+}
+
+/// A command to run in a running container.
+#[derive(Debug, Clone)]
+pub struct ExecSpec {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// `uid:gid`; the container's own when absent.
+    pub user: Option<String>,
+    /// `NAME=value`, added to the container's.
+    pub env: Vec<String>,
+    /// The working directory; the container's own when absent.
+    pub workdir: Option<String>,
+}
+
+/// A piece of what a container or command wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// On standard output, or on the terminal.
+    Stdout(Bytes),
+    /// On standard error.
+    Stderr(Bytes),
+}
+
+/// The open streams of a container or command.
+pub struct Streams {
+    /// What it writes.
+    pub output: BoxStream<'static, Result<Output, EngineError>>,
+    /// Its standard input; dropped or shut down, it sees the end.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+/// What happened to a thing that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It was there and is gone.
+    Removed,
+    /// It was not there.
+    WasGone,
+}
+
+/// One object of bottler's on the engine: by label *and* name.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// What removes it: a container's or network's id, a volume's name.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What its labels say.
+    pub identity: Identity,
+    /// For containers: whether it runs.
+    pub running: bool,
+}

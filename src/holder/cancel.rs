@@ -1,0 +1,48 @@
+//! Escalation: one signal unwinds, a second does so at once, a third leaves it to the reaper.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often the user has asked to stop.
+pub(super) struct Cancel(watch::Sender<u8>);
+
+/// The third request: nothing more is done here.
+const FINAL: u8 = 3;
+
+impl Default for Cancel {
+    /// Counts this process' own signals too.
+    fn default() -> Self {
+        let level = watch::Sender::new(0_u8);
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            if let Ok(mut signals) = signal(kind) {
+                let level = level.clone();
+                tokio::spawn(async move {
+                    while signals.recv().await.is_some() {
+                        level.send_modify(|level| *level = level.saturating_add(1));
+                    }
+                });
+            }
+        }
+        Self(level)
+    }
+}
+
+impl Cancel {
+    pub(super) fn raise(&self) {
+        self.0.send_modify(|level| *level = level.saturating_add(1));
+    }
+
+    pub(super) fn at_least(&self, wanted: u8) {
+        self.0.send_modify(|level| *level = (*level).max(wanted));
+    }
+
+    /// Resolves once the level is reached.
+    pub(super) async fn reached(&self, wanted: u8) {
+        // The sender is ours, so this cannot fail.
+        let _ = self.0.subscribe().wait_for(|level| *level >= wanted).await;
+    }
+
+    pub(super) fn is_final(&self) -> bool {
+        *self.0.borrow() >= FINAL
+    }
+}

@@ -1,0 +1,31 @@
+//! How a client starts a holder: the same executable, in a session of its own, a socket as its standard input.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// The role's name on the command line.
+pub const ROLE: &str = "holder";
+
+/// Starts a holder; the client's end of the socket, and the holder's process id. It outlives its client's terminal.
+///
+/// # Errors
+/// The process cannot be started.
+#[expect(unsafe_code, reason = "the session must be its own before a terminal's signal can reach it")]
+pub fn spawn() -> std::io::Result<(UnixStream, u32)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(ROLE).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+    // SAFETY: setsid is async-signal-safe and takes nothing.
+    unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) };
+    let child = command.spawn()?;
+    Ok((ours, child.id()))
+}
+
+/// The holder's end.
+pub(super) fn client_socket() -> std::io::Result<UnixStream> {
+    let socket = UnixStream::from(nix::unistd::dup(std::io::stdin())?);
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}

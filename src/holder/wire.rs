@@ -1,0 +1,151 @@
+//! What client and holder say to each other: lines of JSON over a private socket.
+
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::lua::Script;
+use crate::plan::LaunchPlan;
+use crate::primitive::Event;
+use crate::session::{Failure, UndoRow};
+
+/// What a client says.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToHolder {
+    /// First of all.
+    Launch(Box<Launch>),
+    /// It has the agent's output.
+    Attached,
+    /// The user wants it to end; more so every time.
+    Cancel,
+}
+
+/// What to launch.
+#[derive(Serialize, Deserialize)]
+pub struct Launch {
+    /// The plan.
+    pub plan: LaunchPlan,
+    /// The recipe.
+    pub script: Script,
+    /// The engine's address.
+    pub endpoint: String,
+    /// The state directory.
+    pub state: PathBuf,
+}
+
+/// What a holder says.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromHolder {
+    /// Something happened.
+    Event {
+        /// When, in milliseconds since the launch.
+        at: u64,
+        /// What.
+        event: Event,
+    },
+    /// Last of all.
+    Finished(Box<Report>),
+}
+
+/// How a bottle ended.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Its id.
+    pub bottle: String,
+    /// The agent's exit code, where its command ran.
+    pub exit_code: Option<i64>,
+    /// Why it failed, where it did.
+    pub failure: Option<Failure>,
+    /// What was undone, the latest first.
+    pub undo: Vec<UndoRow>,
+    /// When what happened.
+    pub times: Times,
+}
+
+/// Milliseconds since the launch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// All sidecars listened.
+    pub sidecars_up: Option<u64>,
+    /// The agent's command started.
+    pub released: Option<u64>,
+    /// The agent's command ended.
+    pub ended: Option<u64>,
+    /// Nothing was left.
+    pub gone: Option<u64>,
+}
+
+/// The sending half; clones queue into the same socket.
+#[derive(Clone)]
+pub struct Wire {
+    queue: mpsc::UnboundedSender<Vec<u8>>,
+    done: std::sync::Arc<tokio::sync::Mutex<Option<oneshot::Receiver<()>>>>,
+}
+
+/// The receiving half.
+pub struct Receiver<T> {
+    lines: BufReader<OwnedReadHalf>,
+    /// The beginning of a line, kept here so that a dropped wait loses nothing.
+    begun: Vec<u8>,
+    kind: std::marker::PhantomData<T>,
+}
+
+/// Takes a socket apart.
+pub fn split<T>(stream: UnixStream) -> (Receiver<T>, Wire) {
+    let (reader, writer) = stream.into_split();
+    let (queue, lines) = mpsc::unbounded_channel();
+    let (finished, done) = oneshot::channel();
+    tokio::spawn(async move {
+        write(writer, lines).await;
+        let _ = finished.send(());
+    });
+    let receiver = Receiver { lines: BufReader::new(reader), begun: Vec::new(), kind: std::marker::PhantomData };
+    (receiver, Wire { queue, done: std::sync::Arc::new(tokio::sync::Mutex::new(Some(done))) })
+}
+
+/// Writes what is queued; an empty line ends it. A peer that is gone is found out by the receiving half.
+async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(line) = lines.recv().await {
+        if line.is_empty() || writer.write_all(&line).await.is_err() {
+            break;
+        }
+    }
+    let _ = writer.shutdown().await;
+}
+
+impl Wire {
+    /// Queues a message.
+    pub fn send(&self, message: &impl Serialize) {
+        if let Ok(mut line) = serde_json::to_vec(message) {
+            line.push(b'\n');
+            let _ = self.queue.send(line);
+        }
+    }
+
+    /// Queues nothing more and waits until everything has been written.
+    pub async fn close(&self) {
+        let _ = self.queue.send(Vec::new());
+        if let Some(done) = self.done.lock().await.take() {
+            let _ = done.await;
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Receiver<T> {
+    /// The next message; `None` when the peer is gone. Dropped while it waits, it loses nothing.
+    ///
+    /// # Errors
+    /// The socket breaks, or a line is no such message.
+    pub async fn next(&mut self) -> anyhow::Result<Option<T>> {
+        self.lines.read_until(b'\n', &mut self.begun).await?;
+        let line = std::mem::take(&mut self.begun);
+        if line.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&line)?)) }
+    }
+}

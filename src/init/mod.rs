@@ -1,0 +1,72 @@
+//! `init`: PID 1 of the agent's container. It relays the sidecars' services, proves that the bottle is tight, takes
+//! what the agent is given, and only then starts the agent's command.
+//!
+//! It runs as the plan's user, without capabilities, and is not dumpable: the agent cannot read it or trace it.
+
+mod child;
+mod relay;
+mod release;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+pub use release::{Answer, File, Release, Request, bridge};
+
+use crate::probe;
+
+/// The role's name on the command line.
+pub const ROLE: &str = "init";
+/// A memory file system of the agent's user: init's socket until the release, the CA bundle after it.
+pub const RUN_DIR: &str = "/run/bottler";
+/// Where the agent's container sees the sidecars' volumes, read-only, each under its sidecar's name.
+pub const SERVICES_DIR: &str = "/run/bottler-services";
+/// The bottle's CA certificate.
+pub const CA_FILE: &str = "/run/bottler/ca.pem";
+/// The image's own certificates and the bottle's.
+pub const BUNDLE_FILE: &str = "/run/bottler/ca-bundle.pem";
+
+/// What init is told on its command line; nothing here is secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Loopback addresses, and the sidecars whose sockets they lead to.
+    pub relays: BTreeMap<SocketAddrV4, String>,
+}
+
+/// The signals that are passed on to the agent; before there is one, they end the bottle.
+fn signals() -> std::io::Result<Vec<Signal>> {
+    PASSED_ON.iter().map(|&kind| signal(SignalKind::from_raw(kind as i32))).collect()
+}
+
+const PASSED_ON: [nix::sys::signal::Signal; 4] = [
+    nix::sys::signal::Signal::SIGTERM,
+    nix::sys::signal::Signal::SIGINT,
+    nix::sys::signal::Signal::SIGHUP,
+    nix::sys::signal::Signal::SIGQUIT,
+];
+
+/// The next signal that came, as an index into [`PASSED_ON`].
+async fn next_signal(signals: &mut [Signal]) -> nix::sys::signal::Signal {
+    let waiting = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+    let (_, index, _) = futures_util::future::select_all(waiting).await;
+    PASSED_ON[index]
+}
+
+/// Runs until the agent's command has ended; its exit code.
+///
+/// # Errors
+/// The configuration is bad, a relay cannot listen, or the command cannot be started.
+pub async fn run(config: &str) -> anyhow::Result<i32> {
+    let config: Config = serde_json::from_str(config).context("read init's configuration")?;
+    let mut signals = signals()?;
+    relay::start(&config.relays).await?;
+    let release = tokio::select! {
+        release = release::receive(probe::release) => release?,
+        signal = next_signal(&mut signals) => return Ok(128 + signal as i32),
+    };
+    child::run(&release, &mut signals).await
+}

@@ -1,0 +1,45 @@
+//! Loopback addresses that lead to the sidecars' sockets.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+use super::SERVICES_DIR;
+use crate::sidecar::SOCKET;
+
+/// Bytes carried at once, each way.
+const BUFFER: usize = 64 << 10;
+
+/// Listens on every relay's address.
+pub(super) async fn start(relays: &BTreeMap<SocketAddrV4, String>) -> anyhow::Result<()> {
+    for (address, sidecar) in relays {
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {sidecar}"))?;
+        let socket = Path::new(SERVICES_DIR).join(sidecar).join(SOCKET);
+        tokio::spawn(accept(listener, socket));
+    }
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, socket: PathBuf) {
+    loop {
+        // Out of descriptors, say: what was accepted goes on, and the next one may fit again.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let socket = socket.clone();
+        tokio::spawn(carry(stream, socket));
+    }
+}
+
+async fn carry(mut near: TcpStream, socket: PathBuf) {
+    let _ = near.set_nodelay(true);
+    // A sidecar that is gone gives what a closed port gives: nothing.
+    if let Ok(mut far) = UnixStream::connect(socket).await {
+        let _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await;
+    }
+}

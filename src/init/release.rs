@@ -1,0 +1,174 @@
+//! The release protocol: lines of JSON between the holder and init, over an exec's streams and init's own socket.
+//!
+//! The holder asks for the proof; init answers with the probe's lines; the holder sends what the agent is given; init
+//! has it all before the command starts. The socket is gone by then.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::{BUNDLE_FILE, CA_FILE, RUN_DIR};
+use crate::probe::{Line, Targets, passed};
+
+/// Largest message, in bytes: a prompt and some files.
+const MAX_MESSAGE: u64 = 64 << 20;
+/// How long init's socket may take to appear after the container's start.
+const APPEAR: Duration = Duration::from_secs(10);
+/// Where images keep their certificates: Debian, Fedora, Alpine, SUSE.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+];
+
+/// What the holder says.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Run the probe.
+    Prove(Box<Targets>),
+    /// Start the command.
+    Release(Box<Release>),
+}
+
+/// What init says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The probe's lines.
+    Proof(Vec<Line>),
+    /// All is in place; the command starts.
+    Released,
+    /// It cannot be done.
+    Failed(String),
+}
+
+/// What the agent is given. Secrets come this way and no other: they are in no configuration.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// The directory it starts in.
+    pub workdir: String,
+    /// Variables beyond the container's own.
+    pub env: BTreeMap<String, String>,
+    /// Files of the agent's user.
+    pub files: Vec<File>,
+    /// The bottle's CA certificate, in PEM.
+    pub ca: Option<String>,
+}
+
+/// A file to write.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Where; absolute.
+    pub path: String,
+    /// What is in it.
+    pub content: String,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// Listens on init's socket for one holder, proves, and takes the release.
+pub(super) async fn receive(prove: fn(&Targets) -> Vec<Line>) -> anyhow::Result<Release> {
+    let path = Path::new(RUN_DIR).join("init");
+    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+    let (stream, _) = listener.accept().await?;
+    drop(listener);
+    std::fs::remove_file(&path)?;
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader.take(MAX_MESSAGE));
+    let mut tight = false;
+    loop {
+        let answer = match next(&mut reader).await? {
+            Request::Prove(targets) => {
+                let lines = tokio::task::spawn_blocking(move || prove(&targets)).await?;
+                tight = passed(&lines);
+                Answer::Proof(lines)
+            }
+            Request::Release(_) if !tight => Answer::Failed("the probe has not passed".into()),
+            Request::Release(release) => match place(&release) {
+                Ok(()) => {
+                    tell(&mut writer, &Answer::Released).await?;
+                    return Ok(*release);
+                }
+                Err(error) => Answer::Failed(format!("{error:#}")),
+            },
+        };
+        tell(&mut writer, &answer).await?;
+    }
+}
+
+async fn next(reader: &mut (impl AsyncBufReadExt + Unpin)) -> anyhow::Result<Request> {
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line).await?;
+    anyhow::ensure!(line.ends_with(b"\n"), "the holder is gone, or its message is longer than {MAX_MESSAGE} bytes");
+    Ok(serde_json::from_slice(&line)?)
+}
+
+async fn tell(writer: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    Ok(writer.write_all(&line).await?)
+}
+
+fn place(release: &Release) -> anyhow::Result<()> {
+    if let Some(ca) = &release.ca {
+        let own = BUNDLES.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        write(CA_FILE, ca, 0o644)?;
+        write(BUNDLE_FILE, &format!("{own}\n{ca}"), 0o644)?;
+    }
+    release.files.iter().try_for_each(|file| write(&file.path, &file.content, file.mode))
+}
+
+fn write(path: &str, content: &str, mode: u32) -> anyhow::Result<()> {
+    let attempt = || -> std::io::Result<()> {
+        let path = Path::new(path);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+        std::io::Write::write_all(&mut file, content.as_bytes())?;
+        // The process' umask may have taken bits away.
+        file.set_permissions(PermissionsExt::from_mode(mode))
+    };
+    attempt().with_context(|| format!("write {path} in the bottle"))
+}
+
+/// `bottler ctl`, run by an exec: carries its standard streams to init's socket.
+///
+/// # Errors
+/// Init does not listen, or a stream breaks.
+pub async fn bridge() -> anyhow::Result<()> {
+    let stream = tokio::time::timeout(APPEAR, appear()).await.context("init does not listen")?;
+    let (mut from, mut to) = stream.into_split();
+    let sent = async {
+        tokio::io::copy(&mut tokio::io::stdin(), &mut to).await?;
+        to.shutdown().await
+    };
+    let received = async { tokio::io::copy(&mut from, &mut tokio::io::stdout()).await.map(drop) };
+    tokio::select! {
+        // The answer to a release is the last word; who asks keeps its end open until then.
+        done = received => Ok(done?),
+        Err(error) = sent => Err(error.into()),
+    }
+}
+
+/// Init binds its socket within a millisecond of its start, long before an exec gets here; if not, again.
+async fn appear() -> UnixStream {
+    loop {
+        if let Ok(stream) = UnixStream::connect(Path::new(RUN_DIR).join("init")).await {
+            return stream;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,18 @@
+//! bottler runs an AI coding agent, with full permissions, in a *bottle*: a container with no route out, served by
+//! sidecars that decide what leaves. A Lua recipe launches it; whatever the recipe made is undone.
+//!
+//! Dependencies go one way: `cli → holder → lua → primitive → session → engine`; `sidecar`, `init` and `probe` use
+//! `policy`. `tests/layering.rs` holds that.
+
+pub mod cli;
+pub mod engine;
+pub mod holder;
+pub mod init;
+pub mod lua;
+pub mod plan;
+pub mod policy;
+pub mod primitive;
+pub mod probe;
+pub mod report;
+pub mod session;
+pub mod sidecar;

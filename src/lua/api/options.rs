@@ -1,0 +1,134 @@
+//! A primitive's table of options: handles are taken out by name, the rest is a serde structure.
+
+use std::collections::BTreeMap;
+
+use mlua::{Lua, LuaSerdeExt, Table, UserData, Value};
+use serde::de::DeserializeOwned;
+
+use super::raise;
+use super::secret::Secret;
+use crate::session::{Class, Failure, Place};
+
+pub(super) struct Options<'a> {
+    primitive: &'static str,
+    entries: BTreeMap<String, Value>,
+    at: Option<&'a Place>,
+}
+
+impl<'a> Options<'a> {
+    /// Takes a table apart.
+    pub(super) fn new(primitive: &'static str, value: Value, at: Option<&'a Place>) -> mlua::Result<Self> {
+        let mut options = Self { primitive, entries: BTreeMap::new(), at };
+        let table = match value {
+            Value::Table(table) => table,
+            Value::Nil => return Ok(options),
+            other => return Err(options.bad(&format!("takes a table of options, not a {}", other.type_name()))),
+        };
+        for entry in table.pairs::<Value, Value>() {
+            let (key, value) = entry?;
+            let Value::String(key) = &key else {
+                return Err(options.bad(&format!("takes named options only, as in {primitive} {{ name = … }}")));
+            };
+            options.entries.insert(key.to_string_lossy(), value);
+        }
+        Ok(options)
+    }
+
+    fn bad(&self, message: &str) -> mlua::Error {
+        raise(Failure::new(Class::Input, format!("{}: {message}", self.primitive)).at(self.at))
+    }
+
+    fn convert<T: UserData + Clone + 'static>(&self, name: &str, value: &Value) -> mlua::Result<T> {
+        let handle = value.as_userdata().and_then(|handle| handle.borrow::<T>().ok().map(|handle| handle.clone()));
+        handle.ok_or_else(|| {
+            let wanted = super::handle::kind::<T>();
+            self.bad(&format!("option {name} takes {wanted}, not a {}", value.type_name()))
+        })
+    }
+
+    pub(super) fn handle<T: UserData + Clone + 'static>(&mut self, name: &str) -> mlua::Result<T> {
+        match self.optional_handle(name)? {
+            Some(handle) => Ok(handle),
+            None => Err(self.bad(&format!("option {name} is missing: {}", super::handle::kind::<T>()))),
+        }
+    }
+
+    pub(super) fn optional_handle<T: UserData + Clone + 'static>(&mut self, name: &str) -> mlua::Result<Option<T>> {
+        self.entries.remove(name).map(|value| self.convert(name, &value)).transpose()
+    }
+
+    /// One handle, or a list of them.
+    pub(super) fn handles<T: UserData + Clone + 'static>(&mut self, name: &str) -> mlua::Result<Vec<T>> {
+        match self.entries.remove(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Table(list)) => {
+                list.sequence_values::<Value>().map(|value| self.convert(name, &value?)).collect()
+            }
+            Some(value) => Ok(vec![self.convert(name, &value)?]),
+        }
+    }
+
+    /// A table of handles by name.
+    pub(super) fn named_handles<T: UserData + Clone + 'static>(
+        &mut self,
+        name: &str,
+    ) -> mlua::Result<Vec<(String, T)>> {
+        match self.entries.remove(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Table(table)) => table
+                .pairs::<String, Value>()
+                .map(|entry| {
+                    let (key, value) = entry?;
+                    Ok((key, self.convert(name, &value)?))
+                })
+                .collect(),
+            Some(value) => Err(self.bad(&format!("option {name} takes a table, not a {}", value.type_name()))),
+        }
+    }
+
+    /// Takes the secrets out of a table of strings; the plain ones stay.
+    pub(super) fn secrets(&mut self, name: &str) -> mlua::Result<Vec<(String, String)>> {
+        let Some(Value::Table(table)) = self.entries.get(name).cloned() else { return Ok(Vec::new()) };
+        let (mut secrets, mut plain) = (Vec::new(), Vec::new());
+        for entry in table.pairs::<String, Value>() {
+            let (key, value) = entry?;
+            match value.as_userdata().and_then(|value| value.borrow::<Secret>().ok()) {
+                Some(secret) => secrets.push((key, secret.reveal().to_owned())),
+                None => plain.push((key, value)),
+            }
+        }
+        self.entries.remove(name);
+        if !plain.is_empty() {
+            let rest: BTreeMap<String, String> = plain
+                .into_iter()
+                .map(|(key, value)| match value {
+                    Value::String(text) => Ok((key, text.to_string_lossy())),
+                    other => Err(self
+                        .bad(&format!("option {name}.{key} takes a string or a secret, not a {}", other.type_name()))),
+                })
+                .collect::<mlua::Result<_>>()?;
+            secrets.extend(rest);
+        }
+        Ok(secrets)
+    }
+
+    /// What is left, as a structure; an option that it does not have is an error.
+    pub(super) fn rest<T: DeserializeOwned>(&self, lua: &Lua) -> mlua::Result<T> {
+        let table: Table =
+            lua.create_table_from(self.entries.iter().map(|(key, value)| (key.as_str(), value.clone())))?;
+        lua.from_value(Value::Table(table)).map_err(|error| self.bad(&words(&error)))
+    }
+}
+
+/// serde's words in the words of scripts.
+fn words(error: &mlua::Error) -> String {
+    let text = match error {
+        mlua::Error::DeserializeError(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.replace("unknown field", "there is no option")
+        .replace("missing field", "option is missing:")
+        .replace("unknown variant", "cannot be")
+        .replace(", expected one of ", "; there are ")
+        .replace(", expected ", "; expected ")
+}

@@ -1,0 +1,78 @@
+//! `secret`: opaque values that format but never print.
+
+use mlua::{Lua, MetaMethod, Table, UserData, UserDataMethods, Value, Variadic};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Context, raise};
+use crate::session::{Class, Failure};
+
+/// Longest random secret, in characters.
+const MAX_RANDOM: usize = 256;
+/// Characters of random secrets: none that a URL, a shell or a line of configuration would read otherwise.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// A value that scripts pass on without seeing it.
+#[derive(Clone)]
+pub(super) struct Secret(SecretString);
+
+impl Secret {
+    /// The value, for the one place that needs it.
+    pub(super) fn reveal(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl UserData for Secret {
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method(MetaMethod::ToString, |_, _, ()| Ok("(secret)"));
+        methods.add_meta_function(MetaMethod::Concat, |_, _: (Value, Value)| -> mlua::Result<()> {
+            Err(raise(
+                Failure::new(Class::Input, "a secret cannot be joined with ..").hint("secret.format(\"…%s…\", value)"),
+            ))
+        });
+    }
+}
+
+pub(super) fn library(lua: &Lua, context: &Context) -> mlua::Result<Table> {
+    let library = lua.create_table()?;
+    let c = context.clone();
+    library.raw_set(
+        "random",
+        lua.create_function(move |lua, length: usize| {
+            if length == 0 || length > MAX_RANDOM {
+                let failure =
+                    Failure::new(Class::Input, format!("secret.random: {length} is not from 1 to {MAX_RANDOM}"));
+                return Err(raise(failure.at(c.place(lua).as_ref())));
+            }
+            let mut bytes = vec![0_u8; length];
+            getrandom::fill(&mut bytes).map_err(mlua::Error::external)?;
+            let text: String = bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect();
+            Ok(Secret(text.into()))
+        })?,
+    )?;
+    let c = context.clone();
+    library.raw_set(
+        "format",
+        lua.create_function(move |lua, (format, values): (String, Variadic<Value>)| {
+            let bad = |message: &str| {
+                raise(Failure::new(Class::Input, format!("secret.format: {message}")).at(c.place(lua).as_ref()))
+            };
+            let mut pieces = format.split("%s");
+            let mut text = pieces.next().unwrap_or_default().to_owned();
+            let mut values = values.iter();
+            for piece in pieces {
+                let value = values.next().ok_or_else(|| bad("there are more %s than values"))?;
+                match value.as_userdata().and_then(|value| value.borrow::<Secret>().ok()) {
+                    Some(secret) => text.push_str(secret.reveal()),
+                    None => text.push_str(&value.to_string()?),
+                }
+                text.push_str(piece);
+            }
+            if values.next().is_some() {
+                return Err(bad("there are more values than %s"));
+            }
+            Ok(Secret(text.into()))
+        })?,
+    )?;
+    Ok(library)
+}

@@ -1,0 +1,63 @@
+//! One executable, every role. A sidecar's process loads neither Lua nor an engine client.
+
+use std::process::ExitCode;
+
+use bottler::{cli, holder, init, probe, session, sidecar};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let rest: Vec<&str> = arguments.iter().skip(2).map(String::as_str).collect();
+    match arguments.get(1).map(String::as_str) {
+        Some(sidecar::egress::ROLE) => inside(true, sidecar::egress::run()),
+        Some(sidecar::upstream::ROLE) => inside(false, sidecar::upstream::run()),
+        Some(init::ROLE) => pid_1(rest.first().copied().unwrap_or_default()),
+        Some("ctl") => inside(false, init::bridge()),
+        Some("probe") => ended(probe::agent()),
+        Some(holder::ROLE) => inside(true, holder::run()),
+        Some(session::reaper::ROLE) => match rest[..] {
+            [id, endpoint, state] => ended(session::reaper::run(id, endpoint, state.as_ref())),
+            _ => ended(Err(anyhow::anyhow!("reaper: takes a bottle's id, an engine's address and a state directory"))),
+        },
+        _ => match runtime(true) {
+            Ok(runtime) => ExitCode::from(runtime.block_on(cli::main())),
+            Err(error) => ended(Err(error)),
+        },
+    }
+}
+
+fn runtime(parallel: bool) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = if parallel {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    Ok(builder.enable_all().build()?)
+}
+
+/// A role that keeps secrets: nobody of the same user may trace it or read its memory.
+fn inside(parallel: bool, role: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    ended(private().and_then(|()| runtime(parallel)?.block_on(role)))
+}
+
+fn pid_1(config: &str) -> ExitCode {
+    let run = || private().and_then(|()| runtime(false)?.block_on(init::run(config)));
+    match run() {
+        // Exit codes have eight bits.
+        Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
+        Err(error) => ended(Err(error)),
+    }
+}
+
+fn private() -> anyhow::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bottler: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Intent → decision: the one gate for every form of request.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+use super::{CANARY, Class, Host, HostError, Rule, classify};
+
+/// How a request reached egress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// `CONNECT host:port` (RFC 9110, section 9.3.6).
+    Connect,
+    /// `GET http://host/path` (absolute form; RFC 9112, section 3.2.2).
+    Absolute,
+}
+
+/// What a request wants, whatever its form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Its form.
+    pub form: Form,
+    /// Its method.
+    pub method: String,
+    /// Where it wants to go.
+    pub host: Host,
+    /// To which port.
+    pub port: u16,
+}
+
+/// What is allowed, and how the bottle's own sidecars are found.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Allowed hosts.
+    pub allow: Vec<Rule>,
+    /// The bottle's own sidecars by name: the only private addresses that are dialled, and only under their names.
+    pub sidecars: BTreeMap<String, SocketAddr>,
+}
+
+/// Where an allowed request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Nowhere: egress answers itself.
+    Canary,
+    /// To one of the bottle's own sidecars.
+    Sidecar(SocketAddr),
+    /// To what the host's name resolves to, once each address has passed [`check_addresses`].
+    Resolve(Host, u16),
+}
+
+/// The outcome for one intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It may go.
+    Allow(Destination),
+    /// It may not, and why.
+    Refuse(Reason),
+}
+
+/// Why a request is refused. The code is stable; the sentence and the hint are for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// No rule names the host.
+    #[error("{0} is not on this bottle's allowlist")]
+    HostNotAllowed(Host),
+    /// A rule names the host, not the port.
+    #[error("port {1} of {0} is not on this bottle's allowlist")]
+    PortNotAllowed(Host, u16),
+    /// The address itself, or one that the name resolves to, is not public.
+    #[error("{host} is at {address}, which is {class:?}, not a public address")]
+    AddressNotPublic {
+        /// What was asked for.
+        host: Host,
+        /// The address that decided it.
+        address: IpAddr,
+        /// What that address is for.
+        class: Class,
+    },
+    /// The name has no address.
+    #[error("{0} has no address: {1}")]
+    NameUnresolved(Host, String),
+    /// The host is malformed.
+    #[error("the host cannot be read: {0}")]
+    BadHost(#[from] HostError),
+    /// The request is malformed, or of a form that egress does not take.
+    #[error("the request cannot be taken: {0}")]
+    BadRequest(&'static str),
+    /// Request target and Host header disagree.
+    #[error("the request is for {0}, its Host header says {1:?}")]
+    HostMismatch(Host, String),
+    /// The destination could not be reached.
+    #[error("{0} cannot be reached: {1}")]
+    Unreachable(Host, String),
+}
+
+impl Reason {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::HostNotAllowed(_) => "host_not_allowed",
+            Self::PortNotAllowed(..) => "port_not_allowed",
+            Self::AddressNotPublic { .. } => "address_not_public",
+            Self::NameUnresolved(..) => "name_unresolved",
+            Self::BadHost(_) => "bad_host",
+            Self::BadRequest(_) => "bad_request",
+            Self::HostMismatch(..) => "host_mismatch",
+            Self::Unreachable(..) => "unreachable",
+        }
+    }
+
+    /// The HTTP status a refusal is told with.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::HostNotAllowed(_) | Self::PortNotAllowed(..) | Self::AddressNotPublic { .. } => 403,
+            Self::BadHost(_) | Self::BadRequest(_) => 400,
+            Self::HostMismatch(..) => 421,
+            Self::NameUnresolved(..) | Self::Unreachable(..) => 502,
+        }
+    }
+
+    /// What can be done about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::HostNotAllowed(_) => "add the host to egress.allow of the bottle",
+            Self::PortNotAllowed(..) => "add host:port to egress.allow of the bottle",
+            Self::AddressNotPublic { .. } => {
+                "private addresses are refused; run the service as a sidecar and use its name"
+            }
+            Self::NameUnresolved(..) => "check the spelling of the host",
+            Self::BadHost(_) => "use a host name or an address",
+            Self::BadRequest(_) => "send CONNECT host:port, or an absolute http:// URL",
+            Self::HostMismatch(..) => "send one host in the request target and the Host header",
+            Self::Unreachable(..) => "the destination is down or refuses; this is not a refusal by bottler",
+        }
+    }
+}
+
+/// Decides about an intent. Addresses are decided about later, when there are any, by [`check_addresses`].
+pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
+    if let Host::Name(name) = &intent.host {
+        if name == CANARY {
+            return Decision::Allow(Destination::Canary);
+        }
+        if let Some(&address) = policy.sidecars.get(name) {
+            return if address.port() == intent.port {
+                Decision::Allow(Destination::Sidecar(address))
+            } else {
+                Decision::Refuse(Reason::PortNotAllowed(intent.host.clone(), intent.port))
+            };
+        }
+    }
+    if let Err(reason) = check_literal(&intent.host) {
+        return Decision::Refuse(reason);
+    }
+    if policy.allow.iter().any(|rule| rule.allows(&intent.host, intent.port)) {
+        Decision::Allow(Destination::Resolve(intent.host.clone(), intent.port))
+    } else if policy.allow.iter().any(|rule| rule.allows_host(&intent.host)) {
+        Decision::Refuse(Reason::PortNotAllowed(intent.host.clone(), intent.port))
+    } else {
+        Decision::Refuse(Reason::HostNotAllowed(intent.host.clone()))
+    }
+}
+
+fn check_literal(host: &Host) -> Result<(), Reason> {
+    match *host {
+        Host::Name(_) => Ok(()),
+        Host::V4(address) => check_addresses(host, &[address.into()]),
+        Host::V6(address) => check_addresses(host, &[address.into()]),
+    }
+}
+
+/// Refuses a host as soon as *one* of its addresses is not public: a name that is both is an attack or a mistake.
+///
+/// # Errors
+/// [`Reason::AddressNotPublic`] with the first such address.
+pub fn check_addresses(host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
+    for &address in addresses {
+        let class = classify(address);
+        if class != Class::Public {
+            return Err(Reason::AddressNotPublic { host: host.clone(), address, class });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(host: &str, port: u16) -> Decision {
+        let policy = Policy {
+            allow: ["example.com", "*.pypi.org", "10.0.0.9"].map(|rule| rule.parse().unwrap()).into(),
+            sidecars: [("upstream".to_owned(), "10.9.0.3:80".parse().unwrap())].into(),
+        };
+        let host = Host::parse(host).unwrap();
+        authorize(&policy, &Intent { form: Form::Connect, method: "CONNECT".into(), host, port })
+    }
+
+    fn code(host: &str, port: u16) -> &'static str {
+        match decide(host, port) {
+            Decision::Allow(Destination::Canary) => "canary",
+            Decision::Allow(Destination::Sidecar(_)) => "sidecar",
+            Decision::Allow(Destination::Resolve(..)) => "resolve",
+            Decision::Refuse(reason) => reason.code(),
+        }
+    }
+
+    #[test]
+    fn one_gate_for_every_destination() {
+        for (host, port, expected) in [
+            (CANARY, 443, "canary"),
+            ("example.com", 443, "resolve"),
+            ("EXAMPLE.COM.", 443, "resolve"),
+            ("files.pypi.org", 443, "resolve"),
+            ("pypi.org", 443, "host_not_allowed"),
+            ("example.com", 22, "port_not_allowed"),
+            ("example.org", 443, "host_not_allowed"),
+            ("upstream", 80, "sidecar"),
+            ("upstream", 22, "port_not_allowed"),
+            // A sidecar is exempt under its name, never by its address, and a rule does not open a private range.
+            ("10.9.0.3", 80, "address_not_public"),
+            ("10.0.0.9", 443, "address_not_public"),
+            ("0x7f000001", 443, "address_not_public"),
+            ("[::1]", 443, "address_not_public"),
+            ("169.254.169.254", 80, "address_not_public"),
+            ("1.1.1.1", 443, "host_not_allowed"),
+        ] {
+            assert_eq!(code(host, port), expected, "{host}:{port}");
+        }
+    }
+
+    #[test]
+    fn one_private_address_among_public_ones_refuses_the_name() {
+        let host = Host::parse("rebind.example.com").unwrap();
+        let public: IpAddr = "1.1.1.1".parse().unwrap();
+        assert_eq!(check_addresses(&host, &[public]), Ok(()));
+        assert!(check_addresses(&host, &[public, "127.0.0.1".parse().unwrap()]).is_err());
+    }
+}

@@ -1,0 +1,15 @@
+//! What may leave: pure functions from a request's intent to a decision. No sockets, no clock, no state.
+
+mod address;
+mod authorize;
+mod host;
+mod rule;
+
+pub use address::{Class, classify};
+pub use authorize::{Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses};
+pub use host::{Host, HostError};
+pub use rule::{Rule, RuleError};
+
+/// A host that exists only to be asked for: egress answers it itself, so that a bottle can prove that its way out
+/// works before anything else is allowed. `.invalid` never resolves (RFC 6761, section 6.4).
+pub const CANARY: &str = "canary.bottler.invalid";

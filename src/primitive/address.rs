@@ -1,0 +1,114 @@
+//! Small explicit address ranges, out of configurable pools, around everything that is taken.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use crate::engine::{Engine, EngineError};
+use crate::session::{Class, Failure};
+
+/// The pools, where `BOTTLER_POOLS` does not say otherwise.
+const POOLS: &str = "10.213.0.0/16,172.29.0.0/16";
+/// A range's prefix: 16 addresses, of which 13 are for containers.
+const PREFIX: u8 = 28;
+
+/// Hands out ranges. Two bottles begin at different places, so that they rarely try the same.
+pub(super) struct Allocator {
+    next: AtomicU32,
+    local: bool,
+    taken: OnceCell<Vec<Ipv4Net>>,
+}
+
+impl Allocator {
+    pub(super) fn new(session: &str, local: bool) -> Self {
+        let digest = Sha256::digest(session.as_bytes());
+        let start = u32::from_be_bytes([0, 0, digest[0], digest[1]]);
+        Self { next: AtomicU32::new(start), local, taken: OnceCell::new() }
+    }
+
+    /// The next free range, as far as one can know before the engine has been asked for it.
+    pub(super) async fn next(&self, engine: &dyn Engine) -> Result<Ipv4Net, Failure> {
+        let pools = pools()?;
+        let taken = self.taken.get_or_try_init(|| taken(engine, self.local)).await?;
+        let ranges: u32 = pools.iter().copied().map(count).sum();
+        for _ in 0..ranges {
+            let range = nth(&pools, self.next.fetch_add(1, Ordering::Relaxed) % ranges);
+            if !taken.iter().any(|other| overlap(*other, range)) {
+                return Ok(range);
+            }
+        }
+        Err(Failure::new(Class::Operation, "no address range is free in the pools").hint(
+            "name others in BOTTLER_POOLS, as CIDR separated by commas; `bottler gc` frees those of dead bottles",
+        ))
+    }
+}
+
+fn pools() -> Result<Vec<Ipv4Net>, Failure> {
+    let text = std::env::var("BOTTLER_POOLS").unwrap_or_else(|_| POOLS.to_owned());
+    let pools: Result<Vec<Ipv4Net>, _> = text.split(',').map(|pool| pool.trim().parse()).collect();
+    match pools {
+        Ok(pools) if pools.iter().all(|pool| pool.prefix_len() <= PREFIX) && !pools.is_empty() => Ok(pools),
+        _ => Err(Failure::new(Class::Input, format!("BOTTLER_POOLS: {text:?} is no list of address ranges"))
+            .hint(format!("CIDR of at most /{PREFIX}, separated by commas, as in {POOLS}"))),
+    }
+}
+
+async fn taken(engine: &dyn Engine, local: bool) -> Result<Vec<Ipv4Net>, EngineError> {
+    let mut taken = engine.subnets().await?;
+    if local {
+        taken.extend(routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default()));
+    }
+    Ok(taken)
+}
+
+/// The destinations of this host's routes but the default one (`proc_net(5)`: little-endian hexadecimal).
+fn routes(table: &str) -> Vec<Ipv4Net> {
+    let address = |text: &str| u32::from_str_radix(text, 16).ok().map(|bits| Ipv4Addr::from(bits.swap_bytes()));
+    let route = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        Ipv4Net::with_netmask(address(fields.get(1)?)?, address(fields.get(7)?)?).ok()
+    };
+    table.lines().skip(1).filter_map(route).filter(|range| range.prefix_len() > 0).collect()
+}
+
+fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
+    a.contains(&b) || b.contains(&a)
+}
+
+fn count(pool: Ipv4Net) -> u32 {
+    1 << (PREFIX - pool.prefix_len())
+}
+
+fn nth(pools: &[Ipv4Net], mut index: u32) -> Ipv4Net {
+    for &pool in pools {
+        if index < count(pool) {
+            let base = u32::from(pool.network()) + (index << (32 - PREFIX));
+            return Ipv4Net::new_assert(Ipv4Addr::from(base), PREFIX);
+        }
+        index -= count(pool);
+    }
+    unreachable!("the index is below the sum of the counts")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_fill_the_pools_one_after_the_other() {
+        let pools = ["10.0.0.0/27".parse().unwrap(), "10.9.0.0/28".parse().unwrap()];
+        let all: Vec<String> = (0..3).map(|index| nth(&pools, index).to_string()).collect();
+        assert_eq!(all, ["10.0.0.0/28", "10.0.0.16/28", "10.9.0.0/28"]);
+    }
+
+    #[test]
+    fn routes_are_read_without_the_default_one() {
+        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
+                     eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\n\
+                     docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\n";
+        assert_eq!(routes(table), ["172.17.0.0/16".parse().unwrap()]);
+    }
+}

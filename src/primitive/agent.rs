@@ -1,0 +1,274 @@
+//! `run_agent`: the agent's container, created and started at once, its command held back until the release.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt;
+use tokio::sync::{OnceCell, watch};
+
+use super::release::{Channel, Provision};
+use super::self_image::EXECUTABLE;
+use super::sidecar::volume_name;
+use super::{Bottle, Event, Image, Network, Sidecar, lock};
+use crate::engine::labels::{Identity, Kind};
+use crate::engine::{Attachment, ContainerSpec, ErrorKind, VolumeMount};
+use crate::init;
+use crate::plan::AgentPlan;
+use crate::session::{Class, Failure, Pending, Place};
+
+/// Names that are tried when one is taken: the bottle's id, then with `-2` to `-99`.
+const NAMES: u32 = 99;
+
+/// What `run_agent` takes.
+pub struct AgentOptions {
+    /// Its image.
+    pub image: Arc<Image>,
+    /// The network it is on; none at all when absent.
+    pub network: Option<Arc<Network>>,
+    /// Its only way out.
+    pub egress: Arc<Sidecar>,
+    /// What it is.
+    pub config: AgentPlan,
+}
+
+/// The agent.
+pub struct Agent {
+    /// What it is.
+    pub config: AgentPlan,
+    pub(super) egress: Arc<Sidecar>,
+    pub(super) provision: Mutex<Provision>,
+    pub(super) released: OnceCell<()>,
+    pub(super) channel: Pending<Channel>,
+    created: Pending<String>,
+    exit: Pending<i64>,
+    gate: watch::Sender<bool>,
+    started: Arc<AtomicBool>,
+}
+
+impl Agent {
+    /// Lets the container start: what is put into it before its first start has been put.
+    pub(super) fn open_gate(&self) {
+        self.gate.send_replace(true);
+    }
+
+    /// Whether the container may have started.
+    pub(super) fn has_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// Waits until the container runs; its id.
+    ///
+    /// # Errors
+    /// It could not be created or started.
+    pub async fn ready(&self) -> Result<String, Failure> {
+        self.open_gate();
+        self.channel.get().await?;
+        self.created.get().await
+    }
+
+    /// The path of the prompt file, if a prompt has been provided.
+    pub fn prompt_path(&self) -> Option<String> {
+        lock(&self.provision).prompt_path.clone()
+    }
+
+    /// Waits for the end of the command, without releasing it; its exit code.
+    ///
+    /// # Errors
+    /// The engine lost it.
+    pub async fn exit_code(&self) -> Result<i64, Failure> {
+        self.exit.get().await
+    }
+}
+
+/// Creates and starts the agent's container. It idles until [`super::release`].
+///
+/// # Errors
+/// The options are bad.
+pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>) -> Result<Arc<Agent>, Failure> {
+    let config = options.config;
+    if config.command.is_empty() {
+        return Err(Failure::new(Class::Input, "run_agent: config.command is empty").at(at));
+    }
+    let identity = bottle.session.intend(Kind::Agent, &bottle.session.id, at)?;
+    let relays = relays(bottle);
+    let place = options.network.as_ref().map(|network| (network.clone(), network.take_place()));
+    let (context, image, plan) = (bottle.clone(), options.image, config.clone());
+    let created = bottle.effect("create agent".into(), at, async move {
+        let network = match &place {
+            Some((network, place)) => Some(network.attachment(*place).await?),
+            None => None,
+        };
+        // The volumes must be there, and filled by their writers' images, before a reader mounts them.
+        let sidecars = lock(&context.sidecars).clone();
+        for sidecar in sidecars.iter().filter(|sidecar| sidecar.relay().is_some()) {
+            sidecar.container().await?;
+        }
+        let spec = container(&context, &plan, image.ready().await?, network, &relays, identity)?;
+        let id = create(&context, spec).await?;
+        context.events.tell(Event::AgentCreated { container: id.clone() });
+        Ok(id)
+    });
+    let (gate, opened) = watch::channel(false);
+    let started = Arc::new(AtomicBool::new(false));
+    let provision = Mutex::new(Provision::default());
+    let agent = Arc::new_cyclic(|this: &std::sync::Weak<Agent>| {
+        let (channel, exit) = start(bottle, created.clone(), opened, started.clone(), this.clone(), at);
+        Agent {
+            config,
+            egress: options.egress,
+            provision,
+            released: OnceCell::new(),
+            channel,
+            created,
+            exit,
+            gate,
+            started,
+        }
+    });
+    Ok(agent)
+}
+
+/// The relays that init keeps: one for every sidecar that serves the agent, made so far.
+fn relays(bottle: &Bottle) -> BTreeMap<SocketAddrV4, String> {
+    let sidecars = lock(&bottle.sidecars);
+    sidecars.iter().filter_map(|sidecar| Some((sidecar.relay()?, sidecar.name.clone()))).collect()
+}
+
+/// Tries the bottle's id as the container's name, then numbered ones; a pinned name is the only one tried.
+async fn create(bottle: &Bottle, mut spec: ContainerSpec) -> Result<String, Failure> {
+    let engine = &bottle.session.engine;
+    let first = spec.name.clone();
+    for number in 2..=NAMES + 1 {
+        match engine.container_create(&spec).await {
+            Err(error) if error.kind == ErrorKind::NameTaken && !bottle.plan.pinned => {
+                let next = format!("{first}-{number}");
+                if number <= NAMES {
+                    bottle.events.tell(Event::Log(format!("the name {} is taken; trying {next}", spec.name)));
+                }
+                spec.name = next;
+            }
+            answer => return Ok(answer?),
+        }
+    }
+    Err(Failure::new(Class::Name, format!("create agent: {first} and the {} names after it are all taken", NAMES - 1))
+        .hint("clean up old containers: `docker ps -a`, `bottler gc`"))
+}
+
+fn container(
+    bottle: &Bottle,
+    plan: &AgentPlan,
+    image: String,
+    network: Option<Attachment>,
+    relays: &BTreeMap<SocketAddrV4, String>,
+    identity: Identity,
+) -> Result<ContainerSpec, Failure> {
+    let config = serde_json::to_string(&init::Config { relays: relays.clone() })
+        .map_err(|error| Failure::new(Class::Internal, format!("write init's configuration: {error}")))?;
+    let (user, group) = plan.user.split_once(':').unwrap_or((&plan.user, &plan.user));
+    let owner = format!("uid={user},gid={group}");
+    Ok(ContainerSpec {
+        name: bottle.session.id.clone(),
+        image,
+        command: vec![EXECUTABLE.into(), init::ROLE.into(), config],
+        env: environment(plan, relays),
+        user: plan.user.clone(),
+        workdir: "/".into(),
+        hostname: bottle.session.id.clone(),
+        hosts: relays.iter().map(|(address, name)| (name.clone(), address.ip().to_string())).collect(),
+        networks: network.into_iter().collect(),
+        mounts: relays
+            .values()
+            .map(|name| VolumeMount {
+                volume: volume_name(bottle, name),
+                target: format!("{}/{name}", init::SERVICES_DIR),
+                read_only: true,
+            })
+            .collect(),
+        tmpfs: [(init::RUN_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=16m,mode=0755,{owner}"))].into(),
+        read_only: false,
+        tty: false,
+        stdin: false,
+        auto_remove: true,
+        resources: plan.resources,
+        identity,
+    })
+}
+
+/// What every process of the agent's container sees: the proxy in both cases, names that need none, the CA.
+fn environment(plan: &AgentPlan, relays: &BTreeMap<SocketAddrV4, String>) -> BTreeMap<String, String> {
+    let proxy = relays.iter().find(|(_, name)| *name == crate::sidecar::egress::ROLE);
+    let proxy = proxy.map(|(address, name)| format!("http://{name}:{}", address.port())).unwrap_or_default();
+    let direct: Vec<&str> =
+        ["localhost", "127.0.0.0/8", "::1"].into_iter().chain(relays.values().map(String::as_str)).collect();
+    let direct = direct.join(",");
+    let mut env = plan.env.clone();
+    let both_cases = [("HTTP_PROXY", &proxy), ("HTTPS_PROXY", &proxy), ("NO_PROXY", &direct)];
+    for (name, value) in both_cases {
+        env.insert(name.to_owned(), value.clone());
+        env.insert(name.to_ascii_lowercase(), value.clone());
+    }
+    for name in [
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "PIP_CERT",
+        "CARGO_HTTP_CAINFO",
+        "AWS_CA_BUNDLE",
+        "DENO_CERT",
+    ] {
+        env.insert(name.to_owned(), init::BUNDLE_FILE.to_owned());
+    }
+    env.insert("NODE_EXTRA_CA_CERTS".to_owned(), init::CA_FILE.to_owned());
+    env.entry("HOME".to_owned()).or_insert_with(|| crate::plan::DEFAULT_HOME.to_owned());
+    env.entry("PATH".to_owned())
+        .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    env
+}
+
+/// Starts the container once its gate is open, and opens the channel to init; waits for its end from before the start.
+fn start(
+    bottle: &Arc<Bottle>,
+    created: Pending<String>,
+    mut opened: watch::Receiver<bool>,
+    started: Arc<AtomicBool>,
+    agent: std::sync::Weak<Agent>,
+    at: Option<&Place>,
+) -> (Pending<Channel>, Pending<i64>) {
+    let (waiting, waiter) = tokio::sync::oneshot::channel();
+    let (context, id) = (bottle.clone(), created.clone());
+    // Not an effect: it ends with the bottle, and is not waited for.
+    let exit = Pending::detached(
+        async move {
+            let id = id.get().await?;
+            let engine = context.session.engine.clone();
+            let mut end = engine.container_wait(&id);
+            // Once polled, the request is on its way; the start comes after.
+            let early = (&mut end).now_or_never();
+            let _ = waiting.send(());
+            match early {
+                Some(answer) => Ok(answer?),
+                None => Ok(end.await?),
+            }
+        }
+        .boxed(),
+    );
+    let context = bottle.clone();
+    let channel = bottle.effect("start agent".into(), at, async move {
+        let id = created.get().await?;
+        tokio::select! {
+            changed = opened.wait_for(|open| *open) => drop(changed),
+            () = context.session.effects.cancelled() => return Err(Failure::new(Class::Cancelled, "cancelled")),
+        }
+        let _ = waiter.await;
+        started.store(true, Ordering::Release);
+        if let Some(tar) = agent.upgrade().and_then(|agent| lock(&agent.provision).upload()).transpose()? {
+            context.session.engine.container_upload(&id, tar).await?;
+        }
+        context.session.engine.container_start(&id).await?;
+        Channel::open(context.session.engine.as_ref(), &id).await
+    });
+    (channel, exit)
+}

@@ -1,0 +1,74 @@
+//! What happens during a launch, told as it happens.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::probe::Line;
+use crate::sidecar;
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// It has begun.
+    Started,
+    /// It succeeded.
+    Done,
+    /// It failed.
+    Failed,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A step began or ended.
+    Step {
+        /// Its name: `network outside`.
+        name: String,
+        /// How far it is.
+        state: StepState,
+    },
+    /// A line of a script's own, or of an image build.
+    Log(String),
+    /// All sidecars listen.
+    SidecarsUp,
+    /// The agent's container exists: whoever wants its output attaches now.
+    AgentCreated {
+        /// The container's id.
+        container: String,
+    },
+    /// The release probe's lines.
+    Proof(Vec<Line>),
+    /// The agent's command has started.
+    Released,
+    /// The agent's command has ended.
+    Ended {
+        /// Its exit code.
+        code: i64,
+    },
+    /// A sidecar decided about a request.
+    Audit(sidecar::Event),
+}
+
+/// Where events go.
+#[derive(Clone)]
+pub struct Events(Arc<dyn Fn(Event) + Send + Sync>);
+
+impl Events {
+    /// Sends events to a function.
+    pub fn new(to: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(to))
+    }
+
+    /// Tells an event.
+    pub fn tell(&self, event: Event) {
+        (self.0)(event);
+    }
+
+    /// Tells how far a step is.
+    pub fn step(&self, name: &str, state: StepState) {
+        self.tell(Event::Step { name: name.to_owned(), state });
+    }
+}

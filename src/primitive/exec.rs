@@ -1,0 +1,90 @@
+//! `exec`: a command in a running container, to its end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+
+use crate::engine::{Engine, ExecSpec, Output};
+use crate::session::{Class, Failure};
+
+/// Most that is kept of each stream, in bytes.
+const MAX_OUTPUT: usize = 1 << 20;
+/// How long a command may take where the script does not say, in seconds.
+const DEFAULT_TIMEOUT: f64 = 60.0;
+
+/// What `exec` takes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecOptions {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Variables beyond the container's own.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The directory it starts in.
+    pub workdir: Option<String>,
+    /// What it reads; nothing when absent.
+    pub stdin: Option<String>,
+    /// Seconds it may take.
+    pub timeout: Option<f64>,
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExecResult {
+    /// Its exit code.
+    pub exit_code: i64,
+    /// What it wrote, up to a bound.
+    pub stdout: String,
+    /// What it wrote to standard error, up to a bound.
+    pub stderr: String,
+    /// Whether more was written than is kept.
+    pub truncated: bool,
+}
+
+/// Runs a command in a container and waits for its end. A non-zero exit code is a result.
+///
+/// # Errors
+/// The engine refuses, or the time is over; the command may run on then.
+pub async fn exec(engine: &dyn Engine, container: &str, options: &ExecOptions) -> Result<ExecResult, Failure> {
+    if options.command.is_empty() {
+        return Err(Failure::new(Class::Input, "exec: command is empty"));
+    }
+    let seconds = options.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let limit = Duration::try_from_secs_f64(seconds)
+        .map_err(|_| Failure::new(Class::Input, format!("exec: timeout = {seconds} is no number of seconds")))?;
+    match tokio::time::timeout(limit, run(engine, container, options)).await {
+        Ok(result) => result,
+        Err(_) => {
+            Err(Failure::new(Class::Operation, format!("exec {:?}: not done within {seconds} s", options.command[0])))
+        }
+    }
+}
+
+async fn run(engine: &dyn Engine, container: &str, options: &ExecOptions) -> Result<ExecResult, Failure> {
+    let spec = ExecSpec {
+        command: options.command.clone(),
+        user: None,
+        env: options.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        workdir: options.workdir.clone(),
+    };
+    let (id, mut streams) = engine.exec(container, &spec).await?;
+    // A command that does not read may close its end first; its exit code says the rest.
+    let _ = streams.input.write_all(options.stdin.as_deref().unwrap_or_default().as_bytes()).await;
+    let _ = streams.input.shutdown().await;
+    let (mut out, mut err, mut truncated) = (Vec::new(), Vec::new(), false);
+    while let Some(piece) = streams.output.next().await {
+        let (to, bytes) = match piece? {
+            Output::Stdout(bytes) => (&mut out, bytes),
+            Output::Stderr(bytes) => (&mut err, bytes),
+        };
+        let room = MAX_OUTPUT - to.len();
+        truncated |= bytes.len() > room;
+        to.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(ExecResult { exit_code: engine.exec_exit_code(&id).await?, stdout: text(out), stderr: text(err), truncated })
+}

@@ -1,0 +1,105 @@
+//! `network_create`: a bridge with a small address range of its own.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+
+use super::{Bottle, check_name, lock};
+use crate::engine::labels::Kind;
+use crate::engine::{Attachment, ErrorKind, NetworkSpec};
+use crate::session::{Class, Failure, Pending, Place};
+
+/// Ranges that are tried when the engine says that one is taken.
+const TRIES: usize = 32;
+/// The place in every range that is egress' own; the gateway is at 1.
+const EGRESS: u32 = 2;
+
+/// What `network_create` takes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkOptions {
+    /// Its name in the recipe.
+    pub name: String,
+    /// No route to anywhere else.
+    #[serde(default)]
+    pub internal: bool,
+}
+
+/// A network.
+pub struct Network {
+    /// Its name in the recipe.
+    pub name: String,
+    created: Pending<(String, Ipv4Net)>,
+    next: AtomicU32,
+}
+
+impl Network {
+    /// Waits until the engine has it; its id and address range.
+    ///
+    /// # Errors
+    /// It could not be created.
+    pub async fn ready(&self) -> Result<(String, Ipv4Net), Failure> {
+        self.created.get().await
+    }
+
+    /// Takes the next place in its range, in program order.
+    pub(super) fn take_place(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Egress' place.
+    pub(super) const fn egress_place() -> u32 {
+        EGRESS
+    }
+
+    /// The address at a place.
+    pub(super) async fn address(&self, place: u32) -> Result<Ipv4Addr, Failure> {
+        let (_, range) = self.ready().await?;
+        let address = Ipv4Addr::from(u32::from(range.network()) + place);
+        if address < range.broadcast() {
+            Ok(address)
+        } else {
+            Err(Failure::new(Class::Input, format!("network {}: its range {range} is full", self.name)))
+        }
+    }
+
+    /// A container's attachment at a place.
+    pub(super) async fn attachment(&self, place: u32) -> Result<Attachment, Failure> {
+        let (network, _) = self.ready().await?;
+        Ok(Attachment { network, address: self.address(place).await? })
+    }
+}
+
+/// Creates a network. A range that was taken in the same moment is retried with the next.
+///
+/// # Errors
+/// The name cannot be one.
+pub fn network_create(
+    bottle: &Arc<Bottle>,
+    options: &NetworkOptions,
+    at: Option<&Place>,
+) -> Result<Arc<Network>, Failure> {
+    check_name("network_create", &options.name).map_err(|failure| failure.at(at))?;
+    let name = bottle.name(&options.name);
+    let identity = bottle.session.intend(Kind::Network, &name, at)?;
+    let (context, internal) = (bottle.clone(), options.internal);
+    let created = bottle.effect(format!("network {}", options.name), at, async move {
+        let engine = context.session.engine.as_ref();
+        for _ in 1..TRIES {
+            let subnet = context.addresses.next(engine).await?;
+            let spec = NetworkSpec { name: name.clone(), subnet, internal, identity: identity.clone() };
+            match engine.network_create(&spec).await {
+                Err(error) if error.kind == ErrorKind::PoolOverlap => {}
+                answer => return Ok((answer?, subnet)),
+            }
+        }
+        Err(Failure::new(Class::Operation, format!("create network {name}: {TRIES} address ranges were all taken"))
+            .hint("name others in BOTTLER_POOLS, as CIDR separated by commas"))
+    });
+    let network = Arc::new(Network { name: options.name.clone(), created, next: AtomicU32::new(EGRESS + 1) });
+    lock(&bottle.networks).push(network.clone());
+    Ok(network)
+}

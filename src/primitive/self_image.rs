@@ -1,0 +1,154 @@
+//! The image made of the running executable: content first, then its tag.
+
+use anyhow::Context;
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use object::Endianness;
+use object::elf::{FileHeader64, PT_LOAD};
+use object::read::elf::{FileHeader, ProgramHeader};
+use sha2::{Digest, Sha256};
+
+use crate::engine::labels::CACHE;
+use crate::engine::{EngineInfo, ImageBuild};
+use crate::sidecar::{SERVICE_DIR, USER};
+
+/// Where the executable is in the image.
+pub(super) const EXECUTABLE: &str = "/bottler";
+/// Hexadecimal digits of the content's digest in the tag.
+const DIGITS: usize = 16;
+/// Changes whenever [`layer`] puts something else beside the executable.
+const LAYOUT: &[u8] = b"layout 1";
+/// The agent's user and group.
+const AGENT: u32 = 1000;
+
+/// The executable that runs here, as it goes into images.
+pub(super) struct SelfImage {
+    executable: Vec<u8>,
+    /// The image's reference.
+    pub(super) tag: String,
+}
+
+impl SelfImage {
+    /// Reads and strips the running executable.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not for this engine.
+    pub(super) fn read(engine: &EngineInfo) -> anyhow::Result<Self> {
+        let ours = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        anyhow::ensure!(
+            engine.os == "linux" && engine.arch == ours,
+            "this executable is for linux/{ours}, the engine runs {}/{}",
+            engine.os,
+            engine.arch
+        );
+        let mut executable = std::fs::read("/proc/self/exe").context("read /proc/self/exe")?;
+        strip(&mut executable).context("strip /proc/self/exe")?;
+        let mut digest = Sha256::new();
+        digest.update(LAYOUT);
+        digest.update(&executable);
+        let hex = HEXLOWER.encode(&digest.finalize());
+        Ok(Self { executable, tag: format!("bottler:{}", &hex[..DIGITS]) })
+    }
+
+    /// What to build it from: a Dockerfile, and all files in one archive that keeps their owners.
+    ///
+    /// # Errors
+    /// An archive in memory cannot be written: never.
+    pub(super) fn build(&self) -> anyhow::Result<ImageBuild> {
+        let layer = layer(&self.executable)?;
+        let dockerfile = b"FROM scratch\nADD layer.tar /\n";
+        let mut context = tar::Builder::new(Vec::with_capacity(layer.len() + (8 << 10)));
+        append(&mut context, "Dockerfile", dockerfile, 0, 0o644)?;
+        append(&mut context, "layer.tar", &layer, 0, 0o644)?;
+        Ok(ImageBuild {
+            tag: self.tag.clone(),
+            context: Bytes::from(context.into_inner()?),
+            labels: [(CACHE.to_owned(), "self".to_owned())].into(),
+        })
+    }
+}
+
+/// Cuts off what no loader reads: everything behind the last loadable segment, and the section table with it.
+fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
+    let header = FileHeader64::<Endianness>::parse(elf.as_slice())?;
+    let endian = header.endian()?;
+    let segments = header.program_headers(endian, elf.as_slice())?;
+    let loadable = segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD);
+    let end = loadable.map(|segment| segment.p_offset(endian) + segment.p_filesz(endian)).max();
+    let end = usize::try_from(end.context("nothing in it is loadable")?)?;
+    anyhow::ensure!(end <= elf.len(), "a segment ends behind the file");
+    elf.truncate(end);
+    // e_shoff, and e_shnum with e_shstrndx: the places of ELF-64's header (System V ABI, chapter 4).
+    elf[40..48].fill(0);
+    elf[60..64].fill(0);
+    Ok(())
+}
+
+fn layer(executable: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let passwd = format!(
+        "root:x:0:0:root:/:/sbin/nologin\nagent:x:{AGENT}:{AGENT}:agent:/home/agent:/bin/sh\nsidecar:x:{USER}:{USER}:sidecar:/:/sbin/nologin\n"
+    );
+    let group = format!("root:x:0:\nagent:x:{AGENT}:\nsidecar:x:{USER}:\n");
+    let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
+    for (path, owner, mode) in [
+        ("etc", 0, 0o755),
+        ("home", 0, 0o755),
+        ("home/agent", AGENT, 0o700),
+        ("run", 0, 0o755),
+        ("tmp", 0, 0o1777),
+        ("usr", 0, 0o755),
+        (SERVICE_DIR.trim_start_matches('/'), USER, 0o755),
+    ] {
+        let mut header = header(0, owner, mode);
+        header.set_entry_type(tar::EntryType::Directory);
+        tar.append_data(&mut header, format!("{path}/"), std::io::empty())?;
+    }
+    append(&mut tar, "etc/passwd", passwd.as_bytes(), 0, 0o644)?;
+    append(&mut tar, "etc/group", group.as_bytes(), 0, 0o644)?;
+    append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0, 0o755)?;
+    Ok(tar.into_inner()?)
+}
+
+fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], owner: u32, mode: u32) -> std::io::Result<()> {
+    tar.append_data(&mut header(content.len() as u64, owner, mode), path, content)
+}
+
+fn header(size: u64, owner: u32, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_uid(owner.into());
+    header.set_gid(owner.into());
+    header.set_mode(mode);
+    // One date for all: the same executable makes the same image.
+    header.set_mtime(0);
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stripped_executable_still_runs_and_is_smaller() {
+        use std::os::unix::fs::PermissionsExt;
+        let whole = std::fs::read("/proc/self/exe").unwrap();
+        let mut stripped = whole.clone();
+        strip(&mut stripped).unwrap();
+        assert!(stripped.len() < whole.len());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stripped");
+        std::fs::write(&path, &stripped).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let listed = std::process::Command::new(&path).arg("--list").output().unwrap();
+        assert!(listed.status.success() && !listed.stdout.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_executable_is_refused() {
+        assert!(strip(&mut b"#!/bin/sh".to_vec()).is_err());
+    }
+}

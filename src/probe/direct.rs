@@ -1,0 +1,117 @@
+//! Attempts past egress: interfaces, routes, TCP, names.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use super::{Line, Target};
+
+/// How long a connection may hang before that is called a leak.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// The names of the interfaces besides loopback.
+pub(super) fn other_interfaces() -> Vec<String> {
+    let Ok(all) = nix::net::if_::if_nameindex() else { return vec!["(unknown)".into()] };
+    all.iter().map(|i| i.name().to_string_lossy().into_owned()).filter(|name| name != "lo").collect()
+}
+
+pub(super) fn interfaces() -> Vec<Line> {
+    let others = other_interfaces();
+    // Address-less tunnels that some kernels create in every namespace carry nothing and are down.
+    let used: Vec<_> = others.into_iter().filter(|name| is_up(name)).collect();
+    let happened = if used.is_empty() { "only loopback".to_owned() } else { used.join(", ") };
+    vec![Line::new("network interfaces", "only loopback", used.is_empty(), happened)]
+}
+
+fn is_up(name: &str) -> bool {
+    let flags = std::fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16);
+    // What cannot be read counts as up.
+    flags.map_or(true, |flags| flags & 1 == 1)
+}
+
+/// Whether the kernel knows a way to an address. Connecting a datagram socket looks the route up and sends nothing.
+pub(super) fn has_route(address: IpAddr) -> bool {
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind((any, 0)).is_ok_and(|socket| socket.connect((address, 9)).is_ok())
+}
+
+/// Places outside this machine: only the route is asked for, so that the probe itself sends nothing there.
+pub(super) fn routes() -> Vec<Line> {
+    let places = [
+        ("Internet, IPv4", "192.0.2.1"),
+        ("Internet, IPv6", "2001:db8::1"),
+        ("link-local", "169.254.1.1"),
+        ("metadata service", "169.254.169.254"),
+        ("link-local, IPv6", "fe80::1"),
+        ("all nodes, IPv6 multicast", "ff02::1"),
+        ("unique local, IPv6", "fd00::1"),
+        ("Tailscale and carrier NAT", "100.64.0.1"),
+    ];
+    places
+        .into_iter()
+        .map(|(name, address)| {
+            let open = has_route(address.parse().expect("the table holds addresses"));
+            Line::new(format!("route to {name}"), "no route", !open, if open { "there is a route" } else { "no route" })
+        })
+        .collect()
+}
+
+/// TCP to addresses that do answer others.
+pub(super) fn tcp(targets: &[Target]) -> Vec<Line> {
+    std::thread::scope(|scope| {
+        let tries: Vec<_> = targets.iter().map(|target| scope.spawn(move || tcp_one(target))).collect();
+        tries.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    })
+}
+
+fn tcp_one(target: &Target) -> Line {
+    let address = SocketAddr::from((target.address, target.port));
+    let (ok, happened) = match TcpStream::connect_timeout(&address, PATIENCE) {
+        Ok(_) => (false, "connected".to_owned()),
+        Err(error) => match error.kind() {
+            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::PermissionDenied => {
+                (true, "no route".to_owned())
+            }
+            ErrorKind::ConnectionRefused => (false, "reached: refused by the other side".to_owned()),
+            ErrorKind::TimedOut => (false, "sent, no answer".to_owned()),
+            _ => (false, error.to_string()),
+        },
+    };
+    Line::new(format!("TCP to {} {address}", target.name), "no route", ok, happened)
+}
+
+/// A query for a name (RFC 1035), to every server that might listen.
+pub(super) fn names() -> Vec<Line> {
+    let mut lines: Vec<Line> = ["127.0.0.1", "127.0.0.11", "127.0.0.53"].iter().map(|server| dns_one(server)).collect();
+    let listed = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let servers = listed.lines().filter_map(|line| line.strip_prefix("nameserver ")).map(str::trim);
+    let others: Vec<&str> = servers.filter(|server| !server.starts_with("127.")).collect();
+    let open: Vec<&str> = others.iter().copied().filter(|server| server.parse().is_ok_and(has_route)).collect();
+    let happened = if open.is_empty() { "none reachable".to_owned() } else { open.join(", ") };
+    lines.push(Line::new("name servers in /etc/resolv.conf", "none reachable", open.is_empty(), happened));
+    lines
+}
+
+fn dns_one(server: &str) -> Line {
+    let answered = query(server).unwrap_or(false);
+    let happened = if answered { "answered" } else { "no answer" };
+    Line::new(format!("unknown name asked of {server}"), "no answer", !answered, happened)
+}
+
+fn query(server: &str) -> std::io::Result<bool> {
+    // Header: id 7777, recursion desired, one question; then the name `bottler.invalid`, type A, class IN.
+    let mut question = vec![0x77, 0x77, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in ["bottler", "invalid"] {
+        question.push(u8::try_from(label.len()).unwrap_or_default());
+        question.extend(label.as_bytes());
+    }
+    question.extend([0, 0, 1, 0, 1]);
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+    socket.connect((server, 53))?;
+    socket.send(&question)?;
+    let mut answer = [0_u8; 512];
+    Ok(socket.recv(&mut answer)? > 0)
+}

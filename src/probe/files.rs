@@ -1,0 +1,108 @@
+//! Attempts on files: the engine's socket, init's secrets, what belongs to root, what is mounted.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+
+use super::Line;
+
+/// Where engines and their helpers listen.
+const SOCKETS: [&str; 6] = [
+    "/var/run/docker.sock",
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/run/user/1000/docker.sock",
+    "/run/crio/crio.sock",
+];
+
+/// What is not the agent's.
+const FOREIGN: [&str; 8] = [
+    "/probe",
+    "/etc/probe",
+    "/usr/probe",
+    "/bottler",
+    "/run/probe",
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sysrq-trigger",
+    "/sys/probe",
+];
+
+/// What init keeps to itself.
+const INIT: [&str; 3] = ["/proc/1/environ", "/proc/1/mem", "/proc/1/maps"];
+
+/// File systems that an engine mounts into every container, and our own.
+const PLAIN: [&str; 10] = [
+    "overlay",
+    "fuse.fuse-overlayfs",
+    "fuse-overlayfs",
+    "proc",
+    "sysfs",
+    "tmpfs",
+    "devpts",
+    "mqueue",
+    "cgroup",
+    "cgroup2",
+];
+
+pub(super) fn all() -> Vec<Line> {
+    let mut lines = vec![engine_socket()];
+    lines.extend(FOREIGN.map(write));
+    lines.extend(INIT.map(read));
+    lines.extend([service_volumes(), mounts()]);
+    lines
+}
+
+fn engine_socket() -> Line {
+    let found: Vec<&str> = SOCKETS.into_iter().filter(|path| UnixStream::connect(path).is_ok()).collect();
+    let happened = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+    Line::new("engine sockets", "none", found.is_empty(), happened)
+}
+
+fn write(path: &str) -> Line {
+    let opened = OpenOptions::new().write(true).create(!path.starts_with("/proc")).truncate(false).open(path);
+    verdict(format!("write {path}"), opened.map(drop))
+}
+
+fn read(path: &str) -> Line {
+    let opened = std::fs::read(path);
+    verdict(format!("read {path}"), opened.map(drop))
+}
+
+fn verdict(attempt: String, result: std::io::Result<()>) -> Line {
+    match result {
+        Ok(()) => Line::new(attempt, "refused", false, "done"),
+        Err(error) => match error.kind() {
+            ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotFound
+            | ErrorKind::ExecutableFileBusy => Line::new(attempt, "refused", true, "refused"),
+            _ => Line::new(attempt, "refused", false, error.to_string()),
+        },
+    }
+}
+
+/// The sidecars' volumes are there to connect through, not to write.
+fn service_volumes() -> Line {
+    let file = format!("{}/egress/probe", crate::init::SERVICES_DIR);
+    verdict("write egress' volume".into(), std::fs::write(file, b"x"))
+}
+
+/// Nothing of the host is mounted but the three files that every engine writes for a container, and our volumes.
+fn mounts() -> Line {
+    let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let odd: Vec<&str> = table
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ');
+            let (_, target, kind) = (fields.next()?, fields.next()?, fields.next()?);
+            let options = fields.next()?;
+            let engine_file = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"].contains(&target);
+            let service =
+                target.starts_with(crate::init::SERVICES_DIR) && options.split(',').any(|option| option == "ro");
+            (!PLAIN.contains(&kind) && !engine_file && !service).then_some(target)
+        })
+        .collect();
+    let happened = if odd.is_empty() { "none".to_owned() } else { odd.join(", ") };
+    Line::new("mounts of the host", "none", odd.is_empty(), happened)
+}

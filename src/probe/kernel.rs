@@ -1,0 +1,105 @@
+//! Attempts on the kernel: socket families, system calls, and the bounds read back.
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::Line;
+use crate::engine::Resources;
+
+/// Families and types of sockets that no bottle may open.
+pub(super) fn sockets() -> Vec<Line> {
+    let tries = [
+        ("raw socket, IPv4", libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
+        ("raw socket, IPv6", libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6),
+        ("packet socket", libc::AF_PACKET, libc::SOCK_DGRAM, 0),
+        ("vsock socket", libc::AF_VSOCK, libc::SOCK_STREAM, 0),
+        ("kernel crypto socket", libc::AF_ALG, libc::SOCK_SEQPACKET, 0),
+        ("netlink socket beyond routing", libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_AUDIT),
+    ];
+    tries.into_iter().map(|(name, family, kind, protocol)| refused(name, socket(family, kind, protocol))).collect()
+}
+
+/// System calls that open a way to more of the kernel.
+pub(super) fn calls() -> Vec<Line> {
+    let tries: [(&str, libc::c_long, [libc::c_long; 2]); 9] = [
+        ("user namespace", libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0]),
+        ("network namespace", libc::SYS_unshare, [libc::CLONE_NEWNET.into(), 0]),
+        ("setns", libc::SYS_setns, [-1, 0]),
+        ("io_uring", libc::SYS_io_uring_setup, [0, 0]),
+        ("bpf", libc::SYS_bpf, [-1, 0]),
+        ("keyctl", libc::SYS_keyctl, [0, -3]),
+        ("mount", libc::SYS_mount, [0, 0]),
+        ("ptrace of init", libc::SYS_ptrace, [i64::from(libc::PTRACE_ATTACH), 1]),
+        ("userfaultfd", libc::SYS_userfaultfd, [0, 0]),
+    ];
+    tries.into_iter().map(|(name, number, arguments)| forbidden(name, call(number, arguments))).collect()
+}
+
+/// What the kernel says of this process, against the plan.
+pub(super) fn limits(planned: &Resources) -> Vec<Line> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        line.unwrap_or("(absent)").trim().to_owned()
+    };
+    let equal =
+        |attempt: &str, expected: &str, happened: String| Line::new(attempt, expected, expected == happened, happened);
+    let mut lines = vec![
+        equal("seccomp filter", "2", field("Seccomp")),
+        equal("no new privileges", "1", field("NoNewPrivs")),
+        equal("capabilities, effective", "0000000000000000", field("CapEff")),
+        equal("capabilities, bounding set", "0000000000000000", field("CapBnd")),
+        equal("core dumps", "0", core_limit()),
+    ];
+    lines.push(bound("memory, bytes", &["memory.max", "memory/memory.limit_in_bytes"], &planned.memory.to_string()));
+    lines.push(bound("processes", &["pids.max", "pids/pids.max"], &planned.pids.to_string()));
+    lines
+}
+
+fn core_limit() -> String {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_CORE).map_or_else(|error| error.to_string(), |(_, hard)| hard.to_string())
+}
+
+/// A control group's bound, under either of its two layouts.
+fn bound(attempt: &str, files: &[&str], expected: &str) -> Line {
+    let read = files.iter().find_map(|file| std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok());
+    let happened = read.map_or_else(|| "cannot be read".to_owned(), |text| text.trim().to_owned());
+    Line::new(format!("bound: {attempt}"), expected, happened == expected, happened)
+}
+
+fn refused(name: &str, result: Result<(), Errno>) -> Line {
+    let ok = matches!(result, Err(Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT));
+    Line::new(name, "refused", ok, words(result))
+}
+
+/// A call that the filter forbids answers EPERM or ENOSYS, whatever its arguments.
+fn forbidden(name: &str, result: Result<(), Errno>) -> Line {
+    Line::new(name, "refused", matches!(result, Err(Errno::EPERM | Errno::ENOSYS)), words(result))
+}
+
+fn words(result: Result<(), Errno>) -> String {
+    match result {
+        Ok(()) => "allowed".into(),
+        Err(Errno::EPERM | Errno::EACCES | Errno::ENOSYS | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT) => {
+            "refused".into()
+        }
+        Err(errno) => format!("reached the kernel: {}", errno.desc()),
+    }
+}
+
+#[expect(unsafe_code, reason = "the wrappers know only families that work")]
+fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: three integers; a descriptor that comes back is closed at once and known to nobody else.
+    let fd = Errno::result(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) })?;
+    // SAFETY: as above.
+    unsafe { libc::close(fd) };
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "these calls have no wrappers, and are here to fail")]
+fn call(number: libc::c_long, arguments: [libc::c_long; 2]) -> Result<(), Errno> {
+    // SAFETY: where a call takes pointers it gets null or an impossible value and can only fail; namespaces that were
+    // left by success are this process' own, which ends after the probe.
+    Errno::result(unsafe { libc::syscall(number, arguments[0], arguments[1], 0, 0, 0) }).map(drop)
+}

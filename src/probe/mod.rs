@@ -1,0 +1,136 @@
+//! The probe: tries to get out of the network namespace it runs in, and says of each attempt what happened.
+//!
+//! `init` runs it before it lets the agent's command start (promise 1); the built-in agent `probe` runs more of it as
+//! an agent would. An attempt that the kernel or egress refused is as expected. A time-out is not: silence at the
+//! sender proves nothing.
+
+mod datagram;
+mod direct;
+mod files;
+mod kernel;
+mod proxy;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Resources;
+
+/// The environment variable that tells the agent `probe` its [`Targets`].
+pub const VARIABLE: &str = "BOTTLER_PROBE";
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// What was tried.
+    pub attempt: String,
+    /// What a tight bottle answers.
+    pub expected: String,
+    /// What happened.
+    pub happened: String,
+    /// Whether that is as expected.
+    pub ok: bool,
+}
+
+impl Line {
+    fn new(attempt: impl Into<String>, expected: &str, ok: bool, happened: impl Into<String>) -> Self {
+        Self { attempt: attempt.into(), expected: expected.into(), happened: happened.into(), ok }
+    }
+}
+
+/// What to try.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Targets {
+    /// Egress, as this namespace reaches it.
+    pub proxy: SocketAddrV4,
+    /// Addresses that exist outside and must not be reached, with what they are.
+    pub direct: Vec<Target>,
+    /// The counterpart that is reached through egress, and that counts what comes any other way.
+    pub upstream: Option<Upstream>,
+    /// The planned bounds, to read back.
+    pub resources: Resources,
+}
+
+/// An address on this machine that an attempt goes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// What is there, in words.
+    pub name: String,
+    /// Where.
+    pub address: Ipv4Addr,
+    /// The TCP port to try.
+    pub port: u16,
+}
+
+/// The sidecar `upstream`, as the probe knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its name, with port, at egress.
+    pub host: String,
+    /// Its address on the network it shares with egress.
+    pub address: Ipv4Addr,
+}
+
+/// Whether a probe's lines are all as expected.
+pub fn passed(lines: &[Line]) -> bool {
+    !lines.is_empty() && lines.iter().all(|line| line.ok)
+}
+
+/// What `init` asks before the release: everything that needs no counterpart.
+pub fn release(targets: &Targets) -> Vec<Line> {
+    let mut lines = proxy::canary(targets);
+    lines.extend(direct::interfaces());
+    lines.extend(in_parallel(vec![
+        Box::new(|| direct::tcp(&targets.direct)),
+        Box::new(|| datagram::options(&targets.direct)),
+        Box::new(direct::routes),
+        Box::new(direct::names),
+    ]));
+    lines.extend(kernel::sockets());
+    lines.extend(kernel::limits(&targets.resources));
+    lines
+}
+
+/// What the agent `probe` tries: all of it, and last what the counterpart received.
+pub fn full(targets: &Targets) -> Vec<Line> {
+    let mut lines = proxy::allowed(targets);
+    lines.extend(release(targets));
+    lines.extend(proxy::forbidden(targets));
+    lines.extend(kernel::calls());
+    lines.extend(files::all());
+    lines.extend(proxy::receipts(targets));
+    lines
+}
+
+type Attempt<'a> = Box<dyn FnOnce() -> Vec<Line> + Send + 'a>;
+
+/// Runs groups of attempts side by side: where a bottle leaks, each of them waits for a time-out.
+fn in_parallel(groups: Vec<Attempt<'_>>) -> Vec<Line> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = groups.into_iter().map(|group| scope.spawn(group)).collect();
+        running
+            .into_iter()
+            .flat_map(|thread| {
+                thread.join().unwrap_or_else(|_| vec![Line::new("run the probe", "finished", false, "it panicked")])
+            })
+            .collect()
+    })
+}
+
+/// The agent `probe`: reads its targets from the environment, prints its lines as JSON.
+///
+/// # Errors
+/// There are no targets, or standard output is closed.
+pub fn agent() -> anyhow::Result<()> {
+    use std::io::Write;
+    let targets: Targets = serde_json::from_str(&std::env::var(VARIABLE)?)?;
+    let lines = full(&targets);
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &lines)?;
+    writeln!(out)?;
+    anyhow::ensure!(passed(&lines), "the bottle is not tight");
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Attempts through egress: what is allowed passes, everything else is refused in words.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddrV4, TcpStream};
+use std::time::Duration;
+
+use super::{Line, Targets};
+use crate::policy::CANARY;
+
+/// How long egress may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most that is read of an answer.
+const MAX_ANSWER: u64 = 64 << 10;
+/// A host that no allowlist holds.
+const FORBIDDEN: &str = "forbidden.bottler.invalid";
+
+/// Egress works, and refuses: the two facts without which nothing else means anything.
+pub(super) fn canary(targets: &Targets) -> Vec<Line> {
+    vec![
+        expect(targets, "allowed: canary, CONNECT", &connect(&format!("{CANARY}:443")), 200, None),
+        expect(targets, "allowed: canary, plain http", &absolute(CANARY), 200, Some("canary")),
+        expect(
+            targets,
+            "forbidden host, CONNECT",
+            &connect(&format!("{FORBIDDEN}:443")),
+            403,
+            Some("host_not_allowed"),
+        ),
+    ]
+}
+
+/// The one host that the probe's recipe allows.
+pub(super) fn allowed(targets: &Targets) -> Vec<Line> {
+    let Some(upstream) = &targets.upstream else { return Vec::new() };
+    vec![
+        expect(targets, "allowed: upstream, plain http", &absolute(&upstream.host), 200, Some("upstream")),
+        expect(targets, "allowed: upstream, CONNECT", &connect(&upstream.host), 200, None),
+    ]
+}
+
+/// Forms and spellings that must not make a difference.
+pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
+    let mut lines = vec![
+        expect(targets, "forbidden host, plain http", &absolute(FORBIDDEN), 403, Some("host_not_allowed")),
+        expect(
+            targets,
+            "forbidden host, other case and final dot",
+            &connect("FORBIDDEN.Bottler.invalid.:443"),
+            403,
+            None,
+        ),
+        expect(targets, "forbidden port of the canary's parent", &connect("bottler.invalid:22"), 403, None),
+        expect(targets, "metadata service by address", &absolute("169.254.169.254"), 403, Some("address_not_public")),
+        expect(targets, "loopback of egress", &connect("127.0.0.1:443"), 403, Some("address_not_public")),
+        expect(targets, "loopback, decimal", &connect("2130706433:443"), 403, Some("address_not_public")),
+        expect(targets, "loopback, hexadecimal", &connect("0x7f000001:443"), 403, Some("address_not_public")),
+        expect(targets, "loopback, octal", &connect("0177.0.0.1:443"), 403, Some("address_not_public")),
+        expect(targets, "loopback, shortened", &connect("127.1:443"), 403, Some("address_not_public")),
+        expect(targets, "loopback, IPv6", &connect("[::1]:443"), 403, Some("address_not_public")),
+        expect(targets, "loopback, IPv4 in IPv6", &connect("[::ffff:127.0.0.1]:443"), 403, Some("address_not_public")),
+        expect(targets, "NAT64 of loopback", &connect("[64:ff9b::7f00:1]:443"), 403, Some("address_not_public")),
+        expect(targets, "user information before a host", &absolute(&format!("{CANARY}@{FORBIDDEN}")), 400, None),
+        expect(targets, "Host header of an allowed host", &lying_host(), 421, Some("host_mismatch")),
+        expect(targets, "no host at all", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400, None),
+    ];
+    if let Some(upstream) = &targets.upstream {
+        let authority = format!("{}:{}", upstream.address, crate::sidecar::upstream::HTTP_PORT);
+        lines.push(expect(targets, "upstream by its address", &connect(&authority), 403, Some("address_not_public")));
+        let number = format!("{}:{}", u32::from(upstream.address), crate::sidecar::upstream::HTTP_PORT);
+        lines.push(expect(
+            targets,
+            "upstream by its address, decimal",
+            &connect(&number),
+            403,
+            Some("address_not_public"),
+        ));
+    }
+    lines
+}
+
+/// What came to the counterpart by any other way than egress: nothing.
+pub(super) fn receipts(targets: &Targets) -> Vec<Line> {
+    let Some(upstream) = &targets.upstream else { return Vec::new() };
+    let request = format!("GET http://{0}/received HTTP/1.1\r\nHost: {0}\r\nConnection: close\r\n\r\n", upstream.host);
+    let answer = ask(targets.proxy, &request).unwrap_or_else(|error| error.to_string());
+    let body = answer.split_once("\r\n\r\n").map_or(answer.as_str(), |(_, body)| body);
+    // Chunked or not, an empty list is the only answer with "[]" in it.
+    let ok = answer.starts_with("HTTP/1.1 200") && body.contains("[]");
+    let happened = if ok { "nothing".to_owned() } else { short(body) };
+    vec![Line::new("received at upstream, asked there", "nothing", ok, happened)]
+}
+
+fn connect(authority: &str) -> String {
+    format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")
+}
+
+fn absolute(host: &str) -> String {
+    format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+}
+
+fn lying_host() -> String {
+    format!("GET http://{FORBIDDEN}/ HTTP/1.1\r\nHost: {CANARY}\r\nConnection: close\r\n\r\n")
+}
+
+fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Option<&str>) -> Line {
+    let expected = match (status, word) {
+        (200, _) => "200 passes".to_owned(),
+        (_, Some(word)) => format!("{status} {word}"),
+        (_, None) => format!("{status} refused"),
+    };
+    match ask(targets.proxy, request) {
+        Ok(answer) => {
+            let got = answer.split(' ').nth(1).unwrap_or_default();
+            let ok = got == status.to_string() && word.is_none_or(|word| answer.contains(word));
+            Line::new(attempt, &expected, ok, if ok { expected.clone() } else { short(&answer) })
+        }
+        Err(error) => Line::new(attempt, &expected, false, format!("egress does not answer: {error}")),
+    }
+}
+
+/// One request, and what comes back until the peer closes or a CONNECT is granted.
+fn ask(proxy: SocketAddrV4, request: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&proxy.into(), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut chunk = [0_u8; 4096];
+    let mut reader = stream.take(MAX_ANSWER);
+    loop {
+        let length = reader.read(&mut chunk)?;
+        answer.extend_from_slice(&chunk[..length]);
+        if length == 0 || complete(&answer) {
+            return Ok(String::from_utf8_lossy(&answer).into_owned());
+        }
+    }
+}
+
+/// Whether an answer is all there: its head, and as much of a body as its head announces.
+fn complete(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let head = head.to_ascii_lowercase();
+    if let Some(rest) = head.split("content-length: ").nth(1) {
+        return rest.lines().next().and_then(|n| n.trim().parse().ok()).is_some_and(|n: usize| body.len() >= n);
+    }
+    if head.contains("transfer-encoding") { body.ends_with("0\r\n\r\n") } else { true }
+}
+
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(120).collect()
+}

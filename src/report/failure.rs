@@ -1,0 +1,66 @@
+//! A failure for people: the line, the causes, what was removed, what to do.
+
+use super::printable;
+use crate::session::{Failure, Outcome, UndoRow};
+
+/// Causes that are shown; the rest is counted.
+const MAX_CAUSES: usize = 12;
+
+/// A failure in words, without a line end.
+pub fn failure(failure: &Failure, undo: &[UndoRow]) -> String {
+    let mut text = format!("error: {}", failure.message);
+    if let Some(place) = &failure.at {
+        let number = place.line.to_string();
+        let margin = " ".repeat(number.len());
+        text.push_str(&format!("\n{margin}--> {place}"));
+        if !place.text.is_empty() {
+            text.push_str(&format!("\n{margin} |\n{number} | {}\n{margin} |", place.text));
+        }
+    }
+    for cause in failure.causes.iter().take(MAX_CAUSES) {
+        text.push_str(&format!("\n  because: {cause}"));
+    }
+    if failure.causes.len() > MAX_CAUSES {
+        text.push_str(&format!("\n  and {} more", failure.causes.len() - MAX_CAUSES));
+    }
+    if let Some(hint) = &failure.hint {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
+    for summary in [removed(undo), left(undo)].into_iter().flatten() {
+        text.push_str(&format!("\n{summary}"));
+    }
+    printable(&text)
+}
+
+fn removed(undo: &[UndoRow]) -> Option<String> {
+    let names: Vec<&str> =
+        undo.iter().filter(|row| row.outcome == Outcome::Removed).map(|row| row.name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("removed: {}", names.join(", ")))
+}
+
+/// What could not be undone, one line for each; `None` where all was.
+pub fn left(undo: &[UndoRow]) -> Option<String> {
+    let failed: Vec<String> = undo
+        .iter()
+        .filter_map(|row| match &row.outcome {
+            Outcome::Failed(why) => Some(format!("not undone: {} {}: {why}", row.kind, row.name)),
+            _ => None,
+        })
+        .collect();
+    (!failed.is_empty()).then(|| printable(&failed.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Class, Place};
+
+    #[test]
+    fn a_failure_shows_its_line_and_its_remedy() {
+        let place = Place { script: "my.lua".into(), line: 12, text: "network_create {}".into() };
+        let shown =
+            Failure::new(Class::Input, "network_create: option is missing: `name`").hint("name it").at(Some(&place));
+        let expected = "error: network_create: option is missing: `name`\n  --> my.lua:12\n   |\n12 | network_create {}\n   |\nhint: name it";
+        assert_eq!(failure(&shown, &[]), expected);
+    }
+}

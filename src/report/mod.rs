@@ -1,0 +1,14 @@
+//! What people see: progress, tables, errors. Data goes to standard output, everything else to standard error.
+
+mod failure;
+mod progress;
+mod table;
+
+pub use failure::{failure, left};
+pub use progress::{Progress, times};
+pub use table::{probe_table, table};
+
+/// Makes text from a bottle harmless for a terminal: of control characters only line ends and tabs remain.
+pub fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}

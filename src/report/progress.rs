@@ -1,0 +1,92 @@
+//! The list of steps: live on a terminal, one plain line for each otherwise.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::printable;
+use crate::holder::Times;
+use crate::primitive::StepState;
+
+/// Shows steps on standard error.
+pub struct Progress {
+    live: Option<MultiProgress>,
+    running: BTreeMap<String, (u64, Option<ProgressBar>)>,
+}
+
+impl Progress {
+    /// Live if standard error is a terminal.
+    pub fn new() -> Self {
+        let live = std::io::stderr().is_terminal().then(MultiProgress::new);
+        Self { live, running: BTreeMap::new() }
+    }
+
+    /// Shows how far a step is, `at` milliseconds after the launch.
+    pub fn step(&mut self, name: &str, state: StepState, at: u64) {
+        let name = printable(name);
+        if state == StepState::Started {
+            let bar = self.live.as_ref().map(|live| spinner(live, &name));
+            self.running.insert(name, (at, bar));
+            return;
+        }
+        let (began, bar) = self.running.remove(&name).unwrap_or((at, None));
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        let mark = if state == StepState::Done { "✓" } else { "✗" };
+        self.line(&format!("{mark} {:>6}  {name}", seconds(at.saturating_sub(began))));
+    }
+
+    /// Shows a line of text.
+    pub fn line(&self, text: &str) {
+        let text = printable(text);
+        match &self.live {
+            // A terminal that is gone has nobody to tell.
+            Some(live) => drop(live.println(text)),
+            None => drop(writeln!(std::io::stderr(), "{text}")),
+        }
+    }
+
+    /// Takes running steps off the screen.
+    pub fn clear(&mut self) {
+        for (_, bar) in std::mem::take(&mut self.running).into_values() {
+            if let Some(bar) = bar {
+                bar.finish_and_clear();
+            }
+        }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn spinner(live: &MultiProgress, name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {elapsed:>6}  {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = live.add(ProgressBar::new_spinner().with_style(style).with_message(name.to_owned()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// Milliseconds in words: `640 ms`, `1.28 s`.
+fn seconds(millis: u64) -> String {
+    if millis < 1000 { format!("{millis} ms") } else { format!("{}.{:02} s", millis / 1000, millis % 1000 / 10) }
+}
+
+/// When what happened, in one line.
+pub fn times(times: &Times) -> String {
+    let since = |later: Option<u64>, earlier: Option<u64>| Some(later?.saturating_sub(earlier?));
+    let parts = [
+        ("sidecars up", times.sidecars_up),
+        ("agent released", times.released),
+        ("agent ran", since(times.ended, times.released)),
+        ("teardown", since(times.gone, times.ended)),
+    ];
+    let shown = parts.iter().filter_map(|(name, time)| Some(format!("{name} {}", seconds((*time)?))));
+    shown.collect::<Vec<_>>().join(", ")
+}

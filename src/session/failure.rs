@@ -1,0 +1,119 @@
+//! Why a launch failed: plain data that crosses from the holder to the client.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{EngineError, ErrorKind};
+
+/// Classes of failure. Each has an exit code of its own, outside what agents commonly use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// What the user or a recipe's author wrote cannot be used: 120.
+    Input,
+    /// No engine to talk to: 121.
+    Engine,
+    /// The engine refused, failed or was too slow: 122.
+    Operation,
+    /// The name belongs to another bottle: 123.
+    Name,
+    /// The bottle is not tight: 124.
+    Isolation,
+    /// bottler itself, or the machine it runs on: 125.
+    Internal,
+    /// Cancelled by the user: 126.
+    Cancelled,
+}
+
+impl Class {
+    /// The exit code of `bottler` for this class.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Input => 120,
+            Self::Engine => 121,
+            Self::Operation => 122,
+            Self::Name => 123,
+            Self::Isolation => 124,
+            Self::Internal => 125,
+            Self::Cancelled => 126,
+        }
+    }
+}
+
+/// A line of a script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The script, as the user names it: `scripts/launch.lua`.
+    pub script: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The line's text.
+    #[serde(default)]
+    pub text: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.script, self.line)
+    }
+}
+
+/// A failed launch, or a failed part of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of failure.
+    pub class: Class,
+    /// What was attempted, on what, and why it failed.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// The script line that asked for it.
+    pub at: Option<Box<Place>>,
+    /// Further facts, nearest first.
+    pub causes: Vec<String>,
+}
+
+impl Failure {
+    /// A failure without a place.
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), hint: None, at: None, causes: Vec::new() }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the script line, unless one nearer to the cause is known.
+    #[must_use]
+    pub fn at(mut self, place: Option<&Place>) -> Self {
+        self.at = self.at.or_else(|| place.cloned().map(Box::new));
+        self
+    }
+
+    /// Adds a further fact.
+    #[must_use]
+    pub fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let class = match error.kind {
+            ErrorKind::Unavailable | ErrorKind::Permission | ErrorKind::TooOld => Class::Engine,
+            ErrorKind::NameTaken => Class::Name,
+            _ => Class::Operation,
+        };
+        let failure = Self::new(class, error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}

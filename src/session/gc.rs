@@ -1,0 +1,82 @@
+//! Garbage collection: bottles whose holder and reaper are both gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Outcome, StateDir, UndoRow, unwind};
+use crate::engine::{Engine, EngineError, Filter};
+
+/// How long a dead bottle must look empty: its holder may have died in the middle of a call.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// A dead bottle and what became of its things.
+#[derive(Debug, serde::Serialize)]
+pub struct Collected {
+    /// The bottle's id.
+    pub bottle: String,
+    /// What was removed; with a dry run, nothing.
+    pub undo: Vec<UndoRow>,
+}
+
+/// Removes dead bottles of this owner on this engine; with `dry_run`, only names them.
+///
+/// A bottle is dead when nobody holds its lock. Objects are listed *before* the directories are looked at: a living
+/// bottle has its directory before its first object, so an object without a directory belongs to a dead one.
+///
+/// # Errors
+/// The engine cannot list, or the state directory cannot be read.
+pub async fn collect(
+    engine: &Arc<dyn Engine>,
+    endpoint: &str,
+    state: &StateDir,
+    dry_run: bool,
+) -> anyhow::Result<Vec<Collected>> {
+    let mut ids = on_engine(engine, &state.owner).await?;
+    for id in state.bottles()? {
+        if state.record(&id).is_none_or(|record| record.endpoint == endpoint) {
+            ids.insert(id);
+        }
+    }
+    let mut collected = Vec::new();
+    for bottle in ids {
+        if state.is_alive(&bottle) {
+            continue;
+        }
+        if dry_run {
+            collected.push(Collected { bottle, undo: Vec::new() });
+            continue;
+        }
+        // Someone else may collect it in this very moment.
+        let Some(dir) = state.claim(&bottle)? else { continue };
+        let undo = unwind(engine, &bottle, &state.owner, QUIET, BTreeMap::new()).await;
+        if undo.iter().all(|row| !matches!(row.outcome, Outcome::Failed(_))) {
+            dir.remove()?;
+        }
+        collected.push(Collected { bottle, undo });
+    }
+    Ok(collected)
+}
+
+/// Removes the bottles of another owner, which only a person may ask for: nobody here knows whether they live.
+///
+/// # Errors
+/// The engine cannot list.
+pub async fn collect_foreign(
+    engine: &Arc<dyn Engine>,
+    owner: &str,
+    dry_run: bool,
+) -> Result<Vec<Collected>, EngineError> {
+    let mut collected = Vec::new();
+    for bottle in on_engine(engine, owner).await? {
+        let undo = if dry_run { Vec::new() } else { unwind(engine, &bottle, owner, QUIET, BTreeMap::new()).await };
+        collected.push(Collected { bottle, undo });
+    }
+    Ok(collected)
+}
+
+async fn on_engine(engine: &Arc<dyn Engine>, owner: &str) -> Result<BTreeSet<String>, EngineError> {
+    let objects = engine.list(&Filter::Owner(owner.to_owned())).await?;
+    let ours = objects.into_iter().filter(|object| object.identity.owner == owner);
+    Ok(ours.map(|object| object.identity.session).collect())
+}

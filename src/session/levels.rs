@@ -1,0 +1,114 @@
+//! The order of undoing: a pure function from what exists to levels that are undone one after the other.
+
+use crate::engine::Object;
+use crate::engine::labels::Kind;
+
+/// What is undone together.
+#[derive(Debug)]
+pub enum Level {
+    /// Objects that do not depend on each other.
+    Objects(Vec<Object>),
+    /// A script's `defer`, by its place: a barrier.
+    Defer(u64),
+}
+
+/// The rank of a kind in the undoing: what uses goes before what is used.
+fn rank(kind: Kind) -> u8 {
+    match kind {
+        Kind::Agent => 0,
+        Kind::Sidecar => 1,
+        Kind::Network | Kind::Volume => 2,
+    }
+}
+
+/// Sorts objects and defers into levels. Between two defers, objects go by rank: agent, sidecars, then networks and
+/// volumes. A defer is undone after everything that was made after it and before everything made before it.
+pub fn levels(objects: Vec<Object>, defers: &[u64]) -> Vec<Level> {
+    let mut barriers: Vec<u64> = defers.to_vec();
+    barriers.sort_unstable_by(|a, b| b.cmp(a));
+    let mut left = objects;
+    let mut found = Vec::new();
+    for barrier in barriers {
+        let (later, earlier) = left.into_iter().partition(|object: &Object| object.identity.seq > barrier);
+        by_rank(later, &mut found);
+        found.push(Level::Defer(barrier));
+        left = earlier;
+    }
+    by_rank(left, &mut found);
+    found
+}
+
+fn by_rank(mut objects: Vec<Object>, found: &mut Vec<Level>) {
+    objects.sort_by_key(|object| (rank(object.identity.kind), std::cmp::Reverse(object.identity.seq)));
+    for chunk in objects.chunk_by(|a, b| rank(a.identity.kind) == rank(b.identity.kind)) {
+        found.push(Level::Objects(chunk.to_vec()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::labels::Identity;
+    use proptest::prelude::*;
+
+    fn object(seq: u64, kind: Kind) -> Object {
+        let identity = Identity { session: "s".into(), owner: "o".into(), seq, kind };
+        Object { id: seq.to_string(), name: format!("s-{seq}"), identity, running: false }
+    }
+
+    fn shape(levels: &[Level]) -> Vec<String> {
+        let name = |level: &Level| match level {
+            Level::Objects(objects) => objects.iter().map(|o| o.id.clone()).collect::<Vec<_>>().join("+"),
+            Level::Defer(seq) => format!("defer {seq}"),
+        };
+        levels.iter().map(name).collect()
+    }
+
+    #[test]
+    fn the_default_launch_goes_agent_sidecars_networks_and_volumes() {
+        let made = vec![
+            object(1, Kind::Network),
+            object(2, Kind::Volume),
+            object(3, Kind::Sidecar),
+            object(4, Kind::Volume),
+            object(5, Kind::Sidecar),
+            object(6, Kind::Agent),
+        ];
+        assert_eq!(shape(&levels(made, &[])), ["6", "5+3", "4+2+1"]);
+    }
+
+    #[test]
+    fn a_defer_is_a_barrier_in_its_place() {
+        let made = vec![object(1, Kind::Network), object(3, Kind::Sidecar), object(5, Kind::Agent)];
+        assert_eq!(shape(&levels(made, &[2, 4])), ["5", "defer 4", "3", "defer 2", "1"]);
+    }
+
+    proptest! {
+        #[test]
+        fn everything_is_undone_once_and_never_before_its_user(kinds in prop::collection::vec(0..5_u8, 0..30)) {
+            let (mut made, mut defers) = (Vec::new(), Vec::new());
+            for (seq, kind) in (1_u64..).zip(&kinds) {
+                match kind {
+                    0 => made.push(object(seq, Kind::Agent)),
+                    1 => made.push(object(seq, Kind::Sidecar)),
+                    2 => made.push(object(seq, Kind::Network)),
+                    3 => made.push(object(seq, Kind::Volume)),
+                    _ => defers.push(seq),
+                }
+            }
+            let order = levels(made, &defers);
+            let mut seen = Vec::new();
+            for level in &order {
+                match level {
+                    Level::Defer(seq) => {
+                        prop_assert!(seen.iter().all(|earlier| earlier > seq), "nothing older goes before a defer");
+                        seen.push(*seq);
+                    }
+                    Level::Objects(objects) => seen.extend(objects.iter().map(|object| object.identity.seq)),
+                }
+            }
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (1..=kinds.len() as u64).collect::<Vec<_>>());
+        }
+    }
+}

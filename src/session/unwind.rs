@@ -1,0 +1,143 @@
+//! Unwinding: everything that carries the session's label is removed, level by level, until nothing is found twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use serde::{Deserialize, Serialize};
+
+use super::{Level, levels};
+use crate::engine::labels::Kind;
+use crate::engine::{Engine, EngineError, Filter, Object, Removal};
+
+/// How long one step may take; then it is reported and the next begins.
+const STEP: Duration = Duration::from_secs(25);
+/// Rounds of listing and removing before what is left is reported.
+const ROUNDS: usize = 6;
+/// A session is gone when it was seen empty this often in a row.
+const EMPTY: usize = 2;
+
+/// A script's deferred function.
+pub type Defer = Box<dyn FnOnce() -> BoxFuture<'static, Result<(), String>> + Send>;
+
+/// What became of one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome", content = "why")]
+pub enum Outcome {
+    /// It was there and is gone.
+    Removed,
+    /// It was gone already.
+    WasGone,
+    /// A deferred function ran.
+    Ran,
+    /// It could not be removed, or the function failed.
+    Failed(String),
+}
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndoRow {
+    /// Its place in program order.
+    pub seq: u64,
+    /// `agent`, `sidecar`, `network`, `volume`, `defer`, or `session` for what concerns all.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Removes whatever a session made, running its defers in their places. Never fails: what could not be removed is in
+/// the report, with the reason, and still carries its label for the next `gc`.
+///
+/// Only objects of `owner` are touched. `quiet` is how long to wait before believing an empty session: nothing where
+/// no call is under way, a while after a process died in the middle of one, for the engine may still be answering it.
+pub async fn unwind(
+    engine: &Arc<dyn Engine>,
+    session: &str,
+    owner: &str,
+    quiet: Duration,
+    mut defers: BTreeMap<u64, Defer>,
+) -> Vec<UndoRow> {
+    let mut report: BTreeMap<(u64, String), UndoRow> = BTreeMap::new();
+    let mut empty = 0;
+    for _ in 0..ROUNDS {
+        let objects = match list(engine, session, owner).await {
+            Ok(objects) => objects,
+            Err(error) => {
+                run_all(defers, &mut report).await;
+                let row = row(u64::MAX, "session", session, Outcome::Failed(error.to_string()));
+                report.insert((row.seq, row.name.clone()), row);
+                return report.into_values().rev().collect();
+            }
+        };
+        if objects.is_empty() && defers.is_empty() {
+            empty += 1;
+            if empty == EMPTY {
+                break;
+            }
+            tokio::time::sleep(quiet).await;
+            continue;
+        }
+        empty = 0;
+        let places: Vec<u64> = defers.keys().copied().collect();
+        for level in levels(objects, &places) {
+            let rows = match level {
+                Level::Defer(seq) => {
+                    let defer = defers.remove(&seq).expect("the places are the map's keys");
+                    vec![run(seq, defer).await]
+                }
+                Level::Objects(objects) => join_all(objects.iter().map(|object| remove(engine, object))).await,
+            };
+            for row in rows {
+                report.insert((row.seq, row.name.clone()), row);
+            }
+        }
+    }
+    report.into_values().rev().collect()
+}
+
+async fn list(engine: &Arc<dyn Engine>, session: &str, owner: &str) -> Result<Vec<Object>, EngineError> {
+    let mut objects = engine.list(&Filter::Session(session.to_owned())).await?;
+    objects.retain(|object| object.identity.session == session && object.identity.owner == owner);
+    Ok(objects)
+}
+
+async fn run_all(defers: BTreeMap<u64, Defer>, report: &mut BTreeMap<(u64, String), UndoRow>) {
+    for (seq, defer) in defers.into_iter().rev() {
+        let row = run(seq, defer).await;
+        report.insert((row.seq, row.name.clone()), row);
+    }
+}
+
+async fn run(seq: u64, defer: Defer) -> UndoRow {
+    let outcome = match tokio::time::timeout(STEP, defer()).await {
+        Ok(Ok(())) => Outcome::Ran,
+        Ok(Err(why)) => Outcome::Failed(why),
+        Err(_) => Outcome::Failed(format!("not done within {} s", STEP.as_secs())),
+    };
+    row(seq, "defer", &format!("defer {seq}"), outcome)
+}
+
+async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> UndoRow {
+    let work = async {
+        match object.identity.kind {
+            Kind::Agent | Kind::Sidecar => engine.container_remove(&object.id).await,
+            Kind::Network => engine.network_remove(&object.id).await,
+            Kind::Volume => engine.volume_remove(&object.id).await,
+        }
+    };
+    let outcome = match tokio::time::timeout(STEP, work).await {
+        Ok(Ok(Removal::Removed)) => Outcome::Removed,
+        Ok(Ok(Removal::WasGone)) => Outcome::WasGone,
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
+        Err(_) => Outcome::Failed(format!("not done within {} s", STEP.as_secs())),
+    };
+    row(object.identity.seq, object.identity.kind.word(), &object.name, outcome)
+}
+
+fn row(seq: u64, kind: &str, name: &str, outcome: Outcome) -> UndoRow {
+    UndoRow { seq, kind: kind.to_owned(), name: name.to_owned(), outcome }
+}

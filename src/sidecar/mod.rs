@@ -1,0 +1,38 @@
+//! The built-in sidecars: roles of this same executable, each PID 1 of its container.
+//!
+//! A sidecar reads one line of JSON, its configuration, from its standard input; tells one line that it is ready; from
+//! then on every line it writes is an audit event. It names neither Lua nor an engine.
+
+mod audit;
+pub mod egress;
+mod stdio;
+pub mod upstream;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a sidecar's container sees its own service volume, writable.
+pub const SERVICE_DIR: &str = "/run/bottler/service";
+/// The socket in that volume.
+pub const SOCKET: &str = "socket";
+/// The user that built-in sidecars run as; the image gives it the service folder.
+pub const USER: u32 = 65532;
+
+/// A line that a sidecar writes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// It listens.
+    Ready(Ready),
+    /// It decided about a request.
+    Audit(Event),
+}
+
+pub use audit::Event;
+
+/// What a sidecar says when it listens.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Ready {
+    /// The certificate of the bottle's CA, in PEM; the key stays in the sidecar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}

@@ -1,0 +1,103 @@
+//! `upstream`: the probe's counterpart. It answers over HTTP what came to it by any *other* way than egress.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, UdpSocket};
+
+use super::{Message, Ready, stdio};
+
+/// The role's name on the command line.
+pub const ROLE: &str = "upstream";
+/// Where it serves HTTP.
+pub const HTTP_PORT: u16 = 8080;
+/// Where it receives datagrams.
+pub const UDP_PORT: u16 = 7007;
+/// The multicast group it joins: administratively scoped (RFC 2365).
+pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 77, 77);
+/// Receipts remembered.
+const MAX_RECEIPTS: usize = 256;
+
+/// What upstream is told on its standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Its own addresses, each with its network's broadcast address.
+    pub listen: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// Egress' address: connections from there are the allowed ones.
+    pub egress: Option<Ipv4Addr>,
+}
+
+type Receipts = Arc<Mutex<BTreeSet<String>>>;
+
+/// Serves until the container is stopped.
+///
+/// # Errors
+/// The configuration is bad, or an address cannot be listened on.
+pub async fn run() -> anyhow::Result<()> {
+    let config: Config = stdio::config().await.context("read the configuration")?;
+    let receipts = Receipts::default();
+    for &(address, broadcast) in &config.listen {
+        let listener = TcpListener::bind((address, HTTP_PORT)).await.with_context(|| format!("listen on {address}"))?;
+        tokio::spawn(serve(listener, config.egress, receipts.clone()));
+        for bound in [address, broadcast] {
+            let socket = UdpSocket::bind((bound, UDP_PORT)).await.with_context(|| format!("receive on {bound}"))?;
+            tokio::spawn(receive(socket, format!("to {bound}"), receipts.clone()));
+        }
+    }
+    let group = UdpSocket::bind((GROUP, UDP_PORT)).await.context("receive from a group")?;
+    for &(address, _) in &config.listen {
+        group.join_multicast_v4(GROUP, address).with_context(|| format!("join {GROUP} at {address}"))?;
+    }
+    tokio::spawn(receive(group, format!("to group {GROUP}"), receipts));
+    stdio::tell(&Message::Ready(Ready::default()));
+    std::future::pending().await
+}
+
+fn note(receipts: &Receipts, receipt: String) {
+    let mut receipts = receipts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if receipts.len() < MAX_RECEIPTS {
+        receipts.insert(receipt);
+    }
+}
+
+async fn receive(socket: UdpSocket, how: String, receipts: Receipts) {
+    let mut buffer = [0_u8; 256];
+    while let Ok((length, _)) = socket.recv_from(&mut buffer).await {
+        let text: String = String::from_utf8_lossy(&buffer[..length]).chars().filter(char::is_ascii_graphic).collect();
+        note(&receipts, format!("udp {how}: {text}"));
+    }
+}
+
+async fn serve(listener: TcpListener, egress: Option<Ipv4Addr>, receipts: Receipts) {
+    while let Ok((stream, peer)) = listener.accept().await {
+        if egress.is_some_and(|egress| peer.ip() != egress) {
+            note(&receipts, format!("tcp from {}", peer.ip()));
+        }
+        let receipts = receipts.clone();
+        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+            let body = if request.uri().path() == "/received" {
+                let receipts = receipts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                serde_json::to_vec(&*receipts).unwrap_or_default()
+            } else {
+                b"{\"upstream\":true}\n".to_vec()
+            };
+            async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body)))) }
+        });
+        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+/// The addresses that an upstream at `address` is reached at.
+pub fn http_address(address: Ipv4Addr) -> SocketAddr {
+    SocketAddrV4::new(address, HTTP_PORT).into()
+}
