@@ -12,6 +12,10 @@ fn main() -> ExitCode {
         Some(sidecar::upstream::ROLE) => inside(false, sidecar::upstream::run()),
         Some(init::ROLE) => pid_1(rest.first().copied().unwrap_or_default()),
         Some("ctl") => inside(false, init::bridge()),
+        // What an agent does that does nothing: it waits to be stopped.
+        Some("idle") => loop {
+            std::thread::park();
+        },
         Some("probe") => ended(probe::agent()),
         Some(holder::ROLE) => inside(true, holder::run()),
         Some(session::reaper::ROLE) => match rest[..] {

@@ -6,7 +6,7 @@ use super::{Format, engine, print_json};
 use crate::engine::{Engine, ErrorKind};
 use crate::report::table;
 use crate::session::gc::{Collected, collect, collect_foreign};
-use crate::session::{Class, Failure, Outcome};
+use crate::session::{Class, Failure, Outcome, UndoRow};
 
 /// What `gc` takes.
 #[derive(clap::Args)]
@@ -35,7 +35,7 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
     };
     let images = if args.cache { cache(&engine, args.dry_run).await? } else { Vec::new() };
     print(args, &collected, &images)?;
-    let failed = collected.iter().flat_map(|bottle| &bottle.undo).any(|row| matches!(row.outcome, Outcome::Failed(_)));
+    let failed = collected.iter().flat_map(|bottle| &bottle.undo).any(UndoRow::is_left);
     Ok(if failed { Class::Operation.exit_code() } else { 0 })
 }
 

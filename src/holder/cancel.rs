@@ -4,15 +4,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often the user has asked to stop.
-pub(super) struct Cancel(watch::Sender<u8>);
+pub struct Cancel(watch::Sender<u8>);
 
 /// The third request: nothing more is done here.
 const FINAL: u8 = 3;
 
 impl Default for Cancel {
-    /// Counts this process' own signals too.
     fn default() -> Self {
-        let level = watch::Sender::new(0_u8);
+        Self(watch::Sender::new(0_u8))
+    }
+}
+
+impl Cancel {
+    /// One that counts this process' own signals too.
+    pub(super) fn with_signals() -> Self {
+        let cancel = Self::default();
+        let level = &cancel.0;
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             if let Ok(mut signals) = signal(kind) {
                 let level = level.clone();
@@ -23,12 +30,11 @@ impl Default for Cancel {
                 });
             }
         }
-        Self(level)
+        cancel
     }
-}
 
-impl Cancel {
-    pub(super) fn raise(&self) {
+    /// Asks once more.
+    pub fn raise(&self) {
         self.0.send_modify(|level| *level = level.saturating_add(1));
     }
 

@@ -1,31 +1,29 @@
 //! The holder: the background process that owns one bottle, from the first object to the last undo.
 
 mod cancel;
+mod launch;
 mod spawn;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 
+pub use cancel::Cancel;
+pub use launch::{Outcome, carry_out};
 pub use spawn::{ROLE, spawn};
 pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Wire, split};
 
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
-use crate::lua::Vm;
-use crate::primitive::{Bottle, Event, Events, release};
-use crate::session::{
-    Class, Defer, Failure, Outcome, Record, Session, SessionDir, StateDir, UndoRow, gc, reaper, unwind,
-};
-use cancel::Cancel;
+use crate::primitive::{Bottle, Event, Events};
+use crate::session::{Class, Failure, Record, Session, SessionDir, StateDir, UndoRow, gc, reaper, unwind};
 
-/// How long effects under way may take to end when the bottle is cancelled.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the session must look empty when a call may still be under way.
-const QUIET: Duration = Duration::from_millis(500);
+/// How long a dead bottle of the same name must look empty.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// The holder's whole life: standard input is the socket to its client.
 ///
@@ -45,7 +43,7 @@ pub async fn run() -> anyhow::Result<()> {
         note(&sender, &event, at);
         queue.send(&FromHolder::Event { at: millis(at), event });
     });
-    let cancel = Cancel::default();
+    let cancel = Cancel::with_signals();
     let mut report = hold(*launch, events, &mut from, &cancel).await;
     if cancel.is_final() {
         // The reaper, which sees our end, does the rest.
@@ -90,7 +88,10 @@ async fn hold(launch: Launch, events: Events, from: &mut Receiver<ToHolder>, can
         }
     };
     match open(&launch, &state, &dir, cancel).await {
-        Ok((engine, session)) => live(&launch, session, &engine, events, from, cancel, &mut report).await,
+        Ok(session) => {
+            let outcome = live(&launch, session, events, from, cancel).await;
+            (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
+        }
         Err(failure) => report.failure = Some(failure),
     }
     if cancel.is_final() {
@@ -98,8 +99,10 @@ async fn hold(launch: Launch, events: Events, from: &mut Receiver<ToHolder>, can
         std::mem::forget(switch);
         return report;
     }
-    let left = report.undo.iter().any(|row| matches!(row.outcome, Outcome::Failed(_)) && row.kind != "defer");
-    if !left && let Err(error) = dir.remove() {
+    // What is left on the engine needs its record, so that `gc` finds it.
+    if !report.undo.iter().any(UndoRow::is_left)
+        && let Err(error) = dir.remove()
+    {
         report
             .failure
             .get_or_insert_with(|| Failure::new(Class::Internal, format!("remove {}: {error}", dir.path.display())));
@@ -124,96 +127,44 @@ fn claim(launch: &Launch) -> Result<(StateDir, SessionDir), Failure> {
     Ok((state, dir))
 }
 
-async fn open(
-    launch: &Launch,
-    state: &StateDir,
-    dir: &SessionDir,
-    cancel: &Cancel,
-) -> Result<(Arc<dyn Engine>, Session), Failure> {
+async fn open(launch: &Launch, state: &StateDir, dir: &SessionDir, cancel: &Cancel) -> Result<Session, Failure> {
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&launch.endpoint)?);
     tokio::select! {
         info = engine.info() => drop(info?),
         () = cancel.reached(1) => return Err(Failure::new(Class::Cancelled, "cancelled")),
     }
     let id = &launch.plan.bottle;
+    if dir.reused {
+        // A dead bottle of this very name: its objects would be taken for this one's.
+        unwind(&engine, id, &state.owner, QUIET, BTreeMap::new()).await;
+    }
     let bottles = state.bottles().unwrap_or_default();
     if bottles.iter().any(|other| other != id && !state.is_alive(other)) {
         // What cannot be collected now is left to `gc`, which says why; it does not stop this launch.
         let _ = gc::collect(&engine, &launch.endpoint, state, false).await;
     }
-    let session = Session::new(id, &state.owner, engine.clone(), &dir.path).map_err(|error| {
+    Session::new(id, &state.owner, engine, &dir.path).map_err(|error| {
         Failure::new(Class::Internal, format!("create the journal in {}: {error}", dir.path.display()))
-    })?;
-    Ok((engine, session))
+    })
 }
 
-/// Launches, waits for the agent's end, and unwinds: in every case.
+/// Carries the launch out while hearing the client.
 async fn live(
     launch: &Launch,
     session: Session,
-    engine: &Arc<dyn Engine>,
     events: Events,
     from: &mut Receiver<ToHolder>,
     cancel: &Cancel,
-    report: &mut Report,
-) {
-    let (id, owner) = (session.id.clone(), session.owner.clone());
-    let bottle = Bottle::new(session, launch.plan.clone(), events.clone(), launch.endpoint.starts_with("unix://"));
-    let body = async {
-        let vm = Vm::new(&bottle);
-        let outcome = match &vm {
-            Err(failure) => Err(failure.clone()),
-            Ok(vm) => tokio::select! {
-                outcome = launched(launch, &bottle, vm, &events) => outcome,
-                () = cancel.reached(1) => Err(Failure::new(Class::Cancelled, "cancelled")),
-            },
-        };
-        match outcome {
-            Ok(code) => report.exit_code = code,
-            Err(failure) => report.failure = Some(failure),
-        }
-        let defers = vm.as_ref().map(Vm::take_defers).unwrap_or_default();
-        report.undo = tokio::select! {
-            rows = undo(&bottle, engine, &id, &owner, PATIENCE, defers) => rows,
-            () = cancel.reached(2) => tokio::select! {
-                rows = undo(&bottle, engine, &id, &owner, Duration::ZERO, BTreeMap::new()) => rows,
-                () = cancel.reached(3) => Vec::new(),
-            },
-        };
-        bottle.session.record_undo(&report.undo);
-    };
+) -> Outcome {
+    let bottle = Bottle::new(session, launch.plan.clone(), events, launch.endpoint.starts_with("unix://"));
     tokio::select! {
-        () = body => {}
-        () = listen(from, &bottle, cancel) => {}
+        outcome = carry_out(&bottle, &launch.script, cancel) => outcome,
+        never = listen(from, &bottle, cancel) => match never {},
     }
 }
 
-async fn launched(launch: &Launch, bottle: &Arc<Bottle>, vm: &Vm, events: &Events) -> Result<Option<i64>, Failure> {
-    let Some(agent) = vm.run(&launch.script, &launch.plan).await? else {
-        bottle.session.effects.settle().await?;
-        return Ok(None);
-    };
-    release(bottle, &agent).await?;
-    let code = agent.exit_code().await?;
-    events.tell(Event::Ended { code });
-    Ok(Some(code))
-}
-
-async fn undo(
-    bottle: &Bottle,
-    engine: &Arc<dyn Engine>,
-    id: &str,
-    owner: &str,
-    patience: Duration,
-    defers: BTreeMap<u64, Defer>,
-) -> Vec<UndoRow> {
-    let settled = bottle.session.effects.stop(patience).await;
-    let quiet = if settled { Duration::ZERO } else { QUIET };
-    unwind(engine, id, owner, quiet, defers).await
-}
-
 /// Hears the client, for ever: when it is gone, that counts as a first signal.
-async fn listen(from: &mut Receiver<ToHolder>, bottle: &Bottle, cancel: &Cancel) {
+async fn listen(from: &mut Receiver<ToHolder>, bottle: &Bottle, cancel: &Cancel) -> Infallible {
     loop {
         match from.next().await {
             Ok(Some(ToHolder::Attached)) => bottle.attached(),

@@ -12,6 +12,9 @@ const SUFFIX: usize = 5;
 /// Longest bottle name: it is a host name too, and objects add to it.
 const MAX_NAME: usize = 40;
 
+/// The file that says what a bottle is.
+const RECORD: &str = "bottle.json";
+
 /// `$XDG_STATE_HOME/bottler`: the bottles of one owner.
 #[derive(Debug, Clone)]
 pub struct StateDir {
@@ -40,6 +43,8 @@ pub struct SessionDir {
     pub path: PathBuf,
     /// The locked file.
     pub lock: File,
+    /// Whether a bottle that is dead now has been here before.
+    pub reused: bool,
 }
 
 impl StateDir {
@@ -78,7 +83,7 @@ impl StateDir {
         make_private(&path)?;
         let lock = File::create(path.join("lock"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Some(SessionDir { path, lock })),
+            Ok(()) => Ok(Some(SessionDir { reused: path.join(RECORD).exists(), path, lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -113,7 +118,7 @@ impl StateDir {
 
     /// What a bottle's directory says, if it says anything yet.
     pub fn record(&self, id: &str) -> Option<Record> {
-        serde_json::from_slice(&std::fs::read(self.bottle(id).join("bottle.json")).ok()?).ok()
+        serde_json::from_slice(&std::fs::read(self.bottle(id).join(RECORD)).ok()?).ok()
     }
 
     fn bottle(&self, id: &str) -> PathBuf {
@@ -127,7 +132,7 @@ impl SessionDir {
     /// # Errors
     /// It cannot be written.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
-        std::fs::write(self.path.join("bottle.json"), serde_json::to_vec(record)?)
+        std::fs::write(self.path.join(RECORD), serde_json::to_vec(record)?)
     }
 
     /// Removes the directory: the bottle is gone.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outcome, StateDir, UndoRow, unwind};
+use super::{StateDir, UndoRow, unwind};
 use crate::engine::{Engine, EngineError, Filter};
 
 /// How long a dead bottle must look empty: its holder may have died in the middle of a call.
@@ -50,7 +50,7 @@ pub async fn collect(
         // Someone else may collect it in this very moment.
         let Some(dir) = state.claim(&bottle)? else { continue };
         let undo = unwind(engine, &bottle, &state.owner, QUIET, BTreeMap::new()).await;
-        if undo.iter().all(|row| !matches!(row.outcome, Outcome::Failed(_))) {
+        if !undo.iter().any(UndoRow::is_left) {
             dir.remove()?;
         }
         collected.push(Collected { bottle, undo });

@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Level, levels};
 use crate::engine::labels::Kind;
-use crate::engine::{Engine, EngineError, Filter, Object, Removal};
+use crate::engine::{Engine, Filter, Object, Removal};
 
 /// How long one step may take; then it is reported and the next begins.
 const STEP: Duration = Duration::from_secs(25);
 /// Rounds of listing and removing before what is left is reported.
 const ROUNDS: usize = 6;
+/// How long to wait before asking an engine again that could not list.
+const PAUSE: Duration = Duration::from_millis(500);
 /// A session is gone when it was seen empty this often in a row.
 const EMPTY: usize = 2;
 
@@ -49,6 +51,13 @@ pub struct UndoRow {
     pub outcome: Outcome,
 }
 
+impl UndoRow {
+    /// Whether something is left that the next `gc` must remove.
+    pub fn is_left(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_)) && self.kind != "defer"
+    }
+}
+
 /// Removes whatever a session made, running its defers in their places. Never fails: what could not be removed is in
 /// the report, with the reason, and still carries its label for the next `gc`.
 ///
@@ -66,13 +75,14 @@ pub async fn unwind(
     for _ in 0..ROUNDS {
         let objects = match list(engine, session, owner).await {
             Ok(objects) => objects,
-            Err(error) => {
-                run_all(defers, &mut report).await;
-                let row = row(u64::MAX, "session", session, Outcome::Failed(error.to_string()));
-                report.insert((row.seq, row.name.clone()), row);
-                return report.into_values().rev().collect();
+            Err(why) => {
+                empty = 0;
+                add(&mut report, [row(u64::MAX, "session", session, Outcome::Failed(why))]);
+                tokio::time::sleep(PAUSE).await;
+                continue;
             }
         };
+        report.remove(&(u64::MAX, session.to_owned()));
         if objects.is_empty() && defers.is_empty() {
             empty += 1;
             if empty == EMPTY {
@@ -91,32 +101,45 @@ pub async fn unwind(
                 }
                 Level::Objects(objects) => join_all(objects.iter().map(|object| remove(engine, object))).await,
             };
-            for row in rows {
-                report.insert((row.seq, row.name.clone()), row);
-            }
+            add(&mut report, rows);
         }
+    }
+    // An engine that never answered has kept no defer from its turn.
+    for (seq, defer) in defers.into_iter().rev() {
+        let ran = run(seq, defer).await;
+        add(&mut report, [ran]);
     }
     report.into_values().rev().collect()
 }
 
-async fn list(engine: &Arc<dyn Engine>, session: &str, owner: &str) -> Result<Vec<Object>, EngineError> {
-    let mut objects = engine.list(&Filter::Session(session.to_owned())).await?;
+fn add(report: &mut BTreeMap<(u64, String), UndoRow>, rows: impl IntoIterator<Item = UndoRow>) {
+    for row in rows {
+        let key = (row.seq, row.name.clone());
+        // What a first try removed, a later look finds gone.
+        let known = report.get(&key).is_some_and(|known| known.outcome == Outcome::Removed);
+        if !(known && row.outcome == Outcome::WasGone) {
+            report.insert(key, row);
+        }
+    }
+}
+
+async fn list(engine: &Arc<dyn Engine>, session: &str, owner: &str) -> Result<Vec<Object>, String> {
+    let filter = Filter::Session(session.to_owned());
+    let answer = tokio::time::timeout(STEP, engine.list(&filter)).await;
+    let mut objects = answer.map_err(|_| late())?.map_err(|error| error.to_string())?;
     objects.retain(|object| object.identity.session == session && object.identity.owner == owner);
     Ok(objects)
 }
 
-async fn run_all(defers: BTreeMap<u64, Defer>, report: &mut BTreeMap<(u64, String), UndoRow>) {
-    for (seq, defer) in defers.into_iter().rev() {
-        let row = run(seq, defer).await;
-        report.insert((row.seq, row.name.clone()), row);
-    }
+fn late() -> String {
+    format!("not done within {} s", STEP.as_secs())
 }
 
 async fn run(seq: u64, defer: Defer) -> UndoRow {
     let outcome = match tokio::time::timeout(STEP, defer()).await {
         Ok(Ok(())) => Outcome::Ran,
         Ok(Err(why)) => Outcome::Failed(why),
-        Err(_) => Outcome::Failed(format!("not done within {} s", STEP.as_secs())),
+        Err(_) => Outcome::Failed(late()),
     };
     row(seq, "defer", &format!("defer {seq}"), outcome)
 }
@@ -133,7 +156,7 @@ async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> UndoRow {
         Ok(Ok(Removal::Removed)) => Outcome::Removed,
         Ok(Ok(Removal::WasGone)) => Outcome::WasGone,
         Ok(Err(error)) => Outcome::Failed(error.to_string()),
-        Err(_) => Outcome::Failed(format!("not done within {} s", STEP.as_secs())),
+        Err(_) => Outcome::Failed(late()),
     };
     row(object.identity.seq, object.identity.kind.word(), &object.name, outcome)
 }

@@ -1,0 +1,69 @@
+//! Launches on the fake engine, in this process.
+
+use std::sync::{Arc, Mutex};
+
+use bottler::engine::Engine;
+use bottler::engine::fake::FakeEngine;
+use bottler::holder::{Cancel, Outcome, carry_out};
+use bottler::lua::{Script, built_in_recipe};
+use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
+use bottler::primitive::{Bottle, Event, Events};
+use bottler::session::Session;
+
+pub const ID: &str = "probe-t3st5";
+pub const OWNER: &str = "owner";
+
+pub fn plan() -> LaunchPlan {
+    resolve(ID, false, "probe", &AgentTemplate::built_in("probe").unwrap(), Some("a prompt".into()), Vec::new())
+}
+
+pub fn recipe(source: &str) -> Script {
+    Script { name: "test.lua".into(), source: source.into() }
+}
+
+pub fn built_in(name: &str) -> Script {
+    built_in_recipe(name).unwrap()
+}
+
+/// A launch under way.
+pub struct Launch {
+    pub engine: FakeEngine,
+    pub cancel: Cancel,
+    pub logs: Arc<Mutex<Vec<String>>>,
+    folder: tempfile::TempDir,
+}
+
+impl Launch {
+    pub fn new() -> Self {
+        Self::on(FakeEngine::default())
+    }
+
+    pub fn on(engine: FakeEngine) -> Self {
+        Self { engine, cancel: Cancel::default(), logs: Arc::default(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub async fn run(&self, script: &Script, plan: LaunchPlan) -> Outcome {
+        let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
+        let session = Session::new(ID, OWNER, engine, self.folder.path()).unwrap();
+        let logs = self.logs.clone();
+        let events = Events::new(move |event| {
+            if let Event::Log(text) = event {
+                logs.lock().unwrap().push(text);
+            }
+        });
+        let bottle = Bottle::new(session, plan, events, false);
+        bottle.attached();
+        carry_out(&bottle, script, &self.cancel).await
+    }
+
+    pub fn journal(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("journal.jsonl")).unwrap()
+    }
+}
+
+/// Runs a recipe on a fresh fake engine.
+pub async fn run(source: &str) -> (Launch, Outcome) {
+    let launch = Launch::new();
+    let outcome = launch.run(&recipe(source), plan()).await;
+    (launch, outcome)
+}

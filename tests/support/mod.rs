@@ -1,0 +1,6 @@
+//! What tests share: launches on the fake engine, bottler as a process, and the engine left as it was found.
+
+#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
+
+pub mod fake;
+pub mod process;

@@ -1,0 +1,165 @@
+//! bottler as its users run it: a process, on the real engine.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long anything may take before a test gives up waiting for it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A state directory of its own, and what is run in it.
+pub struct World {
+    pub state: tempfile::TempDir,
+}
+
+/// What a finished run said.
+pub struct Done {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+    }
+}
+
+pub fn bottler() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_bottler"))
+}
+
+pub fn recipe(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes").join(name).to_string_lossy().into_owned()
+}
+
+impl World {
+    /// Fails, never skips, without an engine.
+    pub fn new() -> Self {
+        let docker = Command::new("docker").arg("version").output();
+        let alive = docker.is_ok_and(|output| output.status.success());
+        assert!(alive, "these tests need Docker Engine: `docker version` fails");
+        Self { state: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(bottler());
+        command.args(arguments).env("XDG_STATE_HOME", self.state.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Done {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Done { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The names of this state directory's bottles.
+    pub fn bottles(&self) -> Vec<String> {
+        let folder = self.state.path().join("bottler/bottles");
+        let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Objects on the engine that carry the label of one of this world's bottles.
+    pub fn objects(&self) -> Vec<String> {
+        let Ok(id) = std::fs::read_to_string(self.state.path().join("bottler/id")) else { return Vec::new() };
+        assert!(!id.is_empty());
+        let Some(owner) = self.owner() else { return Vec::new() };
+        engine_objects(&owner)
+    }
+
+    fn owner(&self) -> Option<String> {
+        bottler::session::StateDir::at(&self.state.path().join("bottler")).ok().map(|state| state.owner)
+    }
+
+    /// This world's processes of a role, as their command lines and environments say it.
+    pub fn processes(&self, role: &str) -> Vec<i32> {
+        let state = self.state.path().to_string_lossy().into_owned();
+        let has = |pid: &i32, file: &str, word: &str| {
+            let text = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            text.split(|byte| *byte == 0).any(|part| String::from_utf8_lossy(part).ends_with(word))
+        };
+        let all =
+            std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        all.filter(|pid| has(pid, "cmdline", role) && has(pid, "environ", &state)).collect()
+    }
+
+    /// Waits until nothing of this world is left on the engine and in its state directory.
+    pub fn wait_gone(&self, limit: Duration) {
+        let began = Instant::now();
+        loop {
+            let (objects, bottles) = (self.objects(), self.bottles());
+            if objects.is_empty() && bottles.is_empty() {
+                return;
+            }
+            assert!(began.elapsed() < limit, "left after {limit:?}: {objects:?} {bottles:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn assert_clean(&self) {
+        assert_eq!(self.objects(), Vec::<String>::new());
+        assert_eq!(self.bottles(), Vec::<String>::new());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.assert_clean();
+            return;
+        }
+        // A failed test leaves the engine as it found it, too.
+        for pid in self.processes("holder") {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        self.wait_gone(PATIENCE);
+    }
+}
+
+/// Everything on the engine with the label of one owner.
+fn engine_objects(owner: &str) -> Vec<String> {
+    let filter = format!("label=dev.bottler.owner={owner}");
+    let mut found = Vec::new();
+    for arguments in [
+        &["ps", "-a", "--format", "{{.Names}}"][..],
+        &["network", "ls", "--format", "{{.Name}}"],
+        &["volume", "ls", "--format", "{{.Name}}"],
+    ] {
+        let output = Command::new("docker").args(arguments).args(["--filter", &filter]).output().unwrap();
+        assert!(output.status.success());
+        found.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
+    }
+    found
+}
+
+/// Waits until something is so; the value. A test's way of waiting for what other processes do.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(value) = look() {
+            return value;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A child's end, with what it wrote.
+pub fn finish(child: Child) -> Done {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Done { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
