@@ -1,5 +1,5 @@
 -- The prelude: makes the primitives global, runs hooks around them, and closes the globals.
-local core = ...
+local core, globals = ...
 
 local hooks = {} -- those in force, the innermost recipe's last
 local bottle = { id = core.bottle_id }
@@ -26,7 +26,7 @@ build_image = hooked(core.build_image, "image")
 network_create = hooked(core.network_create)
 sidecar_start = hooked(core.sidecar_start)
 run_agent = hooked(core.run_agent, "agent")
-step, log, fail, defer, secret = core.step, core.log, core.fail, core.defer, core.secret
+step, log, fail, defer, secret, require = core.step, core.log, core.fail, core.defer, core.secret, core.require
 
 function provision(agent, options)
   run_hooks("before", "provision", options)
@@ -50,15 +50,12 @@ end
 
 -- Starts what a script returned: a recipe, or a plain function.
 function __launch(launch, plan)
-  local kind = type(launch)
-  if kind ~= "function" and kind ~= "table" then
-    fail("the script returned " .. (kind == "nil" and "nothing" or "a " .. kind) .. ", not a recipe", { hint = "return recipe(function(plan) … end)" })
-  end
   local result = launch(plan)
   return result
 end
 
-setmetatable(_G, {
+setmetatable(globals, {
+  __metatable = false,
   __index = function(_, name) error("there is no global " .. tostring(name), 2) end,
   __newindex = function(_, name) error("cannot make a global " .. tostring(name) .. "; write local " .. tostring(name), 2) end,
 })

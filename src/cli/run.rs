@@ -273,7 +273,7 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
     if args.format == Format::Json {
         let output = String::from_utf8_lossy(&output).into_owned();
         print_json(&Data { report, lines, audit: &client.audit, audit_dropped: client.audit_dropped, output })?;
-    } else if client.capture || !passed(&client.proof) {
+    } else if !lines.is_empty() && (client.capture || !passed(&client.proof)) {
         print!("{}", report::probe_table(lines));
     }
     if args.format == Format::Text {

@@ -44,6 +44,14 @@ struct World {
     removals: Vec<String>,
     fault: Option<(String, usize, Fault)>,
     struck: bool,
+    ids: u64,
+}
+
+impl World {
+    fn new_id(&mut self) -> String {
+        self.ids += 1;
+        format!("id{}", self.ids)
+    }
 }
 
 struct Container {
@@ -182,7 +190,7 @@ impl Engine for FakeEngine {
                 return Err(error("network_create", &spec.name, ErrorKind::PoolOverlap, "pool overlaps"));
             }
             // Like engines before API 1.44: two networks may have one name.
-            let id = format!("net{}", world.calls.len());
+            let id = world.new_id();
             world.networks.insert(id.clone(), spec.clone());
             Ok(id)
         })
@@ -232,7 +240,7 @@ impl Engine for FakeEngine {
                     return Err(error("container_create", &spec.name, ErrorKind::NotFound, "no such volume"));
                 }
             }
-            let id = format!("c{}", world.calls.len());
+            let id = world.new_id();
             world.containers.insert(id.clone(), Container { spec: spec.clone(), end: watch::Sender::new(None) });
             Ok(id)
         })

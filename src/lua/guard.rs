@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mlua::{HookTriggers, Lua, VmState};
 
 /// How long a script may compute between two waits.
-const MAX_BURST: Duration = Duration::from_secs(10);
+const MAX_BURST: Duration = Duration::from_secs(5);
 /// How often the clock is looked at, in instructions.
 const EVERY: u32 = 10_000;
 

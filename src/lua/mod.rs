@@ -8,8 +8,8 @@ mod require;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use mlua::chunk::ChunkMode;
-use mlua::{Function, Lua, LuaOptions, LuaSerdeExt, StdLib, Value};
+use mlua::chunk::{Chunk, ChunkMode};
+use mlua::{Function, Lua, LuaOptions, LuaSerdeExt, StdLib, Table, Value};
 
 pub use require::built_in as built_in_recipe;
 
@@ -20,8 +20,31 @@ use guard::Guard;
 
 /// Most memory a script may use, in bytes.
 const MAX_MEMORY: usize = 256 << 20;
-/// What a script cannot have: loading code that nobody has seen, and turning collection off.
-const REMOVED: [&str; 6] = ["load", "loadfile", "dofile", "loadstring", "collectgarbage", "print"];
+/// All that a script has of Lua. Not there: code that nobody has seen, files and processes, a way to standard output,
+/// turning collection off, and coroutines of its own, in which primitives that wait would break.
+const ALLOWED: [&str; 21] = [
+    "assert",
+    "error",
+    "getmetatable",
+    "ipairs",
+    "math",
+    "next",
+    "pairs",
+    "pcall",
+    "rawequal",
+    "rawget",
+    "rawlen",
+    "rawset",
+    "select",
+    "setmetatable",
+    "string",
+    "table",
+    "tonumber",
+    "tostring",
+    "type",
+    "utf8",
+    "xpcall",
+];
 
 /// A script.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -32,9 +55,22 @@ pub struct Script {
     pub source: String,
 }
 
+impl Script {
+    fn library(name: &str, source: &str) -> Self {
+        Self { name: format!("stdlib/{name}.lua"), source: source.to_owned() }
+    }
+
+    /// A chunk of text, never of bytecode, that sees these globals.
+    fn load<'a>(&'a self, lua: &Lua, globals: &Table) -> Chunk<'a> {
+        let chunk = lua.load(&self.source).set_name(format!("@{}", self.name));
+        chunk.set_mode(ChunkMode::Text).set_environment(globals.clone())
+    }
+}
+
 /// A Lua machine for one bottle.
 pub struct Vm {
     lua: Lua,
+    globals: Table,
     guard: Arc<Guard>,
     sources: Arc<Sources>,
     defers: Defers,
@@ -74,20 +110,21 @@ impl Vm {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::UTF8;
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
         lua.set_memory_limit(MAX_MEMORY)?;
-        for name in REMOVED {
-            lua.globals().raw_remove(name)?;
-        }
-        lua.globals().get::<mlua::Table>("string")?.raw_remove("dump")?;
+        lua.globals().get::<Table>("string")?.raw_remove("dump")?;
         let guard = Guard::install(&lua)?;
         let sources = Arc::new(Sources::default());
         let defers = Defers::default();
         let context = api::Context { bottle: bottle.clone(), sources: sources.clone(), defers: defers.clone() };
+        // Scripts get globals of their own; mlua goes on using the machine's.
+        let globals = lua.create_table()?;
+        for name in ALLOWED {
+            globals.raw_set(name, lua.globals().get::<Value>(name)?)?;
+        }
         let core = api::core(&lua, &context)?;
-        require::install(&lua, &sources)?;
-        let prelude = require::library("core").unwrap_or_default();
-        let prelude = lua.load(prelude).set_name("@stdlib/core.lua").set_mode(ChunkMode::Text);
-        prelude.call::<()>(core)?;
-        Ok(Self { lua, guard, sources, defers })
+        core.raw_set("require", require::function(&lua, &sources, &globals)?)?;
+        let prelude = Script::library("core", require::library("core").unwrap_or_default());
+        prelude.load(&lua, &globals).call::<()>((core, globals.clone()))?;
+        Ok(Self { lua, globals, guard, sources, defers })
     }
 
     /// Runs a recipe to its end; the agent it returned, if any. What it made is made or being made by then.
@@ -97,11 +134,14 @@ impl Vm {
     pub async fn run(&self, script: &Script, plan: &LaunchPlan) -> Result<Option<Arc<Agent>>, Failure> {
         self.sources.add(script);
         let work = async {
-            let chunk = self.lua.load(&script.source).set_name(format!("@{}", script.name)).set_mode(ChunkMode::Text);
-            let recipe: Value = chunk.call_async(()).await?;
+            let recipe: Value = script.load(&self.lua, &self.globals).call_async(()).await?;
+            if !matches!(recipe, Value::Function(_) | Value::Table(_)) {
+                let what = format!("the script returned {}, not a recipe", a(recipe.type_name()));
+                return Err(mlua::Error::external(bad_return(script, &what, "return recipe(function(plan) … end)")));
+            }
             let options = mlua::serde::ser::Options::new().serialize_none_to_null(false).set_array_metatable(false);
             let plan = self.lua.to_value_with(plan, options)?;
-            let start: Function = self.lua.globals().raw_get("__launch")?;
+            let start: Function = self.globals.raw_get("__launch")?;
             start.call_async::<Value>((recipe, plan)).await
         };
         let result = self.guard.watch(work).await.map_err(|error| error::failure(&error, &self.sources))?;
@@ -109,9 +149,12 @@ impl Vm {
             Value::Nil => Ok(None),
             Value::UserData(handle) => match handle.borrow::<api::AgentHandle>() {
                 Ok(agent) => Ok(Some(agent.0.clone())),
-                Err(_) => Err(bad_return(script, "another handle")),
+                Err(_) => Err(bad_return(script, "the recipe returned another handle", AGENT_OR_NOTHING)),
             },
-            other => Err(bad_return(script, &format!("a {}", other.type_name()))),
+            other => {
+                let what = format!("the recipe returned {}", a(other.type_name()));
+                Err(bad_return(script, &what, AGENT_OR_NOTHING))
+            }
         }
     }
 
@@ -136,7 +179,16 @@ impl Vm {
     }
 }
 
-fn bad_return(script: &Script, what: &str) -> Failure {
-    Failure::new(Class::Input, format!("{}: the recipe returned {what}", script.name))
-        .hint("return what run_agent gave, or nothing")
+const AGENT_OR_NOTHING: &str = "return what run_agent gave, or nothing";
+
+fn bad_return(script: &Script, what: &str, hint: &str) -> Failure {
+    Failure::new(Class::Input, format!("{}: {what}", script.name)).hint(hint)
+}
+
+fn a(kind: &str) -> String {
+    match kind {
+        "nil" => "nothing".to_owned(),
+        "integer" => "an integer".to_owned(),
+        kind => format!("a {kind}"),
+    }
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use mlua::chunk::ChunkMode;
-use mlua::{Lua, Table, Value};
+use mlua::{Function, Lua, Table, Value};
 
 use super::{Script, Sources};
 
@@ -32,14 +31,14 @@ fn find(table: &'static [(&str, &str)], name: &str) -> Option<&'static str> {
 fn module(name: &str) -> Option<Script> {
     let short = name.strip_prefix("std.")?;
     let library = library(short).filter(|_| short != "core");
-    let library = library.map(|source| Script { name: format!("stdlib/{short}.lua"), source: source.to_owned() });
-    built_in(short).or(library)
+    built_in(short).or_else(|| Some(Script::library(short, library?)))
 }
 
-pub(super) fn install(lua: &Lua, sources: &Arc<Sources>) -> mlua::Result<()> {
+/// The function: what it loads sees these globals, once.
+pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, globals: &Table) -> mlua::Result<Function> {
     let loaded: Table = lua.create_table()?;
-    let sources = sources.clone();
-    let require = lua.create_function(move |lua, name: String| {
+    let (sources, globals) = (sources.clone(), globals.clone());
+    lua.create_function(move |lua, name: String| {
         if let known @ (Value::Table(_) | Value::Function(_) | Value::UserData(_)) = loaded.raw_get(name.as_str())? {
             return Ok(known);
         }
@@ -53,12 +52,10 @@ pub(super) fn install(lua: &Lua, sources: &Arc<Sources>) -> mlua::Result<()> {
             return Err(mlua::Error::RuntimeError(format!("there is no module {name:?}; known: {}", known.join(", "))));
         };
         sources.add(&script);
-        let value: Value =
-            lua.load(&script.source).set_name(format!("@{}", script.name)).set_mode(ChunkMode::Text).call(())?;
+        let value: Value = script.load(lua, &globals).call(())?;
         loaded.raw_set(name, &value)?;
         Ok(value)
-    })?;
-    lua.globals().raw_set("require", require)
+    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Launches on the fake engine, in this process.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use bottler::engine::Engine;
 use bottler::engine::fake::FakeEngine;
+use bottler::engine::labels::{Identity, Kind};
+use bottler::engine::{ContainerSpec, Engine, Resources};
 use bottler::holder::{Cancel, Outcome, carry_out};
 use bottler::lua::{Script, built_in_recipe};
 use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
@@ -66,4 +68,27 @@ pub async fn run(source: &str) -> (Launch, Outcome) {
     let launch = Launch::new();
     let outcome = launch.run(&recipe(source), plan()).await;
     (launch, outcome)
+}
+
+/// A container that is not ours.
+pub fn stranger(name: &str) -> ContainerSpec {
+    ContainerSpec {
+        name: name.to_owned(),
+        image: "theirs".into(),
+        command: Vec::new(),
+        env: BTreeMap::new(),
+        user: String::new(),
+        workdir: String::new(),
+        hostname: String::new(),
+        hosts: Vec::new(),
+        networks: Vec::new(),
+        mounts: Vec::new(),
+        tmpfs: BTreeMap::new(),
+        read_only: false,
+        tty: false,
+        stdin: false,
+        auto_remove: false,
+        resources: Resources { cpus: 1.0, memory: 1, pids: 1 },
+        identity: Identity { session: "theirs".into(), owner: "them".into(), seq: 1, kind: Kind::Agent },
+    }
 }

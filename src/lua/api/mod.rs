@@ -111,9 +111,10 @@ fn creating(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     let c = context.clone();
     core.raw_set(
         "provision",
-        lua.create_function(move |lua, (agent, table): (mlua::UserDataRef<AgentHandle>, mlua::Value)| {
+        lua.create_function(move |lua, (agent, table): (mlua::Value, mlua::Value)| {
             let at = c.place(lua);
             let mut options = Options::new("provision", table, at.as_ref())?;
+            let agent: AgentHandle = options.convert("agent", &agent)?;
             let counterpart = options.optional_handle::<SidecarHandle>("probe")?.map(|handle| handle.0);
             let secrets = options.secrets("env")?;
             let mut rest: primitive::ProvisionOptions = options.rest(lua)?;

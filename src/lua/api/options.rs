@@ -38,7 +38,8 @@ impl<'a> Options<'a> {
         raise(Failure::new(Class::Input, format!("{}: {message}", self.primitive)).at(self.at))
     }
 
-    fn convert<T: UserData + Clone + 'static>(&self, name: &str, value: &Value) -> mlua::Result<T> {
+    /// A handle out of a value.
+    pub(super) fn convert<T: UserData + Clone + 'static>(&self, name: &str, value: &Value) -> mlua::Result<T> {
         let handle = value.as_userdata().and_then(|handle| handle.borrow::<T>().ok().map(|handle| handle.clone()));
         handle.ok_or_else(|| {
             let wanted = super::handle::kind::<T>();

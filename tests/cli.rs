@@ -1,0 +1,162 @@
+//! The command line and its bad input: one clear error, the exit code of its class, nothing left.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use support::process::{Done, World};
+
+fn text(world: &World, arguments: &[&str]) -> Done {
+    let done = world.run(arguments);
+    assert!(!done.stderr.contains("panicked") && !done.stderr.contains("RUST_BACKTRACE"), "{}", done.stderr);
+    world.assert_clean();
+    done
+}
+
+/// The code, and what is said.
+fn fails(world: &World, arguments: &[&str], code: i32, words: &[&str]) {
+    let done = text(world, arguments);
+    assert_eq!(done.code(), code, "{arguments:?}: {}", done.stderr);
+    for word in words {
+        assert!(done.stderr.contains(word), "{arguments:?}: {word:?} is not in {}", done.stderr);
+    }
+    assert_eq!(done.stdout, "", "{arguments:?}: standard output is for data");
+}
+
+fn script(world: &World, source: &str) -> String {
+    let path = world.state.path().join("my.lua");
+    std::fs::write(&path, source).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn bad_words_are_refused_before_anything_is_made() {
+    let world = World::new();
+    fails(&world, &["run", "nobody"], 120, &["there is no agent \"nobody\"", "probe"]);
+    fails(
+        &world,
+        &["run", "--recipe", "nothing"],
+        120,
+        &["there is no recipe \"nothing\"", "hint: a file ending in .lua"],
+    );
+    fails(&world, &["run", "--recipe", "gone.lua"], 120, &["read recipe gone.lua: No such file"]);
+    fails(&world, &["run", "--name", "Bad Name"], 120, &["\"Bad Name\"", "hint: lower-case"]);
+    fails(&world, &["run", "--allow", "a b.com"], 120, &["--allow \"a b.com\"", "hint: a host"]);
+    fails(&world, &["run", "--allow", "*.com"], 120, &["a star stands only"]);
+    fails(&world, &["run", "--nothing"], 120, &["unexpected argument"]);
+    fails(&world, &["nothing"], 120, &["unrecognized subcommand"]);
+}
+
+#[test]
+fn version_and_help_are_data() {
+    let world = World::new();
+    let version = world.run(&["--version"]);
+    assert_eq!((version.code(), version.stdout.as_str()), (0, concat!("bottler ", env!("CARGO_PKG_VERSION"), "\n")));
+    let help = world.run(&["--help"]);
+    assert_eq!(help.code(), 0);
+    assert!(help.stdout.contains("run") && help.stdout.contains("gc") && help.stdout.contains("ps"));
+}
+
+#[test]
+fn bad_recipes_name_their_line() {
+    let world = World::new();
+    let path = script(&world, "return recipe(function(plan)\n  local x = = 1\nend)\n");
+    fails(&world, &["run", "--recipe", &path], 120, &["my.lua:2", "unexpected symbol", "2 | local x = = 1"]);
+    let path = script(&world, "return recipe(function(plan)\n  network_create { name = 'n', intrenal = true }\nend)\n");
+    fails(&world, &["run", "--recipe", &path], 120, &["my.lua:2", "there is no option `intrenal`", "there are"]);
+    let path = script(
+        &world,
+        "return recipe(function(plan)\n  local net = network_create { name = 'n' }\n  net:ready()\n  local x = nil + 1\nend)\n",
+    );
+    fails(
+        &world,
+        &["run", "--recipe", &path],
+        120,
+        &["my.lua:4", "attempt to perform arithmetic on a nil", "removed: probe-"],
+    );
+}
+
+#[test]
+fn no_engine_no_permission_and_an_old_engine_are_told_apart() {
+    let world = World::new();
+    let with = |endpoint: &str| {
+        let output = world.command(&["run", "probe"]).env("DOCKER_HOST", endpoint).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = with("unix:///nonexistent/docker.sock");
+    assert_eq!(code, 121, "{said}");
+    assert!(
+        said.contains("no socket at /nonexistent/docker.sock") && said.contains("hint: start Docker Engine"),
+        "{said}"
+    );
+    let (code, said) = with("ftp://engine");
+    assert_eq!(code, 121, "{said}");
+    assert!(said.contains("unknown scheme"), "{said}");
+
+    let path = world.state.path().join("engine.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let endpoint = format!("unix://{}", path.display());
+    let old = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(&stream);
+        let mut line = String::new();
+        while reader.read_line(&mut line).unwrap() > 2 {
+            line.clear();
+        }
+        let body = r#"{"Version":"19.03.0","ApiVersion":"1.40","Os":"linux","Arch":"amd64"}"#;
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+        write!(&stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    });
+    let (code, said) = with(&endpoint);
+    old.join().unwrap();
+    assert_eq!(code, 121, "{said}");
+    assert!(said.contains("API \"1.40\", older than 1.41") && said.contains("hint: upgrade the engine"), "{said}");
+}
+
+#[test]
+fn a_socket_one_may_not_open_says_so() {
+    let world = World::new();
+    let executable = world.state.path().join("bottler");
+    std::fs::copy(support::process::bottler(), &executable).unwrap();
+    std::fs::set_permissions(world.state.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(state.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    // As a user who is not in the group that owns the engine's socket.
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&executable)
+        .args(["run", "probe"])
+        .env("XDG_STATE_HOME", state.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(121), "{said}");
+    assert!(said.contains("ermission denied") && said.contains("hint: add this user to the group"), "{said}");
+}
+
+#[test]
+fn gc_and_ps_of_nothing() {
+    let world = World::new();
+    let done = world.run(&["gc"]);
+    assert_eq!((done.code(), done.stdout.as_str(), done.stderr.as_str()), (0, "", "nothing to collect\n"));
+    let done = world.run(&["ps", "--format", "json"]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "[]\n"));
+    let done = world.run(&["gc", "--foreign", "0123456789abcdef", "--dry-run", "--format", "json"]);
+    assert_eq!(done.json()["bottles"], serde_json::json!([]));
+}
+
+#[test]
+fn no_secret_and_no_state_is_readable_by_others() {
+    let world = World::new();
+    assert_eq!(world.run(&["run", "probe"]).code(), 0);
+    for folder in ["bottler", "bottler/bottles"] {
+        let mode = std::fs::metadata(Path::new(world.state.path()).join(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{folder}");
+    }
+}
