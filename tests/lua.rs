@@ -86,7 +86,7 @@ async fn mistakes_are_told_with_their_line_and_in_the_words_of_scripts() {
         ("return recipe(function(plan)\n  error({})\nend)", 2, ""),
     ] {
         let failure = failure(source).await;
-        assert_eq!(failure.class == Class::Input || failure.message.contains("look up"), true, "{source}: {failure:?}");
+        assert!(failure.class == Class::Input || failure.message.contains("look up"), "{source}: {failure:?}");
         assert!(failure.message.contains(words), "{source}: {failure:?}");
         assert!(!failure.message.contains("stack traceback") && !failure.message.contains("::"), "{failure:?}");
         if line > 0 && !words.is_empty() {
@@ -180,10 +180,10 @@ async fn a_failure_nobody_awaited_fails_the_launch_at_the_line_that_made_it() {
 
 #[tokio::test(start_paused = true)]
 async fn absent_sections_of_the_plan_are_nil_and_the_rest_is_there() {
-    let (launch, outcome) = run(r#"
+    let (launch, outcome) = run(r"
         return function(plan)
           log(type(plan.git), plan.agent.name, plan.isolation, #plan.egress.allow, plan.provision.prompt)
-        end"#)
+        end")
     .await;
     assert_eq!(outcome.failure, None);
     assert_eq!(*launch.logs.lock().unwrap(), ["nil probe sealed 0 a prompt"]);

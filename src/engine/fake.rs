@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use super::labels::Identity;
 use super::{
-    ContainerSpec, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild, NetworkSpec, Object,
-    Output, Progress, Removal, Result, Streams, VolumeSpec,
+    ContainerSpec, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec,
+    Object, Output, Progress, Removal, Result, Streams, VolumeSpec,
 };
 
 /// What goes wrong with a call.
@@ -158,8 +158,12 @@ impl Engine for FakeEngine {
         self.call("info", "engine", |_| Ok(info)).await
     }
 
-    async fn image_exists(&self, tag: &str) -> Result<bool> {
-        self.call("image_exists", tag, |world| Ok(world.images.iter().any(|image| image == tag))).await
+    async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
+        self.call("image_find", reference, |world| {
+            let found = world.images.iter().find(|image| *image == reference);
+            Ok(found.map(|image| ImageFound { id: format!("id of {image}"), triggers: Vec::new() }))
+        })
+        .await
     }
 
     async fn image_build(&self, build: &ImageBuild, _: &Progress<'_>) -> Result<()> {

@@ -37,8 +37,8 @@ pub trait Engine: Send + Sync {
     /// Negotiates the API version and tells what the engine is.
     async fn info(&self) -> Result<EngineInfo>;
 
-    /// Whether the engine has an image of this reference.
-    async fn image_exists(&self, tag: &str) -> Result<bool>;
+    /// What the engine has under an image's reference, if anything.
+    async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>>;
     /// Builds an image, telling each line of the engine's progress.
     async fn image_build(&self, build: &ImageBuild, progress: &Progress<'_>) -> Result<()>;
     /// The references of all cached images.

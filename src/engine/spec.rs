@@ -25,6 +25,15 @@ pub struct EngineInfo {
     pub os: String,
 }
 
+/// An image that the engine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFound {
+    /// Its id, which names its content.
+    pub id: String,
+    /// Commands that it wants run in every build on top of it.
+    pub triggers: Vec<String>,
+}
+
 /// An image to build from a tar archive that holds a Dockerfile.
 #[derive(Debug, Clone)]
 pub struct ImageBuild {

@@ -1,5 +1,6 @@
 //! Classes of addresses: only a public one is dialled on behalf of an agent.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
@@ -28,6 +29,22 @@ pub enum Class {
     Translated,
     /// Documentation, benchmarks, the future, nothing.
     Reserved,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Public => "a public address",
+            Self::Loopback => "a loopback address",
+            Self::Private => "a private address",
+            Self::LinkLocal => "a link-local address",
+            Self::Metadata => "a cloud's metadata service",
+            Self::Shared => "an address of carrier-grade NAT",
+            Self::Multicast => "a multicast address",
+            Self::Translated => "an address that stands for another one",
+            Self::Reserved => "a reserved address",
+        })
+    }
 }
 
 /// IANA's special-purpose registry for IPv4, and the metadata addresses that the large clouds document.

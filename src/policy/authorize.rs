@@ -69,7 +69,7 @@ pub enum Reason {
     #[error("port {1} of {0} is not on this bottle's allowlist")]
     PortNotAllowed(Host, u16),
     /// The address itself, or one that the name resolves to, is not public.
-    #[error("{host} is at {address}, which is {class:?}, not a public address")]
+    #[error("{}", not_public(host, *address, *class))]
     AddressNotPublic {
         /// What was asked for.
         host: Host,
@@ -93,6 +93,13 @@ pub enum Reason {
     /// The destination could not be reached.
     #[error("{0} cannot be reached: {1}")]
     Unreachable(Host, String),
+}
+
+fn not_public(host: &Host, address: IpAddr, class: Class) -> String {
+    match host {
+        Host::Name(name) => format!("{name} resolves to {address}, {class}"),
+        literal => format!("{literal} is {class}"),
+    }
 }
 
 impl Reason {

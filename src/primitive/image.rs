@@ -1,10 +1,10 @@
-//! `build_image`: the image made of the running executable, or one that the engine has.
+//! `build_image`: the image made of the running executable, or one that the engine has with the executable on top.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::self_image::SelfImage;
+use super::self_image::{Base, SelfImage};
 use super::{Bottle, Event, lock};
 use crate::session::{Class, Failure, Pending, Place};
 
@@ -44,11 +44,18 @@ pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Pla
     }
     let (source, context) = (options.source.clone(), bottle.clone());
     let tag = bottle.effect(format!("image {source}"), at, async move {
-        if context.session.engine.image_exists(&source).await? {
-            return Ok(source);
+        let Some(found) = context.session.engine.image_find(&source).await? else {
+            return Err(Failure::new(Class::Operation, format!("look up image {source}: the engine does not have it"))
+                .hint(format!("docker pull {source}")));
+        };
+        if !found.triggers.is_empty() {
+            return Err(Failure::new(
+                Class::Input,
+                format!("image {source} has ONBUILD commands: {:?}", found.triggers),
+            )
+            .hint("they would run unseen when the image is prepared; use an image without them"));
         }
-        Err(Failure::new(Class::Operation, format!("look up image {source}: the engine does not have it"))
-            .hint(format!("docker pull {source}")))
+        cached(&context, Base::Image(found.id)).await
     });
     Ok(Image { tag })
 }
@@ -60,19 +67,23 @@ pub(super) fn self_image(bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<St
         return tag.clone();
     }
     let context = bottle.clone();
-    let tag = bottle.effect("image bottler".into(), at, async move {
-        let engine = &context.session.engine;
-        let info = engine.info().await?;
-        let internal =
-            |error: anyhow::Error| Failure::new(Class::Internal, format!("build image of the executable: {error:#}"));
-        let image = tokio::task::spawn_blocking(move || SelfImage::read(&info));
-        let image = image.await.map_err(|error| internal(error.into()))?.map_err(internal)?;
-        if !engine.image_exists(&image.tag).await? {
-            let build = image.build().map_err(internal)?;
-            engine.image_build(&build, &|line| context.events.tell(Event::Log(line.to_owned()))).await?;
-        }
-        Ok(image.tag)
-    });
+    let tag = bottle.effect("image bottler".into(), at, async move { cached(&context, Base::Scratch).await });
     *known = Some(tag.clone());
     tag
+}
+
+/// The image with this executable on top of a base; built where the engine does not have it yet.
+async fn cached(bottle: &Bottle, base: Base) -> Result<String, Failure> {
+    let internal = |error: anyhow::Error| {
+        Failure::new(Class::Internal, format!("make an image of the running executable: {error:#}"))
+    };
+    let engine = &bottle.session.engine;
+    let info = engine.info().await?;
+    let image = tokio::task::spawn_blocking(move || SelfImage::read(&info, base));
+    let image = image.await.map_err(|error| internal(error.into()))?.map_err(internal)?;
+    if engine.image_find(&image.tag).await?.is_none() {
+        let build = image.build().map_err(internal)?;
+        engine.image_build(&build, &|line| bottle.events.tell(Event::Log(line.to_owned()))).await?;
+    }
+    Ok(image.tag)
 }

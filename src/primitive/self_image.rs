@@ -17,13 +17,32 @@ pub(super) const EXECUTABLE: &str = "/bottler";
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
 /// Changes whenever [`layer`] puts something else beside the executable.
-const LAYOUT: &[u8] = b"layout 1";
+const LAYOUT: &[u8] = b"layout 2";
 /// The agent's user and group.
 const AGENT: u32 = 1000;
+
+/// What is under the executable.
+pub(super) enum Base {
+    /// Nothing: the image of the sidecars and of the agent `probe`.
+    Scratch,
+    /// An agent's own image, by its id.
+    Image(String),
+}
+
+impl Base {
+    /// As the first line of a Dockerfile has it.
+    fn from(&self) -> &str {
+        match self {
+            Self::Scratch => "scratch",
+            Self::Image(id) => id,
+        }
+    }
+}
 
 /// The executable that runs here, as it goes into images.
 pub(super) struct SelfImage {
     executable: Vec<u8>,
+    base: Base,
     /// The image's reference.
     pub(super) tag: String,
 }
@@ -33,7 +52,7 @@ impl SelfImage {
     ///
     /// # Errors
     /// It cannot be read, or is not for this engine.
-    pub(super) fn read(engine: &EngineInfo) -> anyhow::Result<Self> {
+    pub(super) fn read(engine: &EngineInfo, base: Base) -> anyhow::Result<Self> {
         let ours = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -49,9 +68,10 @@ impl SelfImage {
         strip(&mut executable).context("strip /proc/self/exe")?;
         let mut digest = Sha256::new();
         digest.update(LAYOUT);
+        digest.update(base.from());
         digest.update(&executable);
         let hex = HEXLOWER.encode(&digest.finalize());
-        Ok(Self { executable, tag: format!("bottler:{}", &hex[..DIGITS]) })
+        Ok(Self { executable, base, tag: format!("bottler:{}", &hex[..DIGITS]) })
     }
 
     /// What to build it from: a Dockerfile, and all files in one archive that keeps their owners.
@@ -59,10 +79,10 @@ impl SelfImage {
     /// # Errors
     /// An archive in memory cannot be written: never.
     pub(super) fn build(&self) -> anyhow::Result<ImageBuild> {
-        let layer = layer(&self.executable)?;
-        let dockerfile = b"FROM scratch\nADD layer.tar /\n";
+        let layer = layer(&self.executable, &self.base)?;
+        let dockerfile = format!("FROM {}\nADD layer.tar /\n", self.base.from());
         let mut context = tar::Builder::new(Vec::with_capacity(layer.len() + (8 << 10)));
-        append(&mut context, "Dockerfile", dockerfile, 0, 0o644)?;
+        append(&mut context, "Dockerfile", dockerfile.as_bytes(), 0, 0o644)?;
         append(&mut context, "layer.tar", &layer, 0, 0o644)?;
         Ok(ImageBuild {
             tag: self.tag.clone(),
@@ -88,29 +108,40 @@ fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn layer(executable: &[u8]) -> anyhow::Result<Vec<u8>> {
+/// All that bottler puts into an image. An agent's own image keeps its users: it gets the executable and a home.
+fn layer(executable: &[u8], base: &Base) -> anyhow::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
+    append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0, 0o755)?;
+    folder(&mut tar, "home", 0, 0o755)?;
+    folder(&mut tar, "home/agent", AGENT, 0o700)?;
+    if matches!(base, Base::Scratch) {
+        scratch(&mut tar)?;
+    }
+    Ok(tar.into_inner()?)
+}
+
+fn scratch(tar: &mut tar::Builder<Vec<u8>>) -> std::io::Result<()> {
     let passwd = format!(
         "root:x:0:0:root:/:/sbin/nologin\nagent:x:{AGENT}:{AGENT}:agent:/home/agent:/bin/sh\nsidecar:x:{USER}:{USER}:sidecar:/:/sbin/nologin\n"
     );
     let group = format!("root:x:0:\nagent:x:{AGENT}:\nsidecar:x:{USER}:\n");
-    let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
     for (path, owner, mode) in [
         ("etc", 0, 0o755),
-        ("home", 0, 0o755),
-        ("home/agent", AGENT, 0o700),
         ("run", 0, 0o755),
         ("tmp", 0, 0o1777),
         ("usr", 0, 0o755),
         (SERVICE_DIR.trim_start_matches('/'), USER, 0o755),
     ] {
-        let mut header = header(0, owner, mode);
-        header.set_entry_type(tar::EntryType::Directory);
-        tar.append_data(&mut header, format!("{path}/"), std::io::empty())?;
+        folder(tar, path, owner, mode)?;
     }
-    append(&mut tar, "etc/passwd", passwd.as_bytes(), 0, 0o644)?;
-    append(&mut tar, "etc/group", group.as_bytes(), 0, 0o644)?;
-    append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0, 0o755)?;
-    Ok(tar.into_inner()?)
+    append(tar, "etc/passwd", passwd.as_bytes(), 0, 0o644)?;
+    append(tar, "etc/group", group.as_bytes(), 0, 0o644)
+}
+
+fn folder(tar: &mut tar::Builder<Vec<u8>>, path: &str, owner: u32, mode: u32) -> std::io::Result<()> {
+    let mut header = header(0, owner, mode);
+    header.set_entry_type(tar::EntryType::Directory);
+    tar.append_data(&mut header, format!("{path}/"), std::io::empty())
 }
 
 fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], owner: u32, mode: u32) -> std::io::Result<()> {

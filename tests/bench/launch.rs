@@ -73,8 +73,8 @@ fn ours(state: &std::path::Path) -> Times {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let at = |name: &str| Duration::from_millis(json["times"][name].as_u64().unwrap());
-    let after_release = at("gone") - at("released");
-    Times { up: whole - after_release, gone: at("gone") - at("ended") }
+    let after_release = at("gone").saturating_sub(at("released"));
+    Times { up: whole.saturating_sub(after_release), gone: at("gone").saturating_sub(at("ended")) }
 }
 
 fn docker(arguments: &[&str]) {

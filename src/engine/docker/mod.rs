@@ -18,8 +18,8 @@ use ipnet::Ipv4Net;
 use super::error::classify;
 use super::labels::{self, Identity};
 use super::{
-    ContainerSpec, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild, NetworkSpec, Object,
-    Output, Progress, Removal, Result, Streams, VolumeSpec,
+    ContainerSpec, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec,
+    Object, Output, Progress, Removal, Result, Streams, VolumeSpec,
 };
 
 /// The oldest API bottler works with: Docker 20.10.
@@ -171,10 +171,13 @@ impl Engine for DockerEngine {
         })
     }
 
-    async fn image_exists(&self, tag: &str) -> Result<bool> {
-        match call("look up image", tag, LOOK, self.docker.inspect_image(tag)).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+    async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
+        match call("look up image", reference, LOOK, self.docker.inspect_image(reference)).await {
+            Ok(image) => Ok(Some(ImageFound {
+                id: image.id.unwrap_or_default(),
+                triggers: image.config.and_then(|config| config.on_build).unwrap_or_default(),
+            })),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -48,6 +48,8 @@ pub(super) async fn serve(stream: UnixStream, egress: Arc<Egress>) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
+        // A client may have said all it has to say and still wants the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // What ends a connection early concerns its peer only; decisions were told when they were made.

@@ -80,3 +80,6 @@ async fn serve(listener: UnixListener, egress: Arc<Egress>) -> anyhow::Result<()
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

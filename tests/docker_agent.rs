@@ -1,0 +1,160 @@
+//! An agent in an image of its own, on the real engine: what it is given, what nobody else sees, how it ends.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::process::{World, finish, recipe, wait_for};
+
+const SECRET: &str = "s3cr3t-s3cr3t";
+
+/// An image with Debian's static busybox and nothing else, hostile in its metadata; gone with the value.
+struct Busybox;
+
+impl Busybox {
+    fn import() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let bin = root.path().join("bin");
+        for folder in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
+        for applet in ["sh", "cat", "env", "id", "sleep", "stat", "test", "touch", "echo"] {
+            symlink("busybox", bin.join(applet)).unwrap();
+        }
+        let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).output().unwrap();
+        let changes = [
+            "ENTRYPOINT [\"/bin/false\"]",
+            "CMD [\"--never\"]",
+            "USER 0",
+            "WORKDIR /proc",
+            "ENV LD_PRELOAD=/evil.so HTTP_PROXY=http://evil:1",
+            "LABEL dev.bottler.session=another",
+            "HEALTHCHECK --interval=1s CMD touch /healthcheck-ran",
+        ];
+        let mut import = Command::new("docker");
+        import.arg("import");
+        for change in changes {
+            import.args(["--change", change]);
+        }
+        let mut child =
+            import.args(["-", "bottler-test:busybox"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&tar.stdout).unwrap();
+        assert!(child.wait().unwrap().success());
+        Self
+    }
+}
+
+impl Drop for Busybox {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "-f", "bottler-test:busybox"]).output();
+    }
+}
+
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn an_agent_is_given_what_it_needs_and_ends_as_it_likes() {
+    let world = World::new();
+    let _image = Busybox::import();
+    let done = world.run(&["run", "probe", "--recipe", &recipe("exits.lua")]);
+    assert_eq!(done.code(), 7, "{}", done.stderr);
+    assert_eq!(done.stdout, "to stdout\n");
+    assert!(done.stderr.contains("to stderr"), "{}", done.stderr);
+    world.assert_clean();
+
+    let child = world.start(&["run", "probe", "--recipe", &recipe("provisioned.lua")]);
+    let agent = wait_for("the agent's command", || {
+        let names = world.objects();
+        let agent =
+            names.iter().find(|name| !["-egress", "-socket", "-outside"].iter().any(|end| name.ends_with(end)))?;
+        docker(&["top", agent, "-eo", "pid,args"]).contains("sleep 1000").then(|| agent.clone())
+    });
+    promise_07_a_secret_is_nowhere_but_in_the_command(&world, &agent);
+    let inside = |command: &[&str]| docker(&[&["exec", &agent], command].concat());
+    assert_eq!(inside(&["/bin/cat", "/home/agent/.bottler/prompt.md"]), "the prompt");
+    assert_eq!(inside(&["/bin/stat", "-c", "%u:%g %a", "/home/agent/.config/mine"]), "1000:1000 600\n");
+    assert!(inside(&["/bin/cat", "/run/bottler/ca.pem"]).contains("BEGIN CERTIFICATE"));
+    assert_eq!(
+        docker(&["inspect", "--format", "{{.State.Health}}", &agent]).trim(),
+        "<nil>",
+        "HEALTHCHECK does not act"
+    );
+    let environment = inside(&["/bin/env"]);
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let said = finish(child).stderr + &environment;
+    for words in [
+        "prompt at /home/agent/.bottler/prompt.md",
+        "/bin/stat 0 0:1000 640",
+        "uid=1000 gid=1000",
+        "COLOUR=green",
+        "HTTP_PROXY=http://egress:8888",
+        "https_proxy=http://egress:8888",
+        "NO_PROXY=localhost,127.0.0.0/8,::1,egress",
+        "SSL_CERT_FILE=/run/bottler/ca-bundle.pem",
+        "NODE_EXTRA_CA_CERTS=/run/bottler/ca.pem",
+        "127.0.0.2egress",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains(SECRET), "{said}");
+    world.assert_clean();
+}
+
+/// While the bottle lives: configuration, other processes' environments, command lines, journal.
+fn promise_07_a_secret_is_nowhere_but_in_the_command(world: &World, agent: &str) {
+    let mut places = vec![("inspect", docker(&["inspect", agent]))];
+    places.push(("logs", docker(&["logs", agent])));
+    places.push(("environment of exec", docker(&["exec", agent, "/bin/env"])));
+    places.push((
+        "command lines",
+        String::from_utf8_lossy(&Command::new("ps").args(["-eo", "args"]).output().unwrap().stdout).into_owned(),
+    ));
+    for bottle in world.bottles() {
+        let folder = world.state.path().join("bottler/bottles").join(bottle);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            places.push(("state", std::fs::read_to_string(entry.unwrap().path()).unwrap()));
+        }
+    }
+    for (name, text) in places {
+        assert!(!text.contains(SECRET), "{name}: {text}");
+    }
+    let top = docker(&["top", agent, "-eo", "pid,args"]);
+    let pid = top.lines().find(|line| line.contains("sleep 1000")).unwrap().split_whitespace().next().unwrap();
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert!(String::from_utf8_lossy(&environment).contains(SECRET), "the command has it: this test can fail");
+}
+
+#[test]
+fn an_image_with_triggers_is_refused() {
+    let world = World::new();
+    let tag = "bottler-test:onbuild";
+    let tar = Command::new("tar").args(["-c", "-T", "/dev/null"]).output().unwrap();
+    let mut child = Command::new("docker")
+        .args(["import", "--change", "ONBUILD RUN evil", "-", tag])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&tar.stdout).unwrap();
+    assert!(child.wait().unwrap().success());
+    let path = world.state.path().join("onbuild.lua");
+    std::fs::write(&path, format!("return function()\n  build_image {{ source = '{tag}' }}\nend\n")).unwrap();
+    let done = world.run(&["run", "probe", "--recipe", &path.to_string_lossy()]);
+    docker(&["rmi", "-f", tag]);
+    assert_eq!(done.code(), 120, "{}", done.stderr);
+    assert!(
+        done.stderr.contains("ONBUILD commands: [\"RUN evil\"]") && done.stderr.contains("onbuild.lua:2"),
+        "{}",
+        done.stderr
+    );
+}
