@@ -137,7 +137,7 @@ struct Client {
     output: Option<JoinHandle<Vec<u8>>>,
     proof: Vec<Line>,
     audit: Vec<sidecar::Event>,
-    audit_dropped: usize,
+    audit_not_kept: usize,
 }
 
 impl Client {
@@ -157,7 +157,7 @@ impl Client {
             output: None,
             proof: Vec::new(),
             audit: Vec::new(),
-            audit_dropped: 0,
+            audit_not_kept: 0,
         })
     }
 
@@ -199,7 +199,7 @@ impl Client {
             }
             Event::Proof(lines) => self.proof = lines,
             Event::Audit(event) if self.audit.len() < MAX_AUDIT => self.audit.push(event),
-            Event::Audit(_) => self.audit_dropped += 1,
+            Event::Audit(_) => self.audit_not_kept += 1,
             Event::SidecarsUp | Event::Released | Event::Ended { .. } => {}
         }
     }
@@ -260,7 +260,7 @@ struct Data<'a> {
     /// Decisions of the sidecars.
     audit: &'a [sidecar::Event],
     /// Decisions beyond those kept.
-    audit_dropped: usize,
+    audit_not_kept: usize,
     /// What the agent wrote.
     output: String,
 }
@@ -272,7 +272,7 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
     let lines = own.as_deref().unwrap_or(&client.proof);
     if args.format == Format::Json {
         let output = String::from_utf8_lossy(&output).into_owned();
-        print_json(&Data { report, lines, audit: &client.audit, audit_dropped: client.audit_dropped, output })?;
+        print_json(&Data { report, lines, audit: &client.audit, audit_not_kept: client.audit_not_kept, output })?;
     } else if !lines.is_empty() && (client.capture || !passed(&client.proof)) {
         print!("{}", report::probe_table(lines));
     }

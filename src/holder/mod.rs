@@ -7,6 +7,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,10 +38,15 @@ pub async fn run() -> anyhow::Result<()> {
     };
     let started = Instant::now();
     let times = Arc::new(Mutex::new(Times::default()));
-    let (queue, sender) = (to.clone(), times.clone());
+    let dropped = Arc::new(AtomicU64::new(0));
+    let (queue, sender, counter) = (to.clone(), times.clone(), dropped.clone());
     let events = Events::new(move |event| {
         let at = started.elapsed();
         note(&sender, &event, at);
+        if matches!(event, Event::Audit(_)) && queue.is_full() {
+            counter.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         queue.send(&FromHolder::Event { at: millis(at), event });
     });
     let cancel = Cancel::with_signals();
@@ -50,6 +56,7 @@ pub async fn run() -> anyhow::Result<()> {
         return Ok(());
     }
     report.times = *times.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    report.audit_dropped = dropped.load(Ordering::Relaxed);
     report.times.gone = Some(millis(started.elapsed()));
     to.send(&FromHolder::Finished(Box::new(report)));
     to.close().await;

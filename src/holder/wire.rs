@@ -1,6 +1,8 @@
 //! What client and holder say to each other: lines of JSON over a private socket.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,9 @@ use crate::lua::Script;
 use crate::plan::LaunchPlan;
 use crate::primitive::Event;
 use crate::session::{Failure, UndoRow};
+
+/// Messages that may wait for a client before those that an agent can cause at will are left out.
+const MAX_WAITING: usize = 10_000;
 
 /// What a client says.
 #[derive(Serialize, Deserialize)]
@@ -67,6 +72,8 @@ pub struct Report {
     pub undo: Vec<UndoRow>,
     /// When what happened.
     pub times: Times,
+    /// Decisions that were left out because the client did not read.
+    pub audit_dropped: u64,
 }
 
 /// Milliseconds since the launch.
@@ -86,7 +93,8 @@ pub struct Times {
 #[derive(Clone)]
 pub struct Wire {
     queue: mpsc::UnboundedSender<Vec<u8>>,
-    done: std::sync::Arc<tokio::sync::Mutex<Option<oneshot::Receiver<()>>>>,
+    waiting: Arc<AtomicUsize>,
+    done: Arc<tokio::sync::Mutex<Option<oneshot::Receiver<()>>>>,
 }
 
 /// The receiving half.
@@ -102,17 +110,20 @@ pub fn split<T>(stream: UnixStream) -> (Receiver<T>, Wire) {
     let (reader, writer) = stream.into_split();
     let (queue, lines) = mpsc::unbounded_channel();
     let (finished, done) = oneshot::channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let counter = waiting.clone();
     tokio::spawn(async move {
-        write(writer, lines).await;
+        write(writer, lines, &counter).await;
         let _ = finished.send(());
     });
     let receiver = Receiver { lines: BufReader::new(reader), begun: Vec::new(), kind: std::marker::PhantomData };
-    (receiver, Wire { queue, done: std::sync::Arc::new(tokio::sync::Mutex::new(Some(done))) })
+    (receiver, Wire { queue, waiting, done: Arc::new(tokio::sync::Mutex::new(Some(done))) })
 }
 
 /// Writes what is queued; an empty line ends it. A peer that is gone is found out by the receiving half.
-async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<Vec<u8>>) {
+async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<Vec<u8>>, waiting: &AtomicUsize) {
     while let Some(line) = lines.recv().await {
+        waiting.fetch_sub(1, Ordering::Relaxed);
         if line.is_empty() || writer.write_all(&line).await.is_err() {
             break;
         }
@@ -125,13 +136,24 @@ impl Wire {
     pub fn send(&self, message: &impl Serialize) {
         if let Ok(mut line) = serde_json::to_vec(message) {
             line.push(b'\n');
-            let _ = self.queue.send(line);
+            self.push(line);
         }
+    }
+
+    /// Whether so much is waiting that what an agent can cause at will must be left out: a client that has stopped
+    /// reading would otherwise fill the holder's memory.
+    pub fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > MAX_WAITING
+    }
+
+    fn push(&self, line: Vec<u8>) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _ = self.queue.send(line);
     }
 
     /// Queues nothing more and waits until everything has been written.
     pub async fn close(&self) {
-        let _ = self.queue.send(Vec::new());
+        self.push(Vec::new());
         if let Some(done) = self.done.lock().await.take() {
             let _ = done.await;
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -12,6 +13,9 @@ use crate::sidecar::SOCKET;
 
 /// Bytes carried at once, each way.
 const BUFFER: usize = 64 << 10;
+
+/// How long to wait when nothing more can be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens on every relay's address.
 pub(super) async fn start(relays: &BTreeMap<SocketAddrV4, String>) -> anyhow::Result<()> {
@@ -26,9 +30,9 @@ pub(super) async fn start(relays: &BTreeMap<SocketAddrV4, String>) -> anyhow::Re
 
 async fn accept(listener: TcpListener, socket: PathBuf) {
     loop {
-        // Out of descriptors, say: what was accepted goes on, and the next one may fit again.
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
+            // Out of descriptors, say: what was accepted goes on, and after a while the next one may fit again.
+            tokio::time::sleep(PAUSE).await;
             continue;
         };
         let socket = socket.clone();

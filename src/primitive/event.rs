@@ -17,6 +17,8 @@ pub enum StepState {
     Done,
     /// It failed.
     Failed,
+    /// It came to nothing, because of something else that failed.
+    Abandoned,
 }
 
 /// Something that happened.

@@ -11,6 +11,7 @@ mod self_image;
 mod sidecar;
 mod stream;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ pub struct Bottle {
     networks: Mutex<Vec<Arc<Network>>>,
     self_image: Mutex<Option<Pending<String>>>,
     attached: watch::Sender<bool>,
+    failed: AtomicBool,
     local: bool,
 }
 
@@ -61,6 +63,7 @@ impl Bottle {
             networks: Mutex::default(),
             self_image: Mutex::default(),
             attached: watch::Sender::new(false),
+            failed: AtomicBool::new(false),
             local,
         })
     }
@@ -87,11 +90,17 @@ impl Bottle {
         T: Clone + Send + Sync + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        let (events, at) = (self.events.clone(), at.cloned());
+        let (bottle, at) = (self.clone(), at.cloned());
         self.session.effects.start(async move {
-            events.step(&step, StepState::Started);
+            bottle.events.step(&step, StepState::Started);
             let outcome = work.await.map_err(|failure| failure.at(at.as_ref()));
-            events.step(&step, if outcome.is_ok() { StepState::Done } else { StepState::Failed });
+            let state = match &outcome {
+                Ok(_) => StepState::Done,
+                // What waited for the failed one fails with it; only the first is news.
+                Err(_) if bottle.failed.swap(true, Ordering::Relaxed) => StepState::Abandoned,
+                Err(_) => StepState::Failed,
+            };
+            bottle.events.step(&step, state);
             outcome
         })
     }

@@ -35,6 +35,9 @@ impl Progress {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
+        if state == StepState::Abandoned {
+            return;
+        }
         let mark = if state == StepState::Done { "✓" } else { "✗" };
         self.line(&format!("{mark} {:>6}  {name}", seconds(at.saturating_sub(began))));
     }

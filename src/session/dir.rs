@@ -2,7 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,8 @@ const SUFFIX: usize = 5;
 /// Longest bottle name: it is a host name too, and objects add to it.
 const MAX_NAME: usize = 40;
 
+/// The file whose lock is a bottle's sign of life.
+const LOCK: &str = "lock";
 /// The file that says what a bottle is.
 const RECORD: &str = "bottle.json";
 
@@ -80,12 +82,21 @@ impl StateDir {
     /// It cannot be made or locked.
     pub fn claim(&self, id: &str) -> io::Result<Option<SessionDir>> {
         let path = self.bottle(id);
-        make_private(&path)?;
-        let lock = File::create(path.join("lock"))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(SessionDir { reused: path.join(RECORD).exists(), path, lock })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        loop {
+            make_private(&path)?;
+            let file = path.join(LOCK);
+            let lock = match File::create(&file) {
+                // Someone removed the directory in this moment.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            match lock.try_lock() {
+                // A lock on a file that is no longer there keeps nobody out.
+                Ok(()) if !is_same(&lock, &file)? => {}
+                Ok(()) => return Ok(Some(SessionDir { reused: path.join(RECORD).exists(), path, lock })),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
     }
 
@@ -104,13 +115,13 @@ impl StateDir {
 
     /// Whether a living process holds a bottle.
     pub fn is_alive(&self, id: &str) -> bool {
-        let Ok(lock) = File::open(self.bottle(id).join("lock")) else { return false };
+        let Ok(lock) = File::open(self.bottle(id).join(LOCK)) else { return false };
         matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
     /// Waits until no process holds a bottle. Blocks.
     pub fn wait_released(&self, id: &str) {
-        if let Ok(lock) = File::open(self.bottle(id).join("lock")) {
+        if let Ok(lock) = File::open(self.bottle(id).join(LOCK)) {
             // An error here is a lock that cannot be waited for; the caller looks at what is left either way.
             let _ = lock.lock_shared();
         }
@@ -144,6 +155,15 @@ impl SessionDir {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+fn is_same(open: &File, path: &Path) -> io::Result<bool> {
+    let open = open.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

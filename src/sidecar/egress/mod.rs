@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ use connect::Connector;
 pub const ROLE: &str = "egress";
 /// Connections served at once; further ones wait.
 const MAX_CONNECTIONS: usize = 1024;
+
+/// How long to wait when nothing more can be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What egress is told on its standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,7 +76,11 @@ async fn serve(listener: UnixListener, egress: Arc<Egress>) -> anyhow::Result<()
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let place = places.clone().acquire_owned().await?;
-        let (stream, _) = listener.accept().await?;
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, say: those that are served give theirs back.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
         let egress = egress.clone();
         tokio::spawn(async move {
             http::serve(stream, egress).await;
