@@ -141,6 +141,17 @@ fn a_socket_one_may_not_open_says_so() {
 }
 
 #[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let world = World::new();
+    let mut child = world.start(&["run", "probe"]);
+    drop(child.stdout.take());
+    let done = support::process::finish(child);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+    world.assert_clean();
+}
+
+#[test]
 fn gc_and_ps_of_nothing() {
     let world = World::new();
     let done = world.run(&["gc"]);

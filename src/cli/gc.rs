@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Format, engine, print_json};
+use super::{Format, engine, print_data, print_json, print_message};
 use crate::engine::{Engine, ErrorKind};
 use crate::report::table;
 use crate::session::gc::{Collected, collect, collect_foreign};
@@ -77,9 +77,9 @@ fn print(args: &Args, collected: &[Collected], images: &[String]) -> Result<(), 
     let outcome = if args.dry_run { "cached" } else { "removed" };
     rows.extend(images.iter().map(|tag| vec![tag.clone(), "image".into(), outcome.into()]));
     if rows.is_empty() {
-        eprintln!("nothing to collect");
+        print_message("nothing to collect");
     } else {
-        print!("{}", table(&["NAME", "KIND", "OUTCOME"], &rows));
+        print_data(&table(&["NAME", "KIND", "OUTCOME"], &rows));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod gc;
 mod ps;
 mod run;
 
+use std::io::Write;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -55,7 +56,7 @@ pub async fn main() -> u8 {
         Command::Gc(args) => gc::main(&args).await,
     };
     result.unwrap_or_else(|failure| {
-        eprintln!("{}", crate::report::failure(&failure, &[]));
+        print_message(&crate::report::failure(&failure, &[]));
         failure.class.exit_code()
     })
 }
@@ -81,6 +82,17 @@ fn state() -> Result<StateDir, Failure> {
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
-    println!("{text}");
+    print_data(&format!("{text}\n"));
     Ok(())
+}
+
+/// Writes data to standard output. A reader that has had enough, as in `| head`, is no error.
+fn print_data(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Writes a line for people to standard error, where there is one.
+fn print_message(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

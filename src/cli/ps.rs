@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Format, engine, print_json};
+use super::{Format, engine, print_data, print_json};
 use crate::engine::Filter;
 use crate::report::table;
 use crate::session::{Class, Failure};
@@ -58,6 +58,6 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
         .into_iter()
         .map(|row| vec![row.bottle, row.agent, row.state.to_owned(), row.objects.to_string()])
         .collect();
-    print!("{}", table(&["BOTTLE", "AGENT", "STATE", "OBJECTS"], &cells));
+    print_data(&table(&["BOTTLE", "AGENT", "STATE", "OBJECTS"], &cells));
     Ok(0)
 }

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use super::{Format, find_engine, print_json, state};
+use super::{Format, find_engine, print_data, print_json, state};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Output};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Wire};
@@ -274,9 +274,9 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
         let output = String::from_utf8_lossy(&output).into_owned();
         print_json(&Data { report, lines, audit: &client.audit, audit_not_kept: client.audit_not_kept, output })?;
     } else if !lines.is_empty() && (client.capture || !passed(&client.proof)) {
-        print!("{}", report::probe_table(lines));
+        print_data(&report::probe_table(lines));
     }
-    if args.format == Format::Text {
+    if args.format == Format::Text && report.times.sidecars_up.is_some() {
         client.progress.line(&report::times(&report.times));
     }
     if let Some(failure) = &report.failure {

@@ -127,9 +127,14 @@ fn words(error: &mlua::Error) -> String {
         mlua::Error::DeserializeError(text) => text.clone(),
         other => other.to_string(),
     };
-    text.replace("unknown field", "there is no option")
-        .replace("missing field", "option is missing:")
-        .replace("unknown variant", "cannot be")
-        .replace(", expected one of ", "; there are ")
-        .replace(", expected ", "; expected ")
+    match text.strip_prefix("unknown field ").and_then(|rest| rest.split_once(", expected ")) {
+        Some((name, known)) => {
+            let known = known.strip_prefix("one of ").unwrap_or(known).replace(" or ", ", ");
+            format!("there is no option {name}; there are {known}")
+        }
+        None => text
+            .replace("missing field", "option is missing:")
+            .replace("unknown variant", "cannot be")
+            .replace(", expected ", "; expected "),
+    }
 }
