@@ -1,6 +1,7 @@
 //! Docker Engine, through its API. The only module that names bollard.
 
 pub mod endpoint;
+mod list;
 mod request;
 
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
 
 use super::error::classify;
-use super::labels::{self, Identity};
+use super::labels;
 use super::{
     ContainerSpec, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec,
     Object, Output, Progress, Removal, Result, Streams, VolumeSpec,
@@ -128,20 +129,6 @@ fn output(piece: bollard::container::LogOutput) -> Output {
             Output::Stdout(message)
         }
     }
-}
-
-fn label_filter(filter: &Filter) -> HashMap<String, Vec<String>> {
-    let label = match filter {
-        Filter::Session(id) => format!("{}={id}", labels::SESSION),
-        Filter::Owner(owner) => format!("{}={owner}", labels::OWNER),
-    };
-    HashMap::from([("label".to_owned(), vec![label])])
-}
-
-fn object(id: Option<&str>, name: &str, labels: Option<&HashMap<String, String>>, running: bool) -> Option<Object> {
-    let labels = labels?;
-    let identity = Identity::from_labels(name, |key| labels.get(key).map(String::as_str))?;
-    Some(Object { id: id.unwrap_or(name).to_owned(), name: name.to_owned(), identity, running })
 }
 
 #[async_trait]
@@ -352,7 +339,7 @@ impl Engine for DockerEngine {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Object>> {
-        let filters = label_filter(filter);
+        let filters = list::filter(filter);
         let containers = query::ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let networks = query::ListNetworksOptionsBuilder::new().filters(&filters).build();
         let volumes = query::ListVolumesOptionsBuilder::new().filters(&filters).build();
@@ -362,21 +349,7 @@ impl Engine for DockerEngine {
             call("list networks", &name, LOOK, self.docker.list_networks(Some(networks))),
             call("list volumes", &name, LOOK, self.docker.list_volumes(Some(volumes))),
         )?;
-        let mut found = Vec::new();
-        for container in &containers {
-            let mut names = container.names.iter().flatten().map(|name| name.trim_start_matches('/'));
-            let running = container.state.is_some_and(|state| state.to_string() == "running");
-            let (id, labels) = (container.id.as_deref(), container.labels.as_ref());
-            found.extend(names.find_map(|name| object(id, name, labels, running)));
-        }
-        for network in &networks {
-            let name = network.name.as_deref().unwrap_or_default();
-            found.extend(object(network.id.as_deref(), name, network.labels.as_ref(), false));
-        }
-        for volume in volumes.volumes.iter().flatten() {
-            found.extend(object(None, &volume.name, Some(&volume.labels), false));
-        }
-        Ok(found)
+        Ok(list::objects(&containers, &networks, volumes.volumes.as_deref().unwrap_or_default()))
     }
 }
 
