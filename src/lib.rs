@@ -16,3 +16,4 @@ pub mod probe;
 pub mod report;
 pub mod session;
 pub mod sidecar;
+mod sync;

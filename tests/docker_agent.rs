@@ -73,12 +73,7 @@ fn an_agent_is_given_what_it_needs_and_ends_as_it_likes() {
     world.assert_clean();
 
     let child = world.start(&["run", "probe", "--recipe", &recipe("provisioned.lua")]);
-    let agent = wait_for("the agent's command", || {
-        let names = world.objects();
-        let agent =
-            names.iter().find(|name| !["-egress", "-socket", "-outside"].iter().any(|end| name.ends_with(end)))?;
-        docker(&["top", agent, "-eo", "pid,args"]).contains("sleep 1000").then(|| agent.clone())
-    });
+    let agent = wait_for("the agent's command", || world.agent_running("sleep 1000"));
     promise_07_a_secret_is_nowhere_but_in_the_command(&world, &agent);
     let inside = |command: &[&str]| docker(&[&["exec", &agent], command].concat());
     assert_eq!(inside(&["/bin/cat", "/home/agent/.bottler/prompt.md"]), "the prompt");

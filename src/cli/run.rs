@@ -142,7 +142,7 @@ struct Client {
 
 impl Client {
     fn start(launch: Launch, engine: Arc<DockerEngine>, capture: bool) -> anyhow::Result<Self> {
-        let (socket, _) = holder::spawn()?;
+        let socket = holder::spawn()?;
         socket.set_nonblocking(true)?;
         let (from, to) = holder::split(UnixStream::from_std(socket)?);
         let bottle = launch.plan.bottle.clone();

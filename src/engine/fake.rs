@@ -97,7 +97,7 @@ impl FakeEngine {
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        crate::sync::lock(&self.world)
     }
 
     /// Runs an effect with whatever is to go wrong around it.

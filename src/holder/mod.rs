@@ -5,7 +5,6 @@ mod launch;
 mod spawn;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,10 +20,7 @@ pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Wire, spli
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::primitive::{Bottle, Event, Events};
-use crate::session::{Class, Failure, Record, Session, SessionDir, StateDir, UndoRow, gc, reaper, unwind};
-
-/// How long a dead bottle of the same name must look empty.
-const QUIET: Duration = Duration::from_millis(300);
+use crate::session::{Class, Failure, Record, Session, SessionDir, StateDir, UndoRow, gc, reaper};
 
 /// The holder's whole life: standard input is the socket to its client.
 ///
@@ -55,7 +51,7 @@ pub async fn run() -> anyhow::Result<()> {
         // The reaper, which sees our end, does the rest.
         return Ok(());
     }
-    report.times = *times.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    report.times = *crate::sync::lock(&times);
     report.audit_dropped = dropped.load(Ordering::Relaxed);
     report.times.gone = Some(millis(started.elapsed()));
     to.send(&FromHolder::Finished(Box::new(report)));
@@ -68,7 +64,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 fn note(times: &Mutex<Times>, event: &Event, at: Duration) {
-    let mut times = times.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut times = crate::sync::lock(times);
     match event {
         Event::SidecarsUp => times.sidecars_up = Some(millis(at)),
         Event::Released => times.released = Some(millis(at)),
@@ -143,7 +139,7 @@ async fn open(launch: &Launch, state: &StateDir, dir: &SessionDir, cancel: &Canc
     let id = &launch.plan.bottle;
     if dir.reused {
         // A dead bottle of this very name: its objects would be taken for this one's.
-        unwind(&engine, id, &state.owner, QUIET, BTreeMap::new()).await;
+        gc::unwind_dead(&engine, id, &state.owner).await;
     }
     let bottles = state.bottles().unwrap_or_default();
     if bottles.iter().any(|other| other != id && !state.is_alive(other)) {

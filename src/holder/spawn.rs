@@ -8,19 +8,19 @@ use std::process::{Command, Stdio};
 /// The role's name on the command line.
 pub const ROLE: &str = "holder";
 
-/// Starts a holder; the client's end of the socket, and the holder's process id. It outlives its client's terminal.
+/// Starts a holder; the client's end of the socket. It outlives its client's terminal.
 ///
 /// # Errors
 /// The process cannot be started.
 #[expect(unsafe_code, reason = "the session must be its own before a terminal's signal can reach it")]
-pub fn spawn() -> std::io::Result<(UnixStream, u32)> {
+pub fn spawn() -> std::io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg(ROLE).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: setsid is async-signal-safe and takes nothing.
     unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) };
-    let child = command.spawn()?;
-    Ok((ours, child.id()))
+    command.spawn()?;
+    Ok(ours)
 }
 
 /// The holder's end.

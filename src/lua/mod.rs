@@ -160,7 +160,7 @@ impl Vm {
 
     /// The deferred functions, ready to be run by the unwinding, by their places.
     pub fn take_defers(&self) -> BTreeMap<u64, Defer> {
-        let mut defers = self.defers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut defers = crate::sync::lock(&self.defers);
         std::mem::take(&mut *defers).into_iter().map(|(seq, function)| (seq, self.defer(function))).collect()
     }
 

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn one_gate_for_every_destination() {
+    fn promise_05_one_gate_for_every_destination() {
         for (host, port, expected) in [
             (CANARY, 443, "canary"),
             ("example.com", 443, "resolve"),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn one_private_address_among_public_ones_refuses_the_name() {
+    fn promise_05_one_private_address_among_public_ones_refuses_the_name() {
         let host = Host::parse("rebind.example.com").unwrap();
         let public: IpAddr = "1.1.1.1".parse().unwrap();
         assert_eq!(check_addresses(&host, &[public]), Ok(()));

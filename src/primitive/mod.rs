@@ -27,6 +27,7 @@ pub use sidecar::{Role, Sidecar, SidecarOptions, sidecar_start};
 
 use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, Pending, Place, Session};
+use crate::sync::lock;
 use address::Allocator;
 
 /// A bottle in the making: what the primitives of one launch share.
@@ -114,8 +115,4 @@ fn check_name(what: &str, name: &str) -> Result<(), Failure> {
         Err(Failure::new(Class::Input, format!("{what}: {name:?} cannot be a name"))
             .hint("lower-case letters, digits and hyphens, a letter first, at most 40"))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

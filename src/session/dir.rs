@@ -132,7 +132,8 @@ impl StateDir {
         serde_json::from_slice(&std::fs::read(self.bottle(id).join(RECORD)).ok()?).ok()
     }
 
-    fn bottle(&self, id: &str) -> PathBuf {
+    /// A bottle's directory, there or not.
+    pub(super) fn bottle(&self, id: &str) -> PathBuf {
         self.path.join("bottles").join(id)
     }
 }

@@ -67,7 +67,7 @@ impl Effects {
         let pending = Pending { outcome };
         let watched = pending.clone();
         let check = async move { watched.get().await.map(drop) }.boxed();
-        self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(check);
+        crate::sync::lock(&self.all).push(check);
         pending
     }
 
@@ -77,17 +77,12 @@ impl Effects {
     /// The first failure to happen.
     pub async fn settle(&self) -> Result<(), Failure> {
         loop {
-            let batch = std::mem::take(&mut *self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+            let batch = std::mem::take(&mut *crate::sync::lock(&self.all));
             if batch.is_empty() {
                 return Ok(());
             }
             futures_util::future::try_join_all(batch).await?;
         }
-    }
-
-    /// Whether the session is being unwound.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.is_cancelled()
     }
 
     /// Resolves when the session is being unwound.

@@ -10,6 +10,11 @@ use crate::engine::{Engine, EngineError, Filter};
 /// How long a dead bottle must look empty: its holder may have died in the middle of a call.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// Unwinds a bottle that nobody holds any more.
+pub async fn unwind_dead(engine: &Arc<dyn Engine>, bottle: &str, owner: &str) -> Vec<UndoRow> {
+    unwind(engine, bottle, owner, QUIET, BTreeMap::new()).await
+}
+
 /// A dead bottle and what became of its things.
 #[derive(Debug, serde::Serialize)]
 pub struct Collected {
@@ -49,7 +54,7 @@ pub async fn collect(
         }
         // Someone else may collect it in this very moment.
         let Some(dir) = state.claim(&bottle)? else { continue };
-        let undo = unwind(engine, &bottle, &state.owner, QUIET, BTreeMap::new()).await;
+        let undo = unwind_dead(engine, &bottle, &state.owner).await;
         if !undo.iter().any(UndoRow::is_left) {
             dir.remove()?;
         }
@@ -69,7 +74,7 @@ pub async fn collect_foreign(
 ) -> Result<Vec<Collected>, EngineError> {
     let mut collected = Vec::new();
     for bottle in on_engine(engine, owner).await? {
-        let undo = if dry_run { Vec::new() } else { unwind(engine, &bottle, owner, QUIET, BTreeMap::new()).await };
+        let undo = if dry_run { Vec::new() } else { unwind_dead(engine, &bottle, owner).await };
         collected.push(Collected { bottle, undo });
     }
     Ok(collected)

@@ -81,7 +81,7 @@ impl Session {
     }
 
     fn write(&self, entry: &journal::Entry<'_>) -> Result<(), Failure> {
-        let mut journal = self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut journal = crate::sync::lock(&self.journal);
         journal.append(entry).map_err(|error| {
             Failure::new(Class::Internal, format!("write {}: {error}", journal.path().display()))
                 .hint("free space on the disk of the state directory ($XDG_STATE_HOME/bottler)")

@@ -80,7 +80,7 @@ async fn reap(id: &str, endpoint: &str, state: &StateDir) -> anyhow::Result<()> 
                 });
                 match failed {
                     None => {
-                        std::fs::remove_dir_all(state.path().join("bottles").join(id))?;
+                        std::fs::remove_dir_all(state.bottle(id))?;
                         return Ok(());
                     }
                     Some(why) => last = why,

@@ -64,7 +64,7 @@ pub async fn run() -> anyhow::Result<()> {
 }
 
 fn note(receipts: &Receipts, receipt: String) {
-    let mut receipts = receipts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut receipts = crate::sync::lock(receipts);
     if receipts.len() < MAX_RECEIPTS {
         receipts.insert(receipt);
     }
@@ -86,7 +86,7 @@ async fn serve(listener: TcpListener, egress: Option<Ipv4Addr>, receipts: Receip
         let receipts = receipts.clone();
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
             let body = if request.uri().path() == "/received" {
-                let receipts = receipts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let receipts = crate::sync::lock(&receipts);
                 serde_json::to_vec(&*receipts).unwrap_or_default()
             } else {
                 b"{\"upstream\":true}\n".to_vec()

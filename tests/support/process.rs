@@ -1,7 +1,7 @@
 //! bottler as its users run it: a process, on the real engine.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -20,6 +20,13 @@ pub struct Done {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
 }
 
 impl Done {
@@ -56,9 +63,7 @@ impl World {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Done {
-        let output = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Done { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+        self.command(arguments).output().unwrap().into()
     }
 
     pub fn start(&self, arguments: &[&str]) -> Child {
@@ -78,6 +83,14 @@ impl World {
         assert!(!id.is_empty());
         let Some(owner) = self.owner() else { return Vec::new() };
         engine_objects(&owner)
+    }
+
+    /// The agent's container, once a process of it has these words in its command line.
+    pub fn agent_running(&self, words: &str) -> Option<String> {
+        let others = ["-egress", "-socket", "-outside"];
+        let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
+        let top = Command::new("docker").args(["top", &agent, "-eo", "pid,args"]).output().unwrap();
+        String::from_utf8_lossy(&top.stdout).contains(words).then_some(agent)
     }
 
     fn owner(&self) -> Option<String> {
@@ -164,7 +177,5 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// A child's end, with what it wrote.
 pub fn finish(child: Child) -> Done {
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Done { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    child.wait_with_output().unwrap().into()
 }

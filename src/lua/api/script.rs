@@ -47,7 +47,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
         "defer",
         lua.create_function(move |_, function: Function| {
             let seq = c.bottle.session.next_seq();
-            c.defers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(seq, function);
+            crate::sync::lock(&c.defers).insert(seq, function);
             Ok(())
         })?,
     )
