@@ -10,7 +10,9 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some(sidecar::egress::ROLE) => inside(true, sidecar::egress::run()),
         Some(sidecar::upstream::ROLE) => inside(false, sidecar::upstream::run()),
-        Some(init::ROLE) => pid_1(rest.first().copied().unwrap_or_default()),
+        Some(init::ROLE) => pid_1(|| init::run(rest.first().copied().unwrap_or_default())),
+        Some(init::serve::ROLE) => pid_1(init::serve::run),
+        Some(init::files::ROLE) => ended(init::files::run(&rest)),
         Some("ctl") => inside(false, init::bridge()),
         // What an agent does that does nothing: it waits to be stopped.
         Some("idle") => loop {
@@ -43,8 +45,11 @@ fn inside(parallel: bool, role: impl Future<Output = anyhow::Result<()>>) -> Exi
     ended(private().and_then(|()| runtime(parallel)?.block_on(role)))
 }
 
-fn pid_1(config: &str) -> ExitCode {
-    let run = || private().and_then(|()| runtime(false)?.block_on(init::run(config)));
+fn pid_1<F: Future<Output = anyhow::Result<i32>>>(role: impl FnOnce() -> F) -> ExitCode {
+    let run = || {
+        private()?;
+        runtime(false)?.block_on(role())
+    };
     match run() {
         // Exit codes have eight bits.
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),

@@ -1,8 +1,11 @@
 //! The command line: one file for every command.
 
+mod client;
 mod gc;
+mod program;
 mod ps;
 mod run;
+mod trust;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -24,11 +27,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Launch an agent in a bottle; `run probe` tries to get out of one and tells what happened
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// List bottles
     Ps(ps::Args),
     /// Remove what dead bottles left behind
     Gc(gc::Args),
+    /// Trust the files of a project's .bottler/ as they are, or show what is not trusted
+    Trust(trust::TrustArgs),
+    /// Trust a project no more
+    Untrust(trust::UntrustArgs),
 }
 
 /// How results are printed.
@@ -51,9 +58,11 @@ pub async fn main() -> u8 {
         }
     };
     let result = match cli.command {
-        Command::Run(args) => run::main(args).await,
+        Command::Run(args) => run::main(*args).await,
         Command::Ps(args) => ps::main(&args).await,
         Command::Gc(args) => gc::main(&args).await,
+        Command::Trust(args) => trust::trust(&args),
+        Command::Untrust(args) => trust::untrust(&args),
     };
     result.unwrap_or_else(|failure| {
         print_message(&crate::report::failure(&failure, &[]));

@@ -5,18 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use ipnet::Ipv4Net;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::sync::watch;
 
 use super::labels::Identity;
 use super::{
-    ContainerSpec, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec,
-    Object, Output, Progress, Removal, Result, Streams, VolumeSpec,
+    ContainerSpec, ContainerState, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild,
+    ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams, VolumeSpec,
 };
 
 /// What goes wrong with a call.
@@ -40,9 +42,11 @@ struct World {
     networks: BTreeMap<String, NetworkSpec>,
     volumes: BTreeMap<String, VolumeSpec>,
     images: Vec<String>,
+    /// Whether it has every image that is asked for.
+    any_image: bool,
     calls: Vec<String>,
     removals: Vec<String>,
-    fault: Option<(String, usize, Fault)>,
+    fault: Option<Strike>,
     struck: bool,
     ids: u64,
 }
@@ -54,8 +58,25 @@ impl World {
     }
 }
 
+struct Strike {
+    /// An operation, or a thing by its name in the recipe.
+    target: String,
+    /// How many more matching calls go well.
+    before: usize,
+    fault: Fault,
+}
+
+impl Strike {
+    fn hits(&self, operation: &str, object: &str) -> bool {
+        let named =
+            object.strip_suffix(self.target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('-'));
+        self.target == operation || (named && !operation.ends_with("_remove"))
+    }
+}
+
 struct Container {
     spec: ContainerSpec,
+    status: &'static str,
     end: watch::Sender<Option<i64>>,
 }
 
@@ -66,10 +87,18 @@ pub struct FakeEngine {
 }
 
 impl FakeEngine {
-    /// Lets the `nth` call (from 1) of an operation go wrong. Operations are named as the trait's functions.
-    pub fn strike(&self, operation: &str, nth: usize, fault: Fault) {
+    /// An engine that has every image that it is asked for.
+    pub fn with_any_image() -> Self {
+        let engine = Self::default();
+        engine.world().any_image = true;
+        engine
+    }
+
+    /// Lets the `nth` call (from 1, counted from now on) of an operation, or on a thing, go wrong. Operations are
+    /// named as the trait's functions, things as in the recipe.
+    pub fn strike(&self, target: &str, nth: usize, fault: Fault) {
         let mut world = self.world();
-        world.fault = Some((operation.to_owned(), nth, fault));
+        world.fault = Some(Strike { target: target.to_owned(), before: nth.saturating_sub(1), fault });
         world.struck = false;
     }
 
@@ -110,9 +139,13 @@ impl FakeEngine {
         let fault = {
             let mut world = self.world();
             world.calls.push(operation.to_owned());
-            let count = world.calls.iter().filter(|call| *call == operation).count();
-            let fault =
-                world.fault.take_if(|(name, nth, _)| name == operation && *nth == count).map(|(.., fault)| fault);
+            let due = world.fault.take_if(|strike| {
+                let hits = strike.hits(operation, object);
+                let now = hits && strike.before == 0;
+                strike.before -= usize::from(hits && !now);
+                now
+            });
+            let fault = due.map(|strike| strike.fault);
             world.struck |= fault.is_some();
             fault
         };
@@ -140,6 +173,13 @@ fn container<'a>(world: &'a World, operation: &'static str, id: &str) -> Result<
     world.containers.get(id).ok_or_else(|| error(operation, id, ErrorKind::NotFound, "no such container"))
 }
 
+fn set_status(world: &mut World, operation: &'static str, id: &str, status: &'static str) -> Result<()> {
+    let found = world.containers.get_mut(id);
+    let found = found.ok_or_else(|| error(operation, id, ErrorKind::NotFound, "no such container"))?;
+    found.status = status;
+    Ok(())
+}
+
 fn removed(world: &mut World, kind: &str, name: Option<String>) -> Removal {
     match name {
         Some(name) => {
@@ -160,8 +200,15 @@ impl Engine for FakeEngine {
 
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
         self.call("image_find", reference, |world| {
-            let found = world.images.iter().find(|image| *image == reference);
-            Ok(found.map(|image| ImageFound { id: format!("id of {image}"), triggers: Vec::new() }))
+            let ours = reference.starts_with("bottler:");
+            let there = world.images.iter().any(|image| image == reference) || (world.any_image && !ours);
+            Ok(there.then(|| ImageFound {
+                id: format!("id of {reference}"),
+                triggers: Vec::new(),
+                command: vec!["/serve".into()],
+                user: String::new(),
+                workdir: String::new(),
+            }))
         })
         .await
     }
@@ -245,7 +292,9 @@ impl Engine for FakeEngine {
                 }
             }
             let id = world.new_id();
-            world.containers.insert(id.clone(), Container { spec: spec.clone(), end: watch::Sender::new(None) });
+            world
+                .containers
+                .insert(id.clone(), Container { spec: spec.clone(), status: "created", end: watch::Sender::new(None) });
             Ok(id)
         })
         .await
@@ -258,14 +307,51 @@ impl Engine for FakeEngine {
                 Ok(container.spec.command.get(1).cloned().unwrap_or_default())
             })
             .await?;
+        if role == "init" {
+            // An agent that writes nothing.
+            return Ok(Streams { output: futures_util::stream::empty().boxed(), input: Box::pin(tokio::io::sink()) });
+        }
         Ok(conversation(move |_| Some(sidecar_answer(&role))))
     }
 
     async fn container_start(&self, id: &str) -> Result<()> {
-        self.call("container_start", id, |world| container(world, "container_start", id).map(drop)).await
+        self.call("container_start", id, |world| set_status(world, "container_start", id, "running")).await
     }
 
-    async fn container_wait(&self, id: &str) -> Result<i64> {
+    async fn container_inspect(&self, id: &str) -> Result<ContainerState> {
+        self.call("container_inspect", id, |world| {
+            let container = container(world, "container_inspect", id)?;
+            Ok(ContainerState { status: container.status.into(), exit_code: *container.end.borrow() })
+        })
+        .await
+    }
+
+    async fn container_logs(&self, id: &str, _: usize) -> Result<BoxStream<'static, Result<Output>>> {
+        self.call("container_logs", id, |world| container(world, "container_logs", id).map(drop)).await?;
+        Ok(futures_util::stream::iter([Ok(Output::Stdout(Bytes::from_static(b"a log line\n")))]).boxed())
+    }
+
+    async fn container_stop(&self, id: &str, _: Duration) -> Result<()> {
+        self.call("container_stop", id, |world| {
+            set_status(world, "container_stop", id, "exited")?;
+            container(world, "container_stop", id)?.end.send_if_modified(|end| end.replace(143).is_none());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn container_pause(&self, id: &str, paused: bool) -> Result<()> {
+        let status = if paused { "paused" } else { "running" };
+        self.call("container_pause", id, |world| set_status(world, "container_pause", id, status)).await
+    }
+
+    async fn container_download(&self, id: &str, _: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.call("container_download", id, |world| container(world, "container_download", id).map(drop)).await?;
+        // Two blocks of zeros: an archive with nothing in it.
+        Ok(futures_util::stream::iter([Ok(Bytes::from_static(&[0; 1024]))]).boxed())
+    }
+
+    async fn container_wait(&self, id: &str, _: bool) -> Result<i64> {
         let mut end = container(&self.world(), "container_wait", id)?.end.subscribe();
         match end.wait_for(Option::is_some).await {
             Ok(code) => Ok(code.unwrap_or_default()),
@@ -309,7 +395,6 @@ impl Engine for FakeEngine {
             id: id.to_owned(),
             name: name.to_owned(),
             identity: identity.clone(),
-            running: false,
         };
         self.call("list", "", |world| {
             let containers = world

@@ -8,8 +8,11 @@ pub mod fake;
 pub mod labels;
 mod spec;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use ipnet::Ipv4Net;
 
 pub use error::{EngineError, ErrorKind};
@@ -64,10 +67,21 @@ pub trait Engine: Send + Sync {
     async fn container_attach(&self, id: &str) -> Result<Streams>;
     /// Starts a container.
     async fn container_start(&self, id: &str) -> Result<()>;
-    /// Waits until a container has ended; its exit code. No deadline. Called before the start, it cannot miss it.
-    async fn container_wait(&self, id: &str) -> Result<i64>;
+    /// Waits until a container has ended; its exit code. No deadline. Called before the start, it cannot miss it; of one
+    /// that may have ended already, ask with `started`.
+    async fn container_wait(&self, id: &str, started: bool) -> Result<i64>;
     /// Unpacks an uncompressed tar archive into a container that has never run.
     async fn container_upload(&self, id: &str, tar: Bytes) -> Result<()>;
+    /// What a container is doing.
+    async fn container_inspect(&self, id: &str) -> Result<ContainerState>;
+    /// The last lines that a container wrote, oldest first.
+    async fn container_logs(&self, id: &str, lines: usize) -> Result<BoxStream<'static, Result<Output>>>;
+    /// Asks a container to end, and kills it when its patience is over.
+    async fn container_stop(&self, id: &str, patience: Duration) -> Result<()>;
+    /// Freezes a container's processes, or lets them go on.
+    async fn container_pause(&self, id: &str, paused: bool) -> Result<()>;
+    /// A file or folder of a container that has never run or has ended, as an uncompressed tar archive.
+    async fn container_download(&self, id: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>>;
     /// Kills and removes a container with its anonymous volumes.
     async fn container_remove(&self, id: &str) -> Result<Removal>;
     /// Starts a command in a container: the command's id and its streams.

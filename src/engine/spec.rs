@@ -32,6 +32,12 @@ pub struct ImageFound {
     pub id: String,
     /// Commands that it wants run in every build on top of it.
     pub triggers: Vec<String>,
+    /// What it runs where nobody says otherwise: entry point and arguments.
+    pub command: Vec<String>,
+    /// The user that it runs as; empty for root.
+    pub user: String,
+    /// The directory that it starts in; empty for `/`.
+    pub workdir: String,
 }
 
 /// An image to build from a tar archive that holds a Dockerfile.
@@ -88,7 +94,7 @@ pub struct Attachment {
 }
 
 /// Bounds on what a container may use.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// Processor time, in processors.
@@ -151,6 +157,15 @@ pub struct ExecSpec {
     pub workdir: Option<String>,
 }
 
+/// What a container is doing.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ContainerState {
+    /// In the engine's word: `created`, `running`, `paused`, `exited`, `dead`.
+    pub status: String,
+    /// Where it has ended, with which code.
+    pub exit_code: Option<i64>,
+}
+
 /// A piece of what a container or command wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -186,6 +201,4 @@ pub struct Object {
     pub name: String,
     /// What its labels say.
     pub identity: Identity,
-    /// For containers: whether it runs.
-    pub running: bool,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Cancel;
-use crate::lua::{Script, Vm};
-use crate::primitive::{Bottle, Event, release};
+use crate::lua::{Program, Vm};
+use crate::primitive::{Bottle, Event, Files, release, workspace};
 use crate::session::{Class, Defer, Failure, UndoRow, unwind};
 
 /// How long effects under way may take to end when the bottle is cancelled.
@@ -23,23 +23,38 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     /// What was undone, the latest first.
     pub undo: Vec<UndoRow>,
+    /// The workspace as the agent left it, where it had one.
+    pub workspace: Option<Files>,
 }
 
 /// Runs a recipe, releases the agent, waits for its end, and unwinds: in every case.
-pub async fn carry_out(bottle: &Arc<Bottle>, script: &Script, cancel: &Cancel) -> Outcome {
-    let vm = Vm::new(bottle);
+pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel) -> Outcome {
+    let vm = Vm::new(bottle, program);
     let ended = match &vm {
         Err(failure) => Err(failure.clone()),
         Ok(vm) => tokio::select! {
-            ended = launch(bottle, script, vm) => ended,
+            ended = launch(bottle, vm) => ended,
             () = cancel.reached(1) => Err(Failure::new(Class::Cancelled, "cancelled")),
         },
     };
-    let (exit_code, failure) = match ended {
-        Ok(code) => (code, None),
-        Err(failure) => (None, Some(failure)),
+    let (exit_code, workspace, failure) = match ended {
+        Ok((code, workspace)) => (code, workspace, None),
+        Err(failure) => (None, None, Some(failure)),
     };
-    let defers = vm.as_ref().map(Vm::take_defers).unwrap_or_default();
+    if let (Ok(vm), Some(failure)) = (&vm, &failure) {
+        tokio::select! {
+            () = vm.on_failure(failure) => {}
+            () = cancel.reached(2) => {}
+        }
+    }
+    let mut defers = vm.as_ref().map(Vm::take_defers).unwrap_or_default();
+    for (seq, name, end) in bottle.take_children() {
+        let run = async move {
+            end.await;
+            Ok(())
+        };
+        defers.insert(seq, Defer { kind: "bottle", name, run: Box::pin(run) });
+    }
     let undo = tokio::select! {
         rows = undo(bottle, PATIENCE, defers) => rows,
         () = cancel.reached(2) => tokio::select! {
@@ -48,18 +63,20 @@ pub async fn carry_out(bottle: &Arc<Bottle>, script: &Script, cancel: &Cancel) -
         },
     };
     bottle.session.record_undo(&undo);
-    Outcome { exit_code, failure, undo }
+    Outcome { exit_code, failure, undo, workspace }
 }
 
-async fn launch(bottle: &Arc<Bottle>, script: &Script, vm: &Vm) -> Result<Option<i64>, Failure> {
-    let Some(agent) = vm.run(script, &bottle.plan).await? else {
+async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Files>), Failure> {
+    let Some(agent) = vm.run(&bottle.plan).await? else {
         bottle.session.effects.settle().await?;
-        return Ok(None);
+        bottle.wait_children().await?;
+        return Ok((None, None));
     };
     release(bottle, &agent).await?;
     let code = agent.exit_code().await?;
     bottle.events.tell(Event::Ended { code });
-    Ok(Some(code))
+    let left = workspace::collect(bottle, &agent).await?;
+    Ok((Some(code), left))
 }
 
 async fn undo(bottle: &Bottle, patience: Duration, defers: BTreeMap<u64, Defer>) -> Vec<UndoRow> {

@@ -1,7 +1,9 @@
 //! The holder: the background process that owns one bottle, from the first object to the last undo.
 
 mod cancel;
+mod claim;
 mod launch;
+mod nested;
 mod spawn;
 mod wire;
 
@@ -14,13 +16,16 @@ use tokio::net::UnixStream;
 
 pub use cancel::Cancel;
 pub use launch::{Outcome, carry_out};
+pub use nested::in_memory;
 pub use spawn::{ROLE, spawn};
 pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Wire, split};
 
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
-use crate::primitive::{Bottle, Event, Events};
-use crate::session::{Class, Failure, Record, Session, SessionDir, StateDir, UndoRow, gc, reaper};
+use crate::primitive::{Bottle, Event, Events, Setting, workspace};
+use crate::session::{Class, Failure, Session, StateDir, gc};
+use claim::Claim;
+use nested::{Home, Nested};
 
 /// The holder's whole life: standard input is the socket to its client.
 ///
@@ -75,69 +80,48 @@ fn note(times: &Mutex<Times>, event: &Event, at: Duration) {
 
 async fn hold(launch: Launch, events: Events, from: &mut Receiver<ToHolder>, cancel: &Cancel) -> Report {
     let mut report = Report { bottle: launch.plan.bottle.clone(), ..Report::default() };
-    let (state, dir) = match claim(&launch) {
-        Ok(claimed) => claimed,
+    let taken = StateDir::at(&launch.state)
+        .map_err(|error| Failure::new(Class::Internal, format!("open the state directory: {error}")))
+        .and_then(|state| {
+            let claim = Claim::take(&state, &launch.endpoint, &launch.plan.bottle, &launch.plan.agent.name)?;
+            Ok((state, claim))
+        });
+    let (state, claim) = match taken {
+        Ok(taken) => taken,
         Err(failure) => {
             report.failure = Some(failure);
             return report;
         }
     };
-    let switch = match reaper::start(&state, &dir, &launch.plan.bottle, &launch.endpoint) {
-        Ok(switch) => switch,
-        Err(error) => {
-            report.failure = Some(Failure::new(Class::Internal, format!("start the reaper: {error}")));
-            let _ = dir.remove();
-            return report;
-        }
-    };
-    match open(&launch, &state, &dir, cancel).await {
+    match open(&launch, &state, &claim, cancel).await {
         Ok(session) => {
-            let outcome = live(&launch, session, events, from, cancel).await;
+            let outcome = live(&launch, &state, session, events, from, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
+            if let (Some(before), Some(after)) = (&launch.workspace, &outcome.workspace) {
+                report.patch = Some(workspace::patch(before, after));
+            }
         }
         Err(failure) => report.failure = Some(failure),
     }
     if cancel.is_final() {
-        // Leaves the switch armed.
-        std::mem::forget(switch);
+        claim.abandon();
         return report;
     }
-    // What is left on the engine needs its record, so that `gc` finds it.
-    if !report.undo.iter().any(UndoRow::is_left)
-        && let Err(error) = dir.remove()
-    {
-        report
-            .failure
-            .get_or_insert_with(|| Failure::new(Class::Internal, format!("remove {}: {error}", dir.path.display())));
+    if let Err(failure) = claim.give_back(&report.undo) {
+        report.failure.get_or_insert(failure);
     }
-    switch.disarm();
     report
 }
 
-/// Takes the bottle's directory, first collecting what died before.
-fn claim(launch: &Launch) -> Result<(StateDir, SessionDir), Failure> {
-    let internal = |error: std::io::Error| Failure::new(Class::Internal, format!("open the state directory: {error}"));
-    let state = StateDir::at(&launch.state).map_err(internal)?;
-    let id = &launch.plan.bottle;
-    let dir = state.claim(id).map_err(internal)?.ok_or_else(|| {
-        Failure::new(Class::Name, format!("launch {id}: a bottle of this name is running"))
-            .hint("choose another --name, or see `bottler ps`")
-    })?;
-    let launched = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let record =
-        Record { id: id.clone(), endpoint: launch.endpoint.clone(), agent: launch.plan.agent.name.clone(), launched };
-    dir.write_record(&record).map_err(internal)?;
-    Ok((state, dir))
-}
-
-async fn open(launch: &Launch, state: &StateDir, dir: &SessionDir, cancel: &Cancel) -> Result<Session, Failure> {
+/// Opens the engine, first collecting what died before.
+async fn open(launch: &Launch, state: &StateDir, claim: &Claim, cancel: &Cancel) -> Result<Session, Failure> {
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&launch.endpoint)?);
     tokio::select! {
         info = engine.info() => drop(info?),
         () = cancel.reached(1) => return Err(Failure::new(Class::Cancelled, "cancelled")),
     }
     let id = &launch.plan.bottle;
-    if dir.reused {
+    if claim.dir.reused {
         // A dead bottle of this very name: its objects would be taken for this one's.
         gc::unwind_dead(&engine, id, &state.owner).await;
     }
@@ -146,22 +130,34 @@ async fn open(launch: &Launch, state: &StateDir, dir: &SessionDir, cancel: &Canc
         // What cannot be collected now is left to `gc`, which says why; it does not stop this launch.
         let _ = gc::collect(&engine, &launch.endpoint, state, false).await;
     }
-    Session::new(id, &state.owner, engine, &dir.path).map_err(|error| {
-        Failure::new(Class::Internal, format!("create the journal in {}: {error}", dir.path.display()))
-    })
+    claim.session(state, engine, id)
 }
 
 /// Carries the launch out while hearing the client.
 async fn live(
     launch: &Launch,
+    state: &StateDir,
     session: Session,
     events: Events,
     from: &mut Receiver<ToHolder>,
     cancel: &Cancel,
 ) -> Outcome {
-    let bottle = Bottle::new(session, launch.plan.clone(), events, launch.endpoint.starts_with("unix://"));
+    let nested = Nested {
+        engine: session.engine.clone(),
+        home: Home::State(state.clone(), launch.endpoint.clone()),
+        program: launch.program.clone(),
+    };
+    let setting = Setting {
+        local: launch.endpoint.starts_with("unix://"),
+        directory: Some(launch.directory.clone()),
+        workspace: launch.workspace.clone().map(Arc::new),
+        launcher: Some(Arc::new(Arc::new(nested))),
+        depth: 0,
+        bounded: !launch.program.project.is_empty(),
+    };
+    let bottle = Bottle::new(session, launch.plan.clone(), events, setting);
     tokio::select! {
-        outcome = carry_out(&bottle, &launch.script, cancel) => outcome,
+        outcome = carry_out(&bottle, &launch.program, cancel) => outcome,
         never = listen(from, &bottle, cancel) => match never {},
     }
 }
@@ -171,6 +167,7 @@ async fn listen(from: &mut Receiver<ToHolder>, bottle: &Bottle, cancel: &Cancel)
     loop {
         match from.next().await {
             Ok(Some(ToHolder::Attached)) => bottle.attached(),
+            Ok(Some(ToHolder::Answer { id, answer })) => bottle.answer(id, answer),
             Ok(Some(ToHolder::Cancel)) => cancel.raise(),
             Ok(Some(ToHolder::Launch(_))) => {}
             Ok(None) | Err(_) => {

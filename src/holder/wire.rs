@@ -11,9 +11,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::lua::Script;
+use crate::lua::Program;
 use crate::plan::LaunchPlan;
-use crate::primitive::Event;
+use crate::primitive::{Event, Files};
 use crate::session::{Failure, UndoRow};
 
 /// Messages that may wait for a client before those that an agent can cause at will are left out.
@@ -27,6 +27,13 @@ pub enum ToHolder {
     Launch(Box<Launch>),
     /// It has the agent's output.
     Attached,
+    /// The answer to a question; none where nobody can be asked.
+    Answer {
+        /// The question's.
+        id: u64,
+        /// What was typed.
+        answer: Option<String>,
+    },
     /// The user wants it to end; more so every time.
     Cancel,
 }
@@ -36,12 +43,16 @@ pub enum ToHolder {
 pub struct Launch {
     /// The plan.
     pub plan: LaunchPlan,
-    /// The recipe.
-    pub script: Script,
+    /// The recipe, and the project's files.
+    pub program: Program,
     /// The engine's address.
     pub endpoint: String,
     /// The state directory.
     pub state: PathBuf,
+    /// Where results are saved, and where commands of the host run.
+    pub directory: PathBuf,
+    /// What is in the agent's workspace, if it has one.
+    pub workspace: Option<Files>,
 }
 
 /// What a holder says.
@@ -72,6 +83,9 @@ pub struct Report {
     pub undo: Vec<UndoRow>,
     /// When what happened.
     pub times: Times,
+    /// How the agent changed its workspace, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
     /// Decisions that were left out because the client did not read.
     pub audit_dropped: u64,
 }

@@ -1,8 +1,10 @@
-//! The agent's command, as init's child on the container's terminal; and everybody else's orphans.
+//! A container's command, as the child of its PID 1; and everybody else's orphans.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -11,34 +13,100 @@ use nix::sys::signal::kill;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
-use super::{Release, next_signal};
+use super::next_signal;
 
-/// Starts the command and serves as PID 1 until it has ended; its exit code, 128 and the signal's number where a
-/// signal ended it.
-pub(super) async fn run(release: &Release, signals: &mut [Signal]) -> anyhow::Result<i32> {
-    let mut children = signal(SignalKind::child())?;
-    let agent = start(release)?;
-    loop {
-        tokio::select! {
-            _ = children.recv() => {
-                if let Some(code) = reap(agent) {
-                    return Ok(code);
+/// What to start.
+pub(super) struct Task<'a> {
+    pub(super) command: &'a [String],
+    pub(super) env: &'a BTreeMap<String, String>,
+    pub(super) workdir: &'a str,
+    /// Where both its streams go; to PID 1's own when absent.
+    pub(super) output: Option<std::io::PipeWriter>,
+}
+
+/// A command that runs.
+pub(super) struct Child {
+    pid: Pid,
+    children: Signal,
+    others: Others,
+}
+
+/// Further commands of PID 1's own, whose ends it collects like everybody's.
+#[derive(Clone, Default)]
+pub(super) struct Others(Arc<Mutex<HashMap<i32, oneshot::Sender<i32>>>>);
+
+impl Others {
+    /// Runs a command without input and output; its exit code, `None` where it could not be run.
+    pub(super) async fn run(&self, command: &[String], env: &BTreeMap<String, String>) -> Option<i32> {
+        let (program, arguments) = command.split_first()?;
+        let ended = {
+            // Held until it is known: its end may come before the next line.
+            let mut waiting = crate::sync::lock(&self.0);
+            let mut command = Command::new(program);
+            command.args(arguments).envs(env).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = command.spawn().ok()?;
+            let (sender, ended) = oneshot::channel();
+            waiting.insert(child.id().cast_signed(), sender);
+            ended
+        };
+        ended.await.ok()
+    }
+}
+
+impl Child {
+    /// Serves as PID 1 until the command has ended; its exit code, 128 and the signal's number where a signal ended it.
+    pub(super) async fn end(mut self, signals: &mut [Signal]) -> i32 {
+        loop {
+            tokio::select! {
+                _ = self.children.recv() => {
+                    if let Some(code) = self.reap() {
+                        return code;
+                    }
+                }
+                signal = next_signal(signals) => {
+                    // To its whole group, as a terminal would; it may have ended in this moment.
+                    let _ = kill(Pid::from_raw(-self.pid.as_raw()), signal);
                 }
             }
-            signal = next_signal(signals) => {
-                // To its whole group, as a terminal would; it may have ended in this moment.
-                let _ = kill(Pid::from_raw(-agent.as_raw()), signal);
+        }
+    }
+
+    /// Those whose ends this one collects.
+    pub(super) fn others(&self) -> Others {
+        self.others.clone()
+    }
+
+    /// Collects every child that has ended; the command's code if it is among them.
+    fn reap(&self) -> Option<i32> {
+        loop {
+            let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, code),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as i32),
+                Ok(WaitStatus::StillAlive) | Err(_) => return None,
+                Ok(_) => continue,
+            };
+            if pid == self.pid {
+                return Some(code);
+            }
+            if let Some(waiting) = crate::sync::lock(&self.others.0).remove(&pid.as_raw()) {
+                let _ = waiting.send(code);
             }
         }
     }
 }
 
+/// Starts a command, in a session of its own.
 #[expect(unsafe_code, reason = "a terminal is made the child's own between fork and exec")]
-fn start(release: &Release) -> anyhow::Result<Pid> {
-    let (program, arguments) = release.command.split_first().context("the agent has no command")?;
+pub(super) fn start(task: Task<'_>) -> anyhow::Result<Child> {
+    let children = signal(SignalKind::child())?;
+    let (program, arguments) = task.command.split_first().context("there is no command")?;
     let mut command = Command::new(program);
-    command.args(arguments).envs(&release.env).current_dir(&release.workdir);
+    command.args(arguments).envs(task.env).current_dir(task.workdir);
+    if let Some(output) = task.output {
+        command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+    }
     let on_terminal = std::io::stdin().is_terminal();
     let own_session = move || {
         nix::unistd::setsid()?;
@@ -50,18 +118,6 @@ fn start(release: &Release) -> anyhow::Result<Pid> {
     };
     // SAFETY: the closure makes two system calls and allocates nothing.
     unsafe { command.pre_exec(own_session) };
-    let child = command.spawn().with_context(|| format!("start {program:?} in {:?}", release.workdir))?;
-    Ok(Pid::from_raw(child.id().cast_signed()))
-}
-
-/// Collects every child that has ended; the agent's code if it is among them.
-fn reap(agent: Pid) -> Option<i32> {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == agent => return Some(code),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == agent => return Some(128 + signal as i32),
-            Ok(WaitStatus::StillAlive) | Err(_) => return None,
-            Ok(_) => {}
-        }
-    }
+    let child = command.spawn().with_context(|| format!("start {program:?} in {:?}", task.workdir))?;
+    Ok(Child { pid: Pid::from_raw(child.id().cast_signed()), children, others: Others::default() })
 }

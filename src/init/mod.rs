@@ -1,11 +1,14 @@
-//! `init`: PID 1 of the agent's container. It relays the sidecars' services, proves that the bottle is tight, takes
-//! what the agent is given, and only then starts the agent's command.
+//! PID 1 of the containers that run somebody else's command: `init` in the agent's, `serve` in an ordinary image's.
 //!
-//! It runs as the plan's user, without capabilities, and is not dumpable: the agent cannot read it or trace it.
+//! `init` relays the sidecars' services, proves that the bottle is tight, takes what the agent is given, and only then
+//! starts the agent's command. It runs as the plan's user, without capabilities, and is not dumpable: the agent cannot
+//! read it or trace it.
 
 mod child;
+pub mod files;
 mod relay;
 mod release;
+pub mod serve;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -33,7 +36,7 @@ pub const BUNDLE_FILE: &str = "/run/bottler/ca-bundle.pem";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Loopback addresses, and the sidecars whose sockets they lead to.
+    /// Loopback addresses, and the sockets that they lead to: `egress/socket`, below [`SERVICES_DIR`].
     pub relays: BTreeMap<SocketAddrV4, String>,
 }
 
@@ -68,5 +71,6 @@ pub async fn run(config: &str) -> anyhow::Result<i32> {
         release = release::receive(probe::release) => release?,
         signal = next_signal(&mut signals) => return Ok(128 + signal as i32),
     };
-    child::run(&release, &mut signals).await
+    let task = child::Task { command: &release.command, env: &release.env, workdir: &release.workdir, output: None };
+    Ok(child::start(task)?.end(&mut signals).await)
 }

@@ -9,21 +9,18 @@ use anyhow::Context;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::SERVICES_DIR;
-use crate::sidecar::SOCKET;
 
 /// Bytes carried at once, each way.
-const BUFFER: usize = 64 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
 
 /// How long to wait when nothing more can be accepted.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens on every relay's address.
 pub(super) async fn start(relays: &BTreeMap<SocketAddrV4, String>) -> anyhow::Result<()> {
-    for (address, sidecar) in relays {
-        let listener =
-            TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {sidecar}"))?;
-        let socket = Path::new(SERVICES_DIR).join(sidecar).join(SOCKET);
-        tokio::spawn(accept(listener, socket));
+    for (address, socket) in relays {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {socket}"))?;
+        tokio::spawn(accept(listener, Path::new(SERVICES_DIR).join(socket)));
     }
     Ok(())
 }

@@ -41,7 +41,8 @@ fn split(message: &str) -> (Option<Place>, String) {
         && let Ok(line) = line.parse()
         && std::path::Path::new(script).extension().is_some_and(|extension| extension == "lua")
     {
-        return (Some(Place { script: script.to_owned(), line, text: String::new() }), rest.trim().to_owned());
+        let place = Place { script: script.to_owned(), line, text: String::new() };
+        return (Some(place), rest.trim().to_owned());
     }
     (None, message.to_owned())
 }

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use mlua::chunk::{Chunk, ChunkMode};
 use mlua::{Function, Lua, LuaOptions, LuaSerdeExt, StdLib, Table, Value};
 
-pub use require::built_in as built_in_recipe;
+pub use require::{built_in as built_in_recipe, names as built_in_names};
 
 use crate::plan::LaunchPlan;
-use crate::primitive::{Agent, Bottle};
-use crate::session::{Class, Defer, Failure};
+use crate::primitive::{Agent, Bottle, Event};
+use crate::session::{Class, Defer, Failure, Place};
 use guard::Guard;
 
 /// Most memory a script may use, in bytes.
@@ -55,6 +55,57 @@ pub struct Script {
     pub source: String,
 }
 
+/// What a launch runs: a recipe, and the project's files around it.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Program {
+    /// The recipe.
+    pub recipe: Script,
+    /// The project's files that count, by their names below `.bottler/`: `hooks.lua`, `lib/db.lua`. Read once.
+    pub project: BTreeMap<String, String>,
+    /// What the user's manifest lets scripts do.
+    pub grants: Grants,
+}
+
+impl Program {
+    /// A recipe by itself.
+    pub fn of(recipe: Script) -> Self {
+        Self { recipe, project: BTreeMap::new(), grants: Grants::none() }
+    }
+
+    /// The same project around another recipe.
+    #[must_use]
+    pub fn with(&self, recipe: Script) -> Self {
+        Self { recipe, ..self.clone() }
+    }
+
+    /// The project's hooks, if it has some.
+    pub fn hooks(&self) -> Option<Script> {
+        let source = self.project.get("hooks.lua")?.clone();
+        Some(Script { name: project_name("hooks.lua"), source })
+    }
+}
+
+/// What a file of the project is called in messages.
+fn project_name(path: &str) -> String {
+    format!(".bottler/{path}")
+}
+
+/// What the user's manifest lets scripts do beyond their primitives.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Grants {
+    /// Things that isolate and that a project's hooks may replace, by name.
+    pub replace: Vec<String>,
+    /// Commands that `host.run` may run: a command is let through that begins as one of these.
+    pub host_commands: Vec<Vec<String>>,
+}
+
+impl Grants {
+    /// Nothing.
+    pub fn none() -> Self {
+        Self { replace: Vec::new(), host_commands: Vec::new() }
+    }
+}
+
 impl Script {
     fn library(name: &str, source: &str) -> Self {
         Self { name: format!("stdlib/{name}.lua"), source: source.to_owned() }
@@ -74,6 +125,8 @@ pub struct Vm {
     guard: Arc<Guard>,
     sources: Arc<Sources>,
     defers: Defers,
+    program: Program,
+    bottle: Arc<Bottle>,
 }
 
 type Defers = Arc<Mutex<BTreeMap<u64, Function>>>;
@@ -84,15 +137,26 @@ struct Sources(Mutex<BTreeMap<String, String>>);
 
 impl Sources {
     fn add(&self, script: &Script) {
-        let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = crate::sync::lock(&self.0);
         known.insert(script.name.clone(), script.source.clone());
     }
 
     /// The text of a line, from 1; empty where it is not known.
     fn line(&self, script: &str, line: usize) -> String {
-        let known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = crate::sync::lock(&self.0);
         let text = known.get(script).and_then(|source| source.lines().nth(line.checked_sub(1)?));
         text.unwrap_or_default().trim().to_owned()
+    }
+
+    /// Where a function is written.
+    fn defined(&self, function: &Function) -> Option<Place> {
+        let info = function.info();
+        let script = info.source?.strip_prefix('@')?.to_owned();
+        Some(self.place(&script, info.line_defined?))
+    }
+
+    fn place(&self, script: &str, line: usize) -> Place {
+        Place { script: script.to_owned(), line, text: self.line(script, line) }
     }
 }
 
@@ -101,12 +165,12 @@ impl Vm {
     ///
     /// # Errors
     /// The built-in library does not load: a mistake in bottler.
-    pub fn new(bottle: &Arc<Bottle>) -> Result<Self, Failure> {
+    pub fn new(bottle: &Arc<Bottle>, program: &Program) -> Result<Self, Failure> {
         let internal = |error: mlua::Error| Failure::new(Class::Internal, format!("start the Lua machine: {error}"));
-        Self::build(bottle).map_err(internal)
+        Self::build(bottle, program).map_err(internal)
     }
 
-    fn build(bottle: &Arc<Bottle>) -> mlua::Result<Self> {
+    fn build(bottle: &Arc<Bottle>, program: &Program) -> mlua::Result<Self> {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::UTF8;
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
         lua.set_memory_limit(MAX_MEMORY)?;
@@ -114,68 +178,147 @@ impl Vm {
         let guard = Guard::install(&lua)?;
         let sources = Arc::new(Sources::default());
         let defers = Defers::default();
-        let context = api::Context { bottle: bottle.clone(), sources: sources.clone(), defers: defers.clone() };
+        let context = api::Context {
+            bottle: bottle.clone(),
+            sources: sources.clone(),
+            defers: defers.clone(),
+            grants: Arc::new(program.grants.clone()),
+        };
         // Scripts get globals of their own; mlua goes on using the machine's.
         let globals = lua.create_table()?;
         for name in ALLOWED {
             globals.raw_set(name, lua.globals().get::<Value>(name)?)?;
         }
         let core = api::core(&lua, &context)?;
-        core.raw_set("require", require::function(&lua, &sources, &globals)?)?;
+        let modules =
+            require::Modules { project: program.project.clone(), core: core.clone(), globals: globals.clone() };
+        core.raw_set("require", require::function(&lua, &sources, modules)?)?;
         let prelude = Script::library("core", require::library("core").unwrap_or_default());
         prelude.load(&lua, &globals).call::<()>((core, globals.clone()))?;
-        Ok(Self { lua, globals, guard, sources, defers })
+        Ok(Self { lua, globals, guard, sources, defers, program: program.clone(), bottle: bottle.clone() })
     }
 
-    /// Runs a recipe to its end; the agent it returned, if any. What it made is made or being made by then.
+    /// Runs the recipe to its end; the agent it returned, if any. What it made is made or being made by then.
     ///
     /// # Errors
     /// The script is malformed or fails, with its line.
-    pub async fn run(&self, script: &Script, plan: &LaunchPlan) -> Result<Option<Arc<Agent>>, Failure> {
-        self.sources.add(script);
+    pub async fn run(&self, plan: &LaunchPlan) -> Result<Option<Arc<Agent>>, Failure> {
+        let script = &self.program.recipe;
         let work = async {
-            let recipe: Value = script.load(&self.lua, &self.globals).call_async(()).await?;
+            let hooks = match self.program.hooks() {
+                Some(hooks) => self.load(&hooks).await?,
+                None => Value::Nil,
+            };
+            let recipe = self.load(script).await?;
             if !matches!(recipe, Value::Function(_) | Value::Table(_)) {
-                let what = format!("the script returned {}, not a recipe", a(recipe.type_name()));
+                let what = format!("the script returned {}, not a recipe", api::a(&recipe));
                 return Err(mlua::Error::external(bad_return(script, &what, "return recipe(function(plan) … end)")));
             }
-            let options = mlua::serde::ser::Options::new().serialize_none_to_null(false).set_array_metatable(false);
-            let plan = self.lua.to_value_with(plan, options)?;
-            let start: Function = self.globals.raw_get("__launch")?;
-            start.call_async::<Value>((recipe, plan)).await
+            let plan = self.lua.to_value_with(plan, api::serialize_options())?;
+            self.prelude("__launch")?.call_async::<Value>((recipe, plan, hooks)).await
         };
-        let result = self.guard.watch(work).await.map_err(|error| error::failure(&error, &self.sources))?;
+        let result = self.guard.watch(work).await.map_err(|error| self.failure(&error))?;
         match result {
             Value::Nil => Ok(None),
-            Value::UserData(handle) => match handle.borrow::<api::AgentHandle>() {
-                Ok(agent) => Ok(Some(agent.0.clone())),
+            Value::UserData(handle) => match handle.borrow::<api::Handle<Agent>>() {
+                Ok(agent) => Ok(Some(agent.it.clone())),
                 Err(_) => Err(bad_return(script, "the recipe returned another handle", AGENT_OR_NOTHING)),
             },
             other => {
-                let what = format!("the recipe returned {}", a(other.type_name()));
+                let what = format!("the recipe returned {}", api::a(&other));
                 Err(bad_return(script, &what, AGENT_OR_NOTHING))
             }
         }
     }
 
-    /// The deferred functions, ready to be run by the unwinding, by their places.
-    pub fn take_defers(&self) -> BTreeMap<u64, Defer> {
-        let mut defers = crate::sync::lock(&self.defers);
-        std::mem::take(&mut *defers).into_iter().map(|(seq, function)| (seq, self.defer(function))).collect()
+    /// Runs a script that is no recipe; what it returned is of no interest.
+    ///
+    /// # Errors
+    /// It is malformed or fails, with its line.
+    pub async fn execute(&self, script: &Script) -> Result<(), Failure> {
+        let work = self.load(script);
+        self.guard.watch(work).await.map(drop).map_err(|error| self.failure(&error))
     }
 
-    fn defer(&self, function: Function) -> Defer {
-        let (guard, sources) = (self.guard.clone(), self.sources.clone());
-        Box::new(move || {
-            Box::pin(async move {
-                let ran = guard.watch(function.call_async::<()>(())).await;
-                ran.map_err(|error| {
-                    let failure = error::failure(&error, &sources);
-                    let at = failure.at.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
-                    format!("{at}{failure}")
-                })
+    /// Tells the project's `on_failure` why the launch failed; what goes wrong with that is told, and changes nothing.
+    pub async fn on_failure(&self, failure: &Failure) {
+        let work = async {
+            let caught = self.lua.create_userdata(api::Caught(failure.clone()))?;
+            self.prelude("__ended")?.call_async::<()>(("on_failure", caught, self.prelude_value("__bottle")?)).await
+        };
+        if let Err(error) = self.guard.watch(work).await {
+            let failure = self.failure(&error);
+            self.bottle.events.tell(Event::Log(format!("on_failure: {failure}")));
+        }
+    }
+
+    /// The project's hooks, each with when, name and place: outermost first. Runs its files on an engine in memory.
+    ///
+    /// # Errors
+    /// The files are malformed or fail, with the line.
+    pub async fn hooks(program: &Program) -> Result<Vec<(String, String, Option<Place>)>, Failure> {
+        let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
+        let vm = Self::new(&Bottle::in_memory(), program)?;
+        let work = async {
+            let hooks = vm.load(&hooks).await?;
+            vm.prelude("__list_hooks")?.call_async::<Vec<Table>>(hooks).await
+        };
+        let found = vm.guard.watch(work).await.map_err(|error| vm.failure(&error))?;
+        let row = |row: Table| Ok((row.get(1)?, row.get(2)?, vm.sources.defined(&row.get::<Function>(3)?)));
+        found.into_iter().map(row).collect::<mlua::Result<_>>().map_err(|error| vm.failure(&error))
+    }
+
+    async fn load(&self, script: &Script) -> mlua::Result<Value> {
+        self.sources.add(script);
+        script.load(&self.lua, &self.globals).call_async(()).await
+    }
+
+    fn prelude(&self, name: &str) -> mlua::Result<Function> {
+        self.globals.raw_get(name)
+    }
+
+    fn prelude_value(&self, name: &str) -> mlua::Result<Value> {
+        self.globals.raw_get(name)
+    }
+
+    fn failure(&self, error: &mlua::Error) -> Failure {
+        error::failure(error, &self.sources)
+    }
+
+    /// What the teardown runs of the script, by places: deferred functions, and the project's `on_teardown` before all.
+    pub fn take_defers(&self) -> BTreeMap<u64, Defer> {
+        let functions = std::mem::take(&mut *crate::sync::lock(&self.defers));
+        let mut defers: BTreeMap<u64, Defer> = BTreeMap::new();
+        for (seq, function) in functions {
+            defers.insert(seq, self.defer(seq, "defer", function.call_async(())));
+        }
+        if self.program.hooks().is_some()
+            && let (Ok(ended), Ok(bottle)) = (self.prelude("__ended"), self.prelude_value("__bottle"))
+        {
+            let call = ended.call_async(("on_teardown", bottle));
+            // Before everything that has a place.
+            defers.insert(u64::MAX - 1, self.defer(u64::MAX - 1, "on_teardown", call));
+        }
+        defers
+    }
+
+    fn defer(
+        &self,
+        seq: u64,
+        kind: &'static str,
+        call: impl Future<Output = mlua::Result<()>> + Send + 'static,
+    ) -> Defer {
+        let (guard, sources, bottle) = (self.guard.clone(), self.sources.clone(), self.bottle.clone());
+        let run = async move {
+            bottle.session.tear_down_after(seq);
+            let ran = guard.watch(call).await;
+            ran.map_err(|error| {
+                let failure = error::failure(&error, &sources);
+                let at = failure.at.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+                format!("{at}{failure}")
             })
-        })
+        };
+        Defer { kind, name: kind.to_owned(), run: Box::pin(run) }
     }
 }
 
@@ -183,12 +326,4 @@ const AGENT_OR_NOTHING: &str = "return what run_agent gave, or nothing";
 
 fn bad_return(script: &Script, what: &str, hint: &str) -> Failure {
     Failure::new(Class::Input, format!("{}: {what}", script.name)).hint(hint)
-}
-
-fn a(kind: &str) -> String {
-    match kind {
-        "nil" => "nothing".to_owned(),
-        "integer" => "an integer".to_owned(),
-        kind => format!("a {kind}"),
-    }
 }

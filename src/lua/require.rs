@@ -1,10 +1,11 @@
-//! `require`: `std.…` is what is compiled in, and nothing else is.
+//! `require`: `std.…` is what is compiled in; other names are the project's own files, which were read and trusted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mlua::{Function, Lua, Table, Value};
 
-use super::{Script, Sources};
+use super::{Script, Sources, project_name};
 
 /// The recipes that come with bottler: `std.<name>`, and `--recipe <name>`.
 const RECIPES: &[(&str, &str)] =
@@ -13,6 +14,11 @@ const RECIPES: &[(&str, &str)] =
 /// The library: `std.<name>`. `core` is the prelude and cannot be required.
 const LIBRARY: &[(&str, &str)] =
     &[("core", include_str!("../../stdlib/core.lua")), ("sidecars", include_str!("../../stdlib/sidecars.lua"))];
+
+/// The names of the recipes that come with bottler.
+pub fn names() -> Vec<&'static str> {
+    RECIPES.iter().map(|(name, _)| *name).collect()
+}
 
 /// A recipe that comes with bottler.
 pub fn built_in(name: &str) -> Option<Script> {
@@ -28,31 +34,62 @@ fn find(table: &'static [(&str, &str)], name: &str) -> Option<&'static str> {
     table.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-fn module(name: &str) -> Option<Script> {
-    let short = name.strip_prefix("std.")?;
-    let library = library(short).filter(|_| short != "core");
-    built_in(short).or_else(|| Some(Script::library(short, library?)))
+/// What `require` finds beside what is compiled in.
+pub(super) struct Modules {
+    /// The project's files, by their names below `.bottler/`.
+    pub(super) project: BTreeMap<String, String>,
+    /// Given to the library's own files.
+    pub(super) core: Table,
+    /// What every file sees.
+    pub(super) globals: Table,
 }
 
-/// The function: what it loads sees these globals, once.
-pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, globals: &Table) -> mlua::Result<Function> {
-    let loaded: Table = lua.create_table()?;
-    let (sources, globals) = (sources.clone(), globals.clone());
-    lua.create_function(move |lua, name: String| {
-        if let known @ (Value::Table(_) | Value::Function(_) | Value::UserData(_)) = loaded.raw_get(name.as_str())? {
-            return Ok(known);
+impl Modules {
+    /// `std.x` is compiled in; `lib.db` is `.bottler/lib/db.lua`.
+    fn find(&self, name: &str) -> Option<Script> {
+        if let Some(short) = name.strip_prefix("std.") {
+            let library = library(short).filter(|_| short != "core");
+            return built_in(short).or_else(|| Some(Script::library(short, library?)));
         }
-        let Some(script) = module(&name) else {
-            let known: Vec<String> = RECIPES
-                .iter()
-                .chain(LIBRARY)
-                .map(|(name, _)| format!("std.{name}"))
-                .filter(|name| name != "std.core")
-                .collect();
-            return Err(mlua::Error::RuntimeError(format!("there is no module {name:?}; known: {}", known.join(", "))));
+        let path = format!("{}.lua", name.replace('.', "/"));
+        let source = self.project.get(&path)?.clone();
+        Some(Script { name: project_name(&path), source })
+    }
+
+    fn known(&self) -> String {
+        let built_in = RECIPES.iter().chain(LIBRARY).map(|(name, _)| format!("std.{name}"));
+        let own = self.project.keys().filter_map(|path| path.strip_suffix(".lua")).map(|path| path.replace('/', "."));
+        built_in.chain(own).filter(|name| name != "std.core").collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The function: what it loads is run once.
+pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> mlua::Result<Function> {
+    let loaded: Table = lua.create_table()?;
+    let sources = sources.clone();
+    lua.create_function(move |lua, name: String| {
+        match loaded.raw_get(name.as_str())? {
+            Value::Nil => {}
+            Value::Boolean(false) => {
+                return Err(mlua::Error::RuntimeError(format!("module {name:?} requires itself")));
+            }
+            known => return Ok(known),
+        }
+        let Some(script) = modules.find(&name) else {
+            let message = format!("there is no module {name:?}; known: {}", modules.known());
+            return Err(mlua::Error::RuntimeError(message));
         };
         sources.add(&script);
-        let value: Value = script.load(lua, &globals).call(())?;
+        loaded.raw_set(name.as_str(), false)?;
+        let own = super::error::is_library(&script.name).then(|| modules.core.clone());
+        let value: mlua::Result<Value> = script.load(lua, &modules.globals).call(own);
+        if value.is_err() {
+            loaded.raw_set(name.as_str(), Value::Nil)?;
+        }
+        let value = match value? {
+            Value::Nil => Value::Boolean(true),
+            value => value,
+        };
         loaded.raw_set(name, &value)?;
         Ok(value)
     })

@@ -13,6 +13,8 @@ pub use template::{AgentTemplate, TemplateError};
 pub const DEFAULT_USER: &str = "1000:1000";
 /// That home, and the directory a command starts in.
 pub const DEFAULT_HOME: &str = "/home/agent";
+/// Where an agent has its workspace; our image layer makes the folder, the agent's own.
+pub const WORKSPACE: &str = "/workspace";
 /// An agent's bounds where nothing else is planned.
 pub const DEFAULT_RESOURCES: Resources = Resources { cpus: 2.0, memory: 4 << 30, pids: 512 };
 
@@ -33,6 +35,20 @@ pub struct LaunchPlan {
     pub egress: EgressPlan,
     /// What is put into the agent's container.
     pub provision: ProvisionPlan,
+    /// The agent's workspace, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspacePlan>,
+    /// What the user said with `--set`, for recipes of their own.
+    #[serde(default)]
+    pub params: BTreeMap<String, String>,
+}
+
+/// The agent's workspace; its files are no part of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspacePlan {
+    /// Where the agent sees it.
+    pub path: String,
 }
 
 /// How the agent's container is cut off.
@@ -110,5 +126,7 @@ pub fn resolve(
         isolation: Isolation::Sealed,
         egress: EgressPlan { allow: template.hosts.iter().cloned().chain(allow).collect() },
         provision: ProvisionPlan { prompt },
+        workspace: None,
+        params: BTreeMap::new(),
     }
 }

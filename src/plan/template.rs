@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 /// The templates that come with bottler.
-const BUILT_IN: &[(&str, &str)] = &[("probe", include_str!("../../stdlib/agents/probe.yaml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("probe", include_str!("../../stdlib/agents/probe.yaml")),
+    ("shell", include_str!("../../stdlib/agents/shell.yaml")),
+];
 
 /// An agent's template.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +55,11 @@ pub enum TemplateError {
 }
 
 impl AgentTemplate {
+    /// That of the built-in probe.
+    pub fn probe() -> Self {
+        Self::built_in("probe").expect("it is compiled in, and a test reads it")
+    }
+
     /// The built-in template of a name.
     ///
     /// # Errors

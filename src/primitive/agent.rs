@@ -10,12 +10,11 @@ use tokio::sync::{OnceCell, watch};
 
 use super::release::{Channel, Provision};
 use super::self_image::EXECUTABLE;
-use super::sidecar::volume_name;
-use super::{Bottle, Event, Image, Network, Sidecar, lock};
+use super::{Bottle, Event, Image, Life, Network, Role, Sidecar, lock, workspace};
 use crate::engine::labels::{Identity, Kind};
-use crate::engine::{Attachment, ContainerSpec, ErrorKind, VolumeMount};
+use crate::engine::{Attachment, ContainerSpec, ErrorKind, VolumeMount, VolumeSpec};
 use crate::init;
-use crate::plan::AgentPlan;
+use crate::plan::{AgentPlan, WORKSPACE};
 use crate::session::{Class, Failure, Pending, Place};
 
 /// Names that are tried when one is taken: the bottle's id, then with `-2` to `-99`.
@@ -37,6 +36,10 @@ pub struct AgentOptions {
 pub struct Agent {
     /// What it is.
     pub config: AgentPlan,
+    /// Its life.
+    pub life: Arc<Life>,
+    /// The volume of its workspace, if it has one.
+    pub(super) workspace: Option<String>,
     pub(super) egress: Arc<Sidecar>,
     pub(super) provision: Mutex<Provision>,
     pub(super) released: OnceCell<()>,
@@ -68,6 +71,18 @@ impl Agent {
         self.created.get().await
     }
 
+    /// Kills and removes its container now.
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+        let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
+        self.open_gate();
+        self.life.close(bottle, at, async move {
+            if let Ok(id) = created.get().await {
+                engine.container_remove(&id).await?;
+            }
+            Ok(())
+        })
+    }
+
     /// The path of the prompt file, if a prompt has been provided.
     pub fn prompt_path(&self) -> Option<String> {
         lock(&self.provision).prompt_path.clone()
@@ -91,21 +106,32 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     if config.command.is_empty() {
         return Err(Failure::new(Class::Input, "run_agent: config.command is empty").at(at));
     }
-    let identity = bottle.session.intend(Kind::Agent, &bottle.session.id, at)?;
-    let relays = relays(bottle);
+    let workspace = match &bottle.setting.workspace {
+        Some(_) => Some((bottle.intend(Kind::Volume, &bottle.name("workspace"), at)?, bottle.name("workspace"))),
+        None => None,
+    };
+    let serving: Vec<Arc<Sidecar>> = {
+        let sidecars = lock(&bottle.sidecars);
+        sidecars.iter().filter(|sidecar| sidecar.volume.is_some() && !sidecar.life.is_closed()).cloned().collect()
+    };
+    let (identity, life) = bottle.begin(Kind::Agent, "", &bottle.session.id, at)?;
     let place = options.network.as_ref().map(|network| (network.clone(), network.take_place()));
-    let (context, image, plan) = (bottle.clone(), options.image, config.clone());
+    let (context, image, plan, volume) = (bottle.clone(), options.image, config.clone(), workspace.clone());
+    let workspace = workspace.map(|(_, name)| name);
     let created = bottle.effect("create agent".into(), at, async move {
         let network = match &place {
             Some((network, place)) => Some(network.attachment(*place).await?),
             None => None,
         };
         // The volumes must be there, and filled by their writers' images, before a reader mounts them.
-        let sidecars = lock(&context.sidecars).clone();
-        for sidecar in sidecars.iter().filter(|sidecar| sidecar.relay().is_some()) {
+        for sidecar in &serving {
             sidecar.container().await?;
         }
-        let spec = container(&context, &plan, image.ready().await?, network, &relays, identity)?;
+        let mut spec = container(&context, &plan, image.ready().await?, network, &serving, identity)?;
+        if let Some((identity, name)) = volume {
+            context.session.engine.volume_create(&VolumeSpec { name: name.clone(), identity }).await?;
+            spec.mounts.push(VolumeMount { volume: name, target: WORKSPACE.into(), read_only: false });
+        }
         let id = create(&context, spec).await?;
         context.events.tell(Event::AgentCreated { container: id.clone() });
         Ok(id)
@@ -114,9 +140,11 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     let started = Arc::new(AtomicBool::new(false));
     let provision = Mutex::new(Provision::default());
     let agent = Arc::new_cyclic(|this: &std::sync::Weak<Agent>| {
-        let (channel, exit) = start(bottle, created.clone(), opened, started.clone(), this.clone(), at);
+        let (channel, exit) = start(bottle, created.clone(), opened, started.clone(), this.clone(), &config.user, at);
         Agent {
             config,
+            life,
+            workspace,
             egress: options.egress,
             provision,
             released: OnceCell::new(),
@@ -130,10 +158,10 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     Ok(agent)
 }
 
-/// The relays that init keeps: one for every sidecar that serves the agent, made so far.
-fn relays(bottle: &Bottle) -> BTreeMap<SocketAddrV4, String> {
-    let sidecars = lock(&bottle.sidecars);
-    sidecars.iter().filter_map(|sidecar| Some((sidecar.relay()?, sidecar.name.clone()))).collect()
+/// The relays that init keeps: for every sidecar that serves the agent, made so far.
+fn relays(serving: &[Arc<Sidecar>]) -> BTreeMap<SocketAddrV4, String> {
+    let all = serving.iter().flat_map(|sidecar| sidecar.relays.iter().map(move |relay| (sidecar, relay)));
+    all.map(|(sidecar, relay)| (relay.address, format!("{}/{}", sidecar.name, relay.socket))).collect()
 }
 
 /// Tries the bottle's id as the container's name, then numbered ones; a pinned name is the only one tried.
@@ -161,29 +189,31 @@ fn container(
     plan: &AgentPlan,
     image: String,
     network: Option<Attachment>,
-    relays: &BTreeMap<SocketAddrV4, String>,
+    serving: &[Arc<Sidecar>],
     identity: Identity,
 ) -> Result<ContainerSpec, Failure> {
-    let config = serde_json::to_string(&init::Config { relays: relays.clone() })
+    let config = serde_json::to_string(&init::Config { relays: relays(serving) })
         .map_err(|error| Failure::new(Class::Internal, format!("write init's configuration: {error}")))?;
-    let (user, group) = plan.user.split_once(':').unwrap_or((&plan.user, &plan.user));
+    let (user, group) = ids(&plan.user);
     let owner = format!("uid={user},gid={group}");
     Ok(ContainerSpec {
         name: bottle.session.id.clone(),
         image,
         command: vec![EXECUTABLE.into(), init::ROLE.into(), config],
-        env: environment(plan, relays),
+        env: environment(plan, serving),
         user: plan.user.clone(),
         workdir: "/".into(),
         hostname: bottle.session.id.clone(),
-        hosts: relays.iter().map(|(address, name)| (name.clone(), address.ip().to_string())).collect(),
+        hosts: serving
+            .iter()
+            .filter_map(|sidecar| Some((sidecar.name.clone(), sidecar.relays.first()?.address.ip().to_string())))
+            .collect(),
         networks: network.into_iter().collect(),
-        mounts: relays
-            .values()
-            .map(|name| VolumeMount {
-                volume: volume_name(bottle, name),
-                target: format!("{}/{name}", init::SERVICES_DIR),
-                read_only: true,
+        mounts: serving
+            .iter()
+            .filter_map(|sidecar| {
+                let target = format!("{}/{}", init::SERVICES_DIR, sidecar.name);
+                Some(VolumeMount { volume: sidecar.volume.clone()?, target, read_only: true })
             })
             .collect(),
         tmpfs: [(init::RUN_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=16m,mode=0755,{owner}"))].into(),
@@ -196,12 +226,21 @@ fn container(
     })
 }
 
+/// The numbers of `uid:gid`; the default user's where they are none.
+fn ids(user: &str) -> (u64, u64) {
+    let (user, group) = user.split_once(':').unwrap_or((user, user));
+    (user.parse().unwrap_or(1000), group.parse().unwrap_or(1000))
+}
+
 /// What every process of the agent's container sees: the proxy in both cases, names that need none, the CA.
-fn environment(plan: &AgentPlan, relays: &BTreeMap<SocketAddrV4, String>) -> BTreeMap<String, String> {
-    let proxy = relays.iter().find(|(_, name)| *name == crate::sidecar::egress::ROLE);
-    let proxy = proxy.map(|(address, name)| format!("http://{name}:{}", address.port())).unwrap_or_default();
-    let direct: Vec<&str> =
-        ["localhost", "127.0.0.0/8", "::1"].into_iter().chain(relays.values().map(String::as_str)).collect();
+fn environment(plan: &AgentPlan, serving: &[Arc<Sidecar>]) -> BTreeMap<String, String> {
+    let proxy = serving.iter().find(|sidecar| sidecar.role == Some(Role::Egress));
+    let proxy = proxy.and_then(|egress| Some((&egress.name, egress.relays.first()?.address.port())));
+    let proxy = proxy.map(|(name, port)| format!("http://{name}:{port}")).unwrap_or_default();
+    let direct: Vec<&str> = ["localhost", "127.0.0.0/8", "::1"]
+        .into_iter()
+        .chain(serving.iter().map(|sidecar| sidecar.name.as_str()))
+        .collect();
     let direct = direct.join(",");
     let mut env = plan.env.clone();
     let both_cases = [("HTTP_PROXY", &proxy), ("HTTPS_PROXY", &proxy), ("NO_PROXY", &direct)];
@@ -235,6 +274,7 @@ fn start(
     mut opened: watch::Receiver<bool>,
     started: Arc<AtomicBool>,
     agent: std::sync::Weak<Agent>,
+    user: &str,
     at: Option<&Place>,
 ) -> (Pending<Channel>, Pending<i64>) {
     let (waiting, waiter) = tokio::sync::oneshot::channel();
@@ -244,7 +284,7 @@ fn start(
         async move {
             let id = id.get().await?;
             let engine = context.session.engine.clone();
-            let mut end = engine.container_wait(&id);
+            let mut end = engine.container_wait(&id, false);
             // Once polled, the request is on its way; the start comes after.
             let early = (&mut end).now_or_never();
             let _ = waiting.send(());
@@ -255,7 +295,7 @@ fn start(
         }
         .boxed(),
     );
-    let context = bottle.clone();
+    let (context, user) = (bottle.clone(), user.to_owned());
     let channel = bottle.effect("start agent".into(), at, async move {
         let id = created.get().await?;
         tokio::select! {
@@ -264,6 +304,12 @@ fn start(
         }
         let _ = waiter.await;
         started.store(true, Ordering::Release);
+        if let Some(files) = &context.setting.workspace {
+            let archive = workspace::pack(files, ids(&user));
+            let archive =
+                archive.map_err(|error| Failure::new(Class::Internal, format!("pack the workspace: {error}")))?;
+            context.session.engine.container_upload(&id, archive).await?;
+        }
         if let Some(tar) = agent.upgrade().and_then(|agent| lock(&agent.provision).upload()).transpose()? {
             context.session.engine.container_upload(&id, tar).await?;
         }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Question;
+use crate::engine::labels::Kind;
 use crate::probe::Line;
+use crate::session::Place;
 use crate::sidecar;
 
 /// How far a step is.
@@ -32,6 +35,46 @@ pub enum Event {
         /// How far it is.
         state: StepState,
     },
+    /// A thing is about to be made.
+    Made {
+        /// Its place in program order.
+        seq: u64,
+        /// What it is.
+        kind: Kind,
+        /// Its name on the engine.
+        name: String,
+        /// The script line that asked for it.
+        at: Option<Place>,
+    },
+    /// A further bottle is about to be launched.
+    Bottle {
+        /// Its place in program order.
+        seq: u64,
+        /// Its id.
+        id: String,
+        /// The script line that asked for it.
+        at: Option<Place>,
+    },
+    /// A hook runs.
+    Hook {
+        /// `before`, `after`, `replace`, `on_failure`, `on_teardown`.
+        when: String,
+        /// The thing that it is for; empty for the last two.
+        name: String,
+        /// Where it is written.
+        at: Option<Place>,
+    },
+    /// A person is asked.
+    Ask {
+        /// Names the question in the answer.
+        id: u64,
+        /// What is expected.
+        what: Question,
+        /// The question.
+        text: String,
+    },
+    /// How far a long piece of work is.
+    Progress(String),
     /// A line of a script's own, or of an image build.
     Log(String),
     /// All sidecars listen.

@@ -1,22 +1,22 @@
 //! `exec`: a command in a running container, to its end.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
+use super::{Seconds, within};
 use crate::engine::{Engine, ExecSpec, Output};
 use crate::session::{Class, Failure};
 
 /// Most that is kept of each stream, in bytes.
-const MAX_OUTPUT: usize = 1 << 20;
+pub(super) const MAX_OUTPUT: usize = 1 << 20;
 /// How long a command may take where the script does not say, in seconds.
-const DEFAULT_TIMEOUT: f64 = 60.0;
+pub(super) const DEFAULT_TIMEOUT: f64 = 60.0;
 
 /// What `exec` takes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecOptions {
     /// The command and its arguments.
@@ -28,8 +28,8 @@ pub struct ExecOptions {
     pub workdir: Option<String>,
     /// What it reads; nothing when absent.
     pub stdin: Option<String>,
-    /// Seconds it may take.
-    pub timeout: Option<f64>,
+    /// How long it may take; 60 s when absent.
+    pub timeout: Option<Seconds>,
 }
 
 /// What a command did.
@@ -53,15 +53,8 @@ pub async fn exec(engine: &dyn Engine, container: &str, options: &ExecOptions) -
     if options.command.is_empty() {
         return Err(Failure::new(Class::Input, "exec: command is empty"));
     }
-    let seconds = options.timeout.unwrap_or(DEFAULT_TIMEOUT);
-    let limit = Duration::try_from_secs_f64(seconds)
-        .map_err(|_| Failure::new(Class::Input, format!("exec: timeout = {seconds} is no number of seconds")))?;
-    match tokio::time::timeout(limit, run(engine, container, options)).await {
-        Ok(result) => result,
-        Err(_) => {
-            Err(Failure::new(Class::Operation, format!("exec {:?}: not done within {seconds} s", options.command[0])))
-        }
-    }
+    let limit = options.timeout.clone().unwrap_or(Seconds::Number(DEFAULT_TIMEOUT)).duration("exec")?;
+    within(&format!("exec {:?}", options.command[0]), Some(limit), run(engine, container, options)).await
 }
 
 async fn run(engine: &dyn Engine, container: &str, options: &ExecOptions) -> Result<ExecResult, Failure> {

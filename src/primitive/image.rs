@@ -9,16 +9,29 @@ use super::{Bottle, Event, lock};
 use crate::session::{Class, Failure, Pending, Place};
 
 /// What `build_image` takes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageOptions {
     /// `self`, or the reference of an image that the engine has.
     pub source: String,
 }
 
+/// An image that the engine has, with this executable in it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Built {
+    /// Its reference.
+    pub tag: String,
+    /// What it runs where nobody says otherwise.
+    pub command: Vec<String>,
+    /// The user that it runs as.
+    pub user: String,
+    /// The directory that it starts in.
+    pub workdir: String,
+}
+
 /// An image.
 pub struct Image {
-    pub(super) tag: Pending<String>,
+    pub(super) built: Pending<Arc<Built>>,
 }
 
 impl Image {
@@ -27,7 +40,15 @@ impl Image {
     /// # Errors
     /// It could not be built, or is not there.
     pub async fn ready(&self) -> Result<String, Failure> {
-        self.tag.get().await
+        Ok(self.built.get().await?.tag.clone())
+    }
+
+    /// Waits until the engine has it; what is known of it.
+    ///
+    /// # Errors
+    /// It could not be built, or is not there.
+    pub async fn inspect(&self) -> Result<Arc<Built>, Failure> {
+        self.built.get().await
     }
 }
 
@@ -37,13 +58,13 @@ impl Image {
 /// The source is empty.
 pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Result<Image, Failure> {
     if options.source == "self" {
-        return Ok(Image { tag: self_image(bottle, at) });
+        return Ok(Image { built: self_image(bottle, at) });
     }
     if options.source.trim().is_empty() {
         return Err(Failure::new(Class::Input, "build_image: source is empty").at(at));
     }
     let (source, context) = (options.source.clone(), bottle.clone());
-    let tag = bottle.effect(format!("image {source}"), at, async move {
+    let built = bottle.effect(format!("image {source}"), at, async move {
         let Some(found) = context.session.engine.image_find(&source).await? else {
             return Err(Failure::new(Class::Operation, format!("look up image {source}: the engine does not have it"))
                 .hint(format!("docker pull {source}")));
@@ -55,21 +76,25 @@ pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Pla
             )
             .hint("they would run unseen when the image is prepared; use an image without them"));
         }
-        cached(&context, Base::Image(found.id)).await
+        let tag = cached(&context, Base::Image(found.id)).await?;
+        Ok(Arc::new(Built { tag, command: found.command, user: found.user, workdir: found.workdir }))
     });
-    Ok(Image { tag })
+    Ok(Image { built })
 }
 
 /// The image of the built-in sidecars and of the agent `probe`: one effect however often it is asked for.
-pub(super) fn self_image(bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<String> {
+pub(super) fn self_image(bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<Arc<Built>> {
     let mut known = lock(&bottle.self_image);
-    if let Some(tag) = &*known {
-        return tag.clone();
+    if let Some(built) = &*known {
+        return built.clone();
     }
     let context = bottle.clone();
-    let tag = bottle.effect("image bottler".into(), at, async move { cached(&context, Base::Scratch).await });
-    *known = Some(tag.clone());
-    tag
+    let built = bottle.effect("image bottler".into(), at, async move {
+        let tag = cached(&context, Base::Scratch).await?;
+        Ok(Arc::new(Built { tag, command: Vec::new(), user: String::new(), workdir: String::new() }))
+    });
+    *known = Some(built.clone());
+    built
 }
 
 /// The image with this executable on top of a base; built where the engine does not have it yet.

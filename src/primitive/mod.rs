@@ -2,28 +2,51 @@
 
 mod address;
 mod agent;
+mod ask;
+mod bring_up;
+mod child;
+mod container;
 mod event;
 mod exec;
+mod host;
 mod image;
+mod life;
 mod network;
 mod release;
+mod save;
+mod seconds;
 mod self_image;
+mod service;
 mod sidecar;
 mod stream;
+mod volume;
+pub mod workspace;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 pub use agent::{Agent, AgentOptions, run_agent};
+pub use ask::Question;
+pub use child::{Child, ChildOptions, Launcher, Order, Work, launch_child};
+pub use container::{CopyInOptions, CopyOutOptions, LogOptions, StopOptions, copy_in, copy_out, logs, stop};
 pub use event::{Event, Events, StepState};
 pub use exec::{ExecOptions, ExecResult, exec};
+pub use host::{HostOptions, host_run};
 pub use image::{Image, ImageOptions, build_image};
+pub use life::Life;
 pub use network::{Network, NetworkOptions, network_create};
 pub use release::{ProvisionFile, ProvisionOptions, provision, release};
+pub use save::save;
+pub use seconds::{Seconds, WaitOptions, within};
+pub use service::{ServiceOptions, service_start};
 pub use sidecar::{Role, Sidecar, SidecarOptions, sidecar_start};
+pub use volume::{Volume, VolumeOptions, volume_create};
+pub use workspace::{Files, WorkspaceFile};
 
 use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, Pending, Place, Session};
@@ -41,20 +64,47 @@ pub struct Bottle {
     addresses: Allocator,
     sidecars: Mutex<Vec<Arc<Sidecar>>>,
     networks: Mutex<Vec<Arc<Network>>>,
-    self_image: Mutex<Option<Pending<String>>>,
+    self_image: Mutex<Option<Pending<Arc<image::Built>>>>,
+    children: Mutex<Vec<Arc<Child>>>,
+    questions: Mutex<BTreeMap<u64, oneshot::Sender<Option<String>>>>,
+    next_question: AtomicU64,
     attached: watch::Sender<bool>,
     failed: AtomicBool,
-    local: bool,
+    released: AtomicBool,
+    setting: Setting,
+}
+
+/// What surrounds a bottle.
+#[derive(Clone)]
+pub struct Setting {
+    /// Whether the engine runs on this very host, so that the host's routes and addresses concern it.
+    pub local: bool,
+    /// Where results are saved; nowhere when absent.
+    pub directory: Option<PathBuf>,
+    /// What is in the agent's workspace, if it has one.
+    pub workspace: Option<Arc<Files>>,
+    /// Who launches further bottles.
+    pub launcher: Option<Arc<dyn Launcher>>,
+    /// How many bottles are around this one.
+    pub depth: usize,
+    /// Whether a project's hooks take part: then nothing is allowed beyond the plan, which is the user's.
+    pub bounded: bool,
+}
+
+impl Setting {
+    /// Nothing around it: a remote engine, no workspace, nothing saved, no further bottles.
+    pub fn bare() -> Self {
+        Self { local: false, directory: None, workspace: None, launcher: None, depth: 0, bounded: false }
+    }
 }
 
 /// How long the client may take to attach to the agent's output before the command starts without it.
 const ATTACH: Duration = Duration::from_secs(10);
 
 impl Bottle {
-    /// A bottle that has nothing yet. `local` says that the engine runs on this very host, so that the host's routes
-    /// and addresses concern it.
-    pub fn new(session: Session, plan: LaunchPlan, events: Events, local: bool) -> Arc<Self> {
-        let addresses = Allocator::new(&session.id, local);
+    /// A bottle that has nothing yet.
+    pub fn new(session: Session, plan: LaunchPlan, events: Events, setting: Setting) -> Arc<Self> {
+        let addresses = Allocator::new(&session.id, setting.local);
         Arc::new(Self {
             session,
             plan,
@@ -63,10 +113,33 @@ impl Bottle {
             sidecars: Mutex::default(),
             networks: Mutex::default(),
             self_image: Mutex::default(),
+            children: Mutex::default(),
+            questions: Mutex::default(),
+            next_question: AtomicU64::new(1),
             attached: watch::Sender::new(false),
             failed: AtomicBool::new(false),
-            local,
+            released: AtomicBool::new(false),
+            setting,
         })
+    }
+
+    /// A bottle on an engine in memory, of which nobody hears: to look at scripts.
+    pub fn in_memory() -> Arc<Self> {
+        let engine = Arc::new(crate::engine::fake::FakeEngine::with_any_image());
+        let session = Session::unrecorded("check-00000", "nobody", engine);
+        let template = crate::plan::AgentTemplate::probe();
+        let plan = crate::plan::resolve("check-00000", false, "probe", &template, None, Vec::new());
+        Self::new(session, plan, Events::new(drop), Setting::bare())
+    }
+
+    /// Whether an agent's command has been started.
+    pub fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
+    }
+
+    /// What surrounds it.
+    pub fn setting(&self) -> &Setting {
+        &self.setting
     }
 
     /// Says that whoever wants the agent's output is attached to it.
@@ -78,6 +151,27 @@ impl Bottle {
         let mut attached = self.attached.subscribe();
         // After that long nobody is listening, and the agent's work is worth more than its output.
         let _ = tokio::time::timeout(ATTACH, attached.wait_for(|attached| *attached)).await;
+    }
+
+    /// How many ordinary images have been started.
+    fn services(&self) -> usize {
+        lock(&self.sidecars).iter().filter(|sidecar| sidecar.role.is_none()).count()
+    }
+
+    /// Where a project's hooks take part, only what the user's plan allows may be allowed.
+    fn check_allowed(&self, rule: &String) -> Result<(), String> {
+        if self.setting.bounded && !self.plan.egress.allow.contains(rule) {
+            return Err(format!("{rule} is not allowed by this launch, and a project's hooks cannot widen it"));
+        }
+        Ok(())
+    }
+
+    fn check_sidecar_name(&self, name: &str) -> Result<(), Failure> {
+        if lock(&self.sidecars).iter().any(|other| other.name == name && !other.life.is_closed()) {
+            let message = format!("sidecar_start {name:?}: there is a sidecar of this name already");
+            return Err(Failure::new(Class::Input, message));
+        }
+        Ok(())
     }
 
     /// The name on the engine of a thing of this bottle.

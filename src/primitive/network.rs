@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
-use super::{Bottle, check_name, lock};
+use super::{Bottle, Life, check_name, lock};
 use crate::engine::labels::Kind;
 use crate::engine::{Attachment, ErrorKind, NetworkSpec};
 use crate::session::{Class, Failure, Pending, Place};
@@ -18,7 +18,7 @@ const TRIES: usize = 32;
 const EGRESS: u32 = 2;
 
 /// What `network_create` takes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkOptions {
     /// Its name in the recipe.
@@ -32,6 +32,8 @@ pub struct NetworkOptions {
 pub struct Network {
     /// Its name in the recipe.
     pub name: String,
+    /// Its life.
+    pub life: Arc<Life>,
     created: Pending<(String, Ipv4Net)>,
     next: AtomicU32,
 }
@@ -43,6 +45,17 @@ impl Network {
     /// It could not be created.
     pub async fn ready(&self) -> Result<(String, Ipv4Net), Failure> {
         self.created.get().await
+    }
+
+    /// Disconnects whatever is left on it and removes it now.
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+        let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
+        self.life.close(bottle, at, async move {
+            if let Ok((id, _)) = created.get().await {
+                engine.network_remove(&id).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Takes the next place in its range, in program order.
@@ -84,7 +97,7 @@ pub fn network_create(
 ) -> Result<Arc<Network>, Failure> {
     check_name("network_create", &options.name).map_err(|failure| failure.at(at))?;
     let name = bottle.name(&options.name);
-    let identity = bottle.session.intend(Kind::Network, &name, at)?;
+    let (identity, life) = bottle.begin(Kind::Network, &options.name, &name, at)?;
     let (context, internal) = (bottle.clone(), options.internal);
     let created = bottle.effect(format!("network {}", options.name), at, async move {
         let engine = context.session.engine.as_ref();
@@ -99,7 +112,7 @@ pub fn network_create(
         Err(Failure::new(Class::Operation, format!("create network {name}: {TRIES} address ranges were all taken"))
             .hint("name others in BOTTLER_POOLS, as CIDR separated by commas"))
     });
-    let network = Arc::new(Network { name: options.name.clone(), created, next: AtomicU32::new(EGRESS + 1) });
+    let network = Arc::new(Network { name: options.name.clone(), life, created, next: AtomicU32::new(EGRESS + 1) });
     lock(&bottle.networks).push(network.clone());
     Ok(network)
 }

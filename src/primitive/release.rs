@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::self_image::EXECUTABLE;
 use super::stream::{Lines, write_json};
-use super::{Agent, Bottle, Event, Network, Sidecar, StepState, lock};
+use super::{Agent, Bottle, Event, Network, Role, Sidecar, StepState, lock};
 use crate::engine::{Engine, ExecSpec, Streams};
 use crate::init;
 use crate::plan::DEFAULT_HOME;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const PROMPT_FILE: &str = "/home/agent/.bottler/prompt.md";
 
 /// What `provision` takes, besides the handle of the probe's counterpart.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProvisionOptions {
     /// The prompt, written to a file whose path the recipe gets.
@@ -38,7 +38,7 @@ pub struct ProvisionOptions {
 }
 
 /// A file for the agent's container.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProvisionFile {
     /// Where; absolute.
@@ -200,7 +200,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
     let work = async {
         agent.open_gate();
         let sidecars = lock(&bottle.sidecars).clone();
-        for sidecar in &sidecars {
+        for sidecar in sidecars.iter().filter(|sidecar| !sidecar.life.is_closed()) {
             sidecar.ready().await?;
         }
         bottle.events.tell(Event::SidecarsUp);
@@ -209,6 +209,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         prove(bottle, agent, &channel).await?;
         bottle.wait_attached().await;
         let release = message(bottle, agent).await?;
+        bottle.released.store(true, std::sync::atomic::Ordering::Release);
         match channel.ask(&init::Request::Release(Box::new(release))).await? {
             init::Answer::Released => {
                 bottle.events.tell(Event::Released);
@@ -267,20 +268,22 @@ async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failur
 
 /// Every address that this launch knows of and the agent must not reach.
 async fn targets(bottle: &Bottle, agent: &Agent) -> Result<Targets, Failure> {
-    let relay = agent.egress.relay();
-    let proxy = relay.ok_or_else(|| Failure::new(Class::Input, "run_agent: egress is not an egress sidecar"))?;
+    let relay = agent.egress.relays.first().filter(|_| agent.egress.role == Some(Role::Egress));
+    let proxy = relay
+        .map(|relay| relay.address)
+        .ok_or_else(|| Failure::new(Class::Input, "run_agent: egress is not an egress sidecar"))?;
     let mut direct = Vec::new();
     let networks: Vec<Arc<Network>> = lock(&bottle.networks).clone();
-    for network in networks {
+    for network in networks.into_iter().filter(|network| !network.life.is_closed()) {
         direct.push(target(format!("gateway of {}", network.name), network.address(1).await?, 22));
     }
     let sidecars = lock(&bottle.sidecars).clone();
-    for sidecar in sidecars {
+    for sidecar in sidecars.into_iter().filter(|sidecar| !sidecar.life.is_closed()) {
         for (network, address) in sidecar.addresses().await? {
             direct.push(target(format!("{} on {network}", sidecar.name), address, HTTP_PORT));
         }
     }
-    if bottle.local {
+    if bottle.setting.local {
         direct.extend(host_addresses());
     }
     let counterpart = lock(&agent.provision).probe.clone();

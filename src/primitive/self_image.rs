@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::labels::CACHE;
 use crate::engine::{EngineInfo, ImageBuild};
+use crate::plan::WORKSPACE;
 use crate::sidecar::{SERVICE_DIR, USER};
 
 /// Where the executable is in the image.
@@ -17,7 +18,7 @@ pub(super) const EXECUTABLE: &str = "/bottler";
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
 /// Changes whenever [`layer`] puts something else beside the executable.
-const LAYOUT: &[u8] = b"layout 2";
+const LAYOUT: &[u8] = b"layout 3";
 /// The agent's user and group.
 const AGENT: u32 = 1000;
 
@@ -114,8 +115,11 @@ fn layer(executable: &[u8], base: &Base) -> anyhow::Result<Vec<u8>> {
     append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0, 0o755)?;
     folder(&mut tar, "home", 0, 0o755)?;
     folder(&mut tar, "home/agent", AGENT, 0o700)?;
-    if matches!(base, Base::Scratch) {
-        scratch(&mut tar)?;
+    folder(&mut tar, WORKSPACE.trim_start_matches('/'), AGENT, 0o755)?;
+    match base {
+        Base::Scratch => scratch(&mut tar)?,
+        // Whoever an image runs as may make its sockets here: the folder is its sidecar's own volume.
+        Base::Image(_) => folder(&mut tar, SERVICE_DIR.trim_start_matches('/'), 0, 0o777)?,
     }
     Ok(tar.into_inner()?)
 }

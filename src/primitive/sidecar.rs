@@ -5,17 +5,18 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::bring_up::bring_up;
 use super::image::self_image;
 use super::self_image::EXECUTABLE;
-use super::stream::{Lines, write_json};
-use super::{Bottle, Event, Network, check_name, lock};
+use super::{Bottle, Life, Network, check_name, lock};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount, VolumeSpec};
 use crate::policy::Rule;
 use crate::session::{Class, Failure, Pending, Place};
-use crate::sidecar::{Message, Ready, SERVICE_DIR, USER, egress, upstream};
+use crate::sidecar::{Ready, SERVICE_DIR, SOCKET, USER, egress, upstream};
 
 /// How long a sidecar may take from its start until it listens.
 const READY: Duration = Duration::from_secs(30);
@@ -23,7 +24,7 @@ const READY: Duration = Duration::from_secs(30);
 const RESOURCES: Resources = Resources { cpus: 2.0, memory: 256 << 20, pids: 128 };
 
 /// The built-in roles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// The only way out.
@@ -41,16 +42,18 @@ impl Role {
     }
 
     /// Where init relays its service in the agent's namespace.
-    fn relay(self) -> Option<SocketAddrV4> {
+    fn relay(self) -> Option<Relay> {
         match self {
-            Self::Egress => Some(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 8888)),
+            Self::Egress => {
+                Some(Relay { address: SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 8888), socket: SOCKET.to_owned() })
+            }
             Self::Upstream => None,
         }
     }
 }
 
 /// What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SidecarOptions {
     /// Its name: of its container, its relay and its hook.
@@ -62,15 +65,29 @@ pub struct SidecarOptions {
     pub allow: Vec<String>,
 }
 
+/// A place at the agent's loopback that leads to a socket in a sidecar's volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Relay {
+    pub(super) address: SocketAddrV4,
+    /// The socket's file in the volume.
+    pub(super) socket: String,
+}
+
 /// A sidecar.
 pub struct Sidecar {
     /// Its name.
     pub name: String,
-    /// What it does.
-    pub role: Role,
-    places: Vec<(Arc<Network>, u32)>,
-    created: Pending<String>,
-    ready: Pending<Ready>,
+    /// What it does; an ordinary image when absent.
+    pub role: Option<Role>,
+    /// Its life.
+    pub life: Arc<Life>,
+    /// The volume of its sockets, if it serves the agent.
+    pub(super) volume: Option<String>,
+    /// What it serves the agent.
+    pub(super) relays: Vec<Relay>,
+    pub(super) places: Vec<(Arc<Network>, u32)>,
+    pub(super) created: Pending<String>,
+    pub(super) ready: Pending<Ready>,
 }
 
 impl Sidecar {
@@ -107,15 +124,42 @@ impl Sidecar {
         Ok(addresses)
     }
 
-    /// Its relay in the agent's namespace, if it serves the agent.
-    pub(super) fn relay(&self) -> Option<SocketAddrV4> {
-        self.role.relay()
+    /// Kills and removes it, with the volume of its sockets, now.
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+        let (engine, created, volume) = (bottle.session.engine.clone(), self.created.clone(), self.volume.clone());
+        self.life.close(bottle, at, async move {
+            if let Ok(id) = created.get().await {
+                engine.container_remove(&id).await?;
+            }
+            if let Some(volume) = volume {
+                // Where the agent has it still, it goes with the bottle.
+                let _ = engine.volume_remove(&volume).await;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn add_to(self, bottle: &Bottle) -> Arc<Self> {
+        let sidecar = Arc::new(self);
+        lock(&bottle.sidecars).push(sidecar.clone());
+        sidecar
     }
 }
 
-/// The volume that holds a sidecar's socket.
-pub(super) fn volume_name(bottle: &Bottle, sidecar: &str) -> String {
-    bottle.name(&format!("{sidecar}-socket"))
+/// Creates the volume that holds a sidecar's sockets: its name, and the mount for its writer once it is there.
+pub(super) fn socket_volume(
+    bottle: &Arc<Bottle>,
+    sidecar: &str,
+    at: Option<&Place>,
+) -> Result<(String, Pending<VolumeMount>), Failure> {
+    let volume = bottle.name(&format!("{sidecar}-socket"));
+    let identity = bottle.intend(Kind::Volume, &volume, at)?;
+    let (context, name) = (bottle.clone(), volume.clone());
+    let created = bottle.session.effects.start(async move {
+        context.session.engine.volume_create(&VolumeSpec { name: name.clone(), identity }).await?;
+        Ok(VolumeMount { volume: name, target: SERVICE_DIR.into(), read_only: false })
+    });
+    Ok((volume, created))
 }
 
 /// Starts a built-in sidecar on one or more networks. `reachable` are the sidecars that egress may connect to.
@@ -137,33 +181,36 @@ pub fn sidecar_start(
             (network.clone(), place)
         })
         .collect();
-    let volume = options.role.relay().map(|_| volume_name(bottle, &options.name));
-    let volume =
-        volume.map(|name| Ok::<_, Failure>((bottle.session.intend(Kind::Volume, &name, at)?, name))).transpose()?;
-    let identity = bottle.session.intend(Kind::Sidecar, &bottle.name(&options.name), at)?;
+    let (volume, mount) = match options.role.relay() {
+        Some(_) => Some(socket_volume(bottle, &options.name, at)?).unzip(),
+        None => (None, None),
+    };
+    let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
     let image = self_image(bottle, at);
     let (context, role, name) = (bottle.clone(), options.role, options.name.clone());
     let attached = places.clone();
-    let created = bottle.effect(format!("create {}", options.name), at, async move {
-        let mounts = match volume {
-            Some((identity, volume)) => {
-                let spec = VolumeSpec { name: volume.clone(), identity };
-                context.session.engine.volume_create(&spec).await?;
-                vec![VolumeMount { volume, target: SERVICE_DIR.into(), read_only: false }]
-            }
-            None => Vec::new(),
-        };
+    let created = bottle.effect(format!("create {name}"), at, async move {
+        let mut mounts = Vec::new();
+        if let Some(mount) = mount {
+            mounts.push(mount.get().await?);
+        }
         let mut networks = Vec::new();
         for (network, place) in &attached {
             networks.push(network.attachment(*place).await?);
         }
-        let spec = container(&context, &name, role, image.get().await?, identity, ContainerParts { networks, mounts });
+        let image = image.get().await?.tag.clone();
+        let spec = container(&context, &name, role, image, identity, ContainerParts { networks, mounts });
         Ok(context.session.engine.container_create(&spec).await?)
     });
-    let ready = start(bottle, options, created.clone(), places.clone(), reachable, at);
-    let sidecar = Arc::new(Sidecar { name: options.name.clone(), role: options.role, places, created, ready });
-    lock(&bottle.sidecars).push(sidecar.clone());
-    Ok(sidecar)
+    let (context, wanted, id, attached) = (bottle.clone(), options.clone(), created.clone(), places.clone());
+    let ready = bottle.effect(format!("start {}", options.name), at, async move {
+        let id = id.get().await?;
+        let config = config(&context, &wanted, &attached, &reachable);
+        bring_up(&context, &wanted.name, &id, config, READY).await
+    });
+    let (name, role) = (options.name.clone(), Some(options.role));
+    let relays = options.role.relay().into_iter().collect();
+    Ok(Sidecar { name, role, life, volume, relays, places, created, ready }.add_to(bottle))
 }
 
 fn check(
@@ -182,11 +229,11 @@ fn check(
     }
     for rule in &options.allow {
         rule.parse::<Rule>().map_err(|error| bad(format!("allow: {error}")).hint("a host, or \"*.\" and a host"))?;
+        bottle
+            .check_allowed(rule)
+            .map_err(|why| bad(format!("allow: {why}")).hint(format!("bottler run --allow {rule}")))?;
     }
-    if lock(&bottle.sidecars).iter().any(|other| other.name == options.name) {
-        return Err(bad("there is a sidecar of this name already".into()));
-    }
-    Ok(())
+    bottle.check_sidecar_name(&options.name)
 }
 
 struct ContainerParts {
@@ -220,54 +267,6 @@ fn container(
         auto_remove: false,
         resources: RESOURCES,
         identity,
-    }
-}
-
-/// Attaches, starts, configures, and waits for the first line.
-fn start(
-    bottle: &Arc<Bottle>,
-    options: &SidecarOptions,
-    created: Pending<String>,
-    places: Vec<(Arc<Network>, u32)>,
-    reachable: BTreeMap<String, Arc<Sidecar>>,
-    at: Option<&Place>,
-) -> Pending<Ready> {
-    let (context, options) = (bottle.clone(), options.clone());
-    bottle.effect(format!("start {}", options.name), at, async move {
-        let id = created.get().await?;
-        let engine = &context.session.engine;
-        let mut streams = engine.container_attach(&id).await?;
-        engine.container_start(&id).await?;
-        let config = config(&context, &options, &places, &reachable).await?;
-        let mut lines = Lines::new(streams.output);
-        let said = async {
-            write_json(&mut streams.input, &config).await.ok()?;
-            lines.next_json::<Message>().await
-        };
-        match tokio::time::timeout(READY, said).await {
-            Ok(Some(Message::Ready(ready))) => {
-                tokio::spawn(listen(context.clone(), lines));
-                Ok(ready)
-            }
-            Ok(_) => Err(not_ready(&options.name, "it ended before it listened", &lines.errors)),
-            Err(_) => {
-                Err(not_ready(&options.name, &format!("it did not listen within {} s", READY.as_secs()), &lines.errors))
-            }
-        }
-    })
-}
-
-fn not_ready(name: &str, why: &str, errors: &str) -> Failure {
-    let failure = Failure::new(Class::Operation, format!("start sidecar {name}: {why}"));
-    if errors.trim().is_empty() { failure } else { failure.cause(format!("it wrote: {}", errors.trim())) }
-}
-
-/// Passes on what a sidecar decides, as long as it lives.
-async fn listen(bottle: Arc<Bottle>, mut lines: Lines) {
-    while let Some(message) = lines.next_json::<Message>().await {
-        if let Message::Audit(event) = message {
-            bottle.events.tell(Event::Audit(event));
-        }
     }
 }
 

@@ -42,8 +42,11 @@ impl Lines {
                 Ok(Output::Stdout(bytes)) => self.buffer.extend_from_slice(&bytes),
                 Ok(Output::Stderr(bytes)) => {
                     let text = String::from_utf8_lossy(&bytes);
-                    let room = MAX_ERRORS.saturating_sub(self.errors.len());
-                    self.errors.extend(text.chars().filter(|c| !c.is_control() || *c == '\n').take(room));
+                    self.errors.extend(text.chars().filter(|c| !c.is_control() || *c == '\n'));
+                    if let Some(excess) = self.errors.len().checked_sub(MAX_ERRORS) {
+                        let from = self.errors.ceil_char_boundary(excess);
+                        self.errors.drain(..from);
+                    }
                 }
                 Err(_) => return None,
             }

@@ -14,13 +14,14 @@ use crate::primitive::StepState;
 pub struct Progress {
     live: Option<MultiProgress>,
     running: BTreeMap<String, (u64, Option<ProgressBar>)>,
+    working: Option<ProgressBar>,
 }
 
 impl Progress {
     /// Live if standard error is a terminal.
     pub fn new() -> Self {
         let live = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { live, running: BTreeMap::new() }
+        Self { live, running: BTreeMap::new(), working: None }
     }
 
     /// Shows how far a step is, `at` milliseconds after the launch.
@@ -52,8 +53,32 @@ impl Progress {
         }
     }
 
+    /// Shows what is being worked at: in place on a terminal, as a line otherwise.
+    pub fn working(&mut self, text: &str) {
+        let text = printable(text);
+        match &self.live {
+            Some(live) => {
+                let bar = self.working.get_or_insert_with(|| spinner(live, ""));
+                bar.set_message(text);
+            }
+            None => self.line(&format!("  {text}")),
+        }
+    }
+
+    /// A way to ask something at the terminal, without the live list in between.
+    pub fn asking(&self) -> impl Fn(&dyn Fn() -> Option<String>) -> Option<String> + Send + 'static {
+        let live = self.live.clone();
+        move |read| match &live {
+            Some(live) => live.suspend(read),
+            None => read(),
+        }
+    }
+
     /// Takes running steps off the screen.
     pub fn clear(&mut self) {
+        if let Some(bar) = self.working.take() {
+            bar.finish_and_clear();
+        }
         for (_, bar) in std::mem::take(&mut self.running).into_values() {
             if let Some(bar) = bar {
                 bar.finish_and_clear();

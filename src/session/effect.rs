@@ -45,6 +45,8 @@ pub struct Effects {
     running: TaskTracker,
     cancelled: CancellationToken,
     all: Mutex<Vec<BoxFuture<'static, Result<(), Failure>>>>,
+    /// Failures that a script was told: what it went on from is its own affair.
+    handled: Mutex<Vec<Failure>>,
 }
 
 impl Effects {
@@ -71,17 +73,31 @@ impl Effects {
         pending
     }
 
-    /// Waits until every effect started so far has succeeded, or for the first failure.
+    /// Notes that a script was told a failure.
+    pub fn handle(&self, failure: &Failure) {
+        crate::sync::lock(&self.handled).push(failure.clone());
+    }
+
+    /// Whether a script was told a failure.
+    pub fn is_handled(&self, failure: &Failure) -> bool {
+        crate::sync::lock(&self.handled).contains(failure)
+    }
+
+    /// Waits until every effect started so far has succeeded, or for the first failure that no script was told.
     ///
     /// # Errors
-    /// The first failure to happen.
+    /// That failure.
     pub async fn settle(&self) -> Result<(), Failure> {
         loop {
             let batch = std::mem::take(&mut *crate::sync::lock(&self.all));
             if batch.is_empty() {
                 return Ok(());
             }
-            futures_util::future::try_join_all(batch).await?;
+            let checked = batch.into_iter().map(async |effect| match effect.await {
+                Err(failure) if !self.is_handled(&failure) => Err(failure),
+                _ => Ok(()),
+            });
+            futures_util::future::try_join_all(checked).await?;
         }
     }
 

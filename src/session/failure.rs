@@ -27,6 +27,19 @@ pub enum Class {
 }
 
 impl Class {
+    /// The word for it in data and in scripts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Engine => "engine",
+            Self::Operation => "operation",
+            Self::Name => "name",
+            Self::Isolation => "isolation",
+            Self::Internal => "internal",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// The exit code of `bottler` for this class.
     pub fn exit_code(self) -> u8 {
         match self {

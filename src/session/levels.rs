@@ -53,7 +53,7 @@ mod tests {
 
     fn object(seq: u64, kind: Kind) -> Object {
         let identity = Identity { session: "s".into(), owner: "o".into(), seq, kind };
-        Object { id: seq.to_string(), name: format!("s-{seq}"), identity, running: false }
+        Object { id: seq.to_string(), name: format!("s-{seq}"), identity }
     }
 
     fn shape(levels: &[Level]) -> Vec<String> {

@@ -36,8 +36,11 @@ pub struct Session {
     pub engine: Arc<dyn Engine>,
     /// The effects under way.
     pub effects: Effects,
-    journal: Mutex<Journal>,
+    /// Absent on an engine that is gone with this process.
+    journal: Option<Mutex<Journal>>,
     next: AtomicU64,
+    /// What was made after this place has been removed, or is about to be.
+    torn_down_after: AtomicU64,
 }
 
 impl Session {
@@ -46,19 +49,36 @@ impl Session {
     /// # Errors
     /// The journal cannot be created.
     pub fn new(id: &str, owner: &str, engine: Arc<dyn Engine>, dir: &std::path::Path) -> std::io::Result<Self> {
-        Ok(Self {
+        let journal = Mutex::new(Journal::create(dir)?);
+        Ok(Self { journal: Some(journal), ..Self::unrecorded(id, owner, engine) })
+    }
+
+    /// A session on an engine that is gone with this process: nothing of it needs to be found again.
+    pub fn unrecorded(id: &str, owner: &str, engine: Arc<dyn Engine>) -> Self {
+        Self {
             id: id.to_owned(),
             owner: owner.to_owned(),
             engine,
             effects: Effects::default(),
-            journal: Mutex::new(Journal::create(dir)?),
+            journal: None,
             next: AtomicU64::new(1),
-        })
+            torn_down_after: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// Takes the next place in program order.
     pub fn next_seq(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Notes how far the teardown is: everything made after a place is gone or going.
+    pub fn tear_down_after(&self, seq: u64) {
+        self.torn_down_after.fetch_min(seq, Ordering::Relaxed);
+    }
+
+    /// Whether the teardown has reached a place.
+    pub fn is_torn_down(&self, seq: u64) -> bool {
+        seq > self.torn_down_after.load(Ordering::Relaxed)
     }
 
     /// Records that a thing is about to be made; the labels to make it with.
@@ -81,7 +101,8 @@ impl Session {
     }
 
     fn write(&self, entry: &journal::Entry<'_>) -> Result<(), Failure> {
-        let mut journal = crate::sync::lock(&self.journal);
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let mut journal = crate::sync::lock(journal);
         journal.append(entry).map_err(|error| {
             Failure::new(Class::Internal, format!("write {}: {error}", journal.path().display()))
                 .hint("free space on the disk of the state directory ($XDG_STATE_HOME/bottler)")

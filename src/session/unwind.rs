@@ -20,8 +20,15 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A session is gone when it was seen empty this often in a row.
 const EMPTY: usize = 2;
 
-/// A script's deferred function.
-pub type Defer = Box<dyn FnOnce() -> BoxFuture<'static, Result<(), String>> + Send>;
+/// A step of the teardown that is no object: a script's deferred function, or a whole bottle.
+pub struct Defer {
+    /// Its kind, as the report has it: `defer`, `bottle`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What it does; nothing of it runs before its turn.
+    pub run: BoxFuture<'static, Result<(), String>>,
+}
 
 /// What became of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +49,7 @@ pub enum Outcome {
 pub struct UndoRow {
     /// Its place in program order.
     pub seq: u64,
-    /// `agent`, `sidecar`, `network`, `volume`, `defer`, or `session` for what concerns all.
+    /// `agent`, `sidecar`, `network`, `volume`, `bottle`, `defer`, `on_teardown`, or `session` for what concerns all.
     pub kind: String,
     /// Its name.
     pub name: String,
@@ -54,7 +61,7 @@ pub struct UndoRow {
 impl UndoRow {
     /// Whether something is left that the next `gc` must remove.
     pub fn is_left(&self) -> bool {
-        matches!(self.outcome, Outcome::Failed(_)) && self.kind != "defer"
+        matches!(self.outcome, Outcome::Failed(_)) && !matches!(self.kind.as_str(), "defer" | "on_teardown")
     }
 }
 
@@ -136,12 +143,13 @@ fn late() -> String {
 }
 
 async fn run(seq: u64, defer: Defer) -> UndoRow {
-    let outcome = match tokio::time::timeout(STEP, defer()).await {
+    let name = if defer.kind == "defer" { format!("defer {seq}") } else { defer.name };
+    let outcome = match tokio::time::timeout(STEP, defer.run).await {
         Ok(Ok(())) => Outcome::Ran,
         Ok(Err(why)) => Outcome::Failed(why),
         Err(_) => Outcome::Failed(late()),
     };
-    row(seq, "defer", &format!("defer {seq}"), outcome)
+    row(seq, defer.kind, &name, outcome)
 }
 
 async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> UndoRow {

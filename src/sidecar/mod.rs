@@ -5,7 +5,7 @@
 
 mod audit;
 pub mod egress;
-mod stdio;
+pub(crate) mod stdio;
 pub mod upstream;
 
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use super::Message;
 const MAX_CONFIG: u64 = 1 << 20;
 
 /// Reads the configuration: one line.
-pub(super) async fn config<T: DeserializeOwned>() -> anyhow::Result<T> {
+pub(crate) async fn config<T: DeserializeOwned>() -> anyhow::Result<T> {
     let mut line = Vec::new();
     BufReader::new(tokio::io::stdin().take(MAX_CONFIG)).read_until(b'\n', &mut line).await?;
     anyhow::ensure!(line.ends_with(b"\n"), "the configuration is cut off, or longer than {MAX_CONFIG} bytes");
@@ -19,7 +19,7 @@ pub(super) async fn config<T: DeserializeOwned>() -> anyhow::Result<T> {
 }
 
 /// Writes one line. A reader that is gone is no reason to stop deciding.
-pub(super) fn tell(message: &Message) {
+pub(crate) fn tell(message: &Message) {
     if let Ok(mut line) = serde_json::to_vec(message) {
         line.push(b'\n');
         let mut out = std::io::stdout().lock();

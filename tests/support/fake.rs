@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use bottler::engine::fake::FakeEngine;
 use bottler::engine::labels::{Identity, Kind};
 use bottler::engine::{ContainerSpec, Engine, Resources};
-use bottler::holder::{Cancel, Outcome, carry_out};
-use bottler::lua::{Script, built_in_recipe};
+use bottler::holder::{Cancel, Outcome, carry_out, in_memory};
+use bottler::lua::{Program, Script, built_in_recipe};
 use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
-use bottler::primitive::{Bottle, Event, Events};
+use bottler::primitive::{Bottle, Event, Events, Setting};
 use bottler::session::Session;
 
 pub const ID: &str = "probe-t3st5";
@@ -45,17 +45,26 @@ impl Launch {
     }
 
     pub async fn run(&self, script: &Script, plan: LaunchPlan) -> Outcome {
+        self.run_program(&Program::of(script.clone()), plan).await
+    }
+
+    pub async fn run_program(&self, program: &Program, plan: LaunchPlan) -> Outcome {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
-        let session = Session::new(ID, OWNER, engine, self.folder.path()).unwrap();
+        let session = Session::new(ID, OWNER, engine.clone(), self.folder.path()).unwrap();
+        let setting = Setting {
+            launcher: Some(in_memory(engine.clone(), OWNER, program)),
+            bounded: !program.project.is_empty(),
+            ..Setting::bare()
+        };
         let logs = self.logs.clone();
         let events = Events::new(move |event| {
             if let Event::Log(text) = event {
                 logs.lock().unwrap().push(text);
             }
         });
-        let bottle = Bottle::new(session, plan, events, false);
+        let bottle = Bottle::new(session, plan, events, setting);
         bottle.attached();
-        carry_out(&bottle, script, &self.cancel).await
+        carry_out(&bottle, program, &self.cancel).await
     }
 
     pub fn journal(&self) -> String {

@@ -16,10 +16,10 @@ pub(super) fn filter(filter: &Filter) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![label])])
 }
 
-fn object(id: Option<&str>, name: &str, labels: Option<&HashMap<String, String>>, running: bool) -> Option<Object> {
+fn object(id: Option<&str>, name: &str, labels: Option<&HashMap<String, String>>) -> Option<Object> {
     let labels = labels?;
     let identity = Identity::from_labels(name, |key| labels.get(key).map(String::as_str))?;
-    Some(Object { id: id.unwrap_or(name).to_owned(), name: name.to_owned(), identity, running })
+    Some(Object { id: id.unwrap_or(name).to_owned(), name: name.to_owned(), identity })
 }
 
 /// Reads the three lists.
@@ -31,16 +31,15 @@ pub(super) fn objects(
     let mut found = Vec::new();
     for container in containers {
         let mut names = container.names.iter().flatten().map(|name| name.trim_start_matches('/'));
-        let running = container.state.is_some_and(|state| state.to_string() == "running");
         let (id, labels) = (container.id.as_deref(), container.labels.as_ref());
-        found.extend(names.find_map(|name| object(id, name, labels, running)));
+        found.extend(names.find_map(|name| object(id, name, labels)));
     }
     for network in networks {
         let name = network.name.as_deref().unwrap_or_default();
-        found.extend(object(network.id.as_deref(), name, network.labels.as_ref(), false));
+        found.extend(object(network.id.as_deref(), name, network.labels.as_ref()));
     }
     for volume in volumes {
-        found.extend(object(None, &volume.name, Some(&volume.labels), false));
+        found.extend(object(None, &volume.name, Some(&volume.labels)));
     }
     found
 }

@@ -13,14 +13,15 @@ use bollard::errors::Error;
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
 
 use super::error::classify;
 use super::labels;
 use super::{
-    ContainerSpec, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec,
-    Object, Output, Progress, Removal, Result, Streams, VolumeSpec,
+    ContainerSpec, ContainerState, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild,
+    ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams, VolumeSpec,
 };
 
 /// The oldest API bottler works with: Docker 20.10.
@@ -160,10 +161,7 @@ impl Engine for DockerEngine {
 
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
         match call("look up image", reference, LOOK, self.docker.inspect_image(reference)).await {
-            Ok(image) => Ok(Some(ImageFound {
-                id: image.id.unwrap_or_default(),
-                triggers: image.config.and_then(|config| config.on_build).unwrap_or_default(),
-            })),
+            Ok(image) => Ok(Some(found(image))),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -273,8 +271,9 @@ impl Engine for DockerEngine {
         call("start container", id, START, self.docker.start_container(id, None)).await
     }
 
-    async fn container_wait(&self, id: &str) -> Result<i64> {
-        let options = query::WaitContainerOptionsBuilder::new().condition("next-exit").build();
+    async fn container_wait(&self, id: &str, started: bool) -> Result<i64> {
+        let condition = if started { "not-running" } else { "next-exit" };
+        let options = query::WaitContainerOptionsBuilder::new().condition(condition).build();
         let answer = self.docker.wait_container(id, Some(options)).next().await;
         match answer {
             Some(Ok(end)) => Ok(end.status_code),
@@ -294,6 +293,40 @@ impl Engine for DockerEngine {
         let options = query::UploadToContainerOptionsBuilder::new().path("/").build();
         let body = bollard::body_full(tar);
         call("copy files into container", id, CREATE, self.docker.upload_to_container(id, Some(options), body)).await
+    }
+
+    async fn container_inspect(&self, id: &str) -> Result<ContainerState> {
+        let seen = call("inspect container", id, LOOK, self.docker.inspect_container(id, None)).await?;
+        let state = seen.state.unwrap_or_default();
+        let status = state.status.map(|status| status.to_string()).unwrap_or_default();
+        let ended = matches!(status.as_str(), "exited" | "dead");
+        Ok(ContainerState { status, exit_code: state.exit_code.filter(|_| ended) })
+    }
+
+    async fn container_logs(&self, id: &str, lines: usize) -> Result<BoxStream<'static, Result<Output>>> {
+        let options = query::LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string()).build();
+        let (id, pieces) = (id.to_owned(), self.docker.logs(id, Some(options)));
+        Ok(pieces.map(move |piece| piece.map(output).map_err(|error| failure("read log of", &id, error))).boxed())
+    }
+
+    async fn container_stop(&self, id: &str, patience: Duration) -> Result<()> {
+        let seconds = i32::try_from(patience.as_secs()).unwrap_or(i32::MAX);
+        let options = query::StopContainerOptionsBuilder::new().t(seconds).build();
+        call("stop container", id, patience + REMOVE, self.docker.stop_container(id, Some(options))).await
+    }
+
+    async fn container_pause(&self, id: &str, paused: bool) -> Result<()> {
+        if paused {
+            call("pause container", id, LOOK, self.docker.pause_container(id)).await
+        } else {
+            call("unpause container", id, LOOK, self.docker.unpause_container(id)).await
+        }
+    }
+
+    async fn container_download(&self, id: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let options = query::DownloadFromContainerOptionsBuilder::new().path(path).build();
+        let (id, pieces) = (id.to_owned(), self.docker.download_from_container(id, Some(options)));
+        Ok(pieces.map(move |piece| piece.map_err(|error| failure("copy files out of", &id, error))).boxed())
     }
 
     async fn container_remove(&self, id: &str) -> Result<Removal> {
@@ -366,6 +399,18 @@ impl DockerEngine {
             let _ = call("disconnect container", &container, REMOVE, work).await;
         }
         Ok(())
+    }
+}
+
+fn found(image: bollard::models::ImageInspect) -> ImageFound {
+    let config = image.config.unwrap_or_default();
+    let command = config.entrypoint.unwrap_or_default().into_iter().chain(config.cmd.unwrap_or_default());
+    ImageFound {
+        id: image.id.unwrap_or_default(),
+        triggers: config.on_build.unwrap_or_default(),
+        command: command.collect(),
+        user: config.user.unwrap_or_default(),
+        workdir: config.working_dir.unwrap_or_default(),
     }
 }
 

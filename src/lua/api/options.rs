@@ -1,10 +1,12 @@
 //! A primitive's table of options: handles are taken out by name, the rest is a serde structure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use mlua::{Lua, LuaSerdeExt, Table, UserData, Value};
+use mlua::{Lua, LuaSerdeExt, Table, Value};
 use serde::de::DeserializeOwned;
 
+use super::handle::{Handle, Thing};
 use super::raise;
 use super::secret::Secret;
 use crate::session::{Class, Failure, Place};
@@ -22,7 +24,7 @@ impl<'a> Options<'a> {
         let table = match value {
             Value::Table(table) => table,
             Value::Nil => return Ok(options),
-            other => return Err(options.bad(&format!("takes a table of options, not a {}", other.type_name()))),
+            other => return Err(options.bad(&format!("takes a table of options, not {}", a(&other)))),
         };
         for entry in table.pairs::<Value, Value>() {
             let (key, value) = entry?;
@@ -34,32 +36,30 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    fn bad(&self, message: &str) -> mlua::Error {
+    pub(super) fn bad(&self, message: &str) -> mlua::Error {
         raise(Failure::new(Class::Input, format!("{}: {message}", self.primitive)).at(self.at))
     }
 
-    /// A handle out of a value.
-    pub(super) fn convert<T: UserData + Clone + 'static>(&self, name: &str, value: &Value) -> mlua::Result<T> {
-        let handle = value.as_userdata().and_then(|handle| handle.borrow::<T>().ok().map(|handle| handle.clone()));
-        handle.ok_or_else(|| {
-            let wanted = super::handle::kind::<T>();
-            self.bad(&format!("option {name} takes {wanted}, not a {}", value.type_name()))
-        })
+    /// A handle of a living thing out of a value.
+    pub(super) fn convert<T: Thing>(&self, name: &str, value: &Value) -> mlua::Result<Arc<T>> {
+        let handle = value.as_userdata().and_then(|handle| handle.borrow::<Handle<T>>().ok());
+        let handle = handle.ok_or_else(|| self.bad(&format!("option {name} takes {}, not {}", T::GAVE, a(value))))?;
+        handle.living(self.at)
     }
 
-    pub(super) fn handle<T: UserData + Clone + 'static>(&mut self, name: &str) -> mlua::Result<T> {
+    pub(super) fn handle<T: Thing>(&mut self, name: &str) -> mlua::Result<Arc<T>> {
         match self.optional_handle(name)? {
             Some(handle) => Ok(handle),
-            None => Err(self.bad(&format!("option {name} is missing: {}", super::handle::kind::<T>()))),
+            None => Err(self.bad(&format!("option {name} is missing: {}", T::GAVE))),
         }
     }
 
-    pub(super) fn optional_handle<T: UserData + Clone + 'static>(&mut self, name: &str) -> mlua::Result<Option<T>> {
+    pub(super) fn optional_handle<T: Thing>(&mut self, name: &str) -> mlua::Result<Option<Arc<T>>> {
         self.entries.remove(name).map(|value| self.convert(name, &value)).transpose()
     }
 
     /// One handle, or a list of them.
-    pub(super) fn handles<T: UserData + Clone + 'static>(&mut self, name: &str) -> mlua::Result<Vec<T>> {
+    pub(super) fn handles<T: Thing>(&mut self, name: &str) -> mlua::Result<Vec<Arc<T>>> {
         match self.entries.remove(name) {
             None => Ok(Vec::new()),
             Some(Value::Table(list)) => {
@@ -70,21 +70,38 @@ impl<'a> Options<'a> {
     }
 
     /// A table of handles by name.
-    pub(super) fn named_handles<T: UserData + Clone + 'static>(
-        &mut self,
-        name: &str,
-    ) -> mlua::Result<Vec<(String, T)>> {
+    pub(super) fn named_handles<T: Thing>(&mut self, name: &str) -> mlua::Result<BTreeMap<String, Arc<T>>> {
         match self.entries.remove(name) {
-            None => Ok(Vec::new()),
+            None => Ok(BTreeMap::new()),
             Some(Value::Table(table)) => table
-                .pairs::<String, Value>()
+                .pairs::<Value, Value>()
                 .map(|entry| {
                     let (key, value) = entry?;
-                    Ok((key, self.convert(name, &value)?))
+                    let Value::String(key) = key else {
+                        return Err(self.bad(&format!("option {name} takes a table by name, not a list")));
+                    };
+                    Ok((key.to_string_lossy(), self.convert(name, &value)?))
                 })
                 .collect(),
-            Some(value) => Err(self.bad(&format!("option {name} takes a table, not a {}", value.type_name()))),
+            Some(value) => Err(self.bad(&format!("option {name} takes a table, not {}", a(&value)))),
         }
+    }
+
+    /// Whether an option is given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Takes an option as it is.
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        self.entries.remove(name)
+    }
+
+    /// Takes an option that is a string.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        let text = self.entries.get(name)?.as_string()?.to_string_lossy();
+        self.entries.remove(name);
+        Some(text)
     }
 
     /// Takes the secrets out of a table of strings; the plain ones stay.
@@ -104,8 +121,10 @@ impl<'a> Options<'a> {
                 .into_iter()
                 .map(|(key, value)| match value {
                     Value::String(text) => Ok((key, text.to_string_lossy())),
-                    other => Err(self
-                        .bad(&format!("option {name}.{key} takes a string or a secret, not a {}", other.type_name()))),
+                    Value::Integer(_) | Value::Number(_) => Ok((key, value.to_string()?)),
+                    other => {
+                        Err(self.bad(&format!("option {name}.{key} takes a string or a secret, not {}", a(&other))))
+                    }
                 })
                 .collect::<mlua::Result<_>>()?;
             secrets.extend(rest);
@@ -118,6 +137,19 @@ impl<'a> Options<'a> {
         let table: Table =
             lua.create_table_from(self.entries.iter().map(|(key, value)| (key.as_str(), value.clone())))?;
         lua.from_value(Value::Table(table)).map_err(|error| self.bad(&words(&error)))
+    }
+}
+
+/// A value in words: what it is, never what is in it.
+pub(in crate::lua) fn a(value: &Value) -> String {
+    match value {
+        Value::Nil => "nothing".to_owned(),
+        Value::Integer(_) => "an integer".to_owned(),
+        Value::UserData(handle) => {
+            let title = Value::UserData(handle.clone()).to_string().unwrap_or_default();
+            format!("the handle of {title}")
+        }
+        other => format!("a {}", other.type_name()),
     }
 }
 

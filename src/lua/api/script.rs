@@ -1,15 +1,28 @@
-//! What concerns the script itself: `step`, `log`, `fail`, `defer`.
+//! What concerns the script itself: `step`, `log`, `progress`, `fail`, `defer`, `deadline`, `prompt`, `confirm`, hooks.
 
-use mlua::{Function, Lua, Table, Value, Variadic};
+use std::time::Duration;
 
-use super::{Context, raise};
-use crate::primitive::{Event, StepState};
+use mlua::{Function, Lua, LuaSerdeExt, MultiValue, Table, Value, Variadic};
+
+use super::options::{Options, a};
+use super::secret::Secret;
+use super::{Context, container, raise};
+use crate::primitive::{Event, Question, Seconds, StepState};
 use crate::session::{Class, Failure};
 
 /// Characters of a step's name or a log line that are shown.
 const MAX_TEXT: usize = 500;
+/// Deferred functions that one script may have.
+const MAX_DEFERS: usize = 1000;
 
 pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
+    telling(lua, context, core)?;
+    bounding(lua, context, core)?;
+    asking(lua, context, core)?;
+    json(lua, context, core)
+}
+
+fn telling(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     let events = context.bottle.events.clone();
     core.raw_set(
         "log",
@@ -21,13 +34,21 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     )?;
     let events = context.bottle.events.clone();
     core.raw_set(
+        "progress",
+        lua.create_function(move |_, text: String| {
+            events.tell(Event::Progress(shown(&text)));
+            Ok(())
+        })?,
+    )?;
+    let events = context.bottle.events.clone();
+    core.raw_set(
         "step",
         lua.create_async_function(move |_, (name, work): (String, Function)| {
             let events = events.clone();
             async move {
                 let name = shown(&name);
                 events.step(&name, StepState::Started);
-                let result = work.call_async::<mlua::MultiValue>(()).await;
+                let result = work.call_async::<MultiValue>(()).await;
                 events.step(&name, if result.is_ok() { StepState::Done } else { StepState::Failed });
                 result
             }
@@ -35,9 +56,20 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     )?;
     let c = context.clone();
     core.raw_set(
+        "note_hook",
+        lua.create_function(move |_, (when, name, hook): (String, String, Function)| {
+            c.bottle.events.tell(Event::Hook { when, name, at: c.sources.defined(&hook) });
+            Ok(())
+        })?,
+    )
+}
+
+fn bounding(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
+    let c = context.clone();
+    core.raw_set(
         "fail",
-        lua.create_function(move |lua, (message, options): (String, Option<Table>)| {
-            let mut failure = Failure::new(Class::Input, shown(&message)).at(c.place(lua).as_ref());
+        lua.create_function(move |lua, (message, options): (Value, Option<Table>)| {
+            let mut failure = Failure::new(Class::Input, shown(&message.to_string()?)).at(c.place(lua).as_ref());
             failure.hint = options.map(|options| options.get("hint")).transpose()?.flatten();
             Err::<(), _>(raise(failure))
         })?,
@@ -45,10 +77,107 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     let c = context.clone();
     core.raw_set(
         "defer",
-        lua.create_function(move |_, function: Function| {
-            let seq = c.bottle.session.next_seq();
-            crate::sync::lock(&c.defers).insert(seq, function);
+        lua.create_function(move |lua, function: Value| {
+            let at = c.place(lua);
+            let bad = |message: String| raise(Failure::new(Class::Input, message).at(at.as_ref()));
+            let Value::Function(function) = function else {
+                return Err(bad(format!("defer: takes a function, not {}", a(&function))));
+            };
+            let mut defers = crate::sync::lock(&c.defers);
+            if defers.len() >= MAX_DEFERS {
+                return Err(bad(format!("defer: there are {MAX_DEFERS} already")));
+            }
+            defers.insert(c.bottle.session.next_seq(), function);
             Ok(())
+        })?,
+    )?;
+    // `what` is the name of what is bounded, for the error: the prelude's `deadline`, or a hook.
+    let c = context.clone();
+    core.raw_set(
+        "within",
+        lua.create_async_function(
+            move |lua, (what, limit, work, arguments): (String, Value, Function, Variadic<Value>)| {
+                let c = c.clone();
+                async move {
+                    let at = c.place(&lua);
+                    let bad =
+                        |_| raise(Failure::new(Class::Input, format!("{what}: takes a time first")).at(at.as_ref()));
+                    let limit: Seconds = lua.from_value(limit).map_err(bad)?;
+                    let limit = c.told(limit.duration(&what), at.as_ref())?;
+                    match tokio::time::timeout(limit, work.call_async::<MultiValue>(arguments)).await {
+                        Ok(result) => result,
+                        Err(_) => c.told(Err(late(&what, limit)), at.as_ref()),
+                    }
+                }
+            },
+        )?,
+    )
+}
+
+fn late(what: &str, limit: Duration) -> Failure {
+    Failure::new(Class::Operation, format!("{what}: not done within {}", humantime::format_duration(limit)))
+}
+
+/// What `prompt` takes besides its question.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PromptOptions {
+    /// Whether the answer is not shown, and is given as a secret.
+    #[serde(default)]
+    secret: bool,
+}
+
+fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
+    let c = context.clone();
+    core.raw_set(
+        "prompt",
+        lua.create_async_function(move |lua, (text, options): (String, Value)| {
+            let c = c.clone();
+            async move {
+                let at = c.place(&lua);
+                let options: PromptOptions = Options::new("prompt", options, at.as_ref())?.rest(&lua)?;
+                let what = if options.secret { Question::Secret } else { Question::Line };
+                let answer = c.told(c.bottle.ask(what, &shown(&text)).await, at.as_ref())?;
+                if options.secret {
+                    lua.create_userdata(Secret::new(answer)).map(Value::UserData)
+                } else {
+                    lua.create_string(answer).map(Value::String)
+                }
+            }
+        })?,
+    )?;
+    let c = context.clone();
+    core.raw_set(
+        "confirm",
+        lua.create_async_function(move |lua, text: String| {
+            let c = c.clone();
+            async move {
+                let at = c.place(&lua);
+                let answer = c.told(c.bottle.ask(Question::Confirm, &shown(&text)).await, at.as_ref())?;
+                Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
+            }
+        })?,
+    )
+}
+
+fn json(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
+    let bad = |c: &Context, lua: &Lua, what: &str, error: &dyn std::fmt::Display| {
+        raise(Failure::new(Class::Input, format!("json.{what}: {error}")).at(c.place(lua).as_ref()))
+    };
+    let c = context.clone();
+    core.raw_set(
+        "json_encode",
+        lua.create_function(move |lua, value: Value| {
+            serde_json::to_string(&value).map_err(|error| bad(&c, lua, "encode", &error))
+        })?,
+    )?;
+    let c = context.clone();
+    core.raw_set(
+        "json_decode",
+        lua.create_function(move |lua, text: mlua::LuaString| {
+            let value: serde_json::Value =
+                serde_json::from_slice(&text.as_bytes()).map_err(|error| bad(&c, lua, "decode", &error))?;
+            container::to_lua(lua, &value)
         })?,
     )
 }

@@ -16,6 +16,10 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub(super) struct Secret(SecretString);
 
 impl Secret {
+    pub(super) fn new(value: String) -> Self {
+        Self(value.into())
+    }
+
     /// The value, for the one place that needs it.
     pub(super) fn reveal(&self) -> &str {
         self.0.expose_secret()

@@ -1,0 +1,95 @@
+//! What a command line says about recipes and the project: files, trust, the user's manifest.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::print_message;
+use crate::lua::{Program, Script, Vm, built_in_names, built_in_recipe};
+use crate::manifest::Manifest;
+use crate::project::{FOLDER, Project, Store};
+use crate::report::printable;
+use crate::session::{Class, Failure, StateDir};
+
+/// Largest recipe, in bytes.
+const MAX_RECIPE: u64 = 1 << 20;
+
+/// Where the project is.
+#[derive(clap::Args)]
+pub(super) struct ProjectArgs {
+    /// The project, whose .bottler/ takes part if it is trusted [default: the current directory]
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// Leave the project's .bottler/ out
+    #[arg(long, conflicts_with = "project")]
+    no_project: bool,
+}
+
+pub(super) fn input(message: impl Into<String>) -> Failure {
+    Failure::new(Class::Input, message)
+}
+
+/// Reads a recipe and what belongs around it.
+pub(super) fn load(recipe: &str, project: &ProjectArgs, state: &StateDir) -> Result<Program, Failure> {
+    let manifest = match Manifest::path() {
+        Some(path) => Manifest::read(&path).map_err(input)?,
+        None => Manifest::default(),
+    };
+    let files = if project.no_project { BTreeMap::new() } else { trusted(project.project.as_deref(), state)? };
+    Ok(Program { recipe: script(recipe)?, project: files, grants: manifest.grants() })
+}
+
+/// The scripts of a project, if it has some; they must be trusted.
+fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<BTreeMap<String, String>, Failure> {
+    let directory = directory.unwrap_or_else(|| Path::new("."));
+    let failed = |error: std::io::Error| input(format!("read {}/{FOLDER}: {error}", directory.display()));
+    let Some(project) = Project::read(directory).map_err(failed)? else { return Ok(BTreeMap::new()) };
+    let store = open_store(state)?;
+    if !store.trusts(&project) {
+        let message = format!("{}/{FOLDER} is not trusted, or has changed since", project.root.display());
+        return Err(input(message)
+            .hint("review it with `bottler trust --show`, then `bottler trust`; or leave it out with --no-project"));
+    }
+    project.scripts().map_err(failed)
+}
+
+pub(super) fn open_store(state: &StateDir) -> Result<Store, Failure> {
+    Store::open(state.path()).map_err(|error| Failure::new(Class::Internal, format!("read what is trusted: {error}")))
+}
+
+/// A recipe: a file, or a built-in one's name.
+pub(super) fn script(recipe: &str) -> Result<Script, Failure> {
+    let is_file = Path::new(recipe).extension().is_some_and(|extension| extension == "lua") || recipe.contains('/');
+    if !is_file {
+        return built_in_recipe(recipe).ok_or_else(|| {
+            let known = built_in_names().join(", ");
+            input(format!("there is no recipe {recipe:?}")).hint(format!("a file ending in .lua, or one of: {known}"))
+        });
+    }
+    let failed = |error: &dyn std::fmt::Display| input(format!("read recipe {recipe}: {error}"));
+    let seen = std::fs::metadata(recipe).map_err(|error| failed(&error))?;
+    if !seen.is_file() || seen.len() > MAX_RECIPE {
+        return Err(failed(&format!("it is no regular file of at most {MAX_RECIPE} bytes")));
+    }
+    let source = std::fs::read_to_string(recipe).map_err(|error| failed(&error))?;
+    Ok(Script { name: recipe.trim_start_matches("./").to_owned(), source })
+}
+
+/// `NAME=VALUE`, as often as it was said.
+pub(super) fn params(said: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(input(format!("--set {text:?} is not NAME=VALUE"))),
+    };
+    said.iter().map(pair).collect()
+}
+
+/// Says which of the project's hooks take part, and which of them replace something, before anything is made.
+pub(super) async fn preflight(program: &Program) -> Result<(), Failure> {
+    let Some(hooks) = program.hooks() else { return Ok(()) };
+    for (when, name, at) in Vm::hooks(program).await? {
+        let place = at.map_or_else(|| hooks.name.clone(), |at| at.to_string());
+        let what = if name.is_empty() { when } else { format!("{when}.{name}") };
+        print_message(&printable(&format!("hook {what}  {place}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Bottles that a recipe launches: each a session of its own, with its own directory and reaper.
+
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
+
+use super::claim::Claim;
+use super::{Cancel, carry_out};
+use crate::engine::{Engine, Output};
+use crate::lua::{Program, built_in_recipe};
+use crate::plan::{AgentTemplate, LaunchPlan, WORKSPACE, WorkspacePlan, resolve};
+use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work};
+use crate::session::{Class, Failure, Session, StateDir};
+
+/// Most that is kept of an agent's output, in bytes.
+const MAX_OUTPUT: usize = 1 << 20;
+/// How long the agent's last output may take to arrive after its end.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// Where further bottles are remembered.
+pub(super) enum Home {
+    /// In the state directory, by the engine's address.
+    State(StateDir, String),
+    /// Nowhere: on an engine that is gone with this process.
+    Memory(String),
+}
+
+/// Launches further bottles.
+pub(super) struct Nested {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) home: Home,
+    pub(super) program: Program,
+}
+
+/// A launcher of bottles that nobody needs to find again: on an engine that is gone with this process.
+pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program) -> Arc<dyn Launcher> {
+    let home = Home::Memory(owner.to_owned());
+    Arc::new(Arc::new(Nested { engine, home, program: program.clone() }))
+}
+
+impl Launcher for Arc<Nested> {
+    fn launch(&self, parent: Arc<Bottle>, order: Order) -> BoxFuture<'static, Result<Arc<Work>, Failure>> {
+        let nested = self.clone();
+        async move { nested.carry(&parent, order).await.map(Arc::new) }.boxed()
+    }
+}
+
+impl Nested {
+    async fn carry(self: &Arc<Self>, parent: &Arc<Bottle>, order: Order) -> Result<Work, Failure> {
+        let template = AgentTemplate::built_in(&order.agent)
+            .map_err(|error| Failure::new(Class::Input, format!("bottle: {error}")))?;
+        let name = order.options.recipe.clone().unwrap_or_else(|| template.recipe.clone());
+        let recipe = built_in_recipe(&name)
+            .ok_or_else(|| Failure::new(Class::Input, format!("bottle: there is no built-in recipe {name:?}")))?;
+        let plan = plan(&parent.plan, &template, &order);
+        let claim = match &self.home {
+            Home::State(state, endpoint) => Some(Claim::take(state, endpoint, &order.id, &order.agent)?),
+            Home::Memory(_) => None,
+        };
+        let session = match (&self.home, &claim) {
+            (Home::State(state, _), Some(claim)) => claim.session(state, self.engine.clone(), &order.id)?,
+            (Home::State(state, _), None) => Session::unrecorded(&order.id, &state.owner, self.engine.clone()),
+            (Home::Memory(owner), _) => Session::unrecorded(&order.id, owner, self.engine.clone()),
+        };
+        let output = Arc::new(Kept::default());
+        let setting = Setting {
+            workspace: order.workspace.clone(),
+            launcher: Some(Arc::new(self.clone())),
+            depth: parent.setting().depth + 1,
+            ..parent.setting().clone()
+        };
+        let bottle = Bottle::new(session, plan, events(parent, &order.id, &output), setting);
+        let _ = output.bottle.set(Arc::downgrade(&bottle));
+        let cancel = Cancel::default();
+        let program = self.program.with(recipe);
+        let outcome = tokio::select! {
+            outcome = carry_out(&bottle, &program, &cancel) => outcome,
+            never = raise(&order, &cancel) => match never {},
+        };
+        if let Some(claim) = claim {
+            claim.give_back(&outcome.undo)?;
+        }
+        if let Some(failure) = outcome.failure {
+            return Err(failure);
+        }
+        let patch = match (&order.workspace, &outcome.workspace) {
+            (Some(before), Some(after)) => crate::primitive::workspace::patch(before, after),
+            _ => String::new(),
+        };
+        Ok(Work {
+            exit_code: outcome.exit_code.unwrap_or_default(),
+            output: output.take().await,
+            patch,
+            workspace: outcome.workspace.map(Arc::new),
+        })
+    }
+}
+
+async fn raise(order: &Order, cancel: &Cancel) -> std::convert::Infallible {
+    order.stop.cancelled().await;
+    cancel.raise();
+    std::future::pending().await
+}
+
+fn plan(parent: &LaunchPlan, template: &AgentTemplate, order: &Order) -> LaunchPlan {
+    let options = &order.options;
+    let allow = parent.egress.allow.iter().chain(&options.allow).cloned().collect();
+    let mut plan = resolve(&order.id, false, &order.agent, template, options.prompt.clone(), allow);
+    plan.image.source = options.image.clone().unwrap_or(plan.image.source);
+    plan.agent.command = options.command.clone().unwrap_or(plan.agent.command);
+    plan.agent.env.extend(options.env.clone());
+    plan.agent.resources = parent.agent.resources;
+    plan.params.clone_from(&parent.params);
+    if order.workspace.is_some() {
+        plan.workspace = Some(WorkspacePlan { path: WORKSPACE.to_owned() });
+        WORKSPACE.clone_into(&mut plan.agent.workdir);
+    }
+    plan
+}
+
+/// What the agent writes, kept.
+#[derive(Default)]
+struct Kept {
+    bottle: OnceLock<Weak<Bottle>>,
+    reading: Mutex<Option<tokio::task::JoinHandle<Vec<u8>>>>,
+}
+
+impl Kept {
+    /// Attaches to the agent's container, and says so: the command waits for that.
+    fn follow(&self, container: String) {
+        let Some(bottle) = self.bottle.get().and_then(Weak::upgrade) else { return };
+        let reading = tokio::spawn(async move {
+            let attached = bottle.session.engine.container_attach(&container).await;
+            bottle.attached();
+            drop(bottle);
+            let Ok(mut streams) = attached else { return Vec::new() };
+            let mut kept = Vec::new();
+            while let Some(Ok(piece)) = streams.output.next().await {
+                if let Output::Stdout(bytes) = piece {
+                    kept.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT - kept.len())]);
+                }
+            }
+            kept
+        });
+        *crate::sync::lock(&self.reading) = Some(reading);
+    }
+
+    async fn take(&self) -> Vec<u8> {
+        let Some(reading) = crate::sync::lock(&self.reading).take() else { return Vec::new() };
+        tokio::time::timeout(LAST_OUTPUT, reading).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+/// What happens in the bottle, told to the one that launched it, under its id.
+fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<Kept>) -> Events {
+    let (parent, id, output) = (parent.clone(), id.to_owned(), output.clone());
+    Events::new(move |event| match event {
+        Event::AgentCreated { container } => output.follow(container),
+        Event::Step { name, state } => parent.events.step(&format!("{id}: {name}"), state),
+        Event::Log(text) => parent.events.tell(Event::Log(format!("{id}: {text}"))),
+        Event::Progress(text) => parent.events.tell(Event::Progress(format!("{id}: {text}"))),
+        Event::Ask { id: question, .. } => {
+            // Several bottles at once would talk into each other: what is to be asked is asked by the recipe.
+            if let Some(bottle) = output.bottle.get().and_then(Weak::upgrade) {
+                bottle.answer(question, None);
+            }
+        }
+        Event::Audit(event) => parent.events.tell(Event::Audit(event)),
+        Event::Made { .. }
+        | Event::Bottle { .. }
+        | Event::Hook { .. }
+        | Event::SidecarsUp
+        | Event::Proof(_)
+        | Event::Released
+        | Event::Ended { .. } => {}
+    })
+}

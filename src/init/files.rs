@@ -1,0 +1,60 @@
+//! `bottler files`, run by an exec: one file into or out of the container it runs in, with that container's rights.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::Context;
+use nix::libc;
+
+/// The role's name on the command line.
+pub const ROLE: &str = "files";
+/// Largest file, in bytes.
+pub const MAX_FILE: usize = 16 << 20;
+
+/// `put PATH MODE` writes standard input to a file; `get PATH` writes a file to standard output.
+///
+/// # Errors
+/// The words are others, or the file cannot be written or read.
+pub fn run(words: &[&str]) -> anyhow::Result<()> {
+    match words {
+        ["put", path, mode] => {
+            let mode = u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o7777);
+            let mode = mode.context("the mode is not octal")?;
+            put(Path::new(path), mode, std::io::stdin().lock())
+        }
+        ["get", path] => get(Path::new(path), std::io::stdout().lock()),
+        _ => anyhow::bail!("files: takes put PATH MODE, or get PATH"),
+    }
+}
+
+fn put(path: &Path, mode: u32, from: impl Read) -> anyhow::Result<()> {
+    let mut from = from.take(MAX_FILE as u64);
+    let mut write = || -> std::io::Result<()> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        // Not blocking: a pipe in its place must not hold us up.
+        options.write(true).create(true).truncate(true).mode(mode).custom_flags(libc::O_NONBLOCK);
+        let mut file = options.open(path)?;
+        std::io::copy(&mut from, &mut file)?;
+        file.set_permissions(PermissionsExt::from_mode(mode))
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+fn get(path: &Path, mut to: impl Write) -> anyhow::Result<()> {
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = opened.with_context(|| format!("read {}", path.display()))?;
+    let seen = file.metadata()?;
+    anyhow::ensure!(seen.is_file(), "read {}: it is no regular file", path.display());
+    anyhow::ensure!(
+        seen.len() <= MAX_FILE as u64,
+        "read {}: {} bytes are more than {MAX_FILE}",
+        path.display(),
+        seen.len()
+    );
+    std::io::copy(&mut file.take(MAX_FILE as u64), &mut to)?;
+    Ok(to.flush()?)
+}

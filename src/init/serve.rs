@@ -1,0 +1,144 @@
+//! `serve`: PID 1 of an ordinary image that is a sidecar. Its container has no network: what the image's command
+//! listens on at loopback is relayed to sockets in the sidecar's own volume, which the agent's container sees read-only.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::oneshot;
+
+use super::relay::{BUFFER, PAUSE};
+use super::{child, signals};
+use crate::sidecar::{Message, Ready, SERVICE_DIR, stdio};
+
+/// The role's name on the command line.
+pub const ROLE: &str = "serve";
+/// How often a port or a command is asked whether it is ready: inside one container, of its own loopback.
+const ASK: Duration = Duration::from_millis(20);
+
+/// What serve is told on its standard input; secrets come this way and are in no configuration of the engine's.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The image's command and arguments.
+    pub command: Vec<String>,
+    /// The directory it starts in.
+    pub workdir: String,
+    /// Variables beyond the container's own.
+    pub env: BTreeMap<String, String>,
+    /// Ports that it listens on, relayed to sockets of that name.
+    pub ports: Vec<u16>,
+    /// When it counts as ready; at once when absent.
+    pub ready: Option<Condition>,
+}
+
+/// When a service is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// It accepts connections at this port.
+    Tcp(u16),
+    /// It has written a line that contains this.
+    Log(String),
+    /// This command, run in its container, ends with exit code 0.
+    Exec(Vec<String>),
+}
+
+/// Runs until the image's command has ended; its exit code.
+///
+/// # Errors
+/// The configuration is bad, a socket cannot be made, or the command cannot be started.
+pub async fn run() -> anyhow::Result<i32> {
+    let config: Config = stdio::config().await.context("read the configuration")?;
+    let mut signals = signals()?;
+    for &port in &config.ports {
+        listen(port)?;
+    }
+    let (reader, writer) = std::io::pipe()?;
+    let task =
+        child::Task { command: &config.command, env: &config.env, workdir: &config.workdir, output: Some(writer) };
+    let child = child::start(task)?;
+    let (said, heard) = oneshot::channel();
+    let words = match &config.ready {
+        Some(Condition::Log(words)) => Some((words.clone(), said)),
+        _ => None,
+    };
+    tokio::spawn(pass_on(pipe::Receiver::from_owned_fd(reader.into())?, words));
+    let others = child.others();
+    tokio::spawn(async move { tell_ready(&config, &others, heard).await });
+    Ok(child.end(&mut signals).await)
+}
+
+fn listen(port: u16) -> anyhow::Result<()> {
+    let path = Path::new(SERVICE_DIR).join(port.to_string());
+    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+    // The agent runs as another user and sees this folder read-only: it may connect, nothing else.
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666))?;
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(carry(stream, port))),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn carry(mut near: UnixStream, port: u16) {
+    // A service that does not listen gives what a closed port gives: nothing.
+    if let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+        let _ = far.set_nodelay(true);
+        let _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await;
+    }
+}
+
+/// Passes on what the command writes, to the container's log, and says when certain words were among it.
+async fn pass_on(from: pipe::Receiver, mut words: Option<(String, oneshot::Sender<()>)>) {
+    let mut reader = BufReader::new(from);
+    let mut log = tokio::io::stderr();
+    while let Ok(bytes) = reader.fill_buf().await {
+        if bytes.is_empty() {
+            break;
+        }
+        // A line at a time, or a full buffer of a line without end.
+        let length = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |end| end + 1);
+        if let Some((_, said)) = words.take_if(|(words, _)| contains(&bytes[..length], words.as_bytes())) {
+            let _ = said.send(());
+        }
+        let written = log.write_all(&bytes[..length]).await.and(log.flush().await);
+        reader.consume(length);
+        if written.is_err() {
+            break;
+        }
+    }
+}
+
+fn contains(line: &[u8], words: &[u8]) -> bool {
+    words.is_empty() || line.windows(words.len()).any(|part| part == words)
+}
+
+async fn tell_ready(config: &Config, others: &child::Others, heard: oneshot::Receiver<()>) {
+    match &config.ready {
+        Some(Condition::Tcp(port)) => {
+            while TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await.is_err() {
+                tokio::time::sleep(ASK).await;
+            }
+        }
+        Some(Condition::Exec(command)) => {
+            while others.run(command, &config.env).await != Some(0) {
+                tokio::time::sleep(ASK).await;
+            }
+        }
+        Some(Condition::Log(_)) if heard.await.is_err() => return,
+        None | Some(Condition::Log(_)) => {}
+    }
+    stdio::tell(&Message::Ready(Ready::default()));
+}

@@ -1,0 +1,174 @@
+//! The creating primitives: each gives a handle at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mlua::{Lua, Table, Value};
+
+use super::handle::Handle;
+use super::options::{Options, a};
+use super::{Context, raise};
+use crate::primitive::{self, Agent, Child, Files, Image, ImageOptions, Network, Sidecar, Volume, WorkspaceFile};
+use crate::session::{Class, Failure, Place};
+
+pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
+    creating(lua, context, core, "build_image", |c, lua, options, at| {
+        primitive::build_image(&c.bottle, &options.rest(lua)?, at).map(Arc::new).map_err(raise)
+    })?;
+    creating(lua, context, core, "network_create", |c, lua, options, at| {
+        primitive::network_create(&c.bottle, &options.rest(lua)?, at).map_err(raise)
+    })?;
+    creating(lua, context, core, "volume_create", |c, lua, options, at| {
+        primitive::volume_create(&c.bottle, &options.rest(lua)?, at).map_err(raise)
+    })?;
+    creating(lua, context, core, "sidecar_start", sidecar_start)?;
+    creating(lua, context, core, "run_agent", |c, lua, options, at| {
+        let image = options.handle::<Image>("image")?;
+        let network = options.optional_handle::<Network>("network")?;
+        let egress = options.handle::<Sidecar>("egress")?;
+        let AgentTable { config } = options.rest(lua)?;
+        let options = primitive::AgentOptions { image, network, egress, config };
+        primitive::run_agent(&c.bottle, options, at).map_err(raise)
+    })?;
+    let c = context.clone();
+    core.raw_set(
+        "provision",
+        lua.create_function(move |lua, (agent, table): (Value, Value)| {
+            let at = c.place(lua);
+            let mut options = Options::new("provision", table, at.as_ref())?;
+            let agent = options.convert::<Agent>("agent", &agent)?;
+            let counterpart = options.optional_handle::<Sidecar>("probe")?;
+            let secrets = options.secrets("env")?;
+            let mut rest: primitive::ProvisionOptions = options.rest(lua)?;
+            rest.env.extend(secrets);
+            primitive::provision(&agent, rest, counterpart, at.as_ref()).map_err(raise)
+        })?,
+    )?;
+    core.raw_set("check_handle", lua.create_function(check_handle)?)?;
+    let c = context.clone();
+    core.raw_set(
+        "check_replace",
+        lua.create_function(move |lua, (primitive, name, role): (String, String, Value)| {
+            let isolates = primitive != "build_image" && primitive != "volume_create";
+            let ordinary = primitive == "sidecar_start" && role.is_nil();
+            if !isolates || ordinary || c.grants.replace.contains(&name) {
+                return Ok(());
+            }
+            let message = format!("hooks: replace.{name} replaces what isolates, and the manifest does not allow it");
+            let hint = format!("add `replace: [{name}]` to your own bottler.yaml, if this project may do that");
+            Err(raise(Failure::new(Class::Input, message).hint(hint).at(c.place(lua).as_ref())))
+        })?,
+    )?;
+    let c = context.clone();
+    core.raw_set(
+        "bottle",
+        lua.create_function(move |lua, (agent, table): (String, Value)| {
+            let at = c.place(lua);
+            let mut options = Options::new("bottle", table, at.as_ref())?;
+            let workspace = workspace(&c, &mut options)?;
+            let options: primitive::ChildOptions = options.rest(lua)?;
+            let child = primitive::launch_child(&c.bottle, &agent, options, workspace, at.as_ref()).map_err(raise)?;
+            Ok(Handle::<Child>::new(child, &c))
+        })?,
+    )
+}
+
+/// Installs a primitive that takes one table and gives a handle.
+fn creating<T: super::handle::Thing>(
+    lua: &Lua,
+    context: &Context,
+    core: &Table,
+    name: &'static str,
+    create: impl Fn(&Context, &Lua, &mut Options<'_>, Option<&Place>) -> mlua::Result<Arc<T>> + Send + 'static,
+) -> mlua::Result<()> {
+    let c = context.clone();
+    let function = lua.create_function(move |lua, table: Value| {
+        let at = c.place(lua);
+        let mut options = Options::new(name, table, at.as_ref())?;
+        Ok(Handle::new(create(&c, lua, &mut options, at.as_ref())?, &c))
+    })?;
+    core.raw_set(name, function)
+}
+
+/// A replacement gives what the primitive would have given.
+fn check_handle(_: &Lua, (primitive, name, handle): (String, String, Value)) -> mlua::Result<()> {
+    let is = |wanted: &str| match (wanted, handle.as_userdata()) {
+        ("build_image", Some(it)) => it.is::<Handle<Image>>(),
+        ("network_create", Some(it)) => it.is::<Handle<Network>>(),
+        ("volume_create", Some(it)) => it.is::<Handle<Volume>>(),
+        ("sidecar_start", Some(it)) => it.is::<Handle<Sidecar>>(),
+        ("run_agent", Some(it)) => it.is::<Handle<Agent>>(),
+        _ => false,
+    };
+    if is(&primitive) {
+        return Ok(());
+    }
+    let message = format!("hooks: replace.{name} gave {}, not what {primitive} gives", a(&handle));
+    Err(raise(Failure::new(Class::Input, message)))
+}
+
+fn sidecar_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&Place>) -> mlua::Result<Arc<Sidecar>> {
+    if options.has("image") {
+        return service_start(c, lua, options, at);
+    }
+    let networks = options.handles::<Network>("network")?;
+    let reachable = options.named_handles::<Sidecar>("sidecars")?;
+    primitive::sidecar_start(&c.bottle, &options.rest(lua)?, &networks, reachable, at).map_err(raise)
+}
+
+fn service_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&Place>) -> mlua::Result<Arc<Sidecar>> {
+    for name in ["network", "role", "allow", "sidecars"] {
+        if options.has(name) {
+            let message =
+                format!("option {name} is not for an ordinary image: it has no network, its ports are relayed");
+            return Err(options.bad(&message));
+        }
+    }
+    let image = match options.text("image") {
+        Some(source) => Arc::new(primitive::build_image(&c.bottle, &ImageOptions { source }, at).map_err(raise)?),
+        None => options.handle::<Image>("image")?,
+    };
+    let env: BTreeMap<String, String> = options.secrets("env")?.into_iter().collect();
+    let volumes = options.named_handles::<Volume>("volumes")?;
+    primitive::service_start(&c.bottle, options.rest(lua)?, image, env, volumes, at).map_err(raise)
+}
+
+/// The workspace of a further bottle: files by their paths, this bottle's own (`true`), or as another left it.
+fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Arc<Files>>> {
+    let bad = "option workspace takes a table of files, true for this bottle's own, or a bottle's `workspace`";
+    match options.take("workspace") {
+        None | Some(Value::Boolean(false)) => Ok(None),
+        Some(Value::Boolean(true)) => match &c.bottle.setting().workspace {
+            Some(files) => Ok(Some(files.clone())),
+            None => Err(options.bad("workspace = true, and this launch has none: `bottler run --workspace DIR`")),
+        },
+        Some(Value::Table(table)) => {
+            let mut files = Files::new();
+            for entry in table.pairs::<String, mlua::LuaString>() {
+                let (path, content) = entry.map_err(|_| options.bad(bad))?;
+                if path.starts_with('/') || path.split('/').any(|part| matches!(part, "" | "." | ".." | ".git")) {
+                    return Err(options.bad(&format!("workspace: {path:?} is no path below it")));
+                }
+                files.insert(path, WorkspaceFile::Regular { content: content.as_bytes().to_vec(), executable: false });
+            }
+            Ok(Some(Arc::new(files)))
+        }
+        Some(Value::UserData(left)) => match left.borrow::<Left>() {
+            Ok(left) => Ok(Some(left.0.clone())),
+            Err(_) => Err(options.bad(bad)),
+        },
+        Some(_) => Err(options.bad(bad)),
+    }
+}
+
+/// A workspace as a bottle left it: to give to another.
+pub(super) struct Left(pub(super) Arc<Files>);
+
+impl mlua::UserData for Left {}
+
+/// What is left of `run_agent`'s table when the handles are out.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentTable {
+    config: crate::plan::AgentPlan,
+}

@@ -1,0 +1,48 @@
+//! Failures as scripts see them: what `pcall` gives has fields, and raised again it is the same failure.
+
+use mlua::{Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
+
+use super::{Context, raise};
+use crate::lua::error;
+use crate::session::Failure;
+
+/// A failure that a script has caught.
+pub(in crate::lua) struct Caught(pub(in crate::lua) Failure);
+
+impl UserData for Caught {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_field_method_get("message", |_, this| Ok(this.0.message.clone()));
+        fields.add_field_method_get("hint", |_, this| Ok(this.0.hint.clone()));
+        fields.add_field_method_get("at", |_, this| Ok(this.0.at.as_ref().map(ToString::to_string)));
+        fields.add_field_method_get("causes", |_, this| Ok(this.0.causes.clone()));
+        fields.add_field_method_get("kind", |_, this| Ok(this.0.class.word()));
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.0.message.clone()));
+    }
+}
+
+pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
+    let c = context.clone();
+    core.raw_set(
+        "caught",
+        lua.create_function(move |lua, value: Value| match value {
+            Value::Error(error) => {
+                let failure = error::failure(&error, &c.sources);
+                c.bottle.session.effects.handle(&failure);
+                lua.create_userdata(Caught(failure)).map(Value::UserData)
+            }
+            other => Ok(other),
+        })?,
+    )?;
+    core.raw_set(
+        "raise",
+        lua.create_function(|_, value: Value| -> mlua::Result<Value> {
+            match value.as_userdata().and_then(|value| value.borrow::<Caught>().ok()) {
+                Some(caught) => Err(raise(caught.0.clone())),
+                None => Ok(value),
+            }
+        })?,
+    )
+}

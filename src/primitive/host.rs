@@ -1,0 +1,72 @@
+//! `host.run`: a command on the host, only where the user's own manifest lists it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::exec::{DEFAULT_TIMEOUT, ExecResult, MAX_OUTPUT};
+use super::{Bottle, Seconds};
+use crate::session::{Class, Failure};
+
+/// What `host.run` takes.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostOptions {
+    /// The command and its arguments; it begins as one that the manifest lists.
+    pub command: Vec<String>,
+    /// How long it may take; 60 s when absent. It is killed when that is over.
+    pub timeout: Option<Seconds>,
+}
+
+/// Runs a command in the directory of the launch, before the agent's command has started: what an agent may have
+/// changed is never run on the host.
+///
+/// # Errors
+/// The manifest does not list it, the agent has been released, it cannot be run, or its time is over.
+pub async fn host_run(bottle: &Bottle, options: &HostOptions, listed: &[Vec<String>]) -> Result<ExecResult, Failure> {
+    let Some((program, arguments)) = options.command.split_first() else {
+        return Err(Failure::new(Class::Input, "host.run: command is empty"));
+    };
+    let line = options.command.join(" ");
+    if !listed.iter().any(|prefix| !prefix.is_empty() && options.command.starts_with(prefix)) {
+        let entry = serde_json::to_string(&options.command).unwrap_or_default();
+        return Err(Failure::new(Class::Input, format!("host.run {line:?}: the manifest does not list it"))
+            .hint(format!("add `host_commands: [{entry}]` to your own bottler.yaml, if you want scripts to run it")));
+    }
+    if bottle.is_released() {
+        return Err(Failure::new(Class::Input, format!("host.run {line:?}: the agent has been released"))
+            .hint("run it before agent:wait(); what an agent has touched is not run on the host"));
+    }
+    let limit = options.timeout.clone().unwrap_or(Seconds::Number(DEFAULT_TIMEOUT)).duration("host.run")?;
+    let Some(directory) = &bottle.setting.directory else {
+        return Ok(ExecResult { exit_code: 0, stdout: String::new(), stderr: String::new(), truncated: false });
+    };
+    let failed = |error: std::io::Error| Failure::new(Class::Operation, format!("host.run {line:?}: {error}"));
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).current_dir(directory).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let work = async { tokio::try_join!(bounded(out), bounded(err), child.wait()) };
+    let ended = tokio::time::timeout(limit, work).await;
+    let late = |_| Failure::new(Class::Operation, format!("host.run {line:?}: not done within {}", seconds(limit)));
+    let ((stdout, cut_out), (stderr, cut_err), status) = ended.map_err(late)?.map_err(failed)?;
+    let exit_code = status.code().unwrap_or(-1).into();
+    Ok(ExecResult { exit_code, stdout, stderr, truncated: cut_out || cut_err })
+}
+
+fn seconds(limit: Duration) -> String {
+    humantime::format_duration(limit).to_string()
+}
+
+/// Reads to the end, and keeps a bounded part.
+async fn bounded(from: Option<impl AsyncRead + Unpin>) -> std::io::Result<(String, bool)> {
+    let Some(mut from) = from else { return Ok((String::new(), false)) };
+    let mut kept = Vec::new();
+    (&mut from).take(MAX_OUTPUT as u64).read_to_end(&mut kept).await?;
+    let dropped = tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+    Ok((String::from_utf8_lossy(&kept).into_owned(), dropped > 0))
+}

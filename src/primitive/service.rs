@@ -1,0 +1,173 @@
+//! `sidecar_start` with an `image`: an ordinary image, a database say, beside the agent. Its container has no network;
+//! its ports are relayed, through sockets in its own volume, to the agent's loopback under its name.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::bring_up::bring_up;
+use super::image::Built;
+use super::self_image::EXECUTABLE;
+use super::sidecar::{Relay, Sidecar, socket_volume};
+use super::{Bottle, Image, Seconds, Volume, check_name};
+use crate::engine::labels::{Identity, Kind};
+use crate::engine::{ContainerSpec, Resources, VolumeMount};
+use crate::init::serve::{self, Condition};
+use crate::session::{Class, Failure, Place};
+
+/// A service's bounds where the script does not say.
+const RESOURCES: Resources = Resources { cpus: 2.0, memory: 1 << 30, pids: 512 };
+/// How long a service may take until it is ready where the script does not say.
+const READY: Duration = Duration::from_mins(1);
+/// Ports that one service may have.
+const MAX_PORTS: usize = 16;
+/// Services that one bottle may have: each has an address of its own at the agent's loopback.
+const MAX_SERVICES: usize = 200;
+
+/// What `sidecar_start` takes for an ordinary image, besides the image, variables and volumes.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceOptions {
+    /// Its name: of its container, and the host name under which the agent reaches it.
+    pub name: String,
+    /// Its command and arguments; the image's own when absent.
+    pub command: Option<Vec<String>>,
+    /// The user that it runs as, a name or `uid:gid`; the image's own when absent. It has no capability either way.
+    pub user: Option<String>,
+    /// The directory that it starts in; the image's own when absent.
+    pub workdir: Option<String>,
+    /// Ports of its loopback that the agent reaches under its name; that of `ready.tcp` when absent.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// When it counts as ready: `{ tcp = 5432 }`, `{ log = "text" }` or `{ exec = { "command" } }`; once started when
+    /// absent.
+    pub ready: Option<Condition>,
+    /// How long it may take until it is ready; a minute when absent.
+    pub timeout: Option<Seconds>,
+    /// Its bounds; two processors, 1 GiB, 512 processes when absent.
+    pub resources: Option<Resources>,
+}
+
+/// Starts an ordinary image as a sidecar. `env` reaches its command only; nothing of the container's configuration
+/// has it.
+///
+/// # Errors
+/// A name, port, path or time is bad.
+pub fn service_start(
+    bottle: &Arc<Bottle>,
+    options: ServiceOptions,
+    image: Arc<Image>,
+    env: BTreeMap<String, String>,
+    volumes: BTreeMap<String, Arc<Volume>>,
+    at: Option<&Place>,
+) -> Result<Arc<Sidecar>, Failure> {
+    let (ports, patience) = check(bottle, &options, &volumes).map_err(|failure| failure.at(at))?;
+    let name = options.name.clone();
+    let address = Ipv4Addr::new(127, 0, 1, u8::try_from(bottle.services()).unwrap_or(u8::MAX) + 1);
+    let relays = ports
+        .iter()
+        .map(|&port| Relay { address: SocketAddrV4::new(address, port), socket: port.to_string() })
+        .collect();
+    let (socket, volume) = socket_volume(bottle, &name, at)?;
+    let (identity, life) = bottle.begin(Kind::Sidecar, &name, &bottle.name(&name), at)?;
+    let (context, wanted, base) = (bottle.clone(), options.clone(), image.built.clone());
+    let created = bottle.effect(format!("create {name}"), at, async move {
+        let mut mounts = vec![volume.get().await?];
+        for (target, volume) in volumes {
+            mounts.push(VolumeMount { volume: volume.ready().await?, target, read_only: false });
+        }
+        let built = base.get().await?;
+        Ok(context.session.engine.container_create(&container(&context, wanted, &built, mounts, identity)).await?)
+    });
+    let (context, id) = (bottle.clone(), created.clone());
+    let ready = bottle.effect(format!("start {name}"), at, async move {
+        let (id, built) = (id.get().await?, image.built.get().await?);
+        let name = options.name.clone();
+        let config = async { config(options, &built, env, ports) };
+        bring_up(&context, &name, &id, config, patience).await
+    });
+    let sidecar = Sidecar { name, role: None, life, volume: Some(socket), relays, places: Vec::new(), created, ready };
+    Ok(sidecar.add_to(bottle))
+}
+
+fn check(
+    bottle: &Bottle,
+    options: &ServiceOptions,
+    volumes: &BTreeMap<String, Arc<Volume>>,
+) -> Result<(Vec<u16>, Duration), Failure> {
+    let bad = |message: String| Failure::new(Class::Input, format!("sidecar_start {:?}: {message}", options.name));
+    check_name("sidecar_start", &options.name)?;
+    bottle.check_sidecar_name(&options.name)?;
+    let ports = match &options.ready {
+        Some(Condition::Tcp(port)) if options.ports.is_empty() => vec![*port],
+        _ => options.ports.clone(),
+    };
+    if ports.contains(&0) || ports.len() > MAX_PORTS {
+        return Err(bad(format!("ports are from 1 to 65535, and at most {MAX_PORTS}")));
+    }
+    if let Some(Condition::Exec(command)) = &options.ready
+        && command.is_empty()
+    {
+        return Err(bad("ready.exec is empty".into()));
+    }
+    if options.command.as_ref().is_some_and(Vec::is_empty) {
+        return Err(bad("command is empty".into()).hint("leave it out to run the image's own"));
+    }
+    if let Some(path) = volumes.keys().find(|path| !path.starts_with('/') || path.split('/').any(|part| part == "..")) {
+        return Err(bad(format!("volumes: {path:?} is no absolute path")).hint("volumes = { [\"/data\"] = volume }"));
+    }
+    if bottle.services() >= MAX_SERVICES {
+        return Err(bad(format!("there are {MAX_SERVICES} services already")));
+    }
+    let patience = options.timeout.as_ref().map_or(Ok(READY), |timeout| timeout.duration("sidecar_start"))?;
+    Ok((ports, patience))
+}
+
+fn container(
+    bottle: &Bottle,
+    options: ServiceOptions,
+    built: &Built,
+    mounts: Vec<VolumeMount>,
+    identity: Identity,
+) -> ContainerSpec {
+    ContainerSpec {
+        name: bottle.name(&options.name),
+        image: built.tag.clone(),
+        command: vec![EXECUTABLE.into(), serve::ROLE.into()],
+        env: BTreeMap::new(),
+        user: options.user.unwrap_or_else(|| built.user.clone()),
+        workdir: "/".into(),
+        hostname: options.name,
+        hosts: Vec::new(),
+        networks: Vec::new(),
+        mounts,
+        tmpfs: BTreeMap::new(),
+        read_only: false,
+        tty: false,
+        stdin: true,
+        auto_remove: false,
+        resources: options.resources.unwrap_or(RESOURCES),
+        identity,
+    }
+}
+
+fn config(
+    options: ServiceOptions,
+    built: &Built,
+    env: BTreeMap<String, String>,
+    ports: Vec<u16>,
+) -> Result<serde_json::Value, Failure> {
+    let command = options.command.unwrap_or_else(|| built.command.clone());
+    if command.is_empty() {
+        let message = format!("sidecar_start {:?}: the image has no command", options.name);
+        return Err(Failure::new(Class::Input, message).hint("command = { … }"));
+    }
+    let workdir = options.workdir.unwrap_or_else(|| built.workdir.clone());
+    let workdir = if workdir.is_empty() { "/".to_owned() } else { workdir };
+    serde_json::to_value(serve::Config { command, workdir, env, ports, ready: options.ready })
+        .map_err(|error| Failure::new(Class::Internal, format!("write the configuration of {}: {error}", options.name)))
+}

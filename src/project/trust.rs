@@ -1,0 +1,135 @@
+//! Which projects' files the user trusts: by content, file by file, kept in the state directory.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Project;
+
+/// The store's file in the state directory.
+const FILE: &str = "trust.json";
+
+/// What is different from what was trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// The file is as it was.
+    Unchanged,
+    /// It was not there.
+    Added,
+    /// Its content is another.
+    Changed,
+    /// It is gone.
+    Removed,
+}
+
+/// The projects that are trusted.
+pub struct Store {
+    path: PathBuf,
+    /// By the project's directory: its files' digests.
+    projects: BTreeMap<PathBuf, Trusted>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Trusted {
+    files: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// Opens the store of a state directory.
+    ///
+    /// # Errors
+    /// It cannot be read; then nothing is trusted.
+    pub fn open(state: &Path) -> io::Result<Self> {
+        let path = state.join(FILE);
+        let projects = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(error),
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|error| io::Error::other(format!("{}: {error}; remove it and trust again", path.display())))?,
+        };
+        Ok(Self { path, projects })
+    }
+
+    /// Whether exactly these files are trusted.
+    pub fn trusts(&self, project: &Project) -> bool {
+        self.projects.get(&project.root).is_some_and(|trusted| trusted.files == digests(project))
+    }
+
+    /// Every file of the project, and what is different from what was trusted.
+    pub fn changes(&self, project: &Project) -> BTreeMap<String, Change> {
+        let known = self.projects.get(&project.root).map(|trusted| &trusted.files);
+        let now = digests(project);
+        let mut changes: BTreeMap<String, Change> =
+            known.into_iter().flat_map(BTreeMap::keys).map(|path| (path.clone(), Change::Removed)).collect();
+        for (path, digest) in now {
+            let change = match known.and_then(|known| known.get(&path)) {
+                None => Change::Added,
+                Some(before) if *before == digest => Change::Unchanged,
+                Some(_) => Change::Changed,
+            };
+            changes.insert(path, change);
+        }
+        changes
+    }
+
+    /// Trusts the files as they were read.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn trust(&mut self, project: &Project) -> io::Result<()> {
+        self.projects.insert(project.root.clone(), Trusted { files: digests(project) });
+        self.write()
+    }
+
+    /// Trusts a project no more; whether it was trusted.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn untrust(&mut self, root: &Path) -> io::Result<bool> {
+        let known = self.projects.remove(root).is_some();
+        self.write()?;
+        Ok(known)
+    }
+
+    /// Whole or not at all: a reader sees the old store or the new one.
+    fn write(&self) -> io::Result<()> {
+        let beside = self.path.with_extension(format!("{}.new", std::process::id()));
+        std::fs::write(&beside, serde_json::to_vec_pretty(&self.projects)?)?;
+        std::fs::rename(beside, &self.path)
+    }
+}
+
+fn digests(project: &Project) -> BTreeMap<String, String> {
+    let digest = |content: &Vec<u8>| HEXLOWER.encode(&Sha256::digest(content));
+    project.files.iter().map(|(path, content)| (path.clone(), digest(content))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(files: &[(&str, &str)]) -> Project {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
+        Project { root: "/p".into(), files }
+    }
+
+    #[test]
+    fn one_changed_byte_is_not_trusted_and_says_which_file() {
+        let state = tempfile::tempdir().unwrap();
+        let mut store = Store::open(state.path()).unwrap();
+        let before = project(&[("hooks.lua", "return {}"), ("gone.lua", "")]);
+        assert!(!store.trusts(&before));
+        store.trust(&before).unwrap();
+        let store = Store::open(state.path()).unwrap();
+        assert!(store.trusts(&before));
+        let after = project(&[("hooks.lua", "return { }"), ("new.lua", "")]);
+        assert!(!store.trusts(&after));
+        let expected = [("gone.lua", Change::Removed), ("hooks.lua", Change::Changed), ("new.lua", Change::Added)];
+        assert_eq!(store.changes(&after), expected.map(|(path, change)| (path.to_owned(), change)).into());
+    }
+}
