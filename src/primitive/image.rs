@@ -8,6 +8,9 @@ use super::self_image::{Base, SelfImage};
 use super::{Bottle, Event, lock};
 use crate::session::{Class, Failure, Pending, Place};
 
+/// The source that means the running executable.
+const SELF: &str = "self";
+
 /// What `build_image` takes.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -57,44 +60,49 @@ impl Image {
 /// # Errors
 /// The source is empty.
 pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Result<Image, Failure> {
-    if options.source == "self" {
-        return Ok(Image { built: self_image(bottle, at) });
-    }
     if options.source.trim().is_empty() {
         return Err(Failure::new(Class::Input, "build_image: source is empty").at(at));
     }
-    let (source, context) = (options.source.clone(), bottle.clone());
-    let built = bottle.effect(format!("image {source}"), at, async move {
-        let Some(found) = context.session.engine.image_find(&source).await? else {
-            return Err(Failure::new(Class::Operation, format!("look up image {source}: the engine does not have it"))
-                .hint(format!("docker pull {source}")));
-        };
-        if !found.triggers.is_empty() {
-            return Err(Failure::new(
-                Class::Input,
-                format!("image {source} has ONBUILD commands: {:?}", found.triggers),
-            )
-            .hint("they would run unseen when the image is prepared; use an image without them"));
-        }
-        let tag = cached(&context, Base::Image(found.id)).await?;
-        Ok(Arc::new(Built { tag, command: found.command, user: found.user, workdir: found.workdir }))
-    });
-    Ok(Image { built })
+    Ok(Image { built: built(bottle, &options.source, at) })
 }
 
-/// The image of the built-in sidecars and of the agent `probe`: one effect however often it is asked for.
+/// The image of the built-in sidecars and of the agent `probe`.
 pub(super) fn self_image(bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<Arc<Built>> {
-    let mut known = lock(&bottle.self_image);
-    if let Some(built) = &*known {
+    built(bottle, SELF, at)
+}
+
+/// An image by its source: one effect however often it is asked for.
+fn built(bottle: &Arc<Bottle>, source: &str, at: Option<&Place>) -> Pending<Arc<Built>> {
+    let mut known = lock(&bottle.images);
+    if let Some(built) = known.get(source) {
         return built.clone();
     }
-    let context = bottle.clone();
-    let built = bottle.effect("image bottler".into(), at, async move {
-        let tag = cached(&context, Base::Scratch).await?;
-        Ok(Arc::new(Built { tag, command: Vec::new(), user: String::new(), workdir: String::new() }))
+    let (context, wanted) = (bottle.clone(), source.to_owned());
+    let name = if source == SELF { "bottler" } else { source };
+    let built = bottle.effect(format!("image {name}"), at, async move {
+        if wanted == SELF {
+            let tag = cached(&context, Base::Scratch).await?;
+            return Ok(Arc::new(Built { tag, command: Vec::new(), user: String::new(), workdir: String::new() }));
+        }
+        on_top(&context, &wanted).await
     });
-    *known = Some(built.clone());
+    known.insert(source.to_owned(), built.clone());
     built
+}
+
+/// A user's image, with this executable on top.
+async fn on_top(bottle: &Bottle, source: &str) -> Result<Arc<Built>, Failure> {
+    let Some(found) = bottle.session.engine.image_find(source).await? else {
+        return Err(Failure::new(Class::Operation, format!("look up image {source}: the engine does not have it"))
+            .hint(format!("docker pull {source}")));
+    };
+    if !found.triggers.is_empty() {
+        let message = format!("image {source} has ONBUILD commands: {:?}", found.triggers);
+        return Err(Failure::new(Class::Input, message)
+            .hint("they would run unseen when the image is prepared; use an image without them"));
+    }
+    let tag = cached(bottle, Base::Image(found.id)).await?;
+    Ok(Arc::new(Built { tag, command: found.command, user: found.user, workdir: found.workdir }))
 }
 
 /// The image with this executable on top of a base; built where the engine does not have it yet.
