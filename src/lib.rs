@@ -15,6 +15,7 @@ pub mod policy;
 pub mod primitive;
 pub mod probe;
 pub mod project;
+pub mod rehearsal;
 pub mod report;
 pub mod session;
 pub mod sidecar;

@@ -2,6 +2,7 @@
 
 mod client;
 mod gc;
+mod lua;
 mod program;
 mod ps;
 mod run;
@@ -32,6 +33,8 @@ enum Command {
     Ps(ps::Args),
     /// Remove what dead bottles left behind
     Gc(gc::Args),
+    /// Tools for those who write recipes
+    Lua(lua::Args),
     /// Trust the files of a project's .bottler/ as they are, or show what is not trusted
     Trust(trust::TrustArgs),
     /// Trust a project no more
@@ -61,6 +64,7 @@ pub async fn main() -> u8 {
         Command::Run(args) => run::main(*args).await,
         Command::Ps(args) => ps::main(&args).await,
         Command::Gc(args) => gc::main(&args).await,
+        Command::Lua(args) => lua::main(args).await,
         Command::Trust(args) => trust::trust(&args),
         Command::Untrust(args) => trust::untrust(&args),
     };

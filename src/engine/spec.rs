@@ -158,7 +158,7 @@ pub struct ExecSpec {
 }
 
 /// What a container is doing.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct ContainerState {
     /// In the engine's word: `created`, `running`, `paused`, `exited`, `dead`.
     pub status: String,

@@ -47,14 +47,13 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
             () = cancel.reached(2) => {}
         }
     }
-    let mut defers = vm.as_ref().map(Vm::take_defers).unwrap_or_default();
-    for (seq, name, end) in bottle.take_children() {
-        let run = async move {
-            end.await;
-            Ok(())
-        };
-        defers.insert(seq, Defer { kind: "bottle", name, run: Box::pin(run) });
-    }
+    let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel).await;
+    Outcome { exit_code, failure, undo, workspace }
+}
+
+/// Undoes everything; a second request does it at once, without the script's functions, a third leaves it.
+async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel) -> Vec<UndoRow> {
+    let defers = defers(bottle, vm);
     let undo = tokio::select! {
         rows = undo(bottle, PATIENCE, defers) => rows,
         () = cancel.reached(2) => tokio::select! {
@@ -63,7 +62,25 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
         },
     };
     bottle.session.record_undo(&undo);
-    Outcome { exit_code, failure, undo, workspace }
+    undo
+}
+
+/// Undoes everything that a script made, outside a launch.
+pub async fn unwind_all(bottle: &Arc<Bottle>, vm: &Vm) -> Vec<UndoRow> {
+    undo(bottle, PATIENCE, defers(bottle, Some(vm))).await
+}
+
+/// The steps of the teardown that are no objects, by their places.
+fn defers(bottle: &Arc<Bottle>, vm: Option<&Vm>) -> BTreeMap<u64, Defer> {
+    let mut defers = vm.map(Vm::take_defers).unwrap_or_default();
+    for (seq, name, end) in bottle.take_children() {
+        let run = async move {
+            end.await;
+            Ok(())
+        };
+        defers.insert(seq, Defer { kind: "bottle", name, run: Box::pin(run) });
+    }
+    defers
 }
 
 async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Files>), Failure> {

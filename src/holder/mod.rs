@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
 pub use cancel::Cancel;
-pub use launch::{Outcome, carry_out};
+pub use launch::{Outcome, carry_out, unwind_all};
 pub use nested::in_memory;
 pub use spawn::{ROLE, spawn};
 pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Wire, split};
@@ -154,6 +154,7 @@ async fn live(
         launcher: Some(Arc::new(Arc::new(nested))),
         depth: 0,
         bounded: !launch.program.project.is_empty(),
+        rehearsal: false,
     };
     let bottle = Bottle::new(session, launch.plan.clone(), events, setting);
     tokio::select! {

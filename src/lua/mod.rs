@@ -3,6 +3,8 @@
 mod api;
 mod error;
 mod guard;
+pub mod lint;
+pub mod reference;
 mod require;
 
 use std::collections::BTreeMap;
@@ -80,8 +82,7 @@ impl Program {
 
     /// The project's hooks, if it has some.
     pub fn hooks(&self) -> Option<Script> {
-        let source = self.project.get("hooks.lua")?.clone();
-        Some(Script { name: project_name("hooks.lua"), source })
+        Some(Script::of_project("hooks.lua", self.project.get("hooks.lua")?))
     }
 }
 
@@ -107,6 +108,11 @@ impl Grants {
 }
 
 impl Script {
+    /// A file of the project's, by its name below `.bottler/`.
+    pub fn of_project(path: &str, source: &str) -> Self {
+        Self { name: project_name(path), source: source.to_owned() }
+    }
+
     fn library(name: &str, source: &str) -> Self {
         Self { name: format!("stdlib/{name}.lua"), source: source.to_owned() }
     }
@@ -127,7 +133,11 @@ pub struct Vm {
     defers: Defers,
     program: Program,
     bottle: Arc<Bottle>,
+    cases: Cases,
 }
+
+/// The cases of a file of tests.
+type Cases = Arc<Mutex<Vec<(String, Function)>>>;
 
 type Defers = Arc<Mutex<BTreeMap<u64, Function>>>;
 
@@ -177,12 +187,13 @@ impl Vm {
         lua.globals().get::<Table>("string")?.raw_remove("dump")?;
         let guard = Guard::install(&lua)?;
         let sources = Arc::new(Sources::default());
-        let defers = Defers::default();
+        let (defers, cases) = (Defers::default(), Cases::default());
         let context = api::Context {
             bottle: bottle.clone(),
             sources: sources.clone(),
             defers: defers.clone(),
             grants: Arc::new(program.grants.clone()),
+            cases: cases.clone(),
         };
         // Scripts get globals of their own; mlua goes on using the machine's.
         let globals = lua.create_table()?;
@@ -195,7 +206,7 @@ impl Vm {
         core.raw_set("require", require::function(&lua, &sources, modules)?)?;
         let prelude = Script::library("core", require::library("core").unwrap_or_default());
         prelude.load(&lua, &globals).call::<()>((core, globals.clone()))?;
-        Ok(Self { lua, globals, guard, sources, defers, program: program.clone(), bottle: bottle.clone() })
+        Ok(Self { lua, globals, guard, sources, defers, program: program.clone(), bottle: bottle.clone(), cases })
     }
 
     /// Runs the recipe to its end; the agent it returned, if any. What it made is made or being made by then.
@@ -238,6 +249,22 @@ impl Vm {
     pub async fn execute(&self, script: &Script) -> Result<(), Failure> {
         let work = self.load(script);
         self.guard.watch(work).await.map(drop).map_err(|error| self.failure(&error))
+    }
+
+    /// Runs a case of a file of tests that was executed, by its number from 0: its name and how it ended; `None` where
+    /// there are no more.
+    ///
+    /// # Errors
+    /// Never: the case's own failure is inside.
+    pub async fn run_case(&self, index: usize) -> Result<Option<(String, Result<(), Failure>)>, Failure> {
+        let case = crate::sync::lock(&self.cases).get(index).cloned();
+        let Some((name, work)) = case else { return Ok(None) };
+        let ran = self.guard.watch(work.call_async::<()>(())).await.map_err(|error| self.failure(&error));
+        let ran = match ran {
+            Ok(()) => self.bottle.session.effects.settle().await,
+            failed => failed,
+        };
+        Ok(Some((name, ran)))
     }
 
     /// Tells the project's `on_failure` why the launch failed; what goes wrong with that is told, and changes nothing.

@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use mlua::{Function, Lua, Table, Value};
 
-use super::{Script, Sources, project_name};
+use super::{Script, Sources};
 
 /// The recipes that come with bottler: `std.<name>`, and `--recipe <name>`.
 const RECIPES: &[(&str, &str)] =
     &[("launch", include_str!("../../scripts/launch.lua")), ("probe", include_str!("../../scripts/probe.lua"))];
 
 /// The library: `std.<name>`. `core` is the prelude and cannot be required.
-const LIBRARY: &[(&str, &str)] =
-    &[("core", include_str!("../../stdlib/core.lua")), ("sidecars", include_str!("../../stdlib/sidecars.lua"))];
+const LIBRARY: &[(&str, &str)] = &[
+    ("core", include_str!("../../stdlib/core.lua")),
+    ("json", include_str!("../../stdlib/json.lua")),
+    ("retry", include_str!("../../stdlib/retry.lua")),
+    ("sidecars", include_str!("../../stdlib/sidecars.lua")),
+    ("test", include_str!("../../stdlib/test.lua")),
+];
 
 /// The names of the recipes that come with bottler.
 pub fn names() -> Vec<&'static str> {
@@ -53,7 +58,7 @@ impl Modules {
         }
         let path = format!("{}.lua", name.replace('.', "/"));
         let source = self.project.get(&path)?.clone();
-        Some(Script { name: project_name(&path), source })
+        Some(Script::of_project(&path, &source))
     }
 
     fn known(&self) -> String {

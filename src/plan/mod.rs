@@ -4,6 +4,7 @@ mod template;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Resources;
@@ -19,7 +20,7 @@ pub const WORKSPACE: &str = "/workspace";
 pub const DEFAULT_RESOURCES: Resources = Resources { cpus: 2.0, memory: 4 << 30, pids: 512 };
 
 /// A launch, as a recipe sees it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LaunchPlan {
     /// The bottle's id.
     pub bottle: String,
@@ -44,7 +45,7 @@ pub struct LaunchPlan {
 }
 
 /// The agent's workspace; its files are no part of the plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspacePlan {
     /// Where the agent sees it.
@@ -52,7 +53,7 @@ pub struct WorkspacePlan {
 }
 
 /// How the agent's container is cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// No network at all; sidecars are reached through sockets.
@@ -60,7 +61,7 @@ pub enum Isolation {
 }
 
 /// The agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentPlan {
     /// Its name.
@@ -78,7 +79,7 @@ pub struct AgentPlan {
 }
 
 /// The agent's image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagePlan {
     /// `self`: made of the running executable. Anything else: an image that the engine has.
@@ -86,7 +87,7 @@ pub struct ImagePlan {
 }
 
 /// What may leave.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EgressPlan {
     /// Allowed hosts.
@@ -94,7 +95,7 @@ pub struct EgressPlan {
 }
 
 /// What is put into the agent's container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProvisionPlan {
     /// The prompt, written to a file whose path the recipe gets.

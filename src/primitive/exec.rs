@@ -33,7 +33,7 @@ pub struct ExecOptions {
 }
 
 /// What a command did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ExecResult {
     /// Its exit code.
     pub exit_code: i64,

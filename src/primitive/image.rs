@@ -20,7 +20,7 @@ pub struct ImageOptions {
 }
 
 /// An image that the engine has, with this executable in it.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, schemars::JsonSchema)]
 pub struct Built {
     /// Its reference.
     pub tag: String,
@@ -111,6 +111,9 @@ async fn cached(bottle: &Bottle, base: Base) -> Result<String, Failure> {
         Failure::new(Class::Internal, format!("make an image of the running executable: {error:#}"))
     };
     let engine = &bottle.session.engine;
+    if bottle.setting.rehearsal {
+        return Ok("bottler:rehearsal".to_owned());
+    }
     let info = engine.info().await?;
     let image = tokio::task::spawn_blocking(move || SelfImage::read(&info, base));
     let image = image.await.map_err(|error| internal(error.into()))?.map_err(internal)?;

@@ -80,6 +80,8 @@ impl Bottle {
             .at(at));
         }
         let identity = self.session.intend(kind, name, at)?;
+        let part = name.strip_prefix(&self.session.id).unwrap_or(name).trim_start_matches('-');
+        super::lock(&self.made).push(format!("{} {part}", kind.word()).trim_end().to_owned());
         self.events.tell(Event::Made { seq: identity.seq, kind, name: name.to_owned(), at: at.cloned() });
         Ok(identity)
     }

@@ -37,7 +37,7 @@ pub use container::{CopyInOptions, CopyOutOptions, LogOptions, StopOptions, copy
 pub use event::{Event, Events, StepState};
 pub use exec::{ExecOptions, ExecResult, exec};
 pub use host::{HostOptions, host_run};
-pub use image::{Image, ImageOptions, build_image};
+pub use image::{Built as ImageInfo, Image, ImageOptions, build_image};
 pub use life::Life;
 pub use network::{Network, NetworkOptions, network_create};
 pub use release::{ProvisionFile, ProvisionOptions, provision, release};
@@ -72,6 +72,7 @@ pub struct Bottle {
     failed: AtomicBool,
     released: AtomicBool,
     setting: Setting,
+    made: Mutex<Vec<String>>,
 }
 
 /// What surrounds a bottle.
@@ -89,12 +90,22 @@ pub struct Setting {
     pub depth: usize,
     /// Whether a project's hooks take part: then nothing is allowed beyond the plan, which is the user's.
     pub bounded: bool,
+    /// Whether nothing is real: then no image is made of the running executable.
+    pub rehearsal: bool,
 }
 
 impl Setting {
     /// Nothing around it: a remote engine, no workspace, nothing saved, no further bottles.
     pub fn bare() -> Self {
-        Self { local: false, directory: None, workspace: None, launcher: None, depth: 0, bounded: false }
+        Self {
+            local: false,
+            directory: None,
+            workspace: None,
+            launcher: None,
+            depth: 0,
+            bounded: false,
+            rehearsal: false,
+        }
     }
 }
 
@@ -104,8 +115,13 @@ const ATTACH: Duration = Duration::from_secs(10);
 impl Bottle {
     /// A bottle that has nothing yet.
     pub fn new(session: Session, plan: LaunchPlan, events: Events, setting: Setting) -> Arc<Self> {
+        Arc::new(Self::bare(session, plan, events, setting))
+    }
+
+    /// The same, for whoever shares it.
+    pub fn bare(session: Session, plan: LaunchPlan, events: Events, setting: Setting) -> Self {
         let addresses = Allocator::new(&session.id, setting.local);
-        Arc::new(Self {
+        Self {
             session,
             plan,
             events,
@@ -120,7 +136,13 @@ impl Bottle {
             failed: AtomicBool::new(false),
             released: AtomicBool::new(false),
             setting,
-        })
+            made: Mutex::default(),
+        }
+    }
+
+    /// What was made so far, in order: `network outside`, `agent`.
+    pub fn made(&self) -> Vec<String> {
+        lock(&self.made).clone()
     }
 
     /// A bottle on an engine in memory, of which nobody hears: to look at scripts.

@@ -8,6 +8,7 @@ mod host;
 mod options;
 mod script;
 mod secret;
+mod testing;
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ pub(super) use failure::Caught;
 pub(super) use handle::Handle;
 pub(super) use options::a;
 
-use super::{Defers, Grants, Sources, error};
+use super::{Cases, Defers, Grants, Sources, error};
 use crate::primitive::Bottle;
 use crate::session::{Failure, Place};
 
@@ -28,6 +29,7 @@ pub(super) struct Context {
     pub(super) sources: Arc<Sources>,
     pub(super) defers: Defers,
     pub(super) grants: Arc<Grants>,
+    pub(super) cases: Cases,
 }
 
 impl Context {
@@ -72,6 +74,7 @@ pub(super) fn core(lua: &Lua, context: &Context) -> mlua::Result<Table> {
     let core = lua.create_table()?;
     create::install(lua, context, &core)?;
     script::install(lua, context, &core)?;
+    testing::install(lua, context, &core)?;
     failure::install(lua, context, &core)?;
     core.raw_set("secret", secret::library(lua, context)?)?;
     core.raw_set("host", host::library(lua, context)?)?;

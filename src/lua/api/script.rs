@@ -19,6 +19,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     telling(lua, context, core)?;
     bounding(lua, context, core)?;
     asking(lua, context, core)?;
+    pause(lua, context, core)?;
     json(lua, context, core)
 }
 
@@ -111,6 +112,24 @@ fn bounding(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
                 }
             },
         )?,
+    )
+}
+
+fn pause(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
+    let c = context.clone();
+    core.raw_set(
+        "sleep",
+        lua.create_async_function(move |lua, (base, doublings): (Value, u32)| {
+            let c = c.clone();
+            async move {
+                let at = c.place(&lua);
+                let base: Seconds = lua.from_value(base)?;
+                let base = c.told(base.duration("retry"), at.as_ref())?;
+                let pause = base.saturating_mul(1 << doublings.saturating_sub(1).min(16));
+                tokio::time::sleep(pause).await;
+                Ok(())
+            }
+        })?,
     )
 }
 

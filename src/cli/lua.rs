@@ -1,0 +1,263 @@
+//! `bottler lua`: tools for those who write recipes.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::program::{self, ProjectArgs, input};
+use super::{Format, print_data, print_json, print_message, state};
+use crate::lua::{Program, lint, reference};
+use crate::plan::{AgentTemplate, LaunchPlan, WORKSPACE, WorkspacePlan};
+use crate::rehearsal::{self, Rehearsal, Transcript};
+use crate::report;
+use crate::session::{Class, Failure};
+
+/// What `lua` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Check a recipe without an engine: syntax, globals, options; then rehearse it and print what it would make and undo
+    Check(CheckArgs),
+    /// Rehearse a recipe on an engine in memory, with something going wrong, and watch the teardown
+    Run(RunArgs),
+    /// Run the tests of a directory: files ending in _test.lua, on an engine in memory
+    Test(TestArgs),
+    /// Describe what recipes can call
+    Doc(DocArgs),
+    /// Write type stubs for editors, and a .luarc.json that finds them
+    Types(TypesArgs),
+}
+
+#[derive(clap::Args)]
+struct CheckArgs {
+    /// The recipe: a file, or the name of a built-in one
+    #[arg(default_value = "launch")]
+    recipe: String,
+    #[command(flatten)]
+    rehearsal: RehearsalArgs,
+}
+
+#[derive(clap::Args)]
+struct RehearsalArgs {
+    /// The agent that it would launch
+    #[arg(long, default_value = "probe")]
+    agent: String,
+    /// A parameter for the recipe; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    params: Vec<String>,
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(clap::Args)]
+struct RunArgs {
+    /// The recipe: a file, or the name of a built-in one
+    #[arg(default_value = "launch")]
+    recipe: String,
+    /// What fails: a thing by its name in the recipe, or an operation such as container_start; and which call of it
+    #[arg(long, value_name = "NAME[:N]")]
+    fail_at: Option<String>,
+    #[command(flatten)]
+    rehearsal: RehearsalArgs,
+}
+
+#[derive(clap::Args)]
+struct TestArgs {
+    /// Where the tests are
+    #[arg(default_value = ".bottler")]
+    directory: PathBuf,
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+#[derive(clap::Args)]
+struct DocArgs {
+    /// A function or class; without it, all their names
+    name: Option<String>,
+    /// Everything, as Markdown
+    #[arg(long, conflicts_with = "name")]
+    markdown: bool,
+}
+
+#[derive(clap::Args)]
+struct TypesArgs {
+    /// Where .luarc.json goes; the stubs go into .bottler/_meta/ there. With -, they go to standard output
+    #[arg(default_value = ".")]
+    directory: PathBuf,
+}
+
+pub(super) async fn main(args: Args) -> Result<u8, Failure> {
+    match args.command {
+        Command::Check(args) => check(&args).await,
+        Command::Run(args) => run(&args).await,
+        Command::Test(args) => test(&args).await,
+        Command::Doc(args) => doc(&args),
+        Command::Types(args) => types(&args.directory),
+    }
+}
+
+impl RehearsalArgs {
+    fn load(&self, recipe: &str) -> Result<(Program, LaunchPlan), Failure> {
+        let program = program::load(recipe, &self.project, &state()?)?;
+        let template = AgentTemplate::built_in(&self.agent).map_err(|error| input(error.to_string()))?;
+        let mut plan = rehearsal::plan(&self.agent, &template);
+        plan.params = program::params(&self.params)?;
+        plan.workspace = Some(WorkspacePlan { path: WORKSPACE.to_owned() });
+        Ok((program, plan))
+    }
+}
+
+async fn check(args: &CheckArgs) -> Result<u8, Failure> {
+    let (program, plan) = args.rehearsal.load(&args.recipe)?;
+    let mut found = lint::lint(&program.recipe)?;
+    for (path, source) in &program.project {
+        found.extend(lint::lint(&crate::lua::Script::of_project(path, source))?);
+    }
+    if !found.is_empty() {
+        if args.rehearsal.format == Format::Json {
+            print_json(&serde_json::json!({ "findings": found }))?;
+        } else {
+            let shown: Vec<String> = found.iter().map(|failure| report::failure(failure, &[])).collect();
+            print_message(&shown.join("\n\n"));
+        }
+        return Ok(Class::Input.exit_code());
+    }
+    program::preflight(&program).await?;
+    let done = rehearsal::rehearse(&program, plan, None).await;
+    show(&done, args.rehearsal.format)
+}
+
+async fn run(args: &RunArgs) -> Result<u8, Failure> {
+    let (program, plan) = args.rehearsal.load(&args.recipe)?;
+    let fail_at = args.fail_at.as_deref().map(target).transpose()?;
+    let done = rehearsal::rehearse(&program, plan, fail_at).await;
+    if let (Some((name, nth)), false) = (fail_at, done.struck) {
+        let known: Vec<&str> = done.transcript.makes.iter().map(|made| made.name.as_str()).collect();
+        return Err(input(format!("--fail-at {name}:{nth}: it was not reached; the failure had nothing to strike"))
+            .hint(format!("things of this recipe: {}", known.join(", "))));
+    }
+    show(&done, args.rehearsal.format)
+}
+
+/// `NAME[:N]`.
+fn target(text: &str) -> Result<(&str, usize), Failure> {
+    match text.rsplit_once(':') {
+        None => Ok((text, 1)),
+        Some((name, nth)) => match nth.parse() {
+            Ok(nth) if nth > 0 => Ok((name, nth)),
+            _ => Err(input(format!("--fail-at {text:?}: {nth:?} is no number from 1"))),
+        },
+    }
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    #[serde(flatten)]
+    transcript: &'a Transcript,
+    failure: &'a Option<Failure>,
+}
+
+fn show(done: &Rehearsal, format: Format) -> Result<u8, Failure> {
+    if format == Format::Json {
+        print_json(&Data { transcript: &done.transcript, failure: &done.failure })?;
+    } else {
+        print_data(&text(&done.transcript));
+    }
+    if let Some(failure) = &done.failure {
+        print_message(&report::failure(failure, &[]));
+    }
+    if !done.left.is_empty() {
+        return Err(Failure::new(Class::Internal, format!("not undone: {}", done.left.join(", "))));
+    }
+    Ok(done.failure.as_ref().map_or(0, |failure| failure.class.exit_code()))
+}
+
+fn text(transcript: &Transcript) -> String {
+    let makes: Vec<Vec<String>> = transcript
+        .makes
+        .iter()
+        .map(|made| vec![made.kind.clone(), made.name.clone(), made.at.clone().unwrap_or_default()])
+        .collect();
+    let undoes: Vec<Vec<String>> = transcript
+        .undoes
+        .iter()
+        .map(|row| vec![row.kind.clone(), row.name.clone(), row.failed.clone().unwrap_or_default()])
+        .collect();
+    format!("{}\n{}", report::table(&["MAKES", "NAME", "AT"], &makes), report::table(&["UNDOES", "NAME", ""], &undoes))
+}
+
+async fn test(args: &TestArgs) -> Result<u8, Failure> {
+    let directory = args.directory.display();
+    let failed = |error: std::io::Error| input(format!("read the tests in {directory}: {error}"));
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&args.directory)
+        .map_err(failed)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()
+        .map_err(failed)?;
+    files.retain(|path| path.to_string_lossy().ends_with("_test.lua"));
+    files.sort();
+    if files.is_empty() {
+        return Err(input(format!("there are no tests in {directory}")).hint("a test is a file ending in _test.lua"));
+    }
+    let mut red = 0;
+    for path in files {
+        let file = path.to_string_lossy().into_owned();
+        let program = program::load(&file, &args.project, &state()?)?;
+        for case in rehearsal::run_tests(&program, &program.recipe).await? {
+            print_data(&format!("{}  {file}: {}\n", if case.failure.is_none() { "ok " } else { "RED" }, case.name));
+            if let Some(failure) = case.failure {
+                print_message(&report::failure(&failure, &[]));
+                red += 1;
+            }
+        }
+    }
+    Ok(if red == 0 { 0 } else { 1 })
+}
+
+fn doc(args: &DocArgs) -> Result<u8, Failure> {
+    let text = if args.markdown { Some(reference::markdown()) } else { reference::text(args.name.as_deref()) };
+    let Some(text) = text else {
+        let name = args.name.as_deref().unwrap_or_default();
+        return Err(input(format!("there is no function or class {name:?}")).hint("`bottler lua doc` lists them"));
+    };
+    print_data(&text);
+    Ok(0)
+}
+
+/// Writes the stubs; a `.luarc.json` that is there stays as it is.
+fn types(directory: &Path) -> Result<u8, Failure> {
+    if directory == Path::new("-") {
+        print_data(&reference::stubs());
+        return Ok(0);
+    }
+    let folder = directory.join(crate::project::FOLDER).join("_meta");
+    let failed = |path: &Path, error: std::io::Error| input(format!("write {}: {error}", path.display()));
+    std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+    let stubs = folder.join("bottler.lua");
+    std::fs::write(&stubs, reference::stubs()).map_err(|error| failed(&stubs, error))?;
+    print_message(&format!("wrote {}", stubs.display()));
+    let settings = directory.join(".luarc.json");
+    match std::fs::OpenOptions::new().write(true).create_new(true).open(&settings) {
+        Ok(mut file) => {
+            std::io::Write::write_all(&mut file, reference::SETTINGS.as_bytes())
+                .map_err(|error| failed(&settings, error))?;
+            print_message(&format!("wrote {}", settings.display()));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            print_message(&format!(
+                "{} is there already and stays as it is; its library needs .bottler/_meta",
+                settings.display()
+            ));
+        }
+        Err(error) => return Err(failed(&settings, error)),
+    }
+    Ok(0)
+}

@@ -1,0 +1,41 @@
+//! What `std.test` is made of.
+
+use mlua::{Function, Lua, LuaSerdeExt, Table, Value};
+
+use super::Context;
+
+pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
+    let cases = context.cases.clone();
+    core.raw_set(
+        "test_case",
+        lua.create_function(move |_, (name, work): (String, Function)| {
+            crate::sync::lock(&cases).push((name, work));
+            Ok(())
+        })?,
+    )?;
+    let c = context.clone();
+    core.raw_set(
+        "test_plan",
+        lua.create_function(move |lua, ()| lua.to_value_with(&c.bottle.plan, super::serialize_options()))?,
+    )?;
+    let c = context.clone();
+    core.raw_set("test_made", lua.create_function(move |_, ()| Ok(c.bottle.made()))?)?;
+    core.raw_set("test_show", lua.create_function(|_, value: Value| Ok(show(&value, 0)))?)
+}
+
+/// A value in words; of tables, the content in the order of keys.
+fn show(value: &Value, depth: usize) -> String {
+    match value {
+        Value::String(text) => format!("{:?}", text.to_string_lossy()),
+        Value::Table(table) if depth < 8 => {
+            let mut entries: Vec<String> = table
+                .pairs::<Value, Value>()
+                .flatten()
+                .map(|(key, value)| format!("{} = {}", show(&key, depth + 1), show(&value, depth + 1)))
+                .collect();
+            entries.sort();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        other => other.to_string().unwrap_or_else(|_| other.type_name().to_owned()),
+    }
+}

@@ -1,0 +1,98 @@
+//! What can be said of a script without running it: unknown globals, and names that a table of options or a handle
+//! does not have. Branches that a rehearsal does not take are looked at too.
+
+mod scope;
+
+use std::collections::BTreeMap;
+
+use full_moon::LuaVersion;
+
+use super::{ALLOWED, Script, error, reference};
+use crate::session::{Class, Failure, Place};
+use scope::Walk;
+
+/// How different a name may be from the one that is meant.
+const NEAR: f64 = 0.7;
+
+/// Looks at a script; what it finds, in the order of lines.
+///
+/// # Errors
+/// The script is malformed: the only finding then.
+pub fn lint(script: &Script) -> Result<Vec<Failure>, Failure> {
+    syntax(script)?;
+    let parsed = full_moon::parse_fallible(&script.source, LuaVersion::lua54());
+    // What Lua itself takes and this parser does not is not looked at.
+    if !parsed.errors().is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = Known::new();
+    let mut walk = Walk::new(&known);
+    walk.block(parsed.ast().nodes());
+    let mut found = walk.found;
+    found.sort_by_key(|finding| finding.line);
+    Ok(found.into_iter().map(|finding| finding.failure(script)).collect())
+}
+
+/// Whether Lua takes it, in Lua's own words.
+fn syntax(script: &Script) -> Result<(), Failure> {
+    let lua = mlua::Lua::new_with(mlua::StdLib::NONE, mlua::LuaOptions::default());
+    let internal = |error: mlua::Error| Failure::new(Class::Internal, format!("start the Lua machine: {error}"));
+    let lua = lua.map_err(internal)?;
+    let globals = lua.create_table().map_err(internal)?;
+    let sources = super::Sources::default();
+    sources.add(script);
+    let loaded = script.load(&lua, &globals).into_function();
+    loaded.map(drop).map_err(|problem| error::failure(&problem, &sources))
+}
+
+/// The name among `known` that is probably meant.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|other| (strsim::normalized_damerau_levenshtein(name, other), other));
+    let best = scored.filter(|(score, _)| *score >= NEAR).max_by(|a, b| a.0.total_cmp(&b.0));
+    best.map(|(_, other)| other)
+}
+
+/// The names of all globals.
+pub(super) fn globals() -> impl Iterator<Item = &'static str> {
+    let own = reference::functions().iter().map(|function| function.name.split('.').next().unwrap_or_default());
+    ALLOWED.into_iter().chain(own)
+}
+
+/// What scripts can name.
+struct Known {
+    functions: BTreeMap<&'static str, &'static reference::Function>,
+    classes: BTreeMap<String, reference::Class>,
+}
+
+impl Known {
+    fn new() -> Self {
+        Self {
+            functions: reference::functions().iter().map(|function| (function.name, function)).collect(),
+            classes: reference::classes().into_iter().map(|class| (class.name.clone(), class)).collect(),
+        }
+    }
+
+    /// The classes that a parameter's or result's type names.
+    fn classes_of(&self, ty: &str) -> Vec<&reference::Class> {
+        ty.trim_end_matches('?').split('|').filter_map(|name| self.classes.get(name)).collect()
+    }
+}
+
+/// A mistake.
+struct Finding {
+    line: usize,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Finding {
+    fn failure(self, script: &Script) -> Failure {
+        let text = script.source.lines().nth(self.line.saturating_sub(1)).unwrap_or_default().trim().to_owned();
+        let place = Place { script: script.name.clone(), line: self.line, text };
+        let failure = Failure::new(Class::Input, self.message).at(Some(&place));
+        match self.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What scripts can call, as data: for the editor's stubs, the printed reference, and `lua check`.
+//!
+//! Tables of options come from the Rust structures that read them, with their doc comments; a test holds that every
+//! function and method that a script can reach is described here, and that nothing else is.
+
+mod render;
+mod schema;
+mod tables;
+
+pub use render::{SETTINGS, markdown, stubs, text};
+pub use tables::{classes, functions};
+
+/// A function, or a method of a class.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// Its name: `network_create`, `secret.random`, `exec`.
+    pub name: &'static str,
+    /// What it takes.
+    pub params: &'static [Param],
+    /// What it gives, in LuaCATS; empty for nothing.
+    pub returns: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// A parameter.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// Its name; with a question mark where it may be absent.
+    pub name: &'static str,
+    /// Its type, in LuaCATS.
+    pub ty: &'static str,
+}
+
+/// A table of options, a result, or a kind of handle.
+#[derive(Debug, Clone)]
+pub struct Class {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub doc: String,
+    /// What it holds.
+    pub fields: Vec<Field>,
+    /// What it can be asked for.
+    pub methods: &'static [Function],
+    /// Whether a script writes it: then a name that is not there is a mistake.
+    pub written: bool,
+}
+
+/// A field of a class.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Its type, in LuaCATS.
+    pub ty: String,
+    /// Whether it may be absent.
+    pub optional: bool,
+    /// What it is.
+    pub doc: String,
+}

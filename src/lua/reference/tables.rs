@@ -1,0 +1,270 @@
+//! The tables: functions, handles, and which Rust structure is which table of options.
+
+use schemars::{JsonSchema, schema_for};
+
+use super::{Class, Field, Function, Param, schema};
+use crate::{plan, primitive};
+
+/// A function's line in a table.
+macro_rules! function {
+    ($name:literal ( $($param:literal : $ty:literal),* ) -> $returns:literal, $doc:literal) => {
+        Function { name: $name, params: &[$(Param { name: $param, ty: $ty }),*], returns: $returns, doc: $doc }
+    };
+}
+
+/// Every global function, libraries with a dot.
+pub fn functions() -> &'static [Function] {
+    &[
+        function!("recipe"("launch": "fun(plan: Plan, hooks: Hooks?): Agent?") -> "Recipe", "Makes a recipe of a function: callable from another recipe, with hooks that are in force while it runs."),
+        function!("build_image"("options": "ImageOptions") -> "Image", "Sees to it that the engine has an image with bottler's executable on top. Built once per bottle, cached by content. Its hooks are `image`."),
+        function!("network_create"("options": "NetworkOptions") -> "Network", "Creates a bridge with a small address range of its own."),
+        function!("volume_create"("options": "VolumeOptions") -> "Volume", "Creates a volume: a folder that outlives its containers, but not its bottle."),
+        function!("sidecar_start"("options": "SidecarOptions|ServiceOptions") -> "Sidecar", "Starts a built-in sidecar (`role`), or an ordinary image (`image`) that has no network and whose ports the agent reaches under its name."),
+        function!("run_agent"("options": "AgentOptions") -> "Agent", "Creates and starts the agent's container. Its command is held back until everything is ready and the probe has passed. Its hooks are `agent`."),
+        function!("provision"("agent": "Agent", "options": "ProvisionOptions") -> "string?", "Gives the agent files, variables and a prompt; the prompt file's path. May be called more than once until the release."),
+        function!("bottle"("agent": "string", "options?": "BottleOptions") -> "Bottle", "Launches a whole further bottle, in a session of its own, as one thing of this one. It begins at once."),
+        function!("step"("name": "string", "work": "fun(): any") -> "any", "Runs a function and shows it as a step with its time; gives what the function gives."),
+        function!("log"("...": "any") -> "", "Shows a line."),
+        function!("progress"("text": "string") -> "", "Shows how far a long piece of work is, in place where there is a terminal."),
+        function!("fail"("message": "any", "options?": "FailOptions") -> "", "Raises an error at this line."),
+        function!("defer"("work": "fun()") -> "", "Runs a function at the teardown, in its place: after what was made later is gone, before what was made earlier goes."),
+        function!("deadline"("limit": "number|string", "work": "fun(...): any", "...": "any") -> "any", "Runs a function for a bounded time, in seconds or as `\"30m\"`; gives what it gives, or raises."),
+        function!("prompt"("question": "string", "options?": "PromptOptions") -> "string|Secret", "Asks the person at the terminal for a line; with `secret = true` it is not shown, and is a secret."),
+        function!("confirm"("question": "string") -> "boolean", "Asks the person at the terminal for yes or no."),
+        function!("require"("name": "string") -> "any", "Loads `std.x`, or `lib.db` out of the project's `.bottler/lib/db.lua`; once."),
+        function!("secret.random"("length": "integer") -> "Secret", "A random secret of letters, digits, `-` and `_`; 1 to 256 characters."),
+        function!("secret.format"("format": "string", "...": "any") -> "Secret", "Puts secrets and other values where `%s` is; the result is a secret."),
+        function!("host.run"("options": "HostOptions") -> "ExecResult", "Runs a command on the host, if the user's own manifest lists it, before the agent is released."),
+    ]
+}
+
+const CLOSE: Function = function!("close"() -> "", "Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.");
+const READY: Function = function!("ready"() -> "", "Waits until it is there and ready.");
+const WAIT: Function = function!("wait"("options?": "WaitOptions") -> "ExitResult", "Waits for the end of its command; a non-zero exit code is a result. An agent is released by this.");
+
+const IMAGE: &[Function] = &[
+    function!("ready"() -> "string", "Waits until the engine has it; its reference."),
+    function!("inspect"() -> "ImageInfo", "What is known of it."),
+];
+const NETWORK: &[Function] = &[
+    function!("ready"() -> "NetworkInfo", "Waits until the engine has it."),
+    function!("inspect"() -> "NetworkInfo", "What is known of it."),
+    CLOSE,
+];
+const VOLUME: &[Function] = &[
+    function!("ready"() -> "VolumeInfo", "Waits until the engine has it."),
+    function!("inspect"() -> "VolumeInfo", "What is known of it."),
+    CLOSE,
+];
+const CONTAINER: &[Function] = &[
+    READY,
+    function!("exec"("options": "ExecOptions") -> "ExecResult", "Runs a command in it, as its user; a non-zero exit code is a result."),
+    function!("logs"("options?": "LogOptions") -> "string", "The last lines that it wrote, to both streams."),
+    function!("copy_in"("options": "CopyInOptions") -> "", "Writes a file in it, as its user."),
+    function!("copy_out"("options": "CopyOutOptions") -> "string", "Reads a file of it, as its user; at most 16 MiB."),
+    function!("stop"("options?": "StopOptions") -> "", "Asks it to end, and kills it when the time is over."),
+    function!("pause"() -> "", "Freezes its processes."),
+    function!("unpause"() -> "", "Lets its processes go on."),
+    function!("inspect"() -> "ContainerState", "What it is doing."),
+    WAIT,
+    CLOSE,
+];
+const BOTTLE: &[Function] = &[
+    function!("wait"("options?": "WaitOptions") -> "ExitResult", "Waits until its agent has ended and nothing of it is left; a failed launch raises."),
+    function!("output"() -> "string", "What its agent wrote to standard output, up to 1 MiB, once it has ended."),
+    function!("patch"() -> "string", "How its agent changed its workspace, as a patch, once it has ended."),
+    function!("workspace"() -> "Workspace?", "Its workspace as its agent left it: to give to another bottle."),
+    function!("save_patch"("path": "string") -> "string", "Writes the patch below the directory of the launch, never over a file that is there; the path that it got."),
+    CLOSE,
+];
+
+/// Every class, in the order of the reference.
+pub fn classes() -> Vec<Class> {
+    let mut found = vec![
+        handle("Image", "An image.", &[], IMAGE),
+        handle("Network", "A network.", &[("name", "string", "Its name in the recipe.")], NETWORK),
+        handle("Volume", "A volume.", &[("name", "string", "Its name in the recipe.")], VOLUME),
+        handle("Sidecar", "A sidecar.", &[("name", "string", "Its name.")], CONTAINER),
+        handle(
+            "Agent",
+            "The agent.",
+            &[("name", "string", "Its name."), ("prompt_path", "string?", "Where its prompt is.")],
+            CONTAINER,
+        ),
+        handle(
+            "Bottle",
+            "A bottle that this one launched.",
+            &[("id", "string", "Its id."), ("slug", "string", "The beginning of its id.")],
+            BOTTLE,
+        ),
+        handle("Secret", "A value that formats but never prints.", &[], &[]),
+        handle("Workspace", "A workspace as an agent left it.", &[], &[]),
+        handle(
+            "Failure",
+            "What `pcall` gives where a primitive failed; raised again it is the same failure.",
+            &[
+                ("message", "string", "What was attempted, on what, and why it failed."),
+                (
+                    "kind",
+                    "\"input\"|\"engine\"|\"operation\"|\"name\"|\"isolation\"|\"internal\"|\"cancelled\"",
+                    "What kind of failure.",
+                ),
+                ("hint", "string?", "What to do."),
+                ("at", "string?", "The script line: `my.lua:3`."),
+                ("causes", "string[]", "Further facts, nearest first."),
+            ],
+            &[],
+        ),
+    ];
+    found.extend(written::<primitive::ImageOptions>("ImageOptions", &[]));
+    found.extend(written::<primitive::NetworkOptions>("NetworkOptions", &[]));
+    found.extend(written::<primitive::VolumeOptions>("VolumeOptions", &[]));
+    found.extend(written::<primitive::SidecarOptions>(
+        "SidecarOptions",
+        &[
+            ("network", "Network|Network[]", "The networks that it is on."),
+            ("sidecars?", "table<string, Sidecar>", "For egress: sidecars that it lets through, by host name."),
+        ],
+    ));
+    found.extend(written::<primitive::ServiceOptions>(
+        "ServiceOptions",
+        &[
+            ("image", "string|Image", "Its image, which the engine has."),
+            ("env?", "table<string, string|number|Secret>", "Variables of its command; the way for secrets."),
+            ("volumes?", "table<string, Volume>", "Volumes by the paths where it sees them."),
+        ],
+    ));
+    found.push(options(
+        "AgentOptions",
+        "What `run_agent` takes.",
+        &[
+            ("image", "Image", "Its image."),
+            ("network?", "Network", "The network it is on; none at all when absent, and the probe refuses any."),
+            ("egress", "Sidecar", "Its only way out."),
+            ("config", "AgentPlan", "What it is; `plan.agent`."),
+        ],
+    ));
+    found.extend(written::<primitive::ProvisionOptions>(
+        "ProvisionOptions",
+        &[
+            ("env?", "table<string, string|number|Secret>", "Variables of the command alone; the way for secrets."),
+            ("probe?", "Sidecar", "Where the agent `probe` is to be received."),
+        ],
+    ));
+    found.extend(written::<primitive::ChildOptions>(
+        "BottleOptions",
+        &[(
+            "workspace?",
+            "table<string, string>|boolean|Workspace",
+            "Files of its workspace by path; `true` for this bottle's own; or as another bottle left it.",
+        )],
+    ));
+    found.extend(written::<primitive::ExecOptions>("ExecOptions", &[]));
+    found.extend(written::<primitive::LogOptions>("LogOptions", &[]));
+    found.extend(written::<primitive::CopyInOptions>(
+        "CopyInOptions",
+        &[("content", "string", "What is in it: any bytes.")],
+    ));
+    found.extend(written::<primitive::CopyOutOptions>("CopyOutOptions", &[]));
+    found.extend(written::<primitive::StopOptions>("StopOptions", &[]));
+    found.extend(written::<primitive::WaitOptions>("WaitOptions", &[]));
+    found.extend(written::<primitive::HostOptions>("HostOptions", &[]));
+    found.push(options("FailOptions", "What `fail` takes.", &[("hint?", "string", "What to do.")]));
+    found.push(options(
+        "PromptOptions",
+        "What `prompt` takes.",
+        &[("secret?", "boolean", "Whether the answer is a secret.")],
+    ));
+    found.extend(read::<primitive::ExecResult>("ExecResult"));
+    found.extend(read::<crate::engine::ContainerState>("ContainerState"));
+    found.extend(read::<primitive::ImageInfo>("ImageInfo"));
+    found.push(result("ExitResult", "How a command ended.", &[("exit_code", "integer", "Its exit code.")]));
+    found.push(result(
+        "NetworkInfo",
+        "What is known of a network.",
+        &[("id", "string", "Its id on the engine."), ("subnet", "string", "Its address range, as CIDR.")],
+    ));
+    found.push(result("VolumeInfo", "What is known of a volume.", &[("id", "string", "Its name on the engine.")]));
+    found.extend(read::<plan::LaunchPlan>("Plan"));
+    found.push(options(
+        "Hooks",
+        "What a project's `.bottler/hooks.lua` returns, and what a recipe is given as its second argument.",
+        &[
+            (
+                "before?",
+                "table<string, fun(options: table, bottle: HookContext)>",
+                "By name: may edit the options of a thing before it is made.",
+            ),
+            ("after?", "table<string, fun(handle: any, bottle: HookContext)>", "By name: gets the handle of a thing."),
+            (
+                "replace?",
+                "table<string, fun(options: table, bottle: HookContext): any>",
+                "By name: makes the thing itself, and gives its handle.",
+            ),
+            (
+                "on_failure?",
+                "fun(failure: Failure, bottle: HookContext)",
+                "The project's only: runs when the launch has failed, before the teardown.",
+            ),
+            ("on_teardown?", "fun(bottle: HookContext)", "The project's only: runs first of the teardown."),
+        ],
+    ));
+    found.push(result(
+        "HookContext",
+        "What hooks are given to know where they are.",
+        &[
+            ("id", "string", "The bottle's id."),
+            ("plan", "Plan", "The plan."),
+            ("sidecar", "fun(options: SidecarOptions|ServiceOptions): Sidecar", "`sidecar_start`."),
+        ],
+    ));
+    // Several structures refer to the same ones.
+    let mut seen = std::collections::BTreeSet::new();
+    found.retain(|class| seen.insert(class.name.clone()));
+    found
+}
+
+fn written<T: JsonSchema>(name: &str, extra: &[(&str, &str, &str)]) -> Vec<Class> {
+    let mut classes = schema::classes(name, &schema_for!(T).to_value(), true);
+    // What is taken out of the table before the structure is read.
+    let extra: Vec<Field> = extra.iter().map(field).collect();
+    let first = &mut classes[0].fields;
+    first.retain(|field| extra.iter().all(|other| other.name != field.name));
+    first.extend(extra);
+    classes
+}
+
+fn read<T: JsonSchema>(name: &str) -> Vec<Class> {
+    schema::classes(name, &schema_for!(T).to_value(), false)
+}
+
+fn field((name, ty, doc): &(&str, &str, &str)) -> Field {
+    Field {
+        name: name.trim_end_matches('?').to_owned(),
+        ty: ty.trim_end_matches('?').to_owned(),
+        optional: name.ends_with('?') || ty.ends_with('?'),
+        doc: (*doc).to_owned(),
+    }
+}
+
+fn class(name: &str, doc: &str, fields: &[(&str, &str, &str)], written: bool) -> Class {
+    Class {
+        name: name.to_owned(),
+        doc: doc.to_owned(),
+        fields: fields.iter().map(field).collect(),
+        methods: &[],
+        written,
+    }
+}
+
+fn options(name: &str, doc: &str, fields: &[(&str, &str, &str)]) -> Class {
+    class(name, doc, fields, true)
+}
+
+fn result(name: &str, doc: &str, fields: &[(&str, &str, &str)]) -> Class {
+    class(name, doc, fields, false)
+}
+
+fn handle(name: &str, doc: &str, fields: &[(&str, &str, &str)], methods: &'static [Function]) -> Class {
+    Class { methods, ..class(name, doc, fields, false) }
+}

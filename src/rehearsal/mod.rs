@@ -1,0 +1,85 @@
+//! Recipes rehearsed on an engine in memory: what they would make, where, and how it would be undone.
+
+mod tests_of;
+mod transcript;
+
+use std::sync::{Arc, Mutex};
+
+pub use tests_of::{Case, run_tests};
+pub use transcript::{Transcript, Undone};
+
+use crate::engine::Engine;
+use crate::engine::fake::{FakeEngine, Fault};
+use crate::holder::{Cancel, Outcome, carry_out, in_memory};
+use crate::lua::Program;
+use crate::plan::{AgentTemplate, LaunchPlan, resolve};
+use crate::primitive::{Bottle, Event, Events, Question, Setting};
+use crate::session::{Failure, Session};
+
+/// The id of a rehearsed bottle.
+pub const ID: &str = "rehearsal-00000";
+const OWNER: &str = "nobody";
+
+/// A rehearsal that has ended.
+pub struct Rehearsal {
+    /// What it would make and undo.
+    pub transcript: Transcript,
+    /// Why it failed, where it did.
+    pub failure: Option<Failure>,
+    /// What is left on the engine: nothing, or there is a mistake in bottler.
+    pub left: Vec<String>,
+    /// Whether what was to fail was reached.
+    pub struck: bool,
+}
+
+/// The plan of a rehearsal: that of a launch with a prompt.
+pub fn plan(agent: &str, template: &AgentTemplate) -> LaunchPlan {
+    resolve(ID, false, agent, template, Some("a prompt".into()), Vec::new())
+}
+
+/// Rehearses a recipe. `fail_at` is a thing or an operation, and which call of it fails, from 1.
+pub async fn rehearse(program: &Program, plan: LaunchPlan, fail_at: Option<(&str, usize)>) -> Rehearsal {
+    let engine = FakeEngine::with_any_image();
+    if let Some((target, nth)) = fail_at {
+        engine.strike(target, nth, Fault::FailsBefore);
+    }
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let bottle = bottle(&engine, program, plan, &events);
+    let outcome: Outcome = carry_out(&bottle, program, &Cancel::default()).await;
+    let events = std::mem::take(&mut *crate::sync::lock(&events));
+    Rehearsal {
+        transcript: Transcript::new(ID, events, &outcome.undo),
+        failure: outcome.failure,
+        left: engine.left(),
+        struck: engine.has_struck(),
+    }
+}
+
+fn bottle(engine: &FakeEngine, program: &Program, plan: LaunchPlan, events: &Arc<Mutex<Vec<Event>>>) -> Arc<Bottle> {
+    let engine: Arc<dyn Engine> = Arc::new(engine.clone());
+    let setting = Setting {
+        launcher: Some(in_memory(engine.clone(), OWNER, program)),
+        bounded: !program.project.is_empty(),
+        rehearsal: true,
+        ..Setting::bare()
+    };
+    let session = Session::unrecorded(ID, OWNER, engine);
+    let events = events.clone();
+    Arc::new_cyclic(|this: &std::sync::Weak<Bottle>| {
+        let this = this.clone();
+        let events = Events::new(move |event| {
+            if let (Event::Ask { id, what, .. }, Some(bottle)) = (&event, this.upgrade()) {
+                bottle.answer(*id, Some(if *what == Question::Confirm { "y".into() } else { "an answer".into() }));
+            }
+            crate::sync::lock(&events).push(event);
+        });
+        let bottle = Bottle::bare(session, plan, events, setting);
+        bottle.attached();
+        bottle
+    })
+}
+
+/// The failure of a test or a rehearsal that left something behind.
+fn left_behind(left: &[String]) -> Failure {
+    Failure::new(crate::session::Class::Internal, format!("not undone on the engine in memory: {}", left.join(", ")))
+}
