@@ -89,7 +89,7 @@ local function create(primitive, make, name, options)
   replacing[name] = true
   local _ <close> = setmetatable({}, { __close = function() replacing[name] = nil end })
   local handle = run_hook(hook, "replace", name, options, bottle)
-  core.check_handle(primitive, name, handle)
+  core.check_handle(primitive, name, handle, hook)
   return handle
 end
 
@@ -187,6 +187,6 @@ __bottle = bottle
 
 setmetatable(globals, {
   __metatable = false,
-  __index = function(_, name) plain.error("there is no global " .. tostring(name), 2) end,
+  __index = function(_, name) core.no_global(tostring(name)) end,
   __newindex = function(_, name) plain.error("cannot make a global " .. tostring(name) .. "; write local " .. tostring(name), 2) end,
 })

@@ -69,7 +69,7 @@ fn bad_recipes_name_their_line() {
     let path = script(&world, "return recipe(function(plan)\n  local x = = 1\nend)\n");
     fails(&world, &["run", "--recipe", &path], 120, &["my.lua:2", "unexpected symbol", "2 | local x = = 1"]);
     let path = script(&world, "return recipe(function(plan)\n  network_create { name = 'n', intrenal = true }\nend)\n");
-    fails(&world, &["run", "--recipe", &path], 120, &["my.lua:2", "there is no option `intrenal`", "there are"]);
+    fails(&world, &["run", "--recipe", &path], 120, &["my.lua:2", "there is no option intrenal", "there are"]);
     let path = script(
         &world,
         "return recipe(function(plan)\n  local net = network_create { name = 'n' }\n  net:ready()\n  local x = nil + 1\nend)\n",

@@ -5,57 +5,14 @@
 mod support;
 
 use std::io::Write;
-use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::images::Busybox;
 use support::process::{World, finish, recipe, wait_for};
 
 const SECRET: &str = "s3cr3t-s3cr3t";
-
-/// An image with Debian's static busybox and nothing else, hostile in its metadata; gone with the value.
-struct Busybox;
-
-impl Busybox {
-    fn import() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let bin = root.path().join("bin");
-        for folder in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
-            std::fs::create_dir(root.path().join(folder)).unwrap();
-        }
-        std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
-        for applet in ["sh", "cat", "env", "id", "sleep", "stat", "test", "touch", "echo"] {
-            symlink("busybox", bin.join(applet)).unwrap();
-        }
-        let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).output().unwrap();
-        let changes = [
-            "ENTRYPOINT [\"/bin/false\"]",
-            "CMD [\"--never\"]",
-            "USER 0",
-            "WORKDIR /proc",
-            "ENV LD_PRELOAD=/evil.so HTTP_PROXY=http://evil:1",
-            "LABEL dev.bottler.session=another",
-            "HEALTHCHECK --interval=1s CMD touch /healthcheck-ran",
-        ];
-        let mut import = Command::new("docker");
-        import.arg("import");
-        for change in changes {
-            import.args(["--change", change]);
-        }
-        let mut child =
-            import.args(["-", "bottler-test:busybox"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(&tar.stdout).unwrap();
-        assert!(child.wait().unwrap().success());
-        Self
-    }
-}
-
-impl Drop for Busybox {
-    fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rmi", "-f", "bottler-test:busybox"]).output();
-    }
-}
 
 fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output().unwrap();

@@ -21,9 +21,9 @@ async fn mistakes_are_told_with_their_line_and_in_the_words_of_scripts() {
         (
             "return recipe(function(plan)\n  network_create { nam = 'x' }\nend)",
             2,
-            "network_create: there is no option `nam`",
+            "network_create: there is no option nam",
         ),
-        ("return recipe(function(plan)\n  network_create { }\nend)", 2, "network_create: option is missing: `name`"),
+        ("return recipe(function(plan)\n  network_create { }\nend)", 2, "network_create: option is missing: name"),
         ("return recipe(function(plan)\n  network_create { name = 'X y' }\nend)", 2, "\"X y\" cannot be a name"),
         ("return recipe(function(plan)\n  network_create 'x'\nend)", 2, "takes a table of options, not a string"),
         ("return recipe(function(plan)\n  network_create { 'x' }\nend)", 2, "takes named options only"),
@@ -42,7 +42,7 @@ async fn mistakes_are_told_with_their_line_and_in_the_words_of_scripts() {
         (
             "return recipe(function(plan)\n  sidecar_start { name = 'e', role = 'egres', network = network_create { name = 'n' } }\nend)",
             2,
-            "cannot be `egres`",
+            "there is no egres",
         ),
         (
             "return recipe(function(plan)\n  sidecar_start { name = 'e', role = 'egress', network = 'n' }\nend)",

@@ -62,7 +62,7 @@ struct RunArgs {
     /// The recipe: a file, or the name of a built-in one
     #[arg(default_value = "launch")]
     recipe: String,
-    /// What fails: a thing by its name in the recipe, or an operation such as container_start; and which call of it
+    /// What fails: a thing by its name in the recipe, or an operation such as `container_start`; and which call of it
     #[arg(long, value_name = "NAME[:N]")]
     fail_at: Option<String>,
     #[command(flatten)]
@@ -172,7 +172,7 @@ fn show(done: &Rehearsal, format: Format) -> Result<u8, Failure> {
         print_data(&text(&done.transcript));
     }
     if let Some(failure) = &done.failure {
-        print_message(&report::failure(failure, &[]));
+        print_message(&report::failure(failure, &done.undo));
     }
     if !done.left.is_empty() {
         return Err(Failure::new(Class::Internal, format!("not undone: {}", done.left.join(", "))));
@@ -219,7 +219,7 @@ async fn test(args: &TestArgs) -> Result<u8, Failure> {
             }
         }
     }
-    Ok(if red == 0 { 0 } else { 1 })
+    Ok(u8::from(red > 0))
 }
 
 fn doc(args: &DocArgs) -> Result<u8, Failure> {

@@ -155,6 +155,7 @@ async fn live(
         depth: 0,
         bounded: !launch.program.project.is_empty(),
         rehearsal: false,
+        building: Arc::default(),
     };
     let bottle = Bottle::new(session, launch.plan.clone(), events, setting);
     tokio::select! {

@@ -8,8 +8,15 @@ use mlua::{Function, Lua, Table, Value};
 use super::{Script, Sources};
 
 /// The recipes that come with bottler: `std.<name>`, and `--recipe <name>`.
-const RECIPES: &[(&str, &str)] =
-    &[("launch", include_str!("../../scripts/launch.lua")), ("probe", include_str!("../../scripts/probe.lua"))];
+const RECIPES: &[(&str, &str)] = &[
+    ("ci", include_str!("../../scripts/ci.lua")),
+    ("fan-out", include_str!("../../scripts/fan-out.lua")),
+    ("launch", include_str!("../../scripts/launch.lua")),
+    ("minimal", include_str!("../../scripts/minimal.lua")),
+    ("probe", include_str!("../../scripts/probe.lua")),
+    ("review-loop", include_str!("../../scripts/review-loop.lua")),
+    ("with-postgres", include_str!("../../scripts/with-postgres.lua")),
+];
 
 /// The library: `std.<name>`. `core` is the prelude and cannot be required.
 const LIBRARY: &[(&str, &str)] = &[

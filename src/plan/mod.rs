@@ -36,6 +36,9 @@ pub struct LaunchPlan {
     pub egress: EgressPlan,
     /// What is put into the agent's container.
     pub provision: ProvisionPlan,
+    /// The prompt, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
     /// The agent's workspace, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspacePlan>,
@@ -126,7 +129,8 @@ pub fn resolve(
         image: ImagePlan { source: template.image.clone() },
         isolation: Isolation::Sealed,
         egress: EgressPlan { allow: template.hosts.iter().cloned().chain(allow).collect() },
-        provision: ProvisionPlan { prompt },
+        provision: ProvisionPlan { prompt: prompt.clone() },
+        prompt,
         workspace: None,
         params: BTreeMap::new(),
     }

@@ -117,6 +117,11 @@ async fn cached(bottle: &Bottle, base: Base) -> Result<String, Failure> {
     let info = engine.info().await?;
     let image = tokio::task::spawn_blocking(move || SelfImage::read(&info, base));
     let image = image.await.map_err(|error| internal(error.into()))?.map_err(internal)?;
+    if engine.image_find(&image.tag).await?.is_some() {
+        return Ok(image.tag);
+    }
+    let _building = bottle.setting.building.lock().await;
+    // Another bottle may have built it meanwhile.
     if engine.image_find(&image.tag).await?.is_none() {
         let build = image.build().map_err(internal)?;
         engine.image_build(&build, &|line| bottle.events.tell(Event::Log(line.to_owned()))).await?;

@@ -92,6 +92,8 @@ pub struct Setting {
     pub bounded: bool,
     /// Whether nothing is real: then no image is made of the running executable.
     pub rehearsal: bool,
+    /// Held while an image is built: bottles that begin together do not build the same one twice.
+    pub building: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Setting {
@@ -105,6 +107,7 @@ impl Setting {
             depth: 0,
             bounded: false,
             rehearsal: false,
+            building: Arc::default(),
         }
     }
 }

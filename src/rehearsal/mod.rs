@@ -13,8 +13,8 @@ use crate::engine::fake::{FakeEngine, Fault};
 use crate::holder::{Cancel, Outcome, carry_out, in_memory};
 use crate::lua::Program;
 use crate::plan::{AgentTemplate, LaunchPlan, resolve};
-use crate::primitive::{Bottle, Event, Events, Question, Setting};
-use crate::session::{Failure, Session};
+use crate::primitive::{Bottle, Event, Events, Question, Setting, WorkspaceFile};
+use crate::session::{Failure, Session, UndoRow};
 
 /// The id of a rehearsed bottle.
 pub const ID: &str = "rehearsal-00000";
@@ -26,6 +26,8 @@ pub struct Rehearsal {
     pub transcript: Transcript,
     /// Why it failed, where it did.
     pub failure: Option<Failure>,
+    /// What was undone.
+    pub undo: Vec<UndoRow>,
     /// What is left on the engine: nothing, or there is a mistake in bottler.
     pub left: Vec<String>,
     /// Whether what was to fail was reached.
@@ -50,6 +52,7 @@ pub async fn rehearse(program: &Program, plan: LaunchPlan, fail_at: Option<(&str
     Rehearsal {
         transcript: Transcript::new(ID, events, &outcome.undo),
         failure: outcome.failure,
+        undo: outcome.undo,
         left: engine.left(),
         struck: engine.has_struck(),
     }
@@ -57,7 +60,10 @@ pub async fn rehearse(program: &Program, plan: LaunchPlan, fail_at: Option<(&str
 
 fn bottle(engine: &FakeEngine, program: &Program, plan: LaunchPlan, events: &Arc<Mutex<Vec<Event>>>) -> Arc<Bottle> {
     let engine: Arc<dyn Engine> = Arc::new(engine.clone());
+    let readme = WorkspaceFile::Regular { content: b"a file\n".to_vec(), executable: false };
+    let workspace = plan.workspace.as_ref().map(|_| Arc::new([("README".to_owned(), readme)].into()));
     let setting = Setting {
+        workspace,
         launcher: Some(in_memory(engine.clone(), OWNER, program)),
         bounded: !program.project.is_empty(),
         rehearsal: true,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
 
 use bottler::engine::fake::FakeEngine;
 use bottler::engine::labels::{Identity, Kind};
@@ -10,7 +12,7 @@ use bottler::holder::{Cancel, Outcome, carry_out, in_memory};
 use bottler::lua::{Program, Script, built_in_recipe};
 use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
 use bottler::primitive::{Bottle, Event, Events, Setting};
-use bottler::session::Session;
+use bottler::session::{Session, unwind};
 
 pub const ID: &str = "probe-t3st5";
 pub const OWNER: &str = "owner";
@@ -48,14 +50,16 @@ impl Launch {
         self.run_program(&Program::of(script.clone()), plan).await
     }
 
-    pub async fn run_program(&self, program: &Program, plan: LaunchPlan) -> Outcome {
+    /// A bottle on this launch's engine; nobody waits for its agent's output. In a rehearsal no image is made.
+    pub fn bottle(&self, program: &Program, plan: LaunchPlan, rehearsal: bool) -> Arc<Bottle> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
-        let session = Session::new(ID, OWNER, engine.clone(), self.folder.path()).unwrap();
         let setting = Setting {
             launcher: Some(in_memory(engine.clone(), OWNER, program)),
             bounded: !program.project.is_empty(),
+            rehearsal,
             ..Setting::bare()
         };
+        let session = Session::new(ID, OWNER, engine, self.folder.path()).unwrap();
         let logs = self.logs.clone();
         let events = Events::new(move |event| {
             if let Event::Log(text) = event {
@@ -64,12 +68,34 @@ impl Launch {
         });
         let bottle = Bottle::new(session, plan, events, setting);
         bottle.attached();
-        carry_out(&bottle, program, &self.cancel).await
+        bottle
+    }
+
+    /// What the holder does when its launch is over.
+    pub async fn unwind(&self, bottle: &Bottle) {
+        bottle.session.effects.stop(Duration::from_secs(5)).await;
+        unwind(&bottle.session.engine, ID, OWNER, Duration::ZERO, BTreeMap::new()).await;
+    }
+
+    pub async fn run_program(&self, program: &Program, plan: LaunchPlan) -> Outcome {
+        carry_out(&self.bottle(program, plan, false), program, &self.cancel).await
     }
 
     pub fn journal(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("journal.jsonl")).unwrap()
     }
+}
+
+/// Polls a future a number of times, letting everything else run in between; whether it ended.
+pub async fn poll_times<F: Future + Unpin>(mut future: F, times: usize) -> bool {
+    for _ in 0..times {
+        let polled = std::future::poll_fn(|context| Poll::Ready(std::pin::Pin::new(&mut future).poll(context))).await;
+        if polled.is_ready() {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
 }
 
 /// Runs a recipe on a fresh fake engine.

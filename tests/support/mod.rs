@@ -3,4 +3,5 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
 pub mod fake;
+pub mod images;
 pub mod process;

@@ -76,7 +76,7 @@ pub(super) fn methods<T: Contained, M: UserDataMethods<Handle<T>>>(methods: &mut
         table.set("content", Value::Nil)?;
         let (options, call, id): (primitive::CopyInOptions, _, _) =
             call(&lua, this, "copy_in", Value::Table(table)).await?;
-        let missing = || Failure::new(crate::session::Class::Input, "copy_in: option is missing: `content`");
+        let missing = || Failure::new(crate::session::Class::Input, "copy_in: option is missing: content");
         let content = call.told(content.ok_or_else(missing))?.as_bytes().to_vec();
         call.told(primitive::copy_in(engine(&call), &id, &options, &content).await)
     });

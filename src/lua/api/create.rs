@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mlua::{Lua, Table, Value};
+use mlua::{Function, Lua, Table, Value};
 
 use super::handle::Handle;
 use super::options::{Options, a};
@@ -44,7 +44,17 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
             primitive::provision(&agent, rest, counterpart, at.as_ref()).map_err(raise)
         })?,
     )?;
-    core.raw_set("check_handle", lua.create_function(check_handle)?)?;
+    let c = context.clone();
+    core.raw_set(
+        "check_handle",
+        lua.create_function(move |_, (primitive, name, handle, hook): (String, String, Value, Function)| {
+            if is_handle(&primitive, &handle) {
+                return Ok(());
+            }
+            let message = format!("hooks: replace.{name} gave {}, not what {primitive} gives", a(&handle));
+            Err(raise(Failure::new(Class::Input, message).at(c.sources.defined(&hook).as_ref())))
+        })?,
+    )?;
     let c = context.clone();
     core.raw_set(
         "check_replace",
@@ -90,21 +100,16 @@ fn creating<T: super::handle::Thing>(
     core.raw_set(name, function)
 }
 
-/// A replacement gives what the primitive would have given.
-fn check_handle(_: &Lua, (primitive, name, handle): (String, String, Value)) -> mlua::Result<()> {
-    let is = |wanted: &str| match (wanted, handle.as_userdata()) {
+/// Whether a value is the handle that a primitive gives.
+fn is_handle(primitive: &str, value: &Value) -> bool {
+    match (primitive, value.as_userdata()) {
         ("build_image", Some(it)) => it.is::<Handle<Image>>(),
         ("network_create", Some(it)) => it.is::<Handle<Network>>(),
         ("volume_create", Some(it)) => it.is::<Handle<Volume>>(),
         ("sidecar_start", Some(it)) => it.is::<Handle<Sidecar>>(),
         ("run_agent", Some(it)) => it.is::<Handle<Agent>>(),
         _ => false,
-    };
-    if is(&primitive) {
-        return Ok(());
     }
-    let message = format!("hooks: replace.{name} gave {}, not what {primitive} gives", a(&handle));
-    Err(raise(Failure::new(Class::Input, message)))
 }
 
 fn sidecar_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&Place>) -> mlua::Result<Arc<Sidecar>> {

@@ -3,8 +3,8 @@
 use mlua::{Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 
 use super::{Context, raise};
-use crate::lua::error;
-use crate::session::Failure;
+use crate::lua::{error, lint};
+use crate::session::{Class, Failure};
 
 /// A failure that a script has caught.
 pub(in crate::lua) struct Caught(pub(in crate::lua) Failure);
@@ -34,6 +34,15 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
                 lua.create_userdata(Caught(failure)).map(Value::UserData)
             }
             other => Ok(other),
+        })?,
+    )?;
+    let c = context.clone();
+    core.raw_set(
+        "no_global",
+        lua.create_function(move |lua, name: String| -> mlua::Result<()> {
+            let mut failure = Failure::new(Class::Input, format!("there is no global {name}"));
+            failure.hint = lint::nearest(&name, lint::globals()).map(|near| format!("did you mean {near}?"));
+            Err(raise(failure.at(c.place(lua).as_ref())))
         })?,
     )?;
     core.raw_set(

@@ -66,7 +66,10 @@ fn raise(failure: Failure) -> mlua::Error {
 
 /// How Rust's values become Lua's: what is absent is nil.
 pub(super) fn serialize_options() -> mlua::serde::ser::Options {
-    mlua::serde::ser::Options::new().serialize_none_to_null(false).set_array_metatable(false)
+    mlua::serde::ser::Options::new()
+        .serialize_none_to_null(false)
+        .serialize_unit_to_null(false)
+        .set_array_metatable(false)
 }
 
 /// The table of primitives that the prelude makes globals of.

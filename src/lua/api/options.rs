@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mlua::{Lua, LuaSerdeExt, Table, Value};
+use mlua::{Lua, Table, Value};
 use serde::de::DeserializeOwned;
 
 use super::handle::{Handle, Thing};
 use super::raise;
 use super::secret::Secret;
+use crate::lua::{lint, reference};
 use crate::session::{Class, Failure, Place};
 
 pub(super) struct Options<'a> {
@@ -37,7 +38,11 @@ impl<'a> Options<'a> {
     }
 
     pub(super) fn bad(&self, message: &str) -> mlua::Error {
-        raise(Failure::new(Class::Input, format!("{}: {message}", self.primitive)).at(self.at))
+        raise(self.failure(message))
+    }
+
+    fn failure(&self, message: &str) -> Failure {
+        Failure::new(Class::Input, format!("{}: {message}", self.primitive)).at(self.at)
     }
 
     /// A handle of a living thing out of a value.
@@ -136,8 +141,43 @@ impl<'a> Options<'a> {
     pub(super) fn rest<T: DeserializeOwned>(&self, lua: &Lua) -> mlua::Result<T> {
         let table: Table =
             lua.create_table_from(self.entries.iter().map(|(key, value)| (key.as_str(), value.clone())))?;
-        lua.from_value(Value::Table(table)).map_err(|error| self.bad(&words(&error)))
+        let reader = mlua::serde::Deserializer::new(Value::Table(table));
+        serde_path_to_error::deserialize(reader).map_err(|error| {
+            let path = path(error.path());
+            let (message, hint) = words(self.primitive, &path, error.inner());
+            let mut failure = self.failure(&message);
+            failure.hint = hint;
+            raise(failure)
+        })
     }
+}
+
+/// What serde expected, in the words of scripts.
+fn plain(wanted: &str) -> &str {
+    match wanted {
+        "u16" => "a number from 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number from 0",
+        "i64" | "i32" => "a whole number",
+        "f64" => "a number",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        other => other.strip_prefix("struct ").map_or(other, |_| "a table of options"),
+    }
+}
+
+/// Where in the table, as a script writes it: lists count from 1.
+fn path(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut text = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => text.push_str(&format!("[{}]", index + 1)),
+            Segment::Map { key } if text.is_empty() => text.push_str(key),
+            Segment::Map { key } => text.push_str(&format!(".{key}")),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    text
 }
 
 /// A value in words: what it is, never what is in it.
@@ -153,20 +193,37 @@ pub(in crate::lua) fn a(value: &Value) -> String {
     }
 }
 
-/// serde's words in the words of scripts.
-fn words(error: &mlua::Error) -> String {
+/// serde's words in the words of scripts, and what was probably meant.
+fn words(primitive: &str, path: &str, error: &mlua::Error) -> (String, Option<String>) {
     let text = match error {
         mlua::Error::DeserializeError(text) => text.clone(),
         other => other.to_string(),
     };
-    match text.strip_prefix("unknown field ").and_then(|rest| rest.split_once(", expected ")) {
-        Some((name, known)) => {
-            let known = known.strip_prefix("one of ").unwrap_or(known).replace(" or ", ", ");
-            format!("there is no option {name}; there are {known}")
-        }
-        None => text
-            .replace("missing field", "option is missing:")
-            .replace("unknown variant", "cannot be")
-            .replace(", expected ", "; expected "),
+    let unknown = [("unknown field ", "there is no option"), ("unknown variant ", "there is no")];
+    for (prefix, said) in unknown {
+        let Some((name, known)) = text.strip_prefix(prefix).and_then(|rest| rest.split_once(", expected ")) else {
+            continue;
+        };
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        // Handles are taken out of the table before; they are options all the same.
+        let all = reference::options_of(primitive, &known).unwrap_or_default();
+        let known = if all.is_empty() { known } else { all.iter().map(String::as_str).collect() };
+        let name = name.trim_matches('`');
+        let hint = lint::nearest(name, known.iter().copied()).map(|near| format!("did you mean {near}?"));
+        let inner = match path.rsplit_once('.') {
+            _ if prefix.contains("variant") => format!("option {path}: "),
+            Some((outer, _)) => format!("{outer}: "),
+            None => String::new(),
+        };
+        return (format!("{inner}{said} {name}; there are {}", known.join(", ")), hint);
     }
+    if let Some((given, wanted)) = text.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected ")) {
+        return (format!("option {path} takes {}, not {given}", plain(wanted)), None);
+    }
+    if let Some((given, wanted)) = text.strip_prefix("invalid value: ").and_then(|rest| rest.split_once(", expected "))
+    {
+        return (format!("option {path} takes {}, not {given}", plain(wanted)), None);
+    }
+    let inner = if path.is_empty() { String::new() } else { format!("{path}: ") };
+    (inner + &text.replace("missing field", "option is missing:").replace('`', ""), None)
 }

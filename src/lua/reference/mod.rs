@@ -3,12 +3,23 @@
 //! Tables of options come from the Rust structures that read them, with their doc comments; a test holds that every
 //! function and method that a script can reach is described here, and that nothing else is.
 
+mod classes;
+mod functions;
 mod render;
 mod schema;
-mod tables;
 
+pub use classes::{classes, options_of};
+pub use functions::functions;
 pub use render::{SETTINGS, markdown, stubs, text};
-pub use tables::{classes, functions};
+
+/// A function's line in a table.
+macro_rules! function {
+    ($name:literal ( $($param:literal : $ty:literal),* ) -> $returns:literal, $doc:literal) => {
+        Function { name: $name, params: &[$(Param { name: $param, ty: $ty }),*], returns: $returns, doc: $doc }
+    };
+}
+
+use function;
 
 /// A function, or a method of a class.
 #[derive(Debug, Clone)]

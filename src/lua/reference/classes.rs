@@ -1,41 +1,23 @@
-//! The tables: functions, handles, and which Rust structure is which table of options.
+//! Handles, results, and which Rust structure is which table of options.
 
 use schemars::{JsonSchema, schema_for};
 
-use super::{Class, Field, Function, Param, schema};
+use super::{Class, Field, Function, Param, function, functions, schema};
 use crate::{plan, primitive};
 
-/// A function's line in a table.
-macro_rules! function {
-    ($name:literal ( $($param:literal : $ty:literal),* ) -> $returns:literal, $doc:literal) => {
-        Function { name: $name, params: &[$(Param { name: $param, ty: $ty }),*], returns: $returns, doc: $doc }
-    };
-}
-
-/// Every global function, libraries with a dot.
-pub fn functions() -> &'static [Function] {
-    &[
-        function!("recipe"("launch": "fun(plan: Plan, hooks: Hooks?): Agent?") -> "Recipe", "Makes a recipe of a function: callable from another recipe, with hooks that are in force while it runs."),
-        function!("build_image"("options": "ImageOptions") -> "Image", "Sees to it that the engine has an image with bottler's executable on top. Built once per bottle, cached by content. Its hooks are `image`."),
-        function!("network_create"("options": "NetworkOptions") -> "Network", "Creates a bridge with a small address range of its own."),
-        function!("volume_create"("options": "VolumeOptions") -> "Volume", "Creates a volume: a folder that outlives its containers, but not its bottle."),
-        function!("sidecar_start"("options": "SidecarOptions|ServiceOptions") -> "Sidecar", "Starts a built-in sidecar (`role`), or an ordinary image (`image`) that has no network and whose ports the agent reaches under its name."),
-        function!("run_agent"("options": "AgentOptions") -> "Agent", "Creates and starts the agent's container. Its command is held back until everything is ready and the probe has passed. Its hooks are `agent`."),
-        function!("provision"("agent": "Agent", "options": "ProvisionOptions") -> "string?", "Gives the agent files, variables and a prompt; the prompt file's path. May be called more than once until the release."),
-        function!("bottle"("agent": "string", "options?": "BottleOptions") -> "Bottle", "Launches a whole further bottle, in a session of its own, as one thing of this one. It begins at once."),
-        function!("step"("name": "string", "work": "fun(): any") -> "any", "Runs a function and shows it as a step with its time; gives what the function gives."),
-        function!("log"("...": "any") -> "", "Shows a line."),
-        function!("progress"("text": "string") -> "", "Shows how far a long piece of work is, in place where there is a terminal."),
-        function!("fail"("message": "any", "options?": "FailOptions") -> "", "Raises an error at this line."),
-        function!("defer"("work": "fun()") -> "", "Runs a function at the teardown, in its place: after what was made later is gone, before what was made earlier goes."),
-        function!("deadline"("limit": "number|string", "work": "fun(...): any", "...": "any") -> "any", "Runs a function for a bounded time, in seconds or as `\"30m\"`; gives what it gives, or raises."),
-        function!("prompt"("question": "string", "options?": "PromptOptions") -> "string|Secret", "Asks the person at the terminal for a line; with `secret = true` it is not shown, and is a secret."),
-        function!("confirm"("question": "string") -> "boolean", "Asks the person at the terminal for yes or no."),
-        function!("require"("name": "string") -> "any", "Loads `std.x`, or `lib.db` out of the project's `.bottler/lib/db.lua`; once."),
-        function!("secret.random"("length": "integer") -> "Secret", "A random secret of letters, digits, `-` and `_`; 1 to 256 characters."),
-        function!("secret.format"("format": "string", "...": "any") -> "Secret", "Puts secrets and other values where `%s` is; the result is a secret."),
-        function!("host.run"("options": "HostOptions") -> "ExecResult", "Runs a command on the host, if the user's own manifest lists it, before the agent is released."),
-    ]
+/// The names of all options of a function or method, if it has a table of them: of alternatives, the one that has these.
+pub fn options_of(name: &str, among: &[&str]) -> Option<Vec<String>> {
+    let classes = classes();
+    let called = |function: &&Function| function.name == name;
+    let method = || classes.iter().flat_map(|class| class.methods).find(called);
+    let function = functions().iter().find(called).or_else(method)?;
+    let types = function.params.iter().flat_map(|param| param.ty.split('|'));
+    let mut tables = types.filter_map(|ty| classes.iter().find(|class| class.written && class.name == ty));
+    let names = |class: &Class| class.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
+    tables.find_map(|class| {
+        let names = names(class);
+        among.iter().all(|name| names.iter().any(|known| known == name)).then_some(names)
+    })
 }
 
 const CLOSE: Function = function!("close"() -> "", "Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.");
@@ -80,7 +62,18 @@ const BOTTLE: &[Function] = &[
 
 /// Every class, in the order of the reference.
 pub fn classes() -> Vec<Class> {
-    let mut found = vec![
+    let mut found = handles();
+    found.extend(creating());
+    found.extend(asking());
+    found.extend(results());
+    // Several structures refer to the same ones.
+    let mut seen = std::collections::BTreeSet::new();
+    found.retain(|class| seen.insert(class.name.clone()));
+    found
+}
+
+fn handles() -> Vec<Class> {
+    vec![
         handle("Image", "An image.", &[], IMAGE),
         handle("Network", "A network.", &[("name", "string", "Its name in the recipe.")], NETWORK),
         handle("Volume", "A volume.", &[("name", "string", "Its name in the recipe.")], VOLUME),
@@ -115,8 +108,12 @@ pub fn classes() -> Vec<Class> {
             ],
             &[],
         ),
-    ];
-    found.extend(written::<primitive::ImageOptions>("ImageOptions", &[]));
+    ]
+}
+
+/// What creating primitives take.
+fn creating() -> Vec<Class> {
+    let mut found = written::<primitive::ImageOptions>("ImageOptions", &[]);
     found.extend(written::<primitive::NetworkOptions>("NetworkOptions", &[]));
     found.extend(written::<primitive::VolumeOptions>("VolumeOptions", &[]));
     found.extend(written::<primitive::SidecarOptions>(
@@ -159,7 +156,12 @@ pub fn classes() -> Vec<Class> {
             "Files of its workspace by path; `true` for this bottle's own; or as another bottle left it.",
         )],
     ));
-    found.extend(written::<primitive::ExecOptions>("ExecOptions", &[]));
+    found
+}
+
+/// What methods and the small functions take.
+fn asking() -> Vec<Class> {
+    let mut found = written::<primitive::ExecOptions>("ExecOptions", &[]);
     found.extend(written::<primitive::LogOptions>("LogOptions", &[]));
     found.extend(written::<primitive::CopyInOptions>(
         "CopyInOptions",
@@ -175,7 +177,12 @@ pub fn classes() -> Vec<Class> {
         "What `prompt` takes.",
         &[("secret?", "boolean", "Whether the answer is a secret.")],
     ));
-    found.extend(read::<primitive::ExecResult>("ExecResult"));
+    found
+}
+
+/// What functions and methods give, and what hooks are.
+fn results() -> Vec<Class> {
+    let mut found = read::<primitive::ExecResult>("ExecResult");
     found.extend(read::<crate::engine::ContainerState>("ContainerState"));
     found.extend(read::<primitive::ImageInfo>("ImageInfo"));
     found.push(result("ExitResult", "How a command ended.", &[("exit_code", "integer", "Its exit code.")]));
@@ -218,9 +225,6 @@ pub fn classes() -> Vec<Class> {
             ("sidecar", "fun(options: SidecarOptions|ServiceOptions): Sidecar", "`sidecar_start`."),
         ],
     ));
-    // Several structures refer to the same ones.
-    let mut seen = std::collections::BTreeSet::new();
-    found.retain(|class| seen.insert(class.name.clone()));
     found
 }
 

@@ -1,0 +1,38 @@
+-- One bottle writes, another reviews what was written, until the reviewer is content. The writer gets the review as
+-- its next prompt and goes on from its own workspace; the reviewer gets the patch in its prompt and says yes by ending
+-- with exit code 0. They never meet: text and files go through this script.
+--
+--   bottler run shell --recipe review-loop --workspace . --prompt "fix the parser" --set reviewer=./review.sh
+local MAX_ROUNDS = 5
+
+-- A bottle of this launch's agent, with a prompt and a workspace; `command` may be another, as a shell takes it.
+local function agent_of(plan, slug, prompt, workspace, command)
+  local one = bottle(plan.agent.name, {
+    slug = slug,
+    prompt = prompt,
+    image = plan.image.source,
+    command = command and { "/bin/sh", "-c", command } or plan.agent.command,
+    workspace = workspace,
+  })
+  return one
+end
+
+return function(plan)
+  local prompt, workspace = plan.prompt, true
+  for round = 1, MAX_ROUNDS do
+    local writer = agent_of(plan, "writer-" .. round, prompt, workspace, plan.params.writer)
+    local written = writer:wait()
+    if written.exit_code ~= 0 then fail("the writer ended with " .. written.exit_code) end
+    workspace = writer:workspace()
+
+    local review = "Review this change:\n\n" .. writer:patch()
+    local reviewer = agent_of(plan, "reviewer-" .. round, review, workspace, plan.params.reviewer)
+    if reviewer:wait().exit_code == 0 then
+      log("accepted in round", round .. ":", writer:save_patch "reviewed.patch")
+      return
+    end
+    log("round", round, "was sent back:", reviewer:output())
+    prompt = plan.prompt .. "\n\nThe reviewer says:\n" .. reviewer:output()
+  end
+  fail("not accepted after " .. MAX_ROUNDS .. " rounds")
+end

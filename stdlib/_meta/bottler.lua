@@ -1,0 +1,497 @@
+---@meta
+-- What recipes can call, for editors and emmylua_check. Written by `bottler lua types`; do not edit.
+
+---An image.
+---@class (exact) Image
+local Image = {}
+
+---Waits until the engine has it; its reference.
+---@return string
+function Image:ready() end
+
+---What is known of it.
+---@return ImageInfo
+function Image:inspect() end
+
+---A network.
+---@class (exact) Network
+---@field name string Its name in the recipe.
+local Network = {}
+
+---Waits until the engine has it.
+---@return NetworkInfo
+function Network:ready() end
+
+---What is known of it.
+---@return NetworkInfo
+function Network:inspect() end
+
+---Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+function Network:close() end
+
+---A volume.
+---@class (exact) Volume
+---@field name string Its name in the recipe.
+local Volume = {}
+
+---Waits until the engine has it.
+---@return VolumeInfo
+function Volume:ready() end
+
+---What is known of it.
+---@return VolumeInfo
+function Volume:inspect() end
+
+---Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+function Volume:close() end
+
+---A sidecar.
+---@class (exact) Sidecar
+---@field name string Its name.
+local Sidecar = {}
+
+---Waits until it is there and ready.
+function Sidecar:ready() end
+
+---Runs a command in it, as its user; a non-zero exit code is a result.
+---@param options ExecOptions
+---@return ExecResult
+function Sidecar:exec(options) end
+
+---The last lines that it wrote, to both streams.
+---@param options? LogOptions
+---@return string
+function Sidecar:logs(options) end
+
+---Writes a file in it, as its user.
+---@param options CopyInOptions
+function Sidecar:copy_in(options) end
+
+---Reads a file of it, as its user; at most 16 MiB.
+---@param options CopyOutOptions
+---@return string
+function Sidecar:copy_out(options) end
+
+---Asks it to end, and kills it when the time is over.
+---@param options? StopOptions
+function Sidecar:stop(options) end
+
+---Freezes its processes.
+function Sidecar:pause() end
+
+---Lets its processes go on.
+function Sidecar:unpause() end
+
+---What it is doing.
+---@return ContainerState
+function Sidecar:inspect() end
+
+---Waits for the end of its command; a non-zero exit code is a result. An agent is released by this.
+---@param options? WaitOptions
+---@return ExitResult
+function Sidecar:wait(options) end
+
+---Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+function Sidecar:close() end
+
+---The agent.
+---@class (exact) Agent
+---@field name string Its name.
+---@field prompt_path? string Where its prompt is.
+local Agent = {}
+
+---Waits until it is there and ready.
+function Agent:ready() end
+
+---Runs a command in it, as its user; a non-zero exit code is a result.
+---@param options ExecOptions
+---@return ExecResult
+function Agent:exec(options) end
+
+---The last lines that it wrote, to both streams.
+---@param options? LogOptions
+---@return string
+function Agent:logs(options) end
+
+---Writes a file in it, as its user.
+---@param options CopyInOptions
+function Agent:copy_in(options) end
+
+---Reads a file of it, as its user; at most 16 MiB.
+---@param options CopyOutOptions
+---@return string
+function Agent:copy_out(options) end
+
+---Asks it to end, and kills it when the time is over.
+---@param options? StopOptions
+function Agent:stop(options) end
+
+---Freezes its processes.
+function Agent:pause() end
+
+---Lets its processes go on.
+function Agent:unpause() end
+
+---What it is doing.
+---@return ContainerState
+function Agent:inspect() end
+
+---Waits for the end of its command; a non-zero exit code is a result. An agent is released by this.
+---@param options? WaitOptions
+---@return ExitResult
+function Agent:wait(options) end
+
+---Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+function Agent:close() end
+
+---A bottle that this one launched.
+---@class (exact) Bottle
+---@field id string Its id.
+---@field slug string The beginning of its id.
+local Bottle = {}
+
+---Waits until its agent has ended and nothing of it is left; a failed launch raises.
+---@param options? WaitOptions
+---@return ExitResult
+function Bottle:wait(options) end
+
+---What its agent wrote to standard output, up to 1 MiB, once it has ended.
+---@return string
+function Bottle:output() end
+
+---How its agent changed its workspace, as a patch, once it has ended.
+---@return string
+function Bottle:patch() end
+
+---Its workspace as its agent left it: to give to another bottle.
+---@return Workspace?
+function Bottle:workspace() end
+
+---Writes the patch below the directory of the launch, never over a file that is there; the path that it got.
+---@param path string
+---@return string
+function Bottle:save_patch(path) end
+
+---Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+function Bottle:close() end
+
+---A value that formats but never prints.
+---@class (exact) Secret
+
+---A workspace as an agent left it.
+---@class (exact) Workspace
+
+---What `pcall` gives where a primitive failed; raised again it is the same failure.
+---@class (exact) Failure
+---@field message string What was attempted, on what, and why it failed.
+---@field kind "input"|"engine"|"operation"|"name"|"isolation"|"internal"|"cancelled" What kind of failure.
+---@field hint? string What to do.
+---@field at? string The script line: `my.lua:3`.
+---@field causes string[] Further facts, nearest first.
+
+---What `build_image` takes.
+---@class (exact) ImageOptions
+---@field source string `self`, or the reference of an image that the engine has.
+
+---What `network_create` takes.
+---@class (exact) NetworkOptions
+---@field internal? boolean No route to anywhere else.
+---@field name string Its name in the recipe.
+
+---What `volume_create` takes.
+---@class (exact) VolumeOptions
+---@field name string Its name in the recipe.
+
+---What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
+---@class (exact) SidecarOptions
+---@field allow? string[] For egress: allowed hosts.
+---@field name string Its name: of its container, its relay and its hook.
+---@field role "egress"|"upstream" What it does.
+---@field network Network|Network[] The networks that it is on.
+---@field sidecars? table<string, Sidecar> For egress: sidecars that it lets through, by host name.
+
+---What `sidecar_start` takes for an ordinary image, besides the image, variables and volumes.
+---@class (exact) ServiceOptions
+---@field command? string[] Its command and arguments; the image's own when absent.
+---@field name string Its name: of its container, and the host name under which the agent reaches it.
+---@field ports? integer[] Ports of its loopback that the agent reaches under its name; that of `ready.tcp` when absent.
+---@field ready? { tcp: integer }|{ log: string }|{ exec: string[] } When it counts as ready: `{ tcp = 5432 }`, `{ log = "text" }` or `{ exec = { "command" } }`; once started when absent.
+---@field resources? Resources Its bounds; two processors, 1 GiB, 512 processes when absent.
+---@field timeout? number|string How long it may take until it is ready; a minute when absent.
+---@field user? string The user that it runs as, a name or `uid:gid`; the image's own when absent. It has no capability either way.
+---@field workdir? string The directory that it starts in; the image's own when absent.
+---@field image string|Image Its image, which the engine has.
+---@field env? table<string, string|number|Secret> Variables of its command; the way for secrets.
+---@field volumes? table<string, Volume> Volumes by the paths where it sees them.
+
+---Bounds on what a container may use.
+---@class (exact) Resources
+---@field cpus number Processor time, in processors.
+---@field memory integer Memory, in bytes; swap is off.
+---@field pids integer Processes and threads.
+
+---What `run_agent` takes.
+---@class (exact) AgentOptions
+---@field image Image Its image.
+---@field network? Network The network it is on; none at all when absent, and the probe refuses any.
+---@field egress Sidecar Its only way out.
+---@field config AgentPlan What it is; `plan.agent`.
+
+---What `provision` takes, besides the handle of the probe's counterpart.
+---@class (exact) ProvisionOptions
+---@field files? ProvisionFile[] Files.
+---@field prompt? string The prompt, written to a file whose path the recipe gets.
+---@field env? table<string, string|number|Secret> Variables of the command alone; the way for secrets.
+---@field probe? Sidecar Where the agent `probe` is to be received.
+
+---A file for the agent's container.
+---@class (exact) ProvisionFile
+---@field content string What is in it.
+---@field mode? string Its permission bits in octal, as in `"0644"`.
+---@field owner? string `uid:gid`; the agent's user when absent.
+---@field path string Where; absolute.
+
+---What `bottle` takes, besides the workspace.
+---@class (exact) BottleOptions
+---@field allow? string[] Hosts that it may reach, beyond the agent's own and those of this bottle's plan.
+---@field command? string[] Its agent's command and arguments; the agent's own when absent.
+---@field env? table<string, string> Variables of its agent's container, beyond the agent's own; never a secret.
+---@field image? string Its agent's image; the agent's own when absent.
+---@field prompt? string Its prompt.
+---@field recipe? string The recipe that launches it, a built-in one's name; the agent's own when absent.
+---@field slug? string The beginning of its id; the agent's name when absent.
+---@field workspace? table<string, string>|boolean|Workspace Files of its workspace by path; `true` for this bottle's own; or as another bottle left it.
+
+---What `exec` takes.
+---@class (exact) ExecOptions
+---@field command string[] The command and its arguments.
+---@field env? table<string, string> Variables beyond the container's own.
+---@field stdin? string What it reads; nothing when absent.
+---@field timeout? number|string How long it may take; 60 s when absent.
+---@field workdir? string The directory it starts in.
+
+---What `logs` takes.
+---@class (exact) LogOptions
+---@field lines? integer How many lines, the last ones; 200 when absent.
+
+---What `copy_in` takes.
+---@class (exact) CopyInOptions
+---@field mode? string Its permission bits in octal, as in `"0644"`, which is what it gets when absent.
+---@field path string Where; absolute. Its folders are made.
+---@field content string What is in it: any bytes.
+
+---What `copy_out` takes.
+---@class (exact) CopyOutOptions
+---@field path string Which file; absolute.
+
+---What `stop` takes.
+---@class (exact) StopOptions
+---@field timeout? number|string How long it may take to end by itself before it is killed; 5 s when absent.
+
+---What `wait` takes.
+---@class (exact) WaitOptions
+---@field timeout? number|string How long to wait; without end when absent.
+
+---What `host.run` takes.
+---@class (exact) HostOptions
+---@field command string[] The command and its arguments; it begins as one that the manifest lists.
+---@field timeout? number|string How long it may take; 60 s when absent. It is killed when that is over.
+
+---What `fail` takes.
+---@class (exact) FailOptions
+---@field hint? string What to do.
+
+---What `prompt` takes.
+---@class (exact) PromptOptions
+---@field secret? boolean Whether the answer is a secret.
+
+---What a command did.
+---@class (exact) ExecResult
+---@field exit_code integer Its exit code.
+---@field stderr string What it wrote to standard error, up to a bound.
+---@field stdout string What it wrote, up to a bound.
+---@field truncated boolean Whether more was written than is kept.
+
+---What a container is doing.
+---@class (exact) ContainerState
+---@field exit_code? integer Where it has ended, with which code.
+---@field status string In the engine's word: `created`, `running`, `paused`, `exited`, `dead`.
+
+---An image that the engine has, with this executable in it.
+---@class (exact) ImageInfo
+---@field command string[] What it runs where nobody says otherwise.
+---@field tag string Its reference.
+---@field user string The user that it runs as.
+---@field workdir string The directory that it starts in.
+
+---How a command ended.
+---@class (exact) ExitResult
+---@field exit_code integer Its exit code.
+
+---What is known of a network.
+---@class (exact) NetworkInfo
+---@field id string Its id on the engine.
+---@field subnet string Its address range, as CIDR.
+
+---What is known of a volume.
+---@class (exact) VolumeInfo
+---@field id string Its name on the engine.
+
+---A launch, as a recipe sees it.
+---@class (exact) Plan
+---@field agent AgentPlan The agent.
+---@field bottle string The bottle's id.
+---@field egress EgressPlan What may leave.
+---@field image ImagePlan The agent's image.
+---@field isolation "sealed" How the agent is cut off.
+---@field params? table<string, string> What the user said with `--set`, for recipes of their own.
+---@field pinned boolean Whether the user chose the id: then a conflict is an error at once.
+---@field prompt? string The prompt, if there is one.
+---@field provision ProvisionPlan What is put into the agent's container.
+---@field workspace? WorkspacePlan The agent's workspace, if it has one.
+
+---The agent.
+---@class (exact) AgentPlan
+---@field command string[] Its command and arguments.
+---@field env table<string, string> Variables of its container, seen by every later exec; never a secret.
+---@field name string Its name.
+---@field resources Resources Its bounds.
+---@field user string `uid:gid`.
+---@field workdir string The directory its command starts in.
+
+---What may leave.
+---@class (exact) EgressPlan
+---@field allow string[] Allowed hosts.
+
+---The agent's image.
+---@class (exact) ImagePlan
+---@field source string `self`: made of the running executable. Anything else: an image that the engine has.
+
+---What is put into the agent's container.
+---@class (exact) ProvisionPlan
+---@field prompt? string The prompt, written to a file whose path the recipe gets.
+
+---The agent's workspace; its files are no part of the plan.
+---@class (exact) WorkspacePlan
+---@field path string Where the agent sees it.
+
+---What a project's `.bottler/hooks.lua` returns, and what a recipe is given as its second argument.
+---@class (exact) Hooks
+---@field before? table<string, fun(options: table, bottle: HookContext)> By name: may edit the options of a thing before it is made.
+---@field after? table<string, fun(handle: any, bottle: HookContext)> By name: gets the handle of a thing.
+---@field replace? table<string, fun(options: table, bottle: HookContext): any> By name: makes the thing itself, and gives its handle.
+---@field on_failure? (fun(failure: Failure, bottle: HookContext)) The project's only: runs when the launch has failed, before the teardown.
+---@field on_teardown? (fun(bottle: HookContext)) The project's only: runs first of the teardown.
+
+---What hooks are given to know where they are.
+---@class (exact) HookContext
+---@field id string The bottle's id.
+---@field plan Plan The plan.
+---@field sidecar fun(options: SidecarOptions|ServiceOptions): Sidecar `sidecar_start`.
+
+---A recipe: call it with a plan, and with hooks.
+---@alias Recipe fun(plan: Plan, hooks: Hooks?): Agent?
+
+secret = {}
+
+host = {}
+
+---Makes a recipe of a function: callable from another recipe, with hooks that are in force while it runs.
+---@param launch fun(plan: Plan, hooks: Hooks?): Agent?
+---@return Recipe
+function recipe(launch) end
+
+---Sees to it that the engine has an image with bottler's executable on top. Built once per bottle, cached by content. Its hooks are `image`.
+---@param options ImageOptions
+---@return Image
+function build_image(options) end
+
+---Creates a bridge with a small address range of its own.
+---@param options NetworkOptions
+---@return Network
+function network_create(options) end
+
+---Creates a volume: a folder that outlives its containers, but not its bottle.
+---@param options VolumeOptions
+---@return Volume
+function volume_create(options) end
+
+---Starts a built-in sidecar (`role`), or an ordinary image (`image`) that has no network and whose ports the agent reaches under its name.
+---@param options SidecarOptions|ServiceOptions
+---@return Sidecar
+function sidecar_start(options) end
+
+---Creates and starts the agent's container. Its command is held back until everything is ready and the probe has passed. Its hooks are `agent`.
+---@param options AgentOptions
+---@return Agent
+function run_agent(options) end
+
+---Gives the agent files, variables and a prompt; the prompt file's path. May be called more than once until the release.
+---@param agent Agent
+---@param options ProvisionOptions
+---@return string?
+function provision(agent, options) end
+
+---Launches a whole further bottle, in a session of its own, as one thing of this one. It begins at once.
+---@param agent string
+---@param options? BottleOptions
+---@return Bottle
+function bottle(agent, options) end
+
+---Runs a function and shows it as a step with its time; gives what the function gives.
+---@param name string
+---@param work fun(): any
+---@return any
+function step(name, work) end
+
+---Shows a line.
+---@param ... any
+function log(...) end
+
+---Shows how far a long piece of work is, in place where there is a terminal.
+---@param text string
+function progress(text) end
+
+---Raises an error at this line.
+---@param message any
+---@param options? FailOptions
+---@return never
+function fail(message, options) end
+
+---Runs a function at the teardown, in its place: after what was made later is gone, before what was made earlier goes.
+---@param work fun()
+function defer(work) end
+
+---Runs a function for a bounded time, in seconds or as `"30m"`; gives what it gives, or raises.
+---@param limit number|string
+---@param work fun(...): any
+---@param ... any
+---@return any
+function deadline(limit, work, ...) end
+
+---Asks the person at the terminal for a line; with `secret = true` it is not shown, and is a secret.
+---@param question string
+---@param options? PromptOptions
+---@return string|Secret
+function prompt(question, options) end
+
+---Asks the person at the terminal for yes or no.
+---@param question string
+---@return boolean
+function confirm(question) end
+
+---A random secret of letters, digits, `-` and `_`; 1 to 256 characters.
+---@param length integer
+---@return Secret
+function secret.random(length) end
+
+---Puts secrets and other values where `%s` is; the result is a secret.
+---@param format string
+---@param ... any
+---@return Secret
+function secret.format(format, ...) end
+
+---Runs a command on the host, if the user's own manifest lists it, before the agent is released.
+---@param options HostOptions
+---@return ExecResult
+function host.run(options) end

@@ -1,0 +1,4 @@
+return recipe(function(plan)
+  local net = network_create { name = "n" }
+  local egress = sidecar_start { name = "egress", role = "egress", network = net, allow = { "http://example.com" } }
+end)

@@ -1,0 +1,4 @@
+return recipe(function(plan)
+  local b = bottle("cluade", { prompt = "hi" })
+  b:wait()
+end)

@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  local b = bottle("probe", { promt = "hi" })
+end)

@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  defer(function() network_create { name = "late" } end)
+end)

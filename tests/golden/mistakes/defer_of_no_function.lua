@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  defer("log")
+end)

@@ -1,0 +1,4 @@
+return recipe(function(plan)
+  if plan.git then
+    log("git")
+end)

@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  net = network_create { name = "n" }
+end)

@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  host.run { command = { "git", "push" } }
+end)

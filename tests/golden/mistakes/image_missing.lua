@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  local agent = run_agent { config = plan.agent }
+end)

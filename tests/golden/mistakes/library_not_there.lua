@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  local file = io.open("/etc/passwd")
+end)

@@ -1,0 +1,2 @@
+local sidecars = require "std.sidecar"
+return recipe(function(plan) end)

@@ -1,0 +1,4 @@
+return recipe(function(plan)
+  local net = {}
+  local name = net.outside.name
+end)

@@ -1,0 +1,1 @@
+local make = recipe(function(plan) end)

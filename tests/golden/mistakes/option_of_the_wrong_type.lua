@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  local net = network_create { name = "n", internal = "yes" }
+end)

@@ -1,0 +1,2 @@
+local make = recipe { name = "x" }
+return make

@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  return "done"
+end)

@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  local url = secret.format("%s:%s", "user")
+end)

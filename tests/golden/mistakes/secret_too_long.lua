@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  local password = secret.random(1000)
+end)

@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  local egress = sidecar_start { name = "egress", role = "egress" }
+end)

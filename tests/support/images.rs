@@ -1,0 +1,116 @@
+//! Images for tests, made of Debian's packages; the engine is left without them.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A Debian with `PostgreSQL` and Redis, servers and clients; gone with the value, and with it what was built on it.
+pub struct Debian;
+
+/// Its name on the engine.
+pub const DEBIAN: &str = "bottler-test:debian";
+
+/// The packages of the image; the archive's name has a number that changes with them.
+const PACKAGES: &str = "--include=postgresql-15,postgresql-client-15,redis-server,redis-tools";
+const ARCHIVE: &str = "debian-1.tar";
+
+/// What the official image of `PostgreSQL` does at its start, in short.
+const ENTRYPOINT: &str = r#"#!/bin/sh
+set -e
+PATH="$PATH:/usr/lib/postgresql/15/bin"
+if ! [ -s "$PGDATA/PG_VERSION" ]; then
+  printf %s "$POSTGRES_PASSWORD" > /tmp/password
+  initdb --no-sync --auth scram-sha-256 --pwfile /tmp/password -D "$PGDATA" > /dev/null
+  rm /tmp/password
+fi
+exec postgres -D "$PGDATA" -c listen_addresses=127.0.0.1 -c fsync=off -k /tmp
+"#;
+
+impl Debian {
+    pub fn import() -> Self {
+        let archive = archive();
+        let mut import = Command::new("docker");
+        import.args(["import", "--change", "CMD [\"/usr/local/bin/start-postgres\"]", "-", DEBIAN]);
+        let status = import.stdin(File::open(archive).unwrap()).stdout(Stdio::null()).status().unwrap();
+        assert!(status.success());
+        Self
+    }
+}
+
+impl Drop for Debian {
+    fn drop(&mut self) {
+        let _ = Command::new(super::process::bottler()).args(["gc", "--cache"]).output();
+        let _ = Command::new("docker").args(["rmi", "-f", DEBIAN]).output();
+    }
+}
+
+/// An image with Debian's static busybox and nothing else, hostile in its metadata; gone with the value.
+pub struct Busybox;
+
+impl Busybox {
+    pub fn import() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let bin = root.path().join("bin");
+        for folder in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
+        for applet in ["sh", "cat", "env", "id", "sleep", "stat", "test", "touch", "echo", "grep"] {
+            symlink("busybox", bin.join(applet)).unwrap();
+        }
+        let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).output().unwrap();
+        let changes = [
+            "ENTRYPOINT [\"/bin/false\"]",
+            "CMD [\"--never\"]",
+            "USER 0",
+            "WORKDIR /proc",
+            "ENV LD_PRELOAD=/evil.so HTTP_PROXY=http://evil:1",
+            "LABEL dev.bottler.session=another",
+            "HEALTHCHECK --interval=1s CMD touch /healthcheck-ran",
+        ];
+        let mut import = Command::new("docker");
+        import.arg("import");
+        for change in changes {
+            import.args(["--change", change]);
+        }
+        let mut child =
+            import.args(["-", "bottler-test:busybox"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&tar.stdout).unwrap();
+        assert!(child.wait().unwrap().success());
+        Self
+    }
+}
+
+impl Drop for Busybox {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "-f", "bottler-test:busybox"]).output();
+    }
+}
+
+/// The root as an archive, made once and kept with what cargo builds.
+fn archive() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(ARCHIVE);
+    if path.exists() {
+        return path;
+    }
+    let hooks = folder.join("start-postgres");
+    std::fs::write(&hooks, ENTRYPOINT).unwrap();
+    let unfinished = folder.join("debian-unfinished.tar");
+    let made = Command::new("mmdebstrap")
+        .args(["--quiet", "--variant=minbase", PACKAGES])
+        .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"])
+        .args(["--dpkgopt=path-exclude=/usr/share/locale/*"])
+        .arg(format!("--customize-hook=copy-in {} /usr/local/bin", hooks.display()))
+        .arg("--customize-hook=chmod 755 $1/usr/local/bin/start-postgres")
+        .arg("--customize-hook=chroot $1 install -d -o postgres -g postgres -m 700 /var/lib/postgresql/data")
+        .arg("bookworm")
+        .arg(&unfinished)
+        .output()
+        .expect("mmdebstrap is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::rename(unfinished, &path).unwrap();
+    path
+}
