@@ -40,7 +40,9 @@ local function check_hooks(hooks)
   if type(hooks) ~= "table" then fail("hooks are a table, not a " .. type(hooks)) end
   for when, set in pairs(hooks) do
     if KINDS[when] then
-      if type(set) ~= "table" then fail("hooks: " .. when .. " is a table of functions by name, not a " .. type(set)) end
+      if type(set) ~= "table" then
+        fail("hooks: " .. when .. " is a table of functions by name, not a " .. type(set))
+      end
       for name, hook in pairs(set) do
         if type(hook) ~= "function" then
           fail("hooks: " .. when .. "." .. tostring(name) .. " is a function, not a " .. type(hook))
@@ -132,9 +134,7 @@ globals.bottle = function(agent, options)
 end
 
 -- Runs a function for a bounded time: its results, or an error.
-function deadline(limit, work, ...)
-  return core.within("deadline", limit, work, ...)
-end
+function deadline(limit, work, ...) return core.within("deadline", limit, work, ...) end
 
 bottle.sidecar = sidecar_start
 
@@ -156,7 +156,9 @@ function __launch(launch, plan, hooks)
   bottle.plan = plan
   if hooks then
     local project = { project = true }
-    for when, set in pairs(check_hooks(hooks)) do project[when] = set end
+    for when, set in pairs(check_hooks(hooks)) do
+      project[when] = set
+    end
     sets[1] = project
   end
   local result = launch(plan)
@@ -176,7 +178,9 @@ function __list_hooks(hooks)
     if type(set) == "function" then
       found[#found + 1] = { when, "", set }
     else
-      for name, hook in pairs(set) do found[#found + 1] = { when, name, hook } end
+      for name, hook in pairs(set) do
+        found[#found + 1] = { when, name, hook }
+      end
     end
   end
   table.sort(found, function(a, b) return a[1] .. "." .. a[2] < b[1] .. "." .. b[2] end)
@@ -188,5 +192,7 @@ __bottle = bottle
 setmetatable(globals, {
   __metatable = false,
   __index = function(_, name) core.no_global(tostring(name)) end,
-  __newindex = function(_, name) plain.error("cannot make a global " .. tostring(name) .. "; write local " .. tostring(name), 2) end,
+  __newindex = function(_, name)
+    plain.error("cannot make a global " .. tostring(name) .. "; write local " .. tostring(name), 2)
+  end,
 })

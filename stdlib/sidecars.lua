@@ -1,6 +1,10 @@
--- Sidecars that recipes share. Those of the default launch take networks and the plan's section; the others are ordinary
--- images with sensible options, all of which can be given: `sidecars.redis { image = "redis:7", name = "cache" }`.
+-- Sidecars that recipes share. Those of the default launch take networks and the plan's section; the others are
+-- ordinary images with sensible options, any of which can be given: `sidecars.redis { name = "cache" }`.
 local sidecars = {}
+
+---@class Served a sidecar, and the address at which the agent reaches it
+---@field sidecar Sidecar
+---@field url string|Secret
 
 -- The only way out: what the plan allows, and nothing else.
 function sidecars.egress(net, plan)
@@ -16,8 +20,10 @@ local function over(defaults, given)
   return defaults
 end
 
--- A PostgreSQL with a password of its own: the sidecar, and its address as a secret. Its image starts as the official
--- one does, with POSTGRES_PASSWORD, as the user postgres, which every such image has.
+---A PostgreSQL with a password of its own: the sidecar, and its address as a secret. Its image starts as the official
+---one does, with POSTGRES_PASSWORD, as the user postgres, which every such image has.
+---@param given table? options of sidecar_start
+---@return Served
 function sidecars.postgres(given)
   local password = secret.random(24)
   local data = volume_create { name = (given and given.name or "postgres") .. "-data" }
@@ -34,7 +40,9 @@ function sidecars.postgres(given)
   return { sidecar = sidecar, url = url }
 end
 
--- A Redis that keeps nothing: the sidecar, and its address.
+---A Redis that keeps nothing: the sidecar, and its address.
+---@param given table? options of sidecar_start
+---@return Served
 function sidecars.redis(given)
   local options = over({
     name = "redis",

@@ -133,6 +133,7 @@ fn a_socket_one_may_not_open_says_so() {
         .arg(&executable)
         .args(["run", "probe"])
         .env("XDG_STATE_HOME", state.path())
+        .env("XDG_CONFIG_HOME", state.path())
         .output()
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

@@ -70,7 +70,7 @@ fn a_service_is_as_sealed_as_the_agent(world: &World) {
     assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]));
     assert_eq!(host["Privileged"], false);
     assert!(host["SecurityOpt"].to_string().contains("no-new-privileges"));
-    assert_eq!(host["PortBindings"], serde_json::json!({}));
+    assert!(host["PortBindings"].as_object().is_none_or(serde_json::Map::is_empty), "{host}");
     assert!(!inspect.to_string().contains("s3cr3t"), "a secret reaches the command only");
     let inside = |command: &[&str]| docker(&[&["exec", &service], command].concat());
     assert_eq!(inside(&["cat", "/proc/net/route"]).lines().count(), 1, "there is no route");

@@ -50,6 +50,9 @@ struct RehearsalArgs {
     /// A parameter for the recipe; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]
     params: Vec<String>,
+    /// As if the launch had a workspace
+    #[arg(long)]
+    workspace: bool,
     #[command(flatten)]
     project: ProjectArgs,
     /// How to print
@@ -110,7 +113,7 @@ impl RehearsalArgs {
         let template = AgentTemplate::built_in(&self.agent).map_err(|error| input(error.to_string()))?;
         let mut plan = rehearsal::plan(&self.agent, &template);
         plan.params = program::params(&self.params)?;
-        plan.workspace = Some(WorkspacePlan { path: WORKSPACE.to_owned() });
+        plan.workspace = self.workspace.then(|| WorkspacePlan { path: WORKSPACE.to_owned() });
         Ok((program, plan))
     }
 }

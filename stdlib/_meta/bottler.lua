@@ -342,12 +342,12 @@ function Bottle:close() end
 ---@field agent AgentPlan The agent.
 ---@field bottle string The bottle's id.
 ---@field egress EgressPlan What may leave.
----@field image ImagePlan The agent's image.
+---@field image ImageOptions The agent's image.
 ---@field isolation "sealed" How the agent is cut off.
----@field params? table<string, string> What the user said with `--set`, for recipes of their own.
+---@field params table<string, string> What the user said with `--set`, for recipes of their own.
 ---@field pinned boolean Whether the user chose the id: then a conflict is an error at once.
 ---@field prompt? string The prompt, if there is one.
----@field provision ProvisionPlan What is put into the agent's container.
+---@field provision ProvisionOptions What is put into the agent's container.
 ---@field workspace? WorkspacePlan The agent's workspace, if it has one.
 
 ---The agent.
@@ -362,14 +362,6 @@ function Bottle:close() end
 ---What may leave.
 ---@class (exact) EgressPlan
 ---@field allow string[] Allowed hosts.
-
----The agent's image.
----@class (exact) ImagePlan
----@field source string `self`: made of the running executable. Anything else: an image that the engine has.
-
----What is put into the agent's container.
----@class (exact) ProvisionPlan
----@field prompt? string The prompt, written to a file whose path the recipe gets.
 
 ---The agent's workspace; its files are no part of the plan.
 ---@class (exact) WorkspacePlan
@@ -390,7 +382,7 @@ function Bottle:close() end
 ---@field sidecar fun(options: SidecarOptions|ServiceOptions): Sidecar `sidecar_start`.
 
 ---A recipe: call it with a plan, and with hooks.
----@alias Recipe fun(plan: Plan, hooks: Hooks?): Agent?
+---@alias Recipe fun(plan: Plan, hooks: Hooks?): Agent
 
 secret = {}
 

@@ -3,7 +3,8 @@ local launch = require "std.launch"
 
 return recipe(function(plan)
   plan.image.source = "bottler-test:busybox"
-  plan.agent.command = { "/bin/sh", "-c", 'test "$TOKEN" = s3cr3t-s3cr3t && test -s "$SSL_CERT_FILE" && cat "$PROMPT" && exec sleep 1000' }
+  plan.agent.command =
+    { "/bin/sh", "-c", 'test "$TOKEN" = s3cr3t-s3cr3t && test -s "$SSL_CERT_FILE" && cat "$PROMPT" && exec sleep 1000' }
   plan.agent.env = { COLOUR = "green" }
   local agent = launch(plan, {
     before = {

@@ -10,7 +10,7 @@ return recipe(function(plan)
         sidecar_start {
           name = "db",
           image = "bottler-test:debian",
-          command = { "redis-server", "--save", "", "--dir", "/tmp" },
+          command = { "/bin/sh", "-c", "redis-server --save '' --dir /tmp & exec sleep 1001" },
           env = { TOKEN = secret.format("%s", "s3cr3t") },
           ready = { exec = { "redis-cli", "ping" } },
           ports = { 6379 },

@@ -4,6 +4,7 @@ local sidecars = require "std.sidecars"
 local IMAGE = "bottler-test:debian"
 
 return recipe(function(plan)
+  ---@type Served, Served
   local postgres, redis
   plan.image.source = IMAGE
   plan.agent.command = {

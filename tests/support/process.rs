@@ -58,7 +58,9 @@ impl World {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(bottler());
-        command.args(arguments).env("XDG_STATE_HOME", self.state.path()).stdin(Stdio::null());
+        command.args(arguments).stdin(Stdio::null());
+        // The user's own manifest has no part in tests.
+        command.env("XDG_STATE_HOME", self.state.path()).env("XDG_CONFIG_HOME", self.state.path());
         command
     }
 

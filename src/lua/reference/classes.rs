@@ -192,7 +192,17 @@ fn results() -> Vec<Class> {
         &[("id", "string", "Its id on the engine."), ("subnet", "string", "Its address range, as CIDR.")],
     ));
     found.push(result("VolumeInfo", "What is known of a volume.", &[("id", "string", "Its name on the engine.")]));
-    found.extend(read::<plan::LaunchPlan>("Plan"));
+    let mut plan = read::<plan::LaunchPlan>("Plan");
+    // A recipe may put more into these sections than a plan has by itself.
+    for field in &mut plan[0].fields {
+        match field.name.as_str() {
+            "provision" => field.ty = "ProvisionOptions".to_owned(),
+            "image" => field.ty = "ImageOptions".to_owned(),
+            _ => {}
+        }
+    }
+    plan.retain(|class| !matches!(class.name.as_str(), "ProvisionPlan" | "ImagePlan"));
+    found.extend(plan);
     found.push(options(
         "Hooks",
         "What a project's `.bottler/hooks.lua` returns, and what a recipe is given as its second argument.",

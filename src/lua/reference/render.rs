@@ -97,7 +97,9 @@ pub fn stubs() -> String {
             text.push_str(&stub(&format!("{}:", class.name), method));
         }
     }
-    text.push_str("\n---A recipe: call it with a plan, and with hooks.\n---@alias Recipe fun(plan: Plan, hooks: Hooks?): Agent?\n");
+    text.push_str(
+        "\n---A recipe: call it with a plan, and with hooks.\n---@alias Recipe fun(plan: Plan, hooks: Hooks?): Agent\n",
+    );
     for library in ["secret", "host"] {
         text.push_str(&format!("\n{library} = {{}}\n"));
     }

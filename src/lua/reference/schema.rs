@@ -27,7 +27,8 @@ fn class(name: &str, schema: &Value, written: bool) -> Class {
     let field = |(name, property): (&String, &Value)| Field {
         name: name.clone(),
         ty: ty(property),
-        optional: !required.contains(&name.as_str()),
+        // What a script reads is there where it has a default.
+        optional: !required.contains(&name.as_str()) && (written || property["default"].is_null()),
         doc: doc(property),
     };
     Class {
