@@ -141,6 +141,50 @@ fn a_socket_one_may_not_open_says_so() {
     assert!(said.contains("ermission denied") && said.contains("hint: add this user to the group"), "{said}");
 }
 
+/// At a real pseudo-terminal, by `script`; the answers are typed.
+#[test]
+fn a_recipe_asks_at_the_terminal_and_a_secret_is_not_shown() {
+    let world = World::new();
+    let path = script(
+        &world,
+        "return function()\n  log('said', prompt 'who?')\n  local token = prompt('token', { secret = true })\n  log('kept', token)\n  log('sure', confirm 'really?', confirm 'again?')\nend\n",
+    );
+    let command = format!("{} run probe --recipe {path}", support::process::bottler().display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &command, "/dev/null"]).env("XDG_STATE_HOME", world.state.path());
+    terminal.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = terminal.spawn().unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    let mut screen = BufReader::new(child.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    for (question, answer) in
+        [("who?: ", "ann"), ("token: ", "hunter2"), ("really? [y/N] ", "y"), ("again? [y/N] ", "maybe")]
+    {
+        while !String::from_utf8_lossy(&seen).contains(question) {
+            let bytes = screen.fill_buf().unwrap().to_vec();
+            assert!(!bytes.is_empty(), "{question}: {}", String::from_utf8_lossy(&seen));
+            screen.consume(bytes.len());
+            seen.extend(bytes);
+        }
+        writeln!(keys, "{answer}").unwrap();
+    }
+    std::io::Read::read_to_end(&mut screen, &mut seen).unwrap();
+    assert!(child.wait().unwrap().success());
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    for words in ["said ann", "kept (secret)", "sure true false"] {
+        assert!(seen.contains(words), "{words}: {seen}");
+    }
+    assert!(!seen.contains("hunter2"), "{seen}");
+    world.assert_clean();
+}
+
+#[test]
+fn a_question_without_a_terminal_is_an_error() {
+    let world = World::new();
+    let path = script(&world, "return function()\n  prompt 'who?'\nend\n");
+    fails(&world, &["run", "--recipe", &path], 120, &["there is no terminal to ask at", "my.lua:2", "--set"]);
+}
+
 #[test]
 fn a_reader_that_has_had_enough_is_no_error() {
     let world = World::new();

@@ -44,13 +44,16 @@ fn stubs_and_reference_are_fresh() {
 async fn the_reference_is_what_there_is() {
     let launch = Launch::new();
     let names: Vec<&str> = reference::functions().iter().map(|function| function.name).collect();
-    let checks: String = names.iter().map(|name| format!("assert(type({name}) == 'function', '{name}')\n")).collect();
+    let checks: Vec<String> =
+        names.iter().map(|name| format!("assert(type({name}) == 'function', '{name}')")).collect();
+    let checks = checks.join("\n");
     // `recipe` gives tables that can be called; everything else is a function.
-    let methods: String = reference::classes()
+    let methods: Vec<String> = reference::classes()
         .iter()
-        .flat_map(|class| class.methods.iter().map(move |method| (class.name.clone(), method.name)))
-        .map(|(class, method)| format!("assert(type(made.{class}.{method}) == 'function', '{class}.{method}')\n"))
+        .flat_map(|class| class.methods.iter().map(move |method| format!("made.{}.{}", class.name, method.name)))
+        .map(|method| format!("assert(type({method}) == 'function', '{method}')"))
         .collect();
+    let methods = methods.join("\n");
     let source = format!(
         "return recipe(function(plan)\n{checks}
           local made = {{ Image = build_image {{ source = 'self' }}, Network = network_create {{ name = 'n' }},

@@ -14,7 +14,7 @@ use bottler::primitive::{Bottle, Events, Setting, VolumeOptions, volume_create};
 use bottler::session::Session;
 
 const ROUNDS: usize = 21;
-const CALLS: usize = 1000;
+const CALLS: u32 = 1000;
 
 fn plan() -> LaunchPlan {
     resolve("bench-00000", false, "probe", &AgentTemplate::probe(), None, Vec::new())
@@ -79,7 +79,7 @@ fn main() {
         checks.push(check(state.path()));
     }
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    let (lua, rust) = (micros(median(lua)) / CALLS as f64, micros(median(rust)) / CALLS as f64);
+    let (lua, rust) = (micros(median(lua)) / f64::from(CALLS), micros(median(rust)) / f64::from(CALLS));
     println!("| what | median | goal |");
     println!("| --- | ---: | ---: |");
     println!(

@@ -196,8 +196,8 @@ fn results() -> Vec<Class> {
     // A recipe may put more into these sections than a plan has by itself.
     for field in &mut plan[0].fields {
         match field.name.as_str() {
-            "provision" => field.ty = "ProvisionOptions".to_owned(),
-            "image" => field.ty = "ImageOptions".to_owned(),
+            "provision" => "ProvisionOptions".clone_into(&mut field.ty),
+            "image" => "ImageOptions".clone_into(&mut field.ty),
             _ => {}
         }
     }
