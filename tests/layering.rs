@@ -41,8 +41,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that only one place names.
-const ONLY_IN: &[(&str, &str)] =
-    &[("bollard", "src/engine/docker"), ("mlua", "src/lua"), ("indicatif", "src/report"), ("clap", "src/cli")];
+const ONLY_IN: &[(&str, &str)] = &[
+    ("bollard", "src/engine/docker"),
+    ("mlua", "src/lua"),
+    ("indicatif", "src/report"),
+    ("clap", "src/cli"),
+    ("full_moon", "src/lua"),
+    ("rpassword", "src/cli"),
+    ("similar", "src/primitive"),
+];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -240,6 +240,15 @@ async fn hooks_cannot_widen_what_the_user_allowed() {
         let failure = outcome.failure.unwrap_or_else(|| panic!("allowed: {hooks}"));
         assert!(failure.message.contains("a project's hooks cannot widen it"), "{hooks}: {failure:?}");
     }
+    for (change, words) in [
+        ("resources.memory = 1 << 50", "resources are beyond the plan's"),
+        ("user = '0:0'", "user \"0:0\" is not the plan's"),
+    ] {
+        let hooks = format!("return {{ before = {{ agent = function(o) o.config.{change} end }} }}");
+        let (_, outcome) = hooked(&hooks, LAUNCH, &[]).await;
+        let failure = outcome.failure.unwrap_or_else(|| panic!("allowed: {hooks}"));
+        assert!(failure.message.contains(words), "{hooks}: {failure:?}");
+    }
     let (_, outcome) = hooked("return { before = { egress = function(o) o.allow = {} end } }", LAUNCH, &[]).await;
     assert_eq!(outcome.failure, None, "narrowing is free");
 }

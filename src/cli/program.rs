@@ -34,22 +34,41 @@ pub(super) fn load(recipe: &str, project: &ProjectArgs, state: &StateDir) -> Res
         Some(path) => Manifest::read(&path).map_err(input)?,
         None => Manifest::default(),
     };
-    let files = if project.no_project { BTreeMap::new() } else { trusted(project.project.as_deref(), state)? };
-    Ok(Program { recipe: script(recipe)?, project: files, grants: manifest.grants() })
+    let project = if project.no_project { None } else { trusted(project.project.as_deref(), state)? };
+    let (root, files) = match project {
+        Some((project, files)) => (Some(project.root), files),
+        None => (None, BTreeMap::new()),
+    };
+    let recipe = match root.and_then(|root| of_project(recipe, &root, &files)) {
+        Some(recipe) => recipe,
+        None => script(recipe)?,
+    };
+    Ok(Program { recipe, project: files, grants: manifest.grants() })
 }
 
-/// The scripts of a project, if it has some; they must be trusted.
-fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<BTreeMap<String, String>, Failure> {
+/// A recipe that is one of the project's own files: as it was read and trusted, not as it is now.
+fn of_project(recipe: &str, root: &Path, files: &BTreeMap<String, String>) -> Option<Script> {
+    let path = Path::new(recipe).canonicalize().ok()?;
+    let own = path.strip_prefix(root.join(FOLDER)).ok()?.to_str()?;
+    Some(Script::of_project(own, files.get(own)?))
+}
+
+/// A project, and its scripts by their names below `.bottler/`.
+type Trusted = (Project, BTreeMap<String, String>);
+
+/// A project and its scripts, if it has some; they must be trusted.
+fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<Option<Trusted>, Failure> {
     let directory = directory.unwrap_or_else(|| Path::new("."));
     let failed = |error: std::io::Error| input(format!("read {}/{FOLDER}: {error}", directory.display()));
-    let Some(project) = Project::read(directory).map_err(failed)? else { return Ok(BTreeMap::new()) };
+    let Some(project) = Project::read(directory).map_err(failed)? else { return Ok(None) };
     let store = open_store(state)?;
     if !store.trusts(&project) {
         let message = format!("{}/{FOLDER} is not trusted, or has changed since", project.root.display());
         return Err(input(message)
             .hint("review it with `bottler trust --show`, then `bottler trust`; or leave it out with --no-project"));
     }
-    project.scripts().map_err(failed)
+    let scripts = project.scripts().map_err(failed)?;
+    Ok(Some((project, scripts)))
 }
 
 pub(super) fn open_store(state: &StateDir) -> Result<Store, Failure> {

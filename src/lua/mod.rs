@@ -86,9 +86,12 @@ impl Program {
     }
 }
 
+/// How the names of a project's own files begin in messages.
+const PROJECT: &str = ".bottler/";
+
 /// What a file of the project is called in messages.
 fn project_name(path: &str) -> String {
-    format!(".bottler/{path}")
+    format!("{PROJECT}{path}")
 }
 
 /// What the user's manifest lets scripts do beyond their primitives.

@@ -106,6 +106,11 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     if config.command.is_empty() {
         return Err(Failure::new(Class::Input, "run_agent: config.command is empty").at(at));
     }
+    let bad = |why: String| Failure::new(Class::Input, format!("run_agent: config: {why}")).at(at);
+    bottle.check_resources(&config.resources).map_err(bad)?;
+    if bottle.setting.bounded && config.user != bottle.plan.agent.user {
+        return Err(bad(format!("user {:?} is not the plan's, and a project's hooks cannot change it", config.user)));
+    }
     let workspace = match &bottle.setting.workspace {
         Some(_) => Some((bottle.intend(Kind::Volume, &bottle.name("workspace"), at)?, bottle.name("workspace"))),
         None => None,

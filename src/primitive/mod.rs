@@ -48,6 +48,7 @@ pub use sidecar::{Role, Sidecar, SidecarOptions, sidecar_start};
 pub use volume::{Volume, VolumeOptions, volume_create};
 pub use workspace::{Files, WorkspaceFile};
 
+use crate::engine::Resources;
 use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, Pending, Place, Session};
 use crate::sync::lock;
@@ -187,6 +188,16 @@ impl Bottle {
     fn check_allowed(&self, rule: &String) -> Result<(), String> {
         if self.setting.bounded && !self.plan.egress.allow.contains(rule) {
             return Err(format!("{rule} is not allowed by this launch, and a project's hooks cannot widen it"));
+        }
+        Ok(())
+    }
+
+    /// Where a project's hooks take part, no container may use more than the user's plan gives the agent.
+    fn check_resources(&self, wanted: &Resources) -> Result<(), String> {
+        let most = &self.plan.agent.resources;
+        let over = wanted.cpus > most.cpus || wanted.memory > most.memory || wanted.pids > most.pids;
+        if self.setting.bounded && over {
+            return Err("resources are beyond the plan's, and a project's hooks cannot widen them".to_owned());
         }
         Ok(())
     }

@@ -120,6 +120,9 @@ fn check(
     if let Some(path) = volumes.keys().find(|path| !path.starts_with('/') || path.split('/').any(|part| part == "..")) {
         return Err(bad(format!("volumes: {path:?} is no absolute path")).hint("volumes = { [\"/data\"] = volume }"));
     }
+    if let Some(resources) = &options.resources {
+        bottle.check_resources(resources).map_err(bad)?;
+    }
     if bottle.services() >= MAX_SERVICES {
         return Err(bad(format!("there are {MAX_SERVICES} services already")));
     }

@@ -95,7 +95,8 @@ fn unpack(archive: &[u8]) -> std::io::Result<Files> {
     for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.to_string_lossy().into_owned();
-        let Some(path) = path.strip_prefix(root).map(|path| path.trim_matches('/').to_owned()) else { continue };
+        let Some(path) = path.strip_prefix(root).and_then(|path| path.strip_prefix('/')) else { continue };
+        let path = path.trim_matches('/').to_owned();
         if path.is_empty() || path.split('/').any(|part| part == ".git" || part == "..") {
             continue;
         }

@@ -9,6 +9,7 @@ mod options;
 mod script;
 mod secret;
 mod testing;
+mod things;
 
 use std::sync::Arc;
 

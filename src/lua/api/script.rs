@@ -8,7 +8,7 @@ use super::options::{Options, a};
 use super::secret::Secret;
 use super::{Context, container, raise};
 use crate::primitive::{Event, Question, Seconds, StepState};
-use crate::session::{Class, Failure};
+use crate::session::{Class, Failure, Place};
 
 /// Characters of a step's name or a log line that are shown.
 const MAX_TEXT: usize = 500;
@@ -156,7 +156,7 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
                 let at = c.place(&lua);
                 let options: PromptOptions = Options::new("prompt", options, at.as_ref())?.rest(&lua)?;
                 let what = if options.secret { Question::Secret } else { Question::Line };
-                let answer = c.told(c.bottle.ask(what, &shown(&text)).await, at.as_ref())?;
+                let answer = c.told(c.bottle.ask(what, &question(&text, at.as_ref())).await, at.as_ref())?;
                 if options.secret {
                     lua.create_userdata(Secret::new(answer)).map(Value::UserData)
                 } else {
@@ -172,11 +172,18 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
             let c = c.clone();
             async move {
                 let at = c.place(&lua);
-                let answer = c.told(c.bottle.ask(Question::Confirm, &shown(&text)).await, at.as_ref())?;
+                let answer =
+                    c.told(c.bottle.ask(Question::Confirm, &question(&text, at.as_ref())).await, at.as_ref())?;
                 Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
             }
         })?,
     )
+}
+
+/// A question as it is shown: one of the project's own says so, for the project is not the user.
+fn question(text: &str, at: Option<&Place>) -> String {
+    let project = at.filter(|at| at.script.starts_with(crate::lua::PROJECT));
+    project.map(|at| format!("[{at} asks] ")).unwrap_or_default() + &shown(text)
 }
 
 fn json(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
