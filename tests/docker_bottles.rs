@@ -63,7 +63,10 @@ fn workspace() -> tempfile::TempDir {
 }
 
 fn the_recipes_that_launch_bottles(world: &World) {
-    let image = ["--set", "x=y"];
+    // The smallest recipe, as it is.
+    let run = ["run", "shell", "--recipe", "minimal", "--image", "bottler-test:busybox", "--", "/bin/echo", "minimal"];
+    let done = world.run(&run);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "minimal\n"), "{}", done.stderr);
     let with_image = |name: &str, command: &str| {
         let path = world.state.path().join(format!("{name}.lua"));
         let text = format!(
@@ -76,7 +79,7 @@ fn the_recipes_that_launch_bottles(world: &World) {
     let folder = workspace();
     let script = with_image("fan-out", "test $((TRY % 2)) = 0 && echo try $TRY >> sum.txt");
     let tries = ["run", "shell", "--recipe", &script, "--workspace", ".", "--set", "tries=5"];
-    let done = run_in(world, folder.path(), &[&tries[..], &image[..]].concat());
+    let done = run_in(world, folder.path(), &tries);
     assert_eq!(done.code(), 0, "{}", done.stderr);
     for number in 1..=5 {
         let patch = std::fs::read_to_string(folder.path().join(format!("try-{number}.patch")));

@@ -155,12 +155,12 @@ async fn creation_works_inside_callbacks_and_comparators() {
     let (launch, outcome) = run(r#"
         return function()
           ("a b"):gsub("%a", function(letter) network_create { name = letter } end)
-          table.sort({ 2, 1 }, function(x, y) log("compared") return x < y end)
+          table.sort({ 2, 1 }, function(x, y) network_create { name = "c" } return x < y end)
         end"#)
     .await;
     assert_eq!(outcome.failure, None);
     let made = launch.engine.calls().iter().filter(|call| *call == "network_create").count();
-    assert_eq!(made, 2);
+    assert!(made >= 3, "{made}");
     assert_eq!(launch.engine.left(), Vec::<String>::new());
 }
 

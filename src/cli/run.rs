@@ -32,6 +32,9 @@ pub(super) struct Args {
     /// The bottle's name; without it, the agent's name and five random characters
     #[arg(long)]
     name: Option<String>,
+    /// The agent's image, which the engine has; without it, the agent's own
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
     /// The prompt
     #[arg(long)]
     prompt: Option<String>,
@@ -108,6 +111,9 @@ fn plan(args: &Args, template: &AgentTemplate) -> Result<(LaunchPlan, Option<Fil
     let mut plan =
         crate::plan::resolve(&bottle, args.name.is_some(), &args.agent, template, prompt, args.allow.clone());
     plan.params = program::params(&args.params)?;
+    if let Some(image) = &args.image {
+        plan.image.source.clone_from(image);
+    }
     if !args.command.is_empty() {
         plan.agent.command.clone_from(&args.command);
     }
