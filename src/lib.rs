@@ -17,6 +17,7 @@ pub mod probe;
 pub mod project;
 pub mod rehearsal;
 pub mod report;
+pub mod scan;
 pub mod session;
 pub mod sidecar;
 mod sync;

@@ -36,8 +36,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("project", &["primitive"]),
     ("rehearsal", &["engine", "holder", "lua", "plan", "primitive", "session"]),
     ("report", &["holder", "primitive", "probe", "session"]),
+    ("scan", &[]),
     ("session", &["engine"]),
-    ("sidecar", &["policy"]),
+    ("sidecar", &["policy", "scan"]),
 ];
 
 /// Crates that only one place names.

@@ -1,0 +1,176 @@
+//! Known secrets, by one automaton over all their encodings (promise 9).
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use data_encoding::{BASE32_NOPAD, Encoding, HEXLOWER, HEXUPPER, Specification};
+
+/// Shorter values are no secrets: they are in every text.
+const MIN_SECRET: usize = 8;
+/// Most secrets that are looked for.
+const MAX_SECRETS: usize = 200;
+/// So many bytes of a secret's form at the end of a piece are held back until the next one comes.
+const HELD: usize = 4;
+
+/// The alphabets of base 64: RFC 4648 sections 4 and 5, RFC 3501 section 5.1.3, crypt(5).
+const ALPHABETS: [&str; 4] = [
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,",
+    "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+];
+
+/// An automaton over the forms of secrets.
+pub struct Exact {
+    automaton: Option<AhoCorasick>,
+    /// Where a form may begin: its first bytes.
+    beginnings: Option<AhoCorasick>,
+    forms: Vec<Vec<u8>>,
+    longest: usize,
+}
+
+impl Exact {
+    /// Secrets that are long enough to be told from other text.
+    pub fn new(secrets: &[String]) -> Self {
+        let long = secrets.iter().filter(|secret| secret.len() >= MIN_SECRET).take(MAX_SECRETS);
+        let mut forms: Vec<Vec<u8>> = long.flat_map(|secret| forms(secret)).collect();
+        forms.retain(|form| form.len() >= MIN_SECRET);
+        forms.sort_unstable();
+        forms.dedup();
+        let longest = forms.iter().map(Vec::len).max().unwrap_or_default();
+        let build = |patterns: Vec<&[u8]>| {
+            let mut builder = AhoCorasick::builder();
+            builder.match_kind(MatchKind::Standard).build(patterns).ok().filter(|built| built.patterns_len() > 0)
+        };
+        let automaton = build(forms.iter().map(Vec::as_slice).collect());
+        let beginnings = build(forms.iter().map(|form| &form[..HELD]).collect());
+        Self { automaton, beginnings, forms, longest }
+    }
+
+    /// Whether one of the secrets is in these bytes, in any form.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        self.automaton.as_ref().is_some_and(|automaton| automaton.is_match(bytes))
+    }
+
+    /// How many bytes at the end may be the beginning of a secret: to be held back.
+    pub(super) fn pending(&self, bytes: &[u8]) -> usize {
+        let Some(beginnings) = &self.beginnings else { return 0 };
+        let from = bytes.len().saturating_sub(self.longest);
+        let tail = &bytes[from..];
+        let begun = beginnings.find_overlapping_iter(tail).map(|found| found.start());
+        let may_go_on = |start: &usize| {
+            let rest = &tail[*start..];
+            // Forms are sorted: those that begin with `rest` are together.
+            let first = self.forms.partition_point(|form| form.as_slice() < rest);
+            self.forms.get(first).is_some_and(|form| form.len() > rest.len() && form.starts_with(rest))
+        };
+        begun.filter(may_go_on).min().map_or(0, |start| tail.len() - start)
+    }
+}
+
+/// Every way in which a secret may be written.
+fn forms(secret: &str) -> Vec<Vec<u8>> {
+    let bytes = secret.as_bytes();
+    let mut forms = vec![bytes.to_vec(), bytes.iter().rev().copied().collect()];
+    forms.extend(base64(bytes));
+    forms.extend(base32(bytes));
+    forms.extend([HEXLOWER.encode(bytes), HEXUPPER.encode(bytes)].map(String::into_bytes));
+    // Every byte, and only what a URL needs; the digits in both cases.
+    let percent = |all: bool, upper: bool| -> Vec<u8> {
+        let escape = |byte: u8| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let one = |&byte: &u8| if !all && plain(byte) { char::from(byte).to_string() } else { escape(byte) };
+        bytes.iter().map(one).collect::<String>().into_bytes()
+    };
+    forms.extend([percent(true, true), percent(true, false), percent(false, true), percent(false, false)]);
+    // JSON: the usual escapes, and every unit as \uXXXX.
+    if let Ok(quoted) = serde_json::to_string(secret) {
+        forms.push(quoted.trim_matches('"').replace('/', "\\/").into_bytes());
+        forms.push(quoted[1..quoted.len() - 1].as_bytes().to_vec());
+    }
+    forms.push(secret.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>().into_bytes());
+    forms.push(secret.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect::<String>().into_bytes());
+    forms.push(secret.encode_utf16().flat_map(u16::to_le_bytes).collect());
+    forms.push(secret.encode_utf16().flat_map(u16::to_be_bytes).collect());
+    forms
+}
+
+/// The characters of base 64 that depend on the secret alone, wherever in a longer text it stands.
+fn base64(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = Vec::new();
+    for symbols in ALPHABETS {
+        let mut specification = Specification::new();
+        specification.symbols.push_str(symbols);
+        let Ok(encoding) = specification.encoding() else { continue };
+        forms.extend((0..3).map(|offset| aligned(bytes, &encoding, offset, 6)));
+    }
+    forms
+}
+
+fn base32(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let upper = (0..5).map(|offset| aligned(bytes, &BASE32_NOPAD, offset, 5));
+    upper.flat_map(|form| [form.to_ascii_lowercase(), form]).collect()
+}
+
+/// Encodes behind `offset` bytes of another text, and keeps what these do not touch, nor what may follow.
+fn aligned(bytes: &[u8], encoding: &Encoding, offset: usize, bits: usize) -> Vec<u8> {
+    let padded = [vec![0; offset], bytes.to_vec()].concat();
+    let text = encoding.encode(&padded).into_bytes();
+    let (from, to) = ((offset * 8).div_ceil(bits), padded.len() * 8 / bits);
+    text[from..to.max(from)].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECRET: &str = "pa$$w0rd/with\"quotes+and=signs";
+
+    fn exact() -> Exact {
+        Exact::new(&[SECRET.to_owned(), "short".to_owned()])
+    }
+
+    #[test]
+    fn promise_09_every_encoding_is_found_at_every_alignment() {
+        let exact = exact();
+        for before in 0..7 {
+            let text = format!("{}{SECRET}{}", "x".repeat(before), "after");
+            let bytes = text.as_bytes();
+            let encoded = [
+                text.clone(),
+                data_encoding::BASE64.encode(bytes),
+                data_encoding::BASE64URL_NOPAD.encode(bytes),
+                BASE32_NOPAD.encode(bytes),
+                BASE32_NOPAD.encode(bytes).to_lowercase(),
+                HEXLOWER.encode(bytes),
+                HEXUPPER.encode(bytes),
+                serde_json::to_string(&text).unwrap(),
+                text.chars().rev().collect(),
+                url::form_urlencoded::byte_serialize(bytes).collect(),
+                bytes.iter().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat(),
+                text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat(),
+            ];
+            for text in encoded {
+                assert!(exact.is_in(text.as_bytes()), "{before}: {text}");
+            }
+            for text in [
+                text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>(),
+                text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+            ] {
+                assert!(exact.is_in(&text));
+            }
+        }
+        assert!(!exact.is_in(b"a short text without any of it, pa$$w0rd alone"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_held_back_is_what_a_secret_may_begin_with(cut in 1..SECRET.len(), before in "[a-z ]{0,40}") {
+            let piece = format!("{before}{}", &SECRET[..cut]);
+            let pending = exact().pending(piece.as_bytes());
+            if cut >= HELD {
+                prop_assert!(pending >= cut, "{piece:?}: {pending}");
+            }
+            prop_assert!(pending <= piece.len());
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Tokens by their format: rules in gitleaks' form of TOML. A case-insensitive automaton over the rules' keywords says which
+//! of them are worth a look; only those run (craft: a set of all of them is two hundred times slower).
+
+use std::collections::BTreeSet;
+
+use aho_corasick::AhoCorasick;
+use regex::bytes::{Regex, RegexBuilder};
+use serde::Deserialize;
+
+/// Our own rules: documented formats of providers' tokens.
+const PROVIDERS: &str = include_str!("providers.toml");
+/// Largest compiled rule, in bytes.
+const MAX_REGEX: usize = 4 << 20;
+
+/// Why rules could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    /// No TOML of this form.
+    #[error("read the rules: {0}")]
+    Malformed(#[from] toml::de::Error),
+    /// An expression that is none.
+    #[error("rule {id:?}: {source}")]
+    Regex {
+        /// The rule's id.
+        id: String,
+        /// What is wrong with it.
+        source: regex::Error,
+    },
+    /// Keywords that no automaton is made of.
+    #[error("read the rules' keywords: {0}")]
+    Keywords(#[from] aho_corasick::BuildError),
+}
+
+/// A file of rules, as gitleaks has them (gitleaks 8, `config/gitleaks.toml`); what concerns paths and commits is for
+/// repositories and not looked at here.
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    rules: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    id: String,
+    regex: Option<String>,
+    #[serde(default)]
+    keywords: Vec<String>,
+    entropy: Option<f64>,
+    secret_group: Option<usize>,
+}
+
+struct Rule {
+    id: String,
+    regex: Regex,
+    entropy: f64,
+    group: Option<usize>,
+}
+
+/// Rules, ready to be used.
+pub struct Rules {
+    rules: Vec<Rule>,
+    keywords: AhoCorasick,
+    /// The rules of each keyword.
+    of_keyword: Vec<Vec<usize>>,
+    /// Rules without a keyword: always looked for.
+    always: Vec<usize>,
+}
+
+impl Rules {
+    /// Our own.
+    ///
+    /// # Errors
+    /// Never: a test reads them.
+    pub fn providers() -> Result<Self, RulesError> {
+        Self::parse(&[PROVIDERS])
+    }
+
+    /// Reads files of rules.
+    ///
+    /// # Errors
+    /// One is malformed: with the rule's id.
+    pub fn parse(files: &[&str]) -> Result<Self, RulesError> {
+        let mut rules = Vec::new();
+        let (mut words, mut of_keyword, mut always): (Vec<String>, Vec<Vec<usize>>, Vec<usize>) = Default::default();
+        for file in files {
+            for entry in toml::from_str::<File>(file)?.rules {
+                let Some(regex) = entry.regex else { continue };
+                let compiled = RegexBuilder::new(&regex).unicode(false).size_limit(MAX_REGEX).build();
+                let regex = compiled.map_err(|source| RulesError::Regex { id: entry.id.clone(), source })?;
+                let index = rules.len();
+                if entry.keywords.is_empty() {
+                    always.push(index);
+                }
+                for keyword in entry.keywords {
+                    let keyword = keyword.to_ascii_lowercase();
+                    match words.iter().position(|word| *word == keyword) {
+                        Some(known) => of_keyword[known].push(index),
+                        None => {
+                            words.push(keyword);
+                            of_keyword.push(vec![index]);
+                        }
+                    }
+                }
+                rules.push(Rule {
+                    id: entry.id,
+                    regex,
+                    entropy: entry.entropy.unwrap_or_default(),
+                    group: entry.secret_group,
+                });
+            }
+        }
+        let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(words)?;
+        Ok(Self { rules, keywords, of_keyword, always })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The id of the first rule that finds something.
+    pub fn find(&self, bytes: &[u8]) -> Option<&str> {
+        let mut wanted: BTreeSet<usize> = self.always.iter().copied().collect();
+        for found in self.keywords.find_overlapping_iter(bytes) {
+            wanted.extend(&self.of_keyword[found.pattern().as_usize()]);
+        }
+        let hit = wanted.into_iter().map(|index| &self.rules[index]).find(|rule| rule.is_in(bytes));
+        hit.map(|rule| rule.id.as_str())
+    }
+}
+
+impl Rule {
+    fn is_in(&self, bytes: &[u8]) -> bool {
+        self.regex.captures_iter(bytes).any(|found| {
+            let group = self.group.or_else(|| (found.len() > 1).then_some(1)).unwrap_or_default();
+            let secret = found.get(group).or_else(|| found.get(0));
+            secret.is_some_and(|secret| entropy(secret.as_bytes()) >= self.entropy)
+        })
+    }
+}
+
+/// Shannon's entropy, in bits for each byte.
+#[expect(clippy::cast_precision_loss, reason = "lengths of tokens")]
+fn entropy(bytes: &[u8]) -> f64 {
+    let mut counts = [0_usize; 256];
+    for &byte in bytes {
+        counts[usize::from(byte)] += 1;
+    }
+    let total = bytes.len() as f64;
+    let parts = counts.into_iter().filter(|&count| count > 0).map(|count| count as f64 / total);
+    -parts.map(|part| part * part.log2()).sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_rules_are_many_read_and_each_has_a_keyword() {
+        let rules = Rules::providers().unwrap();
+        assert!(rules.len() >= 80, "{}", rules.len());
+        assert!(rules.always.is_empty());
+        let ids: BTreeSet<&str> = rules.rules.iter().map(|rule| rule.id.as_str()).collect();
+        assert_eq!(ids.len(), rules.len(), "ids are not used twice");
+    }
+
+    #[test]
+    fn tokens_are_found_and_their_likes_are_not() {
+        let rules = Rules::providers().unwrap();
+        // Put together here, so that no scanner of repositories takes them for real ones.
+        let token = |parts: &[&str]| parts.concat();
+        for (id, text) in [
+            ("aws-access-key", token(&["AKIA", "QYLPMN5HHHFPZAM2"])),
+            ("github-token", token(&["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"])),
+            (
+                "github-fine-grained",
+                token(&["github_pat_", &"1aB2c3D4e5".repeat(2), "ab_", &"Zz9Yy8Xx7W".repeat(5), "abcdefghi"]),
+            ),
+            ("gitlab-token", token(&["glpat-", "x1Yz9-Kq_7Lm3Nop2RsT"])),
+            ("slack-bot", token(&["xoxb-", "1234567890123-1234567890123-", "AbCdEfGhIjKlMnOpQrStUvWx"])),
+            ("stripe-key", token(&["sk_live_", "4eC39HqLyjWDarjtT1zdp7dc"])),
+            ("anthropic-key", token(&["sk-ant-api03-", &"aB3-dE6_gH".repeat(9), "xyzAA"])),
+            ("google-api-key", token(&["AIza", "SyD4f7Kq9Lm2Np5Rs8Tu1Vw3Xy6Za0Bc4De"])),
+            (
+                "private-key",
+                "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAA\n".to_owned(),
+            ),
+            ("npm-token", token(&["npm_", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hJ6"])),
+        ] {
+            let text = format!("{{\"key\": \"{text}\"}}");
+            assert_eq!(rules.find(text.as_bytes()), Some(id), "{text}");
+        }
+        for text in [
+            "the ghp_ prefix is followed by 36 characters",
+            "AKIAAAAAAAAAAAAAAAAA",
+            "sk_live_ and sk-ant- are prefixes",
+            "git rev-parse HEAD gives 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
+            "-----BEGIN PUBLIC KEY-----",
+            "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk",
+        ] {
+            assert_eq!(rules.find(text.as_bytes()), None, "{text}");
+        }
+    }
+}
