@@ -62,6 +62,18 @@ fn an_agent_is_given_what_it_needs_and_ends_as_it_likes() {
     world.assert_clean();
 }
 
+/// Through the whole bottle: the agent has a secret in its environment, and egress knows it.
+#[test]
+fn promise_09_a_secret_of_the_bottle_does_not_leave_it() {
+    let world = World::new();
+    let _image = Busybox::import();
+    let done = world.run(&["run", "shell", "--recipe", &recipe("leaks.lua")]);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    let expected = "plain passed\nbody refused\nbase64 refused\nheader refused\nquery refused\n";
+    assert_eq!(done.stdout, expected, "{}", done.stderr);
+    world.assert_clean();
+}
+
 /// While the bottle lives: configuration, other processes' environments, command lines, journal.
 fn promise_07_a_secret_is_nowhere_but_in_the_command(world: &World, agent: &str) {
     let mut places = vec![("inspect", docker(&["inspect", agent]))];

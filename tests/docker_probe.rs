@@ -32,10 +32,10 @@ fn promise_01_the_probe_is_green_in_a_bottle() {
     assert!(data["times"]["released"].as_u64() < data["times"]["gone"].as_u64());
 }
 
-/// Whether a line expects one of egress' refusals: an HTTP status of its own.
+/// Whether a line expects one of egress' refusals: an HTTP status of its own, or a connection that it ends.
 fn is_refusal(line: &serde_json::Value) -> bool {
     let expected = line["expected"].as_str().unwrap();
-    ["400 ", "403 ", "421 "].iter().any(|status| expected.starts_with(status))
+    ["400 ", "403 ", "421 ", "closed"].iter().any(|status| expected.starts_with(status))
 }
 
 #[test]

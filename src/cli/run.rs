@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::holder::{Launch, Report};
 use crate::plan::{AgentTemplate, LaunchPlan, WORKSPACE, WorkspacePlan};
+use crate::policy::AllowSpec;
 use crate::primitive::Files;
 use crate::probe::{Line, passed};
 use crate::session::{Class, Failure, new_id, valid_name};
@@ -104,12 +105,12 @@ fn plan(args: &Args, template: &AgentTemplate) -> Result<(LaunchPlan, Option<Fil
         host.parse::<crate::policy::Rule>()
             .map_err(|error| input(format!("--allow {error}")).hint("a host, or \"*.\" and a host"))?;
     }
+    let allow = args.allow.iter().cloned().map(AllowSpec::Host).collect();
     let prompt = match &args.prompt_file {
         Some(path) => Some(read_prompt(path)?),
         None => args.prompt.clone(),
     };
-    let mut plan =
-        crate::plan::resolve(&bottle, args.name.is_some(), &args.agent, template, prompt, args.allow.clone());
+    let mut plan = crate::plan::resolve(&bottle, args.name.is_some(), &args.agent, template, prompt, allow);
     plan.params = program::params(&args.params)?;
     if let Some(image) = &args.image {
         plan.image.source.clone_from(image);

@@ -311,7 +311,8 @@ impl Engine for FakeEngine {
             // An agent that writes nothing.
             return Ok(Streams { output: futures_util::stream::empty().boxed(), input: Box::pin(tokio::io::sink()) });
         }
-        Ok(conversation(move |_| Some(sidecar_answer(&role))))
+        let updated = |line: &str| line.starts_with("{\"secrets\"").then(|| "\"updated\"\n".to_owned());
+        Ok(conversation(move |line| updated(line).or_else(|| Some(sidecar_answer(&role)))))
     }
 
     async fn container_start(&self, id: &str) -> Result<()> {

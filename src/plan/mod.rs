@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Resources;
+use crate::policy::AllowSpec;
 pub use template::{AgentTemplate, TemplateError};
 
 /// The user of an agent that does not say otherwise; our image layer gives it a home.
@@ -93,8 +94,11 @@ pub struct ImagePlan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EgressPlan {
-    /// Allowed hosts.
-    pub allow: Vec<String>,
+    /// What the agent may reach.
+    pub allow: Vec<AllowSpec>,
+    /// Authorities that destinations may be certified by, beyond the public ones, in PEM.
+    #[serde(default)]
+    pub roots: Vec<String>,
 }
 
 /// What is put into the agent's container.
@@ -113,7 +117,7 @@ pub fn resolve(
     name: &str,
     template: &AgentTemplate,
     prompt: Option<String>,
-    allow: Vec<String>,
+    allow: Vec<AllowSpec>,
 ) -> LaunchPlan {
     LaunchPlan {
         bottle: bottle.to_owned(),
@@ -128,7 +132,10 @@ pub fn resolve(
         },
         image: ImagePlan { source: template.image.clone() },
         isolation: Isolation::Sealed,
-        egress: EgressPlan { allow: template.hosts.iter().cloned().chain(allow).collect() },
+        egress: EgressPlan {
+            roots: Vec::new(),
+            allow: template.hosts.iter().cloned().map(AllowSpec::Host).chain(allow).collect(),
+        },
         provision: ProvisionPlan { prompt: prompt.clone() },
         prompt,
         workspace: None,

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use super::{CANARY, Class, Host, HostError, Rule, classify};
+use super::allow::Fit;
+use super::{Allow, CANARY, Class, Host, HostError, PathError, Tls, classify};
+use crate::scan::{DecodeError, Finding};
 
 /// How a request reached egress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -15,6 +17,8 @@ pub enum Form {
     Connect,
     /// `GET http://host/path` (absolute form; RFC 9112, section 3.2.2).
     Absolute,
+    /// A request inside TLS that egress has taken off.
+    Inside,
 }
 
 /// What a request wants, whatever its form.
@@ -28,13 +32,15 @@ pub struct Intent {
     pub host: Host,
     /// To which port.
     pub port: u16,
+    /// The canonical path with its query; not known of a CONNECT.
+    pub path: Option<String>,
 }
 
 /// What is allowed, and how the bottle's own sidecars are found.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// Allowed hosts.
-    pub allow: Vec<Rule>,
+    /// What is allowed.
+    pub allow: Vec<Allow>,
     /// The bottle's own sidecars by name: the only private addresses that are dialled, and only under their names.
     pub sidecars: BTreeMap<String, SocketAddr>,
 }
@@ -48,6 +54,20 @@ pub enum Destination {
     Sidecar(SocketAddr),
     /// To what the host's name resolves to, once each address has passed [`check_addresses`].
     Resolve(Host, u16),
+}
+
+impl Policy {
+    /// Whether requests to a host are looked at for secrets: unless an entry that allows it says otherwise.
+    pub fn scans(&self, host: &Host, port: u16) -> bool {
+        self.allow.iter().filter(|entry| entry.fit(host, port, None) == Fit::All).all(Allow::scan)
+    }
+
+    /// What happens to TLS towards a host: a tunnel only where every entry that allows it says so.
+    pub fn tls(&self, host: &Host, port: u16) -> Tls {
+        let mut fitting = self.allow.iter().filter(|entry| entry.fit(host, port, None) == Fit::All).peekable();
+        let tunnel = fitting.peek().is_some() && fitting.all(|entry| entry.tls() == Tls::Tunnel);
+        if tunnel { Tls::Tunnel } else { Tls::Intercept }
+    }
 }
 
 /// The outcome for one intent.
@@ -90,6 +110,24 @@ pub enum Reason {
     /// Request target and Host header disagree.
     #[error("the request is for {0}, its Host header says {1:?}")]
     HostMismatch(Host, String),
+    /// The host is allowed, not with this method.
+    #[error("{0} {1} is not on this bottle's allowlist")]
+    MethodNotAllowed(String, Host),
+    /// The host is allowed, not with this path.
+    #[error("the path {1} of {0} is not on this bottle's allowlist")]
+    PathNotAllowed(Host, String),
+    /// The path is malformed or ambiguous.
+    #[error("the path cannot be taken: {0}")]
+    BadPath(#[from] PathError),
+    /// What follows CONNECT is no TLS, or not for the host that CONNECT named.
+    #[error("what follows CONNECT to {0} is not TLS for that host: {1}")]
+    NotTls(Host, &'static str),
+    /// Something that must not leave is in the request.
+    #[error("the request holds what must not leave: {finding} in its {1}", finding = .0.rule)]
+    SecretFound(Finding, &'static str),
+    /// The body cannot be decoded, so it cannot be looked at.
+    #[error("the body cannot be looked at: {0}")]
+    NotDecoded(#[from] DecodeError),
     /// The destination could not be reached.
     #[error("{0} cannot be reached: {1}")]
     Unreachable(Host, String),
@@ -113,6 +151,12 @@ impl Reason {
             Self::BadHost(_) => "bad_host",
             Self::BadRequest(_) => "bad_request",
             Self::HostMismatch(..) => "host_mismatch",
+            Self::MethodNotAllowed(..) => "method_not_allowed",
+            Self::PathNotAllowed(..) => "path_not_allowed",
+            Self::BadPath(_) => "bad_path",
+            Self::NotTls(..) => "not_tls",
+            Self::SecretFound(..) => "secret_found",
+            Self::NotDecoded(_) => "not_decoded",
             Self::Unreachable(..) => "unreachable",
         }
     }
@@ -120,8 +164,14 @@ impl Reason {
     /// The HTTP status a refusal is told with.
     pub fn status(&self) -> u16 {
         match self {
-            Self::HostNotAllowed(_) | Self::PortNotAllowed(..) | Self::AddressNotPublic { .. } => 403,
-            Self::BadHost(_) | Self::BadRequest(_) => 400,
+            Self::HostNotAllowed(_)
+            | Self::PortNotAllowed(..)
+            | Self::MethodNotAllowed(..)
+            | Self::PathNotAllowed(..)
+            | Self::SecretFound(..)
+            | Self::AddressNotPublic { .. } => 403,
+            Self::BadHost(_) | Self::BadRequest(_) | Self::BadPath(_) | Self::NotTls(..) => 400,
+            Self::NotDecoded(_) => 415,
             Self::HostMismatch(..) => 421,
             Self::NameUnresolved(..) | Self::Unreachable(..) => 502,
         }
@@ -138,6 +188,14 @@ impl Reason {
             Self::NameUnresolved(..) => "check the spelling of the host",
             Self::BadHost(_) => "use a host name or an address",
             Self::BadRequest(_) => "send CONNECT host:port, or an absolute http:// URL",
+            Self::MethodNotAllowed(..) => "add the method to the host's entry in egress.allow of the bottle",
+            Self::PathNotAllowed(..) => "add the path to the host's entry in egress.allow of the bottle",
+            Self::BadPath(_) => "send a plain path",
+            Self::NotTls(..) => "speak TLS with the host's name in it after CONNECT",
+            Self::SecretFound(..) => {
+                "take the secret out of the request; a host that is to be given it has `scan: false` in egress.allow"
+            }
+            Self::NotDecoded(_) => "send the body as it is, or with gzip, deflate, br or zstd, of at most 8 MiB",
             Self::HostMismatch(..) => "send one host in the request target and the Host header",
             Self::Unreachable(..) => "the destination is down or refuses; this is not a refusal by bottler",
         }
@@ -161,13 +219,17 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
     if let Err(reason) = check_literal(&intent.host) {
         return Decision::Refuse(reason);
     }
-    if policy.allow.iter().any(|rule| rule.allows(&intent.host, intent.port)) {
-        Decision::Allow(Destination::Resolve(intent.host.clone(), intent.port))
-    } else if policy.allow.iter().any(|rule| rule.allows_host(&intent.host)) {
-        Decision::Refuse(Reason::PortNotAllowed(intent.host.clone(), intent.port))
-    } else {
-        Decision::Refuse(Reason::HostNotAllowed(intent.host.clone()))
-    }
+    let path = intent.path.as_deref().map(|path| path.split('?').next().unwrap_or(path));
+    let request = path.map(|path| (intent.method.as_str(), path));
+    let best = policy.allow.iter().map(|entry| entry.fit(&intent.host, intent.port, request)).max();
+    let host = || intent.host.clone();
+    Decision::Refuse(match best.unwrap_or(Fit::Not) {
+        Fit::All => return Decision::Allow(Destination::Resolve(host(), intent.port)),
+        Fit::Method => Reason::PathNotAllowed(host(), path.unwrap_or_default().chars().take(200).collect()),
+        Fit::Port => Reason::MethodNotAllowed(intent.method.clone(), host()),
+        Fit::Host => Reason::PortNotAllowed(host(), intent.port),
+        Fit::Not => Reason::HostNotAllowed(host()),
+    })
 }
 
 fn check_literal(host: &Host) -> Result<(), Reason> {
@@ -195,14 +257,17 @@ pub fn check_addresses(host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{AllowSpec, AllowTable};
 
     fn decide(host: &str, port: u16) -> Decision {
         let policy = Policy {
-            allow: ["example.com", "*.pypi.org", "10.0.0.9"].map(|rule| rule.parse().unwrap()).into(),
+            allow: ["example.com", "*.pypi.org", "10.0.0.9"]
+                .map(|rule| AllowSpec::Host(rule.into()).read().unwrap())
+                .into(),
             sidecars: [("upstream".to_owned(), "10.9.0.3:80".parse().unwrap())].into(),
         };
         let host = Host::parse(host).unwrap();
-        authorize(&policy, &Intent { form: Form::Connect, method: "CONNECT".into(), host, port })
+        authorize(&policy, &Intent { form: Form::Connect, method: "CONNECT".into(), host, port, path: None })
     }
 
     fn code(host: &str, port: u16) -> &'static str {
@@ -244,5 +309,50 @@ mod tests {
         let public: IpAddr = "1.1.1.1".parse().unwrap();
         assert_eq!(check_addresses(&host, &[public]), Ok(()));
         assert!(check_addresses(&host, &[public, "127.0.0.1".parse().unwrap()]).is_err());
+    }
+
+    #[test]
+    fn methods_and_paths_are_judged_together_and_a_tunnel_is_named() {
+        let entry = |host: &str, methods: &[&str], paths: &[&str], tls| {
+            let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+            AllowSpec::Table(AllowTable {
+                host: host.into(),
+                methods: words(methods),
+                paths: words(paths),
+                tls,
+                scan: true,
+            })
+            .read()
+        };
+        let policy = Policy {
+            allow: vec![
+                entry("api.example.com", &["GET"], &["/acme/**"], Tls::Intercept).unwrap(),
+                entry("api.example.com", &["POST"], &["/v1/messages"], Tls::Intercept).unwrap(),
+                entry("pinned.example.com", &[], &[], Tls::Tunnel).unwrap(),
+            ],
+            sidecars: BTreeMap::new(),
+        };
+        let host = |name: &str| Host::parse(name).unwrap();
+        let code = |method: &str, path: &str| {
+            let path = Some(path.to_owned());
+            let (form, method) = (Form::Inside, method.to_owned());
+            match authorize(&policy, &Intent { form, method, host: host("api.example.com"), port: 443, path }) {
+                Decision::Allow(_) => "allowed",
+                Decision::Refuse(reason) => reason.code(),
+            }
+        };
+        for (method, path, expected) in [
+            ("GET", "/acme/repo?x=/evil", "allowed"),
+            ("POST", "/v1/messages", "allowed"),
+            ("POST", "/acme/repo", "path_not_allowed"),
+            ("GET", "/v1/messages", "path_not_allowed"),
+            ("DELETE", "/acme/repo", "method_not_allowed"),
+            ("get", "/acme/repo", "method_not_allowed"),
+        ] {
+            assert_eq!(code(method, path), expected, "{method} {path}");
+        }
+        assert_eq!(policy.tls(&host("pinned.example.com"), 443), Tls::Tunnel);
+        assert_eq!(policy.tls(&host("api.example.com"), 443), Tls::Intercept);
+        assert!(entry("x.example.com", &["GET"], &[], Tls::Tunnel).is_err());
     }
 }

@@ -1,13 +1,17 @@
 //! What may leave: pure functions from a request's intent to a decision. No sockets, no clock, no state.
 
 mod address;
+mod allow;
 mod authorize;
 mod host;
+mod path;
 mod rule;
 
 pub use address::{Class, classify};
+pub use allow::{Allow, AllowError, AllowSpec, AllowTable, Tls};
 pub use authorize::{Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses};
 pub use host::{Host, HostError};
+pub use path::{Glob, PathError, canonical};
 pub use rule::{Rule, RuleError};
 
 /// A host that exists only to be asked for: egress answers it itself, so that a bottle can prove that its way out

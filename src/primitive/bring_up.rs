@@ -1,33 +1,55 @@
 //! How a sidecar's container comes up: attached, started, configured over its standard input, ready when it says so.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWrite;
+use tokio::sync::watch;
+
 use super::stream::{Lines, write_json};
-use super::{Bottle, Event};
+use super::{Bottle, Event, lock};
 use crate::session::{Class, Failure};
+use crate::sidecar::egress::Update;
 use crate::sidecar::{Message, Ready};
 
-/// Starts a created container, gives it its configuration, and waits for the line that says ready.
+/// How long a sidecar may take for what it is told later.
+const UPDATE: Duration = Duration::from_secs(10);
+
+/// The way back into a sidecar.
+pub(super) struct Line {
+    input: tokio::sync::Mutex<Pin<Box<dyn AsyncWrite + Send>>>,
+    /// How many updates it has taken.
+    updates: watch::Sender<u64>,
+}
+
+/// Starts a created container, gives it its configuration, and waits for the line that says ready. One that is told more
+/// `later` keeps its standard input.
 pub(super) async fn bring_up(
     bottle: &Arc<Bottle>,
     name: &str,
     id: &str,
     config: impl Future<Output = Result<serde_json::Value, Failure>>,
     patience: Duration,
+    later: bool,
 ) -> Result<Ready, Failure> {
     let engine = &bottle.session.engine;
-    let mut streams = engine.container_attach(id).await?;
+    let streams = engine.container_attach(id).await?;
     engine.container_start(id).await?;
     let config = config.await?;
     let mut lines = Lines::new(streams.output);
+    let mut input = streams.input;
     let said = async {
-        write_json(&mut streams.input, &config).await.ok()?;
+        write_json(&mut input, &config).await.ok()?;
         lines.next_json::<Message>().await
     };
     match tokio::time::timeout(patience, said).await {
         Ok(Some(Message::Ready(ready))) => {
-            tokio::spawn(listen(bottle.clone(), lines));
+            let line = Arc::new(Line { input: tokio::sync::Mutex::new(input), updates: watch::Sender::new(0) });
+            if later {
+                lock(&bottle.told_later).insert(name.to_owned(), line.clone());
+            }
+            tokio::spawn(listen(bottle.clone(), lines, line));
             Ok(ready)
         }
         Ok(_) => Err(not_ready(name, "it ended before it was ready", &lines.errors)),
@@ -44,10 +66,32 @@ fn not_ready(name: &str, why: &str, errors: &str) -> Failure {
 }
 
 /// Passes on what a sidecar decides, as long as it lives.
-async fn listen(bottle: Arc<Bottle>, mut lines: Lines) {
+async fn listen(bottle: Arc<Bottle>, mut lines: Lines, line: Arc<Line>) {
     while let Some(message) = lines.next_json::<Message>().await {
-        if let Message::Audit(event) = message {
-            bottle.events.tell(Event::Audit(event));
+        match message {
+            Message::Audit(event) => bottle.events.tell(Event::Audit(event)),
+            Message::Updated => line.updates.send_modify(|updates| *updates += 1),
+            Message::Ready(_) => {}
         }
     }
+}
+
+/// Tells egress every secret of the bottle, and waits until it looks for them.
+pub(super) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
+    let secrets = lock(&bottle.secrets).clone();
+    let lines = lock(&bottle.told_later).clone();
+    if secrets.is_empty() {
+        return Ok(());
+    }
+    for (name, line) in lines {
+        let mut updates = line.updates.subscribe();
+        let before = *updates.borrow_and_update();
+        let told = async {
+            write_json(&mut *line.input.lock().await, &Update { secrets: secrets.clone() }).await.ok()?;
+            updates.wait_for(|updates| *updates > before).await.ok().map(drop)
+        };
+        let told = tokio::time::timeout(UPDATE, told).await.ok().flatten();
+        told.ok_or_else(|| Failure::new(Class::Operation, format!("tell sidecar {name} the secrets: no answer")))?;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bottle, Event, Files, Life, check_name, lock};
+use crate::policy::AllowSpec;
 use crate::session::{Class, Failure, Pending, Place, new_id};
 
 /// Bottles that one recipe may launch.
@@ -36,7 +37,7 @@ pub struct ChildOptions {
     pub env: BTreeMap<String, String>,
     /// Hosts that it may reach, beyond the agent's own and those of this bottle's plan.
     #[serde(default)]
-    pub allow: Vec<String>,
+    pub allow: Vec<AllowSpec>,
 }
 
 /// A bottle to launch.
@@ -131,7 +132,7 @@ pub fn launch_child(
     for rule in &options.allow {
         bottle
             .check_allowed(rule)
-            .map_err(|why| bad(format!("allow: {why}")).hint(format!("bottler run --allow {rule}")))?;
+            .map_err(|why| bad(format!("allow: {why}")).hint(format!("bottler run --allow {}", rule.host())))?;
     }
     if lock(&bottle.children).len() >= MAX_CHILDREN {
         return Err(bad(format!("there are {MAX_CHILDREN} bottles already")));

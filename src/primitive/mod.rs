@@ -50,6 +50,7 @@ pub use workspace::{Files, WorkspaceFile};
 
 use crate::engine::Resources;
 use crate::plan::LaunchPlan;
+use crate::policy::AllowSpec;
 use crate::session::{Class, Failure, Pending, Place, Session};
 use crate::sync::lock;
 use address::Allocator;
@@ -67,6 +68,10 @@ pub struct Bottle {
     networks: Mutex<Vec<Arc<Network>>>,
     images: Mutex<BTreeMap<String, Pending<Arc<image::Built>>>>,
     children: Mutex<Vec<Arc<Child>>>,
+    /// What must not leave by egress.
+    secrets: Mutex<Vec<String>>,
+    /// The open standard inputs of sidecars that are told more later.
+    told_later: Mutex<BTreeMap<String, Arc<bring_up::Line>>>,
     questions: Mutex<BTreeMap<u64, oneshot::Sender<Option<String>>>>,
     next_question: AtomicU64,
     attached: watch::Sender<bool>,
@@ -134,6 +139,8 @@ impl Bottle {
             networks: Mutex::default(),
             images: Mutex::default(),
             children: Mutex::default(),
+            secrets: Mutex::default(),
+            told_later: Mutex::default(),
             questions: Mutex::default(),
             next_question: AtomicU64::new(1),
             attached: watch::Sender::new(false),
@@ -168,6 +175,14 @@ impl Bottle {
         &self.setting
     }
 
+    /// Notes a secret: from the release of the agent on, egress lets it out in no form.
+    pub fn keep_secret(&self, secret: &str) {
+        let mut secrets = lock(&self.secrets);
+        if secrets.iter().all(|known| known != secret) {
+            secrets.push(secret.to_owned());
+        }
+    }
+
     /// Says that whoever wants the agent's output is attached to it.
     pub fn attached(&self) {
         self.attached.send_replace(true);
@@ -185,9 +200,12 @@ impl Bottle {
     }
 
     /// Where a project's hooks take part, only what the user's plan allows may be allowed.
-    fn check_allowed(&self, rule: &String) -> Result<(), String> {
-        if self.setting.bounded && !self.plan.egress.allow.contains(rule) {
-            return Err(format!("{rule} is not allowed by this launch, and a project's hooks cannot widen it"));
+    fn check_allowed(&self, entry: &AllowSpec) -> Result<(), String> {
+        if self.setting.bounded && !self.plan.egress.allow.contains(entry) {
+            return Err(format!(
+                "{} is not allowed by this launch, and a project's hooks cannot widen it",
+                entry.host()
+            ));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
+use super::bring_up::tell_secrets;
 use super::self_image::EXECUTABLE;
 use super::stream::{Lines, write_json};
 use super::{Agent, Bottle, Event, Network, Role, Sidecar, StepState, lock};
@@ -207,6 +208,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         bottle.session.effects.settle().await?;
         let channel = agent.channel.get().await?;
         prove(bottle, agent, &channel).await?;
+        tell_secrets(bottle).await?;
         bottle.wait_attached().await;
         let release = message(bottle, agent).await?;
         bottle.released.store(true, std::sync::atomic::Ordering::Release);

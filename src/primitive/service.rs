@@ -88,7 +88,7 @@ pub fn service_start(
         let (id, built) = (id.get().await?, image.built.get().await?);
         let name = options.name.clone();
         let config = async { config(options, &built, env, ports) };
-        bring_up(&context, &name, &id, config, patience).await
+        bring_up(&context, &name, &id, config, patience, false).await
     });
     let sidecar = Sidecar { name, role: None, life, volume: Some(socket), relays, places: Vec::new(), created, ready };
     Ok(sidecar.add_to(bottle))

@@ -14,7 +14,7 @@ use super::self_image::EXECUTABLE;
 use super::{Bottle, Life, Network, check_name, lock};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount, VolumeSpec};
-use crate::policy::Rule;
+use crate::policy::AllowSpec;
 use crate::session::{Class, Failure, Pending, Place};
 use crate::sidecar::{Ready, SERVICE_DIR, SOCKET, USER, egress, upstream};
 
@@ -60,9 +60,9 @@ pub struct SidecarOptions {
     pub name: String,
     /// What it does.
     pub role: Role,
-    /// For egress: allowed hosts.
+    /// For egress: what it lets through.
     #[serde(default)]
-    pub allow: Vec<String>,
+    pub allow: Vec<AllowSpec>,
 }
 
 /// A place at the agent's loopback that leads to a socket in a sidecar's volume.
@@ -206,7 +206,7 @@ pub fn sidecar_start(
     let ready = bottle.effect(format!("start {}", options.name), at, async move {
         let id = id.get().await?;
         let config = config(&context, &wanted, &attached, &reachable);
-        bring_up(&context, &wanted.name, &id, config, READY).await
+        bring_up(&context, &wanted.name, &id, config, READY, wanted.role == Role::Egress).await
     });
     let (name, role) = (options.name.clone(), Some(options.role));
     let relays = options.role.relay().into_iter().collect();
@@ -228,10 +228,10 @@ fn check(
         return Err(bad("allow and sidecars are for the role \"egress\"".into()));
     }
     for rule in &options.allow {
-        rule.parse::<Rule>().map_err(|error| bad(format!("allow: {error}")).hint("a host, or \"*.\" and a host"))?;
+        rule.read().map_err(|error| bad(format!("allow: {error}")).hint("a host, or \"*.\" and a host"))?;
         bottle
             .check_allowed(rule)
-            .map_err(|why| bad(format!("allow: {why}")).hint(format!("bottler run --allow {rule}")))?;
+            .map_err(|why| bad(format!("allow: {why}")).hint(format!("bottler run --allow {}", rule.host())))?;
     }
     bottle.check_sidecar_name(&options.name)
 }
@@ -286,6 +286,7 @@ async fn config(
                 bottle: bottle.session.id.clone(),
                 allow: options.allow.clone(),
                 sidecars,
+                roots: bottle.plan.egress.roots.clone(),
             })
         }
         Role::Upstream => {

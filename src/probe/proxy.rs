@@ -64,6 +64,7 @@ pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
         expect(targets, "no host at all", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400, None),
     ];
     if let Some(upstream) = &targets.upstream {
+        lines.push(smuggled(targets, &upstream.host));
         let authority = format!("{}:{}", upstream.address, crate::sidecar::upstream::HTTP_PORT);
         lines.push(expect(targets, "upstream by its address", &connect(&authority), 403, Some("address_not_public")));
         let number = format!("{}:{}", u32::from(upstream.address), crate::sidecar::upstream::HTTP_PORT);
@@ -88,6 +89,22 @@ pub(super) fn receipts(targets: &Targets) -> Vec<Line> {
     let ok = answer.starts_with("HTTP/1.1 200") && body.contains("[]");
     let happened = if ok { "nothing".to_owned() } else { short(body) };
     vec![Line::new("received at upstream, asked there", "nothing", ok, happened)]
+}
+
+/// Plain HTTP behind a granted CONNECT, where TLS is due: nothing comes back, and nothing arrives.
+fn smuggled(targets: &Targets, host: &str) -> Line {
+    let attempt = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&targets.proxy.into(), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "{}GET /received HTTP/1.1\r\nHost: {host}\r\n\r\n", connect(host))?;
+        let mut answer = Vec::new();
+        stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = attempt().unwrap_or_else(|error| error.to_string());
+    let granted = answer.matches("HTTP/1.1").count();
+    let happened = if granted <= 1 { "closed".to_owned() } else { short(&answer) };
+    Line::new("allowed: upstream, CONNECT without TLS behind it", "closed", granted <= 1, happened)
 }
 
 fn connect(authority: &str) -> String {

@@ -154,15 +154,12 @@ fn percent(bytes: &[u8]) -> Vec<u8> {
     let mut rest = bytes;
     while let Some((&first, after)) = rest.split_first() {
         let digits = after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                text.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                text.push(if first == b'+' { b' ' } else { first });
-                rest = after;
-            }
+        if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            text.push(byte);
+            rest = &after[2..];
+        } else {
+            text.push(if first == b'+' { b' ' } else { first });
+            rest = after;
         }
     }
     text
@@ -200,7 +197,7 @@ mod tests {
         let texts = |text: &str| -> Vec<String> {
             inner(text.as_bytes()).into_iter().map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
         };
-        assert_eq!(texts(r#"\u0067hp\/x"#), ["ghp/x"]);
+        assert_eq!(texts(r"\u0067hp\/x"), ["ghp/x"]);
         assert_eq!(texts("a%67%68p"), ["aghp"]);
         assert_eq!(texts("x=aGVsbG8gd29ybGQsIHRoaXMgaXMgaXQ="), ["hello world, this is it"]);
         assert_eq!(texts("no escapes here"), Vec::<String>::new());

@@ -84,10 +84,11 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     // JSON: the usual escapes, and every unit as \uXXXX.
     if let Ok(quoted) = serde_json::to_string(secret) {
         forms.push(quoted.trim_matches('"').replace('/', "\\/").into_bytes());
-        forms.push(quoted[1..quoted.len() - 1].as_bytes().to_vec());
+        forms.push(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
     }
-    forms.push(secret.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>().into_bytes());
-    forms.push(secret.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect::<String>().into_bytes());
+    let units = || secret.encode_utf16();
+    forms.push(units().flat_map(|unit| format!("\\u{unit:04x}").into_bytes()).collect());
+    forms.push(units().flat_map(|unit| format!("\\u{unit:04X}").into_bytes()).collect());
     forms.push(secret.encode_utf16().flat_map(u16::to_le_bytes).collect());
     forms.push(secret.encode_utf16().flat_map(u16::to_be_bytes).collect());
     forms

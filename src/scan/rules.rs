@@ -2,6 +2,7 @@
 //! of them are worth a look; only those run (craft: a set of all of them is two hundred times slower).
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use aho_corasick::AhoCorasick;
 use regex::bytes::{Regex, RegexBuilder};
@@ -52,14 +53,16 @@ struct Entry {
 
 struct Rule {
     id: String,
-    regex: Regex,
+    source: String,
+    /// Compiled when one of its keywords is met for the first time: most never are.
+    regex: OnceLock<Option<Regex>>,
     entropy: f64,
     group: Option<usize>,
 }
 
 /// Rules, ready to be used.
 pub struct Rules {
-    rules: Vec<Rule>,
+    all: Vec<Rule>,
     keywords: AhoCorasick,
     /// The rules of each keyword.
     of_keyword: Vec<Vec<usize>>,
@@ -73,7 +76,13 @@ impl Rules {
     /// # Errors
     /// Never: a test reads them.
     pub fn providers() -> Result<Self, RulesError> {
-        Self::parse(&[PROVIDERS])
+        Self::read(&[PROVIDERS], false)
+    }
+
+    /// None at all.
+    pub(super) fn none() -> Self {
+        let keywords = AhoCorasick::new::<[&str; 0], &str>([]).expect("an automaton of nothing");
+        Self { all: Vec::new(), keywords, of_keyword: Vec::new(), always: Vec::new() }
     }
 
     /// Reads files of rules.
@@ -81,47 +90,54 @@ impl Rules {
     /// # Errors
     /// One is malformed: with the rule's id.
     pub fn parse(files: &[&str]) -> Result<Self, RulesError> {
+        Self::read(files, true)
+    }
+
+    fn read(files: &[&str], compile: bool) -> Result<Self, RulesError> {
         let mut rules = Vec::new();
         let (mut words, mut of_keyword, mut always): (Vec<String>, Vec<Vec<usize>>, Vec<usize>) = Default::default();
         for file in files {
             for entry in toml::from_str::<File>(file)?.rules {
                 let Some(regex) = entry.regex else { continue };
-                let compiled = RegexBuilder::new(&regex).unicode(false).size_limit(MAX_REGEX).build();
-                let regex = compiled.map_err(|source| RulesError::Regex { id: entry.id.clone(), source })?;
+                let compiled = OnceLock::new();
+                if compile {
+                    let built = build(&regex).map_err(|source| RulesError::Regex { id: entry.id.clone(), source })?;
+                    let _ = compiled.set(Some(built));
+                }
                 let index = rules.len();
                 if entry.keywords.is_empty() {
                     always.push(index);
                 }
                 for keyword in entry.keywords {
                     let keyword = keyword.to_ascii_lowercase();
-                    match words.iter().position(|word| *word == keyword) {
-                        Some(known) => of_keyword[known].push(index),
-                        None => {
-                            words.push(keyword);
-                            of_keyword.push(vec![index]);
-                        }
+                    if let Some(known) = words.iter().position(|word| *word == keyword) {
+                        of_keyword[known].push(index);
+                    } else {
+                        words.push(keyword);
+                        of_keyword.push(vec![index]);
                     }
                 }
                 rules.push(Rule {
                     id: entry.id,
-                    regex,
+                    source: regex,
+                    regex: compiled,
                     entropy: entry.entropy.unwrap_or_default(),
                     group: entry.secret_group,
                 });
             }
         }
         let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(words)?;
-        Ok(Self { rules, keywords, of_keyword, always })
+        Ok(Self { all: rules, keywords, of_keyword, always })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.all.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.all.is_empty()
     }
 
     /// The id of the first rule that finds something.
@@ -130,19 +146,24 @@ impl Rules {
         for found in self.keywords.find_overlapping_iter(bytes) {
             wanted.extend(&self.of_keyword[found.pattern().as_usize()]);
         }
-        let hit = wanted.into_iter().map(|index| &self.rules[index]).find(|rule| rule.is_in(bytes));
+        let hit = wanted.into_iter().map(|index| &self.all[index]).find(|rule| rule.is_in(bytes));
         hit.map(|rule| rule.id.as_str())
     }
 }
 
 impl Rule {
     fn is_in(&self, bytes: &[u8]) -> bool {
-        self.regex.captures_iter(bytes).any(|found| {
+        let Some(regex) = self.regex.get_or_init(|| build(&self.source).ok()) else { return false };
+        regex.captures_iter(bytes).any(|found| {
             let group = self.group.or_else(|| (found.len() > 1).then_some(1)).unwrap_or_default();
             let secret = found.get(group).or_else(|| found.get(0));
             secret.is_some_and(|secret| entropy(secret.as_bytes()) >= self.entropy)
         })
     }
+}
+
+fn build(source: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(source).unicode(false).size_limit(MAX_REGEX).build()
 }
 
 /// Shannon's entropy, in bits for each byte.
@@ -163,10 +184,10 @@ mod tests {
 
     #[test]
     fn our_rules_are_many_read_and_each_has_a_keyword() {
-        let rules = Rules::providers().unwrap();
+        let rules = Rules::parse(&[PROVIDERS]).unwrap();
         assert!(rules.len() >= 80, "{}", rules.len());
         assert!(rules.always.is_empty());
-        let ids: BTreeSet<&str> = rules.rules.iter().map(|rule| rule.id.as_str()).collect();
+        let ids: BTreeSet<&str> = rules.all.iter().map(|rule| rule.id.as_str()).collect();
         assert_eq!(ids.len(), rules.len(), "ids are not used twice");
     }
 

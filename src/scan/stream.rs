@@ -25,6 +25,11 @@ impl Stream {
         Self { scanner, before: BytesMut::new(), held: Bytes::new() }
     }
 
+    /// What looks at it.
+    pub fn scanner(&self) -> &Scanner {
+        &self.scanner
+    }
+
     /// Takes a piece; what may leave now.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ pub const USER: u32 = 65532;
 pub enum Message {
     /// It listens.
     Ready(Ready),
+    /// It has taken what it was told later.
+    Updated,
     /// It decided about a request.
     Audit(Event),
 }

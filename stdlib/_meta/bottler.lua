@@ -204,11 +204,19 @@ function Bottle:close() end
 
 ---What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
 ---@class (exact) SidecarOptions
----@field allow? string[] For egress: allowed hosts.
+---@field allow? string|AllowTable[] For egress: what it lets through.
 ---@field name string Its name: of its container, its relay and its hook.
 ---@field role "egress"|"upstream" What it does.
 ---@field network Network|Network[] The networks that it is on.
 ---@field sidecars? table<string, Sidecar> For egress: sidecars that it lets through, by host name.
+
+---An entry with conditions.
+---@class (exact) AllowTable
+---@field host string `host`, `*.host`, or either with a port.
+---@field methods? string[] Methods that may be used; all when absent.
+---@field paths? string[] Paths that may be asked for, with `*` and `**`; all when absent.
+---@field scan? boolean Whether requests are looked at for secrets, which is so when absent; `false` for a host that is to be given them.
+---@field tls? "intercept"|"tunnel" `intercept`, which is so when absent, or `tunnel`: then nobody looks inside.
 
 ---What `sidecar_start` takes for an ordinary image, besides the image, variables and volumes.
 ---@class (exact) ServiceOptions
@@ -253,7 +261,7 @@ function Bottle:close() end
 
 ---What `bottle` takes, besides the workspace.
 ---@class (exact) BottleOptions
----@field allow? string[] Hosts that it may reach, beyond the agent's own and those of this bottle's plan.
+---@field allow? string|AllowTable[] Hosts that it may reach, beyond the agent's own and those of this bottle's plan.
 ---@field command? string[] Its agent's command and arguments; the agent's own when absent.
 ---@field env? table<string, string> Variables of its agent's container, beyond the agent's own; never a secret.
 ---@field image? string Its agent's image; the agent's own when absent.
@@ -361,7 +369,8 @@ function Bottle:close() end
 
 ---What may leave.
 ---@class (exact) EgressPlan
----@field allow string[] Allowed hosts.
+---@field allow string|AllowTable[] What the agent may reach.
+---@field roots string[] Authorities that destinations may be certified by, beyond the public ones, in PEM.
 
 ---The agent's workspace; its files are no part of the plan.
 ---@class (exact) WorkspacePlan

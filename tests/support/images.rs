@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A Debian with `PostgreSQL` and Redis, servers and clients; gone with the value, and with it what was built on it.
 pub struct Debian;
@@ -47,17 +48,21 @@ impl Drop for Debian {
 }
 
 /// An image with Debian's static busybox and nothing else, hostile in its metadata; gone with the value.
-pub struct Busybox;
+/// Tests of one file run side by side, and the image is one: they take turns.
+pub struct Busybox(#[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Busybox {
     pub fn import() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let root = tempfile::tempdir().unwrap();
         let bin = root.path().join("bin");
         for folder in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
             std::fs::create_dir(root.path().join(folder)).unwrap();
         }
         std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
-        for applet in ["sh", "cat", "env", "id", "sleep", "stat", "test", "touch", "echo", "grep"] {
+        for applet in ["sh", "cat", "env", "id", "sleep", "stat", "test", "touch", "echo", "grep", "wget", "base64"] {
             symlink("busybox", bin.join(applet)).unwrap();
         }
         let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).output().unwrap();
@@ -79,7 +84,7 @@ impl Busybox {
             import.args(["-", "bottler-test:busybox"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(&tar.stdout).unwrap();
         assert!(child.wait().unwrap().success());
-        Self
+        Self(turn)
     }
 }
 

@@ -158,7 +158,7 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
                 let what = if options.secret { Question::Secret } else { Question::Line };
                 let answer = c.told(c.bottle.ask(what, &question(&text, at.as_ref())).await, at.as_ref())?;
                 if options.secret {
-                    lua.create_userdata(Secret::new(answer)).map(Value::UserData)
+                    lua.create_userdata(Secret::new(answer, &c)).map(Value::UserData)
                 } else {
                     lua.create_string(answer).map(Value::String)
                 }

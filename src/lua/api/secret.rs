@@ -16,7 +16,9 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub(super) struct Secret(SecretString);
 
 impl Secret {
-    pub(super) fn new(value: String) -> Self {
+    /// A secret of a bottle, which egress will look for.
+    pub(super) fn new(value: String, context: &Context) -> Self {
+        context.bottle.keep_secret(&value);
         Self(value.into())
     }
 
@@ -51,7 +53,7 @@ pub(super) fn library(lua: &Lua, context: &Context) -> mlua::Result<Table> {
             let mut bytes = vec![0_u8; length];
             getrandom::fill(&mut bytes).map_err(mlua::Error::external)?;
             let text: String = bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect();
-            Ok(Secret(text.into()))
+            Ok(Secret::new(text, &c))
         })?,
     )?;
     let c = context.clone();
@@ -75,7 +77,7 @@ pub(super) fn library(lua: &Lua, context: &Context) -> mlua::Result<Table> {
             if values.next().is_some() {
                 return Err(bad("there are more values than %s"));
             }
-            Ok(Secret(text.into()))
+            Ok(Secret::new(text, &c))
         })?,
     )?;
     Ok(library)

@@ -7,20 +7,17 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
-use super::connect::Connector;
-use super::{Egress, http};
-use crate::policy::Policy;
+use super::{Config, Egress, http};
+use crate::policy::AllowSpec;
 
 /// How long egress may take for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An egress whose only reachable host is `upstream`, a listener of this test.
 fn egress(upstream: SocketAddr) -> Arc<Egress> {
-    let policy = Policy {
-        allow: ["allowed.bottler.invalid"].map(|rule| rule.parse().unwrap()).into(),
-        sidecars: [("upstream".to_owned(), upstream)].into(),
-    };
-    Arc::new(Egress { policy, connector: Connector::new().unwrap() })
+    let allow = vec![AllowSpec::Host("allowed.bottler.invalid".into())];
+    let sidecars = [("upstream".to_owned(), upstream)].into();
+    Arc::new(Egress::new(&Config { bottle: "test".into(), allow, sidecars, roots: Vec::new() }).unwrap())
 }
 
 /// Sends bytes and reads until egress closes the connection.

