@@ -86,30 +86,62 @@ fn read(decoder: impl Read, encoding: Encoding, most: usize) -> Result<Vec<u8>, 
     if bytes.len() > most { Err(DecodeError::TooLarge) } else { Ok(bytes) }
 }
 
-/// The texts inside a text: with JSON's escapes resolved, with percent escapes resolved, and what its runs of base 64
-/// and hexadecimal digits stand for. None where there is nothing to take off.
+/// The texts inside a text: with JSON's and URLs' escapes resolved, and what its runs of base 64 and hexadecimal digits
+/// stand for. None where there is nothing to take off.
 pub(super) fn inner(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
-    if memchr::memchr(b'\\', bytes).is_some() {
-        found.push(unescape(bytes));
-    }
-    if memchr::memchr(b'%', bytes).is_some() {
-        found.push(percent(bytes));
-    }
-    let is_of = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
-    let runs = bytes.split(|byte| !is_of(byte)).filter(|run| run.len() >= MIN_RUN).take(MAX_RUNS);
-    for run in runs {
-        if run.iter().all(u8::is_ascii_hexdigit) && run.len() % 2 == 0 {
+    found.extend(unescape(bytes));
+    for run in runs(bytes).take(MAX_RUNS) {
+        if run.len() % 2 == 0 && run.iter().all(u8::is_ascii_hexdigit) {
             found.extend(HEXLOWER_PERMISSIVE.decode(run).ok());
         }
         // Four characters are three bytes; what is over at the end is left off, as padding would be.
         let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
-        let decoded = lenient(whole);
-        found.extend(
-            decoded.filter(|text| text.iter().filter(|byte| byte.is_ascii_graphic()).count() * 4 > text.len() * 3),
-        );
+        found.extend(lenient(whole).filter(|text| is_text(text)));
     }
     found
+}
+
+/// Whether what was decoded is text: what is none, was no base 64.
+fn is_text(bytes: &[u8]) -> bool {
+    let graphic = |bytes: &[u8]| bytes.iter().filter(|byte| byte.is_ascii_graphic()).count() * 4 > bytes.len() * 3;
+    // Most are found out by their beginning.
+    graphic(&bytes[..bytes.len().min(16)]) && graphic(bytes)
+}
+
+/// Which bytes may stand in base 64.
+const OF_RUN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "it is below 256")]
+        let letter = byte as u8;
+        table[byte] = letter.is_ascii_alphanumeric() || matches!(letter, b'+' | b'/' | b'-' | b'_');
+        byte += 1;
+    }
+    table
+};
+
+/// Runs that are long enough to hold something. Every [`MIN_RUN`]-th byte is asked first: between two that may not stand in
+/// a run there is none.
+fn runs(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = MIN_RUN - 1;
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            if !OF_RUN[usize::from(bytes[at])] {
+                at += MIN_RUN;
+                continue;
+            }
+            let is_out = |byte: &u8| !OF_RUN[usize::from(*byte)];
+            let from = bytes[..at].iter().rposition(is_out).map_or(0, |before| before + 1);
+            let to = bytes[at..].iter().position(is_out).map_or(bytes.len(), |behind| at + behind);
+            at = to + MIN_RUN;
+            if to - from >= MIN_RUN {
+                return Some(&bytes[from..to]);
+            }
+        }
+        None
+    })
 }
 
 fn lenient(run: &[u8]) -> Option<Vec<u8>> {
@@ -119,50 +151,52 @@ fn lenient(run: &[u8]) -> Option<Vec<u8>> {
     encoding.decode(run).or_else(|_| encoding.decode(&run[..cut])).ok()
 }
 
-fn unescape(bytes: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(bytes.len());
+/// The text with JSON's `\\` and URLs' `%` escapes resolved; `None` where there are none.
+fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut rest = bytes;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
+    let first = memchr::memchr2(b'\\', b'%', rest)?;
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut next = Some(first);
+    while let Some(at) = next {
         text.extend_from_slice(&rest[..at]);
-        let unit = rest.get(at + 2..at + 6).and_then(|digits| std::str::from_utf8(digits).ok());
-        let unit =
-            unit.filter(|_| rest.get(at + 1) == Some(&b'u')).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        match (unit, rest.get(at + 1)) {
-            (Some(unit), _) => {
-                let letter = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
-                text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
-                rest = &rest[at + 6..];
-            }
-            (None, Some(&escaped)) => {
-                text.push(match escaped {
-                    b'n' => b'\n',
-                    b't' => b'\t',
-                    b'r' => b'\r',
-                    other => other,
-                });
-                rest = &rest[at + 2..];
-            }
-            (None, None) => rest = &[],
-        }
+        rest = &rest[at..];
+        let taken = if rest[0] == b'%' { percent(rest, &mut text) } else { backslash(rest, &mut text) };
+        rest = &rest[taken..];
+        next = memchr::memchr2(b'\\', b'%', rest);
     }
     text.extend_from_slice(rest);
-    text
+    (text.len() < bytes.len()).then_some(text)
 }
 
-fn percent(bytes: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            text.push(byte);
-            rest = &after[2..];
-        } else {
-            text.push(if first == b'+' { b' ' } else { first });
-            rest = after;
+/// Resolves one escape at the beginning; how many bytes it was.
+fn percent(rest: &[u8], text: &mut Vec<u8>) -> usize {
+    let digit = |at: usize| rest.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+    let byte = digit(1).zip(digit(2)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+    text.push(byte.unwrap_or(b'%'));
+    if byte.is_some() { 3 } else { 1 }
+}
+
+fn backslash(rest: &[u8], text: &mut Vec<u8>) -> usize {
+    let unit = || {
+        let digits = std::str::from_utf8(rest.get(2..6)?).ok()?;
+        char::from_u32(u32::from_str_radix(digits, 16).ok()?)
+    };
+    match (rest.get(1), unit()) {
+        (Some(b'u'), Some(letter)) => {
+            text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+            6
         }
+        (Some(&escaped), _) => {
+            text.push(match escaped {
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'r' => b'\r',
+                other => other,
+            });
+            2
+        }
+        (None, _) => 1,
     }
-    text
 }
 
 #[cfg(test)]

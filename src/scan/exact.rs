@@ -1,6 +1,5 @@
-//! Known secrets, by one automaton over all their encodings (promise 9).
+//! Known secrets, in all their encodings at once (promise 9).
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use data_encoding::{BASE32_NOPAD, Encoding, HEXLOWER, HEXUPPER, Specification};
 
 /// Shorter values are no secrets: they are in every text.
@@ -18,13 +17,20 @@ const ALPHABETS: [&str; 4] = [
     "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
 ];
 
-/// An automaton over the forms of secrets.
+/// The forms of secrets, and a small table that says of most places at once that none begins there.
 pub struct Exact {
-    automaton: Option<AhoCorasick>,
-    /// Where a form may begin: its first bytes.
-    beginnings: Option<AhoCorasick>,
+    /// A bit for each hash of a form's first bytes.
+    table: Vec<u64>,
+    /// Sorted.
     forms: Vec<Vec<u8>>,
     longest: usize,
+}
+
+/// Bits of a hash: the table has 32 KiB, as much as is near the processor.
+const BITS: u32 = 18;
+
+fn hash(bytes: [u8; HELD]) -> usize {
+    (u32::from_le_bytes(bytes).wrapping_mul(0x9E37_79B1) >> (32 - BITS)) as usize
 }
 
 impl Exact {
@@ -36,33 +42,45 @@ impl Exact {
         forms.sort_unstable();
         forms.dedup();
         let longest = forms.iter().map(Vec::len).max().unwrap_or_default();
-        let build = |patterns: Vec<&[u8]>| {
-            let mut builder = AhoCorasick::builder();
-            builder.match_kind(MatchKind::Standard).build(patterns).ok().filter(|built| built.patterns_len() > 0)
-        };
-        let automaton = build(forms.iter().map(Vec::as_slice).collect());
-        let beginnings = build(forms.iter().map(|form| &form[..HELD]).collect());
-        Self { automaton, beginnings, forms, longest }
+        let mut table = vec![0_u64; if forms.is_empty() { 0 } else { 1 << (BITS - 6) }];
+        for form in &forms {
+            let at = hash([form[0], form[1], form[2], form[3]]);
+            table[at / 64] |= 1 << (at % 64);
+        }
+        Self { table, forms, longest }
     }
 
     /// Whether one of the secrets is in these bytes, in any form.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
-        self.automaton.as_ref().is_some_and(|automaton| automaton.is_match(bytes))
+        self.beginnings(bytes).any(|start| {
+            let rest = &bytes[start..];
+            // The last of those that are not behind it begins it, if one does: or an earlier one that begins that.
+            let behind = self.forms.partition_point(|form| form.as_slice() <= rest);
+            let near = self.forms[..behind].iter().rev().take_while(|form| form[..HELD] == rest[..HELD]);
+            near.into_iter().any(|form| rest.starts_with(form))
+        })
+    }
+
+    /// Where a form may begin.
+    fn beginnings<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        let bytes = if self.table.is_empty() { &[] } else { bytes };
+        let begins = |window: &[u8]| {
+            let at = hash([window[0], window[1], window[2], window[3]]);
+            self.table[at / 64] & (1 << (at % 64)) != 0
+        };
+        bytes.windows(HELD).enumerate().filter(move |(_, window)| begins(window)).map(|(start, _)| start)
     }
 
     /// How many bytes at the end may be the beginning of a secret: to be held back.
     pub(super) fn pending(&self, bytes: &[u8]) -> usize {
-        let Some(beginnings) = &self.beginnings else { return 0 };
-        let from = bytes.len().saturating_sub(self.longest);
-        let tail = &bytes[from..];
-        let begun = beginnings.find_overlapping_iter(tail).map(|found| found.start());
+        let tail = &bytes[bytes.len().saturating_sub(self.longest)..];
         let may_go_on = |start: &usize| {
             let rest = &tail[*start..];
             // Forms are sorted: those that begin with `rest` are together.
             let first = self.forms.partition_point(|form| form.as_slice() < rest);
             self.forms.get(first).is_some_and(|form| form.len() > rest.len() && form.starts_with(rest))
         };
-        begun.filter(may_go_on).min().map_or(0, |start| tail.len() - start)
+        self.beginnings(tail).find(may_go_on).map_or(0, |start| tail.len() - start)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Tokens by their format: rules in gitleaks' form of TOML. A case-insensitive automaton over the rules' keywords says which
 //! of them are worth a look; only those run (craft: a set of all of them is two hundred times slower).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
@@ -12,6 +12,10 @@ use serde::Deserialize;
 const PROVIDERS: &str = include_str!("providers.toml");
 /// Largest compiled rule, in bytes.
 const MAX_REGEX: usize = 4 << 20;
+/// How much before and after a keyword is looked at, in bytes; and how much of that a token needs.
+const BEFORE: usize = 128;
+const AFTER: usize = 1024;
+const TOKEN: usize = 512;
 
 /// Why rules could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,9 @@ pub enum RulesError {
 /// repositories and not looked at here.
 #[derive(Deserialize)]
 struct File {
+    /// Ours alone: keywords stand in the text in the case in which they are written.
+    #[serde(default)]
+    keyword_case: bool,
     #[serde(default)]
     rules: Vec<Entry>,
 }
@@ -63,11 +70,29 @@ struct Rule {
 /// Rules, ready to be used.
 pub struct Rules {
     all: Vec<Rule>,
-    keywords: AhoCorasick,
-    /// The rules of each keyword.
-    of_keyword: Vec<Vec<usize>>,
+    keywords: [Keywords; 2],
     /// Rules without a keyword: always looked for.
     always: Vec<usize>,
+}
+
+/// Keywords in a case, or in any.
+struct Keywords {
+    automaton: AhoCorasick,
+    /// The rules of each.
+    rules: Vec<Vec<usize>>,
+}
+
+impl Keywords {
+    fn new(words: &[(String, usize)], any_case: bool) -> Result<Self, aho_corasick::BuildError> {
+        let mut of_word: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (word, rule) in words {
+            let word = if any_case { word.to_ascii_lowercase() } else { word.clone() };
+            of_word.entry(word).or_default().push(*rule);
+        }
+        let mut builder = AhoCorasick::builder();
+        builder.kind(Some(AhoCorasickKind::DFA)).ascii_case_insensitive(any_case);
+        Ok(Self { automaton: builder.build(of_word.keys())?, rules: of_word.into_values().collect() })
+    }
 }
 
 impl Rules {
@@ -81,8 +106,7 @@ impl Rules {
 
     /// None at all.
     pub(super) fn none() -> Self {
-        let keywords = AhoCorasick::new::<[&str; 0], &str>([]).expect("an automaton of nothing");
-        Self { all: Vec::new(), keywords, of_keyword: Vec::new(), always: Vec::new() }
+        Self::read(&[], false).expect("there is nothing to be malformed")
     }
 
     /// Reads files of rules.
@@ -94,40 +118,28 @@ impl Rules {
     }
 
     fn read(files: &[&str], compile: bool) -> Result<Self, RulesError> {
-        let mut rules = Vec::new();
-        let (mut words, mut of_keyword, mut always): (Vec<String>, Vec<Vec<usize>>, Vec<usize>) = Default::default();
+        let (mut all, mut always): (Vec<Rule>, Vec<usize>) = Default::default();
+        let (mut cased, mut uncased) = (Vec::new(), Vec::new());
         for file in files {
-            for entry in toml::from_str::<File>(file)?.rules {
-                let Some(regex) = entry.regex else { continue };
-                let compiled = OnceLock::new();
+            let file: File = toml::from_str(file)?;
+            for entry in file.rules {
+                let Some(source) = entry.regex else { continue };
+                let regex = OnceLock::new();
                 if compile {
-                    let built = build(&regex).map_err(|source| RulesError::Regex { id: entry.id.clone(), source })?;
-                    let _ = compiled.set(Some(built));
+                    let built = build(&source).map_err(|source| RulesError::Regex { id: entry.id.clone(), source })?;
+                    let _ = regex.set(Some(built));
                 }
-                let index = rules.len();
                 if entry.keywords.is_empty() {
-                    always.push(index);
+                    always.push(all.len());
                 }
-                for keyword in entry.keywords {
-                    let keyword = keyword.to_ascii_lowercase();
-                    if let Some(known) = words.iter().position(|word| *word == keyword) {
-                        of_keyword[known].push(index);
-                    } else {
-                        words.push(keyword);
-                        of_keyword.push(vec![index]);
-                    }
-                }
-                rules.push(Rule {
-                    id: entry.id,
-                    source: regex,
-                    regex: compiled,
-                    entropy: entry.entropy.unwrap_or_default(),
-                    group: entry.secret_group,
-                });
+                let words = if file.keyword_case { &mut cased } else { &mut uncased };
+                words.extend(entry.keywords.into_iter().map(|word| (word, all.len())));
+                let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
+                all.push(Rule { id, source, regex, entropy, group });
             }
         }
-        let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(words)?;
-        Ok(Self { all: rules, keywords, of_keyword, always })
+        let keywords = [Keywords::new(&cased, false)?, Keywords::new(&uncased, true)?];
+        Ok(Self { all, keywords, always })
     }
 
     /// How many there are.
@@ -142,23 +154,40 @@ impl Rules {
 
     /// The id of the first rule that finds something.
     pub fn find(&self, bytes: &[u8]) -> Option<&str> {
-        let mut wanted: BTreeSet<usize> = self.always.iter().copied().collect();
-        for found in self.keywords.find_overlapping_iter(bytes) {
-            wanted.extend(&self.of_keyword[found.pattern().as_usize()]);
+        if let Some(&rule) = self.always.iter().find(|&&rule| self.all[rule].is_in(bytes)) {
+            return Some(&self.all[rule].id);
         }
-        let hit = wanted.into_iter().map(|index| &self.all[index]).find(|rule| rule.is_in(bytes));
-        hit.map(|rule| rule.id.as_str())
+        // How far each rule has looked already: keywords that stand close together are one look.
+        let mut looked = vec![0; self.all.len()];
+        for keywords in self.keywords.iter().filter(|keywords| !keywords.rules.is_empty()) {
+            for found in keywords.automaton.find_overlapping_iter(bytes) {
+                for &rule in &keywords.rules[found.pattern().as_usize()] {
+                    if found.end() + TOKEN <= looked[rule] {
+                        continue;
+                    }
+                    let from = found.start().saturating_sub(BEFORE);
+                    let to = bytes.len().min(found.end() + AFTER);
+                    looked[rule] = to;
+                    if self.all[rule].is_in(&bytes[from..to]) {
+                        return Some(&self.all[rule].id);
+                    }
+                }
+            }
+        }
+        None
     }
 }
 
 impl Rule {
     fn is_in(&self, bytes: &[u8]) -> bool {
         let Some(regex) = self.regex.get_or_init(|| build(&self.source).ok()) else { return false };
-        regex.captures_iter(bytes).any(|found| {
-            let group = self.group.or_else(|| (found.len() > 1).then_some(1)).unwrap_or_default();
-            let secret = found.get(group).or_else(|| found.get(0));
-            secret.is_some_and(|secret| entropy(secret.as_bytes()) >= self.entropy)
-        })
+        // To say no is cheaper than to say where.
+        regex.is_match(bytes)
+            && regex.captures_iter(bytes).any(|found| {
+                let group = self.group.or_else(|| (found.len() > 1).then_some(1)).unwrap_or_default();
+                let secret = found.get(group).or_else(|| found.get(0));
+                secret.is_some_and(|secret| entropy(secret.as_bytes()) >= self.entropy)
+            })
     }
 }
 
@@ -187,7 +216,7 @@ mod tests {
         let rules = Rules::parse(&[PROVIDERS]).unwrap();
         assert!(rules.len() >= 80, "{}", rules.len());
         assert!(rules.always.is_empty());
-        let ids: BTreeSet<&str> = rules.all.iter().map(|rule| rule.id.as_str()).collect();
+        let ids: std::collections::BTreeSet<&str> = rules.all.iter().map(|rule| rule.id.as_str()).collect();
         assert_eq!(ids.len(), rules.len(), "ids are not used twice");
     }
 
