@@ -46,6 +46,11 @@ impl Scanner {
         self.layer(bytes, 0)
     }
 
+    /// How many bytes at the end may be the beginning of a known secret.
+    pub fn pending(&self, bytes: &[u8]) -> usize {
+        self.exact.pending(bytes)
+    }
+
     fn layer(&self, bytes: &[u8], depth: usize) -> Option<Finding> {
         if let Some(finding) = self.plain(bytes) {
             return Some(finding);

@@ -36,6 +36,8 @@ const MAX_ADDRESSES: usize = 16;
 pub(super) struct Connector {
     resolver: Arc<TokioResolver>,
     tls: TlsConnector,
+    /// The same, offering HTTP/1.1 alone.
+    tls_http1: TlsConnector,
     policy: Arc<Policy>,
 }
 
@@ -59,7 +61,15 @@ impl Connector {
         let mut config = builder.with_root_certificates(store).with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let resolver = Arc::new(TokioResolver::builder_tokio()?.build()?);
-        Ok(Self { resolver, tls: TlsConnector::from(Arc::new(config)), policy })
+        let mut http1 = config.clone();
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let (tls, tls_http1) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(http1)));
+        Ok(Self { resolver, tls, tls_http1, policy })
+    }
+
+    /// The same for connections that speak HTTP/1.1 alone.
+    pub(super) fn http1(&self) -> Self {
+        Self { tls: self.tls_http1.clone(), ..self.clone() }
     }
 
     /// Resolves and checks an allowed destination. `None` for the canary, which is nowhere.

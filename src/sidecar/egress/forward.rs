@@ -9,8 +9,8 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, http};
 
-use super::Egress;
 use super::body::{self, Verdict};
+use super::{Egress, websocket};
 use crate::policy::{Host, Intent, Reason};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -37,8 +37,8 @@ pub(super) fn check(request: &Request<Incoming>) -> Result<(), Reason> {
     if request.method() == Method::TRACE {
         return Err(Reason::BadRequest("TRACE is not forwarded"));
     }
-    if request.headers().contains_key(header::UPGRADE) {
-        return Err(Reason::BadRequest("protocol upgrades are not forwarded"));
+    if request.headers().contains_key(header::UPGRADE) && !websocket::is_handshake(request) {
+        return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded"));
     }
     if METHOD_OVERRIDE.iter().any(|name| request.headers().contains_key(*name)) {
         return Err(Reason::BadRequest("method-override headers are not forwarded"));
@@ -55,10 +55,12 @@ pub(super) fn check(request: &Request<Incoming>) -> Result<(), Reason> {
 /// # Errors
 /// It holds what must not leave, cannot be looked at, or its destination cannot be reached.
 pub(super) async fn forward(egress: &Egress, intent: &Intent, scheme: &str, request: Request<Incoming>) -> Answer {
+    if request.headers().contains_key(header::UPGRADE) {
+        return websocket::forward(egress, intent, scheme, request).await;
+    }
     let scanner = egress.scanner(&intent.host, intent.port);
     let (mut head, body) = request.into_parts();
     let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
-    let authority = authority(&intent.host, intent.port, scheme);
     body::check_head(&scanner, &head, &path)?;
     let trailers = head.headers.get(header::TE).is_some_and(|value| value == "trailers");
     strip(&mut head.headers);
@@ -68,12 +70,7 @@ pub(super) async fn forward(egress: &Egress, intent: &Intent, scheme: &str, requ
     }
     let verdict = Verdict::default();
     let body = body::admit(&scanner, &head.headers, body, &verdict).await?;
-    let host = HeaderValue::try_from(&authority).map_err(|_| Reason::BadRequest("the host is no header value"))?;
-    head.headers.insert(header::HOST, host);
-    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
-    head.uri = uri.map_err(|_| Reason::BadRequest("the path cannot be read"))?;
-    head.version = hyper::Version::HTTP_11;
-    head.extensions = http::Extensions::new();
+    aim(&mut head, intent, scheme)?;
     let answer = egress.client.request(Request::from_parts(head, body)).await;
     let answer = answer.map_err(|error| verdict.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
     let (mut head, body) = answer.into_parts();
@@ -81,8 +78,21 @@ pub(super) async fn forward(egress: &Egress, intent: &Intent, scheme: &str, requ
     Ok(Response::from_parts(head, body.map_err(Into::into).boxed()))
 }
 
+/// Sets a request's destination: what was judged, in its one form, and nothing that the client wrote.
+pub(super) fn aim(head: &mut http::request::Parts, intent: &Intent, scheme: &str) -> Result<(), Reason> {
+    let authority = authority(&intent.host, intent.port, scheme);
+    let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
+    let host = HeaderValue::try_from(&authority).map_err(|_| Reason::BadRequest("the host is no header value"))?;
+    head.headers.insert(header::HOST, host);
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
+    head.uri = uri.map_err(|_| Reason::BadRequest("the path cannot be read"))?;
+    head.version = hyper::Version::HTTP_11;
+    head.extensions = http::Extensions::new();
+    Ok(())
+}
+
 /// Our own reason where there is one among the causes; else the innermost in words.
-fn unreachable(host: &Host, error: &hyper_util::client::legacy::Error) -> Reason {
+pub(super) fn unreachable(host: &Host, error: &hyper_util::client::legacy::Error) -> Reason {
     let mut cause: &dyn Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -103,7 +113,7 @@ fn authority(host: &Host, port: u16, scheme: &str) -> String {
 }
 
 /// Removes what concerns one connection only, also what the Connection header names.
-fn strip(headers: &mut HeaderMap) {
+pub(super) fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()

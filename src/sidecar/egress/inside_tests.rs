@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::{Request, Response};
@@ -20,6 +21,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Config, Egress, Update, http};
 use crate::policy::{AllowSpec, AllowTable, Tls};
@@ -138,7 +144,7 @@ async fn upstream(alpn: &[&str], received: Arc<Mutex<Vec<String>>>) -> (SocketAd
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper::service::service_fn(move |request| answer(request, received.clone()));
                 let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
             });
         }
     });
@@ -151,15 +157,76 @@ async fn answer(
     request: Request<hyper::body::Incoming>,
     received: Arc<Mutex<Vec<String>>>,
 ) -> Result<Response<AnyBody>, Infallible> {
-    let (head, body) = request.into_parts();
+    let mut request = request;
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(Arc::new(Mutex::new(Some(upgrade))));
     let line = format!("{:?} {} {}", head.version, head.method, head.uri.path());
     crate::sync::lock(&received).push(line.clone());
+    if let Some(key) = head.headers.get("sec-websocket-key") {
+        return Ok(echo(&head, derive_accept_key(key.as_bytes()), received));
+    }
     if head.uri.path() == "/stream" {
         let pieces = ["data: one\n\n", "data: two\n\n"].map(|text| Ok(Frame::data(Bytes::from(text))));
-        return Ok(Response::new(StreamBody::new(futures_util::stream::iter(pieces)).boxed()));
+        return Ok(Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(pieces)))));
     }
     let length = body.collect().await.map(|body| body.to_bytes().len()).unwrap_or_default();
     Ok(Response::new(Full::from(format!("{line} with {length} bytes\n")).boxed()))
+}
+
+type Upgrade = Arc<Mutex<Option<hyper::upgrade::OnUpgrade>>>;
+
+/// A WebSocket that sends every message back, and notes it.
+fn echo(head: &hyper::http::request::Parts, accept: String, received: Arc<Mutex<Vec<String>>>) -> Response<AnyBody> {
+    assert!(!head.headers.contains_key("sec-websocket-extensions"));
+    let upgrade = crate::sync::lock(head.extensions.get::<Upgrade>().unwrap()).take().unwrap();
+    tokio::spawn(async move {
+        let stream = TokioIo::new(upgrade.await.unwrap());
+        let mut stream = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        while let Some(Ok(message)) = stream.next().await {
+            if message.is_text() || message.is_binary() {
+                crate::sync::lock(&received).push(String::from_utf8_lossy(&message.clone().into_data()).into_owned());
+                let _ = stream.send(message).await;
+            }
+        }
+    });
+    let answer = Response::builder().status(101).header("upgrade", "websocket").header("connection", "Upgrade");
+    answer.header("sec-websocket-accept", accept).body(Full::default().boxed()).unwrap()
+}
+
+#[tokio::test]
+async fn websockets_pass_and_promise_09_holds_in_their_messages() {
+    let half = SECRET.len() / 2;
+    for messages in [
+        vec!["hello".to_owned(), SECRET.to_owned()],
+        vec!["hello".to_owned(), data_encoding::BASE64.encode(SECRET.as_bytes())],
+        vec!["hello".to_owned(), SECRET[..half].to_owned(), SECRET[half..].to_owned()],
+        vec!["hello".to_owned(), ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()],
+    ] {
+        let world = World::with(&["h2", "http/1.1"], |table| table).await;
+        let url = format!("wss://{HOST}:{}/chat", world.port);
+        let tls = world.tls(HOST).await.unwrap();
+        let (mut stream, answer) = tokio_tungstenite::client_async(url, tls).await.unwrap();
+        assert_eq!(answer.status(), 101);
+        let mut refused = None;
+        for message in &messages {
+            if stream.send(Message::text(message)).await.is_err() {
+                break;
+            }
+            match stream.next().await {
+                Some(Ok(Message::Text(text))) => assert_eq!((text.as_str(), message.as_str()), ("hello", "hello")),
+                Some(Ok(Message::Close(frame))) => {
+                    refused = frame;
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let refused = refused.unwrap();
+        assert_eq!(refused.code, CloseCode::Policy);
+        assert!(refused.reason.contains("secret_found"));
+        assert_eq!(world.received()[1..], ["hello"], "nothing but that has arrived");
+    }
 }
 
 #[tokio::test]

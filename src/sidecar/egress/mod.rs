@@ -8,6 +8,7 @@ mod connect;
 mod forward;
 mod http;
 mod inside;
+mod websocket;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -73,6 +74,8 @@ struct Egress {
     policy: Arc<Policy>,
     connector: Connector,
     client: Client<Connector, forward::Body>,
+    /// For what HTTP/2 has no words for.
+    client_http1: Client<Connector, forward::Body>,
     authority: Authority,
     rules: Arc<Rules>,
     scanner: RwLock<Arc<Scanner>>,
@@ -89,6 +92,7 @@ impl Egress {
         Ok(Self {
             policy,
             client: builder.build(connector.clone()),
+            client_http1: builder.build(connector.http1()),
             connector,
             authority: Authority::new(&config.bottle, provider)?,
             scanner: RwLock::new(Arc::new(Scanner::new(&[], rules.clone()))),

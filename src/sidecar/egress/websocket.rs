@@ -1,0 +1,152 @@
+//! WebSockets (RFC 6455): the handshake is a request like any other; then every message that the agent sends is looked at.
+//! Extensions are not offered on, so that nothing is compressed.
+
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::body::check_head;
+use super::forward::{self, Answer};
+use super::{Egress, ROLE};
+use crate::policy::{Intent, Reason};
+use crate::scan::{Finding, Scanner};
+use crate::sidecar::audit;
+
+/// Largest message, in bytes: it is looked at whole.
+const MAX_MESSAGE: usize = 16 << 20;
+/// How much of what was sent before is looked at again with a message, in bytes.
+const OVERLAP: usize = 4 << 10;
+/// A message that ends with so many bytes of a secret is taken for its first half.
+const HALF: usize = 8;
+
+const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
+
+/// Whether a request asks for a WebSocket, and for nothing else.
+pub(super) fn is_handshake(request: &Request<Incoming>) -> bool {
+    let is = |name: HeaderName, word: &str| {
+        let mut values = request.headers().get_all(name).iter();
+        let first = values.next().and_then(|value| value.to_str().ok());
+        first.is_some_and(|value| value.eq_ignore_ascii_case(word)) && values.next().is_none()
+    };
+    request.method() == Method::GET
+        && is(header::UPGRADE, "websocket")
+        && is(header::SEC_WEBSOCKET_VERSION, "13")
+        && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
+}
+
+/// Forwards a handshake; where it is granted, what follows it too.
+///
+/// # Errors
+/// It holds what must not leave, or its destination cannot be reached or does what was not asked for.
+pub(super) async fn forward(egress: &Egress, intent: &Intent, scheme: &str, mut request: Request<Incoming>) -> Answer {
+    let client = hyper::upgrade::on(&mut request);
+    let scanner = egress.scanner(&intent.host, intent.port);
+    let (mut head, _) = request.into_parts();
+    head.headers.remove(EXTENSIONS);
+    check_head(&scanner, &head, intent.path.as_deref().unwrap_or("/"))?;
+    forward::strip(&mut head.headers);
+    upgrade_headers(&mut head.headers);
+    forward::aim(&mut head, intent, scheme)?;
+    let answer = egress.client_http1.request(Request::from_parts(head, forward::empty())).await;
+    let mut answer = answer.map_err(|error| forward::unreachable(&intent.host, &error))?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (mut head, body) = answer.into_parts();
+        forward::strip(&mut head.headers);
+        return Ok(Response::from_parts(head, body.map_err(Into::into).boxed()));
+    }
+    let websocket =
+        answer.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !websocket || answer.headers().contains_key(EXTENSIONS) {
+        return Err(Reason::BadRequest("the destination answers the handshake with what was not offered"));
+    }
+    let upstream = hyper::upgrade::on(&mut answer);
+    let (mut head, _) = answer.into_parts();
+    forward::strip(&mut head.headers);
+    upgrade_headers(&mut head.headers);
+    let intent = intent.clone();
+    tokio::spawn(async move {
+        if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
+            && let Err(finding) = relay(client, upstream, &scanner).await
+        {
+            audit::decided(ROLE, Some(&intent), Err(&Reason::SecretFound(finding, "message")));
+        }
+    });
+    Ok(Response::from_parts(head, forward::empty()))
+}
+
+fn upgrade_headers(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Carries messages both ways until one side ends, or one must not leave.
+async fn relay(client: Upgraded, upstream: Upgraded, scanner: &Scanner) -> Result<(), Finding> {
+    let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let client = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(config)).await;
+    let upstream = WebSocketStream::from_raw_socket(TokioIo::new(upstream), Role::Client, Some(config)).await;
+    let (mut to_client, mut from_client) = client.split();
+    let (mut to_upstream, mut from_upstream) = upstream.split();
+    let out = async {
+        let mut before = Vec::new();
+        while let Some(Ok(message)) = from_client.next().await {
+            look(scanner, &mut before, &message)?;
+            // Pings are answered on each side by itself.
+            let control = message.is_ping() || message.is_pong();
+            if !control && to_upstream.send(message).await.is_err() {
+                break;
+            }
+        }
+        let _ = to_upstream.close().await;
+        Ok(())
+    };
+    let back = async {
+        while let Some(Ok(message)) = from_upstream.next().await {
+            let control = message.is_ping() || message.is_pong();
+            if !control && to_client.send(message).await.is_err() {
+                break;
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = out => ended,
+        () = back => Ok(()),
+    };
+    let frame = ended.as_ref().err().map(|_| CloseFrame {
+        code: CloseCode::Policy,
+        reason: Utf8Bytes::from_static("refused by bottler: secret_found"),
+    });
+    let _ = to_client.send(Message::Close(frame)).await;
+    let _ = to_client.close().await;
+    ended
+}
+
+/// Looks at a message together with the end of what was sent before it.
+fn look(scanner: &Scanner, before: &mut Vec<u8>, message: &Message) -> Result<(), Finding> {
+    let payload = match message {
+        Message::Close(Some(frame)) => frame.reason.as_bytes().to_vec().into(),
+        Message::Close(None) => return Ok(()),
+        // Pings and pongs are not sent on, but say what an agent tries.
+        other => other.clone().into_data(),
+    };
+    if let Some(finding) = scanner.whole(&payload) {
+        return Err(finding);
+    }
+    before.extend_from_slice(&payload);
+    if let Some(finding) = scanner.whole(before) {
+        return Err(finding);
+    }
+    if scanner.pending(before) >= HALF {
+        return Err(Finding { rule: "known-secret".to_owned() });
+    }
+    let excess = before.len().saturating_sub(OVERLAP);
+    before.drain(..excess);
+    Ok(())
+}
