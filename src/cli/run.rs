@@ -18,8 +18,8 @@ use crate::probe::{Line, passed};
 use crate::session::{Class, Failure, new_id, valid_name};
 use crate::{project, report, sidecar};
 
-/// Largest prompt file, in bytes.
-const MAX_PROMPT: u64 = 1 << 20;
+/// Largest file of text that is read, in bytes.
+const MAX_TEXT: u64 = 1 << 20;
 
 /// What `run` takes.
 #[derive(clap::Args)]
@@ -45,6 +45,12 @@ pub(super) struct Args {
     /// A host that the agent may reach, on top of what its template allows; may be repeated
     #[arg(long, value_name = "HOST")]
     allow: Vec<String>,
+    /// A private address range that allowed hosts may be in, as CIDR; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    allow_ip: Vec<ipnet::IpNet>,
+    /// Authorities that destinations may be certified by, beyond the public ones: a file in PEM; may be repeated
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Vec<PathBuf>,
     /// A parameter for the recipe, which reads it as plan.params.NAME; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]
     params: Vec<String>,
@@ -107,10 +113,14 @@ fn plan(args: &Args, template: &AgentTemplate) -> Result<(LaunchPlan, Option<Fil
     }
     let allow = args.allow.iter().cloned().map(AllowSpec::Host).collect();
     let prompt = match &args.prompt_file {
-        Some(path) => Some(read_prompt(path)?),
+        Some(path) => Some(read_text("the prompt", path)?),
         None => args.prompt.clone(),
     };
     let mut plan = crate::plan::resolve(&bottle, args.name.is_some(), &args.agent, template, prompt, allow);
+    plan.egress.ip_allow.clone_from(&args.allow_ip);
+    for path in &args.upstream_ca {
+        plan.egress.roots.push(read_text("the authorities", path)?);
+    }
     plan.params = program::params(&args.params)?;
     if let Some(image) = &args.image {
         plan.image.source.clone_from(image);
@@ -130,11 +140,11 @@ fn plan(args: &Args, template: &AgentTemplate) -> Result<(LaunchPlan, Option<Fil
     Ok((plan, workspace))
 }
 
-fn read_prompt(path: &Path) -> Result<String, Failure> {
-    let failed = |error: &dyn std::fmt::Display| input(format!("read the prompt {}: {error}", path.display()));
+fn read_text(what: &str, path: &Path) -> Result<String, Failure> {
+    let failed = |error: &dyn std::fmt::Display| input(format!("read {what} {}: {error}", path.display()));
     let seen = std::fs::metadata(path).map_err(|error| failed(&error))?;
-    if !seen.is_file() || seen.len() > MAX_PROMPT {
-        return Err(failed(&format!("it is no regular file of at most {MAX_PROMPT} bytes")));
+    if !seen.is_file() || seen.len() > MAX_TEXT {
+        return Err(failed(&format!("it is no regular file of at most {MAX_TEXT} bytes")));
     }
     std::fs::read_to_string(path).map_err(|error| failed(&error))
 }

@@ -4,6 +4,7 @@ mod template;
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +97,10 @@ pub struct ImagePlan {
 pub struct EgressPlan {
     /// What the agent may reach.
     pub allow: Vec<AllowSpec>,
+    /// Private address ranges that the user means to reach, as CIDR.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub ip_allow: Vec<IpNet>,
     /// Authorities that destinations may be certified by, beyond the public ones, in PEM.
     #[serde(default)]
     pub roots: Vec<String>,
@@ -133,6 +138,7 @@ pub fn resolve(
         image: ImagePlan { source: template.image.clone() },
         isolation: Isolation::Sealed,
         egress: EgressPlan {
+            ip_allow: Vec::new(),
             roots: Vec::new(),
             allow: template.hosts.iter().cloned().map(AllowSpec::Host).chain(allow).collect(),
         },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::allow::Fit;
@@ -41,6 +42,8 @@ pub struct Intent {
 pub struct Policy {
     /// What is allowed.
     pub allow: Vec<Allow>,
+    /// Private ranges that the user means to reach.
+    pub ip_allow: Vec<IpNet>,
     /// The bottle's own sidecars by name: the only private addresses that are dialled, and only under their names.
     pub sidecars: BTreeMap<String, SocketAddr>,
 }
@@ -57,6 +60,13 @@ pub enum Destination {
 }
 
 impl Policy {
+    /// Whether the user means to reach an address that is not public. Nobody means this host, a cloud's metadata service,
+    /// or an address that stands for another one.
+    fn means(&self, address: IpAddr, class: Class) -> bool {
+        let may_be = matches!(class, Class::Private | Class::Shared | Class::Reserved);
+        may_be && self.ip_allow.iter().any(|range| range.contains(&address))
+    }
+
     /// Whether requests to a host are looked at for secrets: unless an entry that allows it says otherwise.
     pub fn scans(&self, host: &Host, port: u16) -> bool {
         self.allow.iter().filter(|entry| entry.fit(host, port, None) == Fit::All).all(Allow::scan)
@@ -183,7 +193,7 @@ impl Reason {
             Self::HostNotAllowed(_) => "add the host to egress.allow of the bottle",
             Self::PortNotAllowed(..) => "add host:port to egress.allow of the bottle",
             Self::AddressNotPublic { .. } => {
-                "private addresses are refused; run the service as a sidecar and use its name"
+                "private addresses are refused; run the service as a sidecar, or allow its range with --allow-ip"
             }
             Self::NameUnresolved(..) => "check the spelling of the host",
             Self::BadHost(_) => "use a host name or an address",
@@ -216,7 +226,7 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
             };
         }
     }
-    if let Err(reason) = check_literal(&intent.host) {
+    if let Err(reason) = check_literal(policy, &intent.host) {
         return Decision::Refuse(reason);
     }
     let path = intent.path.as_deref().map(|path| path.split('?').next().unwrap_or(path));
@@ -232,11 +242,11 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
     })
 }
 
-fn check_literal(host: &Host) -> Result<(), Reason> {
+fn check_literal(policy: &Policy, host: &Host) -> Result<(), Reason> {
     match *host {
         Host::Name(_) => Ok(()),
-        Host::V4(address) => check_addresses(host, &[address.into()]),
-        Host::V6(address) => check_addresses(host, &[address.into()]),
+        Host::V4(address) => check_addresses(policy, host, &[address.into()]),
+        Host::V6(address) => check_addresses(policy, host, &[address.into()]),
     }
 }
 
@@ -244,10 +254,10 @@ fn check_literal(host: &Host) -> Result<(), Reason> {
 ///
 /// # Errors
 /// [`Reason::AddressNotPublic`] with the first such address.
-pub fn check_addresses(host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
+pub fn check_addresses(policy: &Policy, host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
     for &address in addresses {
         let class = classify(address);
-        if class != Class::Public {
+        if class != Class::Public && !policy.means(address, class) {
             return Err(Reason::AddressNotPublic { host: host.clone(), address, class });
         }
     }
@@ -264,6 +274,7 @@ mod tests {
             allow: ["example.com", "*.pypi.org", "10.0.0.9"]
                 .map(|rule| AllowSpec::Host(rule.into()).read().unwrap())
                 .into(),
+            ip_allow: Vec::new(),
             sidecars: [("upstream".to_owned(), "10.9.0.3:80".parse().unwrap())].into(),
         };
         let host = Host::parse(host).unwrap();
@@ -307,8 +318,23 @@ mod tests {
     fn promise_05_one_private_address_among_public_ones_refuses_the_name() {
         let host = Host::parse("rebind.example.com").unwrap();
         let public: IpAddr = "1.1.1.1".parse().unwrap();
-        assert_eq!(check_addresses(&host, &[public]), Ok(()));
-        assert!(check_addresses(&host, &[public, "127.0.0.1".parse().unwrap()]).is_err());
+        let mut policy = Policy::default();
+        assert_eq!(check_addresses(&policy, &host, &[public]), Ok(()));
+        assert!(check_addresses(&policy, &host, &[public, "127.0.0.1".parse().unwrap()]).is_err());
+        // What the user means to reach, and what nobody does.
+        policy.ip_allow = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
+        for (address, passes) in [
+            ("10.1.2.3", true),
+            ("100.64.0.1", true),
+            ("fd00::1", true),
+            ("127.0.0.1", false),
+            ("169.254.169.254", false),
+            ("::1", false),
+            ("224.0.0.1", false),
+            ("64:ff9b::a00:1", false),
+        ] {
+            assert_eq!(check_addresses(&policy, &host, &[address.parse().unwrap()]).is_ok(), passes, "{address}");
+        }
     }
 
     #[test]
@@ -330,6 +356,7 @@ mod tests {
                 entry("api.example.com", &["POST"], &["/v1/messages"], Tls::Intercept).unwrap(),
                 entry("pinned.example.com", &[], &[], Tls::Tunnel).unwrap(),
             ],
+            ip_allow: Vec::new(),
             sidecars: BTreeMap::new(),
         };
         let host = |name: &str| Host::parse(name).unwrap();

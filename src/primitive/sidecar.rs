@@ -286,6 +286,7 @@ async fn config(
                 bottle: bottle.session.id.clone(),
                 allow: options.allow.clone(),
                 sidecars,
+                ip_allow: bottle.plan.egress.ip_allow.clone(),
                 roots: bottle.plan.egress.roots.clone(),
             })
         }

@@ -370,6 +370,7 @@ function Bottle:close() end
 ---What may leave.
 ---@class (exact) EgressPlan
 ---@field allow string|AllowTable[] What the agent may reach.
+---@field ip_allow string[] Private address ranges that the user means to reach, as CIDR.
 ---@field roots string[] Authorities that destinations may be certified by, beyond the public ones, in PEM.
 
 ---The agent's workspace; its files are no part of the plan.

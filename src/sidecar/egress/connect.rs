@@ -79,7 +79,7 @@ impl Connector {
             Destination::Sidecar(address) => vec![address],
             Destination::Resolve(host, port) => {
                 let addresses = self.resolve(&host).await?;
-                check_addresses(&host, &addresses)?;
+                check_addresses(&self.policy, &host, &addresses)?;
                 addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
             }
         };

@@ -65,6 +65,7 @@ impl World {
             allow: vec![AllowSpec::Table(entry(table))],
             // Its address is private: it is let through as the bottle's own are, under its name.
             sidecars: [(HOST.to_owned(), address)].into(),
+            ip_allow: Vec::new(),
             roots: vec![root],
         };
         let egress = Arc::new(Egress::new(&config).unwrap());
@@ -381,6 +382,7 @@ async fn a_destination_that_cannot_be_verified_is_an_error() {
         bottle: "test".into(),
         allow: Vec::new(),
         sidecars: world.egress.policy.sidecars.clone(),
+        ip_allow: Vec::new(),
         roots: Vec::new(),
     };
     let world = World { egress: Arc::new(Egress::new(&config).unwrap()), ..world };

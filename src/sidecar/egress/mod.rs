@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::Context;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +49,9 @@ pub struct Config {
     pub bottle: String,
     /// The allowlist.
     pub allow: Vec<AllowSpec>,
+    /// Private ranges that the user means to reach.
+    #[serde(default)]
+    pub ip_allow: Vec<IpNet>,
     /// The bottle's own sidecars by name.
     pub sidecars: BTreeMap<String, SocketAddr>,
     /// Authorities that destinations may be certified by, beyond the public ones, in PEM.
@@ -66,7 +70,8 @@ pub struct Update {
 impl Config {
     fn policy(&self) -> anyhow::Result<Policy> {
         let allow: Result<Vec<Allow>, _> = self.allow.iter().map(AllowSpec::read).collect();
-        Ok(Policy { allow: allow.context("read the allowlist")?, sidecars: self.sidecars.clone() })
+        let (ip_allow, sidecars) = (self.ip_allow.clone(), self.sidecars.clone());
+        Ok(Policy { allow: allow.context("read the allowlist")?, ip_allow, sidecars })
     }
 }
 

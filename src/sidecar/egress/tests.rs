@@ -17,7 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn egress(upstream: SocketAddr) -> Arc<Egress> {
     let allow = vec![AllowSpec::Host("allowed.bottler.invalid".into())];
     let sidecars = [("upstream".to_owned(), upstream)].into();
-    Arc::new(Egress::new(&Config { bottle: "test".into(), allow, sidecars, roots: Vec::new() }).unwrap())
+    Arc::new(
+        Egress::new(&Config { bottle: "test".into(), allow, ip_allow: Vec::new(), sidecars, roots: Vec::new() })
+            .unwrap(),
+    )
 }
 
 /// Sends bytes and reads until egress closes the connection.

@@ -1,4 +1,5 @@
-//! WebSockets (RFC 6455): the handshake is a request like any other; then every message that the agent sends is looked at.
+//! `WebSockets` (RFC 6455): the handshake is a request like any other; then every message that the agent sends is looked
+//! at.
 //! Extensions are not offered on, so that nothing is compressed.
 
 use futures_util::{SinkExt, StreamExt};
