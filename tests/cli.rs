@@ -178,6 +178,36 @@ fn a_recipe_asks_at_the_terminal_and_a_secret_is_not_shown() {
     world.assert_clean();
 }
 
+/// Ctrl-C instead of an answer: everything ends, and the terminal shows again what is typed.
+#[test]
+fn a_question_that_is_not_answered_holds_nothing_up() {
+    let world = World::new();
+    let path = script(&world, "return function()\n  prompt('token', { secret = true })\nend\n");
+    // The shell outlives the interrupt, which is its children's too.
+    let bottler = support::process::bottler();
+    let run = format!("trap : INT; {} run probe --recipe {path}; echo code $?; stty -a", bottler.display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qc", &run, "/dev/null"]).env("XDG_STATE_HOME", world.state.path());
+    terminal.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = terminal.spawn().unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    let mut screen = BufReader::new(child.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("token: ") {
+        let bytes = screen.fill_buf().unwrap().to_vec();
+        assert!(!bytes.is_empty(), "{}", String::from_utf8_lossy(&seen));
+        screen.consume(bytes.len());
+        seen.extend(bytes);
+    }
+    keys.write_all(b"\x03").unwrap();
+    std::io::Read::read_to_end(&mut screen, &mut seen).unwrap();
+    child.wait().unwrap();
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    assert!(seen.contains("code 126"), "{seen}");
+    assert!(seen.contains(" echo ") && !seen.contains("-echo "), "{seen}");
+    world.assert_clean();
+}
+
 #[test]
 fn a_question_without_a_terminal_is_an_error() {
     let world = World::new();

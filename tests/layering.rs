@@ -48,7 +48,6 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("indicatif", "src/report"),
     ("clap", "src/cli"),
     ("full_moon", "src/lua"),
-    ("rpassword", "src/cli"),
     ("similar", "src/primitive"),
 ];
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -47,6 +48,17 @@ pub(super) struct Client {
     pub(super) proof: Vec<Line>,
     pub(super) audit: Vec<sidecar::Event>,
     pub(super) audit_not_kept: usize,
+    /// The terminal as it was before the first question.
+    terminal: Option<Termios>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(before) = &self.terminal {
+            // A question that was not answered may have left it hidden.
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
+        }
+    }
 }
 
 impl Client {
@@ -67,6 +79,7 @@ impl Client {
             proof: Vec::new(),
             audit: Vec::new(),
             audit_not_kept: 0,
+            terminal: None,
         })
     }
 
@@ -121,15 +134,18 @@ impl Client {
     }
 
     /// Asks at the terminal, aside from what goes on; where there is none, says so at once.
-    fn ask(&self, id: u64, what: Question, text: &str) {
+    fn ask(&mut self, id: u64, what: Question, text: &str) {
         let (to, text) = (self.to.clone(), report::printable(text));
         if !std::io::stdin().is_terminal() {
             to.send(&ToHolder::Answer { id, answer: None });
             return;
         }
-        let asking = self.progress.asking();
-        tokio::task::spawn_blocking(move || {
-            let answer = asking(&|| read_answer(what, &text).ok());
+        self.terminal = self.terminal.take().or_else(|| tcgetattr(std::io::stdin()).ok());
+        let done = self.progress.pause();
+        // A thread that nobody waits for: the user may end everything instead of answering.
+        std::thread::spawn(move || {
+            let answer = read_answer(what, &text).ok();
+            done();
             to.send(&ToHolder::Answer { id, answer });
         });
     }
@@ -152,17 +168,38 @@ impl Client {
 }
 
 fn read_answer(what: Question, text: &str) -> std::io::Result<String> {
-    match what {
-        Question::Secret => rpassword::prompt_password(format!("{text}: ")),
-        Question::Line | Question::Confirm => {
-            let end = if what == Question::Confirm { " [y/N] " } else { ": " };
-            let mut err = std::io::stderr().lock();
-            write!(err, "{text}{end}")?;
-            err.flush()?;
-            let mut line = String::new();
-            std::io::stdin().read_line(&mut line)?;
-            Ok(line.trim_end_matches(['\n', '\r']).to_owned())
-        }
+    // Before the question is there: an answer that is typed at once is not shown either.
+    let _hidden = if what == Question::Secret { Some(Hidden::new()?) } else { None };
+    let end = if what == Question::Confirm { " [y/N] " } else { ": " };
+    // Nothing is locked while the user thinks: what else happens is told meanwhile.
+    let mut err = std::io::stderr();
+    write!(err, "{text}{end}")?;
+    err.flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    if what == Question::Secret {
+        writeln!(err)?;
+    }
+    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// A terminal that does not show what is typed, as long as this lives.
+struct Hidden(Termios);
+
+impl Hidden {
+    fn new() -> std::io::Result<Self> {
+        let before = tcgetattr(std::io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(std::io::stdin(), SetArg::TCSANOW, &hidden)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing back.
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }
 

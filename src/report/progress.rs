@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::printable;
 use crate::holder::Times;
@@ -15,13 +17,14 @@ pub struct Progress {
     live: Option<MultiProgress>,
     running: BTreeMap<String, (u64, Option<ProgressBar>)>,
     working: Option<ProgressBar>,
+    paused: Arc<AtomicBool>,
 }
 
 impl Progress {
     /// Live if standard error is a terminal.
     pub fn new() -> Self {
         let live = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { live, running: BTreeMap::new(), working: None }
+        Self { live, running: BTreeMap::new(), working: None, paused: Arc::default() }
     }
 
     /// Shows how far a step is, `at` milliseconds after the launch.
@@ -48,8 +51,8 @@ impl Progress {
         let text = printable(text);
         match &self.live {
             // A terminal that is gone has nobody to tell.
-            Some(live) => drop(live.println(text)),
-            None => drop(writeln!(std::io::stderr(), "{text}")),
+            Some(live) if !self.paused.load(Ordering::Relaxed) => drop(live.println(text)),
+            _ => drop(writeln!(std::io::stderr(), "{text}")),
         }
     }
 
@@ -65,12 +68,19 @@ impl Progress {
         }
     }
 
-    /// A way to ask something at the terminal, without the live list in between.
-    pub fn asking(&self) -> impl Fn(&dyn Fn() -> Option<String>) -> Option<String> + Send + 'static {
-        let live = self.live.clone();
-        move |read| match &live {
-            Some(live) => live.suspend(read),
-            None => read(),
+    /// Stops the live list, so that something can be asked at the terminal; lines are still shown. The function that is
+    /// given back lets it go on.
+    pub fn pause(&self) -> impl FnOnce() + Send + 'static {
+        let (live, paused) = (self.live.clone(), self.paused.clone());
+        paused.store(true, Ordering::Relaxed);
+        if let Some(live) = &live {
+            live.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        move || {
+            paused.store(false, Ordering::Relaxed);
+            if let Some(live) = &live {
+                live.set_draw_target(ProgressDrawTarget::stderr());
+            }
         }
     }
 

@@ -9,7 +9,11 @@ return recipe(function(plan)
     "/bin/sh",
     "-c",
     [[
-      tell() { what=$1; shift; wget -q -O - "$@" > /dev/null 2>&1 && echo "$what passed" || echo "$what refused"; }
+      tell() {
+        what=$1
+        shift
+        wget -q -O - "$@" > /dev/null 2>&1 && echo "$what passed" || echo "$what refused"
+      }
       tell plain --post-data=hello http://upstream:8080/
       tell body --post-data="x$TOKEN" http://upstream:8080/
       tell base64 --post-data="$(echo "x$TOKEN" | base64 -w 0)" http://upstream:8080/
@@ -19,7 +23,7 @@ return recipe(function(plan)
   }
   local agent = launch(plan, {
     after = {
-      outside = function(outside) upstream = sidecar_start { name = "upstream", role = "upstream", network = outside } end,
+      outside = function(net) upstream = sidecar_start { name = "upstream", role = "upstream", network = net } end,
     },
     before = {
       egress = function(options) options.sidecars = { upstream = upstream } end,
