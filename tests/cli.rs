@@ -54,6 +54,33 @@ fn bad_words_are_refused_before_anything_is_made() {
 }
 
 #[test]
+fn the_policy_is_explained_by_the_code_that_decides() {
+    let world = World::new();
+    let explain = |url: &str| {
+        let arguments =
+            ["policy", "explain", url, "--allow", "api.example.com", "--allow-ip", "10.0.0.0/8", "--format", "json"];
+        let done = world.run(&arguments);
+        (done.code(), done.json()["code"].as_str().unwrap().to_owned())
+    };
+    for (url, code) in [
+        ("https://api.example.com/v1", "allowed"),
+        ("https://API.example.com.:443/", "allowed"),
+        ("https://api.example.com:22/", "port_not_allowed"),
+        ("https://evil.example/", "host_not_allowed"),
+        ("https://api.example.com@evil.example/", "bad_request"),
+        ("http://10.1.2.3/", "host_not_allowed"),
+        ("http://127.1/", "address_not_public"),
+        ("http://169.254.169.254/", "address_not_public"),
+        ("https://api.example.com/../x", "bad_path"),
+        ("ftp://api.example.com/", "bad_request"),
+    ] {
+        assert_eq!(explain(url), (i32::from(code != "allowed"), code.to_owned()), "{url}");
+    }
+    let done = world.run(&["policy", "explain", "https://evil.example/"]);
+    assert!(done.stdout.contains("refused: host_not_allowed\n") && done.stdout.contains("hint: "), "{}", done.stdout);
+}
+
+#[test]
 fn version_and_help_are_data() {
     let world = World::new();
     let version = world.run(&["--version"]);

@@ -3,6 +3,7 @@
 mod client;
 mod gc;
 mod lua;
+mod policy;
 mod program;
 mod ps;
 mod run;
@@ -35,6 +36,8 @@ enum Command {
     Gc(gc::Args),
     /// Tools for those who write recipes
     Lua(lua::Args),
+    /// Tell what egress would decide
+    Policy(policy::Args),
     /// Trust the files of a project's .bottler/ as they are, or show what is not trusted
     Trust(trust::TrustArgs),
     /// Trust a project no more
@@ -65,6 +68,7 @@ pub async fn main() -> u8 {
         Command::Ps(args) => ps::main(&args).await,
         Command::Gc(args) => gc::main(&args).await,
         Command::Lua(args) => lua::main(args).await,
+        Command::Policy(args) => policy::main(&args),
         Command::Trust(args) => trust::trust(&args),
         Command::Untrust(args) => trust::untrust(&args),
     };

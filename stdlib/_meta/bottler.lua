@@ -204,7 +204,7 @@ function Bottle:close() end
 
 ---What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
 ---@class (exact) SidecarOptions
----@field allow? string|AllowTable[] For egress: what it lets through.
+---@field allow? (string|AllowTable)[] For egress: what it lets through.
 ---@field name string Its name: of its container, its relay and its hook.
 ---@field role "egress"|"upstream" What it does.
 ---@field network Network|Network[] The networks that it is on.
@@ -261,7 +261,7 @@ function Bottle:close() end
 
 ---What `bottle` takes, besides the workspace.
 ---@class (exact) BottleOptions
----@field allow? string|AllowTable[] Hosts that it may reach, beyond the agent's own and those of this bottle's plan.
+---@field allow? (string|AllowTable)[] Hosts that it may reach, beyond the agent's own and those of this bottle's plan.
 ---@field command? string[] Its agent's command and arguments; the agent's own when absent.
 ---@field env? table<string, string> Variables of its agent's container, beyond the agent's own; never a secret.
 ---@field image? string Its agent's image; the agent's own when absent.
@@ -369,7 +369,7 @@ function Bottle:close() end
 
 ---What may leave.
 ---@class (exact) EgressPlan
----@field allow string|AllowTable[] What the agent may reach.
+---@field allow (string|AllowTable)[] What the agent may reach.
 ---@field ip_allow string[] Private address ranges that the user means to reach, as CIDR.
 ---@field roots string[] Authorities that destinations may be certified by, beyond the public ones, in PEM.
 

@@ -49,7 +49,9 @@ fn resolve(ty: &mut String, definitions: &Value) {
     let Some(definitions) = definitions.as_object() else { return };
     for (name, schema) in definitions {
         if !schema["properties"].is_object() && ty.contains(name.as_str()) {
-            *ty = ty.replace(name.as_str(), &self::ty(schema));
+            let stands_for = self::ty(schema);
+            *ty = ty.replace(&format!("{name}[]"), &format!("{}[]", parenthesised(&stands_for)));
+            *ty = ty.replace(name.as_str(), &stands_for);
         }
     }
 }
