@@ -194,7 +194,9 @@ fn json(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     core.raw_set(
         "json_encode",
         lua.create_function(move |lua, value: Value| {
-            serde_json::to_string(&value).map_err(|error| bad(&c, lua, "encode", &error))
+            // By way of a value whose keys are sorted: Lua's order is another at every run.
+            let sorted = serde_json::to_value(&value).and_then(|value| serde_json::to_string(&value));
+            sorted.map_err(|error| bad(&c, lua, "encode", &error))
         })?,
     )?;
     let c = context.clone();
