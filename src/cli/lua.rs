@@ -100,8 +100,8 @@ struct TypesArgs {
 pub(super) async fn main(args: Args) -> Result<u8, Failure> {
     match args.command {
         Command::Check(args) => check(&args).await,
-        Command::Run(args) => run(&args).await,
-        Command::Test(args) => test(&args).await,
+        Command::Run(args) => run(&args),
+        Command::Test(args) => test(&args),
         Command::Doc(args) => doc(&args),
         Command::Types(args) => types(&args.directory),
     }
@@ -134,20 +134,31 @@ async fn check(args: &CheckArgs) -> Result<u8, Failure> {
         return Ok(Class::Input.exit_code());
     }
     program::preflight(&program).await?;
-    let done = rehearsal::rehearse(&program, plan, None).await;
+    let done = alone(rehearsal::rehearse(&program, plan, None))?;
     show(&done, args.rehearsal.format)
 }
 
-async fn run(args: &RunArgs) -> Result<u8, Failure> {
+fn run(args: &RunArgs) -> Result<u8, Failure> {
     let (program, plan) = args.rehearsal.load(&args.recipe)?;
     let fail_at = args.fail_at.as_deref().map(target).transpose()?;
-    let done = rehearsal::rehearse(&program, plan, fail_at).await;
+    let done = alone(rehearsal::rehearse(&program, plan, fail_at))?;
     if let (Some((name, nth)), false) = (fail_at, done.struck) {
         let known: Vec<&str> = done.transcript.makes.iter().map(|made| made.name.as_str()).collect();
         return Err(input(format!("--fail-at {name}:{nth}: it was not reached; the failure had nothing to strike"))
             .hint(format!("things of this recipe: {}", known.join(", "))));
     }
     show(&done, args.rehearsal.format)
+}
+
+/// Runs a rehearsal on a thread of its own, one thing at a time: the same script gives the same transcript.
+fn alone<T: Send>(rehearsal: impl Future<Output = T> + Send) -> Result<T, Failure> {
+    let internal = |error: std::io::Error| Failure::new(Class::Internal, format!("rehearse: {error}"));
+    std::thread::scope(|scope| {
+        let rehearse = || Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(rehearsal));
+        let ended = scope.spawn(rehearse).join();
+        let cut = |_| Failure::new(Class::Internal, "rehearse: it was cut short by a mistake in bottler");
+        ended.map_err(cut)?.map_err(internal)
+    })
 }
 
 /// `NAME[:N]`.
@@ -197,7 +208,7 @@ fn text(transcript: &Transcript) -> String {
     format!("{}\n{}", report::table(&["MAKES", "NAME", "AT"], &makes), report::table(&["UNDOES", "NAME", ""], &undoes))
 }
 
-async fn test(args: &TestArgs) -> Result<u8, Failure> {
+fn test(args: &TestArgs) -> Result<u8, Failure> {
     let directory = args.directory.display();
     let failed = |error: std::io::Error| input(format!("read the tests in {directory}: {error}"));
     let mut files: Vec<PathBuf> = std::fs::read_dir(&args.directory)
@@ -214,7 +225,7 @@ async fn test(args: &TestArgs) -> Result<u8, Failure> {
     for path in files {
         let file = path.to_string_lossy().into_owned();
         let program = program::load(&file, &args.project, &state()?)?;
-        for case in rehearsal::run_tests(&program, &program.recipe).await? {
+        for case in alone(rehearsal::run_tests(&program, &program.recipe))?? {
             print_data(&format!("{}  {file}: {}\n", if case.failure.is_none() { "ok " } else { "RED" }, case.name));
             if let Some(failure) = case.failure {
                 print_message(&report::failure(&failure, &[]));

@@ -30,6 +30,9 @@ pub enum RuleError {
     /// A star anywhere but in front of a name of at least two labels.
     #[error("{0:?}: a star stands only in front of a name of two labels or more, as in \"*.example.com\"")]
     Star(String),
+    /// Under it anybody may register a name (publicsuffix.org, the ICANN and the private part).
+    #[error("{0:?}: anybody may have a name under {1}")]
+    PublicSuffix(String, String),
     /// The part after the last colon is no port.
     #[error("{0:?}: the port is not a number from 1 to 65535")]
     Port(String),
@@ -55,6 +58,12 @@ impl FromStr for Rule {
         let wide = !matches!(&host, Host::Name(name) if name.contains('.'));
         if below && wide {
             return Err(RuleError::Star(text.to_owned()));
+        }
+        if let Host::Name(name) = &host
+            && below
+            && psl::suffix_str(name) == Some(name.as_str())
+        {
+            return Err(RuleError::PublicSuffix(text.to_owned(), name.clone()));
         }
         Ok(Self { host, below, port })
     }
@@ -133,6 +142,10 @@ mod tests {
             "a.com:x",
             "a b",
             "http://a.com",
+            // Anybody may have a name there.
+            "*.co.uk",
+            "*.github.io",
+            "*.s3.amazonaws.com",
         ] {
             assert!(rule.parse::<Rule>().is_err(), "{rule:?}");
         }
