@@ -19,13 +19,17 @@ pub const MAX_FILE: usize = 16 << 20;
 pub fn run(words: &[&str]) -> anyhow::Result<()> {
     match words {
         ["put", path, mode] => {
-            let mode = u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o7777);
-            let mode = mode.context("the mode is not octal")?;
+            let mode = self::mode(mode).context("the mode is not octal")?;
             put(Path::new(path), mode, std::io::stdin().lock())
         }
         ["get", path] => get(Path::new(path), std::io::stdout().lock()),
         _ => anyhow::bail!("files: takes put PATH MODE, or get PATH"),
     }
+}
+
+/// Permission bits as they are written: in octal.
+pub fn mode(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777)
 }
 
 fn put(path: &Path, mode: u32, from: impl Read) -> anyhow::Result<()> {

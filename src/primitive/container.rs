@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt;
 
+use super::exec::run_to_end;
+use super::is_absolute;
 use super::seconds::Seconds;
 use super::self_image::EXECUTABLE;
-use crate::engine::{Engine, EngineError, ExecSpec, Output};
+use crate::engine::{Engine, ExecSpec, Output};
 use crate::init::files;
 use crate::session::{Class, Failure};
 
@@ -107,7 +107,7 @@ pub async fn stop(engine: &dyn Engine, id: &str, options: &StopOptions) -> Resul
 }
 
 fn check_path(what: &str, path: &str) -> Result<(), Failure> {
-    if path.starts_with('/') && !path.split('/').any(|part| part == "..") {
+    if is_absolute(path) {
         Ok(())
     } else {
         Err(Failure::new(Class::Input, format!("{what}: {path:?} is no absolute path")))
@@ -118,34 +118,12 @@ async fn helper(engine: &dyn Engine, id: &str, words: &[&str], input: &[u8]) -> 
     let command = [EXECUTABLE, files::ROLE].iter().chain(words).map(|&word| word.to_owned()).collect();
     let spec = ExecSpec { command, user: None, env: Vec::new(), workdir: None };
     let what = format!("{} {}", if words[0] == "put" { "copy_in" } else { "copy_out" }, words[1]);
-    let work = async {
-        let (exec, mut streams) = engine.exec(id, &spec).await?;
-        // A helper that has failed reads no further; its exit code says so.
-        let _ = streams.input.write_all(input).await;
-        let _ = streams.input.shutdown().await;
-        let (out, err) = read(&mut streams.output, files::MAX_FILE).await?;
-        if engine.exec_exit_code(&exec).await? == 0 {
-            return Ok(out);
-        }
-        let why = String::from_utf8_lossy(&err).trim().trim_start_matches("bottler: ").to_owned();
-        Err(Failure::new(Class::Operation, format!("{what}: {why}")))
-    };
-    let late = || Failure::new(Class::Operation, format!("{what}: not done within {} s", COPY.as_secs()));
-    tokio::time::timeout(COPY, work).await.unwrap_or_else(|_| Err(late()))
-}
-
-/// Both streams to their ends; what is beyond the bound is dropped.
-async fn read(
-    pieces: &mut BoxStream<'static, Result<Output, EngineError>>,
-    bound: usize,
-) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    while let Some(piece) = pieces.next().await {
-        let (to, bytes) = match piece? {
-            Output::Stdout(bytes) => (&mut out, bytes),
-            Output::Stderr(bytes) => (&mut err, bytes),
-        };
-        to.extend_from_slice(&bytes[..bytes.len().min(bound - to.len())]);
+    let work = run_to_end(engine, id, &spec, input, files::MAX_FILE);
+    let late = |_| Failure::new(Class::Operation, format!("{what}: not done within {} s", COPY.as_secs()));
+    let ran = tokio::time::timeout(COPY, work).await.map_err(late)??;
+    if ran.exit_code == 0 {
+        return Ok(ran.stdout);
     }
-    Ok((out, err))
+    let why = String::from_utf8_lossy(&ran.stderr).trim().trim_start_matches("bottler: ").to_owned();
+    Err(Failure::new(Class::Operation, format!("{what}: {why}")))
 }

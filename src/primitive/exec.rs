@@ -64,20 +64,42 @@ async fn run(engine: &dyn Engine, container: &str, options: &ExecOptions) -> Res
         env: options.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
         workdir: options.workdir.clone(),
     };
-    let (id, mut streams) = engine.exec(container, &spec).await?;
+    let stdin = options.stdin.as_deref().unwrap_or_default().as_bytes();
+    let Ran { exit_code, stdout, stderr, truncated } = run_to_end(engine, container, &spec, stdin, MAX_OUTPUT).await?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(ExecResult { exit_code, stdout: text(stdout), stderr: text(stderr), truncated })
+}
+
+/// What a command did, in bytes.
+pub(super) struct Ran {
+    pub(super) exit_code: i64,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+    /// Whether more was written than is kept.
+    pub(super) truncated: bool,
+}
+
+/// Runs a command, gives it its input, and reads both streams to their ends; `bound` bytes of each are kept.
+pub(super) async fn run_to_end(
+    engine: &dyn Engine,
+    container: &str,
+    spec: &ExecSpec,
+    stdin: &[u8],
+    bound: usize,
+) -> Result<Ran, Failure> {
+    let (id, mut streams) = engine.exec(container, spec).await?;
     // A command that does not read may close its end first; its exit code says the rest.
-    let _ = streams.input.write_all(options.stdin.as_deref().unwrap_or_default().as_bytes()).await;
+    let _ = streams.input.write_all(stdin).await;
     let _ = streams.input.shutdown().await;
-    let (mut out, mut err, mut truncated) = (Vec::new(), Vec::new(), false);
+    let (mut stdout, mut stderr, mut truncated) = (Vec::new(), Vec::new(), false);
     while let Some(piece) = streams.output.next().await {
         let (to, bytes) = match piece? {
-            Output::Stdout(bytes) => (&mut out, bytes),
-            Output::Stderr(bytes) => (&mut err, bytes),
+            Output::Stdout(bytes) => (&mut stdout, bytes),
+            Output::Stderr(bytes) => (&mut stderr, bytes),
         };
-        let room = MAX_OUTPUT - to.len();
+        let room = bound - to.len();
         truncated |= bytes.len() > room;
         to.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(ExecResult { exit_code: engine.exec_exit_code(&id).await?, stdout: text(out), stderr: text(err), truncated })
+    Ok(Ran { exit_code: engine.exec_exit_code(&id).await?, stdout, stderr, truncated })
 }

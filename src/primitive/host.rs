@@ -1,14 +1,13 @@
 //! `host.run`: a command on the host, only where the user's own manifest lists it.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::exec::{DEFAULT_TIMEOUT, ExecResult, MAX_OUTPUT};
-use super::{Bottle, Seconds};
+use super::{Bottle, Seconds, within};
 use crate::session::{Class, Failure};
 
 /// What `host.run` takes.
@@ -50,16 +49,11 @@ pub async fn host_run(bottle: &Bottle, options: &HostOptions, listed: &[Vec<Stri
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    let work = async { tokio::try_join!(bounded(out), bounded(err), child.wait()) };
-    let ended = tokio::time::timeout(limit, work).await;
-    let late = |_| Failure::new(Class::Operation, format!("host.run {line:?}: not done within {}", seconds(limit)));
-    let ((stdout, cut_out), (stderr, cut_err), status) = ended.map_err(late)?.map_err(failed)?;
+    let work = async { tokio::try_join!(bounded(out), bounded(err), child.wait()).map_err(failed) };
+    let ended = within(&format!("host.run {line:?}"), Some(limit), work).await;
+    let ((stdout, cut_out), (stderr, cut_err), status) = ended?;
     let exit_code = status.code().unwrap_or(-1).into();
     Ok(ExecResult { exit_code, stdout, stderr, truncated: cut_out || cut_err })
-}
-
-fn seconds(limit: Duration) -> String {
-    humantime::format_duration(limit).to_string()
 }
 
 /// Reads to the end, and keeps a bounded part.

@@ -255,6 +255,11 @@ impl Bottle {
     }
 }
 
+/// Whether a path is absolute, and leads nowhere else on its way.
+fn is_absolute(path: &str) -> bool {
+    path.starts_with('/') && !path.split('/').any(|part| part == "..")
+}
+
 /// Refuses a part of a name that an engine or a host file would not take.
 fn check_name(what: &str, name: &str) -> Result<(), Failure> {
     if crate::session::valid_name(name) {

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::bring_up::tell_secrets;
 use super::self_image::EXECUTABLE;
 use super::stream::{Lines, write_json};
-use super::{Agent, Bottle, Event, Network, Role, Sidecar, StepState, lock};
+use super::{Agent, Bottle, Event, Network, Role, Sidecar, StepState, is_absolute, lock};
 use crate::engine::{Engine, ExecSpec, Streams};
 use crate::init;
 use crate::plan::DEFAULT_HOME;
@@ -119,11 +119,11 @@ pub fn provision(
     });
     let prompt_path = prompt.as_ref().map(|file| file.path.clone());
     for file in options.files.into_iter().chain(prompt) {
-        if !file.path.starts_with('/') || file.path.split('/').any(|part| part == "..") {
+        if !is_absolute(&file.path) {
             return Err(bad(format!("{:?} is no absolute path", file.path)));
         }
-        let mode = u32::from_str_radix(&file.mode, 8).ok().filter(|mode| *mode <= 0o7777);
-        let mode = mode.ok_or_else(|| bad(format!("{}: mode {:?} is not octal", file.path, file.mode)))?;
+        let mode = init::files::mode(&file.mode)
+            .ok_or_else(|| bad(format!("{}: mode {:?} is not octal", file.path, file.mode)))?;
         let written = init::File { path: file.path, content: file.content, mode };
         match file.owner.filter(|owner| *owner != agent.config.user) {
             None => provided.files.push(written),

@@ -13,7 +13,7 @@ use super::bring_up::bring_up;
 use super::image::Built;
 use super::self_image::EXECUTABLE;
 use super::sidecar::{Relay, Sidecar, socket_volume};
-use super::{Bottle, Image, Seconds, Volume, check_name};
+use super::{Bottle, Image, Seconds, Volume, check_name, is_absolute};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount};
 use crate::init::serve::{self, Condition};
@@ -117,7 +117,7 @@ fn check(
     if options.command.as_ref().is_some_and(Vec::is_empty) {
         return Err(bad("command is empty".into()).hint("leave it out to run the image's own"));
     }
-    if let Some(path) = volumes.keys().find(|path| !path.starts_with('/') || path.split('/').any(|part| part == "..")) {
+    if let Some(path) = volumes.keys().find(|path| !is_absolute(path)) {
         return Err(bad(format!("volumes: {path:?} is no absolute path")).hint("volumes = { [\"/data\"] = volume }"));
     }
     if let Some(resources) = &options.resources {

@@ -1,13 +1,11 @@
 //! What concerns the script itself: `step`, `log`, `progress`, `fail`, `defer`, `deadline`, `prompt`, `confirm`, hooks.
 
-use std::time::Duration;
-
 use mlua::{Function, Lua, LuaSerdeExt, MultiValue, Table, Value, Variadic};
 
 use super::options::{Options, a};
 use super::secret::Secret;
 use super::{Context, container, raise};
-use crate::primitive::{Event, Question, Seconds, StepState};
+use crate::primitive::{Event, Question, Seconds, StepState, within};
 use crate::session::{Class, Failure, Place};
 
 /// Characters of a step's name or a log line that are shown.
@@ -105,10 +103,9 @@ fn bounding(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
                         |_| raise(Failure::new(Class::Input, format!("{what}: takes a time first")).at(at.as_ref()));
                     let limit: Seconds = lua.from_value(limit).map_err(bad)?;
                     let limit = c.told(limit.duration(&what), at.as_ref())?;
-                    match tokio::time::timeout(limit, work.call_async::<MultiValue>(arguments)).await {
-                        Ok(result) => result,
-                        Err(_) => c.told(Err(late(&what, limit)), at.as_ref()),
-                    }
+                    // The function's own error is not of the deadline's making: it goes through as it is.
+                    let work = async { Ok(work.call_async::<MultiValue>(arguments).await) };
+                    c.told(within(&what, Some(limit), work).await, at.as_ref())?
                 }
             },
         )?,
@@ -131,10 +128,6 @@ fn pause(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
             }
         })?,
     )
-}
-
-fn late(what: &str, limit: Duration) -> Failure {
-    Failure::new(Class::Operation, format!("{what}: not done within {}", humantime::format_duration(limit)))
 }
 
 /// What `prompt` takes besides its question.
