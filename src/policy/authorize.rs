@@ -214,6 +214,9 @@ impl Reason {
 
 /// Decides about an intent. Addresses are decided about later, when there are any, by [`check_addresses`].
 pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
+    if let Err(reason) = check_form(intent) {
+        return Decision::Refuse(reason);
+    }
     if let Host::Name(name) = &intent.host {
         if name == CANARY {
             return Decision::Allow(Destination::Canary);
@@ -240,6 +243,21 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
         Fit::Host => Reason::PortNotAllowed(host(), intent.port),
         Fit::Not => Reason::HostNotAllowed(host()),
     })
+}
+
+/// Refuses what goes to no host at all: TRACE, which echoes headers back, and a push, which is the git gate's alone
+/// (git's http-protocol.txt: `git-receive-pack` as the path's end, or as `service` of the discovery before it).
+fn check_form(intent: &Intent) -> Result<(), Reason> {
+    if intent.method == "TRACE" {
+        return Err(Reason::BadRequest("TRACE is not forwarded"));
+    }
+    let whole = intent.path.as_deref().unwrap_or_default();
+    let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    let pushes = path.ends_with("/git-receive-pack")
+        || query.contains("service=git-receive-pack")
+        || pairs.any(|(name, value)| name == "service" && value == "git-receive-pack");
+    if pushes { Err(Reason::BadRequest("git push does not go this way")) } else { Ok(()) }
 }
 
 fn check_literal(policy: &Policy, host: &Host) -> Result<(), Reason> {
@@ -375,6 +393,11 @@ mod tests {
             ("GET", "/v1/messages", "path_not_allowed"),
             ("DELETE", "/acme/repo", "method_not_allowed"),
             ("get", "/acme/repo", "method_not_allowed"),
+            ("TRACE", "/acme/repo", "bad_request"),
+            ("GET", "/acme/git-receive-pack", "bad_request"),
+            ("GET", "/acme/info/refs?service=git-receive-pack", "bad_request"),
+            ("GET", "/acme/info/refs?a=b&%73ervice=git%2Dreceive-pack", "bad_request"),
+            ("GET", "/acme/info/refs?service=git-upload-pack", "allowed"),
         ] {
             assert_eq!(code(method, path), expected, "{method} {path}");
         }

@@ -7,7 +7,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Uri, http};
+use hyper::{Request, Response, StatusCode, Uri, http};
 
 use super::body::{self, Verdict};
 use super::{Egress, websocket};
@@ -32,20 +32,13 @@ const HOP_BY_HOP: [&str; 9] = [
 /// Headers by which some servers take another method than the one that was judged.
 const METHOD_OVERRIDE: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
 
-/// Refuses what is not forwarded in any form.
+/// Refuses headers that are not forwarded in any form; of methods and paths, [`crate::policy::authorize`] decides.
 pub(super) fn check(request: &Request<Incoming>) -> Result<(), Reason> {
-    if request.method() == Method::TRACE {
-        return Err(Reason::BadRequest("TRACE is not forwarded"));
-    }
     if request.headers().contains_key(header::UPGRADE) && !websocket::is_handshake(request) {
         return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded"));
     }
     if METHOD_OVERRIDE.iter().any(|name| request.headers().contains_key(*name)) {
         return Err(Reason::BadRequest("method-override headers are not forwarded"));
-    }
-    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-    if path.ends_with("/git-receive-pack") || query.contains("service=git-receive-pack") {
-        return Err(Reason::BadRequest("git push does not go this way"));
     }
     Ok(())
 }

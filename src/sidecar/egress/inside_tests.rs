@@ -261,6 +261,12 @@ async fn promise_04_names_inside_agree_with_the_connect() {
             "400",
         ),
         ("git push", format!("POST /a.git/git-receive-pack HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n"), "400"),
+        ("git push, encoded", format!("POST /a.git/%67it-receive-pack HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n"), "400"),
+        (
+            "git push's discovery, encoded",
+            format!("GET /a.git/info/refs?service=%67it-receive-pack HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n"),
+            "400",
+        ),
         ("path above the root", format!("GET /a/../../b HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n"), "400"),
         ("encoded NUL", format!("GET /a%00b HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n"), "400"),
     ] {
