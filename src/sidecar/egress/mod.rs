@@ -13,7 +13,7 @@ mod websocket;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use super::{Message, Ready, SERVICE_DIR, SOCKET, stdio};
 use crate::policy::{Allow, AllowSpec, Host, Policy};
 use crate::scan::{Rules, Scanner};
+use crate::sync::lock;
 use ca::Authority;
 use connect::Connector;
 
@@ -83,7 +84,9 @@ struct Egress {
     client_http1: Client<Connector, forward::Body>,
     authority: Authority,
     rules: Arc<Rules>,
-    scanner: RwLock<Arc<Scanner>>,
+    scanner: Mutex<Arc<Scanner>>,
+    /// For hosts that are not looked at.
+    blind: Arc<Scanner>,
 }
 
 impl Egress {
@@ -100,23 +103,21 @@ impl Egress {
             client_http1: builder.build(connector.http1()),
             connector,
             authority: Authority::new(&config.bottle, provider)?,
-            scanner: RwLock::new(Arc::new(Scanner::new(&[], rules.clone()))),
+            scanner: Mutex::new(Arc::new(Scanner::new(&[], rules.clone()))),
+            blind: Arc::new(Scanner::nothing()),
             rules,
         })
     }
 
     /// What a request to a host is looked at with; the same for the whole of one.
     fn scanner(&self, host: &Host, port: u16) -> Arc<Scanner> {
-        if !self.policy.scans(host, port) {
-            return Arc::new(Scanner::nothing());
-        }
-        self.scanner.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        if self.policy.scans(host, port) { lock(&self.scanner).clone() } else { self.blind.clone() }
     }
 
     /// Takes other secrets, whole: requests under way keep what they began with.
     fn update(&self, update: &Update) {
         let scanner = Arc::new(Scanner::new(&update.secrets, self.rules.clone()));
-        *self.scanner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = scanner;
+        *lock(&self.scanner) = scanner;
     }
 }
 
