@@ -6,7 +6,7 @@ use mlua::{Lua, LuaSerdeExt, Table, UserDataMethods, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::handle::{Called, Handle, Thing};
+use super::handle::{Called, Handle, Thing, begin};
 use super::options::Options;
 use super::raise;
 use crate::engine::Engine;
@@ -39,8 +39,7 @@ async fn call<T: Contained, O: DeserializeOwned>(
     name: &'static str,
     table: Value,
 ) -> mlua::Result<(O, Called<T>, String)> {
-    let call = this.called(lua)?;
-    drop(this);
+    let call = begin(lua, this)?;
     let options = Options::new(name, table, call.at.as_ref())?.rest(lua)?;
     let id = call.told(call.it.running().await)?;
     Ok((options, call, id))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mlua::{Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
+use mlua::{Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, UserDataRef, Value};
 
 use super::{Context, raise};
 use crate::primitive::{Bottle, Life};
@@ -55,13 +55,16 @@ impl<T: Thing> Handle<T> {
         }
         Ok(self.it.clone())
     }
+}
 
-    /// What a method begins with: the line it was called at, and the living thing.
-    pub(super) fn called(&self, lua: &Lua) -> mlua::Result<Called<T>> {
-        let at = self.context.place(lua);
-        let it = self.living(at.as_ref())?;
-        Ok(Called { it, at, context: self.context.clone() })
-    }
+/// What a method begins with: the line it was called at, and the living thing. The handle itself is let go, so that the
+/// script may use it while the method waits.
+pub(super) fn begin<T: Thing>(lua: &Lua, this: UserDataRef<Handle<T>>) -> mlua::Result<Called<T>> {
+    let at = this.context.place(lua);
+    let it = this.living(at.as_ref())?;
+    let context = this.context.clone();
+    drop(this);
+    Ok(Called { it, at, context })
 }
 
 /// A method's call.

@@ -6,7 +6,7 @@ use mlua::{UserDataFields, UserDataMethods, Value};
 
 use super::container;
 use super::create::Left;
-use super::handle::{Handle, Thing};
+use super::handle::{Handle, Thing, begin};
 use crate::primitive::{self, Agent, Bottle, Child, Image, Life, Network, Sidecar, Volume};
 use crate::session::{Pending, Place};
 
@@ -36,13 +36,11 @@ impl Thing for Image {
 
     fn methods<M: UserDataMethods<Handle<Self>>>(methods: &mut M) {
         methods.add_async_method("ready", |lua, this, ()| async move {
-            let call = this.called(&lua)?;
-            drop(this);
+            let call = begin(&lua, this)?;
             call.told(call.it.ready().await)
         });
         methods.add_async_method("inspect", |lua, this, ()| async move {
-            let call = this.called(&lua)?;
-            drop(this);
+            let call = begin(&lua, this)?;
             container::to_lua(&lua, &*call.told(call.it.inspect().await)?)
         });
     }
@@ -60,8 +58,7 @@ impl Thing for Network {
     fn methods<M: UserDataMethods<Handle<Self>>>(methods: &mut M) {
         for name in ["ready", "inspect"] {
             methods.add_async_method(name, |lua, this, ()| async move {
-                let call = this.called(&lua)?;
-                drop(this);
+                let call = begin(&lua, this)?;
                 let (id, subnet) = call.told(call.it.ready().await)?;
                 let table = lua.create_table()?;
                 table.set("id", id)?;
@@ -84,8 +81,7 @@ impl Thing for Volume {
     fn methods<M: UserDataMethods<Handle<Self>>>(methods: &mut M) {
         for name in ["ready", "inspect"] {
             methods.add_async_method(name, |lua, this, ()| async move {
-                let call = this.called(&lua)?;
-                drop(this);
+                let call = begin(&lua, this)?;
                 let id = call.told(call.it.ready().await)?;
                 lua.create_table_from([("id", id)])
             });
@@ -106,8 +102,7 @@ impl Thing for Sidecar {
         container::methods(methods);
         // Waits for its end, which a script may ask for with `stop`.
         methods.add_async_method("wait", |lua, this, options: Value| async move {
-            let call = this.called(&lua)?;
-            drop(this);
+            let call = begin(&lua, this)?;
             let limit = container::timeout(&lua, "wait", options, call.at.as_ref())?;
             let end = async {
                 let id = call.it.container().await?;
@@ -133,8 +128,7 @@ impl Thing for Agent {
         container::methods(methods);
         // Releases the agent and waits for the end of its command; a non-zero exit code is a result.
         methods.add_async_method("wait", |lua, this, options: Value| async move {
-            let call = this.called(&lua)?;
-            drop(this);
+            let call = begin(&lua, this)?;
             let limit = container::timeout(&lua, "wait", options, call.at.as_ref())?;
             let end = async {
                 primitive::release(call.bottle(), &call.it).await?;
@@ -158,35 +152,30 @@ impl Thing for Child {
     fn methods<M: UserDataMethods<Handle<Self>>>(methods: &mut M) {
         // Waits until its agent has ended and it is gone; a failed launch raises, a non-zero exit code is a result.
         methods.add_async_method("wait", |lua, this, options: Value| async move {
-            let call = this.called(&lua)?;
-            drop(this);
+            let call = begin(&lua, this)?;
             let limit = container::timeout(&lua, "wait", options, call.at.as_ref())?;
             let work = call.told(primitive::within("wait", limit, call.it.work()).await)?;
             container::exit(&lua, work.exit_code)
         });
         methods.add_async_method("output", |lua, this, ()| async move {
-            let call = this.called(&lua)?;
-            drop(this);
+            let call = begin(&lua, this)?;
             let work = call.told(call.it.work().await)?;
             lua.create_string(&work.output)
         });
         methods.add_async_method("patch", |lua, this, ()| async move {
-            let call = this.called(&lua)?;
-            drop(this);
+            let call = begin(&lua, this)?;
             let work = call.told(call.it.work().await)?;
             lua.create_string(&work.patch)
         });
         // The workspace as it was left: to give to another bottle.
         methods.add_async_method("workspace", |lua, this, ()| async move {
-            let call = this.called(&lua)?;
-            drop(this);
+            let call = begin(&lua, this)?;
             let work = call.told(call.it.work().await)?;
             Ok(work.workspace.clone().map(Left))
         });
         // Writes the patch below the directory of the launch; the path it got, which is another where that was taken.
         methods.add_async_method("save_patch", |lua, this, path: String| async move {
-            let call = this.called(&lua)?;
-            drop(this);
+            let call = begin(&lua, this)?;
             let work = call.told(call.it.work().await)?;
             call.told(primitive::save(call.bottle(), &path, &work.patch))
         });
