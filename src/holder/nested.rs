@@ -55,14 +55,13 @@ impl Nested {
         let recipe = built_in_recipe(&name)
             .ok_or_else(|| Failure::new(Class::Input, format!("bottle: there is no built-in recipe {name:?}")))?;
         let plan = plan(&parent.plan, &template, &order);
-        let claim = match &self.home {
-            Home::State(state, endpoint) => Some(Claim::take(state, endpoint, &order.id, &order.agent)?),
-            Home::Memory(_) => None,
-        };
-        let session = match (&self.home, &claim) {
-            (Home::State(state, _), Some(claim)) => claim.session(state, self.engine.clone(), &order.id)?,
-            (Home::State(state, _), None) => Session::unrecorded(&order.id, &state.owner, self.engine.clone()),
-            (Home::Memory(owner), _) => Session::unrecorded(&order.id, owner, self.engine.clone()),
+        let (claim, session) = match &self.home {
+            Home::State(state, endpoint) => {
+                let claim = Claim::take(state, endpoint, &order.id, &order.agent)?;
+                let session = claim.session(state, self.engine.clone(), &order.id)?;
+                (Some(claim), session)
+            }
+            Home::Memory(owner) => (None, Session::unrecorded(&order.id, owner, self.engine.clone())),
         };
         let output = Arc::new(Kept::default());
         let setting = Setting {

@@ -130,9 +130,7 @@ pub fn launch_child(
         return Err(bad("command is empty".into()));
     }
     for rule in &options.allow {
-        bottle
-            .check_allowed(rule)
-            .map_err(|why| bad(format!("allow: {why}")).hint(format!("bottler run --allow {}", rule.host())))?;
+        bottle.check_allowed(rule, bad)?;
     }
     if lock(&bottle.children).len() >= MAX_CHILDREN {
         return Err(bad(format!("there are {MAX_CHILDREN} bottles already")));

@@ -200,12 +200,11 @@ impl Bottle {
     }
 
     /// Where a project's hooks take part, only what the user's plan allows may be allowed.
-    fn check_allowed(&self, entry: &AllowSpec) -> Result<(), String> {
+    fn check_allowed(&self, entry: &AllowSpec, bad: impl Fn(String) -> Failure) -> Result<(), Failure> {
         if self.setting.bounded && !self.plan.egress.allow.contains(entry) {
-            return Err(format!(
-                "{} is not allowed by this launch, and a project's hooks cannot widen it",
-                entry.host()
-            ));
+            let host = entry.host();
+            let why = format!("allow: {host} is not allowed by this launch, and a project's hooks cannot widen it");
+            return Err(bad(why).hint(format!("bottler run --allow {host}")));
         }
         Ok(())
     }

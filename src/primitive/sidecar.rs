@@ -229,9 +229,7 @@ fn check(
     }
     for rule in &options.allow {
         rule.read().map_err(|error| bad(format!("allow: {error}")).hint("a host, or \"*.\" and a host"))?;
-        bottle
-            .check_allowed(rule)
-            .map_err(|why| bad(format!("allow: {why}")).hint(format!("bottler run --allow {}", rule.host())))?;
+        bottle.check_allowed(rule, bad)?;
     }
     bottle.check_sidecar_name(&options.name)
 }
