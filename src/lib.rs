@@ -4,6 +4,7 @@
 //! Dependencies go one way: `cli → holder → lua → primitive → session → engine`; `sidecar`, `init` and `probe` use
 //! `policy`. `tests/layering.rs` holds that.
 
+pub mod audit;
 pub mod cli;
 pub mod engine;
 pub mod holder;

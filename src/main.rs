@@ -8,11 +8,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let rest: Vec<&str> = arguments.iter().skip(2).map(String::as_str).collect();
     match arguments.get(1).map(String::as_str) {
-        Some(sidecar::egress::ROLE) => inside(true, sidecar::egress::run()),
+        Some(sidecar::egress::ROLE) => inside(true, sidecar::egress::run(rest.first().copied())),
         Some(sidecar::upstream::ROLE) => inside(false, sidecar::upstream::run()),
         Some(init::ROLE) => pid_1(|| init::run(rest.first().copied().unwrap_or_default())),
         Some(init::serve::ROLE) => pid_1(init::serve::run),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),
+        Some(sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, sidecar::ctl::ask()),
         Some("ctl") => inside(false, init::bridge()),
         // What an agent does that does nothing: it waits to be stopped.
         Some("idle") => loop {

@@ -46,11 +46,24 @@ fn promise_18_every_refusal_is_one_audit_event() {
     let refused = lines.iter().filter(|line| is_refusal(line)).count();
     let events = data["audit"].as_array().unwrap();
     // The release probe and the agent's own both ask for the forbidden host.
-    let told = events.iter().filter(|event| event["decision"] == "refuse").count();
+    let told = events.iter().filter(|event| event["decision"] == "refuse");
+    let told: usize = told.map(|event| usize::try_from(event["count"].as_u64().unwrap()).unwrap()).sum();
     assert_eq!(told, refused + 1, "{events:?}");
     assert!(
         events.iter().all(|event| event["sidecar"] == "egress" && event["time"].as_u64() > Some(1_700_000_000_000))
     );
+    // The same, kept, and whole: with the head that was printed, and with no other.
+    let bottle = data["bottle"].as_str().unwrap();
+    let kept = world.run(&["audit", "show", bottle, "--format", "json"]).json();
+    assert_eq!(kept, data["audit"]);
+    let closed = &data["evidence"];
+    assert_eq!(closed["refused"].as_u64().unwrap(), u64::try_from(told).unwrap());
+    let verify = |head: &str| world.run(&["audit", "verify", bottle, "--head", head]).code();
+    assert_eq!(verify(closed["head"].as_str().unwrap()), 0);
+    assert_eq!(verify("0000"), 1);
+    let learnt = world.run(&["policy", "learn", bottle]).stdout;
+    assert!(learnt.contains("- {host: \"upstream:8080\", methods: [GET]}"), "{learnt}");
+    assert!(learnt.contains("# refused: - {host: \"forbidden.bottler.invalid\""), "{learnt}");
 }
 
 #[test]

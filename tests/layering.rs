@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// What a folder of `src` may use of the others.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("audit", &["policy", "sidecar"]),
     (
         "cli",
         &[
+            "audit",
             "engine",
             "holder",
             "lua",
@@ -25,17 +27,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("engine", &[]),
-    ("holder", &["engine", "lua", "plan", "primitive", "session"]),
+    ("holder", &["audit", "engine", "lua", "plan", "policy", "primitive", "session", "sidecar"]),
     ("init", &["policy", "probe", "sidecar"]),
     ("lua", &["engine", "plan", "primitive", "session"]),
-    ("manifest", &["lua"]),
+    ("manifest", &["lua", "policy", "scan"]),
     ("plan", &["engine", "policy"]),
     ("policy", &["scan"]),
     ("primitive", &["engine", "init", "plan", "policy", "probe", "session", "sidecar"]),
     ("probe", &["engine", "init", "policy", "sidecar"]),
     ("project", &["primitive"]),
-    ("rehearsal", &["engine", "holder", "lua", "plan", "primitive", "session"]),
-    ("report", &["holder", "primitive", "probe", "session"]),
+    ("rehearsal", &["engine", "holder", "lua", "plan", "policy", "primitive", "session"]),
+    ("report", &["audit", "holder", "primitive", "probe", "session"]),
     ("scan", &[]),
     ("session", &["engine"]),
     ("sidecar", &["policy", "scan"]),

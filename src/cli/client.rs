@@ -91,7 +91,7 @@ impl Client {
         loop {
             tokio::select! {
                 message = self.from.next() => match message {
-                    Ok(Some(FromHolder::Event { at, event })) => self.show(at, event),
+                    Ok(Some(FromHolder::Event { at, event })) => self.show(at, *event),
                     Ok(Some(FromHolder::Finished(report))) => return Ok(Ended::Reported(report)),
                     Ok(None) | Err(_) => return Ok(self.after_death(state).await),
                 },

@@ -1,6 +1,9 @@
 //! The command line: one file for every command.
 
+mod audit;
 mod client;
+mod ctl;
+mod egress;
 mod gc;
 mod lua;
 mod policy;
@@ -36,8 +39,12 @@ enum Command {
     Gc(gc::Args),
     /// Tools for those who write recipes
     Lua(lua::Args),
-    /// Tell what egress would decide
+    /// Tell what egress would decide, goes by, or might go by
     Policy(policy::Args),
+    /// Show what sidecars decided, and check that the evidence is whole
+    Audit(audit::Args),
+    /// Tell what a running bottle's egress has done so far
+    Stats(ctl::StatsArgs),
     /// Trust the files of a project's .bottler/ as they are, or show what is not trusted
     Trust(trust::TrustArgs),
     /// Trust a project no more
@@ -68,7 +75,9 @@ pub async fn main() -> u8 {
         Command::Ps(args) => ps::main(&args).await,
         Command::Gc(args) => gc::main(&args).await,
         Command::Lua(args) => lua::main(args).await,
-        Command::Policy(args) => policy::main(&args),
+        Command::Policy(args) => policy::main(&args).await,
+        Command::Audit(args) => audit::main(&args),
+        Command::Stats(args) => ctl::stats(&args).await,
         Command::Trust(args) => trust::trust(&args),
         Command::Untrust(args) => trust::untrust(&args),
     };

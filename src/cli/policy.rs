@@ -1,12 +1,20 @@
-//! `bottler policy`: what egress would decide, by the very code that decides it.
+//! `bottler policy`: what egress would decide, by the very code that decides it; what a running one goes by; and what a
+//! bottle's decisions teach.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use hyper::Uri;
 
+use super::egress::EgressArgs;
 use super::program::input;
-use super::{Format, print_data, print_json};
+use super::{Format, audit, ctl, print_data, print_json, print_message, state};
+use crate::audit::learn;
+use crate::manifest::EgressSection;
 use crate::plan::AgentTemplate;
-use crate::policy::{Allow, AllowSpec, Decision, Form, Host, Intent, Policy, Reason, authorize, canonical};
-use crate::session::{Class, Failure};
+use crate::policy::{Decision, Form, Host, Intent, Reason, authorize, canonical};
+use crate::session::Failure;
+use crate::sidecar::ctl::{Answer, Question};
 
 /// What `policy` takes.
 #[derive(clap::Args)]
@@ -19,11 +27,29 @@ pub(super) struct Args {
 enum Command {
     /// Tell whether a request may leave, and why; 0 if it may, 1 if not. Nothing is resolved and nothing is sent
     Explain(ExplainArgs),
+    /// Propose an allowlist from what a bottle asked for
+    Learn {
+        /// The bottle, running or gone
+        bottle: String,
+    },
+    /// Show what a running bottle's egress goes by
+    Show {
+        /// The bottle
+        bottle: String,
+    },
+    /// Have a running bottle's egress go by something else, without a connection's end; on a mistake nothing changes
+    Reload {
+        /// The bottle
+        bottle: String,
+        /// What may leave: a file with the section `egress`, which takes the place of what it went by
+        #[arg(long, value_name = "FILE")]
+        egress: PathBuf,
+    },
 }
 
 #[derive(clap::Args)]
 struct ExplainArgs {
-    /// What is asked for, as in `https://host/path`
+    /// What is asked for, as in `https://host/path`; `tcp://host:port` for plain TCP
     url: String,
     /// With which method
     #[arg(long, default_value = "GET")]
@@ -31,48 +57,64 @@ struct ExplainArgs {
     /// The agent whose own hosts are allowed
     #[arg(long, default_value = "shell")]
     agent: String,
-    /// As of `run`; may be repeated
-    #[arg(long, value_name = "HOST")]
-    allow: Vec<String>,
-    /// As of `run`; may be repeated
-    #[arg(long, value_name = "CIDR")]
-    allow_ip: Vec<ipnet::IpNet>,
+    #[command(flatten)]
+    egress: EgressArgs,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
 
-pub(super) fn main(args: &Args) -> Result<u8, Failure> {
-    let Command::Explain(args) = &args.command;
-    explain(args)
+pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
+    match &args.command {
+        Command::Explain(args) => explain(args),
+        Command::Learn { bottle } => {
+            let chain = audit::chain(state()?.path(), bottle)?;
+            if let Some(line) = chain.broken_at {
+                print_message(&format!("warning: the audit of {bottle} was changed at line {line}"));
+            }
+            print_data(&learn(bottle, chain.events()));
+            Ok(0)
+        }
+        Command::Show { bottle } => goes_by(bottle, Question::Show).await,
+        Command::Reload { bottle, egress } => {
+            let read = EgressSection::read(egress).map_err(input)?;
+            goes_by(bottle, Question::Reload(Box::new(read.spec))).await
+        }
+    }
+}
+
+async fn goes_by(bottle: &str, question: Question) -> Result<u8, Failure> {
+    match ctl::ask(bottle, question).await? {
+        Answer::Goes { generation, by } => {
+            print_json(&serde_json::json!({ "generation": generation, "egress": by }))?;
+            Ok(0)
+        }
+        Answer::Failed(why) => Err(input(format!("reload egress of {bottle}: {why}"))
+            .hint("it goes by what it went by before; `bottler policy show` shows that")),
+        Answer::Stats(_) => Err(ctl::confused(bottle)),
+    }
 }
 
 fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
-    let policy = policy(args)?;
-    let decided = intent(&args.url, &args.method).and_then(|intent| match authorize(&policy, &intent) {
-        Decision::Allow(_) => Ok(()),
-        Decision::Refuse(reason) => Err(reason),
-    });
-    let (decision, code, reason, hint) = match &decided {
-        Ok(()) => ("allow", "allowed", String::new(), ""),
-        Err(reason) => ("refuse", reason.code(), reason.to_string(), reason.hint()),
+    let template = AgentTemplate::built_in(&args.agent).map_err(|error| input(error.to_string()))?;
+    let spec = args.egress.read(&template)?.spec;
+    let policy = spec.policy(BTreeMap::new()).map_err(|error| input(format!("egress: {error}")))?;
+    let (decision, reason) = match intent(&args.url, &args.method).map(|intent| authorize(&policy, &intent)) {
+        Ok(Decision::Allow(_)) => ("allow", None),
+        Ok(Decision::Audit(_, reason)) => ("audit", Some(reason)),
+        Ok(Decision::Refuse(reason)) | Err(reason) => ("refuse", Some(reason)),
     };
+    let (code, hint) = reason.as_ref().map_or(("allowed", ""), |reason| (reason.code(), reason.hint()));
+    let sentence = reason.as_ref().map(ToString::to_string).unwrap_or_default();
     if args.format == Format::Json {
-        print_json(&serde_json::json!({ "decision": decision, "code": code, "reason": reason, "hint": hint }))?;
-    } else if reason.is_empty() {
+        print_json(&serde_json::json!({ "decision": decision, "code": code, "reason": sentence, "hint": hint }))?;
+    } else if reason.is_none() {
         print_data("allowed\n");
     } else {
-        print_data(&format!("refused: {code}\n{reason}\nhint: {hint}\n"));
+        let word = if decision == "audit" { "allowed, because nothing is enforced; otherwise" } else { "refused" };
+        print_data(&format!("{word}: {code}\n{sentence}\nhint: {hint}\n"));
     }
-    Ok(u8::from(decided.is_err()))
-}
-
-fn policy(args: &ExplainArgs) -> Result<Policy, Failure> {
-    let template = AgentTemplate::built_in(&args.agent).map_err(|error| input(error.to_string()))?;
-    let hosts = template.hosts.into_iter().chain(args.allow.clone());
-    let entries: Result<Vec<Allow>, _> = hosts.map(|host| AllowSpec::Host(host).read()).collect();
-    let allow = entries.map_err(|error| Failure::new(Class::Input, format!("--allow {error}")))?;
-    Ok(Policy { allow, ip_allow: args.allow_ip.clone(), ..Policy::default() })
+    Ok(u8::from(decision == "refuse"))
 }
 
 /// What a request for a URL wants, as egress would read it inside TLS, or in absolute form without.
@@ -81,14 +123,18 @@ fn intent(url: &str, method: &str) -> Result<Intent, Reason> {
     let (form, default) = match uri.scheme_str() {
         Some("https") => (Form::Inside, 443),
         Some("http") => (Form::Absolute, 80),
-        _ => return Err(Reason::BadRequest("it is no http:// or https:// URL")),
+        Some("tcp") => (Form::Tcp, 0),
+        _ => return Err(Reason::BadRequest("it is no http://, https:// or tcp:// URL")),
     };
     let authority = uri.authority().ok_or(Reason::BadRequest("it names no host"))?;
     if authority.as_str().contains('@') {
         return Err(Reason::BadRequest("it holds user information"));
     }
     let host = Host::parse(authority.host())?;
-    let path = canonical(uri.path_and_query().map_or("/", hyper::http::uri::PathAndQuery::as_str))?;
+    let path = match form {
+        Form::Tcp => None,
+        _ => Some(canonical(uri.path_and_query().map_or("/", hyper::http::uri::PathAndQuery::as_str))?),
+    };
     let port = authority.port_u16().unwrap_or(default);
-    Ok(Intent { form, method: method.to_owned(), host, port, path: Some(path) })
+    Ok(Intent { form, method: method.to_owned(), host, port, path })
 }

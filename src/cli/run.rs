@@ -1,25 +1,24 @@
 //! `bottler run`: plans, starts the holder, and is its client until the bottle is gone.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::client::{Client, Ended};
+use super::egress::EgressArgs;
 use super::program::{self, input};
 use super::{Format, find_engine, print_data, print_json, state};
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::holder::{Launch, Report};
+use crate::manifest::{Egress, text};
 use crate::plan::{AgentTemplate, LaunchPlan, WORKSPACE, WorkspacePlan};
-use crate::policy::AllowSpec;
+use crate::policy::EgressSpec;
 use crate::primitive::Files;
 use crate::probe::{Line, passed};
 use crate::session::{Class, Failure, new_id, valid_name};
 use crate::{project, report, sidecar};
-
-/// Largest file of text that is read, in bytes.
-const MAX_TEXT: u64 = 1 << 20;
 
 /// What `run` takes.
 #[derive(clap::Args)]
@@ -42,15 +41,8 @@ pub(super) struct Args {
     /// The prompt, from a file
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     prompt_file: Option<PathBuf>,
-    /// A host that the agent may reach, on top of what its template allows; may be repeated
-    #[arg(long, value_name = "HOST")]
-    allow: Vec<String>,
-    /// A private address range that allowed hosts may be in, as CIDR; may be repeated
-    #[arg(long, value_name = "CIDR")]
-    allow_ip: Vec<ipnet::IpNet>,
-    /// Authorities that destinations may be certified by, beyond the public ones: a file in PEM; may be repeated
-    #[arg(long, value_name = "FILE")]
-    upstream_ca: Vec<PathBuf>,
+    #[command(flatten)]
+    egress: EgressArgs,
     /// A parameter for the recipe, which reads it as plan.params.NAME; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]
     params: Vec<String>,
@@ -74,7 +66,8 @@ pub(super) async fn main(args: Args) -> Result<u8, Failure> {
     let (endpoint, state) = (find_engine()?, state()?);
     let template = AgentTemplate::built_in(&args.agent).map_err(|error| input(error.to_string()))?;
     let program = program::load(args.recipe.as_deref().unwrap_or(&template.recipe), &args.project, &state)?;
-    let (plan, workspace) = plan(&args, &template)?;
+    let Egress { spec, proxy_credentials } = args.egress.read(&template)?;
+    let (plan, workspace) = plan(&args, &template, spec)?;
     // Asked before anything is started: a missing engine is the most common mistake.
     let engine = Arc::new(DockerEngine::connect(&endpoint)?);
     engine.info().await?;
@@ -82,7 +75,8 @@ pub(super) async fn main(args: Args) -> Result<u8, Failure> {
     let capture = plan.agent.name == "probe" && args.recipe.is_none() || args.format == Format::Json;
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
-    let launch = Launch { plan, program, endpoint, state: state.path().to_owned(), directory, workspace };
+    let state_path = state.path().to_owned();
+    let launch = Launch { plan, program, endpoint, state: state_path, directory, workspace, proxy_credentials };
     let mut client = Client::start(launch, engine, capture)
         .map_err(|error| Failure::new(Class::Internal, format!("start the holder: {error:#}")))?;
     match client.follow(&state).await? {
@@ -96,7 +90,7 @@ pub(super) async fn main(args: Args) -> Result<u8, Failure> {
     }
 }
 
-fn plan(args: &Args, template: &AgentTemplate) -> Result<(LaunchPlan, Option<Files>), Failure> {
+fn plan(args: &Args, template: &AgentTemplate, egress: EgressSpec) -> Result<(LaunchPlan, Option<Files>), Failure> {
     let bottle = match &args.name {
         Some(name) if valid_name(name) => name.clone(),
         Some(name) => {
@@ -107,20 +101,11 @@ fn plan(args: &Args, template: &AgentTemplate) -> Result<(LaunchPlan, Option<Fil
             new_id(&args.agent).map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?
         }
     };
-    for host in &args.allow {
-        host.parse::<crate::policy::Rule>()
-            .map_err(|error| input(format!("--allow {error}")).hint("a host, or \"*.\" and a host"))?;
-    }
-    let allow = args.allow.iter().cloned().map(AllowSpec::Host).collect();
     let prompt = match &args.prompt_file {
-        Some(path) => Some(read_text("the prompt", path)?),
+        Some(path) => Some(text("the prompt", path).map_err(input)?),
         None => args.prompt.clone(),
     };
-    let mut plan = crate::plan::resolve(&bottle, args.name.is_some(), &args.agent, template, prompt, allow);
-    plan.egress.ip_allow.clone_from(&args.allow_ip);
-    for path in &args.upstream_ca {
-        plan.egress.roots.push(read_text("the authorities", path)?);
-    }
+    let mut plan = crate::plan::resolve(&bottle, args.name.is_some(), &args.agent, template, prompt, egress);
     plan.params = program::params(&args.params)?;
     if let Some(image) = &args.image {
         plan.image.source.clone_from(image);
@@ -138,15 +123,6 @@ fn plan(args: &Args, template: &AgentTemplate) -> Result<(LaunchPlan, Option<Fil
         None => None,
     };
     Ok((plan, workspace))
-}
-
-fn read_text(what: &str, path: &Path) -> Result<String, Failure> {
-    let failed = |error: &dyn std::fmt::Display| input(format!("read {what} {}: {error}", path.display()));
-    let seen = std::fs::metadata(path).map_err(|error| failed(&error))?;
-    if !seen.is_file() || seen.len() > MAX_TEXT {
-        return Err(failed(&format!("it is no regular file of at most {MAX_TEXT} bytes")));
-    }
-    std::fs::read_to_string(path).map_err(|error| failed(&error))
 }
 
 /// The result as data.
@@ -177,6 +153,9 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
     }
     if args.format == Format::Text && report.times.sidecars_up.is_some() {
         client.progress.line(&report::times(&report.times));
+        if let Some(closed) = &report.evidence {
+            client.progress.line(&report::evidence(&client.bottle, closed));
+        }
     }
     if let Some(failure) = &report.failure {
         client.progress.line(&report::failure(failure, &report.undo));

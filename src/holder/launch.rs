@@ -47,6 +47,10 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
             () = cancel.reached(2) => {}
         }
     }
+    tokio::select! {
+        () = bottle.flush_audit() => {}
+        () = cancel.reached(2) => {}
+    }
     let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel).await;
     Outcome { exit_code, failure, undo, workspace }
 }

@@ -20,6 +20,7 @@ pub use nested::in_memory;
 pub use spawn::{ROLE, spawn};
 pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Wire, split};
 
+use crate::audit;
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::primitive::{Bottle, Event, Events, Setting, workspace};
@@ -41,27 +42,55 @@ pub async fn run() -> anyhow::Result<()> {
     let times = Arc::new(Mutex::new(Times::default()));
     let dropped = Arc::new(AtomicU64::new(0));
     let (queue, sender, counter) = (to.clone(), times.clone(), dropped.clone());
+    let evidence = Evidence::default();
+    let written = evidence.clone();
     let events = Events::new(move |event| {
         let at = started.elapsed();
         note(&sender, &event, at);
+        if let Event::Audit(event) = &event {
+            written.event(event);
+        }
         if matches!(event, Event::Audit(_)) && queue.is_full() {
             counter.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        queue.send(&FromHolder::Event { at: millis(at), event });
+        queue.send(&FromHolder::Event { at: millis(at), event: Box::new(event) });
     });
     let cancel = Cancel::with_signals();
-    let mut report = hold(*launch, events, &mut from, &cancel).await;
+    let mut report = hold(*launch, events, &evidence, &mut from, &cancel).await;
     if cancel.is_final() {
         // The reaper, which sees our end, does the rest.
         return Ok(());
     }
+    report.evidence = evidence.close();
     report.times = *crate::sync::lock(&times);
     report.audit_dropped = dropped.load(Ordering::Relaxed);
     report.times.gone = Some(millis(started.elapsed()));
     to.send(&FromHolder::Finished(Box::new(report)));
     to.close().await;
     Ok(())
+}
+
+/// The audit file of this launch.
+#[derive(Clone, Default)]
+struct Evidence(Arc<Mutex<Option<audit::Writer>>>);
+
+impl Evidence {
+    fn begin(&self, launch: &Launch) -> Result<(), Failure> {
+        let writer = audit::Writer::begin(&launch.state, &launch.plan.bottle)
+            .map_err(|error| Failure::new(Class::Internal, format!("begin the audit file: {error}")))?;
+        *crate::sync::lock(&self.0) = Some(writer);
+        Ok(())
+    }
+
+    fn event(&self, event: &crate::sidecar::Event) {
+        // A full disk stops no teardown; that the file ends early is seen by its head.
+        let _ = crate::sync::lock(&self.0).as_mut().map(|writer| writer.event(event));
+    }
+
+    fn close(&self) -> Option<audit::Closed> {
+        crate::sync::lock(&self.0).take()?.close().ok()
+    }
 }
 
 fn millis(time: Duration) -> u64 {
@@ -78,12 +107,20 @@ fn note(times: &Mutex<Times>, event: &Event, at: Duration) {
     }
 }
 
-async fn hold(launch: Launch, events: Events, from: &mut Receiver<ToHolder>, cancel: &Cancel) -> Report {
+async fn hold(
+    launch: Launch,
+    events: Events,
+    evidence: &Evidence,
+    from: &mut Receiver<ToHolder>,
+    cancel: &Cancel,
+) -> Report {
     let mut report = Report { bottle: launch.plan.bottle.clone(), ..Report::default() };
     let taken = StateDir::at(&launch.state)
         .map_err(|error| Failure::new(Class::Internal, format!("open the state directory: {error}")))
         .and_then(|state| {
             let claim = Claim::take(&state, &launch.endpoint, &launch.plan.bottle, &launch.plan.agent.name)?;
+            // A launch without its evidence is none.
+            evidence.begin(&launch)?;
             Ok((state, claim))
         });
     let (state, claim) = match taken {
@@ -155,6 +192,7 @@ async fn live(
         depth: 0,
         bounded: !launch.program.project.is_empty(),
         rehearsal: false,
+        proxy_credentials: launch.proxy_credentials.clone(),
         building: Arc::default(),
     };
     let bottle = Bottle::new(session, launch.plan.clone(), events, setting);

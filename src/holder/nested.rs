@@ -11,6 +11,7 @@ use super::{Cancel, carry_out};
 use crate::engine::{Engine, Output};
 use crate::lua::{Program, built_in_recipe};
 use crate::plan::{AgentTemplate, LaunchPlan, WORKSPACE, WorkspacePlan, resolve};
+use crate::policy::EgressSpec;
 use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work};
 use crate::session::{Class, Failure, Session, StateDir};
 
@@ -105,8 +106,10 @@ async fn raise(order: &Order, cancel: &Cancel) -> std::convert::Infallible {
 
 fn plan(parent: &LaunchPlan, template: &AgentTemplate, order: &Order) -> LaunchPlan {
     let options = &order.options;
-    let allow = parent.egress.allow.iter().chain(&options.allow).cloned().collect();
-    let mut plan = resolve(&order.id, false, &order.agent, template, options.prompt.clone(), allow);
+    let allow = template.hosts.iter().chain(&parent.egress.allow).chain(&options.allow).cloned().collect();
+    // What is denied, looked for and reached through something else is so in there, too.
+    let egress = EgressSpec { allow, ..parent.egress.clone() };
+    let mut plan = resolve(&order.id, false, &order.agent, template, options.prompt.clone(), egress);
     plan.image.source = options.image.clone().unwrap_or(plan.image.source);
     plan.agent.command = options.command.clone().unwrap_or(plan.agent.command);
     plan.agent.env.extend(options.env.clone());

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audit::Closed;
 use crate::lua::Program;
 use crate::plan::LaunchPlan;
 use crate::primitive::{Event, Files};
@@ -53,6 +54,8 @@ pub struct Launch {
     pub directory: PathBuf,
     /// What is in the agent's workspace, if it has one.
     pub workspace: Option<Files>,
+    /// What an upstream proxy is shown; not in the plan, which scripts see.
+    pub proxy_credentials: Option<String>,
 }
 
 /// What a holder says.
@@ -64,7 +67,7 @@ pub enum FromHolder {
         /// When, in milliseconds since the launch.
         at: u64,
         /// What.
-        event: Event,
+        event: Box<Event>,
     },
     /// Last of all.
     Finished(Box<Report>),
@@ -86,7 +89,10 @@ pub struct Report {
     /// How the agent changed its workspace, where it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
-    /// Decisions that were left out because the client did not read.
+    /// What the audit file came to, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Closed>,
+    /// Decisions that were left out because the client did not read; the file has them.
     pub audit_dropped: u64,
 }
 

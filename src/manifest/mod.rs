@@ -1,13 +1,18 @@
-//! The user's own `bottler.yaml`: what it says about scripts. Bottles and agents are not read from it yet.
+//! The user's own `bottler.yaml`: what it says about scripts; and the section `egress`, in a file of its own. Bottles and
+//! agents are not read from it yet.
+
+mod egress;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use egress::{DlpSection, Egress, EgressSection, ProxySection, ProxyTable};
+
 use crate::lua::Grants;
 
 /// Largest manifest, in bytes.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The user's manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
@@ -34,21 +39,33 @@ impl Manifest {
     /// # Errors
     /// It cannot be read, or says something unknown: with its line.
     pub fn read(path: &Path) -> Result<Self, String> {
-        match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(format!("read {}: {error}", path.display())),
-            Ok(text) if text.len() > MAX_BYTES => {
-                Err(format!("read {}: it is larger than {MAX_BYTES} bytes", path.display()))
-            }
-            Ok(text) if text.trim().is_empty() => Ok(Self::default()),
-            Ok(text) => serde_yaml::from_str(&text).map_err(|error| format!("read {}: {error}", path.display())),
+        if !path.exists() {
+            return Ok(Self::default());
         }
+        let text = text("the manifest", path)?;
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_yaml::from_str(&text).map_err(|error| format!("read {}: {error}", path.display()))
     }
 
     /// What it lets scripts do.
     pub fn grants(self) -> Grants {
         Grants { replace: self.replace, host_commands: self.host_commands }
     }
+}
+
+/// Reads a file of text, of a bounded size. `what` is for messages.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or too large.
+pub fn text(what: &str, path: &Path) -> Result<String, String> {
+    let failed = |why: &dyn std::fmt::Display| format!("read {what} {}: {why}", path.display());
+    let seen = std::fs::metadata(path).map_err(|error| failed(&error))?;
+    if !seen.is_file() || seen.len() > MAX_BYTES {
+        return Err(failed(&format!("it is no regular file of at most {MAX_BYTES} bytes")));
+    }
+    std::fs::read_to_string(path).map_err(|error| failed(&error))
 }
 
 #[cfg(test)]

@@ -4,12 +4,11 @@ mod template;
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Resources;
-use crate::policy::AllowSpec;
+use crate::policy::EgressSpec;
 pub use template::{AgentTemplate, TemplateError};
 
 /// The user of an agent that does not say otherwise; our image layer gives it a home.
@@ -35,7 +34,7 @@ pub struct LaunchPlan {
     /// How the agent is cut off.
     pub isolation: Isolation,
     /// What may leave.
-    pub egress: EgressPlan,
+    pub egress: EgressSpec,
     /// What is put into the agent's container.
     pub provision: ProvisionPlan,
     /// The prompt, if there is one.
@@ -91,21 +90,6 @@ pub struct ImagePlan {
     pub source: String,
 }
 
-/// What may leave.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EgressPlan {
-    /// What the agent may reach.
-    pub allow: Vec<AllowSpec>,
-    /// Private address ranges that the user means to reach, as CIDR.
-    #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub ip_allow: Vec<IpNet>,
-    /// Authorities that destinations may be certified by, beyond the public ones, in PEM.
-    #[serde(default)]
-    pub roots: Vec<String>,
-}
-
 /// What is put into the agent's container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -115,14 +99,14 @@ pub struct ProvisionPlan {
     pub prompt: Option<String>,
 }
 
-/// Resolves a launch. Pure.
+/// Resolves a launch. Pure. `egress` is the whole of what may leave, the template's hosts included.
 pub fn resolve(
     bottle: &str,
     pinned: bool,
     name: &str,
     template: &AgentTemplate,
     prompt: Option<String>,
-    allow: Vec<AllowSpec>,
+    egress: EgressSpec,
 ) -> LaunchPlan {
     LaunchPlan {
         bottle: bottle.to_owned(),
@@ -137,11 +121,7 @@ pub fn resolve(
         },
         image: ImagePlan { source: template.image.clone() },
         isolation: Isolation::Sealed,
-        egress: EgressPlan {
-            ip_allow: Vec::new(),
-            roots: Vec::new(),
-            allow: template.hosts.iter().cloned().map(AllowSpec::Host).chain(allow).collect(),
-        },
+        egress,
         provision: ProvisionPlan { prompt: prompt.clone() },
         prompt,
         workspace: None,

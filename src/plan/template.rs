@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::policy::AllowSpec;
+
 /// The templates that come with bottler.
 const BUILT_IN: &[(&str, &str)] = &[
     ("probe", include_str!("../../stdlib/agents/probe.yaml")),
@@ -24,9 +26,9 @@ pub struct AgentTemplate {
     /// Variables of its container.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Hosts it needs.
+    /// What it needs to reach: the default allowlist of the agent.
     #[serde(default)]
-    pub hosts: Vec<String>,
+    pub hosts: Vec<AllowSpec>,
 }
 
 fn default_recipe() -> String {

@@ -1,12 +1,14 @@
-//! One entry of an allowlist: a host, and which requests to it.
+//! Entries of the two lists: which hosts, and which requests to them, are allowed or denied.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{Glob, Host, PathError, Rule, RuleError};
+use crate::scan::Action;
 
-/// An entry as it is written: a host, or a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// An entry of the allowlist as it is written: a host, or a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum AllowSpec {
     /// `host`, `*.host`, or either with a port.
@@ -16,7 +18,7 @@ pub enum AllowSpec {
 }
 
 /// An entry with conditions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowTable {
     /// `host`, `*.host`, or either with a port.
@@ -27,42 +29,104 @@ pub struct AllowTable {
     /// Paths that may be asked for, with `*` and `**`; all when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// `intercept`, which is so when absent, or `tunnel`: then nobody looks inside.
-    #[serde(default)]
-    pub tls: Tls,
-    /// Whether requests are looked at for secrets, which is so when absent; `false` for a host that is to be given them.
-    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
-    pub scan: bool,
+    /// `intercept`, which is so when nothing says otherwise, or `tunnel`: then nobody looks inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What happens where a request holds a secret: `block`, `warn`, or `off` for a host that is to be given them. What
+    /// `dlp` says when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<Action>,
 }
 
-fn yes() -> bool {
-    true
+/// An entry of the denylist as it is written: a host, or a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum DenySpec {
+    /// `host`, `*.host`, or either with a port; without one, all ports.
+    Host(String),
+    /// A host with conditions: what fits all of them is denied.
+    Table(DenyTable),
 }
+
+/// A denied host with conditions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DenyTable {
+    /// `host`, `*.host`, or either with a port; without one, all ports.
+    pub host: String,
+    /// Methods that are denied; all when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Paths that are denied, with `*` and `**`; all when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+}
+
+/// A text or a table, told apart by what is there, so that a mistake in a table is told as what it is.
+macro_rules! text_or_table {
+    ($spec:ident, $table:ident) => {
+        impl<'de> Deserialize<'de> for $spec {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl<'de> de::Visitor<'de> for Visitor {
+                    type Value = $spec;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a host, or a table with a host")
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$spec, E> {
+                        Ok($spec::Host(text.to_owned()))
+                    }
+
+                    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<$spec, A::Error> {
+                        $table::deserialize(MapAccessDeserializer::new(map)).map($spec::Table)
+                    }
+                }
+                deserializer.deserialize_any(Visitor)
+            }
+        }
+    };
+}
+text_or_table!(AllowSpec, AllowTable);
+text_or_table!(DenySpec, DenyTable);
 
 /// What happens to TLS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tls {
     /// It is taken off, and every request is judged and scanned.
-    #[default]
     Intercept,
     /// It goes through unread.
     Tunnel,
 }
 
-/// An entry, ready to be asked.
+/// An entry of the allowlist, ready to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allow {
     rule: Rule,
+    requests: Requests,
+    tls: Option<Tls>,
+    scan: Option<Action>,
+}
+
+/// An entry of the denylist, ready to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deny {
+    rule: Rule,
+    requests: Requests,
+}
+
+/// Which requests: all of them where nothing is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Requests {
     methods: Vec<String>,
     paths: Vec<Glob>,
-    tls: Tls,
-    scan: bool,
 }
 
 /// Why an entry could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AllowError {
+pub enum EntryError {
     /// Its host.
     #[error(transparent)]
     Rule(#[from] RuleError),
@@ -97,34 +161,17 @@ impl AllowSpec {
     ///
     /// # Errors
     /// A part is malformed, or parts do not go together.
-    pub fn read(&self) -> Result<Allow, AllowError> {
-        let table = match self {
-            Self::Host(host) => {
-                return Ok(Allow {
-                    rule: host.parse()?,
-                    methods: Vec::new(),
-                    paths: Vec::new(),
-                    tls: Tls::Intercept,
-                    scan: true,
-                });
+    pub fn read(&self) -> Result<Allow, EntryError> {
+        match self {
+            Self::Host(host) => Ok(Allow { rule: host.parse()?, requests: Requests::default(), tls: None, scan: None }),
+            Self::Table(table) => {
+                let requests = Requests::read(&table.methods, &table.paths)?;
+                if table.tls == Some(Tls::Tunnel) && requests != Requests::default() {
+                    return Err(EntryError::Tunnel(table.host.clone()));
+                }
+                Ok(Allow { rule: table.host.parse()?, requests, tls: table.tls, scan: table.scan })
             }
-            Self::Table(table) => table,
-        };
-        let token = |method: &&String| method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase());
-        if let Some(method) = table.methods.iter().find(token) {
-            return Err(AllowError::Method(method.clone()));
         }
-        let glob = |path: &String| Glob::parse(path).map_err(|source| AllowError::Path { path: path.clone(), source });
-        if table.tls == Tls::Tunnel && !(table.methods.is_empty() && table.paths.is_empty()) {
-            return Err(AllowError::Tunnel(table.host.clone()));
-        }
-        Ok(Allow {
-            rule: table.host.parse()?,
-            methods: table.methods.clone(),
-            paths: table.paths.iter().map(glob).collect::<Result<_, _>>()?,
-            tls: table.tls,
-            scan: table.scan,
-        })
     }
 
     /// As it is shown to people: its host.
@@ -136,32 +183,86 @@ impl AllowSpec {
     }
 }
 
+impl DenySpec {
+    /// Reads an entry. Unlike one that allows, it may name all names under which anybody may have one.
+    ///
+    /// # Errors
+    /// A part is malformed.
+    pub fn read(&self) -> Result<Deny, EntryError> {
+        match self {
+            Self::Host(host) => Ok(Deny { rule: Rule::of_deny(host)?, requests: Requests::default() }),
+            Self::Table(table) => {
+                let requests = Requests::read(&table.methods, &table.paths)?;
+                Ok(Deny { rule: Rule::of_deny(&table.host)?, requests })
+            }
+        }
+    }
+}
+
+impl Requests {
+    fn read(methods: &[String], paths: &[String]) -> Result<Self, EntryError> {
+        let token = |method: &&String| method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase());
+        if let Some(method) = methods.iter().find(token) {
+            return Err(EntryError::Method(method.clone()));
+        }
+        let glob = |path: &String| Glob::parse(path).map_err(|source| EntryError::Path { path: path.clone(), source });
+        Ok(Self { methods: methods.to_vec(), paths: paths.iter().map(glob).collect::<Result<_, _>>()? })
+    }
+
+    fn method(&self, method: &str) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|named| named == method)
+    }
+}
+
 impl Allow {
     /// How far a request fits; a path that is not known yet fits.
     pub(super) fn fit(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> Fit {
-        if !self.rule.allows_host(host) {
+        if !self.rule.has_host(host) {
             return Fit::Not;
         }
-        if !self.rule.allows(host, port) {
+        if !self.rule.has_port(port) {
             return Fit::Host;
         }
         let Some((method, path)) = request else { return Fit::All };
-        if !self.methods.is_empty() && !self.methods.iter().any(|allowed| allowed == method) {
+        if !self.requests.method(method) {
             return Fit::Port;
         }
-        if !self.paths.is_empty() && !self.paths.iter().any(|glob| glob.fits(path)) {
+        if !self.requests.paths.is_empty() && !self.requests.paths.iter().any(|glob| glob.fits(path)) {
             return Fit::Method;
         }
         Fit::All
     }
 
-    /// Whether requests are looked at.
-    pub(super) fn scan(&self) -> bool {
+    /// What happens where a request holds a secret, if the entry says so.
+    pub(super) fn scan(&self) -> Option<Action> {
         self.scan
     }
 
-    /// What happens to TLS.
-    pub(super) fn tls(&self) -> Tls {
+    /// What happens to TLS, if the entry says so.
+    pub(super) fn tls(&self) -> Option<Tls> {
         self.tls
+    }
+}
+
+impl Deny {
+    /// Whether it denies a request; of one whose path is not known yet, only where it denies all of them. A path that
+    /// servers may read in another way is denied in each.
+    pub(super) fn fits(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
+        if !(self.rule.has_host(host) && self.rule.has_port(port)) {
+            return false;
+        }
+        let Some((method, path)) = request else { return self.requests == Requests::default() };
+        self.requests.method(method)
+            && (self.requests.paths.is_empty() || self.requests.paths.iter().any(|glob| glob.may_fit(path)))
+    }
+
+    /// Whether it wants to look at requests of a host, so that no tunnel may lead there.
+    pub(super) fn looks_at(&self, host: &Host, port: u16) -> bool {
+        self.rule.has_host(host) && self.rule.has_port(port)
+    }
+
+    /// As it is shown to people: its host.
+    pub(super) fn rule(&self) -> &Rule {
+        &self.rule
     }
 }

@@ -7,8 +7,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::allow::Fit;
-use super::{Allow, CANARY, Class, Host, HostError, PathError, Tls, classify};
-use crate::scan::{DecodeError, Finding};
+use super::path::separated;
+use super::{Allow, CANARY, Class, Deny, Host, HostError, Mode, PathError, TcpTarget, Tls, classify};
+use crate::scan::{Action, DecodeError, Finding};
 
 /// How a request reached egress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -20,6 +21,8 @@ pub enum Form {
     Absolute,
     /// A request inside TLS that egress has taken off.
     Inside,
+    /// Plain TCP, to a destination that has a socket of its own.
+    Tcp,
 }
 
 /// What a request wants, whatever its form.
@@ -40,10 +43,18 @@ pub struct Intent {
 /// What is allowed, and how the bottle's own sidecars are found.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
+    /// Whether what is not allowed is refused.
+    pub mode: Mode,
     /// What is allowed.
     pub allow: Vec<Allow>,
+    /// What is denied, whatever is allowed.
+    pub deny: Vec<Deny>,
+    /// Destinations of plain TCP.
+    pub tcp: Vec<TcpTarget>,
     /// Private ranges that the user means to reach.
     pub ip_allow: Vec<IpNet>,
+    /// Addresses of the host that the engine runs on: nobody means these.
+    pub own_host: Vec<IpAddr>,
     /// The bottle's own sidecars by name: the only private addresses that are dialled, and only under their names.
     pub sidecars: BTreeMap<String, SocketAddr>,
 }
@@ -64,19 +75,38 @@ impl Policy {
     /// or an address that stands for another one.
     fn means(&self, address: IpAddr, class: Class) -> bool {
         let may_be = matches!(class, Class::Private | Class::Shared | Class::Reserved);
-        may_be && self.ip_allow.iter().any(|range| range.contains(&address))
+        may_be && !self.own_host.contains(&address) && self.ip_allow.iter().any(|range| range.contains(&address))
     }
 
-    /// Whether requests to a host are looked at for secrets: unless an entry that allows it says otherwise.
-    pub fn scans(&self, host: &Host, port: u16) -> bool {
-        self.allow.iter().filter(|entry| entry.fit(host, port, None) == Fit::All).all(Allow::scan)
+    /// What happens where a request holds a secret, if an entry that allows it says so: the strictest of these.
+    pub fn scan(&self, intent: &Intent) -> Option<Action> {
+        self.fitting(&intent.host, intent.port, intent.request()).filter_map(Allow::scan).max()
     }
 
-    /// What happens to TLS towards a host: a tunnel only where every entry that allows it says so.
+    /// What happens to TLS towards a host. A tunnel only where an entry that allows it says so, none says otherwise, and
+    /// nothing at the host is denied.
     pub fn tls(&self, host: &Host, port: u16) -> Tls {
-        let mut fitting = self.allow.iter().filter(|entry| entry.fit(host, port, None) == Fit::All).peekable();
-        let tunnel = fitting.peek().is_some() && fitting.all(|entry| entry.tls() == Tls::Tunnel);
-        if tunnel { Tls::Tunnel } else { Tls::Intercept }
+        let mut said = self.fitting(host, port, None).filter_map(Allow::tls).peekable();
+        let looked_at = self.deny.iter().any(|entry| entry.looks_at(host, port));
+        let tunnel = said.peek().is_some() && said.all(|tls| tls == Tls::Tunnel);
+        if tunnel && !looked_at { Tls::Tunnel } else { Tls::Intercept }
+    }
+
+    fn fitting<'a>(
+        &'a self,
+        host: &'a Host,
+        port: u16,
+        request: Option<(&'a str, &'a str)>,
+    ) -> impl Iterator<Item = &'a Allow> {
+        self.allow.iter().filter(move |entry| entry.fit(host, port, request) == Fit::All)
+    }
+}
+
+impl Intent {
+    /// The method and the path without its query, where they are known.
+    fn request(&self) -> Option<(&str, &str)> {
+        let path = self.path.as_deref()?;
+        Some((&self.method, path.split_once('?').map_or(path, |(path, _)| path)))
     }
 }
 
@@ -85,6 +115,8 @@ impl Policy {
 pub enum Decision {
     /// It may go.
     Allow(Destination),
+    /// It may go, because nothing is enforced; and why it might not, if it were.
+    Audit(Destination, Reason),
     /// It may not, and why.
     Refuse(Reason),
 }
@@ -95,6 +127,9 @@ pub enum Reason {
     /// No rule names the host.
     #[error("{0} is not on this bottle's allowlist")]
     HostNotAllowed(Host),
+    /// A rule of the denylist fits.
+    #[error("{0} is on this bottle's denylist, by {1}")]
+    Denied(Host, String),
     /// A rule names the host, not the port.
     #[error("port {1} of {0} is not on this bottle's allowlist")]
     PortNotAllowed(Host, u16),
@@ -108,6 +143,9 @@ pub enum Reason {
         /// What that address is for.
         class: Class,
     },
+    /// The name is that of this host, or of a metadata service, wherever it leads.
+    #[error("{0} is a name of {1}")]
+    NameNotPublic(Host, &'static str),
     /// The name has no address.
     #[error("{0} has no address: {1}")]
     NameUnresolved(Host, String),
@@ -133,7 +171,7 @@ pub enum Reason {
     #[error("what follows CONNECT to {0} is not TLS for that host: {1}")]
     NotTls(Host, &'static str),
     /// Something that must not leave is in the request.
-    #[error("the request holds what must not leave: {finding} in its {1}", finding = .0.rule)]
+    #[error("the request holds what must not leave: {0} in its {1}")]
     SecretFound(Finding, &'static str),
     /// The body cannot be decoded, so it cannot be looked at.
     #[error("the body cannot be looked at: {0}")]
@@ -155,8 +193,9 @@ impl Reason {
     pub fn code(&self) -> &'static str {
         match self {
             Self::HostNotAllowed(_) => "host_not_allowed",
+            Self::Denied(..) => "denied",
             Self::PortNotAllowed(..) => "port_not_allowed",
-            Self::AddressNotPublic { .. } => "address_not_public",
+            Self::AddressNotPublic { .. } | Self::NameNotPublic(..) => "address_not_public",
             Self::NameUnresolved(..) => "name_unresolved",
             Self::BadHost(_) => "bad_host",
             Self::BadRequest(_) => "bad_request",
@@ -175,10 +214,12 @@ impl Reason {
     pub fn status(&self) -> u16 {
         match self {
             Self::HostNotAllowed(_)
+            | Self::Denied(..)
             | Self::PortNotAllowed(..)
             | Self::MethodNotAllowed(..)
             | Self::PathNotAllowed(..)
             | Self::SecretFound(..)
+            | Self::NameNotPublic(..)
             | Self::AddressNotPublic { .. } => 403,
             Self::BadHost(_) | Self::BadRequest(_) | Self::BadPath(_) | Self::NotTls(..) => 400,
             Self::NotDecoded(_) => 415,
@@ -191,10 +232,12 @@ impl Reason {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::HostNotAllowed(_) => "add the host to egress.allow of the bottle",
+            Self::Denied(..) => "take the entry out of egress.deny of the bottle",
             Self::PortNotAllowed(..) => "add host:port to egress.allow of the bottle",
             Self::AddressNotPublic { .. } => {
                 "private addresses are refused; run the service as a sidecar, or allow its range with --allow-ip"
             }
+            Self::NameNotPublic(..) => "run the service as a sidecar",
             Self::NameUnresolved(..) => "check the spelling of the host",
             Self::BadHost(_) => "use a host name or an address",
             Self::BadRequest(_) => "send CONNECT host:port, or an absolute http:// URL",
@@ -203,9 +246,12 @@ impl Reason {
             Self::BadPath(_) => "send a plain path",
             Self::NotTls(..) => "speak TLS with the host's name in it after CONNECT",
             Self::SecretFound(..) => {
-                "take the secret out of the request; a host that is to be given it has `scan: false` in egress.allow"
+                "take the secret out of the request; a host that is to be given it has `scan: off` in egress.allow, a \
+                 finding that is none its fingerprint in egress.dlp.allow"
             }
-            Self::NotDecoded(_) => "send the body as it is, or with gzip, deflate, br or zstd, of at most 8 MiB",
+            Self::NotDecoded(_) => {
+                "send the body as it is, or well-formed with gzip, deflate, br or zstd, of at most 8 MiB"
+            }
             Self::HostMismatch(..) => "send one host in the request target and the Host header",
             Self::Unreachable(..) => "the destination is down or refuses; this is not a refusal by bottler",
         }
@@ -229,16 +275,34 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
             };
         }
     }
-    if let Err(reason) = check_literal(policy, &intent.host) {
+    if let Err(reason) = check_host(policy, &intent.host) {
         return Decision::Refuse(reason);
     }
-    let path = intent.path.as_deref().map(|path| path.split('?').next().unwrap_or(path));
-    let request = path.map(|path| (intent.method.as_str(), path));
-    let best = policy.allow.iter().map(|entry| entry.fit(&intent.host, intent.port, request)).max();
+    let request = intent.request();
+    if let Some(entry) = policy.deny.iter().find(|entry| entry.fits(&intent.host, intent.port, request)) {
+        return Decision::Refuse(Reason::Denied(intent.host.clone(), entry.rule().to_string()));
+    }
+    let destination = Destination::Resolve(intent.host.clone(), intent.port);
+    match allowed(policy, intent, request) {
+        Ok(()) => Decision::Allow(destination),
+        Err(reason) if policy.mode == Mode::Audit && intent.form != Form::Tcp => Decision::Audit(destination, reason),
+        Err(reason) => Decision::Refuse(reason),
+    }
+}
+
+fn allowed(policy: &Policy, intent: &Intent, request: Option<(&str, &str)>) -> Result<(), Reason> {
     let host = || intent.host.clone();
-    Decision::Refuse(match best.unwrap_or(Fit::Not) {
-        Fit::All => return Decision::Allow(Destination::Resolve(host(), intent.port)),
-        Fit::Method => Reason::PathNotAllowed(host(), path.unwrap_or_default().chars().take(200).collect()),
+    if intent.form == Form::Tcp {
+        let named = policy.tcp.iter().any(|target| target.host == intent.host && target.port == intent.port);
+        return if named { Ok(()) } else { Err(Reason::HostNotAllowed(host())) };
+    }
+    let best = policy.allow.iter().map(|entry| entry.fit(&intent.host, intent.port, request)).max();
+    Err(match best.unwrap_or(Fit::Not) {
+        Fit::All => return Ok(()),
+        Fit::Method => {
+            let path = request.map(|(_, path)| path).unwrap_or_default();
+            Reason::PathNotAllowed(host(), path.chars().take(200).collect())
+        }
         Fit::Port => Reason::MethodNotAllowed(intent.method.clone(), host()),
         Fit::Host => Reason::PortNotAllowed(host(), intent.port),
         Fit::Not => Reason::HostNotAllowed(host()),
@@ -254,17 +318,36 @@ fn check_form(intent: &Intent) -> Result<(), Reason> {
     let whole = intent.path.as_deref().unwrap_or_default();
     let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    let pushes = path.ends_with("/git-receive-pack")
+    let path = separated(path);
+    let pushes = path.trim_end_matches('/').ends_with("/git-receive-pack")
         || query.contains("service=git-receive-pack")
         || pairs.any(|(name, value)| name == "service" && value == "git-receive-pack");
     if pushes { Err(Reason::BadRequest("git push does not go this way")) } else { Ok(()) }
 }
 
-fn check_literal(policy: &Policy, host: &Host) -> Result<(), Reason> {
-    match *host {
-        Host::Name(_) => Ok(()),
-        Host::V4(address) => check_addresses(policy, host, &[address.into()]),
-        Host::V6(address) => check_addresses(policy, host, &[address.into()]),
+/// Names that engines, resolvers and clouds give this host and metadata services: the docker and podman documentation,
+/// RFC 6761 section 6.3, and the clouds' own.
+const NEVER: [(&str, &str); 9] = [
+    ("localhost", "this host"),
+    ("host.docker.internal", "this host"),
+    ("gateway.docker.internal", "this host"),
+    ("docker.for.mac.localhost", "this host"),
+    ("host.containers.internal", "this host"),
+    ("host.lima.internal", "this host"),
+    ("metadata", "a metadata service"),
+    ("metadata.google.internal", "a metadata service"),
+    ("instance-data.ec2.internal", "a metadata service"),
+];
+
+fn check_host(policy: &Policy, host: &Host) -> Result<(), Reason> {
+    match host {
+        Host::Name(name) => match NEVER.iter().find(|(never, _)| name == never) {
+            Some((_, what)) => Err(Reason::NameNotPublic(host.clone(), what)),
+            None if name.ends_with(".localhost") => Err(Reason::NameNotPublic(host.clone(), "this host")),
+            None => Ok(()),
+        },
+        Host::V4(address) => check_addresses(policy, host, &[(*address).into()]),
+        Host::V6(address) => check_addresses(policy, host, &[(*address).into()]),
     }
 }
 
@@ -282,127 +365,12 @@ pub fn check_addresses(policy: &Policy, host: &Host, addresses: &[IpAddr]) -> Re
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::{AllowSpec, AllowTable};
-
-    fn decide(host: &str, port: u16) -> Decision {
-        let policy = Policy {
-            allow: ["example.com", "*.pypi.org", "10.0.0.9"]
-                .map(|rule| AllowSpec::Host(rule.into()).read().unwrap())
-                .into(),
-            ip_allow: Vec::new(),
-            sidecars: [("upstream".to_owned(), "10.9.0.3:80".parse().unwrap())].into(),
-        };
-        let host = Host::parse(host).unwrap();
-        authorize(&policy, &Intent { form: Form::Connect, method: "CONNECT".into(), host, port, path: None })
-    }
-
-    fn code(host: &str, port: u16) -> &'static str {
-        match decide(host, port) {
-            Decision::Allow(Destination::Canary) => "canary",
-            Decision::Allow(Destination::Sidecar(_)) => "sidecar",
-            Decision::Allow(Destination::Resolve(..)) => "resolve",
-            Decision::Refuse(reason) => reason.code(),
-        }
-    }
-
-    #[test]
-    fn promise_05_one_gate_for_every_destination() {
-        for (host, port, expected) in [
-            (CANARY, 443, "canary"),
-            ("example.com", 443, "resolve"),
-            ("EXAMPLE.COM.", 443, "resolve"),
-            ("files.pypi.org", 443, "resolve"),
-            ("pypi.org", 443, "host_not_allowed"),
-            ("example.com", 22, "port_not_allowed"),
-            ("example.org", 443, "host_not_allowed"),
-            ("upstream", 80, "sidecar"),
-            ("upstream", 22, "port_not_allowed"),
-            // A sidecar is exempt under its name, never by its address, and a rule does not open a private range.
-            ("10.9.0.3", 80, "address_not_public"),
-            ("10.0.0.9", 443, "address_not_public"),
-            ("0x7f000001", 443, "address_not_public"),
-            ("[::1]", 443, "address_not_public"),
-            ("169.254.169.254", 80, "address_not_public"),
-            ("1.1.1.1", 443, "host_not_allowed"),
-        ] {
-            assert_eq!(code(host, port), expected, "{host}:{port}");
-        }
-    }
-
-    #[test]
-    fn promise_05_one_private_address_among_public_ones_refuses_the_name() {
-        let host = Host::parse("rebind.example.com").unwrap();
-        let public: IpAddr = "1.1.1.1".parse().unwrap();
-        let mut policy = Policy::default();
-        assert_eq!(check_addresses(&policy, &host, &[public]), Ok(()));
-        assert!(check_addresses(&policy, &host, &[public, "127.0.0.1".parse().unwrap()]).is_err());
-        // What the user means to reach, and what nobody does.
-        policy.ip_allow = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
-        for (address, passes) in [
-            ("10.1.2.3", true),
-            ("100.64.0.1", true),
-            ("fd00::1", true),
-            ("127.0.0.1", false),
-            ("169.254.169.254", false),
-            ("::1", false),
-            ("224.0.0.1", false),
-            ("64:ff9b::a00:1", false),
-        ] {
-            assert_eq!(check_addresses(&policy, &host, &[address.parse().unwrap()]).is_ok(), passes, "{address}");
-        }
-    }
-
-    #[test]
-    fn methods_and_paths_are_judged_together_and_a_tunnel_is_named() {
-        let entry = |host: &str, methods: &[&str], paths: &[&str], tls| {
-            let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-            AllowSpec::Table(AllowTable {
-                host: host.into(),
-                methods: words(methods),
-                paths: words(paths),
-                tls,
-                scan: true,
-            })
-            .read()
-        };
-        let policy = Policy {
-            allow: vec![
-                entry("api.example.com", &["GET"], &["/acme/**"], Tls::Intercept).unwrap(),
-                entry("api.example.com", &["POST"], &["/v1/messages"], Tls::Intercept).unwrap(),
-                entry("pinned.example.com", &[], &[], Tls::Tunnel).unwrap(),
-            ],
-            ip_allow: Vec::new(),
-            sidecars: BTreeMap::new(),
-        };
-        let host = |name: &str| Host::parse(name).unwrap();
-        let code = |method: &str, path: &str| {
-            let path = Some(path.to_owned());
-            let (form, method) = (Form::Inside, method.to_owned());
-            match authorize(&policy, &Intent { form, method, host: host("api.example.com"), port: 443, path }) {
-                Decision::Allow(_) => "allowed",
-                Decision::Refuse(reason) => reason.code(),
-            }
-        };
-        for (method, path, expected) in [
-            ("GET", "/acme/repo?x=/evil", "allowed"),
-            ("POST", "/v1/messages", "allowed"),
-            ("POST", "/acme/repo", "path_not_allowed"),
-            ("GET", "/v1/messages", "path_not_allowed"),
-            ("DELETE", "/acme/repo", "method_not_allowed"),
-            ("get", "/acme/repo", "method_not_allowed"),
-            ("TRACE", "/acme/repo", "bad_request"),
-            ("GET", "/acme/git-receive-pack", "bad_request"),
-            ("GET", "/acme/info/refs?service=git-receive-pack", "bad_request"),
-            ("GET", "/acme/info/refs?a=b&%73ervice=git%2Dreceive-pack", "bad_request"),
-            ("GET", "/acme/info/refs?service=git-upload-pack", "allowed"),
-        ] {
-            assert_eq!(code(method, path), expected, "{method} {path}");
-        }
-        assert_eq!(policy.tls(&host("pinned.example.com"), 443), Tls::Tunnel);
-        assert_eq!(policy.tls(&host("api.example.com"), 443), Tls::Intercept);
-        assert!(entry("x.example.com", &["GET"], &[], Tls::Tunnel).is_err());
-    }
+/// Refuses a proxy of the user's at an address that nobody means: this host, a metadata service, what stands for another
+/// address. That it is a private one is usual.
+///
+/// # Errors
+/// [`Reason::AddressNotPublic`] with the first such address.
+pub fn check_proxy(host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
+    let all = ["0.0.0.0/0", "::/0"].map(|range| range.parse().expect("it is a range"));
+    check_addresses(&Policy { ip_allow: all.into(), ..Policy::default() }, host, addresses)
 }

@@ -6,14 +6,19 @@ mod authorize;
 mod host;
 mod path;
 mod rule;
+mod spec;
 
 pub use address::{Class, classify};
-pub use allow::{Allow, AllowError, AllowSpec, AllowTable, Tls};
-pub use authorize::{Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses};
+pub use allow::{Allow, AllowSpec, AllowTable, Deny, DenySpec, DenyTable, EntryError, Tls};
+pub use authorize::{Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses, check_proxy};
 pub use host::{Host, HostError};
 pub use path::{Glob, PathError, canonical};
 pub use rule::{Rule, RuleError};
+pub use spec::{Connect, EgressSpec, Mode, SpecError, TcpTarget, UpstreamProxy};
 
 /// A host that exists only to be asked for: egress answers it itself, so that a bottle can prove that its way out
 /// works before anything else is allowed. `.invalid` never resolves (RFC 6761, section 6.4).
 pub const CANARY: &str = "canary.bottler.invalid";
+
+#[cfg(test)]
+mod tests;

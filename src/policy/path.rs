@@ -100,12 +100,25 @@ impl Glob {
         }
     }
 
+    /// Whether a canonical path, without its query, fits as some server may read it: with its encoded separators
+    /// resolved, and in any case.
+    pub fn may_fit(&self, path: &str) -> bool {
+        let path = separated(path).to_ascii_lowercase();
+        let pattern = self.0.to_ascii_lowercase();
+        fits(pattern.as_bytes(), path.as_bytes()) || fits(pattern.as_bytes(), path.trim_end_matches('/').as_bytes())
+    }
+
     /// Whether a canonical path, without its query, fits.
     pub fn fits(&self, path: &str) -> bool {
         // Some servers take them for separators: then the path would be another than the one that is judged.
         let ambiguous = path.contains("%2F") || path.contains("%5C");
         !ambiguous && fits(self.0.as_bytes(), path.as_bytes())
     }
+}
+
+/// A canonical path with its encoded separators resolved, as some servers read it.
+pub(super) fn separated(path: &str) -> String {
+    path.replace("%2F", "/").replace("%5C", "/")
 }
 
 /// Linear in the path's length for every pattern without `**` in its middle, and bounded by the product otherwise.

@@ -1,19 +1,26 @@
-//! One line of an allowlist: `host`, `*.host`, or either with a port.
+//! The host of an entry: `host`, `*.host`, or either with a port.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{Host, HostError};
 
-/// Ports a rule without one allows: https and http.
+/// Ports that an allowed host without one has: https and http.
 const DEFAULT_PORTS: [u16; 2] = [443, 80];
 
-/// A rule that allows a host, or all names under one.
+/// A host, or all names under one, at certain ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     host: Host,
     below: bool,
-    port: Option<u16>,
+    ports: Ports,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ports {
+    Default,
+    All,
+    One(u16),
 }
 
 /// Why a rule could not be read.
@@ -42,13 +49,34 @@ impl FromStr for Rule {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
-        let (rest, port) = match text.rsplit_once(':') {
+        let rule = Self::parse(text, Ports::Default)?;
+        if let Host::Name(name) = &rule.host
+            && rule.below
+            && psl::suffix_str(name) == Some(name.as_str())
+        {
+            return Err(RuleError::PublicSuffix(text.to_owned(), name.clone()));
+        }
+        Ok(rule)
+    }
+}
+
+impl Rule {
+    /// Reads what is to be kept out, or away: without a port all of them, and under any name of two labels.
+    ///
+    /// # Errors
+    /// It is malformed.
+    pub fn of_deny(text: &str) -> Result<Self, RuleError> {
+        Self::parse(text, Ports::All)
+    }
+
+    fn parse(text: &str, without: Ports) -> Result<Self, RuleError> {
+        let (rest, ports) = match text.rsplit_once(':') {
             Some((rest, port)) if !port.ends_with(']') => {
                 let port =
                     port.parse().ok().filter(|&port| port > 0).ok_or_else(|| RuleError::Port(text.to_owned()))?;
-                (rest, Some(port))
+                (rest, Ports::One(port))
             }
-            _ => (text, None),
+            _ => (text, without),
         };
         let (name, below) = rest.strip_prefix("*.").map_or((rest, false), |name| (name, true));
         if name.contains('*') {
@@ -59,25 +87,20 @@ impl FromStr for Rule {
         if below && wide {
             return Err(RuleError::Star(text.to_owned()));
         }
-        if let Host::Name(name) = &host
-            && below
-            && psl::suffix_str(name) == Some(name.as_str())
-        {
-            return Err(RuleError::PublicSuffix(text.to_owned(), name.clone()));
+        Ok(Self { host, below, ports })
+    }
+
+    /// Whether the rule has this port.
+    pub fn has_port(&self, port: u16) -> bool {
+        match self.ports {
+            Ports::Default => DEFAULT_PORTS.contains(&port),
+            Ports::All => true,
+            Ports::One(one) => one == port,
         }
-        Ok(Self { host, below, port })
-    }
-}
-
-impl Rule {
-    /// Whether the rule allows this destination. `*.example.com` does not allow `example.com` itself.
-    pub fn allows(&self, host: &Host, port: u16) -> bool {
-        let ports = self.port.map_or_else(|| DEFAULT_PORTS.contains(&port), |allowed| allowed == port);
-        ports && self.allows_host(host)
     }
 
-    /// Whether the rule allows this host on some port.
-    pub fn allows_host(&self, host: &Host) -> bool {
+    /// Whether the rule has this host, at some port. `*.example.com` does not have `example.com` itself.
+    pub fn has_host(&self, host: &Host) -> bool {
         match (self.below, &self.host, host) {
             (true, Host::Name(suffix), Host::Name(name)) => {
                 name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
@@ -92,7 +115,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let star = if self.below { "*." } else { "" };
         write!(f, "{star}{}", self.host)?;
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+        if let Ports::One(port) = self.ports { write!(f, ":{port}") } else { Ok(()) }
     }
 }
 
@@ -101,7 +124,8 @@ mod tests {
     use super::*;
 
     fn allows(rule: &str, host: &str, port: u16) -> bool {
-        rule.parse::<Rule>().unwrap().allows(&Host::parse(host).unwrap(), port)
+        let rule: Rule = rule.parse().unwrap();
+        rule.has_host(&Host::parse(host).unwrap()) && rule.has_port(port)
     }
 
     #[test]
@@ -125,6 +149,14 @@ mod tests {
         ] {
             assert_eq!(allows(rule, host, port), expected, "{rule} {host}:{port}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_out_is_so_at_every_port() {
+        let rule = Rule::of_deny("*.github.io").unwrap();
+        assert!(rule.has_port(22) && rule.has_host(&Host::parse("a.github.io").unwrap()));
+        assert!(!Rule::of_deny("example.com:80").unwrap().has_port(443));
+        assert!(Rule::of_deny("*.com").is_err());
     }
 
     #[test]

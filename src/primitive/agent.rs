@@ -1,6 +1,6 @@
 //! `run_agent`: the agent's container, created and started at once, its command held back until the release.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -211,7 +211,10 @@ fn container(
         hostname: bottle.session.id.clone(),
         hosts: serving
             .iter()
-            .filter_map(|sidecar| Some((sidecar.name.clone(), sidecar.relays.first()?.address.ip().to_string())))
+            .flat_map(|sidecar| &sidecar.relays)
+            .map(|relay| (relay.name.clone(), relay.address.ip().to_string()))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
             .collect(),
         networks: network.into_iter().collect(),
         mounts: serving
@@ -246,7 +249,10 @@ fn environment(plan: &AgentPlan, serving: &[Arc<Sidecar>]) -> BTreeMap<String, S
         .into_iter()
         .chain(serving.iter().map(|sidecar| sidecar.name.as_str()))
         .collect();
-    let direct = direct.join(",");
+    // A destination of plain TCP may be asked for by the proxy, too, at another port.
+    let others = serving.iter().flat_map(|sidecar| sidecar.relays.iter().filter(|relay| relay.name != sidecar.name));
+    let others = others.map(|relay| format!(",{}:{}", relay.name, relay.address.port()));
+    let direct = format!("{}{}", direct.join(","), others.collect::<String>());
     let mut env = plan.env.clone();
     let both_cases = [("HTTP_PROXY", &proxy), ("HTTPS_PROXY", &proxy), ("NO_PROXY", &direct)];
     for (name, value) in both_cases {

@@ -16,6 +16,9 @@ use crate::sidecar::{Message, Ready};
 /// How long a sidecar may take for what it is told later.
 const UPDATE: Duration = Duration::from_secs(10);
 
+/// How long it may take to tell what it has decided, at the end.
+const FLUSH: Duration = Duration::from_secs(1);
+
 /// The way back into a sidecar.
 pub(super) struct Line {
     input: tokio::sync::Mutex<Pin<Box<dyn AsyncWrite + Send>>>,
@@ -79,19 +82,30 @@ async fn listen(bottle: Arc<Bottle>, mut lines: Lines, line: Arc<Line>) {
 /// Tells egress every secret of the bottle, and waits until it looks for them.
 pub(super) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
     let secrets = lock(&bottle.secrets).clone();
-    let lines = lock(&bottle.told_later).clone();
     if secrets.is_empty() {
         return Ok(());
     }
+    update(bottle, "the secrets", &Update { secrets: Some(secrets), ..Update::default() }).await
+}
+
+/// Has every decision told that was only counted so far.
+pub(super) async fn flush_audit(bottle: &Arc<Bottle>) {
+    let flush = Update { flush: true, ..Update::default() };
+    // A sidecar that does not answer is gone, or hangs, and is about to be removed.
+    let _ = tokio::time::timeout(FLUSH, update(bottle, "to tell its decisions", &flush)).await;
+}
+
+async fn update(bottle: &Arc<Bottle>, what: &str, update: &Update) -> Result<(), Failure> {
+    let lines = lock(&bottle.told_later).clone();
     for (name, line) in lines {
         let mut updates = line.updates.subscribe();
         let before = *updates.borrow_and_update();
         let told = async {
-            write_json(&mut *line.input.lock().await, &Update { secrets: secrets.clone() }).await.ok()?;
+            write_json(&mut *line.input.lock().await, update).await.ok()?;
             updates.wait_for(|updates| *updates > before).await.ok().map(drop)
         };
         let told = tokio::time::timeout(UPDATE, told).await.ok().flatten();
-        told.ok_or_else(|| Failure::new(Class::Operation, format!("tell sidecar {name} the secrets: no answer")))?;
+        told.ok_or_else(|| Failure::new(Class::Operation, format!("tell sidecar {name} {what}: no answer")))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod ask;
 mod bring_up;
 mod child;
 mod container;
+mod ctl;
 mod event;
 mod exec;
 mod host;
@@ -34,6 +35,7 @@ pub use agent::{Agent, AgentOptions, run_agent};
 pub use ask::Question;
 pub use child::{Child, ChildOptions, Launcher, Order, Work, launch_child};
 pub use container::{CopyInOptions, CopyOutOptions, LogOptions, StopOptions, copy_in, copy_out, logs, stop};
+pub use ctl::ask_egress;
 pub use event::{Event, Events, StepState};
 pub use exec::{ExecOptions, ExecResult, exec};
 pub use host::{HostOptions, host_run};
@@ -50,7 +52,7 @@ pub use workspace::{Files, WorkspaceFile};
 
 use crate::engine::Resources;
 use crate::plan::LaunchPlan;
-use crate::policy::AllowSpec;
+use crate::policy::{AllowSpec, EgressSpec};
 use crate::session::{Class, Failure, Pending, Place, Session};
 use crate::sync::lock;
 use address::Allocator;
@@ -98,6 +100,8 @@ pub struct Setting {
     pub bounded: bool,
     /// Whether nothing is real: then no image is made of the running executable.
     pub rehearsal: bool,
+    /// What an upstream proxy is shown, as `name:password`: no part of the plan, which scripts see.
+    pub proxy_credentials: Option<String>,
     /// Held while an image is built: bottles that begin together do not build the same one twice.
     pub building: Arc<tokio::sync::Mutex<()>>,
 }
@@ -113,6 +117,7 @@ impl Setting {
             depth: 0,
             bounded: false,
             rehearsal: false,
+            proxy_credentials: None,
             building: Arc::default(),
         }
     }
@@ -161,8 +166,13 @@ impl Bottle {
         let engine = Arc::new(crate::engine::fake::FakeEngine::with_any_image());
         let session = Session::unrecorded("check-00000", "nobody", engine);
         let template = crate::plan::AgentTemplate::probe();
-        let plan = crate::plan::resolve("check-00000", false, "probe", &template, None, Vec::new());
+        let plan = crate::plan::resolve("check-00000", false, "probe", &template, None, EgressSpec::default());
         Self::new(session, plan, Events::new(drop), Setting::bare())
+    }
+
+    /// Has every decision of the sidecars told, before they end.
+    pub async fn flush_audit(self: &Arc<Self>) {
+        bring_up::flush_audit(self).await;
     }
 
     /// Whether an agent's command has been started.

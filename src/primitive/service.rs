@@ -70,7 +70,10 @@ pub fn service_start(
     let address = Ipv4Addr::new(127, 0, 1, u8::try_from(bottle.services()).unwrap_or(u8::MAX) + 1);
     let relays = ports
         .iter()
-        .map(|&port| Relay { address: SocketAddrV4::new(address, port), socket: port.to_string() })
+        .map(|&port| {
+            let name = options.name.clone();
+            Relay { name, address: SocketAddrV4::new(address, port), socket: port.to_string() }
+        })
         .collect();
     let (socket, volume) = socket_volume(bottle, &name, at)?;
     let (identity, life) = bottle.begin(Kind::Sidecar, &name, &bottle.name(&name), at)?;

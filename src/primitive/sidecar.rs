@@ -14,9 +14,9 @@ use super::self_image::EXECUTABLE;
 use super::{Bottle, Life, Network, check_name, lock};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount, VolumeSpec};
-use crate::policy::AllowSpec;
+use crate::policy::{AllowSpec, EgressSpec, Host, TcpTarget};
 use crate::session::{Class, Failure, Pending, Place};
-use crate::sidecar::{Ready, SERVICE_DIR, SOCKET, USER, egress, upstream};
+use crate::sidecar::{Ready, SERVICE_DIR, SOCKET, USER, ctl, egress, upstream};
 
 /// How long a sidecar may take from its start until it listens.
 const READY: Duration = Duration::from_secs(30);
@@ -41,14 +41,24 @@ impl Role {
         }
     }
 
-    /// Where init relays its service in the agent's namespace.
-    fn relay(self) -> Option<Relay> {
-        match self {
-            Self::Egress => {
-                Some(Relay { address: SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 8888), socket: SOCKET.to_owned() })
-            }
-            Self::Upstream => None,
+    /// Where init relays its service in the agent's namespace: first of all its own, then those of the destinations of
+    /// plain TCP, each at an address of its own, so that every one keeps its port.
+    fn relays(self, name: &str, tcp: &[TcpTarget]) -> Vec<Relay> {
+        let Self::Egress = self else { return Vec::new() };
+        let own = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 8888);
+        let mut relays = vec![Relay { name: name.to_owned(), address: own, socket: SOCKET.to_owned() }];
+        let mut hosts: Vec<&Host> = Vec::new();
+        for (index, target) in tcp.iter().enumerate() {
+            // One address for a host, however many of its ports there are: it has one name.
+            let place = hosts.iter().position(|host| **host == target.host).unwrap_or_else(|| {
+                hosts.push(&target.host);
+                hosts.len() - 1
+            });
+            let last = u8::try_from(place + 1).unwrap_or(u8::MAX);
+            let address = SocketAddrV4::new(Ipv4Addr::new(127, 0, 2, last), target.port);
+            relays.push(Relay { name: target.host.to_string(), address, socket: egress::tcp_socket(index) });
         }
+        relays
     }
 }
 
@@ -68,6 +78,8 @@ pub struct SidecarOptions {
 /// A place at the agent's loopback that leads to a socket in a sidecar's volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Relay {
+    /// The name that the agent finds it under.
+    pub(super) name: String,
     pub(super) address: SocketAddrV4,
     /// The socket's file in the volume.
     pub(super) socket: String,
@@ -181,10 +193,11 @@ pub fn sidecar_start(
             (network.clone(), place)
         })
         .collect();
-    let (volume, mount) = match options.role.relay() {
-        Some(_) => Some(socket_volume(bottle, &options.name, at)?).unzip(),
-        None => (None, None),
-    };
+    let tcp = bottle.plan.egress.tcp_targets();
+    let tcp = tcp.map_err(|error| Failure::new(Class::Input, format!("egress: {error}")).at(at))?;
+    let relays = options.role.relays(&options.name, &tcp);
+    let socket = if relays.is_empty() { None } else { Some(socket_volume(bottle, &options.name, at)?) };
+    let (volume, mount) = socket.unzip();
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
     let image = self_image(bottle, at);
     let (context, role, name) = (bottle.clone(), options.role, options.name.clone());
@@ -209,7 +222,6 @@ pub fn sidecar_start(
         bring_up(&context, &wanted.name, &id, config, READY, wanted.role == Role::Egress).await
     });
     let (name, role) = (options.name.clone(), Some(options.role));
-    let relays = options.role.relay().into_iter().collect();
     Ok(Sidecar { name, role, life, volume, relays, places, created, ready }.add_to(bottle))
 }
 
@@ -258,7 +270,9 @@ fn container(
         hosts: Vec::new(),
         networks: parts.networks,
         mounts: parts.mounts,
-        tmpfs: BTreeMap::new(),
+        // Nobody but the operator, by an exec, sees what is in there.
+        tmpfs: [(ctl::DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
+            .into(),
         read_only: true,
         tty: false,
         stdin: true,
@@ -282,10 +296,9 @@ async fn config(
             }
             serde_json::to_value(egress::Config {
                 bottle: bottle.session.id.clone(),
-                allow: options.allow.clone(),
                 sidecars,
-                ip_allow: bottle.plan.egress.ip_allow.clone(),
-                roots: bottle.plan.egress.roots.clone(),
+                spec: EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() },
+                proxy_credentials: bottle.setting.proxy_credentials.clone(),
             })
         }
         Role::Upstream => {

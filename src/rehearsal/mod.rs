@@ -13,6 +13,7 @@ use crate::engine::fake::{FakeEngine, Fault};
 use crate::holder::{Cancel, Outcome, carry_out, in_memory};
 use crate::lua::Program;
 use crate::plan::{AgentTemplate, LaunchPlan, resolve};
+use crate::policy::EgressSpec;
 use crate::primitive::{Bottle, Event, Events, Question, Setting, WorkspaceFile};
 use crate::session::{Failure, Session, UndoRow};
 
@@ -36,7 +37,8 @@ pub struct Rehearsal {
 
 /// The plan of a rehearsal: that of a launch with a prompt.
 pub fn plan(agent: &str, template: &AgentTemplate) -> LaunchPlan {
-    resolve(ID, false, agent, template, Some("a prompt".into()), Vec::new())
+    let egress = EgressSpec { allow: template.hosts.clone(), ..EgressSpec::default() };
+    resolve(ID, false, agent, template, Some("a prompt".into()), egress)
 }
 
 /// Rehearses a recipe. `fail_at` is a thing or an operation, and which call of it fails, from 1.

@@ -5,7 +5,7 @@ mod progress;
 mod table;
 
 pub use failure::{failure, left};
-pub use progress::{Progress, times};
+pub use progress::{Progress, evidence, times};
 pub use table::{probe_table, table};
 
 /// Makes text from a bottle harmless for a terminal: of control characters only line ends and tabs remain.

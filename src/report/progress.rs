@@ -9,6 +9,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::printable;
+use crate::audit::Closed;
 use crate::holder::Times;
 use crate::primitive::StepState;
 
@@ -127,4 +128,10 @@ pub fn times(times: &Times) -> String {
     ];
     let shown = parts.iter().filter_map(|(name, time)| Some(format!("{name} {}", seconds((*time)?))));
     shown.collect::<Vec<_>>().join(", ")
+}
+
+/// What the sidecars decided, and the head by which the evidence is checked, in one line.
+pub fn evidence(bottle: &str, closed: &Closed) -> String {
+    let Closed { head, decisions, refused, .. } = closed;
+    format!("audit: {decisions} decisions, {refused} refused; `bottler audit verify {bottle} --head {head}`")
 }

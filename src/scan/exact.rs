@@ -17,21 +17,37 @@ const ALPHABETS: [&str; 4] = [
     "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
 ];
 
-/// The forms of secrets, and a small table that says of most places at once that none begins there.
+/// The forms of secrets, and a small table that says of most places at once that none is there.
 pub struct Exact {
-    /// A bit for each hash of a form's first bytes.
+    /// A bit for each hash of four bytes that begin in the first four of a form: so that every fourth place of a text has
+    /// to be asked for, and no more.
     table: Vec<u64>,
+    /// How far a hash is shifted to be a place in the table.
+    shift: u32,
     /// Sorted.
     forms: Vec<Vec<u8>>,
     longest: usize,
 }
 
-/// Bits of a hash: the table has 32 KiB, as much as is near the processor.
-const BITS: u32 = 18;
-
-fn hash(bytes: [u8; HELD]) -> usize {
-    (u32::from_le_bytes(bytes).wrapping_mul(0x9E37_79B1) >> (32 - BITS)) as usize
+/// The beginning of a secret at a text's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// How many bytes it has.
+    pub bytes: usize,
+    /// How many the shortest form has that goes on like that.
+    pub of: usize,
 }
+
+impl Pending {
+    /// Whether it is half of a secret or more.
+    pub fn is_half(self) -> bool {
+        self.bytes * 2 >= self.of
+    }
+}
+
+/// Bits of a place in the table: as few as is near the processor, more for more secrets.
+const MIN_BITS: u32 = 18;
+const MAX_BITS: u32 = 22;
 
 impl Exact {
     /// Secrets that are long enough to be told from other text.
@@ -42,45 +58,67 @@ impl Exact {
         forms.sort_unstable();
         forms.dedup();
         let longest = forms.iter().map(Vec::len).max().unwrap_or_default();
-        let mut table = vec![0_u64; if forms.is_empty() { 0 } else { 1 << (BITS - 6) }];
-        for form in &forms {
-            let at = hash([form[0], form[1], form[2], form[3]]);
-            table[at / 64] |= 1 << (at % 64);
+        // At most one place in sixty-four is taken by chance.
+        let bits = (forms.len() * HELD * 64).next_power_of_two().ilog2().clamp(MIN_BITS, MAX_BITS);
+        let mut exact = Self { table: Vec::new(), shift: u32::BITS - bits, forms, longest };
+        if !exact.forms.is_empty() {
+            exact.table = vec![0; 1 << (bits - 6)];
         }
-        Self { table, forms, longest }
+        for form in 0..exact.forms.len() {
+            for offset in 0..HELD {
+                let place = exact.place(&exact.forms[form][offset..]);
+                exact.table[place / 64] |= 1 << (place % 64);
+            }
+        }
+        exact
+    }
+
+    /// Where the first four bytes have their bit.
+    fn place(&self, bytes: &[u8]) -> usize {
+        let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        (word.wrapping_mul(0x9E37_79B1) >> self.shift) as usize
+    }
+
+    fn may_be_at(&self, bytes: &[u8]) -> bool {
+        let place = self.place(bytes);
+        self.table[place / 64] & (1 << (place % 64)) != 0
     }
 
     /// Whether one of the secrets is in these bytes, in any form.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
-        self.beginnings(bytes).any(|start| {
-            let rest = &bytes[start..];
-            // The last of those that are not behind it begins it, if one does: or an earlier one that begins that.
-            let behind = self.forms.partition_point(|form| form.as_slice() <= rest);
-            let near = self.forms[..behind].iter().rev().take_while(|form| form[..HELD] == rest[..HELD]);
-            near.into_iter().any(|form| rest.starts_with(form))
+        if self.table.is_empty() {
+            return false;
+        }
+        let (words, _) = bytes.as_chunks::<HELD>();
+        words.iter().enumerate().filter(|(_, word)| self.may_be_at(*word)).any(|(index, _)| {
+            let at = index * HELD;
+            (at.saturating_sub(HELD - 1)..=at).any(|start| self.begins(&bytes[start..]))
         })
     }
 
-    /// Where a form may begin.
-    fn beginnings<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-        let bytes = if self.table.is_empty() { &[] } else { bytes };
-        let begins = |window: &[u8]| {
-            let at = hash([window[0], window[1], window[2], window[3]]);
-            self.table[at / 64] & (1 << (at % 64)) != 0
-        };
-        bytes.windows(HELD).enumerate().filter(move |(_, window)| begins(window)).map(|(start, _)| start)
+    /// Whether a form stands at the beginning.
+    fn begins(&self, rest: &[u8]) -> bool {
+        // The last of those that are not behind it begins it, if one does: or an earlier one that begins that.
+        let behind = self.forms.partition_point(|form| form.as_slice() <= rest);
+        let near = self.forms[..behind].iter().rev().take_while(|form| rest.starts_with(&form[..HELD]));
+        near.into_iter().any(|form| rest.starts_with(form))
     }
 
-    /// How many bytes at the end may be the beginning of a secret: to be held back.
-    pub(super) fn pending(&self, bytes: &[u8]) -> usize {
+    /// What at the end may be the beginning of a secret: to be held back.
+    pub fn pending(&self, bytes: &[u8]) -> Option<Pending> {
+        if self.table.is_empty() {
+            return None;
+        }
         let tail = &bytes[bytes.len().saturating_sub(self.longest)..];
-        let may_go_on = |start: &usize| {
-            let rest = &tail[*start..];
+        let starts = (0..(tail.len() + 1).saturating_sub(HELD)).filter(|&start| self.may_be_at(&tail[start..]));
+        starts.into_iter().find_map(|start| {
+            let rest = &tail[start..];
             // Forms are sorted: those that begin with `rest` are together.
             let first = self.forms.partition_point(|form| form.as_slice() < rest);
-            self.forms.get(first).is_some_and(|form| form.len() > rest.len() && form.starts_with(rest))
-        };
-        self.beginnings(tail).find(may_go_on).map_or(0, |start| tail.len() - start)
+            let longer = self.forms[first..].iter().take_while(|form| form.starts_with(rest));
+            let of = longer.map(Vec::len).filter(|&length| length > rest.len()).min()?;
+            Some(Pending { bytes: rest.len(), of })
+        })
     }
 }
 
@@ -185,7 +223,7 @@ mod tests {
         #[test]
         fn what_is_held_back_is_what_a_secret_may_begin_with(cut in 1..SECRET.len(), before in "[a-z ]{0,40}") {
             let piece = format!("{before}{}", &SECRET[..cut]);
-            let pending = exact().pending(piece.as_bytes());
+            let pending = exact().pending(piece.as_bytes()).map_or(0, |pending| pending.bytes);
             if cut >= HELD {
                 prop_assert!(pending >= cut, "{piece:?}: {pending}");
             }

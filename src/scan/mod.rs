@@ -2,53 +2,96 @@
 //! Pure: no sockets, no clock. This stops accidents and careless injection; what an agent encrypts itself is limited by
 //! the allowlist.
 
+mod action;
+mod body;
 mod decode;
 mod exact;
+mod grpc;
+mod inner;
+mod multipart;
 mod rules;
 mod stream;
 
+pub use action::{Action, Actions, Dlp, KNOWN_SECRET};
+pub use body::Shape;
 pub use decode::{DecodeError, Encoding, decode};
-pub use exact::Exact;
-pub use rules::{Rules, RulesError};
-pub use stream::Stream;
+pub use exact::{Exact, Pending};
+pub use grpc::Messages;
+pub use multipart::{boundary, parts};
+pub use rules::{Direction, Rules, RulesError};
+pub use stream::{Seam, Stream};
 
 use std::sync::Arc;
 
 /// How many encodings around each other are looked through.
-const MAX_DEPTH: usize = 3;
+const MAX_DEPTH: usize = 4;
 
 /// Something that must not leave. What it is in words, never what it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     /// `known-secret`, or the id of the rule.
     pub rule: String,
+    /// What names this finding and no other, to be allowed by; a known secret has none.
+    pub fingerprint: Option<String>,
 }
 
-/// Everything that is looked for.
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A fingerprint begins with its rule.
+        f.write_str(self.fingerprint.as_deref().unwrap_or(&self.rule))
+    }
+}
+
+/// Where findings go that are let through.
+pub type Warn = Arc<dyn Fn(Finding) + Send + Sync>;
+
+/// Everything that is looked for. Clones share it.
+#[derive(Clone)]
 pub struct Scanner {
-    exact: Exact,
+    exact: Arc<Exact>,
     rules: Arc<Rules>,
+    actions: Arc<Actions>,
+    /// What happens whatever the finding.
+    always: Option<Action>,
+    warn: Option<Warn>,
 }
 
 impl Scanner {
     /// Looks for these secrets, and for what these rules describe.
-    pub fn new(secrets: &[String], rules: Arc<Rules>) -> Self {
-        Self { exact: Exact::new(secrets), rules }
+    pub fn new(secrets: &[String], rules: Arc<Rules>, actions: Arc<Actions>) -> Self {
+        Self { exact: Arc::new(Exact::new(secrets)), rules, actions, always: None, warn: None }
     }
 
-    /// Looks for nothing.
-    pub fn nothing() -> Self {
-        Self { exact: Exact::new(&[]), rules: Arc::new(Rules::none()) }
+    /// The same for other secrets.
+    #[must_use]
+    pub fn with_secrets(&self, secrets: &[String]) -> Self {
+        Self { exact: Arc::new(Exact::new(secrets)), ..self.clone() }
     }
 
-    /// The first finding in a text that is whole: as it is, and with its escapes and encodings taken off.
+    /// The same for one request: what happens whatever the finding, if that is said, and who is told of what is let
+    /// through.
+    #[must_use]
+    pub fn of_request(&self, always: Option<Action>, warn: Warn) -> Self {
+        Self { always, warn: Some(warn), ..self.clone() }
+    }
+
+    /// Whether anybody looks at all.
+    pub fn looks(&self) -> bool {
+        self.always != Some(Action::Off)
+    }
+
+    /// The first finding that is refused in a text that is whole: as it is, and with its escapes and encodings taken off.
     pub fn whole(&self, bytes: &[u8]) -> Option<Finding> {
-        self.layer(bytes, 0)
+        if self.looks() { self.layer(bytes, 0) } else { None }
     }
 
-    /// How many bytes at the end may be the beginning of a known secret.
-    pub fn pending(&self, bytes: &[u8]) -> usize {
-        self.exact.pending(bytes)
+    /// What at the end may be the beginning of a known secret.
+    pub fn pending(&self, bytes: &[u8]) -> Option<Pending> {
+        if self.action(KNOWN_SECRET) == Action::Block { self.exact.pending(bytes) } else { None }
+    }
+
+    fn action(&self, rule: &str) -> Action {
+        self.always.unwrap_or_else(|| self.actions.of(rule))
     }
 
     fn layer(&self, bytes: &[u8], depth: usize) -> Option<Finding> {
@@ -58,14 +101,36 @@ impl Scanner {
         if depth == MAX_DEPTH {
             return None;
         }
-        decode::inner(bytes).into_iter().find_map(|inner| self.layer(&inner, depth + 1))
+        inner::inner(bytes).into_iter().find_map(|inner| self.layer(&inner, depth + 1))
     }
 
-    /// The first finding in bytes as they are. The automaton of known secrets knows their encodings by itself.
+    /// The first refused finding in bytes as they are. The automaton of known secrets knows their encodings by itself.
     fn plain(&self, bytes: &[u8]) -> Option<Finding> {
         if self.exact.is_in(bytes) {
-            return Some(Finding { rule: "known-secret".to_owned() });
+            let finding = Finding { rule: KNOWN_SECRET.to_owned(), fingerprint: None };
+            if let Some(finding) = self.judge(finding) {
+                return Some(finding);
+            }
         }
-        self.rules.find(bytes).map(|rule| Finding { rule: rule.to_owned() })
+        self.rules.find(bytes, &mut |rule, token| {
+            let fingerprint = Some(Actions::fingerprint(rule, token));
+            self.judge(Finding { rule: rule.to_owned(), fingerprint })
+        })
+    }
+
+    /// Gives back what is refused, and tells what is let through.
+    fn judge(&self, finding: Finding) -> Option<Finding> {
+        if finding.fingerprint.as_deref().is_some_and(|print| self.actions.allows(print)) {
+            return None;
+        }
+        match self.action(&finding.rule) {
+            Action::Block => return Some(finding),
+            Action::Warn => self.warn.iter().for_each(|warn| warn(finding.clone())),
+            Action::Off => {}
+        }
+        None
     }
 }
+
+#[cfg(test)]
+mod tests;

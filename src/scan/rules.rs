@@ -45,6 +45,10 @@ struct File {
     keyword_case: bool,
     #[serde(default)]
     rules: Vec<Entry>,
+    #[serde(default)]
+    allowlist: Option<Exception>,
+    #[serde(default)]
+    allowlists: Vec<Exception>,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +60,53 @@ struct Entry {
     keywords: Vec<String>,
     entropy: Option<f64>,
     secret_group: Option<usize>,
+    #[serde(default)]
+    allowlist: Option<Exception>,
+    #[serde(default)]
+    allowlists: Vec<Exception>,
+    /// Ours alone: the token ends with a checksum.
+    checksum: Option<Checksum>,
+    /// Ours alone: whether it is looked for in requests, in answers, or in both, as when absent.
+    direction: Option<Direction>,
+}
+
+/// What a rule does not mean.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Exception {
+    #[serde(default)]
+    regexes: Vec<String>,
+    /// What of a finding the expressions are for: the token when absent, `match`, or `line`.
+    regex_target: Option<String>,
+    #[serde(default)]
+    stopwords: Vec<String>,
+    condition: Option<String>,
+    #[serde(default)]
+    paths: Vec<String>,
+    #[serde(default)]
+    commits: Vec<String>,
+    /// Rules that an exception of a whole file is for; all when empty.
+    #[serde(default)]
+    target_rules: Vec<String>,
+}
+
+/// Which way a text goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the agent.
+    Request,
+    /// To the agent.
+    Response,
+}
+
+/// How a token can be told from what looks like one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+enum Checksum {
+    /// Of forty characters, the last six are the CRC-32 of the thirty before them in base 62 (GitHub, "Behind GitHub's new
+    /// authentication token formats", 2021; npm the same).
+    #[serde(rename = "crc32-base62")]
+    Crc32Base62,
 }
 
 struct Rule {
@@ -65,6 +116,24 @@ struct Rule {
     regex: OnceLock<Option<Regex>>,
     entropy: f64,
     group: Option<usize>,
+    checksum: Option<Checksum>,
+    except: Vec<Except>,
+}
+
+/// An exception, ready to be asked.
+struct Except {
+    regexes: Vec<Regex>,
+    target: Target,
+    stopwords: Vec<String>,
+    /// Whether all of it must hold.
+    all: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Token,
+    Match,
+    Line,
 }
 
 /// Rules, ready to be used.
@@ -96,17 +165,28 @@ impl Keywords {
 }
 
 impl Rules {
-    /// Our own.
+    /// Our own, for requests.
     ///
     /// # Errors
     /// Never: a test reads them.
     pub fn providers() -> Result<Self, RulesError> {
-        Self::read(&[PROVIDERS], false)
+        Self::read(&[PROVIDERS], Direction::Request, false)
+    }
+
+    /// Our own, and those of further files, for texts that go one way.
+    ///
+    /// # Errors
+    /// A file is malformed: with the rule's id.
+    pub fn with(files: &[String], direction: Direction) -> Result<Self, RulesError> {
+        // Read for itself, so that all of it is compiled and every mistake is told at once.
+        Self::parse(&files.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let all: Vec<&str> = std::iter::once(PROVIDERS).chain(files.iter().map(String::as_str)).collect();
+        Self::read(&all, direction, false)
     }
 
     /// None at all.
-    pub(super) fn none() -> Self {
-        Self::read(&[], false).expect("there is nothing to be malformed")
+    pub fn none() -> Self {
+        Self::read(&[], Direction::Request, false).expect("there is nothing to be malformed")
     }
 
     /// Reads files of rules.
@@ -114,28 +194,38 @@ impl Rules {
     /// # Errors
     /// One is malformed: with the rule's id.
     pub fn parse(files: &[&str]) -> Result<Self, RulesError> {
-        Self::read(files, true)
+        Self::read(files, Direction::Request, true)
     }
 
-    fn read(files: &[&str], compile: bool) -> Result<Self, RulesError> {
+    fn read(files: &[&str], direction: Direction, compile: bool) -> Result<Self, RulesError> {
         let (mut all, mut always): (Vec<Rule>, Vec<usize>) = Default::default();
         let (mut cased, mut uncased) = (Vec::new(), Vec::new());
         for file in files {
             let file: File = toml::from_str(file)?;
+            let general: Vec<&Exception> = file.allowlist.iter().chain(&file.allowlists).collect();
             for entry in file.rules {
+                // A rule without an expression is for files' names.
                 let Some(source) = entry.regex else { continue };
+                if entry.direction.is_some_and(|only| only != direction) {
+                    continue;
+                }
+                let malformed = |source| RulesError::Regex { id: entry.id.clone(), source };
                 let regex = OnceLock::new();
                 if compile {
-                    let built = build(&source).map_err(|source| RulesError::Regex { id: entry.id.clone(), source })?;
-                    let _ = regex.set(Some(built));
+                    let _ = regex.set(Some(build(&source).map_err(malformed)?));
                 }
+                let own = entry.allowlist.iter().chain(&entry.allowlists);
+                let general = general.iter().copied();
+                let general = general.filter(|it| it.target_rules.is_empty() || it.target_rules.contains(&entry.id));
+                let except: Result<Vec<_>, _> = own.chain(general).filter_map(|it| it.read().transpose()).collect();
+                let except = except.map_err(malformed)?;
                 if entry.keywords.is_empty() {
                     always.push(all.len());
                 }
                 let words = if file.keyword_case { &mut cased } else { &mut uncased };
                 words.extend(entry.keywords.into_iter().map(|word| (word, all.len())));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
-                all.push(Rule { id, source, regex, entropy, group });
+                all.push(Rule { id, source, regex, entropy, group, checksum: entry.checksum, except });
             }
         }
         let keywords = [Keywords::new(&cased, false)?, Keywords::new(&uncased, true)?];
@@ -152,10 +242,12 @@ impl Rules {
         self.all.is_empty()
     }
 
-    /// The id of the first rule that finds something.
-    pub fn find(&self, bytes: &[u8]) -> Option<&str> {
-        if let Some(&rule) = self.always.iter().find(|&&rule| self.all[rule].is_in(bytes)) {
-            return Some(&self.all[rule].id);
+    /// What is found is given to `judge`, with the rule's id and the token, until that gives something back.
+    pub fn find<T>(&self, bytes: &[u8], judge: &mut dyn FnMut(&str, &[u8]) -> Option<T>) -> Option<T> {
+        for &rule in &self.always {
+            if let Some(judged) = self.all[rule].find(bytes, judge) {
+                return Some(judged);
+            }
         }
         // How far each rule has looked already: keywords that stand close together are one look.
         let mut looked = vec![0; self.all.len()];
@@ -168,8 +260,8 @@ impl Rules {
                     let from = found.start().saturating_sub(BEFORE);
                     let to = bytes.len().min(found.end() + AFTER);
                     looked[rule] = to;
-                    if self.all[rule].is_in(&bytes[from..to]) {
-                        return Some(&self.all[rule].id);
+                    if let Some(judged) = self.all[rule].find(&bytes[from..to], judge) {
+                        return Some(judged);
                     }
                 }
             }
@@ -178,16 +270,82 @@ impl Rules {
     }
 }
 
+impl Exception {
+    /// `None` where it is about paths and commits alone.
+    fn read(&self) -> Result<Option<Except>, regex::Error> {
+        let all = self.condition.as_deref().is_some_and(|condition| condition.eq_ignore_ascii_case("and"));
+        let elsewhere = !self.paths.is_empty() || !self.commits.is_empty();
+        if (self.regexes.is_empty() && self.stopwords.is_empty()) || (all && elsewhere) {
+            return Ok(None);
+        }
+        let target = match self.regex_target.as_deref() {
+            Some("match") => Target::Match,
+            Some("line") => Target::Line,
+            _ => Target::Token,
+        };
+        let regexes = self.regexes.iter().map(|source| build(source)).collect::<Result<_, _>>()?;
+        let stopwords = self.stopwords.iter().map(|word| word.to_ascii_lowercase()).collect();
+        Ok(Some(Except { regexes, target, stopwords, all }))
+    }
+}
+
+impl Except {
+    fn fits(&self, token: &[u8], matched: &[u8], line: &[u8]) -> bool {
+        let text = match self.target {
+            Target::Token => token,
+            Target::Match => matched,
+            Target::Line => line,
+        };
+        let by_regex = self.regexes.iter().any(|regex| regex.is_match(text));
+        let lower = token.to_ascii_lowercase();
+        let by_word = self.stopwords.iter().any(|word| memchr::memmem::find(&lower, word.as_bytes()).is_some());
+        if self.all {
+            (self.regexes.is_empty() || by_regex) && (self.stopwords.is_empty() || by_word)
+        } else {
+            by_regex || by_word
+        }
+    }
+}
+
 impl Rule {
-    fn is_in(&self, bytes: &[u8]) -> bool {
-        let Some(regex) = self.regex.get_or_init(|| build(&self.source).ok()) else { return false };
+    fn find<T>(&self, bytes: &[u8], judge: &mut dyn FnMut(&str, &[u8]) -> Option<T>) -> Option<T> {
+        let regex = self.regex.get_or_init(|| build(&self.source).ok()).as_ref()?;
         // To say no is cheaper than to say where.
-        regex.is_match(bytes)
-            && regex.captures_iter(bytes).any(|found| {
-                let group = self.group.or_else(|| (found.len() > 1).then_some(1)).unwrap_or_default();
-                let secret = found.get(group).or_else(|| found.get(0));
-                secret.is_some_and(|secret| entropy(secret.as_bytes()) >= self.entropy)
-            })
+        if !regex.is_match(bytes) {
+            return None;
+        }
+        regex.captures_iter(bytes).find_map(|found| {
+            let whole = found.get(0)?;
+            let group = self.group.or_else(|| (found.len() > 1).then_some(1)).unwrap_or_default();
+            let token = found.get(group).unwrap_or(whole).as_bytes();
+            let from = memchr::memrchr(b'\n', &bytes[..whole.start()]).map_or(0, |before| before + 1);
+            let to = memchr::memchr(b'\n', &bytes[whole.end()..]).map_or(bytes.len(), |after| whole.end() + after);
+            let meant = entropy(token) >= self.entropy
+                && self.checksum.is_none_or(|checksum| checksum.holds(token))
+                && !self.except.iter().any(|except| except.fits(token, whole.as_bytes(), &bytes[from..to]));
+            if meant { judge(&self.id, token) } else { None }
+        })
+    }
+}
+
+impl Checksum {
+    /// Whether a token has it; tokens of another length have none.
+    fn holds(self, token: &[u8]) -> bool {
+        const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let Self::Crc32Base62 = self;
+        let Some((prefix, rest)) = token.split_at_checked(4) else { return true };
+        if !prefix.ends_with(b"_") || rest.len() != 36 {
+            return true;
+        }
+        let mut crc = flate2::Crc::new();
+        crc.update(&rest[..30]);
+        let mut number = crc.sum();
+        let mut digits = [0; 6];
+        for digit in digits.iter_mut().rev() {
+            *digit = DIGITS[(number % 62) as usize];
+            number /= 62;
+        }
+        digits == rest[30..]
     }
 }
 
@@ -220,6 +378,62 @@ mod tests {
         assert_eq!(ids.len(), rules.len(), "ids are not used twice");
     }
 
+    fn find(rules: &Rules, text: &str) -> Option<String> {
+        rules.find(text.as_bytes(), &mut |rule, _| Some(rule.to_owned()))
+    }
+
+    #[test]
+    fn files_of_gitleaks_are_understood_with_their_exceptions() {
+        let rules = Rules::parse(&[r##"
+            title = "mine"
+            [allowlist]
+            regexes = ["^acme_EXAMPLE"]
+            [[rules]]
+            id = "acme"
+            description = "a token of ours"
+            regex = "(acme_[A-Za-z0-9]{8,})"
+            keywords = ["acme_"]
+            tags = ["x"]
+            [[rules.allowlists]]
+            stopwords = ["sample"]
+            [[rules.allowlists]]
+            regexTarget = "line"
+            regexes = ["# public"]
+            [[rules.allowlists]]
+            condition = "AND"
+            paths = ["^docs/"]
+            regexes = ["acme_"]
+            [[rules]]
+            id = "by-name"
+            path = "secret.txt"
+        "##])
+        .unwrap();
+        assert_eq!(rules.len(), 1);
+        for (text, found) in [
+            ("ACME_ and acme_12345678", true),
+            ("acme_EXAMPLE1234", false),
+            ("acme_SAMPLE123456", false),
+            ("x = acme_12345678 # public", false),
+            ("x = acme_12345678\n# public", true),
+        ] {
+            assert_eq!(find(&rules, text).is_some(), found, "{text}");
+        }
+        let wrong = Rules::with(&["[[rules]]\nid = 'x'\nregex = '('".to_owned()], Direction::Request).err().unwrap();
+        assert!(wrong.to_string().starts_with("rule \"x\""), "{wrong}");
+    }
+
+    #[test]
+    fn a_session_token_is_looked_for_on_its_way_out_only() {
+        let jwt = [
+            "eyJhbGciOiJIUzI1NiJ9.",
+            "eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4ifQ",
+            ".dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+        ]
+        .concat();
+        assert!(find(&Rules::with(&[], Direction::Request).unwrap(), &jwt).is_some());
+        assert!(find(&Rules::with(&[], Direction::Response).unwrap(), &jwt).is_none());
+    }
+
     #[test]
     fn tokens_are_found_and_their_likes_are_not() {
         let rules = Rules::providers().unwrap();
@@ -241,20 +455,22 @@ mod tests {
                 "private-key",
                 "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAA\n".to_owned(),
             ),
-            ("npm-token", token(&["npm_", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hJ6"])),
+            ("npm-token", token(&["npm_", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6Ea"])),
         ] {
             let text = format!("{{\"key\": \"{text}\"}}");
-            assert_eq!(rules.find(text.as_bytes()), Some(id), "{text}");
+            assert_eq!(find(&rules, &text).as_deref(), Some(id), "{text}");
         }
         for text in [
             "the ghp_ prefix is followed by 36 characters",
             "AKIAAAAAAAAAAAAAAAAA",
             "sk_live_ and sk-ant- are prefixes",
             "git rev-parse HEAD gives 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
+            // Its checksum does not fit: an example in a text.
+            &token(&["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUy"]),
             "-----BEGIN PUBLIC KEY-----",
             "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk",
         ] {
-            assert_eq!(rules.find(text.as_bytes()), None, "{text}");
+            assert_eq!(find(&rules, text), None, "{text}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Finding, Scanner};
+use super::{Finding, KNOWN_SECRET, Pending, Scanner};
 
 /// How much of what came before is looked at again with a piece, in bytes: longer tokens are not found across pieces.
 const OVERLAP: usize = 4 << 10;
@@ -47,7 +47,7 @@ impl Stream {
         if let Some(finding) = self.scanner.whole(&self.before) {
             return Err(finding);
         }
-        let pending = self.scanner.exact.pending(&self.before).min(fresh.len());
+        let pending = self.scanner.pending(&self.before).map_or(0, |pending| pending.bytes).min(fresh.len());
         let (leaves, held) = (fresh.slice(..fresh.len() - pending), fresh.slice(fresh.len() - pending..));
         self.held = held;
         // What is held comes again with the next piece.
@@ -63,16 +63,48 @@ impl Stream {
     }
 }
 
+/// Messages that must not wait for each other: each is looked at together with the end of those before it. What has left
+/// is never half of a secret.
+#[derive(Default)]
+pub struct Seam {
+    before: Vec<u8>,
+}
+
+impl Seam {
+    /// Looks at a message before it is sent: by itself, and where it meets what came before.
+    pub fn look(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
+        if let Some(finding) = scanner.whole(message) {
+            return Some(finding);
+        }
+        if !self.before.is_empty() {
+            let known = self.before.len();
+            self.before.extend_from_slice(&message[..message.len().min(OVERLAP)]);
+            if let Some(finding) = scanner.whole(&self.before) {
+                return Some(finding);
+            }
+            self.before.truncate(known);
+        }
+        self.before.extend_from_slice(message);
+        if scanner.pending(&self.before).is_some_and(Pending::is_half) {
+            return Some(Finding { rule: KNOWN_SECRET.to_owned(), fingerprint: None });
+        }
+        let excess = self.before.len().saturating_sub(OVERLAP);
+        self.before.drain(..excess);
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::Rules;
+    use crate::scan::{Actions, Dlp, Rules};
     use proptest::prelude::*;
 
     const SECRET: &str = "correct-horse-battery-staple";
 
     fn scanner() -> Arc<Scanner> {
-        Arc::new(Scanner::new(&[SECRET.to_owned()], Arc::new(Rules::parse(&[]).unwrap())))
+        let actions = Arc::new(Actions::new(&Dlp::default()));
+        Arc::new(Scanner::new(&[SECRET.to_owned()], Arc::new(Rules::none()), actions))
     }
 
     fn run(scanner: &Arc<Scanner>, text: &str, cuts: &[usize]) -> (Vec<u8>, bool) {

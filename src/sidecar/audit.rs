@@ -1,45 +1,169 @@
-//! Audit events: one line of JSON for every decision.
+//! Audit events: one line of JSON for every decision. What an agent repeats is told once, and then counted.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Message, stdio};
-use crate::policy::{Intent, Reason};
+use crate::policy::{Form, Intent, Reason};
+use crate::sync::lock;
 
-/// One decision.
+/// How long decisions that are alike are counted before the count is told.
+const WINDOW: Duration = Duration::from_millis(500);
+/// Different decisions in one such time; further ones are counted by their code alone.
+const MAX_KINDS: usize = 512;
+
+/// One decision, or several that are alike.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, in milliseconds since 1970.
+    /// When, in milliseconds since 1970; of several, the last.
     pub time: u64,
+    /// How many decisions this is.
+    #[serde(default = "one")]
+    pub count: u64,
+    /// What was decided.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Kind {
     /// Which sidecar decided.
     pub sidecar: String,
-    /// `allow` or `refuse`.
+    /// In which bottle.
+    #[serde(default)]
+    pub bottle: String,
+    /// `allow`, `refuse`; `audit` for what passed only because nothing is enforced, `warn` for a finding that passed.
     pub decision: String,
     /// The reason's stable code, `allowed` for what may go.
     pub code: String,
     /// The reason in words; empty for what may go.
     pub reason: String,
+    /// How it was asked for: `connect`, `absolute`, `inside` TLS that was taken off, `tcp`, or `tunnel`, where nobody looks
+    /// inside.
+    pub form: String,
     /// The request's method.
     pub method: String,
-    /// Where it wanted to go, as far as it could be read: `host:port`.
+    /// Where it wanted to go, as far as it could be read and may be told: `host:port`.
     pub destination: String,
 }
 
-/// Tells a decision about an intent; `None` where none could be read from the request.
-pub(super) fn decided(sidecar: &str, intent: Option<&Intent>, outcome: Result<(), &Reason>) {
+/// What was decided about a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outcome<'a> {
+    /// It may go.
+    Allow,
+    /// It may go, where nobody looks.
+    Tunnel,
+    /// It goes because nothing is enforced.
+    Audit(&'a Reason),
+    /// It goes although it holds something.
+    Warn(&'a Reason),
+    /// It may not.
+    Refuse(&'a Reason),
+}
+
+impl<'a> Outcome<'a> {
+    /// The decision's word and its reason's code.
+    pub(super) fn words(self) -> (&'static str, &'static str) {
+        let (decision, reason) = self.parts();
+        (decision, reason.map_or("allowed", Reason::code))
+    }
+
+    fn parts(self) -> (&'static str, Option<&'a Reason>) {
+        match self {
+            Self::Allow | Self::Tunnel => ("allow", None),
+            Self::Audit(reason) => ("audit", Some(reason)),
+            Self::Warn(reason) => ("warn", Some(reason)),
+            Self::Refuse(reason) => ("refuse", Some(reason)),
+        }
+    }
+}
+
+/// Where decisions are told.
+#[derive(Clone)]
+pub(super) struct Log {
+    sidecar: &'static str,
+    bottle: Arc<str>,
+    counts: Arc<Mutex<HashMap<Kind, u64>>>,
+}
+
+impl Log {
+    pub(super) fn new(sidecar: &'static str, bottle: &str) -> Self {
+        Self { sidecar, bottle: bottle.into(), counts: Arc::default() }
+    }
+
+    /// Tells a decision about an intent; `None` where none could be read from the request.
+    pub(super) fn tell(&self, intent: Option<&Intent>, outcome: Outcome<'_>) {
+        let (decision, reason) = outcome.parts();
+        let form = match (outcome, intent.map(|intent| intent.form)) {
+            (Outcome::Tunnel, _) => "tunnel",
+            (_, Some(Form::Connect)) => "connect",
+            (_, Some(Form::Absolute)) => "absolute",
+            (_, Some(Form::Inside)) => "inside",
+            (_, Some(Form::Tcp)) => "tcp",
+            (_, None) => "",
+        };
+        let kind = Kind {
+            sidecar: self.sidecar.to_owned(),
+            bottle: self.bottle.to_string(),
+            decision: decision.to_owned(),
+            code: reason.map_or("allowed", Reason::code).to_owned(),
+            reason: reason.map(ToString::to_string).unwrap_or_default(),
+            form: form.to_owned(),
+            method: intent.map(|intent| intent.method.chars().take(20).collect()).unwrap_or_default(),
+            destination: match (reason, intent) {
+                // What the host itself holds is not told on.
+                (Some(Reason::SecretFound(_, "host")), _) | (_, None) => String::new(),
+                (_, Some(intent)) => format!("{}:{}", intent.host, intent.port),
+            },
+        };
+        self.count(kind);
+    }
+
+    /// Tells the first of a kind at once; further ones are counted, and the count is told after a while.
+    fn count(&self, mut kind: Kind) {
+        let mut counts = lock(&self.counts);
+        if counts.len() >= MAX_KINDS && !counts.contains_key(&kind) {
+            kind = Kind {
+                reason: String::new(),
+                form: String::new(),
+                method: String::new(),
+                destination: String::new(),
+                ..kind
+            };
+        }
+        if let Some(count) = counts.get_mut(&kind) {
+            *count += 1;
+            return;
+        }
+        if counts.is_empty() {
+            let log = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(WINDOW).await;
+                log.flush();
+            });
+        }
+        tell(kind.clone(), 1);
+        counts.insert(kind, 0);
+    }
+
+    /// Tells what was counted.
+    pub(super) fn flush(&self) {
+        let counts = std::mem::take(&mut *lock(&self.counts));
+        counts.into_iter().filter(|(_, count)| *count > 0).for_each(|(kind, count)| tell(kind, count));
+    }
+}
+
+fn tell(kind: Kind, count: u64) {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (decision, code, reason) = match outcome {
-        Ok(()) => ("allow", "allowed", String::new()),
-        Err(reason) => ("refuse", reason.code(), reason.to_string()),
-    };
-    stdio::tell(&Message::Audit(Event {
-        time: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-        sidecar: sidecar.to_owned(),
-        decision: decision.to_owned(),
-        code: code.to_owned(),
-        reason,
-        method: intent.map(|intent| intent.method.clone()).unwrap_or_default(),
-        destination: intent.map(|intent| format!("{}:{}", intent.host, intent.port)).unwrap_or_default(),
-    }));
+    let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    stdio::tell(&Message::Audit(Event { time, count, kind }));
 }

@@ -4,6 +4,7 @@
 //! then on every line it writes is an audit event. It names neither Lua nor an engine.
 
 mod audit;
+pub mod ctl;
 pub mod egress;
 pub(crate) mod stdio;
 pub mod upstream;
@@ -29,7 +30,7 @@ pub enum Message {
     Audit(Event),
 }
 
-pub use audit::Event;
+pub use audit::{Event, Kind};
 
 /// What a sidecar says when it listens.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

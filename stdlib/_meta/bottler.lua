@@ -215,8 +215,8 @@ function Bottle:close() end
 ---@field host string `host`, `*.host`, or either with a port.
 ---@field methods? string[] Methods that may be used; all when absent.
 ---@field paths? string[] Paths that may be asked for, with `*` and `**`; all when absent.
----@field scan? boolean Whether requests are looked at for secrets, which is so when absent; `false` for a host that is to be given them.
----@field tls? "intercept"|"tunnel" `intercept`, which is so when absent, or `tunnel`: then nobody looks inside.
+---@field scan? "off"|"warn"|"block" What happens where a request holds a secret: `block`, `warn`, or `off` for a host that is to be given them. What `dlp` says when absent.
+---@field tls? "intercept"|"tunnel" `intercept`, which is so when nothing says otherwise, or `tunnel`: then nobody looks inside.
 
 ---What `sidecar_start` takes for an ordinary image, besides the image, variables and volumes.
 ---@class (exact) ServiceOptions
@@ -349,7 +349,7 @@ function Bottle:close() end
 ---@class (exact) Plan
 ---@field agent AgentPlan The agent.
 ---@field bottle string The bottle's id.
----@field egress EgressPlan What may leave.
+---@field egress EgressSpec What may leave.
 ---@field image ImageOptions The agent's image.
 ---@field isolation "sealed" How the agent is cut off.
 ---@field params table<string, string> What the user said with `--set`, for recipes of their own.
@@ -367,11 +367,36 @@ function Bottle:close() end
 ---@field user string `uid:gid`.
 ---@field workdir string The directory its command starts in.
 
+---A denied host with conditions.
+---@class (exact) DenyTable
+---@field host string `host`, `*.host`, or either with a port; without one, all ports.
+---@field methods? string[] Methods that are denied; all when absent.
+---@field paths? string[] Paths that are denied, with `*` and `**`; all when absent.
+
+---What is looked for, and what happens then.
+---@class (exact) Dlp
+---@field action "off"|"warn"|"block" What happens where nothing more particular is said.
+---@field actions? table<string, "off"|"warn"|"block"> What happens for rules by their ids; `known-secret` is that of the bottle's own secrets.
+---@field allow? string[] Fingerprints of findings that are known and may pass.
+---@field responses "off"|"warn"|"block" What happens where an *answer* holds something that a rule finds.
+---@field rules? string[] Further rules: the content of files in gitleaks' form.
+
 ---What may leave.
----@class (exact) EgressPlan
+---@class (exact) EgressSpec
 ---@field allow (string|AllowTable)[] What the agent may reach.
----@field ip_allow string[] Private address ranges that the user means to reach, as CIDR.
----@field roots string[] Authorities that destinations may be certified by, beyond the public ones, in PEM.
+---@field deny? (string|DenyTable)[] What it may not reach, whatever is allowed.
+---@field dlp Dlp What is looked for in requests, and what happens then.
+---@field ip_allow? string[] Private address ranges that the user means to reach, as CIDR.
+---@field mode "enforce"|"audit" Whether what is not allowed is refused.
+---@field roots? string[] Authorities that destinations may be certified by, beyond the public ones, in PEM.
+---@field tcp? string[] Destinations of plain TCP, as `host:port`: the agent finds them under their own names.
+---@field upstream_proxy? UpstreamProxy The proxy that destinations are reached through, where there is one.
+
+---A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
+---@class (exact) UpstreamProxy
+---@field connect "name"|"address" How destinations are named to it.
+---@field no_proxy? string[] Hosts that are reached without it: `host`, `*.host`, or either with a port.
+---@field url string `http://host:port` or `https://host:port`.
 
 ---The agent's workspace; its files are no part of the plan.
 ---@class (exact) WorkspacePlan

@@ -17,7 +17,7 @@ const ROUNDS: usize = 21;
 const CALLS: u32 = 1000;
 
 fn plan() -> LaunchPlan {
-    resolve("bench-00000", false, "probe", &AgentTemplate::probe(), None, Vec::new())
+    resolve("bench-00000", false, "probe", &AgentTemplate::probe(), None, bottler::policy::EgressSpec::default())
 }
 
 fn bottle() -> Arc<Bottle> {

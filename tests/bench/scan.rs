@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bottler::scan::{Rules, Scanner};
+use bottler::scan::{Actions, Dlp, Rules, Scanner};
 
 /// Bytes that are looked at together, as of a request.
 const PIECE: usize = 64 << 10;
@@ -50,8 +50,9 @@ fn rate(scanner: &Scanner, text: &[u8]) -> f64 {
 
 fn main() {
     let secrets: Vec<String> = (0..20).map(|i| format!("a-secret-of-this-bottle-number-{i}")).collect();
-    let all = Scanner::new(&secrets, Arc::new(Rules::providers().unwrap()));
-    let known = Scanner::new(&secrets, Arc::new(Rules::parse(&[]).unwrap()));
+    let actions = Arc::new(Actions::new(&Dlp::default()));
+    let all = Scanner::new(&secrets, Arc::new(Rules::providers().unwrap()), actions.clone());
+    let known = Scanner::new(&secrets, Arc::new(Rules::none()), actions);
     let mut folders: Vec<PathBuf> =
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).map(Into::into).collect();
     if folders.is_empty() {

@@ -11,6 +11,7 @@ use bottler::engine::{ContainerSpec, Engine, Resources};
 use bottler::holder::{Cancel, Outcome, carry_out, in_memory};
 use bottler::lua::{Program, Script, built_in_recipe};
 use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
+use bottler::policy::EgressSpec;
 use bottler::primitive::{Bottle, Event, Events, Setting};
 use bottler::session::{Session, unwind};
 
@@ -18,7 +19,14 @@ pub const ID: &str = "probe-t3st5";
 pub const OWNER: &str = "owner";
 
 pub fn plan() -> LaunchPlan {
-    resolve(ID, false, "probe", &AgentTemplate::built_in("probe").unwrap(), Some("a prompt".into()), Vec::new())
+    resolve(
+        ID,
+        false,
+        "probe",
+        &AgentTemplate::built_in("probe").unwrap(),
+        Some("a prompt".into()),
+        EgressSpec::default(),
+    )
 }
 
 pub fn recipe(source: &str) -> Script {

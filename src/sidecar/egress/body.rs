@@ -1,30 +1,57 @@
 //! A request is looked at before it leaves: its head at once, a body of known and moderate length whole, any other as it
-//! comes, with what may be the beginning of a secret held back.
+//! comes, with what may be the beginning of a secret held back. Answers pass, or are looked at where the user wants it.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::forward::{self, Body, BoxError};
-use crate::policy::Reason;
-use crate::scan::{DecodeError, Encoding, Finding, Scanner, Stream, decode};
+use super::stats::Counters;
+use super::{Egress, Outcome};
+use crate::policy::{Intent, Reason};
+use crate::scan::{DecodeError, Finding, Messages, Scanner, Seam, Shape, Stream};
+use crate::sync::lock;
 
 /// Largest body that is looked at whole, in bytes; encoded ones are never larger.
 const MAX_WHOLE: usize = 8 << 20;
+/// Larger ones are looked at aside, so that others need not wait.
+const MAX_AT_ONCE: usize = 128 << 10;
 
 /// Why a body was cut off while it was being sent.
 #[derive(Clone, Default)]
-pub(super) struct Verdict(Arc<Mutex<Option<Reason>>>);
+pub(super) struct Verdict(Arc<Mutex<Said>>);
+
+#[derive(Default)]
+struct Said {
+    reason: Option<Reason>,
+    /// Who is told when the answer has come before it.
+    answered: Option<(Arc<Egress>, Intent)>,
+}
 
 impl Verdict {
     pub(super) fn reason(&self) -> Option<Reason> {
-        crate::sync::lock(&self.0).clone()
+        lock(&self.0).reason.clone()
+    }
+
+    /// The answer has come: what is found from now on is told by itself.
+    pub(super) fn answered(&self, egress: &Arc<Egress>, intent: &Intent) {
+        lock(&self.0).answered = Some((egress.clone(), intent.clone()));
+    }
+
+    fn set(&self, reason: &Reason) {
+        let mut said = lock(&self.0);
+        if let Some((egress, intent)) = said.answered.take() {
+            egress.decided(Some(&intent), Outcome::Refuse(reason));
+        }
+        said.reason = Some(reason.clone());
     }
 }
 
@@ -32,11 +59,7 @@ impl Verdict {
 /// secret may be split over several.
 pub(super) fn check_head(scanner: &Scanner, head: &Parts, path: &str) -> Result<(), Reason> {
     let found = |place| move |finding: Finding| Err(Reason::SecretFound(finding, place));
-    scanner.whole(path.as_bytes()).map_or(Ok(()), found("path or query"))?;
-    let query = path.split_once('?').map(|(_, query)| query).unwrap_or_default();
-    let values: Vec<&str> =
-        query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value)).collect();
-    scanner.whole(values.concat().as_bytes()).map_or(Ok(()), found("query"))?;
+    scanner.path(path).map_or(Ok(()), found("path or query"))?;
     let mut lines = Vec::new();
     for (name, value) in &head.headers {
         lines.extend_from_slice(name.as_str().as_bytes());
@@ -56,27 +79,46 @@ pub(super) fn check_head(scanner: &Scanner, head: &Parts, path: &str) -> Result<
     Ok(())
 }
 
+fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {
+    let text = |name: header::HeaderName| -> Result<Vec<&str>, DecodeError> {
+        let values = headers.get_all(name).iter();
+        values.map(|value| value.to_str().map_err(|_| DecodeError::Unknown("not ASCII".to_owned()))).collect()
+    };
+    let kinds = text(header::CONTENT_TYPE)?;
+    if kinds.len() > 1 {
+        return Err(Reason::BadRequest("there are two Content-Type headers"));
+    }
+    let grpc = text(header::HeaderName::from_static("grpc-encoding"))?;
+    let kind = kinds.first().copied().unwrap_or_default();
+    Ok(Shape::read(kind, &text(header::CONTENT_ENCODING)?, grpc.first().copied())?)
+}
+
 /// Lets a body through: whole where that can be waited for, in pieces otherwise.
 pub(super) async fn admit(
+    egress: &Egress,
     scanner: &Arc<Scanner>,
     headers: &HeaderMap,
     body: Incoming,
     verdict: &Verdict,
 ) -> Result<Body, Reason> {
+    let counters = egress.counters.clone();
     if body.is_end_stream() {
         return Ok(forward::empty());
     }
-    let mut encodings = Vec::new();
-    for value in headers.get_all(header::CONTENT_ENCODING) {
-        let text = value.to_str().map_err(|_| DecodeError::Unknown("not ASCII".to_owned()))?;
-        encodings.extend(Encoding::list(text)?);
+    if !scanner.looks() {
+        return Ok(Passing { inner: body, counters, counter: |counters| &counters.request_bytes }.boxed());
     }
-    let known = body.size_hint().exact().is_some_and(|length| length <= MAX_WHOLE as u64);
-    if !known && encodings.is_empty() {
-        let stream = Stream::new(scanner.clone());
-        let state = State::Open;
-        return Ok(Scanned { inner: body, stream, trailers: None, state, verdict: verdict.clone() }.boxed());
+    let shape = shape(headers)?;
+    let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let length = length.filter(|&length| length <= MAX_WHOLE);
+    if let Some(messages) = shape.messages() {
+        let look = Look::Messages(messages?, Seam::default());
+        return Ok(Scanned::new(body, look, scanner, verdict, counters).boxed());
     }
+    let Some(_memory) = memory(egress, length, shape.is_encoded()).await else {
+        let look = Look::Text(Stream::new(scanner.clone()));
+        return Ok(Scanned::new(body, look, scanner, verdict, counters).boxed());
+    };
     let whole = Limited::new(body, MAX_WHOLE).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             Reason::NotDecoded(DecodeError::TooLarge)
@@ -86,38 +128,164 @@ pub(super) async fn admit(
     })?;
     let trailers = whole.trailers().cloned();
     let bytes = whole.to_bytes();
-    let finding =
-        if encodings.is_empty() { scanner.whole(&bytes) } else { scanner.whole(&decode(&bytes, &encodings)?) };
+    let finding = if bytes.len() <= MAX_AT_ONCE && !shape.is_encoded() {
+        shape.whole(scanner, &bytes)?
+    } else {
+        let (scanner, bytes) = (scanner.clone(), bytes.clone());
+        let looked = tokio::task::spawn_blocking(move || shape.whole(&scanner, &bytes)).await;
+        looked.map_err(|_| Reason::BadRequest("the body could not be looked at"))??
+    };
     if let Some(finding) = finding.or_else(|| in_trailers(scanner, trailers.as_ref())) {
         return Err(Reason::SecretFound(finding, "body"));
     }
-    Ok(forward::full(bytes))
+    counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    Ok(match trailers {
+        None => forward::full(bytes),
+        Some(trailers) => {
+            let trailers = async move { Some(Ok(trailers)) };
+            http_body_util::Full::new(bytes).map_err(|never| match never {}).with_trailers(trailers).boxed()
+        }
+    })
+}
+
+/// Takes memory for a body that is looked at whole. `None` where it is to be looked at in pieces: it is long, or nobody
+/// knows how long, or too much memory is taken. What is encoded can only be looked at whole, and waits.
+async fn memory(egress: &Egress, length: Option<usize>, encoded: bool) -> Option<OwnedSemaphorePermit> {
+    if encoded {
+        return egress.decoding.clone().acquire_owned().await.ok();
+    }
+    let kilobytes = u32::try_from(length?.div_ceil(1024)).ok()?;
+    egress.whole_bodies.clone().try_acquire_many_owned(kilobytes).ok()
+}
+
+/// Lets an answer through, and looks at it where `scanner` is there.
+///
+/// # Errors
+/// It is to be looked at, and cannot be.
+pub(super) fn answer(
+    egress: &Arc<Egress>,
+    scanner: Option<&Arc<Scanner>>,
+    headers: &HeaderMap,
+    body: Incoming,
+    intent: &Intent,
+) -> Result<Body, Reason> {
+    let counters = egress.counters.clone();
+    let Some(scanner) = scanner else {
+        return Ok(Passing { inner: body, counters, counter: |counters| &counters.response_bytes }.boxed());
+    };
+    if shape(headers)?.is_encoded() {
+        return Err(Reason::NotDecoded(DecodeError::Unknown("of an answer, which was asked for as it is".to_owned())));
+    }
+    let verdict = Verdict::default();
+    verdict.answered(egress, intent);
+    let look = Look::Text(Stream::new(scanner.clone()));
+    let mut passed = Scanned::new(body, look, scanner, &verdict, counters);
+    passed.counter = |counters| &counters.response_bytes;
+    passed.place = "answer";
+    Ok(passed.boxed())
 }
 
 fn in_trailers(scanner: &Scanner, trailers: Option<&HeaderMap>) -> Option<Finding> {
     trailers?.values().find_map(|value| scanner.whole(value.as_bytes()))
 }
 
-enum State {
-    Open,
-    Ended,
+type Counter = fn(&Counters) -> &AtomicU64;
+
+/// A body that nobody looks at.
+struct Passing {
+    inner: Incoming,
+    counters: Arc<Counters>,
+    counter: Counter,
+}
+
+impl hyper::body::Body for Passing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            (self.counter)(&self.counters).fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// How a body in pieces is looked at.
+enum Look {
+    /// As one text.
+    Text(Stream),
+    /// Message by message: each is sent on at once.
+    Messages(Messages, Seam),
+}
+
+impl Look {
+    fn push(&mut self, scanner: &Scanner, piece: Bytes, place: &'static str) -> Result<Bytes, Reason> {
+        let found = |finding| Reason::SecretFound(finding, place);
+        match self {
+            Self::Text(stream) => stream.push(piece).map_err(found),
+            Self::Messages(messages, seam) => {
+                messages.push(&piece);
+                let mut leaves = BytesMut::new();
+                while let Some((frame, message)) = messages.take()? {
+                    seam.look(scanner, &message).map_or(Ok(()), |finding| Err(found(finding)))?;
+                    leaves.extend_from_slice(&frame);
+                }
+                Ok(leaves.freeze())
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<Bytes, Reason> {
+        match self {
+            Self::Text(stream) => Ok(stream.end()),
+            Self::Messages(messages, _) => Ok(messages.end().map(|()| Bytes::new())?),
+        }
+    }
 }
 
 /// A body in pieces.
 struct Scanned {
     inner: Incoming,
-    stream: Stream,
+    look: Look,
+    scanner: Arc<Scanner>,
     /// What comes after what was held back.
     trailers: Option<Frame<Bytes>>,
-    state: State,
+    ended: bool,
     verdict: Verdict,
+    counters: Arc<Counters>,
+    counter: Counter,
+    place: &'static str,
 }
 
 impl Scanned {
-    fn stop(&mut self, finding: Finding) -> BoxError {
-        let reason = Reason::SecretFound(finding, "body");
-        *crate::sync::lock(&self.verdict.0) = Some(reason.clone());
-        self.state = State::Ended;
+    fn new(inner: Incoming, look: Look, scanner: &Arc<Scanner>, verdict: &Verdict, counters: Arc<Counters>) -> Self {
+        Self {
+            inner,
+            look,
+            scanner: scanner.clone(),
+            trailers: None,
+            ended: false,
+            verdict: verdict.clone(),
+            counters,
+            counter: |counters| &counters.request_bytes,
+            place: "body",
+        }
+    }
+
+    fn stop(&mut self, reason: Reason) -> BoxError {
+        self.verdict.set(&reason);
+        self.ended = true;
         Box::new(reason)
     }
 }
@@ -127,34 +295,37 @@ impl hyper::body::Body for Scanned {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
         loop {
-            if matches!(self.state, State::Ended) {
-                return Poll::Ready(self.trailers.take().map(Ok));
+            if this.ended {
+                return Poll::Ready(this.trailers.take().map(Ok));
             }
-            let frame = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(context)) {
                 None => None,
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 Some(Ok(frame)) => Some(frame),
             };
-            match frame.map(Frame::into_data) {
-                Some(Ok(data)) => match self.stream.push(data) {
-                    Ok(bytes) if bytes.is_empty() => {}
-                    Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                    Err(finding) => return Poll::Ready(Some(Err(self.stop(finding)))),
-                },
+            let leaves = match frame.map(Frame::into_data) {
+                Some(Ok(data)) => this.look.push(&this.scanner, data, this.place),
                 Some(Err(trailers)) => {
-                    let found = in_trailers(self.stream.scanner(), trailers.trailers_ref());
-                    if let Some(finding) = found {
-                        return Poll::Ready(Some(Err(self.stop(finding))));
-                    }
-                    self.trailers = Some(trailers);
+                    let finding = in_trailers(&this.scanner, trailers.trailers_ref());
+                    this.trailers = Some(trailers);
+                    finding.map_or(Ok(Bytes::new()), |finding| Err(Reason::SecretFound(finding, "trailers")))
                 }
                 None => {
-                    self.state = State::Ended;
-                    let held = self.stream.end();
-                    if !held.is_empty() {
-                        return Poll::Ready(Some(Ok(Frame::data(held))));
-                    }
+                    this.ended = true;
+                    this.look.end()
+                }
+            };
+            match leaves {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => {
+                    (this.counter)(&this.counters).fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                Err(reason) => {
+                    this.trailers = None;
+                    return Poll::Ready(Some(Err(this.stop(reason))));
                 }
             }
         }

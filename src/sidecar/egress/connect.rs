@@ -1,5 +1,5 @@
-//! Destination → connection: every address is resolved once, checked, and exactly the checked ones are dialled. TLS
-//! towards a destination is verified here.
+//! Destination → connection: every name is resolved once, every address checked, and exactly the checked ones are dialled,
+//! or the proxy that the user named. TLS towards a destination is verified here.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -22,14 +22,20 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::policy::{Destination, Host, Policy, Reason, check_addresses};
+use super::via::Via;
+use crate::policy::{Connect, Destination, Host, Policy, Reason, check_addresses, check_proxy};
 
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(5);
 /// How long one address may take to answer, and how long TLS may take then.
-const DIAL: Duration = Duration::from_secs(10);
+pub(super) const DIAL: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
+
+/// A connection to somewhere.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+pub(super) type Stream = Box<dyn Io>;
 
 /// Connects to what was authorized.
 #[derive(Clone)]
@@ -39,18 +45,27 @@ pub(super) struct Connector {
     /// The same, offering HTTP/1.1 alone.
     tls_http1: TlsConnector,
     policy: Arc<Policy>,
+    via: Option<Arc<Via>>,
 }
 
 /// Addresses that have passed the checks; nothing else is dialled.
-#[derive(Debug)]
 pub(super) struct Pinned {
     host: Host,
     addresses: Vec<SocketAddr>,
+    /// The proxy that these are the addresses of, and how the destination is named to it.
+    via: Option<(Arc<Via>, String)>,
+    tls: TlsConnector,
 }
 
 impl Connector {
     /// Trusts the public authorities and these further ones, in PEM.
-    pub(super) fn new(policy: Arc<Policy>, roots: &[String], provider: Arc<CryptoProvider>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        policy: Arc<Policy>,
+        roots: &[String],
+        via: Option<Arc<Via>>,
+        resolver: Arc<TokioResolver>,
+        provider: Arc<CryptoProvider>,
+    ) -> anyhow::Result<Self> {
         let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for pem in roots {
             for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -60,11 +75,10 @@ impl Connector {
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let mut config = builder.with_root_certificates(store).with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let resolver = Arc::new(TokioResolver::builder_tokio()?.build()?);
         let mut http1 = config.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, tls_http1) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(http1)));
-        Ok(Self { resolver, tls, tls_http1, policy })
+        Ok(Self { resolver, tls, tls_http1, policy, via })
     }
 
     /// The same for connections that speak HTTP/1.1 alone.
@@ -72,18 +86,50 @@ impl Connector {
         Self { tls: self.tls_http1.clone(), ..self.clone() }
     }
 
+    /// The proxy that leads to a host, if one does.
+    pub(super) fn via(&self, host: &Host, port: u16) -> Option<&Arc<Via>> {
+        let own = matches!(host, Host::Name(name) if self.policy.sidecars.contains_key(name));
+        self.via.as_ref().filter(|via| !own && via.leads_to(host, port))
+    }
+
     /// Resolves and checks an allowed destination. `None` for the canary, which is nowhere.
     pub(super) async fn pin(&self, host: &Host, destination: Destination) -> Result<Option<Pinned>, Reason> {
-        let addresses = match destination {
+        let (host, tls) = (host.clone(), self.tls_http1.clone());
+        let (named, port) = match destination {
             Destination::Canary => return Ok(None),
-            Destination::Sidecar(address) => vec![address],
-            Destination::Resolve(host, port) => {
-                let addresses = self.resolve(&host).await?;
-                check_addresses(&self.policy, &host, &addresses)?;
-                addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
+            Destination::Sidecar(address) => {
+                return Ok(Some(Pinned { host, addresses: vec![address], via: None, tls }));
+            }
+            Destination::Resolve(named, port) => (named, port),
+        };
+        let resolved = self.resolve(&named).await;
+        if let Ok(addresses) = &resolved {
+            check_addresses(&self.policy, &named, addresses)?;
+        }
+        let Some(via) = self.via(&named, port) else {
+            let addresses = resolved?.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+            return Ok(Some(Pinned { host, addresses, via: None, tls }));
+        };
+        let target = match via.connect {
+            Connect::Name => format!("{named}:{port}"),
+            Connect::Address => {
+                let checked = resolved?.first().map(|&address| SocketAddr::new(address, port).to_string());
+                checked.ok_or_else(|| Reason::NameUnresolved(named.clone(), "no addresses".into()))?
             }
         };
-        Ok(Some(Pinned { host: host.clone(), addresses }))
+        let addresses = self.proxy_addresses(via).await?;
+        Ok(Some(Pinned { host, addresses, via: Some((via.clone(), target)), tls }))
+    }
+
+    async fn proxy_addresses(&self, via: &Via) -> Result<Vec<SocketAddr>, Reason> {
+        if let Host::Name(name) = &via.host
+            && let Some(&address) = self.policy.sidecars.get(name)
+        {
+            return Ok(vec![address]);
+        }
+        let addresses = self.resolve(&via.host).await?;
+        check_proxy(&via.host, &addresses)?;
+        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, via.port)).collect())
     }
 
     async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
@@ -113,40 +159,70 @@ impl Connector {
         };
         let destination = sidecar.map_or_else(|| Destination::Resolve(host.clone(), port), Destination::Sidecar);
         let pinned = self.pin(&host, destination).await?;
-        let unreachable = |why: String| Reason::Unreachable(host.clone(), why);
-        let stream = pinned.ok_or_else(|| unreachable("it is nowhere".into()))?.dial().await?;
+        let pinned = pinned.ok_or_else(|| Reason::Unreachable(host.clone(), "it is nowhere".into()))?;
         if !tls {
-            return Ok(Upstream { io: TokioIo::new(Box::new(stream)), h2: false });
+            // To a proxy such a request is said as it is (RFC 9112, section 3.2.2).
+            let proxied = pinned.via.is_some();
+            return Ok(Upstream { io: TokioIo::new(pinned.reach().await?), h2: false, proxied });
         }
-        let name = match &host {
-            Host::Name(name) => ServerName::try_from(name.clone()).map_err(|error| unreachable(error.to_string()))?,
-            Host::V4(address) => ServerName::from(IpAddr::V4(*address)),
-            Host::V6(address) => ServerName::from(IpAddr::V6(*address)),
-        };
-        let secured = timeout(DIAL, self.tls.connect(name, stream)).await;
-        let secured = secured.map_err(|_| unreachable("no TLS in time".into()))?;
-        let secured = secured.map_err(|error| unreachable(format!("TLS: {error}")))?;
+        let secured = secure(&self.tls, &host, pinned.dial().await?).await?;
         let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Upstream { io: TokioIo::new(Box::new(secured)), h2 })
+        Ok(Upstream { io: TokioIo::new(Box::new(secured)), h2, proxied: false })
     }
 }
 
+/// Speaks TLS with a host, which shows that it is that host.
+async fn secure(
+    tls: &TlsConnector,
+    host: &Host,
+    stream: Stream,
+) -> Result<tokio_rustls::client::TlsStream<Stream>, Reason> {
+    let unreachable = |why: String| Reason::Unreachable(host.clone(), why);
+    let name = match host {
+        Host::Name(name) => ServerName::try_from(name.clone()).map_err(|error| unreachable(error.to_string()))?,
+        Host::V4(address) => ServerName::from(IpAddr::V4(*address)),
+        Host::V6(address) => ServerName::from(IpAddr::V6(*address)),
+    };
+    let secured = timeout(DIAL, tls.connect(name, stream)).await;
+    let secured = secured.map_err(|_| unreachable("no TLS in time".into()))?;
+    secured.map_err(|error| unreachable(format!("TLS: {error}")))
+}
+
 impl Pinned {
-    /// Connects to the first address that answers.
-    pub(super) async fn dial(&self) -> Result<TcpStream, Reason> {
+    /// Connects to the destination, through the proxy where there is one.
+    pub(super) async fn dial(&self) -> Result<Stream, Reason> {
+        let stream = self.reach().await?;
+        match &self.via {
+            None => Ok(stream),
+            Some((via, target)) => via.tunnel(stream, target).await.map_err(|why| self.unreachable(why)),
+        }
+    }
+
+    /// Connects to the first address that answers: the destination's, or the proxy's.
+    async fn reach(&self) -> Result<Stream, Reason> {
         let mut last = String::from("no addresses");
         for address in &self.addresses {
             match timeout(DIAL, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     // Small requests must not wait for a full segment (measured: 40 ms each).
                     let _ = stream.set_nodelay(true);
-                    return Ok(stream);
+                    return match &self.via {
+                        Some((via, _)) if via.tls => {
+                            Ok(Box::new(secure(&self.tls, &via.host, Box::new(stream)).await?))
+                        }
+                        _ => Ok(Box::new(stream)),
+                    };
                 }
                 Ok(Err(error)) => last = error.kind().to_string(),
                 Err(_) => last = "no answer in time".into(),
             }
         }
-        Err(Reason::Unreachable(self.host.clone(), last))
+        Err(self.unreachable(last))
+    }
+
+    fn unreachable(&self, why: String) -> Reason {
+        let why = if self.via.is_some() { format!("through the upstream proxy: {why}") } else { why };
+        Reason::Unreachable(self.host.clone(), why)
     }
 }
 
@@ -165,18 +241,17 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
 /// A connection to a destination.
 pub(super) struct Upstream {
-    io: TokioIo<Box<dyn Io>>,
+    io: TokioIo<Stream>,
     h2: bool,
+    proxied: bool,
 }
 
 impl Connection for Upstream {
     fn connected(&self) -> Connected {
-        if self.h2 { Connected::new().negotiated_h2() } else { Connected::new() }
+        let connected = Connected::new().proxy(self.proxied);
+        if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
 
@@ -201,5 +276,17 @@ impl hyper::rt::Write for Upstream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 }

@@ -1,6 +1,7 @@
 //! An authorized request → its destination: looked at, made clean, sent, and the answer passed back as it comes.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -10,12 +11,31 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri, http};
 
 use super::body::{self, Verdict};
-use super::{Egress, websocket};
+use super::state::State;
+use super::{Egress, Outcome, websocket};
 use crate::policy::{Host, Intent, Reason};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type Body = BoxBody<Bytes, BoxError>;
-pub(super) type Answer = Result<Response<Body>, Reason>;
+/// An answer, and how it came that the request went if not simply because it may.
+pub(super) type Answer = Result<(Response<Body>, Option<Passed>), Reason>;
+
+/// How it came that a request went.
+pub(super) enum Passed {
+    /// Nothing is enforced.
+    Audit(Reason),
+    /// Nobody looks inside.
+    Tunnel,
+}
+
+impl Passed {
+    pub(super) fn outcome(&self) -> Outcome<'_> {
+        match self {
+            Self::Audit(reason) => Outcome::Audit(reason),
+            Self::Tunnel => Outcome::Tunnel,
+        }
+    }
+}
 
 /// Headers that concern one connection only (RFC 9110, section 7.6.1), and the proxy's own.
 const HOP_BY_HOP: [&str; 9] = [
@@ -47,11 +67,17 @@ pub(super) fn check(request: &Request<Incoming>) -> Result<(), Reason> {
 ///
 /// # Errors
 /// It holds what must not leave, cannot be looked at, or its destination cannot be reached.
-pub(super) async fn forward(egress: &Egress, intent: &Intent, scheme: &str, request: Request<Incoming>) -> Answer {
+pub(super) async fn forward(
+    egress: &Arc<Egress>,
+    state: &State,
+    intent: &Intent,
+    scheme: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Reason> {
     if request.headers().contains_key(header::UPGRADE) {
-        return websocket::forward(egress, intent, scheme, request).await;
+        return websocket::forward(egress, state, intent, scheme, request).await;
     }
-    let scanner = egress.scanner(&intent.host, intent.port);
+    let scanner = state.scanner(egress, intent);
     let (mut head, body) = request.into_parts();
     let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
     body::check_head(&scanner, &head, &path)?;
@@ -61,14 +87,27 @@ pub(super) async fn forward(egress: &Egress, intent: &Intent, scheme: &str, requ
         // gRPC asks for them, end to end.
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+    let answers = state.response_scanner(egress, intent);
+    if answers.is_some() {
+        // What is looked at comes as it is.
+        head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
     let verdict = Verdict::default();
-    let body = body::admit(&scanner, &head.headers, body, &verdict).await?;
+    let body = body::admit(egress, &scanner, &head.headers, body, &verdict).await?;
     aim(&mut head, intent, scheme)?;
-    let answer = egress.client.request(Request::from_parts(head, body)).await;
+    if scheme == "http"
+        && let Some(via) = state.connector.via(&intent.host, intent.port)
+        && let Some(value) = &via.authorization
+    {
+        head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
+    }
+    let answer = state.client.request(Request::from_parts(head, body)).await;
     let answer = answer.map_err(|error| verdict.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
+    verdict.answered(egress, intent);
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
-    Ok(Response::from_parts(head, body.map_err(Into::into).boxed()))
+    let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
+    Ok(Response::from_parts(head, body))
 }
 
 /// Sets a request's destination: what was judged, in its one form, and nothing that the client wrote.
@@ -126,15 +165,20 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     headers.remove(header::TRANSFER_ENCODING);
 }
 
-/// A refusal: its status, and one line of JSON.
-pub(super) fn refusal(reason: &Reason) -> Response<Body> {
+/// What a refusal says: one line of JSON.
+pub(super) fn refusal_line(reason: &Reason) -> String {
     let line = serde_json::json!({
         "error": "refused by bottler",
         "code": reason.code(),
         "reason": reason.to_string(),
         "hint": reason.hint(),
     });
-    let mut response = Response::new(full(format!("{line}\n").into()));
+    format!("{line}\n")
+}
+
+/// A refusal: its status, and its line.
+pub(super) fn refusal(reason: &Reason) -> Response<Body> {
+    let mut response = Response::new(full(refusal_line(reason).into()));
     *response.status_mut() = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::FORBIDDEN);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, Uri, http};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use super::connect::Stream;
 use super::forward::{self, Answer, Body};
-use super::{Egress, ROLE, inside};
+use super::state::State;
+use super::strict::{Refused, Strict, Verdict};
+use super::{Egress, Outcome, inside};
 use crate::policy::{Decision, Destination, Form, Host, Intent, Reason, authorize, canonical};
-use crate::sidecar::audit;
 
 /// Largest request head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 << 10;
@@ -23,11 +25,15 @@ pub(super) const MAX_HEAD: usize = 64 << 10;
 pub(super) const HEAD: Duration = Duration::from_secs(30);
 
 /// Serves one connection from the agent.
-pub(super) async fn serve(stream: UnixStream, egress: Arc<Egress>) {
-    let service = service_fn(move |request| {
+pub(super) async fn serve(stream: Stream, egress: Arc<Egress>) {
+    let (stream, refused) = Strict::new(stream);
+    let service = {
         let egress = egress.clone();
-        async move { Ok::<_, Infallible>(answer(&egress, request).await) }
-    });
+        service_fn(move |request| {
+            let egress = egress.clone();
+            async move { Ok::<_, Infallible>(answer(&egress, request).await) }
+        })
+    };
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -38,16 +44,54 @@ pub(super) async fn serve(stream: UnixStream, egress: Arc<Egress>) {
         .with_upgrades();
     // What ends a connection early concerns its peer only; decisions were told when they were made.
     let _ = served.await;
+    say_refused(&egress, None, &refused).await;
+}
+
+/// Says why a connection ended, where its bytes did not come in.
+pub(super) async fn say_refused<S: AsyncWrite + Unpin>(egress: &Egress, outer: Option<&Intent>, refused: &Refused<S>) {
+    let Some(Verdict { mut stream, why, unanswered }) = crate::sync::lock(refused).take() else { return };
+    let reason = Reason::BadRequest(why);
+    egress.decided(outer, Outcome::Refuse(&reason));
+    if !unanswered {
+        return;
+    }
+    let line = forward::refusal_line(&reason);
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
+    let _ = stream.write_all(format!("{head} {}\r\n\r\n{line}", line.len()).as_bytes()).await;
+    let _ = stream.shutdown().await;
 }
 
 async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Body> {
+    let switches = request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE);
     let intent = intent(&request);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    audit::decided(ROLE, intent.as_ref().ok(), answered.as_ref().map(drop));
-    answered.unwrap_or_else(|reason| forward::refusal(&reason))
+    close_after(told(egress, intent.as_ref().ok(), answered), switches)
+}
+
+/// Ends the connection after an answer that does not switch what was to be switched: what follows was not looked at.
+pub(super) fn close_after(mut response: Response<Body>, switches: bool) -> Response<Body> {
+    let granted = response.status().is_success() || response.status() == hyper::StatusCode::SWITCHING_PROTOCOLS;
+    if switches && !granted {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Tells what was decided about a request; the answer to it.
+pub(super) fn told(egress: &Egress, intent: Option<&Intent>, answered: Answer) -> Response<Body> {
+    match answered {
+        Ok((answer, outcome)) => {
+            egress.decided(intent, outcome.as_ref().map_or(Outcome::Allow, |passed| passed.outcome()));
+            answer
+        }
+        Err(reason) => {
+            egress.decided(intent, Outcome::Refuse(&reason));
+            forward::refusal(&reason)
+        }
+    }
 }
 
 /// Reads what a request wants; the same for every form.
@@ -95,17 +139,38 @@ pub(super) fn check_host_header(headers: &HeaderMap, host: &Host, port: u16, def
 }
 
 async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Incoming>) -> Answer {
-    let destination = match authorize(&egress.policy, intent) {
-        Decision::Allow(Destination::Canary) => return Ok(forward::canary()),
-        Decision::Allow(destination) => destination,
-        Decision::Refuse(reason) => return Err(reason),
-    };
+    let state = egress.state();
+    let (destination, passed) = judge(egress, &state, intent)?;
+    if destination == Destination::Canary {
+        return Ok((forward::canary(), None));
+    }
     if intent.form != Form::Connect {
-        return forward::forward(egress, intent, "http", request).await;
+        return Ok((forward::forward(egress, &state, intent, "http", request).await?, passed));
     }
     // A destination that cannot be reached is told while there is somebody to tell.
-    let pinned = egress.connector.pin(&intent.host, destination).await?;
-    let Some(pinned) = pinned else { return Ok(forward::canary()) };
-    tokio::spawn(inside::serve(egress.clone(), intent.clone(), pinned, request));
-    Ok(Response::new(forward::empty()))
+    let Some(pinned) = state.connector.pin(&intent.host, destination).await? else {
+        return Ok((forward::canary(), None));
+    };
+    let tunnel = inside::is_tunnel(&state, intent);
+    tokio::spawn(inside::serve(egress.clone(), state, intent.clone(), pinned, request));
+    Ok((Response::new(forward::empty()), if tunnel { Some(forward::Passed::Tunnel) } else { passed }))
+}
+
+/// Whether a request may go, before anybody is asked about its host; and, where nothing is enforced, why it might not.
+pub(super) fn judge(
+    egress: &Arc<Egress>,
+    state: &State,
+    intent: &Intent,
+) -> Result<(Destination, Option<forward::Passed>), Reason> {
+    if let Host::Name(name) = &intent.host
+        && intent.form != Form::Inside
+        && let Some(finding) = state.scanner(egress, intent).host(name)
+    {
+        return Err(Reason::SecretFound(finding, "host"));
+    }
+    match authorize(&state.policy, intent) {
+        Decision::Allow(destination) => Ok((destination, None)),
+        Decision::Audit(destination, reason) => Ok((destination, Some(forward::Passed::Audit(reason)))),
+        Decision::Refuse(reason) => Err(reason),
+    }
 }

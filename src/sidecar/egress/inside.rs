@@ -4,9 +4,11 @@
 use std::convert::Infallible;
 use std::io::Cursor;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, http};
@@ -17,33 +19,53 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::connect::Pinned;
 use super::forward::{self, Answer, Body};
-use super::http::{HEAD, MAX_HEAD, check_host_header};
-use super::{Egress, ROLE};
-use crate::policy::{Decision, Destination, Form, Host, Intent, Reason, Tls, authorize, canonical};
-use crate::sidecar::audit;
+use super::http::{HEAD, MAX_HEAD, check_host_header, close_after, judge, say_refused, told};
+use super::state::State;
+use super::strict::Strict;
+use super::{Egress, Outcome};
+use crate::policy::{Destination, Form, Host, Intent, Reason, Tls, canonical};
 
 /// How long a client's first message, and the handshake after it, may take.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// Largest first message, in bytes.
 const MAX_HELLO: usize = 64 << 10;
+/// Bytes carried at once through a tunnel, each way.
+const TUNNEL_BUFFER: usize = 64 << 10;
 /// Requests under way on one connection.
 const MAX_STREAMS: u32 = 128;
 
+/// Whether what follows a CONNECT is carried unread.
+pub(super) fn is_tunnel(state: &State, intent: &Intent) -> bool {
+    state.policy.tls(&intent.host, intent.port) == Tls::Tunnel
+}
+
 /// Serves what follows one CONNECT. `pinned` is where a tunnel goes.
-pub(super) async fn serve(egress: Arc<Egress>, intent: Intent, pinned: Pinned, request: Request<Incoming>) {
+pub(super) async fn serve(
+    egress: Arc<Egress>,
+    state: Arc<State>,
+    intent: Intent,
+    pinned: Pinned,
+    request: Request<Incoming>,
+) {
     let Ok(client) = hyper::upgrade::on(request).await else { return };
     let client = TokioIo::new(client);
-    let served = match egress.policy.tls(&intent.host, intent.port) {
-        Tls::Tunnel => tunnel(client, &intent, &pinned).await,
-        Tls::Intercept => intercept(&egress, client, &intent).await,
+    let served = if is_tunnel(&state, &intent) {
+        tunnel(&egress, client, &intent, &pinned).await
+    } else {
+        intercept(&egress, client, &intent).await
     };
     if let Err(reason) = served {
-        audit::decided(ROLE, Some(&intent), Err(&reason));
+        egress.decided(Some(&intent), Outcome::Refuse(&reason));
     }
 }
 
 /// Carries bytes both ways, after the client's first message has shown that they are TLS for the host.
-async fn tunnel(mut client: TokioIo<Upgraded>, intent: &Intent, pinned: &Pinned) -> Result<(), Reason> {
+async fn tunnel(
+    egress: &Egress,
+    mut client: TokioIo<Upgraded>,
+    intent: &Intent,
+    pinned: &Pinned,
+) -> Result<(), Reason> {
     let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
     let mut hello = Vec::new();
     let mut acceptor = Acceptor::default();
@@ -71,7 +93,11 @@ async fn tunnel(mut client: TokioIo<Upgraded>, intent: &Intent, pinned: &Pinned)
     let mut upstream = pinned.dial().await?;
     if upstream.write_all(&hello).await.is_ok() {
         // What ends it concerns the two ends only.
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        let carried =
+            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER).await;
+        let (sent, received) = carried.unwrap_or_default();
+        egress.counters.request_bytes.fetch_add(sent + hello.len() as u64, Ordering::Relaxed);
+        egress.counters.response_bytes.fetch_add(received, Ordering::Relaxed);
     }
     Ok(())
 }
@@ -111,18 +137,20 @@ async fn intercept(egress: &Arc<Egress>, client: TokioIo<Upgraded>, intent: &Int
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD).half_close(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(64 << 10);
+    let (stream, refused) = Strict::new(stream);
     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    say_refused(egress, Some(intent), &refused).await;
     Ok(())
 }
 
 async fn answer(egress: &Arc<Egress>, outer: &Intent, request: Request<Incoming>) -> Response<Body> {
+    let switches = request.headers().contains_key(header::UPGRADE);
     let intent = intent(outer, &request);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    audit::decided(ROLE, Some(intent.as_ref().unwrap_or(outer)), answered.as_ref().map(drop));
-    answered.unwrap_or_else(|reason| forward::refusal(&reason))
+    close_after(told(egress, Some(intent.as_ref().unwrap_or(outer)), answered), switches)
 }
 
 /// Reads what a request inside wants: to the host and port of its CONNECT and no other.
@@ -148,9 +176,10 @@ fn intent(outer: &Intent, request: &Request<Incoming>) -> Result<Intent, Reason>
 }
 
 async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Incoming>) -> Answer {
-    match authorize(&egress.policy, intent) {
-        Decision::Allow(Destination::Canary) => Ok(forward::canary()),
-        Decision::Allow(_) => forward::forward(egress, intent, "https", request).await,
-        Decision::Refuse(reason) => Err(reason),
+    let state = egress.state();
+    let (destination, passed) = judge(egress, &state, intent)?;
+    if destination == Destination::Canary {
+        return Ok((forward::canary(), None));
     }
+    Ok((forward::forward(egress, &state, intent, "https", request).await?, passed))
 }

@@ -27,8 +27,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::tests::new_egress;
 use super::{Config, Egress, Update, http};
-use crate::policy::{AllowSpec, AllowTable, Tls};
+use crate::policy::{AllowSpec, AllowTable, EgressSpec, Tls};
+use crate::scan::Action;
 
 const HOST: &str = "api.example.com";
 const SECRET: &str = "correct-horse/battery+staple";
@@ -53,30 +55,20 @@ impl World {
     async fn with(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable) -> Self {
         let received: Arc<Mutex<Vec<String>>> = Arc::default();
         let (address, root) = upstream(alpn, received.clone()).await;
-        let table = AllowTable {
-            host: format!("{HOST}:{}", address.port()),
-            methods: Vec::new(),
-            paths: Vec::new(),
-            tls: Tls::Intercept,
-            scan: true,
-        };
-        let config = Config {
-            bottle: "test".into(),
-            allow: vec![AllowSpec::Table(entry(table))],
-            // Its address is private: it is let through as the bottle's own are, under its name.
-            sidecars: [(HOST.to_owned(), address)].into(),
-            ip_allow: Vec::new(),
-            roots: vec![root],
-        };
-        let egress = Arc::new(Egress::new(&config).unwrap());
-        egress.update(&Update { secrets: vec![SECRET.to_owned()] });
+        let table = AllowTable { host: format!("{HOST}:{}", address.port()), ..AllowTable::default() };
+        let allow = vec![AllowSpec::Table(entry(table))];
+        let spec = EgressSpec { allow, roots: vec![root], ..EgressSpec::default() };
+        // Its address is private: it is let through as the bottle's own are, under its name.
+        let sidecars = [(HOST.to_owned(), address)].into();
+        let egress = new_egress(&Config { bottle: "test".into(), sidecars, spec, proxy_credentials: None });
+        egress.update(&Update { secrets: Some(vec![SECRET.to_owned()]), ..Update::default() });
         Self { egress, port: address.port(), received }
     }
 
     /// A CONNECT that was granted.
     async fn connect(&self) -> UnixStream {
         let (mut near, far) = UnixStream::pair().unwrap();
-        tokio::spawn(http::serve(far, self.egress.clone()));
+        tokio::spawn(http::serve(Box::new(far), self.egress.clone()));
         let request = format!("CONNECT {HOST}:{0} HTTP/1.1\r\nHost: {HOST}:{0}\r\n\r\n", self.port);
         near.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
@@ -281,7 +273,7 @@ async fn promise_04_names_inside_agree_with_the_connect() {
 #[tokio::test]
 async fn promise_06_what_is_no_tls_after_connect_ends() {
     for tls in [Tls::Intercept, Tls::Tunnel] {
-        let world = World::with(&[], |table| AllowTable { tls, ..table }).await;
+        let world = World::with(&[], |table| AllowTable { tls: Some(tls), ..table }).await;
         let long = "x".repeat(100_000);
         for bytes in ["GET / HTTP/1.1\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "\x16\x03\x01\x00\x05hello", "\0", &long] {
             let mut stream = world.connect().await;
@@ -298,7 +290,7 @@ async fn promise_06_what_is_no_tls_after_connect_ends() {
 
 #[tokio::test]
 async fn a_tunnel_goes_to_its_host_and_nowhere_else() {
-    let world = World::with(&[], |table| AllowTable { tls: Tls::Tunnel, ..table }).await;
+    let world = World::with(&[], |table| AllowTable { tls: Some(Tls::Tunnel), ..table }).await;
     // The bottle's CA is no party to it: the client meets the destination's own certificate, which it does not know.
     assert!(world.tls(HOST).await.unwrap_err().to_string().contains("certificate"));
     assert!(world.tls("evil.example").await.is_err());
@@ -376,7 +368,7 @@ async fn promise_09_a_known_secret_does_not_leave_in_any_place_or_wrapping() {
 
 #[tokio::test]
 async fn a_host_that_is_to_be_given_secrets_is_given_them() {
-    let world = World::with(&[], |table| AllowTable { scan: false, ..table }).await;
+    let world = World::with(&[], |table| AllowTable { scan: Some(Action::Off), ..table }).await;
     let answer = world.post("", SECRET.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
@@ -384,14 +376,10 @@ async fn a_host_that_is_to_be_given_secrets_is_given_them() {
 #[tokio::test]
 async fn a_destination_that_cannot_be_verified_is_an_error() {
     let world = World::new().await;
-    let config = Config {
-        bottle: "test".into(),
-        allow: Vec::new(),
-        sidecars: world.egress.policy.sidecars.clone(),
-        ip_allow: Vec::new(),
-        roots: Vec::new(),
-    };
-    let world = World { egress: Arc::new(Egress::new(&config).unwrap()), ..world };
+    let sidecars = world.egress.sidecars.clone();
+    let spec = EgressSpec::default();
+    let config = Config { bottle: "test".into(), sidecars, spec, proxy_credentials: None };
+    let world = World { egress: new_egress(&config), ..world };
     let answer = world.post("", b"x").await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("TLS"), "{answer}");
     assert_eq!(world.received(), Vec::<String>::new());
@@ -404,7 +392,7 @@ async fn port_of(egress: Arc<Egress>) -> u16 {
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             let (mut far, inner) = UnixStream::pair().unwrap();
-            tokio::spawn(http::serve(inner, egress.clone()));
+            tokio::spawn(http::serve(Box::new(inner), egress.clone()));
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         }
     });

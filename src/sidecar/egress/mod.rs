@@ -8,39 +8,41 @@ mod connect;
 mod forward;
 mod http;
 mod inside;
+mod serve;
+mod state;
+mod stats;
+mod strict;
+mod tcp;
+mod via;
 mod websocket;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Context;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use ipnet::IpNet;
+use hickory_resolver::TokioResolver;
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-use super::{Message, Ready, SERVICE_DIR, SOCKET, stdio};
-use crate::policy::{Allow, AllowSpec, Host, Policy};
-use crate::scan::{Rules, Scanner};
+use super::audit::{Log, Outcome};
+use super::{Message, Ready, SERVICE_DIR, SOCKET, ctl, stdio};
+use crate::policy::{EgressSpec, Intent};
 use crate::sync::lock;
 use ca::Authority;
-use connect::Connector;
+use state::State;
+pub use stats::{Decisions, Stats};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "egress";
-/// Connections served at once; further ones wait.
-const MAX_CONNECTIONS: usize = 1024;
-/// How long to wait when nothing more can be accepted.
-const PAUSE: Duration = Duration::from_millis(50);
-/// How long a connection to a destination is kept for the next request, and how many for one.
-const IDLE: Duration = Duration::from_mins(1);
-const MAX_IDLE: usize = 32;
+/// Memory for bodies that are looked at whole, in KiB: while it is taken, further ones are looked at in pieces.
+const WHOLE_BODIES: usize = 32 << 10;
+/// Encoded bodies that are decoded at once; further ones wait.
+const DECODING: usize = 2;
 
 /// What egress is told on its standard input.
 #[derive(Clone, Serialize, Deserialize)]
@@ -48,91 +50,155 @@ const MAX_IDLE: usize = 32;
 pub struct Config {
     /// The bottle's id, for the CA's name.
     pub bottle: String,
-    /// The allowlist.
-    pub allow: Vec<AllowSpec>,
-    /// Private ranges that the user means to reach.
-    #[serde(default)]
-    pub ip_allow: Vec<IpNet>,
     /// The bottle's own sidecars by name.
     pub sidecars: BTreeMap<String, SocketAddr>,
-    /// Authorities that destinations may be certified by, beyond the public ones, in PEM.
+    /// What may leave.
+    pub spec: EgressSpec,
+    /// What the upstream proxy is shown, as `name:password`.
     #[serde(default)]
-    pub roots: Vec<String>,
+    pub proxy_credentials: Option<String>,
 }
 
 /// What egress is told later, on further lines.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Update {
-    /// All secrets of the bottle, so far.
-    pub secrets: Vec<String>,
+    /// All secrets of the bottle, so far; as they were when absent.
+    #[serde(default)]
+    pub secrets: Option<Vec<String>>,
+    /// To tell what was counted and not told yet.
+    #[serde(default)]
+    pub flush: bool,
 }
 
-impl Config {
-    fn policy(&self) -> anyhow::Result<Policy> {
-        let allow: Result<Vec<Allow>, _> = self.allow.iter().map(AllowSpec::read).collect();
-        let (ip_allow, sidecars) = (self.ip_allow.clone(), self.sidecars.clone());
-        Ok(Policy { allow: allow.context("read the allowlist")?, ip_allow, sidecars })
-    }
-}
-
+/// What lives as long as the process.
 struct Egress {
-    policy: Arc<Policy>,
-    connector: Connector,
-    client: Client<Connector, forward::Body>,
-    /// For what HTTP/2 has no words for.
-    client_http1: Client<Connector, forward::Body>,
+    sidecars: BTreeMap<String, SocketAddr>,
+    proxy_credentials: Option<String>,
+    resolver: Arc<TokioResolver>,
+    provider: Arc<rustls::crypto::CryptoProvider>,
     authority: Authority,
-    rules: Arc<Rules>,
-    scanner: Mutex<Arc<Scanner>>,
-    /// For hosts that are not looked at.
-    blind: Arc<Scanner>,
+    /// What it goes by now. A request goes by what was there when it came.
+    state: Mutex<Arc<State>>,
+    log: Log,
+    counters: Arc<stats::Counters>,
+    whole_bodies: Arc<Semaphore>,
+    decoding: Arc<Semaphore>,
 }
 
 impl Egress {
-    fn new(config: &Config) -> anyhow::Result<Self> {
+    fn new(config: &Config, resolver: TokioResolver) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let policy = Arc::new(config.policy()?);
-        let connector = Connector::new(policy.clone(), &config.roots, provider.clone())?;
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
-        let rules = Arc::new(Rules::providers()?);
+        let (resolver, sidecars) = (Arc::new(resolver), config.sidecars.clone());
+        let credentials = config.proxy_credentials.clone();
+        let parts = state::Parts {
+            sidecars: &sidecars,
+            credentials: credentials.as_deref(),
+            resolver: &resolver,
+            provider: &provider,
+        };
+        let state = State::new(1, config.spec.clone(), &[], &parts)?;
         Ok(Self {
-            policy,
-            client: builder.build(connector.clone()),
-            client_http1: builder.build(connector.http1()),
-            connector,
-            authority: Authority::new(&config.bottle, provider)?,
-            scanner: Mutex::new(Arc::new(Scanner::new(&[], rules.clone()))),
-            blind: Arc::new(Scanner::nothing()),
-            rules,
+            authority: Authority::new(&config.bottle, provider.clone())?,
+            sidecars,
+            proxy_credentials: credentials,
+            resolver,
+            provider,
+            state: Mutex::new(Arc::new(state)),
+            log: Log::new(ROLE, &config.bottle),
+            counters: Arc::new(stats::Counters::new()),
+            whole_bodies: Arc::new(Semaphore::new(WHOLE_BODIES)),
+            decoding: Arc::new(Semaphore::new(DECODING)),
         })
     }
 
-    /// What a request to a host is looked at with; the same for the whole of one.
-    fn scanner(&self, host: &Host, port: u16) -> Arc<Scanner> {
-        if self.policy.scans(host, port) { lock(&self.scanner).clone() } else { self.blind.clone() }
+    fn state(&self) -> Arc<State> {
+        lock(&self.state).clone()
     }
 
     /// Takes other secrets, whole: requests under way keep what they began with.
     fn update(&self, update: &Update) {
-        let scanner = Arc::new(Scanner::new(&update.secrets, self.rules.clone()));
-        *lock(&self.scanner) = scanner;
+        if let Some(secrets) = &update.secrets {
+            let mut state = lock(&self.state);
+            *state = Arc::new(state.with_secrets(secrets));
+        }
+        if update.flush {
+            self.log.flush();
+        }
+    }
+
+    /// Goes by something else from the next request on. No connection of the agent's ends by it.
+    ///
+    /// # Errors
+    /// It cannot be read, or changes what is fixed: then nothing is changed.
+    fn reload(&self, spec: EgressSpec) -> anyhow::Result<u64> {
+        let before = self.state();
+        anyhow::ensure!(
+            spec.tcp == before.spec.tcp,
+            "tcp: these destinations are fixed at the launch: the agent's container has their names and sockets"
+        );
+        let parts = state::Parts {
+            sidecars: &self.sidecars,
+            credentials: self.proxy_credentials.as_deref(),
+            resolver: &self.resolver,
+            provider: &self.provider,
+        };
+        let fresh = State::new(before.generation + 1, spec, &before.secrets, &parts)?;
+        let mut state = lock(&self.state);
+        // Secrets may have come meanwhile.
+        let fresh = if Arc::ptr_eq(&before, &state) { fresh } else { fresh.with_secrets(&state.secrets) };
+        let generation = fresh.generation;
+        *state = Arc::new(fresh);
+        Ok(generation)
+    }
+
+    fn answer(&self, question: ctl::Question) -> ctl::Answer<Stats> {
+        let goes =
+            |state: Arc<State>| ctl::Answer::Goes { generation: state.generation, by: Box::new(state.spec.clone()) };
+        match question {
+            ctl::Question::Stats => ctl::Answer::Stats(self.counters.read(self.state().generation)),
+            ctl::Question::Show => goes(self.state()),
+            ctl::Question::Reload(spec) => match self.reload(*spec) {
+                Ok(_) => goes(self.state()),
+                Err(error) => ctl::Answer::Failed(format!("{error:#}")),
+            },
+        }
+    }
+
+    /// Tells and counts a decision.
+    fn decided(&self, intent: Option<&Intent>, outcome: Outcome<'_>) {
+        let (decision, code) = outcome.words();
+        self.counters.decided(decision, code);
+        self.log.tell(intent, outcome);
     }
 }
 
-/// Serves until the container is stopped.
+/// Serves until the container is stopped. `at` is where the sockets are made, or a TCP address on a machine that has no
+/// bottle, as the tests and the bench have.
 ///
 /// # Errors
-/// The configuration is bad, or the socket cannot be made.
-pub async fn run() -> anyhow::Result<()> {
+/// The configuration is bad, or a socket cannot be made.
+pub async fn run(at: Option<&str>) -> anyhow::Result<()> {
     let mut input = stdio::Input::new();
     let config: Config = input.next().await?.context("read the configuration: it is not there")?;
-    let egress = Arc::new(Egress::new(&config)?);
-    let path = std::path::Path::new(SERVICE_DIR).join(SOCKET);
-    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
-    // The agent runs as another user and sees this folder read-only: it may connect, nothing else.
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666))?;
+    let resolver = TokioResolver::builder_tokio()?.build()?;
+    let egress = Arc::new(Egress::new(&config, resolver)?);
+    let places = serve::places();
+    let folder = Path::new(at.unwrap_or(SERVICE_DIR));
+    if let Some(address) = at.and_then(|at| at.parse::<SocketAddr>().ok()) {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+        let address = listener.local_addr()?;
+        serve::spawn(serve::Agent::Tcp(listener), egress.clone(), places);
+        eprintln!("listening on {address}");
+    } else {
+        for (index, _) in egress.state().policy.tcp.iter().enumerate() {
+            let listener = serve::socket(&folder.join(tcp_socket(index)))?;
+            serve::spawn(serve::Agent::Named(listener, index), egress.clone(), places.clone());
+        }
+        serve::spawn(serve::Agent::Unix(serve::socket(&folder.join(SOCKET))?), egress.clone(), places);
+    }
+    let asked = egress.clone();
+    ctl::serve(move |question| asked.answer(question))?;
     stdio::tell(&Message::Ready(Ready { ca: Some(egress.authority.certificate.clone()) }));
     let updated = egress.clone();
     tokio::spawn(async move {
@@ -142,26 +208,30 @@ pub async fn run() -> anyhow::Result<()> {
             stdio::tell(&Message::Updated);
         }
     });
-    tokio::select! {
-        served = serve(listener, egress) => served,
-        _ = async { signal(SignalKind::terminate())?.recv().await.ok_or_else(|| std::io::Error::other("closed")) } => Ok(()),
+    signal(SignalKind::terminate())?.recv().await;
+    egress.log.flush();
+    Ok(())
+}
+
+/// The socket of a named destination of plain TCP, by its place in the list.
+pub fn tcp_socket(index: usize) -> String {
+    format!("tcp-{index}")
+}
+
+/// One connection, as long as it lives.
+struct Counted<'a>(&'a stats::Counters);
+
+impl<'a> Counted<'a> {
+    fn new(counters: &'a stats::Counters) -> Self {
+        counters.connections.fetch_add(1, Ordering::Relaxed);
+        counters.open.fetch_add(1, Ordering::Relaxed);
+        Self(counters)
     }
 }
 
-async fn serve(listener: UnixListener, egress: Arc<Egress>) -> anyhow::Result<()> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let place = places.clone().acquire_owned().await?;
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, say: those that are served give theirs back.
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        let egress = egress.clone();
-        tokio::spawn(async move {
-            http::serve(stream, egress).await;
-            drop(place);
-        });
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -2,6 +2,10 @@
 //! at.
 //! Extensions are not offered on, so that nothing is compressed.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,18 +19,15 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::body::check_head;
-use super::forward::{self, Answer};
-use super::{Egress, ROLE};
+use super::forward::{self, Body};
+use super::state::State;
+use super::stats::Counters;
+use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
-use crate::scan::{Finding, Scanner};
-use crate::sidecar::audit;
+use crate::scan::{Finding, Scanner, Seam};
 
 /// Largest message, in bytes: it is looked at whole.
 const MAX_MESSAGE: usize = 16 << 20;
-/// How much of what was sent before is looked at again with a message, in bytes.
-const OVERLAP: usize = 4 << 10;
-/// A message that ends with so many bytes of a secret is taken for its first half.
-const HALF: usize = 8;
 
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 
@@ -47,16 +48,22 @@ pub(super) fn is_handshake(request: &Request<Incoming>) -> bool {
 ///
 /// # Errors
 /// It holds what must not leave, or its destination cannot be reached or does what was not asked for.
-pub(super) async fn forward(egress: &Egress, intent: &Intent, scheme: &str, mut request: Request<Incoming>) -> Answer {
+pub(super) async fn forward(
+    egress: &Arc<Egress>,
+    state: &State,
+    intent: &Intent,
+    scheme: &str,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Reason> {
     let client = hyper::upgrade::on(&mut request);
-    let scanner = egress.scanner(&intent.host, intent.port);
+    let scanner = state.scanner(egress, intent);
     let (mut head, _) = request.into_parts();
     head.headers.remove(EXTENSIONS);
     check_head(&scanner, &head, intent.path.as_deref().unwrap_or("/"))?;
     forward::strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
     forward::aim(&mut head, intent, scheme)?;
-    let answer = egress.client_http1.request(Request::from_parts(head, forward::empty())).await;
+    let answer = state.client_http1.request(Request::from_parts(head, forward::empty())).await;
     let mut answer = answer.map_err(|error| forward::unreachable(&intent.host, &error))?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = answer.into_parts();
@@ -72,12 +79,12 @@ pub(super) async fn forward(egress: &Egress, intent: &Intent, scheme: &str, mut 
     let (mut head, _) = answer.into_parts();
     forward::strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
-    let intent = intent.clone();
+    let (egress, intent) = (egress.clone(), intent.clone());
     tokio::spawn(async move {
         if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
-            && let Err(finding) = relay(client, upstream, &scanner).await
+            && let Err(finding) = relay(client, upstream, &scanner, &egress.counters).await
         {
-            audit::decided(ROLE, Some(&intent), Err(&Reason::SecretFound(finding, "message")));
+            egress.decided(Some(&intent), Outcome::Refuse(&Reason::SecretFound(finding, "message")));
         }
     });
     Ok(Response::from_parts(head, forward::empty()))
@@ -89,17 +96,20 @@ fn upgrade_headers(headers: &mut HeaderMap) {
 }
 
 /// Carries messages both ways until one side ends, or one must not leave.
-async fn relay(client: Upgraded, upstream: Upgraded, scanner: &Scanner) -> Result<(), Finding> {
+async fn relay(client: Upgraded, upstream: Upgraded, scanner: &Scanner, counters: &Counters) -> Result<(), Finding> {
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     let client = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(config)).await;
     let upstream = WebSocketStream::from_raw_socket(TokioIo::new(upstream), Role::Client, Some(config)).await;
     let (mut to_client, mut from_client) = client.split();
     let (mut to_upstream, mut from_upstream) = upstream.split();
     let out = async {
-        let mut before = Vec::new();
+        let mut seam = Seam::default();
         while let Some(Ok(message)) = from_client.next().await {
-            look(scanner, &mut before, &message)?;
-            // Pings are answered on each side by itself.
+            if let Some(finding) = seam.look(scanner, &payload(&message)) {
+                return Err(finding);
+            }
+            counters.request_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+            // Pings are answered on each side by itself; they are looked at, for they say what an agent tries.
             let control = message.is_ping() || message.is_pong();
             if !control && to_upstream.send(message).await.is_err() {
                 break;
@@ -110,6 +120,7 @@ async fn relay(client: Upgraded, upstream: Upgraded, scanner: &Scanner) -> Resul
     };
     let back = async {
         while let Some(Ok(message)) = from_upstream.next().await {
+            counters.response_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
             let control = message.is_ping() || message.is_pong();
             if !control && to_client.send(message).await.is_err() {
                 break;
@@ -129,25 +140,10 @@ async fn relay(client: Upgraded, upstream: Upgraded, scanner: &Scanner) -> Resul
     ended
 }
 
-/// Looks at a message together with the end of what was sent before it.
-fn look(scanner: &Scanner, before: &mut Vec<u8>, message: &Message) -> Result<(), Finding> {
-    let payload = match message {
-        Message::Close(Some(frame)) => frame.reason.as_bytes().to_vec().into(),
-        Message::Close(None) => return Ok(()),
-        // Pings and pongs are not sent on, but say what an agent tries.
+fn payload(message: &Message) -> Bytes {
+    match message {
+        Message::Close(Some(frame)) => Bytes::copy_from_slice(frame.reason.as_bytes()),
+        Message::Close(None) => Bytes::new(),
         other => other.clone().into_data(),
-    };
-    if let Some(finding) = scanner.whole(&payload) {
-        return Err(finding);
     }
-    before.extend_from_slice(&payload);
-    if let Some(finding) = scanner.whole(before) {
-        return Err(finding);
-    }
-    if scanner.pending(before) >= HALF {
-        return Err(Finding { rule: "known-secret".to_owned() });
-    }
-    let excess = before.len().saturating_sub(OVERLAP);
-    before.drain(..excess);
-    Ok(())
 }

@@ -1,0 +1,77 @@
+//! Decisions → a proposed allowlist: what was let through, and, for a person to decide, what was not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use crate::sidecar::Event;
+
+/// What of a policy a proposal can be made about.
+const OF_POLICY: [&str; 4] = ["host_not_allowed", "port_not_allowed", "method_not_allowed", "path_not_allowed"];
+
+#[derive(Default)]
+struct Seen {
+    methods: BTreeSet<String>,
+    count: u64,
+    tcp: bool,
+    tunnel: bool,
+}
+
+/// The section `egress` that would let through what was let through, or would have been; what was refused for not being
+/// allowed stands there as comments.
+pub fn learn<'a>(bottle: &str, events: impl Iterator<Item = &'a Event>) -> String {
+    let (mut passed, mut refused): (BTreeMap<String, Seen>, BTreeMap<String, Seen>) = Default::default();
+    let mut decisions = 0;
+    for event in events {
+        decisions += event.count;
+        let kind = &event.kind;
+        let list = match kind.decision.as_str() {
+            "allow" | "audit" => &mut passed,
+            "refuse" if OF_POLICY.contains(&kind.code.as_str()) => &mut refused,
+            _ => continue,
+        };
+        if kind.destination.is_empty() || kind.destination.starts_with(crate::policy::CANARY) {
+            continue;
+        }
+        let seen = list.entry(kind.destination.clone()).or_default();
+        seen.count += event.count;
+        seen.tcp |= kind.form == "tcp";
+        seen.tunnel |= kind.form == "tunnel";
+        // A CONNECT that was granted says nothing of the requests in it.
+        if kind.form != "connect" && kind.form != "tunnel" && !kind.method.is_empty() {
+            seen.methods.insert(kind.method.clone());
+        }
+    }
+    let mut text = format!("# Proposed by `bottler policy learn {bottle}`, from {decisions} decisions.\n");
+    let _ = writeln!(text, "allow:{}", if passed.values().all(|seen| seen.tcp) { " []" } else { "" });
+    for (destination, seen) in passed.iter().filter(|(_, seen)| !seen.tcp) {
+        let _ = writeln!(text, "  - {}", entry(destination, seen));
+    }
+    for (destination, seen) in refused.iter().filter(|(destination, _)| !passed.contains_key(*destination)) {
+        let _ = writeln!(text, "  # refused: - {}", entry(destination, seen));
+    }
+    let mut tcp = passed.iter().filter(|(_, seen)| seen.tcp).peekable();
+    if tcp.peek().is_some() {
+        text.push_str("tcp:\n");
+        tcp.for_each(|(destination, seen)| {
+            let _ = writeln!(text, "  - {destination:?} # {}", times(seen.count));
+        });
+    }
+    text
+}
+
+fn entry(destination: &str, seen: &Seen) -> String {
+    let host = destination.strip_suffix(":443").or_else(|| destination.strip_suffix(":80")).unwrap_or(destination);
+    let methods: Vec<&str> = seen.methods.iter().map(String::as_str).collect();
+    let times = times(seen.count);
+    if seen.tunnel {
+        format!("{{host: {host:?}, tls: tunnel}} # {times}")
+    } else if methods.is_empty() {
+        format!("{host:?} # {times}")
+    } else {
+        format!("{{host: {host:?}, methods: [{}]}} # {times}", methods.join(", "))
+    }
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}

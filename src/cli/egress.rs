@@ -1,0 +1,64 @@
+//! What a command line says about what may leave: the same for `run` and for `policy`.
+
+use std::path::PathBuf;
+
+use super::program::input;
+use crate::manifest::{Egress, EgressSection, text};
+use crate::plan::AgentTemplate;
+use crate::policy::{AllowSpec, Connect, DenySpec, UpstreamProxy};
+use crate::session::Failure;
+
+/// What may leave.
+#[derive(clap::Args)]
+pub(super) struct EgressArgs {
+    /// What may leave: a file with the section `egress`
+    #[arg(long, value_name = "FILE")]
+    egress: Option<PathBuf>,
+    /// A host that the agent may reach, on top of what its template and the file allow; may be repeated
+    #[arg(long, value_name = "HOST")]
+    allow: Vec<String>,
+    /// A host that it may not reach, whatever is allowed; may be repeated
+    #[arg(long, value_name = "HOST")]
+    deny: Vec<String>,
+    /// A destination of plain TCP, which the agent finds under its name; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    tcp: Vec<String>,
+    /// A private address range that allowed hosts may be in, as CIDR; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    allow_ip: Vec<ipnet::IpNet>,
+    /// Authorities that destinations may be certified by, beyond the public ones: a file in PEM; may be repeated
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Vec<PathBuf>,
+    /// A proxy that destinations are reached through: `http://host:port`; with credentials, in the file of --egress
+    #[arg(long, value_name = "URL")]
+    upstream_proxy: Option<String>,
+}
+
+impl EgressArgs {
+    /// The file, what the template needs, and the flags, put together.
+    pub(super) fn read(&self, template: &AgentTemplate) -> Result<Egress, Failure> {
+        let mut egress = match &self.egress {
+            Some(path) => EgressSection::read(path).map_err(input)?,
+            None => Egress::default(),
+        };
+        let spec = &mut egress.spec;
+        for host in &self.allow {
+            host.parse::<crate::policy::Rule>()
+                .map_err(|error| input(format!("--allow {error}")).hint("a host, or \"*.\" and a host"))?;
+        }
+        let allowed = self.allow.iter().cloned().map(AllowSpec::Host);
+        spec.allow = template.hosts.iter().cloned().chain(std::mem::take(&mut spec.allow)).chain(allowed).collect();
+        spec.deny.extend(self.deny.iter().cloned().map(DenySpec::Host));
+        spec.tcp.extend(self.tcp.iter().cloned());
+        spec.ip_allow.extend(&self.allow_ip);
+        for path in &self.upstream_ca {
+            spec.roots.push(text("the authorities", path).map_err(input)?);
+        }
+        if let Some(url) = &self.upstream_proxy {
+            spec.upstream_proxy =
+                Some(UpstreamProxy { url: url.clone(), no_proxy: Vec::new(), connect: Connect::Name });
+        }
+        spec.check().map_err(|error| input(format!("egress: {error}")))?;
+        Ok(egress)
+    }
+}

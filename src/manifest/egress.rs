@@ -1,0 +1,224 @@
+//! The section `egress`, as a user writes it: with files by their paths and a proxy's credentials by a variable's name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::text;
+use crate::policy::{AllowSpec, Connect, DenySpec, EgressSpec, Mode, UpstreamProxy};
+use crate::scan::{Action, Direction, Dlp, Rules};
+
+/// What may leave, as a user writes it. Paths are relative to the file that they stand in; `~` is the home.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EgressSection {
+    /// Whether what is not allowed is refused.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What the agent may reach.
+    #[serde(default)]
+    pub allow: Vec<AllowSpec>,
+    /// What it may not reach, whatever is allowed.
+    #[serde(default)]
+    pub deny: Vec<DenySpec>,
+    /// Destinations of plain TCP, as `host:port`.
+    #[serde(default)]
+    pub tcp: Vec<String>,
+    /// Private address ranges that the user means to reach, as CIDR.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub ip_allow: Vec<IpNet>,
+    /// Authorities that destinations may be certified by, beyond the public ones: files in PEM.
+    #[serde(default)]
+    pub roots: Vec<PathBuf>,
+    /// What is looked for, and what happens then.
+    #[serde(default)]
+    pub dlp: DlpSection,
+    /// The proxy that destinations are reached through.
+    #[serde(default)]
+    pub upstream_proxy: Option<ProxySection>,
+}
+
+/// What is looked for, and what happens then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DlpSection {
+    /// What happens where nothing more particular is said; `block` when absent.
+    pub action: Option<Action>,
+    /// What happens for rules by their ids.
+    #[serde(default)]
+    pub actions: BTreeMap<String, Action>,
+    /// Further rules: files in gitleaks' form.
+    #[serde(default)]
+    pub rules: Vec<PathBuf>,
+    /// Fingerprints of findings that may pass.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// What happens where an answer holds something; `off` when absent.
+    pub responses: Option<Action>,
+}
+
+/// A proxy: its URL, or a table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ProxySection {
+    /// `http://host:port` or `https://host:port`.
+    Url(String),
+    /// The same with conditions.
+    Table(ProxyTable),
+}
+
+/// A proxy with conditions.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyTable {
+    /// `http://host:port` or `https://host:port`.
+    pub url: String,
+    /// Hosts that are reached without it.
+    #[serde(default)]
+    pub no_proxy: Vec<String>,
+    /// How destinations are named to it.
+    #[serde(default)]
+    pub connect: Connect,
+    /// Authorities that it, and what it shows for destinations, are certified by: a file in PEM.
+    pub ca: Option<PathBuf>,
+    /// The host's variable that holds `name:password`.
+    pub credentials: Option<String>,
+}
+
+/// A section with everything that it names.
+#[derive(Debug, Clone, Default)]
+pub struct Egress {
+    /// What may leave.
+    pub spec: EgressSpec,
+    /// What the proxy is shown.
+    pub proxy_credentials: Option<String>,
+}
+
+impl EgressSection {
+    /// Reads a file that holds the section and nothing else, and everything that it names.
+    ///
+    /// # Errors
+    /// It or a file in it cannot be read or understood, or a variable is not set: with the place.
+    pub fn read(path: &Path) -> Result<Egress, String> {
+        let content = text("egress", path)?;
+        let section: Self = if content.trim().is_empty() {
+            Self::default()
+        } else {
+            serde_yaml::from_str(&content).map_err(|error| format!("read egress {}: {error}", path.display()))?
+        };
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        section.resolve(folder).map_err(|why| format!("read egress {}: {why}", path.display()))
+    }
+
+    /// Reads what the section names.
+    ///
+    /// # Errors
+    /// A file cannot be read or understood, or a variable is not set.
+    pub fn resolve(self, folder: &Path) -> Result<Egress, String> {
+        let read = |what: &str, path: &PathBuf| text(what, &expand(folder, path));
+        let mut roots: Vec<String> = self.roots.iter().map(|path| read("roots", path)).collect::<Result<_, _>>()?;
+        let rules = self.dlp.rules.iter().map(|path| {
+            let content = read("dlp.rules", path)?;
+            let read = Rules::with(std::slice::from_ref(&content), Direction::Request);
+            read.map_err(|error| format!("dlp.rules: {}: {error}", path.display()))?;
+            Ok(content)
+        });
+        let rules = rules.collect::<Result<_, String>>()?;
+        let defaults = Dlp::default();
+        let dlp = Dlp {
+            action: self.dlp.action.unwrap_or(defaults.action),
+            actions: self.dlp.actions,
+            rules,
+            allow: self.dlp.allow,
+            responses: self.dlp.responses.unwrap_or(defaults.responses),
+        };
+        let mut proxy_credentials = None;
+        let upstream_proxy = match self.upstream_proxy {
+            None => None,
+            Some(ProxySection::Url(url)) => Some(UpstreamProxy { url, no_proxy: Vec::new(), connect: Connect::Name }),
+            Some(ProxySection::Table(table)) => {
+                roots.extend(
+                    table.ca.iter().map(|path| read("upstream_proxy.ca", path)).collect::<Result<Vec<_>, _>>()?,
+                );
+                if let Some(variable) = table.credentials {
+                    let value = std::env::var(&variable);
+                    let value = value.map_err(|_| format!("upstream_proxy.credentials: {variable} is not set"))?;
+                    proxy_credentials = Some(value);
+                }
+                Some(UpstreamProxy { url: table.url, no_proxy: table.no_proxy, connect: table.connect })
+            }
+        };
+        let spec = EgressSpec {
+            mode: self.mode,
+            allow: self.allow,
+            deny: self.deny,
+            tcp: self.tcp,
+            ip_allow: self.ip_allow,
+            roots,
+            dlp,
+            upstream_proxy,
+        };
+        spec.check().map_err(|error| error.to_string())?;
+        Ok(Egress { spec, proxy_credentials })
+    }
+}
+
+/// A path as it is written in a file of a folder.
+fn expand(folder: &Path, path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => folder.join(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_read_with_what_it_names_and_mistakes_have_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| std::fs::write(folder.path().join(name), content).unwrap();
+        write("rules.toml", "[[rules]]\nid = 'mine'\nregex = 'mine_[a-z]{8}'\nkeywords = ['mine_']\n");
+        write("bad.toml", "[[rules]]\nid = 'mine'\nregex = '('\n");
+        write("ca.pem", "-----BEGIN CERTIFICATE-----\n");
+        let of = |content: &str| {
+            write("egress.yaml", content);
+            EgressSection::read(&folder.path().join("egress.yaml"))
+        };
+        let good = "mode: audit
+allow: [example.com, {host: api.example.com, methods: [GET]}]
+deny: [evil.example.com]
+roots: [ca.pem]
+dlp: {rules: [rules.toml], actions: {mine: warn}}
+upstream_proxy: {url: 'http://proxy.corp:3128', no_proxy: ['*.corp.example'], ca: ca.pem}
+";
+        let read = of(good).unwrap().spec;
+        assert_eq!((read.roots.len(), read.dlp.rules.len(), read.mode), (2, 1, Mode::Audit));
+        assert_eq!(
+            of("upstream_proxy: http://proxy.corp:3128").unwrap().spec.upstream_proxy.unwrap().url,
+            "http://proxy.corp:3128"
+        );
+        assert_eq!(of("").unwrap().spec, EgressSpec::default());
+        for (content, expected) in [
+            ("allow: [example.com]\nalow: [x]\n", "unknown field `alow`"),
+            ("allow: ['*']", "allow: "),
+            ("dlp: {rules: [bad.toml]}", "rule \"mine\""),
+            ("dlp: {rules: [none.toml]}", "none.toml"),
+            (
+                "upstream_proxy: {url: 'http://p:1', credentials: BOTTLER_TEST_NOT_SET}",
+                "BOTTLER_TEST_NOT_SET is not set",
+            ),
+            ("upstream_proxy: {url: 'http://me:secret@p:1'}", "credentials"),
+        ] {
+            let error = of(content).err().unwrap();
+            assert!(error.contains(expected) && error.contains("egress.yaml"), "{content}: {error}");
+            assert!(!error.contains("secret@"), "{error}");
+        }
+        assert!(of("allow: [example.com]\nalow: [x]\n").err().unwrap().contains("line 2"));
+    }
+}

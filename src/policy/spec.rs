@@ -1,0 +1,240 @@
+//! What a user says about what leaves, as it stands in the plan and as egress is told it: whole, and again on a reload.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Host, HostError, Policy, Rule, RuleError};
+use crate::scan::Dlp;
+
+/// Ports of services that have a gate of their own: SSH (RFC 4253), git (git-daemon(1)).
+const GATED: [u16; 2] = [22, 9418];
+/// Named TCP destinations of one bottle.
+const MAX_TCP: usize = 32;
+
+/// What may leave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EgressSpec {
+    /// Whether what is not allowed is refused.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What the agent may reach.
+    #[serde(default)]
+    pub allow: Vec<AllowSpec>,
+    /// What it may not reach, whatever is allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<DenySpec>,
+    /// Destinations of plain TCP, as `host:port`: the agent finds them under their own names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tcp: Vec<String>,
+    /// Private address ranges that the user means to reach, as CIDR.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub ip_allow: Vec<IpNet>,
+    /// Authorities that destinations may be certified by, beyond the public ones, in PEM.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<String>,
+    /// What is looked for in requests, and what happens then.
+    #[serde(default)]
+    pub dlp: Dlp,
+    /// The proxy that destinations are reached through, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_proxy: Option<UpstreamProxy>,
+}
+
+/// Whether what is not allowed is refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It is.
+    #[default]
+    Enforce,
+    /// It passes, and the audit says that it would not have. What is denied, what is no public address, what cannot be
+    /// read and what holds a secret is refused all the same.
+    Audit,
+}
+
+/// A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamProxy {
+    /// `http://host:port` or `https://host:port`.
+    pub url: String,
+    /// Hosts that are reached without it: `host`, `*.host`, or either with a port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub no_proxy: Vec<String>,
+    /// How destinations are named to it.
+    #[serde(default)]
+    pub connect: Connect,
+}
+
+/// How destinations are named to a proxy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Connect {
+    /// By name, which the proxy resolves: most judge by it. A name that resolves here is checked here, too.
+    #[default]
+    Name,
+    /// By the address that was resolved and checked here.
+    Address,
+}
+
+/// A destination of plain TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpTarget {
+    /// Where to.
+    pub host: Host,
+    /// At which port.
+    pub port: u16,
+}
+
+/// What of a specification cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// An entry of the allowlist.
+    #[error("allow: {0}")]
+    Allow(EntryError),
+    /// An entry of the denylist.
+    #[error("deny: {0}")]
+    Deny(EntryError),
+    /// A destination of plain TCP.
+    #[error("tcp: {entry:?}: {why}")]
+    Tcp {
+        /// As written.
+        entry: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The proxy's address.
+    #[error("upstream_proxy: {0:?} is not http://host:port or https://host:port")]
+    Proxy(String),
+    /// An address with a name or a password in it.
+    #[error("upstream_proxy: the URL holds credentials, which every script could read")]
+    ProxyCredentials,
+    /// A host that is reached without it.
+    #[error("upstream_proxy: no_proxy: {0}")]
+    NoProxy(RuleError),
+}
+
+impl EgressSpec {
+    /// Reads the lists. `sidecars` are the bottle's own, by name.
+    ///
+    /// # Errors
+    /// An entry is malformed.
+    pub fn policy(&self, sidecars: BTreeMap<String, SocketAddr>) -> Result<Policy, SpecError> {
+        let allow: Result<Vec<Allow>, _> = self.allow.iter().map(AllowSpec::read).collect();
+        let deny: Result<Vec<Deny>, _> = self.deny.iter().map(DenySpec::read).collect();
+        Ok(Policy {
+            mode: self.mode,
+            allow: allow.map_err(SpecError::Allow)?,
+            deny: deny.map_err(SpecError::Deny)?,
+            tcp: self.tcp_targets()?,
+            ip_allow: self.ip_allow.clone(),
+            own_host: Vec::new(),
+            sidecars,
+        })
+    }
+
+    /// Reads everything, for its mistakes.
+    ///
+    /// # Errors
+    /// Something is malformed.
+    pub fn check(&self) -> Result<(), SpecError> {
+        self.policy(BTreeMap::new()).and(self.proxy().map(drop)).and(self.no_proxy().map(drop))
+    }
+
+    /// Reads the destinations of plain TCP, in their order.
+    ///
+    /// # Errors
+    /// One is no `host:port`, has a port that another gate guards, or there are too many.
+    pub fn tcp_targets(&self) -> Result<Vec<TcpTarget>, SpecError> {
+        self.tcp
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| {
+                let bad = |why: String| SpecError::Tcp { entry: entry.clone(), why };
+                if index == MAX_TCP {
+                    return Err(bad(format!("there are {MAX_TCP} at most")));
+                }
+                let (host, port) = entry.rsplit_once(':').ok_or_else(|| bad("it is no host:port".into()))?;
+                let host = Host::parse(host).map_err(|error: HostError| bad(error.to_string()))?;
+                let port = port.parse().ok().filter(|&port| port > 0);
+                let port = port.ok_or_else(|| bad("the port is not a number from 1 to 65535".into()))?;
+                match host {
+                    _ if GATED.contains(&port) => Err(bad("SSH and git have a gate of their own".into())),
+                    Host::Name(_) => Ok(TcpTarget { host, port }),
+                    _ => Err(bad("the agent finds it by its name, and an address is none".into())),
+                }
+            })
+            .collect()
+    }
+
+    /// Reads the proxy's address: whether TLS is spoken to it, its host, its port.
+    ///
+    /// # Errors
+    /// It is malformed, or has credentials in it.
+    pub fn proxy(&self) -> Result<Option<(bool, Host, u16)>, SpecError> {
+        let Some(proxy) = &self.upstream_proxy else { return Ok(None) };
+        let bad = || SpecError::Proxy(proxy.url.clone());
+        let url = url::Url::parse(&proxy.url).map_err(|_| bad())?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(SpecError::ProxyCredentials);
+        }
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(bad()),
+        };
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err(bad());
+        }
+        let host = Host::parse(url.host_str().ok_or_else(bad)?).map_err(|_| bad())?;
+        Ok(Some((tls, host, url.port().unwrap_or(if tls { 443 } else { 80 }))))
+    }
+
+    /// Reads the hosts that are reached without the proxy.
+    ///
+    /// # Errors
+    /// One is malformed.
+    pub fn no_proxy(&self) -> Result<Vec<Rule>, SpecError> {
+        let hosts = self.upstream_proxy.iter().flat_map(|proxy| &proxy.no_proxy);
+        hosts.map(|host| Rule::of_deny(host)).collect::<Result<_, _>>().map_err(SpecError::NoProxy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_told_with_their_section() {
+        let of = |text: &str| -> Result<(), String> {
+            let spec: EgressSpec = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+            spec.check().map_err(|error| error.to_string())
+        };
+        for (text, expected) in [
+            ("allow: [example.com]\ndeny: ['*.github.io']\ntcp: [db.example.com:5432]\nmode: audit", ""),
+            ("allow: ['*.com']", "allow: "),
+            ("allow: [{host: a.com, method: [GET]}]", "unknown field `method`"),
+            ("allow: [{methods: [GET]}]", "missing field `host`"),
+            ("allow: [5]", "a host, or a table with a host"),
+            ("deny: ['a b']", "deny: "),
+            ("tcp: [db.example.com]", "no host:port"),
+            ("tcp: [git.example.com:22]", "a gate of their own"),
+            ("tcp: ['1.2.3.4:80']", "an address is none"),
+            ("upstream_proxy: {url: 'http://proxy:3128'}", ""),
+            ("upstream_proxy: {url: 'http://me:pass@proxy:3128'}", "credentials"),
+            ("upstream_proxy: {url: 'socks5://proxy:1080'}", "is not http://host:port"),
+            ("upstream_proxy: {url: 'http://proxy:3128', no_proxy: ['*']}", "no_proxy: "),
+            ("mode: off", "unknown variant `off`"),
+            ("dlp: {action: warn, actions: {github-token: block}, responses: warn}", ""),
+        ] {
+            let got = of(text).err().unwrap_or_default();
+            assert!(got.contains(expected) && got.is_empty() == expected.is_empty(), "{text}: {got:?}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! gRPC: messages behind five bytes each, which may be compressed each for itself (grpc's PROTOCOL-HTTP2.md).
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::decode::{DecodeError, Encoding, decode};
+
+/// Largest message, in bytes: it is looked at whole.
+const MAX_MESSAGE: usize = 16 << 20;
+/// A flag and a length before every message.
+const PREFIX: usize = 5;
+/// The flag of trailers in gRPC-Web (grpc's PROTOCOL-WEB.md), which are text.
+const TRAILERS: u8 = 0x80;
+
+/// Messages out of a body that comes in pieces.
+pub struct Messages {
+    encoding: Option<Encoding>,
+    buffer: BytesMut,
+}
+
+impl Messages {
+    /// A body whose messages are compressed as `grpc-encoding` says, if it says anything.
+    ///
+    /// # Errors
+    /// That encoding is not known.
+    pub fn new(encoding: Option<&str>) -> Result<Self, DecodeError> {
+        let encodings = Encoding::list(encoding.unwrap_or_default())?;
+        match encodings[..] {
+            [] => Ok(Self { encoding: None, buffer: BytesMut::new() }),
+            [one] => Ok(Self { encoding: Some(one), buffer: BytesMut::new() }),
+            _ => Err(DecodeError::Grpc("its messages are in two encodings")),
+        }
+    }
+
+    /// Takes a piece.
+    pub fn push(&mut self, piece: &Bytes) {
+        self.buffer.extend_from_slice(piece);
+    }
+
+    /// The next message that is whole: as it came, and what is in it.
+    ///
+    /// # Errors
+    /// It is malformed or too large.
+    pub fn take(&mut self) -> Result<Option<(Bytes, Bytes)>, DecodeError> {
+        let Some(&[flag, a, b, c, d]) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if flag & !(TRAILERS | 1) != 0 {
+            return Err(DecodeError::Grpc("a message has a flag that is not known"));
+        }
+        if length > MAX_MESSAGE {
+            return Err(DecodeError::TooLarge);
+        }
+        if self.buffer.len() < PREFIX + length {
+            return Ok(None);
+        }
+        let frame = self.buffer.split_to(PREFIX + length).freeze();
+        let mut message = frame.clone();
+        message.advance(PREFIX);
+        if flag & 1 == 1 {
+            let encoding = self.encoding.ok_or(DecodeError::Grpc("a message is compressed, and nothing says how"))?;
+            message = decode(&message, &[encoding])?.into();
+        }
+        Ok(Some((frame, message)))
+    }
+
+    /// The end.
+    ///
+    /// # Errors
+    /// It comes within a message.
+    pub fn end(&self) -> Result<(), DecodeError> {
+        if self.buffer.is_empty() { Ok(()) } else { Err(DecodeError::Grpc("it ends within a message")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
+        [&[flag][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
+    }
+
+    #[test]
+    fn messages_come_out_whole_however_the_body_is_cut() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(b"two").unwrap();
+        let body = [frame(0, b"one"), frame(1, &gzip.finish().unwrap()), frame(TRAILERS, b"grpc-status: 0")].concat();
+        for size in [1, 2, 7, body.len()] {
+            let mut messages = Messages::new(Some("gzip")).unwrap();
+            let (mut frames, mut texts) = (Vec::new(), Vec::new());
+            for piece in body.chunks(size) {
+                messages.push(&Bytes::copy_from_slice(piece));
+                while let Some((frame, message)) = messages.take().unwrap() {
+                    frames.extend_from_slice(&frame);
+                    texts.push(message);
+                }
+            }
+            messages.end().unwrap();
+            assert_eq!(frames, body);
+            assert_eq!(texts, [&b"one"[..], b"two", b"grpc-status: 0"]);
+        }
+    }
+
+    #[test]
+    fn promise_06_what_is_no_grpc_is_refused() {
+        assert!(Messages::new(Some("snappy")).is_err());
+        for body in [frame(2, b"x"), frame(1, b"x"), vec![0, 0xff, 0xff, 0xff, 0xff]] {
+            let mut messages = Messages::new(None).unwrap();
+            messages.push(&body.into());
+            assert!(messages.take().is_err());
+        }
+        let mut messages = Messages::new(None).unwrap();
+        messages.push(&Bytes::from_static(&[0, 0, 0]));
+        assert!(messages.take().unwrap().is_none() && messages.end().is_err());
+    }
+}

@@ -1,0 +1,178 @@
+//! What is inside a text: escapes, runs of digits that stand for other text, and what is compressed without saying so.
+
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
+
+use super::decode::{Encoding, decode};
+
+/// Shorter runs of an alphabet are words.
+const MIN_RUN: usize = 24;
+/// Runs that are decoded in one text.
+const MAX_RUNS: usize = 2000;
+/// Shorter lines of base 64 are not broken ones.
+const MIN_LINE: usize = 32;
+
+/// The texts inside a text: with JSON's and URLs' escapes resolved, and what its runs of base 64 and hexadecimal digits
+/// stand for. None where there is nothing to take off.
+pub(super) fn inner(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    found.extend(inflate(bytes));
+    found.extend(unescape(bytes));
+    found.extend(unwrap_lines(bytes));
+    for run in runs(bytes).take(MAX_RUNS) {
+        if run.len() % 2 == 0 && run.iter().all(u8::is_ascii_hexdigit) {
+            found.extend(HEXLOWER_PERMISSIVE.decode(run).ok());
+        }
+        // Four characters are three bytes; what is over at the end is left off, as padding would be.
+        let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
+        found.extend(lenient(whole).filter(|text| is_text(text) || compressed(text).is_some()));
+    }
+    found
+}
+
+/// Which encoding bytes are in by their first ones, where that can be told: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1,
+/// RFC 1950 section 2.2.
+pub(super) fn compressed(bytes: &[u8]) -> Option<Encoding> {
+    match *bytes.first_chunk::<4>()? {
+        [0x1f, 0x8b, 8, _] => Some(Encoding::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(Encoding::Zstd),
+        [0x78, flags, ..] if (0x7800 + u16::from(flags)).is_multiple_of(31) => Some(Encoding::Deflate),
+        _ => None,
+    }
+}
+
+/// What is compressed without having been said to be; what cannot be read is taken as it is.
+fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
+    decode(bytes, &[compressed(bytes)?]).ok()
+}
+
+/// The text with the line ends taken out that stand within base 64, as base64(1) and mail write it (RFC 2045, section
+/// 6.8): `None` where there are none.
+fn unwrap_lines(bytes: &[u8]) -> Option<Vec<u8>> {
+    let in_run = |bytes: &[u8]| bytes.iter().all(|&byte| OF_RUN[usize::from(byte)]);
+    let mut text: Option<Vec<u8>> = None;
+    let mut from = 0;
+    for at in memchr::memchr_iter(b'\n', bytes) {
+        let end = if bytes[..at].ends_with(b"\r") { at - 1 } else { at };
+        let before = end.checked_sub(MIN_LINE).is_some_and(|start| in_run(&bytes[start..end]));
+        if before && bytes.get(at + 1).is_some_and(|&next| OF_RUN[usize::from(next)]) {
+            text.get_or_insert_default().extend_from_slice(&bytes[from..end]);
+            from = at + 1;
+        }
+    }
+    let mut text = text?;
+    text.extend_from_slice(&bytes[from..]);
+    Some(text)
+}
+
+/// Whether what was decoded is text: what is none, was no base 64.
+fn is_text(bytes: &[u8]) -> bool {
+    let graphic = |bytes: &[u8]| bytes.iter().filter(|byte| byte.is_ascii_graphic()).count() * 4 > bytes.len() * 3;
+    // Most are found out by their beginning.
+    graphic(&bytes[..bytes.len().min(16)]) && graphic(bytes)
+}
+
+/// Which bytes may stand in base 64.
+const OF_RUN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "it is below 256")]
+        let letter = byte as u8;
+        table[byte] = letter.is_ascii_alphanumeric() || matches!(letter, b'+' | b'/' | b'-' | b'_');
+        byte += 1;
+    }
+    table
+};
+
+/// Runs that are long enough to hold something. Every [`MIN_RUN`]-th byte is asked first: between two that may not stand in
+/// a run there is none.
+fn runs(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = MIN_RUN - 1;
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            if !OF_RUN[usize::from(bytes[at])] {
+                at += MIN_RUN;
+                continue;
+            }
+            let is_out = |byte: &u8| !OF_RUN[usize::from(*byte)];
+            let from = bytes[..at].iter().rposition(is_out).map_or(0, |before| before + 1);
+            let to = bytes[at..].iter().position(is_out).map_or(bytes.len(), |behind| at + behind);
+            at = to + MIN_RUN;
+            if to - from >= MIN_RUN {
+                return Some(&bytes[from..to]);
+            }
+        }
+        None
+    })
+}
+
+fn lenient(run: &[u8]) -> Option<Vec<u8>> {
+    let url = run.iter().any(|byte| b"-_".contains(byte));
+    let encoding = if url { &BASE64URL_NOPAD } else { &BASE64_NOPAD };
+    let cut = run.len() - run.len() % 4;
+    encoding.decode(run).or_else(|_| encoding.decode(&run[..cut])).ok()
+}
+
+/// The text with JSON's `\\` and URLs' `%` escapes resolved; `None` where there are none.
+fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = bytes;
+    let first = memchr::memchr2(b'\\', b'%', rest)?;
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut next = Some(first);
+    while let Some(at) = next {
+        text.extend_from_slice(&rest[..at]);
+        rest = &rest[at..];
+        let taken = if rest[0] == b'%' { percent(rest, &mut text) } else { backslash(rest, &mut text) };
+        rest = &rest[taken..];
+        next = memchr::memchr2(b'\\', b'%', rest);
+    }
+    text.extend_from_slice(rest);
+    (text.len() < bytes.len()).then_some(text)
+}
+
+/// Resolves one escape at the beginning; how many bytes it was.
+fn percent(rest: &[u8], text: &mut Vec<u8>) -> usize {
+    let digit = |at: usize| rest.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+    let byte = digit(1).zip(digit(2)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+    text.push(byte.unwrap_or(b'%'));
+    if byte.is_some() { 3 } else { 1 }
+}
+
+fn backslash(rest: &[u8], text: &mut Vec<u8>) -> usize {
+    let unit = || {
+        let digits = std::str::from_utf8(rest.get(2..6)?).ok()?;
+        char::from_u32(u32::from_str_radix(digits, 16).ok()?)
+    };
+    match (rest.get(1), unit()) {
+        (Some(b'u'), Some(letter)) => {
+            text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+            6
+        }
+        (Some(&escaped), _) => {
+            text.push(match escaped {
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'r' => b'\r',
+                other => other,
+            });
+            2
+        }
+        (None, _) => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_runs_are_resolved() {
+        let texts = |text: &str| -> Vec<String> {
+            inner(text.as_bytes()).into_iter().map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
+        };
+        assert_eq!(texts(r"\u0067hp\/x"), ["ghp/x"]);
+        assert_eq!(texts("a%67%68p"), ["aghp"]);
+        assert_eq!(texts("x=aGVsbG8gd29ybGQsIHRoaXMgaXMgaXQ="), ["hello world, this is it"]);
+        assert_eq!(texts("no escapes here"), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,169 @@
+//! Bodies of several parts (RFC 2046, section 5.1; RFC 7578): told apart, and each taken out of its own encodings.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+
+use super::decode::{DecodeError, Encoding, decode};
+
+/// Parts of one body.
+const MAX_PARTS: usize = 4096;
+/// Bytes of a boundary (RFC 2046, section 5.1.1).
+const MAX_BOUNDARY: usize = 70;
+
+/// The boundary that a content type names, if it is one of several parts.
+///
+/// # Errors
+/// It is, and names none.
+pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
+    let mut pieces = content_type.split(';');
+    let kind = pieces.next().unwrap_or_default().trim();
+    if !kind.get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/")) {
+        return Ok(None);
+    }
+    let mut named = pieces.filter_map(|piece| {
+        let (name, value) = piece.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"').to_owned())
+    });
+    let boundary = named.next().ok_or(DecodeError::Multipart("its type names no boundary"))?;
+    if named.next().is_some() {
+        return Err(DecodeError::Multipart("its type names two boundaries"));
+    }
+    let fits =
+        (1..=MAX_BOUNDARY).contains(&boundary.len()) && boundary.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if fits { Ok(Some(boundary)) } else { Err(DecodeError::Multipart("its boundary is malformed")) }
+}
+
+/// The parts' contents, in their order, out of the encodings that their own headers name.
+///
+/// # Errors
+/// The parts cannot be told apart, there are too many, or one is in an encoding that is not known.
+pub fn parts<'a>(boundary: &str, body: &'a [u8]) -> Result<Vec<Cow<'a, [u8]>>, DecodeError> {
+    let delimiter = format!("--{boundary}");
+    let finder = memmem::Finder::new(&delimiter);
+    // A delimiter stands at the beginning of a line.
+    let at_line = |at: &usize| *at == 0 || body[..*at].ends_with(b"\n");
+    let places: Vec<usize> = finder.find_iter(body).filter(at_line).collect();
+    let Some((&last, _)) = places.split_last() else {
+        return Err(DecodeError::Multipart("its boundary is nowhere in it"));
+    };
+    if !body[last + delimiter.len()..].starts_with(b"--") {
+        return Err(DecodeError::Multipart("it ends before its last boundary"));
+    }
+    if places.len() > MAX_PARTS {
+        return Err(DecodeError::Multipart("it has too many parts"));
+    }
+    places.windows(2).map(|pair| part(&body[pair[0] + delimiter.len()..pair[1]])).collect()
+}
+
+fn part(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
+    let bytes = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes);
+    // A part without headers begins with an empty line.
+    let ends = [&b"\r\n\r\n"[..], b"\n\n"];
+    let (head, content) = if bytes.starts_with(b"\r\n") || bytes.starts_with(b"\n") {
+        (&b""[..], bytes)
+    } else {
+        let end = ends.iter().filter_map(|end| Some((memmem::find(bytes, end)?, end.len()))).min();
+        let (end, length) = end.ok_or(DecodeError::Multipart("a part has no end of its headers"))?;
+        (&bytes[..end], &bytes[end + length..])
+    };
+    let mut content = Cow::Borrowed(content);
+    for line in head.split(|&byte| byte == b'\n') {
+        let line = String::from_utf8_lossy(line);
+        let Some((name, value)) = line.split_once(':') else { continue };
+        let value = value.trim().to_ascii_lowercase();
+        if name.trim().eq_ignore_ascii_case("content-transfer-encoding") {
+            content = match value.as_str() {
+                "7bit" | "8bit" | "binary" => content,
+                "base64" => Cow::Owned(base64(&content)),
+                "quoted-printable" => Cow::Owned(quoted_printable(&content)),
+                _ => return Err(DecodeError::Multipart("a part is in a transfer encoding that is not known")),
+            };
+        } else if name.trim().eq_ignore_ascii_case("content-encoding") {
+            let whole = content.strip_suffix(b"\n").map_or(&*content, |text| text.strip_suffix(b"\r").unwrap_or(text));
+            content = Cow::Owned(decode(whole, &Encoding::list(&value)?)?);
+        }
+    }
+    Ok(content)
+}
+
+/// Base 64 as mail has it: what is outside the alphabet does not count (RFC 2045, section 6.8).
+fn base64(text: &[u8]) -> Vec<u8> {
+    let mut digits: Vec<u8> =
+        text.iter().copied().filter(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte)).collect();
+    digits.truncate(digits.len() - usize::from(digits.len() % 4 == 1));
+    let whole = digits.len() - digits.len() % 4;
+    let encoding = data_encoding::BASE64_NOPAD;
+    encoding.decode(&digits).or_else(|_| encoding.decode(&digits[..whole])).unwrap_or_default()
+}
+
+/// RFC 2045, section 6.7; what is malformed stays as it is.
+fn quoted_printable(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'=', rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at..];
+        let byte = rest.get(1..3).and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        if let Some(byte) = byte {
+            out.push(byte);
+            rest = &rest[3..];
+        } else if rest.starts_with(b"=\r\n") {
+            rest = &rest[3..];
+        } else if rest.starts_with(b"=\n") {
+            rest = &rest[2..];
+        } else {
+            out.push(b'=');
+            rest = &rest[1..];
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_06_a_boundary_is_there_once_and_well_formed() {
+        for (text, expected) in [
+            ("text/plain", Ok(None)),
+            ("multipart/form-data; boundary=abc", Ok(Some("abc"))),
+            ("Multipart/Mixed; charset=utf-8; Boundary=\"a b\"", Ok(Some("a b"))),
+            ("multipart/form-data", Err(())),
+            ("multipart/form-data; boundary=", Err(())),
+            ("multipart/form-data; boundary=a; boundary=b", Err(())),
+            ("multipart/form-data; boundary=a\u{e4}", Err(())),
+        ] {
+            let got = boundary(text);
+            assert_eq!(got.as_ref().map(|name| name.as_deref()).map_err(|_| ()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_are_told_apart_and_taken_out_of_their_encodings() {
+        let body = "preamble\r\n--b\r\nContent-Disposition: form-data; name=a\r\n\r\none\r\n\
+            --b\r\nContent-Transfer-Encoding: base64\r\n\r\nb2\r\nZm\r\n\
+            --b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\ns=65c=\r\nret\r\n--b\r\n\r\nbare\r\n--b--\r\n";
+        let found: Vec<String> = parts("b", body.as_bytes())
+            .unwrap()
+            .iter()
+            .map(|part| String::from_utf8_lossy(part).trim().to_owned())
+            .collect();
+        assert_eq!(found, ["one", "off", "secret", "bare"]);
+        for bad in [
+            "no boundary at all",
+            "--b\r\n\r\nnever ends",
+            "--b\r\nContent-Transfer-Encoding: x-uue\r\n\r\nx\r\n--b--",
+            "--b\r\nContent-Encoding: compress\r\n\r\nx\r\n--b--",
+            "--b\r\nno end of the head\r\n--b--",
+            "inside a line --b--",
+        ] {
+            assert!(parts("b", bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+}

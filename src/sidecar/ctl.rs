@@ -1,0 +1,104 @@
+//! `ctl`: what an operator asks a running sidecar, over a socket in the sidecar's own memory. An exec of this executable in
+//! the sidecar's container carries the question there; the agent's container does not see the socket.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::policy::EgressSpec;
+
+/// The role's name on the command line.
+pub const ROLE: &str = "ctl";
+/// Where the socket is: a tmpfs of the sidecar's container.
+pub const DIR: &str = "/run/bottler/ctl";
+/// The socket in it.
+const SOCKET: &str = "socket";
+/// Longest question, in bytes.
+const MAX_QUESTION: u64 = 4 << 20;
+/// How long a question may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// What it has done so far.
+    Stats,
+    /// What it goes by.
+    Show,
+    /// To go by something else from now on.
+    Reload(Box<EgressSpec>),
+}
+
+/// What is answered.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer<S> {
+    /// What it has done so far.
+    Stats(S),
+    /// What it goes by, and how often that was changed.
+    Goes {
+        /// 1 for what it began with.
+        generation: u64,
+        /// What it goes by.
+        by: Box<EgressSpec>,
+    },
+    /// It went by something else before, and does so still.
+    Failed(String),
+}
+
+/// Listens for questions and answers each with a line. Does nothing where there is no place for a socket.
+///
+/// # Errors
+/// The socket cannot be made.
+pub(super) fn serve<S: Serialize + Send + Sync>(
+    answer: impl Fn(Question) -> Answer<S> + Clone + Send + 'static,
+) -> anyhow::Result<()> {
+    let folder = Path::new(DIR);
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let path = folder.join(SOCKET);
+    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            // Whoever asks nothing is left alone after a while.
+            tokio::spawn(tokio::time::timeout(PATIENCE, async move { reply(stream, answer).await }));
+        }
+    });
+    Ok(())
+}
+
+async fn reply<S: Serialize>(stream: UnixStream, answer: impl Fn(Question) -> Answer<S>) -> anyhow::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = Vec::new();
+    BufReader::new(reader).take(MAX_QUESTION).read_until(b'\n', &mut line).await?;
+    let answer = match serde_json::from_slice(&line) {
+        Ok(question) => answer(question),
+        Err(error) => Answer::Failed(format!("read the question: {error}")),
+    };
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    Ok(writer.write_all(&line).await?)
+}
+
+/// Run by an exec: carries one question from standard input to the socket, and the answer back.
+///
+/// # Errors
+/// The sidecar does not listen, or a stream breaks.
+pub async fn ask() -> anyhow::Result<()> {
+    let stream = UnixStream::connect(Path::new(DIR).join(SOCKET)).await.context("the sidecar has no such socket")?;
+    let (mut from, mut to) = stream.into_split();
+    let mut question = Vec::new();
+    BufReader::new(tokio::io::stdin()).take(MAX_QUESTION).read_until(b'\n', &mut question).await?;
+    to.write_all(&question).await?;
+    tokio::io::copy(&mut from, &mut tokio::io::stdout()).await?;
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Where the agent's connections come in.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+use super::connect::Stream;
+use super::{Counted, Egress, http, tcp};
+
+/// Connections served at once; further ones wait.
+const MAX_CONNECTIONS: usize = 1024;
+/// How long to wait when nothing more can be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A listener, and what comes in there.
+pub(super) enum Agent {
+    /// Requests to the proxy.
+    Unix(UnixListener),
+    /// Requests to the proxy, where there is no bottle.
+    Tcp(TcpListener),
+    /// Bytes for a named destination of plain TCP, by its place in the list.
+    Named(UnixListener, usize),
+}
+
+/// What all listeners share: so many connections there may be.
+pub(super) fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_CONNECTIONS))
+}
+
+/// Makes a socket that the agent may connect to.
+pub(super) fn socket(path: &Path) -> anyhow::Result<UnixListener> {
+    let listener = UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
+    // The agent runs as another user and sees this folder read-only: it may connect, nothing else.
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Serves a listener from now on.
+pub(super) fn spawn(agent: Agent, egress: Arc<Egress>, places: Arc<Semaphore>) {
+    tokio::spawn(async move {
+        while let Ok(place) = places.clone().acquire_owned().await {
+            let accepted: std::io::Result<Stream> = match &agent {
+                Agent::Unix(listener) | Agent::Named(listener, _) => {
+                    listener.accept().await.map(|(it, _)| Box::new(it) as _)
+                }
+                Agent::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                    let _ = stream.set_nodelay(true);
+                    Box::new(stream) as _
+                }),
+            };
+            let Ok(stream) = accepted else {
+                // Out of descriptors, say: those that are served give theirs back.
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let (egress, named) = (egress.clone(), if let Agent::Named(_, index) = agent { Some(index) } else { None });
+            tokio::spawn(async move {
+                let _counted = Counted::new(&egress.counters);
+                match named {
+                    Some(index) => tcp::serve(stream, index, &egress).await,
+                    None => http::serve(stream, egress.clone()).await,
+                }
+                drop(place);
+            });
+        }
+    });
+}

@@ -1,0 +1,127 @@
+//! What egress goes by: read whole, swapped whole.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::crypto::CryptoProvider;
+
+use super::connect::Connector;
+use super::forward::Body;
+use super::via::Via;
+use super::{Egress, Outcome};
+use crate::policy::{EgressSpec, Intent, Policy, Reason};
+use crate::scan::{Action, Actions, Direction, Finding, Rules, Scanner};
+
+/// How long a connection to a destination is kept for the next request, and how many for one.
+const IDLE: Duration = Duration::from_mins(1);
+const MAX_IDLE: usize = 32;
+
+/// What egress goes by.
+pub(super) struct State {
+    /// How often it was read, the first time included.
+    pub(super) generation: u64,
+    pub(super) spec: EgressSpec,
+    pub(super) secrets: Vec<String>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) connector: Connector,
+    pub(super) client: Client<Connector, Body>,
+    /// For what HTTP/2 has no words for.
+    pub(super) client_http1: Client<Connector, Body>,
+    requests: Scanner,
+    responses: Option<Scanner>,
+}
+
+/// What it is made of besides the specification.
+pub(super) struct Parts<'a> {
+    pub(super) sidecars: &'a BTreeMap<String, SocketAddr>,
+    pub(super) credentials: Option<&'a str>,
+    pub(super) resolver: &'a Arc<TokioResolver>,
+    pub(super) provider: &'a Arc<CryptoProvider>,
+}
+
+impl State {
+    pub(super) fn new(
+        generation: u64,
+        spec: EgressSpec,
+        secrets: &[String],
+        parts: &Parts<'_>,
+    ) -> anyhow::Result<Self> {
+        let policy = Policy { own_host: own_host(), ..spec.policy(parts.sidecars.clone())? };
+        let policy = Arc::new(policy);
+        let via = Via::read(&spec, parts.credentials)?.map(Arc::new);
+        let (resolver, provider) = (parts.resolver.clone(), parts.provider.clone());
+        let connector = Connector::new(policy.clone(), &spec.roots, via, resolver, provider)?;
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
+        let rules = |direction| Rules::with(&spec.dlp.rules, direction).map(Arc::new);
+        let actions = Arc::new(Actions::new(&spec.dlp));
+        let responses = match spec.dlp.responses {
+            Action::Off => None,
+            action => {
+                Some(Scanner::new(&[], rules(Direction::Response)?, Arc::new(Actions::always(&spec.dlp, action))))
+            }
+        };
+        Ok(Self {
+            generation,
+            client: builder.build(connector.clone()),
+            client_http1: builder.build(connector.http1()),
+            connector,
+            policy,
+            requests: Scanner::new(secrets, rules(Direction::Request)?, actions),
+            responses,
+            secrets: secrets.to_vec(),
+            spec,
+        })
+    }
+
+    /// The same with other secrets.
+    pub(super) fn with_secrets(&self, secrets: &[String]) -> Self {
+        Self {
+            generation: self.generation,
+            spec: self.spec.clone(),
+            secrets: secrets.to_vec(),
+            policy: self.policy.clone(),
+            connector: self.connector.clone(),
+            client: self.client.clone(),
+            client_http1: self.client_http1.clone(),
+            requests: self.requests.with_secrets(secrets),
+            responses: self.responses.clone(),
+        }
+    }
+
+    /// What a request is looked at with; the same for the whole of one.
+    pub(super) fn scanner(&self, egress: &Arc<Egress>, intent: &Intent) -> Arc<Scanner> {
+        let always = self.policy.scan(intent);
+        Arc::new(self.requests.of_request(always, warn(egress, intent, "request")))
+    }
+
+    /// What the answer to a request is looked at with, if anybody looks.
+    pub(super) fn response_scanner(&self, egress: &Arc<Egress>, intent: &Intent) -> Option<Arc<Scanner>> {
+        let scanner = self.responses.as_ref()?;
+        Some(Arc::new(scanner.of_request(None, warn(egress, intent, "answer"))))
+    }
+}
+
+/// Tells of findings that are let through.
+fn warn(egress: &Arc<Egress>, intent: &Intent, place: &'static str) -> Arc<dyn Fn(Finding) + Send + Sync> {
+    let (egress, intent) = (egress.clone(), intent.clone());
+    Arc::new(move |finding| egress.decided(Some(&intent), Outcome::Warn(&Reason::SecretFound(finding, place))))
+}
+
+/// The gateway of this container's network: the host that the engine runs on. proc(5): `/proc/net/route`, whose numbers
+/// are in this machine's own order.
+fn own_host() -> Vec<IpAddr> {
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let gateway = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (destination, gateway) = (words.next()?, words.next()?);
+        let gateway = u32::from_str_radix(gateway, 16).ok().filter(|&gateway| gateway != 0)?;
+        (destination == "00000000").then(|| IpAddr::V4(Ipv4Addr::from(gateway.to_ne_bytes())))
+    };
+    routes.lines().filter_map(gateway).collect()
+}

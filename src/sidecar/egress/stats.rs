@@ -1,0 +1,144 @@
+//! What egress has done so far: as JSON, and as Prometheus' text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sync::lock;
+
+/// Numbers that only grow, but for `open`.
+pub(super) struct Counters {
+    began: Instant,
+    pub(super) connections: AtomicU64,
+    pub(super) open: AtomicU64,
+    pub(super) request_bytes: AtomicU64,
+    pub(super) response_bytes: AtomicU64,
+    decisions: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+}
+
+/// What egress has done since it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Seconds since it began.
+    pub uptime: u64,
+    /// How often what it goes by was read, the first time included.
+    pub generation: u64,
+    /// Connections from the agent so far.
+    pub connections: u64,
+    /// Those that are open.
+    pub open: u64,
+    /// Bytes of requests' bodies, messages and tunnels that were let through.
+    pub request_bytes: u64,
+    /// Bytes that came back.
+    pub response_bytes: u64,
+    /// Decisions so far.
+    pub decisions: Vec<Decisions>,
+    /// Memory that is resident, in bytes.
+    pub resident: u64,
+}
+
+/// Decisions that are alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decisions {
+    /// `allow`, `refuse`, `audit` or `warn`.
+    pub decision: String,
+    /// The reason's code.
+    pub code: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            began: Instant::now(),
+            connections: zero(),
+            open: zero(),
+            request_bytes: zero(),
+            response_bytes: zero(),
+            decisions: Mutex::default(),
+        }
+    }
+
+    pub(super) fn decided(&self, decision: &'static str, code: &'static str) {
+        *lock(&self.decisions).entry((decision, code)).or_default() += 1;
+    }
+
+    pub(super) fn read(&self, generation: u64) -> Stats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let decisions = lock(&self.decisions);
+        let row = |(&(decision, code), &count): (&(&str, &str), &u64)| Decisions {
+            decision: decision.to_owned(),
+            code: code.to_owned(),
+            count,
+        };
+        Stats {
+            uptime: self.began.elapsed().as_secs(),
+            generation,
+            connections: get(&self.connections),
+            open: get(&self.open),
+            request_bytes: get(&self.request_bytes),
+            response_bytes: get(&self.response_bytes),
+            decisions: decisions.iter().map(row).collect(),
+            resident: resident().unwrap_or_default(),
+        }
+    }
+}
+
+/// proc(5): `VmRSS` of this process, in bytes.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+impl Stats {
+    /// Prometheus' text exposition format, version 0.0.4. `bottle` is a label of every sample.
+    pub fn prometheus(&self, bottle: &str) -> String {
+        let mut text = String::new();
+        let mut sample = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
+            let _ = writeln!(text, "# HELP bottler_egress_{name} {help}\n# TYPE bottler_egress_{name} {kind}");
+            for (labels, value) in rows {
+                let _ = writeln!(text, "bottler_egress_{name}{{bottle=\"{bottle}\"{labels}}} {value}");
+            }
+        };
+        let one = |value: u64| [(String::new(), value)];
+        sample("uptime_seconds", "gauge", "Seconds since it began.", &one(self.uptime));
+        sample("policy_generation", "gauge", "How often its policy was read.", &one(self.generation));
+        sample("connections_total", "counter", "Connections from the agent.", &one(self.connections));
+        sample("connections_open", "gauge", "Connections that are open.", &one(self.open));
+        sample("request_bytes_total", "counter", "Bytes that were let through.", &one(self.request_bytes));
+        sample("response_bytes_total", "counter", "Bytes that came back.", &one(self.response_bytes));
+        sample("resident_bytes", "gauge", "Memory that is resident.", &one(self.resident));
+        let rows: Vec<(String, u64)> = self
+            .decisions
+            .iter()
+            .map(|row| (format!(",decision=\"{}\",code=\"{}\"", row.decision, row.code), row.count))
+            .collect();
+        sample("decisions_total", "counter", "Decisions by their reasons.", &rows);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_out_as_prometheus_reads_them() {
+        let counters = Counters::new();
+        counters.decided("refuse", "host_not_allowed");
+        counters.decided("refuse", "host_not_allowed");
+        let text = counters.read(3).prometheus("probe-abcde");
+        assert!(text.contains("# TYPE bottler_egress_policy_generation gauge\nbottler_egress_policy_generation{bottle=\"probe-abcde\"} 3\n"), "{text}");
+        let row =
+            "bottler_egress_decisions_total{bottle=\"probe-abcde\",decision=\"refuse\",code=\"host_not_allowed\"} 2\n";
+        assert!(text.ends_with(row), "{text}");
+        assert!(counters.read(1).resident > 0);
+    }
+}

@@ -1,0 +1,368 @@
+//! HTTP/1.1 in its one unambiguous form (RFC 9112): what servers read in different ways does not come in at all. The
+//! bytes are looked at on their way to the parser, which is more lenient than a wall may be.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::sync::lock;
+
+/// HTTP/2's first bytes (RFC 9113, section 3.4); what follows is framed by itself.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Longest line of a chunk's size, and of a head, in bytes; the parser bounds whole heads.
+const MAX_LINE: usize = 64 << 10;
+
+/// What did not come in.
+pub(super) struct Verdict<S> {
+    /// The connection.
+    pub(super) stream: S,
+    pub(super) why: &'static str,
+    /// Whether it was a request's head, so that nobody has answered it.
+    pub(super) unanswered: bool,
+}
+
+/// Where that is left when the connection has ended.
+pub(super) type Refused<S> = Arc<Mutex<Option<Verdict<S>>>>;
+
+/// A connection whose incoming bytes are looked at. When they are refused the parser sees an end, and `refused` gets the
+/// connection back.
+pub(super) struct Strict<S> {
+    inner: Option<S>,
+    check: Check,
+    why: Option<&'static str>,
+    refused: Refused<S>,
+}
+
+impl<S> Strict<S> {
+    pub(super) fn new(inner: S) -> (Self, Refused<S>) {
+        let refused = Refused::default();
+        (Self { inner: Some(inner), check: Check::default(), why: None, refused: refused.clone() }, refused)
+    }
+
+    fn inner(&mut self) -> Pin<&mut S>
+    where
+        S: Unpin,
+    {
+        Pin::new(self.inner.as_mut().expect("it is taken when this is dropped"))
+    }
+}
+
+impl<S> Drop for Strict<S> {
+    fn drop(&mut self) {
+        if let (Some(why), Some(stream)) = (self.why, self.inner.take()) {
+            let unanswered = matches!(self.check.state, State::First | State::RequestLine | State::Header);
+            *lock(&self.refused) = Some(Verdict { stream, why, unanswered });
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.why.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        ready!(self.inner().poll_read(context, buffer))?;
+        if let Err(why) = self.check.feed(&buffer.filled()[before..]) {
+            buffer.set_filled(before);
+            self.why = Some(why);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.inner().poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.why.is_some() {
+            // There is something to say yet.
+            return self.inner().poll_flush(context);
+        }
+        self.inner().poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.as_ref().is_some_and(S::is_write_vectored)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inner().poll_write_vectored(context, slices)
+    }
+}
+
+/// Where in a connection's bytes the check is.
+#[derive(Default)]
+struct Check {
+    state: State,
+    /// The line that has begun.
+    line: Vec<u8>,
+    head: Head,
+    /// How many bytes there have been, as long as they may be HTTP/2's preface.
+    begun: usize,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The very first bytes, which decide between the versions.
+    #[default]
+    First,
+    RequestLine,
+    Header,
+    Body(u64),
+    ChunkSize,
+    Chunk(u64),
+    ChunkEnd,
+    Trailer,
+    /// Not HTTP/1 any more.
+    Past,
+}
+
+/// What a head has said so far.
+#[derive(Default)]
+struct Head {
+    length: Option<u64>,
+    chunked: bool,
+    /// After it come other bytes than requests, if it is granted.
+    switches: bool,
+}
+
+impl Check {
+    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
+        while !bytes.is_empty() {
+            bytes = match self.state {
+                State::Past => return Ok(()),
+                State::First => self.first(bytes)?,
+                State::Body(left) | State::Chunk(left) => {
+                    let taken = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    let left = left - taken as u64;
+                    self.state = match (self.state, left) {
+                        (State::Body(_), 0) => State::RequestLine,
+                        (State::Body(_), left) => State::Body(left),
+                        (_, 0) => State::ChunkEnd,
+                        (_, left) => State::Chunk(left),
+                    };
+                    &bytes[taken..]
+                }
+                State::RequestLine | State::Header | State::ChunkSize | State::ChunkEnd | State::Trailer => {
+                    self.line(bytes)?
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn first<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
+        let alike = bytes.iter().zip(&PREFACE[self.begun..]).take_while(|(byte, of)| byte == of).count();
+        self.begun += alike;
+        if self.begun == PREFACE.len() {
+            self.state = State::Past;
+            return Ok(&[]);
+        }
+        if alike == bytes.len() {
+            return Ok(&[]);
+        }
+        // It is not: what was taken for its beginning is a request's.
+        self.state = State::RequestLine;
+        self.feed(&PREFACE[..self.begun - alike])?;
+        Ok(bytes)
+    }
+
+    /// Takes bytes up to the end of a line.
+    fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
+        let end = memchr::memchr(b'\n', bytes);
+        let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+        if self.line.len() + part.len() > MAX_LINE {
+            return Err("a line is longer than 64 KiB");
+        }
+        self.line.extend_from_slice(part);
+        // As soon as it can be told: the parser must not see the rest.
+        if self.state == State::Header && matches!(self.line.first(), Some(b' ' | b'\t')) {
+            return Err("a header is folded over two lines");
+        }
+        if end.is_none() {
+            return Ok(rest);
+        }
+        let line = std::mem::take(&mut self.line);
+        let line = line.strip_suffix(b"\r\n").ok_or("a line ends with LF alone")?;
+        if line.iter().any(|&byte| byte == b'\r' || byte == 0) {
+            return Err("a line holds CR or NUL");
+        }
+        self.state = match (self.state, line) {
+            (State::RequestLine, b"") => return Err("there is an empty line before a request"),
+            (State::RequestLine, line) => {
+                self.head = Head { switches: line.starts_with(b"CONNECT "), ..Head::default() };
+                State::Header
+            }
+            (State::Header, b"") => self.head.end()?,
+            (State::Header, line) => {
+                self.head.header(line)?;
+                State::Header
+            }
+            (State::ChunkSize, line) => match chunk_size(line)? {
+                0 => State::Trailer,
+                size => State::Chunk(size),
+            },
+            (State::ChunkEnd, b"") => State::ChunkSize,
+            (State::ChunkEnd, _) => return Err("a chunk is longer than it says"),
+            (State::Trailer, b"") => State::RequestLine,
+            (State::Trailer, line) => {
+                split(line)?;
+                State::Trailer
+            }
+            (state, _) => state,
+        };
+        Ok(rest)
+    }
+}
+
+/// RFC 9112, section 7.1, without extensions: nobody needs them, and they are read in different ways.
+fn chunk_size(line: &[u8]) -> Result<u64, &'static str> {
+    let digits = std::str::from_utf8(line).ok().filter(|digits| (1..=15).contains(&digits.len()));
+    let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    digits
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .ok_or("a chunk's size is malformed, or has an extension")
+}
+
+/// RFC 9112, section 5: a token, a colon, a value.
+fn split(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+    let colon = memchr::memchr(b':', line).ok_or("a header has no colon")?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let token = |&byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.iter().all(token) {
+        return Err("a header's name is malformed");
+    }
+    Ok((name, value))
+}
+
+impl Head {
+    fn header(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        let (name, value) = split(line)?;
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let length = digits.and_then(|digits| digits.parse().ok()).ok_or("Content-Length is no number")?;
+            if self.length.replace(length).is_some() {
+                return Err("there are two Content-Length headers");
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err("a Transfer-Encoding is other than one `chunked`");
+            }
+            self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.switches = true;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<State, &'static str> {
+        match (self.length, self.chunked) {
+            (Some(_), true) => Err("there are both Content-Length and Transfer-Encoding"),
+            _ if self.switches => Ok(State::Past),
+            (_, true) => Ok(State::ChunkSize),
+            (Some(0) | None, false) => Ok(State::RequestLine),
+            (Some(length), false) => Ok(State::Body(length)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(bytes: &[u8], size: usize) -> Result<(), &'static str> {
+        let mut check = Check::default();
+        bytes.chunks(size).try_for_each(|piece| check.feed(piece))
+    }
+
+    #[test]
+    fn promise_06_what_is_read_in_different_ways_does_not_come_in() {
+        let post = "POST / HTTP/1.1\r\nHost: a\r\n";
+        for (name, bytes, passes) in [
+            ("a request", "GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), true),
+            ("two of them", format!("{post}Content-Length: 2\r\n\r\nab{post}\r\n"), true),
+            (
+                "chunks and trailers",
+                format!("{post}Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX: y\r\n\r\n{post}\r\n"),
+                true,
+            ),
+            (
+                "bytes that look like lines in a body",
+                format!("{post}Content-Length: 4\r\n\r\n\n\r\n\n{post}\r\n"),
+                true,
+            ),
+            ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\n\n\0".to_owned(), true),
+            ("what follows CONNECT", "CONNECT a:1 HTTP/1.1\r\n\r\n\n\0\n".to_owned(), true),
+            ("what follows an upgrade", "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\n\0\n".to_owned(), true),
+            ("bare LF in the request line", "GET / HTTP/1.1\nHost: a\r\n\r\n".to_owned(), false),
+            ("bare LF after a header", "GET / HTTP/1.1\r\nHost: a\n\r\n".to_owned(), false),
+            ("bare LF at the end", "GET / HTTP/1.1\r\nHost: a\r\n\n".to_owned(), false),
+            ("bare CR", "GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n".to_owned(), false),
+            ("NUL", "GET / HTTP/1.1\r\nHost: a\0\r\n\r\n".to_owned(), false),
+            ("folding", "GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n".to_owned(), false),
+            ("folding with a tab", "GET / HTTP/1.1\r\nX: a\r\n\tb\r\n\r\n".to_owned(), false),
+            ("an empty line first", "\r\nGET / HTTP/1.1\r\n\r\n".to_owned(), false),
+            ("space before the colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n".to_owned(), false),
+            ("no colon", "GET / HTTP/1.1\r\nHost\r\n\r\n".to_owned(), false),
+            ("no name", "GET / HTTP/1.1\r\n: a\r\n\r\n".to_owned(), false),
+            ("both lengths", format!("{post}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), false),
+            (
+                "both lengths, the other way",
+                format!("{post}Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n"),
+                false,
+            ),
+            ("two lengths", format!("{post}Content-Length: 2\r\nContent-Length: 2\r\n\r\nab"), false),
+            ("a list of lengths", format!("{post}Content-Length: 2, 2\r\n\r\nab"), false),
+            ("a signed length", format!("{post}Content-Length: +2\r\n\r\nab"), false),
+            ("an empty length", format!("{post}Content-Length:\r\n\r\nab"), false),
+            ("chunked twice", format!("{post}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"), false),
+            ("another coding", format!("{post}Transfer-Encoding: gzip, chunked\r\n\r\n"), false),
+            ("chunked in quotes", format!("{post}Transfer-Encoding: \"chunked\"\r\n\r\n"), false),
+            ("chunked with a vertical tab", format!("{post}Transfer-Encoding: \x0bchunked\r\n\r\n"), false),
+            ("a chunk's extension", format!("{post}Transfer-Encoding: chunked\r\n\r\n2;a=b\r\nab\r\n"), false),
+            ("a chunk's size in C's way", format!("{post}Transfer-Encoding: chunked\r\n\r\n0x2\r\nab\r\n"), false),
+            ("a chunk's size with a space", format!("{post}Transfer-Encoding: chunked\r\n\r\n2 \r\nab\r\n"), false),
+            ("a chunk's size that is none", format!("{post}Transfer-Encoding: chunked\r\n\r\n\r\nab\r\n"), false),
+            (
+                "a chunk's size beyond all bounds",
+                format!("{post}Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\n"),
+                false,
+            ),
+            ("a chunk that is too long", format!("{post}Transfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n"), false),
+            ("a chunk that ends with LF", format!("{post}Transfer-Encoding: chunked\r\n\r\n2\r\nab\n"), false),
+            ("a folded trailer", format!("{post}Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n z\r\n\r\n"), false),
+            ("nearly HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\n".to_owned(), false),
+        ] {
+            for size in [1, 3, bytes.len()] {
+                assert_eq!(check(bytes.as_bytes(), size).is_ok(), passes, "{name}, {size} at a time");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn however_the_bytes_are_cut_the_verdict_is_one(bytes in "[GET /HTP1.:a\r\n 0x]{0,80}", size in 1_usize..9) {
+            let bytes = format!("GET / HTTP/1.1\r\n{bytes}");
+            prop_assert_eq!(check(bytes.as_bytes(), size).is_ok(), check(bytes.as_bytes(), bytes.len()).is_ok());
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The proxy that destinations are reached through, where the user has one: `CONNECT` (RFC 9110, section 9.3.6).
+
+use anyhow::Context;
+use bytes::Bytes;
+use data_encoding::BASE64;
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use super::connect::{DIAL, Stream};
+use crate::policy::{Connect, EgressSpec, Host, Rule};
+
+/// A proxy, ready to be asked.
+pub(super) struct Via {
+    /// Whether TLS is spoken to it.
+    pub(super) tls: bool,
+    pub(super) host: Host,
+    pub(super) port: u16,
+    /// How destinations are named to it.
+    pub(super) connect: Connect,
+    no_proxy: Vec<Rule>,
+    /// What it is shown, if it wants to be shown something (RFC 7617).
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+impl Via {
+    /// The proxy of a specification, if it has one. `credentials` are `name:password`.
+    pub(super) fn read(spec: &EgressSpec, credentials: Option<&str>) -> anyhow::Result<Option<Self>> {
+        let (Some((tls, host, port)), Some(proxy)) = (spec.proxy()?, &spec.upstream_proxy) else { return Ok(None) };
+        let authorization = credentials.map(|credentials| {
+            let mut value = HeaderValue::try_from(format!("Basic {}", BASE64.encode(credentials.as_bytes())))?;
+            value.set_sensitive(true);
+            anyhow::Ok(value)
+        });
+        let authorization = authorization.transpose().context("read the upstream proxy's credentials")?;
+        Ok(Some(Self { tls, host, port, connect: proxy.connect, no_proxy: spec.no_proxy()?, authorization }))
+    }
+
+    /// Whether it leads to a host.
+    pub(super) fn leads_to(&self, host: &Host, port: u16) -> bool {
+        !self.no_proxy.iter().any(|rule| rule.has_host(host) && rule.has_port(port))
+    }
+
+    /// Asks the proxy at the other end of a connection to connect it to a destination.
+    pub(super) async fn tunnel(&self, stream: Stream, target: &str) -> Result<Stream, String> {
+        timeout(DIAL, self.ask(stream, target)).await.map_err(|_| "no answer in time".to_owned())?
+    }
+
+    async fn ask(&self, stream: Stream, target: &str) -> Result<Stream, String> {
+        let broken = |error: hyper::Error| error.to_string();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        tokio::spawn(connection.with_upgrades());
+        let mut request = Request::connect(target).header(header::HOST, target);
+        if let Some(value) = &self.authorization {
+            request = request.header(header::PROXY_AUTHORIZATION, value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+        let answer = sender.send_request(request).await.map_err(broken)?;
+        match answer.status() {
+            status if status.is_success() => {
+                Ok(Box::new(TokioIo::new(hyper::upgrade::on(answer).await.map_err(broken)?)))
+            }
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err("it wants other credentials".to_owned()),
+            status => Err(format!("it answers {status}")),
+        }
+    }
+}
