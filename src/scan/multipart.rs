@@ -60,8 +60,9 @@ fn part(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     let bytes = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes);
     // A part without headers begins with an empty line.
     let ends = [&b"\r\n\r\n"[..], b"\n\n"];
-    let (head, content) = if bytes.starts_with(b"\r\n") || bytes.starts_with(b"\n") {
-        (&b""[..], bytes)
+    let bare = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n"));
+    let (head, content) = if let Some(content) = bare {
+        (&b""[..], content)
     } else {
         let end = ends.iter().filter_map(|end| Some((memmem::find(bytes, end)?, end.len()))).min();
         let (end, length) = end.ok_or(DecodeError::Multipart("a part has no end of its headers"))?;

@@ -14,6 +14,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::connect::Stream;
 use super::forward::{self, Answer, Body};
+use super::serve::Place;
 use super::state::State;
 use super::strict::{Refused, Strict, Verdict};
 use super::{Egress, Outcome, inside};
@@ -25,12 +26,14 @@ pub(super) const MAX_HEAD: usize = 64 << 10;
 pub(super) const HEAD: Duration = Duration::from_secs(30);
 
 /// Serves one connection from the agent.
-pub(super) async fn serve(stream: Stream, egress: Arc<Egress>) {
-    let (stream, refused) = Strict::new(stream);
+pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, place: Place) {
+    let (stream, refused) = Strict::new(stream, false);
     let service = {
         let egress = egress.clone();
-        service_fn(move |request| {
+        service_fn(move |mut request: Request<Incoming>| {
             let egress = egress.clone();
+            // What the request makes of the connection has its place, too.
+            request.extensions_mut().insert(place.clone());
             async move { Ok::<_, Infallible>(answer(&egress, request).await) }
         })
     };

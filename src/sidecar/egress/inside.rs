@@ -20,6 +20,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::connect::Pinned;
 use super::forward::{self, Answer, Body};
 use super::http::{HEAD, MAX_HEAD, check_host_header, close_after, judge, say_refused, told};
+use super::serve::Place;
 use super::state::State;
 use super::strict::Strict;
 use super::{Egress, Outcome};
@@ -45,14 +46,15 @@ pub(super) async fn serve(
     state: Arc<State>,
     intent: Intent,
     pinned: Pinned,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) {
+    let place = request.extensions_mut().remove::<Place>();
     let Ok(client) = hyper::upgrade::on(request).await else { return };
     let client = TokioIo::new(client);
     let served = if is_tunnel(&state, &intent) {
         tunnel(&egress, client, &intent, &pinned).await
     } else {
-        intercept(&egress, client, &intent).await
+        intercept(&egress, client, &intent, place.as_ref()).await
     };
     if let Err(reason) = served {
         egress.decided(Some(&intent), Outcome::Refuse(&reason));
@@ -112,7 +114,12 @@ fn check_name(host: &Host, named: Option<&str>) -> Result<(), Reason> {
     }
 }
 
-async fn intercept(egress: &Arc<Egress>, client: TokioIo<Upgraded>, intent: &Intent) -> Result<(), Reason> {
+async fn intercept(
+    egress: &Arc<Egress>,
+    client: TokioIo<Upgraded>,
+    intent: &Intent,
+    place: Option<&Place>,
+) -> Result<(), Reason> {
     let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
     let hello = LazyConfigAcceptor::new(Acceptor::default(), client);
     let start = tokio::time::timeout(HANDSHAKE, hello).await.map_err(|_| not_tls("nothing came in time"))?;
@@ -128,16 +135,19 @@ async fn intercept(egress: &Arc<Egress>, client: TokioIo<Upgraded>, intent: &Int
     // A client that does not trust the bottle's CA ends here; it says why better than we could.
     let Ok(Ok(stream)) = accepted else { return Ok(()) };
     let service = {
-        let (egress, intent) = (egress.clone(), intent.clone());
-        service_fn(move |request| {
+        let (egress, intent, place) = (egress.clone(), intent.clone(), place.cloned());
+        service_fn(move |mut request: Request<Incoming>| {
             let (egress, intent) = (egress.clone(), intent.clone());
+            if let Some(place) = &place {
+                request.extensions_mut().insert(place.clone());
+            }
             async move { Ok::<_, Infallible>(answer(&egress, &intent, request).await) }
         })
     };
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD).half_close(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(64 << 10);
-    let (stream, refused) = Strict::new(stream);
+    let (stream, refused) = Strict::new(stream, true);
     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
     say_refused(egress, Some(intent), &refused).await;
     Ok(())

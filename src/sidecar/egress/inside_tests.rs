@@ -27,6 +27,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::serve::Place;
 use super::tests::new_egress;
 use super::{Config, Egress, Update, http};
 use crate::policy::{AllowSpec, AllowTable, EgressSpec, Tls};
@@ -68,7 +69,7 @@ impl World {
     /// A CONNECT that was granted.
     async fn connect(&self) -> UnixStream {
         let (mut near, far) = UnixStream::pair().unwrap();
-        tokio::spawn(http::serve(Box::new(far), self.egress.clone()));
+        tokio::spawn(http::serve(Box::new(far), self.egress.clone(), Place::new(&self.egress, None)));
         let request = format!("CONNECT {HOST}:{0} HTTP/1.1\r\nHost: {HOST}:{0}\r\n\r\n", self.port);
         near.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
@@ -392,7 +393,7 @@ async fn port_of(egress: Arc<Egress>) -> u16 {
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             let (mut far, inner) = UnixStream::pair().unwrap();
-            tokio::spawn(http::serve(Box::new(inner), egress.clone()));
+            tokio::spawn(http::serve(Box::new(inner), egress.clone(), Place::new(&egress, None)));
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         }
     });

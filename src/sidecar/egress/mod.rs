@@ -19,7 +19,6 @@ mod websocket;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
@@ -216,23 +215,6 @@ pub async fn run(at: Option<&str>) -> anyhow::Result<()> {
 /// The socket of a named destination of plain TCP, by its place in the list.
 pub fn tcp_socket(index: usize) -> String {
     format!("tcp-{index}")
-}
-
-/// One connection, as long as it lives.
-struct Counted<'a>(&'a stats::Counters);
-
-impl<'a> Counted<'a> {
-    fn new(counters: &'a stats::Counters) -> Self {
-        counters.connections.fetch_add(1, Ordering::Relaxed);
-        counters.open.fetch_add(1, Ordering::Relaxed);
-        Self(counters)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

@@ -3,14 +3,16 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connect::Stream;
-use super::{Counted, Egress, http, tcp};
+use super::stats::Counters;
+use super::{Egress, http, tcp};
 
 /// Connections served at once; further ones wait.
 const MAX_CONNECTIONS: usize = 1024;
@@ -25,6 +27,31 @@ pub(super) enum Agent {
     Tcp(TcpListener),
     /// Bytes for a named destination of plain TCP, by its place in the list.
     Named(UnixListener, usize),
+}
+
+/// The place of one connection, and of what it becomes: held until all of it has ended.
+#[derive(Clone)]
+pub(super) struct Place(#[expect(dead_code, reason = "held")] Arc<Held>);
+
+struct Held {
+    counters: Arc<Counters>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// Counts a connection; without a permit where nothing bounds them, as in tests.
+    pub(super) fn new(egress: &Egress, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let counters = egress.counters.clone();
+        counters.connections.fetch_add(1, Ordering::Relaxed);
+        counters.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::new(Held { counters, _permit: permit }))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.counters.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What all listeners share: so many connections there may be.
@@ -43,7 +70,7 @@ pub(super) fn socket(path: &Path) -> anyhow::Result<UnixListener> {
 /// Serves a listener from now on.
 pub(super) fn spawn(agent: Agent, egress: Arc<Egress>, places: Arc<Semaphore>) {
     tokio::spawn(async move {
-        while let Ok(place) = places.clone().acquire_owned().await {
+        while let Ok(permit) = places.clone().acquire_owned().await {
             let accepted: std::io::Result<Stream> = match &agent {
                 Agent::Unix(listener) | Agent::Named(listener, _) => {
                     listener.accept().await.map(|(it, _)| Box::new(it) as _)
@@ -59,13 +86,15 @@ pub(super) fn spawn(agent: Agent, egress: Arc<Egress>, places: Arc<Semaphore>) {
                 continue;
             };
             let (egress, named) = (egress.clone(), if let Agent::Named(_, index) = agent { Some(index) } else { None });
+            let place = Place::new(&egress, Some(permit));
             tokio::spawn(async move {
-                let _counted = Counted::new(&egress.counters);
                 match named {
-                    Some(index) => tcp::serve(stream, index, &egress).await,
-                    None => http::serve(stream, egress.clone()).await,
+                    Some(index) => {
+                        tcp::serve(stream, index, &egress).await;
+                        drop(place);
+                    }
+                    None => http::serve(stream, egress, place).await,
                 }
-                drop(place);
             });
         }
     });

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
+use hyper::http::uri::Authority;
+use hyper::{Method, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sync::lock;
@@ -20,7 +22,7 @@ pub(super) struct Verdict<S> {
     /// The connection.
     pub(super) stream: S,
     pub(super) why: &'static str,
-    /// Whether it was a request's head, so that nobody has answered it.
+    /// Whether the parser has not seen the request, so that nobody answers it.
     pub(super) unanswered: bool,
 }
 
@@ -33,13 +35,17 @@ pub(super) struct Strict<S> {
     inner: Option<S>,
     check: Check,
     why: Option<&'static str>,
+    unanswered: bool,
     refused: Refused<S>,
 }
 
 impl<S> Strict<S> {
-    pub(super) fn new(inner: S) -> (Self, Refused<S>) {
+    /// `http2` is whether that may come instead.
+    pub(super) fn new(inner: S, http2: bool) -> (Self, Refused<S>) {
         let refused = Refused::default();
-        (Self { inner: Some(inner), check: Check::default(), why: None, refused: refused.clone() }, refused)
+        let state = if http2 { State::First } else { State::RequestLine };
+        let check = Check { state, ..Check::default() };
+        (Self { inner: Some(inner), check, why: None, unanswered: false, refused: refused.clone() }, refused)
     }
 
     fn inner(&mut self) -> Pin<&mut S>
@@ -53,8 +59,7 @@ impl<S> Strict<S> {
 impl<S> Drop for Strict<S> {
     fn drop(&mut self) {
         if let (Some(why), Some(stream)) = (self.why, self.inner.take()) {
-            let unanswered = matches!(self.check.state, State::First | State::RequestLine | State::Header);
-            *lock(&self.refused) = Some(Verdict { stream, why, unanswered });
+            *lock(&self.refused) = Some(Verdict { stream, why, unanswered: self.unanswered });
         }
     }
 }
@@ -69,10 +74,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
+        // The parser has not seen the whole of a head whose body has not begun yet.
+        let unanswered = matches!(self.check.state, State::First | State::RequestLine | State::Header);
         ready!(self.inner().poll_read(context, buffer))?;
         if let Err(why) = self.check.feed(&buffer.filled()[before..]) {
             buffer.set_filled(before);
-            self.why = Some(why);
+            (self.why, self.unanswered) = (Some(why), unanswered);
         }
         Poll::Ready(Ok(()))
     }
@@ -208,7 +215,7 @@ impl Check {
         self.state = match (self.state, line) {
             (State::RequestLine, b"") => return Err("there is an empty line before a request"),
             (State::RequestLine, line) => {
-                self.head = Head { switches: line.starts_with(b"CONNECT "), ..Head::default() };
+                self.head = Head { switches: request_line(line)? == b"CONNECT", ..Head::default() };
                 State::Header
             }
             (State::Header, b"") => self.head.end()?,
@@ -231,6 +238,26 @@ impl Check {
         };
         Ok(rest)
     }
+}
+
+/// RFC 9112, section 3: a method, a target that can be read, a version; the method.
+fn request_line(line: &[u8]) -> Result<&[u8], &'static str> {
+    let mut words = line.split(|&byte| byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err("a request's first line is not three words");
+    };
+    if !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
+        return Err("a request is of no version of HTTP/1");
+    }
+    if Method::from_bytes(method).is_err() {
+        return Err("a request's method is malformed");
+    }
+    let read = match method {
+        b"CONNECT" => Authority::try_from(target).is_ok() || Uri::try_from(target).is_ok(),
+        _ => Uri::try_from(target).is_ok(),
+    };
+    if read { Ok(method) } else { Err("a request's target is malformed") }
 }
 
 /// RFC 9112, section 7.1, without extensions: nobody needs them, and they are read in different ways.
@@ -312,6 +339,10 @@ mod tests {
             ),
             ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\n\n\0".to_owned(), true),
             ("what follows CONNECT", "CONNECT a:1 HTTP/1.1\r\n\r\n\n\0\n".to_owned(), true),
+            ("a target that is none", "CONNECT a%2e:1 HTTP/1.1\r\n\r\n".to_owned(), false),
+            ("no version", "GET /\r\n\r\n".to_owned(), false),
+            ("two spaces", "GET  / HTTP/1.1\r\n\r\n".to_owned(), false),
+            ("a version to come", "GET / HTTP/1.2\r\n\r\n".to_owned(), false),
             ("what follows an upgrade", "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\n\0\n".to_owned(), true),
             ("bare LF in the request line", "GET / HTTP/1.1\nHost: a\r\n\r\n".to_owned(), false),
             ("bare LF after a header", "GET / HTTP/1.1\r\nHost: a\n\r\n".to_owned(), false),

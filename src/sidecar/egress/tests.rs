@@ -8,6 +8,7 @@ use hickory_resolver::TokioResolver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
+use super::serve::Place;
 use super::{Config, Egress, http};
 use crate::policy::{AllowSpec, EgressSpec};
 
@@ -33,7 +34,7 @@ pub(super) fn new_egress(config: &Config) -> Arc<Egress> {
 /// Sends bytes and reads until egress closes the connection.
 async fn ask(egress: &Arc<Egress>, request: &[u8]) -> String {
     let (mut near, far) = UnixStream::pair().unwrap();
-    let served = tokio::spawn(http::serve(Box::new(far), egress.clone()));
+    let served = tokio::spawn(http::serve(Box::new(far), egress.clone(), Place::new(egress, None)));
     near.write_all(request).await.unwrap();
     near.shutdown().await.unwrap();
     let mut answer = Vec::new();

@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::body::check_head;
 use super::forward::{self, Body};
+use super::serve::Place;
 use super::state::State;
 use super::stats::Counters;
 use super::{Egress, Outcome};
@@ -56,6 +57,7 @@ pub(super) async fn forward(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Reason> {
     let client = hyper::upgrade::on(&mut request);
+    let place = request.extensions_mut().remove::<Place>();
     let scanner = state.scanner(egress, intent);
     let (mut head, _) = request.into_parts();
     head.headers.remove(EXTENSIONS);
@@ -86,6 +88,7 @@ pub(super) async fn forward(
         {
             egress.decided(Some(&intent), Outcome::Refuse(&Reason::SecretFound(finding, "message")));
         }
+        drop(place);
     });
     Ok(Response::from_parts(head, forward::empty()))
 }

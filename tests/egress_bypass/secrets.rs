@@ -1,0 +1,292 @@
+//! A known secret and a provider's token, in every place and wrapping that a request has.
+
+use std::io::Write;
+
+use data_encoding::{BASE32, BASE64, BASE64URL, HEXLOWER, HEXUPPER};
+
+use crate::attempt::{Attempt, HOST, How, inside, run};
+use crate::lab::{Lab, PUBLIC, in_namespace};
+
+pub const SECRET: &str = "correct-horse/battery+staple";
+
+/// Put together here, so that no scanner of repositories takes it for a real one.
+pub fn token() -> String {
+    ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    to.write_all(bytes).unwrap();
+    to.finish().unwrap()
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut to = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    to.write_all(bytes).unwrap();
+    to.finish().unwrap()
+}
+
+fn post(name: &'static str, head: &str, body: impl AsRef<[u8]>, expected: &'static str) -> Attempt {
+    let body = body.as_ref();
+    let request = format!(
+        "POST /v1 HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{head}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    inside(name, [request.as_bytes(), body].concat(), expected)
+}
+
+fn chunked(name: &'static str, head: &str, pieces: &[&[u8]], end: &str) -> Attempt {
+    let request =
+        format!("POST /v1 HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{head}Transfer-Encoding: chunked\r\n\r\n");
+    let mut bytes = request.into_bytes();
+    for piece in pieces {
+        bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        bytes.extend_from_slice(piece);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("0\r\n{end}\r\n").as_bytes());
+    inside(name, bytes, "secret_found")
+}
+
+fn grpc(message: &[u8], flag: u8) -> Vec<u8> {
+    [&[flag][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
+}
+
+const FOUND: &str = "secret_found";
+
+/// A secret in the body.
+pub fn bodies() -> Vec<Attempt> {
+    let (secret, token, percent) = (SECRET.as_bytes(), token(), percent());
+    let units = SECRET.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat();
+    let wrapped = BASE64.encode(&[&[b'x'; 61][..], secret].concat());
+    let wrapped = format!("{}\n{}", &wrapped[..76], &wrapped[76..]);
+    let (one, two) = SECRET.split_at(11);
+    vec![
+        post("plain", "", SECRET, FOUND),
+        post("base64", "", BASE64.encode(format!("user:{SECRET}").as_bytes()), FOUND),
+        post("base64 for URLs", "", BASE64URL.encode(format!("us:{SECRET}").as_bytes()), FOUND),
+        post("base64 of crypt", "", data_encoding_of_crypt(secret), FOUND),
+        post("base64 in lines", "", wrapped, FOUND),
+        post("base32", "", BASE32.encode(secret), FOUND),
+        post("hexadecimal", "", HEXLOWER.encode(secret), FOUND),
+        post("hexadecimal in capitals", "", HEXUPPER.encode(secret), FOUND),
+        post("percent", "Content-Type: application/x-www-form-urlencoded\r\n", format!("a={percent}"), FOUND),
+        post("JSON", "Content-Type: application/json\r\n", format!("{{\"a\":\"{units}\"}}"), FOUND),
+        post(
+            "JSON in JSON",
+            "Content-Type: application/json\r\n",
+            serde_json::to_string(&format!("{{\"a\":\"{units}\"}}")).unwrap(),
+            FOUND,
+        ),
+        post("reversed", "", SECRET.chars().rev().collect::<String>(), FOUND),
+        post("UTF-16", "", SECRET.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>(), FOUND),
+        post("gzip", "Content-Encoding: gzip\r\n", gzip(secret), FOUND),
+        post("gzip twice", "Content-Encoding: gzip, gzip\r\n", gzip(&gzip(secret)), FOUND),
+        post("gzip in two headers", "Content-Encoding: gzip\r\nContent-Encoding: gzip\r\n", gzip(&gzip(secret)), FOUND),
+        post("deflate", "Content-Encoding: deflate\r\n", zlib(secret), FOUND),
+        post("gzip that does not say so", "", gzip(secret), FOUND),
+        post("gzip in base64", "", BASE64.encode(&gzip(&[secret, &[b'z'; 40]].concat())), FOUND),
+        post("brotli", "Content-Encoding: br\r\n", brotli(secret), FOUND),
+        post("zstd", "Content-Encoding: zstd\r\n", zstd(secret), FOUND),
+        post(
+            "two fields of a form",
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            format!("a={}&b={}", &percent[..33], &percent[33..]),
+            FOUND,
+        ),
+        post(
+            "a file's name",
+            MULTI,
+            part(&format!("Content-Disposition: form-data; name=f; filename=\"{SECRET}\""), "x"),
+            FOUND,
+        ),
+        post("a part in base64", MULTI, part("Content-Transfer-Encoding: base64", &BASE64.encode(secret)), FOUND),
+        post(
+            "a part in quoted-printable",
+            MULTI,
+            part(
+                "Content-Transfer-Encoding: quoted-printable",
+                &SECRET.bytes().map(|byte| format!("={byte:02X}")).collect::<Vec<_>>().join("=\r\n"),
+            ),
+            FOUND,
+        ),
+        post("two parts", MULTI, format!("--b\r\n\r\n{one}\r\n--b\r\n\r\n{two}\r\n--b--\r\n"), FOUND),
+        post("a provider's token", "", &token, FOUND),
+        post(
+            "a provider's token in hexadecimal in base64",
+            "",
+            BASE64.encode(HEXLOWER.encode(token.as_bytes()).as_bytes()),
+            FOUND,
+        ),
+        post(
+            "a private key",
+            "",
+            ["-----BEGIN OPENSSH ", "PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAA\n"].concat(),
+            FOUND,
+        ),
+    ]
+}
+
+/// A secret elsewhere, and in pieces.
+pub fn places() -> Vec<Attempt> {
+    let (secret, token, percent) = (SECRET.as_bytes(), token(), percent());
+    let (one, two) = SECRET.split_at(11);
+    let long = vec![b'y'; 9 << 20];
+    let pieces: Vec<&[u8]> = secret.chunks(1).collect();
+    let get = |name, path: String, expected| {
+        inside(name, format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"), expected)
+    };
+    vec![
+        post("a header", &format!("X-Note: {SECRET}\r\n"), "x", FOUND),
+        post("a header's name", &format!("X-{}: a\r\n", HEXLOWER.encode(secret)), "x", FOUND),
+        post(
+            "Basic authorization",
+            &format!("Authorization: Basic {}\r\n", BASE64.encode(format!("u:{SECRET}").as_bytes())),
+            "x",
+            FOUND,
+        ),
+        post("a cookie", &format!("Cookie: a=b; c={token}\r\n"), "x", FOUND),
+        post("two headers", &format!("X-A: {one}\r\nX-B: {two}\r\n"), "x", FOUND),
+        post("two headers the other way round", &format!("X-B: {two}\r\nX-A: {one}\r\n"), "x", FOUND),
+        get("a path", format!("/{percent}"), FOUND),
+        get("a query", format!("/?q={percent}"), FOUND),
+        get("a query's name", format!("/?{percent}=1"), FOUND),
+        get("two fields of a query", format!("/?a={}&b={}", &percent[..33], &percent[33..]), FOUND),
+        chunked("chunks of one byte", "", &pieces, ""),
+        chunked("the end of a long stream", "", &[&long, secret], ""),
+        chunked("a trailer", "Trailer: X-T\r\n", &[b"x"], &format!("X-T: {SECRET}\r\n")),
+        chunked("gzip in chunks", "Content-Encoding: gzip\r\n", &gzip(secret).chunks(7).collect::<Vec<_>>(), ""),
+        chunked("a message of gRPC", "Content-Type: application/grpc\r\n", &[&grpc(secret, 0)], ""),
+        chunked(
+            "a compressed message of gRPC",
+            "Content-Type: application/grpc\r\ngrpc-encoding: gzip\r\n",
+            &[&grpc(&gzip(secret), 1)],
+            "",
+        ),
+        chunked(
+            "two messages of gRPC",
+            "Content-Type: application/grpc\r\n",
+            &[&grpc(&secret[..13], 0), &grpc(&secret[13..], 0)],
+            "",
+        ),
+        Attempt {
+            name: "a secret in HTTP/2",
+            how: How::Http2("POST", format!("https://{HOST}/"), vec![], secret.to_vec()),
+            expected: FOUND,
+        },
+        Attempt {
+            name: "a secret in a header of HTTP/2",
+            how: How::Http2("GET", format!("https://{HOST}/"), vec![("x-note", BASE64.encode(secret))], vec![]),
+            expected: FOUND,
+        },
+        Attempt { name: "a host under an allowed star", how: How::After(host(), b"x".to_vec()), expected: FOUND },
+        Attempt { name: "a host of several labels", how: How::After(labels(), b"x".to_vec()), expected: FOUND },
+    ]
+}
+
+/// What nobody can look through.
+pub fn unreadable() -> Vec<Attempt> {
+    vec![
+        post("an encoding that nobody knows", "Content-Encoding: compress\r\n", "x", "not_decoded"),
+        post("gzip that is none", "Content-Encoding: gzip\r\n", "no gzip", "not_decoded"),
+        post("a bomb", "Content-Encoding: gzip\r\n", gzip(&vec![0; 300 << 20]), "not_decoded"),
+        post("multipart without a boundary", "Content-Type: multipart/form-data\r\n", "x", "not_decoded"),
+        post("multipart with another boundary", MULTI, "--c\r\n\r\nx\r\n--c--", "not_decoded"),
+        post(
+            "a part in an encoding that nobody knows",
+            MULTI,
+            part("Content-Transfer-Encoding: x-uuencode", "x"),
+            "not_decoded",
+        ),
+        post(
+            "gRPC in an encoding that nobody knows",
+            "Content-Type: application/grpc\r\ngrpc-encoding: snappy\r\n",
+            grpc(b"x", 1),
+            "not_decoded",
+        ),
+        post(
+            "two content types",
+            "Content-Type: text/plain\r\nContent-Type: multipart/form-data; boundary=b\r\n",
+            "x",
+            "bad_request",
+        ),
+    ]
+}
+
+const MULTI: &str = "Content-Type: multipart/form-data; boundary=b\r\n";
+
+fn part(head: &str, body: &str) -> String {
+    format!("--b\r\n{head}\r\n\r\n{body}\r\n--b--\r\n")
+}
+
+fn percent() -> String {
+    SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+fn host() -> &'static str {
+    format!("{}.wild.example.com:443", HEXLOWER.encode(SECRET.as_bytes())).leak()
+}
+
+fn labels() -> &'static str {
+    let hex = HEXLOWER.encode(SECRET.as_bytes());
+    format!("{}.{}.wild.example.com:443", &hex[..20], &hex[20..]).leak()
+}
+
+fn data_encoding_of_crypt(bytes: &[u8]) -> String {
+    let mut specification = data_encoding::Specification::new();
+    specification.symbols.push_str("./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+    specification.encoding().unwrap().encode(bytes)
+}
+
+/// A stored block of brotli (RFC 7932, section 9.2): a window of 16 bits, one uncompressed meta-block, the end.
+fn brotli(bytes: &[u8]) -> Vec<u8> {
+    // WBITS=16 is the bit 0; then ISLAST 0, MNIBBLES 00, MLEN-1 in 16 bits, ISUNCOMPRESSED 1.
+    let bits = u32::try_from(bytes.len() - 1).unwrap() << 4 | 1 << 20;
+    let mut out = bits.to_le_bytes()[..3].to_vec();
+    out.extend_from_slice(bytes);
+    // ISLAST 1, ISLASTEMPTY 1.
+    out.push(3);
+    out
+}
+
+/// A frame of zstd with one raw block (RFC 8878, section 3.1.1).
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).unwrap();
+    // A single segment with its size in one byte; the last block, raw.
+    let block = (u32::from(length) << 3 | 1).to_le_bytes();
+    [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, length][..], &block[..3], bytes].concat()
+}
+
+#[test]
+fn promise_09_a_secret_leaves_in_no_place_and_no_wrapping() {
+    if in_namespace("secrets::promise_09_a_secret_leaves_in_no_place_and_no_wrapping") {
+        attempt();
+    }
+}
+
+#[tokio::main]
+async fn attempt() {
+    let names = [(HOST, vec![PUBLIC])].into();
+    let mut lab = Lab::new("allow: [api.example.com, '*.wild.example.com']", &names, &[SECRET]).await;
+    // The same wrappings without a secret pass, so that refusing everything would be red.
+    let text = b"just a text, of a length that is like that of others";
+    for (head, body) in [
+        ("", text.to_vec()),
+        ("Content-Encoding: gzip\r\n", gzip(text)),
+        ("Content-Encoding: deflate\r\n", zlib(text)),
+        ("Content-Encoding: br\r\n", brotli(text)),
+        ("Content-Encoding: zstd\r\n", zstd(text)),
+        ("Content-Type: application/grpc\r\ngrpc-encoding: gzip\r\n", grpc(&gzip(text), 1)),
+        ("Content-Type: multipart/form-data; boundary=b\r\n", b"--b\r\nA: b\r\n\r\nx\r\n--b--\r\n".to_vec()),
+    ] {
+        let Attempt { how: How::Inside(bytes), .. } = post("fine", head, body, "") else { unreachable!() };
+        let answer = lab.inside(HOST, &bytes).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{head}: {answer}");
+    }
+    run(&mut lab, [bodies(), places(), unreadable()].into_iter().flatten().collect()).await;
+    // Neither what was told nor what arrived, nor a name that was asked for, holds it.
+    let seen = lab.seen.lock().unwrap();
+    let hex = HEXLOWER.encode(SECRET.as_bytes());
+    assert!(seen.names.iter().all(|name| !name.contains(&hex[..20])), "{:?}", seen.names);
+    assert!(seen.requests.iter().all(|request| !request.contains(SECRET)), "{:?}", seen.requests);
+}

@@ -1,0 +1,437 @@
+//! A network of its own, in a namespace of this machine: public addresses that lead to this test, a resolver that this test
+//! is, and the real egress between them and an agent.
+
+#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bottler::policy::EgressSpec;
+use bottler::sidecar::ctl::{self, Question};
+use bottler::sidecar::egress::{Config, Stats, Update};
+use bottler::sidecar::{Event, Message};
+use bytes::Bytes;
+use hickory_resolver::proto::op::{Message as Query, MessageType, ResponseCode};
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// Set where the test runs in its own namespaces.
+const INSIDE: &str = "BOTTLER_TEST_NAMESPACE";
+/// Where everything that has a public address is.
+pub const PUBLIC: &str = "93.184.215.14";
+/// An address that the user means to reach.
+pub const MEANT: &str = "10.77.0.9";
+/// What an upstream proxy is shown.
+pub const PROXY_CREDENTIALS: &str = "bottler:a proxy's password";
+/// How long egress may take for one attempt.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test of this file again, in namespaces of its own; true when this is that run.
+pub fn in_namespace(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let mut unshare = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        unshare.arg("--map-root-user");
+    }
+    let status = unshare
+        .args(["--net", "--mount", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare is installed");
+    assert!(status.success(), "{test} in its namespaces: {status}");
+    false
+}
+
+fn sh(command: &str) {
+    let status = Command::new("sh").args(["-ec", command]).status().unwrap();
+    assert!(status.success(), "{command}");
+}
+
+/// What happened at the destinations.
+#[derive(Default)]
+pub struct Seen {
+    /// Connections that were made, by the address that was dialled.
+    pub connections: Vec<SocketAddr>,
+    /// Requests that arrived: `POST /path`, and bodies.
+    pub requests: Vec<String>,
+    /// Bytes of plain TCP.
+    pub bytes: Vec<u8>,
+    /// Names that somebody asked for.
+    pub names: Vec<String>,
+}
+
+/// What is answered to a question.
+pub type Answered = ctl::Answer<Stats>;
+
+pub struct Lab {
+    pub seen: Arc<Mutex<Seen>>,
+    pub proxy: SocketAddr,
+    /// The sockets of named destinations.
+    pub folder: tempfile::TempDir,
+    tls: TlsConnector,
+    tls_h2: TlsConnector,
+    lines: Lines<BufReader<tokio::process::ChildStdout>>,
+    input: tokio::process::ChildStdin,
+    /// Killed when this is dropped.
+    _child: tokio::process::Child,
+}
+
+type Names = BTreeMap<&'static str, Vec<&'static str>>;
+
+impl Lab {
+    /// Egress by a specification, in YAML. `names` is what they resolve to; one that begins with `rebind` gives one
+    /// address after the other.
+    pub async fn new(spec: &str, names: &Names, secrets: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let resolv = folder.path().join("resolv.conf");
+        std::fs::write(&resolv, "nameserver 127.0.0.1\n").unwrap();
+        sh(&format!(
+            "ip link set lo up; ip addr replace {PUBLIC}/32 dev lo; ip addr replace {MEANT}/32 dev lo;
+             mount -t tmpfs none /run; mkdir -p /run/bottler/ctl;
+             ip -6 addr replace 2606:2800:21f::14/128 dev lo 2> /dev/null || true; mount --bind {} /etc/resolv.conf",
+            resolv.display()
+        ));
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        resolver(names.clone(), seen.clone()).await;
+        let root = destinations(seen.clone()).await;
+        let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
+        spec.roots.push(root);
+        let proxy_credentials = spec.upstream_proxy.as_ref().map(|_| PROXY_CREDENTIALS.to_owned());
+        let config = Config { bottle: "lab".into(), sidecars: BTreeMap::new(), spec, proxy_credentials };
+        let mut lab = Self::start(&config, folder, seen).await;
+        if !secrets.is_empty() {
+            let secrets = Some(secrets.iter().map(|&secret| secret.to_owned()).collect());
+            lab.tell(&Update { secrets, ..Update::default() }).await;
+            while !matches!(lab.message().await, Message::Updated) {}
+        }
+        lab
+    }
+
+    async fn start(config: &Config, folder: tempfile::TempDir, seen: Arc<Mutex<Seen>>) -> Self {
+        let at =
+            if config.spec.tcp.is_empty() { "127.0.0.1:0".to_owned() } else { folder.path().display().to_string() };
+        let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_bottler"))
+            .args(["egress", &at])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(&[&serde_json::to_vec(config).unwrap()[..], b"\n"].concat()).await.unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        let proxy = if config.spec.tcp.is_empty() {
+            let line = errors.next_line().await.unwrap().unwrap();
+            line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+        } else {
+            "127.0.0.1:1".parse().unwrap()
+        };
+        let Message::Ready(ready) = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap() else {
+            panic!("egress is not ready")
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ready.ca.unwrap().as_bytes()).unwrap()).unwrap();
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        let mut h2 = config.clone();
+        h2.alpn_protocols = vec![b"h2".to_vec()];
+        let (tls, tls_h2) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(h2)));
+        Self { seen, proxy, folder, tls, tls_h2, lines, input, _child: child }
+    }
+
+    pub async fn tell(&mut self, update: &Update) {
+        self.input.write_all(&[&serde_json::to_vec(update).unwrap()[..], b"\n"].concat()).await.unwrap();
+    }
+
+    pub async fn message(&mut self) -> Message {
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("egress says something");
+        serde_json::from_str(&line.unwrap().expect("egress lives")).unwrap()
+    }
+
+    /// Asks as `bottler policy` does, by the executable that an exec runs.
+    pub async fn ctl(&self, question: &Question) -> Answered {
+        let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_bottler"))
+            .args(["ctl", "sidecar"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let question = [&serde_json::to_vec(question).unwrap()[..], b"\n"].concat();
+        child.stdin.take().unwrap().write_all(&question).await.unwrap();
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it answers").unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Every decision so far.
+    pub async fn decisions(&mut self) -> Vec<Event> {
+        self.tell(&Update { flush: true, ..Update::default() }).await;
+        let mut events = Vec::new();
+        loop {
+            match self.message().await {
+                Message::Audit(event) => events.push(event),
+                Message::Updated => return events,
+                Message::Ready(_) => panic!("it says that it is ready again"),
+            }
+        }
+    }
+
+    /// Bytes to the proxy, and the whole answer.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.proxy).await.unwrap();
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        read(&mut stream).await
+    }
+
+    /// A CONNECT: the connection if it was granted, the answer if not.
+    pub async fn connect(&self, authority: &str) -> Result<TcpStream, String> {
+        let mut stream = TcpStream::connect(self.proxy).await.unwrap();
+        let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match tokio::time::timeout(PATIENCE, stream.read_u8()).await.expect("egress answers") {
+                Ok(byte) => head.push(byte),
+                Err(_) => return Err(String::from_utf8_lossy(&head).into_owned()),
+            }
+        }
+        if head.starts_with(b"HTTP/1.1 200") {
+            return Ok(stream);
+        }
+        Err(String::from_utf8_lossy(&head).into_owned() + &read(&mut stream).await)
+    }
+
+    /// TLS inside a CONNECT.
+    pub async fn tls(&self, authority: &str, name: &str, h2: bool) -> Result<TlsStream<TcpStream>, String> {
+        let stream = self.connect(authority).await?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let connector = if h2 { &self.tls_h2 } else { &self.tls };
+        connector.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))
+    }
+
+    /// Bytes inside TLS to a host, and the whole answer.
+    pub async fn inside(&self, host: &str, bytes: &[u8]) -> String {
+        let mut stream = match self.tls(&format!("{host}:443"), host, false).await {
+            Ok(stream) => stream,
+            Err(answer) => return answer,
+        };
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        read(&mut stream).await
+    }
+
+    /// Waits until a refusal was told, with this code if one is given: a connection may end a moment before.
+    pub async fn until_refused(&mut self, name: &str, code: Option<&str>) {
+        let told = async {
+            while !self
+                .decisions()
+                .await
+                .iter()
+                .any(|event| event.kind.decision == "refuse" && code.is_none_or(|code| event.kind.code == code))
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{name}: no audit event"));
+    }
+
+    pub fn arrived(&self) -> (usize, usize) {
+        let seen = self.seen.lock().unwrap();
+        (seen.connections.len(), seen.requests.len())
+    }
+}
+
+async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "egress keeps the connection open: {}", String::from_utf8_lossy(&answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The resolver at port 53.
+async fn resolver(names: Names, seen: Arc<Mutex<Seen>>) {
+    let socket = UdpSocket::bind("127.0.0.1:53").await.unwrap();
+    tokio::spawn(async move {
+        let (mut buffer, mut asked) = (vec![0; 4096], BTreeMap::<String, usize>::new());
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+            let Ok(query) = Query::from_vec(&buffer[..length]) else { continue };
+            let Some(question) = query.queries.first().cloned() else { continue };
+            let name = question.name().to_utf8().to_lowercase();
+            let name = name.trim_end_matches('.').to_owned();
+            seen.lock().unwrap().names.push(name.clone());
+            let mut answer = Query::response(query.metadata.id, query.metadata.op_code);
+            answer.metadata.message_type = MessageType::Response;
+            answer.metadata.recursion_available = true;
+            answer.add_query(question.clone());
+            let Some(addresses) = names.get(name.as_str()) else {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+                let _ = socket.send_to(&answer.to_vec().unwrap(), peer).await;
+                continue;
+            };
+            let of_kind = addresses.iter().map(|address| address.parse::<IpAddr>().unwrap()).filter(|address| {
+                question.query_type() == if address.is_ipv4() { RecordType::A } else { RecordType::AAAA }
+            });
+            let mut found: Vec<IpAddr> = of_kind.collect();
+            if name.starts_with("rebind") && !found.is_empty() {
+                let turn = asked.entry(name.clone()).or_default();
+                found = vec![found[*turn % found.len()]];
+                *turn += 1;
+            }
+            for address in found {
+                let data = match address {
+                    IpAddr::V4(address) => RData::A(address.into()),
+                    IpAddr::V6(address) => RData::AAAA(address.into()),
+                };
+                answer.add_answer(Record::from_rdata(question.name().clone(), 0, data));
+            }
+            let _ = socket.send_to(&answer.to_vec().unwrap(), peer).await;
+        }
+    });
+}
+
+/// Destinations at every address of this namespace: TLS at 443, HTTP at 80, bytes at 5432, and what must never be reached
+/// at other ports. The authority that certifies them, in PEM.
+async fn destinations(seen: Arc<Mutex<Seen>>) -> String {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let names = ["*.example.com", "example.com", "*.example.org"].map(str::to_owned);
+    let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let mut config = builder.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    for port in [443_u16, 80, 8080, 22, 5432] {
+        let listener = TcpListener::bind(("0.0.0.0", port)).await.unwrap();
+        let (seen, acceptor) = (seen.clone(), acceptor.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let at = stream.local_addr().unwrap();
+                seen.lock().unwrap().connections.push(at);
+                let (seen, acceptor) = (seen.clone(), acceptor.clone());
+                tokio::spawn(async move {
+                    match port {
+                        443 => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                http(TokioIo::new(stream), seen).await;
+                            }
+                        }
+                        80 => http(TokioIo::new(stream), seen).await,
+                        _ => bytes(stream, seen).await,
+                    }
+                });
+            }
+        });
+    }
+    root
+}
+
+/// What a destination answers.
+type Answer = http_body_util::combinators::BoxBody<Bytes, hyper::Error>;
+
+fn whole(text: String) -> Answer {
+    http_body_util::Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
+}
+
+async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io: I, seen: Arc<Mutex<Seen>>) {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let seen = seen.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let authorization = head.headers.get("proxy-authorization").is_some();
+            assert!(!authorization, "a proxy's credentials have come here");
+            match head.uri.path() {
+                // Every piece comes back as soon as it is there.
+                "/echo" => return Ok(Response::new(body.boxed())),
+                "/leak" => return Ok(Response::new(whole(leak()))),
+                _ => {}
+            }
+            let body = BodyExt::collect(body).await.map(http_body_util::Collected::to_bytes);
+            // One that was cut off has not arrived.
+            let Ok(body) = body else { return Err("cut off") };
+            let line = format!("{} {} {}", head.method, head.uri.path(), String::from_utf8_lossy(&body));
+            seen.lock().unwrap().requests.push(line);
+            Ok(Response::new(whole("here".to_owned())))
+        }
+    });
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    let _ = builder.serve_connection(io, service).await;
+}
+
+/// A token of a provider's format, put together here.
+pub fn leak() -> String {
+    ["the token is ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
+}
+
+/// A proxy at a private address that wants credentials: connects to whatever public name it is asked for, and notes what.
+pub async fn upstream_proxy(credentials: &str) -> Arc<Mutex<Vec<String>>> {
+    let noted: Arc<Mutex<Vec<String>>> = Arc::default();
+    let listener = TcpListener::bind((MEANT, 3128)).await.unwrap();
+    let expected = format!("Basic {}", data_encoding::BASE64.encode(credentials.as_bytes()));
+    let list = noted.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (list, expected) = (list.clone(), expected.clone());
+            let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+                let (list, expected) = (list.clone(), expected.clone());
+                async move {
+                    list.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+                    let shown = request.headers().get("proxy-authorization").map(|value| value.as_bytes().to_vec());
+                    let mut response = Response::new(whole("from the proxy".to_owned()));
+                    if shown.as_deref() != Some(expected.as_bytes()) {
+                        *response.status_mut() = hyper::StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+                    } else if request.method() == hyper::Method::CONNECT {
+                        *response.body_mut() = whole(String::new());
+                        tokio::spawn(async move {
+                            let mut near = TokioIo::new(hyper::upgrade::on(&mut request).await.unwrap());
+                            let mut far = TcpStream::connect((PUBLIC, 443)).await.unwrap();
+                            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                        });
+                    }
+                    Ok::<_, std::convert::Infallible>(response)
+                }
+            });
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(connection.with_upgrades());
+        }
+    });
+    noted
+}
+
+/// Says `hello`, then notes what comes and sends it back.
+async fn bytes(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
+    let _ = stream.write_all(b"hello").await;
+    let mut buffer = vec![0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        seen.lock().unwrap().bytes.extend_from_slice(&buffer[..length]);
+        let _ = stream.write_all(&buffer[..length]).await;
+    }
+}
