@@ -31,7 +31,7 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 /// Largest first message, in bytes.
 const MAX_HELLO: usize = 64 << 10;
 /// Bytes carried at once through a tunnel, each way.
-const TUNNEL_BUFFER: usize = 64 << 10;
+const TUNNEL_BUFFER: usize = 256 << 10;
 /// Requests under way on one connection.
 const MAX_STREAMS: u32 = 128;
 

@@ -1,0 +1,153 @@
+//! The ways between: egress in its modes, Squid, mitmproxy.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bottler::policy::EgressSpec;
+use bottler::sidecar::egress::{Config, Update};
+
+/// How long one may take to listen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub enum Peer {
+    Direct,
+    /// An entry of the allowlist, in YAML.
+    Egress(&'static str),
+    Squid,
+    Mitmproxy,
+}
+
+/// A proxy that listens; killed when it is dropped.
+pub struct Running {
+    pub address: SocketAddr,
+    children: Vec<Child>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Running {
+    /// A field of status in proc(5), in MiB, of the process and of those that it started.
+    pub fn memory(&self, field: &str) -> f64 {
+        let all =
+            std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let all: Vec<u32> = all.collect();
+        let of = |pid: u32, field: &str| -> Option<u64> {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+            line.split_ascii_whitespace().next()?.parse().ok()
+        };
+        let mut family: Vec<u32> = self.children.iter().map(Child::id).collect();
+        let mut next = 0;
+        while next < family.len() {
+            let parent = u64::from(family[next]);
+            family.extend(all.iter().filter(|&&pid| of(pid, "PPid") == Some(parent)));
+            next += 1;
+        }
+        let kilobytes: u64 = family.into_iter().filter_map(|pid| of(pid, field)).sum();
+        f64::from(u32::try_from(kilobytes).unwrap()) / 1024.0
+    }
+}
+
+impl Peer {
+    pub fn all() -> Vec<(&'static str, Self)> {
+        vec![
+            ("direct", Self::Direct),
+            ("egress, tunnel", Self::Egress("{host: origin.example.com, tls: tunnel}")),
+            ("egress, TLS taken off", Self::Egress("{host: origin.example.com, scan: off}")),
+            ("egress, TLS taken off and scanned", Self::Egress("origin.example.com")),
+            ("Squid, TLS taken off", Self::Squid),
+            ("mitmproxy", Self::Mitmproxy),
+        ]
+    }
+
+    /// Starts it; `None` where there is nothing between.
+    pub fn start(&self, folder: &Path) -> Option<Running> {
+        let (port, children) = match self {
+            Self::Direct => return None,
+            Self::Egress(entry) => (3127, vec![egress(entry, folder)]),
+            Self::Squid => (3128, vec![squid(folder)]),
+            Self::Mitmproxy => (3129, vec![mitmproxy(folder)]),
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(began.elapsed() < PATIENCE, "nothing listens on {address}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Running { address, children })
+    }
+}
+
+fn egress(entry: &str, folder: &Path) -> Child {
+    let mut spec: EgressSpec = serde_yaml::from_str(&format!("allow: [{entry}]")).unwrap();
+    spec.roots.push(std::fs::read_to_string(folder.join("root.pem")).unwrap());
+    let config = Config { bottle: "bench".into(), sidecars: [].into(), spec, proxy_credentials: None };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
+        .args(["egress", "127.0.0.1:3127"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let secrets = (0..20).map(|number| format!("a-secret-of-this-bottle-number-{number}")).collect();
+    let update = Update { secrets: Some(secrets), ..Update::default() };
+    let input = child.stdin.as_mut().unwrap();
+    for line in [serde_json::to_vec(&config).unwrap(), serde_json::to_vec(&update).unwrap()] {
+        input.write_all(&[&line[..], b"\n"].concat()).unwrap();
+    }
+    child
+}
+
+fn squid(folder: &Path) -> Child {
+    let path = folder.display();
+    let config = format!(
+        "http_port 127.0.0.1:3128 ssl-bump tls-cert={path}/root.pem tls-key={path}/root.key generate-host-certificates=on dynamic_cert_mem_cache_size=16MB
+sslcrtd_program /usr/lib/squid/security_file_certgen -s {path}/ssl_db -M 16MB
+acl first at_step SslBump1
+ssl_bump peek first
+ssl_bump bump all
+tls_outgoing_options cafile={path}/root.pem
+http_access allow all
+cache deny all
+access_log none
+cache_log {path}/squid.log
+pid_filename {path}/squid.pid
+coredump_dir {path}
+cache_effective_user proxy
+shutdown_lifetime 0 seconds
+dns_nameservers 127.0.0.1
+"
+    );
+    std::fs::write(folder.join("squid.conf"), config).unwrap();
+    let made = Command::new("/usr/lib/squid/security_file_certgen")
+        .args(["-c", "-s"])
+        .arg(folder.join("ssl_db"))
+        .args(["-M", "16MB"])
+        .output();
+    assert!(made.expect("squid-openssl is installed: tests/bench/peers").status.success());
+    // Squid does not run as root.
+    assert!(Command::new("chown").args(["-R", "proxy"]).arg(folder).status().unwrap().success());
+    Command::new("squid").arg("-N").arg("-f").arg(folder.join("squid.conf")).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn mitmproxy(folder: &Path) -> Child {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/mitmdump");
+    Command::new(own)
+        .args(["--quiet", "--listen-host", "127.0.0.1", "--listen-port", "3129", "--set", "stream_large_bodies=1m"])
+        .args(["--set", &format!("confdir={}", folder.join("mitm").display())])
+        .args(["--set", &format!("ssl_verify_upstream_trusted_ca={}", folder.join("root.pem").display())])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("mitmproxy is installed: tests/bench/peers")
+}
