@@ -23,6 +23,9 @@ const READY: Duration = Duration::from_secs(30);
 /// A sidecar's bounds.
 const RESOURCES: Resources = Resources { cpus: 2.0, memory: 256 << 20, pids: 128 };
 
+/// Where the agent finds egress.
+const EGRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 8888);
+
 /// The built-in roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -45,8 +48,7 @@ impl Role {
     /// plain TCP, each at an address of its own, so that every one keeps its port.
     fn relays(self, name: &str, tcp: &[TcpTarget]) -> Vec<Relay> {
         let Self::Egress = self else { return Vec::new() };
-        let own = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 8888);
-        let mut relays = vec![Relay { name: name.to_owned(), address: own, socket: SOCKET.to_owned() }];
+        let mut relays = vec![Relay { name: name.to_owned(), address: EGRESS, socket: SOCKET.to_owned() }];
         let mut hosts: Vec<&Host> = Vec::new();
         for (index, target) in tcp.iter().enumerate() {
             // One address for a host, however many of its ports there are: it has one name.
@@ -296,6 +298,7 @@ async fn config(
             }
             serde_json::to_value(egress::Config {
                 bottle: bottle.session.id.clone(),
+                own: Some(format!("{}:{}", options.name, EGRESS.port())),
                 sidecars,
                 spec: EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() },
                 proxy_credentials: bottle.setting.proxy_credentials.clone(),

@@ -13,9 +13,12 @@ pub struct Debian;
 /// Its name on the engine.
 pub const DEBIAN: &str = "bottler-test:debian";
 
-/// The packages of the image; the archive's name has a number that changes with them.
-const PACKAGES: &str = "--include=postgresql-15,postgresql-client-15,redis-server,redis-tools";
+/// The packages of the images; an archive's name has a number that changes with what is in it.
+const PACKAGES: &str = "postgresql-15,postgresql-client-15,redis-server,redis-tools";
 const ARCHIVE: &str = "debian-1.tar";
+const CLIENTS_PACKAGES: &str = "ca-certificates,curl,git,nginx-light,node-undici,nodejs,python3-h2,python3-httpx,\
+    python3-pip,python3-requests,python3-websockets";
+const CLIENTS_ARCHIVE: &str = "clients-1.tar";
 
 /// What the official image of `PostgreSQL` does at its start, in short.
 const ENTRYPOINT: &str = r#"#!/bin/sh
@@ -31,20 +34,58 @@ exec postgres -D "$PGDATA" -c listen_addresses=127.0.0.1 -c fsync=off -k /tmp
 
 impl Debian {
     pub fn import() -> Self {
-        let archive = archive();
-        let mut import = Command::new("docker");
-        import.args(["import", "--change", "CMD [\"/usr/local/bin/start-postgres\"]", "-", DEBIAN]);
-        let status = import.stdin(File::open(archive).unwrap()).stdout(Stdio::null()).status().unwrap();
-        assert!(status.success());
+        let hooks = Path::new(env!("CARGO_TARGET_TMPDIR")).join("start-postgres");
+        std::fs::write(&hooks, ENTRYPOINT).unwrap();
+        let steps = [
+            format!("--customize-hook=copy-in {} /usr/local/bin", hooks.display()),
+            "--customize-hook=chmod 755 $1/usr/local/bin/start-postgres".to_owned(),
+            "--customize-hook=chroot $1 install -d -o postgres -g postgres -m 700 /var/lib/postgresql/data".to_owned(),
+        ];
+        import(&archive(ARCHIVE, PACKAGES, &steps), "CMD [\"/usr/local/bin/start-postgres\"]", DEBIAN);
         Self
     }
 }
 
 impl Drop for Debian {
     fn drop(&mut self) {
-        let _ = Command::new(super::process::bottler()).args(["gc", "--cache"]).output();
-        let _ = Command::new("docker").args(["rmi", "-f", DEBIAN]).output();
+        remove(DEBIAN);
     }
+}
+
+/// A Debian with clients of HTTP in several languages, and a server; gone with the value.
+pub struct Clients;
+
+/// Its name on the engine.
+pub const CLIENTS: &str = "bottler-test:clients";
+
+impl Clients {
+    pub fn import() -> Self {
+        import(&Self::archive(), "CMD [\"/bin/sh\"]", CLIENTS);
+        Self
+    }
+
+    /// Its root, as an archive.
+    pub fn archive() -> PathBuf {
+        archive(CLIENTS_ARCHIVE, CLIENTS_PACKAGES, &[])
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        remove(CLIENTS);
+    }
+}
+
+fn import(archive: &Path, change: &str, name: &str) {
+    let mut import = Command::new("docker");
+    import.args(["import", "--change", change, "-", name]);
+    let status = import.stdin(File::open(archive).unwrap()).stdout(Stdio::null()).status().unwrap();
+    assert!(status.success());
+}
+
+fn remove(name: &str) {
+    let _ = Command::new(super::process::bottler()).args(["gc", "--cache"]).output();
+    let _ = Command::new("docker").args(["rmi", "-f", name]).output();
 }
 
 /// An image with Debian's static busybox and nothing else, hostile in its metadata; gone with the value.
@@ -94,23 +135,24 @@ impl Drop for Busybox {
     }
 }
 
-/// The root as an archive, made once and kept with what cargo builds.
-fn archive() -> PathBuf {
+/// Tests of several files may make the same archive at once.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// A root of Debian's packages as an archive, made once and kept with what cargo builds.
+fn archive(name: &str, packages: &str, steps: &[String]) -> PathBuf {
+    let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let path = folder.join(ARCHIVE);
+    let path = folder.join(name);
     if path.exists() {
         return path;
     }
-    let hooks = folder.join("start-postgres");
-    std::fs::write(&hooks, ENTRYPOINT).unwrap();
-    let unfinished = folder.join("debian-unfinished.tar");
+    let unfinished = folder.join(format!("unfinished-{}-{name}", std::process::id()));
     let made = Command::new("mmdebstrap")
-        .args(["--quiet", "--variant=minbase", PACKAGES])
+        .args(["--quiet", "--variant=minbase"])
+        .arg(format!("--include={packages}"))
         .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"])
         .args(["--dpkgopt=path-exclude=/usr/share/locale/*"])
-        .arg(format!("--customize-hook=copy-in {} /usr/local/bin", hooks.display()))
-        .arg("--customize-hook=chmod 755 $1/usr/local/bin/start-postgres")
-        .arg("--customize-hook=chroot $1 install -d -o postgres -g postgres -m 700 /var/lib/postgresql/data")
+        .args(steps)
         .arg("bookworm")
         .arg(&unfinished)
         .output()

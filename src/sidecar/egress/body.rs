@@ -13,6 +13,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::drain::Asked;
 use super::forward::{self, Body, BoxError};
 use super::stats::Counters;
 use super::{Egress, Outcome};
@@ -98,7 +99,7 @@ pub(super) async fn admit(
     egress: &Egress,
     scanner: &Arc<Scanner>,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Asked,
     verdict: &Verdict,
 ) -> Result<Body, Reason> {
     let counters = egress.counters.clone();
@@ -189,16 +190,20 @@ fn in_trailers(scanner: &Scanner, trailers: Option<&HeaderMap>) -> Option<Findin
     trailers?.values().find_map(|value| scanner.whole(value.as_bytes()))
 }
 
+/// A body that comes from somewhere.
+trait Received: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin {}
+impl<B: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin> Received for B {}
+
 type Counter = fn(&Counters) -> &AtomicU64;
 
 /// A body that nobody looks at.
-struct Passing {
-    inner: Incoming,
+struct Passing<B> {
+    inner: B,
     counters: Arc<Counters>,
     counter: Counter,
 }
 
-impl hyper::body::Body for Passing {
+impl<B: Received> hyper::body::Body for Passing<B> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -255,8 +260,8 @@ impl Look {
 }
 
 /// A body in pieces.
-struct Scanned {
-    inner: Incoming,
+struct Scanned<B> {
+    inner: B,
     look: Look,
     scanner: Arc<Scanner>,
     /// What comes after what was held back.
@@ -268,8 +273,8 @@ struct Scanned {
     place: &'static str,
 }
 
-impl Scanned {
-    fn new(inner: Incoming, look: Look, scanner: &Arc<Scanner>, verdict: &Verdict, counters: Arc<Counters>) -> Self {
+impl<B> Scanned<B> {
+    fn new(inner: B, look: Look, scanner: &Arc<Scanner>, verdict: &Verdict, counters: Arc<Counters>) -> Self {
         Self {
             inner,
             look,
@@ -290,7 +295,7 @@ impl Scanned {
     }
 }
 
-impl hyper::body::Body for Scanned {
+impl<B: Received> hyper::body::Body for Scanned<B> {
     type Data = Bytes;
     type Error = BoxError;
 

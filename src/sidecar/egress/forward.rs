@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri, http};
 
 use super::body::{self, Verdict};
+use super::drain::Asked;
 use super::state::State;
 use super::{Egress, Outcome, websocket};
 use crate::policy::{Host, Intent, Reason};
@@ -53,7 +53,7 @@ const HOP_BY_HOP: [&str; 9] = [
 const METHOD_OVERRIDE: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
 
 /// Refuses headers that are not forwarded in any form; of methods and paths, [`crate::policy::authorize`] decides.
-pub(super) fn check(request: &Request<Incoming>) -> Result<(), Reason> {
+pub(super) fn check(request: &Request<Asked>) -> Result<(), Reason> {
     if request.headers().contains_key(header::UPGRADE) && !websocket::is_handshake(request) {
         return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded"));
     }
@@ -72,7 +72,7 @@ pub(super) async fn forward(
     state: &State,
     intent: &Intent,
     scheme: &str,
-    request: Request<Incoming>,
+    request: Request<Asked>,
 ) -> Result<Response<Body>, Reason> {
     if request.headers().contains_key(header::UPGRADE) {
         return websocket::forward(egress, state, intent, scheme, request).await;
@@ -114,8 +114,8 @@ pub(super) async fn forward(
 pub(super) fn aim(head: &mut http::request::Parts, intent: &Intent, scheme: &str) -> Result<(), Reason> {
     let authority = authority(&intent.host, intent.port, scheme);
     let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
-    let host = HeaderValue::try_from(&authority).map_err(|_| Reason::BadRequest("the host is no header value"))?;
-    head.headers.insert(header::HOST, host);
+    // The client writes one for HTTP/1; in HTTP/2 it is `:authority`, and servers refuse both.
+    head.headers.remove(header::HOST);
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
     head.uri = uri.map_err(|_| Reason::BadRequest("the path cannot be read"))?;
     head.version = hyper::Version::HTTP_11;

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::connect::Stream;
+use super::drain::{self, Asked};
 use super::forward::{self, Answer, Body};
 use super::serve::Place;
 use super::state::State;
@@ -65,13 +66,14 @@ pub(super) async fn say_refused<S: AsyncWrite + Unpin>(egress: &Egress, outer: O
 }
 
 async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Body> {
+    let (request, keeper) = drain::wrap(request);
     let switches = request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE);
-    let intent = intent(&request);
+    let intent = intent(&request, egress.own.as_deref());
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    close_after(told(egress, intent.as_ref().ok(), answered), switches)
+    drain::keep(close_after(told(egress, intent.as_ref().ok(), answered), switches), keeper)
 }
 
 /// Ends the connection after an answer that does not switch what was to be switched: what follows was not looked at.
@@ -98,11 +100,16 @@ pub(super) fn told(egress: &Egress, intent: Option<&Intent>, answered: Answer) -
 }
 
 /// Reads what a request wants; the same for every form.
-fn intent(request: &Request<Incoming>) -> Result<Intent, Reason> {
+fn intent(request: &Request<Asked>, own: Option<&str>) -> Result<Intent, Reason> {
     let form = if request.method() == Method::CONNECT { Form::Connect } else { Form::Absolute };
     let (host, port) = target(form, request.uri())?;
     let default = if form == Form::Connect { port } else { 80 };
-    check_host_header(request.headers(), &host, port, default)?;
+    // Node's proxy agents name the proxy there. Nothing is done with it: what is judged and dialled is the target.
+    let names_proxy = |value: &HeaderValue| own.is_some_and(|own| value.as_bytes() == own.as_bytes());
+    let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
+    if !(form == Form::Connect && hosts.len() == 1 && names_proxy(hosts[0])) {
+        check_host_header(request.headers(), &host, port, default)?;
+    }
     let path = match form {
         Form::Connect => None,
         _ => Some(canonical(request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str))?),
@@ -141,7 +148,7 @@ pub(super) fn check_host_header(headers: &HeaderMap, host: &Host, port: u16, def
     if named == *host && authority.port_u16().unwrap_or(default) == port { Ok(()) } else { Err(mismatch()) }
 }
 
-async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Incoming>) -> Answer {
+async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Asked>) -> Answer {
     let state = egress.state();
     let (destination, passed) = judge(egress, &state, intent)?;
     if destination == Destination::Canary {

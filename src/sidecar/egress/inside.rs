@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::connect::Pinned;
+use super::drain::{self, Asked};
 use super::forward::{self, Answer, Body};
 use super::http::{HEAD, MAX_HEAD, check_host_header, close_after, judge, say_refused, told};
 use super::serve::Place;
@@ -46,7 +47,7 @@ pub(super) async fn serve(
     state: Arc<State>,
     intent: Intent,
     pinned: Pinned,
-    mut request: Request<Incoming>,
+    mut request: Request<Asked>,
 ) {
     let place = request.extensions_mut().remove::<Place>();
     let Ok(client) = hyper::upgrade::on(request).await else { return };
@@ -154,17 +155,19 @@ async fn intercept(
 }
 
 async fn answer(egress: &Arc<Egress>, outer: &Intent, request: Request<Incoming>) -> Response<Body> {
+    let (request, keeper) = drain::wrap(request);
     let switches = request.headers().contains_key(header::UPGRADE);
     let intent = intent(outer, &request);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    close_after(told(egress, Some(intent.as_ref().unwrap_or(outer)), answered), switches)
+    let response = close_after(told(egress, Some(intent.as_ref().unwrap_or(outer)), answered), switches);
+    drain::keep(response, keeper)
 }
 
 /// Reads what a request inside wants: to the host and port of its CONNECT and no other.
-fn intent(outer: &Intent, request: &Request<Incoming>) -> Result<Intent, Reason> {
+fn intent(outer: &Intent, request: &Request<Asked>) -> Result<Intent, Reason> {
     if request.method() == Method::CONNECT {
         return Err(Reason::BadRequest("CONNECT inside TLS is not forwarded"));
     }
@@ -185,7 +188,7 @@ fn intent(outer: &Intent, request: &Request<Incoming>) -> Result<Intent, Reason>
     Ok(Intent { form: Form::Inside, method: request.method().to_string(), host: host.clone(), port, path: Some(path) })
 }
 
-async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Incoming>) -> Answer {
+async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Asked>) -> Answer {
     let state = egress.state();
     let (destination, passed) = judge(egress, &state, intent)?;
     if destination == Destination::Canary {

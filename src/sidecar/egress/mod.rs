@@ -5,6 +5,7 @@
 mod body;
 mod ca;
 mod connect;
+mod drain;
 mod forward;
 mod http;
 mod inside;
@@ -49,6 +50,9 @@ const DECODING: usize = 2;
 pub struct Config {
     /// The bottle's id, for the CA's name.
     pub bottle: String,
+    /// Where the agent finds egress, as `host:port`. Some clients send it as the Host of a CONNECT.
+    #[serde(default)]
+    pub own: Option<String>,
     /// The bottle's own sidecars by name.
     pub sidecars: BTreeMap<String, SocketAddr>,
     /// What may leave.
@@ -72,6 +76,7 @@ pub struct Update {
 
 /// What lives as long as the process.
 struct Egress {
+    own: Option<String>,
     sidecars: BTreeMap<String, SocketAddr>,
     proxy_credentials: Option<String>,
     resolver: Arc<TokioResolver>,
@@ -99,6 +104,7 @@ impl Egress {
         let state = State::new(1, config.spec.clone(), &[], &parts)?;
         Ok(Self {
             authority: Authority::new(&config.bottle, provider.clone())?,
+            own: config.own.clone(),
             sidecars,
             proxy_credentials: credentials,
             resolver,

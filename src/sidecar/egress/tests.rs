@@ -20,7 +20,13 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
     let allow = vec![AllowSpec::Host("allowed.bottler.invalid".into())];
     let sidecars = [("upstream".to_owned(), upstream)].into();
     let spec = EgressSpec { allow, ..EgressSpec::default() };
-    new_egress(&Config { bottle: "test".into(), sidecars, spec, proxy_credentials: None })
+    new_egress(&Config {
+        bottle: "test".into(),
+        own: Some("egress:8888".into()),
+        sidecars,
+        spec,
+        proxy_credentials: None,
+    })
 }
 
 /// An egress that asks nobody for names.
@@ -87,6 +93,18 @@ async fn promise_04_no_shape_of_request_finds_another_way() {
             "another Host on CONNECT",
             "CONNECT allowed.bottler.invalid:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
             "421",
+        ),
+        // A proxy's own name is none of a destination, and there is one at most.
+        ("the proxy as Host of a request", "GET http://evil.example/ HTTP/1.1\r\nHost: egress:8888\r\n\r\n", "421"),
+        (
+            "the proxy as Host of a CONNECT to elsewhere",
+            "CONNECT evil.example:443 HTTP/1.1\r\nHost: egress:8888\r\n\r\n",
+            "403",
+        ),
+        (
+            "two Hosts on CONNECT",
+            "CONNECT upstream:1 HTTP/1.1\r\nHost: egress:8888\r\nHost: egress:8888\r\n\r\n",
+            "400",
         ),
         (
             "another port in Host",

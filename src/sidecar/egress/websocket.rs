@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::body::check_head;
+use super::drain::Asked;
 use super::forward::{self, Body};
 use super::serve::Place;
 use super::state::State;
@@ -33,7 +33,7 @@ const MAX_MESSAGE: usize = 16 << 20;
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 
 /// Whether a request asks for a WebSocket, and for nothing else.
-pub(super) fn is_handshake(request: &Request<Incoming>) -> bool {
+pub(super) fn is_handshake(request: &Request<Asked>) -> bool {
     let is = |name: HeaderName, word: &str| {
         let mut values = request.headers().get_all(name).iter();
         let first = values.next().and_then(|value| value.to_str().ok());
@@ -54,7 +54,7 @@ pub(super) async fn forward(
     state: &State,
     intent: &Intent,
     scheme: &str,
-    mut request: Request<Incoming>,
+    mut request: Request<Asked>,
 ) -> Result<Response<Body>, Reason> {
     let client = hyper::upgrade::on(&mut request);
     let place = request.extensions_mut().remove::<Place>();

@@ -1,0 +1,111 @@
+//! A request's body that nobody reads to its end, because the answer came before that. The answer must not be lost by it.
+//! In HTTP/1.1 the rest is read for nothing (RFC 9112, section 9.6); in HTTP/2 the body is kept until the answer has been
+//! sent, so that the client is told then that no more is wanted, and not before that something failed (RFC 9113, section
+//! 8.1).
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::{Request, Response, Version};
+
+use super::forward::{Body, BoxError};
+use crate::sync::lock;
+
+/// How much is read for nothing, in bytes, and for how long.
+const MAX_BYTES: usize = 256 << 20;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The body of a request from the agent.
+pub(super) struct Asked {
+    body: Option<Incoming>,
+    keeper: Option<Keeper>,
+}
+
+/// Where a body is kept until the answer has been sent.
+pub(super) type Keeper = Arc<Mutex<Option<Incoming>>>;
+
+/// Wraps a request's body.
+pub(super) fn wrap(request: Request<Incoming>) -> (Request<Asked>, Option<Keeper>) {
+    let keep = request.version() == Version::HTTP_2 && !request.body().is_end_stream();
+    let keeper = keep.then(Keeper::default);
+    let kept = keeper.clone();
+    (request.map(|body| Asked { body: Some(body), keeper: kept }), keeper)
+}
+
+/// Keeps what is left of the request's body as long as its answer.
+pub(super) fn keep(response: Response<Body>, keeper: Option<Keeper>) -> Response<Body> {
+    match keeper {
+        None => response,
+        Some(keeper) => response.map(|inner| Answered { inner, _keeper: keeper }.boxed()),
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        match &self.keeper {
+            Some(keeper) => *lock(keeper) = Some(body),
+            None => drop(tokio::spawn(tokio::time::timeout(PATIENCE, drain(body)))),
+        }
+    }
+}
+
+async fn drain(mut body: Incoming) {
+    let mut left = MAX_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        let Some(less) = left.checked_sub(length) else { return };
+        left = less;
+    }
+}
+
+impl hyper::body::Body for Asked {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(hyper::body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(hyper::body::Body::size_hint).unwrap_or_default()
+    }
+}
+
+/// An answer that keeps a request's body.
+struct Answered {
+    inner: Body,
+    _keeper: Keeper,
+}
+
+impl hyper::body::Body for Answered {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
