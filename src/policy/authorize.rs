@@ -374,3 +374,16 @@ pub fn check_proxy(host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
     let all = ["0.0.0.0/0", "::/0"].map(|range| range.parse().expect("it is a range"));
     check_addresses(&Policy { ip_allow: all.into(), ..Policy::default() }, host, addresses)
 }
+
+/// Promise 4: the name that TLS is spoken with (RFC 6066, section 3) is the one that CONNECT said. An address has none.
+///
+/// # Errors
+/// [`Reason::NotTls`]
+pub fn check_server_name(host: &Host, named: Option<&str>) -> Result<(), Reason> {
+    match (host, named) {
+        (Host::Name(_), None) => Err(Reason::NotTls(host.clone(), "it names no host")),
+        (Host::V4(_) | Host::V6(_), None) => Ok(()),
+        (_, Some(name)) if Host::parse(name).as_ref() == Ok(host) => Ok(()),
+        (_, Some(_)) => Err(Reason::NotTls(host.clone(), "it names another host")),
+    }
+}

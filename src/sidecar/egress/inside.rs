@@ -25,7 +25,7 @@ use super::serve::Place;
 use super::state::State;
 use super::strict::Strict;
 use super::{Egress, Outcome};
-use crate::policy::{Destination, Form, Host, Intent, Reason, Tls, canonical};
+use crate::policy::{Destination, Form, Host, Intent, Reason, Tls, canonical, check_server_name};
 
 /// How long a client's first message, and the handshake after it, may take.
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -86,7 +86,7 @@ async fn tunnel(
                 return Err(not_tls("its first message cannot be read"));
             }
             match acceptor.accept() {
-                Ok(Some(accepted)) => return check_name(&intent.host, accepted.client_hello().server_name()),
+                Ok(Some(accepted)) => return check_server_name(&intent.host, accepted.client_hello().server_name()),
                 Ok(None) => {}
                 Err(_) => return Err(not_tls("its first message is no ClientHello")),
             }
@@ -105,16 +105,6 @@ async fn tunnel(
     Ok(())
 }
 
-/// Promise 4: the name inside is the one that CONNECT said. An address has none.
-fn check_name(host: &Host, named: Option<&str>) -> Result<(), Reason> {
-    match (host, named) {
-        (Host::Name(_), None) => Err(Reason::NotTls(host.clone(), "it names no host")),
-        (Host::V4(_) | Host::V6(_), None) => Ok(()),
-        (_, Some(name)) if Host::parse(name).as_ref() == Ok(host) => Ok(()),
-        (_, Some(_)) => Err(Reason::NotTls(host.clone(), "it names another host")),
-    }
-}
-
 async fn intercept(
     egress: &Arc<Egress>,
     client: TokioIo<Upgraded>,
@@ -129,7 +119,7 @@ async fn intercept(
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
         start => start.map_err(|_| not_tls("its first message is no ClientHello"))?,
     };
-    check_name(&intent.host, start.client_hello().server_name())?;
+    check_server_name(&intent.host, start.client_hello().server_name())?;
     let config = egress.authority.config(&intent.host);
     let config = config.map_err(|error| Reason::Unreachable(intent.host.clone(), format!("{error:#}")))?;
     let accepted = tokio::time::timeout(HANDSHAKE, start.into_stream(config)).await;
