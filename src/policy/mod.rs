@@ -10,7 +10,9 @@ mod spec;
 
 pub use address::{Class, classify};
 pub use allow::{Allow, AllowSpec, AllowTable, Deny, DenySpec, DenyTable, EntryError, Tls};
-pub use authorize::{Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses, check_proxy, check_server_name};
+pub use authorize::{
+    Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses, check_proxy, check_server_name,
+};
 pub use host::{Host, HostError};
 pub use path::{Glob, PathError, canonical};
 pub use rule::{Rule, RuleError};

@@ -1,11 +1,15 @@
 //! What is inside a text: escapes, runs of digits that stand for other text, and what is compressed without saying so.
 
-use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE};
 
-use super::decode::{Encoding, decode};
+use super::decode::{self, decode};
 
 /// Shorter runs of an alphabet are words.
 const MIN_RUN: usize = 24;
+/// How far apart bytes are that are asked first.
+const STEP: usize = 8;
+/// So much of a run is decoded to see whether the rest is worth it: a multiple of four.
+const BEGINNING: usize = 24;
 /// Runs that are decoded in one text.
 const MAX_RUNS: usize = 2000;
 /// Shorter lines of base 64 are not broken ones.
@@ -18,24 +22,29 @@ pub(super) fn inner(bytes: &[u8]) -> Vec<Vec<u8>> {
     found.extend(inflate(bytes));
     found.extend(unescape(bytes));
     found.extend(unwrap_lines(bytes));
+    let readable = |text: &Vec<u8>| is_text(text) || compressed(text).is_some();
     for run in runs(bytes).take(MAX_RUNS) {
-        if run.len() % 2 == 0 && run.iter().all(u8::is_ascii_hexdigit) {
-            found.extend(HEXLOWER_PERMISSIVE.decode(run).ok());
+        // Most runs are found out by their beginning, so that the rest of them is not decoded.
+        let begins = &run[..run.len().min(BEGINNING)];
+        if run.len() % 2 == 0 && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
+            found.extend(HEXLOWER_PERMISSIVE.decode(run).ok().filter(readable));
         }
         // Four characters are three bytes; what is over at the end is left off, as padding would be.
         let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
-        found.extend(lenient(whole).filter(|text| is_text(text) || compressed(text).is_some()));
+        if begins_readable(alphabet(run), begins) {
+            found.extend(lenient(whole).filter(readable));
+        }
     }
     found
 }
 
 /// Which encoding bytes are in by their first ones, where that can be told: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1,
 /// RFC 1950 section 2.2.
-pub(super) fn compressed(bytes: &[u8]) -> Option<Encoding> {
+pub(super) fn compressed(bytes: &[u8]) -> Option<decode::Encoding> {
     match *bytes.first_chunk::<4>()? {
-        [0x1f, 0x8b, 8, _] => Some(Encoding::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd] => Some(Encoding::Zstd),
-        [0x78, flags, ..] if (0x7800 + u16::from(flags)).is_multiple_of(31) => Some(Encoding::Deflate),
+        [0x1f, 0x8b, 8, _] => Some(decode::Encoding::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(decode::Encoding::Zstd),
+        [0x78, flags, ..] if (0x7800 + u16::from(flags)).is_multiple_of(31) => Some(decode::Encoding::Deflate),
         _ => None,
     }
 }
@@ -48,7 +57,8 @@ fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
 /// The text with the line ends taken out that stand within base 64, as base64(1) and mail write it (RFC 2045, section
 /// 6.8): `None` where there are none.
 fn unwrap_lines(bytes: &[u8]) -> Option<Vec<u8>> {
-    let in_run = |bytes: &[u8]| bytes.iter().all(|&byte| OF_RUN[usize::from(byte)]);
+    // From the end: most lines end with something else.
+    let in_run = |bytes: &[u8]| bytes.iter().rev().all(|&byte| OF_RUN[usize::from(byte)]);
     let mut text: Option<Vec<u8>> = None;
     let mut from = 0;
     for at in memchr::memchr_iter(b'\n', bytes) {
@@ -84,20 +94,21 @@ const OF_RUN: [bool; 256] = {
     table
 };
 
-/// Runs that are long enough to hold something. Every [`MIN_RUN`]-th byte is asked first: between two that may not stand in
-/// a run there is none.
+/// Runs that are long enough to hold something. Every [`STEP`]-th byte is asked first: a run has so many of them one after
+/// the other as fit into it, and most text has not.
 fn runs(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut at = MIN_RUN - 1;
+    let (mut at, mut streak) = (STEP - 1, 0);
     std::iter::from_fn(move || {
         while at < bytes.len() {
-            if !OF_RUN[usize::from(bytes[at])] {
-                at += MIN_RUN;
+            streak = if OF_RUN[usize::from(bytes[at])] { streak + 1 } else { 0 };
+            if streak < MIN_RUN / STEP {
+                at += STEP;
                 continue;
             }
             let is_out = |byte: &u8| !OF_RUN[usize::from(*byte)];
             let from = bytes[..at].iter().rposition(is_out).map_or(0, |before| before + 1);
             let to = bytes[at..].iter().position(is_out).map_or(bytes.len(), |behind| at + behind);
-            at = to + MIN_RUN;
+            (at, streak) = (to + STEP, 0);
             if to - from >= MIN_RUN {
                 return Some(&bytes[from..to]);
             }
@@ -106,9 +117,24 @@ fn runs(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Whether a run begins with what can be read, without anything being allocated for it.
+fn begins_readable(encoding: &Encoding, begins: &[u8]) -> bool {
+    let mut text = [0; BEGINNING];
+    let Ok(length) = encoding.decode_len(begins.len()) else { return false };
+    encoding.decode_mut(begins, &mut text[..length]).is_ok_and(|length| {
+        let text = &text[..length];
+        is_text(text) || compressed(text).is_some()
+    })
+}
+
+fn alphabet(run: &[u8]) -> &'static Encoding {
+    static PLAIN: Encoding = BASE64_NOPAD;
+    static URL: Encoding = BASE64URL_NOPAD;
+    if run.iter().any(|byte| b"-_".contains(byte)) { &URL } else { &PLAIN }
+}
+
 fn lenient(run: &[u8]) -> Option<Vec<u8>> {
-    let url = run.iter().any(|byte| b"-_".contains(byte));
-    let encoding = if url { &BASE64URL_NOPAD } else { &BASE64_NOPAD };
+    let encoding = alphabet(run);
     let cut = run.len() - run.len() % 4;
     encoding.decode(run).or_else(|_| encoding.decode(&run[..cut])).ok()
 }
