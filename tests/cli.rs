@@ -275,3 +275,33 @@ fn no_secret_and_no_state_is_readable_by_others() {
         assert_eq!(mode & 0o777, 0o700, "{folder}");
     }
 }
+
+#[test]
+fn the_file_that_readme_shows_is_understood() {
+    let world = World::new();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, rest) = readme.split_once("```yaml egress.yaml\n").unwrap();
+    let (content, _) = rest.split_once("```").unwrap();
+    let file = world.state.path().join("egress.yaml");
+    let explain = |content: &str, arguments: &[&str]| {
+        std::fs::write(&file, content).unwrap();
+        let file = file.display().to_string();
+        let done = world.run(&[&["policy", "explain", "--format", "json", "--egress", &file], arguments].concat());
+        if done.code() == 120 { done.stderr } else { done.json()["code"].as_str().unwrap().to_owned() }
+    };
+    for (arguments, expected) in [
+        (&["https://files.pypi.org/x"][..], "allowed"),
+        (&["https://upload.pypi.org/x"], "denied"),
+        (&["https://api.github.com/repos/acme/x"], "allowed"),
+        (&["https://api.github.com/repos/acme/secret/x"], "denied"),
+        (&["https://api.github.com/repos/acme/x", "--method", "POST"], "method_not_allowed"),
+        (&["tcp://db.example.com:5432"], "allowed"),
+        (&["tcp://db.example.com:5433"], "host_not_allowed"),
+        (&["https://api.anthropic.com/", "--deny", "api.anthropic.com"], "denied"),
+    ] {
+        assert_eq!(explain(content, arguments), expected, "{arguments:?}");
+    }
+    // A mistake has its line.
+    let error = explain("mode: enforce\nallow:\n  - {host: a.com, method: [GET]}\n", &["https://a.com/"]);
+    assert!(error.contains("unknown field `method`") && error.contains("line 3"), "{error}");
+}

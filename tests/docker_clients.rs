@@ -54,7 +54,7 @@ http {
     location /chat { proxy_pass http://127.0.0.1:9000; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; }
     location /post { proxy_pass http://127.0.0.1:9001; }
   }
-  server { listen 127.0.0.1:9001; client_max_body_size 0; location / { return 200 "taken\n"; } }
+  server { listen 127.0.0.1:9001; listen 9002; client_max_body_size 0; location / { return 200 "taken\n"; } }
 }
 NGINX
 python3 - <<'PYTHON' &
@@ -112,6 +112,9 @@ const ATTEMPTS: &[(&str, &str, &str)] = &[
     ("websockets, a token", "python3 /tmp/websocket.py $TOKEN", "1008"),
     ("fetch of Node", "node /tmp/fetch.js", "200 hello from the origin"),
     ("fetch of Node, a token", "node /tmp/fetch.js $TOKEN", "secret_found"),
+    ("plain TCP, by its own name", "curl -sS --noproxy '*' http://origin.example.com:9002/", "taken"),
+    ("plain TCP, a token", "curl -sS --noproxy '*' -d $TOKEN http://origin.example.com:9002/ 2>&1", "mpty reply"),
+    ("plain TCP, another port", "curl -sS --noproxy '*' http://origin.example.com:9001/ 2>&1", "t connect to server"),
     ("git clone", "cd /tmp && git clone -q $URL/repo.git cloned && git -C cloned log --format=%s", "the first"),
     (
         "git push",
@@ -223,7 +226,17 @@ fn real_clients_find_their_way_and_promise_09_holds_for_each() {
     let root = origin.join("root.pem").display().to_string();
     let child = world
         .command(&["run", "shell", "--image", CLIENTS, "--allow", HOST, "--upstream-ca", &root])
-        .args(["--allow-ip", "10.213.0.0/16", "--allow-ip", "172.29.0.0/16", "--", "sleep", "1000"])
+        .args([
+            "--tcp",
+            "origin.example.com:9002",
+            "--allow-ip",
+            "10.213.0.0/16",
+            "--allow-ip",
+            "172.29.0.0/16",
+            "--",
+            "sleep",
+            "1000",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -244,11 +257,35 @@ fn real_clients_find_their_way_and_promise_09_holds_for_each() {
         let said = exec(command);
         assert!(said.contains(expected), "{name}: {said}");
     }
+    an_operator_looks_at_it_and_changes_it(&world, &agent, folder.path(), &exec);
     drop(running);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     let done = finish(child);
     assert_eq!(done.code(), 126, "{}", done.stderr);
     world.assert_clean();
+}
+
+/// What egress goes by and has done, while it runs; and another policy, on the way to its destination.
+fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &Path, exec: &dyn Fn(&str) -> String) {
+    let stats = world.run(&["stats", agent, "--format", "prometheus"]).stdout;
+    assert!(stats.contains("decision=\"refuse\",code=\"secret_found\"} "), "{stats}");
+    let shown = world.run(&["policy", "show", agent]).json();
+    assert_eq!((&shown["generation"], &shown["egress"]["allow"]), (&1.into(), &serde_json::json!([HOST])));
+    let file = folder.join("egress.yaml");
+    let reload = |content: &str| {
+        std::fs::write(&file, content).unwrap();
+        world.run(&["policy", "reload", agent, "--egress", &file.display().to_string()])
+    };
+    let bad = reload("allow: ['*.com']");
+    assert_eq!(bad.code(), 120, "{}", bad.stderr);
+    let rest = "roots: [origin/root.pem]\nip_allow: [10.213.0.0/16, 172.29.0.0/16]\ntcp: ['origin.example.com:9002']\n";
+    assert!(exec("curl -sS $URL/hello").contains("hello from"));
+    let done = reload(&format!("allow: [{{host: {HOST}, paths: [/post]}}]\n{rest}"));
+    assert_eq!(done.json()["generation"], 2, "{}", done.stderr);
+    assert!(exec("curl -sS $URL/hello").contains("path_not_allowed"));
+    assert!(exec("curl -sS -d x $URL/post").contains("taken"));
+    let unknown = world.run(&["policy", "show", "nobody-00000"]);
+    assert!(unknown.code() == 120 && unknown.stderr.contains("no running bottle"), "{}", unknown.stderr);
 }
 
 /// Puts scripts and cargo, which is not a package here, into the agent's container.
