@@ -9,6 +9,7 @@ mod exact;
 mod grpc;
 mod inner;
 mod multipart;
+mod rule_file;
 mod rules;
 mod stream;
 
@@ -18,7 +19,8 @@ pub use decode::{DecodeError, Encoding, decode};
 pub use exact::{Exact, Pending};
 pub use grpc::Messages;
 pub use multipart::{boundary, parts};
-pub use rules::{Direction, Rules, RulesError};
+pub use rule_file::Direction;
+pub use rules::{Rules, RulesError};
 pub use stream::{Seam, Stream};
 
 use std::sync::Arc;
@@ -83,6 +85,11 @@ impl Scanner {
     /// The first finding that is refused in a text that is whole: as it is, and with its escapes and encodings taken off.
     pub fn whole(&self, bytes: &[u8]) -> Option<Finding> {
         if self.looks() { self.layer(bytes, 0) } else { None }
+    }
+
+    /// Whether a text holds anything that is looked for, whatever happens then.
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        Self { always: Some(Action::Block), ..self.clone() }.layer(bytes, 0).is_some()
     }
 
     /// What at the end may be the beginning of a known secret.

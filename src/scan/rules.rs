@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::bytes::{Regex, RegexBuilder};
-use serde::Deserialize;
+
+use super::rule_file::{Checksum, Direction, Except, Exception, File};
 
 /// Our own rules: documented formats of providers' tokens.
 const PROVIDERS: &str = include_str!("providers.toml");
@@ -36,79 +37,6 @@ pub enum RulesError {
     Keywords(#[from] aho_corasick::BuildError),
 }
 
-/// A file of rules, as gitleaks has them (gitleaks 8, `config/gitleaks.toml`); what concerns paths and commits is for
-/// repositories and not looked at here.
-#[derive(Deserialize)]
-struct File {
-    /// Ours alone: keywords stand in the text in the case in which they are written.
-    #[serde(default)]
-    keyword_case: bool,
-    #[serde(default)]
-    rules: Vec<Entry>,
-    #[serde(default)]
-    allowlist: Option<Exception>,
-    #[serde(default)]
-    allowlists: Vec<Exception>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    id: String,
-    regex: Option<String>,
-    #[serde(default)]
-    keywords: Vec<String>,
-    entropy: Option<f64>,
-    secret_group: Option<usize>,
-    #[serde(default)]
-    allowlist: Option<Exception>,
-    #[serde(default)]
-    allowlists: Vec<Exception>,
-    /// Ours alone: the token ends with a checksum.
-    checksum: Option<Checksum>,
-    /// Ours alone: whether it is looked for in requests, in answers, or in both, as when absent.
-    direction: Option<Direction>,
-}
-
-/// What a rule does not mean.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Exception {
-    #[serde(default)]
-    regexes: Vec<String>,
-    /// What of a finding the expressions are for: the token when absent, `match`, or `line`.
-    regex_target: Option<String>,
-    #[serde(default)]
-    stopwords: Vec<String>,
-    condition: Option<String>,
-    #[serde(default)]
-    paths: Vec<String>,
-    #[serde(default)]
-    commits: Vec<String>,
-    /// Rules that an exception of a whole file is for; all when empty.
-    #[serde(default)]
-    target_rules: Vec<String>,
-}
-
-/// Which way a text goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// From the agent.
-    Request,
-    /// To the agent.
-    Response,
-}
-
-/// How a token can be told from what looks like one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-enum Checksum {
-    /// Of forty characters, the last six are the CRC-32 of the thirty before them in base 62 (GitHub, "Behind GitHub's new
-    /// authentication token formats", 2021; npm the same).
-    #[serde(rename = "crc32-base62")]
-    Crc32Base62,
-}
-
 struct Rule {
     id: String,
     source: String,
@@ -118,22 +46,6 @@ struct Rule {
     group: Option<usize>,
     checksum: Option<Checksum>,
     except: Vec<Except>,
-}
-
-/// An exception, ready to be asked.
-struct Except {
-    regexes: Vec<Regex>,
-    target: Target,
-    stopwords: Vec<String>,
-    /// Whether all of it must hold.
-    all: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Target {
-    Token,
-    Match,
-    Line,
 }
 
 /// Rules, ready to be used.
@@ -270,43 +182,6 @@ impl Rules {
     }
 }
 
-impl Exception {
-    /// `None` where it is about paths and commits alone.
-    fn read(&self) -> Result<Option<Except>, regex::Error> {
-        let all = self.condition.as_deref().is_some_and(|condition| condition.eq_ignore_ascii_case("and"));
-        let elsewhere = !self.paths.is_empty() || !self.commits.is_empty();
-        if (self.regexes.is_empty() && self.stopwords.is_empty()) || (all && elsewhere) {
-            return Ok(None);
-        }
-        let target = match self.regex_target.as_deref() {
-            Some("match") => Target::Match,
-            Some("line") => Target::Line,
-            _ => Target::Token,
-        };
-        let regexes = self.regexes.iter().map(|source| build(source)).collect::<Result<_, _>>()?;
-        let stopwords = self.stopwords.iter().map(|word| word.to_ascii_lowercase()).collect();
-        Ok(Some(Except { regexes, target, stopwords, all }))
-    }
-}
-
-impl Except {
-    fn fits(&self, token: &[u8], matched: &[u8], line: &[u8]) -> bool {
-        let text = match self.target {
-            Target::Token => token,
-            Target::Match => matched,
-            Target::Line => line,
-        };
-        let by_regex = self.regexes.iter().any(|regex| regex.is_match(text));
-        let lower = token.to_ascii_lowercase();
-        let by_word = self.stopwords.iter().any(|word| memchr::memmem::find(&lower, word.as_bytes()).is_some());
-        if self.all {
-            (self.regexes.is_empty() || by_regex) && (self.stopwords.is_empty() || by_word)
-        } else {
-            by_regex || by_word
-        }
-    }
-}
-
 impl Rule {
     fn find<T>(&self, bytes: &[u8], judge: &mut dyn FnMut(&str, &[u8]) -> Option<T>) -> Option<T> {
         let regex = self.regex.get_or_init(|| build(&self.source).ok()).as_ref()?;
@@ -328,28 +203,7 @@ impl Rule {
     }
 }
 
-impl Checksum {
-    /// Whether a token has it; tokens of another length have none.
-    fn holds(self, token: &[u8]) -> bool {
-        const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        let Self::Crc32Base62 = self;
-        let Some((prefix, rest)) = token.split_at_checked(4) else { return true };
-        if !prefix.ends_with(b"_") || rest.len() != 36 {
-            return true;
-        }
-        let mut crc = flate2::Crc::new();
-        crc.update(&rest[..30]);
-        let mut number = crc.sum();
-        let mut digits = [0; 6];
-        for digit in digits.iter_mut().rev() {
-            *digit = DIGITS[(number % 62) as usize];
-            number /= 62;
-        }
-        digits == rest[30..]
-    }
-}
-
-fn build(source: &str) -> Result<Regex, regex::Error> {
+pub(super) fn build(source: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(source).unicode(false).size_limit(MAX_REGEX).build()
 }
 

@@ -100,8 +100,9 @@ impl Log {
         Self { sidecar, bottle: bottle.into(), counts: Arc::default() }
     }
 
-    /// Tells a decision about an intent; `None` where none could be read from the request.
-    pub(super) fn tell(&self, intent: Option<&Intent>, outcome: Outcome<'_>) {
+    /// Tells a decision about an intent; `None` where none could be read from the request. What an agent wrote is told as far
+    /// as it does not hold what must not leave: this goes to files that people show each other.
+    pub(super) fn tell(&self, intent: Option<&Intent>, outcome: Outcome<'_>, holds: impl Fn(&str) -> bool) {
         let (decision, reason) = outcome.parts();
         let form = match (outcome, intent.map(|intent| intent.form)) {
             (Outcome::Tunnel, _) => "tunnel",
@@ -119,13 +120,20 @@ impl Log {
             reason: reason.map(ToString::to_string).unwrap_or_default(),
             form: form.to_owned(),
             method: intent.map(|intent| intent.method.chars().take(20).collect()).unwrap_or_default(),
-            destination: match (reason, intent) {
-                // What the host itself holds is not told on.
-                (Some(Reason::SecretFound(_, "host")), _) | (_, None) => String::new(),
-                (_, Some(intent)) => format!("{}:{}", intent.host, intent.port),
-            },
+            destination: intent.map(|intent| format!("{}:{}", intent.host, intent.port)).unwrap_or_default(),
         };
-        self.count(kind);
+        // Whole: half of a secret is looked for in vain.
+        let asked = intent.map(|intent| (intent.method.as_str(), intent.path.as_deref().unwrap_or_default()));
+        let (method, path) = asked.unwrap_or_default();
+        let Kind { reason, destination, .. } = &kind;
+        let private = !matches!(outcome, Outcome::Allow | Outcome::Tunnel)
+            && [reason, method, path, destination, &destination.replace('.', "")].into_iter().any(holds);
+        self.count(if private {
+            let reason = "it is not told, for it holds what must not leave".to_owned();
+            Kind { reason, method: String::new(), destination: String::new(), ..kind }
+        } else {
+            kind
+        });
     }
 
     /// Tells the first of a kind at once; further ones are counted, and the count is told after a while.

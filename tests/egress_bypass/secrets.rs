@@ -148,7 +148,19 @@ pub fn places() -> Vec<Attempt> {
         post("a cookie", &format!("Cookie: a=b; c={token}\r\n"), "x", FOUND),
         post("two headers", &format!("X-A: {one}\r\nX-B: {two}\r\n"), "x", FOUND),
         post("two headers the other way round", &format!("X-B: {two}\r\nX-A: {one}\r\n"), "x", FOUND),
+        inside("a method", format!("{} / HTTP/1.1\r\nHost: {HOST}\r\n\r\n", HEXUPPER.encode(secret)), FOUND),
         get("a path", format!("/{percent}"), FOUND),
+        get("a path that is denied anyway", format!("/admin/{percent}"), "denied"),
+        get(
+            "a Host that is another one",
+            format!("/ HTTP/1.1\r\nHost: {HOST}\r\nHost: {}", HEXLOWER.encode(secret)),
+            "bad_request",
+        ),
+        inside(
+            "a secret as another Host",
+            format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", HEXLOWER.encode(secret)),
+            "host_mismatch",
+        ),
         get("a query", format!("/?q={percent}"), FOUND),
         get("a query's name", format!("/?{percent}=1"), FOUND),
         get("two fields of a query", format!("/?a={}&b={}", &percent[..33], &percent[33..]), FOUND),
@@ -257,6 +269,11 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, length][..], &block[..3], bytes].concat()
 }
 
+const SPEC: &str = "
+allow: [api.example.com, '*.wild.example.com']
+deny: [{host: api.example.com, paths: [/admin/**]}]
+";
+
 #[test]
 fn promise_09_a_secret_leaves_in_no_place_and_no_wrapping() {
     if in_namespace("secrets::promise_09_a_secret_leaves_in_no_place_and_no_wrapping") {
@@ -267,7 +284,7 @@ fn promise_09_a_secret_leaves_in_no_place_and_no_wrapping() {
 #[tokio::main]
 async fn attempt() {
     let names = [(HOST, vec![PUBLIC])].into();
-    let mut lab = Lab::new("allow: [api.example.com, '*.wild.example.com']", &names, &[SECRET]).await;
+    let mut lab = Lab::new(SPEC, &names, &[SECRET]).await;
     // The same wrappings without a secret pass, so that refusing everything would be red.
     let text = b"just a text, of a length that is like that of others";
     for (head, body) in [
@@ -285,8 +302,11 @@ async fn attempt() {
     }
     run(&mut lab, [bodies(), places(), unreadable()].into_iter().flatten().collect()).await;
     // Neither what was told nor what arrived, nor a name that was asked for, holds it.
-    let seen = lab.seen.lock().unwrap();
     let hex = HEXLOWER.encode(SECRET.as_bytes());
+    let told = lab.told.to_lowercase();
+    let forms = [SECRET, &token().to_lowercase(), &hex, &hex[..20], &percent(), &percent()[..60]];
+    assert!(forms.iter().all(|form| !told.contains(form)), "{}", lab.told);
+    let seen = lab.seen.lock().unwrap();
     assert!(seen.names.iter().all(|name| !name.contains(&hex[..20])), "{:?}", seen.names);
     assert!(seen.requests.iter().all(|request| !request.contains(SECRET)), "{:?}", seen.requests);
 }

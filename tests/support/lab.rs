@@ -90,6 +90,8 @@ pub struct Lab {
     tls_h2: TlsConnector,
     lines: Lines<BufReader<tokio::process::ChildStdout>>,
     input: tokio::process::ChildStdin,
+    /// Every line that it has written.
+    pub told: String,
     /// Killed when this is dropped.
     _child: tokio::process::Child,
 }
@@ -156,7 +158,7 @@ impl Lab {
         let mut h2 = config.clone();
         h2.alpn_protocols = vec![b"h2".to_vec()];
         let (tls, tls_h2) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(h2)));
-        Self { seen, proxy, folder, tls, tls_h2, lines, input, _child: child }
+        Self { seen, proxy, folder, tls, tls_h2, lines, input, told: String::new(), _child: child }
     }
 
     pub async fn tell(&mut self, update: &Update) {
@@ -165,7 +167,9 @@ impl Lab {
 
     pub async fn message(&mut self) -> Message {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("egress says something");
-        serde_json::from_str(&line.unwrap().expect("egress lives")).unwrap()
+        let line = line.unwrap().expect("egress lives");
+        self.told.push_str(&line);
+        serde_json::from_str(&line).unwrap()
     }
 
     /// Asks as `bottler policy` does, by the executable that an exec runs.

@@ -60,6 +60,7 @@ impl Verdict {
 /// secret may be split over several.
 pub(super) fn check_head(scanner: &Scanner, head: &Parts, path: &str) -> Result<(), Reason> {
     let found = |place| move |finding: Finding| Err(Reason::SecretFound(finding, place));
+    scanner.whole(head.method.as_str().as_bytes()).map_or(Ok(()), found("method"))?;
     scanner.path(path).map_or(Ok(()), found("path or query"))?;
     let mut lines = Vec::new();
     for (name, value) in &head.headers {

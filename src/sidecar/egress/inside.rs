@@ -20,7 +20,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::connect::Pinned;
 use super::drain::{self, Asked};
 use super::forward::{self, Answer, Body};
-use super::http::{HEAD, MAX_HEAD, check_host_header, close_after, judge, say_refused, told};
+use super::http::{HEAD, MAX_HEAD, check_host_header, close_after, judge, say_refused, short, told};
 use super::serve::Place;
 use super::state::State;
 use super::strict::Strict;
@@ -163,7 +163,7 @@ fn intent(outer: &Intent, request: &Request<Asked>) -> Result<Intent, Reason> {
     }
     let (host, port) = (&outer.host, outer.port);
     if let Some(authority) = request.uri().authority() {
-        let mismatch = || Reason::HostMismatch(host.clone(), authority.as_str().chars().take(100).collect());
+        let mismatch = || Reason::HostMismatch(host.clone(), short(authority.as_str()));
         let named = Host::parse(authority.host()).map_err(|_| mismatch())?;
         if named != *host || authority.port_u16().unwrap_or(443) != port || authority.as_str().contains('@') {
             return Err(mismatch());

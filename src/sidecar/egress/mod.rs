@@ -174,7 +174,8 @@ impl Egress {
     fn decided(&self, intent: Option<&Intent>, outcome: Outcome<'_>) {
         let (decision, code) = outcome.words();
         self.counters.decided(decision, code);
-        self.log.tell(intent, outcome);
+        let state = self.state();
+        self.log.tell(intent, outcome, |text| state.holds(text));
     }
 }
 

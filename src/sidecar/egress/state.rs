@@ -94,6 +94,11 @@ impl State {
         }
     }
 
+    /// Whether a text holds what must not leave, wherever it goes.
+    pub(super) fn holds(&self, text: &str) -> bool {
+        self.requests.holds(text.as_bytes())
+    }
+
     /// What a request is looked at with; the same for the whole of one.
     pub(super) fn scanner(&self, egress: &Arc<Egress>, intent: &Intent) -> Arc<Scanner> {
         let always = self.policy.scan(intent);

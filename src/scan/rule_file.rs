@@ -1,0 +1,153 @@
+//! The form of rules, gitleaks' TOML: what is read, what is an exception to a rule, and how a token is told from its likes.
+
+use regex::bytes::Regex;
+use serde::Deserialize;
+
+use super::rules::build;
+
+/// A file of rules, as gitleaks has them (gitleaks 8, `config/gitleaks.toml`); what concerns paths and commits is for
+/// repositories and not looked at here.
+#[derive(Deserialize)]
+pub(super) struct File {
+    /// Ours alone: keywords stand in the text in the case in which they are written.
+    #[serde(default)]
+    pub(super) keyword_case: bool,
+    #[serde(default)]
+    pub(super) rules: Vec<Entry>,
+    #[serde(default)]
+    pub(super) allowlist: Option<Exception>,
+    #[serde(default)]
+    pub(super) allowlists: Vec<Exception>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) regex: Option<String>,
+    #[serde(default)]
+    pub(super) keywords: Vec<String>,
+    pub(super) entropy: Option<f64>,
+    pub(super) secret_group: Option<usize>,
+    #[serde(default)]
+    pub(super) allowlist: Option<Exception>,
+    #[serde(default)]
+    pub(super) allowlists: Vec<Exception>,
+    /// Ours alone: the token ends with a checksum.
+    pub(super) checksum: Option<Checksum>,
+    /// Ours alone: whether it is looked for in requests, in answers, or in both, as when absent.
+    pub(super) direction: Option<Direction>,
+}
+
+/// What a rule does not mean.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Exception {
+    #[serde(default)]
+    regexes: Vec<String>,
+    /// What of a finding the expressions are for: the token when absent, `match`, or `line`.
+    regex_target: Option<String>,
+    #[serde(default)]
+    stopwords: Vec<String>,
+    condition: Option<String>,
+    #[serde(default)]
+    paths: Vec<String>,
+    #[serde(default)]
+    commits: Vec<String>,
+    /// Rules that an exception of a whole file is for; all when empty.
+    #[serde(default)]
+    pub(super) target_rules: Vec<String>,
+}
+
+/// Which way a text goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the agent.
+    Request,
+    /// To the agent.
+    Response,
+}
+
+/// How a token can be told from what looks like one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum Checksum {
+    /// Of forty characters, the last six are the CRC-32 of the thirty before them in base 62 (GitHub, "Behind GitHub's new
+    /// authentication token formats", 2021; npm the same).
+    #[serde(rename = "crc32-base62")]
+    Crc32Base62,
+}
+
+/// An exception, ready to be asked.
+pub(super) struct Except {
+    regexes: Vec<Regex>,
+    target: Target,
+    stopwords: Vec<String>,
+    /// Whether all of it must hold.
+    all: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Token,
+    Match,
+    Line,
+}
+
+impl Exception {
+    /// `None` where it is about paths and commits alone.
+    pub(super) fn read(&self) -> Result<Option<Except>, regex::Error> {
+        let all = self.condition.as_deref().is_some_and(|condition| condition.eq_ignore_ascii_case("and"));
+        let elsewhere = !self.paths.is_empty() || !self.commits.is_empty();
+        if (self.regexes.is_empty() && self.stopwords.is_empty()) || (all && elsewhere) {
+            return Ok(None);
+        }
+        let target = match self.regex_target.as_deref() {
+            Some("match") => Target::Match,
+            Some("line") => Target::Line,
+            _ => Target::Token,
+        };
+        let regexes = self.regexes.iter().map(|source| build(source)).collect::<Result<_, _>>()?;
+        let stopwords = self.stopwords.iter().map(|word| word.to_ascii_lowercase()).collect();
+        Ok(Some(Except { regexes, target, stopwords, all }))
+    }
+}
+
+impl Except {
+    pub(super) fn fits(&self, token: &[u8], matched: &[u8], line: &[u8]) -> bool {
+        let text = match self.target {
+            Target::Token => token,
+            Target::Match => matched,
+            Target::Line => line,
+        };
+        let by_regex = self.regexes.iter().any(|regex| regex.is_match(text));
+        let lower = token.to_ascii_lowercase();
+        let by_word = self.stopwords.iter().any(|word| memchr::memmem::find(&lower, word.as_bytes()).is_some());
+        if self.all {
+            (self.regexes.is_empty() || by_regex) && (self.stopwords.is_empty() || by_word)
+        } else {
+            by_regex || by_word
+        }
+    }
+}
+
+impl Checksum {
+    /// Whether a token has it; tokens of another length have none.
+    pub(super) fn holds(self, token: &[u8]) -> bool {
+        const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let Self::Crc32Base62 = self;
+        let Some((prefix, rest)) = token.split_at_checked(4) else { return true };
+        if !prefix.ends_with(b"_") || rest.len() != 36 {
+            return true;
+        }
+        let mut crc = flate2::Crc::new();
+        crc.update(&rest[..30]);
+        let mut number = crc.sum();
+        let mut digits = [0; 6];
+        for digit in digits.iter_mut().rev() {
+            *digit = DIGITS[(number % 62) as usize];
+            number /= 62;
+        }
+        digits == rest[30..]
+    }
+}
