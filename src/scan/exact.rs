@@ -65,22 +65,21 @@ impl Exact {
             exact.table = vec![0; 1 << (bits - 6)];
         }
         for form in 0..exact.forms.len() {
-            for offset in 0..HELD {
-                let place = exact.place(&exact.forms[form][offset..]);
+            for word in exact.forms[form].windows(HELD).take(HELD) {
+                let place = exact.place([word[0], word[1], word[2], word[3]]);
                 exact.table[place / 64] |= 1 << (place % 64);
             }
         }
         exact
     }
 
-    /// Where the first four bytes have their bit.
-    fn place(&self, bytes: &[u8]) -> usize {
-        let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        (word.wrapping_mul(0x9E37_79B1) >> self.shift) as usize
+    /// Where four bytes have their bit.
+    fn place(&self, word: [u8; HELD]) -> usize {
+        (u32::from_le_bytes(word).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
     }
 
-    fn may_be_at(&self, bytes: &[u8]) -> bool {
-        let place = self.place(bytes);
+    fn may_be(&self, word: [u8; HELD]) -> bool {
+        let place = self.place(word);
         self.table[place / 64] & (1 << (place % 64)) != 0
     }
 
@@ -90,9 +89,13 @@ impl Exact {
             return false;
         }
         let (words, _) = bytes.as_chunks::<HELD>();
-        words.iter().enumerate().filter(|(_, word)| self.may_be_at(*word)).any(|(index, _)| {
-            let at = index * HELD;
-            (at.saturating_sub(HELD - 1)..=at).any(|start| self.begins(&bytes[start..]))
+        // Eight words at a time: nearly always there is none among them.
+        words.chunks(8).enumerate().any(|(chunk, words)| {
+            words.iter().fold(false, |any, word| any | self.may_be(*word))
+                && words.iter().enumerate().any(|(index, word)| {
+                    let at = (chunk * 8 + index) * HELD;
+                    self.may_be(*word) && (at.saturating_sub(HELD - 1)..=at).any(|start| self.begins(&bytes[start..]))
+                })
         })
     }
 
@@ -110,8 +113,9 @@ impl Exact {
             return None;
         }
         let tail = &bytes[bytes.len().saturating_sub(self.longest)..];
-        let starts = (0..(tail.len() + 1).saturating_sub(HELD)).filter(|&start| self.may_be_at(&tail[start..]));
-        starts.into_iter().find_map(|start| {
+        let words = tail.windows(HELD).enumerate();
+        let starts = words.filter(|(_, word)| self.may_be([word[0], word[1], word[2], word[3]]));
+        starts.map(|(start, _)| start).find_map(|start| {
             let rest = &tail[start..];
             // Forms are sorted: those that begin with `rest` are together.
             let first = self.forms.partition_point(|form| form.as_slice() < rest);

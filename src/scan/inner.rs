@@ -1,5 +1,7 @@
 //! What is inside a text: escapes, runs of digits that stand for other text, and what is compressed without saying so.
 
+use std::ops::Range;
+
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE};
 
 use super::decode::{self, decode};
@@ -21,9 +23,11 @@ pub(super) fn inner(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     found.extend(inflate(bytes));
     found.extend(unescape(bytes));
-    found.extend(unwrap_lines(bytes));
     let readable = |text: &Vec<u8>| is_text(text) || compressed(text).is_some();
-    for run in runs(bytes).take(MAX_RUNS) {
+    let mut broken = false;
+    for range in runs(bytes).take(MAX_RUNS) {
+        broken |= range.len() >= MIN_LINE && matches!(bytes.get(range.end), Some(b'\r' | b'\n'));
+        let run = &bytes[range];
         // Most runs are found out by their beginning, so that the rest of them is not decoded.
         let begins = &run[..run.len().min(BEGINNING)];
         if run.len() % 2 == 0 && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
@@ -34,6 +38,9 @@ pub(super) fn inner(bytes: &[u8]) -> Vec<Vec<u8>> {
         if begins_readable(alphabet(run), begins) {
             found.extend(lenient(whole).filter(readable));
         }
+    }
+    if broken {
+        found.extend(unwrap_lines(bytes));
     }
     found
 }
@@ -96,7 +103,7 @@ const OF_RUN: [bool; 256] = {
 
 /// Runs that are long enough to hold something. Every [`STEP`]-th byte is asked first: a run has so many of them one after
 /// the other as fit into it, and most text has not.
-fn runs(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let (mut at, mut streak) = (STEP - 1, 0);
     std::iter::from_fn(move || {
         while at < bytes.len() {
@@ -110,7 +117,7 @@ fn runs(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
             let to = bytes[at..].iter().position(is_out).map_or(bytes.len(), |behind| at + behind);
             (at, streak) = (to + STEP, 0);
             if to - from >= MIN_RUN {
-                return Some(&bytes[from..to]);
+                return Some(from..to);
             }
         }
         None
