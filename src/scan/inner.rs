@@ -30,7 +30,7 @@ pub(super) fn inner(bytes: &[u8]) -> Vec<Vec<u8>> {
         let run = &bytes[range];
         // Most runs are found out by their beginning, so that the rest of them is not decoded.
         let begins = &run[..run.len().min(BEGINNING)];
-        if run.len() % 2 == 0 && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
+        if run.len().is_multiple_of(2) && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
             found.extend(HEXLOWER_PERMISSIVE.decode(run).ok().filter(readable));
         }
         // Four characters are three bytes; what is over at the end is left off, as padding would be.
