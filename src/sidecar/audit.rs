@@ -125,15 +125,20 @@ impl Log {
         // Whole: half of a secret is looked for in vain.
         let asked = intent.map(|intent| (intent.method.as_str(), intent.path.as_deref().unwrap_or_default()));
         let (method, path) = asked.unwrap_or_default();
-        let Kind { reason, destination, .. } = &kind;
-        let private = !matches!(outcome, Outcome::Allow | Outcome::Tunnel)
-            && [reason, method, path, destination, &destination.replace('.', "")].into_iter().any(holds);
-        self.count(if private {
-            let reason = "it is not told, for it holds what must not leave".to_owned();
-            Kind { reason, method: String::new(), destination: String::new(), ..kind }
-        } else {
-            kind
-        });
+        let Kind { reason: words, destination, .. } = &kind;
+        // Of a finding its name is told, and nothing of the request.
+        let found = matches!(reason, Some(Reason::SecretFound(..)));
+        let passed = matches!(outcome, Outcome::Allow | Outcome::Tunnel);
+        let where_to = !passed && [method, destination, &destination.replace('.', "")].into_iter().any(&holds);
+        let why = !passed && !found && [words, path].into_iter().any(&holds);
+        let mut kind = kind.clone();
+        if where_to {
+            (kind.method, kind.destination) = (String::new(), String::new());
+        }
+        if where_to && !found || why {
+            "it is not told, for it holds what must not leave".clone_into(&mut kind.reason);
+        }
+        self.count(kind);
     }
 
     /// Tells the first of a kind at once; further ones are counted, and the count is told after a while.
