@@ -19,6 +19,9 @@ const UPDATE: Duration = Duration::from_secs(10);
 /// How long it may take to tell what it has decided, at the end.
 const FLUSH: Duration = Duration::from_secs(1);
 
+/// Lines of a container's log that are read when it has ended too early.
+const LAST_LINES: usize = 20;
+
 /// The way back into a sidecar.
 pub(super) struct Line {
     input: tokio::sync::Mutex<Pin<Box<dyn AsyncWrite + Send>>>,
@@ -55,7 +58,17 @@ pub(super) async fn bring_up(
             tokio::spawn(listen(bottle.clone(), lines, line));
             Ok(ready)
         }
-        Ok(_) => Err(not_ready(name, "it ended before it was ready", &lines.errors)),
+        Ok(_) => {
+            // The attached stream may end before its last words have come; the log has them.
+            if lines.errors.trim().is_empty()
+                && let Ok(log) = engine.container_logs(id, LAST_LINES).await
+            {
+                let mut log = Lines::new(log);
+                let _ = tokio::time::timeout(FLUSH, async { while log.next().await.is_some() {} }).await;
+                lines.errors = log.errors;
+            }
+            Err(not_ready(name, "it ended before it was ready", &lines.errors))
+        }
         Err(_) => {
             let why = format!("it was not ready within {} s", patience.as_secs());
             Err(not_ready(name, &why, &lines.errors))
