@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,6 @@ use crate::sidecar::Event;
 /// A launch's file.
 pub struct Writer {
     file: File,
-    path: PathBuf,
     head: String,
     written: u64,
     count: Closed,
@@ -53,21 +52,10 @@ impl Writer {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let path = folder.join(format!("{}.{bottle}.jsonl", now.as_millis()));
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-        let mut writer = Self {
-            file,
-            path,
-            head: GENESIS.to_owned(),
-            written: 0,
-            count: Closed::default(),
-            left_out: BTreeMap::new(),
-        };
+        let mut writer =
+            Self { file, head: GENESIS.to_owned(), written: 0, count: Closed::default(), left_out: BTreeMap::new() };
         writer.line(Line::Began { bottle: bottle.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })?;
         Ok(writer)
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Writes a decision.

@@ -112,7 +112,7 @@ impl Log {
             (_, Some(Form::Tcp)) => "tcp",
             (_, None) => "",
         };
-        let kind = Kind {
+        let mut kind = Kind {
             sidecar: self.sidecar.to_owned(),
             bottle: self.bottle.to_string(),
             decision: decision.to_owned(),
@@ -131,7 +131,6 @@ impl Log {
         let passed = matches!(outcome, Outcome::Allow | Outcome::Tunnel);
         let where_to = !passed && [method, destination, &destination.replace('.', "")].into_iter().any(&holds);
         let why = !passed && !found && [words, path].into_iter().any(&holds);
-        let mut kind = kind.clone();
         if where_to {
             (kind.method, kind.destination) = (String::new(), String::new());
         }
