@@ -21,4 +21,6 @@ pub mod report;
 pub mod scan;
 pub mod session;
 pub mod sidecar;
+mod suggest;
 mod sync;
+pub mod workspace;

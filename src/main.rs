@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Some(init::serve::ROLE) => pid_1(init::serve::run),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),
         Some(sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, sidecar::ctl::ask()),
+        Some(init::ENTER) => ended(init::enter(&rest)),
         Some("ctl") => inside(false, init::bridge()),
         // What an agent does that does nothing: it waits to be stopped.
         Some("idle") => loop {

@@ -106,7 +106,8 @@ async fn a_failure_that_a_script_was_told_is_its_own_affair() {
     assert_eq!(
         logs(source).await,
         [
-            "false operation docker pull gone:1 test.lua:4 look up image gone:1: the engine does not have it",
+            "false operation is the name right, and its registry within reach? test.lua:4 pull image gone:1, which the engine \
+             does not have: there is no registry",
             "3 third",
             "2"
         ]

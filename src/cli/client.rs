@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use super::terminal::{self, Given};
 use crate::engine::docker::DockerEngine;
-use crate::engine::{Engine, Output};
-use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Wire};
+use crate::engine::{Engine, Output, Streams};
+use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
 use crate::primitive::{Event, Question};
 use crate::probe::Line;
-use crate::report::{self, Progress};
+use crate::report::{self, Progress, Screen};
 use crate::session::{Class, Failure, StateDir};
 use crate::sidecar;
 
@@ -31,10 +33,25 @@ const MAX_AUDIT: usize = 1000;
 /// How it ended, seen from here.
 pub(super) enum Ended {
     Reported(Box<Report>),
+    /// The user has left; it goes on.
+    Detached,
     /// The user asked a third time.
     LeftToReaper,
     /// The holder died.
     HolderDied,
+}
+
+/// What is shown of the agent, and where.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Show {
+    /// What it writes is kept, not shown.
+    pub(super) capture: bool,
+    /// It gets the terminal.
+    pub(super) terminal: bool,
+    /// It may do everything to it.
+    pub(super) raw: bool,
+    /// The user leaves as soon as its command has started.
+    pub(super) detach: bool,
 }
 
 pub(super) struct Client {
@@ -42,7 +59,13 @@ pub(super) struct Client {
     from: holder::Receiver<FromHolder>,
     to: Wire,
     engine: Arc<DockerEngine>,
-    pub(super) capture: bool,
+    pub(super) show: Show,
+    /// The agent's container.
+    container: Option<String>,
+    /// Its streams, opened before its command starts, until it is given the terminal.
+    streams: Option<JoinHandle<crate::engine::Result<Streams>>>,
+    /// The terminal, while the agent has it.
+    given: Option<JoinHandle<std::io::Result<Given>>>,
     pub(super) progress: Progress,
     output: Option<JoinHandle<Vec<u8>>>,
     pub(super) proof: Vec<Line>,
@@ -62,25 +85,39 @@ impl Drop for Client {
 }
 
 impl Client {
-    pub(super) fn start(launch: Launch, engine: Arc<DockerEngine>, capture: bool) -> anyhow::Result<Self> {
+    pub(super) fn start(launch: Launch, engine: Arc<DockerEngine>, show: Show) -> anyhow::Result<Self> {
         let socket = holder::spawn()?;
         socket.set_nonblocking(true)?;
-        let (from, to) = holder::split(UnixStream::from_std(socket)?);
         let bottle = launch.plan.bottle.clone();
-        to.send(&ToHolder::Launch(Box::new(launch)));
-        Ok(Self {
+        let client = Self::new(bottle, UnixStream::from_std(socket)?, engine, show);
+        client.to.send(&ToHolder::Launch(Box::new(launch)));
+        Ok(client)
+    }
+
+    /// A client of a holder that is reached over a socket.
+    pub(super) fn new(bottle: String, socket: UnixStream, engine: Arc<DockerEngine>, show: Show) -> Self {
+        let (from, to) = holder::split(socket);
+        Self {
             bottle,
             from,
             to,
             engine,
-            capture,
+            show,
+            container: None,
+            streams: None,
+            given: None,
             progress: Progress::new(),
             output: None,
             proof: Vec::new(),
             audit: Vec::new(),
             audit_not_kept: 0,
             terminal: None,
-        })
+        }
+    }
+
+    /// Tells the holder something.
+    pub(super) fn tell(&self, message: &ToHolder) {
+        self.to.send(message);
     }
 
     /// Shows what happens and passes signals on, until the end.
@@ -91,11 +128,31 @@ impl Client {
         loop {
             tokio::select! {
                 message = self.from.next() => match message {
-                    Ok(Some(FromHolder::Event { at, event })) => self.show(at, *event),
-                    Ok(Some(FromHolder::Finished(report))) => return Ok(Ended::Reported(report)),
-                    Ok(None) | Err(_) => return Ok(self.after_death(state).await),
+                    Ok(Some(FromHolder::Event { at, event })) => {
+                        let released = matches!(*event, Event::Released);
+                        self.show(at, *event).await;
+                        if released && self.show.detach {
+                            return Ok(self.detach().await);
+                        }
+                    }
+                    Ok(Some(FromHolder::Welcome(welcome))) => self.welcome(*welcome).await,
+                    Ok(Some(FromHolder::Finished(report))) => {
+                        self.take_back().await;
+                        return Ok(Ended::Reported(report));
+                    }
+                    Ok(None) | Err(_) => {
+                        self.take_back().await;
+                        return Ok(self.after_death(state).await);
+                    }
                 },
+                given = given(&mut self.given) => {
+                    self.given = None;
+                    if let Ok(Ok(Given::Detached)) = given {
+                        return Ok(self.detach().await);
+                    }
+                }
                 () = signals.next() => {
+                    self.take_back().await;
                     asked += 1;
                     self.to.send(&ToHolder::Cancel);
                     match asked {
@@ -111,25 +168,94 @@ impl Client {
         }
     }
 
-    fn show(&mut self, at: u64, event: Event) {
+    async fn detach(&mut self) -> Ended {
+        self.to.send(&ToHolder::Detach);
+        self.to.close().await;
+        Ended::Detached
+    }
+
+    /// Attaches to an agent that may be at work already.
+    async fn welcome(&mut self, welcome: Welcome) {
+        self.show.terminal &= welcome.terminal;
+        if let Some(container) = welcome.container {
+            self.attach(container);
+        }
+        if welcome.released {
+            self.give().await;
+        }
+    }
+
+    fn attach(&mut self, container: String) {
+        let (engine, to, capture) = (self.engine.clone(), self.to.clone(), self.show.capture);
+        self.container = Some(container.clone());
+        if self.show.detach {
+            to.send(&ToHolder::Attached);
+        } else if self.show.terminal {
+            self.streams = Some(tokio::spawn(async move { engine.container_attach(&container).await }));
+        } else {
+            self.output = Some(tokio::spawn(async move { follow_output(&engine, &container, &to, capture).await }));
+        }
+    }
+
+    /// Says that the agent's output is heard, once its terminal is as large as the user's.
+    async fn prepare(&mut self) {
+        if self.show.terminal && self.streams.is_some() {
+            self.resize().await;
+            self.to.send(&ToHolder::Attached);
+        }
+    }
+
+    async fn resize(&self) {
+        if let (Some(container), Some(size)) = (&self.container, terminal::size()) {
+            // A program that has ended needs no size.
+            let _ = self.engine.container_resize(container, size).await;
+        }
+    }
+
+    /// Gives the agent the terminal.
+    async fn give(&mut self) {
+        let (Some(streams), Some(container)) = (self.streams.take(), self.container.clone()) else { return };
+        let Ok(Ok(streams)) = streams.await else { return };
+        self.progress.clear();
+        self.progress.silence(true);
+        let (engine, raw) = (self.engine.clone(), self.show.raw);
+        let resize = move |size| -> BoxFuture<'static, ()> {
+            let (engine, container) = (engine.clone(), container.clone());
+            Box::pin(async move { drop(engine.container_resize(&container, size).await) })
+        };
+        // A program that draws anew when it hears of another size shows itself to who has just come.
+        self.resize().await;
+        self.given = Some(tokio::spawn(terminal::give(streams, resize, raw)));
+    }
+
+    /// Takes the terminal back, as it was; what the agent wrote last has come by then, or comes no more.
+    async fn take_back(&mut self) {
+        if let Some(mut given) = self.given.take() {
+            let ended = tokio::time::timeout(LAST_OUTPUT, &mut given).await;
+            if ended.is_err() {
+                given.abort();
+                let _ = given.await;
+            }
+        }
+        self.progress.silence(false);
+    }
+
+    async fn show(&mut self, at: u64, event: Event) {
         match event {
             Event::Step { name, state } => self.progress.step(&name, state, at),
             Event::Log(text) => self.progress.line(&format!("  {text}")),
             Event::Progress(text) => self.progress.working(&text),
             Event::Ask { id, what, text } => self.ask(id, what, &text),
-            Event::AgentCreated { container } => {
-                let (engine, to, capture) = (self.engine.clone(), self.to.clone(), self.capture);
-                self.output = Some(tokio::spawn(async move { follow_output(&engine, &container, &to, capture).await }));
+            Event::AgentCreated { container } => self.attach(container),
+            Event::Proof(lines) => {
+                self.proof = lines;
+                self.prepare().await;
             }
-            Event::Proof(lines) => self.proof = lines,
+            Event::Released => self.give().await,
+            Event::Ended { .. } => self.take_back().await,
             Event::Audit(event) if self.audit.len() < MAX_AUDIT => self.audit.push(event),
             Event::Audit(_) => self.audit_not_kept += 1,
-            Event::Made { .. }
-            | Event::Bottle { .. }
-            | Event::Hook { .. }
-            | Event::SidecarsUp
-            | Event::Released
-            | Event::Ended { .. } => {}
+            Event::Made { .. } | Event::Bottle { .. } | Event::Hook { .. } | Event::SidecarsUp => {}
         }
     }
 
@@ -165,6 +291,21 @@ impl Client {
         let Some(output) = self.output.take() else { return Vec::new() };
         tokio::time::timeout(LAST_OUTPUT, output).await.ok().and_then(Result::ok).unwrap_or_default()
     }
+}
+
+/// The end of the time that an agent has the terminal; never, where it has not.
+async fn given(
+    task: &mut Option<JoinHandle<std::io::Result<Given>>>,
+) -> Result<std::io::Result<Given>, tokio::task::JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks for a secret at the terminal.
+pub(super) fn read_secret(text: &str) -> std::io::Result<String> {
+    read_answer(Question::Secret, &report::printable(text))
 }
 
 fn read_answer(what: Question, text: &str) -> std::io::Result<String> {
@@ -208,28 +349,52 @@ async fn follow_output(engine: &DockerEngine, container: &str, to: &Wire, captur
     let attached = engine.container_attach(container).await;
     to.send(&ToHolder::Attached);
     let Ok(mut streams) = attached else { return Vec::new() };
-    let mut kept = Vec::new();
+    let (mut kept, mut out, mut err) = (Vec::new(), Writer::stdout(), Writer::stderr());
     while let Some(Ok(piece)) = streams.output.next().await {
+        // A reader that is gone stops nothing.
         match piece {
             Output::Stdout(bytes) if capture && kept.len() < MAX_OUTPUT => kept.extend_from_slice(&bytes),
-            Output::Stdout(bytes) if !capture => {
-                pass_on(&mut std::io::stdout().lock(), std::io::stdout().is_terminal(), &bytes);
-            }
+            Output::Stdout(bytes) if !capture => drop(out.write(&bytes)),
             Output::Stdout(_) => {}
-            Output::Stderr(bytes) => pass_on(&mut std::io::stderr().lock(), std::io::stderr().is_terminal(), &bytes),
+            Output::Stderr(bytes) => drop(err.write(&bytes)),
         }
     }
     kept
 }
 
-/// Writes an agent's bytes; onto a terminal only what cannot drive it. A reader that is gone stops nothing.
-fn pass_on(to: &mut impl Write, terminal: bool, bytes: &[u8]) {
-    let _ = if terminal {
-        to.write_all(report::printable(&String::from_utf8_lossy(bytes)).as_bytes())
-    } else {
-        to.write_all(bytes)
-    };
-    let _ = to.flush();
+/// Where an agent's bytes are written; onto a terminal only text and its colours.
+pub(super) struct Writer {
+    to: Box<dyn Write + Send>,
+    screen: Option<Screen>,
+}
+
+impl Writer {
+    pub(super) fn stdout() -> Self {
+        let out = std::io::stdout();
+        Self { screen: out.is_terminal().then(Screen::text), to: Box::new(out) }
+    }
+
+    pub(super) fn stderr() -> Self {
+        let err = std::io::stderr();
+        Self { screen: err.is_terminal().then(Screen::text), to: Box::new(err) }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.screen {
+            Some(screen) => self.to.write_all(&screen.pass(bytes))?,
+            None => self.to.write_all(bytes)?,
+        }
+        self.to.flush()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.screen.is_some() {
+            // Colours that were left on are the agent's.
+            let _ = self.to.write_all(b"\x1b[0m").and_then(|()| self.to.flush());
+        }
+    }
 }
 
 struct Signals([Signal; 3]);

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use super::program::input;
 use crate::manifest::{Egress, EgressSection, text};
-use crate::plan::AgentTemplate;
 use crate::policy::{AllowSpec, Connect, DenySpec, UpstreamProxy};
 use crate::session::Failure;
 
 /// What may leave.
 #[derive(clap::Args)]
 pub(super) struct EgressArgs {
-    /// What may leave: a file with the section `egress`
+    /// What may leave: a file with the section `egress`, instead of the bottle's
     #[arg(long, value_name = "FILE")]
     egress: Option<PathBuf>,
     /// A host that the agent may reach, on top of what its template and the file allow; may be repeated
@@ -35,11 +34,11 @@ pub(super) struct EgressArgs {
 }
 
 impl EgressArgs {
-    /// The file, what the template needs, and the flags, put together.
-    pub(super) fn read(&self, template: &AgentTemplate) -> Result<Egress, Failure> {
+    /// What a bottle says, or a file instead, and the flags, put together.
+    pub(super) fn read(&self, bottle: Egress) -> Result<Egress, Failure> {
         let mut egress = match &self.egress {
             Some(path) => EgressSection::read(path).map_err(input)?,
-            None => Egress::default(),
+            None => bottle,
         };
         let spec = &mut egress.spec;
         for host in &self.allow {
@@ -47,7 +46,7 @@ impl EgressArgs {
                 .map_err(|error| input(format!("--allow {error}")).hint("a host, or \"*.\" and a host"))?;
         }
         let allowed = self.allow.iter().cloned().map(AllowSpec::Host);
-        spec.allow = template.hosts.iter().cloned().chain(std::mem::take(&mut spec.allow)).chain(allowed).collect();
+        spec.allow.extend(allowed);
         spec.deny.extend(self.deny.iter().cloned().map(DenySpec::Host));
         spec.tcp.extend(self.tcp.iter().cloned());
         spec.ip_allow.extend(&self.allow_ip);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::program::{self, ProjectArgs, input};
 use super::{Format, print_data, print_json, print_message, state};
 use crate::lua::{Program, lint, reference};
-use crate::plan::{AgentTemplate, LaunchPlan, WORKSPACE, WorkspacePlan};
+use crate::plan::{AgentTemplate, LaunchPlan, WorkspacePlan};
 use crate::rehearsal::{self, Rehearsal, Transcript};
 use crate::report;
 use crate::session::{Class, Failure};
@@ -113,7 +113,7 @@ impl RehearsalArgs {
         let template = AgentTemplate::built_in(&self.agent).map_err(|error| input(error.to_string()))?;
         let mut plan = rehearsal::plan(&self.agent, &template);
         plan.params = program::params(&self.params)?;
-        plan.workspace = self.workspace.then(|| WorkspacePlan { path: WORKSPACE.to_owned() });
+        plan.workspace = self.workspace.then(WorkspacePlan::given);
         Ok((program, plan))
     }
 }
@@ -133,7 +133,9 @@ async fn check(args: &CheckArgs) -> Result<u8, Failure> {
         }
         return Ok(Class::Input.exit_code());
     }
-    program::preflight(&program).await?;
+    for line in program::hooks(&program).await? {
+        print_message(&line);
+    }
     let done = alone(rehearsal::rehearse(&program, plan, None))?;
     show(&done, args.rehearsal.format)
 }

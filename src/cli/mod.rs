@@ -1,16 +1,24 @@
 //! The command line: one file for every command.
 
+mod agent;
 mod audit;
 mod client;
 mod ctl;
 mod egress;
 mod gc;
+mod init;
+mod life;
 mod lua;
+mod manifest;
 mod policy;
+mod preflight;
 mod program;
 mod ps;
+mod resume;
 mod run;
+mod terminal;
 mod trust;
+mod work;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -33,8 +41,30 @@ struct Cli {
 enum Command {
     /// Launch an agent in a bottle; `run probe` tries to get out of one and tells what happened
     Run(Box<run::Args>),
+    /// Go to a running agent's terminal or output; ctrl-p ctrl-q leaves it
+    Attach(life::AttachArgs),
+    /// Run a command beside a running agent
+    Exec(life::ExecArgs),
+    /// Show what an agent, or a sidecar, has written
+    Logs(life::LogsArgs),
+    /// End a bottle
+    Stop(life::BottleArgs),
+    /// Show how an agent has changed its copy of the workspace
+    Diff(work::DiffArgs),
+    /// Fetch what an agent has changed: as a branch, or as a patch
+    Pull(work::PullArgs),
+    /// Launch a bottle again that was kept
+    Resume(resume::Args),
+    /// Remove a bottle that was kept
+    Rm(life::RmArgs),
     /// List bottles
     Ps(ps::Args),
+    /// Tell everything that is known of a bottle, as JSON
+    Inspect(life::BottleArgs),
+    /// Write a manifest to begin with
+    Init(init::Args),
+    /// What is defined: bottles, agents, templates
+    Manifest(manifest::Args),
     /// Remove what dead bottles left behind
     Gc(gc::Args),
     /// Tools for those who write recipes
@@ -72,6 +102,17 @@ pub async fn main() -> u8 {
     };
     let result = match cli.command {
         Command::Run(args) => run::main(*args).await,
+        Command::Attach(args) => life::attach(&args).await,
+        Command::Exec(args) => life::exec(&args).await,
+        Command::Logs(args) => life::logs(&args).await,
+        Command::Stop(args) => life::stop(&args).await,
+        Command::Diff(args) => work::diff(&args).await,
+        Command::Pull(args) => work::pull(&args).await,
+        Command::Resume(args) => resume::main(&args).await,
+        Command::Rm(args) => life::rm(&args).await,
+        Command::Inspect(args) => life::inspect(&args).await,
+        Command::Init(args) => init::main(&args),
+        Command::Manifest(args) => manifest::main(&args),
         Command::Ps(args) => ps::main(&args).await,
         Command::Gc(args) => gc::main(&args).await,
         Command::Lua(args) => lua::main(args).await,

@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use hyper::Uri;
 
 use super::egress::EgressArgs;
-use super::program::input;
+use super::program::{self, ProjectArgs, input};
 use super::{Format, audit, ctl, print_data, print_json, print_message, state};
 use crate::audit::learn;
-use crate::manifest::EgressSection;
-use crate::plan::AgentTemplate;
+use crate::manifest::{EgressSection, choose};
 use crate::policy::{Decision, Form, Host, Intent, Reason, authorize, canonical};
 use crate::session::Failure;
 use crate::sidecar::ctl::{Answer, Question};
@@ -26,7 +25,7 @@ pub(super) struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Tell whether a request may leave, and why; 0 if it may, 1 if not. Nothing is resolved and nothing is sent
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
     /// Propose an allowlist from what a bottle asked for
     Learn {
         /// The bottle, running or gone
@@ -59,6 +58,8 @@ struct ExplainArgs {
     agent: String,
     #[command(flatten)]
     egress: EgressArgs,
+    #[command(flatten)]
+    project: ProjectArgs,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -96,8 +97,10 @@ async fn goes_by(bottle: &str, question: Question) -> Result<u8, Failure> {
 }
 
 fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
-    let template = AgentTemplate::built_in(&args.agent).map_err(|error| input(error.to_string()))?;
-    let spec = args.egress.read(&template)?.spec;
+    let defined = program::defined(&args.project, None, &state()?)?;
+    let chosen = choose(&defined.catalogue, &args.agent, None).map_err(program::failure)?;
+    let mut spec = args.egress.read(chosen.egress)?.spec;
+    spec.allow.splice(0..0, chosen.template.hosts);
     let policy = spec.policy(BTreeMap::new()).map_err(|error| input(format!("egress: {error}")))?;
     let (decision, reason) = match intent(&args.url, &args.method).map(|intent| authorize(&policy, &intent)) {
         Ok(Decision::Allow(_)) => ("allow", None),

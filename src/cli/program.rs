@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::print_message;
-use crate::lua::{Program, Script, Vm, built_in_names, built_in_recipe};
-use crate::manifest::Manifest;
+use crate::lua::{Grants, Program, Script, Vm, built_in_names, built_in_recipe};
+use crate::manifest::{Catalogue, Problem, user_file};
 use crate::project::{FOLDER, Project, Store};
 use crate::report::printable;
-use crate::session::{Class, Failure, StateDir};
+use crate::session::{Class, Failure, Place, StateDir};
 
 /// Largest recipe, in bytes.
 const MAX_RECIPE: u64 = 1 << 20;
@@ -28,22 +27,70 @@ pub(super) fn input(message: impl Into<String>) -> Failure {
     Failure::new(Class::Input, message)
 }
 
-/// Reads a recipe and what belongs around it.
-pub(super) fn load(recipe: &str, project: &ProjectArgs, state: &StateDir) -> Result<Program, Failure> {
-    let manifest = match Manifest::path() {
-        Some(path) => Manifest::read(&path).map_err(input)?,
-        None => Manifest::default(),
-    };
-    let project = if project.no_project { None } else { trusted(project.project.as_deref(), state)? };
-    let (root, files) = match project {
-        Some((project, files)) => (Some(project.root), files),
+/// What is defined around a launch: by the user, and by a project that is trusted.
+pub(super) struct Defined {
+    /// Agents, bottles and templates.
+    pub(super) catalogue: Catalogue,
+    root: Option<PathBuf>,
+    scripts: BTreeMap<String, String>,
+}
+
+/// Reads what is defined. `manifest` is instead of the user's own.
+pub(super) fn defined(project: &ProjectArgs, manifest: Option<&Path>, state: &StateDir) -> Result<Defined, Failure> {
+    if let Some(path) = manifest
+        && !path.is_file()
+    {
+        return Err(input(format!("read the manifest {}: there is no such file", path.display())));
+    }
+    let file = manifest.map(Path::to_owned).or_else(user_file);
+    let trusted = if project.no_project { None } else { trusted(project.project.as_deref(), state)? };
+    let files = trusted.as_ref().map(|(project, _)| (project.root.as_path(), &project.files));
+    let catalogue = Catalogue::read(file.as_deref(), files);
+    let (root, scripts) = match trusted {
+        Some((project, scripts)) => (Some(project.root), scripts),
         None => (None, BTreeMap::new()),
     };
-    let recipe = match root.and_then(|root| of_project(recipe, &root, &files)) {
-        Some(recipe) => recipe,
-        None => script(recipe)?,
+    Ok(Defined { catalogue, root, scripts })
+}
+
+impl Defined {
+    /// A recipe, and what belongs around it.
+    pub(super) fn program(&self, recipe: &str) -> Result<Program, Failure> {
+        let own = self.root.as_ref().and_then(|root| of_project(recipe, root, &self.scripts));
+        let is_built_in = own.is_none() && built_in_recipe(recipe).is_some();
+        let recipe = match own {
+            Some(recipe) => recipe,
+            None => script(recipe)?,
+        };
+        let grants = match self.catalogue.manifest() {
+            Ok(manifest) => Grants { replace: manifest.replace.clone(), host_commands: manifest.host_commands.clone() },
+            // Nobody asks for what it grants.
+            Err(_) if is_built_in && self.scripts.is_empty() => Grants::none(),
+            Err(problem) => return Err(failure(problem)),
+        };
+        Ok(Program { recipe, project: self.scripts.clone(), grants })
+    }
+}
+
+/// A mistake in a file, as a failure with its line.
+pub(super) fn failure(problem: Problem) -> Failure {
+    let Problem { file, line, column, text, message, hint } = problem;
+    let message = match (file.is_empty(), line, column) {
+        (false, 0, _) => format!("{file}: {message}"),
+        (false, _, 1..) => format!("{message} (column {column})"),
+        _ => message,
     };
-    Ok(Program { recipe, project: files, grants: manifest.grants() })
+    let at = (line > 0).then_some(Place { script: file, line, text });
+    let failure = input(message).at(at.as_ref());
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Reads a recipe and what belongs around it.
+pub(super) fn load(recipe: &str, project: &ProjectArgs, state: &StateDir) -> Result<Program, Failure> {
+    defined(project, None, state)?.program(recipe)
 }
 
 /// A recipe that is one of the project's own files: as it was read and trusted, not as it is now.
@@ -102,13 +149,13 @@ pub(super) fn params(said: &[String]) -> Result<BTreeMap<String, String>, Failur
     said.iter().map(pair).collect()
 }
 
-/// Says which of the project's hooks take part, and which of them replace something, before anything is made.
-pub(super) async fn preflight(program: &Program) -> Result<(), Failure> {
-    let Some(hooks) = program.hooks() else { return Ok(()) };
-    for (when, name, at) in Vm::hooks(program).await? {
+/// Which of the project's hooks take part, and which of them replace something: a line for each.
+pub(super) async fn hooks(program: &Program) -> Result<Vec<String>, Failure> {
+    let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
+    let line = |(when, name, at): (String, String, Option<Place>)| {
         let place = at.map_or_else(|| hooks.name.clone(), |at| at.to_string());
         let what = if name.is_empty() { when } else { format!("{when}.{name}") };
-        print_message(&printable(&format!("hook {what}  {place}")));
-    }
-    Ok(())
+        printable(&format!("hook {what}  {place}"))
+    };
+    Ok(Vm::hooks(program).await?.into_iter().map(line).collect())
 }

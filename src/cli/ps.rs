@@ -7,11 +7,14 @@ use serde::Serialize;
 use super::{Format, engine, print_data, print_json};
 use crate::engine::Filter;
 use crate::report::table;
-use crate::session::{Class, Failure};
+use crate::session::{Class, Failure, Kept};
 
 /// What `ps` takes.
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// Also what is kept of bottles that are gone, with its size
+    #[arg(short, long)]
+    all: bool,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -21,8 +24,10 @@ pub(super) struct Args {
 struct Row {
     bottle: String,
     agent: String,
-    /// `running`, or `dead`: nobody holds it, and `gc` removes it.
+    /// `running`; `kept`: only its workspace is there; or `dead`: nobody holds it, and `gc` removes it.
     state: &'static str,
+    /// Bytes that are kept, where that is known.
+    size: Option<u64>,
     /// Seconds since 1970.
     launched: Option<u64>,
     objects: usize,
@@ -41,14 +46,24 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
         .into_iter()
         .map(|bottle| {
             let record = state.record(&bottle);
+            let alive = state.is_alive(&bottle);
+            let kept = if alive { None } else { Kept::of_dead(&state, &bottle) };
             Row {
                 agent: record.as_ref().map_or_else(|| "?".to_owned(), |record| record.agent.clone()),
                 launched: record.map(|record| record.launched),
-                state: if state.is_alive(&bottle) { "running" } else { "dead" },
+                state: if alive {
+                    "running"
+                } else if kept.is_some() {
+                    "kept"
+                } else {
+                    "dead"
+                },
+                size: kept.and_then(|kept| kept.size),
                 objects: objects.get(&bottle).copied().unwrap_or_default(),
                 bottle,
             }
         })
+        .filter(|row: &Row| args.all || row.state != "kept")
         .collect();
     if args.format == Format::Json {
         print_json(&rows)?;
@@ -56,8 +71,11 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
     }
     let cells: Vec<Vec<String>> = rows
         .into_iter()
-        .map(|row| vec![row.bottle, row.agent, row.state.to_owned(), row.objects.to_string()])
+        .map(|row| {
+            let size = row.size.map(|size| format!("{} KiB", size.div_ceil(1024))).unwrap_or_default();
+            vec![row.bottle, row.agent, row.state.to_owned(), row.objects.to_string(), size]
+        })
         .collect();
-    print_data(&table(&["BOTTLE", "AGENT", "STATE", "OBJECTS"], &cells));
+    print_data(&table(&["BOTTLE", "AGENT", "STATE", "OBJECTS", "SIZE"], &cells));
     Ok(0)
 }

@@ -1,128 +1,201 @@
-//! `bottler run`: plans, starts the holder, and is its client until the bottle is gone.
+//! `bottler run`: plans, shows what it is going to do, asks, starts the holder, and is its client until the bottle is gone.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::client::{Client, Ended};
-use super::egress::EgressArgs;
+use super::agent::{AgentArgs, Ready};
+use super::client::{Client, Ended, Show, read_secret};
 use super::program::{self, input};
-use super::{Format, find_engine, print_data, print_json, state};
+use super::{Format, find_engine, preflight, print_data, print_json, print_message, resume, state};
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::holder::{Launch, Report};
-use crate::manifest::{Egress, text};
-use crate::plan::{AgentTemplate, LaunchPlan, WORKSPACE, WorkspacePlan};
-use crate::policy::EgressSpec;
-use crate::primitive::Files;
+use crate::plan::{LaunchPlan, WorkspaceMode};
 use crate::probe::{Line, passed};
-use crate::session::{Class, Failure, new_id, valid_name};
-use crate::{project, report, sidecar};
+use crate::session::{Class, Failure, Invocation, StateDir};
+use crate::{report, sidecar};
 
 /// What `run` takes.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The agent: `probe`, `shell`
-    #[arg(default_value = "probe")]
-    agent: String,
-    /// The recipe: a file, or the name of a built-in one [default: the agent's own]
-    #[arg(long, value_name = "FILE|NAME")]
-    recipe: Option<String>,
-    /// The bottle's name; without it, the agent's name and five random characters
-    #[arg(long)]
-    name: Option<String>,
-    /// The agent's image, which the engine has; without it, the agent's own
-    #[arg(long, value_name = "IMAGE")]
-    image: Option<String>,
-    /// The prompt
-    #[arg(long)]
-    prompt: Option<String>,
-    /// The prompt, from a file
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
-    prompt_file: Option<PathBuf>,
     #[command(flatten)]
-    egress: EgressArgs,
-    /// A parameter for the recipe, which reads it as plan.params.NAME; may be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE")]
-    params: Vec<String>,
-    /// A directory whose files go into the agent's workspace; nothing is written back
-    #[arg(long, value_name = "DIR")]
-    workspace: Option<PathBuf>,
-    /// Where to write how the agent changed its workspace, as a patch for `git apply`
-    #[arg(long, value_name = "FILE", requires = "workspace")]
-    patch: Option<PathBuf>,
-    /// The command of the agent `shell`
-    #[arg(last = true)]
-    command: Vec<String>,
-    #[command(flatten)]
-    project: program::ProjectArgs,
+    pub(super) agent: AgentArgs,
+    /// Launch it and come back; `bottler attach` goes to it
+    #[arg(short, long)]
+    detach: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Only tell what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Let the agent do everything to the terminal: titles, clipboard, notifications
+    #[arg(long)]
+    raw: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
 
+/// A plan as data. The form is stable: keys are added, none goes or changes what it means, within a version.
+#[derive(Serialize)]
+struct Dry<'a> {
+    /// Of this form.
+    version: u32,
+    plan: &'a LaunchPlan,
+    /// The recipe that launches it.
+    recipe: &'a str,
+    /// Variables that will be asked for, with the question.
+    ask: &'a std::collections::BTreeMap<String, String>,
+    /// The workspace's files, where it has one.
+    workspace: Option<&'a preflight::Found>,
+    /// The project's hooks that take part.
+    hooks: &'a [String],
+}
+
 pub(super) async fn main(args: Args) -> Result<u8, Failure> {
-    let (endpoint, state) = (find_engine()?, state()?);
-    let template = AgentTemplate::built_in(&args.agent).map_err(|error| input(error.to_string()))?;
-    let program = program::load(args.recipe.as_deref().unwrap_or(&template.recipe), &args.project, &state)?;
-    let Egress { spec, proxy_credentials } = args.egress.read(&template)?;
-    let (plan, workspace) = plan(&args, &template, spec)?;
+    let words = std::env::args().skip(1).collect();
+    launch(args, words, None).await
+}
+
+/// A bottle that lives again.
+pub(super) struct Resumed {
+    /// Its id.
+    pub(super) id: String,
+    /// The plan that it was launched with.
+    pub(super) before: Option<serde_json::Value>,
+}
+
+impl Args {
+    /// The same again, but for what is said now.
+    pub(super) fn again(&mut self, prompt: Option<String>, detach: bool, yes: bool) {
+        if prompt.is_some() {
+            (self.agent.prompt, self.agent.prompt_file) = (prompt, None);
+        }
+        (self.detach, self.yes) = (detach, yes);
+    }
+}
+
+/// Launches; `words` is how that is asked for again, `resumed` a bottle that lives again.
+pub(super) async fn launch(args: Args, words: Vec<String>, resumed: Option<Resumed>) -> Result<u8, Failure> {
+    let state = state()?;
+    let terminal = args.format == Format::Text && args.agent.wants_terminal(args.detach);
+    let mut ready = args.agent.plan(&state, terminal, resumed.as_ref().map(|resumed| resumed.id.as_str()))?;
+    let recipe = args.agent.recipe.clone().unwrap_or_else(|| ready.planned.recipe.clone());
+    let program = ready.defined.program(&recipe)?;
+    let hooks = program::hooks(&program).await?;
+    let found = preflight::look(&ready.planned.plan)?;
+    if args.dry_run {
+        return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
+    }
+    let endpoint = find_engine()?;
+    for line in preflight::lines(&ready, found.as_ref(), &hooks) {
+        print_message(&line);
+    }
+    if let Some(before) = resumed.as_ref().and_then(|resumed| resumed.before.as_ref())
+        && let Ok(after) = serde_json::to_value(&ready.planned.plan)
+    {
+        resume::tell_differences(before, &after);
+    }
+    if !args.yes && preflight::is_worth_asking(&ready.planned.plan) {
+        let answer = preflight::confirm();
+        let answer = answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))?;
+        if !answer {
+            print_message("nothing was made");
+            return Ok(0);
+        }
+    }
+    ask(&mut ready)?;
     // Asked before anything is started: a missing engine is the most common mistake.
     let engine = Arc::new(DockerEngine::connect(&endpoint)?);
     engine.info().await?;
-    program::preflight(&program).await?;
-    let capture = plan.agent.name == "probe" && args.recipe.is_none() || args.format == Format::Json;
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
-    let state_path = state.path().to_owned();
-    let launch = Launch { plan, program, endpoint, state: state_path, directory, workspace, proxy_credentials };
-    let mut client = Client::start(launch, engine, capture)
+    let plan = ready.planned.plan;
+    let capture = plan.agent.name == "probe" && args.agent.recipe.is_none() || args.format == Format::Json;
+    let show = Show { capture, terminal: plan.agent.terminal && !args.detach, raw: args.raw, detach: args.detach };
+    let (id, copied) = (plan.bottle.clone(), is_copied(&plan));
+    let launch = Launch {
+        plan,
+        program,
+        endpoint,
+        state: state.path().to_owned(),
+        proxy_credentials: ready.planned.proxy_credentials,
+        env: ready.planned.env,
+        drafts: ready.drafts,
+        patch: args.agent.patch.is_some(),
+        resume: resumed.is_some(),
+        invocation: Some(Invocation { words, directory: directory.clone() }),
+        directory,
+    };
+    let client = Client::start(launch, engine, show)
         .map_err(|error| Failure::new(Class::Internal, format!("start the holder: {error:#}")))?;
-    match client.follow(&state).await? {
-        Ended::Reported(report) => finish(&args, &mut client, &report).await,
+    follow(&args, client, &state, &id, copied).await
+}
+
+async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, copied: bool) -> Result<u8, Failure> {
+    match client.follow(state).await? {
+        Ended::Reported(report) => finish(args, &mut client, &report).await,
+        Ended::Detached => {
+            client.progress.clear();
+            let pull = if copied { format!(", `bottler diff {id}` shows what it changes") } else { String::new() };
+            print_message(&format!("{id} goes on: `bottler attach {id}`, `bottler stop {id}`{pull}"));
+            if args.detach {
+                print_data(&format!("{id}\n"));
+            }
+            Ok(0)
+        }
         Ended::LeftToReaper => {
             client.progress.line("left to the reaper");
             Ok(Class::Cancelled.exit_code())
         }
-        Ended::HolderDied => Err(Failure::new(Class::Internal, format!("the holder of {} died", client.bottle))
-            .hint("`bottler ps` shows if anything is left, `bottler gc` removes it")),
+        Ended::HolderDied => Err(holder_died(&client.bottle)),
     }
 }
 
-fn plan(args: &Args, template: &AgentTemplate, egress: EgressSpec) -> Result<(LaunchPlan, Option<Files>), Failure> {
-    let bottle = match &args.name {
-        Some(name) if valid_name(name) => name.clone(),
-        Some(name) => {
-            return Err(input(format!("--name {name:?} cannot be a bottle's name"))
-                .hint("lower-case letters, digits and hyphens, a letter first, at most 40"));
-        }
-        None => {
-            new_id(&args.agent).map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?
-        }
-    };
-    let prompt = match &args.prompt_file {
-        Some(path) => Some(text("the prompt", path).map_err(input)?),
-        None => args.prompt.clone(),
-    };
-    let mut plan = crate::plan::resolve(&bottle, args.name.is_some(), &args.agent, template, prompt, egress);
-    plan.params = program::params(&args.params)?;
-    if let Some(image) = &args.image {
-        plan.image.source.clone_from(image);
+pub(super) fn holder_died(bottle: &str) -> Failure {
+    Failure::new(Class::Internal, format!("the holder of {bottle} died"))
+        .hint("`bottler ps --all` shows if anything is left, `bottler gc` removes it")
+}
+
+fn is_copied(plan: &LaunchPlan) -> bool {
+    plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy)
+}
+
+fn dry(
+    args: &Args,
+    ready: &Ready,
+    recipe: &str,
+    workspace: Option<&preflight::Found>,
+    hooks: &[String],
+) -> Result<u8, Failure> {
+    if args.format == Format::Json {
+        let (plan, ask) = (&ready.planned.plan, &ready.planned.ask);
+        print_json(&Dry { version: 1, plan, recipe, ask, workspace, hooks })?;
+    } else {
+        print_data(&(preflight::lines(ready, workspace, hooks).join("\n") + "\n"));
+        print_data(&format!("{:<12}{}\n", "command", ready.planned.plan.agent.command.join(" ")));
     }
-    if !args.command.is_empty() {
-        plan.agent.command.clone_from(&args.command);
-    }
-    let workspace = match &args.workspace {
-        Some(path) => {
-            plan.workspace = Some(WorkspacePlan { path: WORKSPACE.to_owned() });
-            WORKSPACE.clone_into(&mut plan.agent.workdir);
-            let files = project::workspace(path);
-            Some(files.map_err(|error| input(format!("read the workspace {}: {error}", path.display())))?)
+    Ok(0)
+}
+
+/// Asks for what the manifest has asked for, without showing what is typed.
+fn ask(ready: &mut Ready) -> Result<(), Failure> {
+    for (name, question) in std::mem::take(&mut ready.planned.ask) {
+        if !std::io::stdin().is_terminal() {
+            return Err(input(format!("env: {name} is to be asked for, and there is no terminal"))
+                .hint(format!("give it from a variable of the host instead: {name}: ${{{name}}}")));
         }
-        None => None,
-    };
-    Ok((plan, workspace))
+        let value = read_secret(&format!("{name}: {question}"));
+        let value = value.map_err(|error| Failure::new(Class::Internal, format!("read {name}: {error}")))?;
+        if value.is_empty() {
+            return Err(input(format!("env: {name}: nothing was typed")));
+        }
+        ready.planned.env.insert(name, value);
+    }
+    Ok(())
 }
 
 /// The result as data.
@@ -148,27 +221,35 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
     if args.format == Format::Json {
         let output = String::from_utf8_lossy(&output).into_owned();
         print_json(&Data { report, lines, audit: &client.audit, audit_not_kept: client.audit_not_kept, output })?;
-    } else if !lines.is_empty() && (client.capture || !passed(&client.proof)) {
+    } else if !lines.is_empty() && (client.show.capture || !passed(&client.proof)) {
         print_data(&report::probe_table(lines));
     }
-    if args.format == Format::Text && report.times.sidecars_up.is_some() {
+    let code = tell(client, report, args.format == Format::Text);
+    if let (Some(path), Some(patch)) = (&args.agent.patch, &report.patch) {
+        std::fs::write(path, patch).map_err(|error| input(format!("write the patch {}: {error}", path.display())))?;
+    }
+    let red = client.show.capture && own.as_deref().is_some_and(|lines| !passed(lines));
+    Ok(if red && report.failure.is_none() { Class::Isolation.exit_code() } else { code })
+}
+
+/// Tells how it ended; the exit code.
+pub(super) fn tell(client: &Client, report: &Report, text: bool) -> u8 {
+    if text && report.times.sidecars_up.is_some() {
         client.progress.line(&report::times(&report.times));
         if let Some(closed) = &report.evidence {
             client.progress.line(&report::evidence(&client.bottle, closed));
         }
     }
+    if let Some(kept) = report.kept.as_ref().filter(|_| text) {
+        client.progress.line(&report::kept(&client.bottle, kept));
+    }
     if let Some(failure) = &report.failure {
         client.progress.line(&report::failure(failure, &report.undo));
-        return Ok(failure.class.exit_code());
+        return failure.class.exit_code();
     }
     if let Some(left) = report::left(&report.undo) {
         client.progress.line(&left);
-        return Ok(Class::Operation.exit_code());
+        return Class::Operation.exit_code();
     }
-    if let (Some(path), Some(patch)) = (&args.patch, &report.patch) {
-        std::fs::write(path, patch).map_err(|error| input(format!("write the patch {}: {error}", path.display())))?;
-    }
-    let code = report.exit_code.unwrap_or_default();
-    let red = client.capture && own.as_deref().is_some_and(|lines| !passed(lines));
-    Ok(if red { Class::Isolation.exit_code() } else { u8::try_from(code & 0xff).unwrap_or(u8::MAX) })
+    u8::try_from(report.exit_code.unwrap_or_default() & 0xff).unwrap_or(u8::MAX)
 }

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use super::labels::Identity;
 use super::{
-    ContainerSpec, ContainerState, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild,
-    ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams, VolumeSpec,
+    Archive, ContainerSpec, ContainerState, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild,
+    ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams, TerminalSize, VolumeSpec,
 };
 
 /// What goes wrong with a call.
@@ -208,6 +208,7 @@ impl Engine for FakeEngine {
                 command: vec!["/serve".into()],
                 user: String::new(),
                 workdir: String::new(),
+                labels: BTreeMap::new(),
             }))
         })
         .await
@@ -219,6 +220,11 @@ impl Engine for FakeEngine {
             Ok(())
         })
         .await
+    }
+
+    async fn image_pull(&self, reference: &str, _: &Progress<'_>) -> Result<()> {
+        let none = || error("pull image", reference, ErrorKind::NotFound, "there is no registry");
+        self.call("image_pull", reference, |world| if world.any_image { Ok(()) } else { Err(none()) }).await
     }
 
     async fn image_cache(&self) -> Result<Vec<String>> {
@@ -327,7 +333,7 @@ impl Engine for FakeEngine {
         .await
     }
 
-    async fn container_logs(&self, id: &str, _: usize) -> Result<BoxStream<'static, Result<Output>>> {
+    async fn container_logs(&self, id: &str, _: usize, _: bool) -> Result<BoxStream<'static, Result<Output>>> {
         self.call("container_logs", id, |world| container(world, "container_logs", id).map(drop)).await?;
         Ok(futures_util::stream::iter([Ok(Output::Stdout(Bytes::from_static(b"a log line\n")))]).boxed())
     }
@@ -360,7 +366,12 @@ impl Engine for FakeEngine {
         }
     }
 
-    async fn container_upload(&self, id: &str, _: Bytes) -> Result<()> {
+    async fn container_resize(&self, id: &str, _: TerminalSize) -> Result<()> {
+        self.call("container_resize", id, |world| container(world, "container_resize", id).map(drop)).await
+    }
+
+    async fn container_upload(&self, id: &str, mut tar: Archive) -> Result<()> {
+        while tar.next().await.is_some() {}
         self.call("container_upload", id, |world| container(world, "container_upload", id).map(drop)).await
     }
 
@@ -381,6 +392,10 @@ impl Engine for FakeEngine {
             .await?;
         let streams = conversation(move |line| is_init.then(|| init_answer(line, &end)));
         Ok((format!("exec of {id}"), streams))
+    }
+
+    async fn exec_resize(&self, exec: &str, _: TerminalSize) -> Result<()> {
+        self.call("exec_resize", exec, |_| Ok(())).await
     }
 
     async fn exec_exit_code(&self, exec: &str) -> Result<i64> {

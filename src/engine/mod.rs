@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use ipnet::Ipv4Net;
 
@@ -20,6 +21,14 @@ pub use spec::*;
 
 /// The answer to an engine call.
 pub type Result<T> = std::result::Result<T, EngineError>;
+
+/// An uncompressed tar archive, in pieces.
+pub type Archive = BoxStream<'static, std::io::Result<Bytes>>;
+
+/// An archive that is in memory already.
+pub fn whole(tar: Bytes) -> Archive {
+    futures_util::stream::once(std::future::ready(Ok(tar))).boxed()
+}
 
 /// Told each line of an engine's progress.
 pub type Progress<'a> = dyn Fn(&str) + Send + Sync + 'a;
@@ -44,6 +53,8 @@ pub trait Engine: Send + Sync {
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>>;
     /// Builds an image, telling each line of the engine's progress.
     async fn image_build(&self, build: &ImageBuild, progress: &Progress<'_>) -> Result<()>;
+    /// Pulls an image by reference, telling each line of the engine's progress.
+    async fn image_pull(&self, reference: &str, progress: &Progress<'_>) -> Result<()>;
     /// The references of all cached images.
     async fn image_cache(&self) -> Result<Vec<String>>;
     /// Removes an image by reference.
@@ -71,11 +82,13 @@ pub trait Engine: Send + Sync {
     /// that may have ended already, ask with `started`.
     async fn container_wait(&self, id: &str, started: bool) -> Result<i64>;
     /// Unpacks an uncompressed tar archive into a container that has never run.
-    async fn container_upload(&self, id: &str, tar: Bytes) -> Result<()>;
+    async fn container_upload(&self, id: &str, tar: Archive) -> Result<()>;
+    /// Tells a container on a terminal how large that is.
+    async fn container_resize(&self, id: &str, size: TerminalSize) -> Result<()>;
     /// What a container is doing.
     async fn container_inspect(&self, id: &str) -> Result<ContainerState>;
-    /// The last lines that a container wrote, oldest first.
-    async fn container_logs(&self, id: &str, lines: usize) -> Result<BoxStream<'static, Result<Output>>>;
+    /// The last lines that a container wrote, oldest first; then, where that is asked for, what it goes on to write.
+    async fn container_logs(&self, id: &str, lines: usize, follow: bool) -> Result<BoxStream<'static, Result<Output>>>;
     /// Asks a container to end, and kills it when its patience is over.
     async fn container_stop(&self, id: &str, patience: Duration) -> Result<()>;
     /// Freezes a container's processes, or lets them go on.
@@ -86,6 +99,8 @@ pub trait Engine: Send + Sync {
     async fn container_remove(&self, id: &str) -> Result<Removal>;
     /// Starts a command in a container: the command's id and its streams.
     async fn exec(&self, id: &str, spec: &ExecSpec) -> Result<(String, Streams)>;
+    /// Tells a command on a terminal how large that is.
+    async fn exec_resize(&self, exec: &str, size: TerminalSize) -> Result<()>;
     /// The exit code of a command whose output has ended.
     async fn exec_exit_code(&self, exec: &str) -> Result<i64>;
 

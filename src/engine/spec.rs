@@ -38,6 +38,8 @@ pub struct ImageFound {
     pub user: String,
     /// The directory that it starts in; empty for `/`.
     pub workdir: String,
+    /// What it is labelled with. Anybody can label an image.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// An image to build from a tar archive that holds a Dockerfile.
@@ -47,6 +49,16 @@ pub struct ImageBuild {
     pub tag: String,
     /// The build context: an uncompressed tar archive.
     pub context: Bytes,
+    /// The Dockerfile's name in it.
+    pub dockerfile: String,
+    /// Values of the Dockerfile's `ARG`s.
+    pub args: BTreeMap<String, String>,
+    /// The stage to stop at; the last one when absent.
+    pub target: Option<String>,
+    /// Whether its commands have a network.
+    pub network: bool,
+    /// Whether every step is run, cached or not.
+    pub no_cache: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -81,6 +93,17 @@ pub struct VolumeMount {
     /// Where it is seen.
     pub target: String,
     /// Whether the container may write.
+    pub read_only: bool,
+}
+
+/// A folder or file of the host in a container.
+#[derive(Debug, Clone)]
+pub struct Bind {
+    /// Where it is on the engine's host; it must be there.
+    pub source: String,
+    /// Where it is seen.
+    pub target: String,
+    /// Whether the container may not write.
     pub read_only: bool,
 }
 
@@ -128,14 +151,20 @@ pub struct ContainerSpec {
     pub networks: Vec<Attachment>,
     /// Its volumes.
     pub mounts: Vec<VolumeMount>,
+    /// Folders and files of the host, where the plan says so.
+    pub binds: Vec<Bind>,
     /// Memory file systems: target and mount options.
     pub tmpfs: BTreeMap<String, String>,
     /// Whether its root file system may be written.
     pub read_only: bool,
     /// Whether the command is on a terminal.
     pub tty: bool,
-    /// Whether stdin is open, until its first writer closes it.
+    /// Whether stdin is open: until its first writer closes it, on a terminal always.
     pub stdin: bool,
+    /// The runtime, where it is not the engine's default.
+    pub runtime: Option<String>,
+    /// Bytes of its own file system, where the engine's storage can bound it.
+    pub disk: Option<i64>,
     /// Whether the engine removes it when it ends.
     pub auto_remove: bool,
     /// Its bounds.
@@ -155,6 +184,15 @@ pub struct ExecSpec {
     pub env: Vec<String>,
     /// The working directory; the container's own when absent.
     pub workdir: Option<String>,
+    /// Whether it is on a terminal.
+    pub tty: bool,
+}
+
+impl ExecSpec {
+    /// A command as the container's own user, without a terminal.
+    pub fn plain(command: Vec<String>) -> Self {
+        Self { command, user: None, env: Vec::new(), workdir: None, tty: false }
+    }
 }
 
 /// What a container is doing.
@@ -181,6 +219,15 @@ pub struct Streams {
     pub output: BoxStream<'static, Result<Output, EngineError>>,
     /// Its standard input; dropped or shut down, it sees the end.
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TerminalSize {
+    /// Columns.
+    pub width: u16,
+    /// Lines.
+    pub height: u16,
 }
 
 /// What happened to a thing that was to be removed.

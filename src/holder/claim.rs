@@ -12,22 +12,34 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Takes a bottle's directory and starts its reaper.
-    pub(super) fn take(state: &StateDir, endpoint: &str, id: &str, agent: &str) -> Result<Self, Failure> {
+    pub(super) fn take(state: &StateDir, record: &Record) -> Result<Self, Failure> {
+        let (id, endpoint) = (record.id.as_str(), record.endpoint.as_str());
         let internal =
             |error: std::io::Error| Failure::new(Class::Internal, format!("open the state directory: {error}"));
         let dir = state.claim(id).map_err(internal)?.ok_or_else(|| {
             Failure::new(Class::Name, format!("launch {id}: a bottle of this name is running"))
                 .hint("choose another --name, or see `bottler ps`")
         })?;
-        let launched = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let record = Record { id: id.to_owned(), endpoint: endpoint.to_owned(), agent: agent.to_owned(), launched };
-        dir.write_record(&record).map_err(internal)?;
+        dir.write_record(record).map_err(internal)?;
         match reaper::start(state, &dir, id, endpoint) {
             Ok(switch) => Ok(Self { dir, switch }),
             Err(error) => {
                 let _ = dir.remove();
                 Err(Failure::new(Class::Internal, format!("start the reaper: {error}")))
             }
+        }
+    }
+
+    /// What a bottle's directory says of it, now.
+    pub(super) fn record(id: &str, endpoint: &str, agent: &str) -> Record {
+        let launched = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        Record {
+            id: id.to_owned(),
+            endpoint: endpoint.to_owned(),
+            agent: agent.to_owned(),
+            launched,
+            keeps: None,
+            invocation: None,
         }
     }
 
@@ -39,8 +51,9 @@ impl Claim {
     }
 
     /// Gives the place back after the unwinding. What is left on the engine needs its record, so that `gc` finds it.
-    pub(super) fn give_back(self, undo: &[UndoRow]) -> Result<(), Failure> {
-        let left = undo.iter().any(UndoRow::is_left);
+    /// So does what is kept.
+    pub(super) fn give_back(self, undo: &[UndoRow], kept: bool) -> Result<(), Failure> {
+        let left = kept || undo.iter().any(UndoRow::is_left);
         let removed = if left { Ok(()) } else { self.dir.remove() };
         self.switch.disarm();
         removed.map_err(|error| Failure::new(Class::Internal, format!("remove {}: {error}", self.dir.path.display())))

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::Cancel;
 use crate::lua::{Program, Vm};
-use crate::primitive::{Bottle, Event, Files, release, workspace};
-use crate::session::{Class, Defer, Failure, UndoRow, unwind};
+use crate::plan::{Keep, WorkspaceMode};
+use crate::primitive::{Bottle, Event, Source, release, workspace};
+use crate::session::{Class, Defer, Failure, Kept, UndoRow, kept, unwind};
+use crate::workspace::{Left, changes, digest};
 
 /// How long effects under way may take to end when the bottle is cancelled.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,7 +26,9 @@ pub struct Outcome {
     /// What was undone, the latest first.
     pub undo: Vec<UndoRow>,
     /// The workspace as the agent left it, where it had one.
-    pub workspace: Option<Files>,
+    pub workspace: Option<Left>,
+    /// What is kept.
+    pub kept: Option<Kept>,
 }
 
 /// Runs a recipe, releases the agent, waits for its end, and unwinds: in every case.
@@ -51,17 +55,54 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
         () = bottle.flush_audit() => {}
         () = cancel.reached(2) => {}
     }
-    let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel).await;
-    Outcome { exit_code, failure, undo, workspace }
+    let kept = keep(bottle, exit_code, workspace.as_ref()).await;
+    let volume = kept.as_ref().map(|kept| kept.volume.clone());
+    let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel, volume.as_deref()).await;
+    Outcome { exit_code, failure, undo, workspace, kept }
+}
+
+/// Whether the workspace outlives the bottle: as the plan says, and only where there is something in it that nobody has
+/// fetched. An end that was cut short counts as a failure.
+async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Left>) -> Option<Kept> {
+    let setting = bottle.setting();
+    let directory = setting.staging.as_ref()?;
+    let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
+    let volume = bottle.workspace_volume();
+    if matches!(setting.workspace, Some(Source::Kept(_))) && !bottle.is_released() {
+        // What was kept before, and nobody has touched.
+        return Kept::read(directory).or_else(|| {
+            let kept = Kept { volume, why: "it could not be resumed".to_owned(), changed: None, size: None };
+            kept.write(directory).ok().map(|()| kept)
+        });
+    }
+    if !copied || bottle.plan.keep == Keep::Never || !bottle.is_released() {
+        return None;
+    }
+    let kept = match left {
+        None => Kept { volume, why: "it was cut short".to_owned(), changed: None, size: None },
+        Some(_) if bottle.plan.keep == Keep::OnFailure && exit_code == Some(0) => return None,
+        Some(left) => {
+            let before = workspace::before(bottle.seed_now().await?).await.ok()?;
+            let changed = changes(&before, &left.files).len();
+            if changed == 0 || kept::is_pulled(directory, &digest(&left.files)) {
+                return None;
+            }
+            let why = if exit_code == Some(0) { "nobody has pulled what changed" } else { "the agent failed" };
+            Kept { volume, why: why.to_owned(), changed: Some(changed), size: Some(left.size) }
+        }
+    };
+    // What cannot be written down would not be found again.
+    kept.write(directory).ok()?;
+    Some(kept)
 }
 
 /// Undoes everything; a second request does it at once, without the script's functions, a third leaves it.
-async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel) -> Vec<UndoRow> {
+async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel, kept: Option<&str>) -> Vec<UndoRow> {
     let defers = defers(bottle, vm);
     let undo = tokio::select! {
-        rows = undo(bottle, PATIENCE, defers) => rows,
+        rows = undo(bottle, PATIENCE, defers, kept) => rows,
         () = cancel.reached(2) => tokio::select! {
-            rows = undo(bottle, Duration::ZERO, BTreeMap::new()) => rows,
+            rows = undo(bottle, Duration::ZERO, BTreeMap::new(), kept) => rows,
             () = cancel.reached(3) => Vec::new(),
         },
     };
@@ -71,7 +112,7 @@ async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel)
 
 /// Undoes everything that a script made, outside a launch.
 pub async fn unwind_all(bottle: &Arc<Bottle>, vm: &Vm) -> Vec<UndoRow> {
-    undo(bottle, PATIENCE, defers(bottle, Some(vm))).await
+    undo(bottle, PATIENCE, defers(bottle, Some(vm)), None).await
 }
 
 /// The steps of the teardown that are no objects, by their places.
@@ -87,7 +128,7 @@ fn defers(bottle: &Arc<Bottle>, vm: Option<&Vm>) -> BTreeMap<u64, Defer> {
     defers
 }
 
-async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Files>), Failure> {
+async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Left>), Failure> {
     let Some(agent) = vm.run(&bottle.plan).await? else {
         bottle.session.effects.settle().await?;
         bottle.wait_children().await?;
@@ -96,13 +137,13 @@ async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Fi
     release(bottle, &agent).await?;
     let code = agent.exit_code().await?;
     bottle.events.tell(Event::Ended { code });
-    let left = workspace::collect(bottle, &agent).await?;
+    let left = if bottle.setting().collect { workspace::collect(bottle, &agent).await? } else { None };
     Ok((Some(code), left))
 }
 
-async fn undo(bottle: &Bottle, patience: Duration, defers: BTreeMap<u64, Defer>) -> Vec<UndoRow> {
+async fn undo(bottle: &Bottle, patience: Duration, defers: BTreeMap<u64, Defer>, kept: Option<&str>) -> Vec<UndoRow> {
     let session = &bottle.session;
     let settled = session.effects.stop(patience).await;
     let quiet = if settled { Duration::ZERO } else { QUIET };
-    unwind(&session.engine, &session.id, &session.owner, quiet, defers).await
+    unwind(&session.engine, &session.id, &session.owner, quiet, defers, kept).await
 }

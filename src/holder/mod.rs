@@ -2,30 +2,37 @@
 
 mod cancel;
 mod claim;
+mod draft;
+mod evidence;
+mod hub;
 mod launch;
 mod nested;
 mod spawn;
 mod wire;
 
-use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::net::UnixStream;
 
 pub use cancel::Cancel;
+pub use draft::{Draft, Drafts};
+pub use hub::reach;
 pub use launch::{Outcome, carry_out, unwind_all};
 pub use nested::in_memory;
 pub use spawn::{ROLE, spawn};
-pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Wire, split};
+pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, Wire, split};
 
-use crate::audit;
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
-use crate::primitive::{Bottle, Event, Events, Setting, workspace};
-use crate::session::{Class, Failure, Session, StateDir, gc};
+use crate::plan::{Keep, WorkspaceMode};
+use crate::primitive::workspace::{SEED_FILE, before};
+use crate::primitive::{Bottle, Event, Events, Setting, Source};
+use crate::session::{Class, Failure, Kept, Session, StateDir, gc};
+use crate::workspace::{Seed, patch};
 use claim::Claim;
+use evidence::{Evidence, millis, note};
+use hub::Hub;
 use nested::{Home, Nested};
 
 /// The holder's whole life: standard input is the socket to its client.
@@ -40,85 +47,45 @@ pub async fn run() -> anyhow::Result<()> {
     };
     let started = Instant::now();
     let times = Arc::new(Mutex::new(Times::default()));
-    let dropped = Arc::new(AtomicU64::new(0));
-    let (queue, sender, counter) = (to.clone(), times.clone(), dropped.clone());
-    let evidence = Evidence::default();
-    let written = evidence.clone();
+    let (evidence, hub) = (Evidence::default(), Hub::default());
+    hub.join(to);
+    hub.set_terminal(launch.plan.agent.terminal);
+    let (sender, written, all) = (times.clone(), evidence.clone(), hub.clone());
     let events = Events::new(move |event| {
         let at = started.elapsed();
         note(&sender, &event, at);
         if let Event::Audit(event) = &event {
             written.event(event);
         }
-        if matches!(event, Event::Audit(_)) && queue.is_full() {
-            counter.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        queue.send(&FromHolder::Event { at: millis(at), event: Box::new(event) });
+        all.tell(millis(at), event);
     });
-    let cancel = Cancel::with_signals();
-    let mut report = hold(*launch, events, &evidence, &mut from, &cancel).await;
+    let cancel = Arc::new(Cancel::with_signals());
+    let mut report = hold(*launch, events, &evidence, &hub, &mut from, &cancel).await;
     if cancel.is_final() {
         // The reaper, which sees our end, does the rest.
         return Ok(());
     }
     report.evidence = evidence.close();
     report.times = *crate::sync::lock(&times);
-    report.audit_dropped = dropped.load(Ordering::Relaxed);
+    report.audit_dropped = hub.dropped();
     report.times.gone = Some(millis(started.elapsed()));
-    to.send(&FromHolder::Finished(Box::new(report)));
-    to.close().await;
+    hub.finish(&report).await;
     Ok(())
-}
-
-/// The audit file of this launch.
-#[derive(Clone, Default)]
-struct Evidence(Arc<Mutex<Option<audit::Writer>>>);
-
-impl Evidence {
-    fn begin(&self, launch: &Launch) -> Result<(), Failure> {
-        let writer = audit::Writer::begin(&launch.state, &launch.plan.bottle)
-            .map_err(|error| Failure::new(Class::Internal, format!("begin the audit file: {error}")))?;
-        *crate::sync::lock(&self.0) = Some(writer);
-        Ok(())
-    }
-
-    fn event(&self, event: &crate::sidecar::Event) {
-        // A full disk stops no teardown; that the file ends early is seen by its head.
-        let _ = crate::sync::lock(&self.0).as_mut().map(|writer| writer.event(event));
-    }
-
-    fn close(&self) -> Option<audit::Closed> {
-        crate::sync::lock(&self.0).take()?.close().ok()
-    }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn note(times: &Mutex<Times>, event: &Event, at: Duration) {
-    let mut times = crate::sync::lock(times);
-    match event {
-        Event::SidecarsUp => times.sidecars_up = Some(millis(at)),
-        Event::Released => times.released = Some(millis(at)),
-        Event::Ended { .. } => times.ended = Some(millis(at)),
-        _ => {}
-    }
 }
 
 async fn hold(
     launch: Launch,
     events: Events,
     evidence: &Evidence,
+    hub: &Hub,
     from: &mut Receiver<ToHolder>,
-    cancel: &Cancel,
+    cancel: &Arc<Cancel>,
 ) -> Report {
     let mut report = Report { bottle: launch.plan.bottle.clone(), ..Report::default() };
     let taken = StateDir::at(&launch.state)
         .map_err(|error| Failure::new(Class::Internal, format!("open the state directory: {error}")))
         .and_then(|state| {
-            let claim = Claim::take(&state, &launch.endpoint, &launch.plan.bottle, &launch.plan.agent.name)?;
+            let claim = claim(&state, &launch)?;
             // A launch without its evidence is none.
             evidence.begin(&launch)?;
             Ok((state, claim))
@@ -130,12 +97,20 @@ async fn hold(
             return report;
         }
     };
+    let mut kept = launch.resume;
     match open(&launch, &state, &claim, cancel).await {
         Ok(session) => {
-            let outcome = live(&launch, &state, session, events, from, cancel).await;
+            let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, from, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
-            if let (Some(before), Some(after)) = (&launch.workspace, &outcome.workspace) {
-                report.patch = Some(workspace::patch(before, after));
+            kept = outcome.kept.is_some();
+            report.kept = outcome.kept;
+            if launch.patch
+                && let (Some(seed), Some(left)) = (bottle.seed_now().await, &outcome.workspace)
+            {
+                match before(seed).await {
+                    Ok(before) => report.patch = Some(patch(&before, &left.files)),
+                    Err(failure) => drop(report.failure.get_or_insert(failure)),
+                }
             }
         }
         Err(failure) => report.failure = Some(failure),
@@ -144,11 +119,34 @@ async fn hold(
         claim.abandon();
         return report;
     }
-    if let Err(failure) = claim.give_back(&report.undo) {
+    if let Err(failure) = claim.give_back(&report.undo, kept) {
         report.failure.get_or_insert(failure);
     }
     report
 }
+
+/// Takes the bottle's directory. A bottle that was kept is not launched over.
+fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
+    let (plan, id) = (&launch.plan, &launch.plan.bottle);
+    if !launch.resume && !state.is_alive(id) && Kept::of_dead(state, id).is_some() {
+        return Err(Failure::new(Class::Name, format!("launch {id}: a bottle of this name is kept"))
+            .hint(format!("bottler resume {id}, or bottler rm {id}")));
+    }
+    let copied = plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
+    let mut record = Claim::record(id, &launch.endpoint, &plan.agent.name);
+    record.keeps = (copied && plan.keep != Keep::Never).then(|| format!("{id}-workspace"));
+    record.invocation.clone_from(&launch.invocation);
+    let claim = Claim::take(state, &record)?;
+    let written = serde_json::to_vec(plan).map(|plan| std::fs::write(claim.dir.path.join(PLAN_FILE), plan));
+    match written {
+        Ok(Ok(())) => Ok(claim),
+        Ok(Err(error)) => Err(Failure::new(Class::Internal, format!("write the plan of {id}: {error}"))),
+        Err(error) => Err(Failure::new(Class::Internal, format!("write the plan of {id}: {error}"))),
+    }
+}
+
+/// The plan's name in a bottle's directory.
+pub const PLAN_FILE: &str = "plan.json";
 
 /// Opens the engine, first collecting what died before.
 async fn open(launch: &Launch, state: &StateDir, claim: &Claim, cancel: &Cancel) -> Result<Session, Failure> {
@@ -160,7 +158,8 @@ async fn open(launch: &Launch, state: &StateDir, claim: &Claim, cancel: &Cancel)
     let id = &launch.plan.bottle;
     if claim.dir.reused {
         // A dead bottle of this very name: its objects would be taken for this one's.
-        gc::unwind_dead(&engine, id, &state.owner).await;
+        let volume = launch.resume.then(|| Kept::of_dead(state, id)).flatten().map(|kept| kept.volume);
+        gc::unwind_dead(&engine, id, &state.owner, volume.as_deref()).await;
     }
     let bottles = state.bottles().unwrap_or_default();
     if bottles.iter().any(|other| other != id && !state.is_alive(other)) {
@@ -170,24 +169,34 @@ async fn open(launch: &Launch, state: &StateDir, claim: &Claim, cancel: &Cancel)
     claim.session(state, engine, id)
 }
 
-/// Carries the launch out while hearing the client.
+/// Carries the launch out while hearing the clients.
+#[expect(clippy::too_many_arguments, reason = "a launch has as many sides")]
 async fn live(
     launch: &Launch,
     state: &StateDir,
+    claim: &Claim,
     session: Session,
     events: Events,
+    hub: &Hub,
     from: &mut Receiver<ToHolder>,
-    cancel: &Cancel,
-) -> Outcome {
+    cancel: &Arc<Cancel>,
+) -> (Outcome, Arc<Bottle>) {
     let nested = Nested {
         engine: session.engine.clone(),
         home: Home::State(state.clone(), launch.endpoint.clone()),
         program: launch.program.clone(),
+        drafts: launch.drafts.clone(),
     };
+    let directory = claim.dir.path.clone();
+    // Nobody can attach where it cannot be made; the launch goes on.
+    let listener = hub::listen(&directory).ok();
     let setting = Setting {
         local: launch.endpoint.starts_with("unix://"),
         directory: Some(launch.directory.clone()),
-        workspace: launch.workspace.clone().map(Arc::new),
+        workspace: source(launch, &directory),
+        staging: Some(directory),
+        env: launch.env.clone(),
+        collect: launch.patch || launch.plan.keep != Keep::Never,
         launcher: Some(Arc::new(Arc::new(nested))),
         depth: 0,
         bounded: !launch.program.project.is_empty(),
@@ -196,24 +205,24 @@ async fn live(
         building: Arc::default(),
     };
     let bottle = Bottle::new(session, launch.plan.clone(), events, setting);
-    tokio::select! {
+    let heard = async {
+        hub.hear(from, &bottle, cancel, true).await;
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    let outcome = tokio::select! {
         outcome = carry_out(&bottle, &launch.program, cancel) => outcome,
-        never = listen(from, &bottle, cancel) => match never {},
-    }
+        never = heard => match never {},
+        never = hub.serve(listener, &bottle, cancel) => match never {},
+    };
+    (outcome, bottle)
 }
 
-/// Hears the client, for ever: when it is gone, that counts as a first signal.
-async fn listen(from: &mut Receiver<ToHolder>, bottle: &Bottle, cancel: &Cancel) -> Infallible {
-    loop {
-        match from.next().await {
-            Ok(Some(ToHolder::Attached)) => bottle.attached(),
-            Ok(Some(ToHolder::Answer { id, answer })) => bottle.answer(id, answer),
-            Ok(Some(ToHolder::Cancel)) => cancel.raise(),
-            Ok(Some(ToHolder::Launch(_))) => {}
-            Ok(None) | Err(_) => {
-                cancel.at_least(1);
-                return std::future::pending().await;
-            }
-        }
+/// Where the workspace comes from, if the agent has one of its own.
+fn source(launch: &Launch, directory: &std::path::Path) -> Option<Source> {
+    let plan = launch.plan.workspace.as_ref().filter(|plan| plan.mode == WorkspaceMode::Copy)?;
+    if launch.resume {
+        return Some(Source::Kept(Arc::new(Seed::Archive(directory.join(SEED_FILE)))));
     }
+    let root = plan.source.clone()?;
+    Some(Source::Folder { root, exclude: plan.exclude.clone(), staging: directory.to_owned() })
 }

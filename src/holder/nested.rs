@@ -7,13 +7,15 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 
 use super::claim::Claim;
+use super::draft::Drafts;
 use super::{Cancel, carry_out};
 use crate::engine::{Engine, Output};
 use crate::lua::{Program, built_in_recipe};
-use crate::plan::{AgentTemplate, LaunchPlan, WORKSPACE, WorkspacePlan, resolve};
+use crate::plan::{DEFAULT_HOME, ImagePlan, Keep, LaunchPlan, WORKSPACE, WorkspacePlan};
 use crate::policy::EgressSpec;
-use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work};
+use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work, workspace};
 use crate::session::{Class, Failure, Session, StateDir};
+use crate::workspace::patch;
 
 /// Most that is kept of an agent's output, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -33,12 +35,13 @@ pub(super) struct Nested {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) home: Home,
     pub(super) program: Program,
+    pub(super) drafts: Drafts,
 }
 
 /// A launcher of bottles that nobody needs to find again: on an engine that is gone with this process.
 pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program) -> Arc<dyn Launcher> {
     let home = Home::Memory(owner.to_owned());
-    Arc::new(Arc::new(Nested { engine, home, program: program.clone() }))
+    Arc::new(Arc::new(Nested { engine, home, program: program.clone(), drafts: Drafts::default() }))
 }
 
 impl Launcher for Arc<Nested> {
@@ -50,15 +53,15 @@ impl Launcher for Arc<Nested> {
 
 impl Nested {
     async fn carry(self: &Arc<Self>, parent: &Arc<Bottle>, order: Order) -> Result<Work, Failure> {
-        let template = AgentTemplate::built_in(&order.agent)
-            .map_err(|error| Failure::new(Class::Input, format!("bottle: {error}")))?;
-        let name = order.options.recipe.clone().unwrap_or_else(|| template.recipe.clone());
+        let draft = self.drafts.get(&order.agent)?;
+        let name = order.options.recipe.clone().unwrap_or_else(|| draft.recipe.clone());
         let recipe = built_in_recipe(&name)
             .ok_or_else(|| Failure::new(Class::Input, format!("bottle: there is no built-in recipe {name:?}")))?;
-        let plan = plan(&parent.plan, &template, &order);
+        let plan = plan(&parent.plan, &draft.plan, &order);
         let (claim, session) = match &self.home {
             Home::State(state, endpoint) => {
-                let claim = Claim::take(state, endpoint, &order.id, &order.agent)?;
+                let record = Claim::record(&order.id, endpoint, &order.agent);
+                let claim = Claim::take(state, &record)?;
                 let session = claim.session(state, self.engine.clone(), &order.id)?;
                 (Some(claim), session)
             }
@@ -66,7 +69,10 @@ impl Nested {
         };
         let output = Arc::new(Kept::default());
         let setting = Setting {
+            staging: claim.as_ref().map(|claim| claim.dir.path.clone()),
             workspace: order.workspace.clone(),
+            env: draft.env,
+            collect: true,
             launcher: Some(Arc::new(self.clone())),
             depth: parent.setting().depth + 1,
             ..parent.setting().clone()
@@ -80,20 +86,20 @@ impl Nested {
             never = raise(&order, &cancel) => match never {},
         };
         if let Some(claim) = claim {
-            claim.give_back(&outcome.undo)?;
+            claim.give_back(&outcome.undo, outcome.kept.is_some())?;
         }
         if let Some(failure) = outcome.failure {
             return Err(failure);
         }
-        let patch = match (&order.workspace, &outcome.workspace) {
-            (Some(before), Some(after)) => crate::primitive::workspace::patch(before, after),
+        let patch = match (bottle.seed_now().await, &outcome.workspace) {
+            (Some(seed), Some(after)) => patch(workspace::before(seed).await?.as_ref(), &after.files),
             _ => String::new(),
         };
         Ok(Work {
             exit_code: outcome.exit_code.unwrap_or_default(),
             output: output.take().await,
             patch,
-            workspace: outcome.workspace.map(Arc::new),
+            workspace: outcome.workspace.map(|left| Arc::new(left.files)),
         })
     }
 }
@@ -104,20 +110,34 @@ async fn raise(order: &Order, cancel: &Cancel) -> std::convert::Infallible {
     std::future::pending().await
 }
 
-fn plan(parent: &LaunchPlan, template: &AgentTemplate, order: &Order) -> LaunchPlan {
+fn plan(parent: &LaunchPlan, own: &LaunchPlan, order: &Order) -> LaunchPlan {
     let options = &order.options;
-    let allow = template.hosts.iter().chain(&parent.egress.allow).chain(&options.allow).cloned().collect();
+    let allow = own.egress.allow.iter().chain(&parent.egress.allow).chain(&options.allow).cloned().collect();
+    let mut plan = own.clone();
     // What is denied, looked for and reached through something else is so in there, too.
-    let egress = EgressSpec { allow, ..parent.egress.clone() };
-    let mut plan = resolve(&order.id, false, &order.agent, template, options.prompt.clone(), egress);
-    plan.image.source = options.image.clone().unwrap_or(plan.image.source);
+    plan.egress = EgressSpec { allow, ..parent.egress.clone() };
+    plan.egress.deny.extend(own.egress.deny.iter().filter(|entry| !parent.egress.deny.contains(entry)).cloned());
+    plan.bottle.clone_from(&order.id);
+    plan.pinned = false;
+    // What it works at is given to it, and taken from it, by the recipe.
+    (plan.workspace, plan.keep) = (None, Keep::Never);
+    if let Some(prompt) = &options.prompt {
+        plan.prompt = Some(prompt.clone());
+        plan.provision.prompt = Some(prompt.clone());
+    }
+    if let Some(image) = &options.image {
+        plan.image = ImagePlan::of(image);
+    }
     plan.agent.command = options.command.clone().unwrap_or(plan.agent.command);
     plan.agent.env.extend(options.env.clone());
+    plan.agent.terminal = false;
     plan.agent.resources = parent.agent.resources;
     plan.params.clone_from(&parent.params);
     if order.workspace.is_some() {
-        plan.workspace = Some(WorkspacePlan { path: WORKSPACE.to_owned() });
+        plan.workspace = Some(WorkspacePlan::given());
         WORKSPACE.clone_into(&mut plan.agent.workdir);
+    } else if own.workspace.is_some() {
+        DEFAULT_HOME.clone_into(&mut plan.agent.workdir);
     }
     plan
 }

@@ -1,5 +1,6 @@
 //! What client and holder say to each other: lines of JSON over a private socket.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,11 +12,12 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
+use super::draft::Drafts;
 use crate::audit::Closed;
 use crate::lua::Program;
 use crate::plan::LaunchPlan;
-use crate::primitive::{Event, Files};
-use crate::session::{Failure, UndoRow};
+use crate::primitive::Event;
+use crate::session::{Failure, Invocation, Kept, UndoRow};
 
 /// Messages that may wait for a client before those that an agent can cause at will are left out.
 const MAX_WAITING: usize = 10_000;
@@ -37,6 +39,8 @@ pub enum ToHolder {
     },
     /// The user wants it to end; more so every time.
     Cancel,
+    /// The user leaves, and it goes on.
+    Detach,
 }
 
 /// What to launch.
@@ -52,10 +56,18 @@ pub struct Launch {
     pub state: PathBuf,
     /// Where results are saved, and where commands of the host run.
     pub directory: PathBuf,
-    /// What is in the agent's workspace, if it has one.
-    pub workspace: Option<Files>,
     /// What an upstream proxy is shown; not in the plan, which scripts see.
     pub proxy_credentials: Option<String>,
+    /// Variables whose values only the agent is told; nor are these.
+    pub env: BTreeMap<String, String>,
+    /// Further agents that the recipe may launch.
+    pub drafts: Drafts,
+    /// Whether the report is to hold how the workspace was changed.
+    pub patch: bool,
+    /// Whether a bottle that was kept lives again.
+    pub resume: bool,
+    /// How it was asked for.
+    pub invocation: Option<Invocation>,
 }
 
 /// What a holder says.
@@ -69,8 +81,21 @@ pub enum FromHolder {
         /// What.
         event: Box<Event>,
     },
+    /// To one who attaches: how things are.
+    Welcome(Box<Welcome>),
     /// Last of all.
     Finished(Box<Report>),
+}
+
+/// How things are with a bottle that somebody attaches to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The agent's container, where there is one.
+    pub container: Option<String>,
+    /// Whether its command has started.
+    pub released: bool,
+    /// Whether that is on a terminal.
+    pub terminal: bool,
 }
 
 /// How a bottle ended.
@@ -89,6 +114,9 @@ pub struct Report {
     /// How the agent changed its workspace, where it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
+    /// What is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
     /// What the audit file came to, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Closed>,

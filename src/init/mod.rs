@@ -27,10 +27,25 @@ pub const ROLE: &str = "init";
 pub const RUN_DIR: &str = "/run/bottler";
 /// Where the agent's container sees the sidecars' volumes, read-only, each under its sidecar's name.
 pub const SERVICES_DIR: &str = "/run/bottler-services";
+/// The role's name on the command line that runs the operator's commands.
+pub const ENTER: &str = "enter";
 /// The bottle's CA certificate.
 pub const CA_FILE: &str = "/run/bottler/ca.pem";
 /// The image's own certificates and the bottle's.
 pub const BUNDLE_FILE: &str = "/run/bottler/ca-bundle.pem";
+/// A folder with the same, for those who read folders.
+pub const BUNDLE_DIR: &str = "/run/bottler/certs";
+/// The image's own certificates alone, where our layer has put them aside.
+pub const OWN_BUNDLE: &str = "/etc/bottler-own-certificates.pem";
+/// Where images keep their certificates: Debian, Fedora, Alpine, SUSE.
+pub const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+];
+/// What the agent was told beyond its container's variables: for those of the operator's commands that run beside it.
+pub const ENV_FILE: &str = "/run/bottler/env.json";
 
 /// What init is told on its command line; nothing here is secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +53,20 @@ pub const BUNDLE_FILE: &str = "/run/bottler/ca-bundle.pem";
 pub struct Config {
     /// Loopback addresses, and the sockets that they lead to: `egress/socket`, below [`SERVICES_DIR`].
     pub relays: BTreeMap<SocketAddrV4, String>,
+}
+
+/// `bottler enter COMMAND…`, run by an exec: the command, with what the agent was told. Returns only if it cannot.
+///
+/// # Errors
+/// There is no command, or it cannot be started.
+pub fn enter(words: &[&str]) -> anyhow::Result<()> {
+    use std::os::unix::process::CommandExt;
+    let (program, arguments) = words.split_first().context("there is no command")?;
+    // Before the release nothing has been told.
+    let told = std::fs::read(ENV_FILE).unwrap_or_else(|_| b"{}".to_vec());
+    let env: BTreeMap<String, String> = serde_json::from_slice(&told).context("read what the agent was told")?;
+    Err(std::process::Command::new(program).args(arguments).envs(env).exec())
+        .with_context(|| format!("start {program:?}"))
 }
 
 /// The signals that are passed on to the agent; before there is one, they end the bottle.

@@ -13,20 +13,13 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{BUNDLE_FILE, CA_FILE, RUN_DIR};
+use super::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, OWN_BUNDLE, RUN_DIR};
 use crate::probe::{Line, Targets, passed};
 
 /// Largest message, in bytes: a prompt and some files.
 const MAX_MESSAGE: u64 = 64 << 20;
 /// How long init's socket may take to appear after the container's start.
 const APPEAR: Duration = Duration::from_secs(10);
-/// Where images keep their certificates: Debian, Fedora, Alpine, SUSE.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/ca-bundle.pem",
-];
 
 /// What the holder says.
 #[derive(Serialize, Deserialize)]
@@ -123,10 +116,14 @@ async fn tell(writer: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> any
 
 fn place(release: &Release) -> anyhow::Result<()> {
     if let Some(ca) = &release.ca {
-        let own = BUNDLES.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let own = std::fs::read_to_string(OWN_BUNDLE).unwrap_or_default();
+        let all = format!("{own}\n{ca}");
         write(CA_FILE, ca, 0o644)?;
-        write(BUNDLE_FILE, &format!("{own}\n{ca}"), 0o644)?;
+        write(BUNDLE_FILE, &all, 0o644)?;
+        write(&format!("{BUNDLE_DIR}/ca-bundle.pem"), &all, 0o644)?;
     }
+    let env = serde_json::to_string(&release.env)?;
+    write(ENV_FILE, &env, 0o600)?;
     release.files.iter().try_for_each(|file| write(&file.path, &file.content, file.mode))
 }
 

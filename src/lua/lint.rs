@@ -11,9 +11,6 @@ use super::{ALLOWED, Script, error, reference};
 use crate::session::{Class, Failure, Place};
 use scope::Walk;
 
-/// How different a name may be from the one that is meant.
-const NEAR: f64 = 0.7;
-
 /// Looks at a script; what it finds, in the order of lines.
 ///
 /// # Errors
@@ -43,13 +40,6 @@ fn syntax(script: &Script) -> Result<(), Failure> {
     sources.add(script);
     let loaded = script.load(&lua, &globals).into_function();
     loaded.map(drop).map_err(|problem| error::failure(&problem, &sources))
-}
-
-/// The name among `known` that is probably meant.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.map(|other| (strsim::normalized_damerau_levenshtein(name, other), other));
-    let best = scored.filter(|(score, _)| *score >= NEAR).max_by(|a, b| a.0.total_cmp(&b.0));
-    best.map(|(_, other)| other)
 }
 
 /// The names of all globals.

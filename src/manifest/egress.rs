@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::text;
+use super::{expand, text};
 use crate::policy::{AllowSpec, Connect, DenySpec, EgressSpec, Mode, UpstreamProxy};
 use crate::scan::{Action, Direction, Dlp, Rules};
 
@@ -15,9 +15,8 @@ use crate::scan::{Action, Direction, Dlp, Rules};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EgressSection {
-    /// Whether what is not allowed is refused.
-    #[serde(default)]
-    pub mode: Mode,
+    /// Whether what is not allowed is refused; `enforce` when absent.
+    pub mode: Option<Mode>,
     /// What the agent may reach.
     #[serde(default)]
     pub allow: Vec<AllowSpec>,
@@ -153,7 +152,7 @@ impl EgressSection {
             }
         };
         let spec = EgressSpec {
-            mode: self.mode,
+            mode: self.mode.unwrap_or_default(),
             allow: self.allow,
             deny: self.deny,
             tcp: self.tcp,
@@ -164,14 +163,6 @@ impl EgressSection {
         };
         spec.check().map_err(|error| error.to_string())?;
         Ok(Egress { spec, proxy_credentials })
-    }
-}
-
-/// A path as it is written in a file of a folder.
-fn expand(folder: &Path, path: &Path) -> PathBuf {
-    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
-        (Ok(rest), Some(home)) => Path::new(&home).join(rest),
-        _ => folder.join(path),
     }
 }
 

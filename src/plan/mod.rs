@@ -1,22 +1,27 @@
-//! The plan: everything a launch is going to do, resolved and immutable before anything is made.
+//! The plan: everything a launch is going to do, resolved and immutable before anything is made. Pure.
 
-mod template;
+mod command;
+mod resolve;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Resources;
+pub use crate::manifest::{AgentTemplate, BuildNetwork, BuildSection, CredentialSection, Keep, WorkspaceMode};
 use crate::policy::EgressSpec;
-pub use template::{AgentTemplate, TemplateError};
+pub use resolve::{Facts, Flags, Planned, WorkspaceFlags, plan};
 
 /// The user of an agent that does not say otherwise; our image layer gives it a home.
 pub const DEFAULT_USER: &str = "1000:1000";
-/// That home, and the directory a command starts in.
+/// The agent's home, whoever it runs as: our image layer makes it.
 pub const DEFAULT_HOME: &str = "/home/agent";
 /// Where an agent has its workspace; our image layer makes the folder, the agent's own.
 pub const WORKSPACE: &str = "/workspace";
+/// Where the prompt is put.
+pub const PROMPT_FILE: &str = "/home/agent/.bottler/prompt.md";
 /// An agent's bounds where nothing else is planned.
 pub const DEFAULT_RESOURCES: Resources = Resources { cpus: 2.0, memory: 4 << 30, pids: 512 };
 
@@ -33,8 +38,14 @@ pub struct LaunchPlan {
     pub image: ImagePlan,
     /// How the agent is cut off.
     pub isolation: Isolation,
+    /// The container runtime, where it is not the engine's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
     /// What may leave.
     pub egress: EgressSpec,
+    /// Variables that hold a credential, each with the only hosts that its value may go to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<CredentialSection>,
     /// What is put into the agent's container.
     pub provision: ProvisionPlan,
     /// The prompt, if there is one.
@@ -43,6 +54,9 @@ pub struct LaunchPlan {
     /// The agent's workspace, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspacePlan>,
+    /// Whether the workspace outlives the bottle.
+    #[serde(default)]
+    pub keep: Keep,
     /// What the user said with `--set`, for recipes of their own.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
@@ -54,6 +68,31 @@ pub struct LaunchPlan {
 pub struct WorkspacePlan {
     /// Where the agent sees it.
     pub path: String,
+    /// How the agent gets it.
+    #[serde(default)]
+    pub mode: WorkspaceMode,
+    /// The host's folder; absent where the files come from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<PathBuf>,
+    /// Whether the agent may only read a folder that is mounted.
+    #[serde(default)]
+    pub read_only: bool,
+    /// What is not copied: patterns as in `.gitignore`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+}
+
+impl WorkspacePlan {
+    /// One whose files come from elsewhere than a folder of the host.
+    pub fn given() -> Self {
+        Self {
+            path: WORKSPACE.to_owned(),
+            mode: WorkspaceMode::Copy,
+            source: None,
+            read_only: false,
+            exclude: Vec::new(),
+        }
+    }
 }
 
 /// How the agent's container is cut off.
@@ -72,22 +111,48 @@ pub struct AgentPlan {
     pub name: String,
     /// Its command and arguments.
     pub command: Vec<String>,
-    /// `uid:gid`.
+    /// Whom it runs as: `uid:gid`, a number, or a name that the image knows.
     pub user: String,
     /// The directory its command starts in.
     pub workdir: String,
     /// Variables of its container, seen by every later exec; never a secret.
     pub env: BTreeMap<String, String>,
+    /// The names of variables whose values it is told when it is released, and that nobody else sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_env: Vec<String>,
     /// Its bounds.
     pub resources: Resources,
+    /// Bytes of its own file system, where the engine's storage can bound it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<i64>,
+    /// Whether its command is on a terminal.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
-/// The agent's image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The agent's image: one that the engine has or can pull, or one to build.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagePlan {
-    /// `self`: made of the running executable. Anything else: an image that the engine has.
+    /// `self`: made of the running executable. Anything else: an image's reference, which may end in a digest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
+    /// How it is built, instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildSection>,
+    /// Whether it is pulled even where the engine has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pull: bool,
+    /// Whether it is built even where nothing has changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebuild: bool,
+}
+
+impl ImagePlan {
+    /// An image by its reference.
+    pub fn of(source: &str) -> Self {
+        Self { source: source.to_owned(), ..Self::default() }
+    }
 }
 
 /// What is put into the agent's container.
@@ -97,9 +162,24 @@ pub struct ProvisionPlan {
     /// The prompt, written to a file whose path the recipe gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
+    /// Files of the agent's user: skills, settings, git's identity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FilePlan>,
 }
 
-/// Resolves a launch. Pure. `egress` is the whole of what may leave, the template's hosts included.
+/// A file that the agent finds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilePlan {
+    /// Where; absolute.
+    pub path: String,
+    /// What is in it.
+    pub content: String,
+    /// Its permission bits in octal, as in `"0644"`.
+    pub mode: String,
+}
+
+/// The plan of a template by itself: no manifest, nothing of the host.
 pub fn resolve(
     bottle: &str,
     pinned: bool,
@@ -108,6 +188,11 @@ pub fn resolve(
     prompt: Option<String>,
     egress: EgressSpec,
 ) -> LaunchPlan {
+    let image = ImagePlan {
+        source: template.image.clone().unwrap_or_default(),
+        build: template.build.clone(),
+        ..ImagePlan::default()
+    };
     LaunchPlan {
         bottle: bottle.to_owned(),
         pinned,
@@ -117,14 +202,25 @@ pub fn resolve(
             user: DEFAULT_USER.to_owned(),
             workdir: DEFAULT_HOME.to_owned(),
             env: template.env.clone(),
+            secret_env: Vec::new(),
             resources: DEFAULT_RESOURCES,
+            disk: None,
+            terminal: false,
         },
-        image: ImagePlan { source: template.image.clone() },
+        image,
         isolation: Isolation::Sealed,
+        runtime: None,
         egress,
-        provision: ProvisionPlan { prompt: prompt.clone() },
+        credentials: Vec::new(),
+        provision: ProvisionPlan { prompt: prompt.clone(), files: Vec::new() },
         prompt,
         workspace: None,
+        keep: Keep::Never,
         params: BTreeMap::new(),
     }
+}
+
+/// The plan of the built-in probe, for those who look at scripts without a launch.
+pub fn probe(bottle: &str) -> LaunchPlan {
+    resolve(bottle, false, "probe", &AgentTemplate::probe(), None, EgressSpec::default())
 }

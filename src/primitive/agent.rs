@@ -8,14 +8,18 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
 
+use super::account::Account;
+use super::image::Built;
 use super::release::{Channel, Provision};
 use super::self_image::EXECUTABLE;
-use super::{Bottle, Event, Image, Life, Network, Role, Sidecar, lock, workspace};
+use super::workspace::Source;
+use super::{Bottle, Event, Image, Life, Network, Role, Sidecar, lock};
 use crate::engine::labels::{Identity, Kind};
-use crate::engine::{Attachment, ContainerSpec, ErrorKind, VolumeMount, VolumeSpec};
+use crate::engine::{Attachment, ContainerSpec, ErrorKind, VolumeMount, VolumeSpec, whole};
 use crate::init;
-use crate::plan::{AgentPlan, WORKSPACE};
+use crate::plan::{AgentPlan, WORKSPACE, WorkspaceMode};
 use crate::session::{Class, Failure, Pending, Place};
+use crate::workspace::stream;
 
 /// Names that are tried when one is taken: the bottle's id, then with `-2` to `-99`.
 const NAMES: u32 = 99;
@@ -111,8 +115,16 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     if bottle.setting.bounded && config.user != bottle.plan.agent.user {
         return Err(bad(format!("user {:?} is not the plan's, and a project's hooks cannot change it", config.user)));
     }
-    let workspace = match &bottle.setting.workspace {
-        Some(_) => Some((bottle.intend(Kind::Volume, &bottle.name("workspace"), at)?, bottle.name("workspace"))),
+    // Of a copy, the volume is made; one that was kept is there.
+    let seed = bottle.seed();
+    let kept = matches!(bottle.setting.workspace, Some(Source::Kept(_)));
+    let path = bottle.plan.workspace.as_ref().map_or_else(|| WORKSPACE.to_owned(), |plan| plan.path.clone());
+    let workspace = match &seed {
+        Some(_) if kept => Some((None, bottle.workspace_volume())),
+        Some(_) => {
+            let name = bottle.workspace_volume();
+            Some((Some(bottle.intend(Kind::Volume, &name, at)?), name))
+        }
         None => None,
     };
     let serving: Vec<Arc<Sidecar>> = {
@@ -121,7 +133,8 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     };
     let (identity, life) = bottle.begin(Kind::Agent, "", &bottle.session.id, at)?;
     let place = options.network.as_ref().map(|network| (network.clone(), network.take_place()));
-    let (context, image, plan, volume) = (bottle.clone(), options.image, config.clone(), workspace.clone());
+    let image = options.image;
+    let (context, base, plan, volume) = (bottle.clone(), image.clone(), config.clone(), workspace.clone());
     let workspace = workspace.map(|(_, name)| name);
     let created = bottle.effect("create agent".into(), at, async move {
         let network = match &place {
@@ -132,20 +145,29 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
         for sidecar in &serving {
             sidecar.container().await?;
         }
-        let mut spec = container(&context, &plan, image.ready().await?, network, &serving, identity)?;
+        let built = base.inspect().await?;
+        let account = account(&plan, &built)?;
+        let mut spec = container(&context, &plan, built.tag.clone(), account, network, &serving, identity)?;
         if let Some((identity, name)) = volume {
-            context.session.engine.volume_create(&VolumeSpec { name: name.clone(), identity }).await?;
-            spec.mounts.push(VolumeMount { volume: name, target: WORKSPACE.into(), read_only: false });
+            if let Some(identity) = identity {
+                context.session.engine.volume_create(&VolumeSpec { name: name.clone(), identity }).await?;
+            }
+            spec.mounts.push(VolumeMount { volume: name, target: path.clone(), read_only: false });
+        }
+        if let Some(plan) = context.plan.workspace.as_ref().filter(|plan| plan.mode == WorkspaceMode::Mount) {
+            spec.binds = super::workspace::mounts(&context, plan)?;
         }
         let id = create(&context, spec).await?;
         context.events.tell(Event::AgentCreated { container: id.clone() });
         Ok(id)
     });
+    let used = image.clone();
     let (gate, opened) = watch::channel(false);
     let started = Arc::new(AtomicBool::new(false));
     let provision = Mutex::new(Provision::default());
     let agent = Arc::new_cyclic(|this: &std::sync::Weak<Agent>| {
-        let (channel, exit) = start(bottle, created.clone(), opened, started.clone(), this.clone(), &config.user, at);
+        let begin = Begin { created: created.clone(), image: used, opened, started: started.clone() };
+        let (channel, exit) = start(bottle, begin, this.clone(), &config, at);
         Agent {
             config,
             life,
@@ -193,20 +215,20 @@ fn container(
     bottle: &Bottle,
     plan: &AgentPlan,
     image: String,
+    account: Account,
     network: Option<Attachment>,
     serving: &[Arc<Sidecar>],
     identity: Identity,
 ) -> Result<ContainerSpec, Failure> {
     let config = serde_json::to_string(&init::Config { relays: relays(serving) })
         .map_err(|error| Failure::new(Class::Internal, format!("write init's configuration: {error}")))?;
-    let (user, group) = ids(&plan.user);
-    let owner = format!("uid={user},gid={group}");
+    let owner = format!("uid={},gid={}", account.user, account.group);
     Ok(ContainerSpec {
         name: bottle.session.id.clone(),
         image,
         command: vec![EXECUTABLE.into(), init::ROLE.into(), config],
         env: environment(plan, serving),
-        user: plan.user.clone(),
+        user: account.to_string(),
         workdir: "/".into(),
         hostname: bottle.session.id.clone(),
         hosts: serving
@@ -225,19 +247,25 @@ fn container(
             })
             .collect(),
         tmpfs: [(init::RUN_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=16m,mode=0755,{owner}"))].into(),
+        binds: Vec::new(),
+        runtime: bottle.plan.runtime.clone(),
+        disk: plan.disk,
         read_only: false,
-        tty: false,
-        stdin: false,
+        tty: plan.terminal,
+        stdin: plan.terminal,
         auto_remove: true,
         resources: plan.resources,
         identity,
     })
 }
 
-/// The numbers of `uid:gid`; the default user's where they are none.
-fn ids(user: &str) -> (u64, u64) {
-    let (user, group) = user.split_once(':').unwrap_or((user, user));
-    (user.parse().unwrap_or(1000), group.parse().unwrap_or(1000))
+/// Whom an agent runs as: the image knows it of the plan's agent; a recipe's own has numbers.
+fn account(config: &AgentPlan, built: &Built) -> Result<Account, Failure> {
+    let known = built.account.filter(|_| Account::numbers(&config.user).is_none());
+    known.or_else(|| Account::numbers(&config.user)).ok_or_else(|| {
+        Failure::new(Class::Input, format!("run_agent: user {:?} is no number", config.user))
+            .hint("user = \"1000:1000\"")
+    })
 }
 
 /// What every process of the agent's container sees: the proxy in both cases, names that need none, the CA.
@@ -271,6 +299,7 @@ fn environment(plan: &AgentPlan, serving: &[Arc<Sidecar>]) -> BTreeMap<String, S
     ] {
         env.insert(name.to_owned(), init::BUNDLE_FILE.to_owned());
     }
+    env.insert("SSL_CERT_DIR".to_owned(), init::BUNDLE_DIR.to_owned());
     env.insert("NODE_EXTRA_CA_CERTS".to_owned(), init::CA_FILE.to_owned());
     env.entry("HOME".to_owned()).or_insert_with(|| crate::plan::DEFAULT_HOME.to_owned());
     env.entry("PATH".to_owned())
@@ -278,16 +307,23 @@ fn environment(plan: &AgentPlan, serving: &[Arc<Sidecar>]) -> BTreeMap<String, S
     env
 }
 
+/// What the start of an agent waits for.
+struct Begin {
+    created: Pending<String>,
+    image: Arc<Image>,
+    opened: watch::Receiver<bool>,
+    started: Arc<AtomicBool>,
+}
+
 /// Starts the container once its gate is open, and opens the channel to init; waits for its end from before the start.
 fn start(
     bottle: &Arc<Bottle>,
-    created: Pending<String>,
-    mut opened: watch::Receiver<bool>,
-    started: Arc<AtomicBool>,
+    begin: Begin,
     agent: std::sync::Weak<Agent>,
-    user: &str,
+    config: &AgentPlan,
     at: Option<&Place>,
 ) -> (Pending<Channel>, Pending<i64>) {
+    let Begin { created, image, mut opened, started } = begin;
     let (waiting, waiter) = tokio::sync::oneshot::channel();
     let (context, id) = (bottle.clone(), created.clone());
     // Not an effect: it ends with the bottle, and is not waited for.
@@ -306,7 +342,7 @@ fn start(
         }
         .boxed(),
     );
-    let (context, user) = (bottle.clone(), user.to_owned());
+    let (context, config) = (bottle.clone(), config.clone());
     let channel = bottle.effect("start agent".into(), at, async move {
         let id = created.get().await?;
         tokio::select! {
@@ -315,14 +351,16 @@ fn start(
         }
         let _ = waiter.await;
         started.store(true, Ordering::Release);
-        if let Some(files) = &context.setting.workspace {
-            let archive = workspace::pack(files, ids(&user));
-            let archive =
-                archive.map_err(|error| Failure::new(Class::Internal, format!("pack the workspace: {error}")))?;
+        if let Some(seed) = context.seed()
+            && !matches!(context.setting.workspace, Some(Source::Kept(_)))
+        {
+            let owner = account(&config, image.inspect().await?.as_ref())?;
+            let path = context.plan.workspace.as_ref().map_or(WORKSPACE, |plan| &plan.path);
+            let archive = stream(seed.get().await?, path, (owner.user.into(), owner.group.into()));
             context.session.engine.container_upload(&id, archive).await?;
         }
         if let Some(tar) = agent.upgrade().and_then(|agent| lock(&agent.provision).upload()).transpose()? {
-            context.session.engine.container_upload(&id, tar).await?;
+            context.session.engine.container_upload(&id, whole(tar)).await?;
         }
         context.session.engine.container_start(&id).await?;
         Channel::open(context.session.engine.as_ref(), &id).await

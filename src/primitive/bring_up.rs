@@ -61,7 +61,7 @@ pub(super) async fn bring_up(
         Ok(_) => {
             // The attached stream may end before its last words have come; the log has them.
             if lines.errors.trim().is_empty()
-                && let Ok(log) = engine.container_logs(id, LAST_LINES).await
+                && let Ok(log) = engine.container_logs(id, LAST_LINES, false).await
             {
                 let mut log = Lines::new(log);
                 let _ = tokio::time::timeout(FLUSH, async { while log.next().await.is_some() {} }).await;

@@ -9,9 +9,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bottle, Event, Files, Life, check_name, lock};
+use super::{Bottle, Event, Life, Source, check_name, lock};
 use crate::policy::AllowSpec;
 use crate::session::{Class, Failure, Pending, Place, new_id};
+use crate::workspace::Files;
 
 /// Bottles that one recipe may launch.
 const MAX_CHILDREN: usize = 64;
@@ -48,8 +49,8 @@ pub struct Order {
     pub agent: String,
     /// How it differs from the agent's own.
     pub options: ChildOptions,
-    /// What is in its workspace, if it has one.
-    pub workspace: Option<Arc<Files>>,
+    /// Where its workspace comes from, if it has one.
+    pub workspace: Option<Source>,
     /// Cancelled when it is to end at once.
     pub stop: CancellationToken,
 }
@@ -120,7 +121,7 @@ pub fn launch_child(
     bottle: &Arc<Bottle>,
     agent: &str,
     options: ChildOptions,
-    workspace: Option<Arc<Files>>,
+    workspace: Option<Source>,
     at: Option<&Place>,
 ) -> Result<Arc<Child>, Failure> {
     let bad = |message: String| Failure::new(Class::Input, format!("bottle {agent:?}: {message}")).at(at);

@@ -62,7 +62,7 @@ pub struct StopOptions {
 /// # Errors
 /// The engine refuses.
 pub async fn logs(engine: &dyn Engine, id: &str, options: &LogOptions) -> Result<String, Failure> {
-    let mut pieces = engine.container_logs(id, options.lines.unwrap_or(LOG_LINES)).await?;
+    let mut pieces = engine.container_logs(id, options.lines.unwrap_or(LOG_LINES), false).await?;
     let mut text = Vec::new();
     while let Some(piece) = pieces.next().await {
         let (Output::Stdout(bytes) | Output::Stderr(bytes)) = piece?;
@@ -116,7 +116,7 @@ fn check_path(what: &str, path: &str) -> Result<(), Failure> {
 
 async fn helper(engine: &dyn Engine, id: &str, words: &[&str], input: &[u8]) -> Result<Vec<u8>, Failure> {
     let command = [EXECUTABLE, files::ROLE].iter().chain(words).map(|&word| word.to_owned()).collect();
-    let spec = ExecSpec { command, user: None, env: Vec::new(), workdir: None };
+    let spec = ExecSpec::plain(command);
     let what = format!("{} {}", if words[0] == "put" { "copy_in" } else { "copy_out" }, words[1]);
     let work = run_to_end(engine, id, &spec, input, files::MAX_FILE);
     let late = |_| Failure::new(Class::Operation, format!("{what}: not done within {} s", COPY.as_secs()));

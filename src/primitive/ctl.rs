@@ -32,7 +32,7 @@ pub async fn ask_egress(
         .find(|object| object.name == name)
         .ok_or_else(|| Failure::new(Class::Input, format!("ask egress of {bottle}: it has no sidecar of that name")))?;
     let command = vec![EXECUTABLE.into(), ROLE.into(), "sidecar".into()];
-    let spec = ExecSpec { command, user: None, env: Vec::new(), workdir: None };
+    let spec = ExecSpec::plain(command);
     let (_, Streams { output, mut input }) = engine.exec(&container.id, &spec).await?;
     let mut lines = Lines::new(output);
     let asked = async {

@@ -63,6 +63,7 @@ async fn run(engine: &dyn Engine, container: &str, options: &ExecOptions) -> Res
         user: None,
         env: options.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
         workdir: options.workdir.clone(),
+        tty: false,
     };
     let stdin = options.stdin.as_deref().unwrap_or_default().as_bytes();
     let Ran { exit_code, stdout, stderr, truncated } = run_to_end(engine, container, &spec, stdin, MAX_OUTPUT).await?;

@@ -1,23 +1,28 @@
-//! `build_image`: the image made of the running executable, or one that the engine has with the executable on top.
+//! `build_image`: the image made of the running executable; or one that the engine has, pulls or builds, with the
+//! executable on top.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 
+use super::account::Account;
+use super::base;
 use super::self_image::{Base, SelfImage};
 use super::{Bottle, Event, lock};
+use crate::engine::labels::CACHE;
+use crate::engine::{Engine, ImageBuild, ImageFound};
+pub use crate::plan::ImagePlan as ImageOptions;
+use crate::plan::{BuildNetwork, BuildSection, DEFAULT_USER};
 use crate::session::{Class, Failure, Pending, Place};
+use crate::workspace::context;
 
 /// The source that means the running executable.
 const SELF: &str = "self";
-
-/// What `build_image` takes.
-#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ImageOptions {
-    /// `self`, or the reference of an image that the engine has.
-    pub source: String,
-}
+/// Hexadecimal digits of a build's digest in its tag.
+const DIGITS: usize = 16;
 
 /// An image that the engine has, with this executable in it.
 #[derive(Debug, Clone, serde::Serialize, schemars::JsonSchema)]
@@ -30,6 +35,9 @@ pub struct Built {
     pub user: String,
     /// The directory that it starts in.
     pub workdir: String,
+    /// Whom the plan's agent runs as in it.
+    #[serde(skip)]
+    pub(super) account: Option<Account>,
 }
 
 /// An image.
@@ -58,73 +66,227 @@ impl Image {
 /// Sees to it that the engine has an image. Built once per bottle; cached on the engine by content.
 ///
 /// # Errors
-/// The source is empty.
+/// Neither or both of a source and a build are given; or a project's hooks want to build.
 pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Result<Image, Failure> {
-    if options.source.trim().is_empty() {
-        return Err(Failure::new(Class::Input, "build_image: source is empty").at(at));
+    let bad = |why: &str| Failure::new(Class::Input, format!("build_image: {why}")).at(at);
+    match (&options.build, options.source.trim()) {
+        (None, "") => return Err(bad("source is empty")),
+        (Some(_), source) if !source.is_empty() => return Err(bad("takes a source or a build, not both")),
+        (Some(build), _) if bottle.setting.bounded && bottle.plan.image.build.as_ref() != Some(build) => {
+            let hint =
+                "a build reads folders of the host, and may reach the network: it belongs into a bottle of your own";
+            return Err(bad("a project's hooks build nothing that the plan does not").hint(hint));
+        }
+        _ => {}
     }
-    Ok(Image { built: built(bottle, &options.source, at) })
+    Ok(Image { built: built(bottle, options, at) })
 }
 
 /// The image of the built-in sidecars and of the agent `probe`.
 pub(super) fn self_image(bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<Arc<Built>> {
-    built(bottle, SELF, at)
+    built(bottle, &ImageOptions::of(SELF), at)
 }
 
-/// An image by its source: one effect however often it is asked for.
-fn built(bottle: &Arc<Bottle>, source: &str, at: Option<&Place>) -> Pending<Arc<Built>> {
+/// An image: one effect however often it is asked for.
+fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Pending<Arc<Built>> {
+    let key = serde_json::to_string(options).unwrap_or_default();
     let mut known = lock(&bottle.images);
-    if let Some(built) = known.get(source) {
+    if let Some(built) = known.get(&key) {
         return built.clone();
     }
-    let (context, wanted) = (bottle.clone(), source.to_owned());
-    let name = if source == SELF { "bottler" } else { source };
-    let built = bottle.effect(format!("image {name}"), at, async move {
-        if wanted == SELF {
+    let (context, wanted) = (bottle.clone(), options.clone());
+    let name = match (wanted.source.as_str(), &wanted.build) {
+        (SELF, _) => "image bottler".to_owned(),
+        (source, None) => format!("image {source}"),
+        (_, Some(_)) => "build image".to_owned(),
+    };
+    let built = bottle.effect(name, at, async move {
+        if wanted.source == SELF {
+            let account = Account::numbers(&context.plan.agent.user);
             let tag = cached(&context, Base::Scratch).await?;
-            return Ok(Arc::new(Built { tag, command: Vec::new(), user: String::new(), workdir: String::new() }));
+            return Ok(Arc::new(Built {
+                tag,
+                command: Vec::new(),
+                user: String::new(),
+                workdir: String::new(),
+                account,
+            }));
         }
-        on_top(&context, &wanted).await
+        let source = match &wanted.build {
+            Some(build) => build_own(&context, build, wanted.rebuild).await?,
+            None => wanted.source.clone(),
+        };
+        let found = find(&context, &source, wanted.pull && wanted.build.is_none()).await?;
+        on_top(&context, &source, found).await
     });
-    known.insert(source.to_owned(), built.clone());
+    known.insert(key, built.clone());
     built
 }
 
-/// A user's image, with this executable on top.
-async fn on_top(bottle: &Bottle, source: &str) -> Result<Arc<Built>, Failure> {
-    let Some(found) = bottle.session.engine.image_find(source).await? else {
-        return Err(Failure::new(Class::Operation, format!("look up image {source}: the engine does not have it"))
-            .hint(format!("docker pull {source}")));
+/// An image of the engine's; pulled where it has none, or where that is asked for.
+async fn find(bottle: &Bottle, source: &str, pull: bool) -> Result<ImageFound, Failure> {
+    let engine = &bottle.session.engine;
+    if !pull && let Some(found) = engine.image_find(source).await? {
+        return Ok(found);
+    }
+    let told = |line: &str| bottle.events.tell(Event::Progress(format!("pull {source}: {line}")));
+    if let Err(error) = engine.image_pull(source, &told).await {
+        let message = format!("pull image {source}, which the engine does not have: {}", error.message);
+        return Err(Failure::new(Class::Operation, message).hint("is the name right, and its registry within reach?"));
+    }
+    let found = engine.image_find(source).await?;
+    found
+        .ok_or_else(|| Failure::new(Class::Operation, format!("pull image {source}: the engine has it not after that")))
+}
+
+/// Builds a user's image; its reference. The same context, Dockerfile and arguments are built once.
+async fn build_own(bottle: &Bottle, build: &BuildSection, rebuild: bool) -> Result<String, Failure> {
+    if bottle.setting.rehearsal {
+        return Ok("bottler:build-rehearsal".to_owned());
+    }
+    let (wanted, network) = (build.clone(), build.network == BuildNetwork::Default);
+    let packed = tokio::task::spawn_blocking(move || pack(&wanted)).await;
+    let packed = packed.map_err(|error| Failure::new(Class::Internal, format!("read the context: {error}")))?;
+    let (name, dockerfile, context) = packed?;
+    if !network && let Some(line) = context::fetches(&dockerfile) {
+        let message =
+            format!("build image: {line:?} is fetched by the engine itself, past the network that the build has not");
+        return Err(Failure::new(Class::Input, message)
+            .hint("copy the file into the context; or, if you trust the Dockerfile, build: {network: default}"));
+    }
+    let mut digest = Sha256::new();
+    for part in [context.as_slice(), name.as_bytes(), &serde_json::to_vec(&build.args).unwrap_or_default()] {
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    }
+    digest.update(build.target.as_deref().unwrap_or_default());
+    digest.update([u8::from(network)]);
+    let tag = format!("bottler:build-{}", &HEXLOWER.encode(&digest.finalize())[..DIGITS]);
+    let engine = &bottle.session.engine;
+    let _building = bottle.setting.building.lock().await;
+    if rebuild || engine.image_find(&tag).await?.is_none() {
+        let wanted = ImageBuild {
+            tag: tag.clone(),
+            context: Bytes::from(context),
+            dockerfile: name,
+            args: build.args.clone(),
+            target: build.target.clone(),
+            network,
+            no_cache: rebuild,
+            labels: [(CACHE.to_owned(), "build".to_owned())].into(),
+        };
+        let told = |line: &str| bottle.events.tell(Event::Log(line.to_owned()));
+        engine.image_build(&wanted, &told).await.map_err(|error| {
+            let failure = Failure::from(error);
+            if network { failure } else { failure.hint("its commands have no network; if they need one, and you trust the Dockerfile: build: {network: default}") }
+        })?;
+    }
+    Ok(tag)
+}
+
+/// The Dockerfile's name and text, and the context.
+fn pack(build: &BuildSection) -> Result<(String, String, Vec<u8>), Failure> {
+    let failed = |error: std::io::Error| {
+        let folder = build.context.as_deref().unwrap_or(Path::new(""));
+        Failure::new(Class::Input, format!("build image: read {}: {error}", folder.display()))
     };
+    let inline = ".bottler.Dockerfile".to_owned();
+    match (&build.context, &build.dockerfile_inline) {
+        (None, Some(text)) => {
+            let context = context::alone(&inline, text).map_err(failed)?;
+            Ok((inline, text.clone(), context))
+        }
+        (Some(folder), Some(text)) => {
+            let context = context::pack(folder, Some((&inline, text))).map_err(failed)?;
+            Ok((inline, text.clone(), context))
+        }
+        (Some(folder), None) => {
+            let name = build.dockerfile.as_deref().unwrap_or(Path::new("Dockerfile")).to_string_lossy().into_owned();
+            let text = context::dockerfile(folder, &name).map_err(failed)?;
+            let context = context::pack(folder, Some((&name, &text))).map_err(failed)?;
+            Ok((name, text, context))
+        }
+        (None, None) => Err(Failure::new(Class::Input, "build: it has neither a context nor a dockerfile_inline")),
+    }
+}
+
+/// A user's image, with this executable on top.
+async fn on_top(bottle: &Bottle, source: &str, found: ImageFound) -> Result<Arc<Built>, Failure> {
     if !found.triggers.is_empty() {
         let message = format!("image {source} has ONBUILD commands: {:?}", found.triggers);
         return Err(Failure::new(Class::Input, message)
             .hint("they would run unseen when the image is prepared; use an image without them"));
     }
-    let tag = cached(bottle, Base::Image(found.id)).await?;
-    Ok(Arc::new(Built { tag, command: found.command, user: found.user, workdir: found.workdir }))
+    let user = bottle.plan.agent.user.clone();
+    let (tag, account) = layered(bottle, &found.id, &user).await?;
+    let ImageFound { command, user, workdir, .. } = found;
+    Ok(Arc::new(Built { tag, command, user, workdir, account: Some(account) }))
 }
 
-/// The image with this executable on top of a base; built where the engine does not have it yet.
-async fn cached(bottle: &Bottle, base: Base) -> Result<String, Failure> {
-    let internal = |error: anyhow::Error| {
-        Failure::new(Class::Internal, format!("make an image of the running executable: {error:#}"))
-    };
+fn internal(error: &anyhow::Error) -> Failure {
+    Failure::new(Class::Internal, format!("make an image of the running executable: {error:#}"))
+}
+
+/// The image with this executable, a home and an entry in `/etc/passwd` for a user on top; built where the engine does
+/// not have it yet.
+async fn layered(bottle: &Bottle, id: &str, user: &str) -> Result<(String, Account), Failure> {
     let engine = &bottle.session.engine;
+    if bottle.setting.rehearsal {
+        let account = Account::numbers(user).or_else(|| Account::numbers(DEFAULT_USER));
+        let account = account.ok_or_else(|| Failure::new(Class::Internal, "the default user is no number"))?;
+        return Ok(("bottler:rehearsal".to_owned(), account));
+    }
+    let image = read(engine, Base::Image { id: id.to_owned(), user: user.to_owned() }).await?;
+    if let Some(found) = engine.image_find(&image.tag).await?
+        && let Some(account) = found.labels.get(base::ACCOUNT).and_then(|text| Account::numbers(text))
+    {
+        return Ok((image.tag, account));
+    }
+    let _building = bottle.setting.building.lock().await;
+    let seen = base::look(bottle, id).await?;
+    let account = Account::find(user, &seen.passwd, &seen.groups)
+        .map_err(|why| Failure::new(Class::Input, format!("user: {why}")).hint("user: \"1000:1000\""))?;
+    // Another bottle may have built it meanwhile.
+    if engine.image_find(&image.tag).await?.is_none() {
+        let build = image.build(Some((account, &seen))).map_err(|error| internal(&error))?;
+        engine.image_build(&build, &|_| ()).await?;
+    }
+    Ok((image.tag, account))
+}
+
+async fn read(engine: &Arc<dyn Engine>, base: Base) -> Result<SelfImage, Failure> {
+    let info = engine.info().await?;
+    let image = tokio::task::spawn_blocking(move || SelfImage::read(&info, base)).await;
+    image.map_err(|error| internal(&error.into()))?.map_err(|error| internal(&error))
+}
+
+/// The image with this executable and nothing else; built where the engine does not have it yet.
+async fn cached(bottle: &Bottle, base: Base) -> Result<String, Failure> {
     if bottle.setting.rehearsal {
         return Ok("bottler:rehearsal".to_owned());
     }
-    let info = engine.info().await?;
-    let image = tokio::task::spawn_blocking(move || SelfImage::read(&info, base));
-    let image = image.await.map_err(|error| internal(error.into()))?.map_err(internal)?;
+    let engine = &bottle.session.engine;
+    let image = read(engine, base).await?;
     if engine.image_find(&image.tag).await?.is_some() {
         return Ok(image.tag);
     }
     let _building = bottle.setting.building.lock().await;
     // Another bottle may have built it meanwhile.
     if engine.image_find(&image.tag).await?.is_none() {
-        let build = image.build().map_err(internal)?;
-        engine.image_build(&build, &|line| bottle.events.tell(Event::Log(line.to_owned()))).await?;
+        let build = image.build(None).map_err(|error| internal(&error))?;
+        engine.image_build(&build, &|_| ()).await?;
+    }
+    Ok(image.tag)
+}
+
+/// The image of the running executable outside of a bottle; built where the engine does not have it.
+///
+/// # Errors
+/// The engine refuses.
+pub async fn own_image(engine: &Arc<dyn Engine>) -> Result<String, Failure> {
+    let image = read(engine, Base::Scratch).await?;
+    if engine.image_find(&image.tag).await?.is_none() {
+        engine.image_build(&image.build(None).map_err(|error| internal(&error))?, &|_| ()).await?;
     }
     Ok(image.tag)
 }

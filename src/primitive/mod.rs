@@ -1,8 +1,10 @@
 //! The primitives, without Lua: each checks what it is asked, records its intent, starts its effect and gives a handle.
 
+mod account;
 mod address;
 mod agent;
 mod ask;
+mod base;
 mod bring_up;
 mod child;
 mod container;
@@ -26,7 +28,7 @@ pub mod workspace;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -39,22 +41,25 @@ pub use ctl::ask_egress;
 pub use event::{Event, Events, StepState};
 pub use exec::{ExecOptions, ExecResult, exec};
 pub use host::{HostOptions, host_run};
-pub use image::{Built as ImageInfo, Image, ImageOptions, build_image};
+pub use image::{Built as ImageInfo, Image, ImageOptions, build_image, own_image};
 pub use life::Life;
 pub use network::{Network, NetworkOptions, network_create};
 pub use release::{ProvisionFile, ProvisionOptions, provision, release};
 pub use save::save;
 pub use seconds::{Seconds, WaitOptions, within};
+pub use self_image::EXECUTABLE;
 pub use service::{ServiceOptions, service_start};
 pub use sidecar::{Role, Sidecar, SidecarOptions, sidecar_start};
 pub use volume::{Volume, VolumeOptions, volume_create};
-pub use workspace::{Files, WorkspaceFile};
+pub use workspace::Source;
 
 use crate::engine::Resources;
 use crate::plan::LaunchPlan;
-use crate::policy::{AllowSpec, EgressSpec};
+use crate::policy::AllowSpec;
+use crate::scan::Known;
 use crate::session::{Class, Failure, Pending, Place, Session};
 use crate::sync::lock;
+use crate::workspace::Seed;
 use address::Allocator;
 
 /// A bottle in the making: what the primitives of one launch share.
@@ -70,8 +75,8 @@ pub struct Bottle {
     networks: Mutex<Vec<Arc<Network>>>,
     images: Mutex<BTreeMap<String, Pending<Arc<image::Built>>>>,
     children: Mutex<Vec<Arc<Child>>>,
-    /// What must not leave by egress.
-    secrets: Mutex<Vec<String>>,
+    /// What must not leave by egress, but to hosts that it is for.
+    secrets: Mutex<Vec<Known>>,
     /// The open standard inputs of sidecars that are told more later.
     told_later: Mutex<BTreeMap<String, Arc<bring_up::Line>>>,
     questions: Mutex<BTreeMap<u64, oneshot::Sender<Option<String>>>>,
@@ -81,6 +86,7 @@ pub struct Bottle {
     released: AtomicBool,
     setting: Setting,
     made: Mutex<Vec<String>>,
+    seed: OnceLock<Pending<Arc<Seed>>>,
 }
 
 /// What surrounds a bottle.
@@ -90,8 +96,14 @@ pub struct Setting {
     pub local: bool,
     /// Where results are saved; nowhere when absent.
     pub directory: Option<PathBuf>,
-    /// What is in the agent's workspace, if it has one.
-    pub workspace: Option<Arc<Files>>,
+    /// The bottle's own directory, where it has one.
+    pub staging: Option<PathBuf>,
+    /// Where the agent's workspace comes from, if it has one of its own.
+    pub workspace: Option<Source>,
+    /// Variables whose values only the agent is told.
+    pub env: BTreeMap<String, String>,
+    /// Whether the workspace is read at the agent's end.
+    pub collect: bool,
     /// Who launches further bottles.
     pub launcher: Option<Arc<dyn Launcher>>,
     /// How many bottles are around this one.
@@ -112,7 +124,10 @@ impl Setting {
         Self {
             local: false,
             directory: None,
+            staging: None,
             workspace: None,
+            env: BTreeMap::new(),
+            collect: true,
             launcher: None,
             depth: 0,
             bounded: false,
@@ -135,7 +150,7 @@ impl Bottle {
     /// The same, for whoever shares it.
     pub fn bare(session: Session, plan: LaunchPlan, events: Events, setting: Setting) -> Self {
         let addresses = Allocator::new(&session.id, setting.local);
-        Self {
+        let bottle = Self {
             session,
             plan,
             events,
@@ -153,7 +168,13 @@ impl Bottle {
             released: AtomicBool::new(false),
             setting,
             made: Mutex::default(),
+            seed: OnceLock::new(),
+        };
+        for (name, value) in &bottle.setting.env {
+            let of = bottle.plan.credentials.iter().find(|credential| credential.env == *name);
+            bottle.keep_credential(value, of.map_or(&[][..], |credential| &credential.hosts));
         }
+        bottle
     }
 
     /// What was made so far, in order: `network outside`, `agent`.
@@ -165,9 +186,7 @@ impl Bottle {
     pub fn in_memory() -> Arc<Self> {
         let engine = Arc::new(crate::engine::fake::FakeEngine::with_any_image());
         let session = Session::unrecorded("check-00000", "nobody", engine);
-        let template = crate::plan::AgentTemplate::probe();
-        let plan = crate::plan::resolve("check-00000", false, "probe", &template, None, EgressSpec::default());
-        Self::new(session, plan, Events::new(drop), Setting::bare())
+        Self::new(session, crate::plan::probe("check-00000"), Events::new(drop), Setting::bare())
     }
 
     /// Has every decision of the sidecars told, before they end.
@@ -187,9 +206,14 @@ impl Bottle {
 
     /// Notes a secret: from the release of the agent on, egress lets it out in no form.
     pub fn keep_secret(&self, secret: &str) {
+        self.keep_credential(secret, &[]);
+    }
+
+    /// The same for one that is for some hosts: to those it may go.
+    pub fn keep_credential(&self, secret: &str, hosts: &[String]) {
         let mut secrets = lock(&self.secrets);
-        if secrets.iter().all(|known| known != secret) {
-            secrets.push(secret.to_owned());
+        if secrets.iter().all(|known| known.value != secret) {
+            secrets.push(Known { value: secret.to_owned(), hosts: hosts.to_vec() });
         }
     }
 

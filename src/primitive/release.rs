@@ -14,15 +14,13 @@ use super::stream::{Lines, write_json};
 use super::{Agent, Bottle, Event, Network, Role, Sidecar, StepState, is_absolute, lock};
 use crate::engine::{Engine, ExecSpec, Streams};
 use crate::init;
-use crate::plan::DEFAULT_HOME;
+use crate::plan::{DEFAULT_HOME, PROMPT_FILE};
 use crate::probe::{self, Target, Targets, Upstream};
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, Place, kept};
 use crate::sidecar::upstream::HTTP_PORT;
 
 /// How long init may take to prove and to release.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Where the prompt is put.
-const PROMPT_FILE: &str = "/home/agent/.bottler/prompt.md";
 
 /// What `provision` takes, besides the handle of the probe's counterpart.
 #[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
@@ -161,8 +159,7 @@ struct Ends {
 
 impl Channel {
     pub(super) async fn open(engine: &dyn Engine, container: &str) -> Result<Self, Failure> {
-        let spec =
-            ExecSpec { command: vec![EXECUTABLE.into(), "ctl".into()], user: None, env: Vec::new(), workdir: None };
+        let spec = ExecSpec::plain(vec![EXECUTABLE.into(), "ctl".into()]);
         let (_, Streams { output, input }) = engine.exec(container, &spec).await?;
         Ok(Self(Arc::new(Mutex::new(Ends { input, lines: Lines::new(output) }))))
     }
@@ -212,6 +209,10 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         bottle.wait_attached().await;
         let release = message(bottle, agent).await?;
         bottle.released.store(true, std::sync::atomic::Ordering::Release);
+        if let Some(directory) = &bottle.setting.staging {
+            kept::note_released(directory)
+                .map_err(|error| Failure::new(Class::Internal, format!("write {}: {error}", directory.display())))?;
+        }
         match channel.ask(&init::Request::Release(Box::new(release))).await? {
             init::Answer::Released => {
                 bottle.events.tell(Event::Released);
@@ -263,6 +264,10 @@ async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failur
         let targets = targets(bottle, agent).await?;
         let json = serde_json::to_string(&targets).map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
         env.insert(probe::VARIABLE.to_owned(), json);
+    }
+    for (name, value) in &bottle.setting.env {
+        // What a recipe says of the same variable is nearer.
+        env.entry(name.clone()).or_insert_with(|| value.clone());
     }
     let workdir = if agent.config.workdir.is_empty() { DEFAULT_HOME.to_owned() } else { agent.config.workdir.clone() };
     Ok(init::Release { command: agent.config.command.clone(), workdir, env, files, ca })

@@ -1,5 +1,7 @@
 //! The image made of the running executable: content first, then its tag.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -8,26 +10,36 @@ use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 use sha2::{Digest, Sha256};
 
+use super::account::Account;
+use super::base::{ACCOUNT, Seen};
 use crate::engine::labels::CACHE;
 use crate::engine::{EngineInfo, ImageBuild};
-use crate::plan::WORKSPACE;
+use crate::init::{BUNDLE_FILE, OWN_BUNDLE};
+use crate::plan::{DEFAULT_HOME, WORKSPACE};
 use crate::sidecar::{SERVICE_DIR, USER};
 
 /// Where the executable is in the image.
-pub(super) const EXECUTABLE: &str = "/bottler";
+pub const EXECUTABLE: &str = "/bottler";
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
 /// Changes whenever [`layer`] puts something else beside the executable.
-const LAYOUT: &[u8] = b"layout 3";
-/// The agent's user and group.
-const AGENT: u32 = 1000;
+const LAYOUT: &[u8] = b"layout 4";
+/// The agent's user and group in an image from scratch.
+const AGENT: Account = Account { user: 1000, group: 1000 };
+const SIDECAR: Account = Account { user: USER, group: USER };
+const ROOT: Account = Account { user: 0, group: 0 };
 
 /// What is under the executable.
 pub(super) enum Base {
     /// Nothing: the image of the sidecars and of the agent `probe`.
     Scratch,
-    /// An agent's own image, by its id.
-    Image(String),
+    /// An agent's own image.
+    Image {
+        /// Its id.
+        id: String,
+        /// Whom the agent runs as, as the plan has it.
+        user: String,
+    },
 }
 
 impl Base {
@@ -35,7 +47,7 @@ impl Base {
     fn from(&self) -> &str {
         match self {
             Self::Scratch => "scratch",
-            Self::Image(id) => id,
+            Self::Image { id, .. } => id,
         }
     }
 }
@@ -70,6 +82,11 @@ impl SelfImage {
         let mut digest = Sha256::new();
         digest.update(LAYOUT);
         digest.update(base.from());
+        if let Base::Image { user, .. } = &base {
+            digest.update([0]);
+            digest.update(user);
+            digest.update([0]);
+        }
         digest.update(&executable);
         let hex = HEXLOWER.encode(&digest.finalize());
         Ok(Self { executable, base, tag: format!("bottler:{}", &hex[..DIGITS]) })
@@ -79,16 +96,23 @@ impl SelfImage {
     ///
     /// # Errors
     /// An archive in memory cannot be written: never.
-    pub(super) fn build(&self) -> anyhow::Result<ImageBuild> {
-        let layer = layer(&self.executable, &self.base)?;
+    pub(super) fn build(&self, on: Option<(Account, &Seen)>) -> anyhow::Result<ImageBuild> {
+        let layer = layer(&self.executable, on)?;
+        let account = on.map(|(account, _)| (ACCOUNT.to_owned(), account.to_string()));
+        let labels = [(CACHE.to_owned(), "self".to_owned())].into_iter().chain(account);
         let dockerfile = format!("FROM {}\nADD layer.tar /\n", self.base.from());
         let mut context = tar::Builder::new(Vec::with_capacity(layer.len() + (8 << 10)));
-        append(&mut context, "Dockerfile", dockerfile.as_bytes(), 0, 0o644)?;
-        append(&mut context, "layer.tar", &layer, 0, 0o644)?;
+        append(&mut context, "Dockerfile", dockerfile.as_bytes(), 0o644)?;
+        append(&mut context, "layer.tar", &layer, 0o644)?;
         Ok(ImageBuild {
             tag: self.tag.clone(),
             context: Bytes::from(context.into_inner()?),
-            labels: [(CACHE.to_owned(), "self".to_owned())].into(),
+            dockerfile: "Dockerfile".to_owned(),
+            args: BTreeMap::new(),
+            target: None,
+            network: false,
+            no_cache: false,
+            labels: labels.collect(),
         })
     }
 }
@@ -109,54 +133,66 @@ fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All that bottler puts into an image. An agent's own image keeps its users: it gets the executable and a home.
-fn layer(executable: &[u8], base: &Base) -> anyhow::Result<Vec<u8>> {
+/// All that bottler puts into an image. An agent's own image keeps its users: it gets the executable, a home, a line for
+/// the agent where it has none, and a bundle of certificates that leads to the one with the bottle's among them.
+fn layer(executable: &[u8], on: Option<(Account, &Seen)>) -> anyhow::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
-    append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0, 0o755)?;
-    folder(&mut tar, "home", 0, 0o755)?;
-    folder(&mut tar, "home/agent", AGENT, 0o700)?;
-    folder(&mut tar, WORKSPACE.trim_start_matches('/'), AGENT, 0o755)?;
-    match base {
-        Base::Scratch => scratch(&mut tar)?,
-        // Whoever an image runs as may make its sockets here: the folder is its sidecar's own volume.
-        Base::Image(_) => folder(&mut tar, SERVICE_DIR.trim_start_matches('/'), 0, 0o777)?,
+    append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0o755)?;
+    folder(&mut tar, "home", ROOT, 0o755)?;
+    let owner = on.map_or(AGENT, |(account, _)| account);
+    folder(&mut tar, DEFAULT_HOME.trim_start_matches('/'), owner, 0o700)?;
+    folder(&mut tar, WORKSPACE.trim_start_matches('/'), owner, 0o755)?;
+    match on {
+        None => scratch(&mut tar)?,
+        Some((account, seen)) => {
+            // Whoever an image runs as may make its sockets here: the folder is its sidecar's own volume.
+            folder(&mut tar, SERVICE_DIR.trim_start_matches('/'), ROOT, 0o777)?;
+            let (passwd, groups) = account.in_files(&seen.passwd, &seen.groups);
+            append(&mut tar, "etc/passwd", passwd.as_bytes(), 0o644)?;
+            append(&mut tar, "etc/group", groups.as_bytes(), 0o644)?;
+            let (place, own) = &seen.bundle;
+            append(&mut tar, OWN_BUNDLE.trim_start_matches('/'), own.as_bytes(), 0o644)?;
+            let mut link = header(0, ROOT, 0o777);
+            link.set_entry_type(tar::EntryType::Symlink);
+            tar.append_link(&mut link, place.trim_start_matches('/'), BUNDLE_FILE)?;
+        }
     }
     Ok(tar.into_inner()?)
 }
 
 fn scratch(tar: &mut tar::Builder<Vec<u8>>) -> std::io::Result<()> {
     let passwd = format!(
-        "root:x:0:0:root:/:/sbin/nologin\nagent:x:{AGENT}:{AGENT}:agent:/home/agent:/bin/sh\nsidecar:x:{USER}:{USER}:sidecar:/:/sbin/nologin\n"
+        "root:x:0:0:root:/:/sbin/nologin\nagent:x:{AGENT}:agent:/home/agent:/bin/sh\nsidecar:x:{USER}:{USER}:sidecar:/:/sbin/nologin\n"
     );
-    let group = format!("root:x:0:\nagent:x:{AGENT}:\nsidecar:x:{USER}:\n");
+    let group = format!("root:x:0:\nagent:x:{}:\nsidecar:x:{USER}:\n", AGENT.group);
     for (path, owner, mode) in [
-        ("etc", 0, 0o755),
-        ("run", 0, 0o755),
-        ("tmp", 0, 0o1777),
-        ("usr", 0, 0o755),
-        (SERVICE_DIR.trim_start_matches('/'), USER, 0o755),
+        ("etc", ROOT, 0o755),
+        ("run", ROOT, 0o755),
+        ("tmp", ROOT, 0o1777),
+        ("usr", ROOT, 0o755),
+        (SERVICE_DIR.trim_start_matches('/'), SIDECAR, 0o755),
     ] {
         folder(tar, path, owner, mode)?;
     }
-    append(tar, "etc/passwd", passwd.as_bytes(), 0, 0o644)?;
-    append(tar, "etc/group", group.as_bytes(), 0, 0o644)
+    append(tar, "etc/passwd", passwd.as_bytes(), 0o644)?;
+    append(tar, "etc/group", group.as_bytes(), 0o644)
 }
 
-fn folder(tar: &mut tar::Builder<Vec<u8>>, path: &str, owner: u32, mode: u32) -> std::io::Result<()> {
+fn folder(tar: &mut tar::Builder<Vec<u8>>, path: &str, owner: Account, mode: u32) -> std::io::Result<()> {
     let mut header = header(0, owner, mode);
     header.set_entry_type(tar::EntryType::Directory);
     tar.append_data(&mut header, format!("{path}/"), std::io::empty())
 }
 
-fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], owner: u32, mode: u32) -> std::io::Result<()> {
-    tar.append_data(&mut header(content.len() as u64, owner, mode), path, content)
+fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], mode: u32) -> std::io::Result<()> {
+    tar.append_data(&mut header(content.len() as u64, ROOT, mode), path, content)
 }
 
-fn header(size: u64, owner: u32, mode: u32) -> tar::Header {
+fn header(size: u64, owner: Account, mode: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);
-    header.set_uid(owner.into());
-    header.set_gid(owner.into());
+    header.set_uid(owner.user.into());
+    header.set_gid(owner.group.into());
     header.set_mode(mode);
     // One date for all: the same executable makes the same image.
     header.set_mtime(0);

@@ -275,6 +275,9 @@ fn container(
         // Nobody but the operator, by an exec, sees what is in there.
         tmpfs: [(ctl::DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
             .into(),
+        binds: Vec::new(),
+        runtime: None,
+        disk: None,
         read_only: true,
         tty: false,
         stdin: true,

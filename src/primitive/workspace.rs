@@ -1,230 +1,262 @@
-//! A workspace in its first form: files that go into a volume before the agent starts, and what it made of them,
-//! read after its end, in this process, as a patch. Nothing of it is ever unpacked on the host.
+//! The workspace on the engine: a volume that the seed goes into before the agent starts, and that is read after its end,
+//! or beside it, by a container that never starts; or a folder of the host, mounted.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
-use serde::{Deserialize, Serialize};
-use similar::TextDiff;
 
 use super::image::self_image;
 use super::self_image::EXECUTABLE;
 use super::{Agent, Bottle};
-use crate::engine::labels::Kind;
-use crate::engine::{ContainerSpec, Resources, VolumeMount};
-use crate::plan::WORKSPACE;
-use crate::session::{Class, Failure};
+use crate::engine::labels::{Identity, Kind};
+use crate::engine::{Bind, ContainerSpec, Engine, Resources, VolumeMount};
+use crate::plan::{WORKSPACE, WorkspacePlan};
+use crate::session::{Class, Failure, Pending, placeholder};
+use crate::workspace::{Files, Left, MASKED, MAX_ARCHIVE, MaskedKind, Seed, copy, read};
 
-/// Most that a workspace may hold, in bytes.
-pub const MAX_BYTES: usize = 64 << 20;
-/// Most files that it may hold.
-pub const MAX_FILES: usize = 20_000;
-/// Lines around a change in a patch.
-const CONTEXT: usize = 3;
-
-/// Files by their paths below the workspace.
-pub type Files = BTreeMap<String, WorkspaceFile>;
-
-/// A file of a workspace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum WorkspaceFile {
-    /// A regular file.
-    Regular {
-        /// What is in it, in base64 where it is written down.
-        #[serde(with = "base64")]
-        content: Vec<u8>,
-        /// Whether it may be executed.
-        executable: bool,
+/// Where a workspace comes from.
+#[derive(Clone)]
+pub enum Source {
+    /// It is there.
+    Given(Arc<Seed>),
+    /// Another bottle's, which reads it.
+    Shared(Pending<Arc<Seed>>),
+    /// A folder of the host, to be copied into the bottle's directory.
+    Folder {
+        /// The folder.
+        root: PathBuf,
+        /// What is not copied.
+        exclude: Vec<String>,
+        /// The bottle's directory.
+        staging: PathBuf,
     },
-    /// A symbolic link to this.
-    Link(String),
+    /// The volume is there from an earlier life of this bottle, which began with this.
+    Kept(Arc<Seed>),
 }
 
-mod base64 {
-    use data_encoding::BASE64;
-    use serde::{Deserialize, Deserializer, Serializer};
+/// The seed's name in a bottle's directory.
+pub const SEED_FILE: &str = "workspace.tar";
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&BASE64.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        BASE64.decode(String::deserialize(from)?.as_bytes()).map_err(serde::de::Error::custom)
-    }
-}
-
-/// An archive of the files, the agent's own, for a container that has never run.
-pub(super) fn pack(files: &Files, (user, group): (u64, u64)) -> std::io::Result<Bytes> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (path, file) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_uid(user);
-        header.set_gid(group);
-        header.set_mtime(0);
-        let path = format!("{}/{path}", WORKSPACE.trim_start_matches('/'));
-        for (end, _) in path.match_indices('/').skip(1) {
-            let mut folder = header.clone();
-            folder.set_entry_type(tar::EntryType::Directory);
-            folder.set_size(0);
-            folder.set_mode(0o755);
-            tar.append_data(&mut folder, &path[..=end], std::io::empty())?;
-        }
-        match file {
-            WorkspaceFile::Regular { content, executable } => {
-                header.set_size(content.len() as u64);
-                header.set_mode(if *executable { 0o755 } else { 0o644 });
-                tar.append_data(&mut header, &path, content.as_slice())?;
+impl Bottle {
+    /// What the workspace begins with; read once, from the first time it is asked for.
+    pub fn seed(self: &Arc<Self>) -> Option<Pending<Arc<Seed>>> {
+        let source = self.setting.workspace.clone()?;
+        let begin = || match source {
+            Source::Given(seed) | Source::Kept(seed) => {
+                Pending::detached(Box::pin(std::future::ready(Ok::<_, Failure>(seed))))
             }
-            WorkspaceFile::Link(target) => {
-                header.set_size(0);
-                header.set_entry_type(tar::EntryType::Symlink);
-                tar.append_link(&mut header, &path, target)?;
+            Source::Shared(seed) => seed,
+            Source::Folder { root, exclude, staging } => self.effect("copy workspace".into(), None, async move {
+                let work = tokio::task::spawn_blocking(move || {
+                    let archive = staging.join(SEED_FILE);
+                    let copied = copy(&root, &exclude, &staging, &archive);
+                    copied.map(|()| archive).map_err(|error| (root, error))
+                });
+                match work.await {
+                    Ok(Ok(archive)) => Ok(Arc::new(Seed::Archive(archive))),
+                    Ok(Err((root, error))) => {
+                        let message = format!("copy the workspace {}: {error}", root.display());
+                        Err(Failure::new(Class::Input, message).hint("name less of it in workspace.exclude"))
+                    }
+                    Err(error) => Err(Failure::new(Class::Internal, format!("copy the workspace: {error}"))),
+                }
+            }),
+        };
+        Some(self.seed.get_or_init(begin).clone())
+    }
+
+    /// The same, where it has been read already.
+    pub async fn seed_now(&self) -> Option<Arc<Seed>> {
+        self.seed.get()?.get().await.ok()
+    }
+
+    /// The name of the workspace's volume.
+    pub fn workspace_volume(&self) -> String {
+        self.name("workspace")
+    }
+}
+
+/// A folder of the host in the agent's container: as a whole, and the places that the host executes over it, read-only.
+///
+/// # Errors
+/// The engine is elsewhere, the folder is none, or a place cannot be masked.
+pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>, Failure> {
+    let failed = |path: &Path, why: &dyn std::fmt::Display| {
+        Failure::new(Class::Input, format!("mount the workspace: {}: {why}", path.display()))
+    };
+    let Some(root) = &plan.source else { return Ok(Vec::new()) };
+    if !bottle.setting.local {
+        return Err(failed(root, &"the engine is on another machine").hint("workspace: {mode: copy}"));
+    }
+    let root = root.canonicalize().map_err(|error| failed(root, &error))?;
+    let text = |path: &Path| {
+        let text = path.to_str().map(str::to_owned);
+        text.ok_or_else(|| failed(path, &"it is no UTF-8 name"))
+    };
+    let mut binds = vec![Bind { source: text(&root)?, target: plan.path.clone(), read_only: plan.read_only }];
+    if plan.read_only {
+        return Ok(binds);
+    }
+    for (name, kind) in MASKED {
+        let place = root.join(name);
+        match std::fs::symlink_metadata(&place) {
+            Ok(seen) if seen.is_symlink() => {
+                return Err(failed(&place, &"it is a link, and cannot be kept from the agent where it leads")
+                    .hint("workspace: {mode: copy}, or take the link away"));
             }
+            Ok(_) => {
+                if let Some(directory) = &bottle.setting.staging
+                    && placeholder::is_anothers(directory, &place)
+                {
+                    placeholder::note(directory, &place).map_err(|error| failed(&place, &error))?;
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if let Some(directory) = &bottle.setting.staging {
+                    placeholder::note(directory, &place).map_err(|error| failed(&place, &error))?;
+                }
+                let made = match kind {
+                    MaskedKind::File => std::fs::File::create_new(&place).map(drop),
+                    MaskedKind::Folder => std::fs::create_dir(&place),
+                };
+                made.map_err(|error| failed(&place, &error))?;
+            }
+            Err(error) => return Err(failed(&place, &error)),
         }
+        let target = format!("{}/{name}", plan.path);
+        binds.push(Bind { source: text(&place)?, target, read_only: true });
     }
-    tar.into_inner().map(Bytes::from)
+    Ok(binds)
 }
 
-/// Reads an archive of the workspace: regular files and links; everything else, and `.git`, is passed over.
-fn unpack(archive: &[u8]) -> std::io::Result<Files> {
-    let mut files = Files::new();
-    let root = WORKSPACE.trim_start_matches('/');
-    for entry in tar::Archive::new(archive).entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.to_string_lossy().into_owned();
-        let Some(path) = path.strip_prefix(root).and_then(|path| path.strip_prefix('/')) else { continue };
-        let path = path.trim_matches('/').to_owned();
-        if path.is_empty() || path.split('/').any(|part| part == ".git" || part == "..") {
-            continue;
-        }
-        let kind = entry.header().entry_type();
-        if kind.is_file() {
-            let executable = entry.header().mode()? & 0o111 != 0;
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content)?;
-            files.insert(path, WorkspaceFile::Regular { content, executable });
-        } else if kind.is_symlink() {
-            let target = entry.link_name()?.unwrap_or_default().to_string_lossy().into_owned();
-            files.insert(path, WorkspaceFile::Link(target));
-        }
-        if files.len() > MAX_FILES {
-            return Err(std::io::Error::other(format!("there are more than {MAX_FILES} files")));
-        }
-    }
-    Ok(files)
-}
-
-/// What the agent left in its workspace, once it has ended; `None` where it has none.
+/// What the agent left in its workspace, once it has ended; `None` where it has none of its own.
 ///
 /// # Errors
 /// The engine refuses, or there is more than the bounds allow.
-pub async fn collect(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Option<Files>, Failure> {
-    let Some(volume) = agent.workspace.clone() else { return Ok(None) };
-    // A container that never starts: nothing runs while the files are read.
-    let identity = bottle.intend(Kind::Sidecar, &bottle.name("workspace-reader"), None)?;
-    let engine = &bottle.session.engine;
-    let spec = ContainerSpec {
+pub async fn collect(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Option<Left>, Failure> {
+    let (Some(volume), Some(seed)) = (agent.workspace.clone(), bottle.seed()) else { return Ok(None) };
+    let reader = Reader {
+        identity: bottle.session.intend(Kind::Sidecar, &bottle.name("workspace-reader"), None)?,
         name: bottle.name("workspace-reader"),
         image: self_image(bottle, None).get().await?.tag.clone(),
+        volume,
+    };
+    let folder = bottle.setting.staging.clone().unwrap_or_else(std::env::temp_dir);
+    let spool = folder.join(format!("{}-left.tar", bottle.session.id));
+    let before = before(seed.get().await?).await?;
+    let left = left(&bottle.session.engine, reader, &spool, &before).await;
+    // Whether or not it could be read.
+    let _ = std::fs::remove_file(&spool);
+    left.map(Some)
+}
+
+/// The files that a workspace began with.
+///
+/// # Errors
+/// They cannot be read.
+pub async fn before(seed: Arc<Seed>) -> Result<Arc<Files>, Failure> {
+    let read = tokio::task::spawn_blocking(move || seed.files()).await;
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(Class::Internal, format!("read what the workspace began with: {why}"))
+    };
+    Ok(Arc::new(read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?))
+}
+
+/// A container that never starts, and the volume that is read through it.
+pub struct Reader {
+    /// Its labels.
+    pub identity: Identity,
+    /// Its name.
+    pub name: String,
+    /// The image of the running executable.
+    pub image: String,
+    /// The volume.
+    pub volume: String,
+}
+
+/// Reads a workspace into an archive on this disk, and what is in it. While an agent works at it, files may be read half
+/// changed; nothing is read that is not below the workspace: the engine reads within the container's own root.
+///
+/// # Errors
+/// The engine refuses, or there is more than the bounds allow.
+pub async fn left(
+    engine: &Arc<dyn Engine>,
+    reader: Reader,
+    spool: &Path,
+    before: &Arc<Files>,
+) -> Result<Left, Failure> {
+    let volume = reader.volume.clone();
+    spool_volume(engine, reader, spool).await?;
+    let (path, before) = (spool.to_owned(), before.clone());
+    let files = tokio::task::spawn_blocking(move || read(&path, WORKSPACE, Some(&before))).await;
+    let failed = |why: &dyn std::fmt::Display| Failure::new(Class::Operation, format!("read {volume}: {why}"));
+    files.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+}
+
+async fn spool_volume(engine: &Arc<dyn Engine>, reader: Reader, spool: &Path) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(Class::Operation, format!("read {} into {}: {error}", reader.volume, spool.display()))
+    };
+    let spec = idle(reader.name.clone(), reader.image.clone(), reader.volume.clone(), reader.identity.clone());
+    let id = engine.container_create(&spec).await?;
+    let read = async {
+        let mut file = private(spool).map_err(|error| failed(&error))?;
+        let mut pieces = engine.container_download(&id, WORKSPACE).await?;
+        let mut size = 0;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            size += piece.len() as u64;
+            if size > MAX_ARCHIVE {
+                return Err(failed(&format!("it is larger than {MAX_ARCHIVE} bytes")));
+            }
+            file.write_all(&piece).map_err(|error| failed(&error))?;
+        }
+        file.flush().map_err(|error| failed(&error))
+    };
+    let read = read.await;
+    engine.container_remove(&id).await?;
+    read
+}
+
+fn private(path: &Path) -> std::io::Result<std::io::BufWriter<std::fs::File>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    Ok(std::io::BufWriter::with_capacity(1 << 20, file))
+}
+
+/// A container that is only there to be looked into.
+fn idle(name: String, image: String, volume: String, identity: Identity) -> ContainerSpec {
+    ContainerSpec {
+        mounts: vec![VolumeMount { volume, target: WORKSPACE.into(), read_only: true }],
+        ..never(name, image, identity)
+    }
+}
+
+/// A container that never starts.
+pub(super) fn never(name: String, image: String, identity: Identity) -> ContainerSpec {
+    ContainerSpec {
+        name,
+        image,
         command: vec![EXECUTABLE.into(), "idle".into()],
         env: BTreeMap::new(),
-        user: agent.config.user.clone(),
+        user: "65534:65534".into(),
         workdir: "/".into(),
-        hostname: "workspace-reader".into(),
+        hostname: "reader".into(),
         hosts: Vec::new(),
         networks: Vec::new(),
-        mounts: vec![VolumeMount { volume, target: WORKSPACE.into(), read_only: true }],
+        mounts: Vec::new(),
+        binds: Vec::new(),
         tmpfs: BTreeMap::new(),
         read_only: true,
         tty: false,
         stdin: false,
+        runtime: None,
+        disk: None,
         auto_remove: false,
         resources: Resources { cpus: 1.0, memory: 64 << 20, pids: 8 },
         identity,
-    };
-    let id = engine.container_create(&spec).await?;
-    let mut pieces = engine.container_download(&id, WORKSPACE).await?;
-    let mut archive = Vec::new();
-    while let Some(piece) = pieces.next().await {
-        archive.extend_from_slice(&piece?);
-        if archive.len() > MAX_BYTES {
-            let message = format!("read the workspace of {}: it is larger than {MAX_BYTES} bytes", bottle.session.id);
-            return Err(Failure::new(Class::Operation, message));
-        }
-    }
-    engine.container_remove(&id).await?;
-    let files = unpack(&archive);
-    files.map(Some).map_err(|error| {
-        Failure::new(Class::Operation, format!("read the workspace of {}: {error}", bottle.session.id))
-    })
-}
-
-/// The changes from one state to another, in git's form of a unified diff. What cannot be written so, binary files
-/// and names with control characters, is named in lines before the first change, which `git apply` passes over.
-pub fn patch(before: &Files, after: &Files) -> String {
-    let (mut not_written, mut text) = (String::new(), String::new());
-    let mut paths: Vec<&String> = before.keys().chain(after.keys()).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    for path in paths {
-        let (old, new) = (before.get(path), after.get(path));
-        if old == new {
-            continue;
-        }
-        match change(path, old, new) {
-            Some(change) => text.push_str(&change),
-            None => not_written.push_str(&format!("# not in this patch: {path:?}, which is no text\n")),
-        }
-    }
-    not_written + &text
-}
-
-fn change(path: &str, old: Option<&WorkspaceFile>, new: Option<&WorkspaceFile>) -> Option<String> {
-    if path.contains(|c: char| c.is_control() || c == '"' || c == '\\') {
-        return None;
-    }
-    // A file that becomes a link, or the other way round, is removed and made anew, as git has it.
-    if let (Some(from), Some(to)) = (old, new)
-        && mode(from)[..3] != mode(to)[..3]
-    {
-        return Some(change(path, old, None)? + &change(path, None, new)?);
-    }
-    let mut text = format!("diff --git a/{path} b/{path}\n");
-    match (old.map(mode), new.map(mode)) {
-        (None, Some(mode)) => text.push_str(&format!("new file mode {mode}\n")),
-        (Some(mode), None) => text.push_str(&format!("deleted file mode {mode}\n")),
-        (Some(from), Some(to)) if from != to => text.push_str(&format!("old mode {from}\nnew mode {to}\n")),
-        _ => {}
-    }
-    let (before, after) = (lines(old)?, lines(new)?);
-    if before != after {
-        // A name with a space ends at the tab.
-        let tab = if path.contains(' ') { "\t" } else { "" };
-        let side = |there: bool, letter: char| {
-            if there { format!("{letter}/{path}{tab}") } else { "/dev/null".to_owned() }
-        };
-        let (from, to) = (side(old.is_some(), 'a'), side(new.is_some(), 'b'));
-        let diff = TextDiff::from_lines(before, after);
-        text.push_str(&diff.unified_diff().context_radius(CONTEXT).header(&from, &to).to_string());
-    }
-    Some(text)
-}
-
-fn mode(file: &WorkspaceFile) -> &'static str {
-    match file {
-        WorkspaceFile::Regular { executable: false, .. } => "100644",
-        WorkspaceFile::Regular { executable: true, .. } => "100755",
-        WorkspaceFile::Link(_) => "120000",
-    }
-}
-
-fn lines(file: Option<&WorkspaceFile>) -> Option<&str> {
-    match file {
-        None => Some(""),
-        Some(WorkspaceFile::Link(target)) => Some(target),
-        Some(WorkspaceFile::Regular { content, .. }) => std::str::from_utf8(content).ok().filter(|t| !t.contains('\0')),
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! The agent can edit the project, and scripts in it run on the host: they count only when their content was trusted.
 
-mod read;
 mod trust;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use read::{read_files, workspace};
+use crate::workspace::read_files;
 pub use trust::{Change, Store};
 
 /// The directory of a project's own files.

@@ -14,8 +14,9 @@ use crate::holder::{Cancel, Outcome, carry_out, in_memory};
 use crate::lua::Program;
 use crate::plan::{AgentTemplate, LaunchPlan, resolve};
 use crate::policy::EgressSpec;
-use crate::primitive::{Bottle, Event, Events, Question, Setting, WorkspaceFile};
+use crate::primitive::{Bottle, Event, Events, Question, Setting, Source};
 use crate::session::{Failure, Session, UndoRow};
+use crate::workspace::{Seed, WorkspaceFile};
 
 /// The id of a rehearsed bottle.
 pub const ID: &str = "rehearsal-00000";
@@ -63,7 +64,8 @@ pub async fn rehearse(program: &Program, plan: LaunchPlan, fail_at: Option<(&str
 fn bottle(engine: &FakeEngine, program: &Program, plan: LaunchPlan, events: &Arc<Mutex<Vec<Event>>>) -> Arc<Bottle> {
     let engine: Arc<dyn Engine> = Arc::new(engine.clone());
     let readme = WorkspaceFile::Regular { content: b"a file\n".to_vec(), executable: false };
-    let workspace = plan.workspace.as_ref().map(|_| Arc::new([("README".to_owned(), readme)].into()));
+    let seed = Arc::new(Seed::Files([("README".to_owned(), readme)].into()));
+    let workspace = plan.workspace.as_ref().map(|_| Source::Given(seed));
     let setting = Setting {
         workspace,
         launcher: Some(in_memory(engine.clone(), OWNER, program)),

@@ -2,10 +2,12 @@
 
 mod failure;
 mod progress;
+mod screen;
 mod table;
 
 pub use failure::{failure, left};
-pub use progress::{Progress, evidence, times};
+pub use progress::{Progress, evidence, kept, times};
+pub use screen::{RESET, Screen};
 pub use table::{probe_table, table};
 
 /// Makes text from a bottle harmless for a terminal: of control characters only line ends and tabs remain.

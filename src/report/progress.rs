@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,6 +12,7 @@ use super::printable;
 use crate::audit::Closed;
 use crate::holder::Times;
 use crate::primitive::StepState;
+use crate::session::Kept;
 
 /// Shows steps on standard error.
 pub struct Progress {
@@ -19,20 +20,23 @@ pub struct Progress {
     running: BTreeMap<String, (u64, Option<ProgressBar>)>,
     working: Option<ProgressBar>,
     paused: Arc<AtomicBool>,
+    /// Lines that wait until somebody else is done with the terminal.
+    silent: Mutex<Option<Vec<String>>>,
 }
 
 impl Progress {
     /// Live if standard error is a terminal.
     pub fn new() -> Self {
         let live = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { live, running: BTreeMap::new(), working: None, paused: Arc::default() }
+        Self { live, running: BTreeMap::new(), working: None, paused: Arc::default(), silent: Mutex::default() }
     }
 
     /// Shows how far a step is, `at` milliseconds after the launch.
     pub fn step(&mut self, name: &str, state: StepState, at: u64) {
         let name = printable(name);
         if state == StepState::Started {
-            let bar = self.live.as_ref().map(|live| spinner(live, &name));
+            let live = self.live.as_ref().filter(|_| crate::sync::lock(&self.silent).is_none());
+            let bar = live.map(|live| spinner(live, &name));
             self.running.insert(name, (at, bar));
             return;
         }
@@ -50,6 +54,10 @@ impl Progress {
     /// Shows a line of text.
     pub fn line(&self, text: &str) {
         let text = printable(text);
+        if let Some(waiting) = &mut *crate::sync::lock(&self.silent) {
+            waiting.push(text);
+            return;
+        }
         match &self.live {
             // A terminal that is gone has nobody to tell.
             Some(live) if !self.paused.load(Ordering::Relaxed) => drop(live.println(text)),
@@ -82,6 +90,14 @@ impl Progress {
             if let Some(live) = &live {
                 live.set_draw_target(ProgressDrawTarget::stderr());
             }
+        }
+    }
+
+    /// Holds lines back while somebody else has the terminal, and shows them afterwards.
+    pub fn silence(&self, silent: bool) {
+        let waiting = std::mem::replace(&mut *crate::sync::lock(&self.silent), silent.then(Vec::new));
+        for line in waiting.into_iter().flatten() {
+            self.line(&line);
         }
     }
 
@@ -128,6 +144,16 @@ pub fn times(times: &Times) -> String {
     ];
     let shown = parts.iter().filter_map(|(name, time)| Some(format!("{name} {}", seconds((*time)?))));
     shown.collect::<Vec<_>>().join(", ")
+}
+
+/// What is kept, and what can be done with it, in one line.
+pub fn kept(bottle: &str, kept: &Kept) -> String {
+    let changed = kept.changed.map(|files| format!(", {files} files changed")).unwrap_or_default();
+    format!(
+        "kept: the workspace of {bottle} ({}{changed}); `bottler diff {bottle}`, `bottler pull {bottle}`, \
+         `bottler resume {bottle}`, `bottler rm {bottle}`",
+        kept.why
+    )
 }
 
 /// What the sidecars decided, and the head by which the evidence is checked, in one line.

@@ -56,18 +56,33 @@ pub struct Scanner {
     /// What happens whatever the finding.
     always: Option<Action>,
     warn: Option<Warn>,
+    /// Secrets that are for the host that is asked.
+    passing: Arc<Vec<Vec<u8>>>,
+}
+
+/// A secret of the bottle's.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// What it is.
+    pub value: String,
+    /// The only hosts that it may go to: none, for most.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 impl Scanner {
     /// Looks for these secrets, and for what these rules describe.
     pub fn new(secrets: &[String], rules: Arc<Rules>, actions: Arc<Actions>) -> Self {
-        Self { exact: Arc::new(Exact::new(secrets)), rules, actions, always: None, warn: None }
+        let (exact, passing) = (Arc::new(Exact::new(secrets)), Arc::default());
+        Self { exact, rules, actions, always: None, warn: None, passing }
     }
 
-    /// The same for other secrets.
+    /// The same for other secrets. Those that are `passing` are let through, whichever rule would find them.
     #[must_use]
-    pub fn with_secrets(&self, secrets: &[String]) -> Self {
-        Self { exact: Arc::new(Exact::new(secrets)), ..self.clone() }
+    pub fn with_secrets(&self, secrets: &[String], passing: &[String]) -> Self {
+        let passing = passing.iter().map(|secret| secret.clone().into_bytes()).collect();
+        Self { exact: Arc::new(Exact::new(secrets)), passing: Arc::new(passing), ..self.clone() }
     }
 
     /// The same for one request: what happens whatever the finding, if that is said, and who is told of what is let
@@ -120,6 +135,10 @@ impl Scanner {
             }
         }
         self.rules.find(bytes, &mut |rule, token| {
+            // A rule may take a little more or less than the secret for the token.
+            if self.passing.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
+                return None;
+            }
             let fingerprint = Some(Actions::fingerprint(rule, token));
             self.judge(Finding { rule: rule.to_owned(), fingerprint })
         })
@@ -137,6 +156,11 @@ impl Scanner {
         }
         None
     }
+}
+
+/// Whether one is in the other.
+fn is_part(part: &[u8], whole: &[u8]) -> bool {
+    memchr::memmem::find(whole, part).is_some()
 }
 
 #[cfg(test)]

@@ -36,6 +36,21 @@ pub struct Record {
     pub agent: String,
     /// When it was launched, in seconds since 1970.
     pub launched: u64,
+    /// The volume that outlives it if its holder has no time to decide.
+    #[serde(default)]
+    pub keeps: Option<String>,
+    /// How it was asked for, to be asked for again.
+    #[serde(default)]
+    pub invocation: Option<Invocation>,
+}
+
+/// A command line, and where it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// Its words, without the program's own name.
+    pub words: Vec<String>,
+    /// The directory.
+    pub directory: PathBuf,
 }
 
 /// A bottle's own directory, with its lock held: by the holder, and by the reaper that inherits it.
@@ -133,7 +148,7 @@ impl StateDir {
     }
 
     /// A bottle's directory, there or not.
-    pub(super) fn bottle(&self, id: &str) -> PathBuf {
+    pub fn bottle(&self, id: &str) -> PathBuf {
         self.path.join("bottles").join(id)
     }
 }
@@ -152,10 +167,16 @@ impl SessionDir {
     /// # Errors
     /// It cannot be removed, for another reason than being gone.
     pub fn remove(&self) -> io::Result<()> {
-        match std::fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove(&self.path)
+    }
+}
+
+/// Removes a bottle's directory, and what it made on the host outside of it.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    super::placeholder::remove(path);
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -8,17 +8,20 @@ mod effect;
 pub mod failure;
 pub mod gc;
 mod journal;
+pub mod kept;
 mod levels;
 pub mod owner;
+pub mod placeholder;
 pub mod reaper;
 mod unwind;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-pub use dir::{Record, SessionDir, StateDir, new_id, valid_name};
+pub use dir::{Invocation, Record, SessionDir, StateDir, new_id, valid_name};
 pub use effect::{Effects, Pending};
 pub use failure::{Class, Failure, Place};
+pub use kept::Kept;
 pub use levels::{Level, levels};
 pub use unwind::{Defer, Outcome, UndoRow, unwind};
 

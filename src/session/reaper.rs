@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outcome, SessionDir, StateDir, unwind};
+use super::{Kept, Outcome, SessionDir, StateDir, unwind};
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 
@@ -73,14 +73,16 @@ async fn reap(id: &str, endpoint: &str, state: &StateDir) -> anyhow::Result<()> 
             Ok(engine) => {
                 let engine: Arc<dyn Engine> = Arc::new(engine);
                 engine.info().await.ok();
-                let rows = unwind(&engine, id, &state.owner, QUIET, BTreeMap::new()).await;
+                let kept = Kept::of_dead(state, id).map(|kept| kept.volume);
+                let rows = unwind(&engine, id, &state.owner, QUIET, BTreeMap::new(), kept.as_deref()).await;
                 let failed = rows.into_iter().find_map(|row| match row.outcome {
                     Outcome::Failed(why) => Some(why),
                     _ => None,
                 });
                 match failed {
+                    None if kept.is_some() => return Ok(()),
                     None => {
-                        std::fs::remove_dir_all(state.bottle(id))?;
+                        super::dir::remove(&state.bottle(id))?;
                         return Ok(());
                     }
                     Some(why) => last = why,

@@ -69,18 +69,20 @@ impl UndoRow {
 /// the report, with the reason, and still carries its label for the next `gc`.
 ///
 /// Only objects of `owner` are touched. `quiet` is how long to wait before believing an empty session: nothing where
-/// no call is under way, a while after a process died in the middle of one, for the engine may still be answering it.
+/// no call is under way, a while after a process died in the middle of one, for the engine may still be answering it. The volume
+/// that is to be `kept` stays.
 pub async fn unwind(
     engine: &Arc<dyn Engine>,
     session: &str,
     owner: &str,
     quiet: Duration,
     mut defers: BTreeMap<u64, Defer>,
+    kept: Option<&str>,
 ) -> Vec<UndoRow> {
     let mut report: BTreeMap<(u64, String), UndoRow> = BTreeMap::new();
     let mut empty = 0;
     for _ in 0..ROUNDS {
-        let objects = match list(engine, session, owner).await {
+        let objects = match list(engine, session, owner, kept).await {
             Ok(objects) => objects,
             Err(why) => {
                 empty = 0;
@@ -130,11 +132,12 @@ fn add(report: &mut BTreeMap<(u64, String), UndoRow>, rows: impl IntoIterator<It
     }
 }
 
-async fn list(engine: &Arc<dyn Engine>, session: &str, owner: &str) -> Result<Vec<Object>, String> {
+async fn list(engine: &Arc<dyn Engine>, session: &str, owner: &str, kept: Option<&str>) -> Result<Vec<Object>, String> {
     let filter = Filter::Session(session.to_owned());
     let answer = tokio::time::timeout(STEP, engine.list(&filter)).await;
     let mut objects = answer.map_err(|_| late())?.map_err(|error| error.to_string())?;
     objects.retain(|object| object.identity.session == session && object.identity.owner == owner);
+    objects.retain(|object| kept != Some(object.name.as_str()));
     Ok(objects)
 }
 

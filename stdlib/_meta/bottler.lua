@@ -189,9 +189,21 @@ function Bottle:close() end
 ---@field at? string The script line: `my.lua:3`.
 ---@field causes string[] Further facts, nearest first.
 
----What `build_image` takes.
+---The agent's image: one that the engine has or can pull, or one to build.
 ---@class (exact) ImageOptions
----@field source string `self`, or the reference of an image that the engine has.
+---@field build? BuildSection How it is built, instead.
+---@field pull? boolean Whether it is pulled even where the engine has it.
+---@field rebuild? boolean Whether it is built even where nothing has changed.
+---@field source? string `self`: made of the running executable. Anything else: an image's reference, which may end in a digest.
+
+---How an image is built.
+---@class (exact) BuildSection
+---@field args? table<string, string> Values of the Dockerfile's `ARG`s. They are kept in the image: no place for secrets.
+---@field context? string The folder that is sent to the engine, less what its `.dockerignore` names; an empty one when absent.
+---@field dockerfile? string The Dockerfile, below the context; `Dockerfile` when absent.
+---@field dockerfile_inline? string The Dockerfile itself, instead.
+---@field network? "none"|"default" Whether the build's commands have a network, which no egress guards; `none` when absent.
+---@field target? string The stage to stop at.
 
 ---What `network_create` takes.
 ---@class (exact) NetworkOptions
@@ -349,23 +361,34 @@ function Bottle:close() end
 ---@class (exact) Plan
 ---@field agent AgentPlan The agent.
 ---@field bottle string The bottle's id.
+---@field credentials? CredentialSection[] Variables that hold a credential, each with the only hosts that its value may go to.
 ---@field egress EgressSpec What may leave.
 ---@field image ImageOptions The agent's image.
 ---@field isolation "sealed" How the agent is cut off.
+---@field keep "never"|"on_failure"|"always" Whether the workspace outlives the bottle.
 ---@field params table<string, string> What the user said with `--set`, for recipes of their own.
 ---@field pinned boolean Whether the user chose the id: then a conflict is an error at once.
 ---@field prompt? string The prompt, if there is one.
 ---@field provision ProvisionOptions What is put into the agent's container.
+---@field runtime? string The container runtime, where it is not the engine's default.
 ---@field workspace? WorkspacePlan The agent's workspace, if it has one.
 
 ---The agent.
 ---@class (exact) AgentPlan
 ---@field command string[] Its command and arguments.
+---@field disk? integer Bytes of its own file system, where the engine's storage can bound it.
 ---@field env table<string, string> Variables of its container, seen by every later exec; never a secret.
 ---@field name string Its name.
 ---@field resources Resources Its bounds.
----@field user string `uid:gid`.
+---@field secret_env? string[] The names of variables whose values it is told when it is released, and that nobody else sees.
+---@field terminal boolean Whether its command is on a terminal.
+---@field user string Whom it runs as: `uid:gid`, a number, or a name that the image knows.
 ---@field workdir string The directory its command starts in.
+
+---A variable that holds a credential.
+---@class (exact) CredentialSection
+---@field env string The variable.
+---@field hosts string[] The only hosts that its value may go to.
 
 ---A denied host with conditions.
 ---@class (exact) DenyTable
@@ -392,6 +415,12 @@ function Bottle:close() end
 ---@field tcp? string[] Destinations of plain TCP, as `host:port`: the agent finds them under their own names.
 ---@field upstream_proxy? UpstreamProxy The proxy that destinations are reached through, where there is one.
 
+---A file that the agent finds.
+---@class (exact) FilePlan
+---@field content string What is in it.
+---@field mode string Its permission bits in octal, as in `"0644"`.
+---@field path string Where; absolute.
+
 ---A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
 ---@class (exact) UpstreamProxy
 ---@field connect "name"|"address" How destinations are named to it.
@@ -400,7 +429,11 @@ function Bottle:close() end
 
 ---The agent's workspace; its files are no part of the plan.
 ---@class (exact) WorkspacePlan
+---@field exclude? string[] What is not copied: patterns as in `.gitignore`.
+---@field mode Workspace"enforce"|"audit" How the agent gets it.
 ---@field path string Where the agent sees it.
+---@field read_only boolean Whether the agent may only read a folder that is mounted.
+---@field source? string The host's folder; absent where the files come from elsewhere.
 
 ---What a project's `.bottler/hooks.lua` returns, and what a recipe is given as its second argument.
 ---@class (exact) Hooks

@@ -194,6 +194,9 @@ async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
                 .into_iter()
                 .collect(),
             tmpfs: [("/run/bottler".to_owned(), "uid=1000".to_owned())].into(),
+            binds: Vec::new(),
+            runtime: None,
+            disk: None,
             read_only: false,
             tty: false,
             stdin: true,

@@ -82,7 +82,7 @@ impl Launch {
     /// What the holder does when its launch is over.
     pub async fn unwind(&self, bottle: &Bottle) {
         bottle.session.effects.stop(Duration::from_secs(5)).await;
-        unwind(&bottle.session.engine, ID, OWNER, Duration::ZERO, BTreeMap::new()).await;
+        unwind(&bottle.session.engine, ID, OWNER, Duration::ZERO, BTreeMap::new(), None).await;
     }
 
     pub async fn run_program(&self, program: &Program, plan: LaunchPlan) -> Outcome {
@@ -127,6 +127,9 @@ pub fn stranger(name: &str) -> ContainerSpec {
         networks: Vec::new(),
         mounts: Vec::new(),
         tmpfs: BTreeMap::new(),
+        binds: Vec::new(),
+        runtime: None,
+        disk: None,
         read_only: false,
         tty: false,
         stdin: false,

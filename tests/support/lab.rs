@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bottler::policy::EgressSpec;
+use bottler::scan::Known;
 use bottler::sidecar::ctl::{self, Question};
 use bottler::sidecar::egress::{Config, Stats, Update};
 use bottler::sidecar::{Event, Message};
@@ -120,7 +121,8 @@ impl Lab {
         let config = Config { bottle: "lab".into(), own: None, sidecars: BTreeMap::new(), spec, proxy_credentials };
         let mut lab = Self::start(&config, folder, seen).await;
         if !secrets.is_empty() {
-            let secrets = Some(secrets.iter().map(|&secret| secret.to_owned()).collect());
+            let secrets =
+                Some(secrets.iter().map(|&secret| Known { value: secret.to_owned(), hosts: Vec::new() }).collect());
             lab.tell(&Update { secrets, ..Update::default() }).await;
             while !matches!(lab.message().await, Message::Updated) {}
         }

@@ -1,6 +1,6 @@
 //! What the engine lists, read: objects that are bottler's by label *and* name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bollard::models as api;
 
@@ -42,4 +42,64 @@ pub(super) fn objects(
         found.extend(object(None, &volume.name, Some(&volume.labels)));
     }
     found
+}
+
+/// How far a pull is: its layers, by their ids.
+#[derive(Default)]
+pub(super) struct Layers {
+    layers: BTreeMap<String, (u64, u64)>,
+    /// Tenths that were told.
+    told: Option<u64>,
+}
+
+impl Layers {
+    /// Notes a line of the engine's progress; what there is to say, which is not every line.
+    pub(super) fn note(
+        &mut self,
+        layer: Option<&str>,
+        status: Option<&str>,
+        done: Option<i64>,
+        of: Option<i64>,
+    ) -> Option<String> {
+        let status = status.unwrap_or_default();
+        let Some(layer) = layer else { return (!status.is_empty()).then(|| status.to_owned()) };
+        let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
+        match (status, bytes(done), bytes(of)) {
+            ("Downloading", Some(done), Some(of)) if of > 0 => {
+                self.layers.insert(layer.to_owned(), (done.min(of), of));
+            }
+            ("Download complete" | "Pull complete", ..) => {
+                if let Some((done, of)) = self.layers.get_mut(layer) {
+                    *done = *of;
+                }
+            }
+            _ => return None,
+        }
+        let (done, of) = self.layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+        let tenths = done * 10 / of.max(1);
+        if self.told == Some(tenths) {
+            return None;
+        }
+        self.told = Some(tenths);
+        Some(format!("{} of {} MiB in {} layers", done >> 20, of >> 20, self.layers.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_is_told_in_tenths() {
+        let mut layers = Layers::default();
+        assert_eq!(layers.note(None, Some("Pulling from x"), None, None).as_deref(), Some("Pulling from x"));
+        let mut down = |done: i64| layers.note(Some("a"), Some("Downloading"), Some(done << 20), Some(100 << 20));
+        assert_eq!(down(1).as_deref(), Some("1 of 100 MiB in 1 layers"));
+        assert_eq!(down(2), None);
+        assert_eq!(down(15).as_deref(), Some("15 of 100 MiB in 1 layers"));
+        assert_eq!(
+            layers.note(Some("a"), Some("Pull complete"), None, None).as_deref(),
+            Some("100 of 100 MiB in 1 layers")
+        );
+    }
 }

@@ -20,18 +20,19 @@ use ipnet::Ipv4Net;
 use super::error::classify;
 use super::labels;
 use super::{
-    ContainerSpec, ContainerState, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild,
-    ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams, VolumeSpec,
+    Archive, ContainerSpec, ContainerState, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild,
+    ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams, TerminalSize, VolumeSpec,
 };
 
 /// The oldest API bottler works with: Docker 20.10.
 const OLDEST_API: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
 
-/// Deadlines by class of call: look-ups, creations, starts, image builds, removals.
+/// Deadlines by class of call: look-ups, creations, starts, uploads, image builds and pulls, removals.
 const LOOK: Duration = Duration::from_secs(10);
 const CREATE: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_mins(1);
-const BUILD: Duration = Duration::from_mins(10);
+const UPLOAD: Duration = Duration::from_mins(5);
+const BUILD: Duration = Duration::from_mins(30);
 const REMOVE: Duration = Duration::from_secs(20);
 
 /// bollard's own limit, which covers every call alike; ours, by class, come first. In seconds.
@@ -170,16 +171,23 @@ impl Engine for DockerEngine {
     async fn image_build(&self, build: &ImageBuild, progress: &Progress<'_>) -> Result<()> {
         let options = query::BuildImageOptionsBuilder::new()
             .t(&build.tag)
+            .dockerfile(&build.dockerfile)
+            .buildargs(&request::map(&build.args))
+            .target(build.target.as_deref().unwrap_or_default())
+            .nocache(build.no_cache)
             .rm(true)
             .forcerm(true)
-            .networkmode("none")
+            .networkmode(if build.network { "default" } else { "none" })
             .labels(&request::map(&build.labels))
             .build();
         let body = bollard::body_full(build.context.clone());
         let mut lines = self.docker.build_image(options, None, Some(body));
         let read = async {
             while let Some(line) = lines.try_next().await? {
-                let text = line.stream.unwrap_or_default();
+                if let Some(why) = line.error_detail.and_then(|detail| detail.message) {
+                    return Err(Error::DockerStreamError { error: why });
+                }
+                let text = line.stream.or(line.status).unwrap_or_default();
                 if !text.trim().is_empty() {
                     progress(text.trim());
                 }
@@ -187,6 +195,25 @@ impl Engine for DockerEngine {
             Ok(())
         };
         call("build image", &build.tag, BUILD, read).await
+    }
+
+    async fn image_pull(&self, reference: &str, progress: &Progress<'_>) -> Result<()> {
+        let options = query::CreateImageOptionsBuilder::new().from_image(reference).build();
+        let mut lines = self.docker.create_image(Some(options), None, None);
+        let read = async {
+            let mut layers = list::Layers::default();
+            while let Some(line) = lines.try_next().await? {
+                if let Some(why) = line.error_detail.and_then(|detail| detail.message) {
+                    return Err(Error::DockerStreamError { error: why });
+                }
+                let (done, of) = line.progress_detail.map_or((None, None), |detail| (detail.current, detail.total));
+                if let Some(said) = layers.note(line.id.as_deref(), line.status.as_deref(), done, of) {
+                    progress(&said);
+                }
+            }
+            Ok(())
+        };
+        call("pull image", reference, BUILD, read).await
     }
 
     async fn image_cache(&self) -> Result<Vec<String>> {
@@ -289,10 +316,16 @@ impl Engine for DockerEngine {
         }
     }
 
-    async fn container_upload(&self, id: &str, tar: Bytes) -> Result<()> {
+    async fn container_upload(&self, id: &str, tar: Archive) -> Result<()> {
         let options = query::UploadToContainerOptionsBuilder::new().path("/").build();
-        let body = bollard::body_full(tar);
-        call("copy files into container", id, CREATE, self.docker.upload_to_container(id, Some(options), body)).await
+        let body = bollard::body_try_stream(tar);
+        call("copy files into container", id, UPLOAD, self.docker.upload_to_container(id, Some(options), body)).await
+    }
+
+    async fn container_resize(&self, id: &str, size: TerminalSize) -> Result<()> {
+        let (width, height) = (i32::from(size.width), i32::from(size.height));
+        let options = query::ResizeContainerTTYOptionsBuilder::new().w(width).h(height).build();
+        call("resize terminal of", id, LOOK, self.docker.resize_container_tty(id, options)).await
     }
 
     async fn container_inspect(&self, id: &str) -> Result<ContainerState> {
@@ -303,8 +336,9 @@ impl Engine for DockerEngine {
         Ok(ContainerState { status, exit_code: state.exit_code.filter(|_| ended) })
     }
 
-    async fn container_logs(&self, id: &str, lines: usize) -> Result<BoxStream<'static, Result<Output>>> {
-        let options = query::LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string()).build();
+    async fn container_logs(&self, id: &str, lines: usize, follow: bool) -> Result<BoxStream<'static, Result<Output>>> {
+        let builder = query::LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string());
+        let options = builder.follow(follow).build();
         let (id, pieces) = (id.to_owned(), self.docker.logs(id, Some(options)));
         Ok(pieces.map(move |piece| piece.map(output).map_err(|error| failure("read log of", &id, error))).boxed())
     }
@@ -354,6 +388,7 @@ impl Engine for DockerEngine {
             env: Some(spec.env.clone()),
             user: spec.user.clone(),
             working_dir: spec.workdir.clone(),
+            tty: Some(spec.tty),
             ..Default::default()
         };
         let operation = "run command in container";
@@ -364,6 +399,11 @@ impl Engine for DockerEngine {
             }
             bollard::exec::StartExecResults::Detached => unreachable!("not asked for"),
         }
+    }
+
+    async fn exec_resize(&self, exec: &str, size: TerminalSize) -> Result<()> {
+        let options = query::ResizeExecOptionsBuilder::new().w(size.width.into()).h(size.height.into()).build();
+        call("resize terminal of", exec, LOOK, self.docker.resize_exec(exec, options)).await
     }
 
     async fn exec_exit_code(&self, exec: &str) -> Result<i64> {
@@ -411,6 +451,7 @@ fn found(image: bollard::models::ImageInspect) -> ImageFound {
         command: command.collect(),
         user: config.user.unwrap_or_default(),
         workdir: config.working_dir.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard::models as api;
 
-use crate::engine::{Attachment, ContainerSpec, NetworkSpec, VolumeMount};
+use crate::engine::{Attachment, Bind, ContainerSpec, NetworkSpec, VolumeMount};
 
 /// Bytes of a container's log that the engine keeps: three files of this size.
 const LOG_FILE_SIZE: &str = "5m";
@@ -37,7 +37,8 @@ pub(super) fn container(spec: &ContainerSpec) -> api::ContainerCreateBody {
         attach_stderr: Some(true),
         tty: Some(spec.tty),
         open_stdin: Some(spec.stdin),
-        stdin_once: Some(spec.stdin),
+        // Whoever leaves a terminal does not end it.
+        stdin_once: Some(spec.stdin && !spec.tty),
         env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         entrypoint: Some(spec.command.clone()),
         // An empty list keeps the image's own arguments off our entry point.
@@ -87,7 +88,9 @@ fn host_config(spec: &ContainerSpec) -> api::HostConfig {
             maximum_retry_count: None,
         }),
         auto_remove: Some(spec.auto_remove),
-        mounts: Some(spec.mounts.iter().map(mount).collect()),
+        mounts: Some(spec.mounts.iter().map(mount).chain(spec.binds.iter().map(bind)).collect()),
+        runtime: spec.runtime.clone(),
+        storage_opt: spec.disk.map(|bytes| HashMap::from([("size".to_owned(), bytes.to_string())])),
         tmpfs: Some(map(&spec.tmpfs)),
         cap_drop: Some(vec!["ALL".into()]),
         privileged: Some(false),
@@ -114,6 +117,21 @@ fn mount(mount: &VolumeMount) -> api::Mount {
         read_only: Some(mount.read_only),
         // The owner of a volume's folder comes from the writer's image; a reader must not fill it from its own.
         volume_options: Some(api::MountVolumeOptions { no_copy: Some(mount.read_only), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Without propagation either way: what is mounted inside stays there, and what is mounted on the host later does not come.
+fn bind(bind: &Bind) -> api::Mount {
+    api::Mount {
+        target: Some(bind.target.clone()),
+        source: Some(bind.source.clone()),
+        typ: Some(api::MountType::BIND),
+        read_only: Some(bind.read_only),
+        bind_options: Some(api::MountBindOptions {
+            propagation: Some(api::MountBindOptionsPropagationEnum::RPRIVATE),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -145,6 +163,9 @@ mod tests {
             networks: vec![],
             mounts: vec![],
             tmpfs: BTreeMap::new(),
+            binds: Vec::new(),
+            runtime: None,
+            disk: None,
             read_only: false,
             tty: false,
             stdin: false,

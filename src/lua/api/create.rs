@@ -8,8 +8,9 @@ use mlua::{Function, Lua, Table, Value};
 use super::handle::Handle;
 use super::options::{Options, a};
 use super::{Context, raise};
-use crate::primitive::{self, Agent, Child, Files, Image, ImageOptions, Network, Sidecar, Volume, WorkspaceFile};
+use crate::primitive::{self, Agent, Child, Image, ImageOptions, Network, Sidecar, Source, Volume};
 use crate::session::{Class, Failure, Place};
+use crate::workspace::{Files, Seed, WorkspaceFile};
 
 pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     creating(lua, context, core, "build_image", |c, lua, options, at| {
@@ -130,7 +131,7 @@ fn service_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&
         }
     }
     let image = match options.text("image") {
-        Some(source) => Arc::new(primitive::build_image(&c.bottle, &ImageOptions { source }, at).map_err(raise)?),
+        Some(source) => Arc::new(primitive::build_image(&c.bottle, &ImageOptions::of(&source), at).map_err(raise)?),
         None => options.handle::<Image>("image")?,
     };
     let env: BTreeMap<String, String> = options.secrets("env")?.into_iter().collect();
@@ -139,12 +140,12 @@ fn service_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&
 }
 
 /// The workspace of a further bottle: files by their paths, this bottle's own (`true`), or as another left it.
-fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Arc<Files>>> {
+fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Source>> {
     let bad = "option workspace takes a table of files, true for this bottle's own, or a bottle's `workspace`";
     match options.take("workspace") {
         None | Some(Value::Boolean(false)) => Ok(None),
-        Some(Value::Boolean(true)) => match &c.bottle.setting().workspace {
-            Some(files) => Ok(Some(files.clone())),
+        Some(Value::Boolean(true)) => match c.bottle.seed() {
+            Some(seed) => Ok(Some(Source::Shared(seed))),
             None => Err(options.bad("workspace = true, and this launch has none: `bottler run --workspace DIR`")),
         },
         Some(Value::Table(table)) => {
@@ -156,10 +157,10 @@ fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Arc<
                 }
                 files.insert(path, WorkspaceFile::Regular { content: content.as_bytes().to_vec(), executable: false });
             }
-            Ok(Some(Arc::new(files)))
+            Ok(Some(Source::Given(Arc::new(Seed::Files(files)))))
         }
         Some(Value::UserData(left)) => match left.borrow::<Left>() {
-            Ok(left) => Ok(Some(left.0.clone())),
+            Ok(left) => Ok(Some(Source::Given(Arc::new(Seed::Files(left.0.as_ref().clone()))))),
             Err(_) => Err(options.bad(bad)),
         },
         Some(_) => Err(options.bad(bad)),

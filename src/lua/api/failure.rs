@@ -41,7 +41,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
         "no_global",
         lua.create_function(move |lua, name: String| -> mlua::Result<()> {
             let mut failure = Failure::new(Class::Input, format!("there is no global {name}"));
-            failure.hint = lint::nearest(&name, lint::globals()).map(|near| format!("did you mean {near}?"));
+            failure.hint = crate::suggest::nearest(&name, lint::globals()).map(|near| format!("did you mean {near}?"));
             Err(raise(failure.at(c.place(lua).as_ref())))
         })?,
     )?;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::handle::{Handle, Thing};
 use super::raise;
 use super::secret::Secret;
-use crate::lua::{lint, reference};
+use crate::lua::reference;
 use crate::session::{Class, Failure, Place};
 
 pub(super) struct Options<'a> {
@@ -209,7 +209,7 @@ fn words(primitive: &str, path: &str, error: &mlua::Error) -> (String, Option<St
         let all = reference::options_of(primitive, &known).unwrap_or_default();
         let known = if all.is_empty() { known } else { all.iter().map(String::as_str).collect() };
         let name = name.trim_matches('`');
-        let hint = lint::nearest(name, known.iter().copied()).map(|near| format!("did you mean {near}?"));
+        let hint = crate::suggest::nearest(name, known.iter().copied()).map(|near| format!("did you mean {near}?"));
         let inner = match path.rsplit_once('.') {
             _ if prefix.contains("variant") => format!("option {path}: "),
             Some((outer, _)) => format!("{outer}: "),

@@ -8,8 +8,9 @@ use full_moon::ast::{
 };
 use full_moon::tokenizer::TokenReference;
 
-use super::{Finding, Known, globals, nearest};
+use super::{Finding, Known, globals};
 use crate::lua::reference::Class;
+use crate::suggest::nearest;
 
 /// Which handle a local is; empty where that is not plain.
 type Handle = Option<String>;

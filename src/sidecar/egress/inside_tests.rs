@@ -62,7 +62,10 @@ impl World {
         // Its address is private: it is let through as the bottle's own are, under its name.
         let sidecars = [(HOST.to_owned(), address)].into();
         let egress = new_egress(&Config { bottle: "test".into(), own: None, sidecars, spec, proxy_credentials: None });
-        egress.update(&Update { secrets: Some(vec![SECRET.to_owned()]), ..Update::default() });
+        egress.update(&Update {
+            secrets: Some(vec![crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]),
+            ..Update::default()
+        });
         Self { egress, port: address.port(), received }
     }
 

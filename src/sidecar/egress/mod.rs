@@ -32,6 +32,7 @@ use tokio::sync::Semaphore;
 use super::audit::{Log, Outcome};
 use super::{Message, Ready, SERVICE_DIR, SOCKET, ctl, stdio};
 use crate::policy::{EgressSpec, Intent};
+use crate::scan::Known;
 use crate::sync::lock;
 use ca::Authority;
 use state::State;
@@ -68,7 +69,7 @@ pub struct Config {
 pub struct Update {
     /// All secrets of the bottle, so far; as they were when absent.
     #[serde(default)]
-    pub secrets: Option<Vec<String>>,
+    pub secrets: Option<Vec<Known>>,
     /// To tell what was counted and not told yet.
     #[serde(default)]
     pub flush: bool,

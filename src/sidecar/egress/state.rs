@@ -1,6 +1,6 @@
 //! What egress goes by: read whole, swapped whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use super::connect::Connector;
 use super::forward::Body;
 use super::via::Via;
 use super::{Egress, Outcome};
-use crate::policy::{EgressSpec, Intent, Policy, Reason};
-use crate::scan::{Action, Actions, Direction, Finding, Rules, Scanner};
+use crate::policy::{EgressSpec, Form, Intent, Policy, Reason, Rule};
+use crate::scan::{Action, Actions, Direction, Finding, Known, Rules, Scanner};
 
 /// How long a connection to a destination is kept for the next request, and how many for one.
 const IDLE: Duration = Duration::from_mins(1);
@@ -26,13 +26,15 @@ pub(super) struct State {
     /// How often it was read, the first time included.
     pub(super) generation: u64,
     pub(super) spec: EgressSpec,
-    pub(super) secrets: Vec<String>,
+    pub(super) secrets: Vec<Known>,
     pub(super) policy: Arc<Policy>,
     pub(super) connector: Connector,
     pub(super) client: Client<Connector, Body>,
     /// For what HTTP/2 has no words for.
     pub(super) client_http1: Client<Connector, Body>,
     requests: Scanner,
+    /// What requests to a host are looked at with that a credential is for: all other secrets.
+    credentials: Vec<(Rule, Scanner)>,
     responses: Option<Scanner>,
 }
 
@@ -45,12 +47,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl State {
-    pub(super) fn new(
-        generation: u64,
-        spec: EgressSpec,
-        secrets: &[String],
-        parts: &Parts<'_>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(generation: u64, spec: EgressSpec, secrets: &[Known], parts: &Parts<'_>) -> anyhow::Result<Self> {
         let policy = Policy { own_host: own_host(), ..spec.policy(parts.sidecars.clone())? };
         let policy = Arc::new(policy);
         let via = Via::read(&spec, parts.credentials)?.map(Arc::new);
@@ -72,16 +69,29 @@ impl State {
             client_http1: builder.build(connector.http1()),
             connector,
             policy,
-            requests: Scanner::new(secrets, rules(Direction::Request)?, actions),
+            credentials: Vec::new(),
+            requests: Scanner::new(&[], rules(Direction::Request)?, actions),
             responses,
-            secrets: secrets.to_vec(),
+            secrets: Vec::new(),
             spec,
-        })
+        }
+        .with_secrets(secrets))
     }
 
     /// The same with other secrets.
-    pub(super) fn with_secrets(&self, secrets: &[String]) -> Self {
+    pub(super) fn with_secrets(&self, secrets: &[Known]) -> Self {
+        let values: Vec<String> = secrets.iter().map(|secret| secret.value.clone()).collect();
+        let hosts: BTreeSet<&String> = secrets.iter().flat_map(|secret| &secret.hosts).collect();
+        let of_host = |host: &String| {
+            let (passing, others): (Vec<&Known>, Vec<&Known>) =
+                secrets.iter().partition(|secret| secret.hosts.contains(host));
+            let values =
+                |secrets: Vec<&Known>| secrets.into_iter().map(|secret| secret.value.clone()).collect::<Vec<_>>();
+            // A host that cannot be read is none that is asked.
+            Some((host.parse::<Rule>().ok()?, self.requests.with_secrets(&values(others), &values(passing))))
+        };
         Self {
+            credentials: hosts.into_iter().filter_map(of_host).collect(),
             generation: self.generation,
             spec: self.spec.clone(),
             secrets: secrets.to_vec(),
@@ -89,7 +99,7 @@ impl State {
             connector: self.connector.clone(),
             client: self.client.clone(),
             client_http1: self.client_http1.clone(),
-            requests: self.requests.with_secrets(secrets),
+            requests: self.requests.with_secrets(&values, &[]),
             responses: self.responses.clone(),
         }
     }
@@ -102,7 +112,15 @@ impl State {
     /// What a request is looked at with; the same for the whole of one.
     pub(super) fn scanner(&self, egress: &Arc<Egress>, intent: &Intent) -> Arc<Scanner> {
         let always = self.policy.scan(intent);
-        Arc::new(self.requests.of_request(always, warn(egress, intent, "request")))
+        // Nothing that is seen on its way by others is for anybody.
+        let sealed = intent.form == Form::Inside;
+        let own = self
+            .credentials
+            .iter()
+            .filter(|_| sealed)
+            .find(|(rule, _)| rule.has_host(&intent.host) && rule.has_port(intent.port));
+        let scanner = own.map_or(&self.requests, |(_, scanner)| scanner);
+        Arc::new(scanner.of_request(always, warn(egress, intent, "request")))
     }
 
     /// What the answer to a request is looked at with, if anybody looks.

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bottler::policy::EgressSpec;
+use bottler::scan::Known;
 use bottler::sidecar::egress::{Config, Update};
 
 /// How long one may take to listen.
@@ -99,7 +100,9 @@ fn egress(entry: &str, folder: &Path) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let secrets = (0..20).map(|number| format!("a-secret-of-this-bottle-number-{number}")).collect();
+    let secrets = (0..20)
+        .map(|number| Known { value: format!("a-secret-of-this-bottle-number-{number}"), hosts: Vec::new() })
+        .collect();
     let update = Update { secrets: Some(secrets), ..Update::default() };
     let input = child.stdin.as_mut().unwrap();
     for line in [serde_json::to_vec(&config).unwrap(), serde_json::to_vec(&update).unwrap()] {

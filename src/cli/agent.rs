@@ -1,0 +1,213 @@
+//! What a command line says about an agent, made into a plan: `run`, `run --dry-run`, `resume`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::egress::EgressArgs;
+use super::program::{self, Defined, ProjectArgs, input};
+use super::terminal;
+use crate::holder::{Draft, Drafts};
+use crate::manifest::{Chosen, Egress, choose, expand, text};
+use crate::plan::{Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
+use crate::session::{Class, Failure, StateDir, new_id, valid_name};
+use crate::workspace::identity;
+
+/// An agent, and how it differs from what is said of it.
+#[derive(clap::Args)]
+pub(super) struct AgentArgs {
+    /// The agent: of your manifest, of the project's, or a template's name: `claude`, `codex`, `shell`, `probe` …
+    #[arg(default_value = "probe")]
+    pub(super) agent: String,
+    /// The bottle, by its name in your manifest, instead of the agent's own
+    #[arg(long, value_name = "NAME")]
+    bottle: Option<String>,
+    /// A manifest, instead of ~/.config/bottler/bottler.yaml
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// The recipe: a file, or the name of a built-in one [default: the agent's own]
+    #[arg(long, value_name = "FILE|NAME")]
+    pub(super) recipe: Option<String>,
+    /// The bottle's id; without it, the agent's name and five random characters
+    #[arg(long)]
+    name: Option<String>,
+    /// The agent's image, instead of its bottle's or template's
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// Pull the image even where the engine has it
+    #[arg(long)]
+    pull: bool,
+    /// Build the image even where nothing has changed
+    #[arg(long)]
+    rebuild: bool,
+    /// The prompt, after the agent's own
+    #[arg(long)]
+    pub(super) prompt: Option<String>,
+    /// The prompt, from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub(super) prompt_file: Option<PathBuf>,
+    /// The model, for agents that take one
+    #[arg(long)]
+    model: Option<String>,
+    /// Run with a prompt and nobody there: what the agent answers goes to standard output
+    #[arg(long)]
+    pub(super) headless: bool,
+    #[command(flatten)]
+    egress: EgressArgs,
+    /// A parameter for the recipe, which reads it as plan.params.NAME; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    params: Vec<String>,
+    /// The folder that the agent works at a copy of [default: the current one, for agents that work at one]
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// Mount the folder itself, less the places that this host executes
+    #[arg(long)]
+    mount: bool,
+    /// Mount it to be read only
+    #[arg(long, requires = "mount")]
+    read_only: bool,
+    /// No workspace
+    #[arg(long, conflicts_with_all = ["workspace", "mount"])]
+    no_workspace: bool,
+    /// Whether the workspace outlives the bottle [default: always, where the agent works at a copy]
+    #[arg(long, value_enum)]
+    keep: Option<KeepArg>,
+    /// Where to write how the agent changed its workspace, as a patch for `git apply`; then nothing is kept
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mount", "no_workspace"])]
+    pub(super) patch: Option<PathBuf>,
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// The agent's command, instead of its template's
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// Whether the workspace outlives the bottle.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum KeepArg {
+    /// It does not.
+    Never,
+    /// Where the agent failed, or was cut short.
+    OnFailure,
+    /// Where something in it has changed.
+    Always,
+}
+
+/// A plan, and what is around it.
+pub(super) struct Ready {
+    pub(super) chosen: Chosen,
+    pub(super) planned: Planned,
+    pub(super) defined: Defined,
+    pub(super) drafts: Drafts,
+}
+
+impl AgentArgs {
+    /// Plans the launch. `terminal` is whether the agent gets one; `id` is a bottle that lives again.
+    pub(super) fn plan(&self, state: &StateDir, terminal: bool, id: Option<&str>) -> Result<Ready, Failure> {
+        let defined = program::defined(&self.project, self.manifest.as_deref(), state)?;
+        let chosen = choose(&defined.catalogue, &self.agent, self.bottle.as_deref()).map_err(program::failure)?;
+        let facts = facts()?;
+        let egress = self.egress.read(chosen.egress.clone())?;
+        let flags = self.flags(terminal, id)?;
+        let mut planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
+        let keep = chosen.bottle.keep.is_some() || flags.keep.is_some();
+        let copied = planned.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
+        if copied && !keep && self.patch.is_none() {
+            // The agent's work is what all this is for: it does not go unless somebody says so.
+            planned.plan.keep = Keep::Always;
+        }
+        if terminal && !self.headless {
+            for name in ["TERM", "COLORTERM"] {
+                if let Some(value) = facts.env.get(name) {
+                    planned.plan.agent.env.entry(name.to_owned()).or_insert_with(|| value.clone());
+                }
+            }
+        }
+        let drafts = drafts(&defined, &facts);
+        Ok(Ready { chosen, planned, defined, drafts })
+    }
+
+    fn flags(&self, terminal: bool, id: Option<&str>) -> Result<Flags, Failure> {
+        let bottle = match (id, &self.name) {
+            (Some(id), _) => id.to_owned(),
+            (None, Some(name)) if valid_name(name) => name.clone(),
+            (None, Some(name)) => {
+                return Err(input(format!("--name {name:?} cannot be a bottle's name"))
+                    .hint("lower-case letters, digits and hyphens, a letter first, at most 40"));
+            }
+            (None, None) => new_id(&slug(&self.agent))
+                .map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?,
+        };
+        let prompt = match &self.prompt_file {
+            Some(path) => Some(text("the prompt", path).map_err(input)?),
+            None => self.prompt.clone(),
+        };
+        let mode = match (self.mount, self.no_workspace) {
+            (true, _) => Some(WorkspaceMode::Mount),
+            (_, true) => Some(WorkspaceMode::None),
+            _ => None,
+        };
+        let keep = self.keep.map(|keep| match keep {
+            KeepArg::Never => Keep::Never,
+            KeepArg::OnFailure => Keep::OnFailure,
+            KeepArg::Always => Keep::Always,
+        });
+        Ok(Flags {
+            bottle,
+            pinned: id.is_some() || self.name.is_some(),
+            prompt,
+            image: self.image.clone(),
+            pull: self.pull,
+            rebuild: self.rebuild,
+            command: self.command.clone(),
+            model: self.model.clone(),
+            headless: self.headless,
+            terminal,
+            workspace: WorkspaceFlags { source: self.workspace.clone(), mode, read_only: self.read_only },
+            keep,
+            params: program::params(&self.params)?,
+        })
+    }
+
+    /// Whether the agent gets the user's terminal: where there is one, and nothing else is wanted of the output.
+    pub(super) fn wants_terminal(&self, detach: bool) -> bool {
+        let probe = self.agent == "probe" && self.recipe.is_none();
+        !probe && !self.headless && (detach || terminal::is_there())
+    }
+}
+
+/// An agent's name as the beginning of an id.
+fn slug(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+    let slug: String = name.to_ascii_lowercase().chars().map(plain).take(30).collect();
+    let slug = slug.trim_matches('-');
+    if slug.starts_with(|c: char| c.is_ascii_lowercase()) { slug.to_owned() } else { format!("agent-{slug}") }
+}
+
+fn facts() -> Result<Facts, Failure> {
+    let directory = std::env::current_dir()
+        .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
+    Ok(Facts {
+        env: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        git: identity(&directory),
+        directory,
+        home: expand(Path::new("/"), Path::new("~")),
+        user: (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()),
+    })
+}
+
+/// Every agent of the manifest, planned as it stands: for recipes that launch further bottles.
+fn drafts(defined: &Defined, facts: &Facts) -> Drafts {
+    let draft = |name: &str| {
+        let chosen = choose(&defined.catalogue, name, None).map_err(|problem| problem.to_string())?;
+        let egress: Egress = chosen.egress.clone();
+        let planned = plan(&chosen, egress, &Flags::default(), facts).map_err(|problem| problem.to_string())?;
+        match planned.ask.keys().next() {
+            Some(name) => Err(format!("env: {name} is to be asked for, which only `bottler run` itself does")),
+            None => Ok(Draft { plan: planned.plan, env: planned.env, recipe: planned.recipe }),
+        }
+    };
+    let names: Vec<String> = defined.catalogue.agents().map(str::to_owned).collect();
+    Drafts(names.into_iter().map(|name| (name.clone(), draft(&name))).collect::<BTreeMap<_, _>>())
+}

@@ -1,0 +1,117 @@
+//! `bottler init`: a manifest to begin with, for what is found on this machine. It overwrites nothing.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::print_message;
+use super::program::input;
+use crate::manifest::{AgentTemplate, user_file};
+use crate::session::Failure;
+
+/// What `init` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The agent's template [default: that whose credential this shell has, else claude]
+    #[arg(long)]
+    template: Option<String>,
+    /// Where to write it [default: ~/.config/bottler/bottler.yaml]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+pub(super) fn main(args: &Args) -> Result<u8, Failure> {
+    let Some(file) = args.file.clone().or_else(user_file) else {
+        return Err(input("neither XDG_CONFIG_HOME nor HOME is set").hint("bottler init --file FILE"));
+    };
+    let name = args.template.clone().unwrap_or_else(found);
+    let template = AgentTemplate::built_in(&name).map_err(|error| input(error.to_string()))?;
+    let text = starter(&name, &template, |variable| std::env::var_os(variable).is_some());
+    let failed = |error: std::io::Error| {
+        let failure = input(format!("write {}: {error}", file.display()));
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            failure.hint("it is there already and stays as it is; `bottler manifest check` looks at it, --file FILE writes another")
+        } else {
+            failure
+        }
+    };
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut out = std::fs::File::create_new(&file).map_err(failed)?;
+    out.write_all(text.as_bytes()).map_err(failed)?;
+    print_message(&format!("wrote {}; next: `bottler run dev --dry-run` in a project's folder", file.display()));
+    Ok(0)
+}
+
+/// The template whose credential this shell has.
+fn found() -> String {
+    let has = |name: &&str| {
+        let template = AgentTemplate::built_in(name);
+        template.is_ok_and(|template| template.credentials.iter().any(|one| std::env::var_os(&one.env).is_some()))
+    };
+    ["claude", "codex", "gemini"].iter().find(|name| has(name)).copied().unwrap_or("claude").to_owned()
+}
+
+/// The manifest's text.
+fn starter(name: &str, template: &AgentTemplate, has: impl Fn(&str) -> bool) -> String {
+    let mut env = String::new();
+    for credential in &template.credentials {
+        let (variable, hosts) = (&credential.env, credential.hosts.join(", "));
+        let mark = if has(variable) { "" } else { "# " };
+        env.push_str(&format!("      {mark}{variable}: ${{{variable}}}    # from this host; goes to {hosts} only\n"));
+    }
+    if env.is_empty() {
+        env.push_str("      # TOKEN: ${TOKEN}               # from this host; told to the agent alone\n");
+    }
+    format!(
+        r#"# What agents run in, and which there are. `bottler manifest check` looks for mistakes, `bottler run dev --dry-run` tells
+# what would be done. Editors complete it with `bottler manifest schema`.
+bottles:
+  dev:
+    # The agent's image; without it, one is built for the template the first time.
+    # image: my-image:1
+    # build: {{context: ~/images/dev}}
+    resources: {{cpus: 2, memory: 4GiB, pids: 512}}
+    env:
+{env}      # API_KEY: "?Paste the API key"   # asked for at every launch
+    # The agent works at a copy of the folder that you start it in; `bottler pull` fetches what it changed.
+    workspace: {{mode: copy, exclude: [".env*"]}}
+    keep: always
+    egress:
+      # On top of what the template needs. `bottler policy explain URL` says what would be decided.
+      allow:
+        # - "*.pypi.org"
+        # - files.pythonhosted.org
+        # - {{host: github.com, methods: [GET], paths: ["/acme/**"]}}
+agents:
+  dev:
+    bottle: dev
+    template: {name}
+    # prompt_file: dev.md               # beside this file
+    # skills: [review]                  # folders in skills/ beside this file
+"#
+    )
+    .replace("      allow:\n", "      allow: []\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{Catalogue, choose};
+
+    #[test]
+    fn what_is_written_for_every_template_can_be_read() {
+        for name in AgentTemplate::names() {
+            let template = AgentTemplate::built_in(name).unwrap();
+            for has in [true, false] {
+                let folder = tempfile::tempdir().unwrap();
+                let file = folder.path().join("bottler.yaml");
+                std::fs::write(&file, starter(name, &template, |_| has)).unwrap();
+                let catalogue = Catalogue::read(Some(&file), None);
+                assert_eq!(catalogue.problems(), [], "{name}");
+                let chosen = choose(&catalogue, "dev", None).unwrap();
+                assert_eq!(chosen.env.len(), if has { template.credentials.len() } else { 0 });
+            }
+        }
+    }
+}

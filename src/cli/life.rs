@@ -1,0 +1,342 @@
+//! What is done with a bottle that lives, or is kept: attach, exec, logs, stop, inspect, rm.
+
+use std::io::{IsTerminal, Read, Write};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use tokio::io::AsyncWriteExt;
+
+use super::client::{Client, Ended, Show, Writer};
+use super::program::input;
+use super::run::{holder_died, tell};
+use super::terminal::{self, Given};
+use super::{print_json, print_message, state};
+use crate::engine::docker::DockerEngine;
+use crate::engine::labels::Kind;
+use crate::engine::{Engine, ExecSpec, Filter, Object, Output, Streams};
+use crate::holder::{PLAN_FILE, ToHolder, reach};
+use crate::init::ENTER;
+use crate::plan::LaunchPlan;
+use crate::session::{Class, Failure, Kept, Record, StateDir, UndoRow, gc};
+
+/// Lines of a log that are shown where nothing else is said.
+const LINES: usize = 1000;
+
+/// What `attach` takes.
+#[derive(clap::Args)]
+pub(super) struct AttachArgs {
+    /// The bottle
+    bottle: String,
+    /// Let the agent do everything to the terminal: titles, clipboard, notifications
+    #[arg(long)]
+    raw: bool,
+}
+
+/// What `exec` takes.
+#[derive(clap::Args)]
+pub(super) struct ExecArgs {
+    /// The bottle
+    bottle: String,
+    /// The command and its arguments, run beside the agent, with what it has and no more
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+/// What `logs` takes.
+#[derive(clap::Args)]
+pub(super) struct LogsArgs {
+    /// The bottle
+    bottle: String,
+    /// A sidecar of it, as `egress`; the agent when absent
+    sidecar: Option<String>,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// How many lines, from the end
+    #[arg(short = 'n', long, default_value_t = LINES)]
+    lines: usize,
+}
+
+/// What `stop`, `inspect` and `rm` take.
+#[derive(clap::Args)]
+pub(super) struct BottleArgs {
+    /// The bottle
+    bottle: String,
+}
+
+/// What `rm` takes.
+#[derive(clap::Args)]
+pub(super) struct RmArgs {
+    /// The bottle
+    bottle: String,
+    /// Stop it first, if it lives
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// A bottle of this user, living or not.
+pub(super) struct Known {
+    pub(super) id: String,
+    pub(super) state: StateDir,
+    pub(super) record: Record,
+    pub(super) engine: Arc<DockerEngine>,
+}
+
+impl Known {
+    /// Finds a bottle by its id.
+    pub(super) fn find(id: &str) -> Result<Self, Failure> {
+        let state = state()?;
+        let known = crate::session::valid_name(id).then(|| state.record(id)).flatten();
+        let record = known.ok_or_else(|| {
+            let all = state.bottles().unwrap_or_default();
+            let near = crate::suggest::nearest(id, all.iter().map(String::as_str));
+            let hint =
+                near.map_or_else(|| "`bottler ps --all` lists them".to_owned(), |near| format!("did you mean {near}?"));
+            input(format!("there is no bottle {id}")).hint(hint)
+        })?;
+        let engine = Arc::new(DockerEngine::connect(&record.endpoint)?);
+        Ok(Self { id: id.to_owned(), state, record, engine })
+    }
+
+    /// The same, that lives.
+    pub(super) async fn living(id: &str) -> Result<Self, Failure> {
+        let known = Self::find(id)?;
+        if !known.state.is_alive(id) {
+            return Err(input(format!("{id} does not run")).hint("`bottler ps --all` lists what is kept"));
+        }
+        known.engine.info().await?;
+        Ok(known)
+    }
+
+    pub(super) fn plan(&self) -> Result<LaunchPlan, Failure> {
+        let path = self.state.bottle(&self.id).join(PLAN_FILE);
+        let failed = |why: String| Failure::new(Class::Internal, format!("read the plan of {}: {why}", self.id));
+        let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
+    }
+
+    pub(super) async fn objects(&self) -> Result<Vec<Object>, Failure> {
+        let mut objects = self.engine.list(&Filter::Session(self.id.clone())).await?;
+        objects.retain(|object| object.identity.owner == self.state.owner);
+        Ok(objects)
+    }
+
+    /// A container of it: the agent's, or a sidecar's.
+    async fn container(&self, sidecar: Option<&str>) -> Result<String, Failure> {
+        let wanted = sidecar.map(|name| format!("{}-{name}", self.id));
+        let objects = self.objects().await?;
+        let found = objects.iter().find(|object| match &wanted {
+            None => object.identity.kind == Kind::Agent,
+            Some(name) => object.identity.kind == Kind::Sidecar && object.name == *name,
+        });
+        found.map(|object| object.id.clone()).ok_or_else(|| {
+            let of = format!("{}-", self.id);
+            let sidecars = objects.iter().filter(|object| object.identity.kind == Kind::Sidecar);
+            let names: Vec<&str> = sidecars.filter_map(|object| object.name.strip_prefix(&of)).collect();
+            input(format!("{} has no {}", self.id, sidecar.unwrap_or("agent yet")))
+                .hint(format!("its sidecars: {}", names.join(", ")))
+        })
+    }
+
+    async fn reach(&self, show: Show) -> Result<Client, Failure> {
+        let socket = reach(&self.state.bottle(&self.id)).await;
+        let socket = socket.map_err(|error| {
+            Failure::new(Class::Internal, format!("reach the holder of {}: {error}", self.id))
+                .hint("a bottle that a recipe has launched is its recipe's; attach to that one")
+        })?;
+        Ok(Client::new(self.id.clone(), socket, self.engine.clone(), show))
+    }
+}
+
+pub(super) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
+    let known = Known::living(&args.bottle).await?;
+    let show = Show { terminal: terminal::is_there(), raw: args.raw, ..Show::default() };
+    let mut client = known.reach(show).await?;
+    match client.follow(&known.state).await? {
+        Ended::Reported(report) => {
+            client.take_output().await;
+            client.progress.clear();
+            Ok(tell(&client, &report, true))
+        }
+        Ended::Detached => {
+            print_message(&format!("{} goes on: `bottler attach {}`", known.id, known.id));
+            Ok(0)
+        }
+        Ended::LeftToReaper => Ok(Class::Cancelled.exit_code()),
+        Ended::HolderDied => Err(holder_died(&known.id)),
+    }
+}
+
+pub(super) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
+    let known = Known::living(&args.bottle).await?;
+    end(&known).await
+}
+
+/// Ends a bottle and waits until it is gone.
+async fn end(known: &Known) -> Result<u8, Failure> {
+    // Nothing of what it writes is of interest any more.
+    let mut client = known.reach(Show { capture: true, ..Show::default() }).await?;
+    client.tell(&ToHolder::Cancel);
+    match client.follow(&known.state).await? {
+        Ended::Reported(report) => {
+            client.progress.clear();
+            let cancelled = report.failure.as_ref().is_none_or(|failure| failure.class == Class::Cancelled);
+            if let Some(kept) = &report.kept {
+                client.progress.line(&crate::report::kept(&known.id, kept));
+            }
+            let left = report.undo.iter().any(UndoRow::is_left);
+            if cancelled && !left {
+                return Ok(0);
+            }
+            Ok(tell(&client, &report, false))
+        }
+        Ended::HolderDied => Err(holder_died(&known.id)),
+        Ended::Detached | Ended::LeftToReaper => Ok(Class::Cancelled.exit_code()),
+    }
+}
+
+pub(super) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
+    let known = Known::living(&args.bottle).await?;
+    let container = known.container(args.sidecar.as_deref()).await?;
+    let mut pieces = known.engine.container_logs(&container, args.lines, args.follow).await?;
+    let (mut out, mut err) = (Writer::stdout(), Writer::stderr());
+    while let Some(piece) = pieces.next().await {
+        let written = match piece? {
+            Output::Stdout(bytes) => out.write(&bytes),
+            Output::Stderr(bytes) => err.write(&bytes),
+        };
+        // A reader that has had enough, as in `| head`, is no error.
+        if written.is_err() {
+            break;
+        }
+    }
+    Ok(0)
+}
+
+pub(super) async fn exec(args: &ExecArgs) -> Result<u8, Failure> {
+    let known = Known::living(&args.bottle).await?;
+    let container = known.container(None).await?;
+    let tty = terminal::is_there();
+    let words = [crate::primitive::EXECUTABLE, ENTER].into_iter().map(str::to_owned);
+    let spec = ExecSpec {
+        command: words.chain(args.command.clone()).collect(),
+        user: None,
+        env: if tty { terminal_name() } else { Vec::new() },
+        workdir: Some(known.plan()?.agent.workdir),
+        tty,
+    };
+    let (exec, streams) = known.engine.exec(&container, &spec).await?;
+    if tty {
+        let (engine, id) = (known.engine.clone(), exec.clone());
+        let resize = move |size| -> BoxFuture<'static, ()> {
+            let (engine, id) = (engine.clone(), id.clone());
+            Box::pin(async move { drop(engine.exec_resize(&id, size).await) })
+        };
+        if let Some(size) = terminal::size() {
+            resize(size).await;
+        }
+        let given = terminal::give(streams, resize, false).await;
+        let given = given.map_err(|error| Failure::new(Class::Internal, format!("give the terminal: {error}")))?;
+        if given == Given::Detached {
+            print_message(&format!("left; the command goes on in {}", known.id));
+            return Ok(0);
+        }
+    } else {
+        carry(streams).await?;
+    }
+    let code = known.engine.exec_exit_code(&exec).await?;
+    Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
+}
+
+fn terminal_name() -> Vec<String> {
+    std::env::var("TERM").map(|name| format!("TERM={name}")).into_iter().collect()
+}
+
+/// A command's streams, to and from this process' own.
+async fn carry(streams: Streams) -> Result<(), Failure> {
+    let Streams { mut output, mut input } = streams;
+    let (sender, mut typed) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
+    if !std::io::stdin().is_terminal() {
+        // A thread that nobody waits for: the command may end before its input does.
+        std::thread::spawn(move || {
+            let mut bytes = vec![0; 64 << 10];
+            while let Ok(count @ 1..) = std::io::stdin().read(&mut bytes) {
+                if sender.blocking_send(bytes[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let (mut out, mut err) = (Writer::stdout(), Writer::stderr());
+    let mut open = true;
+    loop {
+        tokio::select! {
+            piece = output.next() => match piece {
+                Some(Ok(Output::Stdout(bytes))) => drop(out.write(&bytes)),
+                Some(Ok(Output::Stderr(bytes))) => drop(err.write(&bytes)),
+                Some(Err(error)) => return Err(error.into()),
+                None => return Ok(()),
+            },
+            bytes = typed.recv(), if open => if let Some(bytes) = bytes {
+                // A command that has closed its input hears no more.
+                let _ = input.write_all(&bytes).await;
+            } else {
+                open = false;
+                let _ = input.shutdown().await;
+            }
+        }
+    }
+}
+
+pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
+    let known = Known::find(&args.bottle)?;
+    known.engine.info().await?;
+    let alive = known.state.is_alive(&known.id);
+    let kept = if alive { None } else { Kept::of_dead(&known.state, &known.id) };
+    let objects: Vec<serde_json::Value> = known
+        .objects()
+        .await?
+        .into_iter()
+        .map(|object| serde_json::json!({ "kind": object.identity.kind, "name": object.name, "id": object.id }))
+        .collect();
+    print_json(&serde_json::json!({
+        "bottle": known.id,
+        "state": if alive { "running" } else if kept.is_some() { "kept" } else { "dead" },
+        "record": known.record,
+        "plan": known.plan().ok(),
+        "kept": kept,
+        "objects": objects,
+    }))?;
+    Ok(0)
+}
+
+pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
+    let known = Known::find(&args.bottle)?;
+    known.engine.info().await?;
+    let id = &known.id;
+    if known.state.is_alive(id) {
+        if !args.force {
+            return Err(input(format!("{id} runs")).hint(format!("`bottler stop {id}` first, or --force")));
+        }
+        end(&known).await?;
+    }
+    let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("remove {id}: {error}"));
+    if known.state.record(id).is_none() {
+        return Ok(0);
+    }
+    let Some(dir) = known.state.claim(id).map_err(failed)? else {
+        return Err(input(format!("{id} lives again")).hint(format!("bottler stop {id}")));
+    };
+    Kept::forget(&dir.path);
+    let engine: Arc<dyn Engine> = known.engine.clone();
+    let undo = gc::unwind_dead(&engine, id, &known.state.owner, None).await;
+    if let Some(left) = crate::report::left(&undo) {
+        print_message(&left);
+        return Ok(Class::Operation.exit_code());
+    }
+    dir.remove().map_err(failed)?;
+    print_message(&format!("removed {id}"));
+    let _ = std::io::stderr().flush();
+    Ok(0)
+}

@@ -1,0 +1,172 @@
+//! What a launch is going to do, in some lines, before it does it; and the question.
+
+use std::io::{IsTerminal, Write};
+
+use super::agent::Ready;
+use super::program::input;
+use crate::plan::{ImagePlan, Keep, LaunchPlan, WorkspaceMode, WorkspacePlan};
+use crate::policy::{AllowSpec, Tls};
+use crate::report::printable;
+use crate::session::Failure;
+use crate::workspace::{list, looks_secret};
+
+/// Names of a list that are shown before the rest is counted.
+const SHOWN: usize = 3;
+
+/// What is known of the workspace's files without reading them.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub(super) struct Found {
+    /// How many there are.
+    pub(super) files: usize,
+    /// Those whose names are such as files with secrets have.
+    pub(super) look_secret: Vec<String>,
+}
+
+/// Looks at what would be copied or mounted.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(super) fn look(plan: &LaunchPlan) -> Result<Option<Found>, Failure> {
+    let Some(WorkspacePlan { source: Some(source), exclude, .. }) = &plan.workspace else { return Ok(None) };
+    let failed = |error: std::io::Error| input(format!("read the workspace {}: {error}", source.display()));
+    let (paths, _) = list(source, exclude).map_err(failed)?;
+    let look_secret = paths.iter().filter(|path| looks_secret(path)).cloned().collect();
+    Ok(Some(Found { files: paths.len(), look_secret }))
+}
+
+/// The lines.
+pub(super) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> Vec<String> {
+    let (plan, chosen) = (&ready.planned.plan, &ready.chosen);
+    let mut lines = Vec::new();
+    let mut say = |name: &str, text: String| lines.push(printable(&format!("{name:<12}{text}")));
+    let from = chosen.file.as_ref().map(|file| format!(", from {}", file.display())).unwrap_or_default();
+    say("agent", format!("{} ({}){from}", plan.agent.name, chosen.template_name));
+    let bottle = chosen.bottle_name.as_ref().map(|name| format!(", as {name}")).unwrap_or_default();
+    say("bottle", format!("{}{bottle}", plan.bottle));
+    say("image", image(&plan.image));
+    let runtime = plan.runtime.as_deref().unwrap_or("the engine's own runtime");
+    say("isolation", format!("sealed: no network of its own; {runtime}"));
+    let bounds = &plan.agent.resources;
+    let (memory, pids) = (bounds.memory >> 20, bounds.pids);
+    say("runs as", format!("{}, {} processors, {memory} MiB, {pids} processes", plan.agent.user, bounds.cpus));
+    let env: Vec<&String> = plan.agent.env.keys().collect();
+    if !env.is_empty() {
+        say("env", some(&env));
+    }
+    if !plan.agent.secret_env.is_empty() {
+        let names: Vec<String> = plan
+            .agent
+            .secret_env
+            .iter()
+            .map(|name| {
+                let asked = if ready.planned.ask.contains_key(name) { " (asked for)" } else { "" };
+                format!("{name}{asked}")
+            })
+            .collect();
+        say("told only", format!("to the agent: {}", names.join(", ")));
+    }
+    let hosts: Vec<&str> = plan.egress.allow.iter().map(AllowSpec::host).collect();
+    let mode = if plan.egress.mode == crate::policy::Mode::Audit { "; NOT ENFORCED" } else { "" };
+    say("egress", format!("{}{}{mode}", count(hosts.len(), "host"), some_after(&hosts)));
+    let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| is_tunnel(entry)).map(AllowSpec::host).collect();
+    if !tunnels.is_empty() {
+        say("tunnels", format!("{}: nobody looks inside", tunnels.join(", ")));
+    }
+    if !plan.egress.tcp.is_empty() {
+        say("tcp", plan.egress.tcp.join(", "));
+    }
+    for credential in &plan.credentials {
+        say("credential", format!("{} may go to {} and nowhere else", credential.env, credential.hosts.join(", ")));
+    }
+    if let Some(workspace) = &plan.workspace {
+        say("workspace", self::workspace(workspace, found));
+        if let Some(found) = found.filter(|found| !found.look_secret.is_empty()) {
+            let names: Vec<&String> = found.look_secret.iter().collect();
+            say("", format!("look secret: {}; `exclude` leaves files out", some(&names)));
+        }
+        if workspace.mode == WorkspaceMode::Copy {
+            let keep = match plan.keep {
+                Keep::Never => "never: what is not pulled is gone with the bottle",
+                Keep::OnFailure => "the workspace, where the agent fails or is cut short",
+                Keep::Always => "the workspace, where something in it has changed",
+            };
+            say("keep", keep.to_owned());
+        }
+    }
+    lines.extend(hooks.iter().map(|hook| printable(hook)));
+    lines
+}
+
+fn is_tunnel(entry: &AllowSpec) -> bool {
+    matches!(entry, AllowSpec::Table(table) if table.tls == Some(Tls::Tunnel))
+}
+
+fn image(plan: &ImagePlan) -> String {
+    let Some(build) = &plan.build else {
+        let source = if plan.source == "self" { "made of this executable" } else { &plan.source };
+        return format!("{source}{}", if plan.pull { ", pulled anew" } else { "" });
+    };
+    let place = match (&build.context, &build.dockerfile_inline) {
+        (Some(context), _) => context.display().to_string(),
+        (None, _) => "a Dockerfile of the template or manifest".to_owned(),
+    };
+    let network = match build.network {
+        crate::plan::BuildNetwork::None => "without a network",
+        crate::plan::BuildNetwork::Default => "with the engine's network, past egress",
+    };
+    format!("built from {place}, {network}")
+}
+
+fn workspace(plan: &WorkspacePlan, found: Option<&Found>) -> String {
+    let source = plan.source.as_ref().map(|source| source.display().to_string()).unwrap_or_default();
+    let files = found.map(|found| format!(", {}", count(found.files, "file"))).unwrap_or_default();
+    match (plan.mode, plan.read_only) {
+        (WorkspaceMode::Mount, true) => format!("{source} itself, read-only, at {}{files}", plan.path),
+        (WorkspaceMode::Mount, false) => {
+            format!(
+                "{source} ITSELF, to be written, at {}{files}; .git, .envrc, .vscode and the like read-only",
+                plan.path
+            )
+        }
+        _ => format!("a copy of {source} at {}{files}", plan.path),
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `: a, b, c and 9 more`.
+fn some_after(names: &[&str]) -> String {
+    if names.is_empty() { String::new() } else { format!(": {}", some(names)) }
+}
+
+fn some<T: std::fmt::Display>(names: &[T]) -> String {
+    let shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Whether the agent is given anything of the user's, so that somebody should look at it first.
+pub(super) fn is_worth_asking(plan: &LaunchPlan) -> bool {
+    let anything = plan.workspace.is_some()
+        || !plan.agent.secret_env.is_empty()
+        || !plan.egress.allow.is_empty()
+        || !plan.egress.tcp.is_empty();
+    anything && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks whether to launch.
+///
+/// # Errors
+/// The answer cannot be read.
+pub(super) fn confirm() -> std::io::Result<bool> {
+    let mut err = std::io::stderr();
+    write!(err, "launch? [y/N] ")?;
+    err.flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}

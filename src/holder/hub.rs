@@ -1,0 +1,160 @@
+//! Those who hear a holder: the client that launched, as long as it is there, and whoever attaches later, over a socket in
+//! the bottle's directory that only its user can open.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+
+use super::{Cancel, FromHolder, Receiver, Report, ToHolder, Welcome, Wire, split};
+use crate::primitive::{Bottle, Event};
+use crate::sync::lock;
+
+/// The socket's name in a bottle's directory.
+const SOCKET: &str = "socket";
+/// How long a client may take to read its last messages.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Everybody who hears.
+#[derive(Clone, Default)]
+pub(super) struct Hub(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    clients: Mutex<Vec<Wire>>,
+    welcome: Mutex<Welcome>,
+    /// Whether the client that launched has said that it leaves.
+    detached: AtomicBool,
+    dropped: AtomicU64,
+}
+
+impl Hub {
+    pub(super) fn join(&self, wire: Wire) {
+        lock(&self.0.clients).push(wire);
+    }
+
+    /// Decisions that were left out because a client did not read.
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Tells everybody. An agent can cause decisions at will: whoever does not read misses those.
+    pub(super) fn tell(&self, at: u64, event: Event) {
+        self.note(&event);
+        let audit = matches!(event, Event::Audit(_));
+        let message = FromHolder::Event { at, event: Box::new(event) };
+        for wire in lock(&self.0.clients).iter() {
+            if audit && wire.is_full() {
+                self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            } else {
+                wire.send(&message);
+            }
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        let mut welcome = lock(&self.0.welcome);
+        match event {
+            Event::AgentCreated { container } => welcome.container = Some(container.clone()),
+            Event::Released => welcome.released = true,
+            _ => {}
+        }
+    }
+
+    /// Tells everybody how it ended, and waits a while until they have read it.
+    pub(super) async fn finish(&self, report: &Report) {
+        let clients = std::mem::take(&mut *lock(&self.0.clients));
+        let message = FromHolder::Finished(Box::new(report.clone()));
+        let close = |wire: Wire| {
+            wire.send(&message);
+            async move { drop(tokio::time::timeout(LAST_WORDS, wire.close()).await) }
+        };
+        futures_util::future::join_all(clients.into_iter().map(close)).await;
+    }
+
+    /// Hears a client, until it is gone. Where that was the one that launched and it has not said that it leaves, that
+    /// counts as a first signal.
+    pub(super) async fn hear(&self, from: &mut Receiver<ToHolder>, bottle: &Bottle, cancel: &Cancel, launched: bool) {
+        loop {
+            match from.next().await {
+                Ok(Some(ToHolder::Attached)) => bottle.attached(),
+                Ok(Some(ToHolder::Answer { id, answer })) => bottle.answer(id, answer),
+                Ok(Some(ToHolder::Cancel)) => cancel.raise(),
+                Ok(Some(ToHolder::Detach)) => {
+                    self.0.detached.fetch_or(launched, Ordering::Relaxed);
+                }
+                Ok(Some(ToHolder::Launch(_))) => {}
+                Ok(None) | Err(_) => {
+                    if launched && !self.0.detached.load(Ordering::Relaxed) {
+                        cancel.at_least(1);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Welcomes whoever attaches, for ever.
+    pub(super) async fn serve(
+        &self,
+        listener: Option<UnixListener>,
+        bottle: &Arc<Bottle>,
+        cancel: &Arc<Cancel>,
+    ) -> std::convert::Infallible {
+        let Some(listener) = listener else { return std::future::pending().await };
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let (mut from, to) = split(stream);
+            {
+                // Nothing that happens is told twice, or not at all.
+                let mut clients = lock(&self.0.clients);
+                to.send(&FromHolder::Welcome(Box::new(lock(&self.0.welcome).clone())));
+                clients.push(to);
+            }
+            let (hub, bottle, cancel) = (self.clone(), bottle.clone(), cancel.clone());
+            tokio::spawn(async move { hub.hear(&mut from, &bottle, &cancel, false).await });
+        }
+    }
+
+    pub(super) fn set_terminal(&self, terminal: bool) {
+        lock(&self.0.welcome).terminal = terminal;
+    }
+}
+
+/// Listens in a bottle's directory. A path below a descriptor: a socket's own path may not be as long as a directory's
+/// (unix(7): 108 bytes).
+///
+/// # Errors
+/// It cannot be made.
+pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
+    let path = directory.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let (_folder, short) = shorten(directory)?;
+    UnixListener::bind(short)
+}
+
+/// Reaches the holder of a bottle.
+///
+/// # Errors
+/// Nobody listens there.
+pub async fn reach(directory: &Path) -> io::Result<UnixStream> {
+    let (_folder, short) = shorten(directory)?;
+    UnixStream::connect(short).await
+}
+
+fn shorten(directory: &Path) -> io::Result<(File, PathBuf)> {
+    let folder = File::open(directory)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()));
+    Ok((folder, short))
+}

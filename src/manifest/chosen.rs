@@ -1,0 +1,196 @@
+//! An agent that was chosen, with its bottle put together and everything read that they name.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Agent, AgentSection, AgentTemplate, BottleSection, Catalogue, Egress, Problem, Value, expand, text};
+
+/// What the files of an agent's skills may come to.
+const MAX_SKILL_FILES: usize = 500;
+const MAX_SKILL_BYTES: usize = 8 << 20;
+
+/// An agent with all that its launch needs to be planned.
+#[derive(Debug, Clone, Default)]
+pub struct Chosen {
+    /// Its name.
+    pub name: String,
+    /// The file that defines it, where one does.
+    pub file: Option<PathBuf>,
+    /// Whether a project defines it.
+    pub of_project: bool,
+    /// What is said of it.
+    pub agent: AgentSection,
+    /// The name of its template.
+    pub template_name: String,
+    /// Its template.
+    pub template: AgentTemplate,
+    /// The name of its bottle, where it has one.
+    pub bottle_name: Option<String>,
+    /// Its bottle.
+    pub bottle: BottleSection,
+    /// What may leave, by its bottle.
+    pub egress: Egress,
+    /// Its prompt.
+    pub prompt: Option<String>,
+    /// Variables of the agent, with their values; those of the bottle come first.
+    pub env: BTreeMap<String, Value>,
+    /// Variables from files.
+    pub env_files: BTreeMap<String, String>,
+    /// The files of its skills, by their paths below the folder of skills.
+    pub skills: BTreeMap<String, SkillFile>,
+}
+
+/// A file of a skill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkillFile {
+    /// What is in it.
+    pub content: String,
+    /// Whether it may be executed.
+    pub executable: bool,
+}
+
+/// Chooses an agent by its name, or a template; `bottle` is instead of the agent's own. Reads what they name.
+///
+/// # Errors
+/// There is none; it, its bottle or its template is broken; a file cannot be read; or a project's agent names what it may
+/// not.
+pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result<Chosen, Problem> {
+    let (agent, file, of_project, folder) =
+        if let Some(Agent { section, file, folder, of_project }) = catalogue.agent(name)? {
+            (section, Some(file), of_project, folder)
+        } else {
+            let agent = AgentSection { template: Some(name.to_owned()), ..AgentSection::default() };
+            (agent, None, false, PathBuf::new())
+        };
+    let place = |problem: Problem| match &file {
+        Some(file) if problem.file.is_empty() => Problem { file: file.display().to_string(), ..problem },
+        _ => problem,
+    };
+    let bad = |why: String| place(Problem::of("", format!("agent {name}: {why}")));
+    let bottle_name = bottle.map(str::to_owned).or_else(|| agent.bottle.clone());
+    if of_project {
+        check_project(catalogue, &agent, bottle_name.as_deref()).map_err(&bad)?;
+    }
+    let template_name = agent.template.clone().unwrap_or_else(|| "claude".to_owned());
+    let template = catalogue.template(&template_name).map_err(place)?;
+    let bottle = match &bottle_name {
+        Some(bottle) => catalogue.bottle(bottle).map_err(place)?,
+        None => BottleSection::default(),
+    };
+    let egress = match bottle.egress.clone() {
+        // Paths have been made absolute when the file was read.
+        Some(section) => section.resolve(Path::new("")).map_err(|why| bad(format!("egress: {why}")))?,
+        None => Egress::default(),
+    };
+    let prompt = match (&agent.prompt, &agent.prompt_file) {
+        (Some(_), Some(_)) => return Err(bad("it has a prompt and a prompt_file; one is enough".into())),
+        (None, Some(path)) if of_project => Some(project_text(catalogue, path).map_err(&bad)?),
+        (None, Some(path)) => Some(text("the prompt", &expand(&folder, path)).map_err(&bad)?),
+        (prompt, None) => prompt.clone(),
+    };
+    let mut env = BTreeMap::new();
+    for (name, value) in bottle.env.iter().chain(&agent.env) {
+        if !super::env::is_name(name) {
+            return Err(bad(format!("env: {name:?} is no variable's name")));
+        }
+        env.insert(name.clone(), Value::read(&value.0).map_err(|why| bad(format!("env: {name}: {why}")))?);
+    }
+    let mut env_files = BTreeMap::new();
+    for path in &bottle.env_file {
+        env_files.extend(super::read_env_file(path).map_err(&bad)?);
+    }
+    let mut skills = BTreeMap::new();
+    for skill in &agent.skills.0 {
+        let from = expand(&folder.join("skills"), Path::new(skill));
+        let found = if of_project { project_skill(catalogue, skill) } else { read_skill(&from) };
+        let found = found.map_err(|why| bad(format!("skill {skill:?}: read {}: {why}", from.display())))?;
+        let short = from.file_name().map_or_else(|| skill.clone(), |name| name.to_string_lossy().into_owned());
+        skills.extend(found.into_iter().map(|(path, file)| (format!("{short}/{path}"), file)));
+    }
+    Ok(Chosen {
+        name: name.to_owned(),
+        file: file.clone(),
+        of_project,
+        agent,
+        template_name,
+        template,
+        bottle_name,
+        bottle,
+        egress,
+        prompt,
+        env,
+        env_files,
+        skills,
+    })
+}
+
+/// A project's agents use what the user lets them, and name nothing of the host.
+fn check_project(catalogue: &Catalogue, agent: &AgentSection, bottle: Option<&str>) -> Result<(), String> {
+    match bottle {
+        Some(bottle) if !catalogue.allows_project(bottle) => {
+            return Err(format!(
+                "a project may use only the bottles that you let it: add {{path: …, bottles: [{bottle}]}} to `projects` \
+                 in your own bottler.yaml"
+            ));
+        }
+        _ => {}
+    }
+    for (name, value) in &agent.env {
+        if !matches!(Value::read(&value.0), Ok(Value::Literal(_))) {
+            return Err(format!("env: {name}: a project names no variable of the host, and asks for none"));
+        }
+    }
+    Ok(())
+}
+
+/// A file that a project's agent names: one of those that were trusted.
+fn project_text(catalogue: &Catalogue, path: &Path) -> Result<String, String> {
+    let found = path.to_str().and_then(|path| catalogue.project_file(path.trim_start_matches("./")));
+    let found =
+        found.ok_or_else(|| format!("{}: there is no such file below the project's .bottler", path.display()))?;
+    String::from_utf8(found.to_vec()).map_err(|_| format!("{}: it is no UTF-8 text", path.display()))
+}
+
+fn project_skill(catalogue: &Catalogue, skill: &str) -> std::io::Result<BTreeMap<String, SkillFile>> {
+    let folder = format!("skills/{skill}");
+    let mut found = BTreeMap::new();
+    for (path, content) in catalogue.project_folder(&folder) {
+        let content = String::from_utf8(content.to_vec());
+        let content = content.map_err(|_| std::io::Error::other(format!("{path}: it is no UTF-8 text")))?;
+        found.insert(path.to_owned(), SkillFile { content, executable: false });
+    }
+    if found.is_empty() {
+        return Err(std::io::Error::other("there are no such files below the project's .bottler"));
+    }
+    Ok(found)
+}
+
+fn read_skill(folder: &Path) -> std::io::Result<BTreeMap<String, SkillFile>> {
+    let (mut found, mut left) = (BTreeMap::new(), MAX_SKILL_BYTES);
+    let mut folders = vec![PathBuf::new()];
+    while let Some(below) = folders.pop() {
+        for entry in std::fs::read_dir(folder.join(&below))? {
+            let entry = entry?;
+            let path = below.join(entry.file_name());
+            let seen = entry.metadata()?;
+            if seen.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if !seen.is_file() {
+                continue;
+            }
+            let named = |why: &str| std::io::Error::other(format!("{}: {why}", path.display()));
+            let size = usize::try_from(seen.len()).unwrap_or(usize::MAX);
+            left = left.checked_sub(size).ok_or_else(|| named("the skill is larger than 8 MiB"))?;
+            let content = String::from_utf8(std::fs::read(entry.path())?).map_err(|_| named("it is no UTF-8 text"))?;
+            let name = path.to_str().ok_or_else(|| named("its name is no UTF-8"))?.to_owned();
+            found.insert(name, SkillFile { content, executable: seen.permissions().mode() & 0o111 != 0 });
+            if found.len() > MAX_SKILL_FILES {
+                return Err(std::io::Error::other(format!("there are more than {MAX_SKILL_FILES} files")));
+            }
+        }
+    }
+    Ok(found)
+}

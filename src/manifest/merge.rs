@@ -1,0 +1,122 @@
+//! What `extends` means, on YAML itself: tables are merged key by key, lists are appended, everything else is the
+//! child's; `null` takes the parents' value away; an image takes away a build, and a build an image.
+
+use std::path::Path;
+
+use serde_yaml::{Mapping, Value};
+
+use super::expand;
+
+/// Keys of which one is instead of the other.
+const INSTEAD: [(&str, &str); 2] = [("image", "build"), ("build", "image")];
+
+/// A parent with a child on top.
+pub(super) fn merge(parent: Value, child: Value) -> Value {
+    match (parent, child) {
+        (Value::Mapping(mut parent), Value::Mapping(child)) => {
+            for (here, there) in INSTEAD {
+                if child.contains_key(here) && !child.contains_key(there) {
+                    parent.remove(there);
+                }
+            }
+            for (key, value) in child {
+                if value.is_null() {
+                    parent.remove(&key);
+                    continue;
+                }
+                let merged = match parent.remove(&key) {
+                    Some(before) => merge(before, value),
+                    None => value,
+                };
+                parent.insert(key, merged);
+            }
+            Value::Mapping(parent)
+        }
+        (Value::Sequence(mut parent), Value::Sequence(child)) => {
+            for value in child {
+                if !parent.contains(&value) {
+                    parent.push(value);
+                }
+            }
+            Value::Sequence(parent)
+        }
+        (_, child) => child,
+    }
+}
+
+/// Keys whose value is a path, or a list of them.
+const PATHS: [&str; 6] = ["ca", "context", "env_file", "prompt_file", "roots", "rules"];
+
+/// Makes the paths in a section independent of the file that it stands in: `~` is the home, the rest is below the
+/// file's folder. The paths of requests, of a workspace inside, and the values of variables are no such paths.
+pub(super) fn anchor(section: &mut Value, folder: &Path) {
+    let Value::Mapping(section) = section else { return };
+    for (key, value) in section.iter_mut() {
+        let Some(key) = key.as_str() else { continue };
+        match key {
+            "env" | "args" | "allow" | "deny" | "mcp" => {}
+            "workspace" => {
+                if let Some(source) = value.get_mut("source") {
+                    anchor_path(source, folder);
+                }
+            }
+            _ if PATHS.contains(&key) => anchor_path(value, folder),
+            _ => anchor(value, folder),
+        }
+    }
+}
+
+fn anchor_path(value: &mut Value, folder: &Path) {
+    match value {
+        Value::String(path) => *path = expand(folder, Path::new(path)).to_string_lossy().into_owned(),
+        Value::Sequence(paths) => paths.iter_mut().for_each(|path| anchor_path(path, folder)),
+        _ => {}
+    }
+}
+
+/// A section without a key.
+pub(super) fn without(section: Value, key: &str) -> Value {
+    match section {
+        Value::Mapping(mut section) => {
+            section.remove(key);
+            Value::Mapping(section)
+        }
+        other => other,
+    }
+}
+
+/// A section that says nothing.
+pub(super) fn nothing() -> Value {
+    Value::Mapping(Mapping::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn yaml(text: &str) -> Value {
+        serde_yaml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn tables_are_merged_lists_appended_and_null_takes_away() {
+        let parent = yaml("{build: {context: .}, env: {A: 1, B: 2}, egress: {mode: audit, allow: [a, b]}, user: x}");
+        let child = yaml("{image: i, env: {B: 3}, egress: {mode: enforce, allow: [b, c]}, user: null}");
+        let expected = yaml("{env: {A: 1, B: 3}, egress: {mode: enforce, allow: [a, b, c]}, image: i}");
+        assert_eq!(merge(parent, child), expected);
+    }
+
+    #[test]
+    fn paths_are_anchored_and_what_only_looks_like_one_is_not() {
+        let mut section = yaml(
+            "{env: {ca: x}, env_file: [a.env], egress: {allow: [{host: h, paths: [/p]}], roots: [/r.pem, c.pem]}, \
+             workspace: {path: /w, source: src}}",
+        );
+        anchor(&mut section, Path::new("/etc/b"));
+        let expected = yaml(
+            "{env: {ca: x}, env_file: [/etc/b/a.env], egress: {allow: [{host: h, paths: [/p]}], \
+             roots: [/r.pem, /etc/b/c.pem]}, workspace: {path: /w, source: /etc/b/src}}",
+        );
+        assert_eq!(section, expected);
+    }
+}

@@ -1,0 +1,174 @@
+//! Agent templates: what a kind of agent is, in YAML. Those that come with bottler, and the user's own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::problem::parse;
+use super::{BuildSection, Problem};
+use crate::policy::AllowSpec;
+
+/// The templates that come with bottler.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("aider", include_str!("../../stdlib/agents/aider.yaml")),
+    ("claude", include_str!("../../stdlib/agents/claude.yaml")),
+    ("codex", include_str!("../../stdlib/agents/codex.yaml")),
+    ("gemini", include_str!("../../stdlib/agents/gemini.yaml")),
+    ("opencode", include_str!("../../stdlib/agents/opencode.yaml")),
+    ("probe", include_str!("../../stdlib/agents/probe.yaml")),
+    ("shell", include_str!("../../stdlib/agents/shell.yaml")),
+];
+
+/// An agent's template. In `command`, `prompt`, `headless`, `model` and `files`, `{prompt}` is the prompt,
+/// `{prompt_file}` the file that holds it, `{model}` the model, `{home}` the agent's home, `{workdir}` where it starts.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentTemplate {
+    /// What it is, in words.
+    pub description: Option<String>,
+    /// The recipe that launches it; `launch` when absent.
+    pub recipe: Option<String>,
+    /// Its image, where its bottle names none: `self` is made of the running executable.
+    pub image: Option<String>,
+    /// How its image is built, instead.
+    pub build: Option<BuildSection>,
+    /// Its command and arguments, at a terminal.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Further arguments where there is a prompt.
+    #[serde(default)]
+    pub prompt: Vec<String>,
+    /// Its command and arguments with a prompt and nobody there.
+    #[serde(default)]
+    pub headless: Vec<String>,
+    /// Further arguments where a model is named.
+    #[serde(default)]
+    pub model: Vec<String>,
+    /// Variables of its container.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// What it needs to reach: the default allowlist of the agent.
+    #[serde(default)]
+    pub hosts: Vec<AllowSpec>,
+    /// Variables that hold a credential, each with the only hosts that it may go to. One that the host has is not
+    /// forwarded by itself: the manifest says so.
+    #[serde(default)]
+    pub credentials: Vec<CredentialSection>,
+    /// Whether it works at a copy of the folder that it is started in, where nothing else is said.
+    #[serde(default)]
+    pub workspace: bool,
+    /// Where it looks for skills: a folder, `~` being its home.
+    pub skills: Option<String>,
+    /// How it is told of MCP servers.
+    pub mcp: Option<McpFormat>,
+    /// Files that it finds, `~` being its home: those that answer the questions of a first run.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+}
+
+/// A variable that holds a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialSection {
+    /// The variable.
+    pub env: String,
+    /// The only hosts that its value may go to.
+    pub hosts: Vec<String>,
+}
+
+/// How an agent is told of MCP servers: a file, and arguments that name it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpFormat {
+    /// The file, `~` being the agent's home.
+    pub file: String,
+    /// What is in it; `{entries}` are the servers.
+    pub content: String,
+    /// A server in it, with `{name}` and `{url}`.
+    pub entry: String,
+    /// What stands between two servers.
+    #[serde(default)]
+    pub between: String,
+    /// Further arguments where there is a server.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+}
+
+/// Why there is no template.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no agent {name:?}; known: {known}")]
+pub struct TemplateError {
+    /// What was asked for.
+    name: String,
+    /// What there is.
+    known: String,
+}
+
+impl AgentTemplate {
+    /// That of the built-in probe.
+    pub fn probe() -> Self {
+        Self::built_in("probe").expect("it is compiled in, and a test reads it")
+    }
+
+    /// The built-in template of a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn built_in(name: &str) -> Result<Self, TemplateError> {
+        let found = BUILT_IN.iter().find(|(known, _)| *known == name);
+        let read = found.and_then(|(_, text)| Self::read(Path::new(name), text).ok());
+        let known = || Self::names().collect::<Vec<_>>().join(", ");
+        read.ok_or_else(|| TemplateError { name: name.to_owned(), known: known() })
+    }
+
+    /// The names of the built-in templates.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// It is malformed: with its place.
+    pub(super) fn read(file: &Path, text: &str) -> Result<Self, Problem> {
+        let template: Self = parse(file, text, 0)?;
+        if template.command.is_empty() {
+            return Err(Problem::of(file.display(), "the template has no command"));
+        }
+        if template.image.is_some() == template.build.is_some() {
+            return Err(Problem::of(file.display(), "a template has an image, or a build"));
+        }
+        Ok(template)
+    }
+
+    /// The recipe that launches it.
+    pub fn recipe(&self) -> &str {
+        self.recipe.as_deref().unwrap_or("launch")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_template_can_be_read_and_is_listed() {
+        for (name, text) in BUILT_IN {
+            AgentTemplate::read(Path::new(name), text).unwrap();
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("stdlib/agents");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        files.sort();
+        assert_eq!(files, AgentTemplate::names().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_unknown_agent_names_the_known_ones() {
+        assert!(AgentTemplate::built_in("nobody").unwrap_err().to_string().contains("probe"));
+    }
+}

@@ -1,0 +1,353 @@
+//! Manifest, flags and facts of the host, put together: a pure function.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::command::{Words, command};
+use super::{
+    AgentPlan, DEFAULT_HOME, DEFAULT_RESOURCES, DEFAULT_USER, FilePlan, ImagePlan, Isolation, Keep, LaunchPlan,
+    ProvisionPlan, WORKSPACE, WorkspaceMode, WorkspacePlan,
+};
+use crate::engine::Resources;
+use crate::manifest::{Chosen, Egress, IsolationSection, Problem, Size, Value};
+use crate::manifest::{CredentialSection, Part};
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// The bottle's id.
+    pub bottle: String,
+    /// Whether the user chose it.
+    pub pinned: bool,
+    /// A prompt, after the agent's own.
+    pub prompt: Option<String>,
+    /// The agent's image.
+    pub image: Option<String>,
+    /// Whether an image is pulled even where the engine has it.
+    pub pull: bool,
+    /// Whether an image is built even where nothing has changed.
+    pub rebuild: bool,
+    /// The agent's command.
+    pub command: Vec<String>,
+    /// Its model.
+    pub model: Option<String>,
+    /// Whether nobody is there.
+    pub headless: bool,
+    /// Whether the agent is on a terminal.
+    pub terminal: bool,
+    /// The workspace.
+    pub workspace: WorkspaceFlags,
+    /// Whether it outlives the bottle.
+    pub keep: Option<Keep>,
+    /// Parameters for recipes.
+    pub params: BTreeMap<String, String>,
+}
+
+/// What the command line says about the workspace.
+#[derive(Debug, Clone, Default)]
+pub struct WorkspaceFlags {
+    /// The host's folder.
+    pub source: Option<PathBuf>,
+    /// How the agent gets it.
+    pub mode: Option<WorkspaceMode>,
+    /// Whether it may only read it.
+    pub read_only: bool,
+}
+
+/// What is so on this host.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The host's variables.
+    pub env: BTreeMap<String, String>,
+    /// The directory of the launch.
+    pub directory: PathBuf,
+    /// The user's home.
+    pub home: PathBuf,
+    /// The user's number and group.
+    pub user: (u32, u32),
+    /// Who commits, by git's own configuration: name and address.
+    pub git: Option<(String, String)>,
+}
+
+/// A plan, and what is no part of it because recipes see that.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The plan.
+    pub plan: LaunchPlan,
+    /// Variables whose values only the agent is told. Not shown, not written down.
+    pub env: BTreeMap<String, String>,
+    /// Variables that are still to be asked for, with the question.
+    pub ask: BTreeMap<String, String>,
+    /// What an upstream proxy is shown.
+    pub proxy_credentials: Option<String>,
+    /// The recipe that launches it.
+    pub recipe: String,
+}
+
+/// Plans a launch. `egress` is the whole of what may leave by manifest and flags, less the template's hosts.
+///
+/// # Errors
+/// Something is not there yet, contradicts itself, or names a variable that the host does not have: with the file.
+pub fn plan(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Problem> {
+    let file = chosen.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+    plan_of(chosen, egress, flags, facts)
+        .map_err(|(why, hint)| Problem { hint, ..Problem::of(file, format!("agent {}: {why}", chosen.name)) })
+}
+
+/// Why there is no plan, and what to do.
+type Refusal = (String, Option<String>);
+
+fn refused(why: impl Into<String>, hint: &str) -> Refusal {
+    (why.into(), Some(hint.to_owned()))
+}
+
+fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Refusal> {
+    let (bottle, agent, template) = (&chosen.bottle, &chosen.agent, &chosen.template);
+    for (there, key) in [
+        (bottle.git.is_some(), "git"),
+        (bottle.cred_proxy.is_some(), "cred_proxy"),
+        (bottle.supervise == Some(true), "supervise"),
+    ] {
+        if there {
+            return Err(refused(
+                format!("its bottle asks for {key}, which this version does not have yet"),
+                "leave it out: nothing is launched with less than it was promised",
+            ));
+        }
+    }
+    if bottle.isolation == Some(IsolationSection::Bridge) {
+        return Err(refused("isolation: bridge is not there yet", "isolation: sealed"));
+    }
+    let workspace = workspace(chosen, flags, facts)?;
+    let workdir = workspace.as_ref().map_or(DEFAULT_HOME, |workspace| workspace.path.as_str()).to_owned();
+    let prompts = [&chosen.prompt, &flags.prompt].into_iter().flatten().map(String::as_str);
+    let prompt = prompts.collect::<Vec<_>>().join("\n\n");
+    let prompt = (!prompt.is_empty()).then_some(prompt);
+    let model = flags.model.as_deref().or(agent.model.as_deref());
+    if model.is_some() && template.model.is_empty() {
+        return Err((format!("its template {} takes no model", chosen.template_name), None));
+    }
+    let words = Words { prompt: prompt.as_deref(), model, workdir: &workdir };
+    let own = if flags.command.is_empty() { agent.command.as_deref() } else { Some(flags.command.as_slice()) };
+    let command = command(template, own, flags.headless, !agent.mcp.is_empty(), &words).map_err(|why| (why, None))?;
+    let Environment { plain, secret, ask } = environment(chosen, facts)?;
+    let secret_env: Vec<String> = secret.keys().chain(ask.keys()).cloned().collect();
+    let credentials = credentials(chosen, &secret_env);
+    let mut spec = egress.spec;
+    spec.allow.splice(0..0, template.hosts.iter().cloned());
+    let plan = LaunchPlan {
+        bottle: flags.bottle.clone(),
+        pinned: flags.pinned,
+        agent: AgentPlan {
+            name: chosen.name.clone(),
+            command,
+            user: user(chosen, workspace.as_ref(), facts),
+            workdir: workdir.clone(),
+            env: plain,
+            secret_env,
+            resources: resources(chosen),
+            disk: bottle.resources.disk.map(|Size(bytes)| bytes),
+            terminal: flags.terminal && !flags.headless,
+        },
+        image: image(chosen, flags),
+        isolation: Isolation::Sealed,
+        runtime: bottle.runtime.clone().filter(|runtime| runtime != "auto"),
+        egress: spec,
+        credentials,
+        provision: ProvisionPlan { prompt: prompt.clone(), files: files(chosen, &words, workspace.as_ref(), facts)? },
+        prompt,
+        workspace,
+        keep: flags.keep.or(bottle.keep).unwrap_or_default(),
+        params: flags.params.clone(),
+    };
+    let recipe = agent.recipe.clone().unwrap_or_else(|| template.recipe().to_owned());
+    Ok(Planned { plan, env: secret, ask, proxy_credentials: egress.proxy_credentials, recipe })
+}
+
+fn image(chosen: &Chosen, flags: &Flags) -> ImagePlan {
+    let (pull, rebuild) = (flags.pull, flags.rebuild);
+    let (bottle, template) = (&chosen.bottle, &chosen.template);
+    let (source, build) = match (&flags.image, &bottle.image, &bottle.build) {
+        (Some(image), _, _) | (None, Some(image), _) => (image.clone(), None),
+        (None, None, Some(build)) => (String::new(), Some(build.clone())),
+        (None, None, None) => (template.image.clone().unwrap_or_default(), template.build.clone()),
+    };
+    ImagePlan { source, build, pull, rebuild }
+}
+
+fn resources(chosen: &Chosen) -> Resources {
+    let wanted = &chosen.bottle.resources;
+    Resources {
+        cpus: wanted.cpus.unwrap_or(DEFAULT_RESOURCES.cpus),
+        memory: wanted.memory.map_or(DEFAULT_RESOURCES.memory, |Size(bytes)| bytes),
+        pids: wanted.pids.unwrap_or(DEFAULT_RESOURCES.pids),
+    }
+}
+
+/// Whom the agent runs as. A folder that is mounted to be written belongs to the host's user, unless that is root.
+fn user(chosen: &Chosen, workspace: Option<&WorkspacePlan>, facts: &Facts) -> String {
+    let mounted = workspace.is_some_and(|workspace| workspace.mode == WorkspaceMode::Mount && !workspace.read_only);
+    match &chosen.bottle.user {
+        Some(user) => user.0.clone(),
+        None if mounted && facts.user.0 != 0 => format!("{}:{}", facts.user.0, facts.user.1),
+        None => DEFAULT_USER.to_owned(),
+    }
+}
+
+fn workspace(chosen: &Chosen, flags: &Flags, facts: &Facts) -> Result<Option<WorkspacePlan>, Refusal> {
+    let said = chosen.bottle.workspace.clone();
+    let wanted = said.is_some() || flags.workspace.source.is_some() || chosen.template.workspace;
+    let section = said.unwrap_or_default();
+    let mode = flags.workspace.mode.unwrap_or(section.mode);
+    if !wanted && flags.workspace.mode.is_none() || mode == WorkspaceMode::None {
+        return Ok(None);
+    }
+    let source = flags.workspace.source.as_deref().or(section.source.as_deref());
+    let source = source.map_or_else(|| facts.directory.clone(), |source| facts.directory.join(source));
+    if chosen.of_project && section.source.is_some() {
+        return Err(("a project names no folder of the host".to_owned(), None));
+    }
+    if source == facts.home || source.parent().is_none() {
+        let why = format!("its workspace would be {}: all that is yours", source.display());
+        return Err(refused(why, "start it in a project's folder, or name one: --workspace DIR; or --no-workspace"));
+    }
+    let path = section.path.unwrap_or_else(|| WORKSPACE.to_owned());
+    let reserved = ["/", "/run", "/proc", "/sys", "/dev", "/etc", "/home/agent"];
+    let plain = path.starts_with('/') && !path.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."));
+    if !plain || reserved.contains(&path.as_str()) {
+        return Err(refused(format!("workspace.path {path:?} cannot be one"), "an absolute path, as in /workspace"));
+    }
+    let read_only = flags.workspace.read_only || section.read_only.unwrap_or_default();
+    if read_only && mode == WorkspaceMode::Copy {
+        return Err(refused("a copy is the agent's own: it is not read-only", "mode: mount, or --mount"));
+    }
+    Ok(Some(WorkspacePlan { path, mode, source: Some(source), read_only, exclude: section.exclude }))
+}
+
+#[derive(Default)]
+struct Environment {
+    plain: BTreeMap<String, String>,
+    secret: BTreeMap<String, String>,
+    ask: BTreeMap<String, String>,
+}
+
+/// The agent's variables: what is written down is its container's, what comes from the host or a file is told to it alone.
+fn environment(chosen: &Chosen, facts: &Facts) -> Result<Environment, Refusal> {
+    let mut environment = Environment { plain: chosen.template.env.clone(), ..Environment::default() };
+    environment.secret.extend(chosen.env_files.clone());
+    for (name, value) in &chosen.env {
+        // The last one said counts, in whichever form.
+        environment.plain.remove(name);
+        environment.secret.remove(name);
+        match value {
+            Value::Literal(text) => drop(environment.plain.insert(name.clone(), text.clone())),
+            Value::Ask(question) => drop(environment.ask.insert(name.clone(), question.clone())),
+            Value::Host(parts) => {
+                let mut text = String::new();
+                for part in parts {
+                    match part {
+                        Part::Text(plain) => text.push_str(plain),
+                        Part::Variable(variable) => text.push_str(facts.env.get(variable).ok_or_else(|| {
+                            refused(
+                                format!("env: {name}: {variable} is not set on this host"),
+                                "set it, or give the value another way",
+                            )
+                        })?),
+                    }
+                }
+                environment.secret.insert(name.clone(), text);
+            }
+        }
+    }
+    for name in environment.secret.keys() {
+        environment.plain.remove(name);
+    }
+    Ok(environment)
+}
+
+/// The credentials of the template whose variables the agent is told; each with the only hosts that it may go to.
+fn credentials(chosen: &Chosen, told: &[String]) -> Vec<CredentialSection> {
+    chosen.template.credentials.iter().filter(|credential| told.contains(&credential.env)).cloned().collect()
+}
+
+/// The files that the agent finds: those of its template, its MCP servers, its skills, git's identity.
+fn files(
+    chosen: &Chosen,
+    words: &Words<'_>,
+    workspace: Option<&WorkspacePlan>,
+    facts: &Facts,
+) -> Result<Vec<FilePlan>, Refusal> {
+    let (agent, template) = (&chosen.agent, &chosen.template);
+    let file = |path: &str, content: String, executable: bool| FilePlan {
+        path: at_home(path),
+        content,
+        mode: if executable { "0755".to_owned() } else { "0644".to_owned() },
+    };
+    let mut files: Vec<FilePlan> =
+        template.files.iter().map(|(path, content)| file(path, words.fill(content), false)).collect();
+    match &template.mcp {
+        Some(mcp) if !agent.mcp.is_empty() => {
+            let entry = |(name, server): (&String, &crate::manifest::McpSection)| {
+                mcp.entry.replace("{name}", name).replace("{url}", &server.url)
+            };
+            if let Some(name) = agent.mcp.iter().find_map(|(name, server)| bad_server(name, &server.url)) {
+                return Err((format!("mcp: {name}"), None));
+            }
+            let entries: Vec<String> = agent.mcp.iter().map(entry).collect();
+            let content = words.fill(&mcp.content).replace("{entries}", &entries.join(&mcp.between));
+            let path = at_home(&mcp.file);
+            // A settings file that the template has already is the one with the servers in it.
+            files.retain(|file| file.path != path);
+            files.push(file(&mcp.file, content, false));
+        }
+        None if !agent.mcp.is_empty() => {
+            return Err((format!("its template {} cannot be told of MCP servers", chosen.template_name), None));
+        }
+        _ => {}
+    }
+    match &template.skills {
+        Some(folder) => files.extend(
+            chosen
+                .skills
+                .iter()
+                .map(|(path, skill)| file(&format!("{folder}/{path}"), skill.content.clone(), skill.executable)),
+        ),
+        None if !chosen.skills.is_empty() => {
+            return Err((format!("its template {} has no folder for skills", chosen.template_name), None));
+        }
+        None => {}
+    }
+    if let Some(workspace) = workspace {
+        let mut content = format!("[safe]\n\tdirectory = {}\n", quoted(&workspace.path));
+        if let Some((name, email)) = &facts.git {
+            content.push_str(&format!("[user]\n\tname = {}\n\temail = {}\n", quoted(name), quoted(email)));
+        }
+        files.push(file("~/.gitconfig", content, false));
+    }
+    Ok(files)
+}
+
+fn at_home(path: &str) -> String {
+    path.strip_prefix("~/").map_or_else(|| path.to_owned(), |rest| format!("{DEFAULT_HOME}/{rest}"))
+}
+
+/// What of an MCP server cannot be put into a settings file as it stands.
+fn bad_server(name: &str, url: &str) -> Option<String> {
+    let plain = |text: &str| !text.is_empty() && !text.contains(['"', '\\', '\n', '{', '}']);
+    let named = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    let http = url.starts_with("http://") || url.starts_with("https://");
+    (!named || name.is_empty() || !http || !plain(url))
+        .then(|| format!("{name:?} at {url:?} is no name with an http URL"))
+}
+
+/// A value as git-config(1) reads it: in quotation marks, with the characters escaped that mean something there.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted + "\""
+}

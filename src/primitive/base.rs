@@ -1,0 +1,82 @@
+//! What our layer must know of the image below it: its users, its certificates. Read out of a container that never
+//! starts, in this process.
+
+use std::io::Read;
+
+use futures_util::StreamExt;
+
+use super::Bottle;
+use super::workspace::never;
+use crate::engine::ErrorKind;
+use crate::engine::labels::Kind;
+use crate::init::BUNDLES;
+use crate::session::{Class, Failure};
+
+/// The label of our layer that says whom the agent runs as.
+pub(super) const ACCOUNT: &str = "dev.bottler.account";
+/// Largest file that is read, in bytes.
+const MAX_FILE: usize = 8 << 20;
+
+/// What is in an image.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) passwd: String,
+    pub(super) groups: String,
+    /// Where it keeps its certificates, and what is there; Debian's place where it keeps none.
+    pub(super) bundle: (&'static str, String),
+}
+
+/// Looks into an image.
+pub(super) async fn look(bottle: &Bottle, id: &str) -> Result<Seen, Failure> {
+    let engine = &bottle.session.engine;
+    let name = bottle.name("image-reader");
+    // Not told: nothing that a script asked for. Its label is enough to find it by.
+    let identity = bottle.session.intend(Kind::Sidecar, &name, None)?;
+    let container = engine.container_create(&never(name, id.to_owned(), identity)).await?;
+    let read = async {
+        let mut seen = Seen {
+            passwd: file(bottle, &container, "/etc/passwd").await?.unwrap_or_default(),
+            groups: file(bottle, &container, "/etc/group").await?.unwrap_or_default(),
+            bundle: (BUNDLES[0], String::new()),
+        };
+        for path in BUNDLES {
+            if let Some(bundle) = file(bottle, &container, path).await? {
+                seen.bundle = (path, bundle);
+                break;
+            }
+        }
+        Ok(seen)
+    };
+    let read = read.await;
+    engine.container_remove(&container).await?;
+    read
+}
+
+/// A regular file of text; `None` where there is none. A link is followed by the engine, within the container.
+async fn file(bottle: &Bottle, container: &str, path: &str) -> Result<Option<String>, Failure> {
+    let mut pieces = bottle.session.engine.container_download(container, path).await?;
+    let mut archive = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => archive.extend_from_slice(&piece),
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        if archive.len() > MAX_FILE {
+            let message = format!("read {path} of the image: it is larger than {MAX_FILE} bytes");
+            return Err(Failure::new(Class::Input, message));
+        }
+    }
+    let text = || -> std::io::Result<Option<String>> {
+        for entry in tar::Archive::new(archive.as_slice()).entries()? {
+            let mut entry = entry?;
+            if entry.header().entry_type().is_file() {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes)?;
+                return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+        Ok(None)
+    };
+    text().map_err(|error| Failure::new(Class::Input, format!("read {path} of the image: {error}")))
+}

@@ -1,0 +1,202 @@
+//! What an agent may do to the terminal that it is shown on (promise 17): write, move, colour, clear, and change those
+//! modes that are changed back at its end. What would set a title, fill a clipboard, notify, load, answer for the user, or
+//! is not known, is left out.
+
+use std::io::Write;
+
+use vte::{Params, Parser, Perform};
+
+/// Final bytes of control sequences that pass without more (ECMA-48, and xterm's ctlseqs): movement, erasure, insertion,
+/// scrolling, tabs, colour, margins, saving and restoring the cursor, and what a program asks about the terminal, whose
+/// answer goes to the program itself.
+const FINAL: &str = "@ABCDEFGHIJKLMPSTXZ`abcdefgmnrsu";
+/// Private modes that pass: cursor keys and look, wrapping, mouse, focus, screens, pasting, drawing at once.
+const MODES: [u16; 20] =
+    [1, 3, 5, 6, 7, 12, 25, 45, 47, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1047, 1048, 1049, 2026];
+/// So does this one, of its own: pasted text is marked.
+const PASTE: u16 = 2004;
+
+/// What puts a terminal back that an agent has left in some mode: the main screen, no mouse, focus or paste reports,
+/// ordinary keys, a visible cursor, no colours.
+pub const RESET: &str = "\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l\x1b[?2004l\x1b[?2026l\
+    \x1b[?1l\x1b[?25h\x1b[<u\x1b[>4m\x1b>\x1b[r\x1b[m";
+
+/// Lets through what may pass.
+#[derive(Default)]
+pub struct Screen {
+    parser: Parser,
+    out: Out,
+}
+
+#[derive(Default)]
+struct Out {
+    bytes: Vec<u8>,
+    /// Only text and its colours.
+    text: bool,
+}
+
+impl Screen {
+    /// One that lets through only text and its colours: for what is not a screen.
+    pub fn text() -> Self {
+        Self { parser: Parser::default(), out: Out { bytes: Vec::new(), text: true } }
+    }
+
+    /// What of these bytes may pass. A sequence may begin in one piece and end in the next.
+    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.parser.advance(&mut self.out, bytes);
+        std::mem::take(&mut self.out.bytes)
+    }
+}
+
+impl Perform for Out {
+    fn print(&mut self, c: char) {
+        // C1 controls are sequences of their own to some terminals.
+        if !c.is_control() {
+            let mut buffer = [0; 4];
+            self.bytes.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
+        }
+    }
+
+    fn execute(&mut self, byte: u8) {
+        // Bell, backspace, tab, the line ends, and the two that shift between character sets.
+        if matches!(byte, 0x07..=0x0f) && (!self.text || matches!(byte, b'\n' | b'\t' | b'\r')) {
+            self.bytes.push(byte);
+        }
+    }
+
+    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: char) {
+        let colour = intermediates.is_empty() && action == 'm';
+        if ignore || !sequence(params, intermediates, action) || self.text && !colour {
+            return;
+        }
+        let (private, others): (Vec<u8>, Vec<u8>) =
+            intermediates.iter().copied().partition(|byte| (b'<'..=b'?').contains(byte));
+        let numbers: Vec<String> =
+            params.iter().map(|parts| parts.iter().map(u16::to_string).collect::<Vec<_>>().join(":")).collect();
+        let _ = write!(self.bytes, "\x1b[");
+        self.bytes.extend_from_slice(&private);
+        // A parameter that was left out is read as 0; a lone 0 is what stands for it everywhere.
+        if numbers != ["0"] {
+            self.bytes.extend_from_slice(numbers.join(";").as_bytes());
+        }
+        self.bytes.extend_from_slice(&others);
+        let _ = write!(self.bytes, "{action}");
+    }
+
+    fn esc_dispatch(&mut self, intermediates: &[u8], ignore: bool, byte: u8) {
+        // Saving and restoring the cursor, lines, tabs, the keypad; line drawing and back.
+        let passes = match intermediates {
+            [] => matches!(byte, b'7' | b'8' | b'D' | b'E' | b'H' | b'M' | b'=' | b'>'),
+            [b'(' | b')'] => matches!(byte, b'0' | b'B'),
+            _ => false,
+        };
+        if passes && !ignore && !self.text {
+            self.bytes.push(0x1b);
+            self.bytes.extend_from_slice(intermediates);
+            self.bytes.push(byte);
+        }
+    }
+
+    fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
+        // What the colours of text and background are: programs choose theirs by it.
+        if let ([number @ (b"10" | b"11"), b"?"], false) = (params, self.text) {
+            let _ = write!(self.bytes, "\x1b]{};?\x07", String::from_utf8_lossy(number));
+        }
+    }
+}
+
+/// Whether a control sequence may pass.
+fn sequence(params: &Params, intermediates: &[u8], action: char) -> bool {
+    let mut numbers = params.iter().map(|parts| parts.first().copied().unwrap_or_default());
+    match (intermediates, action) {
+        ([] | [b'?'], 'J' | 'K') | ([], _) if FINAL.contains(action) => true,
+        (b"?", 'h' | 'l') => numbers.all(|mode| MODES.contains(&mode) || mode == PASTE),
+        ([], 'h' | 'l') => numbers.all(|mode| mode == 4 || mode == 20),
+        // How keys are told, asked for and put back (kitty's keyboard protocol, xterm's modifyOtherKeys).
+        // The cursor's look; a soft reset; whether a mode is known.
+        (b"?" | b">" | b"<" | b"=", 'u')
+        | (b">", 'm' | 'c' | 'q')
+        | (b"?", 'n')
+        | (b" ", 'q')
+        | (b"!" | b"$" | b"?$", 'p') => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(text: &str) -> String {
+        String::from_utf8(Screen::default().pass(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn what_programs_draw_with_passes_as_it_is() {
+        for text in [
+            "plain ünïcode ✓\r\n\tx\x08",
+            "\x1b[2J\x1b[1;1H\x1b[38;5;12mred\x1b[m\x1b[K",
+            "\x1b[38:2:1:2:3m",
+            "\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[?1000;1006h\x1b[?2026h",
+            "\x1b[6n\x1b[c\x1b[>1u\x1b[?u\x1b[<1u\x1b[2 q",
+            "\x1b7\x1b8\x1bM\x1b(0\x1b(B\x1b=",
+            "\x1b[3;20r\x1b[5S\x1b]11;?\x07",
+        ] {
+            assert_eq!(passes(text), text, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn promise_17_what_drives_a_terminal_is_left_out() {
+        for text in [
+            "\x1b]0;title\x07",
+            "\x1b]2;title\x1b\\",
+            "\x1b]52;c;Y3VybCBldmlsfHNo\x07",
+            "\x1b]8;;http://evil\x07",
+            "\x1b]9;notify\x07",
+            "\x1b]777;notify;a;b\x07",
+            "\x1b]1337;File=inline=1:AAAA\x07",
+            "\x1b]4;1;?\x07",
+            "\x1bP$q\"p\x1b\\",
+            "\x1bP+q544e\x1b\\",
+            "\x1bPq#0;2;0;0;0\x1b\\",
+            "\x1b_Gf=100;AAAA\x1b\\",
+            "\x1b^privacy\x1b\\",
+            "\x1bXsos\x1b\\",
+            "\x1b[21t",
+            "\x1b[8;10;10t",
+            "\x1b[5i",
+            "\x1b[?9999h",
+            "\x1b[2*x",
+            "\x1bc",
+            "\x1b%G",
+            "\u{9b}21t",
+            "\x05\x00\x11\x13\x7f",
+        ] {
+            let left: String = passes(text).replace("21t", "");
+            assert_eq!(left, "", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn where_there_is_no_screen_only_text_and_colours_pass() {
+        let passed = Screen::text().pass(b"a\x1b[31mb\x1b[2Jc\x1b[Ad\x07\x08\r\n\x1b[?1049h");
+        assert_eq!(passed, b"a\x1b[31mbcd\r\n");
+    }
+
+    #[test]
+    fn a_sequence_may_be_cut_anywhere() {
+        let text = "a\x1b]52;c;AAAA\x07b\x1b[31mc✓";
+        for cut in 0..text.len() {
+            let mut screen = Screen::default();
+            let mut passed = screen.pass(&text.as_bytes()[..cut]);
+            passed.extend(screen.pass(&text.as_bytes()[cut..]));
+            assert_eq!(String::from_utf8(passed).unwrap(), "ab\x1b[31mc✓", "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_puts_a_terminal_back_would_pass_itself() {
+        assert_eq!(passes(RESET), RESET);
+    }
+}

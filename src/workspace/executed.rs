@@ -1,0 +1,120 @@
+//! Places that tools of the host execute, or take their settings from, without being asked; and names of files that look
+//! as if they held secrets.
+
+/// What is read-only in a folder that is mounted, also where it is not there: at its root, where a tool of the host would
+/// look. `.git` is so as a whole: a `.git` that can be written, or moved away and made anew, runs commands on the host
+/// (`core.fsmonitor`, hooks, `commondir`) as soon as a prompt asks for the branch.
+pub const MASKED: [(&str, Kind); 9] = [
+    (".git", Kind::Folder),
+    (".envrc", Kind::File),
+    (".vscode", Kind::Folder),
+    (".idea", Kind::Folder),
+    (".bottler", Kind::Folder),
+    (".claude", Kind::Folder),
+    (".cursor", Kind::Folder),
+    (".devcontainer", Kind::Folder),
+    (".husky", Kind::Folder),
+];
+
+/// What a place is where it is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+}
+
+/// Folders, anywhere in the tree, whose files are executed or obeyed.
+const FOLDERS: [&str; 13] = [
+    ".git",
+    ".vscode",
+    ".idea",
+    ".bottler",
+    ".claude",
+    ".cursor",
+    ".devcontainer",
+    ".husky",
+    ".cargo",
+    ".github",
+    ".gitlab",
+    ".circleci",
+    ".mise",
+];
+/// Files, anywhere in the tree, that are executed or obeyed.
+const FILES: [&str; 24] = [
+    ".envrc",
+    ".gitattributes",
+    ".gitmodules",
+    ".gitlab-ci.yml",
+    ".mise.toml",
+    ".npmrc",
+    ".pre-commit-config.yaml",
+    ".tool-versions",
+    ".yarnrc.yml",
+    "AGENTS.md",
+    "CLAUDE.md",
+    "CMakeLists.txt",
+    "Dockerfile",
+    "GNUmakefile",
+    "Justfile",
+    "Makefile",
+    "build.rs",
+    "conftest.py",
+    "justfile",
+    "makefile",
+    "mise.toml",
+    "package.json",
+    "pyproject.toml",
+    "setup.py",
+];
+
+/// Whether tools of the host execute a file, or obey it, when they are next used in its folder.
+pub fn is_executed(path: &str) -> bool {
+    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+    FILES.contains(&name) || folders.split('/').any(|folder| FOLDERS.contains(&folder))
+}
+
+/// Whether a file's name is one that files with secrets have.
+pub fn looks_secret(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    let ends = [".env", ".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".tfstate", ".ovpn"];
+    let whole = [
+        ".npmrc",
+        ".pypirc",
+        ".netrc",
+        ".git-credentials",
+        ".htpasswd",
+        "credentials",
+        "credentials.json",
+        "secrets.yaml",
+        "secrets.yml",
+        "secrets.json",
+        "service-account.json",
+        "terraform.tfvars",
+        "id_rsa",
+        "id_ecdsa",
+        "id_ed25519",
+        "id_dsa",
+    ];
+    let example = [".example", ".sample", ".template", ".dist"].iter().any(|end| name.ends_with(end));
+    let env = name.starts_with(".env.");
+    !example && (env || whole.contains(&name.as_str()) || ends.iter().any(|end| name.ends_with(end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart() {
+        for path in [".env", "a/.env.production", "deploy/id_rsa", "x.pem", "prod.env"] {
+            assert!(looks_secret(path), "{path}");
+        }
+        for path in [".env.example", "src/key.rs", "environment.ts", "README.md"] {
+            assert!(!looks_secret(path), "{path}");
+        }
+        assert!(is_executed("sub/.vscode/tasks.json") && is_executed("package.json") && is_executed(".github/x.yml"));
+        assert!(!is_executed("src/main.rs"));
+    }
+}

@@ -1,0 +1,150 @@
+//! Folders of the host, read without following a link and within bounds.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+
+/// A folder that things are read below, whatever is changed in it meanwhile.
+pub(super) struct Opened(File);
+
+/// What there is under a path.
+pub(super) enum Kind {
+    /// A regular file.
+    Regular(File, Seen),
+    /// A link to this.
+    Link(String),
+    /// Something else, or nothing.
+    Other,
+}
+
+/// What is known of a file.
+pub(super) struct Seen {
+    pub(super) size: u64,
+    pub(super) mode: u32,
+    /// Seconds since 1970.
+    pub(super) modified: u64,
+}
+
+impl Opened {
+    pub(super) fn at(folder: &Path) -> io::Result<Self> {
+        File::open(folder).map(Self)
+    }
+
+    /// Looks at a path below; no link on the way is followed.
+    pub(super) fn look(&self, path: &str) -> io::Result<Kind> {
+        use nix::errno::Errno;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+        let how = |flags: OFlag| {
+            let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+            OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve)
+        };
+        match openat2(&self.0, path, how(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)) {
+            Ok(file) => {
+                let file = File::from(file);
+                let seen = file.metadata()?;
+                if !seen.is_file() {
+                    return Ok(Kind::Other);
+                }
+                let modified = u64::try_from(seen.mtime()).unwrap_or_default();
+                Ok(Kind::Regular(file, Seen { size: seen.len(), mode: seen.mode(), modified }))
+            }
+            // The last part is a link, or one before it is: the latter is nothing of this folder's.
+            Err(Errno::ELOOP) => match readlinkat(&self.0, path) {
+                Ok(target) if self.is_direct(path) => {
+                    let target = target.into_string();
+                    target.map(Kind::Link).map_err(|_| named(io::Error::other("its target is no UTF-8")))
+                }
+                _ => Ok(Kind::Other),
+            },
+            // Gone meanwhile, a socket, or a device without a driver.
+            Err(Errno::ENOENT | Errno::ENXIO | Errno::ENODEV | Errno::ENOTDIR) => Ok(Kind::Other),
+            Err(error) => Err(named(error.into())),
+        }
+    }
+
+    /// Whether no folder on the way to a path is a link.
+    fn is_direct(&self, path: &str) -> bool {
+        let Some((folder, _)) = path.rsplit_once('/') else { return true };
+        let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        openat2(&self.0, folder, OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve)).is_ok()
+    }
+}
+
+/// Everything below a folder but folders, by its path there, in order; `.git` is left out.
+pub(super) fn walk(root: &Path, max_files: usize) -> io::Result<Vec<String>> {
+    let (mut found, mut folders) = (Vec::new(), vec![String::new()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(root.join(&folder))? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                return Err(io::Error::other(format!("{} is no UTF-8 name", entry.path().display())));
+            };
+            if name == ".git" {
+                continue;
+            }
+            let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path);
+            }
+            if found.len() > max_files {
+                return Err(io::Error::other(format!("there are more than {max_files} files")));
+            }
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Every regular file below a folder, by its path there.
+///
+/// # Errors
+/// One is a link or no regular file, cannot be read, or the bounds are exceeded.
+pub fn read_files(root: &Path, max_files: usize, max_bytes: usize) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let opened = Opened::at(root)?;
+    let mut left = max_bytes;
+    let mut files = BTreeMap::new();
+    for path in walk(root, max_files)? {
+        let Kind::Regular(file, _) = opened.look(&path)? else {
+            return Err(io::Error::other(format!("{path} is a link or no regular file")));
+        };
+        let mut content = Vec::new();
+        file.take(left as u64 + 1).read_to_end(&mut content)?;
+        left = left
+            .checked_sub(content.len())
+            .ok_or_else(|| io::Error::other(format!("{path}: the files are too large")))?;
+        files.insert(path, content);
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn project_files_are_no_links_and_bounded() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("hooks.lua"), "return {}").unwrap();
+        assert_eq!(read_files(root.path(), 10, 9).unwrap()["hooks.lua"], b"return {}");
+        assert!(read_files(root.path(), 10, 8).unwrap_err().to_string().contains("too large"));
+        std::os::unix::fs::symlink("/etc/passwd", root.path().join("x.lua")).unwrap();
+        assert!(read_files(root.path(), 10, 100).unwrap_err().to_string().contains("x.lua is a link"));
+    }
+
+    #[test]
+    fn nothing_is_read_through_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", root.path().join("etc")).unwrap();
+        let opened = Opened::at(root.path()).unwrap();
+        assert!(matches!(opened.look("etc").unwrap(), Kind::Link(target) if target == "/etc"));
+        assert!(matches!(opened.look("etc/passwd").unwrap(), Kind::Other));
+        assert!(matches!(opened.look("etc/mtab").unwrap(), Kind::Other));
+        assert!(matches!(opened.look("none").unwrap(), Kind::Other));
+    }
+}
