@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::engine::{Output, Streams, TerminalSize};
-use crate::report::{RESET, Screen};
+use crate::report::Screen;
 
 /// Leaves without ending anything: Docker's keys.
 const DETACH: [u8; 2] = [0x10, 0x11];
@@ -45,7 +45,10 @@ pub(super) fn size() -> Option<TerminalSize> {
 }
 
 /// A terminal that passes every key on, as long as this lives.
-struct Raw(Termios);
+struct Raw {
+    before: Termios,
+    screen: Screen,
+}
 
 impl Raw {
     fn enter() -> io::Result<Self> {
@@ -53,7 +56,7 @@ impl Raw {
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
         tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
-        Ok(Self(before))
+        Ok(Self { before, screen: Screen::default() })
     }
 }
 
@@ -61,8 +64,8 @@ impl Drop for Raw {
     fn drop(&mut self) {
         let mut out = io::stdout();
         // A terminal that is gone needs nothing back.
-        let _ = out.write_all(RESET.as_bytes()).and_then(|()| out.flush());
-        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
+        let _ = out.write_all(self.screen.reset().as_bytes()).and_then(|()| out.flush());
+        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.before);
     }
 }
 
@@ -73,17 +76,16 @@ pub(super) async fn give(
     raw: bool,
 ) -> io::Result<Given> {
     let Streams { mut output, mut input } = streams;
-    let terminal = Raw::enter()?;
+    let mut terminal = Raw::enter()?;
     let mut resized = signal(SignalKind::window_change())?;
     let mut typed = typed().lock().await;
-    let mut screen = Screen::default();
     let mut keys = Keys::default();
     let given = loop {
         tokio::select! {
             piece = output.next() => match piece {
                 Some(Ok(Output::Stdout(bytes) | Output::Stderr(bytes))) => {
-                    let shown = if raw { bytes.to_vec() } else { screen.pass(&bytes) };
-                    show(&shown)?;
+                    let passed = terminal.screen.pass(&bytes);
+                    show(if raw { &bytes } else { &passed })?;
                 }
                 Some(Err(_)) | None => break Given::Ended,
             },

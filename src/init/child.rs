@@ -7,12 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use nix::errno::Errno;
-use nix::libc;
-use nix::sys::signal::kill;
+use nix::sys::signal::{SigHandler, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::next_signal;
@@ -29,7 +27,7 @@ pub(super) struct Task<'a> {
 /// A command that runs.
 pub(super) struct Child {
     pid: Pid,
-    children: Signal,
+    children: Stream,
     others: Others,
 }
 
@@ -57,7 +55,7 @@ impl Others {
 
 impl Child {
     /// Serves as PID 1 until the command has ended; its exit code, 128 and the signal's number where a signal ended it.
-    pub(super) async fn end(mut self, signals: &mut [Signal]) -> i32 {
+    pub(super) async fn end(mut self, signals: &mut [Stream]) -> i32 {
         loop {
             tokio::select! {
                 _ = self.children.recv() => {
@@ -97,8 +95,8 @@ impl Child {
     }
 }
 
-/// Starts a command, in a session of its own.
-#[expect(unsafe_code, reason = "a terminal is made the child's own between fork and exec")]
+/// Starts a command, in a session of its own; on a terminal, as its foreground.
+#[expect(unsafe_code, reason = "a terminal is made the child's between fork and exec")]
 pub(super) fn start(task: Task<'_>) -> anyhow::Result<Child> {
     let children = signal(SignalKind::child())?;
     let (program, arguments) = task.command.split_first().context("there is no command")?;
@@ -108,16 +106,23 @@ pub(super) fn start(task: Task<'_>) -> anyhow::Result<Child> {
         command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
     }
     let on_terminal = std::io::stdin().is_terminal();
-    let own_session = move || {
-        nix::unistd::setsid()?;
-        if on_terminal {
-            // SAFETY: an ioctl on standard input with an integer argument.
-            Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+    let own_group = move || {
+        if !on_terminal {
+            return Ok(nix::unistd::setsid().map(drop)?);
         }
+        // The terminal is PID 1's session's: the command becomes its foreground group there, as under a shell. Whoever is in
+        // the background is stopped for trying, unless it ignores that.
+        let group = nix::unistd::getpid();
+        nix::unistd::setpgid(group, group)?;
+        // SAFETY: neither disposition is a function of ours.
+        let before = unsafe { nix::sys::signal::signal(Signal::SIGTTOU, SigHandler::SigIgn) }?;
+        nix::unistd::tcsetpgrp(std::io::stdin(), group)?;
+        // SAFETY: it is what was there before.
+        unsafe { nix::sys::signal::signal(Signal::SIGTTOU, before) }?;
         Ok(())
     };
-    // SAFETY: the closure makes two system calls and allocates nothing.
-    unsafe { command.pre_exec(own_session) };
+    // SAFETY: the closure makes system calls and allocates nothing.
+    unsafe { command.pre_exec(own_group) };
     let child = command.spawn().with_context(|| format!("start {program:?} in {:?}", task.workdir))?;
     Ok(Child { pid: Pid::from_raw(child.id().cast_signed()), children, others: Others::default() })
 }

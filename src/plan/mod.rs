@@ -177,6 +177,9 @@ pub struct FilePlan {
     pub content: String,
     /// Its permission bits in octal, as in `"0644"`.
     pub mode: String,
+    /// Whether `{NAME:-N}` in it becomes the last N characters of what the agent is told as NAME.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fill: bool,
 }
 
 /// The plan of a template by itself: no manifest, nothing of the host.

@@ -204,6 +204,8 @@ fn workspace(chosen: &Chosen, flags: &Flags, facts: &Facts) -> Result<Option<Wor
     }
     let source = flags.workspace.source.as_deref().or(section.source.as_deref());
     let source = source.map_or_else(|| facts.directory.clone(), |source| facts.directory.join(source));
+    // Without a dot at its end.
+    let source: PathBuf = source.components().collect();
     if chosen.of_project && section.source.is_some() {
         return Err(("a project names no folder of the host".to_owned(), None));
     }
@@ -282,9 +284,13 @@ fn files(
         path: at_home(path),
         content,
         mode: if executable { "0755".to_owned() } else { "0644".to_owned() },
+        fill: false,
     };
-    let mut files: Vec<FilePlan> =
-        template.files.iter().map(|(path, content)| file(path, words.fill(content), false)).collect();
+    let mut files: Vec<FilePlan> = template
+        .files
+        .iter()
+        .map(|(path, content)| FilePlan { fill: true, ..file(path, words.fill(content), false) })
+        .collect();
     match &template.mcp {
         Some(mcp) if !agent.mcp.is_empty() => {
             let entry = |(name, server): (&String, &crate::manifest::McpSection)| {

@@ -1,6 +1,6 @@
 //! `provision` and the release: what the agent is given, and the proof before its command starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,9 @@ pub struct ProvisionFile {
     pub mode: String,
     /// `uid:gid`; the agent's user when absent.
     pub owner: Option<String>,
+    /// Whether `{NAME:-N}` in it becomes the last N characters of what only the agent is told as NAME.
+    #[serde(default)]
+    pub fill: bool,
 }
 
 fn default_mode() -> String {
@@ -59,6 +62,8 @@ fn default_mode() -> String {
 #[derive(Default)]
 pub(super) struct Provision {
     files: Vec<init::File>,
+    /// The paths of those in which the ends of variables are put.
+    filled: BTreeSet<String>,
     /// Files of others than the agent's user: put by an archive before the container has ever run.
     foreign: Vec<(init::File, (u64, u64))>,
     env: BTreeMap<String, String>,
@@ -114,6 +119,7 @@ pub fn provision(
         content,
         mode: default_mode(),
         owner: None,
+        fill: false,
     });
     let prompt_path = prompt.as_ref().map(|file| file.path.clone());
     for file in options.files.into_iter().chain(prompt) {
@@ -124,7 +130,12 @@ pub fn provision(
             .ok_or_else(|| bad(format!("{}: mode {:?} is not octal", file.path, file.mode)))?;
         let written = init::File { path: file.path, content: file.content, mode };
         match file.owner.filter(|owner| *owner != agent.config.user) {
-            None => provided.files.push(written),
+            None => {
+                if file.fill {
+                    provided.filled.insert(written.path.clone());
+                }
+                provided.files.push(written);
+            }
             Some(_) if agent.has_started() => {
                 return Err(bad(format!(
                     "{}: a file of another owner comes before the agent's container starts",
@@ -258,7 +269,11 @@ async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failur
     let ca = agent.egress.ready().await?.ca;
     let (files, mut env, counterpart) = {
         let provided = lock(&agent.provision);
-        (provided.files.clone(), provided.env.clone(), provided.probe.is_some())
+        let mut files = provided.files.clone();
+        for file in files.iter_mut().filter(|file| provided.filled.contains(&file.path)) {
+            file.content = fill(&file.content, &bottle.setting.env);
+        }
+        (files, provided.env.clone(), provided.probe.is_some())
     };
     if counterpart {
         let targets = targets(bottle, agent).await?;
@@ -271,6 +286,30 @@ async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failur
     }
     let workdir = if agent.config.workdir.is_empty() { DEFAULT_HOME.to_owned() } else { agent.config.workdir.clone() };
     Ok(init::Release { command: agent.config.command.clone(), workdir, env, files, ca })
+}
+
+/// Puts the ends of variables into a text: `{NAME:-N}` is the last N characters of one; nothing, where it is not told.
+fn fill(text: &str, env: &BTreeMap<String, String>) -> String {
+    let (mut filled, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find('{') {
+        let word = rest[at + 1..].split_once('}').map(|(word, _)| word);
+        let parts = word.and_then(|word| word.split_once(":-")).and_then(|(name, end)| Some((name, end.parse().ok()?)));
+        filled.push_str(&rest[..at]);
+        rest = &rest[at..];
+        match (word, parts) {
+            (Some(word), Some((name, end))) if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
+                let value = env.get(name).map_or("", String::as_str);
+                let skipped = value.chars().count().saturating_sub(end);
+                filled.extend(value.chars().skip(skipped));
+                rest = &rest[word.len() + 2..];
+            }
+            _ => {
+                filled.push('{');
+                rest = &rest[1..];
+            }
+        }
+    }
+    filled + rest
 }
 
 /// Every address that this launch knows of and the agent must not reach.
@@ -321,4 +360,15 @@ fn host_addresses() -> Vec<Target> {
         .collect();
     found.dedup_by(|a, b| a.address == b.address);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_variable_is_put_in_and_nothing_else() {
+        let env = BTreeMap::from([("KEY".to_owned(), "0123456789".to_owned())]);
+        assert_eq!(fill("{\"a\": [\"{KEY:-3}\", \"{NONE:-3}\"], {KEY}}", &env), "{\"a\": [\"789\", \"\"], {KEY}}");
+    }
 }

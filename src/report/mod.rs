@@ -7,7 +7,7 @@ mod table;
 
 pub use failure::{failure, left};
 pub use progress::{Progress, evidence, kept, times};
-pub use screen::{RESET, Screen};
+pub use screen::Screen;
 pub use table::{probe_table, table};
 
 /// Makes text from a bottle harmless for a terminal: of control characters only line ends and tabs remain.

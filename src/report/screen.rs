@@ -2,6 +2,7 @@
 //! modes that are changed back at its end. What would set a title, fill a clipboard, notify, load, answer for the user, or
 //! is not known, is left out.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use vte::{Params, Parser, Perform};
@@ -16,11 +17,6 @@ const MODES: [u16; 20] =
 /// So does this one, of its own: pasted text is marked.
 const PASTE: u16 = 2004;
 
-/// What puts a terminal back that an agent has left in some mode: the main screen, no mouse, focus or paste reports,
-/// ordinary keys, a visible cursor, no colours.
-pub const RESET: &str = "\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l\x1b[?2004l\x1b[?2026l\
-    \x1b[?1l\x1b[?25h\x1b[<u\x1b[>4m\x1b>\x1b[r\x1b[m";
-
 /// Lets through what may pass.
 #[derive(Default)]
 pub struct Screen {
@@ -33,18 +29,56 @@ struct Out {
     bytes: Vec<u8>,
     /// Only text and its colours.
     text: bool,
+    /// Private modes that are set now.
+    modes: BTreeSet<u16>,
+    /// Whether keys are told in another way, and whether only a part of the screen scrolls.
+    keys: bool,
+    margins: bool,
 }
 
 impl Screen {
     /// One that lets through only text and its colours: for what is not a screen.
     pub fn text() -> Self {
-        Self { parser: Parser::default(), out: Out { bytes: Vec::new(), text: true } }
+        Self { parser: Parser::default(), out: Out { text: true, ..Out::default() } }
     }
 
     /// What of these bytes may pass. A sequence may begin in one piece and end in the next.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.parser.advance(&mut self.out, bytes);
         std::mem::take(&mut self.out.bytes)
+    }
+
+    /// What puts the terminal back as it was: out of the modes that it was left in, ordinary keys, a visible cursor, no
+    /// colours; the cursor stays where it is, unless the other screen is left.
+    pub fn reset(&mut self) -> String {
+        let mut text = String::new();
+        for mode in std::mem::take(&mut self.out.modes) {
+            // Wrapping and the cursor are on where nobody has changed them.
+            if !matches!(mode, 7 | 25) {
+                text.push_str(&format!("\x1b[?{mode}l"));
+            }
+        }
+        if std::mem::take(&mut self.out.margins) {
+            text.push_str("\x1b7\x1b[r\x1b8");
+        }
+        if std::mem::take(&mut self.out.keys) {
+            text.push_str("\x1b[<u\x1b[>4m");
+        }
+        text + "\x1b[?7h\x1b[?25h\x1b>\x1b(B\x1b[m"
+    }
+}
+
+impl Out {
+    /// Notes what is to be put back.
+    fn note(&mut self, params: &Params, intermediates: &[u8], action: char) {
+        let modes = params.iter().filter_map(|parts| parts.first().copied());
+        match (intermediates, action) {
+            (b"?", 'h') => self.modes.extend(modes),
+            (b"?", 'l') => self.modes.retain(|mode| !modes.clone().any(|left| left == *mode)),
+            (b">" | b"=", 'u') | (b">", 'm') => self.keys = true,
+            ([], 'r') => self.margins = true,
+            _ => {}
+        }
     }
 }
 
@@ -69,6 +103,7 @@ impl Perform for Out {
         if ignore || !sequence(params, intermediates, action) || self.text && !colour {
             return;
         }
+        self.note(params, intermediates, action);
         let (private, others): (Vec<u8>, Vec<u8>) =
             intermediates.iter().copied().partition(|byte| (b'<'..=b'?').contains(byte));
         let numbers: Vec<String> =
@@ -196,7 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn what_puts_a_terminal_back_would_pass_itself() {
-        assert_eq!(passes(RESET), RESET);
+    fn only_what_was_changed_is_put_back() {
+        let end = "\x1b[?7h\x1b[?25h\x1b>\x1b(B\x1b[m";
+        let mut screen = Screen::default();
+        screen.pass(b"\x1b[?25l\x1b[?2004h\x1b[?1049h\x1b[?1049l\x1b[31m");
+        assert_eq!(screen.reset(), format!("\x1b[?2004l{end}"));
+        assert_eq!(screen.reset(), end);
+        screen.pass(b"\x1b[2;5r\x1b[>1u\x1b[?1049h");
+        assert_eq!(screen.reset(), format!("\x1b[?1049l\x1b7\x1b[r\x1b8\x1b[<u\x1b[>4m{end}"));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard::models as api;
 
+use crate::engine::labels::{Identity, Kind};
 use crate::engine::{Attachment, Bind, ContainerSpec, NetworkSpec, VolumeMount};
 
 /// Bytes of a container's log that the engine keeps: three files of this size.
@@ -88,7 +89,7 @@ fn host_config(spec: &ContainerSpec) -> api::HostConfig {
             maximum_retry_count: None,
         }),
         auto_remove: Some(spec.auto_remove),
-        mounts: Some(spec.mounts.iter().map(mount).chain(spec.binds.iter().map(bind)).collect()),
+        mounts: Some(spec.mounts.iter().map(|volume| mount(volume, spec)).chain(spec.binds.iter().map(bind)).collect()),
         runtime: spec.runtime.clone(),
         storage_opt: spec.disk.map(|bytes| HashMap::from([("size".to_owned(), bytes.to_string())])),
         tmpfs: Some(map(&spec.tmpfs)),
@@ -109,14 +110,20 @@ fn dns(spec: &ContainerSpec) -> Vec<String> {
     if spec.networks.is_empty() { vec!["127.0.0.1".into()] } else { Vec::new() }
 }
 
-fn mount(mount: &VolumeMount) -> api::Mount {
+fn mount(mount: &VolumeMount, spec: &ContainerSpec) -> api::Mount {
+    // A create that the teardown has overtaken makes the volume anew: then it is this bottle's, too, and is found.
+    let labels = Identity { kind: Kind::Volume, ..spec.identity.clone() }.to_labels();
     api::Mount {
         target: Some(mount.target.clone()),
         source: Some(mount.volume.clone()),
         typ: Some(api::MountType::VOLUME),
         read_only: Some(mount.read_only),
         // The owner of a volume's folder comes from the writer's image; a reader must not fill it from its own.
-        volume_options: Some(api::MountVolumeOptions { no_copy: Some(mount.read_only), ..Default::default() }),
+        volume_options: Some(api::MountVolumeOptions {
+            no_copy: Some(mount.read_only),
+            labels: Some(map(&labels)),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -148,7 +155,6 @@ pub(super) fn map(entries: &BTreeMap<String, String>) -> HashMap<String, String>
 mod tests {
     use super::*;
     use crate::engine::Resources;
-    use crate::engine::labels::{Identity, Kind};
 
     fn spec() -> ContainerSpec {
         ContainerSpec {
