@@ -204,6 +204,10 @@ async fn create(bottle: &Bottle, mut spec: ContainerSpec) -> Result<String, Fail
                 }
                 spec.name = next;
             }
+            Err(error) if spec.disk.is_some() && error.message.contains("storage-opt") => {
+                let hint = "this engine's storage cannot bound a container's disk; leave resources.disk out";
+                return Err(Failure::from(error).hint(hint));
+            }
             answer => return Ok(answer?),
         }
     }

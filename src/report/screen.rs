@@ -74,7 +74,11 @@ impl Out {
         let modes = params.iter().filter_map(|parts| parts.first().copied());
         match (intermediates, action) {
             (b"?", 'h') => self.modes.extend(modes),
-            (b"?", 'l') => self.modes.retain(|mode| !modes.clone().any(|left| left == *mode)),
+            (b"?", 'l') => {
+                for mode in modes {
+                    self.modes.remove(&mode);
+                }
+            }
             (b">" | b"=", 'u') | (b">", 'm') => self.keys = true,
             ([], 'r') => self.margins = true,
             _ => {}
