@@ -21,8 +21,8 @@ pub use release::{Answer, File, Release, Request, bridge};
 
 use crate::probe;
 
-/// The role's name on the command line.
-pub const ROLE: &str = "init";
+/// The role's name on the command line; `init` alone is what users type for a manifest to begin with.
+pub const ROLE: &str = "agent-init";
 /// A memory file system of the agent's user: init's socket until the release, the CA bundle after it.
 pub const RUN_DIR: &str = "/run/bottler";
 /// Where the agent's container sees the sidecars' volumes, read-only, each under its sidecar's name.

@@ -5,3 +5,4 @@
 pub mod fake;
 pub mod images;
 pub mod process;
+pub mod tmux;

@@ -160,7 +160,7 @@ mod tests {
         ContainerSpec {
             name: "p-1".into(),
             image: "hostile".into(),
-            command: vec!["/bottler".into(), "init".into()],
+            command: vec!["/bottler".into(), "agent-init".into()],
             env: BTreeMap::new(),
             user: "1000:1000".into(),
             workdir: "/home/agent".into(),
@@ -185,7 +185,7 @@ mod tests {
     fn whatever_an_image_could_set_is_set() {
         let body = container(&spec());
         assert_eq!(body.healthcheck.unwrap().test.unwrap(), ["NONE"]);
-        assert_eq!(body.entrypoint.unwrap(), ["/bottler", "init"]);
+        assert_eq!(body.entrypoint.unwrap(), ["/bottler", "agent-init"]);
         assert_eq!(body.cmd.unwrap(), Vec::<String>::new());
         assert_eq!(body.user.as_deref(), Some("1000:1000"));
         assert_eq!(body.stop_signal.as_deref(), Some("SIGTERM"));
