@@ -190,7 +190,10 @@ fn mistakes_have_their_file_line_and_remedy() {
         ("agents: {a: {template: aider, skills: [s]}}", "skill \"s\""),
         ("agents: {a: {template: shell, model: m}}", "takes no model"),
         ("{bottles: {b: {user: 1, resources: {memory: lots}}}}", "an amount of bytes"),
-        ("{bottles: {b: {git: [x]}}, agents: {a: {bottle: b, template: shell}}}", "git, which this version does not have"),
+        (
+            "{bottles: {b: {git: [x]}}, agents: {a: {bottle: b, template: shell}}}",
+            "git, which this version does not have",
+        ),
         ("{bottles: {b: {isolation: bridge}}, agents: {a: {bottle: b, template: shell}}}", "bridge is not there yet"),
         ("{bottles: {b: {env: {A: '${X'}}}, agents: {a: {bottle: b, template: shell}}}", "has no end"),
         ("{bottles: {b: {env: {A: '?x'}}}, agents: {a: {bottle: b, template: shell}}}", "no terminal"),
@@ -262,9 +265,10 @@ fn init_writes_a_manifest_that_is_right_and_overwrites_none() {
 /// At a real terminal: no is no, and nothing has been made; a secret is asked for and not shown.
 #[test]
 fn a_launch_is_asked_about_and_no_is_no_failure() {
-    let home = Home::new(&[
-        ("config/bottler/bottler.yaml", "bottles: {b: {image: i, env: {TOKEN: '?Paste it'}}}\nagents: {a: {bottle: b, template: shell}}\n"),
-    ]);
+    let home = Home::new(&[(
+        "config/bottler/bottler.yaml",
+        "bottles: {b: {image: i, env: {TOKEN: '?Paste it'}}}\nagents: {a: {bottle: b, template: shell}}\n",
+    )]);
     let tmux = Tmux::new(&home.path("project"));
     let set = ["XDG_CONFIG_HOME=config", "XDG_STATE_HOME=state", "HOME=home"].map(|pair| {
         let (name, folder) = pair.split_once('=').unwrap();

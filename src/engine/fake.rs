@@ -313,7 +313,7 @@ impl Engine for FakeEngine {
                 Ok(container.spec.command.get(1).cloned().unwrap_or_default())
             })
             .await?;
-        if role == "init" {
+        if role == "agent-init" {
             // An agent that writes nothing.
             return Ok(Streams { output: futures_util::stream::empty().boxed(), input: Box::pin(tokio::io::sink()) });
         }

@@ -94,6 +94,7 @@ pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> 
                 header.set_entry_type(tar::EntryType::Directory);
                 header.set_size(0);
                 header.set_mode(0o755);
+                header.set_mtime(0);
                 tar.append_data(&mut header, format!("{folder}/"), io::empty())?;
             }
             std::fs::remove_dir_all(&repository)?;
@@ -122,6 +123,8 @@ fn append(tar: &mut tar::Builder<impl Write>, from: &Opened, path: &str, name: &
         Kind::Link(target) => {
             header.set_entry_type(tar::EntryType::Symlink);
             header.set_size(0);
+            header.set_mode(0o777);
+            header.set_mtime(0);
             tar.append_link(&mut header, name, target)
         }
         Kind::Other => Ok(()),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// A Debian with `PostgreSQL` and Redis, servers and clients; gone with the value, and with it what was built on it.
 pub struct Debian;
@@ -74,6 +74,62 @@ impl Drop for Clients {
     fn drop(&mut self) {
         remove(CLIENTS);
     }
+}
+
+/// A Debian with git and Python, and with the real Claude Code, which is in a wheel of Anthropic's on `PyPI`. Tests that run
+/// side by side share it; gone with the last of them.
+pub struct Agents;
+
+/// Its name on the engine.
+pub const AGENTS: &str = "bottler-test:agents";
+
+const AGENTS_PACKAGES: &str = "ca-certificates,curl,git,procps,python3";
+const AGENTS_ARCHIVE: &str = "agents-1.tar";
+const CLAUDE_WHEEL: &str = "claude-agent-sdk==0.2.189";
+
+static AGENTS_HERE: Mutex<Weak<Agents>> = Mutex::new(Weak::new());
+
+impl Agents {
+    pub fn import() -> Arc<Self> {
+        let mut here = AGENTS_HERE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agents) = here.upgrade() {
+            return agents;
+        }
+        let claude = claude();
+        let steps = [
+            format!("--customize-hook=copy-in {} /usr/local/bin", claude.display()),
+            "--customize-hook=chmod 755 $1/usr/local/bin/claude".to_owned(),
+        ];
+        import(&archive(AGENTS_ARCHIVE, AGENTS_PACKAGES, &steps), "CMD [\"/bin/sh\"]", AGENTS);
+        let agents = Arc::new(Self);
+        *here = Arc::downgrade(&agents);
+        agents
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        remove(AGENTS);
+    }
+}
+
+/// The program, out of its wheel.
+fn claude() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wheel");
+    let program = folder.join("claude_agent_sdk/_bundled/claude");
+    if !program.exists() {
+        std::fs::create_dir_all(&folder).unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).current_dir(&folder).output().unwrap();
+            assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        run("python3", &["-m", "pip", "download", "--quiet", "--no-deps", CLAUDE_WHEEL]);
+        let unpack =
+            "import glob, zipfile\nzipfile.ZipFile(glob.glob('*.whl')[0]).extract('claude_agent_sdk/_bundled/claude')";
+        run("python3", &["-c", unpack]);
+        run("sh", &["-c", "rm *.whl"]);
+    }
+    program
 }
 
 fn import(archive: &Path, change: &str, name: &str) {

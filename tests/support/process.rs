@@ -145,6 +145,9 @@ impl Drop for World {
         while !self.processes("holder").is_empty() && began.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(50));
         }
+        for bottle in self.bottles() {
+            self.run(&["rm", "--force", &bottle]);
+        }
         self.run(&["gc"]);
     }
 }

@@ -263,7 +263,19 @@ impl Engine for DockerEngine {
             labels: Some(request::map(&spec.identity.to_labels())),
             ..Default::default()
         };
-        call("create volume", &spec.name, CREATE, self.docker.create_volume(body)).await.map(drop)
+        let operation = "create volume";
+        let made = call(operation, &spec.name, CREATE, self.docker.create_volume(body)).await?;
+        // An engine gives a volume that is there already, whoever made it, as if it had just been made.
+        let ours = spec.identity.to_labels().into_iter().all(|(label, value)| made.labels.get(&label) == Some(&value));
+        if ours {
+            return Ok(());
+        }
+        Err(EngineError {
+            operation,
+            object: spec.name.clone(),
+            kind: ErrorKind::NameTaken,
+            message: "there is a volume of this name, and it is somebody else's".into(),
+        })
     }
 
     async fn volume_remove(&self, name: &str) -> Result<Removal> {
