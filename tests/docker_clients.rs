@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use support::images::{CLIENTS, Clients};
+use support::origin::{Origin, certificates, docker};
 use support::process::{World, finish, wait_for};
 
 /// The destination's name.
@@ -163,57 +163,6 @@ const options = { dispatcher: new ProxyAgent(process.env.HTTPS_PROXY), ...(body 
 fetch(process.env.URL + (body ? "/post" : "/hello"), options).then(async (r) => console.log(r.status, await r.text()));
 "#;
 
-/// The destination, on the bottle's outside network; removed with the value.
-struct Origin(String);
-
-impl Drop for Origin {
-    fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rm", "-f", "-v", &self.0]).output();
-    }
-}
-
-fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker").args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-impl Origin {
-    fn start(bottle: &str, folder: &Path) -> Self {
-        let name = format!("{bottle}-origin");
-        let network = format!("{bottle}-outside");
-        docker(&[
-            "create",
-            "--name",
-            &name,
-            "--network",
-            &network,
-            "--network-alias",
-            HOST,
-            CLIENTS,
-            "sh",
-            "/origin/start",
-        ]);
-        let origin = Self(name);
-        docker(&["cp", &folder.display().to_string(), &format!("{}:/origin", origin.0)]);
-        docker(&["start", &origin.0]);
-        origin
-    }
-}
-
-/// An authority, and what it certifies; the authority's certificate is `root.pem`.
-fn certificates(folder: &Path) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    std::fs::write(folder.join("root.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![HOST.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    std::fs::write(folder.join("leaf.pem"), leaf.pem()).unwrap();
-    std::fs::write(folder.join("leaf.key"), key.serialize_pem()).unwrap();
-}
-
 #[test]
 fn real_clients_find_their_way_and_promise_09_holds_for_each() {
     let world = World::new();
@@ -221,7 +170,7 @@ fn real_clients_find_their_way_and_promise_09_holds_for_each() {
     let folder = tempfile::tempdir().unwrap();
     let origin = folder.path().join("origin");
     std::fs::create_dir(&origin).unwrap();
-    certificates(&origin);
+    certificates(&origin, &[HOST]);
     std::fs::write(origin.join("start"), ORIGIN).unwrap();
     let root = origin.join("root.pem").display().to_string();
     let child = world
@@ -242,7 +191,7 @@ fn real_clients_find_their_way_and_promise_09_holds_for_each() {
         .spawn()
         .unwrap();
     let agent = wait_for("the agent", || world.agent_running("sleep 1000"));
-    let running = Origin::start(&agent, &origin);
+    let running = Origin::start(&agent, &[HOST], CLIENTS, &origin, &["sh", "/origin/start"]);
     give(&agent, folder.path());
     // Put together here, so that no scanner of repositories takes it for a real one.
     let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::terminal::{self, Given};
 use crate::engine::docker::DockerEngine;
-use crate::engine::{Engine, Output, Streams};
+use crate::engine::{Engine, Output, Streams, TerminalSize};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
 use crate::primitive::{Event, Question};
 use crate::probe::Line;
@@ -27,6 +27,8 @@ const MAX_OUTPUT: usize = 4 << 20;
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 /// How long to wait for the reaper when the holder has died.
 const REAPER: Duration = Duration::from_secs(30);
+/// How long a program has to see that its terminal has become smaller.
+const REDRAW: Duration = Duration::from_millis(150);
 /// Audit events kept for the report; further ones are counted.
 const MAX_AUDIT: usize = 1000;
 
@@ -181,7 +183,19 @@ impl Client {
             self.attach(container);
         }
         if welcome.released {
+            self.redraw().await;
             self.give().await;
+        }
+    }
+
+    /// Has a program that is at work already draw itself anew: most do so when the terminal becomes another size, and not
+    /// where it is the same again by the time that they look.
+    async fn redraw(&self) {
+        if let (true, Some(container), Some(size)) = (self.show.terminal, &self.container, terminal::size()) {
+            let smaller = TerminalSize { height: size.height.saturating_sub(1).max(1), ..size };
+            // A program that has ended needs no size.
+            let _ = self.engine.container_resize(container, smaller).await;
+            tokio::time::sleep(REDRAW).await;
         }
     }
 

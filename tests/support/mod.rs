@@ -4,5 +4,6 @@
 
 pub mod fake;
 pub mod images;
+pub mod origin;
 pub mod process;
 pub mod tmux;

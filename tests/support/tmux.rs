@@ -51,7 +51,8 @@ impl Tmux {
 
     /// What is on the screen.
     pub fn screen(&self) -> String {
-        self.run(&["capture-pane", "-t", "t", "-p", "-J"])
+        let screen = self.run(&["capture-pane", "-t", "t", "-p", "-J"]);
+        screen.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
     /// Waits until something is on the screen; the screen.
