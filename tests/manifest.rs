@@ -289,3 +289,14 @@ fn a_launch_is_asked_about_and_no_is_no_failure() {
     let screen = tmux.wait("code=121");
     assert!(!screen.contains("hunter2"), "{screen}");
 }
+
+#[test]
+fn the_manifest_that_readme_shows_is_right() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let shown = readme.split("```yaml bottler.yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let home = Home::new(&[("config/bottler/bottler.yaml", shown)]);
+    assert_eq!(home.run(&["manifest", "check"]).code(), 0);
+    let mut command = home.command(&["run", "researcher", "--dry-run", "--format", "json"]);
+    let done: Done = command.env("ANTHROPIC_API_KEY", "x").output().unwrap().into();
+    assert_eq!(done.json()["plan"]["egress"]["allow"].as_array().unwrap().len(), 4, "{}", done.stderr);
+}

@@ -8,15 +8,24 @@ use std::process::{Command, Stdio};
 /// The role's name on the command line.
 pub const ROLE: &str = "holder";
 
-/// Starts a holder; the client's end of the socket. It outlives its client's terminal.
+/// A shorter part of a secret is in many values that are none.
+const MIN_SECRET: usize = 8;
+
+/// Starts a holder; the client's end of the socket. It outlives its client's terminal. Variables of the host that hold one
+/// of these secrets are not its: it is told them, and anybody of this user can read a process' environment.
 ///
 /// # Errors
 /// The process cannot be started.
 #[expect(unsafe_code, reason = "the session must be its own before a terminal's signal can reach it")]
-pub fn spawn() -> std::io::Result<UnixStream> {
+pub fn spawn<'a>(secrets: impl Iterator<Item = &'a String> + Clone) -> std::io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg(ROLE).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+    for (name, value) in std::env::vars() {
+        if secrets.clone().any(|secret| *secret == value || value.len() >= MIN_SECRET && secret.contains(&value)) {
+            command.env_remove(name);
+        }
+    }
     // SAFETY: setsid is async-signal-safe and takes nothing.
     unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) };
     command.spawn()?;

@@ -267,6 +267,7 @@ function Bottle:close() end
 ---A file for the agent's container.
 ---@class (exact) ProvisionFile
 ---@field content string What is in it.
+---@field fill? boolean Whether `{NAME:-N}` in it becomes the last N characters of what only the agent is told as NAME.
 ---@field mode? string Its permission bits in octal, as in `"0644"`.
 ---@field owner? string `uid:gid`; the agent's user when absent.
 ---@field path string Where; absolute.
@@ -418,6 +419,7 @@ function Bottle:close() end
 ---A file that the agent finds.
 ---@class (exact) FilePlan
 ---@field content string What is in it.
+---@field fill? boolean Whether `{NAME:-N}` in it becomes the last N characters of what the agent is told as NAME.
 ---@field mode string Its permission bits in octal, as in `"0644"`.
 ---@field path string Where; absolute.
 
