@@ -47,7 +47,7 @@ fn an_agent_is_given_what_it_needs_and_ends_as_it_likes() {
     for words in [
         "prompt at /home/agent/.bottler/prompt.md",
         "/bin/stat 0 0:1000 640",
-        "uid=1000 gid=1000",
+        "uid=1000(agent) gid=1000(agent)",
         "COLOUR=green",
         "HTTP_PROXY=http://egress:8888",
         "https_proxy=http://egress:8888",

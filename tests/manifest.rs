@@ -239,6 +239,7 @@ fn a_projects_agents_use_what_they_are_let_and_name_nothing_of_the_host() {
         ("bottle: dev, template: shell, prompt_file: ../../secret", "no such file below"),
         ("bottle: dev, template: shell, prompt_file: /etc/passwd", "no such file below"),
         ("bottle: dev, template: claude, skills: [../../x]", "no such files below"),
+        ("bottle: dev, template: shell, recipe: /tmp/evil.lua", "a built-in one"),
     ] {
         home.write("project/.bottler/bottler.yaml", &format!("agents: {{theirs: {{{agent}}}}}\n"));
         assert_eq!(home.run(&["trust"]).code(), 0);
@@ -299,4 +300,24 @@ fn the_manifest_that_readme_shows_is_right() {
     let mut command = home.command(&["run", "researcher", "--dry-run", "--format", "json"]);
     let done: Done = command.env("ANTHROPIC_API_KEY", "x").output().unwrap().into();
     assert_eq!(done.json()["plan"]["egress"]["allow"].as_array().unwrap().len(), 4, "{}", done.stderr);
+}
+
+/// A recipe launches agents of the manifest, with what their bottles say; without an engine, too.
+#[test]
+fn a_recipe_may_launch_the_manifests_agents() {
+    let home = Home::new(&[
+        (
+            "config/bottler/bottler.yaml",
+            "bottles: {b: {image: i}, c: {env: {A: '?x'}}}\nagents: {mine: {bottle: b, template: shell}, asks: {bottle: c, template: shell}}\n",
+        ),
+        (
+            "project/two.lua",
+            "return function(plan)\n  bottle('mine', { slug = 'one' }):wait()\n  bottle(plan.agent.name):wait()\nend\n",
+        ),
+        ("project/asks.lua", "return function()\n  bottle('asks'):wait()\nend\n"),
+    ]);
+    let done = home.run(&["lua", "check", "two.lua", "--agent", "mine"]);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert!(done.stdout.contains("bottle") && done.stdout.contains("two.lua:2"), "{}", done.stdout);
+    home.fails(&["lua", "check", "asks.lua"], &["A is to be asked for", "asks.lua:2"]);
 }

@@ -122,7 +122,7 @@ impl AgentArgs {
                 }
             }
         }
-        let drafts = drafts(&defined, &facts);
+        let drafts = drafts(&defined)?;
         Ok(Ready { chosen, planned, defined, drafts })
     }
 
@@ -198,16 +198,17 @@ fn facts() -> Result<Facts, Failure> {
 }
 
 /// Every agent of the manifest, planned as it stands: for recipes that launch further bottles.
-fn drafts(defined: &Defined, facts: &Facts) -> Drafts {
+pub(super) fn drafts(defined: &Defined) -> Result<Drafts, Failure> {
+    let facts = facts()?;
     let draft = |name: &str| {
         let chosen = choose(&defined.catalogue, name, None).map_err(|problem| problem.to_string())?;
         let egress: Egress = chosen.egress.clone();
-        let planned = plan(&chosen, egress, &Flags::default(), facts).map_err(|problem| problem.to_string())?;
+        let planned = plan(&chosen, egress, &Flags::default(), &facts).map_err(|problem| problem.to_string())?;
         match planned.ask.keys().next() {
             Some(name) => Err(format!("env: {name} is to be asked for, which only `bottler run` itself does")),
             None => Ok(Draft { plan: planned.plan, env: planned.env, recipe: planned.recipe }),
         }
     };
     let names: Vec<String> = defined.catalogue.agents().map(str::to_owned).collect();
-    Drafts(names.into_iter().map(|name| (name.clone(), draft(&name))).collect::<BTreeMap<_, _>>())
+    Ok(Drafts(names.into_iter().map(|name| (name.clone(), draft(&name))).collect::<BTreeMap<_, _>>()))
 }

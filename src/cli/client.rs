@@ -88,8 +88,8 @@ impl Drop for Client {
 
 impl Client {
     pub(super) fn start(launch: Launch, engine: Arc<DockerEngine>, show: Show) -> anyhow::Result<Self> {
-        let secrets = launch.env.values().chain(&launch.proxy_credentials);
-        let socket = holder::spawn(secrets)?;
+        let secrets: Vec<&String> = launch.env.values().chain(&launch.proxy_credentials).collect();
+        let socket = holder::spawn(&secrets)?;
         socket.set_nonblocking(true)?;
         let bottle = launch.plan.bottle.clone();
         let client = Self::new(bottle, UnixStream::from_std(socket)?, engine, show);

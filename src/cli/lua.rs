@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::agent;
 use super::program::{self, ProjectArgs, input};
 use super::{Format, print_data, print_json, print_message, state};
+use crate::holder::Drafts;
 use crate::lua::{Program, lint, reference};
-use crate::plan::{AgentTemplate, LaunchPlan, WorkspacePlan};
+use crate::plan::{LaunchPlan, WorkspacePlan};
 use crate::rehearsal::{self, Rehearsal, Transcript};
 use crate::report;
 use crate::session::{Class, Failure};
@@ -108,18 +110,26 @@ pub(super) async fn main(args: Args) -> Result<u8, Failure> {
 }
 
 impl RehearsalArgs {
-    fn load(&self, recipe: &str) -> Result<(Program, LaunchPlan), Failure> {
-        let program = program::load(recipe, &self.project, &state()?)?;
-        let template = AgentTemplate::built_in(&self.agent).map_err(|error| input(error.to_string()))?;
-        let mut plan = rehearsal::plan(&self.agent, &template);
+    fn load(&self, recipe: &str) -> Result<(Program, LaunchPlan, Drafts), Failure> {
+        let defined = program::defined(&self.project, None, &state()?)?;
+        let program = defined.program(recipe)?;
+        let drafts = agent::drafts(&defined)?;
+        let mut plan = match drafts.0.get(&self.agent) {
+            Some(Ok(draft)) => rehearsal::plan_of(draft.plan.clone()),
+            Some(Err(why)) => return Err(input(why.clone())),
+            None => {
+                let template = defined.catalogue.template(&self.agent).map_err(program::failure)?;
+                rehearsal::plan(&self.agent, &template)
+            }
+        };
         plan.params = program::params(&self.params)?;
         plan.workspace = self.workspace.then(WorkspacePlan::given);
-        Ok((program, plan))
+        Ok((program, plan, drafts))
     }
 }
 
 async fn check(args: &CheckArgs) -> Result<u8, Failure> {
-    let (program, plan) = args.rehearsal.load(&args.recipe)?;
+    let (program, plan, drafts) = args.rehearsal.load(&args.recipe)?;
     let mut found = lint::lint(&program.recipe)?;
     for (path, source) in &program.project {
         found.extend(lint::lint(&crate::lua::Script::of_project(path, source))?);
@@ -136,14 +146,14 @@ async fn check(args: &CheckArgs) -> Result<u8, Failure> {
     for line in program::hooks(&program).await? {
         print_message(&line);
     }
-    let done = alone(rehearsal::rehearse(&program, plan, None))?;
+    let done = alone(rehearsal::rehearse(&program, plan, None, &drafts))?;
     show(&done, args.rehearsal.format)
 }
 
 fn run(args: &RunArgs) -> Result<u8, Failure> {
-    let (program, plan) = args.rehearsal.load(&args.recipe)?;
+    let (program, plan, drafts) = args.rehearsal.load(&args.recipe)?;
     let fail_at = args.fail_at.as_deref().map(target).transpose()?;
-    let done = alone(rehearsal::rehearse(&program, plan, fail_at))?;
+    let done = alone(rehearsal::rehearse(&program, plan, fail_at, &drafts))?;
     if let (Some((name, nth)), false) = (fail_at, done.struck) {
         let known: Vec<&str> = done.transcript.makes.iter().map(|made| made.name.as_str()).collect();
         return Err(input(format!("--fail-at {name}:{nth}: it was not reached; the failure had nothing to strike"))

@@ -39,9 +39,9 @@ pub(super) struct Nested {
 }
 
 /// A launcher of bottles that nobody needs to find again: on an engine that is gone with this process.
-pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program) -> Arc<dyn Launcher> {
+pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program, drafts: &Drafts) -> Arc<dyn Launcher> {
     let home = Home::Memory(owner.to_owned());
-    Arc::new(Arc::new(Nested { engine, home, program: program.clone(), drafts: Drafts::default() }))
+    Arc::new(Arc::new(Nested { engine, home, program: program.clone(), drafts: drafts.clone() }))
 }
 
 impl Launcher for Arc<Nested> {

@@ -17,12 +17,12 @@ const MIN_SECRET: usize = 8;
 /// # Errors
 /// The process cannot be started.
 #[expect(unsafe_code, reason = "the session must be its own before a terminal's signal can reach it")]
-pub fn spawn<'a>(secrets: impl Iterator<Item = &'a String> + Clone) -> std::io::Result<UnixStream> {
+pub fn spawn(secrets: &[&String]) -> std::io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg(ROLE).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
     for (name, value) in std::env::vars() {
-        if secrets.clone().any(|secret| *secret == value || value.len() >= MIN_SECRET && secret.contains(&value)) {
+        if secrets.iter().any(|secret| **secret == value || value.len() >= MIN_SECRET && secret.contains(&value)) {
             command.env_remove(name);
         }
     }

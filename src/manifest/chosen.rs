@@ -83,6 +83,10 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         Some(section) => section.resolve(Path::new("")).map_err(|why| bad(format!("egress: {why}")))?,
         None => Egress::default(),
     };
+    let mut agent = agent;
+    if let Some(recipe) = agent.recipe.as_mut().filter(|recipe| is_file(recipe)) {
+        *recipe = expand(&folder, Path::new(recipe)).to_string_lossy().into_owned();
+    }
     let prompt = match (&agent.prompt, &agent.prompt_file) {
         (Some(_), Some(_)) => return Err(bad("it has a prompt and a prompt_file; one is enough".into())),
         (None, Some(path)) if of_project => Some(project_text(catalogue, path).map_err(&bad)?),
@@ -125,6 +129,11 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
     })
 }
 
+/// Whether a recipe's name is that of a file.
+fn is_file(recipe: &str) -> bool {
+    recipe.contains('/') || Path::new(recipe).extension().is_some_and(|end| end == "lua")
+}
+
 /// A project's agents use what the user lets them, and name nothing of the host.
 fn check_project(catalogue: &Catalogue, agent: &AgentSection, bottle: Option<&str>) -> Result<(), String> {
     match bottle {
@@ -135,6 +144,9 @@ fn check_project(catalogue: &Catalogue, agent: &AgentSection, bottle: Option<&st
             ));
         }
         _ => {}
+    }
+    if agent.recipe.as_deref().is_some_and(is_file) {
+        return Err("recipe: a project's agent names a built-in one; its own files are for `--recipe`".to_owned());
     }
     for (name, value) in &agent.env {
         if !matches!(Value::read(&value.0), Ok(Value::Literal(_))) {

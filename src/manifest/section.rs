@@ -202,7 +202,7 @@ pub struct AgentSection {
     pub bottle: Option<String>,
     /// Its template: `claude`, `codex`, `shell` … or one of the user's own; `claude` when absent.
     pub template: Option<String>,
-    /// The recipe that launches it, a built-in one's name; the template's when absent.
+    /// The recipe that launches it: a built-in one's name, or a file; the template's when absent.
     pub recipe: Option<String>,
     /// What it is to do.
     pub prompt: Option<String>,

@@ -10,9 +10,9 @@ pub use transcript::{Transcript, Undone};
 
 use crate::engine::Engine;
 use crate::engine::fake::{FakeEngine, Fault};
-use crate::holder::{Cancel, Outcome, carry_out, in_memory};
+use crate::holder::{Cancel, Drafts, Outcome, carry_out, in_memory};
 use crate::lua::Program;
-use crate::plan::{AgentTemplate, LaunchPlan, resolve};
+use crate::plan::{AgentTemplate, Keep, LaunchPlan, ProvisionPlan, resolve};
 use crate::policy::EgressSpec;
 use crate::primitive::{Bottle, Event, Events, Question, Setting, Source};
 use crate::session::{Failure, Session, UndoRow};
@@ -42,14 +42,26 @@ pub fn plan(agent: &str, template: &AgentTemplate) -> LaunchPlan {
     resolve(ID, false, agent, template, Some("a prompt".into()), egress)
 }
 
-/// Rehearses a recipe. `fail_at` is a thing or an operation, and which call of it fails, from 1.
-pub async fn rehearse(program: &Program, plan: LaunchPlan, fail_at: Option<(&str, usize)>) -> Rehearsal {
+/// The same of an agent that is defined: nothing of the host takes part.
+pub fn plan_of(plan: LaunchPlan) -> LaunchPlan {
+    let prompt = Some("a prompt".to_owned());
+    let provision = ProvisionPlan { prompt: prompt.clone(), ..plan.provision };
+    LaunchPlan { bottle: ID.to_owned(), prompt, provision, workspace: None, keep: Keep::Never, ..plan }
+}
+
+/// Rehearses a recipe, which may launch `drafts`. `fail_at` is a thing or an operation, and which call of it fails, from 1.
+pub async fn rehearse(
+    program: &Program,
+    plan: LaunchPlan,
+    fail_at: Option<(&str, usize)>,
+    drafts: &Drafts,
+) -> Rehearsal {
     let engine = FakeEngine::with_any_image();
     if let Some((target, nth)) = fail_at {
         engine.strike(target, nth, Fault::FailsBefore);
     }
     let events = Arc::new(Mutex::new(Vec::new()));
-    let bottle = bottle(&engine, program, plan, &events);
+    let bottle = bottle(&engine, program, plan, &events, drafts);
     let outcome: Outcome = carry_out(&bottle, program, &Cancel::default()).await;
     let events = std::mem::take(&mut *crate::sync::lock(&events));
     Rehearsal {
@@ -61,14 +73,20 @@ pub async fn rehearse(program: &Program, plan: LaunchPlan, fail_at: Option<(&str
     }
 }
 
-fn bottle(engine: &FakeEngine, program: &Program, plan: LaunchPlan, events: &Arc<Mutex<Vec<Event>>>) -> Arc<Bottle> {
+fn bottle(
+    engine: &FakeEngine,
+    program: &Program,
+    plan: LaunchPlan,
+    events: &Arc<Mutex<Vec<Event>>>,
+    drafts: &Drafts,
+) -> Arc<Bottle> {
     let engine: Arc<dyn Engine> = Arc::new(engine.clone());
     let readme = WorkspaceFile::Regular { content: b"a file\n".to_vec(), executable: false };
     let seed = Arc::new(Seed::Files([("README".to_owned(), readme)].into()));
     let workspace = plan.workspace.as_ref().map(|_| Source::Given(seed));
     let setting = Setting {
         workspace,
-        launcher: Some(in_memory(engine.clone(), OWNER, program)),
+        launcher: Some(in_memory(engine.clone(), OWNER, program, drafts)),
         bounded: !program.project.is_empty(),
         rehearsal: true,
         ..Setting::bare()

@@ -1,10 +1,10 @@
 //! Tests that a recipe's author writes with `std.test`: every case in a machine and on an engine of its own.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::{bottle, left_behind, plan};
 use crate::engine::fake::FakeEngine;
-use crate::holder::unwind_all;
+use crate::holder::{Drafts, unwind_all};
 use crate::lua::{Program, Script, Vm};
 use crate::plan::AgentTemplate;
 use crate::session::Failure;
@@ -27,7 +27,7 @@ pub async fn run_tests(program: &Program, file: &Script) -> Result<Vec<Case>, Fa
         let index = cases.len();
         let engine = FakeEngine::with_any_image();
         let plan = plan("probe", &AgentTemplate::probe());
-        let bottle = bottle(&engine, program, plan, &Arc::new(Mutex::new(Vec::new())));
+        let bottle = bottle(&engine, program, plan, &Arc::default(), &Drafts::default());
         let vm = Vm::new(&bottle, program)?;
         let found = vm.execute(file).await;
         let case = match found {

@@ -51,6 +51,12 @@ pub fn pull(
         return Err(io::Error::other(format!("there is a branch {branch} already")));
     }
     Git::alone(staging).run(&["init", "--quiet", "--bare", "--template=", "."])?;
+    // A history that the user has only the end of: the agent's has no more.
+    if let Some(shallow) = here.line(&["rev-parse", "--git-path", "shallow"]).map(|path| repository.join(path))
+        && shallow.is_file()
+    {
+        std::fs::copy(shallow, staging.join("shallow"))?;
+    }
     let (references, paths) = unpack(archive, root, staging)?;
     let git = Git::alone(staging);
     let head = references.get("HEAD").and_then(|head| resolve(&references, head));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bottler::engine::fake::FakeEngine;
 use bottler::engine::labels::{Identity, Kind};
 use bottler::engine::{ContainerSpec, Engine, Resources};
-use bottler::holder::{Cancel, Outcome, carry_out, in_memory};
+use bottler::holder::{Cancel, Drafts, Outcome, carry_out, in_memory};
 use bottler::lua::{Program, Script, built_in_recipe};
 use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
 use bottler::policy::EgressSpec;
@@ -62,7 +62,7 @@ impl Launch {
     pub fn bottle(&self, program: &Program, plan: LaunchPlan, rehearsal: bool) -> Arc<Bottle> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
         let setting = Setting {
-            launcher: Some(in_memory(engine.clone(), OWNER, program)),
+            launcher: Some(in_memory(engine.clone(), OWNER, program, &Drafts::default())),
             bounded: !program.project.is_empty(),
             rehearsal,
             ..Setting::bare()

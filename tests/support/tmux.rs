@@ -52,7 +52,7 @@ impl Tmux {
     /// What is on the screen.
     pub fn screen(&self) -> String {
         let screen = self.run(&["capture-pane", "-t", "t", "-p", "-J"]);
-        screen.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+        screen.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
 
     /// Waits until something is on the screen; the screen.
