@@ -244,4 +244,18 @@ mod tests {
         screen.pass(b"\x1b[2;5r\x1b[>1u\x1b[?1049h");
         assert_eq!(screen.reset(), format!("\x1b[?1049l\x1b7\x1b[r\x1b8\x1b[<u\x1b[>4m{end}"));
     }
+
+    proptest::proptest! {
+        /// Whatever an agent writes: what has passed passes again as it is, so nothing else is in it.
+        #[test]
+        fn what_has_passed_is_all_allowed(bytes in proptest::collection::vec(proptest::prop_oneof![
+            proptest::prelude::any::<u8>(),
+            proptest::sample::select(&b"\x1b[]?;:<>=P_^X\\0149hlmutcp \x07\x9b\x9d"[..]),
+        ], 0..200)) {
+            let once = Screen::default().pass(&bytes);
+            proptest::prop_assert_eq!(&Screen::default().pass(&once), &once);
+            let text = Screen::text().pass(&bytes);
+            proptest::prop_assert_eq!(&Screen::text().pass(&text), &text);
+        }
+    }
 }

@@ -229,8 +229,12 @@ pub(super) fn each(
     for entry in tar::Archive::new(BufReader::with_capacity(1 << 20, File::open(archive)?)).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.to_string_lossy().into_owned();
-        let below = if root.is_empty() { Some(path.as_str()) } else { path.strip_prefix(root) };
-        let Some(below) = below.map(|path| path.trim_matches('/')) else { continue };
+        let below = if root.is_empty() {
+            Some(path.as_str())
+        } else {
+            path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/'))
+        };
+        let Some(below) = below.map(|path| path.strip_suffix('/').unwrap_or(path)) else { continue };
         if below.is_empty() || below.split('/').any(|part| matches!(part, "" | "." | "..")) {
             continue;
         }
@@ -238,4 +242,74 @@ pub(super) fn each(
         look(&below, &mut entry)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An archive with entries whose names are written as they are.
+    fn archive(path: &Path, entries: &[(&str, tar::EntryType, &str)]) {
+        let mut tar = tar::Builder::new(File::create(path).unwrap());
+        for (name, kind, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            let is_link = matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link);
+            if is_link {
+                header.set_link_name_literal(content).unwrap();
+            }
+            let content = if is_link { &b""[..] } else { content.as_bytes() };
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            tar.append(&header, content).unwrap();
+        }
+        tar.into_inner().unwrap();
+    }
+
+    #[test]
+    fn only_files_and_links_below_the_workspace_are_read() {
+        use tar::EntryType::{Block, Directory, Fifo, Link, Regular, Symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("left.tar");
+        archive(
+            &path,
+            &[
+                ("workspace/", Directory, ""),
+                ("workspace/a", Regular, "a"),
+                ("workspace/../escape", Regular, "x"),
+                ("/etc/absolute", Regular, "x"),
+                ("workspace//double", Regular, "x"),
+                ("other/b", Regular, "x"),
+                ("workspaces/c", Regular, "x"),
+                ("workspace/link", Symlink, "/etc/passwd"),
+                ("workspace/hard", Link, "/etc/passwd"),
+                ("workspace/pipe", Fifo, ""),
+                ("workspace/disk", Block, ""),
+                ("workspace/.git/config", Regular, "[core]"),
+                ("workspace/sub/.git/config", Regular, "[core]"),
+                ("workspace/.gitignore", Regular, "*.log\n"),
+                ("workspace/new.log", Regular, "x"),
+                ("workspace/old.log", Regular, "x"),
+            ],
+        );
+        let before = Files::from([("old.log".to_owned(), WorkspaceFile::Link("x".into()))]);
+        let left = read(&path, "/workspace", Some(&before)).unwrap();
+        assert_eq!(left.files.keys().collect::<Vec<_>>(), [".gitignore", "a", "link", "old.log"]);
+        assert_eq!(left.files["link"], WorkspaceFile::Link("/etc/passwd".into()));
+    }
+
+    #[test]
+    fn what_is_too_large_to_hold_is_known_by_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("left.tar");
+        let mut space = 4;
+        let small = regular(&mut &b"1234"[..], false, &mut space).unwrap();
+        assert_eq!(small, WorkspaceFile::Regular { content: b"1234".to_vec(), executable: false });
+        let large = regular(&mut &b"12345"[..], true, &mut space).unwrap();
+        assert!(matches!(large, WorkspaceFile::Large { size: 5, executable: true, .. }), "{large:?}");
+        std::fs::write(&path, b"no archive at all").unwrap();
+        assert!(read(&path, "workspace", None).is_err());
+    }
 }

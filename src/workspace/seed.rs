@@ -56,6 +56,12 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<(Vec<String>, bool)> 
             let same = top.canonicalize().ok() == root.canonicalize().ok();
             (paths.into_iter().collect(), same)
         }
+        None if root.join(".git").exists() => {
+            // Copied whole, it would bring along what git is told to leave alone.
+            let why = git.run(&["rev-parse", "--show-toplevel"]).err();
+            let why = why.map_or_else(|| "git does not say where it begins".to_owned(), |error| error.to_string());
+            return Err(io::Error::other(format!("there is a repository that git cannot read: {why}")));
+        }
         None => (walk(root, MAX_FILES)?, false),
     };
     let mut excluded = Ignored::default();
@@ -194,5 +200,15 @@ mod tests {
         ] {
             assert_eq!(without_credentials(url).as_deref(), expected, "{url}");
         }
+    }
+
+    #[test]
+    fn a_repository_that_git_cannot_read_is_not_copied_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("secret"), "s").unwrap();
+        assert_eq!(list(folder.path(), &[]).unwrap(), (vec!["secret".to_owned()], false));
+        assert_eq!(list(folder.path(), &["sec*".to_owned()]).unwrap(), (Vec::new(), false));
+        std::fs::create_dir(folder.path().join(".git")).unwrap();
+        assert!(list(folder.path(), &[]).unwrap_err().to_string().contains("git cannot read"));
     }
 }
