@@ -234,6 +234,7 @@ fn a_projects_agents_use_what_they_are_let_and_name_nothing_of_the_host() {
     assert!(files.iter().any(|file| file["path"] == "/home/agent/.claude/skills/s/SKILL.md"), "{files:?}");
     for (agent, words) in [
         ("bottle: other, template: shell", "only the bottles"),
+        ("template: shell", "only the bottles"),
         ("bottle: dev, template: shell, env: {A: '${HOME}'}", "no variable of the host"),
         ("bottle: dev, template: shell, env: {A: '?x'}", "no variable of the host"),
         ("bottle: dev, template: shell, prompt_file: ../../secret", "no such file below"),

@@ -1,28 +1,27 @@
 //! The client of one holder: shows what happens, asks what is asked, passes signals on, until the bottle is gone.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use super::output::follow_output;
+use super::question::read_answer;
 use super::terminal::{self, Given};
 use crate::engine::docker::DockerEngine;
-use crate::engine::{Engine, Output, Streams, TerminalSize};
+use crate::engine::{Engine, Streams, TerminalSize};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
 use crate::primitive::{Event, Question};
 use crate::probe::Line;
-use crate::report::{self, Progress, Screen};
+use crate::report::{self, Progress};
 use crate::session::{Class, Failure, StateDir};
 use crate::sidecar;
 
-/// Most that is kept of the agent's output, in bytes.
-const MAX_OUTPUT: usize = 4 << 20;
 /// How long the agent's last output may take to arrive after its end.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 /// How long to wait for the reaper when the holder has died.
@@ -277,7 +276,8 @@ impl Client {
     /// Asks at the terminal, aside from what goes on; where there is none, says so at once.
     fn ask(&mut self, id: u64, what: Question, text: &str) {
         let (to, text) = (self.to.clone(), report::printable(text));
-        if !std::io::stdin().is_terminal() {
+        // Nor can who has given the terminal away be asked.
+        if !std::io::stdin().is_terminal() || self.given.is_some() {
             to.send(&ToHolder::Answer { id, answer: None });
             return;
         }
@@ -315,100 +315,6 @@ async fn given(
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Asks for a secret at the terminal.
-pub(super) fn read_secret(text: &str) -> std::io::Result<String> {
-    read_answer(Question::Secret, &report::printable(text))
-}
-
-fn read_answer(what: Question, text: &str) -> std::io::Result<String> {
-    // Before the question is there: an answer that is typed at once is not shown either.
-    let _hidden = if what == Question::Secret { Some(Hidden::new()?) } else { None };
-    let end = if what == Question::Confirm { " [y/N] " } else { ": " };
-    // Nothing is locked while the user thinks: what else happens is told meanwhile.
-    let mut err = std::io::stderr();
-    write!(err, "{text}{end}")?;
-    err.flush()?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    if what == Question::Secret {
-        writeln!(err)?;
-    }
-    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-/// A terminal that does not show what is typed, as long as this lives.
-struct Hidden(Termios);
-
-impl Hidden {
-    fn new() -> std::io::Result<Self> {
-        let before = tcgetattr(std::io::stdin())?;
-        let mut hidden = before.clone();
-        hidden.local_flags.remove(LocalFlags::ECHO);
-        tcsetattr(std::io::stdin(), SetArg::TCSANOW, &hidden)?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        // A terminal that is gone needs nothing back.
-        let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);
-    }
-}
-
-/// The agent's output, straight from the engine: kept, or passed on as it comes.
-async fn follow_output(engine: &DockerEngine, container: &str, to: &Wire, capture: bool) -> Vec<u8> {
-    let attached = engine.container_attach(container).await;
-    to.send(&ToHolder::Attached);
-    let Ok(mut streams) = attached else { return Vec::new() };
-    let (mut kept, mut out, mut err) = (Vec::new(), Writer::stdout(), Writer::stderr());
-    while let Some(Ok(piece)) = streams.output.next().await {
-        // A reader that is gone stops nothing.
-        match piece {
-            Output::Stdout(bytes) if capture && kept.len() < MAX_OUTPUT => kept.extend_from_slice(&bytes),
-            Output::Stdout(bytes) if !capture => drop(out.write(&bytes)),
-            Output::Stdout(_) => {}
-            Output::Stderr(bytes) => drop(err.write(&bytes)),
-        }
-    }
-    kept
-}
-
-/// Where an agent's bytes are written; onto a terminal only text and its colours.
-pub(super) struct Writer {
-    to: Box<dyn Write + Send>,
-    screen: Option<Screen>,
-}
-
-impl Writer {
-    pub(super) fn stdout() -> Self {
-        let out = std::io::stdout();
-        Self { screen: out.is_terminal().then(Screen::text), to: Box::new(out) }
-    }
-
-    pub(super) fn stderr() -> Self {
-        let err = std::io::stderr();
-        Self { screen: err.is_terminal().then(Screen::text), to: Box::new(err) }
-    }
-
-    pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match &mut self.screen {
-            Some(screen) => self.to.write_all(&screen.pass(bytes))?,
-            None => self.to.write_all(bytes)?,
-        }
-        self.to.flush()
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if self.screen.is_some() {
-            // Colours that were left on are the agent's.
-            let _ = self.to.write_all(b"\x1b[0m").and_then(|()| self.to.flush());
-        }
     }
 }
 

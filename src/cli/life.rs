@@ -1,13 +1,14 @@
 //! What is done with a bottle that lives, or is kept: attach, exec, logs, stop, inspect, rm.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
 
-use super::client::{Client, Ended, Show, Writer};
+use super::client::{Client, Ended, Show};
+use super::output::Writer;
 use super::program::input;
 use super::run::{holder_died, tell};
 use super::terminal::{self, Given};
@@ -337,6 +338,5 @@ pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     }
     dir.remove().map_err(failed)?;
     print_message(&format!("removed {id}"));
-    let _ = std::io::stderr().flush();
     Ok(0)
 }

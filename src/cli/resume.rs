@@ -6,6 +6,7 @@ use clap::Parser;
 use super::life::Known;
 use super::program::input;
 use super::{Cli, Command, print_message, run};
+use crate::engine::Engine;
 use crate::report::printable;
 use crate::session::{Class, Failure, Kept};
 
@@ -31,8 +32,13 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
     if known.state.is_alive(id) {
         return Err(input(format!("{id} runs")).hint(format!("bottler attach {id}")));
     }
-    if Kept::of_dead(&known.state, id).is_none() {
+    let Some(kept) = Kept::of_dead(&known.state, id) else {
         return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists what is"));
+    };
+    known.engine.info().await?;
+    // An engine makes a volume that is not there, and an agent would find an empty workspace.
+    if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
+        return Err(input(format!("the workspace of {id} is gone from the engine")).hint(format!("bottler rm {id}")));
     }
     let broken = || Failure::new(Class::Internal, format!("{id} does not say how it was launched"));
     let invocation = known.record.invocation.clone().ok_or_else(broken)?;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::agent::{AgentArgs, Ready};
-use super::client::{Client, Ended, Show, read_secret};
+use super::client::{Client, Ended, Show};
 use super::program::{self, input};
+use super::question::read_secret;
 use super::{Format, find_engine, preflight, print_data, print_json, print_message, resume, state};
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;

@@ -24,7 +24,10 @@ impl Claim {
         match reaper::start(state, &dir, id, endpoint) {
             Ok(switch) => Ok(Self { dir, switch }),
             Err(error) => {
-                let _ = dir.remove();
+                // What an earlier life has left there is not this one's to remove.
+                if !dir.reused {
+                    let _ = dir.remove();
+                }
                 Err(Failure::new(Class::Internal, format!("start the reaper: {error}")))
             }
         }

@@ -64,7 +64,10 @@ impl Catalogue {
     }
 
     fn user(&mut self, file: &Path) {
-        let folder = file.parent().unwrap_or_else(|| Path::new("."));
+        // What is named stays where it is, wherever it is looked at from.
+        let folder =
+            std::path::absolute(file).ok().and_then(|file| Some(file.parent()?.to_owned())).unwrap_or_default();
+        let folder = folder.as_path();
         if file.exists() {
             match read_both::<Manifest>(file) {
                 Ok((manifest, value)) => {

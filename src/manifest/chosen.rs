@@ -70,7 +70,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
     let bad = |why: String| place(Problem::of("", format!("agent {name}: {why}")));
     let bottle_name = bottle.map(str::to_owned).or_else(|| agent.bottle.clone());
     if of_project {
-        check_project(catalogue, &agent, bottle_name.as_deref()).map_err(&bad)?;
+        check_project(catalogue, &agent, bottle.is_some()).map_err(&bad)?;
     }
     let template_name = agent.template.clone().unwrap_or_else(|| "claude".to_owned());
     let template = catalogue.template(&template_name).map_err(place)?;
@@ -135,15 +135,15 @@ fn is_file(recipe: &str) -> bool {
 }
 
 /// A project's agents use what the user lets them, and name nothing of the host.
-fn check_project(catalogue: &Catalogue, agent: &AgentSection, bottle: Option<&str>) -> Result<(), String> {
-    match bottle {
-        Some(bottle) if !catalogue.allows_project(bottle) => {
-            return Err(format!(
-                "a project may use only the bottles that you let it: add {{path: …, bottles: [{bottle}]}} to `projects` \
-                 in your own bottler.yaml"
-            ));
-        }
-        _ => {}
+fn check_project(catalogue: &Catalogue, agent: &AgentSection, named: bool) -> Result<(), String> {
+    // Who names a bottle on the command line has let it.
+    let allowed = agent.bottle.as_deref().is_some_and(|bottle| catalogue.allows_project(bottle));
+    if !named && !allowed {
+        let bottle = agent.bottle.as_deref().unwrap_or("…");
+        return Err(format!(
+            "a project may use only the bottles that you let it: add {{path: …, bottles: [{bottle}]}} to `projects` in \
+             your own bottler.yaml, or name one with --bottle"
+        ));
     }
     if agent.recipe.as_deref().is_some_and(is_file) {
         return Err("recipe: a project's agent names a built-in one; its own files are for `--recipe`".to_owned());

@@ -1,28 +1,21 @@
 //! `run_agent`: the agent's container, created and started at once, its command held back until the release.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
 
-use super::account::Account;
-use super::image::Built;
-use super::release::{Channel, Provision};
-use super::self_image::EXECUTABLE;
+use super::agent_container::{account, container, create};
+use super::provision::Provision;
+use super::release::Channel;
 use super::workspace::Source;
-use super::{Bottle, Event, Image, Life, Network, Role, Sidecar, lock};
-use crate::engine::labels::{Identity, Kind};
-use crate::engine::{Attachment, ContainerSpec, ErrorKind, VolumeMount, VolumeSpec, whole};
-use crate::init;
+use super::{Bottle, Event, Image, Life, Network, Sidecar, lock};
+use crate::engine::labels::Kind;
+use crate::engine::{VolumeMount, VolumeSpec, whole};
 use crate::plan::{AgentPlan, WORKSPACE, WorkspaceMode};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::workspace::stream;
-
-/// Names that are tried when one is taken: the bottle's id, then with `-2` to `-99`.
-const NAMES: u32 = 99;
 
 /// What `run_agent` takes.
 pub struct AgentOptions {
@@ -115,6 +108,9 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     if bottle.setting.bounded && config.user != bottle.plan.agent.user {
         return Err(bad(format!("user {:?} is not the plan's, and a project's hooks cannot change it", config.user)));
     }
+    if bottle.setting.bounded && config.disk != bottle.plan.agent.disk {
+        return Err(bad("disk is not the plan's, and a project's hooks cannot change it".to_owned()));
+    }
     // Of a copy, the volume is made; one that was kept is there.
     let seed = bottle.seed();
     let kept = matches!(bottle.setting.workspace, Some(Source::Kept(_)));
@@ -183,132 +179,6 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
         }
     });
     Ok(agent)
-}
-
-/// The relays that init keeps: for every sidecar that serves the agent, made so far.
-fn relays(serving: &[Arc<Sidecar>]) -> BTreeMap<SocketAddrV4, String> {
-    let all = serving.iter().flat_map(|sidecar| sidecar.relays.iter().map(move |relay| (sidecar, relay)));
-    all.map(|(sidecar, relay)| (relay.address, format!("{}/{}", sidecar.name, relay.socket))).collect()
-}
-
-/// Tries the bottle's id as the container's name, then numbered ones; a pinned name is the only one tried.
-async fn create(bottle: &Bottle, mut spec: ContainerSpec) -> Result<String, Failure> {
-    let engine = &bottle.session.engine;
-    let first = spec.name.clone();
-    for number in 2..=NAMES + 1 {
-        match engine.container_create(&spec).await {
-            Err(error) if error.kind == ErrorKind::NameTaken && !bottle.plan.pinned => {
-                let next = format!("{first}-{number}");
-                if number <= NAMES {
-                    bottle.events.tell(Event::Log(format!("the name {} is taken; trying {next}", spec.name)));
-                }
-                spec.name = next;
-            }
-            Err(error) if spec.disk.is_some() && error.message.contains("storage-opt") => {
-                let hint = "this engine's storage cannot bound a container's disk; leave resources.disk out";
-                return Err(Failure::from(error).hint(hint));
-            }
-            answer => return Ok(answer?),
-        }
-    }
-    Err(Failure::new(Class::Name, format!("create agent: {first} and the {} names after it are all taken", NAMES - 1))
-        .hint("clean up old containers: `docker ps -a`, `bottler gc`"))
-}
-
-fn container(
-    bottle: &Bottle,
-    plan: &AgentPlan,
-    image: String,
-    account: Account,
-    network: Option<Attachment>,
-    serving: &[Arc<Sidecar>],
-    identity: Identity,
-) -> Result<ContainerSpec, Failure> {
-    let config = serde_json::to_string(&init::Config { relays: relays(serving) })
-        .map_err(|error| Failure::new(Class::Internal, format!("write init's configuration: {error}")))?;
-    let owner = format!("uid={},gid={}", account.user, account.group);
-    Ok(ContainerSpec {
-        name: bottle.session.id.clone(),
-        image,
-        command: vec![EXECUTABLE.into(), init::ROLE.into(), config],
-        env: environment(plan, serving),
-        user: account.to_string(),
-        workdir: "/".into(),
-        hostname: bottle.session.id.clone(),
-        hosts: serving
-            .iter()
-            .flat_map(|sidecar| &sidecar.relays)
-            .map(|relay| (relay.name.clone(), relay.address.ip().to_string()))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect(),
-        networks: network.into_iter().collect(),
-        mounts: serving
-            .iter()
-            .filter_map(|sidecar| {
-                let target = format!("{}/{}", init::SERVICES_DIR, sidecar.name);
-                Some(VolumeMount { volume: sidecar.volume.clone()?, target, read_only: true })
-            })
-            .collect(),
-        tmpfs: [(init::RUN_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=16m,mode=0755,{owner}"))].into(),
-        binds: Vec::new(),
-        runtime: bottle.plan.runtime.clone(),
-        disk: plan.disk,
-        read_only: false,
-        tty: plan.terminal,
-        stdin: plan.terminal,
-        auto_remove: true,
-        resources: plan.resources,
-        identity,
-    })
-}
-
-/// Whom an agent runs as: the image knows it of the plan's agent; a recipe's own has numbers.
-fn account(config: &AgentPlan, built: &Built) -> Result<Account, Failure> {
-    let known = built.account.filter(|_| Account::numbers(&config.user).is_none());
-    known.or_else(|| Account::numbers(&config.user)).ok_or_else(|| {
-        Failure::new(Class::Input, format!("run_agent: user {:?} is no number", config.user))
-            .hint("user = \"1000:1000\"")
-    })
-}
-
-/// What every process of the agent's container sees: the proxy in both cases, names that need none, the CA.
-fn environment(plan: &AgentPlan, serving: &[Arc<Sidecar>]) -> BTreeMap<String, String> {
-    let proxy = serving.iter().find(|sidecar| sidecar.role == Some(Role::Egress));
-    let proxy = proxy.and_then(|egress| Some((&egress.name, egress.relays.first()?.address.port())));
-    let proxy = proxy.map(|(name, port)| format!("http://{name}:{port}")).unwrap_or_default();
-    let direct: Vec<&str> = ["localhost", "127.0.0.0/8", "::1"]
-        .into_iter()
-        .chain(serving.iter().map(|sidecar| sidecar.name.as_str()))
-        .collect();
-    // A destination of plain TCP may be asked for by the proxy, too, at another port.
-    let others = serving.iter().flat_map(|sidecar| sidecar.relays.iter().filter(|relay| relay.name != sidecar.name));
-    let others = others.map(|relay| format!(",{}:{}", relay.name, relay.address.port()));
-    let direct = format!("{}{}", direct.join(","), others.collect::<String>());
-    let mut env = plan.env.clone();
-    let both_cases = [("HTTP_PROXY", &proxy), ("HTTPS_PROXY", &proxy), ("NO_PROXY", &direct)];
-    for (name, value) in both_cases {
-        env.insert(name.to_owned(), value.clone());
-        env.insert(name.to_ascii_lowercase(), value.clone());
-    }
-    for name in [
-        "SSL_CERT_FILE",
-        "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE",
-        "GIT_SSL_CAINFO",
-        "PIP_CERT",
-        "CARGO_HTTP_CAINFO",
-        "AWS_CA_BUNDLE",
-        "DENO_CERT",
-    ] {
-        env.insert(name.to_owned(), init::BUNDLE_FILE.to_owned());
-    }
-    env.insert("SSL_CERT_DIR".to_owned(), init::BUNDLE_DIR.to_owned());
-    env.insert("NODE_EXTRA_CA_CERTS".to_owned(), init::CA_FILE.to_owned());
-    env.entry("HOME".to_owned()).or_insert_with(|| crate::plan::DEFAULT_HOME.to_owned());
-    env.entry("PATH".to_owned())
-        .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
-    env
 }
 
 /// What the start of an agent waits for.

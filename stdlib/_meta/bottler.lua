@@ -432,7 +432,7 @@ function Bottle:close() end
 ---The agent's workspace; its files are no part of the plan.
 ---@class (exact) WorkspacePlan
 ---@field exclude? string[] What is not copied: patterns as in `.gitignore`.
----@field mode Workspace"enforce"|"audit" How the agent gets it.
+---@field mode "copy"|"mount"|"none" How the agent gets it.
 ---@field path string Where the agent sees it.
 ---@field read_only boolean Whether the agent may only read a folder that is mounted.
 ---@field source? string The host's folder; absent where the files come from elsewhere.

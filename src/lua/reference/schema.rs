@@ -50,8 +50,23 @@ fn resolve(ty: &mut String, definitions: &Value) {
     for (name, schema) in definitions {
         if !schema["properties"].is_object() && ty.contains(name.as_str()) {
             let stands_for = self::ty(schema);
-            *ty = ty.replace(&format!("{name}[]"), &format!("{}[]", parenthesised(&stands_for)));
-            *ty = ty.replace(name.as_str(), &stands_for);
+            replace(ty, &format!("{name}[]"), &format!("{}[]", parenthesised(&stands_for)));
+            replace(ty, name, &stands_for);
+        }
+    }
+}
+
+/// Replaces a name where it is not a part of a longer one.
+fn replace(text: &mut String, name: &str, by: &str) {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut from = 0;
+    while let Some(at) = text[from..].find(name).map(|at| at + from) {
+        let end = at + name.len();
+        if text[..at].ends_with(is_word) || text[end..].starts_with(is_word) {
+            from = end;
+        } else {
+            text.replace_range(at..end, by);
+            from = at + by.len();
         }
     }
 }
