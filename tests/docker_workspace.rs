@@ -151,6 +151,10 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     for path in ["/tmp/bottler-evil-hook", "/tmp/bottler-evil-fsmonitor"] {
         assert!(!Path::new(path).exists(), "{path}");
     }
+    // Commits alone are work, too: the files are as they were.
+    let only = shell(&world, folder, &["--name", "commits"], "git -c user.name=a -c user.email=a@b commit -qam yours");
+    assert!(only.stderr.contains("kept: the workspace of commits (nobody has pulled"), "{}", only.stderr);
+    assert_eq!(world.run(&["rm", "commits"]).code(), 0);
     // It is not launched over, and lives again with what is in it.
     let over = shell(&world, folder, &["--name", "work"], "true");
     assert!(over.code() == 123 && over.stderr.contains("bottler resume work"), "{}", over.stderr);

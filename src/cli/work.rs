@@ -12,7 +12,7 @@ use crate::plan::{WORKSPACE, WorkspaceMode};
 use crate::primitive::own_image;
 use crate::primitive::workspace::{Reader, SEED_FILE, before, left};
 use crate::session::{Class, Failure, Kept, kept, new_id};
-use crate::workspace::{Change, Files, Left, Seed, changes, digest, is_executed, patch, pull as bring};
+use crate::workspace::{Change, Left, Seed, changes, digest, is_executed, patch, pull as bring};
 
 /// The place of what the command line makes in a bottle's order: after everything else.
 const LAST: u64 = 1 << 40;
@@ -50,7 +50,7 @@ pub(super) struct PullArgs {
 struct Work {
     known: Known,
     source: Option<PathBuf>,
-    before: Arc<Files>,
+    before: Arc<Left>,
     left: Left,
     spool: Spool,
 }
@@ -99,7 +99,7 @@ async fn read(id: &str) -> Result<Work, Failure> {
 
 pub(super) async fn diff(args: &DiffArgs) -> Result<u8, Failure> {
     let work = read(&args.bottle).await?;
-    let changed = changes(&work.before, &work.left.files);
+    let changed = changes(&work.before.files, &work.left.files);
     if args.format == Format::Json {
         let executed: Vec<&String> = changed.keys().filter(|path| is_executed(path)).collect();
         print_json(
@@ -112,7 +112,7 @@ pub(super) async fn diff(args: &DiffArgs) -> Result<u8, Failure> {
             print_data(&crate::report::printable(&format!("{} {}\n", letter(*change), path.escape_default())));
         }
     } else {
-        print_patch(&patch(&work.before, &work.left.files));
+        print_patch(&patch(&work.before.files, &work.left.files));
     }
     warn(changed.keys());
     Ok(0)
@@ -150,7 +150,7 @@ fn warn<'a>(paths: impl Iterator<Item = &'a String>) {
 
 pub(super) async fn pull(args: &PullArgs) -> Result<u8, Failure> {
     let work = read(&args.bottle).await?;
-    let changed = changes(&work.before, &work.left.files);
+    let changed = changes(&work.before.files, &work.left.files);
     let repository = args.into.clone().or_else(|| work.source.clone());
     let is_repository = repository.as_deref().is_some_and(|path| path.join(".git").exists());
     match (&args.patch, &args.branch) {
@@ -168,13 +168,13 @@ pub(super) async fn pull(args: &PullArgs) -> Result<u8, Failure> {
     }
     warn(changed.keys());
     let directory = work.known.state.bottle(&args.bottle);
-    kept::note_pulled(&directory, &digest(&work.left.files))
+    kept::note_pulled(&directory, &digest(&work.left))
         .map_err(|error| Failure::new(Class::Internal, format!("write {}: {error}", directory.display())))?;
     Ok(0)
 }
 
 fn write_patch(file: &Path, work: &Work) -> Result<(), Failure> {
-    let patch = patch(&work.before, &work.left.files);
+    let patch = patch(&work.before.files, &work.left.files);
     if file == Path::new("-") {
         print_data(&patch);
         return Ok(());

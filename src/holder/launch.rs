@@ -82,13 +82,21 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Left>) -> O
         None => Kept { volume, why: "it was cut short".to_owned(), changed: None, size: None },
         Some(_) if bottle.plan.keep == Keep::OnFailure && exit_code == Some(0) => return None,
         Some(left) => {
-            let before = workspace::before(bottle.seed_now().await?).await.ok()?;
-            let changed = changes(&before, &left.files).len();
-            if changed == 0 || kept::is_pulled(directory, &digest(&left.files)) {
+            let changed = match bottle.seed_now().await {
+                Some(seed) => workspace::before(seed).await.ok().map(|before| {
+                    let files = changes(&before.files, &left.files).len();
+                    (files, files > 0 || before.references != left.references)
+                }),
+                None => None,
+            };
+            // What is not known to be the same may be the agent's whole work.
+            let same = changed.is_some_and(|(_, changed)| !changed);
+            if same || kept::is_pulled(directory, &digest(left)) {
                 return None;
             }
             let why = if exit_code == Some(0) { "nobody has pulled what changed" } else { "the agent failed" };
-            Kept { volume, why: why.to_owned(), changed: Some(changed), size: Some(left.size) }
+            let changed = changed.map(|(files, _)| files);
+            Kept { volume, why: why.to_owned(), changed, size: Some(left.size) }
         }
     };
     // What cannot be written down would not be found again.

@@ -108,7 +108,7 @@ async fn hold(
                 && let (Some(seed), Some(left)) = (bottle.seed_now().await, &outcome.workspace)
             {
                 match before(seed).await {
-                    Ok(before) => report.patch = Some(patch(&before, &left.files)),
+                    Ok(before) => report.patch = Some(patch(&before.files, &left.files)),
                     Err(failure) => drop(report.failure.get_or_insert(failure)),
                 }
             }

@@ -92,7 +92,7 @@ impl Nested {
             return Err(failure);
         }
         let patch = match (bottle.seed_now().await, &outcome.workspace) {
-            (Some(seed), Some(after)) => patch(workspace::before(seed).await?.as_ref(), &after.files),
+            (Some(seed), Some(after)) => patch(&workspace::before(seed).await?.files, &after.files),
             _ => String::new(),
         };
         Ok(Work {

@@ -15,7 +15,7 @@ use crate::engine::labels::{Identity, Kind};
 use crate::engine::{Bind, ContainerSpec, Engine, Resources, VolumeMount};
 use crate::plan::{WORKSPACE, WorkspacePlan};
 use crate::session::{Class, Failure, Pending, placeholder};
-use crate::workspace::{Files, Left, MASKED, MAX_ARCHIVE, MaskedKind, Seed, copy, read};
+use crate::workspace::{Left, MASKED, MAX_ARCHIVE, MaskedKind, Seed, copy, read};
 
 /// Where a workspace comes from.
 #[derive(Clone)]
@@ -153,12 +153,12 @@ pub async fn collect(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Option<Left>
     left.map(Some)
 }
 
-/// The files that a workspace began with.
+/// What a workspace began with.
 ///
 /// # Errors
-/// They cannot be read.
-pub async fn before(seed: Arc<Seed>) -> Result<Arc<Files>, Failure> {
-    let read = tokio::task::spawn_blocking(move || seed.files()).await;
+/// It cannot be read.
+pub async fn before(seed: Arc<Seed>) -> Result<Arc<Left>, Failure> {
+    let read = tokio::task::spawn_blocking(move || seed.read()).await;
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(Class::Internal, format!("read what the workspace began with: {why}"))
     };
@@ -182,16 +182,11 @@ pub struct Reader {
 ///
 /// # Errors
 /// The engine refuses, or there is more than the bounds allow.
-pub async fn left(
-    engine: &Arc<dyn Engine>,
-    reader: Reader,
-    spool: &Path,
-    before: &Arc<Files>,
-) -> Result<Left, Failure> {
+pub async fn left(engine: &Arc<dyn Engine>, reader: Reader, spool: &Path, before: &Arc<Left>) -> Result<Left, Failure> {
     let volume = reader.volume.clone();
     spool_volume(engine, reader, spool).await?;
     let (path, before) = (spool.to_owned(), before.clone());
-    let files = tokio::task::spawn_blocking(move || read(&path, WORKSPACE, Some(&before))).await;
+    let files = tokio::task::spawn_blocking(move || read(&path, WORKSPACE, Some(&before.files))).await;
     let failed = |why: &dyn std::fmt::Display| Failure::new(Class::Operation, format!("read {volume}: {why}"));
     files.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }

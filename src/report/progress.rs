@@ -148,7 +148,12 @@ pub fn times(times: &Times) -> String {
 
 /// What is kept, and what can be done with it, in one line.
 pub fn kept(bottle: &str, kept: &Kept) -> String {
-    let changed = kept.changed.map(|files| format!(", {files} files changed")).unwrap_or_default();
+    let changed = match kept.changed {
+        None => String::new(),
+        Some(0) => ", commits and no files".to_owned(),
+        Some(1) => ", 1 file".to_owned(),
+        Some(files) => format!(", {files} files"),
+    };
     format!(
         "kept: the workspace of {bottle} ({}{changed}); `bottler diff {bottle}`, `bottler pull {bottle}`, \
          `bottler resume {bottle}`, `bottler rm {bottle}`",

@@ -1,6 +1,6 @@
 //! Archives of a workspace: out of the seed towards a container, and back from one, in this process and within bounds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
@@ -19,6 +19,8 @@ use super::{Files, MAX_BYTES, MAX_FILE, MAX_FILES, Seed, WorkspaceFile};
 const PIECE: usize = 256 << 10;
 /// Pieces that wait for a slow reader.
 const WAITING: usize = 8;
+/// Most that is read of a repository's references, in bytes a file.
+const MAX_REFERENCES: u64 = 16 << 20;
 /// Largest `.gitignore` that counts, in bytes.
 const MAX_PATTERNS: u64 = 256 << 10;
 
@@ -29,6 +31,8 @@ pub struct Left {
     pub files: Files,
     /// How much it is, in bytes, all of it.
     pub size: u64,
+    /// Where its repository's branches are, and HEAD, by their names; nothing where it has none.
+    pub references: BTreeMap<String, String>,
 }
 
 /// An archive of a seed, everything in it the agent's own, below a path of the container's.
@@ -167,6 +171,9 @@ pub fn read(archive: &Path, root: &str, before: Option<&Files>) -> io::Result<Le
     let mut left = Left::default();
     each(archive, root, |path, entry| {
         left.size = left.size.saturating_add(entry.size());
+        if let Some(name) = path.strip_prefix(".git/") {
+            return note_reference(name, entry, &mut left.references);
+        }
         if before.is_some() && path.rsplit('/').next() == Some(".gitignore") && entry.size() <= MAX_PATTERNS {
             let mut text = Vec::new();
             entry.read_to_end(&mut text)?;
@@ -196,6 +203,32 @@ pub fn read(archive: &Path, root: &str, before: Option<&Files>) -> io::Result<Le
         Ok(())
     })?;
     Ok(left)
+}
+
+/// Notes a reference of a repository, if a file below `.git` is one, or holds some (gitrepository-layout(5)).
+pub(super) fn note_reference(
+    name: &str,
+    entry: &mut impl Read,
+    known: &mut BTreeMap<String, String>,
+) -> io::Result<()> {
+    let is_branch = name == "HEAD" || name.starts_with("refs/heads/");
+    if !is_branch && name != "packed-refs" {
+        return Ok(());
+    }
+    let mut text = Vec::new();
+    entry.take(MAX_REFERENCES).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    if is_branch {
+        known.insert(name.to_owned(), text.trim().to_owned());
+        return Ok(());
+    }
+    for (commit, name) in text.lines().filter_map(|line| line.split_once(' ')) {
+        if name.starts_with("refs/heads/") {
+            // One in a file of its own is newer.
+            known.entry(name.to_owned()).or_insert_with(|| commit.to_owned());
+        }
+    }
+    Ok(())
 }
 
 fn regular(entry: &mut impl Read, executable: bool, space: &mut usize) -> io::Result<WorkspaceFile> {
@@ -288,6 +321,7 @@ mod tests {
                 ("workspace/pipe", Fifo, ""),
                 ("workspace/disk", Block, ""),
                 ("workspace/.git/config", Regular, "[core]"),
+                ("workspace/.git/HEAD", Regular, "ref: refs/heads/a\n"),
                 ("workspace/sub/.git/config", Regular, "[core]"),
                 ("workspace/.gitignore", Regular, "*.log\n"),
                 ("workspace/new.log", Regular, "x"),
@@ -297,6 +331,7 @@ mod tests {
         let before = Files::from([("old.log".to_owned(), WorkspaceFile::Link("x".into()))]);
         let left = read(&path, "/workspace", Some(&before)).unwrap();
         assert_eq!(left.files.keys().collect::<Vec<_>>(), [".gitignore", "a", "link", "old.log"]);
+        assert_eq!(left.references, BTreeMap::from([("HEAD".to_owned(), "ref: refs/heads/a".to_owned())]));
         assert_eq!(left.files["link"], WorkspaceFile::Link("/etc/passwd".into()));
     }
 

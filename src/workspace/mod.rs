@@ -74,9 +74,15 @@ mod base64 {
 }
 
 /// What names the state of a workspace.
-pub fn digest(files: &Files) -> String {
+pub fn digest(left: &Left) -> String {
     let mut hash = Sha256::new();
-    for (path, file) in files {
+    for (name, commit) in &left.references {
+        hash.update(name);
+        hash.update([0]);
+        hash.update(commit);
+        hash.update([0]);
+    }
+    for (path, file) in &left.files {
         let (kind, content) = match file {
             WorkspaceFile::Regular { content, .. } => (patch::mode(file), content.as_slice()),
             WorkspaceFile::Large { digest, .. } => (patch::mode(file), digest.as_bytes()),

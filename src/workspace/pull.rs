@@ -6,15 +6,13 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 
-use super::archive::each;
+use super::archive::{each, note_reference};
 use super::git::{Git, ended};
 use super::patch::mode;
 use super::{Files, WorkspaceFile};
 
 /// The branch in between.
 const PULLED: &str = "refs/heads/pulled";
-/// Largest file of an agent's repository that is read besides its objects, in bytes.
-const MAX_REFS: u64 = 16 << 20;
 /// Largest loose object, in bytes.
 const MAX_LOOSE: u64 = 1 << 30;
 /// How deep one reference may name another.
@@ -101,20 +99,7 @@ fn unpack(archive: &Path, root: &str, to: &Path) -> io::Result<Unpacked> {
         if let Some(object) = name.strip_prefix("objects/") {
             return objects(to, object, entry);
         }
-        if name == "HEAD" || name == "packed-refs" || name.starts_with("refs/heads/") {
-            let mut text = String::new();
-            entry.take(MAX_REFS).read_to_string(&mut text)?;
-            if name == "packed-refs" {
-                for line in text.lines() {
-                    if let Some((commit, name)) = line.split_once(' ').filter(|(commit, _)| is_id(commit)) {
-                        references.entry(name.to_owned()).or_insert_with(|| commit.to_owned());
-                    }
-                }
-            } else {
-                references.insert(name.to_owned(), text.trim().to_owned());
-            }
-        }
-        Ok(())
+        note_reference(name, entry, &mut references)
     })?;
     Ok((references, paths))
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::git::Git;
 use super::ignored::Ignored;
 use super::walk::{Kind, Opened, walk};
-use super::{Files, MAX_FILES};
+use super::{Files, Left, MAX_FILES};
 
 /// What a workspace begins with.
 #[derive(Debug)]
@@ -21,14 +21,14 @@ pub enum Seed {
 }
 
 impl Seed {
-    /// The files, without `.git`.
+    /// What is in it, the files without `.git`.
     ///
     /// # Errors
     /// The archive cannot be read.
-    pub fn files(&self) -> io::Result<Files> {
+    pub fn read(&self) -> io::Result<Left> {
         match self {
-            Self::Files(files) => Ok(files.clone()),
-            Self::Archive(path) => super::read(path, "", None).map(|left| left.files),
+            Self::Files(files) => Ok(Left { files: files.clone(), ..Left::default() }),
+            Self::Archive(path) => super::read(path, "", None),
         }
     }
 }
