@@ -169,8 +169,11 @@ impl Engine for DockerEngine {
     }
 
     async fn image_build(&self, build: &ImageBuild, progress: &Progress<'_>) -> Result<()> {
+        // Under a name of its own at first: two that build the same at once would leave one of the images without any.
+        let own = format!("{}-building-{}", build.tag, std::process::id());
+        let before = self.image_find(&build.tag).await?;
         let options = query::BuildImageOptionsBuilder::new()
-            .t(&build.tag)
+            .t(&own)
             .dockerfile(&build.dockerfile)
             .buildargs(&request::map(&build.args))
             .target(build.target.as_deref().unwrap_or_default())
@@ -194,7 +197,20 @@ impl Engine for DockerEngine {
             }
             Ok(())
         };
-        call("build image", &build.tag, BUILD, read).await
+        call("build image", &build.tag, BUILD, read).await?;
+        let now = self.image_find(&build.tag).await?;
+        let overtaken = now.is_some_and(|now| before.as_ref().is_none_or(|before| before.id != now.id));
+        if !overtaken {
+            let (repository, tag) = build.tag.split_once(':').unwrap_or((&build.tag, "latest"));
+            let options = query::TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+            call("name image", &build.tag, LOOK, self.docker.tag_image(&own, Some(options))).await?;
+            let named = self.image_find(&build.tag).await?.map(|named| named.id);
+            if let Some(before) = before.filter(|before| named.as_ref() != Some(&before.id)) {
+                // It has no name any more. A bottle that uses it keeps it.
+                let _ = self.image_remove(&before.id).await;
+            }
+        }
+        self.image_remove(&own).await.map(drop)
     }
 
     async fn image_pull(&self, reference: &str, progress: &Progress<'_>) -> Result<()> {
