@@ -270,6 +270,31 @@ fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
     world.assert_clean();
 }
 
+/// Of a history that the user has only the end of, the agent has no more; what it adds comes back all the same.
+#[test]
+fn a_shallow_history_is_copied_and_comes_back() {
+    let (world, _image) = (World::new(), Agents::import());
+    let whole = tempfile::tempdir().unwrap();
+    git(whole.path(), &["init", "-q", "-b", "main"]);
+    for text in ["one\n", "two\n"] {
+        write(whole.path(), "a", text);
+        git(whole.path(), &["add", "."]);
+        git(whole.path(), &["commit", "-qm", text.trim()]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", whole.path().display());
+    git(folder.path(), &["clone", "-q", "--depth", "1", &url, "shallow"]);
+    let shallow = folder.path().join("shallow");
+    let work = "echo three > a; git -c user.name=a -c user.email=a@b commit -qam three; git log --format=%s";
+    let done = shell(&world, &shallow, &["--name", "shallow"], work);
+    assert_eq!(done.stdout, "three\ntwo\n", "{}", done.stderr);
+    let pulled = world.run(&["pull", "shallow"]);
+    assert_eq!(pulled.code(), 0, "{}", pulled.stderr);
+    assert_eq!(git(&shallow, &["log", "--format=%s", "bottler/shallow"]), "three\ntwo\n");
+    assert_eq!(world.run(&["rm", "shallow"]).code(), 0);
+    world.assert_clean();
+}
+
 /// Ten thousand files and their history: told, not asserted, but for a bound that only a mistake can miss.
 #[test]
 fn ten_thousand_files_are_copied() {

@@ -122,7 +122,7 @@ impl AgentArgs {
                 }
             }
         }
-        let drafts = drafts(&defined)?;
+        let drafts = drafts(&defined, &facts);
         Ok(Ready { chosen, planned, defined, drafts })
     }
 
@@ -183,7 +183,8 @@ fn slug(name: &str) -> String {
     if slug.starts_with(|c: char| c.is_ascii_lowercase()) { slug.to_owned() } else { format!("agent-{slug}") }
 }
 
-fn facts() -> Result<Facts, Failure> {
+/// What is so on this host.
+pub(super) fn facts() -> Result<Facts, Failure> {
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
     Ok(Facts {
@@ -198,17 +199,16 @@ fn facts() -> Result<Facts, Failure> {
 }
 
 /// Every agent of the manifest, planned as it stands: for recipes that launch further bottles.
-pub(super) fn drafts(defined: &Defined) -> Result<Drafts, Failure> {
-    let facts = facts()?;
+pub(super) fn drafts(defined: &Defined, facts: &Facts) -> Drafts {
     let draft = |name: &str| {
         let chosen = choose(&defined.catalogue, name, None).map_err(|problem| problem.to_string())?;
         let egress: Egress = chosen.egress.clone();
-        let planned = plan(&chosen, egress, &Flags::default(), &facts).map_err(|problem| problem.to_string())?;
+        let planned = plan(&chosen, egress, &Flags::default(), facts).map_err(|problem| problem.to_string())?;
         match planned.ask.keys().next() {
             Some(name) => Err(format!("env: {name} is to be asked for, which only `bottler run` itself does")),
             None => Ok(Draft { plan: planned.plan, env: planned.env, recipe: planned.recipe }),
         }
     };
     let names: Vec<String> = defined.catalogue.agents().map(str::to_owned).collect();
-    Ok(Drafts(names.into_iter().map(|name| (name.clone(), draft(&name))).collect::<BTreeMap<_, _>>()))
+    Drafts(names.into_iter().map(|name| (name.clone(), draft(&name))).collect::<BTreeMap<_, _>>())
 }
