@@ -321,4 +321,9 @@ fn a_recipe_may_launch_the_manifests_agents() {
     assert_eq!(done.code(), 0, "{}", done.stderr);
     assert!(done.stdout.contains("bottle") && done.stdout.contains("two.lua:2"), "{}", done.stdout);
     home.fails(&["lua", "check", "asks.lua"], &["A is to be asked for", "asks.lua:2"]);
+    // An agent's own recipe is a file beside the manifest.
+    home.write("config/bottler/bottler.yaml", "agents: {own: {template: shell, recipe: own.lua}}\n");
+    home.write("config/bottler/own.lua", "return function() end\n");
+    let recipe = home.plan(&["own"])["recipe"].as_str().unwrap().to_owned();
+    assert_eq!(PathBuf::from(recipe), home.path("config/bottler/own.lua"));
 }
