@@ -108,20 +108,7 @@ impl AgentArgs {
         let facts = facts()?;
         let egress = self.egress.read(chosen.egress.clone())?;
         let flags = self.flags(terminal, id)?;
-        let mut planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
-        let keep = chosen.bottle.keep.is_some() || flags.keep.is_some();
-        let copied = planned.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
-        if copied && !keep && self.patch.is_none() {
-            // The agent's work is what all this is for: it does not go unless somebody says so.
-            planned.plan.keep = Keep::Always;
-        }
-        if terminal && !self.headless {
-            for name in ["TERM", "COLORTERM"] {
-                if let Some(value) = facts.env.get(name) {
-                    planned.plan.agent.env.entry(name.to_owned()).or_insert_with(|| value.clone());
-                }
-            }
-        }
+        let planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
         let drafts = drafts(&defined, &facts);
         Ok(Ready { chosen, planned, defined, drafts })
     }
@@ -164,6 +151,7 @@ impl AgentArgs {
             terminal,
             workspace: WorkspaceFlags { source: self.workspace.clone(), mode, read_only: self.read_only },
             keep,
+            patch: self.patch.is_some(),
             params: program::params(&self.params)?,
         })
     }

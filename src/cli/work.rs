@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::labels::{Identity, Kind};
 use crate::plan::{WORKSPACE, WorkspaceMode};
 use crate::primitive::own_image;
-use crate::primitive::workspace::{Reader, SEED_FILE, before, left};
+use crate::primitive::workspace::{Reader, SEED_FILE, before, left, volume_of};
 use crate::session::{Class, Failure, Kept, kept, new_id};
 use crate::workspace::{Change, Left, Seed, changes, digest, is_executed, patch, pull as bring};
 
@@ -89,7 +89,7 @@ async fn read(id: &str) -> Result<Work, Failure> {
         identity: Identity { session: id.to_owned(), owner: known.state.owner.clone(), seq: LAST, kind: Kind::Sidecar },
         name: format!("{id}-{name}"),
         image: own_image(&engine).await?,
-        volume: format!("{id}-workspace"),
+        volume: volume_of(id),
     };
     let spool = Spool { archive: directory.join(format!("{name}.tar")), folder: directory.join(name) };
     let before = before(Arc::new(Seed::Archive(seed))).await?;

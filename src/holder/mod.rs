@@ -26,7 +26,7 @@ pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, W
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::plan::{Keep, WorkspaceMode};
-use crate::primitive::workspace::{SEED_FILE, before};
+use crate::primitive::workspace::{SEED_FILE, before, volume_of};
 use crate::primitive::{Bottle, Event, Events, Setting, Source};
 use crate::session::{Class, Failure, Kept, Session, StateDir, gc};
 use crate::workspace::{Seed, patch};
@@ -134,7 +134,7 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     }
     let copied = plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
     let mut record = Claim::record(id, &launch.endpoint, &plan.agent.name);
-    record.keeps = (copied && plan.keep != Keep::Never).then(|| format!("{id}-workspace"));
+    record.keeps = (copied && plan.keep != Keep::Never).then(|| volume_of(id));
     record.invocation.clone_from(&launch.invocation);
     let claim = Claim::take(state, &record)?;
     let written = serde_json::to_vec(plan).map(|plan| std::fs::write(claim.dir.path.join(PLAN_FILE), plan));

@@ -39,6 +39,8 @@ pub struct Flags {
     pub workspace: WorkspaceFlags,
     /// Whether it outlives the bottle.
     pub keep: Option<Keep>,
+    /// Whether what changes in it is fetched as a patch at the agent's end.
+    pub patch: bool,
     /// Parameters for recipes.
     pub params: BTreeMap<String, String>,
 }
@@ -130,7 +132,18 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
     let words = Words { prompt: prompt.as_deref(), model, workdir: &workdir };
     let own = if flags.command.is_empty() { agent.command.as_deref() } else { Some(flags.command.as_slice()) };
     let command = command(template, own, flags.headless, !agent.mcp.is_empty(), &words).map_err(|why| (why, None))?;
-    let Environment { plain, secret, ask } = environment(chosen, facts)?;
+    let Environment { mut plain, secret, ask } = environment(chosen, facts)?;
+    let terminal = flags.terminal && !flags.headless;
+    if terminal {
+        for name in ["TERM", "COLORTERM"] {
+            if let Some(value) = facts.env.get(name) {
+                plain.entry(name.to_owned()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+    let copied = workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
+    // The agent's work is what all this is for: it does not go unless somebody says so.
+    let unsaid = if copied && !flags.patch { Keep::Always } else { Keep::Never };
     let secret_env: Vec<String> = secret.keys().chain(ask.keys()).cloned().collect();
     let credentials = credentials(chosen, &secret_env);
     let mut spec = egress.spec;
@@ -147,7 +160,7 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
             secret_env,
             resources: resources(chosen),
             disk: bottle.resources.disk.map(|Size(bytes)| bytes),
-            terminal: flags.terminal && !flags.headless,
+            terminal,
         },
         image: image(chosen, flags),
         isolation: Isolation::Sealed,
@@ -157,7 +170,7 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
         provision: ProvisionPlan { prompt: prompt.clone(), files: files(chosen, &words, workspace.as_ref(), facts)? },
         prompt,
         workspace,
-        keep: flags.keep.or(bottle.keep).unwrap_or_default(),
+        keep: flags.keep.or(bottle.keep).unwrap_or(unsaid),
         params: flags.params.clone(),
     };
     let recipe = agent.recipe.clone().unwrap_or_else(|| template.recipe().to_owned());

@@ -21,6 +21,8 @@ use crate::workspace::context;
 
 /// The source that means the running executable.
 const SELF: &str = "self";
+/// What stands for every image of ours where nothing is made.
+const REHEARSED: &str = "bottler:rehearsal";
 /// Hexadecimal digits of a build's digest in its tag.
 const DIGITS: usize = 16;
 
@@ -103,7 +105,11 @@ fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Pe
     let built = bottle.effect(name, at, async move {
         if wanted.source == SELF {
             let account = Account::numbers(&context.plan.agent.user);
-            let tag = cached(&context, Base::Scratch).await?;
+            let tag = if context.setting.rehearsal {
+                REHEARSED.to_owned()
+            } else {
+                scratch(&context.session.engine, &context.setting.building).await?
+            };
             return Ok(Arc::new(Built {
                 tag,
                 command: Vec::new(),
@@ -234,7 +240,7 @@ async fn layered(bottle: &Bottle, id: &str, user: &str) -> Result<(String, Accou
     if bottle.setting.rehearsal {
         let account = Account::numbers(user).or_else(|| Account::numbers(DEFAULT_USER));
         let account = account.ok_or_else(|| Failure::new(Class::Internal, "the default user is no number"))?;
-        return Ok(("bottler:rehearsal".to_owned(), account));
+        return Ok((REHEARSED.to_owned(), account));
     }
     let image = read(engine, Base::Image { id: id.to_owned(), user: user.to_owned() }).await?;
     if let Some(found) = engine.image_find(&image.tag).await?
@@ -261,16 +267,12 @@ async fn read(engine: &Arc<dyn Engine>, base: Base) -> Result<SelfImage, Failure
 }
 
 /// The image with this executable and nothing else; built where the engine does not have it yet.
-async fn cached(bottle: &Bottle, base: Base) -> Result<String, Failure> {
-    if bottle.setting.rehearsal {
-        return Ok("bottler:rehearsal".to_owned());
-    }
-    let engine = &bottle.session.engine;
-    let image = read(engine, base).await?;
+async fn scratch(engine: &Arc<dyn Engine>, building: &tokio::sync::Mutex<()>) -> Result<String, Failure> {
+    let image = read(engine, Base::Scratch).await?;
     if engine.image_find(&image.tag).await?.is_some() {
         return Ok(image.tag);
     }
-    let _building = bottle.setting.building.lock().await;
+    let _building = building.lock().await;
     // Another bottle may have built it meanwhile.
     if engine.image_find(&image.tag).await?.is_none() {
         let build = image.build(None).map_err(|error| internal(&error))?;
@@ -284,9 +286,5 @@ async fn cached(bottle: &Bottle, base: Base) -> Result<String, Failure> {
 /// # Errors
 /// The engine refuses.
 pub async fn own_image(engine: &Arc<dyn Engine>) -> Result<String, Failure> {
-    let image = read(engine, Base::Scratch).await?;
-    if engine.image_find(&image.tag).await?.is_none() {
-        engine.image_build(&image.build(None).map_err(|error| internal(&error))?, &|_| ()).await?;
-    }
-    Ok(image.tag)
+    scratch(engine, &tokio::sync::Mutex::default()).await
 }

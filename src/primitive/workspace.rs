@@ -15,7 +15,7 @@ use crate::engine::labels::{Identity, Kind};
 use crate::engine::{Bind, ContainerSpec, Engine, Resources, VolumeMount};
 use crate::plan::{WORKSPACE, WorkspacePlan};
 use crate::session::{Class, Failure, Pending, placeholder};
-use crate::workspace::{Left, MASKED, MAX_ARCHIVE, MaskedKind, Seed, copy, read};
+use crate::workspace::{Left, MASKED, MAX_ARCHIVE, MaskedKind, Seed, copy, create_private, read};
 
 /// Where a workspace comes from.
 #[derive(Clone)]
@@ -35,6 +35,11 @@ pub enum Source {
     },
     /// The volume is there from an earlier life of this bottle, which began with this.
     Kept(Arc<Seed>),
+}
+
+/// The name of the volume of a bottle's workspace.
+pub fn volume_of(id: &str) -> String {
+    format!("{id}-workspace")
 }
 
 /// The seed's name in a bottle's directory.
@@ -75,7 +80,7 @@ impl Bottle {
 
     /// The name of the workspace's volume.
     pub fn workspace_volume(&self) -> String {
-        self.name("workspace")
+        volume_of(&self.session.id)
     }
 }
 
@@ -198,7 +203,7 @@ async fn spool_volume(engine: &Arc<dyn Engine>, reader: Reader, spool: &Path) ->
     let spec = idle(reader.name.clone(), reader.image.clone(), reader.volume.clone(), reader.identity.clone());
     let id = engine.container_create(&spec).await?;
     let read = async {
-        let mut file = private(spool).map_err(|error| failed(&error))?;
+        let mut file = create_private(spool).map_err(|error| failed(&error))?;
         let mut pieces = engine.container_download(&id, WORKSPACE).await?;
         let mut size = 0;
         while let Some(piece) = pieces.next().await {
@@ -214,12 +219,6 @@ async fn spool_volume(engine: &Arc<dyn Engine>, reader: Reader, spool: &Path) ->
     let read = read.await;
     engine.container_remove(&id).await?;
     read
-}
-
-fn private(path: &Path) -> std::io::Result<std::io::BufWriter<std::fs::File>> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    Ok(std::io::BufWriter::with_capacity(1 << 20, file))
 }
 
 /// A container that is only there to be looked into.

@@ -21,7 +21,7 @@ pub use executed::{Kind as MaskedKind, MASKED, is_executed, looks_secret};
 pub use git::{Git, identity};
 pub use patch::patch;
 pub use pull::{Pulled, pull};
-pub use seed::{Seed, copy, list};
+pub use seed::{Seed, copy, create_private, list};
 pub use walk::read_files;
 
 /// Most bytes of a workspace's text that are held at once; files beyond are known by their digest.

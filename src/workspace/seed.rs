@@ -82,8 +82,7 @@ pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> 
     let repository = staging.join("repository.git");
     std::thread::scope(|scope| {
         let clone = has_git.then(|| scope.spawn(|| clone(root, &repository)));
-        let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, private(archive)?));
-        tar.follow_symlinks(false);
+        let mut tar = tar::Builder::new(create_private(archive)?);
         let opened = Opened::at(root)?;
         for path in &paths {
             append(&mut tar, &opened, path, path)?;
@@ -109,9 +108,14 @@ pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> 
     })
 }
 
-fn private(path: &Path) -> io::Result<File> {
+/// Makes a file that only its user can read, for what is large.
+///
+/// # Errors
+/// It cannot be made.
+pub fn create_private(path: &Path) -> io::Result<BufWriter<File>> {
     use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    Ok(BufWriter::with_capacity(1 << 20, file))
 }
 
 /// Appends a regular file or a link; pipes, sockets, devices and what has gone meanwhile are passed over.
