@@ -4,12 +4,14 @@ local sidecars = require "std.sidecars"
 
 return recipe(function(plan)
   local image = build_image(plan.image)
-  local net = { outside = network_create { name = "outside" } }
+  local net = {}
+  if plan.isolation == "bridge" then net.inside = network_create { name = "inside", internal = true } end
+  net.outside = network_create { name = "outside" }
 
   local egress = sidecars.egress(net, plan.egress) -- the only way out
 
-  -- No network of its own: it reaches egress through a socket.
-  local agent = run_agent { image = image, egress = egress, config = plan.agent }
+  -- Sealed, it has no network: it reaches egress through a socket.
+  local agent = run_agent { image = image, network = net.inside, egress = egress, config = plan.agent }
   provision(agent, plan.provision) -- CA, files, prompt; agent.prompt_path from here on
   return agent
 end)

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some(sidecar::egress::ROLE) => inside(true, sidecar::egress::run(rest.first().copied())),
         Some(sidecar::upstream::ROLE) => inside(false, sidecar::upstream::run()),
+        Some(sidecar::receiver::ROLE) => ended(sidecar::receiver::run()),
         Some(init::ROLE) => pid_1(|| init::run(rest.first().copied().unwrap_or_default())),
         Some(init::serve::ROLE) => pid_1(init::serve::run),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),

@@ -8,7 +8,8 @@ local sidecars = {}
 
 -- The only way out: what the plan allows, and nothing else.
 function sidecars.egress(net, plan)
-  local egress = sidecar_start { name = "egress", role = "egress", network = net.outside, allow = plan.allow }
+  local networks = { net.outside, net.inside }
+  local egress = sidecar_start { name = "egress", role = "egress", network = networks, allow = plan.allow }
   return egress
 end
 

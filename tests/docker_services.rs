@@ -35,10 +35,14 @@ fn the_recipe_with_postgres(world: &World) {
         "local with_postgres = require 'std.with-postgres'\nreturn recipe(function(plan)\n  plan.image.source = '{DEBIAN}'\n  local agent = with_postgres(plan)\n  return agent\nend)\n"
     );
     std::fs::write(&path, text).unwrap();
-    let done =
-        world.run(&["run", "shell", "--recipe", &path.to_string_lossy(), "--set", &set, "--", "/bin/sh", "-c", query]);
-    assert_eq!((done.code(), done.stdout.as_str()), (0, "42\n"), "{}", done.stderr);
-    world.assert_clean();
+    let path = path.to_string_lossy();
+    // Served by a socket, and by an address on the network inside.
+    for isolation in [&[][..], &["--isolation", "bridge", "--set-rp-filter"]] {
+        let run = ["run", "shell", "--recipe", &path, "--set", &set];
+        let done = world.run(&[&run, isolation, &["--", "/bin/sh", "-c", query]].concat());
+        assert_eq!((done.code(), done.stdout.as_str()), (0, "42\n"), "{isolation:?}: {}", done.stderr);
+        world.assert_clean();
+    }
 }
 
 fn two_services_and_their_handles(world: &World) {

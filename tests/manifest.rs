@@ -194,7 +194,6 @@ fn mistakes_have_their_file_line_and_remedy() {
             "{bottles: {b: {git: [x]}}, agents: {a: {bottle: b, template: shell}}}",
             "git, which this version does not have",
         ),
-        ("{bottles: {b: {isolation: bridge}}, agents: {a: {bottle: b, template: shell}}}", "bridge is not there yet"),
         ("{bottles: {b: {env: {A: '${X'}}}, agents: {a: {bottle: b, template: shell}}}", "has no end"),
         ("{bottles: {b: {env: {A: '?x'}}}, agents: {a: {bottle: b, template: shell}}}", "no terminal"),
         ("{bottles: {b: {workspace: {path: /etc}}}, agents: {a: {bottle: b, template: shell}}}", "cannot be one"),

@@ -7,7 +7,7 @@ use super::egress::EgressArgs;
 use super::program::{self, Defined, ProjectArgs, input};
 use super::terminal;
 use crate::holder::{Draft, Drafts};
-use crate::manifest::{Chosen, Egress, choose, expand, text};
+use crate::manifest::{Chosen, Egress, IsolationSection, choose, expand, text};
 use crate::plan::{Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
 use crate::session::{Class, Failure, StateDir, new_id, valid_name};
 use crate::workspace::identity;
@@ -39,6 +39,13 @@ pub(super) struct AgentArgs {
     /// Build the image even where nothing has changed
     #[arg(long)]
     rebuild: bool,
+    /// How the agent is cut off [default: sealed]
+    #[arg(long, value_enum)]
+    isolation: Option<IsolationArg>,
+    /// With `--isolation bridge`: let a container that lives as long as the probe set the filter of the agent's bridge on the
+    /// engine's host
+    #[arg(long)]
+    set_rp_filter: bool,
     /// The prompt, after the agent's own
     #[arg(long)]
     pub(super) prompt: Option<String>,
@@ -79,6 +86,15 @@ pub(super) struct AgentArgs {
     /// The agent's command, instead of its template's
     #[arg(last = true)]
     command: Vec<String>,
+}
+
+/// How the agent is cut off.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum IsolationArg {
+    /// By no network at all.
+    Sealed,
+    /// By a network that leads to the sidecars and nowhere else.
+    Bridge,
 }
 
 /// Whether the workspace outlives the bottle.
@@ -151,6 +167,11 @@ impl AgentArgs {
             terminal,
             workspace: WorkspaceFlags { source: self.workspace.clone(), mode, read_only: self.read_only },
             keep,
+            isolation: self.isolation.map(|isolation| match isolation {
+                IsolationArg::Sealed => IsolationSection::Sealed,
+                IsolationArg::Bridge => IsolationSection::Bridge,
+            }),
+            set_rp_filter: self.set_rp_filter,
             patch: self.patch.is_some(),
             params: program::params(&self.params)?,
         })

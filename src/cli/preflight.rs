@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use super::agent::Ready;
 use super::program::input;
-use crate::plan::{ImagePlan, Keep, LaunchPlan, WorkspaceMode, WorkspacePlan};
+use crate::plan::{ImagePlan, Isolation, Keep, LaunchPlan, WorkspaceMode, WorkspacePlan};
 use crate::policy::{AllowSpec, Tls};
 use crate::report::printable;
 use crate::session::Failure;
@@ -45,7 +45,14 @@ pub(super) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> V
     say("bottle", format!("{}{bottle}", plan.bottle));
     say("image", image(&plan.image));
     let runtime = plan.runtime.as_deref().unwrap_or("the engine's own runtime");
-    say("isolation", format!("sealed: no network of its own; {runtime}"));
+    let isolation = match (plan.isolation, plan.set_rp_filter) {
+        (Isolation::Sealed, _) => "sealed: no network of its own",
+        (Isolation::Bridge, false) => "bridge: a network with its sidecars alone, proved from the engine's host",
+        (Isolation::Bridge, true) => {
+            "bridge: a network with its sidecars alone, whose filter on the engine's host IS SET by a container, and proved"
+        }
+    };
+    say("isolation", format!("{isolation}; {runtime}"));
     let bounds = &plan.agent.resources;
     let (memory, pids) = (bounds.memory >> 20, bounds.pids);
     say("runs as", format!("{}, {} processors, {memory} MiB, {pids} processes", plan.agent.user, bounds.cpus));

@@ -218,6 +218,13 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
     let output = client.take_output().await;
     client.progress.clear();
     let own: Option<Vec<Line>> = serde_json::from_slice(&output).ok();
+    // What the engine's host said of the release probe, the agent cannot know.
+    let own = own.map(|mut own| {
+        let new = |line: &&Line| own.iter().all(|known| known.attempt != line.attempt);
+        let more: Vec<Line> = client.proof.iter().filter(new).cloned().collect();
+        own.extend(more);
+        own
+    });
     let lines = own.as_deref().unwrap_or(&client.proof);
     if args.format == Format::Json {
         let output = String::from_utf8_lossy(&output).into_owned();

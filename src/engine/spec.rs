@@ -70,8 +70,8 @@ pub struct NetworkSpec {
     pub name: String,
     /// Its address range.
     pub subnet: Ipv4Net,
-    /// No route to anywhere else.
-    pub internal: bool,
+    /// Where it leads nowhere else: the name of its bridge on the engine's host, which has no address on it.
+    pub internal: Option<String>,
     /// Its labels.
     pub identity: Identity,
 }
@@ -116,6 +116,15 @@ pub struct Attachment {
     pub address: Ipv4Addr,
 }
 
+/// What a container may do to the network of the engine's host that it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostNetwork {
+    /// Listen: no capability.
+    Listen,
+    /// Set the kernel's network settings, too: `CAP_NET_ADMIN`, as root, and nothing else.
+    Configure,
+}
+
 /// Bounds on what a container may use.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -149,6 +158,10 @@ pub struct ContainerSpec {
     pub hosts: Vec<(String, String)>,
     /// Its networks; none at all when empty.
     pub networks: Vec<Attachment>,
+    /// The only server that its resolver asks; the engine's own choice when absent, and none without a network.
+    pub resolver: Option<Ipv4Addr>,
+    /// Whether it is in the network of the engine's host, instead of any of its own.
+    pub host_network: Option<HostNetwork>,
     /// Its volumes.
     pub mounts: Vec<VolumeMount>,
     /// Folders and files of the host, where the plan says so.

@@ -51,8 +51,18 @@ pub const ENV_FILE: &str = "/run/bottler/env.json";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Loopback addresses, and the sockets that they lead to: `egress/socket`, below [`SERVICES_DIR`].
-    pub relays: BTreeMap<SocketAddrV4, String>,
+    /// Loopback addresses, and where they lead.
+    pub relays: BTreeMap<SocketAddrV4, Far>,
+}
+
+/// The far end of a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Far {
+    /// A sidecar's socket, below [`SERVICES_DIR`]: `egress/socket`.
+    Socket(String),
+    /// A sidecar's address on the network inside.
+    Address(SocketAddrV4),
 }
 
 /// `bottler enter COMMAND…`, run by an exec: the command, with what the agent was told. Returns only if it cannot.

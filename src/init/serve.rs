@@ -1,17 +1,19 @@
-//! `serve`: PID 1 of an ordinary image that is a sidecar. Its container has no network: what the image's command
-//! listens on at loopback is relayed to sockets in the sidecar's own volume, which the agent's container sees read-only.
+//! `serve`: PID 1 of an ordinary image that is a sidecar. What the image's command listens on at loopback is relayed to
+//! sockets in the sidecar's own volume, which the agent's container sees read-only; or, where the container has an address on
+//! the network inside, to ports of that.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 
 use super::relay::{BUFFER, PAUSE};
@@ -20,6 +22,8 @@ use crate::sidecar::{Message, Ready, SERVICE_DIR, stdio};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "serve";
+/// The first port of an address on the network inside: the image's command may have its own ports on every address.
+pub const INSIDE_PORTS: u16 = 21_000;
 /// How often a port or a command is asked whether it is ready: inside one container, of its own loopback.
 const ASK: Duration = Duration::from_millis(20);
 
@@ -33,8 +37,11 @@ pub struct Config {
     pub workdir: String,
     /// Variables beyond the container's own.
     pub env: BTreeMap<String, String>,
-    /// Ports that it listens on, relayed to sockets of that name.
+    /// Ports that it listens on, relayed to sockets of that name, or to those from [`INSIDE_PORTS`] on.
     pub ports: Vec<u16>,
+    /// Its address on the network inside, where it has one.
+    #[serde(default)]
+    pub inside: Option<Ipv4Addr>,
     /// When it counts as ready; at once when absent.
     pub ready: Option<Condition>,
 }
@@ -58,8 +65,19 @@ pub enum Condition {
 pub async fn run() -> anyhow::Result<i32> {
     let config: Config = stdio::config().await.context("read the configuration")?;
     let mut signals = signals()?;
-    for &port in &config.ports {
-        listen(port)?;
+    for (&port, relayed) in config.ports.iter().zip(INSIDE_PORTS..) {
+        match config.inside {
+            Some(address) => {
+                let address = SocketAddrV4::new(address, relayed);
+                let bound = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+                let listener = Arc::new(bound);
+                accept(port, move || {
+                    let listener = listener.clone();
+                    async move { listener.accept().await.map(|(stream, _)| stream) }
+                });
+            }
+            None => listen(port)?,
+        }
     }
     let (reader, writer) = std::io::pipe()?;
     let task =
@@ -81,18 +99,31 @@ fn listen(port: u16) -> anyhow::Result<()> {
     let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
     // The agent runs as another user and sees this folder read-only: it may connect, nothing else.
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666))?;
-    tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(carry(stream, port))),
-                Err(_) => tokio::time::sleep(PAUSE).await,
-            }
-        }
+    let listener = Arc::new(listener);
+    accept(port, move || {
+        let listener = listener.clone();
+        async move { listener.accept().await.map(|(stream, _)| stream) }
     });
     Ok(())
 }
 
-async fn carry(mut near: UnixStream, port: u16) {
+/// Carries whatever comes to a port of the image's command.
+fn accept<S, F>(port: u16, next: impl Fn() -> F + Send + 'static)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = std::io::Result<S>> + Send,
+{
+    tokio::spawn(async move {
+        loop {
+            match next().await {
+                Ok(stream) => drop(tokio::spawn(carry(stream, port))),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    });
+}
+
+async fn carry(mut near: impl AsyncRead + AsyncWrite + Unpin, port: u16) {
     // A service that does not listen gives what a closed port gives: nothing.
     if let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
         let _ = far.set_nodelay(true);

@@ -62,6 +62,8 @@ pub struct BottleSection {
     pub build: Option<BuildSection>,
     /// How the agent is cut off.
     pub isolation: Option<IsolationSection>,
+    /// What `isolation: bridge` may do.
+    pub bridge: Option<BridgeSection>,
     /// The container runtime: `auto`, or any that the engine lists.
     pub runtime: Option<String>,
     /// Whom the agent runs as: a number, two with a colon, or a name that the image knows.
@@ -130,8 +132,18 @@ pub enum BuildNetwork {
 pub enum IsolationSection {
     /// No network at all; sidecars are reached through sockets.
     Sealed,
-    /// Not there yet: an internal network.
+    /// A network with the sidecars that leads nowhere else, which the engine's host proves at every launch.
     Bridge,
+}
+
+/// What a bottle with a network of its own may do to the engine's host, so that this network leads nowhere.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BridgeSection {
+    /// Whether a container that lives as long as the probe may set the reverse path filter (`rp_filter`) of the agent's own
+    /// bridge, by `CAP_NET_ADMIN` in the network of the engine's host. Without it a launch is refused where it is not set.
+    #[serde(default)]
+    pub set_rp_filter: bool,
 }
 
 /// Bounds on what the agent may use.

@@ -38,6 +38,9 @@ pub struct LaunchPlan {
     pub image: ImagePlan,
     /// How the agent is cut off.
     pub isolation: Isolation,
+    /// Whether a short-lived container may set the reverse path filter of the agent's own bridge on the engine's host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_rp_filter: bool,
     /// The container runtime, where it is not the engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
@@ -101,6 +104,8 @@ impl WorkspacePlan {
 pub enum Isolation {
     /// No network at all; sidecars are reached through sockets.
     Sealed,
+    /// A network with the sidecars that leads nowhere else, which the engine's host proves at every launch.
+    Bridge,
 }
 
 /// The agent.
@@ -212,6 +217,7 @@ pub fn resolve(
         },
         image,
         isolation: Isolation::Sealed,
+        set_rp_filter: false,
         runtime: None,
         egress,
         credentials: Vec::new(),

@@ -41,6 +41,10 @@ pub struct Flags {
     pub keep: Option<Keep>,
     /// Whether what changes in it is fetched as a patch at the agent's end.
     pub patch: bool,
+    /// How the agent is cut off.
+    pub isolation: Option<IsolationSection>,
+    /// Whether the filter of the agent's bridge may be set.
+    pub set_rp_filter: bool,
     /// Parameters for recipes.
     pub params: BTreeMap<String, String>,
 }
@@ -117,9 +121,6 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
             ));
         }
     }
-    if bottle.isolation == Some(IsolationSection::Bridge) {
-        return Err(refused("isolation: bridge is not there yet", "isolation: sealed"));
-    }
     let workspace = workspace(chosen, flags, facts)?;
     let workdir = workspace.as_ref().map_or(DEFAULT_HOME, |workspace| workspace.path.as_str()).to_owned();
     let prompts = [&chosen.prompt, &flags.prompt].into_iter().flatten().map(String::as_str);
@@ -163,7 +164,11 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
             terminal,
         },
         image: image(chosen, flags),
-        isolation: Isolation::Sealed,
+        isolation: match flags.isolation.or(bottle.isolation) {
+            Some(IsolationSection::Bridge) => Isolation::Bridge,
+            _ => Isolation::Sealed,
+        },
+        set_rp_filter: flags.set_rp_filter || bottle.bridge.as_ref().is_some_and(|bridge| bridge.set_rp_filter),
         runtime: bottle.runtime.clone().filter(|runtime| runtime != "auto"),
         egress: spec,
         credentials,

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
 
-use super::agent_container::{account, container, create};
+use super::agent_container::{account, container, create, relays};
 use super::provision::Provision;
+use super::receiver::Receiver;
 use super::release::Channel;
 use super::workspace::Source;
 use super::{Bottle, Event, Image, Life, Network, Sidecar, lock};
@@ -38,6 +39,10 @@ pub struct Agent {
     /// The volume of its workspace, if it has one.
     pub(super) workspace: Option<String>,
     pub(super) egress: Arc<Sidecar>,
+    /// The network that it is on, in a bottle that is not sealed.
+    pub(super) inside: Option<Arc<Network>>,
+    /// The first receiver, started with everything else.
+    receiver: Option<Pending<Arc<Mutex<Option<Receiver>>>>>,
     pub(super) provision: Mutex<Provision>,
     pub(super) released: OnceCell<()>,
     pub(super) channel: Pending<Channel>,
@@ -66,6 +71,16 @@ impl Agent {
         self.open_gate();
         self.channel.get().await?;
         self.created.get().await
+    }
+
+    /// Somebody on the engine's host who hears, where the agent is on a network; another one for every probe.
+    pub(super) async fn receiver(&self, bottle: &Arc<Bottle>) -> Result<Option<Receiver>, Failure> {
+        let (Some(network), Some(first)) = (&self.inside, &self.receiver) else { return Ok(None) };
+        let first = lock(first.get().await?.as_ref()).take();
+        match first {
+            Some(receiver) => Ok(Some(receiver)),
+            None => Receiver::start(bottle, network).await.map(Some),
+        }
     }
 
     /// Kills and removes its container now.
@@ -125,25 +140,39 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     };
     let serving: Vec<Arc<Sidecar>> = {
         let sidecars = lock(&bottle.sidecars);
-        sidecars.iter().filter(|sidecar| sidecar.volume.is_some() && !sidecar.life.is_closed()).cloned().collect()
+        sidecars.iter().filter(|sidecar| !sidecar.relays.is_empty() && !sidecar.life.is_closed()).cloned().collect()
     };
+    let outside = serving.iter().find(|sidecar| sidecar.places.iter().any(|(network, _)| network.internal));
+    if let (Some(sidecar), None) = (outside, &options.network) {
+        let why = format!("run_agent: {} is on a network inside, and the agent is not", sidecar.name);
+        return Err(Failure::new(Class::Input, why).hint("network = net.inside").at(at));
+    }
     let (identity, life) = bottle.begin(Kind::Agent, "", &bottle.session.id, at)?;
     let place = options.network.as_ref().map(|network| (network.clone(), network.take_place()));
+    let inside = options.network.filter(|network| network.internal);
+    let receiver = inside.clone().map(|network| {
+        let context = bottle.clone();
+        bottle.effect("hear on the host".into(), at, async move {
+            Ok(Arc::new(Mutex::new(Some(Receiver::start(&context, &network).await?))))
+        })
+    });
     let image = options.image;
     let (context, base, plan, volume) = (bottle.clone(), image.clone(), config.clone(), workspace.clone());
     let workspace = workspace.map(|(_, name)| name);
     let created = bottle.effect("create agent".into(), at, async move {
-        let network = match &place {
-            Some((network, place)) => Some(network.attachment(*place).await?),
-            None => None,
-        };
         // The volumes must be there, and filled by their writers' images, before a reader mounts them.
         for sidecar in &serving {
             sidecar.container().await?;
         }
         let built = base.inspect().await?;
         let account = account(&plan, &built)?;
-        let mut spec = container(&context, &plan, built.tag.clone(), account, network, &serving, identity)?;
+        let relays = relays(&serving).await?;
+        let mut spec = container(&context, &plan, built.tag.clone(), account, relays, &serving, identity)?;
+        if let Some((network, place)) = &place {
+            spec.networks.push(network.attachment(*place).await?);
+            // The only server that it may ask, and which does not answer.
+            spec.resolver = Some(network.address(Network::egress_place()).await?);
+        }
         if let Some((identity, name)) = volume {
             if let Some(identity) = identity {
                 context.session.engine.volume_create(&VolumeSpec { name: name.clone(), identity }).await?;
@@ -169,6 +198,8 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
             life,
             workspace,
             egress: options.egress,
+            inside,
+            receiver,
             provision,
             released: OnceCell::new(),
             channel,

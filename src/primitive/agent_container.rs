@@ -10,8 +10,8 @@ use super::image::Built;
 use super::self_image::EXECUTABLE;
 use super::{Bottle, Event, Role, Sidecar};
 use crate::engine::labels::Identity;
-use crate::engine::{Attachment, ContainerSpec, ErrorKind, VolumeMount};
-use crate::init;
+use crate::engine::{ContainerSpec, ErrorKind, VolumeMount};
+use crate::init::{self, Far};
 use crate::plan::AgentPlan;
 use crate::session::{Class, Failure};
 
@@ -19,9 +19,12 @@ use crate::session::{Class, Failure};
 const NAMES: u32 = 99;
 
 /// The relays that init keeps: for every sidecar that serves the agent, made so far.
-fn relays(serving: &[Arc<Sidecar>]) -> BTreeMap<SocketAddrV4, String> {
-    let all = serving.iter().flat_map(|sidecar| sidecar.relays.iter().map(move |relay| (sidecar, relay)));
-    all.map(|(sidecar, relay)| (relay.address, format!("{}/{}", sidecar.name, relay.socket))).collect()
+pub(super) async fn relays(serving: &[Arc<Sidecar>]) -> Result<BTreeMap<SocketAddrV4, Far>, Failure> {
+    let mut relays = BTreeMap::new();
+    for sidecar in serving {
+        relays.extend(sidecar.relayed().await?);
+    }
+    Ok(relays)
 }
 
 /// Tries the bottle's id as the container's name, then numbered ones; a pinned name is the only one tried.
@@ -53,11 +56,11 @@ pub(super) fn container(
     plan: &AgentPlan,
     image: String,
     account: Account,
-    network: Option<Attachment>,
+    relays: BTreeMap<SocketAddrV4, Far>,
     serving: &[Arc<Sidecar>],
     identity: Identity,
 ) -> Result<ContainerSpec, Failure> {
-    let config = serde_json::to_string(&init::Config { relays: relays(serving) })
+    let config = serde_json::to_string(&init::Config { relays })
         .map_err(|error| Failure::new(Class::Internal, format!("write init's configuration: {error}")))?;
     let owner = format!("uid={},gid={}", account.user, account.group);
     Ok(ContainerSpec {
@@ -75,7 +78,9 @@ pub(super) fn container(
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect(),
-        networks: network.into_iter().collect(),
+        networks: Vec::new(),
+        resolver: None,
+        host_network: None,
         mounts: serving
             .iter()
             .filter_map(|sidecar| {

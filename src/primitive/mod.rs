@@ -17,6 +17,7 @@ mod image;
 mod life;
 mod network;
 mod provision;
+mod receiver;
 mod release;
 mod save;
 mod seconds;
@@ -229,6 +230,11 @@ impl Bottle {
         let mut attached = self.attached.subscribe();
         // After that long nobody is listening, and the agent's work is worth more than its output.
         let _ = tokio::time::timeout(ATTACH, attached.wait_for(|attached| *attached)).await;
+    }
+
+    /// The network that the agent is on, in a bottle that is not sealed.
+    fn inside(&self) -> Option<Arc<Network>> {
+        lock(&self.networks).iter().find(|network| network.internal && !network.life.is_closed()).cloned()
     }
 
     /// How many ordinary images have been started.

@@ -4,8 +4,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use data_encoding::HEXLOWER;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::{Bottle, Life, check_name, lock};
 use crate::engine::labels::Kind;
@@ -23,7 +25,7 @@ const EGRESS: u32 = 2;
 pub struct NetworkOptions {
     /// Its name in the recipe.
     pub name: String,
-    /// No route to anywhere else.
+    /// No route to anywhere else: the agent's own network, in a bottle that is not sealed.
     #[serde(default)]
     pub internal: bool,
 }
@@ -32,6 +34,8 @@ pub struct NetworkOptions {
 pub struct Network {
     /// Its name in the recipe.
     pub name: String,
+    /// Whether it leads nowhere else: then sidecars serve the agent at their addresses on it.
+    pub internal: bool,
     /// Its life.
     pub life: Arc<Life>,
     created: Pending<(String, Ipv4Net)>,
@@ -56,6 +60,11 @@ impl Network {
             }
             Ok(())
         })
+    }
+
+    /// The device that it is on the engine's host.
+    pub(super) fn device(&self, bottle: &Bottle) -> String {
+        bridge(&bottle.name(&self.name))
     }
 
     /// Takes the next place in its range, in program order.
@@ -86,6 +95,12 @@ impl Network {
     }
 }
 
+/// The name of an internal network's bridge: known before there is one, and as long as a device's may be (`IFNAMSIZ`).
+fn bridge(network: &str) -> String {
+    let digest = Sha256::digest(network.as_bytes());
+    format!("br-{}", &HEXLOWER.encode(&digest)[..12])
+}
+
 /// Creates a network. A range that was taken in the same moment is retried with the next.
 ///
 /// # Errors
@@ -103,7 +118,8 @@ pub fn network_create(
         let engine = context.session.engine.as_ref();
         for _ in 1..TRIES {
             let subnet = context.addresses.next(engine).await?;
-            let spec = NetworkSpec { name: name.clone(), subnet, internal, identity: identity.clone() };
+            let bridge = internal.then(|| bridge(&name));
+            let spec = NetworkSpec { name: name.clone(), subnet, internal: bridge, identity: identity.clone() };
             match engine.network_create(&spec).await {
                 Err(error) if error.kind == ErrorKind::PoolOverlap => {}
                 answer => return Ok((answer?, subnet)),
@@ -112,7 +128,8 @@ pub fn network_create(
         Err(Failure::new(Class::Operation, format!("create network {name}: {TRIES} address ranges were all taken"))
             .hint("name others in BOTTLER_POOLS, as CIDR separated by commas"))
     });
-    let network = Arc::new(Network { name: options.name.clone(), life, created, next: AtomicU32::new(EGRESS + 1) });
+    let (name, internal) = (options.name.clone(), options.internal);
+    let network = Arc::new(Network { name, internal, life, created, next: AtomicU32::new(EGRESS + 1) });
     lock(&bottle.networks).push(network.clone());
     Ok(network)
 }

@@ -8,11 +8,11 @@ use tokio::sync::Mutex;
 use super::bring_up::tell_secrets;
 use super::self_image::EXECUTABLE;
 use super::stream::{Lines, write_json};
-use super::{Agent, Bottle, Event, Network, Role, StepState, lock};
+use super::{Agent, Bottle, Event, Network, Role, StepState, lock, receiver};
 use crate::engine::{Engine, ExecSpec, Streams};
 use crate::init;
 use crate::plan::DEFAULT_HOME;
-use crate::probe::{self, Target, Targets, Upstream};
+use crate::probe::{self, Inside, Target, Targets, Upstream};
 use crate::session::{Class, Failure, kept};
 use crate::sidecar::upstream::HTTP_PORT;
 
@@ -98,16 +98,25 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
     agent.released.get_or_try_init(|| work).await.copied()
 }
 
-async fn prove(bottle: &Bottle, agent: &Agent, channel: &Channel) -> Result<(), Failure> {
+async fn prove(bottle: &Arc<Bottle>, agent: &Agent, channel: &Channel) -> Result<(), Failure> {
     bottle.events.step("probe", StepState::Started);
+    let listening = agent.receiver(bottle).await?;
+    if let Some(receiver) = listening.as_ref().filter(|receiver| !receiver.host.filters()) {
+        return Err(unfiltered(bottle, receiver.device(), receiver.host.filter));
+    }
     let targets = targets(bottle, agent).await?;
-    let lines = match channel.ask(&init::Request::Prove(Box::new(targets))).await? {
+    let mut lines = match channel.ask(&init::Request::Prove(Box::new(targets))).await? {
         init::Answer::Proof(lines) => lines,
         init::Answer::Failed(why) => return Err(Failure::new(Class::Operation, format!("probe the bottle: {why}"))),
         init::Answer::Released => {
             return Err(Failure::new(Class::Internal, "probe the bottle: init answered something else"));
         }
     };
+    if let Some(receiver) = listening {
+        let (device, host) = (receiver.device().to_owned(), receiver.host.clone());
+        let heard = receiver.finish(bottle).await?;
+        lines.extend(receiver::lines(&device, &host, &heard, probe::sent(&lines)));
+    }
     let tight = probe::passed(&lines);
     bottle.events.step("probe", if tight { StepState::Done } else { StepState::Failed });
     let red: Vec<String> = lines
@@ -123,6 +132,22 @@ async fn prove(bottle: &Bottle, agent: &Agent, channel: &Channel) -> Result<(), 
         .hint("the agent's command was not started; keep the agent off every network, or report this with `bottler --version`");
     failure.causes = red;
     Err(failure)
+}
+
+/// Why a bottle that is not sealed cannot be: the host would take what the agent sends past every route.
+fn unfiltered(bottle: &Bottle, device: &str, filter: u8) -> Failure {
+    bottle.events.step("probe", StepState::Failed);
+    let state = if filter == 0 { "off" } else { "loose" };
+    let why = format!(
+        "isolation: bridge: the engine's host does not filter what comes from the agent's network: rp_filter on {device} is {state}"
+    );
+    let hint = if bottle.plan.set_rp_filter {
+        "it is loose for all devices, which counts for more: `sysctl net.ipv4.conf.all.rp_filter=1` on the engine's host"
+    } else {
+        "`bridge: {set_rp_filter: true}` in the bottle of your manifest lets bottler set it for that bridge, by a container that may; \
+         or `isolation: sealed`"
+    };
+    Failure::new(Class::Isolation, why).hint(hint)
 }
 
 async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failure> {
@@ -155,6 +180,12 @@ async fn targets(bottle: &Bottle, agent: &Agent) -> Result<Targets, Failure> {
     for network in networks.into_iter().filter(|network| !network.life.is_closed()) {
         direct.push(target(format!("gateway of {}", network.name), network.address(1).await?, 22));
     }
+    let inside = match &agent.inside {
+        Some(network) => {
+            Some(Inside { nobody: network.address(1).await?, egress: network.address(Network::egress_place()).await? })
+        }
+        None => None,
+    };
     let sidecars = lock(&bottle.sidecars).clone();
     for sidecar in sidecars.into_iter().filter(|sidecar| !sidecar.life.is_closed()) {
         for (network, address) in sidecar.addresses().await? {
@@ -171,7 +202,7 @@ async fn targets(bottle: &Bottle, agent: &Agent) -> Result<Targets, Failure> {
         }
         None => None,
     };
-    Ok(Targets { proxy, direct, upstream, resources: agent.config.resources })
+    Ok(Targets { proxy, direct, upstream, resources: agent.config.resources, inside })
 }
 
 fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> Target {

@@ -1,5 +1,6 @@
-//! `sidecar_start` with an `image`: an ordinary image, a database say, beside the agent. Its container has no network;
-//! its ports are relayed, through sockets in its own volume, to the agent's loopback under its name.
+//! `sidecar_start` with an `image`: an ordinary image, a database say, beside the agent. Its container has no network but
+//! the one inside, in a bottle that has that; its ports are relayed, through sockets in its own volume or over that network,
+//! to the agent's loopback under its name.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -12,8 +13,8 @@ use serde::Deserialize;
 use super::bring_up::bring_up;
 use super::image::Built;
 use super::self_image::EXECUTABLE;
-use super::sidecar::{Relay, Sidecar, socket_volume};
-use super::{Bottle, Image, Seconds, Volume, check_name, is_absolute};
+use super::sidecar::{Relay, Sidecar, inside, socket_volume};
+use super::{Bottle, Image, Network, Seconds, Volume, check_name, is_absolute};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount};
 use crate::init::serve::{self, Condition};
@@ -70,30 +71,43 @@ pub fn service_start(
     let address = Ipv4Addr::new(127, 0, 1, u8::try_from(bottle.services()).unwrap_or(u8::MAX) + 1);
     let relays = ports
         .iter()
-        .map(|&port| {
+        .zip(serve::INSIDE_PORTS..)
+        .map(|(&port, inside)| {
             let name = options.name.clone();
-            Relay { name, address: SocketAddrV4::new(address, port), socket: port.to_string() }
+            Relay { name, address: SocketAddrV4::new(address, port), socket: port.to_string(), port: inside }
         })
         .collect();
-    let (socket, volume) = socket_volume(bottle, &name, at)?;
+    let places: Vec<(Arc<Network>, u32)> =
+        bottle.inside().map(|network| (network.clone(), network.take_place())).into_iter().collect();
+    let (socket, volume) = if places.is_empty() { Some(socket_volume(bottle, &name, at)?) } else { None }.unzip();
     let (identity, life) = bottle.begin(Kind::Sidecar, &name, &bottle.name(&name), at)?;
     let (context, wanted, base) = (bottle.clone(), options.clone(), image.built.clone());
+    let attached = places.clone();
     let created = bottle.effect(format!("create {name}"), at, async move {
-        let mut mounts = vec![volume.get().await?];
+        let mut mounts = Vec::new();
+        if let Some(volume) = volume {
+            mounts.push(volume.get().await?);
+        }
         for (target, volume) in volumes {
             mounts.push(VolumeMount { volume: volume.ready().await?, target, read_only: false });
         }
         let built = base.get().await?;
-        Ok(context.session.engine.container_create(&container(&context, wanted, &built, mounts, identity)).await?)
+        let mut spec = container(&context, wanted, &built, mounts, identity);
+        for (network, place) in &attached {
+            spec.networks.push(network.attachment(*place).await?);
+            // Nobody answers there: it knows the names that its own command is told.
+            spec.resolver = Some(network.address(Network::egress_place()).await?);
+        }
+        Ok(context.session.engine.container_create(&spec).await?)
     });
-    let (context, id) = (bottle.clone(), created.clone());
+    let (context, id, attached) = (bottle.clone(), created.clone(), places.clone());
     let ready = bottle.effect(format!("start {name}"), at, async move {
         let (id, built) = (id.get().await?, image.built.get().await?);
         let name = options.name.clone();
-        let config = async { config(options, &built, env, ports) };
+        let config = async { config(options, &built, env, ports, inside(&attached).await?) };
         bring_up(&context, &name, &id, config, patience, false).await
     });
-    let sidecar = Sidecar { name, role: None, life, volume: Some(socket), relays, places: Vec::new(), created, ready };
+    let sidecar = Sidecar { name, role: None, life, volume: socket, relays, places, created, ready };
     Ok(sidecar.add_to(bottle))
 }
 
@@ -150,6 +164,8 @@ fn container(
         hostname: options.name,
         hosts: Vec::new(),
         networks: Vec::new(),
+        resolver: None,
+        host_network: None,
         mounts,
         tmpfs: BTreeMap::new(),
         binds: Vec::new(),
@@ -169,6 +185,7 @@ fn config(
     built: &Built,
     env: BTreeMap<String, String>,
     ports: Vec<u16>,
+    inside: Option<Ipv4Addr>,
 ) -> Result<serde_json::Value, Failure> {
     let command = options.command.unwrap_or_else(|| built.command.clone());
     if command.is_empty() {
@@ -177,6 +194,6 @@ fn config(
     }
     let workdir = options.workdir.unwrap_or_else(|| built.workdir.clone());
     let workdir = if workdir.is_empty() { "/".to_owned() } else { workdir };
-    serde_json::to_value(serve::Config { command, workdir, env, ports, ready: options.ready })
+    serde_json::to_value(serve::Config { command, workdir, env, ports, inside, ready: options.ready })
         .map_err(|error| Failure::new(Class::Internal, format!("write the configuration of {}: {error}", options.name)))
 }

@@ -14,6 +14,7 @@ use super::self_image::EXECUTABLE;
 use super::{Bottle, Life, Network, check_name, lock};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount, VolumeSpec};
+use crate::init::Far;
 use crate::policy::{AllowSpec, EgressSpec, Host, TcpTarget};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::sidecar::{Ready, SERVICE_DIR, SOCKET, USER, ctl, egress, upstream};
@@ -24,7 +25,7 @@ const READY: Duration = Duration::from_secs(30);
 const RESOURCES: Resources = Resources { cpus: 2.0, memory: 256 << 20, pids: 128 };
 
 /// Where the agent finds egress.
-const EGRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 8888);
+const EGRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), egress::PORT);
 
 /// The built-in roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -48,7 +49,8 @@ impl Role {
     /// plain TCP, each at an address of its own, so that every one keeps its port.
     fn relays(self, name: &str, tcp: &[TcpTarget]) -> Vec<Relay> {
         let Self::Egress = self else { return Vec::new() };
-        let mut relays = vec![Relay { name: name.to_owned(), address: EGRESS, socket: SOCKET.to_owned() }];
+        let mut relays =
+            vec![Relay { name: name.to_owned(), address: EGRESS, socket: SOCKET.to_owned(), port: egress::PORT }];
         let mut hosts: Vec<&Host> = Vec::new();
         for (index, target) in tcp.iter().enumerate() {
             // One address for a host, however many of its ports there are: it has one name.
@@ -58,7 +60,8 @@ impl Role {
             });
             let last = u8::try_from(place + 1).unwrap_or(u8::MAX);
             let address = SocketAddrV4::new(Ipv4Addr::new(127, 0, 2, last), target.port);
-            relays.push(Relay { name: target.host.to_string(), address, socket: egress::tcp_socket(index) });
+            let (socket, port) = (egress::tcp_socket(index), egress::tcp_port(index));
+            relays.push(Relay { name: target.host.to_string(), address, socket, port });
         }
         relays
     }
@@ -77,7 +80,8 @@ pub struct SidecarOptions {
     pub allow: Vec<AllowSpec>,
 }
 
-/// A place at the agent's loopback that leads to a socket in a sidecar's volume.
+/// A place at the agent's loopback that leads to a sidecar: to a socket in its volume, or where it is on the network inside
+/// to a port of its address there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Relay {
     /// The name that the agent finds it under.
@@ -85,6 +89,8 @@ pub(super) struct Relay {
     pub(super) address: SocketAddrV4,
     /// The socket's file in the volume.
     pub(super) socket: String,
+    /// The port.
+    pub(super) port: u16,
 }
 
 /// A sidecar.
@@ -95,7 +101,7 @@ pub struct Sidecar {
     pub role: Option<Role>,
     /// Its life.
     pub life: Arc<Life>,
-    /// The volume of its sockets, if it serves the agent.
+    /// The volume of its sockets, if it serves the agent by sockets.
     pub(super) volume: Option<String>,
     /// What it serves the agent.
     pub(super) relays: Vec<Relay>,
@@ -129,13 +135,28 @@ impl Sidecar {
         }
     }
 
-    /// Its addresses on all its networks, with the networks' names.
+    /// Its addresses on all its networks but the one inside, with the networks' names.
     pub(super) async fn addresses(&self) -> Result<Vec<(String, Ipv4Addr)>, Failure> {
         let mut addresses = Vec::new();
-        for (network, place) in &self.places {
+        for (network, place) in self.places.iter().filter(|(network, _)| !network.internal) {
             addresses.push((network.name.clone(), network.address(*place).await?));
         }
         Ok(addresses)
+    }
+
+    /// Its address on the network inside, where it is on one.
+    pub(super) async fn inside(&self) -> Result<Option<Ipv4Addr>, Failure> {
+        inside(&self.places).await
+    }
+
+    /// Where its relays lead.
+    pub(super) async fn relayed(&self) -> Result<BTreeMap<SocketAddrV4, Far>, Failure> {
+        let inside = self.inside().await?;
+        let far = |relay: &Relay| match inside {
+            Some(address) => Far::Address(SocketAddrV4::new(address, relay.port)),
+            None => Far::Socket(format!("{}/{}", self.name, relay.socket)),
+        };
+        Ok(self.relays.iter().map(|relay| (relay.address, far(relay))).collect())
     }
 
     /// Kills and removes it, with the volume of its sockets, now.
@@ -157,6 +178,14 @@ impl Sidecar {
         let sidecar = Arc::new(self);
         lock(&bottle.sidecars).push(sidecar.clone());
         sidecar
+    }
+}
+
+/// The address on the network inside, of whoever has these places.
+pub(super) async fn inside(places: &[(Arc<Network>, u32)]) -> Result<Option<Ipv4Addr>, Failure> {
+    match places.iter().find(|(network, _)| network.internal) {
+        Some((network, place)) => network.address(*place).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -198,7 +227,8 @@ pub fn sidecar_start(
     let tcp = bottle.plan.egress.tcp_targets();
     let tcp = tcp.map_err(|error| Failure::new(Class::Input, format!("egress: {error}")).at(at))?;
     let relays = options.role.relays(&options.name, &tcp);
-    let socket = if relays.is_empty() { None } else { Some(socket_volume(bottle, &options.name, at)?) };
+    let serves = !relays.is_empty() && !networks.iter().any(|network| network.internal);
+    let socket = if serves { Some(socket_volume(bottle, &options.name, at)?) } else { None };
     let (volume, mount) = socket.unzip();
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
     let image = self_image(bottle, at);
@@ -271,6 +301,8 @@ fn container(
         hostname: name.to_owned(),
         hosts: Vec::new(),
         networks: parts.networks,
+        resolver: None,
+        host_network: None,
         mounts: parts.mounts,
         // Nobody but the operator, by an exec, sees what is in there.
         tmpfs: [(ctl::DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
@@ -301,6 +333,7 @@ async fn config(
             }
             serde_json::to_value(egress::Config {
                 bottle: bottle.session.id.clone(),
+                inside: inside(places).await?,
                 own: Some(format!("{}:{}", options.name, EGRESS.port())),
                 sidecars,
                 spec: EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() },

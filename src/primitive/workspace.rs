@@ -241,6 +241,8 @@ pub(super) fn never(name: String, image: String, identity: Identity) -> Containe
         hostname: "reader".into(),
         hosts: Vec::new(),
         networks: Vec::new(),
+        resolver: None,
+        host_network: None,
         mounts: Vec::new(),
         binds: Vec::new(),
         tmpfs: BTreeMap::new(),

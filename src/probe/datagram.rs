@@ -2,15 +2,23 @@
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrIn, getsockopt, sendmsg, socket, sockopt,
+};
 
 use super::direct::other_interfaces;
-use super::{Line, Target};
+use super::{Inside, Line, SENT, Target, expected};
 use crate::sidecar::upstream::{GROUP, UDP_PORT};
+
+/// What a tight bottle lets leave.
+const NOTHING: &str = "nothing left";
+/// How long a connection past the routing table may take to be answered, in milliseconds.
+const CONNECT: u16 = 300;
 
 /// The ways of sending.
 #[derive(Debug, Clone, Copy)]
@@ -52,11 +60,58 @@ impl Way {
 }
 
 /// Every way on every interface to every target. What stays on loopback has left nothing.
-pub(super) fn options(targets: &[Target]) -> Vec<Line> {
-    Way::ALL.into_iter().map(|way| one(way, targets)).collect()
+pub(super) fn options(targets: &[Target], inside: Option<&Inside>) -> Vec<Line> {
+    Way::ALL.into_iter().map(|way| one(way, targets, inside)).collect()
 }
 
-fn one(way: Way, targets: &[Target]) -> Line {
+/// Connections past the routing table.
+pub(super) fn connections(targets: &[Target], inside: Option<&Inside>) -> Vec<Line> {
+    let mut sent = Vec::new();
+    let mut connected = Vec::new();
+    for device in other_interfaces() {
+        let tries: Vec<(Ipv4Addr, Option<bool>)> = std::thread::scope(|scope| {
+            let device = device.as_str();
+            let spawn = |address| (address, scope.spawn(move || reached(device, SocketAddrV4::new(address, UDP_PORT))));
+            let running: Vec<_> = targets.iter().map(|target| spawn(target.address)).collect();
+            running.into_iter().map(|(address, thread)| (address, thread.join().ok().flatten())).collect()
+        });
+        for (address, reached) in tries {
+            let name = format!("{address} by {device}");
+            match reached {
+                Some(true) => connected.push(name),
+                Some(false) => sent.push(name),
+                None => {}
+            }
+        }
+    }
+    let ok = connected.is_empty() && (sent.is_empty() || inside.is_some());
+    let happened = match (connected.is_empty(), sent.is_empty()) {
+        (false, _) => format!("reached {}", connected.join(", ")),
+        (true, false) => format!("{SENT} to {}", sent.join(", ")),
+        (true, true) => NOTHING.to_owned(),
+    };
+    vec![Line::new("TCP, SO_BINDTODEVICE and SO_DONTROUTE", expected(inside, NOTHING), ok, happened)]
+}
+
+/// Whether somebody there answered, be it with a refusal; `None` where nothing could be sent.
+fn reached(device: &str, target: SocketAddrV4) -> Option<bool> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).ok()?;
+    bind_to(socket.as_raw_fd(), device).ok()?;
+    let on: libc::c_int = 1;
+    set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_DONTROUTE, &on).ok()?;
+    match nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrIn::from(target)) {
+        Ok(()) => return Some(true),
+        Err(Errno::EINPROGRESS) => {}
+        Err(_) => return None,
+    }
+    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    let answered = poll(&mut polled, PollTimeout::from(CONNECT)).is_ok_and(|count| count > 0);
+    let error = getsockopt(&socket, sockopt::SocketError).unwrap_or(libc::EIO);
+    Some(answered && matches!(error, 0 | libc::ECONNREFUSED))
+}
+
+fn one(way: Way, targets: &[Target], inside: Option<&Inside>) -> Line {
     let devices = other_interfaces();
     let mut sent = Vec::new();
     let addresses: Vec<Ipv4Addr> = match way {
@@ -72,8 +127,9 @@ fn one(way: Way, targets: &[Target]) -> Line {
             }
         }
     }
-    let happened = if sent.is_empty() { "nothing left".to_owned() } else { format!("sent to {}", sent.join(", ")) };
-    Line::new(way.name(), "nothing left", sent.is_empty(), happened)
+    let happened = if sent.is_empty() { NOTHING.to_owned() } else { format!("{SENT} to {}", sent.join(", ")) };
+    // On a network things leave; whether they arrive, the host says.
+    Line::new(way.name(), expected(inside, NOTHING), sent.is_empty() || inside.is_some(), happened)
 }
 
 fn send(way: Way, device: &str, address: Ipv4Addr) -> Result<(), Errno> {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use super::{Line, Target};
+use super::{Inside, Line, SENT, Target, expected};
 
 /// How long a connection may hang before that is called a leak.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -15,12 +15,13 @@ pub(super) fn other_interfaces() -> Vec<String> {
     all.iter().map(|i| i.name().to_string_lossy().into_owned()).filter(|name| name != "lo").collect()
 }
 
-pub(super) fn interfaces() -> Vec<Line> {
+pub(super) fn interfaces(inside: Option<&Inside>) -> Vec<Line> {
     let others = other_interfaces();
     // Address-less tunnels that some kernels create in every namespace carry nothing and are down.
     let used: Vec<_> = others.into_iter().filter(|name| is_up(name)).collect();
     let happened = if used.is_empty() { "only loopback".to_owned() } else { used.join(", ") };
-    vec![Line::new("network interfaces", "only loopback", used.is_empty(), happened)]
+    let (expected, most) = if inside.is_some() { ("loopback and one more", 1) } else { ("only loopback", 0) };
+    vec![Line::new("network interfaces", expected, used.len() <= most, happened)]
 }
 
 fn is_up(name: &str) -> bool {
@@ -37,8 +38,20 @@ pub(super) fn has_route(address: IpAddr) -> bool {
     UdpSocket::bind((any, 0)).is_ok_and(|socket| socket.connect((address, 9)).is_ok())
 }
 
+/// Whether every route but those to networks of this namespace's own goes by an address that nobody has: older engines leave
+/// such a one.
+fn leads_nowhere(inside: Option<&Inside>) -> bool {
+    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    // proc_pid_net(5), `route`: little-endian hexadecimal.
+    let gateway = |line: &str| u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok().map(u32::swap_bytes);
+    inside.is_some_and(|inside| {
+        table.lines().skip(1).all(|line| gateway(line).is_some_and(|by| by == 0 || Ipv4Addr::from(by) == inside.nobody))
+    })
+}
+
 /// Places outside this machine: only the route is asked for, so that the probe itself sends nothing there.
-pub(super) fn routes() -> Vec<Line> {
+pub(super) fn routes(inside: Option<&Inside>) -> Vec<Line> {
+    let nowhere = leads_nowhere(inside);
     let places = [
         ("Internet, IPv4", "192.0.2.1"),
         ("Internet, IPv6", "2001:db8::1"),
@@ -52,21 +65,27 @@ pub(super) fn routes() -> Vec<Line> {
     places
         .into_iter()
         .map(|(name, address)| {
-            let open = has_route(address.parse().expect("the table holds addresses"));
-            Line::new(format!("route to {name}"), "no route", !open, if open { "there is a route" } else { "no route" })
+            let there = has_route(address.parse().expect("the table holds addresses"));
+            let happened = match (there, nowhere) {
+                (false, _) => "no route",
+                (true, true) => "by an address that nobody has",
+                (true, false) => "there is a route",
+            };
+            let expected = if inside.is_some() { "none that leads on" } else { "no route" };
+            Line::new(format!("route to {name}"), expected, !there || nowhere, happened)
         })
         .collect()
 }
 
 /// TCP to addresses that do answer others.
-pub(super) fn tcp(targets: &[Target]) -> Vec<Line> {
+pub(super) fn tcp(targets: &[Target], inside: Option<&Inside>) -> Vec<Line> {
     std::thread::scope(|scope| {
-        let tries: Vec<_> = targets.iter().map(|target| scope.spawn(move || tcp_one(target))).collect();
+        let tries: Vec<_> = targets.iter().map(|target| scope.spawn(move || tcp_one(target, inside))).collect();
         tries.into_iter().filter_map(|thread| thread.join().ok()).collect()
     })
 }
 
-fn tcp_one(target: &Target) -> Line {
+fn tcp_one(target: &Target, inside: Option<&Inside>) -> Line {
     let address = SocketAddr::from((target.address, target.port));
     let (ok, happened) = match TcpStream::connect_timeout(&address, PATIENCE) {
         Ok(_) => (false, "connected".to_owned()),
@@ -75,19 +94,24 @@ fn tcp_one(target: &Target) -> Line {
                 (true, "no route".to_owned())
             }
             ErrorKind::ConnectionRefused => (false, "reached: refused by the other side".to_owned()),
-            ErrorKind::TimedOut => (false, "sent, no answer".to_owned()),
+            // Where there is a network, something was sent; the host says whether it came.
+            ErrorKind::TimedOut => (inside.is_some(), format!("{SENT}, no answer")),
             _ => (false, error.to_string()),
         },
     };
-    Line::new(format!("TCP to {} {address}", target.name), "no route", ok, happened)
+    Line::new(format!("TCP to {} {address}", target.name), expected(inside, "no route"), ok, happened)
 }
 
 /// A query for a name (RFC 1035), to every server that might listen.
-pub(super) fn names() -> Vec<Line> {
-    let mut lines: Vec<Line> = ["127.0.0.1", "127.0.0.11", "127.0.0.53"].iter().map(|server| dns_one(server)).collect();
+pub(super) fn names(inside: Option<&Inside>) -> Vec<Line> {
+    let mut servers = vec!["127.0.0.1".to_owned(), "127.0.0.11".to_owned(), "127.0.0.53".to_owned()];
+    servers.extend(inside.map(|inside| inside.egress.to_string()));
+    let mut lines: Vec<Line> = servers.iter().map(|server| dns_one(server)).collect();
     let listed = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let servers = listed.lines().filter_map(|line| line.strip_prefix("nameserver ")).map(str::trim);
-    let others: Vec<&str> = servers.filter(|server| !server.starts_with("127.")).collect();
+    let egress = inside.map(|inside| inside.egress.to_string());
+    let foreign = |server: &&str| !server.starts_with("127.") && Some(*server) != egress.as_deref();
+    let others: Vec<&str> = servers.filter(foreign).collect();
     let open: Vec<&str> = others.iter().copied().filter(|server| server.parse().is_ok_and(has_route)).collect();
     let happened = if open.is_empty() { "none reachable".to_owned() } else { open.join(", ") };
     lines.push(Line::new("name servers in /etc/resolv.conf", "none reachable", open.is_empty(), happened));
@@ -95,12 +119,17 @@ pub(super) fn names() -> Vec<Line> {
 }
 
 fn dns_one(server: &str) -> Line {
-    let answered = query(server).unwrap_or(false);
-    let happened = if answered { "answered" } else { "no answer" };
-    Line::new(format!("unknown name asked of {server}"), "no answer", !answered, happened)
+    let code = query(server).ok().flatten();
+    let happened = match code {
+        None => "no answer".to_owned(),
+        Some(0) => "answered".to_owned(),
+        Some(code) => format!("refused, code {code}"),
+    };
+    Line::new(format!("unknown name asked of {server}"), "no answer", code != Some(0), happened)
 }
 
-fn query(server: &str) -> std::io::Result<bool> {
+/// Asks, and gives the answer's code: 0 where the server knows, or says that it does.
+fn query(server: &str) -> std::io::Result<Option<u8>> {
     // Header: id 7777, recursion desired, one question; then the name `bottler.invalid`, type A, class IN.
     let mut question = vec![0x77, 0x77, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in ["bottler", "invalid"] {
@@ -113,5 +142,6 @@ fn query(server: &str) -> std::io::Result<bool> {
     socket.connect((server, 53))?;
     socket.send(&question)?;
     let mut answer = [0_u8; 512];
-    Ok(socket.recv(&mut answer)? > 0)
+    let length = socket.recv(&mut answer)?;
+    Ok((length > 3).then_some(answer[3] & 0x0f))
 }

@@ -50,6 +50,20 @@ pub struct Targets {
     pub upstream: Option<Upstream>,
     /// The planned bounds, to read back.
     pub resources: Resources,
+    /// The network that this namespace is on, in a bottle that is not sealed. What is sent there leaves this namespace;
+    /// whether it arrives anywhere, the host says.
+    #[serde(default)]
+    pub inside: Option<Inside>,
+}
+
+/// A network that leads to the bottle's own sidecars and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inside {
+    /// An address of it that nobody has: a route by it leads nowhere.
+    pub nobody: Ipv4Addr,
+    /// Egress' address on it, which is also the only server of names, and answers nothing.
+    pub egress: Ipv4Addr,
 }
 
 /// An address on this machine that an attempt goes to.
@@ -74,6 +88,19 @@ pub struct Upstream {
     pub address: Ipv4Addr,
 }
 
+/// What the line of an attempt says that sent something on the network inside.
+pub const SENT: &str = "sent";
+
+/// What is expected of an attempt: that it cannot be made, or on a network, that nothing comes of it.
+fn expected(inside: Option<&Inside>, sealed: &'static str) -> &'static str {
+    if inside.is_some() { "nothing arrives" } else { sealed }
+}
+
+/// Whether any attempt sent something on the network inside: then the host has something to say.
+pub fn sent(lines: &[Line]) -> bool {
+    lines.iter().any(|line| line.happened.starts_with(SENT))
+}
+
 /// Whether a probe's lines are all as expected.
 pub fn passed(lines: &[Line]) -> bool {
     !lines.is_empty() && lines.iter().all(|line| line.ok)
@@ -82,12 +109,14 @@ pub fn passed(lines: &[Line]) -> bool {
 /// What `init` asks before the release: everything that needs no counterpart.
 pub fn release(targets: &Targets) -> Vec<Line> {
     let mut lines = proxy::canary(targets);
-    lines.extend(direct::interfaces());
+    let inside = targets.inside.as_ref();
+    lines.extend(direct::interfaces(inside));
     lines.extend(in_parallel(vec![
-        Box::new(|| direct::tcp(&targets.direct)),
-        Box::new(|| datagram::options(&targets.direct)),
-        Box::new(direct::routes),
-        Box::new(direct::names),
+        Box::new(|| direct::tcp(&targets.direct, inside)),
+        Box::new(|| datagram::options(&targets.direct, inside)),
+        Box::new(|| datagram::connections(&targets.direct, inside)),
+        Box::new(|| direct::routes(inside)),
+        Box::new(|| direct::names(inside)),
     ]));
     lines.extend(kernel::sockets());
     lines.extend(kernel::limits(&targets.resources));

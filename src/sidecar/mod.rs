@@ -6,6 +6,7 @@
 mod audit;
 pub mod ctl;
 pub mod egress;
+pub mod receiver;
 pub(crate) mod stdio;
 pub mod upstream;
 

@@ -207,7 +207,7 @@ function Bottle:close() end
 
 ---What `network_create` takes.
 ---@class (exact) NetworkOptions
----@field internal? boolean No route to anywhere else.
+---@field internal? boolean No route to anywhere else: the agent's own network, in a bottle that is not sealed.
 ---@field name string Its name in the recipe.
 
 ---What `volume_create` takes.
@@ -365,13 +365,14 @@ function Bottle:close() end
 ---@field credentials? CredentialSection[] Variables that hold a credential, each with the only hosts that its value may go to.
 ---@field egress EgressSpec What may leave.
 ---@field image ImageOptions The agent's image.
----@field isolation "sealed" How the agent is cut off.
+---@field isolation "sealed"|"bridge" How the agent is cut off.
 ---@field keep "never"|"on_failure"|"always" Whether the workspace outlives the bottle.
 ---@field params table<string, string> What the user said with `--set`, for recipes of their own.
 ---@field pinned boolean Whether the user chose the id: then a conflict is an error at once.
 ---@field prompt? string The prompt, if there is one.
 ---@field provision ProvisionOptions What is put into the agent's container.
 ---@field runtime? string The container runtime, where it is not the engine's default.
+---@field set_rp_filter? boolean Whether a short-lived container may set the reverse path filter of the agent's own bridge on the engine's host.
 ---@field workspace? WorkspacePlan The agent's workspace, if it has one.
 
 ---The agent.

@@ -174,7 +174,7 @@ async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
     let network = |name: &str, seq, subnet: &str| NetworkSpec {
         name: format!("{id}-{name}"),
         subnet: subnet.parse().unwrap(),
-        internal: false,
+        internal: None,
         identity: identity(seq, Kind::Network),
     };
     let volume = format!("{id}-socket");
@@ -189,6 +189,8 @@ async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
             hostname: name.to_owned(),
             hosts: Vec::new(),
             networks,
+            resolver: None,
+            host_network: None,
             mounts: target
                 .map(|(target, read_only)| VolumeMount { volume: volume.clone(), target: target.into(), read_only })
                 .into_iter()

@@ -125,6 +125,8 @@ pub fn stranger(name: &str) -> ContainerSpec {
         hostname: String::new(),
         hosts: Vec::new(),
         networks: Vec::new(),
+        resolver: None,
+        host_network: None,
         mounts: Vec::new(),
         tmpfs: BTreeMap::new(),
         binds: Vec::new(),

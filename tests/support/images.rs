@@ -144,7 +144,10 @@ fn remove(name: &str) {
     let _ = Command::new("docker").args(["rmi", "-f", name]).output();
 }
 
-/// An image with Debian's static busybox and nothing else, hostile in its metadata; gone with the value.
+/// The name on the engine of an image with Debian's static busybox.
+pub const BUSYBOX: &str = "bottler-test:busybox";
+
+/// That image, with nothing else in it, hostile in its metadata; gone with the value.
 /// Tests of one file run side by side, and the image is one: they take turns.
 pub struct Busybox(#[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
@@ -177,8 +180,7 @@ impl Busybox {
         for change in changes {
             import.args(["--change", change]);
         }
-        let mut child =
-            import.args(["-", "bottler-test:busybox"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = import.args(["-", BUSYBOX]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(&tar.stdout).unwrap();
         assert!(child.wait().unwrap().success());
         Self(turn)
@@ -187,7 +189,7 @@ impl Busybox {
 
 impl Drop for Busybox {
     fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rmi", "-f", "bottler-test:busybox"]).output();
+        let _ = Command::new("docker").args(["rmi", "-f", BUSYBOX]).output();
     }
 }
 

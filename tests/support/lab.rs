@@ -118,7 +118,14 @@ impl Lab {
         let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
         spec.roots.push(root);
         let proxy_credentials = spec.upstream_proxy.as_ref().map(|_| PROXY_CREDENTIALS.to_owned());
-        let config = Config { bottle: "lab".into(), own: None, sidecars: BTreeMap::new(), spec, proxy_credentials };
+        let config = Config {
+            bottle: "lab".into(),
+            inside: None,
+            own: None,
+            sidecars: BTreeMap::new(),
+            spec,
+            proxy_credentials,
+        };
         let mut lab = Self::start(&config, folder, seen).await;
         if !secrets.is_empty() {
             let secrets =

@@ -89,7 +89,7 @@ impl World {
 
     /// The agent's container, once a process of it has these words in its command line.
     pub fn agent_running(&self, words: &str) -> Option<String> {
-        let others = ["-egress", "-socket", "-outside"];
+        let others = ["-egress", "-socket", "-outside", "-inside", "-receiver"];
         let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
         let top = Command::new("docker").args(["top", &agent, "-eo", "pid,args"]).output().unwrap();
         String::from_utf8_lossy(&top.stdout).contains(words).then_some(agent)

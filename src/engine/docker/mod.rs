@@ -249,7 +249,7 @@ impl Engine for DockerEngine {
     }
 
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String> {
-        let body = request::network(spec);
+        let body = request::network(spec, self.docker.client_version());
         Ok(call("create network", &spec.name, CREATE, self.docker.create_network(body)).await?.id)
     }
 

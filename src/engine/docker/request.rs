@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bollard::ClientVersion;
 use bollard::models as api;
 
 use crate::engine::labels::{Identity, Kind};
-use crate::engine::{Attachment, Bind, ContainerSpec, NetworkSpec, VolumeMount};
+use crate::engine::{Attachment, Bind, ContainerSpec, HostNetwork, NetworkSpec, VolumeMount};
 
 /// Bytes of a container's log that the engine keeps: three files of this size.
 const LOG_FILE_SIZE: &str = "5m";
@@ -14,12 +15,26 @@ const LOG_FILES: &str = "3";
 /// Our seccomp profile in Docker's JSON form, compiled in; see the file for what it leaves out.
 const SECCOMP: &str = include_str!("seccomp.json");
 
-pub(super) fn network(spec: &NetworkSpec) -> api::NetworkCreateRequest {
+/// The first API whose bridges have a mode without any address of the host's (Docker 28.0).
+const ISOLATED: ClientVersion = ClientVersion { major_version: 1, minor_version: 48 };
+
+/// An internal network's bridge has no address of the host's. Older engines know only how not to set one.
+fn bridge(name: &str, version: ClientVersion) -> HashMap<String, String> {
+    let mut options =
+        pairs(&[("com.docker.network.bridge.name", name), ("com.docker.network.bridge.inhibit_ipv4", "true")]);
+    if version >= ISOLATED {
+        options.insert("com.docker.network.bridge.gateway_mode_ipv4".into(), "isolated".into());
+    }
+    options
+}
+
+pub(super) fn network(spec: &NetworkSpec, version: ClientVersion) -> api::NetworkCreateRequest {
     let range = api::IpamConfig { subnet: Some(spec.subnet.to_string()), ..Default::default() };
     api::NetworkCreateRequest {
         name: spec.name.clone(),
         driver: Some("bridge".into()),
-        internal: Some(spec.internal),
+        internal: Some(spec.internal.is_some()),
+        options: spec.internal.as_deref().map(|name| bridge(name, version)),
         attachable: Some(false),
         enable_ipv6: Some(false),
         ipam: Some(api::Ipam { config: Some(vec![range]), ..Default::default() }),
@@ -69,6 +84,8 @@ fn host_config(spec: &ContainerSpec) -> api::HostConfig {
     let limits = spec.resources;
     let sysctls = [
         ("net.ipv4.ip_forward", "0"),
+        // An address is answered for on its own network only.
+        ("net.ipv4.conf.all.arp_ignore", "1"),
         ("net.ipv6.conf.all.disable_ipv6", "1"),
         ("net.ipv6.conf.default.disable_ipv6", "1"),
     ];
@@ -83,7 +100,11 @@ fn host_config(spec: &ContainerSpec) -> api::HostConfig {
             typ: Some("local".into()),
             config: Some(pairs(&[("max-size", LOG_FILE_SIZE), ("max-file", LOG_FILES)])),
         }),
-        network_mode: Some(spec.networks.first().map_or_else(|| "none".into(), |place| place.network.clone())),
+        network_mode: Some(match (spec.host_network, spec.networks.first()) {
+            (Some(_), _) => "host".into(),
+            (None, Some(place)) => place.network.clone(),
+            (None, None) => "none".into(),
+        }),
         restart_policy: Some(api::RestartPolicy {
             name: Some(api::RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
@@ -94,10 +115,14 @@ fn host_config(spec: &ContainerSpec) -> api::HostConfig {
         storage_opt: spec.disk.map(|bytes| HashMap::from([("size".to_owned(), bytes.to_string())])),
         tmpfs: Some(map(&spec.tmpfs)),
         cap_drop: Some(vec!["ALL".into()]),
+        cap_add: (spec.host_network == Some(HostNetwork::Configure)).then(|| vec!["NET_ADMIN".into()]),
+        // The kernel's settings are read-only in every other container.
+        readonly_paths: (spec.host_network == Some(HostNetwork::Configure)).then(Vec::new),
         privileged: Some(false),
         readonly_rootfs: Some(spec.read_only),
         security_opt: Some(vec!["no-new-privileges:true".into(), format!("seccomp={SECCOMP}")]),
-        sysctls: Some(pairs(&sysctls)),
+        // Those of the host are not a container's.
+        sysctls: spec.host_network.is_none().then(|| pairs(&sysctls)),
         dns: Some(dns(spec)),
         extra_hosts: Some(spec.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
         ipc_mode: Some("private".into()),
@@ -107,7 +132,11 @@ fn host_config(spec: &ContainerSpec) -> api::HostConfig {
 
 /// Without a network there is no resolver: the one named is this container's own loopback, which refuses at once.
 fn dns(spec: &ContainerSpec) -> Vec<String> {
-    if spec.networks.is_empty() { vec!["127.0.0.1".into()] } else { Vec::new() }
+    match spec.resolver {
+        Some(server) => vec![server.to_string()],
+        None if spec.networks.is_empty() => vec!["127.0.0.1".into()],
+        None => Vec::new(),
+    }
 }
 
 fn mount(mount: &VolumeMount, spec: &ContainerSpec) -> api::Mount {
@@ -167,6 +196,8 @@ mod tests {
             hostname: "p-1".into(),
             hosts: vec![],
             networks: vec![],
+            resolver: None,
+            host_network: None,
             mounts: vec![],
             tmpfs: BTreeMap::new(),
             binds: Vec::new(),

@@ -61,7 +61,14 @@ impl World {
         let spec = EgressSpec { allow, roots: vec![root], ..EgressSpec::default() };
         // Its address is private: it is let through as the bottle's own are, under its name.
         let sidecars = [(HOST.to_owned(), address)].into();
-        let egress = new_egress(&Config { bottle: "test".into(), own: None, sidecars, spec, proxy_credentials: None });
+        let egress = new_egress(&Config {
+            bottle: "test".into(),
+            inside: None,
+            own: None,
+            sidecars,
+            spec,
+            proxy_credentials: None,
+        });
         egress.update(&Update {
             secrets: Some(vec![crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]),
             ..Update::default()
@@ -382,7 +389,7 @@ async fn a_destination_that_cannot_be_verified_is_an_error() {
     let world = World::new().await;
     let sidecars = world.egress.sidecars.clone();
     let spec = EgressSpec::default();
-    let config = Config { bottle: "test".into(), own: None, sidecars, spec, proxy_credentials: None };
+    let config = Config { bottle: "test".into(), inside: None, own: None, sidecars, spec, proxy_credentials: None };
     let world = World { egress: new_egress(&config), ..world };
     let answer = world.post("", b"x").await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("TLS"), "{answer}");

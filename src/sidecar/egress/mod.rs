@@ -18,14 +18,13 @@ mod via;
 mod websocket;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use hickory_resolver::TokioResolver;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
@@ -35,11 +34,16 @@ use crate::policy::{EgressSpec, Intent};
 use crate::scan::Known;
 use crate::sync::lock;
 use ca::Authority;
+use serve::Listener;
 use state::State;
 pub use stats::{Decisions, Stats};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "egress";
+/// Where it listens, on the network inside of a bottle that has one; the agent's relays have this port, too.
+pub const PORT: u16 = 8888;
+/// Where its named destinations of plain TCP are, there: this and the ports after it.
+const TCP_PORTS: u16 = 20_000;
 /// Memory for bodies that are looked at whole, in KiB: while it is taken, further ones are looked at in pieces.
 const WHOLE_BODIES: usize = 32 << 10;
 /// Encoded bodies that are decoded at once; further ones wait.
@@ -51,6 +55,9 @@ const DECODING: usize = 2;
 pub struct Config {
     /// The bottle's id, for the CA's name.
     pub bottle: String,
+    /// Its address on the network inside, in a bottle that has one: it listens there, and makes no socket.
+    #[serde(default)]
+    pub inside: Option<Ipv4Addr>,
     /// Where the agent finds egress, as `host:port`. Some clients send it as the Host of a CONNECT.
     #[serde(default)]
     pub own: Option<String>,
@@ -192,17 +199,25 @@ pub async fn run(at: Option<&str>) -> anyhow::Result<()> {
     let egress = Arc::new(Egress::new(&config, resolver)?);
     let places = serve::places();
     let folder = Path::new(at.unwrap_or(SERVICE_DIR));
+    let targets = egress.state().policy.tcp.len();
     if let Some(address) = at.and_then(|at| at.parse::<SocketAddr>().ok()) {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+        let listener = serve::address(address).await?;
         let address = listener.local_addr()?;
-        serve::spawn(serve::Agent::Tcp(listener), egress.clone(), places);
+        serve::spawn(Listener::Tcp(listener), None, egress.clone(), places);
         eprintln!("listening on {address}");
-    } else {
-        for (index, _) in egress.state().policy.tcp.iter().enumerate() {
-            let listener = serve::socket(&folder.join(tcp_socket(index)))?;
-            serve::spawn(serve::Agent::Named(listener, index), egress.clone(), places.clone());
+    } else if let Some(address) = config.inside {
+        for index in 0..targets {
+            let listener = serve::address((address, tcp_port(index)).into()).await?;
+            serve::spawn(Listener::Tcp(listener), Some(index), egress.clone(), places.clone());
         }
-        serve::spawn(serve::Agent::Unix(serve::socket(&folder.join(SOCKET))?), egress.clone(), places);
+        let listener = serve::address((address, PORT).into()).await?;
+        serve::spawn(Listener::Tcp(listener), None, egress.clone(), places);
+    } else {
+        for index in 0..targets {
+            let listener = serve::socket(&folder.join(tcp_socket(index)))?;
+            serve::spawn(Listener::Unix(listener), Some(index), egress.clone(), places.clone());
+        }
+        serve::spawn(Listener::Unix(serve::socket(&folder.join(SOCKET))?), None, egress.clone(), places);
     }
     let asked = egress.clone();
     ctl::serve(move |question| asked.answer(question))?;
@@ -223,6 +238,11 @@ pub async fn run(at: Option<&str>) -> anyhow::Result<()> {
 /// The socket of a named destination of plain TCP, by its place in the list.
 pub fn tcp_socket(index: usize) -> String {
     format!("tcp-{index}")
+}
+
+/// The port of such a destination, on the network inside.
+pub fn tcp_port(index: usize) -> u16 {
+    TCP_PORTS.saturating_add(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
 #[cfg(test)]

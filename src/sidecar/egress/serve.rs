@@ -1,5 +1,6 @@
 //! Where the agent's connections come in.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,14 +20,12 @@ const MAX_CONNECTIONS: usize = 1024;
 /// How long to wait when nothing more can be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A listener, and what comes in there.
-pub(super) enum Agent {
-    /// Requests to the proxy.
+/// Where they come in.
+pub(super) enum Listener {
+    /// A socket in egress' volume.
     Unix(UnixListener),
-    /// Requests to the proxy, where there is no bottle.
+    /// An address on the network inside, or of a machine where there is no bottle.
     Tcp(TcpListener),
-    /// Bytes for a named destination of plain TCP, by its place in the list.
-    Named(UnixListener, usize),
 }
 
 /// The place of one connection, and of what it becomes: held until all of it has ended.
@@ -67,15 +66,19 @@ pub(super) fn socket(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves a listener from now on.
-pub(super) fn spawn(agent: Agent, egress: Arc<Egress>, places: Arc<Semaphore>) {
+/// Listens on an address.
+pub(super) async fn address(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
+}
+
+/// Serves a listener from now on: requests to the proxy, or bytes for a `named` destination of plain TCP, by its place in
+/// the list.
+pub(super) fn spawn(listener: Listener, named: Option<usize>, egress: Arc<Egress>, places: Arc<Semaphore>) {
     tokio::spawn(async move {
         while let Ok(permit) = places.clone().acquire_owned().await {
-            let accepted: std::io::Result<Stream> = match &agent {
-                Agent::Unix(listener) | Agent::Named(listener, _) => {
-                    listener.accept().await.map(|(it, _)| Box::new(it) as _)
-                }
-                Agent::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+            let accepted: std::io::Result<Stream> = match &listener {
+                Listener::Unix(listener) => listener.accept().await.map(|(it, _)| Box::new(it) as _),
+                Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                     let _ = stream.set_nodelay(true);
                     Box::new(stream) as _
                 }),
@@ -85,7 +88,7 @@ pub(super) fn spawn(agent: Agent, egress: Arc<Egress>, places: Arc<Semaphore>) {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            let (egress, named) = (egress.clone(), if let Agent::Named(_, index) = agent { Some(index) } else { None });
+            let egress = egress.clone();
             let place = Place::new(&egress, Some(permit));
             tokio::spawn(async move {
                 match named {

@@ -22,6 +22,7 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
     let spec = EgressSpec { allow, ..EgressSpec::default() };
     new_egress(&Config {
         bottle: "test".into(),
+        inside: None,
         own: Some("egress:8888".into()),
         sidecars,
         spec,

@@ -1,0 +1,182 @@
+//! What a probe needs on the engine's host where the agent is on a network: somebody there who tells what arrives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::image::self_image;
+use super::self_image::EXECUTABLE;
+use super::stream::{Lines, write_json};
+use super::{Bottle, Network};
+use crate::engine::labels::{Identity, Kind};
+use crate::engine::{ContainerSpec, HostNetwork, Resources};
+use crate::probe::Line;
+use crate::session::{Class, Failure};
+use crate::sidecar::USER;
+use crate::sidecar::receiver::{self, Answer, Heard, Host};
+
+/// Its name, after the bottle's.
+const NAME: &str = "receiver";
+/// How long it may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Its bounds.
+const RESOURCES: Resources = Resources { cpus: 1.0, memory: 64 << 20, pids: 16 };
+
+/// A receiver that listens.
+pub(super) struct Receiver {
+    id: String,
+    device: String,
+    lines: Lines,
+    input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    pub(super) host: Host,
+}
+
+impl Receiver {
+    /// Starts one for a network inside: with the right to set the host's filter for that bridge only where the plan, which
+    /// is the user's, says so.
+    ///
+    /// # Errors
+    /// It cannot listen.
+    pub(super) async fn start(bottle: &Arc<Bottle>, network: &Network) -> Result<Self, Failure> {
+        // It needs the bridge to be there.
+        network.ready().await?;
+        let image = self_image(bottle, None).get().await?.tag.clone();
+        let name = bottle.name(NAME);
+        let identity = bottle.intend(Kind::Sidecar, &name, None)?;
+        let engine = &bottle.session.engine;
+        let device = network.device(bottle);
+        let config = receiver::Config { device: device.clone(), set_filter: bottle.plan.set_rp_filter };
+        let id = engine.container_create(&container(name, image, config.set_filter, identity)).await?;
+        let streams = engine.container_attach(&id).await?;
+        engine.container_start(&id).await?;
+        let (lines, input) = (Lines::new(streams.output), streams.input);
+        let host = Host { filter: 0, addresses: Vec::new() };
+        let mut receiver = Self { id, device, lines, input, host };
+        match receiver.ask(&config).await? {
+            Answer::Listens(host) => receiver.host = host,
+            Answer::Failed(why) => return Err(receiver.failed(&why)),
+            Answer::Heard(_) => return Err(receiver.failed("it answered something else")),
+        }
+        Ok(receiver)
+    }
+
+    async fn ask(&mut self, question: &(impl serde::Serialize + Sync)) -> Result<Answer, Failure> {
+        let asked = async {
+            write_json(&mut self.input, question).await.ok()?;
+            self.lines.next_json().await
+        };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Some(answer)) => Ok(answer),
+            _ => Err(self.failed(self.lines.errors.trim())),
+        }
+    }
+
+    fn failed(&self, why: &str) -> Failure {
+        let why = if why.is_empty() { "no answer" } else { why };
+        Failure::new(Class::Operation, format!("hear on the engine's host what comes by {}: {why}", self.device))
+            .hint("isolation: sealed needs nobody on the host")
+    }
+
+    /// Asks what came, and ends it.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(super) async fn finish(mut self, bottle: &Bottle) -> Result<Heard, Failure> {
+        let answer = self.ask(&"what came?").await;
+        bottle.session.engine.container_remove(&self.id).await?;
+        match answer? {
+            Answer::Heard(heard) => Ok(heard),
+            Answer::Failed(why) => Err(self.failed(&why)),
+            Answer::Listens(_) => Err(self.failed("it answered something else")),
+        }
+    }
+
+    /// The bridge that it listens at.
+    pub(super) fn device(&self) -> &str {
+        &self.device
+    }
+}
+
+/// What the host says, as lines of the probe. `sent` is whether anything was sent that should have come to it.
+pub(super) fn lines(device: &str, host: &Host, heard: &Heard, sent: bool) -> Vec<Line> {
+    let line = |attempt: String, expected: &str, ok: bool, happened: String| Line {
+        attempt,
+        expected: expected.to_owned(),
+        happened,
+        ok,
+    };
+    let filter = match host.filter {
+        0 => "off",
+        1 => "strict",
+        _ => "loose",
+    };
+    let none = |all: &[String], word: &str| if all.is_empty() { word.to_owned() } else { all.join(", ") };
+    let addresses = none(&host.addresses, "none");
+    let mut lines = vec![
+        line(format!("host's rp_filter on {device}"), "strict", host.filters(), filter.to_owned()),
+        line(format!("host's addresses on {device}"), "none", host.addresses.is_empty(), addresses),
+        line(
+            "received on the host, asked there".to_owned(),
+            "nothing",
+            heard.received.is_empty(),
+            none(&heard.received, "nothing"),
+        ),
+    ];
+    if sent {
+        // Without this the silence would prove nothing: the packets may have gone elsewhere.
+        let happened = format!("{} came, {} turned away", heard.came, heard.turned_away);
+        let ok = heard.came > 0 && heard.turned_away > 0;
+        lines.push(line("turned away by the host, counted there".to_owned(), "some", ok, happened));
+    }
+    lines
+}
+
+fn container(name: String, image: String, set_filter: bool, identity: Identity) -> ContainerSpec {
+    let (user, host_network) = if set_filter { (0, HostNetwork::Configure) } else { (USER, HostNetwork::Listen) };
+    ContainerSpec {
+        name,
+        image,
+        command: vec![EXECUTABLE.into(), receiver::ROLE.into()],
+        env: BTreeMap::new(),
+        user: format!("{user}:{user}"),
+        workdir: "/".into(),
+        hostname: String::new(),
+        hosts: Vec::new(),
+        networks: Vec::new(),
+        resolver: None,
+        host_network: Some(host_network),
+        mounts: Vec::new(),
+        tmpfs: BTreeMap::new(),
+        binds: Vec::new(),
+        runtime: None,
+        disk: None,
+        read_only: true,
+        tty: false,
+        stdin: true,
+        auto_remove: false,
+        resources: RESOURCES,
+        identity,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_counts_only_where_something_came_and_was_turned_away() {
+        let host = Host { filter: 1, addresses: Vec::new() };
+        let heard = |received: &[&str], came, turned_away| Heard {
+            received: received.iter().map(ToString::to_string).collect(),
+            came,
+            turned_away,
+        };
+        let tight = |host: &Host, heard: &Heard| lines("br-1", host, heard, true).iter().all(|line| line.ok);
+        assert!(tight(&host, &heard(&[], 9, 9)));
+        assert!(!tight(&host, &heard(&[], 0, 0)), "nothing came at all");
+        assert!(!tight(&host, &heard(&[], 9, 0)), "nothing was turned away");
+        assert!(!tight(&host, &heard(&["UDP"], 9, 9)));
+        assert!(!tight(&Host { filter: 2, ..host.clone() }, &heard(&[], 9, 9)));
+        assert!(!tight(&Host { addresses: vec!["10.0.0.1".into()], ..host }, &heard(&[], 9, 9)));
+    }
+}

@@ -1,0 +1,270 @@
+//! `receiver`: in the network of the engine's host for as long as a probe takes, it tells whether anything of a bottle's
+//! network inside gets there. What a sender hears proves nothing; what arrives does.
+//!
+//! Its sockets are bound to the bridge of that network (`SO_BINDTODEVICE`, socket(7)): nobody else can reach them.
+
+use std::io::{BufRead, Read};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, ensure};
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
+use serde::{Deserialize, Serialize};
+
+use super::upstream::{GROUP, UDP_PORT};
+
+/// The role's name on the command line.
+pub const ROLE: &str = "receiver";
+/// Every host on the network (RFC 1112).
+const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+/// Receipts told.
+const MAX_RECEIPTS: usize = 64;
+/// Longest line that it reads, in bytes.
+const MAX_LINE: u64 = 4 << 10;
+/// `rp_filter` in RFC 3704's strict form: a source is believed only on the device that leads to it.
+const STRICT: u8 = 1;
+
+/// What it is told on its standard input. Every further line asks what came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The bridge.
+    pub device: String,
+    /// Whether it sets the bridge's filter, for which it needs `CAP_NET_ADMIN`.
+    pub set_filter: bool,
+}
+
+/// What it says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It listens.
+    Listens(Host),
+    /// What came since.
+    Heard(Heard),
+    /// It cannot.
+    Failed(String),
+}
+
+/// The host's side of the bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The filter in force there: 0 none, 1 strict, 2 loose. The greater of the bridge's and the host's for all devices
+    /// (Linux, `networking/ip-sysctl`).
+    pub filter: u8,
+    /// Addresses that the host has on it.
+    pub addresses: Vec<String>,
+}
+
+impl Host {
+    /// Whether the filter is the one that turns away what comes from a network on which the host has no address.
+    pub fn filters(&self) -> bool {
+        self.filter == STRICT
+    }
+}
+
+/// What came to the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// What somebody on the host could read.
+    pub received: Vec<String>,
+    /// Packets that came to the bridge's own side, read or not.
+    pub came: u64,
+    /// Packets that the host's filters turned away meanwhile, on whatever device.
+    pub turned_away: u64,
+}
+
+/// Answers until its standard input ends.
+///
+/// # Errors
+/// A standard stream is closed.
+pub fn run() -> anyhow::Result<()> {
+    let mut input = std::io::stdin().lock();
+    let mut line = String::new();
+    let mut next = |line: &mut String| -> std::io::Result<bool> {
+        line.clear();
+        Ok((&mut input).take(MAX_LINE).read_line(line)? > 0)
+    };
+    if !next(&mut line)? {
+        return Ok(());
+    }
+    let mut receiver = match serde_json::from_str(&line).context("read the configuration").and_then(Receiver::new) {
+        Ok((receiver, host)) => {
+            say(&Answer::Listens(host))?;
+            receiver
+        }
+        Err(error) => return say(&Answer::Failed(format!("{error:#}"))),
+    };
+    while next(&mut line)? {
+        say(&match receiver.heard() {
+            Ok(heard) => Answer::Heard(heard),
+            Err(error) => Answer::Failed(format!("{error:#}")),
+        })?;
+    }
+    Ok(())
+}
+
+fn say(answer: &Answer) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(&line)?;
+    Ok(out.flush()?)
+}
+
+struct Receiver {
+    device: String,
+    datagrams: UdpSocket,
+    connections: TcpListener,
+    came: u64,
+    turned_away: u64,
+}
+
+impl Receiver {
+    fn new(config: Config) -> anyhow::Result<(Self, Host)> {
+        let Config { device, set_filter } = config;
+        let plain = device.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        ensure!(plain && device.len() < libc::IFNAMSIZ, "{device:?} is no device's name");
+        let index = nix::net::if_::if_nametoindex(device.as_str()).with_context(|| format!("find {device}"))?;
+        if set_filter {
+            let file = filter_file(&device);
+            std::fs::write(&file, STRICT.to_string()).with_context(|| format!("write {file}"))?;
+        }
+        let filter = filter(&device)?.max(filter("all")?);
+        let any = (Ipv4Addr::UNSPECIFIED, UDP_PORT);
+        let datagrams = bound(&device, libc::SOCK_DGRAM).and_then(|socket| listen_udp(socket, any, index))?;
+        let connections = bound(&device, libc::SOCK_STREAM).and_then(|socket| listen_tcp(socket, any))?;
+        let (came, turned_away) = (came(&device)?, turned_away()?);
+        let host = Host { filter, addresses: addresses(&device) };
+        Ok((Self { device, datagrams, connections, came, turned_away }, host))
+    }
+
+    fn heard(&mut self) -> anyhow::Result<Heard> {
+        let mut received = Vec::new();
+        let mut buffer = [0_u8; 256];
+        while let Ok((length, from)) = self.datagrams.recv_from(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            let text: String = text.chars().filter(char::is_ascii_graphic).collect();
+            received.push(format!("UDP from {}: {text}", from.ip()));
+        }
+        while let Ok((_, from)) = self.connections.accept() {
+            received.push(format!("TCP from {}", from.ip()));
+        }
+        received.truncate(MAX_RECEIPTS);
+        let came = came(&self.device)?.saturating_sub(self.came);
+        Ok(Heard { received, came, turned_away: turned_away()?.saturating_sub(self.turned_away) })
+    }
+}
+
+fn filter_file(device: &str) -> String {
+    format!("/proc/sys/net/ipv4/conf/{device}/rp_filter")
+}
+
+fn filter(device: &str) -> anyhow::Result<u8> {
+    let file = filter_file(device);
+    let text = std::fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+    text.trim().parse().with_context(|| format!("read {file}"))
+}
+
+/// A socket that hears one device only.
+fn bound(device: &str, kind: libc::c_int) -> anyhow::Result<std::os::fd::OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let kind = if kind == libc::SOCK_STREAM { SockType::Stream } else { SockType::Datagram };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Inet, kind, flags, None).context("make a socket")?;
+    setsockopt(&socket, sockopt::BindToDevice, &device.into()).with_context(|| format!("bind to {device}"))?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true).context("reuse an address")?;
+    Ok(socket)
+}
+
+fn listen_udp(socket: std::os::fd::OwnedFd, any: (Ipv4Addr, u16), device: u32) -> anyhow::Result<UdpSocket> {
+    use nix::sys::socket::{SockaddrIn, bind};
+    bind(socket.as_raw_fd(), &SockaddrIn::from(std::net::SocketAddrV4::new(any.0, any.1))).context("receive")?;
+    let socket = UdpSocket::from(socket);
+    for group in [GROUP, ALL_HOSTS] {
+        // The kernel is in the second already, on every device.
+        join(&socket, group, device).or_else(|error| if group == ALL_HOSTS { Ok(()) } else { Err(error) })?;
+    }
+    Ok(socket)
+}
+
+fn listen_tcp(socket: std::os::fd::OwnedFd, any: (Ipv4Addr, u16)) -> anyhow::Result<TcpListener> {
+    use nix::sys::socket::{Backlog, SockaddrIn, bind, listen};
+    bind(socket.as_raw_fd(), &SockaddrIn::from(std::net::SocketAddrV4::new(any.0, any.1))).context("listen")?;
+    listen(&socket, Backlog::new(16)?).context("listen")?;
+    Ok(TcpListener::from(socket))
+}
+
+/// `IP_ADD_MEMBERSHIP` by the device's index, for devices without an address (ip(7)).
+#[expect(unsafe_code, reason = "no safe wrapper joins a group by a device's index")]
+fn join(socket: &UdpSocket, group: Ipv4Addr, device: u32) -> anyhow::Result<()> {
+    let request = libc::ip_mreqn {
+        imr_multiaddr: libc::in_addr { s_addr: u32::from(group).to_be() },
+        imr_address: libc::in_addr { s_addr: 0 },
+        imr_ifindex: device.cast_signed(),
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&request)).unwrap_or_default();
+    // SAFETY: the pointer and length describe `request`, which lives through the call; the kernel only reads it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_ADD_MEMBERSHIP,
+            std::ptr::from_ref(&request).cast(),
+            length,
+        )
+    };
+    nix::errno::Errno::result(result).map(drop).with_context(|| format!("join {group}"))
+}
+
+fn addresses(device: &str) -> Vec<String> {
+    let Ok(all) = nix::ifaddrs::getifaddrs() else { return vec!["(cannot be read)".to_owned()] };
+    let of_device = all.filter(|interface| interface.interface_name == device);
+    let address = |address: nix::sys::socket::SockaddrStorage| address.as_sockaddr_in().map(|it| it.ip().to_string());
+    of_device.filter_map(|interface| interface.address.and_then(address)).collect()
+}
+
+/// Packets that came up from the bridge to the host (`proc_pid_net(5)`, `dev`).
+fn came(device: &str) -> anyhow::Result<u64> {
+    let table = std::fs::read_to_string("/proc/net/dev").context("read /proc/net/dev")?;
+    let row = table.lines().find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':'));
+    let packets = row.and_then(|row| row.split_whitespace().nth(1)?.parse().ok());
+    packets.with_context(|| format!("find {device} in /proc/net/dev"))
+}
+
+/// Packets whose source was not believed (`proc_pid_net(5)`, `netstat`).
+fn turned_away() -> anyhow::Result<u64> {
+    let table = std::fs::read_to_string("/proc/net/netstat").context("read /proc/net/netstat")?;
+    counter(&table, "IPReversePathFilter").context("find IPReversePathFilter in /proc/net/netstat")
+}
+
+/// A counter in a table of pairs of lines: names, and below them values.
+fn counter(table: &str, name: &str) -> Option<u64> {
+    let lines: Vec<&str> = table.lines().collect();
+    lines.chunks_exact(2).find_map(|pair| {
+        let place = pair[0].split_whitespace().position(|word| word == name)?;
+        pair[1].split_whitespace().nth(place)?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_read_by_its_name() {
+        let table = "TcpExt: SyncookiesSent IPReversePathFilter\nTcpExt: 3 44\nIpExt: InNoRoutes\nIpExt: 5\n";
+        assert_eq!(counter(table, "IPReversePathFilter"), Some(44));
+        assert_eq!(counter(table, "InNoRoutes"), Some(5));
+        assert_eq!(counter(table, "Missing"), None);
+    }
+
+    #[test]
+    fn only_the_strict_filter_counts() {
+        let host = |filter| Host { filter, addresses: Vec::new() };
+        assert!(host(1).filters());
+        assert!(!host(0).filters() && !host(2).filters());
+    }
+}
