@@ -42,6 +42,9 @@ pub(super) struct AgentArgs {
     /// How the agent is cut off [default: sealed]
     #[arg(long, value_enum)]
     isolation: Option<IsolationArg>,
+    /// The container runtime: one that the engine lists, or `auto` [default: auto, which is gVisor where it is listed]
+    #[arg(long, value_name = "NAME")]
+    runtime: Option<String>,
     /// With `--isolation bridge`: let a container that lives as long as the probe set the filter of the agent's bridge on the
     /// engine's host
     #[arg(long)]
@@ -172,6 +175,7 @@ impl AgentArgs {
                 IsolationArg::Bridge => IsolationSection::Bridge,
             }),
             set_rp_filter: self.set_rp_filter,
+            runtime: self.runtime.clone(),
             patch: self.patch.is_some(),
             params: program::params(&self.params)?,
         })

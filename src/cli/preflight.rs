@@ -44,7 +44,11 @@ pub(super) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> V
     let bottle = chosen.bottle_name.as_ref().map(|name| format!(", as {name}")).unwrap_or_default();
     say("bottle", format!("{}{bottle}", plan.bottle));
     say("image", image(&plan.image));
-    let runtime = plan.runtime.as_deref().unwrap_or("the engine's own runtime");
+    let runtime = match (&plan.runtime, plan.gvisor) {
+        (Some(name), true) => format!("{name}, a kernel of its own"),
+        (Some(name), false) => name.clone(),
+        (None, _) => "the engine's own runtime".to_owned(),
+    };
     let isolation = match (plan.isolation, plan.set_rp_filter) {
         (Isolation::Sealed, _) => "sealed: no network of its own",
         (Isolation::Bridge, false) => "bridge: a network with its sidecars alone, proved from the engine's host",

@@ -10,10 +10,10 @@ use super::client::{Client, Ended, Show};
 use super::program::{self, input};
 use super::question::read_secret;
 use super::{Format, find_engine, preflight, print_data, print_json, print_message, resume, state};
-use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
+use crate::engine::{Engine, EngineDetails};
 use crate::holder::{Launch, Report};
-use crate::plan::{LaunchPlan, WorkspaceMode};
+use crate::plan::{LaunchPlan, WorkspaceMode, settle};
 use crate::probe::{Line, passed};
 use crate::session::{Class, Failure, Invocation, StateDir};
 use crate::{report, sidecar};
@@ -91,7 +91,12 @@ pub(super) async fn launch(args: Args, words: Vec<String>, resumed: Option<Resum
     if args.dry_run {
         return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
     }
+    // What the engine can do is part of the plan. Where it does not answer, the plan is shown all the same.
     let endpoint = find_engine()?;
+    let engine = reach(&endpoint).await;
+    if let Ok((_, details)) = &engine {
+        settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hint))?;
+    }
     for line in preflight::lines(&ready, found.as_ref(), &hooks) {
         print_message(&line);
     }
@@ -109,9 +114,7 @@ pub(super) async fn launch(args: Args, words: Vec<String>, resumed: Option<Resum
         }
     }
     ask(&mut ready)?;
-    // Asked before anything is started: a missing engine is the most common mistake.
-    let engine = Arc::new(DockerEngine::connect(&endpoint)?);
-    engine.info().await?;
+    let (engine, _) = engine?;
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
     let plan = ready.planned.plan;
@@ -134,6 +137,14 @@ pub(super) async fn launch(args: Args, words: Vec<String>, resumed: Option<Resum
     let client = Client::start(launch, engine, show)
         .map_err(|error| Failure::new(Class::Internal, format!("start the holder: {error:#}")))?;
     follow(&args, client, &state, &id, copied).await
+}
+
+/// The engine, and what it runs on.
+async fn reach(endpoint: &str) -> Result<(Arc<DockerEngine>, EngineDetails), Failure> {
+    let engine = DockerEngine::connect(endpoint)?;
+    engine.info().await?;
+    let details = engine.details().await?;
+    Ok((Arc::new(engine), details))
 }
 
 async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, copied: bool) -> Result<u8, Failure> {

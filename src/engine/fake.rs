@@ -17,8 +17,9 @@ use tokio::sync::watch;
 
 use super::labels::Identity;
 use super::{
-    Archive, ContainerSpec, ContainerState, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild,
-    ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams, TerminalSize, VolumeSpec,
+    Archive, Bounds, ContainerSpec, ContainerState, Engine, EngineDetails, EngineError, EngineInfo, ErrorKind,
+    ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams,
+    TerminalSize, VolumeSpec,
 };
 
 /// What goes wrong with a call.
@@ -198,6 +199,10 @@ impl Engine for FakeEngine {
         self.call("info", "engine", |_| Ok(info)).await
     }
 
+    async fn details(&self) -> Result<EngineDetails> {
+        self.call("details", "engine", |_| Ok(EngineDetails::default())).await
+    }
+
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
         self.call("image_find", reference, |world| {
             let ours = reference.starts_with("bottler:");
@@ -329,6 +334,14 @@ impl Engine for FakeEngine {
         self.call("container_inspect", id, |world| {
             let container = container(world, "container_inspect", id)?;
             Ok(ContainerState { status: container.status.into(), exit_code: *container.end.borrow() })
+        })
+        .await
+    }
+
+    async fn container_bounds(&self, id: &str) -> Result<Bounds> {
+        self.call("container_bounds", id, |world| {
+            let limits = container(world, "container_bounds", id)?.spec.resources;
+            Ok(Bounds { memory: limits.memory.cast_unsigned(), pids: limits.pids.cast_unsigned() })
         })
         .await
     }

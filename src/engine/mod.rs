@@ -49,6 +49,9 @@ pub trait Engine: Send + Sync {
     /// Negotiates the API version and tells what the engine is.
     async fn info(&self) -> Result<EngineInfo>;
 
+    /// Tells what the engine runs on.
+    async fn details(&self) -> Result<EngineDetails>;
+
     /// What the engine has under an image's reference, if anything.
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>>;
     /// Builds an image, telling each line of the engine's progress.
@@ -87,6 +90,8 @@ pub trait Engine: Send + Sync {
     async fn container_resize(&self, id: &str, size: TerminalSize) -> Result<()>;
     /// What a container is doing.
     async fn container_inspect(&self, id: &str) -> Result<ContainerState>;
+    /// A running container's bounds, read from where its host enforces them.
+    async fn container_bounds(&self, id: &str) -> Result<Bounds>;
     /// The last lines that a container wrote, oldest first; then, where that is asked for, what it goes on to write.
     async fn container_logs(&self, id: &str, lines: usize, follow: bool) -> Result<BoxStream<'static, Result<Output>>>;
     /// Asks a container to end, and kills it when its patience is over.

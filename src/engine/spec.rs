@@ -25,6 +25,53 @@ pub struct EngineInfo {
     pub os: String,
 }
 
+/// What the engine says of what it runs on, where somebody wants to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineDetails {
+    /// The container runtimes that it lists, by name.
+    pub runtimes: BTreeMap<String, Runtime>,
+    /// The one that it takes where nobody says otherwise.
+    pub default_runtime: String,
+    /// Whether it runs without root.
+    pub rootless: bool,
+    /// Whether it can filter system calls.
+    pub seccomp: bool,
+    /// How it stores images and containers: `overlay2`.
+    pub storage: String,
+    /// Where, on its host.
+    pub root: String,
+    /// The layout of control groups: 1 or 2.
+    pub cgroup: String,
+    /// Its host's kernel.
+    pub kernel: String,
+    /// Its host's operating system, in words.
+    pub system: String,
+    /// Its host's processors.
+    pub processors: i64,
+    /// Its host's memory, in bytes.
+    pub memory: i64,
+    /// Its clock, as RFC 3339 has it.
+    pub time: String,
+}
+
+/// A container runtime, as the engine lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Runtime {
+    /// Its program.
+    pub path: String,
+    /// The arguments that the engine always gives it.
+    pub arguments: Vec<String>,
+}
+
+/// The bounds of a running container, as its host enforces them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Memory, in bytes.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
 /// An image that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFound {

@@ -186,6 +186,7 @@ async fn live(
         home: Home::State(state.clone(), launch.endpoint.clone()),
         program: launch.program.clone(),
         drafts: launch.drafts.clone(),
+        details: tokio::sync::OnceCell::new(),
     };
     let directory = claim.dir.path.clone();
     // Nobody can attach where it cannot be made; the launch goes on.

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::OnceCell;
 
 use super::claim::Claim;
 use super::draft::Drafts;
 use super::{Cancel, carry_out};
-use crate::engine::{Engine, Output};
+use crate::engine::{Engine, EngineDetails, Output};
 use crate::lua::{Program, built_in_recipe};
-use crate::plan::{DEFAULT_HOME, ImagePlan, Keep, LaunchPlan, WORKSPACE, WorkspacePlan};
+use crate::plan::{DEFAULT_HOME, ImagePlan, Keep, LaunchPlan, WORKSPACE, WorkspacePlan, settle};
 use crate::policy::EgressSpec;
 use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work, workspace};
 use crate::session::{Class, Failure, Session, StateDir};
@@ -36,12 +37,20 @@ pub(super) struct Nested {
     pub(super) home: Home,
     pub(super) program: Program,
     pub(super) drafts: Drafts,
+    /// What the engine runs on, asked for by the first bottle.
+    pub(super) details: OnceCell<EngineDetails>,
 }
 
 /// A launcher of bottles that nobody needs to find again: on an engine that is gone with this process.
 pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program, drafts: &Drafts) -> Arc<dyn Launcher> {
     let home = Home::Memory(owner.to_owned());
-    Arc::new(Arc::new(Nested { engine, home, program: program.clone(), drafts: drafts.clone() }))
+    Arc::new(Arc::new(Nested {
+        engine,
+        home,
+        program: program.clone(),
+        drafts: drafts.clone(),
+        details: OnceCell::new(),
+    }))
 }
 
 impl Launcher for Arc<Nested> {
@@ -57,7 +66,10 @@ impl Nested {
         let name = order.options.recipe.clone().unwrap_or_else(|| draft.recipe.clone());
         let recipe = built_in_recipe(&name)
             .ok_or_else(|| Failure::new(Class::Input, format!("bottle: there is no built-in recipe {name:?}")))?;
-        let plan = plan(&parent.plan, &draft.plan, &order);
+        let mut plan = plan(&parent.plan, &draft.plan, &order);
+        let details = self.details.get_or_try_init(|| self.engine.details()).await?;
+        settle(&mut plan, details)
+            .map_err(|(why, hint)| Failure::new(Class::Input, format!("bottle {:?}: {why}", order.agent)).hint(hint))?;
         let (claim, session) = match &self.home {
             Home::State(state, endpoint) => {
                 let record = Claim::record(&order.id, endpoint, &order.agent);

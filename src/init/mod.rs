@@ -53,6 +53,9 @@ pub const ENV_FILE: &str = "/run/bottler/env.json";
 pub struct Config {
     /// Loopback addresses, and where they lead.
     pub relays: BTreeMap<SocketAddrV4, Far>,
+    /// Whether the kernel is gVisor's.
+    #[serde(default)]
+    pub gvisor: bool,
 }
 
 /// The far end of a relay.
@@ -105,7 +108,7 @@ async fn next_signal(signals: &mut [Signal]) -> nix::sys::signal::Signal {
 pub async fn run(config: &str) -> anyhow::Result<i32> {
     let config: Config = serde_json::from_str(config).context("read init's configuration")?;
     let mut signals = signals()?;
-    relay::start(&config.relays).await?;
+    relay::start(&config.relays, config.gvisor).await?;
     let release = tokio::select! {
         release = release::receive(probe::release) => release?,
         signal = next_signal(&mut signals) => return Ok(128 + signal as i32),

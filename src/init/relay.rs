@@ -1,11 +1,15 @@
 //! Loopback addresses that lead to the sidecars: to their sockets, or to their addresses on the network inside.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddrV4;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::{Far, SERVICES_DIR};
@@ -20,15 +24,15 @@ pub(super) const PAUSE: Duration = Duration::from_millis(50);
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// Listens on every relay's address.
-pub(super) async fn start(relays: &BTreeMap<SocketAddrV4, Far>) -> anyhow::Result<()> {
+pub(super) async fn start(relays: &BTreeMap<SocketAddrV4, Far>, gvisor: bool) -> anyhow::Result<()> {
     for (address, far) in relays {
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {far:?}"))?;
-        tokio::spawn(accept(listener, far.clone()));
+        tokio::spawn(accept(listener, far.clone(), gvisor));
     }
     Ok(())
 }
 
-async fn accept(listener: TcpListener, far: Far) {
+async fn accept(listener: TcpListener, far: Far, gvisor: bool) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, say: what was accepted goes on, and after a while the next one may fit again.
@@ -36,25 +40,94 @@ async fn accept(listener: TcpListener, far: Far) {
             continue;
         };
         let far = far.clone();
-        tokio::spawn(carry(stream, far));
+        tokio::spawn(carry(stream, far, gvisor));
     }
 }
 
 /// A sidecar that is gone gives what a closed port gives: nothing.
-async fn carry(mut near: TcpStream, far: Far) {
+async fn carry(near: TcpStream, far: Far, gvisor: bool) {
     let _ = near.set_nodelay(true);
     match far {
         Far::Socket(socket) => {
-            if let Ok(mut far) = UnixStream::connect(Path::new(SERVICES_DIR).join(socket)).await {
-                let _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await;
+            if let Ok(far) = UnixStream::connect(Path::new(SERVICES_DIR).join(socket)).await {
+                copy(near, far, gvisor).await;
             }
         }
         Far::Address(address) => {
             // On the same machine one answers at once, or is gone: then the kernel would go on asking for minutes.
-            if let Ok(Ok(mut far)) = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+            if let Ok(Ok(far)) = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
                 let _ = far.set_nodelay(true);
-                let _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await;
+                copy(near, far, gvisor).await;
             }
         }
+    }
+}
+
+async fn copy<N: Ready, F: Ready>(mut near: N, mut far: F, gvisor: bool) {
+    let _ = if gvisor {
+        let (mut near, mut far) = (Eager(near), Eager(far));
+        tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await
+    } else {
+        tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await
+    };
+}
+
+/// A stream whose readiness can be asked for.
+trait Ready: AsyncRead + AsyncWrite + Unpin {
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Ready for TcpStream {
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.try_read(buffer)
+    }
+}
+
+impl Ready for UnixStream {
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.try_read(buffer)
+    }
+}
+
+/// A stream that is read until there is nothing, and only then waited for. tokio waits for the kernel's next word as soon as
+/// a read has not filled its buffer; gVisor's does not say a second word for an end that came together with bytes.
+struct Eager<S>(S);
+
+impl<S: Ready> AsyncRead for Eager<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            std::task::ready!(self.0.poll_ready(context))?;
+            match self.0.try_read(into.initialize_unfilled()) {
+                Ok(length) => {
+                    into.advance(length);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl<S: Ready> AsyncWrite for Eager<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }

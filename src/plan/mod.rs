@@ -2,6 +2,7 @@
 
 mod command;
 mod resolve;
+mod runtime;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::engine::Resources;
 pub use crate::manifest::{AgentTemplate, BuildNetwork, BuildSection, CredentialSection, Keep, WorkspaceMode};
 use crate::policy::EgressSpec;
 pub use resolve::{Facts, Flags, Planned, WorkspaceFlags, plan};
+pub use runtime::settle;
 
 /// The user of an agent that does not say otherwise; our image layer gives it a home.
 pub const DEFAULT_USER: &str = "1000:1000";
@@ -41,9 +43,15 @@ pub struct LaunchPlan {
     /// Whether a short-lived container may set the reverse path filter of the agent's own bridge on the engine's host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_rp_filter: bool,
-    /// The container runtime, where it is not the engine's default.
+    /// Whether the user said so: then nothing else is taken instead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub isolation_said: bool,
+    /// The container runtime; the best that the engine lists when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
+    /// Whether that runtime has a kernel of its own, which is gVisor.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gvisor: bool,
     /// What may leave.
     pub egress: EgressSpec,
     /// Variables that hold a credential, each with the only hosts that its value may go to.
@@ -218,7 +226,9 @@ pub fn resolve(
         image,
         isolation: Isolation::Sealed,
         set_rp_filter: false,
+        isolation_said: false,
         runtime: None,
+        gvisor: false,
         egress,
         credentials: Vec::new(),
         provision: ProvisionPlan { prompt: prompt.clone(), files: Vec::new() },

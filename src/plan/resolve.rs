@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::command::{Words, command};
+use super::runtime::AUTO;
 use super::{
     AgentPlan, DEFAULT_HOME, DEFAULT_RESOURCES, DEFAULT_USER, FilePlan, ImagePlan, Isolation, Keep, LaunchPlan,
     ProvisionPlan, WORKSPACE, WorkspaceMode, WorkspacePlan,
@@ -45,6 +46,8 @@ pub struct Flags {
     pub isolation: Option<IsolationSection>,
     /// Whether the filter of the agent's bridge may be set.
     pub set_rp_filter: bool,
+    /// The container runtime.
+    pub runtime: Option<String>,
     /// Parameters for recipes.
     pub params: BTreeMap<String, String>,
 }
@@ -169,7 +172,9 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
             _ => Isolation::Sealed,
         },
         set_rp_filter: flags.set_rp_filter || bottle.bridge.as_ref().is_some_and(|bridge| bridge.set_rp_filter),
-        runtime: bottle.runtime.clone().filter(|runtime| runtime != "auto"),
+        isolation_said: flags.isolation.or(bottle.isolation).is_some(),
+        runtime: flags.runtime.clone().or_else(|| bottle.runtime.clone()).filter(|runtime| runtime != AUTO),
+        gvisor: false,
         egress: spec,
         credentials,
         provision: ProvisionPlan { prompt: prompt.clone(), files: files(chosen, &words, workspace.as_ref(), facts)? },

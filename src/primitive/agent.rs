@@ -83,6 +83,11 @@ impl Agent {
         }
     }
 
+    /// Waits until its container exists; the container's id.
+    pub(super) async fn container(&self) -> Result<String, Failure> {
+        self.created.get().await
+    }
+
     /// Kills and removes its container now.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());

@@ -60,7 +60,7 @@ pub(super) fn container(
     serving: &[Arc<Sidecar>],
     identity: Identity,
 ) -> Result<ContainerSpec, Failure> {
-    let config = serde_json::to_string(&init::Config { relays })
+    let config = serde_json::to_string(&init::Config { relays, gvisor: bottle.plan.gvisor })
         .map_err(|error| Failure::new(Class::Internal, format!("write init's configuration: {error}")))?;
     let owner = format!("uid={},gid={}", account.user, account.group);
     Ok(ContainerSpec {

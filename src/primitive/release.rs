@@ -117,6 +117,10 @@ async fn prove(bottle: &Arc<Bottle>, agent: &Agent, channel: &Channel) -> Result
         let heard = receiver.finish(bottle).await?;
         lines.extend(receiver::lines(&device, &host, &heard, probe::sent(&lines)));
     }
+    if bottle.plan.gvisor {
+        let bounds = bottle.session.engine.container_bounds(&agent.container().await?).await?;
+        lines.extend(probe::bounds(&agent.config.resources, bounds));
+    }
     let tight = probe::passed(&lines);
     bottle.events.step("probe", if tight { StepState::Done } else { StepState::Failed });
     let red: Vec<String> = lines
@@ -202,7 +206,7 @@ async fn targets(bottle: &Bottle, agent: &Agent) -> Result<Targets, Failure> {
         }
         None => None,
     };
-    Ok(Targets { proxy, direct, upstream, resources: agent.config.resources, inside })
+    Ok(Targets { proxy, direct, upstream, resources: agent.config.resources, gvisor: bottle.plan.gvisor, inside })
 }
 
 fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> Target {

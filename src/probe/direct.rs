@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use super::{Inside, Line, SENT, Target, expected};
+use super::{Inside, Line, SENT, Target, expected, readable};
 
 /// How long a connection may hang before that is called a leak.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -138,10 +138,10 @@ fn query(server: &str) -> std::io::Result<Option<u8>> {
     }
     question.extend([0, 0, 1, 0, 1]);
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(Duration::from_millis(300)))?;
     socket.connect((server, 53))?;
     socket.send(&question)?;
     let mut answer = [0_u8; 512];
+    readable(&socket, Duration::from_millis(300))?;
     let length = socket.recv(&mut answer)?;
     Ok((length > 3).then_some(answer[3] & 0x0f))
 }

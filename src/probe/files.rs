@@ -45,11 +45,12 @@ const PLAIN: [&str; 10] = [
     "cgroup2",
 ];
 
-pub(super) fn all() -> Vec<Line> {
+pub(super) fn all(gvisor: bool) -> Vec<Line> {
     let mut lines = vec![engine_socket()];
     lines.extend(FOREIGN.map(write));
-    lines.extend(INIT.map(read));
-    lines.extend([service_volumes(), mounts()]);
+    // gVisor shows whoever is the same user everything but memory: nothing secret is in the rest.
+    lines.extend(INIT.into_iter().filter(|path| !gvisor || path.ends_with("/mem")).map(read));
+    lines.extend([service_volumes(), mounts(gvisor)]);
     lines
 }
 
@@ -89,7 +90,7 @@ fn service_volumes() -> Line {
 }
 
 /// Nothing of the host is mounted but the three files that every engine writes for a container, and our volumes.
-fn mounts() -> Line {
+fn mounts(gvisor: bool) -> Line {
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let odd: Vec<&str> = table
         .lines()
@@ -100,7 +101,9 @@ fn mounts() -> Line {
             let engine_file = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"].contains(&target);
             let service =
                 target.starts_with(crate::init::SERVICES_DIR) && options.split(',').any(|option| option == "ro");
-            (!PLAIN.contains(&kind) && !engine_file && !service).then_some(target)
+            // gVisor sees even its own root as files of the host.
+            let root = gvisor && target == "/" && kind == "9p";
+            (!PLAIN.contains(&kind) && !engine_file && !service && !root).then_some(target)
         })
         .collect();
     let happened = if odd.is_empty() { "none".to_owned() } else { odd.join(", ") };

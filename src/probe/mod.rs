@@ -11,10 +11,13 @@ mod kernel;
 mod proxy;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Resources;
+use crate::engine::{Bounds, Resources};
 
 /// The environment variable that tells the agent `probe` its [`Targets`].
 pub const VARIABLE: &str = "BOTTLER_PROBE";
@@ -50,6 +53,9 @@ pub struct Targets {
     pub upstream: Option<Upstream>,
     /// The planned bounds, to read back.
     pub resources: Resources,
+    /// Whether the kernel here should be gVisor's: its `/proc` tells neither filters nor bounds, which are the host's.
+    #[serde(default)]
+    pub gvisor: bool,
     /// The network that this namespace is on, in a bottle that is not sealed. What is sent there leaves this namespace;
     /// whether it arrives anywhere, the host says.
     #[serde(default)]
@@ -91,6 +97,16 @@ pub struct Upstream {
 /// What the line of an attempt says that sent something on the network inside.
 pub const SENT: &str = "sent";
 
+/// Waits until something can be read. Not every kernel knows a time-out on the socket itself (gVisor on the host's sockets).
+fn readable(socket: &impl AsFd, patience: Duration) -> std::io::Result<()> {
+    let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut polled, patience)? {
+        0 => Err(std::io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
+}
+
 /// What is expected of an attempt: that it cannot be made, or on a network, that nothing comes of it.
 fn expected(inside: Option<&Inside>, sealed: &'static str) -> &'static str {
     if inside.is_some() { "nothing arrives" } else { sealed }
@@ -106,6 +122,15 @@ pub fn passed(lines: &[Line]) -> bool {
     !lines.is_empty() && lines.iter().all(|line| line.ok)
 }
 
+/// The planned bounds against those that the engine's host enforces.
+pub fn bounds(planned: &Resources, enforced: Bounds) -> Vec<Line> {
+    let line = |attempt: &str, expected: i64, enforced: u64| {
+        let (expected, happened) = (expected.to_string(), enforced.to_string());
+        Line::new(format!("bound: {attempt}, by the engine"), &expected.clone(), expected == happened, happened)
+    };
+    vec![line("memory, bytes", planned.memory, enforced.memory), line("processes", planned.pids, enforced.pids)]
+}
+
 /// What `init` asks before the release: everything that needs no counterpart.
 pub fn release(targets: &Targets) -> Vec<Line> {
     let mut lines = proxy::canary(targets);
@@ -119,7 +144,7 @@ pub fn release(targets: &Targets) -> Vec<Line> {
         Box::new(|| direct::names(inside)),
     ]));
     lines.extend(kernel::sockets());
-    lines.extend(kernel::limits(&targets.resources));
+    lines.extend(kernel::limits(&targets.resources, targets.gvisor));
     lines
 }
 
@@ -128,8 +153,8 @@ pub fn full(targets: &Targets) -> Vec<Line> {
     let mut lines = proxy::allowed(targets);
     lines.extend(release(targets));
     lines.extend(proxy::forbidden(targets));
-    lines.extend(kernel::calls());
-    lines.extend(files::all());
+    lines.extend(kernel::calls(targets.gvisor));
+    lines.extend(files::all(targets.gvisor));
     lines.extend(proxy::receipts(targets));
     lines
 }

@@ -4,13 +4,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
 
-use super::{Line, Targets};
+use super::{Line, Targets, readable};
 use crate::policy::CANARY;
 
 /// How long egress may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most that is read of an answer.
-const MAX_ANSWER: u64 = 64 << 10;
+const MAX_ANSWER: usize = 64 << 10;
 /// A host that no allowlist holds.
 const FORBIDDEN: &str = "forbidden.bottler.invalid";
 
@@ -95,11 +95,8 @@ pub(super) fn receipts(targets: &Targets) -> Vec<Line> {
 fn smuggled(targets: &Targets, host: &str) -> Line {
     let attempt = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&targets.proxy.into(), PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         write!(stream, "{}GET /received HTTP/1.1\r\nHost: {host}\r\n\r\n", connect(host))?;
-        let mut answer = Vec::new();
-        stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+        read(&stream, |_| false)
     };
     let answer = attempt().unwrap_or_else(|error| error.to_string());
     let granted = answer.matches("HTTP/1.1").count();
@@ -138,15 +135,19 @@ fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Op
 /// One request, and what comes back until the peer closes or a CONNECT is granted.
 fn ask(proxy: SocketAddrV4, request: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&proxy.into(), PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
+    read(&stream, complete)
+}
+
+/// What comes until it is complete, or the peer closes.
+fn read(mut stream: &TcpStream, complete: fn(&[u8]) -> bool) -> std::io::Result<String> {
     let mut answer = Vec::new();
     let mut chunk = [0_u8; 4096];
-    let mut reader = stream.take(MAX_ANSWER);
     loop {
-        let length = reader.read(&mut chunk)?;
+        readable(&stream, PATIENCE)?;
+        let length = stream.read(&mut chunk)?;
         answer.extend_from_slice(&chunk[..length]);
-        if length == 0 || complete(&answer) {
+        if length == 0 || answer.len() > MAX_ANSWER || complete(&answer) {
             return Ok(String::from_utf8_lossy(&answer).into_owned());
         }
     }

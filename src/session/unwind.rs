@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Level, levels};
 use crate::engine::labels::Kind;
-use crate::engine::{Engine, Filter, Object, Removal};
+use crate::engine::{Engine, ErrorKind, Filter, Object, Removal};
 
 /// How long one step may take; then it is reported and the next begins.
 const STEP: Duration = Duration::from_secs(25);
@@ -17,6 +17,8 @@ const STEP: Duration = Duration::from_secs(25);
 const ROUNDS: usize = 6;
 /// How long to wait before asking an engine again that could not list.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often a removal may go without an answer: a runtime that never answers holds back its own container, and nothing else.
+const UNANSWERED: usize = 2;
 /// A session is gone when it was seen empty this often in a row.
 const EMPTY: usize = 2;
 
@@ -81,8 +83,9 @@ pub async fn unwind(
 ) -> Vec<UndoRow> {
     let mut report: BTreeMap<(u64, String), UndoRow> = BTreeMap::new();
     let mut empty = 0;
+    let mut unanswered: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        let objects = match list(engine, session, owner, kept).await {
+        let mut objects = match list(engine, session, owner, kept).await {
             Ok(objects) => objects,
             Err(why) => {
                 empty = 0;
@@ -101,6 +104,10 @@ pub async fn unwind(
             continue;
         }
         empty = 0;
+        objects.retain(|object| unanswered.get(&object.name).is_none_or(|count| *count < UNANSWERED));
+        if objects.is_empty() && defers.is_empty() {
+            break;
+        }
         let places: Vec<u64> = defers.keys().copied().collect();
         for level in levels(objects, &places) {
             let rows = match level {
@@ -108,7 +115,12 @@ pub async fn unwind(
                     let defer = defers.remove(&seq).expect("the places are the map's keys");
                     vec![run(seq, defer).await]
                 }
-                Level::Objects(objects) => join_all(objects.iter().map(|object| remove(engine, object))).await,
+                Level::Objects(objects) => {
+                    let removed = join_all(objects.iter().map(|object| remove(engine, object))).await;
+                    let without = removed.iter().filter(|(_, answered)| !answered);
+                    without.for_each(|(row, _)| *unanswered.entry(row.name.clone()).or_default() += 1);
+                    removed.into_iter().map(|(row, _)| row).collect()
+                }
             };
             add(&mut report, rows);
         }
@@ -155,7 +167,8 @@ async fn run(seq: u64, defer: Defer) -> UndoRow {
     row(seq, defer.kind, &name, outcome)
 }
 
-async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> UndoRow {
+/// Removes a thing, and tells whether the engine has answered at all.
+async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> (UndoRow, bool) {
     let work = async {
         match object.identity.kind {
             Kind::Agent | Kind::Sidecar => engine.container_remove(&object.id).await,
@@ -163,13 +176,13 @@ async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> UndoRow {
             Kind::Volume => engine.volume_remove(&object.id).await,
         }
     };
-    let outcome = match tokio::time::timeout(STEP, work).await {
-        Ok(Ok(Removal::Removed)) => Outcome::Removed,
-        Ok(Ok(Removal::WasGone)) => Outcome::WasGone,
-        Ok(Err(error)) => Outcome::Failed(error.to_string()),
-        Err(_) => Outcome::Failed(late()),
+    let (outcome, answered) = match tokio::time::timeout(STEP, work).await {
+        Ok(Ok(Removal::Removed)) => (Outcome::Removed, true),
+        Ok(Ok(Removal::WasGone)) => (Outcome::WasGone, true),
+        Ok(Err(error)) => (Outcome::Failed(error.to_string()), error.kind != ErrorKind::Deadline),
+        Err(_) => (Outcome::Failed(late()), false),
     };
-    row(object.identity.seq, object.identity.kind.word(), &object.name, outcome)
+    (row(object.identity.seq, object.identity.kind.word(), &object.name, outcome), answered)
 }
 
 fn row(seq: u64, kind: &str, name: &str, outcome: Outcome) -> UndoRow {

@@ -364,14 +364,16 @@ function Bottle:close() end
 ---@field bottle string The bottle's id.
 ---@field credentials? CredentialSection[] Variables that hold a credential, each with the only hosts that its value may go to.
 ---@field egress EgressSpec What may leave.
+---@field gvisor? boolean Whether that runtime has a kernel of its own, which is gVisor.
 ---@field image ImageOptions The agent's image.
 ---@field isolation "sealed"|"bridge" How the agent is cut off.
+---@field isolation_said? boolean Whether the user said so: then nothing else is taken instead.
 ---@field keep "never"|"on_failure"|"always" Whether the workspace outlives the bottle.
 ---@field params table<string, string> What the user said with `--set`, for recipes of their own.
 ---@field pinned boolean Whether the user chose the id: then a conflict is an error at once.
 ---@field prompt? string The prompt, if there is one.
 ---@field provision ProvisionOptions What is put into the agent's container.
----@field runtime? string The container runtime, where it is not the engine's default.
+---@field runtime? string The container runtime; the best that the engine lists when absent.
 ---@field set_rp_filter? boolean Whether a short-lived container may set the reverse path filter of the agent's own bridge on the engine's host.
 ---@field workspace? WorkspacePlan The agent's workspace, if it has one.
 

@@ -13,6 +13,8 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 /// A state directory of its own, and what is run in it.
 pub struct World {
     pub state: tempfile::TempDir,
+    /// Another engine than the machine's, as `DOCKER_HOST` has it.
+    pub engine: Option<String>,
 }
 
 /// What a finished run said.
@@ -53,7 +55,19 @@ impl World {
         let docker = Command::new("docker").arg("version").output();
         let alive = docker.is_ok_and(|output| output.status.success());
         assert!(alive, "these tests need Docker Engine: `docker version` fails");
-        Self { state: tempfile::tempdir().unwrap() }
+        Self { state: tempfile::tempdir().unwrap(), engine: None }
+    }
+
+    /// On an engine of a test's own.
+    pub fn on(engine: &str) -> Self {
+        Self { state: tempfile::tempdir().unwrap(), engine: Some(engine.to_owned()) }
+    }
+
+    /// The docker command, for this world's engine.
+    pub fn docker(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.envs(self.engine.as_ref().map(|engine| ("DOCKER_HOST", engine)));
+        command
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -61,6 +75,7 @@ impl World {
         command.args(arguments).stdin(Stdio::null());
         // The user's own manifest has no part in tests.
         command.env("XDG_STATE_HOME", self.state.path()).env("XDG_CONFIG_HOME", self.state.path());
+        command.envs(self.engine.as_ref().map(|engine| ("DOCKER_HOST", engine)));
         command
     }
 
@@ -84,15 +99,31 @@ impl World {
         let Ok(id) = std::fs::read_to_string(self.state.path().join("bottler/id")) else { return Vec::new() };
         assert!(!id.is_empty());
         let Some(owner) = self.owner() else { return Vec::new() };
-        engine_objects(&owner)
+        self.objects_of(&owner)
     }
 
     /// The agent's container, once a process of it has these words in its command line.
     pub fn agent_running(&self, words: &str) -> Option<String> {
         let others = ["-egress", "-socket", "-outside", "-inside", "-receiver"];
         let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
-        let top = Command::new("docker").args(["top", &agent, "-eo", "pid,args"]).output().unwrap();
+        let top = self.docker().args(["top", &agent, "-eo", "pid,args"]).output().unwrap();
         String::from_utf8_lossy(&top.stdout).contains(words).then_some(agent)
+    }
+
+    /// Everything on the engine with the label of one owner.
+    fn objects_of(&self, owner: &str) -> Vec<String> {
+        let filter = format!("label=dev.bottler.owner={owner}");
+        let mut found = Vec::new();
+        for arguments in [
+            &["ps", "-a", "--format", "{{.Names}}"][..],
+            &["network", "ls", "--format", "{{.Name}}"],
+            &["volume", "ls", "--format", "{{.Name}}"],
+        ] {
+            let output = self.docker().args(arguments).args(["--filter", &filter]).output().unwrap();
+            assert!(output.status.success());
+            found.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
+        }
+        found
     }
 
     fn owner(&self) -> Option<String> {
@@ -150,22 +181,6 @@ impl Drop for World {
         }
         self.run(&["gc"]);
     }
-}
-
-/// Everything on the engine with the label of one owner.
-fn engine_objects(owner: &str) -> Vec<String> {
-    let filter = format!("label=dev.bottler.owner={owner}");
-    let mut found = Vec::new();
-    for arguments in [
-        &["ps", "-a", "--format", "{{.Names}}"][..],
-        &["network", "ls", "--format", "{{.Name}}"],
-        &["volume", "ls", "--format", "{{.Name}}"],
-    ] {
-        let output = Command::new("docker").args(arguments).args(["--filter", &filter]).output().unwrap();
-        assert!(output.status.success());
-        found.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
-    }
-    found
 }
 
 /// Waits until something is so; the value. A test's way of waiting for what other processes do.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bollard::models as api;
 
 use crate::engine::labels::{self, Identity};
-use crate::engine::{Filter, Object};
+use crate::engine::{EngineDetails, Filter, Object, Runtime};
 
 /// The engine's filter for one bottle's or one owner's labels.
 pub(super) fn filter(filter: &Filter) -> HashMap<String, Vec<String>> {
@@ -82,6 +82,33 @@ impl Layers {
         }
         self.told = Some(tenths);
         Some(format!("{} of {} MiB in {} layers", done >> 20, of >> 20, self.layers.len()))
+    }
+}
+
+/// What an engine says of what it runs on.
+pub(super) fn details(info: api::SystemInfo) -> EngineDetails {
+    let secured = |name: &str| {
+        let named = |option: &String| option.split(',').any(|part| part.strip_prefix("name=") == Some(name));
+        info.security_options.as_ref().is_some_and(|options| options.iter().any(named))
+    };
+    let (rootless, seccomp) = (secured("rootless"), secured("seccomp"));
+    let runtime = |it: api::Runtime| Runtime {
+        path: it.path.unwrap_or_default(),
+        arguments: it.runtime_args.unwrap_or_default(),
+    };
+    EngineDetails {
+        runtimes: info.runtimes.unwrap_or_default().into_iter().map(|(name, it)| (name, runtime(it))).collect(),
+        default_runtime: info.default_runtime.unwrap_or_default(),
+        rootless,
+        seccomp,
+        storage: info.driver.unwrap_or_default(),
+        root: info.docker_root_dir.unwrap_or_default(),
+        cgroup: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
+        kernel: info.kernel_version.unwrap_or_default(),
+        system: info.operating_system.unwrap_or_default(),
+        processors: info.ncpu.unwrap_or_default(),
+        memory: info.mem_total.unwrap_or_default(),
+        time: info.system_time.unwrap_or_default(),
     }
 }
 

@@ -20,8 +20,9 @@ use ipnet::Ipv4Net;
 use super::error::classify;
 use super::labels;
 use super::{
-    Archive, ContainerSpec, ContainerState, Engine, EngineError, EngineInfo, ErrorKind, ExecSpec, Filter, ImageBuild,
-    ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams, TerminalSize, VolumeSpec,
+    Archive, Bounds, ContainerSpec, ContainerState, Engine, EngineDetails, EngineError, EngineInfo, ErrorKind,
+    ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams,
+    TerminalSize, VolumeSpec,
 };
 
 /// The oldest API bottler works with: Docker 20.10.
@@ -158,6 +159,11 @@ impl Engine for DockerEngine {
             arch: version.arch.unwrap_or_default(),
             os: version.os.unwrap_or_default(),
         })
+    }
+
+    async fn details(&self) -> Result<EngineDetails> {
+        let info = call("ask engine what it runs on", "engine", LOOK, self.docker.info()).await?;
+        Ok(list::details(info))
     }
 
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
@@ -362,6 +368,23 @@ impl Engine for DockerEngine {
         let status = state.status.map(|status| status.to_string()).unwrap_or_default();
         let ended = matches!(status.as_str(), "exited" | "dead");
         Ok(ContainerState { status, exit_code: state.exit_code.filter(|_| ended) })
+    }
+
+    async fn container_bounds(&self, id: &str) -> Result<Bounds> {
+        let options = query::StatsOptionsBuilder::new().stream(false).one_shot(true).build();
+        let operation = "read bounds of container";
+        let seen = call(operation, id, LOOK, async {
+            self.docker
+                .stats(id, Some(options))
+                .next()
+                .await
+                .unwrap_or_else(|| Ok(bollard::models::ContainerStatsResponse::default()))
+        })
+        .await?;
+        let memory = seen.memory_stats.and_then(|memory| memory.limit);
+        let pids = seen.pids_stats.and_then(|pids| pids.limit);
+        // None is as good as none enforced.
+        Ok(Bounds { memory: memory.unwrap_or(u64::MAX), pids: pids.unwrap_or(u64::MAX) })
     }
 
     async fn container_logs(&self, id: &str, lines: usize, follow: bool) -> Result<BoxStream<'static, Result<Output>>> {

@@ -1,0 +1,144 @@
+//! A Docker Engine of a test's own, in namespaces of its own: with other runtimes, on a small disk, to be killed.
+
+#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::process::wait_for;
+
+/// What is done in the engine's namespaces before it starts. Its mounts are nobody else's, the system's containerd is out of
+/// its sight, and its networks are its own.
+const PREPARE: &str = "mount --make-rprivate / && mount -t tmpfs none /run && ip link set lo up && exec sleep infinity";
+
+/// An engine; gone with the value, and with it everything that it has.
+pub struct PrivateEngine {
+    folder: tempfile::TempDir,
+    /// Keeps the namespaces.
+    space: Child,
+    daemon: Option<Child>,
+    arguments: Vec<String>,
+}
+
+impl PrivateEngine {
+    /// Starts one with a configuration file, in which `$FOLDER` is its folder.
+    pub fn start(config: &serde_json::Value) -> Self {
+        Self::prepared("true", config)
+    }
+
+    /// The same, after a command in its namespaces, with its folder as `$1`.
+    pub fn prepared(prepare: &str, config: &serde_json::Value) -> Self {
+        // Not on a memory file system: overlay wants another. A short path: sockets are below it.
+        let folder = tempfile::Builder::new().prefix("bottler-engine-").tempdir_in("/var/tmp").unwrap();
+        let config = config.to_string().replace("$FOLDER", &folder.path().to_string_lossy());
+        std::fs::write(folder.path().join("daemon.json"), config).unwrap();
+        let script = format!("set -e; {prepare}; {PREPARE}");
+        let space = Command::new("unshare")
+            .args(["--mount", "--net", "sh", "-c", &script, "sh"])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("unshare is installed");
+        let path = folder.path().to_string_lossy().into_owned();
+        let arguments = vec![
+            format!("--host=unix://{path}/docker.sock"),
+            format!("--data-root={path}/data"),
+            format!("--exec-root={path}/exec"),
+            format!("--pidfile={path}/pid"),
+            format!("--config-file={path}/daemon.json"),
+        ];
+        let mut engine = Self { folder, space, daemon: None, arguments };
+        wait_for("the engine's namespaces", || {
+            let comm = std::fs::read_to_string(format!("/proc/{}/comm", engine.space.id())).ok()?;
+            (comm.trim() == "sleep").then_some(())
+        });
+        engine.resume();
+        engine
+    }
+
+    /// Where it is, as `DOCKER_HOST` has it.
+    pub fn endpoint(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("docker.sock")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A command in its namespaces.
+    pub fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.space.id().to_string(), "--mount", "--net", program]);
+        command
+    }
+
+    /// The docker command, for it.
+    pub fn docker(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.env("DOCKER_HOST", self.endpoint());
+        command
+    }
+
+    /// Kills it, without a warning. Its containers go on.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGKILL).unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+
+    /// Ends it as a service manager does, and its containers with it.
+    pub fn stop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM).unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+
+    /// Stops its process where it is, or lets it go on: it hangs meanwhile.
+    pub fn freeze(&self, frozen: bool) {
+        let daemon = self.daemon.as_ref().unwrap();
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(Pid::from_raw(daemon.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Starts it again, where it has ended.
+    pub fn resume(&mut self) {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
+        // A pid of a process that was killed is no engine.
+        let _ = std::fs::remove_file(self.folder.path().join("pid"));
+        let daemon = self
+            .inside("dockerd")
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("nsenter and dockerd are installed");
+        self.daemon = Some(daemon);
+        wait_for("the engine", || {
+            let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "{}", std::fs::read_to_string(self.folder.path().join("log")).unwrap());
+            self.docker().arg("version").output().unwrap().status.success().then_some(())
+        });
+    }
+}
+
+impl Drop for PrivateEngine {
+    fn drop(&mut self) {
+        if let Some(daemon) = &self.daemon {
+            let _ = kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGCONT);
+        }
+        self.stop();
+        let _ = self.space.kill();
+        let _ = self.space.wait();
+    }
+}
