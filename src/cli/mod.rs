@@ -139,7 +139,9 @@ async fn engine() -> Result<(String, Arc<dyn Engine>, StateDir), Failure> {
 }
 
 fn find_engine() -> Result<String, Failure> {
-    endpoint::resolve().map_err(|why| Failure::new(Class::Engine, why).hint("`docker context ls` shows what there is"))
+    endpoint::resolve()
+        .map(|endpoint| endpoint.to_string())
+        .map_err(|why| Failure::new(Class::Engine, why).hint("`docker context ls` shows what there is"))
 }
 
 fn state() -> Result<StateDir, Failure> {

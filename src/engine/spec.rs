@@ -25,9 +25,21 @@ pub struct EngineInfo {
     pub os: String,
 }
 
+/// An engine's make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Product {
+    /// Docker Engine.
+    #[default]
+    Docker,
+    /// Podman's service.
+    Podman,
+}
+
 /// What the engine says of what it runs on, where somebody wants to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineDetails {
+    /// Whose engine it is.
+    pub product: Product,
     /// The container runtimes that it lists, by name.
     pub runtimes: BTreeMap<String, Runtime>,
     /// The one that it takes where nobody says otherwise.
@@ -128,6 +140,9 @@ pub struct NetworkSpec {
 pub struct VolumeSpec {
     /// Its name on the engine.
     pub name: String,
+    /// Whose it is, by numbers, where that is known: Docker takes what its first writer's image says, Podman what is said here,
+    /// or else whoever mounts it first.
+    pub owner: Option<(u32, u32)>,
     /// Its labels.
     pub identity: Identity,
 }

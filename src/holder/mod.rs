@@ -25,6 +25,7 @@ pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, W
 
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
+use crate::engine::docker::endpoint::Endpoint;
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before, volume_of};
 use crate::primitive::{Bottle, Event, Events, Setting, Source};
@@ -192,7 +193,7 @@ async fn live(
     // Nobody can attach where it cannot be made; the launch goes on.
     let listener = hub::listen(&directory).ok();
     let setting = Setting {
-        local: launch.endpoint.starts_with("unix://"),
+        local: launch.endpoint.parse().is_ok_and(|endpoint: Endpoint| endpoint.is_local()),
         directory: Some(launch.directory.clone()),
         workspace: source(launch, &directory),
         staging: Some(directory),

@@ -1,7 +1,7 @@
 //! The container runtime: which one of those that the engine lists, and what that means for the isolation.
 
 use super::{Isolation, LaunchPlan};
-use crate::engine::{EngineDetails, Runtime};
+use crate::engine::{EngineDetails, Product, Runtime};
 
 /// The word of a manifest for the best that the engine lists.
 pub(super) const AUTO: &str = "auto";
@@ -19,7 +19,8 @@ type Unsettled = (String, String);
 pub fn settle(plan: &mut LaunchPlan, engine: &EngineDetails) -> Result<(), Unsettled> {
     let name = match &plan.runtime {
         Some(name) => name.clone(),
-        None if engine.runtimes.contains_key(RUNSC) => RUNSC.to_owned(),
+        // Podman lists what it would know how to use, be it there or not.
+        None if engine.product == Product::Docker && engine.runtimes.contains_key(RUNSC) => RUNSC.to_owned(),
         None => engine.default_runtime.clone(),
     };
     // Engines that are not Docker may list none.
@@ -45,6 +46,11 @@ pub fn settle(plan: &mut LaunchPlan, engine: &EngineDetails) -> Result<(), Unset
             ));
         }
         plan.isolation = Isolation::Bridge;
+    }
+    if plan.isolation == Isolation::Bridge && engine.product == Product::Podman {
+        let why =
+            "isolation: bridge cannot be proved on Podman, which makes a network's bridge with its first container";
+        return Err((why.to_owned(), "isolation: sealed".to_owned()));
     }
     plan.runtime = (name != engine.default_runtime).then_some(name);
     Ok(())
@@ -118,6 +124,11 @@ mod tests {
     fn an_engine_without_gvisor_keeps_its_own() {
         let mut plan = super::super::probe("p-1");
         settle(&mut plan, &EngineDetails { default_runtime: "crun".into(), ..EngineDetails::default() }).unwrap();
-        assert_eq!((plan.runtime, plan.gvisor), (None, false));
+        assert_eq!((&plan.runtime, plan.gvisor), (&None, false));
+        let podman = EngineDetails { product: Product::Podman, ..engine(&[]) };
+        settle(&mut plan, &podman).unwrap();
+        assert_eq!((&plan.runtime, plan.gvisor), (&None, false));
+        plan.isolation = Isolation::Bridge;
+        assert!(settle(&mut plan, &podman).unwrap_err().0.contains("Podman"));
     }
 }

@@ -180,7 +180,8 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
         }
         if let Some((identity, name)) = volume {
             if let Some(identity) = identity {
-                context.session.engine.volume_create(&VolumeSpec { name: name.clone(), identity }).await?;
+                let owner = Some((account.user, account.group));
+                context.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner, identity }).await?;
             }
             spec.mounts.push(VolumeMount { volume: name, target: path.clone(), read_only: false });
         }

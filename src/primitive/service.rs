@@ -79,7 +79,7 @@ pub fn service_start(
         .collect();
     let places: Vec<(Arc<Network>, u32)> =
         bottle.inside().map(|network| (network.clone(), network.take_place())).into_iter().collect();
-    let (socket, volume) = if places.is_empty() { Some(socket_volume(bottle, &name, at)?) } else { None }.unzip();
+    let (socket, volume) = if places.is_empty() { Some(socket_volume(bottle, &name, None, at)?) } else { None }.unzip();
     let (identity, life) = bottle.begin(Kind::Sidecar, &name, &bottle.name(&name), at)?;
     let (context, wanted, base) = (bottle.clone(), options.clone(), image.built.clone());
     let attached = places.clone();

@@ -193,13 +193,14 @@ pub(super) async fn inside(places: &[(Arc<Network>, u32)]) -> Result<Option<Ipv4
 pub(super) fn socket_volume(
     bottle: &Arc<Bottle>,
     sidecar: &str,
+    owner: Option<(u32, u32)>,
     at: Option<&Place>,
 ) -> Result<(String, Pending<VolumeMount>), Failure> {
     let volume = bottle.name(&format!("{sidecar}-socket"));
     let identity = bottle.intend(Kind::Volume, &volume, at)?;
     let (context, name) = (bottle.clone(), volume.clone());
     let created = bottle.session.effects.start(async move {
-        context.session.engine.volume_create(&VolumeSpec { name: name.clone(), identity }).await?;
+        context.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner, identity }).await?;
         Ok(VolumeMount { volume: name, target: SERVICE_DIR.into(), read_only: false })
     });
     Ok((volume, created))
@@ -228,7 +229,7 @@ pub fn sidecar_start(
     let tcp = tcp.map_err(|error| Failure::new(Class::Input, format!("egress: {error}")).at(at))?;
     let relays = options.role.relays(&options.name, &tcp);
     let serves = !relays.is_empty() && !networks.iter().any(|network| network.internal);
-    let socket = if serves { Some(socket_volume(bottle, &options.name, at)?) } else { None };
+    let socket = if serves { Some(socket_volume(bottle, &options.name, Some((USER, USER)), at)?) } else { None };
     let (volume, mount) = socket.unzip();
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
     let image = self_image(bottle, at);

@@ -61,7 +61,7 @@ pub fn volume_create(
     let (identity, life) = bottle.begin(Kind::Volume, &options.name, &name, at)?;
     let context = bottle.clone();
     let created = bottle.effect(format!("volume {}", options.name), at, async move {
-        context.session.engine.volume_create(&VolumeSpec { name: name.clone(), identity }).await?;
+        context.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner: None, identity }).await?;
         Ok(name)
     });
     Ok(Arc::new(Volume { name: options.name.clone(), life, created }))

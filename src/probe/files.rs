@@ -98,7 +98,9 @@ fn mounts(gvisor: bool) -> Line {
             let mut fields = line.split(' ');
             let (_, target, kind) = (fields.next()?, fields.next()?, fields.next()?);
             let options = fields.next()?;
-            let engine_file = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"].contains(&target);
+            // The last is Podman's, and empty.
+            let files = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/run/.containerenv"];
+            let engine_file = files.contains(&target);
             let service =
                 target.starts_with(crate::init::SERVICES_DIR) && options.split(',').any(|option| option == "ro");
             // gVisor sees even its own root as files of the host.

@@ -15,7 +15,7 @@ use crate::policy::EgressSpec;
 /// The role's name on the command line.
 pub const ROLE: &str = "ctl";
 /// Where the socket is: a tmpfs of the sidecar's container.
-pub const DIR: &str = "/run/bottler/ctl";
+pub const DIR: &str = "/run/bottler-ctl";
 /// The socket in it.
 const SOCKET: &str = "socket";
 /// Longest question, in bytes.

@@ -13,7 +13,7 @@ pub mod upstream;
 use serde::{Deserialize, Serialize};
 
 /// Where a sidecar's container sees its own service volume, writable.
-pub const SERVICE_DIR: &str = "/run/bottler/service";
+pub const SERVICE_DIR: &str = "/run/bottler-service";
 /// The socket in that volume.
 pub const SOCKET: &str = "socket";
 /// The user that built-in sidecars run as; the image gives it the service folder.

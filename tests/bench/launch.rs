@@ -30,7 +30,7 @@ fn main() {
     // Cargo passes `--bench`; the first number is the rounds.
     let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(ROUNDS);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&endpoint::resolve().unwrap()).unwrap());
+    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&endpoint::resolve().unwrap().to_string()).unwrap());
     runtime.block_on(engine.info()).unwrap();
     let state = tempfile::tempdir().unwrap();
     ours(state.path()); // builds the image
@@ -105,7 +105,7 @@ fn by_command(image: &str, round: usize) -> Times {
     docker(&["network", "create", "--subnet", "10.214.0.0/28", &outside]);
     docker(&["network", "create", "--subnet", "10.214.0.16/28", &elsewhere]);
     docker(&["volume", "create", &volume]);
-    let mount = format!("{volume}:/run/bottler/service");
+    let mount = format!("{volume}:/run/bottler-service");
     docker(&[
         "create",
         "-i",
@@ -210,7 +210,7 @@ async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
         |network: &str, address: [u8; 4]| Attachment { network: network.to_owned(), address: Ipv4Addr::from(address) };
     let began = Instant::now();
     let (outside, elsewhere) = (network("outside", 1, "10.214.1.0/28"), network("elsewhere", 2, "10.214.1.16/28"));
-    let spec = VolumeSpec { name: volume.clone(), identity: identity(3, Kind::Volume) };
+    let spec = VolumeSpec { name: volume.clone(), owner: None, identity: identity(3, Kind::Volume) };
     let (outside, elsewhere, ()) = tokio::try_join!(
         engine.network_create(&outside),
         engine.network_create(&elsewhere),
@@ -224,7 +224,7 @@ async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
             4,
             &["/bottler", "egress"],
             vec![place(&outside, [10, 214, 1, 2])],
-            Some(("/run/bottler/service", false)),
+            Some(("/run/bottler-service", false)),
         ),
         container("upstream", 5, &["/bottler", "upstream"], both, None),
         container("agent", 6, &["/bottler", "init", INIT], Vec::new(), Some(("/run/bottler-services/egress", true))),

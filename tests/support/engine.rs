@@ -21,6 +21,7 @@ pub struct PrivateEngine {
     /// Keeps the namespaces.
     space: Child,
     daemon: Option<Child>,
+    program: &'static str,
     arguments: Vec<String>,
 }
 
@@ -32,6 +33,84 @@ impl PrivateEngine {
 
     /// The same, after a command in its namespaces, with its folder as `$1`.
     pub fn prepared(prepare: &str, config: &serde_json::Value) -> Self {
+        Self::with(prepare, config, "dockerd", |path| {
+            vec![
+                format!("--host=unix://{path}/docker.sock"),
+                format!("--data-root={path}/data"),
+                format!("--exec-root={path}/exec"),
+                format!("--pidfile={path}/pid"),
+                format!("--config-file={path}/daemon.json"),
+            ]
+        })
+    }
+
+    /// Docker, which is to be reached by TLS at a port of its own namespace's loopback, too.
+    pub fn with_tls(prepare: &str, port: u16) -> Self {
+        Self::with(prepare, &serde_json::json!({}), "dockerd", |path| {
+            vec![
+                format!("--host=unix://{path}/docker.sock"),
+                format!("--host=tcp://127.0.0.1:{port}"),
+                format!("--data-root={path}/data"),
+                format!("--exec-root={path}/exec"),
+                format!("--pidfile={path}/pid"),
+                format!("--config-file={path}/daemon.json"),
+                "--tlsverify".to_owned(),
+                format!("--tlscacert={path}/ca.pem"),
+                format!("--tlscert={path}/server.pem"),
+                format!("--tlskey={path}/server-key.pem"),
+            ]
+        })
+    }
+
+    /// The newest Docker that Debian has, in a root of its own.
+    pub fn newest() -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("newest-docker");
+        if !root.join("usr/sbin/dockerd").exists() {
+            // What is half there would be taken for whole.
+            let _ = std::fs::remove_dir_all(&root);
+            let made = Command::new("mmdebstrap")
+                .args(["--aptopt=Acquire::Check-Valid-Until \"false\"", "--variant=minbase"])
+                .args(["--include=docker.io,iptables,ca-certificates,procps", "sid"])
+                .arg(&root)
+                .output()
+                .expect("mmdebstrap is installed");
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        }
+        let root = root.display();
+        let prepare = format!(
+            "mount --make-rprivate /; mount --bind {root} {root}; for it in proc sys dev; do mount --rbind /$it {root}/$it; done;
+             mount -t tmpfs none {root}/run; mkdir -p {root}/$1; mount --bind $1 {root}/$1"
+        );
+        Self::with(&prepare, &serde_json::json!({}), "chroot", |path| {
+            let words = [root.to_string(), "dockerd".to_owned()];
+            words
+                .into_iter()
+                .chain([
+                    format!("--host=unix://{path}/docker.sock"),
+                    format!("--data-root={path}/data"),
+                    format!("--exec-root={path}/exec"),
+                    format!("--pidfile={path}/pid"),
+                    format!("--config-file={path}/daemon.json"),
+                ])
+                .collect()
+        })
+    }
+
+    /// Podman's service.
+    pub fn podman() -> Self {
+        Self::with("true", &serde_json::json!({}), "podman", |path| {
+            let service = ["system", "service", "--time=0"].map(str::to_owned);
+            let folders = [format!("--root={path}/data"), format!("--runroot={path}/exec")];
+            folders.into_iter().chain(service).chain([format!("unix://{path}/docker.sock")]).collect()
+        })
+    }
+
+    fn with(
+        prepare: &str,
+        config: &serde_json::Value,
+        program: &'static str,
+        arguments: impl FnOnce(&str) -> Vec<String>,
+    ) -> Self {
         // Not on a memory file system: overlay wants another. A short path: sockets are below it.
         let folder = tempfile::Builder::new().prefix("bottler-engine-").tempdir_in("/var/tmp").unwrap();
         let config = config.to_string().replace("$FOLDER", &folder.path().to_string_lossy());
@@ -44,14 +123,8 @@ impl PrivateEngine {
             .spawn()
             .expect("unshare is installed");
         let path = folder.path().to_string_lossy().into_owned();
-        let arguments = vec![
-            format!("--host=unix://{path}/docker.sock"),
-            format!("--data-root={path}/data"),
-            format!("--exec-root={path}/exec"),
-            format!("--pidfile={path}/pid"),
-            format!("--config-file={path}/daemon.json"),
-        ];
-        let mut engine = Self { folder, space, daemon: None, arguments };
+        let arguments = arguments(&path);
+        let mut engine = Self { folder, space, daemon: None, program, arguments };
         wait_for("the engine's namespaces", || {
             let comm = std::fs::read_to_string(format!("/proc/{}/comm", engine.space.id())).ok()?;
             (comm.trim() == "sleep").then_some(())
@@ -80,6 +153,11 @@ impl PrivateEngine {
         command
     }
 
+    /// What runs a program in its network.
+    pub fn through(&self) -> Vec<String> {
+        ["nsenter", "--target", &self.space.id().to_string(), "--net"].map(str::to_owned).to_vec()
+    }
+
     /// The docker command, for it.
     pub fn docker(&self) -> Command {
         let mut command = Command::new("docker");
@@ -98,7 +176,8 @@ impl PrivateEngine {
     /// Ends it as a service manager does, and its containers with it.
     pub fn stop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
-            kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM).unwrap();
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM);
             daemon.wait().unwrap();
         }
     }
@@ -116,13 +195,13 @@ impl PrivateEngine {
         // A pid of a process that was killed is no engine.
         let _ = std::fs::remove_file(self.folder.path().join("pid"));
         let daemon = self
-            .inside("dockerd")
+            .inside(self.program)
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("nsenter and dockerd are installed");
+            .expect("nsenter, docker and podman are installed");
         self.daemon = Some(daemon);
         wait_for("the engine", || {
             let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
@@ -136,6 +215,11 @@ impl Drop for PrivateEngine {
     fn drop(&mut self) {
         if let Some(daemon) = &self.daemon {
             let _ = kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGCONT);
+        }
+        if self.program == "podman" {
+            // Its containers are nobody's children.
+            let _ =
+                self.inside("podman").args(&self.arguments[..2]).args(["rm", "--all", "--force", "-t", "0"]).output();
         }
         self.stop();
         let _ = self.space.kill();

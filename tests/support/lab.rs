@@ -108,7 +108,7 @@ impl Lab {
         std::fs::write(&resolv, "nameserver 127.0.0.1\n").unwrap();
         sh(&format!(
             "ip link set lo up; ip addr replace {PUBLIC}/32 dev lo; ip addr replace {MEANT}/32 dev lo;
-             mount -t tmpfs none /run; mkdir -p /run/bottler/ctl;
+             mount -t tmpfs none /run; mkdir -p /run/bottler-ctl;
              ip -6 addr replace 2606:2800:21f::14/128 dev lo 2> /dev/null || true; mount --bind {} /etc/resolv.conf",
             resolv.display()
         ));

@@ -15,6 +15,10 @@ pub struct World {
     pub state: tempfile::TempDir,
     /// Another engine than the machine's, as `DOCKER_HOST` has it.
     pub engine: Option<String>,
+    /// What bottler is run by, where that is something.
+    pub through: Vec<String>,
+    /// Further variables of it.
+    pub env: Vec<(String, String)>,
 }
 
 /// What a finished run said.
@@ -55,12 +59,13 @@ impl World {
         let docker = Command::new("docker").arg("version").output();
         let alive = docker.is_ok_and(|output| output.status.success());
         assert!(alive, "these tests need Docker Engine: `docker version` fails");
-        Self { state: tempfile::tempdir().unwrap(), engine: None }
+        Self { state: tempfile::tempdir().unwrap(), engine: None, through: Vec::new(), env: Vec::new() }
     }
 
     /// On an engine of a test's own.
     pub fn on(engine: &str) -> Self {
-        Self { state: tempfile::tempdir().unwrap(), engine: Some(engine.to_owned()) }
+        let state = tempfile::tempdir().unwrap();
+        Self { state, engine: Some(engine.to_owned()), through: Vec::new(), env: Vec::new() }
     }
 
     /// The docker command, for this world's engine.
@@ -71,11 +76,14 @@ impl World {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(bottler());
-        command.args(arguments).stdin(Stdio::null());
+        let own = bottler().to_string_lossy().into_owned();
+        let words: Vec<&String> = self.through.iter().chain([&own]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(arguments).stdin(Stdio::null());
         // The user's own manifest has no part in tests.
         command.env("XDG_STATE_HOME", self.state.path()).env("XDG_CONFIG_HOME", self.state.path());
         command.envs(self.engine.as_ref().map(|engine| ("DOCKER_HOST", engine)));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

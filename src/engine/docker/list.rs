@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bollard::models as api;
 
 use crate::engine::labels::{self, Identity};
-use crate::engine::{EngineDetails, Filter, Object, Runtime};
+use crate::engine::{EngineDetails, Filter, Object, Product, Runtime};
 
 /// The engine's filter for one bottle's or one owner's labels.
 pub(super) fn filter(filter: &Filter) -> HashMap<String, Vec<String>> {
@@ -85,6 +85,11 @@ impl Layers {
     }
 }
 
+/// Whose engine it is, by the name of its main part.
+pub(super) fn product(parts: &[api::SystemVersionComponents]) -> Product {
+    if parts.iter().any(|part| part.name == "Podman Engine") { Product::Podman } else { Product::Docker }
+}
+
 /// What an engine says of what it runs on.
 pub(super) fn details(info: api::SystemInfo) -> EngineDetails {
     let secured = |name: &str| {
@@ -97,6 +102,7 @@ pub(super) fn details(info: api::SystemInfo) -> EngineDetails {
         arguments: it.runtime_args.unwrap_or_default(),
     };
     EngineDetails {
+        product: Product::default(),
         runtimes: info.runtimes.unwrap_or_default().into_iter().map(|(name, it)| (name, runtime(it))).collect(),
         default_runtime: info.default_runtime.unwrap_or_default(),
         rootless,

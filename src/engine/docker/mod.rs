@@ -1,11 +1,13 @@
 //! Docker Engine, through its API. The only module that names bollard.
 
+mod call;
 pub mod endpoint;
 mod list;
 mod request;
+mod transport;
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,11 +19,12 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
 
-use super::error::classify;
+use self::call::{call, failure, removal};
+use self::endpoint::Endpoint;
 use super::labels;
 use super::{
     Archive, Bounds, ContainerSpec, ContainerState, Engine, EngineDetails, EngineError, EngineInfo, ErrorKind,
-    ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams,
+    ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec, Object, Output, Product, Progress, Removal, Result, Streams,
     TerminalSize, VolumeSpec,
 };
 
@@ -46,81 +49,30 @@ const NETWORK_TRIES: u32 = 5;
 #[derive(Clone)]
 pub struct DockerEngine {
     docker: Docker,
+    /// Known from the first answer on.
+    product: Arc<OnceLock<Product>>,
 }
 
 impl DockerEngine {
-    /// An engine at an address: `unix://…`, `tcp://…` or `http://…`. Nothing is sent until the first call.
+    /// An engine at an address, as [`endpoint::Endpoint`] writes it. Nothing is sent until the first call.
     ///
     /// # Errors
-    /// The socket is not there, or the address has another scheme.
+    /// The socket is not there, the certificates cannot be read, or the address has another form.
     pub fn connect(endpoint: &str) -> Result<Self> {
-        let opened = if endpoint.starts_with("unix://") {
-            Docker::connect_with_unix(endpoint, BOLLARD_LIMIT, API_DEFAULT_VERSION)
-        } else if endpoint.starts_with("tcp://") || endpoint.starts_with("http://") {
-            Docker::connect_with_http(endpoint, BOLLARD_LIMIT, API_DEFAULT_VERSION)
-        } else {
-            return Err(EngineError {
-                operation: "connect to engine",
-                object: endpoint.to_owned(),
-                kind: ErrorKind::Unavailable,
-                message: "unknown scheme: unix://, tcp:// and http:// are known".into(),
-            });
-        };
-        let docker = opened.map_err(|error| failure("connect to engine", endpoint, error))?;
-        Ok(Self { docker })
-    }
-}
-
-/// Runs one call under its deadline and names it in whatever goes wrong.
-async fn call<T>(
-    operation: &'static str,
-    object: &str,
-    deadline: Duration,
-    work: impl Future<Output = std::result::Result<T, Error>> + Send,
-) -> Result<T> {
-    match tokio::time::timeout(deadline, work).await {
-        Ok(answer) => answer.map_err(|error| failure(operation, object, error)),
-        Err(_) => Err(EngineError {
+        let operation = "connect to engine";
+        let parsed: Endpoint = endpoint.parse().map_err(|message| EngineError {
             operation,
-            object: object.to_owned(),
-            kind: ErrorKind::Deadline,
-            message: format!("no answer within {} s", deadline.as_secs()),
-        }),
-    }
-}
-
-fn failure(operation: &'static str, object: &str, error: Error) -> EngineError {
-    let (kind, message) = match error {
-        Error::DockerResponseServerError { status_code, message } => (classify(status_code, &message), message),
-        Error::DockerStreamError { error } => (classify(500, &error), error),
-        Error::SocketNotFoundError(path) => (ErrorKind::Unavailable, format!("no socket at {path}")),
-        Error::RequestTimeoutError => (ErrorKind::Deadline, "no answer".into()),
-        other => transport(&other),
-    };
-    EngineError { operation, object: object.to_owned(), kind, message }
-}
-
-/// Why the engine could not be talked to: the innermost cause is the one with the facts.
-fn transport(error: &Error) -> (ErrorKind, String) {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let message = cause.to_string();
-    let kind = match cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::PermissionDenied) => ErrorKind::Permission,
-        Some(_) => ErrorKind::Unavailable,
-        None => ErrorKind::Other,
-    };
-    (kind, message)
-}
-
-/// "Not there" is an answer to a removal, not a failure.
-fn removal(answer: Result<()>) -> Result<Removal> {
-    match answer {
-        Ok(()) => Ok(Removal::Removed),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(Removal::WasGone),
-        Err(error) => Err(error),
+            object: endpoint.to_owned(),
+            kind: ErrorKind::Unavailable,
+            message,
+        })?;
+        let opened = match &parsed {
+            Endpoint::Unix(_) => Docker::connect_with_unix(endpoint, BOLLARD_LIMIT, API_DEFAULT_VERSION),
+            Endpoint::Tcp(_) => Docker::connect_with_http(&parsed.to_string(), BOLLARD_LIMIT, API_DEFAULT_VERSION),
+            Endpoint::Tls { .. } | Endpoint::Ssh(_) => transport::connect(&parsed, BOLLARD_LIMIT),
+        };
+        let docker = opened.map_err(|error| failure(operation, endpoint, error))?;
+        Ok(Self { docker, product: Arc::default() })
     }
 }
 
@@ -153,6 +105,7 @@ impl Engine for DockerEngine {
             });
         }
         call(operation, "engine", LOOK, self.docker.clone().negotiate_version()).await?;
+        let _ = self.product.set(list::product(version.components.as_deref().unwrap_or_default()));
         Ok(EngineInfo {
             version: version.version.unwrap_or_default(),
             api,
@@ -162,8 +115,13 @@ impl Engine for DockerEngine {
     }
 
     async fn details(&self) -> Result<EngineDetails> {
-        let info = call("ask engine what it runs on", "engine", LOOK, self.docker.info()).await?;
-        Ok(list::details(info))
+        let operation = "ask engine what it runs on";
+        let (info, version) = tokio::try_join!(
+            call(operation, "engine", LOOK, self.docker.info()),
+            call(operation, "engine", LOOK, self.docker.version()),
+        )?;
+        let product = list::product(version.components.as_deref().unwrap_or_default());
+        Ok(EngineDetails { product, ..list::details(info) })
     }
 
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
@@ -283,6 +241,7 @@ impl Engine for DockerEngine {
         let body = bollard::models::VolumeCreateRequest {
             name: Some(spec.name.clone()),
             labels: Some(request::map(&spec.identity.to_labels())),
+            driver_opts: spec.owner.filter(|_| self.product.get() == Some(&Product::Podman)).map(request::owned),
             ..Default::default()
         };
         let operation = "create volume";
@@ -309,7 +268,7 @@ impl Engine for DockerEngine {
 
     async fn container_create(&self, spec: &ContainerSpec) -> Result<String> {
         let options = query::CreateContainerOptionsBuilder::new().name(&spec.name).build();
-        let body = request::container(spec);
+        let body = request::container(spec, self.product.get().copied().unwrap_or_default());
         let id =
             call("create container", &spec.name, CREATE, self.docker.create_container(Some(options), body)).await?.id;
         // Before API 1.44 a container is created on one network and connected to the others.

@@ -1,16 +1,23 @@
 //! Request bodies: pure functions from what the core asks to what the Engine API takes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use bollard::ClientVersion;
 use bollard::models as api;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::engine::labels::{Identity, Kind};
-use crate::engine::{Attachment, Bind, ContainerSpec, HostNetwork, NetworkSpec, VolumeMount};
+use crate::engine::{Attachment, Bind, ContainerSpec, HostNetwork, NetworkSpec, Product, VolumeMount};
 
 /// Bytes of a container's log that the engine keeps: three files of this size.
 const LOG_FILE_SIZE: &str = "5m";
 const LOG_FILES: &str = "3";
+
+/// Descriptors that a process may have under Podman, and processes that a user may have.
+const DESCRIPTORS: i64 = 16_384;
 
 /// Our seccomp profile in Docker's JSON form, compiled in; see the file for what it leaves out.
 const SECCOMP: &str = include_str!("seccomp.json");
@@ -43,7 +50,24 @@ pub(super) fn network(spec: &NetworkSpec, version: ClientVersion) -> api::Networ
     }
 }
 
-pub(super) fn container(spec: &ContainerSpec) -> api::ContainerCreateBody {
+/// The profile as Docker takes it, which is the text itself; or, for Podman, the path of a file: one in this process' memory,
+/// which an engine of this very host can open.
+fn seccomp(product: Product) -> String {
+    static FILE: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    if product == Product::Docker {
+        return format!("seccomp={SECCOMP}");
+    }
+    let file = FILE.get_or_init(|| {
+        let file = memfd_create("seccomp", MFdFlags::MFD_CLOEXEC).ok()?;
+        std::fs::File::from(file.try_clone().ok()?).write_all(SECCOMP.as_bytes()).ok()?;
+        Some(file)
+    });
+    // A path that is not there is refused, as it should be.
+    let descriptor = file.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    format!("seccomp=/proc/{}/fd/{descriptor}", std::process::id())
+}
+
+pub(super) fn container(spec: &ContainerSpec, product: Product) -> api::ContainerCreateBody {
     let networking = spec.networks.iter().take(1).map(|place| (place.network.clone(), endpoint(place)));
     api::ContainerCreateBody {
         hostname: Some(spec.hostname.clone()),
@@ -64,7 +88,7 @@ pub(super) fn container(spec: &ContainerSpec) -> api::ContainerCreateBody {
         working_dir: Some(spec.workdir.clone()),
         stop_signal: Some("SIGTERM".into()),
         labels: Some(map(&spec.identity.to_labels())),
-        host_config: Some(host_config(spec)),
+        host_config: Some(host_config(spec, product)),
         networking_config: Some(api::NetworkingConfig { endpoints_config: Some(networking.collect()) }),
         ..Default::default()
     }
@@ -80,7 +104,7 @@ fn endpoint(place: &Attachment) -> api::EndpointSettings {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a count of processors times 1e9 fits 64 bits")]
-fn host_config(spec: &ContainerSpec) -> api::HostConfig {
+fn host_config(spec: &ContainerSpec, product: Product) -> api::HostConfig {
     let limits = spec.resources;
     let sysctls = [
         ("net.ipv4.ip_forward", "0"),
@@ -94,12 +118,9 @@ fn host_config(spec: &ContainerSpec) -> api::HostConfig {
         memory_swap: Some(limits.memory),
         nano_cpus: Some((limits.cpus * 1e9) as i64),
         pids_limit: Some(limits.pids),
-        ulimits: Some(vec![api::ResourcesUlimits { name: Some("core".into()), soft: Some(0), hard: Some(0) }]),
+        ulimits: Some(ulimits(product)),
         init: Some(false),
-        log_config: Some(api::HostConfigLogConfig {
-            typ: Some("local".into()),
-            config: Some(pairs(&[("max-size", LOG_FILE_SIZE), ("max-file", LOG_FILES)])),
-        }),
+        log_config: Some(log(product)),
         network_mode: Some(match (spec.host_network, spec.networks.first()) {
             (Some(_), _) => "host".into(),
             (None, Some(place)) => place.network.clone(),
@@ -113,14 +134,14 @@ fn host_config(spec: &ContainerSpec) -> api::HostConfig {
         mounts: Some(spec.mounts.iter().map(|volume| mount(volume, spec)).chain(spec.binds.iter().map(bind)).collect()),
         runtime: spec.runtime.clone(),
         storage_opt: spec.disk.map(|bytes| HashMap::from([("size".to_owned(), bytes.to_string())])),
-        tmpfs: Some(map(&spec.tmpfs)),
+        tmpfs: Some(spec.tmpfs.iter().map(|(target, options)| (target.clone(), tmpfs(options, product))).collect()),
         cap_drop: Some(vec!["ALL".into()]),
         cap_add: (spec.host_network == Some(HostNetwork::Configure)).then(|| vec!["NET_ADMIN".into()]),
         // The kernel's settings are read-only in every other container.
         readonly_paths: (spec.host_network == Some(HostNetwork::Configure)).then(Vec::new),
         privileged: Some(false),
         readonly_rootfs: Some(spec.read_only),
-        security_opt: Some(vec!["no-new-privileges:true".into(), format!("seccomp={SECCOMP}")]),
+        security_opt: Some(vec!["no-new-privileges:true".into(), seccomp(product)]),
         // Those of the host are not a container's.
         sysctls: spec.host_network.is_none().then(|| pairs(&sysctls)),
         dns: Some(dns(spec)),
@@ -128,6 +149,41 @@ fn host_config(spec: &ContainerSpec) -> api::HostConfig {
         ipc_mode: Some("private".into()),
         ..Default::default()
     }
+}
+
+/// A volume that belongs to somebody.
+pub(super) fn owned((user, group): (u32, u32)) -> HashMap<String, String> {
+    pairs(&[("o", &format!("uid={user},gid={group}"))])
+}
+
+/// No core dumps. Podman raises what is not said to the most that a kernel knows, which not every host lets it.
+fn ulimits(product: Product) -> Vec<api::ResourcesUlimits> {
+    let limit =
+        |name: &str, most| api::ResourcesUlimits { name: Some(name.into()), soft: Some(most), hard: Some(most) };
+    match product {
+        Product::Docker => vec![limit("core", 0)],
+        Product::Podman => vec![limit("core", 0), limit("nofile", DESCRIPTORS), limit("nproc", DESCRIPTORS)],
+    }
+}
+
+/// A bounded log, in the driver that each has for that.
+fn log(product: Product) -> api::HostConfigLogConfig {
+    let (driver, config) = match product {
+        Product::Docker => ("local", pairs(&[("max-size", LOG_FILE_SIZE), ("max-file", LOG_FILES)])),
+        Product::Podman => ("k8s-file", pairs(&[("max-size", LOG_FILE_SIZE)])),
+    };
+    api::HostConfigLogConfig { typ: Some(driver.into()), config: Some(config) }
+}
+
+/// A memory file system's options. Podman cannot give one to a user: there everybody in the container may write to it, who
+/// are that user's processes alone.
+fn tmpfs(options: &str, product: Product) -> String {
+    if product == Product::Docker {
+        return options.to_owned();
+    }
+    let owned = |option: &&str| ["uid=", "gid=", "mode="].iter().any(|key| option.starts_with(key));
+    let kept = options.split(',').filter(|option| !owned(option));
+    kept.chain(["mode=1777", "notmpcopyup"]).collect::<Vec<_>>().join(",")
 }
 
 /// Without a network there is no resolver: the one named is this container's own loopback, which refuses at once.
@@ -214,7 +270,7 @@ mod tests {
 
     #[test]
     fn whatever_an_image_could_set_is_set() {
-        let body = container(&spec());
+        let body = container(&spec(), Product::Docker);
         assert_eq!(body.healthcheck.unwrap().test.unwrap(), ["NONE"]);
         assert_eq!(body.entrypoint.unwrap(), ["/bottler", "agent-init"]);
         assert_eq!(body.cmd.unwrap(), Vec::<String>::new());
@@ -224,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_container_without_networks_has_none_and_no_privileges() {
-        let host = container(&spec()).host_config.unwrap();
+        let host = container(&spec(), Product::Docker).host_config.unwrap();
         assert_eq!(host.network_mode.as_deref(), Some("none"));
         assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
         assert_eq!(host.cap_add, None);
