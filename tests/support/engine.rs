@@ -70,30 +70,20 @@ impl PrivateEngine {
             let _ = std::fs::remove_dir_all(&root);
             let made = Command::new("mmdebstrap")
                 .args(["--aptopt=Acquire::Check-Valid-Until \"false\"", "--variant=minbase"])
-                .args(["--include=docker.io,iptables,ca-certificates,procps", "sid"])
+                .args(["--include=docker.io,iptables,iproute2,ca-certificates,procps", "sid"])
                 .arg(&root)
                 .output()
                 .expect("mmdebstrap is installed");
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         }
+        // A root that is only changed to is not the one that a command in a container would enter.
         let root = root.display();
         let prepare = format!(
-            "mount --make-rprivate /; mount --bind {root} {root}; for it in proc sys dev; do mount --rbind /$it {root}/$it; done;
-             mount -t tmpfs none {root}/run; mkdir -p {root}/$1; mount --bind $1 {root}/$1"
+            "mount --make-rprivate /; mount --bind {root} {root}
+             for it in proc sys dev; do mount --rbind /$it {root}/$it; done
+             mkdir -p {root}/$1 {root}/old; mount --bind $1 {root}/$1; cd {root}; pivot_root . old; umount -l /old"
         );
-        Self::with(&prepare, &serde_json::json!({}), "chroot", |path| {
-            let words = [root.to_string(), "dockerd".to_owned()];
-            words
-                .into_iter()
-                .chain([
-                    format!("--host=unix://{path}/docker.sock"),
-                    format!("--data-root={path}/data"),
-                    format!("--exec-root={path}/exec"),
-                    format!("--pidfile={path}/pid"),
-                    format!("--config-file={path}/daemon.json"),
-                ])
-                .collect()
-        })
+        Self::prepared(&prepare, &serde_json::json!({}))
     }
 
     /// Podman's service.

@@ -4,6 +4,7 @@
 
 pub mod engine;
 pub mod fake;
+pub mod fault;
 pub mod images;
 pub mod origin;
 pub mod process;
