@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Some("idle") => loop {
             std::thread::park();
         },
+        Some(probe::AGAIN) => inside(false, async { probe::again() }),
         Some("probe") => ended(probe::agent()),
         Some(holder::ROLE) => inside(true, holder::run()),
         Some(session::reaper::ROLE) => match rest[..] {

@@ -96,10 +96,7 @@ fn all(engine: Option<&PrivateEngine>, strikes: Vec<Strike>) -> usize {
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(strike) = {
-                    let next = queue.lock().unwrap().pop();
-                    next
-                } {
+                while let Some(strike) = next(&queue) {
                     match one(engine, &strike) {
                         Ok(true) => *struck.lock().unwrap() += 1,
                         Ok(false) => {}
@@ -112,6 +109,11 @@ fn all(engine: Option<&PrivateEngine>, strikes: Vec<Strike>) -> usize {
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n\n"));
     struck.into_inner().unwrap()
+}
+
+/// The queue is not held while the strike is carried out.
+fn next(queue: &Mutex<Vec<Strike>>) -> Option<Strike> {
+    queue.lock().unwrap().pop()
 }
 
 fn strike(kind: &str, nth: usize, fault: Fault) -> Strike {

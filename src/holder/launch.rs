@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Cancel;
 use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
-use crate::primitive::{Bottle, Event, Source, release, workspace};
+use crate::primitive::{Bottle, Event, Source, release, watch, workspace};
 use crate::session::{Class, Defer, Failure, Kept, UndoRow, kept, unwind};
 use crate::workspace::{Left, changes, digest};
 
@@ -143,7 +143,10 @@ async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Le
         return Ok((None, None));
     };
     release(bottle, &agent).await?;
-    let code = agent.exit_code().await?;
+    let code = tokio::select! {
+        code = agent.exit_code() => code?,
+        never = watch(bottle, &agent) => match never {},
+    };
     bottle.events.tell(Event::Ended { code });
     let left = if bottle.setting().collect { workspace::collect(bottle, &agent).await? } else { None };
     Ok((Some(code), left))

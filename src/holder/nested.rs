@@ -202,6 +202,9 @@ fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<Kept>) -> Events {
             }
         }
         Event::Audit(event) => parent.events.tell(Event::Audit(event)),
+        Event::NotTight { why, red, unpaused } => {
+            parent.events.tell(Event::NotTight { why: format!("{id}: {why}"), red, unpaused });
+        }
         Event::Made { .. }
         | Event::Bottle { .. }
         | Event::Hook { .. }

@@ -66,6 +66,8 @@ pub struct BottleSection {
     pub bridge: Option<BridgeSection>,
     /// The container runtime: `auto`, or any that the engine lists.
     pub runtime: Option<String>,
+    /// Seconds after which the proof that the bottle is tight is repeated; 600 when absent.
+    pub watch: Option<u64>,
     /// Whom the agent runs as: a number, two with a colon, or a name that the image knows.
     pub user: Option<Scalar>,
     /// The agent's bounds.

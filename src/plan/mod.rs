@@ -27,6 +27,18 @@ pub const PROMPT_FILE: &str = "/home/agent/.bottler/prompt.md";
 /// An agent's bounds where nothing else is planned.
 pub const DEFAULT_RESOURCES: Resources = Resources { cpus: 2.0, memory: 4 << 30, pids: 512 };
 
+/// Seconds after which the proof that a bottle is tight is repeated, where nothing else is planned.
+pub const DEFAULT_WATCH: u64 = 600;
+
+fn watch() -> u64 {
+    DEFAULT_WATCH
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_usual(watch: &u64) -> bool {
+    *watch == DEFAULT_WATCH
+}
+
 /// A launch, as a recipe sees it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LaunchPlan {
@@ -52,6 +64,9 @@ pub struct LaunchPlan {
     /// Whether that runtime has a kernel of its own, which is gVisor.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gvisor: bool,
+    /// Seconds after which the proof is repeated.
+    #[serde(default = "watch", skip_serializing_if = "is_usual")]
+    pub watch: u64,
     /// What may leave.
     pub egress: EgressSpec,
     /// Variables that hold a credential, each with the only hosts that its value may go to.
@@ -229,6 +244,7 @@ pub fn resolve(
         isolation_said: false,
         runtime: None,
         gvisor: false,
+        watch: DEFAULT_WATCH,
         egress,
         credentials: Vec::new(),
         provision: ProvisionPlan { prompt: prompt.clone(), files: Vec::new() },

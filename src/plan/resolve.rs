@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::command::{Words, command};
 use super::runtime::AUTO;
 use super::{
-    AgentPlan, DEFAULT_HOME, DEFAULT_RESOURCES, DEFAULT_USER, FilePlan, ImagePlan, Isolation, Keep, LaunchPlan,
-    ProvisionPlan, WORKSPACE, WorkspaceMode, WorkspacePlan,
+    AgentPlan, DEFAULT_HOME, DEFAULT_RESOURCES, DEFAULT_USER, DEFAULT_WATCH, FilePlan, ImagePlan, Isolation, Keep,
+    LaunchPlan, ProvisionPlan, WORKSPACE, WorkspaceMode, WorkspacePlan,
 };
 use crate::engine::Resources;
 use crate::manifest::{Chosen, Egress, IsolationSection, Problem, Size, Value};
@@ -175,6 +175,7 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
         isolation_said: flags.isolation.or(bottle.isolation).is_some(),
         runtime: flags.runtime.clone().or_else(|| bottle.runtime.clone()).filter(|runtime| runtime != AUTO),
         gvisor: false,
+        watch: bottle.watch.unwrap_or(DEFAULT_WATCH).max(1),
         egress: spec,
         credentials,
         provision: ProvisionPlan { prompt: prompt.clone(), files: files(chosen, &words, workspace.as_ref(), facts)? },

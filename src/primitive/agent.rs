@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
@@ -13,7 +14,7 @@ use super::release::Channel;
 use super::workspace::Source;
 use super::{Bottle, Event, Image, Life, Network, Sidecar, lock};
 use crate::engine::labels::Kind;
-use crate::engine::{VolumeMount, VolumeSpec, whole};
+use crate::engine::{Engine, EngineError, ErrorKind, VolumeMount, VolumeSpec, whole};
 use crate::plan::{AgentPlan, WORKSPACE, WorkspaceMode};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::workspace::stream;
@@ -48,6 +49,7 @@ pub struct Agent {
     pub(super) channel: Pending<Channel>,
     created: Pending<String>,
     exit: Pending<i64>,
+    reconnected: watch::Sender<u64>,
     gate: watch::Sender<bool>,
     started: Arc<AtomicBool>,
 }
@@ -81,6 +83,11 @@ impl Agent {
             Some(receiver) => Ok(Some(receiver)),
             None => Receiver::start(bottle, network).await.map(Some),
         }
+    }
+
+    /// Counts how often the engine was away and has come back.
+    pub(super) fn reconnected(&self) -> watch::Receiver<u64> {
+        self.reconnected.subscribe()
     }
 
     /// Waits until its container exists; the container's id.
@@ -197,7 +204,9 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     let started = Arc::new(AtomicBool::new(false));
     let provision = Mutex::new(Provision::default());
     let agent = Arc::new_cyclic(|this: &std::sync::Weak<Agent>| {
-        let begin = Begin { created: created.clone(), image: used, opened, started: started.clone() };
+        let reconnected = watch::Sender::new(0);
+        let back = reconnected.clone();
+        let begin = Begin { created: created.clone(), image: used, opened, started: started.clone(), back };
         let (channel, exit) = start(bottle, begin, this.clone(), &config, at);
         Agent {
             config,
@@ -211,6 +220,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
             channel,
             created,
             exit,
+            reconnected,
             gate,
             started,
         }
@@ -224,6 +234,44 @@ struct Begin {
     image: Arc<Image>,
     opened: watch::Receiver<bool>,
     started: Arc<AtomicBool>,
+    /// Told when the engine was away and is back.
+    back: watch::Sender<u64>,
+}
+
+/// How long an engine may be away before its agents are given up, and how often it is asked.
+const AWAY: Duration = Duration::from_mins(2);
+const ASK: Duration = Duration::from_secs(1);
+
+/// Waits for the end of a container that has started, over an engine that goes away and comes back with it still running.
+async fn outlast(
+    engine: &dyn Engine,
+    id: &str,
+    error: EngineError,
+    back: &watch::Sender<u64>,
+) -> Result<i64, EngineError> {
+    let mut last = error;
+    let mut left = AWAY;
+    // However a connection breaks: that the container is not there is the only answer that ends it.
+    while last.kind != ErrorKind::NotFound && !left.is_zero() {
+        tokio::time::sleep(ASK).await;
+        left = left.saturating_sub(ASK);
+        match engine.container_inspect(id).await {
+            Ok(state) if state.exit_code.is_some() => return Ok(state.exit_code.unwrap_or_default()),
+            Ok(_) => {
+                back.send_modify(|count| *count += 1);
+                left = AWAY;
+                match engine.container_wait(id, true).await {
+                    Ok(code) => return Ok(code),
+                    Err(error) => last = error,
+                }
+            }
+            Err(error) => last = error,
+        }
+    }
+    if last.kind == ErrorKind::NotFound {
+        "it is gone: somebody removed it, or the engine did when it was restarted".clone_into(&mut last.message);
+    }
+    Err(last)
 }
 
 /// Starts the container once its gate is open, and opens the channel to init; waits for its end from before the start.
@@ -234,7 +282,7 @@ fn start(
     config: &AgentPlan,
     at: Option<&Place>,
 ) -> (Pending<Channel>, Pending<i64>) {
-    let Begin { created, image, mut opened, started } = begin;
+    let Begin { created, image, mut opened, started, back } = begin;
     let (waiting, waiter) = tokio::sync::oneshot::channel();
     let (context, id) = (bottle.clone(), created.clone());
     // Not an effect: it ends with the bottle, and is not waited for.
@@ -246,9 +294,13 @@ fn start(
             // Once polled, the request is on its way; the start comes after.
             let early = (&mut end).now_or_never();
             let _ = waiting.send(());
-            match early {
-                Some(answer) => Ok(answer?),
-                None => Ok(end.await?),
+            let ended = match early {
+                Some(answer) => answer,
+                None => end.await,
+            };
+            match ended {
+                Ok(code) => Ok(code),
+                Err(error) => Ok(outlast(engine.as_ref(), &id, error, &back).await?),
             }
         }
         .boxed(),

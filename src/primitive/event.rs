@@ -95,6 +95,15 @@ pub enum Event {
     },
     /// A sidecar decided about a request.
     Audit(sidecar::Event),
+    /// The proof was repeated and is red: the agent is paused.
+    NotTight {
+        /// Why it was repeated.
+        why: String,
+        /// The red lines, in words.
+        red: Vec<String>,
+        /// Why the agent could not be paused, where it could not.
+        unpaused: Option<String>,
+    },
 }
 
 /// Where events go.

@@ -16,6 +16,7 @@ mod host;
 mod image;
 mod life;
 mod network;
+mod prove;
 mod provision;
 mod receiver;
 mod release;
@@ -26,6 +27,7 @@ mod service;
 mod sidecar;
 mod stream;
 mod volume;
+mod watcher;
 pub mod workspace;
 
 use std::collections::BTreeMap;
@@ -55,6 +57,7 @@ pub use self_image::EXECUTABLE;
 pub use service::{ServiceOptions, service_start};
 pub use sidecar::{Role, Sidecar, SidecarOptions, sidecar_start};
 pub use volume::{Volume, VolumeOptions, volume_create};
+pub use watcher::watch;
 pub use workspace::Source;
 
 use crate::engine::Resources;

@@ -174,6 +174,23 @@ fn in_parallel(groups: Vec<Attempt<'_>>) -> Vec<Line> {
     })
 }
 
+/// The role's name on the command line of an exec that repeats the release probe.
+pub const AGAIN: &str = "probe-again";
+
+/// Repeats the release probe: a line of JSON in, one out.
+///
+/// # Errors
+/// There are no targets, or a standard stream is closed.
+pub fn again() -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let lines = release(&serde_json::from_str(&line)?);
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &lines)?;
+    Ok(writeln!(out)?)
+}
+
 /// The agent `probe`: reads its targets from the environment, prints its lines as JSON.
 ///
 /// # Errors

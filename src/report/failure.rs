@@ -50,6 +50,20 @@ pub fn left(undo: &[UndoRow]) -> Option<String> {
     (!failed.is_empty()).then(|| printable(&failed.join("\n")))
 }
 
+/// That a bottle whose agent runs is not tight any more, and what was done.
+pub fn not_tight(bottle: &str, why: &str, red: &[String], unpaused: Option<&str>) -> String {
+    let done = match unpaused {
+        None => "the agent is PAUSED".to_owned(),
+        Some(error) => format!("the agent COULD NOT BE PAUSED: {error}"),
+    };
+    let mut text = format!("error: {bottle} is not tight any more ({why}); {done}");
+    for line in red {
+        text.push_str(&format!("\n  because: {line}"));
+    }
+    text.push_str(&format!("\nhint: `bottler stop {bottle}` ends it"));
+    printable(&text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ mod progress;
 mod screen;
 mod table;
 
-pub use failure::{failure, left};
+pub use failure::{failure, left, not_tight};
 pub use progress::{Progress, evidence, kept, times};
 pub use screen::Screen;
 pub use table::{probe_table, table};

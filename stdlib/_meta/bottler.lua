@@ -375,6 +375,7 @@ function Bottle:close() end
 ---@field provision ProvisionOptions What is put into the agent's container.
 ---@field runtime? string The container runtime; the best that the engine lists when absent.
 ---@field set_rp_filter? boolean Whether a short-lived container may set the reverse path filter of the agent's own bridge on the engine's host.
+---@field watch? integer Seconds after which the proof is repeated.
 ---@field workspace? WorkspacePlan The agent's workspace, if it has one.
 
 ---The agent.

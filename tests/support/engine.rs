@@ -21,6 +21,8 @@ pub struct PrivateEngine {
     /// Keeps the namespaces.
     space: Child,
     daemon: Option<Child>,
+    /// Its containerd outlives it, as a system's does.
+    containerd: Option<Child>,
     program: &'static str,
     arguments: Vec<String>,
 }
@@ -39,6 +41,7 @@ impl PrivateEngine {
                 format!("--data-root={path}/data"),
                 format!("--exec-root={path}/exec"),
                 format!("--pidfile={path}/pid"),
+                format!("--containerd={path}/containerd.sock"),
                 format!("--config-file={path}/daemon.json"),
             ]
         })
@@ -53,6 +56,7 @@ impl PrivateEngine {
                 format!("--data-root={path}/data"),
                 format!("--exec-root={path}/exec"),
                 format!("--pidfile={path}/pid"),
+                format!("--containerd={path}/containerd.sock"),
                 format!("--config-file={path}/daemon.json"),
                 "--tlsverify".to_owned(),
                 format!("--tlscacert={path}/ca.pem"),
@@ -114,13 +118,30 @@ impl PrivateEngine {
             .expect("unshare is installed");
         let path = folder.path().to_string_lossy().into_owned();
         let arguments = arguments(&path);
-        let mut engine = Self { folder, space, daemon: None, program, arguments };
+        let mut engine = Self { folder, space, daemon: None, containerd: None, program, arguments };
         wait_for("the engine's namespaces", || {
             let comm = std::fs::read_to_string(format!("/proc/{}/comm", engine.space.id())).ok()?;
             (comm.trim() == "sleep").then_some(())
         });
+        if program == "dockerd" {
+            engine.start_containerd();
+        }
         engine.resume();
         engine
+    }
+
+    fn start_containerd(&mut self) {
+        let path = self.folder.path().display();
+        let config = format!(
+            "version = 2\nroot = \"{path}/containerd\"\nstate = \"{path}/containerd-state\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{path}/containerd.sock\"\n"
+        );
+        let file = self.folder.path().join("containerd.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut containerd = self.inside("containerd");
+        containerd.arg("--config").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.containerd = Some(containerd.spawn().expect("containerd is installed"));
+        wait_for("containerd", || self.folder.path().join("containerd.sock").exists().then_some(()));
     }
 
     /// Where it is, as `DOCKER_HOST` has it.
@@ -212,6 +233,10 @@ impl Drop for PrivateEngine {
                 self.inside("podman").args(&self.arguments[..2]).args(["rm", "--all", "--force", "-t", "0"]).output();
         }
         self.stop();
+        if let Some(containerd) = &mut self.containerd {
+            let _ = kill(Pid::from_raw(containerd.id().cast_signed()), Signal::SIGTERM);
+            let _ = containerd.wait();
+        }
         let _ = self.space.kill();
         let _ = self.space.wait();
     }

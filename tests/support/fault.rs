@@ -56,18 +56,20 @@ struct Shared {
     calls: Mutex<Vec<String>>,
     strike: Option<Strike>,
     struck: AtomicBool,
+    open: Mutex<Vec<UnixStream>>,
 }
 
 impl FaultProxy {
     pub fn start(engine: &Path, strike: Option<Strike>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
-        let (calls, struck) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { engine: engine.to_owned(), calls, strike, struck });
+        let (calls, struck, open) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { engine: engine.to_owned(), calls, strike, struck, open });
         let serving = shared.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let shared = serving.clone();
+                shared.open.lock().unwrap().extend(client.try_clone());
                 // A connection that breaks is what this is for.
                 std::thread::spawn(move || serve(client, &shared));
             }
@@ -82,6 +84,13 @@ impl FaultProxy {
     /// The kinds of all calls so far, in their order.
     pub fn calls(&self) -> Vec<String> {
         self.shared.calls.lock().unwrap().clone()
+    }
+
+    /// Ends every connection that there is. Further ones are served.
+    pub fn cut(&self) {
+        for client in self.shared.open.lock().unwrap().drain(..) {
+            let _ = client.shutdown(Shutdown::Both);
+        }
     }
 
     /// Whether the call that was to go wrong has come.

@@ -1,0 +1,174 @@
+//! The proof that a bottle is tight: attempts from inside of it, and what its host and its engine say of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::release::Channel;
+use super::self_image::EXECUTABLE;
+use super::stream::{Lines, write_json};
+use super::{Agent, Bottle, Event, Network, Role, StepState, lock, receiver};
+use crate::engine::{ExecSpec, Streams};
+use crate::init;
+use crate::probe::{self, Inside, Line, Target, Targets, Upstream};
+use crate::session::{Class, Failure};
+use crate::sidecar::upstream::HTTP_PORT;
+
+/// How long the attempts may take, once the agent runs.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Proves it by init, before the agent's command starts.
+///
+/// # Errors
+/// It cannot be proved, or a line is red.
+pub(super) async fn before_release(bottle: &Arc<Bottle>, agent: &Agent, channel: &Channel) -> Result<(), Failure> {
+    bottle.events.step("probe", StepState::Started);
+    let asked = |targets: Targets| async move {
+        match channel.ask(&init::Request::Prove(Box::new(targets))).await? {
+            init::Answer::Proof(lines) => Ok(lines),
+            init::Answer::Failed(why) => Err(Failure::new(Class::Operation, format!("probe the bottle: {why}"))),
+            init::Answer::Released => {
+                Err(Failure::new(Class::Internal, "probe the bottle: init answered something else"))
+            }
+        }
+    };
+    let lines = lines(bottle, agent, asked).await;
+    let tight = lines.as_deref().is_ok_and(probe::passed);
+    bottle.events.step("probe", if tight { StepState::Done } else { StepState::Failed });
+    let lines = lines?;
+    let red = red(&lines);
+    bottle.events.tell(Event::Proof(lines));
+    if tight {
+        return Ok(());
+    }
+    let mut failure = Failure::new(Class::Isolation, format!("the bottle is not tight: {} of the probe's lines are red", red.len()))
+        .hint("the agent's command was not started; keep the agent off every network, or report this with `bottler --version`");
+    failure.causes = red;
+    Err(failure)
+}
+
+/// Proves it again, beside the agent that runs: the attempts are an exec's, whose executable the agent cannot write and whose
+/// memory it cannot read. What is red, in words.
+///
+/// # Errors
+/// It cannot be proved.
+pub(super) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
+    let container = agent.container().await?;
+    let asked = |targets: Targets| async move {
+        let spec = ExecSpec::plain(vec![EXECUTABLE.into(), probe::AGAIN.into()]);
+        let (_, Streams { output, mut input }) = bottle.session.engine.exec(&container, &spec).await?;
+        let mut said = Lines::new(output);
+        let asked = async {
+            write_json(&mut input, &targets).await.ok()?;
+            said.next_json::<Vec<Line>>().await
+        };
+        let answer = tokio::time::timeout(PATIENCE, asked).await.ok().flatten();
+        answer.ok_or_else(|| {
+            let failure = Failure::new(Class::Operation, "probe the bottle: the attempts came to no end");
+            if said.errors.is_empty() { failure } else { failure.cause(format!("it wrote: {}", said.errors.trim())) }
+        })
+    };
+    Ok(red(&lines(bottle, agent, asked).await?))
+}
+
+fn red(lines: &[Line]) -> Vec<String> {
+    let words = |line: &Line| format!("{}: expected {}, {}", line.attempt, line.expected, line.happened);
+    if lines.is_empty() {
+        vec!["nothing was tried".to_owned()]
+    } else {
+        lines.iter().filter(|line| !line.ok).map(words).collect()
+    }
+}
+
+/// The lines of attempts, however they are made, and those of who was asked besides.
+async fn lines<F: Future<Output = Result<Vec<Line>, Failure>>>(
+    bottle: &Arc<Bottle>,
+    agent: &Agent,
+    attempts: impl FnOnce(Targets) -> F,
+) -> Result<Vec<Line>, Failure> {
+    let listening = agent.receiver(bottle).await?;
+    if let Some(receiver) = listening.as_ref().filter(|receiver| !receiver.host.filters()) {
+        return Err(unfiltered(bottle, receiver.device(), receiver.host.filter));
+    }
+    let mut lines = attempts(targets(bottle, agent).await?).await?;
+    if let Some(receiver) = listening {
+        let (device, host) = (receiver.device().to_owned(), receiver.host.clone());
+        let heard = receiver.finish(bottle).await?;
+        lines.extend(receiver::lines(&device, &host, &heard, probe::sent(&lines)));
+    }
+    if bottle.plan.gvisor {
+        let bounds = bottle.session.engine.container_bounds(&agent.container().await?).await?;
+        lines.extend(probe::bounds(&agent.config.resources, bounds));
+    }
+    Ok(lines)
+}
+
+/// Why a bottle that is not sealed cannot be: the host would take what the agent sends past every route.
+fn unfiltered(bottle: &Bottle, device: &str, filter: u8) -> Failure {
+    let state = if filter == 0 { "off" } else { "loose" };
+    let why = format!(
+        "isolation: bridge: the engine's host does not filter what comes from the agent's network: rp_filter on {device} is {state}"
+    );
+    let hint = if bottle.plan.set_rp_filter {
+        "it is loose for all devices, which counts for more: `sysctl net.ipv4.conf.all.rp_filter=1` on the engine's host"
+    } else {
+        "`bridge: {set_rp_filter: true}` in the bottle of your manifest lets bottler set it for that bridge, by a container that may; \
+         or `isolation: sealed`"
+    };
+    Failure::new(Class::Isolation, why).hint(hint)
+}
+
+/// Every address that this launch knows of and the agent must not reach.
+pub(super) async fn targets(bottle: &Bottle, agent: &Agent) -> Result<Targets, Failure> {
+    let relay = agent.egress.relays.first().filter(|_| agent.egress.role == Some(Role::Egress));
+    let proxy = relay
+        .map(|relay| relay.address)
+        .ok_or_else(|| Failure::new(Class::Input, "run_agent: egress is not an egress sidecar"))?;
+    let mut direct = Vec::new();
+    let networks: Vec<Arc<Network>> = lock(&bottle.networks).clone();
+    for network in networks.into_iter().filter(|network| !network.life.is_closed()) {
+        direct.push(target(format!("gateway of {}", network.name), network.address(1).await?, 22));
+    }
+    let inside = match &agent.inside {
+        Some(network) => {
+            Some(Inside { nobody: network.address(1).await?, egress: network.address(Network::egress_place()).await? })
+        }
+        None => None,
+    };
+    let sidecars = lock(&bottle.sidecars).clone();
+    for sidecar in sidecars.into_iter().filter(|sidecar| !sidecar.life.is_closed()) {
+        for (network, address) in sidecar.addresses().await? {
+            direct.push(target(format!("{} on {network}", sidecar.name), address, HTTP_PORT));
+        }
+    }
+    if bottle.setting.local {
+        direct.extend(host_addresses());
+    }
+    let counterpart = lock(&agent.provision).probe.clone();
+    let upstream = match counterpart {
+        Some(sidecar) => {
+            Some(Upstream { host: format!("{}:{HTTP_PORT}", sidecar.name), address: sidecar.address().await? })
+        }
+        None => None,
+    };
+    Ok(Targets { proxy, direct, upstream, resources: agent.config.resources, gvisor: bottle.plan.gvisor, inside })
+}
+
+fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> Target {
+    Target { name, address, port }
+}
+
+/// The addresses of the host's own interfaces, docker0 among them.
+fn host_addresses() -> Vec<Target> {
+    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let mut found: Vec<Target> = all
+        .filter_map(|interface| {
+            let address = interface.address?.as_sockaddr_in()?.ip();
+            // The other bottles' bridges are the engine's, and each has its own probe.
+            let bridge = interface.interface_name.starts_with("br-");
+            (!address.is_loopback() && !bridge)
+                .then(|| target(format!("host's {}", interface.interface_name), address, 22))
+        })
+        .collect();
+    found.dedup_by(|a, b| a.address == b.address);
+    found
+}

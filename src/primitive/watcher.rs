@@ -1,0 +1,143 @@
+//! The watch: the proof is repeated while the agent runs, and a red line pauses it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::{Agent, Bottle, Event, prove};
+use crate::session::{Class, Failure};
+use crate::sidecar::{self, Kind};
+
+/// How often the clocks are looked at.
+const TICK: Duration = Duration::from_secs(5);
+/// A gap of the wall clock, beyond what has passed by the other one, that means that this machine slept, or its clock was set.
+const GAP: Duration = Duration::from_mins(1);
+/// How often it is tried again when it cannot be probed, and the pause before.
+const TRIES: usize = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// When the last proof was, by both clocks.
+struct Last {
+    monotonic: Instant,
+    wall: SystemTime,
+    looked: Instant,
+}
+
+impl Last {
+    fn now() -> Self {
+        Self { monotonic: Instant::now(), wall: SystemTime::now(), looked: Instant::now() }
+    }
+}
+
+/// Why it is time for another proof, if it is.
+fn due(since: Duration, every: Duration, between_looks: Duration, by_wall: Option<Duration>) -> Option<&'static str> {
+    // A clock that was set back says nothing about how long it has been.
+    let gap = by_wall.map_or(GAP, |by_wall| by_wall.saturating_sub(between_looks));
+    if gap >= GAP {
+        Some("the clock has a gap")
+    } else if since >= every {
+        Some("it is time")
+    } else {
+        None
+    }
+}
+
+/// Proves the bottle again by schedule, after a gap in the clock, and when the engine was away. On a red line the agent is
+/// paused, and everybody told. Runs until it is dropped.
+pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
+    let every = Duration::from_secs(bottle.plan.watch);
+    let mut reconnected = agent.reconnected();
+    let mut last = Last::now();
+    loop {
+        let tick = TICK.min(every);
+        let back = tokio::select! {
+            () = tokio::time::sleep(tick) => false,
+            changed = reconnected.changed() => changed.is_ok(),
+        };
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let by_wall = wall.duration_since(last.wall).ok();
+        let why = due(now - last.monotonic, every, now - last.looked, by_wall);
+        (last.wall, last.looked) = (wall, now);
+        let Some(why) = why.or_else(|| back.then_some("the engine was away")) else { continue };
+        last.monotonic = now;
+        look(bottle, agent, why).await;
+    }
+}
+
+async fn look(bottle: &Arc<Bottle>, agent: &Agent, why: &str) {
+    let mut red = Vec::new();
+    for _ in 0..TRIES {
+        match prove::again(bottle, agent).await {
+            Ok(lines) => {
+                red = lines;
+                break;
+            }
+            // Nobody is there to pause it either; it is looked at when the engine is back.
+            Err(failure) if failure.class == Class::Engine => return,
+            Err(failure) => red = vec![in_words(&failure)],
+        }
+        if is_over(bottle, agent).await {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    if !red.is_empty() && !is_over(bottle, agent).await {
+        pause(bottle, agent, why, red).await;
+    }
+}
+
+fn in_words(failure: &Failure) -> String {
+    let causes: Vec<String> = failure.causes.iter().map(|cause| format!("; {cause}")).collect();
+    format!("{}{}", failure.message, causes.concat())
+}
+
+/// Whether there is nobody to probe: the agent has ended, or somebody has paused it.
+async fn is_over(bottle: &Bottle, agent: &Agent) -> bool {
+    let Ok(id) = agent.container().await else { return true };
+    match bottle.session.engine.container_inspect(&id).await {
+        Ok(state) => state.status != "running",
+        Err(error) => error.kind == crate::engine::ErrorKind::NotFound,
+    }
+}
+
+async fn pause(bottle: &Arc<Bottle>, agent: &Agent, why: &str, red: Vec<String>) {
+    let paused = match agent.container().await {
+        Ok(id) => bottle.session.engine.container_pause(&id, true).await.map_err(|error| error.to_string()),
+        Err(failure) => Err(failure.message),
+    };
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    bottle.events.tell(Event::Audit(sidecar::Event {
+        time: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        count: 1,
+        kind: Kind {
+            sidecar: "probe".into(),
+            bottle: bottle.session.id.clone(),
+            decision: "refuse".into(),
+            code: "not_tight".into(),
+            reason: red.join("; "),
+            form: String::new(),
+            method: String::new(),
+            destination: String::new(),
+        },
+    }));
+    bottle.events.tell(Event::NotTight { why: why.to_owned(), red, unpaused: paused.err() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_time_by_schedule_and_after_a_gap_of_the_clock() {
+        let (every, tick) = (Duration::from_mins(10), Duration::from_secs(5));
+        let seconds = Duration::from_secs;
+        assert_eq!(due(seconds(30), every, tick, Some(tick)), None);
+        assert_eq!(due(every, every, tick, Some(tick)), Some("it is time"));
+        // The machine slept for two minutes: only the wall clock went on.
+        assert_eq!(due(seconds(30), every, tick, Some(seconds(125))), Some("the clock has a gap"));
+        // The clock was set back; what has passed is unknown.
+        assert_eq!(due(seconds(30), every, tick, None), Some("the clock has a gap"));
+        // A busy machine looks late by both clocks.
+        assert_eq!(due(seconds(30), every, seconds(90), Some(seconds(91))), None);
+    }
+}
