@@ -202,6 +202,47 @@ fn promise_12_the_next_run_collects_a_dead_bottle() {
 }
 
 #[test]
+fn the_doctor_finds_what_dead_bottles_left_and_removes_it_where_it_may() {
+    let world = World::new();
+    let child = idle(&world);
+    let bottle = world.bottles().remove(0);
+    sigkill(&world, &child, Victims::HolderAndReaper);
+    finish(child);
+    let left = world.objects();
+    // It tries the real thing, too, and a launch would collect the dead: they are looked at first.
+    let fixed = world.run(&["doctor", "--fix", "--format", "json"]);
+    assert_eq!(fixed.code(), 0, "{}", fixed.stdout);
+    let data = fixed.json();
+    let found = |what: &str| {
+        let checks = data["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["check"] == what);
+        check.unwrap_or_else(|| panic!("{what}: {checks:?}"))["found"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((data["version"].as_u64(), left.len()), (Some(1), 4));
+    assert_eq!(found("leftovers"), "removed those of 1 dead bottles");
+    assert!(found("isolation").contains("attempts to get out, none did"), "{}", found("isolation"));
+    for what in ["engine", "rootless", "storage", "seccomp", "runtimes", "address pools", "processes", "clock"] {
+        assert!(!found(what).is_empty());
+    }
+    // It can be shown to anybody.
+    let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    for secret in [&bottle, &host, "/home/", "/root", "/tmp/", "docker.sock"] {
+        assert!(!fixed.stdout.contains(secret), "{secret}: {}", fixed.stdout);
+    }
+    world.assert_clean();
+
+    let mut world = World::new();
+    world.env = vec![("DOCKER_HOST".into(), "unix:///nowhere/docker.sock".into())];
+    let done = world.run(&["doctor"]);
+    assert_eq!(done.code(), 1, "{}", done.stdout);
+    assert!(
+        done.stdout.contains("FAIL  engine") && done.stdout.contains("engine: start Docker Engine"),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
 fn promise_14_what_is_ours_by_label_alone_is_not_touched() {
     let world = World::new();
     assert_eq!(world.run(&["run", "probe"]).code(), 0);

@@ -4,6 +4,7 @@ mod agent;
 mod audit;
 mod client;
 mod ctl;
+mod doctor;
 mod egress;
 mod gc;
 mod init;
@@ -69,6 +70,8 @@ enum Command {
     Manifest(manifest::Args),
     /// Remove what dead bottles left behind
     Gc(gc::Args),
+    /// Look at everything that a bottle needs, and say what to do
+    Doctor(doctor::Args),
     /// Tools for those who write recipes
     Lua(lua::Args),
     /// Tell what egress would decide, goes by, or might go by
@@ -117,6 +120,7 @@ pub async fn main() -> u8 {
         Command::Manifest(args) => manifest::main(&args),
         Command::Ps(args) => ps::main(&args).await,
         Command::Gc(args) => gc::main(&args).await,
+        Command::Doctor(args) => doctor::main(&args).await,
         Command::Lua(args) => lua::main(args).await,
         Command::Policy(args) => policy::main(&args).await,
         Command::Audit(args) => audit::main(&args),

@@ -210,6 +210,7 @@ impl Engine for FakeEngine {
             Ok(there.then(|| ImageFound {
                 id: format!("id of {reference}"),
                 triggers: Vec::new(),
+                size: 0,
                 command: vec!["/serve".into()],
                 user: String::new(),
                 workdir: String::new(),

@@ -97,6 +97,8 @@ pub struct ImageFound {
     pub user: String,
     /// The directory that it starts in; empty for `/`.
     pub workdir: String,
+    /// Its size, in bytes, with what it shares with others.
+    pub size: i64,
     /// What it is labelled with. Anybody can label an image.
     pub labels: BTreeMap<String, String>,
 }

@@ -46,6 +46,28 @@ impl Allocator {
     }
 }
 
+/// Address ranges of the pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeRanges {
+    /// Those that overlap no network of the engine's and no route of its host's.
+    pub free: u32,
+    /// All of them.
+    pub all: u32,
+}
+
+/// Counts the ranges that are free.
+///
+/// # Errors
+/// The pools cannot be read, or the engine does not answer.
+pub async fn free_ranges(engine: &dyn Engine, local: bool) -> Result<FreeRanges, Failure> {
+    let pools = pools()?;
+    let taken = taken(engine, local).await?;
+    let all: u32 = pools.iter().copied().map(count).sum();
+    let is_free = |index: &u32| !taken.iter().any(|other| overlap(*other, nth(&pools, *index)));
+    let free = (0..all).filter(is_free).count();
+    Ok(FreeRanges { free: u32::try_from(free).unwrap_or(u32::MAX), all })
+}
+
 fn pools() -> Result<Vec<Ipv4Net>, Failure> {
     let text = std::env::var("BOTTLER_POOLS").unwrap_or_else(|_| POOLS.to_owned());
     let pools: Result<Vec<Ipv4Net>, _> = text.split(',').map(|pool| pool.trim().parse()).collect();

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+pub use address::{FreeRanges, free_ranges};
 pub use agent::{Agent, AgentOptions, run_agent};
 pub use ask::Question;
 pub use child::{Child, ChildOptions, Launcher, Order, Work, launch_child};

@@ -457,6 +457,7 @@ fn found(image: bollard::models::ImageInspect) -> ImageFound {
     let command = config.entrypoint.unwrap_or_default().into_iter().chain(config.cmd.unwrap_or_default());
     ImageFound {
         id: image.id.unwrap_or_default(),
+        size: image.size.unwrap_or_default(),
         triggers: config.on_build.unwrap_or_default(),
         command: command.collect(),
         user: config.user.unwrap_or_default(),
