@@ -8,6 +8,7 @@ use super::Cancel;
 use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::{Bottle, Event, Source, release, watch, workspace};
+use crate::session::turn::to_tear_down;
 use crate::session::{Class, Defer, Failure, Kept, UndoRow, kept, unwind};
 use crate::workspace::{Left, changes, digest};
 
@@ -107,6 +108,17 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Left>) -> O
 /// Undoes everything; a second request does it at once, without the script's functions, a third leaves it.
 async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel, kept: Option<&str>) -> Vec<UndoRow> {
     let defers = defers(bottle, vm);
+    // Whoever has asked twice does not wait in a line.
+    let turn = async {
+        match &bottle.setting().turns {
+            Some(state) if bottle.setting().room.is_none() => to_tear_down(state).await,
+            _ => None,
+        }
+    };
+    let _turn = tokio::select! {
+        turn = turn => turn,
+        () = cancel.reached(2) => None,
+    };
     let undo = tokio::select! {
         rows = undo(bottle, PATIENCE, defers, kept) => rows,
         () = cancel.reached(2) => tokio::select! {
@@ -137,6 +149,7 @@ fn defers(bottle: &Arc<Bottle>, vm: Option<&Vm>) -> BTreeMap<u64, Defer> {
 }
 
 async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Left>), Failure> {
+    bottle.wait_turn().await;
     let Some(agent) = vm.run(&bottle.plan).await? else {
         bottle.session.effects.settle().await?;
         bottle.wait_children().await?;

@@ -202,6 +202,8 @@ async fn live(
         launcher: Some(Arc::new(Arc::new(nested))),
         depth: 0,
         bounded: !launch.program.project.is_empty(),
+        turns: Some(state.path().to_owned()),
+        room: None,
         rehearsal: false,
         proxy_credentials: launch.proxy_credentials.clone(),
         building: Arc::default(),

@@ -87,6 +87,7 @@ impl Nested {
             collect: true,
             launcher: Some(Arc::new(self.clone())),
             depth: parent.setting().depth + 1,
+            room: Some(parent.room()),
             ..parent.setting().clone()
         };
         let bottle = Bottle::new(session, plan, events(parent, &order.id, &output), setting);

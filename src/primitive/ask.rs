@@ -25,6 +25,8 @@ impl Bottle {
     /// # Errors
     /// Nobody is there to answer.
     pub async fn ask(&self, what: Question, text: &str) -> Result<String, Failure> {
+        // A person takes longer than an engine.
+        self.give_turn_back();
         let id = self.next_question.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         lock(&self.questions).insert(id, sender);

@@ -124,6 +124,8 @@ pub fn launch_child(
     workspace: Option<Source>,
     at: Option<&Place>,
 ) -> Result<Arc<Child>, Failure> {
+    // It may wait for them for as long as they work.
+    bottle.give_turn_back();
     let bad = |message: String| Failure::new(Class::Input, format!("bottle {agent:?}: {message}")).at(at);
     let slug = options.slug.clone().unwrap_or_else(|| agent.to_owned());
     check_name("bottle: slug", &slug).map_err(|failure| failure.at(at))?;

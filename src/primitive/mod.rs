@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 pub use address::{FreeRanges, free_ranges};
 pub use agent::{Agent, AgentOptions, run_agent};
@@ -65,7 +65,8 @@ use crate::engine::Resources;
 use crate::plan::LaunchPlan;
 use crate::policy::AllowSpec;
 use crate::scan::Known;
-use crate::session::{Class, Failure, Pending, Place, Session};
+use crate::session::turn::{self, at_once};
+use crate::session::{Class, Failure, Pending, Phase, Place, Session, Turn};
 use crate::sync::lock;
 use crate::workspace::Seed;
 use address::Allocator;
@@ -93,6 +94,10 @@ pub struct Bottle {
     failed: AtomicBool,
     released: AtomicBool,
     setting: Setting,
+    /// Held while it is launched.
+    turn: Mutex<Option<Held>>,
+    /// How many of its own bottles are launched at a time.
+    room: Arc<Semaphore>,
     made: Mutex<Vec<String>>,
     seed: OnceLock<Pending<Arc<Seed>>>,
 }
@@ -118,6 +123,10 @@ pub struct Setting {
     pub depth: usize,
     /// Whether a project's hooks take part: then nothing is allowed beyond the plan, which is the user's.
     pub bounded: bool,
+    /// Where turns are waited for, with every other bottle of this state directory; nowhere when absent.
+    pub turns: Option<PathBuf>,
+    /// How many of one bottle's own bottles are launched at a time, where this is one of them.
+    pub room: Option<Arc<Semaphore>>,
     /// Whether nothing is real: then no image is made of the running executable.
     pub rehearsal: bool,
     /// What an upstream proxy is shown, as `name:password`: no part of the plan, which scripts see.
@@ -139,11 +148,21 @@ impl Setting {
             launcher: None,
             depth: 0,
             bounded: false,
+            turns: None,
+            room: None,
             rehearsal: false,
             proxy_credentials: None,
             building: Arc::default(),
         }
     }
+}
+
+/// A turn to be launched, until it is dropped.
+enum Held {
+    /// In the line of all bottles.
+    InLine(#[expect(dead_code, reason = "held")] Turn),
+    /// Among the bottles of one.
+    InRoom(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit),
 }
 
 /// How long the client may take to attach to the agent's output before the command starts without it.
@@ -175,6 +194,8 @@ impl Bottle {
             failed: AtomicBool::new(false),
             released: AtomicBool::new(false),
             setting,
+            turn: Mutex::default(),
+            room: Arc::new(Semaphore::new(at_once())),
             made: Mutex::default(),
             seed: OnceLock::new(),
         };
@@ -183,6 +204,31 @@ impl Bottle {
             bottle.keep_credential(value, of.map_or(&[][..], |credential| &credential.hosts));
         }
         bottle
+    }
+
+    /// Waits until it is this bottle's turn to be launched. The turn is given back at the release, and by whatever waits for
+    /// something else than the engine.
+    pub async fn wait_turn(&self) {
+        let held = match (&self.setting.room, &self.setting.turns) {
+            (Some(room), _) => room.clone().acquire_owned().await.ok().map(Held::InRoom),
+            (None, Some(state)) => {
+                let tell = |ahead| self.events.tell(Event::Progress(format!("waits for its turn: {ahead} ahead")));
+                // Without turns there is no order, and the engine copes as well as it can.
+                turn::wait(state, Phase::Launch, tell).await.ok().map(Held::InLine)
+            }
+            (None, None) => None,
+        };
+        *lock(&self.turn) = held;
+    }
+
+    /// Lets the next one be launched.
+    fn give_turn_back(&self) {
+        lock(&self.turn).take();
+    }
+
+    /// How many of this bottle's own bottles are launched at a time.
+    pub fn room(&self) -> Arc<Semaphore> {
+        self.room.clone()
     }
 
     /// What was made so far, in order: `network outside`, `agent`.

@@ -86,6 +86,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         }
         match channel.ask(&init::Request::Release(Box::new(release))).await? {
             init::Answer::Released => {
+                bottle.give_turn_back();
                 bottle.events.tell(Event::Released);
                 Ok(())
             }

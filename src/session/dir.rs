@@ -189,7 +189,7 @@ fn is_same(open: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn make_private(path: &Path) -> io::Result<()> {
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

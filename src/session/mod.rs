@@ -13,6 +13,7 @@ mod levels;
 pub mod owner;
 pub mod placeholder;
 pub mod reaper;
+pub mod turn;
 mod unwind;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ pub use effect::{Effects, Pending};
 pub use failure::{Class, Failure, Place};
 pub use kept::Kept;
 pub use levels::{Level, levels};
+pub use turn::{Phase, Turn};
 pub use unwind::{Defer, Outcome, UndoRow, unwind};
 
 use crate::engine::Engine;

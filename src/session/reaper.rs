@@ -68,6 +68,7 @@ pub fn run(id: &str, endpoint: &str, state: &std::path::Path) -> anyhow::Result<
 
 async fn reap(id: &str, endpoint: &str, state: &StateDir) -> anyhow::Result<()> {
     let mut last = String::new();
+    let _turn = super::turn::to_tear_down(state.path()).await;
     for _ in 0..TRIES {
         match DockerEngine::connect(endpoint) {
             Ok(engine) => {
