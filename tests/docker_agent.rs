@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::images::Busybox;
+use support::images::{BUSYBOX, Busybox};
 use support::process::{World, finish, recipe, wait_for};
 
 const SECRET: &str = "s3cr3t-s3cr3t";
@@ -125,4 +125,68 @@ fn an_image_with_triggers_is_refused() {
         "{}",
         done.stderr
     );
+}
+
+/// Everything that an image can say of itself, in the places where it would hurt.
+#[test]
+fn what_an_image_says_of_itself_does_not_act() {
+    let world = World::new();
+    let _image = Busybox::hostile(&[
+        // Over what init is told and tells, over the home, the workspace and the accounts.
+        "VOLUME [\"/run/bottler\",\"/run/bottler-services\",\"/home/agent\",\"/workspace\",\"/etc\",\"/tmp\"]",
+        "WORKDIR /run/bottler-services/egress",
+        "USER root",
+        "ENV PATH=/evil BASH_ENV=/evil ENV=/evil https_proxy=http://evil:1 NO_PROXY=* SSL_CERT_FILE=/evil HOME=/evil",
+        "EXPOSE 22",
+        "LABEL dev.bottler.session=another dev.bottler.owner=another dev.bottler.kind=agent dev.bottler.seq=1 dev.bottler.cache=1",
+    ]);
+    // An import cannot say this.
+    let mut build = Command::new("docker");
+    build.env("DOCKER_BUILDKIT", "0").args(["build", "-q", "-t", BUSYBOX, "-"]).stdin(Stdio::piped());
+    let mut build = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    write!(build.stdin.take().unwrap(), "FROM {BUSYBOX}\nSTOPSIGNAL SIGWINCH\n").unwrap();
+    assert!(build.wait().unwrap().success());
+    let volumes = || docker(&["volume", "ls", "-q"]).lines().count();
+    let before = volumes();
+    let child = world.start(&[
+        "run",
+        "shell",
+        "--image",
+        BUSYBOX,
+        "--no-workspace",
+        "--",
+        "/bin/sh",
+        "-c",
+        "env; pwd; id; sleep 1000",
+    ]);
+    let agent = wait_for("the agent's command", || world.agent_running("sleep 1000"));
+    let inspect = |format: &str| docker(&["inspect", "--format", format, &agent]).trim().to_owned();
+    assert_eq!(inspect("{{.Config.User}} {{.Config.StopSignal}} {{.Config.WorkingDir}}"), "1000:1000 SIGTERM /");
+    assert_eq!(
+        inspect("{{.Config.Healthcheck.Test}} {{.HostConfig.PortBindings}} {{.HostConfig.NetworkMode}}"),
+        "[NONE] map[] none"
+    );
+    assert_eq!(inspect("{{index .Config.Labels \"dev.bottler.session\"}}"), agent, "a label of ours is ours");
+    let mount = |target: &str| {
+        inspect(&format!(
+            "{{{{range .Mounts}}}}{{{{if eq .Destination \"{target}\"}}}}{{{{.Type}}}} {{{{.RW}}}}{{{{end}}}}{{{{end}}}}"
+        ))
+    };
+    assert_eq!(mount("/run/bottler-services/egress"), "volume false");
+    let status = docker(&["exec", &agent, "/bin/stat", "-f", "-c", "%T", "/run/bottler"]);
+    assert_eq!(status.trim(), "tmpfs");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let done = finish(child);
+    for words in [
+        "https_proxy=http://egress:8888",
+        "NO_PROXY=localhost,127.0.0.0/8,::1,egress",
+        "SSL_CERT_FILE=/run/bottler/ca-bundle.pem",
+        "HOME=/home/agent",
+        "uid=1000(agent) gid=1000(agent)",
+        "\n/home/agent\n",
+    ] {
+        assert!(done.stdout.contains(words), "{words}: {}{}", done.stdout, done.stderr);
+    }
+    world.assert_clean();
+    assert_eq!(volumes(), before, "its volumes are gone with it");
 }

@@ -155,6 +155,11 @@ static TURN: Mutex<()> = Mutex::new(());
 
 impl Busybox {
     pub fn import() -> Self {
+        Self::hostile(&[])
+    }
+
+    /// The same, with more to say of itself.
+    pub fn hostile(more: &[&str]) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let root = tempfile::tempdir().unwrap();
         let bin = root.path().join("bin");
@@ -177,7 +182,7 @@ impl Busybox {
         ];
         let mut import = Command::new("docker");
         import.arg("import");
-        for change in changes {
+        for change in changes.iter().chain(more) {
             import.args(["--change", change]);
         }
         let mut child = import.args(["-", BUSYBOX]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
