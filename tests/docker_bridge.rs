@@ -109,7 +109,8 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn start(device: &str, set_filter: bool) -> Self {
+    /// Started, and the port at which it hears.
+    fn start(device: &str, set_filter: bool) -> (Self, u16) {
         let mut child =
             Command::new(bottler()).arg("receiver").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -118,7 +119,7 @@ impl Receiver {
         let Answer::Listens(host) = receiver.ask(&config) else { panic!("it does not listen") };
         assert_eq!(host.filters(), set_filter);
         assert_eq!(host.addresses, Vec::<String>::new());
-        receiver
+        (receiver, host.port)
     }
 
     fn ask(&mut self, line: &str) -> Answer {
@@ -148,15 +149,17 @@ fn promise_01_the_receiver_hears_what_the_filter_does_not_turn_away() {
     let host = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]);
     let host: ipnet::Ipv4Net = host.parse().unwrap();
     let host = host.hosts().next().unwrap();
-    let targets = serde_json::json!({
-        "proxy": "127.0.0.2:8888",
-        "direct": [{ "name": "the host", "address": host, "port": 22 }],
-        "upstream": null,
-        "resources": { "cpus": 1.0, "memory": 1, "pids": 1 },
-        "inside": { "nobody": "10.213.254.241", "egress": "10.213.254.242" },
-    });
-    let attempts = || {
-        let variable = format!("{}={targets}", bottler::probe::VARIABLE);
+    let targets = |port: u16| {
+        serde_json::json!({
+            "proxy": "127.0.0.2:8888",
+            "direct": [{ "name": "the host", "address": host, "port": 22 }],
+            "upstream": null,
+            "resources": { "cpus": 1.0, "memory": 1, "pids": 1 },
+            "inside": { "nobody": "10.213.254.241", "egress": "10.213.254.242", "port": port },
+        })
+    };
+    let attempts = |port: u16| {
+        let variable = format!("{}={}", bottler::probe::VARIABLE, targets(port));
         let arguments = ["run", "--rm", "--network", &network.name, "--cap-drop", "ALL", "-e", &variable];
         // Its exit code is that of a probe without egress: red.
         let output = Command::new("docker")
@@ -167,16 +170,16 @@ fn promise_01_the_receiver_hears_what_the_filter_does_not_turn_away() {
         assert!(!output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     };
 
-    let receiver = Receiver::start(&network.device, false);
-    attempts();
+    let (receiver, port) = Receiver::start(&network.device, false);
+    attempts(port);
     let heard = receiver.heard();
     // The other ways go by a gateway that is not there.
     for way in ["SO_BINDTODEVICE-and-SO_DONTROUTE-eth0", "multicast-eth0", "broadcast-eth0", "TCP from"] {
         assert!(heard.received.iter().any(|line| line.contains(way)), "{way}: {:?}", heard.received);
     }
 
-    let receiver = Receiver::start(&network.device, true);
-    attempts();
+    let (receiver, port) = Receiver::start(&network.device, true);
+    attempts(port);
     let heard = receiver.heard();
     assert_eq!(heard.received, Vec::<String>::new());
     assert!(heard.came > 0 && heard.turned_away > 0, "{heard:?}");

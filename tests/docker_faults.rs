@@ -52,7 +52,9 @@ fn one(engine: Option<&PrivateEngine>, strike: &Strike) -> Result<bool, String> 
         if done.code() != 0 && !done.stderr.contains("error: ") && !done.stderr.contains("not undone: ") {
             return Err("no cause is named".to_owned());
         }
-        if struck && strike.fault == Fault::Delay && done.code() != 0 {
+        // Who asks too late for the end of a container that goes with its end cannot be told any more.
+        let late = strike.fault == Fault::Delay && !strike.kind.ends_with("/wait");
+        if struck && late && done.code() != 0 {
             return Err("what comes late is no failure".to_owned());
         }
         // What was told as left, the next command removes; nothing else may be.
@@ -138,6 +140,7 @@ fn promise_11_and_13_faults_of_calls_leave_nothing_and_have_their_cause() {
         strike("POST /containers/ID/start", 3, Fault::Delay),
         strike("POST /containers/ID/attach", 1, Fault::Truncate),
         strike("POST /containers/ID/wait", 1, Fault::Reset),
+        strike("POST /containers/ID/wait", 1, Fault::Hang),
         strike("POST /containers/ID/exec", 1, Fault::LoseAnswer),
         strike("POST /exec/ID/start", 1, Fault::Reset),
         strike("DELETE /containers/ID", 1, Fault::LoseAnswer),

@@ -242,6 +242,27 @@ struct Begin {
 const AWAY: Duration = Duration::from_mins(2);
 const ASK: Duration = Duration::from_secs(1);
 
+/// How often a container is looked at whose end should be told by itself, and how long that may take once it has come.
+const LOOK: Duration = Duration::from_secs(20);
+const LATE: Duration = Duration::from_secs(5);
+
+/// The end of a container that the engine does not tell: a question that has no deadline may be lost.
+async fn unsaid(engine: &dyn Engine, id: &str) -> Result<i64, EngineError> {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let ended = match engine.container_inspect(id).await {
+            Ok(state) => state.exit_code.map(Ok),
+            Err(error) if error.kind == ErrorKind::NotFound => Some(Err(error)),
+            // Whoever waits notices, too.
+            Err(_) => None,
+        };
+        if let Some(ended) = ended {
+            tokio::time::sleep(LATE).await;
+            return ended;
+        }
+    }
+}
+
 /// Waits for the end of a container that has started, over an engine that goes away and comes back with it still running.
 async fn outlast(
     engine: &dyn Engine,
@@ -294,9 +315,13 @@ fn start(
             // Once polled, the request is on its way; the start comes after.
             let early = (&mut end).now_or_never();
             let _ = waiting.send(());
-            let ended = match early {
-                Some(answer) => answer,
-                None => end.await,
+            let ended = if let Some(answer) = early {
+                answer
+            } else {
+                tokio::select! {
+                    answer = end => answer,
+                    answer = unsaid(engine.as_ref(), &id) => answer,
+                }
             };
             match ended {
                 Ok(code) => Ok(code),

@@ -89,7 +89,8 @@ async fn lines<F: Future<Output = Result<Vec<Line>, Failure>>>(
     if let Some(receiver) = listening.as_ref().filter(|receiver| !receiver.host.filters()) {
         return Err(unfiltered(bottle, receiver.device(), receiver.host.filter));
     }
-    let mut lines = attempts(targets(bottle, agent).await?).await?;
+    let port = listening.as_ref().map_or(0, |receiver| receiver.host.port);
+    let mut lines = attempts(targets(bottle, agent, port).await?).await?;
     if let Some(receiver) = listening {
         let (device, host) = (receiver.device().to_owned(), receiver.host.clone());
         let heard = receiver.finish(bottle).await?;
@@ -118,7 +119,8 @@ fn unfiltered(bottle: &Bottle, device: &str, filter: u8) -> Failure {
 }
 
 /// Every address that this launch knows of and the agent must not reach.
-pub(super) async fn targets(bottle: &Bottle, agent: &Agent) -> Result<Targets, Failure> {
+/// `port` is where somebody on the engine's host listens, if anybody does.
+pub(super) async fn targets(bottle: &Bottle, agent: &Agent, port: u16) -> Result<Targets, Failure> {
     let relay = agent.egress.relays.first().filter(|_| agent.egress.role == Some(Role::Egress));
     let proxy = relay
         .map(|relay| relay.address)
@@ -130,7 +132,8 @@ pub(super) async fn targets(bottle: &Bottle, agent: &Agent) -> Result<Targets, F
     }
     let inside = match &agent.inside {
         Some(network) => {
-            Some(Inside { nobody: network.address(1).await?, egress: network.address(Network::egress_place()).await? })
+            let (nobody, egress) = (network.address(1).await?, network.address(Network::egress_place()).await?);
+            Some(Inside { nobody, egress, port })
         }
         None => None,
     };

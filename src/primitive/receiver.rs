@@ -50,7 +50,7 @@ impl Receiver {
         let streams = engine.container_attach(&id).await?;
         engine.container_start(&id).await?;
         let (lines, input) = (Lines::new(streams.output), streams.input);
-        let host = Host { filter: 0, addresses: Vec::new() };
+        let host = Host { filter: 0, addresses: Vec::new(), port: 0 };
         let mut receiver = Self { id, device, lines, input, host };
         match receiver.ask(&config).await? {
             Answer::Listens(host) => receiver.host = host,
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn silence_counts_only_where_something_came_and_was_turned_away() {
-        let host = Host { filter: 1, addresses: Vec::new() };
+        let host = Host { filter: 1, addresses: Vec::new(), port: 1 };
         let heard = |received: &[&str], came, turned_away| Heard {
             received: received.iter().map(ToString::to_string).collect(),
             came,

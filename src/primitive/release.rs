@@ -106,7 +106,7 @@ async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failur
         (provided.files(&bottle.setting.env), provided.env.clone(), provided.probe.is_some())
     };
     if counterpart {
-        let targets = targets(bottle, agent).await?;
+        let targets = targets(bottle, agent, 0).await?;
         let json = serde_json::to_string(&targets).map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
         env.insert(probe::VARIABLE.to_owned(), json);
     }

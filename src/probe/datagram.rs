@@ -71,7 +71,8 @@ pub(super) fn connections(targets: &[Target], inside: Option<&Inside>) -> Vec<Li
     for device in other_interfaces() {
         let tries: Vec<(Ipv4Addr, Option<bool>)> = std::thread::scope(|scope| {
             let device = device.as_str();
-            let spawn = |address| (address, scope.spawn(move || reached(device, SocketAddrV4::new(address, UDP_PORT))));
+            let port = inside.map(|inside| inside.port).filter(|port| *port != 0).unwrap_or(UDP_PORT);
+            let spawn = |address| (address, scope.spawn(move || reached(device, SocketAddrV4::new(address, port))));
             let running: Vec<_> = targets.iter().map(|target| spawn(target.address)).collect();
             running.into_iter().map(|(address, thread)| (address, thread.join().ok().flatten())).collect()
         });
@@ -119,10 +120,13 @@ fn one(way: Way, targets: &[Target], inside: Option<&Inside>) -> Line {
         Way::Broadcast => vec![Ipv4Addr::BROADCAST],
         _ => targets.iter().map(|target| target.address).collect(),
     };
+    let heard = inside.map(|inside| inside.port).filter(|port| *port != 0);
     for address in addresses {
         for device in devices.iter().map(String::as_str).chain(["lo"]) {
+            let to = |port| send(way, device, SocketAddrV4::new(address, port)).is_ok();
+            let left = to(UDP_PORT) | heard.is_some_and(to);
             // On loopback a packet can be sent anywhere and goes nowhere.
-            if send(way, device, address).is_ok() && device != "lo" {
+            if left && device != "lo" {
                 sent.push(format!("{address} by {device}"));
             }
         }
@@ -132,12 +136,11 @@ fn one(way: Way, targets: &[Target], inside: Option<&Inside>) -> Line {
     Line::new(way.name(), expected(inside, NOTHING), sent.is_empty() || inside.is_some(), happened)
 }
 
-fn send(way: Way, device: &str, address: Ipv4Addr) -> Result<(), Errno> {
+fn send(way: Way, device: &str, target: SocketAddrV4) -> Result<(), Errno> {
     let io = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(io)?;
     let fd = socket.as_raw_fd();
     let index = nix::net::if_::if_nametoindex(device)?;
-    let target = SocketAddrV4::new(address, UDP_PORT);
     let text = format!("{}-{device}", way.name().replace([' ', ','], "-"));
     let on: libc::c_int = 1;
     match way {

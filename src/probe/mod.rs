@@ -70,6 +70,9 @@ pub struct Inside {
     pub nobody: Ipv4Addr,
     /// Egress' address on it, which is also the only server of names, and answers nothing.
     pub egress: Ipv4Addr,
+    /// The port at which somebody on the engine's host listens; 0 where nobody does.
+    #[serde(default)]
+    pub port: u16,
 }
 
 /// An address on this machine that an attempt goes to.

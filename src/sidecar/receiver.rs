@@ -5,14 +5,16 @@
 
 use std::io::{BufRead, Read};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, ensure};
 use nix::libc;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket, sockopt,
+};
 use serde::{Deserialize, Serialize};
 
-use super::upstream::{GROUP, UDP_PORT};
+use super::upstream::GROUP;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "receiver";
@@ -55,6 +57,8 @@ pub struct Host {
     pub filter: u8,
     /// Addresses that the host has on it.
     pub addresses: Vec<String>,
+    /// The port at which it hears datagrams and connections: one that nobody had.
+    pub port: u16,
 }
 
 impl Host {
@@ -133,11 +137,11 @@ impl Receiver {
             std::fs::write(&file, STRICT.to_string()).with_context(|| format!("write {file}"))?;
         }
         let filter = filter(&device)?.max(filter("all")?);
-        let any = (Ipv4Addr::UNSPECIFIED, UDP_PORT);
-        let datagrams = bound(&device, libc::SOCK_DGRAM).and_then(|socket| listen_udp(socket, any, index))?;
-        let connections = bound(&device, libc::SOCK_STREAM).and_then(|socket| listen_tcp(socket, any))?;
+        let connections = bound(&device, libc::SOCK_STREAM).and_then(listen_tcp)?;
+        let port = connections.local_addr().context("find its port")?.port();
+        let datagrams = bound(&device, libc::SOCK_DGRAM).and_then(|socket| listen_udp(socket, port, index))?;
         let (came, turned_away) = (came(&device)?, turned_away()?);
-        let host = Host { filter, addresses: addresses(&device) };
+        let host = Host { filter, addresses: addresses(&device), port };
         Ok((Self { device, datagrams, connections, came, turned_away }, host))
     }
 
@@ -169,19 +173,16 @@ fn filter(device: &str) -> anyhow::Result<u8> {
 }
 
 /// A socket that hears one device only.
-fn bound(device: &str, kind: libc::c_int) -> anyhow::Result<std::os::fd::OwnedFd> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+fn bound(device: &str, kind: libc::c_int) -> anyhow::Result<OwnedFd> {
     let kind = if kind == libc::SOCK_STREAM { SockType::Stream } else { SockType::Datagram };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Inet, kind, flags, None).context("make a socket")?;
     setsockopt(&socket, sockopt::BindToDevice, &device.into()).with_context(|| format!("bind to {device}"))?;
-    setsockopt(&socket, sockopt::ReuseAddr, &true).context("reuse an address")?;
     Ok(socket)
 }
 
-fn listen_udp(socket: std::os::fd::OwnedFd, any: (Ipv4Addr, u16), device: u32) -> anyhow::Result<UdpSocket> {
-    use nix::sys::socket::{SockaddrIn, bind};
-    bind(socket.as_raw_fd(), &SockaddrIn::from(std::net::SocketAddrV4::new(any.0, any.1))).context("receive")?;
+fn listen_udp(socket: OwnedFd, port: u16, device: u32) -> anyhow::Result<UdpSocket> {
+    bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port)).context("receive")?;
     let socket = UdpSocket::from(socket);
     for group in [GROUP, ALL_HOSTS] {
         // The kernel is in the second already, on every device.
@@ -190,9 +191,8 @@ fn listen_udp(socket: std::os::fd::OwnedFd, any: (Ipv4Addr, u16), device: u32) -
     Ok(socket)
 }
 
-fn listen_tcp(socket: std::os::fd::OwnedFd, any: (Ipv4Addr, u16)) -> anyhow::Result<TcpListener> {
-    use nix::sys::socket::{Backlog, SockaddrIn, bind, listen};
-    bind(socket.as_raw_fd(), &SockaddrIn::from(std::net::SocketAddrV4::new(any.0, any.1))).context("listen")?;
+fn listen_tcp(socket: OwnedFd) -> anyhow::Result<TcpListener> {
+    bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, 0)).context("listen")?;
     listen(&socket, Backlog::new(16)?).context("listen")?;
     Ok(TcpListener::from(socket))
 }
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn only_the_strict_filter_counts() {
-        let host = |filter| Host { filter, addresses: Vec::new() };
+        let host = |filter| Host { filter, addresses: Vec::new(), port: 1 };
         assert!(host(1).filters());
         assert!(!host(0).filters() && !host(2).filters());
     }

@@ -1,0 +1,186 @@
+//! Whether anything of a bottle arrives is for the receivers to say: on the engine's host, and in another bottle. Each has
+//! first heard what an ordinary container sends.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use support::process::{World, finish, recipe, wait_for};
+
+/// Somebody who listens, on this host or in a container's network.
+struct Listener {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Listener {
+    fn start(container: Option<&str>) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/listen.py");
+        let mut command = match container {
+            None => Command::new("python3"),
+            Some(container) => {
+                let mut command = Command::new("nsenter");
+                command.args([
+                    "--target",
+                    &docker(&["inspect", "--format", "{{.State.Pid}}", container]),
+                    "--net",
+                    "python3",
+                ]);
+                command
+            }
+        };
+        let mut child = command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        Self { child, lines }
+    }
+
+    /// All that came.
+    fn heard(mut self) -> Vec<String> {
+        drop(self.child.stdin.take());
+        let mut heard: Vec<String> = self.lines.map_while(Result::ok).collect();
+        assert!(self.child.wait().unwrap().success());
+        assert_eq!(heard.pop().as_deref(), Some("end"));
+        heard
+    }
+}
+
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// What the built-in probe needs to know to try addresses, and no egress.
+fn targets(addresses: &[String]) -> String {
+    let target = |address: &String| json!({ "name": "them", "address": address, "port": 7007 });
+    let direct: Vec<_> = addresses.iter().map(target).collect();
+    let resources = json!({ "cpus": 1.0, "memory": 1, "pids": 1 });
+    let targets = json!({ "proxy": "127.0.0.2:8888", "direct": direct, "upstream": null, "resources": resources });
+    format!("{}={targets}", bottler::probe::VARIABLE)
+}
+
+/// The addresses of this host that a container can reach.
+fn host_addresses() -> Vec<String> {
+    let all = nix::ifaddrs::getifaddrs().unwrap();
+    let addresses = all.filter_map(|it| Some(it.address?.as_sockaddr_in()?.ip()));
+    addresses.filter(|address| !address.is_loopback()).map(|address| address.to_string()).collect()
+}
+
+fn image() -> String {
+    docker(&["images", "bottler", "--format", "{{.Repository}}:{{.Tag}}"]).lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn promise_01_nothing_of_a_bottle_arrives_at_the_engines_host() {
+    let world = World::new();
+    assert_eq!(world.run(&["run", "probe"]).code(), 0);
+    let variable = targets(&host_addresses());
+
+    let listener = Listener::start(None);
+    let (image, gateway) =
+        (image(), docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]));
+    let gateway = gateway.parse::<ipnet::Ipv4Net>().unwrap().hosts().next().unwrap().to_string();
+    let ordinary = ["run", "--rm", "--cap-drop", "ALL", "--dns", &gateway, "-e", &variable, "--entrypoint", "/bottler"];
+    let said = Command::new("docker").args(ordinary).args([&image, "probe"]).output().unwrap();
+    assert!(!said.stdout.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+    let heard = listener.heard();
+    for what in [
+        "UDP",
+        "SO_BINDTODEVICE-eth0",
+        "SO_BINDTODEVICE-and-SO_DONTROUTE-eth0",
+        "IP_UNICAST_IF-eth0",
+        "IP_PKTINFO-eth0",
+        "SO_DONTROUTE-eth0",
+        "multicast-eth0",
+        "broadcast-eth0",
+        "tcp from",
+    ] {
+        assert!(
+            heard.iter().any(|line| line.contains(what)),
+            "{what} is not heard of an ordinary container: {heard:?}"
+        );
+    }
+
+    for arguments in [&[][..], &["--isolation", "bridge", "--set-rp-filter"]] {
+        let listener = Listener::start(None);
+        let done = world.run(&[&["run", "probe"], arguments].concat());
+        assert_eq!(done.code(), 0, "{}", done.stderr);
+        assert_eq!(listener.heard(), Vec::<String>::new(), "{arguments:?}");
+    }
+}
+
+/// A bottle whose agent is idle.
+struct Bottle {
+    child: Child,
+    agent: String,
+}
+
+impl Bottle {
+    fn start(world: &World, arguments: &[&str]) -> Self {
+        let idle = recipe("idle.lua");
+        let child = world.start(&[&["run", "probe", "--recipe", &idle], arguments].concat());
+        let agent = wait_for("the idle agent", || world.agent_running("bottler idle"));
+        Self { child, agent }
+    }
+
+    fn egress(&self) -> String {
+        format!("{}-egress", self.agent)
+    }
+
+    /// Every address that anything of it has, and those of its networks' gateways.
+    fn addresses(&self) -> Vec<String> {
+        let each = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}} {{end}}";
+        let all =
+            [&self.agent, &self.egress()].map(|container| docker(&["inspect", "--format", each, container])).join(" ");
+        all.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn end(self) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).unwrap();
+        assert_eq!(finish(self.child).code(), 126);
+    }
+}
+
+#[test]
+fn promise_01_two_bottles_do_not_reach_each_other() {
+    let (one, other) = (World::new(), World::new());
+    let bridge = &["--isolation", "bridge", "--set-rp-filter"][..];
+    let theirs = Bottle::start(&one, bridge);
+    let variable = targets(&theirs.addresses());
+    assert!(theirs.addresses().len() >= 3, "{:?}", theirs.addresses());
+    let attempt = |container: &str| {
+        let output =
+            Command::new("docker").args(["exec", "-e", &variable, container, "/bottler", "probe"]).output().unwrap();
+        assert!(!output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+
+    // What is in the same bottle is heard: the listeners are where they should be.
+    let listener = Listener::start(Some(&theirs.egress()));
+    attempt(&theirs.agent);
+    let heard = listener.heard();
+    assert!(
+        heard.iter().any(|line| line.starts_with("udp")) && heard.iter().any(|line| line.starts_with("tcp")),
+        "{heard:?}"
+    );
+
+    for arguments in [&[][..], bridge] {
+        let ours = Bottle::start(&other, arguments);
+        let listeners = [&theirs.agent, &theirs.egress()].map(|container| Listener::start(Some(container)));
+        attempt(&ours.agent);
+        for listener in listeners {
+            assert_eq!(listener.heard(), Vec::<String>::new(), "{arguments:?}");
+        }
+        ours.end();
+    }
+    theirs.end();
+    one.assert_clean();
+    other.assert_clean();
+}
