@@ -270,7 +270,7 @@ impl Client {
             Event::Audit(event) if self.audit.len() < MAX_AUDIT => self.audit.push(event),
             Event::Audit(_) => self.audit_not_kept += 1,
             Event::NotTight { why, red, unpaused } => {
-                self.progress.line(&report::not_tight(&self.bottle, &why, &red, unpaused.as_deref()));
+                self.progress.alarm(&report::not_tight(&self.bottle, &why, &red, unpaused.as_deref()));
             }
             Event::Made { .. } | Event::Bottle { .. } | Event::Hook { .. } | Event::SidecarsUp => {}
         }

@@ -93,6 +93,15 @@ impl Progress {
         }
     }
 
+    /// Writes what cannot wait, be the terminal somebody else's and raw.
+    pub fn alarm(&self, text: &str) {
+        if crate::sync::lock(&self.silent).is_none() {
+            return self.line(text);
+        }
+        let text = printable(text).replace('\n', "\r\n");
+        let _ = write!(std::io::stderr(), "\r\n{text}\r\n");
+    }
+
     /// Holds lines back while somebody else has the terminal, and shows them afterwards.
     pub fn silence(&self, silent: bool) {
         let waiting = std::mem::replace(&mut *crate::sync::lock(&self.silent), silent.then(Vec::new));

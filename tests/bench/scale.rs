@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 const BOTTLES: usize = 100;
 const CYCLES: usize = 500;
-/// Cycles after which everything that is filled once is full.
-const WARM: usize = 50;
+/// Bottles of one holder, and those after which everything that is filled once is full.
+const EACH: usize = 50;
+const WARM: usize = 10;
 const BOTTLER: &str = env!("CARGO_BIN_EXE_bottler");
 
 fn main() {
@@ -103,10 +104,44 @@ fn wait_empty(folder: &Path) {
     }
 }
 
+/// In holders that launch so many each: a recipe may have 64 bottles.
 fn one_after_the_other(state: &Path, cycles: usize) {
-    let set = format!("cycles={cycles}");
-    let script = recipe("bench/cycles.lua");
     let began = Instant::now();
+    println!(
+        "| launches and teardowns | holder MiB | holder fds | dockerd MiB | dockerd fds | containerd MiB | objects |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let mut all = Vec::new();
+    for round in 0..cycles.div_ceil(EACH) {
+        let seen = one_holder(state);
+        for (cycle, held) in &seen {
+            let Held { holder, engine, containerd, objects } = held;
+            let (mib, files) = (|it: &(u64, usize)| it.0 >> 10, |it: &(u64, usize)| it.1);
+            println!(
+                "| {} | {} | {} | {} | {} | {} | {objects} |",
+                round * EACH + cycle,
+                mib(holder),
+                files(holder),
+                mib(engine),
+                files(engine),
+                mib(containerd)
+            );
+        }
+        all.extend(seen.into_iter().map(|(_, held)| held));
+    }
+    let took = began.elapsed().as_secs_f64();
+    println!("\n{took:.0} s, {:.0} ms for each", took * 1e3 / cycles as f64);
+    // Of each holder there is an early and a late look; of the engine, the first holder's late one and the last one's.
+    let (first, last) = (&all[1], &all[all.len() - 1]);
+    assert!(last.holder.1 <= all[all.len() - 2].holder.1 + 2, "the holder's descriptors grow");
+    assert!(last.holder.0 <= all[all.len() - 2].holder.0 * 5 / 4 + (4 << 10), "the holder's memory grows");
+    assert!(last.engine.1 <= first.engine.1 + 8, "the engine's descriptors grow");
+    assert!(last.objects <= first.objects + 2, "the engine's objects grow");
+}
+
+/// What is held after some launches and after the last of them.
+fn one_holder(state: &Path) -> Vec<(usize, Held)> {
+    let (set, script) = (format!("cycles={EACH}"), recipe("bench/cycles.lua"));
     let mut child = bottler(state, &["run", "probe", "--recipe", &script, "--set", &set, "--name", "cycles"])
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
@@ -115,38 +150,15 @@ fn one_after_the_other(state: &Path, cycles: usize) {
     let mut seen: Vec<(usize, Held)> = Vec::new();
     let mut last = String::new();
     for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
-        let cycle = line.trim().strip_prefix("cycle ").or_else(|| line.trim().strip_prefix("cycle\t"));
-        if let Some(cycle) = cycle.and_then(|number| number.trim().parse::<usize>().ok())
-            && (cycle == WARM.min(cycles / 2) || cycle == cycles)
-        {
+        let cycle = line.trim().strip_prefix("cycle ").and_then(|number| number.trim().parse::<usize>().ok());
+        if let Some(cycle) = cycle.filter(|cycle| [WARM, EACH].contains(cycle)) {
             seen.push((cycle, Held::now(state)));
         }
         last = line;
     }
-    let status = child.wait().unwrap();
-    assert!(status.success(), "{last}");
-    let took = began.elapsed().as_secs_f64();
-    println!(
-        "| {cycles} launches and teardowns | holder MiB | holder fds | dockerd MiB | dockerd fds | containerd MiB | objects |"
-    );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for (cycle, held) in &seen {
-        let Held { holder, engine, containerd, objects } = held;
-        let (mib, files) = (|it: &(u64, usize)| it.0 >> 10, |it: &(u64, usize)| it.1);
-        println!(
-            "| after {cycle} | {} | {} | {} | {} | {} | {objects} |",
-            mib(holder),
-            files(holder),
-            mib(engine),
-            files(engine),
-            mib(containerd)
-        );
-    }
-    println!("\n{took:.0} s, {:.0} ms for each", took * 1e3 / cycles as f64);
-    let [(_, early), (_, late)] = &seen[..] else { panic!("{seen:?}") };
-    assert!(late.holder.1 <= early.holder.1 + 2, "the holder's descriptors grow");
-    assert!(late.holder.0 <= early.holder.0 * 5 / 4 + (4 << 10), "the holder's memory grows");
-    assert!(late.objects <= early.objects + 2, "the engine's objects grow");
+    assert!(child.wait().unwrap().success(), "{last}");
+    assert_eq!(seen.len(), 2);
+    seen
 }
 
 /// Memory in KiB and descriptors, and how many objects the engine has.
