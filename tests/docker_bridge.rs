@@ -223,6 +223,13 @@ fn the_default_launch_in_a_bottle_on_a_network() {
     let ask = ["exec", &agent, "/bin/wget", "-q", "-O", "-", "http://canary.bottler.invalid/"];
     assert!(docker(&ask).contains("canary"));
     assert_eq!(inspect(&agent, "{{.HostConfig.Dns}}"), format!("[{}]", place(2)));
+    // Whoever else is on that network is not served.
+    let proxy = format!("http_proxy=http://{}:8888", place(2));
+    let network = format!("{agent}-inside");
+    let stranger = ["run", "--rm", "--network", &network, "-e", &proxy, "--entrypoint", "/bin/wget", BUSYBOX];
+    let ask_as = ["-q", "-T", "5", "-O", "-", "http://canary.bottler.invalid/"];
+    let asked = Command::new("docker").args(stranger).args(ask_as).output().unwrap();
+    assert!(!asked.status.success() && !String::from_utf8_lossy(&asked.stdout).contains("canary"));
     // 8: the same for every later exec.
     let environment = inside(&["/bin/env"]);
     for words in [

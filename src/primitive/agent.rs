@@ -160,7 +160,10 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
         return Err(Failure::new(Class::Input, why).hint("network = net.inside").at(at));
     }
     let (identity, life) = bottle.begin(Kind::Agent, "", &bottle.session.id, at)?;
-    let place = options.network.as_ref().map(|network| (network.clone(), network.take_place()));
+    let place = options.network.as_ref().map(|network| {
+        let place = if network.internal { Network::agent_place() } else { network.take_place() };
+        (network.clone(), place)
+    });
     let inside = options.network.filter(|network| network.internal);
     let receiver = inside.clone().map(|network| {
         let context = bottle.clone();
@@ -325,7 +328,12 @@ fn start(
             };
             match ended {
                 Ok(code) => Ok(code),
-                Err(error) => Ok(outlast(engine.as_ref(), &id, error, &back).await?),
+                Err(error) => {
+                    if error.kind != ErrorKind::NotFound {
+                        context.events.tell(Event::Log("the engine is away; waiting for it".to_owned()));
+                    }
+                    Ok(outlast(engine.as_ref(), &id, error, &back).await?)
+                }
             }
         }
         .boxed(),

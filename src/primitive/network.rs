@@ -16,8 +16,9 @@ use crate::session::{Class, Failure, Pending, Place};
 
 /// Ranges that are tried when the engine says that one is taken.
 const TRIES: usize = 32;
-/// The place in every range that is egress' own; the gateway is at 1.
+/// The places in every range that are egress' own and, on a network inside, the agent's; the gateway is at 1.
 const EGRESS: u32 = 2;
+const AGENT: u32 = 3;
 
 /// What `network_create` takes.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
@@ -77,6 +78,11 @@ impl Network {
         EGRESS
     }
 
+    /// The agent's place, on a network inside.
+    pub(super) const fn agent_place() -> u32 {
+        AGENT
+    }
+
     /// The address at a place.
     pub(super) async fn address(&self, place: u32) -> Result<Ipv4Addr, Failure> {
         let (_, range) = self.ready().await?;
@@ -129,7 +135,7 @@ pub fn network_create(
             .hint("name others in BOTTLER_POOLS, as CIDR separated by commas"))
     });
     let (name, internal) = (options.name.clone(), options.internal);
-    let network = Arc::new(Network { name, internal, life, created, next: AtomicU32::new(EGRESS + 1) });
+    let network = Arc::new(Network { name, internal, life, created, next: AtomicU32::new(AGENT + 1) });
     lock(&bottle.networks).push(network.clone());
     Ok(network)
 }

@@ -334,7 +334,13 @@ async fn config(
             }
             serde_json::to_value(egress::Config {
                 bottle: bottle.session.id.clone(),
-                inside: inside(places).await?,
+                inside: match places.iter().find(|(network, _)| network.internal) {
+                    Some((network, place)) => Some(egress::Inside {
+                        own: network.address(*place).await?,
+                        agent: network.address(Network::agent_place()).await?,
+                    }),
+                    None => None,
+                },
                 own: Some(format!("{}:{}", options.name, EGRESS.port())),
                 sidecars,
                 spec: EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() },

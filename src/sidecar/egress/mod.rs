@@ -55,9 +55,9 @@ const DECODING: usize = 2;
 pub struct Config {
     /// The bottle's id, for the CA's name.
     pub bottle: String,
-    /// Its address on the network inside, in a bottle that has one: it listens there, and makes no socket.
+    /// Where it is on the network inside, in a bottle that has one: it listens there, and makes no socket.
     #[serde(default)]
-    pub inside: Option<Ipv4Addr>,
+    pub inside: Option<Inside>,
     /// Where the agent finds egress, as `host:port`. Some clients send it as the Host of a CONNECT.
     #[serde(default)]
     pub own: Option<String>,
@@ -68,6 +68,16 @@ pub struct Config {
     /// What the upstream proxy is shown, as `name:password`.
     #[serde(default)]
     pub proxy_credentials: Option<String>,
+}
+
+/// A network with the agent.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inside {
+    /// Egress' address.
+    pub own: Ipv4Addr,
+    /// The agent's, which alone is served: other sidecars of the bottle are there, too.
+    pub agent: Ipv4Addr,
 }
 
 /// What egress is told later, on further lines.
@@ -203,15 +213,15 @@ pub async fn run(at: Option<&str>) -> anyhow::Result<()> {
     if let Some(address) = at.and_then(|at| at.parse::<SocketAddr>().ok()) {
         let listener = serve::address(address).await?;
         let address = listener.local_addr()?;
-        serve::spawn(Listener::Tcp(listener), None, egress.clone(), places);
+        serve::spawn(Listener::Tcp(listener, None), None, egress.clone(), places);
         eprintln!("listening on {address}");
-    } else if let Some(address) = config.inside {
+    } else if let Some(Inside { own, agent }) = config.inside {
         for index in 0..targets {
-            let listener = serve::address((address, tcp_port(index)).into()).await?;
-            serve::spawn(Listener::Tcp(listener), Some(index), egress.clone(), places.clone());
+            let listener = serve::address((own, tcp_port(index)).into()).await?;
+            serve::spawn(Listener::Tcp(listener, Some(agent)), Some(index), egress.clone(), places.clone());
         }
-        let listener = serve::address((address, PORT).into()).await?;
-        serve::spawn(Listener::Tcp(listener), None, egress.clone(), places);
+        let listener = serve::address((own, PORT).into()).await?;
+        serve::spawn(Listener::Tcp(listener, Some(agent)), None, egress.clone(), places);
     } else {
         for index in 0..targets {
             let listener = serve::socket(&folder.join(tcp_socket(index)))?;

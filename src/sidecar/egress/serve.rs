@@ -1,6 +1,6 @@
 //! Where the agent's connections come in.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) enum Listener {
     /// A socket in egress' volume.
     Unix(UnixListener),
-    /// An address on the network inside, or of a machine where there is no bottle.
-    Tcp(TcpListener),
+    /// An address on the network inside, and the only one that is served there; or of a machine where there is no bottle.
+    Tcp(TcpListener, Option<Ipv4Addr>),
 }
 
 /// The place of one connection, and of what it becomes: held until all of it has ended.
@@ -78,10 +78,14 @@ pub(super) fn spawn(listener: Listener, named: Option<usize>, egress: Arc<Egress
         while let Ok(permit) = places.clone().acquire_owned().await {
             let accepted: std::io::Result<Stream> = match &listener {
                 Listener::Unix(listener) => listener.accept().await.map(|(it, _)| Box::new(it) as _),
-                Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                    let _ = stream.set_nodelay(true);
-                    Box::new(stream) as _
-                }),
+                Listener::Tcp(listener, only) => match listener.accept().await {
+                    // Nobody else is told anything.
+                    Ok((_, peer)) if only.is_some_and(|only| peer.ip() != only) => continue,
+                    accepted => accepted.map(|(stream, _)| {
+                        let _ = stream.set_nodelay(true);
+                        Box::new(stream) as _
+                    }),
+                },
             };
             let Ok(stream) = accepted else {
                 // Out of descriptors, say: those that are served give theirs back.
