@@ -211,8 +211,8 @@ fn a_terminal_is_given_and_taken_back() {
     let bottler = bottler().display().to_string();
     tmux.line(&format!("export XDG_STATE_HOME={state} XDG_CONFIG_HOME={state}; clear"));
     tmux.line(&format!("{bottler} run shell --image {AGENTS} --name term; echo code=$?"));
-    tmux.wait("$ ");
     wait_for("the agent", || world.agent_running("/bin/sh"));
+    tmux.wait("$");
     tmux.line("PS1='inside> '; stty size; tty");
     tmux.wait("50 180");
     tmux.line("sleep 1000");
