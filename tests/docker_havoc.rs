@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::os::unix::fs::MetadataExt;
 use std::process::Child;
 use std::time::Duration;
 
@@ -156,4 +157,33 @@ fn promise_14_two_owners_on_one_engine_do_not_touch_each_others() {
     assert_eq!(one.objects(), before);
     assert_eq!(one.run(&["gc"]).code(), 0);
     one.assert_clean();
+}
+
+#[test]
+fn promise_14_two_users_on_one_engine_do_not_touch_each_others() {
+    const USER: u32 = 12_345;
+    let mut theirs = World::new();
+    let state = theirs.state.path().to_owned();
+    std::os::unix::fs::chown(&state, Some(USER), Some(USER)).unwrap();
+    let group = std::fs::metadata("/var/run/docker.sock").unwrap().gid();
+    let groups = format!("--groups={group}");
+    let home = format!("HOME={}", state.display());
+    theirs.through = ["setpriv", "--reuid=12345", "--regid=12345", &groups, "env", &home].map(str::to_owned).to_vec();
+    let name = format!("theirs-{}", std::process::id());
+    let done = theirs.run(&["run", "probe", "--recipe", &recipe("idle.lua"), "--name", &name, "--detach"]);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+
+    let ours = World::new();
+    assert_eq!(ours.run(&["gc"]).code(), 0);
+    assert_eq!(ours.run(&["run", "probe"]).code(), 0);
+    assert_ne!(ours.run(&["stop", &name]).code(), 0);
+    let running = ours.docker().args(["inspect", "--format", "{{.State.Status}}", &name]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&running.stdout).trim(), "running");
+
+    // What theirs is goes as theirs.
+    assert_eq!(theirs.run(&["stop", &name]).code(), 0);
+    wait_for("their bottle's end", || theirs.bottles().is_empty().then_some(()));
+    let filter = format!("name={name}");
+    let left = ours.docker().args(["ps", "-aq", "--filter", &filter]).output().unwrap();
+    assert!(left.stdout.is_empty());
 }

@@ -59,8 +59,9 @@ pub(super) async fn bring_up(
             Ok(ready)
         }
         Ok(_) => {
-            // The attached stream may end before its last words have come; the log has them.
+            // The attached stream may end before its last words have come; the log has them, once it has ended itself.
             if lines.errors.trim().is_empty()
+                && tokio::time::timeout(FLUSH, engine.container_wait(id, true)).await.is_ok()
                 && let Ok(log) = engine.container_logs(id, LAST_LINES, false).await
             {
                 let mut log = Lines::new(log);
