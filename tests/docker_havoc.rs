@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::engine::PrivateEngine;
-use support::process::{Done, World, finish, recipe, wait_for};
+use support::process::{Done, World, bottler, finish, recipe, wait_for};
 
 fn idle(world: &World) -> (Child, String) {
     let child = world.start(&["run", "probe", "--recipe", &recipe("idle.lua")]);
@@ -167,10 +167,17 @@ fn promise_14_two_users_on_one_engine_do_not_touch_each_others() {
     std::os::unix::fs::chown(&state, Some(USER), Some(USER)).unwrap();
     let group = std::fs::metadata("/var/run/docker.sock").unwrap().gid();
     let groups = format!("--groups={group}");
-    let home = format!("HOME={}", state.display());
-    theirs.through = ["setpriv", "--reuid=12345", "--regid=12345", &groups, "env", &home].map(str::to_owned).to_vec();
+    // Where this checkout is may be nobody else's to enter.
+    let copy = state.join("bottler.copy");
+    std::fs::copy(bottler(), &copy).unwrap();
+    let idle = state.join("idle.lua");
+    std::fs::copy(recipe("idle.lua"), &idle).unwrap();
+    let script = format!("shift; cd {0}; HOME={0} exec {1} \"$@\"", state.display(), copy.display());
+    let through = ["setpriv", "--reuid=12345", "--regid=12345", &groups, "sh", "-c", &script, "sh"];
+    theirs.through = through.map(str::to_owned).to_vec();
     let name = format!("theirs-{}", std::process::id());
-    let done = theirs.run(&["run", "probe", "--recipe", &recipe("idle.lua"), "--name", &name, "--detach"]);
+    let idle = idle.to_string_lossy();
+    let done = theirs.run(&["run", "probe", "--recipe", &idle, "--name", &name, "--detach"]);
     assert_eq!(done.code(), 0, "{}", done.stderr);
 
     let ours = World::new();
