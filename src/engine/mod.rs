@@ -49,7 +49,7 @@ pub trait Engine: Send + Sync {
     /// Negotiates the API version and tells what the engine is.
     async fn info(&self) -> Result<EngineInfo>;
 
-    /// Tells what the engine runs on.
+    /// Tells what the engine runs on; after [`Engine::info`], which tells whose it is.
     async fn details(&self) -> Result<EngineDetails>;
 
     /// What the engine has under an image's reference, if anything.

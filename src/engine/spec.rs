@@ -50,10 +50,6 @@ pub struct EngineDetails {
     pub seccomp: bool,
     /// How it stores images and containers: `overlay2`.
     pub storage: String,
-    /// Where, on its host.
-    pub root: String,
-    /// The layout of control groups: 1 or 2.
-    pub cgroup: String,
     /// Its host's kernel.
     pub kernel: String,
     /// Its host's operating system, in words.

@@ -91,7 +91,7 @@ pub(super) fn product(parts: &[api::SystemVersionComponents]) -> Product {
 }
 
 /// What an engine says of what it runs on.
-pub(super) fn details(info: api::SystemInfo) -> EngineDetails {
+pub(super) fn details(info: api::SystemInfo, product: Product) -> EngineDetails {
     let secured = |name: &str| {
         let named = |option: &String| option.split(',').any(|part| part.strip_prefix("name=") == Some(name));
         info.security_options.as_ref().is_some_and(|options| options.iter().any(named))
@@ -102,14 +102,12 @@ pub(super) fn details(info: api::SystemInfo) -> EngineDetails {
         arguments: it.runtime_args.unwrap_or_default(),
     };
     EngineDetails {
-        product: Product::default(),
+        product,
         runtimes: info.runtimes.unwrap_or_default().into_iter().map(|(name, it)| (name, runtime(it))).collect(),
         default_runtime: info.default_runtime.unwrap_or_default(),
         rootless,
         seccomp,
         storage: info.driver.unwrap_or_default(),
-        root: info.docker_root_dir.unwrap_or_default(),
-        cgroup: info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
         kernel: info.kernel_version.unwrap_or_default(),
         system: info.operating_system.unwrap_or_default(),
         processors: info.ncpu.unwrap_or_default(),

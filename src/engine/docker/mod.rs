@@ -116,12 +116,8 @@ impl Engine for DockerEngine {
 
     async fn details(&self) -> Result<EngineDetails> {
         let operation = "ask engine what it runs on";
-        let (info, version) = tokio::try_join!(
-            call(operation, "engine", LOOK, self.docker.info()),
-            call(operation, "engine", LOOK, self.docker.version()),
-        )?;
-        let product = list::product(version.components.as_deref().unwrap_or_default());
-        Ok(EngineDetails { product, ..list::details(info) })
+        let info = call(operation, "engine", LOOK, self.docker.info()).await?;
+        Ok(list::details(info, self.product()))
     }
 
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
@@ -241,7 +237,7 @@ impl Engine for DockerEngine {
         let body = bollard::models::VolumeCreateRequest {
             name: Some(spec.name.clone()),
             labels: Some(request::map(&spec.identity.to_labels())),
-            driver_opts: spec.owner.filter(|_| self.product.get() == Some(&Product::Podman)).map(request::owned),
+            driver_opts: spec.owner.filter(|_| self.product() == Product::Podman).map(request::owned),
             ..Default::default()
         };
         let operation = "create volume";
@@ -268,7 +264,7 @@ impl Engine for DockerEngine {
 
     async fn container_create(&self, spec: &ContainerSpec) -> Result<String> {
         let options = query::CreateContainerOptionsBuilder::new().name(&spec.name).build();
-        let body = request::container(spec, self.product.get().copied().unwrap_or_default());
+        let body = request::container(spec, self.product());
         let id =
             call("create container", &spec.name, CREATE, self.docker.create_container(Some(options), body)).await?.id;
         // Before API 1.44 a container is created on one network and connected to the others.
@@ -437,6 +433,11 @@ impl Engine for DockerEngine {
 }
 
 impl DockerEngine {
+    /// Whose it is, which its first answer has said.
+    fn product(&self) -> Product {
+        self.product.get().copied().unwrap_or_default()
+    }
+
     async fn disconnect_all(&self, network: &str) -> Result<()> {
         let seen = match call("inspect network", network, LOOK, self.docker.inspect_network(network, None)).await {
             Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
