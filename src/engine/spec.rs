@@ -246,6 +246,44 @@ pub struct ContainerSpec {
     pub identity: Identity,
 }
 
+impl ContainerSpec {
+    /// One that has nothing but its command: no network, no volume, no variable, nothing to write. What it is to have is said
+    /// over this.
+    pub fn closed(
+        name: String,
+        image: String,
+        command: Vec<String>,
+        user: String,
+        resources: Resources,
+        identity: Identity,
+    ) -> Self {
+        Self {
+            name,
+            image,
+            command,
+            env: BTreeMap::new(),
+            user,
+            workdir: "/".into(),
+            hostname: String::new(),
+            hosts: Vec::new(),
+            networks: Vec::new(),
+            resolver: None,
+            host_network: None,
+            mounts: Vec::new(),
+            binds: Vec::new(),
+            tmpfs: BTreeMap::new(),
+            read_only: true,
+            tty: false,
+            stdin: false,
+            runtime: None,
+            disk: None,
+            auto_remove: false,
+            resources,
+            identity,
+        }
+    }
+}
+
 /// A command to run in a running container.
 #[derive(Debug, Clone)]
 pub struct ExecSpec {

@@ -1,6 +1,5 @@
 //! What a probe needs on the engine's host where the agent is on a network: somebody there who tells what arrives.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,29 +132,11 @@ pub(super) fn lines(device: &str, host: &Host, heard: &Heard, sent: bool) -> Vec
 
 fn container(name: String, image: String, set_filter: bool, identity: Identity) -> ContainerSpec {
     let (user, host_network) = if set_filter { (0, HostNetwork::Configure) } else { (USER, HostNetwork::Listen) };
+    let command = vec![EXECUTABLE.into(), receiver::ROLE.into()];
     ContainerSpec {
-        name,
-        image,
-        command: vec![EXECUTABLE.into(), receiver::ROLE.into()],
-        env: BTreeMap::new(),
-        user: format!("{user}:{user}"),
-        workdir: "/".into(),
-        hostname: String::new(),
-        hosts: Vec::new(),
-        networks: Vec::new(),
-        resolver: None,
         host_network: Some(host_network),
-        mounts: Vec::new(),
-        tmpfs: BTreeMap::new(),
-        binds: Vec::new(),
-        runtime: None,
-        disk: None,
-        read_only: true,
-        tty: false,
         stdin: true,
-        auto_remove: false,
-        resources: RESOURCES,
-        identity,
+        ..ContainerSpec::closed(name, image, command, format!("{user}:{user}"), RESOURCES, identity)
     }
 }
 

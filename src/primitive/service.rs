@@ -154,29 +154,15 @@ fn container(
     mounts: Vec<VolumeMount>,
     identity: Identity,
 ) -> ContainerSpec {
+    let command = vec![EXECUTABLE.into(), serve::ROLE.into()];
+    let user = options.user.unwrap_or_else(|| built.user.clone());
+    let (name, resources) = (bottle.name(&options.name), options.resources.unwrap_or(RESOURCES));
     ContainerSpec {
-        name: bottle.name(&options.name),
-        image: built.tag.clone(),
-        command: vec![EXECUTABLE.into(), serve::ROLE.into()],
-        env: BTreeMap::new(),
-        user: options.user.unwrap_or_else(|| built.user.clone()),
-        workdir: "/".into(),
         hostname: options.name,
-        hosts: Vec::new(),
-        networks: Vec::new(),
-        resolver: None,
-        host_network: None,
         mounts,
-        tmpfs: BTreeMap::new(),
-        binds: Vec::new(),
-        runtime: None,
-        disk: None,
         read_only: false,
-        tty: false,
         stdin: true,
-        auto_remove: false,
-        resources: options.resources.unwrap_or(RESOURCES),
-        identity,
+        ..ContainerSpec::closed(name, built.tag.clone(), command, user, resources, identity)
     }
 }
 

@@ -292,31 +292,16 @@ fn container(
     identity: Identity,
     parts: ContainerParts,
 ) -> ContainerSpec {
+    let command = vec![EXECUTABLE.into(), role.word().into()];
     ContainerSpec {
-        name: bottle.name(name),
-        image,
-        command: vec![EXECUTABLE.into(), role.word().into()],
-        env: BTreeMap::new(),
-        user: format!("{USER}:{USER}"),
-        workdir: "/".into(),
         hostname: name.to_owned(),
-        hosts: Vec::new(),
         networks: parts.networks,
-        resolver: None,
-        host_network: None,
         mounts: parts.mounts,
         // Nobody but the operator, by an exec, sees what is in there.
         tmpfs: [(ctl::DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
             .into(),
-        binds: Vec::new(),
-        runtime: None,
-        disk: None,
-        read_only: true,
-        tty: false,
         stdin: true,
-        auto_remove: false,
-        resources: RESOURCES,
-        identity,
+        ..ContainerSpec::closed(bottle.name(name), image, command, format!("{USER}:{USER}"), RESOURCES, identity)
     }
 }
 

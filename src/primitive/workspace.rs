@@ -1,7 +1,6 @@
 //! The workspace on the engine: a volume that the seed goes into before the agent starts, and that is read after its end,
 //! or beside it, by a container that never starts; or a folder of the host, mounted.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -231,28 +230,10 @@ fn idle(name: String, image: String, volume: String, identity: Identity) -> Cont
 
 /// A container that never starts.
 pub(super) fn never(name: String, image: String, identity: Identity) -> ContainerSpec {
+    let command = vec![EXECUTABLE.into(), "idle".into()];
+    let resources = Resources { cpus: 1.0, memory: 64 << 20, pids: 8 };
     ContainerSpec {
-        name,
-        image,
-        command: vec![EXECUTABLE.into(), "idle".into()],
-        env: BTreeMap::new(),
-        user: "65534:65534".into(),
-        workdir: "/".into(),
         hostname: "reader".into(),
-        hosts: Vec::new(),
-        networks: Vec::new(),
-        resolver: None,
-        host_network: None,
-        mounts: Vec::new(),
-        binds: Vec::new(),
-        tmpfs: BTreeMap::new(),
-        read_only: true,
-        tty: false,
-        stdin: false,
-        runtime: None,
-        disk: None,
-        auto_remove: false,
-        resources: Resources { cpus: 1.0, memory: 64 << 20, pids: 8 },
-        identity,
+        ..ContainerSpec::closed(name, image, command, "65534:65534".into(), resources, identity)
     }
 }
