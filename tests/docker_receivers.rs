@@ -74,6 +74,31 @@ fn host_addresses() -> Vec<String> {
     addresses.filter(|address| !address.is_loopback()).map(|address| address.to_string()).collect()
 }
 
+/// A network with IPv6, as an engine makes it who is asked for one.
+struct Network {
+    name: String,
+}
+
+impl Network {
+    fn create() -> Self {
+        let name = format!("open-{}", std::process::id());
+        docker(&["network", "create", "--ipv6", "--subnet", "fd00:b077:1e::/64", &name]);
+        Self { name }
+    }
+
+    /// Where the host is on it.
+    fn gateway(&self) -> String {
+        let all = docker(&["network", "inspect", &self.name, "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}"]);
+        all.split_whitespace().find(|gateway| gateway.contains('.')).unwrap().to_owned()
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        docker(&["network", "rm", &self.name]);
+    }
+}
+
 fn image() -> String {
     docker(&["images", "bottler", "--format", "{{.Repository}}:{{.Tag}}"]).lines().next().unwrap().to_owned()
 }
@@ -84,14 +109,18 @@ fn promise_01_nothing_of_a_bottle_arrives_at_the_engines_host() {
     assert_eq!(world.run(&["run", "probe"]).code(), 0);
     let variable = targets(&host_addresses());
 
+    // What an open container does is done, and heard: with IPv6, a server of names, the capability that every container has
+    // if nobody takes it away, and no filter.
+    let open = Network::create();
     let listener = Listener::start(None);
-    let (image, gateway) =
-        (image(), docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]));
-    let gateway = gateway.parse::<ipnet::Ipv4Net>().unwrap().hosts().next().unwrap().to_string();
-    let ordinary = ["run", "--rm", "--cap-drop", "ALL", "--dns", &gateway, "-e", &variable, "--entrypoint", "/bottler"];
-    let said = Command::new("docker").args(ordinary).args([&image, "probe"]).output().unwrap();
+    let image = image();
+    let run = ["run", "--rm", "--network", &open.name, "--dns", &open.gateway(), "--cap-drop", "ALL"];
+    let may = ["--cap-add", "NET_RAW", "--security-opt", "seccomp=unconfined", "-e", &variable];
+    let command = ["--user", "0:0", "--entrypoint", "/bottler", &image, "probe"];
+    let said = Command::new("docker").args(run).args(may).args(command).output().unwrap();
     assert!(!said.stdout.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
     let heard = listener.heard();
+    drop(open);
     for what in [
         "UDP",
         "SO_BINDTODEVICE-eth0",
@@ -101,12 +130,20 @@ fn promise_01_nothing_of_a_bottle_arrives_at_the_engines_host() {
         "SO_DONTROUTE-eth0",
         "multicast-eth0",
         "broadcast-eth0",
+        "UDP-IPv6-eth0",
         "tcp from",
+        "name from",
     ] {
-        assert!(
-            heard.iter().any(|line| line.contains(what)),
-            "{what} is not heard of an ordinary container: {heard:?}"
-        );
+        assert!(heard.iter().any(|line| line.contains(what)), "{what} is not heard of an open container: {heard:?}");
+    }
+    let lines: Vec<bottler::probe::Line> = serde_json::from_slice(&said.stdout).unwrap();
+    for attempt in ["raw socket, IPv4", "raw socket, IPv6", "packet socket", "vsock socket", "user namespace"] {
+        let line = lines.iter().find(|line| line.attempt == attempt).unwrap();
+        assert!(!line.ok && line.happened == "allowed", "{line:?}");
+    }
+    for place in ["Internet, IPv6", "link-local, IPv6", "unique local, IPv6", "all nodes, IPv6 multicast"] {
+        let line = lines.iter().find(|line| line.attempt == format!("route to {place}")).unwrap();
+        assert!(!line.ok, "{line:?}");
     }
 
     for arguments in [&[][..], &["--isolation", "bridge", "--set-rp-filter"]] {

@@ -1,7 +1,7 @@
 //! Datagrams with every socket option that picks a way past the routing table, to groups and to everybody.
 
 use std::io::IoSlice;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::errno::Errno;
@@ -64,6 +64,27 @@ pub(super) fn options(targets: &[Target], inside: Option<&Inside>) -> Vec<Line> 
     Way::ALL.into_iter().map(|way| one(way, targets, inside)).collect()
 }
 
+/// Over IPv6, which needs no address that was given to anybody: to all nodes of every interface (RFC 4291, section 2.7.1).
+pub(super) fn ipv6(inside: Option<&Inside>) -> Vec<Line> {
+    const NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let heard = inside.map(|inside| inside.port).filter(|port| *port != 0);
+    let sends = |device: &str, port: u16| {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        let index = nix::net::if_::if_nametoindex(device)?;
+        let text = format!("UDP-IPv6-{device}");
+        socket.send_to(text.as_bytes(), SocketAddrV6::new(NODES, port, 0, index))
+    };
+    let leaves =
+        |device: &String| sends(device, UDP_PORT).is_ok() | heard.is_some_and(|port| sends(device, port).is_ok());
+    let left: Vec<String> = other_interfaces().into_iter().filter(leaves).collect();
+    vec![Line::new("UDP, IPv6, all nodes", expected(inside, NOTHING), left.is_empty() || inside.is_some(), told(&left))]
+}
+
+/// What was sent, in words.
+fn told(sent: &[String]) -> String {
+    if sent.is_empty() { NOTHING.to_owned() } else { format!("{SENT} to {}", sent.join(", ")) }
+}
+
 /// Connections past the routing table.
 pub(super) fn connections(targets: &[Target], inside: Option<&Inside>) -> Vec<Line> {
     let mut sent = Vec::new();
@@ -86,11 +107,7 @@ pub(super) fn connections(targets: &[Target], inside: Option<&Inside>) -> Vec<Li
         }
     }
     let ok = connected.is_empty() && (sent.is_empty() || inside.is_some());
-    let happened = match (connected.is_empty(), sent.is_empty()) {
-        (false, _) => format!("reached {}", connected.join(", ")),
-        (true, false) => format!("{SENT} to {}", sent.join(", ")),
-        (true, true) => NOTHING.to_owned(),
-    };
+    let happened = if connected.is_empty() { told(&sent) } else { format!("reached {}", connected.join(", ")) };
     vec![Line::new("TCP, SO_BINDTODEVICE and SO_DONTROUTE", expected(inside, NOTHING), ok, happened)]
 }
 
@@ -131,9 +148,8 @@ fn one(way: Way, targets: &[Target], inside: Option<&Inside>) -> Line {
             }
         }
     }
-    let happened = if sent.is_empty() { NOTHING.to_owned() } else { format!("{SENT} to {}", sent.join(", ")) };
     // On a network things leave; whether they arrive, the host says.
-    Line::new(way.name(), expected(inside, NOTHING), sent.is_empty() || inside.is_some(), happened)
+    Line::new(way.name(), expected(inside, NOTHING), sent.is_empty() || inside.is_some(), told(&sent))
 }
 
 fn send(way: Way, device: &str, target: SocketAddrV4) -> Result<(), Errno> {

@@ -1,7 +1,7 @@
 //! Attempts past egress: interfaces, routes, TCP, names.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use super::{Inside, Line, SENT, Target, expected, readable};
@@ -33,9 +33,19 @@ fn is_up(name: &str) -> bool {
 
 /// Whether the kernel knows a way to an address. Connecting a datagram socket looks the route up and sends nothing.
 pub(super) fn has_route(address: IpAddr) -> bool {
-    let any: IpAddr =
-        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
-    UdpSocket::bind((any, 0)).is_ok_and(|socket| socket.connect((address, 9)).is_ok())
+    let leads = |any: IpAddr, to: SocketAddr| UdpSocket::bind((any, 0)).is_ok_and(|socket| socket.connect(to).is_ok());
+    match address {
+        IpAddr::V4(_) => leads(Ipv4Addr::UNSPECIFIED.into(), (address, 9).into()),
+        // Such an address says nothing without an interface (RFC 4007).
+        IpAddr::V6(local) if local.is_unicast_link_local() || local.is_multicast() => {
+            let mut indices =
+                other_interfaces().into_iter().filter_map(|name| nix::net::if_::if_nametoindex(&*name).ok());
+            indices.any(|index| {
+                leads(Ipv6Addr::UNSPECIFIED.into(), std::net::SocketAddrV6::new(local, 9, 0, index).into())
+            })
+        }
+        IpAddr::V6(_) => leads(Ipv6Addr::UNSPECIFIED.into(), (address, 9).into()),
+    }
 }
 
 /// Whether every route but those to networks of this namespace's own goes by an address that nobody has: older engines leave
@@ -106,14 +116,15 @@ fn tcp_one(target: &Target, inside: Option<&Inside>) -> Line {
 pub(super) fn names(inside: Option<&Inside>) -> Vec<Line> {
     let mut servers = vec!["127.0.0.1".to_owned(), "127.0.0.11".to_owned(), "127.0.0.53".to_owned()];
     servers.extend(inside.map(|inside| inside.egress.to_string()));
-    let mut lines: Vec<Line> = servers.iter().map(|server| dns_one(server)).collect();
     let listed = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers = listed.lines().filter_map(|line| line.strip_prefix("nameserver ")).map(str::trim);
+    let named = listed.lines().filter_map(|line| line.strip_prefix("nameserver ")).map(str::trim);
     let egress = inside.map(|inside| inside.egress.to_string());
     let foreign = |server: &&str| !server.starts_with("127.") && Some(*server) != egress.as_deref();
-    let others: Vec<&str> = servers.filter(foreign).collect();
+    let others: Vec<&str> = named.filter(foreign).collect();
+    servers.extend(others.iter().map(ToString::to_string));
     let open: Vec<&str> = others.iter().copied().filter(|server| server.parse().is_ok_and(has_route)).collect();
     let happened = if open.is_empty() { "none reachable".to_owned() } else { open.join(", ") };
+    let mut lines: Vec<Line> = servers.iter().map(|server| dns_one(server)).collect();
     lines.push(Line::new("name servers in /etc/resolv.conf", "none reachable", open.is_empty(), happened));
     lines
 }

@@ -142,6 +142,7 @@ pub fn release(targets: &Targets) -> Vec<Line> {
     lines.extend(in_parallel(vec![
         Box::new(|| direct::tcp(&targets.direct, inside)),
         Box::new(|| datagram::options(&targets.direct, inside)),
+        Box::new(|| datagram::ipv6(inside)),
         Box::new(|| datagram::connections(&targets.direct, inside)),
         Box::new(|| direct::routes(inside)),
         Box::new(|| direct::names(inside)),

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use anyhow::{Context, ensure};
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, listen, setsockopt, socket, sockopt,
 };
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +120,7 @@ fn say(answer: &Answer) -> anyhow::Result<()> {
 
 struct Receiver {
     device: String,
-    datagrams: UdpSocket,
+    datagrams: Vec<UdpSocket>,
     connections: TcpListener,
     came: u64,
     turned_away: u64,
@@ -137,9 +137,14 @@ impl Receiver {
             std::fs::write(&file, STRICT.to_string()).with_context(|| format!("write {file}"))?;
         }
         let filter = filter(&device)?.max(filter("all")?);
-        let connections = bound(&device, libc::SOCK_STREAM).and_then(listen_tcp)?;
+        let connections = bound(&device, AddressFamily::Inet, SockType::Stream).and_then(listen_tcp)?;
         let port = connections.local_addr().context("find its port")?.port();
-        let datagrams = bound(&device, libc::SOCK_DGRAM).and_then(|socket| listen_udp(socket, port, index))?;
+        let socket = bound(&device, AddressFamily::Inet, SockType::Datagram)?;
+        let mut datagrams = vec![listen_udp(socket, port, index)?];
+        // A host whose kernel has no IPv6 receives none.
+        if let Ok(socket) = bound(&device, AddressFamily::Inet6, SockType::Datagram) {
+            datagrams.push(listen_udp6(socket, port)?);
+        }
         let (came, turned_away) = (came(&device)?, turned_away()?);
         let host = Host { filter, addresses: addresses(&device), port };
         Ok((Self { device, datagrams, connections, came, turned_away }, host))
@@ -148,10 +153,12 @@ impl Receiver {
     fn heard(&mut self) -> anyhow::Result<Heard> {
         let mut received = Vec::new();
         let mut buffer = [0_u8; 256];
-        while let Ok((length, from)) = self.datagrams.recv_from(&mut buffer) {
-            let text = String::from_utf8_lossy(&buffer[..length]);
-            let text: String = text.chars().filter(char::is_ascii_graphic).collect();
-            received.push(format!("UDP from {}: {text}", from.ip()));
+        for socket in &self.datagrams {
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]);
+                let text: String = text.chars().filter(char::is_ascii_graphic).collect();
+                received.push(format!("UDP from {}: {text}", from.ip()));
+            }
         }
         while let Ok((_, from)) = self.connections.accept() {
             received.push(format!("TCP from {}", from.ip()));
@@ -173,10 +180,9 @@ fn filter(device: &str) -> anyhow::Result<u8> {
 }
 
 /// A socket that hears one device only.
-fn bound(device: &str, kind: libc::c_int) -> anyhow::Result<OwnedFd> {
-    let kind = if kind == libc::SOCK_STREAM { SockType::Stream } else { SockType::Datagram };
+fn bound(device: &str, family: AddressFamily, kind: SockType) -> anyhow::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Inet, kind, flags, None).context("make a socket")?;
+    let socket = socket(family, kind, flags, None).context("make a socket")?;
     setsockopt(&socket, sockopt::BindToDevice, &device.into()).with_context(|| format!("bind to {device}"))?;
     Ok(socket)
 }
@@ -189,6 +195,14 @@ fn listen_udp(socket: OwnedFd, port: u16, device: u32) -> anyhow::Result<UdpSock
         join(&socket, group, device).or_else(|error| if group == ALL_HOSTS { Ok(()) } else { Err(error) })?;
     }
     Ok(socket)
+}
+
+/// Every node is in the group of all nodes, on every device.
+fn listen_udp6(socket: OwnedFd, port: u16) -> anyhow::Result<UdpSocket> {
+    setsockopt(&socket, sockopt::Ipv6V6Only, &true).context("receive over IPv6 alone")?;
+    let anybody = SockaddrIn6::from(std::net::SocketAddrV6::new(std::net::Ipv6Addr::UNSPECIFIED, port, 0, 0));
+    bind(socket.as_raw_fd(), &anybody).context("receive over IPv6")?;
+    Ok(UdpSocket::from(socket))
 }
 
 fn listen_tcp(socket: OwnedFd) -> anyhow::Result<TcpListener> {

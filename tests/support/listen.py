@@ -1,4 +1,4 @@
-"""Tells what arrives in the network that it runs in: datagrams, to groups and everybody too, connections, queries for names.
+"""Tells what arrives in the network that it runs in: datagrams, to groups and everybody and over IPv6 too, connections, queries for names.
 
 One line for each; "ready" first. It ends with its standard input, and says "end" then.
 """
@@ -12,10 +12,12 @@ PORT, NAMES, GROUP = 7007, 53, "239.255.77.77"
 chosen = selectors.DefaultSelector()
 
 
-def listen(kind, port):
-    listener = socket.socket(socket.AF_INET, kind)
+def listen(kind, port, family=socket.AF_INET, anybody="0.0.0.0"):
+    listener = socket.socket(family, kind)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("0.0.0.0", port))
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listener.bind((anybody, port))
     if kind == socket.SOCK_STREAM:
         listener.listen(64)
     listener.setblocking(False)
@@ -24,6 +26,7 @@ def listen(kind, port):
 
 
 datagrams, connections, names = listen(socket.SOCK_DGRAM, PORT), listen(socket.SOCK_STREAM, PORT), listen(socket.SOCK_DGRAM, NAMES)
+listen(socket.SOCK_DGRAM, PORT, socket.AF_INET6, "::")
 for index, _ in socket.if_nameindex():
     try:
         request = socket.inet_aton(GROUP) + struct.pack("=4si", b"\0" * 4, index)
