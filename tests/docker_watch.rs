@@ -66,6 +66,25 @@ fn promise_01_the_proof_is_repeated_and_a_red_line_pauses_the_agent() {
     world.assert_clean();
 }
 
+/// How many refusals are in the audit file.
+fn audited(world: &World, agent: &str) -> u64 {
+    let shown = world.run(&["audit", "show", agent, "--refused", "--format", "json"]).stdout;
+    let events: Vec<serde_json::Value> = serde_json::from_str(&shown).unwrap();
+    events.iter().filter_map(|event| event["count"].as_u64()).sum()
+}
+
+/// Another proof after what has been done to the engine, every decision of egress' on file, and the agent's end as always.
+fn goes_on(world: &World, child: Child, agent: &str, before: u64) {
+    let all = wait_for("another proof", || proofs(world, agent).filter(|count| *count > before));
+    wait_for("its decision", || (audited(world, agent) >= all).then_some(()));
+    assert_eq!(audited(world, agent), all, "each is told once");
+    assert_eq!(inspect(world, agent, "{{.State.Status}}"), "running");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let done = finish(child);
+    assert_eq!(done.code(), 126, "{}", done.stderr);
+    world.assert_clean();
+}
+
 #[test]
 fn promise_01_the_proof_is_repeated_when_the_engine_was_away() {
     let proxy = FaultProxy::start("/var/run/docker.sock".as_ref(), None);
@@ -74,12 +93,19 @@ fn promise_01_the_proof_is_repeated_when_the_engine_was_away() {
     let (child, agent) = watched(&world, 3600);
     let before = proofs(&world, &agent).unwrap();
     proxy.cut();
-    wait_for("another proof", || proofs(&world, &agent).filter(|count| *count > before));
-    assert_eq!(inspect(&world, &agent, "{{.State.Status}}"), "running");
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
-    let done = finish(child);
-    assert_eq!(done.code(), 126, "{}", done.stderr);
-    world.assert_clean();
+    goes_on(&world, child, &agent, before);
+}
+
+/// Podman's containers do not need its service.
+#[test]
+fn promise_01_a_bottle_outlives_the_service_of_podman() {
+    let mut engine = PrivateEngine::podman();
+    let world = World::on(&engine.endpoint());
+    let (child, agent) = watched(&world, 3600);
+    let before = proofs(&world, &agent).unwrap();
+    engine.kill();
+    engine.resume();
+    goes_on(&world, child, &agent, before);
 }
 
 /// An engine removes what is to go with its end when it starts again (`--rm`), be it running or not: Docker 20.10 does even

@@ -200,7 +200,7 @@ async fn end(known: &Known) -> Result<u8, Failure> {
 pub(super) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
     let known = Known::living(&args.bottle).await?;
     let container = known.container(args.sidecar.as_deref()).await?;
-    let mut pieces = known.engine.container_logs(&container, args.lines, args.follow).await?;
+    let mut pieces = known.engine.container_logs(&container, Some(args.lines), args.follow).await?;
     let (mut out, mut err) = (Writer::stdout(), Writer::stderr());
     while let Some(piece) = pieces.next().await {
         let written = match piece? {

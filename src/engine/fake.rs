@@ -323,7 +323,8 @@ impl Engine for FakeEngine {
             // An agent that writes nothing.
             return Ok(Streams { output: futures_util::stream::empty().boxed(), input: Box::pin(tokio::io::sink()) });
         }
-        let updated = |line: &str| line.starts_with("{\"secrets\"").then(|| "\"updated\"\n".to_owned());
+        let updated =
+            |line: &str| line.starts_with("{\"secrets\"").then(|| "{\"n\":2,\"message\":\"updated\"}\n".to_owned());
         Ok(conversation(move |line| updated(line).or_else(|| Some(sidecar_answer(&role)))))
     }
 
@@ -347,7 +348,7 @@ impl Engine for FakeEngine {
         .await
     }
 
-    async fn container_logs(&self, id: &str, _: usize, _: bool) -> Result<BoxStream<'static, Result<Output>>> {
+    async fn container_logs(&self, id: &str, _: Option<usize>, _: bool) -> Result<BoxStream<'static, Result<Output>>> {
         self.call("container_logs", id, |world| container(world, "container_logs", id).map(drop)).await?;
         Ok(futures_util::stream::iter([Ok(Output::Stdout(Bytes::from_static(b"a log line\n")))]).boxed())
     }
@@ -441,7 +442,7 @@ impl Engine for FakeEngine {
 
 fn sidecar_answer(role: &str) -> String {
     let ca = if role == "egress" { r#"{"ca":"certificate"}"# } else { "{}" };
-    format!("{{\"ready\":{ca}}}\n")
+    format!("{{\"n\":1,\"message\":{{\"ready\":{ca}}}}}\n")
 }
 
 /// Speaks the part of init: every proof is green, and the command ends at once.

@@ -92,8 +92,14 @@ pub trait Engine: Send + Sync {
     async fn container_inspect(&self, id: &str) -> Result<ContainerState>;
     /// A running container's bounds, read from where its host enforces them.
     async fn container_bounds(&self, id: &str) -> Result<Bounds>;
-    /// The last lines that a container wrote, oldest first; then, where that is asked for, what it goes on to write.
-    async fn container_logs(&self, id: &str, lines: usize, follow: bool) -> Result<BoxStream<'static, Result<Output>>>;
+    /// The last lines that a container wrote, or all that its log still has, oldest first; then, where that is asked for,
+    /// what it goes on to write.
+    async fn container_logs(
+        &self,
+        id: &str,
+        lines: Option<usize>,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<Output>>>;
     /// Asks a container to end, and kills it when its patience is over.
     async fn container_stop(&self, id: &str, patience: Duration) -> Result<()>;
     /// Freezes a container's processes, or lets them go on.

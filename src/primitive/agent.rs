@@ -2,19 +2,19 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
 
 use super::agent_container::{account, container, create, relays};
+use super::away::{outlast, unsaid};
 use super::provision::Provision;
 use super::receiver::Receiver;
 use super::release::Channel;
 use super::workspace::Source;
 use super::{Bottle, Event, Image, Life, Network, Sidecar, lock};
 use crate::engine::labels::Kind;
-use crate::engine::{Engine, EngineError, ErrorKind, VolumeMount, VolumeSpec, whole};
+use crate::engine::{ErrorKind, VolumeMount, VolumeSpec, whole};
 use crate::plan::{AgentPlan, WORKSPACE, WorkspaceMode};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::workspace::stream;
@@ -239,63 +239,6 @@ struct Begin {
     started: Arc<AtomicBool>,
     /// Told when the engine was away and is back.
     back: watch::Sender<u64>,
-}
-
-/// How long an engine may be away before its agents are given up, and how often it is asked.
-const AWAY: Duration = Duration::from_mins(2);
-const ASK: Duration = Duration::from_secs(1);
-
-/// How often a container is looked at whose end should be told by itself, and how long that may take once it has come.
-const LOOK: Duration = Duration::from_secs(20);
-const LATE: Duration = Duration::from_secs(5);
-
-/// The end of a container that the engine does not tell: a question that has no deadline may be lost.
-async fn unsaid(engine: &dyn Engine, id: &str) -> Result<i64, EngineError> {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let ended = match engine.container_inspect(id).await {
-            Ok(state) => state.exit_code.map(Ok),
-            Err(error) if error.kind == ErrorKind::NotFound => Some(Err(error)),
-            // Whoever waits notices, too.
-            Err(_) => None,
-        };
-        if let Some(ended) = ended {
-            tokio::time::sleep(LATE).await;
-            return ended;
-        }
-    }
-}
-
-/// Waits for the end of a container that has started, over an engine that goes away and comes back with it still running.
-async fn outlast(
-    engine: &dyn Engine,
-    id: &str,
-    error: EngineError,
-    back: &watch::Sender<u64>,
-) -> Result<i64, EngineError> {
-    let mut last = error;
-    let mut left = AWAY;
-    // However a connection breaks: that the container is not there is the only answer that ends it.
-    while last.kind != ErrorKind::NotFound && !left.is_zero() {
-        tokio::time::sleep(ASK).await;
-        left = left.saturating_sub(ASK);
-        match engine.container_inspect(id).await {
-            Ok(state) if state.exit_code.is_some() => return Ok(state.exit_code.unwrap_or_default()),
-            Ok(_) => {
-                back.send_modify(|count| *count += 1);
-                left = AWAY;
-                match engine.container_wait(id, true).await {
-                    Ok(code) => return Ok(code),
-                    Err(error) => last = error,
-                }
-            }
-            Err(error) => last = error,
-        }
-    }
-    if last.kind == ErrorKind::NotFound {
-        "it is gone: somebody removed it, or the engine did when it was restarted".clone_into(&mut last.message);
-    }
-    Err(last)
 }
 
 /// Starts the container once its gate is open, and opens the channel to init; waits for its end from before the start.

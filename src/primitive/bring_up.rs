@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 
-use super::stream::{Lines, write_json};
+use super::away::back;
+use super::stream::{Lines, Silence, Talk, write_json};
 use super::{Bottle, Event, lock};
 use crate::session::{Class, Failure};
 use crate::sidecar::egress::Update;
-use crate::sidecar::{Message, Ready};
+use crate::sidecar::{Message, Ready, Told};
 
 /// How long a sidecar may take for what it is told later.
 const UPDATE: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ pub(super) struct Line {
 }
 
 /// Starts a created container, gives it its configuration, and waits for the line that says ready. One that is told more
-/// `later` keeps its standard input.
+/// `later`, and tells what it decides, is listened to as long as it lives.
 pub(super) async fn bring_up(
     bottle: &Arc<Bottle>,
     name: &str,
@@ -43,54 +44,67 @@ pub(super) async fn bring_up(
     let streams = engine.container_attach(id).await?;
     engine.container_start(id).await?;
     let config = config.await?;
-    let mut lines = Lines::new(streams.output);
-    let mut input = streams.input;
-    let said = async {
-        write_json(&mut input, &config).await.ok()?;
-        lines.next_json::<Message>().await
-    };
-    match tokio::time::timeout(patience, said).await {
-        Ok(Some(Message::Ready(ready))) => {
-            let line = Arc::new(Line { input: tokio::sync::Mutex::new(input), updates: watch::Sender::new(0) });
+    let mut talk = Talk::new(streams);
+    let why = match talk.ask::<Told>(&config, patience).await {
+        Ok(Told { n, message: Message::Ready(ready) }) => {
             if later {
+                let line =
+                    Arc::new(Line { input: tokio::sync::Mutex::new(talk.input), updates: watch::Sender::new(0) });
                 lock(&bottle.told_later).insert(name.to_owned(), line.clone());
+                tokio::spawn(listen(bottle.clone(), id.to_owned(), talk.lines, n, line));
             }
-            tokio::spawn(listen(bottle.clone(), lines, line));
-            Ok(ready)
+            return Ok(ready);
         }
-        Ok(_) => {
+        Err(Silence::Late(patience)) => format!("it was not ready within {} s", patience.as_secs()),
+        Ok(_) | Err(Silence::Ended) => {
             // The attached stream may end before its last words have come; the log has them, once it has ended itself.
-            if lines.errors.trim().is_empty()
+            if talk.lines.errors.trim().is_empty()
                 && tokio::time::timeout(FLUSH, engine.container_wait(id, true)).await.is_ok()
-                && let Ok(log) = engine.container_logs(id, LAST_LINES, false).await
+                && let Ok(log) = engine.container_logs(id, Some(LAST_LINES), false).await
             {
                 let mut log = Lines::new(log);
                 let _ = tokio::time::timeout(FLUSH, async { while log.next().await.is_some() {} }).await;
-                lines.errors = log.errors;
+                talk.lines.errors = log.errors;
             }
-            Err(not_ready(name, "it ended before it was ready", &lines.errors))
+            "it ended before it was ready".to_owned()
         }
-        Err(_) => {
-            let why = format!("it was not ready within {} s", patience.as_secs());
-            Err(not_ready(name, &why, &lines.errors))
+    };
+    Err(talk.failure(&format!("start sidecar {name}"), why))
+}
+
+/// Passes on what a sidecar decides, as long as it lives: after its line `last`, each once, also those that it tells while
+/// nobody hears it.
+async fn listen(bottle: Arc<Bottle>, id: String, mut lines: Lines, mut last: u64, line: Arc<Line>) {
+    loop {
+        while let Some(Told { n, message }) = lines.next_json().await {
+            if n <= last {
+                continue;
+            }
+            last = n;
+            match message {
+                Message::Audit(event) => bottle.events.tell(Event::Audit(event)),
+                Message::Updated => line.updates.send_modify(|updates| *updates += 1),
+                Message::Ready(_) => {}
+            }
+        }
+        tokio::select! {
+            again = reopen(&bottle, &id) => match again {
+                Some(again) => lines = again,
+                None => return,
+            },
+            () = bottle.session.effects.cancelled() => return,
         }
     }
 }
 
-fn not_ready(name: &str, why: &str, errors: &str) -> Failure {
-    let failure = Failure::new(Class::Operation, format!("start sidecar {name}: {why}"));
-    if errors.trim().is_empty() { failure } else { failure.cause(format!("it wrote: {}", errors.trim())) }
-}
-
-/// Passes on what a sidecar decides, as long as it lives.
-async fn listen(bottle: Arc<Bottle>, mut lines: Lines, line: Arc<Line>) {
-    while let Some(message) = lines.next_json::<Message>().await {
-        match message {
-            Message::Audit(event) => bottle.events.tell(Event::Audit(event)),
-            Message::Updated => line.updates.send_modify(|updates| *updates += 1),
-            Message::Ready(_) => {}
-        }
+/// What a sidecar wrote and writes, from its log, after a connection that has broken; `None` when it has ended.
+async fn reopen(bottle: &Bottle, id: &str) -> Option<Lines> {
+    let engine = &bottle.session.engine;
+    let state = back(engine.as_ref(), id).await.ok()?;
+    if state.exit_code.is_some() {
+        return None;
     }
+    Some(Lines::new(engine.container_logs(id, None, true).await.ok()?))
 }
 
 /// Tells egress every secret of the bottle, and waits until it looks for them.

@@ -62,7 +62,7 @@ pub struct StopOptions {
 /// # Errors
 /// The engine refuses.
 pub async fn logs(engine: &dyn Engine, id: &str, options: &LogOptions) -> Result<String, Failure> {
-    let mut pieces = engine.container_logs(id, options.lines.unwrap_or(LOG_LINES), false).await?;
+    let mut pieces = engine.container_logs(id, Some(options.lines.unwrap_or(LOG_LINES)), false).await?;
     let mut text = Vec::new();
     while let Some(piece) = pieces.next().await {
         let (Output::Stdout(bytes) | Output::Stderr(bytes)) = piece?;

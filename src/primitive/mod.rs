@@ -5,6 +5,7 @@ mod address;
 mod agent;
 mod agent_container;
 mod ask;
+mod away;
 mod base;
 mod bring_up;
 mod child;

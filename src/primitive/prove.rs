@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::release::Channel;
 use super::self_image::EXECUTABLE;
-use super::stream::{Lines, write_json};
+use super::stream::Talk;
 use super::{Agent, Bottle, Event, Network, Role, StepState, lock, receiver};
-use crate::engine::{ExecSpec, Streams};
+use crate::engine::ExecSpec;
 use crate::init;
 use crate::probe::{self, Inside, Line, Target, Targets, Upstream};
 use crate::session::{Class, Failure};
@@ -55,17 +55,9 @@ pub(super) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<Str
     let container = agent.container().await?;
     let asked = |targets: Targets| async move {
         let spec = ExecSpec::plain(vec![EXECUTABLE.into(), probe::AGAIN.into()]);
-        let (_, Streams { output, mut input }) = bottle.session.engine.exec(&container, &spec).await?;
-        let mut said = Lines::new(output);
-        let asked = async {
-            write_json(&mut input, &targets).await.ok()?;
-            said.next_json::<Vec<Line>>().await
-        };
-        let answer = tokio::time::timeout(PATIENCE, asked).await.ok().flatten();
-        answer.ok_or_else(|| {
-            let failure = Failure::new(Class::Operation, "probe the bottle: the attempts came to no end");
-            if said.errors.is_empty() { failure } else { failure.cause(format!("it wrote: {}", said.errors.trim())) }
-        })
+        let mut talk = Talk::new(bottle.session.engine.exec(&container, &spec).await?.1);
+        let answer = talk.ask(&targets, PATIENCE).await;
+        answer.map_err(|why| talk.failure("probe the bottle", why))
     };
     Ok(red(&lines(bottle, agent, asked).await?))
 }

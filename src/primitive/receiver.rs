@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::image::self_image;
 use super::self_image::EXECUTABLE;
-use super::stream::{Lines, write_json};
+use super::stream::Talk;
 use super::{Bottle, Network};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, HostNetwork, Resources};
 use crate::probe::Line;
-use crate::session::{Class, Failure};
+use crate::session::Failure;
 use crate::sidecar::USER;
 use crate::sidecar::receiver::{self, Answer, Heard, Host};
 
@@ -25,8 +25,7 @@ const RESOURCES: Resources = Resources { cpus: 1.0, memory: 64 << 20, pids: 16 }
 pub(super) struct Receiver {
     id: String,
     device: String,
-    lines: Lines,
-    input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    talk: Talk,
     pub(super) host: Host,
 }
 
@@ -46,34 +45,26 @@ impl Receiver {
         let device = network.device(bottle);
         let config = receiver::Config { device: device.clone(), set_filter: bottle.plan.set_rp_filter };
         let id = engine.container_create(&container(name, image, config.set_filter, identity)).await?;
-        let streams = engine.container_attach(&id).await?;
+        let talk = Talk::new(engine.container_attach(&id).await?);
         engine.container_start(&id).await?;
-        let (lines, input) = (Lines::new(streams.output), streams.input);
         let host = Host { filter: 0, addresses: Vec::new(), port: 0 };
-        let mut receiver = Self { id, device, lines, input, host };
+        let mut receiver = Self { id, device, talk, host };
         match receiver.ask(&config).await? {
             Answer::Listens(host) => receiver.host = host,
-            Answer::Failed(why) => return Err(receiver.failed(&why)),
+            Answer::Failed(why) => return Err(receiver.failed(why)),
             Answer::Heard(_) => return Err(receiver.failed("it answered something else")),
         }
         Ok(receiver)
     }
 
     async fn ask(&mut self, question: &(impl serde::Serialize + Sync)) -> Result<Answer, Failure> {
-        let asked = async {
-            write_json(&mut self.input, question).await.ok()?;
-            self.lines.next_json().await
-        };
-        match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Some(answer)) => Ok(answer),
-            _ => Err(self.failed(self.lines.errors.trim())),
-        }
+        let answer = self.talk.ask(question, PATIENCE).await;
+        answer.map_err(|why| self.failed(why))
     }
 
-    fn failed(&self, why: &str) -> Failure {
-        let why = if why.is_empty() { "no answer" } else { why };
-        Failure::new(Class::Operation, format!("hear on the engine's host what comes by {}: {why}", self.device))
-            .hint("isolation: sealed needs nobody on the host")
+    fn failed(&self, why: impl std::fmt::Display) -> Failure {
+        let attempted = format!("hear on the engine's host what comes by {}", self.device);
+        self.talk.failure(&attempted, why).hint("isolation: sealed needs nobody on the host")
     }
 
     /// Asks what came, and ends it.
@@ -85,7 +76,7 @@ impl Receiver {
         bottle.session.engine.container_remove(&self.id).await?;
         match answer? {
             Answer::Heard(heard) => Ok(heard),
-            Answer::Failed(why) => Err(self.failed(&why)),
+            Answer::Failed(why) => Err(self.failed(why)),
             Answer::Listens(_) => Err(self.failed("it answered something else")),
         }
     }

@@ -8,9 +8,9 @@ use tokio::sync::Mutex;
 use super::bring_up::tell_secrets;
 use super::prove::{self, targets};
 use super::self_image::EXECUTABLE;
-use super::stream::{Lines, write_json};
+use super::stream::Talk;
 use super::{Agent, Bottle, Event, lock};
-use crate::engine::{Engine, ExecSpec, Streams};
+use crate::engine::{Engine, ExecSpec};
 use crate::init;
 use crate::plan::DEFAULT_HOME;
 use crate::probe;
@@ -21,42 +21,19 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The open channel to init.
 #[derive(Clone)]
-pub(super) struct Channel(Arc<Mutex<Ends>>);
-
-struct Ends {
-    input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
-    lines: Lines,
-}
+pub(super) struct Channel(Arc<Mutex<Talk>>);
 
 impl Channel {
     pub(super) async fn open(engine: &dyn Engine, container: &str) -> Result<Self, Failure> {
         let spec = ExecSpec::plain(vec![EXECUTABLE.into(), "ctl".into()]);
-        let (_, Streams { output, input }) = engine.exec(container, &spec).await?;
-        Ok(Self(Arc::new(Mutex::new(Ends { input, lines: Lines::new(output) }))))
+        let (_, streams) = engine.exec(container, &spec).await?;
+        Ok(Self(Arc::new(Mutex::new(Talk::new(streams)))))
     }
 
     pub(super) async fn ask(&self, request: &init::Request) -> Result<init::Answer, Failure> {
-        let mut ends = self.0.lock().await;
-        let Ends { input, lines } = &mut *ends;
-        let asked = async {
-            write_json(input, request).await.ok()?;
-            lines.next_json().await
-        };
-        match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => {
-                let failure =
-                    Failure::new(Class::Operation, "talk to init in the agent's container: it does not answer");
-                Err(if lines.errors.is_empty() {
-                    failure
-                } else {
-                    failure.cause(format!("it wrote: {}", lines.errors.trim()))
-                })
-            }
-            Err(_) => {
-                Err(Failure::new(Class::Operation, format!("talk to init: no answer within {} s", PATIENCE.as_secs())))
-            }
-        }
+        let mut talk = self.0.lock().await;
+        let answer = talk.ask(request, PATIENCE).await;
+        answer.map_err(|why| talk.failure("talk to init in the agent's container", why))
     }
 }
 

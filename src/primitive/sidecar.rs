@@ -181,9 +181,14 @@ impl Sidecar {
     }
 }
 
+/// The place on the network inside, among these.
+fn place_inside(places: &[(Arc<Network>, u32)]) -> Option<&(Arc<Network>, u32)> {
+    places.iter().find(|(network, _)| network.internal)
+}
+
 /// The address on the network inside, of whoever has these places.
 pub(super) async fn inside(places: &[(Arc<Network>, u32)]) -> Result<Option<Ipv4Addr>, Failure> {
-    match places.iter().find(|(network, _)| network.internal) {
+    match place_inside(places) {
         Some((network, place)) => network.address(*place).await.map(Some),
         None => Ok(None),
     }
@@ -319,7 +324,7 @@ async fn config(
             }
             serde_json::to_value(egress::Config {
                 bottle: bottle.session.id.clone(),
-                inside: match places.iter().find(|(network, _)| network.internal) {
+                inside: match place_inside(places) {
                     Some((network, place)) => Some(egress::Inside {
                         own: network.address(*place).await?,
                         agent: network.address(Network::agent_place()).await?,

@@ -1,13 +1,15 @@
 //! Lines out of an engine's stream, and lines into it.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::engine::{EngineError, Output};
+use crate::engine::{EngineError, Output, Streams};
+use crate::session::{Class, Failure};
 
 /// Longest line that is taken from a container, in bytes.
 const MAX_LINE: usize = 4 << 20;
@@ -61,6 +63,53 @@ impl Lines {
             }
         }
         None
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Silence {
+    /// The other end is gone.
+    #[error("it does not answer")]
+    Ended,
+    /// It is there, and says nothing.
+    #[error("no answer within {} s", .0.as_secs())]
+    Late(Duration),
+}
+
+/// A conversation with a process in a container: questions and their answers, each a line of JSON.
+pub(super) struct Talk {
+    pub(super) lines: Lines,
+    pub(super) input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+impl Talk {
+    pub(super) fn new(streams: Streams) -> Self {
+        Self { lines: Lines::new(streams.output), input: streams.input }
+    }
+
+    /// Asks, and waits for the answer.
+    pub(super) async fn ask<T: serde::de::DeserializeOwned>(
+        &mut self,
+        question: &(impl serde::Serialize + Sync),
+        patience: Duration,
+    ) -> Result<T, Silence> {
+        let asked = async {
+            write_json(&mut self.input, question).await.ok()?;
+            self.lines.next_json().await
+        };
+        match tokio::time::timeout(patience, asked).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(Silence::Ended),
+            Err(_) => Err(Silence::Late(patience)),
+        }
+    }
+
+    /// A failure of what was attempted, with the last that the other end wrote about it.
+    pub(super) fn failure(&self, attempted: &str, why: impl std::fmt::Display) -> Failure {
+        let failure = Failure::new(Class::Operation, format!("{attempted}: {why}"));
+        let errors = self.lines.errors.trim();
+        if errors.is_empty() { failure } else { failure.cause(format!("it wrote: {errors}")) }
     }
 }
 

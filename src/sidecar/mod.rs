@@ -19,7 +19,17 @@ pub const SOCKET: &str = "socket";
 /// The user that built-in sidecars run as; the image gives it the service folder.
 pub const USER: u32 = 65532;
 
-/// A line that a sidecar writes.
+/// A line that a sidecar writes. By its number, who reads it anew, from the container's log, knows what it has read before.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told<M = Message> {
+    /// Which line it is, from 1.
+    pub n: u64,
+    /// What it says.
+    pub message: M,
+}
+
+/// What a sidecar says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {

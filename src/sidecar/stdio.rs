@@ -1,12 +1,13 @@
 //! A sidecar's standard streams: lines of JSON in, the first its configuration, and lines of JSON out.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin};
 
-use super::Message;
+use super::{Message, Told};
 
 /// Longest line, in bytes.
 const MAX_LINE: u64 = 1 << 20;
@@ -38,9 +39,12 @@ pub(crate) async fn config<T: DeserializeOwned>() -> anyhow::Result<T> {
 
 /// Writes one line. A reader that is gone is no reason to stop deciding.
 pub(crate) fn tell(message: &Message) {
-    if let Ok(mut line) = serde_json::to_vec(message) {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    // The numbers are in the order of the lines.
+    let mut out = std::io::stdout().lock();
+    let n = TOLD.fetch_add(1, Ordering::Relaxed) + 1;
+    if let Ok(mut line) = serde_json::to_vec(&Told { n, message }) {
         line.push(b'\n');
-        let mut out = std::io::stdout().lock();
         let _ = out.write_all(&line).and_then(|()| out.flush());
     }
 }

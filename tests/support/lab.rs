@@ -13,7 +13,7 @@ use bottler::policy::EgressSpec;
 use bottler::scan::Known;
 use bottler::sidecar::ctl::{self, Question};
 use bottler::sidecar::egress::{Config, Stats, Update};
-use bottler::sidecar::{Event, Message};
+use bottler::sidecar::{Event, Message, Told};
 use bytes::Bytes;
 use hickory_resolver::proto::op::{Message as Query, MessageType, ResponseCode};
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
@@ -157,9 +157,8 @@ impl Lab {
         } else {
             "127.0.0.1:1".parse().unwrap()
         };
-        let Message::Ready(ready) = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap() else {
-            panic!("egress is not ready")
-        };
+        let told: Told = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+        let Message::Ready(ready) = told.message else { panic!("egress is not ready") };
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ready.ca.unwrap().as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
@@ -178,7 +177,7 @@ impl Lab {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("egress says something");
         let line = line.unwrap().expect("egress lives");
         self.told.push_str(&line);
-        serde_json::from_str(&line).unwrap()
+        serde_json::from_str::<Told>(&line).unwrap().message
     }
 
     /// Asks as `bottler policy` does, by the executable that an exec runs.

@@ -114,8 +114,13 @@ impl World {
     pub fn agent_running(&self, words: &str) -> Option<String> {
         let others = ["-egress", "-socket", "-outside", "-inside", "-receiver"];
         let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
-        let top = self.docker().args(["top", &agent, "-eo", "pid,args"]).output().unwrap();
-        String::from_utf8_lossy(&top.stdout).contains(words).then_some(agent)
+        // Docker has the arguments of `ps`; Podman, whose containers may be without `ps`, names of columns.
+        let tops = [&["-eo", "pid,args"][..], &["pid,args"]];
+        let shows = |columns| {
+            let top = self.docker().args(["top", &agent]).args(columns).output().unwrap();
+            String::from_utf8_lossy(&top.stdout).contains(words)
+        };
+        tops.into_iter().any(shows).then_some(agent)
     }
 
     /// Everything on the engine with the label of one owner.

@@ -342,8 +342,14 @@ impl Engine for DockerEngine {
         Ok(Bounds { memory: memory.unwrap_or(u64::MAX), pids: pids.unwrap_or(u64::MAX) })
     }
 
-    async fn container_logs(&self, id: &str, lines: usize, follow: bool) -> Result<BoxStream<'static, Result<Output>>> {
-        let builder = query::LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string());
+    async fn container_logs(
+        &self,
+        id: &str,
+        lines: Option<usize>,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<Output>>> {
+        let lines = lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+        let builder = query::LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines);
         let options = builder.follow(follow).build();
         let (id, pieces) = (id.to_owned(), self.docker.logs(id, Some(options)));
         Ok(pieces.map(move |piece| piece.map(output).map_err(|error| failure("read log of", &id, error))).boxed())
