@@ -26,6 +26,8 @@ pub const ROLE: &str = "serve";
 pub const INSIDE_PORTS: u16 = 21_000;
 /// How often a port or a command is asked whether it is ready: inside one container, of its own loopback.
 const ASK: Duration = Duration::from_millis(20);
+/// How long what it wrote may take to be passed on, once it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What serve is told on its standard input; secrets come this way and are in no configuration of the engine's.
 #[derive(Clone, Serialize, Deserialize)]
@@ -88,10 +90,13 @@ pub async fn run() -> anyhow::Result<i32> {
         Some(Condition::Log(words)) => Some((words.clone(), said)),
         _ => None,
     };
-    tokio::spawn(pass_on(pipe::Receiver::from_owned_fd(reader.into())?, words));
+    let passed_on = tokio::spawn(pass_on(pipe::Receiver::from_owned_fd(reader.into())?, words));
     let others = child.others();
     tokio::spawn(async move { tell_ready(&config, &others, heard).await });
-    Ok(child.end(&mut signals).await)
+    let code = child.end(&mut signals).await;
+    // Its last words are in the pipe; a process that it has left behind may keep that open.
+    let _ = tokio::time::timeout(LAST_WORDS, passed_on).await;
+    Ok(code)
 }
 
 fn listen(port: u16) -> anyhow::Result<()> {

@@ -75,7 +75,9 @@ pub(super) fn routes(inside: Option<&Inside>) -> Vec<Line> {
     places
         .into_iter()
         .map(|(name, address)| {
-            let there = has_route(address.parse().expect("the table holds addresses"));
+            let address: IpAddr = address.parse().expect("the table holds addresses");
+            // The table is IPv4's.
+            let (there, nowhere) = (has_route(address), nowhere && address.is_ipv4());
             let happened = match (there, nowhere) {
                 (false, _) => "no route",
                 (true, true) => "by an address that nobody has",
