@@ -1,4 +1,5 @@
-//! Faults of the engine's calls, one at a time: whatever goes wrong, nothing is left, the cause is named, no deadline passed.
+//! Faults of the engine's calls, one at a time, and of its runtime: whatever goes wrong, nothing is left, the cause is named,
+//! no deadline passed.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,9 +10,11 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::engine::PrivateEngine;
 use support::fault::{Fault, FaultProxy, Strike};
-use support::process::World;
+use support::process::{World, finish, wait_for};
 
 /// The longest that a launch with one call that hangs may take: the deadline of a start, that of a removal twice, and what is
 /// done besides.
@@ -169,4 +172,41 @@ fn promise_11_and_13_every_fault_at_every_call() {
     println!("{struck} of {wanted} struck");
     // Which of some parallel calls comes as the last one of its kind, changes; and teardown asks until it sees nothing.
     assert!(struck * 10 > wanted * 9, "{struck} of {wanted} struck");
+}
+
+/// Beside the faults of calls, which also wait for deadlines.
+#[test]
+fn promise_13_a_runtime_that_never_answers_holds_back_its_own_container_and_nothing_else() {
+    let stuck = "#!/bin/sh\\necho $$ >> $(dirname $0)/stuck.pids\\nexec sleep 1000\\n";
+    let prepare = format!("printf '{stuck}' > $1/stuck; chmod 755 $1/stuck");
+    let config = serde_json::json!({ "runtimes": { "stuck": { "path": "$FOLDER/stuck" } } });
+    let engine = PrivateEngine::prepared(&prepare, &config);
+    let world = World::on(&engine.endpoint());
+    let done = world.run(&["run", "probe", "--runtime", "stuck", "--name", "wedged", "--format", "json"]);
+    // The processes of a runtime that is no runtime are this test's own; removing what it held starts some more.
+    let end = || {
+        let pids = std::fs::read_to_string(engine.folder().join("stuck.pids")).unwrap();
+        for pid in pids.lines() {
+            let _ = kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL);
+        }
+    };
+    assert_eq!(done.code(), 122, "{}", done.stderr);
+    assert!(done.stderr.contains("start container") && done.stderr.contains("no answer within"), "{}", done.stderr);
+    let undone = done.json()["undo"].clone();
+    let outcome = |name: &str| {
+        let row = undone.as_array().unwrap().iter().find(|row| row["name"] == name);
+        row.unwrap_or_else(|| panic!("{name}: {undone}"))["outcome"].clone()
+    };
+    for name in ["wedged-egress", "wedged-upstream", "wedged-outside", "wedged-elsewhere"] {
+        assert_eq!(outcome(name), "removed", "{undone}");
+    }
+    assert_eq!(outcome("wedged"), "failed", "{undone}");
+    assert!(done.stderr.contains("not undone: agent wedged"), "{}", done.stderr);
+    wait_for("what the runtime held", || {
+        let collecting = world.start(&["gc"]);
+        end();
+        finish(collecting);
+        world.objects().is_empty().then_some(())
+    });
+    world.assert_clean();
 }

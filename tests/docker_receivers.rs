@@ -221,3 +221,64 @@ fn promise_01_two_bottles_do_not_reach_each_other() {
     one.assert_clean();
     other.assert_clean();
 }
+
+/// Where somebody listens for connections or receives datagrams, in the network of a process: `ADDRESS:PORT`, both in
+/// hexadecimal, and the socket's inode (`proc_pid_net(5)`, `tcp`).
+fn listening(pid: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap();
+        let rows = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        // Of TCP those that listen; of UDP those without a peer.
+        let open = rows.filter(|row| row[3] == "0A" || table.starts_with("udp") && row[3] == "07");
+        found.extend(open.map(|row| (row[1].to_owned(), row[9].to_owned())));
+    }
+    found
+}
+
+/// Those among them that are a process' own.
+fn own_listeners(pid: &str) -> Vec<String> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let leads =
+        files.filter_map(|file| Some(std::fs::read_link(file.ok()?.path()).ok()?.to_string_lossy().into_owned()));
+    let leads: Vec<String> = leads.collect();
+    let own = listening(pid).into_iter().filter(|(_, inode)| leads.contains(&format!("socket:[{inode}]")));
+    own.map(|(at, _)| at).collect()
+}
+
+#[test]
+fn promise_03_nothing_of_bottler_listens_on_the_host_and_no_container_has_a_path_of_it() {
+    let world = World::new();
+    let control = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert!(!own_listeners("self").is_empty(), "a listener is seen");
+    drop(control);
+    for arguments in [&[][..], &["--isolation", "bridge", "--set-rp-filter"]] {
+        let bottle = Bottle::start(&world, arguments);
+        let processes: Vec<i32> = ["holder", "reaper"].into_iter().flat_map(|role| world.processes(role)).collect();
+        assert!(processes.len() >= 2, "{processes:?}");
+        for pid in processes.into_iter().chain([bottle.child.id().cast_signed()]) {
+            assert_eq!(own_listeners(&pid.to_string()), Vec::<String>::new(), "{arguments:?}");
+        }
+        for container in [&bottle.agent, &bottle.egress()] {
+            let seen: serde_json::Value = serde_json::from_str(&docker(&["inspect", container])).unwrap();
+            let (host, mounts) = (&seen[0]["HostConfig"], seen[0]["Mounts"].as_array().unwrap());
+            assert!(mounts.iter().all(|mount| mount["Type"] == "volume"), "{mounts:?}");
+            assert!(host["Binds"].as_array().is_none_or(Vec::is_empty) && host["PublishAllPorts"] == false, "{host}");
+            assert!(host["PortBindings"].as_object().is_none_or(serde_json::Map::is_empty), "{host}");
+            assert_ne!(host["NetworkMode"], "host");
+        }
+        // Sealed, egress has its socket; on a network, its address inside. The engine's own resolver is at 127.0.0.11.
+        let inside = bottle.addresses().into_iter().filter_map(|address| address.parse().ok());
+        let inside: Vec<String> =
+            inside.map(|it: std::net::Ipv4Addr| format!("{:08X}:", u32::from(it).swap_bytes())).collect();
+        let at = listening(&docker(&["inspect", "--format", "{{.State.Pid}}", &bottle.egress()]));
+        let own: Vec<&String> = at.iter().map(|(at, _)| at).filter(|at| !at.starts_with("0B00007F:")).collect();
+        assert_eq!(own.len(), arguments.len().min(1), "{own:?}");
+        assert!(
+            own.iter().all(|at| at.ends_with(":22B8") && inside.iter().any(|inside| at.starts_with(inside))),
+            "{own:?}"
+        );
+        bottle.end();
+    }
+    world.assert_clean();
+}

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::engine::PrivateEngine;
 use support::process::{Done, World, finish, recipe, wait_for};
 
 /// Promise 12's bound, with the time that listing it takes here.
@@ -264,40 +263,4 @@ fn promise_14_what_is_ours_by_label_alone_is_not_touched() {
     let removed = Command::new("docker").args(["network", "rm", &name]).output().unwrap();
     assert!(removed.status.success(), "the stranger's network is still there");
     assert_eq!(collected["bottles"].as_array().unwrap().len(), 0, "{collected}");
-}
-
-#[test]
-fn promise_13_a_runtime_that_never_answers_holds_back_its_own_container_and_nothing_else() {
-    let stuck = "#!/bin/sh\\necho $$ >> $(dirname $0)/stuck.pids\\nexec sleep 1000\\n";
-    let prepare = format!("printf '{stuck}' > $1/stuck; chmod 755 $1/stuck");
-    let config = serde_json::json!({ "runtimes": { "stuck": { "path": "$FOLDER/stuck" } } });
-    let engine = PrivateEngine::prepared(&prepare, &config);
-    let world = World::on(&engine.endpoint());
-    let done = world.run(&["run", "probe", "--runtime", "stuck", "--name", "wedged", "--format", "json"]);
-    // The processes of a runtime that is no runtime are this test's own; removing what it held starts some more.
-    let end = || {
-        let pids = std::fs::read_to_string(engine.folder().join("stuck.pids")).unwrap();
-        for pid in pids.lines() {
-            let _ = kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL);
-        }
-    };
-    assert_eq!(done.code(), 122, "{}", done.stderr);
-    assert!(done.stderr.contains("start container") && done.stderr.contains("no answer within"), "{}", done.stderr);
-    let undone = done.json()["undo"].clone();
-    let outcome = |name: &str| {
-        let row = undone.as_array().unwrap().iter().find(|row| row["name"] == name);
-        row.unwrap_or_else(|| panic!("{name}: {undone}"))["outcome"].clone()
-    };
-    for name in ["wedged-egress", "wedged-upstream", "wedged-outside", "wedged-elsewhere"] {
-        assert_eq!(outcome(name), "removed", "{undone}");
-    }
-    assert_eq!(outcome("wedged"), "failed", "{undone}");
-    assert!(done.stderr.contains("not undone: agent wedged"), "{}", done.stderr);
-    wait_for("what the runtime held", || {
-        let collecting = world.start(&["gc"]);
-        end();
-        finish(collecting);
-        world.objects().is_empty().then_some(())
-    });
-    world.assert_clean();
 }

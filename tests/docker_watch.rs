@@ -96,6 +96,25 @@ fn promise_01_the_proof_is_repeated_when_the_engine_was_away() {
     goes_on(&world, child, &agent, before);
 }
 
+/// On a host, which is a namespace here, that gets an address, and then another way out.
+#[test]
+fn promise_01_the_proof_is_repeated_when_the_network_changes() {
+    let engine = PrivateEngine::start(&json!({}));
+    let mut world = World::on(&engine.endpoint());
+    world.through = engine.through();
+    let ip = |arguments: &str| {
+        assert!(engine.inside("ip").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+    };
+    ip("link add out0 type veth peer name out1");
+    ip("link set out0 up");
+    let (child, agent) = watched(&world, 3600);
+    let before = proofs(&world, &agent).unwrap();
+    ip("address add 198.51.100.7/24 dev out0");
+    let before = wait_for("another proof", || proofs(&world, &agent).filter(|count| *count > before));
+    ip("route add default via 198.51.100.1");
+    goes_on(&world, child, &agent, before);
+}
+
 /// Podman's containers do not need its service.
 #[test]
 fn promise_01_a_bottle_outlives_the_service_of_podman() {

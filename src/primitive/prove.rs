@@ -153,7 +153,7 @@ fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> Target {
 }
 
 /// The addresses of the host's own interfaces, docker0 among them.
-fn host_addresses() -> Vec<Target> {
+pub(super) fn host_addresses() -> Vec<Target> {
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
     let mut found: Vec<Target> = all
         .filter_map(|interface| {

@@ -42,12 +42,31 @@ fn due(since: Duration, every: Duration, between_looks: Duration, by_wall: Optio
     }
 }
 
-/// Proves the bottle again by schedule, after a gap in the clock, and when the engine was away. On a red line the agent is
-/// paused, and everybody told. Runs until it is dropped.
+/// What this host's networks are: its addresses, and where its default routes lead (`proc_pid_net(5)`, `route`; Linux, the
+/// same for `ipv6_route`). The bridges of bottles come and go without a change of it.
+fn networks() -> Vec<String> {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let (four, six) = (read("/proc/net/route"), read("/proc/net/ipv6_route"));
+    // Device, destination, gateway; destination first, its length, then further on the gateway, and the device last.
+    let four = four.lines().map(words).filter(|route| route.get(1).is_some_and(|to| to == "00000000"));
+    let six = six.lines().map(words).filter(|route| route.len() > 9 && route[0].bytes().all(|digit| digit == b'0'));
+    let mut networks: Vec<String> =
+        prove::host_addresses().into_iter().map(|host| format!("{} {}", host.name, host.address)).collect();
+    networks.extend(four.filter(|route| route.len() > 2).map(|route| format!("{} {}", route[0], route[2])));
+    networks.extend(six.filter(|route| route[9] != "lo").map(|route| format!("{} {}", route[9], route[4])));
+    networks.sort_unstable();
+    networks
+}
+
+/// Proves the bottle again by schedule, after a gap in the clock, when the engine was away, and when the networks of its
+/// host, if it is this one, have changed. On a red line the agent is paused, and everybody told. Runs until it is dropped.
 pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
     let every = Duration::from_secs(bottle.plan.watch);
     let mut reconnected = agent.reconnected();
     let mut last = Last::now();
+    let networks = || if bottle.setting.local { networks() } else { Vec::new() };
+    let mut known = networks();
     loop {
         let tick = TICK.min(every);
         let back = tokio::select! {
@@ -58,7 +77,12 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
         let by_wall = wall.duration_since(last.wall).ok();
         let why = due(now - last.monotonic, every, now - last.looked, by_wall);
         (last.wall, last.looked) = (wall, now);
-        let Some(why) = why.or_else(|| back.then_some("the engine was away")) else { continue };
+        let seen = networks();
+        let moved = seen != known;
+        known = seen;
+        let why =
+            why.or_else(|| back.then_some("the engine was away")).or_else(|| moved.then_some("the network changed"));
+        let Some(why) = why else { continue };
         last.monotonic = now;
         look(bottle, agent, why).await;
     }
