@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::process::{Child, Command};
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -73,15 +74,30 @@ fn audited(world: &World, agent: &str) -> u64 {
     events.iter().filter_map(|event| event["count"].as_u64()).sum()
 }
 
-/// Another proof after what has been done to the engine, every decision of egress' on file, and the agent's end as always.
+/// Asks for the same as a proof does, beside the agent: what is alike is counted, and told later.
+fn ask_alike(world: &World, agent: &str) {
+    let resources = json!({ "cpus": 1.0, "memory": 1, "pids": 1 });
+    let targets = json!({ "proxy": "127.0.0.2:8888", "direct": [], "upstream": null, "resources": resources });
+    let mut child = world.docker();
+    child.args(["exec", "-i", agent, "/bottler", bottler::probe::AGAIN]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = child.spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{targets}").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Another proof after what has been done to the engine, every decision of egress' on file, also the last, and the agent's
+/// end as always.
 fn goes_on(world: &World, child: Child, agent: &str, before: u64) {
     let all = wait_for("another proof", || proofs(world, agent).filter(|count| *count > before));
     wait_for("its decision", || (audited(world, agent) >= all).then_some(()));
     assert_eq!(audited(world, agent), all, "each is told once");
     assert_eq!(inspect(world, agent, "{{.State.Status}}"), "running");
+    ask_alike(world, agent);
+    ask_alike(world, agent);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     let done = finish(child);
     assert_eq!(done.code(), 126, "{}", done.stderr);
+    assert_eq!(audited(world, agent), all + 2);
     world.assert_clean();
 }
 

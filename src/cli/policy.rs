@@ -92,7 +92,7 @@ async fn goes_by(bottle: &str, question: Question) -> Result<u8, Failure> {
         }
         Answer::Failed(why) => Err(input(format!("reload egress of {bottle}: {why}"))
             .hint("it goes by what it went by before; `bottler policy show` shows that")),
-        Answer::Stats(_) => Err(ctl::confused(bottle)),
+        Answer::Stats(_) | Answer::Done => Err(ctl::confused(bottle)),
     }
 }
 

@@ -9,8 +9,9 @@ use tokio::sync::watch;
 
 use super::away::back;
 use super::stream::{Lines, Silence, Talk, write_json};
-use super::{Bottle, Event, lock};
+use super::{Bottle, Event, ctl, lock};
 use crate::session::{Class, Failure};
+use crate::sidecar::ctl::Question;
 use crate::sidecar::egress::Update;
 use crate::sidecar::{Message, Ready, Told};
 
@@ -25,7 +26,10 @@ const LAST_LINES: usize = 20;
 
 /// The way back into a sidecar.
 pub(super) struct Line {
-    input: tokio::sync::Mutex<Pin<Box<dyn AsyncWrite + Send>>>,
+    /// Its container.
+    id: String,
+    /// Its standard input, until a connection breaks: then that has ended, and it is asked by an exec.
+    input: tokio::sync::Mutex<Option<Pin<Box<dyn AsyncWrite + Send>>>>,
     /// How many updates it has taken.
     updates: watch::Sender<u64>,
 }
@@ -48,10 +52,10 @@ pub(super) async fn bring_up(
     let why = match talk.ask::<Told>(&config, patience).await {
         Ok(Told { n, message: Message::Ready(ready) }) => {
             if later {
-                let line =
-                    Arc::new(Line { input: tokio::sync::Mutex::new(talk.input), updates: watch::Sender::new(0) });
+                let input = tokio::sync::Mutex::new(Some(talk.input));
+                let line = Arc::new(Line { id: id.to_owned(), input, updates: watch::Sender::new(0) });
                 lock(&bottle.told_later).insert(name.to_owned(), line.clone());
-                tokio::spawn(listen(bottle.clone(), id.to_owned(), talk.lines, n, line));
+                tokio::spawn(listen(bottle.clone(), talk.lines, n, line));
             }
             return Ok(ready);
         }
@@ -74,7 +78,7 @@ pub(super) async fn bring_up(
 
 /// Passes on what a sidecar decides, as long as it lives: after its line `last`, each once, also those that it tells while
 /// nobody hears it.
-async fn listen(bottle: Arc<Bottle>, id: String, mut lines: Lines, mut last: u64, line: Arc<Line>) {
+async fn listen(bottle: Arc<Bottle>, mut lines: Lines, mut last: u64, line: Arc<Line>) {
     loop {
         while let Some(Told { n, message }) = lines.next_json().await {
             if n <= last {
@@ -87,8 +91,9 @@ async fn listen(bottle: Arc<Bottle>, id: String, mut lines: Lines, mut last: u64
                 Message::Ready(_) => {}
             }
         }
+        line.input.lock().await.take();
         tokio::select! {
-            again = reopen(&bottle, &id) => match again {
+            again = reopen(&bottle, &line.id) => match again {
                 Some(again) => lines = again,
                 None => return,
             },
@@ -129,7 +134,14 @@ async fn update(bottle: &Arc<Bottle>, what: &str, update: &Update) -> Result<(),
         let mut updates = line.updates.subscribe();
         let before = *updates.borrow_and_update();
         let told = async {
-            write_json(&mut *line.input.lock().await, update).await.ok()?;
+            match &mut *line.input.lock().await {
+                Some(input) => write_json(input, update).await.ok()?,
+                None if update.flush => {
+                    ctl::ask(bottle.session.engine.as_ref(), &line.id, &Question::Flush).await.ok().map(drop)?;
+                }
+                // Secrets are told before the agent starts; a launch whose engine goes away meanwhile fails.
+                None => return None,
+            }
             updates.wait_for(|updates| *updates > before).await.ok().map(drop)
         };
         let told = tokio::time::timeout(UPDATE, told).await.ok().flatten();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::self_image::EXECUTABLE;
-use super::stream::{Lines, write_json};
+use super::stream::Talk;
 use crate::engine::labels::Kind;
-use crate::engine::{Engine, ExecSpec, Filter, Streams};
+use crate::engine::{Engine, ExecSpec, Filter};
 use crate::session::{Class, Failure};
 use crate::sidecar::ctl::{Answer, Question, ROLE};
 use crate::sidecar::egress::{self, Stats};
@@ -31,18 +31,13 @@ pub async fn ask_egress(
     let container = own
         .find(|object| object.name == name)
         .ok_or_else(|| Failure::new(Class::Input, format!("ask egress of {bottle}: it has no sidecar of that name")))?;
-    let command = vec![EXECUTABLE.into(), ROLE.into(), "sidecar".into()];
-    let spec = ExecSpec::plain(command);
-    let (_, Streams { output, mut input }) = engine.exec(&container.id, &spec).await?;
-    let mut lines = Lines::new(output);
-    let asked = async {
-        write_json(&mut input, question).await.ok()?;
-        lines.next_json().await
-    };
-    if let Ok(Some(answer)) = tokio::time::timeout(PATIENCE, asked).await {
-        return Ok(answer);
-    }
-    let failure = Failure::new(Class::Operation, format!("ask egress of {bottle}: no answer"));
-    let errors = lines.errors.trim();
-    Err(if errors.is_empty() { failure } else { failure.cause(format!("it wrote: {errors}")) })
+    ask(engine.as_ref(), &container.id, question).await
+}
+
+/// Asks the egress in a container.
+pub(super) async fn ask(engine: &dyn Engine, container: &str, question: &Question) -> Result<Answer<Stats>, Failure> {
+    let spec = ExecSpec::plain(vec![EXECUTABLE.into(), ROLE.into(), "sidecar".into()]);
+    let mut talk = Talk::new(engine.exec(container, &spec).await?.1);
+    let answer = talk.ask(question, PATIENCE).await;
+    answer.map_err(|why| talk.failure("ask egress", why))
 }

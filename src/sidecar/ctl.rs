@@ -33,6 +33,8 @@ pub enum Question {
     Show,
     /// To go by something else from now on.
     Reload(Box<EgressSpec>),
+    /// To tell what was counted and not told yet.
+    Flush,
 }
 
 /// What is answered.
@@ -48,6 +50,8 @@ pub enum Answer<S> {
         /// What it goes by.
         by: Box<EgressSpec>,
     },
+    /// It is done.
+    Done,
     /// It went by something else before, and does so still.
     Failed(String),
 }

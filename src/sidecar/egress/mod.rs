@@ -148,6 +148,7 @@ impl Egress {
         if update.flush {
             self.log.flush();
         }
+        stdio::tell(&Message::Updated);
     }
 
     /// Goes by something else from the next request on. No connection of the agent's ends by it.
@@ -181,6 +182,10 @@ impl Egress {
         match question {
             ctl::Question::Stats => ctl::Answer::Stats(self.counters.read(self.state().generation)),
             ctl::Question::Show => goes(self.state()),
+            ctl::Question::Flush => {
+                self.update(&Update { flush: true, ..Update::default() });
+                ctl::Answer::Done
+            }
             ctl::Question::Reload(spec) => match self.reload(*spec) {
                 Ok(_) => goes(self.state()),
                 Err(error) => ctl::Answer::Failed(format!("{error:#}")),
@@ -237,7 +242,6 @@ pub async fn run(at: Option<&str>) -> anyhow::Result<()> {
         // Its end is no reason to stop: the holder has nothing more to say.
         while let Ok(Some(update)) = input.next::<Update>().await {
             updated.update(&update);
-            stdio::tell(&Message::Updated);
         }
     });
     signal(SignalKind::terminate())?.recv().await;
