@@ -200,6 +200,27 @@ impl PrivateEngine {
         kill(Pid::from_raw(daemon.id().cast_signed()), signal).unwrap();
     }
 
+    /// Ends what Podman leaves beside every command of a container, and what that starts at its own end: later it would clean
+    /// up in a folder that is gone, and make it again.
+    fn end_monitors(&self) {
+        let folder = self.folder.path().to_string_lossy().into_owned();
+        wait_for("the end of Podman's monitors", || {
+            let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+            let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line);
+                (line.contains("conmon") || line.contains("podman")) && line.contains(&folder)
+            });
+            let mut none = true;
+            for pid in pids {
+                // One that has ended meanwhile is what is wanted.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                none = false;
+            }
+            none.then_some(())
+        });
+    }
+
     /// Starts it again, where it has ended.
     pub fn resume(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
@@ -233,6 +254,9 @@ impl Drop for PrivateEngine {
                 self.inside("podman").args(&self.arguments[..2]).args(["rm", "--all", "--force", "-t", "0"]).output();
         }
         self.stop();
+        if self.program == "podman" {
+            self.end_monitors();
+        }
         if let Some(containerd) = &mut self.containerd {
             let _ = kill(Pid::from_raw(containerd.id().cast_signed()), Signal::SIGTERM);
             let _ = containerd.wait();
