@@ -137,7 +137,8 @@ async fn update(bottle: &Arc<Bottle>, what: &str, update: &Update) -> Result<(),
             match &mut *line.input.lock().await {
                 Some(input) => write_json(input, update).await.ok()?,
                 None if update.flush => {
-                    ctl::ask(bottle.session.engine.as_ref(), &line.id, &Question::Flush).await.ok().map(drop)?;
+                    let session = &bottle.session;
+                    ctl::ask(session.engine.as_ref(), &session.id, &line.id, &Question::Flush).await.ok()?;
                 }
                 // Secrets are told before the agent starts; a launch whose engine goes away meanwhile fails.
                 None => return None,

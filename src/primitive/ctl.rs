@@ -31,13 +31,18 @@ pub async fn ask_egress(
     let container = own
         .find(|object| object.name == name)
         .ok_or_else(|| Failure::new(Class::Input, format!("ask egress of {bottle}: it has no sidecar of that name")))?;
-    ask(engine.as_ref(), &container.id, question).await
+    ask(engine.as_ref(), bottle, &container.id, question).await
 }
 
-/// Asks the egress in a container.
-pub(super) async fn ask(engine: &dyn Engine, container: &str, question: &Question) -> Result<Answer<Stats>, Failure> {
+/// Asks the egress of a bottle, in its container.
+pub(super) async fn ask(
+    engine: &dyn Engine,
+    bottle: &str,
+    container: &str,
+    question: &Question,
+) -> Result<Answer<Stats>, Failure> {
     let spec = ExecSpec::plain(vec![EXECUTABLE.into(), ROLE.into(), "sidecar".into()]);
     let mut talk = Talk::new(engine.exec(container, &spec).await?.1);
     let answer = talk.ask(question, PATIENCE).await;
-    answer.map_err(|why| talk.failure("ask egress", why))
+    answer.map_err(|why| talk.failure(&format!("ask egress of {bottle}"), why))
 }
