@@ -11,8 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
-use support::process::{World, finish, recipe, wait_for};
+use support::process::{World, finish, recipe, targets, wait_for};
 
 /// Somebody who listens, on this host or in a container's network.
 struct Listener {
@@ -58,13 +57,9 @@ fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// What the built-in probe needs to know to try addresses, and no egress.
-fn targets(addresses: &[String]) -> String {
-    let target = |address: &String| json!({ "name": "them", "address": address, "port": 7007 });
-    let direct: Vec<_> = addresses.iter().map(target).collect();
-    let resources = json!({ "cpus": 1.0, "memory": 1, "pids": 1 });
-    let targets = json!({ "proxy": "127.0.0.2:8888", "direct": direct, "upstream": null, "resources": resources });
-    format!("{}={targets}", bottler::probe::VARIABLE)
+/// The variable by which the built-in probe is told to try addresses.
+fn variable(addresses: &[String]) -> String {
+    format!("{}={}", bottler::probe::VARIABLE, targets(addresses))
 }
 
 /// The addresses of this host that a container can reach.
@@ -107,7 +102,7 @@ fn image() -> String {
 fn promise_01_nothing_of_a_bottle_arrives_at_the_engines_host() {
     let world = World::new();
     assert_eq!(world.run(&["run", "probe"]).code(), 0);
-    let variable = targets(&host_addresses());
+    let variable = variable(&host_addresses());
 
     // What an open container does is done, and heard: with IPv6, a server of names, the capability that every container has
     // if nobody takes it away, and no filter.
@@ -191,7 +186,7 @@ fn promise_01_two_bottles_do_not_reach_each_other() {
     let (one, other) = (World::new(), World::new());
     let bridge = &["--isolation", "bridge", "--set-rp-filter"][..];
     let theirs = Bottle::start(&one, bridge);
-    let variable = targets(&theirs.addresses());
+    let variable = variable(&theirs.addresses());
     assert!(theirs.addresses().len() >= 3, "{:?}", theirs.addresses());
     let attempt = |container: &str| {
         let output =

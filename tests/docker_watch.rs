@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use support::engine::PrivateEngine;
 use support::fault::FaultProxy;
-use support::process::{World, finish, recipe, wait_for};
+use support::process::{World, finish, recipe, targets, wait_for};
 
 /// An agent that runs until it is stopped, in a bottle that is looked at after so many seconds.
 fn watched(world: &World, every: u32) -> (Child, String) {
@@ -76,12 +76,10 @@ fn audited(world: &World, agent: &str) -> u64 {
 
 /// Asks for the same as a proof does, beside the agent: what is alike is counted, and told later.
 fn ask_alike(world: &World, agent: &str) {
-    let resources = json!({ "cpus": 1.0, "memory": 1, "pids": 1 });
-    let targets = json!({ "proxy": "127.0.0.2:8888", "direct": [], "upstream": null, "resources": resources });
     let mut child = world.docker();
     child.args(["exec", "-i", agent, "/bottler", bottler::probe::AGAIN]).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = child.spawn().unwrap();
-    writeln!(child.stdin.take().unwrap(), "{targets}").unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", targets(&[])).unwrap();
     assert!(child.wait().unwrap().success());
 }
 

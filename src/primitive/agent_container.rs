@@ -63,13 +63,10 @@ pub(super) fn container(
     let config = serde_json::to_string(&init::Config { relays, gvisor: bottle.plan.gvisor })
         .map_err(|error| Failure::new(Class::Internal, format!("write init's configuration: {error}")))?;
     let owner = format!("uid={},gid={}", account.user, account.group);
+    let command = vec![EXECUTABLE.into(), init::ROLE.into(), config];
+    let name = bottle.session.id.clone();
     Ok(ContainerSpec {
-        name: bottle.session.id.clone(),
-        image,
-        command: vec![EXECUTABLE.into(), init::ROLE.into(), config],
         env: environment(plan, serving),
-        user: account.to_string(),
-        workdir: "/".into(),
         hostname: bottle.session.id.clone(),
         hosts: serving
             .iter()
@@ -78,9 +75,6 @@ pub(super) fn container(
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect(),
-        networks: Vec::new(),
-        resolver: None,
-        host_network: None,
         mounts: serving
             .iter()
             .filter_map(|sidecar| {
@@ -89,15 +83,13 @@ pub(super) fn container(
             })
             .collect(),
         tmpfs: [(init::RUN_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=16m,mode=0755,{owner}"))].into(),
-        binds: Vec::new(),
         runtime: bottle.plan.runtime.clone(),
         disk: plan.disk,
         read_only: false,
         tty: plan.terminal,
         stdin: plan.terminal,
         auto_remove: true,
-        resources: plan.resources,
-        identity,
+        ..ContainerSpec::closed(name, image, command, account.to_string(), plan.resources, identity)
     })
 }
 

@@ -67,7 +67,7 @@ pub(super) fn options(targets: &[Target], inside: Option<&Inside>) -> Vec<Line> 
 /// Over IPv6, which needs no address that was given to anybody: to all nodes of every interface (RFC 4291, section 2.7.1).
 pub(super) fn ipv6(inside: Option<&Inside>) -> Vec<Line> {
     const NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    let heard = inside.map(|inside| inside.port).filter(|port| *port != 0);
+    let heard = inside.and_then(Inside::heard);
     let sends = |device: &str, port: u16| {
         let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
         let index = nix::net::if_::if_nametoindex(device)?;
@@ -92,7 +92,7 @@ pub(super) fn connections(targets: &[Target], inside: Option<&Inside>) -> Vec<Li
     for device in other_interfaces() {
         let tries: Vec<(Ipv4Addr, Option<bool>)> = std::thread::scope(|scope| {
             let device = device.as_str();
-            let port = inside.map(|inside| inside.port).filter(|port| *port != 0).unwrap_or(UDP_PORT);
+            let port = inside.and_then(Inside::heard).unwrap_or(UDP_PORT);
             let spawn = |address| (address, scope.spawn(move || reached(device, SocketAddrV4::new(address, port))));
             let running: Vec<_> = targets.iter().map(|target| spawn(target.address)).collect();
             running.into_iter().map(|(address, thread)| (address, thread.join().ok().flatten())).collect()
@@ -137,7 +137,7 @@ fn one(way: Way, targets: &[Target], inside: Option<&Inside>) -> Line {
         Way::Broadcast => vec![Ipv4Addr::BROADCAST],
         _ => targets.iter().map(|target| target.address).collect(),
     };
-    let heard = inside.map(|inside| inside.port).filter(|port| *port != 0);
+    let heard = inside.and_then(Inside::heard);
     for address in addresses {
         for device in devices.iter().map(String::as_str).chain(["lo"]) {
             let to = |port| send(way, device, SocketAddrV4::new(address, port)).is_ok();

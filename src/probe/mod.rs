@@ -75,6 +75,13 @@ pub struct Inside {
     pub port: u16,
 }
 
+impl Inside {
+    /// The port at which somebody on the engine's host listens, if anybody does.
+    fn heard(&self) -> Option<u16> {
+        (self.port != 0).then_some(self.port)
+    }
+}
+
 /// An address on this machine that an attempt goes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,7 +6,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -178,34 +177,23 @@ async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
         identity: identity(seq, Kind::Network),
     };
     let volume = format!("{id}-socket");
-    let container =
-        |name: &str, seq, command: &[&str], networks: Vec<Attachment>, target: Option<(&str, bool)>| ContainerSpec {
-            name: format!("{id}-{name}"),
-            image: image.to_owned(),
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            env: BTreeMap::new(),
-            user: "1000:1000".into(),
-            workdir: "/".into(),
+    let container = |name: &str, seq, command: &[&str], networks: Vec<Attachment>, target: Option<(&str, bool)>| {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        let (user, resources) = ("1000:1000".to_owned(), Resources { cpus: 2.0, memory: 256 << 20, pids: 128 });
+        let identity = identity(seq, Kind::Sidecar);
+        ContainerSpec {
             hostname: name.to_owned(),
-            hosts: Vec::new(),
             networks,
-            resolver: None,
-            host_network: None,
             mounts: target
                 .map(|(target, read_only)| VolumeMount { volume: volume.clone(), target: target.into(), read_only })
                 .into_iter()
                 .collect(),
             tmpfs: [("/run/bottler".to_owned(), "uid=1000".to_owned())].into(),
-            binds: Vec::new(),
-            runtime: None,
-            disk: None,
             read_only: false,
-            tty: false,
             stdin: true,
-            auto_remove: false,
-            resources: Resources { cpus: 2.0, memory: 256 << 20, pids: 128 },
-            identity: identity(seq, Kind::Sidecar),
-        };
+            ..ContainerSpec::closed(format!("{id}-{name}"), image.to_owned(), command, user, resources, identity)
+        }
+    };
     let place =
         |network: &str, address: [u8; 4]| Attachment { network: network.to_owned(), address: Ipv4Addr::from(address) };
     let began = Instant::now();

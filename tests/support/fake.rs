@@ -115,28 +115,7 @@ pub async fn run(source: &str) -> (Launch, Outcome) {
 
 /// A container that is not ours.
 pub fn stranger(name: &str) -> ContainerSpec {
-    ContainerSpec {
-        name: name.to_owned(),
-        image: "theirs".into(),
-        command: Vec::new(),
-        env: BTreeMap::new(),
-        user: String::new(),
-        workdir: String::new(),
-        hostname: String::new(),
-        hosts: Vec::new(),
-        networks: Vec::new(),
-        resolver: None,
-        host_network: None,
-        mounts: Vec::new(),
-        tmpfs: BTreeMap::new(),
-        binds: Vec::new(),
-        runtime: None,
-        disk: None,
-        read_only: false,
-        tty: false,
-        stdin: false,
-        auto_remove: false,
-        resources: Resources { cpus: 1.0, memory: 1, pids: 1 },
-        identity: Identity { session: "theirs".into(), owner: "them".into(), seq: 1, kind: Kind::Agent },
-    }
+    let resources = Resources { cpus: 1.0, memory: 1, pids: 1 };
+    let identity = Identity { session: "theirs".into(), owner: "them".into(), seq: 1, kind: Kind::Agent };
+    ContainerSpec::closed(name.to_owned(), "theirs".into(), Vec::new(), String::new(), resources, identity)
 }

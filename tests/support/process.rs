@@ -53,6 +53,14 @@ pub fn recipe(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes").join(name).to_string_lossy().into_owned()
 }
 
+/// What the built-in probe needs to know to try these addresses as a bottle's agent, and no counterpart.
+pub fn targets(direct: &[String]) -> serde_json::Value {
+    let target = |address: &String| serde_json::json!({ "name": "them", "address": address, "port": 7007 });
+    let direct: Vec<_> = direct.iter().map(target).collect();
+    let resources = serde_json::json!({ "cpus": 1.0, "memory": 1, "pids": 1 });
+    serde_json::json!({ "proxy": "127.0.0.2:8888", "direct": direct, "upstream": null, "resources": resources })
+}
+
 impl World {
     /// Fails, never skips, without an engine.
     pub fn new() -> Self {

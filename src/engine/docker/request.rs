@@ -242,29 +242,15 @@ mod tests {
     use crate::engine::Resources;
 
     fn spec() -> ContainerSpec {
+        let command = vec!["/bottler".into(), "agent-init".into()];
+        let resources = Resources { cpus: 1.5, memory: 64 << 20, pids: 32 };
+        let identity = Identity { session: "p-1".into(), owner: "o".into(), seq: 1, kind: Kind::Agent };
         ContainerSpec {
-            name: "p-1".into(),
-            image: "hostile".into(),
-            command: vec!["/bottler".into(), "agent-init".into()],
-            env: BTreeMap::new(),
-            user: "1000:1000".into(),
             workdir: "/home/agent".into(),
             hostname: "p-1".into(),
-            hosts: vec![],
-            networks: vec![],
-            resolver: None,
-            host_network: None,
-            mounts: vec![],
-            tmpfs: BTreeMap::new(),
-            binds: Vec::new(),
-            runtime: None,
-            disk: None,
             read_only: false,
-            tty: false,
-            stdin: false,
             auto_remove: true,
-            resources: Resources { cpus: 1.5, memory: 64 << 20, pids: 32 },
-            identity: Identity { session: "p-1".into(), owner: "o".into(), seq: 1, kind: Kind::Agent },
+            ..ContainerSpec::closed("p-1".into(), "hostile".into(), command, "1000:1000".into(), resources, identity)
         }
     }
 
