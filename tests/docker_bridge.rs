@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use bottler::sidecar::receiver::{Answer, Config, Heard};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::images::{BUSYBOX, Busybox};
+use support::images::{BUSYBOX, Busybox, bottlers_own};
 use support::process::{World, bottler, finish, wait_for};
 
 const BRIDGE: [&str; 3] = ["--isolation", "bridge", "--set-rp-filter"];
@@ -143,8 +143,7 @@ fn promise_01_the_receiver_hears_what_the_filter_does_not_turn_away() {
     let world = World::new();
     // Its image is the engine's from now on.
     assert_eq!(world.run(&["run", "probe"]).code(), 0);
-    let image =
-        docker(&["images", "bottler", "--format", "{{.Repository}}:{{.Tag}}"]).lines().next().unwrap().to_owned();
+    let image = bottlers_own();
     let network = Network::new();
     let host = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]);
     let host: ipnet::Ipv4Net = host.parse().unwrap();

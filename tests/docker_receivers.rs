@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::images::bottlers_own;
 use support::process::{World, finish, recipe, targets, wait_for};
 
 /// Somebody who listens, on this host or in a container's network.
@@ -94,10 +95,6 @@ impl Drop for Network {
     }
 }
 
-fn image() -> String {
-    docker(&["images", "bottler", "--format", "{{.Repository}}:{{.Tag}}"]).lines().next().unwrap().to_owned()
-}
-
 #[test]
 fn promise_01_nothing_of_a_bottle_arrives_at_the_engines_host() {
     let world = World::new();
@@ -108,7 +105,7 @@ fn promise_01_nothing_of_a_bottle_arrives_at_the_engines_host() {
     // if nobody takes it away, and no filter.
     let open = Network::create();
     let listener = Listener::start(None);
-    let image = image();
+    let image = bottlers_own();
     let run = ["run", "--rm", "--network", &open.name, "--dns", &open.gateway(), "--cap-drop", "ALL"];
     let may = ["--cap-add", "NET_RAW", "--security-opt", "seccomp=unconfined", "-e", &variable];
     let command = ["--user", "0:0", "--entrypoint", "/bottler", &image, "probe"];

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::images::bottlers_own;
 use support::process::{Done, World, finish, recipe, wait_for};
 
 /// Promise 12's bound, with the time that listing it takes here.
@@ -43,7 +44,7 @@ fn a_pinned_name_that_is_taken_is_an_error() {
     let world = World::new();
     let image = world.run(&["run", "probe", "--format", "json"]);
     assert_eq!(image.code(), 0, "{}", image.stderr);
-    let tag = bottler_image();
+    let tag = bottlers_own();
     let name = format!("taken-{}", std::process::id());
     let made = Command::new("docker").args(["create", "--name", &name, &tag, "/bottler"]).output().unwrap();
     assert!(made.status.success());
@@ -77,12 +78,6 @@ fn a_living_bottle_keeps_its_name() {
     signal(&child, Signal::SIGINT);
     assert_eq!(finish(child).code(), 126);
     world.assert_clean();
-}
-
-/// The reference of the image that this executable is in.
-fn bottler_image() -> String {
-    let output = Command::new("docker").args(["images", "bottler", "--format", "{{.Repository}}:{{.Tag}}"]).output();
-    String::from_utf8(output.unwrap().stdout).unwrap().lines().next().unwrap().to_owned()
 }
 
 #[test]

@@ -7,6 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+/// The newest image that holds bottler's executable and nothing else. An agent's has the same repository, and a label of its
+/// account; another test may be making one.
+pub fn bottlers_own() -> String {
+    let docker = |arguments: &[&str]| {
+        let output = Command::new("docker").args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let all = docker(&["images", "bottler", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let account = "{{index .Config.Labels \"dev.bottler.account\"}}|";
+    let own = |image: &&str| docker(&["image", "inspect", "--format", account, image]).trim() == "|";
+    all.lines().find(own).expect("a bottle was launched before").to_owned()
+}
+
 /// A Debian with `PostgreSQL` and Redis, servers and clients; gone with the value, and with it what was built on it.
 pub struct Debian;
 
