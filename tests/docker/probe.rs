@@ -1,0 +1,105 @@
+//! The main job on the real engine: the probe, green in a bottle and red outside of one.
+
+use crate::support::process::{World, recipe};
+
+#[test]
+fn promise_01_the_probe_is_green_in_a_bottle() {
+    let world = World::new();
+    let done = world.run(&["run", "probe", "--format", "json"]);
+    assert_eq!(done.code(), 0, "{}{}", done.stdout, done.stderr);
+    let data = done.json();
+    let lines = data["lines"].as_array().unwrap();
+    assert!(lines.len() > 60, "{} lines", lines.len());
+    assert!(lines.iter().all(|line| line["ok"] == true));
+    for attempt in [
+        "UDP, IP_PKTINFO",
+        "vsock socket",
+        "loopback, octal",
+        "upstream on elsewhere",
+        "received at upstream",
+        "core_pattern",
+    ] {
+        assert!(lines.iter().any(|line| line["attempt"].as_str().unwrap().contains(attempt)), "{attempt}");
+    }
+    let undone = data["undo"].as_array().unwrap();
+    // Two networks, a volume, two sidecars; the agent's container the engine has often removed by itself.
+    assert!(undone.len() >= 5, "{undone:?}");
+    assert!(undone.iter().all(|row| row["outcome"] != "failed"), "{undone:?}");
+    assert!(data["times"]["released"].as_u64() < data["times"]["gone"].as_u64());
+}
+
+/// Whether a line expects one of egress' refusals: an HTTP status of its own, or a connection that it ends.
+fn is_refusal(line: &serde_json::Value) -> bool {
+    let expected = line["expected"].as_str().unwrap();
+    ["400 ", "403 ", "421 ", "closed"].iter().any(|status| expected.starts_with(status))
+}
+
+#[test]
+fn promise_18_every_refusal_is_one_audit_event() {
+    let world = World::new();
+    let data = world.run(&["run", "probe", "--format", "json"]).json();
+    let lines = data["lines"].as_array().unwrap();
+    let refused = lines.iter().filter(|line| is_refusal(line)).count();
+    let events = data["audit"].as_array().unwrap();
+    // The release probe and the agent's own both ask for the forbidden host.
+    let told = events.iter().filter(|event| event["decision"] == "refuse");
+    let told: usize = told.map(|event| usize::try_from(event["count"].as_u64().unwrap()).unwrap()).sum();
+    assert_eq!(told, refused + 1, "{events:?}");
+    assert!(
+        events.iter().all(|event| event["sidecar"] == "egress" && event["time"].as_u64() > Some(1_700_000_000_000))
+    );
+    // The same, kept, and whole: with the head that was printed, and with no other.
+    let bottle = data["bottle"].as_str().unwrap();
+    let kept = world.run(&["audit", "show", bottle, "--format", "json"]).json();
+    assert_eq!(kept, data["audit"]);
+    let closed = &data["evidence"];
+    assert_eq!(closed["refused"].as_u64().unwrap(), u64::try_from(told).unwrap());
+    let verify = |head: &str| world.run(&["audit", "verify", bottle, "--head", head]).code();
+    assert_eq!(verify(closed["head"].as_str().unwrap()), 0);
+    assert_eq!(verify("0000"), 1);
+    let learnt = world.run(&["policy", "learn", bottle]).stdout;
+    assert!(learnt.contains("- {host: \"upstream:8080\", methods: [GET]}"), "{learnt}");
+    assert!(learnt.contains("# refused: - {host: \"forbidden.bottler.invalid\""), "{learnt}");
+}
+
+#[test]
+fn promise_01_on_an_ordinary_bridge_the_probe_is_red_and_the_agent_never_starts() {
+    let world = World::new();
+    let done = world.run(&["run", "probe", "--recipe", &recipe("bridge.lua"), "--format", "json"]);
+    assert_eq!(done.code(), 124, "{}{}", done.stdout, done.stderr);
+    let data = done.json();
+    let red: Vec<&str> = data["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["ok"] == false)
+        .map(|line| line["attempt"].as_str().unwrap())
+        .collect();
+    // The positive control: from an ordinary container these targets are reached.
+    for attempt in [
+        "network interfaces",
+        "TCP to gateway",
+        "TCP to egress",
+        "SO_BINDTODEVICE",
+        "IP_UNICAST_IF",
+        "multicast",
+        "route to Internet",
+    ] {
+        assert!(red.iter().any(|line| line.contains(attempt)), "{attempt} is not red: {red:?}");
+    }
+    assert_eq!(data["exit_code"], serde_json::Value::Null);
+    assert_eq!(data["times"]["released"], serde_json::Value::Null);
+    assert!(done.stderr.contains("not tight"), "{}", done.stderr);
+}
+
+#[test]
+fn the_table_is_for_people_and_the_times_follow() {
+    let world = World::new();
+    let done = world.run(&["run", "probe"]);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert!(done.stdout.lines().next().unwrap().contains("attempt"), "{}", done.stdout);
+    assert!(!done.stdout.contains("RED"));
+    for word in ["sidecars up", "agent released", "teardown"] {
+        assert!(done.stderr.contains(word), "{}", done.stderr);
+    }
+}

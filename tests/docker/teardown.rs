@@ -1,0 +1,257 @@
+//! Failure, conflict, signals and SIGKILL on the real engine: nothing is left, and the cause is told.
+
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use crate::support::images::bottlers_own;
+use crate::support::process::{Done, World, finish, recipe, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Promise 12's bound, with the time that listing it takes here.
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+
+/// A bottle whose agent runs until it is stopped, once it runs.
+fn idle(world: &World) -> Child {
+    let child = world.start(&["run", "probe", "--recipe", &recipe("idle.lua")]);
+    wait_for("the idle agent", || world.agent_running("bottler idle"));
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+}
+
+#[test]
+fn promise_11_a_failing_recipe_is_undone_and_its_line_is_told() {
+    let world = World::new();
+    let done = world.run(&["run", "probe", "--recipe", &recipe("fails.lua")]);
+    assert_eq!(done.code(), 120, "{}", done.stderr);
+    for words in
+        ["error: on purpose", "fails.lua:8", "fail(\"on purpose\"", "hint: do not do this", "deferred", "removed: "]
+    {
+        assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
+    }
+    world.assert_clean();
+}
+
+#[test]
+fn a_pinned_name_that_is_taken_is_an_error() {
+    let world = World::new();
+    let image = world.run(&["run", "probe", "--format", "json"]);
+    assert_eq!(image.code(), 0, "{}", image.stderr);
+    let tag = bottlers_own();
+    let name = format!("taken-{}", std::process::id());
+    let made = Command::new("docker").args(["create", "--name", &name, &tag, "/bottler"]).output().unwrap();
+    assert!(made.status.success());
+    let done = world.run(&["run", "probe", "--name", &name]);
+    let removed = Command::new("docker").args(["rm", &name]).output().unwrap();
+    assert!(removed.status.success(), "the stranger's container is still there");
+    assert_eq!(done.code(), 123, "{}", done.stderr);
+    assert!(
+        done.stderr.contains("already in use") && done.stderr.contains("hint: choose another name"),
+        "{}",
+        done.stderr
+    );
+    world.assert_clean();
+}
+
+#[test]
+fn a_living_bottle_keeps_its_name() {
+    let world = World::new();
+    let child = idle(&world);
+    let name = world.bottles().remove(0);
+    let done = world.run(&["run", "probe", "--name", &name]);
+    assert_eq!(done.code(), 123, "{}", done.stderr);
+    assert!(done.stderr.contains("is running"), "{}", done.stderr);
+    let listed = world.run(&["ps", "--format", "json"]).json();
+    assert_eq!(
+        (&listed[0]["bottle"], &listed[0]["state"], &listed[0]["objects"]),
+        (&name.into(), &"running".into(), &4.into())
+    );
+    let collected = world.run(&["gc", "--format", "json"]).json();
+    assert_eq!(collected["bottles"].as_array().unwrap().len(), 0, "promise 14: a living bottle is not touched");
+    signal(&child, Signal::SIGINT);
+    assert_eq!(finish(child).code(), 126);
+    world.assert_clean();
+}
+
+#[test]
+fn promise_11_one_signal_of_each_kind_unwinds() {
+    for kind in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let world = World::new();
+        let child = idle(&world);
+        signal(&child, kind);
+        let done: Done = finish(child);
+        assert_eq!(done.code(), 126, "{kind}: {}", done.stderr);
+        assert!(
+            done.stderr.contains("error: cancelled") && done.stderr.contains("removed: "),
+            "{kind}: {}",
+            done.stderr
+        );
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn promise_11_two_signals_unwind_at_once() {
+    let world = World::new();
+    let child = idle(&world);
+    signal(&child, Signal::SIGINT);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(finish(child).code(), 126);
+    world.assert_clean();
+}
+
+#[test]
+fn promise_11_three_signals_leave_it_to_the_reaper() {
+    let world = World::new();
+    let child = idle(&world);
+    for kind in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signal(&child, kind);
+    }
+    assert_eq!(finish(child).code(), 126);
+    world.wait_gone(TEN_SECONDS);
+}
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy)]
+enum Victims {
+    Client,
+    Holder,
+    HolderAndReaper,
+}
+
+fn sigkill(world: &World, child: &Child, victims: Victims) {
+    let roles: &[&str] = match victims {
+        Victims::Client => return signal(child, Signal::SIGKILL),
+        Victims::Holder => &["holder"],
+        Victims::HolderAndReaper => &["reaper", "holder"],
+    };
+    // Both stop before either is killed, so that the reaper cannot see the holder die.
+    let pids: Vec<i32> = roles.iter().flat_map(|role| world.processes(role)).collect();
+    for kind in [Signal::SIGSTOP, Signal::SIGKILL] {
+        for pid in &pids {
+            // It may have ended by itself in this moment.
+            let _ = kill(Pid::from_raw(*pid), kind);
+        }
+    }
+}
+
+/// Thirty moments from the first process to the end of the teardown: ten for each kind of victim.
+fn moments() -> impl Iterator<Item = Duration> {
+    (0..10).map(|moment| Duration::from_millis(20 + moment * 170))
+}
+
+fn killed_at(victims: Victims, after: Duration) -> World {
+    let world = World::new();
+    let child = world.start(&["run", "probe"]);
+    // Not a synchronisation: the moment itself is what is being varied.
+    std::thread::sleep(after);
+    sigkill(&world, &child, victims);
+    finish(child);
+    world
+}
+
+#[test]
+fn promise_12_sigkill_of_the_client_at_ten_moments() {
+    for after in moments() {
+        killed_at(Victims::Client, after).wait_gone(TEN_SECONDS);
+    }
+}
+
+#[test]
+fn promise_12_sigkill_of_the_holder_at_ten_moments() {
+    for after in moments() {
+        killed_at(Victims::Holder, after).wait_gone(TEN_SECONDS);
+    }
+}
+
+#[test]
+fn promise_12_sigkill_of_holder_and_reaper_at_ten_moments_then_gc() {
+    for after in moments() {
+        let world = killed_at(Victims::HolderAndReaper, after);
+        let dry = world.run(&["gc", "--dry-run", "--format", "json"]).json();
+        let dead = dry["bottles"].as_array().unwrap().len();
+        assert_eq!(dead, world.bottles().len(), "{dry}");
+        let done = world.run(&["gc"]);
+        assert_eq!(done.code(), 0, "{}{}", done.stdout, done.stderr);
+        world.wait_gone(TEN_SECONDS);
+    }
+}
+
+#[test]
+fn promise_12_the_next_run_collects_a_dead_bottle() {
+    let world = World::new();
+    let child = idle(&world);
+    sigkill(&world, &child, Victims::HolderAndReaper);
+    finish(child);
+    assert_eq!(world.objects().len(), 4);
+    assert_eq!(world.run(&["run", "probe"]).code(), 0);
+    world.assert_clean();
+}
+
+#[test]
+fn the_doctor_finds_what_dead_bottles_left_and_removes_it_where_it_may() {
+    let world = World::new();
+    let child = idle(&world);
+    let bottle = world.bottles().remove(0);
+    sigkill(&world, &child, Victims::HolderAndReaper);
+    finish(child);
+    let left = world.objects();
+    // It tries the real thing, too, and a launch would collect the dead: they are looked at first.
+    let fixed = world.run(&["doctor", "--fix", "--format", "json"]);
+    assert_eq!(fixed.code(), 0, "{}", fixed.stdout);
+    let data = fixed.json();
+    let found = |what: &str| {
+        let checks = data["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["check"] == what);
+        check.unwrap_or_else(|| panic!("{what}: {checks:?}"))["found"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((data["version"].as_u64(), left.len()), (Some(1), 4));
+    assert_eq!(found("leftovers"), "removed those of 1 dead bottles");
+    assert!(found("isolation").contains("attempts to get out, none did"), "{}", found("isolation"));
+    for what in ["engine", "rootless", "storage", "seccomp", "runtimes", "address pools", "processes", "clock"] {
+        assert!(!found(what).is_empty());
+    }
+    // It can be shown to anybody.
+    let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    for secret in [&bottle, &host, "/home/", "/root", "/tmp/", "docker.sock"] {
+        assert!(!fixed.stdout.contains(secret), "{secret}: {}", fixed.stdout);
+    }
+    world.assert_clean();
+
+    let mut world = World::new();
+    world.env = vec![("DOCKER_HOST".into(), "unix:///nowhere/docker.sock".into())];
+    let done = world.run(&["doctor"]);
+    assert_eq!(done.code(), 1, "{}", done.stdout);
+    assert!(
+        done.stdout.contains("FAIL  engine") && done.stdout.contains("engine: start Docker Engine"),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
+fn promise_14_what_is_ours_by_label_alone_is_not_touched() {
+    let world = World::new();
+    assert_eq!(world.run(&["run", "probe"]).code(), 0);
+    let state = bottler::session::StateDir::at(&world.state.path().join("bottler")).unwrap();
+    let name = format!("stranger-{}", std::process::id());
+    let labels = [
+        "dev.bottler.session=probe-dead1".to_owned(),
+        format!("dev.bottler.owner={}", state.owner),
+        "dev.bottler.seq=1".to_owned(),
+        "dev.bottler.kind=network".to_owned(),
+    ];
+    let mut create = Command::new("docker");
+    create.args(["network", "create", "--subnet", "10.213.255.240/28"]);
+    for label in &labels {
+        create.args(["--label", label]);
+    }
+    assert!(create.arg(&name).output().unwrap().status.success());
+    let collected = world.run(&["gc", "--format", "json"]).json();
+    let removed = Command::new("docker").args(["network", "rm", &name]).output().unwrap();
+    assert!(removed.status.success(), "the stranger's network is still there");
+    assert_eq!(collected["bottles"].as_array().unwrap().len(), 0, "{collected}");
+}

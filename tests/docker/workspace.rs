@@ -1,0 +1,334 @@
+//! An agent's workspace on the real engine: what is copied and what is not, what is fetched and how, what is kept and lives
+//! again, what of a folder that is mounted cannot be touched.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::support::images::{AGENTS, Agents};
+use crate::support::process::{Done, World, finish, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn git(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.current_dir(folder).args([
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@b.example",
+        "-c",
+        "core.fsmonitor=false",
+        "-c",
+        "core.hooksPath=/dev/null",
+    ]);
+    let output = command.args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+/// A repository with a history, something that is not committed, and a little of everything that must not come along.
+fn repository(folder: &Path) {
+    git(folder, &["init", "-q", "-b", "main"]);
+    write(folder, ".gitignore", "target/\n*.log\n");
+    write(folder, "README", "one\ntwo\nthree\n");
+    write(folder, "src/run.sh", "#!/bin/sh\n");
+    std::fs::set_permissions(folder.join("src/run.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+    symlink("/etc/passwd", folder.join("out")).unwrap();
+    git(folder, &["add", "."]);
+    git(folder, &["commit", "-qm", "first"]);
+    write(folder, "README", "one\nTWO\nthree\n");
+    write(folder, "untracked", "u\n");
+    write(folder, "target/junk", "junk\n");
+    write(folder, ".env.local", "SECRET=1\n");
+    nix::unistd::mkfifo(&folder.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    git(folder, &["config", "remote.origin.url", "https://me:hunter2hunter2@example.com/a.git"]);
+    git(folder, &["config", "core.fsmonitor", "touch /tmp/bottler-evil-fsmonitor"]);
+    git(folder, &["config", "credential.helper", "store --file hunter2hunter2"]);
+    write(folder, ".git/hooks/post-checkout", "#!/bin/sh\ntouch /tmp/bottler-evil-hook\n");
+    std::fs::set_permissions(folder.join(".git/hooks/post-checkout"), PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// A run of a shell script at a copy of a folder.
+fn shell(world: &World, folder: &Path, arguments: &[&str], script: &str) -> Done {
+    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", "."]);
+    command.args(arguments).args(["--", "sh", "-c", script]).current_dir(folder);
+    command.output().unwrap().into()
+}
+
+#[test]
+fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_branch() {
+    let (world, _image) = (World::new(), Agents::import());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    repository(folder);
+    // A worktree has its repository elsewhere.
+    let tree = tempfile::tempdir().unwrap();
+    let tree = tree.path().join("tree");
+    git(folder, &["worktree", "add", "-q", "-b", "side", tree.to_str().unwrap()]);
+    let seen = shell(
+        &world,
+        &tree,
+        &["--keep", "never"],
+        "git branch --show-current; git status --short; git log --format=%s",
+    );
+    assert_eq!((seen.code(), seen.stdout.as_str()), (0, "side\nfirst\n"), "{}", seen.stderr);
+
+    let look = "find . -path ./.git -prune -o -not -type d -print | sort; readlink out; git status --short; \
+        git log --format=%s; cat .git/config; ls .git/hooks .git/objects/info 2>&1; stat -c '%a %u' src/run.sh README";
+    let excluded = folder.join("bottler.yaml");
+    std::fs::write(
+        &excluded,
+        format!("bottles: {{b: {{image: '{AGENTS}', workspace: {{exclude: ['.env*', bottler.yaml]}}, keep: never}}}}\nagents: {{a: {{bottle: b, template: shell, command: [sh, -c, \"{look}\"]}}}}\n"),
+    )
+    .unwrap();
+    let mut command = world.command(&["run", "a", "--manifest", "bottler.yaml"]);
+    let seen: Done = command.current_dir(folder).output().unwrap().into();
+    assert_eq!(seen.code(), 0, "{}", seen.stderr);
+    let expected =
+        "./.gitignore\n./README\n./out\n./src/run.sh\n./untracked\n/etc/passwd\n M README\n?? untracked\nfirst\n";
+    assert!(seen.stdout.starts_with(expected), "{}", seen.stdout);
+    assert!(seen.stdout.contains("url = https://example.com/a.git"), "{}", seen.stdout);
+    assert!(seen.stdout.contains("755 1000\n644 1000\n"), "{}", seen.stdout);
+    for word in ["hunter2", "fsmonitor", "helper", "post-checkout", "alternates"] {
+        assert!(!seen.stdout.contains(word), "{word}: {}", seen.stdout);
+    }
+    std::fs::remove_file(excluded).unwrap();
+
+    // While it works, and when it is gone.
+    let work = "git commit -qam mine; echo four >> README; rm src/run.sh; mkdir -p .vscode; echo x > .vscode/tasks.json; \
+        echo i > ignored.log; printf '\\000\\001' > binary; ln -sf /etc/shadow untracked; exit 3";
+    let done = shell(
+        &world,
+        folder,
+        &["--name", "work"],
+        &format!("git config user.name a; git config user.email a@b; {work}"),
+    );
+    assert_eq!(done.code(), 3, "{}", done.stderr);
+    assert!(done.stderr.contains("kept: the workspace of work (the agent failed"), "{}", done.stderr);
+    let all = world.run(&["ps", "--all", "--format", "json"]).json();
+    assert_eq!((&all[0]["bottle"], &all[0]["state"]), (&"work".into(), &"kept".into()));
+    assert!(all[0]["size"].as_u64().unwrap() > 0);
+    assert_eq!(world.run(&["gc"]).code(), 0, "what is kept is not collected");
+    let diff = world.run(&["diff", "work"]);
+    for words in [
+        "+four\n",
+        "deleted file mode 100755\n--- a/src/run.sh",
+        "new file mode 120000",
+        "+/etc/shadow",
+        "# not in this patch: \"binary\"",
+    ] {
+        assert!(diff.stdout.contains(words), "{words}: {}", diff.stdout);
+    }
+    assert!(!diff.stdout.contains("ignored.log"), "{}", diff.stdout);
+    assert!(
+        diff.stderr.contains("executed or obeyed by tools of this host")
+            && diff.stderr.contains("  .vscode/tasks.json")
+    );
+    let before = git(folder, &["status", "--short"]);
+    let pulled = world.run(&["pull", "work", "--branch", "theirs"]);
+    assert_eq!(pulled.code(), 0, "{}", pulled.stderr);
+    assert_eq!(git(folder, &["log", "--format=%s", "theirs"]), "What the agent had not committed\nmine\nfirst\n");
+    let tree = git(folder, &["ls-tree", "-r", "theirs"]);
+    assert!(tree.contains("120000 blob") && tree.contains("\tbinary") && !tree.contains("run.sh"), "{tree}");
+    assert_eq!(git(folder, &["show", "theirs:README"]), "one\nTWO\nthree\nfour\n");
+    assert_eq!(git(folder, &["status", "--short"]), before, "the tree is as it was");
+    assert_eq!(world.run(&["pull", "work", "--branch", "theirs"]).code(), 120, "a branch that is there is not touched");
+    let patch = folder.join("work.patch");
+    assert_eq!(world.run(&["pull", "work", "--patch", patch.to_str().unwrap()]).code(), 0);
+    assert!(git(folder, &["apply", "--numstat", "work.patch"]).contains("README"));
+    for path in ["/tmp/bottler-evil-hook", "/tmp/bottler-evil-fsmonitor"] {
+        assert!(!Path::new(path).exists(), "{path}");
+    }
+    // Commits alone are work, too: the files are as they were.
+    let only = shell(&world, folder, &["--name", "commits"], "git -c user.name=a -c user.email=a@b commit -qam yours");
+    assert!(only.stderr.contains("kept: the workspace of commits (nobody has pulled"), "{}", only.stderr);
+    assert_eq!(world.run(&["rm", "commits"]).code(), 0);
+    // It is not launched over, and lives again with what is in it.
+    let over = shell(&world, folder, &["--name", "work"], "true");
+    assert!(over.code() == 123 && over.stderr.contains("bottler resume work"), "{}", over.stderr);
+    let resumed = world.run(&["resume", "work"]);
+    assert_eq!(resumed.code(), 3, "{}", resumed.stderr);
+    assert!(git(folder, &["branch"]).contains("theirs"));
+    assert_eq!(world.run(&["rm", "work"]).code(), 0);
+    world.assert_clean();
+}
+
+/// Makes a commit whose tree holds a `.git` with settings in it, and puts the branch there.
+const EVIL: &str = r#"
+import subprocess
+def git(*words, data=None):
+    return subprocess.run(["git", *words], input=data, capture_output=True, check=True).stdout
+def tree(mode, name, object):
+    data = mode + b" " + name + b"\0" + bytes.fromhex(object.decode())
+    return git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", data=data).strip()
+git("config", "core.fsmonitor", "touch /tmp/bottler-evil")
+blob = git("hash-object", "-w", "--stdin", data=b"[core]\nfsmonitor = touch /tmp/bottler-evil\n").strip()
+top = tree(b"40000", b".git", tree(b"100644", b"config", blob))
+who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+commit = git(*who, "commit-tree", top.decode(), "-p", "HEAD", "-m", "evil").strip()
+git("update-ref", "refs/heads/main", commit.decode())
+print(git("cat-file", "-p", top.decode()).decode())
+"#;
+
+#[test]
+fn what_is_pulled_is_checked_by_git_and_settings_of_the_agents_count_for_nothing() {
+    let (world, _image) = (World::new(), Agents::import());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    git(folder, &["init", "-q", "-b", "main"]);
+    write(folder, "a", "a\n");
+    git(folder, &["add", "."]);
+    git(folder, &["commit", "-qm", "first"]);
+    // A commit with a `.git` in it, which a checkout would write over a repository's own.
+    write(folder, "evil.py", EVIL);
+    let done = shell(&world, folder, &["--name", "evil"], "python3 evil.py; echo x >> a");
+    assert!(done.stdout.contains("\t.git\n"), "the attack can fail: {} {}", done.stdout, done.stderr);
+    let pulled = world.run(&["pull", "evil"]);
+    assert_eq!(pulled.code(), 120, "{}", pulled.stderr);
+    assert!(!git(folder, &["branch", "-a"]).contains("bottler"), "nothing was brought");
+    assert!(!Path::new("/tmp/bottler-evil").exists());
+    assert_eq!(world.run(&["diff", "evil", "--stat"]).stdout, "M a\n");
+    assert_eq!(world.run(&["rm", "evil"]).code(), 0);
+    world.assert_clean();
+}
+
+#[test]
+fn what_a_killed_holder_leaves_lives_again() {
+    let (world, _image) = (World::new(), Agents::import());
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", "a\n");
+    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--name", "killed", "-d"]);
+    command.args(["--", "sh", "-c", "echo more >> a; cat a; sleep 1000"]).current_dir(folder.path());
+    let done: Done = command.output().unwrap().into();
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "killed\n"), "{}", done.stderr);
+    wait_for("the agent", || world.agent_running("sleep 1000"));
+    for pid in world.processes("holder") {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    wait_for("the reaper", || world.processes("reaper").is_empty().then_some(()));
+    assert_eq!(world.objects(), ["killed-workspace"]);
+    assert_eq!(world.run(&["diff", "killed", "--stat"]).stdout, "M a\n");
+    let patch = world.run(&["pull", "killed", "--patch", "-"]);
+    assert!(patch.stdout.contains("+more"), "{}", patch.stdout);
+    let resumed = world.run(&["resume", "killed", "-d"]);
+    assert_eq!(resumed.code(), 0, "{}", resumed.stderr);
+    wait_for("the agent", || world.agent_running("sleep 1000"));
+    assert_eq!(world.run(&["exec", "killed", "--", "cat", "a"]).stdout, "a\nmore\nmore\n");
+    assert_eq!(world.run(&["rm", "killed"]).code(), 120, "it lives");
+    assert_eq!(world.run(&["rm", "--force", "killed"]).code(), 0);
+    world.assert_clean();
+}
+
+/// The host's places that are executed cannot be written, moved or made; what was not there is not there afterwards.
+#[test]
+fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
+    let (world, _image) = (World::new(), Agents::import());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    git(folder, &["init", "-q"]);
+    write(folder, "a", "a\n");
+    write(folder, ".vscode/settings.json", "{}");
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o777)).unwrap();
+    let config = std::fs::read_to_string(folder.join(".git/config")).unwrap();
+    let attack = "echo mine > made; for place in .git/config .git/hooks/pre-commit .envrc .vscode/tasks.json .claude/settings.json \
+        .bottler/hooks.lua .idea/x .husky/x .cursor/x .devcontainer/x; do echo evil 2>/dev/null > $place && echo wrote $place; done; \
+        for place in .git .envrc .vscode .claude .bottler; do mv $place gone 2>/dev/null && echo moved $place; \
+        rm -rf $place 2>/dev/null && echo removed $place; done; cat a; touch ready; sleep 1000";
+    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--mount"]);
+    command.args(["--", "sh", "-c", attack]).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for("the attack", || folder.join("ready").exists().then_some(()));
+    assert!(folder.join(".envrc").exists(), "its place is taken while the bottle lives");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let done = finish(child);
+    assert_eq!(done.stdout, "a\n", "{}", done.stderr);
+    assert_eq!(std::fs::read_to_string(folder.join(".git/config")).unwrap(), config);
+    let mut left: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, [".git", ".vscode", "a", "made", "ready"]);
+    // A link would be followed somewhere else; to read only, nothing is masked and nothing made.
+    symlink("/etc", folder.join(".claude")).unwrap();
+    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--mount"]);
+    let done: Done = command.args(["--", "true"]).current_dir(folder).output().unwrap().into();
+    assert!(done.code() == 120 && done.stderr.contains("it is a link"), "{}", done.stderr);
+    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--mount", "--read-only"]);
+    let done: Done = command.args(["--", "sh", "-c", "cat a; touch b"]).current_dir(folder).output().unwrap().into();
+    assert!(done.stdout == "a\n" && done.stderr.contains("Read-only file system"), "{}", done.stderr);
+    world.assert_clean();
+}
+
+/// Of a history that the user has only the end of, the agent has no more; what it adds comes back all the same.
+#[test]
+fn a_shallow_history_is_copied_and_comes_back() {
+    let (world, _image) = (World::new(), Agents::import());
+    let whole = tempfile::tempdir().unwrap();
+    git(whole.path(), &["init", "-q", "-b", "main"]);
+    for text in ["one\n", "two\n"] {
+        write(whole.path(), "a", text);
+        git(whole.path(), &["add", "."]);
+        git(whole.path(), &["commit", "-qm", text.trim()]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", whole.path().display());
+    git(folder.path(), &["clone", "-q", "--depth", "1", &url, "shallow"]);
+    let shallow = folder.path().join("shallow");
+    let work = "echo three > a; git -c user.name=a -c user.email=a@b commit -qam three; git log --format=%s";
+    let done = shell(&world, &shallow, &["--name", "shallow"], work);
+    assert_eq!(done.stdout, "three\ntwo\n", "{}", done.stderr);
+    let pulled = world.run(&["pull", "shallow"]);
+    assert_eq!(pulled.code(), 0, "{}", pulled.stderr);
+    assert_eq!(git(&shallow, &["log", "--format=%s", "bottler/shallow"]), "three\ntwo\n");
+    assert_eq!(world.run(&["rm", "shallow"]).code(), 0);
+    world.assert_clean();
+}
+
+/// Ten thousand files and their history: told, not asserted, but for a bound that only a mistake can miss.
+#[test]
+fn ten_thousand_files_are_copied() {
+    let (world, _image) = (World::new(), Agents::import());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    git(folder, &["init", "-q"]);
+    for number in 0..10_000 {
+        write(folder, &format!("d{}/f{number}", number % 100), &format!("{number}\n").repeat(100));
+    }
+    git(folder, &["add", "."]);
+    git(folder, &["commit", "-qm", "many"]);
+    // The image is made on the first launch.
+    shell(&world, folder, &["--keep", "never"], "true");
+    let began = Instant::now();
+    let done = shell(
+        &world,
+        folder,
+        &["--keep", "never"],
+        "find . -name 'f*' -type f -path './d*' | wc -l; git status --short",
+    );
+    assert_eq!(done.stdout, "10000\n", "{}", done.stderr);
+    println!("a whole launch with 10,000 files: {} ms; {}", began.elapsed().as_millis(), done.stderr);
+    world.assert_clean();
+}
+
+/// An engine gives a volume that is there as if it had been made: what another left in it would be the agent's.
+#[test]
+fn a_volume_that_is_somebody_elses_is_not_taken_for_the_workspace() {
+    let (world, _image) = (World::new(), Agents::import());
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", "a\n");
+    let docker =
+        |arguments: &[&str]| assert!(Command::new("docker").args(arguments).output().unwrap().status.success());
+    docker(&["volume", "create", "--label", "dev.bottler.session=theirs", "taken-workspace"]);
+    let done = shell(&world, folder.path(), &["--name", "taken"], "ls -a");
+    docker(&["volume", "rm", "taken-workspace"]);
+    assert!(done.code() == 123 && done.stderr.contains("somebody else's"), "{}", done.stderr);
+    assert_eq!(done.stdout, "");
+    world.assert_clean();
+}

@@ -1,0 +1,27 @@
+//! What an agent that wants out would try, each attempt with its name: nothing of it arrives anywhere. The real egress, in
+//! a namespace of its own where public addresses lead to this test, so that silence is the receivers' and not a filter's.
+
+use std::collections::BTreeSet;
+
+use crate::attempt::Attempt;
+use crate::{requests, secrets, streams};
+
+/// The attempts that all files have together.
+const AT_LEAST: usize = 120;
+
+#[test]
+fn there_are_many_attempts_and_each_has_a_name_of_its_own() {
+    let all = [
+        requests::forms(),
+        requests::addresses(),
+        requests::inside(),
+        secrets::bodies(),
+        secrets::places(),
+        secrets::unreadable(),
+    ];
+    let streams = streams::pieces();
+    let streams = streams.iter().map(|(name, _)| *name);
+    let names: Vec<&str> = all.iter().flatten().map(|Attempt { name, .. }| *name).chain(streams).collect();
+    let distinct: BTreeSet<&&str> = names.iter().collect();
+    assert!(names.len() >= AT_LEAST && distinct.len() == names.len(), "{} of them", names.len());
+}

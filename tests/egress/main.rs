@@ -1,0 +1,16 @@
+//! The real egress in network namespaces of its own: what it does, what finds no way past it, and what it mistakes for a secret.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(unreachable_pub, reason = "the files are this test's own")]
+
+mod attempt;
+mod bypass;
+mod changes;
+mod corpus;
+#[path = "../support/lab.rs"]
+mod lab;
+mod requests;
+mod secrets;
+mod streams;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,303 @@
+//! The command line and its bad input: one clear error, the exit code of its class, nothing left.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::process::{Done, World};
+
+fn text(world: &World, arguments: &[&str]) -> Done {
+    let done = world.run(arguments);
+    assert!(!done.stderr.contains("panicked") && !done.stderr.contains("RUST_BACKTRACE"), "{}", done.stderr);
+    world.assert_clean();
+    done
+}
+
+/// The code, and what is said.
+fn fails(world: &World, arguments: &[&str], code: i32, words: &[&str]) {
+    let done = text(world, arguments);
+    assert_eq!(done.code(), code, "{arguments:?}: {}", done.stderr);
+    for word in words {
+        assert!(done.stderr.contains(word), "{arguments:?}: {word:?} is not in {}", done.stderr);
+    }
+    assert_eq!(done.stdout, "", "{arguments:?}: standard output is for data");
+}
+
+fn script(world: &World, source: &str) -> String {
+    let path = world.state.path().join("my.lua");
+    std::fs::write(&path, source).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn bad_words_are_refused_before_anything_is_made() {
+    let world = World::new();
+    fails(&world, &["run", "nobody"], 120, &["there is no agent \"nobody\"", "probe"]);
+    fails(
+        &world,
+        &["run", "--recipe", "nothing"],
+        120,
+        &["there is no recipe \"nothing\"", "hint: a file ending in .lua"],
+    );
+    fails(&world, &["run", "--recipe", "gone.lua"], 120, &["read recipe gone.lua: No such file"]);
+    fails(&world, &["run", "--name", "Bad Name"], 120, &["\"Bad Name\"", "hint: lower-case"]);
+    fails(&world, &["run", "--allow", "a b.com"], 120, &["--allow \"a b.com\"", "hint: a host"]);
+    fails(&world, &["run", "--allow", "*.com"], 120, &["a star stands only"]);
+    fails(&world, &["run", "--nothing"], 120, &["unexpected argument"]);
+    fails(&world, &["nothing"], 120, &["unrecognized subcommand"]);
+}
+
+#[test]
+fn the_policy_is_explained_by_the_code_that_decides() {
+    let world = World::new();
+    let explain = |url: &str| {
+        let arguments =
+            ["policy", "explain", url, "--allow", "api.example.com", "--allow-ip", "10.0.0.0/8", "--format", "json"];
+        let done = world.run(&arguments);
+        (done.code(), done.json()["code"].as_str().unwrap().to_owned())
+    };
+    for (url, code) in [
+        ("https://api.example.com/v1", "allowed"),
+        ("https://API.example.com.:443/", "allowed"),
+        ("https://api.example.com:22/", "port_not_allowed"),
+        ("https://evil.example/", "host_not_allowed"),
+        ("https://api.example.com@evil.example/", "bad_request"),
+        ("http://10.1.2.3/", "host_not_allowed"),
+        ("http://127.1/", "address_not_public"),
+        ("http://169.254.169.254/", "address_not_public"),
+        ("https://api.example.com/../x", "bad_path"),
+        ("ftp://api.example.com/", "bad_request"),
+        ("https://api.example.com/a.git/%67it-receive-pack", "bad_request"),
+        ("https://api.example.com/a.git/info/refs?service=git-receive-pack", "bad_request"),
+    ] {
+        assert_eq!(explain(url), (i32::from(code != "allowed"), code.to_owned()), "{url}");
+    }
+    let done = world.run(&["policy", "explain", "https://evil.example/"]);
+    assert!(done.stdout.contains("refused: host_not_allowed\n") && done.stdout.contains("hint: "), "{}", done.stdout);
+}
+
+#[test]
+fn version_and_help_are_data() {
+    let world = World::new();
+    let version = world.run(&["--version"]);
+    assert_eq!((version.code(), version.stdout.as_str()), (0, concat!("bottler ", env!("CARGO_PKG_VERSION"), "\n")));
+    let help = world.run(&["--help"]);
+    assert_eq!(help.code(), 0);
+    assert!(help.stdout.contains("run") && help.stdout.contains("gc") && help.stdout.contains("ps"));
+}
+
+#[test]
+fn bad_recipes_name_their_line() {
+    let world = World::new();
+    let path = script(&world, "return recipe(function(plan)\n  local x = = 1\nend)\n");
+    fails(&world, &["run", "--recipe", &path], 120, &["my.lua:2", "unexpected symbol", "2 | local x = = 1"]);
+    let path = script(&world, "return recipe(function(plan)\n  network_create { name = 'n', intrenal = true }\nend)\n");
+    fails(&world, &["run", "--recipe", &path], 120, &["my.lua:2", "there is no option intrenal", "there are"]);
+    let path = script(
+        &world,
+        "return recipe(function(plan)\n  local net = network_create { name = 'n' }\n  net:ready()\n  local x = nil + 1\nend)\n",
+    );
+    fails(
+        &world,
+        &["run", "--recipe", &path],
+        120,
+        &["my.lua:4", "attempt to perform arithmetic on a nil", "removed: probe-"],
+    );
+}
+
+#[test]
+fn no_engine_no_permission_and_an_old_engine_are_told_apart() {
+    let world = World::new();
+    let with = |endpoint: &str| {
+        let output = world.command(&["run", "probe"]).env("DOCKER_HOST", endpoint).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = with("unix:///nonexistent/docker.sock");
+    assert_eq!(code, 121, "{said}");
+    assert!(
+        said.contains("no socket at /nonexistent/docker.sock") && said.contains("hint: start Docker Engine"),
+        "{said}"
+    );
+    let (code, said) = with("ftp://engine");
+    assert_eq!(code, 121, "{said}");
+    assert!(said.contains("is no engine's address"), "{said}");
+
+    let path = world.state.path().join("engine.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let endpoint = format!("unix://{}", path.display());
+    let old = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(&stream);
+        let mut line = String::new();
+        while reader.read_line(&mut line).unwrap() > 2 {
+            line.clear();
+        }
+        let body = r#"{"Version":"19.03.0","ApiVersion":"1.40","Os":"linux","Arch":"amd64"}"#;
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+        write!(&stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    });
+    let (code, said) = with(&endpoint);
+    old.join().unwrap();
+    assert_eq!(code, 121, "{said}");
+    assert!(said.contains("API \"1.40\", older than 1.41") && said.contains("hint: upgrade the engine"), "{said}");
+}
+
+#[test]
+fn a_socket_one_may_not_open_says_so() {
+    let world = World::new();
+    let executable = world.state.path().join("bottler");
+    std::fs::copy(support::process::bottler(), &executable).unwrap();
+    std::fs::set_permissions(world.state.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(state.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    // As a user who is not in the group that owns the engine's socket.
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&executable)
+        .args(["run", "probe"])
+        .env("XDG_STATE_HOME", state.path())
+        .env("XDG_CONFIG_HOME", state.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(121), "{said}");
+    assert!(said.contains("ermission denied") && said.contains("hint: add this user to the group"), "{said}");
+}
+
+/// At a real pseudo-terminal, by `script`; the answers are typed.
+#[test]
+fn a_recipe_asks_at_the_terminal_and_a_secret_is_not_shown() {
+    let world = World::new();
+    let path = script(
+        &world,
+        "return function()\n  log('said', prompt 'who?')\n  local token = prompt('token', { secret = true })\n  log('kept', token)\n  log('sure', confirm 'really?', confirm 'again?')\nend\n",
+    );
+    let command = format!("{} run probe --recipe {path}", support::process::bottler().display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &command, "/dev/null"]).env("XDG_STATE_HOME", world.state.path());
+    terminal.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = terminal.spawn().unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    let mut screen = BufReader::new(child.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    for (question, answer) in
+        [("who?: ", "ann"), ("token: ", "hunter2"), ("really? [y/N] ", "y"), ("again? [y/N] ", "maybe")]
+    {
+        while !String::from_utf8_lossy(&seen).contains(question) {
+            let bytes = screen.fill_buf().unwrap().to_vec();
+            assert!(!bytes.is_empty(), "{question}: {}", String::from_utf8_lossy(&seen));
+            screen.consume(bytes.len());
+            seen.extend(bytes);
+        }
+        writeln!(keys, "{answer}").unwrap();
+    }
+    std::io::Read::read_to_end(&mut screen, &mut seen).unwrap();
+    assert!(child.wait().unwrap().success());
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    for words in ["said ann", "kept (secret)", "sure true false"] {
+        assert!(seen.contains(words), "{words}: {seen}");
+    }
+    assert!(!seen.contains("hunter2"), "{seen}");
+    world.assert_clean();
+}
+
+/// Ctrl-C instead of an answer: everything ends, and the terminal shows again what is typed.
+#[test]
+fn a_question_that_is_not_answered_holds_nothing_up() {
+    let world = World::new();
+    let path = script(&world, "return function()\n  prompt('token', { secret = true })\nend\n");
+    // The shell outlives the interrupt, which is its children's too.
+    let bottler = support::process::bottler();
+    let run = format!("trap : INT; {} run probe --recipe {path}; echo code $?; stty -a", bottler.display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qc", &run, "/dev/null"]).env("XDG_STATE_HOME", world.state.path());
+    terminal.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = terminal.spawn().unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    let mut screen = BufReader::new(child.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("token: ") {
+        let bytes = screen.fill_buf().unwrap().to_vec();
+        assert!(!bytes.is_empty(), "{}", String::from_utf8_lossy(&seen));
+        screen.consume(bytes.len());
+        seen.extend(bytes);
+    }
+    keys.write_all(b"\x03").unwrap();
+    std::io::Read::read_to_end(&mut screen, &mut seen).unwrap();
+    child.wait().unwrap();
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    assert!(seen.contains("code 126"), "{seen}");
+    assert!(seen.contains(" echo ") && !seen.contains("-echo "), "{seen}");
+    world.assert_clean();
+}
+
+#[test]
+fn a_question_without_a_terminal_is_an_error() {
+    let world = World::new();
+    let path = script(&world, "return function()\n  prompt 'who?'\nend\n");
+    fails(&world, &["run", "--recipe", &path], 120, &["there is no terminal to ask at", "my.lua:2", "--set"]);
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let world = World::new();
+    let mut child = world.start(&["run", "probe"]);
+    drop(child.stdout.take());
+    let done = support::process::finish(child);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+    world.assert_clean();
+}
+
+#[test]
+fn gc_and_ps_of_nothing() {
+    let world = World::new();
+    let done = world.run(&["gc"]);
+    assert_eq!((done.code(), done.stdout.as_str(), done.stderr.as_str()), (0, "", "nothing to collect\n"));
+    let done = world.run(&["ps", "--format", "json"]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "[]\n"));
+    let done = world.run(&["gc", "--foreign", "0123456789abcdef", "--dry-run", "--format", "json"]);
+    assert_eq!(done.json()["bottles"], serde_json::json!([]));
+}
+
+#[test]
+fn no_secret_and_no_state_is_readable_by_others() {
+    let world = World::new();
+    assert_eq!(world.run(&["run", "probe"]).code(), 0);
+    for folder in ["bottler", "bottler/bottles"] {
+        let mode = std::fs::metadata(Path::new(world.state.path()).join(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{folder}");
+    }
+}
+
+#[test]
+fn the_file_that_readme_shows_is_understood() {
+    let world = World::new();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, rest) = readme.split_once("```yaml egress.yaml\n").unwrap();
+    let (content, _) = rest.split_once("```").unwrap();
+    let file = world.state.path().join("egress.yaml");
+    let explain = |content: &str, arguments: &[&str]| {
+        std::fs::write(&file, content).unwrap();
+        let file = file.display().to_string();
+        let done = world.run(&[&["policy", "explain", "--format", "json", "--egress", &file], arguments].concat());
+        if done.code() == 120 { done.stderr } else { done.json()["code"].as_str().unwrap().to_owned() }
+    };
+    for (arguments, expected) in [
+        (&["https://files.pypi.org/x"][..], "allowed"),
+        (&["https://upload.pypi.org/x"], "denied"),
+        (&["https://api.github.com/repos/acme/x"], "allowed"),
+        (&["https://api.github.com/repos/acme/secret/x"], "denied"),
+        (&["https://api.github.com/repos/acme/x", "--method", "POST"], "method_not_allowed"),
+        (&["tcp://db.example.com:5432"], "allowed"),
+        (&["tcp://db.example.com:5433"], "host_not_allowed"),
+        (&["https://api.anthropic.com/", "--deny", "api.anthropic.com"], "denied"),
+    ] {
+        assert_eq!(explain(content, arguments), expected, "{arguments:?}");
+    }
+    // A mistake has its line.
+    let error = explain("mode: enforce\nallow:\n  - {host: a.com, method: [GET]}\n", &["https://a.com/"]);
+    assert!(error.contains("unknown field `method`") && error.contains("line 3"), "{error}");
+}

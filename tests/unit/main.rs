@@ -1,0 +1,15 @@
+//! What needs no engine: the command line, manifests, recipes on the engine in memory, documents, the order of modules.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod cli;
+mod golden;
+mod layering;
+mod lua;
+mod lua_handles;
+mod lua_tools;
+mod manifest;
+#[path = "../support/mod.rs"]
+mod support;
+mod tutorial;
+mod unwind;

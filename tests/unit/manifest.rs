@@ -1,0 +1,324 @@
+//! A manifest as its writers use it: plans without an engine, mistakes with their places, a project's limits. The plans of
+//! all templates are kept word for word; `BLESS=1 tests/run unit` writes them anew.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::support::process::{Done, bottler};
+use crate::support::tmux::Tmux;
+use bottler::manifest::{AgentTemplate, schema};
+
+/// A configuration, a state directory and a project of a test's own; the engine's address leads nowhere.
+struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let home = Self { folder: tempfile::tempdir().unwrap() };
+        for (path, text) in files {
+            home.write(path, text);
+        }
+        std::fs::create_dir_all(home.path("project")).unwrap();
+        home
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(bottler());
+        command.args(arguments).current_dir(self.path("project")).stdin(Stdio::null()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.path("home"));
+        command.env("XDG_CONFIG_HOME", self.path("config")).env("XDG_STATE_HOME", self.path("state"));
+        command.env("DOCKER_HOST", "unix:///nowhere/docker.sock").env("GIT_CONFIG_GLOBAL", "/dev/null");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Done {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    fn plan(&self, arguments: &[&str]) -> serde_json::Value {
+        let done = self.run(&[&["run", "--dry-run", "--format", "json", "--name", "planned"], arguments].concat());
+        assert_eq!(done.code(), 0, "{}", done.stderr);
+        done.json()
+    }
+
+    fn fails(&self, arguments: &[&str], words: &[&str]) {
+        let done = self.run(arguments);
+        assert_eq!(done.code(), 120, "{arguments:?}: {}", done.stderr);
+        for word in words {
+            assert!(done.stderr.contains(word), "{arguments:?}: {word:?} is not in {}", done.stderr);
+        }
+        assert!(!self.path("state/bottler/bottles").read_dir().is_ok_and(|mut entries| entries.next().is_some()));
+    }
+}
+
+#[test]
+fn the_schema_is_fresh() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stdlib/_meta/manifest.schema.json");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, schema()).unwrap();
+    }
+    assert!(std::fs::read_to_string(&path).unwrap() == schema(), "{} is old: BLESS=1 tests/run unit", path.display());
+}
+
+/// Every template, at a terminal and without one: what would be launched, to the letter. Those that cannot run here (their
+/// programs are in registries that tests do not reach) are held by this alone.
+#[test]
+fn every_template_has_its_plan() {
+    let home = Home::new(&[("project/README", "hello\n"), ("config/bottler/skills/review/SKILL.md", "Review.\n")]);
+    for name in AgentTemplate::names() {
+        let template = AgentTemplate::built_in(name).unwrap();
+        let rich = !template.headless.is_empty();
+        let mcp = template.mcp.is_some();
+        let agent = format!(
+            "agents: {{it: {{template: {name}{}{}}}}}\n",
+            if template.skills.is_some() { ", skills: [review]" } else { "" },
+            if mcp { ", mcp: {docs: {url: \"https://mcp.example.com/mcp\"}}" } else { "" }
+        );
+        home.write("config/bottler/bottler.yaml", &agent);
+        let mut plans = vec![("plan", home.plan(&["it"]))];
+        if rich {
+            let words = ["it", "--headless", "--prompt", "Fix it.", "--model", "small"];
+            plans.push(("headless", home.plan(&words)));
+        }
+        for (kind, plan) in plans {
+            let text = serde_json::to_string_pretty(&plan).unwrap() + "\n";
+            let text = text.replace(&home.folder.path().display().to_string(), "/HOME");
+            let golden =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plans").join(format!("{name}.{kind}.json"));
+            if std::env::var_os("BLESS").is_some() {
+                std::fs::write(&golden, &text).unwrap();
+            }
+            assert_eq!(text, std::fs::read_to_string(&golden).unwrap_or_default(), "{}", golden.display());
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_put_together_from_agent_bottle_template_host_and_flags() {
+    let home = Home::new(&[
+        (
+            "config/bottler/bottler.yaml",
+            "bottles:
+  base: {user: \"1234:1235\", env: {A: base, B: base}, egress: {allow: [a.example.com], mode: audit}}
+  dev:
+    extends: [base]
+    image: mine:1
+    resources: {cpus: 0.5, memory: 512MiB, pids: 64}
+    env: {B: dev, PORT: 8080, ANTHROPIC_API_KEY: \"${MY_KEY}\", ASKED: \"?Paste it\"}
+    env_file: [a.env]
+    workspace: {path: /work, exclude: ['*.log']}
+    egress: {allow: [b.example.com], mode: enforce}
+agents:
+  researcher: {bottle: dev, template: claude, prompt: Be brief., env: {A: agent}}
+",
+        ),
+        ("config/bottler/a.env", "FROM_FILE=file-secret\n"),
+        ("project/a.txt", "a\n"),
+        ("project/b.log", "b\n"),
+        ("project/.env", "SECRET=1\n"),
+    ]);
+    let mut command = home.command(&["run", "researcher", "--dry-run", "--format", "json", "--prompt", "Do it."]);
+    let done: Done = command.env("MY_KEY", "host-secret").output().unwrap().into();
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert!(!done.stdout.contains("host-secret") && !done.stdout.contains("file-secret"), "{}", done.stdout);
+    let plan = &done.json()["plan"];
+    assert_eq!(plan["agent"]["env"]["A"], "agent");
+    assert_eq!(plan["agent"]["env"]["B"], "dev");
+    assert_eq!(plan["agent"]["env"]["PORT"], "8080");
+    assert_eq!(plan["agent"]["secret_env"], serde_json::json!(["ANTHROPIC_API_KEY", "FROM_FILE", "ASKED"]));
+    assert_eq!(done.json()["ask"]["ASKED"], "Paste it");
+    assert_eq!(plan["agent"]["user"], "1234:1235");
+    assert_eq!(plan["agent"]["workdir"], "/work");
+    assert_eq!(plan["agent"]["resources"]["memory"], 512 << 20);
+    assert_eq!(plan["image"], serde_json::json!({"source": "mine:1"}));
+    assert_eq!(plan["prompt"], "Be brief.\n\nDo it.");
+    let hosts = serde_json::json!(["api.anthropic.com", "a.example.com", "b.example.com"]);
+    assert_eq!((&plan["egress"]["allow"], &plan["egress"]["mode"]), (&hosts, &"enforce".into()));
+    assert_eq!(plan["credentials"][0]["env"], "ANTHROPIC_API_KEY");
+    let workspace = &done.json()["workspace"];
+    assert_eq!(workspace, &serde_json::json!({"files": 2, "look_secret": [".env"]}));
+    // The same in words.
+    let mut command = home.command(&["run", "researcher", "--dry-run"]);
+    let said: Done = command.env("MY_KEY", "host-secret").output().unwrap().into();
+    for words in [
+        "told only   to the agent: ANTHROPIC_API_KEY, FROM_FILE, ASKED (asked for)",
+        "egress      3 hosts: api.anthropic.com, a.example.com, b.example.com",
+        "credential  ANTHROPIC_API_KEY may go to api.anthropic.com and nowhere else",
+        "look secret: .env",
+    ] {
+        assert!(said.stdout.contains(words), "{words}: {}", said.stdout);
+    }
+    assert!(!said.stdout.contains("host-secret"), "{}", said.stdout);
+    home.fails(&["run", "researcher"], &["MY_KEY is not set", "bottler.yaml"]);
+    assert_eq!(home.run(&["manifest", "check"]).code(), 0);
+    let listed = home.run(&["manifest", "list", "--format", "json"]).json();
+    assert_eq!(listed[0]["agent"], "researcher");
+}
+
+#[test]
+fn mistakes_have_their_file_line_and_remedy() {
+    let home = Home::new(&[
+        ("config/bottler/bottler.yaml", "bottles:\n  dev:\n    imagee: x\n"),
+        ("config/bottler/bottles/good.yaml", "image: i\n"),
+        ("config/bottler/agents/fine.yaml", "{bottle: good, template: shell}\n"),
+    ]);
+    let words = ["bottler.yaml:3", "3 | imagee: x", "there is no key imagee", "column 5", "hint: did you mean image?"];
+    home.fails(&["manifest", "check"], &words);
+    // What does not use it is not stopped.
+    assert_eq!(home.plan(&["fine"])["plan"]["image"]["source"], "i");
+    home.fails(&["run", "nobody", "--dry-run"], &["did you mean image?"]);
+    for (text, words) in [
+        ("agents: {a: {bottle: gone}}", "there is no bottle \"gone\""),
+        ("agents: {a: {template: cluade}}", "did you mean claude?"),
+        ("agents: {a: {template: shell, prompt: x, prompt_file: y}}", "one is enough"),
+        ("agents: {a: {template: shell, prompt_file: gone.md}}", "gone.md"),
+        ("agents: {a: {template: aider, skills: [s]}}", "skill \"s\""),
+        ("agents: {a: {template: shell, model: m}}", "takes no model"),
+        ("{bottles: {b: {user: 1, resources: {memory: lots}}}}", "an amount of bytes"),
+        (
+            "{bottles: {b: {git: [x]}}, agents: {a: {bottle: b, template: shell}}}",
+            "git, which this version does not have",
+        ),
+        ("{bottles: {b: {env: {A: '${X'}}}, agents: {a: {bottle: b, template: shell}}}", "has no end"),
+        ("{bottles: {b: {env: {A: '?x'}}}, agents: {a: {bottle: b, template: shell}}}", "no terminal"),
+        ("{bottles: {b: {workspace: {path: /etc}}}, agents: {a: {bottle: b, template: shell}}}", "cannot be one"),
+        ("a: [", "bottler.yaml"),
+    ] {
+        home.write("config/bottler/bottler.yaml", text);
+        home.fails(&["run", "a"], &[words]);
+    }
+    // A home, or everything, is no workspace.
+    home.write("config/bottler/bottler.yaml", "");
+    std::fs::create_dir_all(home.path("home")).unwrap();
+    let mut command = home.command(&["run", "claude", "--dry-run"]);
+    let done: Done = command.current_dir(home.path("home")).output().unwrap().into();
+    assert!(done.code() == 120 && done.stderr.contains("all that is yours"), "{}", done.stderr);
+}
+
+#[test]
+fn a_projects_agents_use_what_they_are_let_and_name_nothing_of_the_host() {
+    let home = Home::new(&[
+        ("config/bottler/bottler.yaml", "bottles: {dev: {image: i}, other: {image: j}}\n"),
+        ("project/.bottler/bottler.yaml", "agents: {theirs: {bottle: dev, template: shell}}\n"),
+        ("project/.bottler/agents/md.md", "---\nbottle: dev\ntemplate: claude\nskills: [s]\n---\nDo it.\n"),
+        ("project/.bottler/skills/s/SKILL.md", "A skill.\n"),
+    ]);
+    home.fails(&["run", "theirs", "--dry-run"], &["is not trusted"]);
+    assert_eq!(home.run(&["trust"]).code(), 0);
+    home.fails(&["run", "theirs", "--dry-run"], &["only the bottles that you let it", "projects"]);
+    let allowed = format!(
+        "bottles: {{dev: {{image: i}}, other: {{image: j}}}}\nprojects: [{{path: {}, bottles: [dev]}}]\n",
+        home.path("project").display()
+    );
+    home.write("config/bottler/bottler.yaml", &allowed);
+    assert_eq!(home.plan(&["theirs"])["plan"]["image"]["source"], "i");
+    let plan = home.plan(&["md"]);
+    assert_eq!(plan["plan"]["prompt"], "Do it.");
+    let files = plan["plan"]["provision"]["files"].as_array().unwrap();
+    assert!(files.iter().any(|file| file["path"] == "/home/agent/.claude/skills/s/SKILL.md"), "{files:?}");
+    for (agent, words) in [
+        ("bottle: other, template: shell", "only the bottles"),
+        ("template: shell", "only the bottles"),
+        ("bottle: dev, template: shell, env: {A: '${HOME}'}", "no variable of the host"),
+        ("bottle: dev, template: shell, env: {A: '?x'}", "no variable of the host"),
+        ("bottle: dev, template: shell, prompt_file: ../../secret", "no such file below"),
+        ("bottle: dev, template: shell, prompt_file: /etc/passwd", "no such file below"),
+        ("bottle: dev, template: claude, skills: [../../x]", "no such files below"),
+        ("bottle: dev, template: shell, recipe: /tmp/evil.lua", "a built-in one"),
+    ] {
+        home.write("project/.bottler/bottler.yaml", &format!("agents: {{theirs: {{{agent}}}}}\n"));
+        assert_eq!(home.run(&["trust"]).code(), 0);
+        home.fails(&["run", "theirs", "--dry-run"], &[words]);
+    }
+    home.write("project/.bottler/bottler.yaml", "bottles: {mine: {}}\n");
+    assert_eq!(home.run(&["trust"]).code(), 0);
+    home.fails(&["run", "theirs", "--dry-run"], &["there is no key bottles"]);
+}
+
+#[test]
+fn init_writes_a_manifest_that_is_right_and_overwrites_none() {
+    let home = Home::new(&[]);
+    let mut command = home.command(&["init"]);
+    let done: Done = command.env("GEMINI_API_KEY", "x").output().unwrap().into();
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    let written = std::fs::read_to_string(home.path("config/bottler/bottler.yaml")).unwrap();
+    assert!(written.contains("template: gemini") && written.contains("      GEMINI_API_KEY: ${GEMINI_API_KEY}"));
+    assert_eq!(home.run(&["manifest", "check"]).code(), 0);
+    home.fails(&["init"], &["already and stays as it is"]);
+    assert_eq!(std::fs::read_to_string(home.path("config/bottler/bottler.yaml")).unwrap(), written);
+}
+
+/// At a real terminal: no is no, and nothing has been made; a secret is asked for and not shown.
+#[test]
+fn a_launch_is_asked_about_and_no_is_no_failure() {
+    let home = Home::new(&[(
+        "config/bottler/bottler.yaml",
+        "bottles: {b: {image: i, env: {TOKEN: '?Paste it'}}}\nagents: {a: {bottle: b, template: shell}}\n",
+    )]);
+    let tmux = Tmux::new(&home.path("project"));
+    let set = ["XDG_CONFIG_HOME=config", "XDG_STATE_HOME=state", "HOME=home"].map(|pair| {
+        let (name, folder) = pair.split_once('=').unwrap();
+        format!("{name}={}", home.path(folder).display())
+    });
+    let run = format!("env {} DOCKER_HOST=unix:///nowhere {} run a", set.join(" "), bottler().display());
+    tmux.line(&format!("{run}; echo code=$?"));
+    tmux.wait("launch? [y/N]");
+    tmux.line("n");
+    tmux.wait("nothing was made");
+    tmux.wait("code=0");
+    tmux.line(&format!("clear; {run}; echo code=$?"));
+    tmux.wait("launch? [y/N]");
+    tmux.line("y");
+    tmux.wait("TOKEN: Paste it:");
+    tmux.line("hunter2-hunter2");
+    // The engine is asked after that.
+    let screen = tmux.wait("code=121");
+    assert!(!screen.contains("hunter2"), "{screen}");
+}
+
+#[test]
+fn the_manifest_that_readme_shows_is_right() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let shown = readme.split("```yaml bottler.yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let home = Home::new(&[("config/bottler/bottler.yaml", shown)]);
+    assert_eq!(home.run(&["manifest", "check"]).code(), 0);
+    let mut command = home.command(&["run", "researcher", "--dry-run", "--format", "json"]);
+    let done: Done = command.env("ANTHROPIC_API_KEY", "x").output().unwrap().into();
+    assert_eq!(done.json()["plan"]["egress"]["allow"].as_array().unwrap().len(), 4, "{}", done.stderr);
+}
+
+/// A recipe launches agents of the manifest, with what their bottles say; without an engine, too.
+#[test]
+fn a_recipe_may_launch_the_manifests_agents() {
+    let home = Home::new(&[
+        (
+            "config/bottler/bottler.yaml",
+            "bottles: {b: {image: i}, c: {env: {A: '?x'}}}\nagents: {mine: {bottle: b, template: shell}, asks: {bottle: c, template: shell}}\n",
+        ),
+        (
+            "project/two.lua",
+            "return function(plan)\n  bottle('mine', { slug = 'one' }):wait()\n  bottle(plan.agent.name):wait()\nend\n",
+        ),
+        ("project/asks.lua", "return function()\n  bottle('asks'):wait()\nend\n"),
+    ]);
+    let done = home.run(&["lua", "check", "two.lua", "--agent", "mine"]);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert!(done.stdout.contains("bottle") && done.stdout.contains("two.lua:2"), "{}", done.stdout);
+    home.fails(&["lua", "check", "asks.lua"], &["A is to be asked for", "asks.lua:2"]);
+    // An agent's own recipe is a file beside the manifest.
+    home.write("config/bottler/bottler.yaml", "agents: {own: {template: shell, recipe: own.lua}}\n");
+    home.write("config/bottler/own.lua", "return function() end\n");
+    let recipe = home.plan(&["own"])["recipe"].as_str().unwrap().to_owned();
+    assert_eq!(PathBuf::from(recipe), home.path("config/bottler/own.lua"));
+}
