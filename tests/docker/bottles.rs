@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A run in a folder of its own, where results are saved.
-fn run_in(world: &World, folder: &std::path::Path, arguments: &[&str]) -> support::process::Done {
+fn run_in(world: &World, folder: &std::path::Path, arguments: &[&str]) -> crate::support::process::Done {
     let output = Command::new(bottler())
         .args(arguments)
         .current_dir(folder)

@@ -194,7 +194,7 @@ fn the_real_claude_is_talked_to_at_a_terminal() {
     tmux.line("clear; echo still-$((40 + 2))");
     let screen = tmux.wait("still-42");
     assert!(screen.starts_with("still-42\nready$"), "{screen}");
-    world.wait_gone(support::process::PATIENCE);
+    world.wait_gone(crate::support::process::PATIENCE);
 }
 
 /// A shell at a terminal: its exit code, Ctrl-C that is its own, a signal from outside that ends it, the terminal back.
@@ -235,7 +235,7 @@ fn a_terminal_is_given_and_taken_back() {
     tmux.wait("code=126");
     tmux.line("clear; echo still-$((40 + 2))");
     assert!(tmux.wait("still-42").starts_with("still-42\nready$"));
-    world.wait_gone(support::process::PATIENCE);
+    world.wait_gone(crate::support::process::PATIENCE);
 }
 
 /// An image of one file, whoever the agent runs as; and every place where a secret of its must not be, while it lives and

@@ -130,7 +130,7 @@ fn an_image_is_pulled_by_its_name_and_its_digest_and_not_when_it_is_there() {
         let done = run(&world, image, &[]);
         assert!(done.code() == 122 && done.stderr.contains(words) && done.stderr.contains("hint: "), "{}", done.stderr);
     }
-    let _ = Command::new(support::process::bottler()).args(["gc", "--cache"]).output();
+    let _ = Command::new(crate::support::process::bottler()).args(["gc", "--cache"]).output();
     let _ = Command::new("docker").args(["rmi", "-f", &tag, &exact]).output();
     world.assert_clean();
 }
@@ -182,7 +182,7 @@ fn an_image_is_built_once_from_what_dockerignore_leaves_and_without_a_network() 
     manifest(folder.path(), "{context: context, dockerfile: ../outside}");
     std::fs::write(folder.path().join("outside"), "FROM scratch\n").unwrap();
     assert_eq!(run(&[]).code(), 120, "a Dockerfile is below its context");
-    let _ = Command::new(support::process::bottler()).args(["gc", "--cache"]).stdout(Stdio::null()).status();
+    let _ = Command::new(crate::support::process::bottler()).args(["gc", "--cache"]).stdout(Stdio::null()).status();
     docker(&["image", "prune", "-f"]);
     world.assert_clean();
 }

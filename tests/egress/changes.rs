@@ -123,7 +123,7 @@ async fn chained() {
 upstream_proxy: {{url: 'http://{MEANT}:3128', no_proxy: [other.example.com]}}"
     );
     let mut lab = Lab::new(&spec, &elsewhere, &[SECRET]).await;
-    let noted = upstream_proxy(lab::PROXY_CREDENTIALS).await;
+    let noted = upstream_proxy(crate::lab::PROXY_CREDENTIALS).await;
     let answer = lab.inside(HOST, get(HOST, "/").as_bytes()).await;
     assert!(answer.ends_with("here"), "{answer}");
     let plain = format!("GET http://{HOST}/plain HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");

@@ -148,7 +148,7 @@ fn no_engine_no_permission_and_an_old_engine_are_told_apart() {
 fn a_socket_one_may_not_open_says_so() {
     let world = World::new();
     let executable = world.state.path().join("bottler");
-    std::fs::copy(support::process::bottler(), &executable).unwrap();
+    std::fs::copy(crate::support::process::bottler(), &executable).unwrap();
     std::fs::set_permissions(world.state.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let state = tempfile::tempdir().unwrap();
     std::fs::set_permissions(state.path(), PermissionsExt::from_mode(0o777)).unwrap();
@@ -174,7 +174,7 @@ fn a_recipe_asks_at_the_terminal_and_a_secret_is_not_shown() {
         &world,
         "return function()\n  log('said', prompt 'who?')\n  local token = prompt('token', { secret = true })\n  log('kept', token)\n  log('sure', confirm 'really?', confirm 'again?')\nend\n",
     );
-    let command = format!("{} run probe --recipe {path}", support::process::bottler().display());
+    let command = format!("{} run probe --recipe {path}", crate::support::process::bottler().display());
     let mut terminal = Command::new("script");
     terminal.args(["-qec", &command, "/dev/null"]).env("XDG_STATE_HOME", world.state.path());
     terminal.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
@@ -209,7 +209,7 @@ fn a_question_that_is_not_answered_holds_nothing_up() {
     let world = World::new();
     let path = script(&world, "return function()\n  prompt('token', { secret = true })\nend\n");
     // The shell outlives the interrupt, which is its children's too.
-    let bottler = support::process::bottler();
+    let bottler = crate::support::process::bottler();
     let run = format!("trap : INT; {} run probe --recipe {path}; echo code $?; stty -a", bottler.display());
     let mut terminal = Command::new("script");
     terminal.args(["-qc", &run, "/dev/null"]).env("XDG_STATE_HOME", world.state.path());
@@ -245,7 +245,7 @@ fn a_reader_that_has_had_enough_is_no_error() {
     let world = World::new();
     let mut child = world.start(&["run", "probe"]);
     drop(child.stdout.take());
-    let done = support::process::finish(child);
+    let done = crate::support::process::finish(child);
     assert_eq!(done.code(), 0, "{}", done.stderr);
     assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
     world.assert_clean();

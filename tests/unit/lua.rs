@@ -229,12 +229,12 @@ async fn numbered_names_are_tried_up_to_a_bound_unless_pinned() {
         // A stranger's containers with all the names.
         for number in 1..=99 {
             let name = if number == 1 { "probe-t3st5".to_owned() } else { format!("probe-t3st5-{number}") };
-            launch.engine.container_create(&support::fake::stranger(&name)).await.unwrap();
+            launch.engine.container_create(&crate::support::fake::stranger(&name)).await.unwrap();
         }
         let before = launch.engine.calls().iter().filter(|call| *call == "container_create").count();
         let mut plan = plan();
         plan.pinned = pinned;
-        let outcome = launch.run(&support::fake::built_in("launch"), plan).await;
+        let outcome = launch.run(&crate::support::fake::built_in("launch"), plan).await;
         let failure = outcome.failure.unwrap();
         assert_eq!(failure.class, Class::Name, "{failure:?}");
         let calls = launch.engine.calls().iter().filter(|call| *call == "container_create").count() - before;

@@ -330,7 +330,7 @@ async fn a_machine_dropped_at_any_moment_leaks_nothing() {
         let vm = bottler::lua::Vm::new(&bottle, &program).unwrap();
         let ended = {
             let running = std::pin::pin!(vm.run(&bottle.plan));
-            support::fake::poll_times(running, polls).await
+            crate::support::fake::poll_times(running, polls).await
         };
         drop(vm);
         launch.unwind(&bottle).await;
