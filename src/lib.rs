@@ -2,7 +2,7 @@
 //! sidecars that decide what leaves. A Lua recipe launches it; whatever the recipe made is undone.
 //!
 //! Dependencies go one way: `cli → holder → lua → primitive → session → engine`; `sidecar`, `init` and `probe` use
-//! `policy`. `tests/layering.rs` holds that.
+//! `policy`. `tests/unit/layering.rs` holds that.
 
 pub mod audit;
 pub mod cli;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::images::{AGENTS, Agents};
+use crate::support::images::{DEBIAN, Debian};
 use crate::support::origin::{Origin, certificates, docker};
 use crate::support::process::{Done, World, bottler, finish, wait_for};
 use crate::support::tmux::Tmux;
@@ -72,7 +72,7 @@ fn prepare(folder: &Path) -> PathBuf {
     let manifest = format!(
         "bottles:
   dev:
-    image: {AGENTS}
+    image: {DEBIAN}
     env: {{ANTHROPIC_API_KEY: \"${{ANTHROPIC_API_KEY}}\"}}
     keep: never
     egress: {{allow: [{OTHER}], roots: [origin/root.pem], ip_allow: [10.213.0.0/16, 172.29.0.0/16]}}
@@ -93,12 +93,13 @@ fn start_api(bottle: &str, folder: &Path) -> Origin {
         let output = Command::new("docker").args(state).output().unwrap();
         (output.stdout == b"true\n").then_some(())
     });
-    Origin::start(bottle, &[API, OTHER], AGENTS, &folder.join("origin"), &["python3", "/origin/api.py", &key()])
+    Origin::start(bottle, &[API, OTHER], DEBIAN, &folder.join("origin"), &["python3", "/origin/api.py", &key()])
 }
 
 #[test]
 fn the_real_claude_answers_without_a_terminal_and_its_key_goes_to_its_host_alone() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     let manifest = prepare(folder.path());
     let manifest = manifest.to_str().unwrap();
@@ -167,7 +168,8 @@ fn the_real_claude_answers_without_a_terminal_and_its_key_goes_to_its_host_alone
 /// In tmux: Claude's own screen, through what limits it; left, found again, resized, ended; the terminal as it was.
 #[test]
 fn the_real_claude_is_talked_to_at_a_terminal() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     prepare(folder.path());
     let tmux = Tmux::new(&folder.path().join("project"));
@@ -200,13 +202,14 @@ fn the_real_claude_is_talked_to_at_a_terminal() {
 /// A shell at a terminal: its exit code, Ctrl-C that is its own, a signal from outside that ends it, the terminal back.
 #[test]
 fn a_terminal_is_given_and_taken_back() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     let tmux = Tmux::new(folder.path());
     let state = world.state.path().display();
     let bottler = bottler().display().to_string();
     tmux.line(&format!("export XDG_STATE_HOME={state} XDG_CONFIG_HOME={state}; clear"));
-    tmux.line(&format!("{bottler} run shell --image {AGENTS} --name term; echo code=$?"));
+    tmux.line(&format!("{bottler} run shell --image {DEBIAN} --name term; echo code=$?"));
     wait_for("the agent", || world.agent_running("/bin/sh"));
     tmux.wait("$");
     tmux.line("PS1='inside> '; stty size; tty");
@@ -221,7 +224,7 @@ fn a_terminal_is_given_and_taken_back() {
     tmux.line("exit 7");
     tmux.wait("code=7");
     // The client is ended from outside: the bottle goes, and the terminal is as it was.
-    tmux.line(&format!("clear; {bottler} run shell --image {AGENTS} --name term; echo code=$?"));
+    tmux.line(&format!("clear; {bottler} run shell --image {DEBIAN} --name term; echo code=$?"));
     wait_for("the agent", || world.agent_running("/bin/sh"));
     let clients = wait_for("the client", || {
         let found = Command::new("pgrep").args(["-f", "run shell --image .* --name term"]).output().unwrap();
@@ -243,7 +246,8 @@ fn a_terminal_is_given_and_taken_back() {
 #[test]
 fn promise_07_what_the_manifest_gives_is_the_agents_alone_also_in_an_image_without_a_shell() {
     // Held, so that the cache of images is emptied behind this, too.
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let root = tempfile::tempdir().unwrap();
     std::fs::copy("/bin/busybox", root.path().join("busybox")).unwrap();
     let tag = "bottler-test:only";

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::images::{CLIENTS, Clients};
+use crate::support::images::{DEBIAN, Debian};
 use crate::support::origin::{Origin, certificates, docker};
 use crate::support::process::{World, finish, wait_for};
 use nix::sys::signal::{Signal, kill};
@@ -162,7 +162,7 @@ fetch(process.env.URL + (body ? "/post" : "/hello"), options).then(async (r) => 
 #[test]
 fn real_clients_find_their_way_and_promise_09_holds_for_each() {
     let world = World::new();
-    let _image = Clients::import();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     let origin = folder.path().join("origin");
     std::fs::create_dir(&origin).unwrap();
@@ -170,7 +170,7 @@ fn real_clients_find_their_way_and_promise_09_holds_for_each() {
     std::fs::write(origin.join("start"), ORIGIN).unwrap();
     let root = origin.join("root.pem").display().to_string();
     let child = world
-        .command(&["run", "shell", "--image", CLIENTS, "--allow", HOST, "--upstream-ca", &root])
+        .command(&["run", "shell", "--image", DEBIAN, "--allow", HOST, "--upstream-ca", &root])
         .args([
             "--tcp",
             "origin.example.com:9002",
@@ -187,7 +187,7 @@ fn real_clients_find_their_way_and_promise_09_holds_for_each() {
         .spawn()
         .unwrap();
     let agent = wait_for("the agent", || world.agent_running("sleep 1000"));
-    let running = Origin::start(&agent, &[HOST], CLIENTS, &origin, &["sh", "/origin/start"]);
+    let running = Origin::start(&agent, &[HOST], DEBIAN, &origin, &["sh", "/origin/start"]);
     give(&agent, folder.path());
     // Put together here, so that no scanner of repositories takes it for a real one.
     let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();

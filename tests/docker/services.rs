@@ -16,7 +16,7 @@ fn docker(arguments: &[&str]) -> String {
 #[test]
 fn databases_serve_the_agent_and_nobody_else() {
     let world = World::new();
-    let _image = Debian::import();
+    Debian::import();
     the_recipe_with_postgres(&world);
     two_services_and_their_handles(&world);
     a_service_is_as_sealed_as_the_agent(&world);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::support::images::{AGENTS, Agents};
+use crate::support::images::{DEBIAN, Debian};
 use crate::support::process::{Done, World, finish, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -58,14 +58,15 @@ fn repository(folder: &Path) {
 
 /// A run of a shell script at a copy of a folder.
 fn shell(world: &World, folder: &Path, arguments: &[&str], script: &str) -> Done {
-    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", "."]);
+    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", "."]);
     command.args(arguments).args(["--", "sh", "-c", script]).current_dir(folder);
     command.output().unwrap().into()
 }
 
 #[test]
 fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_branch() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     repository(folder);
@@ -86,7 +87,7 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     let excluded = folder.join("bottler.yaml");
     std::fs::write(
         &excluded,
-        format!("bottles: {{b: {{image: '{AGENTS}', workspace: {{exclude: ['.env*', bottler.yaml]}}, keep: never}}}}\nagents: {{a: {{bottle: b, template: shell, command: [sh, -c, \"{look}\"]}}}}\n"),
+        format!("bottles: {{b: {{image: '{DEBIAN}', workspace: {{exclude: ['.env*', bottler.yaml]}}, keep: never}}}}\nagents: {{a: {{bottle: b, template: shell, command: [sh, -c, \"{look}\"]}}}}\n"),
     )
     .unwrap();
     let mut command = world.command(&["run", "a", "--manifest", "bottler.yaml"]);
@@ -180,7 +181,8 @@ print(git("cat-file", "-p", top.decode()).decode())
 
 #[test]
 fn what_is_pulled_is_checked_by_git_and_settings_of_the_agents_count_for_nothing() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     git(folder, &["init", "-q", "-b", "main"]);
@@ -202,10 +204,11 @@ fn what_is_pulled_is_checked_by_git_and_settings_of_the_agents_count_for_nothing
 
 #[test]
 fn what_a_killed_holder_leaves_lives_again() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "a", "a\n");
-    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--name", "killed", "-d"]);
+    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--name", "killed", "-d"]);
     command.args(["--", "sh", "-c", "echo more >> a; cat a; sleep 1000"]).current_dir(folder.path());
     let done: Done = command.output().unwrap().into();
     assert_eq!((done.code(), done.stdout.as_str()), (0, "killed\n"), "{}", done.stderr);
@@ -230,7 +233,8 @@ fn what_a_killed_holder_leaves_lives_again() {
 /// The host's places that are executed cannot be written, moved or made; what was not there is not there afterwards.
 #[test]
 fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     git(folder, &["init", "-q"]);
@@ -242,7 +246,7 @@ fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
         .bottler/hooks.lua .idea/x .husky/x .cursor/x .devcontainer/x; do echo evil 2>/dev/null > $place && echo wrote $place; done; \
         for place in .git .envrc .vscode .claude .bottler; do mv $place gone 2>/dev/null && echo moved $place; \
         rm -rf $place 2>/dev/null && echo removed $place; done; cat a; touch ready; sleep 1000";
-    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--mount"]);
+    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--mount"]);
     command.args(["--", "sh", "-c", attack]).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     wait_for("the attack", || folder.join("ready").exists().then_some(()));
@@ -257,10 +261,10 @@ fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
     assert_eq!(left, [".git", ".vscode", "a", "made", "ready"]);
     // A link would be followed somewhere else; to read only, nothing is masked and nothing made.
     symlink("/etc", folder.join(".claude")).unwrap();
-    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--mount"]);
+    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--mount"]);
     let done: Done = command.args(["--", "true"]).current_dir(folder).output().unwrap().into();
     assert!(done.code() == 120 && done.stderr.contains("it is a link"), "{}", done.stderr);
-    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--mount", "--read-only"]);
+    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--mount", "--read-only"]);
     let done: Done = command.args(["--", "sh", "-c", "cat a; touch b"]).current_dir(folder).output().unwrap().into();
     assert!(done.stdout == "a\n" && done.stderr.contains("Read-only file system"), "{}", done.stderr);
     world.assert_clean();
@@ -269,7 +273,8 @@ fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
 /// Of a history that the user has only the end of, the agent has no more; what it adds comes back all the same.
 #[test]
 fn a_shallow_history_is_copied_and_comes_back() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let whole = tempfile::tempdir().unwrap();
     git(whole.path(), &["init", "-q", "-b", "main"]);
     for text in ["one\n", "two\n"] {
@@ -294,7 +299,8 @@ fn a_shallow_history_is_copied_and_comes_back() {
 /// Ten thousand files and their history: told, not asserted, but for a bound that only a mistake can miss.
 #[test]
 fn ten_thousand_files_are_copied() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     git(folder, &["init", "-q"]);
@@ -320,7 +326,8 @@ fn ten_thousand_files_are_copied() {
 /// An engine gives a volume that is there as if it had been made: what another left in it would be the agent's.
 #[test]
 fn a_volume_that_is_somebody_elses_is_not_taken_for_the_workspace() {
-    let (world, _image) = (World::new(), Agents::import());
+    let world = World::new();
+    Debian::import();
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "a", "a\n");
     let docker =

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use crate::support::images::Clients;
+use crate::support::images::Debian;
 use bottler::scan::{Actions, Dlp, Rules, Scanner};
 
 /// Text that is looked at, in bytes; in the order of the archive, which is that of names.
@@ -17,7 +17,7 @@ const KNOWN: [(&str, &str); 0] = [];
 
 #[test]
 fn ordinary_text_passes() {
-    let archive = std::fs::File::open(Clients::archive()).unwrap();
+    let archive = std::fs::File::open(Debian::archive()).unwrap();
     let mut archive = tar::Archive::new(std::io::BufReader::new(archive));
     let actions = Arc::new(Actions::new(&Dlp::default()));
     let secrets: Vec<String> = (0..20).map(|number| format!("a-secret-of-this-bottle-number-{number}")).collect();

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The newest image that holds bottler's executable and nothing else. An agent's has the same repository, and a label of its
 /// account; another test may be making one.
@@ -20,142 +20,46 @@ pub fn bottlers_own() -> String {
     all.lines().find(own).expect("a bottle was launched before").to_owned()
 }
 
-/// A Debian with `PostgreSQL` and Redis, servers and clients; gone with the value, and with it what was built on it.
+/// A Debian with clients of HTTP in several languages, git, databases and the real Claude Code: see `tests/support/root`. It
+/// stays on the engine until the run of all tests ends, so that each of them need not import it.
 pub struct Debian;
 
 /// Its name on the engine.
-pub const DEBIAN: &str = "bottler-test:debian";
+pub const DEBIAN: &str = "bottler-test:debian-1";
+/// Of what `tests/support/root` makes.
+const VERSION: u32 = 1;
 
-/// The packages of the images; an archive's name has a number that changes with what is in it.
-const PACKAGES: &str = "postgresql-15,postgresql-client-15,redis-server,redis-tools";
-const ARCHIVE: &str = "debian-1.tar";
-const CLIENTS_PACKAGES: &str = "ca-certificates,curl,git,nginx-light,node-undici,nodejs,python3-h2,python3-httpx,\
-    python3-pip,python3-requests,python3-websockets";
-const CLIENTS_ARCHIVE: &str = "clients-1.tar";
-
-/// What the official image of `PostgreSQL` does at its start, in short.
-const ENTRYPOINT: &str = r#"#!/bin/sh
-set -e
-PATH="$PATH:/usr/lib/postgresql/15/bin"
-if ! [ -s "$PGDATA/PG_VERSION" ]; then
-  printf %s "$POSTGRES_PASSWORD" > /tmp/password
-  initdb --no-sync --auth scram-sha-256 --pwfile /tmp/password -D "$PGDATA" > /dev/null
-  rm /tmp/password
-fi
-exec postgres -D "$PGDATA" -c listen_addresses=127.0.0.1 -c fsync=off -k /tmp
-"#;
+/// One test imports it, and those beside it wait.
+static IMPORTING: Mutex<()> = Mutex::new(());
 
 impl Debian {
+    /// Sees to it that the engine has the image.
     pub fn import() -> Self {
-        let hooks = Path::new(env!("CARGO_TARGET_TMPDIR")).join("start-postgres");
-        std::fs::write(&hooks, ENTRYPOINT).unwrap();
-        let steps = [
-            format!("--customize-hook=copy-in {} /usr/local/bin", hooks.display()),
-            "--customize-hook=chmod 755 $1/usr/local/bin/start-postgres".to_owned(),
-            "--customize-hook=chroot $1 install -d -o postgres -g postgres -m 700 /var/lib/postgresql/data".to_owned(),
-        ];
-        import(&archive(ARCHIVE, PACKAGES, &steps), "CMD [\"/usr/local/bin/start-postgres\"]", DEBIAN);
-        Self
-    }
-}
-
-impl Drop for Debian {
-    fn drop(&mut self) {
-        remove(DEBIAN);
-    }
-}
-
-/// A Debian with clients of HTTP in several languages, and a server; gone with the value.
-pub struct Clients;
-
-/// Its name on the engine.
-pub const CLIENTS: &str = "bottler-test:clients";
-
-impl Clients {
-    pub fn import() -> Self {
-        import(&Self::archive(), "CMD [\"/bin/sh\"]", CLIENTS);
-        Self
-    }
-
-    /// Its root, as an archive.
-    pub fn archive() -> PathBuf {
-        archive(CLIENTS_ARCHIVE, CLIENTS_PACKAGES, &[])
-    }
-}
-
-impl Drop for Clients {
-    fn drop(&mut self) {
-        remove(CLIENTS);
-    }
-}
-
-/// A Debian with git and Python, and with the real Claude Code, which is in a wheel of Anthropic's on `PyPI`. Tests that run
-/// side by side share it; gone with the last of them.
-pub struct Agents;
-
-/// Its name on the engine.
-pub const AGENTS: &str = "bottler-test:agents";
-
-const AGENTS_PACKAGES: &str = "ca-certificates,curl,git,procps,python3";
-const AGENTS_ARCHIVE: &str = "agents-1.tar";
-const CLAUDE_WHEEL: &str = "claude-agent-sdk==0.2.189";
-
-static AGENTS_HERE: Mutex<Weak<Agents>> = Mutex::new(Weak::new());
-
-impl Agents {
-    pub fn import() -> Arc<Self> {
-        let mut here = AGENTS_HERE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(agents) = here.upgrade() {
-            return agents;
+        let _turn = IMPORTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = Command::new("docker").args(["image", "inspect", DEBIAN]).output().unwrap();
+        if !here.status.success() {
+            let mut import = Command::new("docker");
+            import.args(["import", "--change", "CMD [\"/usr/local/bin/start-postgres\"]", "-", DEBIAN]);
+            let root = File::open(Self::archive()).unwrap();
+            assert!(import.stdin(root).stdout(Stdio::null()).status().unwrap().success());
         }
-        let claude = claude();
-        let steps = [
-            format!("--customize-hook=copy-in {} /usr/local/bin", claude.display()),
-            "--customize-hook=chmod 755 $1/usr/local/bin/claude".to_owned(),
-        ];
-        import(&archive(AGENTS_ARCHIVE, AGENTS_PACKAGES, &steps), "CMD [\"/bin/sh\"]", AGENTS);
-        let agents = Arc::new(Self);
-        *here = Arc::downgrade(&agents);
-        agents
+        Self
+    }
+
+    /// Its root, as an archive; made where no run before has made it.
+    pub fn archive() -> PathBuf {
+        let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let archive = here.join(format!("target/debian/root-{VERSION}.tar"));
+        if !archive.exists() {
+            let made = Command::new(here.join("tests/support/root")).arg(&archive).output().unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        }
+        archive
     }
 }
 
-impl Drop for Agents {
-    fn drop(&mut self) {
-        remove(AGENTS);
-    }
-}
-
-/// The program, out of its wheel.
-fn claude() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wheel");
-    let program = folder.join("claude_agent_sdk/_bundled/claude");
-    if !program.exists() {
-        std::fs::create_dir_all(&folder).unwrap();
-        let run = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).current_dir(&folder).output().unwrap();
-            assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        };
-        run("python3", &["-m", "pip", "download", "--quiet", "--no-deps", CLAUDE_WHEEL]);
-        let unpack =
-            "import glob, zipfile\nzipfile.ZipFile(glob.glob('*.whl')[0]).extract('claude_agent_sdk/_bundled/claude')";
-        run("python3", &["-c", unpack]);
-        run("sh", &["-c", "rm *.whl"]);
-    }
-    program
-}
-
-fn import(archive: &Path, change: &str, name: &str) {
-    let mut import = Command::new("docker");
-    import.args(["import", "--change", change, "-", name]);
-    let status = import.stdin(File::open(archive).unwrap()).stdout(Stdio::null()).status().unwrap();
-    assert!(status.success());
-}
-
-fn remove(name: &str) {
-    let _ = Command::new(super::process::bottler()).args(["gc", "--cache"]).output();
-    let _ = Command::new("docker").args(["rmi", "-f", name]).output();
-}
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// The name on the engine of an image with Debian's static busybox.
 pub const BUSYBOX: &str = "bottler-test:busybox";
@@ -209,31 +113,4 @@ impl Drop for Busybox {
     fn drop(&mut self) {
         let _ = Command::new("docker").args(["rmi", "-f", BUSYBOX]).output();
     }
-}
-
-/// Tests of several files may make the same archive at once.
-static MAKING: Mutex<()> = Mutex::new(());
-
-/// A root of Debian's packages as an archive, made once and kept with what cargo builds.
-fn archive(name: &str, packages: &str, steps: &[String]) -> PathBuf {
-    let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let path = folder.join(name);
-    if path.exists() {
-        return path;
-    }
-    let unfinished = folder.join(format!("unfinished-{}-{name}", std::process::id()));
-    let made = Command::new("mmdebstrap")
-        .args(["--quiet", "--variant=minbase"])
-        .arg(format!("--include={packages}"))
-        .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"])
-        .args(["--dpkgopt=path-exclude=/usr/share/locale/*"])
-        .args(steps)
-        .arg("bookworm")
-        .arg(&unfinished)
-        .output()
-        .expect("mmdebstrap is installed");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    std::fs::rename(unfinished, &path).unwrap();
-    path
 }
