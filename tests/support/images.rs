@@ -25,7 +25,7 @@ pub fn bottlers_own() -> String {
 pub struct Debian;
 
 /// Its name on the engine.
-pub const DEBIAN: &str = "bottler-test:debian-1";
+pub const DEBIAN: &str = "bottler-test:debian";
 /// Of what `tests/support/root` makes.
 const VERSION: u32 = 1;
 
@@ -36,10 +36,13 @@ impl Debian {
     /// Sees to it that the engine has the image.
     pub fn import() -> Self {
         let _turn = IMPORTING.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = Command::new("docker").args(["image", "inspect", DEBIAN]).output().unwrap();
-        if !here.status.success() {
+        // One that an earlier run left may be older than this file.
+        let version = ["image", "inspect", "--format", "{{.Config.Labels.version}}", DEBIAN];
+        let here = Command::new("docker").args(version).output().unwrap();
+        if String::from_utf8_lossy(&here.stdout).trim() != VERSION.to_string() {
             let mut import = Command::new("docker");
-            import.args(["import", "--change", "CMD [\"/usr/local/bin/start-postgres\"]", "-", DEBIAN]);
+            import.args(["import", "--change", "CMD [\"/usr/local/bin/start-postgres\"]", "--change"]);
+            import.args([&format!("LABEL version={VERSION}"), "-", DEBIAN]);
             let root = File::open(Self::archive()).unwrap();
             assert!(import.stdin(root).stdout(Stdio::null()).status().unwrap().success());
         }
