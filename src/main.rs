@@ -23,7 +23,10 @@ fn main() -> ExitCode {
         },
         Some(probe::AGAIN) => inside(false, async { probe::again() }),
         Some("probe") => ended(probe::agent()),
-        Some(holder::ROLE) => inside(true, holder::run()),
+        Some(holder::ROLE) => match session::descriptors::close_inherited() {
+            Ok(()) => inside(true, holder::run()),
+            Err(error) => ended(Err(error.into())),
+        },
         Some(session::reaper::ROLE) => match rest[..] {
             [id, endpoint, state] => ended(session::reaper::run(id, endpoint, state.as_ref())),
             _ => ended(Err(anyhow::anyhow!("reaper: takes a bottle's id, an engine's address and a state directory"))),

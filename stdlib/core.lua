@@ -7,7 +7,7 @@ local replacing = {} -- names whose replacement is running, so that it may make 
 local bottle = { id = core.bottle_id } -- what hooks are given to know where they are
 
 -- Failures keep their fields through pcall and error; anything else is as in plain Lua.
-local plain = { pcall = pcall, xpcall = xpcall, error = error, assert = assert }
+local plain = { pcall = pcall, xpcall = xpcall, error = error, assert = assert, setmetatable = setmetatable }
 
 local function caught(ok, ...)
   if ok then return true, ... end
@@ -30,6 +30,14 @@ function assert(...)
   local ok, problem = ...
   if not ok then core.raise(problem) end
   return plain.assert(...)
+end
+
+-- A finalizer would run between any two instructions, and outside of every limit on time.
+function setmetatable(value, metatable)
+  if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
+    plain.error("setmetatable: __gc is not there; write local x <close> = …, or defer", 2)
+  end
+  return plain.setmetatable(value, metatable)
 end
 
 -- Hooks.

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use nix::unistd::Pid;
 use tokio::net::UnixStream;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self as signal, SignalKind};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::output::follow_output;
 use super::question::read_answer;
@@ -19,13 +22,17 @@ use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
 use crate::primitive::{Event, Question};
 use crate::probe::Line;
 use crate::report::{self, Progress};
-use crate::session::{Class, Failure, StateDir};
+use crate::session::{Class, Failure, StateDir, crash};
 use crate::sidecar;
 
 /// How long the agent's last output may take to arrive after its end.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 /// How long to wait for the reaper when the holder has died.
 const REAPER: Duration = Duration::from_secs(30);
+/// How long a holder may take to acknowledge a request to stop. It hears its clients whatever else it does.
+const ACKNOWLEDGED: Duration = Duration::from_secs(10);
+/// How long a holder may take to end, once it is asked to leave everything.
+const LEFT: Duration = Duration::from_secs(3);
 /// How long a program has to see that its terminal has become smaller.
 const REDRAW: Duration = Duration::from_millis(150);
 /// Audit events kept for the report; further ones are counted.
@@ -59,6 +66,12 @@ pub(super) struct Client {
     pub(super) bottle: String,
     from: holder::Receiver<FromHolder>,
     to: Wire,
+    /// The holder's process.
+    holder: Option<Pid>,
+    /// Until when a request to stop is to be acknowledged.
+    unheard: Option<Instant>,
+    /// Why the holder has ended in the middle of it: in its own words, or because it was ended from here.
+    pub(super) last_words: Option<Failure>,
     engine: Arc<DockerEngine>,
     pub(super) show: Show,
     /// The agent's container.
@@ -88,21 +101,28 @@ impl Drop for Client {
 impl Client {
     pub(super) fn start(launch: Launch, engine: Arc<DockerEngine>, show: Show) -> anyhow::Result<Self> {
         let secrets: Vec<&String> = launch.env.values().chain(&launch.proxy_credentials).collect();
-        let socket = holder::spawn(&secrets)?;
+        let log = crash::open(&launch.state, &launch.plan.bottle)?;
+        let (socket, holder) = holder::spawn(&secrets, log)?;
         socket.set_nonblocking(true)?;
         let bottle = launch.plan.bottle.clone();
-        let client = Self::new(bottle, UnixStream::from_std(socket)?, engine, show);
+        let mut client = Self::new(bottle, UnixStream::from_std(socket)?, engine, show);
+        // A pair's other end is its maker's: this process.
+        client.holder = Some(holder);
         client.to.send(&ToHolder::Launch(Box::new(launch)));
         Ok(client)
     }
 
     /// A client of a holder that is reached over a socket.
     pub(super) fn new(bottle: String, socket: UnixStream, engine: Arc<DockerEngine>, show: Show) -> Self {
+        let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).map(Pid::from_raw);
         let (from, to) = holder::split(socket);
         Self {
             bottle,
             from,
             to,
+            holder,
+            unheard: None,
+            last_words: None,
             engine,
             show,
             container: None,
@@ -117,9 +137,35 @@ impl Client {
         }
     }
 
-    /// Tells the holder something.
-    pub(super) fn tell(&self, message: &ToHolder) {
-        self.to.send(message);
+    /// Asks the holder to stop, once more.
+    pub(super) fn cancel(&mut self) {
+        self.to.send(&ToHolder::Cancel);
+        self.unheard.get_or_insert(Instant::now() + ACKNOWLEDGED);
+    }
+
+    /// Ends a holder that cannot end itself: stopped, or stuck. The reaper, which sees its end, removes the bottle.
+    fn kill_holder(&mut self) {
+        self.unheard = None;
+        // The socket is open, so that the process is there, and its number nobody else's.
+        let Some(holder) = self.holder.take() else { return };
+        let what = format!("the holder of {} (process {holder}) did not answer and was killed", self.bottle);
+        if let Err(error) = kill(holder, Signal::SIGKILL) {
+            self.progress.line(&format!(
+                "the holder of {} (process {holder}) does not answer, and cannot be killed: {error}",
+                self.bottle
+            ));
+            return;
+        }
+        self.progress.line(&what);
+        self.last_words = Some(Failure::new(Class::Internal, what));
+    }
+
+    /// Waits until the holder has left everything to the reaper.
+    async fn leave(&mut self) {
+        let gone = async { while let Ok(Some(_)) = self.from.next().await {} };
+        if tokio::time::timeout(LEFT, gone).await.is_err() {
+            self.kill_holder();
+        }
     }
 
     /// Shows what happens and passes signals on, until the end.
@@ -138,6 +184,8 @@ impl Client {
                         }
                     }
                     Ok(Some(FromHolder::Welcome(welcome))) => self.welcome(*welcome).await,
+                    Ok(Some(FromHolder::Stopping)) => self.unheard = None,
+                    Ok(Some(FromHolder::Dies(failure))) => self.last_words = Some(*failure),
                     Ok(Some(FromHolder::Finished(report))) => {
                         self.take_back().await;
                         return Ok(Ended::Reported(report));
@@ -153,15 +201,16 @@ impl Client {
                         return Ok(self.detach().await);
                     }
                 }
+                () = passed(self.unheard) => self.kill_holder(),
                 () = signals.next() => {
                     self.take_back().await;
                     asked += 1;
-                    self.to.send(&ToHolder::Cancel);
+                    self.cancel();
                     match asked {
                         1 => self.progress.line("stopping; once more to kill at once, twice more to leave it to the reaper"),
                         2 => self.progress.line("killing"),
                         _ => {
-                            self.to.close().await;
+                            self.leave().await;
                             return Ok(Ended::LeftToReaper);
                         }
                     }
@@ -321,11 +370,21 @@ async fn given(
     }
 }
 
-struct Signals([Signal; 3]);
+/// The moment; never, where there is none.
+async fn passed(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Signals([signal::Signal; 3]);
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+        let [interrupt, terminate, hangup] =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal::signal);
+        Ok(Self([interrupt?, terminate?, hangup?]))
     }
 
     async fn next(&mut self) {

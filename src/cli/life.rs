@@ -16,7 +16,7 @@ use super::{print_json, print_message, state};
 use crate::engine::docker::DockerEngine;
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, ExecSpec, Filter, Object, Output, Streams};
-use crate::holder::{PLAN_FILE, ToHolder, reach};
+use crate::holder::{PLAN_FILE, reach};
 use crate::init::ENTER;
 use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, Kept, Record, StateDir, UndoRow, gc};
@@ -165,7 +165,7 @@ pub(super) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
             Ok(0)
         }
         Ended::LeftToReaper => Ok(Class::Cancelled.exit_code()),
-        Ended::HolderDied => Err(holder_died(&known.id)),
+        Ended::HolderDied => Err(holder_died(&mut client, &known.state)),
     }
 }
 
@@ -178,7 +178,7 @@ pub(super) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
 async fn end(known: &Known) -> Result<u8, Failure> {
     // Nothing of what it writes is of interest any more.
     let mut client = known.reach(Show { capture: true, ..Show::default() }).await?;
-    client.tell(&ToHolder::Cancel);
+    client.cancel();
     match client.follow(&known.state).await? {
         Ended::Reported(report) => {
             client.progress.clear();
@@ -192,7 +192,14 @@ async fn end(known: &Known) -> Result<u8, Failure> {
             }
             Ok(tell(&client, &report, false))
         }
-        Ended::HolderDied => Err(holder_died(&known.id)),
+        // It is what was wanted, and the reaper has done the rest.
+        Ended::HolderDied if !known.state.is_alive(&known.id) => {
+            if let Some(words) = client.last_words.take() {
+                client.progress.line(&crate::report::failure(&words, &[]));
+            }
+            Ok(0)
+        }
+        Ended::HolderDied => Err(holder_died(&mut client, &known.state)),
         Ended::Detached | Ended::LeftToReaper => Ok(Class::Cancelled.exit_code()),
     }
 }

@@ -12,10 +12,10 @@ use super::question::read_secret;
 use super::{Format, find_engine, preflight, print_data, print_json, print_message, resume, state};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, EngineDetails};
-use crate::holder::{Launch, Report};
+use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
 use crate::probe::{Line, passed};
-use crate::session::{Class, Failure, Invocation, StateDir};
+use crate::session::{Class, Failure, Invocation, StateDir, crash};
 use crate::{report, sidecar};
 
 /// What `run` takes.
@@ -121,9 +121,13 @@ pub(super) async fn launch(args: Args, words: Vec<String>, resumed: Option<Resum
     let capture = plan.agent.name == "probe" && args.agent.recipe.is_none() || args.format == Format::Json;
     let show = Show { capture, terminal: plan.agent.terminal && !args.detach, raw: args.raw, detach: args.detach };
     let (id, copied) = (plan.bottle.clone(), is_copied(&plan));
+    let secrets: Vec<&String> = ready.planned.env.values().chain(&ready.planned.proxy_credentials).collect();
+    let runs = !program.grants.host_commands.is_empty();
+    let host_env = if runs { holder::host_env(&secrets) } else { std::collections::BTreeMap::new() };
     let launch = Launch {
         plan,
         program,
+        host_env,
         endpoint,
         state: state.path().to_owned(),
         proxy_credentials: ready.planned.proxy_credentials,
@@ -163,13 +167,21 @@ async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, cop
             client.progress.line("left to the reaper");
             Ok(Class::Cancelled.exit_code())
         }
-        Ended::HolderDied => Err(holder_died(&client.bottle)),
+        Ended::HolderDied => Err(holder_died(&mut client, state)),
     }
 }
 
-pub(super) fn holder_died(bottle: &str) -> Failure {
-    Failure::new(Class::Internal, format!("the holder of {bottle} died"))
-        .hint("`bottler ps --all` shows if anything is left, `bottler gc` removes it")
+/// Why a holder has died: in its own words, or where else they may be.
+pub(super) fn holder_died(client: &mut Client, state: &StateDir) -> Failure {
+    let left = "`bottler ps --all` shows if anything is left, `bottler gc` removes it";
+    if let Some(failure) = client.last_words.take() {
+        return failure.cause(left);
+    }
+    let failure = Failure::new(Class::Internal, format!("the holder of {} died", client.bottle)).hint(left);
+    match crash::written(state.path(), &client.bottle) {
+        Some(path) => failure.cause(format!("its last words are in {}", path.display())),
+        None => failure,
+    }
 }
 
 fn is_copied(plan: &LaunchPlan) -> bool {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 pub struct Cancel(watch::Sender<u8>);
 
 /// The third request: nothing more is done here.
-const FINAL: u8 = 3;
+pub(super) const FINAL: u8 = 3;
 
 impl Default for Cancel {
     fn default() -> Self {
@@ -46,9 +46,5 @@ impl Cancel {
     pub(super) async fn reached(&self, wanted: u8) {
         // The sender is ours, so this cannot fail.
         let _ = self.0.subscribe().wait_for(|level| *level >= wanted).await;
-    }
-
-    pub(super) fn is_final(&self) -> bool {
-        *self.0.borrow() >= FINAL
     }
 }

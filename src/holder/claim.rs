@@ -61,9 +61,4 @@ impl Claim {
         self.switch.disarm();
         removed.map_err(|error| Failure::new(Class::Internal, format!("remove {}: {error}", self.dir.path.display())))
     }
-
-    /// Leaves everything to the reaper.
-    pub(super) fn abandon(self) {
-        std::mem::forget(self.switch);
-    }
 }

@@ -13,6 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::{Cancel, FromHolder, Receiver, Report, ToHolder, Welcome, Wire, split};
 use crate::primitive::{Bottle, Event};
+use crate::session::Failure;
 use crate::sync::lock;
 
 /// The socket's name in a bottle's directory.
@@ -68,8 +69,16 @@ impl Hub {
 
     /// Tells everybody how it ended, and waits a while until they have read it.
     pub(super) async fn finish(&self, report: &Report) {
+        self.end(FromHolder::Finished(Box::new(report.clone()))).await;
+    }
+
+    /// Tells everybody why the holder ends in the middle of it.
+    pub(super) async fn last_words(&self, failure: Failure) {
+        self.end(FromHolder::Dies(Box::new(failure))).await;
+    }
+
+    async fn end(&self, message: FromHolder) {
         let clients = std::mem::take(&mut *lock(&self.0.clients));
-        let message = FromHolder::Finished(Box::new(report.clone()));
         let close = |wire: Wire| {
             wire.send(&message);
             async move { drop(tokio::time::timeout(LAST_WORDS, wire.close()).await) }
@@ -79,12 +88,26 @@ impl Hub {
 
     /// Hears a client, until it is gone. Where that was the one that launched and it has not said that it leaves, that
     /// counts as a first signal.
-    pub(super) async fn hear(&self, from: &mut Receiver<ToHolder>, bottle: &Bottle, cancel: &Cancel, launched: bool) {
+    ///
+    /// Its requests to stop are acknowledged on `to`: a client that gets no answer ends a holder that has none to give.
+    pub(super) async fn hear(
+        &self,
+        from: &mut Receiver<ToHolder>,
+        to: Option<&Wire>,
+        bottle: &Bottle,
+        cancel: &Cancel,
+        launched: bool,
+    ) {
         loop {
             match from.next().await {
                 Ok(Some(ToHolder::Attached)) => bottle.attached(),
                 Ok(Some(ToHolder::Answer { id, answer })) => bottle.answer(id, answer),
-                Ok(Some(ToHolder::Cancel)) => cancel.raise(),
+                Ok(Some(ToHolder::Cancel)) => {
+                    cancel.raise();
+                    if let Some(to) = to {
+                        to.send(&FromHolder::Stopping);
+                    }
+                }
                 Ok(Some(ToHolder::Detach)) => {
                     self.0.detached.fetch_or(launched, Ordering::Relaxed);
                 }
@@ -117,10 +140,10 @@ impl Hub {
                 // Nothing that happens is told twice, or not at all.
                 let mut clients = lock(&self.0.clients);
                 to.send(&FromHolder::Welcome(Box::new(lock(&self.0.welcome).clone())));
-                clients.push(to);
+                clients.push(to.clone());
             }
             let (hub, bottle, cancel) = (self.clone(), bottle.clone(), cancel.clone());
-            tokio::spawn(async move { hub.hear(&mut from, &bottle, &cancel, false).await });
+            tokio::spawn(async move { hub.hear(&mut from, Some(&to), &bottle, &cancel, false).await });
         }
     }
 

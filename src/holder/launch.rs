@@ -32,6 +32,13 @@ pub struct Outcome {
     pub kept: Option<Kept>,
 }
 
+impl Outcome {
+    /// Of a launch that could not begin.
+    pub(super) fn of(failure: Failure) -> Self {
+        Self { exit_code: None, failure: Some(failure), undo: Vec::new(), workspace: None, kept: None }
+    }
+}
+
 /// Runs a recipe, releases the agent, waits for its end, and unwinds: in every case.
 pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel) -> Outcome {
     let vm = Vm::new(bottle, program);

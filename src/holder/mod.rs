@@ -5,14 +5,18 @@ mod claim;
 mod draft;
 mod evidence;
 mod hub;
+mod last_words;
 mod launch;
 mod nested;
 mod spawn;
+mod thread;
 mod wire;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use tokio::net::UnixStream;
 
 pub use cancel::Cancel;
@@ -20,7 +24,7 @@ pub use draft::{Draft, Drafts};
 pub use hub::reach;
 pub use launch::{Outcome, carry_out, unwind_all};
 pub use nested::in_memory;
-pub use spawn::{ROLE, spawn};
+pub use spawn::{ROLE, host_env, spawn};
 pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, Wire, split};
 
 use crate::engine::Engine;
@@ -28,19 +32,23 @@ use crate::engine::docker::DockerEngine;
 use crate::engine::docker::endpoint::Endpoint;
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before, volume_of};
-use crate::primitive::{Bottle, Event, Events, Setting, Source};
-use crate::session::{Class, Failure, Kept, Session, StateDir, gc};
+use crate::primitive::{Bottle, Event, Events, MAX_BURST, Setting, Source};
+use crate::session::{Class, Failure, Kept, Session, StateDir, crash, gc};
 use crate::workspace::{Seed, patch};
+use cancel::FINAL;
 use claim::Claim;
 use evidence::{Evidence, millis, note};
 use hub::Hub;
+use last_words::{LastWords, panicked};
 use nested::{Home, Nested};
+use thread::on_own_thread;
 
 /// The holder's whole life: standard input is the socket to its client.
 ///
 /// # Errors
 /// The client says nothing that can be understood.
 pub async fn run() -> anyhow::Result<()> {
+    crash::note_panics(ROLE);
     let stream = UnixStream::from_std(spawn::client_socket()?)?;
     let (mut from, to) = split(stream);
     let Some(ToHolder::Launch(launch)) = from.next().await? else {
@@ -49,7 +57,7 @@ pub async fn run() -> anyhow::Result<()> {
     let started = Instant::now();
     let times = Arc::new(Mutex::new(Times::default()));
     let (evidence, hub) = (Evidence::default(), Hub::default());
-    hub.join(to);
+    hub.join(to.clone());
     hub.set_terminal(launch.plan.agent.terminal);
     let (sender, written, all) = (times.clone(), evidence.clone(), hub.clone());
     let events = Events::new(move |event| {
@@ -60,18 +68,35 @@ pub async fn run() -> anyhow::Result<()> {
         }
         all.tell(millis(at), event);
     });
+    let words = LastWords { evidence: evidence.clone(), hub: hub.clone(), runtime: tokio::runtime::Handle::current() };
+    let last = words.clone();
+    crate::lua::on_runaway(move |failure| last.say(failure));
     let cancel = Arc::new(Cancel::with_signals());
-    let mut report = hold(*launch, events, &evidence, &hub, &mut from, &cancel).await;
-    if cancel.is_final() {
-        // The reaper, which sees our end, does the rest.
-        return Ok(());
-    }
+    let (id, state) = (launch.plan.bottle.clone(), launch.state.clone());
+    let held = AssertUnwindSafe(hold(*launch, events, &evidence, &hub, (&mut from, &to), &cancel)).catch_unwind();
+    let held = tokio::select! {
+        held = held => held,
+        () = cancel.reached(FINAL) => leave(),
+    };
+    let mut report = match held {
+        Ok(report) => report,
+        Err(panic) => {
+            words.say(&panicked(&id, panic.as_ref(), &crash::path(&state, &id)));
+            leave()
+        }
+    };
     report.evidence = evidence.close();
     report.times = *crate::sync::lock(&times);
     report.audit_dropped = hub.dropped();
     report.times.gone = Some(millis(started.elapsed()));
+    crash::close(&state, &id);
     hub.finish(&report).await;
     Ok(())
+}
+
+/// Ends the process without waiting for anything that it has begun: the reaper, which sees its end, does the rest.
+fn leave() -> ! {
+    std::process::exit(1)
 }
 
 async fn hold(
@@ -79,7 +104,7 @@ async fn hold(
     events: Events,
     evidence: &Evidence,
     hub: &Hub,
-    from: &mut Receiver<ToHolder>,
+    client: (&mut Receiver<ToHolder>, &Wire),
     cancel: &Arc<Cancel>,
 ) -> Report {
     let mut report = Report { bottle: launch.plan.bottle.clone(), ..Report::default() };
@@ -101,7 +126,7 @@ async fn hold(
     let mut kept = launch.resume;
     match open(&launch, &state, &claim, cancel).await {
         Ok(session) => {
-            let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, from, cancel).await;
+            let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, client, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
             kept = outcome.kept.is_some();
             report.kept = outcome.kept;
@@ -115,10 +140,6 @@ async fn hold(
             }
         }
         Err(failure) => report.failure = Some(failure),
-    }
-    if cancel.is_final() {
-        claim.abandon();
-        return report;
     }
     if let Err(failure) = claim.give_back(&report.undo, kept) {
         report.failure.get_or_insert(failure);
@@ -179,7 +200,7 @@ async fn live(
     session: Session,
     events: Events,
     hub: &Hub,
-    from: &mut Receiver<ToHolder>,
+    (from, to): (&mut Receiver<ToHolder>, &Wire),
     cancel: &Arc<Cancel>,
 ) -> (Outcome, Arc<Bottle>) {
     let nested = Nested {
@@ -206,19 +227,27 @@ async fn live(
         room: None,
         rehearsal: false,
         proxy_credentials: launch.proxy_credentials.clone(),
+        host_env: launch.host_env.clone(),
+        burst: MAX_BURST,
         building: Arc::default(),
     };
     let bottle = Bottle::new(session, launch.plan.clone(), events, setting);
     let heard = async {
-        hub.hear(from, &bottle, cancel, true).await;
+        hub.hear(from, Some(to), &bottle, cancel, true).await;
         std::future::pending::<std::convert::Infallible>().await
     };
+    let (carried, program, stop) = (bottle.clone(), launch.program.clone(), cancel.clone());
+    let carried = on_own_thread(async move { carry_out(&carried, &program, &stop).await });
     let outcome = tokio::select! {
-        outcome = carry_out(&bottle, &launch.program, cancel) => outcome,
+        outcome = carried => outcome.unwrap_or_else(|error| Outcome::of(cannot_begin(&error))),
         never = heard => match never {},
         never = hub.serve(listener, &bottle, cancel) => match never {},
     };
     (outcome, bottle)
+}
+
+fn cannot_begin(error: &std::io::Error) -> Failure {
+    Failure::new(Class::Internal, format!("start the launch's thread: {error}"))
 }
 
 /// Where the workspace comes from, if the agent has one of its own.

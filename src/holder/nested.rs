@@ -9,7 +9,8 @@ use tokio::sync::OnceCell;
 
 use super::claim::Claim;
 use super::draft::Drafts;
-use super::{Cancel, carry_out};
+use super::thread::on_own_thread;
+use super::{Cancel, Outcome, cannot_begin, carry_out};
 use crate::engine::{Engine, EngineDetails, Output};
 use crate::lua::{Program, built_in_recipe};
 use crate::plan::{DEFAULT_HOME, ImagePlan, Keep, LaunchPlan, WORKSPACE, WorkspacePlan, settle};
@@ -92,10 +93,17 @@ impl Nested {
         };
         let bottle = Bottle::new(session, plan, events(parent, &order.id, &output), setting);
         let _ = output.bottle.set(Arc::downgrade(&bottle));
-        let cancel = Cancel::default();
+        let cancel = Arc::new(Cancel::default());
         let program = self.program.with(recipe);
+        let (carried, stop, real) = (bottle.clone(), cancel.clone(), claim.is_some());
+        let carried = async move { carry_out(&carried, &program, &stop).await };
+        let carried = async {
+            // A rehearsal is one thing at a time, so that it is always the same.
+            let outcome = if real { on_own_thread(carried).await } else { Ok(carried.await) };
+            outcome.unwrap_or_else(|error| Outcome::of(cannot_begin(&error)))
+        };
         let outcome = tokio::select! {
-            outcome = carry_out(&bottle, &program, &cancel) => outcome,
+            outcome = carried => outcome,
             never = raise(&order, &cancel) => match never {},
         };
         if let Some(claim) = claim {

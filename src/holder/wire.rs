@@ -60,6 +60,8 @@ pub struct Launch {
     pub proxy_credentials: Option<String>,
     /// Variables whose values only the agent is told; nor are these.
     pub env: BTreeMap<String, String>,
+    /// Variables of commands that scripts may run on the host; the holder's own environment has not all of the user's.
+    pub host_env: BTreeMap<String, String>,
     /// Further agents that the recipe may launch.
     pub drafts: Drafts,
     /// Whether the report is to hold how the workspace was changed.
@@ -83,8 +85,12 @@ pub enum FromHolder {
     },
     /// To one who attaches: how things are.
     Welcome(Box<Welcome>),
+    /// A request to stop was heard; what it takes may take a while.
+    Stopping,
     /// Last of all.
     Finished(Box<Report>),
+    /// Instead of that: the holder ends in the middle of it, and the reaper does the rest.
+    Dies(Box<Failure>),
 }
 
 /// How things are with a bottle that somebody attaches to.

@@ -6,6 +6,7 @@ mod guard;
 pub mod lint;
 pub mod reference;
 mod require;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,7 @@ use mlua::chunk::{Chunk, ChunkMode};
 use mlua::{Function, Lua, LuaOptions, LuaSerdeExt, StdLib, Table, Value};
 
 pub use require::{built_in as built_in_recipe, names as built_in_names};
+pub use watchdog::on_runaway;
 
 use crate::plan::LaunchPlan;
 use crate::primitive::{Agent, Bottle, Event};
@@ -188,8 +190,8 @@ impl Vm {
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
         lua.set_memory_limit(MAX_MEMORY)?;
         lua.globals().get::<Table>("string")?.raw_remove("dump")?;
-        let guard = Guard::install(&lua)?;
         let sources = Arc::new(Sources::default());
+        let guard = Guard::install(&lua, &sources, bottle.setting().burst)?;
         let (defers, cases) = (Defers::default(), Cases::default());
         let context = api::Context {
             bottle: bottle.clone(),

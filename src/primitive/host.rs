@@ -46,6 +46,7 @@ pub async fn host_run(bottle: &Bottle, options: &HostOptions, listed: &[Vec<Stri
     let failed = |error: std::io::Error| Failure::new(Class::Operation, format!("host.run {line:?}: {error}"));
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).current_dir(directory).kill_on_drop(true);
+    command.env_clear().envs(&bottle.setting.host_env);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let (out, err) = (child.stdout.take(), child.stderr.take());

@@ -132,6 +132,10 @@ pub struct Setting {
     pub rehearsal: bool,
     /// What an upstream proxy is shown, as `name:password`: no part of the plan, which scripts see.
     pub proxy_credentials: Option<String>,
+    /// Variables of commands that scripts run on the host.
+    pub host_env: BTreeMap<String, String>,
+    /// How long a script may compute between two waits, in processor time.
+    pub burst: Duration,
     /// Held while an image is built: bottles that begin together do not build the same one twice.
     pub building: Arc<tokio::sync::Mutex<()>>,
 }
@@ -153,6 +157,8 @@ impl Setting {
             room: None,
             rehearsal: false,
             proxy_credentials: None,
+            host_env: BTreeMap::new(),
+            burst: MAX_BURST,
             building: Arc::default(),
         }
     }
@@ -166,6 +172,8 @@ enum Held {
     InRoom(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit),
 }
 
+/// How long a script may compute between two waits, in processor time.
+pub const MAX_BURST: Duration = Duration::from_secs(5);
 /// How long the client may take to attach to the agent's output before the command starts without it.
 const ATTACH: Duration = Duration::from_secs(10);
 

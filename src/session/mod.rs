@@ -3,6 +3,8 @@
 //! A [`Session`] hands out places in program order, remembers intents in its journal before their effect, runs the
 //! effects, and in the end [`unwind`]s by label. [`reaper`] and [`gc`] unwind by the same code when the holder is gone.
 
+pub mod crash;
+pub mod descriptors;
 mod dir;
 mod effect;
 pub mod failure;

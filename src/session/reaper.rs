@@ -34,7 +34,8 @@ pub struct Switch {
 pub fn start(state: &StateDir, dir: &SessionDir, id: &str, endpoint: &str) -> std::io::Result<Switch> {
     let mut command = Command::new("/proc/self/exe");
     command.args([ROLE, id, endpoint]).arg(state.path());
-    command.stdin(Stdio::piped()).stdout(dir.lock.try_clone()?).stderr(Stdio::null());
+    // What it has to say goes where the holder's own goes.
+    command.stdin(Stdio::piped()).stdout(dir.lock.try_clone()?).stderr(Stdio::inherit());
     // A group of its own keeps a terminal's Ctrl-C away until the reaper has made its own session.
     let mut child = command.process_group(0).spawn()?;
     let pipe = child.stdin.take().expect("stdin is piped");
@@ -56,6 +57,9 @@ impl Switch {
 /// # Errors
 /// The state directory cannot be read, or something could not be removed.
 pub fn run(id: &str, endpoint: &str, state: &std::path::Path) -> anyhow::Result<()> {
+    // The holder's connections are not ours: a client would wait for the end of one.
+    super::descriptors::close_inherited()?;
+    super::crash::note_panics(ROLE);
     let mut word = Vec::new();
     std::io::stdin().lock().take(64).read_to_end(&mut word)?;
     if word == DONE {

@@ -1,19 +1,33 @@
-//! git of the host, run so that nothing of a repository's own runs with it.
+//! git of the host, run so that nothing of a repository's own runs with it. Every git process of bottler is made here.
+//!
+//! Attacks by the configuration of a repository, which may have come with an archive or be an agent's work:
+//! * Settings that name a program git runs by itself: `core.fsmonitor`, hooks, pagers, credential helpers, automatic
+//!   maintenance, `core.alternateRefsCommand` (run by `fetch` where the repository borrows objects of another), signature
+//!   checks. They are overridden on the command line, which wins over every file.
+//! * Transports that run a program (`ext::`, `core.sshCommand`, remote helpers), reached by `url.*.insteadOf` or by the remote
+//!   of a partial clone. `protocol.*.allow` of the repository would win over `protocol.allow` of ours; `GIT_ALLOW_PROTOCOL`
+//!   wins over both.
+//! * Variables of the user's shell that point git at another repository or at programs: all `GIT_*` are removed.
+//!
+//! Not covered here: filters and diff drivers. Whoever runs a command that applies them (`add`, `diff`) decides about them.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Settings that would run something, off.
 const QUIET: [&str; 8] = [
+    // A shell command that gets the other repository's path; without output there are no tips to offer.
+    "core.alternateRefsCommand=true",
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
     "core.pager=cat",
     "credential.helper=",
     "gc.auto=0",
+    "log.showSignature=false",
     "maintenance.auto=false",
-    "protocol.allow=never",
-    "protocol.file.allow=always",
 ];
+/// Commands that take objects from another repository, which is always a folder of this machine.
+const TRANSFERS: [&str; 2] = ["clone", "fetch"];
 
 /// git in one folder.
 pub struct Git<'a> {
@@ -54,6 +68,10 @@ impl<'a> Git<'a> {
             }
         }
         command.args(arguments).env("GIT_OPTIONAL_LOCKS", "0").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
+        // Missing objects of a partial clone are not fetched behind our back; before 2.45 git does not know the variable, and
+        // the list of transports stops it.
+        let transports = if arguments.iter().any(|word| TRANSFERS.contains(word)) { "file" } else { "none" };
+        command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", transports);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -87,4 +105,54 @@ pub(super) fn ended(arguments: &[&str], output: Output) -> std::io::Result<Vec<u
 pub fn identity(folder: &Path) -> Option<(String, String)> {
     let git = Git::at(folder);
     Some((git.line(&["config", "user.name"])?, git.line(&["config", "user.email"])?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn git(folder: &Path, arguments: &[&str]) {
+        let done = Command::new("git").args(arguments).current_dir(folder).output().unwrap();
+        assert!(done.status.success(), "{arguments:?}: {done:?}");
+    }
+
+    fn commit(folder: &Path, text: &str) {
+        git(folder, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", text]);
+    }
+
+    /// A repository whose every setting that names a program leaves a trace, and one to fetch from.
+    #[test]
+    fn nothing_that_a_repository_configures_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let [other, source, ours] = ["other", "source", "ours"].map(|name| folder.path().join(name));
+        for repository in [&other, &source] {
+            git(folder.path(), &["init", "-q", repository.to_str().unwrap()]);
+            commit(repository, "one");
+        }
+        git(folder.path(), &["clone", "-q", "--shared", other.to_str().unwrap(), ours.to_str().unwrap()]);
+        let url = format!("file://{}", source.display());
+        let trace = folder.path().join("ran");
+        let program = |name: &str| format!("echo {name} >> {} #", trace.display());
+        git(&ours, &["config", "core.alternateRefsCommand", &program("alternates")]);
+        git(&ours, &["config", "core.fsmonitor", &program("fsmonitor")]);
+        git(&ours, &["config", "core.sshCommand", &program("ssh")]);
+        git(&ours, &["config", "credential.helper", &format!("!{}", program("helper"))]);
+        git(&ours, &["config", "protocol.ext.allow", "always"]);
+        let hooks = ours.join(".git/hooks");
+        std::fs::create_dir_all(&hooks).unwrap();
+        for hook in ["reference-transaction", "post-checkout", "pre-auto-gc"] {
+            let hook = hooks.join(hook);
+            std::fs::write(&hook, format!("#!/bin/sh\n{}\n", program("hook"))).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(hook, mode).unwrap();
+        }
+        let here = Git::at(&ours);
+        here.run(&["fetch", "--quiet", "--", &url, "HEAD:refs/heads/pulled"]).unwrap();
+        here.run(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).unwrap();
+        // A transport that is a program, in the place of ours.
+        let ext = format!("url.ext::sh -c {}% .insteadOf", program("ext").replace(' ', "% "));
+        git(&ours, &["config", &ext, "file://"]);
+        assert!(here.run(&["fetch", "--quiet", "--", &url, "HEAD:refs/heads/again"]).is_err());
+        assert_eq!(std::fs::read_to_string(&trace).unwrap_or_default(), "");
+    }
 }

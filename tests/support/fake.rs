@@ -12,7 +12,7 @@ use bottler::holder::{Cancel, Drafts, Outcome, carry_out, in_memory};
 use bottler::lua::{Program, Script, built_in_recipe};
 use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
 use bottler::policy::EgressSpec;
-use bottler::primitive::{Bottle, Event, Events, Setting};
+use bottler::primitive::{Bottle, Event, Events, MAX_BURST, Setting};
 use bottler::session::{Session, unwind};
 
 pub const ID: &str = "probe-t3st5";
@@ -42,6 +42,8 @@ pub struct Launch {
     pub engine: FakeEngine,
     pub cancel: Cancel,
     pub logs: Arc<Mutex<Vec<String>>>,
+    /// How long a script may compute.
+    pub burst: Duration,
     folder: tempfile::TempDir,
 }
 
@@ -51,7 +53,13 @@ impl Launch {
     }
 
     pub fn on(engine: FakeEngine) -> Self {
-        Self { engine, cancel: Cancel::default(), logs: Arc::default(), folder: tempfile::tempdir().unwrap() }
+        Self {
+            engine,
+            cancel: Cancel::default(),
+            logs: Arc::default(),
+            burst: MAX_BURST,
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub async fn run(&self, script: &Script, plan: LaunchPlan) -> Outcome {
@@ -65,6 +73,7 @@ impl Launch {
             launcher: Some(in_memory(engine.clone(), OWNER, program, &Drafts::default())),
             bounded: !program.project.is_empty(),
             rehearsal,
+            burst: self.burst,
             ..Setting::bare()
         };
         let session = Session::new(ID, OWNER, engine, self.folder.path()).unwrap();

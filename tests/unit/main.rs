@@ -7,6 +7,7 @@ mod golden;
 mod layering;
 mod lua;
 mod lua_handles;
+mod lua_limits;
 mod lua_tools;
 mod manifest;
 #[path = "../support/mod.rs"]

@@ -61,7 +61,7 @@ impl Context {
     }
 }
 
-fn raise(failure: Failure) -> mlua::Error {
+pub(super) fn raise(failure: Failure) -> mlua::Error {
     mlua::Error::external(failure)
 }
 

@@ -1,0 +1,42 @@
+//! What a holder that cannot go on does in its last moments: it closes the evidence and tells its clients why. It removes
+//! nothing itself; the reaper sees its end and unwinds.
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::Hub;
+use super::evidence::Evidence;
+use crate::session::{Class, Failure};
+
+/// How long the last words may take: what does not end may hold a lock.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is needed to say them, from any thread.
+#[derive(Clone)]
+pub(super) struct LastWords {
+    pub(super) evidence: Evidence,
+    pub(super) hub: Hub,
+    pub(super) runtime: Handle,
+}
+
+impl LastWords {
+    /// Says why the holder ends. Blocks, at most for some seconds.
+    pub(super) fn say(&self, failure: &Failure) {
+        let (words, failure) = (self.clone(), failure.clone());
+        let (sender, said) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = words.evidence.close();
+            words.runtime.block_on(words.hub.last_words(failure));
+            let _ = sender.send(());
+        });
+        let _ = said.recv_timeout(PATIENCE);
+    }
+}
+
+/// The failure of a holder that panicked.
+pub(super) fn panicked(bottle: &str, panic: &(dyn std::any::Any + Send), log: &std::path::Path) -> Failure {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let message = format!("hold {bottle}: a mistake in bottler: {}", text.unwrap_or("it does not say which"));
+    Failure::new(Class::Internal, message).hint(format!("the trace is in {}; please report it", log.display()))
+}

@@ -1,0 +1,97 @@
+//! What is left of a process in the background that ends by a mistake in bottler: a file in the state directory, which is its
+//! standard error. It is made before the process starts, and removed when it ends with nothing to say.
+
+use std::backtrace::Backtrace;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::dir::make_private;
+
+/// The folder of the state directory.
+const FOLDER: &str = "logs";
+/// Files that are kept; the oldest goes first.
+const MAX_FILES: usize = 50;
+/// What one process writes of its panics, in bytes.
+const MAX_WRITTEN: usize = 64 << 10;
+
+/// Where the processes of a bottle write.
+pub fn path(state: &Path, id: &str) -> PathBuf {
+    state.join(FOLDER).join(format!("{id}.log"))
+}
+
+/// The same, where something was written.
+pub fn written(state: &Path, id: &str) -> Option<PathBuf> {
+    let path = path(state, id);
+    path.metadata().is_ok_and(|file| file.len() > 0).then_some(path)
+}
+
+/// Opens it for a process that is about to be started.
+///
+/// # Errors
+/// It cannot be made.
+pub fn open(state: &Path, id: &str) -> io::Result<File> {
+    let path = path(state, id);
+    let folder = state.join(FOLDER);
+    make_private(&folder)?;
+    prune(&folder);
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// Removes it where nothing was written.
+pub fn close(state: &Path, id: &str) {
+    if written(state, id).is_none() {
+        let _ = std::fs::remove_file(path(state, id));
+    }
+}
+
+/// Removes the oldest files. What cannot be removed stays: a launch does not fail for that.
+fn prune(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let age = |entry: io::Result<std::fs::DirEntry>| {
+        let entry = entry.ok()?;
+        Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+    };
+    let mut files: Vec<_> = entries.filter_map(age).collect();
+    files.sort();
+    let surplus = (files.len() + 1).saturating_sub(MAX_FILES);
+    for (_, path) in files.into_iter().take(surplus) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Has every panic of this process written to its standard error, with the place and the trace.
+pub fn note_panics(role: &'static str) {
+    static LEFT: AtomicUsize = AtomicUsize::new(MAX_WRITTEN);
+    std::panic::set_hook(Box::new(move |panic| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let trace = Backtrace::force_capture();
+        let text = format!("{now} {role} {}, thread {name}: {panic}\n{trace}\n", std::process::id());
+        let take = |left: usize| Some(left - text.len().min(left));
+        let left = LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or_default();
+        let _ = io::stderr().write_all(&text.as_bytes()[..text.len().min(left)]);
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_without_content_go_and_only_the_latest_are_kept() {
+        let state = tempfile::tempdir().unwrap();
+        drop(open(state.path(), "empty-1").unwrap());
+        close(state.path(), "empty-1");
+        assert!(!path(state.path(), "empty-1").exists());
+        for number in 0..MAX_FILES + 10 {
+            open(state.path(), &format!("a-{number}")).unwrap().write_all(b"x").unwrap();
+        }
+        close(state.path(), "a-59");
+        assert_eq!(std::fs::read_dir(state.path().join(FOLDER)).unwrap().count(), MAX_FILES);
+        assert_eq!(written(state.path(), "a-59"), Some(path(state.path(), "a-59")));
+    }
+}
