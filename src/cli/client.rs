@@ -92,7 +92,7 @@ impl Client {
         socket.set_nonblocking(true)?;
         let bottle = launch.plan.bottle.clone();
         let client = Self::new(bottle, UnixStream::from_std(socket)?, engine, show);
-        client.to.send(&ToHolder::Launch(Box::new(launch)));
+        client.to.try_send(&ToHolder::Launch(Box::new(launch)))?;
         Ok(client)
     }
 

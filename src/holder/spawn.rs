@@ -21,8 +21,9 @@ pub fn spawn(secrets: &[&String]) -> std::io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg(ROLE).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
-    for (name, value) in std::env::vars() {
-        if secrets.iter().any(|secret| **secret == value || value.len() >= MIN_SECRET && secret.contains(&value)) {
+    for (name, value) in std::env::vars_os() {
+        let value = value.to_string_lossy();
+        if secrets.iter().any(|secret| **secret == value || value.len() >= MIN_SECRET && secret.contains(&*value)) {
             command.env_remove(name);
         }
     }

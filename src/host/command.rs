@@ -93,7 +93,10 @@ mod tests {
     fn what_does_not_end_is_killed_with_its_children_and_what_writes_too_much_is_too() {
         let limits = Limits { time: Duration::from_secs(20), bytes: 1 << 20 };
         let done = shell("printf out; printf err >&2; exit 3", limits).unwrap();
-        assert_eq!((done.stdout.as_slice(), done.stderr.as_slice(), done.status.code()), (&b"out"[..], &b"err"[..], Some(3)));
+        assert_eq!(
+            (done.stdout.as_slice(), done.stderr.as_slice(), done.status.code()),
+            (&b"out"[..], &b"err"[..], Some(3))
+        );
         let short = Limits { time: Duration::from_millis(200), ..limits };
         // A child that keeps the pipe open, and one that has closed it.
         for script in ["sleep 1000 & wait", "exec >&- 2>&-; sleep 1000"] {
