@@ -8,6 +8,7 @@ pub mod audit;
 pub mod cli;
 pub mod engine;
 pub mod holder;
+pub mod host;
 pub mod init;
 pub mod lua;
 pub mod manifest;

@@ -1,13 +1,19 @@
 //! One executable, every role. A sidecar's process loads neither Lua nor an engine client.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use bottler::{cli, holder, init, probe, session, sidecar};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    let rest: Vec<&str> = arguments.iter().skip(2).map(String::as_str).collect();
-    match arguments.get(1).map(String::as_str) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let role = arguments.get(1).and_then(|word| word.to_str());
+    if role == Some(session::reaper::ROLE) {
+        return ended(session::reaper::run(&arguments[2..]));
+    }
+    // Words that are no text are paths of the user's; no other role is given any.
+    let rest: Vec<&str> = arguments.iter().skip(2).map_while(|word| word.to_str()).collect();
+    match role {
         Some(sidecar::egress::ROLE) => inside(true, sidecar::egress::run(rest.first().copied())),
         Some(sidecar::upstream::ROLE) => inside(false, sidecar::upstream::run()),
         Some(sidecar::receiver::ROLE) => ended(sidecar::receiver::run()),
@@ -26,10 +32,6 @@ fn main() -> ExitCode {
         Some(holder::ROLE) => match session::descriptors::close_inherited() {
             Ok(()) => inside(true, holder::run()),
             Err(error) => ended(Err(error.into())),
-        },
-        Some(session::reaper::ROLE) => match rest[..] {
-            [id, endpoint, state] => ended(session::reaper::run(id, endpoint, state.as_ref())),
-            _ => ended(Err(anyhow::anyhow!("reaper: takes a bottle's id, an engine's address and a state directory"))),
         },
         _ => match runtime(true) {
             Ok(runtime) => ExitCode::from(runtime.block_on(cli::main())),

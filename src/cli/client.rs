@@ -108,7 +108,7 @@ impl Client {
         let mut client = Self::new(bottle, UnixStream::from_std(socket)?, engine, show);
         // A pair's other end is its maker's: this process.
         client.holder = Some(holder);
-        client.to.send(&ToHolder::Launch(Box::new(launch)));
+        client.to.try_send(&ToHolder::Launch(Box::new(launch)))?;
         Ok(client)
     }
 

@@ -313,16 +313,19 @@ fn of_host(bottles: u64) -> Vec<Check> {
 async fn leftovers(endpoint: &str, engine: &Arc<dyn Engine>, state: &StateDir, fix: bool) -> Check {
     let check = "leftovers";
     match collect(engine, endpoint, state, !fix).await {
-        Ok(dead) if dead.is_empty() => Check::ok(check, "none"),
+        Ok(dead) if !dead.troubles.is_empty() => {
+            Check::fail(check, dead.troubles.join("; "), "`bottler gc` collects all that can be")
+        }
+        Ok(dead) if dead.bottles.is_empty() => Check::ok(check, "none"),
         Ok(dead) if !fix => Check::warn(
             check,
-            format!("of {} dead bottles", dead.len()),
+            format!("of {} dead bottles", dead.bottles.len()),
             "`bottler gc`, or `bottler doctor --fix`, removes them",
         ),
-        Ok(dead) if dead.iter().flat_map(|bottle| &bottle.undo).any(crate::session::UndoRow::is_left) => {
+        Ok(dead) if dead.bottles.iter().flat_map(|bottle| &bottle.undo).any(crate::session::UndoRow::is_left) => {
             Check::fail(check, "not all could be removed", "`bottler gc` says which, and why")
         }
-        Ok(dead) => Check::ok(check, format!("removed those of {} dead bottles", dead.len())),
+        Ok(dead) => Check::ok(check, format!("removed those of {} dead bottles", dead.bottles.len())),
         Err(_) => Check::fail(check, "they could not be listed", "`bottler gc` says why"),
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Format, engine, print_data, print_json, print_message};
 use crate::engine::{Engine, ErrorKind};
-use crate::report::table;
-use crate::session::gc::{Collected, collect, collect_foreign};
+use crate::report::{printable, table};
+use crate::session::gc::{Collection, collect, collect_foreign};
 use crate::session::{Class, Failure, Outcome, UndoRow};
 
 /// What `gc` takes.
@@ -27,16 +27,18 @@ pub(super) struct Args {
 
 pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
     let (endpoint, engine, state) = engine().await?;
-    let collected = match &args.foreign {
-        Some(owner) => collect_foreign(&engine, owner, args.dry_run).await?,
+    let collection = match &args.foreign {
+        Some(owner) => {
+            Collection { bottles: collect_foreign(&engine, owner, args.dry_run).await?, ..Collection::default() }
+        }
         None => collect(&engine, &endpoint, &state, args.dry_run)
             .await
             .map_err(|error| Failure::new(Class::Operation, format!("collect dead bottles: {error:#}")))?,
     };
     let images = if args.cache { cache(&engine, args.dry_run).await? } else { Vec::new() };
-    print(args, &collected, &images)?;
-    let failed = collected.iter().flat_map(|bottle| &bottle.undo).any(UndoRow::is_left);
-    Ok(if failed { Class::Operation.exit_code() } else { 0 })
+    print(args, &collection, &images)?;
+    let failed = collection.bottles.iter().flat_map(|bottle| &bottle.undo).any(UndoRow::is_left);
+    Ok(if failed || !collection.troubles.is_empty() { Class::Operation.exit_code() } else { 0 })
 }
 
 /// Removes cached images; one that a bottle uses stays.
@@ -54,9 +56,22 @@ async fn cache(engine: &Arc<dyn Engine>, dry_run: bool) -> Result<Vec<String>, F
     Ok(removed)
 }
 
-fn print(args: &Args, collected: &[Collected], images: &[String]) -> Result<(), Failure> {
+fn print(args: &Args, collection: &Collection, images: &[String]) -> Result<(), Failure> {
+    let Collection { bottles: collected, troubles, strays } = collection;
     if args.format == Format::Json {
-        return print_json(&serde_json::json!({ "dry_run": args.dry_run, "bottles": collected, "images": images }));
+        return print_json(&serde_json::json!({
+            "dry_run": args.dry_run, "bottles": collected, "images": images, "troubles": troubles, "strays": strays,
+        }));
+    }
+    for trouble in troubles {
+        print_message(&printable(&format!("not collected: {trouble}")));
+    }
+    for stray in strays {
+        let path = stray.path.display();
+        print_message(&printable(&format!(
+            "left alone: {path} is no bottle's: {}; remove it if it is not yours",
+            stray.why
+        )));
     }
     let mut rows = Vec::new();
     for bottle in collected {

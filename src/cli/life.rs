@@ -88,7 +88,11 @@ impl Known {
     /// Finds a bottle by its id.
     pub(super) fn find(id: &str) -> Result<Self, Failure> {
         let state = state()?;
-        let known = crate::session::valid_name(id).then(|| state.record(id)).flatten();
+        let unreadable = |error: std::io::Error| {
+            Failure::new(Class::Internal, format!("{id}: {error}"))
+                .hint(format!("`bottler rm --force {id}` removes what there is of it, its workspace too"))
+        };
+        let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
         let record = known.ok_or_else(|| {
             let all = state.bottles().unwrap_or_default();
             let near = crate::suggest::nearest(id, all.iter().map(String::as_str));
@@ -97,6 +101,22 @@ impl Known {
             input(format!("there is no bottle {id}")).hint(hint)
         })?;
         let engine = Arc::new(DockerEngine::connect(&record.endpoint)?);
+        Ok(Self { id: id.to_owned(), state, record, engine })
+    }
+
+    /// Finds a bottle of which only its name can be read: on the engine that is used now.
+    fn find_broken(id: &str) -> Result<Self, Failure> {
+        let (state, endpoint) = (state()?, super::find_engine()?);
+        let engine = Arc::new(DockerEngine::connect(&endpoint)?);
+        let record = Record {
+            id: id.to_owned(),
+            endpoint,
+            owner: None,
+            agent: "?".to_owned(),
+            launched: 0,
+            keeps: None,
+            invocation: None,
+        };
         Ok(Self { id: id.to_owned(), state, record, engine })
     }
 
@@ -110,6 +130,11 @@ impl Known {
         Ok(known)
     }
 
+    /// The owner label of what it has made.
+    pub(super) fn owner(&self) -> &str {
+        self.record.owner.as_deref().unwrap_or(&self.state.owner)
+    }
+
     pub(super) fn plan(&self) -> Result<LaunchPlan, Failure> {
         let path = self.state.bottle(&self.id).join(PLAN_FILE);
         let failed = |why: String| Failure::new(Class::Internal, format!("read the plan of {}: {why}", self.id));
@@ -119,7 +144,7 @@ impl Known {
 
     pub(super) async fn objects(&self) -> Result<Vec<Object>, Failure> {
         let mut objects = self.engine.list(&Filter::Session(self.id.clone())).await?;
-        objects.retain(|object| object.identity.owner == self.state.owner);
+        objects.retain(|object| object.identity.owner == self.owner());
         Ok(objects)
     }
 
@@ -320,7 +345,10 @@ pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
 }
 
 pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
-    let known = Known::find(&args.bottle)?;
+    let known = match Known::find(&args.bottle) {
+        Err(failure) if args.force && failure.class == Class::Internal => Known::find_broken(&args.bottle)?,
+        found => found?,
+    };
     known.engine.info().await?;
     let id = &known.id;
     if known.state.is_alive(id) {
@@ -330,7 +358,7 @@ pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
         end(&known).await?;
     }
     let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("remove {id}: {error}"));
-    if known.state.record(id).is_none() {
+    if !known.state.bottle(id).exists() {
         return Ok(0);
     }
     let Some(dir) = known.state.claim(id).map_err(failed)? else {
@@ -338,7 +366,7 @@ pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     };
     Kept::forget(&dir.path);
     let engine: Arc<dyn Engine> = known.engine.clone();
-    let undo = gc::unwind_dead(&engine, id, &known.state.owner, None).await;
+    let undo = gc::unwind_dead(&engine, id, known.owner(), None).await;
     if let Some(left) = crate::report::left(&undo) {
         print_message(&left);
         return Ok(Class::Operation.exit_code());

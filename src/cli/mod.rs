@@ -149,10 +149,14 @@ fn find_engine() -> Result<String, Failure> {
 }
 
 fn state() -> Result<StateDir, Failure> {
-    StateDir::open().map_err(|error| {
+    let state = StateDir::open().map_err(|error| {
         Failure::new(Class::Internal, format!("open the state directory: {error}"))
             .hint("set XDG_STATE_HOME to a writable directory")
-    })
+    })?;
+    if let Some(notice) = &state.notice {
+        print_message(&crate::report::printable(&format!("warning: {notice}")));
+    }
+    Ok(state)
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {

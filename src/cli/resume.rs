@@ -1,6 +1,8 @@
 //! `bottler resume`: a bottle that was kept lives again, planned afresh, with new keys; what is in its workspace is the
 //! agent's.
 
+use std::ffi::OsString;
+
 use clap::Parser;
 
 use super::life::Known;
@@ -44,7 +46,8 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
     let invocation = known.record.invocation.clone().ok_or_else(broken)?;
     std::env::set_current_dir(&invocation.directory)
         .map_err(|error| input(format!("resume {id} in {}: {error}", invocation.directory.display())))?;
-    let words = std::iter::once("bottler".to_owned()).chain(invocation.words.clone());
+    let words = invocation.words.iter().cloned().map(OsString::from);
+    let words = std::iter::once(OsString::from("bottler")).chain(words);
     let Ok(Cli { command: Command::Run(mut run) }) = Cli::try_parse_from(words) else { return Err(broken()) };
     run.again(args.prompt.clone(), args.detach, args.yes);
     let before = known.plan().ok().and_then(|plan| serde_json::to_value(plan).ok());

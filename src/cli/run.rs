@@ -15,7 +15,7 @@ use crate::engine::{Engine, EngineDetails};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
 use crate::probe::{Line, passed};
-use crate::session::{Class, Failure, Invocation, StateDir, crash};
+use crate::session::{Class, Failure, Invocation, StateDir, Word, crash};
 use crate::{report, sidecar};
 
 /// What `run` takes.
@@ -57,7 +57,7 @@ struct Dry<'a> {
 }
 
 pub(super) async fn main(args: Args) -> Result<u8, Failure> {
-    let words = std::env::args().skip(1).collect();
+    let words = std::env::args_os().skip(1).map(Word::from).collect();
     launch(args, words, None).await
 }
 
@@ -80,7 +80,7 @@ impl Args {
 }
 
 /// Launches; `words` is how that is asked for again, `resumed` a bottle that lives again.
-pub(super) async fn launch(args: Args, words: Vec<String>, resumed: Option<Resumed>) -> Result<u8, Failure> {
+pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed>) -> Result<u8, Failure> {
     let state = state()?;
     let terminal = args.format == Format::Text && args.agent.wants_terminal(args.detach);
     let mut ready = args.agent.plan(&state, terminal, resumed.as_ref().map(|resumed| resumed.id.as_str()))?;
@@ -92,6 +92,7 @@ pub(super) async fn launch(args: Args, words: Vec<String>, resumed: Option<Resum
         return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
     }
     // What the engine can do is part of the plan. Where it does not answer, the plan is shown all the same.
+    check_text(&ready, &state)?;
     let endpoint = find_engine()?;
     let engine = reach(&endpoint).await;
     if let Ok((_, details)) = &engine {
@@ -141,6 +142,21 @@ pub(super) async fn launch(args: Args, words: Vec<String>, resumed: Option<Resum
     let client = Client::start(launch, engine, show)
         .map_err(|error| Failure::new(Class::Internal, format!("start the holder: {error:#}")))?;
     follow(&args, client, &state, &id, copied).await
+}
+
+/// Paths go to the holder, and to the engine, as text.
+fn check_text(ready: &Ready, state: &StateDir) -> Result<(), Failure> {
+    let directory = std::env::current_dir()
+        .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
+    let workspace = ready.planned.plan.workspace.as_ref().and_then(|workspace| workspace.source.clone());
+    let wanted = [("the current directory", Some(directory)), ("the workspace", workspace)];
+    for (what, path) in wanted.into_iter().chain([("the state directory", Some(state.path().to_owned()))]) {
+        if let Some(path) = path.filter(|path| path.to_str().is_none()) {
+            return Err(input(format!("launch: the path of {what} is no UTF-8 text: {}", path.display()))
+                .hint("rename the folder, or launch from another"));
+        }
+    }
+    Ok(())
 }
 
 /// The engine, and what it runs on.

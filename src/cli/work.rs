@@ -53,6 +53,8 @@ struct Work {
     before: Arc<Left>,
     left: Left,
     spool: Spool,
+    /// Held while it is read: nobody launches it again, or removes it.
+    _hold: Option<std::fs::File>,
 }
 
 /// A file, and the folder for what is made of it; gone with the value.
@@ -76,7 +78,8 @@ async fn read(id: &str) -> Result<Work, Failure> {
         return Err(input(format!("{id} has no copy of a folder")).hint("what is mounted is changed in its place"));
     };
     let directory = known.state.bottle(id);
-    if !known.state.is_alive(id) && Kept::of_dead(&known.state, id).is_none() {
+    let hold = if known.state.is_alive(id) { None } else { Some(hold(&known)?) };
+    if hold.is_some() && Kept::of_dead(&known.state, id).is_none() {
         return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists what is"));
     }
     let seed = directory.join(SEED_FILE);
@@ -86,7 +89,7 @@ async fn read(id: &str) -> Result<Work, Failure> {
     let name = new_id("reader").map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?;
     let engine: Arc<dyn Engine> = known.engine.clone();
     let reader = Reader {
-        identity: Identity { session: id.to_owned(), owner: known.state.owner.clone(), seq: LAST, kind: Kind::Sidecar },
+        identity: Identity { session: id.to_owned(), owner: known.owner().to_owned(), seq: LAST, kind: Kind::Sidecar },
         name: format!("{id}-{name}"),
         image: own_image(&engine).await?,
         volume: volume_of(id),
@@ -94,7 +97,14 @@ async fn read(id: &str) -> Result<Work, Failure> {
     let spool = Spool { archive: directory.join(format!("{name}.tar")), folder: directory.join(name) };
     let before = before(Arc::new(Seed::Archive(seed))).await?;
     let left = left(&engine, reader, &spool.archive, &before).await?;
-    Ok(Work { known, source: workspace.source, before, left, spool })
+    Ok(Work { known, source: workspace.source, before, left, spool, _hold: hold })
+}
+
+/// Holds a bottle that is kept.
+fn hold(known: &Known) -> Result<std::fs::File, Failure> {
+    let held = known.state.hold_kept(&known.id);
+    let held = held.map_err(|error| Failure::new(Class::Internal, format!("hold {}: {error}", known.id)))?;
+    held.ok_or_else(|| input(format!("{} is being launched again, or removed", known.id)).hint("bottler ps --all"))
 }
 
 pub(super) async fn diff(args: &DiffArgs) -> Result<u8, Failure> {

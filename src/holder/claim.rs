@@ -13,15 +13,21 @@ pub(super) struct Claim {
 impl Claim {
     /// Takes a bottle's directory and starts its reaper.
     pub(super) fn take(state: &StateDir, record: &Record) -> Result<Self, Failure> {
-        let (id, endpoint) = (record.id.as_str(), record.endpoint.as_str());
+        let id = record.id.as_str();
+        let record = Record { owner: Some(state.owner.clone()), ..record.clone() };
         let internal =
             |error: std::io::Error| Failure::new(Class::Internal, format!("open the state directory: {error}"));
         let dir = state.claim(id).map_err(internal)?.ok_or_else(|| {
-            Failure::new(Class::Name, format!("launch {id}: a bottle of this name is running"))
-                .hint("choose another --name, or see `bottler ps`")
+            let why = if state.is_alive(id) {
+                "a bottle of this name is running"
+            } else {
+                "what is kept of a bottle of this name is being read (`bottler diff`, `bottler pull`)"
+            };
+            Failure::new(Class::Name, format!("launch {id}: {why}"))
+                .hint("choose another --name, or see `bottler ps --all`")
         })?;
-        dir.write_record(record).map_err(internal)?;
-        match reaper::start(state, &dir, id, endpoint) {
+        dir.write_record(&record).map_err(internal)?;
+        match reaper::start(state, &dir, &record) {
             Ok(switch) => Ok(Self { dir, switch }),
             Err(error) => {
                 // What an earlier life has left there is not this one's to remove.
@@ -41,6 +47,7 @@ impl Claim {
             endpoint: endpoint.to_owned(),
             agent: agent.to_owned(),
             launched,
+            owner: None,
             keeps: None,
             invocation: None,
         }

@@ -124,7 +124,7 @@ async fn hold(
         }
     };
     let mut kept = launch.resume;
-    match open(&launch, &state, &claim, cancel).await {
+    match open(&launch, &state, &claim, cancel, &events).await {
         Ok(session) => {
             let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, client, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
@@ -171,7 +171,13 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
 pub const PLAN_FILE: &str = "plan.json";
 
 /// Opens the engine, first collecting what died before.
-async fn open(launch: &Launch, state: &StateDir, claim: &Claim, cancel: &Cancel) -> Result<Session, Failure> {
+async fn open(
+    launch: &Launch,
+    state: &StateDir,
+    claim: &Claim,
+    cancel: &Cancel,
+    events: &Events,
+) -> Result<Session, Failure> {
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&launch.endpoint)?);
     tokio::select! {
         info = engine.info() => drop(info?),
@@ -186,7 +192,13 @@ async fn open(launch: &Launch, state: &StateDir, claim: &Claim, cancel: &Cancel)
     let bottles = state.bottles().unwrap_or_default();
     if bottles.iter().any(|other| other != id && !state.is_alive(other)) {
         // What cannot be collected now is left to `gc`, which says why; it does not stop this launch.
-        let _ = gc::collect(&engine, &launch.endpoint, state, false).await;
+        let troubles = match gc::collect(&engine, &launch.endpoint, state, false).await {
+            Ok(collection) => collection.troubles,
+            Err(error) => vec![format!("{error:#}")],
+        };
+        for trouble in troubles {
+            events.tell(Event::Log(format!("left over: {trouble}")));
+        }
     }
     claim.session(state, engine, id)
 }

@@ -186,12 +186,20 @@ async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<Ve
 }
 
 impl Wire {
+    /// Queues a message that may hold what cannot be written as text.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON: a path that is no UTF-8.
+    pub fn try_send(&self, message: &impl Serialize) -> serde_json::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.push(line);
+        Ok(())
+    }
+
     /// Queues a message.
     pub fn send(&self, message: &impl Serialize) {
-        if let Ok(mut line) = serde_json::to_vec(message) {
-            line.push(b'\n');
-            self.push(line);
-        }
+        let _ = self.try_send(message);
     }
 
     /// Whether so much is waiting that what an agent can cause at will must be left out: a client that has stopped

@@ -1,6 +1,7 @@
 //! Which projects' files the user trusts: by content, file by file, kept in the state directory.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Project;
+use crate::host::{replace, wait_exclusive};
 
 /// The store's file in the state directory.
 const FILE: &str = "trust.json";
+/// Its lock: held while it is read, changed and written.
+const LOCK: &str = "trust.lock";
 
 /// What is different from what was trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,12 +50,7 @@ impl Store {
     /// It cannot be read; then nothing is trusted.
     pub fn open(state: &Path) -> io::Result<Self> {
         let path = state.join(FILE);
-        let projects = match std::fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(error),
-            Ok(text) => serde_json::from_slice(&text)
-                .map_err(|error| io::Error::other(format!("{}: {error}; remove it and trust again", path.display())))?,
-        };
+        let projects = read(&path)?;
         Ok(Self { path, projects })
     }
 
@@ -80,8 +79,9 @@ impl Store {
     /// Trusts the files as they were read.
     ///
     /// # Errors
-    /// The store cannot be written.
+    /// The store cannot be read again or written.
     pub fn trust(&mut self, project: &Project) -> io::Result<()> {
+        let _lock = self.refresh()?;
         self.projects.insert(project.root.clone(), Trusted { files: digests(project) });
         self.write()
     }
@@ -89,18 +89,32 @@ impl Store {
     /// Trusts a project no more; whether it was trusted.
     ///
     /// # Errors
-    /// The store cannot be written.
+    /// The store cannot be read again or written.
     pub fn untrust(&mut self, root: &Path) -> io::Result<bool> {
+        let _lock = self.refresh()?;
         let known = self.projects.remove(root).is_some();
         self.write()?;
         Ok(known)
     }
 
-    /// Whole or not at all: a reader sees the old store or the new one.
+    /// Reads it again, as others may have changed it meanwhile, and keeps them from it until the lock is dropped.
+    fn refresh(&mut self) -> io::Result<File> {
+        let lock = wait_exclusive(&self.path.with_file_name(LOCK))?;
+        self.projects = read(&self.path)?;
+        Ok(lock)
+    }
+
     fn write(&self) -> io::Result<()> {
-        let beside = self.path.with_extension(format!("{}.new", std::process::id()));
-        std::fs::write(&beside, serde_json::to_vec_pretty(&self.projects)?)?;
-        std::fs::rename(beside, &self.path)
+        replace(&self.path, &serde_json::to_vec_pretty(&self.projects)?)
+    }
+}
+
+fn read(path: &Path) -> io::Result<BTreeMap<PathBuf, Trusted>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(io::Error::new(error.kind(), format!("read {}: {error}", path.display()))),
+        Ok(text) => serde_json::from_slice(&text)
+            .map_err(|error| io::Error::other(format!("{}: {error}; remove it and trust again", path.display()))),
     }
 }
 
@@ -116,6 +130,21 @@ mod tests {
     fn project(files: &[(&str, &str)]) -> Project {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
         Project { root: "/p".into(), files }
+    }
+
+    #[test]
+    fn many_at_once_are_all_trusted() {
+        let state = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..20 {
+                let state = state.path();
+                scope.spawn(move || {
+                    let project = Project { root: format!("/p{number}").into(), ..project(&[("hooks.lua", "x")]) };
+                    Store::open(state).unwrap().trust(&project).unwrap();
+                });
+            }
+        });
+        assert_eq!(Store::open(state.path()).unwrap().projects.len(), 20);
     }
 
     #[test]

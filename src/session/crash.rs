@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::dir::make_private;
+use crate::host::make_private;
 
 /// The folder of the state directory.
 const FOLDER: &str = "logs";

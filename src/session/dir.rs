@@ -1,11 +1,16 @@
 //! The state directory, and in it a directory for every bottle: the lock that is its sign of life, its record.
 
-use std::fs::{File, TryLockError};
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::host::{Part, is_held, make_private, replace, try_exclusive, try_shared};
 
 /// Characters at the end of a bottle's id.
 const SUFFIX: usize = 5;
@@ -16,6 +21,14 @@ const MAX_NAME: usize = 40;
 const LOCK: &str = "lock";
 /// The file that says what a bottle is.
 const RECORD: &str = "bottle.json";
+/// The part of the lock that the holder and its reaper have: the bottle lives.
+const LIFE: Part = Part { start: 0, length: 1 };
+/// The part that those share who read what is kept of it.
+const READING: Part = Part { start: 1, length: 1 };
+/// Both: who launches or removes a bottle has it alone.
+const ALL: Part = Part { start: 0, length: 2 };
+/// How often it is looked for whether a bottle still lives.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// `$XDG_STATE_HOME/bottler`: the bottles of one owner.
 #[derive(Debug, Clone)]
@@ -23,6 +36,17 @@ pub struct StateDir {
     path: PathBuf,
     /// The owner label of everything made from here.
     pub owner: String,
+    /// What was wrong with the directory and has been put right, in words.
+    pub notice: Option<String>,
+}
+
+/// What is in the bottles' directory and is no bottle's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stray {
+    /// Where.
+    pub path: PathBuf,
+    /// Why it is none.
+    pub why: String,
 }
 
 /// What a bottle's directory says about it.
@@ -32,6 +56,9 @@ pub struct Record {
     pub id: String,
     /// The engine's address.
     pub endpoint: String,
+    /// The owner label of what it has made; absent where an earlier version has written it.
+    #[serde(default)]
+    pub owner: Option<String>,
     /// The agent's name.
     pub agent: String,
     /// When it was launched, in seconds since 1970.
@@ -48,9 +75,34 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invocation {
     /// Its words, without the program's own name.
-    pub words: Vec<String>,
+    pub words: Vec<Word>,
     /// The directory.
     pub directory: PathBuf,
+}
+
+/// A word of a command line: text, or the bytes of one that is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Word {
+    /// UTF-8.
+    Text(String),
+    /// Anything else.
+    Bytes(Vec<u8>),
+}
+
+impl From<OsString> for Word {
+    fn from(word: OsString) -> Self {
+        word.into_string().map_or_else(|word| Self::Bytes(word.into_vec()), Self::Text)
+    }
+}
+
+impl From<Word> for OsString {
+    fn from(word: Word) -> Self {
+        match word {
+            Word::Text(text) => text.into(),
+            Word::Bytes(bytes) => Self::from_vec(bytes),
+        }
+    }
 }
 
 /// A bottle's own directory, with its lock held: by the holder, and by the reaper that inherits it.
@@ -81,9 +133,14 @@ impl StateDir {
     /// # Errors
     /// It cannot be made or read.
     pub fn at(path: &Path) -> io::Result<Self> {
-        make_private(path)?;
         make_private(&path.join("bottles"))?;
-        Ok(Self { path: path.to_owned(), owner: super::owner::of(path)? })
+        let found = super::owner::of(path)?;
+        Ok(Self { path: path.to_owned(), owner: found.owner, notice: found.notice })
+    }
+
+    /// The state directory of a bottle that has been told it, whether it is there still or not; nothing is read.
+    pub fn told(path: &Path, owner: &str) -> Self {
+        Self { path: path.to_owned(), owner: owner.to_owned(), notice: None }
     }
 
     /// Where it is.
@@ -91,7 +148,7 @@ impl StateDir {
         &self.path
     }
 
-    /// Claims a bottle's directory. `None` when a living bottle has it.
+    /// Claims a bottle's directory. `None` when a living bottle has it, or somebody reads what is kept of a dead one.
     ///
     /// # Errors
     /// It cannot be made or locked.
@@ -99,20 +156,34 @@ impl StateDir {
         let path = self.bottle(id);
         loop {
             make_private(&path)?;
+            if let Some(why) = no_bottle(&path) {
+                return Err(io::Error::other(format!("{} is no bottle's: {why}", path.display())));
+            }
             let file = path.join(LOCK);
-            let lock = match File::create(&file) {
+            let lock = match open_lock(&file, true) {
                 // Someone removed the directory in this moment.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened?,
             };
-            match lock.try_lock() {
-                // A lock on a file that is no longer there keeps nobody out.
-                Ok(()) if !is_same(&lock, &file)? => {}
-                Ok(()) => return Ok(Some(SessionDir { reused: path.join(RECORD).exists(), path, lock })),
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error),
+            if !try_exclusive(&lock, ALL)? {
+                return Ok(None);
+            }
+            // A lock on a file that is no longer there keeps nobody out.
+            if is_same(&lock, &file)? {
+                return Ok(Some(SessionDir { reused: path.join(RECORD).exists(), path, lock }));
             }
         }
+    }
+
+    /// Holds what is kept of a dead bottle, with others who read it, until the file is dropped. `None` when somebody
+    /// launches it again, or removes it.
+    ///
+    /// # Errors
+    /// It is gone, or cannot be locked.
+    pub fn hold_kept(&self, id: &str) -> io::Result<Option<File>> {
+        let file = self.bottle(id).join(LOCK);
+        let lock = open_lock(&file, false)?;
+        Ok((try_shared(&lock, READING)? && is_same(&lock, &file)?).then_some(lock))
     }
 
     /// The ids of all bottles that have a directory, living or dead.
@@ -120,31 +191,62 @@ impl StateDir {
     /// # Errors
     /// The directory cannot be read.
     pub fn bottles(&self) -> io::Result<Vec<String>> {
-        let mut ids = Vec::new();
-        for entry in std::fs::read_dir(self.path.join("bottles"))? {
-            ids.extend(entry?.file_name().into_string().ok());
-        }
-        ids.sort();
-        Ok(ids)
+        Ok(self.look()?.0)
     }
 
-    /// Whether a living process holds a bottle.
+    /// The same, and what else is in there: whatever that is, it is nobody's to remove.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn look(&self) -> io::Result<(Vec<String>, Vec<Stray>)> {
+        let folder = self.path.join("bottles");
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("read {}: {error}", folder.display()));
+        let (mut ids, mut strays) = (Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(&folder).map_err(named)? {
+            let path = entry.map_err(named)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).filter(|name| valid_name(name));
+            match (name, no_bottle(&path)) {
+                (_, Some(why)) => strays.push(Stray { path, why }),
+                (None, None) => strays.push(Stray { path, why: "its name is no bottle's".to_owned() }),
+                (Some(name), None) => ids.push(name.to_owned()),
+            }
+        }
+        ids.sort();
+        strays.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok((ids, strays))
+    }
+
+    /// Whether a living process holds a bottle. Looking takes nothing: who claims it in the same moment gets it.
     pub fn is_alive(&self, id: &str) -> bool {
-        let Ok(lock) = File::open(self.bottle(id).join(LOCK)) else { return false };
-        matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+        File::open(self.bottle(id).join(LOCK)).is_ok_and(|lock| is_held(&lock, LIFE).unwrap_or(false))
     }
 
     /// Waits until no process holds a bottle. Blocks.
     pub fn wait_released(&self, id: &str) {
-        if let Ok(lock) = File::open(self.bottle(id).join(LOCK)) {
-            // An error here is a lock that cannot be waited for; the caller looks at what is left either way.
-            let _ = lock.lock_shared();
+        while self.is_alive(id) {
+            std::thread::sleep(LOOK);
         }
     }
 
-    /// What a bottle's directory says, if it says anything yet.
+    /// What a bottle's directory says; `None` where it says nothing yet.
+    ///
+    /// # Errors
+    /// It says something that cannot be read; the error names the file.
+    pub fn read_record(&self, id: &str) -> io::Result<Option<Record>> {
+        let path = self.bottle(id).join(RECORD);
+        let named = |why: &dyn std::fmt::Display| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("read {}: {why}", path.display()))
+        };
+        match std::fs::read(&path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(named(&error)),
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| named(&error)),
+        }
+    }
+
+    /// What a bottle's directory says, where it says something that can be read.
     pub fn record(&self, id: &str) -> Option<Record> {
-        serde_json::from_slice(&std::fs::read(self.bottle(id).join(RECORD)).ok()?).ok()
+        self.read_record(id).ok().flatten()
     }
 
     /// A bottle's directory, there or not.
@@ -159,7 +261,7 @@ impl SessionDir {
     /// # Errors
     /// It cannot be written.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
-        std::fs::write(self.path.join(RECORD), serde_json::to_vec(record)?)
+        replace(&self.path.join(RECORD), &serde_json::to_vec(record)?)
     }
 
     /// Removes the directory: the bottle is gone.
@@ -189,8 +291,35 @@ fn is_same(open: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-pub(super) fn make_private(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+fn open_lock(path: &Path, make: bool) -> io::Result<File> {
+    let opened = OpenOptions::new().create(make).truncate(false).read(true).write(true).mode(0o600).open(path);
+    opened.map_err(|error| io::Error::new(error.kind(), format!("open {}: {error}", path.display())))
+}
+
+/// Why something in the bottles' directory is no bottle's own directory, if it is not: a bottle's has its lock from its
+/// first moment on, and one that died before that is empty.
+fn no_bottle(path: &Path) -> Option<String> {
+    let seen = match std::fs::symlink_metadata(path) {
+        // It is gone in this moment.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(format!("it cannot be looked at: {error}")),
+        Ok(seen) => seen,
+    };
+    if seen.is_symlink() {
+        return Some("it is a symbolic link".to_owned());
+    }
+    if !seen.is_dir() {
+        return Some("it is no folder".to_owned());
+    }
+    if std::fs::symlink_metadata(path.join(LOCK)).is_ok_and(|lock| lock.is_file()) {
+        return None;
+    }
+    match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => None,
+        Ok(false) => Some(format!("there is no {LOCK} in it")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("it cannot be read: {error}")),
+    }
 }
 
 /// A fresh id: the slug and five characters.
@@ -243,6 +372,84 @@ mod tests {
         assert!(!state.is_alive("a-1"));
         state.claim("a-1").unwrap().unwrap().remove().unwrap();
         assert_eq!(state.bottles().unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn looking_at_a_bottle_never_keeps_a_claim_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        drop(state.claim("a-1").unwrap().unwrap());
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    state.is_alive("a-1");
+                }
+            });
+            let refused = (0..2000).filter(|_| state.claim("a-1").unwrap().is_none()).count();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(refused, 0);
+        });
+    }
+
+    #[test]
+    fn what_is_read_is_neither_removed_nor_launched_over_and_does_not_look_alive() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        drop(state.claim("a-1").unwrap().unwrap());
+        let (one, two) = (state.hold_kept("a-1").unwrap().unwrap(), state.hold_kept("a-1").unwrap().unwrap());
+        assert!(!state.is_alive("a-1") && state.claim("a-1").unwrap().is_none());
+        drop((one, two));
+        let claimed = state.claim("a-1").unwrap().unwrap();
+        assert!(state.hold_kept("a-1").unwrap().is_none());
+        claimed.remove().unwrap();
+        assert!(state.hold_kept("a-1").is_err());
+    }
+
+    #[test]
+    fn what_is_no_bottles_is_named_and_hides_no_bottle() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        drop(state.claim("real-1").unwrap().unwrap());
+        let at = |name: &str| folder.path().join("bottles").join(name);
+        std::fs::write(at("stray"), "x").unwrap();
+        std::fs::write(at(".hidden"), "x").unwrap();
+        std::fs::create_dir(at("Photos 2024")).unwrap();
+        std::fs::create_dir(at("mine")).unwrap();
+        std::fs::write(at("mine/work"), "x").unwrap();
+        std::fs::create_dir(at("empty")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("dangling")).unwrap();
+        std::os::unix::fs::symlink(at("real-1"), at("other")).unwrap();
+        std::fs::write(at("x").with_file_name(std::ffi::OsStr::from_bytes(b"\xff\xfe")), "x").unwrap();
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (bottles, strays) = state.look().unwrap();
+        assert_eq!(bottles, ["empty", "real-1"]);
+        assert!(state.claim("mine").is_err() && at("mine/work").exists(), "nor is it launched over");
+        assert_eq!(strays.len(), 8, "{strays:?}");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_an_error_and_none_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        let dir = state.claim("a-1").unwrap().unwrap();
+        assert!(state.read_record("a-1").unwrap().is_none());
+        for broken in ["", "{\"id\": \"a-1\", \"endp"] {
+            std::fs::write(dir.path.join(RECORD), broken).unwrap();
+            assert!(state.read_record("a-1").unwrap_err().to_string().contains("bottle.json"));
+        }
+        std::fs::remove_file(dir.path.join(RECORD)).unwrap();
+        std::fs::create_dir(dir.path.join(RECORD)).unwrap();
+        assert!(state.read_record("a-1").is_err());
+    }
+
+    #[test]
+    fn a_word_that_is_no_text_comes_back_as_it_was() {
+        for word in [OsString::from("plain"), OsString::from_vec(vec![b'/', 0xff, b'x'])] {
+            let written = serde_json::to_string(&Word::from(word.clone())).unwrap();
+            assert_eq!(OsString::from(serde_json::from_str::<Word>(&written).unwrap()), word);
+        }
     }
 
     #[test]

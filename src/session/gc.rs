@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Kept, StateDir, UndoRow, unwind};
+use anyhow::Context;
+
+use super::{Kept, StateDir, Stray, UndoRow, turn, unwind};
 use crate::engine::{Engine, EngineError, Filter, Object};
 
 /// How long a dead bottle must look empty: its holder may have died in the middle of a call.
@@ -24,10 +26,22 @@ pub struct Collected {
     pub undo: Vec<UndoRow>,
 }
 
+/// What a collection came to.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Collection {
+    /// Dead bottles.
+    pub bottles: Vec<Collected>,
+    /// What could not be collected, or not be decided, and why; one thing that is wrong stops nothing else.
+    pub troubles: Vec<String>,
+    /// What is no bottle's, and stays.
+    pub strays: Vec<Stray>,
+}
+
 /// Removes dead bottles of this owner on this engine; with `dry_run`, only names them.
 ///
 /// A bottle is dead when nobody holds its lock. Objects are listed *before* the directories are looked at: a living
-/// bottle has its directory before its first object, so an object without a directory belongs to a dead one.
+/// bottle has its directory before its first object, so an object without a directory belongs to a dead one. A bottle whose
+/// record cannot be read is left alone: it would say what is to be kept.
 ///
 /// # Errors
 /// The engine cannot list, or the state directory cannot be read.
@@ -36,34 +50,58 @@ pub async fn collect(
     endpoint: &str,
     state: &StateDir,
     dry_run: bool,
-) -> anyhow::Result<Vec<Collected>> {
+) -> anyhow::Result<Collection> {
     let objects = engine.list(&Filter::Owner(state.owner.clone())).await?;
-    let mut ids: BTreeSet<String> = state.bottles()?.into_iter().collect();
-    ids.retain(|id| state.record(id).is_none_or(|record| record.endpoint == endpoint));
+    let (known, strays) = state.look()?;
+    let mut done = Collection { strays, ..Collection::default() };
+    let mut ids: BTreeSet<String> = known.into_iter().collect();
     ids.extend(objects.iter().filter(|object| object.identity.owner == state.owner).map(session_of));
-    let mut collected = Vec::new();
     for bottle in ids {
-        if state.is_alive(&bottle) {
-            continue;
+        match collect_one(engine, endpoint, state, &objects, &bottle, dry_run).await {
+            Ok(collected) => done.bottles.extend(collected),
+            Err(error) => done.troubles.push(format!("{bottle}: {error:#}")),
         }
-        let kept = Kept::of_dead(state, &bottle).map(|kept| kept.volume);
-        let is_more = |object: &Object| object.identity.session == bottle && kept.as_ref() != Some(&object.name);
-        if kept.is_some() && !objects.iter().any(is_more) {
-            continue;
-        }
-        if dry_run {
-            collected.push(Collected { bottle, undo: Vec::new() });
-            continue;
-        }
-        // Someone else may collect it in this very moment.
-        let Some(dir) = state.claim(&bottle)? else { continue };
-        let undo = unwind_dead(engine, &bottle, &state.owner, kept.as_deref()).await;
-        if kept.is_none() && !undo.iter().any(UndoRow::is_left) {
-            dir.remove()?;
-        }
-        collected.push(Collected { bottle, undo });
     }
-    Ok(collected)
+    if !dry_run && let Err(error) = turn::sweep(state.path()) {
+        done.troubles.push(format!("remove the tickets of the dead: {error}"));
+    }
+    Ok(done)
+}
+
+/// Collects a bottle, if it is dead and on this engine.
+async fn collect_one(
+    engine: &Arc<dyn Engine>,
+    endpoint: &str,
+    state: &StateDir,
+    objects: &[Object],
+    bottle: &str,
+    dry_run: bool,
+) -> anyhow::Result<Option<Collected>> {
+    if state.is_alive(bottle) {
+        return Ok(None);
+    }
+    let hint = || format!("nothing of it is removed; `bottler rm --force {bottle}` removes all of it");
+    let record = state.read_record(bottle).with_context(hint)?;
+    if record.as_ref().is_some_and(|record| record.endpoint != endpoint) {
+        return Ok(None);
+    }
+    // What it has made says whose it is, whatever has become of the directory's own id since.
+    let owner = record.and_then(|record| record.owner).unwrap_or_else(|| state.owner.clone());
+    let kept = Kept::of_dead(state, bottle).map(|kept| kept.volume);
+    let is_more = |object: &Object| object.identity.session == bottle && kept.as_ref() != Some(&object.name);
+    if kept.is_some() && owner == state.owner && !objects.iter().any(is_more) {
+        return Ok(None);
+    }
+    if dry_run {
+        return Ok(Some(Collected { bottle: bottle.to_owned(), undo: Vec::new() }));
+    }
+    // Someone else may collect it in this very moment.
+    let Some(dir) = state.claim(bottle)? else { return Ok(None) };
+    let undo = unwind_dead(engine, bottle, &owner, kept.as_deref()).await;
+    if kept.is_none() && !undo.iter().any(UndoRow::is_left) {
+        dir.remove().with_context(|| format!("remove {}", dir.path.display()))?;
+    }
+    Ok(Some(Collected { bottle: bottle.to_owned(), undo }))
 }
 
 /// Removes the bottles of another owner, which only a person may ask for: nobody here knows whether they live.
@@ -91,4 +129,64 @@ async fn on_engine(engine: &Arc<dyn Engine>, owner: &str) -> Result<BTreeSet<Str
 
 fn session_of(object: &Object) -> String {
     object.identity.session.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+    use crate::session::{Record, Session, SessionDir};
+
+    fn die(state: &StateDir, id: &str) -> SessionDir {
+        let dir = state.claim(id).unwrap().unwrap();
+        let record: Record = serde_json::from_value(serde_json::json!({
+            "id": id, "endpoint": "unix:///x", "owner": state.owner, "agent": "a", "launched": 1,
+        }))
+        .unwrap();
+        dir.write_record(&record).unwrap();
+        dir
+    }
+
+    #[tokio::test]
+    async fn what_is_odd_stops_nothing_and_is_told_once_and_a_broken_record_keeps_its_bottle() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        let engine: Arc<dyn Engine> = Arc::new(FakeEngine::with_any_image());
+        drop(die(&state, "dead-1"));
+        let broken = die(&state, "broken-1");
+        std::fs::write(broken.path.join("bottle.json"), "{\"id\": \"bro").unwrap();
+        drop(broken);
+        let living = die(&state, "living-1");
+        std::fs::write(folder.path().join("bottles/aaa"), "").unwrap();
+        std::os::unix::fs::symlink("/", folder.path().join("bottles/zzz")).unwrap();
+        for name in ["turns", "audit", "strange", "trust.json"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let done = collect(&engine, "unix:///x", &state, false).await.unwrap();
+        let ids: Vec<&str> = done.bottles.iter().map(|one| one.bottle.as_str()).collect();
+        assert_eq!(ids, ["dead-1"]);
+        assert_eq!(done.strays.len(), 2);
+        let [trouble] = &done.troubles[..] else { panic!("{:?}", done.troubles) };
+        assert!(trouble.starts_with("broken-1: ") && trouble.contains("bottle.json"), "{trouble}");
+        assert_eq!(state.bottles().unwrap(), ["broken-1", "living-1"]);
+        drop(living);
+    }
+
+    #[tokio::test]
+    async fn what_a_record_proves_is_collected_under_its_own_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = StateDir::at(folder.path()).unwrap();
+        let engine: Arc<dyn Engine> = Arc::new(FakeEngine::with_any_image());
+        let dir = die(&before, "dead-1");
+        let session = Session::unrecorded("dead-1", &before.owner, engine.clone());
+        let identity = session.intend(crate::engine::labels::Kind::Volume, "dead-1-x", None).unwrap();
+        let volume = crate::engine::VolumeSpec { name: "dead-1-x".into(), owner: None, identity };
+        engine.volume_create(&volume).await.unwrap();
+        drop(dir);
+        // As an earlier version would have: another id, whatever there was.
+        let after = StateDir::told(folder.path(), "0123456789abcdef");
+        let done = collect(&engine, "unix:///x", &after, false).await.unwrap();
+        assert_eq!(done.bottles.len(), 1);
+        assert!(engine.list(&Filter::Session("dead-1".into())).await.unwrap().is_empty());
+    }
 }

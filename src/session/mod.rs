@@ -21,7 +21,7 @@ mod unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-pub use dir::{Invocation, Record, SessionDir, StateDir, new_id, valid_name};
+pub use dir::{Invocation, Record, SessionDir, StateDir, Stray, Word, new_id, valid_name};
 pub use effect::{Effects, Pending};
 pub use failure::{Class, Failure, Place};
 pub use kept::Kept;

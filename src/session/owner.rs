@@ -1,45 +1,194 @@
 //! Who owns a bottle: this machine, this user, this state directory.
+//!
+//! Everything on an engine is found again by its owner label, so the directory's id must not be lost: it is written whole or
+//! not at all. Where it is lost all the same, the owner is taken from the records of the bottles that are there; a fresh one
+//! is made only where there is no bottle that it could orphan.
 
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
+use crate::host::{replace, wait_exclusive};
+
 /// Hexadecimal digits of an owner's digest: enough that two owners on one engine never meet.
 const DIGITS: usize = 16;
+/// Characters of a directory's own id.
+const ID: usize = 24;
+/// What begins a file that holds an owner, instead of an id that it is made from.
+const ADOPTED: &str = "owner:";
+
+/// The owner whose bottles are kept under a state directory.
+pub struct Found {
+    /// Its label.
+    pub owner: String,
+    /// What was wrong and has been put right, in words.
+    pub notice: Option<String>,
+}
+
+/// What the id's file says.
+#[derive(Debug, PartialEq, Eq)]
+enum Id {
+    /// The directory's own id, from which the owner is made.
+    Own(String),
+    /// An owner that was found again.
+    Adopted(String),
+    /// Nothing that could be one: in words.
+    Broken(&'static str),
+}
 
 /// The owner whose bottles are kept under a state directory. The directory's own id is made on first use.
 ///
 /// # Errors
-/// The id cannot be read or written.
-pub fn of(state: &Path) -> std::io::Result<String> {
+/// The id cannot be read or written, or is lost while there are bottles that do not say whose they are.
+pub fn of(state: &Path) -> std::io::Result<Found> {
+    let file = state.join("id");
+    match read(&file)? {
+        Id::Broken(_) => recover(state, &file),
+        known => Ok(Found { owner: owner(known), notice: None }),
+    }
+}
+
+fn read(file: &Path) -> std::io::Result<Id> {
+    match std::fs::read(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Id::Broken("is not there")),
+        Err(error) => Err(std::io::Error::new(error.kind(), format!("read {}: {error}", file.display()))),
+        Ok(text) => Ok(parse(&text)),
+    }
+}
+
+fn parse(text: &[u8]) -> Id {
+    let Ok(text) = std::str::from_utf8(text) else { return Id::Broken("is no text") };
+    let text = text.trim_end_matches('\n');
+    let base36 = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    match text.strip_prefix(ADOPTED) {
+        Some(owner) if is_owner(owner) => Id::Adopted(owner.to_owned()),
+        None if text.len() == ID && text.chars().all(base36) => Id::Own(text.to_owned()),
+        _ if text.is_empty() => Id::Broken("is empty"),
+        _ => Id::Broken("holds something else"),
+    }
+}
+
+fn is_owner(text: &str) -> bool {
+    text.len() == DIGITS && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
+}
+
+fn owner(id: Id) -> String {
+    let id = match id {
+        Id::Adopted(owner) => return owner,
+        Id::Own(id) => id,
+        Id::Broken(_) => String::new(),
+    };
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let directory = directory_id(state)?;
     let mut digest = Sha256::new();
-    for part in [machine.trim(), &nix::unistd::getuid().to_string(), &directory] {
+    for part in [machine.trim(), &nix::unistd::getuid().to_string(), &id] {
         digest.update(part.as_bytes());
         digest.update([0]);
     }
     let hex = HEXLOWER.encode(&digest.finalize());
-    Ok(hex[..DIGITS].to_owned())
+    hex[..DIGITS].to_owned()
 }
 
-fn directory_id(state: &Path) -> std::io::Result<String> {
-    let file = state.join("id");
-    loop {
-        match std::fs::read_to_string(&file) {
-            Ok(id) if !id.is_empty() => return Ok(id),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+/// Puts the id right, one process at a time: whoever comes second finds it done.
+fn recover(state: &Path, file: &Path) -> std::io::Result<Found> {
+    let _lock = wait_exclusive(&state.join("id.lock"))?;
+    let what = match read(file)? {
+        Id::Broken(what) => what,
+        known => return Ok(Found { owner: owner(known), notice: None }),
+    };
+    let (bottles, owners) = owners(state);
+    let said = |done: &str| format!("{} {what}; {done}", file.display());
+    let (content, notice) = match &owners[..] {
+        [one] => (format!("{ADOPTED}{one}"), Some(said("taken again from the bottles that are there"))),
+        [] if bottles.is_empty() => {
+            let first = what == "is not there";
+            (super::dir::random_base36(ID)?, (!first).then(|| said("there is no bottle, so a new one was made")))
         }
-        // Two first runs at once: the link is atomic, and the loser reads the winner's id.
-        let fresh = state.join(format!("id.{}", std::process::id()));
-        std::fs::write(&fresh, super::dir::random_base36(24)?)?;
-        let linked = std::fs::hard_link(&fresh, &file);
-        std::fs::remove_file(&fresh)?;
-        match linked {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+        _ => {
+            let (some, say) = match owners.len() {
+                0 => (&bottles, "do not say whose they are"),
+                _ => (&owners, "are of several owners"),
+            };
+            let why = said(&format!("the bottles in {} {say} ({})", state.join("bottles").display(), some.join(", ")));
+            return Err(std::io::Error::other(format!(
+                "{why}; the label dev.bottler.owner of their containers, networks and volumes is the owner: write {ADOPTED}OWNER into that file"
+            )));
         }
+    };
+    replace(file, content.as_bytes())?;
+    Ok(Found { owner: owner(parse(content.as_bytes())), notice })
+}
+
+/// The bottles that are there, and the owners that their records name.
+fn owners(state: &Path) -> (Vec<String>, Vec<String>) {
+    let state = super::StateDir::told(state, "");
+    let bottles = state.bottles().unwrap_or_default();
+    let mut owners: Vec<String> = bottles.iter().filter_map(|id| state.record(id)?.owner).collect();
+    owners.retain(|owner| is_owner(owner));
+    owners.sort();
+    owners.dedup();
+    (bottles, owners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Record, StateDir};
+    use super::*;
+
+    fn record(id: &str, owner: Option<&str>) -> Record {
+        let text = serde_json::json!({
+            "id": id, "endpoint": "unix:///x", "owner": owner, "agent": "a", "launched": 1,
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn a_lost_id_is_made_anew_only_where_that_orphans_nothing() {
+        for broken in [Some(""), Some("\n"), Some("abc"), Some("owner:xyz"), None] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("id");
+            let lose = || match broken {
+                Some(text) => std::fs::write(&file, text).unwrap(),
+                None => std::fs::remove_file(&file).unwrap(),
+            };
+            let before = StateDir::at(folder.path()).unwrap();
+            assert_eq!(before.notice, None);
+            lose();
+            let fresh = StateDir::at(folder.path()).unwrap();
+            assert_ne!(fresh.owner, before.owner, "{broken:?}");
+            assert_eq!(fresh.notice.is_some(), broken.is_some());
+
+            // With a bottle, its owner is taken again, for good.
+            let dir = fresh.claim("a-1").unwrap().unwrap();
+            dir.write_record(&record("a-1", Some(&fresh.owner))).unwrap();
+            lose();
+            let again = StateDir::at(folder.path()).unwrap();
+            assert_eq!(again.owner, fresh.owner);
+            assert!(again.notice.unwrap().contains("taken again"));
+            let later = StateDir::at(folder.path()).unwrap();
+            assert_eq!((later.owner, later.notice), (fresh.owner.clone(), None));
+
+            // Bottles that do not say whose they are: nothing is guessed.
+            dir.write_record(&record("a-1", None)).unwrap();
+            lose();
+            let error = StateDir::at(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("a-1") && error.contains("owner:OWNER"), "{error}");
+            lose_twice(&file);
+            assert!(StateDir::at(folder.path()).is_err());
+        }
+    }
+
+    fn lose_twice(file: &Path) {
+        std::fs::write(file, b"\xff\xfe").unwrap();
+    }
+
+    #[test]
+    fn first_runs_at_once_have_one_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let owners: Vec<String> = std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..20).map(|_| scope.spawn(|| StateDir::at(folder.path()).unwrap().owner)).collect();
+            runs.into_iter().map(|run| run.join().unwrap()).collect()
+        });
+        assert!(owners.iter().all(|owner| *owner == owners[0]));
     }
 }

@@ -1,20 +1,37 @@
 //! Places of the host that a bottle made so that they could be masked, empty, and takes away again: written down in its
 //! directory before they are made, so that whoever removes that directory removes them.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::host::{replace, wait_exclusive};
 
 /// The file with their paths.
 const FILE: &str = "placeholders.json";
 
+/// Keeps other bottles of this state directory from making or removing places, until it is dropped: whoever finds one that
+/// another has made can note it before that one is gone.
+///
+/// # Errors
+/// The lock cannot be taken.
+pub fn hold(directory: &Path) -> io::Result<File> {
+    let state = directory.parent().and_then(Path::parent).unwrap_or(directory);
+    wait_exclusive(&state.join("placeholders.lock"))
+}
+
 /// Notes a place before it is made, or that another bottle has made. `directory` is the bottle's.
 ///
 /// # Errors
-/// The note cannot be written: then nothing may be made.
+/// The note cannot be written, or an earlier one not be read: then nothing may be made.
 pub fn note(directory: &Path, place: &Path) -> io::Result<()> {
-    let mut known = noted(directory);
+    let file = directory.join(FILE);
+    let mut known: Vec<PathBuf> = match std::fs::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => serde_json::from_slice(&read?)?,
+    };
     known.push(place.to_owned());
-    std::fs::write(directory.join(FILE), serde_json::to_vec(&known)?)
+    replace(&file, &serde_json::to_vec(&known)?)
 }
 
 /// Whether a bottle beside this one has made a place.
@@ -24,7 +41,10 @@ pub fn is_anothers(directory: &Path, place: &Path) -> bool {
 
 /// Removes the places that a bottle has made, where nobody has put anything into them and no other bottle needs them.
 pub(super) fn remove(directory: &Path) {
-    for place in noted(directory) {
+    let places = noted(directory);
+    // Without the lock it is as it was before there was one: at worst a place goes that another bottle was about to note.
+    let _lock = if places.is_empty() { None } else { hold(directory).ok() };
+    for place in places {
         if is_anothers(directory, &place) {
             continue;
         }

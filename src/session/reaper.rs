@@ -1,13 +1,15 @@
-//! The reaper: the holder's dead-man's switch. It sleeps on a pipe whose other end dies with the holder.
+//! The reaper: the holder's dead-man's switch. It sleeps on a pipe whose other end dies with the holder. Whose the bottle is,
+//! on which engine, and what is kept of it, it is told at its start: by the time that it acts, the state directory may be gone.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Kept, Outcome, SessionDir, StateDir, unwind};
+use super::{Kept, Outcome, Record, SessionDir, StateDir, unwind};
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 
@@ -31,9 +33,10 @@ pub struct Switch {
 ///
 /// # Errors
 /// The process cannot be started.
-pub fn start(state: &StateDir, dir: &SessionDir, id: &str, endpoint: &str) -> std::io::Result<Switch> {
+pub fn start(state: &StateDir, dir: &SessionDir, record: &Record) -> std::io::Result<Switch> {
     let mut command = Command::new("/proc/self/exe");
-    command.args([ROLE, id, endpoint]).arg(state.path());
+    let keeps = record.keeps.as_deref().unwrap_or_default();
+    command.args([ROLE, &record.id, &record.endpoint, &state.owner, keeps]).arg(state.path());
     // What it has to say goes where the holder's own goes.
     command.stdin(Stdio::piped()).stdout(dir.lock.try_clone()?).stderr(Stdio::inherit());
     // A group of its own keeps a terminal's Ctrl-C away until the reaper has made its own session.
@@ -52,40 +55,77 @@ impl Switch {
     }
 }
 
+/// What a reaper is told on its command line.
+struct Told {
+    id: String,
+    endpoint: String,
+    /// The volume that outlives the bottle if its holder has not decided.
+    keeps: Option<String>,
+    state: StateDir,
+}
+
+impl Told {
+    fn read(words: &[OsString]) -> anyhow::Result<Self> {
+        let usage = "reaper: takes a bottle's id, an engine's address, an owner, a volume and a state directory";
+        let [id, endpoint, owner, keeps, path] = words else { anyhow::bail!(usage) };
+        let text = |word: &OsStr| word.to_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!(usage));
+        let keeps = Some(text(keeps)?).filter(|keeps| !keeps.is_empty());
+        Ok(Self {
+            id: text(id)?,
+            endpoint: text(endpoint)?,
+            keeps,
+            state: StateDir::told(path.as_ref(), &text(owner)?),
+        })
+    }
+
+    /// The volume that is to be kept, and whether the bottle's directory still says why.
+    fn kept(&self) -> (Option<String>, bool) {
+        match self.state.read_record(&self.id) {
+            Ok(Some(_)) => (Kept::of_dead(&self.state, &self.id).map(|kept| kept.volume), true),
+            // Somebody has removed the directory, and with it what the workspace began with.
+            Ok(None) => (None, true),
+            // What cannot be read may say that there is somebody's work.
+            Err(_) => (self.keeps.clone(), false),
+        }
+    }
+}
+
 /// The reaper's whole life: waits for the holder's word or its death, and in the latter case unwinds.
 ///
 /// # Errors
-/// The state directory cannot be read, or something could not be removed.
-pub fn run(id: &str, endpoint: &str, state: &std::path::Path) -> anyhow::Result<()> {
+/// It was not told what it needs, or something could not be removed.
+pub fn run(words: &[OsString]) -> anyhow::Result<()> {
     // The holder's connections are not ours: a client would wait for the end of one.
     super::descriptors::close_inherited()?;
     super::crash::note_panics(ROLE);
+    let told = Told::read(words)?;
     let mut word = Vec::new();
     std::io::stdin().lock().take(64).read_to_end(&mut word)?;
     if word == DONE {
         return Ok(());
     }
-    let state = StateDir::at(state)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(reap(id, endpoint, &state))
+    runtime.block_on(reap(&told))
 }
 
-async fn reap(id: &str, endpoint: &str, state: &StateDir) -> anyhow::Result<()> {
+async fn reap(told: &Told) -> anyhow::Result<()> {
+    let Told { id, endpoint, state, .. } = told;
     let mut last = String::new();
-    let _turn = super::turn::to_tear_down(state.path()).await;
+    // There is no line to wait in where there is no directory.
+    let _turn = if state.path().is_dir() { super::turn::to_tear_down(state.path()).await } else { None };
     for _ in 0..TRIES {
         match DockerEngine::connect(endpoint) {
             Ok(engine) => {
                 let engine: Arc<dyn Engine> = Arc::new(engine);
                 engine.info().await.ok();
-                let kept = Kept::of_dead(state, id).map(|kept| kept.volume);
+                let (kept, readable) = told.kept();
                 let rows = unwind(&engine, id, &state.owner, QUIET, BTreeMap::new(), kept.as_deref()).await;
                 let failed = rows.into_iter().find_map(|row| match row.outcome {
                     Outcome::Failed(why) => Some(why),
                     _ => None,
                 });
                 match failed {
-                    None if kept.is_some() => return Ok(()),
+                    None if kept.is_some() || !readable => return Ok(()),
                     None => {
                         super::dir::remove(&state.bottle(id))?;
                         return Ok(());

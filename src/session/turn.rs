@@ -14,6 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::oneshot;
 
+use crate::host::make_private;
+
 /// How often those who wait look how many are ahead.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a teardown waits for its turn.
@@ -67,9 +69,8 @@ pub fn at_once() -> usize {
 /// # Errors
 /// The state directory cannot be used.
 pub async fn wait(state: &Path, work: Phase, tell: impl Fn(usize)) -> io::Result<Turn> {
-    let folder = state.join("turns").join(work.word());
-    super::dir::make_private(&state.join("turns"))?;
-    super::dir::make_private(&folder)?;
+    let folder = folder(state, work);
+    make_private(&folder)?;
     let ticket = Ticket::draw(&folder)?;
     let slot = open(&folder.join(format!("slot-{}", ticket.number % u64::try_from(at_once()).unwrap_or(1))))?;
     let slot = match Flock::lock(slot, FlockArg::LockExclusiveNonblock) {
@@ -111,34 +112,76 @@ struct Ticket {
 
 impl Ticket {
     fn draw(folder: &Path) -> io::Result<Self> {
-        let counter =
-            Flock::lock(open(&folder.join("counter"))?, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
-        let number = std::fs::read_to_string(folder.join("counter"))?.trim().parse().unwrap_or(0_u64) + 1;
-        std::fs::write(folder.join("counter"), number.to_string())?;
+        let _drawing = counter(folder)?;
+        let file = folder.join("counter");
+        // A counter that was lost says too little: the tickets that are there say more.
+        let last = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0_u64);
+        let number = tickets(folder).into_iter().fold(last, |last, (number, _)| last.max(number)) + 1;
+        std::fs::write(&file, number.to_string())?;
         let path = folder.join(format!("ticket-{number}"));
         let lock = Flock::lock(open(&path)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
-        drop(counter);
+        bury(folder, number);
         Ok(Self { number, path, _lock: lock })
     }
 
     /// How many with an earlier ticket live; the tickets of those that do not are removed.
     fn ahead(&self) -> usize {
-        let Ok(entries) = self.path.parent().unwrap_or(&self.path).read_dir() else { return 0 };
-        let earlier = entries.flatten().filter(|entry| {
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("ticket-")?.parse::<u64>().ok());
-            number.is_some_and(|number| number < self.number)
-        });
-        let lives = |path: &Path| match open(path).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
-            Ok(Err(_)) => true,
-            Ok(Ok(_)) => {
-                let _ = std::fs::remove_file(path);
-                false
-            }
-            Err(_) => false,
-        };
-        earlier.filter(|entry| lives(&entry.path())).count()
+        let earlier = tickets(self.path.parent().unwrap_or(&self.path)).into_iter();
+        earlier.filter(|(number, path)| *number < self.number && lives(path)).count()
     }
+}
+
+/// Held while a ticket is drawn: a ticket is there and locked, or not there, to whoever has this.
+fn counter(folder: &Path) -> io::Result<Flock<File>> {
+    let counter = open(&folder.join("counter"))?;
+    Ok(Flock::lock(counter, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?)
+}
+
+/// Every ticket, by its number; what else is there counts for nothing.
+fn tickets(folder: &Path) -> Vec<(u64, PathBuf)> {
+    let number = |path: &Path| path.file_name()?.to_str()?.strip_prefix("ticket-")?.parse().ok();
+    let paths = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    paths.filter_map(|path| Some((number(&path)?, path))).collect()
+}
+
+/// Whether a ticket's owner lives: the lock says so. One of the dead is removed.
+fn lives(path: &Path) -> bool {
+    match File::options().read(true).write(true).open(path).map(|it| Flock::lock(it, FlockArg::LockExclusiveNonblock)) {
+        Ok(Err(_)) => true,
+        Ok(Ok(_)) => {
+            let _ = std::fs::remove_file(path);
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// Removes the tickets of the dead among those below a number; the counter is held.
+fn bury(folder: &Path, below: u64) {
+    for (number, path) in tickets(folder) {
+        if number < below {
+            lives(&path);
+        }
+    }
+}
+
+/// Removes the tickets of the dead.
+///
+/// # Errors
+/// The counter cannot be locked.
+pub fn sweep(state: &Path) -> io::Result<()> {
+    for work in [Phase::Launch, Phase::Teardown] {
+        let folder = folder(state, work);
+        if folder.join("counter").is_file() {
+            let _drawing = counter(&folder)?;
+            bury(&folder, u64::MAX);
+        }
+    }
+    Ok(())
+}
+
+fn folder(state: &Path, work: Phase) -> PathBuf {
+    state.join("turns").join(work.word())
 }
 
 impl Drop for Ticket {
@@ -171,6 +214,29 @@ mod tests {
         turns.clear();
         waiting.await.unwrap();
         assert!(!at.join("turns/launch/ticket-1").exists());
+    }
+
+    #[tokio::test]
+    async fn tickets_of_the_dead_go_away_and_what_is_no_ticket_is_in_nobodys_way() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join("turns/launch");
+        let turn = wait(state.path(), Phase::Launch, |_| {}).await.unwrap();
+        for dead in ["ticket-0", "ticket-7", "ticket-900"] {
+            std::fs::write(folder.join(dead), "").unwrap();
+        }
+        std::fs::create_dir(folder.join("ticket-3")).unwrap();
+        std::fs::write(folder.join("ticket-x"), "").unwrap();
+        std::fs::write(folder.join("counter"), "nonsense").unwrap();
+        // Drawn after all that were there, whatever the counter says.
+        let next = Ticket::draw(&folder).unwrap();
+        assert_eq!((next.number, next.ahead()), (901, 1));
+        assert!(!folder.join("ticket-7").exists() && !folder.join("ticket-900").exists());
+        drop(turn);
+        std::fs::write(folder.join("ticket-950"), "").unwrap();
+        sweep(state.path()).unwrap();
+        let mut left: Vec<u64> = tickets(&folder).into_iter().map(|(number, _)| number).collect();
+        left.sort_unstable();
+        assert_eq!(left, [3, 901], "a folder is no ticket, and the living one stays");
     }
 
     #[tokio::test]

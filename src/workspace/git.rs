@@ -13,6 +13,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::host::{Limits, output};
 
 /// Settings that would run something, off.
 const QUIET: [&str; 8] = [
@@ -28,6 +31,11 @@ const QUIET: [&str; 8] = [
 ];
 /// Commands that take objects from another repository, which is always a folder of this machine.
 const TRANSFERS: [&str; 2] = ["clone", "fetch"];
+
+/// A command that works through a repository, and its largest answer: a list of all its files.
+const WORK: Limits = Limits { time: Duration::from_mins(10), bytes: 512 << 20 };
+/// A question that git answers from its settings and references.
+const QUESTION: Limits = Limits { time: Duration::from_secs(30), bytes: 1 << 20 };
 
 /// git in one folder.
 pub struct Git<'a> {
@@ -79,14 +87,18 @@ impl<'a> Git<'a> {
     /// Runs a command to its end; what it wrote.
     ///
     /// # Errors
-    /// There is no git, or it says why not.
+    /// There is no git, it says why not, or it does not end.
     pub fn run(&self, arguments: &[&str]) -> std::io::Result<Vec<u8>> {
-        ended(arguments, self.command(arguments).output()?)
+        self.within(arguments, WORK)
+    }
+
+    fn within(&self, arguments: &[&str], limits: Limits) -> std::io::Result<Vec<u8>> {
+        ended(arguments, output(&mut self.command(arguments), limits)?)
     }
 
     /// The same, as one line of text; `None` where git refuses or there is none.
     pub fn line(&self, arguments: &[&str]) -> Option<String> {
-        let text = String::from_utf8(self.run(arguments).ok()?).ok()?;
+        let text = String::from_utf8(self.within(arguments, QUESTION).ok()?).ok()?;
         Some(text.trim_end_matches('\n').to_owned()).filter(|text| !text.is_empty())
     }
 }

@@ -1,0 +1,71 @@
+//! Files that other processes read at any moment, and that neither a crash nor a power loss may leave half written.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Tells the temporary files of one process apart.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Makes a folder, and those above it, for this user alone.
+///
+/// # Errors
+/// It cannot be made; the error names the path.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            io::Error::new(error.kind(), format!("make the folder {}: there is something else", path.display()))
+        }
+        kind => io::Error::new(kind, format!("make the folder {}: {error}", path.display())),
+    })
+}
+
+/// Writes a file for this user alone, whole or not at all: a reader sees the old content or the new one, also after a power
+/// loss (rename(2) over a synchronised file).
+///
+/// # Errors
+/// It cannot be written; the old file is unchanged then.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = beside(path);
+    let written = write(&beside, content).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+        return written;
+    }
+    // The new name itself; not every file system can do that, and the content is safe either way.
+    let _ = path.parent().and_then(|folder| File::open(folder).ok()).map(|folder| folder.sync_all());
+    Ok(())
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}-{}.new", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    path.with_file_name(name)
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_a_failure_leaves_it_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        std::fs::create_dir(folder.path().join("taken")).unwrap();
+        assert!(replace(&folder.path().join("taken"), b"x").is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+}

@@ -1,0 +1,114 @@
+//! Locks between processes: of an open file description (`F_OFD_SETLK`, fcntl(2)), so a child that inherits the file holds
+//! them too, the kernel takes them back from whoever dies, and looking at one does not take it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+/// How long a lock that is held for a moment only may be waited for.
+const LONGEST: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A part of a lock file: parts that do not overlap are independent locks.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// Its first byte.
+    pub start: i64,
+    /// How many bytes; the file need not have them.
+    pub length: i64,
+}
+
+impl Part {
+    fn of(self, kind: i32) -> libc::flock {
+        libc::flock {
+            l_type: i16::try_from(kind).expect("the kinds are small constants"),
+            l_whence: i16::try_from(libc::SEEK_SET).expect("a small constant"),
+            l_start: self.start,
+            l_len: self.length,
+            l_pid: 0,
+        }
+    }
+}
+
+/// Takes a part of a file for this description alone, which is open for writing; false when somebody has it.
+///
+/// # Errors
+/// The file system has no locks.
+pub fn try_exclusive(file: &File, part: Part) -> io::Result<bool> {
+    set(file, part, libc::F_WRLCK)
+}
+
+/// Takes a part of a file together with others that do the same; false when somebody has it alone.
+///
+/// # Errors
+/// The file system has no locks.
+pub fn try_shared(file: &File, part: Part) -> io::Result<bool> {
+    set(file, part, libc::F_RDLCK)
+}
+
+fn set(file: &File, part: Part, kind: i32) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&part.of(kind))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether anybody else has a part of a file, in whatever way; nothing is taken.
+///
+/// # Errors
+/// The file system has no locks.
+pub fn is_held(file: &File, part: Part) -> io::Result<bool> {
+    let mut asked = part.of(libc::F_WRLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut asked))?;
+    Ok(i32::from(asked.l_type) != libc::F_UNLCK)
+}
+
+/// Waits for a lock file that everybody holds for a moment only, while something is read, changed and written.
+///
+/// # Errors
+/// It cannot be made, or somebody holds it for longer than ten seconds.
+pub fn wait_exclusive(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    let began = Instant::now();
+    while !try_exclusive(&file, Part { start: 0, length: 1 })? {
+        if began.elapsed() > LONGEST {
+            let why = format!("{} is locked by another process for {} s", path.display(), LONGEST.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_independent_and_looking_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let (one, two) = (Part { start: 0, length: 1 }, Part { start: 1, length: 1 });
+        let first = File::create(&path).unwrap();
+        let open = || OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let looking = open();
+        assert!(!is_held(&looking, one).unwrap());
+        assert!(try_exclusive(&first, one).unwrap(), "who looked has taken nothing");
+        assert!(is_held(&looking, one).unwrap() && !is_held(&looking, two).unwrap());
+        let (second, third) = (open(), open());
+        assert!(try_shared(&second, two).unwrap() && try_shared(&third, two).unwrap());
+        assert!(!try_exclusive(&first, two).unwrap());
+        let inherited = first.try_clone().unwrap();
+        drop(first);
+        assert!(is_held(&looking, one).unwrap(), "the copy holds it");
+        drop(inherited);
+        assert!(!is_held(&looking, one).unwrap());
+    }
+}

@@ -1,0 +1,9 @@
+//! This machine: files that survive a power loss, locks between processes, commands with a deadline.
+
+mod command;
+mod file;
+mod lock;
+
+pub use command::{Limits, output};
+pub use file::{make_private, replace};
+pub use lock::{Part, is_held, try_exclusive, try_shared, wait_exclusive};
