@@ -61,7 +61,12 @@ pub async fn run() -> anyhow::Result<()> {
         all.tell(millis(at), event);
     });
     let cancel = Arc::new(Cancel::with_signals());
+    let (seen, all) = (evidence.clone(), hub.clone());
+    let looks = tokio::spawn(async move {
+        seen.look(|text| all.tell(millis(started.elapsed()), Event::Log(format!("warning: {text}")))).await;
+    });
     let mut report = hold(*launch, events, &evidence, &hub, &mut from, &cancel).await;
+    looks.abort();
     if cancel.is_final() {
         // The reaper, which sees our end, does the rest.
         return Ok(());
@@ -88,7 +93,7 @@ async fn hold(
         .and_then(|state| {
             let claim = claim(&state, &launch)?;
             // A launch without its evidence is none.
-            evidence.begin(&launch)?;
+            evidence.begin(&launch, &state)?;
             Ok((state, claim))
         });
     let (state, claim) = match taken {
