@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::sidecar::Event;
+use super::Event;
 
 /// What of a policy a proposal can be made about.
 const OF_POLICY: [&str; 4] = ["host_not_allowed", "port_not_allowed", "method_not_allowed", "path_not_allowed"];
@@ -19,7 +19,11 @@ struct Seen {
 /// The section `egress` that would let through what was let through, or would have been; what was refused for not being
 /// allowed stands there as comments.
 pub fn learn<'a>(bottle: &str, events: impl Iterator<Item = &'a Event>) -> String {
-    let (mut passed, mut refused): (BTreeMap<String, Seen>, BTreeMap<String, Seen>) = Default::default();
+    let (mut passed, mut refused, mut further): (
+        BTreeMap<String, Seen>,
+        BTreeMap<String, Seen>,
+        BTreeMap<String, Seen>,
+    ) = Default::default();
     let mut decisions = 0;
     for event in events {
         decisions += event.count;
@@ -32,6 +36,9 @@ pub fn learn<'a>(bottle: &str, events: impl Iterator<Item = &'a Event>) -> Strin
         if kind.destination.is_empty() || kind.destination.starts_with(crate::policy::CANARY) {
             continue;
         }
+        // Hosts that were counted together are for a person to name.
+        let together = kind.destination.starts_with("*.") || kind.destination.contains('/');
+        let list = if together { &mut further } else { list };
         let seen = list.entry(kind.destination.clone()).or_default();
         seen.count += event.count;
         seen.tcp |= kind.form == "tcp";
@@ -48,6 +55,9 @@ pub fn learn<'a>(bottle: &str, events: impl Iterator<Item = &'a Event>) -> Strin
     }
     for (destination, seen) in refused.iter().filter(|(destination, _)| !passed.contains_key(*destination)) {
         let _ = writeln!(text, "  # refused: - {}", entry(destination, seen));
+    }
+    for (destination, seen) in &further {
+        let _ = writeln!(text, "  # further hosts of {destination}: {}", times(seen.count));
     }
     let mut tcp = passed.iter().filter(|(_, seen)| seen.tcp).peekable();
     if tcp.peek().is_some() {

@@ -1,10 +1,15 @@
-//! Files that were changed, cut off, or are too many; and what is learnt from them.
+//! Files that were changed, cut off, or are too many, on disks that are full; and what is learnt from them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
 
 use super::*;
-use crate::sidecar::{Event, Kind};
 
 fn event(decision: &str, code: &str, form: &str, method: &str, destination: &str) -> Event {
     let kind = Kind {
+        subject: Subject::Request,
         sidecar: "egress".into(),
         bottle: "probe-abcde".into(),
         decision: decision.into(),
@@ -20,12 +25,12 @@ fn event(decision: &str, code: &str, form: &str, method: &str, destination: &str
 #[test]
 fn promise_18_a_file_that_was_changed_is_found_out() {
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = Writer::begin(folder.path(), "probe-abcde").unwrap();
+    let mut writer = Writer::begin(folder.path(), "probe-abcde", |_| true).unwrap();
     for host in ["a.example:443", "b.example:443", "c.example:443"] {
-        writer.event(&event("refuse", "host_not_allowed", "connect", "CONNECT", host)).unwrap();
+        writer.event(event("refuse", "host_not_allowed", "connect", "CONNECT", host));
     }
-    let closed = writer.close().unwrap();
-    assert_eq!((closed.decisions, closed.refused), (3, 3));
+    let closed = writer.close();
+    assert_eq!((closed.decisions, closed.refused, &closed.incomplete), (3, 3, &None));
     let path = find(folder.path(), "probe-abcde").unwrap().unwrap();
     assert_eq!(find(folder.path(), "probe").unwrap(), None);
     let chain = read(&path).unwrap();
@@ -51,19 +56,161 @@ fn promise_18_a_file_that_was_changed_is_found_out() {
     std::fs::write(&path, &text[..text.len() - 10]).unwrap();
     let chain = read(&path).unwrap();
     assert_eq!((chain.records.len(), chain.broken_at, chain.ended), (4, None, false));
+    assert_eq!(chain.torn as usize, text.lines().last().unwrap().len() + 1 - 10);
+    // A line in the middle that is none: what can be read is read.
+    std::fs::write(&path, text.replace("b.example", "b.exa\"mple")).unwrap();
+    let chain = read(&path).unwrap();
+    assert_eq!((chain.records.len(), chain.broken_at, chain.ended), (4, Some(3), true));
 }
 
 #[test]
-fn there_are_so_many_files_and_no_more() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join(FOLDER)).unwrap();
-    for number in 0..MAX_FILES + 5 {
-        std::fs::write(folder.path().join(FOLDER).join(format!("{number}.old-{number}.jsonl")), "").unwrap();
+fn ended_launches_have_so_many_files_and_no_others_go() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = state.path().join(FOLDER);
+    // Three that live, and are the oldest.
+    let living: Vec<Writer> =
+        ["one", "two", "three"].map(|name| Writer::begin(state.path(), name, |_| true).unwrap()).into();
+    // Whether this one is gone cannot be told: of its files the last stays.
+    std::fs::write(folder.join("6.unknown.jsonl"), "").unwrap();
+    std::fs::write(folder.join("7.unknown.jsonl"), "").unwrap();
+    let later = u64::MAX / 2;
+    for number in 0..MAX_FILES as u64 + 5 {
+        std::fs::write(folder.join(format!("{}.old-{number}.jsonl", later + number)), "").unwrap();
     }
-    drop(Writer::begin(folder.path(), "probe-abcde").unwrap());
-    assert_eq!(read::files(&folder.path().join(FOLDER)).unwrap().len(), MAX_FILES);
-    assert_eq!(find(folder.path(), "old-5").unwrap(), None);
-    assert!(find(folder.path(), "old-6").unwrap().is_some());
+    std::fs::write(folder.join(format!("{later}.old-0.jsonl.torn")), "").unwrap();
+    let newest = Writer::begin(state.path(), "newest", |name| name != "unknown").unwrap();
+    for name in ["one", "two", "three", "unknown", "old-7", "old-204", "newest"] {
+        assert!(find(state.path(), name).unwrap().is_some(), "{name}");
+    }
+    for name in ["old-0", "old-5"] {
+        assert_eq!(find(state.path(), name).unwrap(), None, "{name}");
+    }
+    assert!(!folder.join("6.unknown.jsonl").exists() && !folder.join(format!("{later}.old-0.jsonl.torn")).exists());
+    let files = read::files(&folder).unwrap();
+    assert_eq!(files.len(), MAX_FILES + 4);
+    // A clock that was set back makes no new launch an old one.
+    assert_eq!(files.last().unwrap().bottle, "newest");
+    assert!(read(&find(state.path(), "one").unwrap().unwrap()).unwrap().written);
+    drop((living, newest));
+    assert!(!read(&find(state.path(), "one").unwrap().unwrap()).unwrap().written);
+}
+
+#[test]
+fn a_torn_end_is_cut_off_at_the_next_start_and_the_chain_says_so() {
+    let state = tempfile::tempdir().unwrap();
+    let mut writer = Writer::begin(state.path(), "killed", |_| true).unwrap();
+    writer.event(event("refuse", "denied", "connect", "CONNECT", "a.example:443"));
+    let path = find(state.path(), "killed").unwrap().unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for torn in [&b"{\"prev\":\"ab"[..], &[0; 5000], b"\xff"] {
+        drop(std::mem::replace(&mut writer, Writer::begin(state.path(), "other", |_| false).unwrap()));
+        std::fs::write(&path, [&whole, torn].concat()).unwrap();
+        let chain = read(&path).unwrap();
+        assert_eq!((chain.torn, chain.broken_at, chain.records.len()), (torn.len() as u64, None, 2));
+        drop(Writer::begin(state.path(), "next", |_| false).unwrap());
+        let chain = read(&path).unwrap();
+        assert_eq!((chain.torn, chain.broken_at, chain.ended, chain.records.len()), (0, None, false, 3));
+        let Line::Repaired { cut, sha256, kept } = &chain.records[2].line else { panic!("{chain:?}") };
+        assert_eq!((*cut, sha256), (torn.len() as u64, &hash(torn)));
+        assert_eq!(std::fs::read(path.with_file_name(kept)).unwrap(), torn);
+    }
+}
+
+/// A disk of so many bytes, that breaks off where it is full.
+struct Small {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    room: Arc<AtomicUsize>,
+    cuts: bool,
+}
+
+impl append::Medium for Small {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut there = self.bytes.lock().unwrap();
+        let fits = bytes.len().min(self.room.load(Ordering::Relaxed).saturating_sub(there.len()));
+        there.extend_from_slice(&bytes[..fits]);
+        if fits < bytes.len() { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn cut(&mut self, length: u64) -> std::io::Result<()> {
+        if !self.cuts {
+            return Err(std::io::ErrorKind::PermissionDenied.into());
+        }
+        self.bytes.lock().unwrap().truncate(usize::try_from(length).unwrap());
+        Ok(())
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+proptest! {
+    /// Room that comes and goes; and whether a torn line can be cut off.
+    #[test]
+    fn a_full_disk_tears_no_line_and_loses_no_count(
+        rooms in proptest::collection::vec((0..4000_usize, 0..4_u8, 1..5_u64), 1..40),
+        cuts in any::<bool>(),
+        ends_with_room in any::<bool>(),
+    ) {
+        let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let room = Arc::new(AtomicUsize::new(1000));
+        let medium = Small { bytes: bytes.clone(), room: room.clone(), cuts };
+        let mut writer = Writer::on(Box::new(medium), "b").unwrap();
+        let mut came = 0;
+        for (more, host, count) in rooms {
+            room.store(more, Ordering::Relaxed);
+            came += count;
+            writer.event(Event { count, ..event("refuse", "denied", "connect", "CONNECT", &format!("h{host}.example:443")) });
+        }
+        room.store(if ends_with_room { usize::MAX } else { 0 }, Ordering::Relaxed);
+        let closed = writer.close();
+        prop_assert_eq!(closed.decisions, came);
+        let chain = read::parse(&bytes.lock().unwrap());
+        prop_assert_eq!((chain.broken_at, &chain.head), (None, &closed.head), "the head is that of what is there");
+        prop_assert!(chain.torn == 0 || !cuts);
+        prop_assert_eq!(chain.ended, closed.incomplete.is_none());
+        prop_assert!(!(ends_with_room && cuts) || chain.ended);
+        if let Some(Line::Ended { left_out, .. }) = chain.records.last().map(|record| &record.line) {
+            let there: u64 = chain.events().map(|event| event.count).sum();
+            prop_assert_eq!(there + left_out.values().sum::<u64>(), came);
+            prop_assert_eq!(left_out.values().sum::<u64>(), closed.left_out);
+        }
+    }
+}
+
+#[test]
+fn what_is_rare_has_room_in_a_file_that_is_flooded() {
+    let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let medium = Small { bytes: bytes.clone(), room: Arc::new(AtomicUsize::new(usize::MAX)), cuts: true };
+    let mut writer = Writer::on(Box::new(medium), "b").unwrap();
+    let came = 120_000;
+    for number in 0..came {
+        let (decision, host) = match number % 3 {
+            0 => ("allow", format!("a{number}.example:443")),
+            1 => ("refuse", format!("r{number}.example:443")),
+            _ => ("refuse", "busy.example:443".to_owned()),
+        };
+        writer.event(event(decision, "denied", "connect", "CONNECT", &host));
+        if number == came / 2 || number == came - 1 {
+            writer.event(Event { count: 5, ..event("refuse", "denied", "connect", "CONNECT", "rare.example:443") });
+        }
+    }
+    let mut died = event("alarm", "sidecar_died", "", "", "");
+    died.kind.subject = Subject::Sidecar;
+    writer.event(died);
+    let closed = writer.close();
+    let bytes = bytes.lock().unwrap();
+    let chain = read::parse(&bytes);
+    assert!(chain.ended && chain.broken_at.is_none() && bytes.len() as u64 <= MAX_BYTES + 4096, "{}", bytes.len());
+    let of = |host: &str| {
+        chain.events().filter(|event| event.kind.destination == host).map(|event| event.count).sum::<u64>()
+    };
+    assert_eq!(of("rare.example:443"), 10);
+    // Of what was frequent, the last is there with all that it counts.
+    assert_eq!(of("busy.example:443"), came / 3);
+    assert!(chain.events().any(|event| event.kind.code == "sidecar_died"));
+    let there: u64 = chain.events().map(|event| event.count).sum();
+    assert_eq!(there + closed.left_out, came + 11);
 }
 
 #[test]
@@ -76,15 +223,17 @@ fn what_is_learnt_is_a_section_that_can_be_read() {
         event("allow", "allowed", "tcp", "", "db.example.com:5432"),
         event("refuse", "host_not_allowed", "connect", "CONNECT", "evil.example.com:443"),
         event("refuse", "secret_found", "inside", "POST", "api.example.com:443"),
+        event("refuse", "host_not_allowed", "", "", "*.flood.example"),
         event("allow", "allowed", "connect", "CONNECT", "canary.bottler.invalid:443"),
     ];
     let text = learn("probe-abcde", events.iter());
-    let expected = "# Proposed by `bottler policy learn probe-abcde`, from 8 decisions.
+    let expected = "# Proposed by `bottler policy learn probe-abcde`, from 9 decisions.
 allow:
   - {host: \"api.example.com\", methods: [POST]} # 2 times
   - {host: \"new.example.com:8443\", methods: [GET]} # once
   - {host: \"pinned.example.com\", tls: tunnel} # once
   # refused: - \"evil.example.com\" # once
+  # further hosts of *.flood.example: once
 tcp:
   - \"db.example.com:5432\" # once
 ";

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::program::input;
-use super::{Format, print_data, print_json, state};
-use crate::audit::{self, Chain};
+use super::{Format, print_data, print_json, print_message, state};
+use crate::audit::{self, Chain, Line};
 use crate::report::{printable, table};
 use crate::session::{Class, Failure};
 use crate::sidecar::Event;
@@ -29,7 +29,7 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
     },
-    /// Check that nothing was changed; 0 if so, 1 if not
+    /// Check that nothing was changed and the end is whole; 0 if so, 1 if not
     Verify {
         /// The bottle, running or gone
         bottle: String,
@@ -44,6 +44,9 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     match &args.command {
         Command::Show { bottle, refused, format } => {
             let chain = chain(state.path(), bottle)?;
+            if let Some(warning) = warning(&chain) {
+                print_message(&format!("warning: the audit of {bottle}: {warning}"));
+            }
             let events = chain.events().filter(|event| !refused || event.kind.decision == "refuse");
             show(&events.collect::<Vec<_>>(), *format)?;
             Ok(0)
@@ -62,7 +65,8 @@ pub(super) fn chain(state: &Path, bottle: &str) -> Result<Chain, Failure> {
     let failed = |error: std::io::Error| Failure::new(Class::Input, format!("read the audit of {bottle}: {error}"));
     let path = audit::find(state, bottle).map_err(failed)?;
     let path = path.ok_or_else(|| {
-        input(format!("there is no audit of a bottle {bottle}")).hint("the last 200 launches of this user are kept")
+        input(format!("there is no audit of a bottle {bottle}"))
+            .hint("those of living bottles and of the last 200 launches that have ended are kept")
     })?;
     audit::read(&path).map_err(failed)
 }
@@ -85,17 +89,75 @@ fn show(events: &[&Event], format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is wrong with a file that was read all the same.
+fn warning(chain: &Chain) -> Option<String> {
+    if let Some(line) = chain.broken_at {
+        return Some(format!("line {line} does not fit the one before it, or cannot be read"));
+    }
+    (chain.torn > 0).then(|| format!("its last line is torn: {} bytes", chain.torn))
+}
+
 fn verdict(chain: &Chain, head: Option<&str>) -> (String, bool) {
     let lines = chain.records.len();
     if let Some(line) = chain.broken_at {
-        return (format!("changed: line {line} does not fit the one before it"), false);
+        return (format!("changed: line {line} does not fit the one before it, or cannot be read"), false);
     }
-    match head {
+    let (text, whole) = match head {
         Some(head) if head != chain.head => (format!("changed: the head is {}, not {head}", chain.head), false),
+        _ if chain.torn > 0 => {
+            let text =
+                format!("whole but for a torn last line of {} bytes: {lines} lines, head {}", chain.torn, chain.head);
+            (format!("{text}; the holder was killed, or its machine lost power"), false)
+        }
         Some(_) => (format!("whole: {lines} lines"), true),
         None if chain.ended => (format!("whole: {lines} lines, head {}", chain.head), true),
         None => {
-            (format!("whole so far: {lines} lines, head {}; the launch has not ended, or was killed", chain.head), true)
+            let why = if chain.written { "the launch has not ended" } else { "the launch was killed" };
+            (format!("whole so far: {lines} lines, head {}; {why}", chain.head), true)
         }
+    };
+    let notes: Vec<String> = chain.records.iter().filter_map(|record| note(&record.line)).collect();
+    (notes.iter().fold(text, |text, note| format!("{text}\n{note}")), whole)
+}
+
+/// What a line says of the evidence itself.
+fn note(line: &Line) -> Option<String> {
+    match line {
+        Line::Missed { since, until, events, why } => Some(format!(
+            "note: {events} decisions could not be written when they were made, for {} s: {why}",
+            until.saturating_sub(*since).div_ceil(1000)
+        )),
+        Line::Repaired { cut, kept, .. } => {
+            Some(format!("note: a torn line of {cut} bytes was cut off, and is kept in {kept}"))
+        }
+        Line::Ended { left_out, .. } if !left_out.is_empty() => {
+            let counted: Vec<String> = left_out.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            Some(format!("note: decisions that are counted only: {}", counted.join(", ")))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_end_is_told_and_is_no_whole_one() {
+        let chain = |torn, written, broken_at| Chain {
+            records: Vec::new(),
+            head: "abc".into(),
+            ended: false,
+            broken_at,
+            torn,
+            written,
+        };
+        let verdict = |chain: Chain, head| verdict(&chain, head);
+        assert!(verdict(chain(0, true, None), None).0.contains("has not ended"));
+        assert!(verdict(chain(0, false, None), None).0.contains("was killed"));
+        let (text, whole) = verdict(chain(7, false, None), Some("abc"));
+        assert!(text.starts_with("whole but for a torn last line of 7 bytes: 0 lines, head abc") && !whole, "{text}");
+        assert!(verdict(chain(7, false, None), Some("def")).0.starts_with("changed: the head"));
+        assert!(!verdict(chain(7, false, Some(1)), None).1);
     }
 }

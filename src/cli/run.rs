@@ -298,5 +298,8 @@ pub(super) fn tell(client: &Client, report: &Report, text: bool) -> u8 {
         client.progress.line(&left);
         return Class::Operation.exit_code();
     }
+    if report.evidence.as_ref().is_some_and(|closed| closed.incomplete.is_some()) {
+        return Class::Internal.exit_code();
+    }
     u8::try_from(report.exit_code.unwrap_or_default() & 0xff).unwrap_or(u8::MAX)
 }

@@ -6,27 +6,59 @@ use std::time::Duration;
 use super::{Launch, Times};
 use crate::audit;
 use crate::primitive::Event;
-use crate::session::{Class, Failure};
+use crate::session::{Class, Failure, StateDir};
+
+/// How often it is tried to write what could not be written.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The audit file of this launch.
 #[derive(Clone, Default)]
 pub(super) struct Evidence(Arc<Mutex<Option<audit::Writer>>>);
 
 impl Evidence {
-    pub(super) fn begin(&self, launch: &Launch) -> Result<(), Failure> {
-        let writer = audit::Writer::begin(&launch.state, &launch.plan.bottle)
+    pub(super) fn begin(&self, launch: &Launch, state: &StateDir) -> Result<(), Failure> {
+        // That a bottle's directory is not there is the only sign that it is gone.
+        let is_gone = |id: &str| {
+            let there = std::fs::symlink_metadata(state.bottle(id));
+            there.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        };
+        let writer = audit::Writer::begin(&launch.state, &launch.plan.bottle, is_gone)
             .map_err(|error| Failure::new(Class::Internal, format!("begin the audit file: {error}")))?;
         *crate::sync::lock(&self.0) = Some(writer);
         Ok(())
     }
 
-    pub(super) fn event(&self, event: &crate::sidecar::Event) {
-        // A full disk stops no teardown; that the file ends early is seen by its head.
-        let _ = crate::sync::lock(&self.0).as_mut().map(|writer| writer.event(event));
+    pub(super) fn event(&self, event: &audit::Event) {
+        if let Some(writer) = &mut *crate::sync::lock(&self.0) {
+            writer.event(event.clone());
+        }
+    }
+
+    /// Says when evidence cannot be written, and when it can be again; for ever.
+    pub(super) async fn look(&self, tell: impl Fn(String)) -> std::convert::Infallible {
+        let mut told = None;
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            let why = {
+                let mut writer = crate::sync::lock(&self.0);
+                writer.as_mut().and_then(|writer| {
+                    writer.retry();
+                    writer.is_missing().map(str::to_owned)
+                })
+            };
+            match (&why, &told) {
+                (Some(why), None) => tell(format!(
+                    "the audit cannot be written: {why}; what happens is held, and written when there is room again"
+                )),
+                (None, Some(_)) => tell("the audit is written again".to_owned()),
+                _ => {}
+            }
+            told = why;
+        }
     }
 
     pub(super) fn close(&self) -> Option<audit::Closed> {
-        crate::sync::lock(&self.0).take()?.close().ok()
+        crate::sync::lock(&self.0).take().map(audit::Writer::close)
     }
 }
 

@@ -72,12 +72,17 @@ pub async fn run() -> anyhow::Result<()> {
     let last = words.clone();
     crate::lua::on_runaway(move |failure| last.say(failure));
     let cancel = Arc::new(Cancel::with_signals());
+    let (seen, all) = (evidence.clone(), hub.clone());
+    let looks = tokio::spawn(async move {
+        seen.look(|text| all.tell(millis(started.elapsed()), Event::Log(format!("warning: {text}")))).await;
+    });
     let (id, state) = (launch.plan.bottle.clone(), launch.state.clone());
     let held = AssertUnwindSafe(hold(*launch, events, &evidence, &hub, (&mut from, &to), &cancel)).catch_unwind();
     let held = tokio::select! {
         held = held => held,
         () = cancel.reached(FINAL) => leave(),
     };
+    looks.abort();
     let mut report = match held {
         Ok(report) => report,
         Err(panic) => {
@@ -113,7 +118,7 @@ async fn hold(
         .and_then(|state| {
             let claim = claim(&state, &launch)?;
             // A launch without its evidence is none.
-            evidence.begin(&launch)?;
+            evidence.begin(&launch, &state)?;
             Ok((state, claim))
         });
     let (state, claim) = match taken {

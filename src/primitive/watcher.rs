@@ -134,6 +134,7 @@ async fn pause(bottle: &Arc<Bottle>, agent: &Agent, why: &str, red: Vec<String>)
         time: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         count: 1,
         kind: Kind {
+            subject: crate::audit::Subject::Request,
             sidecar: "probe".into(),
             bottle: bottle.session.id.clone(),
             decision: "refuse".into(),

@@ -170,8 +170,20 @@ pub fn kept(bottle: &str, kept: &Kept) -> String {
     )
 }
 
-/// What the sidecars decided, and the head by which the evidence is checked, in one line.
+/// What the sidecars decided, and the head by which the evidence is checked, in one line; a second where it is incomplete.
 pub fn evidence(bottle: &str, closed: &Closed) -> String {
-    let Closed { head, decisions, refused, .. } = closed;
-    format!("audit: {decisions} decisions, {refused} refused; `bottler audit verify {bottle} --head {head}`")
+    let Closed { head, decisions, refused, left_out, incomplete } = closed;
+    let line =
+        format!("audit: {decisions} decisions, {refused} refused; `bottler audit verify {bottle} --head {head}`");
+    match incomplete {
+        None => line,
+        Some(why) => {
+            let counted =
+                if *left_out > 0 { format!(", {left_out} decisions are counted only") } else { String::new() };
+            format!(
+                "{line}\nerror: the audit is incomplete: write it: {why}{counted}\n\
+                 hint: free space on the disk of the state directory ($XDG_STATE_HOME/bottler)"
+            )
+        }
+    }
 }

@@ -1,59 +1,19 @@
-//! Audit events: one line of JSON for every decision. What an agent repeats is told once, and then counted.
+//! Audit events: one line of JSON for every decision. What an agent repeats is told once, and then counted; see
+//! [`crate::audit::Coalescer`] for what is told of a flood.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Condvar, Mutex, Once, Weak};
+use std::time::{Duration, Instant};
 
 use super::{Message, stdio};
+use crate::audit::{Coalescer, Event, Kind, Limits, Subject, now};
 use crate::policy::{Form, Intent, Reason};
 use crate::sync::lock;
 
-/// How long decisions that are alike are counted before the count is told.
-const WINDOW: Duration = Duration::from_millis(500);
-/// Different decisions in one such time; further ones are counted by their code alone.
-const MAX_KINDS: usize = 512;
-
-/// One decision, or several that are alike.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Event {
-    /// When, in milliseconds since 1970; of several, the last.
-    pub time: u64,
-    /// How many decisions this is.
-    #[serde(default = "one")]
-    pub count: u64,
-    /// What was decided.
-    #[serde(flatten)]
-    pub kind: Kind,
-}
-
-fn one() -> u64 {
-    1
-}
-
-/// What was decided.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Kind {
-    /// Which sidecar decided.
-    pub sidecar: String,
-    /// In which bottle.
-    #[serde(default)]
-    pub bottle: String,
-    /// `allow`, `refuse`; `audit` for what passed only because nothing is enforced, `warn` for a finding that passed.
-    pub decision: String,
-    /// The reason's stable code, `allowed` for what may go.
-    pub code: String,
-    /// The reason in words; empty for what may go.
-    pub reason: String,
-    /// How it was asked for: `connect`, `absolute`, `inside` TLS that was taken off, `tcp`, or `tunnel`, where nobody looks
-    /// inside.
-    pub form: String,
-    /// The request's method.
-    pub method: String,
-    /// Where it wanted to go, as far as it could be read and may be told: `host:port`.
-    pub destination: String,
-}
+/// How often it is looked whether a count is due, and how often where there is none.
+const LOOK: Duration = Duration::from_millis(100);
+const REST: Duration = Duration::from_secs(5);
+/// Longest reason that is told, in bytes.
+const MAX_REASON: usize = 512;
 
 /// What was decided about a request.
 #[derive(Debug, Clone, Copy)]
@@ -92,12 +52,29 @@ impl<'a> Outcome<'a> {
 pub(super) struct Log {
     sidecar: &'static str,
     bottle: Arc<str>,
-    counts: Arc<Mutex<HashMap<Kind, u64>>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    began: Instant,
+    coalescer: Mutex<Coalescer>,
+    /// Says that there is something to tell at once.
+    news: Condvar,
+    /// Held while something is on its way out: what was told to go out later does not overtake it.
+    telling: Mutex<()>,
+    writer: Once,
 }
 
 impl Log {
     pub(super) fn new(sidecar: &'static str, bottle: &str) -> Self {
-        Self { sidecar, bottle: bottle.into(), counts: Arc::default() }
+        let shared = Shared {
+            began: Instant::now(),
+            coalescer: Mutex::new(Coalescer::new(Limits::SIDECAR, 0)),
+            news: Condvar::new(),
+            telling: Mutex::default(),
+            writer: Once::new(),
+        };
+        Self { sidecar, bottle: bottle.into(), shared: Arc::new(shared) }
     }
 
     /// Tells a decision about an intent; `None` where none could be read from the request. What an agent wrote is told as far
@@ -113,6 +90,7 @@ impl Log {
             (_, None) => "",
         };
         let mut kind = Kind {
+            subject: Subject::Request,
             sidecar: self.sidecar.to_owned(),
             bottle: self.bottle.to_string(),
             decision: decision.to_owned(),
@@ -137,45 +115,59 @@ impl Log {
         if where_to && !found || why {
             "it is not told, for it holds what must not leave".clone_into(&mut kind.reason);
         }
-        self.count(kind);
+        shorten(&mut kind.reason);
+        self.note(kind);
     }
 
-    /// Tells the first of a kind at once; further ones are counted, and the count is told after a while.
-    fn count(&self, mut kind: Kind) {
-        let mut counts = lock(&self.counts);
-        if counts.len() >= MAX_KINDS && !counts.contains_key(&kind) {
-            kind = Kind {
-                reason: String::new(),
-                form: String::new(),
-                method: String::new(),
-                destination: String::new(),
-                ..kind
-            };
+    fn note(&self, kind: Kind) {
+        self.shared.writer.call_once(|| {
+            let shared = Arc::downgrade(&self.shared);
+            // Without one, what is noted goes out with the next flush.
+            let _ = std::thread::Builder::new().name("audit".into()).spawn(move || write(&shared));
+        });
+        if lock(&self.shared.coalescer).note(kind, now(), self.shared.clock()) {
+            self.shared.news.notify_one();
         }
-        if let Some(count) = counts.get_mut(&kind) {
-            *count += 1;
-            return;
-        }
-        if counts.is_empty() {
-            let log = self.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(WINDOW).await;
-                log.flush();
-            });
-        }
-        tell(kind.clone(), 1);
-        counts.insert(kind, 0);
     }
 
-    /// Tells what was counted.
+    /// Tells everything that was noted.
     pub(super) fn flush(&self) {
-        let counts = std::mem::take(&mut *lock(&self.counts));
-        counts.into_iter().filter(|(_, count)| *count > 0).for_each(|(kind, count)| tell(kind, count));
+        let _telling = lock(&self.shared.telling);
+        let events = lock(&self.shared.coalescer).flush(self.shared.clock());
+        events.into_iter().for_each(tell);
     }
 }
 
-fn tell(kind: Kind, count: u64) {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    stdio::tell(&Message::Audit(Event { time, count, kind }));
+impl Shared {
+    fn clock(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Tells what is due, from a thread of its own: a reader that does not read makes no request wait, and what happens meanwhile
+/// is counted.
+fn write(shared: &Weak<Shared>) {
+    while let Some(shared) = shared.upgrade() {
+        {
+            let _telling = lock(&shared.telling);
+            let events = lock(&shared.coalescer).due(shared.clock());
+            events.into_iter().for_each(tell);
+        }
+        let coalescer = lock(&shared.coalescer);
+        // Nobody may be left who notes anything: then this ends, too.
+        let wait = if coalescer.is_empty() { REST } else { LOOK };
+        drop(shared.news.wait_timeout(coalescer, wait));
+    }
+}
+
+/// Cuts what an agent may have made long; it was looked at whole.
+fn shorten(text: &mut String) {
+    if text.len() > MAX_REASON {
+        text.truncate(text.floor_char_boundary(MAX_REASON));
+        text.push('…');
+    }
+}
+
+fn tell(event: Event) {
+    stdio::tell(&Message::Audit(event));
 }

@@ -41,7 +41,7 @@ pub enum Message {
     Audit(Event),
 }
 
-pub use audit::{Event, Kind};
+pub use crate::audit::{Event, Kind};
 
 /// What a sidecar says when it listens.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// What a folder of `src` may use of the others.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("audit", &["policy", "sidecar"]),
+    ("audit", &["policy"]),
     (
         "cli",
         &[
@@ -42,7 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["audit", "holder", "primitive", "probe", "session"]),
     ("scan", &[]),
     ("session", &["engine", "host"]),
-    ("sidecar", &["policy", "scan"]),
+    ("sidecar", &["audit", "policy", "scan"]),
     ("workspace", &["host"]),
 ];
 

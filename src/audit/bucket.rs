@@ -1,0 +1,44 @@
+//! Room that is used up, and comes back by and by.
+
+/// So many at once, and one more every so many milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket {
+    left: u64,
+    most: u64,
+    every: u64,
+    /// Up to when what has come back is counted.
+    at: u64,
+}
+
+impl Bucket {
+    pub(super) fn new(most: u64, every: u64, now: u64) -> Self {
+        Self { left: most, most, every, at: now }
+    }
+
+    /// Whether there is room for one more, which it then takes.
+    pub(super) fn take(&mut self, now: u64) -> bool {
+        let back = now.saturating_sub(self.at) / self.every;
+        self.left = self.left.saturating_add(back).min(self.most);
+        self.at = self.at.saturating_add(back * self.every);
+        let room = self.left > 0;
+        self.left -= u64::from(room);
+        room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_comes_back_and_is_not_hoarded() {
+        let mut bucket = Bucket::new(2, 10, 0);
+        let taken = |bucket: &mut Bucket, now| (0..5).filter(|_| bucket.take(now)).count();
+        assert_eq!(taken(&mut bucket, 0), 2);
+        assert_eq!(taken(&mut bucket, 9), 0);
+        assert_eq!(taken(&mut bucket, 10), 1);
+        assert_eq!(taken(&mut bucket, 10_000), 2);
+        // A clock that goes back gives nothing.
+        assert_eq!(taken(&mut bucket, 5), 0);
+    }
+}

@@ -1,0 +1,352 @@
+//! Many events → few, so that what is frequent does not displace what is rare. Pure: it is told the time.
+//!
+//! Rules:
+//! * Events of one decision, code and destination belong together. The first of them is told at once and whole; further ones
+//!   that differ in method, form or words are told whole, too, while they are few; all others are counted, and the count is
+//!   told with the last of them, after times that become longer while they go on coming.
+//! * A destination that is new gets a place of its own while its domain (or block of addresses) has few, and its class (the
+//!   decision and code) has not had too many lately. One that has none is counted with its domain or class, as `*.DOMAIN` or
+//!   without a destination, with the last of them in words.
+//! * What has no place and comes again gets one: those that came twice, four times, eight times … have room of their own each,
+//!   so that ever new destinations do not displace one that is asked for repeatedly.
+//! * Nothing is lost: the counts of what is told add up to what was noted. Everything has a bound.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+
+use super::bucket::Bucket;
+use super::sieve::Sieve;
+use super::{Event, Kind};
+
+/// Bounds, with times in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Destinations that have a place.
+    pub places: usize,
+    /// Events of one destination that are kept apart because they differ.
+    pub variants: usize,
+    /// New destinations of one domain, for each class, that need no repetition.
+    pub of_zone: usize,
+    /// Domains that are counted apart.
+    pub zones: usize,
+    /// Classes that are counted apart.
+    pub classes: usize,
+    /// New destinations of a class at once, and how long until there may be one more.
+    pub fresh: (u64, u64),
+    /// The same for those that were seen so often, for each power of two.
+    pub again: (u64, u64),
+    /// Counts at once, and how long until there may be one more.
+    pub counts: (u64, u64),
+    /// Whole events that wait to be told.
+    pub waiting: usize,
+    /// Slots of the table of what has no place.
+    pub sieve: usize,
+    /// The shortest and the longest time between two counts of one kind.
+    pub window: (u64, u64),
+    /// How long a place is kept of which nothing is to be told.
+    pub idle: u64,
+}
+
+impl Limits {
+    /// What a sidecar takes: some 10 MiB at most.
+    pub const SIDECAR: Self = Self {
+        places: 2048,
+        variants: 8,
+        of_zone: 32,
+        zones: 1024,
+        classes: 128,
+        fresh: (256, 1000),
+        again: (128, 1000),
+        counts: (200, 100),
+        waiting: 4096,
+        sieve: 1 << 20,
+        window: (500, 60_000),
+        idle: 600_000,
+    };
+}
+
+/// Powers of two that have room of their own.
+const LEVELS: usize = 8;
+/// How often idle places are looked for, in milliseconds.
+const TIDY: u64 = 60_000;
+
+/// Events that are alike.
+struct Slot {
+    /// The last of them.
+    kind: Kind,
+    time: u64,
+    /// How many of them are not told yet.
+    untold: u64,
+    /// When they are to be told.
+    due: u64,
+    window: u64,
+    told: u64,
+}
+
+/// A destination's place.
+struct Place {
+    zone: u64,
+    /// Of those that differ, each its own, and last the one for all others.
+    slots: Vec<Slot>,
+    others: bool,
+    last: u64,
+}
+
+/// Room for new destinations of a class.
+struct Class {
+    fresh: Bucket,
+    again: [Bucket; LEVELS],
+}
+
+/// Events on their way to be told.
+pub struct Coalescer {
+    limits: Limits,
+    hasher: RandomState,
+    places: HashMap<u64, Place>,
+    /// Destinations with a place, by class and domain.
+    zones: HashMap<u64, usize>,
+    classes: HashMap<u64, Class>,
+    /// What has no place, by class and domain, or by class; with the domain's name.
+    rest: HashMap<u64, (String, Slot)>,
+    waiting: VecDeque<Event>,
+    sieve: Sieve,
+    counts: Bucket,
+    tidied: u64,
+}
+
+impl Coalescer {
+    /// One that has seen nothing.
+    pub fn new(limits: Limits, now: u64) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            places: HashMap::new(),
+            zones: HashMap::new(),
+            classes: HashMap::new(),
+            rest: HashMap::new(),
+            waiting: VecDeque::new(),
+            sieve: Sieve::new(limits.sieve),
+            counts: Bucket::new(limits.counts.0, limits.counts.1, now),
+            tidied: now,
+            limits,
+        }
+    }
+
+    /// Notes an event of a wall clock's `time`, at a moment `now` of a clock that only goes forward, both in milliseconds.
+    /// Whether there is something to be told at once.
+    pub fn note(&mut self, kind: Kind, time: u64, now: u64) -> bool {
+        let before = self.waiting.len();
+        self.place(kind, time, now);
+        self.waiting.len() > before
+    }
+
+    fn place(&mut self, kind: Kind, time: u64, now: u64) {
+        let key = self.hasher.hash_one((&kind.decision, &kind.code, &kind.destination));
+        let full = self.waiting.len() >= self.limits.waiting;
+        if let Some(place) = self.places.get_mut(&key) {
+            place.last = now;
+            let own = place.slots.len() - usize::from(place.others);
+            if let Some(slot) = place.slots[..own].iter_mut().find(|slot| slot.kind == kind) {
+                slot.add(kind, time, now, self.limits.window);
+            } else if own < self.limits.variants && !full {
+                place.slots.insert(own, Slot::told(kind.clone(), time, now, self.limits.window.0));
+                self.waiting.push_back(Event { time, count: 1, kind });
+            } else if place.others {
+                place.slots[own].add(kind, time, now, self.limits.window);
+            } else {
+                place.others = true;
+                place.slots.push(Slot::untold(kind, time, now, self.limits.window.0));
+            }
+            return;
+        }
+        let name = zone(&kind.destination);
+        let class = self.class(&kind, now);
+        let zone = self.hasher.hash_one((class, &name));
+        if !full && self.admits(class, zone, key, now) {
+            *self.zones.entry(zone).or_default() += 1;
+            let slots = vec![Slot::told(kind.clone(), time, now, self.limits.window.0)];
+            self.places.insert(key, Place { zone, slots, others: false, last: now });
+            self.waiting.push_back(Event { time, count: 1, kind });
+            return;
+        }
+        let of_zone = self.rest.contains_key(&zone)
+            || (self.zones.contains_key(&zone) && self.rest.len() < self.limits.zones + self.limits.classes);
+        let (at, name) = if of_zone { (zone, name) } else { (class, String::new()) };
+        match self.rest.get_mut(&at) {
+            Some((_, slot)) => slot.add(kind, time, now, self.limits.window),
+            None => {
+                let slot = Slot::untold(kind, time, now, self.limits.window.0);
+                self.rest.insert(at, (name, slot));
+            }
+        }
+    }
+
+    /// The class of an event, made where there is none; beyond the bound, all are one.
+    fn class(&mut self, kind: &Kind, now: u64) -> u64 {
+        let mut class = self.hasher.hash_one((&kind.decision, &kind.code));
+        if !self.classes.contains_key(&class) && self.classes.len() >= self.limits.classes {
+            class = 0;
+        }
+        let Limits { fresh, again, .. } = self.limits;
+        self.classes.entry(class).or_insert_with(|| Class {
+            fresh: Bucket::new(fresh.0, fresh.1, now),
+            again: [Bucket::new(again.0, again.1, now); LEVELS],
+        });
+        class
+    }
+
+    /// Whether a destination that has no place gets one.
+    fn admits(&mut self, class: u64, zone: u64, key: u64, now: u64) -> bool {
+        let few = self.zones.get(&zone).is_none_or(|count| *count < self.limits.of_zone);
+        let Some(room) = self.classes.get_mut(&class) else { return false };
+        let fresh = few && room.fresh.take(now);
+        let admitted = fresh || {
+            // The table is used only where there is no room for all.
+            let seen = self.sieve.add(key, 1);
+            let level = usize::try_from(seen.ilog2()).unwrap_or_default();
+            level > 0 && room.again[level.min(LEVELS - 1)].take(now)
+        };
+        admitted && (self.places.len() < self.limits.places || self.forget())
+    }
+
+    /// Gives up the place of which nothing was heard for the longest time, where everything of one has been told.
+    fn forget(&mut self) -> bool {
+        let quiet = self.places.iter().filter(|(_, place)| place.is_told());
+        let Some(oldest) = quiet.min_by_key(|(_, place)| place.last).map(|(key, _)| *key) else { return false };
+        self.remove(oldest);
+        true
+    }
+
+    fn remove(&mut self, key: u64) {
+        let Some(place) = self.places.remove(&key) else { return };
+        if let Some(count) = self.zones.get_mut(&place.zone) {
+            *count -= 1;
+            if *count == 0 {
+                self.zones.remove(&place.zone);
+            }
+        }
+    }
+
+    /// Whether there is anything to be told, now or later.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+            && self.places.values().all(Place::is_told)
+            && self.rest.values().all(|(_, slot)| slot.untold == 0)
+    }
+
+    /// What is to be told now.
+    pub fn due(&mut self, now: u64) -> Vec<Event> {
+        self.tidy(now);
+        let mut told: Vec<Event> = self.waiting.drain(..).collect();
+        let (counts, longest) = (&mut self.counts, self.limits.window.1);
+        for slot in self.places.values_mut().flat_map(|place| &mut place.slots) {
+            if slot.untold > 0 && slot.due <= now && counts.take(now) {
+                told.push(slot.tell(now, longest));
+            }
+        }
+        for (zone, slot) in self.rest.values_mut() {
+            if slot.untold > 0 && slot.due <= now && counts.take(now) {
+                told.push(further(zone, slot.tell(now, longest)));
+            }
+        }
+        told
+    }
+
+    /// Everything that is not told yet.
+    pub fn flush(&mut self, now: u64) -> Vec<Event> {
+        let longest = self.limits.window.1;
+        let mut told: Vec<Event> = self.waiting.drain(..).collect();
+        let of_places = self.places.values_mut().flat_map(|place| &mut place.slots);
+        told.extend(of_places.filter(|slot| slot.untold > 0).map(|slot| slot.tell(now, longest)));
+        let rest = self.rest.values_mut().filter(|(_, slot)| slot.untold > 0);
+        told.extend(rest.map(|(zone, slot)| further(zone, slot.tell(now, longest))));
+        told
+    }
+
+    /// Gives up places and counts that have been idle for long.
+    fn tidy(&mut self, now: u64) {
+        if now.saturating_sub(self.tidied) < TIDY {
+            return;
+        }
+        self.tidied = now;
+        let idle = |last: u64| now.saturating_sub(last) >= self.limits.idle;
+        let old: Vec<u64> =
+            self.places.iter().filter(|(_, place)| place.is_told() && idle(place.last)).map(|(key, _)| *key).collect();
+        old.into_iter().for_each(|key| self.remove(key));
+        self.rest.retain(|_, (_, slot)| slot.untold > 0 || now.saturating_sub(slot.told) < self.limits.idle);
+    }
+
+    /// How much it holds: places, kinds of them, domains, and events that wait.
+    #[cfg(test)]
+    fn held(&self) -> [usize; 4] {
+        let slots = self.places.values().map(|place| place.slots.len()).sum();
+        [self.places.len(), slots, self.rest.len(), self.waiting.len()]
+    }
+}
+
+impl Place {
+    fn is_told(&self) -> bool {
+        self.slots.iter().all(|slot| slot.untold == 0)
+    }
+}
+
+impl Slot {
+    /// One whose first event is told by itself.
+    fn told(kind: Kind, time: u64, now: u64, window: u64) -> Self {
+        Self { kind, time, untold: 0, due: now, window, told: now }
+    }
+
+    fn untold(kind: Kind, time: u64, now: u64, window: u64) -> Self {
+        Self { kind, time, untold: 1, due: now.saturating_add(window), window, told: now }
+    }
+
+    fn add(&mut self, kind: Kind, time: u64, now: u64, (shortest, _): (u64, u64)) {
+        if self.untold == 0 {
+            if now.saturating_sub(self.told) > self.window.saturating_mul(2) {
+                self.window = shortest;
+            }
+            self.due = now.saturating_add(self.window);
+        }
+        self.untold = self.untold.saturating_add(1);
+        (self.kind, self.time) = (kind, time);
+    }
+
+    fn tell(&mut self, now: u64, longest: u64) -> Event {
+        self.told = now;
+        self.window = self.window.saturating_mul(2).min(longest);
+        Event { time: self.time, count: std::mem::take(&mut self.untold), kind: self.kind.clone() }
+    }
+}
+
+/// Events at further destinations: of a domain, or of any.
+fn further(zone: &str, event: Event) -> Event {
+    let Kind { destination, reason, .. } = &event.kind;
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let what = if destination.is_empty() { "further requests without a destination" } else { "further destinations" };
+    let last = if destination.is_empty() { String::new() } else { format!(" {destination}") };
+    let reason = format!("{what}, counted together; the last{last}{why}");
+    let kind =
+        Kind { reason, destination: zone.to_owned(), form: String::new(), method: String::new(), ..event.kind.clone() };
+    Event { kind, ..event }
+}
+
+/// What a destination is a part of: the domain that somebody has registered, or a block of addresses.
+fn zone(destination: &str) -> String {
+    let host = destination.rsplit_once(':').map_or(destination, |(host, _)| host);
+    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let Ok(address) = address.parse::<std::net::Ipv6Addr>() else { return host.to_owned() };
+        let [a, b, c, ..] = address.segments();
+        return format!("{}/48", std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0));
+    }
+    if let Ok(address) = host.parse::<std::net::Ipv4Addr>() {
+        let [a, b, c, _] = address.octets();
+        return format!("{a}.{b}.{c}.0/24");
+    }
+    match psl::domain_str(host) {
+        Some(domain) => format!("*.{domain}"),
+        None => host.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "coalesce_tests.rs"]
+mod tests;

@@ -1,0 +1,61 @@
+//! How a file's bytes are shared out, so that its rare events find room when frequent ones have used theirs. Pure.
+
+use std::hash::{BuildHasher, RandomState};
+
+use super::sieve::Sieve;
+use super::{Event, Subject};
+
+/// Bytes for what was let through.
+const ALLOWED: u64 = 8 << 20;
+/// Bytes for everything else that a sidecar decided.
+const OTHERS: u64 = 12 << 20;
+/// Beyond that, bytes for those whose destination was seen so often with that code: once, up to 3 times, up to 7 …
+const RARE: u64 = 1 << 20;
+const LEVELS: usize = 8;
+/// Bytes for what happened to sidecars.
+const SIDECARS: u64 = 2 << 20;
+/// Bytes for the last of what found no room, at the end.
+pub(super) const CLOSING: u64 = 2 << 20;
+/// All of it.
+pub(super) const ALL: u64 = ALLOWED + OTHERS + RARE * LEVELS as u64 + SIDECARS + CLOSING;
+
+/// What is left.
+pub(super) struct Room {
+    allowed: u64,
+    others: u64,
+    rare: [u64; LEVELS],
+    sidecars: u64,
+    hasher: RandomState,
+    seen: Sieve,
+}
+
+impl Room {
+    pub(super) fn new() -> Self {
+        let seen = Sieve::new(1 << 16);
+        let hasher = RandomState::new();
+        Self { allowed: ALLOWED, others: OTHERS, rare: [RARE; LEVELS], sidecars: SIDECARS, hasher, seen }
+    }
+
+    /// Whether there is room for so many bytes of an event, which it then takes.
+    pub(super) fn take(&mut self, event: &Event, bytes: u64) -> bool {
+        let kind = &event.kind;
+        if kind.subject == Subject::Sidecar {
+            return take(&mut self.sidecars, bytes);
+        }
+        if kind.decision == "allow" {
+            return take(&mut self.allowed, bytes);
+        }
+        let key = self.hasher.hash_one((&kind.decision, &kind.code, &kind.destination));
+        let seen = self.seen.add(key, event.count.max(1));
+        let level = usize::try_from(seen.ilog2()).unwrap_or_default().min(LEVELS - 1);
+        take(&mut self.others, bytes) || take(&mut self.rare[level], bytes)
+    }
+}
+
+fn take(left: &mut u64, bytes: u64) -> bool {
+    let room = *left >= bytes;
+    if room {
+        *left -= bytes;
+    }
+    room
+}
