@@ -11,9 +11,9 @@ use http_body_util::Empty;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::upgrade::Upgraded;
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
@@ -114,7 +114,9 @@ async fn ask(state: &State, intent: &Intent, scheme: &str, mut head: Parts) -> R
     let authority = head.uri.authority().map(Authority::as_str).unwrap_or_default();
     let host = HeaderValue::from_str(authority).map_err(|_| Reason::BadRequest("the host cannot be written"))?;
     head.headers.insert(header::HOST, host);
-    if scheme == "http" && let Some(via) = state.connector.via(&intent.host, intent.port) {
+    if scheme == "http"
+        && let Some(via) = state.connector.via(&intent.host, intent.port)
+    {
         // To a proxy the whole URL is said, and who asks.
         if let Some(value) = &via.authorization {
             head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
