@@ -11,6 +11,7 @@ mod corpus;
 mod lab;
 mod requests;
 mod secrets;
+mod servers;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
