@@ -256,6 +256,12 @@ impl Deny {
             && (self.requests.paths.is_empty() || self.requests.paths.iter().any(|glob| glob.may_fit(path)))
     }
 
+    /// Whether it would judge a request by its path.
+    pub(super) fn judges_paths(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
+        let Some((method, _)) = request else { return false };
+        self.looks_at(host, port) && self.requests.method(method) && !self.requests.paths.is_empty()
+    }
+
     /// Whether it wants to look at requests of a host, so that no tunnel may lead there.
     pub(super) fn looks_at(&self, host: &Host, port: u16) -> bool {
         self.rule.has_host(host) && self.rule.has_port(port)

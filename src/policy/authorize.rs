@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::allow::Fit;
-use super::path::separated;
+use super::path::{ambiguity, folded};
 use super::{Allow, CANARY, Class, Deny, Host, HostError, Mode, PathError, TcpTarget, Tls, classify};
 use crate::scan::{Action, DecodeError, Finding};
 
@@ -243,7 +243,9 @@ impl Reason {
             Self::BadRequest(_) => "send CONNECT host:port, or an absolute http:// URL",
             Self::MethodNotAllowed(..) => "add the method to the host's entry in egress.allow of the bottle",
             Self::PathNotAllowed(..) => "add the path to the host's entry in egress.allow of the bottle",
-            Self::BadPath(_) => "send a plain path",
+            Self::BadPath(_) => {
+                "send a plain path: no empty or dot segments, parameters, backslashes or double escapes"
+            }
             Self::NotTls(..) => "speak TLS with the host's name in it after CONNECT",
             Self::SecretFound(..) => {
                 "take the secret out of the request; a host that is to be given it has `scan: off` in egress.allow, a \
@@ -282,6 +284,13 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
     if let Some(entry) = policy.deny.iter().find(|entry| entry.fits(&intent.host, intent.port, request)) {
         return Decision::Refuse(Reason::Denied(intent.host.clone(), entry.rule().to_string()));
     }
+    // What a rule could be passed by with is not judged by it.
+    let unclear = request.and_then(|(_, path)| ambiguity(path)).map(PathError::Ambiguous);
+    if let Some(unclear) = unclear
+        && policy.deny.iter().any(|entry| entry.judges_paths(&intent.host, intent.port, request))
+    {
+        return Decision::Refuse(unclear.into());
+    }
     let destination = Destination::Resolve(intent.host.clone(), intent.port);
     match allowed(policy, intent, request) {
         Ok(()) => Decision::Allow(destination),
@@ -301,6 +310,9 @@ fn allowed(policy: &Policy, intent: &Intent, request: Option<(&str, &str)>) -> R
         Fit::All => return Ok(()),
         Fit::Method => {
             let path = request.map(|(_, path)| path).unwrap_or_default();
+            if let Some(what) = ambiguity(path) {
+                return Err(PathError::Ambiguous(what).into());
+            }
             Reason::PathNotAllowed(host(), path.chars().take(200).collect())
         }
         Fit::Port => Reason::MethodNotAllowed(intent.method.clone(), host()),
@@ -317,11 +329,11 @@ fn check_form(intent: &Intent) -> Result<(), Reason> {
     }
     let whole = intent.path.as_deref().unwrap_or_default();
     let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
-    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    let path = separated(path);
-    let pushes = path.trim_end_matches('/').ends_with("/git-receive-pack")
-        || query.contains("service=git-receive-pack")
-        || pairs.any(|(name, value)| name == "service" && value == "git-receive-pack");
+    // Some servers part a query at semicolons, too.
+    let mut pairs = query.split(['&', ';']).flat_map(|pair| url::form_urlencoded::parse(pair.as_bytes()));
+    let is = |text: &str, name: &str| text.trim().eq_ignore_ascii_case(name);
+    let pushes = folded(path).ends_with("/git-receive-pack")
+        || pairs.any(|(name, value)| is(&name, "service") && is(&value, "git-receive-pack"));
     if pushes { Err(Reason::BadRequest("git push does not go this way")) } else { Ok(()) }
 }
 

@@ -1,4 +1,26 @@
 //! One canonical path: what is judged is what is sent (promise 4).
+//!
+//! A canonical path may still mean different things to different servers. Where requests to a host are judged by their
+//! path, one that does is refused ([`ambiguity`]); at other hosts it is forwarded as it is. These are the readings:
+//!
+//! | in the path | who reads it differently |
+//! | --- | --- |
+//! | `//`, also with an encoded separator | nginx (`merge_slashes`), Apache and Python's `http.server` see one slash |
+//! | `;x=1` and `..;`, also as `%3B` | Tomcat, Jetty and Spring cut parameters off a segment, some before `..` is resolved |
+//! | `%2F`, `%5C` beside `.` or `..` | nginx and `http.server` decode first and resolve then |
+//! | a backslash | IIS and .NET see a slash |
+//! | `%00` to `%1F`, `%7F` | the path ends there for C strings; tabs and line ends are left out |
+//! | `%25` before two hexadecimal digits | whatever decodes twice: a proxy, then its backend |
+//! | `%3F`, `%23` | the path ends there for what decodes before it splits |
+//! | `%C0%AF`, other bytes that are no UTF-8 | lenient decoders see `/` and `.` |
+//! | full-width and other likenesses of `/`, `\`, `.`, `;` | Windows' best fit, NFKC |
+//! | characters without a width | HFS+ leaves them out |
+//! | `...`, segments that end in a dot or a space | Windows leaves the end off |
+//! | `::$DATA` | NTFS: the file itself |
+//!
+//! What is judged in all its readings: an encoded separator without a dot segment (registries and forges use it in names), a
+//! slash at the end, and, for what is denied, upper and lower case. What no proxy sees are other names of one thing at the
+//! server: links, rewrites, the short names of FAT.
 
 /// Longest path with its query, in bytes.
 const MAX_PATH: usize = 32 << 10;
@@ -12,20 +34,25 @@ pub enum PathError {
     /// Longer than is looked at.
     #[error("the path is longer than {MAX_PATH} bytes")]
     TooLong,
-    /// A character that servers read in different ways.
-    #[error("the path holds a character that servers read in different ways: a backslash or a control character")]
-    Ambiguous,
+    /// Something that servers read in different ways, at a host whose requests are judged by their path.
+    #[error("servers read {0} in different ways, and requests to this host are judged by their path")]
+    Ambiguous(&'static str),
+    /// A pattern that no canonical path fits.
+    #[error("it is not in canonical form, so no path fits it")]
+    NotCanonical,
     /// A percent sign without two digits.
     #[error("the path has a percent sign without two hexadecimal digits")]
     Percent,
     /// More `..` than segments.
     #[error("the path leads above its root")]
     AboveRoot,
+    /// A control character in a query.
+    #[error("the query holds a control character")]
+    Control,
 }
 
-/// The canonical form of a path with its query (RFC 3986, section 6.2.2): unreserved characters are not encoded, digits of
-/// encoded ones are upper case, dot segments are gone. What servers read in different ways is refused; encoded slashes,
-/// which registries use in names, stay as they are and fit no pattern.
+/// The canonical form of a path with its query (RFC 3986, section 6.2.2): unreserved characters are not encoded, all that
+/// is not ASCII is, digits of encoded ones are upper case, dot segments are gone. Everything else stays as it is.
 ///
 /// # Errors
 /// See [`PathError`].
@@ -53,7 +80,7 @@ pub fn canonical(text: &str) -> Result<String, PathError> {
     }
     let path = format!("/{}", segments.join("/"));
     Ok(match query {
-        Some(query) if query.bytes().any(|byte| byte.is_ascii_control()) => return Err(PathError::Ambiguous),
+        Some(query) if query.bytes().any(|byte| byte.is_ascii_control()) => return Err(PathError::Control),
         Some(query) => format!("{path}?{query}"),
         None => path,
     })
@@ -61,26 +88,95 @@ pub fn canonical(text: &str) -> Result<String, PathError> {
 
 fn normal(segment: &str) -> Result<String, PathError> {
     let mut text = String::with_capacity(segment.len());
-    let mut rest = segment;
-    while let Some(first) = rest.chars().next() {
-        if first == '%' {
-            let digits = rest.get(1..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-            let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or(PathError::Percent)?;
-            match byte {
-                0..=0x1f | 0x7f => return Err(PathError::Ambiguous),
-                byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => text.push(char::from(byte)),
-                byte => text.push_str(&format!("%{byte:02X}")),
+    let mut bytes = segment.bytes();
+    while let Some(first) = bytes.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let byte = match first {
+            b'%' => {
+                let (high, low) = digit(bytes.next()).zip(digit(bytes.next())).ok_or(PathError::Percent)?;
+                u8::try_from(high * 16 + low).map_err(|_| PathError::Percent)?
             }
-            rest = &rest[3..];
-            continue;
+            first if first.is_ascii() && !first.is_ascii_control() => {
+                text.push(char::from(first));
+                continue;
+            }
+            first => first,
+        };
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
         }
-        if first == '\\' || first.is_control() || !first.is_ascii() {
-            return Err(PathError::Ambiguous);
-        }
-        text.push(first);
-        rest = &rest[1..];
     }
     Ok(text)
+}
+
+/// What in a canonical path, without its query, servers read in different ways; the module's header lists it.
+pub(super) fn ambiguity(path: &str) -> Option<&'static str> {
+    let decoded = decoded(path);
+    if memchr::memmem::find(path.as_bytes(), b"%25").is_some_and(|_| {
+        path.split("%25").skip(1).any(|rest| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
+    }) {
+        return Some("an escape that is escaped again");
+    }
+    let Ok(text) = std::str::from_utf8(&decoded) else { return Some("bytes that are not UTF-8") };
+    for (found, what) in [
+        (text.contains('\\') && path.contains('\\'), "a backslash"),
+        (text.contains(|letter: char| letter.is_control()), "a control character"),
+        (text.contains(';'), "parameters in a segment (`;`)"),
+        (text.contains(['?', '#']), "an encoded `?` or `#`"),
+        (text.contains(is_likeness), "a character that looks like a separator, or is not seen"),
+        (text.contains(":$"), "the name of a stream of NTFS"),
+    ] {
+        if found {
+            return Some(what);
+        }
+    }
+    let resolved = separated(path);
+    let mut segments = resolved[1..].split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        if segment.is_empty() && !last {
+            return Some("two slashes in a row");
+        }
+        if matches!(segment, "." | "..") {
+            return Some("a dot segment behind an encoded separator");
+        }
+        if segment.ends_with("%20") || (segment.ends_with('.') && (!last || segment.bytes().all(|byte| byte == b'.'))) {
+            return Some("a segment that ends in a dot or a space");
+        }
+    }
+    None
+}
+
+/// Likenesses of `/`, `\`, `.` and `;` (Unicode's compatibility mappings and Windows' best fit), and what some file systems
+/// leave out (as git has it for HFS+).
+fn is_likeness(letter: char) -> bool {
+    matches!(letter,
+        '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}' | '\u{29f9}' | '\u{3002}'
+        | '\u{fe52}' | '\u{fe54}' | '\u{fe68}' | '\u{ff0e}' | '\u{ff0f}' | '\u{ff1b}' | '\u{ff3c}' | '\u{ff61}'
+        | '\u{037e}' | '\u{00ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}')
+}
+
+fn decoded(path: &str) -> Vec<u8> {
+    percent_encoding::percent_decode_str(path).collect()
+}
+
+/// A path as the most lenient server may read it: decoded as often as it can be, in lower case, with every separator a
+/// slash, and without parameters and what is left out at a segment's end. To be asked for names that must be nowhere.
+pub(super) fn folded(path: &str) -> String {
+    let mut bytes = path.as_bytes().to_vec();
+    for _ in 0..3 {
+        bytes = percent_encoding::percent_decode(&bytes).collect();
+    }
+    let text = String::from_utf8_lossy(&bytes).to_lowercase();
+    let text = text.split(['\0', '?', '#']).next().unwrap_or_default();
+    let text: String = text.chars().filter(|letter| !letter.is_control() && !is_likeness(*letter)).collect();
+    let segments = text
+        .split(['/', '\\'])
+        .map(|segment| segment.split(';').next().unwrap_or_default().trim_end_matches(['.', ' ']));
+    segments.filter(|segment| !segment.is_empty()).fold(String::new(), |path, segment| path + "/" + segment)
 }
 
 /// A pattern of paths: `*` stands for anything within a segment, `**` for anything at all.
@@ -91,28 +187,35 @@ impl Glob {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// It does not begin with a slash, or is not canonical itself.
+    /// It does not begin with a slash, or no path that is let through can fit it.
     pub fn parse(text: &str) -> Result<Self, PathError> {
-        if canonical(text)? == text && !text.contains('?') {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(PathError::Ambiguous)
+        if canonical(text)? != text || text.contains('?') {
+            return Err(PathError::NotCanonical);
+        }
+        match ambiguity(text) {
+            Some(what) => Err(PathError::Ambiguous(what)),
+            None => Ok(Self(text.to_owned())),
         }
     }
 
     /// Whether a canonical path, without its query, fits as some server may read it: with its encoded separators
     /// resolved, and in any case.
     pub fn may_fit(&self, path: &str) -> bool {
-        let path = separated(path).to_ascii_lowercase();
         let pattern = self.0.to_ascii_lowercase();
-        fits(pattern.as_bytes(), path.as_bytes()) || fits(pattern.as_bytes(), path.trim_end_matches('/').as_bytes())
+        let resolved = separated(&pattern);
+        [path.to_ascii_lowercase(), separated(path).to_ascii_lowercase(), folded(path)].iter().any(|path| {
+            let fits =
+                |path: &str| fits(pattern.as_bytes(), path.as_bytes()) || fits(resolved.as_bytes(), path.as_bytes());
+            fits(path) || fits(path.trim_end_matches('/'))
+        })
     }
 
-    /// Whether a canonical path, without its query, fits.
+    /// Whether a canonical path, without its query, fits in each of its readings.
     pub fn fits(&self, path: &str) -> bool {
-        // Some servers take them for separators: then the path would be another than the one that is judged.
-        let ambiguous = path.contains("%2F") || path.contains("%5C");
-        !ambiguous && fits(self.0.as_bytes(), path.as_bytes())
+        let fit = |path: &str| fits(self.0.as_bytes(), path.as_bytes());
+        // Who writes an encoded separator means that one.
+        let means = self.0.contains("%2F") || self.0.contains("%5C");
+        ambiguity(path).is_none() && fit(path) && (means || fit(&separated(path)))
     }
 }
 
@@ -166,6 +269,9 @@ mod tests {
             ("/a//b", "/a//b"),
             ("/@scope%2fname", "/@scope%2Fname"),
             ("/a/.", "/a/"),
+            ("/a\\b", "/a\\b"),
+            ("/a%00;b", "/a%00;b"),
+            ("/\u{e4}", "/%C3%A4"),
         ] {
             assert_eq!(canonical(given).as_deref(), Ok(wanted), "{given}");
         }
@@ -174,14 +280,82 @@ mod tests {
             ("a", PathError::Relative),
             ("/..", PathError::AboveRoot),
             ("/a/../../b", PathError::AboveRoot),
-            ("/a\\b", PathError::Ambiguous),
-            ("/a%00", PathError::Ambiguous),
-            ("/a%0a", PathError::Ambiguous),
             ("/a%zz", PathError::Percent),
             ("/a%2", PathError::Percent),
-            ("/ä", PathError::Ambiguous),
+            ("/a?\u{7f}", PathError::Control),
         ] {
             assert_eq!(canonical(given), Err(why), "{given}");
+        }
+    }
+
+    /// Every way that is known to lead to `/private/x` at some server.
+    pub(crate) const WAYS: [&str; 33] = [
+        "/private//x",
+        "//private/x",
+        "/private/%2Fx",
+        "/%2Fprivate/x",
+        "/a%2F..%2Fprivate/x",
+        "/a/..%2Fprivate/x",
+        "/a%5C..%5Cprivate/x",
+        "/a/..;/private/x",
+        "/private;a=b/x",
+        "/private/x;a",
+        "/private%3Bx=y/x",
+        "/a/..%3B/private/x",
+        "/private\\x",
+        "\\private/x",
+        "/private%00/x",
+        "/private/x%00.png",
+        "/private%0A/x",
+        "/private/%09x",
+        "/%2570rivate/x",
+        "/a/%252e%252e/private/x",
+        "/private%252Fx",
+        "/private/x%3F.png",
+        "/private/x%23.png",
+        "/private%C0%AFx",
+        "/a/%C0%AE%C0%AE/private/x",
+        "/private%FFx",
+        "/private%EF%BC%8Fx",
+        "/private%E2%88%95x",
+        "/pri%E2%80%8Bvate/x",
+        "/private./x",
+        "/private%20/x",
+        "/private/x::$DATA",
+        "/a/.../private/x",
+    ];
+
+    #[test]
+    fn promise_04_what_servers_read_in_different_ways_is_named() {
+        for way in WAYS.into_iter().filter(|way| way.starts_with('/')) {
+            let path = canonical(way).unwrap();
+            assert!(ambiguity(&path).is_some(), "{way}");
+            assert!(!Glob::parse("/**").unwrap().fits(&path), "{way}");
+        }
+        for plain in [
+            "/",
+            "/a/",
+            "/a.b/c-d_e~f",
+            "/a%20b/c",
+            "/a:b@c",
+            "/a%2Fb",
+            "/caf%C3%A9",
+            "/a.",
+            "/.well-known/x",
+            "/a,b=c&d+e",
+        ] {
+            assert_eq!(ambiguity(plain), None, "{plain}");
+        }
+    }
+
+    #[test]
+    fn the_most_lenient_reading_is_folded() {
+        for (path, wanted) in [
+            ("/A//b/%2563;x=y/d.%20/", "/a/b/c/d"),
+            ("/a.git%2F%5Cgit-Receive-pack%00.png", "/a.git/git-receive-pack"),
+            ("/", ""),
+        ] {
+            assert_eq!(folded(path), wanted, "{path}");
         }
     }
 
@@ -199,10 +373,19 @@ mod tests {
             ("/**/x", "/a/b/x", true),
             ("/*", "/", true),
             ("/**", "/acme%2F..%2Fevil", false),
+            ("/**", "/acme/..;/evil", false),
+            ("/projects/**", "/projects/group%2Fname", true),
+            ("/projects/*", "/projects/group%2Fname", false),
+            ("/projects/*%2Fname", "/projects/group%2Fname", true),
+            ("/wiki/*", "/wiki/Acme_Inc.", true),
+            ("/v1/*", "/v1/gemini:generate", true),
+            ("/~*/**", "/~me/caf%C3%A9%20au%20lait", true),
         ] {
             assert_eq!(Glob::parse(glob).unwrap().fits(path), wanted, "{glob} {path}");
         }
-        assert!(Glob::parse("a").is_err() && Glob::parse("/a/../b").is_err());
+        for pattern in ["a", "/a/../b", "/a//b", "/a;b", "/a?b", "/a%00"] {
+            assert!(Glob::parse(pattern).is_err(), "{pattern}");
+        }
     }
 
     proptest! {

@@ -12,6 +12,7 @@ mod flood;
 mod lab;
 mod requests;
 mod secrets;
+mod servers;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

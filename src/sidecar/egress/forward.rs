@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri, http};
 
@@ -55,7 +56,7 @@ const METHOD_OVERRIDE: [&str; 3] = ["x-http-method", "x-http-method-override", "
 /// Refuses headers that are not forwarded in any form; of methods and paths, [`crate::policy::authorize`] decides.
 pub(super) fn check(request: &Request<Asked>) -> Result<(), Reason> {
     if request.headers().contains_key(header::UPGRADE) && !websocket::is_handshake(request) {
-        return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded"));
+        return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded, without a body"));
     }
     if METHOD_OVERRIDE.iter().any(|name| request.headers().contains_key(*name)) {
         return Err(Reason::BadRequest("method-override headers are not forwarded"));
@@ -79,6 +80,7 @@ pub(super) async fn forward(
     }
     let scanner = state.scanner(egress, intent);
     let (mut head, body) = request.into_parts();
+    join_cookies(&mut head.headers);
     let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
     body::check_head(&scanner, &head, &path)?;
     let trailers = head.headers.get(header::TE).is_some_and(|value| value == "trailers");
@@ -93,7 +95,9 @@ pub(super) async fn forward(
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     let verdict = Verdict::default();
+    let bare = body.is_end_stream();
     let body = body::admit(egress, &scanner, &head.headers, body, &verdict).await?;
+    frame(&mut head, &body, bare);
     aim(&mut head, intent, scheme)?;
     if scheme == "http"
         && let Some(via) = state.connector.via(&intent.host, intent.port)
@@ -108,6 +112,30 @@ pub(super) async fn forward(
     strip(&mut head.headers);
     let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
     Ok(Response::from_parts(head, body))
+}
+
+/// Joins what HTTP/2 has in several headers, as HTTP/1.1 has it (RFC 9113, section 8.2.3): servers take one of them, and not
+/// all the same one.
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // What was made of values is one.
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Sets a request's framing by what is sent after it, and by nothing that the client wrote: a length that is known, or
+/// chunks, whatever the method. `bare` is whether it came without a body.
+fn frame(head: &mut http::request::Parts, body: &Body, bare: bool) {
+    let said = head.headers.remove(header::CONTENT_LENGTH).is_some();
+    match body.size_hint().exact() {
+        Some(0) if bare && !said => {}
+        Some(length) => drop(head.headers.insert(header::CONTENT_LENGTH, length.into())),
+        None => drop(head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
+    }
 }
 
 /// Sets a request's destination: what was judged, in its one form, and nothing that the client wrote.

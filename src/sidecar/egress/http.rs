@@ -17,7 +17,7 @@ use super::drain::{self, Asked};
 use super::forward::{self, Answer, Body};
 use super::serve::Place;
 use super::state::State;
-use super::strict::{Refused, Strict, Verdict};
+use super::strict::{Granted, Refused, Strict, Verdict};
 use super::{Egress, Outcome, inside};
 use crate::policy::{Decision, Destination, Form, Host, Intent, Reason, authorize, canonical};
 
@@ -30,13 +30,14 @@ pub(super) const HEAD: Duration = Duration::from_secs(30);
 
 /// Serves one connection from the agent.
 pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, place: Place) {
-    let (stream, refused) = Strict::new(stream, false);
+    let (stream, refused, granted) = Strict::new(stream, false);
     let service = {
         let egress = egress.clone();
         service_fn(move |mut request: Request<Incoming>| {
             let egress = egress.clone();
             // What the request makes of the connection has its place, too.
             request.extensions_mut().insert(place.clone());
+            request.extensions_mut().insert(granted.clone());
             async move { Ok::<_, Infallible>(answer(&egress, request).await) }
         })
     };
@@ -69,22 +70,50 @@ pub(super) async fn say_refused<S: AsyncWrite + Unpin>(egress: &Egress, outer: O
 
 async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
-    let switches = request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE);
+    let switch = Switch::of(&request);
     let intent = intent(&request, egress.own.as_deref());
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    drain::keep(close_after(told(egress, intent.as_ref().ok(), answered), switches), keeper)
+    drain::keep(switch.end(told(egress, intent.as_ref().ok(), answered)), keeper)
 }
 
-/// Ends the connection after an answer that does not switch what was to be switched: what follows was not looked at.
-pub(super) fn close_after(mut response: Response<Body>, switches: bool) -> Response<Body> {
-    let granted = response.status().is_success() || response.status() == hyper::StatusCode::SWITCHING_PROTOCOLS;
-    if switches && !granted {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+/// What a request makes of its connection, if it is granted.
+pub(super) enum Switch {
+    Nothing,
+    Tunnel,
+    Upgrade(Option<Granted>),
+}
+
+impl Switch {
+    pub(super) fn of(request: &Request<Asked>) -> Self {
+        if request.method() == Method::CONNECT {
+            Self::Tunnel
+        } else if request.headers().contains_key(header::UPGRADE) {
+            Self::Upgrade(request.extensions().get::<Granted>().cloned())
+        } else {
+            Self::Nothing
+        }
     }
-    response
+
+    /// Ends the connection after an answer that does not grant what was asked for: only a tunnel is granted by any 2xx, and
+    /// an upgrade by 101 alone (RFC 9110, section 15.2.2).
+    pub(super) fn end(self, mut response: Response<Body>) -> Response<Body> {
+        let granted = match self {
+            Self::Nothing => true,
+            Self::Tunnel => response.status().is_success(),
+            Self::Upgrade(granted) => {
+                let switched = response.status() == hyper::StatusCode::SWITCHING_PROTOCOLS;
+                granted.filter(|_| switched).iter().for_each(Granted::grant);
+                switched
+            }
+        };
+        if !granted {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
 }
 
 /// Tells what was decided about a request; the answer to it.

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, http};
@@ -20,7 +19,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::connect::Pinned;
 use super::drain::{self, Asked};
 use super::forward::{self, Answer, Body};
-use super::http::{HEAD, MAX_HEAD, check_host_header, close_after, judge, say_refused, short, told};
+use super::http::{HEAD, MAX_HEAD, Switch, check_host_header, judge, say_refused, short, told};
 use super::serve::Place;
 use super::state::State;
 use super::strict::Strict;
@@ -125,6 +124,7 @@ async fn intercept(
     let accepted = tokio::time::timeout(HANDSHAKE, start.into_stream(config)).await;
     // A client that does not trust the bottle's CA ends here; it says why better than we could.
     let Ok(Ok(stream)) = accepted else { return Ok(()) };
+    let (stream, refused, granted) = Strict::new(stream, true);
     let service = {
         let (egress, intent, place) = (egress.clone(), intent.clone(), place.cloned());
         service_fn(move |mut request: Request<Incoming>| {
@@ -132,13 +132,13 @@ async fn intercept(
             if let Some(place) = &place {
                 request.extensions_mut().insert(place.clone());
             }
+            request.extensions_mut().insert(granted.clone());
             async move { Ok::<_, Infallible>(answer(&egress, &intent, request).await) }
         })
     };
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD).half_close(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(64 << 10);
-    let (stream, refused) = Strict::new(stream, true);
     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
     say_refused(egress, Some(intent), &refused).await;
     Ok(())
@@ -146,13 +146,13 @@ async fn intercept(
 
 async fn answer(egress: &Arc<Egress>, outer: &Intent, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
-    let switches = request.headers().contains_key(header::UPGRADE);
+    let switch = Switch::of(&request);
     let intent = intent(outer, &request);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let response = close_after(told(egress, Some(intent.as_ref().unwrap_or(outer)), answered), switches);
+    let response = switch.end(told(egress, Some(intent.as_ref().unwrap_or(outer)), answered));
     drain::keep(response, keeper)
 }
 

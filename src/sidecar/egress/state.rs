@@ -30,8 +30,6 @@ pub(super) struct State {
     pub(super) policy: Arc<Policy>,
     pub(super) connector: Connector,
     pub(super) client: Client<Connector, Body>,
-    /// For what HTTP/2 has no words for.
-    pub(super) client_http1: Client<Connector, Body>,
     requests: Scanner,
     /// What requests to a host are looked at with that a credential is for: all other secrets.
     credentials: Vec<(Rule, Scanner)>,
@@ -66,7 +64,6 @@ impl State {
         Ok(Self {
             generation,
             client: builder.build(connector.clone()),
-            client_http1: builder.build(connector.http1()),
             connector,
             policy,
             credentials: Vec::new(),
@@ -98,7 +95,6 @@ impl State {
             policy: self.policy.clone(),
             connector: self.connector.clone(),
             client: self.client.clone(),
-            client_http1: self.client_http1.clone(),
             requests: self.requests.with_secrets(&values, &[]),
             responses: self.responses.clone(),
         }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
@@ -29,6 +30,21 @@ pub(super) struct Verdict<S> {
 /// Where that is left when the connection has ended.
 pub(super) type Refused<S> = Arc<Mutex<Option<Verdict<S>>>>;
 
+/// Whether an upgrade was granted on a connection: until then, requests and nothing else come in.
+#[derive(Clone, Default)]
+pub(super) struct Granted(Arc<AtomicBool>);
+
+impl Granted {
+    /// From now on, what comes in is no HTTP/1.
+    pub(super) fn grant(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_granted(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// A connection whose incoming bytes are looked at. When they are refused the parser sees an end, and `refused` gets the
 /// connection back.
 pub(super) struct Strict<S> {
@@ -41,11 +57,11 @@ pub(super) struct Strict<S> {
 
 impl<S> Strict<S> {
     /// `http2` is whether that may come instead.
-    pub(super) fn new(inner: S, http2: bool) -> (Self, Refused<S>) {
-        let refused = Refused::default();
+    pub(super) fn new(inner: S, http2: bool) -> (Self, Refused<S>, Granted) {
+        let (refused, granted) = (Refused::default(), Granted::default());
         let state = if http2 { State::First } else { State::RequestLine };
-        let check = Check { state, ..Check::default() };
-        (Self { inner: Some(inner), check, why: None, unanswered: false, refused: refused.clone() }, refused)
+        let check = Check { state, granted: granted.clone(), ..Check::default() };
+        (Self { inner: Some(inner), check, why: None, unanswered: false, refused: refused.clone() }, refused, granted)
     }
 
     fn inner(&mut self) -> Pin<&mut S>
@@ -122,6 +138,7 @@ struct Check {
     /// The line that has begun.
     line: Vec<u8>,
     head: Head,
+    granted: Granted,
     /// How many bytes there have been, as long as they may be HTTP/2's preface.
     begun: usize,
 }
@@ -138,6 +155,8 @@ enum State {
     Chunk(u64),
     ChunkEnd,
     Trailer,
+    /// An upgrade was asked for: what follows are requests, unless it is granted.
+    Asked,
     /// Not HTTP/1 any more.
     Past,
 }
@@ -147,8 +166,10 @@ enum State {
 struct Head {
     length: Option<u64>,
     chunked: bool,
+    /// After it come other bytes than requests: those of the tunnel, or nothing, for a refused CONNECT ends the connection.
+    connects: bool,
     /// After it come other bytes than requests, if it is granted.
-    switches: bool,
+    upgrades: bool,
 }
 
 impl Check {
@@ -157,6 +178,10 @@ impl Check {
             bytes = match self.state {
                 State::Past => return Ok(()),
                 State::First => self.first(bytes)?,
+                State::Asked => {
+                    self.state = if self.granted.is_granted() { State::Past } else { State::RequestLine };
+                    bytes
+                }
                 State::Body(left) | State::Chunk(left) => {
                     let taken = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     let left = left - taken as u64;
@@ -215,7 +240,7 @@ impl Check {
         self.state = match (self.state, line) {
             (State::RequestLine, b"") => return Err("there is an empty line before a request"),
             (State::RequestLine, line) => {
-                self.head = Head { switches: request_line(line)? == b"CONNECT", ..Head::default() };
+                self.head = Head { connects: request_line(line)? == b"CONNECT", ..Head::default() };
                 State::Header
             }
             (State::Header, b"") => self.head.end()?,
@@ -295,7 +320,7 @@ impl Head {
             }
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.switches = true;
+            self.upgrades = true;
         }
         Ok(())
     }
@@ -303,8 +328,9 @@ impl Head {
     fn end(&self) -> Result<State, &'static str> {
         match (self.length, self.chunked) {
             (Some(_), true) => Err("there are both Content-Length and Transfer-Encoding"),
-            _ if self.switches => Ok(State::Past),
+            _ if self.connects => Ok(State::Past),
             (_, true) => Ok(State::ChunkSize),
+            (Some(0) | None, false) if self.upgrades => Ok(State::Asked),
             (Some(0) | None, false) => Ok(State::RequestLine),
             (Some(length), false) => Ok(State::Body(length)),
         }
@@ -343,7 +369,13 @@ mod tests {
             ("no version", "GET /\r\n\r\n".to_owned(), false),
             ("two spaces", "GET  / HTTP/1.1\r\n\r\n".to_owned(), false),
             ("a version to come", "GET / HTTP/1.2\r\n\r\n".to_owned(), false),
-            ("what follows an upgrade", "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\n\0\n".to_owned(), true),
+            ("what follows an upgrade", "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\n\0\n".to_owned(), false),
+            ("a request after one", format!("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n{post}\r\n"), true),
+            (
+                "a body after one, that looks like lines",
+                format!("{post}Upgrade: h2c\r\nContent-Length: 2\r\n\r\n\n\n{post}\r\n"),
+                true,
+            ),
             ("bare LF in the request line", "GET / HTTP/1.1\nHost: a\r\n\r\n".to_owned(), false),
             ("bare LF after a header", "GET / HTTP/1.1\r\nHost: a\n\r\n".to_owned(), false),
             ("bare LF at the end", "GET / HTTP/1.1\r\nHost: a\r\n\n".to_owned(), false),

@@ -7,17 +7,22 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http_body_util::BodyExt;
+use http_body_util::Empty;
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tower_service::Service;
 
-use super::body::check_head;
+use super::body::{self, check_head};
 use super::drain::Asked;
 use super::forward::{self, Body};
 use super::serve::Place;
@@ -32,14 +37,20 @@ const MAX_MESSAGE: usize = 16 << 20;
 
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 
-/// Whether a request asks for a WebSocket, and for nothing else.
+/// Whether a request asks for a WebSocket, and for nothing else: it has no body (RFC 9110, section 7.8; RFC 6455, section
+/// 4.1), and no framing of one, which a destination that does not grant it would go by.
 pub(super) fn is_handshake(request: &Request<Asked>) -> bool {
     let is = |name: HeaderName, word: &str| {
         let mut values = request.headers().get_all(name).iter();
         let first = values.next().and_then(|value| value.to_str().ok());
         first.is_some_and(|value| value.eq_ignore_ascii_case(word)) && values.next().is_none()
     };
+    let none = |value: &HeaderValue| value.as_bytes() == b"0";
     request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
+        && !request.headers().contains_key(header::TRANSFER_ENCODING)
+        && request.headers().get_all(header::CONTENT_LENGTH).iter().all(none)
         && is(header::UPGRADE, "websocket")
         && is(header::SEC_WEBSOCKET_VERSION, "13")
         && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
@@ -61,16 +72,19 @@ pub(super) async fn forward(
     let scanner = state.scanner(egress, intent);
     let (mut head, _) = request.into_parts();
     head.headers.remove(EXTENSIONS);
+    head.headers.remove(header::CONTENT_LENGTH);
+    forward::join_cookies(&mut head.headers);
     check_head(&scanner, &head, intent.path.as_deref().unwrap_or("/"))?;
     forward::strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
     forward::aim(&mut head, intent, scheme)?;
-    let answer = state.client_http1.request(Request::from_parts(head, forward::empty())).await;
-    let mut answer = answer.map_err(|error| forward::unreachable(&intent.host, &error))?;
+    let mut answer = ask(state, intent, scheme, head).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = answer.into_parts();
         forward::strip(&mut head.headers);
-        return Ok(Response::from_parts(head, body.map_err(Into::into).boxed()));
+        let answers = state.response_scanner(egress, intent);
+        let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
+        return Ok(Response::from_parts(head, body));
     }
     let websocket =
         answer.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -91,6 +105,29 @@ pub(super) async fn forward(
         drop(place);
     });
     Ok(Response::from_parts(head, forward::empty()))
+}
+
+/// Asks on a connection of its own, which ends with the answer unless that grants the upgrade: no other request is ever on
+/// it, so that none can be hidden behind a handshake.
+async fn ask(state: &State, intent: &Intent, scheme: &str, mut head: Parts) -> Result<Response<Incoming>, Reason> {
+    let upstream = state.connector.http1().call(head.uri.clone()).await?;
+    let authority = head.uri.authority().map(Authority::as_str).unwrap_or_default();
+    let host = HeaderValue::from_str(authority).map_err(|_| Reason::BadRequest("the host cannot be written"))?;
+    head.headers.insert(header::HOST, host);
+    if scheme == "http"
+        && let Some(via) = state.connector.via(&intent.host, intent.port)
+    {
+        // To a proxy the whole URL is said, and who asks.
+        if let Some(value) = &via.authorization {
+            head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
+        }
+    } else {
+        head.uri = head.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
+    }
+    let unreachable = |error: hyper::Error| Reason::Unreachable(intent.host.clone(), error.to_string());
+    let (mut sender, connection) = http1::handshake(upstream).await.map_err(unreachable)?;
+    tokio::spawn(connection.with_upgrades());
+    sender.send_request(Request::from_parts(head, Empty::<Bytes>::new())).await.map_err(unreachable)
 }
 
 fn upgrade_headers(headers: &mut HeaderMap) {
