@@ -7,6 +7,7 @@ mod attempt;
 mod bypass;
 mod changes;
 mod corpus;
+mod honest;
 #[path = "../support/lab.rs"]
 mod lab;
 mod requests;
