@@ -1,7 +1,7 @@
 //! How a body is to be looked at, by what its headers say of it.
 
 use super::decode::{DecodeError, Encoding, decode};
-use super::{Finding, Messages, Scanner, boundary, inner, parts};
+use super::{Finding, Messages, Scanner, aws_chunked, boundary, inner, parts};
 
 /// Parts of a form that are longer are no pieces of a secret.
 const MAX_PIECE: usize = 64 << 10;
@@ -10,6 +10,8 @@ const MAX_PIECE: usize = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     encodings: Vec<Encoding>,
+    /// Whether S3's framing is around all that.
+    framed: bool,
     form: Form,
 }
 
@@ -31,6 +33,8 @@ impl Shape {
         for header in encodings {
             all.extend(Encoding::list(header)?);
         }
+        let mut words = encodings.iter().flat_map(|header| header.split(','));
+        let framed = words.any(|word| word.trim().eq_ignore_ascii_case(aws_chunked::NAME));
         let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let form = match (boundary(content_type)?, kind.as_str()) {
             (Some(boundary), _) => Form::Parts(boundary),
@@ -40,9 +44,17 @@ impl Shape {
             }
             _ => Form::Text,
         };
-        let shape = Self { encodings: all, form };
+        if framed && matches!(form, Form::Grpc(_)) {
+            return Err(DecodeError::AwsChunked("it is gRPC"));
+        }
+        let shape = Self { encodings: all, framed, form };
         shape.messages().transpose()?;
         Ok(shape)
+    }
+
+    /// Whether S3's framing is around it.
+    pub fn is_framed(&self) -> bool {
+        self.framed
     }
 
     /// Whether it can only be looked at whole.
@@ -63,6 +75,17 @@ impl Shape {
     /// # Errors
     /// It is not what its headers say.
     pub fn whole(&self, scanner: &Scanner, body: &[u8]) -> Result<Option<Finding>, DecodeError> {
+        let payload;
+        let body = if self.framed {
+            let (carried, lines) = aws_chunked::decode(body)?;
+            if let Some(finding) = scanner.whole(&lines) {
+                return Ok(Some(finding));
+            }
+            payload = carried;
+            &payload
+        } else {
+            body
+        };
         let decoded;
         let body = if self.encodings.is_empty() {
             body
@@ -96,17 +119,4 @@ pub(super) fn joined(pairs: &[u8]) -> Vec<u8> {
         equals.map_or(pair, |at| &pair[at + 1..])
     });
     values.collect::<Vec<_>>().concat()
-}
-
-impl Scanner {
-    /// Looks at a path with its query: as it is, and with the query's values put together.
-    pub fn path(&self, path: &str) -> Option<Finding> {
-        let query = path.split_once('?').map(|(_, query)| query).unwrap_or_default();
-        self.whole(path.as_bytes()).or_else(|| self.whole(&joined(query.as_bytes())))
-    }
-
-    /// Looks at a host's name before anybody is asked about it: as it is, and with its dots taken out.
-    pub fn host(&self, host: &str) -> Option<Finding> {
-        self.whole(host.as_bytes()).or_else(|| self.whole(host.replace('.', "").as_bytes()))
-    }
 }

@@ -18,7 +18,7 @@ use super::forward::{self, Body, BoxError};
 use super::stats::Counters;
 use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
-use crate::scan::{DecodeError, Finding, Messages, Scanner, Seam, Shape, Stream};
+use crate::scan::{DecodeError, Finding, Framed, FramedError, Head, Messages, Scanner, Seam, Shape, Stream};
 use crate::sync::lock;
 
 /// Largest body that is looked at whole, in bytes; encoded ones are never larger.
@@ -56,29 +56,11 @@ impl Verdict {
     }
 }
 
-/// Looks at the path, the query and the headers: each for itself, and what is left when separators are taken out, for a
-/// secret may be split over several.
+/// Looks at the head of a request.
 pub(super) fn check_head(scanner: &Scanner, head: &Parts, path: &str) -> Result<(), Reason> {
-    let found = |place| move |finding: Finding| Err(Reason::SecretFound(finding, place));
-    scanner.whole(head.method.as_str().as_bytes()).map_or(Ok(()), found("method"))?;
-    scanner.path(path).map_or(Ok(()), found("path or query"))?;
-    let mut lines = Vec::new();
-    for (name, value) in &head.headers {
-        lines.extend_from_slice(name.as_str().as_bytes());
-        lines.extend_from_slice(b": ");
-        lines.extend_from_slice(value.as_bytes());
-        lines.push(b'\n');
-    }
-    scanner.whole(&lines).map_or(Ok(()), found("headers"))?;
-    // As they came, and by their names: the two orders in which a receiver would put the parts together.
-    let mut headers: Vec<(&str, &[u8])> =
-        head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    for _ in 0..2 {
-        let joined: Vec<u8> = headers.iter().flat_map(|(_, value)| value.iter().copied()).collect();
-        scanner.whole(&joined).map_or(Ok(()), found("headers"))?;
-        headers.sort_by_key(|(name, _)| *name);
-    }
-    Ok(())
+    let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let found = scanner.head(&Head { method: head.method.as_str(), path, headers });
+    found.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
 }
 
 fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {
@@ -92,7 +74,13 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {
     }
     let grpc = text(header::HeaderName::from_static("grpc-encoding"))?;
     let kind = kinds.first().copied().unwrap_or_default();
-    Ok(Shape::read(kind, &text(header::CONTENT_ENCODING)?, grpc.first().copied())?)
+    let mut encodings = text(header::CONTENT_ENCODING)?;
+    // S3's clients that say so by this alone frame the body, too.
+    let streams = |value: &&str| value.starts_with("STREAMING-");
+    if text(header::HeaderName::from_static("x-amz-content-sha256"))?.iter().any(streams) {
+        encodings.push("aws-chunked");
+    }
+    Ok(Shape::read(kind, &encodings, grpc.first().copied())?)
 }
 
 /// Lets a body through: whole where that can be waited for, in pieces otherwise.
@@ -118,7 +106,8 @@ pub(super) async fn admit(
         return Ok(Scanned::new(body, look, scanner, verdict, counters).boxed());
     }
     let Some(_memory) = memory(egress, length, shape.is_encoded()).await else {
-        let look = Look::Text(Stream::new(scanner.clone()));
+        let stream = Stream::new(scanner.clone());
+        let look = if shape.is_framed() { Look::Framed(Framed::new(stream)) } else { Look::Text(stream) };
         return Ok(Scanned::new(body, look, scanner, verdict, counters).boxed());
     };
     let whole = Limited::new(body, MAX_WHOLE).collect().await.map_err(|error| {
@@ -231,6 +220,8 @@ impl<B: Received> hyper::body::Body for Passing<B> {
 enum Look {
     /// As one text.
     Text(Stream),
+    /// As one text in S3's framing.
+    Framed(Framed),
     /// Message by message: each is sent on at once.
     Messages(Messages, Seam),
 }
@@ -240,6 +231,7 @@ impl Look {
         let found = |finding| Reason::SecretFound(finding, place);
         match self {
             Self::Text(stream) => stream.push(piece).map_err(found),
+            Self::Framed(framed) => framed.push(&piece).map_err(|error| of_framed(error, place)),
             Self::Messages(messages, seam) => {
                 messages.push(&piece);
                 let mut leaves = BytesMut::new();
@@ -252,11 +244,19 @@ impl Look {
         }
     }
 
-    fn end(&mut self) -> Result<Bytes, Reason> {
+    fn end(&mut self, place: &'static str) -> Result<Bytes, Reason> {
         match self {
             Self::Text(stream) => Ok(stream.end()),
+            Self::Framed(framed) => framed.end().map_err(|error| of_framed(error, place)),
             Self::Messages(messages, _) => Ok(messages.end().map(|()| Bytes::new())?),
         }
+    }
+}
+
+fn of_framed(error: FramedError, place: &'static str) -> Reason {
+    match error {
+        FramedError::Decode(error) => Reason::NotDecoded(error),
+        FramedError::Found(finding) => Reason::SecretFound(finding, place),
     }
 }
 
@@ -320,7 +320,7 @@ impl<B: Received> hyper::body::Body for Scanned<B> {
                 }
                 None => {
                     this.ended = true;
-                    this.look.end()
+                    this.look.end(this.place)
                 }
             };
             match leaves {
