@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Some("idle") => loop {
             std::thread::park();
         },
+        Some(init::beside::ROLE) => inside(false, init::beside::run()),
         Some(probe::AGAIN) => inside(false, async { probe::again() }),
         Some("probe") => ended(probe::agent()),
         Some(holder::ROLE) => match session::descriptors::close_inherited() {

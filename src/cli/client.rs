@@ -235,6 +235,9 @@ impl Client {
             self.redraw().await;
             self.give().await;
         }
+        if let Some(why) = welcome.paused {
+            self.progress.alarm(&format!("error: {}: the agent is PAUSED: {why}", self.bottle));
+        }
     }
 
     /// Has a program that is at work already draw itself anew: most do so when the terminal becomes another size, and not
@@ -321,7 +324,8 @@ impl Client {
             Event::NotTight { why, red, unpaused } => {
                 self.progress.alarm(&report::not_tight(&self.bottle, &why, &red, unpaused.as_deref()));
             }
-            Event::Made { .. } | Event::Bottle { .. } | Event::Hook { .. } | Event::SidecarsUp => {}
+            Event::Alarm(text) => self.progress.alarm(&text),
+            Event::Made { .. } | Event::Bottle { .. } | Event::Hook { .. } | Event::SidecarsUp | Event::Paused(_) => {}
         }
     }
 

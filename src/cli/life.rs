@@ -19,7 +19,7 @@ use crate::engine::{Engine, ExecSpec, Filter, Object, Output, Streams};
 use crate::holder::{PLAN_FILE, reach};
 use crate::init::ENTER;
 use crate::plan::LaunchPlan;
-use crate::session::{Class, Failure, Kept, Record, StateDir, UndoRow, gc};
+use crate::session::{Class, Condition, Failure, Kept, Record, StateDir, UndoRow, gc};
 
 /// Lines of a log that are shown where nothing else is said.
 const LINES: usize = 1000;
@@ -327,6 +327,7 @@ pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
     known.engine.info().await?;
     let alive = known.state.is_alive(&known.id);
     let kept = if alive { None } else { Kept::of_dead(&known.state, &known.id) };
+    let condition = if alive { Condition::read(&known.state.bottle(&known.id)) } else { Condition::default() };
     let objects: Vec<serde_json::Value> = known
         .objects()
         .await?
@@ -335,7 +336,8 @@ pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
         .collect();
     print_json(&serde_json::json!({
         "bottle": known.id,
-        "state": if alive { "running" } else if kept.is_some() { "kept" } else { "dead" },
+        "state": if condition.paused.is_some() { "paused" } else if alive { "running" } else if kept.is_some() { "kept" } else { "dead" },
+        "condition": condition,
         "record": known.record,
         "plan": known.plan().ok(),
         "kept": kept,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Format, engine, print_data, print_json};
 use crate::engine::Filter;
 use crate::report::table;
-use crate::session::{Class, Failure, Kept};
+use crate::session::{Class, Condition, Failure, Kept};
 
 /// What `ps` takes.
 #[derive(clap::Args)]
@@ -24,8 +24,11 @@ pub(super) struct Args {
 struct Row {
     bottle: String,
     agent: String,
-    /// `running`; `kept`: only its workspace is there; or `dead`: nobody holds it, and `gc` removes it.
+    /// `running`; `paused`; `kept`: only its workspace is there; or `dead`: nobody holds it, and `gc` removes it.
     state: &'static str,
+    /// What is wrong with one that lives: the agent's pause, and its sidecars.
+    #[serde(flatten)]
+    condition: Condition,
     /// Bytes that are kept, where that is known.
     size: Option<u64>,
     /// Seconds since 1970.
@@ -47,17 +50,21 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
         .map(|bottle| {
             let record = state.record(&bottle);
             let alive = state.is_alive(&bottle);
+            let condition = if alive { Condition::read(&state.bottle(&bottle)) } else { Condition::default() };
             let kept = if alive { None } else { Kept::of_dead(&state, &bottle) };
             Row {
                 agent: record.as_ref().map_or_else(|| "?".to_owned(), |record| record.agent.clone()),
                 launched: record.map(|record| record.launched),
-                state: if alive {
+                state: if condition.paused.is_some() {
+                    "paused"
+                } else if alive {
                     "running"
                 } else if kept.is_some() {
                     "kept"
                 } else {
                     "dead"
                 },
+                condition,
                 size: kept.and_then(|kept| kept.size),
                 objects: objects.get(&bottle).copied().unwrap_or_default(),
                 bottle,
@@ -73,7 +80,11 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
         .into_iter()
         .map(|row| {
             let size = row.size.map(|size| format!("{} KiB", size.div_ceil(1024))).unwrap_or_default();
-            vec![row.bottle, row.agent, row.state.to_owned(), row.objects.to_string(), size]
+            let state = match row.state {
+                "running" | "paused" => crate::report::printable(&row.condition.words()),
+                state => state.to_owned(),
+            };
+            vec![row.bottle, row.agent, state, row.objects.to_string(), size]
         })
         .collect();
     print_data(&table(&["BOTTLE", "AGENT", "STATE", "OBJECTS", "SIZE"], &cells));

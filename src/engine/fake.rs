@@ -323,8 +323,11 @@ impl Engine for FakeEngine {
             // An agent that writes nothing.
             return Ok(Streams { output: futures_util::stream::empty().boxed(), input: Box::pin(tokio::io::sink()) });
         }
-        let updated =
-            |line: &str| line.starts_with("{\"secrets\"").then(|| "{\"n\":2,\"message\":\"updated\"}\n".to_owned());
+        let told = std::sync::atomic::AtomicU64::new(2);
+        let updated = move |line: &str| {
+            let next = || told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            line.starts_with("{\"secrets\"").then(|| format!("{{\"n\":{},\"message\":\"updated\"}}\n", next()))
+        };
         Ok(conversation(move |line| updated(line).or_else(|| Some(sidecar_answer(&role)))))
     }
 
@@ -335,7 +338,8 @@ impl Engine for FakeEngine {
     async fn container_inspect(&self, id: &str) -> Result<ContainerState> {
         self.call("container_inspect", id, |world| {
             let container = container(world, "container_inspect", id)?;
-            Ok(ContainerState { status: container.status.into(), exit_code: *container.end.borrow() })
+            let exit_code = *container.end.borrow();
+            Ok(ContainerState { status: container.status.into(), exit_code, out_of_memory: false })
         })
         .await
     }

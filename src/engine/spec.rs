@@ -222,6 +222,8 @@ pub struct ContainerSpec {
     pub resolver: Option<Ipv4Addr>,
     /// Whether it is in the network of the engine's host, instead of any of its own.
     pub host_network: Option<HostNetwork>,
+    /// The container whose network it is in, instead of any of its own; that one's names and resolver are its own, too.
+    pub beside: Option<String>,
     /// Its volumes.
     pub mounts: Vec<VolumeMount>,
     /// Folders and files of the host, where the plan says so.
@@ -269,6 +271,7 @@ impl ContainerSpec {
             networks: Vec::new(),
             resolver: None,
             host_network: None,
+            beside: None,
             mounts: Vec::new(),
             binds: Vec::new(),
             tmpfs: BTreeMap::new(),
@@ -313,6 +316,9 @@ pub struct ContainerState {
     pub status: String,
     /// Where it has ended, with which code.
     pub exit_code: Option<i64>,
+    /// Whether its first process was killed because its memory was used up.
+    #[serde(skip)]
+    pub out_of_memory: bool,
 }
 
 /// A piece of what a container or command wrote.

@@ -63,6 +63,7 @@ impl Hub {
         match event {
             Event::AgentCreated { container } => welcome.container = Some(container.clone()),
             Event::Released => welcome.released = true,
+            Event::Paused(why) => welcome.paused.clone_from(why),
             _ => {}
         }
     }

@@ -33,7 +33,7 @@ use crate::engine::docker::endpoint::Endpoint;
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before, volume_of};
 use crate::primitive::{Bottle, Event, Events, MAX_BURST, Setting, Source};
-use crate::session::{Class, Failure, Kept, Session, StateDir, crash, gc};
+use crate::session::{Class, Condition, Failure, Kept, Session, StateDir, crash, gc};
 use crate::workspace::{Seed, patch};
 use cancel::FINAL;
 use claim::Claim;
@@ -74,7 +74,7 @@ pub async fn run() -> anyhow::Result<()> {
     let cancel = Arc::new(Cancel::with_signals());
     let (seen, all) = (evidence.clone(), hub.clone());
     let looks = tokio::spawn(async move {
-        seen.look(|text| all.tell(millis(started.elapsed()), Event::Log(format!("warning: {text}")))).await;
+        seen.look(|text| all.tell(millis(started.elapsed()), Event::Alarm(format!("warning: {text}")))).await;
     });
     let (id, state) = (launch.plan.bottle.clone(), launch.state.clone());
     let held = AssertUnwindSafe(hold(*launch, events, &evidence, &hub, (&mut from, &to), &cancel)).catch_unwind();
@@ -117,6 +117,7 @@ async fn hold(
         .map_err(|error| Failure::new(Class::Internal, format!("open the state directory: {error}")))
         .and_then(|state| {
             let claim = claim(&state, &launch)?;
+            Condition::forget(&claim.dir.path);
             // A launch without its evidence is none.
             evidence.begin(&launch, &state)?;
             Ok((state, claim))

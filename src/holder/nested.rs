@@ -204,6 +204,8 @@ fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<Kept>) -> Events {
         Event::Step { name, state } => parent.events.step(&format!("{id}: {name}"), state),
         Event::Log(text) => parent.events.tell(Event::Log(format!("{id}: {text}"))),
         Event::Progress(text) => parent.events.tell(Event::Progress(format!("{id}: {text}"))),
+        // It names the bottle itself.
+        Event::Alarm(text) => parent.events.tell(Event::Alarm(text)),
         Event::Ask { id: question, .. } => {
             // Several bottles at once would talk into each other: what is to be asked is asked by the recipe.
             if let Some(bottle) = output.bottle.get().and_then(Weak::upgrade) {
@@ -220,6 +222,7 @@ fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<Kept>) -> Events {
         | Event::SidecarsUp
         | Event::Proof(_)
         | Event::Released
+        | Event::Paused(_)
         | Event::Ended { .. } => {}
     })
 }

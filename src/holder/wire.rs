@@ -102,6 +102,9 @@ pub struct Welcome {
     pub released: bool,
     /// Whether that is on a terminal.
     pub terminal: bool,
+    /// Why the agent is paused, where it is.
+    #[serde(default)]
+    pub paused: Option<String>,
 }
 
 /// How a bottle ended.

@@ -4,6 +4,7 @@
 //! starts the agent's command. It runs as the plan's user, without capabilities, and is not dumpable: the agent cannot
 //! read it or trace it.
 
+pub mod beside;
 mod child;
 pub mod files;
 mod relay;

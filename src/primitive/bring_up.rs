@@ -1,13 +1,14 @@
 //! How a sidecar's container comes up: attached, started, configured over its standard input, ready when it says so.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 
 use super::away::back;
+use super::liveness::{self, Health};
 use super::stream::{Lines, Silence, Talk, write_json};
 use super::{Bottle, Event, ctl, lock};
 use crate::session::{Class, Failure};
@@ -27,11 +28,30 @@ const LAST_LINES: usize = 20;
 /// The way back into a sidecar.
 pub(super) struct Line {
     /// Its container.
-    id: String,
+    pub(super) id: String,
     /// Its standard input, until a connection breaks: then that has ended, and it is asked by an exec.
     input: tokio::sync::Mutex<Option<Pin<Box<dyn AsyncWrite + Send>>>>,
+    /// Held from a question until its answer: answers have no names. How often something was asked over standard input.
+    turn: tokio::sync::Mutex<u64>,
     /// How many updates it has taken.
     updates: watch::Sender<u64>,
+    /// How it is.
+    pub(super) health: watch::Sender<Health>,
+    /// What of that was told.
+    pub(super) told: Mutex<Health>,
+}
+
+impl Line {
+    fn new(id: &str, input: Pin<Box<dyn AsyncWrite + Send>>) -> Self {
+        Self {
+            id: id.to_owned(),
+            input: tokio::sync::Mutex::new(Some(input)),
+            turn: tokio::sync::Mutex::default(),
+            updates: watch::Sender::new(0),
+            health: watch::Sender::new(Health::Up),
+            told: Mutex::default(),
+        }
+    }
 }
 
 /// Starts a created container, gives it its configuration, and waits for the line that says ready. One that is told more
@@ -52,10 +72,12 @@ pub(super) async fn bring_up(
     let why = match talk.ask::<Told>(&config, patience).await {
         Ok(Told { n, message: Message::Ready(ready) }) => {
             if later {
-                let input = tokio::sync::Mutex::new(Some(talk.input));
-                let line = Arc::new(Line { id: id.to_owned(), input, updates: watch::Sender::new(0) });
+                let line = Arc::new(Line::new(id, talk.input));
                 lock(&bottle.told_later).insert(name.to_owned(), line.clone());
-                tokio::spawn(listen(bottle.clone(), talk.lines, n, line));
+                tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), line.clone()));
+                tokio::spawn(listen(bottle.clone(), name.to_owned(), talk.lines, n, line));
+            } else {
+                tokio::spawn(liveness::await_end(bottle.clone(), name.to_owned(), id.to_owned()));
             }
             return Ok(ready);
         }
@@ -78,11 +100,21 @@ pub(super) async fn bring_up(
 
 /// Passes on what a sidecar decides, as long as it lives: after its line `last`, each once, also those that it tells while
 /// nobody hears it.
-async fn listen(bottle: Arc<Bottle>, mut lines: Lines, mut last: u64, line: Arc<Line>) {
+async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, mut last: u64, line: Arc<Line>) {
     loop {
         while let Some(Told { n, message }) = lines.next_json().await {
             if n <= last {
                 continue;
+            }
+            if n > last + 1 {
+                // Written while nobody read, and gone from the engine's log, which is bounded; or no line of ours.
+                let lost = n - last - 1;
+                bottle.audit(
+                    &name,
+                    "alarm",
+                    "lines_lost",
+                    format!("{lost} lines of {name}, decisions among them, were not read"),
+                );
             }
             last = n;
             match message {
@@ -92,13 +124,19 @@ async fn listen(bottle: Arc<Bottle>, mut lines: Lines, mut last: u64, line: Arc<
             }
         }
         line.input.lock().await.take();
-        tokio::select! {
-            again = reopen(&bottle, &line.id) => match again {
-                Some(again) => lines = again,
-                None => return,
-            },
-            () = bottle.session.effects.cancelled() => return,
-        }
+        lines = loop {
+            tokio::select! {
+                again = reopen(&bottle, &line.id) => if let Some(again) = again {
+                    break again;
+                },
+                () = bottle.session.effects.cancelled() => return,
+            }
+            let seen = liveness::why_not(bottle.session.engine.as_ref(), &line.id).await;
+            if matches!(seen, Health::Died(_)) {
+                line.health.send_replace(seen);
+                return;
+            }
+        };
     }
 }
 
@@ -128,12 +166,36 @@ pub(super) async fn flush_audit(bottle: &Arc<Bottle>) {
     let _ = tokio::time::timeout(FLUSH, update(bottle, "to tell its decisions", &flush)).await;
 }
 
+/// Whether a sidecar answers an empty question. While one is not answered, no further one is asked: an answer to it will do.
+pub(super) async fn ping(bottle: &Arc<Bottle>, line: &Line) -> bool {
+    let mut asked = line.turn.lock().await;
+    let mut updates = line.updates.subscribe();
+    let answered = *updates.borrow_and_update();
+    let open = match &mut *line.input.lock().await {
+        Some(_) if *asked > answered => true,
+        Some(input) => {
+            *asked = answered + 1;
+            write_json(input, &Update::default()).await.is_ok()
+        }
+        None => false,
+    };
+    if open {
+        return updates.wait_for(|updates| *updates > answered).await.is_ok();
+    }
+    // Its standard input has ended with a connection.
+    let session = &bottle.session;
+    ctl::ask(session.engine.as_ref(), &session.id, &line.id, &Question::Stats).await.is_ok()
+}
+
 async fn update(bottle: &Arc<Bottle>, what: &str, update: &Update) -> Result<(), Failure> {
     let lines = lock(&bottle.told_later).clone();
     for (name, line) in lines {
-        let mut updates = line.updates.subscribe();
-        let before = *updates.borrow_and_update();
         let told = async {
+            let mut asked = line.turn.lock().await;
+            let mut updates = line.updates.subscribe();
+            // An answer that is owed to an earlier question is none to this.
+            let before = (*updates.borrow_and_update()).max(*asked);
+            *asked = before + 1;
             match &mut *line.input.lock().await {
                 Some(input) => write_json(input, update).await.ok()?,
                 None if update.flush => {

@@ -95,6 +95,10 @@ pub enum Event {
     },
     /// A sidecar decided about a request.
     Audit(sidecar::Event),
+    /// What cannot wait, be the terminal the agent's, in words.
+    Alarm(String),
+    /// The agent was paused, and why; or it goes on.
+    Paused(Option<String>),
     /// The proof was repeated and is red: the agent is paused.
     NotTight {
         /// Why it was repeated.

@@ -16,8 +16,11 @@ mod exec;
 mod host;
 mod image;
 mod life;
+mod liveness;
 mod network;
+mod pause;
 mod prove;
+mod prover;
 mod provision;
 mod receiver;
 mod release;
@@ -31,7 +34,7 @@ mod volume;
 mod watcher;
 pub mod workspace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -67,7 +70,7 @@ use crate::plan::LaunchPlan;
 use crate::policy::AllowSpec;
 use crate::scan::Known;
 use crate::session::turn::{self, at_once};
-use crate::session::{Class, Failure, Pending, Phase, Place, Session, Turn};
+use crate::session::{Class, Condition, Failure, Pending, Phase, Place, Session, Turn};
 use crate::sync::lock;
 use crate::workspace::Seed;
 use address::Allocator;
@@ -89,6 +92,10 @@ pub struct Bottle {
     secrets: Mutex<Vec<Known>>,
     /// The open standard inputs of sidecars that are told more later.
     told_later: Mutex<BTreeMap<String, Arc<bring_up::Line>>>,
+    /// Containers that a script has stopped.
+    stopped: Mutex<BTreeSet<String>>,
+    /// What is wrong with it now.
+    condition: Mutex<Condition>,
     questions: Mutex<BTreeMap<u64, oneshot::Sender<Option<String>>>>,
     next_question: AtomicU64,
     attached: watch::Sender<bool>,
@@ -197,6 +204,8 @@ impl Bottle {
             children: Mutex::default(),
             secrets: Mutex::default(),
             told_later: Mutex::default(),
+            stopped: Mutex::default(),
+            condition: Mutex::default(),
             questions: Mutex::default(),
             next_question: AtomicU64::new(1),
             attached: watch::Sender::new(false),

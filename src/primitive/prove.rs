@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::release::Channel;
 use super::self_image::EXECUTABLE;
 use super::stream::Talk;
-use super::{Agent, Bottle, Event, Network, Role, StepState, lock, receiver};
+use super::{Agent, Bottle, Event, Network, Role, StepState, lock, prover, receiver};
 use crate::engine::ExecSpec;
 use crate::init;
 use crate::probe::{self, Inside, Line, Target, Targets, Upstream};
@@ -59,6 +59,15 @@ pub(super) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<Str
         let answer = talk.ask(&targets, PATIENCE).await;
         answer.map_err(|why| talk.failure("probe the bottle", why))
     };
+    Ok(red(&lines(bottle, agent, asked).await?))
+}
+
+/// Proves it from beside an agent that is paused, in its network and by its sidecars' sockets. What is red, in words.
+///
+/// # Errors
+/// It cannot be proved.
+pub(super) async fn beside(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
+    let asked = |targets: Targets| prover::attempts(bottle, agent, targets);
     Ok(red(&lines(bottle, agent, asked).await?))
 }
 

@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::liveness::Health;
+use super::pause::{self, Held, Step, step};
 use super::{Agent, Bottle, Event, prove};
 use crate::session::{Class, Failure};
-use crate::sidecar::{self, Kind};
 
 /// How often the clocks are looked at.
 const TICK: Duration = Duration::from_secs(5);
@@ -15,6 +16,9 @@ const GAP: Duration = Duration::from_mins(1);
 /// How often it is tried again when it cannot be probed, and the pause before.
 const TRIES: usize = 3;
 const PAUSE: Duration = Duration::from_secs(1);
+/// The pauses between proofs from beside a paused agent.
+const FIRST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// When the last proof was, by both clocks.
 struct Last {
@@ -60,18 +64,22 @@ fn networks() -> Vec<String> {
 }
 
 /// Proves the bottle again by schedule, after a gap in the clock, when the engine was away, and when the networks of its
-/// host, if it is this one, have changed. On a red line the agent is paused, and everybody told. Runs until it is dropped.
+/// host, if it is this one, have changed. On a red line the agent is paused, and everybody told; so it is while egress is dead
+/// or silent, until that answers and a proof is green. Runs until it is dropped.
 pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
     let every = Duration::from_secs(bottle.plan.watch);
     let mut reconnected = agent.reconnected();
+    let mut egress = bottle.health(&agent.egress.name);
     let mut last = Last::now();
     let networks = || if bottle.setting.local { networks() } else { Vec::new() };
     let mut known = networks();
+    let mut hold = Hold::default();
     loop {
         let tick = TICK.min(every);
-        let back = tokio::select! {
-            () = tokio::time::sleep(tick) => false,
-            changed = reconnected.changed() => changed.is_ok(),
+        let (back, news) = tokio::select! {
+            () = tokio::time::sleep(tick) => (false, false),
+            changed = reconnected.changed() => (changed.is_ok(), false),
+            Ok(()) = egress.changed() => (false, true),
         };
         let (now, wall) = (Instant::now(), SystemTime::now());
         let by_wall = wall.duration_since(last.wall).ok();
@@ -80,15 +88,91 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
         let seen = networks();
         let moved = seen != known;
         known = seen;
-        let why =
+        let mut why =
             why.or_else(|| back.then_some("the engine was away")).or_else(|| moved.then_some("the network changed"));
-        let Some(why) = why else { continue };
+        let health = egress.borrow_and_update().clone();
+        match step(hold.held, &health) {
+            Step::Pause(down) => hold.held = pause::pause(bottle, agent, hold.held, &down).await,
+            Step::Look => (hold.held, why) = (None, Some("egress answers again")),
+            Step::Prove if hold.is_due(news) => {
+                if hold.proves_green(bottle, agent, &mut egress).await && pause::resume(bottle, agent).await {
+                    // Once more, from inside.
+                    (hold.held, why) = (None, Some("egress answers again"));
+                }
+            }
+            Step::Nothing | Step::Prove => {}
+        }
+        let Some(why) = why.filter(|_| hold.held.is_none() && health.why().is_none()) else { continue };
         last.monotonic = now;
-        look(bottle, agent, why).await;
+        tokio::select! {
+            red = look(bottle, agent) => if !red.is_empty() {
+                let held = not_tight(bottle, agent, why, red).await;
+                if egress.borrow().why().is_some() || !bottle.answers(&agent.egress.name).await {
+                    // That is why: it goes on when egress does.
+                    hold.held = Some(held);
+                }
+            },
+            // A proof that waits for nobody: what is to be done comes first.
+            () = is_down(&mut egress) => {}
+        }
     }
 }
 
-async fn look(bottle: &Arc<Bottle>, agent: &Agent, why: &str) {
+/// How the agent is held.
+#[derive(Default)]
+struct Hold {
+    held: Option<Held>,
+    /// What was red last; it is told once.
+    red: Vec<String>,
+    /// When it may be proved again, and how long after that, where that is red, too.
+    next: Option<(Instant, Duration)>,
+}
+
+impl Hold {
+    /// Whether it is time for a proof from beside, which costs a container.
+    fn is_due(&mut self, fresh: bool) -> bool {
+        let (at, pause) = self.next.filter(|_| !fresh).unwrap_or((Instant::now(), FIRST));
+        let due = at <= Instant::now();
+        if due {
+            self.next = Some((at + pause, (pause * 2).min(LONGEST)));
+        }
+        due
+    }
+
+    /// Proves the bottle from beside; what is red is told.
+    async fn proves_green(
+        &mut self,
+        bottle: &Arc<Bottle>,
+        agent: &Agent,
+        egress: &mut tokio::sync::watch::Receiver<Health>,
+    ) -> bool {
+        let red = tokio::select! {
+            red = pause::prove(bottle, agent) => red.unwrap_or_else(|failure| vec![in_words(&failure)]),
+            () = is_down(egress) => return false,
+        };
+        let green = red.is_empty();
+        if !green && red != self.red && !is_gone(bottle, agent).await {
+            audit_red(bottle, &red);
+            bottle.events.tell(Event::NotTight {
+                why: "egress answers again".to_owned(),
+                red: red.clone(),
+                unpaused: None,
+            });
+        }
+        self.red = red;
+        green
+    }
+}
+
+/// Resolves when egress is dead or silent.
+async fn is_down(egress: &mut tokio::sync::watch::Receiver<Health>) {
+    if egress.wait_for(|health| health.why().is_some()).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Proves it beside the running agent; what is red.
+async fn look(bottle: &Arc<Bottle>, agent: &Agent) -> Vec<String> {
     let mut red = Vec::new();
     for _ in 0..TRIES {
         match prove::again(bottle, agent).await {
@@ -97,17 +181,18 @@ async fn look(bottle: &Arc<Bottle>, agent: &Agent, why: &str) {
                 break;
             }
             // Nobody is there to pause it either; it is looked at when the engine is back.
-            Err(failure) if failure.class == Class::Engine => return,
+            Err(failure) if failure.class == Class::Engine => return Vec::new(),
             Err(failure) => red = vec![in_words(&failure)],
         }
         if is_over(bottle, agent).await {
-            return;
+            return Vec::new();
         }
         tokio::time::sleep(PAUSE).await;
     }
-    if !red.is_empty() && !is_over(bottle, agent).await {
-        pause(bottle, agent, why, red).await;
+    if !red.is_empty() && is_over(bottle, agent).await {
+        return Vec::new();
     }
+    red
 }
 
 fn in_words(failure: &Failure) -> String {
@@ -124,28 +209,31 @@ async fn is_over(bottle: &Bottle, agent: &Agent) -> bool {
     }
 }
 
-async fn pause(bottle: &Arc<Bottle>, agent: &Agent, why: &str, red: Vec<String>) {
+/// Whether the agent has ended.
+async fn is_gone(bottle: &Bottle, agent: &Agent) -> bool {
+    let Ok(id) = agent.container().await else { return true };
+    bottle.session.engine.container_inspect(&id).await.is_ok_and(|state| state.exit_code.is_some())
+}
+
+/// Pauses the agent because of what is red, and tells it. Whether it is paused now.
+async fn not_tight(bottle: &Arc<Bottle>, agent: &Agent, why: &str, red: Vec<String>) -> Held {
     let paused = match agent.container().await {
         Ok(id) => bottle.session.engine.container_pause(&id, true).await.map_err(|error| error.to_string()),
         Err(failure) => Err(failure.message),
     };
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    bottle.events.tell(Event::Audit(sidecar::Event {
-        time: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-        count: 1,
-        kind: Kind {
-            subject: crate::audit::Subject::Request,
-            sidecar: "probe".into(),
-            bottle: bottle.session.id.clone(),
-            decision: "refuse".into(),
-            code: "not_tight".into(),
-            reason: red.join("; "),
-            form: String::new(),
-            method: String::new(),
-            destination: String::new(),
-        },
-    }));
+    audit_red(bottle, &red);
+    let held = if paused.is_ok() { Held::Paused } else { Held::Unpaused };
+    if paused.is_ok() {
+        let words = format!("not tight: {}", red.first().map_or("", String::as_str));
+        bottle.condition(|condition| condition.paused = Some(words.clone()));
+        bottle.events.tell(Event::Paused(Some(words)));
+    }
     bottle.events.tell(Event::NotTight { why: why.to_owned(), red, unpaused: paused.err() });
+    held
+}
+
+fn audit_red(bottle: &Bottle, red: &[String]) {
+    bottle.audit("probe", "refuse", "not_tight", red.join("; "));
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A [`Session`] hands out places in program order, remembers intents in its journal before their effect, runs the
 //! effects, and in the end [`unwind`]s by label. [`reaper`] and [`gc`] unwind by the same code when the holder is gone.
 
+pub mod condition;
 pub mod crash;
 pub mod descriptors;
 mod dir;
@@ -21,6 +22,7 @@ mod unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+pub use condition::Condition;
 pub use dir::{Invocation, Record, SessionDir, StateDir, Stray, Word, new_id, valid_name};
 pub use effect::{Effects, Pending};
 pub use failure::{Class, Failure, Place};

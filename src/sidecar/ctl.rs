@@ -103,6 +103,8 @@ pub async fn ask() -> anyhow::Result<()> {
     let mut question = Vec::new();
     BufReader::new(tokio::io::stdin()).take(MAX_QUESTION).read_until(b'\n', &mut question).await?;
     to.write_all(&question).await?;
-    tokio::io::copy(&mut from, &mut tokio::io::stdout()).await?;
+    // A sidecar that hangs gets no crowd of those who wait for it.
+    let answered = tokio::time::timeout(PATIENCE, tokio::io::copy(&mut from, &mut tokio::io::stdout())).await;
+    answered.context("the sidecar does not answer")??;
     Ok(())
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod agent;
+mod audit_full;
 mod bottles;
 mod bridge;
 mod claude;

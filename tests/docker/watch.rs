@@ -1,11 +1,12 @@
-//! The proof is repeated while the agent runs: by schedule and when the engine was away; a red line pauses the agent.
+//! The proof is repeated while the agent runs: by schedule and when the engine was away; a red line pauses the agent,
+//! and so does an egress that is dead or silent.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::engine::PrivateEngine;
 use crate::support::fault::FaultProxy;
-use crate::support::process::{World, finish, recipe, targets, wait_for};
+use crate::support::process::{PATIENCE, World, finish, recipe, targets, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -150,4 +151,178 @@ fn promise_13_an_engine_that_is_killed_and_starts_again_is_left_without_anything
     assert_eq!(done.code(), 122, "{}", done.stderr);
     assert!(done.stderr.contains("error: ") && done.stderr.contains("it is gone"), "{}", done.stderr);
     world.assert_clean();
+}
+
+/// What egress' container is called.
+fn egress_of(agent: &str) -> String {
+    format!("{agent}-egress")
+}
+
+/// What `ps` says of a bottle.
+fn state_of(world: &World, agent: &str) -> serde_json::Value {
+    let rows = world.run(&["ps", "--format", "json"]).json();
+    rows.as_array().unwrap().iter().find(|row| row["bottle"] == agent).cloned().unwrap_or_default()
+}
+
+/// Waits until the audit has an event of this code; its reason.
+fn until_audited(world: &World, agent: &str, code: &str) -> String {
+    wait_for(code, || {
+        let shown = world.run(&["audit", "show", agent, "--format", "json"]);
+        let events: Vec<serde_json::Value> = serde_json::from_str(&shown.stdout).ok()?;
+        let found = events.iter().find(|event| event["code"] == code)?;
+        assert_eq!((&found["subject"], &found["sidecar"]), (&json!("sidecar"), &json!("egress")));
+        Some(found["reason"].as_str().unwrap().to_owned())
+    })
+}
+
+fn status(world: &World, container: &str) -> String {
+    inspect(world, container, "{{.State.Status}}")
+}
+
+/// Everybody is told that egress is not there: the audit, `ps`, `inspect`, and the agent is paused. Ends it, and gives what the
+/// client was told.
+fn paused_for(world: &World, agent: &str, code: &str, why: &str) {
+    wait_for("the pause", || (status(world, agent) == "paused").then_some(()));
+    let reason = until_audited(world, agent, code);
+    assert!(reason.contains(why), "{reason}");
+    let reason = until_audited(world, agent, "agent_paused");
+    assert!(reason.contains(why), "{reason}");
+    let row = wait_for("ps", || Some(state_of(world, agent)).filter(|row| row["state"] == "paused"));
+    assert!(row["paused"].as_str().unwrap().contains(why), "{row}");
+    assert!(row["sidecars"]["egress"].as_str().unwrap().contains(why), "{row}");
+    let text = world.run(&["ps"]).stdout;
+    assert!(text.contains(&format!("paused: egress {why}")), "{text}");
+    let inspected = world.run(&["inspect", agent]).json();
+    assert_eq!((&inspected["state"], &inspected["condition"]["paused"]), (&json!("paused"), &row["paused"]));
+}
+
+fn ends(world: &World, child: Child) -> String {
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let done = finish(child);
+    assert_eq!(done.code(), 126, "{}", done.stderr);
+    world.assert_clean();
+    done.stderr
+}
+
+#[test]
+fn promise_20_an_egress_that_is_killed_is_told_and_pauses_the_agent() {
+    let world = World::new();
+    let (child, agent) = watched(&world, 3600);
+    assert_eq!(state_of(&world, &agent)["state"], "running");
+    assert!(world.docker().args(["kill", &egress_of(&agent)]).output().unwrap().status.success());
+    paused_for(&world, &agent, "sidecar_died", "died (exit 137)");
+    // Whoever comes later is told, too.
+    let mut late = world.start(&["attach", &agent]);
+    let mut told = String::new();
+    let mut lines = BufReader::new(late.stderr.take().unwrap());
+    lines.read_line(&mut told).unwrap();
+    assert!(told.contains("the agent is PAUSED: egress died (exit 137)"), "{told}");
+    let said = ends(&world, child);
+    late.wait().unwrap();
+    for words in ["error: ", ": egress died (exit 137)", "the agent is PAUSED: egress died (exit 137)"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let verified = world.run(&["audit", "verify", &agent]);
+    assert!(verified.code() == 0 && verified.stdout.starts_with("whole: "), "{}", verified.stdout);
+}
+
+/// By the kernel, whose bound on memory is set below what it has.
+#[test]
+fn promise_20_an_egress_that_runs_out_of_memory_is_told_so() {
+    let world = World::new();
+    let (child, agent) = watched(&world, 3600);
+    let egress = egress_of(&agent);
+    let pid = inspect(&world, &egress, "{{.State.Pid}}");
+    // Memory of a file system in there counts as the container's, too.
+    let fill = "mount -t tmpfs -o size=300m fill /tmp && exec dd if=/dev/zero of=/tmp/fill bs=1M count=290";
+    let group = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let place = group.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controller, path) = (parts.next()?, parts.next()?, parts.next()?);
+        (controller == "memory")
+            .then(|| format!("/sys/fs/cgroup/memory{path}/cgroup.procs"))
+            .or_else(|| controller.is_empty().then(|| format!("/sys/fs/cgroup{path}/cgroup.procs")))
+    });
+    let join = format!("echo $$ > {} && {fill}", place.unwrap());
+    // The kernel takes egress, if that is the larger one: what fills is spared.
+    let spare = "echo -1000 > /proc/self/oom_score_adj";
+    let _ = Command::new("unshare").args(["-m", "sh", "-c", &format!("{spare}; {join}")]).output().unwrap();
+    paused_for(&world, &agent, "sidecar_died", "out of memory");
+    ends(&world, child);
+}
+
+/// Its process is stopped, or its container paused: it answers nobody. Then it goes on, and so does the agent, which has not
+/// run meanwhile.
+#[test]
+fn promise_20_an_egress_that_hangs_pauses_the_agent_until_a_proof_is_green() {
+    let world = World::new();
+    let (child, agent) = watched(&world, 3600);
+    let egress = egress_of(&agent);
+    let pid: i32 = inspect(&world, &egress, "{{.State.Pid}}").parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    paused_for(&world, &agent, "sidecar_silent", "does not answer");
+    kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+    until_audited(&world, &agent, "agent_resumed");
+    wait_for("the agent to go on", || (status(&world, &agent) == "running").then_some(()));
+    wait_for("ps", || (state_of(&world, &agent)["state"] == "running").then_some(()));
+    until_audited(&world, &agent, "sidecar_back");
+
+    assert!(world.docker().args(["pause", &egress]).output().unwrap().status.success());
+    wait_for("the second pause", || (status(&world, &agent) == "paused").then_some(()));
+    wait_for("ps", || state_of(&world, &agent)["paused"].as_str()?.contains("its container is paused").then_some(()));
+    assert!(world.docker().args(["unpause", &egress]).output().unwrap().status.success());
+    wait_for("the agent to go on again", || (status(&world, &agent) == "running").then_some(()));
+    let said = ends(&world, child);
+    for words in ["egress does not answer", "the agent is PAUSED", "egress answers again", "the agent goes on"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+/// Egress comes back, but the bottle is not tight any more: the agent stays paused until it is.
+#[test]
+fn promise_20_no_red_proof_lets_a_paused_agent_go_on() {
+    let world = World::new();
+    let (child, agent) = watched(&world, 3600);
+    let egress = egress_of(&agent);
+    assert!(world.docker().args(["pause", &egress]).output().unwrap().status.success());
+    wait_for("the pause", || (status(&world, &agent) == "paused").then_some(()));
+    let pid = inspect(&world, &agent, "{{.State.Pid}}");
+    let inside = |command: &str| {
+        let done = Command::new("nsenter").args(["--target", &pid, "--net", "sh", "-c", command]).status().unwrap();
+        assert!(done.success(), "{command}");
+    };
+    inside("ip link add leak0 type veth peer name leak1 && ip link set leak0 up && ip link set leak1 up");
+    assert!(world.docker().args(["unpause", &egress]).output().unwrap().status.success());
+    let red = wait_for("the red proof", || {
+        let shown = world.run(&["audit", "show", &agent, "--refused", "--format", "json"]).stdout;
+        shown.contains("not_tight").then_some(shown)
+    });
+    assert!(red.contains("network interfaces"), "{red}");
+    assert_eq!(status(&world, &agent), "paused");
+    inside("ip link delete leak0");
+    wait_for("the agent to go on", || (status(&world, &agent) == "running").then_some(()));
+    ends(&world, child);
+}
+
+/// `stop` ends a bottle whose agent is paused; so does a holder's death.
+#[test]
+fn promise_20_a_paused_agent_is_torn_down_like_any_other() {
+    let world = World::new();
+    for killed in [false, true] {
+        let (child, agent) = watched(&world, 3600);
+        assert!(world.docker().args(["kill", &egress_of(&agent)]).output().unwrap().status.success());
+        wait_for("the pause", || (status(&world, &agent) == "paused").then_some(()));
+        if killed {
+            for holder in world.processes("holder") {
+                kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
+            }
+            finish(child);
+            world.wait_gone(PATIENCE);
+        } else {
+            let stopped = world.run(&["stop", &agent]);
+            assert_eq!(stopped.code(), 0, "{}", stopped.stderr);
+            assert_eq!(finish(child).code(), 126);
+        }
+        world.assert_clean();
+    }
 }

@@ -120,7 +120,7 @@ impl World {
 
     /// The agent's container, once a process of it has these words in its command line.
     pub fn agent_running(&self, words: &str) -> Option<String> {
-        let others = ["-egress", "-socket", "-outside", "-inside", "-receiver"];
+        let others = ["-egress", "-socket", "-outside", "-inside", "-receiver", "-prover"];
         let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
         // Docker has the arguments of `ps`; Podman, whose containers may be without `ps`, names of columns.
         let tops = [&["-eo", "pid,args"][..], &["pid,args"]];

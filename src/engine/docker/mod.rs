@@ -322,7 +322,8 @@ impl Engine for DockerEngine {
         let state = seen.state.unwrap_or_default();
         let status = state.status.map(|status| status.to_string()).unwrap_or_default();
         let ended = matches!(status.as_str(), "exited" | "dead");
-        Ok(ContainerState { status, exit_code: state.exit_code.filter(|_| ended) })
+        let out_of_memory = ended && state.oom_killed.unwrap_or_default();
+        Ok(ContainerState { status, exit_code: state.exit_code.filter(|_| ended), out_of_memory })
     }
 
     async fn container_bounds(&self, id: &str) -> Result<Bounds> {

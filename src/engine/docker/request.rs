@@ -70,7 +70,8 @@ fn seccomp(product: Product) -> String {
 pub(super) fn container(spec: &ContainerSpec, product: Product) -> api::ContainerCreateBody {
     let networking = spec.networks.iter().take(1).map(|place| (place.network.clone(), endpoint(place)));
     api::ContainerCreateBody {
-        hostname: Some(spec.hostname.clone()),
+        // In the network of another, names are that one's: the engine refuses further ones.
+        hostname: spec.beside.is_none().then(|| spec.hostname.clone()),
         user: Some(spec.user.clone()),
         attach_stdin: Some(spec.stdin),
         attach_stdout: Some(true),
@@ -121,10 +122,11 @@ fn host_config(spec: &ContainerSpec, product: Product) -> api::HostConfig {
         ulimits: Some(ulimits(product)),
         init: Some(false),
         log_config: Some(log(product)),
-        network_mode: Some(match (spec.host_network, spec.networks.first()) {
-            (Some(_), _) => "host".into(),
-            (None, Some(place)) => place.network.clone(),
-            (None, None) => "none".into(),
+        network_mode: Some(match (&spec.beside, spec.host_network, spec.networks.first()) {
+            (Some(other), ..) => format!("container:{other}"),
+            (None, Some(_), _) => "host".into(),
+            (None, None, Some(place)) => place.network.clone(),
+            (None, None, None) => "none".into(),
         }),
         restart_policy: Some(api::RestartPolicy {
             name: Some(api::RestartPolicyNameEnum::NO),
@@ -143,8 +145,8 @@ fn host_config(spec: &ContainerSpec, product: Product) -> api::HostConfig {
         readonly_rootfs: Some(spec.read_only),
         security_opt: Some(vec!["no-new-privileges:true".into(), seccomp(product)]),
         // Those of the host are not a container's.
-        sysctls: spec.host_network.is_none().then(|| pairs(&sysctls)),
-        dns: Some(dns(spec)),
+        sysctls: (spec.host_network.is_none() && spec.beside.is_none()).then(|| pairs(&sysctls)),
+        dns: spec.beside.is_none().then(|| dns(spec)),
         extra_hosts: Some(spec.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
         ipc_mode: Some("private".into()),
         ..Default::default()

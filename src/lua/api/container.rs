@@ -86,6 +86,7 @@ pub(super) fn methods<T: Contained, M: UserDataMethods<Handle<T>>>(methods: &mut
     });
     methods.add_async_method("stop", |lua, this, table: Value| async move {
         let (options, call, id): (primitive::StopOptions, _, _) = call(&lua, this, "stop", table).await?;
+        call.bottle().note_stopped(&id);
         call.told(primitive::stop(engine(&call), &id, &options).await)
     });
     for (name, paused) in [("pause", true), ("unpause", false)] {

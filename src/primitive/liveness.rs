@@ -1,0 +1,235 @@
+//! Whether a sidecar lives and answers, whatever its role: its container's end, and where it can be asked, an empty question
+//! every few seconds. What is found out is told, audited and shown at once; what follows from it is its role's affair (see
+//! [`super::watcher`] for egress). Nothing is started again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+
+use super::away::outlast;
+use super::bring_up::{self, Line};
+use super::{Bottle, Event, lock};
+use crate::audit::{self, Kind, Subject};
+use crate::engine::{Engine, ErrorKind};
+use crate::session::Condition;
+
+/// How often it is asked, how long an answer may take, and how long the engine may take to say why there is none: together
+/// less than the ten seconds within which the operator is told.
+const EVERY: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(6);
+const WHY: Duration = Duration::from_millis(1500);
+
+/// How a sidecar is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Health {
+    /// It answers, as far as is known.
+    #[default]
+    Up,
+    /// It does not, and why.
+    Silent(String),
+    /// It has ended, and how.
+    Died(String),
+}
+
+impl Health {
+    /// What is wrong with it.
+    pub(super) fn why(&self) -> Option<&str> {
+        match self {
+            Self::Up => None,
+            Self::Silent(why) | Self::Died(why) => Some(why),
+        }
+    }
+
+    /// What is to be noted where this was found out after that; nothing where it is no news, or known better.
+    fn news(&self, before: &Self) -> Option<&'static str> {
+        match (before, self) {
+            (Self::Died(_), _) | (Self::Up, Self::Up) | (Self::Silent(_), Self::Silent(_)) => None,
+            (_, Self::Died(_)) => Some("sidecar_died"),
+            (Self::Up, Self::Silent(_)) => Some("sidecar_silent"),
+            (Self::Silent(_), Self::Up) => Some("sidecar_back"),
+        }
+    }
+}
+
+/// Looks after a sidecar that can be asked, until it has ended or the bottle is torn down.
+pub(super) async fn look_after(bottle: Arc<Bottle>, name: String, line: Arc<Line>) {
+    let mut ended = line.health.subscribe();
+    loop {
+        let seen = tokio::select! {
+            biased;
+            () = bottle.session.effects.cancelled() => return,
+            Ok(health) = ended.wait_for(|health| matches!(health, Health::Died(_))) => health.clone(),
+            seen = async {
+                tokio::time::sleep(EVERY).await;
+                ask(&bottle, &line).await
+            } => seen,
+        };
+        if !is_there(&bottle, &name, &line.id) {
+            return;
+        }
+        let before = std::mem::replace(&mut *lock(&line.told), seen.clone());
+        line.health.send_if_modified(|health| {
+            let news = !matches!(health, Health::Died(_)) && *health != seen;
+            if news {
+                *health = seen.clone();
+            }
+            news
+        });
+        tell(&bottle, &name, &before, &seen);
+        if matches!(seen, Health::Died(_)) {
+            return;
+        }
+    }
+}
+
+/// Waits for the end of a sidecar that cannot be asked, and tells it.
+pub(super) async fn await_end(bottle: Arc<Bottle>, name: String, id: String) {
+    let engine = bottle.session.engine.clone();
+    let (again, _) = watch::channel(0);
+    let ended = async {
+        match engine.container_wait(&id, true).await {
+            Ok(code) => Ok(code),
+            Err(error) => outlast(engine.as_ref(), &id, error, &again).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = bottle.session.effects.cancelled() => return,
+        _ = ended => {}
+    }
+    if is_there(&bottle, &name, &id) {
+        let seen = why_not(engine.as_ref(), &id).await;
+        tell(&bottle, &name, &Health::Up, &seen);
+    }
+}
+
+/// Whether a sidecar is still meant to be there: neither ended by its script nor by the teardown.
+fn is_there(bottle: &Bottle, name: &str, id: &str) -> bool {
+    let closed = lock(&bottle.sidecars).iter().any(|sidecar| sidecar.name == name && sidecar.life.is_closed());
+    let stopped = lock(&bottle.stopped).contains(id);
+    !closed && !stopped && bottle.session.effects.cancelled().now_or_never().is_none()
+}
+
+async fn ask(bottle: &Arc<Bottle>, line: &Line) -> Health {
+    let asked = tokio::time::timeout(DEADLINE, bring_up::ping(bottle, line));
+    if asked.await.is_ok_and(|answered| answered) {
+        return Health::Up;
+    }
+    why_not(bottle.session.engine.as_ref(), &line.id).await
+}
+
+/// Why there is no answer, as far as the engine knows.
+pub(super) async fn why_not(engine: &dyn Engine, id: &str) -> Health {
+    match tokio::time::timeout(WHY, engine.container_inspect(id)).await {
+        Ok(Ok(state)) => match (state.exit_code, state.status.as_str()) {
+            (Some(code), _) => {
+                let memory = if state.out_of_memory { ", out of memory" } else { "" };
+                Health::Died(format!("died (exit {code}{memory})"))
+            }
+            (None, "running") => Health::Silent("does not answer".to_owned()),
+            (None, status) => Health::Silent(format!("does not answer: its container is {status}")),
+        },
+        Ok(Err(error)) if error.kind == ErrorKind::NotFound => {
+            Health::Died("died: its container is gone, removed by somebody or by the engine".to_owned())
+        }
+        Ok(Err(error)) => Health::Silent(format!("cannot be asked: {error}")),
+        Err(_) => Health::Silent("cannot be asked: the engine does not answer".to_owned()),
+    }
+}
+
+fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
+    let Some(code) = seen.news(before) else { return };
+    let (decision, words) = match seen.why() {
+        Some(why) => ("alarm", why.to_owned()),
+        None => ("note", "answers again".to_owned()),
+    };
+    bottle.condition(|condition| {
+        match seen.why() {
+            Some(why) => condition.sidecars.insert(name.to_owned(), why.to_owned()),
+            None => condition.sidecars.remove(name),
+        };
+    });
+    bottle.audit(name, decision, code, format!("{name} {words}"));
+    let lost = match seen {
+        Health::Died(_) => "\nhint: it is not started again; what it had counted and not told is lost",
+        _ => "",
+    };
+    let level = if decision == "alarm" { "error" } else { "note" };
+    bottle.events.tell(Event::Alarm(format!("{level}: {}: {name} {words}{lost}", bottle.session.id)));
+}
+
+impl Bottle {
+    /// How a sidecar is that can be asked; one that cannot be is up for ever.
+    pub(super) fn health(&self, sidecar: &str) -> watch::Receiver<Health> {
+        let line = lock(&self.told_later).get(sidecar).cloned();
+        line.map_or_else(|| watch::Sender::new(Health::Up).subscribe(), |line| line.health.subscribe())
+    }
+
+    /// Whether a sidecar that can be asked answers now.
+    pub(super) async fn answers(self: &Arc<Self>, sidecar: &str) -> bool {
+        let line = lock(&self.told_later).get(sidecar).cloned();
+        match line {
+            Some(line) => ask(self, &line).await == Health::Up,
+            None => true,
+        }
+    }
+
+    /// Notes that a script ends a container itself.
+    pub fn note_stopped(&self, id: &str) {
+        lock(&self.stopped).insert(id.to_owned());
+    }
+
+    /// Audits what happened to a sidecar, or to the agent because of one.
+    pub(super) fn audit(&self, sidecar: &str, decision: &str, code: &str, reason: String) {
+        self.events.tell(Event::Audit(audit::Event {
+            time: audit::now(),
+            count: 1,
+            kind: Kind {
+                subject: Subject::Sidecar,
+                sidecar: sidecar.to_owned(),
+                bottle: self.session.id.clone(),
+                decision: decision.to_owned(),
+                code: code.to_owned(),
+                reason,
+                form: String::new(),
+                method: String::new(),
+                destination: String::new(),
+            },
+        }));
+    }
+
+    /// Changes what `ps` and `inspect` show of it.
+    pub(super) fn condition(&self, change: impl FnOnce(&mut Condition)) {
+        let mut condition = lock(&self.condition);
+        change(&mut condition);
+        let Some(directory) = &self.setting.staging else { return };
+        if let Err(error) = condition.write(directory) {
+            self.events.tell(Event::Log(format!("warning: `bottler ps` may show what was: {error}")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_once_and_silence_until_it_is_over() {
+        let (up, silent) = (Health::Up, || Health::Silent("a".into()));
+        let died = || Health::Died("b".into());
+        for (before, seen, expected) in [
+            (up.clone(), up.clone(), None),
+            (up.clone(), silent(), Some("sidecar_silent")),
+            (silent(), Health::Silent("other words".into()), None),
+            (silent(), up.clone(), Some("sidecar_back")),
+            (silent(), died(), Some("sidecar_died")),
+            (up.clone(), died(), Some("sidecar_died")),
+            (died(), died(), None),
+            (died(), up, None),
+        ] {
+            assert_eq!(seen.news(&before), expected, "{before:?} {seen:?}");
+        }
+    }
+}

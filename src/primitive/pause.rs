@@ -1,0 +1,117 @@
+//! The agent's pause because of egress: begun when that dies or is silent, over when it answers *and* a proof is green, which is
+//! made from beside the agent while that is still paused.
+
+use std::sync::Arc;
+
+use super::liveness::Health;
+use super::{Agent, Bottle, Event, prove};
+use crate::session::Failure;
+
+/// How the watch holds the agent, if it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// It is paused.
+    Paused,
+    /// It should be, and could not be.
+    Unpaused,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing.
+    Nothing,
+    /// To pause the agent, if it runs, because of this.
+    Pause(String),
+    /// To prove the bottle from beside, and to let the agent go on where that is green.
+    Prove,
+    /// To prove it as always: the agent runs.
+    Look,
+}
+
+/// What is to be done, by how the agent is held and how egress is.
+pub(super) fn step(held: Option<Held>, egress: &Health) -> Step {
+    match (held, egress.why()) {
+        // Also where somebody has let it go on meanwhile.
+        (_, Some(why)) => Step::Pause(why.to_owned()),
+        (Some(Held::Paused), None) => Step::Prove,
+        (Some(Held::Unpaused), None) => Step::Look,
+        (None, None) => Step::Nothing,
+    }
+}
+
+/// Pauses the agent, where it runs, and tells it.
+pub(super) async fn pause(bottle: &Arc<Bottle>, agent: &Agent, held: Option<Held>, why: &str) -> Option<Held> {
+    let name = &agent.egress.name;
+    let engine = &bottle.session.engine;
+    let id = agent.container().await.ok()?;
+    let paused = match engine.container_inspect(&id).await {
+        // It has ended, or is paused already: by this, or by somebody else, who alone lets it go on.
+        Ok(state) if state.status != "running" => return held,
+        Ok(_) => engine.container_pause(&id, true).await,
+        Err(error) => Err(error),
+    };
+    let hint = format!("hint: `bottler stop {}` ends it", bottle.session.id);
+    if let Err(error) = paused {
+        if held.is_none() {
+            let text = format!("the agent COULD NOT BE PAUSED: {error}; it is tried again");
+            bottle.audit(name, "alarm", "agent_not_paused", format!("{name} {why}; {text}"));
+            bottle.events.tell(Event::Alarm(format!("error: {}: {text}\n{hint}", bottle.session.id)));
+        }
+        return Some(Held::Unpaused);
+    }
+    let why = format!("{name} {why}");
+    bottle.audit(name, "alarm", "agent_paused", why.clone());
+    bottle.condition(|condition| condition.paused = Some(why.clone()));
+    bottle.events.tell(Event::Alarm(format!(
+        "error: {}: the agent is PAUSED: {why}; it goes on when {name} answers and a proof is green\n{hint}",
+        bottle.session.id
+    )));
+    bottle.events.tell(Event::Paused(Some(why)));
+    Some(Held::Paused)
+}
+
+/// Proves the bottle while the agent is paused; what is red.
+///
+/// # Errors
+/// It cannot be proved.
+pub(super) async fn prove(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
+    prove::beside(bottle, agent).await
+}
+
+/// Lets the agent go on after a green proof, and tells it. Whether that could be done.
+pub(super) async fn resume(bottle: &Arc<Bottle>, agent: &Agent) -> bool {
+    let Ok(id) = agent.container().await else { return false };
+    // Told first: what it does from here on is after that in the audit.
+    let name = &agent.egress.name;
+    bottle.audit(name, "note", "agent_resumed", format!("{name} answers, and the proof is green"));
+    if let Err(error) = bottle.session.engine.container_pause(&id, false).await {
+        bottle.audit(name, "alarm", "agent_not_resumed", error.to_string());
+        return false;
+    }
+    bottle.condition(|condition| condition.paused = None);
+    bottle.events.tell(Event::Alarm(format!(
+        "note: {}: the agent goes on: {name} answers, and the proof is green",
+        bottle.session.id
+    )));
+    bottle.events.tell(Event::Paused(None));
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_paused_while_egress_is_not_there_and_goes_on_by_a_proof_alone() {
+        let silent = || Health::Silent("does not answer".into());
+        let pause = || Step::Pause("does not answer".into());
+        for held in [None, Some(Held::Unpaused), Some(Held::Paused)] {
+            assert_eq!(step(held, &silent()), pause(), "{held:?}");
+            assert_eq!(step(held, &Health::Died("died".into())), Step::Pause("died".into()), "{held:?}");
+        }
+        assert_eq!(step(None, &Health::Up), Step::Nothing);
+        assert_eq!(step(Some(Held::Paused), &Health::Up), Step::Prove);
+        assert_eq!(step(Some(Held::Unpaused), &Health::Up), Step::Look);
+    }
+}

@@ -1,0 +1,75 @@
+//! A container beside an agent that is paused, for one proof: nothing can be run in the agent's own.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::image::self_image;
+use super::self_image::EXECUTABLE;
+use super::stream::Talk;
+use super::{Agent, Bottle};
+use crate::engine::labels::Kind;
+use crate::engine::{ContainerSpec, VolumeMount};
+use crate::init::beside;
+use crate::init::{Far, SERVICES_DIR};
+use crate::probe::{Line, Targets};
+use crate::session::{Class, Failure};
+use crate::sidecar::{USER, egress};
+
+/// Its name, after the bottle's.
+const NAME: &str = "prover";
+/// Where it finds egress: init has the agent's own place.
+const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 3), egress::PORT);
+/// How long the attempts may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Has the attempts made from there.
+///
+/// # Errors
+/// The container cannot be made, or does not answer.
+pub(super) async fn attempts(bottle: &Arc<Bottle>, agent: &Agent, targets: Targets) -> Result<Vec<Line>, Failure> {
+    let egress = &agent.egress;
+    let relayed = egress.relayed().await?;
+    let far: Far = relayed
+        .get(&targets.proxy)
+        .cloned()
+        .ok_or_else(|| Failure::new(Class::Internal, "prove the bottle from beside: egress has no relay"))?;
+    let config = beside::Config { relays: [(PROXY, far)].into(), targets: Targets { proxy: PROXY, ..targets } };
+    let mounts = egress.volume.iter().map(|volume| VolumeMount {
+        volume: volume.clone(),
+        target: format!("{SERVICES_DIR}/{}", egress.name),
+        read_only: true,
+    });
+    let (mounts, beside) = (mounts.collect(), agent.container().await?);
+    let image = self_image(bottle, None).get().await?.tag.clone();
+    let identity = bottle.intend(Kind::Sidecar, &bottle.name(NAME), None)?;
+    let command = vec![EXECUTABLE.into(), beside::ROLE.into()];
+    // Its own bounds are read back: they are the agent's.
+    let (user, bounds) = (format!("{USER}:{USER}"), agent.config.resources);
+    let spec = ContainerSpec {
+        beside: Some(beside),
+        mounts,
+        stdin: true,
+        runtime: bottle.plan.runtime.clone(),
+        ..ContainerSpec::closed(bottle.name(NAME), image, command, user, bounds, identity)
+    };
+    // An effect: whoever does not wait for it any more leaves no container.
+    let context = bottle.clone();
+    let proof = bottle.session.effects.start(async move {
+        let engine = &context.session.engine;
+        let id = engine.container_create(&spec).await?;
+        let asked = async {
+            let mut talk = Talk::new(engine.container_attach(&id).await?);
+            engine.container_start(&id).await?;
+            let answer = talk.ask::<Vec<Line>>(&config, PATIENCE).await;
+            answer.map_err(|why| talk.failure("prove the bottle from beside the paused agent", why))
+        };
+        let lines = tokio::select! {
+            lines = asked => lines,
+            () = context.session.effects.cancelled() => Err(Failure::new(Class::Cancelled, "cancelled")),
+        };
+        engine.container_remove(&id).await?;
+        lines
+    });
+    proof.get().await
+}

@@ -1,0 +1,70 @@
+//! What is wrong with a bottle that lives, for `ps` and `inspect`: written by its holder, gone with its directory.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// The file.
+const FILE: &str = "condition.json";
+
+/// How a bottle is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Why its agent is paused, where it is.
+    pub paused: Option<String>,
+    /// Sidecars that died or do not answer, and how.
+    pub sidecars: BTreeMap<String, String>,
+}
+
+impl Condition {
+    /// Writes it into a bottle's directory, whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let fresh = directory.join(format!("{FILE}.new"));
+        std::fs::write(&fresh, serde_json::to_vec(self)?)?;
+        std::fs::rename(fresh, directory.join(FILE))
+    }
+
+    /// What the holder of a bottle has written; nothing is wrong where there is nothing.
+    pub fn read(directory: &Path) -> Self {
+        std::fs::read(directory.join(FILE)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// Removes what an earlier life of a bottle has left.
+    pub fn forget(directory: &Path) {
+        let _ = std::fs::remove_file(directory.join(FILE));
+    }
+
+    /// The state of a bottle that lives, in words.
+    pub fn words(&self) -> String {
+        if let Some(why) = &self.paused {
+            return format!("paused: {why}");
+        }
+        let wrong: Vec<String> = self.sidecars.iter().map(|(name, why)| format!("{name} {why}")).collect();
+        if wrong.is_empty() { "running".to_owned() } else { format!("running: {}", wrong.join("; ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Condition::read(folder.path()).words(), "running");
+        let mut condition = Condition::default();
+        condition.sidecars.insert("redis".into(), "died (exit 1)".into());
+        condition.write(folder.path()).unwrap();
+        assert_eq!(Condition::read(folder.path()).words(), "running: redis died (exit 1)");
+        condition.paused = Some("egress died (exit 137)".into());
+        condition.write(folder.path()).unwrap();
+        assert_eq!(Condition::read(folder.path()).words(), "paused: egress died (exit 137)");
+        Condition::forget(folder.path());
+        assert_eq!(Condition::read(folder.path()), Condition::default());
+    }
+}
