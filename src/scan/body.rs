@@ -97,16 +97,3 @@ pub(super) fn joined(pairs: &[u8]) -> Vec<u8> {
     });
     values.collect::<Vec<_>>().concat()
 }
-
-impl Scanner {
-    /// Looks at a path with its query: as it is, and with the query's values put together.
-    pub fn path(&self, path: &str) -> Option<Finding> {
-        let query = path.split_once('?').map(|(_, query)| query).unwrap_or_default();
-        self.whole(path.as_bytes()).or_else(|| self.whole(&joined(query.as_bytes())))
-    }
-
-    /// Looks at a host's name before anybody is asked about it: as it is, and with its dots taken out.
-    pub fn host(&self, host: &str) -> Option<Finding> {
-        self.whole(host.as_bytes()).or_else(|| self.whole(host.replace('.', "").as_bytes()))
-    }
-}

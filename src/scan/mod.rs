@@ -6,9 +6,12 @@ mod action;
 mod body;
 mod decode;
 mod exact;
+mod example;
 mod grpc;
+mod head;
 mod inner;
 mod multipart;
+mod owner;
 mod rule_file;
 mod rules;
 mod stream;
@@ -18,7 +21,9 @@ pub use body::Shape;
 pub use decode::{DecodeError, Encoding, decode};
 pub use exact::{Exact, Pending};
 pub use grpc::Messages;
+pub use head::Head;
 pub use multipart::{boundary, parts};
+pub use owner::{Place, Target};
 pub use rule_file::Direction;
 pub use rules::{Rules, RulesError};
 pub use stream::{Seam, Stream};
@@ -58,6 +63,17 @@ pub struct Scanner {
     warn: Option<Warn>,
     /// Secrets that are for the host that is asked.
     passing: Arc<Vec<Vec<u8>>>,
+    /// The destination, where it may be given the tokens that are its own.
+    target: Option<Arc<Target>>,
+}
+
+/// How a text is looked at.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    /// Where it stands.
+    place: Place<'a>,
+    /// Whether for tokens by their format, too, and not for known secrets alone.
+    rules: bool,
 }
 
 /// A secret of the bottle's.
@@ -75,7 +91,7 @@ impl Scanner {
     /// Looks for these secrets, and for what these rules describe.
     pub fn new(secrets: &[String], rules: Arc<Rules>, actions: Arc<Actions>) -> Self {
         let (exact, passing) = (Arc::new(Exact::new(secrets)), Arc::default());
-        Self { exact, rules, actions, always: None, warn: None, passing }
+        Self { exact, rules, actions, always: None, warn: None, passing, target: None }
     }
 
     /// The same for other secrets. Those that are `passing` are let through, whichever rule would find them.
@@ -92,19 +108,37 @@ impl Scanner {
         Self { always, warn: Some(warn), ..self.clone() }
     }
 
+    /// The same for a request to a destination that may be given what is its own.
+    #[must_use]
+    pub fn towards(&self, target: Target) -> Self {
+        Self { target: Some(Arc::new(target)), ..self.clone() }
+    }
+
     /// Whether anybody looks at all.
     pub fn looks(&self) -> bool {
         self.always != Some(Action::Off)
     }
 
-    /// The first finding that is refused in a text that is whole: as it is, and with its escapes and encodings taken off.
+    /// The first finding that is refused in a body, or a message, that is whole: as it is, and with its escapes and encodings
+    /// taken off.
     pub fn whole(&self, bytes: &[u8]) -> Option<Finding> {
-        if self.looks() { self.layer(bytes, 0) } else { None }
+        self.at(Place::Body, bytes)
+    }
+
+    /// The same in a text that stands elsewhere.
+    pub fn at(&self, place: Place<'_>, bytes: &[u8]) -> Option<Finding> {
+        if self.looks() { self.layer(bytes, 0, Look { place, rules: true }) } else { None }
+    }
+
+    /// The same for known secrets alone: in what was put together out of pieces, where formats would be found that nobody wrote.
+    pub fn known(&self, bytes: &[u8]) -> Option<Finding> {
+        if self.looks() { self.layer(bytes, 0, Look { place: Place::Elsewhere, rules: false }) } else { None }
     }
 
     /// Whether a text holds anything that is looked for, whatever happens then.
     pub fn holds(&self, bytes: &[u8]) -> bool {
-        Self { always: Some(Action::Block), ..self.clone() }.layer(bytes, 0).is_some()
+        let look = Look { place: Place::Elsewhere, rules: true };
+        Self { always: Some(Action::Block), ..self.clone() }.layer(bytes, 0, look).is_some()
     }
 
     /// What at the end may be the beginning of a known secret.
@@ -116,32 +150,43 @@ impl Scanner {
         self.always.unwrap_or_else(|| self.actions.of(rule))
     }
 
-    fn layer(&self, bytes: &[u8], depth: usize) -> Option<Finding> {
-        if let Some(finding) = self.plain(bytes) {
+    fn layer(&self, bytes: &[u8], depth: usize, look: Look<'_>) -> Option<Finding> {
+        if let Some(finding) = self.plain(bytes, look) {
             return Some(finding);
         }
         if depth == MAX_DEPTH {
             return None;
         }
-        inner::inner(bytes).into_iter().find_map(|inner| self.layer(&inner, depth + 1))
+        inner::inner(bytes).into_iter().find_map(|inner| self.layer(&inner, depth + 1, look))
     }
 
     /// The first refused finding in bytes as they are. The automaton of known secrets knows their encodings by itself.
-    fn plain(&self, bytes: &[u8]) -> Option<Finding> {
+    fn plain(&self, bytes: &[u8], look: Look<'_>) -> Option<Finding> {
         if self.exact.is_in(bytes) {
             let finding = Finding { rule: KNOWN_SECRET.to_owned(), fingerprint: None };
             if let Some(finding) = self.judge(finding) {
                 return Some(finding);
             }
         }
+        if !look.rules {
+            return None;
+        }
         self.rules.find(bytes, &mut |rule, token| {
             // A rule may take a little more or less than the secret for the token.
             if self.passing.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
                 return None;
             }
+            if example::is_example(token) || self.is_given(rule, token, look.place) {
+                return None;
+            }
             let fingerprint = Some(Actions::fingerprint(rule, token));
             self.judge(Finding { rule: rule.to_owned(), fingerprint })
         })
+    }
+
+    /// Whether a token goes to whom it is of; never where the user says that it is blocked.
+    fn is_given(&self, rule: &str, token: &[u8], place: Place<'_>) -> bool {
+        !self.actions.blocks(rule) && self.target.as_ref().is_some_and(|target| target.is_given(rule, token, place))
     }
 
     /// Gives back what is refused, and tells what is let through.

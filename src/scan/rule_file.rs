@@ -132,13 +132,13 @@ impl Except {
 }
 
 impl Checksum {
-    /// Whether a token has it; tokens of another length have none.
+    /// Whether a token has it; those of another length have not.
     pub(super) fn holds(self, token: &[u8]) -> bool {
         const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let Self::Crc32Base62 = self;
-        let Some((prefix, rest)) = token.split_at_checked(4) else { return true };
+        let Some((prefix, rest)) = token.split_at_checked(4) else { return false };
         if !prefix.ends_with(b"_") || rest.len() != 36 {
-            return true;
+            return false;
         }
         let mut crc = flate2::Crc::new();
         crc.update(&rest[..30]);

@@ -149,6 +149,11 @@ impl Rules {
         self.all.len()
     }
 
+    /// Whether there is one of this id.
+    pub fn has(&self, id: &str) -> bool {
+        self.all.iter().any(|rule| rule.id == id)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

@@ -52,6 +52,66 @@ fn promise_09_secrets_are_found_through_what_is_wrapped_around_them() {
     assert_eq!(found(&scanner, wrapped("just text. ".repeat(50).as_bytes(), "\n").as_bytes()), None);
 }
 
+fn head<'a>(path: &'a str, headers: &[(&'a str, &'a str)]) -> Head<'a> {
+    Head { method: "POST", path, headers: headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect() }
+}
+
+#[test]
+fn what_is_found_in_a_header_does_not_depend_on_the_others() {
+    let scanner = scanner(&Dlp::default());
+    let found = |headers: &[(&str, &str)]| scanner.head(&head("/", headers)).map(|(finding, _)| finding.to_string());
+    // Its checksum does not fit, with or without the letters of the next value.
+    let wrong = format!("Bearer {}", ["gho_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUy"].concat());
+    let short = ["Bearer eyJhbGciOiJIUzI1NiJ9", ".eyJzdWIiOiIxMjM0NTY3ODkwIn0", ".abcd"].concat();
+    for value in [&wrong, &short] {
+        for neighbour in ["", "GitHubCopilotCLI", "copilot/1.0 (client/github)", "abcdefghijklmnopqrstuvwxyz"] {
+            assert_eq!(found(&[("authorization", value), ("user-agent", neighbour), ("accept", "*/*")]), None);
+            assert_eq!(found(&[("user-agent", neighbour), ("authorization", value)]), None);
+        }
+        assert_eq!(scanner.path(&format!("/?a={}&b=GitHubCopilotCLI", &value[7..])), None);
+    }
+    let alone = found(&[("x-note", &token())]).unwrap();
+    assert!(alone.starts_with("github-token:"), "{alone}");
+    for neighbour in ["", "a", "GitHubCopilotCLI", "_x"] {
+        assert_eq!(found(&[("a", neighbour), ("x-note", &token()), ("z", neighbour)]).as_ref(), Some(&alone));
+        assert_eq!(scanner.path(&format!("/a?b={neighbour}&c={}&d={neighbour}", token())).unwrap().to_string(), alone);
+    }
+    // A known secret is found in what they make together.
+    let (one, two) = SECRET.split_at(11);
+    assert_eq!(found(&[("x-a", one), ("x-b", two)]).as_deref(), Some(KNOWN_SECRET));
+    assert_eq!(found(&[("x-b", two), ("x-a", one)]).as_deref(), Some(KNOWN_SECRET));
+}
+
+#[test]
+fn tokens_pass_to_whom_they_are_of_and_examples_pass_anywhere() {
+    let scanner = scanner(&Dlp::default());
+    let github = scanner.towards(Target::new("api.github.com", "/user"));
+    let elsewhere = scanner.towards(Target::new("api.example.com", "/user"));
+    let bearer = format!("Bearer {}", token());
+    let basic = format!("Basic {}", data_encoding::BASE64.encode(format!("x-access-token:{}", token()).as_bytes()));
+    for value in [&bearer, &basic] {
+        let head = head("/user", &[("authorization", value)]);
+        assert_eq!(github.head(&head), None);
+        assert!(elsewhere.head(&head).is_some() && scanner.head(&head).is_some());
+    }
+    assert!(github.whole(token().as_bytes()).is_some(), "in a body it may be shown to others");
+    // What somebody says of the rule itself counts.
+    let said = Dlp { actions: [("github-token".to_owned(), Action::Block)].into(), ..Dlp::default() };
+    let blocking = Scanner::new(&[], scanner.rules.clone(), Arc::new(Actions::new(&said)));
+    let said = blocking.towards(Target::new("api.github.com", "/user"));
+    assert!(said.head(&head("/user", &[("authorization", &bearer)])).is_some());
+    // A known secret is one whatever its format, and wherever it goes.
+    let known = Scanner::new(&[token()], scanner.rules.clone(), scanner.actions.clone());
+    let known = known.towards(Target::new("api.github.com", "/user"));
+    assert_eq!(known.head(&head("/", &[("authorization", &bearer)])).unwrap().0.rule, KNOWN_SECRET);
+    let example = ["sk_test_", "4eC39HqLyjWDarjtT1zdp7dc"].concat();
+    assert_eq!(found(&scanner, example.as_bytes()), None);
+    assert_eq!(found(&scanner, data_encoding::BASE64.encode(format!("key: {example}").as_bytes()).as_bytes()), None);
+    for other in [format!("{example}a"), example.replace('7', "8"), example.replace("test", "live")] {
+        assert!(found(&scanner, other.as_bytes()).is_some(), "{other}");
+    }
+}
+
 #[test]
 fn a_finding_may_be_let_through_by_rule_and_by_fingerprint() {
     let text = format!("{} {SECRET}", token());

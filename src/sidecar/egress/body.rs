@@ -18,7 +18,7 @@ use super::forward::{self, Body, BoxError};
 use super::stats::Counters;
 use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
-use crate::scan::{DecodeError, Finding, Messages, Scanner, Seam, Shape, Stream};
+use crate::scan::{DecodeError, Finding, Head, Messages, Scanner, Seam, Shape, Stream};
 use crate::sync::lock;
 
 /// Largest body that is looked at whole, in bytes; encoded ones are never larger.
@@ -56,29 +56,11 @@ impl Verdict {
     }
 }
 
-/// Looks at the path, the query and the headers: each for itself, and what is left when separators are taken out, for a
-/// secret may be split over several.
+/// Looks at the head of a request.
 pub(super) fn check_head(scanner: &Scanner, head: &Parts, path: &str) -> Result<(), Reason> {
-    let found = |place| move |finding: Finding| Err(Reason::SecretFound(finding, place));
-    scanner.whole(head.method.as_str().as_bytes()).map_or(Ok(()), found("method"))?;
-    scanner.path(path).map_or(Ok(()), found("path or query"))?;
-    let mut lines = Vec::new();
-    for (name, value) in &head.headers {
-        lines.extend_from_slice(name.as_str().as_bytes());
-        lines.extend_from_slice(b": ");
-        lines.extend_from_slice(value.as_bytes());
-        lines.push(b'\n');
-    }
-    scanner.whole(&lines).map_or(Ok(()), found("headers"))?;
-    // As they came, and by their names: the two orders in which a receiver would put the parts together.
-    let mut headers: Vec<(&str, &[u8])> =
-        head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    for _ in 0..2 {
-        let joined: Vec<u8> = headers.iter().flat_map(|(_, value)| value.iter().copied()).collect();
-        scanner.whole(&joined).map_or(Ok(()), found("headers"))?;
-        headers.sort_by_key(|(name, _)| *name);
-    }
-    Ok(())
+    let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let found = scanner.head(&Head { method: head.method.as_str(), path, headers });
+    found.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
 }
 
 fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {

@@ -15,7 +15,7 @@ use super::forward::Body;
 use super::via::Via;
 use super::{Egress, Outcome};
 use crate::policy::{EgressSpec, Form, Intent, Policy, Reason, Rule};
-use crate::scan::{Action, Actions, Direction, Finding, Known, Rules, Scanner};
+use crate::scan::{Action, Actions, Direction, Finding, Known, Rules, Scanner, Target};
 
 /// How long a connection to a destination is kept for the next request, and how many for one.
 const IDLE: Duration = Duration::from_mins(1);
@@ -115,8 +115,17 @@ impl State {
             .iter()
             .filter(|_| sealed)
             .find(|(rule, _)| rule.has_host(&intent.host) && rule.has_port(intent.port));
-        let scanner = own.map_or(&self.requests, |(_, scanner)| scanner);
-        Arc::new(scanner.of_request(always, warn(egress, intent, "request")))
+        let warn = warn(egress, intent, "request");
+        let scanner = match own {
+            // Whoever holds a credential for a host goes there with no other one.
+            Some((_, scanner)) => scanner.of_request(always, warn),
+            None if sealed => {
+                let target = Target::new(&intent.host.to_string(), intent.path.as_deref().unwrap_or_default());
+                self.requests.of_request(always, warn).towards(target)
+            }
+            None => self.requests.of_request(always, warn),
+        };
+        Arc::new(scanner)
     }
 
     /// What the answer to a request is looked at with, if anybody looks.

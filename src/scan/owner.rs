@@ -1,0 +1,205 @@
+//! Whose tokens are whose. A token that is sent to the provider that gave it out, in the place that is for it, is no leak: who
+//! has it knows it already. Elsewhere it is one, and so is one at its provider in any other place, which may be shown to others.
+//!
+//! What this does not open: a host that the bottle holds a secret for takes that one and no other, so that nobody's work goes to
+//! an account of somebody else's; nothing passes where the request is seen on its way; and the bottle's own secrets are looked for
+//! before this is asked.
+
+use std::sync::LazyLock;
+
+use data_encoding::BASE64URL_NOPAD;
+use serde::Deserialize;
+
+/// The table, with a source for each row.
+const TABLE: &str = include_str!("owners.toml");
+/// Headers that are for credentials, whoever's: RFC 9110, section 11.6.2, and what APIs have instead.
+const CREDENTIALS: [&str; 6] = ["authorization", "x-api-key", "api-key", "apikey", "x-auth-token", "x-access-token"];
+/// The rule of tokens that say themselves whose they are.
+const JWT: &str = "jwt";
+
+/// Where in a request a text stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// In a header, by its name in lower case.
+    Header(&'a str),
+    /// In a parameter of the query, by its name.
+    Query(&'a str),
+    /// In the body, a message of it, or a trailer.
+    Body,
+    /// Where no credential belongs: host, method, path.
+    Elsewhere,
+}
+
+/// Where a request goes: what is given to whom.
+#[derive(Debug, Clone)]
+pub struct Target {
+    rows: Vec<&'static Row>,
+    path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    owners: Vec<Row>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    rules: Vec<String>,
+    hosts: Vec<String>,
+    #[serde(default)]
+    issuer: Option<String>,
+    #[serde(default)]
+    headers: Vec<String>,
+    #[serde(default)]
+    query: Vec<String>,
+    #[serde(default)]
+    body: Vec<String>,
+    /// For those who read the table.
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+static ROWS: LazyLock<Vec<Row>> =
+    LazyLock::new(|| toml::from_str::<Table>(TABLE).expect("it is compiled in, and a test reads it").owners);
+
+impl Target {
+    /// A request to a host, for a path.
+    pub fn new(host: &str, path: &str) -> Self {
+        let path = path.split_once('?').map_or(path, |(path, _)| path).to_owned();
+        Self { rows: ROWS.iter().filter(|row| row.hosts.iter().any(|pattern| has(pattern, host))).collect(), path }
+    }
+
+    /// Whether a token that a rule has found may stand in a place of this request.
+    pub(super) fn is_given(&self, rule: &str, token: &[u8], place: Place<'_>) -> bool {
+        let issued = if rule == JWT { issuer(token) } else { None };
+        let known = |row: &Row| issued.is_some() && row.issuer == issued;
+        if ROWS.iter().any(known) && !self.rows.iter().any(|row| known(row)) {
+            return false;
+        }
+        // Whose it is by what it says itself counts for more than the format that it has.
+        let of = |row: &Row| row.issuer.is_none() || row.issuer == issued;
+        let rows = self.rows.iter().filter(|row| of(row) && row.rules.iter().any(|known| known == rule));
+        rows.into_iter().any(|row| row.takes(place, &self.path))
+    }
+}
+
+impl Row {
+    fn takes(&self, place: Place<'_>, path: &str) -> bool {
+        match place {
+            Place::Header(name) => CREDENTIALS.contains(&name) || self.headers.iter().any(|header| header == name),
+            Place::Query(name) => self.query.iter().any(|parameter| parameter == name),
+            Place::Body => self.body.iter().any(|pattern| fits(pattern, path)),
+            Place::Elsewhere => false,
+        }
+    }
+}
+
+/// Whether a host is meant by a pattern of the table.
+fn has(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        None => pattern == host,
+        Some(rest) => host.strip_suffix(rest).is_some_and(|name| !name.is_empty()),
+    }
+}
+
+/// Whether a path is meant: `*` in a pattern is one segment, whatever it is.
+fn fits(pattern: &str, path: &str) -> bool {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(segment)) if !segment.is_empty() => {}
+            (Some(wanted), Some(given)) if wanted == given => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Who a JWT says that it is of (RFC 7519, section 4.1.1).
+fn issuer(token: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iss: String,
+    }
+    let claims = BASE64URL_NOPAD.decode(token.split(|&byte| byte == b'.').nth(1)?).ok()?;
+    serde_json::from_slice::<Claims>(&claims).ok().map(|claims| claims.iss)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::Rules;
+
+    #[test]
+    fn every_row_names_rules_that_there_are_and_hosts() {
+        let rules = Rules::providers().unwrap();
+        for row in ROWS.iter() {
+            let unknown: Vec<_> = row.rules.iter().filter(|id| !rules.has(id)).collect();
+            assert!(unknown.is_empty() && !row.rules.is_empty(), "{unknown:?}");
+            let plain = |host: &String| {
+                let rest = host.strip_prefix("*.").unwrap_or(host);
+                host == "*"
+                    || rest.contains('.')
+                        && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+            };
+            assert!(!row.hosts.is_empty() && row.hosts.iter().all(plain), "{row:?}");
+            assert!(row.headers.iter().all(|name| *name == name.to_ascii_lowercase()), "{row:?}");
+            assert!(row.body.iter().all(|path| path.starts_with('/')), "{row:?}");
+        }
+    }
+
+    fn jwt(issuer: &str) -> Vec<u8> {
+        let part = |text: String| BASE64URL_NOPAD.encode(text.as_bytes());
+        format!(
+            "{}.{}.{}",
+            part("{\"alg\":\"none\"}".into()),
+            part(format!("{{\"iss\":\"{issuer}\"}}")),
+            "x".repeat(20)
+        )
+        .into()
+    }
+
+    #[test]
+    fn a_token_passes_to_its_own_provider_in_its_own_place() {
+        use Place::{Body, Elsewhere, Header, Query};
+        let openai = jwt("https://auth.openai.com");
+        let other = jwt("https://kubernetes.default.svc");
+        for (host, path, rule, token, place, given) in [
+            ("api.github.com", "/user", "github-token", &b"t"[..], Header("authorization"), true),
+            ("api.github.com", "/user", "github-token", b"t", Header("cookie"), false),
+            ("api.github.com", "/user", "github-token", b"t", Header("user-agent"), false),
+            ("api.github.com", "/repos/a/b/issues", "github-token", b"t", Body, false),
+            ("github.com", "/login/oauth/access_token?a=b", "github-token", b"t", Body, true),
+            ("api.github.com", "/user", "github-token", b"t", Elsewhere, false),
+            ("evilgithub.com", "/user", "github-token", b"t", Header("authorization"), false),
+            ("api.github.com.evil.example", "/", "github-token", b"t", Header("authorization"), false),
+            ("x.api.github.com", "/", "github-token", b"t", Header("authorization"), false),
+            ("npm.pkg.github.com", "/", "github-token", b"t", Header("authorization"), true),
+            ("pkg.github.com", "/", "github-token", b"t", Header("authorization"), false),
+            ("api.openai.com", "/", "github-token", b"t", Header("authorization"), false),
+            ("api.anthropic.com", "/v1/messages", "anthropic-key", b"t", Header("x-api-key"), true),
+            ("api.anthropic.com", "/v1/messages", "anthropic-key", b"t", Body, false),
+            ("platform.claude.com", "/v1/oauth/token", "anthropic-key", b"t", Body, true),
+            ("s3.eu-west-1.amazonaws.com", "/b/o", "aws-access-key", b"t", Query("X-Amz-Credential"), true),
+            ("s3.eu-west-1.amazonaws.com", "/b/o", "aws-access-key", b"t", Query("q"), false),
+            ("k8s.example.com", "/api", "jwt", &other, Header("authorization"), true),
+            ("k8s.example.com", "/api", "jwt", &other, Body, false),
+            ("chatgpt.com", "/backend-api/codex/responses", "jwt", &openai, Header("authorization"), true),
+            ("auth.openai.com", "/oauth/token", "jwt", &openai, Body, true),
+            ("auth.openai.com", "/oauth/tokens", "jwt", &openai, Body, false),
+            ("k8s.example.com", "/api", "jwt", &openai, Header("authorization"), false),
+            ("vault.example.com", "/v1/secret", "vault-token", b"t", Header("x-vault-token"), true),
+            ("vault.example.com", "/v1/secret", "vault-token", b"t", Header("x-note"), false),
+            ("login.microsoftonline.com", "/tenant/oauth2/v2.0/token", "jwt", &other, Body, true),
+            ("login.microsoftonline.com", "/a/b/oauth2/v2.0/token", "jwt", &other, Body, false),
+        ] {
+            assert_eq!(
+                Target::new(host, path).is_given(rule, token, place),
+                given,
+                "{rule} to {host}{path}: {place:?}"
+            );
+        }
+    }
+}
