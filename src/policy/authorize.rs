@@ -210,24 +210,6 @@ impl Reason {
         }
     }
 
-    /// The HTTP status a refusal is told with.
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::HostNotAllowed(_)
-            | Self::Denied(..)
-            | Self::PortNotAllowed(..)
-            | Self::MethodNotAllowed(..)
-            | Self::PathNotAllowed(..)
-            | Self::SecretFound(..)
-            | Self::NameNotPublic(..)
-            | Self::AddressNotPublic { .. } => 403,
-            Self::BadHost(_) | Self::BadRequest(_) | Self::BadPath(_) | Self::NotTls(..) => 400,
-            Self::NotDecoded(_) => 415,
-            Self::HostMismatch(..) => 421,
-            Self::NameUnresolved(..) | Self::Unreachable(..) => 502,
-        }
-    }
-
     /// What can be done about it.
     pub fn hint(&self) -> &'static str {
         match self {

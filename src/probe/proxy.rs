@@ -91,17 +91,20 @@ pub(super) fn receipts(targets: &Targets) -> Vec<Line> {
     vec![Line::new("received at upstream, asked there", "nothing", ok, happened)]
 }
 
-/// Plain HTTP behind a granted CONNECT, where TLS is due: nothing comes back, and nothing arrives.
+/// A request for another host behind a granted CONNECT, without TLS: it is judged like every other.
 fn smuggled(targets: &Targets, host: &str) -> Line {
     let attempt = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&targets.proxy.into(), PATIENCE)?;
-        write!(stream, "{}GET /received HTTP/1.1\r\nHost: {host}\r\n\r\n", connect(host))?;
+        let behind = format!("GET / HTTP/1.1\r\nHost: {FORBIDDEN}\r\nConnection: close\r\n\r\n");
+        write!(stream, "{}{behind}", connect(host))?;
         read(&stream, |_| false)
     };
     let answer = attempt().unwrap_or_else(|error| error.to_string());
-    let granted = answer.matches("HTTP/1.1").count();
-    let happened = if granted <= 1 { "closed".to_owned() } else { short(&answer) };
-    Line::new("allowed: upstream, CONNECT without TLS behind it", "closed", granted <= 1, happened)
+    // The first is that of the CONNECT.
+    let behind = answer.match_indices("HTTP/1.1 ").nth(1).map_or("", |(at, _)| &answer[at..]);
+    let ok = behind.starts_with("HTTP/1.1 421") && behind.contains("host_mismatch");
+    let happened = if ok { "421 host_mismatch".to_owned() } else { short(&answer) };
+    Line::new("allowed: upstream, another host behind its CONNECT", "421 host_mismatch", ok, happened)
 }
 
 fn connect(authority: &str) -> String {

@@ -1,7 +1,7 @@
 //! How a body is to be looked at, by what its headers say of it.
 
 use super::decode::{DecodeError, Encoding, decode};
-use super::{Finding, Messages, Scanner, boundary, inner, parts};
+use super::{Finding, Messages, Scanner, aws_chunked, boundary, inner, parts};
 
 /// Parts of a form that are longer are no pieces of a secret.
 const MAX_PIECE: usize = 64 << 10;
@@ -10,6 +10,8 @@ const MAX_PIECE: usize = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     encodings: Vec<Encoding>,
+    /// Whether S3's framing is around all that.
+    framed: bool,
     form: Form,
 }
 
@@ -31,6 +33,8 @@ impl Shape {
         for header in encodings {
             all.extend(Encoding::list(header)?);
         }
+        let mut words = encodings.iter().flat_map(|header| header.split(','));
+        let framed = words.any(|word| word.trim().eq_ignore_ascii_case(aws_chunked::NAME));
         let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let form = match (boundary(content_type)?, kind.as_str()) {
             (Some(boundary), _) => Form::Parts(boundary),
@@ -40,9 +44,17 @@ impl Shape {
             }
             _ => Form::Text,
         };
-        let shape = Self { encodings: all, form };
+        if framed && matches!(form, Form::Grpc(_)) {
+            return Err(DecodeError::AwsChunked("it is gRPC"));
+        }
+        let shape = Self { encodings: all, framed, form };
         shape.messages().transpose()?;
         Ok(shape)
+    }
+
+    /// Whether S3's framing is around it.
+    pub fn is_framed(&self) -> bool {
+        self.framed
     }
 
     /// Whether it can only be looked at whole.
@@ -63,6 +75,17 @@ impl Shape {
     /// # Errors
     /// It is not what its headers say.
     pub fn whole(&self, scanner: &Scanner, body: &[u8]) -> Result<Option<Finding>, DecodeError> {
+        let payload;
+        let body = if self.framed {
+            let (carried, lines) = aws_chunked::decode(body)?;
+            if let Some(finding) = scanner.whole(&lines) {
+                return Ok(Some(finding));
+            }
+            payload = carried;
+            &payload
+        } else {
+            body
+        };
         let decoded;
         let body = if self.encodings.is_empty() {
             body

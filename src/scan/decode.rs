@@ -34,6 +34,9 @@ pub enum DecodeError {
     /// It says it has several parts, and they cannot be told apart.
     #[error("the body is not valid multipart: {0}")]
     Multipart(&'static str),
+    /// It says it is in chunks of S3's, and is not.
+    #[error("the body is not valid aws-chunked: {0}")]
+    AwsChunked(&'static str),
     /// It says it is gRPC, and is not.
     #[error("the body is not valid gRPC: {0}")]
     Grpc(&'static str),
@@ -46,6 +49,8 @@ impl Encoding {
     /// One is unknown.
     pub fn list(header: &str) -> Result<Vec<Self>, DecodeError> {
         let words = header.split(',').map(|word| word.trim().to_ascii_lowercase());
+        // A framing, which is taken off before all of them.
+        let words = words.filter(|word| word != super::aws_chunked::NAME);
         let known = words.filter(|word| !word.is_empty() && word != "identity").map(|word| match word.as_str() {
             "gzip" | "x-gzip" => Ok(Self::Gzip),
             "deflate" => Ok(Self::Deflate),

@@ -3,10 +3,12 @@
 //! the allowlist.
 
 mod action;
+mod aws_chunked;
 mod body;
 mod decode;
 mod exact;
 mod example;
+mod framed;
 mod grpc;
 mod head;
 mod inner;
@@ -20,6 +22,7 @@ pub use action::{Action, Actions, Dlp, KNOWN_SECRET};
 pub use body::Shape;
 pub use decode::{DecodeError, Encoding, decode};
 pub use exact::{Exact, Pending};
+pub use framed::{Framed, FramedError};
 pub use grpc::Messages;
 pub use head::Head;
 pub use multipart::{boundary, parts};

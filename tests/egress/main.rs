@@ -8,6 +8,7 @@ mod bypass;
 mod changes;
 mod corpus;
 mod flood;
+mod honest;
 #[path = "../support/lab.rs"]
 mod lab;
 mod requests;

@@ -114,7 +114,7 @@ impl Lab {
         ));
         let seen: Arc<Mutex<Seen>> = Arc::default();
         resolver(names.clone(), seen.clone()).await;
-        let root = destinations(seen.clone()).await;
+        let root = destinations(seen.clone(), names).await;
         let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
         spec.roots.push(root);
         let proxy_credentials = spec.upstream_proxy.as_ref().map(|_| PROXY_CREDENTIALS.to_owned());
@@ -327,14 +327,15 @@ async fn resolver(names: Names, seen: Arc<Mutex<Seen>>) {
 
 /// Destinations at every address of this namespace: TLS at 443, HTTP at 80, bytes at 5432, and what must never be reached
 /// at other ports. The authority that certifies them, in PEM.
-async fn destinations(seen: Arc<Mutex<Seen>>) -> String {
+async fn destinations(seen: Arc<Mutex<Seen>>, names: &Names) -> String {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root = params.self_signed(&key).unwrap().pem();
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate().unwrap();
-    let names = ["*.example.com", "example.com", "*.example.org"].map(str::to_owned);
+    let known = ["*.example.com", "example.com", "*.example.org"];
+    let names: Vec<String> = known.into_iter().chain(names.keys().copied()).map(str::to_owned).collect();
     let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();

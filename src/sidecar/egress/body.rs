@@ -18,7 +18,7 @@ use super::forward::{self, Body, BoxError};
 use super::stats::Counters;
 use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
-use crate::scan::{DecodeError, Finding, Head, Messages, Scanner, Seam, Shape, Stream};
+use crate::scan::{DecodeError, Finding, Framed, FramedError, Head, Messages, Scanner, Seam, Shape, Stream};
 use crate::sync::lock;
 
 /// Largest body that is looked at whole, in bytes; encoded ones are never larger.
@@ -74,7 +74,13 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {
     }
     let grpc = text(header::HeaderName::from_static("grpc-encoding"))?;
     let kind = kinds.first().copied().unwrap_or_default();
-    Ok(Shape::read(kind, &text(header::CONTENT_ENCODING)?, grpc.first().copied())?)
+    let mut encodings = text(header::CONTENT_ENCODING)?;
+    // S3's clients that say so by this alone frame the body, too.
+    let streams = |value: &&str| value.starts_with("STREAMING-");
+    if text(header::HeaderName::from_static("x-amz-content-sha256"))?.iter().any(streams) {
+        encodings.push("aws-chunked");
+    }
+    Ok(Shape::read(kind, &encodings, grpc.first().copied())?)
 }
 
 /// Lets a body through: whole where that can be waited for, in pieces otherwise.
@@ -100,7 +106,8 @@ pub(super) async fn admit(
         return Ok(Scanned::new(body, look, scanner, verdict, counters).boxed());
     }
     let Some(_memory) = memory(egress, length, shape.is_encoded()).await else {
-        let look = Look::Text(Stream::new(scanner.clone()));
+        let stream = Stream::new(scanner.clone());
+        let look = if shape.is_framed() { Look::Framed(Framed::new(stream)) } else { Look::Text(stream) };
         return Ok(Scanned::new(body, look, scanner, verdict, counters).boxed());
     };
     let whole = Limited::new(body, MAX_WHOLE).collect().await.map_err(|error| {
@@ -213,6 +220,8 @@ impl<B: Received> hyper::body::Body for Passing<B> {
 enum Look {
     /// As one text.
     Text(Stream),
+    /// As one text in S3's framing.
+    Framed(Framed),
     /// Message by message: each is sent on at once.
     Messages(Messages, Seam),
 }
@@ -222,6 +231,7 @@ impl Look {
         let found = |finding| Reason::SecretFound(finding, place);
         match self {
             Self::Text(stream) => stream.push(piece).map_err(found),
+            Self::Framed(framed) => framed.push(&piece).map_err(|error| of_framed(error, place)),
             Self::Messages(messages, seam) => {
                 messages.push(&piece);
                 let mut leaves = BytesMut::new();
@@ -234,11 +244,19 @@ impl Look {
         }
     }
 
-    fn end(&mut self) -> Result<Bytes, Reason> {
+    fn end(&mut self, place: &'static str) -> Result<Bytes, Reason> {
         match self {
             Self::Text(stream) => Ok(stream.end()),
+            Self::Framed(framed) => framed.end().map_err(|error| of_framed(error, place)),
             Self::Messages(messages, _) => Ok(messages.end().map(|()| Bytes::new())?),
         }
+    }
+}
+
+fn of_framed(error: FramedError, place: &'static str) -> Reason {
+    match error {
+        FramedError::Decode(error) => Reason::NotDecoded(error),
+        FramedError::Found(finding) => Reason::SecretFound(finding, place),
     }
 }
 
@@ -302,7 +320,7 @@ impl<B: Received> hyper::body::Body for Scanned<B> {
                 }
                 None => {
                     this.ended = true;
-                    this.look.end()
+                    this.look.end(this.place)
                 }
             };
             match leaves {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
+use hickory_resolver::proto::rr::Name;
 use hyper::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -137,8 +138,8 @@ impl Connector {
         let name = match host {
             Host::V4(address) => return Ok(vec![IpAddr::V4(*address)]),
             Host::V6(address) => return Ok(vec![IpAddr::V6(*address)]),
-            // The final dot keeps search domains out.
-            Host::Name(name) => format!("{name}."),
+            // The final dot keeps search domains out. As octets, which a host's name is: underscores are none of IDNA's.
+            Host::Name(name) => Name::from_ascii(format!("{name}.")).map_err(|error| unresolved(error.to_string()))?,
         };
         let answer = timeout(RESOLVE, self.resolver.lookup_ip(name))
             .await

@@ -8,7 +8,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode, Uri, http};
+use hyper::{Request, Response, Uri, http};
 
 use super::body::{self, Verdict};
 use super::drain::Asked;
@@ -191,25 +191,6 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     }
     // Framing is that of each connection.
     headers.remove(header::TRANSFER_ENCODING);
-}
-
-/// What a refusal says: one line of JSON.
-pub(super) fn refusal_line(reason: &Reason) -> String {
-    let line = serde_json::json!({
-        "error": "refused by bottler",
-        "code": reason.code(),
-        "reason": reason.to_string(),
-        "hint": reason.hint(),
-    });
-    format!("{line}\n")
-}
-
-/// A refusal: its status, and its line.
-pub(super) fn refusal(reason: &Reason) -> Response<Body> {
-    let mut response = Response::new(full(refusal_line(reason).into()));
-    *response.status_mut() = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::FORBIDDEN);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// What egress itself answers as the canary.

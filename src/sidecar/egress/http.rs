@@ -15,6 +15,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::connect::Stream;
 use super::drain::{self, Asked};
 use super::forward::{self, Answer, Body};
+use super::refusal::{self, Asker};
 use super::serve::Place;
 use super::state::State;
 use super::strict::{Granted, Refused, Strict, Verdict};
@@ -62,21 +63,24 @@ pub(super) async fn say_refused<S: AsyncWrite + Unpin>(egress: &Egress, outer: O
     if !unanswered {
         return;
     }
-    let line = forward::refusal_line(&reason);
-    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
-    let _ = stream.write_all(format!("{head} {}\r\n\r\n{line}", line.len()).as_bytes()).await;
+    let line = refusal::line(&reason, Asker::Other);
+    let (status, words) = (refusal::status(&reason, outer.is_some()).as_u16(), refusal::phrase(&reason));
+    let head = "content-type: application/json\r\nconnection: close\r\ncontent-length:";
+    let answer = format!("HTTP/1.1 {status} {words}\r\n{head} {}\r\n\r\n{line}", line.len());
+    let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
 }
 
 async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
     let switch = Switch::of(&request);
+    let asker = Asker::of(request.headers());
     let intent = intent(&request, egress.own.as_deref());
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    drain::keep(switch.end(told(egress, intent.as_ref().ok(), answered)), keeper)
+    drain::keep(switch.end(told(egress, intent.as_ref().ok(), asker, answered)), keeper)
 }
 
 /// What a request makes of its connection, if it is granted.
@@ -117,7 +121,7 @@ impl Switch {
 }
 
 /// Tells what was decided about a request; the answer to it.
-pub(super) fn told(egress: &Egress, intent: Option<&Intent>, answered: Answer) -> Response<Body> {
+pub(super) fn told(egress: &Egress, intent: Option<&Intent>, asker: Asker, answered: Answer) -> Response<Body> {
     match answered {
         Ok((answer, outcome)) => {
             egress.decided(intent, outcome.as_ref().map_or(Outcome::Allow, |passed| passed.outcome()));
@@ -125,7 +129,7 @@ pub(super) fn told(egress: &Egress, intent: Option<&Intent>, answered: Answer) -
         }
         Err(reason) => {
             egress.decided(intent, Outcome::Refuse(&reason));
-            forward::refusal(&reason)
+            refusal::answer(&reason, intent, asker)
         }
     }
 }

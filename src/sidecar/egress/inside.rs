@@ -1,5 +1,6 @@
-//! What follows a CONNECT: TLS for the host that it named, and nothing else. It is taken off, and every request inside is
-//! an intent of its own; or, where the policy names a tunnel, it goes through once its first message was read.
+//! What follows a CONNECT: TLS for the host that it named. It is taken off, and every request inside is an intent of its own;
+//! or, where the policy names a tunnel, it goes through once its first message was read. Many clients ask for plain `http://`
+//! by CONNECT, too: such requests are judged like those in absolute form. At port 443 TLS is due, and nothing else is anywhere.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -13,13 +14,15 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, http};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::server::Acceptor;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::begun::Begun;
 use super::connect::Pinned;
 use super::drain::{self, Asked};
 use super::forward::{self, Answer, Body};
 use super::http::{HEAD, MAX_HEAD, Switch, check_host_header, judge, say_refused, short, told};
+use super::refusal::Asker;
 use super::serve::Place;
 use super::state::State;
 use super::strict::Strict;
@@ -40,6 +43,37 @@ pub(super) fn is_tunnel(state: &State, intent: &Intent) -> bool {
     state.policy.tls(&intent.host, intent.port) == Tls::Tunnel
 }
 
+/// The port at which TLS is spoken and nothing else (RFC 9110, section 4.2.2).
+const HTTPS: u16 = 443;
+
+/// What requests after a CONNECT are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    /// TLS, which was taken off.
+    Tls,
+    /// Nothing.
+    Plain,
+}
+
+impl Layer {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Tls => "https",
+            Self::Plain => "http",
+        }
+    }
+
+    /// The form, and the port where none is said.
+    fn form(self) -> (Form, u16) {
+        match self {
+            Self::Tls => (Form::Inside, HTTPS),
+            Self::Plain => (Form::Absolute, 80),
+        }
+    }
+}
+
+type Client = Begun<TokioIo<Upgraded>>;
+
 /// Serves what follows one CONNECT. `pinned` is where a tunnel goes.
 pub(super) async fn serve(
     egress: Arc<Egress>,
@@ -50,24 +84,30 @@ pub(super) async fn serve(
 ) {
     let place = request.extensions_mut().remove::<Place>();
     let Ok(client) = hyper::upgrade::on(request).await else { return };
-    let client = TokioIo::new(client);
-    let served = if is_tunnel(&state, &intent) {
-        tunnel(&egress, client, &intent, &pinned).await
-    } else {
-        intercept(&egress, client, &intent, place.as_ref()).await
+    let served = match tokio::time::timeout(HANDSHAKE, Begun::read(TokioIo::new(client))).await {
+        Err(_) => Err(Reason::NotTls(intent.host.clone(), "nothing came in time")),
+        // It went away before it had said anything.
+        Ok(Err(_)) => Ok(()),
+        Ok(Ok(client)) if client.first().is_empty() => Ok(()),
+        Ok(Ok(client)) if begins_request(client.first()) && intent.port != HTTPS => {
+            requests(&egress, client, &intent, Layer::Plain, place.as_ref()).await;
+            Ok(())
+        }
+        Ok(Ok(client)) if is_tunnel(&state, &intent) => tunnel(&egress, client, &intent, &pinned).await,
+        Ok(Ok(client)) => intercept(&egress, client, &intent, place.as_ref()).await,
     };
     if let Err(reason) = served {
         egress.decided(Some(&intent), Outcome::Refuse(&reason));
     }
 }
 
+/// Whether a request of HTTP/1 may begin like that: with a method (RFC 9110, section 9.1). A message of TLS does not.
+fn begins_request(first: &[u8]) -> bool {
+    first.first().is_some_and(u8::is_ascii_alphabetic)
+}
+
 /// Carries bytes both ways, after the client's first message has shown that they are TLS for the host.
-async fn tunnel(
-    egress: &Egress,
-    mut client: TokioIo<Upgraded>,
-    intent: &Intent,
-    pinned: &Pinned,
-) -> Result<(), Reason> {
+async fn tunnel(egress: &Egress, mut client: Client, intent: &Intent, pinned: &Pinned) -> Result<(), Reason> {
     let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
     let mut hello = Vec::new();
     let mut acceptor = Acceptor::default();
@@ -104,12 +144,7 @@ async fn tunnel(
     Ok(())
 }
 
-async fn intercept(
-    egress: &Arc<Egress>,
-    client: TokioIo<Upgraded>,
-    intent: &Intent,
-    place: Option<&Place>,
-) -> Result<(), Reason> {
+async fn intercept(egress: &Arc<Egress>, client: Client, intent: &Intent, place: Option<&Place>) -> Result<(), Reason> {
     let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
     let hello = LazyConfigAcceptor::new(Acceptor::default(), client);
     let start = tokio::time::timeout(HANDSHAKE, hello).await.map_err(|_| not_tls("nothing came in time"))?;
@@ -124,7 +159,17 @@ async fn intercept(
     let accepted = tokio::time::timeout(HANDSHAKE, start.into_stream(config)).await;
     // A client that does not trust the bottle's CA ends here; it says why better than we could.
     let Ok(Ok(stream)) = accepted else { return Ok(()) };
-    let (stream, refused, granted) = Strict::new(stream, true);
+    requests(egress, stream, intent, Layer::Tls, place).await;
+    Ok(())
+}
+
+/// Serves the requests of a connection.
+async fn requests<S>(egress: &Arc<Egress>, stream: S, intent: &Intent, layer: Layer, place: Option<&Place>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    // HTTP/2 is agreed on within TLS.
+    let (stream, refused, granted) = Strict::new(stream, layer == Layer::Tls);
     let service = {
         let (egress, intent, place) = (egress.clone(), intent.clone(), place.cloned());
         service_fn(move |mut request: Request<Incoming>| {
@@ -133,7 +178,7 @@ async fn intercept(
                 request.extensions_mut().insert(place.clone());
             }
             request.extensions_mut().insert(granted.clone());
-            async move { Ok::<_, Infallible>(answer(&egress, &intent, request).await) }
+            async move { Ok::<_, Infallible>(answer(&egress, &intent, layer, request).await) }
         })
     };
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -141,48 +186,49 @@ async fn intercept(
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(64 << 10);
     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
     say_refused(egress, Some(intent), &refused).await;
-    Ok(())
 }
 
-async fn answer(egress: &Arc<Egress>, outer: &Intent, request: Request<Incoming>) -> Response<Body> {
+async fn answer(egress: &Arc<Egress>, outer: &Intent, layer: Layer, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
     let switch = Switch::of(&request);
-    let intent = intent(outer, &request);
+    let asker = Asker::of(request.headers());
+    let intent = intent(outer, layer, &request);
     let answered = match &intent {
-        Ok(intent) => decide(egress, intent, request).await,
+        Ok(intent) => decide(egress, intent, layer, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let response = switch.end(told(egress, Some(intent.as_ref().unwrap_or(outer)), answered));
+    let response = switch.end(told(egress, Some(intent.as_ref().unwrap_or(outer)), asker, answered));
     drain::keep(response, keeper)
 }
 
 /// Reads what a request inside wants: to the host and port of its CONNECT and no other.
-fn intent(outer: &Intent, request: &Request<Asked>) -> Result<Intent, Reason> {
+fn intent(outer: &Intent, layer: Layer, request: &Request<Asked>) -> Result<Intent, Reason> {
     if request.method() == Method::CONNECT {
-        return Err(Reason::BadRequest("CONNECT inside TLS is not forwarded"));
+        return Err(Reason::BadRequest("CONNECT after CONNECT is not forwarded"));
     }
     let (host, port) = (&outer.host, outer.port);
+    let (form, default) = layer.form();
     if let Some(authority) = request.uri().authority() {
         let mismatch = || Reason::HostMismatch(host.clone(), short(authority.as_str()));
         let named = Host::parse(authority.host()).map_err(|_| mismatch())?;
-        if named != *host || authority.port_u16().unwrap_or(443) != port || authority.as_str().contains('@') {
+        if named != *host || authority.port_u16().unwrap_or(default) != port || authority.as_str().contains('@') {
             return Err(mismatch());
         }
     }
-    if request.uri().scheme_str().is_some_and(|scheme| scheme != "https") {
-        return Err(Reason::BadRequest("the scheme inside TLS is https"));
+    if request.uri().scheme_str().is_some_and(|scheme| scheme != layer.scheme()) {
+        return Err(Reason::BadRequest("the scheme is https inside TLS, and http without it"));
     }
-    check_host_header(request.headers(), host, port, 443)?;
+    check_host_header(request.headers(), host, port, default)?;
     let path = canonical(request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str))?;
     forward::check(request)?;
-    Ok(Intent { form: Form::Inside, method: request.method().to_string(), host: host.clone(), port, path: Some(path) })
+    Ok(Intent { form, method: request.method().to_string(), host: host.clone(), port, path: Some(path) })
 }
 
-async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Asked>) -> Answer {
+async fn decide(egress: &Arc<Egress>, intent: &Intent, layer: Layer, request: Request<Asked>) -> Answer {
     let state = egress.state();
     let (destination, passed) = judge(egress, &state, intent)?;
     if destination == Destination::Canary {
         return Ok((forward::canary(), None));
     }
-    Ok((forward::forward(egress, &state, intent, "https", request).await?, passed))
+    Ok((forward::forward(egress, &state, intent, layer.scheme(), request).await?, passed))
 }

@@ -2,6 +2,7 @@
 //! request is looked at, [`connect`] resolves, checks and pins the addresses, and the answer comes back. No form of
 //! request has another path.
 
+mod begun;
 mod body;
 mod ca;
 mod connect;
@@ -9,6 +10,7 @@ mod drain;
 mod forward;
 mod http;
 mod inside;
+mod refusal;
 mod serve;
 mod state;
 mod stats;

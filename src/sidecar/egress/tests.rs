@@ -199,7 +199,7 @@ async fn a_refusal_is_one_line_of_json_with_code_and_hint() {
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     assert_eq!(body.lines().count(), 1);
     let json: serde_json::Value = serde_json::from_str(body).unwrap();
-    assert_eq!(json["code"], "address_not_public");
-    assert_eq!(json["reason"], "10.0.0.1 is a private address");
-    assert!(json["hint"].as_str().unwrap().contains("sidecar"));
+    assert_eq!(json["error"]["code"], "address_not_public");
+    let message = json["error"]["message"].as_str().unwrap();
+    assert!(message.contains("10.0.0.1 is a private address; ") && message.contains("sidecar"), "{message}");
 }

@@ -1,0 +1,133 @@
+//! What a client is told where its request is refused: a status that makes it stop and not blame its credentials, and one line
+//! that it shows. `README.md` beside this file has what the real agents made of other ones.
+//!
+//! Nothing of the request is in it but what its [`Reason`] says.
+
+use hyper::ext::ReasonPhrase;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::forward::{Body, full};
+use crate::policy::{Form, Intent, Reason};
+
+/// Tells the SDKs of Anthropic and `OpenAI` that the same request would be refused again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Who asks, as far as it matters to how it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// It shows a plain text, and of JSON nothing (git's http.c, `show_http_message`).
+    Git,
+    /// Everybody else.
+    Other,
+}
+
+impl Asker {
+    /// Who has sent a request with these headers.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+        if agent.starts_with(b"git/") || agent.starts_with(b"git-lfs/") { Self::Git } else { Self::Other }
+    }
+}
+
+/// The status that a refusal is told with. What the policy says of a host is told by 403 to whoever asks a proxy. Inside TLS it is
+/// 400, like everything that is wrong with a request: agents take a 403 of their model's host for a bad key, and what is not 400
+/// they ask again.
+pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
+    match reason {
+        _ if is_down(reason) => StatusCode::BAD_GATEWAY,
+        Reason::HostMismatch(..) => StatusCode::MISDIRECTED_REQUEST,
+        Reason::HostNotAllowed(_)
+        | Reason::Denied(..)
+        | Reason::PortNotAllowed(..)
+        | Reason::NameNotPublic(..)
+        | Reason::AddressNotPublic { .. }
+            if !inside =>
+        {
+            StatusCode::FORBIDDEN
+        }
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// What is said: one line.
+pub(super) fn line(reason: &Reason, asker: Asker) -> String {
+    let message = format!("{}: {reason}; {}", phrase(reason), reason.hint());
+    if asker == Asker::Git {
+        return format!("{message}\n");
+    }
+    // As Anthropic's and OpenAI's APIs have it, which agents and SDKs read: the message is the one member that they all show.
+    let kind = if is_down(reason) { "api_error" } else { "invalid_request_error" };
+    let error = serde_json::json!({ "type": kind, "code": reason.code(), "message": message });
+    format!("{}\n", serde_json::json!({ "type": "error", "error": error }))
+}
+
+/// The answer to a request that is refused; `intent` is what it wanted, where that could be read.
+pub(super) fn answer(reason: &Reason, intent: Option<&Intent>, asker: Asker) -> Response<Body> {
+    let inside = intent.is_some_and(|intent| intent.form == Form::Inside);
+    let status = status(reason, inside);
+    let mut response = Response::new(full(line(reason, asker).into()));
+    *response.status_mut() = status;
+    let kind = if asker == Asker::Git { "text/plain; charset=utf-8" } else { "application/json" };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if !is_down(reason) {
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    // The body of an answer to CONNECT is shown by nobody; these words are by some (Go, urllib3).
+    if let Ok(phrase) = ReasonPhrase::try_from(phrase(reason)) {
+        response.extensions_mut().insert(phrase);
+    }
+    response
+}
+
+/// The words behind the status, in HTTP/1.1.
+pub(super) fn phrase(reason: &Reason) -> String {
+    let who = if is_down(reason) { "not passed on by bottler" } else { "refused by bottler" };
+    format!("{who}: {}", reason.code())
+}
+
+/// Whether the destination is what is wrong: the same request may pass a moment later.
+fn is_down(reason: &Reason) -> bool {
+    matches!(reason, Reason::NameUnresolved(..) | Reason::Unreachable(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Host;
+    use crate::scan::{DecodeError, Finding};
+
+    #[test]
+    fn the_status_fits_the_kind_of_refusal_and_the_line_says_why() {
+        let host = || Host::Name("api.example.com".into());
+        let finding = Finding { rule: "known-secret".into(), fingerprint: None };
+        for (reason, outside, inside) in [
+            (Reason::HostNotAllowed(host()), 403, 400),
+            (Reason::PortNotAllowed(host(), 22), 403, 400),
+            (Reason::Denied(host(), "api.example.com".into()), 403, 400),
+            (Reason::PathNotAllowed(host(), "/x".into()), 400, 400),
+            (Reason::MethodNotAllowed("PUT".into(), host()), 400, 400),
+            (Reason::SecretFound(finding, "body"), 400, 400),
+            (Reason::NotDecoded(DecodeError::TooLarge), 400, 400),
+            (Reason::BadRequest("x"), 400, 400),
+            (Reason::HostMismatch(host(), "x".into()), 421, 421),
+            (Reason::Unreachable(host(), "x".into()), 502, 502),
+            (Reason::NameUnresolved(host(), "x".into()), 502, 502),
+        ] {
+            assert_eq!(
+                (status(&reason, false).as_u16(), status(&reason, true).as_u16()),
+                (outside, inside),
+                "{reason}"
+            );
+            let text = line(&reason, Asker::Other);
+            assert!(text.ends_with("}\n") && text.matches('\n').count() == 1, "{text}");
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&json["type"], &json["error"]["code"]), (&"error".into(), &reason.code().into()));
+            let message = json["error"]["message"].as_str().unwrap();
+            assert!(message.contains(&reason.to_string()) && message.contains(reason.hint()), "{message}");
+            assert_eq!(line(&reason, Asker::Git).trim_end(), message);
+            let retries = !answer(&reason, None, Asker::Other).headers().contains_key(SHOULD_RETRY);
+            assert_eq!(retries, outside == 502, "{reason}");
+        }
+    }
+}
