@@ -214,6 +214,7 @@ impl Engine for FakeEngine {
                 command: vec!["/serve".into()],
                 user: String::new(),
                 workdir: String::new(),
+                env: BTreeMap::new(),
                 labels: BTreeMap::new(),
             }))
         })

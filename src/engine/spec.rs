@@ -93,6 +93,8 @@ pub struct ImageFound {
     pub user: String,
     /// The directory that it starts in; empty for `/`.
     pub workdir: String,
+    /// The variables that its containers see where nobody says otherwise.
+    pub env: BTreeMap<String, String>,
     /// Its size, in bytes, with what it shares with others.
     pub size: i64,
     /// What it is labelled with. Anybody can label an image.

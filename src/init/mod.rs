@@ -7,6 +7,7 @@
 pub mod beside;
 mod child;
 pub mod files;
+mod java;
 mod relay;
 mod release;
 pub mod serve;
@@ -36,6 +37,10 @@ pub const CA_FILE: &str = "/run/bottler/ca.pem";
 pub const BUNDLE_FILE: &str = "/run/bottler/ca-bundle.pem";
 /// A folder with the same, for those who read folders.
 pub const BUNDLE_DIR: &str = "/run/bottler/certs";
+/// The same as a store of Java's, and its password: nothing in it is secret, and Java's own has this one, too.
+pub const JAVA_STORE: &str = "/run/bottler/truststore.jks";
+/// See [`JAVA_STORE`].
+pub const JAVA_PASSWORD: &str = "changeit";
 /// The image's own certificates alone, where our layer has put them aside.
 pub const OWN_BUNDLE: &str = "/etc/bottler-own-certificates.pem";
 /// Where images keep their certificates: Debian, Fedora, Alpine, SUSE.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, OWN_BUNDLE, RUN_DIR};
+use super::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, JAVA_STORE, OWN_BUNDLE, RUN_DIR};
 use crate::probe::{Line, Targets, passed};
 
 /// Largest message, in bytes: a prompt and some files.
@@ -121,20 +121,21 @@ fn place(release: &Release) -> anyhow::Result<()> {
         write(CA_FILE, ca, 0o644)?;
         write(BUNDLE_FILE, &all, 0o644)?;
         write(&format!("{BUNDLE_DIR}/ca-bundle.pem"), &all, 0o644)?;
+        write(JAVA_STORE, super::java::store(&all), 0o644)?;
     }
     let env = serde_json::to_string(&release.env)?;
     write(ENV_FILE, &env, 0o600)?;
     release.files.iter().try_for_each(|file| write(&file.path, &file.content, file.mode))
 }
 
-fn write(path: &str, content: &str, mode: u32) -> anyhow::Result<()> {
+fn write(path: &str, content: impl AsRef<[u8]>, mode: u32) -> anyhow::Result<()> {
     let attempt = || -> std::io::Result<()> {
         let path = Path::new(path);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
         let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
-        std::io::Write::write_all(&mut file, content.as_bytes())?;
+        std::io::Write::write_all(&mut file, content.as_ref())?;
         // The process' umask may have taken bits away.
         file.set_permissions(PermissionsExt::from_mode(mode))
     };

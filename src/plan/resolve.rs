@@ -144,6 +144,10 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
                 plain.entry(name.to_owned()).or_insert_with(|| value.clone());
             }
         }
+        // Whoever has 256 colours has had all of them for ten years; not every terminal says so.
+        if plain.get("TERM").is_some_and(|term| term.ends_with("-256color") || term.ends_with("-direct")) {
+            plain.entry("COLORTERM".to_owned()).or_insert_with(|| "truecolor".to_owned());
+        }
     }
     let copied = workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
     // The agent's work is what all this is for: it does not go unless somebody says so.

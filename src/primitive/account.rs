@@ -1,4 +1,4 @@
-//! Whom an agent runs as: numbers, by what its image's `/etc/passwd` and `/etc/group` say.
+//! Whom an agent runs as, by what its image's `/etc/passwd` and `/etc/group` say: numbers, and a home.
 
 use crate::plan::DEFAULT_HOME;
 
@@ -10,6 +10,28 @@ pub(super) struct Account {
     /// The group's.
     pub(super) group: u32,
 }
+
+/// Folders that are nobody's home (hier(7)), and what images name where there is none.
+const SYSTEM: [&str; 18] = [
+    "bin",
+    "boot",
+    "dev",
+    "etc",
+    "lib",
+    "lib32",
+    "lib64",
+    "media",
+    "nonexistent",
+    "proc",
+    "run",
+    "sbin",
+    "sys",
+    "tmp",
+    "usr",
+    "workspace",
+    "bottler",
+    "empty",
+];
 
 impl std::fmt::Display for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -45,6 +67,28 @@ impl Account {
             }
         };
         Ok(Self { user: user_id, group })
+    }
+
+    /// Its home: where the image's own variable says, else by its line in `/etc/passwd`; ours, where neither says one that can be.
+    pub(super) fn home(self, variable: Option<&str>, passwd: &str) -> String {
+        let line = passwd.lines().find(|line| fields(line).is_some_and(|(_, id)| id == self.user));
+        let known = line.and_then(|line| line.split(':').nth(5));
+        let said = [variable, known].into_iter().flatten().find(|home| self.may_live_in(home));
+        said.unwrap_or(DEFAULT_HOME).to_owned()
+    }
+
+    /// Whether a folder can be the account's own: none that belongs to the system, or to us.
+    fn may_live_in(self, home: &str) -> bool {
+        let mut parts = home.strip_prefix('/').unwrap_or_default().split('/');
+        let plain = parts.clone().all(|part| !matches!(part, "" | "." | ".."));
+        let taken = match parts.next() {
+            Some("root") => self.user != 0,
+            // Of these, a folder within may be one.
+            Some("var" | "opt" | "srv" | "mnt" | "home") => parts.next().is_none() || home.starts_with("/var/run"),
+            Some(first) => SYSTEM.contains(&first),
+            None => true,
+        };
+        plain && !taken
     }
 
     /// The two files with a line for this account, where they have none.
@@ -87,6 +131,28 @@ mod tests {
         }
         assert!(Account::find("nobody", PASSWD, GROUPS).unwrap_err().contains("no user"));
         assert!(Account::find("node:x", PASSWD, GROUPS).unwrap_err().contains("no group"));
+    }
+
+    #[test]
+    fn a_home_is_what_the_image_says_where_that_can_be_one() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\ndev:x:1000:1000::/home/dev:/bin/sh\nwww:x:33:33::/usr/sbin:/x\npg:x:70:70::/var/lib/postgresql:/x\nno:x:65534:65534::/nonexistent:/x\n";
+        for (user, variable, home) in [
+            (1000, None, "/home/dev"),
+            (1000, Some("/home/jovyan"), "/home/jovyan"),
+            (1000, Some("/root"), "/home/dev"),
+            (1000, Some("/home/dev/../other"), "/home/dev"),
+            (1000, Some("relative"), "/home/dev"),
+            (0, None, "/root"),
+            (33, None, DEFAULT_HOME),
+            (70, None, "/var/lib/postgresql"),
+            (65534, None, DEFAULT_HOME),
+            (4711, None, DEFAULT_HOME),
+            (4711, Some("/"), DEFAULT_HOME),
+            (4711, Some("/tmp"), DEFAULT_HOME),
+            (4711, Some("/app"), "/app"),
+        ] {
+            assert_eq!(Account { user, group: user }.home(variable, passwd), home, "{user} {variable:?}");
+        }
     }
 
     #[test]

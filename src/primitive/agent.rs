@@ -182,7 +182,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
         let built = base.inspect().await?;
         let account = account(&plan, &built)?;
         let relays = relays(&serving).await?;
-        let mut spec = container(&context, &plan, built.tag.clone(), account, relays, &serving, identity)?;
+        let mut spec = container(&context, &plan, &built, account, relays, &serving, identity)?;
         if let Some((network, place)) = &place {
             spec.networks.push(network.attachment(*place).await?);
             // The only server that it may ask, and which does not answer.

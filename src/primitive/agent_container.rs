@@ -54,7 +54,7 @@ pub(super) async fn create(bottle: &Bottle, mut spec: ContainerSpec) -> Result<S
 pub(super) fn container(
     bottle: &Bottle,
     plan: &AgentPlan,
-    image: String,
+    image: &Built,
     account: Account,
     relays: BTreeMap<SocketAddrV4, Far>,
     serving: &[Arc<Sidecar>],
@@ -66,7 +66,7 @@ pub(super) fn container(
     let command = vec![EXECUTABLE.into(), init::ROLE.into(), config];
     let name = bottle.session.id.clone();
     Ok(ContainerSpec {
-        env: environment(plan, serving),
+        env: environment(plan, image, serving),
         hostname: bottle.session.id.clone(),
         hosts: serving
             .iter()
@@ -89,7 +89,7 @@ pub(super) fn container(
         tty: plan.terminal,
         stdin: plan.terminal,
         auto_remove: true,
-        ..ContainerSpec::closed(name, image, command, account.to_string(), plan.resources, identity)
+        ..ContainerSpec::closed(name, image.tag.clone(), command, account.to_string(), plan.resources, identity)
     })
 }
 
@@ -102,41 +102,75 @@ pub(super) fn account(config: &AgentPlan, built: &Built) -> Result<Account, Fail
     })
 }
 
-/// What every process of the agent's container sees: the proxy in both cases, names that need none, the CA.
-fn environment(plan: &AgentPlan, serving: &[Arc<Sidecar>]) -> BTreeMap<String, String> {
+/// Variables that name a file of authorities, by the programs and libraries that read them.
+const BUNDLES: [&str; 9] = [
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+    "AWS_CA_BUNDLE",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+];
+/// What needs no proxy: some clients know names only, some addresses, some ranges.
+const DIRECT: [&str; 4] = ["localhost", "127.0.0.1", "::1", "127.0.0.0/8"];
+/// Where programs are looked for where nobody says otherwise (environ(7)).
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const JAVA: &str = "JAVA_TOOL_OPTIONS";
+
+/// What every process of the agent's container sees: the proxy in both cases, what needs none, the CA in every way that clients
+/// find one. What the plan says goes before what the image says, and that before what is usual.
+fn environment(plan: &AgentPlan, image: &Built, serving: &[Arc<Sidecar>]) -> BTreeMap<String, String> {
     let proxy = serving.iter().find(|sidecar| sidecar.role == Some(Role::Egress));
-    let proxy = proxy.and_then(|egress| Some((&egress.name, egress.relays.first()?.address.port())));
-    let proxy = proxy.map(|(name, port)| format!("http://{name}:{port}")).unwrap_or_default();
-    let direct: Vec<&str> = ["localhost", "127.0.0.0/8", "::1"]
-        .into_iter()
-        .chain(serving.iter().map(|sidecar| sidecar.name.as_str()))
-        .collect();
+    // By its address: not every resolver reads /etc/hosts (c-ares, for one).
+    let proxy = proxy.and_then(|egress| Some(egress.relays.first()?.address));
+    let url = proxy.map(|address| format!("http://{address}")).unwrap_or_default();
+    let names = serving.iter().map(|sidecar| sidecar.name.as_str());
     // A destination of plain TCP may be asked for by the proxy, too, at another port.
     let others = serving.iter().flat_map(|sidecar| sidecar.relays.iter().filter(|relay| relay.name != sidecar.name));
     let others = others.map(|relay| format!(",{}:{}", relay.name, relay.address.port()));
-    let direct = format!("{}{}", direct.join(","), others.collect::<String>());
+    let direct =
+        format!("{}{}", DIRECT.into_iter().chain(names).collect::<Vec<_>>().join(","), others.collect::<String>());
     let mut env = plan.env.clone();
-    let both_cases = [("HTTP_PROXY", &proxy), ("HTTPS_PROXY", &proxy), ("NO_PROXY", &direct)];
-    for (name, value) in both_cases {
+    for (name, value) in [("HTTP_PROXY", &url), ("HTTPS_PROXY", &url), ("NO_PROXY", &direct)] {
         env.insert(name.to_owned(), value.clone());
         env.insert(name.to_ascii_lowercase(), value.clone());
     }
-    for name in [
-        "SSL_CERT_FILE",
-        "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE",
-        "GIT_SSL_CAINFO",
-        "PIP_CERT",
-        "CARGO_HTTP_CAINFO",
-        "AWS_CA_BUNDLE",
-        "DENO_CERT",
-    ] {
+    // Node's own fetch and http ask nobody without it (Node 22.21 and 24.5 on).
+    env.insert("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned());
+    for name in BUNDLES {
         env.insert(name.to_owned(), init::BUNDLE_FILE.to_owned());
     }
     env.insert("SSL_CERT_DIR".to_owned(), init::BUNDLE_DIR.to_owned());
     env.insert("NODE_EXTRA_CA_CERTS".to_owned(), init::CA_FILE.to_owned());
-    env.entry("HOME".to_owned()).or_insert_with(|| crate::plan::DEFAULT_HOME.to_owned());
-    env.entry("PATH".to_owned())
-        .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    // Of two options of one name the last counts: theirs.
+    let own = env.get(JAVA).or_else(|| image.env.get(JAVA)).map(|own| format!(" {own}")).unwrap_or_default();
+    env.insert(JAVA.to_owned(), java(proxy, serving) + &own);
+    env.entry("HOME".to_owned()).or_insert_with(|| image.home.clone());
+    env.entry("PATH".to_owned()).or_insert_with(|| image.env.get("PATH").map_or(PATH, String::as_str).to_owned());
+    // Text is UTF-8, unless somebody has another language.
+    if !["LANG", "LC_ALL", "LC_CTYPE"].iter().any(|name| env.contains_key(*name) || image.env.contains_key(*name)) {
+        env.insert("LANG".to_owned(), "C.UTF-8".to_owned());
+    }
     env
+}
+
+/// What Java is told: it reads none of the variables, and certificates in a store of its own only (JDK, "Networking
+/// Properties"; JSSE Reference Guide, "Customizing the Default Key Managers and Trust Managers").
+fn java(proxy: Option<SocketAddrV4>, serving: &[Arc<Sidecar>]) -> String {
+    let mut options = vec![
+        format!("-Djavax.net.ssl.trustStore={}", init::JAVA_STORE),
+        "-Djavax.net.ssl.trustStoreType=JKS".to_owned(),
+        format!("-Djavax.net.ssl.trustStorePassword={}", init::JAVA_PASSWORD),
+    ];
+    if let Some(proxy) = proxy {
+        for scheme in ["http", "https"] {
+            options.push(format!("-D{scheme}.proxyHost={} -D{scheme}.proxyPort={}", proxy.ip(), proxy.port()));
+        }
+        let names: String = serving.iter().map(|sidecar| format!("|{}", sidecar.name)).collect();
+        options.push(format!("-Dhttp.nonProxyHosts=localhost|127.*|[::1]{names}"));
+    }
+    options.join(" ")
 }

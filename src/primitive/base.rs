@@ -14,6 +14,8 @@ use crate::session::{Class, Failure};
 
 /// The label of our layer that says whom the agent runs as.
 pub(super) const ACCOUNT: &str = "dev.bottler.account";
+/// The label that says where it lives.
+pub(super) const HOME: &str = "dev.bottler.home";
 /// Largest file that is read, in bytes.
 const MAX_FILE: usize = 8 << 20;
 

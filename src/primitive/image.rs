@@ -1,6 +1,7 @@
 //! `build_image`: the image made of the running executable; or one that the engine has, pulls or builds, with the
 //! executable on top.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,12 +11,12 @@ use sha2::{Digest, Sha256};
 
 use super::account::Account;
 use super::base;
-use super::self_image::{Base, SelfImage};
+use super::self_image::{Base, On, SelfImage};
 use super::{Bottle, Event, lock};
 use crate::engine::labels::CACHE;
 use crate::engine::{Engine, ImageBuild, ImageFound};
 pub use crate::plan::ImagePlan as ImageOptions;
-use crate::plan::{BuildNetwork, BuildSection, DEFAULT_USER};
+use crate::plan::{BuildNetwork, BuildSection, DEFAULT_HOME, DEFAULT_USER};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::workspace::context;
 
@@ -40,6 +41,12 @@ pub struct Built {
     /// Whom the plan's agent runs as in it.
     #[serde(skip)]
     pub(super) account: Option<Account>,
+    /// Where that one lives.
+    #[serde(skip)]
+    pub(super) home: String,
+    /// Its variables.
+    #[serde(skip)]
+    pub(super) env: BTreeMap<String, String>,
 }
 
 /// An image.
@@ -116,6 +123,8 @@ fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Pe
                 user: String::new(),
                 workdir: String::new(),
                 account,
+                home: DEFAULT_HOME.to_owned(),
+                env: BTreeMap::new(),
             }));
         }
         let source = match &wanted.build {
@@ -224,9 +233,9 @@ async fn on_top(bottle: &Bottle, source: &str, found: ImageFound) -> Result<Arc<
             .hint("they would run unseen when the image is prepared; use an image without them"));
     }
     let user = bottle.plan.agent.user.clone();
-    let (tag, account) = layered(bottle, &found.id, &user).await?;
-    let ImageFound { command, user, workdir, .. } = found;
-    Ok(Arc::new(Built { tag, command, user, workdir, account: Some(account) }))
+    let (tag, account, home) = layered(bottle, &found, &user).await?;
+    let ImageFound { command, user, workdir, env, .. } = found;
+    Ok(Arc::new(Built { tag, command, user, workdir, account: Some(account), home, env }))
 }
 
 fn internal(error: &anyhow::Error) -> Failure {
@@ -235,29 +244,32 @@ fn internal(error: &anyhow::Error) -> Failure {
 
 /// The image with this executable, a home and an entry in `/etc/passwd` for a user on top; built where the engine does
 /// not have it yet.
-async fn layered(bottle: &Bottle, id: &str, user: &str) -> Result<(String, Account), Failure> {
+async fn layered(bottle: &Bottle, found: &ImageFound, user: &str) -> Result<(String, Account, String), Failure> {
     let engine = &bottle.session.engine;
     if bottle.setting.rehearsal {
         let account = Account::numbers(user).or_else(|| Account::numbers(DEFAULT_USER));
         let account = account.ok_or_else(|| Failure::new(Class::Internal, "the default user is no number"))?;
-        return Ok((REHEARSED.to_owned(), account));
+        return Ok((REHEARSED.to_owned(), account, DEFAULT_HOME.to_owned()));
     }
-    let image = read(engine, Base::Image { id: id.to_owned(), user: user.to_owned() }).await?;
-    if let Some(found) = engine.image_find(&image.tag).await?
-        && let Some(account) = found.labels.get(base::ACCOUNT).and_then(|text| Account::numbers(text))
+    let image = read(engine, Base::Image { id: found.id.clone(), user: user.to_owned() }).await?;
+    if let Some(layered) = engine.image_find(&image.tag).await?
+        && let Some(account) = layered.labels.get(base::ACCOUNT).and_then(|text| Account::numbers(text))
+        && let Some(home) = layered.labels.get(base::HOME)
     {
-        return Ok((image.tag, account));
+        return Ok((image.tag, account, home.clone()));
     }
     let _building = bottle.setting.building.lock().await;
-    let seen = base::look(bottle, id).await?;
+    let seen = base::look(bottle, &found.id).await?;
     let account = Account::find(user, &seen.passwd, &seen.groups)
         .map_err(|why| Failure::new(Class::Input, format!("user: {why}")).hint("user: \"1000:1000\""))?;
+    let home = account.home(found.env.get("HOME").map(String::as_str), &seen.passwd);
     // Another bottle may have built it meanwhile.
     if engine.image_find(&image.tag).await?.is_none() {
-        let build = image.build(Some((account, &seen))).map_err(|error| internal(&error))?;
+        let on = On { account, home: &home, seen: &seen };
+        let build = image.build(Some(on)).map_err(|error| internal(&error))?;
         engine.image_build(&build, &|_| ()).await?;
     }
-    Ok((image.tag, account))
+    Ok((image.tag, account, home))
 }
 
 async fn read(engine: &Arc<dyn Engine>, base: Base) -> Result<SelfImage, Failure> {

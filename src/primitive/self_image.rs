@@ -11,7 +11,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use sha2::{Digest, Sha256};
 
 use super::account::Account;
-use super::base::{ACCOUNT, Seen};
+use super::base::{ACCOUNT, HOME, Seen};
 use crate::engine::labels::CACHE;
 use crate::engine::{EngineInfo, ImageBuild};
 use crate::init::{BUNDLE_FILE, OWN_BUNDLE};
@@ -23,11 +23,22 @@ pub const EXECUTABLE: &str = "/bottler";
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
 /// Changes whenever [`layer`] puts something else beside the executable.
-const LAYOUT: &[u8] = b"layout 4";
+const LAYOUT: &[u8] = b"layout 5";
 /// The agent's user and group in an image from scratch.
 const AGENT: Account = Account { user: 1000, group: 1000 };
 const SIDECAR: Account = Account { user: USER, group: USER };
 const ROOT: Account = Account { user: 0, group: 0 };
+
+/// What an agent's own image gets besides the executable.
+#[derive(Clone, Copy)]
+pub(super) struct On<'a> {
+    /// Whom the agent runs as.
+    pub(super) account: Account,
+    /// Where it lives.
+    pub(super) home: &'a str,
+    /// What is in the image.
+    pub(super) seen: &'a Seen,
+}
 
 /// What is under the executable.
 pub(super) enum Base {
@@ -96,10 +107,11 @@ impl SelfImage {
     ///
     /// # Errors
     /// An archive in memory cannot be written: never.
-    pub(super) fn build(&self, on: Option<(Account, &Seen)>) -> anyhow::Result<ImageBuild> {
+    pub(super) fn build(&self, on: Option<On<'_>>) -> anyhow::Result<ImageBuild> {
         let layer = layer(&self.executable, on)?;
-        let account = on.map(|(account, _)| (ACCOUNT.to_owned(), account.to_string()));
-        let labels = [(CACHE.to_owned(), "self".to_owned())].into_iter().chain(account);
+        let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
+        let home = on.map(|on| (HOME.to_owned(), on.home.to_owned()));
+        let labels = [(CACHE.to_owned(), "self".to_owned())].into_iter().chain(account).chain(home);
         let dockerfile = format!("FROM {}\nADD layer.tar /\n", self.base.from());
         let mut context = tar::Builder::new(Vec::with_capacity(layer.len() + (8 << 10)));
         append(&mut context, "Dockerfile", dockerfile.as_bytes(), 0o644)?;
@@ -133,18 +145,26 @@ fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All that bottler puts into an image. An agent's own image keeps its users: it gets the executable, a home, a line for
-/// the agent where it has none, and a bundle of certificates that leads to the one with the bottle's among them.
-fn layer(executable: &[u8], on: Option<(Account, &Seen)>) -> anyhow::Result<Vec<u8>> {
+/// All that bottler puts into an image. An agent's own image keeps its users and their homes: it gets the executable, a home
+/// or what leads to it, a line for the agent where it has none, and a bundle of certificates that leads to the one with the
+/// bottle's among them.
+fn layer(executable: &[u8], on: Option<On<'_>>) -> anyhow::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
     append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0o755)?;
     folder(&mut tar, "home", ROOT, 0o755)?;
-    let owner = on.map_or(AGENT, |(account, _)| account);
-    folder(&mut tar, DEFAULT_HOME.trim_start_matches('/'), owner, 0o700)?;
+    let owner = on.map_or(AGENT, |on| on.account);
+    match on.map(|on| on.home).filter(|home| *home != DEFAULT_HOME) {
+        None => folder(&mut tar, DEFAULT_HOME.trim_start_matches('/'), owner, 0o700)?,
+        Some(home) => {
+            folder(&mut tar, home.trim_start_matches('/'), owner, 0o755)?;
+            // Plans are made before the image is known: what they put into a home is put there.
+            link(&mut tar, DEFAULT_HOME, home)?;
+        }
+    }
     folder(&mut tar, WORKSPACE.trim_start_matches('/'), owner, 0o755)?;
     match on {
         None => scratch(&mut tar)?,
-        Some((account, seen)) => {
+        Some(On { account, seen, .. }) => {
             // Whoever an image runs as may make its sockets here: the folder is its sidecar's own volume.
             folder(&mut tar, SERVICE_DIR.trim_start_matches('/'), ROOT, 0o777)?;
             let (passwd, groups) = account.in_files(&seen.passwd, &seen.groups);
@@ -152,9 +172,7 @@ fn layer(executable: &[u8], on: Option<(Account, &Seen)>) -> anyhow::Result<Vec<
             append(&mut tar, "etc/group", groups.as_bytes(), 0o644)?;
             let (place, own) = &seen.bundle;
             append(&mut tar, OWN_BUNDLE.trim_start_matches('/'), own.as_bytes(), 0o644)?;
-            let mut link = header(0, ROOT, 0o777);
-            link.set_entry_type(tar::EntryType::Symlink);
-            tar.append_link(&mut link, place.trim_start_matches('/'), BUNDLE_FILE)?;
+            link(&mut tar, place, BUNDLE_FILE)?;
         }
     }
     Ok(tar.into_inner()?)
@@ -176,6 +194,12 @@ fn scratch(tar: &mut tar::Builder<Vec<u8>>) -> std::io::Result<()> {
     }
     append(tar, "etc/passwd", passwd.as_bytes(), 0o644)?;
     append(tar, "etc/group", group.as_bytes(), 0o644)
+}
+
+fn link(tar: &mut tar::Builder<Vec<u8>>, path: &str, to: &str) -> std::io::Result<()> {
+    let mut link = header(0, ROOT, 0o777);
+    link.set_entry_type(tar::EntryType::Symlink);
+    tar.append_link(&mut link, path.trim_start_matches('/'), to)
 }
 
 fn folder(tar: &mut tar::Builder<Vec<u8>>, path: &str, owner: Account, mode: u32) -> std::io::Result<()> {

@@ -331,7 +331,7 @@ async fn config(
                     }),
                     None => None,
                 },
-                own: Some(format!("{}:{}", options.name, EGRESS.port())),
+                own: vec![format!("{}:{}", options.name, EGRESS.port()), EGRESS.to_string()],
                 sidecars,
                 spec: EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() },
                 proxy_credentials: bottle.setting.proxy_credentials.clone(),

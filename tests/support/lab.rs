@@ -121,7 +121,7 @@ impl Lab {
         let config = Config {
             bottle: "lab".into(),
             inside: None,
-            own: None,
+            own: Vec::new(),
             sidecars: BTreeMap::new(),
             spec,
             proxy_credentials,

@@ -75,7 +75,7 @@ async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Bo
     let (request, keeper) = drain::wrap(request);
     let switch = Switch::of(&request);
     let asker = Asker::of(request.headers());
-    let intent = intent(&request, egress.own.as_deref());
+    let intent = intent(&request, &egress.own);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
@@ -135,12 +135,12 @@ pub(super) fn told(egress: &Egress, intent: Option<&Intent>, asker: Asker, answe
 }
 
 /// Reads what a request wants; the same for every form.
-fn intent(request: &Request<Asked>, own: Option<&str>) -> Result<Intent, Reason> {
+fn intent(request: &Request<Asked>, own: &[String]) -> Result<Intent, Reason> {
     let form = if request.method() == Method::CONNECT { Form::Connect } else { Form::Absolute };
     let (host, port) = target(form, request.uri())?;
     let default = if form == Form::Connect { port } else { 80 };
     // Node's proxy agents name the proxy there. Nothing is done with it: what is judged and dialled is the target.
-    let names_proxy = |value: &HeaderValue| own.is_some_and(|own| value.as_bytes() == own.as_bytes());
+    let names_proxy = |value: &HeaderValue| own.iter().any(|own| value.as_bytes() == own.as_bytes());
     let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
     if !(form == Form::Connect && hosts.len() == 1 && names_proxy(hosts[0])) {
         check_host_header(request.headers(), &host, port, default)?;

@@ -64,7 +64,7 @@ impl World {
         let egress = new_egress(&Config {
             bottle: "test".into(),
             inside: None,
-            own: None,
+            own: Vec::new(),
             sidecars,
             spec,
             proxy_credentials: None,
@@ -404,7 +404,8 @@ async fn a_destination_that_cannot_be_verified_is_an_error() {
     let world = World::new().await;
     let sidecars = world.egress.sidecars.clone();
     let spec = EgressSpec::default();
-    let config = Config { bottle: "test".into(), inside: None, own: None, sidecars, spec, proxy_credentials: None };
+    let config =
+        Config { bottle: "test".into(), inside: None, own: Vec::new(), sidecars, spec, proxy_credentials: None };
     let world = World { egress: new_egress(&config), ..world };
     let answer = world.post("", b"x").await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("TLS"), "{answer}");

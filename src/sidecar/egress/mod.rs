@@ -60,9 +60,9 @@ pub struct Config {
     /// Where it is on the network inside, in a bottle that has one: it listens there, and makes no socket.
     #[serde(default)]
     pub inside: Option<Inside>,
-    /// Where the agent finds egress, as `host:port`. Some clients send it as the Host of a CONNECT.
+    /// Where the agent finds egress, as `host:port`, by its name and its address. Some clients send it as the Host of a CONNECT.
     #[serde(default)]
-    pub own: Option<String>,
+    pub own: Vec<String>,
     /// The bottle's own sidecars by name.
     pub sidecars: BTreeMap<String, SocketAddr>,
     /// What may leave.
@@ -96,7 +96,7 @@ pub struct Update {
 
 /// What lives as long as the process.
 struct Egress {
-    own: Option<String>,
+    own: Vec<String>,
     sidecars: BTreeMap<String, SocketAddr>,
     proxy_credentials: Option<String>,
     resolver: Arc<TokioResolver>,

@@ -23,7 +23,7 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
     new_egress(&Config {
         bottle: "test".into(),
         inside: None,
-        own: Some("egress:8888".into()),
+        own: vec!["egress:8888".into()],
         sidecars,
         spec,
         proxy_credentials: None,

@@ -92,8 +92,14 @@ impl Peer {
 fn egress(entry: &str, folder: &Path) -> Child {
     let mut spec: EgressSpec = serde_yaml::from_str(&format!("allow: [{entry}]")).unwrap();
     spec.roots.push(std::fs::read_to_string(folder.join("root.pem")).unwrap());
-    let config =
-        Config { bottle: "bench".into(), inside: None, own: None, sidecars: [].into(), spec, proxy_credentials: None };
+    let config = Config {
+        bottle: "bench".into(),
+        inside: None,
+        own: Vec::new(),
+        sidecars: [].into(),
+        spec,
+        proxy_credentials: None,
+    };
     let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
         .args(["egress", "127.0.0.1:3127"])
         .stdin(Stdio::piped())
