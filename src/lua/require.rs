@@ -27,6 +27,9 @@ const LIBRARY: &[(&str, &str)] = &[
     ("test", include_str!("../../stdlib/test.lua")),
 ];
 
+/// How the names of what comes with bottler begin.
+const OWN: &str = "std.";
+
 /// The names of the recipes that come with bottler.
 pub fn names() -> Vec<&'static str> {
     RECIPES.iter().map(|(name, _)| *name).collect()
@@ -52,14 +55,12 @@ pub(super) struct Modules {
     pub(super) project: BTreeMap<String, String>,
     /// Given to the library's own files.
     pub(super) core: Table,
-    /// What every file sees.
-    pub(super) globals: Table,
 }
 
 impl Modules {
     /// `std.x` is compiled in; `lib.db` is `.bottler/lib/db.lua`.
     fn find(&self, name: &str) -> Option<Script> {
-        if let Some(short) = name.strip_prefix("std.") {
+        if let Some(short) = name.strip_prefix(OWN) {
             let library = library(short).filter(|_| short != "core");
             return built_in(short).or_else(|| Some(Script::library(short, library?)));
         }
@@ -94,12 +95,15 @@ pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> m
         sources.add(&script);
         loaded.raw_set(name.as_str(), false)?;
         let own = super::error::is_library(&script.name).then(|| modules.core.clone());
-        let value: mlua::Result<Value> = script.load(lua, &modules.globals).call(own);
+        let environment: Table = modules.core.get::<Function>("environment")?.call(())?;
+        let value: mlua::Result<Value> = script.load(lua, &environment).call(own);
         if value.is_err() {
             loaded.raw_set(name.as_str(), Value::Nil)?;
         }
         let value = match value? {
             Value::Nil => Value::Boolean(true),
+            // Every script requires the same one.
+            value if name.starts_with(OWN) => modules.core.get::<Function>("seal")?.call((name.as_str(), value))?,
             value => value,
         };
         loaded.raw_set(name, &value)?;
