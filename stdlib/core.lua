@@ -41,7 +41,7 @@ function assert(...)
 end
 
 -- A finalizer would run between any two instructions, and outside of every limit on time.
-function setmetatable(value, metatable)
+globals.setmetatable = function(value, metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
     plain.error("setmetatable: __gc is not there; write local x <close> = …, or defer", 2)
   end
@@ -188,7 +188,7 @@ function recipe(launch)
 end
 
 -- Starts what a script returned, a recipe or a plain function, with the project's hooks around it.
-function core.launch(launch, plan, hooks)
+core.launch = function(launch, plan, hooks)
   the_plan = plan
   if hooks then sets[1] = in_force(hooks, true) end
   local result = launch(plan)
@@ -196,7 +196,7 @@ function core.launch(launch, plan, hooks)
 end
 
 -- Runs on_failure or on_teardown of the project's hooks, where there is one; `...` comes before the bottle.
-function core.ended(when, ...)
+core.ended = function(when, ...)
   local set = sets[1]
   local hook = set and set.project and set[when]
   if not hook then return end
@@ -208,7 +208,7 @@ function core.ended(when, ...)
 end
 
 -- All hooks of a set, as a list of { when, name, function }.
-function core.list_hooks(hooks)
+core.list_hooks = function(hooks)
   local found = {}
   for when, set in pairs(check_hooks(hooks)) do
     if type(set) == "function" then
@@ -242,7 +242,7 @@ local function sealed(name, library)
 end
 
 -- What `require` gives of bottler's own library.
-function core.seal(name, module)
+core.seal = function(name, module)
   if type(module) == "table" and getmetatable(module) == nil then return sealed(name, module) end
   return module
 end
@@ -256,7 +256,7 @@ end
 strings.__metatable = false
 
 -- The environment of one script. Its own raw fields are nobody else's, so that even rawset harms nobody but itself.
-function core.environment()
+core.environment = function()
   local visible = {}
   for name, value in pairs(globals) do
     visible[name] = type(value) == "table" and sealed(name, value) or value

@@ -81,12 +81,17 @@ pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> m
     let loaded: Table = lua.create_table()?;
     let sources = sources.clone();
     lua.create_function(move |lua, name: String| {
+        // What comes with bottler is the same for every script that requires it, and each gets a view of its own.
+        let give = |value: Value| match name.starts_with(OWN) {
+            true => modules.core.get::<Function>("seal")?.call((name.as_str(), value)),
+            false => Ok(value),
+        };
         match loaded.raw_get(name.as_str())? {
             Value::Nil => {}
             Value::Boolean(false) => {
                 return Err(mlua::Error::RuntimeError(format!("module {name:?} requires itself")));
             }
-            known => return Ok(known),
+            known => return give(known),
         }
         let Some(script) = modules.find(&name) else {
             let message = format!("there is no module {name:?}; known: {}", modules.known());
@@ -102,12 +107,10 @@ pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> m
         }
         let value = match value? {
             Value::Nil => Value::Boolean(true),
-            // Every script requires the same one.
-            value if name.starts_with(OWN) => modules.core.get::<Function>("seal")?.call((name.as_str(), value))?,
             value => value,
         };
-        loaded.raw_set(name, &value)?;
-        Ok(value)
+        loaded.raw_set(name.as_str(), &value)?;
+        give(value)
     })
 }
 
