@@ -45,7 +45,10 @@ globals.setmetatable = function(value, metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
     plain.error("setmetatable: __gc is not there; write local x <close> = …, or defer", 2)
   end
-  return plain.setmetatable(value, metatable)
+  -- Its own errors are about the line that called this.
+  local ok, result = plain.pcall(plain.setmetatable, value, metatable)
+  if not ok then plain.error(result, 2) end
+  return result
 end
 
 -- Hooks.

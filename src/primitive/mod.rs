@@ -272,6 +272,11 @@ impl Bottle {
         self.keep_credential(secret, &[]);
     }
 
+    /// How many secrets it has noted.
+    pub fn secrets(&self) -> usize {
+        lock(&self.secrets).len()
+    }
+
     /// The same for one that is for some hosts: to those it may go.
     pub fn keep_credential(&self, secret: &str, hosts: &[String]) {
         let mut secrets = lock(&self.secrets);

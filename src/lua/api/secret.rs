@@ -18,6 +18,8 @@ pub(super) struct Secret(SecretString);
 
 /// Longest secret, in bytes: egress looks for it in everything.
 const MAX_SECRET: usize = 64 << 10;
+/// Secrets of one bottle.
+const MAX_SECRETS: usize = 1000;
 /// What a secret takes beside its bytes, which are held here and by the bottle.
 const SECRET: usize = 256;
 
@@ -27,6 +29,9 @@ impl Secret {
     /// # Errors
     /// The script's secrets are too much.
     pub(super) fn new(lua: &Lua, value: String, context: &Context) -> mlua::Result<Self> {
+        if context.bottle.secrets() >= MAX_SECRETS {
+            return Err(raise(Failure::new(Class::Input, format!("secret: there are {MAX_SECRETS} already"))));
+        }
         memory::charge(lua, 2 * value.len() + SECRET)?.keep();
         context.bottle.keep_secret(&value);
         Ok(Self(value.into()))
