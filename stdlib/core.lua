@@ -1,10 +1,18 @@
--- The prelude: makes the primitives global, runs hooks around them, and closes the globals.
+-- The prelude: makes the primitives global, runs hooks around them, and gives every script its environment.
+--
+-- Scripts of several authors share this machine: bottler's library and recipes, the user's recipe, a project's hooks. None can
+-- change what another calls. Every script has an environment of its own, whose globals and libraries cannot be assigned; what
+-- is behind them cannot be reached, nor can the metatables of strings, recipes and handles; this file has an environment that
+-- no script sees.
 local core, globals = ...
 
 local HOOK_LIMIT = "1m" -- how long one hook may take
 local sets = {} -- the hooks in force: the project's first, then those of the recipes that are running
 local replacing = {} -- names whose replacement is running, so that it may make the original
-local bottle = { id = core.bottle_id } -- what hooks are given to know where they are
+local the_plan -- of this launch, once it runs
+
+-- What the hooks of one set are given to know where they are: a table of their own, which those of another do not see.
+local function a_bottle() return { id = core.bottle_id, plan = the_plan, sidecar = sidecar_start } end
 
 -- Failures keep their fields through pcall and error; anything else is as in plain Lua.
 local plain = { pcall = pcall, xpcall = xpcall, error = error, assert = assert, setmetatable = setmetatable }
@@ -33,11 +41,14 @@ function assert(...)
 end
 
 -- A finalizer would run between any two instructions, and outside of every limit on time.
-function setmetatable(value, metatable)
+globals.setmetatable = function(value, metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
     plain.error("setmetatable: __gc is not there; write local x <close> = …, or defer", 2)
   end
-  return plain.setmetatable(value, metatable)
+  -- Its own errors are about the line that called this.
+  local ok, result = plain.pcall(plain.setmetatable, value, metatable)
+  if not ok then plain.error(result, 2) end
+  return result
 end
 
 -- Hooks.
@@ -65,6 +76,21 @@ local function check_hooks(hooks)
   return hooks
 end
 
+-- The same as they are in force: what a script does to its own table afterwards changes nothing.
+local function in_force(hooks, project)
+  local set = { project = project, bottle = a_bottle() }
+  for when, hook in pairs(check_hooks(hooks)) do
+    set[when] = hook
+    if KINDS[when] then
+      set[when] = {}
+      for name, one in pairs(hook) do
+        set[when][name] = one
+      end
+    end
+  end
+  return set
+end
+
 local function run_hook(hook, when, name, ...)
   core.note_hook(when, name, hook)
   return core.within("hook " .. when .. (name ~= "" and "." .. name or ""), HOOK_LIMIT, hook, ...)
@@ -74,7 +100,11 @@ end
 local function run_hooks(when, name, ...)
   for i = #sets, 1, -1 do
     local set = sets[i][when]
-    if set and set[name] then run_hook(set[name], when, name, ...) end
+    if set and set[name] then
+      local arguments = table.pack(...)
+      arguments[arguments.n + 1] = sets[i].bottle
+      run_hook(set[name], when, name, table.unpack(arguments, 1, arguments.n + 1))
+    end
   end
 end
 
@@ -84,14 +114,14 @@ local function replacement(primitive, name, options)
   for i = 1, #sets do
     local hook = sets[i].replace and sets[i].replace[name]
     if hook then
-      if sets[i].project then core.check_replace(primitive, name, options.role) end
-      return hook
+      if sets[i].project then core.check_replace(primitive, "replace." .. name, name, rawget(options, "role")) end
+      return hook, sets[i].bottle
     end
   end
 end
 
 local function create(primitive, make, name, options)
-  local hook = replacement(primitive, name, options)
+  local hook, bottle = replacement(primitive, name, options)
   if not hook then
     local handle = make(options)
     return handle
@@ -108,14 +138,16 @@ end
 local function hooked(primitive, fixed_name)
   local make = core[primitive]
   return function(options)
-    local name = fixed_name or (type(options) == "table" and options.name)
-    if type(name) ~= "string" then
+    local name = fixed_name or (type(options) == "table" and rawget(options, "name"))
+    if type(name) ~= "string" or type(options) ~= "table" then
       local handle = make(options)
       return handle
     end
-    run_hooks("before", name, options, bottle)
+    local role = rawget(options, "role")
+    run_hooks("before", name, options)
+    if rawget(options, "role") ~= role then core.check_replace(primitive, "before." .. name, name, role or "") end
     local handle = create(primitive, make, name, options)
-    run_hooks("after", name, handle, bottle)
+    run_hooks("after", name, handle)
     return handle
   end
 end
@@ -129,9 +161,9 @@ step, log, progress, fail, defer = core.step, core.log, core.progress, core.fail
 prompt, confirm, secret, host, require = core.prompt, core.confirm, core.secret, core.host, core.require
 
 function provision(agent, options)
-  run_hooks("before", "provision", options, bottle)
+  run_hooks("before", "provision", options)
   local path = core.provision(agent, options)
-  run_hooks("after", "provision", agent, bottle)
+  run_hooks("after", "provision", agent)
   return path
 end
 
@@ -144,14 +176,13 @@ end
 -- Runs a function for a bounded time: its results, or an error.
 function deadline(limit, work, ...) return core.within("deadline", limit, work, ...) end
 
-bottle.sidecar = sidecar_start
-
 -- Makes a recipe of a function (plan, hooks): callable from another recipe, its hooks in force while it runs.
 function recipe(launch)
   if type(launch) ~= "function" then fail("recipe: takes a function (plan, hooks), not a " .. type(launch)) end
   return setmetatable({}, {
+    __metatable = false,
     __call = function(_, plan, hooks)
-      sets[#sets + 1] = check_hooks(hooks or {})
+      sets[#sets + 1] = in_force(hooks or {})
       local _ <close> = setmetatable({}, { __close = function() sets[#sets] = nil end })
       local result = launch(plan, hooks)
       return result
@@ -160,27 +191,27 @@ function recipe(launch)
 end
 
 -- Starts what a script returned, a recipe or a plain function, with the project's hooks around it.
-function __launch(launch, plan, hooks)
-  bottle.plan = plan
-  if hooks then
-    local project = { project = true }
-    for when, set in pairs(check_hooks(hooks)) do
-      project[when] = set
-    end
-    sets[1] = project
-  end
+core.launch = function(launch, plan, hooks)
+  the_plan = plan
+  if hooks then sets[1] = in_force(hooks, true) end
   local result = launch(plan)
   return result
 end
 
--- Runs on_failure or on_teardown of the project's hooks, where there is one.
-function __ended(when, ...)
-  local hook = sets[1] and sets[1].project and sets[1][when]
-  if hook then run_hook(hook, when, "", ...) end
+-- Runs on_failure or on_teardown of the project's hooks, where there is one; `...` comes before the bottle.
+core.ended = function(when, ...)
+  local set = sets[1]
+  local hook = set and set.project and set[when]
+  if not hook then return end
+  if select("#", ...) > 0 then
+    run_hook(hook, when, "", (...), set.bottle)
+  else
+    run_hook(hook, when, "", set.bottle)
+  end
 end
 
 -- All hooks of a set, as a list of { when, name, function }.
-function __list_hooks(hooks)
+core.list_hooks = function(hooks)
   local found = {}
   for when, set in pairs(check_hooks(hooks)) do
     if type(set) == "function" then
@@ -195,12 +226,51 @@ function __list_hooks(hooks)
   return found
 end
 
-__bottle = bottle
+-- A library as scripts get it: the same to read, and an error to assign to.
+local function sealed(name, library)
+  return setmetatable({}, {
+    __metatable = false,
+    __index = library,
+    __newindex = function(_, key)
+      plain.error("cannot assign " .. name .. "." .. tostring(key) .. ": it belongs to every script", 2)
+    end,
+    __pairs = function()
+      local key, value
+      return function()
+        key, value = next(library, key)
+        return key, value
+      end
+    end,
+  })
+end
 
-setmetatable(globals, {
-  __metatable = false,
-  __index = function(_, name) core.no_global(tostring(name)) end,
-  __newindex = function(_, name)
-    plain.error("cannot make a global " .. tostring(name) .. "; write local " .. tostring(name), 2)
-  end,
-})
+-- What `require` gives of bottler's own library.
+core.seal = function(name, module)
+  if type(module) == "table" and getmetatable(module) == nil then return sealed(name, module) end
+  return module
+end
+
+-- A method of a string is found here, by every script; the library that scripts name is another table.
+local strings = getmetatable("")
+strings.__index = {}
+for name, method in pairs(string) do
+  strings.__index[name] = method
+end
+strings.__metatable = false
+
+-- The environment of one script. Its own raw fields are nobody else's, so that even rawset harms nobody but itself.
+core.environment = function()
+  local visible = {}
+  for name, value in pairs(globals) do
+    visible[name] = type(value) == "table" and sealed(name, value) or value
+  end
+  setmetatable(visible, { __index = function(_, name) core.no_global(tostring(name)) end })
+  return setmetatable({}, {
+    __metatable = false,
+    __index = visible,
+    __newindex = function(_, name)
+      local what = rawget(visible, name) == nil and "make a" or "assign the"
+      plain.error("cannot " .. what .. " global " .. tostring(name) .. "; write local " .. tostring(name), 2)
+    end,
+  })
+end

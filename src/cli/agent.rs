@@ -7,7 +7,7 @@ use super::egress::EgressArgs;
 use super::program::{self, Defined, ProjectArgs, input};
 use super::terminal;
 use crate::holder::{Draft, Drafts};
-use crate::manifest::{Chosen, Egress, IsolationSection, choose, expand, text};
+use crate::manifest::{Catalogue, Chosen, Egress, IsolationSection, choose, expand, text};
 use crate::plan::{Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
 use crate::session::{Class, Failure, StateDir, new_id, valid_name};
 use crate::workspace::identity;
@@ -128,7 +128,7 @@ impl AgentArgs {
         let egress = self.egress.read(chosen.egress.clone())?;
         let flags = self.flags(terminal, id)?;
         let planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
-        let drafts = drafts(&defined, &facts);
+        let drafts = drafts(&defined, &facts, &self.agent, self.bottle.as_deref());
         Ok(Ready { chosen, planned, defined, drafts })
     }
 
@@ -211,10 +211,19 @@ pub(super) fn facts() -> Result<Facts, Failure> {
     })
 }
 
-/// Every agent of the manifest, planned as it stands: for recipes that launch further bottles.
-pub(super) fn drafts(defined: &Defined, facts: &Facts) -> Drafts {
+/// Every agent of the manifest, planned as it stands: for recipes that launch further bottles. Where scripts of a project take
+/// part, only the launched agent, as it was launched, and those whose bottles the user lets this project use.
+pub(super) fn drafts(defined: &Defined, facts: &Facts, launched: &str, bottle: Option<&str>) -> Drafts {
     let draft = |name: &str| {
-        let chosen = choose(&defined.catalogue, name, None).map_err(|problem| problem.to_string())?;
+        let bottle = bottle.filter(|_| name == launched);
+        let chosen = choose(&defined.catalogue, name, bottle).map_err(|problem| problem.to_string())?;
+        if defined.has_scripts() && name != launched && !is_let(&defined.catalogue, &chosen) {
+            let bottle = chosen.bottle_name.as_deref().unwrap_or("NAME");
+            return Err(format!(
+                "agent {name} is yours, and this project's scripts may not launch it: add {{path: …, bottles: [{bottle}]}} to \
+                 `projects` in your own bottler.yaml, or leave the project out with --no-project"
+            ));
+        }
         let egress: Egress = chosen.egress.clone();
         let planned = plan(&chosen, egress, &Flags::default(), facts).map_err(|problem| problem.to_string())?;
         match planned.ask.keys().next() {
@@ -224,4 +233,9 @@ pub(super) fn drafts(defined: &Defined, facts: &Facts) -> Drafts {
     };
     let names: Vec<String> = defined.catalogue.agents().map(str::to_owned).collect();
     Drafts(names.into_iter().map(|name| (name.clone(), draft(&name))).collect::<BTreeMap<_, _>>())
+}
+
+/// Whether the user lets the project's scripts use an agent: by the bottle that it is in.
+fn is_let(catalogue: &Catalogue, chosen: &Chosen) -> bool {
+    chosen.of_project || chosen.bottle_name.as_deref().is_some_and(|bottle| catalogue.allows_project(bottle))
 }

@@ -113,7 +113,7 @@ impl RehearsalArgs {
     fn load(&self, recipe: &str) -> Result<(Program, LaunchPlan, Drafts), Failure> {
         let defined = program::defined(&self.project, None, &state()?)?;
         let program = defined.program(recipe)?;
-        let drafts = agent::drafts(&defined, &agent::facts()?);
+        let drafts = agent::drafts(&defined, &agent::facts()?, &self.agent, None);
         let mut plan = match drafts.0.get(&self.agent) {
             Some(Ok(draft)) => rehearsal::plan_of(draft.plan.clone()),
             Some(Err(why)) => return Err(input(why.clone())),

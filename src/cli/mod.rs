@@ -105,6 +105,8 @@ pub async fn main() -> u8 {
             return if error.use_stderr() { Class::Input.exit_code() } else { 0 };
         }
     };
+    // A script that never ends is the end of the command.
+    crate::lua::on_runaway(|failure| print_message(&crate::report::failure(failure, &[])));
     let result = match cli.command {
         Command::Run(args) => run::main(*args).await,
         Command::Attach(args) => life::attach(&args).await,

@@ -54,6 +54,11 @@ pub(super) fn defined(project: &ProjectArgs, manifest: Option<&Path>, state: &St
 }
 
 impl Defined {
+    /// Whether scripts of a project take part.
+    pub(super) fn has_scripts(&self) -> bool {
+        !self.scripts.is_empty()
+    }
+
     /// A recipe, and what belongs around it.
     pub(super) fn program(&self, recipe: &str) -> Result<Program, Failure> {
         let own = self.root.as_ref().and_then(|root| of_project(recipe, root, &self.scripts));

@@ -199,6 +199,38 @@ pub struct Resources {
     pub pids: i64,
 }
 
+/// The least that a container can be given: engines take 0 as no bound, and Docker refuses less memory than this.
+const LEAST_MEMORY: i64 = 6 << 20;
+/// The most that can be counted: processors are told to engines in billionths, and a kernel has no more processes.
+const MOST_CPUS: f64 = 1e6;
+const MOST_PIDS: i64 = 1 << 22;
+
+impl Resources {
+    /// Refuses what is no bound: an engine takes nothing, less than nothing and what it cannot count as no bound at all.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { cpus, memory, pids } = self;
+        // A bound that is not a number compares as false with everything.
+        if !(*cpus >= 0.01 && *cpus <= MOST_CPUS) {
+            return Err(format!("cpus: {cpus} is not from 0.01 to {MOST_CPUS}"));
+        }
+        if *memory < LEAST_MEMORY {
+            return Err(format!("memory: {memory} bytes are less than {} MiB", LEAST_MEMORY >> 20));
+        }
+        if !(1..=MOST_PIDS).contains(pids) {
+            return Err(format!("pids: {pids} is not from 1 to {MOST_PIDS}"));
+        }
+        Ok(())
+    }
+
+    /// Whether all of this is within `most`.
+    pub fn is_within(&self, most: &Self) -> bool {
+        self.cpus <= most.cpus && self.memory <= most.memory && self.pids <= most.pids
+    }
+}
+
 /// A container to create. Everything an image could set is set here, because image metadata is hostile.
 #[derive(Debug, Clone)]
 pub struct ContainerSpec {

@@ -64,6 +64,9 @@ impl Launcher for Arc<Nested> {
 impl Nested {
     async fn carry(self: &Arc<Self>, parent: &Arc<Bottle>, order: Order) -> Result<Work, Failure> {
         let draft = self.drafts.get(&order.agent)?;
+        if parent.setting().bounded && !self.drafts.0.contains_key(&order.agent) {
+            check_reach(&order.agent, &draft.plan, &parent.plan)?;
+        }
         let name = order.options.recipe.clone().unwrap_or_else(|| draft.recipe.clone());
         let recipe = built_in_recipe(&name)
             .ok_or_else(|| Failure::new(Class::Input, format!("bottle: there is no built-in recipe {name:?}")))?;
@@ -123,6 +126,17 @@ impl Nested {
             workspace: outcome.workspace.map(|left| Arc::new(left.files)),
         })
     }
+}
+
+/// Refuses a template that nobody has defined an agent of, and that would reach more than the launch which a project's scripts
+/// take part in.
+fn check_reach(agent: &str, own: &LaunchPlan, parent: &LaunchPlan) -> Result<(), Failure> {
+    let Some(entry) = own.egress.allow.iter().find(|entry| !parent.egress.allow.contains(entry)) else { return Ok(()) };
+    let host = entry.host();
+    let why = format!(
+        "bottle {agent:?}: it reaches {host}, which this launch does not, and a project's hooks cannot widen it"
+    );
+    Err(Failure::new(Class::Input, why).hint(format!("bottler run --allow {host}")))
 }
 
 async fn raise(order: &Order, cancel: &Cancel) -> std::convert::Infallible {

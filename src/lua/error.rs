@@ -28,8 +28,7 @@ fn innermost(error: &mlua::Error) -> Failure {
             let message = message.split("\nstack traceback:").next().unwrap_or_default();
             Failure::new(Class::Input, message.trim())
         }
-        mlua::Error::MemoryError(_) => Failure::new(Class::Input, "the script used too much memory")
-            .hint(format!("a script may use {} MiB", super::MAX_MEMORY >> 20)),
+        mlua::Error::MemoryError(_) => super::memory::too_much(),
         other => Failure::new(Class::Input, other.to_string().split("\nstack traceback:").next().unwrap_or_default()),
     }
 }

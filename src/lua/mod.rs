@@ -4,6 +4,7 @@ mod api;
 mod error;
 mod guard;
 pub mod lint;
+mod memory;
 pub mod reference;
 mod require;
 mod watchdog;
@@ -22,7 +23,7 @@ use crate::primitive::{Agent, Bottle, Event};
 use crate::session::{Class, Defer, Failure, Place};
 use guard::Guard;
 
-/// Most memory a script may use, in bytes.
+/// Most memory a script may use, in bytes: of Lua's, and of what primitives hold for it.
 const MAX_MEMORY: usize = 256 << 20;
 /// All that a script has of Lua. Not there: code that nobody has seen, files and processes, a way to standard output,
 /// turning collection off, and coroutines of its own, in which primitives that wait would break.
@@ -132,7 +133,8 @@ impl Script {
 /// A Lua machine for one bottle.
 pub struct Vm {
     lua: Lua,
-    globals: Table,
+    /// The primitives, and the prelude's own functions; no script of a user's sees it.
+    core: Table,
     guard: Arc<Guard>,
     sources: Arc<Sources>,
     defers: Defers,
@@ -189,6 +191,7 @@ impl Vm {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::UTF8;
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
         lua.set_memory_limit(MAX_MEMORY)?;
+        memory::install(&lua);
         lua.globals().get::<Table>("string")?.raw_remove("dump")?;
         let sources = Arc::new(Sources::default());
         let guard = Guard::install(&lua, &sources, bottle.setting().burst)?;
@@ -200,18 +203,17 @@ impl Vm {
             grants: Arc::new(program.grants.clone()),
             cases: cases.clone(),
         };
-        // Scripts get globals of their own; mlua goes on using the machine's.
+        // The prelude gets globals of its own, of which it makes those of scripts; mlua goes on using the machine's.
         let globals = lua.create_table()?;
         for name in ALLOWED {
             globals.raw_set(name, lua.globals().get::<Value>(name)?)?;
         }
         let core = api::core(&lua, &context)?;
-        let modules =
-            require::Modules { project: program.project.clone(), core: core.clone(), globals: globals.clone() };
+        let modules = require::Modules { project: program.project.clone(), core: core.clone() };
         core.raw_set("require", require::function(&lua, &sources, modules)?)?;
         let prelude = Script::library("core", require::library("core").unwrap_or_default());
-        prelude.load(&lua, &globals).call::<()>((core, globals.clone()))?;
-        Ok(Self { lua, globals, guard, sources, defers, program: program.clone(), bottle: bottle.clone(), cases })
+        prelude.load(&lua, &globals).call::<()>((core.clone(), globals.clone()))?;
+        Ok(Self { lua, core, guard, sources, defers, program: program.clone(), bottle: bottle.clone(), cases })
     }
 
     /// Runs the recipe to its end; the agent it returned, if any. What it made is made or being made by then.
@@ -231,7 +233,7 @@ impl Vm {
                 return Err(mlua::Error::external(bad_return(script, &what, "return recipe(function(plan) … end)")));
             }
             let plan = self.lua.to_value_with(plan, api::serialize_options())?;
-            self.prelude("__launch")?.call_async::<Value>((recipe, plan, hooks)).await
+            self.prelude("launch")?.call_async::<Value>((recipe, plan, hooks)).await
         };
         let result = self.guard.watch(work).await.map_err(|error| self.failure(&error))?;
         match result {
@@ -275,8 +277,8 @@ impl Vm {
     /// Tells the project's `on_failure` why the launch failed; what goes wrong with that is told, and changes nothing.
     pub async fn on_failure(&self, failure: &Failure) {
         let work = async {
-            let caught = self.lua.create_userdata(api::Caught(failure.clone()))?;
-            self.prelude("__ended")?.call_async::<()>(("on_failure", caught, self.prelude_value("__bottle")?)).await
+            let caught = self.lua.create_userdata(api::Caught::new(&self.lua, failure.clone())?)?;
+            self.prelude("ended")?.call_async::<()>(("on_failure", caught)).await
         };
         if let Err(error) = self.guard.watch(work).await {
             let failure = self.failure(&error);
@@ -293,7 +295,7 @@ impl Vm {
         let vm = Self::new(&Bottle::in_memory(), program)?;
         let work = async {
             let hooks = vm.load(&hooks).await?;
-            vm.prelude("__list_hooks")?.call_async::<Vec<Table>>(hooks).await
+            vm.prelude("list_hooks")?.call_async::<Vec<Table>>(hooks).await
         };
         let found = vm.guard.watch(work).await.map_err(|error| vm.failure(&error))?;
         let row = |row: Table| Ok((row.get(1)?, row.get(2)?, vm.sources.defined(&row.get::<Function>(3)?)));
@@ -302,15 +304,12 @@ impl Vm {
 
     async fn load(&self, script: &Script) -> mlua::Result<Value> {
         self.sources.add(script);
-        script.load(&self.lua, &self.globals).call_async(()).await
+        let environment: Table = self.prelude("environment")?.call(())?;
+        script.load(&self.lua, &environment).call_async(()).await
     }
 
     fn prelude(&self, name: &str) -> mlua::Result<Function> {
-        self.globals.raw_get(name)
-    }
-
-    fn prelude_value(&self, name: &str) -> mlua::Result<Value> {
-        self.globals.raw_get(name)
+        self.core.raw_get(name)
     }
 
     fn failure(&self, error: &mlua::Error) -> Failure {
@@ -325,9 +324,9 @@ impl Vm {
             defers.insert(seq, self.defer(seq, "defer", function.call_async(())));
         }
         if self.program.hooks().is_some()
-            && let (Ok(ended), Ok(bottle)) = (self.prelude("__ended"), self.prelude_value("__bottle"))
+            && let Ok(ended) = self.prelude("ended")
         {
-            let call = ended.call_async(("on_teardown", bottle));
+            let call = ended.call_async("on_teardown");
             // Before everything that has a place.
             defers.insert(u64::MAX - 1, self.defer(u64::MAX - 1, "on_teardown", call));
         }

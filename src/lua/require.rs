@@ -27,6 +27,9 @@ const LIBRARY: &[(&str, &str)] = &[
     ("test", include_str!("../../stdlib/test.lua")),
 ];
 
+/// How the names of what comes with bottler begin.
+const OWN: &str = "std.";
+
 /// The names of the recipes that come with bottler.
 pub fn names() -> Vec<&'static str> {
     RECIPES.iter().map(|(name, _)| *name).collect()
@@ -52,14 +55,12 @@ pub(super) struct Modules {
     pub(super) project: BTreeMap<String, String>,
     /// Given to the library's own files.
     pub(super) core: Table,
-    /// What every file sees.
-    pub(super) globals: Table,
 }
 
 impl Modules {
     /// `std.x` is compiled in; `lib.db` is `.bottler/lib/db.lua`.
     fn find(&self, name: &str) -> Option<Script> {
-        if let Some(short) = name.strip_prefix("std.") {
+        if let Some(short) = name.strip_prefix(OWN) {
             let library = library(short).filter(|_| short != "core");
             return built_in(short).or_else(|| Some(Script::library(short, library?)));
         }
@@ -80,12 +81,17 @@ pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> m
     let loaded: Table = lua.create_table()?;
     let sources = sources.clone();
     lua.create_function(move |lua, name: String| {
+        // What comes with bottler is the same for every script that requires it, and each gets a view of its own.
+        let give = |value: Value| match name.starts_with(OWN) {
+            true => modules.core.get::<Function>("seal")?.call((name.as_str(), value)),
+            false => Ok(value),
+        };
         match loaded.raw_get(name.as_str())? {
             Value::Nil => {}
             Value::Boolean(false) => {
                 return Err(mlua::Error::RuntimeError(format!("module {name:?} requires itself")));
             }
-            known => return Ok(known),
+            known => return give(known),
         }
         let Some(script) = modules.find(&name) else {
             let message = format!("there is no module {name:?}; known: {}", modules.known());
@@ -94,7 +100,8 @@ pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> m
         sources.add(&script);
         loaded.raw_set(name.as_str(), false)?;
         let own = super::error::is_library(&script.name).then(|| modules.core.clone());
-        let value: mlua::Result<Value> = script.load(lua, &modules.globals).call(own);
+        let environment: Table = modules.core.get::<Function>("environment")?.call(())?;
+        let value: mlua::Result<Value> = script.load(lua, &environment).call(own);
         if value.is_err() {
             loaded.raw_set(name.as_str(), Value::Nil)?;
         }
@@ -102,8 +109,8 @@ pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> m
             Value::Nil => Value::Boolean(true),
             value => value,
         };
-        loaded.raw_set(name, &value)?;
-        Ok(value)
+        loaded.raw_set(name.as_str(), &value)?;
+        give(value)
     })
 }
 

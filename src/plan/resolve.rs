@@ -166,7 +166,7 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
             workdir: workdir.clone(),
             env: plain,
             secret_env,
-            resources: resources(chosen),
+            resources: resources(chosen)?,
             disk: bottle.resources.disk.map(|Size(bytes)| bytes),
             terminal,
         },
@@ -203,13 +203,19 @@ fn image(chosen: &Chosen, flags: &Flags) -> ImagePlan {
     ImagePlan { source, build, pull, rebuild }
 }
 
-fn resources(chosen: &Chosen) -> Resources {
+fn resources(chosen: &Chosen) -> Result<Resources, Refusal> {
     let wanted = &chosen.bottle.resources;
-    Resources {
+    let resources = Resources {
         cpus: wanted.cpus.unwrap_or(DEFAULT_RESOURCES.cpus),
         memory: wanted.memory.map_or(DEFAULT_RESOURCES.memory, |Size(bytes)| bytes),
         pids: wanted.pids.unwrap_or(DEFAULT_RESOURCES.pids),
+    };
+    let hint = "leave it out for the default; there is no container without bounds";
+    resources.check().map_err(|why| refused(format!("resources: {why}"), hint))?;
+    if wanted.disk.is_some_and(|Size(bytes)| bytes <= 0) {
+        return Err(refused("resources: disk: 0 is no bound", hint));
     }
+    Ok(resources)
 }
 
 /// Whom the agent runs as. A folder that is mounted to be written belongs to the host's user, unless that is root.

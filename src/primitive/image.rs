@@ -72,6 +72,9 @@ impl Image {
     }
 }
 
+/// Images that one bottle may ask for.
+const MAX_IMAGES: usize = 500;
+
 /// Sees to it that the engine has an image. Built once per bottle; cached on the engine by content.
 ///
 /// # Errors
@@ -87,6 +90,9 @@ pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Pla
             return Err(bad("a project's hooks build nothing that the plan does not").hint(hint));
         }
         _ => {}
+    }
+    if lock(&bottle.images).len() >= MAX_IMAGES {
+        return Err(bad(&format!("there are {MAX_IMAGES} images already")));
     }
     Ok(Image { built: built(bottle, options, at) })
 }

@@ -6,6 +6,9 @@ use super::{Bottle, Event};
 use crate::engine::labels::{Identity, Kind};
 use crate::session::{Class, Failure, Pending, Place};
 
+/// Things that one bottle may make, those that are gone again included.
+const MAX_MADE: usize = 5000;
+
 /// What every handle carries.
 pub struct Life {
     /// Its place in program order.
@@ -78,6 +81,10 @@ impl Bottle {
             )
             .hint("a defer or on_teardown undoes; it makes nothing new")
             .at(at));
+        }
+        if super::lock(&self.made).len() >= MAX_MADE {
+            let message = format!("make {} {name}: this bottle has made {MAX_MADE} things already", kind.word());
+            return Err(Failure::new(Class::Input, message).at(at));
         }
         let identity = self.session.intend(kind, name, at)?;
         let part = name.strip_prefix(&self.session.id).unwrap_or(name).trim_start_matches('-');

@@ -281,6 +281,11 @@ impl Bottle {
         self.keep_credential(secret, &[]);
     }
 
+    /// How many secrets it has noted.
+    pub fn secrets(&self) -> usize {
+        lock(&self.secrets).len()
+    }
+
     /// The same for one that is for some hosts: to those it may go.
     pub fn keep_credential(&self, secret: &str, hosts: &[String]) {
         let mut secrets = lock(&self.secrets);
@@ -320,11 +325,10 @@ impl Bottle {
         Ok(())
     }
 
-    /// Where a project's hooks take part, no container may use more than the user's plan gives the agent.
+    /// Refuses resources that bound nothing; where a project's hooks take part, also more than the user's plan gives the agent.
     fn check_resources(&self, wanted: &Resources) -> Result<(), String> {
-        let most = &self.plan.agent.resources;
-        let over = wanted.cpus > most.cpus || wanted.memory > most.memory || wanted.pids > most.pids;
-        if self.setting.bounded && over {
+        wanted.check().map_err(|why| format!("resources.{why}"))?;
+        if self.setting.bounded && !wanted.is_within(&self.plan.agent.resources) {
             return Err("resources are beyond the plan's, and a project's hooks cannot widen them".to_owned());
         }
         Ok(())

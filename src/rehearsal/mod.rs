@@ -21,6 +21,8 @@ use crate::workspace::{Seed, WorkspaceFile};
 /// The id of a rehearsed bottle.
 pub const ID: &str = "rehearsal-00000";
 const OWNER: &str = "nobody";
+/// Events that a transcript is made of: a script may say something for ever.
+const MAX_EVENTS: usize = 100_000;
 
 /// A rehearsal that has ended.
 pub struct Rehearsal {
@@ -99,7 +101,10 @@ fn bottle(
             if let (Event::Ask { id, what, .. }, Some(bottle)) = (&event, this.upgrade()) {
                 bottle.answer(*id, Some(if *what == Question::Confirm { "y".into() } else { "an answer".into() }));
             }
-            crate::sync::lock(&events).push(event);
+            let mut events = crate::sync::lock(&events);
+            if events.len() < MAX_EVENTS {
+                events.push(event);
+            }
         });
         let bottle = Bottle::bare(session, plan, events, setting);
         bottle.attached();

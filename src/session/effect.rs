@@ -1,5 +1,6 @@
 //! Effects: engine work that runs in tasks of its own, so that dropping a script drops no answer.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -39,6 +40,9 @@ impl<T: Clone + Send + Sync + 'static> Pending<T> {
     }
 }
 
+/// Failures that are remembered as told: a script may fail and catch for ever.
+const MAX_HANDLED: usize = 10_000;
+
 /// The effects of one session.
 #[derive(Default)]
 pub struct Effects {
@@ -46,7 +50,7 @@ pub struct Effects {
     cancelled: CancellationToken,
     all: Mutex<Vec<BoxFuture<'static, Result<(), Failure>>>>,
     /// Failures that a script was told: what it went on from is its own affair.
-    handled: Mutex<Vec<Failure>>,
+    handled: Mutex<VecDeque<Failure>>,
 }
 
 impl Effects {
@@ -75,7 +79,14 @@ impl Effects {
 
     /// Notes that a script was told a failure.
     pub fn handle(&self, failure: &Failure) {
-        crate::sync::lock(&self.handled).push(failure.clone());
+        let mut handled = crate::sync::lock(&self.handled);
+        if handled.back() == Some(failure) {
+            return;
+        }
+        if handled.len() == MAX_HANDLED {
+            handled.pop_front();
+        }
+        handled.push_back(failure.clone());
     }
 
     /// Whether a script was told a failure.

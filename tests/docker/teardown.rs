@@ -114,6 +114,131 @@ fn promise_11_three_signals_leave_it_to_the_reaper() {
     world.wait_gone(TEN_SECONDS);
 }
 
+/// Longer than a script may compute, with the time that the reaper takes.
+const ENDLESS: Duration = Duration::from_secs(20);
+
+/// A bottle whose script never ends, once it does not.
+fn wedged(world: &World) -> Child {
+    let child = world.start(&["run", "probe", "--recipe", &recipe("endless.lua")]);
+    wait_for("the bottle's things", || (world.objects().len() == 2).then_some(()));
+    child
+}
+
+#[test]
+fn a_script_that_never_ends_ends_its_holder_and_its_line_is_told() {
+    let world = World::new();
+    let done = finish(wedged(&world));
+    assert_eq!(done.code(), 120, "{}", done.stderr);
+    for words in ["the script computed for 5 s", "endless.lua:7", "the reaper removes the bottle"] {
+        assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
+    }
+    world.wait_gone(TEN_SECONDS);
+    assert_eq!(world.processes("holder"), Vec::<i32>::new());
+}
+
+#[test]
+fn a_wedged_script_holds_back_no_request_to_stop() {
+    let world = World::new();
+    let child = wedged(&world);
+    let bottle = world.bottles().remove(0);
+    let done = world.run(&["rm", "--force", &bottle]);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    finish(child);
+    world.wait_gone(ENDLESS);
+    // Three signals at once: the client leaves, and nothing stays behind.
+    let child = wedged(&world);
+    for kind in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signal(&child, kind);
+    }
+    assert_eq!(finish(child).code(), 126);
+    world.wait_gone(ENDLESS);
+}
+
+/// Stops the holder as a debugger or `kill -STOP` does: it hears nothing any more.
+fn freeze(world: &World) {
+    for pid in world.processes("holder") {
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    }
+}
+
+#[test]
+fn a_stopped_holder_is_killed_and_the_reaper_removes_its_bottle() {
+    for command in [&["stop"][..], &["rm", "--force"]] {
+        let world = World::new();
+        let child = idle(&world);
+        let bottle = world.bottles().remove(0);
+        freeze(&world);
+        let done = world.run(&[command, &[bottle.as_str()]].concat());
+        assert_eq!(done.code(), 0, "{command:?}: {}", done.stderr);
+        assert!(done.stderr.contains("did not answer and was killed"), "{command:?}: {}", done.stderr);
+        finish(child);
+        world.wait_gone(TEN_SECONDS);
+    }
+    let world = World::new();
+    let child = idle(&world);
+    freeze(&world);
+    for kind in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signal(&child, kind);
+    }
+    assert_eq!(finish(child).code(), 126);
+    world.wait_gone(TEN_SECONDS);
+}
+
+/// What anybody of this user can see of the processes in the background.
+#[test]
+fn holder_and_reaper_have_no_variable_and_no_descriptor_that_is_not_theirs() {
+    let mut world = World::new();
+    let secret = "s3cret-of-the-host-1";
+    for (name, value) in
+        [("TOKEN", secret), ("PROXY", "http://me:s3cret-of-the-host-1@proxy"), ("XDG_DATA_HOME", secret)]
+    {
+        world.env.push((name.to_owned(), value.to_owned()));
+    }
+    std::fs::create_dir_all(world.state.path().join("bottler")).unwrap();
+    let manifest = "bottles: {b: {env: {TOKEN: '${TOKEN}'}}}\nagents: {a: {bottle: b, template: probe}}\n";
+    std::fs::write(world.state.path().join("bottler/bottler.yaml"), manifest).unwrap();
+    // A descriptor of the user's shell.
+    let inherited = std::fs::File::open("/etc/passwd").unwrap();
+    let child = {
+        let mut command = world.command(&["run", "a", "--recipe", &recipe("idle.lua")]);
+        let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&inherited));
+        let shell = "exec 9<\"$0\"; exec \"$@\"";
+        let words: Vec<_> =
+            [command.get_program().to_owned()].into_iter().chain(command.get_args().map(ToOwned::to_owned)).collect();
+        let mut through = Command::new("sh");
+        through
+            .args(["-c", shell, &path])
+            .args(words)
+            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command = through;
+        command
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    wait_for("the idle agent", || world.agent_running("bottler idle"));
+    for role in ["holder", "reaper"] {
+        let [pid] = world.processes(role)[..] else { panic!("{role}: not one process") };
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        assert!(!String::from_utf8_lossy(&environment).contains(secret), "{role}");
+        let links = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
+        let links: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+        assert!(!links.iter().any(|link| link == "/etc/passwd"), "{role}: {links:?}");
+        if role == "reaper" {
+            // Its pipe, the lock, the log; no socket of the holder's.
+            assert!(!links.iter().any(|link| link.starts_with("socket:")), "{links:?}");
+            assert!(links.iter().any(|link| link.ends_with("/lock")), "{links:?}");
+        }
+    }
+    signal(&child, Signal::SIGINT);
+    assert_eq!(finish(child).code(), 126);
+    world.assert_clean();
+}
+
 /// Who is killed.
 #[derive(Debug, Clone, Copy)]
 enum Victims {

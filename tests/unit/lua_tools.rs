@@ -276,3 +276,35 @@ async fn the_host_runs_what_the_manifest_lists_and_only_before_the_agent() {
     assert!(said[1].contains("the manifest does not list it"), "{said:?}");
     assert!(said[2].contains("the agent has been released"), "{said:?}");
 }
+
+/// A project's top-level code hangs no command: the process itself ends, with the line.
+#[test]
+fn scripts_that_never_end_end_every_tool() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let endless = "local s\ns = (''):rep(math.maxinteger)\n";
+    write("endless.lua", endless);
+    write("tests/x_test.lua", endless);
+    let ends = |arguments: &[&str], place: &str| {
+        let done = bottler(folder.path(), state.path(), arguments);
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(120), "{arguments:?}: {said}");
+        assert!(said.contains(&format!("--> {place}")) && said.contains("computed for 5 s"), "{arguments:?}: {said}");
+    };
+    std::thread::scope(|scope| {
+        for arguments in
+            [&["lua", "check", "endless.lua"][..], &["lua", "run", "endless.lua"], &["lua", "test", "tests"]]
+        {
+            let place = if arguments[1] == "test" { "tests/x_test.lua:2" } else { "endless.lua:2" };
+            scope.spawn(move || ends(arguments, place));
+        }
+    });
+    write(".bottler/hooks.lua", endless);
+    assert_eq!(bottler(folder.path(), state.path(), &["trust"]).status.code(), Some(0));
+    ends(&["run", "probe", "--dry-run"], ".bottler/hooks.lua:2");
+}

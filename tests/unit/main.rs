@@ -8,6 +8,7 @@ mod layering;
 mod lua;
 mod lua_handles;
 mod lua_limits;
+mod lua_shared;
 mod lua_tools;
 mod manifest;
 #[path = "../support/mod.rs"]

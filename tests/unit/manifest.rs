@@ -322,3 +322,66 @@ fn a_recipe_may_launch_the_manifests_agents() {
     let recipe = home.plan(&["own"])["recipe"].as_str().unwrap().to_owned();
     assert_eq!(PathBuf::from(recipe), home.path("config/bottler/own.lua"));
 }
+
+/// A project's scripts launch the agents of bottles that the user lets the project use, and the one that was launched.
+#[test]
+fn a_projects_scripts_launch_only_what_the_user_lets_them() {
+    let manifest = |projects: &str| {
+        format!(
+            "bottles:\n  dev: {{image: i}}\n  ops: {{image: j, env: {{TOKEN: secret-of-ops}}, egress: {{allow: [ops.example.com]}}}}\n\
+             agents:\n  dev: {{bottle: dev, template: shell}}\n  ops: {{bottle: ops, template: shell}}\n  none: {{template: shell}}\n{projects}"
+        )
+    };
+    let hook = |agent: &str| {
+        format!(
+            "return {{ before = {{ agent = function()\n  bottle('{agent}', {{ command = {{ 'x' }} }}):wait()\nend }} }}\n"
+        )
+    };
+    let home = Home::new(&[
+        ("config/bottler/bottler.yaml", &manifest("")),
+        ("project/.bottler/bottler.yaml", "agents: {theirs: {bottle: ops, template: shell}}\n"),
+        ("project/.bottler/hooks.lua", &hook("ops")),
+    ]);
+    let check = |words: &[&str], arguments: &[&str]| {
+        assert_eq!(home.run(&["trust"]).code(), 0);
+        let done = home.run(&[&["lua", "check", "--agent"], arguments].concat());
+        if words.is_empty() {
+            assert_eq!(done.code(), 0, "{arguments:?}: {}", done.stderr);
+        } else {
+            assert_eq!(done.code(), 120, "{arguments:?}: {}", done.stderr);
+        }
+        for word in words {
+            assert!(done.stderr.contains(word), "{arguments:?}: {word:?} is not in {}", done.stderr);
+        }
+    };
+    let refused = ["agent ops is yours", "{path: …, bottles: [ops]}", ".bottler/hooks.lua:2"];
+    check(&refused, &["dev"]);
+    home.write(
+        "config/bottler/bottler.yaml",
+        &manifest(&format!("projects: [{{path: {}, bottles: [dev]}}]\n", home.path("project").display())),
+    );
+    check(&refused, &["dev"]);
+    // By an agent of the project's own, too, and one that is in no bottle.
+    home.write("project/.bottler/hooks.lua", &hook("theirs"));
+    check(&["a project may use only the bottles"], &["dev"]);
+    home.write("project/.bottler/hooks.lua", &hook("none"));
+    check(&["agent none is yours"], &["dev"]);
+    // What was launched is the user's choice, and what the user lets it.
+    home.write("project/.bottler/hooks.lua", &hook("dev"));
+    check(&[], &["ops"]);
+    check(&[], &["dev"]);
+    home.write("config/bottler/bottler.yaml", &manifest(""));
+    check(&[], &["dev"]);
+    check(&["agent dev is yours"], &["ops"]);
+}
+
+#[test]
+fn bounds_that_bound_nothing_are_refused_in_a_manifest() {
+    for bad in ["cpus: 0", "cpus: -1", "cpus: .nan", "cpus: .inf", "memory: 0", "pids: 0", "pids: -5", "disk: 0"] {
+        let manifest = format!(
+            "bottles: {{b: {{image: i, resources: {{{bad}}}}}}}\nagents: {{a: {{bottle: b, template: shell}}}}\n"
+        );
+        let home = Home::new(&[("config/bottler/bottler.yaml", &manifest)]);
+        home.fails(&["run", "a", "--dry-run"], &["resources: ", bad.split(':').next().unwrap()]);
+    }
+}

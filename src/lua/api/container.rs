@@ -10,6 +10,7 @@ use super::handle::{Called, Handle, Thing, begin};
 use super::options::Options;
 use super::raise;
 use crate::engine::Engine;
+use crate::lua::memory;
 use crate::primitive::{self, Agent, Sidecar};
 use crate::session::{Failure, Place};
 
@@ -40,7 +41,7 @@ async fn call<T: Contained, O: DeserializeOwned>(
     table: Value,
 ) -> mlua::Result<(O, Called<T>, String)> {
     let call = begin(lua, this)?;
-    let options = Options::new(name, table, call.at.as_ref())?.rest(lua)?;
+    let options = Options::new(lua, name, table, call.at.as_ref())?.rest(lua)?;
     let id = call.told(call.it.running().await)?;
     Ok((options, call, id))
 }
@@ -73,6 +74,7 @@ pub(super) fn methods<T: Contained, M: UserDataMethods<Handle<T>>>(methods: &mut
         let table = lua.create_table_from(table)?;
         let content: Option<mlua::LuaString> = table.get("content")?;
         table.set("content", Value::Nil)?;
+        let _held = content.clone().map(|content| memory::charge_for(&lua, [&Value::String(content)])).transpose()?;
         let (options, call, id): (primitive::CopyInOptions, _, _) =
             call(&lua, this, "copy_in", Value::Table(table)).await?;
         let missing = || Failure::new(crate::session::Class::Input, "copy_in: option is missing: content");
@@ -119,7 +121,7 @@ pub(super) fn timeout(
     table: Value,
     at: Option<&Place>,
 ) -> mlua::Result<Option<Duration>> {
-    let options: primitive::WaitOptions = Options::new(name, table, at)?.rest(lua)?;
+    let options: primitive::WaitOptions = Options::new(lua, name, table, at)?.rest(lua)?;
     let limit = options.timeout.map(|timeout| timeout.duration(name)).transpose();
     limit.map_err(|failure| raise(failure.at(at)))
 }

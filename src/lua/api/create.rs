@@ -36,12 +36,13 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
         "provision",
         lua.create_function(move |lua, (agent, table): (Value, Value)| {
             let at = c.place(lua);
-            let mut options = Options::new("provision", table, at.as_ref())?;
+            let mut options = Options::new(lua, "provision", table, at.as_ref())?;
             let agent = options.convert::<Agent>("agent", &agent)?;
             let counterpart = options.optional_handle::<Sidecar>("probe")?;
             let secrets = options.secrets("env")?;
             let mut rest: primitive::ProvisionOptions = options.rest(lua)?;
             rest.env.extend(secrets);
+            options.keep();
             primitive::provision(&agent, rest, counterpart, at.as_ref()).map_err(raise)
         })?,
     )?;
@@ -59,13 +60,13 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     let c = context.clone();
     core.raw_set(
         "check_replace",
-        lua.create_function(move |lua, (primitive, name, role): (String, String, Value)| {
+        lua.create_function(move |lua, (primitive, hook, name, role): (String, String, String, Value)| {
             let isolates = primitive != "build_image" && primitive != "volume_create";
             let ordinary = primitive == "sidecar_start" && role.is_nil();
             if !isolates || ordinary || c.grants.replace.contains(&name) {
                 return Ok(());
             }
-            let message = format!("hooks: replace.{name} replaces what isolates, and the manifest does not allow it");
+            let message = format!("hooks: {hook} replaces what isolates, and the manifest does not allow it");
             let hint = format!("add `replace: [{name}]` to your own bottler.yaml, if this project may do that");
             Err(raise(Failure::new(Class::Input, message).hint(hint).at(c.place(lua).as_ref())))
         })?,
@@ -75,10 +76,11 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
         "bottle",
         lua.create_function(move |lua, (agent, table): (String, Value)| {
             let at = c.place(lua);
-            let mut options = Options::new("bottle", table, at.as_ref())?;
+            let mut options = Options::new(lua, "bottle", table, at.as_ref())?;
             let workspace = workspace(&c, &mut options)?;
-            let options: primitive::ChildOptions = options.rest(lua)?;
-            let child = primitive::launch_child(&c.bottle, &agent, options, workspace, at.as_ref()).map_err(raise)?;
+            let rest: primitive::ChildOptions = options.rest(lua)?;
+            options.keep();
+            let child = primitive::launch_child(&c.bottle, &agent, rest, workspace, at.as_ref()).map_err(raise)?;
             Ok(Handle::<Child>::new(child, &c))
         })?,
     )
@@ -95,8 +97,10 @@ fn creating<T: super::handle::Thing>(
     let c = context.clone();
     let function = lua.create_function(move |lua, table: Value| {
         let at = c.place(lua);
-        let mut options = Options::new(name, table, at.as_ref())?;
-        Ok(Handle::new(create(&c, lua, &mut options, at.as_ref())?, &c))
+        let mut options = Options::new(lua, name, table, at.as_ref())?;
+        let thing = create(&c, lua, &mut options, at.as_ref())?;
+        options.keep();
+        Ok(Handle::new(thing, &c))
     })?;
     core.raw_set(name, function)
 }

@@ -3,23 +3,35 @@
 use mlua::{Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 
 use super::{Context, raise};
+use crate::lua::memory::{self, Charge};
 use crate::lua::{error, lint};
 use crate::session::{Class, Failure};
 
 /// A failure that a script has caught.
-pub(in crate::lua) struct Caught(pub(in crate::lua) Failure);
+pub(in crate::lua) struct Caught {
+    failure: Failure,
+    _held: Charge,
+}
+
+impl Caught {
+    pub(in crate::lua) fn new(lua: &Lua, failure: Failure) -> mlua::Result<Self> {
+        let texts = failure.causes.iter().chain(&failure.hint).chain([&failure.message]);
+        let _held = memory::charge(lua, size_of::<Self>() + texts.map(String::len).sum::<usize>())?;
+        Ok(Self { failure, _held })
+    }
+}
 
 impl UserData for Caught {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        fields.add_field_method_get("message", |_, this| Ok(this.0.message.clone()));
-        fields.add_field_method_get("hint", |_, this| Ok(this.0.hint.clone()));
-        fields.add_field_method_get("at", |_, this| Ok(this.0.at.as_ref().map(ToString::to_string)));
-        fields.add_field_method_get("causes", |_, this| Ok(this.0.causes.clone()));
-        fields.add_field_method_get("kind", |_, this| Ok(this.0.class.word()));
+        fields.add_field_method_get("message", |_, this| Ok(this.failure.message.clone()));
+        fields.add_field_method_get("hint", |_, this| Ok(this.failure.hint.clone()));
+        fields.add_field_method_get("at", |_, this| Ok(this.failure.at.as_ref().map(ToString::to_string)));
+        fields.add_field_method_get("causes", |_, this| Ok(this.failure.causes.clone()));
+        fields.add_field_method_get("kind", |_, this| Ok(this.failure.class.word()));
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.0.message.clone()));
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.failure.message.clone()));
     }
 }
 
@@ -31,7 +43,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
             Value::Error(error) => {
                 let failure = error::failure(&error, &c.sources);
                 c.bottle.session.effects.handle(&failure);
-                lua.create_userdata(Caught(failure)).map(Value::UserData)
+                lua.create_userdata(Caught::new(lua, failure)?).map(Value::UserData)
             }
             other => Ok(other),
         })?,
@@ -49,7 +61,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
         "raise",
         lua.create_function(|_, value: Value| -> mlua::Result<Value> {
             match value.as_userdata().and_then(|value| value.borrow::<Caught>().ok()) {
-                Some(caught) => Err(raise(caught.0.clone())),
+                Some(caught) => Err(raise(caught.failure.clone())),
                 None => Ok(value),
             }
         })?,

@@ -14,7 +14,7 @@ pub(super) fn library(lua: &Lua, context: &Context) -> mlua::Result<Table> {
         let c = c.clone();
         async move {
             let at = c.place(&lua);
-            let options: primitive::HostOptions = Options::new("host.run", table, at.as_ref())?.rest(&lua)?;
+            let options: primitive::HostOptions = Options::new(&lua, "host.run", table, at.as_ref())?.rest(&lua)?;
             let done = primitive::host_run(&c.bottle, &options, &c.grants.host_commands).await;
             to_lua(&lua, &c.told(done, at.as_ref())?)
         }

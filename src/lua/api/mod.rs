@@ -5,6 +5,7 @@ mod create;
 mod failure;
 mod handle;
 mod host;
+mod json;
 mod options;
 mod script;
 mod secret;
@@ -78,6 +79,7 @@ pub(super) fn core(lua: &Lua, context: &Context) -> mlua::Result<Table> {
     let core = lua.create_table()?;
     create::install(lua, context, &core)?;
     script::install(lua, context, &core)?;
+    json::install(lua, context, &core)?;
     testing::install(lua, context, &core)?;
     failure::install(lua, context, &core)?;
     core.raw_set("secret", secret::library(lua, context)?)?;

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::handle::{Handle, Thing};
 use super::raise;
 use super::secret::Secret;
+use crate::lua::memory::{self, Charge};
 use crate::lua::reference;
 use crate::session::{Class, Failure, Place};
 
@@ -16,12 +17,14 @@ pub(super) struct Options<'a> {
     primitive: &'static str,
     entries: BTreeMap<String, Value>,
     at: Option<&'a Place>,
+    /// What is copied of it.
+    charge: Charge,
 }
 
 impl<'a> Options<'a> {
     /// Takes a table apart.
-    pub(super) fn new(primitive: &'static str, value: Value, at: Option<&'a Place>) -> mlua::Result<Self> {
-        let mut options = Self { primitive, entries: BTreeMap::new(), at };
+    pub(super) fn new(lua: &Lua, primitive: &'static str, value: Value, at: Option<&'a Place>) -> mlua::Result<Self> {
+        let mut options = Self { primitive, entries: BTreeMap::new(), at, charge: memory::charge_for(lua, [&value])? };
         let table = match value {
             Value::Table(table) => table,
             Value::Nil => return Ok(options),
@@ -35,6 +38,11 @@ impl<'a> Options<'a> {
             options.entries.insert(key.to_string_lossy(), value);
         }
         Ok(options)
+    }
+
+    /// Counts what was given for as long as the bottle lives.
+    pub(super) fn keep(self) {
+        self.charge.keep();
     }
 
     pub(super) fn bad(&self, message: &str) -> mlua::Error {

@@ -4,7 +4,8 @@ use mlua::{Function, Lua, LuaSerdeExt, MultiValue, Table, Value, Variadic};
 
 use super::options::{Options, a};
 use super::secret::Secret;
-use super::{Context, container, raise};
+use super::{Context, raise};
+use crate::lua::memory::Args;
 use crate::primitive::{Event, Question, Seconds, StepState, within};
 use crate::session::{Class, Failure, Place};
 
@@ -17,16 +18,15 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     telling(lua, context, core)?;
     bounding(lua, context, core)?;
     asking(lua, context, core)?;
-    pause(lua, context, core)?;
-    json(lua, context, core)
+    pause(lua, context, core)
 }
 
 fn telling(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     let events = context.bottle.events.clone();
     core.raw_set(
         "log",
-        lua.create_function(move |_, values: Variadic<Value>| {
-            let words: mlua::Result<Vec<String>> = values.iter().map(Value::to_string).collect();
+        lua.create_function(move |_, given: Args<Variadic<Value>>| {
+            let words: mlua::Result<Vec<String>> = given.values.iter().map(Value::to_string).collect();
             events.tell(Event::Log(shown(&words?.join(" "))));
             Ok(())
         })?,
@@ -34,17 +34,18 @@ fn telling(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     let events = context.bottle.events.clone();
     core.raw_set(
         "progress",
-        lua.create_function(move |_, text: String| {
-            events.tell(Event::Progress(shown(&text)));
+        lua.create_function(move |_, given: Args<String>| {
+            events.tell(Event::Progress(shown(&given.values)));
             Ok(())
         })?,
     )?;
     let events = context.bottle.events.clone();
     core.raw_set(
         "step",
-        lua.create_async_function(move |_, (name, work): (String, Function)| {
+        lua.create_async_function(move |_, given: Args<(String, Function)>| {
             let events = events.clone();
             async move {
+                let ((name, work), _) = given.take();
                 let name = shown(&name);
                 events.step(&name, StepState::Started);
                 let result = work.call_async::<MultiValue>(()).await;
@@ -67,9 +68,11 @@ fn bounding(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     let c = context.clone();
     core.raw_set(
         "fail",
-        lua.create_function(move |lua, (message, options): (Value, Option<Table>)| {
+        lua.create_function(move |lua, given: Args<(Value, Option<Table>)>| {
+            let ((message, options), _held) = given.take();
             let mut failure = Failure::new(Class::Input, shown(&message.to_string()?)).at(c.place(lua).as_ref());
-            failure.hint = options.map(|options| options.get("hint")).transpose()?.flatten();
+            let hint = options.map(|options| options.get::<Option<String>>("hint")).transpose()?.flatten();
+            failure.hint = hint.map(|hint| shown(&hint));
             Err::<(), _>(raise(failure))
         })?,
     )?;
@@ -143,15 +146,16 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     let c = context.clone();
     core.raw_set(
         "prompt",
-        lua.create_async_function(move |lua, (text, options): (String, Value)| {
+        lua.create_async_function(move |lua, given: Args<(String, Value)>| {
             let c = c.clone();
             async move {
+                let ((text, options), _held) = given.take();
                 let at = c.place(&lua);
-                let options: PromptOptions = Options::new("prompt", options, at.as_ref())?.rest(&lua)?;
+                let options: PromptOptions = Options::new(&lua, "prompt", options, at.as_ref())?.rest(&lua)?;
                 let what = if options.secret { Question::Secret } else { Question::Line };
                 let answer = c.told(c.bottle.ask(what, &question(&text, at.as_ref())).await, at.as_ref())?;
                 if options.secret {
-                    lua.create_userdata(Secret::new(answer, &c)).map(Value::UserData)
+                    lua.create_userdata(Secret::new(&lua, answer, &c)?).map(Value::UserData)
                 } else {
                     lua.create_string(answer).map(Value::String)
                 }
@@ -161,9 +165,10 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     let c = context.clone();
     core.raw_set(
         "confirm",
-        lua.create_async_function(move |lua, text: String| {
+        lua.create_async_function(move |lua, given: Args<String>| {
             let c = c.clone();
             async move {
+                let (text, _held) = given.take();
                 let at = c.place(&lua);
                 let answer =
                     c.told(c.bottle.ask(Question::Confirm, &question(&text, at.as_ref())).await, at.as_ref())?;
@@ -177,30 +182,6 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
 fn question(text: &str, at: Option<&Place>) -> String {
     let project = at.filter(|at| at.script.starts_with(crate::lua::PROJECT));
     project.map(|at| format!("[{at} asks] ")).unwrap_or_default() + &shown(text)
-}
-
-fn json(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
-    let bad = |c: &Context, lua: &Lua, what: &str, error: &dyn std::fmt::Display| {
-        raise(Failure::new(Class::Input, format!("json.{what}: {error}")).at(c.place(lua).as_ref()))
-    };
-    let c = context.clone();
-    core.raw_set(
-        "json_encode",
-        lua.create_function(move |lua, value: Value| {
-            // By way of a value whose keys are sorted: Lua's order is another at every run.
-            let sorted = serde_json::to_value(&value).and_then(|value| serde_json::to_string(&value));
-            sorted.map_err(|error| bad(&c, lua, "encode", &error))
-        })?,
-    )?;
-    let c = context.clone();
-    core.raw_set(
-        "json_decode",
-        lua.create_function(move |lua, text: mlua::LuaString| {
-            let value: serde_json::Value =
-                serde_json::from_slice(&text.as_bytes()).map_err(|error| bad(&c, lua, "decode", &error))?;
-            container::to_lua(lua, &value)
-        })?,
-    )
 }
 
 fn shown(text: &str) -> String {

@@ -4,6 +4,7 @@ use mlua::{Lua, MetaMethod, Table, UserData, UserDataMethods, Value, Variadic};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Context, raise};
+use crate::lua::memory::{self, Args};
 use crate::session::{Class, Failure};
 
 /// Longest random secret, in characters.
@@ -15,11 +16,25 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 #[derive(Clone)]
 pub(super) struct Secret(SecretString);
 
+/// Longest secret, in bytes: egress looks for it in everything.
+const MAX_SECRET: usize = 64 << 10;
+/// Secrets of one bottle.
+const MAX_SECRETS: usize = 1000;
+/// What a secret takes beside its bytes, which are held here and by the bottle.
+const SECRET: usize = 256;
+
 impl Secret {
     /// A secret of a bottle, which egress will look for.
-    pub(super) fn new(value: String, context: &Context) -> Self {
+    ///
+    /// # Errors
+    /// The script's secrets are too much.
+    pub(super) fn new(lua: &Lua, value: String, context: &Context) -> mlua::Result<Self> {
+        if context.bottle.secrets() >= MAX_SECRETS {
+            return Err(raise(Failure::new(Class::Input, format!("secret: there are {MAX_SECRETS} already"))));
+        }
+        memory::charge(lua, 2 * value.len() + SECRET)?.keep();
         context.bottle.keep_secret(&value);
-        Self(value.into())
+        Ok(Self(value.into()))
     }
 
     /// The value, for the one place that needs it.
@@ -53,13 +68,14 @@ pub(super) fn library(lua: &Lua, context: &Context) -> mlua::Result<Table> {
             let mut bytes = vec![0_u8; length];
             getrandom::fill(&mut bytes).map_err(mlua::Error::external)?;
             let text: String = bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect();
-            Ok(Secret::new(text, &c))
+            Secret::new(lua, text, &c)
         })?,
     )?;
     let c = context.clone();
     library.raw_set(
         "format",
-        lua.create_function(move |lua, (format, values): (String, Variadic<Value>)| {
+        lua.create_function(move |lua, given: Args<(String, Variadic<Value>)>| {
+            let ((format, values), _held) = given.take();
             let bad = |message: &str| {
                 raise(Failure::new(Class::Input, format!("secret.format: {message}")).at(c.place(lua).as_ref()))
             };
@@ -73,11 +89,14 @@ pub(super) fn library(lua: &Lua, context: &Context) -> mlua::Result<Table> {
                     None => text.push_str(&value.to_string()?),
                 }
                 text.push_str(piece);
+                if text.len() > MAX_SECRET {
+                    return Err(bad(&format!("the secret is longer than {} KiB", MAX_SECRET >> 10)));
+                }
             }
             if values.next().is_some() {
                 return Err(bad("there are more values than %s"));
             }
-            Ok(Secret::new(text, &c))
+            Secret::new(lua, text, &c)
         })?,
     )?;
     Ok(library)

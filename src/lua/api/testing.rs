@@ -2,14 +2,23 @@
 
 use mlua::{Function, Lua, LuaSerdeExt, Table, Value};
 
-use super::Context;
+use super::{Context, raise};
+use crate::lua::memory::Args;
+use crate::session::{Class, Failure};
+
+/// Cases of one file.
+const MAX_CASES: usize = 10_000;
 
 pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     let cases = context.cases.clone();
     core.raw_set(
         "test_case",
         lua.create_function(move |_, (name, work): (String, Function)| {
-            crate::sync::lock(&cases).push((name, work));
+            let mut cases = crate::sync::lock(&cases);
+            if cases.len() >= MAX_CASES {
+                return Err(raise(Failure::new(Class::Input, format!("test.case: there are {MAX_CASES} already"))));
+            }
+            cases.push((name, work));
             Ok(())
         })?,
     )?;
@@ -20,7 +29,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     )?;
     let c = context.clone();
     core.raw_set("test_made", lua.create_function(move |_, ()| Ok(c.bottle.made()))?)?;
-    core.raw_set("test_show", lua.create_function(|_, value: Value| Ok(show(&value, 0)))?)
+    core.raw_set("test_show", lua.create_function(|_, given: Args<Value>| Ok(show(&given.values, 0)))?)
 }
 
 /// A value in words; of tables, the content in the order of keys.
