@@ -247,7 +247,7 @@ fn promise_20_an_egress_that_runs_out_of_memory_is_told_so() {
     // The kernel takes egress, if that is the larger one: what fills is spared.
     let spare = "echo -1000 > /proc/self/oom_score_adj";
     let _ = Command::new("unshare").args(["-m", "sh", "-c", &format!("{spare}; {join}")]).output().unwrap();
-    paused_for(&world, &agent, "sidecar_died", "out of memory");
+    paused_for(&world, &agent, "sidecar_died", "died (exit 137, out of memory)");
     ends(&world, child);
 }
 
