@@ -171,12 +171,11 @@ impl Coalescer {
         let of_zone = self.rest.contains_key(&zone)
             || (self.zones.contains_key(&zone) && self.rest.len() < self.limits.zones + self.limits.classes);
         let (at, name) = if of_zone { (zone, name) } else { (class, String::new()) };
-        match self.rest.get_mut(&at) {
-            Some((_, slot)) => slot.add(kind, time, now, self.limits.window),
-            None => {
-                let slot = Slot::untold(kind, time, now, self.limits.window.0);
-                self.rest.insert(at, (name, slot));
-            }
+        if let Some((_, slot)) = self.rest.get_mut(&at) {
+            slot.add(kind, time, now, self.limits.window);
+        } else {
+            let slot = Slot::untold(kind, time, now, self.limits.window.0);
+            self.rest.insert(at, (name, slot));
         }
     }
 

@@ -31,6 +31,7 @@ pub enum Subject {
 }
 
 impl Subject {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
     fn is_request(&self) -> bool {
         *self == Self::Request
     }

@@ -56,7 +56,7 @@ fn promise_18_a_file_that_was_changed_is_found_out() {
     std::fs::write(&path, &text[..text.len() - 10]).unwrap();
     let chain = read(&path).unwrap();
     assert_eq!((chain.records.len(), chain.broken_at, chain.ended), (4, None, false));
-    assert_eq!(chain.torn as usize, text.lines().last().unwrap().len() + 1 - 10);
+    assert_eq!(chain.torn, text.lines().last().unwrap().len() as u64 + 1 - 10);
     // A line in the middle that is none: what can be read is read.
     std::fs::write(&path, text.replace("b.example", "b.exa\"mple")).unwrap();
     let chain = read(&path).unwrap();
