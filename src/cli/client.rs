@@ -114,7 +114,8 @@ impl Client {
 
     /// A client of a holder that is reached over a socket.
     pub(super) fn new(bottle: String, socket: UnixStream, engine: Arc<DockerEngine>, show: Show) -> Self {
-        let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).map(Pid::from_raw);
+        // A process that this one cannot see has the number 0, which would be everybody here.
+        let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 1).map(Pid::from_raw);
         let (from, to) = holder::split(socket);
         Self {
             bottle,
