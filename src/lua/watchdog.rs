@@ -16,7 +16,7 @@ use std::time::Duration;
 use nix::time::ClockId;
 
 use super::guard::Guard;
-use crate::session::{Class, Failure};
+use crate::session::{Class, Failure, crash};
 use crate::sync::lock;
 
 /// How much longer than its time a script may compute before the process is ended: time for the hook to stop it.
@@ -123,5 +123,5 @@ fn end(failure: &Failure) -> ! {
             eprintln!("bottler: {at}{failure}");
         }
     }
-    std::process::exit(Class::Input.exit_code().into())
+    crash::end_process(Class::Input.exit_code())
 }

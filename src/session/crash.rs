@@ -62,6 +62,12 @@ fn prune(folder: &Path) {
     }
 }
 
+/// Ends a process that cannot go on, at once: a thread of it never ends, or what it has begun may never do so. Nothing is waited
+/// for; what a holder leaves, its reaper removes.
+pub fn end_process(code: u8) -> ! {
+    std::process::exit(code.into())
+}
+
 /// Has every panic of this process written to its standard error, with the place and the trace.
 pub fn note_panics(role: &'static str) {
     static LEFT: AtomicUsize = AtomicUsize::new(MAX_WRITTEN);
