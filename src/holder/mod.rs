@@ -245,7 +245,7 @@ async fn live(
     };
     let bottle = Bottle::new(session, launch.plan.clone(), events, setting);
     let heard = async {
-        hub.hear(from, Some(to), &bottle, cancel, true).await;
+        hub.hear(from, to, &bottle, cancel, true).await;
         std::future::pending::<std::convert::Infallible>().await
     };
     let (carried, program, stop) = (bottle.clone(), launch.program.clone(), cancel.clone());

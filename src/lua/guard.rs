@@ -87,7 +87,7 @@ impl Guard {
         }
         // Where it cannot be suspended, as in a comparator, that has no effect. By turns, for the error may be caught, and what
         // caught it may be where it can be suspended.
-        if self.stopped.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if self.stopped.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             Ok(VmState::Yield)
         } else {
             Err(api::raise(self.failure()))

@@ -116,12 +116,11 @@ impl Watchdog {
 
 /// Ends the process.
 fn end(failure: &Failure) -> ! {
-    match LAST_WORDS.get() {
-        Some(last_words) => last_words(failure),
-        None => {
-            let at = failure.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
-            eprintln!("bottler: {at}{failure}");
-        }
+    if let Some(last_words) = LAST_WORDS.get() {
+        last_words(failure);
+    } else {
+        let at = failure.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
+        eprintln!("bottler: {at}{failure}");
     }
     crash::end_process(Class::Input.exit_code())
 }
