@@ -72,6 +72,8 @@ pub(super) struct Client {
     unheard: Option<Instant>,
     /// Why the holder has ended in the middle of it: in its own words, or because it was ended from here.
     pub(super) last_words: Option<Failure>,
+    /// Whether it was ended from here.
+    pub(super) has_killed: bool,
     engine: Arc<DockerEngine>,
     pub(super) show: Show,
     /// The agent's container.
@@ -124,6 +126,7 @@ impl Client {
             holder,
             unheard: None,
             last_words: None,
+            has_killed: false,
             engine,
             show,
             container: None,
@@ -158,6 +161,7 @@ impl Client {
             return;
         }
         self.progress.line(&what);
+        self.has_killed = true;
         self.last_words = Some(Failure::new(Class::Internal, what));
     }
 
