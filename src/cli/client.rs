@@ -72,6 +72,8 @@ pub(super) struct Client {
     unheard: Option<Instant>,
     /// Why the holder has ended in the middle of it: in its own words, or because it was ended from here.
     pub(super) last_words: Option<Failure>,
+    /// Whether it was ended from here.
+    pub(super) has_killed: bool,
     engine: Arc<DockerEngine>,
     pub(super) show: Show,
     /// The agent's container.
@@ -114,7 +116,8 @@ impl Client {
 
     /// A client of a holder that is reached over a socket.
     pub(super) fn new(bottle: String, socket: UnixStream, engine: Arc<DockerEngine>, show: Show) -> Self {
-        let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).map(Pid::from_raw);
+        // A process that this one cannot see has the number 0, which would be everybody here.
+        let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 1).map(Pid::from_raw);
         let (from, to) = holder::split(socket);
         Self {
             bottle,
@@ -123,6 +126,7 @@ impl Client {
             holder,
             unheard: None,
             last_words: None,
+            has_killed: false,
             engine,
             show,
             container: None,
@@ -157,6 +161,7 @@ impl Client {
             return;
         }
         self.progress.line(&what);
+        self.has_killed = true;
         self.last_words = Some(Failure::new(Class::Internal, what));
     }
 

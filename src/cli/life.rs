@@ -219,7 +219,7 @@ async fn end(known: &Known) -> Result<u8, Failure> {
         }
         // It is what was wanted, and the reaper has done the rest.
         Ended::HolderDied if !known.state.is_alive(&known.id) => {
-            if let Some(words) = client.last_words.take() {
+            if let Some(words) = client.last_words.take().filter(|_| !client.has_killed) {
                 client.progress.line(&crate::report::failure(&words, &[]));
             }
             Ok(0)

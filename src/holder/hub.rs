@@ -96,7 +96,7 @@ impl Hub {
     pub(super) async fn hear(
         &self,
         from: &mut Receiver<ToHolder>,
-        to: Option<&Wire>,
+        to: &Wire,
         bottle: &Bottle,
         cancel: &Cancel,
         launched: bool,
@@ -107,9 +107,7 @@ impl Hub {
                 Ok(Some(ToHolder::Answer { id, answer })) => bottle.answer(id, answer),
                 Ok(Some(ToHolder::Cancel)) => {
                     cancel.raise();
-                    if let Some(to) = to {
-                        to.send(&FromHolder::Stopping);
-                    }
+                    to.send(&FromHolder::Stopping);
                 }
                 Ok(Some(ToHolder::Detach)) => {
                     self.0.detached.fetch_or(launched, Ordering::Relaxed);
@@ -146,7 +144,7 @@ impl Hub {
                 clients.push(to.clone());
             }
             let (hub, bottle, cancel) = (self.clone(), bottle.clone(), cancel.clone());
-            tokio::spawn(async move { hub.hear(&mut from, Some(&to), &bottle, &cancel, false).await });
+            tokio::spawn(async move { hub.hear(&mut from, &to, &bottle, &cancel, false).await });
         }
     }
 

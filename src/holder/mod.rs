@@ -80,14 +80,14 @@ pub async fn run() -> anyhow::Result<()> {
     let held = AssertUnwindSafe(hold(*launch, events, &evidence, &hub, (&mut from, &to), &cancel)).catch_unwind();
     let held = tokio::select! {
         held = held => held,
-        () = cancel.reached(FINAL) => leave(),
+        () = cancel.reached(FINAL) => crash::end_process(Class::Cancelled.exit_code()),
     };
     looks.abort();
     let mut report = match held {
         Ok(report) => report,
         Err(panic) => {
             words.say(&panicked(&id, panic.as_ref(), &crash::path(&state, &id)));
-            leave()
+            crash::end_process(Class::Internal.exit_code())
         }
     };
     report.evidence = evidence.close();
@@ -97,11 +97,6 @@ pub async fn run() -> anyhow::Result<()> {
     crash::close(&state, &id);
     hub.finish(&report).await;
     Ok(())
-}
-
-/// Ends the process without waiting for anything that it has begun: the reaper, which sees its end, does the rest.
-fn leave() -> ! {
-    std::process::exit(1)
 }
 
 async fn hold(
@@ -251,7 +246,7 @@ async fn live(
     };
     let bottle = Bottle::new(session, launch.plan.clone(), events, setting);
     let heard = async {
-        hub.hear(from, Some(to), &bottle, cancel, true).await;
+        hub.hear(from, to, &bottle, cancel, true).await;
         std::future::pending::<std::convert::Infallible>().await
     };
     let (carried, program, stop) = (bottle.clone(), launch.program.clone(), cancel.clone());

@@ -12,7 +12,8 @@ use nix::unistd::{Pid, gettid};
 
 use super::error::is_library;
 use super::watchdog::{self, Watchdog};
-use super::{Sources, api};
+use super::{Script, Sources, api};
+use crate::primitive::MAX_BURST;
 use crate::session::{Class, Failure};
 use crate::sync::lock;
 
@@ -23,6 +24,8 @@ const EVERY: u32 = 10_000;
 pub(super) struct Guard {
     /// How long a script may compute between two waits, in processor time.
     burst: Duration,
+    /// What it is that takes so long.
+    what: &'static str,
     running: Mutex<Option<Running>>,
     /// How often the script has been told to stop.
     stopped: AtomicUsize,
@@ -45,8 +48,24 @@ impl Guard {
     /// Watches a machine. The line is looked at on every line, which costs about 0.1 µs: a C function runs no hook, and the
     /// line that called it is all that can be told of it.
     pub(super) fn install(lua: &Lua, sources: &Arc<Sources>, burst: Duration) -> mlua::Result<Arc<Self>> {
+        let guard = Self::new(burst, "the script computed", sources)?;
+        let hook = guard.clone();
+        let triggers = HookTriggers::new().every_line().every_nth_instruction(EVERY);
+        lua.set_global_hook(triggers, move |_, debug| hook.look(debug))?;
+        Ok(guard)
+    }
+
+    /// Watches what looks at a script without running it.
+    pub(super) fn of_lint(script: &Script) -> std::io::Result<Arc<Self>> {
+        let guard = Self::new(MAX_BURST, "bottler looked at the script", &Arc::default())?;
+        *lock(&guard.script) = Some(script.name.clone());
+        Ok(guard)
+    }
+
+    fn new(burst: Duration, what: &'static str, sources: &Arc<Sources>) -> std::io::Result<Arc<Self>> {
         let guard = Arc::new(Self {
             burst,
+            what,
             running: Mutex::default(),
             stopped: AtomicUsize::new(0),
             script: Mutex::default(),
@@ -55,9 +74,6 @@ impl Guard {
             watchdog: OnceLock::new(),
         });
         let _ = guard.watchdog.set(watchdog::watch(&guard)?);
-        let hook = guard.clone();
-        let triggers = HookTriggers::new().every_line().every_nth_instruction(EVERY);
-        lua.set_global_hook(triggers, move |_, debug| hook.look(debug))?;
         Ok(guard)
     }
 
@@ -71,7 +87,7 @@ impl Guard {
         }
         // Where it cannot be suspended, as in a comparator, that has no effect. By turns, for the error may be caught, and what
         // caught it may be where it can be suspended.
-        if self.stopped.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if self.stopped.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             Ok(VmState::Yield)
         } else {
             Err(api::raise(self.failure()))
@@ -109,7 +125,7 @@ impl Guard {
     }
 
     fn failure(&self) -> Failure {
-        let message = format!("the script computed for {} s without waiting for anything", self.burst.as_secs_f64());
+        let message = format!("{} for {} s without waiting for anything", self.what, self.burst.as_secs_f64());
         let line = self.line.load(Ordering::Relaxed);
         let place = lock(&self.script).as_ref().map(|script| self.sources.place(script, line));
         Failure::new(Class::Input, message)
@@ -127,7 +143,7 @@ impl Guard {
     }
 
     /// Runs something that may run Lua on this thread.
-    fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(super) fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         let thread = gettid();
         let began = watchdog::time_of(thread).unwrap_or_default();
         *lock(&self.running) = Some(Running { thread, began });

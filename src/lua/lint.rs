@@ -7,16 +7,37 @@ use std::collections::BTreeMap;
 
 use full_moon::LuaVersion;
 
+use super::guard::Guard;
 use super::{ALLOWED, Script, error, reference};
 use crate::session::{Class, Failure, Place};
 use scope::Walk;
 
+/// Longest script that is looked at, in bytes.
+const MAX_SCRIPT: usize = 128 << 10;
+/// The stack for that: the parser nests as deep as `1 + 1 + …` is long, and Lua does not.
+const STACK: usize = 512 << 20;
+
 /// Looks at a script; what it finds, in the order of lines.
 ///
 /// # Errors
-/// The script is malformed: the only finding then.
+/// The script is malformed, or too long: the only finding then.
 pub fn lint(script: &Script) -> Result<Vec<Failure>, Failure> {
     syntax(script)?;
+    if script.source.len() > MAX_SCRIPT {
+        let message = format!("{}: it is longer than {} KiB, and is not looked at", script.name, MAX_SCRIPT >> 10);
+        return Err(Failure::new(Class::Input, message).hint("move parts of it into modules, for `require`"));
+    }
+    let failed = |why: &str| Failure::new(Class::Internal, format!("look at {}: {why}", script.name));
+    let guard = Guard::of_lint(script).map_err(|error| failed(&error.to_string()))?;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let looking = thread.spawn_scoped(scope, || guard.run(|| look(script)));
+        let looking = looking.map_err(|error| failed(&error.to_string()))?;
+        looking.join().unwrap_or_else(|_| Err(failed("a mistake in bottler")))
+    })
+}
+
+fn look(script: &Script) -> Result<Vec<Failure>, Failure> {
     let parsed = full_moon::parse_fallible(&script.source, LuaVersion::lua54());
     // What Lua itself takes and this parser does not is not looked at.
     if !parsed.errors().is_empty() {

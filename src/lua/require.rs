@@ -82,9 +82,12 @@ pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> m
     let sources = sources.clone();
     lua.create_function(move |lua, name: String| {
         // What comes with bottler is the same for every script that requires it, and each gets a view of its own.
-        let give = |value: Value| match name.starts_with(OWN) {
-            true => modules.core.get::<Function>("seal")?.call((name.as_str(), value)),
-            false => Ok(value),
+        let give = |value: Value| {
+            if name.starts_with(OWN) {
+                modules.core.get::<Function>("seal")?.call((name.as_str(), value))
+            } else {
+                Ok(value)
+            }
         };
         match loaded.raw_get(name.as_str())? {
             Value::Nil => {}

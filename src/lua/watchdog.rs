@@ -16,7 +16,7 @@ use std::time::Duration;
 use nix::time::ClockId;
 
 use super::guard::Guard;
-use crate::session::{Class, Failure};
+use crate::session::{Class, Failure, crash};
 use crate::sync::lock;
 
 /// How much longer than its time a script may compute before the process is ended: time for the hook to stop it.
@@ -116,12 +116,11 @@ impl Watchdog {
 
 /// Ends the process.
 fn end(failure: &Failure) -> ! {
-    match LAST_WORDS.get() {
-        Some(last_words) => last_words(failure),
-        None => {
-            let at = failure.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
-            eprintln!("bottler: {at}{failure}");
-        }
+    if let Some(last_words) = LAST_WORDS.get() {
+        last_words(failure);
+    } else {
+        let at = failure.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
+        eprintln!("bottler: {at}{failure}");
     }
-    std::process::exit(Class::Input.exit_code().into())
+    crash::end_process(Class::Input.exit_code())
 }

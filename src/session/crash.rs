@@ -62,6 +62,12 @@ fn prune(folder: &Path) {
     }
 }
 
+/// Ends a process that cannot go on, at once: a thread of it never ends, or what it has begun may never do so. Nothing is waited
+/// for; what a holder leaves, its reaper removes.
+pub fn end_process(code: u8) -> ! {
+    std::process::exit(code.into())
+}
+
 /// Has every panic of this process written to its standard error, with the place and the trace.
 pub fn note_panics(role: &'static str) {
     static LEFT: AtomicUsize = AtomicUsize::new(MAX_WRITTEN);
@@ -80,6 +86,30 @@ pub fn note_panics(role: &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Run by the test below, as a process of its own.
+    #[test]
+    #[ignore = "it panics"]
+    fn panics_often() {
+        note_panics("holder");
+        for _ in 0..100 {
+            let _ = std::thread::Builder::new().name("launch".into()).spawn(|| panic!("a mistake")).unwrap().join();
+        }
+    }
+
+    #[test]
+    fn a_panic_leaves_its_place_and_trace_and_many_no_more_than_the_bound() {
+        let state = tempfile::tempdir().unwrap();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "session::crash::tests::panics_often", "--ignored", "--nocapture"]);
+        let done = command.stdout(std::process::Stdio::null()).stderr(open(state.path(), "a-1").unwrap()).status();
+        assert!(done.unwrap().success());
+        let text = std::fs::read_to_string(written(state.path(), "a-1").unwrap()).unwrap();
+        for words in ["holder", "thread launch", "src/session/crash.rs:", "a mistake"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert!(text.len() < MAX_WRITTEN + 4096, "{}", text.len());
+    }
 
     #[test]
     fn files_without_content_go_and_only_the_latest_are_kept() {

@@ -105,7 +105,9 @@ pub fn run(words: &[OsString]) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(reap(&told))
+    runtime.block_on(reap(&told))?;
+    super::crash::close(told.state.path(), &told.id);
+    Ok(())
 }
 
 async fn reap(told: &Told) -> anyhow::Result<()> {

@@ -304,6 +304,15 @@ fn scripts_that_never_end_end_every_tool() {
             scope.spawn(move || ends(arguments, place));
         }
     });
+    // What nests without end for the parser, and not for Lua.
+    write("sum.lua", &format!("return function() local x = {}1 end", "1+".repeat(60_000)));
+    write("else.lua", &format!("return function(x) if x then {}end end", "elseif x then ".repeat(9000)));
+    write("long.lua", &format!("return function() local x = {}1 end", "1+".repeat(200_000)));
+    for (name, words) in [("sum.lua", ""), ("else.lua", ""), ("long.lua", "longer than 128 KiB")] {
+        let done = bottler(folder.path(), state.path(), &["lua", "check", name]);
+        assert!(done.status.code().is_some(), "{name}: {done:?}");
+        assert!(text(&done.stderr).contains(words), "{name}: {}", text(&done.stderr));
+    }
     write(".bottler/hooks.lua", endless);
     assert_eq!(bottler(folder.path(), state.path(), &["trust"]).status.code(), Some(0));
     ends(&["run", "probe", "--dry-run"], ".bottler/hooks.lua:2");

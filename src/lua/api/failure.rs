@@ -16,8 +16,8 @@ pub(in crate::lua) struct Caught {
 impl Caught {
     pub(in crate::lua) fn new(lua: &Lua, failure: Failure) -> mlua::Result<Self> {
         let texts = failure.causes.iter().chain(&failure.hint).chain([&failure.message]);
-        let _held = memory::charge(lua, size_of::<Self>() + texts.map(String::len).sum::<usize>())?;
-        Ok(Self { failure, _held })
+        let held = memory::charge(lua, size_of::<Self>() + texts.map(String::len).sum::<usize>())?;
+        Ok(Self { failure, _held: held })
     }
 }
 
