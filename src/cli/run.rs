@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::agent::{AgentArgs, Ready};
 use super::client::{Client, Ended, Show};
+use super::detach::DetachKeys;
 use super::program::{self, input};
 use super::question::read_secret;
 use super::{Format, find_engine, preflight, print_data, print_json, print_message, resume, state};
@@ -35,6 +36,9 @@ pub(super) struct Args {
     /// Let the agent do everything to the terminal: titles, clipboard, notifications
     #[arg(long)]
     raw: bool,
+    /// The keys that leave the agent's terminal, as docker names them [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
     /// How to print the result
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -120,7 +124,15 @@ pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
     let plan = ready.planned.plan;
     let capture = plan.agent.name == "probe" && args.agent.recipe.is_none() || args.format == Format::Json;
-    let show = Show { capture, terminal: plan.agent.terminal && !args.detach, raw: args.raw, detach: args.detach };
+    let keys = args.detach_keys.clone().unwrap_or_default();
+    let show = Show {
+        capture,
+        terminal: plan.agent.terminal && !args.detach,
+        raw: args.raw,
+        detach: args.detach,
+        guest: false,
+        keys,
+    };
     let (id, copied) = (plan.bottle.clone(), is_copied(&plan));
     let secrets: Vec<&String> = ready.planned.env.values().chain(&ready.planned.proxy_credentials).collect();
     let runs = !program.grants.host_commands.is_empty();
@@ -179,7 +191,8 @@ async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, cop
             }
             Ok(0)
         }
-        Ended::LeftToReaper => {
+        // Only of who has not launched it.
+        Ended::Left(_) | Ended::LeftToReaper => {
             client.progress.line("left to the reaper");
             Ok(Class::Cancelled.exit_code())
         }
