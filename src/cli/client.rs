@@ -226,7 +226,7 @@ impl Client {
                 signal = signals.next() => {
                     self.take_back().await;
                     if self.show.guest && signal != SignalKind::interrupt() {
-                        return Ok(self.leave(signal).await);
+                        return Ok(self.leave_alone(signal).await);
                     }
                     asked += 1;
                     if self.ended && asked == 1 {
@@ -257,7 +257,7 @@ impl Client {
         Ended::Detached
     }
 
-    async fn leave(&mut self, signal: SignalKind) -> Ended {
+    async fn leave_alone(&mut self, signal: SignalKind) -> Ended {
         self.detach().await;
         Ended::Left(signal.as_raw_value())
     }

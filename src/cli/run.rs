@@ -91,6 +91,7 @@ pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed
     let recipe = args.agent.recipe.clone().unwrap_or_else(|| ready.planned.recipe.clone());
     let program = ready.defined.program(&recipe)?;
     let hooks = program::hooks(&program).await?;
+    check_mount(&ready.planned.plan, &state)?;
     let found = preflight::look(&ready.planned.plan)?;
     if args.dry_run {
         return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
@@ -154,6 +155,14 @@ pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed
     let client = Client::start(launch, engine, show)
         .map_err(|error| Failure::new(Class::Internal, format!("start the holder: {error:#}")))?;
     follow(&args, client, &state, &id, copied).await
+}
+
+/// Says before anything is asked that a folder may not be mounted; the holder looks again.
+fn check_mount(plan: &LaunchPlan, state: &StateDir) -> Result<(), Failure> {
+    let mounted = plan.workspace.as_ref().filter(|workspace| workspace.mode == WorkspaceMode::Mount);
+    let Some(source) = mounted.and_then(|workspace| workspace.source.as_deref()) else { return Ok(()) };
+    // A plan is shown also where there is no engine.
+    crate::holder::check_mount(source, &find_engine().unwrap_or_default(), state.path())
 }
 
 /// Paths go to the holder, and to the engine, as text.
@@ -302,6 +311,9 @@ pub(super) fn tell(client: &Client, report: &Report, text: bool) -> u8 {
     }
     if let Some(kept) = report.kept.as_ref().filter(|_| text) {
         client.progress.line(&report::kept(&client.bottle, kept));
+    }
+    if let Some(executed) = report.executed.as_ref().filter(|_| text).and_then(report::executed) {
+        client.progress.line(&executed);
     }
     if let Some(failure) = &report.failure {
         client.progress.line(&report::failure(failure, &report.undo));

@@ -156,6 +156,7 @@ pub fn release(targets: &Targets) -> Vec<Line> {
     ]));
     lines.extend(kernel::sockets());
     lines.extend(kernel::limits(&targets.resources, targets.gvisor));
+    lines.extend(files::executable());
     lines
 }
 

@@ -6,7 +6,7 @@ mod progress;
 mod screen;
 mod table;
 
-pub use failure::{failure, left, not_tight};
+pub use failure::{executed, failure, left, not_tight};
 pub use fresh::leave_line_open;
 pub use progress::{Progress, evidence, kept, times};
 pub use screen::Screen;
