@@ -103,7 +103,8 @@ fn what_holds_the_host_is_not_mounted() {
         let done = run(&folder);
         assert_eq!(done.code(), 120, "{folder}: {}{}", done.stdout, done.stderr);
         assert!(
-            done.stderr.contains("mount the workspace: ") && done.stderr.contains("hint: "),
+            ["mount the workspace: ", "all that is yours"].iter().any(|why| done.stderr.contains(why))
+                && done.stderr.contains("hint: "),
             "{folder}: {}",
             done.stderr
         );
