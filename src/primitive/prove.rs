@@ -55,10 +55,7 @@ pub(super) async fn before_release(bottle: &Arc<Bottle>, agent: &Agent, channel:
 /// It cannot be proved.
 pub(super) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
     let container = agent.container().await?;
-    let places = match agent.egress.inside().await? {
-        Some(address) => Far::Address(SocketAddrV4::new(address, egress::PROOF_PORT)),
-        None => Far::Socket(format!("{}/{}", agent.egress.name, egress::PROOF_SOCKET)),
-    };
+    let places = places(agent).await?;
     let asked = |targets: Targets| async move {
         let targets = Targets { proof: Some(places), ..targets };
         let spec = ExecSpec::plain(vec![EXECUTABLE.into(), probe::AGAIN.into()]);
@@ -74,8 +71,17 @@ pub(super) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<Str
 /// # Errors
 /// It cannot be proved.
 pub(super) async fn beside(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
-    let asked = |targets: Targets| prover::attempts(bottle, agent, targets);
+    let places = places(agent).await?;
+    let asked = |targets: Targets| prover::attempts(bottle, agent, Targets { proof: Some(places), ..targets });
     Ok(red(&lines(bottle, agent, asked).await?))
+}
+
+/// Where egress keeps places for the proof of an agent.
+async fn places(agent: &Agent) -> Result<Far, Failure> {
+    Ok(match agent.egress.inside().await? {
+        Some(address) => Far::Address(SocketAddrV4::new(address, egress::PROOF_PORT)),
+        None => Far::Socket(format!("{}/{}", agent.egress.name, egress::PROOF_SOCKET)),
+    })
 }
 
 fn red(lines: &[Line]) -> Vec<String> {

@@ -51,13 +51,13 @@ fn a_second_ctrl_c_after_the_agents_end_cancels_nothing() {
     let tmux = terminal(&world);
     for round in 1..=3 {
         tmux.line("clear");
-        let agent = "trap 'exit 7' INT; echo armed; while :; do sleep 0.1; done";
-        tmux.line(&format!("sh -- sh -c \"{agent}\"; echo code-$?-{round}"));
-        tmux.wait("\narmed");
+        let agent = "trap 'exit 7' INT; echo armed-$((5 * 5)); while :; do sleep 0.1; done";
+        tmux.line(&format!("sh -- sh -c \"{agent}\"; echo code-$?-$(({round} * 11))"));
+        tmux.wait("armed-25");
         tmux.keys(&["C-c", "C-c"]);
         tmux.keys(&["C-c"]);
-        let screen = tmux.wait(&format!("-{round}\n"));
-        assert!(screen.contains(&format!("code-7-{round}")), "{screen}");
+        let screen = tmux.wait(&format!("-{}", round * 11));
+        assert!(screen.contains(&format!("code-7-{}", round * 11)), "{screen}");
     }
 }
 
@@ -65,8 +65,8 @@ fn a_second_ctrl_c_after_the_agents_end_cancels_nothing() {
 fn the_keys_that_leave_can_be_others_and_the_first_alone_is_the_agents() {
     let (world, _image) = (World::new(), Agents::import());
     let tmux = terminal(&world);
-    tmux.line("sh --name other-keys --detach-keys ctrl-x,d -- sh -c 'stty raw -echo; echo ready; cat -v'");
-    tmux.wait("ready");
+    tmux.line("sh --name other-keys --detach-keys ctrl-x,d -- sh -c 'stty raw -echo; echo go-$((5 * 5)); cat -v'");
+    tmux.wait("go-25");
     // Nothing follows it.
     tmux.keys(&["C-x"]);
     tmux.wait("^X");
