@@ -13,9 +13,10 @@ use tokio::signal::unix::{self as signal, SignalKind};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::detach::DetachKeys;
 use super::output::follow_output;
 use super::question::read_answer;
-use super::terminal::{self, Given};
+use super::terminal::{self, Given, Mute};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Streams, TerminalSize};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
@@ -35,6 +36,8 @@ const ACKNOWLEDGED: Duration = Duration::from_secs(10);
 const LEFT: Duration = Duration::from_secs(3);
 /// How long a program has to see that its terminal has become smaller.
 const REDRAW: Duration = Duration::from_millis(150);
+/// How long keys are still the agent's after its last output, where nobody says that it has ended.
+const MUTE: Duration = Duration::from_secs(10);
 /// Audit events kept for the report; further ones are counted.
 const MAX_AUDIT: usize = 1000;
 
@@ -43,6 +46,8 @@ pub(super) enum Ended {
     Reported(Box<Report>),
     /// The user has left; it goes on.
     Detached,
+    /// A signal has ended this client alone; it goes on. Its number.
+    Left(i32),
     /// The user asked a third time.
     LeftToReaper,
     /// The holder died.
@@ -50,7 +55,7 @@ pub(super) enum Ended {
 }
 
 /// What is shown of the agent, and where.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Show {
     /// What it writes is kept, not shown.
     pub(super) capture: bool,
@@ -60,6 +65,11 @@ pub(super) struct Show {
     pub(super) raw: bool,
     /// The user leaves as soon as its command has started.
     pub(super) detach: bool,
+    /// This client has not launched it: a signal that asks this process to end, or a terminal that is gone, ends this
+    /// process and no more.
+    pub(super) guest: bool,
+    /// The keys that leave.
+    pub(super) keys: DetachKeys,
 }
 
 pub(super) struct Client {
@@ -81,7 +91,11 @@ pub(super) struct Client {
     /// Its streams, opened before its command starts, until it is given the terminal.
     streams: Option<JoinHandle<crate::engine::Result<Streams>>>,
     /// The terminal, while the agent has it.
-    given: Option<JoinHandle<std::io::Result<Given>>>,
+    given: Option<JoinHandle<std::io::Result<Mute>>>,
+    /// The terminal after it, until the agent's end is reported, or for a while.
+    mute: Option<(Mute, Instant)>,
+    /// Whether the agent has ended.
+    ended: bool,
     pub(super) progress: Progress,
     output: Option<JoinHandle<Vec<u8>>>,
     pub(super) proof: Vec<Line>,
@@ -132,6 +146,8 @@ impl Client {
             container: None,
             streams: None,
             given: None,
+            mute: None,
+            ended: false,
             progress: Progress::new(),
             output: None,
             proof: Vec::new(),
@@ -202,14 +218,30 @@ impl Client {
                 },
                 given = given(&mut self.given) => {
                     self.given = None;
-                    if let Ok(Ok(Given::Detached)) = given {
-                        return Ok(self.detach().await);
+                    if let Ok(Ok(mute)) = given {
+                        if mute.given == Given::Detached {
+                            drop(mute);
+                            return Ok(self.detach().await);
+                        }
+                        self.mute = Some((mute, Instant::now() + MUTE));
                     }
                 }
                 () = passed(self.unheard) => self.kill_holder(),
-                () = signals.next() => {
+                () = passed(self.mute.as_ref().map(|(_, until)| *until)) => self.mute = None,
+                signal = signals.next() => {
                     self.take_back().await;
+                    if self.show.guest && signal != SignalKind::interrupt() {
+                        return Ok(self.leave_alone(signal).await);
+                    }
                     asked += 1;
+                    if self.ended && asked == 1 {
+                        // It would only cut short what is done for the agent's work.
+                        self.progress.line("the agent has ended, and the bottle is being removed; once more to do so at once");
+                        continue;
+                    }
+                    if self.ended && asked == 2 {
+                        self.cancel();
+                    }
                     self.cancel();
                     match asked {
                         1 => self.progress.line("stopping; once more to kill at once, twice more to leave it to the reaper"),
@@ -228,6 +260,11 @@ impl Client {
         self.to.send(&ToHolder::Detach);
         self.to.close().await;
         Ended::Detached
+    }
+
+    async fn leave_alone(&mut self, signal: SignalKind) -> Ended {
+        self.detach().await;
+        Ended::Left(signal.as_raw_value())
     }
 
     /// Attaches to an agent that may be at work already.
@@ -289,14 +326,14 @@ impl Client {
         let Ok(Ok(streams)) = streams.await else { return };
         self.progress.clear();
         self.progress.silence(true);
-        let (engine, raw) = (self.engine.clone(), self.show.raw);
+        let (engine, raw, keys) = (self.engine.clone(), self.show.raw, self.show.keys.clone());
         let resize = move |size| -> BoxFuture<'static, ()> {
             let (engine, container) = (engine.clone(), container.clone());
             Box::pin(async move { drop(engine.container_resize(&container, size).await) })
         };
         // A program that draws anew when it hears of another size shows itself to who has just come.
         self.resize().await;
-        self.given = Some(tokio::spawn(terminal::give(streams, resize, raw)));
+        self.given = Some(tokio::spawn(terminal::give(streams, resize, raw, keys)));
     }
 
     /// Takes the terminal back, as it was; what the agent wrote last has come by then, or comes no more.
@@ -308,6 +345,7 @@ impl Client {
                 let _ = given.await;
             }
         }
+        self.mute = None;
         self.progress.silence(false);
     }
 
@@ -322,8 +360,15 @@ impl Client {
                 self.proof = lines;
                 self.prepare().await;
             }
-            Event::Released => self.give().await,
-            Event::Ended { .. } => self.take_back().await,
+            Event::Released => {
+                // The agent's output begins at the left.
+                self.progress.rest();
+                self.give().await;
+            }
+            Event::Ended { .. } => {
+                self.ended = true;
+                self.take_back().await;
+            }
             Event::Audit(event) if self.audit.len() < MAX_AUDIT => self.audit.push(event),
             Event::Audit(_) => self.audit_not_kept += 1,
             Event::NotTight { why, red, unpaused } => {
@@ -371,8 +416,8 @@ impl Client {
 
 /// The end of the time that an agent has the terminal; never, where it has not.
 async fn given(
-    task: &mut Option<JoinHandle<std::io::Result<Given>>>,
-) -> Result<std::io::Result<Given>, tokio::task::JoinError> {
+    task: &mut Option<JoinHandle<std::io::Result<Mute>>>,
+) -> Result<std::io::Result<Mute>, tokio::task::JoinError> {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
@@ -396,12 +441,13 @@ impl Signals {
         Ok(Self([interrupt?, terminate?, hangup?]))
     }
 
-    async fn next(&mut self) {
+    /// The signal that came.
+    async fn next(&mut self) -> SignalKind {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = hangup.recv() => SignalKind::hangup(),
         }
     }
 }

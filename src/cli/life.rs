@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
 
 use super::client::{Client, Ended, Show};
+use super::detach::DetachKeys;
 use super::output::Writer;
 use super::program::input;
 use super::run::{holder_died, tell};
@@ -32,6 +33,9 @@ pub(super) struct AttachArgs {
     /// Let the agent do everything to the terminal: titles, clipboard, notifications
     #[arg(long)]
     raw: bool,
+    /// The keys that leave, as docker names them [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
 }
 
 /// What `exec` takes.
@@ -42,6 +46,9 @@ pub(super) struct ExecArgs {
     /// The command and its arguments, run beside the agent, with what it has and no more
     #[arg(last = true, required = true)]
     command: Vec<String>,
+    /// The keys that leave, as docker names them [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
 }
 
 /// What `logs` takes.
@@ -177,7 +184,8 @@ impl Known {
 
 pub(super) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
     let known = Known::living(&args.bottle).await?;
-    let show = Show { terminal: terminal::is_there(), raw: args.raw, ..Show::default() };
+    let keys = args.detach_keys.clone().unwrap_or_default();
+    let show = Show { terminal: terminal::is_there(), raw: args.raw, guest: true, keys, ..Show::default() };
     let mut client = known.reach(show).await?;
     match client.follow(&known.state).await? {
         Ended::Reported(report) => {
@@ -189,9 +197,16 @@ pub(super) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
             print_message(&format!("{} goes on: `bottler attach {}`", known.id, known.id));
             Ok(0)
         }
+        Ended::Left(signal) => Ok(left(&known.id, signal)),
         Ended::LeftToReaper => Ok(Class::Cancelled.exit_code()),
         Ended::HolderDied => Err(holder_died(&mut client, &known.state)),
     }
+}
+
+/// That a signal has ended this client alone; the exit code, as a shell has it.
+fn left(id: &str, signal: i32) -> u8 {
+    print_message(&format!("{id} goes on: `bottler attach {id}`"));
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
 pub(super) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
@@ -202,7 +217,7 @@ pub(super) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
 /// Ends a bottle and waits until it is gone.
 async fn end(known: &Known) -> Result<u8, Failure> {
     // Nothing of what it writes is of interest any more.
-    let mut client = known.reach(Show { capture: true, ..Show::default() }).await?;
+    let mut client = known.reach(Show { capture: true, guest: true, ..Show::default() }).await?;
     client.cancel();
     match client.follow(&known.state).await? {
         Ended::Reported(report) => {
@@ -225,6 +240,10 @@ async fn end(known: &Known) -> Result<u8, Failure> {
             Ok(0)
         }
         Ended::HolderDied => Err(holder_died(&mut client, &known.state)),
+        Ended::Left(signal) => {
+            print_message(&format!("{} is being ended all the same", known.id));
+            Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+        }
         Ended::Detached | Ended::LeftToReaper => Ok(Class::Cancelled.exit_code()),
     }
 }
@@ -269,9 +288,10 @@ pub(super) async fn exec(args: &ExecArgs) -> Result<u8, Failure> {
         if let Some(size) = terminal::size() {
             resize(size).await;
         }
-        let given = terminal::give(streams, resize, false).await;
-        let given = given.map_err(|error| Failure::new(Class::Internal, format!("give the terminal: {error}")))?;
-        if given == Given::Detached {
+        let keys = args.detach_keys.clone().unwrap_or_default();
+        let mute = terminal::give(streams, resize, false, keys).await;
+        let mute = mute.map_err(|error| Failure::new(Class::Internal, format!("give the terminal: {error}")))?;
+        if mute.given == Given::Detached {
             print_message(&format!("left; the command goes on in {}", known.id));
             return Ok(0);
         }

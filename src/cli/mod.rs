@@ -4,6 +4,7 @@ mod agent;
 mod audit;
 mod client;
 mod ctl;
+mod detach;
 mod doctor;
 mod egress;
 mod gc;
@@ -44,7 +45,7 @@ struct Cli {
 enum Command {
     /// Launch an agent in a bottle; `run probe` tries to get out of one and tells what happened
     Run(Box<run::Args>),
-    /// Go to a running agent's terminal or output; ctrl-p ctrl-q leaves it
+    /// Go to a running agent's terminal or output; ctrl-p ctrl-q, or `--detach-keys`, leaves it
     Attach(life::AttachArgs),
     /// Run a command beside a running agent
     Exec(life::ExecArgs),

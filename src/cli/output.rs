@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Output};
 use crate::holder::{ToHolder, Wire};
-use crate::report::Screen;
+use crate::report::{Screen, leave_line_open};
 
 /// Most that is kept of the agent's output, in bytes.
 const MAX_OUTPUT: usize = 4 << 20;
@@ -49,7 +49,10 @@ impl Writer {
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         match &mut self.screen {
-            Some(screen) => self.to.write_all(&screen.pass(bytes))?,
+            Some(screen) => {
+                self.to.write_all(&screen.pass(bytes))?;
+                leave_line_open(screen.is_line_open());
+            }
             None => self.to.write_all(bytes)?,
         }
         self.to.flush()

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::agent::{AgentArgs, Ready};
 use super::client::{Client, Ended, Show};
+use super::detach::DetachKeys;
 use super::program::{self, input};
 use super::question::read_secret;
 use super::{Format, find_engine, preflight, print_data, print_json, print_message, resume, state};
@@ -35,6 +36,9 @@ pub(super) struct Args {
     /// Let the agent do everything to the terminal: titles, clipboard, notifications
     #[arg(long)]
     raw: bool,
+    /// The keys that leave the agent's terminal, as docker names them [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
     /// How to print the result
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -87,6 +91,7 @@ pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed
     let recipe = args.agent.recipe.clone().unwrap_or_else(|| ready.planned.recipe.clone());
     let program = ready.defined.program(&recipe)?;
     let hooks = program::hooks(&program).await?;
+    check_mount(&ready.planned.plan, &state)?;
     let found = preflight::look(&ready.planned.plan)?;
     if args.dry_run {
         return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
@@ -120,7 +125,15 @@ pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
     let plan = ready.planned.plan;
     let capture = plan.agent.name == "probe" && args.agent.recipe.is_none() || args.format == Format::Json;
-    let show = Show { capture, terminal: plan.agent.terminal && !args.detach, raw: args.raw, detach: args.detach };
+    let keys = args.detach_keys.clone().unwrap_or_default();
+    let show = Show {
+        capture,
+        terminal: plan.agent.terminal && !args.detach,
+        raw: args.raw,
+        detach: args.detach,
+        guest: false,
+        keys,
+    };
     let (id, copied) = (plan.bottle.clone(), is_copied(&plan));
     let secrets: Vec<&String> = ready.planned.env.values().chain(&ready.planned.proxy_credentials).collect();
     let runs = !program.grants.host_commands.is_empty();
@@ -142,6 +155,14 @@ pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed
     let client = Client::start(launch, engine, show)
         .map_err(|error| Failure::new(Class::Internal, format!("start the holder: {error:#}")))?;
     follow(&args, client, &state, &id, copied).await
+}
+
+/// Says before anything is asked that a folder may not be mounted; the holder looks again.
+fn check_mount(plan: &LaunchPlan, state: &StateDir) -> Result<(), Failure> {
+    let mounted = plan.workspace.as_ref().filter(|workspace| workspace.mode == WorkspaceMode::Mount);
+    let Some(source) = mounted.and_then(|workspace| workspace.source.as_deref()) else { return Ok(()) };
+    // A plan is shown also where there is no engine.
+    crate::holder::check_mount(source, &find_engine().unwrap_or_default(), state.path())
 }
 
 /// Paths go to the holder, and to the engine, as text.
@@ -179,7 +200,8 @@ async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, cop
             }
             Ok(0)
         }
-        Ended::LeftToReaper => {
+        // Only of who has not launched it.
+        Ended::Left(_) | Ended::LeftToReaper => {
             client.progress.line("left to the reaper");
             Ok(Class::Cancelled.exit_code())
         }
@@ -289,6 +311,9 @@ pub(super) fn tell(client: &Client, report: &Report, text: bool) -> u8 {
     }
     if let Some(kept) = report.kept.as_ref().filter(|_| text) {
         client.progress.line(&report::kept(&client.bottle, kept));
+    }
+    if let Some(executed) = report.executed.as_ref().filter(|_| text).and_then(report::executed) {
+        client.progress.line(&executed);
     }
     if let Some(failure) = &report.failure {
         client.progress.line(&report::failure(failure, &report.undo));

@@ -6,16 +6,16 @@ use std::sync::OnceLock;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use nix::libc;
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
+use super::detach::{DetachKeys, HELD, Keys};
 use crate::engine::{Output, Streams, TerminalSize};
-use crate::report::Screen;
+use crate::report::{Screen, leave_line_open};
 
-/// Leaves without ending anything: Docker's keys.
-const DETACH: [u8; 2] = [0x10, 0x11];
 /// Bytes that are typed at once, at most.
 const TYPED: usize = 4096;
 
@@ -46,7 +46,7 @@ pub(super) fn size() -> Option<TerminalSize> {
 
 /// A terminal that passes every key on, as long as this lives.
 struct Raw {
-    before: Termios,
+    before: Option<Termios>,
     screen: Screen,
 }
 
@@ -56,30 +56,69 @@ impl Raw {
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
         tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
-        Ok(Self { before, screen: Screen::default() })
+        Ok(Self { before: Some(before), screen: Screen::default() })
+    }
+
+    /// The screen as it was; keys do nothing, for now.
+    fn end(mut self, given: Given) -> Mute {
+        self.restore(given)
+    }
+
+    fn restore(&mut self, given: Given) -> Mute {
+        let mut out = io::stdout();
+        // A terminal that is gone needs nothing back.
+        let _ = out.write_all(self.screen.reset().as_bytes()).and_then(|()| out.flush());
+        leave_line_open(self.screen.is_line_open());
+        let before = self.before.take();
+        if let Some(before) = &before {
+            let mut mute = before.clone();
+            mute.local_flags.remove(LocalFlags::ISIG | LocalFlags::ECHO | LocalFlags::ICANON);
+            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &mute);
+        }
+        Mute { before, given }
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        let mut out = io::stdout();
-        // A terminal that is gone needs nothing back.
-        let _ = out.write_all(self.screen.reset().as_bytes()).and_then(|()| out.flush());
-        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.before);
+        if self.before.is_some() {
+            drop(self.restore(Given::Ended));
+        }
     }
 }
 
-/// Gives the terminal to a program until that ends or the user leaves. `raw` lifts the limits on what it may do to it.
+/// A terminal that shows what is written to it as always, and on which keys do nothing: whoever has typed Ctrl-C once more
+/// than the program needed has not meant what comes after it. As it was before, when this is dropped.
+pub(super) struct Mute {
+    before: Option<Termios>,
+    /// How it was given back.
+    pub(super) given: Given,
+}
+
+impl Drop for Mute {
+    fn drop(&mut self) {
+        // What was typed after a program's end was for the program; after the keys that leave, for the shell.
+        let how = if self.given == Given::Ended { SetArg::TCSAFLUSH } else { SetArg::TCSADRAIN };
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(io::stdin(), how, before);
+        }
+    }
+}
+
+/// Gives the terminal to a program until that ends or the user leaves, by these keys. `raw` lifts the limits on what it may
+/// do to it. How it ended, and the terminal, mute for as long as the caller wants.
 pub(super) async fn give(
     streams: Streams,
     resize: impl Fn(TerminalSize) -> BoxFuture<'static, ()>,
     raw: bool,
-) -> io::Result<Given> {
+    keys: DetachKeys,
+) -> io::Result<Mute> {
     let Streams { mut output, mut input } = streams;
     let mut terminal = Raw::enter()?;
+    let mut held = Instant::now();
     let mut resized = signal(SignalKind::window_change())?;
     let mut typed = typed().lock().await;
-    let mut keys = Keys::default();
+    let mut keys = Keys::new(keys);
     let given = loop {
         tokio::select! {
             piece = output.next() => match piece {
@@ -94,9 +133,14 @@ pub(super) async fn give(
                     resize(size).await;
                 }
             }
+            () = tokio::time::sleep_until(held + HELD), if keys.holds() => {
+                let _ = input.write_all(&keys.pass()).await;
+                let _ = input.flush().await;
+            }
             bytes = typed.recv() => {
                 let Some(bytes) = bytes else { break Given::Detached };
                 let (on, detach) = keys.take(&bytes);
+                held = Instant::now();
                 // A program that has closed its input hears no more.
                 let _ = input.write_all(&on).await;
                 let _ = input.flush().await;
@@ -106,8 +150,7 @@ pub(super) async fn give(
             }
         }
     };
-    drop(terminal);
-    Ok(given)
+    Ok(terminal.end(given))
 }
 
 fn show(bytes: &[u8]) -> io::Result<()> {
@@ -131,52 +174,4 @@ fn typed() -> &'static Mutex<mpsc::Receiver<Vec<u8>>> {
         });
         Mutex::new(receiver)
     })
-}
-
-/// Looks for the keys that leave.
-#[derive(Default)]
-struct Keys {
-    /// How many of them have been typed.
-    begun: usize,
-}
-
-impl Keys {
-    /// What goes on to the program, and whether the user leaves. The first of the keys is held back until the next one.
-    fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
-        let mut on = Vec::with_capacity(typed.len() + 1);
-        for &byte in typed {
-            if byte == DETACH[self.begun] {
-                self.begun += 1;
-                if self.begun == DETACH.len() {
-                    self.begun = 0;
-                    return (on, true);
-                }
-                continue;
-            }
-            on.extend_from_slice(&DETACH[..self.begun]);
-            self.begun = 0;
-            if byte == DETACH[0] {
-                self.begun = 1;
-            } else {
-                on.push(byte);
-            }
-        }
-        (on, false)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_both_keys_together_leave() {
-        let mut keys = Keys::default();
-        assert_eq!(keys.take(b"ab"), (b"ab".to_vec(), false));
-        assert_eq!(keys.take(b"\x10"), (b"".to_vec(), false));
-        assert_eq!(keys.take(b"x"), (b"\x10x".to_vec(), false));
-        assert_eq!(keys.take(b"\x10\x10"), (b"\x10".to_vec(), false));
-        assert_eq!(keys.take(b"\x11rest"), (b"".to_vec(), true));
-        assert_eq!(keys.take(b"\x11"), (b"\x11".to_vec(), false));
-    }
 }

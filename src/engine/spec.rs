@@ -266,6 +266,8 @@ pub struct ContainerSpec {
     pub tmpfs: BTreeMap<String, String>,
     /// Whether its root file system may be written.
     pub read_only: bool,
+    /// Files of its own that can be neither written nor moved away nor removed, by whomever in it.
+    pub fixed: Vec<String>,
     /// Whether the command is on a terminal.
     pub tty: bool,
     /// Whether stdin is open: until its first writer closes it, on a terminal always.
@@ -310,6 +312,7 @@ impl ContainerSpec {
             binds: Vec::new(),
             tmpfs: BTreeMap::new(),
             read_only: true,
+            fixed: Vec::new(),
             tty: false,
             stdin: false,
             runtime: None,

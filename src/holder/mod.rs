@@ -7,6 +7,7 @@ mod evidence;
 mod hub;
 mod last_words;
 mod launch;
+mod mounted;
 mod nested;
 mod spawn;
 mod thread;
@@ -23,9 +24,10 @@ pub use cancel::Cancel;
 pub use draft::{Draft, Drafts};
 pub use hub::reach;
 pub use launch::{Outcome, carry_out, unwind_all};
+pub use mounted::check_mount;
 pub use nested::in_memory;
 pub use spawn::{ROLE, host_env, spawn};
-pub use wire::{FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, Wire, split};
+pub use wire::{Executed, FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, Wire, split};
 
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
@@ -111,6 +113,7 @@ async fn hold(
     let taken = StateDir::at(&launch.state)
         .map_err(|error| Failure::new(Class::Internal, format!("open the state directory: {error}")))
         .and_then(|state| {
+            mounted::check(&launch, state.path())?;
             let claim = claim(&state, &launch)?;
             Condition::forget(&claim.dir.path);
             // A launch without its evidence is none.
@@ -125,6 +128,7 @@ async fn hold(
         }
     };
     let mut kept = launch.resume;
+    let places = mounted::look(&launch).await;
     match open(&launch, &state, &claim, cancel, &events).await {
         Ok(session) => {
             let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, client, cancel).await;
@@ -142,6 +146,7 @@ async fn hold(
         }
         Err(failure) => report.failure = Some(failure),
     }
+    report.executed = mounted::since(&launch, places).await;
     if let Err(failure) = claim.give_back(&report.undo, kept) {
         report.failure.get_or_insert(failure);
     }

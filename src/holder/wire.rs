@@ -126,11 +126,27 @@ pub struct Report {
     /// What is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Kept>,
+    /// What the host would execute of the folder that was mounted, and was not so before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executed: Option<Executed>,
     /// What the audit file came to, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Closed>,
     /// Decisions that were left out because the client did not read; the file has them.
     pub audit_dropped: u64,
+}
+
+/// What was made or changed in a mounted folder that tools of the host execute or obey.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Executed {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What git takes for a repository, or for its settings and hooks, below the folder.
+    pub repositories: Vec<String>,
+    /// Other files.
+    pub files: Vec<String>,
+    /// Why it is not known, if it is not.
+    pub unknown: Option<String>,
 }
 
 /// Milliseconds since the launch.

@@ -86,6 +86,8 @@ pub(super) fn container(
         runtime: bottle.plan.runtime.clone(),
         disk: plan.disk,
         read_only: false,
+        // The proof is repeated by it, be the agent root.
+        fixed: vec![EXECUTABLE.to_owned()],
         tty: plan.terminal,
         stdin: plan.terminal,
         auto_remove: true,

@@ -1,5 +1,6 @@
 //! The proof that a bottle is tight: attempts from inside of it, and what its host and its engine say of them.
 
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use super::self_image::EXECUTABLE;
 use super::stream::Talk;
 use super::{Agent, Bottle, Event, Network, Role, StepState, lock, prover, receiver};
 use crate::engine::ExecSpec;
-use crate::init;
+use crate::init::{self, Far};
 use crate::probe::{self, Inside, Line, Target, Targets, Upstream};
 use crate::session::{Class, Failure};
+use crate::sidecar::egress;
 use crate::sidecar::upstream::HTTP_PORT;
 
 /// How long the attempts may take, once the agent runs.
@@ -53,7 +55,9 @@ pub(super) async fn before_release(bottle: &Arc<Bottle>, agent: &Agent, channel:
 /// It cannot be proved.
 pub(super) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
     let container = agent.container().await?;
+    let places = places(agent).await?;
     let asked = |targets: Targets| async move {
+        let targets = Targets { proof: Some(places), ..targets };
         let spec = ExecSpec::plain(vec![EXECUTABLE.into(), probe::AGAIN.into()]);
         let mut talk = Talk::new(bottle.session.engine.exec(&container, &spec).await?.1);
         let answer = talk.ask(&targets, PATIENCE).await;
@@ -67,8 +71,17 @@ pub(super) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<Str
 /// # Errors
 /// It cannot be proved.
 pub(super) async fn beside(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
-    let asked = |targets: Targets| prover::attempts(bottle, agent, targets);
+    let places = places(agent).await?;
+    let asked = |targets: Targets| prover::attempts(bottle, agent, Targets { proof: Some(places), ..targets });
     Ok(red(&lines(bottle, agent, asked).await?))
+}
+
+/// Where egress keeps places for the proof of an agent.
+async fn places(agent: &Agent) -> Result<Far, Failure> {
+    Ok(match agent.egress.inside().await? {
+        Some(address) => Far::Address(SocketAddrV4::new(address, egress::PROOF_PORT)),
+        None => Far::Socket(format!("{}/{}", agent.egress.name, egress::PROOF_SOCKET)),
+    })
 }
 
 fn red(lines: &[Line]) -> Vec<String> {
@@ -154,7 +167,15 @@ pub(super) async fn targets(bottle: &Bottle, agent: &Agent, port: u16) -> Result
         }
         None => None,
     };
-    Ok(Targets { proxy, direct, upstream, resources: agent.config.resources, gvisor: bottle.plan.gvisor, inside })
+    Ok(Targets {
+        proxy,
+        direct,
+        upstream,
+        proof: None,
+        resources: agent.config.resources,
+        gvisor: bottle.plan.gvisor,
+        inside,
+    })
 }
 
 fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> Target {

@@ -150,7 +150,9 @@ fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
 /// bottle's among them.
 fn layer(executable: &[u8], on: Option<On<'_>>) -> anyhow::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
-    append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0o755)?;
+    // To be executed and not read: so nobody of the same user traces it, not even before it forbids that itself (prctl(2),
+    // PR_SET_DUMPABLE).
+    append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0o111)?;
     folder(&mut tar, "home", ROOT, 0o755)?;
     let owner = on.map_or(AGENT, |on| on.account);
     match on.map(|on| on.home).filter(|home| *home != DEFAULT_HOME) {

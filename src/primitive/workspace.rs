@@ -14,7 +14,9 @@ use crate::engine::labels::{Identity, Kind};
 use crate::engine::{Bind, ContainerSpec, Engine, Resources, VolumeMount};
 use crate::plan::{WORKSPACE, WorkspacePlan};
 use crate::session::{Class, Failure, Pending, placeholder};
-use crate::workspace::{Left, MASKED, MAX_ARCHIVE, MaskedKind, Seed, copy, create_private, read};
+use crate::workspace::{
+    Left, MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskedKind, Seed, copy, create_private, is_repository, read,
+};
 
 /// Where a workspace comes from.
 #[derive(Clone)]
@@ -104,7 +106,13 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
     if plan.read_only {
         return Ok(binds);
     }
-    for (name, kind) in MASKED {
+    // Other bottles make and remove the same places.
+    let _held = match &bottle.setting.staging {
+        Some(directory) => Some(placeholder::hold(directory).map_err(|error| failed(&root, &error))?),
+        None => None,
+    };
+    let own = is_repository(&root.join(".git")) || root.join(".git").is_file();
+    for (name, kind) in MASKED.into_iter().chain((!own).then_some(MASKED_HEAD)) {
         let place = root.join(name);
         match std::fs::symlink_metadata(&place) {
             Ok(seen) if seen.is_symlink() => {

@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Bounds, Resources};
+use crate::init::Far;
 
 /// The environment variable that tells the agent `probe` its [`Targets`].
 pub const VARIABLE: &str = "BOTTLER_PROBE";
@@ -47,6 +48,9 @@ impl Line {
 pub struct Targets {
     /// Egress, as this namespace reaches it.
     pub proxy: SocketAddrV4,
+    /// Where egress keeps places for the repeated proof: those of the agent may all be taken.
+    #[serde(default)]
+    pub proof: Option<Far>,
     /// Addresses that exist outside and must not be reached, with what they are.
     pub direct: Vec<Target>,
     /// The counterpart that is reached through egress, and that counts what comes any other way.
@@ -156,6 +160,7 @@ pub fn release(targets: &Targets) -> Vec<Line> {
     ]));
     lines.extend(kernel::sockets());
     lines.extend(kernel::limits(&targets.resources, targets.gvisor));
+    lines.extend(files::executable());
     lines
 }
 

@@ -1,10 +1,14 @@
 //! Attempts through egress: what is allowed passes, everything else is refused in words.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Line, Targets, readable};
+use crate::init::{Far, SERVICES_DIR};
 use crate::policy::CANARY;
 
 /// How long egress may take to answer.
@@ -83,7 +87,7 @@ pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
 pub(super) fn receipts(targets: &Targets) -> Vec<Line> {
     let Some(upstream) = &targets.upstream else { return Vec::new() };
     let request = format!("GET http://{0}/received HTTP/1.1\r\nHost: {0}\r\nConnection: close\r\n\r\n", upstream.host);
-    let answer = ask(targets.proxy, &request).unwrap_or_else(|error| error.to_string());
+    let answer = ask(targets, &request).unwrap_or_else(|error| error.to_string());
     let body = answer.split_once("\r\n\r\n").map_or(answer.as_str(), |(_, body)| body);
     // Chunked or not, an empty list is the only answer with "[]" in it.
     let ok = answer.starts_with("HTTP/1.1 200") && body.contains("[]");
@@ -94,10 +98,10 @@ pub(super) fn receipts(targets: &Targets) -> Vec<Line> {
 /// A request for another host behind a granted CONNECT, without TLS: it is judged like every other.
 fn smuggled(targets: &Targets, host: &str) -> Line {
     let attempt = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&targets.proxy.into(), PATIENCE)?;
+        let mut stream = dial(targets)?;
         let behind = format!("GET / HTTP/1.1\r\nHost: {FORBIDDEN}\r\nConnection: close\r\n\r\n");
         write!(stream, "{}{behind}", connect(host))?;
-        read(&stream, |_| false)
+        read(&mut stream, |_| false)
     };
     let answer = attempt().unwrap_or_else(|error| error.to_string());
     // The first is that of the CONNECT.
@@ -125,7 +129,7 @@ fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Op
         (_, Some(word)) => format!("{status} {word}"),
         (_, None) => format!("{status} refused"),
     };
-    match ask(targets.proxy, request) {
+    match ask(targets, request) {
         Ok(answer) => {
             let got = answer.split(' ').nth(1).unwrap_or_default();
             let ok = got == status.to_string() && word.is_none_or(|word| answer.contains(word));
@@ -135,19 +139,34 @@ fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Op
     }
 }
 
+/// A connection to egress.
+trait Stream: Read + Write + AsFd {}
+
+impl Stream for TcpStream {}
+impl Stream for UnixStream {}
+
+/// Connects to egress: as the agent does, or where there are places for the proof.
+fn dial(targets: &Targets) -> std::io::Result<Box<dyn Stream>> {
+    Ok(match &targets.proof {
+        None => Box::new(TcpStream::connect_timeout(&targets.proxy.into(), PATIENCE)?),
+        Some(Far::Address(address)) => Box::new(TcpStream::connect_timeout(&(*address).into(), PATIENCE)?),
+        Some(Far::Socket(socket)) => Box::new(UnixStream::connect(Path::new(SERVICES_DIR).join(socket))?),
+    })
+}
+
 /// One request, and what comes back until the peer closes or a CONNECT is granted.
-fn ask(proxy: SocketAddrV4, request: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&proxy.into(), PATIENCE)?;
+fn ask(targets: &Targets, request: &str) -> std::io::Result<String> {
+    let mut stream = dial(targets)?;
     stream.write_all(request.as_bytes())?;
-    read(&stream, complete)
+    read(&mut stream, complete)
 }
 
 /// What comes until it is complete, or the peer closes.
-fn read(mut stream: &TcpStream, complete: fn(&[u8]) -> bool) -> std::io::Result<String> {
+fn read(stream: &mut Box<dyn Stream>, complete: fn(&[u8]) -> bool) -> std::io::Result<String> {
     let mut answer = Vec::new();
     let mut chunk = [0_u8; 4096];
     loop {
-        readable(&stream, PATIENCE)?;
+        readable(stream, PATIENCE)?;
         let length = stream.read(&mut chunk)?;
         answer.extend_from_slice(&chunk[..length]);
         if length == 0 || answer.len() > MAX_ANSWER || complete(&answer) {

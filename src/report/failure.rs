@@ -1,8 +1,11 @@
 //! A failure for people: the line, the causes, what was removed, what to do.
 
 use super::printable;
+use crate::holder::Executed;
 use crate::session::{Failure, Outcome, UndoRow};
 
+/// Names of a list that are shown; the rest is counted.
+const MAX_NAMES: usize = 20;
 /// Causes that are shown; the rest is counted.
 const MAX_CAUSES: usize = 12;
 
@@ -48,6 +51,40 @@ pub fn left(undo: &[UndoRow]) -> Option<String> {
         })
         .collect();
     (!failed.is_empty()).then(|| printable(&failed.join("\n")))
+}
+
+/// What is to be looked at first in a folder that was mounted; `None` where there is nothing.
+pub fn executed(executed: &Executed) -> Option<String> {
+    let folder = executed.folder.display();
+    if let Some(why) = &executed.unknown {
+        let text = format!("warning: what this host would execute of {folder} is not known: {why}");
+        return Some(printable(&format!("{text}\nhint: look for .git, .envrc and the like before you work there")));
+    }
+    let mut text = String::new();
+    if !executed.repositories.is_empty() {
+        text.push_str(&format!(
+            "warning: the agent has made, or changed, what git takes for a repository in {folder}:"
+        ));
+        text.push_str(&list(&executed.repositories));
+        text.push_str("\nhint: git, and a prompt that asks it, runs commands that such a repository names. Remove it, or look at it from outside; \
+             `git -c safe.bareRepository=explicit` takes no bare one");
+    }
+    if !executed.files.is_empty() {
+        let end = if text.is_empty() { "" } else { "\n" };
+        text.push_str(&format!(
+            "{end}made or changed in {folder}, and executed or obeyed by tools of this host; look at these first:"
+        ));
+        text.push_str(&list(&executed.files));
+    }
+    (!text.is_empty()).then(|| printable(&text))
+}
+
+fn list(names: &[String]) -> String {
+    let mut text: String = names.iter().take(MAX_NAMES).map(|name| format!("\n  {}", name.escape_default())).collect();
+    if names.len() > MAX_NAMES {
+        text.push_str(&format!("\n  and {} more", names.len() - MAX_NAMES));
+    }
+    text
 }
 
 /// That a bottle whose agent runs is not tight any more, and what was done.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::fresh::end_of_open_line;
 use super::printable;
 use crate::audit::Closed;
 use crate::holder::Times;
@@ -58,10 +59,12 @@ impl Progress {
             waiting.push(text);
             return;
         }
+        // The list is off the screen meanwhile, and every line has its end: whoever writes next, the agent or this,
+        // begins at the left. A terminal that is gone has nobody to tell.
+        let write = || drop(writeln!(std::io::stderr(), "{}{text}", end_of_open_line()));
         match &self.live {
-            // A terminal that is gone has nobody to tell.
-            Some(live) if !self.paused.load(Ordering::Relaxed) => drop(live.println(text)),
-            _ => drop(writeln!(std::io::stderr(), "{text}")),
+            Some(live) if !self.paused.load(Ordering::Relaxed) => live.suspend(write),
+            _ => write(),
         }
     }
 
@@ -110,11 +113,16 @@ impl Progress {
         }
     }
 
-    /// Takes running steps off the screen.
-    pub fn clear(&mut self) {
+    /// Takes what is being worked at off the screen.
+    pub fn rest(&mut self) {
         if let Some(bar) = self.working.take() {
             bar.finish_and_clear();
         }
+    }
+
+    /// Takes running steps off the screen.
+    pub fn clear(&mut self) {
+        self.rest();
         for (_, bar) in std::mem::take(&mut self.running).into_values() {
             if let Some(bar) = bar {
                 bar.finish_and_clear();

@@ -17,6 +17,9 @@ const MODES: [u16; 20] =
 /// So does this one, of its own: pasted text is marked.
 const PASTE: u16 = 2004;
 
+/// Private modes that enter the other screen.
+const OTHER_SCREEN: [u16; 3] = [47, 1047, 1049];
+
 /// Lets through what may pass.
 #[derive(Default)]
 pub struct Screen {
@@ -34,6 +37,9 @@ struct Out {
     /// Whether keys are told in another way, and whether only a part of the screen scrolls.
     keys: bool,
     margins: bool,
+    /// Whether the cursor may be within a line; and how that was before the other screen was entered.
+    open: bool,
+    open_before: Option<bool>,
 }
 
 impl Screen {
@@ -48,10 +54,18 @@ impl Screen {
         std::mem::take(&mut self.out.bytes)
     }
 
+    /// Whether what has passed leaves a line without its end, or nobody knows where the cursor is.
+    pub fn is_line_open(&self) -> bool {
+        self.out.open
+    }
+
     /// What puts the terminal back as it was: out of the modes that it was left in, ordinary keys, a visible cursor, no
     /// colours; the cursor stays where it is, unless the other screen is left.
     pub fn reset(&mut self) -> String {
         let mut text = String::new();
+        if let Some(before) = self.out.open_before.take() {
+            self.out.open = before;
+        }
         for mode in std::mem::take(&mut self.out.modes) {
             // Wrapping and the cursor are on where nobody has changed them.
             if !matches!(mode, 7 | 25) {
@@ -73,12 +87,32 @@ impl Out {
     fn note(&mut self, params: &Params, intermediates: &[u8], action: char) {
         let modes = params.iter().filter_map(|parts| parts.first().copied());
         match (intermediates, action) {
-            (b"?", 'h') => self.modes.extend(modes),
+            (b"?", 'h') => {
+                for mode in modes {
+                    self.modes.insert(mode);
+                    if OTHER_SCREEN.contains(&mode) && self.open_before.is_none() {
+                        self.open_before = Some(self.open);
+                    }
+                }
+            }
             (b"?", 'l') => {
                 for mode in modes {
                     self.modes.remove(&mode);
+                    // The cursor is again where it was, or where it has been left: then it is not known.
+                    match mode {
+                        1049 => self.open = self.open_before.take().unwrap_or(self.open),
+                        47 | 1047 if self.open_before.take().is_some() => self.open = true,
+                        _ => {}
+                    }
                 }
             }
+            // Colours, and questions about the terminal, move nothing; nor does clearing.
+            (_, 'm' | 'n' | 'c' | 'q' | 'u' | 'p' | 'J' | 'K') => {}
+            // Wherever that leads.
+            (_, 'r') | ([], _) => self.open = true,
+            _ => {}
+        }
+        match (intermediates, action) {
             (b">" | b"=", 'u') | (b">", 'm') => self.keys = true,
             ([], 'r') => self.margins = true,
             _ => {}
@@ -90,6 +124,7 @@ impl Perform for Out {
     fn print(&mut self, c: char) {
         // C1 controls are sequences of their own to some terminals.
         if !c.is_control() {
+            self.open = true;
             let mut buffer = [0; 4];
             self.bytes.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
         }
@@ -99,6 +134,10 @@ impl Perform for Out {
         // Bell, backspace, tab, the line ends, and the two that shift between character sets.
         if matches!(byte, 0x07..=0x0f) && (!self.text || matches!(byte, b'\n' | b'\t' | b'\r')) {
             self.bytes.push(byte);
+            // Behind a lone carriage return there is still the line's text.
+            if byte == b'\n' {
+                self.open = false;
+            }
         }
     }
 
@@ -221,6 +260,30 @@ mod tests {
     fn where_there_is_no_screen_only_text_and_colours_pass() {
         let passed = Screen::text().pass(b"a\x1b[31mb\x1b[2Jc\x1b[Ad\x07\x08\r\n\x1b[?1049h");
         assert_eq!(passed, b"a\x1b[31mbcd\r\n");
+    }
+
+    #[test]
+    fn an_open_line_is_known_also_behind_the_other_screen() {
+        for (text, open) in [
+            ("", false),
+            ("hello", true),
+            ("hello\r\n", false),
+            ("50%\r", true),
+            ("\x1b[31mred\x1b[m\r\n\x1b[m", false),
+            ("line\r\n\x1b[?1049h\x1b[2;5Hdrawn\x1b[?1049l", false),
+            ("half\x1b[?1049h\r\n\x1b[?1049l", true),
+            ("line\r\n\x1b[?47hdrawn\x1b[?47l", true),
+            ("a\r\n\x1b[5;5H", true),
+        ] {
+            let mut screen = Screen::default();
+            screen.pass(text.as_bytes());
+            assert_eq!(screen.is_line_open(), open, "{text:?}");
+        }
+        // An agent that dies on the other screen is taken off it.
+        let mut screen = Screen::default();
+        screen.pass(b"line\r\n\x1b[?1049h\x1b[2;5Hdrawn");
+        screen.reset();
+        assert!(!screen.is_line_open());
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub const MASKED: [(&str, Kind); 9] = [
     (".husky", Kind::Folder),
 ];
 
+/// What is read-only too where the folder is no repository: without a `HEAD`, git takes no folder for a repository's own.
+pub const MASKED_HEAD: (&str, Kind) = ("HEAD", Kind::File);
+
 /// What a place is where it is not there yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -26,7 +29,7 @@ pub enum Kind {
 }
 
 /// Folders, anywhere in the tree, whose files are executed or obeyed.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 16] = [
     ".git",
     ".vscode",
     ".idea",
@@ -35,15 +38,24 @@ const FOLDERS: [&str; 13] = [
     ".cursor",
     ".devcontainer",
     ".husky",
+    ".githooks",
     ".cargo",
     ".github",
     ".gitlab",
     ".circleci",
     ".mise",
+    ".zed",
+    ".run",
 ];
 /// Files, anywhere in the tree, that are executed or obeyed.
-const FILES: [&str; 24] = [
+const FILES: [&str; 30] = [
     ".envrc",
+    ".exrc",
+    ".gdbinit",
+    ".lldbinit",
+    ".mcp.json",
+    ".nvim.lua",
+    ".vimrc",
     ".gitattributes",
     ".gitmodules",
     ".gitlab-ci.yml",

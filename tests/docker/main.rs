@@ -20,5 +20,6 @@ mod services;
 #[path = "../support/mod.rs"]
 mod support;
 mod teardown;
+mod terminal;
 mod watch;
 mod workspace;

@@ -305,6 +305,77 @@ fn promise_12_sigkill_of_holder_and_reaper_at_ten_moments_then_gc() {
     }
 }
 
+/// The reaper has been told all that it needs.
+#[test]
+fn promise_12_a_holder_that_dies_without_its_state_directory_leaves_nothing() {
+    for lost in ["bottler", "bottler/bottles", "bottler/id"] {
+        let world = World::new();
+        let child = idle(&world);
+        let owner = bottler::session::StateDir::at(&world.state.path().join("bottler")).unwrap().owner;
+        let [holder] = world.processes("holder")[..] else { panic!("one holder") };
+        let path = world.state.path().join(lost);
+        std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path)).unwrap();
+        kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
+        finish(child);
+        let began = std::time::Instant::now();
+        while !world.objects_of(&owner).is_empty() {
+            assert!(began.elapsed() < TEN_SECONDS * 2, "{lost}: {:?}", world.objects_of(&owner));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// What is odd in the state directory is nobody's to remove, and in nobody's way.
+#[test]
+fn what_is_no_bottles_stops_neither_gc_nor_a_launch() {
+    let world = World::new();
+    let at = |name: &str| world.state.path().join("bottler/bottles").join(name);
+    std::fs::create_dir_all(at("mine")).unwrap();
+    std::fs::write(at("mine/work"), "x").unwrap();
+    std::fs::write(at("stray"), "x").unwrap();
+    let child = idle(&world);
+    sigkill(&world, &child, Victims::HolderAndReaper);
+    finish(child);
+    assert_eq!(world.run(&["run", "probe"]).code(), 0);
+    assert_eq!(world.objects(), Vec::<String>::new(), "the launch has collected the dead");
+    let done = world.run(&["gc"]);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    for words in ["bottles/stray is no bottle's: it is no folder", "bottles/mine is no bottle's"] {
+        assert_eq!(done.stderr.matches(words).count(), 1, "{words}: {}", done.stderr);
+    }
+    assert!(at("mine/work").exists() && at("stray").exists());
+    std::fs::remove_dir_all(at("mine")).unwrap();
+    std::fs::remove_file(at("stray")).unwrap();
+    world.assert_clean();
+}
+
+/// Who has not launched a bottle ends by a signal alone.
+#[test]
+fn a_signal_to_an_attach_ends_the_attach_and_not_the_bottle() {
+    let world = World::new();
+    let child = idle(&world);
+    let bottle = world.bottles().remove(0);
+    for (kind, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let mut attach = world.command(&["attach", &bottle]);
+        let attach = attach.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        // It has its handlers and its socket by then.
+        wait_for("the attach", || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", attach.id())).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim().to_owned();
+            let caught = u64::from_str_radix(&caught, 16).ok()?;
+            (caught & (1 << (kind as i32 - 1)) != 0).then_some(())
+        });
+        signal(&attach, kind);
+        let done = finish(attach);
+        assert_eq!(done.code(), code, "{}", done.stderr);
+        assert!(done.stderr.contains("goes on"), "{}", done.stderr);
+        assert!(world.agent_running("bottler idle").is_some());
+    }
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(finish(child).code(), 126);
+    world.assert_clean();
+}
+
 #[test]
 fn promise_12_the_next_run_collects_a_dead_bottle() {
     let world = World::new();

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::engine::PrivateEngine;
 use crate::support::fault::FaultProxy;
+use crate::support::images::{AGENTS, Agents};
 use crate::support::process::{PATIENCE, World, finish, recipe, targets, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -20,6 +21,77 @@ fn watched(world: &World, every: u32) -> (Child, String) {
     let child = world.start(&["run", "a", "--manifest", &manifest, "--recipe", &recipe("idle.lua")]);
     let agent = wait_for("the idle agent", || world.agent_running("bottler idle"));
     (child, agent)
+}
+
+/// The same with an agent that runs a program of an image, as a user.
+fn working(world: &World, user: &str, program: &[&str]) -> (Child, String) {
+    let manifest = world.state.path().join("working.yaml");
+    let text = format!(
+        "bottles: {{b: {{watch: 1, image: \"{AGENTS}\", user: \"{user}\"}}}}\nagents: {{a: {{bottle: b, template: shell}}}}\n"
+    );
+    std::fs::write(&manifest, text).unwrap();
+    let manifest = manifest.to_string_lossy().into_owned();
+    let words = [&["run", "a", "--no-workspace", "--manifest", &manifest, "--"][..], program].concat();
+    let child = world.start(&words);
+    let agent = wait_for("the agent", || world.agent_running("sleep 1000"));
+    (child, agent)
+}
+
+/// Gives an agent an interface: only root on the engine's host can.
+fn leak(world: &World, agent: &str) {
+    let pid = inspect(world, agent, "{{.State.Pid}}");
+    let add = "ip link add leak0 type veth peer name leak1 && ip link set leak0 up && ip link set leak1 up";
+    assert!(Command::new("nsenter").args(["--target", &pid, "--net", "sh", "-c", add]).status().unwrap().success());
+    wait_for("the pause", || (inspect(world, agent, "{{.State.Status}}") == "paused").then_some(()));
+}
+
+fn end(world: &World, child: Child) {
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let done = finish(child);
+    assert_eq!(done.code(), 126, "{}", done.stderr);
+    world.assert_clean();
+}
+
+#[test]
+fn promise_01_an_agent_that_is_root_cannot_forge_the_proof() {
+    let (world, _image) = (World::new(), Agents::import());
+    let green = r#"[{"attempt":"x","expected":"x","happened":"x","ok":true}]"#;
+    let attack = format!(
+        "printf '#!/bin/sh\\nread x; echo \"$GREEN\"\\n' > /tmp/fake; chmod 755 /tmp/fake; export GREEN='{green}'; \
+         for try in 'cp /tmp/fake /bottler' 'mv -f /tmp/fake /bottler' 'mv /bottler /gone' 'rm -f /bottler' 'ln -sf /tmp/fake /bottler' \
+         'chmod 777 /bottler' 'chown 0:0 /bottler' 'cat /bottler' 'mount --bind /tmp/fake /bottler' 'umount /bottler'; \
+         do $try >/dev/null 2>&1 && echo \"done: $try\"; done; id -u; echo tried; sleep 1000"
+    );
+    let (child, agent) = working(&world, "0:0", &["sh", "-c", &attack]);
+    let said = wait_for("the attack", || {
+        let said = world.run(&["logs", &agent]).stdout;
+        said.contains("tried").then_some(said)
+    });
+    // To give root what is root's is allowed, and changes nothing.
+    assert_eq!(said.replace("done: chown 0:0 /bottler\n", "").replace('\r', ""), "0\ntried\n");
+    let before = proofs(&world, &agent).unwrap();
+    wait_for("further proofs", || proofs(&world, &agent).filter(|count| *count >= before + 2));
+    assert_eq!(inspect(&world, &agent, "{{.State.Status}}"), "running");
+    leak(&world, &agent);
+    end(&world, child);
+}
+
+#[test]
+fn promise_01_connections_of_the_agents_own_do_not_turn_the_proof_red() {
+    let (world, _image) = (World::new(), Agents::import());
+    let program = "import socket, resource, time, os
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+held = [socket.create_connection(('127.0.0.2', 8888)) for _ in range(1500)]
+print('held', len(held), flush=True)
+os.execvp('sleep', ['sleep', '1000']) if os.fork() == 0 else time.sleep(1000)
+";
+    let (child, agent) = working(&world, "1000:1000", &["python3", "-c", program]);
+    wait_for("the connections", || world.run(&["logs", &agent]).stdout.contains("held 1500").then_some(()));
+    let before = proofs(&world, &agent).unwrap();
+    wait_for("further proofs", || proofs(&world, &agent).filter(|count| *count >= before + 3));
+    assert_eq!(inspect(&world, &agent, "{{.State.Status}}"), "running");
+    end(&world, child);
 }
 
 fn inspect(world: &World, agent: &str, format: &str) -> String {

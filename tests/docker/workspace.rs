@@ -270,6 +270,60 @@ fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
     world.assert_clean();
 }
 
+/// A folder that is no repository stays none, also where git would take the folder itself for one; what is made further in is
+/// named.
+#[test]
+fn git_on_the_host_executes_nothing_that_an_agent_has_made_in_a_mounted_folder_unseen() {
+    let (world, _image) = (World::new(), Agents::import());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write(folder, "a", "a\n");
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o777)).unwrap();
+    let marks = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(marks.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let mark = |name: &str| marks.path().join(name);
+    let repository = |at: &str, worktree: &str, mark: &str| {
+        format!(
+            "mkdir -p {at}; rm -rf {at}/HEAD; echo 'ref: refs/heads/main' > {at}/HEAD; mkdir -p {at}/objects {at}/refs; \
+             printf '[core]\\nrepositoryformatversion = 0\\nbare = false\\nworktree = {worktree}\\nfsmonitor = \"touch {}/{mark}; false\"\\n' > {at}/config; ",
+            marks.path().display()
+        )
+    };
+    let attack = [
+        repository(".", ".", "root"),
+        repository(".git", "..", "folder"),
+        "echo 'gitdir: inner' > .git; mv .git gone; ".to_owned(),
+        repository("inner", "..", "bare"),
+        repository("sub/.git", "..", "nested"),
+        "touch ready; sleep 1000".to_owned(),
+    ]
+    .concat();
+    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--mount"]);
+    command.args(["--", "sh", "-c", &attack]).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for("the attack", || folder.join("ready").exists().then_some(()));
+    let status = |at: &str| {
+        let mut command = Command::new("git");
+        command.current_dir(folder.join(at)).args(["-c", "safe.directory=*", "status"]);
+        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap());
+        command.output().unwrap()
+    };
+    status(".");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let done = finish(child);
+    status(".");
+    assert!(!mark("root").exists() && !mark("folder").exists(), "{}", done.stderr);
+    for words in ["sub/.git", "inner", "safe.bareRepository=explicit"] {
+        assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
+    }
+    // What is named is what git would run.
+    for (at, name) in [("sub", "nested"), ("inner", "bare")] {
+        let said = status(at);
+        assert!(mark(name).exists(), "{at}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    world.assert_clean();
+}
+
 /// Of a history that the user has only the end of, the agent has no more; what it adds comes back all the same.
 #[test]
 fn a_shallow_history_is_copied_and_comes_back() {

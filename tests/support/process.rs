@@ -132,7 +132,7 @@ impl World {
     }
 
     /// Everything on the engine with the label of one owner.
-    fn objects_of(&self, owner: &str) -> Vec<String> {
+    pub fn objects_of(&self, owner: &str) -> Vec<String> {
         let filter = format!("label=dev.bottler.owner={owner}");
         let mut found = Vec::new();
         for arguments in [

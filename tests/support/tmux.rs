@@ -16,11 +16,31 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 impl Tmux {
     /// One whose shell is in a folder.
     pub fn new(folder: &Path) -> Self {
+        // A wide one: what is looked for is not to be broken.
+        Self::of_size(folder, 180, 50)
+    }
+
+    /// One of another size.
+    pub fn of_size(folder: &Path, width: u16, height: u16) -> Self {
+        let (width, height) = (width.to_string(), height.to_string());
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let tmux = Self { server: format!("bottler-test-{}-{number}", std::process::id()) };
         let folder = folder.display().to_string();
-        // A wide one: what is looked for is not to be broken.
-        tmux.run(&["-f", "/dev/null", "new-session", "-d", "-s", "t", "-x", "180", "-y", "50", "-c", &folder, "sh"]);
+        tmux.run(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-s",
+            "t",
+            "-x",
+            &width,
+            "-y",
+            &height,
+            "-c",
+            &folder,
+            "sh",
+        ]);
         tmux.line("PS1='ready$ '");
         tmux.wait("ready$");
         tmux

@@ -49,6 +49,70 @@ fn bad_words_are_refused_before_anything_is_made() {
     fails(&world, &["nothing"], 120, &["unrecognized subcommand"]);
 }
 
+/// Paths may be anything; everything else is text, and says so.
+#[test]
+fn words_and_variables_that_are_no_text_are_passed_or_refused_and_nothing_panics() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new();
+    let odd = OsStr::from_bytes(b"\xff\xfe");
+    let folder = world.state.path().join(odd);
+    std::fs::create_dir(&folder).unwrap();
+    let ids =
+        [&["attach"][..], &["run"], &["run", "--name"], &["gc", "--foreign"], &["nothing"], &["holder"], &["reaper"]];
+    for words in
+        ids.into_iter().chain([&["run", "--dry-run", "--allow"][..], &["run", "shell", "--dry-run", "--workspace"]])
+    {
+        for value in ["HOME", "XDG_RUNTIME_DIR", "DOCKER_HOST", "TERM", "BOTTLER_POOLS", "ODD"] {
+            let mut command = world.command(words);
+            let done: Done = command.arg(odd).env(value, odd).output().unwrap().into();
+            assert!(!done.stderr.contains("panicked") && done.code() != 101, "{words:?} {value}: {}", done.stderr);
+        }
+    }
+    let mut command = world.command(&["run", "shell", "-y", "--workspace"]);
+    let done: Done = command.arg(&folder).args(["--", "true"]).output().unwrap().into();
+    assert_eq!(done.code(), 120, "{}", done.stderr);
+    assert!(done.stderr.contains("is no UTF-8 text"), "{}", done.stderr);
+}
+
+/// Nothing of the host but a project, by whatever way it is named.
+#[test]
+fn what_holds_the_host_is_not_mounted() {
+    let world = World::new();
+    let home = world.state.path().join("home");
+    std::fs::create_dir_all(home.join("project")).unwrap();
+    std::fs::create_dir_all(home.join(".ssh")).unwrap();
+    std::os::unix::fs::symlink("/run", home.join("link")).unwrap();
+    let state = world.state.path().join("bottler");
+    let run = |folder: &str| {
+        let mut command = world.command(&["run", "shell", "--dry-run", "--mount", "--workspace", folder]);
+        Done::from(command.env("HOME", &home).output().unwrap())
+    };
+    let at = |name: &str| home.join(name).display().to_string();
+    world.run(&["ps"]);
+    let own = [
+        state.display().to_string(),
+        at(""),
+        at(".ssh"),
+        at("link"),
+        at("link/../run"),
+        world.state.path().display().to_string(),
+    ];
+    let host = ["/", "/run", "/var/run", "/var", "/proc", "/sys", "/dev", "/etc", "/home"].map(str::to_owned);
+    for folder in own.into_iter().chain(host) {
+        let done = run(&folder);
+        assert_eq!(done.code(), 120, "{folder}: {}{}", done.stdout, done.stderr);
+        assert!(
+            ["mount the workspace: ", "all that is yours"].iter().any(|why| done.stderr.contains(why))
+                && done.stderr.contains("hint: "),
+            "{folder}: {}",
+            done.stderr
+        );
+    }
+    let done = run(&at("project"));
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+}
+
 #[test]
 fn the_policy_is_explained_by_the_code_that_decides() {
     let world = World::new();

@@ -139,8 +139,7 @@ fn host_config(spec: &ContainerSpec, product: Product) -> api::HostConfig {
         tmpfs: Some(spec.tmpfs.iter().map(|(target, options)| (target.clone(), tmpfs(options, product))).collect()),
         cap_drop: Some(vec!["ALL".into()]),
         cap_add: (spec.host_network == Some(HostNetwork::Configure)).then(|| vec!["NET_ADMIN".into()]),
-        // The kernel's settings are read-only in every other container.
-        readonly_paths: (spec.host_network == Some(HostNetwork::Configure)).then(Vec::new),
+        readonly_paths: readonly_paths(spec),
         privileged: Some(false),
         readonly_rootfs: Some(spec.read_only),
         security_opt: Some(vec!["no-new-privileges:true".into(), seccomp(product)]),
@@ -151,6 +150,18 @@ fn host_config(spec: &ContainerSpec, product: Product) -> api::HostConfig {
         ipc_mode: Some("private".into()),
         ..Default::default()
     }
+}
+
+/// The kernel's settings, which are read-only in every container where nothing is said (moby, `oci/defaults.go`), but in the
+/// one that is to set some; and files that are to stay: each becomes a mount of its own, which nobody without the capability
+/// for mounts gets rid of.
+fn readonly_paths(spec: &ContainerSpec) -> Option<Vec<String>> {
+    const SETTINGS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+    if spec.host_network == Some(HostNetwork::Configure) {
+        return Some(Vec::new());
+    }
+    let settings = SETTINGS.into_iter().map(str::to_owned);
+    (!spec.fixed.is_empty()).then(|| settings.chain(spec.fixed.iter().cloned()).collect())
 }
 
 /// A volume that belongs to somebody.

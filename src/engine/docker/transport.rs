@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio_rustls::TlsConnector;
@@ -28,6 +28,8 @@ use crate::sync::lock;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(15);
+/// Largest head of the answer to the greeting, in bytes.
+const MAX_HEAD: usize = 16 << 10;
 /// What is remembered of what ssh wrote, in lines.
 const SAID: usize = 5;
 
@@ -54,10 +56,21 @@ pub(super) fn connect(endpoint: &Endpoint, limit: u64) -> Result<Docker, Error> 
     Docker::connect_with_custom_transport(transport, Some("http://engine"), limit, API_DEFAULT_VERSION)
 }
 
-/// ssh says why in words of its own, and its end is all that the protocol sees.
+/// ssh says why in words of its own, and its end is all that the protocol sees. A connection that could not be made says so
+/// itself; one that has ended before its request is no refusal of the engine's.
 fn explain(error: hyper_util::client::legacy::Error, said: &Said) -> Error {
     let words = lock(&said.0).join(" ");
-    if words.is_empty() { error.into() } else { io::Error::other(format!("ssh: {words}")).into() }
+    if !words.is_empty() {
+        return io::Error::other(format!("ssh: {words}")).into();
+    }
+    let canceled = std::error::Error::source(&error)
+        .and_then(|cause| cause.downcast_ref::<hyper::Error>())
+        .is_some_and(|cause| cause.is_canceled() || cause.is_closed() || cause.is_incomplete_message());
+    if canceled {
+        io::Error::other(format!("the connection to the engine ended: {error}")).into()
+    } else {
+        error.into()
+    }
 }
 
 /// TLS as the docker command has it: the folder's authority and no other, and the client's certificate where there is one.
@@ -99,13 +112,60 @@ impl Dial {
     async fn dial(self) -> io::Result<Wire> {
         match self {
             Self::Tls { host, name, connector } => {
-                let stream = TcpStream::connect(&host).await?;
-                stream.set_nodelay(true)?;
-                Ok(Wire::Tls(Box::new(connector.connect(name, stream).await?)))
+                let connect = async || {
+                    let stream = TcpStream::connect(&host).await?;
+                    stream.set_nodelay(true)?;
+                    connector.connect(name.clone(), stream).await
+                };
+                let mut stream = connect().await?;
+                if greet(&mut stream).await? == Greeted::Closes {
+                    stream = connect().await?;
+                }
+                Ok(Wire::Tls(Box::new(stream)))
             }
             Self::Ssh { to, said } => start(&to, &said),
         }
     }
+}
+
+/// What becomes of a connection after the greeting.
+#[derive(Debug, PartialEq, Eq)]
+enum Greeted {
+    /// It takes further requests.
+    Stays,
+    /// The engine closes it.
+    Closes,
+}
+
+/// Asks the engine for a sign of life, and waits for any answer. In TLS 1.3 a client is done with the handshake before the
+/// server has looked at its certificate (RFC 8446, 2): what the server says of that comes with the first answer, or instead of
+/// it, and a client library that has begun a request by then may see only that the connection has ended.
+async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<Greeted> {
+    let request = b"HEAD /_ping HTTP/1.1\r\nHost: engine\r\nUser-Agent: bottler\r\n\r\n";
+    let sent = async {
+        stream.write_all(request).await?;
+        stream.flush().await
+    }
+    .await;
+    // Why it could not be sent stands in what has been received, if anything says it.
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == MAX_HEAD || stream.read(&mut byte).await? == 0 {
+            sent?;
+            let why = if head.len() == MAX_HEAD {
+                "its answer has no end"
+            } else {
+                "it closes the connection without a word"
+            };
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
+        }
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let closes = fields.any(|(name, value)| name.trim() == "connection" && value.contains("close"));
+    Ok(if closes || head.starts_with("http/1.0") { Greeted::Closes } else { Greeted::Stays })
 }
 
 /// `ssh HOST docker system dial-stdio`: the engine's API on a command's standard streams. ssh's own configuration decides
@@ -208,6 +268,33 @@ impl AsyncWrite for Wire {
         match &mut *self {
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Ssh(ssh) => Pin::new(&mut ssh.input).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn greeted(answer: &'static [u8]) -> io::Result<Greeted> {
+        let (mut near, mut far) = tokio::io::duplex(1 << 10);
+        let engine = async {
+            let mut request = vec![0; 1 << 10];
+            let _ = far.read(&mut request).await;
+            let _ = far.write_all(answer).await;
+            drop(far);
+        };
+        tokio::join!(greet(&mut near), engine).0
+    }
+
+    #[tokio::test]
+    async fn any_whole_answer_is_a_sign_of_life_and_nothing_of_what_follows_is_lost() {
+        let stays = b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(greeted(stays).await.unwrap(), Greeted::Stays);
+        assert_eq!(greeted(b"HTTP/1.1 403 Forbidden\r\n\r\n").await.unwrap(), Greeted::Stays);
+        assert_eq!(greeted(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await.unwrap(), Greeted::Closes);
+        for cut in [&b""[..], b"HTTP/1.1 200 OK\r\n"] {
+            assert_eq!(greeted(cut).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
         }
     }
 }

@@ -44,6 +44,10 @@ pub use stats::{Decisions, Stats};
 pub const ROLE: &str = "egress";
 /// Where it listens, on the network inside of a bottle that has one; the agent's relays have this port, too.
 pub const PORT: u16 = 8888;
+/// Where the repeated proof comes in: a socket beside the agent's, or a port of the same address.
+pub const PROOF_SOCKET: &str = "proof";
+/// That port.
+pub const PROOF_PORT: u16 = 8887;
 /// Where its named destinations of plain TCP are, there: this and the ports after it.
 const TCP_PORTS: u16 = 20_000;
 /// Memory for bodies that are looked at whole, in KiB: while it is taken, further ones are looked at in pieces.
@@ -229,12 +233,15 @@ pub async fn run(at: Option<&str>) -> anyhow::Result<()> {
         }
         let listener = serve::address((own, PORT).into()).await?;
         serve::spawn(Listener::Tcp(listener, Some(agent)), None, egress.clone(), places);
+        let proof = serve::address((own, PROOF_PORT).into()).await?;
+        serve::spawn_proof(Listener::Tcp(proof, Some(agent)), egress.clone());
     } else {
         for index in 0..targets {
             let listener = serve::socket(&folder.join(tcp_socket(index)))?;
             serve::spawn(Listener::Unix(listener), Some(index), egress.clone(), places.clone());
         }
         serve::spawn(Listener::Unix(serve::socket(&folder.join(SOCKET))?), None, egress.clone(), places);
+        serve::spawn_proof(Listener::Unix(serve::socket(&folder.join(PROOF_SOCKET))?), egress.clone());
     }
     let asked = egress.clone();
     ctl::serve(move |question| asked.answer(question))?;

@@ -17,6 +17,10 @@ use super::{Egress, http, tcp};
 
 /// Connections served at once; further ones wait.
 const MAX_CONNECTIONS: usize = 1024;
+/// Places of the listener for the repeated proof, and how long a connection there may last: however many the agent has
+/// elsewhere, the proof finds one. Whoever else connects there gets what it would get anywhere.
+const PROOF_CONNECTIONS: usize = 8;
+const PROOF_TIME: Duration = Duration::from_secs(30);
 /// How long to wait when nothing more can be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -74,6 +78,21 @@ pub(super) async fn address(address: SocketAddr) -> anyhow::Result<TcpListener> 
 /// Serves a listener from now on: requests to the proxy, or bytes for a `named` destination of plain TCP, by its place in
 /// the list.
 pub(super) fn spawn(listener: Listener, named: Option<usize>, egress: Arc<Egress>, places: Arc<Semaphore>) {
+    spawn_bounded(listener, named, egress, places, None);
+}
+
+/// Serves the listener for the repeated proof.
+pub(super) fn spawn_proof(listener: Listener, egress: Arc<Egress>) {
+    spawn_bounded(listener, None, egress, Arc::new(Semaphore::new(PROOF_CONNECTIONS)), Some(PROOF_TIME));
+}
+
+fn spawn_bounded(
+    listener: Listener,
+    named: Option<usize>,
+    egress: Arc<Egress>,
+    places: Arc<Semaphore>,
+    longest: Option<Duration>,
+) {
     tokio::spawn(async move {
         while let Ok(permit) = places.clone().acquire_owned().await {
             let accepted: std::io::Result<Stream> = match &listener {
@@ -100,7 +119,10 @@ pub(super) fn spawn(listener: Listener, named: Option<usize>, egress: Arc<Egress
                         tcp::serve(stream, index, &egress).await;
                         drop(place);
                     }
-                    None => http::serve(stream, egress, place).await,
+                    None => match longest {
+                        Some(longest) => drop(tokio::time::timeout(longest, http::serve(stream, egress, place)).await),
+                        None => http::serve(stream, egress, place).await,
+                    },
                 }
             });
         }
