@@ -12,7 +12,7 @@ use super::output::Writer;
 use super::program::input;
 use super::run::{holder_died, tell};
 use super::terminal::{self, Given};
-use super::{print_json, print_message, state};
+use super::{left, print_json, print_message, state};
 use crate::engine::docker::DockerEngine;
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, ExecSpec, Filter, Object, Output, Streams};
@@ -74,6 +74,9 @@ pub(super) struct RmArgs {
     /// Stop it first, if it lives
     #[arg(short, long)]
     force: bool,
+    /// Also what nobody has pulled
+    #[arg(long)]
+    discard: bool,
 }
 
 /// A bottle of this user, living or not.
@@ -240,7 +243,8 @@ pub(super) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
             Output::Stderr(bytes) => err.write(&bytes),
         };
         // A reader that has had enough, as in `| head`, is no error.
-        if written.is_err() {
+        if let Err(error) = written {
+            super::note_written(Err(error));
             break;
         }
     }
@@ -306,7 +310,7 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
     loop {
         tokio::select! {
             piece = output.next() => match piece {
-                Some(Ok(Output::Stdout(bytes))) => drop(out.write(&bytes)),
+                Some(Ok(Output::Stdout(bytes))) => super::note_written(out.write(&bytes)),
                 Some(Ok(Output::Stderr(bytes))) => drop(err.write(&bytes)),
                 Some(Err(error)) => return Err(error.into()),
                 None => return Ok(()),
@@ -363,6 +367,9 @@ pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     if !known.state.bottle(id).exists() {
         return Ok(0);
     }
+    if !args.discard {
+        ask_to_discard(&known).await?;
+    }
     let Some(dir) = known.state.claim(id).map_err(failed)? else {
         return Err(input(format!("{id} lives again")).hint(format!("bottler stop {id}")));
     };
@@ -376,4 +383,35 @@ pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     dir.remove().map_err(failed)?;
     print_message(&format!("removed {id}"));
     Ok(0)
+}
+
+/// Asks whether what nobody has pulled may go, where there is something; without a terminal that is an error.
+async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
+    let id = &known.id;
+    let Some(kept) = Kept::of_dead(&known.state, id) else { return Ok(()) };
+    let hint = format!("`bottler pull {id}` fetches it; `bottler rm --discard {id}` drops it");
+    // A volume that is gone holds nothing.
+    if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
+        return Ok(());
+    }
+    let lines = match left::until_signal(left::read(id), &left::Cancelled::default()).await {
+        Ok(work) => work.outstanding().lines(),
+        Err(failure) if failure.class == Class::Cancelled => return Err(failure),
+        Err(failure) => vec![format!("it cannot be read: {}", failure.message)],
+    };
+    if lines.is_empty() {
+        return Ok(());
+    }
+    print_message(&format!("{id} has what nobody has pulled:"));
+    for line in &lines {
+        print_message(&crate::report::printable(&format!("  {line}")));
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(input(format!("{id} is kept")).hint(hint));
+    }
+    let answer = super::preflight::confirm("drop it?");
+    match answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))? {
+        true => Ok(()),
+        false => Err(Failure::new(Class::Cancelled, format!("{id} is kept"))),
+    }
 }

@@ -9,8 +9,8 @@ use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::{Bottle, Event, Source, release, watch, workspace};
 use crate::session::turn::to_tear_down;
-use crate::session::{Class, Defer, Failure, Kept, UndoRow, kept, unwind};
-use crate::workspace::{Left, changes, digest};
+use crate::session::{Class, Defer, Failure, Kept, UndoRow, unwind};
+use crate::workspace::{Brought, Snapshot, changes, outstanding};
 
 /// How long effects under way may take to end when the bottle is cancelled.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub struct Outcome {
     /// What was undone, the latest first.
     pub undo: Vec<UndoRow>,
     /// The workspace as the agent left it, where it had one.
-    pub workspace: Option<Left>,
+    pub workspace: Option<Snapshot>,
     /// What is kept.
     pub kept: Option<Kept>,
 }
@@ -50,7 +50,8 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
         },
     };
     let (exit_code, workspace, failure) = match ended {
-        Ok((code, workspace)) => (code, workspace, None),
+        Ok((code, Ok(workspace))) => (code, workspace, None),
+        Ok((code, Err(failure))) => (code, None, Some(failure)),
         Err(failure) => (None, None, Some(failure)),
     };
     if let (Ok(vm), Some(failure)) = (&vm, &failure) {
@@ -70,45 +71,46 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
 }
 
 /// Whether the workspace outlives the bottle: as the plan says, and only where there is something in it that nobody has
-/// fetched. An end that was cut short counts as a failure.
-async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Left>) -> Option<Kept> {
+/// fetched. An end that was cut short counts as a failure. What cannot be read, compared or written down is kept.
+async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<Kept> {
     let setting = bottle.setting();
     let directory = setting.staging.as_ref()?;
     let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
     let volume = bottle.workspace_volume();
     if matches!(setting.workspace, Some(Source::Kept(_))) && !bottle.is_released() {
         // What was kept before, and nobody has touched.
-        return Kept::read(directory).or_else(|| {
-            let kept = Kept { volume, why: "it could not be resumed".to_owned(), changed: None, size: None };
-            kept.write(directory).ok().map(|()| kept)
-        });
+        let known = Kept::read(directory);
+        return Some(known.unwrap_or_else(|| Kept::unknown(&volume, "it could not be resumed")));
     }
     if !copied || bottle.plan.keep == Keep::Never || !bottle.is_released() {
         return None;
     }
     let kept = match left {
-        None => Kept { volume, why: "it was cut short".to_owned(), changed: None, size: None },
+        None if exit_code.is_some() => Kept::unknown(&volume, "it could not be read"),
+        None => Kept::unknown(&volume, "it was cut short"),
         Some(_) if bottle.plan.keep == Keep::OnFailure && exit_code == Some(0) => return None,
         Some(left) => {
-            let changed = match bottle.seed_now().await {
-                Some(seed) => workspace::before(seed).await.ok().map(|before| {
-                    let files = changes(&before.files, &left.files).len();
-                    (files, files > 0 || before.references != left.references)
-                }),
+            let before = match bottle.seed_now().await {
+                Some(seed) => workspace::before(seed).await.ok(),
                 None => None,
             };
-            // What is not known to be the same may be the agent's whole work.
-            let same = changed.is_some_and(|(_, changed)| !changed);
-            if same || kept::is_pulled(directory, &digest(left)) {
-                return None;
-            }
             let why = if exit_code == Some(0) { "nobody has pulled what changed" } else { "the agent failed" };
-            let changed = changed.map(|(files, _)| files);
-            Kept { volume, why: why.to_owned(), changed, size: Some(left.size) }
+            let mut kept = Kept { size: Some(left.size), ..Kept::unknown(&volume, why) };
+            // What is not known to be the same may be the agent's whole work.
+            if let Some(before) = before {
+                let missing = outstanding(&before, left, &Brought::read(directory));
+                if missing.is_empty() {
+                    return None;
+                }
+                kept.changed = Some(changes(&before, left).len());
+                kept.outstanding = missing.lines();
+            }
+            kept
         }
     };
-    // What cannot be written down would not be found again.
-    kept.write(directory).ok()?;
+    if let Err(error) = kept.write(directory) {
+        bottle.events.tell(Event::Log(format!("write down in {} what is kept: {error}", directory.display())));
+    }
     Some(kept)
 }
 
@@ -155,12 +157,15 @@ fn defers(bottle: &Arc<Bottle>, vm: Option<&Vm>) -> BTreeMap<u64, Defer> {
     defers
 }
 
-async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Left>), Failure> {
+/// An agent's exit code, and its workspace, or why that cannot be read.
+type Ended = (Option<i64>, Result<Option<Snapshot>, Failure>);
+
+async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<Ended, Failure> {
     bottle.wait_turn().await;
     let Some(agent) = vm.run(&bottle.plan).await? else {
         bottle.session.effects.settle().await?;
         bottle.wait_children().await?;
-        return Ok((None, None));
+        return Ok((None, Ok(None)));
     };
     release(bottle, &agent).await?;
     let code = tokio::select! {
@@ -168,7 +173,7 @@ async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Le
         never = watch(bottle, &agent) => match never {},
     };
     bottle.events.tell(Event::Ended { code });
-    let left = if bottle.setting().collect { workspace::collect(bottle, &agent).await? } else { None };
+    let left = if bottle.setting().collect { workspace::collect(bottle, &agent).await } else { Ok(None) };
     Ok((Some(code), left))
 }
 

@@ -31,10 +31,11 @@ use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::endpoint::Endpoint;
 use crate::plan::{Keep, WorkspaceMode};
-use crate::primitive::workspace::{SEED_FILE, before, volume_of};
+use crate::primitive::workspace::{SEED_FILE, before};
 use crate::primitive::{Bottle, Event, Events, MAX_BURST, Setting, Source};
+use crate::session::kept::workspace_volume;
 use crate::session::{Class, Condition, Failure, Kept, Session, StateDir, crash, gc};
-use crate::workspace::{Seed, patch};
+use crate::workspace::{Seed, patch_text};
 use cancel::FINAL;
 use claim::Claim;
 use evidence::{Evidence, millis, note};
@@ -139,8 +140,12 @@ async fn hold(
             if launch.patch
                 && let (Some(seed), Some(left)) = (bottle.seed_now().await, &outcome.workspace)
             {
-                match before(seed).await {
-                    Ok(before) => report.patch = Some(patch(&before.files, &left.files)),
+                let text = before(seed).await.and_then(|before| {
+                    let text = patch_text(&before, left);
+                    text.map_err(|error| Failure::new(Class::Internal, format!("write the patch: {error}")))
+                });
+                match text {
+                    Ok(text) => report.patch = Some(text),
                     Err(failure) => drop(report.failure.get_or_insert(failure)),
                 }
             }
@@ -162,7 +167,7 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     }
     let copied = plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
     let mut record = Claim::record(id, &launch.endpoint, &plan.agent.name);
-    record.keeps = (copied && plan.keep != Keep::Never).then(|| volume_of(id));
+    record.keeps = (copied && plan.keep != Keep::Never).then(|| workspace_volume(id));
     record.invocation.clone_from(&launch.invocation);
     let claim = Claim::take(state, &record)?;
     let written = serde_json::to_vec(plan).map(|plan| std::fs::write(claim.dir.path.join(PLAN_FILE), plan));

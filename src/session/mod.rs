@@ -16,6 +16,7 @@ mod levels;
 pub mod owner;
 pub mod placeholder;
 pub mod reaper;
+pub mod sweeper;
 pub mod turn;
 mod unwind;
 
