@@ -19,6 +19,7 @@ use crate::engine::{Engine, ExecSpec, Filter, Object, Output, Streams};
 use crate::holder::{PLAN_FILE, reach};
 use crate::init::ENTER;
 use crate::plan::LaunchPlan;
+use crate::session::ended::{self, Ended, Piece};
 use crate::session::{Class, Condition, Failure, Kept, Record, StateDir, UndoRow, gc};
 
 /// Lines of a log that are shown where nothing else is said.
@@ -178,7 +179,64 @@ impl Known {
     }
 }
 
+/// What is known of a bottle that does not run, where that is how it ended.
+fn ended_of(id: &str) -> Result<Option<(Ended, Vec<Piece>)>, Failure> {
+    let state = state()?;
+    Ok(if state.is_alive(id) { None } else { ended::read(&state, id) })
+}
+
+/// Prints what an agent wrote, as it did.
+fn print_output(output: &[Piece]) {
+    let (mut out, mut err) = (Writer::stdout(), Writer::stderr());
+    for piece in output {
+        let written = if piece.error { err.write(&piece.bytes) } else { out.write(&piece.bytes) };
+        super::note_written(written);
+    }
+}
+
+fn tell_ended(ended: &Ended) -> u8 {
+    let how = match (&ended.failure, ended.exit_code) {
+        (Some(failure), _) => failure.clone(),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "it had no agent".to_owned(),
+    };
+    print_message(&crate::report::printable(&format!("{} has ended: {how}", ended.id)));
+    ended.code()
+}
+
+/// What `wait` takes.
+#[derive(clap::Args)]
+pub(super) struct WaitArgs {
+    /// The bottles
+    #[arg(required = true)]
+    bottles: Vec<String>,
+}
+
+/// Waits for the end of bottles; prints each one's exit code, and ends with the first that is not 0.
+pub(super) async fn wait(args: &WaitArgs) -> Result<u8, Failure> {
+    let mut code = 0;
+    for id in &args.bottles {
+        if ended_of(id)?.is_none() {
+            let known = Known::find(id)?;
+            let (state, bottle) = (known.state.clone(), id.clone());
+            let released = tokio::task::spawn_blocking(move || state.wait_released(&bottle));
+            released.await.map_err(|error| Failure::new(Class::Internal, format!("wait for {id}: {error}")))?;
+        }
+        let Some((ended, _)) = ended_of(id)? else {
+            return Err(Failure::new(Class::Internal, format!("nobody knows how {id} ended"))
+                .hint("its holder was killed; `bottler ps --all` tells whether its workspace is kept"));
+        };
+        super::print_data(&format!("{}\n", ended.code()));
+        code = if code == 0 { ended.code() } else { code };
+    }
+    Ok(code)
+}
+
 pub(super) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
+    if let Some((ended, output)) = ended_of(&args.bottle)? {
+        print_output(&output);
+        return Ok(tell_ended(&ended));
+    }
     let known = Known::living(&args.bottle).await?;
     let show = Show { terminal: terminal::is_there(), raw: args.raw, ..Show::default() };
     let mut client = known.reach(show).await?;
@@ -233,6 +291,11 @@ async fn end(known: &Known) -> Result<u8, Failure> {
 }
 
 pub(super) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
+    if let (Some((ended, output)), None) = (ended_of(&args.bottle)?, &args.sidecar) {
+        print_output(&output);
+        tell_ended(&ended);
+        return Ok(0);
+    }
     let known = Known::living(&args.bottle).await?;
     let container = known.container(args.sidecar.as_deref()).await?;
     let mut pieces = known.engine.container_logs(&container, Some(args.lines), args.follow).await?;
@@ -327,7 +390,14 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
 }
 
 pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
-    let known = Known::find(&args.bottle)?;
+    let ended = ended_of(&args.bottle)?.map(|(ended, _)| ended);
+    let known = match (Known::find(&args.bottle), &ended) {
+        (Err(_), Some(ended)) => {
+            print_json(&serde_json::json!({ "bottle": ended.id, "state": "ended", "ended": ended }))?;
+            return Ok(0);
+        }
+        (known, _) => known?,
+    };
     known.engine.info().await?;
     let alive = known.state.is_alive(&known.id);
     let kept = if alive { None } else { Kept::of_dead(&known.state, &known.id) };
@@ -345,6 +415,7 @@ pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
         "record": known.record,
         "plan": known.plan().ok(),
         "kept": kept,
+        "ended": ended,
         "objects": objects,
     }))?;
     Ok(0)

@@ -51,6 +51,8 @@ enum Command {
     Exec(life::ExecArgs),
     /// Show what an agent, or a sidecar, has written
     Logs(life::LogsArgs),
+    /// Wait for the end of bottles, and print their exit codes
+    Wait(life::WaitArgs),
     /// End a bottle
     Stop(life::BottleArgs),
     /// Show how an agent has changed its copy of the workspace
@@ -113,6 +115,7 @@ pub async fn main() -> u8 {
         Command::Attach(args) => life::attach(&args).await,
         Command::Exec(args) => life::exec(&args).await,
         Command::Logs(args) => life::logs(&args).await,
+        Command::Wait(args) => life::wait(&args).await,
         Command::Stop(args) => life::stop(&args).await,
         Command::Diff(args) => work::diff(&args).await,
         Command::Pull(args) => work::pull(&args).await,

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+
 use super::Cancel;
+use crate::engine::labels::Kind;
+use crate::engine::{Filter, Output};
 use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::{Bottle, Event, Source, release, watch, workspace};
+use crate::session::ended::{MAX_OUTPUT, Piece, last};
 use crate::session::turn::to_tear_down;
 use crate::session::{Class, Defer, Failure, Kept, UndoRow, unwind};
 use crate::workspace::{Brought, Snapshot, changes, outstanding};
@@ -30,6 +35,8 @@ pub struct Outcome {
     pub workspace: Option<Snapshot>,
     /// What is kept.
     pub kept: Option<Kept>,
+    /// The last of what the agent wrote.
+    pub output: Vec<Piece>,
 }
 
 impl Outcome {
@@ -65,9 +72,13 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
         () = cancel.reached(2) => {}
     }
     let kept = keep(bottle, exit_code, workspace.as_ref()).await;
+    let output = tokio::select! {
+        output = output(bottle) => output,
+        () = cancel.reached(2) => Vec::new(),
+    };
     let volume = kept.as_ref().map(|kept| kept.volume.clone());
     let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel, volume.as_deref()).await;
-    Outcome { exit_code, failure, undo, workspace, kept }
+    Outcome { exit_code, failure, undo, workspace, kept, output }
 }
 
 /// Whether the workspace outlives the bottle: as the plan says, and only where there is something in it that nobody has
@@ -112,6 +123,35 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
         bottle.events.tell(Event::Log(format!("write down in {} what is kept: {error}", directory.display())));
     }
     Some(kept)
+}
+
+/// The last of what the agent wrote, from the engine's own log; nothing where it has not run, or is another bottle's.
+async fn output(bottle: &Bottle) -> Vec<Piece> {
+    let (session, setting) = (&bottle.session, bottle.setting());
+    if !bottle.is_released() || setting.room.is_some() || setting.staging.is_none() {
+        return Vec::new();
+    }
+    let read = async {
+        let objects = session.engine.list(&Filter::Session(session.id.clone())).await.ok()?;
+        let agent = objects.into_iter().find(|object| object.identity.kind == Kind::Agent)?;
+        let mut written = session.engine.container_logs(&agent.id, None, false).await.ok()?;
+        let (mut pieces, mut size) = (Vec::new(), 0);
+        while let Some(Ok(piece)) = written.next().await {
+            let (error, bytes) = match piece {
+                Output::Stdout(bytes) => (false, bytes),
+                Output::Stderr(bytes) => (true, bytes),
+            };
+            size += bytes.len();
+            pieces.push(Piece { error, bytes: bytes.to_vec() });
+            if size > 2 * MAX_OUTPUT {
+                pieces = last(pieces);
+                size = pieces.iter().map(|piece| piece.bytes.len()).sum();
+            }
+        }
+        Some(last(pieces))
+    };
+    // An engine that does not answer has none.
+    tokio::time::timeout(PATIENCE, read).await.ok().flatten().unwrap_or_default()
 }
 
 /// Undoes everything; a second request does it at once, without the script's functions, a third leaves it.

@@ -33,6 +33,7 @@ use crate::engine::docker::endpoint::Endpoint;
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before};
 use crate::primitive::{Bottle, Event, Events, MAX_BURST, Setting, Source};
+use crate::session::ended::{self, Ended};
 use crate::session::kept::workspace_volume;
 use crate::session::{Class, Condition, Failure, Kept, Session, StateDir, crash, gc};
 use crate::workspace::{Seed, patch_text};
@@ -130,13 +131,14 @@ async fn hold(
             return report;
         }
     };
-    let mut kept = launch.resume;
+    let (mut kept, mut output) = (launch.resume, Vec::new());
+    ended::forget(&state, &launch.plan.bottle);
     match open(&launch, &state, &claim, cancel, &events).await {
         Ok(session) => {
             let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, client, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
             kept = outcome.kept.is_some();
-            report.kept = outcome.kept;
+            (report.kept, output) = (outcome.kept, outcome.output);
             if launch.patch
                 && let (Some(seed), Some(left)) = (bottle.seed_now().await, &outcome.workspace)
             {
@@ -152,10 +154,30 @@ async fn hold(
         }
         Err(failure) => report.failure = Some(failure),
     }
+    // Before the bottle is seen to be gone: whoever waits for that reads how it ended.
+    if let Err(error) = remember(&state, &launch, &report, output) {
+        let message = format!("write down how {} ended: {error}", report.bottle);
+        report.failure.get_or_insert(Failure::new(Class::Internal, message));
+    }
     if let Err(failure) = claim.give_back(&report.undo, kept) {
         report.failure.get_or_insert(failure);
     }
     report
+}
+
+/// Writes down how a bottle ended.
+fn remember(state: &StateDir, launch: &Launch, report: &Report, output: Vec<ended::Piece>) -> std::io::Result<()> {
+    let id = launch.plan.bottle.clone();
+    let ended = Ended {
+        launched: state.record(&id).map_or_else(ended::now, |record| record.launched),
+        id,
+        agent: launch.plan.agent.name.clone(),
+        exit_code: report.exit_code,
+        failure: report.failure.as_ref().map(|failure| failure.message.clone()),
+        failure_code: report.failure.as_ref().map(|failure| failure.class.exit_code()),
+        ended: ended::now(),
+    };
+    ended::write(state, &ended, output)
 }
 
 /// Takes the bottle's directory. A bottle that was kept is not launched over.

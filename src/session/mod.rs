@@ -8,6 +8,7 @@ pub mod crash;
 pub mod descriptors;
 mod dir;
 mod effect;
+pub mod ended;
 pub mod failure;
 pub mod gc;
 mod journal;

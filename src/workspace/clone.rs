@@ -79,6 +79,10 @@ fn tracking(here: &Git<'_>, git: &Git<'_>, url: &str, partial: bool) -> io::Resu
     }
     arguments.extend(["--", url, "+refs/remotes/*:refs/remotes/*", "+refs/notes/*:refs/notes/*"]);
     git.run(&arguments)?;
+    if partial {
+        // git remembers a filter by the place that it came from: one of this host.
+        git.run(&["config", "--remove-section", &format!("remote.{url}")])?;
+    }
     for (name, value) in settings(here, r"^remote\..*\.url$") {
         let remote = &name["remote.".len()..name.len() - ".url".len()];
         if let Some(url) = without_credentials(&value) {
