@@ -94,7 +94,7 @@ impl Known {
         let state = state()?;
         let unreadable = |error: std::io::Error| {
             Failure::new(Class::Internal, format!("{id}: {error}"))
-                .hint(format!("`bottler rm --force {id}` removes what there is of it, its workspace too"))
+                .hint(format!("`bottler rm --force --discard {id}` removes what there is of it, its workspace too"))
         };
         let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
         let record = known.ok_or_else(|| {

@@ -265,7 +265,7 @@ fn bring_branch(
     let pulled = bring(&order).map_err(failed)?;
     print_skipped(&pulled.skipped);
     for name in &pulled.broken {
-        print_message(&printable(&format!("not brought: {name}: what it names is not there")));
+        print_message(&printable(&format!("not brought: {name}: what it names is not there, or git does not take it")));
     }
     for name in pulled.references.keys() {
         print_message(&printable(&format!("also brought: {name}")));

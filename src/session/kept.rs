@@ -96,6 +96,7 @@ mod tests {
         Record {
             id: id.to_owned(),
             endpoint: String::new(),
+            owner: None,
             agent: String::new(),
             launched: 0,
             keeps: Some(workspace_volume(id)),

@@ -43,7 +43,6 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
         false => error,
     })?;
     let git = Git::alone(to);
-    git.run(&["config", "core.bare", "false"])?;
     // A bare clone remembers where it came from.
     let _ = git.run(&["remote", "remove", "origin"]);
     tracking(&here, &git, &url, partial)?;
@@ -52,6 +51,8 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
         git.run(&["config", "remote.origin.promisor", "true"])?;
         git.run(&["config", "remote.origin.partialclonefilter", "blob:none"])?;
     }
+    // Not before: a repository that is not bare logs what is fetched, with the host's name in it.
+    git.run(&["config", "core.bare", "false"])?;
     reading(&here, &git, root, to)?;
     // An index as after a checkout: what the user has changed shows as changed. A history without commits has none.
     if git.line(&["rev-parse", "--verify", "--quiet", "HEAD"]).is_some() {
@@ -87,9 +88,9 @@ fn tracking(here: &Git<'_>, git: &Git<'_>, url: &str, partial: bool) -> io::Resu
         let remote = &name["remote.".len()..name.len() - ".url".len()];
         if let Some(url) = without_credentials(&value) {
             git.run(&["config", &name, &url])?;
-            let fetched = format!("+refs/heads/*:refs/remotes/{remote}/*");
-            git.run(&["config", &format!("remote.{remote}.fetch"), &fetched])?;
         }
+        let fetched = format!("+refs/heads/*:refs/remotes/{remote}/*");
+        git.run(&["config", &format!("remote.{remote}.fetch"), &fetched])?;
         // It was fetched as a branch.
         let head = format!("refs/remotes/{remote}/HEAD");
         if let Some(target) = here.line(&["symbolic-ref", "--quiet", &head]) {

@@ -31,6 +31,8 @@ const MAX_ENTRIES: usize = 4_000_000;
 const LONG_PATH: usize = 3400;
 /// Blocks of an archive, in bytes (POSIX ustar); two of zeros end it.
 const BLOCK: u64 = 512;
+/// Bytes that are read at once.
+const PIECE: usize = 64 << 10;
 /// Most doubts that are named.
 const MAX_DOUBTS: usize = 20;
 
@@ -278,6 +280,8 @@ struct Reading {
     nested: BTreeMap<Name, Sha256>,
     snapshot: Snapshot,
     entries: usize,
+    /// What is read at once.
+    piece: Vec<u8>,
 }
 
 impl Reading {
@@ -351,16 +355,17 @@ impl Reading {
         let is_noted = name.strip_prefix(b".git/").is_some_and(Repository::notes);
         let (size, at) = (entry.size(), At::Archive(entry.raw_file_position()));
         let mut hash = Sha256::new();
-        let (mut kept, mut piece, mut read) = (Vec::new(), vec![0; 64 << 10], 0);
+        let (mut kept, mut read) = (Vec::new(), 0);
+        self.piece.resize(PIECE, 0);
         loop {
-            let count = entry.read(&mut piece)?;
+            let count = entry.read(&mut self.piece)?;
             if count == 0 {
                 break;
             }
             read += count as u64;
-            hash.update(&piece[..count]);
+            hash.update(&self.piece[..count]);
             if is_rules || is_noted && kept.len() <= super::repository::MAX_TEXT {
-                kept.extend_from_slice(&piece[..count]);
+                kept.extend_from_slice(&self.piece[..count]);
             }
         }
         if read != size {

@@ -23,7 +23,7 @@ pub(super) fn pack(
     tips: &[String],
     known: &[String],
 ) -> io::Result<Option<PathBuf>> {
-    let (import, checked) = (staging.join("import"), staging.join("checked"));
+    let [import, packed, checked] = ["import", "packed", "checked"].map(|name| staging.join(name));
     let git = Git::alone(&import);
     let partial = is_partial(here);
     let mut arguments = vec!["rev-list", "--objects", "--stdin"];
@@ -39,14 +39,30 @@ pub(super) fn pack(
     if objects.is_empty() {
         return Ok(None);
     }
-    let packed = git.feed(&["pack-objects", "--quiet", "--stdout"], |input| input.write_all(&objects))?;
+    // What an earlier try has left is not this one's.
+    for place in [&packed, &checked] {
+        if place.exists() {
+            std::fs::remove_dir_all(place)?;
+        }
+    }
+    std::fs::create_dir(&packed)?;
+    let base = packed.join("new");
+    let base = base.to_str().ok_or_else(|| io::Error::other("the state directory has a name that is no UTF-8"))?;
+    git.feed(&["pack-objects", "--quiet", base], |input| input.write_all(&objects))?;
+    let mut made = File::open(the_pack(&packed)?)?;
     borrow(here, repository, &checked)?;
     let strict = if partial { "--fsck-objects" } else { "--strict" };
-    Git::alone(&checked).feed(&["index-pack", "--stdin", strict], |input| input.write_all(&packed)).map_err(|error| {
-        io::Error::other(format!("git does not take what the agent committed: {error}"))
-    })?;
-    let packs = std::fs::read_dir(checked.join("objects/pack"))?.filter_map(|entry| Some(entry.ok()?.path()));
-    Ok(packs.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "pack")))
+    Git::alone(&checked).feed(&["index-pack", "--stdin", strict], |input| io::copy(&mut made, input).map(drop)).map_err(
+        |error| io::Error::other(format!("git does not take what the agent committed: {error}")),
+    )?;
+    the_pack(&checked.join("objects/pack")).map(Some)
+}
+
+/// The one pack in a folder.
+fn the_pack(folder: &Path) -> io::Result<PathBuf> {
+    let mut paths = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let found = paths.find(|path| path.extension().is_some_and(|extension| extension == "pack"));
+    found.ok_or_else(|| io::Error::other("git does not say where its pack is"))
 }
 
 /// Puts a pack into the user's store, its index last: git looks for that. The paths of what was not there.

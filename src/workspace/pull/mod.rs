@@ -101,12 +101,28 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
     pulled.uncommitted = pulled.commit != head;
     order.go_on()?;
     let users = references(&here)?;
-    let wanted = wanted(order, &git, &head, &mut pulled)?;
     let known: Vec<String> = staging::present(&git, users.values())?.into_iter().collect();
-    let logged = logged(order, &git, &known, &mut pulled, &wanted)?;
-    let tips: Vec<String> =
-        [&pulled.commit].into_iter().chain(wanted.values()).chain(&logged).cloned().collect();
-    let pack = install::pack(&here, order.repository, order.staging, &tips, &known)?;
+    let mut wanted = wanted(order, &git, &head, &mut pulled)?;
+    let mut logged = logged(order, &git, &known, &mut pulled, &wanted)?;
+    let pack_of = |beside: &mut dyn Iterator<Item = &String>| {
+        let tips: Vec<String> = [&pulled.commit].into_iter().chain(beside).cloned().collect();
+        install::pack(&here, order.repository, order.staging, &tips, &known)
+    };
+    let pack = match pack_of(&mut wanted.values().chain(&logged)) {
+        Ok(pack) => pack,
+        // One that git does not take holds back itself, and not what is on the branch.
+        Err(_) if !wanted.is_empty() || !logged.is_empty() => {
+            let pack = pack_of(&mut std::iter::empty())?;
+            for name in std::mem::take(&mut wanted).into_keys() {
+                pulled.tips.remove(&name);
+                pulled.broken.push(name);
+            }
+            pulled.logged.clear();
+            pulled.broken.extend(std::mem::take(&mut logged).into_iter().map(|commit| format!("the commit {commit} of a log")));
+            pack
+        }
+        Err(error) => return Err(error),
+    };
     let mut changes = BTreeMap::new();
     if there.as_deref() != Some(pulled.commit.as_str()) {
         changes.insert(target, (pulled.commit.clone(), there.clone()));

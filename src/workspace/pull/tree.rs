@@ -154,6 +154,9 @@ fn filtered(
     taken: &mut BTreeMap<Name, bool>,
     skipped: &mut Vec<Skipped>,
 ) -> io::Result<BTreeMap<Name, Listed>> {
+    if taken.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let info = folder.join("info");
     std::fs::create_dir_all(&info)?;
     let own = own_file(here, order.repository, "info/attributes").unwrap_or_default();
