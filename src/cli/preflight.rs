@@ -112,8 +112,13 @@ pub(super) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> V
             let names: Vec<&String> = found.left_out.iter().collect();
             say("", format!("NOT COPIED: {}", some(&names)));
         }
-        if let (Some(place), WorkspaceMode::Mount) = (found.and_then(|found| found.git_elsewhere.as_ref()), workspace.mode) {
-            say("", format!("git WILL NOT WORK in it: its repository is {place}, which is not mounted; a copy has its own"));
+        if let (Some(place), WorkspaceMode::Mount) =
+            (found.and_then(|found| found.git_elsewhere.as_ref()), workspace.mode)
+        {
+            say(
+                "",
+                format!("git WILL NOT WORK in it: its repository is {place}, which is not mounted; a copy has its own"),
+            );
         }
         if workspace.mode == WorkspaceMode::Copy {
             let keep = match plan.keep {

@@ -9,7 +9,8 @@ use super::{Format, print_data, print_json, print_message, report_unwritten};
 use crate::report::printable;
 use crate::session::{Class, Failure};
 use crate::workspace::{
-    Brought, Change, Name, PullOrder, Pulled, Skipped, changes, default_branch, is_executed, patch, pull as bring, shown,
+    Brought, Change, Name, PullOrder, Pulled, Skipped, changes, default_branch, is_executed, patch, pull as bring,
+    shown,
 };
 
 /// What `diff` takes.
@@ -131,7 +132,10 @@ enum Target {
     Shown,
     Patch(PathBuf),
     Archive(PathBuf),
-    Branch { repository: PathBuf, branch: String },
+    Branch {
+        repository: PathBuf,
+        branch: String,
+    },
 }
 
 fn target(args: &PullArgs, work: &Work) -> Result<Target, Failure> {
@@ -221,7 +225,8 @@ fn write_whole(
     write: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> std::io::Result<()>,
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
-        input(format!("write the {what} {}: {error}", file.display())).hint(format!("a file that is not there yet: --{what} FILE"))
+        input(format!("write the {what} {}: {error}", file.display()))
+            .hint(format!("a file that is not there yet: --{what} FILE"))
     };
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if std::fs::symlink_metadata(file).is_ok() {

@@ -125,7 +125,9 @@ impl Nested {
             let (files, not_held) = after.held().map_err(failed)?;
             if !not_held.is_empty() {
                 let names = not_held.join(", ");
-                parent.events.tell(Event::Log(format!("{}: not given to the recipe, no UTF-8 names: {names}", order.id)));
+                parent
+                    .events
+                    .tell(Event::Log(format!("{}: not given to the recipe, no UTF-8 names: {names}", order.id)));
             }
             workspace = Some(Arc::new(files));
         }

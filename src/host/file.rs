@@ -57,7 +57,8 @@ pub fn create_whole(
     let Ok(file) = OpenOptions::new().write(true).mode(0o666).custom_flags(nix::libc::O_TMPFILE).open(folder) else {
         // The file system has no files without a name.
         let mut out = BufWriter::new(OpenOptions::new().write(true).create_new(true).open(path)?);
-        let written = write(&mut out).and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all());
+        let written =
+            write(&mut out).and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all());
         if written.is_err() {
             let _ = std::fs::remove_file(path);
         }

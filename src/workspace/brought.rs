@@ -85,7 +85,8 @@ pub fn outstanding(before: &Snapshot, left: &Snapshot, brought: &Brought) -> Out
         *ignored.entry(place(name)).or_default() += 1;
     }
     let (began, now) = (before.repository.tips(), left.repository.tips());
-    let is_new = |name: &String, tip: &String| began.get(name) != Some(tip) && brought.references.get(name) != Some(tip);
+    let is_new =
+        |name: &String, tip: &String| began.get(name) != Some(tip) && brought.references.get(name) != Some(tip);
     let references: Vec<String> =
         now.iter().filter(|(name, tip)| is_new(name, tip)).map(|(name, _)| name.clone()).collect();
     let known: BTreeSet<String> = before.repository.known().into_iter().chain(now.into_values()).collect();
@@ -94,7 +95,8 @@ pub fn outstanding(before: &Snapshot, left: &Snapshot, brought: &Brought) -> Out
     let is_other = |name: &Vec<u8>, state: &String| {
         before.nested.get(name) != Some(state) && brought.nested.get(&quoted(name)) != Some(state)
     };
-    let nested = left.nested.iter().filter(|(name, state)| is_other(name, state)).map(|(name, _)| shown(name)).collect();
+    let nested =
+        left.nested.iter().filter(|(name, state)| is_other(name, state)).map(|(name, _)| shown(name)).collect();
     Outstanding { files, ignored, references, logged, nested, doubts: left.doubts.clone() }
 }
 

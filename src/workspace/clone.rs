@@ -16,8 +16,14 @@ use super::seed::{GITLINK, Listing};
 /// What an agent's git says when a file is added whose form only the user's machine knows.
 const REFUSED: &str = "echo 'this file is committed in another form, by a filter that is not here: leave it uncommitted, it is fetched as it is' >&2; exit 1";
 /// Settings that decide how files are read.
-const READING: [&str; 6] =
-    ["core.autocrlf", "core.eol", "core.symlinks", "core.sparseCheckout", "core.sparseCheckoutCone", "core.precomposeUnicode"];
+const READING: [&str; 6] = [
+    "core.autocrlf",
+    "core.eol",
+    "core.symlinks",
+    "core.sparseCheckout",
+    "core.sparseCheckoutCone",
+    "core.precomposeUnicode",
+];
 
 /// Makes the repository. `listing` is what is copied beside it.
 pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()> {
@@ -123,7 +129,10 @@ fn contents(here: &Git<'_>, to: &Path) -> io::Result<()> {
     let listed = here.run(&arguments)?;
     let pack = to.join("objects/pack/pack");
     here.feed(&["pack-objects", "--quiet", text(&pack)?], |input| {
-        listed.split_inclusive(|byte| *byte == b'\n').filter(|line| line[0] != b'?').try_for_each(|line| input.write_all(line))
+        listed
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| line[0] != b'?')
+            .try_for_each(|line| input.write_all(line))
     })?;
     Ok(())
 }

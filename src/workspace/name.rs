@@ -57,9 +57,8 @@ pub(super) fn is_taken_by_git(name: &[u8], is_link: bool) -> bool {
 /// its end, in lower case.
 fn folded(part: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(part);
-    let is_ignored = |c: char| {
-        matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
-    };
+    let is_ignored =
+        |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
     let text: String = text.chars().filter(|c| !is_ignored(*c)).collect();
     let text = text.split(':').next().unwrap_or_default();
     text.trim_end_matches([' ', '.']).to_ascii_lowercase().into_bytes()
@@ -86,7 +85,9 @@ mod tests {
 
     #[test]
     fn what_other_systems_take_for_a_repository_is_not_taken() {
-        for name in [".GIT", "a/.Git/config", "git~1", ".git. ", ".git::$INDEX_ALLOCATION", ".g\u{200c}it", "a\\.git\\x"] {
+        for name in
+            [".GIT", "a/.Git/config", "git~1", ".git. ", ".git::$INDEX_ALLOCATION", ".g\u{200c}it", "a\\.git\\x"]
+        {
             assert!(!is_taken_by_git(name.as_bytes(), false), "{name}");
         }
         for name in [".gitignore", "x.git", ".github/x", "git~2", ".gitmodules"] {

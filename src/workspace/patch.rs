@@ -27,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// An archive cannot be read, or the patch not be written.
 pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Result<Vec<Skipped>> {
     let names: BTreeSet<&Name> = before.files.keys().chain(after.files.keys()).collect();
-    let changed: Vec<&Name> = names.into_iter().filter(|name| before.files.get(*name) != after.files.get(*name)).collect();
+    let changed: Vec<&Name> =
+        names.into_iter().filter(|name| before.files.get(*name) != after.files.get(*name)).collect();
     let why = |name: &Name| -> Option<&'static str> {
         let sides = [before.files.get(name), after.files.get(name)];
         let is_link = sides.iter().flatten().any(|entry| matches!(entry, Entry::Link(_)));
@@ -91,7 +92,8 @@ fn change(name: &Name, old: Side<'_>, new: Side<'_>, to: &mut impl Write) -> io:
     }
     // A name with a space ends at the tab.
     let tab = if name.contains(&b' ') { "\t" } else { "" };
-    let headed = |there: bool, letter: char| if there { format!("{}{tab}", side(letter)) } else { "/dev/null".to_owned() };
+    let headed =
+        |there: bool, letter: char| if there { format!("{}{tab}", side(letter)) } else { "/dev/null".to_owned() };
     let (from, into) = (headed(old.1.is_some(), 'a'), headed(new.1.is_some(), 'b'));
     let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(one, two);
     write!(to, "{}", diff.unified_diff().context_radius(CONTEXT).header(&from, &into))

@@ -156,11 +156,18 @@ mod tests {
     fn references_are_read_wherever_git_writes_them() {
         let (one, two, three) = ("1".repeat(40), "2".repeat(40), "3".repeat(40));
         let mut repository = Repository::default();
-        repository.note(b"packed-refs", format!("# pack-refs with: peeled\n{one} refs/heads/a\n{two} refs/tags/t\n^{one}\n").as_bytes()).unwrap();
+        repository
+            .note(
+                b"packed-refs",
+                format!("# pack-refs with: peeled\n{one} refs/heads/a\n{two} refs/tags/t\n^{one}\n").as_bytes(),
+            )
+            .unwrap();
         repository.note(b"HEAD", b"ref: refs/heads/a\n").unwrap();
         assert_eq!(repository.head(), Some(one));
         repository.note(b"refs/heads/a", format!("{three}\n").as_bytes()).unwrap();
-        repository.note(b"logs/HEAD", format!("{} {two} a <a@b> 1 +0000\tcommit\n", "0".repeat(40)).as_bytes()).unwrap();
+        repository
+            .note(b"logs/HEAD", format!("{} {two} a <a@b> 1 +0000\tcommit\n", "0".repeat(40)).as_bytes())
+            .unwrap();
         repository.note(b"worktrees/w/HEAD", two.as_bytes()).unwrap();
         assert_eq!(repository.head(), Some(three));
         assert_eq!(repository.tips().keys().collect::<Vec<_>>(), ["refs/heads/a", "refs/tags/t", "worktrees/w/HEAD"]);

@@ -143,7 +143,8 @@ fn index(text: &[u8]) -> BTreeMap<Name, Indexed> {
 pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> io::Result<()> {
     let listing = list(root, exclude)?;
     // Where git does not go by the modes of files here, the modes are those of its index.
-    let modes = listing.is_repository && Git::at(root).line(&["config", "--type=bool", "core.fileMode"]).as_deref() == Some("false");
+    let modes = listing.is_repository
+        && Git::at(root).line(&["config", "--type=bool", "core.fileMode"]).as_deref() == Some("false");
     let repository = staging.join("repository.git");
     let file = std::thread::scope(|scope| {
         let clone = listing.is_repository.then(|| scope.spawn(|| clone(root, &repository, &listing)));

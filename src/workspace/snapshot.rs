@@ -237,7 +237,8 @@ impl Read for Part<'_> {
 /// It is malformed or cut short, or holds more than the bounds allow.
 pub fn read(archive: File, root: &str, before: Option<&Snapshot>) -> io::Result<Snapshot> {
     check_end(&archive)?;
-    let mut reading = Reading { root: root.trim_matches('/').rsplit('/').next().unwrap_or_default().into(), ..Reading::default() };
+    let mut reading =
+        Reading { root: root.trim_matches('/').rsplit('/').next().unwrap_or_default().into(), ..Reading::default() };
     if let Some(before) = before {
         reading.rules.add(b"", &before.repository.excluded);
     }
@@ -306,7 +307,9 @@ impl Reading {
         let Some(name) = self.below(&entry.path_bytes()) else { return Ok(()) };
         self.entries += 1;
         if self.entries > MAX_ENTRIES {
-            return Err(io::Error::other(format!("there are more than {MAX_ENTRIES} files, `.git` and ignored ones counted")));
+            return Err(io::Error::other(format!(
+                "there are more than {MAX_ENTRIES} files, `.git` and ignored ones counted"
+            )));
         }
         let kind = entry.header().entry_type();
         if name.len() >= LONG_PATH {

@@ -46,10 +46,12 @@ impl Spool {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let empty = rest.chunks(HOLE).take_while(|block| block.iter().all(|byte| *byte == 0)).map(<[u8]>::len).sum();
+            let empty =
+                rest.chunks(HOLE).take_while(|block| block.iter().all(|byte| *byte == 0)).map(<[u8]>::len).sum();
             let (zeros, others) = rest.split_at(empty);
             self.file.seek(SeekFrom::Current(i64::try_from(zeros.len()).map_err(io::Error::other)?))?;
-            let full = others.chunks(HOLE).take_while(|block| block.iter().any(|byte| *byte != 0)).map(<[u8]>::len).sum();
+            let full =
+                others.chunks(HOLE).take_while(|block| block.iter().any(|byte| *byte != 0)).map(<[u8]>::len).sum();
             self.file.write_all(&others[..full])?;
             rest = &others[full..];
         }

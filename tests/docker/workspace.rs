@@ -141,7 +141,11 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     assert!(tree.contains("120000 blob") && tree.contains("\tbinary") && !tree.contains("run.sh"), "{tree}");
     assert_eq!(git(folder, &["show", "theirs:README"]), "one\nTWO\nthree\nfour\n");
     assert_eq!(git(folder, &["status", "--short"]), before, "the tree is as it was");
-    assert!(pulled.stderr.contains("only in the bottle, ignored by git, new or changed: ignored.log"), "{}", pulled.stderr);
+    assert!(
+        pulled.stderr.contains("only in the bottle, ignored by git, new or changed: ignored.log"),
+        "{}",
+        pulled.stderr
+    );
     git(folder, &["branch", "mine"]);
     assert_eq!(world.run(&["pull", "work", "--branch", "mine"]).code(), 120, "a branch that is there is not touched");
     assert_eq!(world.run(&["pull", "work", "--branch", "theirs"]).code(), 0, "but its own, which has it already");
@@ -237,7 +241,11 @@ fn what_a_killed_holder_leaves_lives_again() {
     assert_eq!(world.run(&["exec", "killed", "--", "cat", "a"]).stdout, "a\nmore\nmore\n");
     assert_eq!(world.run(&["rm", "killed"]).code(), 120, "it lives");
     let refused = world.run(&["rm", "--force", "killed"]);
-    assert!(refused.code() == 120 && refused.stderr.contains("changed: a"), "what was shown is not brought: {}", refused.stderr);
+    assert!(
+        refused.code() == 120 && refused.stderr.contains("changed: a"),
+        "what was shown is not brought: {}",
+        refused.stderr
+    );
     assert_eq!(world.objects(), ["killed-workspace"]);
     assert_eq!(world.run(&["rm", "--discard", "killed"]).code(), 0);
     world.assert_clean();
@@ -332,12 +340,15 @@ fn a_pull_that_does_not_arrive_counts_for_nothing_and_leaves_nothing() {
     let directory = world.state.path().join("bottler/bottles/slow");
     assert!(!directory.join("brought.json").exists());
     let files = || {
-        let mut names: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
     };
     let before = (files(), world.objects(), git(folder, &["for-each-ref"]));
-    for (signal, after) in [(Signal::SIGINT, 120), (Signal::SIGTERM, 700), (Signal::SIGKILL, 80), (Signal::SIGKILL, 900)] {
+    for (signal, after) in
+        [(Signal::SIGINT, 120), (Signal::SIGTERM, 700), (Signal::SIGKILL, 80), (Signal::SIGKILL, 900)]
+    {
         let child = world.start(&["pull", "slow"]);
         let began = Instant::now();
         wait_for("a moment", || (began.elapsed().as_millis() >= after).then_some(()));

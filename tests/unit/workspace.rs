@@ -32,7 +32,8 @@ fn try_git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, String> {
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> String {
-    let said = try_git(folder, arguments).unwrap_or_else(|why| panic!("git {arguments:?} in {}: {why}", folder.display()));
+    let said =
+        try_git(folder, arguments).unwrap_or_else(|why| panic!("git {arguments:?} in {}: {why}", folder.display()));
     String::from_utf8_lossy(&said).trim_end().to_owned()
 }
 
@@ -95,7 +96,14 @@ impl World {
     /// Packs what the agent has, as an engine does.
     fn left(&self) -> Snapshot {
         let path = self.at("left.tar");
-        let done = Command::new("tar").args(["--format=pax", "-cf"]).arg(&path).arg("-C").arg(self.folder.path()).arg("workspace").output().unwrap();
+        let done = Command::new("tar")
+            .args(["--format=pax", "-cf"])
+            .arg(&path)
+            .arg("-C")
+            .arg(self.folder.path())
+            .arg("workspace")
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{done:?}");
         read_at(&path, "/workspace", Some(&self.before())).unwrap()
     }
@@ -417,7 +425,18 @@ impl Random {
 }
 
 const NAMES: [&[u8]; 12] = [
-    b"a", b"b.txt", b"sub/c", b"sub/d.txt", b"deep/er/e", b"sp ace", b"quo\"te", b"\xc3\xa4", b"b\xff", b"tab\t", b"-dash", b"x.key",
+    b"a",
+    b"b.txt",
+    b"sub/c",
+    b"sub/d.txt",
+    b"deep/er/e",
+    b"sp ace",
+    b"quo\"te",
+    b"\xc3\xa4",
+    b"b\xff",
+    b"tab\t",
+    b"-dash",
+    b"x.key",
 ];
 
 /// Makes a repository with a little of everything, not all of it committed.
@@ -520,10 +539,12 @@ fn what_comes_back_is_what_the_same_edits_by_hand_give() {
 fn modes(folder: &Path) -> Vec<(u32, Name)> {
     let said = try_git(folder, &["ls-files", "-s", "-z"]).unwrap();
     let lines = said.split(|byte| *byte == 0).filter(|line| line.starts_with(b"100"));
-    lines.map(|line| {
-        let at = line.iter().position(|byte| *byte == b'\t').unwrap();
-        (if line.starts_with(b"100755") { 0o755 } else { 0o644 }, line[at + 1..].to_vec())
-    }).collect()
+    lines
+        .map(|line| {
+            let at = line.iter().position(|byte| *byte == b'\t').unwrap();
+            (if line.starts_with(b"100755") { 0o755 } else { 0o644 }, line[at + 1..].to_vec())
+        })
+        .collect()
 }
 
 /// A patch says the same, and `git apply` takes it.

@@ -52,9 +52,9 @@ pub(super) fn pack(
     let mut made = File::open(the_pack(&packed)?)?;
     borrow(here, repository, &checked)?;
     let strict = if partial { "--fsck-objects" } else { "--strict" };
-    Git::alone(&checked).feed(&["index-pack", "--stdin", strict], |input| io::copy(&mut made, input).map(drop)).map_err(
-        |error| io::Error::other(format!("git does not take what the agent committed: {error}")),
-    )?;
+    Git::alone(&checked)
+        .feed(&["index-pack", "--stdin", strict], |input| io::copy(&mut made, input).map(drop))
+        .map_err(|error| io::Error::other(format!("git does not take what the agent committed: {error}")))?;
     the_pack(&checked.join("objects/pack")).map(Some)
 }
 
@@ -139,7 +139,11 @@ fn name(file: &Unnamed, to: &Path) -> io::Result<()> {
 }
 
 /// Changes references in one transaction: each from what it was seen at, `None` for one that was not there.
-pub(super) fn refer(here: &Git<'_>, bottle: &str, changes: &BTreeMap<String, (String, Option<String>)>) -> io::Result<()> {
+pub(super) fn refer(
+    here: &Git<'_>,
+    bottle: &str,
+    changes: &BTreeMap<String, (String, Option<String>)>,
+) -> io::Result<()> {
     let reason = format!("bottler: pull {bottle}");
     here.feed(&["update-ref", "-m", &reason, "--create-reflog", "-z", "--stdin"], |input| {
         input.write_all(b"start\0")?;

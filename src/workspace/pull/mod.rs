@@ -118,7 +118,9 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
                 pulled.broken.push(name);
             }
             pulled.logged.clear();
-            pulled.broken.extend(std::mem::take(&mut logged).into_iter().map(|commit| format!("the commit {commit} of a log")));
+            pulled
+                .broken
+                .extend(std::mem::take(&mut logged).into_iter().map(|commit| format!("the commit {commit} of a log")));
             pack
         }
         Err(error) => return Err(error),
@@ -156,7 +158,10 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
 fn may_move(order: &Order<'_>, here: &Git<'_>, target: &str, there: Option<&str>) -> io::Result<()> {
     let Some(there) = there else { return Ok(()) };
     if order.earlier != Some(there) {
-        return Err(io::Error::other(format!("there is a branch {} already, not as bottler has left it", order.branch)));
+        return Err(io::Error::other(format!(
+            "there is a branch {} already, not as bottler has left it",
+            order.branch
+        )));
     }
     let worktrees = here.run(&["worktree", "list", "--porcelain"])?;
     let line = format!("branch {target}");
@@ -181,12 +186,7 @@ fn references(here: &Git<'_>) -> io::Result<BTreeMap<String, String>> {
 }
 
 /// References of the agent's that the branch does not have: by their names, what they are at.
-fn wanted(
-    order: &Order<'_>,
-    git: &Git<'_>,
-    head: &str,
-    pulled: &mut Pulled,
-) -> io::Result<BTreeMap<String, String>> {
+fn wanted(order: &Order<'_>, git: &Git<'_>, head: &str, pulled: &mut Pulled) -> io::Result<BTreeMap<String, String>> {
     let (before, mut tips) = (order.before.repository.tips(), order.left.repository.tips());
     tips.retain(|name, tip| before.get(name) != Some(tip));
     let there = staging::present(git, tips.values().chain([&head.to_owned()]))?;
@@ -227,7 +227,10 @@ fn logged(
     let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split(' ').collect()).collect();
     let led_to: BTreeSet<&str> = lines.iter().flat_map(|line| line[1..].iter().copied()).collect();
     let found: BTreeSet<&str> = lines.iter().map(|line| line[0]).collect();
-    Ok(there.into_iter().filter(|commit| found.contains(commit.as_str()) && !led_to.contains(commit.as_str())).collect())
+    Ok(there
+        .into_iter()
+        .filter(|commit| found.contains(commit.as_str()) && !led_to.contains(commit.as_str()))
+        .collect())
 }
 
 /// What a reference was at and would no longer lead to stays, under a name of its own.

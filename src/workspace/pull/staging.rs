@@ -51,7 +51,8 @@ pub(super) fn import(before: &Snapshot, left: &Snapshot, known: bool, folder: &P
             continue;
         }
         let Some((start, rest)) = name.split_once('/') else { continue };
-        if start.len() == 2 && matches!(rest.len(), 38 | 62) && is_hex(start) && is_hex(rest) && file.size <= MAX_LOOSE {
+        if start.len() == 2 && matches!(rest.len(), 38 | 62) && is_hex(start) && is_hex(rest) && file.size <= MAX_LOOSE
+        {
             let place: PathBuf = folder.join("objects").join(start);
             std::fs::create_dir_all(&place)?;
             let mut to = std::fs::File::create(place.join(rest))?;
@@ -66,7 +67,10 @@ fn is_hex(text: &str) -> bool {
 }
 
 /// Those of some objects that a repository has.
-pub(super) fn present<'a>(git: &Git<'_>, objects: impl Iterator<Item = &'a String> + Send) -> io::Result<BTreeSet<String>> {
+pub(super) fn present<'a>(
+    git: &Git<'_>,
+    objects: impl Iterator<Item = &'a String> + Send,
+) -> io::Result<BTreeSet<String>> {
     let said = git.feed(&["cat-file", "--batch-check=%(objectname) %(objecttype)"], |input| {
         let mut input = io::BufWriter::new(input);
         for object in objects {

@@ -51,7 +51,8 @@ pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: &str, skipped: &mu
             git.run(&["config", name, &value])?;
         }
     }
-    let rules = order.left.files.iter().filter(|(name, _)| last(name) == b".gitattributes" && !taken.contains_key(*name));
+    let rules =
+        order.left.files.iter().filter(|(name, _)| last(name) == b".gitattributes" && !taken.contains_key(*name));
     let rules: Vec<(&Name, &Entry, bool)> = rules.map(|(name, entry)| (name, entry, false)).collect();
     let all = taken.iter().map(|(name, executable)| (name, order.left.files_or_ignored(name), *executable));
     materialise(order.left, &tree, all.chain(rules))?;
@@ -198,7 +199,9 @@ fn filtered(
 fn cleaned(order: &Order<'_>, folder: &Path, name: &Name, file: &Regular) -> io::Result<String> {
     let name = std::str::from_utf8(name).map_err(|_| io::Error::other("a name that is no UTF-8 cannot be filtered"))?;
     let objects = order.repository.join(
-        Git::at(order.repository).line(&["rev-parse", "--git-path", "objects"]).unwrap_or_else(|| ".git/objects".into()),
+        Git::at(order.repository)
+            .line(&["rev-parse", "--git-path", "objects"])
+            .unwrap_or_else(|| ".git/objects".into()),
     );
     let git = Git::at(order.repository)
         .env("GIT_OBJECT_DIRECTORY", path(&folder.join("objects")))
@@ -259,11 +262,13 @@ fn check<'a>(
         })
     };
     let names: BTreeSet<&Name> = head.keys().chain(now.keys()).collect();
-    let other = names.into_iter().find(|name| {
-        head.get(*name) != now.get(*name) && !touched.contains(name) && !is_touched(name)
-    });
+    let other = names
+        .into_iter()
+        .find(|name| head.get(*name) != now.get(*name) && !touched.contains(name) && !is_touched(name));
     match other {
-        Some(name) => Err(io::Error::other(format!("{} would be changed, and the agent has not touched it", quoted(name)))),
+        Some(name) => {
+            Err(io::Error::other(format!("{} would be changed, and the agent has not touched it", quoted(name))))
+        }
         None => Ok(()),
     }
 }
