@@ -19,7 +19,7 @@ use crate::engine::{Engine, ExecSpec, Filter, Object, Output, Streams};
 use crate::holder::{PLAN_FILE, reach};
 use crate::init::ENTER;
 use crate::plan::LaunchPlan;
-use crate::session::ended::{self, Ended, Piece};
+use crate::session::ended::{self, Piece};
 use crate::session::{Class, Condition, Failure, Kept, Record, StateDir, UndoRow, gc};
 
 /// Lines of a log that are shown where nothing else is said.
@@ -180,7 +180,7 @@ impl Known {
 }
 
 /// What is known of a bottle that does not run, where that is how it ended.
-fn ended_of(id: &str) -> Result<Option<(Ended, Vec<Piece>)>, Failure> {
+fn ended_of(id: &str) -> Result<Option<(ended::Ended, Vec<Piece>)>, Failure> {
     let state = state()?;
     Ok(if state.is_alive(id) { None } else { ended::read(&state, id) })
 }
@@ -194,7 +194,7 @@ fn print_output(output: &[Piece]) {
     }
 }
 
-fn tell_ended(ended: &Ended) -> u8 {
+fn tell_ended(ended: &ended::Ended) -> u8 {
     let how = match (&ended.failure, ended.exit_code) {
         (Some(failure), _) => failure.clone(),
         (None, Some(code)) => format!("exit code {code}"),

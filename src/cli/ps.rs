@@ -55,6 +55,7 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
         bottle: ended.id.clone(),
         agent: ended.agent.clone(),
         state: "ended",
+        condition: Condition::default(),
         size: None,
         launched: Some(ended.launched),
         objects: 0,

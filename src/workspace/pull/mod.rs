@@ -108,7 +108,8 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
         let tips: Vec<String> = [&pulled.commit].into_iter().chain(beside).cloned().collect();
         install::pack(&here, order.repository, order.staging, &tips, &known)
     };
-    let pack = match pack_of(&mut wanted.values().chain(&logged)) {
+    let all = pack_of(&mut wanted.values().chain(&logged));
+    let pack = match all {
         Ok(pack) => pack,
         // One that git does not take holds back itself, and not what is on the branch.
         Err(_) if !wanted.is_empty() || !logged.is_empty() => {
