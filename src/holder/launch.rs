@@ -42,7 +42,14 @@ pub struct Outcome {
 impl Outcome {
     /// Of a launch that could not begin.
     pub(super) fn of(failure: Failure) -> Self {
-        Self { exit_code: None, failure: Some(failure), undo: Vec::new(), workspace: None, kept: None }
+        Self {
+            exit_code: None,
+            failure: Some(failure),
+            undo: Vec::new(),
+            workspace: None,
+            kept: None,
+            output: Vec::new(),
+        }
     }
 }
 
