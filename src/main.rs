@@ -34,8 +34,19 @@ fn main() -> ExitCode {
             Ok(()) => inside(true, holder::run()),
             Err(error) => ended(Err(error.into())),
         },
+        Some(session::sweeper::ROLE) => match rest[..] {
+            [id, endpoint, owner, container, folder] => {
+                ended(session::sweeper::run(id, endpoint, owner, container, folder.as_ref()))
+            }
+            _ => ended(Err(anyhow::anyhow!("sweeper: takes a bottle, an engine, an owner, a container and a folder"))),
+        },
         _ => match runtime(true) {
-            Ok(runtime) => ExitCode::from(runtime.block_on(cli::main())),
+            Ok(runtime) => {
+                let code = runtime.block_on(cli::main());
+                // A command that was cancelled does not wait for its threads.
+                runtime.shutdown_background();
+                ExitCode::from(code)
+            }
             Err(error) => ended(Err(error)),
         },
     }

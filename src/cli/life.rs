@@ -13,13 +13,14 @@ use super::output::Writer;
 use super::program::input;
 use super::run::{holder_died, tell};
 use super::terminal::{self, Given};
-use super::{print_json, print_message, state};
+use super::{left, print_json, print_message, state};
 use crate::engine::docker::DockerEngine;
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, ExecSpec, Filter, Object, Output, Streams};
 use crate::holder::{PLAN_FILE, reach};
 use crate::init::ENTER;
 use crate::plan::LaunchPlan;
+use crate::session::ended::{self, Piece};
 use crate::session::{Class, Condition, Failure, Kept, Record, StateDir, UndoRow, gc};
 
 /// Lines of a log that are shown where nothing else is said.
@@ -81,6 +82,9 @@ pub(super) struct RmArgs {
     /// Stop it first, if it lives
     #[arg(short, long)]
     force: bool,
+    /// Also what nobody has pulled
+    #[arg(long)]
+    discard: bool,
 }
 
 /// A bottle of this user, living or not.
@@ -97,7 +101,7 @@ impl Known {
         let state = state()?;
         let unreadable = |error: std::io::Error| {
             Failure::new(Class::Internal, format!("{id}: {error}"))
-                .hint(format!("`bottler rm --force {id}` removes what there is of it, its workspace too"))
+                .hint(format!("`bottler rm --force --discard {id}` removes what there is of it, its workspace too"))
         };
         let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
         let record = known.ok_or_else(|| {
@@ -182,7 +186,64 @@ impl Known {
     }
 }
 
+/// What is known of a bottle that does not run, where that is how it ended.
+fn ended_of(id: &str) -> Result<Option<(ended::Ended, Vec<Piece>)>, Failure> {
+    let state = state()?;
+    Ok(if state.is_alive(id) { None } else { ended::read(&state, id) })
+}
+
+/// Prints what an agent wrote, as it did.
+fn print_output(output: &[Piece]) {
+    let (mut out, mut err) = (Writer::stdout(), Writer::stderr());
+    for piece in output {
+        let written = if piece.error { err.write(&piece.bytes) } else { out.write(&piece.bytes) };
+        super::note_written(written);
+    }
+}
+
+fn tell_ended(ended: &ended::Ended) -> u8 {
+    let how = match (&ended.failure, ended.exit_code) {
+        (Some(failure), _) => failure.clone(),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "it had no agent".to_owned(),
+    };
+    print_message(&crate::report::printable(&format!("{} has ended: {how}", ended.id)));
+    ended.code()
+}
+
+/// What `wait` takes.
+#[derive(clap::Args)]
+pub(super) struct WaitArgs {
+    /// The bottles
+    #[arg(required = true)]
+    bottles: Vec<String>,
+}
+
+/// Waits for the end of bottles; prints each one's exit code, and ends with the first that is not 0.
+pub(super) async fn wait(args: &WaitArgs) -> Result<u8, Failure> {
+    let mut code = 0;
+    for id in &args.bottles {
+        if ended_of(id)?.is_none() {
+            let known = Known::find(id)?;
+            let (state, bottle) = (known.state.clone(), id.clone());
+            let released = tokio::task::spawn_blocking(move || state.wait_released(&bottle));
+            released.await.map_err(|error| Failure::new(Class::Internal, format!("wait for {id}: {error}")))?;
+        }
+        let Some((ended, _)) = ended_of(id)? else {
+            return Err(Failure::new(Class::Internal, format!("nobody knows how {id} ended"))
+                .hint("its holder was killed; `bottler ps --all` tells whether its workspace is kept"));
+        };
+        super::print_data(&format!("{}\n", ended.code()));
+        code = if code == 0 { ended.code() } else { code };
+    }
+    Ok(code)
+}
+
 pub(super) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
+    if let Some((ended, output)) = ended_of(&args.bottle)? {
+        print_output(&output);
+        return Ok(tell_ended(&ended));
+    }
     let known = Known::living(&args.bottle).await?;
     let keys = args.detach_keys.clone().unwrap_or_default();
     let show = Show { terminal: terminal::is_there(), raw: args.raw, guest: true, keys, ..Show::default() };
@@ -249,6 +310,11 @@ async fn end(known: &Known) -> Result<u8, Failure> {
 }
 
 pub(super) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
+    if let (Some((ended, output)), None) = (ended_of(&args.bottle)?, &args.sidecar) {
+        print_output(&output);
+        tell_ended(&ended);
+        return Ok(0);
+    }
     let known = Known::living(&args.bottle).await?;
     let container = known.container(args.sidecar.as_deref()).await?;
     let mut pieces = known.engine.container_logs(&container, Some(args.lines), args.follow).await?;
@@ -259,7 +325,8 @@ pub(super) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
             Output::Stderr(bytes) => err.write(&bytes),
         };
         // A reader that has had enough, as in `| head`, is no error.
-        if written.is_err() {
+        if let Err(error) = written {
+            super::note_written(Err(error));
             break;
         }
     }
@@ -326,7 +393,7 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
     loop {
         tokio::select! {
             piece = output.next() => match piece {
-                Some(Ok(Output::Stdout(bytes))) => drop(out.write(&bytes)),
+                Some(Ok(Output::Stdout(bytes))) => super::note_written(out.write(&bytes)),
                 Some(Ok(Output::Stderr(bytes))) => drop(err.write(&bytes)),
                 Some(Err(error)) => return Err(error.into()),
                 None => return Ok(()),
@@ -343,7 +410,14 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
 }
 
 pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
-    let known = Known::find(&args.bottle)?;
+    let ended = ended_of(&args.bottle)?.map(|(ended, _)| ended);
+    let known = match (Known::find(&args.bottle), &ended) {
+        (Err(_), Some(ended)) => {
+            print_json(&serde_json::json!({ "bottle": ended.id, "state": "ended", "ended": ended }))?;
+            return Ok(0);
+        }
+        (known, _) => known?,
+    };
     known.engine.info().await?;
     let alive = known.state.is_alive(&known.id);
     let kept = if alive { None } else { Kept::of_dead(&known.state, &known.id) };
@@ -361,6 +435,7 @@ pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
         "record": known.record,
         "plan": known.plan().ok(),
         "kept": kept,
+        "ended": ended,
         "objects": objects,
     }))?;
     Ok(0)
@@ -383,6 +458,9 @@ pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     if !known.state.bottle(id).exists() {
         return Ok(0);
     }
+    if !args.discard {
+        ask_to_discard(&known).await?;
+    }
     let Some(dir) = known.state.claim(id).map_err(failed)? else {
         return Err(input(format!("{id} lives again")).hint(format!("bottler stop {id}")));
     };
@@ -396,4 +474,35 @@ pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     dir.remove().map_err(failed)?;
     print_message(&format!("removed {id}"));
     Ok(0)
+}
+
+/// Asks whether what nobody has pulled may go, where there is something; without a terminal that is an error.
+async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
+    let id = &known.id;
+    let Some(kept) = Kept::of_dead(&known.state, id) else { return Ok(()) };
+    let hint = format!("`bottler pull {id}` fetches it; `bottler rm --discard {id}` drops it");
+    // A volume that is gone holds nothing.
+    if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
+        return Ok(());
+    }
+    let lines = match left::until_signal(left::read(id), &left::Cancelled::default()).await {
+        Ok(work) => work.outstanding().lines(),
+        Err(failure) if failure.class == Class::Cancelled => return Err(failure),
+        Err(failure) => vec![format!("it cannot be read: {}", failure.message)],
+    };
+    if lines.is_empty() {
+        return Ok(());
+    }
+    print_message(&format!("{id} has what nobody has pulled:"));
+    for line in &lines {
+        print_message(&crate::report::printable(&format!("  {line}")));
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(input(format!("{id} is kept")).hint(hint));
+    }
+    let answer = super::preflight::confirm("drop it?");
+    match answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))? {
+        true => Ok(()),
+        false => Err(Failure::new(Class::Cancelled, format!("{id} is kept"))),
+    }
 }

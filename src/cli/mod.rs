@@ -9,6 +9,7 @@ mod doctor;
 mod egress;
 mod gc;
 mod init;
+mod left;
 mod life;
 mod lua;
 mod manifest;
@@ -25,7 +26,7 @@ mod trust;
 mod work;
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -51,6 +52,8 @@ enum Command {
     Exec(life::ExecArgs),
     /// Show what an agent, or a sidecar, has written
     Logs(life::LogsArgs),
+    /// Wait for the end of bottles, and print their exit codes
+    Wait(life::WaitArgs),
     /// End a bottle
     Stop(life::BottleArgs),
     /// Show how an agent has changed its copy of the workspace
@@ -113,6 +116,7 @@ pub async fn main() -> u8 {
         Command::Attach(args) => life::attach(&args).await,
         Command::Exec(args) => life::exec(&args).await,
         Command::Logs(args) => life::logs(&args).await,
+        Command::Wait(args) => life::wait(&args).await,
         Command::Stop(args) => life::stop(&args).await,
         Command::Diff(args) => work::diff(&args).await,
         Command::Pull(args) => work::pull(&args).await,
@@ -131,6 +135,8 @@ pub async fn main() -> u8 {
         Command::Trust(args) => trust::trust(&args),
         Command::Untrust(args) => trust::untrust(&args),
     };
+    // A code of the agent's own says more.
+    let result = result.and_then(|code| if code == 0 { report_unwritten() } else { Ok(code) });
     result.unwrap_or_else(|failure| {
         print_message(&crate::report::failure(&failure, &[]));
         failure.class.exit_code()
@@ -168,10 +174,30 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes data to standard output. A reader that has had enough, as in `| head`, is no error.
+/// Why standard output has not taken everything, where it has not.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// Notes how a write ended. A reader that has had enough, as in `| head`, is no error.
+fn note_written(written: std::io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = UNWRITTEN.set(error.to_string());
+    }
+}
+
+/// Fails where standard output has not taken everything.
+fn report_unwritten() -> Result<u8, Failure> {
+    match UNWRITTEN.get() {
+        None => Ok(0),
+        Some(why) => Err(Failure::new(Class::Internal, format!("write to standard output: {why}"))),
+    }
+}
+
+/// Writes data to standard output; what goes wrong is told at the end of the command.
 fn print_data(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    note_written(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
 /// Writes a line for people to standard error, where there is one.

@@ -22,7 +22,7 @@ pub(super) async fn follow_output(engine: &DockerEngine, container: &str, to: &W
         // A reader that is gone stops nothing.
         match piece {
             Output::Stdout(bytes) if capture && kept.len() < MAX_OUTPUT => kept.extend_from_slice(&bytes),
-            Output::Stdout(bytes) if !capture => drop(out.write(&bytes)),
+            Output::Stdout(bytes) if !capture => super::note_written(out.write(&bytes)),
             Output::Stdout(_) => {}
             Output::Stderr(bytes) => drop(err.write(&bytes)),
         }

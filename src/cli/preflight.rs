@@ -8,7 +8,7 @@ use crate::plan::{ImagePlan, Isolation, Keep, LaunchPlan, WorkspaceMode, Workspa
 use crate::policy::{AllowSpec, Tls};
 use crate::report::printable;
 use crate::session::Failure;
-use crate::workspace::{list, looks_secret};
+use crate::workspace::{list, looks_secret, shown};
 
 /// Names of a list that are shown before the rest is counted.
 const SHOWN: usize = 3;
@@ -20,6 +20,17 @@ pub(super) struct Found {
     pub(super) files: usize,
     /// Those whose names are such as files with secrets have.
     pub(super) look_secret: Vec<String>,
+    /// Folders that are not copied, and what they are.
+    pub(super) left_out: Vec<String>,
+    /// Where the repository is, if that is outside of the folder: of a linked worktree, or a submodule.
+    pub(super) git_elsewhere: Option<String>,
+}
+
+/// Where `.git` of a folder leads, where it is a file (gitrepository-layout(5)).
+fn elsewhere(folder: &std::path::Path) -> Option<String> {
+    let file = folder.join(".git");
+    let text = file.is_file().then(|| std::fs::read_to_string(file).ok())??;
+    Some(text.strip_prefix("gitdir: ").unwrap_or(&text).trim().to_owned())
 }
 
 /// Looks at what would be copied or mounted.
@@ -29,9 +40,11 @@ pub(super) struct Found {
 pub(super) fn look(plan: &LaunchPlan) -> Result<Option<Found>, Failure> {
     let Some(WorkspacePlan { source: Some(source), exclude, .. }) = &plan.workspace else { return Ok(None) };
     let failed = |error: std::io::Error| input(format!("read the workspace {}: {error}", source.display()));
-    let (paths, _) = list(source, exclude).map_err(failed)?;
-    let look_secret = paths.iter().filter(|path| looks_secret(path)).cloned().collect();
-    Ok(Some(Found { files: paths.len(), look_secret }))
+    let listing = list(source, exclude).map_err(failed)?;
+    let secret = listing.paths.iter().filter(|path| looks_secret(&String::from_utf8_lossy(path)));
+    let look_secret = secret.map(|path| shown(path)).collect();
+    let left_out = listing.left_out.iter().map(|(path, what)| format!("{}, {what}", shown(path))).collect();
+    Ok(Some(Found { files: listing.paths.len(), look_secret, left_out, git_elsewhere: elsewhere(source) }))
 }
 
 /// The lines.
@@ -94,6 +107,18 @@ pub(super) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> V
         if let Some(found) = found.filter(|found| !found.look_secret.is_empty()) {
             let names: Vec<&String> = found.look_secret.iter().collect();
             say("", format!("look secret: {}; `exclude` leaves files out", some(&names)));
+        }
+        if let Some(found) = found.filter(|found| !found.left_out.is_empty() && workspace.mode == WorkspaceMode::Copy) {
+            let names: Vec<&String> = found.left_out.iter().collect();
+            say("", format!("NOT COPIED: {}", some(&names)));
+        }
+        if let (Some(place), WorkspaceMode::Mount) =
+            (found.and_then(|found| found.git_elsewhere.as_ref()), workspace.mode)
+        {
+            say(
+                "",
+                format!("git WILL NOT WORK in it: its repository is {place}, which is not mounted; a copy has its own"),
+            );
         }
         if workspace.mode == WorkspaceMode::Copy {
             let keep = match plan.keep {
@@ -169,13 +194,13 @@ pub(super) fn is_worth_asking(plan: &LaunchPlan) -> bool {
     anything && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Asks whether to launch.
+/// Asks a question that is answered by yes or no.
 ///
 /// # Errors
 /// The answer cannot be read.
-pub(super) fn confirm() -> std::io::Result<bool> {
+pub(super) fn confirm(question: &str) -> std::io::Result<bool> {
     let mut err = std::io::stderr();
-    write!(err, "launch? [y/N] ")?;
+    write!(err, "{question} [y/N] ")?;
     err.flush()?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;

@@ -7,12 +7,13 @@ use serde::Serialize;
 use super::{Format, engine, print_data, print_json};
 use crate::engine::Filter;
 use crate::report::table;
+use crate::session::ended::{self, Ended};
 use crate::session::{Class, Condition, Failure, Kept};
 
 /// What `ps` takes.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Also what is kept of bottles that are gone, with its size
+    /// Also what is kept of bottles that are gone, with its size, and how those of the last days ended
     #[arg(short, long)]
     all: bool,
     /// How to print
@@ -24,7 +25,8 @@ pub(super) struct Args {
 struct Row {
     bottle: String,
     agent: String,
-    /// `running`; `paused`; `kept`: only its workspace is there; or `dead`: nobody holds it, and `gc` removes it.
+    /// `running`; `paused`; `ended`: nothing of it is there; `kept`: only its workspace is there; or `dead`: nobody holds it,
+    /// and `gc` removes it.
     state: &'static str,
     /// What is wrong with one that lives: the agent's pause, and its sidecars.
     #[serde(flatten)]
@@ -34,6 +36,8 @@ struct Row {
     /// Seconds since 1970.
     launched: Option<u64>,
     objects: usize,
+    /// The exit code of its agent, where it has ended.
+    exit_code: Option<i64>,
 }
 
 pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
@@ -45,6 +49,19 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
     let known =
         state.bottles().map_err(|error| Failure::new(Class::Internal, format!("read the state directory: {error}")))?;
     let all: BTreeSet<String> = known.into_iter().chain(objects.keys().cloned()).collect();
+    let ended: BTreeMap<String, Ended> =
+        ended::all(&state).into_iter().map(|ended| (ended.id.clone(), ended)).collect();
+    let gone = ended.values().filter(|ended| args.all && !all.contains(&ended.id)).map(|ended| Row {
+        bottle: ended.id.clone(),
+        agent: ended.agent.clone(),
+        state: "ended",
+        condition: Condition::default(),
+        size: None,
+        launched: Some(ended.launched),
+        objects: 0,
+        exit_code: ended.exit_code,
+    });
+    let gone: Vec<Row> = gone.collect();
     let rows: Vec<Row> = all
         .into_iter()
         .map(|bottle| {
@@ -67,10 +84,12 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
                 condition,
                 size: kept.and_then(|kept| kept.size),
                 objects: objects.get(&bottle).copied().unwrap_or_default(),
+                exit_code: if alive { None } else { ended.get(&bottle).and_then(|ended| ended.exit_code) },
                 bottle,
             }
         })
         .filter(|row: &Row| args.all || row.state != "kept")
+        .chain(gone)
         .collect();
     if args.format == Format::Json {
         print_json(&rows)?;
@@ -80,13 +99,14 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
         .into_iter()
         .map(|row| {
             let size = row.size.map(|size| format!("{} KiB", size.div_ceil(1024))).unwrap_or_default();
+            let code = row.exit_code.map(|code| code.to_string()).unwrap_or_default();
             let state = match row.state {
                 "running" | "paused" => crate::report::printable(&row.condition.words()),
                 state => state.to_owned(),
             };
-            vec![row.bottle, row.agent, state, row.objects.to_string(), size]
+            vec![row.bottle, row.agent, state, row.objects.to_string(), size, code]
         })
         .collect();
-    print_data(&table(&["BOTTLE", "AGENT", "STATE", "OBJECTS", "SIZE"], &cells));
+    print_data(&table(&["BOTTLE", "AGENT", "STATE", "OBJECTS", "SIZE", "EXIT"], &cells));
     Ok(0)
 }

@@ -112,7 +112,7 @@ pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed
         resume::tell_differences(before, &after);
     }
     if !args.yes && preflight::is_worth_asking(&ready.planned.plan) {
-        let answer = preflight::confirm();
+        let answer = preflight::confirm("launch?");
         let answer = answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))?;
         if !answer {
             print_message("nothing was made");

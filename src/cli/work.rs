@@ -1,21 +1,17 @@
 //! What an agent has made of its copy: `diff` and `pull`, while it works and when it is kept.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::life::Known;
+use super::left::{Cancelled, Work, read, until_signal};
 use super::program::input;
-use super::{Format, print_data, print_json, print_message};
-use crate::engine::Engine;
-use crate::engine::labels::{Identity, Kind};
-use crate::plan::{WORKSPACE, WorkspaceMode};
-use crate::primitive::own_image;
-use crate::primitive::workspace::{Reader, SEED_FILE, before, left, volume_of};
-use crate::session::{Class, Failure, Kept, kept, new_id};
-use crate::workspace::{Change, Left, Seed, changes, digest, is_executed, patch, pull as bring};
-
-/// The place of what the command line makes in a bottle's order: after everything else.
-const LAST: u64 = 1 << 40;
+use super::{Format, print_data, print_json, print_message, report_unwritten};
+use crate::report::printable;
+use crate::session::{Class, Failure};
+use crate::workspace::{
+    Brought, Change, Name, PullOrder, Pulled, Skipped, changes, default_branch, is_executed, patch, pull as bring,
+    shown,
+};
 
 /// What `diff` takes.
 #[derive(clap::Args)]
@@ -38,94 +34,58 @@ pub(super) struct PullArgs {
     /// Write a patch for `git apply`; with -, to standard output
     #[arg(long, value_name = "FILE", conflicts_with = "branch")]
     patch: Option<PathBuf>,
-    /// Bring its commits, and what it has not committed, to a fresh branch [default: bottler/ID, in a repository]
+    /// Write everything that is in it, as it is, to a tar archive: ignored files and its whole repository, too
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["branch", "patch"])]
+    archive: Option<PathBuf>,
+    /// Bring its commits, and what it has not committed, to a branch [default: bottler/ID, in a repository]
     #[arg(long, value_name = "NAME")]
     branch: Option<String>,
     /// The repository [default: the one that was copied]
-    #[arg(long, value_name = "DIR", conflicts_with = "patch")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["patch", "archive"])]
     into: Option<PathBuf>,
-}
-
-/// A workspace, read: what it began with, what is in it, and its archive until this goes.
-struct Work {
-    known: Known,
-    source: Option<PathBuf>,
-    before: Arc<Left>,
-    left: Left,
-    spool: Spool,
-    /// Held while it is read: nobody launches it again, or removes it.
-    _hold: Option<std::fs::File>,
-}
-
-/// A file, and the folder for what is made of it; gone with the value.
-struct Spool {
-    archive: PathBuf,
-    folder: PathBuf,
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.archive);
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-async fn read(id: &str) -> Result<Work, Failure> {
-    let known = Known::find(id)?;
-    known.engine.info().await?;
-    let plan = known.plan()?;
-    let Some(workspace) = plan.workspace.filter(|workspace| workspace.mode == WorkspaceMode::Copy) else {
-        return Err(input(format!("{id} has no copy of a folder")).hint("what is mounted is changed in its place"));
-    };
-    let directory = known.state.bottle(id);
-    let hold = if known.state.is_alive(id) { None } else { Some(hold(&known)?) };
-    if hold.is_some() && Kept::of_dead(&known.state, id).is_none() {
-        return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists what is"));
-    }
-    let seed = directory.join(SEED_FILE);
-    if !seed.exists() {
-        return Err(input(format!("{id} has not copied its workspace yet")));
-    }
-    let name = new_id("reader").map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?;
-    let engine: Arc<dyn Engine> = known.engine.clone();
-    let reader = Reader {
-        identity: Identity { session: id.to_owned(), owner: known.owner().to_owned(), seq: LAST, kind: Kind::Sidecar },
-        name: format!("{id}-{name}"),
-        image: own_image(&engine).await?,
-        volume: volume_of(id),
-    };
-    let spool = Spool { archive: directory.join(format!("{name}.tar")), folder: directory.join(name) };
-    let before = before(Arc::new(Seed::Archive(seed))).await?;
-    let left = left(&engine, reader, &spool.archive, &before).await?;
-    Ok(Work { known, source: workspace.source, before, left, spool, _hold: hold })
-}
-
-/// Holds a bottle that is kept.
-fn hold(known: &Known) -> Result<std::fs::File, Failure> {
-    let held = known.state.hold_kept(&known.id);
-    let held = held.map_err(|error| Failure::new(Class::Internal, format!("hold {}: {error}", known.id)))?;
-    held.ok_or_else(|| input(format!("{} is being launched again, or removed", known.id)).hint("bottler ps --all"))
+    /// Run the filters of your own git settings on what it has changed, where they apply
+    #[arg(long)]
+    filters: bool,
 }
 
 pub(super) async fn diff(args: &DiffArgs) -> Result<u8, Failure> {
+    until_signal(show(args), &Cancelled::default()).await
+}
+
+async fn show(args: &DiffArgs) -> Result<u8, Failure> {
     let work = read(&args.bottle).await?;
-    let changed = changes(&work.before.files, &work.left.files);
+    let changed = changes(&work.before, &work.left);
+    let missing = work.outstanding();
     if args.format == Format::Json {
-        let executed: Vec<&String> = changed.keys().filter(|path| is_executed(path)).collect();
-        print_json(
-            &serde_json::json!({ "bottle": args.bottle, "changes": changed, "executed_by_the_host": executed }),
-        )?;
+        let executed: Vec<String> = executed(changed.keys()).map(|path| shown(path)).collect();
+        let names: std::collections::BTreeMap<String, Change> =
+            changed.iter().map(|(path, change)| (shown(path), *change)).collect();
+        let ignored: Vec<String> = work.left.ignored.keys().map(|path| shown(path)).collect();
+        print_json(&serde_json::json!({
+            "bottle": args.bottle, "changes": names, "executed_by_the_host": executed, "ignored": ignored,
+            "references": missing.references, "logged": missing.logged, "nested": missing.nested,
+            "not_certain": missing.doubts,
+        }))?;
         return Ok(0);
     }
     if args.stat {
         for (path, change) in &changed {
-            print_data(&crate::report::printable(&format!("{} {}\n", letter(*change), path.escape_default())));
+            print_data(&printable(&format!("{} {}\n", letter(*change), shown(path))));
         }
     } else {
-        print_patch(&patch(&work.before.files, &work.left.files));
+        let mut text = Vec::new();
+        patch(&work.before, &work.left, &mut text).map_err(|error| unreadable(&args.bottle, &error))?;
+        print_patch(&text);
     }
     warn(changed.keys());
+    for line in missing.lines().iter().filter(|line| !line.starts_with("changed: ")) {
+        print_message(&printable(&format!("beside that, {line}")));
+    }
     Ok(0)
+}
+
+fn unreadable(bottle: &str, error: &std::io::Error) -> Failure {
+    Failure::new(Class::Operation, format!("read the changes of {bottle}: {error}"))
 }
 
 fn letter(change: Change) -> char {
@@ -137,80 +97,186 @@ fn letter(change: Change) -> char {
 }
 
 /// A patch, to a terminal without what could drive it.
-fn print_patch(patch: &str) {
-    use std::io::IsTerminal;
+fn print_patch(patch: &[u8]) {
+    let text = String::from_utf8_lossy(patch);
     if std::io::stdout().is_terminal() {
-        print_data(&crate::report::printable(patch));
+        print_data(&printable(&text));
     } else {
-        print_data(patch);
+        print_data(&text);
     }
 }
 
+fn executed<'a>(paths: impl Iterator<Item = &'a Name>) -> impl Iterator<Item = &'a Name> {
+    paths.filter(|path| is_executed(&String::from_utf8_lossy(path)))
+}
+
 /// Names the files apart that tools of this host execute or obey.
-fn warn<'a>(paths: impl Iterator<Item = &'a String>) {
-    let executed: Vec<String> =
-        paths.filter(|path| is_executed(path)).map(|path| path.escape_default().to_string()).collect();
+fn warn<'a>(paths: impl Iterator<Item = &'a Name>) {
+    let executed: Vec<&Name> = executed(paths).collect();
     if !executed.is_empty() {
         print_message("executed or obeyed by tools of this host; look at these first:");
         for path in executed {
-            print_message(&format!("  {path}"));
+            print_message(&printable(&format!("  {}", shown(path))));
         }
     }
 }
 
 pub(super) async fn pull(args: &PullArgs) -> Result<u8, Failure> {
-    let work = read(&args.bottle).await?;
-    let changed = changes(&work.before.files, &work.left.files);
+    let cancelled = Cancelled::default();
+    until_signal(fetch(args, &cancelled), &cancelled).await
+}
+
+/// Where what an agent made goes.
+enum Target {
+    /// To standard output, to be looked at.
+    Shown,
+    Patch(PathBuf),
+    Archive(PathBuf),
+    Branch {
+        repository: PathBuf,
+        branch: String,
+    },
+}
+
+fn target(args: &PullArgs, work: &Work) -> Result<Target, Failure> {
     let repository = args.into.clone().or_else(|| work.source.clone());
     let is_repository = repository.as_deref().is_some_and(|path| path.join(".git").exists());
-    match (&args.patch, &args.branch) {
-        (Some(file), _) => write_patch(file, &work)?,
-        (None, None) if !is_repository => write_patch(Path::new(&format!("{}.patch", args.bottle)), &work)?,
-        (None, branch) => {
-            let branch = branch.clone().unwrap_or_else(|| format!("bottler/{}", args.bottle));
+    Ok(match (&args.patch, &args.archive, &args.branch) {
+        (Some(file), ..) if file == Path::new("-") => Target::Shown,
+        (Some(file), ..) => Target::Patch(file.clone()),
+        (_, Some(file), _) => Target::Archive(file.clone()),
+        (None, None, None) if !is_repository => Target::Patch(PathBuf::from(format!("{}.patch", args.bottle))),
+        (None, None, branch) => {
             let Some(repository) = repository else {
                 return Err(
                     input(format!("{} was no copy of a repository", args.bottle)).hint("--into DIR, or --patch FILE")
                 );
             };
-            bring_branch(&work, &repository, &branch)?;
+            let branch = branch.clone().unwrap_or_else(|| default_branch(&repository, &args.bottle));
+            Target::Branch { repository, branch }
+        }
+    })
+}
+
+async fn fetch(args: &PullArgs, cancelled: &Cancelled) -> Result<u8, Failure> {
+    let work = read(&args.bottle).await?;
+    let target = target(args, &work)?;
+    let (filters, cancelled) = (args.filters, cancelled.clone());
+    let done = tokio::task::spawn_blocking(move || {
+        let brought = bring_to(&target, &work, filters, &cancelled)?;
+        conclude(&work, brought)
+    });
+    done.await.map_err(|error| Failure::new(Class::Internal, format!("pull: {error}")))?
+}
+
+/// Brings it. What has arrived, as it is to be written down; `None` where it was only shown.
+fn bring_to(target: &Target, work: &Work, filters: bool, cancelled: &Cancelled) -> Result<Option<Brought>, Failure> {
+    let mut brought = Brought::read(&work.known.state.bottle(&work.known.id));
+    let (before, left) = (&*work.before, &work.left);
+    match target {
+        Target::Shown => {
+            let mut text = Vec::new();
+            patch(before, left, &mut text).map_err(|error| unreadable(&work.known.id, &error))?;
+            print_patch(&text);
+            return Ok(None);
+        }
+        Target::Patch(file) => {
+            let mut skipped = Vec::new();
+            write_whole(file, "patch", |out| patch(before, left, out).map(|names| skipped = names))?;
+            print_skipped(&skipped);
+            print_message(&format!("wrote {}; `git apply {}` takes it over", file.display(), file.display()));
+            brought.note_files(before, left, &skipped);
+        }
+        Target::Archive(file) => {
+            write_whole(file, "archive", |out| left.copy_archive(out).map(drop))?;
+            print_message(&format!("wrote {}: everything, below workspace/ in it", file.display()));
+            brought.note_all(before, left);
+        }
+        Target::Branch { repository, branch } => {
+            let place = repository.canonicalize().unwrap_or_else(|_| repository.clone()).display().to_string();
+            let earlier = brought.branches.get(&place).and_then(|branches| branches.get(branch)).cloned();
+            let pulled = bring_branch(work, (repository, branch, earlier.as_deref()), filters, cancelled)?;
+            brought.note_branch(before, left, &pulled, &place, branch);
         }
     }
-    warn(changed.keys());
-    let directory = work.known.state.bottle(&args.bottle);
-    kept::note_pulled(&directory, &digest(&work.left))
-        .map_err(|error| Failure::new(Class::Internal, format!("write {}: {error}", directory.display())))?;
-    Ok(0)
+    Ok(Some(brought))
 }
 
-fn write_patch(file: &Path, work: &Work) -> Result<(), Failure> {
-    let patch = patch(&work.before.files, &work.left.files);
-    if file == Path::new("-") {
-        print_data(&patch);
-        return Ok(());
+/// Writes down what has arrived, and says what has not.
+fn conclude(work: &Work, brought: Option<Brought>) -> Result<u8, Failure> {
+    warn(changes(&work.before, &work.left).keys());
+    let directory = work.known.state.bottle(&work.known.id);
+    if let Some(brought) = brought {
+        brought.write(&directory).map_err(|error| {
+            Failure::new(Class::Internal, format!("write down in {} what was brought: {error}", directory.display()))
+                .hint("it has arrived all the same, and the workspace stays")
+        })?;
     }
-    let failed = |error: std::io::Error| {
-        input(format!("write the patch {}: {error}", file.display())).hint("a file that is not there yet: --patch FILE")
-    };
-    let mut out = std::fs::File::create_new(file).map_err(failed)?;
-    std::io::Write::write_all(&mut out, patch.as_bytes()).map_err(failed)?;
-    print_message(&format!("wrote {}; `git apply {}` takes it over", file.display(), file.display()));
-    Ok(())
+    for line in work.outstanding().lines() {
+        print_message(&printable(&format!("only in the bottle, {line}")));
+    }
+    report_unwritten()
 }
 
-fn bring_branch(work: &Work, repository: &Path, branch: &str) -> Result<(), Failure> {
-    let folder = &work.spool.folder;
-    let brought = std::fs::create_dir(folder)
-        .and_then(|()| bring(&work.spool.archive, WORKSPACE, &work.left.files, repository, branch, folder));
-    let pulled = brought.map_err(|error| {
+/// Writes a file that is not there yet, and that is whole, and on the disk, when it has its name.
+fn write_whole(
+    file: &Path,
+    what: &str,
+    write: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> std::io::Result<()>,
+) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        input(format!("write the {what} {}: {error}", file.display()))
+            .hint(format!("a file that is not there yet: --{what} FILE"))
+    };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if std::fs::symlink_metadata(file).is_ok() {
+        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    crate::host::create_whole(file, folder, write).map_err(failed)
+}
+
+fn print_skipped(skipped: &[Skipped]) {
+    for (name, why) in skipped {
+        print_message(&printable(&format!("not brought: {}: {why}", shown(name))));
+    }
+}
+
+fn bring_branch(
+    work: &Work,
+    (repository, branch, earlier): (&Path, &str, Option<&str>),
+    filters: bool,
+    cancelled: &Cancelled,
+) -> Result<Pulled, Failure> {
+    let failed = |error: std::io::Error| {
         let what = format!("pull {} into {}: {error}", work.known.id, repository.display());
-        input(what).hint("--branch NAME for another branch, or --patch FILE")
-    })?;
-    for skipped in &pulled.skipped {
-        print_message(&format!("not brought: {}", skipped.escape_default()));
+        match error.kind() {
+            std::io::ErrorKind::Interrupted => Failure::new(Class::Cancelled, "cancelled"),
+            _ => input(what).hint("--branch NAME for another branch, --patch FILE or --archive FILE"),
+        }
+    };
+    std::fs::create_dir(&work.folder).map_err(failed)?;
+    let is_cancelled = || cancelled.is_set();
+    let order = PullOrder {
+        bottle: &work.known.id,
+        before: &work.before,
+        left: &work.left,
+        repository,
+        branch,
+        earlier,
+        staging: &work.folder,
+        filters,
+        cancelled: &is_cancelled,
+    };
+    let pulled = bring(&order).map_err(failed)?;
+    print_skipped(&pulled.skipped);
+    for name in &pulled.broken {
+        print_message(&printable(&format!("not brought: {name}: what it names is not there, or git does not take it")));
+    }
+    for name in pulled.references.keys() {
+        print_message(&printable(&format!("also brought: {name}")));
     }
     let last = if pulled.uncommitted { "; its last commit is of what the agent had not committed" } else { "" };
     print_message(&format!("{} is on branch {branch}{last}", &pulled.commit[..12.min(pulled.commit.len())]));
     print_data(&format!("{}\n", pulled.commit));
-    Ok(())
+    Ok(pulled)
 }

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+
 use super::Cancel;
+use crate::engine::labels::Kind;
+use crate::engine::{Filter, Output};
 use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::{Bottle, Event, Source, release, watch, workspace};
+use crate::session::ended::{MAX_OUTPUT, Piece, last};
 use crate::session::turn::to_tear_down;
-use crate::session::{Class, Defer, Failure, Kept, UndoRow, kept, unwind};
-use crate::workspace::{Left, changes, digest};
+use crate::session::{Class, Defer, Failure, Kept, UndoRow, unwind};
+use crate::workspace::{Brought, Snapshot, changes, outstanding};
 
 /// How long effects under way may take to end when the bottle is cancelled.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,15 +32,24 @@ pub struct Outcome {
     /// What was undone, the latest first.
     pub undo: Vec<UndoRow>,
     /// The workspace as the agent left it, where it had one.
-    pub workspace: Option<Left>,
+    pub workspace: Option<Snapshot>,
     /// What is kept.
     pub kept: Option<Kept>,
+    /// The last of what the agent wrote.
+    pub output: Vec<Piece>,
 }
 
 impl Outcome {
     /// Of a launch that could not begin.
     pub(super) fn of(failure: Failure) -> Self {
-        Self { exit_code: None, failure: Some(failure), undo: Vec::new(), workspace: None, kept: None }
+        Self {
+            exit_code: None,
+            failure: Some(failure),
+            undo: Vec::new(),
+            workspace: None,
+            kept: None,
+            output: Vec::new(),
+        }
     }
 }
 
@@ -50,7 +64,8 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
         },
     };
     let (exit_code, workspace, failure) = match ended {
-        Ok((code, workspace)) => (code, workspace, None),
+        Ok((code, Ok(workspace))) => (code, workspace, None),
+        Ok((code, Err(failure))) => (code, None, Some(failure)),
         Err(failure) => (None, None, Some(failure)),
     };
     if let (Ok(vm), Some(failure)) = (&vm, &failure) {
@@ -64,52 +79,86 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
         () = cancel.reached(2) => {}
     }
     let kept = keep(bottle, exit_code, workspace.as_ref()).await;
+    let output = tokio::select! {
+        output = output(bottle) => output,
+        () = cancel.reached(2) => Vec::new(),
+    };
     let volume = kept.as_ref().map(|kept| kept.volume.clone());
     let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel, volume.as_deref()).await;
-    Outcome { exit_code, failure, undo, workspace, kept }
+    Outcome { exit_code, failure, undo, workspace, kept, output }
 }
 
 /// Whether the workspace outlives the bottle: as the plan says, and only where there is something in it that nobody has
-/// fetched. An end that was cut short counts as a failure.
-async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Left>) -> Option<Kept> {
+/// fetched. An end that was cut short counts as a failure. What cannot be read, compared or written down is kept.
+async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<Kept> {
     let setting = bottle.setting();
     let directory = setting.staging.as_ref()?;
     let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
     let volume = bottle.workspace_volume();
     if matches!(setting.workspace, Some(Source::Kept(_))) && !bottle.is_released() {
         // What was kept before, and nobody has touched.
-        return Kept::read(directory).or_else(|| {
-            let kept = Kept { volume, why: "it could not be resumed".to_owned(), changed: None, size: None };
-            kept.write(directory).ok().map(|()| kept)
-        });
+        let known = Kept::read(directory);
+        return Some(known.unwrap_or_else(|| Kept::unknown(&volume, "it could not be resumed")));
     }
     if !copied || bottle.plan.keep == Keep::Never || !bottle.is_released() {
         return None;
     }
     let kept = match left {
-        None => Kept { volume, why: "it was cut short".to_owned(), changed: None, size: None },
+        None if exit_code.is_some() => Kept::unknown(&volume, "it could not be read"),
+        None => Kept::unknown(&volume, "it was cut short"),
         Some(_) if bottle.plan.keep == Keep::OnFailure && exit_code == Some(0) => return None,
         Some(left) => {
-            let changed = match bottle.seed_now().await {
-                Some(seed) => workspace::before(seed).await.ok().map(|before| {
-                    let files = changes(&before.files, &left.files).len();
-                    (files, files > 0 || before.references != left.references)
-                }),
+            let before = match bottle.seed_now().await {
+                Some(seed) => workspace::before(seed).await.ok(),
                 None => None,
             };
-            // What is not known to be the same may be the agent's whole work.
-            let same = changed.is_some_and(|(_, changed)| !changed);
-            if same || kept::is_pulled(directory, &digest(left)) {
-                return None;
-            }
             let why = if exit_code == Some(0) { "nobody has pulled what changed" } else { "the agent failed" };
-            let changed = changed.map(|(files, _)| files);
-            Kept { volume, why: why.to_owned(), changed, size: Some(left.size) }
+            let mut kept = Kept { size: Some(left.size), ..Kept::unknown(&volume, why) };
+            // What is not known to be the same may be the agent's whole work.
+            if let Some(before) = before {
+                let missing = outstanding(&before, left, &Brought::read(directory));
+                if missing.is_empty() {
+                    return None;
+                }
+                kept.changed = Some(changes(&before, left).len());
+                kept.outstanding = missing.lines();
+            }
+            kept
         }
     };
-    // What cannot be written down would not be found again.
-    kept.write(directory).ok()?;
+    if let Err(error) = kept.write(directory) {
+        bottle.events.tell(Event::Log(format!("write down in {} what is kept: {error}", directory.display())));
+    }
     Some(kept)
+}
+
+/// The last of what the agent wrote, from the engine's own log; nothing where it has not run, or is another bottle's.
+async fn output(bottle: &Bottle) -> Vec<Piece> {
+    let (session, setting) = (&bottle.session, bottle.setting());
+    if !bottle.is_released() || setting.room.is_some() || setting.staging.is_none() {
+        return Vec::new();
+    }
+    let read = async {
+        let objects = session.engine.list(&Filter::Session(session.id.clone())).await.ok()?;
+        let agent = objects.into_iter().find(|object| object.identity.kind == Kind::Agent)?;
+        let mut written = session.engine.container_logs(&agent.id, None, false).await.ok()?;
+        let (mut pieces, mut size) = (Vec::new(), 0);
+        while let Some(Ok(piece)) = written.next().await {
+            let (error, bytes) = match piece {
+                Output::Stdout(bytes) => (false, bytes),
+                Output::Stderr(bytes) => (true, bytes),
+            };
+            size += bytes.len();
+            pieces.push(Piece { error, bytes: bytes.to_vec() });
+            if size > 2 * MAX_OUTPUT {
+                pieces = last(pieces);
+                size = pieces.iter().map(|piece| piece.bytes.len()).sum();
+            }
+        }
+        Some(last(pieces))
+    };
+    // An engine that does not answer has none.
+    tokio::time::timeout(PATIENCE, read).await.ok().flatten().unwrap_or_default()
 }
 
 /// Undoes everything; a second request does it at once, without the script's functions, a third leaves it.
@@ -155,12 +204,15 @@ fn defers(bottle: &Arc<Bottle>, vm: Option<&Vm>) -> BTreeMap<u64, Defer> {
     defers
 }
 
-async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Left>), Failure> {
+/// An agent's exit code, and its workspace, or why that cannot be read.
+type Ended = (Option<i64>, Result<Option<Snapshot>, Failure>);
+
+async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<Ended, Failure> {
     bottle.wait_turn().await;
     let Some(agent) = vm.run(&bottle.plan).await? else {
         bottle.session.effects.settle().await?;
         bottle.wait_children().await?;
-        return Ok((None, None));
+        return Ok((None, Ok(None)));
     };
     release(bottle, &agent).await?;
     let code = tokio::select! {
@@ -168,7 +220,7 @@ async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<(Option<i64>, Option<Le
         never = watch(bottle, &agent) => match never {},
     };
     bottle.events.tell(Event::Ended { code });
-    let left = if bottle.setting().collect { workspace::collect(bottle, &agent).await? } else { None };
+    let left = if bottle.setting().collect { workspace::collect(bottle, &agent).await } else { Ok(None) };
     Ok((Some(code), left))
 }
 

@@ -33,10 +33,12 @@ use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::endpoint::Endpoint;
 use crate::plan::{Keep, WorkspaceMode};
-use crate::primitive::workspace::{SEED_FILE, before, volume_of};
+use crate::primitive::workspace::{SEED_FILE, before};
 use crate::primitive::{Bottle, Event, Events, MAX_BURST, Setting, Source};
+use crate::session::ended::{self, Ended};
+use crate::session::kept::workspace_volume;
 use crate::session::{Class, Condition, Failure, Kept, Session, StateDir, crash, gc};
-use crate::workspace::{Seed, patch};
+use crate::workspace::{Seed, patch_text};
 use cancel::FINAL;
 use claim::Claim;
 use evidence::{Evidence, millis, note};
@@ -127,19 +129,24 @@ async fn hold(
             return report;
         }
     };
-    let mut kept = launch.resume;
+    let (mut kept, mut output) = (launch.resume, Vec::new());
+    ended::forget(&state, &launch.plan.bottle);
     let places = mounted::look(&launch).await;
     match open(&launch, &state, &claim, cancel, &events).await {
         Ok(session) => {
             let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, client, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
             kept = outcome.kept.is_some();
-            report.kept = outcome.kept;
+            (report.kept, output) = (outcome.kept, outcome.output);
             if launch.patch
                 && let (Some(seed), Some(left)) = (bottle.seed_now().await, &outcome.workspace)
             {
-                match before(seed).await {
-                    Ok(before) => report.patch = Some(patch(&before.files, &left.files)),
+                let text = before(seed).await.and_then(|before| {
+                    let text = patch_text(&before, left);
+                    text.map_err(|error| Failure::new(Class::Internal, format!("write the patch: {error}")))
+                });
+                match text {
+                    Ok(text) => report.patch = Some(text),
                     Err(failure) => drop(report.failure.get_or_insert(failure)),
                 }
             }
@@ -147,10 +154,30 @@ async fn hold(
         Err(failure) => report.failure = Some(failure),
     }
     report.executed = mounted::since(&launch, places).await;
+    // Before the bottle is seen to be gone: whoever waits for that reads how it ended.
+    if let Err(error) = remember(&state, &launch, &report, output) {
+        let message = format!("write down how {} ended: {error}", report.bottle);
+        report.failure.get_or_insert(Failure::new(Class::Internal, message));
+    }
     if let Err(failure) = claim.give_back(&report.undo, kept) {
         report.failure.get_or_insert(failure);
     }
     report
+}
+
+/// Writes down how a bottle ended.
+fn remember(state: &StateDir, launch: &Launch, report: &Report, output: Vec<ended::Piece>) -> std::io::Result<()> {
+    let id = launch.plan.bottle.clone();
+    let ended = Ended {
+        launched: state.record(&id).map_or_else(ended::now, |record| record.launched),
+        id,
+        agent: launch.plan.agent.name.clone(),
+        exit_code: report.exit_code,
+        failure: report.failure.as_ref().map(|failure| failure.message.clone()),
+        failure_code: report.failure.as_ref().map(|failure| failure.class.exit_code()),
+        ended: ended::now(),
+    };
+    ended::write(state, &ended, output)
 }
 
 /// Takes the bottle's directory. A bottle that was kept is not launched over.
@@ -162,7 +189,7 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     }
     let copied = plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
     let mut record = Claim::record(id, &launch.endpoint, &plan.agent.name);
-    record.keeps = (copied && plan.keep != Keep::Never).then(|| volume_of(id));
+    record.keeps = (copied && plan.keep != Keep::Never).then(|| workspace_volume(id));
     record.invocation.clone_from(&launch.invocation);
     let claim = Claim::take(state, &record)?;
     let written = serde_json::to_vec(plan).map(|plan| std::fs::write(claim.dir.path.join(PLAN_FILE), plan));

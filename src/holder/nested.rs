@@ -15,9 +15,10 @@ use crate::engine::{Engine, EngineDetails, Output};
 use crate::lua::{Program, built_in_recipe};
 use crate::plan::{DEFAULT_HOME, ImagePlan, Keep, LaunchPlan, WORKSPACE, WorkspacePlan, settle};
 use crate::policy::EgressSpec;
-use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work, workspace};
+use crate::primitive::workspace::before;
+use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work};
 use crate::session::{Class, Failure, Session, StateDir};
-use crate::workspace::patch;
+use crate::workspace::patch_text;
 
 /// Most that is kept of an agent's output, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -115,16 +116,22 @@ impl Nested {
         if let Some(failure) = outcome.failure {
             return Err(failure);
         }
-        let patch = match (bottle.seed_now().await, &outcome.workspace) {
-            (Some(seed), Some(after)) => patch(&workspace::before(seed).await?.files, &after.files),
-            _ => String::new(),
+        let failed = |error: std::io::Error| {
+            Failure::new(Class::Internal, format!("read what {} left in its workspace: {error}", order.id))
         };
-        Ok(Work {
-            exit_code: outcome.exit_code.unwrap_or_default(),
-            output: output.take().await,
-            patch,
-            workspace: outcome.workspace.map(|left| Arc::new(left.files)),
-        })
+        let (mut patch, mut workspace) = (String::new(), None);
+        if let (Some(seed), Some(after)) = (bottle.seed_now().await, &outcome.workspace) {
+            patch = patch_text(&*before(seed).await?, after).map_err(failed)?;
+            let (files, not_held) = after.held().map_err(failed)?;
+            if !not_held.is_empty() {
+                let names = not_held.join(", ");
+                parent
+                    .events
+                    .tell(Event::Log(format!("{}: not given to the recipe, no UTF-8 names: {names}", order.id)));
+            }
+            workspace = Some(Arc::new(files));
+        }
+        Ok(Work { exit_code: outcome.exit_code.unwrap_or_default(), output: output.take().await, patch, workspace })
     }
 }
 

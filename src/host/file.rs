@@ -1,10 +1,14 @@
 //! Files that other processes read at any moment, and that neither a crash nor a power loss may leave half written.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::linkat;
 
 /// Tells the temporary files of one process apart.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -37,6 +41,36 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     }
     // The new name itself; not every file system can do that, and the content is safe either way.
     let _ = path.parent().and_then(|folder| File::open(folder).ok()).map(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// Writes a new file, whole or not at all, and whoever is interrupted leaves nothing: it gets its name when it is on the disk.
+/// `folder` is the one that it is in.
+///
+/// # Errors
+/// There is a file of this name, or it cannot be written.
+pub fn create_whole(
+    path: &Path,
+    folder: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let Ok(file) = OpenOptions::new().write(true).mode(0o666).custom_flags(nix::libc::O_TMPFILE).open(folder) else {
+        // The file system has no files without a name.
+        let mut out = BufWriter::new(OpenOptions::new().write(true).create_new(true).open(path)?);
+        let written =
+            write(&mut out).and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all());
+        if written.is_err() {
+            let _ = std::fs::remove_file(path);
+        }
+        return written;
+    };
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    write(&mut out)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(AT_FDCWD, from.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
+    let _ = File::open(folder).map(|folder| folder.sync_all());
     Ok(())
 }
 

@@ -5,5 +5,5 @@ mod file;
 mod lock;
 
 pub use command::{Limits, output};
-pub use file::{make_private, replace};
+pub use file::{create_whole, make_private, replace};
 pub use lock::{Part, is_held, try_exclusive, try_shared, wait_exclusive};

@@ -108,12 +108,12 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, mut last: u
             }
             if n > last + 1 {
                 // Written while nobody read, and gone from the engine's log, which is bounded; or no line of ours.
-                let lost = n - last - 1;
+                let missing = n - last - 1;
                 bottle.audit(
                     &name,
                     "alarm",
                     "lines_lost",
-                    format!("{lost} lines of {name}, decisions among them, were not read"),
+                    format!("{missing} lines of {name}, decisions among them, were not read"),
                 );
             }
             last = n;

@@ -106,10 +106,10 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
         last.monotonic = now;
         tokio::select! {
             red = look(bottle, agent) => if !red.is_empty() {
-                let held = not_tight(bottle, agent, why, red).await;
+                let pause = not_tight(bottle, agent, why, red).await;
                 if egress.borrow().why().is_some() || !bottle.answers(&agent.egress.name).await {
                     // That is why: it goes on when egress does.
-                    hold.held = Some(held);
+                    hold.held = Some(pause);
                 }
             },
             // A proof that waits for nobody: what is to be done comes first.

@@ -1,7 +1,6 @@
 //! The workspace on the engine: a volume that the seed goes into before the agent starts, and that is read after its end,
 //! or beside it, by a container that never starts; or a folder of the host, mounted.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,9 +12,10 @@ use super::{Agent, Bottle};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{Bind, ContainerSpec, Engine, Resources, VolumeMount};
 use crate::plan::{WORKSPACE, WorkspacePlan};
+use crate::session::kept::workspace_volume;
 use crate::session::{Class, Failure, Pending, placeholder};
 use crate::workspace::{
-    Left, MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskedKind, Seed, copy, create_private, is_repository, read,
+    MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskedKind, Seed, Snapshot, Spool, copy, create_private, is_repository, read,
 };
 
 /// Where a workspace comes from.
@@ -36,11 +36,6 @@ pub enum Source {
     },
     /// The volume is there from an earlier life of this bottle, which began with this.
     Kept(Arc<Seed>),
-}
-
-/// The name of the volume of a bottle's workspace.
-pub fn volume_of(id: &str) -> String {
-    format!("{id}-workspace")
 }
 
 /// The seed's name in a bottle's directory.
@@ -81,7 +76,7 @@ impl Bottle {
 
     /// The name of the workspace's volume.
     pub fn workspace_volume(&self) -> String {
-        volume_of(&self.session.id)
+        workspace_volume(&self.session.id)
     }
 }
 
@@ -148,7 +143,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
 ///
 /// # Errors
 /// The engine refuses, or there is more than the bounds allow.
-pub async fn collect(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Option<Left>, Failure> {
+pub async fn collect(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Option<Snapshot>, Failure> {
     let (Some(volume), Some(seed)) = (agent.workspace.clone(), bottle.seed()) else { return Ok(None) };
     let reader = Reader {
         identity: bottle.session.intend(Kind::Sidecar, &bottle.name("workspace-reader"), None)?,
@@ -157,19 +152,15 @@ pub async fn collect(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Option<Left>
         volume,
     };
     let folder = bottle.setting.staging.clone().unwrap_or_else(std::env::temp_dir);
-    let spool = folder.join(format!("{}-left.tar", bottle.session.id));
     let before = before(seed.get().await?).await?;
-    let left = left(&bottle.session.engine, reader, &spool, &before).await;
-    // Whether or not it could be read.
-    let _ = std::fs::remove_file(&spool);
-    left.map(Some)
+    left(&bottle.session.engine, reader, &folder, &before).await.map(Some)
 }
 
 /// What a workspace began with.
 ///
 /// # Errors
 /// It cannot be read.
-pub async fn before(seed: Arc<Seed>) -> Result<Arc<Left>, Failure> {
+pub async fn before(seed: Arc<Seed>) -> Result<Arc<Snapshot>, Failure> {
     let read = tokio::task::spawn_blocking(move || seed.read()).await;
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(Class::Internal, format!("read what the workspace began with: {why}"))
@@ -189,43 +180,37 @@ pub struct Reader {
     pub volume: String,
 }
 
-/// Reads a workspace into an archive on this disk, and what is in it. While an agent works at it, files may be read half
-/// changed; nothing is read that is not below the workspace: the engine reads within the container's own root.
+/// Reads a workspace: into a file without a name in a folder of this disk, and what is in it. While an agent works at it,
+/// files may be read half changed; nothing is read that is not below the workspace: the engine reads within the container's
+/// own root.
 ///
 /// # Errors
-/// The engine refuses, or there is more than the bounds allow.
-pub async fn left(engine: &Arc<dyn Engine>, reader: Reader, spool: &Path, before: &Arc<Left>) -> Result<Left, Failure> {
+/// The engine refuses, the answer is cut short, or there is more than the bounds allow.
+pub async fn left(
+    engine: &Arc<dyn Engine>,
+    reader: Reader,
+    folder: &Path,
+    before: &Arc<Snapshot>,
+) -> Result<Snapshot, Failure> {
     let volume = reader.volume.clone();
-    spool_volume(engine, reader, spool).await?;
-    let (path, before) = (spool.to_owned(), before.clone());
-    let files = tokio::task::spawn_blocking(move || read(&path, WORKSPACE, Some(&before.files))).await;
-    let failed = |why: &dyn std::fmt::Display| Failure::new(Class::Operation, format!("read {volume}: {why}"));
-    files.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
-}
-
-async fn spool_volume(engine: &Arc<dyn Engine>, reader: Reader, spool: &Path) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(Class::Operation, format!("read {} into {}: {error}", reader.volume, spool.display()))
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(Class::Operation, format!("read the workspace {volume} into {}: {why}", folder.display()))
     };
     let spec = idle(reader.name.clone(), reader.image.clone(), reader.volume.clone(), reader.identity.clone());
     let id = engine.container_create(&spec).await?;
-    let read = async {
-        let mut file = create_private(spool).map_err(|error| failed(&error))?;
+    let read_all = async {
+        let mut spool = Spool::in_folder(folder).map_err(|error| failed(&error))?;
         let mut pieces = engine.container_download(&id, WORKSPACE).await?;
-        let mut size = 0;
         while let Some(piece) = pieces.next().await {
-            let piece = piece?;
-            size += piece.len() as u64;
-            if size > MAX_ARCHIVE {
-                return Err(failed(&format!("it is larger than {MAX_ARCHIVE} bytes")));
-            }
-            file.write_all(&piece).map_err(|error| failed(&error))?;
+            spool.write(&piece?, MAX_ARCHIVE).map_err(|error| failed(&error))?;
         }
-        file.flush().map_err(|error| failed(&error))
+        spool.end().map_err(|error| failed(&error))
     };
-    let read = read.await;
+    let spooled = read_all.await;
     engine.container_remove(&id).await?;
-    read
+    let (archive, before) = (spooled?, before.clone());
+    let files = tokio::task::spawn_blocking(move || read(archive, WORKSPACE, Some(&before))).await;
+    files.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 
 /// A container that is only there to be looked into.

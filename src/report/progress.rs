@@ -171,9 +171,11 @@ pub fn kept(bottle: &str, kept: &Kept) -> String {
         Some(1) => ", 1 file".to_owned(),
         Some(files) => format!(", {files} files"),
     };
+    let missing: Vec<String> = kept.outstanding.iter().map(|line| printable(&format!("\n  {line}"))).collect();
+    let missing = missing.concat();
     format!(
         "kept: the workspace of {bottle} ({}{changed}); `bottler diff {bottle}`, `bottler pull {bottle}`, \
-         `bottler resume {bottle}`, `bottler rm {bottle}`",
+         `bottler resume {bottle}`, `bottler rm {bottle}`{missing}",
         kept.why
     )
 }

@@ -80,7 +80,7 @@ async fn collect_one(
     if state.is_alive(bottle) {
         return Ok(None);
     }
-    let hint = || format!("nothing of it is removed; `bottler rm --force {bottle}` removes all of it");
+    let hint = || format!("nothing of it is removed; `bottler rm --force --discard {bottle}` removes all of it");
     let record = state.read_record(bottle).with_context(hint)?;
     if record.as_ref().is_some_and(|record| record.endpoint != endpoint) {
         return Ok(None);

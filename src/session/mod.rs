@@ -8,6 +8,7 @@ pub mod crash;
 pub mod descriptors;
 mod dir;
 mod effect;
+pub mod ended;
 pub mod failure;
 pub mod gc;
 mod journal;
@@ -16,6 +17,7 @@ mod levels;
 pub mod owner;
 pub mod placeholder;
 pub mod reaper;
+pub mod sweeper;
 pub mod turn;
 mod unwind;
 

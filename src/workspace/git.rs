@@ -92,6 +92,28 @@ impl<'a> Git<'a> {
         self.within(arguments, WORK)
     }
 
+    /// The same, and writes to its standard input from a thread of its own. A command that has had enough says why itself.
+    pub(super) fn feed(
+        &self,
+        arguments: &[&str],
+        write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()> + Send,
+    ) -> std::io::Result<Vec<u8>> {
+        let (reader, mut writer) = std::io::pipe()?;
+        std::thread::scope(|scope| {
+            let fed = scope.spawn(move || write(&mut writer));
+            let mut command = self.command(arguments);
+            let done = output(command.stdin(reader), WORK);
+            // Closes our reading end: the writer does not wait for a command that is gone.
+            drop(command);
+            let fed = fed.join().map_err(|_| std::io::Error::other("the writer was cut short"))?;
+            let done = ended(arguments, done?)?;
+            match fed {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+                _ => Ok(done),
+            }
+        })
+    }
+
     fn within(&self, arguments: &[&str], limits: Limits) -> std::io::Result<Vec<u8>> {
         ended(arguments, output(&mut self.command(arguments), limits)?)
     }

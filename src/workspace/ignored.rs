@@ -1,63 +1,236 @@
-//! Which paths git does not look at, by the `.gitignore` files of a tree that is nowhere on this disk.
+//! Which paths git does not look at, by the `.gitignore` files of a tree that is nowhere on this disk (gitignore(5), and
+//! wildmatch.c of git for what a pattern fits). Bytes, as in git.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use super::name::{Name, folder};
 
-/// The patterns of a tree, by the folders that they stand in.
-#[derive(Default)]
-pub(super) struct Ignored(BTreeMap<String, Gitignore>);
+/// The patterns of a tree, by the folders that they stand in; what counts everywhere stands under the root, before its own.
+#[derive(Debug, Default)]
+pub(super) struct Ignored(BTreeMap<Name, Vec<Pattern>>);
+
+#[derive(Debug)]
+struct Pattern {
+    text: Vec<u8>,
+    /// It takes back what an earlier one ignores.
+    again: bool,
+    /// It fits folders alone.
+    folders: bool,
+    /// It fits the last part of a path, wherever that is.
+    anywhere: bool,
+}
 
 impl Ignored {
-    /// Notes a `.gitignore` file, or patterns of the same form, of a folder; the root is "".
-    pub(super) fn add(&mut self, folder: &str, text: &str) {
-        let mut builder = GitignoreBuilder::new("");
-        for line in text.lines() {
-            // A line that git would not take is passed over, as git does.
-            let _ = builder.add_line(None, line);
-        }
-        if let Ok(patterns) = builder.build() {
-            self.0.insert(folder.to_owned(), patterns);
-        }
+    /// Notes a `.gitignore` file, or patterns of the same form, of a folder; the root is empty. What is added later to the
+    /// same folder decides first.
+    pub(super) fn add(&mut self, folder: &[u8], text: &[u8]) {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let patterns = text.split(|byte| *byte == b'\n').filter_map(Pattern::read);
+        self.0.entry(folder.to_vec()).or_default().extend(patterns);
     }
 
-    /// Whether a file, or a folder that it is in, is ignored (gitignore(5): the nearest file decides, its last pattern that
-    /// fits; nothing in an ignored folder comes back).
-    pub(super) fn has(&self, path: &str) -> bool {
-        let ends = path.match_indices('/').map(|(at, _)| (at, true)).chain([(path.len(), false)]);
-        ends.into_iter().any(|(end, is_folder)| self.decides(&path[..end], is_folder))
+    /// Whether a file, or a folder that it is in, is ignored: the nearest file decides, its last pattern that fits; nothing in
+    /// an ignored folder comes back.
+    pub(super) fn has(&self, path: &[u8]) -> bool {
+        let folders = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| (at, true));
+        folders.chain([(path.len(), false)]).any(|(end, is_folder)| self.decides(&path[..end], is_folder))
     }
 
-    fn decides(&self, path: &str, is_folder: bool) -> bool {
-        let mut folder = path;
+    fn decides(&self, path: &[u8], is_folder: bool) -> bool {
+        let mut place = path;
         loop {
-            folder = folder.rsplit_once('/').map_or("", |(parent, _)| parent);
-            if let Some(patterns) = self.0.get(folder) {
-                let below = path[folder.len()..].trim_start_matches('/');
-                match patterns.matched(Path::new(below), is_folder) {
-                    Match::Ignore(_) => return true,
-                    Match::Whitelist(_) => return false,
-                    Match::None => {}
+            place = folder(place);
+            if let Some(patterns) = self.0.get(place) {
+                let below = if place.is_empty() { path } else { &path[place.len() + 1..] };
+                if let Some(pattern) = patterns.iter().rev().find(|pattern| pattern.fits(below, is_folder)) {
+                    return !pattern.again;
                 }
             }
-            if folder.is_empty() {
+            if place.is_empty() {
                 return false;
             }
         }
     }
 }
 
+impl Pattern {
+    fn read(line: &[u8]) -> Option<Self> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.starts_with(b"#") {
+            return None;
+        }
+        let (line, again) = line.strip_prefix(b"!").map_or((line, false), |rest| (rest, true));
+        let line = without_trailing_spaces(line);
+        let (line, folders) = line.strip_suffix(b"/").map_or((line, false), |rest| (rest, true));
+        let anywhere = !line.contains(&b'/');
+        let text = line.strip_prefix(b"/").unwrap_or(line).to_vec();
+        (!text.is_empty()).then_some(Self { text, again, folders, anywhere })
+    }
+
+    fn fits(&self, below: &[u8], is_folder: bool) -> bool {
+        let path = if self.anywhere { super::name::last(below) } else { below };
+        (is_folder || !self.folders) && matches(&self.text, path)
+    }
+}
+
+/// Spaces at the end of a line do not count, unless a backslash is before them.
+fn without_trailing_spaces(line: &[u8]) -> &[u8] {
+    let (mut at, mut end) = (0, 0);
+    while at < line.len() {
+        match line[at] {
+            b' ' => at += 1,
+            b'\\' => {
+                at = (at + 2).min(line.len());
+                end = at;
+            }
+            _ => {
+                at += 1;
+                end = at;
+            }
+        }
+    }
+    &line[..end]
+}
+
+/// Steps that one match may take: patterns are an agent's.
+const MAX_STEPS: usize = 100_000;
+
+/// Whether a pattern fits a whole path (wildmatch of git with `WM_PATHNAME`).
+fn matches(pattern: &[u8], path: &[u8]) -> bool {
+    fits(pattern, path, true, &mut 0) == Some(true)
+}
+
+/// `None` where it takes too long: then it does not fit. `starts`: whether the pattern's last part starts here.
+fn fits(pattern: &[u8], path: &[u8], starts: bool, steps: &mut usize) -> Option<bool> {
+    let (mut p, mut t) = (0, 0);
+    while p < pattern.len() {
+        *steps += 1;
+        if *steps > MAX_STEPS {
+            return None;
+        }
+        let next = path.get(t).copied();
+        match pattern[p] {
+            b'*' => return star(pattern, p, path, t, starts, steps),
+            b'?' => match next {
+                Some(byte) if byte != b'/' => (p, t) = (p + 1, t + 1),
+                _ => return Some(false),
+            },
+            b'[' => match (class(&pattern[p + 1..], next), next) {
+                (Some((true, used)), Some(byte)) if byte != b'/' => (p, t) = (p + 1 + used, t + 1),
+                _ => return Some(false),
+            },
+            b'\\' => match pattern.get(p + 1) {
+                Some(byte) if next == Some(*byte) => (p, t) = (p + 2, t + 1),
+                _ => return Some(false),
+            },
+            byte if next == Some(byte) => (p, t) = (p + 1, t + 1),
+            _ => return Some(false),
+        }
+    }
+    Some(t == path.len())
+}
+
+fn star(pattern: &[u8], p: usize, path: &[u8], t: usize, starts: bool, steps: &mut usize) -> Option<bool> {
+    let stars = pattern[p..].iter().take_while(|byte| **byte == b'*').count();
+    let rest = &pattern[p + stars..];
+    let before = if p == 0 { starts } else { pattern[p - 1] == b'/' };
+    let after = rest.is_empty() || rest[0] == b'/' || rest.starts_with(b"\\/");
+    let deep = stars >= 2 && before && after;
+    // `**/` fits nothing, too.
+    if deep && rest.first() == Some(&b'/') && fits(&rest[1..], &path[t..], true, steps)? {
+        return Some(true);
+    }
+    if rest.is_empty() {
+        return Some(deep || !path[t..].contains(&b'/'));
+    }
+    for at in t..=path.len() {
+        if fits(rest, &path[at..], false, steps)? {
+            return Some(true);
+        }
+        if !deep && path.get(at) == Some(&b'/') {
+            return Some(false);
+        }
+    }
+    Some(false)
+}
+
+/// Whether a class, whose text follows its `[`, has a byte, and how long it is; `None` where it is malformed.
+fn class(text: &[u8], byte: Option<u8>) -> Option<(bool, usize)> {
+    let byte = byte.unwrap_or(0);
+    let mut at = 0;
+    let negated = matches!(text.first(), Some(b'!' | b'^'));
+    if negated {
+        at += 1;
+    }
+    let (mut found, mut first, mut previous) = (false, true, None::<u8>);
+    loop {
+        let mut c = *text.get(at)?;
+        if c == b']' && !first {
+            return Some((found != negated, at + 1));
+        }
+        first = false;
+        if c == b'-' && previous.is_some() && !matches!(text.get(at + 1), None | Some(b']')) {
+            at += 1;
+            c = text[at];
+            if c == b'\\' {
+                at += 1;
+                c = *text.get(at)?;
+            }
+            found |= previous.is_some_and(|low| low <= byte && byte <= c);
+            (previous, at) = (None, at + 1);
+            continue;
+        }
+        if c == b'[' && text.get(at + 1) == Some(&b':') {
+            if let Some(length) = text[at + 2..].iter().position(|byte| *byte == b']') {
+                let end = at + 2 + length;
+                if length > 0 && text[end - 1] == b':' {
+                    found |= named(&text[at + 2..end - 1], byte)?;
+                    (previous, at) = (None, end + 1);
+                    continue;
+                }
+            } else {
+                return None;
+            }
+        }
+        if c == b'\\' {
+            at += 1;
+            c = *text.get(at)?;
+        }
+        found |= c == byte;
+        (previous, at) = (Some(c), at + 1);
+    }
+}
+
+/// Whether a named class has a byte; `None` where there is none of that name.
+fn named(name: &[u8], byte: u8) -> Option<bool> {
+    Some(match name {
+        b"alnum" => byte.is_ascii_alphanumeric(),
+        b"alpha" => byte.is_ascii_alphabetic(),
+        b"blank" => matches!(byte, b' ' | b'\t'),
+        b"cntrl" => byte.is_ascii_control(),
+        b"digit" => byte.is_ascii_digit(),
+        b"graph" => byte.is_ascii_graphic(),
+        b"lower" => byte.is_ascii_lowercase(),
+        b"print" => byte.is_ascii_graphic() || byte == b' ',
+        b"punct" => byte.is_ascii_punctuation(),
+        b"space" => byte.is_ascii_whitespace() || byte == 0x0b,
+        b"upper" => byte.is_ascii_uppercase(),
+        b"xdigit" => byte.is_ascii_hexdigit(),
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn the_nearest_file_decides_and_nothing_comes_back_from_an_ignored_folder() {
         let mut ignored = Ignored::default();
-        ignored.add("", "target/\n*.log\n!keep.log\n/only-root\n");
-        ignored.add("sub", "*.txt\n!*.log\n");
+        ignored.add(b"", b"\xef\xbb\xbftarget/\n*.log\n!keep.log\n/only-root\n{curly}\n");
+        ignored.add(b"sub", b"*.txt\n!*.log\n");
         for (path, expected) in [
             ("target/debug/x", true),
             ("a.log", true),
@@ -69,8 +242,45 @@ mod tests {
             ("sub/only-root", false),
             ("deep/target/x", true),
             ("target", false),
+            ("curly", false),
+            ("{curly}", true),
         ] {
-            assert_eq!(ignored.has(path), expected, "{path}");
+            assert_eq!(ignored.has(path.as_bytes()), expected, "{path}");
+        }
+    }
+
+    /// What git itself says of these paths: the ones that it ignores.
+    fn asked(folder: &std::path::Path, patterns: &[u8], paths: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        std::fs::write(folder.join(".gitignore"), patterns).unwrap();
+        let mut git = Command::new("git");
+        git.args(["check-ignore", "--no-index", "-z", "--stdin"]).current_dir(folder);
+        git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+        let mut child = git.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&paths.join(&0)).unwrap();
+        let said = child.wait_with_output().unwrap().stdout;
+        said.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect()
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(150))]
+
+        #[test]
+        fn patterns_fit_what_they_fit_in_git(
+            patterns in proptest::collection::vec(r"[!#]?/?[ab*?\[\]\\/{},.!^ -]{0,7}(\*\*|\*\*/|/\*\*|/|\[[!^]?[a-c\]-]{1,3}\]|\[\[:alpha:\]\]| |\\ )?[ab]?/?", 1..4),
+            paths in proptest::collection::vec(r"[ab.{}, ]{1,3}(/[ab,{}]{1,3}){0,3}", 1..12),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let init = Command::new("git").args(["init", "-q"]).current_dir(folder.path()).status().unwrap();
+            assert!(init.success());
+            let is_path = |path: &&String| !path.split('/').any(|part| matches!(part, "." | ".."));
+            let paths: Vec<Vec<u8>> = paths.iter().filter(is_path).map(|path| path.clone().into_bytes()).collect();
+            let text = patterns.join("\n");
+            let said = asked(folder.path(), text.as_bytes(), &paths);
+            let mut ignored = Ignored::default();
+            ignored.add(b"", text.as_bytes());
+            for path in &paths {
+                assert_eq!(ignored.has(path), said.contains(path), "{text:?} {:?}", String::from_utf8_lossy(path));
+            }
         }
     }
 }

@@ -2,30 +2,40 @@
 //! over the tree. Nothing here knows an engine.
 
 mod archive;
+mod binary;
+mod brought;
+mod clone;
 pub mod context;
 mod executed;
 mod git;
 mod ignored;
 mod mountable;
+mod name;
 mod patch;
 mod places;
 mod pull;
+mod repository;
 mod seed;
+mod snapshot;
+mod spool;
 mod walk;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-pub use archive::{Left, read, stream};
+pub use archive::stream;
+pub use brought::{Brought, Outstanding, outstanding};
 pub use executed::{Kind as MaskedKind, MASKED, MASKED_HEAD, is_executed, looks_secret};
 pub use git::{Git, identity};
 pub use mountable::{Closed, refusal};
-pub use patch::patch;
+pub use name::{Name, quoted, shown};
+pub use patch::{patch, patch_text};
 pub use places::{Place as ExecutedPlace, Places, is_repository};
-pub use pull::{Pulled, pull};
-pub use seed::{Seed, copy, create_private, list};
+pub use pull::{Order as PullOrder, Pulled, Skipped, default_branch, pull};
+pub use seed::{Listing, Seed, copy, create_private, list};
+pub use snapshot::{Entry, Regular, Snapshot, changes, read, read_at};
+pub use spool::Spool;
 pub use walk::read_files;
 
 /// Most bytes of a workspace's text that are held at once; files beyond are known by their digest.
@@ -77,29 +87,6 @@ mod base64 {
     }
 }
 
-/// What names the state of a workspace.
-pub fn digest(left: &Left) -> String {
-    let mut hash = Sha256::new();
-    for (name, commit) in &left.references {
-        hash.update(name);
-        hash.update([0]);
-        hash.update(commit);
-        hash.update([0]);
-    }
-    for (path, file) in &left.files {
-        let (kind, content) = match file {
-            WorkspaceFile::Regular { content, .. } => (patch::mode(file), content.as_slice()),
-            WorkspaceFile::Large { digest, .. } => (patch::mode(file), digest.as_bytes()),
-            WorkspaceFile::Link(target) => (patch::mode(file), target.as_bytes()),
-        };
-        for part in [path.as_bytes(), kind.as_bytes(), content] {
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
-        }
-    }
-    data_encoding::HEXLOWER.encode(&hash.finalize())
-}
-
 /// How a file was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -110,18 +97,4 @@ pub enum Change {
     Changed,
     /// It is gone.
     Removed,
-}
-
-/// What was changed from one state to another, by path.
-pub fn changes(before: &Files, after: &Files) -> BTreeMap<String, Change> {
-    let removed = before.keys().filter(|path| !after.contains_key(*path)).map(|path| (path.clone(), Change::Removed));
-    let others = after.iter().filter_map(|(path, file)| {
-        let change = match before.get(path) {
-            None => Change::Added,
-            Some(known) if known != file => Change::Changed,
-            Some(_) => return None,
-        };
-        Some((path.clone(), change))
-    });
-    removed.chain(others).collect()
 }

@@ -1,77 +1,189 @@
-//! What changed, as a patch.
+//! What changed, as a patch in git's form, complete: text as a unified diff, everything else as a binary one.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::time::Duration;
 
 use similar::TextDiff;
 
-use super::{Files, WorkspaceFile};
+use super::binary;
+use super::name::{Name, is_taken_by_git, quoted};
+use super::pull::Skipped;
+use super::snapshot::{Entry, Snapshot};
 
 /// Lines around a change in a patch.
 const CONTEXT: usize = 3;
+/// Largest text that is compared line by line, in bytes; what is larger goes in whole.
+const MAX_TEXT: u64 = 16 << 20;
+/// Largest file of a patch, in bytes.
+const MAX_CHANGE: u64 = 256 << 20;
+/// How long lines are compared before the comparison becomes a coarse one.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The changes from one state to another, in git's form of a unified diff. What cannot be written so, binary files
-/// and names with control characters, is named in lines before the first change, which `git apply` passes over.
-pub fn patch(before: &Files, after: &Files) -> String {
-    let (mut not_written, mut text) = (String::new(), String::new());
-    let mut paths: Vec<&String> = before.keys().chain(after.keys()).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    for path in paths {
-        let (old, new) = (before.get(path), after.get(path));
-        if old == new {
-            continue;
+/// Writes the changes from one state to another. What cannot be written so is named in lines before the first change, which
+/// `git apply` passes over, and given back.
+///
+/// # Errors
+/// An archive cannot be read, or the patch not be written.
+pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Result<Vec<Skipped>> {
+    let names: BTreeSet<&Name> = before.files.keys().chain(after.files.keys()).collect();
+    let changed: Vec<&Name> =
+        names.into_iter().filter(|name| before.files.get(*name) != after.files.get(*name)).collect();
+    let why = |name: &Name| -> Option<&'static str> {
+        let sides = [before.files.get(name), after.files.get(name)];
+        let is_link = sides.iter().flatten().any(|entry| matches!(entry, Entry::Link(_)));
+        let is_large = |entry: &&Entry| matches!(entry, Entry::File(file) if file.size > MAX_CHANGE);
+        if !is_taken_by_git(name, is_link) {
+            return Some("git does not take a file of this name");
         }
-        match change(path, old, new) {
-            Some(change) => text.push_str(&change),
-            None => not_written.push_str(&format!("# not in this patch: {path:?}, which is no text, or too large\n")),
-        }
+        sides.iter().flatten().any(|entry| is_large(entry)).then_some("it is too large")
+    };
+    let skipped: Vec<Skipped> =
+        changed.iter().filter_map(|name| Some(((*name).clone(), why(name)?.to_owned()))).collect();
+    for (name, why) in &skipped {
+        writeln!(to, "# not in this patch: {}: {why}", quoted(name))?;
     }
-    not_written + &text
+    for name in changed.into_iter().filter(|name| why(name).is_none()) {
+        change(name, (before, before.files.get(name)), (after, after.files.get(name)), to)?;
+    }
+    Ok(skipped)
 }
 
-fn change(path: &str, old: Option<&WorkspaceFile>, new: Option<&WorkspaceFile>) -> Option<String> {
-    if path.contains(|c: char| c.is_control() || c == '"' || c == '\\') {
-        return None;
-    }
+/// The same in memory, as text that is UTF-8 throughout.
+///
+/// # Errors
+/// An archive cannot be read.
+pub fn patch_text(before: &Snapshot, after: &Snapshot) -> io::Result<String> {
+    let mut text = Vec::new();
+    patch(before, after, &mut text)?;
+    // Everything that is not UTF-8 is written as binary, and names with escapes.
+    String::from_utf8(text).map_err(|_| io::Error::other("the patch is no text"))
+}
+
+type Side<'a> = (&'a Snapshot, Option<&'a Entry>);
+
+fn change(name: &Name, old: Side<'_>, new: Side<'_>, to: &mut impl Write) -> io::Result<()> {
     // A file that becomes a link, or the other way round, is removed and made anew, as git has it.
-    if let (Some(from), Some(to)) = (old, new)
-        && mode(from)[..3] != mode(to)[..3]
+    if let (Some(from), Some(into)) = (old.1, new.1)
+        && from.mode()[..3] != into.mode()[..3]
     {
-        return Some(change(path, old, None)? + &change(path, None, new)?);
+        change(name, old, (new.0, None), to)?;
+        return change(name, (old.0, None), new, to);
     }
-    let mut text = format!("diff --git a/{path} b/{path}\n");
-    match (old.map(mode), new.map(mode)) {
-        (None, Some(mode)) => text.push_str(&format!("new file mode {mode}\n")),
-        (Some(mode), None) => text.push_str(&format!("deleted file mode {mode}\n")),
-        (Some(from), Some(to)) if from != to => text.push_str(&format!("old mode {from}\nnew mode {to}\n")),
+    let side = |letter: char| quoted(&[format!("{letter}/").as_bytes(), name].concat());
+    writeln!(to, "diff --git {} {}", side('a'), side('b'))?;
+    match (old.1.map(Entry::mode), new.1.map(Entry::mode)) {
+        (None, Some(mode)) => writeln!(to, "new file mode {mode}")?,
+        (Some(mode), None) => writeln!(to, "deleted file mode {mode}")?,
+        (Some(from), Some(into)) if from != into => writeln!(to, "old mode {from}\nnew mode {into}")?,
         _ => {}
     }
-    let (before, after) = (lines(old)?, lines(new)?);
-    if before != after {
-        // A name with a space ends at the tab.
-        let tab = if path.contains(' ') { "\t" } else { "" };
-        let side = |there: bool, letter: char| {
-            if there { format!("{letter}/{path}{tab}") } else { "/dev/null".to_owned() }
-        };
-        let (from, to) = (side(old.is_some(), 'a'), side(new.is_some(), 'b'));
-        let diff = TextDiff::from_lines(before, after);
-        text.push_str(&diff.unified_diff().context_radius(CONTEXT).header(&from, &to).to_string());
+    let (from, into) = (content(old)?, content(new)?);
+    if from == into && old.1.is_some() && new.1.is_some() {
+        return Ok(());
     }
-    Some(text)
+    let (one, two) = (text(from.as_deref()), text(into.as_deref()));
+    let (Some(one), Some(two)) = (one, two) else {
+        let wide = [old.0, new.0].iter().any(|snapshot| snapshot.repository.is_sha256());
+        return binary::write(from.as_deref(), into.as_deref(), wide, to);
+    };
+    if one == two {
+        return Ok(());
+    }
+    // A name with a space ends at the tab.
+    let tab = if name.contains(&b' ') { "\t" } else { "" };
+    let headed =
+        |there: bool, letter: char| if there { format!("{}{tab}", side(letter)) } else { "/dev/null".to_owned() };
+    let (from, into) = (headed(old.1.is_some(), 'a'), headed(new.1.is_some(), 'b'));
+    let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(one, two);
+    write!(to, "{}", diff.unified_diff().context_radius(CONTEXT).header(&from, &into))
 }
 
-/// A file's mode as git writes it.
-pub(super) fn mode(file: &WorkspaceFile) -> &'static str {
-    match file {
-        WorkspaceFile::Regular { executable: false, .. } | WorkspaceFile::Large { executable: false, .. } => "100644",
-        WorkspaceFile::Regular { executable: true, .. } | WorkspaceFile::Large { executable: true, .. } => "100755",
-        WorkspaceFile::Link(_) => "120000",
-    }
+/// A content; `None` where there is nothing.
+fn content((snapshot, entry): Side<'_>) -> io::Result<Option<Vec<u8>>> {
+    Ok(match entry {
+        None => None,
+        Some(Entry::Link(target)) => Some(target.clone()),
+        Some(Entry::File(file)) => {
+            Some(snapshot.content(file).map_err(|error| io::Error::new(error.kind(), format!("read: {error}")))?)
+        }
+    })
 }
 
-fn lines(file: Option<&WorkspaceFile>) -> Option<&str> {
-    match file {
-        None => Some(""),
-        Some(WorkspaceFile::Large { .. }) => None,
-        Some(WorkspaceFile::Link(target)) => Some(target),
-        Some(WorkspaceFile::Regular { content, .. }) => std::str::from_utf8(content).ok().filter(|t| !t.contains('\0')),
+/// A content as lines; `None` where git would call it binary, or where it is no UTF-8. Lines end with a newline alone: what
+/// the comparison takes for an end, too, would not be one for git.
+fn text(content: Option<&[u8]>) -> Option<&str> {
+    let content = content.unwrap_or_default();
+    if content.len() as u64 > MAX_TEXT || content.contains(&0) {
+        return None;
+    }
+    let text = std::str::from_utf8(content).ok()?;
+    let bare = text.as_bytes().windows(2).any(|pair| pair[0] == b'\r' && pair[1] != b'\n') || text.ends_with('\r');
+    (!bare).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::{Files, WorkspaceFile, shown};
+    use std::process::Command;
+
+    fn files(entries: &[(&str, &[u8])]) -> Snapshot {
+        let file = |content: &[u8]| WorkspaceFile::Regular { content: content.to_vec(), executable: false };
+        let files: Files = entries.iter().map(|(name, content)| ((*name).to_owned(), file(content))).collect();
+        Snapshot::of(&files)
+    }
+
+    /// Names, line ends and contents of every kind, applied by git itself.
+    #[test]
+    fn git_applies_what_is_written_to_the_byte() {
+        let noise: Vec<u8> = (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let before: &[(&str, &[u8])] = &[
+            ("plain", b"one\ntwo\nthree\n"),
+            ("no end", b"one"),
+            ("crlf", b"one\r\ntwo\r\n"),
+            ("old mac", b"one\rtwo\r"),
+            ("gone", b"x\n"),
+            ("empty", b""),
+            ("binary", b"\0\x01\x02"),
+            ("latin", b"\xe4\n"),
+            ("becomes text", b"\0"),
+        ];
+        let after: &[(&str, &[u8])] = &[
+            ("plain", b"one\n2\nthree\n"),
+            ("no end", b"one\ntwo"),
+            ("crlf", b"one\r\n2\r\n"),
+            ("old mac", b"one\r2\r"),
+            ("empty", b"no more\n"),
+            ("binary", &noise),
+            ("latin", b"\xe4\xff\n"),
+            ("becomes text", b"text\n"),
+            ("new \"quoted\"\\", b"new\n"),
+            ("new\tand \u{e4}", b"\0new"),
+            ("made empty", b""),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in before {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let mut text = Vec::new();
+        assert_eq!(patch(&files(before), &files(after), &mut text).unwrap(), []);
+        std::fs::write(folder.path().join("x.patch"), &text).unwrap();
+        let done = Command::new("git").args(["apply", "x.patch"]).current_dir(folder.path()).output().unwrap();
+        assert!(done.status.success(), "{}\n{}", String::from_utf8_lossy(&done.stderr), String::from_utf8_lossy(&text));
+        std::fs::remove_file(folder.path().join("x.patch")).unwrap();
+        for (name, content) in after {
+            assert_eq!(&std::fs::read(folder.path().join(name)).unwrap(), content, "{name}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), after.len());
+    }
+
+    #[test]
+    fn what_git_does_not_take_is_named_and_left_out() {
+        let mut text = Vec::new();
+        let skipped = patch(&files(&[]), &files(&[(".GIT/config", b"x"), ("a", b"a\n")]), &mut text).unwrap();
+        assert_eq!(skipped.iter().map(|(name, _)| shown(name)).collect::<Vec<_>>(), [".GIT/config"]);
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with("# not in this patch: .GIT/config") && text.contains("+a\n"), "{text}");
     }
 }

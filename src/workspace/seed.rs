@@ -1,15 +1,20 @@
 //! A folder of the host as an agent gets it: with git, what is tracked or not ignored, and a repository of its own that
 //! has the same history and none of its settings, hooks and credentials.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::clone::clone;
 use super::git::Git;
 use super::ignored::Ignored;
-use super::walk::{Kind, Opened, walk};
-use super::{Files, Left, MAX_FILES};
+use super::name::Name;
+use super::snapshot::{Snapshot, read_at};
+use super::walk::{Kind, Opened, walk, walk_names};
+use super::{Files, MAX_FILES};
 
 /// What a workspace begins with.
 #[derive(Debug)]
@@ -21,40 +26,59 @@ pub enum Seed {
 }
 
 impl Seed {
-    /// What is in it, the files without `.git`.
+    /// What is in it.
     ///
     /// # Errors
-    /// The archive cannot be read.
-    pub fn read(&self) -> io::Result<Left> {
+    /// The archive cannot be read, or is not whole.
+    pub fn read(&self) -> io::Result<Snapshot> {
         match self {
-            Self::Files(files) => Ok(Left { files: files.clone(), ..Left::default() }),
-            Self::Archive(path) => super::read(path, "", None),
+            Self::Files(files) => Ok(Snapshot::of(files)),
+            Self::Archive(path) => read_at(path, "", None),
         }
     }
 }
 
-/// The paths that would be copied, and whether there is a repository.
+/// A path that git's index has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Indexed {
+    /// 100644, 100755, 120000, or 160000 for a commit of another repository.
+    pub(super) mode: u32,
+    /// It is not checked out (`skip-worktree`).
+    pub(super) absent: bool,
+    /// What differs from it is not looked at (`assume-unchanged`).
+    pub(super) assumed: bool,
+}
+
+/// The mode of a commit of another repository: of a submodule.
+pub(super) const GITLINK: u32 = 0o160_000;
+
+/// What of a folder would be copied.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The paths of files and links.
+    pub paths: Vec<Name>,
+    /// Whether there is a repository with this folder as its top.
+    pub is_repository: bool,
+    /// Folders that are left out, and what they are.
+    pub left_out: BTreeMap<Name, &'static str>,
+    pub(super) index: BTreeMap<Name, Indexed>,
+}
+
+/// Looks at what would be copied.
 ///
 /// # Errors
 /// The folder cannot be read, or holds too many files.
-pub fn list(root: &Path, exclude: &[String]) -> io::Result<(Vec<String>, bool)> {
+pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
     if !std::fs::metadata(root)?.is_dir() {
         return Err(io::Error::other("it is no folder"));
     }
     let git = Git::at(root);
     let top = git.line(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
-    let (paths, is_top) = match top {
+    let mut listing = match top {
         Some(top) => {
-            let known = git.run(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
-            let mut paths = BTreeSet::new();
-            for path in known.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
-                let path = std::str::from_utf8(path);
-                let path = path.map_err(|_| io::Error::other("there is a name that is no UTF-8"))?;
-                // A repository inside that git does not follow is named with its folder.
-                paths.insert(path.trim_end_matches('/').to_owned());
-            }
-            let same = top.canonicalize().ok() == root.canonicalize().ok();
-            (paths.into_iter().collect(), same)
+            let mut listing = tracked(&git)?;
+            listing.is_repository = top.canonicalize().ok() == root.canonicalize().ok();
+            listing
         }
         None if root.join(".git").exists() => {
             // Copied whole, it would bring along what git is told to leave alone.
@@ -62,50 +86,92 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<(Vec<String>, bool)> 
             let why = why.map_or_else(|| "git does not say where it begins".to_owned(), |error| error.to_string());
             return Err(io::Error::other(format!("there is a repository that git cannot read: {why}")));
         }
-        None => (walk(root, MAX_FILES)?, false),
+        None => Listing { paths: walk_names(root, MAX_FILES)?, ..Listing::default() },
     };
     let mut excluded = Ignored::default();
-    excluded.add("", &exclude.join("\n"));
-    let paths: Vec<String> = paths.into_iter().filter(|path| !excluded.has(path)).collect();
-    if paths.len() > MAX_FILES {
+    excluded.add(b"", exclude.join("\n").as_bytes());
+    listing.paths.retain(|path| !excluded.has(path));
+    listing.left_out.retain(|path, _| !excluded.has(path));
+    if listing.paths.len() > MAX_FILES {
         return Err(io::Error::other(format!("there are more than {MAX_FILES} files")));
     }
-    Ok((paths, is_top))
+    Ok(listing)
 }
 
-/// Copies a folder into an archive. `staging` is a folder of bottler's own for what is in between; it is left empty.
+/// What git tracks, and what is not ignored.
+fn tracked(git: &Git<'_>) -> io::Result<Listing> {
+    let index = index(&git.run(&["ls-files", "-z", "--cached", "--stage", "-v"])?);
+    let others = git.run(&["ls-files", "-z", "--others", "--exclude-standard"])?;
+    let mut paths = BTreeSet::new();
+    let mut left_out = BTreeMap::new();
+    for (path, indexed) in &index {
+        if indexed.mode == GITLINK {
+            left_out.insert(path.clone(), "a submodule");
+        } else if !indexed.absent {
+            paths.insert(path.clone());
+        }
+    }
+    for path in others.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
+        // A repository inside that git does not follow is named with its folder.
+        match path.strip_suffix(b"/") {
+            Some(folder) => drop(left_out.insert(folder.to_vec(), "a repository of its own")),
+            None => drop(paths.insert(path.to_vec())),
+        }
+    }
+    Ok(Listing { paths: paths.into_iter().collect(), is_repository: false, left_out, index })
+}
+
+/// Reads `ls-files -z --stage -v`: `TAG MODE OBJECT STAGE\tPATH`.
+fn index(text: &[u8]) -> BTreeMap<Name, Indexed> {
+    let entries = text.split(|byte| *byte == 0).filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b'\t')?;
+        let (head, path) = (std::str::from_utf8(&line[..at]).ok()?, &line[at + 1..]);
+        let mut words = head.split(' ');
+        let tag = words.next()?.chars().next()?;
+        let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+        let indexed = Indexed { mode, absent: tag.eq_ignore_ascii_case(&'S'), assumed: tag.is_ascii_lowercase() };
+        Some((path.to_vec(), indexed))
+    });
+    entries.collect()
+}
+
+/// Copies a folder into an archive, which is on the disk when this returns. `staging` is a folder of bottler's own for what
+/// is in between; it is left empty.
 ///
 /// # Errors
 /// Something cannot be read or written.
 pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> io::Result<()> {
-    let (paths, has_git) = list(root, exclude)?;
+    let listing = list(root, exclude)?;
+    // Where git does not go by the modes of files here, the modes are those of its index.
+    let modes = listing.is_repository
+        && Git::at(root).line(&["config", "--type=bool", "core.fileMode"]).as_deref() == Some("false");
     let repository = staging.join("repository.git");
-    std::thread::scope(|scope| {
-        let clone = has_git.then(|| scope.spawn(|| clone(root, &repository)));
+    let file = std::thread::scope(|scope| {
+        let clone = listing.is_repository.then(|| scope.spawn(|| clone(root, &repository, &listing)));
         let mut tar = tar::Builder::new(create_private(archive)?);
         let opened = Opened::at(root)?;
-        for path in &paths {
-            append(&mut tar, &opened, path, path)?;
+        for path in &listing.paths {
+            let executable = modes.then(|| listing.index.get(path).is_some_and(|indexed| indexed.mode & 0o111 != 0));
+            append(&mut tar, &opened, path, path, executable)?;
+        }
+        // git takes the folder of a submodule that is not there for a removal.
+        for (path, _) in listing.index.iter().filter(|(_, indexed)| indexed.mode == GITLINK && !indexed.absent) {
+            folder(&mut tar, path)?;
         }
         if let Some(clone) = clone {
             clone.join().map_err(|_| io::Error::other("it was cut short"))??;
             let opened = Opened::at(&repository)?;
             for path in walk(&repository, usize::MAX)? {
-                append(&mut tar, &opened, &path, &format!(".git/{path}"))?;
+                append(&mut tar, &opened, path.as_bytes(), format!(".git/{path}").as_bytes(), None)?;
             }
             // git does not take a folder for a repository without these two.
-            for folder in [".git/refs", ".git/objects"] {
-                let mut header = tar::Header::new_gnu();
-                header.set_entry_type(tar::EntryType::Directory);
-                header.set_size(0);
-                header.set_mode(0o755);
-                header.set_mtime(0);
-                tar.append_data(&mut header, format!("{folder}/"), io::empty())?;
-            }
+            folder(&mut tar, b".git/refs")?;
+            folder(&mut tar, b".git/objects")?;
             std::fs::remove_dir_all(&repository)?;
         }
-        tar.into_inner()?.flush()
-    })
+        tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)
+    })?;
+    file.sync_all()
 }
 
 /// Makes a file that only its user can read, for what is large.
@@ -118,13 +184,30 @@ pub fn create_private(path: &Path) -> io::Result<BufWriter<File>> {
     Ok(BufWriter::with_capacity(1 << 20, file))
 }
 
+fn folder(tar: &mut tar::Builder<impl Write>, name: &[u8]) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_size(0);
+    header.set_mode(0o755);
+    header.set_mtime(0);
+    let name = [name, b"/"].concat();
+    tar.append_data(&mut header, OsStr::from_bytes(&name), io::empty())
+}
+
 /// Appends a regular file or a link; pipes, sockets, devices and what has gone meanwhile are passed over.
-fn append(tar: &mut tar::Builder<impl Write>, from: &Opened, path: &str, name: &str) -> io::Result<()> {
+fn append(
+    tar: &mut tar::Builder<impl Write>,
+    from: &Opened,
+    path: &[u8],
+    name: &[u8],
+    executable: Option<bool>,
+) -> io::Result<()> {
+    let name = OsStr::from_bytes(name);
     let mut header = tar::Header::new_gnu();
     match from.look(path)? {
         Kind::Regular(file, seen) => {
             header.set_size(seen.size);
-            header.set_mode(if seen.mode & 0o111 == 0 { 0o644 } else { 0o755 });
+            header.set_mode(if executable.unwrap_or(seen.mode & 0o111 != 0) { 0o755 } else { 0o644 });
             header.set_mtime(seen.modified);
             // A file that grows or shrinks meanwhile has the size that it had: an archive is whole or none.
             let content = io::Read::take(io::Read::chain(file, io::repeat(0)), seen.size);
@@ -141,78 +224,30 @@ fn append(tar: &mut tar::Builder<impl Write>, from: &Opened, path: &str, name: &
     }
 }
 
-/// A repository with the same history: only what its branches and tags reach, over git's own protocol, so that nothing of
-/// the settings, hooks, alternates and leftovers comes along. A worktree's is that of its branch.
-fn clone(root: &Path, to: &Path) -> io::Result<()> {
-    let path = |path: &Path| {
-        let text = path.to_str().map(str::to_owned);
-        text.ok_or_else(|| io::Error::other(format!("{} is no UTF-8 name", path.display())))
-    };
-    let (from, target) = (path(&root.canonicalize()?)?, path(to)?);
-    let url = format!("file://{from}");
-    Git::alone(Path::new("/"))
-        .env("GIT_CONFIG_COUNT", "1")
-        .env("GIT_CONFIG_KEY_0", "safe.directory")
-        .env("GIT_CONFIG_VALUE_0", "*")
-        .run(&["clone", "--quiet", "--bare", "--template=", "--no-local", "--", &url, &target])?;
-    let git = Git::alone(to);
-    git.run(&["config", "core.bare", "false"])?;
-    // A bare clone remembers where it came from.
-    let _ = git.run(&["remote", "remove", "origin"]);
-    if let Some(origin) = Git::at(root).line(&["config", "remote.origin.url"]).and_then(|url| without_credentials(&url))
-    {
-        git.run(&["config", "remote.origin.url", &origin])?;
-        git.run(&["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"])?;
-    }
-    // An index as after a checkout: what the user has changed shows as changed. A history without commits has none.
-    if git.line(&["rev-parse", "--verify", "--quiet", "HEAD"]).is_some() {
-        Git::alone(to).env("GIT_DIR", target).run(&["read-tree", "HEAD"])?;
-    }
-    Ok(())
-}
-
-/// A remote's URL without the credentials in it; `None` where that cannot be told, or where it is a place on this disk.
-fn without_credentials(url: &str) -> Option<String> {
-    match url::Url::parse(url) {
-        Ok(mut parsed) if parsed.has_host() => {
-            let _ = parsed.set_password(None);
-            if parsed.scheme().starts_with("http") {
-                let _ = parsed.set_username("");
-            }
-            parsed.set_query(None);
-            Some(parsed.to_string())
-        }
-        // git@host:path, as scp(1) has it.
-        _ if url.contains('@') && url.contains(':') && !url.contains("://") => Some(url.to_owned()),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_remote_loses_its_credentials_and_keeps_its_place() {
-        for (url, expected) in [
-            ("https://me:token@example.com/a.git", Some("https://example.com/a.git")),
-            ("https://token@example.com/a.git?x=y", Some("https://example.com/a.git")),
-            ("ssh://git@example.com:22/a.git", Some("ssh://git@example.com:22/a.git")),
-            ("git@example.com:a.git", Some("git@example.com:a.git")),
-            ("/home/me/a", None),
-            ("file:///home/me/a", None),
-        ] {
-            assert_eq!(without_credentials(url).as_deref(), expected, "{url}");
-        }
-    }
-
-    #[test]
     fn a_repository_that_git_cannot_read_is_not_copied_whole() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret"), "s").unwrap();
-        assert_eq!(list(folder.path(), &[]).unwrap(), (vec!["secret".to_owned()], false));
-        assert_eq!(list(folder.path(), &["sec*".to_owned()]).unwrap(), (Vec::new(), false));
+        assert_eq!(list(folder.path(), &[]).unwrap().paths, [b"secret"]);
+        assert_eq!(list(folder.path(), &["sec*".to_owned()]).unwrap().paths, Vec::<Name>::new());
         std::fs::create_dir(folder.path().join(".git")).unwrap();
         assert!(list(folder.path(), &[]).unwrap_err().to_string().contains("git cannot read"));
+    }
+
+    #[test]
+    fn an_index_is_read_with_its_marks() {
+        let text = b"H 100644 1111 0\ta b\0S 100755 1111 0\tsparse\0h 120000 1111 0\tassumed\0s 160000 1111 0\t\xff\0";
+        let expected = [
+            (&b"a b"[..], 0o100_644, false, false),
+            (b"sparse", 0o100_755, true, false),
+            (b"assumed", 0o120_000, false, true),
+            (b"\xff", 0o160_000, true, true),
+        ];
+        let expected = expected.map(|(name, mode, absent, assumed)| (name.to_vec(), Indexed { mode, absent, assumed }));
+        assert_eq!(index(text), BTreeMap::from(expected));
     }
 }

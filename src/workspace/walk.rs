@@ -1,12 +1,16 @@
 //! Folders of the host, read without following a link and within bounds.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+
+use super::name::{Name, shown};
 
 /// A folder that things are read below, whatever is changed in it meanwhile.
 pub(super) struct Opened(File);
@@ -16,7 +20,7 @@ pub(super) enum Kind {
     /// A regular file.
     Regular(File, Seen),
     /// A link to this.
-    Link(String),
+    Link(OsString),
     /// Something else, or nothing.
     Other,
 }
@@ -35,9 +39,10 @@ impl Opened {
     }
 
     /// Looks at a path below; no link on the way is followed.
-    pub(super) fn look(&self, path: &str) -> io::Result<Kind> {
+    pub(super) fn look(&self, path: &(impl AsRef<[u8]> + ?Sized)) -> io::Result<Kind> {
         use nix::errno::Errno;
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+        let path = OsStr::from_bytes(path.as_ref());
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", shown(path.as_bytes())));
         let how = |flags: OFlag| {
             let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
             OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve)
@@ -54,10 +59,7 @@ impl Opened {
             }
             // The last part is a link, or one before it is: the latter is nothing of this folder's.
             Err(Errno::ELOOP) => match readlinkat(&self.0, path) {
-                Ok(target) if self.is_direct(path) => {
-                    let target = target.into_string();
-                    target.map(Kind::Link).map_err(|_| named(io::Error::other("its target is no UTF-8")))
-                }
+                Ok(target) if self.is_direct(path) => Ok(Kind::Link(target)),
                 _ => Ok(Kind::Other),
             },
             // Gone meanwhile, a socket, or a device without a driver.
@@ -67,8 +69,11 @@ impl Opened {
     }
 
     /// Whether no folder on the way to a path is a link.
-    fn is_direct(&self, path: &str) -> bool {
-        let Some((folder, _)) = path.rsplit_once('/') else { return true };
+    fn is_direct(&self, path: &OsStr) -> bool {
+        let folder = OsStr::from_bytes(super::name::folder(path.as_bytes()));
+        if folder.is_empty() {
+            return true;
+        }
         let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
         openat2(&self.0, folder, OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve)).is_ok()
     }
@@ -76,17 +81,25 @@ impl Opened {
 
 /// Everything below a folder but folders, by its path there, in order; `.git` is left out.
 pub(super) fn walk(root: &Path, max_files: usize) -> io::Result<Vec<String>> {
-    let (mut found, mut folders) = (Vec::new(), vec![String::new()]);
+    let named = |name: Name| {
+        String::from_utf8(name).map_err(|error| {
+            io::Error::other(format!("{} in {} is no UTF-8 name", shown(error.as_bytes()), root.display()))
+        })
+    };
+    walk_names(root, max_files)?.into_iter().map(named).collect()
+}
+
+/// The same, whatever their names are.
+pub(super) fn walk_names(root: &Path, max_files: usize) -> io::Result<Vec<Name>> {
+    let (mut found, mut folders) = (Vec::new(), vec![Name::new()]);
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(root.join(&folder))? {
+        for entry in std::fs::read_dir(root.join(OsStr::from_bytes(&folder)))? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else {
-                return Err(io::Error::other(format!("{} is no UTF-8 name", entry.path().display())));
-            };
-            if name == ".git" {
+            let name = entry.file_name().into_vec();
+            if name == b".git" {
                 continue;
             }
-            let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            let path = if folder.is_empty() { name } else { [&folder[..], b"/", &name].concat() };
             if entry.file_type()?.is_dir() {
                 folders.push(path);
             } else {

@@ -8,6 +8,7 @@ mod bottles;
 mod bridge;
 mod claude;
 mod clients;
+mod ended;
 mod engines;
 mod faults;
 mod full;

@@ -124,7 +124,7 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
         "deleted file mode 100755\n--- a/src/run.sh",
         "new file mode 120000",
         "+/etc/shadow",
-        "# not in this patch: \"binary\"",
+        "GIT binary patch\nliteral 2\n",
     ] {
         assert!(diff.stdout.contains(words), "{words}: {}", diff.stdout);
     }
@@ -141,7 +141,14 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     assert!(tree.contains("120000 blob") && tree.contains("\tbinary") && !tree.contains("run.sh"), "{tree}");
     assert_eq!(git(folder, &["show", "theirs:README"]), "one\nTWO\nthree\nfour\n");
     assert_eq!(git(folder, &["status", "--short"]), before, "the tree is as it was");
-    assert_eq!(world.run(&["pull", "work", "--branch", "theirs"]).code(), 120, "a branch that is there is not touched");
+    assert!(
+        pulled.stderr.contains("only in the bottle, ignored by git, new or changed: ignored.log"),
+        "{}",
+        pulled.stderr
+    );
+    git(folder, &["branch", "mine"]);
+    assert_eq!(world.run(&["pull", "work", "--branch", "mine"]).code(), 120, "a branch that is there is not touched");
+    assert_eq!(world.run(&["pull", "work", "--branch", "theirs"]).code(), 0, "but its own, which has it already");
     let patch = folder.join("work.patch");
     assert_eq!(world.run(&["pull", "work", "--patch", patch.to_str().unwrap()]).code(), 0);
     assert!(git(folder, &["apply", "--numstat", "work.patch"]).contains("README"));
@@ -151,14 +158,21 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     // Commits alone are work, too: the files are as they were.
     let only = shell(&world, folder, &["--name", "commits"], "git -c user.name=a -c user.email=a@b commit -qam yours");
     assert!(only.stderr.contains("kept: the workspace of commits (nobody has pulled"), "{}", only.stderr);
-    assert_eq!(world.run(&["rm", "commits"]).code(), 0);
+    let refused = world.run(&["rm", "commits"]);
+    assert!(refused.code() == 120 && refused.stderr.contains("references: refs/heads/main"), "{}", refused.stderr);
+    assert_eq!(world.run(&["pull", "commits"]).code(), 0);
+    assert_eq!(world.run(&["rm", "commits"]).code(), 0, "nothing is left that only it has");
     // It is not launched over, and lives again with what is in it.
     let over = shell(&world, folder, &["--name", "work"], "true");
     assert!(over.code() == 123 && over.stderr.contains("bottler resume work"), "{}", over.stderr);
     let resumed = world.run(&["resume", "work"]);
     assert_eq!(resumed.code(), 3, "{}", resumed.stderr);
     assert!(git(folder, &["branch"]).contains("theirs"));
-    assert_eq!(world.run(&["rm", "work"]).code(), 0);
+    let refused = world.run(&["rm", "work"]);
+    assert!(refused.code() == 120 && refused.stderr.contains("ignored.log"), "{}", refused.stderr);
+    let archive = folder.join("work.tar");
+    assert_eq!(world.run(&["pull", "work", "--archive", archive.to_str().unwrap()]).code(), 0);
+    assert_eq!(world.run(&["rm", "work"]).code(), 0, "the archive has everything");
     world.assert_clean();
 }
 
@@ -198,7 +212,7 @@ fn what_is_pulled_is_checked_by_git_and_settings_of_the_agents_count_for_nothing
     assert!(!git(folder, &["branch", "-a"]).contains("bottler"), "nothing was brought");
     assert!(!Path::new("/tmp/bottler-evil").exists());
     assert_eq!(world.run(&["diff", "evil", "--stat"]).stdout, "M a\n");
-    assert_eq!(world.run(&["rm", "evil"]).code(), 0);
+    assert_eq!(world.run(&["rm", "evil", "--discard"]).code(), 0);
     world.assert_clean();
 }
 
@@ -226,7 +240,14 @@ fn what_a_killed_holder_leaves_lives_again() {
     wait_for("the agent", || world.agent_running("sleep 1000"));
     assert_eq!(world.run(&["exec", "killed", "--", "cat", "a"]).stdout, "a\nmore\nmore\n");
     assert_eq!(world.run(&["rm", "killed"]).code(), 120, "it lives");
-    assert_eq!(world.run(&["rm", "--force", "killed"]).code(), 0);
+    let refused = world.run(&["rm", "--force", "killed"]);
+    assert!(
+        refused.code() == 120 && refused.stderr.contains("changed: a"),
+        "what was shown is not brought: {}",
+        refused.stderr
+    );
+    assert_eq!(world.objects(), ["killed-workspace"]);
+    assert_eq!(world.run(&["rm", "--discard", "killed"]).code(), 0);
     world.assert_clean();
 }
 
@@ -350,6 +371,53 @@ fn a_shallow_history_is_copied_and_comes_back() {
     world.assert_clean();
 }
 
+/// What is only shown is not brought, what cannot be written is an error, and whoever is interrupted leaves nothing.
+#[test]
+fn a_pull_that_does_not_arrive_counts_for_nothing_and_leaves_nothing() {
+    let (world, _image) = (World::new(), Agents::import());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    git(folder, &["init", "-q", "-b", "main"]);
+    write(folder, "a", "a\n");
+    git(folder, &["add", "."]);
+    git(folder, &["commit", "-qm", "first"]);
+    let script = "echo b >> a; git stash -q; echo c >> a; truncate -s 3G sparse; exec sleep 1000";
+    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--name", "slow", "-d"]);
+    let done: Done = command.args(["--", "sh", "-c", script]).current_dir(folder).output().unwrap().into();
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    wait_for("the agent", || world.agent_running("sleep 1000"));
+    // Shown, and shown to nobody.
+    assert_eq!(world.run(&["pull", "slow", "--patch", "-"]).code(), 0);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = world.command(&["pull", "slow", "--patch", "-"]).stdout(full).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(125));
+    let directory = world.state.path().join("bottler/bottles/slow");
+    assert!(!directory.join("brought.json").exists());
+    let files = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = (files(), world.objects(), git(folder, &["for-each-ref"]));
+    for (signal, after) in
+        [(Signal::SIGINT, 120), (Signal::SIGTERM, 700), (Signal::SIGKILL, 80), (Signal::SIGKILL, 900)]
+    {
+        let child = world.start(&["pull", "slow"]);
+        let began = Instant::now();
+        wait_for("a moment", || (began.elapsed().as_millis() >= after).then_some(()));
+        let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);
+        finish(child);
+        wait_for("the sweeper", || world.processes("sweeper").is_empty().then_some(()));
+        assert_eq!((files(), world.objects(), git(folder, &["for-each-ref"])), before, "{signal} after {after} ms");
+    }
+    assert!(!format!("{:?}", git(folder, &["count-objects", "-v"])).contains("garbage: 1"));
+    let stopped = world.run(&["stop", "slow"]);
+    assert!(stopped.stderr.contains("kept"), "{}", stopped.stderr);
+    assert_eq!(world.run(&["rm", "slow", "--discard"]).code(), 0);
+    world.assert_clean();
+}
+
 /// Ten thousand files and their history: told, not asserted, but for a bound that only a mistake can miss.
 #[test]
 fn ten_thousand_files_are_copied() {
@@ -374,6 +442,13 @@ fn ten_thousand_files_are_copied() {
     );
     assert_eq!(done.stdout, "10000\n", "{}", done.stderr);
     println!("a whole launch with 10,000 files: {} ms; {}", began.elapsed().as_millis(), done.stderr);
+    shell(&world, folder, &["--name", "many"], "echo x >> d1/f1; git -c user.name=a -c user.email=a@b commit -qam x");
+    for command in ["diff", "pull"] {
+        let began = Instant::now();
+        assert_eq!(world.run(&[command, "many"]).code(), 0);
+        println!("{command}: {} ms", began.elapsed().as_millis());
+    }
+    assert_eq!(world.run(&["rm", "many"]).code(), 0);
     world.assert_clean();
 }
 

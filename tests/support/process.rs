@@ -198,7 +198,7 @@ impl Drop for World {
             std::thread::sleep(Duration::from_millis(50));
         }
         for bottle in self.bottles() {
-            self.run(&["rm", "--force", &bottle]);
+            self.run(&["rm", "--force", "--discard", &bottle]);
         }
         self.run(&["gc"]);
     }

@@ -15,3 +15,4 @@ mod manifest;
 mod support;
 mod tutorial;
 mod unwind;
+mod workspace;

@@ -1,0 +1,120 @@
+//! A bottle's workspace, read for a command; whatever ends the command, nothing of the reading is left.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::life::Known;
+use super::program::input;
+use crate::engine::Engine;
+use crate::engine::labels::{Identity, Kind};
+use crate::plan::WorkspaceMode;
+use crate::primitive::own_image;
+use crate::primitive::workspace::{Reader, SEED_FILE, before, left};
+use crate::session::kept::workspace_volume;
+use crate::session::{Class, Failure, Kept, new_id, sweeper};
+use crate::workspace::{Brought, Outstanding, Seed, Snapshot, outstanding};
+
+/// The place of what the command line makes in a bottle's order: after everything else.
+const LAST: u64 = 1 << 40;
+/// How long work that was cancelled may take to come to its next step.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A workspace, read.
+pub(super) struct Work {
+    pub(super) known: Known,
+    /// The folder that was copied.
+    pub(super) source: Option<PathBuf>,
+    pub(super) before: Arc<Snapshot>,
+    pub(super) left: Snapshot,
+    /// A folder for what is made of it; removed when the sweeper ends.
+    pub(super) folder: PathBuf,
+    _sweeper: sweeper::Sweeper,
+    /// Held while it is read: nobody launches it again, or removes it.
+    _hold: Option<std::fs::File>,
+}
+
+impl Work {
+    /// What of it has not been brought.
+    pub(super) fn outstanding(&self) -> Outstanding {
+        outstanding(&self.before, &self.left, &Brought::read(&self.known.state.bottle(&self.known.id)))
+    }
+}
+
+/// Reads a bottle's workspace.
+pub(super) async fn read(id: &str) -> Result<Work, Failure> {
+    let known = Known::find(id)?;
+    known.engine.info().await?;
+    let plan = known.plan()?;
+    let Some(workspace) = plan.workspace.filter(|workspace| workspace.mode == WorkspaceMode::Copy) else {
+        return Err(input(format!("{id} has no copy of a folder")).hint("what is mounted is changed in its place"));
+    };
+    let directory = known.state.bottle(id);
+    let hold = if known.state.is_alive(id) { None } else { Some(hold(&known)?) };
+    if hold.is_some() && Kept::of_dead(&known.state, id).is_none() {
+        return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists what is"));
+    }
+    let seed = directory.join(SEED_FILE);
+    if !seed.exists() {
+        return Err(input(format!("{id} has not copied its workspace yet")));
+    }
+    let name = new_id("reader").map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?;
+    let engine: Arc<dyn Engine> = known.engine.clone();
+    let container = format!("{id}-{name}");
+    let folder = directory.join(&name);
+    let mut sweeper = sweeper::start(id, &known.record.endpoint, known.owner(), &container, &folder)
+        .map_err(|error| Failure::new(Class::Internal, format!("start the sweeper: {error}")))?;
+    let reader = Reader {
+        identity: Identity { session: id.to_owned(), owner: known.owner().to_owned(), seq: LAST, kind: Kind::Sidecar },
+        name: container,
+        image: own_image(&engine).await?,
+        volume: workspace_volume(id),
+    };
+    let before = before(Arc::new(Seed::Archive(seed))).await?;
+    let left = left(&engine, reader, &directory, &before).await?;
+    sweeper.container_is_gone();
+    Ok(Work { known, source: workspace.source, before, left, folder, _sweeper: sweeper, _hold: hold })
+}
+
+/// Holds a bottle that is kept.
+fn hold(known: &Known) -> Result<std::fs::File, Failure> {
+    let held = known.state.hold_kept(&known.id);
+    let held = held.map_err(|error| Failure::new(Class::Internal, format!("hold {}: {error}", known.id)))?;
+    held.ok_or_else(|| input(format!("{} is being launched again, or removed", known.id)).hint("bottler ps --all"))
+}
+
+/// Whether the user has cancelled: looked at between steps that are whole or not at all.
+#[derive(Clone, Default)]
+pub(super) struct Cancelled(Arc<AtomicBool>);
+
+impl Cancelled {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Carries a command out until a signal says not to; then it may come to its next step, and ends.
+pub(super) async fn until_signal<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+    cancelled: &Cancelled,
+) -> Result<T, Failure> {
+    let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("hear signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    cancelled.0.store(true, Ordering::Release);
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(Ok(done)) => Ok(done),
+        _ => Err(Failure::new(Class::Cancelled, "cancelled")),
+    }
+}

@@ -1,0 +1,177 @@
+//! What is known of bottles that have ended: how, and the last of what they wrote. Of this user's, the newest are kept, for some
+//! days.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::{StateDir, valid_name};
+use crate::host::{make_private, replace};
+
+/// Bottles that are remembered, the newest.
+const MOST: usize = 100;
+/// How long they are, in seconds.
+const LONGEST: u64 = 7 * 24 * 60 * 60;
+/// Most that is kept of what an agent wrote, from the end, in bytes, both streams together.
+pub const MAX_OUTPUT: usize = 1 << 20;
+
+/// How a bottle ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The bottle's id.
+    pub id: String,
+    /// The agent's name.
+    pub agent: String,
+    /// The exit code of the agent's command, where it ran to its end.
+    pub exit_code: Option<i64>,
+    /// Why it failed, where it did.
+    pub failure: Option<String>,
+    /// The exit code of `bottler run` for that failure.
+    pub failure_code: Option<u8>,
+    /// When it was launched, in seconds since 1970.
+    pub launched: u64,
+    /// When it ended, in seconds since 1970.
+    pub ended: u64,
+}
+
+/// A piece of what an agent wrote, as it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Whether it is of standard error.
+    pub error: bool,
+    /// Its bytes, in base64 where it is written down.
+    #[serde(with = "base64")]
+    pub bytes: Vec<u8>,
+}
+
+mod base64 {
+    use data_encoding::BASE64;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        BASE64.decode(String::deserialize(from)?.as_bytes()).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    #[serde(flatten)]
+    ended: Ended,
+    output: Vec<Piece>,
+}
+
+impl Ended {
+    /// The exit code that `bottler run` has ended with, or would have.
+    pub fn code(&self) -> u8 {
+        let own = self.exit_code.map(|code| u8::try_from(code & 0xff).unwrap_or(u8::MAX));
+        self.failure_code.or(own).unwrap_or_default()
+    }
+}
+
+/// Writes down how a bottle ended, and forgets the oldest.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write(state: &StateDir, ended: &Ended, output: Vec<Piece>) -> io::Result<()> {
+    make_private(&folder(state))?;
+    let file = File { ended: ended.clone(), output };
+    replace(&path(state, &ended.id), &serde_json::to_vec(&file)?)?;
+    for old in to_forget(all(state), now()) {
+        forget(state, &old);
+    }
+    Ok(())
+}
+
+/// How a bottle ended, and what it wrote last; `None` where nothing is known.
+pub fn read(state: &StateDir, id: &str) -> Option<(Ended, Vec<Piece>)> {
+    let text = valid_name(id).then(|| std::fs::read(path(state, id)).ok())??;
+    let file: File = serde_json::from_slice(&text).ok()?;
+    Some((file.ended, file.output))
+}
+
+/// All that is known, the oldest first.
+pub fn all(state: &StateDir) -> Vec<Ended> {
+    let entries = std::fs::read_dir(folder(state)).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let ids = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
+    let mut all: Vec<Ended> = ids.filter_map(|id| read(state, &id)).map(|(ended, _)| ended).collect();
+    all.sort_by(|one, two| (one.ended, &one.id).cmp(&(two.ended, &two.id)));
+    all
+}
+
+/// Forgets a bottle, as when one of its name is launched.
+pub fn forget(state: &StateDir, id: &str) {
+    if valid_name(id) {
+        let _ = std::fs::remove_file(path(state, id));
+    }
+}
+
+/// The last pieces of an output, of a bounded size.
+pub fn last(mut pieces: Vec<Piece>) -> Vec<Piece> {
+    let mut size: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
+    let first = pieces.iter().position(|piece| {
+        let whole = size <= MAX_OUTPUT;
+        size -= if whole { 0 } else { piece.bytes.len() };
+        whole
+    });
+    pieces.drain(..first.unwrap_or(pieces.len()));
+    pieces
+}
+
+fn to_forget(all: Vec<Ended>, now: u64) -> Vec<String> {
+    let surplus = all.len().saturating_sub(MOST);
+    let old = |at: usize, ended: &Ended| at < surplus || ended.ended + LONGEST < now;
+    all.into_iter().enumerate().filter(|(at, ended)| old(*at, ended)).map(|(_, ended)| ended.id).collect()
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn folder(state: &StateDir) -> PathBuf {
+    state.path().join("ended")
+}
+
+fn path(state: &StateDir, id: &str) -> PathBuf {
+    folder(state).join(format!("{id}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(id: &str, at: u64) -> Ended {
+        let (id, agent) = (id.to_owned(), "a".to_owned());
+        Ended { id, agent, exit_code: Some(3), failure: None, failure_code: None, launched: 0, ended: at }
+    }
+
+    #[test]
+    fn the_newest_are_remembered_for_some_days() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        let output = vec![Piece { error: false, bytes: b"RESULT\n".to_vec() }];
+        write(&state, &ended("a", now()), output.clone()).unwrap();
+        assert_eq!(read(&state, "a").unwrap().1, output);
+        assert_eq!((read(&state, "a").unwrap().0.code(), read(&state, "../a")), (3, None));
+        forget(&state, "a");
+        assert_eq!(all(&state), []);
+        let many: Vec<Ended> = (0..102).map(|at| ended(&format!("b{at}"), at)).collect();
+        assert_eq!(to_forget(many.clone(), 50), ["b0", "b1"]);
+        assert_eq!(to_forget(many, LONGEST + 5).len(), 5);
+    }
+
+    #[test]
+    fn the_last_of_an_output_is_kept() {
+        let piece = |size| Piece { error: false, bytes: vec![0; size] };
+        assert_eq!(last(vec![piece(MAX_OUTPUT), piece(1), piece(2)]), [piece(1), piece(2)]);
+        assert_eq!(last(vec![piece(1)]), [piece(1)]);
+        assert_eq!(last(vec![piece(MAX_OUTPUT + 1)]), []);
+    }
+}

@@ -1,0 +1,199 @@
+//! What of an agent's work has arrived where the user asked for it, item by item; and what has not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::name::{folder, quoted, shown};
+use super::pull::Pulled;
+use super::snapshot::{Snapshot, changes};
+
+/// The file that it is written down in, in a bottle's directory.
+const FILE: &str = "brought.json";
+/// What names a file that was removed.
+const REMOVED: &str = "removed";
+
+/// What has been brought, as it is written down.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brought {
+    /// Paths, quoted as git does, each with what named its state.
+    pub files: BTreeMap<String, String>,
+    /// References of the agent's, each with what it was at.
+    pub references: BTreeMap<String, String>,
+    /// Commits of its logs.
+    pub logged: BTreeSet<String>,
+    /// Repositories inside of the workspace, each with what named its state.
+    pub nested: BTreeMap<String, String>,
+    /// Where branches were left: by the repository's path, and the branch's name.
+    pub branches: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// What has not been brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outstanding {
+    /// Files that were changed, that are not ignored.
+    pub files: Vec<String>,
+    /// Files that are ignored, by the folders that they are in.
+    pub ignored: BTreeMap<String, usize>,
+    /// References.
+    pub references: Vec<String>,
+    /// Commits that only logs lead to.
+    pub logged: Vec<String>,
+    /// Repositories inside of it.
+    pub nested: Vec<String>,
+    /// What is not certain.
+    pub doubts: Vec<String>,
+}
+
+impl Outstanding {
+    /// Whether everything has been brought.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What it is, in lines; of each kind, some.
+    pub fn lines(&self) -> Vec<String> {
+        const SHOWN: usize = 5;
+        let some = |names: Vec<String>| {
+            let more = names.len().saturating_sub(SHOWN);
+            let text = names.into_iter().take(SHOWN).collect::<Vec<_>>().join(", ");
+            if more > 0 { format!("{text} and {more} more") } else { text }
+        };
+        let ignored = self.ignored.iter().map(|(place, count)| format!("{place} ({count})")).collect();
+        let kinds = [
+            ("changed", self.files.clone()),
+            ("ignored by git, new or changed", ignored),
+            ("references", self.references.clone()),
+            ("commits that only a log of git's has", self.logged.clone()),
+            ("repositories inside", self.nested.clone()),
+            ("not certain", self.doubts.clone()),
+        ];
+        let there = kinds.into_iter().filter(|(_, names)| !names.is_empty());
+        there.map(|(kind, names)| format!("{kind}: {}", some(names))).collect()
+    }
+}
+
+/// What an agent made that has not been brought.
+pub fn outstanding(before: &Snapshot, left: &Snapshot, brought: &Brought) -> Outstanding {
+    let is_brought = |name: &[u8], state: &str| brought.files.get(&quoted(name)).is_some_and(|known| known == state);
+    let changed = changes(before, left);
+    let files = changed.keys().filter(|name| !is_brought(name, &state(left, name))).map(|name| shown(name)).collect();
+    let mut ignored: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, _) in left.ignored.iter().filter(|(name, entry)| !is_brought(name, &entry.fingerprint())) {
+        *ignored.entry(place(name)).or_default() += 1;
+    }
+    let (began, now) = (before.repository.tips(), left.repository.tips());
+    let is_new =
+        |name: &String, tip: &String| began.get(name) != Some(tip) && brought.references.get(name) != Some(tip);
+    let references: Vec<String> =
+        now.iter().filter(|(name, tip)| is_new(name, tip)).map(|(name, _)| name.clone()).collect();
+    let known: BTreeSet<String> = before.repository.known().into_iter().chain(now.into_values()).collect();
+    let is_unknown = |commit: &&String| !known.contains(*commit) && !brought.logged.contains(*commit);
+    let logged = left.repository.logged.iter().filter(is_unknown).map(|commit| commit[..12].to_owned()).collect();
+    let is_other = |name: &Vec<u8>, state: &String| {
+        before.nested.get(name) != Some(state) && brought.nested.get(&quoted(name)) != Some(state)
+    };
+    let nested =
+        left.nested.iter().filter(|(name, state)| is_other(name, state)).map(|(name, _)| shown(name)).collect();
+    Outstanding { files, ignored, references, logged, nested, doubts: left.doubts.clone() }
+}
+
+fn state(left: &Snapshot, name: &[u8]) -> String {
+    left.files.get(name).map_or_else(|| REMOVED.to_owned(), super::snapshot::Entry::fingerprint)
+}
+
+/// The first folder of an ignored file's path.
+fn place(name: &[u8]) -> String {
+    if folder(name).is_empty() {
+        return shown(name);
+    }
+    let end = name.iter().position(|byte| *byte == b'/').unwrap_or(name.len());
+    format!("{}/", shown(&name[..end]))
+}
+
+impl Brought {
+    /// What is written down in a bottle's directory; what cannot be read was not brought.
+    pub fn read(directory: &Path) -> Self {
+        let text = std::fs::read(directory.join(FILE)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Writes it down, after what it tells of is on the disk.
+    ///
+    /// # Errors
+    /// It cannot be written: then what was brought counts as not brought.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        crate::host::replace(&directory.join(FILE), &serde_json::to_vec(self)?)
+    }
+
+    /// Notes what a branch has, but for what was skipped.
+    pub fn note_branch(&mut self, before: &Snapshot, left: &Snapshot, pulled: &Pulled, repository: &str, branch: &str) {
+        self.note_files(before, left, &pulled.skipped);
+        self.references.extend(pulled.tips.clone());
+        self.logged.extend(pulled.logged.iter().cloned());
+        let branches = self.branches.entry(repository.to_owned()).or_default();
+        branches.insert(branch.to_owned(), pulled.commit.clone());
+    }
+
+    /// Notes what a patch has, but for what is not in it.
+    pub fn note_files(&mut self, before: &Snapshot, left: &Snapshot, skipped: &[super::pull::Skipped]) {
+        let skipped: BTreeSet<&Vec<u8>> = skipped.iter().map(|(name, _)| name).collect();
+        for name in changes(before, left).keys().filter(|name| !skipped.contains(name)) {
+            self.files.insert(quoted(name), state(left, name));
+        }
+    }
+
+    /// Notes that everything is there: the whole archive.
+    pub fn note_all(&mut self, before: &Snapshot, left: &Snapshot) {
+        self.note_files(before, left, &[]);
+        self.files.extend(left.ignored.iter().map(|(name, entry)| (quoted(name), entry.fingerprint())));
+        self.references.extend(left.repository.tips());
+        self.logged.extend(left.repository.logged.iter().cloned());
+        self.nested.extend(left.nested.iter().map(|(name, state)| (quoted(name), state.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::{Files, WorkspaceFile};
+
+    fn files(entries: &[(&str, &str)]) -> Snapshot {
+        let file = |text: &str| WorkspaceFile::Regular { content: text.as_bytes().to_vec(), executable: false };
+        let files: Files = entries.iter().map(|(name, text)| ((*name).to_owned(), file(text))).collect();
+        Snapshot::of(&files)
+    }
+
+    #[test]
+    fn each_thing_counts_by_itself_and_only_in_the_state_that_was_brought() {
+        let before = files(&[("a", "a"), ("b", "b")]);
+        let mut left = files(&[("a", "A"), ("c", "c")]);
+        let mut brought = Brought::default();
+        assert_eq!(outstanding(&before, &left, &brought).files, ["a", "b", "c"]);
+        brought.note_files(&before, &left, &[(b"c".to_vec(), String::new())]);
+        assert_eq!(outstanding(&before, &left, &brought).files, ["c"]);
+        left.files.extend(files(&[("a", "again")]).files);
+        assert_eq!(outstanding(&before, &left, &brought).files, ["a", "c"]);
+        left.ignored = files(&[("target/x", "x"), ("target/y", "y"), ("z", "z")]).files;
+        let commit = "1".repeat(40);
+        left.repository.note(b"refs/stash", commit.as_bytes()).unwrap();
+        left.repository.note(b"logs/HEAD", format!("{} {} a", "0".repeat(40), "2".repeat(40)).as_bytes()).unwrap();
+        left.nested.insert(b"sub".to_vec(), "1".to_owned());
+        let lines = outstanding(&before, &left, &brought).lines();
+        let expected = [
+            "changed: a, c",
+            "ignored by git, new or changed: target/ (2), z (1)",
+            "references: refs/stash",
+            "commits that only a log of git's has: 222222222222",
+            "repositories inside: sub",
+        ];
+        assert_eq!(lines, expected);
+        brought.note_all(&before, &left);
+        assert!(outstanding(&before, &left, &brought).is_empty());
+        // What cannot be seen is never known to be there.
+        left.doubts.push("a long path".to_owned());
+        assert!(!outstanding(&before, &left, &brought).is_empty());
+    }
+}

@@ -1,0 +1,110 @@
+//! What of a workspace its agent has changed and not committed: for each path one decision. Pure.
+//!
+//! A path that the agent has not touched stays what its commit has, by the object's name: whatever stands for it in the tree
+//! (a submodule's folder, a file turned by a filter, nothing at all in a sparse checkout) says nothing about it. Only what was
+//! there at the beginning can be removed by being gone.
+
+use crate::workspace::snapshot::Entry;
+
+/// What a tree of git's has at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) mode: String,
+    pub(super) object: String,
+}
+
+/// A path, seen from all sides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path<'a> {
+    /// In the commit that the workspace began at.
+    pub(super) base: Option<&'a Listed>,
+    /// In the agent's last commit.
+    pub(super) head: Option<&'a Listed>,
+    /// What was copied in.
+    pub(super) before: Option<&'a Entry>,
+    /// What is there now.
+    pub(super) left: Option<&'a Entry>,
+}
+
+/// What becomes of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// What the agent's last commit has, or has not.
+    Keep,
+    /// What is there; whether it may be executed, where it is a regular file.
+    Take { executable: bool },
+    /// Nothing.
+    Remove,
+}
+
+/// Decides. `sparse`: the repository does not check everything out; `narrowed`: the agent has changed what is checked out.
+pub(super) fn decide(path: Path<'_>, sparse: bool, narrowed: bool) -> Decision {
+    let Path { base, head, before, left } = path;
+    let is_link = head.is_some_and(|head| head.mode == "160000");
+    let committed = base != head;
+    match left {
+        Some(_) if before == left && (!committed || head.is_none()) => Decision::Keep,
+        Some(left) => Decision::Take { executable: executable(head, before, left) },
+        None if is_link || head.is_none() || narrowed => Decision::Keep,
+        None if before.is_some() => Decision::Remove,
+        None if committed && !sparse => Decision::Remove,
+        None => Decision::Keep,
+    }
+}
+
+/// Whether a file may be executed: as the commit has it, unless the agent has changed that.
+fn executable(head: Option<&Listed>, before: Option<&Entry>, left: &Entry) -> bool {
+    let Entry::File(file) = left else { return false };
+    match (head.map(|head| head.mode.as_str()), before) {
+        (Some(mode @ ("100644" | "100755")), Some(Entry::File(before))) if before.executable == file.executable => {
+            mode == "100755"
+        }
+        _ => file.executable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::snapshot::{At, Regular};
+
+    fn file(content: u8, executable: bool) -> Entry {
+        Entry::File(Regular { size: 1, executable, digest: [content; 32], at: At::Archive(0) })
+    }
+
+    fn listed(mode: &str, object: &str) -> Listed {
+        Listed { mode: mode.to_owned(), object: object.to_owned() }
+    }
+
+    #[test]
+    fn only_what_the_agent_has_touched_is_taken_or_removed() {
+        use Decision::{Keep, Remove, Take};
+        let (one, two, run) = (file(1, false), file(2, false), file(1, true));
+        let (a, b, x) = (listed("100644", "a"), listed("100644", "b"), listed("100755", "a"));
+        let sub = listed("160000", "s");
+        let take = Take { executable: false };
+        for (what, base, head, before, left, expected) in [
+            ("untouched", Some(&a), Some(&a), Some(&one), Some(&one), Keep),
+            ("edited", Some(&a), Some(&a), Some(&one), Some(&two), take),
+            ("removed", Some(&a), Some(&a), Some(&one), None, Remove),
+            ("a submodule", Some(&sub), Some(&sub), None, None, Keep),
+            ("a submodule that the agent has moved", Some(&sub), Some(&listed("160000", "t")), None, None, Keep),
+            ("not checked out", Some(&a), Some(&a), None, None, Keep),
+            ("the user's own, not tracked", None, None, Some(&one), Some(&one), Keep),
+            ("the user's own, removed", None, None, Some(&one), None, Keep),
+            ("new", None, None, None, Some(&one), take),
+            ("committed as it was", Some(&a), Some(&b), Some(&one), Some(&one), take),
+            ("tracked no more", Some(&a), None, Some(&one), Some(&one), Keep),
+            ("new, committed, removed", None, Some(&b), None, None, Remove),
+            ("made executable", Some(&a), Some(&a), Some(&one), Some(&run), Take { executable: true }),
+            ("edited where modes do not count", Some(&x), Some(&x), Some(&one), Some(&two), Take { executable: true }),
+        ] {
+            let path = Path { base, head, before, left };
+            assert_eq!(decide(path, false, false), expected, "{what}");
+        }
+        let elsewhere = Path { base: Some(&a), head: Some(&b), before: None, left: None };
+        assert_eq!(decide(elsewhere, true, false), Keep, "committed outside of a sparse checkout");
+        let narrowed = Path { base: Some(&a), head: Some(&a), before: Some(&one), left: None };
+        assert_eq!(decide(narrowed, false, true), Keep, "checked out no more");
+    }
+}

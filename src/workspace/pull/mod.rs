@@ -1,0 +1,246 @@
+//! What an agent made, brought into a repository of the user's: its last commit and what it had not committed as a branch, every
+//! other reference that it made, and commits that only its logs have, below `refs/bottler/`.
+//!
+//! The agent's repository is not used: its objects go into one of bottler's own, where git packs those that the user does not
+//! have, and checks them and them alone. Nothing is in the user's store before that, and references change in one transaction.
+
+mod decide;
+mod install;
+mod staging;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::git::Git;
+use super::name::Name;
+use super::snapshot::Snapshot;
+
+/// A path that was not brought, and why.
+pub type Skipped = (Name, String);
+
+/// What is to be brought where.
+pub struct Order<'a> {
+    /// The bottle.
+    pub bottle: &'a str,
+    /// What the workspace began with.
+    pub before: &'a Snapshot,
+    /// What is in it.
+    pub left: &'a Snapshot,
+    /// The user's repository.
+    pub repository: &'a Path,
+    /// The branch, by its short name.
+    pub branch: &'a str,
+    /// Where an earlier pull of the same bottle has left the branch: if it is still there, it is the bottle's to move.
+    pub earlier: Option<&'a str>,
+    /// An empty folder of bottler's own, which is the caller's to remove.
+    pub staging: &'a Path,
+    /// Whether the user's own filters may run on what the agent has changed.
+    pub filters: bool,
+    /// Whether it is not wanted any more: asked between its steps, for the last time before anything of the user's changes.
+    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Order<'_> {
+    fn go_on(&self) -> io::Result<()> {
+        if (self.cancelled)() { Err(io::Error::new(io::ErrorKind::Interrupted, "cancelled")) } else { Ok(()) }
+    }
+}
+
+/// What was brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Pulled {
+    /// The commit that the branch is at.
+    pub commit: String,
+    /// Whether its last commit is bottler's: of what the agent had changed and not committed.
+    pub uncommitted: bool,
+    /// What could not be brought, and why.
+    pub skipped: Vec<Skipped>,
+    /// References that were made or moved beside the branch.
+    pub references: BTreeMap<String, String>,
+    /// What the agent's references were at, of those that have been brought.
+    pub tips: BTreeMap<String, String>,
+    /// Commits of the agent's logs that have been brought, or that the user had.
+    pub logged: BTreeSet<String>,
+    /// References of the agent's whose objects are not there.
+    pub broken: Vec<String>,
+}
+
+/// The branch where nobody names one: `bottler/ID`, or `bottler-ID` where a branch `bottler` is in its way.
+pub fn default_branch(repository: &Path, bottle: &str) -> String {
+    let taken = Git::at(repository).line(&["rev-parse", "--verify", "--quiet", "refs/heads/bottler"]).is_some();
+    if taken { format!("bottler-{bottle}") } else { format!("bottler/{bottle}") }
+}
+
+/// Brings what an agent made to a branch of a repository.
+///
+/// # Errors
+/// It has no commit, or one that git does not take; or the branch is the user's. Nothing is changed then.
+pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
+    let here = Git::at(order.repository);
+    here.run(&["check-ref-format", "--branch", order.branch])?;
+    let target = format!("refs/heads/{}", order.branch);
+    let there = reference(&here, &target);
+    may_move(order, &here, &target, there.as_deref())?;
+    let import = order.staging.join("import");
+    staging::borrow(&here, order.repository, &import)?;
+    let began = order.before.repository.known();
+    let known = began.is_empty() || staging::present(&here, began.iter())?.len() == began.len();
+    staging::import(order.before, order.left, known, &import)?;
+    order.go_on()?;
+    let git = Git::alone(&import);
+    let head = order.left.repository.head();
+    let head = head.ok_or_else(|| io::Error::other("the agent's workspace has no repository with a commit"))?;
+    let mut pulled = Pulled::default();
+    // A working copy that cannot be seen as a whole would be taken for removals.
+    if let Some(doubt) = order.left.doubts.first() {
+        return Err(io::Error::other(format!("it cannot be read as a whole: {doubt}")));
+    }
+    pulled.commit = tree::commit(order, &here, &head, &mut pulled.skipped)?;
+    pulled.uncommitted = pulled.commit != head;
+    order.go_on()?;
+    let users = references(&here)?;
+    let known: Vec<String> = staging::present(&git, users.values())?.into_iter().collect();
+    let mut wanted = wanted(order, &git, &head, &mut pulled)?;
+    let mut logged = logged(order, &git, &known, &mut pulled, &wanted)?;
+    let pack_of = |beside: &mut dyn Iterator<Item = &String>| {
+        let tips: Vec<String> = [&pulled.commit].into_iter().chain(beside).cloned().collect();
+        install::pack(&here, order.repository, order.staging, &tips, &known)
+    };
+    let all = pack_of(&mut wanted.values().chain(&logged));
+    let pack = match all {
+        Ok(pack) => pack,
+        // One that git does not take holds back itself, and not what is on the branch.
+        Err(_) if !wanted.is_empty() || !logged.is_empty() => {
+            let pack = pack_of(&mut std::iter::empty())?;
+            for name in std::mem::take(&mut wanted).into_keys() {
+                pulled.tips.remove(&name);
+                pulled.broken.push(name);
+            }
+            pulled.logged.clear();
+            pulled
+                .broken
+                .extend(std::mem::take(&mut logged).into_iter().map(|commit| format!("the commit {commit} of a log")));
+            pack
+        }
+        Err(error) => return Err(error),
+    };
+    let mut changes = BTreeMap::new();
+    if there.as_deref() != Some(pulled.commit.as_str()) {
+        changes.insert(target, (pulled.commit.clone(), there.clone()));
+    }
+    let place = format!("refs/bottler/{}", order.bottle);
+    for (name, tip) in wanted {
+        let ours = format!("{place}/{}", name.strip_prefix("refs/").unwrap_or(&name));
+        changes.insert(ours.clone(), (tip, users.get(&ours).cloned()));
+    }
+    for commit in logged {
+        let ours = format!("{place}/log/{commit}");
+        changes.insert(ours.clone(), (commit, users.get(&ours).cloned()));
+    }
+    changes.retain(|_, (new, old)| old.as_ref() != Some(new));
+    keep_earlier(&git, &place, &mut changes);
+    order.go_on()?;
+    let made = pack.map(|pack| install::install(&here, order.repository, &pack)).transpose()?.unwrap_or_default();
+    if !changes.is_empty()
+        && let Err(error) = install::refer(&here, order.bottle, &changes)
+    {
+        install::remove(&made);
+        return Err(error);
+    }
+    let branch = format!("refs/heads/{}", order.branch);
+    let beside = changes.into_iter().filter(|(name, _)| *name != branch);
+    pulled.references = beside.map(|(name, (new, _))| (name, new)).collect();
+    Ok(pulled)
+}
+
+/// A branch that is there is moved only where it is as an earlier pull has left it, and nobody has it checked out.
+fn may_move(order: &Order<'_>, here: &Git<'_>, target: &str, there: Option<&str>) -> io::Result<()> {
+    let Some(there) = there else { return Ok(()) };
+    if order.earlier != Some(there) {
+        return Err(io::Error::other(format!(
+            "there is a branch {} already, not as bottler has left it",
+            order.branch
+        )));
+    }
+    let worktrees = here.run(&["worktree", "list", "--porcelain"])?;
+    let line = format!("branch {target}");
+    if String::from_utf8_lossy(&worktrees).lines().any(|known| known == line) {
+        return Err(io::Error::other(format!("the branch {} is checked out", order.branch)));
+    }
+    Ok(())
+}
+
+fn reference(git: &Git<'_>, name: &str) -> Option<String> {
+    git.line(&["rev-parse", "--verify", "--quiet", name])
+}
+
+/// What the user's references are at, `HEAD` among them.
+fn references(here: &Git<'_>) -> io::Result<BTreeMap<String, String>> {
+    let said = here.run(&["for-each-ref", "--format=%(objectname) %(refname)"])?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let all = said.lines().filter_map(|line| line.split_once(' '));
+    let mut all: BTreeMap<String, String> = all.map(|(tip, name)| (name.to_owned(), tip.to_owned())).collect();
+    all.extend(reference(here, "HEAD").map(|head| ("HEAD".to_owned(), head)));
+    Ok(all)
+}
+
+/// References of the agent's that the branch does not have: by their names, what they are at.
+fn wanted(order: &Order<'_>, git: &Git<'_>, head: &str, pulled: &mut Pulled) -> io::Result<BTreeMap<String, String>> {
+    let (before, mut tips) = (order.before.repository.tips(), order.left.repository.tips());
+    tips.retain(|name, tip| before.get(name) != Some(tip));
+    let there = staging::present(git, tips.values().chain([&head.to_owned()]))?;
+    if !there.contains(head) {
+        return Err(io::Error::other("the commit that the agent has checked out is not there"));
+    }
+    pulled.broken = tips.iter().filter(|(_, tip)| !there.contains(*tip)).map(|(name, _)| name.clone()).collect();
+    tips.retain(|_, tip| there.contains(tip));
+    pulled.tips.clone_from(&tips);
+    // The branch has it; a tag says more than where it is.
+    tips.retain(|name, tip| !(tip == head && (name == "HEAD" || name.starts_with("refs/heads/"))));
+    Ok(tips)
+}
+
+/// Commits that only the agent's logs lead to: those that no other of them leads to.
+fn logged(
+    order: &Order<'_>,
+    git: &Git<'_>,
+    known: &[String],
+    pulled: &mut Pulled,
+    wanted: &BTreeMap<String, String>,
+) -> io::Result<BTreeSet<String>> {
+    let began = order.before.repository.known();
+    let new: BTreeSet<String> = order.left.repository.logged.difference(&began).cloned().collect();
+    let there = staging::present(git, new.iter())?;
+    pulled.logged.clone_from(&new);
+    if there.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let said = git.feed(&["rev-list", "--parents", "--stdin"], |input| {
+        let mut input = io::BufWriter::new(input);
+        there.iter().try_for_each(|commit| writeln!(input, "{commit}"))?;
+        let others = known.iter().chain([&pulled.commit]).chain(wanted.values());
+        others.into_iter().try_for_each(|commit| writeln!(input, "^{commit}"))?;
+        input.flush()
+    })?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split(' ').collect()).collect();
+    let led_to: BTreeSet<&str> = lines.iter().flat_map(|line| line[1..].iter().copied()).collect();
+    let found: BTreeSet<&str> = lines.iter().map(|line| line[0]).collect();
+    Ok(there
+        .into_iter()
+        .filter(|commit| found.contains(commit.as_str()) && !led_to.contains(commit.as_str()))
+        .collect())
+}
+
+/// What a reference was at and would no longer lead to stays, under a name of its own.
+fn keep_earlier(git: &Git<'_>, place: &str, changes: &mut BTreeMap<String, (String, Option<String>)>) {
+    let moved: Vec<(String, String)> =
+        changes.values().filter_map(|(new, old)| Some((old.clone()?, new.clone()))).collect();
+    for (old, new) in moved {
+        if git.run(&["merge-base", "--is-ancestor", &old, &new]).is_err() {
+            changes.insert(format!("{place}/earlier/{old}"), (old, None));
+        }
+    }
+}

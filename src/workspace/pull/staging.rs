@@ -1,0 +1,84 @@
+//! A repository of bottler's own between the agent's and the user's: it has the agent's objects, borrows the user's, and goes
+//! away with its folder. Nothing of the agent's repository but objects comes into it.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::workspace::git::Git;
+use crate::workspace::name::Name;
+use crate::workspace::snapshot::Snapshot;
+
+/// Largest loose object, in bytes.
+const MAX_LOOSE: u64 = 1 << 30;
+
+/// Makes an empty repository in a folder that borrows the objects of the user's.
+pub(super) fn borrow(here: &Git<'_>, repository: &Path, folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let format = here.line(&["rev-parse", "--show-object-format"]).unwrap_or_else(|| "sha1".to_owned());
+    let format = format!("--object-format={format}");
+    Git::alone(folder).run(&["init", "--quiet", "--bare", "--template=", &format, "."])?;
+    let place = |name: &str| {
+        let path = here.line(&["rev-parse", "--git-path", name]);
+        path.map(|path| repository.join(path)).ok_or_else(|| io::Error::other("git does not say where its objects are"))
+    };
+    let objects = place("objects")?.canonicalize()?;
+    let objects = objects.to_str().filter(|path| !path.contains(['\n', '"']));
+    let objects = objects.ok_or_else(|| io::Error::other("the repository's path cannot be written for git"))?;
+    std::fs::create_dir_all(folder.join("objects/info"))?;
+    std::fs::write(folder.join("objects/info/alternates"), format!("{objects}\n"))?;
+    // A history that the user has only the end of: the agent's has no more.
+    let shallow = place("shallow")?;
+    if shallow.is_file() {
+        std::fs::copy(shallow, folder.join("shallow"))?;
+    }
+    Ok(())
+}
+
+/// Brings the agent's objects into the repository of a folder, but for those that came from the user (`known`: the user has
+/// still all of them). They are not checked here: only what is new is, later.
+pub(super) fn import(before: &Snapshot, left: &Snapshot, known: bool, folder: &Path) -> io::Result<()> {
+    let is_known = |name: &Name| {
+        known && before.repository.objects.get(name).is_some_and(|file| *file == left.repository.objects[name])
+    };
+    for (name, file) in left.repository.objects.iter().filter(|(name, _)| !is_known(name)) {
+        let Ok(name) = std::str::from_utf8(name) else { continue };
+        if let Some(pack) = name.strip_prefix("pack/pack-").and_then(|name| name.strip_suffix(".pack")) {
+            if is_hex(pack) {
+                let mut pack = left.reader(file)?;
+                Git::alone(folder).feed(&["index-pack", "--stdin"], |input| io::copy(&mut pack, input).map(drop))?;
+            }
+            continue;
+        }
+        let Some((start, rest)) = name.split_once('/') else { continue };
+        if start.len() == 2 && matches!(rest.len(), 38 | 62) && is_hex(start) && is_hex(rest) && file.size <= MAX_LOOSE
+        {
+            let place: PathBuf = folder.join("objects").join(start);
+            std::fs::create_dir_all(&place)?;
+            let mut to = std::fs::File::create(place.join(rest))?;
+            io::copy(&mut left.reader(file)?, &mut to)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Those of some objects that a repository has.
+pub(super) fn present<'a>(
+    git: &Git<'_>,
+    objects: impl Iterator<Item = &'a String> + Send,
+) -> io::Result<BTreeSet<String>> {
+    let said = git.feed(&["cat-file", "--batch-check=%(objectname) %(objecttype)"], |input| {
+        let mut input = io::BufWriter::new(input);
+        for object in objects {
+            writeln!(input, "{object}")?;
+        }
+        input.flush()
+    })?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let there = said.lines().filter_map(|line| line.split_once(' ')).filter(|(_, kind)| *kind != "missing");
+    Ok(there.map(|(object, _)| object.to_owned()).collect())
+}

@@ -1,0 +1,274 @@
+//! A commit of what the agent has not committed, on top of its last one.
+//!
+//! What the agent touched is written into a folder of bottler's own and added by git there, with the repository's own rules for
+//! line ends and modes. Attacks: a link that leads elsewhere (links are written last, nothing is written through one), names
+//! that git or other systems take for a repository (git passes them over, which is said), attributes that would have a program
+//! of the user's run (files with a filter are not added, unless the user says so; the names of filters in attributes are those
+//! of the beginning *and* of the agent, so neither setting nor unsetting one helps).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::decide::{self, Decision, Listed, decide};
+use super::{Order, Skipped};
+use crate::workspace::clone::{attribute, is_partial, own_file, user_file, zeroed};
+use crate::workspace::git::Git;
+use crate::workspace::name::{Name, last, quoted};
+use crate::workspace::snapshot::{Entry, Regular, Snapshot};
+
+/// The message of the commit.
+const MESSAGE: &str = "What the agent had not committed";
+/// Settings of the user's that decide what is committed of a file.
+const CLEANING: [&str; 2] = ["core.autocrlf", "core.eol"];
+
+/// The commit: the agent's own last one where there is nothing more.
+pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: &str, skipped: &mut Vec<Skipped>) -> io::Result<String> {
+    let (folder, tree) = (order.staging.join("import"), order.staging.join("tree"));
+    let work = || Git::alone(&tree).env("GIT_DIR", path(&folder)).env("GIT_WORK_TREE", path(&tree));
+    std::fs::create_dir_all(&tree)?;
+    let git = Git::alone(&folder);
+    let ours = listed(&git, Some(head))?;
+    let base = order.before.repository.head();
+    let base = if base.as_deref() == Some(head) { ours.clone() } else { listed(&git, base.as_deref())? };
+    let (mut taken, removed) = decisions(order, &base, &ours);
+    taken.retain(|name, _| match beyond(name, &ours) {
+        Some(submodule) => {
+            skipped.push((name.clone(), format!("it is in {}, a submodule", quoted(submodule))));
+            false
+        }
+        None => true,
+    });
+    let direct = filtered(order, here, &folder, &ours, &mut taken, skipped)?;
+    if taken.is_empty() && removed.is_empty() && direct.is_empty() {
+        return Ok(head.to_owned());
+    }
+    for name in CLEANING {
+        if let Some(value) = here.line(&["config", name]) {
+            git.run(&["config", name, &value])?;
+        }
+    }
+    let rules =
+        order.left.files.iter().filter(|(name, _)| last(name) == b".gitattributes" && !taken.contains_key(*name));
+    let rules: Vec<(&Name, &Entry, bool)> = rules.map(|(name, entry)| (name, entry, false)).collect();
+    let all = taken.iter().map(|(name, executable)| (name, order.left.files_or_ignored(name), *executable));
+    materialise(order.left, &tree, all.chain(rules))?;
+    work().run(&["read-tree", head])?;
+    if !removed.is_empty() {
+        work().feed(&["update-index", "--force-remove", "-z", "--stdin"], |input| zeroed(input, removed.iter()))?;
+    }
+    if !taken.is_empty() {
+        let arguments = ["update-index", "--add", "--replace", "-z", "--stdin"];
+        work().feed(&arguments, |input| zeroed(input, taken.keys()))?;
+    }
+    if !direct.is_empty() {
+        work().feed(&["update-index", "--add", "--replace", "-z", "--index-info"], |input| {
+            direct.iter().try_for_each(|(name, listed)| {
+                write!(input, "{} {}\t", listed.mode, listed.object)?;
+                input.write_all(name)?;
+                input.write_all(&[0])
+            })
+        })?;
+    }
+    let mut arguments = vec!["write-tree"];
+    if is_partial(here) {
+        arguments.push("--missing-ok");
+    }
+    let made = line(&work().run(&arguments)?)?;
+    let touched: BTreeSet<&Name> = taken.keys().chain(&removed).chain(direct.keys()).collect();
+    check(&git, &ours, &made, &touched, taken.keys(), skipped)?;
+    if made == line(&git.run(&["rev-parse", "--verify", &format!("{head}^{{tree}}")])?)? {
+        return Ok(head.to_owned());
+    }
+    let committing = Git::alone(&folder)
+        .env("GIT_AUTHOR_NAME", "bottler")
+        .env("GIT_AUTHOR_EMAIL", "bottler@localhost")
+        .env("GIT_COMMITTER_NAME", "bottler")
+        .env("GIT_COMMITTER_EMAIL", "bottler@localhost");
+    line(&committing.run(&["-c", "commit.gpgSign=false", "commit-tree", &made, "-p", head, "-m", MESSAGE])?)
+}
+
+fn path(path: &Path) -> String {
+    // The state directory's name has been checked.
+    path.to_string_lossy().into_owned()
+}
+
+fn line(said: &[u8]) -> io::Result<String> {
+    let text = std::str::from_utf8(said).map_err(|_| io::Error::other("git does not write text"))?;
+    Ok(text.trim_end_matches('\n').to_owned())
+}
+
+/// What a commit's tree has, by path.
+pub(super) fn listed(git: &Git<'_>, commit: Option<&str>) -> io::Result<BTreeMap<Name, Listed>> {
+    let Some(commit) = commit else { return Ok(BTreeMap::new()) };
+    let said = git.run(&["ls-tree", "-r", "-z", "--full-tree", commit])?;
+    let entries = said.split(|byte| *byte == 0).filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b'\t')?;
+        let mut words = std::str::from_utf8(&line[..at]).ok()?.split(' ');
+        let (mode, object) = (words.next()?.to_owned(), words.nth(1)?.to_owned());
+        Some((line[at + 1..].to_vec(), Listed { mode, object }))
+    });
+    Ok(entries.collect())
+}
+
+/// What is taken, with whether it may be executed, and what is removed.
+fn decisions(
+    order: &Order<'_>,
+    base: &BTreeMap<Name, Listed>,
+    head: &BTreeMap<Name, Listed>,
+) -> (BTreeMap<Name, bool>, BTreeSet<Name>) {
+    let (before, left) = (order.before, order.left);
+    let sparse = before.repository.sparse.is_some();
+    let narrowed = left.repository.sparse.is_some() && left.repository.sparse != before.repository.sparse;
+    let names: BTreeSet<&Name> = head.keys().chain(before.files.keys()).chain(left.files.keys()).collect();
+    let (mut taken, mut removed) = (BTreeMap::new(), BTreeSet::new());
+    for name in names {
+        // What is tracked is not ignored.
+        let now = left.files.get(name).or_else(|| head.get(name).and_then(|_| left.ignored.get(name)));
+        let path =
+            decide::Path { base: base.get(name), head: head.get(name), before: before.files.get(name), left: now };
+        match decide(path, sparse, narrowed) {
+            Decision::Keep => {}
+            Decision::Take { executable } => drop(taken.insert(name.clone(), executable)),
+            Decision::Remove => drop(removed.insert(name.clone())),
+        }
+    }
+    (taken, removed)
+}
+
+/// The submodule that a path is in.
+fn beyond<'a>(name: &'a [u8], head: &BTreeMap<Name, Listed>) -> Option<&'a [u8]> {
+    let folders = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at]);
+    folders.into_iter().find(|folder| head.get(*folder).is_some_and(|listed| listed.mode == "160000"))
+}
+
+/// Takes files that a filter applies to out of what is added: they go back to what a commit has where they are that, through
+/// the filter where the user says so, and else not at all. What is to be put into the index directly.
+fn filtered(
+    order: &Order<'_>,
+    here: &Git<'_>,
+    folder: &Path,
+    head: &BTreeMap<Name, Listed>,
+    taken: &mut BTreeMap<Name, bool>,
+    skipped: &mut Vec<Skipped>,
+) -> io::Result<BTreeMap<Name, Listed>> {
+    if taken.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let info = folder.join("info");
+    std::fs::create_dir_all(&info)?;
+    let own = own_file(here, order.repository, "info/attributes").unwrap_or_default();
+    std::fs::write(info.join("attributes"), own)?;
+    if let Some(file) = user_file(here, "core.attributesFile").filter(|file| file.is_file()) {
+        Git::alone(folder).run(&["config", "core.attributesFile", &path(&file)])?;
+    }
+    let mut filters: BTreeMap<Name, String> = BTreeMap::new();
+    for (snapshot, place) in [(order.before, "rules-before"), (order.left, "rules-left")] {
+        let place = order.staging.join(place);
+        std::fs::create_dir_all(&place)?;
+        let rules = snapshot.files.iter().filter(|(name, _)| last(name) == b".gitattributes");
+        materialise(snapshot, &place, rules.map(|(name, entry)| (name, entry, false)))?;
+        let git = Git::alone(&place).env("GIT_DIR", path(folder)).env("GIT_WORK_TREE", path(&place));
+        filters.extend(attribute(&git, "filter", taken.keys())?);
+    }
+    let mut direct = BTreeMap::new();
+    for (name, filter) in filters {
+        let Entry::File(file) = order.left.files_or_ignored(&name) else { continue };
+        let executable = taken.remove(&name).unwrap_or_default();
+        let mode = if executable { "100755" } else { "100644" }.to_owned();
+        let mut content = order.left.reader(file)?;
+        let raw = Git::alone(folder)
+            .feed(&["hash-object", "--no-filters", "--stdin"], |input| io::copy(&mut content, input).map(drop))?;
+        let raw = line(&raw)?;
+        if let Some(known) = head.get(&name).filter(|known| known.object == raw) {
+            direct.insert(name, Listed { mode, ..known.clone() });
+        } else if order.filters {
+            let object = cleaned(order, folder, &name, file)?;
+            direct.insert(name, Listed { mode, object });
+        } else {
+            skipped.push((name, format!("your filter {filter:?} would have to run on it: --filters runs it")));
+        }
+    }
+    Ok(direct)
+}
+
+/// Runs the user's own filter on a file, in the user's repository; the object goes into ours.
+fn cleaned(order: &Order<'_>, folder: &Path, name: &Name, file: &Regular) -> io::Result<String> {
+    let name = std::str::from_utf8(name).map_err(|_| io::Error::other("a name that is no UTF-8 cannot be filtered"))?;
+    let objects = order.repository.join(
+        Git::at(order.repository)
+            .line(&["rev-parse", "--git-path", "objects"])
+            .unwrap_or_else(|| ".git/objects".into()),
+    );
+    let git = Git::at(order.repository)
+        .env("GIT_OBJECT_DIRECTORY", path(&folder.join("objects")))
+        .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", path(&objects));
+    let mut content = order.left.reader(file)?;
+    let said =
+        git.feed(&["hash-object", "-w", "--stdin", "--path", name], |input| io::copy(&mut content, input).map(drop))?;
+    line(&said)
+}
+
+/// Writes files into an empty folder: first those with content, so that nothing is written through a link.
+fn materialise<'a>(
+    from: &Snapshot,
+    to: &Path,
+    entries: impl Iterator<Item = (&'a Name, &'a Entry, bool)>,
+) -> io::Result<()> {
+    let place = |name: &Name| -> PathBuf { to.join(OsStr::from_bytes(name)) };
+    let named = |name: &Name, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", quoted(name)));
+    let mut links = Vec::new();
+    for (name, entry, executable) in entries {
+        let path = place(name);
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        made.map_err(|error| named(name, error))?;
+        match entry {
+            Entry::Link(target) => links.push((name, target)),
+            Entry::File(file) => {
+                let mode = if executable { 0o755 } else { 0o644 };
+                let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+                let written = opened.and_then(|mut out| io::copy(&mut from.reader(file)?, &mut out));
+                written.map_err(|error| named(name, error))?;
+            }
+        }
+    }
+    for (name, target) in links {
+        symlink(OsStr::from_bytes(target), place(name)).map_err(|error| named(name, error))?;
+    }
+    Ok(())
+}
+
+/// Names what git has passed over, and refuses a tree that differs anywhere else than it may.
+fn check<'a>(
+    git: &Git<'_>,
+    head: &BTreeMap<Name, Listed>,
+    made: &str,
+    touched: &BTreeSet<&Name>,
+    taken: impl Iterator<Item = &'a Name>,
+    skipped: &mut Vec<Skipped>,
+) -> io::Result<()> {
+    let now = listed(git, Some(made))?;
+    for name in taken.filter(|name| !now.contains_key(*name)) {
+        skipped.push((name.clone(), "git does not take a file of this name".to_owned()));
+    }
+    // A file that has become a folder, or the other way round, takes what was there with it.
+    let is_touched = |name: &Name| {
+        touched.iter().any(|touched| {
+            let (long, short) = if name.len() > touched.len() { (name, *touched) } else { (*touched, name) };
+            long == short || long.starts_with(short) && long.get(short.len()) == Some(&b'/')
+        })
+    };
+    let names: BTreeSet<&Name> = head.keys().chain(now.keys()).collect();
+    let other = names
+        .into_iter()
+        .find(|name| head.get(*name) != now.get(*name) && !touched.contains(name) && !is_touched(name));
+    match other {
+        Some(name) => {
+            Err(io::Error::other(format!("{} would be changed, and the agent has not touched it", quoted(name))))
+        }
+        None => Ok(()),
+    }
+}
