@@ -162,7 +162,7 @@ fn check_mount(plan: &LaunchPlan, state: &StateDir) -> Result<(), Failure> {
     let mounted = plan.workspace.as_ref().filter(|workspace| workspace.mode == WorkspaceMode::Mount);
     let Some(source) = mounted.and_then(|workspace| workspace.source.as_deref()) else { return Ok(()) };
     // A plan is shown also where there is no engine.
-    crate::holder::check_mount(source, &find_engine().unwrap_or_default(), state.path())
+    holder::check_mount(source, &find_engine().unwrap_or_default(), state.path())
 }
 
 /// Paths go to the holder, and to the engine, as text.
