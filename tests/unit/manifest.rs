@@ -332,9 +332,10 @@ fn a_projects_scripts_launch_only_what_the_user_lets_them() {
              agents:\n  dev: {{bottle: dev, template: shell}}\n  ops: {{bottle: ops, template: shell}}\n  none: {{template: shell}}\n{projects}"
         )
     };
+    // In the launch itself: its hooks take part in the bottles that it launches, too.
     let hook = |agent: &str| {
         format!(
-            "return {{ before = {{ agent = function()\n  bottle('{agent}', {{ command = {{ 'x' }} }}):wait()\nend }} }}\n"
+            "return {{ before = {{ agent = function(_, here)\n  if here.id == 'rehearsal-00000' then bottle('{agent}', {{ command = {{ 'x' }} }}):wait() end\nend }} }}\n"
         )
     };
     let home = Home::new(&[
