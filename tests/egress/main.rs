@@ -11,6 +11,7 @@ mod flood;
 mod honest;
 #[path = "../support/lab.rs"]
 mod lab;
+mod programs;
 mod requests;
 mod secrets;
 mod servers;
