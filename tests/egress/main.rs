@@ -18,3 +18,4 @@ mod servers;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod tools;
