@@ -91,7 +91,7 @@ async fn programs() {
     let proxy = format!("http://{}", lab.proxy);
     let run = async |command: &str, url: &str| {
         let mut program = tokio::process::Command::new("timeout");
-        program.args(["120", "sh", "-c", command]).current_dir(folder.path()).stdin(Stdio::null());
+        program.args(["480", "sh", "-c", command]).current_dir(folder.path()).stdin(Stdio::null());
         program.env("URL", url).env("PORT", lab.proxy.port().to_string()).env("HTTPS_PROXY", &proxy);
         program.env("SSL_CERT_FILE", folder.path().join("ca.pem")).env_remove("NO_PROXY").env_remove("no_proxy");
         let output = program.output().await.unwrap();
