@@ -30,8 +30,7 @@ pub struct Dlp {
     /// What happens where nothing more particular is said.
     #[serde(default = "block")]
     pub action: Action,
-    /// What happens for rules by their ids; `known-secret` is that of the bottle's own secrets. What is `block` here is refused at
-    /// its own provider's hosts, too.
+    /// What happens for rules by their ids; `known-secret` is that of the bottle's own secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub actions: BTreeMap<String, Action>,
     /// Further rules: the content of files in gitleaks' form.
@@ -85,7 +84,7 @@ impl Actions {
         self.by_rule.get(rule).copied().unwrap_or(self.action)
     }
 
-    /// Whether somebody said of this very rule that it blocks: then it does so at its provider's hosts, too.
+    /// Whether somebody said `block` of this very rule: then it blocks at its provider's hosts, too.
     pub fn blocks(&self, rule: &str) -> bool {
         self.by_rule.get(rule) == Some(&Action::Block)
     }

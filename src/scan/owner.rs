@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn every_row_names_rules_that_there_are_and_hosts() {
         let rules = Rules::providers().unwrap();
-        for row in ROWS.iter() {
+        for row in &*ROWS {
             let unknown: Vec<_> = row.rules.iter().filter(|id| !rules.has(id)).collect();
             assert!(unknown.is_empty() && !row.rules.is_empty(), "{unknown:?}");
             let plain = |host: &String| {

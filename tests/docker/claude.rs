@@ -136,6 +136,12 @@ fn the_real_claude_answers_without_a_terminal_and_its_key_goes_to_its_host_alone
     assert!(similar.contains("secret_found"), "{similar}");
     let log = api.log();
     assert_eq!(log.matches("with the key").count(), 1, "{log}");
+    // The real program shows why, blames no key, and does not ask again.
+    let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();
+    let said =
+        inside(&format!("timeout 60 claude --dangerously-skip-permissions -p 'keep {token}' 2>&1; echo code=$?"));
+    assert!(said.contains("API Error: 400 refused by bottler: secret_found") && said.contains("code=1"), "{said}");
+    assert!(!said.contains("authenticate") && !api.log().contains("keep"), "{said}");
     // The variables of every authority, the system's own bundle, git's identity, and who this is.
     for (script, words) in [
         ("cat /etc/ssl/certs/ca-certificates.crt | grep -c BEGIN", ""),

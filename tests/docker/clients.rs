@@ -41,6 +41,7 @@ http {
   access_log off;
   map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
   server {
+    listen 80;
     listen 443 ssl http2;
     ssl_certificate /origin/leaf.pem;
     ssl_certificate_key /origin/leaf.key;
@@ -84,6 +85,33 @@ const ATTEMPTS: &[(&str, &str, &str)] = &[
         "secret_found",
     ),
     ("curl, a forbidden host", "curl -sS https://forbidden.example.com/ 2>&1", "403"),
+    ("curl, plain HTTP after CONNECT", "curl -sS -p http://origin.example.com/hello", "hello from the origin"),
+    ("curl, a token after CONNECT", "curl -sS -p -d $TOKEN http://origin.example.com/post", "secret_found"),
+    (
+        "urllib, strict certificates",
+        "python3 -c 'import ssl, urllib.request, os; assert ssl.create_default_context().verify_flags & ssl.VERIFY_X509_STRICT; print(urllib.request.urlopen(os.environ[\"URL\"] + \"/hello\").read().decode())'",
+        "hello from the origin",
+    ),
+    (
+        "urllib, a forbidden host",
+        "python3 -c 'import urllib.request; urllib.request.urlopen(\"https://forbidden.example.com\")' 2>&1",
+        "403 refused by bottler: host_not_allowed",
+    ),
+    (
+        "urllib, what needs no proxy",
+        "python3 -c 'import urllib.request; urllib.request.urlopen(\"http://127.0.0.1:1\")' 2>&1",
+        "Connection refused",
+    ),
+    (
+        "a language",
+        "python3 -c 'import sys; print(sys.getfilesystemencoding(), sys.stdout.encoding)' && echo $LANG",
+        "utf-8 utf-8\nC.UTF-8",
+    ),
+    (
+        "variables",
+        "echo $HTTPS_PROXY $NODE_USE_ENV_PROXY $GRPC_DEFAULT_SSL_ROOTS_FILE_PATH; echo $JAVA_TOOL_OPTIONS; ls /run/bottler",
+        "http://127.0.0.2:8888 1 /run/bottler/ca-bundle.pem\n-Djavax.net.ssl.trustStore=/run/bottler/truststore.jks",
+    ),
     (
         "requests",
         "python3 -c 'import requests, os; print(requests.get(os.environ[\"URL\"] + \"/hello\").text)'",
@@ -107,6 +135,7 @@ const ATTEMPTS: &[(&str, &str, &str)] = &[
     ("websockets", "python3 /tmp/websocket.py hello", "you said hello"),
     ("websockets, a token", "python3 /tmp/websocket.py $TOKEN", "1008"),
     ("fetch of Node", "node /tmp/fetch.js", "200 hello from the origin"),
+    ("fetch of Node, plain HTTP", "URL=http://origin.example.com node /tmp/fetch.js", "200 hello from the origin"),
     ("fetch of Node, a token", "node /tmp/fetch.js $TOKEN", "secret_found"),
     ("plain TCP, by its own name", "curl -sS --noproxy '*' http://origin.example.com:9002/", "taken"),
     ("plain TCP, a token", "curl -sS --noproxy '*' -d $TOKEN http://origin.example.com:9002/ 2>&1", "mpty reply"),
@@ -115,7 +144,7 @@ const ATTEMPTS: &[(&str, &str, &str)] = &[
     (
         "git push",
         "cd /tmp/cloned && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && git push 2>&1 || true",
-        "400",
+        "remote: refused by bottler: bad_request",
     ),
     (
         "pip",

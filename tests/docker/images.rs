@@ -186,3 +186,61 @@ fn an_image_is_built_once_from_what_dockerignore_leaves_and_without_a_network() 
     docker(&["image", "prune", "-f"]);
     world.assert_clean();
 }
+
+/// An image with tools on a path of its own, and a user who lives somewhere.
+const TOOLS: &str = "bottler-test:tools";
+
+#[test]
+fn an_image_keeps_its_path_and_its_users_their_homes() {
+    let world = World::new();
+    let root = tempfile::tempdir().unwrap();
+    let at = |path: &str| root.path().join(path);
+    for folder in ["bin", "tools/bin", "etc", "home/dev", "tmp"] {
+        std::fs::create_dir_all(at(folder)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", at("bin/busybox")).unwrap();
+    for applet in ["sh", "cat", "id", "readlink", "ls"] {
+        std::os::unix::fs::symlink("busybox", at("bin").join(applet)).unwrap();
+    }
+    std::fs::write(at("tools/bin/tool"), "#!/bin/sh\necho the tool runs\n").unwrap();
+    std::fs::write(at("home/dev/.profile"), "its own\n").unwrap();
+    std::fs::write(at("etc/passwd"), "root:x:0:0::/root:/bin/sh\ndev:x:1500:1500::/home/dev:/bin/sh\n").unwrap();
+    std::fs::write(at("etc/group"), "root:x:0:\ndev:x:1500:\n").unwrap();
+    let path = root.path().display();
+    let import = format!(
+        "chmod 755 {path}/tools/bin/tool; tar --owner=0 --group=0 -C {path} -c . | \
+         docker import --change 'ENV PATH=/tools/bin:/bin LANG=de_DE.UTF-8 JAVA_TOOL_OPTIONS=-Xmx64m' - {TOOLS}"
+    );
+    assert!(Command::new("sh").args(["-c", &import]).stdout(Stdio::null()).status().unwrap().success());
+    let script = "tool; echo $HOME ~; echo mine > ~/new; cat /home/agent/new ~/.profile; cat ~/.bottler/prompt.md; \
+                  echo $PATH $LANG; echo $JAVA_TOOL_OPTIONS; id -un; pwd";
+    let folder = tempfile::tempdir().unwrap();
+    let of = |user: &str| {
+        let manifest = format!(
+            "bottles: {{b: {{image: '{TOOLS}', user: '{user}', workspace: {{mode: none}}}}}}\n\
+             agents: {{a: {{bottle: b, template: shell, prompt: Do it., command: [sh, -c, '{script}']}}}}\n"
+        );
+        std::fs::write(folder.path().join("bottler.yaml"), manifest).unwrap();
+        let done: Done = world
+            .command(&["run", "a", "--manifest", "bottler.yaml"])
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
+            .into();
+        assert_eq!(done.code(), 0, "{user}: {}", done.stderr);
+        done.stdout
+    };
+    let said = of("dev");
+    for words in [
+        "the tool runs\n/home/dev /home/dev\nmine\nits own\nDo it.",
+        "/tools/bin:/bin de_DE.UTF-8\n-Djavax.net.ssl.trustStore=",
+        " -Xmx64m\ndev\n/home/dev\n",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // A number that the image does not know lives where we say.
+    let said = of("4711:4711");
+    assert!(said.starts_with("the tool runs\n/home/agent /home/agent\nmine\n"), "{said}");
+    docker(&["rmi", "-f", TOOLS]);
+    world.assert_clean();
+}

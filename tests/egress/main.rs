@@ -11,9 +11,11 @@ mod flood;
 mod honest;
 #[path = "../support/lab.rs"]
 mod lab;
+mod programs;
 mod requests;
 mod secrets;
 mod servers;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod tools;

@@ -87,6 +87,8 @@ pub struct Lab {
     pub proxy: SocketAddr,
     /// The sockets of named destinations.
     pub folder: tempfile::TempDir,
+    /// The certificate of egress' authority, in PEM.
+    pub ca: String,
     tls: TlsConnector,
     tls_h2: TlsConnector,
     lines: Lines<BufReader<tokio::process::ChildStdout>>,
@@ -160,13 +162,14 @@ impl Lab {
         let told: Told = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
         let Message::Ready(ready) = told.message else { panic!("egress is not ready") };
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(ready.ca.unwrap().as_bytes()).unwrap()).unwrap();
+        let ca = ready.ca.unwrap();
+        roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
         let config = builder.with_root_certificates(roots).with_no_client_auth();
         let mut h2 = config.clone();
         h2.alpn_protocols = vec![b"h2".to_vec()];
         let (tls, tls_h2) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(h2)));
-        Self { seen, proxy, folder, tls, tls_h2, lines, input, told: String::new(), _child: child }
+        Self { seen, proxy, folder, ca, tls, tls_h2, lines, input, told: String::new(), _child: child }
     }
 
     pub async fn tell(&mut self, update: &Update) {

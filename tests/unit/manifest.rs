@@ -143,7 +143,7 @@ agents:
     assert_eq!(plan["agent"]["resources"]["memory"], 512 << 20);
     assert_eq!(plan["image"], serde_json::json!({"source": "mine:1"}));
     assert_eq!(plan["prompt"], "Be brief.\n\nDo it.");
-    let hosts = serde_json::json!(["api.anthropic.com", "a.example.com", "b.example.com"]);
+    let hosts = serde_json::json!(["api.anthropic.com", "platform.claude.com", "a.example.com", "b.example.com"]);
     assert_eq!((&plan["egress"]["allow"], &plan["egress"]["mode"]), (&hosts, &"enforce".into()));
     assert_eq!(plan["credentials"][0]["env"], "ANTHROPIC_API_KEY");
     let workspace = &done.json()["workspace"];
@@ -153,7 +153,7 @@ agents:
     let said: Done = command.env("MY_KEY", "host-secret").output().unwrap().into();
     for words in [
         "told only   to the agent: ANTHROPIC_API_KEY, FROM_FILE, ASKED (asked for)",
-        "egress      3 hosts: api.anthropic.com, a.example.com, b.example.com",
+        "egress      4 hosts: api.anthropic.com, platform.claude.com, a.example.com and 1 more",
         "credential  ANTHROPIC_API_KEY may go to api.anthropic.com and nowhere else",
         "look secret: .env",
     ] {
@@ -295,7 +295,7 @@ fn the_manifest_that_readme_shows_is_right() {
     assert_eq!(home.run(&["manifest", "check"]).code(), 0);
     let mut command = home.command(&["run", "researcher", "--dry-run", "--format", "json"]);
     let done: Done = command.env("ANTHROPIC_API_KEY", "x").output().unwrap().into();
-    assert_eq!(done.json()["plan"]["egress"]["allow"].as_array().unwrap().len(), 4, "{}", done.stderr);
+    assert_eq!(done.json()["plan"]["egress"]["allow"].as_array().unwrap().len(), 5, "{}", done.stderr);
 }
 
 /// A recipe launches agents of the manifest, with what their bottles say; without an engine, too.
