@@ -42,7 +42,8 @@ func main() {
 
 const NODE: &str = r#"
 const [url, proxy] = [new URL(process.argv[2]), new URL(process.env.HTTPS_PROXY)];
-const connect = { host: proxy.hostname, port: proxy.port, method: "CONNECT", path: `${url.hostname}:443` };
+const target = `${url.hostname}:443`;
+const connect = { host: proxy.hostname, port: proxy.port, method: "CONNECT", path: target, headers: { host: target } };
 require("http").request(connect).on("connect", (answer, socket) => {
   if (answer.statusCode != 200) return console.log(answer.statusMessage);
   const options = { socket, servername: url.hostname, agent: false };
