@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::allow::Fit;
 use super::path::{ambiguity, folded};
 use super::{Allow, CANARY, Class, Deny, Host, HostError, Mode, PathError, TcpTarget, Tls, classify};
-use crate::scan::{Action, DecodeError, Finding};
+use crate::scan::{Action, DecodeError, Exhausted, Finding};
 
 /// How a request reached egress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -175,7 +175,16 @@ pub enum Reason {
     SecretFound(Finding, &'static str),
     /// The body cannot be decoded, so it cannot be looked at.
     #[error("the body cannot be looked at: {0}")]
-    NotDecoded(#[from] DecodeError),
+    NotDecoded(DecodeError),
+    /// To look through it takes too much work.
+    #[error("the request cannot be looked at: {0}")]
+    TooMuchWork(Exhausted),
+    /// Egress carries as much as it may.
+    #[error("egress carries as much at once as it may, and nothing ended in time")]
+    Busy,
+    /// What was to come did not.
+    #[error("the body did not go on in time")]
+    Stalled,
     /// The destination could not be reached.
     #[error("{0} cannot be reached: {1}")]
     Unreachable(Host, String),
@@ -185,6 +194,15 @@ fn not_public(host: &Host, address: IpAddr, class: Class) -> String {
     match host {
         Host::Name(name) => format!("{name} resolves to {address}, {class}"),
         literal => format!("{literal} is {class}"),
+    }
+}
+
+impl From<DecodeError> for Reason {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Exhausted(exhausted) => Self::TooMuchWork(exhausted),
+            error => Self::NotDecoded(error),
+        }
     }
 }
 
@@ -206,6 +224,9 @@ impl Reason {
             Self::NotTls(..) => "not_tls",
             Self::SecretFound(..) => "secret_found",
             Self::NotDecoded(_) => "not_decoded",
+            Self::TooMuchWork(_) => "too_much_work",
+            Self::Busy => "busy",
+            Self::Stalled => "stalled",
             Self::Unreachable(..) => "unreachable",
         }
     }
@@ -236,6 +257,9 @@ impl Reason {
             Self::NotDecoded(_) => {
                 "send the body as it is, or well-formed with gzip, deflate, br or zstd, of at most 8 MiB"
             }
+            Self::TooMuchWork(_) => "send it with fewer encodings around each other, or in smaller requests",
+            Self::Busy => "send fewer or smaller requests at once, and this one again",
+            Self::Stalled => "send the body without a pause of more than a minute",
             Self::HostMismatch(..) => "send one host in the request target and the Host header",
             Self::Unreachable(..) => "the destination is down or refuses; this is not a refusal by bottler",
         }

@@ -1,6 +1,9 @@
 //! How a body is to be looked at, by what its headers say of it.
 
+use std::borrow::Cow;
+
 use super::decode::{DecodeError, Encoding, decode};
+use super::work::Work;
 use super::{Finding, Messages, Scanner, aws_chunked, boundary, inner, parts};
 
 /// Parts of a form that are longer are no pieces of a secret.
@@ -48,7 +51,10 @@ impl Shape {
             return Err(DecodeError::AwsChunked("it is gRPC"));
         }
         let shape = Self { encodings: all, framed, form };
-        shape.messages().transpose()?;
+        if shape.messages().transpose()?.is_some() && shape.is_encoded() {
+            // Its messages are compressed each for itself, or not at all.
+            return Err(DecodeError::Grpc("it is in a content encoding besides"));
+        }
         Ok(shape)
     }
 
@@ -73,12 +79,13 @@ impl Shape {
     /// Looks at a body that is whole.
     ///
     /// # Errors
-    /// It is not what its headers say.
-    pub fn whole(&self, scanner: &Scanner, body: &[u8]) -> Result<Option<Finding>, DecodeError> {
+    /// It is not what its headers say, or takes more work than there is.
+    pub fn whole(&self, scanner: &Scanner, body: &[u8], work: &mut Work) -> Result<Option<Finding>, DecodeError> {
         let payload;
         let body = if self.framed {
             let (carried, lines) = aws_chunked::decode(body)?;
-            if let Some(finding) = scanner.whole(&lines) {
+            work.take(carried.len())?;
+            if let Some(finding) = scanner.look(&lines, work)? {
                 return Ok(Some(finding));
             }
             payload = carried;
@@ -86,29 +93,33 @@ impl Shape {
         } else {
             body
         };
-        let decoded;
-        let body = if self.encodings.is_empty() {
-            body
-        } else {
-            decoded = decode(body, &self.encodings)?;
-            &decoded
-        };
-        let finding = scanner.whole(body);
-        let further = match &self.form {
-            Form::Text | Form::Grpc(_) => None,
-            Form::Pairs => scanner.whole(&joined(body)),
-            Form::Parts(boundary) => {
-                let parts = parts(boundary, body)?;
-                let owned = |part: &std::borrow::Cow<'_, [u8]>| matches!(part, std::borrow::Cow::Owned(_));
-                let fresh = parts.iter().filter(|part| owned(part) || inner::compressed(part).is_some());
-                let found = fresh.into_iter().find_map(|part| scanner.whole(part));
-                found.or_else(|| {
-                    let short = parts.iter().filter(|part| part.len() <= MAX_PIECE);
-                    scanner.whole(&short.map(|part| part.trim_ascii_end()).collect::<Vec<_>>().concat())
-                })
+        let decoded = if self.encodings.is_empty() { None } else { Some(decode(body, &self.encodings, work)?) };
+        let body = decoded.as_ref().map_or(body, |decoded| &decoded.text);
+        if let Some(decoded) = &decoded {
+            work.grow(body.len());
+            if let Some(finding) = scanner.look(&decoded.beside, work)? {
+                return Ok(Some(finding));
             }
-        };
-        Ok(finding.or(further))
+        }
+        if let Some(finding) = scanner.look(body, work)? {
+            return Ok(Some(finding));
+        }
+        match &self.form {
+            Form::Text | Form::Grpc(_) => Ok(None),
+            Form::Pairs => scanner.pairs(body, work),
+            Form::Parts(boundary) => {
+                let parts = parts(boundary, body, work)?;
+                let fresh = |part: &&Cow<'_, [u8]>| matches!(part, Cow::Owned(_)) || inner::compressed(part).is_some();
+                for part in parts.iter().filter(fresh) {
+                    if let Some(finding) = scanner.look(part, work)? {
+                        return Ok(Some(finding));
+                    }
+                }
+                let short = parts.iter().filter(|part| part.len() <= MAX_PIECE);
+                let joined = short.map(|part| part.trim_ascii_end()).collect::<Vec<_>>().concat();
+                Ok(scanner.look(&joined, work)?)
+            }
+        }
     }
 }
 
@@ -119,4 +130,41 @@ pub(super) fn joined(pairs: &[u8]) -> Vec<u8> {
         equals.map_or(pair, |at| &pair[at + 1..])
     });
     values.collect::<Vec<_>>().concat()
+}
+
+/// With its pluses as the spaces that they stand for there; `None` where there are none.
+pub(super) fn spaced(pairs: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'+', pairs)?;
+    Some(pairs.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect())
+}
+
+impl Scanner {
+    /// Looks at a form besides as it is: with its values put together, and with its spaces.
+    fn pairs(&self, pairs: &[u8], work: &mut Work) -> Result<Option<Finding>, DecodeError> {
+        let spaced = spaced(pairs);
+        for text in [Some(joined(pairs)), spaced.as_deref().map(joined), spaced].into_iter().flatten() {
+            if let Some(finding) = self.look(&text, work)? {
+                return Ok(Some(finding));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks at a message that may be compressed for itself; what is in it.
+    ///
+    /// # Errors
+    /// It is not what is said of it, or takes more work than there is.
+    pub fn message(
+        &self,
+        message: &bytes::Bytes,
+        encoding: Option<Encoding>,
+        work: &mut Work,
+    ) -> Result<(bytes::Bytes, Option<Finding>), DecodeError> {
+        let Some(encoding) = encoding else { return Ok((message.clone(), self.look(message, work)?)) };
+        let decoded = decode(message, &[encoding], work)?;
+        work.grow(decoded.text.len());
+        let found = self.look(&decoded.text, work)?;
+        let found = if found.is_some() { found } else { self.look(&decoded.beside, work)? };
+        Ok((decoded.text.into(), found))
+    }
 }

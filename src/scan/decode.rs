@@ -1,10 +1,10 @@
 //! Content encodings of HTTP: what is said to be wrapped around a body.
 
-use std::io::Read;
+use super::unpack::{self, Sink};
+use super::work::{Exhausted, Work};
 
-/// How many times larger than itself an encoded body may become, and how large at most, in bytes.
-const MAX_RATIO: usize = 200;
-const MAX_DECODED: usize = 64 << 20;
+/// Largest body with its encodings taken off, in bytes.
+const MAX_DECODED: usize = 32 << 20;
 
 /// A content encoding (RFC 9110, section 8.4.1; RFC 8878 for zstd, RFC 7932 for br).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub enum DecodeError {
     /// Nobody here reads that.
     #[error("content encoding {0:?} is not known")]
     Unknown(String),
-    /// It is not what it says.
-    #[error("the body is not valid {0:?}")]
+    /// It is not what it says, or something stands beside it.
+    #[error("the body is not valid {0:?}, or other bytes follow it")]
     Malformed(Encoding),
     /// It becomes larger than is looked at.
     #[error("the body becomes too large when it is decoded")]
@@ -40,6 +40,18 @@ pub enum DecodeError {
     /// It says it is gRPC, and is not.
     #[error("the body is not valid gRPC: {0}")]
     Grpc(&'static str),
+    /// Its budget is spent.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+}
+
+/// What was in an encoded body.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// Its content.
+    pub text: Vec<u8>,
+    /// What stands beside it: names and comments of gzip, frames of zstd that are skipped; one behind the other.
+    pub beside: Vec<u8>,
 }
 
 impl Encoding {
@@ -65,30 +77,34 @@ impl Encoding {
 /// Takes encodings off a body that is whole, the last applied first.
 ///
 /// # Errors
-/// It is malformed, or becomes too large.
-pub fn decode(body: &[u8], encodings: &[Encoding]) -> Result<Vec<u8>, DecodeError> {
-    let most = body.len().saturating_mul(MAX_RATIO).clamp(1 << 20, MAX_DECODED);
-    let mut bytes = body.to_vec();
-    for &encoding in encodings.iter().rev() {
-        bytes = match encoding {
-            Encoding::Gzip => read(flate2::read::MultiGzDecoder::new(bytes.as_slice()), encoding, most)?,
-            Encoding::Deflate => read(flate2::read::ZlibDecoder::new(bytes.as_slice()), encoding, most)
-                .or_else(|_| read(flate2::read::DeflateDecoder::new(bytes.as_slice()), encoding, most))?,
-            Encoding::Brotli => read(brotli_decompressor::Decompressor::new(bytes.as_slice(), 4096), encoding, most)?,
-            Encoding::Zstd => {
-                let decoder = ruzstd::decoding::StreamingDecoder::new(bytes.as_slice());
-                read(decoder.map_err(|_| DecodeError::Malformed(encoding))?, encoding, most)?
-            }
-        };
+/// It is malformed, becomes too large, or takes more work than there is.
+pub fn decode(body: &[u8], encodings: &[Encoding], work: &mut Work) -> Result<Decoded, DecodeError> {
+    let mut decoded = Decoded::default();
+    for (layer, &encoding) in encodings.iter().rev().enumerate() {
+        let outer = std::mem::take(&mut decoded.text);
+        let mut sink = Sink::new(MAX_DECODED, work);
+        unpack::unpack(if layer == 0 { body } else { &outer }, encoding, &mut sink)?;
+        let (text, beside) = sink.into_parts();
+        work.take(text.len())?;
+        work.give_back(outer.len());
+        decoded.text = text;
+        decoded.beside.extend_from_slice(&beside);
     }
-    Ok(bytes)
+    Ok(decoded)
 }
 
-fn read(decoder: impl Read, encoding: Encoding, most: usize) -> Result<Vec<u8>, DecodeError> {
-    let mut bytes = Vec::new();
-    let mut bounded = decoder.take(most as u64 + 1);
-    bounded.read_to_end(&mut bytes).map_err(|_| DecodeError::Malformed(encoding))?;
-    if bytes.len() > most { Err(DecodeError::TooLarge) } else { Ok(bytes) }
+/// What can be read of bytes that look encoded and do not say so: up to where they are malformed.
+pub(super) fn decode_leniently(body: &[u8], encoding: Encoding, work: &mut Work) -> Result<Decoded, Exhausted> {
+    let mut sink = Sink::new(MAX_DECODED, work);
+    match unpack::unpack(body, encoding, &mut sink) {
+        Err(DecodeError::Exhausted(exhausted)) => Err(exhausted),
+        // More than is looked at is more work than there is.
+        Err(DecodeError::TooLarge) => Err(Exhausted),
+        _ => {
+            let (text, beside) = sink.into_parts();
+            Ok(Decoded { text, beside })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,25 +112,82 @@ mod tests {
     use super::*;
     use std::io::Write;
 
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        zlib.write_all(bytes).unwrap();
+        zlib.finish().unwrap()
+    }
+
+    fn run(body: &[u8], encodings: &[Encoding]) -> Result<(Vec<u8>, Vec<u8>), DecodeError> {
+        decode(body, encodings, &mut Work::unbounded()).map(|decoded| (decoded.text, decoded.beside))
+    }
+
     #[test]
     fn promise_06_what_cannot_be_decoded_is_an_error() {
         assert!(matches!(Encoding::list("gzip, secret"), Err(DecodeError::Unknown(_))));
         assert_eq!(Encoding::list(" GZIP ,identity, br").unwrap(), [Encoding::Gzip, Encoding::Brotli]);
-        for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd] {
-            assert_eq!(decode(b"plain text", &[encoding]), Err(DecodeError::Malformed(encoding)));
+        for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Brotli, Encoding::Zstd] {
+            assert_eq!(run(b"plain text", &[encoding]), Err(DecodeError::Malformed(encoding)));
         }
     }
 
     #[test]
     fn encodings_are_taken_off_and_bombs_are_not_blown_up() {
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        gzip.write_all(b"hello").unwrap();
-        let once = gzip.finish().unwrap();
-        let mut twice = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
-        twice.write_all(&once).unwrap();
-        assert_eq!(decode(&twice.finish().unwrap(), &[Encoding::Gzip, Encoding::Deflate]).unwrap(), b"hello");
-        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        bomb.write_all(&vec![0; 100 << 20]).unwrap();
-        assert_eq!(decode(&bomb.finish().unwrap(), &[Encoding::Gzip]), Err(DecodeError::TooLarge));
+        assert_eq!(run(&zlib(&gzip(b"hello")), &[Encoding::Gzip, Encoding::Deflate]).unwrap().0, b"hello");
+        let bomb = gzip(&vec![0; 100 << 20]);
+        assert_eq!(run(&bomb, &[Encoding::Gzip]), Err(DecodeError::TooLarge));
+        let spent = decode(&bomb, &[Encoding::Gzip], &mut Work::of(bomb.len()));
+        assert_eq!(spent, Err(DecodeError::Exhausted(Exhausted)));
+    }
+
+    #[test]
+    fn promise_09_what_stands_beside_is_given_too_or_refused() {
+        // RFC 1952, section 2.3: FEXTRA, FNAME, FCOMMENT.
+        let mut named = vec![0x1f, 0x8b, 8, 4 | 8 | 16, 0, 0, 0, 0, 0, 255, 5, 0];
+        named.extend_from_slice(b"extraname\0comment\0");
+        named.extend_from_slice(&gzip(b"hello")[10..]);
+        assert_eq!(run(&named, &[Encoding::Gzip]), Ok((b"hello".to_vec(), b"extra\nname\ncomment\n".to_vec())));
+        // A second member.
+        let both = [gzip(b"one"), named.clone()].concat();
+        assert_eq!(run(&both, &[Encoding::Gzip]).unwrap().0, b"onehello");
+        // RFC 8878, sections 3.1.1 and 3.1.2: two frames, and one that is skipped.
+        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, 5, 5 << 3 | 1, 0, 0][..], b"hello"].concat();
+        let skipped = [&[0x5a, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"skip"].concat();
+        let frames = [&frame[..], &skipped, &frame].concat();
+        assert_eq!(run(&frames, &[Encoding::Zstd]), Ok((b"hellohello".to_vec(), b"skip\n".to_vec())));
+        // RFC 7932, section 9.2: WBITS 16, a meta-block of metadata (MNIBBLES 0), the last one empty.
+        let stored = |bytes: &[u8]| {
+            let bits = u32::try_from(bytes.len() - 1).unwrap() << 4 | 1 << 20;
+            [&bits.to_le_bytes()[..3], bytes, &[3]].concat()
+        };
+        assert_eq!(run(&stored(b"hello"), &[Encoding::Brotli]).unwrap().0, b"hello");
+        // ISLAST 0, MNIBBLES 11, reserved 0, MSKIPBYTES 01, MSKIPLEN-1 3.
+        let metadata: u32 = 0b11 << 2 | 0b01 << 5 | 3 << 7;
+        let metadata = [&metadata.to_le_bytes()[..2], b"meta", &[3]].concat();
+        assert_eq!(run(&metadata, &[Encoding::Brotli]), Err(DecodeError::Malformed(Encoding::Brotli)));
+        for (body, encoding) in [
+            (gzip(b"hello"), Encoding::Gzip),
+            (zlib(b"hello"), Encoding::Deflate),
+            (zlib(b"hello")[2..7].to_vec(), Encoding::Deflate),
+            (frame, Encoding::Zstd),
+            (stored(b"hello"), Encoding::Brotli),
+        ] {
+            for beside in [&b"more"[..], b"x"] {
+                let body = [&body[..], beside].concat();
+                assert_eq!(run(&body, &[encoding]), Err(DecodeError::Malformed(encoding)), "{encoding:?}");
+            }
+            let cut = &body[..body.len() - 1];
+            assert!(run(cut, &[encoding]).is_err() || encoding == Encoding::Deflate, "{encoding:?}");
+        }
+        let mut wrong = gzip(b"hello");
+        let end = wrong.len() - 5;
+        wrong[end] ^= 1;
+        assert_eq!(run(&wrong, &[Encoding::Gzip]), Err(DecodeError::Malformed(Encoding::Gzip)));
     }
 }

@@ -8,6 +8,8 @@ const MIN_SECRET: usize = 8;
 const MAX_SECRETS: usize = 200;
 /// So many bytes of a secret's form at the end of a piece are held back until the next one comes.
 const HELD: usize = 4;
+/// Shorter lines of a private key may be another's, too.
+const KEY_LINE: usize = 40;
 
 /// The alphabets of base 64: RFC 4648 sections 4 and 5, RFC 3501 section 5.1.3, crypt(5).
 const ALPHABETS: [&str; 4] = [
@@ -53,7 +55,7 @@ impl Exact {
     /// Secrets that are long enough to be told from other text.
     pub fn new(secrets: &[String]) -> Self {
         let long = secrets.iter().filter(|secret| secret.len() >= MIN_SECRET).take(MAX_SECRETS);
-        let mut forms: Vec<Vec<u8>> = long.flat_map(|secret| forms(secret)).collect();
+        let mut forms: Vec<Vec<u8>> = long.flat_map(|secret| written(secret)).flat_map(|text| forms(&text)).collect();
         forms.retain(|form| form.len() >= MIN_SECRET);
         forms.sort_unstable();
         forms.dedup();
@@ -81,6 +83,11 @@ impl Exact {
     fn may_be(&self, word: [u8; HELD]) -> bool {
         let place = self.place(word);
         self.table[place / 64] & (1 << (place % 64)) != 0
+    }
+
+    /// How many bytes the longest form has.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Whether one of the secrets is in these bytes, in any form.
@@ -126,6 +133,29 @@ impl Exact {
     }
 }
 
+/// A secret's text as tools change it on its way: without what is around it; of several lines with the line ends of
+/// either kind, with none, and with spaces for them; and of a private key each line for itself, which is that key's alone,
+/// however it is indented.
+fn written(secret: &str) -> Vec<String> {
+    let text = secret.trim();
+    let mut all = vec![secret.to_owned(), text.to_owned()];
+    // A key in JSON has its line ends escaped.
+    let plain = text.replace("\\n", "\n").replace("\r\n", "\n");
+    if plain.contains('\n') {
+        let unix = text.replace("\r\n", "\n");
+        all.extend([unix.replace('\n', "\r\n"), unix.replace('\n', ""), unix.replace('\n', " "), unix]);
+        let mut inside = false;
+        for line in plain.lines().map(str::trim) {
+            if line.contains("PRIVATE KEY-----") {
+                inside = line.contains("-----BEGIN ");
+            } else if inside && line.len() >= KEY_LINE {
+                all.push(line.to_owned());
+            }
+        }
+    }
+    all
+}
+
 /// Every way in which a secret may be written.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
     let bytes = secret.as_bytes();
@@ -141,6 +171,13 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
         bytes.iter().map(one).collect::<String>().into_bytes()
     };
     forms.extend([percent(true, true), percent(true, false), percent(false, true), percent(false, false)]);
+    if secret.contains(' ') {
+        // Forms and queries have a plus for a space.
+        for upper in [true, false] {
+            let text = String::from_utf8_lossy(&percent(false, upper)).replace("%20", "+");
+            forms.push(text.into_bytes());
+        }
+    }
     // JSON: the usual escapes, and every unit as \uXXXX.
     if let Ok(quoted) = serde_json::to_string(secret) {
         forms.push(quoted.trim_matches('"').replace('/', "\\/").into_bytes());
@@ -221,6 +258,37 @@ mod tests {
             }
         }
         assert!(!exact.is_in(b"a short text without any of it, pa$$w0rd alone"));
+    }
+
+    #[test]
+    fn promise_09_secrets_of_several_words_and_lines_are_found_as_forms_have_them() {
+        let lines = [
+            "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+            "MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictGeurT8jNbvJZHtCSuYEvu",
+        ];
+        let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n{}\n-----END PRIVATE KEY-----\n", lines[0], lines[1]);
+        let account =
+            serde_json::to_string_pretty(&serde_json::json!({"type": "service_account", "private_key": key})).unwrap();
+        let exact = Exact::new(&["correct horse battery".to_owned(), key.clone(), account.clone()]);
+        let form = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let windows = |text: &str| text.replace('\n', "\r\n");
+        for text in [
+            "a=correct+horse+battery&b".to_owned(),
+            form(&key),
+            form(&account),
+            form(&windows(&key)),
+            form(&windows(&account)),
+            windows(&account),
+            key.trim().to_owned(),
+            key.replace('\n', ""),
+            key.replace('\n', "\n    "),
+            data_encoding::BASE64.encode(windows(&key).as_bytes()),
+            serde_json::to_string(&key).unwrap(),
+            format!("only a line: {}", lines[1]),
+        ] {
+            assert!(exact.is_in(text.as_bytes()), "{text}");
+        }
+        assert!(!exact.is_in(b"-----BEGIN PRIVATE KEY-----\n{\n  \"type\": \"service_account\",\n"));
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::aws_chunked::{Deframer, Part};
-use super::{DecodeError, Finding, Stream};
+use super::{DecodeError, Finding, Stream, Work};
 
 /// The state of one body.
 pub struct Framed {
@@ -48,7 +48,9 @@ impl Framed {
                 Part::Payload(range) => {
                     let end = range.end;
                     self.carried += range.len();
-                    self.passed += self.stream.push(piece.slice(range)).map_err(FramedError::Found)?.len();
+                    let text = self.stream.offer(piece.slice(range));
+                    self.look(&text)?;
+                    self.passed += self.stream.accept().len();
                     end
                 }
                 Part::Line(end, line) => {
@@ -86,7 +88,10 @@ impl Framed {
     }
 
     fn look(&self, line: &[u8]) -> Result<(), FramedError> {
-        self.stream.scanner().whole(line).map_or(Ok(()), |finding| Err(FramedError::Found(finding)))
+        let (scanner, mut work) = (self.stream.scanner(), Work::of(line.len()));
+        let found = scanner.look(line, &mut work).map_err(|exhausted| FramedError::Decode(exhausted.into()))?;
+        scanner.tell(&mut work);
+        found.map_or(Ok(()), |finding| Err(FramedError::Found(finding)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::decode::{DecodeError, Encoding, decode};
+use super::decode::{DecodeError, Encoding};
 
 /// Largest message, in bytes: it is looked at whole.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -36,11 +36,17 @@ impl Messages {
         self.buffer.extend_from_slice(piece);
     }
 
-    /// The next message that is whole: as it came, and what is in it.
+    /// How many bytes of a message that has begun are there, and how many it has.
+    pub fn pending(&self) -> (usize, usize) {
+        let length = self.buffer.first_chunk::<PREFIX>().map_or(0, |&[_, a, b, c, d]| u32::from_be_bytes([a, b, c, d]));
+        (self.buffer.len(), PREFIX + (length as usize).min(MAX_MESSAGE))
+    }
+
+    /// The next message that is whole: as it came, what is in it, and which encoding that is in.
     ///
     /// # Errors
     /// It is malformed or too large.
-    pub fn take(&mut self) -> Result<Option<(Bytes, Bytes)>, DecodeError> {
+    pub fn take(&mut self) -> Result<Option<(Bytes, Bytes, Option<Encoding>)>, DecodeError> {
         let Some(&[flag, a, b, c, d]) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         if flag & !(TRAILERS | 1) != 0 {
@@ -55,11 +61,12 @@ impl Messages {
         let frame = self.buffer.split_to(PREFIX + length).freeze();
         let mut message = frame.clone();
         message.advance(PREFIX);
+        let mut encoding = None;
         if flag & 1 == 1 {
-            let encoding = self.encoding.ok_or(DecodeError::Grpc("a message is compressed, and nothing says how"))?;
-            message = decode(&message, &[encoding])?.into();
+            let named = self.encoding.ok_or(DecodeError::Grpc("a message is compressed, and nothing says how"))?;
+            encoding = Some(named);
         }
-        Ok(Some((frame, message)))
+        Ok(Some((frame, message, encoding)))
     }
 
     /// The end.
@@ -74,6 +81,7 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::Work;
     use std::io::Write;
 
     fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
@@ -90,9 +98,12 @@ mod tests {
             let (mut frames, mut texts) = (Vec::new(), Vec::new());
             for piece in body.chunks(size) {
                 messages.push(&Bytes::copy_from_slice(piece));
-                while let Some((frame, message)) = messages.take().unwrap() {
+                while let Some((frame, message, encoding)) = messages.take().unwrap() {
                     frames.extend_from_slice(&frame);
-                    texts.push(message);
+                    texts.push(crate::scan::decode(&message, encoding.as_slice(), &mut Work::unbounded()).map_or_else(
+                        |_| Vec::new(),
+                        |decoded| if encoding.is_some() { decoded.text } else { message.to_vec() },
+                    ));
                 }
             }
             messages.end().unwrap();

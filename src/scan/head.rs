@@ -1,9 +1,9 @@
 //! The head of a request: every piece of it by itself, so that what is found, and its fingerprint, does not depend on what stands
 //! beside it; and known secrets also in what pieces make when they are put together, for one may be split over several.
 
-use super::body::joined;
+use super::body::{joined, spaced};
 use super::owner::Place;
-use super::{Finding, Scanner};
+use super::{Exhausted, Finding, Scanner, Work};
 
 /// What is looked at.
 pub struct Head<'a> {
@@ -16,51 +16,79 @@ pub struct Head<'a> {
 }
 
 impl Scanner {
-    /// Looks at a head; what was found, and in which part of it.
-    pub fn head(&self, head: &Head<'_>) -> Option<(Finding, &'static str)> {
-        let place = |place| move |finding| (finding, place);
-        let method = self.at(Place::Elsewhere, head.method.as_bytes()).map(place("method"));
-        let path = || self.path(head.path).map(place("path or query"));
-        method.or_else(path).or_else(|| self.headers(&head.headers).map(place("headers")))
+    /// The first finding that is refused in a head, and where it stands.
+    ///
+    /// # Errors
+    /// To look through it takes more work than there is.
+    pub fn head(&self, head: &Head<'_>, work: &mut Work) -> Result<Option<(Finding, &'static str)>, Exhausted> {
+        if let Some(finding) = self.at(Place::Elsewhere, head.method.as_bytes(), work)? {
+            return Ok(Some((finding, "method")));
+        }
+        if let Some(finding) = self.path(head.path, work)? {
+            return Ok(Some((finding, "path or query")));
+        }
+        Ok(self.headers(&head.headers, work)?.map(|finding| (finding, "headers")))
     }
 
-    /// Looks at headers.
-    fn headers(&self, headers: &[(&str, &[u8])]) -> Option<Finding> {
-        let line = |name: &str, value: &[u8]| [name.as_bytes(), b": ", value].concat();
+    /// Each header for itself, for what stands in the next is no part of it; and the values put together for known secrets.
+    fn headers(&self, headers: &[(&str, &[u8])], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
         for (name, value) in headers {
-            if let Some(finding) = self.at(Place::Header(name), &line(name, value)) {
-                return Some(finding);
+            let line = [name.as_bytes(), b": ", value].concat();
+            if let Some(finding) = self.at(Place::Header(name), &line, work)? {
+                return Ok(Some(finding));
             }
         }
         // As they came, and by their names: the two orders in which a receiver would put the parts together.
         let mut headers = headers.to_vec();
         for _ in 0..2 {
             let values: Vec<u8> = headers.iter().flat_map(|(_, value)| value.iter().copied()).collect();
-            if let Some(finding) = self.known(&values) {
-                return Some(finding);
+            if let Some(finding) = self.known(&values, work)? {
+                return Ok(Some(finding));
             }
             headers.sort_by_key(|(name, _)| *name);
         }
-        None
+        Ok(None)
     }
 
-    /// Looks at a path with its query: the path, every parameter, and known secrets in the whole and in the values together.
-    pub fn path(&self, path: &str) -> Option<Finding> {
+    /// Looks at a path with its query: each parameter for itself, with its pluses as the spaces that they stand for, too;
+    /// and the whole, and the values put together, for known secrets.
+    ///
+    /// # Errors
+    /// To look through it takes more work than there is.
+    pub fn path(&self, path: &str, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
         let (alone, query) = path.split_once('?').unwrap_or((path, ""));
-        let parameters = || {
-            query.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
-                let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-                // With what stands before it, by which some formats are told.
-                self.at(Place::Query(name), format!("&{pair}").as_bytes())
-            })
-        };
-        let whole = || self.known(path.as_bytes()).or_else(|| self.known(&joined(query.as_bytes())));
-        self.at(Place::Elsewhere, alone.as_bytes()).or_else(parameters).or_else(whole)
+        if let Some(finding) = self.at(Place::Elsewhere, alone.as_bytes(), work)? {
+            return Ok(Some(finding));
+        }
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            // With what stands before it, by which some formats are told.
+            let pair = format!("&{pair}").into_bytes();
+            for text in [spaced(&pair), Some(pair)].into_iter().flatten() {
+                if let Some(finding) = self.at(Place::Query(name), &text, work)? {
+                    return Ok(Some(finding));
+                }
+            }
+        }
+        let query = query.as_bytes();
+        let spaced = spaced(query);
+        let whole = [Some(path.as_bytes().to_vec()), Some(joined(query)), spaced.as_deref().map(joined), spaced];
+        for text in whole.into_iter().flatten() {
+            if let Some(finding) = self.known(&text, work)? {
+                return Ok(Some(finding));
+            }
+        }
+        Ok(None)
     }
 
     /// Looks at a host's name before anybody is asked about it: as it is, and with its dots taken out.
-    pub fn host(&self, host: &str) -> Option<Finding> {
-        let joined = || self.at(Place::Elsewhere, host.replace('.', "").as_bytes());
-        self.at(Place::Elsewhere, host.as_bytes()).or_else(joined)
+    ///
+    /// # Errors
+    /// To look through it takes more work than there is.
+    pub fn host(&self, host: &str, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+        match self.at(Place::Elsewhere, host.as_bytes(), work)? {
+            None => self.at(Place::Elsewhere, host.replace('.', "").as_bytes(), work),
+            found => Ok(found),
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE};
 
-use super::decode::{self, decode};
+use super::Finding;
+use super::decode::{self, Decoded, decode_leniently};
+use super::work::{Exhausted, Work};
 
 /// Shorter runs of an alphabet are words.
 const MIN_RUN: usize = 24;
@@ -12,37 +14,57 @@ const MIN_RUN: usize = 24;
 const STEP: usize = 8;
 /// So much of a run is decoded to see whether the rest is worth it: a multiple of four.
 const BEGINNING: usize = 24;
-/// Runs that are decoded in one text.
-const MAX_RUNS: usize = 2000;
 /// Shorter lines of base 64 are not broken ones.
 const MIN_LINE: usize = 32;
 
-/// The texts inside a text: with JSON's and URLs' escapes resolved, and what its runs of base 64 and hexadecimal digits
-/// stand for. None where there is nothing to take off.
-pub(super) fn inner(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    found.extend(inflate(bytes));
-    found.extend(unescape(bytes));
+/// What looks at a text.
+pub(super) type Look<'a> = dyn FnMut(&[u8], &mut Work) -> Result<Option<Finding>, Exhausted> + 'a;
+
+/// Looks at the texts inside a text, one after the other so that one of them is in memory at a time: with JSON's and URLs'
+/// escapes resolved, and what its runs of base 64 and hexadecimal digits stand for.
+pub(super) fn inner(bytes: &[u8], work: &mut Work, look: &mut Look<'_>) -> Result<Option<Finding>, Exhausted> {
+    let mut visit = |text: &[u8], work: &mut Work| -> Result<Option<Finding>, Exhausted> {
+        work.take(text.len())?;
+        let found = look(text, work);
+        work.give_back(text.len());
+        found
+    };
+    if let Some(Decoded { text, beside }) = inflate(bytes, work)? {
+        for text in [text, beside] {
+            if let Some(finding) = visit(&text, work)? {
+                return Ok(Some(finding));
+            }
+        }
+    }
+    if let Some(text) = unescape(bytes)
+        && let Some(finding) = visit(&text, work)?
+    {
+        return Ok(Some(finding));
+    }
     let readable = |text: &Vec<u8>| is_text(text) || compressed(text).is_some();
     let mut broken = false;
-    for range in runs(bytes).take(MAX_RUNS) {
+    for range in runs(bytes) {
         broken |= range.len() >= MIN_LINE && matches!(bytes.get(range.end), Some(b'\r' | b'\n'));
         let run = &bytes[range];
         // Most runs are found out by their beginning, so that the rest of them is not decoded.
         let begins = &run[..run.len().min(BEGINNING)];
         if run.len().is_multiple_of(2) && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
-            found.extend(HEXLOWER_PERMISSIVE.decode(run).ok().filter(readable));
+            let text = HEXLOWER_PERMISSIVE.decode(run).ok().filter(readable);
+            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, work))? {
+                return Ok(Some(finding));
+            }
         }
         // Four characters are three bytes; what is over at the end is left off, as padding would be.
         let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
         if begins_readable(alphabet(run), begins) {
-            found.extend(lenient(whole).filter(readable));
+            let text = lenient(whole).filter(readable);
+            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, work))? {
+                return Ok(Some(finding));
+            }
         }
     }
-    if broken {
-        found.extend(unwrap_lines(bytes));
-    }
-    found
+    let unwrapped = if broken { unwrap_lines(bytes) } else { None };
+    unwrapped.map_or(Ok(None), |text| visit(&text, work))
 }
 
 /// Which encoding bytes are in by their first ones, where that can be told: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1,
@@ -57,8 +79,8 @@ pub(super) fn compressed(bytes: &[u8]) -> Option<decode::Encoding> {
 }
 
 /// What is compressed without having been said to be; what cannot be read is taken as it is.
-fn inflate(bytes: &[u8]) -> Option<Vec<u8>> {
-    decode(bytes, &[compressed(bytes)?]).ok()
+fn inflate(bytes: &[u8], work: &mut Work) -> Result<Option<Decoded>, Exhausted> {
+    compressed(bytes).map(|encoding| decode_leniently(bytes, encoding, work)).transpose()
 }
 
 /// The text with the line ends taken out that stand within base 64, as base64(1) and mail write it (RFC 2045, section
@@ -201,7 +223,13 @@ mod tests {
     #[test]
     fn escapes_and_runs_are_resolved() {
         let texts = |text: &str| -> Vec<String> {
-            inner(text.as_bytes()).into_iter().map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
+            let mut found = Vec::new();
+            let mut look = |text: &[u8], _: &mut Work| {
+                found.push(String::from_utf8_lossy(text).into_owned());
+                Ok(None)
+            };
+            inner(text.as_bytes(), &mut Work::unbounded(), &mut look).unwrap();
+            found
         };
         assert_eq!(texts(r"\u0067hp\/x"), ["ghp/x"]);
         assert_eq!(texts("a%67%68p"), ["aghp"]);

@@ -17,10 +17,12 @@ mod owner;
 mod rule_file;
 mod rules;
 mod stream;
+mod unpack;
+mod work;
 
 pub use action::{Action, Actions, Dlp, KNOWN_SECRET};
 pub use body::Shape;
-pub use decode::{DecodeError, Encoding, decode};
+pub use decode::{DecodeError, Decoded, Encoding, decode};
 pub use exact::{Exact, Pending};
 pub use framed::{Framed, FramedError};
 pub use grpc::Messages;
@@ -29,12 +31,15 @@ pub use multipart::{boundary, parts};
 pub use owner::{Place, Target};
 pub use rule_file::Direction;
 pub use rules::{Rules, RulesError};
-pub use stream::{Seam, Stream};
+pub use stream::{Seam, Stream, Windows};
+pub use work::{Exhausted, MAX_LIVE, Work};
 
 use std::sync::Arc;
 
 /// How many encodings around each other are looked through.
-const MAX_DEPTH: usize = 4;
+const MAX_DEPTH: usize = 6;
+/// What may be done for a short text, in bytes that are looked at.
+const SHORT: u64 = 1 << 20;
 
 /// Something that must not leave. What it is in words, never what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,26 +127,51 @@ impl Scanner {
         self.always != Some(Action::Off)
     }
 
-    /// The first finding that is refused in a body, or a message, that is whole: as it is, and with its escapes and encodings
-    /// taken off.
+    /// The first finding that is refused in a body that is whole, without a bound of work; see [`Self::look`].
     pub fn whole(&self, bytes: &[u8]) -> Option<Finding> {
-        self.at(Place::Body, bytes)
+        let mut work = Work::unbounded();
+        let found = self.look(bytes, &mut work).ok().flatten();
+        self.tell(&mut work);
+        found
+    }
+
+    /// The first finding that is refused in a text that is whole: as it is, and with its escapes and encodings taken off.
+    ///
+    /// # Errors
+    /// That takes more work than there is.
+    pub fn look(&self, bytes: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+        self.at(Place::Body, bytes, work)
     }
 
     /// The same in a text that stands elsewhere.
-    pub fn at(&self, place: Place<'_>, bytes: &[u8]) -> Option<Finding> {
-        if self.looks() { self.layer(bytes, 0, Look { place, rules: true }) } else { None }
+    fn at(&self, place: Place<'_>, bytes: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+        if self.looks() { self.layer(bytes, 0, Look { place, rules: true }, work) } else { Ok(None) }
     }
 
     /// The same for known secrets alone: in what was put together out of pieces, where formats would be found that nobody wrote.
-    pub fn known(&self, bytes: &[u8]) -> Option<Finding> {
-        if self.looks() { self.layer(bytes, 0, Look { place: Place::Elsewhere, rules: false }) } else { None }
+    fn known(&self, bytes: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+        let look = Look { place: Place::Elsewhere, rules: false };
+        if self.looks() { self.layer(bytes, 0, look, work) } else { Ok(None) }
     }
 
-    /// Whether a text holds anything that is looked for, whatever happens then.
+    /// Tells what was found and may pass, once the work is done.
+    pub fn tell(&self, work: &mut Work) {
+        if let Some(warn) = &self.warn {
+            work.warned.drain(..).for_each(|finding| warn(finding));
+        }
+    }
+
+    /// Whether a short text holds anything that is looked for, whatever happens then; one that takes too much work to be
+    /// looked through may.
     pub fn holds(&self, bytes: &[u8]) -> bool {
+        let strict = Self { always: Some(Action::Block), ..self.clone() };
         let look = Look { place: Place::Elsewhere, rules: true };
-        Self { always: Some(Action::Block), ..self.clone() }.layer(bytes, 0, look).is_some()
+        !matches!(strict.layer(bytes, 0, look, &mut Work::new(SHORT, SHORT)), Ok(None))
+    }
+
+    /// How many bytes the longest form of a known secret has.
+    pub fn longest(&self) -> usize {
+        self.exact.longest()
     }
 
     /// What at the end may be the beginning of a known secret.
@@ -153,28 +183,29 @@ impl Scanner {
         self.always.unwrap_or_else(|| self.actions.of(rule))
     }
 
-    fn layer(&self, bytes: &[u8], depth: usize, look: Look<'_>) -> Option<Finding> {
-        if let Some(finding) = self.plain(bytes, look) {
-            return Some(finding);
+    fn layer(&self, bytes: &[u8], depth: usize, look: Look<'_>, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+        work.spend(bytes.len())?;
+        if let Some(finding) = self.plain(bytes, look, work)? {
+            return Ok(Some(finding));
         }
         if depth == MAX_DEPTH {
-            return None;
+            return Ok(None);
         }
-        inner::inner(bytes).into_iter().find_map(|inner| self.layer(&inner, depth + 1, look))
+        inner::inner(bytes, work, &mut |inner, work| self.layer(inner, depth + 1, look, work))
     }
 
     /// The first refused finding in bytes as they are. The automaton of known secrets knows their encodings by itself.
-    fn plain(&self, bytes: &[u8], look: Look<'_>) -> Option<Finding> {
+    fn plain(&self, bytes: &[u8], look: Look<'_>, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
         if self.exact.is_in(bytes) {
             let finding = Finding { rule: KNOWN_SECRET.to_owned(), fingerprint: None };
-            if let Some(finding) = self.judge(finding) {
-                return Some(finding);
+            if let Some(finding) = self.judge(finding, work) {
+                return Ok(Some(finding));
             }
         }
         if !look.rules {
-            return None;
+            return Ok(None);
         }
-        self.rules.find(bytes, &mut |rule, token| {
+        self.rules.find(bytes, work, &mut |work, rule, token| {
             // A rule may take a little more or less than the secret for the token.
             if self.passing.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
                 return None;
@@ -183,7 +214,7 @@ impl Scanner {
                 return None;
             }
             let fingerprint = Some(Actions::fingerprint(rule, token));
-            self.judge(Finding { rule: rule.to_owned(), fingerprint })
+            self.judge(Finding { rule: rule.to_owned(), fingerprint }, work)
         })
     }
 
@@ -192,14 +223,14 @@ impl Scanner {
         !self.actions.blocks(rule) && self.target.as_ref().is_some_and(|target| target.is_given(rule, token, place))
     }
 
-    /// Gives back what is refused, and tells what is let through.
-    fn judge(&self, finding: Finding) -> Option<Finding> {
+    /// Gives back what is refused, and notes what is let through.
+    fn judge(&self, finding: Finding, work: &mut Work) -> Option<Finding> {
         if finding.fingerprint.as_deref().is_some_and(|print| self.actions.allows(print)) {
             return None;
         }
         match self.action(&finding.rule) {
             Action::Block => return Some(finding),
-            Action::Warn => self.warn.iter().for_each(|warn| warn(finding.clone())),
+            Action::Warn => work.warned.push(finding),
             Action::Off => {}
         }
         None

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::decode::{DecodeError, Encoding, decode};
+use super::decode::{DecodeError, Decoded, Encoding, decode};
+use super::work::Work;
 
 /// Parts of one body.
 const MAX_PARTS: usize = 4096;
@@ -38,7 +39,7 @@ pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
 ///
 /// # Errors
 /// The parts cannot be told apart, there are too many, or one is in an encoding that is not known.
-pub fn parts<'a>(boundary: &str, body: &'a [u8]) -> Result<Vec<Cow<'a, [u8]>>, DecodeError> {
+pub fn parts<'a>(boundary: &str, body: &'a [u8], work: &mut Work) -> Result<Vec<Cow<'a, [u8]>>, DecodeError> {
     let delimiter = format!("--{boundary}");
     let finder = memmem::Finder::new(&delimiter);
     // A delimiter stands at the beginning of a line.
@@ -53,10 +54,10 @@ pub fn parts<'a>(boundary: &str, body: &'a [u8]) -> Result<Vec<Cow<'a, [u8]>>, D
     if places.len() > MAX_PARTS {
         return Err(DecodeError::Multipart("it has too many parts"));
     }
-    places.windows(2).map(|pair| part(&body[pair[0] + delimiter.len()..pair[1]])).collect()
+    places.windows(2).map(|pair| part(&body[pair[0] + delimiter.len()..pair[1]], work)).collect()
 }
 
-fn part(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
+fn part<'a>(bytes: &'a [u8], work: &mut Work) -> Result<Cow<'a, [u8]>, DecodeError> {
     let bytes = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes);
     // A part without headers begins with an empty line.
     let ends = [&b"\r\n\r\n"[..], b"\n\n"];
@@ -82,7 +83,13 @@ fn part(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
             };
         } else if name.trim().eq_ignore_ascii_case("content-encoding") {
             let whole = content.strip_suffix(b"\n").map_or(&*content, |text| text.strip_suffix(b"\r").unwrap_or(text));
-            content = Cow::Owned(decode(whole, &Encoding::list(&value)?)?);
+            let Decoded { mut text, beside } = decode(whole, &Encoding::list(&value)?, work)?;
+            if !beside.is_empty() {
+                text.push(b'\n');
+                text.extend_from_slice(&beside);
+            }
+            work.take(text.len())?;
+            content = Cow::Owned(text);
         }
     }
     Ok(content)
@@ -150,7 +157,7 @@ mod tests {
         let body = "preamble\r\n--b\r\nContent-Disposition: form-data; name=a\r\n\r\none\r\n\
             --b\r\nContent-Transfer-Encoding: base64\r\n\r\nb2\r\nZm\r\n\
             --b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\ns=65c=\r\nret\r\n--b\r\n\r\nbare\r\n--b--\r\n";
-        let found: Vec<String> = parts("b", body.as_bytes())
+        let found: Vec<String> = parts("b", body.as_bytes(), &mut Work::unbounded())
             .unwrap()
             .iter()
             .map(|part| String::from_utf8_lossy(part).trim().to_owned())
@@ -164,7 +171,7 @@ mod tests {
             "--b\r\nno end of the head\r\n--b--",
             "inside a line --b--",
         ] {
-            assert!(parts("b", bad.as_bytes()).is_err(), "{bad:?}");
+            assert!(parts("b", bad.as_bytes(), &mut Work::unbounded()).is_err(), "{bad:?}");
         }
     }
 }

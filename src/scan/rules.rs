@@ -8,6 +8,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::rule_file::{Checksum, Direction, Except, Exception, File};
+use super::work::{Exhausted, Work};
 
 /// Our own rules: documented formats of providers' tokens.
 const PROVIDERS: &str = include_str!("providers.toml");
@@ -17,6 +18,8 @@ const MAX_REGEX: usize = 4 << 20;
 const BEFORE: usize = 128;
 const AFTER: usize = 1024;
 const TOKEN: usize = 512;
+/// An expression runs over what is near a keyword so many times faster than all of the looking at a byte.
+const WINDOW_COST: usize = 4;
 
 /// Why rules could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -160,10 +163,18 @@ impl Rules {
     }
 
     /// What is found is given to `judge`, with the rule's id and the token, until that gives something back.
-    pub fn find<T>(&self, bytes: &[u8], judge: &mut dyn FnMut(&str, &[u8]) -> Option<T>) -> Option<T> {
+    ///
+    /// # Errors
+    /// To look at what is near its keywords takes more work than there is.
+    pub fn find<T>(
+        &self,
+        bytes: &[u8],
+        work: &mut Work,
+        judge: &mut dyn FnMut(&mut Work, &str, &[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Exhausted> {
         for &rule in &self.always {
-            if let Some(judged) = self.all[rule].find(bytes, judge) {
-                return Some(judged);
+            if let Some(judged) = self.all[rule].find(bytes, work, judge) {
+                return Ok(Some(judged));
             }
         }
         // How far each rule has looked already: keywords that stand close together are one look.
@@ -177,18 +188,24 @@ impl Rules {
                     let from = found.start().saturating_sub(BEFORE);
                     let to = bytes.len().min(found.end() + AFTER);
                     looked[rule] = to;
-                    if let Some(judged) = self.all[rule].find(&bytes[from..to], judge) {
-                        return Some(judged);
+                    work.spend((to - from) / WINDOW_COST)?;
+                    if let Some(judged) = self.all[rule].find(&bytes[from..to], work, judge) {
+                        return Ok(Some(judged));
                     }
                 }
             }
         }
-        None
+        Ok(None)
     }
 }
 
 impl Rule {
-    fn find<T>(&self, bytes: &[u8], judge: &mut dyn FnMut(&str, &[u8]) -> Option<T>) -> Option<T> {
+    fn find<T>(
+        &self,
+        bytes: &[u8],
+        work: &mut Work,
+        judge: &mut dyn FnMut(&mut Work, &str, &[u8]) -> Option<T>,
+    ) -> Option<T> {
         let regex = self.regex.get_or_init(|| build(&self.source).ok()).as_ref()?;
         // To say no is cheaper than to say where.
         if !regex.is_match(bytes) {
@@ -203,7 +220,7 @@ impl Rule {
             let meant = entropy(token) >= self.entropy
                 && self.checksum.is_none_or(|checksum| checksum.holds(token))
                 && !self.except.iter().any(|except| except.fits(token, whole.as_bytes(), &bytes[from..to]));
-            if meant { judge(&self.id, token) } else { None }
+            if meant { judge(work, &self.id, token) } else { None }
         })
     }
 }
@@ -238,7 +255,7 @@ mod tests {
     }
 
     fn find(rules: &Rules, text: &str) -> Option<String> {
-        rules.find(text.as_bytes(), &mut |rule, _| Some(rule.to_owned()))
+        rules.find(text.as_bytes(), &mut Work::unbounded(), &mut |_, rule, _| Some(rule.to_owned())).unwrap()
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! A body that comes in pieces: each is looked at together with the end of what came before, and an end that may be the
-//! beginning of a secret is held back until the next piece tells.
+//! A body that comes in pieces: what was looked at leaves, but for an end that may be the beginning of something.
+//!
+//! Each of these gives out texts to be looked at, and takes back that nothing was found in them: what looks is elsewhere,
+//! and may take its time.
 
 use std::sync::Arc;
 
@@ -9,20 +11,75 @@ use super::{Finding, KNOWN_SECRET, Pending, Scanner};
 
 /// How much of what came before is looked at again with a piece, in bytes: longer tokens are not found across pieces.
 const OVERLAP: usize = 4 << 10;
+/// How much is looked at together of a body that is too long to be looked at whole, and how much of that is held back until
+/// what follows was looked at, too: longer tokens may leave in part.
+const WINDOW: usize = 256 << 10;
+const HELD: usize = 16 << 10;
 
-/// The state of one body.
+/// A request's body in windows: nothing that a window ends within has left before the rest of it was looked at.
+pub struct Windows {
+    held: usize,
+    buffer: BytesMut,
+    /// How much of the buffer was looked at already.
+    known: usize,
+}
+
+impl Windows {
+    /// A body that begins.
+    pub fn new(scanner: &Scanner) -> Self {
+        Self { held: HELD.max(scanner.longest()), buffer: BytesMut::new(), known: 0 }
+    }
+
+    /// Takes a piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+    }
+
+    /// The next window to be looked at, if there is one; `end` is whether nothing more comes.
+    pub fn offer(&mut self, end: bool) -> Option<Bytes> {
+        let fresh = self.buffer.len() - self.known;
+        let due = fresh >= WINDOW || (end && fresh > 0);
+        due.then(|| self.buffer.split().freeze())
+    }
+
+    /// Nothing was found in a window: what leaves of it.
+    pub fn accept(&mut self, mut window: Bytes, end: bool) -> Bytes {
+        if end {
+            return window;
+        }
+        let cut = aligned(&window, window.len().saturating_sub(self.held));
+        let held = window.split_off(cut);
+        self.known = held.len();
+        self.buffer = BytesMut::from(held);
+        window
+    }
+
+    /// The end: what was looked at and held back.
+    pub fn end(&mut self) -> Bytes {
+        self.buffer.split().freeze()
+    }
+}
+
+/// A place to cut, at most there, that leaves base 64 readable behind it: four characters are together.
+fn aligned(bytes: &[u8], cut: usize) -> usize {
+    let out = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"+/-_".contains(byte));
+    let from = bytes[..cut].iter().rposition(out).map_or(0, |before| before + 1);
+    cut - (cut - from) % 4
+}
+
+/// An answer, of which no more is held back than what may be the beginning of a known secret.
 pub struct Stream {
     scanner: Arc<Scanner>,
     /// What has left already, as far as it is looked at again.
     before: BytesMut,
-    /// What is held back.
-    held: Bytes,
+    /// What is held back, and what has come.
+    fresh: Bytes,
 }
 
 impl Stream {
     /// A body that begins.
     pub fn new(scanner: Arc<Scanner>) -> Self {
-        Self { scanner, before: BytesMut::new(), held: Bytes::new() }
+        Self { scanner, before: BytesMut::new(), fresh: Bytes::new() }
     }
 
     /// What looks at it.
@@ -30,67 +87,67 @@ impl Stream {
         &self.scanner
     }
 
-    /// Takes a piece; what may leave now.
-    ///
-    /// # Errors
-    /// Something must not leave: nothing of this piece has.
-    pub fn push(&mut self, piece: Bytes) -> Result<Bytes, Finding> {
-        let fresh = if self.held.is_empty() {
-            piece
+    /// Takes a piece: what is to be looked at.
+    pub fn offer(&mut self, piece: Bytes) -> Bytes {
+        if self.fresh.is_empty() {
+            self.fresh = piece;
         } else {
-            let mut joined = BytesMut::from(std::mem::take(&mut self.held));
-            joined.extend_from_slice(&piece);
-            joined.freeze()
-        };
-        let known = self.before.len();
-        self.before.extend_from_slice(&fresh);
-        if let Some(finding) = self.scanner.whole(&self.before) {
-            return Err(finding);
+            self.fresh = [&self.fresh[..], &piece].concat().into();
         }
-        let pending = self.scanner.pending(&self.before).map_or(0, |pending| pending.bytes).min(fresh.len());
-        let (leaves, held) = (fresh.slice(..fresh.len() - pending), fresh.slice(fresh.len() - pending..));
-        self.held = held;
+        [&self.before[..], &self.fresh].concat().into()
+    }
+
+    /// Nothing was found: what leaves.
+    pub fn accept(&mut self) -> Bytes {
+        let mut leaves = std::mem::take(&mut self.fresh);
+        self.before.extend_from_slice(&leaves);
+        let pending = self.scanner.pending(&self.before).map_or(0, |pending| pending.bytes).min(leaves.len());
+        self.fresh = leaves.split_off(leaves.len() - pending);
         // What is held comes again with the next piece.
-        self.before.truncate(known + leaves.len());
-        let excess = self.before.len().saturating_sub(OVERLAP);
+        self.before.truncate(self.before.len() - pending);
+        let excess = self.before.len().saturating_sub(OVERLAP.max(self.scanner.longest()));
         let _ = self.before.split_to(excess);
-        Ok(leaves)
+        leaves
     }
 
     /// The end: what was held back leaves, for no secret was completed.
     pub fn end(&mut self) -> Bytes {
-        std::mem::take(&mut self.held)
+        std::mem::take(&mut self.fresh)
     }
 }
 
 /// Messages that must not wait for each other: each is looked at together with the end of those before it. What has left
 /// is never half of a secret.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Seam {
     before: Vec<u8>,
 }
 
 impl Seam {
-    /// Looks at a message before it is sent: by itself, and where it meets what came before.
-    pub fn look(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
-        if let Some(finding) = scanner.whole(message) {
-            return Some(finding);
+    /// What is to be looked at besides a message itself: where it meets what came before.
+    pub fn offer(&self, scanner: &Scanner, message: &[u8]) -> Vec<u8> {
+        if self.before.is_empty() {
+            return Vec::new();
         }
-        if !self.before.is_empty() {
-            let known = self.before.len();
-            self.before.extend_from_slice(&message[..message.len().min(OVERLAP)]);
-            if let Some(finding) = scanner.whole(&self.before) {
-                return Some(finding);
-            }
-            self.before.truncate(known);
-        }
-        self.before.extend_from_slice(message);
+        [&self.before[..], &message[..message.len().min(OVERLAP.max(scanner.longest()))]].concat()
+    }
+
+    /// Nothing was found in either: whether it may leave now.
+    pub fn accept(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
+        let overlap = OVERLAP.max(scanner.longest());
+        self.before.extend_from_slice(&message[message.len().saturating_sub(overlap)..]);
         if scanner.pending(&self.before).is_some_and(Pending::is_half) {
             return Some(Finding { rule: KNOWN_SECRET.to_owned(), fingerprint: None });
         }
-        let excess = self.before.len().saturating_sub(OVERLAP);
+        let excess = self.before.len().saturating_sub(overlap);
         self.before.drain(..excess);
         None
+    }
+
+    /// Looks at a message before it is sent, without a bound of work.
+    pub fn look(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
+        let meets = self.offer(scanner, message);
+        scanner.whole(message).or_else(|| scanner.whole(&meets)).or_else(|| self.accept(scanner, message))
     }
 }
 
@@ -114,14 +171,51 @@ mod tests {
         ends.sort_unstable();
         ends.push(text.len());
         for to in ends {
-            match stream.push(Bytes::copy_from_slice(&text.as_bytes()[from..to])) {
-                Ok(bytes) => left.extend_from_slice(&bytes),
-                Err(_) => return (left, true),
+            let offered = stream.offer(Bytes::copy_from_slice(&text.as_bytes()[from..to]));
+            if scanner.whole(&offered).is_some() {
+                return (left, true);
             }
+            left.extend_from_slice(&stream.accept());
             from = to;
         }
         left.extend_from_slice(&stream.end());
         (left, false)
+    }
+
+    #[test]
+    fn promise_09_of_what_windows_end_within_nothing_has_left() {
+        let scanner = scanner();
+        for at in (WINDOW - 2 * SECRET.len()..WINDOW + 2).chain([WINDOW - HELD - 5, WINDOW - HELD, 2 * WINDOW]) {
+            let text = [vec![b'-'; at], SECRET.as_bytes().to_vec(), vec![b'-'; 3 * WINDOW]].concat();
+            let (mut windows, mut left) = (Windows::new(&scanner), 0);
+            let found = text.chunks(1000).any(|piece| {
+                windows.push(piece);
+                let Some(window) = windows.offer(false) else { return false };
+                let found = scanner.whole(&window).is_some();
+                left += if found { 0 } else { windows.accept(window, false).len() };
+                found
+            });
+            assert!(found && left <= at, "{at}: {left}");
+        }
+    }
+
+    #[test]
+    fn windows_leave_whole_and_base_64_readable() {
+        let scanner = scanner();
+        let text: Vec<u8> = (0..(1_u32 << 20)).map(|at| b"abcdefghij klmnop\n"[(at % 18) as usize]).collect();
+        let (mut windows, mut left) = (Windows::new(&scanner), Vec::new());
+        for piece in text.chunks(777) {
+            windows.push(piece);
+            while let Some(window) = windows.offer(false) {
+                left.extend_from_slice(&windows.accept(window, false));
+            }
+        }
+        match windows.offer(true) {
+            Some(window) => left.extend_from_slice(&windows.accept(window, true)),
+            None => left.extend_from_slice(&windows.end()),
+        }
+        assert!(left == text);
+        assert_eq!([aligned(b"..abcdefgh", 9), aligned(b"abcdefgh", 7), aligned(b"ab. ", 3)], [6, 4, 3]);
     }
 
     proptest! {

@@ -19,6 +19,14 @@ fn found(scanner: &Scanner, bytes: &[u8]) -> Option<String> {
     scanner.whole(bytes).map(|finding| finding.rule)
 }
 
+fn in_head(scanner: &Scanner, head: &Head<'_>) -> Option<(Finding, &'static str)> {
+    scanner.head(head, &mut Work::unbounded()).unwrap()
+}
+
+fn in_path(scanner: &Scanner, path: &str) -> Option<Finding> {
+    scanner.path(path, &mut Work::unbounded()).unwrap()
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -59,7 +67,7 @@ fn head<'a>(path: &'a str, headers: &[(&'a str, &'a str)]) -> Head<'a> {
 #[test]
 fn what_is_found_in_a_header_does_not_depend_on_the_others() {
     let scanner = scanner(&Dlp::default());
-    let found = |headers: &[(&str, &str)]| scanner.head(&head("/", headers)).map(|(finding, _)| finding.to_string());
+    let found = |headers: &[(&str, &str)]| in_head(&scanner, &head("/", headers)).map(|(finding, _)| finding.to_string());
     // Its checksum does not fit, with or without the letters of the next value.
     let wrong = format!("Bearer {}", ["gho_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUy"].concat());
     let short = ["Bearer eyJhbGciOiJIUzI1NiJ9", ".eyJzdWIiOiIxMjM0NTY3ODkwIn0", ".abcd"].concat();
@@ -68,13 +76,13 @@ fn what_is_found_in_a_header_does_not_depend_on_the_others() {
             assert_eq!(found(&[("authorization", value), ("user-agent", neighbour), ("accept", "*/*")]), None);
             assert_eq!(found(&[("user-agent", neighbour), ("authorization", value)]), None);
         }
-        assert_eq!(scanner.path(&format!("/?a={}&b=GitHubCopilotCLI", &value[7..])), None);
+        assert_eq!(in_path(&scanner, &format!("/?a={}&b=GitHubCopilotCLI", &value[7..])), None);
     }
     let alone = found(&[("x-note", &token())]).unwrap();
     assert!(alone.starts_with("github-token:"), "{alone}");
     for neighbour in ["", "a", "GitHubCopilotCLI", "_x"] {
         assert_eq!(found(&[("a", neighbour), ("x-note", &token()), ("z", neighbour)]).as_ref(), Some(&alone));
-        assert_eq!(scanner.path(&format!("/a?b={neighbour}&c={}&d={neighbour}", token())).unwrap().to_string(), alone);
+        assert_eq!(in_path(&scanner, &format!("/a?b={neighbour}&c={}&d={neighbour}", token())).unwrap().to_string(), alone);
     }
     // A known secret is found in what they make together.
     let (one, two) = SECRET.split_at(11);
@@ -91,19 +99,19 @@ fn tokens_pass_to_whom_they_are_of_and_examples_pass_anywhere() {
     let basic = format!("Basic {}", data_encoding::BASE64.encode(format!("x-access-token:{}", token()).as_bytes()));
     for value in [&bearer, &basic] {
         let head = head("/user", &[("authorization", value)]);
-        assert_eq!(github.head(&head), None);
-        assert!(elsewhere.head(&head).is_some() && scanner.head(&head).is_some());
+        assert_eq!(in_head(&github, &head), None);
+        assert!(in_head(&elsewhere, &head).is_some() && in_head(&scanner, &head).is_some());
     }
     assert!(github.whole(token().as_bytes()).is_some(), "in a body it may be shown to others");
     // What somebody says of the rule itself counts.
     let said = Dlp { actions: [("github-token".to_owned(), Action::Block)].into(), ..Dlp::default() };
     let blocking = Scanner::new(&[], scanner.rules.clone(), Arc::new(Actions::new(&said)));
     let said = blocking.towards(Target::new("api.github.com", "/user"));
-    assert!(said.head(&head("/user", &[("authorization", &bearer)])).is_some());
+    assert!(in_head(&said, &head("/user", &[("authorization", &bearer)])).is_some());
     // A known secret is one whatever its format, and wherever it goes.
     let known = Scanner::new(&[token()], scanner.rules.clone(), scanner.actions.clone());
     let known = known.towards(Target::new("api.github.com", "/user"));
-    assert_eq!(known.head(&head("/", &[("authorization", &bearer)])).unwrap().0.rule, KNOWN_SECRET);
+    assert_eq!(in_head(&known, &head("/", &[("authorization", &bearer)])).unwrap().0.rule, KNOWN_SECRET);
     let example = ["sk_test_", "4eC39HqLyjWDarjtT1zdp7dc"].concat();
     assert_eq!(found(&scanner, example.as_bytes()), None);
     assert_eq!(found(&scanner, data_encoding::BASE64.encode(format!("key: {example}").as_bytes()).as_bytes()), None);

@@ -1,6 +1,7 @@
 //! `ctl`: what an operator asks a running sidecar, over a socket in the sidecar's own memory. An exec of this executable in
 //! the sidecar's container carries the question there; the agent's container does not see the socket.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +23,8 @@ const SOCKET: &str = "socket";
 const MAX_QUESTION: u64 = 4 << 20;
 /// How long a question may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait when nothing can be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,10 +74,23 @@ pub(super) fn serve<S: Serialize + Send + Sync>(
     let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let answer = answer.clone();
-            // Whoever asks nothing is left alone after a while.
-            tokio::spawn(tokio::time::timeout(PATIENCE, async move { reply(stream, answer).await }));
+        // Whatever the agent has taken, one descriptor is an operator's.
+        let mut reserved = File::open("/dev/null").ok();
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let answer = answer.clone();
+                    // Whoever asks nothing is left alone after a while.
+                    tokio::spawn(tokio::time::timeout(PATIENCE, async move { reply(stream, answer).await }));
+                }
+                // There are none left: the next question gets it.
+                Err(_) if reserved.is_some() => {
+                    reserved = None;
+                    continue;
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+            reserved = reserved.or_else(|| File::open("/dev/null").ok());
         }
     });
     Ok(())

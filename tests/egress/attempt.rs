@@ -1,6 +1,12 @@
 //! One attempt: what is sent, and what must come of it.
 
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::Request;
+use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -21,6 +27,8 @@ pub enum How {
     Inside(Vec<u8>),
     /// A request over HTTP/2 inside TLS: method, URI, headers, body.
     Http2(&'static str, String, Vec<(&'static str, String)>, Vec<u8>),
+    /// A POST over HTTP/2 inside TLS, in frames without a length: URI, headers, body.
+    Stream(String, Vec<(&'static str, String)>, Vec<u8>),
 }
 
 /// An attempt and the code that it is refused with; `closed` where nothing is said.
@@ -80,26 +88,42 @@ async fn make(lab: &Lab, how: How) -> String {
             Ok(_) => panic!("TLS with the name {name}"),
         },
         How::Inside(bytes) => lab.inside(HOST, &bytes).await,
+        How::Stream(uri, headers, body) => {
+            let frames =
+                body.chunks(1000).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect::<Vec<_>>();
+            let body = StreamBody::new(futures_util::stream::iter(frames));
+            http2(lab, "POST", uri, headers, BodyExt::boxed(body)).await
+        }
         How::Http2(method, uri, headers, body) => {
-            let stream = lab.tls(&format!("{HOST}:443"), HOST, true).await.unwrap();
-            let (mut sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-            let connection = tokio::spawn(connection);
-            let mut request = Request::builder().method(method).uri(uri);
-            for (header, value) in headers {
-                request = request.header(header, value);
-            }
-            let request = request.body(http_body_util::Full::new(bytes::Bytes::from(body))).unwrap();
-            let answer = match sender.send_request(request).await {
-                Err(error) => format!("HTTP/2: {error}"),
-                Ok(answer) => {
-                    let body = http_body_util::BodyExt::collect(answer.into_body()).await;
-                    body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default()
-                }
-            };
-            drop(sender);
-            connection.abort();
-            answer
+            http2(lab, method, uri, headers, BodyExt::boxed(Full::new(Bytes::from(body)))).await
         }
     }
+}
+
+async fn http2(
+    lab: &Lab,
+    method: &str,
+    uri: String,
+    headers: Vec<(&'static str, String)>,
+    body: BoxBody<Bytes, Infallible>,
+) -> String {
+    let stream = lab.tls(&format!("{HOST}:443"), HOST, true).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(uri);
+    for (header, value) in headers {
+        request = request.header(header, value);
+    }
+    let request = request.body(body).unwrap();
+    let answer = match sender.send_request(request).await {
+        Err(error) => format!("HTTP/2: {error}"),
+        Ok(answer) => {
+            let body = BodyExt::collect(answer.into_body()).await;
+            body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default()
+        }
+    };
+    drop(sender);
+    connection.abort();
+    answer
 }

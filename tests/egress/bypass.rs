@@ -7,7 +7,7 @@ use crate::attempt::Attempt;
 use crate::{requests, secrets, streams};
 
 /// The attempts that all files have together.
-const AT_LEAST: usize = 120;
+const AT_LEAST: usize = 200;
 
 #[test]
 fn there_are_many_attempts_and_each_has_a_name_of_its_own() {
@@ -18,6 +18,8 @@ fn there_are_many_attempts_and_each_has_a_name_of_its_own() {
         secrets::bodies(),
         secrets::places(),
         secrets::unreadable(),
+        secrets::framings(),
+        secrets::beside(),
     ];
     let streams = streams::pieces();
     let streams = streams.iter().map(|(name, _)| *name);

@@ -14,7 +14,7 @@ pub fn token() -> String {
     ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     to.write_all(bytes).unwrap();
     to.finish().unwrap()
@@ -52,7 +52,192 @@ fn grpc(message: &[u8], flag: u8) -> Vec<u8> {
     [&[flag][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
 }
 
+/// A secret of several words, and a key of several lines.
+pub const WORDS: &str = "correct horse battery staple";
+pub const KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj
+MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictGeurT8jNbvJZHtCSuYEvu
+-----END PRIVATE KEY-----
+";
+
 const FOUND: &str = "secret_found";
+
+/// The same body with and without a length, and over HTTP/2 likewise: what is refused in one framing is so in each.
+fn framed(
+    names: [&'static str; 3],
+    head: &'static [(&'static str, &'static str)],
+    body: &[u8],
+    expected: &'static str,
+) -> Vec<Attempt> {
+    let lines: String = head.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let pieces: Vec<&[u8]> = body.chunks(1000).collect();
+    let headers = head.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let mut all = vec![
+        post(names[0], &lines, body, expected),
+        chunked(names[1], &lines, &pieces, ""),
+        Attempt { name: names[2], how: How::Stream(format!("https://{HOST}/"), headers, body.to_vec()), expected },
+    ];
+    all[1].expected = expected;
+    all
+}
+
+/// An archive as tar(1) makes it, of a size at which nothing is found by its beginning.
+fn tar(secret: &[u8]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    // What hardly compresses, so that the secret is far behind.
+    let mut state = 1_u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let noise: Vec<u8> = (0..20_000).map(|_| noise()).collect();
+    for (name, content) in [("noise", &noise[..]), ("secret", secret)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        tar.append_data(&mut header, name, content).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+/// A body of every kind in every framing.
+pub fn framings() -> Vec<Attempt> {
+    let secret = SECRET.as_bytes();
+    let archive = gzip(&tar(secret));
+    let lines = BASE64.encode(&archive).as_bytes().chunks(76).collect::<Vec<_>>().join(&b"\n"[..]);
+    let quoted = SECRET.bytes().map(|byte| format!("={byte:02X}")).collect::<Vec<_>>().join("=\r\n");
+    let quoted = part("Content-Transfer-Encoding: quoted-printable", &quoted);
+    let packed = [b"--b\r\nContent-Type: application/gzip\r\n\r\n", &archive[..], b"\r\n--b--\r\n"].concat();
+    let percent = percent();
+    let fields = format!("a={}&b={}", &percent[..33], &percent[33..]);
+    let form = url::form_urlencoded::byte_serialize(KEY.replace('\n', "\r\n").as_bytes()).collect::<String>();
+    const FORM: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded")];
+    const PARTS: &[(&str, &str)] = &[("content-type", "multipart/form-data; boundary=b")];
+    [
+        framed(["tar.gz", "tar.gz in chunks", "tar.gz in HTTP/2"], &[], &archive, FOUND),
+        framed(["base64 of tar.gz", "base64 of tar.gz in chunks", "base64 of tar.gz in HTTP/2"], &[], &lines, FOUND),
+        framed(
+            ["tar.gz as it says", "tar.gz as it says in chunks", "tar.gz as it says in HTTP/2"],
+            &[("content-encoding", "gzip")],
+            &archive,
+            FOUND,
+        ),
+        framed(
+            ["a quoted part", "a quoted part in chunks", "a quoted part in HTTP/2"],
+            PARTS,
+            quoted.as_bytes(),
+            FOUND,
+        ),
+        framed(["a packed part", "a packed part in chunks", "a packed part in HTTP/2"], PARTS, &packed, FOUND),
+        framed(["no parts", "no parts in chunks", "no parts in HTTP/2"], PARTS, b"nothing", "not_decoded"),
+        framed(["two fields", "two fields in chunks", "two fields in HTTP/2"], FORM, fields.as_bytes(), FOUND),
+        framed(
+            ["words in a form", "words in a form in chunks", "words in a form in HTTP/2"],
+            FORM,
+            b"a=correct+horse+battery+staple",
+            FOUND,
+        ),
+        framed(
+            [
+                "words in a form, otherwise",
+                "words in a form, otherwise in chunks",
+                "words in a form, otherwise in HTTP/2",
+            ],
+            FORM,
+            b"a=%63orrect+horse%20batter%79+staple",
+            FOUND,
+        ),
+        framed(
+            ["a key in a form", "a key in a form in chunks", "a key in a form in HTTP/2"],
+            FORM,
+            format!("key={form}").as_bytes(),
+            FOUND,
+        ),
+        framed(
+            ["a key that is indented", "a key that is indented in chunks", "a key that is indented in HTTP/2"],
+            &[],
+            KEY.replace('\n', "\n    ").as_bytes(),
+            FOUND,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A secret beside what is compressed.
+pub fn beside() -> Vec<Attempt> {
+    let secret = SECRET.as_bytes();
+    // RFC 1952, section 2.3: a name, a comment, an extra field.
+    let header = |flag: u8, field: &[u8]| {
+        let packed = gzip(b"hello");
+        [&[0x1f, 0x8b, 8, flag, 0, 0, 0, 0, 0, 255][..], field, &packed[10..]].concat()
+    };
+    let extra = [&u16::try_from(secret.len()).unwrap().to_le_bytes()[..], secret].concat();
+    let named = header(8, &[secret, &[0]].concat());
+    let skipped = [&[0x50, 0x2a, 0x4d, 0x18, u8::try_from(secret.len()).unwrap(), 0, 0, 0][..], secret].concat();
+    // RFC 7932, section 9.2: a meta-block of metadata.
+    let metadata = 0b11_u32 << 2 | 0b01 << 5 | u32::try_from(secret.len() - 1).unwrap() << 7;
+    let metadata = [&metadata.to_le_bytes()[..2], secret, &[3]].concat();
+    let unreadable = "not_decoded";
+    vec![
+        post("bytes after gzip", "Content-Encoding: gzip\r\n", [&gzip(b"a")[..], secret].concat(), unreadable),
+        post("bytes after deflate", "Content-Encoding: deflate\r\n", [&zlib(b"a")[..], secret].concat(), unreadable),
+        post("bytes after brotli", "Content-Encoding: br\r\n", [&brotli(b"a")[..], secret].concat(), unreadable),
+        post("bytes after zstd", "Content-Encoding: zstd\r\n", [&zstd(b"a")[..], secret].concat(), unreadable),
+        post("a second frame of zstd", "Content-Encoding: zstd\r\n", [zstd(b"a"), zstd(secret)].concat(), FOUND),
+        post(
+            "a frame of zstd that is skipped",
+            "Content-Encoding: zstd\r\n",
+            [zstd(b"a"), skipped.clone()].concat(),
+            FOUND,
+        ),
+        post("a first one that is skipped", "Content-Encoding: zstd\r\n", [skipped, zstd(b"a")].concat(), FOUND),
+        post("a second member", "Content-Encoding: gzip\r\n", [gzip(b"a"), gzip(secret)].concat(), FOUND),
+        post("a name in gzip", "Content-Encoding: gzip\r\n", &named, FOUND),
+        post("a name in a second member", "Content-Encoding: gzip\r\n", [&gzip(b"a")[..], &named].concat(), FOUND),
+        post("a name in gzip that does not say so", "", &named, FOUND),
+        post("a comment in gzip", "Content-Encoding: gzip\r\n", header(16, &[secret, &[0]].concat()), FOUND),
+        post("an extra field in gzip", "Content-Encoding: gzip\r\n", header(4, &extra), FOUND),
+        post("a name in gzip in gzip", "Content-Encoding: gzip, gzip\r\n", gzip(&named), FOUND),
+        post("metadata in brotli", "Content-Encoding: br\r\n", metadata, unreadable),
+        post(
+            "a name in a message of gRPC",
+            "Content-Type: application/grpc\r\ngrpc-encoding: gzip\r\n",
+            grpc(&named, 1),
+            FOUND,
+        ),
+        post(
+            "bytes after a message of gRPC",
+            "Content-Type: application/grpc\r\ngrpc-encoding: deflate\r\n",
+            grpc(&[&zlib(b"a")[..], secret].concat(), 1),
+            unreadable,
+        ),
+        post(
+            "gRPC in gzip",
+            "Content-Type: application/grpc\r\nContent-Encoding: gzip\r\n",
+            gzip(&grpc(secret, 0)),
+            unreadable,
+        ),
+        inside(
+            "words in a query",
+            format!("GET /?a=correct+horse%20battery+staple HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"),
+            FOUND,
+        ),
+        inside(
+            "words in two fields of a query",
+            format!("GET /?a=correct+horse&b=+battery+staple HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"),
+            FOUND,
+        ),
+        post(
+            "layers without end",
+            "",
+            (0..2).fold(vec![b' '; 24 << 20], |text, _| BASE64.encode(&gzip(&text)).into_bytes()),
+            "too_much_work",
+        ),
+    ]
+}
 
 /// A secret in the body.
 pub fn bodies() -> Vec<Attempt> {
@@ -201,7 +386,7 @@ pub fn unreadable() -> Vec<Attempt> {
     vec![
         post("an encoding that nobody knows", "Content-Encoding: compress\r\n", "x", "not_decoded"),
         post("gzip that is none", "Content-Encoding: gzip\r\n", "no gzip", "not_decoded"),
-        post("a bomb", "Content-Encoding: gzip\r\n", gzip(&vec![0; 300 << 20]), "not_decoded"),
+        post("a bomb", "Content-Encoding: gzip\r\n", gzip(&vec![0; 300 << 20]), "too_much_work"),
         post("multipart without a boundary", "Content-Type: multipart/form-data\r\n", "x", "not_decoded"),
         post("multipart with another boundary", MULTI, "--c\r\n\r\nx\r\n--c--", "not_decoded"),
         post(
@@ -284,7 +469,7 @@ fn promise_09_a_secret_leaves_in_no_place_and_no_wrapping() {
 #[tokio::main]
 async fn attempt() {
     let names = [(HOST, vec![PUBLIC])].into();
-    let mut lab = Lab::new(SPEC, &names, &[SECRET]).await;
+    let mut lab = Lab::new(SPEC, &names, &[SECRET, WORDS, KEY]).await;
     // The same wrappings without a secret pass, so that refusing everything would be red.
     let text = b"just a text, of a length that is like that of others";
     for (head, body) in [
@@ -295,12 +480,17 @@ async fn attempt() {
         ("Content-Encoding: zstd\r\n", zstd(text)),
         ("Content-Type: application/grpc\r\ngrpc-encoding: gzip\r\n", grpc(&gzip(text), 1)),
         ("Content-Type: multipart/form-data; boundary=b\r\n", b"--b\r\nA: b\r\n\r\nx\r\n--b--\r\n".to_vec()),
+        ("Content-Encoding: zstd\r\n", [zstd(text), zstd(text)].concat()),
+        ("Content-Encoding: gzip\r\n", [gzip(text), gzip(text)].concat()),
+        // Repeated a thousand times.
+        ("Content-Encoding: gzip\r\n", gzip(&text.repeat(20_000))),
+        ("", BASE64.encode(&gzip(&tar(text))).into_bytes()),
     ] {
         let Attempt { how: How::Inside(bytes), .. } = post("fine", head, body, "") else { unreachable!() };
         let answer = lab.inside(HOST, &bytes).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{head}: {answer}");
     }
-    run(&mut lab, [bodies(), places(), unreadable()].into_iter().flatten().collect()).await;
+    run(&mut lab, [bodies(), places(), unreadable(), framings(), beside()].into_iter().flatten().collect()).await;
     // Neither what was told nor what arrived, nor a name that was asked for, holds it.
     let hex = HEXLOWER.encode(SECRET.as_bytes());
     let told = lab.told.to_lowercase();

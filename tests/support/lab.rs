@@ -38,6 +38,8 @@ pub const PUBLIC: &str = "93.184.215.14";
 pub const MEANT: &str = "10.77.0.9";
 /// What an upstream proxy is shown.
 pub const PROXY_CREDENTIALS: &str = "bottler:a proxy's password";
+/// Where a destination answers without an end, and never finally.
+pub const FLOOD: u16 = 8085;
 /// How long egress may take for one attempt.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -96,7 +98,7 @@ pub struct Lab {
     /// Every line that it has written.
     pub told: String,
     /// Killed when this is dropped.
-    _child: tokio::process::Child,
+    pub child: tokio::process::Child,
 }
 
 type Names = BTreeMap<&'static str, Vec<&'static str>>;
@@ -169,7 +171,11 @@ impl Lab {
         let mut h2 = config.clone();
         h2.alpn_protocols = vec![b"h2".to_vec()];
         let (tls, tls_h2) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(h2)));
+<<<<<<< HEAD
         Self { seen, proxy, folder, ca, tls, tls_h2, lines, input, told: String::new(), _child: child }
+=======
+        Self { seen, proxy, folder, tls, tls_h2, lines, input, told: String::new(), child }
+>>>>>>> 1ef0cd4 (Look at every body whole whatever its framing, within one bounded sum of work and memory)
     }
 
     pub async fn tell(&mut self, update: &Update) {
@@ -345,7 +351,7 @@ async fn destinations(seen: Arc<Mutex<Seen>>, names: &Names) -> String {
     let mut config = builder.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    for port in [443_u16, 80, 8080, 22, 5432] {
+    for port in [443_u16, 80, 8080, 22, 5432, FLOOD] {
         let listener = TcpListener::bind(("0.0.0.0", port)).await.unwrap();
         let (seen, acceptor) = (seen.clone(), acceptor.clone());
         tokio::spawn(async move {
@@ -361,6 +367,7 @@ async fn destinations(seen: Arc<Mutex<Seen>>, names: &Names) -> String {
                             }
                         }
                         80 => http(TokioIo::new(stream), seen).await,
+                        FLOOD => flood(stream).await,
                         _ => bytes(stream, seen).await,
                     }
                 });
@@ -381,12 +388,29 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let seen = seen.clone();
         async move {
+            let mut request = request;
+            if let Some(key) = request.headers().get("sec-websocket-key") {
+                let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
+                if request.uri().path() == "/socket" {
+                    tokio::spawn(socket(hyper::upgrade::on(&mut request), seen));
+                    let answer = Response::builder().status(101).header("upgrade", "websocket");
+                    let answer = answer.header("connection", "Upgrade").header("sec-websocket-accept", accept);
+                    return Ok(answer.body(whole(String::new())).unwrap());
+                }
+            }
             let (head, body) = request.into_parts();
             let authorization = head.headers.get("proxy-authorization").is_some();
             assert!(!authorization, "a proxy's credentials have come here");
             match head.uri.path() {
                 // Every piece comes back as soon as it is there.
                 "/echo" => return Ok(Response::new(body.boxed())),
+                "/big" => {
+                    let piece = Bytes::from(vec![b'z'; 1 << 20]);
+                    let pieces = (0..64).map(move |_| Ok(hyper::body::Frame::data(piece.clone())));
+                    return Ok(Response::new(
+                        http_body_util::StreamBody::new(futures_util::stream::iter(pieces)).boxed(),
+                    ));
+                }
                 "/leak" => return Ok(Response::new(whole(leak()))),
                 _ => {}
             }
@@ -399,7 +423,24 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
         }
     });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    let _ = builder.serve_connection(io, service).await;
+    let _ = builder.serve_connection_with_upgrades(io, service).await;
+}
+
+/// Notes every byte that comes.
+async fn socket(upgrade: hyper::upgrade::OnUpgrade, seen: Arc<Mutex<Seen>>) {
+    let Ok(stream) = upgrade.await else { return };
+    let (mut stream, mut buffer) = (TokioIo::new(stream), vec![0; 64 << 10]);
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        seen.lock().unwrap().bytes.extend_from_slice(&buffer[..length]);
+    }
+}
+
+/// Answers that it has not answered yet.
+async fn flood(mut stream: TcpStream) {
+    let mut buffer = vec![0; 4096];
+    let _ = stream.read(&mut buffer).await;
+    let many = "HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
+    while stream.write_all(many.as_bytes()).await.is_ok() {}
 }
 
 /// A token of a provider's format, put together here.

@@ -169,12 +169,13 @@ pub(super) fn owned((user, group): (u32, u32)) -> HashMap<String, String> {
     pairs(&[("o", &format!("uid={user},gid={group}"))])
 }
 
-/// No core dumps. Podman raises what is not said to the most that a kernel knows, which not every host lets it.
+/// No core dumps, and as many descriptors on every engine. Podman raises what is not said to the most that a kernel knows,
+/// which not every host lets it.
 fn ulimits(product: Product) -> Vec<api::ResourcesUlimits> {
     let limit =
         |name: &str, most| api::ResourcesUlimits { name: Some(name.into()), soft: Some(most), hard: Some(most) };
     match product {
-        Product::Docker => vec![limit("core", 0)],
+        Product::Docker => vec![limit("core", 0), limit("nofile", DESCRIPTORS)],
         Product::Podman => vec![limit("core", 0), limit("nofile", DESCRIPTORS), limit("nproc", DESCRIPTORS)],
     }
 }

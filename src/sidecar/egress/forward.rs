@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -9,6 +10,8 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, Uri, http};
+
+use tokio::sync::Notify;
 
 use super::body::{self, Verdict};
 use super::drain::Asked;
@@ -82,7 +85,7 @@ pub(super) async fn forward(
     let (mut head, body) = request.into_parts();
     join_cookies(&mut head.headers);
     let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
-    body::check_head(&scanner, &head, &path)?;
+    body::check_head(&egress.load, &scanner, &head, &path).await?;
     let trailers = head.headers.get(header::TE).is_some_and(|value| value == "trailers");
     strip(&mut head.headers);
     if trailers {
@@ -105,13 +108,49 @@ pub(super) async fn forward(
     {
         head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
     }
-    let answer = state.client.request(Request::from_parts(head, body)).await;
+    let mut request = Request::from_parts(head, body);
+    let interim = Interim::watch(&mut request);
+    let answer = tokio::select! {
+        answer = state.client.request(request) => answer,
+        () = interim.too_many() => return Err(Interim::reason(&intent.host)),
+    };
     let answer = answer.map_err(|error| verdict.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
     verdict.answered(egress, intent);
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
     let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
     Ok(Response::from_parts(head, body))
+}
+
+/// Interim answers (RFC 9110, section 15.2) to one request.
+const MAX_INTERIM: u32 = 100;
+
+/// Counts the interim answers to a request, of which a destination could send without end.
+pub(super) struct Interim(Arc<(AtomicU32, Notify)>);
+
+impl Interim {
+    pub(super) fn watch<B>(request: &mut Request<B>) -> Self {
+        let counted: Arc<(AtomicU32, Notify)> = Arc::default();
+        let count = counted.clone();
+        hyper::ext::on_informational(request, move |_| {
+            if count.0.fetch_add(1, Ordering::Relaxed) == MAX_INTERIM {
+                count.1.notify_one();
+            }
+        });
+        Self(counted)
+    }
+
+    /// Once there are more than anybody needs.
+    pub(super) async fn too_many(&self) {
+        self.0.1.notified().await;
+    }
+
+    pub(super) fn reason(host: &Host) -> Reason {
+        Reason::Unreachable(
+            host.clone(),
+            format!("it sends more than {MAX_INTERIM} interim answers (1xx) to a request"),
+        )
+    }
 }
 
 /// Joins what HTTP/2 has in several headers, as HTTP/1.1 has it (RFC 9113, section 8.2.3): servers take one of them, and not

@@ -19,8 +19,9 @@ use super::refusal::{self, Asker};
 use super::serve::Place;
 use super::state::State;
 use super::strict::{Granted, Refused, Strict, Verdict};
-use super::{Egress, Outcome, inside};
+use super::{Egress, Outcome, inside, load};
 use crate::policy::{Decision, Destination, Form, Host, Intent, Reason, authorize, canonical};
+use crate::scan::Work;
 
 /// Largest request head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 << 10;
@@ -73,14 +74,19 @@ pub(super) async fn say_refused<S: AsyncWrite + Unpin>(egress: &Egress, outer: O
 
 async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
+    let tunnel = request.method() == Method::CONNECT;
     let switch = Switch::of(&request);
     let asker = Asker::of(request.headers());
     let intent = intent(&request, &egress.own);
     let answered = match &intent {
-        Ok(intent) => decide(egress, intent, request).await,
+        // A tunnel has its place as a connection.
+        Ok(intent) if tunnel => decide(egress, intent, request).await.map(|answer| (answer, None)),
+        Ok(intent) => load::in_slot(&egress.load, decide(egress, intent, request)).await,
         Err(reason) => Err(reason.clone()),
     };
-    drain::keep(switch.end(told(egress, intent.as_ref().ok(), asker, answered)), keeper)
+    let (answered, slot) = load::part(answered);
+    let response = switch.end(told(egress, intent.as_ref().ok(), asker, answered));
+    drain::keep(load::until_answered(response, slot), keeper)
 }
 
 /// What a request makes of its connection, if it is granted.
@@ -214,9 +220,13 @@ pub(super) fn judge(
 ) -> Result<(Destination, Option<forward::Passed>), Reason> {
     if let Host::Name(name) = &intent.host
         && intent.form != Form::Inside
-        && let Some(finding) = state.scanner(egress, intent).host(name)
     {
-        return Err(Reason::SecretFound(finding, "host"));
+        let (scanner, mut work) = (state.scanner(egress, intent), Work::of(name.len()));
+        let found = scanner.host(name, &mut work).map_err(Reason::TooMuchWork)?;
+        scanner.tell(&mut work);
+        if let Some(finding) = found {
+            return Err(Reason::SecretFound(finding, "host"));
+        }
     }
     match authorize(&state.policy, intent) {
         Decision::Allow(destination) => Ok((destination, None)),

@@ -26,7 +26,7 @@ use super::refusal::Asker;
 use super::serve::Place;
 use super::state::State;
 use super::strict::Strict;
-use super::{Egress, Outcome};
+use super::{Egress, Outcome, load};
 use crate::policy::{Destination, Form, Host, Intent, Reason, Tls, canonical, check_server_name};
 
 /// How long a client's first message, and the handshake after it, may take.
@@ -37,6 +37,9 @@ const MAX_HELLO: usize = 64 << 10;
 const TUNNEL_BUFFER: usize = 256 << 10;
 /// Requests under way on one connection.
 const MAX_STREAMS: u32 = 128;
+/// What a client may send on one of them, and on all together, before it was read, in bytes.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 128 << 10;
 
 /// Whether what follows a CONNECT is carried unread.
 pub(super) fn is_tunnel(state: &State, intent: &Intent) -> bool {
@@ -184,6 +187,7 @@ where
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD).half_close(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(64 << 10);
+    builder.http2().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
     say_refused(egress, Some(intent), &refused).await;
 }
@@ -194,11 +198,12 @@ async fn answer(egress: &Arc<Egress>, outer: &Intent, layer: Layer, request: Req
     let asker = Asker::of(request.headers());
     let intent = intent(outer, layer, &request);
     let answered = match &intent {
-        Ok(intent) => decide(egress, intent, layer, request).await,
+        Ok(intent) => load::in_slot(&egress.load, decide(egress, intent, layer, request)).await,
         Err(reason) => Err(reason.clone()),
     };
+    let (answered, slot) = load::part(answered);
     let response = switch.end(told(egress, Some(intent.as_ref().unwrap_or(outer)), asker, answered));
-    drain::keep(response, keeper)
+    drain::keep(load::until_answered(response, slot), keeper)
 }
 
 /// Reads what a request inside wants: to the host and port of its CONNECT and no other.

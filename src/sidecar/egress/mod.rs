@@ -8,8 +8,10 @@ mod ca;
 mod connect;
 mod drain;
 mod forward;
+mod frames;
 mod http;
 mod inside;
+mod load;
 mod refusal;
 mod serve;
 mod state;
@@ -28,7 +30,6 @@ use anyhow::Context;
 use hickory_resolver::TokioResolver;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 
 use super::audit::{Log, Outcome};
 use super::{Message, Ready, SERVICE_DIR, SOCKET, ctl, stdio};
@@ -50,10 +51,6 @@ pub const PROOF_SOCKET: &str = "proof";
 pub const PROOF_PORT: u16 = 8887;
 /// Where its named destinations of plain TCP are, there: this and the ports after it.
 const TCP_PORTS: u16 = 20_000;
-/// Memory for bodies that are looked at whole, in KiB: while it is taken, further ones are looked at in pieces.
-const WHOLE_BODIES: usize = 32 << 10;
-/// Encoded bodies that are decoded at once; further ones wait.
-const DECODING: usize = 2;
 
 /// What egress is told on its standard input.
 #[derive(Clone, Serialize, Deserialize)]
@@ -110,8 +107,7 @@ struct Egress {
     state: Mutex<Arc<State>>,
     log: Log,
     counters: Arc<stats::Counters>,
-    whole_bodies: Arc<Semaphore>,
-    decoding: Arc<Semaphore>,
+    load: load::Load,
 }
 
 impl Egress {
@@ -136,8 +132,7 @@ impl Egress {
             state: Mutex::new(Arc::new(state)),
             log: Log::new(ROLE, &config.bottle),
             counters: Arc::new(stats::Counters::new()),
-            whole_bodies: Arc::new(Semaphore::new(WHOLE_BODIES)),
-            decoding: Arc::new(Semaphore::new(DECODING)),
+            load: load::Load::new(),
         })
     }
 

@@ -37,6 +37,8 @@ pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
     match reason {
         _ if is_down(reason) => StatusCode::BAD_GATEWAY,
         Reason::HostMismatch(..) => StatusCode::MISDIRECTED_REQUEST,
+        Reason::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::Stalled => StatusCode::REQUEST_TIMEOUT,
         Reason::HostNotAllowed(_)
         | Reason::Denied(..)
         | Reason::PortNotAllowed(..)

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connect::Stream;
+use super::websocket::look;
 use super::{Egress, Outcome};
 use crate::policy::{Decision, Form, Intent, Reason, authorize};
 use crate::scan::Seam;
@@ -36,19 +38,30 @@ async fn carry(near: &mut Stream, intent: &Intent, egress: &Arc<Egress>) -> Resu
     let (mut from_near, mut to_near) = tokio::io::split(near);
     let (mut from_far, mut to_far) = tokio::io::split(far);
     let out = async {
-        let (mut buffer, mut seam, mut first) = (vec![0; BUFFER], Seam::default(), true);
+        let (mut buffer, mut seam) = (vec![0; BUFFER], Seam::default());
+        // What has come so far, until it is told what it is.
+        let mut first = Some(Vec::new());
         while let Ok(length @ 1..) = from_near.read(&mut buffer).await {
-            let bytes = &buffer[..length];
-            if std::mem::take(&mut first) && is_gated(bytes) {
-                return Err(Reason::BadRequest("SSH and git do not go this way"));
+            let mut bytes = Bytes::copy_from_slice(&buffer[..length]);
+            if let Some(begun) = &mut first {
+                begun.extend_from_slice(&bytes);
+                match gate(begun) {
+                    Gate::Closed => return Err(Reason::BadRequest("SSH and git do not go this way")),
+                    Gate::Undecided => continue,
+                    Gate::Open => bytes = std::mem::take(begun).into(),
+                }
+                first = None;
             }
-            if let Some(finding) = seam.look(&scanner, bytes) {
-                return Err(Reason::SecretFound(finding, "stream"));
-            }
-            if to_far.write_all(bytes).await.is_err() {
+            look(egress, &scanner, &mut seam, bytes.clone(), "stream").await?;
+            if to_far.write_all(&bytes).await.is_err() {
                 break;
             }
-            egress.counters.request_bytes.fetch_add(length as u64, Ordering::Relaxed);
+            egress.counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        // What ends before it is told what it is, is no beginning of either.
+        if let Some(begun) = first.filter(|begun| !begun.is_empty()) {
+            look(egress, &scanner, &mut seam, begun.clone().into(), "stream").await?;
+            let _ = to_far.write_all(&begun).await;
         }
         let _ = to_far.shutdown().await;
         Ok(())
@@ -75,8 +88,54 @@ async fn carry(near: &mut Stream, intent: &Intent, egress: &Arc<Egress>) -> Resu
     }
 }
 
-/// Whether a conversation is one that has a gate of its own: RFC 4253 section 4.2, and git's pack protocol, whose first
-/// line has its length in four digits before it.
-fn is_gated(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"SSH-") || bytes.get(4..).is_some_and(|line| line.starts_with(b"git-receive-pack"))
+/// Whether a conversation may go on.
+#[derive(Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    Closed,
+    /// More must come: what has come is held back.
+    Undecided,
+}
+
+/// Decides about a conversation by its first bytes: those that have a gate of their own do not go this way. RFC 4253,
+/// section 4.2, and git's pack protocol, whose first line has its length in four digits before it.
+fn gate(bytes: &[u8]) -> Gate {
+    const SSH: &[u8] = b"SSH-";
+    const PUSH: &[u8] = b"git-receive-pack";
+    let (digits, line) = bytes.split_at(bytes.len().min(4));
+    let packs = digits.iter().all(u8::is_ascii_hexdigit);
+    if bytes.starts_with(SSH) || packs && line.starts_with(PUSH) {
+        Gate::Closed
+    } else if SSH.starts_with(bytes) || packs && PUSH.starts_with(line) {
+        Gate::Undecided
+    } else {
+        Gate::Open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ssh_and_git_are_known_however_their_beginning_is_cut() {
+        for closed in ["SSH-2.0-OpenSSH_9.2\r\n", "0032git-receive-pack /a.git\0host=x\0", "00AFgit-receive-pack x"] {
+            let whole = closed.as_bytes();
+            let decided = (1..=whole.len()).map(|length| gate(&whole[..length])).find(|gate| *gate != Gate::Undecided);
+            assert_eq!(decided, Some(Gate::Closed), "{closed}");
+        }
+        for open in [
+            "SSL",
+            "GET / HTTP/1.1",
+            "\0\0\0\x08\x04",
+            "0032git-upload-pack /a",
+            "*1\r\n$4",
+            "12345",
+            "git-receive-pack",
+        ] {
+            let whole = open.as_bytes();
+            let decided = (1..=whole.len()).map(|length| gate(&whole[..length])).find(|gate| *gate != Gate::Undecided);
+            assert_eq!(decided, Some(Gate::Open), "{open}");
+        }
+    }
 }

@@ -3,10 +3,9 @@
 //! Extensions are not offered on, so that nothing is compressed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use bytes::{Bytes, BytesMut};
 use http_body_util::Empty;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
@@ -16,24 +15,29 @@ use hyper::http::uri::Authority;
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 use tower_service::Service;
 
-use super::body::{self, check_head};
+use super::body::{self, STALL, check_head};
 use super::drain::Asked;
 use super::forward::{self, Body};
+use super::frames::{self, Head, Kind};
 use super::serve::Place;
 use super::state::State;
 use super::stats::Counters;
 use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
-use crate::scan::{Finding, Scanner, Seam};
+use crate::scan::{DecodeError, Scanner, Seam};
 
 /// Largest message, in bytes: it is looked at whole.
 const MAX_MESSAGE: usize = 16 << 20;
+
+/// Bytes carried at once to the agent.
+const BUFFER: usize = 16 << 10;
+/// Why a connection is closed (section 7.4.1).
+const VIOLATION: u16 = 1002;
+const REFUSED: u16 = 1008;
 
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 
@@ -74,10 +78,11 @@ pub(super) async fn forward(
     head.headers.remove(EXTENSIONS);
     head.headers.remove(header::CONTENT_LENGTH);
     forward::join_cookies(&mut head.headers);
-    check_head(&scanner, &head, intent.path.as_deref().unwrap_or("/"))?;
+    check_head(&egress.load, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
     forward::strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
     forward::aim(&mut head, intent, scheme)?;
+    let slot = egress.load.slot().await?;
     let mut answer = ask(state, intent, scheme, head).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = answer.into_parts();
@@ -98,11 +103,11 @@ pub(super) async fn forward(
     let (egress, intent) = (egress.clone(), intent.clone());
     tokio::spawn(async move {
         if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
-            && let Err(finding) = relay(client, upstream, &scanner, &egress.counters).await
+            && let Err(reason) = relay(client, upstream, scanner, &egress).await
         {
-            egress.decided(Some(&intent), Outcome::Refuse(&Reason::SecretFound(finding, "message")));
+            egress.decided(Some(&intent), Outcome::Refuse(&reason));
         }
-        drop(place);
+        drop((place, slot));
     });
     Ok(Response::from_parts(head, forward::empty()))
 }
@@ -127,7 +132,12 @@ async fn ask(state: &State, intent: &Intent, scheme: &str, mut head: Parts) -> R
     let unreachable = |error: hyper::Error| Reason::Unreachable(intent.host.clone(), error.to_string());
     let (mut sender, connection) = http1::handshake(upstream).await.map_err(unreachable)?;
     tokio::spawn(connection.with_upgrades());
-    sender.send_request(Request::from_parts(head, Empty::<Bytes>::new())).await.map_err(unreachable)
+    let mut request = Request::from_parts(head, Empty::<Bytes>::new());
+    let interim = forward::Interim::watch(&mut request);
+    tokio::select! {
+        answer = sender.send_request(request) => answer.map_err(unreachable),
+        () = interim.too_many() => Err(forward::Interim::reason(&intent.host)),
+    }
 }
 
 fn upgrade_headers(headers: &mut HeaderMap) {
@@ -136,54 +146,154 @@ fn upgrade_headers(headers: &mut HeaderMap) {
 }
 
 /// Carries messages both ways until one side ends, or one must not leave.
-async fn relay(client: Upgraded, upstream: Upgraded, scanner: &Scanner, counters: &Counters) -> Result<(), Finding> {
-    let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-    let client = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(config)).await;
-    let upstream = WebSocketStream::from_raw_socket(TokioIo::new(upstream), Role::Client, Some(config)).await;
-    let (mut to_client, mut from_client) = client.split();
-    let (mut to_upstream, mut from_upstream) = upstream.split();
-    let out = async {
-        let mut seam = Seam::default();
-        while let Some(Ok(message)) = from_client.next().await {
-            if let Some(finding) = seam.look(scanner, &payload(&message)) {
-                return Err(finding);
-            }
-            counters.request_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
-            // Pings are answered on each side by itself; they are looked at, for they say what an agent tries.
-            let control = message.is_ping() || message.is_pong();
-            if !control && to_upstream.send(message).await.is_err() {
-                break;
-            }
-        }
-        let _ = to_upstream.close().await;
-        Ok(())
-    };
-    let back = async {
-        while let Some(Ok(message)) = from_upstream.next().await {
-            counters.response_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
-            let control = message.is_ping() || message.is_pong();
-            if !control && to_client.send(message).await.is_err() {
-                break;
-            }
+async fn relay(client: Upgraded, upstream: Upgraded, scanner: Arc<Scanner>, egress: &Egress) -> Result<(), Reason> {
+    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
+    let between = AtomicBool::new(true);
+    let ended = {
+        let out = send(&mut from_client, &mut to_upstream, &scanner, egress);
+        let back = receive(&mut from_upstream, &mut to_client, &between, &egress.counters);
+        tokio::select! {
+            sent = out => sent,
+            _ = back => Ok(()),
         }
     };
-    let ended = tokio::select! {
-        ended = out => ended,
-        () = back => Ok(()),
-    };
-    let frame = ended.as_ref().err().map(|_| CloseFrame {
-        code: CloseCode::Policy,
-        reason: Utf8Bytes::from_static("refused by bottler: secret_found"),
-    });
-    let _ = to_client.send(Message::Close(frame)).await;
-    let _ = to_client.close().await;
+    let _ = to_upstream.shutdown().await;
+    // Within a frame of the destination's nothing can be said.
+    if let (Err(reason), true) = (&ended, between.load(Ordering::Relaxed)) {
+        let code = if matches!(reason, Reason::BadRequest(_)) { VIOLATION } else { REFUSED };
+        let why = [&code.to_be_bytes()[..], b"refused by bottler: ", reason.code().as_bytes()].concat();
+        let _ = to_client.write_all(&frames::frame(Kind::Close, &why, None)).await;
+    }
+    let _ = to_client.shutdown().await;
     ended
 }
 
-fn payload(message: &Message) -> Bytes {
-    match message {
-        Message::Close(Some(frame)) => Bytes::copy_from_slice(frame.reason.as_bytes()),
-        Message::Close(None) => Bytes::new(),
-        other => other.clone().into_data(),
+/// Carries what the agent says. A message is looked at whole, together with the end of those before it, and sent as one
+/// frame; control frames go between messages and are no part of any.
+async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    from: &mut R,
+    to: &mut W,
+    scanner: &Arc<Scanner>,
+    egress: &Egress,
+) -> Result<(), Reason> {
+    let (mut messages, mut controls) = (Seam::default(), Seam::default());
+    let (mut begun, mut content) = (None, BytesMut::new());
+    let mut kept = egress.load.keep();
+    loop {
+        let head = frames::head(from, true);
+        let head = if begun.is_some() { timeout(STALL, head).await.map_err(|_| Reason::Stalled)? } else { head.await };
+        // A connection that ends or breaks concerns its two ends only.
+        let Ok(Some(head)) = head else { return Ok(()) };
+        let Head { fin, kind, length, mask, .. } = head.map_err(Reason::BadRequest)?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if kind.is_control() {
+            let mut control = vec![0; length];
+            if read(from, &mut control).await?.is_none() {
+                return Ok(());
+            }
+            frames::mask(&mut control, mask.unwrap_or_default());
+            look(egress, scanner, &mut controls, control.clone().into(), "control frame").await?;
+            if to.write_all(&frames::frame(kind, &control, Some(key()?))).await.is_err() {
+                return Ok(());
+            }
+            continue;
+        }
+        match (kind, begun) {
+            (Kind::Continuation, None) => {
+                return Err(Reason::BadRequest("a message of a WebSocket begins in its middle"));
+            }
+            (Kind::Continuation, Some(_)) => {}
+            (_, Some(_)) => return Err(Reason::BadRequest("a message of a WebSocket begins within another")),
+            (kind, None) => begun = Some(kind),
+        }
+        let before = content.len();
+        if length > MAX_MESSAGE - before {
+            return Err(Reason::NotDecoded(DecodeError::TooLarge));
+        }
+        kept.reach(before + length).await?;
+        content.resize(before + length, 0);
+        if read(from, &mut content[before..]).await?.is_none() {
+            return Ok(());
+        }
+        frames::mask(&mut content[before..], mask.unwrap_or_default());
+        if let (true, Some(kind)) = (fin, begun) {
+            let message = content.split().freeze();
+            look(egress, scanner, &mut messages, message.clone(), "message").await?;
+            egress.counters.request_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+            if to.write_all(&frames::frame(kind, &message, Some(key()?))).await.is_err() {
+                return Ok(());
+            }
+            (begun, content) = (None, BytesMut::new());
+            kept.shrink(0);
+        }
+        let _ = to.flush().await;
     }
+}
+
+/// Reads the content of a frame, which does not wait for ever in the memory that was taken for it.
+async fn read<R: AsyncRead + Unpin>(from: &mut R, mut content: &mut [u8]) -> Result<Option<()>, Reason> {
+    while !content.is_empty() {
+        match timeout(STALL, from.read(content)).await.map_err(|_| Reason::Stalled)? {
+            Ok(length @ 1..) => content = &mut content[length..],
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(()))
+}
+
+/// Looks at a message of a stream, and where it meets what came before.
+pub(super) async fn look(
+    egress: &Egress,
+    scanner: &Arc<Scanner>,
+    seam: &mut Seam,
+    message: Bytes,
+    place: &'static str,
+) -> Result<(), Reason> {
+    let (looking, before, text) = (scanner.clone(), seam.clone(), message.clone());
+    let found = egress.load.look(message.len(), move |work| {
+        let found = match looking.look(&text, work)? {
+            None => looking.look(&before.offer(&looking, &text), work)?,
+            found => found,
+        };
+        looking.tell(work);
+        Ok(found)
+    });
+    let found = found.await?.or_else(|| seam.accept(scanner, &message));
+    found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
+}
+
+/// A key for a mask, that nobody knows before (section 5.3).
+fn key() -> Result<[u8; 4], Reason> {
+    let mut key = [0; 4];
+    getrandom::fill(&mut key).map_err(|_| Reason::BadRequest("there is no randomness for a mask"))?;
+    Ok(key)
+}
+
+/// Carries what the destination says, frame by frame, so that it is known when none has begun.
+async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    from: &mut R,
+    to: &mut W,
+    between: &AtomicBool,
+    counters: &Counters,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    while let Some(Ok(head)) = frames::head(from, false).await? {
+        between.store(false, Ordering::Relaxed);
+        to.write_all(&head.wire).await?;
+        let mut left = head.length;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let length = from.read(&mut buffer[..most]).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            to.write_all(&buffer[..length]).await?;
+            counters.response_bytes.fetch_add(length as u64, Ordering::Relaxed);
+            left -= length as u64;
+        }
+        to.flush().await?;
+        between.store(true, Ordering::Relaxed);
+    }
+    Ok(())
 }

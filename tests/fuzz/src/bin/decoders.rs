@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use bottler_fuzz::scan::{Encoding, Shape, decode};
+use bottler_fuzz::scan::{Encoding, Shape, Work, decode};
 use bottler_fuzz::{SCANNER, SECRET};
 use libfuzzer_sys::fuzz_target;
 
@@ -13,10 +13,10 @@ fuzz_target!(|bytes: &[u8]| {
     let encodings = [Encoding::Gzip, Encoding::Deflate, Encoding::Brotli, Encoding::Zstd];
     let one = encodings[usize::from(choice) % 4];
     let two = encodings[usize::from(choice >> 2) % 4];
-    if let Ok(decoded) = decode(rest, &[one, two]) {
-        assert!(decoded.len() <= 64 << 20);
+    if let Ok(decoded) = decode(rest, &[one, two], &mut Work::of(rest.len())) {
+        assert!(decoded.text.len() <= 32 << 20);
     }
-    let _ = SCANNER.whole(rest);
+    let _ = SCANNER.look(rest, &mut Work::of(rest.len()));
     let shape = Shape::read("text/plain", &[&String::from_utf8_lossy(rest)], None);
     assert!(shape.is_ok() || !rest.is_empty());
     // Text around a secret, and encodings around both, as the bytes choose them.

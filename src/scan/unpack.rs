@@ -1,0 +1,214 @@
+//! Takes one encoding off bytes that are whole. All of them are accounted for: what is no content is given beside it, or
+//! the whole is refused, so that nothing can stand where nobody looks.
+
+use std::io::Read;
+
+use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+use flate2::{Crc, Decompress, FlushDecompress, Status};
+use ruzstd::decoding::StreamingDecoder;
+
+use super::decode::{DecodeError, Encoding};
+use super::work::Work;
+
+/// Bytes that are decoded at once.
+const PIECE: usize = 32 << 10;
+/// What a member or frame costs beside its content: tables are made for each.
+const MEMBER: usize = 16 << 10;
+/// Largest window of zstd (RFC 9659, section 3).
+const MAX_WINDOW: u64 = 8 << 20;
+
+/// Where decoded bytes go.
+pub(super) struct Sink<'a> {
+    text: Vec<u8>,
+    beside: Vec<u8>,
+    most: usize,
+    work: &'a mut Work,
+    taken: usize,
+}
+
+impl<'a> Sink<'a> {
+    pub(super) fn new(most: usize, work: &'a mut Work) -> Self {
+        Self { text: Vec::new(), beside: Vec::new(), most, work, taken: 0 }
+    }
+
+    /// What was decoded; the memory of it is the receiver's to account for.
+    pub(super) fn into_parts(self) -> (Vec<u8>, Vec<u8>) {
+        self.work.give_back(self.taken);
+        (self.text, self.beside)
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        if self.text.len() + bytes.len() > self.most {
+            return Err(DecodeError::TooLarge);
+        }
+        self.work.spend(bytes.len())?;
+        self.work.take(bytes.len())?;
+        self.taken += bytes.len();
+        self.text.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn push_beside(&mut self, bytes: &[u8]) {
+        self.beside.extend_from_slice(bytes);
+        self.beside.push(b'\n');
+    }
+}
+
+/// Takes an encoding off.
+pub(super) fn unpack(bytes: &[u8], encoding: Encoding, sink: &mut Sink<'_>) -> Result<(), DecodeError> {
+    sink.work.spend(bytes.len())?;
+    match encoding {
+        Encoding::Gzip => gzip(bytes, sink),
+        Encoding::Deflate => deflate(bytes, sink),
+        Encoding::Brotli => brotli(bytes, sink),
+        Encoding::Zstd => zstd(bytes, sink),
+    }
+}
+
+/// One stream; how many bytes it has.
+fn inflate(
+    bytes: &[u8],
+    zlib: bool,
+    encoding: Encoding,
+    sink: &mut Sink<'_>,
+    crc: &mut Crc,
+) -> Result<usize, DecodeError> {
+    sink.work.spend(MEMBER)?;
+    let mut decoder = Decompress::new(zlib);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let (before, out) = (decoder.total_in(), decoder.total_out());
+        let rest = usize::try_from(before).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+        let status = decoder.decompress(rest, &mut piece, FlushDecompress::None);
+        let length = usize::try_from(decoder.total_out() - out).unwrap_or_default();
+        crc.update(&piece[..length]);
+        sink.push(&piece[..length])?;
+        let used = usize::try_from(decoder.total_in()).unwrap_or(usize::MAX);
+        match status {
+            Ok(Status::StreamEnd) => return Ok(used),
+            // It goes on as long as something comes out or goes in.
+            Ok(_) if length > 0 || decoder.total_in() > before => {}
+            _ => return Err(DecodeError::Malformed(encoding)),
+        }
+    }
+}
+
+/// RFC 1952: members one after the other, each with a header and a check.
+fn gzip(mut rest: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
+    let malformed = || DecodeError::Malformed(Encoding::Gzip);
+    loop {
+        rest = gzip_header(rest, sink).ok_or_else(malformed)?;
+        let mut crc = Crc::new();
+        let used = inflate(rest, false, Encoding::Gzip, sink, &mut crc)?;
+        let (check, behind) = rest[used..].split_first_chunk::<8>().ok_or_else(malformed)?;
+        if check[..4] != crc.sum().to_le_bytes() || check[4..] != crc.amount().to_le_bytes() {
+            return Err(malformed());
+        }
+        if behind.is_empty() {
+            return Ok(());
+        }
+        rest = behind;
+    }
+}
+
+/// Section 2.3: reads a header; what is behind it.
+fn gzip_header<'a>(bytes: &'a [u8], sink: &mut Sink<'_>) -> Option<&'a [u8]> {
+    let (&[0x1f, 0x8b, 8, flags, ..], mut rest) = bytes.split_first_chunk::<10>()? else { return None };
+    if flags & 0xe0 != 0 {
+        return None;
+    }
+    if flags & 4 != 0 {
+        let (length, behind) = rest.split_first_chunk::<2>()?;
+        let (extra, behind) = behind.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        sink.push_beside(extra);
+        rest = behind;
+    }
+    for flag in [8, 16] {
+        if flags & flag != 0 {
+            let (text, behind) = rest.split_at_checked(memchr::memchr(0, rest)?)?;
+            sink.push_beside(text);
+            rest = &behind[1..];
+        }
+    }
+    if flags & 2 != 0 { rest.get(2..) } else { Some(rest) }
+}
+
+/// zlib's format (RFC 1950), which the name means, or bare (RFC 1951), which some send; never what is both.
+fn deflate(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
+    let malformed = DecodeError::Malformed(Encoding::Deflate);
+    let mut attempt = |zlib| match inflate(bytes, zlib, Encoding::Deflate, sink, &mut Crc::new()) {
+        Err(error) if error != malformed => Err(error),
+        read => Ok((read == Ok(bytes.len()), std::mem::take(&mut sink.text))),
+    };
+    let ((zlib, text), (bare, bare_text)) = (attempt(true)?, attempt(false)?);
+    sink.text = if bare { bare_text } else { text };
+    if zlib == bare { Err(malformed) } else { Ok(()) }
+}
+
+/// RFC 7932. Its metadata is nowhere in the content, and nobody needs it.
+fn brotli(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
+    let malformed = || DecodeError::Malformed(Encoding::Brotli);
+    sink.work.spend(MEMBER)?;
+    let alloc = StandardAlloc::default;
+    let mut state = BrotliState::new_strict(alloc(), alloc(), alloc());
+    let mut piece = vec![0; PIECE];
+    let (mut at, mut total) = (0, 0);
+    loop {
+        // Byte by byte, so that it is seen when metadata begins.
+        let (mut left, mut input) = (usize::from(at < bytes.len()), 0);
+        let (mut room, mut length) = (piece.len(), 0);
+        let fresh = &bytes[at..at + left];
+        let result = BrotliDecompressStream(
+            &mut left,
+            &mut input,
+            fresh,
+            &mut room,
+            &mut length,
+            &mut piece,
+            &mut total,
+            &mut state,
+        );
+        at += input;
+        if length > 0 {
+            sink.push(&piece[..length])?;
+        }
+        if state.is_metadata != 0 && state.meta_block_remaining_len > 0 {
+            return Err(malformed());
+        }
+        match result {
+            BrotliResult::ResultSuccess if at == bytes.len() => return Ok(()),
+            BrotliResult::NeedsMoreOutput => {}
+            BrotliResult::NeedsMoreInput if at < bytes.len() => {}
+            _ => return Err(malformed()),
+        }
+    }
+}
+
+/// RFC 8878: frames one after the other, some of them to be skipped (section 3.1.2).
+fn zstd(mut rest: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
+    let malformed = || DecodeError::Malformed(Encoding::Zstd);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let magic = u32::from_le_bytes(*rest.first_chunk::<4>().ok_or_else(malformed)?);
+        if magic & 0xffff_fff0 == 0x184d_2a50 {
+            let length = u32::from_le_bytes(*rest[4..].first_chunk::<4>().ok_or_else(malformed)?) as usize;
+            let (content, behind) = rest[8..].split_at_checked(length).ok_or_else(malformed)?;
+            sink.push_beside(content);
+            rest = behind;
+        } else {
+            sink.work.spend(MEMBER)?;
+            let decoder = StreamingDecoder::new_with_max_window_size(&mut rest, MAX_WINDOW);
+            let mut decoder = decoder.map_err(|_| malformed())?;
+            loop {
+                let length = decoder.read(&mut piece).map_err(|_| malformed())?;
+                if length == 0 {
+                    break;
+                }
+                sink.push(&piece[..length])?;
+            }
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+}

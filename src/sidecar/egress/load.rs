@@ -1,0 +1,198 @@
+//! What egress carries at once, bounded as a sum over all connections, whatever they are and however many: requests under
+//! way, memory of what is looked at whole, and work of looking. What exceeds a bound waits for a while and is refused
+//! then; nothing makes the process larger, or keeps its serving threads from serving.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Response;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::forward::{Body, BoxError};
+use crate::policy::Reason;
+use crate::scan::{DecodeError, MAX_LIVE, Work};
+
+/// Requests under way: each has a head, buffers on both sides, and up to [`FREE`] of a body.
+const REQUESTS: usize = 512;
+/// So much of what is kept of a request is in its place already, in bytes.
+pub(super) const FREE: usize = 64 << 10;
+/// What is kept of bodies and messages until they were looked at and sent, in KiB.
+const KEPT: u32 = 64 << 10;
+/// How long to wait for either.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Work that is done at once, by the thread that serves; longer texts are not begun there.
+const AT_ONCE: u64 = 256 << 10;
+const AT_ONCE_LENGTH: usize = 64 << 10;
+/// Work that most of what is not done at once needs, and how much of it is done at a time; what needs more is done one
+/// after the other.
+const BRIEF: u64 = 4 << 20;
+const BRIEF_LIVE: u64 = 8 << 20;
+const BRIEFLY: usize = 2;
+
+/// The bounds.
+pub(super) struct Load {
+    requests: Arc<Semaphore>,
+    kept: Arc<Semaphore>,
+    brief: Semaphore,
+    long: Semaphore,
+}
+
+/// The place of a request.
+pub(super) type Slot = OwnedSemaphorePermit;
+
+impl Load {
+    pub(super) fn new() -> Self {
+        Self {
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            kept: Arc::new(Semaphore::new(KEPT as usize)),
+            brief: Semaphore::new(BRIEFLY),
+            long: Semaphore::new(1),
+        }
+    }
+
+    /// A place for a request, until its answer has been sent.
+    pub(super) async fn slot(&self) -> Result<Slot, Reason> {
+        let slot = timeout(PATIENCE, self.requests.clone().acquire_owned()).await;
+        slot.ok().and_then(Result::ok).ok_or(Reason::Busy)
+    }
+
+    /// Memory for something that will be kept.
+    pub(super) fn keep(&self) -> Kept {
+        Kept { from: self.kept.clone(), bytes: FREE, permit: None }
+    }
+
+    /// Looks at something, aside where it is long. `look` may be begun anew with a larger budget, up to what `length` bytes
+    /// allow.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        length: usize,
+        look: impl Fn(&mut Work) -> Result<T, DecodeError> + Send + Sync + 'static,
+    ) -> Result<T, Reason> {
+        if length <= AT_ONCE_LENGTH {
+            match look(&mut Work::new(AT_ONCE, AT_ONCE)) {
+                Err(DecodeError::Exhausted(_)) => {}
+                looked => return Ok(looked?),
+            }
+        }
+        let look = Arc::new(look);
+        let aside = async |mut work: Work| {
+            let look = look.clone();
+            let looked = tokio::task::spawn_blocking(move || look(&mut work)).await;
+            looked.map_err(|_| Reason::BadRequest("it could not be looked at"))
+        };
+        {
+            let _turn = self.brief.acquire().await;
+            match aside(Work::new(BRIEF, BRIEF_LIVE)).await? {
+                Err(DecodeError::Exhausted(_)) => {}
+                looked => return Ok(looked?),
+            }
+        }
+        let _turn = self.long.acquire().await;
+        debug_assert!(MAX_LIVE >= BRIEF_LIVE);
+        Ok(aside(Work::of(length)).await??)
+    }
+}
+
+/// Memory that is taken for something that is kept, and given back with this.
+pub(super) struct Kept {
+    from: Arc<Semaphore>,
+    bytes: usize,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Kept {
+    /// Takes memory until there is some for so many bytes.
+    pub(super) async fn reach(&mut self, bytes: usize) -> Result<(), Reason> {
+        let Some(more) = bytes.checked_sub(self.bytes).filter(|&more| more > 0) else { return Ok(()) };
+        let kilobytes = u32::try_from(more.div_ceil(1024)).unwrap_or(u32::MAX);
+        if kilobytes > KEPT {
+            return Err(Reason::Busy);
+        }
+        let permit = timeout(PATIENCE, self.from.clone().acquire_many_owned(kilobytes)).await;
+        let permit = permit.ok().and_then(Result::ok).ok_or(Reason::Busy)?;
+        self.bytes += kilobytes as usize * 1024;
+        match &mut self.permit {
+            Some(taken) => taken.merge(permit),
+            none => *none = Some(permit),
+        }
+        Ok(())
+    }
+
+    /// Takes memory for so many bytes in large steps: for what grows, and nobody knows to what size.
+    pub(super) async fn grow(&mut self, bytes: usize, most: usize) -> Result<(), Reason> {
+        if bytes <= self.bytes { Ok(()) } else { self.reach(bytes.saturating_mul(2).min(most.max(bytes))).await }
+    }
+
+    /// Gives back what is not needed for so many bytes.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes.max(FREE)) / 1024;
+        if let Some(permit) = &mut self.permit
+            && let Some(given) = permit.split(less.min(permit.num_permits()))
+        {
+            self.bytes -= given.num_permits() * 1024;
+        }
+    }
+}
+
+/// A body that holds something until it has been sent.
+pub(super) struct Holding<B, H> {
+    pub(super) body: B,
+    pub(super) _held: H,
+}
+
+impl<B: hyper::body::Body + Unpin, H: Unpin> hyper::body::Body for Holding<B, H> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Answers a request in a place for it.
+pub(super) async fn in_slot<T>(
+    load: &Load,
+    answer: impl Future<Output = Result<T, Reason>>,
+) -> Result<(T, Option<Slot>), Reason> {
+    let slot = load.slot().await?;
+    Ok((answer.await?, Some(slot)))
+}
+
+/// An answer and its place, apart.
+pub(super) fn part<T>(answered: Result<(T, Option<Slot>), Reason>) -> (Result<T, Reason>, Option<Slot>) {
+    match answered {
+        Ok((answer, slot)) => (Ok(answer), slot),
+        Err(reason) => (Err(reason), None),
+    }
+}
+
+/// Keeps a request's place as long as its answer.
+pub(super) fn until_answered(response: Response<Body>, slot: Option<Slot>) -> Response<Body> {
+    match slot {
+        None => response,
+        Some(slot) => response.map(|body| hold(body, slot)),
+    }
+}
+
+/// A body that holds something.
+pub(super) fn hold<B, H>(body: B, held: H) -> Body
+where
+    B: hyper::body::Body<Data = Bytes, Error = BoxError> + Send + Sync + Unpin + 'static,
+    H: Send + Sync + Unpin + 'static,
+{
+    http_body_util::BodyExt::boxed(Holding { body, _held: held })
+}
