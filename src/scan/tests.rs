@@ -67,7 +67,8 @@ fn head<'a>(path: &'a str, headers: &[(&'a str, &'a str)]) -> Head<'a> {
 #[test]
 fn what_is_found_in_a_header_does_not_depend_on_the_others() {
     let scanner = scanner(&Dlp::default());
-    let found = |headers: &[(&str, &str)]| in_head(&scanner, &head("/", headers)).map(|(finding, _)| finding.to_string());
+    let found =
+        |headers: &[(&str, &str)]| in_head(&scanner, &head("/", headers)).map(|(finding, _)| finding.to_string());
     // Its checksum does not fit, with or without the letters of the next value.
     let wrong = format!("Bearer {}", ["gho_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUy"].concat());
     let short = ["Bearer eyJhbGciOiJIUzI1NiJ9", ".eyJzdWIiOiIxMjM0NTY3ODkwIn0", ".abcd"].concat();
@@ -82,7 +83,10 @@ fn what_is_found_in_a_header_does_not_depend_on_the_others() {
     assert!(alone.starts_with("github-token:"), "{alone}");
     for neighbour in ["", "a", "GitHubCopilotCLI", "_x"] {
         assert_eq!(found(&[("a", neighbour), ("x-note", &token()), ("z", neighbour)]).as_ref(), Some(&alone));
-        assert_eq!(in_path(&scanner, &format!("/a?b={neighbour}&c={}&d={neighbour}", token())).unwrap().to_string(), alone);
+        assert_eq!(
+            in_path(&scanner, &format!("/a?b={neighbour}&c={}&d={neighbour}", token())).unwrap().to_string(),
+            alone
+        );
     }
     // A known secret is found in what they make together.
     let (one, two) = SECRET.split_at(11);
