@@ -15,7 +15,7 @@ use crate::plan::{WORKSPACE, WorkspacePlan};
 use crate::session::kept::workspace_volume;
 use crate::session::{Class, Failure, Pending, placeholder};
 use crate::workspace::{
-    MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskedKind, Seed, Snapshot, Spool, copy, create_private, is_repository, read,
+    MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskedKind, Seed, Snapshot, Spool, copy, is_repository, read,
 };
 
 /// Where a workspace comes from.

@@ -104,16 +104,15 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
     let known: Vec<String> = staging::present(&git, users.values())?.into_iter().collect();
     let mut wanted = wanted(order, &git, &head, &mut pulled)?;
     let mut logged = logged(order, &git, &known, &mut pulled, &wanted)?;
-    let pack_of = |beside: &mut dyn Iterator<Item = &String>| {
-        let tips: Vec<String> = [&pulled.commit].into_iter().chain(beside).cloned().collect();
-        install::pack(&here, order.repository, order.staging, &tips, &known)
-    };
-    let all = pack_of(&mut wanted.values().chain(&logged));
+    let pack_of = |tips: &[String]| install::pack(&here, order.repository, order.staging, tips, &known);
+    let branch = [pulled.commit.clone()];
+    let tips: Vec<String> = branch.iter().chain(wanted.values()).chain(&logged).cloned().collect();
+    let all = pack_of(&tips);
     let pack = match all {
         Ok(pack) => pack,
         // One that git does not take holds back itself, and not what is on the branch.
         Err(_) if !wanted.is_empty() || !logged.is_empty() => {
-            let pack = pack_of(&mut std::iter::empty())?;
+            let pack = pack_of(&branch)?;
             for name in std::mem::take(&mut wanted).into_keys() {
                 pulled.tips.remove(&name);
                 pulled.broken.push(name);
@@ -149,8 +148,8 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
         install::remove(&made);
         return Err(error);
     }
-    let branch = format!("refs/heads/{}", order.branch);
-    let beside = changes.into_iter().filter(|(name, _)| *name != branch);
+    let target = format!("refs/heads/{}", order.branch);
+    let beside = changes.into_iter().filter(|(name, _)| *name != target);
     pulled.references = beside.map(|(name, (new, _))| (name, new)).collect();
     Ok(pulled)
 }
