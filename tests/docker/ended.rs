@@ -1,13 +1,13 @@
 //! What a bottle that has ended still answers.
 
-use crate::support::images::{AGENTS, Agents};
+use crate::support::images::{DEBIAN, Debian};
 use crate::support::process::World;
 
 #[test]
 fn a_detached_run_answers_for_its_output_and_exit_code_when_it_is_gone() {
-    let (world, _image) = (World::new(), Agents::import());
+    let (world, _image) = (World::new(), Debian::import());
     let script = "echo RESULT; echo why >&2; exit 3";
-    let run = ["run", "shell", "--image", AGENTS, "--no-workspace", "--name", "done", "-d", "--", "sh", "-c", script];
+    let run = ["run", "shell", "--image", DEBIAN, "--no-workspace", "--name", "done", "-d", "--", "sh", "-c", script];
     assert_eq!(world.run(&run).code(), 0);
     let waited = world.run(&["wait", "done"]);
     assert_eq!((waited.code(), waited.stdout.as_str()), (3, "3\n"), "{}", waited.stderr);

@@ -1,7 +1,7 @@
 //! The user's terminal, as small as terminals are: every line in its place, whatever the agent has left; keys that are the
 //! agent's until its end is told, and those that leave.
 
-use crate::support::images::{AGENTS, Agents};
+use crate::support::images::{DEBIAN, Debian};
 use crate::support::process::{World, bottler};
 use crate::support::tmux::Tmux;
 
@@ -11,7 +11,7 @@ fn terminal(world: &World) -> Tmux {
     let tmux = Tmux::of_size(world.state.path(), 80, 24);
     tmux.line(&format!("export XDG_STATE_HOME={state} XDG_CONFIG_HOME={state}"));
     tmux.line(&format!(
-        "b() {{ {} \"$@\"; }}; sh() {{ b run shell --image {AGENTS} --no-workspace -y \"$@\"; }}",
+        "b() {{ {} \"$@\"; }}; sh() {{ b run shell --image {DEBIAN} --no-workspace -y \"$@\"; }}",
         bottler().display()
     ));
     tmux
@@ -24,7 +24,7 @@ fn report(screen: &str) -> Vec<&str> {
 
 #[test]
 fn every_line_begins_at_the_left_whatever_the_agent_leaves() {
-    let (world, _image) = (World::new(), Agents::import());
+    let (world, _image) = (World::new(), Debian::import());
     let tmux = terminal(&world);
     for (number, agent, left) in [
         (1, "printf hello", Some("hello")),
@@ -47,7 +47,7 @@ fn every_line_begins_at_the_left_whatever_the_agent_leaves() {
 
 #[test]
 fn a_second_ctrl_c_after_the_agents_end_cancels_nothing() {
-    let (world, _image) = (World::new(), Agents::import());
+    let (world, _image) = (World::new(), Debian::import());
     let tmux = terminal(&world);
     for round in 1..=3 {
         tmux.line("clear");
@@ -63,7 +63,7 @@ fn a_second_ctrl_c_after_the_agents_end_cancels_nothing() {
 
 #[test]
 fn the_keys_that_leave_can_be_others_and_the_first_alone_is_the_agents() {
-    let (world, _image) = (World::new(), Agents::import());
+    let (world, _image) = (World::new(), Debian::import());
     let tmux = terminal(&world);
     tmux.line("sh --name other-keys --detach-keys ctrl-x,d -- sh -c 'stty raw -echo; echo go-$((5 * 5)); cat -v'");
     tmux.wait("go-25");

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::engine::PrivateEngine;
 use crate::support::fault::FaultProxy;
-use crate::support::images::{AGENTS, Agents};
+use crate::support::images::{DEBIAN, Debian};
 use crate::support::process::{PATIENCE, World, finish, recipe, targets, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,7 +27,7 @@ fn watched(world: &World, every: u32) -> (Child, String) {
 fn working(world: &World, user: &str, program: &[&str]) -> (Child, String) {
     let manifest = world.state.path().join("working.yaml");
     let text = format!(
-        "bottles: {{b: {{watch: 1, image: \"{AGENTS}\", user: \"{user}\"}}}}\nagents: {{a: {{bottle: b, template: shell}}}}\n"
+        "bottles: {{b: {{watch: 1, image: \"{DEBIAN}\", user: \"{user}\"}}}}\nagents: {{a: {{bottle: b, template: shell}}}}\n"
     );
     std::fs::write(&manifest, text).unwrap();
     let manifest = manifest.to_string_lossy().into_owned();
@@ -54,7 +54,7 @@ fn end(world: &World, child: Child) {
 
 #[test]
 fn promise_01_an_agent_that_is_root_cannot_forge_the_proof() {
-    let (world, _image) = (World::new(), Agents::import());
+    let (world, _image) = (World::new(), Debian::import());
     let green = r#"[{"attempt":"x","expected":"x","happened":"x","ok":true}]"#;
     let attack = format!(
         "printf '#!/bin/sh\\nread x; echo \"$GREEN\"\\n' > /tmp/fake; chmod 755 /tmp/fake; export GREEN='{green}'; \
@@ -78,7 +78,7 @@ fn promise_01_an_agent_that_is_root_cannot_forge_the_proof() {
 
 #[test]
 fn promise_01_connections_of_the_agents_own_do_not_turn_the_proof_red() {
-    let (world, _image) = (World::new(), Agents::import());
+    let (world, _image) = (World::new(), Debian::import());
     let program = "import socket, resource, time, os
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

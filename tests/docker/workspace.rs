@@ -295,7 +295,7 @@ fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
 /// named.
 #[test]
 fn git_on_the_host_executes_nothing_that_an_agent_has_made_in_a_mounted_folder_unseen() {
-    let (world, _image) = (World::new(), Agents::import());
+    let (world, _image) = (World::new(), Debian::import());
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     write(folder, "a", "a\n");
@@ -319,7 +319,7 @@ fn git_on_the_host_executes_nothing_that_an_agent_has_made_in_a_mounted_folder_u
         "touch ready; sleep 1000".to_owned(),
     ]
     .concat();
-    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--mount"]);
+    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--mount"]);
     command.args(["--", "sh", "-c", &attack]).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     wait_for("the attack", || folder.join("ready").exists().then_some(()));
@@ -374,7 +374,7 @@ fn a_shallow_history_is_copied_and_comes_back() {
 /// What is only shown is not brought, what cannot be written is an error, and whoever is interrupted leaves nothing.
 #[test]
 fn a_pull_that_does_not_arrive_counts_for_nothing_and_leaves_nothing() {
-    let (world, _image) = (World::new(), Agents::import());
+    let (world, _image) = (World::new(), Debian::import());
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     git(folder, &["init", "-q", "-b", "main"]);
@@ -382,7 +382,7 @@ fn a_pull_that_does_not_arrive_counts_for_nothing_and_leaves_nothing() {
     git(folder, &["add", "."]);
     git(folder, &["commit", "-qm", "first"]);
     let script = "echo b >> a; git stash -q; echo c >> a; truncate -s 3G sparse; exec sleep 1000";
-    let mut command = world.command(&["run", "shell", "--image", AGENTS, "--workspace", ".", "--name", "slow", "-d"]);
+    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--name", "slow", "-d"]);
     let done: Done = command.args(["--", "sh", "-c", script]).current_dir(folder).output().unwrap().into();
     assert_eq!(done.code(), 0, "{}", done.stderr);
     wait_for("the agent", || world.agent_running("sleep 1000"));
