@@ -11,11 +11,8 @@ mod flood;
 mod honest;
 #[path = "../support/lab.rs"]
 mod lab;
-<<<<<<< HEAD
-mod programs;
-=======
 mod load;
->>>>>>> 1ef0cd4 (Look at every body whole whatever its framing, within one bounded sum of work and memory)
+mod programs;
 mod requests;
 mod secrets;
 mod servers;

@@ -171,11 +171,7 @@ impl Lab {
         let mut h2 = config.clone();
         h2.alpn_protocols = vec![b"h2".to_vec()];
         let (tls, tls_h2) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(h2)));
-<<<<<<< HEAD
-        Self { seen, proxy, folder, ca, tls, tls_h2, lines, input, told: String::new(), _child: child }
-=======
-        Self { seen, proxy, folder, tls, tls_h2, lines, input, told: String::new(), child }
->>>>>>> 1ef0cd4 (Look at every body whole whatever its framing, within one bounded sum of work and memory)
+        Self { seen, proxy, folder, ca, tls, tls_h2, lines, input, told: String::new(), child }
     }
 
     pub async fn tell(&mut self, update: &Update) {
