@@ -1,6 +1,7 @@
 //! Where the agent's connections come in.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,6 +24,8 @@ const MAX_CONNECTIONS: usize = 1024;
 /// elsewhere, the proof finds one. Whoever else connects there gets what it would get anywhere.
 const PROOF_CONNECTIONS: usize = 8;
 const PROOF_TIME: Duration = Duration::from_secs(30);
+/// Descriptors that connections of the agent's leave to everything else: its requests' destinations, the operator's questions.
+const SPARE_DESCRIPTORS: u64 = 64;
 /// How long to wait when nothing more can be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -86,6 +91,16 @@ pub(super) fn spawn_proof(listener: Listener, egress: Arc<Egress>) {
     spawn_bounded(listener, None, egress, Arc::new(Semaphore::new(PROOF_CONNECTIONS)), Some(PROOF_TIME));
 }
 
+/// A connection, unless its descriptor is one of the last: the system gives out the lowest that is free.
+fn spare<S: AsRawFd + AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> std::io::Result<Stream> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let descriptor = u64::try_from(stream.as_raw_fd()).unwrap_or(u64::MAX);
+    if descriptor.saturating_add(SPARE_DESCRIPTORS) >= limit {
+        return Err(std::io::Error::other("no descriptor to spare"));
+    }
+    Ok(Box::new(stream))
+}
+
 fn spawn_bounded(
     listener: Listener,
     named: Option<usize>,
@@ -96,14 +111,18 @@ fn spawn_bounded(
     tokio::spawn(async move {
         while let Ok(permit) = places.clone().acquire_owned().await {
             let accepted: std::io::Result<Stream> = match &listener {
-                Listener::Unix(listener) => listener.accept().await.map(|(it, _)| Box::new(it) as _),
+                Listener::Unix(listener) => match listener.accept().await {
+                    Ok((stream, _)) => spare(stream),
+                    Err(error) => Err(error),
+                },
                 Listener::Tcp(listener, only) => match listener.accept().await {
                     // Nobody else is told anything.
                     Ok((_, peer)) if only.is_some_and(|only| peer.ip() != only) => continue,
-                    accepted => accepted.map(|(stream, _)| {
+                    Ok((stream, _)) => {
                         let _ = stream.set_nodelay(true);
-                        Box::new(stream) as _
-                    }),
+                        spare(stream)
+                    }
+                    Err(error) => Err(error),
                 },
             };
             let Ok(stream) = accepted else {
