@@ -226,13 +226,22 @@ core.list_hooks = function(hooks)
   return found
 end
 
+-- Raises an error at the nearest line of a script: what assigns may be a function of Lua's own, which has none.
+local function refuse_assignment(text)
+  for level = 4, 8 do
+    local _, placed = plain.pcall(plain.error, text, level)
+    if placed ~= text then plain.error(placed, 0) end
+  end
+  plain.error(text, 0)
+end
+
 -- A library as scripts get it: the same to read, and an error to assign to.
 local function sealed(name, library)
   return setmetatable({}, {
     __metatable = false,
     __index = library,
     __newindex = function(_, key)
-      plain.error("cannot assign " .. name .. "." .. tostring(key) .. ": it belongs to every script", 2)
+      refuse_assignment("cannot assign " .. name .. "." .. tostring(key) .. ": it belongs to every script")
     end,
     __pairs = function()
       local key, value

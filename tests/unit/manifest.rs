@@ -147,7 +147,8 @@ agents:
     assert_eq!((&plan["egress"]["allow"], &plan["egress"]["mode"]), (&hosts, &"enforce".into()));
     assert_eq!(plan["credentials"][0]["env"], "ANTHROPIC_API_KEY");
     let workspace = &done.json()["workspace"];
-    assert_eq!(workspace, &serde_json::json!({"files": 2, "look_secret": [".env"]}));
+    let expected = serde_json::json!({"files": 2, "git_elsewhere": null, "left_out": [], "look_secret": [".env"]});
+    assert_eq!(workspace, &expected);
     // The same in words.
     let mut command = home.command(&["run", "researcher", "--dry-run"]);
     let said: Done = command.env("MY_KEY", "host-secret").output().unwrap().into();
