@@ -270,7 +270,9 @@ impl Coalescer {
         let idle = |last: u64| now.saturating_sub(last) >= self.limits.idle;
         let old: Vec<u64> =
             self.places.iter().filter(|(_, place)| place.is_told() && idle(place.last)).map(|(key, _)| *key).collect();
-        old.into_iter().for_each(|key| self.remove(key));
+        for key in old {
+            self.remove(key);
+        }
         self.rest.retain(|_, (_, slot)| slot.untold > 0 || now.saturating_sub(slot.told) < self.limits.idle);
     }
 
@@ -317,15 +319,14 @@ impl Slot {
 }
 
 /// Events at further destinations: of a domain, or of any.
-fn further(zone: &str, event: Event) -> Event {
-    let Kind { destination, reason, .. } = &event.kind;
+fn further(zone: &str, Event { kind, time, count }: Event) -> Event {
+    let Kind { destination, reason, .. } = &kind;
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let what = if destination.is_empty() { "further requests without a destination" } else { "further destinations" };
     let last = if destination.is_empty() { String::new() } else { format!(" {destination}") };
     let reason = format!("{what}, counted together; the last{last}{why}");
-    let kind =
-        Kind { reason, destination: zone.to_owned(), form: String::new(), method: String::new(), ..event.kind.clone() };
-    Event { kind, ..event }
+    let kind = Kind { reason, destination: zone.to_owned(), form: String::new(), method: String::new(), ..kind };
+    Event { kind, time, count }
 }
 
 /// What a destination is a part of: the domain that somebody has registered, or a block of addresses.

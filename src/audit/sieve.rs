@@ -50,7 +50,9 @@ impl Sieve {
         let grown = (old.len() * 2).clamp(LEAST, self.most);
         let mut kept: Vec<u64> = old.iter().copied().filter(|&slot| slot != 0).collect();
         while kept.len() > grown / 2 {
-            kept.iter_mut().for_each(|slot| *slot -= 1);
+            for slot in &mut kept {
+                *slot -= 1;
+            }
             kept.retain(|slot| slot & 0xff != 0);
         }
         self.slots = vec![0; grown];

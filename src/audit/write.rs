@@ -59,7 +59,9 @@ impl Writer {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let old = files(&folder)?;
         retain::remove_oldest(&old, is_gone);
-        old.iter().for_each(|file| repair::repair(&file.path));
+        for file in &old {
+            repair::repair(&file.path);
+        }
         // The newest is the last, whatever the clock says.
         let when = u128::from(now()).max(old.last().map_or(0, |file| file.when + 1));
         let path = folder.join(format!("{when}.{bottle}.jsonl"));

@@ -501,8 +501,9 @@ async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
         return Err(input(format!("{id} is kept")).hint(hint));
     }
     let answer = super::preflight::confirm("drop it?");
-    match answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))? {
-        true => Ok(()),
-        false => Err(Failure::new(Class::Cancelled, format!("{id} is kept"))),
+    if answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))? {
+        Ok(())
+    } else {
+        Err(Failure::new(Class::Cancelled, format!("{id} is kept")))
     }
 }

@@ -35,7 +35,7 @@ pub fn check_mount(source: &Path, endpoint: &str, state: &Path) -> Result<(), Fa
     };
     let root = source.canonicalize().map_err(|error| failed(&error))?;
     let socket = match endpoint.parse() {
-        Ok(Endpoint::Unix(path)) => Some(PathBuf::from(path)),
+        Ok(Endpoint::Unix(path)) => Some(path),
         _ => None,
     };
     match refusal(&root, &Closed::here(socket.as_deref(), state)) {

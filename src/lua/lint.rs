@@ -31,24 +31,24 @@ pub fn lint(script: &Script) -> Result<Vec<Failure>, Failure> {
     let guard = Guard::of_lint(script).map_err(|error| failed(&error.to_string()))?;
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK);
-        let looking = thread.spawn_scoped(scope, || guard.run(|| look(script)));
+        let looking = thread.spawn_scoped(scope, || guard.run(|| Ok(look(script))));
         let looking = looking.map_err(|error| failed(&error.to_string()))?;
         looking.join().unwrap_or_else(|_| Err(failed("a mistake in bottler")))
     })
 }
 
-fn look(script: &Script) -> Result<Vec<Failure>, Failure> {
+fn look(script: &Script) -> Vec<Failure> {
     let parsed = full_moon::parse_fallible(&script.source, LuaVersion::lua54());
     // What Lua itself takes and this parser does not is not looked at.
     if !parsed.errors().is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let known = Known::new();
     let mut walk = Walk::new(&known);
     walk.block(parsed.ast().nodes());
     let mut found = walk.found;
     found.sort_by_key(|finding| finding.line);
-    Ok(found.into_iter().map(|finding| finding.failure(script)).collect())
+    found.into_iter().map(|finding| finding.failure(script)).collect()
 }
 
 /// Whether Lua takes it, in Lua's own words.

@@ -171,8 +171,9 @@ fn java(proxy: Option<SocketAddrV4>, serving: &[Arc<Sidecar>]) -> String {
         for scheme in ["http", "https"] {
             options.push(format!("-D{scheme}.proxyHost={} -D{scheme}.proxyPort={}", proxy.ip(), proxy.port()));
         }
-        let names: String = serving.iter().map(|sidecar| format!("|{}", sidecar.name)).collect();
-        options.push(format!("-Dhttp.nonProxyHosts=localhost|127.*|[::1]{names}"));
+        let own = ["localhost", "127.*", "[::1]"].into_iter();
+        let names: Vec<&str> = own.chain(serving.iter().map(|sidecar| sidecar.name.as_str())).collect();
+        options.push(format!("-Dhttp.nonProxyHosts={}", names.join("|")));
     }
     options.join(" ")
 }

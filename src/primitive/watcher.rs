@@ -167,7 +167,7 @@ impl Hold {
 /// Resolves when egress is dead or silent.
 async fn is_down(egress: &mut tokio::sync::watch::Receiver<Health>) {
     if egress.wait_for(|health| health.why().is_some()).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

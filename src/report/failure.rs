@@ -80,7 +80,10 @@ pub fn executed(executed: &Executed) -> Option<String> {
 }
 
 fn list(names: &[String]) -> String {
-    let mut text: String = names.iter().take(MAX_NAMES).map(|name| format!("\n  {}", name.escape_default())).collect();
+    let mut text = String::new();
+    for name in names.iter().take(MAX_NAMES) {
+        text.push_str(&format!("\n  {}", name.escape_default()));
+    }
     if names.len() > MAX_NAMES {
         text.push_str(&format!("\n  and {} more", names.len() - MAX_NAMES));
     }

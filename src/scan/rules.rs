@@ -166,12 +166,7 @@ impl Rules {
     ///
     /// # Errors
     /// To look at what is near its keywords takes more work than there is.
-    pub fn find<T>(
-        &self,
-        bytes: &[u8],
-        work: &mut Work,
-        judge: &mut dyn FnMut(&mut Work, &str, &[u8]) -> Option<T>,
-    ) -> Result<Option<T>, Exhausted> {
+    pub fn find<T>(&self, bytes: &[u8], work: &mut Work, judge: &mut Judge<'_, T>) -> Result<Option<T>, Exhausted> {
         for &rule in &self.always {
             if let Some(judged) = self.all[rule].find(bytes, work, judge) {
                 return Ok(Some(judged));
@@ -199,13 +194,11 @@ impl Rules {
     }
 }
 
+/// What becomes of a text that a rule, by its name, fits.
+type Judge<'a, T> = dyn FnMut(&mut Work, &str, &[u8]) -> Option<T> + 'a;
+
 impl Rule {
-    fn find<T>(
-        &self,
-        bytes: &[u8],
-        work: &mut Work,
-        judge: &mut dyn FnMut(&mut Work, &str, &[u8]) -> Option<T>,
-    ) -> Option<T> {
+    fn find<T>(&self, bytes: &[u8], work: &mut Work, judge: &mut Judge<'_, T>) -> Option<T> {
         let regex = self.regex.get_or_init(|| build(&self.source).ok()).as_ref()?;
         // To say no is cheaper than to say where.
         if !regex.is_match(bytes) {

@@ -64,6 +64,7 @@ fn prune(folder: &Path) {
 
 /// Ends a process that cannot go on, at once: a thread of it never ends, or what it has begun may never do so. Nothing is waited
 /// for; what a holder leaves, its reaper removes.
+#[expect(clippy::exit, reason = "a thread that never ends would hold back any other end")]
 pub fn end_process(code: u8) -> ! {
     std::process::exit(code.into())
 }

@@ -42,11 +42,13 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
         arguments.extend(["--filter=blob:none", "--upload-pack=git -c uploadpack.allowFilter=true upload-pack"]);
     }
     arguments.extend(["--", &url, text(to)?]);
-    clean().run(&arguments).map_err(|error| match partial {
-        true => io::Error::other(format!(
+    clean().run(&arguments).map_err(|error| {
+        if !partial {
+            return error;
+        }
+        io::Error::other(format!(
             "the repository is a partial clone that lacks more than contents of files: {error}; `git fetch --refetch` completes it"
-        )),
-        false => error,
+        ))
     })?;
     let git = Git::alone(to);
     // A bare clone remembers where it came from.

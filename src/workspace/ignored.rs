@@ -131,11 +131,11 @@ fn fits(pattern: &[u8], path: &[u8], starts: bool, steps: &mut usize) -> Option<
 }
 
 fn star(pattern: &[u8], p: usize, path: &[u8], t: usize, starts: bool, steps: &mut usize) -> Option<bool> {
-    let stars = pattern[p..].iter().take_while(|byte| **byte == b'*').count();
-    let rest = &pattern[p + stars..];
+    let run = pattern[p..].iter().take_while(|byte| **byte == b'*').count();
+    let rest = &pattern[p + run..];
     let before = if p == 0 { starts } else { pattern[p - 1] == b'/' };
     let after = rest.is_empty() || rest[0] == b'/' || rest.starts_with(b"\\/");
-    let deep = stars >= 2 && before && after;
+    let deep = run >= 2 && before && after;
     // `**/` fits nothing, too.
     if deep && rest.first() == Some(&b'/') && fits(&rest[1..], &path[t..], true, steps)? {
         return Some(true);

@@ -36,7 +36,7 @@ pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Re
         if !is_taken_by_git(name, is_link) {
             return Some("git does not take a file of this name");
         }
-        sides.iter().flatten().any(|entry| is_large(entry)).then_some("it is too large")
+        sides.iter().flatten().any(is_large).then_some("it is too large")
     };
     let skipped: Vec<Skipped> =
         changed.iter().filter_map(|name| Some(((*name).clone(), why(name)?.to_owned()))).collect();
@@ -137,7 +137,7 @@ mod tests {
     /// Names, line ends and contents of every kind, applied by git itself.
     #[test]
     fn git_applies_what_is_written_to_the_byte() {
-        let noise: Vec<u8> = (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let noise: Vec<u8> = (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
         let before: &[(&str, &[u8])] = &[
             ("plain", b"one\ntwo\nthree\n"),
             ("no end", b"one"),

@@ -196,13 +196,13 @@ impl Snapshot {
                     digest: data_encoding::HEXLOWER.encode(&file.digest),
                     executable: file.executable,
                 },
-                Entry::Link(target) => match String::from_utf8(target.clone()) {
-                    Ok(target) => WorkspaceFile::Link(target),
-                    Err(_) => {
+                Entry::Link(target) => {
+                    let Ok(target) = String::from_utf8(target.clone()) else {
                         not_held.push(path);
                         continue;
-                    }
-                },
+                    };
+                    WorkspaceFile::Link(target)
+                }
             };
             files.insert(path, held);
         }
@@ -259,10 +259,13 @@ pub fn read_at(archive: &Path, root: &str, before: Option<&Snapshot>) -> io::Res
     read(File::open(archive)?, root, before)
 }
 
+/// Bytes of the blocks that end an archive.
+const END: usize = 1024;
+
 /// An archive that ends between two of its entries looks whole to those who only read entries.
 fn check_end(archive: &File) -> io::Result<()> {
     let size = archive.metadata()?.len();
-    let mut end = [1; 2 * BLOCK as usize];
+    let mut end = [1; END];
     let at = size.checked_sub(2 * BLOCK).filter(|_| size % BLOCK == 0);
     let whole = at.is_some_and(|at| archive.read_exact_at(&mut end, at).is_ok());
     if whole && end.iter().all(|byte| *byte == 0) {

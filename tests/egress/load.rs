@@ -182,12 +182,11 @@ async fn floods() {
 /// The first bytes of a frame that an agent sends: its first byte, and its length; the mask is nought.
 fn frame_head(first: u8, length: u64) -> Vec<u8> {
     let mut head = vec![first];
-    match u8::try_from(length) {
-        Ok(length @ ..=125) => head.push(0x80 | length),
-        _ => {
-            head.push(0xff);
-            head.extend_from_slice(&length.to_be_bytes());
-        }
+    if let Ok(length @ ..=125) = u8::try_from(length) {
+        head.push(0x80 | length)
+    } else {
+        head.push(0xff);
+        head.extend_from_slice(&length.to_be_bytes());
     }
     head.extend_from_slice(&[0; 4]);
     head

@@ -7,7 +7,7 @@ use crate::lab::{Lab, PUBLIC, in_namespace};
 
 const HOST: &str = "api.example.com";
 
-const JAVA: &str = r#"
+const JAVA: &str = r"
 import java.net.URI;
 import java.net.http.*;
 public class Fetch {
@@ -17,7 +17,7 @@ public class Fetch {
         System.out.println(new String(URI.create(words[0]).toURL().openStream().readAllBytes()));
     }
 }
-"#;
+";
 
 const GO: &str = r#"
 package main
@@ -51,13 +51,13 @@ require("http").request(connect).on("connect", (answer, socket) => {
 }).end();
 "#;
 
-const PYTHON: &str = r#"
+const PYTHON: &str = r"
 import ssl, sys, urllib.request
 context = ssl.create_default_context()
 context.verify_flags |= ssl.VERIFY_X509_STRICT
 handlers = [urllib.request.ProxyHandler(), urllib.request.HTTPSHandler(context=context)]
 print(urllib.request.build_opener(*handlers).open(sys.argv[1]).read().decode())
-"#;
+";
 
 /// Name, command, what it writes where a host is allowed, and where it is not.
 const PROGRAMS: [(&str, &str, &str, &str); 5] = [

@@ -30,7 +30,7 @@ use crate::sync::lock;
 const MAX_WHOLE: usize = 8 << 20;
 /// How long something may be kept while nothing more of it comes, and how long all of a body that is looked at whole may
 /// take.
-pub(super) const STALL: Duration = Duration::from_secs(60);
+pub(super) const STALL: Duration = Duration::from_mins(1);
 const WHOLE: Duration = Duration::from_mins(10);
 
 /// Why a body was cut off while it was being sent.
@@ -495,6 +495,6 @@ impl<B: hyper::body::Body<Data = Bytes, Error = BoxError> + Unpin> hyper::body::
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.clone()
+        self.left
     }
 }

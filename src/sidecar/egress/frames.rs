@@ -101,11 +101,11 @@ pub(super) fn frame(kind: Kind, content: &[u8], masked: Option<[u8; 4]>) -> Vec<
     match (u8::try_from(content.len()), u16::try_from(content.len())) {
         (Ok(length @ ..=125), _) => wire.push(flag | length),
         (_, Ok(length)) => {
-            wire.push(flag | 126);
+            wire.push(flag | 0x7e);
             wire.extend_from_slice(&length.to_be_bytes());
         }
         _ => {
-            wire.push(flag | 127);
+            wire.push(flag | 0x7f);
             wire.extend_from_slice(&(content.len() as u64).to_be_bytes());
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::forward::{Body, BoxError};
 use crate::policy::Reason;
-use crate::scan::{DecodeError, MAX_LIVE, Work};
+use crate::scan::{DecodeError, Work};
 
 /// Requests under way: each has a head, buffers on both sides, and up to [`FREE`] of a body.
 const REQUESTS: usize = 512;
@@ -91,7 +91,6 @@ impl Load {
             }
         }
         let _turn = self.long.acquire().await;
-        debug_assert!(MAX_LIVE >= BRIEF_LIVE);
         Ok(aside(Work::of(length)).await??)
     }
 }

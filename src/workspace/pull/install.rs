@@ -113,14 +113,13 @@ fn unnamed(folder: &Path, from: &Path) -> io::Result<Unnamed> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).mode(0o444);
     let without = options.clone().custom_flags(nix::libc::O_TMPFILE).open(folder);
-    let (mut file, made) = match without {
-        Ok(file) => (file.try_clone()?, Unnamed::Open(file)),
-        Err(_) => {
-            let mut random = [0; 8];
-            getrandom::fill(&mut random).map_err(io::Error::other)?;
-            let path = folder.join(format!("tmp_pack_{}", data_encoding::HEXLOWER.encode(&random)));
-            (options.create_new(true).open(&path)?, Unnamed::Named(path))
-        }
+    let (mut file, made) = if let Ok(file) = without {
+        (file.try_clone()?, Unnamed::Open(file))
+    } else {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let path = folder.join(format!("tmp_pack_{}", data_encoding::HEXLOWER.encode(&random)));
+        (options.create_new(true).open(&path)?, Unnamed::Named(path))
     };
     io::copy(&mut File::open(from)?, &mut file)?;
     file.set_permissions(PermissionsExt::from_mode(0o444))?;

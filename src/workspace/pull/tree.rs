@@ -228,8 +228,8 @@ fn materialise<'a>(
         match entry {
             Entry::Link(target) => links.push((name, target)),
             Entry::File(file) => {
-                let mode = if executable { 0o755 } else { 0o644 };
-                let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+                let permissions = if executable { 0o755 } else { 0o644 };
+                let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(permissions).open(path);
                 let written = opened.and_then(|mut out| io::copy(&mut from.reader(file)?, &mut out));
                 written.map_err(|error| named(name, error))?;
             }
