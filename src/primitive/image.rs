@@ -121,7 +121,7 @@ fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Pe
             let tag = if context.setting.rehearsal {
                 REHEARSED.to_owned()
             } else {
-                scratch(&context.session.engine, &context.setting.building).await?
+                scratch(&context.session.engine, &context.setting.building, context.plan.gvisor).await?
             };
             return Ok(Arc::new(Built {
                 tag,
@@ -257,7 +257,7 @@ async fn layered(bottle: &Bottle, found: &ImageFound, user: &str) -> Result<(Str
         let account = account.ok_or_else(|| Failure::new(Class::Internal, "the default user is no number"))?;
         return Ok((REHEARSED.to_owned(), account, DEFAULT_HOME.to_owned()));
     }
-    let image = read(engine, Base::Image { id: found.id.clone(), user: user.to_owned() }).await?;
+    let image = read(engine, Base::Image { id: found.id.clone(), user: user.to_owned() }, bottle.plan.gvisor).await?;
     if let Some(layered) = engine.image_find(&image.tag).await?
         && let Some(account) = layered.labels.get(base::ACCOUNT).and_then(|text| Account::numbers(text))
         && let Some(home) = layered.labels.get(base::HOME)
@@ -278,15 +278,15 @@ async fn layered(bottle: &Bottle, found: &ImageFound, user: &str) -> Result<(Str
     Ok((image.tag, account, home))
 }
 
-async fn read(engine: &Arc<dyn Engine>, base: Base) -> Result<SelfImage, Failure> {
+async fn read(engine: &Arc<dyn Engine>, base: Base, gvisor: bool) -> Result<SelfImage, Failure> {
     let info = engine.info().await?;
-    let image = tokio::task::spawn_blocking(move || SelfImage::read(&info, base)).await;
+    let image = tokio::task::spawn_blocking(move || SelfImage::read(&info, base, gvisor)).await;
     image.map_err(|error| internal(&error.into()))?.map_err(|error| internal(&error))
 }
 
 /// The image with this executable and nothing else; built where the engine does not have it yet.
-async fn scratch(engine: &Arc<dyn Engine>, building: &tokio::sync::Mutex<()>) -> Result<String, Failure> {
-    let image = read(engine, Base::Scratch).await?;
+async fn scratch(engine: &Arc<dyn Engine>, building: &tokio::sync::Mutex<()>, gvisor: bool) -> Result<String, Failure> {
+    let image = read(engine, Base::Scratch, gvisor).await?;
     if engine.image_find(&image.tag).await?.is_some() {
         return Ok(image.tag);
     }
@@ -304,5 +304,5 @@ async fn scratch(engine: &Arc<dyn Engine>, building: &tokio::sync::Mutex<()>) ->
 /// # Errors
 /// The engine refuses.
 pub async fn own_image(engine: &Arc<dyn Engine>) -> Result<String, Failure> {
-    scratch(engine, &tokio::sync::Mutex::default()).await
+    scratch(engine, &tokio::sync::Mutex::default(), false).await
 }

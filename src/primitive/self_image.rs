@@ -66,6 +66,7 @@ impl Base {
 /// The executable that runs here, as it goes into images.
 pub(super) struct SelfImage {
     executable: Vec<u8>,
+    mode: u32,
     base: Base,
     /// The image's reference.
     pub(super) tag: String,
@@ -76,7 +77,7 @@ impl SelfImage {
     ///
     /// # Errors
     /// It cannot be read, or is not for this engine.
-    pub(super) fn read(engine: &EngineInfo, base: Base) -> anyhow::Result<Self> {
+    pub(super) fn read(engine: &EngineInfo, base: Base, gvisor: bool) -> anyhow::Result<Self> {
         let ours = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -90,8 +91,12 @@ impl SelfImage {
         );
         let mut executable = std::fs::read("/proc/self/exe").context("read /proc/self/exe")?;
         strip(&mut executable).context("strip /proc/self/exe")?;
+        // To be executed and not read: so nobody of the same user traces it, not even before it forbids that itself (prctl(2),
+        // PR_SET_DUMPABLE). gVisor, which has to read what it executes, does so without the right to pass that over.
+        let mode = if gvisor { 0o555 } else { 0o111 };
         let mut digest = Sha256::new();
         digest.update(LAYOUT);
+        digest.update(u32::to_le_bytes(mode));
         digest.update(base.from());
         if let Base::Image { user, .. } = &base {
             digest.update([0]);
@@ -100,7 +105,7 @@ impl SelfImage {
         }
         digest.update(&executable);
         let hex = HEXLOWER.encode(&digest.finalize());
-        Ok(Self { executable, base, tag: format!("bottler:{}", &hex[..DIGITS]) })
+        Ok(Self { executable, mode, base, tag: format!("bottler:{}", &hex[..DIGITS]) })
     }
 
     /// What to build it from: a Dockerfile, and all files in one archive that keeps their owners.
@@ -108,7 +113,7 @@ impl SelfImage {
     /// # Errors
     /// An archive in memory cannot be written: never.
     pub(super) fn build(&self, on: Option<On<'_>>) -> anyhow::Result<ImageBuild> {
-        let layer = layer(&self.executable, on)?;
+        let layer = layer(&self.executable, self.mode, on)?;
         let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
         let home = on.map(|on| (HOME.to_owned(), on.home.to_owned()));
         let labels = [(CACHE.to_owned(), "self".to_owned())].into_iter().chain(account).chain(home);
@@ -148,11 +153,9 @@ fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
 /// All that bottler puts into an image. An agent's own image keeps its users and their homes: it gets the executable, a home
 /// or what leads to it, a line for the agent where it has none, and a bundle of certificates that leads to the one with the
 /// bottle's among them.
-fn layer(executable: &[u8], on: Option<On<'_>>) -> anyhow::Result<Vec<u8>> {
+fn layer(executable: &[u8], mode: u32, on: Option<On<'_>>) -> anyhow::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
-    // To be executed and not read: so nobody of the same user traces it, not even before it forbids that itself (prctl(2),
-    // PR_SET_DUMPABLE).
-    append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, 0o111)?;
+    append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, mode)?;
     folder(&mut tar, "home", ROOT, 0o755)?;
     let owner = on.map_or(AGENT, |on| on.account);
     match on.map(|on| on.home).filter(|home| *home != DEFAULT_HOME) {

@@ -45,9 +45,9 @@ fn an_agent_is_given_what_it_needs_and_ends_as_it_likes() {
         "/bin/stat 0 0:1000 640",
         "uid=1000(agent) gid=1000(agent)",
         "COLOUR=green",
-        "HTTP_PROXY=http://egress:8888",
-        "https_proxy=http://egress:8888",
-        "NO_PROXY=localhost,127.0.0.0/8,::1,egress",
+        "HTTP_PROXY=http://127.0.0.2:8888",
+        "https_proxy=http://127.0.0.2:8888",
+        "NO_PROXY=localhost,127.0.0.1,::1,127.0.0.0/8,egress",
         "SSL_CERT_FILE=/run/bottler/ca-bundle.pem",
         "NODE_EXTRA_CA_CERTS=/run/bottler/ca.pem",
         "127.0.0.2egress",
@@ -174,8 +174,8 @@ fn what_an_image_says_of_itself_does_not_act() {
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     let done = finish(child);
     for words in [
-        "https_proxy=http://egress:8888",
-        "NO_PROXY=localhost,127.0.0.0/8,::1,egress",
+        "https_proxy=http://127.0.0.2:8888",
+        "NO_PROXY=localhost,127.0.0.1,::1,127.0.0.0/8,egress",
         "SSL_CERT_FILE=/run/bottler/ca-bundle.pem",
         "HOME=/home/agent",
         "uid=1000(agent) gid=1000(agent)",

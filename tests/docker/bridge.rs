@@ -227,10 +227,11 @@ fn the_default_launch_in_a_bottle_on_a_network() {
     assert!(!asked.status.success() && !String::from_utf8_lossy(&asked.stdout).contains("canary"));
     // 8: the same for every later exec.
     let environment = inside(&["/bin/env"]);
+    let proxies = ["HTTPS_PROXY", "HTTP_PROXY"].map(|name| format!("{name}=http://{}:8888", place(2)));
     for words in [
-        "HTTPS_PROXY=http://egress:8888",
-        "HTTP_PROXY=http://egress:8888",
-        "NO_PROXY=localhost,127.0.0.0/8,::1,egress",
+        proxies[0].as_str(),
+        &proxies[1],
+        "NO_PROXY=localhost,127.0.0.1,::1,127.0.0.0/8,egress",
         "NODE_EXTRA_CA_CERTS=/run/bottler/ca.pem",
         "SSL_CERT_FILE=/run/bottler/ca-bundle.pem",
         "REQUESTS_CA_BUNDLE=/run/bottler/ca-bundle.pem",
