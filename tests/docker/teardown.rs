@@ -127,7 +127,7 @@ fn wedged(world: &World) -> Child {
 #[test]
 fn a_script_that_never_ends_ends_its_holder_and_its_line_is_told() {
     let world = World::new();
-    let done = finish(wedged(&world));
+    let done = world.run(&["run", "probe", "--recipe", &recipe("endless.lua")]);
     assert_eq!(done.code(), 120, "{}", done.stderr);
     for words in ["the script computed for 5 s", "endless.lua:7", "the reaper removes the bottle"] {
         assert!(done.stderr.contains(words), "{words}: {}", done.stderr);

@@ -278,8 +278,8 @@ impl Engine for DockerEngine {
     }
 
     async fn container_attach(&self, id: &str) -> Result<Streams> {
-        let options =
-            query::AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
+        let options = query::AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true);
+        let options = options.detach_keys(request::NO_DETACH_KEYS).build();
         let opened = call("attach to container", id, LOOK, self.docker.attach_container(id, Some(options))).await?;
         Ok(streams("read from container", id, opened.output, opened.input))
     }
@@ -403,6 +403,7 @@ impl Engine for DockerEngine {
             user: spec.user.clone(),
             working_dir: spec.workdir.clone(),
             tty: Some(spec.tty),
+            detach_keys: Some(request::NO_DETACH_KEYS.to_owned()),
             ..Default::default()
         };
         let operation = "run command in container";

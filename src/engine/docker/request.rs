@@ -12,6 +12,10 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{Attachment, Bind, ContainerSpec, HostNetwork, NetworkSpec, Product, VolumeMount};
 
+/// Keys by which the engine itself would let go of a terminal, in its own notation. It cannot be told to have none, and its
+/// default takes ctrl-p ctrl-q away from the program: these are ones that nobody types. The user's are looked for by bottler.
+pub(super) const NO_DETACH_KEYS: &str = "ctrl-^,ctrl-_,ctrl-^,ctrl-_,ctrl-^,ctrl-_";
+
 /// Bytes of a container's log that the engine keeps: three files of this size.
 const LOG_FILE_SIZE: &str = "5m";
 const LOG_FILES: &str = "3";
