@@ -37,19 +37,24 @@ pub(super) enum Decision {
     Remove,
 }
 
-/// Decides. `sparse`: the repository does not check everything out; `narrowed`: the agent has changed what is checked out.
-pub(super) fn decide(path: Path<'_>, sparse: bool, narrowed: bool) -> Decision {
+/// Decides. `away`: the path is outside of the agent's sparse checkout, so that its absence says nothing.
+pub(super) fn decide(path: Path<'_>, away: bool) -> Decision {
     let Path { base, head, before, left } = path;
     let is_link = head.is_some_and(|head| head.mode == "160000");
     let committed = base != head;
     match left {
         Some(_) if before == left && (!committed || head.is_none()) => Decision::Keep,
         Some(left) => Decision::Take { executable: executable(head, before, left) },
-        None if is_link || head.is_none() || narrowed => Decision::Keep,
-        None if before.is_some() => Decision::Remove,
-        None if committed && !sparse => Decision::Remove,
+        None if is_link || head.is_none() || away => Decision::Keep,
+        None if before.is_some() || committed => Decision::Remove,
         None => Decision::Keep,
     }
+}
+
+/// Whether the decision depends on a sparse checkout. `moved`: the agent has changed what is checked out.
+pub(super) fn may_be_away(path: Path<'_>, moved: bool) -> bool {
+    let was_there = path.before.is_some();
+    path.left.is_none() && path.head.is_some() && (was_there && moved || !was_there && path.base != path.head)
 }
 
 /// Whether a file may be executed: as the commit has it, unless the agent has changed that.
@@ -100,11 +105,13 @@ mod tests {
             ("edited where modes do not count", Some(&x), Some(&x), Some(&one), Some(&two), Take { executable: true }),
         ] {
             let path = Path { base, head, before, left };
-            assert_eq!(decide(path, false, false), expected, "{what}");
+            assert_eq!(decide(path, false), expected, "{what}");
         }
         let elsewhere = Path { base: Some(&a), head: Some(&b), before: None, left: None };
-        assert_eq!(decide(elsewhere, true, false), Keep, "committed outside of a sparse checkout");
+        assert!(may_be_away(elsewhere, false));
+        assert_eq!(decide(elsewhere, true), Keep, "committed outside of a sparse checkout");
         let narrowed = Path { base: Some(&a), head: Some(&a), before: Some(&one), left: None };
-        assert_eq!(decide(narrowed, false, true), Keep, "checked out no more");
+        assert!(may_be_away(narrowed, true) && !may_be_away(narrowed, false));
+        assert_eq!(decide(narrowed, true), Keep, "checked out no more");
     }
 }
