@@ -226,7 +226,10 @@ fn ruled(here: &Git<'_>, root: &Path, listing: &Listing) -> BTreeSet<String> {
 /// The filters that the text of a file of attributes names.
 fn filters_named(text: &[u8]) -> Vec<String> {
     let words = text.split(u8::is_ascii_whitespace).filter_map(|word| word.strip_prefix(b"filter="));
-    words.filter(|name| !name.is_empty() && !name.contains(&0)).filter_map(|name| String::from_utf8(name.to_vec()).ok()).collect()
+    words
+        .filter(|name| !name.is_empty() && !name.contains(&0))
+        .filter_map(|name| String::from_utf8(name.to_vec()).ok())
+        .collect()
 }
 
 /// The tracked files that a filter applies to, and its name.
@@ -290,7 +293,8 @@ mod tests {
 
     #[test]
     fn every_filter_that_a_rule_names_is_found() {
-        let text = b"# x\n*.key filter=a -text\r\n[attr]m\tfilter=b\n*.x -filter !filter filter= xfilter=c filter=\xff\n";
+        let text =
+            b"# x\n*.key filter=a -text\r\n[attr]m\tfilter=b\n*.x -filter !filter filter= xfilter=c filter=\xff\n";
         assert_eq!(filters_named(text), ["a", "b"]);
     }
 

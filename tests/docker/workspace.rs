@@ -262,9 +262,8 @@ fn what_was_kept_stays_kept_whatever_its_next_life_is_like() {
         );
         write(folder.path(), "bottler.yaml", &text);
     };
-    let run = |arguments: &[&str]| -> Done {
-        world.command(arguments).current_dir(folder.path()).output().unwrap().into()
-    };
+    let run =
+        |arguments: &[&str]| -> Done { world.command(arguments).current_dir(folder.path()).output().unwrap().into() };
     manifest("mode: copy", "on_failure");
     assert_eq!(run(&["run", "again", "--name", "again", "--manifest", "bottler.yaml"]).code(), 3);
     for keep in ["on_failure", "never"] {

@@ -177,7 +177,10 @@ fn a_submodule_a_sparse_checkout_and_names_of_any_bytes_stay_as_they_are() {
     let pulled = world.pull();
     let skipped: Vec<String> = pulled.skipped.iter().map(|(name, _)| shown(name)).collect();
     assert_eq!(skipped, ["vendor/lib/mine"], "and it is said");
-    assert_eq!(world.changed(&pulled), "D\ta/f\nA\tc/elsewhere\nM\tmain.txt\nM\t\"name \\377\\376\"\nA\t\"new\\n\\376\"");
+    assert_eq!(
+        world.changed(&pulled),
+        "D\ta/f\nA\tc/elsewhere\nM\tmain.txt\nM\t\"name \\377\\376\"\nA\t\"new\\n\\376\""
+    );
     assert_eq!(git(&user, &["status", "--short"]), before);
     git(&user, &["fsck", "--strict"]);
 }
@@ -186,7 +189,11 @@ fn a_submodule_a_sparse_checkout_and_names_of_any_bytes_stay_as_they_are() {
 fn filters_line_ends_and_modes_that_the_agent_did_not_touch_stay_and_the_rest_goes_through_the_rules() {
     let world = World::new();
     let user = world.user();
-    write(&user, ".gitattributes", "*.key filter=secret\n*.bin filter=lfs\n*.first filter=other\n*.txt text eol=crlf\n");
+    write(
+        &user,
+        ".gitattributes",
+        "*.key filter=secret\n*.bin filter=lfs\n*.first filter=other\n*.txt text eol=crlf\n",
+    );
     git(&user, &["config", "filter.secret.clean", "tr a-z n-za-m"]);
     git(&user, &["config", "filter.secret.smudge", "tr a-z n-za-m"]);
     git(&user, &["config", "filter.secret.required", "true"]);

@@ -44,7 +44,7 @@ pub(super) fn decide(path: Path<'_>, away: bool) -> Decision {
     let committed = base != head;
     match left {
         Some(_) if before == left && (!committed || head.is_none()) => Decision::Keep,
-        Some(left) => Decision::Take { executable: executable(head, before, left) },
+        Some(left) => Decision::Take { executable: executable(path, left) },
         None if is_link || head.is_none() || away => Decision::Keep,
         None if before.is_some() || committed => Decision::Remove,
         None => Decision::Keep,
@@ -57,12 +57,14 @@ pub(super) fn may_be_away(path: Path<'_>, moved: bool) -> bool {
     path.left.is_none() && path.head.is_some() && (was_there && moved || !was_there && path.base != path.head)
 }
 
-/// Whether a file may be executed: as the commit has it, unless the agent has changed that.
-fn executable(head: Option<&Listed>, before: Option<&Entry>, left: &Entry) -> bool {
+/// Whether a file may be executed: as the commit has it, unless the agent has changed that, there or in the file.
+fn executable(path: Path<'_>, left: &Entry) -> bool {
     let Entry::File(file) = left else { return false };
-    match (head.map(|head| head.mode.as_str()), before) {
-        (Some(mode @ ("100644" | "100755")), Some(Entry::File(before))) if before.executable == file.executable => {
-            mode == "100755"
+    match (path.base, path.head, path.before) {
+        (Some(base), Some(head), Some(Entry::File(before)))
+            if base.mode == head.mode && head.mode.starts_with("100") && before.executable == file.executable =>
+        {
+            head.mode == "100755"
         }
         _ => file.executable,
     }
@@ -102,6 +104,7 @@ mod tests {
             ("tracked no more", Some(&a), None, Some(&one), Some(&one), Keep),
             ("new, committed, removed", None, Some(&b), None, None, Remove),
             ("made executable", Some(&a), Some(&a), Some(&one), Some(&run), Take { executable: true }),
+            ("made executable, committed, and taken back", Some(&a), Some(&x), Some(&one), Some(&one), take),
             ("edited where modes do not count", Some(&x), Some(&x), Some(&one), Some(&two), Take { executable: true }),
         ] {
             let path = Path { base, head, before, left };
