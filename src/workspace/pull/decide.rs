@@ -43,7 +43,7 @@ pub(super) fn decide(path: Path<'_>, away: bool) -> Decision {
     let is_link = head.is_some_and(|head| head.mode == "160000");
     let committed = base != head;
     match left {
-        Some(_) if before == left && (!committed || head.is_none()) => Decision::Keep,
+        Some(_) if before == left && !committed => Decision::Keep,
         Some(left) => Decision::Take { executable: executable(path, left) },
         None if is_link || head.is_none() || away => Decision::Keep,
         None if before.is_some() || committed => Decision::Remove,
@@ -101,7 +101,7 @@ mod tests {
             ("the user's own, removed", None, None, Some(&one), None, Keep),
             ("new", None, None, None, Some(&one), take),
             ("committed as it was", Some(&a), Some(&b), Some(&one), Some(&one), take),
-            ("tracked no more", Some(&a), None, Some(&one), Some(&one), Keep),
+            ("removed, committed, and made again", Some(&a), None, Some(&one), Some(&one), take),
             ("new, committed, removed", None, Some(&b), None, None, Remove),
             ("made executable", Some(&a), Some(&a), Some(&one), Some(&run), Take { executable: true }),
             ("made executable, committed, and taken back", Some(&a), Some(&x), Some(&one), Some(&one), take),
