@@ -89,24 +89,27 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
 }
 
 /// Whether the workspace outlives the bottle: as the plan says, and only where there is something in it that nobody has
-/// fetched. An end that was cut short counts as a failure. What cannot be read, compared or written down is kept.
+/// fetched. An end that was cut short counts as a failure. What cannot be read, compared or written down is kept. So is what
+/// was kept before: no end of a later life, and no plan of it, takes that back, but a pull or `rm`.
 async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<Kept> {
     let setting = bottle.setting();
     let directory = setting.staging.as_ref()?;
     let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
     let volume = bottle.workspace_volume();
-    if matches!(setting.workspace, Some(Source::Kept(_))) && !bottle.is_released() {
+    let resumed = matches!(setting.workspace, Some(Source::Kept(_)));
+    let policy = if resumed { Keep::Always } else { bottle.plan.keep };
+    if resumed && !bottle.is_released() {
         // What was kept before, and nobody has touched.
         let known = Kept::read(directory);
         return Some(known.unwrap_or_else(|| Kept::unknown(&volume, "it could not be resumed")));
     }
-    if !copied || bottle.plan.keep == Keep::Never || !bottle.is_released() {
+    if !copied || policy == Keep::Never || !bottle.is_released() {
         return None;
     }
     let kept = match left {
         None if exit_code.is_some() => Kept::unknown(&volume, "it could not be read"),
         None => Kept::unknown(&volume, "it was cut short"),
-        Some(_) if bottle.plan.keep == Keep::OnFailure && exit_code == Some(0) => return None,
+        Some(_) if policy == Keep::OnFailure && exit_code == Some(0) => return None,
         Some(left) => {
             let before = match bottle.seed_now().await {
                 Some(seed) => workspace::before(seed).await.ok(),
@@ -138,27 +141,35 @@ async fn output(bottle: &Bottle) -> Vec<Piece> {
     if !bottle.is_released() || setting.room.is_some() || setting.staging.is_none() {
         return Vec::new();
     }
+    let (mut pieces, mut size) = (Vec::new(), 0);
     let read = async {
-        let objects = session.engine.list(&Filter::Session(session.id.clone())).await.ok()?;
-        let agent = objects.into_iter().find(|object| object.identity.kind == Kind::Agent)?;
-        let mut written = session.engine.container_logs(&agent.id, None, false).await.ok()?;
-        let (mut pieces, mut size) = (Vec::new(), 0);
-        while let Some(Ok(piece)) = written.next().await {
-            let (error, bytes) = match piece {
+        let objects = session.engine.list(&Filter::Session(session.id.clone())).await?;
+        let agent = objects.into_iter().find(|object| object.identity.kind == Kind::Agent);
+        let Some(agent) = agent else { return Ok(()) };
+        let mut written = session.engine.container_logs(&agent.id, None, false).await?;
+        while let Some(piece) = written.next().await {
+            let (error, bytes) = match piece? {
                 Output::Stdout(bytes) => (false, bytes),
                 Output::Stderr(bytes) => (true, bytes),
             };
             size += bytes.len();
             pieces.push(Piece { error, bytes: bytes.to_vec() });
             if size > 2 * MAX_OUTPUT {
-                pieces = last(pieces);
+                pieces = last(std::mem::take(&mut pieces));
                 size = pieces.iter().map(|piece| piece.bytes.len()).sum();
             }
         }
-        Some(last(pieces))
+        crate::engine::Result::Ok(())
     };
-    // An engine that does not answer has none.
-    tokio::time::timeout(PATIENCE, read).await.ok().flatten().unwrap_or_default()
+    let failed = match tokio::time::timeout(PATIENCE, read).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("the engine did not give all of it in {} s", PATIENCE.as_secs())),
+    };
+    if let Some(why) = failed {
+        bottle.events.tell(Event::Log(format!("keep what the agent wrote last: {why}")));
+    }
+    last(pieces)
 }
 
 /// Undoes everything; a second request does it at once, without the script's functions, a third leaves it.

@@ -180,6 +180,11 @@ fn remember(state: &StateDir, launch: &Launch, report: &Report, output: Vec<ende
     ended::write(state, &ended, output)
 }
 
+/// Whether the workspace may outlive the bottle: what was kept before does, whatever the plan says now.
+fn may_keep(launch: &Launch) -> bool {
+    launch.resume || launch.plan.keep != Keep::Never
+}
+
 /// Takes the bottle's directory. A bottle that was kept is not launched over.
 fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     let (plan, id) = (&launch.plan, &launch.plan.bottle);
@@ -188,11 +193,16 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
             .hint(format!("bottler resume {id}, or bottler rm {id}")));
     }
     let copied = plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
+    if launch.resume && !copied {
+        let why = "its plan is no copy of a folder any more, and what is kept would be lost";
+        return Err(Failure::new(Class::Input, format!("resume {id}: {why}"))
+            .hint(format!("workspace: {{mode: copy}}, or bottler pull {id} and bottler rm {id}")));
+    }
     let mut record = Claim::record(id, &launch.endpoint, &plan.agent.name);
-    record.keeps = (copied && plan.keep != Keep::Never).then(|| workspace_volume(id));
+    record.keeps = (copied && may_keep(launch)).then(|| workspace_volume(id));
     record.invocation.clone_from(&launch.invocation);
     let claim = Claim::take(state, &record)?;
-    let written = serde_json::to_vec(plan).map(|plan| std::fs::write(claim.dir.path.join(PLAN_FILE), plan));
+    let written = serde_json::to_vec(plan).map(|plan| crate::host::replace(&claim.dir.path.join(PLAN_FILE), &plan));
     match written {
         Ok(Ok(())) => Ok(claim),
         Ok(Err(error)) => Err(Failure::new(Class::Internal, format!("write the plan of {id}: {error}"))),
@@ -264,7 +274,7 @@ async fn live(
         workspace: source(launch, &directory),
         staging: Some(directory),
         env: launch.env.clone(),
-        collect: launch.patch || launch.plan.keep != Keep::Never,
+        collect: launch.patch || may_keep(launch),
         launcher: Some(Arc::new(Arc::new(nested))),
         depth: 0,
         bounded: !launch.program.project.is_empty(),

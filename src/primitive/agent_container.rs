@@ -90,7 +90,8 @@ pub(super) fn container(
         fixed: vec![EXECUTABLE.to_owned()],
         tty: plan.terminal,
         stdin: plan.terminal,
-        auto_remove: true,
+        // Its log is read after its end; the unwinding removes it.
+        auto_remove: false,
         ..ContainerSpec::closed(name, image.tag.clone(), command, account.to_string(), plan.resources, identity)
     })
 }

@@ -6,7 +6,9 @@
 //! commit a file in its wrong form, what they apply to is assumed unchanged, and adding such a file is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::git::Git;
@@ -62,11 +64,15 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
     // Not before: a repository that is not bare logs what is fetched, with the host's name in it.
     git.run(&["config", "core.bare", "false"])?;
     reading(&here, &git, root, to)?;
+    let filters = filtered(&here, listing)?;
+    // A rule may have no file yet: the first one is refused, too.
+    let named: BTreeSet<String> = ruled(&here, root, listing).into_iter().chain(filters.values().cloned()).collect();
+    refuse(&git, &named)?;
     // An index as after a checkout: what the user has changed shows as changed. A history without commits has none.
     if git.line(&["rev-parse", "--verify", "--quiet", "HEAD"]).is_some() {
         let tree = Git::alone(to).env("GIT_DIR", text(to)?).env("GIT_WORK_TREE", text(to)?);
         tree.run(&["read-tree", "HEAD"])?;
-        marks(&here, &git, &tree, listing)?;
+        marks(&git, &tree, listing, &filters)?;
     }
     Ok(())
 }
@@ -178,14 +184,18 @@ pub(super) fn own_file(here: &Git<'_>, root: &Path, name: &str) -> Option<Vec<u8
     std::fs::read(root.join(here.line(&["rev-parse", "--git-path", name])?)).ok()
 }
 
-/// Marks in the new index what the user's has marked, and what a filter applies to.
-fn marks(here: &Git<'_>, git: &Git<'_>, tree: &Git<'_>, listing: &Listing) -> io::Result<()> {
-    let filters = filtered(here, listing)?;
-    for filter in filters.values().collect::<BTreeSet<_>>() {
+/// Has the agent's git refuse to add files that these filters apply to.
+fn refuse(git: &Git<'_>, filters: &BTreeSet<String>) -> io::Result<()> {
+    for filter in filters {
         git.run(&["config", &format!("filter.{filter}.clean"), REFUSED])?;
         git.run(&["config", &format!("filter.{filter}.smudge"), "cat"])?;
         git.run(&["config", &format!("filter.{filter}.required"), "true"])?;
     }
+    Ok(())
+}
+
+/// Marks in the new index what the user's has marked, and what a filter applies to.
+fn marks(git: &Git<'_>, tree: &Git<'_>, listing: &Listing, filters: &BTreeMap<Name, String>) -> io::Result<()> {
     let there = git.run(&["ls-files", "-z"])?;
     let there: BTreeSet<&[u8]> = there.split(|byte| *byte == 0).collect();
     let marked = |is: &dyn Fn(&Name) -> bool| -> Vec<&Name> {
@@ -199,6 +209,27 @@ fn marks(here: &Git<'_>, git: &Git<'_>, tree: &Git<'_>, listing: &Listing) -> io
         }
     }
     Ok(())
+}
+
+/// The filters that any rule names, whether a file is there that it applies to or not (gitattributes(5)).
+fn ruled(here: &Git<'_>, root: &Path, listing: &Listing) -> BTreeSet<String> {
+    let in_tree = listing.paths.iter().filter(|name| last(name) == b".gitattributes").filter_map(|name| {
+        let path = root.join(OsStr::from_bytes(name));
+        // git does not follow a link there.
+        std::fs::symlink_metadata(&path).ok()?.is_file().then(|| std::fs::read(path).ok())?
+    });
+    let users = user_file(here, "core.attributesFile").and_then(|path| std::fs::read(path).ok());
+    let all = in_tree.chain(users).chain(own_file(here, root, "info/attributes"));
+    all.flat_map(|text| filters_named(&text)).collect()
+}
+
+/// The filters that the text of a file of attributes names.
+fn filters_named(text: &[u8]) -> Vec<String> {
+    let words = text.split(u8::is_ascii_whitespace).filter_map(|word| word.strip_prefix(b"filter="));
+    words
+        .filter(|name| !name.is_empty() && !name.contains(&0))
+        .filter_map(|name| String::from_utf8(name.to_vec()).ok())
+        .collect()
 }
 
 /// The tracked files that a filter applies to, and its name.
@@ -259,6 +290,13 @@ fn without_credentials(url: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_filter_that_a_rule_names_is_found() {
+        let text =
+            b"# x\n*.key filter=a -text\r\n[attr]m\tfilter=b\n*.x -filter !filter filter= xfilter=c filter=\xff\n";
+        assert_eq!(filters_named(text), ["a", "b"]);
+    }
 
     #[test]
     fn a_remote_loses_its_credentials_and_keeps_its_place() {

@@ -7,7 +7,21 @@ use crate::support::process::World;
 fn a_detached_run_answers_for_its_output_and_exit_code_when_it_is_gone() {
     let (world, _image) = (World::new(), Debian::import());
     let script = "echo RESULT; echo why >&2; exit 3";
-    let run = ["run", "shell", "--image", DEBIAN, "--no-workspace", "--name", "done", "-d", "--", "sh", "-c", script];
+    let run = [
+        "run",
+        "shell",
+        "--image",
+        DEBIAN,
+        "--no-workspace",
+        "--name",
+        "done",
+        "-d",
+        "--headless",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ];
     assert_eq!(world.run(&run).code(), 0);
     let waited = world.run(&["wait", "done"]);
     assert_eq!((waited.code(), waited.stdout.as_str()), (3, "3\n"), "{}", waited.stderr);

@@ -251,6 +251,38 @@ fn what_a_killed_holder_leaves_lives_again() {
     world.assert_clean();
 }
 
+/// Neither a good end of a later life nor another plan takes back that work is kept.
+#[test]
+fn what_was_kept_stays_kept_whatever_its_next_life_is_like() {
+    let (world, _image) = (World::new(), Debian::import());
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = |workspace: &str, keep: &str| {
+        let text = format!(
+            "bottles: {{b: {{image: '{DEBIAN}', workspace: {{{workspace}}}, keep: {keep}}}}}\nagents: {{again: {{bottle: b, template: shell, command: [sh, -c, 'test -e made && exit 0; echo work > made; exit 3']}}}}\n"
+        );
+        write(folder.path(), "bottler.yaml", &text);
+    };
+    let run =
+        |arguments: &[&str]| -> Done { world.command(arguments).current_dir(folder.path()).output().unwrap().into() };
+    manifest("mode: copy", "on_failure");
+    assert_eq!(run(&["run", "again", "--name", "again", "--manifest", "bottler.yaml"]).code(), 3);
+    for keep in ["on_failure", "never"] {
+        manifest("mode: copy", keep);
+        let resumed = run(&["resume", "again", "--yes"]);
+        assert_eq!(resumed.code(), 0, "{}", resumed.stderr);
+        assert!(resumed.stderr.contains("kept: the workspace of again"), "{keep}: {}", resumed.stderr);
+    }
+    manifest("mode: mount", "always");
+    let refused = run(&["resume", "again", "--yes"]);
+    assert!(refused.code() == 120 && refused.stderr.contains("would be lost"), "{}", refused.stderr);
+    assert_eq!(world.objects(), ["again-workspace"]);
+    assert!(run(&["diff", "again", "--stat"]).stdout.contains("A made"));
+    let patch = folder.path().join("again.patch");
+    assert_eq!(run(&["pull", "again", "--patch", patch.to_str().unwrap()]).code(), 0);
+    assert_eq!(run(&["rm", "again"]).code(), 0);
+    world.assert_clean();
+}
+
 /// The host's places that are executed cannot be written, moved or made; what was not there is not there afterwards.
 #[test]
 fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {

@@ -37,27 +37,34 @@ pub(super) enum Decision {
     Remove,
 }
 
-/// Decides. `sparse`: the repository does not check everything out; `narrowed`: the agent has changed what is checked out.
-pub(super) fn decide(path: Path<'_>, sparse: bool, narrowed: bool) -> Decision {
+/// Decides. `away`: the path is outside of the agent's sparse checkout, so that its absence says nothing.
+pub(super) fn decide(path: Path<'_>, away: bool) -> Decision {
     let Path { base, head, before, left } = path;
     let is_link = head.is_some_and(|head| head.mode == "160000");
     let committed = base != head;
     match left {
-        Some(_) if before == left && (!committed || head.is_none()) => Decision::Keep,
-        Some(left) => Decision::Take { executable: executable(head, before, left) },
-        None if is_link || head.is_none() || narrowed => Decision::Keep,
-        None if before.is_some() => Decision::Remove,
-        None if committed && !sparse => Decision::Remove,
+        Some(_) if before == left && !committed => Decision::Keep,
+        Some(left) => Decision::Take { executable: executable(path, left) },
+        None if is_link || head.is_none() || away => Decision::Keep,
+        None if before.is_some() || committed => Decision::Remove,
         None => Decision::Keep,
     }
 }
 
-/// Whether a file may be executed: as the commit has it, unless the agent has changed that.
-fn executable(head: Option<&Listed>, before: Option<&Entry>, left: &Entry) -> bool {
+/// Whether the decision depends on a sparse checkout. `moved`: the agent has changed what is checked out.
+pub(super) fn may_be_away(path: Path<'_>, moved: bool) -> bool {
+    let was_there = path.before.is_some();
+    path.left.is_none() && path.head.is_some() && (was_there && moved || !was_there && path.base != path.head)
+}
+
+/// Whether a file may be executed: as the commit has it, unless the agent has changed that, there or in the file.
+fn executable(path: Path<'_>, left: &Entry) -> bool {
     let Entry::File(file) = left else { return false };
-    match (head.map(|head| head.mode.as_str()), before) {
-        (Some(mode @ ("100644" | "100755")), Some(Entry::File(before))) if before.executable == file.executable => {
-            mode == "100755"
+    match (path.base, path.head, path.before) {
+        (Some(base), Some(head), Some(Entry::File(before)))
+            if base.mode == head.mode && head.mode.starts_with("100") && before.executable == file.executable =>
+        {
+            head.mode == "100755"
         }
         _ => file.executable,
     }
@@ -94,17 +101,20 @@ mod tests {
             ("the user's own, removed", None, None, Some(&one), None, Keep),
             ("new", None, None, None, Some(&one), take),
             ("committed as it was", Some(&a), Some(&b), Some(&one), Some(&one), take),
-            ("tracked no more", Some(&a), None, Some(&one), Some(&one), Keep),
+            ("removed, committed, and made again", Some(&a), None, Some(&one), Some(&one), take),
             ("new, committed, removed", None, Some(&b), None, None, Remove),
             ("made executable", Some(&a), Some(&a), Some(&one), Some(&run), Take { executable: true }),
+            ("made executable, committed, and taken back", Some(&a), Some(&x), Some(&one), Some(&one), take),
             ("edited where modes do not count", Some(&x), Some(&x), Some(&one), Some(&two), Take { executable: true }),
         ] {
             let path = Path { base, head, before, left };
-            assert_eq!(decide(path, false, false), expected, "{what}");
+            assert_eq!(decide(path, false), expected, "{what}");
         }
         let elsewhere = Path { base: Some(&a), head: Some(&b), before: None, left: None };
-        assert_eq!(decide(elsewhere, true, false), Keep, "committed outside of a sparse checkout");
+        assert!(may_be_away(elsewhere, false));
+        assert_eq!(decide(elsewhere, true), Keep, "committed outside of a sparse checkout");
         let narrowed = Path { base: Some(&a), head: Some(&a), before: Some(&one), left: None };
-        assert_eq!(decide(narrowed, false, true), Keep, "checked out no more");
+        assert!(may_be_away(narrowed, true) && !may_be_away(narrowed, false));
+        assert_eq!(decide(narrowed, true), Keep, "checked out no more");
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn pack(
     let strict = if partial { "--fsck-objects" } else { "--strict" };
     Git::alone(&checked)
         .feed(&["index-pack", "--stdin", strict], |input| io::copy(&mut made, input).map(drop))
-        .map_err(|error| io::Error::other(format!("git does not take what the agent committed: {error}")))?;
+        .map_err(|error| super::refused(&error))?;
     the_pack(&checked.join("objects/pack")).map(Some)
 }
 

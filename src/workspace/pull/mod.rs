@@ -6,6 +6,7 @@
 
 mod decide;
 mod install;
+mod sparse;
 mod staging;
 mod tree;
 
@@ -169,6 +170,11 @@ fn may_move(order: &Order<'_>, here: &Git<'_>, target: &str, there: Option<&str>
         return Err(io::Error::other(format!("the branch {} is checked out", order.branch)));
     }
     Ok(())
+}
+
+/// Why a commit of the agent's is not brought: git refuses its objects, or the names in its tree.
+fn refused(error: &io::Error) -> io::Error {
+    io::Error::other(format!("git does not take what the agent committed: {error}"))
 }
 
 fn reference(git: &Git<'_>, name: &str) -> Option<String> {

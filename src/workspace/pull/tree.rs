@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::decide::{self, Decision, Listed, decide};
-use super::{Order, Skipped};
+use super::decide::{self, Decision, Listed, decide, may_be_away};
+use super::{Order, Skipped, sparse};
 use crate::workspace::clone::{attribute, is_partial, own_file, user_file, zeroed};
 use crate::workspace::git::Git;
 use crate::workspace::name::{Name, last, quoted};
@@ -34,7 +34,7 @@ pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: &str, skipped: &mu
     let ours = listed(&git, Some(head))?;
     let base = order.before.repository.head();
     let base = if base.as_deref() == Some(head) { ours.clone() } else { listed(&git, base.as_deref())? };
-    let (mut taken, removed) = decisions(order, &base, &ours);
+    let (mut taken, removed) = decisions(order, &base, &ours)?;
     taken.retain(|name, _| match beyond(name, &ours) {
         Some(submodule) => {
             skipped.push((name.clone(), format!("it is in {}, a submodule", quoted(submodule))));
@@ -56,7 +56,8 @@ pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: &str, skipped: &mu
     let rules: Vec<(&Name, &Entry, bool)> = rules.map(|(name, entry)| (name, entry, false)).collect();
     let all = taken.iter().map(|(name, executable)| (name, order.left.files_or_ignored(name), *executable));
     materialise(order.left, &tree, all.chain(rules))?;
-    work().run(&["read-tree", head])?;
+    // git reads no tree into an index that has a name it does not take: nothing can be committed on top of that one.
+    work().run(&["read-tree", head]).map_err(|error| super::refused(&error))?;
     if !removed.is_empty() {
         work().feed(&["update-index", "--force-remove", "-z", "--stdin"], |input| zeroed(input, removed.iter()))?;
     }
@@ -91,12 +92,12 @@ pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: &str, skipped: &mu
     line(&committing.run(&["-c", "commit.gpgSign=false", "commit-tree", &made, "-p", head, "-m", MESSAGE])?)
 }
 
-fn path(path: &Path) -> String {
+pub(super) fn path(path: &Path) -> String {
     // The state directory's name has been checked.
     path.to_string_lossy().into_owned()
 }
 
-fn line(said: &[u8]) -> io::Result<String> {
+pub(super) fn line(said: &[u8]) -> io::Result<String> {
     let text = std::str::from_utf8(said).map_err(|_| io::Error::other("git does not write text"))?;
     Ok(text.trim_end_matches('\n').to_owned())
 }
@@ -119,24 +120,33 @@ fn decisions(
     order: &Order<'_>,
     base: &BTreeMap<Name, Listed>,
     head: &BTreeMap<Name, Listed>,
-) -> (BTreeMap<Name, bool>, BTreeSet<Name>) {
+) -> io::Result<(BTreeMap<Name, bool>, BTreeSet<Name>)> {
     let (before, left) = (order.before, order.left);
-    let sparse = before.repository.sparse.is_some();
-    let narrowed = left.repository.sparse.is_some() && left.repository.sparse != before.repository.sparse;
     let names: BTreeSet<&Name> = head.keys().chain(before.files.keys()).chain(left.files.keys()).collect();
+    let seen = |name: &Name| decide::Path {
+        base: base.get(name),
+        head: head.get(name),
+        before: before.files.get(name),
+        // What is tracked is not ignored.
+        left: left.files.get(name).or_else(|| head.get(name).and_then(|_| left.ignored.get(name))),
+    };
+    let away = match &left.repository.sparse {
+        Some(patterns) => {
+            let moved = left.repository.sparse != before.repository.sparse;
+            let doubtful = names.iter().copied().filter(|name| may_be_away(seen(name), moved));
+            sparse::outside(order.staging, patterns, &doubtful.collect())?
+        }
+        None => BTreeSet::new(),
+    };
     let (mut taken, mut removed) = (BTreeMap::new(), BTreeSet::new());
     for name in names {
-        // What is tracked is not ignored.
-        let now = left.files.get(name).or_else(|| head.get(name).and_then(|_| left.ignored.get(name)));
-        let path =
-            decide::Path { base: base.get(name), head: head.get(name), before: before.files.get(name), left: now };
-        match decide(path, sparse, narrowed) {
+        match decide(seen(name), away.contains(name)) {
             Decision::Keep => {}
             Decision::Take { executable } => drop(taken.insert(name.clone(), executable)),
             Decision::Remove => drop(removed.insert(name.clone())),
         }
     }
-    (taken, removed)
+    Ok((taken, removed))
 }
 
 /// The submodule that a path is in.

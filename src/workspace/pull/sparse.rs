@@ -1,0 +1,50 @@
+//! Which paths are outside of a sparse checkout. git itself answers: it checks out a tree of empty files at these paths, by the
+//! patterns in question, into a folder of bottler's own.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::refused;
+use super::tree::{line, path};
+use crate::workspace::git::Git;
+use crate::workspace::name::Name;
+
+/// Those of some paths that git does not check out by these patterns (the content of `info/sparse-checkout`). `staging` holds
+/// the repository `import`.
+///
+/// # Errors
+/// git does not take one of the paths, or nothing can be written.
+pub(super) fn outside(staging: &Path, patterns: &[u8], names: &BTreeSet<&Name>) -> io::Result<BTreeSet<Name>> {
+    if names.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let (folder, tree) = (staging.join("import"), staging.join("sparse"));
+    std::fs::create_dir_all(folder.join("info"))?;
+    std::fs::create_dir_all(&tree)?;
+    std::fs::write(folder.join("info/sparse-checkout"), patterns)?;
+    let git = |index: &str| {
+        Git::alone(&tree)
+            .env("GIT_DIR", path(&folder))
+            .env("GIT_WORK_TREE", path(&tree))
+            .env("GIT_INDEX_FILE", path(&staging.join(index)))
+    };
+    let empty = line(&git("sparse-index").run(&["hash-object", "-t", "blob", "-w", "/dev/null"])?)?;
+    let arguments = ["update-index", "--add", "-z", "--index-info"];
+    let made = git("sparse-names").feed(&arguments, |input| {
+        let mut input = io::BufWriter::new(input);
+        for name in names {
+            write!(input, "100644 {empty}\t")?;
+            input.write_all(name)?;
+            input.write_all(&[0])?;
+        }
+        input.flush()
+    });
+    made.map_err(|error| refused(&error))?;
+    let listed = line(&git("sparse-names").run(&["write-tree"])?)?;
+    // The patterns of cone mode are patterns for the other mode, too, and mean the same there.
+    let settings = ["-c", "core.sparseCheckout=true", "-c", "core.sparseCheckoutCone=false"];
+    git("sparse-index").run(&[&settings[..], &["read-tree", "-m", "-u", &listed]].concat())?;
+    let said = git("sparse-index").run(&[&settings[..], &["ls-files", "-t", "-z"]].concat())?;
+    Ok(said.split(|byte| *byte == 0).filter_map(|entry| Some(entry.strip_prefix(b"S ")?.to_vec())).collect())
+}
