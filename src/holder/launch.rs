@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-
 use super::Cancel;
-use crate::engine::labels::Kind;
-use crate::engine::{Filter, Output};
 use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::{Bottle, Event, Source, release, watch, workspace};
-use crate::session::ended::{MAX_OUTPUT, Piece, last};
+use crate::session::ended::Piece;
 use crate::session::turn::to_tear_down;
 use crate::session::{Class, Defer, Failure, Kept, UndoRow, unwind};
 use crate::workspace::{Brought, Snapshot, changes, outstanding};
@@ -80,7 +76,7 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
     }
     let kept = keep(bottle, exit_code, workspace.as_ref()).await;
     let output = tokio::select! {
-        output = output(bottle) => output,
+        output = output(bottle, exit_code.is_some()) => output,
         () = cancel.reached(2) => Vec::new(),
     };
     let volume = kept.as_ref().map(|kept| kept.volume.clone());
@@ -135,41 +131,13 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
     Some(kept)
 }
 
-/// The last of what the agent wrote, from the engine's own log; nothing where it has not run, or is another bottle's.
-async fn output(bottle: &Bottle) -> Vec<Piece> {
-    let (session, setting) = (&bottle.session, bottle.setting());
-    if !bottle.is_released() || setting.room.is_some() || setting.staging.is_none() {
-        return Vec::new();
-    }
-    let (mut pieces, mut size) = (Vec::new(), 0);
-    let read = async {
-        let objects = session.engine.list(&Filter::Session(session.id.clone())).await?;
-        let agent = objects.into_iter().find(|object| object.identity.kind == Kind::Agent);
-        let Some(agent) = agent else { return Ok(()) };
-        let mut written = session.engine.container_logs(&agent.id, None, false).await?;
-        while let Some(piece) = written.next().await {
-            let (error, bytes) = match piece? {
-                Output::Stdout(bytes) => (false, bytes),
-                Output::Stderr(bytes) => (true, bytes),
-            };
-            size += bytes.len();
-            pieces.push(Piece { error, bytes: bytes.to_vec() });
-            if size > 2 * MAX_OUTPUT {
-                pieces = last(std::mem::take(&mut pieces));
-                size = pieces.iter().map(|piece| piece.bytes.len()).sum();
-            }
-        }
-        crate::engine::Result::Ok(())
-    };
-    let failed = match tokio::time::timeout(PATIENCE, read).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("the engine did not give all of it in {} s", PATIENCE.as_secs())),
-    };
-    if let Some(why) = failed {
+/// The last of what the agent wrote. An agent that has not ended is about to be removed: what it has written by now counts.
+async fn output(bottle: &Bottle, has_ended: bool) -> Vec<Piece> {
+    let (pieces, why) = bottle.last_output(if has_ended { PATIENCE } else { Duration::ZERO }).await;
+    if let Some(why) = why.filter(|_| has_ended) {
         bottle.events.tell(Event::Log(format!("keep what the agent wrote last: {why}")));
     }
-    last(pieces)
+    pieces
 }
 
 /// Undoes everything; a second request does it at once, without the script's functions, a third leaves it.

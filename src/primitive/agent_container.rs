@@ -90,8 +90,7 @@ pub(super) fn container(
         fixed: vec![EXECUTABLE.to_owned()],
         tty: plan.terminal,
         stdin: plan.terminal,
-        // Its log is read after its end; the unwinding removes it.
-        auto_remove: false,
+        auto_remove: true,
         ..ContainerSpec::closed(name, image.tag.clone(), command, account.to_string(), plan.resources, identity)
     })
 }

@@ -23,6 +23,7 @@ mod prove;
 mod prover;
 mod provision;
 mod receiver;
+mod recording;
 mod release;
 mod save;
 mod seconds;
@@ -101,6 +102,7 @@ pub struct Bottle {
     attached: watch::Sender<bool>,
     failed: AtomicBool,
     released: AtomicBool,
+    recording: recording::Recording,
     setting: Setting,
     /// Held while it is launched.
     turn: Mutex<Option<Held>>,
@@ -211,6 +213,7 @@ impl Bottle {
             attached: watch::Sender::new(false),
             failed: AtomicBool::new(false),
             released: AtomicBool::new(false),
+            recording: recording::Recording::default(),
             setting,
             turn: Mutex::default(),
             room: Arc::new(Semaphore::new(at_once())),
@@ -269,6 +272,11 @@ impl Bottle {
     /// Whether an agent's command has been started.
     pub fn is_released(&self) -> bool {
         self.released.load(Ordering::Acquire)
+    }
+
+    /// The last of what the agent wrote, where it has run; waits so long for the end of its log. Why that is not all, if so.
+    pub async fn last_output(&self, patience: Duration) -> (Vec<crate::session::ended::Piece>, Option<String>) {
+        self.recording.finish(patience).await
     }
 
     /// What surrounds it.

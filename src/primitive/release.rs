@@ -61,6 +61,13 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
             kept::note_released(directory)
                 .map_err(|error| Failure::new(Class::Internal, format!("write {}: {error}", directory.display())))?;
         }
+        // A bottle of another's is part of that one; one without a directory has nobody who would ask for it later.
+        if bottle.setting.room.is_none()
+            && bottle.setting.staging.is_some()
+            && let Some(why) = bottle.recording.start(&bottle.session.engine, &agent.container().await?).await
+        {
+            bottle.events.tell(Event::Log(format!("keep what the agent writes: {why}")));
+        }
         match channel.ask(&init::Request::Release(Box::new(release))).await? {
             init::Answer::Released => {
                 bottle.give_turn_back();

@@ -238,8 +238,8 @@ fn the_default_launch_in_a_bottle_on_a_network() {
     ] {
         assert!(environment.lines().any(|line| line == words), "{words}: {environment}");
     }
-    // 9: it stays until the unwinding, which reads its log before.
-    assert_eq!(inspect(&agent, "{{.HostConfig.AutoRemove}} {{.HostConfig.RestartPolicy.Name}}"), "false no");
+    // 9: the engine removes it when it ends.
+    assert_eq!(inspect(&agent, "{{.HostConfig.AutoRemove}} {{.HostConfig.RestartPolicy.Name}}"), "true no");
     // 11: provisioned.
     assert_eq!(inside(&["/bin/cat", "/home/agent/.bottler/prompt.md"]), "a prompt");
     // Promise 2: without its sidecar the agent has less, and nothing instead.

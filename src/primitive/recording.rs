@@ -1,0 +1,76 @@
+//! The last of what an agent writes, read from the engine's log while it runs: when its container ends, the engine removes it,
+//! and the log with it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tokio::task::JoinHandle;
+
+use crate::engine::{Engine, EngineError, Output};
+use crate::session::ended::{MAX_OUTPUT, Piece, last};
+use crate::sync::lock;
+
+/// How long the engine may take to open its log. The agent waits for it, so that none of its first words is missed.
+const OPENING: Duration = Duration::from_secs(2);
+
+/// What has been read so far.
+#[derive(Default)]
+pub(super) struct Recording {
+    pieces: Arc<Mutex<Vec<Piece>>>,
+    reading: Mutex<Option<JoinHandle<Result<(), EngineError>>>>,
+}
+
+impl Recording {
+    /// Reads a container's log from now on. Says why it cannot.
+    pub(super) async fn start(&self, engine: &Arc<dyn Engine>, container: &str) -> Option<String> {
+        let opened = tokio::time::timeout(OPENING, engine.container_logs(container, None, true)).await;
+        let log = match opened {
+            Ok(Ok(log)) => log,
+            Ok(Err(error)) => return Some(error.to_string()),
+            Err(_) => return Some(format!("the engine did not open its log in {} s", OPENING.as_secs())),
+        };
+        *lock(&self.reading) = Some(tokio::spawn(read(log, self.pieces.clone())));
+        None
+    }
+
+    /// What the agent wrote last, once its log has ended, or after so long; and why it is not all.
+    pub(super) async fn finish(&self, patience: Duration) -> (Vec<Piece>, Option<String>) {
+        let reading = lock(&self.reading).take();
+        let why = match reading {
+            None => None,
+            Some(mut reading) => match tokio::time::timeout(patience, &mut reading).await {
+                Ok(Ok(Ok(()))) => None,
+                Ok(Ok(Err(error))) => Some(error.to_string()),
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => {
+                    reading.abort();
+                    Some("its log has not ended yet".to_owned())
+                }
+            },
+        };
+        (last(std::mem::take(&mut *lock(&self.pieces))), why)
+    }
+}
+
+async fn read(
+    mut log: BoxStream<'static, Result<Output, EngineError>>,
+    pieces: Arc<Mutex<Vec<Piece>>>,
+) -> Result<(), EngineError> {
+    let mut size = 0;
+    while let Some(piece) = log.next().await {
+        let (error, bytes) = match piece? {
+            Output::Stdout(bytes) => (false, bytes),
+            Output::Stderr(bytes) => (true, bytes),
+        };
+        let mut pieces = lock(&pieces);
+        size += bytes.len();
+        pieces.push(Piece { error, bytes: bytes.to_vec() });
+        if size > 2 * MAX_OUTPUT {
+            *pieces = last(std::mem::take(&mut *pieces));
+            size = pieces.iter().map(|piece| piece.bytes.len()).sum();
+        }
+    }
+    Ok(())
+}
