@@ -326,7 +326,7 @@ fn further(zone: &str, Event { kind, time, count }: Event) -> Event {
     let last = if destination.is_empty() { String::new() } else { format!(" {destination}") };
     let reason = format!("{what}, counted together; the last{last}{why}");
     let kind = Kind { reason, destination: zone.to_owned(), form: String::new(), method: String::new(), ..kind };
-    Event { kind, time, count }
+    Event { time, count, kind }
 }
 
 /// What a destination is a part of: the domain that somebody has registered, or a block of addresses.

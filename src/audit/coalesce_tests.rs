@@ -86,7 +86,9 @@ proptest! {
         let wide = Limits { places: 4096, of_zone: 64, zones: 64, classes: 64, fresh: (4096, 1), waiting: 4096, idle: u64::MAX, ..SMALL };
         let (_, told, noted) = run(wide, &stream);
         let mut keys: BTreeMap<(&str, &str), Vec<&Kind>> = BTreeMap::new();
-        noted.iter().for_each(|kind| keys.entry((&kind.code, &kind.destination)).or_default().push(kind));
+        for kind in &noted {
+            keys.entry((&kind.code, &kind.destination)).or_default().push(kind);
+        }
         for ((code, destination), came) in keys {
             let mine: Vec<&Event> =
                 told.iter().filter(|it| it.kind.code == code && it.kind.destination == destination).collect();

@@ -64,6 +64,7 @@ fn shell(world: &World, folder: &Path, arguments: &[&str], script: &str) -> Done
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_branch() {
     let world = World::new();
     Debian::import();

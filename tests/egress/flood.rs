@@ -94,7 +94,9 @@ fn promise_18_a_flood_of_refusals_hides_none_that_is_rare() {
             assert!(events.iter().any(|event| of_rare(&event)), "{shape}: none of {RARE} in {lines} lines");
             eprintln!("shape {shape}: {} requests, {lines} lines", next.load(Ordering::Relaxed));
             assert!(lines < 4000, "{shape}: {lines} lines");
-            events.into_iter().for_each(|event| writer.event(event));
+            for event in events {
+                writer.event(event);
+            }
         }
         let closed = writer.close();
         assert_eq!((closed.decisions, closed.refused, &closed.incomplete), (asked, asked, &None));

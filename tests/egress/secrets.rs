@@ -69,7 +69,7 @@ fn framed(
     body: &[u8],
     expected: &'static str,
 ) -> Vec<Attempt> {
-    let lines: String = head.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines = head.iter().map(|(name, value)| [name, ": ", value, "\r\n"].concat()).collect::<Vec<_>>().concat();
     let pieces: Vec<&[u8]> = body.chunks(1000).collect();
     let headers = head.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     let mut all = vec![
@@ -101,6 +101,9 @@ fn tar(secret: &[u8]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+const FORM: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded")];
+const PARTS: &[(&str, &str)] = &[("content-type", "multipart/form-data; boundary=b")];
+
 /// A body of every kind in every framing.
 pub fn framings() -> Vec<Attempt> {
     let secret = SECRET.as_bytes();
@@ -112,8 +115,6 @@ pub fn framings() -> Vec<Attempt> {
     let percent = percent();
     let fields = format!("a={}&b={}", &percent[..33], &percent[33..]);
     let form = url::form_urlencoded::byte_serialize(KEY.replace('\n', "\r\n").as_bytes()).collect::<String>();
-    const FORM: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded")];
-    const PARTS: &[(&str, &str)] = &[("content-type", "multipart/form-data; boundary=b")];
     [
         framed(["tar.gz", "tar.gz in chunks", "tar.gz in HTTP/2"], &[], &archive, FOUND),
         framed(["base64 of tar.gz", "base64 of tar.gz in chunks", "base64 of tar.gz in HTTP/2"], &[], &lines, FOUND),

@@ -465,7 +465,7 @@ fn random_repository(world: &World, random: &mut Random) {
         git(&user, &["config", "core.autocrlf", "input"]);
     }
     if random.below(2) == 0 {
-        write(&user, ".gitattributes", *random.of(&["*.txt text eol=crlf\n", "* text=auto\n", "*.key filter=x\n"]));
+        write(&user, ".gitattributes", random.of(&["*.txt text eol=crlf\n", "* text=auto\n", "*.key filter=x\n"]));
         git(&user, &["config", "filter.x.clean", "tr a-z n-za-m"]);
         git(&user, &["config", "filter.x.smudge", "tr a-z n-za-m"]);
     }
