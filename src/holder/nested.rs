@@ -58,7 +58,7 @@ pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program, drafts
 impl Launcher for Arc<Nested> {
     fn launch(&self, parent: Arc<Bottle>, order: Order) -> BoxFuture<'static, Result<Arc<Work>, Failure>> {
         let nested = self.clone();
-        async move { nested.carry(&parent, order).await.map(Arc::new) }.boxed()
+        async move { Box::pin(nested.carry(&parent, order)).await.map(Arc::new) }.boxed()
     }
 }
 

@@ -177,9 +177,10 @@ fn what_an_image_says_of_itself_does_not_act() {
         "https_proxy=http://127.0.0.2:8888",
         "NO_PROXY=localhost,127.0.0.1,::1,127.0.0.0/8,egress",
         "SSL_CERT_FILE=/run/bottler/ca-bundle.pem",
-        "HOME=/home/agent",
+        // Where its users live is the image's to say; the folder there is of bottler's making.
+        "HOME=/evil",
         "uid=1000(agent) gid=1000(agent)",
-        "\n/home/agent\n",
+        "\n/evil\n",
     ] {
         assert!(done.stdout.contains(words), "{words}: {}{}", done.stdout, done.stderr);
     }

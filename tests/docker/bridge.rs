@@ -227,7 +227,7 @@ fn the_default_launch_in_a_bottle_on_a_network() {
     assert!(!asked.status.success() && !String::from_utf8_lossy(&asked.stdout).contains("canary"));
     // 8: the same for every later exec.
     let environment = inside(&["/bin/env"]);
-    let proxies = ["HTTPS_PROXY", "HTTP_PROXY"].map(|name| format!("{name}=http://{}:8888", place(2)));
+    let proxies = ["HTTPS_PROXY", "HTTP_PROXY"].map(|name| format!("{name}=http://127.0.0.2:8888"));
     for words in [
         proxies[0].as_str(),
         &proxies[1],

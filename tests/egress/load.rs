@@ -183,7 +183,7 @@ async fn floods() {
 fn frame_head(first: u8, length: u64) -> Vec<u8> {
     let mut head = vec![first];
     if let Ok(length @ ..=125) = u8::try_from(length) {
-        head.push(0x80 | length)
+        head.push(0x80 | length);
     } else {
         head.push(0xff);
         head.extend_from_slice(&length.to_be_bytes());

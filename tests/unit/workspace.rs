@@ -473,7 +473,7 @@ fn random_repository(world: &World, random: &mut Random) {
         let name = *random.of(&NAMES);
         write(&user, OsStr::from_bytes(name), random.content());
     }
-    let _ = symlink(OsStr::from_bytes(*random.of(&NAMES)), user.join("link"));
+    let _ = symlink(OsStr::from_bytes(random.of::<&[u8]>(&NAMES)), user.join("link"));
     write(&user, "outside/f", "f\n");
     if random.below(2) == 0 {
         let lib = world.at("lib");
@@ -490,7 +490,7 @@ fn random_repository(world: &World, random: &mut Random) {
 
 /// An edit; given the same numbers, the same in every copy of a repository.
 fn edit(folder: &Path, random: &mut Random) {
-    let name = OsStr::from_bytes(*random.of(&NAMES));
+    let name = OsStr::from_bytes(random.of::<&[u8]>(&NAMES));
     let path = folder.join(name);
     let content = random.content();
     let _ = match random.below(9) {
