@@ -32,7 +32,7 @@ pub use owner::{Place, Target};
 pub use rule_file::Direction;
 pub use rules::{Rules, RulesError};
 pub use stream::{Seam, Stream, Windows};
-pub use work::{Exhausted, MAX_LIVE, Work};
+pub use work::{Exhausted, Work};
 
 use std::sync::Arc;
 

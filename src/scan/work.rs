@@ -8,7 +8,7 @@ use super::Finding;
 const BASE: u64 = 16 << 20;
 const PER_BYTE: u64 = 8;
 /// What may be in memory at once of what layers were decoded to, beside the text itself, in bytes.
-pub const MAX_LIVE: u64 = 80 << 20;
+const MAX_LIVE: u64 = 80 << 20;
 
 /// The budget is spent: what is left of the text was not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
