@@ -7,6 +7,7 @@ mod audit_full;
 mod bottles;
 mod bridge;
 mod claude;
+mod cli;
 mod clients;
 mod ended;
 mod engines;

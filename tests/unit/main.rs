@@ -1,8 +1,7 @@
-//! What needs no engine: the command line, manifests, recipes on the engine in memory, documents, the order of modules.
+//! What needs no engine: manifests, recipes on the engine in memory, documents, the order of modules.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod cli;
 mod golden;
 mod layering;
 mod lua;
