@@ -7,9 +7,10 @@ use super::egress::EgressArgs;
 use super::program::{self, Defined, ProjectArgs, input};
 use super::terminal;
 use crate::holder::{Draft, Drafts};
-use crate::manifest::{Catalogue, Chosen, Egress, IsolationSection, choose, expand, text};
+use crate::manifest::{Catalogue, Chosen, Egress, IsolationSection, choose, expand, granted, text};
 use crate::plan::{Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
-use crate::session::{Class, Failure, StateDir, new_id, valid_name};
+use crate::policy::AllowSpec;
+use crate::session::{Class, Failure, GrantsOf, StateDir, new_id, valid_name};
 use crate::workspace::identity;
 
 /// An agent, and how it differs from what is said of it.
@@ -117,6 +118,10 @@ pub(super) struct Ready {
     pub(super) planned: Planned,
     pub(super) defined: Defined,
     pub(super) drafts: Drafts,
+    /// What its grants are remembered by.
+    pub(super) grants: GrantsOf,
+    /// What was granted to earlier bottles for good.
+    pub(super) granted: Vec<AllowSpec>,
 }
 
 impl AgentArgs {
@@ -125,11 +130,19 @@ impl AgentArgs {
         let defined = program::defined(&self.project, self.manifest.as_deref(), state)?;
         let chosen = choose(&defined.catalogue, &self.agent, self.bottle.as_deref()).map_err(program::failure)?;
         let facts = facts()?;
-        let egress = self.egress.read(chosen.egress.clone())?;
+        let mut egress = self.egress.read(chosen.egress.clone())?;
+        let grants = GrantsOf {
+            name: chosen.bottle_name.clone().unwrap_or_else(|| chosen.name.clone()),
+            folder: self.workspace.clone().unwrap_or_else(|| facts.directory.clone()),
+        };
+        // The same folder, however it is named.
+        let grants = GrantsOf { folder: grants.folder.canonicalize().unwrap_or(grants.folder), ..grants };
+        let granted = granted(&grants.name, &grants.folder).map_err(input)?;
+        egress.spec.allow.extend(granted.iter().cloned());
         let flags = self.flags(terminal, id)?;
         let planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
         let drafts = drafts(&defined, &facts, &self.agent, self.bottle.as_deref());
-        Ok(Ready { chosen, planned, defined, drafts })
+        Ok(Ready { chosen, planned, defined, drafts, grants, granted })
     }
 
     fn flags(&self, terminal: bool, id: Option<&str>) -> Result<Flags, Failure> {

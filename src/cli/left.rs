@@ -68,7 +68,13 @@ pub(super) async fn read(id: &str) -> Result<Work, Failure> {
     let mut sweeper = sweeper::start(id, &known.record.endpoint, known.owner(), &container, &folder)
         .map_err(|error| Failure::new(Class::Internal, format!("start the sweeper: {error}")))?;
     let reader = Reader {
-        identity: Identity { session: id.to_owned(), owner: known.owner().to_owned(), seq: LAST, kind: Kind::Sidecar },
+        identity: Identity {
+            session: id.to_owned(),
+            owner: known.owner().to_owned(),
+            seq: LAST,
+            kind: Kind::Sidecar,
+            role: None,
+        },
         name: container,
         image: own_image(&engine).await?,
         volume: workspace_volume(id),

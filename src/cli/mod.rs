@@ -2,6 +2,7 @@
 
 mod agent;
 mod audit;
+mod change;
 mod client;
 mod ctl;
 mod detach;

@@ -1,19 +1,17 @@
-//! `bottler policy`: what egress would decide, by the very code that decides it; what a running one goes by; and what a
-//! bottle's decisions teach.
+//! `bottler policy`: explains what egress would decide, by the code that decides it; proposes a policy from an audit; prints and
+//! changes the policy of a running bottle.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use hyper::Uri;
 
 use super::egress::EgressArgs;
 use super::program::{self, ProjectArgs, input};
-use super::{Format, audit, ctl, print_data, print_json, print_message, state};
+use super::{Format, audit, change, print_data, print_json, print_message, state};
 use crate::audit::learn;
-use crate::manifest::{EgressSection, choose};
+use crate::manifest::choose;
 use crate::policy::{Decision, Form, Host, Intent, Reason, authorize, canonical};
 use crate::session::Failure;
-use crate::sidecar::ctl::{Answer, Question};
 
 /// What `policy` takes.
 #[derive(clap::Args)]
@@ -31,19 +29,14 @@ enum Command {
         /// The bottle, running or gone
         bottle: String,
     },
-    /// Show what a running bottle's egress goes by
-    Show {
-        /// The bottle
-        bottle: String,
-    },
-    /// Have a running bottle's egress go by something else, without a connection's end; on a mistake nothing changes
-    Reload {
-        /// The bottle
-        bottle: String,
-        /// What may leave: a file with the section `egress`, which takes the place of what it went by
-        #[arg(long, value_name = "FILE")]
-        egress: PathBuf,
-    },
+    /// Print the active policy of a running bottle, with what was granted and denied since its launch
+    Show(change::ShowArgs),
+    /// Allow a running bottle to reach more: as long as it lives, for a time, once, or from now on
+    Allow(change::AllowArgs),
+    /// Deny a running bottle what it may reach; tunnels, `WebSocket` and TCP connections there end
+    Deny(change::DenyArgs),
+    /// Replace the policy that a running bottle was launched with, without the end of a connection that it allows
+    Reload(change::ReloadArgs),
 }
 
 #[derive(clap::Args)]
@@ -76,23 +69,10 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
             print_data(&learn(bottle, chain.events()));
             Ok(0)
         }
-        Command::Show { bottle } => goes_by(bottle, Question::Show).await,
-        Command::Reload { bottle, egress } => {
-            let read = EgressSection::read(egress).map_err(input)?;
-            goes_by(bottle, Question::Reload(Box::new(read.spec))).await
-        }
-    }
-}
-
-async fn goes_by(bottle: &str, question: Question) -> Result<u8, Failure> {
-    match ctl::ask(bottle, question).await? {
-        Answer::Goes { generation, by } => {
-            print_json(&serde_json::json!({ "generation": generation, "egress": by }))?;
-            Ok(0)
-        }
-        Answer::Failed(why) => Err(input(format!("reload egress of {bottle}: {why}"))
-            .hint("it goes by what it went by before; `bottler policy show` shows that")),
-        Answer::Stats(_) | Answer::Done => Err(ctl::confused(bottle)),
+        Command::Show(args) => change::show(args).await,
+        Command::Allow(args) => change::allow(args).await,
+        Command::Deny(args) => change::deny(args).await,
+        Command::Reload(args) => change::reload(args).await,
     }
 }
 

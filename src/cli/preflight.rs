@@ -92,6 +92,10 @@ pub(super) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> V
     let hosts: Vec<&str> = plan.egress.allow.iter().map(AllowSpec::host).collect();
     let mode = if plan.egress.mode == crate::policy::Mode::Audit { "; NOT ENFORCED" } else { "" };
     say("egress", format!("{}{}{mode}", count(hosts.len(), "host"), some_after(&hosts)));
+    if !ready.granted.is_empty() {
+        let hosts: Vec<&str> = ready.granted.iter().map(AllowSpec::host).collect();
+        say("", format!("granted before: {}; `grants/{}.yaml` remembers it", some(&hosts), ready.grants.name));
+    }
     let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| is_tunnel(entry)).map(AllowSpec::host).collect();
     if !tunnels.is_empty() {
         say("tunnels", format!("{}: nobody looks inside", tunnels.join(", ")));

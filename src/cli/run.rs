@@ -149,7 +149,7 @@ pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed
         drafts: ready.drafts,
         patch: args.agent.patch.is_some(),
         resume: resumed.is_some(),
-        invocation: Some(Invocation { words, directory: directory.clone() }),
+        invocation: Some(Invocation { words, directory: directory.clone(), grants: Some(ready.grants) }),
         directory,
     };
     let client = Client::start(launch, engine, show)

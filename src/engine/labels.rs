@@ -10,6 +10,8 @@ pub const SESSION: &str = "dev.bottler.session";
 pub const SEQ: &str = "dev.bottler.seq";
 /// The object's [`Kind`].
 pub const KIND: &str = "dev.bottler.kind";
+/// What a built-in sidecar does; absent of everything else.
+pub const ROLE: &str = "dev.bottler.role";
 /// Who made it: see [`crate::session::owner`].
 pub const OWNER: &str = "dev.bottler.owner";
 /// Marks cached images; they outlive bottles, until `gc --cache`.
@@ -56,19 +58,21 @@ pub struct Identity {
     pub seq: u64,
     /// What it is.
     pub kind: Kind,
+    /// What it does, of a built-in sidecar. It is found by that, not by its name, which is the recipe's to choose.
+    pub role: Option<String>,
 }
 
 impl Identity {
     /// The labels to create the object with.
     pub fn to_labels(&self) -> BTreeMap<String, String> {
-        [
+        let labels = [
             (SESSION, self.session.clone()),
             (OWNER, self.owner.clone()),
             (SEQ, self.seq.to_string()),
             (KIND, self.kind.word().to_owned()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        ];
+        let role = self.role.iter().map(|role| (ROLE, role.clone()));
+        labels.into_iter().chain(role).map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// Reads an object's labels. `None` unless all four are there, well-formed, and the object's *name* fits them:
@@ -84,6 +88,7 @@ impl Identity {
             owner: label(OWNER)?.to_owned(),
             seq: label(SEQ)?.parse().ok()?,
             kind: Kind::from_word(label(KIND)?)?,
+            role: label(ROLE).map(str::to_owned),
         })
     }
 }
@@ -93,7 +98,13 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { session: "probe-ab12c".into(), owner: "me".into(), seq: 7, kind: Kind::Network }
+        Identity {
+            session: "probe-ab12c".into(),
+            owner: "me".into(),
+            seq: 7,
+            kind: Kind::Network,
+            role: Some("egress".into()),
+        }
     }
 
     #[test]

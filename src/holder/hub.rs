@@ -6,14 +6,15 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{Cancel, FromHolder, Receiver, Report, ToHolder, Welcome, Wire, split};
+use crate::policy::{Change, LivePolicy};
 use crate::primitive::{Bottle, Event};
-use crate::session::Failure;
+use crate::session::{Class, Failure};
 use crate::sync::lock;
 
 /// The socket's name in a bottle's directory.
@@ -51,7 +52,9 @@ impl Hub {
         // A script can say something at will, too; that of what it says something is missing costs nobody anything.
         let said = matches!(event, Event::Log(_) | Event::Progress(_) | Event::Step { .. });
         let message = FromHolder::Event { at, event: Box::new(event) };
-        for wire in lock(&self.0.clients).iter() {
+        let mut clients = lock(&self.0.clients);
+        clients.retain(|wire| !wire.is_closed());
+        for wire in clients.iter() {
             if (audit || said) && wire.is_full() {
                 self.0.dropped.fetch_add(u64::from(audit), Ordering::Relaxed);
             } else {
@@ -90,27 +93,36 @@ impl Hub {
     }
 
     /// Hears a client, until it is gone. Where that was the one that launched and it has not said that it leaves, that
-    /// counts as a first signal.
+    /// counts as a first signal. The bottle is set once it is made: a launch can be stopped before that.
     ///
     /// Its requests to stop are acknowledged on `to`: a client that gets no answer ends a holder that has none to give.
     pub(super) async fn hear(
         &self,
-        from: &mut Receiver<ToHolder>,
+        mut from: Receiver<ToHolder>,
         to: &Wire,
-        bottle: &Bottle,
+        bottle: &OnceLock<Arc<Bottle>>,
         cancel: &Cancel,
         launched: bool,
     ) {
         loop {
             match from.next().await {
-                Ok(Some(ToHolder::Attached)) => bottle.attached(),
-                Ok(Some(ToHolder::Answer { id, answer })) => bottle.answer(id, answer),
+                // Nobody attaches to, or is asked by, a bottle that does not exist yet.
+                Ok(Some(ToHolder::Attached)) => drop(bottle.get().map(|bottle| bottle.attached())),
+                Ok(Some(ToHolder::Answer { id, answer })) => drop(bottle.get().map(|bottle| bottle.answer(id, answer))),
                 Ok(Some(ToHolder::Cancel)) => {
                     cancel.raise();
                     to.send(&FromHolder::Stopping);
                 }
                 Ok(Some(ToHolder::Detach)) => {
                     self.0.detached.fetch_or(launched, Ordering::Relaxed);
+                }
+                Ok(Some(ToHolder::Policy(change))) => {
+                    let (bottle, to) = (bottle.get().cloned(), to.clone());
+                    // Egress may take its time; requests to stop are heard meanwhile.
+                    tokio::spawn(async move {
+                        let answer = answer_policy(bottle, change.as_deref()).await;
+                        to.send(&FromHolder::Policy(Box::new(answer)));
+                    });
                 }
                 Ok(Some(ToHolder::Launch(_))) => {}
                 Ok(None) | Err(_) => {
@@ -127,7 +139,7 @@ impl Hub {
     pub(super) async fn serve(
         &self,
         listener: Option<UnixListener>,
-        bottle: &Arc<Bottle>,
+        bottle: &Arc<OnceLock<Arc<Bottle>>>,
         cancel: &Arc<Cancel>,
     ) -> std::convert::Infallible {
         let Some(listener) = listener else { return std::future::pending().await };
@@ -136,7 +148,7 @@ impl Hub {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let (mut from, to) = split(stream);
+            let (from, to) = split(stream);
             {
                 // Nothing that happens is told twice, or not at all.
                 let mut clients = lock(&self.0.clients);
@@ -144,12 +156,20 @@ impl Hub {
                 clients.push(to.clone());
             }
             let (hub, bottle, cancel) = (self.clone(), bottle.clone(), cancel.clone());
-            tokio::spawn(async move { hub.hear(&mut from, &to, &bottle, &cancel, false).await });
+            tokio::spawn(async move { hub.hear(from, &to, &bottle, &cancel, false).await });
         }
     }
 
     pub(super) fn set_terminal(&self, terminal: bool) {
         lock(&self.0.welcome).terminal = terminal;
+    }
+}
+
+async fn answer_policy(bottle: Option<Arc<Bottle>>, change: Option<&Change>) -> Result<LivePolicy, Failure> {
+    let bottle = bottle.ok_or_else(|| Failure::new(Class::Input, "the bottle is not made yet"))?;
+    match change {
+        Some(change) => bottle.change_policy(change).await,
+        None => bottle.policy().await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The holder: the background process that owns one bottle, from the first object to the last undo.
 
+mod ask;
 mod cancel;
 mod claim;
 mod draft;
@@ -14,12 +15,13 @@ mod thread;
 mod wire;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use futures_util::FutureExt;
 use tokio::net::UnixStream;
 
+pub use ask::ask_policy;
 pub use cancel::Cancel;
 pub use draft::{Draft, Drafts};
 pub use hub::reach;
@@ -81,12 +83,16 @@ pub async fn run() -> anyhow::Result<()> {
         seen.look(|text| all.tell(millis(started.elapsed()), Event::Alarm(format!("warning: {text}")))).await;
     });
     let (id, state) = (launch.plan.bottle.clone(), launch.state.clone());
-    let held = AssertUnwindSafe(hold(*launch, events, &evidence, &hub, (&mut from, &to), &cancel)).catch_unwind();
+    let bottle = Arc::default();
+    let (all, made, stop) = (hub.clone(), Arc::clone(&bottle), cancel.clone());
+    let hears = tokio::spawn(async move { all.hear(from, &to, &made, &stop, true).await });
+    let held = AssertUnwindSafe(hold(*launch, events, &evidence, &hub, &bottle, &cancel)).catch_unwind();
     let held = tokio::select! {
         held = held => held,
         () = cancel.reached(FINAL) => crash::end_process(Class::Cancelled.exit_code()),
     };
     looks.abort();
+    hears.abort();
     let mut report = match held {
         Ok(report) => report,
         Err(panic) => {
@@ -108,7 +114,7 @@ async fn hold(
     events: Events,
     evidence: &Evidence,
     hub: &Hub,
-    client: (&mut Receiver<ToHolder>, &Wire),
+    made: &Arc<OnceLock<Arc<Bottle>>>,
     cancel: &Arc<Cancel>,
 ) -> Report {
     let mut report = Report { bottle: launch.plan.bottle.clone(), ..Report::default() };
@@ -134,7 +140,7 @@ async fn hold(
     let places = mounted::look(&launch).await;
     match open(&launch, &state, &claim, cancel, &events).await {
         Ok(session) => {
-            let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, client, cancel).await;
+            let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, made, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
             kept = outcome.kept.is_some();
             (report.kept, output) = (outcome.kept, outcome.output);
@@ -224,7 +230,7 @@ async fn open(
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&launch.endpoint)?);
     tokio::select! {
         info = engine.info() => drop(info?),
-        () = cancel.reached(1) => return Err(Failure::new(Class::Cancelled, "cancelled")),
+        () = cancel.reached(1) => return Err(cancelled()),
     }
     let id = &launch.plan.bottle;
     if claim.dir.reused {
@@ -235,7 +241,12 @@ async fn open(
     let bottles = state.bottles().unwrap_or_default();
     if bottles.iter().any(|other| other != id && !state.is_alive(other)) {
         // What cannot be collected now is left to `gc`, which says why; it does not stop this launch.
-        let troubles = match gc::collect(&engine, &launch.endpoint, state, false).await {
+        let collected = tokio::select! {
+            collected = gc::collect(&engine, &launch.endpoint, state, false) => collected,
+            // What is left stays for the next launch: every removal may be cut short and repeated.
+            () = cancel.reached(1) => return Err(cancelled()),
+        };
+        let troubles = match collected {
             Ok(collection) => collection.troubles,
             Err(error) => vec![format!("{error:#}")],
         };
@@ -246,7 +257,7 @@ async fn open(
     claim.session(state, engine, id)
 }
 
-/// Carries the launch out while hearing the clients.
+/// Carries the launch out while welcoming whoever attaches.
 #[expect(clippy::too_many_arguments, reason = "a launch has as many sides")]
 async fn live(
     launch: &Launch,
@@ -255,7 +266,7 @@ async fn live(
     session: Session,
     events: Events,
     hub: &Hub,
-    (from, to): (&mut Receiver<ToHolder>, &Wire),
+    made: &Arc<OnceLock<Arc<Bottle>>>,
     cancel: &Arc<Cancel>,
 ) -> (Outcome, Arc<Bottle>) {
     let nested = Nested {
@@ -279,6 +290,7 @@ async fn live(
         depth: 0,
         bounded: !launch.program.project.is_empty(),
         turns: Some(state.path().to_owned()),
+        outer: None,
         room: None,
         rehearsal: false,
         proxy_credentials: launch.proxy_credentials.clone(),
@@ -287,18 +299,18 @@ async fn live(
         building: Arc::default(),
     };
     let bottle = Bottle::new(session, launch.plan.clone(), events, setting);
-    let heard = async {
-        hub.hear(from, to, &bottle, cancel, true).await;
-        std::future::pending::<std::convert::Infallible>().await
-    };
+    let bottle = made.get_or_init(|| bottle).clone();
     let (carried, program, stop) = (bottle.clone(), launch.program.clone(), cancel.clone());
     let carried = on_own_thread(async move { carry_out(&carried, &program, &stop).await });
     let outcome = tokio::select! {
         outcome = carried => outcome.unwrap_or_else(|error| Outcome::of(cannot_begin(&error))),
-        never = heard => match never {},
-        never = hub.serve(listener, &bottle, cancel) => match never {},
+        never = hub.serve(listener, made, cancel) => match never {},
     };
     (outcome, bottle)
+}
+
+fn cancelled() -> Failure {
+    Failure::new(Class::Cancelled, "cancelled")
 }
 
 fn cannot_begin(error: &std::io::Error) -> Failure {

@@ -66,12 +66,12 @@ impl Nested {
     async fn carry(self: &Arc<Self>, parent: &Arc<Bottle>, order: Order) -> Result<Work, Failure> {
         let draft = self.drafts.get(&order.agent)?;
         if parent.setting().bounded && !self.drafts.0.contains_key(&order.agent) {
-            check_reach(&order.agent, &draft.plan, &parent.plan)?;
+            check_reach(&order.agent, &draft.plan, &parent.reaches().await)?;
         }
         let name = order.options.recipe.clone().unwrap_or_else(|| draft.recipe.clone());
         let recipe = built_in_recipe(&name)
             .ok_or_else(|| Failure::new(Class::Input, format!("bottle: there is no built-in recipe {name:?}")))?;
-        let mut plan = plan(&parent.plan, &draft.plan, &order);
+        let mut plan = plan(&parent.plan, &parent.reaches().await, &draft.plan, &order);
         let details = self.details.get_or_try_init(|| self.engine.details()).await?;
         settle(&mut plan, details)
             .map_err(|(why, hint)| Failure::new(Class::Input, format!("bottle {:?}: {why}", order.agent)).hint(hint))?;
@@ -92,10 +92,12 @@ impl Nested {
             collect: true,
             launcher: Some(Arc::new(self.clone())),
             depth: parent.setting().depth + 1,
+            outer: Some(Arc::downgrade(parent)),
             room: Some(parent.room()),
             ..parent.setting().clone()
         };
         let bottle = Bottle::new(session, plan, events(parent, &order.id, &output), setting);
+        parent.note_inner(&bottle);
         let _ = output.bottle.set(Arc::downgrade(&bottle));
         let cancel = Arc::new(Cancel::default());
         let program = self.program.with(recipe);
@@ -137,8 +139,8 @@ impl Nested {
 
 /// Refuses a template that nobody has defined an agent of, and that would reach more than the launch which a project's scripts
 /// take part in.
-fn check_reach(agent: &str, own: &LaunchPlan, parent: &LaunchPlan) -> Result<(), Failure> {
-    let Some(entry) = own.egress.allow.iter().find(|entry| !parent.egress.allow.contains(entry)) else { return Ok(()) };
+fn check_reach(agent: &str, own: &LaunchPlan, parent: &EgressSpec) -> Result<(), Failure> {
+    let Some(entry) = own.egress.allow.iter().find(|entry| !parent.allow.contains(entry)) else { return Ok(()) };
     let host = entry.host();
     let why = format!(
         "bottle {agent:?}: it reaches {host}, which this launch does not, and a project's hooks cannot widen it"
@@ -152,13 +154,13 @@ async fn raise(order: &Order, cancel: &Cancel) -> std::convert::Infallible {
     std::future::pending().await
 }
 
-fn plan(parent: &LaunchPlan, own: &LaunchPlan, order: &Order) -> LaunchPlan {
+fn plan(parent: &LaunchPlan, reaches: &EgressSpec, own: &LaunchPlan, order: &Order) -> LaunchPlan {
     let options = &order.options;
-    let allow = own.egress.allow.iter().chain(&parent.egress.allow).chain(&options.allow).cloned().collect();
+    let allow = own.egress.allow.iter().chain(&reaches.allow).chain(&options.allow).cloned().collect();
     let mut plan = own.clone();
     // What is denied, looked for and reached through something else is so in there, too.
-    plan.egress = EgressSpec { allow, ..parent.egress.clone() };
-    plan.egress.deny.extend(own.egress.deny.iter().filter(|entry| !parent.egress.deny.contains(entry)).cloned());
+    plan.egress = EgressSpec { allow, ..reaches.clone() };
+    plan.egress.deny.extend(own.egress.deny.iter().filter(|entry| !reaches.deny.contains(entry)).cloned());
     plan.bottle.clone_from(&order.id);
     plan.pinned = false;
     // What it works at is given to it, and taken from it, by the recipe.

@@ -16,6 +16,7 @@ use super::draft::Drafts;
 use crate::audit::Closed;
 use crate::lua::Program;
 use crate::plan::LaunchPlan;
+use crate::policy::{Change, LivePolicy};
 use crate::primitive::Event;
 use crate::session::{Failure, Invocation, Kept, UndoRow};
 
@@ -41,6 +42,8 @@ pub enum ToHolder {
     Cancel,
     /// The user leaves, and it goes on.
     Detach,
+    /// What is the policy; or, with a change, change it.
+    Policy(Option<Box<Change>>),
 }
 
 /// What to launch.
@@ -87,6 +90,8 @@ pub enum FromHolder {
     Welcome(Box<Welcome>),
     /// A request to stop was heard; what it takes may take a while.
     Stopping,
+    /// The policy, or why it was not changed.
+    Policy(Box<Result<LivePolicy, Failure>>),
     /// Last of all.
     Finished(Box<Report>),
     /// Instead of that: the holder ends in the middle of it, and the reaper does the rest.
@@ -225,6 +230,11 @@ impl Wire {
     /// reading would otherwise fill the holder's memory.
     pub fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > MAX_WAITING
+    }
+
+    /// Whether nobody is there any more to write to.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
     }
 
     fn push(&self, line: Vec<u8>) {

@@ -199,6 +199,16 @@ impl DenySpec {
     }
 }
 
+impl DenySpec {
+    /// As it is shown to people: its host.
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Host(host) => host,
+            Self::Table(table) => &table.host,
+        }
+    }
+}
+
 impl Requests {
     fn read(methods: &[String], paths: &[String]) -> Result<Self, EntryError> {
         let token = |method: &&String| method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase());
@@ -260,6 +270,11 @@ impl Deny {
     pub(super) fn judges_paths(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
         let Some((method, _)) = request else { return false };
         self.looks_at(host, port) && self.requests.method(method) && !self.requests.paths.is_empty()
+    }
+
+    /// Whether it denies everything that an entry allows.
+    pub(super) fn covers(&self, allow: &Allow) -> bool {
+        self.requests == Requests::default() && self.rule.covers(&allow.rule)
     }
 
     /// Whether it wants to look at requests of a host, so that no tunnel may lead there.

@@ -47,6 +47,8 @@ pub struct Policy {
     pub mode: Mode,
     /// What is allowed.
     pub allow: Vec<Allow>,
+    /// What is allowed for one request each, with the number of its grant.
+    pub once: Vec<(u64, Allow)>,
     /// What is denied, whatever is allowed.
     pub deny: Vec<Deny>,
     /// Destinations of plain TCP.
@@ -98,7 +100,22 @@ impl Policy {
         port: u16,
         request: Option<(&'a str, &'a str)>,
     ) -> impl Iterator<Item = &'a Allow> {
-        self.allow.iter().filter(move |entry| entry.fit(host, port, request) == Fit::All)
+        self.entries().filter(move |entry| entry.fit(host, port, request) == Fit::All)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Allow> {
+        self.allow.iter().chain(self.once.iter().map(|(_, entry)| entry))
+    }
+
+    /// The grants for one request that alone allow this one; none where it is allowed as often as one likes.
+    pub fn granted_once(&self, intent: &Intent) -> Vec<u64> {
+        let fits = |entry: &Allow| entry.fit(&intent.host, intent.port, intent.request()) == Fit::All;
+        let lasting = intent.form == Form::Tcp || self.mode == Mode::Audit || self.allow.iter().any(fits);
+        if lasting {
+            Vec::new()
+        } else {
+            self.once.iter().filter(|(_, entry)| fits(entry)).map(|(id, _)| *id).collect()
+        }
     }
 }
 
@@ -311,7 +328,7 @@ fn allowed(policy: &Policy, intent: &Intent, request: Option<(&str, &str)>) -> R
         let named = policy.tcp.iter().any(|target| target.host == intent.host && target.port == intent.port);
         return if named { Ok(()) } else { Err(Reason::HostNotAllowed(host())) };
     }
-    let best = policy.allow.iter().map(|entry| entry.fit(&intent.host, intent.port, request)).max();
+    let best = policy.entries().map(|entry| entry.fit(&intent.host, intent.port, request)).max();
     Err(match best.unwrap_or(Fit::Not) {
         Fit::All => return Ok(()),
         Fit::Method => {

@@ -4,6 +4,7 @@ mod address;
 mod allow;
 mod authorize;
 mod host;
+mod live;
 mod path;
 mod rule;
 mod spec;
@@ -14,6 +15,7 @@ pub use authorize::{
     Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses, check_proxy, check_server_name,
 };
 pub use host::{Host, HostError};
+pub use live::{Change, ChangeError, Denial, Enforced, Grant, LivePolicy, Scope};
 pub use path::{Glob, PathError, canonical};
 pub use rule::{Rule, RuleError};
 pub use spec::{Connect, EgressSpec, Mode, SpecError, TcpTarget, UpstreamProxy};

@@ -111,6 +111,22 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// Whether it has every host and port that another one has.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let hosts = match (other.below, &other.host) {
+            (false, host) => self.has_host(host),
+            (true, _) => self.below && (self.host == other.host || self.has_host(&other.host)),
+        };
+        let ports = match &other.ports {
+            Ports::One(port) => self.has_port(*port),
+            Ports::Default => DEFAULT_PORTS.iter().all(|&port| self.has_port(port)),
+            Ports::All => self.ports == Ports::All,
+        };
+        hosts && ports
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let star = if self.below { "*." } else { "" };

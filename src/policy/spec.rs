@@ -131,6 +131,7 @@ impl EgressSpec {
         Ok(Policy {
             mode: self.mode,
             allow: allow.map_err(SpecError::Allow)?,
+            once: Vec::new(),
             deny: deny.map_err(SpecError::Deny)?,
             tcp: self.tcp_targets()?,
             ip_allow: self.ip_allow.clone(),

@@ -215,7 +215,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
             config,
             life,
             workspace,
-            egress: options.egress,
+            egress: bottle.policies.serve_agent(options.egress),
             inside,
             receiver,
             provision,

@@ -11,10 +11,12 @@ use super::away::back;
 use super::liveness::{self, Health};
 use super::stream::{Lines, Silence, Talk, write_json};
 use super::{Bottle, Event, ctl, lock};
+use crate::policy::Enforced;
 use crate::session::{Class, Failure};
+use crate::sidecar::ctl::Answer;
 use crate::sidecar::ctl::Question;
 use crate::sidecar::egress::Update;
-use crate::sidecar::{Message, Ready, Told};
+use crate::sidecar::{Applied, Message, Ready, Told};
 
 /// How long a sidecar may take for what it is told later.
 const UPDATE: Duration = Duration::from_secs(10);
@@ -35,6 +37,8 @@ pub(super) struct Line {
     turn: tokio::sync::Mutex<u64>,
     /// How many updates it has taken.
     updates: watch::Sender<u64>,
+    /// What became of the policy that it was told last.
+    policy: watch::Sender<Option<Applied>>,
     /// How it is.
     pub(super) health: watch::Sender<Health>,
     /// What of that was told.
@@ -48,6 +52,7 @@ impl Line {
             input: tokio::sync::Mutex::new(Some(input)),
             turn: tokio::sync::Mutex::default(),
             updates: watch::Sender::new(0),
+            policy: watch::Sender::new(None),
             health: watch::Sender::new(Health::Up),
             told: Mutex::default(),
         }
@@ -120,6 +125,11 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, mut last: u
             match message {
                 Message::Audit(event) => bottle.events.tell(Event::Audit(event)),
                 Message::Updated => line.updates.send_modify(|updates| *updates += 1),
+                Message::Policy(applied) => drop(line.policy.send_replace(Some(applied))),
+                Message::Spent(grant) => {
+                    let (bottle, name) = (bottle.clone(), name.clone());
+                    tokio::spawn(async move { bottle.spent(&name, grant).await });
+                }
                 Message::Ready(_) => {}
             }
         }
@@ -190,25 +200,53 @@ pub(super) async fn ping(bottle: &Arc<Bottle>, line: &Line) -> bool {
 async fn update(bottle: &Arc<Bottle>, what: &str, update: &Update) -> Result<(), Failure> {
     let lines = lock(&bottle.told_later).clone();
     for (name, line) in lines {
-        let told = async {
-            let mut asked = line.turn.lock().await;
-            let mut updates = line.updates.subscribe();
-            // An answer that is owed to an earlier question is none to this.
-            let before = (*updates.borrow_and_update()).max(*asked);
-            *asked = before + 1;
-            match &mut *line.input.lock().await {
-                Some(input) => write_json(input, update).await.ok()?,
-                None if update.flush => {
-                    let session = &bottle.session;
-                    ctl::ask(session.engine.as_ref(), &session.id, &line.id, &Question::Flush).await.ok()?;
-                }
-                // Secrets are told before the agent starts; a launch whose engine goes away meanwhile fails.
-                None => return None,
-            }
-            updates.wait_for(|updates| *updates > before).await.ok().map(drop)
-        };
-        let told = tokio::time::timeout(UPDATE, told).await.ok().flatten();
+        let told = tokio::time::timeout(UPDATE, tell(bottle, &line, update)).await.ok().flatten();
         told.ok_or_else(|| Failure::new(Class::Operation, format!("tell sidecar {name} {what}: no answer")))?;
     }
     Ok(())
+}
+
+/// Tells an egress the policy that it is to enforce, and waits for its answer: why it refuses, if it does.
+///
+/// # Errors
+/// There is no answer: whether it enforces it is not known.
+pub(super) async fn enforce(bottle: &Arc<Bottle>, name: &str, policy: &Enforced) -> Result<Option<String>, String> {
+    let line = lock(&bottle.told_later).get(name).cloned();
+    let line = line.ok_or_else(|| format!("{name} does not run"))?;
+    let mut applied = line.policy.subscribe();
+    let update = Update { policy: Some(Box::new(policy.clone())), ..Update::default() };
+    let told = async {
+        tell(bottle, &line, &update).await?;
+        let this = |applied: &Option<Applied>| applied.as_ref().is_some_and(|it| it.generation == policy.generation);
+        applied.wait_for(this).await.ok()?.clone()
+    };
+    let told = tokio::time::timeout(UPDATE, told).await.ok().flatten();
+    told.map(|applied| applied.refused).ok_or_else(|| format!("{name} does not answer"))
+}
+
+/// Tells one sidecar something, and waits until it has taken it; `None` where it is gone.
+async fn tell(bottle: &Arc<Bottle>, line: &Line, update: &Update) -> Option<()> {
+    let mut asked = line.turn.lock().await;
+    let mut updates = line.updates.subscribe();
+    // An answer that is owed to an earlier question is none to this.
+    let before = (*updates.borrow_and_update()).max(*asked);
+    *asked = before + 1;
+    if let Some(input) = &mut *line.input.lock().await {
+        write_json(input, update).await.ok()?;
+    } else {
+        // Secrets are told before the agent starts; a launch whose engine goes away meanwhile fails.
+        let question = match &update.policy {
+            Some(policy) => Question::Enforce(policy.clone()),
+            None if update.flush => Question::Flush,
+            None => return None,
+        };
+        let session = &bottle.session;
+        if let Answer::Applied(applied) =
+            ctl::ask(session.engine.as_ref(), &session.id, &line.id, &question).await.ok()?
+        {
+            line.policy.send_replace(Some(applied));
+            return Some(());
+        }
+    }
+    updates.wait_for(|updates| *updates > before).await.ok().map(drop)
 }

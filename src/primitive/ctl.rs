@@ -24,13 +24,12 @@ pub async fn ask_egress(
     owner: &str,
     question: &Question,
 ) -> Result<Answer<Stats>, Failure> {
-    let name = format!("{bottle}-{}", egress::ROLE);
     let objects = engine.list(&Filter::Session(bottle.to_owned())).await?;
     let mut own =
         objects.iter().filter(|object| object.identity.owner == owner && object.identity.kind == Kind::Sidecar);
     let container = own
-        .find(|object| object.name == name)
-        .ok_or_else(|| Failure::new(Class::Input, format!("ask egress of {bottle}: it has no sidecar of that name")))?;
+        .find(|object| object.identity.role.as_deref() == Some(egress::ROLE))
+        .ok_or_else(|| Failure::new(Class::Input, format!("ask egress of {bottle}: it has no sidecar of that role")))?;
     ask(engine.as_ref(), bottle, &container.id, question).await
 }
 

@@ -19,6 +19,7 @@ mod life;
 mod liveness;
 mod network;
 mod pause;
+mod policy;
 mod prove;
 mod prover;
 mod provision;
@@ -55,6 +56,7 @@ pub use host::{HostOptions, host_run};
 pub use image::{Built as ImageInfo, Image, ImageOptions, build_image, own_image};
 pub use life::Life;
 pub use network::{Network, NetworkOptions, network_create};
+pub use policy::POLICY_FILE;
 pub use provision::{ProvisionFile, ProvisionOptions, provision};
 pub use release::release;
 pub use save::save;
@@ -93,6 +95,7 @@ pub struct Bottle {
     secrets: Mutex<Vec<Known>>,
     /// The open standard inputs of sidecars that are told more later.
     told_later: Mutex<BTreeMap<String, Arc<bring_up::Line>>>,
+    policies: policy::Policies,
     /// Containers that a script has stopped.
     stopped: Mutex<BTreeSet<String>>,
     /// What is wrong with it now.
@@ -135,6 +138,8 @@ pub struct Setting {
     pub bounded: bool,
     /// Where turns are waited for, with every other bottle of this state directory; nowhere when absent.
     pub turns: Option<PathBuf>,
+    /// The bottle that this one was launched in, where it is one of another's.
+    pub outer: Option<std::sync::Weak<Bottle>>,
     /// How many of one bottle's own bottles are launched at a time, where this is one of them.
     pub room: Option<Arc<Semaphore>>,
     /// Whether nothing is real: then no image is made of the running executable.
@@ -163,6 +168,7 @@ impl Setting {
             depth: 0,
             bounded: false,
             turns: None,
+            outer: None,
             room: None,
             rehearsal: false,
             proxy_credentials: None,
@@ -206,6 +212,7 @@ impl Bottle {
             children: Mutex::default(),
             secrets: Mutex::default(),
             told_later: Mutex::default(),
+            policies: policy::Policies::default(),
             stopped: Mutex::default(),
             condition: Mutex::default(),
             questions: Mutex::default(),

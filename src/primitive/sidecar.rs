@@ -237,6 +237,7 @@ pub fn sidecar_start(
     let socket = if serves { Some(socket_volume(bottle, &options.name, Some((USER, USER)), at)?) } else { None };
     let (volume, mount) = socket.unzip();
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
+    let identity = Identity { role: Some(options.role.word().to_owned()), ..identity };
     let image = self_image(bottle, at);
     let (context, role, name) = (bottle.clone(), options.role, options.name.clone());
     let attached = places.clone();
@@ -311,7 +312,7 @@ fn container(
 }
 
 async fn config(
-    bottle: &Bottle,
+    bottle: &Arc<Bottle>,
     options: &SidecarOptions,
     places: &[(Arc<Network>, u32)],
     reachable: &BTreeMap<String, Arc<Sidecar>>,
@@ -333,7 +334,10 @@ async fn config(
                 },
                 own: vec![format!("{}:{}", options.name, EGRESS.port()), EGRESS.to_string()],
                 sidecars,
-                spec: EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() },
+                policy: {
+                    let base = EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() };
+                    bottle.begin_policy(&options.name, &base).await?
+                },
                 proxy_credentials: bottle.setting.proxy_credentials.clone(),
             })
         }

@@ -78,6 +78,18 @@ pub struct Invocation {
     pub words: Vec<Word>,
     /// The directory.
     pub directory: PathBuf,
+    /// What its grants are remembered by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<GrantsOf>,
+}
+
+/// What the grants of a bottle are remembered by, for later launches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantsOf {
+    /// The bottle's name in the manifest, or its agent's.
+    pub name: String,
+    /// The folder that it works at.
+    pub folder: PathBuf,
 }
 
 /// A word of a command line: text, or the bytes of one that is none.

@@ -52,7 +52,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn object(seq: u64, kind: Kind) -> Object {
-        let identity = Identity { session: "s".into(), owner: "o".into(), seq, kind };
+        let identity = Identity { session: "s".into(), owner: "o".into(), seq, kind, role: None };
         Object { id: seq.to_string(), name: format!("s-{seq}"), identity }
     }
 

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub use condition::Condition;
-pub use dir::{Invocation, Record, SessionDir, StateDir, Stray, Word, new_id, valid_name};
+pub use dir::{GrantsOf, Invocation, Record, SessionDir, StateDir, Stray, Word, new_id, valid_name};
 pub use effect::{Effects, Pending};
 pub use failure::{Class, Failure, Place};
 pub use kept::Kept;
@@ -100,7 +100,7 @@ impl Session {
         let seq = self.next_seq();
         let entry = journal::Entry::Intent { seq, kind, name, at: at.map(ToString::to_string) };
         self.write(&entry)?;
-        Ok(Identity { session: self.id.clone(), owner: self.owner.clone(), seq, kind })
+        Ok(Identity { session: self.id.clone(), owner: self.owner.clone(), seq, kind, role: None })
     }
 
     /// Records what the unwinding did.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::policy::EgressSpec;
+use super::Applied;
+use crate::policy::Enforced;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "ctl";
@@ -32,10 +33,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub enum Question {
     /// What it has done so far.
     Stats,
-    /// What it goes by.
-    Show,
-    /// To go by something else from now on.
-    Reload(Box<EgressSpec>),
+    /// To enforce a policy from now on. Asked where its standard input has ended with a connection.
+    Enforce(Box<Enforced>),
     /// To tell what was counted and not told yet.
     Flush,
 }
@@ -46,16 +45,11 @@ pub enum Question {
 pub enum Answer<S> {
     /// What it has done so far.
     Stats(S),
-    /// What it goes by, and how often that was changed.
-    Goes {
-        /// 1 for what it began with.
-        generation: u64,
-        /// What it goes by.
-        by: Box<EgressSpec>,
-    },
     /// It is done.
     Done,
-    /// It went by something else before, and does so still.
+    /// What became of the policy.
+    Applied(Applied),
+    /// The question cannot be read.
     Failed(String),
 }
 

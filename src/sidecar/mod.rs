@@ -37,11 +37,25 @@ pub enum Message {
     Ready(Ready),
     /// It has taken what it was told later.
     Updated,
+    /// It enforces a policy, or cannot.
+    Policy(Applied),
+    /// A grant for one request, by its number, was used.
+    Spent(u64),
     /// It decided about a request.
     Audit(Event),
 }
 
 pub use crate::audit::{Event, Kind};
+
+/// What became of a policy that a sidecar was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Which one.
+    pub generation: u64,
+    /// Why it is not enforced, and the one before it still is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
 
 /// What a sidecar says when it listens.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

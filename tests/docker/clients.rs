@@ -258,8 +258,41 @@ fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &P
     assert_eq!(done.json()["generation"], 2, "{}", done.stderr);
     assert!(exec("curl -sS $URL/hello").contains("path_not_allowed"));
     assert!(exec("curl -sS -d x $URL/post").contains("taken"));
-    let unknown = world.run(&["policy", "show", "nobody-00000"]);
-    assert!(unknown.code() == 120 && unknown.stderr.contains("no running bottle"), "{}", unknown.stderr);
+    let policy = |words: &[&str]| world.run(&[&["policy"], words].concat());
+    // Once: for one request.
+    assert_eq!(policy(&["allow", agent, HOST, "--path", "/hello", "--once"]).code(), 0);
+    assert!(exec("curl -sS $URL/hello").contains("hello from"));
+    assert!(exec("curl -sS $URL/hello").contains("path_not_allowed"));
+    // For a time; a denial is stronger, and the same host allowed again takes it back.
+    let granted = policy(&["allow", agent, HOST, "--path", "/hello", "--for", "1h", "--format", "json"]).json();
+    assert!(granted["grants"][0]["scope"]["until"].is_u64(), "{granted}");
+    assert!(exec("curl -sS $URL/hello").contains("hello from"));
+    assert_eq!(policy(&["deny", agent, HOST]).code(), 0);
+    assert!(exec("curl -sS $URL/hello; curl -sS -d x $URL/post").matches("denied").count() >= 2);
+    let allowed = policy(&["allow", agent, HOST, "--save"]);
+    assert_eq!(allowed.code(), 0, "{}", allowed.stderr);
+    assert!(
+        exec("curl -sS $URL/anything").contains("hello from") || exec("curl -sS $URL/hello").contains("hello from")
+    );
+    let shown = policy(&["show", agent]).json();
+    assert_eq!(shown["grants"][0]["allow"], HOST, "{shown}");
+    // What was saved holds for another launch from here.
+    let dry = world.run(&["run", "shell", "--no-workspace", "--dry-run", "--format", "json"]).json();
+    assert!(dry["plan"]["egress"]["allow"].as_array().unwrap().iter().any(|entry| entry == HOST), "{dry}");
+    for (words, expected) in [
+        (&["allow", agent, "*.com"][..], "a star stands only"),
+        (&["allow", agent, "x.org", "--for", "0s"], "--for"),
+        (&["deny", agent, "a b"], "a b"),
+        (&["show", "nobody-00000"], "there is no bottle"),
+        (&["allow", agent, "a.org", "--method", "get"], "\"get\" is no method"),
+    ] {
+        let done = policy(words);
+        assert!(done.code() == 120 && done.stderr.contains(expected), "{words:?}: {}", done.stderr);
+    }
+    let generation = policy(&["show", agent]).json()["generation"].clone();
+    assert_eq!(generation, shown["generation"], "a mistake changes nothing");
+    let audit = world.run(&["audit", "show", agent]).stdout;
+    assert!(audit.contains("policy_changed"), "{audit}");
 }
 
 /// Puts scripts and cargo, which is not a package here, into the agent's container.

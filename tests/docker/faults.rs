@@ -206,3 +206,24 @@ fn promise_13_a_runtime_that_never_answers_holds_back_its_own_container_and_noth
     });
     world.assert_clean();
 }
+
+/// What died before is collected first: that can be stopped, too, and what is left of it stays known.
+#[test]
+fn a_launch_that_waits_for_the_engine_before_it_makes_anything_is_stopped() {
+    let strike = Strike { kind: "GET /containers/json".to_owned(), nth: 1, fault: Fault::Hang };
+    let proxy = FaultProxy::start(&socket(), Some(strike));
+    let world = through(&proxy, None);
+    // Past the proxy: the state directory is made, and the call that is to hang is the launch's.
+    let ps = world.command(&["ps"]).env("DOCKER_HOST", format!("unix://{}", socket().display())).output().unwrap();
+    assert!(ps.status.success());
+    let dead = world.state.path().join("bottler/bottles/dead-00000");
+    std::fs::create_dir_all(&dead).unwrap();
+    let child = world.start(&["run", "probe"]);
+    wait_for("the question that is not answered", || proxy.has_struck().then_some(()));
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let done = finish(child);
+    assert_eq!(done.code(), 126, "{}", done.stderr);
+    assert!(!done.stderr.contains("did not answer"), "{}", done.stderr);
+    assert!(dead.exists(), "what was not collected is forgotten");
+    assert_eq!(world.run(&["gc"]).code(), 0);
+}

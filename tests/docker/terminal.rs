@@ -51,9 +51,10 @@ fn a_second_ctrl_c_after_the_agents_end_cancels_nothing() {
     let tmux = terminal(&world);
     for round in 1..=3 {
         tmux.line("clear");
-        let agent = "trap 'exit 7' INT; echo armed-$((5 * 5)); while :; do sleep 0.1; done";
+        let agent = format!("trap 'exit 7' INT; echo armed-{round}-$((5 * 5)); while :; do sleep 0.1; done");
         tmux.line(&format!("sh -- sh -c \"{agent}\"; echo code-$?-$(({round} * 11))"));
-        tmux.wait("armed-25");
+        // What the round before left on the screen says nothing of this one.
+        tmux.wait(&format!("armed-{round}-25"));
         tmux.keys(&["C-c", "C-c"]);
         tmux.keys(&["C-c"]);
         let screen = tmux.wait(&format!("-{}", round * 11));

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::lab::{Lab, MEANT, PUBLIC, in_namespace, leak, upstream_proxy};
-use bottler::policy::{AllowSpec, EgressSpec};
+use crate::lab::{Lab, MEANT, PATIENCE, PUBLIC, in_namespace, leak, upstream_proxy};
+use bottler::policy::{AllowSpec, EgressSpec, Enforced};
+use bottler::sidecar::Message;
 use bottler::sidecar::ctl::{Answer, Question};
 use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
@@ -50,10 +51,17 @@ async fn ask(stream: &mut TlsStream<tokio::net::TcpStream>, path: &str) -> Strin
     }
 }
 
-fn reload(spec: &str, roots: &EgressSpec) -> Question {
+fn enforce(generation: u64, spec: &str, roots: &EgressSpec, once: &[(u64, &str)]) -> Question {
     let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
     spec.roots.clone_from(&roots.roots);
-    Question::Reload(Box::new(spec))
+    let once = once.iter().map(|(grant, host)| (*grant, AllowSpec::Host((*host).to_owned()))).collect();
+    Question::Enforce(Box::new(Enforced { generation, spec, once }))
+}
+
+/// Tells egress a policy: why it refuses, if it does.
+async fn told(lab: &mut Lab, question: &Question) -> Option<String> {
+    let Answer::Applied(applied) = lab.ctl(question).await else { panic!("it answers") };
+    applied.refused
 }
 
 #[test]
@@ -68,10 +76,7 @@ async fn reloads() {
     let mut lab = Lab::new("allow: [api.example.com]", &names(), &[SECRET]).await;
     let mut kept = lab.tls(&format!("{HOST}:443"), HOST, false).await.unwrap();
     assert!(ask(&mut kept, "/one").await.ends_with("here"));
-    let Answer::Goes { generation: 1, by: first } = lab.ctl(&Question::Show).await else {
-        panic!("it goes by something")
-    };
-    assert_eq!(first.allow, [AllowSpec::Host(HOST.into())]);
+    let first = lab.spec.clone();
     // A mistake changes nothing.
     for (spec, expected) in [
         ("allow: ['*.com']", "allow: "),
@@ -79,18 +84,21 @@ async fn reloads() {
         ("tcp: [db.example.com:5432]", "fixed at the launch"),
         ("upstream_proxy: {url: 'socks5://x:1'}", "upstream_proxy"),
     ] {
-        let Answer::Failed(why) = lab.ctl(&reload(spec, &first)).await else { panic!("{spec}") };
+        let why = told(&mut lab, &enforce(2, spec, &first, &[])).await.expect(spec);
         assert!(why.contains(expected), "{spec}: {why}");
     }
     assert!(ask(&mut kept, "/two").await.ends_with("here"));
     // A change counts from the next request on, also on a connection that was there.
-    let narrower = reload("allow: [{host: api.example.com, paths: [/allowed]}]", &first);
-    assert!(matches!(lab.ctl(&narrower).await, Answer::Goes { generation: 2, .. }));
+    let narrower = enforce(2, "allow: [{host: api.example.com, paths: [/allowed]}]", &first, &[]);
+    assert_eq!(told(&mut lab, &narrower).await, None);
+    // Told again it is the same; an older one is none.
+    assert_eq!(told(&mut lab, &narrower).await, None);
+    assert!(told(&mut lab, &enforce(1, "allow: [api.example.com]", &first, &[])).await.is_some());
     assert!(ask(&mut kept, "/two").await.contains("path_not_allowed"));
     assert!(ask(&mut kept, "/allowed").await.ends_with("here"));
     // Secrets are looked for as before.
     assert!(ask(&mut kept, &format!("/allowed?q={SECRET}")).await.contains("secret_found"));
-    assert!(matches!(lab.ctl(&reload("allow: []", &first)).await, Answer::Goes { generation: 3, .. }));
+    assert_eq!(told(&mut lab, &enforce(3, "allow: []", &first, &[])).await, None);
     assert!(ask(&mut kept, "/allowed").await.contains("host_not_allowed"));
     let Answer::Stats(stats) = lab.ctl(&Question::Stats).await else { panic!("it counts") };
     assert_eq!((stats.generation, stats.open), (3, 1));
@@ -105,6 +113,87 @@ async fn reloads() {
     assert!(stats.prometheus("lab").contains("bottler_egress_policy_generation{bottle=\"lab\"} 3\n"));
     // What cannot be read is an answer, too.
     assert_eq!(lab.decisions().await.iter().map(|event| event.count).sum::<u64>(), 7);
+}
+
+#[test]
+fn a_grant_for_one_request_is_for_one() {
+    if in_namespace("changes::a_grant_for_one_request_is_for_one") {
+        once();
+    }
+}
+
+#[tokio::main]
+async fn once() {
+    let mut lab = Lab::new("allow: []", &names(), &[]).await;
+    let roots = lab.spec.clone();
+    assert!(lab.tls(&format!("{HOST}:443"), HOST, false).await.is_err());
+    assert_eq!(told(&mut lab, &enforce(2, "allow: []", &roots, &[(7, HOST)])).await, None);
+    // Several want it at once, and one gets it.
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(lab.tls(&format!("{HOST}:443"), HOST, false).await.unwrap());
+    }
+    let asked = streams.iter_mut().map(|stream| ask(stream, "/x"));
+    let answers = futures_util::future::join_all(asked).await;
+    let passed = answers.iter().filter(|answer| answer.ends_with("here")).count();
+    let refused = answers.iter().filter(|answer| answer.contains("host_not_allowed")).count();
+    assert_eq!((passed, refused), (1, 7), "{answers:?}");
+    assert!(lab.tls(&format!("{HOST}:443"), HOST, false).await.is_err(), "it is used up");
+    while !matches!(lab.message().await, Message::Spent(7)) {}
+    // Whoever tells it again, before having heard that it was used, gives it no second life.
+    assert_eq!(told(&mut lab, &enforce(3, "allow: []", &roots, &[(7, HOST)])).await, None);
+    assert!(lab.tls(&format!("{HOST}:443"), HOST, false).await.is_err());
+}
+
+#[test]
+fn what_is_forbidden_ends_in_the_middle() {
+    if in_namespace("changes::what_is_forbidden_ends_in_the_middle") {
+        forbidden();
+    }
+}
+
+#[tokio::main]
+async fn forbidden() {
+    let spec = "allow: [api.example.com, {host: other.example.com, tls: tunnel}]";
+    let mut lab = Lab::new(spec, &names(), &[]).await;
+    let roots = lab.spec.clone();
+    let mut socket = tokio::net::TcpStream::connect(lab.proxy).await.unwrap();
+    let handshake = format!(
+        "GET http://{HOST}/socket HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(handshake.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    let proxy = lab.proxy.to_string();
+    let mut tunnel = tokio::process::Command::new("openssl")
+        .args(["s_client", "-proxy", &proxy, "-connect", "other.example.com:443", "-servername", "other.example.com"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = tokio::io::BufReader::new(tunnel.stdout.take().unwrap());
+    let mut seen = String::new();
+    while !seen.contains("Verify return code") {
+        let mut line = String::new();
+        assert!(tokio::io::AsyncBufReadExt::read_line(&mut said, &mut line).await.unwrap() > 0, "{seen}");
+        seen.push_str(&line);
+    }
+    // Another policy that allows both: both go on.
+    assert_eq!(told(&mut lab, &enforce(2, spec, &roots, &[])).await, None);
+    assert!(tunnel.try_wait().unwrap().is_none());
+    assert_eq!(told(&mut lab, &enforce(3, &format!("{spec}\ndeny: [other.example.com]"), &roots, &[])).await, None);
+    tokio::time::timeout(PATIENCE, tunnel.wait()).await.expect("the tunnel ends").unwrap();
+    lab.until_refused("the tunnel", Some("denied")).await;
+    assert_eq!(told(&mut lab, &enforce(4, "allow: []", &roots, &[])).await, None);
+    let mut rest = Vec::new();
+    tokio::time::timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("the WebSocket ends").unwrap();
+    assert!(String::from_utf8_lossy(&rest).contains("refused by bottler: host_not_allowed"), "{rest:?}");
+    lab.until_refused("the WebSocket", Some("host_not_allowed")).await;
 }
 
 #[test]
@@ -141,11 +230,10 @@ upstream_proxy: {{url: 'http://{MEANT}:3128', no_proxy: [other.example.com]}}"
     noted.dedup();
     assert_eq!(noted, expected);
     // With other credentials than it wants it says so, and nothing goes around it.
-    let Answer::Goes { by, .. } = lab.ctl(&Question::Show).await else { panic!("it goes by something") };
-    assert!(!serde_json::to_string(&by).unwrap().contains("password"));
+    let roots = lab.spec.clone();
+    assert!(!serde_json::to_string(&roots).unwrap().contains("password"));
     let before = lab.arrived();
-    let dead = reload(&spec.replace("3128", "3129"), &by);
-    assert!(matches!(lab.ctl(&dead).await, Answer::Goes { generation: 2, .. }));
+    assert_eq!(told(&mut lab, &enforce(2, &spec.replace("3128", "3129"), &roots, &[])).await, None);
     let answer = lab.inside(HOST, get(HOST, "/").as_bytes()).await;
     assert!(answer.contains("through the upstream proxy"), "{answer}");
     assert_eq!(lab.arrived(), before);
@@ -203,19 +291,19 @@ fn an_answer_is_looked_at_where_the_user_wants_it() {
 #[tokio::main]
 async fn answers() {
     let mut lab = Lab::new("allow: [api.example.com]", &names(), &[]).await;
-    let Answer::Goes { by, .. } = lab.ctl(&Question::Show).await else { panic!("it goes by something") };
-    for (responses, passes, expected) in [
+    let roots = lab.spec.clone();
+    for (generation, (responses, passes, expected)) in (2..).zip([
         ("off", true, vec!["allow", "allow"]),
         ("warn", true, vec!["allow", "allow", "warn"]),
         ("block", false, vec!["allow", "allow", "refuse"]),
-    ] {
-        let spec = reload(&format!("allow: [api.example.com]\ndlp: {{responses: {responses}}}"), &by);
-        assert!(matches!(lab.ctl(&spec).await, Answer::Goes { .. }));
+    ]) {
+        let spec = format!("allow: [api.example.com]\ndlp: {{responses: {responses}}}");
+        assert_eq!(told(&mut lab, &enforce(generation, &spec, &roots, &[])).await, None);
         let answer = lab.inside(HOST, get(HOST, "/leak").as_bytes()).await;
         assert_eq!(answer.contains(&leak()), passes, "{responses}: {answer}");
-        let mut told: Vec<String> = lab.decisions().await.into_iter().map(|event| event.kind.decision).collect();
-        told.sort();
-        assert_eq!(told, expected, "{responses}");
+        let mut decisions: Vec<String> = lab.decisions().await.into_iter().map(|event| event.kind.decision).collect();
+        decisions.sort();
+        assert_eq!(decisions, expected, "{responses}");
     }
 }
 

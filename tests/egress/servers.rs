@@ -1,6 +1,7 @@
 //! What real servers make of a request, by Debian's nginx and Python's http.server: a path that leads to a denied file at
 //! one of them does not reach it, and no request is hidden in another one.
 
+use bottler::policy::Enforced;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -198,7 +199,8 @@ async fn smuggled() {
     // A body that comes in chunks arrives, whatever the method.
     let chunks = "GET http://api.example.com/x HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     let spec = serde_yaml::from_str("allow: [api.example.com]").unwrap();
-    lab.ctl(&bottler::sidecar::ctl::Question::Reload(Box::new(spec))).await;
+    let policy = Enforced { generation: 2, ..Enforced::first(spec) };
+    lab.ctl(&bottler::sidecar::ctl::Question::Enforce(Box::new(policy))).await;
     for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
         let request = format!("{}5\r\nhello\r\n0\r\n\r\n", chunks.replacen("GET", method, 1));
         let answer = lab.raw(request.as_bytes()).await;

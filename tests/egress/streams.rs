@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bottler::policy::{DenySpec, Enforced};
+use bottler::sidecar::Applied;
+use bottler::sidecar::ctl::{Answer, Question};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -60,6 +63,15 @@ async fn attempt() {
         assert_eq!(exchange(&mut stream, b"").await, None, "{code}");
         lab.until_refused(code, Some(code)).await;
     }
+    // What is forbidden later ends.
+    let mut stream = UnixStream::connect(&first).await.unwrap();
+    assert_eq!(exchange(&mut stream, b"").await.as_deref(), Some(&b"hello"[..]));
+    let mut denied = lab.spec.clone();
+    denied.deny.push(DenySpec::Host("db.example.com".into()));
+    let question = Question::Enforce(Box::new(Enforced { generation: 2, spec: denied, once: Vec::new() }));
+    assert!(matches!(lab.ctl(&question).await, Answer::Applied(Applied { refused: None, .. })));
+    assert_eq!(exchange(&mut stream, b"select 2").await, None, "it goes on");
+    lab.until_refused("what is forbidden later", Some("denied")).await;
     let connections = lab.seen.lock().unwrap().connections.clone();
     assert!(connections.iter().all(|at| at.to_string() == format!("{PUBLIC}:5432")), "{connections:?}");
 }

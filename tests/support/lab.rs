@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bottler::policy::EgressSpec;
+use bottler::policy::{EgressSpec, Enforced};
 use bottler::scan::Known;
 use bottler::sidecar::ctl::{self, Question};
 use bottler::sidecar::egress::{Config, Stats, Update};
@@ -41,7 +41,7 @@ pub const PROXY_CREDENTIALS: &str = "bottler:a proxy's password";
 /// Where a destination answers without an end, and never finally.
 pub const FLOOD: u16 = 8085;
 /// How long egress may take for one attempt.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test of this file again, in namespaces of its own; true when this is that run.
 pub fn in_namespace(test: &str) -> bool {
@@ -91,6 +91,8 @@ pub struct Lab {
     pub folder: tempfile::TempDir,
     /// The certificate of egress' authority, in PEM.
     pub ca: String,
+    /// What it was started with.
+    pub spec: EgressSpec,
     tls: TlsConnector,
     tls_h2: TlsConnector,
     lines: Lines<BufReader<tokio::process::ChildStdout>>,
@@ -127,7 +129,7 @@ impl Lab {
             inside: None,
             own: Vec::new(),
             sidecars: BTreeMap::new(),
-            spec,
+            policy: Enforced::first(spec),
             proxy_credentials,
         };
         let mut lab = Self::start(&config, folder, seen).await;
@@ -140,9 +142,12 @@ impl Lab {
         lab
     }
 
-    async fn start(config: &Config, folder: tempfile::TempDir, seen: Arc<Mutex<Seen>>) -> Self {
-        let at =
-            if config.spec.tcp.is_empty() { "127.0.0.1:0".to_owned() } else { folder.path().display().to_string() };
+    async fn start(started: &Config, folder: tempfile::TempDir, seen: Arc<Mutex<Seen>>) -> Self {
+        let at = if started.policy.spec.tcp.is_empty() {
+            "127.0.0.1:0".to_owned()
+        } else {
+            folder.path().display().to_string()
+        };
         let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_bottler"))
             .args(["egress", &at])
             .stdin(Stdio::piped())
@@ -152,10 +157,10 @@ impl Lab {
             .spawn()
             .unwrap();
         let mut input = child.stdin.take().unwrap();
-        input.write_all(&[&serde_json::to_vec(config).unwrap()[..], b"\n"].concat()).await.unwrap();
+        input.write_all(&[&serde_json::to_vec(started).unwrap()[..], b"\n"].concat()).await.unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
-        let proxy = if config.spec.tcp.is_empty() {
+        let proxy = if started.policy.spec.tcp.is_empty() {
             let line = errors.next_line().await.unwrap().unwrap();
             line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).parse().unwrap()
         } else {
@@ -171,7 +176,8 @@ impl Lab {
         let mut h2 = config.clone();
         h2.alpn_protocols = vec![b"h2".to_vec()];
         let (tls, tls_h2) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(h2)));
-        Self { seen, proxy, folder, ca, tls, tls_h2, lines, input, told: String::new(), child }
+        let spec = started.policy.spec.clone();
+        Self { seen, proxy, folder, ca, spec, tls, tls_h2, lines, input, told: String::new(), child }
     }
 
     pub async fn tell(&mut self, update: &Update) {
@@ -207,6 +213,7 @@ impl Lab {
             match self.message().await {
                 Message::Audit(event) => events.push(event),
                 Message::Updated => return events,
+                Message::Policy(_) | Message::Spent(_) => {}
                 Message::Ready(_) => panic!("it says that it is ready again"),
             }
         }

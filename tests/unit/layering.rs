@@ -35,7 +35,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("manifest", &["policy", "scan"]),
     ("plan", &["engine", "manifest", "policy"]),
     ("policy", &["scan"]),
-    ("primitive", &["audit", "engine", "init", "plan", "policy", "probe", "scan", "session", "sidecar", "workspace"]),
+    (
+        "primitive",
+        &["audit", "engine", "host", "init", "plan", "policy", "probe", "scan", "session", "sidecar", "workspace"],
+    ),
     ("probe", &["engine", "init", "policy", "sidecar"]),
     ("project", &["host", "workspace"]),
     ("rehearsal", &["engine", "holder", "lua", "plan", "policy", "primitive", "session", "workspace"]),

@@ -262,7 +262,7 @@ mod tests {
     fn spec() -> ContainerSpec {
         let command = vec!["/bottler".into(), "agent-init".into()];
         let resources = Resources { cpus: 1.5, memory: 64 << 20, pids: 32 };
-        let identity = Identity { session: "p-1".into(), owner: "o".into(), seq: 1, kind: Kind::Agent };
+        let identity = Identity { session: "p-1".into(), owner: "o".into(), seq: 1, kind: Kind::Agent, role: None };
         ContainerSpec {
             workdir: "/home/agent".into(),
             hostname: "p-1".into(),

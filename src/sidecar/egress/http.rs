@@ -228,7 +228,12 @@ pub(super) fn judge(
             return Err(Reason::SecretFound(finding, "host"));
         }
     }
-    match authorize(&state.policy, intent) {
+    let decision = authorize(&state.policy, intent);
+    // A CONNECT is no request yet, but where nobody sees those that follow it.
+    if !matches!(decision, Decision::Refuse(_)) && (intent.form != Form::Connect || inside::is_tunnel(state, intent)) {
+        egress.spend(state, intent)?;
+    }
+    match decision {
         Decision::Allow(destination) => Ok((destination, None)),
         Decision::Audit(destination, reason) => Ok((destination, Some(forward::Passed::Audit(reason)))),
         Decision::Refuse(reason) => Err(reason),

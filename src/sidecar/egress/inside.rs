@@ -96,7 +96,7 @@ pub(super) async fn serve(
             requests(&egress, client, &intent, Layer::Plain, place.as_ref()).await;
             Ok(())
         }
-        Ok(Ok(client)) if is_tunnel(&state, &intent) => tunnel(&egress, client, &intent, &pinned).await,
+        Ok(Ok(client)) if is_tunnel(&state, &intent) => tunnel(&egress, client, (&state, &intent), &pinned).await,
         Ok(Ok(client)) => intercept(&egress, client, &intent, place.as_ref()).await,
     };
     if let Err(reason) = served {
@@ -110,7 +110,12 @@ fn begins_request(first: &[u8]) -> bool {
 }
 
 /// Carries bytes both ways, after the client's first message has shown that they are TLS for the host.
-async fn tunnel(egress: &Egress, mut client: Client, intent: &Intent, pinned: &Pinned) -> Result<(), Reason> {
+async fn tunnel(
+    egress: &Egress,
+    mut client: Client,
+    (state, intent): (&State, &Intent),
+    pinned: &Pinned,
+) -> Result<(), Reason> {
     let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
     let mut hello = Vec::new();
     let mut acceptor = Acceptor::default();
@@ -139,7 +144,11 @@ async fn tunnel(egress: &Egress, mut client: Client, intent: &Intent, pinned: &P
     if upstream.write_all(&hello).await.is_ok() {
         // What ends it concerns the two ends only.
         let carried =
-            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER).await;
+            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER);
+        let carried = tokio::select! {
+            carried = carried => carried,
+            reason = egress.forbidden(&state.policy, intent) => return Err(reason),
+        };
         let (sent, received) = carried.unwrap_or_default();
         egress.counters.request_bytes.fetch_add(sent + hello.len() as u64, Ordering::Relaxed);
         egress.counters.response_bytes.fetch_add(received, Ordering::Relaxed);

@@ -30,7 +30,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use super::serve::Place;
 use super::tests::new_egress;
 use super::{Config, Egress, Update, http};
-use crate::policy::{AllowSpec, AllowTable, EgressSpec, Tls};
+use crate::policy::{AllowSpec, AllowTable, EgressSpec, Enforced, Tls};
 use crate::scan::Action;
 
 const HOST: &str = "api.example.com";
@@ -66,7 +66,7 @@ impl World {
             inside: None,
             own: Vec::new(),
             sidecars,
-            spec,
+            policy: Enforced::first(spec),
             proxy_credentials: None,
         });
         egress.update(&Update {
@@ -405,8 +405,14 @@ async fn a_destination_that_cannot_be_verified_is_an_error() {
     let world = World::new().await;
     let sidecars = world.egress.sidecars.clone();
     let spec = EgressSpec::default();
-    let config =
-        Config { bottle: "test".into(), inside: None, own: Vec::new(), sidecars, spec, proxy_credentials: None };
+    let config = Config {
+        bottle: "test".into(),
+        inside: None,
+        own: Vec::new(),
+        sidecars,
+        policy: Enforced::first(spec),
+        proxy_credentials: None,
+    };
     let world = World { egress: new_egress(&config), ..world };
     let answer = world.post("", b"x").await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("TLS"), "{answer}");

@@ -21,7 +21,7 @@ mod tcp;
 mod via;
 mod websocket;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -30,10 +30,11 @@ use anyhow::Context;
 use hickory_resolver::TokioResolver;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::audit::{Log, Outcome};
-use super::{Message, Ready, SERVICE_DIR, SOCKET, ctl, stdio};
-use crate::policy::{EgressSpec, Intent};
+use super::{Applied, Message, Ready, SERVICE_DIR, SOCKET, ctl, stdio};
+use crate::policy::{Decision, Enforced, Intent, Policy, Reason, authorize};
 use crate::scan::Known;
 use crate::sync::lock;
 use ca::Authority;
@@ -67,7 +68,7 @@ pub struct Config {
     /// The bottle's own sidecars by name.
     pub sidecars: BTreeMap<String, SocketAddr>,
     /// What may leave.
-    pub spec: EgressSpec,
+    pub policy: Enforced,
     /// What the upstream proxy is shown, as `name:password`.
     #[serde(default)]
     pub proxy_credentials: Option<String>,
@@ -90,6 +91,9 @@ pub struct Update {
     /// All secrets of the bottle, so far; as they were when absent.
     #[serde(default)]
     pub secrets: Option<Vec<Known>>,
+    /// The policy from now on; as it was when absent.
+    #[serde(default)]
+    pub policy: Option<Box<Enforced>>,
     /// To tell what was counted and not told yet.
     #[serde(default)]
     pub flush: bool,
@@ -104,7 +108,9 @@ struct Egress {
     provider: Arc<rustls::crypto::CryptoProvider>,
     authority: Authority,
     /// What it goes by now. A request goes by what was there when it came.
-    state: Mutex<Arc<State>>,
+    state: watch::Sender<Arc<State>>,
+    /// Grants for one request that were used.
+    spent: Mutex<BTreeSet<u64>>,
     log: Log,
     counters: Arc<stats::Counters>,
     load: load::Load,
@@ -121,7 +127,7 @@ impl Egress {
             resolver: &resolver,
             provider: &provider,
         };
-        let state = State::new(1, config.spec.clone(), &[], &parts)?;
+        let state = State::new(&config.policy, &[], &parts)?;
         Ok(Self {
             authority: Authority::new(&config.bottle, provider.clone())?,
             own: config.own.clone(),
@@ -129,7 +135,8 @@ impl Egress {
             proxy_credentials: credentials,
             resolver,
             provider,
-            state: Mutex::new(Arc::new(state)),
+            state: watch::Sender::new(Arc::new(state)),
+            spent: Mutex::default(),
             log: Log::new(ROLE, &config.bottle),
             counters: Arc::new(stats::Counters::new()),
             load: load::Load::new(),
@@ -137,14 +144,16 @@ impl Egress {
     }
 
     fn state(&self) -> Arc<State> {
-        lock(&self.state).clone()
+        self.state.borrow().clone()
     }
 
     /// Takes other secrets, whole: requests under way keep what they began with.
     fn update(&self, update: &Update) {
         if let Some(secrets) = &update.secrets {
-            let mut state = lock(&self.state);
-            *state = Arc::new(state.with_secrets(secrets));
+            self.state.send_modify(|state| *state = Arc::new(state.with_secrets(secrets)));
+        }
+        if let Some(policy) = &update.policy {
+            stdio::tell(&Message::Policy(self.enforce(policy)));
         }
         if update.flush {
             self.log.flush();
@@ -152,14 +161,23 @@ impl Egress {
         stdio::tell(&Message::Updated);
     }
 
-    /// Goes by something else from the next request on. No connection of the agent's ends by it.
-    ///
+    /// Enforces another policy from the next request on; what is carried for longer, and is not allowed any more, ends.
+    fn enforce(&self, policy: &Enforced) -> Applied {
+        let refused = self.replace(policy).err().map(|error| format!("{error:#}"));
+        Applied { generation: policy.generation, refused }
+    }
+
     /// # Errors
-    /// It cannot be read, or changes what is fixed: then nothing is changed.
-    fn reload(&self, spec: EgressSpec) -> anyhow::Result<u64> {
+    /// It cannot be read, changes what is fixed, or is older than what is enforced: then nothing is changed.
+    fn replace(&self, policy: &Enforced) -> anyhow::Result<()> {
         let before = self.state();
+        if policy.generation == before.generation {
+            // Told again, because the answer was not heard.
+            return Ok(());
+        }
+        anyhow::ensure!(policy.generation > before.generation, "generation {} is enforced already", before.generation);
         anyhow::ensure!(
-            spec.tcp == before.spec.tcp,
+            policy.spec.tcp == before.spec.tcp,
             "tcp: these destinations are fixed at the launch: the agent's container has their names and sockets"
         );
         let parts = state::Parts {
@@ -168,29 +186,60 @@ impl Egress {
             resolver: &self.resolver,
             provider: &self.provider,
         };
-        let fresh = State::new(before.generation + 1, spec, &before.secrets, &parts)?;
-        let mut state = lock(&self.state);
-        // Secrets may have come meanwhile.
-        let fresh = if Arc::ptr_eq(&before, &state) { fresh } else { fresh.with_secrets(&state.secrets) };
-        let generation = fresh.generation;
-        *state = Arc::new(fresh);
-        Ok(generation)
+        let fresh = State::new(policy, &before.secrets, &parts)?;
+        self.state.send_modify(|state| {
+            // Secrets may have come meanwhile, and grants been used.
+            let fresh = if Arc::ptr_eq(&before, state) { fresh } else { fresh.with_secrets(&state.secrets) };
+            *state = Arc::new(fresh.without(&lock(&self.spent)));
+        });
+        Ok(())
+    }
+
+    /// Uses up a grant for one request, where nothing else allows this one.
+    ///
+    /// # Errors
+    /// Another request has used it.
+    fn spend(&self, state: &State, intent: &Intent) -> Result<(), Reason> {
+        let grants = state.policy.granted_once(intent);
+        if grants.is_empty() {
+            return Ok(());
+        }
+        let spent = {
+            let mut spent = lock(&self.spent);
+            let granted = grants.into_iter().find(|grant| spent.insert(*grant));
+            granted.ok_or_else(|| Reason::HostNotAllowed(intent.host.clone()))?
+        };
+        self.state.send_modify(|state| *state = Arc::new(state.without(&lock(&self.spent))));
+        stdio::tell(&Message::Spent(spent));
+        Ok(())
+    }
+
+    /// Resolves once the policy forbids what has begun under a policy: for ever, while it does not. What was granted for one
+    /// request goes on until it is denied.
+    async fn forbidden(&self, begun: &Policy, intent: &Intent) -> Reason {
+        let lasting = begun.granted_once(intent).is_empty();
+        let mut states = self.state.subscribe();
+        loop {
+            let decision = authorize(&states.borrow_and_update().policy, intent);
+            if let Decision::Refuse(reason) = decision
+                && (lasting || matches!(reason, Reason::Denied(..)))
+            {
+                return reason;
+            }
+            if states.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     fn answer(&self, question: ctl::Question) -> ctl::Answer<Stats> {
-        let goes =
-            |state: Arc<State>| ctl::Answer::Goes { generation: state.generation, by: Box::new(state.spec.clone()) };
         match question {
             ctl::Question::Stats => ctl::Answer::Stats(self.counters.read(self.state().generation)),
-            ctl::Question::Show => goes(self.state()),
             ctl::Question::Flush => {
                 self.update(&Update { flush: true, ..Update::default() });
                 ctl::Answer::Done
             }
-            ctl::Question::Reload(spec) => match self.reload(*spec) {
-                Ok(_) => goes(self.state()),
-                Err(error) => ctl::Answer::Failed(format!("{error:#}")),
-            },
+            ctl::Question::Enforce(policy) => ctl::Answer::Applied(self.enforce(&policy)),
         }
     }
 

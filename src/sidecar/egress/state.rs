@@ -14,7 +14,7 @@ use super::connect::Connector;
 use super::forward::Body;
 use super::via::Via;
 use super::{Egress, Outcome};
-use crate::policy::{EgressSpec, Form, Intent, Policy, Reason, Rule};
+use crate::policy::{Allow, EgressSpec, Enforced, EntryError, Form, Intent, Policy, Reason, Rule};
 use crate::scan::{Action, Actions, Direction, Finding, Known, Rules, Scanner, Target};
 
 /// How long a connection to a destination is kept for the next request, and how many for one.
@@ -28,8 +28,9 @@ const STREAM_WINDOW: u32 = 512 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// What egress goes by.
+#[derive(Clone)]
 pub(super) struct State {
-    /// How often it was read, the first time included.
+    /// Which policy of the bottle it enforces.
     pub(super) generation: u64,
     pub(super) spec: EgressSpec,
     pub(super) secrets: Vec<Known>,
@@ -51,8 +52,11 @@ pub(super) struct Parts<'a> {
 }
 
 impl State {
-    pub(super) fn new(generation: u64, spec: EgressSpec, secrets: &[Known], parts: &Parts<'_>) -> anyhow::Result<Self> {
-        let policy = Policy { own_host: own_host(), ..spec.policy(parts.sidecars.clone())? };
+    pub(super) fn new(enforced: &Enforced, secrets: &[Known], parts: &Parts<'_>) -> anyhow::Result<Self> {
+        let Enforced { generation, spec, once } = enforced.clone();
+        let once: Result<Vec<(u64, Allow)>, EntryError> =
+            once.iter().map(|(id, entry)| Ok((*id, entry.read()?))).collect();
+        let policy = Policy { own_host: own_host(), once: once?, ..spec.policy(parts.sidecars.clone())? };
         let policy = Arc::new(policy);
         let via = Via::read(&spec, parts.credentials)?.map(Arc::new);
         let (resolver, provider) = (parts.resolver.clone(), parts.provider.clone());
@@ -97,15 +101,17 @@ impl State {
         };
         Self {
             credentials: hosts.into_iter().filter_map(of_host).collect(),
-            generation: self.generation,
-            spec: self.spec.clone(),
             secrets: secrets.to_vec(),
-            policy: self.policy.clone(),
-            connector: self.connector.clone(),
-            client: self.client.clone(),
             requests: self.requests.with_secrets(&values, &[]),
-            responses: self.responses.clone(),
+            ..self.clone()
         }
+    }
+
+    /// The same without grants for one request that were used.
+    pub(super) fn without(&self, spent: &BTreeSet<u64>) -> Self {
+        let mut policy = Policy::clone(&self.policy);
+        policy.once.retain(|(grant, _)| !spent.contains(grant));
+        Self { policy: Arc::new(policy), ..self.clone() }
     }
 
     /// Whether a text holds what must not leave, wherever it goes.

@@ -77,7 +77,9 @@ async fn carry(near: &mut Stream, intent: &Intent, egress: &Arc<Egress>) -> Resu
         let _ = to_near.shutdown().await;
     };
     tokio::pin!(out, back);
-    tokio::select! {
+    let forbidden = egress.forbidden(&state.policy, intent);
+    let carried = async {
+        tokio::select! {
         // What ends either way ends when both have; a refusal ends both.
         sent = &mut out => {
             sent?;
@@ -85,6 +87,11 @@ async fn carry(near: &mut Stream, intent: &Intent, egress: &Arc<Egress>) -> Resu
             Ok(())
         }
         () = &mut back => out.await,
+        }
+    };
+    tokio::select! {
+        carried = carried => carried,
+        reason = forbidden => Err(reason),
     }
 }
 

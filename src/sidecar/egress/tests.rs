@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixStream};
 
 use super::serve::Place;
 use super::{Config, Egress, http};
-use crate::policy::{AllowSpec, EgressSpec};
+use crate::policy::{AllowSpec, EgressSpec, Enforced};
 
 /// How long egress may take for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
         inside: None,
         own: vec!["egress:8888".into()],
         sidecars,
-        spec,
+        policy: Enforced::first(spec),
         proxy_credentials: None,
     })
 }

@@ -100,10 +100,10 @@ pub(super) async fn forward(
     let (mut head, _) = answer.into_parts();
     forward::strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
-    let (egress, intent) = (egress.clone(), intent.clone());
+    let (egress, intent, policy) = (egress.clone(), intent.clone(), state.policy.clone());
     tokio::spawn(async move {
         if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
-            && let Err(reason) = relay(client, upstream, scanner, &egress).await
+            && let Err(reason) = relay(client, upstream, scanner, &egress, egress.forbidden(&policy, &intent)).await
         {
             egress.decided(Some(&intent), Outcome::Refuse(&reason));
         }
@@ -145,8 +145,14 @@ fn upgrade_headers(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Carries messages both ways until one side ends, or one must not leave.
-async fn relay(client: Upgraded, upstream: Upgraded, scanner: Arc<Scanner>, egress: &Egress) -> Result<(), Reason> {
+/// Carries messages both ways until one side ends, one must not leave, or the whole is forbidden.
+async fn relay(
+    client: Upgraded,
+    upstream: Upgraded,
+    scanner: Arc<Scanner>,
+    egress: &Egress,
+    forbidden: impl Future<Output = Reason>,
+) -> Result<(), Reason> {
     let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
     let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
     let between = AtomicBool::new(true);
@@ -156,6 +162,7 @@ async fn relay(client: Upgraded, upstream: Upgraded, scanner: Arc<Scanner>, egre
         tokio::select! {
             sent = out => sent,
             _ = back => Ok(()),
+            reason = forbidden => Err(reason),
         }
     };
     let _ = to_upstream.shutdown().await;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bottler::policy::EgressSpec;
+use bottler::policy::{EgressSpec, Enforced};
 use bottler::scan::Known;
 use bottler::sidecar::egress::{Config, Update};
 
@@ -97,7 +97,7 @@ fn egress(entry: &str, folder: &Path) -> Child {
         inside: None,
         own: Vec::new(),
         sidecars: [].into(),
-        spec,
+        policy: Enforced::first(spec),
         proxy_credentials: None,
     };
     let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))

@@ -1,0 +1,197 @@
+//! `bottler policy show|allow|deny|reload`: the policy of a running bottle, asked of its holder, which owns it.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::life::Known;
+use super::program::input;
+use super::{Format, print_json, print_message};
+use crate::holder::ask_policy;
+use crate::manifest::{EgressSection, granted_file, read_granted, with_granted};
+use crate::policy::{AllowSpec, AllowTable, Change, DenySpec, DenyTable, LivePolicy, Scope};
+use crate::session::{Class, Failure};
+
+/// What `policy show` takes.
+#[derive(clap::Args)]
+pub(super) struct ShowArgs {
+    /// The bottle
+    bottle: String,
+}
+
+/// What `policy allow` takes.
+#[derive(clap::Args)]
+pub(super) struct AllowArgs {
+    /// The bottle
+    bottle: String,
+    /// Hosts: `host`, `*.host`, or either with a port
+    #[arg(required = true)]
+    hosts: Vec<String>,
+    /// Only with this method; may be repeated
+    #[arg(long = "method", value_name = "METHOD")]
+    methods: Vec<String>,
+    /// Only this path, with `*` and `**`; may be repeated
+    #[arg(long = "path", value_name = "PATH")]
+    paths: Vec<String>,
+    /// For so long, as `10m`; as long as the bottle lives when nothing is said
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    /// For one request
+    #[arg(long, conflicts_with = "time")]
+    once: bool,
+    /// For this bottle and for later launches of it in the same folder
+    #[arg(long, conflicts_with_all = ["time", "once"])]
+    save: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// What `policy deny` takes.
+#[derive(clap::Args)]
+pub(super) struct DenyArgs {
+    /// The bottle
+    bottle: String,
+    /// Hosts: `host`, `*.host`, or either with a port
+    #[arg(required = true)]
+    hosts: Vec<String>,
+    /// Only with this method; may be repeated
+    #[arg(long = "method", value_name = "METHOD")]
+    methods: Vec<String>,
+    /// Only this path, with `*` and `**`; may be repeated
+    #[arg(long = "path", value_name = "PATH")]
+    paths: Vec<String>,
+    /// For so long, as `10m`; as long as the bottle lives when nothing is said
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// What `policy reload` takes.
+#[derive(clap::Args)]
+pub(super) struct ReloadArgs {
+    /// The bottle
+    bottle: String,
+    /// What may leave: a file with the section `egress`, in the place of what the bottle was launched with
+    #[arg(long, value_name = "FILE")]
+    egress: PathBuf,
+}
+
+pub(super) async fn show(args: &ShowArgs) -> Result<u8, Failure> {
+    let policy = ask(&args.bottle, None).await?;
+    print_json(&shown(&policy))?;
+    Ok(0)
+}
+
+pub(super) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
+    let entry = |host: &String| match (&args.methods[..], &args.paths[..]) {
+        ([], []) => AllowSpec::Host(host.clone()),
+        (methods, paths) => AllowSpec::Table(AllowTable {
+            host: host.clone(),
+            methods: methods.to_vec(),
+            paths: paths.to_vec(),
+            ..AllowTable::default()
+        }),
+    };
+    let entries: Vec<AllowSpec> = args.hosts.iter().map(entry).collect();
+    let scope = match (args.time, args.once, args.save) {
+        (Some(time), ..) => Scope::Until(until(time)?),
+        (_, true, _) => Scope::Once,
+        (_, _, true) => Scope::Always,
+        _ => Scope::Bottle,
+    };
+    let saved = if args.save { Some(place(&args.bottle)?) } else { None };
+    let policy = ask(&args.bottle, Some(Change::Allow { entries: entries.clone(), scope })).await?;
+    let holds = match (scope, &saved) {
+        (Scope::Once, _) => "for one request".to_owned(),
+        (Scope::Until(_), _) => format!("for {}", humantime::format_duration(args.time.unwrap_or_default())),
+        (_, Some((path, folder))) => {
+            save(path, folder, &entries)?;
+            format!("for this bottle and later ones in {}; {} remembers it", folder.display(), path.display())
+        }
+        _ => "as long as the bottle lives".to_owned(),
+    };
+    told(args.format, &policy, &format!("{} may reach {} {holds}", args.bottle, args.hosts.join(", ")))
+}
+
+pub(super) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
+    let entry = |host: &String| match (&args.methods[..], &args.paths[..]) {
+        ([], []) => DenySpec::Host(host.clone()),
+        (methods, paths) => {
+            DenySpec::Table(DenyTable { host: host.clone(), methods: methods.to_vec(), paths: paths.to_vec() })
+        }
+    };
+    let entries = args.hosts.iter().map(entry).collect();
+    let until = args.time.map(until).transpose()?;
+    let policy = ask(&args.bottle, Some(Change::Deny { entries, until })).await?;
+    let holds =
+        args.time.map_or_else(|| "any more".to_owned(), |time| format!("for {}", humantime::format_duration(time)));
+    told(args.format, &policy, &format!("{} may not reach {} {holds}", args.bottle, args.hosts.join(", ")))
+}
+
+pub(super) async fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
+    let read = EgressSection::read(&args.egress).map_err(input)?;
+    let policy = ask(&args.bottle, Some(Change::Reload(Box::new(read.spec)))).await?;
+    print_json(&shown(&policy))?;
+    Ok(0)
+}
+
+async fn ask(bottle: &str, change: Option<Change>) -> Result<LivePolicy, Failure> {
+    let known = Known::find(bottle)?;
+    if !known.state.is_alive(bottle) {
+        return Err(input(format!("{bottle} does not run")).hint("`bottler ps` lists what does"));
+    }
+    ask_policy(bottle, &known.state.bottle(bottle), change).await
+}
+
+fn shown(policy: &LivePolicy) -> serde_json::Value {
+    serde_json::json!({
+        "generation": policy.generation,
+        "egress": policy.effective(),
+        "grants": policy.grants,
+        "denials": policy.denials,
+    })
+}
+
+fn told(format: Format, policy: &LivePolicy, text: &str) -> Result<u8, Failure> {
+    match format {
+        Format::Json => print_json(&shown(policy))?,
+        Format::Text => print_message(&format!("{text} (policy {})", policy.generation)),
+    }
+    Ok(0)
+}
+
+/// A time from now, in seconds since the epoch.
+fn until(time: Duration) -> Result<u64, Failure> {
+    let at = SystemTime::now().checked_add(time).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    match at.map(|at| at.as_secs()).filter(|_| time.as_secs() > 0) {
+        Some(at) => Ok(at),
+        None => Err(input("--for: it is less than a second, or has no end").hint("a time such as 90s, 10m or 2h")),
+    }
+}
+
+/// Where grants of a bottle are remembered: the file, and the folder that they are for.
+fn place(bottle: &str) -> Result<(PathBuf, PathBuf), Failure> {
+    let known = Known::find(bottle)?;
+    let named = known.record.invocation.and_then(|invocation| invocation.grants);
+    let named =
+        named.ok_or_else(|| input(format!("save a grant of {bottle}: it does not say what it was launched as")))?;
+    let path = granted_file(&named.name).map_err(input)?;
+    // What cannot be read is not written over, and nothing is granted.
+    read_granted(&path).map_err(input)?;
+    Ok((path, named.folder))
+}
+
+fn save(path: &std::path::Path, folder: &std::path::Path, entries: &[AllowSpec]) -> Result<(), Failure> {
+    let failed = |why: String| {
+        Failure::new(Class::Operation, format!("remember the grant in {}: {why}", path.display()))
+            .hint("it holds as long as the bottle lives")
+    };
+    let parent = path.parent().unwrap_or(path);
+    crate::host::make_private(parent).map_err(|error| failed(error.to_string()))?;
+    let _lock = crate::host::wait_exclusive(&parent.join(".lock")).map_err(|error| failed(error.to_string()))?;
+    let before = read_granted(path).map_err(&failed)?;
+    let text = with_granted(&before, folder, entries).map_err(&failed)?;
+    crate::host::replace(path, text.as_bytes()).map_err(|error| failed(error.to_string()))
+}

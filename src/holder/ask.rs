@@ -1,0 +1,35 @@
+//! One question to the holder of a running bottle, over the socket in the bottle's directory.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{FromHolder, Receiver, ToHolder, Wire, reach, split};
+use crate::policy::{Change, LivePolicy};
+use crate::session::{Class, Failure};
+
+/// How long an answer may take: egress is waited for, and told again.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// The policy of a bottle; with a change, the one after it, once that is enforced.
+///
+/// # Errors
+/// Nobody listens there or answers, or the change cannot be made.
+pub async fn ask_policy(bottle: &str, directory: &Path, change: Option<Change>) -> Result<LivePolicy, Failure> {
+    let failed = |why: String| Failure::new(Class::Operation, format!("ask the holder of {bottle}: {why}"));
+    let stream = reach(directory).await.map_err(|error| failed(error.to_string()))?;
+    let (mut from, to): (Receiver<FromHolder>, Wire) = split(stream);
+    to.send(&ToHolder::Policy(change.map(Box::new)));
+    let answer = async {
+        loop {
+            match from.next().await {
+                Ok(Some(FromHolder::Policy(answer))) => return *answer,
+                Ok(Some(FromHolder::Finished(_) | FromHolder::Dies(_)) | None) => {
+                    return Err(failed("the bottle has ended".to_owned()));
+                }
+                Ok(Some(_)) => {}
+                Err(error) => return Err(failed(format!("{error:#}"))),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, answer).await.map_err(|_| failed("it does not answer".to_owned()))?
+}

@@ -1,0 +1,114 @@
+//! Grants that outlive a bottle: `grants/NAME.yaml` beside the manifest, a file of bottler's own. A grant holds for one bottle
+//! of the manifest (or one template) in one folder: what was allowed for one project is allowed for no other.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{text, user_file};
+use crate::policy::AllowSpec;
+
+/// What stands at the top of a file.
+const HEADER: &str = "# Written by `bottler policy allow --save`. Remove an entry to take its grant back.\n";
+
+/// One remembered grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Granted {
+    /// The folder whose launches have it.
+    pub folder: PathBuf,
+    /// What they may reach.
+    pub allow: AllowSpec,
+}
+
+/// The file of a bottle's or template's grants.
+///
+/// # Errors
+/// The name cannot be a file's, or there is no place for configuration.
+pub fn granted_file(name: &str) -> Result<PathBuf, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(format!("grants of {name:?}: letters, digits, '-', '_' and '.' make a file's name"));
+    }
+    let manifest = user_file().ok_or("grants: neither XDG_CONFIG_HOME nor HOME is set")?;
+    Ok(manifest.with_file_name("grants").join(format!("{name}.yaml")))
+}
+
+/// The grants in a file; none where there is no file.
+///
+/// # Errors
+/// It cannot be read: then nothing is known of what was granted or taken back.
+pub fn read_granted(path: &Path) -> Result<Vec<Granted>, String> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = text("the grants", path)?;
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Vec::new());
+    }
+    let granted: Vec<Granted> =
+        serde_yaml::from_str(&text).map_err(|error| format!("read the grants {}: {error}", path.display()))?;
+    for one in &granted {
+        one.allow.read().map_err(|error| format!("read the grants {}: {error}", path.display()))?;
+    }
+    Ok(granted)
+}
+
+/// What a bottle or template was granted for launches in a folder. A name that can be no file's has no grants.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn granted(name: &str, folder: &Path) -> Result<Vec<AllowSpec>, String> {
+    let Ok(path) = granted_file(name) else { return Ok(Vec::new()) };
+    let all = read_granted(&path)?;
+    Ok(all.into_iter().filter(|one| one.folder == folder).map(|one| one.allow).collect())
+}
+
+/// A file's content with further grants.
+///
+/// # Errors
+/// It cannot be written as YAML.
+pub fn with_granted(before: &[Granted], folder: &Path, entries: &[AllowSpec]) -> Result<String, String> {
+    let mut all = before.to_vec();
+    for allow in entries {
+        let one = Granted { folder: folder.to_owned(), allow: allow.clone() };
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    let yaml = serde_yaml::to_string(&all).map_err(|error| format!("write grants: {error}"))?;
+    Ok(format!("{HEADER}{yaml}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_are_written_once_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("claude.yaml");
+        assert_eq!(read_granted(&path), Ok(Vec::new()));
+        let entries = [AllowSpec::Host("crates.io".into()), AllowSpec::Host("crates.io".into())];
+        let first = with_granted(&[], Path::new("/a"), &entries).unwrap();
+        std::fs::write(&path, &first).unwrap();
+        let read = read_granted(&path).unwrap();
+        assert_eq!(read, [Granted { folder: "/a".into(), allow: entries[0].clone() }]);
+        let second = with_granted(&read, Path::new("/b"), &entries).unwrap();
+        assert!(second.starts_with(HEADER) && second.matches("crates.io").count() == 2, "{second}");
+        // What is not understood is not passed over.
+        for bad in ["- {folder: /a, allow: '*.com'}", "- {folder: /a, alow: a.com}", "{", "x"] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(read_granted(&path).is_err(), "{bad}");
+        }
+        std::fs::write(&path, HEADER).unwrap();
+        assert_eq!(read_granted(&path), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_name_leads_to_no_other_folder() {
+        for name in ["", ".", "..", "../x", "a/b", ".x"] {
+            assert!(granted_file(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! The policy of a running bottle: what it was launched with, and what the operator granted and denied since. Pure: a change
+//! makes a candidate or an error, and nothing is sent anywhere.
+//!
+//! Rules:
+//! * A denial is stronger than any grant. A grant that a rule of the launch denies would have no effect, and is an error.
+//! * A grant has a scope. What is over, or used up, is in no candidate made later.
+//! * Every candidate has the generation after the one it was made from: whoever enforces it acknowledges that number.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AllowSpec, DenySpec, EgressSpec, EntryError, SpecError};
+
+/// Most grants, and most denials, of one bottle.
+const MAX_ENTRIES: usize = 256;
+
+/// How long a grant holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// For one request, or one tunnel.
+    Once,
+    /// Until a time, in seconds since the epoch.
+    Until(u64),
+    /// As long as the bottle lives.
+    Bottle,
+    /// As long as the bottle lives, and in later ones: it is remembered beside the manifest.
+    Always,
+}
+
+/// What an operator allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// Its number in this bottle.
+    pub id: u64,
+    /// What is allowed.
+    pub allow: AllowSpec,
+    /// For how long.
+    pub scope: Scope,
+}
+
+/// What an operator denied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Denial {
+    /// What is denied.
+    pub deny: DenySpec,
+    /// Until when, in seconds since the epoch; as long as the bottle lives when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
+/// The policy of a running bottle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LivePolicy {
+    /// 1 at the launch; one more with every change.
+    pub generation: u64,
+    /// What the bottle was launched with, or reloaded with since.
+    pub base: EgressSpec,
+    /// What was allowed since.
+    pub grants: Vec<Grant>,
+    /// What was denied since.
+    pub denials: Vec<Denial>,
+    /// The number of the next grant.
+    next: u64,
+}
+
+/// A change of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Allow more.
+    Allow {
+        /// What.
+        entries: Vec<AllowSpec>,
+        /// For how long.
+        scope: Scope,
+    },
+    /// Deny, whatever is allowed.
+    Deny {
+        /// What.
+        entries: Vec<DenySpec>,
+        /// Until when, in seconds since the epoch; as long as the bottle lives when absent.
+        until: Option<u64>,
+    },
+    /// Put something else in the place of what the bottle was launched with. Grants and denials stay.
+    Reload(Box<EgressSpec>),
+    /// A grant for one request was used.
+    Spent(u64),
+    /// Leave out what is over.
+    Expire,
+}
+
+/// What a sidecar is told to enforce.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enforced {
+    /// Which policy of the bottle this is.
+    pub generation: u64,
+    /// What may leave.
+    pub spec: EgressSpec,
+    /// What may leave once, with the number of its grant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub once: Vec<(u64, AllowSpec)>,
+}
+
+impl Enforced {
+    /// The policy at a launch, with nothing granted or denied yet.
+    pub fn first(spec: EgressSpec) -> Self {
+        Self { generation: 1, spec, once: Vec::new() }
+    }
+}
+
+/// Why a change cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// An entry cannot be read.
+    #[error("{0}")]
+    Entry(#[from] EntryError),
+    /// The new base cannot be read.
+    #[error("{0}")]
+    Spec(#[from] SpecError),
+    /// What would be granted is denied.
+    #[error("{host} is denied by {by:?} of the launch: to allow it would have no effect")]
+    Denied {
+        /// What was to be allowed.
+        host: String,
+        /// The entry.
+        by: String,
+    },
+    /// Nobody looks into a granted tunnel.
+    #[error("{0}: `tls: tunnel` is not granted to a running bottle: nobody would look at what leaves")]
+    Tunnel(String),
+    /// TCP destinations cannot change.
+    #[error("tcp: these destinations are fixed at the launch: the agent's container has their names and sockets")]
+    Tcp,
+    /// There are too many.
+    #[error("there are {MAX_ENTRIES} grants or denials at most: reload with a file that holds them")]
+    TooMany,
+    /// Its time is over already.
+    #[error("the time is over already")]
+    Over,
+}
+
+impl Change {
+    /// Whether the candidate allows nothing that its predecessor did not: then it stays, and is delivered later, where it cannot
+    /// be delivered at once.
+    pub fn narrows(&self) -> bool {
+        matches!(self, Self::Deny { .. } | Self::Spent(_) | Self::Expire)
+    }
+}
+
+impl LivePolicy {
+    /// The policy at a launch.
+    pub fn new(base: EgressSpec) -> Self {
+        Self { generation: 1, base, grants: Vec::new(), denials: Vec::new(), next: 1 }
+    }
+
+    /// The same with what a bottle around it was granted for a time, and denied.
+    #[must_use]
+    pub fn inheriting(mut self, outer: &Self) -> Self {
+        let timed = outer.grants.iter().filter(|grant| matches!(grant.scope, Scope::Until(_))).cloned();
+        self.grants.extend(timed);
+        self.denials.extend(outer.denials.iter().cloned());
+        self.next = outer.next;
+        self
+    }
+
+    /// The same under another number.
+    #[must_use]
+    pub fn as_generation(self, generation: u64) -> Self {
+        Self { generation, ..self }
+    }
+
+    /// What bottles launched by this one may reach, too: without what is for a time or for one request.
+    pub fn lasting(&self) -> EgressSpec {
+        let lasts = |grant: &&Grant| matches!(grant.scope, Scope::Bottle | Scope::Always);
+        self.combined(|grant| lasts(&grant))
+    }
+
+    /// What is enforced, but for what is granted for one request.
+    pub fn effective(&self) -> EgressSpec {
+        self.combined(|grant| grant.scope != Scope::Once)
+    }
+
+    /// What egress is told.
+    pub fn enforced(&self) -> Enforced {
+        Enforced { generation: self.generation, spec: self.effective(), once: self.once() }
+    }
+
+    /// What is granted for one request each, with its number.
+    pub fn once(&self) -> Vec<(u64, AllowSpec)> {
+        let once = self.grants.iter().filter(|grant| grant.scope == Scope::Once);
+        once.map(|grant| (grant.id, grant.allow.clone())).collect()
+    }
+
+    /// When something is over next, in seconds since the epoch.
+    pub fn next_expiry(&self) -> Option<u64> {
+        let grants = self.grants.iter().filter_map(|grant| match grant.scope {
+            Scope::Until(time) => Some(time),
+            _ => None,
+        });
+        grants.chain(self.denials.iter().filter_map(|denial| denial.until)).min()
+    }
+
+    /// The candidate after a change, at a time in seconds since the epoch; `None` where it changes nothing.
+    ///
+    /// # Errors
+    /// The change cannot be made, or would have no effect.
+    pub fn with(&self, change: &Change, now: u64) -> Result<Option<Self>, ChangeError> {
+        let mut next = self.without_expired(now);
+        match change {
+            Change::Allow { entries, scope } => {
+                for entry in entries {
+                    next.allow(entry, *scope, now)?;
+                }
+            }
+            Change::Deny { entries, until } => {
+                for entry in entries {
+                    next.deny(entry, *until, now)?;
+                }
+            }
+            Change::Reload(spec) => {
+                spec.check()?;
+                if spec.tcp != self.base.tcp {
+                    return Err(ChangeError::Tcp);
+                }
+                next.base = (**spec).clone();
+            }
+            Change::Spent(id) => next.grants.retain(|grant| grant.id != *id),
+            Change::Expire => {}
+        }
+        if next.grants.len() > MAX_ENTRIES || next.denials.len() > MAX_ENTRIES {
+            return Err(ChangeError::TooMany);
+        }
+        // Who reloads the same may mean to have the files read again that it names: that is a change.
+        if next == *self && !matches!(change, Change::Reload(_)) {
+            return Ok(None);
+        }
+        next.generation = self.generation + 1;
+        Ok(Some(next))
+    }
+
+    fn combined(&self, keeps: impl Fn(&Grant) -> bool) -> EgressSpec {
+        let mut spec = self.base.clone();
+        spec.allow.extend(self.grants.iter().filter(|grant| keeps(grant)).map(|grant| grant.allow.clone()));
+        spec.deny.extend(self.denials.iter().map(|denial| denial.deny.clone()));
+        spec
+    }
+
+    fn without_expired(&self, now: u64) -> Self {
+        let mut next = self.clone();
+        next.grants.retain(|grant| !matches!(grant.scope, Scope::Until(time) if time <= now));
+        next.denials.retain(|denial| denial.until.is_none_or(|time| time > now));
+        next
+    }
+
+    fn allow(&mut self, entry: &AllowSpec, scope: Scope, now: u64) -> Result<(), ChangeError> {
+        let read = entry.read()?;
+        if matches!(entry, AllowSpec::Table(table) if table.tls == Some(super::Tls::Tunnel)) {
+            return Err(ChangeError::Tunnel(entry.host().to_owned()));
+        }
+        if matches!(scope, Scope::Until(time) if time <= now) {
+            return Err(ChangeError::Over);
+        }
+        // What the operator denied, the operator may allow again.
+        self.denials.retain(|denial| denial.deny.host() != entry.host());
+        let denied = self.base.deny.iter().chain(self.denials.iter().map(|denial| &denial.deny));
+        for denial in denied {
+            if denial.read()?.covers(&read) {
+                return Err(ChangeError::Denied { host: entry.host().to_owned(), by: denial.host().to_owned() });
+            }
+        }
+        if self.base.allow.contains(entry) {
+            return Ok(());
+        }
+        if scope != Scope::Once {
+            // The newer word about the same entry counts; what holds longer is not cut short by what holds for a time.
+            if self.grants.iter().any(|grant| grant.allow == *entry && outlasts(grant.scope, scope)) {
+                return Ok(());
+            }
+            self.grants.retain(|grant| grant.allow != *entry);
+        }
+        self.grants.push(Grant { id: self.next, allow: entry.clone(), scope });
+        self.next += 1;
+        Ok(())
+    }
+
+    fn deny(&mut self, entry: &DenySpec, until: Option<u64>, now: u64) -> Result<(), ChangeError> {
+        entry.read()?;
+        if until.is_some_and(|time| time <= now) {
+            return Err(ChangeError::Over);
+        }
+        if matches!(entry, DenySpec::Host(_)) {
+            self.grants.retain(|grant| grant.allow.host() != entry.host());
+        }
+        if !self.base.deny.contains(entry) {
+            self.denials.retain(|denial| denial.deny != *entry);
+            self.denials.push(Denial { deny: entry.clone(), until });
+        }
+        Ok(())
+    }
+}
+
+/// Whether one scope holds as long as another, or longer.
+fn outlasts(one: Scope, other: Scope) -> bool {
+    let rank = |scope| match scope {
+        Scope::Once => 0,
+        Scope::Until(time) => time,
+        Scope::Bottle => u64::MAX - 1,
+        Scope::Always => u64::MAX,
+    };
+    rank(one) >= rank(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> EgressSpec {
+        serde_yaml::from_str("allow: [a.com]\ndeny: ['*.evil.org', {host: b.com, paths: [/x]}]\ntcp: ['db.com:5432']")
+            .unwrap()
+    }
+
+    fn allow(host: &str, scope: Scope) -> Change {
+        Change::Allow { entries: vec![AllowSpec::Host(host.into())], scope }
+    }
+
+    fn deny(host: &str, until: Option<u64>) -> Change {
+        Change::Deny { entries: vec![DenySpec::Host(host.into())], until }
+    }
+
+    /// The hosts that are allowed and denied, after changes that each come a second after the other, from 100 on.
+    fn after(changes: &[Change]) -> (u64, String) {
+        let mut policy = LivePolicy::new(base());
+        for (now, change) in (100..).zip(changes) {
+            policy = policy.with(change, now).unwrap().unwrap_or(policy);
+        }
+        let spec = policy.effective();
+        let allowed: Vec<&str> = spec.allow.iter().map(AllowSpec::host).collect();
+        let denied: Vec<&str> = spec.deny.iter().map(DenySpec::host).collect();
+        let once: Vec<String> = policy.once().iter().map(|(id, allow)| format!("{id}:{}", allow.host())).collect();
+        (policy.generation, format!("{} | {} | {}", allowed.join(" "), denied[2..].join(" "), once.join(" ")))
+    }
+
+    #[test]
+    fn changes_are_carried_out_in_their_order() {
+        use Scope::{Always, Bottle, Once, Until};
+        for (changes, generation, expected) in [
+            (vec![], 1, "a.com |  | "),
+            (vec![allow("c.com", Bottle)], 2, "a.com c.com |  | "),
+            // What holds already changes nothing.
+            (vec![allow("a.com", Bottle)], 1, "a.com |  | "),
+            (vec![allow("c.com", Bottle), allow("c.com", Until(500))], 2, "a.com c.com |  | "),
+            (vec![allow("c.com", Until(500)), allow("c.com", Always)], 3, "a.com c.com |  | "),
+            // What is over is gone with the next change, whatever that is.
+            (vec![allow("c.com", Until(101)), Change::Expire], 3, "a.com |  | "),
+            (vec![allow("c.com", Until(102)), Change::Expire], 2, "a.com c.com |  | "),
+            (vec![allow("c.com", Until(101)), allow("d.com", Bottle)], 3, "a.com d.com |  | "),
+            (vec![allow("c.com", Once), allow("c.com", Once)], 3, "a.com |  | 1:c.com 2:c.com"),
+            (vec![allow("c.com", Once), Change::Spent(1), Change::Spent(1)], 3, "a.com |  | "),
+            // The later word counts.
+            (vec![deny("c.com", None), allow("c.com", Bottle)], 3, "a.com c.com |  | "),
+            (vec![allow("c.com", Bottle), deny("c.com", None)], 3, "a.com | c.com | "),
+            (vec![deny("a.com", Some(101)), Change::Expire], 3, "a.com |  | "),
+            (vec![deny("*.evil.org", None)], 1, "a.com |  | "),
+        ] {
+            assert_eq!(after(&changes), (generation, expected.to_owned()), "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_or_cannot_be_read_is_an_error() {
+        let tunnel: AllowSpec = serde_yaml::from_str("{host: c.com, tls: tunnel}").unwrap();
+        let reload = |text: &str| Change::Reload(Box::new(serde_yaml::from_str(text).unwrap()));
+        for (change, expected) in [
+            (allow("x.evil.org", Scope::Bottle), "is denied by \"*.evil.org\""),
+            (allow("*.evil.org", Scope::Bottle), "is denied by"),
+            // Only one path of it is denied.
+            (allow("b.com", Scope::Bottle), ""),
+            (allow("*.com", Scope::Bottle), "a star stands only"),
+            (allow("c.com", Scope::Until(100)), "over already"),
+            (Change::Allow { entries: vec![tunnel], scope: Scope::Bottle }, "nobody would look"),
+            (deny("a b", None), "a b"),
+            (deny("c.com", Some(99)), "over already"),
+            (reload("allow: [z.com]"), "fixed at the launch"),
+            (reload("{allow: ['*.com'], tcp: ['db.com:5432']}"), "allow: "),
+            (reload("{allow: [z.com], tcp: ['db.com:5432']}"), ""),
+        ] {
+            let error = LivePolicy::new(base()).with(&change, 100).err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.contains(expected) && error.is_empty() == expected.is_empty(), "{change:?}: {error:?}");
+        }
+        let many = Change::Allow {
+            entries: (0..=MAX_ENTRIES).map(|n| AllowSpec::Host(format!("h{n}.com"))).collect(),
+            scope: Scope::Bottle,
+        };
+        assert_eq!(LivePolicy::new(base()).with(&many, 100), Err(ChangeError::TooMany));
+    }
+
+    #[test]
+    fn bottles_inside_inherit_what_is_for_a_time_and_what_is_denied() {
+        let mut outer = LivePolicy::new(base());
+        for change in [
+            allow("bottle.com", Scope::Bottle),
+            allow("timed.com", Scope::Until(500)),
+            allow("once.com", Scope::Once),
+            deny("never.com", None),
+        ] {
+            outer = outer.with(&change, 100).unwrap().unwrap();
+        }
+        let hosts: Vec<String> = outer.lasting().allow.iter().map(|entry| entry.host().to_owned()).collect();
+        assert_eq!(hosts, ["a.com", "bottle.com"]);
+        let inner = LivePolicy::new(EgressSpec::default()).inheriting(&outer);
+        let spec = inner.effective();
+        assert_eq!(spec.allow.iter().map(AllowSpec::host).collect::<Vec<_>>(), ["timed.com"]);
+        assert_eq!(spec.deny.iter().map(DenySpec::host).collect::<Vec<_>>(), ["never.com"]);
+        assert!(inner.once().is_empty() && inner.next_expiry() == Some(500));
+    }
+}

@@ -1,0 +1,257 @@
+//! The one owner of a running bottle's policy. Every change of what may leave goes through here, whoever asks for it: a
+//! candidate by the code that enforces it, written down, told to egress, acknowledged by its generation, audited.
+//!
+//! Rules:
+//! * A crash leaves the old policy or the new one: `policy.json` is replaced whole.
+//! * What allows more and is not acknowledged is taken back. What allows less stays, and is told again until it is acknowledged.
+//! * Bottles inside a bottle inherit what it may reach when they are launched, and lose what it loses.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::{Bottle, Event, Role, Sidecar, bring_up, lock};
+use crate::policy::{AllowSpec, Change, DenySpec, EgressSpec, Enforced, LivePolicy, Scope};
+use crate::session::{Class, Failure};
+
+/// The policy's file in a bottle's directory.
+pub const POLICY_FILE: &str = "policy.json";
+/// How long to wait before egress is told again what it did not acknowledge.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often the clock is looked at until something is over: a machine that sleeps does not count the time.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The policies of a bottle.
+#[derive(Default)]
+pub(super) struct Policies {
+    /// By the name of the egress that enforces it.
+    by_egress: tokio::sync::Mutex<BTreeMap<String, LivePolicy>>,
+    /// The agent's egress, once there is an agent.
+    agents: OnceLock<String>,
+    /// Bottles inside this one.
+    inner: Mutex<Vec<Weak<Bottle>>>,
+}
+
+impl Policies {
+    /// Notes which egress serves the agent: an operator's changes are about that one.
+    pub(super) fn serve_agent(&self, egress: Arc<Sidecar>) -> Arc<Sidecar> {
+        let _ = self.agents.set(egress.name.clone());
+        egress
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+impl Bottle {
+    /// Notes a bottle that was launched inside this one.
+    pub fn note_inner(&self, bottle: &Arc<Self>) {
+        let mut inner = lock(&self.policies.inner);
+        inner.retain(|bottle| bottle.strong_count() > 0);
+        inner.push(Arc::downgrade(bottle));
+    }
+
+    /// Sets the policy that an egress begins with.
+    pub(super) async fn begin_policy(self: &Arc<Self>, egress: &str, base: &EgressSpec) -> Result<Enforced, Failure> {
+        loop {
+            let outer = match self.setting.outer.as_ref().and_then(Weak::upgrade) {
+                Some(outer) => outer.policy().await.ok(),
+                None => None,
+            };
+            let mut policy = LivePolicy::new(base.clone());
+            if let Some(outer) = &outer {
+                policy = policy.inheriting(outer);
+            }
+            let mut policies = self.policies.by_egress.lock().await;
+            self.write_policy(&policies, egress, &policy)?;
+            policies.insert(egress.to_owned(), policy.clone());
+            drop(policies);
+            // What the bottle around this one has lost meanwhile, this one has now been told, or reads here.
+            let newer = match self.setting.outer.as_ref().and_then(Weak::upgrade) {
+                Some(outer) => outer.policy().await.ok(),
+                None => None,
+            };
+            if newer == outer {
+                self.await_expiry(egress, &policy);
+                return Ok(policy.enforced());
+            }
+        }
+    }
+
+    /// The policy that is enforced for the agent.
+    ///
+    /// # Errors
+    /// There is no egress yet.
+    pub async fn policy(&self) -> Result<LivePolicy, Failure> {
+        let egress = self.policed()?;
+        let policies = self.policies.by_egress.lock().await;
+        policies.get(&egress.name).cloned().ok_or_else(|| self.none_yet())
+    }
+
+    /// What bottles launched by this one may reach, too.
+    pub async fn reaches(&self) -> EgressSpec {
+        self.policy().await.map_or_else(|_| self.plan.egress.clone(), |policy| policy.lasting())
+    }
+
+    /// Changes what may leave, and waits until that is enforced.
+    ///
+    /// # Errors
+    /// The change would have no effect or cannot be read; it cannot be written down; egress does not acknowledge it.
+    pub async fn change_policy(self: &Arc<Self>, change: &Change) -> Result<LivePolicy, Failure> {
+        let egress = self.policed()?;
+        egress.ready().await?;
+        self.change(&egress.name, change).await
+    }
+
+    /// The egress that an operator's changes are about.
+    fn policed(&self) -> Result<Arc<Sidecar>, Failure> {
+        let sidecars = lock(&self.sidecars);
+        let agents = self.policies.agents.get();
+        let mut own = sidecars.iter().filter(|sidecar| sidecar.role == Some(Role::Egress) && !sidecar.life.is_closed());
+        let found = own.find(|sidecar| agents.is_none_or(|name| *name == sidecar.name)).cloned();
+        found.ok_or_else(|| self.none_yet())
+    }
+
+    fn none_yet(&self) -> Failure {
+        Failure::new(Class::Input, format!("{} has no egress yet, or none any more", self.session.id))
+    }
+
+    /// A grant for one request was used.
+    pub(super) async fn spent(self: &Arc<Self>, egress: &str, grant: u64) {
+        // What egress itself has used up it does not allow again, whether or not it hears of it.
+        let _ = self.change(egress, &Change::Spent(grant)).await;
+    }
+
+    async fn change(self: &Arc<Self>, egress: &str, change: &Change) -> Result<LivePolicy, Failure> {
+        let what = words(change);
+        let failed = |class, why: String| Failure::new(class, format!("{}: {what}: {why}", self.session.id));
+        let next = {
+            let mut policies = self.policies.by_egress.lock().await;
+            let current = policies.get(egress).cloned().ok_or_else(|| self.none_yet())?;
+            let next = current.with(change, now()).map_err(|error| failed(Class::Input, error.to_string()))?;
+            let Some(next) = next else { return Ok(current) };
+            self.write_policy(&policies, egress, &next)?;
+            match bring_up::enforce(self, egress, &next.enforced()).await {
+                Ok(None) => drop(policies.insert(egress.to_owned(), next.clone())),
+                Ok(Some(refused)) => {
+                    self.write_policy(&policies, egress, &current)?;
+                    return Err(failed(Class::Input, refused).hint("nothing was changed"));
+                }
+                Err(why) if change.narrows() => {
+                    policies.insert(egress.to_owned(), next);
+                    self.tell_again(egress);
+                    return Err(failed(Class::Operation, why).hint("egress is told again until it answers"));
+                }
+                Err(why) => {
+                    // It may have been heard: what was enforced before is told again, as a newer one.
+                    let back = current.as_generation(next.generation + 1);
+                    self.write_policy(&policies, egress, &back)?;
+                    policies.insert(egress.to_owned(), back);
+                    self.tell_again(egress);
+                    return Err(failed(Class::Operation, why).hint("nothing is allowed that was not before"));
+                }
+            }
+            next
+        };
+        self.audit(egress, "note", "policy_changed", format!("generation {}: {what}", next.generation));
+        self.await_expiry(egress, &next);
+        if change.narrows() {
+            self.narrow_inner(change).await;
+        }
+        Ok(next)
+    }
+
+    /// Writes down the policies of all egresses, with another one for one of them.
+    fn write_policy(
+        &self,
+        policies: &BTreeMap<String, LivePolicy>,
+        egress: &str,
+        policy: &LivePolicy,
+    ) -> Result<(), Failure> {
+        let Some(directory) = &self.setting.staging else { return Ok(()) };
+        let path = directory.join(POLICY_FILE);
+        let others = policies.iter().map(|(name, policy)| (name.as_str(), policy));
+        let all: BTreeMap<&str, &LivePolicy> = others.chain([(egress, policy)]).collect();
+        let written = serde_json::to_vec(&all).map_err(std::io::Error::other);
+        written.and_then(|text| crate::host::replace(&path, &text)).map_err(|error| {
+            Failure::new(Class::Internal, format!("write {}: {error}", path.display())).hint("the policy is as it was")
+        })
+    }
+
+    /// Tells egress the policy until it acknowledges it.
+    fn tell_again(self: &Arc<Self>, egress: &str) {
+        let (bottle, egress) = (Arc::downgrade(self), egress.to_owned());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(AGAIN).await;
+                let Some(bottle) = bottle.upgrade() else { return };
+                let policies = bottle.policies.by_egress.lock().await;
+                let Some(policy) = policies.get(&egress) else { return };
+                let told = bring_up::enforce(&bottle, &egress, &policy.enforced()).await;
+                if told.is_ok() || bottle.policed().is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Sees to it that what is over is not enforced any more.
+    fn await_expiry(self: &Arc<Self>, egress: &str, policy: &LivePolicy) {
+        let Some(at) = policy.next_expiry() else { return };
+        let (bottle, egress) = (Arc::downgrade(self), egress.to_owned());
+        tokio::spawn(async move {
+            while now() < at {
+                tokio::time::sleep(Duration::from_secs(at.saturating_sub(now())).min(LOOK)).await;
+            }
+            let Some(bottle) = bottle.upgrade().filter(|bottle| bottle.policed().is_ok()) else { return };
+            if let Err(failure) = bottle.change(&egress, &Change::Expire).await {
+                bottle.events.tell(Event::Alarm(format!("error: {}", failure.message)));
+            }
+        });
+    }
+
+    /// What this bottle loses, those inside lose.
+    fn narrow_inner<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, ()> {
+        let inner: Vec<Arc<Self>> = lock(&self.policies.inner).iter().filter_map(Weak::upgrade).collect();
+        async move {
+            for bottle in inner.into_iter().filter(|_| matches!(change, Change::Deny { .. })) {
+                // One without an egress reads what is denied when it makes one.
+                if bottle.policed().is_ok()
+                    && let Err(failure) = bottle.change_policy(change).await
+                {
+                    self.events.tell(Event::Alarm(format!("error: {}", failure.message)));
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A change in the words of its command.
+fn words(change: &Change) -> String {
+    let until =
+        |until: u64| format!(" for {}", humantime::format_duration(Duration::from_secs(until.saturating_sub(now()))));
+    match change {
+        Change::Allow { entries, scope } => {
+            let hosts: Vec<&str> = entries.iter().map(AllowSpec::host).collect();
+            let scope = match scope {
+                Scope::Once => " once".to_owned(),
+                Scope::Until(time) => until(*time),
+                Scope::Bottle => String::new(),
+                Scope::Always => " always".to_owned(),
+            };
+            format!("allow {}{scope}", hosts.join(" "))
+        }
+        Change::Deny { entries, until: time } => {
+            let hosts: Vec<&str> = entries.iter().map(DenySpec::host).collect();
+            format!("deny {}{}", hosts.join(" "), time.map(until).unwrap_or_default())
+        }
+        Change::Reload(_) => "reload the policy".to_owned(),
+        Change::Spent(grant) => format!("grant {grant} was used"),
+        Change::Expire => "leave out what is over".to_owned(),
+    }
+}
