@@ -10,15 +10,21 @@ use crate::session::{Class, Failure};
 /// How long an answer may take: egress is waited for, and told again.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+/// The file in the directory of a bottle inside another that names the outermost one.
+pub(super) const WITHIN: &str = "within";
+
 /// The policy of a bottle; with a change, the one after it, once that is enforced.
 ///
 /// # Errors
 /// Nobody listens there or answers, or the change cannot be made.
 pub async fn ask_policy(bottle: &str, directory: &Path, change: Option<Change>) -> Result<LivePolicy, Failure> {
     let failed = |why: String| Failure::new(Class::Operation, format!("ask the holder of {bottle}: {why}"));
-    let stream = reach(directory).await.map_err(|error| failed(error.to_string()))?;
+    // The holder of a bottle inside another is the outermost one's.
+    let outermost = std::fs::read_to_string(directory.join(WITHIN)).ok();
+    let outermost = outermost.and_then(|id| Some(directory.parent()?.join(id)));
+    let stream = reach(outermost.as_deref().unwrap_or(directory)).await.map_err(|error| failed(error.to_string()))?;
     let (mut from, to): (Receiver<FromHolder>, Wire) = split(stream);
-    to.send(&ToHolder::Policy(change.map(Box::new)));
+    to.send(&ToHolder::Policy { bottle: bottle.to_owned(), change: change.map(Box::new) });
     let answer = async {
         loop {
             match from.next().await {

@@ -116,8 +116,8 @@ impl Hub {
                 Ok(Some(ToHolder::Detach)) => {
                     self.0.detached.fetch_or(launched, Ordering::Relaxed);
                 }
-                Ok(Some(ToHolder::Policy(change))) => {
-                    let (bottle, to) = (bottle.get().cloned(), to.clone());
+                Ok(Some(ToHolder::Policy { bottle: wanted, change })) => {
+                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
                     // Egress may take its time; requests to stop are heard meanwhile.
                     tokio::spawn(async move {
                         let answer = answer_policy(bottle, change.as_deref()).await;

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OnceCell;
 
+use super::ask::WITHIN;
 use super::claim::Claim;
 use super::draft::Drafts;
 use super::thread::on_own_thread;
@@ -84,6 +85,12 @@ impl Nested {
             }
             Home::Memory(owner) => (None, Session::unrecorded(&order.id, owner, self.engine.clone())),
         };
+        if let (Some(claim), Some(directory)) = (&claim, &parent.setting().staging) {
+            // Without it an operator cannot change the policy of this one; the launch goes on.
+            let outermost =
+                std::fs::read_to_string(directory.join(WITHIN)).unwrap_or_else(|_| parent.session.id.clone());
+            let _ = std::fs::write(claim.dir.path.join(WITHIN), outermost);
+        }
         let output = Arc::new(Kept::default());
         let setting = Setting {
             staging: claim.as_ref().map(|claim| claim.dir.path.clone()),

@@ -42,8 +42,13 @@ pub enum ToHolder {
     Cancel,
     /// The user leaves, and it goes on.
     Detach,
-    /// What is the policy; or, with a change, change it.
-    Policy(Option<Box<Change>>),
+    /// What is the policy of this bottle, or of one inside it; or, with a change, change it.
+    Policy {
+        /// Which bottle's.
+        bottle: String,
+        /// How.
+        change: Option<Box<Change>>,
+    },
 }
 
 /// What to launch.

@@ -283,6 +283,21 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// What can be done about it in a bottle. Of a request nothing but its host is repeated: whoever follows the advice may paste
+    /// it into a shell.
+    pub fn advice(&self, bottle: &str) -> String {
+        let allow = |what: String| format!("the operator can allow it: `bottler policy allow {bottle} {what}`");
+        match self {
+            Self::HostNotAllowed(host) => allow(host.to_string()),
+            Self::PortNotAllowed(host, port) => allow(format!("{host}:{port}")),
+            Self::MethodNotAllowed(_, host) => allow(format!("{host} --method METHOD")),
+            Self::PathNotAllowed(host, _) => allow(format!("{host} --path PATH")),
+            other => other.hint().to_owned(),
+        }
+    }
+}
+
 /// Decides about an intent. Addresses are decided about later, when there are any, by [`check_addresses`].
 pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
     if let Err(reason) = check_form(intent) {

@@ -55,6 +55,15 @@ impl Bottle {
         inner.push(Arc::downgrade(bottle));
     }
 
+    /// This bottle, or one inside it, by its id.
+    pub fn find(self: &Arc<Self>, id: &str) -> Option<Arc<Self>> {
+        if self.session.id == id {
+            return Some(self.clone());
+        }
+        let inner: Vec<Arc<Self>> = lock(&self.policies.inner).iter().filter_map(Weak::upgrade).collect();
+        inner.iter().find_map(|bottle| bottle.find(id))
+    }
+
     /// Sets the policy that an egress begins with.
     pub(super) async fn begin_policy(self: &Arc<Self>, egress: &str, base: &EgressSpec) -> Result<Enforced, Failure> {
         loop {

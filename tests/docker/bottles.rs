@@ -148,3 +148,37 @@ fn cancelled_or_killed_the_parent_takes_its_bottles_along(world: &World) {
         }
     }
 }
+
+/// What the bottle around it is denied, a bottle inside is; what it is granted is its own.
+#[test]
+fn a_bottle_inside_has_a_policy_of_its_own_and_loses_what_the_one_around_it_loses() {
+    let world = World::new();
+    let _image = Busybox::import();
+    let recipe = recipe("idle_around.lua");
+    let child = world.start(&["run", "probe", "--recipe", &recipe, "--allow", "shared.example.com"]);
+    let running = |name: &str| {
+        let top = Command::new("docker").args(["top", name, "-eo", "pid,args"]).output().unwrap();
+        String::from_utf8_lossy(&top.stdout).contains("sleep 1000")
+    };
+    let inner = wait_for("the agent inside", || {
+        world.bottles().into_iter().find(|bottle| bottle.starts_with("inner-") && running(bottle))
+    });
+    let outer = world.bottles().into_iter().find(|bottle| bottle.starts_with("probe-")).unwrap();
+    let policy = |words: &[&str]| {
+        let done = world.run(&[&["policy"], words].concat());
+        assert_eq!(done.code(), 0, "{words:?}: {}", done.stderr);
+        done
+    };
+    policy(&["allow", &inner, "inner.example.com"]);
+    policy(&["deny", &outer, "shared.example.com"]);
+    let of = |bottle: &str| policy(&["show", bottle]).json()["egress"].clone();
+    let (around, inside) = (of(&outer), of(&inner));
+    for denied in [&around["deny"], &inside["deny"]] {
+        assert_eq!(*denied, serde_json::json!(["shared.example.com"]));
+    }
+    assert_eq!(inside["allow"], serde_json::json!(["shared.example.com", "inner.example.com"]));
+    assert_eq!(around["allow"], serde_json::json!(["shared.example.com"]));
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(finish(child).code(), 126);
+    world.assert_clean();
+}

@@ -64,7 +64,7 @@ pub(super) async fn say_refused<S: AsyncWrite + Unpin>(egress: &Egress, outer: O
     if !unanswered {
         return;
     }
-    let line = refusal::line(&reason, Asker::Other);
+    let line = refusal::line(&reason, Asker::Other, &egress.bottle);
     let (status, words) = (refusal::status(&reason, outer.is_some()).as_u16(), refusal::phrase(&reason));
     let head = "content-type: application/json\r\nconnection: close\r\ncontent-length:";
     let answer = format!("HTTP/1.1 {status} {words}\r\n{head} {}\r\n\r\n{line}", line.len());
@@ -135,7 +135,7 @@ pub(super) fn told(egress: &Egress, intent: Option<&Intent>, asker: Asker, answe
         }
         Err(reason) => {
             egress.decided(intent, Outcome::Refuse(&reason));
-            refusal::answer(&reason, intent, asker)
+            refusal::answer(&reason, intent, asker, &egress.bottle)
         }
     }
 }

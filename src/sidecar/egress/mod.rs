@@ -101,6 +101,8 @@ pub struct Update {
 
 /// What lives as long as the process.
 struct Egress {
+    /// The bottle's id.
+    bottle: String,
     own: Vec<String>,
     sidecars: BTreeMap<String, SocketAddr>,
     proxy_credentials: Option<String>,
@@ -130,6 +132,7 @@ impl Egress {
         let state = State::new(&config.policy, &[], &parts)?;
         Ok(Self {
             authority: Authority::new(&config.bottle, provider.clone())?,
+            bottle: config.bottle.clone(),
             own: config.own.clone(),
             sidecars,
             proxy_credentials: credentials,

@@ -53,8 +53,8 @@ pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
 }
 
 /// What is said: one line.
-pub(super) fn line(reason: &Reason, asker: Asker) -> String {
-    let message = format!("{}: {reason}; {}", phrase(reason), reason.hint());
+pub(super) fn line(reason: &Reason, asker: Asker, bottle: &str) -> String {
+    let message = format!("{}: {reason}; {}", phrase(reason), reason.advice(bottle));
     if asker == Asker::Git {
         return format!("{message}\n");
     }
@@ -65,10 +65,10 @@ pub(super) fn line(reason: &Reason, asker: Asker) -> String {
 }
 
 /// The answer to a request that is refused; `intent` is what it wanted, where that could be read.
-pub(super) fn answer(reason: &Reason, intent: Option<&Intent>, asker: Asker) -> Response<Body> {
+pub(super) fn answer(reason: &Reason, intent: Option<&Intent>, asker: Asker, bottle: &str) -> Response<Body> {
     let inside = intent.is_some_and(|intent| intent.form == Form::Inside);
     let status = status(reason, inside);
-    let mut response = Response::new(full(line(reason, asker).into()));
+    let mut response = Response::new(full(line(reason, asker, bottle).into()));
     *response.status_mut() = status;
     let kind = if asker == Asker::Git { "text/plain; charset=utf-8" } else { "application/json" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -121,14 +121,17 @@ mod tests {
                 (outside, inside),
                 "{reason}"
             );
-            let text = line(&reason, Asker::Other);
+            let text = line(&reason, Asker::Other, "shell-ab12c");
             assert!(text.ends_with("}\n") && text.matches('\n').count() == 1, "{text}");
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!((&json["type"], &json["error"]["code"]), (&"error".into(), &reason.code().into()));
             let message = json["error"]["message"].as_str().unwrap();
-            assert!(message.contains(&reason.to_string()) && message.contains(reason.hint()), "{message}");
-            assert_eq!(line(&reason, Asker::Git).trim_end(), message);
-            let retries = !answer(&reason, None, Asker::Other).headers().contains_key(SHOULD_RETRY);
+            assert!(
+                message.contains(&reason.to_string()) && message.contains(&reason.advice("shell-ab12c")),
+                "{message}"
+            );
+            assert_eq!(line(&reason, Asker::Git, "shell-ab12c").trim_end(), message);
+            let retries = !answer(&reason, None, Asker::Other, "").headers().contains_key(SHOULD_RETRY);
             assert_eq!(retries, outside == 502, "{reason}");
         }
     }
