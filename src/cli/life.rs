@@ -20,6 +20,7 @@ use crate::engine::{Engine, ExecSpec, Filter, Object, Output, Streams};
 use crate::holder::{PLAN_FILE, reach};
 use crate::init::ENTER;
 use crate::plan::LaunchPlan;
+use crate::primitive::POLICY_FILE;
 use crate::session::ended::{self, Piece};
 use crate::session::{Class, Condition, Failure, Kept, Record, StateDir, UndoRow, gc};
 
@@ -434,11 +435,18 @@ pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
         "condition": condition,
         "record": known.record,
         "plan": known.plan().ok(),
+        "policy": policies(&known),
         "kept": kept,
         "ended": ended,
         "objects": objects,
     }))?;
     Ok(0)
+}
+
+/// The policies of a bottle's egresses, by their names, as they are enforced now.
+fn policies(known: &Known) -> Option<serde_json::Value> {
+    let text = std::fs::read(known.state.bottle(&known.id).join(POLICY_FILE)).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {

@@ -1,9 +1,6 @@
 //! A bottle's place on this host: its directory, its record, its lock, and the reaper that watches over it.
 
-use std::sync::Arc;
-
-use crate::engine::Engine;
-use crate::session::{Class, Failure, Record, Session, SessionDir, StateDir, UndoRow, reaper};
+use crate::session::{Class, Failure, Record, SessionDir, StateDir, UndoRow, reaper};
 
 pub(super) struct Claim {
     pub(super) dir: SessionDir,
@@ -51,13 +48,6 @@ impl Claim {
             keeps: None,
             invocation: None,
         }
-    }
-
-    /// A session that journals here.
-    pub(super) fn session(&self, state: &StateDir, engine: Arc<dyn Engine>, id: &str) -> Result<Session, Failure> {
-        Session::new(id, &state.owner, engine, &self.dir.path).map_err(|error| {
-            Failure::new(Class::Internal, format!("create the journal in {}: {error}", self.dir.path.display()))
-        })
     }
 
     /// Gives the place back after the unwinding. What is left on the engine needs its record, so that `gc` finds it.

@@ -154,15 +154,13 @@ async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel,
         turn = turn => turn,
         () = cancel.reached(2) => None,
     };
-    let undo = tokio::select! {
+    tokio::select! {
         rows = undo(bottle, PATIENCE, defers, kept) => rows,
         () = cancel.reached(2) => tokio::select! {
             rows = undo(bottle, Duration::ZERO, BTreeMap::new(), kept) => rows,
             () = cancel.reached(3) => Vec::new(),
         },
-    };
-    bottle.session.record_undo(&undo);
-    undo
+    }
 }
 
 /// Undoes everything that a script made, outside a launch.

@@ -254,7 +254,7 @@ async fn open(
             events.tell(Event::Log(format!("left over: {trouble}")));
         }
     }
-    claim.session(state, engine, id)
+    Ok(Session::new(id, &state.owner, engine))
 }
 
 /// Carries the launch out while welcoming whoever attaches.

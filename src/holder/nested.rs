@@ -80,10 +80,10 @@ impl Nested {
             Home::State(state, endpoint) => {
                 let record = Claim::record(&order.id, endpoint, &order.agent);
                 let claim = Claim::take(state, &record)?;
-                let session = claim.session(state, self.engine.clone(), &order.id)?;
+                let session = Session::new(&order.id, &state.owner, self.engine.clone());
                 (Some(claim), session)
             }
-            Home::Memory(owner) => (None, Session::unrecorded(&order.id, owner, self.engine.clone())),
+            Home::Memory(owner) => (None, Session::new(&order.id, owner, self.engine.clone())),
         };
         if let (Some(claim), Some(directory)) = (&claim, &parent.setting().staging) {
             // Without it an operator cannot change the policy of this one; the launch goes on.

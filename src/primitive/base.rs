@@ -33,7 +33,7 @@ pub(super) async fn look(bottle: &Bottle, id: &str) -> Result<Seen, Failure> {
     let engine = &bottle.session.engine;
     let name = bottle.name("image-reader");
     // Not told: nothing that a script asked for. Its label is enough to find it by.
-    let identity = bottle.session.intend(Kind::Sidecar, &name, None)?;
+    let identity = bottle.session.identity(Kind::Sidecar);
     let container = engine.container_create(&never(name, id.to_owned(), identity)).await?;
     let read = async {
         let mut seen = Seen {

@@ -58,7 +58,7 @@ impl Life {
 }
 
 impl Bottle {
-    /// Records that a thing is about to be made: its labels, and its life.
+    /// Announces that a thing is about to be made: its labels, and its life.
     pub(super) fn begin(
         &self,
         kind: Kind,
@@ -72,7 +72,7 @@ impl Bottle {
         Ok((identity, life))
     }
 
-    /// Records that a thing is about to be made, and tells it.
+    /// Announces that a thing is about to be made: its labels.
     pub(super) fn intend(&self, kind: Kind, name: &str, at: Option<&Place>) -> Result<Identity, Failure> {
         if self.session.is_torn_down(u64::MAX) {
             return Err(Failure::new(
@@ -86,7 +86,7 @@ impl Bottle {
             let message = format!("make {} {name}: this bottle has made {MAX_MADE} things already", kind.word());
             return Err(Failure::new(Class::Input, message).at(at));
         }
-        let identity = self.session.intend(kind, name, at)?;
+        let identity = self.session.identity(kind);
         let part = name.strip_prefix(&self.session.id).unwrap_or(name).trim_start_matches('-');
         super::lock(&self.made).push(format!("{} {part}", kind.word()).trim_end().to_owned());
         self.events.tell(Event::Made { seq: identity.seq, kind, name: name.to_owned(), at: at.cloned() });

@@ -267,7 +267,7 @@ impl Bottle {
     /// A bottle on an engine in memory, of which nobody hears: to look at scripts.
     pub fn in_memory() -> Arc<Self> {
         let engine = Arc::new(crate::engine::fake::FakeEngine::with_any_image());
-        let session = Session::unrecorded("check-00000", "nobody", engine);
+        let session = Session::new("check-00000", "nobody", engine);
         Self::new(session, crate::plan::probe("check-00000"), Events::new(drop), Setting::bare())
     }
 

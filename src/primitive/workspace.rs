@@ -146,7 +146,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
 pub async fn collect(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Option<Snapshot>, Failure> {
     let (Some(volume), Some(seed)) = (agent.workspace.clone(), bottle.seed()) else { return Ok(None) };
     let reader = Reader {
-        identity: bottle.session.intend(Kind::Sidecar, &bottle.name("workspace-reader"), None)?,
+        identity: bottle.session.identity(Kind::Sidecar),
         name: bottle.name("workspace-reader"),
         image: self_image(bottle, None).get().await?.tag.clone(),
         volume,

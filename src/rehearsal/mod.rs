@@ -93,7 +93,7 @@ fn bottle(
         rehearsal: true,
         ..Setting::bare()
     };
-    let session = Session::unrecorded(ID, OWNER, engine);
+    let session = Session::new(ID, OWNER, engine);
     let events = events.clone();
     Arc::new_cyclic(|this: &std::sync::Weak<Bottle>| {
         let this = this.clone();

@@ -178,8 +178,8 @@ mod tests {
         let before = StateDir::at(folder.path()).unwrap();
         let engine: Arc<dyn Engine> = Arc::new(FakeEngine::with_any_image());
         let dir = die(&before, "dead-1");
-        let session = Session::unrecorded("dead-1", &before.owner, engine.clone());
-        let identity = session.intend(crate::engine::labels::Kind::Volume, "dead-1-x", None).unwrap();
+        let session = Session::new("dead-1", &before.owner, engine.clone());
+        let identity = session.identity(crate::engine::labels::Kind::Volume);
         let volume = crate::engine::VolumeSpec { name: "dead-1-x".into(), owner: None, identity };
         engine.volume_create(&volume).await.unwrap();
         drop(dir);

@@ -1,18 +1,20 @@
 //! Turns: of the bottles of one state directory only some are launched at a time, and only some torn down. An engine that is
 //! asked for everything at once answers nothing in time.
 //!
-//! A turn is a file lock, which the kernel takes back from whoever dies. Whoever waits has a ticket, so that it can be told
-//! how many are ahead.
+//! Whoever wants a turn draws a ticket: a numbered file that is locked as long as its owner lives, and removed when its turn is
+//! over. It has its turn while fewer tickets than there are turns are ahead of it: first come, first served, and whoever takes
+//! long holds up nobody but by one turn.
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::sync::oneshot;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::unix::AsyncFd;
 
 use crate::host::make_private;
 
@@ -43,7 +45,6 @@ impl Phase {
 
 /// A turn, until it is dropped.
 pub struct Turn {
-    _slot: Flock<File>,
     ticket: Ticket,
 }
 
@@ -64,7 +65,7 @@ pub fn at_once() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from) * EACH
 }
 
-/// Waits for a turn; tells how many are ahead, as often as that changes.
+/// Waits for a turn, in the order in which they are asked for; tells how many are ahead, as often as that changes.
 ///
 /// # Errors
 /// The state directory cannot be used.
@@ -72,29 +73,47 @@ pub async fn wait(state: &Path, work: Phase, tell: impl Fn(usize)) -> io::Result
     let folder = folder(state, work);
     make_private(&folder)?;
     let ticket = Ticket::draw(&folder)?;
-    let slot = open(&folder.join(format!("slot-{}", ticket.number % u64::try_from(at_once()).unwrap_or(1))))?;
-    let slot = match Flock::lock(slot, FlockArg::LockExclusiveNonblock) {
-        Ok(slot) => return Ok(Turn { _slot: slot, ticket }),
-        Err((slot, Errno::EWOULDBLOCK)) => slot,
-        Err((_, errno)) => return Err(errno.into()),
-    };
-    // A thread of its own: whoever gives up waiting leaves it behind, and the lock with it once it comes.
-    let (taken, mut taking) = oneshot::channel();
-    std::thread::spawn(move || {
-        let _ = taken.send(Flock::lock(slot, FlockArg::LockExclusive).map_err(|(_, errno)| errno));
-    });
+    // Before the first look: an end that comes between a look and the wait for the next is seen, too.
+    let ends = Ends::of(&folder);
     let mut told = None;
     loop {
         let ahead = ticket.ahead();
+        if ahead < at_once() {
+            return Ok(Turn { ticket });
+        }
         if told.replace(ahead) != Some(ahead) {
             tell(ahead);
         }
         tokio::select! {
-            slot = &mut taking => {
-                let slot = slot.map_err(|_| io::Error::other("the thread that waits ended"))??;
-                return Ok(Turn { _slot: slot, ticket });
-            }
+            () = ends.next() => {}
+            // Of those that are killed nobody removes the ticket.
             () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Hears of removed tickets (inotify(7)); of none where there is no such thing.
+struct Ends(Option<AsyncFd<OwnedFd>>);
+
+impl Ends {
+    #[expect(unsafe_code, reason = "tokio wants to be sure that the descriptor stays the same")]
+    fn of(folder: &Path) -> Self {
+        let watch = || {
+            let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
+            watch.add_watch(folder, AddWatchFlags::IN_DELETE).ok()?;
+            // SAFETY: an owned descriptor is open, and the same, until it is dropped.
+            unsafe { AsyncFd::register(OwnedFd::from(watch)) }.ok()
+        };
+        Self(watch())
+    }
+
+    async fn next(&self) {
+        let Some(watch) = &self.0 else { return std::future::pending().await };
+        if let Ok(mut ready) = watch.readable().await {
+            // What they say is looked up in the folder.
+            let mut events = [0; 4096];
+            while nix::unistd::read(watch, &mut events).is_ok() {}
+            ready.clear_ready();
         }
     }
 }
@@ -210,10 +229,44 @@ mod tests {
         let mut waiting = Box::pin(wait(at, Phase::Launch, |ahead| told.lock().unwrap().push(ahead)));
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
         assert_eq!(*told.lock().unwrap(), [at_once()]);
-        // It waits for the one whose slot is its own.
+        // Whichever is over first makes room.
+        drop(turns.pop());
+        let turn = waiting.await.unwrap();
+        assert_eq!(turn.ahead(), at_once() - 1);
         turns.clear();
-        waiting.await.unwrap();
         assert!(!at.join("turns/launch/ticket-1").exists());
+    }
+
+    #[tokio::test]
+    async fn turns_come_in_the_order_of_their_asking() {
+        let state = tempfile::tempdir().unwrap();
+        let mut turns = Vec::new();
+        for _ in 0..at_once() {
+            turns.push(wait(state.path(), Phase::Launch, |_| {}).await.unwrap());
+        }
+        let (order, mut come) = tokio::sync::mpsc::unbounded_channel();
+        let mut waiting = Vec::new();
+        for number in 0..6 {
+            let (at, order) = (state.path().to_owned(), order.clone());
+            let (waits, has_drawn) = tokio::sync::oneshot::channel();
+            let waits = Mutex::new(Some(waits));
+            waiting.push(tokio::spawn(async move {
+                let told = |_| {
+                    let _ = waits.lock().unwrap().take().map(|waits| waits.send(()));
+                };
+                let turn = wait(&at, Phase::Launch, told).await.unwrap();
+                order.send(number).unwrap();
+                drop(turn);
+            }));
+            has_drawn.await.unwrap();
+        }
+        // The last that began makes room first: those that wait pass one by one, in their order.
+        drop(turns.pop());
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            seen.push(come.recv().await.unwrap());
+        }
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ fn plan() -> LaunchPlan {
 }
 
 fn bottle() -> Arc<Bottle> {
-    let session = Session::unrecorded("bench-00000", "nobody", Arc::new(FakeEngine::with_any_image()));
+    let session = Session::new("bench-00000", "nobody", Arc::new(FakeEngine::with_any_image()));
     Bottle::new(session, plan(), Events::new(drop), Setting { rehearsal: true, ..Setting::bare() })
 }
 

@@ -70,7 +70,7 @@ fn promise_09_a_secret_of_the_bottle_does_not_leave_it() {
     world.assert_clean();
 }
 
-/// While the bottle lives: configuration, other processes' environments, command lines, journal.
+/// While the bottle lives: configuration, other processes' environments, command lines, state.
 fn promise_07_a_secret_is_nowhere_but_in_the_command(world: &World, agent: &str) {
     let mut places = vec![("inspect", docker(&["inspect", agent]))];
     places.push(("logs", docker(&["logs", agent])));

@@ -76,7 +76,7 @@ impl Launch {
             burst: self.burst,
             ..Setting::bare()
         };
-        let session = Session::new(ID, OWNER, engine, self.folder.path()).unwrap();
+        let session = Session::new(ID, OWNER, engine);
         let logs = self.logs.clone();
         let events = Events::new(move |event| {
             if let Event::Log(text) = event {
@@ -96,10 +96,6 @@ impl Launch {
 
     pub async fn run_program(&self, program: &Program, plan: LaunchPlan) -> Outcome {
         carry_out(&self.bottle(program, plan, false), program, &self.cancel).await
-    }
-
-    pub fn journal(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("journal.jsonl")).unwrap()
     }
 }
 
