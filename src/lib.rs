@@ -12,6 +12,7 @@ pub mod host;
 pub mod init;
 pub mod lua;
 pub mod manifest;
+pub mod net;
 pub mod plan;
 pub mod policy;
 pub mod primitive;

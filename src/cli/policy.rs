@@ -10,7 +10,8 @@ use super::program::{self, ProjectArgs, input};
 use super::{Format, audit, change, print_data, print_json, print_message, state};
 use crate::audit::learn;
 use crate::manifest::choose;
-use crate::policy::{Decision, Form, Host, Intent, Reason, authorize, canonical};
+use crate::net::{Host, canonical};
+use crate::policy::{Decision, Form, Intent, Reason, authorize};
 use crate::session::Failure;
 
 /// What `policy` takes.

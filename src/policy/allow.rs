@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{Glob, Host, PathError, Rule, RuleError};
+use super::{Rule, RuleError};
+use crate::net::{Glob, Host, PathError};
 use crate::scan::Action;
 
 /// An entry of the allowlist as it is written: a host, or a table.

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::allow::Fit;
-use super::path::{ambiguity, folded};
-use super::{Allow, CANARY, Class, Deny, Host, HostError, Mode, PathError, TcpTarget, Tls, classify};
+use super::{Allow, CANARY, Deny, Mode, TcpTarget, Tls};
+use crate::net::{Class, Host, HostError, PathError, ambiguity, classify, folded};
 use crate::scan::{Action, DecodeError, Exhausted, Finding};
 
 /// How a request reached egress.

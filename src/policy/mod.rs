@@ -1,22 +1,16 @@
 //! What may leave: pure functions from a request's intent to a decision. No sockets, no clock, no state.
 
-mod address;
 mod allow;
 mod authorize;
-mod host;
 mod live;
-mod path;
 mod rule;
 mod spec;
 
-pub use address::{Class, classify};
 pub use allow::{Allow, AllowSpec, AllowTable, Deny, DenySpec, DenyTable, EntryError, Tls};
 pub use authorize::{
     Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses, check_proxy, check_server_name,
 };
-pub use host::{Host, HostError};
 pub use live::{Change, ChangeError, Denial, Enforced, Grant, LivePolicy, Scope};
-pub use path::{Glob, PathError, canonical};
 pub use rule::{Rule, RuleError};
 pub use spec::{Connect, EgressSpec, Mode, SpecError, TcpTarget, UpstreamProxy};
 

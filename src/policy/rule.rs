@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Host, HostError};
+use crate::net::{Host, HostError};
 
 /// Ports that an allowed host without one has: https and http.
 const DEFAULT_PORTS: [u16; 2] = [443, 80];

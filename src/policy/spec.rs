@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Host, HostError, Policy, Rule, RuleError};
+use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Policy, Rule, RuleError};
+use crate::net::{Host, HostError};
 use crate::scan::Dlp;
 
 /// Ports of services that have a gate of their own: SSH (RFC 4253), git (git-daemon(1)).

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::*;
+use crate::net::{Host, canonical};
 use crate::scan::Action;
 
 fn decide(host: &str, port: u16) -> Decision {

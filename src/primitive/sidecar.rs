@@ -15,7 +15,8 @@ use super::{Bottle, Life, Network, check_name, lock};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount, VolumeSpec};
 use crate::init::Far;
-use crate::policy::{AllowSpec, EgressSpec, Host, TcpTarget};
+use crate::net::Host;
+use crate::policy::{AllowSpec, EgressSpec, TcpTarget};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::sidecar::{Ready, SERVICE_DIR, SOCKET, USER, ctl, egress, upstream};
 

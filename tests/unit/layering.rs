@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "init",
             "lua",
             "manifest",
+            "net",
             "plan",
             "policy",
             "primitive",
@@ -33,11 +34,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("init", &["policy", "probe", "sidecar"]),
     ("lua", &["engine", "plan", "primitive", "session", "workspace"]),
     ("manifest", &["policy", "scan"]),
+    ("net", &[]),
     ("plan", &["engine", "manifest", "policy"]),
-    ("policy", &["scan"]),
+    ("policy", &["net", "scan"]),
     (
         "primitive",
-        &["audit", "engine", "host", "init", "plan", "policy", "probe", "scan", "session", "sidecar", "workspace"],
+        &["audit", "engine", "host", "init", "net", "plan", "policy", "probe", "scan", "session", "sidecar", "workspace"],
     ),
     ("probe", &["engine", "init", "policy", "sidecar"]),
     ("project", &["host", "workspace"]),
@@ -45,7 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["audit", "holder", "primitive", "probe", "session"]),
     ("scan", &[]),
     ("session", &["engine", "host"]),
-    ("sidecar", &["audit", "policy", "scan"]),
+    ("sidecar", &["audit", "net", "policy", "scan"]),
     ("workspace", &["host"]),
 ];
 

@@ -17,7 +17,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
-use crate::policy::Host;
+use crate::net::Host;
 
 /// How long a certificate is valid; a bottle that lives longer gets new ones.
 const VALID: Duration = Duration::hours(24);

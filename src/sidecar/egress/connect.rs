@@ -24,7 +24,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::via::Via;
-use crate::policy::{Connect, Destination, Host, Policy, Reason, check_addresses, check_proxy};
+use crate::net::Host;
+use crate::policy::{Connect, Destination, Policy, Reason, check_addresses, check_proxy};
 
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(5);

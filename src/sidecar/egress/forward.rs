@@ -17,7 +17,8 @@ use super::body::{self, Verdict};
 use super::drain::Asked;
 use super::state::State;
 use super::{Egress, Outcome, websocket};
-use crate::policy::{Host, Intent, Reason};
+use crate::net::Host;
+use crate::policy::{Intent, Reason};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type Body = BoxBody<Bytes, BoxError>;

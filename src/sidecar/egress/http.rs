@@ -20,7 +20,8 @@ use super::serve::Place;
 use super::state::State;
 use super::strict::{Granted, Refused, Strict, Verdict};
 use super::{Egress, Outcome, inside, load};
-use crate::policy::{Decision, Destination, Form, Host, Intent, Reason, authorize, canonical};
+use crate::net::{Host, canonical};
+use crate::policy::{Decision, Destination, Form, Intent, Reason, authorize};
 use crate::scan::Work;
 
 /// Largest request head, in bytes.

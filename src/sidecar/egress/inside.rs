@@ -27,7 +27,8 @@ use super::serve::Place;
 use super::state::State;
 use super::strict::Strict;
 use super::{Egress, Outcome, load};
-use crate::policy::{Destination, Form, Host, Intent, Reason, Tls, canonical, check_server_name};
+use crate::net::{Host, canonical};
+use crate::policy::{Destination, Form, Intent, Reason, Tls, check_server_name};
 
 /// How long a client's first message, and the handshake after it, may take.
 const HANDSHAKE: Duration = Duration::from_secs(15);

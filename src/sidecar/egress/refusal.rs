@@ -96,7 +96,7 @@ fn is_down(reason: &Reason) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Host;
+    use crate::net::Host;
     use crate::scan::{DecodeError, Finding};
 
     #[test]

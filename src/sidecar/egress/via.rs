@@ -11,7 +11,8 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::connect::{DIAL, Stream};
-use crate::policy::{Connect, EgressSpec, Host, Rule};
+use crate::net::Host;
+use crate::policy::{Connect, EgressSpec, Rule};
 
 /// A proxy, ready to be asked.
 pub(super) struct Via {

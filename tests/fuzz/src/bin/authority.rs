@@ -4,7 +4,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use bottler_fuzz::policy::{Host, Rule, classify};
+use bottler_fuzz::net::{Host, classify};
+use bottler_fuzz::policy::Rule;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

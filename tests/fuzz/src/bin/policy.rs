@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use bottler_fuzz::policy::{Decision, EgressSpec, Form, Host, Intent, Mode, authorize, canonical};
+use bottler_fuzz::policy::{Decision, EgressSpec, Form, Intent, Mode, authorize};
+use bottler_fuzz::net::{Host, canonical};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

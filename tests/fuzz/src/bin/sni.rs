@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use bottler_fuzz::policy::{Host, check_server_name};
+use bottler_fuzz::net::Host;
+use bottler_fuzz::policy::check_server_name;
 use libfuzzer_sys::fuzz_target;
 use rustls::server::Acceptor;
 

@@ -112,7 +112,7 @@ fn normal(segment: &str) -> Result<String, PathError> {
 }
 
 /// What in a canonical path, without its query, servers read in different ways; the module's header lists it.
-pub(super) fn ambiguity(path: &str) -> Option<&'static str> {
+pub fn ambiguity(path: &str) -> Option<&'static str> {
     let decoded = decoded(path);
     if memchr::memmem::find(path.as_bytes(), b"%25").is_some_and(|_| {
         path.split("%25").skip(1).any(|rest| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
@@ -165,7 +165,7 @@ fn decoded(path: &str) -> Vec<u8> {
 
 /// A path as the most lenient server may read it: decoded as often as it can be, in lower case, with every separator a
 /// slash, and without parameters and what is left out at a segment's end. To be asked for names that must be nowhere.
-pub(super) fn folded(path: &str) -> String {
+pub fn folded(path: &str) -> String {
     let mut bytes = path.as_bytes().to_vec();
     for _ in 0..3 {
         bytes = percent_encoding::percent_decode(&bytes).collect();
@@ -220,7 +220,7 @@ impl Glob {
 }
 
 /// A canonical path with its encoded separators resolved, as some servers read it.
-pub(super) fn separated(path: &str) -> String {
+fn separated(path: &str) -> String {
     path.replace("%2F", "/").replace("%5C", "/")
 }
 
