@@ -1,0 +1,329 @@
+//! The direction of dependencies, held by reading the sources: what a folder may use, that nothing goes in a circle, and that
+//! each engine and language is named in one place.
+
+mod code;
+mod graph;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use graph::{Sources, between, circles};
+
+/// What a folder of `src` may use of the others, beside [`COMMON`].
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("audit", &["policy"]),
+    (
+        "cli",
+        &[
+            "audit",
+            "engine",
+            "holder",
+            "host",
+            "init",
+            "lua",
+            "manifest",
+            "net",
+            "plan",
+            "policy",
+            "primitive",
+            "probe",
+            "project",
+            "rehearsal",
+            "report",
+            "session",
+            "sidecar",
+            "workspace",
+        ],
+    ),
+    ("engine", &[]),
+    ("holder", &["audit", "engine", "host", "lua", "plan", "policy", "primitive", "session", "sidecar", "workspace"]),
+    ("host", &[]),
+    ("init", &["policy", "probe", "sidecar"]),
+    ("lua", &["engine", "plan", "primitive", "session", "workspace"]),
+    ("manifest", &["policy", "scan"]),
+    ("net", &[]),
+    ("plan", &["engine", "manifest", "policy"]),
+    ("policy", &["net", "scan"]),
+    (
+        "primitive",
+        &[
+            "audit",
+            "engine",
+            "host",
+            "init",
+            "net",
+            "plan",
+            "policy",
+            "probe",
+            "scan",
+            "session",
+            "sidecar",
+            "workspace",
+        ],
+    ),
+    ("probe", &["engine", "init", "policy", "sidecar"]),
+    ("project", &["host", "workspace"]),
+    ("rehearsal", &["engine", "holder", "lua", "plan", "policy", "primitive", "session", "workspace"]),
+    ("report", &["audit", "holder", "primitive", "probe", "session"]),
+    ("scan", &[]),
+    ("session", &["engine", "host"]),
+    ("sidecar", &["audit", "net", "policy", "scan"]),
+    ("workspace", &["host"]),
+];
+
+/// What everything may use, and what uses nothing.
+const COMMON: &[&str] = &["suggest", "sync"];
+
+/// Circles between files that are still there. None may be added.
+const FILES: &[&[&str]] = &[
+    &["audit", "audit::read"],
+    &[
+        "cli",
+        "cli::audit",
+        "cli::change",
+        "cli::client",
+        "cli::ctl",
+        "cli::doctor",
+        "cli::gc",
+        "cli::init",
+        "cli::left",
+        "cli::life",
+        "cli::lua",
+        "cli::manifest",
+        "cli::output",
+        "cli::policy",
+        "cli::ps",
+        "cli::resume",
+        "cli::run",
+        "cli::trust",
+        "cli::work",
+    ],
+    &["holder", "holder::nested"],
+    &[
+        "init",
+        "init::child",
+        "init::java",
+        "init::relay",
+        "init::release",
+        "probe",
+        "probe::datagram",
+        "probe::direct",
+        "probe::files",
+        "probe::kernel",
+        "probe::proxy",
+    ],
+    &[
+        "lua",
+        "lua::api",
+        "lua::api::container",
+        "lua::api::create",
+        "lua::api::failure",
+        "lua::api::handle",
+        "lua::api::host",
+        "lua::api::json",
+        "lua::api::options",
+        "lua::api::script",
+        "lua::api::secret",
+        "lua::api::testing",
+        "lua::error",
+        "lua::guard",
+        "lua::lint",
+        "lua::lint::scope",
+        "lua::memory",
+        "lua::require",
+        "lua::watchdog",
+    ],
+    &["lua::reference", "lua::reference::classes", "lua::reference::functions", "lua::reference::schema"],
+    &[
+        "manifest",
+        "manifest::catalogue",
+        "manifest::egress",
+        "manifest::granted",
+        "manifest::merge",
+        "manifest::section",
+        "manifest::template",
+    ],
+    &["policy", "policy::authorize", "policy::spec"],
+    &[
+        "primitive",
+        "primitive::agent",
+        "primitive::agent_container",
+        "primitive::ask",
+        "primitive::base",
+        "primitive::bring_up",
+        "primitive::child",
+        "primitive::ctl",
+        "primitive::event",
+        "primitive::image",
+        "primitive::life",
+        "primitive::liveness",
+        "primitive::network",
+        "primitive::pause",
+        "primitive::policy",
+        "primitive::prove",
+        "primitive::prover",
+        "primitive::provision",
+        "primitive::receiver",
+        "primitive::release",
+        "primitive::save",
+        "primitive::self_image",
+        "primitive::sidecar",
+        "primitive::watcher",
+        "primitive::workspace",
+    ],
+    &["report", "report::failure", "report::table"],
+    &[
+        "scan",
+        "scan::aws_chunked",
+        "scan::decode",
+        "scan::inner",
+        "scan::rule_file",
+        "scan::rules",
+        "scan::unpack",
+        "scan::work",
+    ],
+    &["session::dir", "session::owner"],
+    &[
+        "sidecar::egress",
+        "sidecar::egress::body",
+        "sidecar::egress::drain",
+        "sidecar::egress::forward",
+        "sidecar::egress::http",
+        "sidecar::egress::inside",
+        "sidecar::egress::load",
+        "sidecar::egress::refusal",
+        "sidecar::egress::serve",
+        "sidecar::egress::state",
+        "sidecar::egress::tcp",
+        "sidecar::egress::websocket",
+    ],
+    &["sidecar::egress::connect", "sidecar::egress::via"],
+    &[
+        "workspace",
+        "workspace::clone",
+        "workspace::patch",
+        "workspace::pull",
+        "workspace::pull::decide",
+        "workspace::pull::install",
+        "workspace::pull::sparse",
+        "workspace::pull::staging",
+        "workspace::pull::tree",
+        "workspace::repository",
+        "workspace::seed",
+        "workspace::snapshot",
+    ],
+];
+
+/// Circles between folders, or a folder and a file beside it, that are still there. None may be added.
+const FOLDERS: &[&[&str]] =
+    &[&["init", "probe"], &["lua::api", "lua::error", "lua::guard", "lua::lint", "lua::memory", "lua::watchdog"]];
+
+/// Crates that only one place names.
+const ONLY_IN: &[(&str, &str)] = &[
+    ("bollard", "src/engine/docker"),
+    ("mlua", "src/lua"),
+    ("indicatif", "src/report"),
+    ("clap", "src/cli"),
+    ("full_moon", "src/lua"),
+    ("similar", "src/workspace"),
+    ("vte", "src/report"),
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The sources below `src`.
+fn all() -> Sources {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files: Vec<(String, String)> = sources(&src)
+        .iter()
+        .map(|path| {
+            let below = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+            (below, std::fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    Sources::new(files.iter().map(|(path, text)| (&**path, &**text)))
+}
+
+#[test]
+fn nothing_points_back() {
+    let sources = all();
+    let rooms: BTreeSet<&str> = sources.modules().map(|module| &*module[0]).collect();
+    let common = COMMON.iter().map(|&room| (room, &[][..]));
+    let may_use: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().chain(common).collect();
+    assert_eq!(rooms, may_use.keys().copied().collect(), "everything in src has its line here");
+    for (room, allowed) in may_use {
+        for module in sources.modules().filter(|module| module[0] == room) {
+            for other in sources.rooms(module) {
+                assert!(
+                    other == room || allowed.contains(&&*other) || COMMON.contains(&&*other),
+                    "{} uses {other}",
+                    module.join("::")
+                );
+            }
+        }
+    }
+}
+
+/// Says what to do about it where a list is not what was found.
+fn assert_circles(found: &BTreeSet<BTreeSet<Vec<String>>>, listed: &[&[&str]]) {
+    let found: BTreeSet<Vec<String>> =
+        found.iter().map(|circle| circle.iter().map(|module| module.join("::")).collect()).collect();
+    let listed: BTreeSet<Vec<String>> =
+        listed.iter().map(|circle| circle.iter().map(|&module| module.to_owned()).collect()).collect();
+    let new: Vec<_> = found.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&found).collect();
+    assert!(new.is_empty(), "move what these share to a file of its own: {new:#?}\nlisted and not found: {gone:#?}");
+    assert!(gone.is_empty(), "take these off the list, which only shrinks: {gone:#?}");
+}
+
+#[test]
+fn no_file_uses_itself_through_others() {
+    assert_circles(&circles(&all().uses()), FILES);
+}
+
+#[test]
+fn no_folder_uses_itself_through_others() {
+    let sources = all();
+    let uses = sources.uses();
+    let folders: BTreeSet<Vec<String>> = sources.modules().map(|module| module[..module.len() - 1].to_vec()).collect();
+    let found = folders.iter().flat_map(|folder| circles(&between(&uses, folder)));
+    // Between files alone it is a circle of files.
+    let found = found.filter(|circle| circle.iter().any(|module| folders.contains(module))).collect();
+    assert_circles(&found, FOLDERS);
+}
+
+#[test]
+fn each_engine_and_language_is_named_in_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in sources(&root.join("src")) {
+        let code = code(&path);
+        for (name, place) in ONLY_IN {
+            let named = code.contains(&format!("{name}::"));
+            assert!(!named || path.starts_with(root.join(place)), "{} names {name}", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_main_ends_the_process_and_one_function_where_that_cannot() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in sources(&root.join("src")).into_iter().filter(|path| !path.ends_with("session/crash.rs")) {
+        assert!(!code(&path).contains("process::exit"), "{}", path.display());
+    }
+}
