@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::program::input;
-use super::{Format, print_data, print_json, print_message, state};
+use super::failure::input;
+use super::open::state;
+use super::print::{Format, print_data, print_json, print_message};
 use crate::audit::{self, Chain, Line};
 use crate::report::{printable, table};
 use crate::session::{Class, Failure};

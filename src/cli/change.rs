@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::life::Known;
-use super::program::input;
-use super::{Format, print_json, print_message};
+use super::bottle::known::Known;
+use super::failure::input;
+use super::print::{Format, print_json, print_message};
 use crate::holder::ask_policy;
 use crate::manifest::{EgressSection, granted_file, read_granted, with_granted};
 use crate::policy::{AllowSpec, AllowTable, Change, DenySpec, DenyTable, LivePolicy, Scope};

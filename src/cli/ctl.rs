@@ -1,7 +1,8 @@
 //! What is asked of a running bottle's egress; `bottler stats`.
 
-use super::program::input;
-use super::{engine, print_data, print_json};
+use super::failure::input;
+use super::open::engine;
+use super::print::{print_data, print_json};
 use crate::primitive::ask_egress;
 use crate::session::{Class, Failure};
 use crate::sidecar::ctl::{Answer, Question};

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 
 use hyper::Uri;
 
-use super::egress::EgressArgs;
-use super::program::{self, ProjectArgs, input};
-use super::{Format, audit, change, print_data, print_json, print_message, state};
+use super::failure::input;
+use super::launch::egress::EgressArgs;
+use super::launch::program::{self, ProjectArgs};
+use super::open::state;
+use super::print::{Format, print_data, print_json, print_message};
+use super::{audit, change};
 use crate::audit::learn;
 use crate::manifest::choose;
 use crate::net::{Host, canonical};

@@ -77,27 +77,6 @@ const COMMON: &[&str] = &["suggest", "sync"];
 /// Circles between files that are still there. None may be added.
 const FILES: &[&[&str]] = &[
     &["audit", "audit::read"],
-    &[
-        "cli",
-        "cli::audit",
-        "cli::change",
-        "cli::client",
-        "cli::ctl",
-        "cli::doctor",
-        "cli::gc",
-        "cli::init",
-        "cli::left",
-        "cli::life",
-        "cli::lua",
-        "cli::manifest",
-        "cli::output",
-        "cli::policy",
-        "cli::ps",
-        "cli::resume",
-        "cli::run",
-        "cli::trust",
-        "cli::work",
-    ],
     &["holder", "holder::nested"],
     &[
         "init",

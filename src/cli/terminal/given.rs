@@ -21,7 +21,7 @@ const TYPED: usize = 4096;
 
 /// How a terminal was given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Given {
+pub(in crate::cli) enum Given {
     /// The program has ended, or its stream has.
     Ended,
     /// The user has left.
@@ -29,7 +29,7 @@ pub(super) enum Given {
 }
 
 /// Whether the user is at a terminal: both ways.
-pub(super) fn is_there() -> bool {
+pub(in crate::cli) fn is_there() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
@@ -37,7 +37,7 @@ nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
 
 /// How large the terminal is.
 #[expect(unsafe_code, reason = "an ioctl that fills a structure of ours")]
-pub(super) fn size() -> Option<TerminalSize> {
+pub(in crate::cli) fn size() -> Option<TerminalSize> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the structure lives as long as the call, and is the one that the call fills (tty_ioctl(4)).
     unsafe { window_size(libc::STDOUT_FILENO, &raw mut size) }.ok()?;
@@ -89,10 +89,10 @@ impl Drop for Raw {
 
 /// A terminal that shows what is written to it as always, and on which keys do nothing: whoever has typed Ctrl-C once more
 /// than the program needed has not meant what comes after it. As it was before, when this is dropped.
-pub(super) struct Mute {
+pub(in crate::cli) struct Mute {
     before: Option<Termios>,
     /// How it was given back.
-    pub(super) given: Given,
+    pub(in crate::cli) given: Given,
 }
 
 impl Drop for Mute {
@@ -107,7 +107,7 @@ impl Drop for Mute {
 
 /// Gives the terminal to a program until that ends or the user leaves, by these keys. `raw` lifts the limits on what it may
 /// do to it. How it ended, and the terminal, mute for as long as the caller wants.
-pub(super) async fn give(
+pub(in crate::cli) async fn give(
     streams: Streams,
     resize: impl Fn(TerminalSize) -> BoxFuture<'static, ()>,
     raw: bool,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::egress::EgressArgs;
-use super::program::{self, Defined, ProjectArgs, input};
-use super::terminal;
+use super::program::{self, Defined, ProjectArgs};
+use crate::cli::failure::input;
+use crate::cli::terminal;
 use crate::holder::{Draft, Drafts};
 use crate::manifest::{Catalogue, Chosen, Egress, IsolationSection, choose, expand, granted, text};
 use crate::plan::{Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
@@ -15,10 +16,10 @@ use crate::workspace::identity;
 
 /// An agent, and how it differs from what is said of it.
 #[derive(clap::Args)]
-pub(super) struct AgentArgs {
+pub(in crate::cli) struct AgentArgs {
     /// The agent: of your manifest, of the project's, or a template's name: `claude`, `codex`, `shell`, `probe` …
     #[arg(default_value = "probe")]
-    pub(super) agent: String,
+    pub(in crate::cli) agent: String,
     /// The bottle, by its name in your manifest, instead of the agent's own
     #[arg(long, value_name = "NAME")]
     bottle: Option<String>,
@@ -27,7 +28,7 @@ pub(super) struct AgentArgs {
     manifest: Option<PathBuf>,
     /// The recipe: a file, or the name of a built-in one [default: the agent's own]
     #[arg(long, value_name = "FILE|NAME")]
-    pub(super) recipe: Option<String>,
+    pub(in crate::cli) recipe: Option<String>,
     /// The bottle's id; without it, the agent's name and five random characters
     #[arg(long)]
     name: Option<String>,
@@ -52,16 +53,16 @@ pub(super) struct AgentArgs {
     set_rp_filter: bool,
     /// The prompt, after the agent's own
     #[arg(long)]
-    pub(super) prompt: Option<String>,
+    pub(in crate::cli) prompt: Option<String>,
     /// The prompt, from a file
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
-    pub(super) prompt_file: Option<PathBuf>,
+    pub(in crate::cli) prompt_file: Option<PathBuf>,
     /// The model, for agents that take one
     #[arg(long)]
     model: Option<String>,
     /// Run with a prompt and nobody there: what the agent answers goes to standard output
     #[arg(long)]
-    pub(super) headless: bool,
+    pub(in crate::cli) headless: bool,
     #[command(flatten)]
     egress: EgressArgs,
     /// A parameter for the recipe, which reads it as plan.params.NAME; may be repeated
@@ -84,7 +85,7 @@ pub(super) struct AgentArgs {
     keep: Option<KeepArg>,
     /// Where to write how the agent changed its workspace, as a patch for `git apply`; then nothing is kept
     #[arg(long, value_name = "FILE", conflicts_with_all = ["mount", "no_workspace"])]
-    pub(super) patch: Option<PathBuf>,
+    pub(in crate::cli) patch: Option<PathBuf>,
     #[command(flatten)]
     project: ProjectArgs,
     /// The agent's command, instead of its template's
@@ -113,20 +114,20 @@ enum KeepArg {
 }
 
 /// A plan, and what is around it.
-pub(super) struct Ready {
-    pub(super) chosen: Chosen,
-    pub(super) planned: Planned,
-    pub(super) defined: Defined,
-    pub(super) drafts: Drafts,
+pub(in crate::cli) struct Ready {
+    pub(in crate::cli) chosen: Chosen,
+    pub(in crate::cli) planned: Planned,
+    pub(in crate::cli) defined: Defined,
+    pub(in crate::cli) drafts: Drafts,
     /// What its grants are remembered by.
-    pub(super) grants: GrantsOf,
+    pub(in crate::cli) grants: GrantsOf,
     /// What was granted to earlier bottles for good.
-    pub(super) granted: Vec<AllowSpec>,
+    pub(in crate::cli) granted: Vec<AllowSpec>,
 }
 
 impl AgentArgs {
     /// Plans the launch. `terminal` is whether the agent gets one; `id` is a bottle that lives again.
-    pub(super) fn plan(&self, state: &StateDir, terminal: bool, id: Option<&str>) -> Result<Ready, Failure> {
+    pub(in crate::cli) fn plan(&self, state: &StateDir, terminal: bool, id: Option<&str>) -> Result<Ready, Failure> {
         let defined = program::defined(&self.project, self.manifest.as_deref(), state)?;
         let chosen = choose(&defined.catalogue, &self.agent, self.bottle.as_deref()).map_err(program::failure)?;
         let facts = facts()?;
@@ -195,7 +196,7 @@ impl AgentArgs {
     }
 
     /// Whether the agent gets the user's terminal: where there is one, and nothing else is wanted of the output.
-    pub(super) fn wants_terminal(&self, detach: bool) -> bool {
+    pub(in crate::cli) fn wants_terminal(&self, detach: bool) -> bool {
         let probe = self.agent == "probe" && self.recipe.is_none();
         !probe && !self.headless && (detach || terminal::is_there())
     }
@@ -210,7 +211,7 @@ fn slug(name: &str) -> String {
 }
 
 /// What is so on this host.
-pub(super) fn facts() -> Result<Facts, Failure> {
+pub(in crate::cli) fn facts() -> Result<Facts, Failure> {
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
     Ok(Facts {
@@ -226,7 +227,7 @@ pub(super) fn facts() -> Result<Facts, Failure> {
 
 /// Every agent of the manifest, planned as it stands: for recipes that launch further bottles. Where scripts of a project take
 /// part, only the launched agent, as it was launched, and those whose bottles the user lets this project use.
-pub(super) fn drafts(defined: &Defined, facts: &Facts, launched: &str, bottle: Option<&str>) -> Drafts {
+pub(in crate::cli) fn drafts(defined: &Defined, facts: &Facts, launched: &str, bottle: Option<&str>) -> Drafts {
     let draft = |name: &str| {
         let bottle = bottle.filter(|_| name == launched);
         let chosen = choose(&defined.catalogue, name, bottle).map_err(|problem| problem.to_string())?;

@@ -13,7 +13,7 @@ use crate::report::{Screen, leave_line_open};
 const MAX_OUTPUT: usize = 4 << 20;
 
 /// The agent's output, straight from the engine: kept, or passed on as it comes.
-pub(super) async fn follow_output(engine: &DockerEngine, container: &str, to: &Wire, capture: bool) -> Vec<u8> {
+pub(in crate::cli) async fn follow_output(engine: &DockerEngine, container: &str, to: &Wire, capture: bool) -> Vec<u8> {
     let attached = engine.container_attach(container).await;
     to.send(&ToHolder::Attached);
     let Ok(mut streams) = attached else { return Vec::new() };
@@ -22,7 +22,7 @@ pub(super) async fn follow_output(engine: &DockerEngine, container: &str, to: &W
         // A reader that is gone stops nothing.
         match piece {
             Output::Stdout(bytes) if capture && kept.len() < MAX_OUTPUT => kept.extend_from_slice(&bytes),
-            Output::Stdout(bytes) if !capture => super::note_written(out.write(&bytes)),
+            Output::Stdout(bytes) if !capture => crate::cli::print::note_written(out.write(&bytes)),
             Output::Stdout(_) => {}
             Output::Stderr(bytes) => drop(err.write(&bytes)),
         }
@@ -31,23 +31,23 @@ pub(super) async fn follow_output(engine: &DockerEngine, container: &str, to: &W
 }
 
 /// Where an agent's bytes are written; onto a terminal only text and its colours.
-pub(super) struct Writer {
+pub(in crate::cli) struct Writer {
     to: Box<dyn Write + Send>,
     screen: Option<Screen>,
 }
 
 impl Writer {
-    pub(super) fn stdout() -> Self {
+    pub(in crate::cli) fn stdout() -> Self {
         let out = std::io::stdout();
         Self { screen: out.is_terminal().then(Screen::text), to: Box::new(out) }
     }
 
-    pub(super) fn stderr() -> Self {
+    pub(in crate::cli) fn stderr() -> Self {
         let err = std::io::stderr();
         Self { screen: err.is_terminal().then(Screen::text), to: Box::new(err) }
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(in crate::cli) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         match &mut self.screen {
             Some(screen) => {
                 self.to.write_all(&screen.pass(bytes))?;

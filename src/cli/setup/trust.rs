@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::program::{input, open_store};
-use super::{Format, print_data, print_json, print_message, state};
+use crate::cli::failure::input;
+use crate::cli::launch::program::open_store;
+use crate::cli::open::state;
+use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::project::{Change, FOLDER, Project};
 use crate::report::table;
 use crate::session::{Class, Failure};
 
 /// What `trust` takes.
 #[derive(clap::Args)]
-pub(super) struct TrustArgs {
+pub(in crate::cli) struct TrustArgs {
     /// The project
     #[arg(default_value = ".")]
     directory: PathBuf,
@@ -24,13 +26,13 @@ pub(super) struct TrustArgs {
 
 /// What `untrust` takes.
 #[derive(clap::Args)]
-pub(super) struct UntrustArgs {
+pub(in crate::cli) struct UntrustArgs {
     /// The project
     #[arg(default_value = ".")]
     directory: PathBuf,
 }
 
-pub(super) fn trust(args: &TrustArgs) -> Result<u8, Failure> {
+pub(in crate::cli) fn trust(args: &TrustArgs) -> Result<u8, Failure> {
     let project = read(&args.directory)?;
     let mut store = open_store(&state()?)?;
     let changes = store.changes(&project);
@@ -50,7 +52,7 @@ pub(super) fn trust(args: &TrustArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-pub(super) fn untrust(args: &UntrustArgs) -> Result<u8, Failure> {
+pub(in crate::cli) fn untrust(args: &UntrustArgs) -> Result<u8, Failure> {
     let root = args.directory.canonicalize();
     let root = root.map_err(|error| input(format!("find {}: {error}", args.directory.display())))?;
     let known = open_store(&state()?)?.untrust(&root).map_err(|error| not_written(&error))?;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Format, engine, print_data, print_json, print_message};
+use crate::cli::open::engine;
+use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::engine::{Engine, ErrorKind};
 use crate::report::{printable, table};
 use crate::session::gc::{Collection, collect, collect_foreign};
@@ -10,7 +11,7 @@ use crate::session::{Class, Failure, Outcome, UndoRow};
 
 /// What `gc` takes.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Only name what would be removed
     #[arg(long)]
     dry_run: bool,
@@ -25,7 +26,7 @@ pub(super) struct Args {
     format: Format,
 }
 
-pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
+pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     let (endpoint, engine, state) = engine().await?;
     let collection = match &args.foreign {
         Some(owner) => {

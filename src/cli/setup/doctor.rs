@@ -9,7 +9,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Format, find_engine, print_data, print_json, state};
+use crate::cli::open::{find_engine, state};
+use crate::cli::print::{Format, print_data, print_json};
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::endpoint::Endpoint;
 use crate::engine::{Engine, EngineDetails, EngineInfo, Product};
@@ -33,7 +34,7 @@ const PROBE: Duration = Duration::from_mins(3);
 
 /// What `doctor` takes.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Do what is safe to do: remove what dead bottles left behind
     #[arg(long)]
     fix: bool,
@@ -79,7 +80,7 @@ impl Check {
     }
 }
 
-pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
+pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     let mut checks = Vec::new();
     match reach(&mut checks).await {
         Some((endpoint, engine, info)) => {

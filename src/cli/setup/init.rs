@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::print_message;
-use super::program::input;
+use crate::cli::failure::input;
+use crate::cli::print::print_message;
 use crate::manifest::{AgentTemplate, user_file};
 use crate::session::Failure;
 
 /// What `init` takes.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// The agent's template [default: that whose credential this shell has, else claude]
     #[arg(long)]
     template: Option<String>,
@@ -19,7 +19,7 @@ pub(super) struct Args {
     file: Option<PathBuf>,
 }
 
-pub(super) fn main(args: &Args) -> Result<u8, Failure> {
+pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
     let Some(file) = args.file.clone().or_else(user_file) else {
         return Err(input("neither XDG_CONFIG_HOME nor HOME is set").hint("bottler init --file FILE"));
     };

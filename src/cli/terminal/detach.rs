@@ -5,11 +5,11 @@ use std::time::Duration;
 
 /// How long the beginning of the keys is held back from the program: a person who leaves types the next key by then, and a
 /// key of the program's own does not feel late.
-pub(super) const HELD: Duration = Duration::from_millis(100);
+pub(in crate::cli) const HELD: Duration = Duration::from_millis(100);
 
 /// A sequence of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct DetachKeys(Vec<u8>);
+pub(in crate::cli) struct DetachKeys(Vec<u8>);
 
 impl Default for DetachKeys {
     fn default() -> Self {
@@ -37,7 +37,7 @@ impl FromStr for DetachKeys {
 
 /// Looks for the keys in what is typed.
 #[derive(Default)]
-pub(super) struct Keys {
+pub(in crate::cli) struct Keys {
     wanted: DetachKeys,
     /// The end of what was typed, as far as it begins the keys.
     begun: Vec<u8>,
@@ -46,12 +46,12 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(wanted: DetachKeys) -> Self {
+    pub(in crate::cli) fn new(wanted: DetachKeys) -> Self {
         Self { wanted, ..Self::default() }
     }
 
     /// What goes on to the program, and whether the user leaves. What begins the keys is held back.
-    pub(super) fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
+    pub(in crate::cli) fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let mut on = Vec::with_capacity(typed.len() + 1);
         for &byte in typed {
             self.begun.push(byte);
@@ -71,12 +71,12 @@ impl Keys {
     }
 
     /// Whether something is held back.
-    pub(super) fn holds(&self) -> bool {
+    pub(in crate::cli) fn holds(&self) -> bool {
         self.passed < self.begun.len()
     }
 
     /// What is held back goes on: nothing more was typed for a while. The rest of the keys leaves all the same.
-    pub(super) fn pass(&mut self) -> Vec<u8> {
+    pub(in crate::cli) fn pass(&mut self) -> Vec<u8> {
         let on = self.begun[self.passed..].to_vec();
         self.passed = self.begun.len();
         on

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::life::Known;
-use super::program::input;
+use super::known::Known;
+use crate::cli::failure::input;
 use crate::engine::Engine;
 use crate::engine::labels::{Identity, Kind};
 use crate::plan::WorkspaceMode;
@@ -24,14 +24,14 @@ const LAST: u64 = 1 << 40;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A workspace, read.
-pub(super) struct Work {
-    pub(super) known: Known,
+pub(in crate::cli) struct Work {
+    pub(in crate::cli) known: Known,
     /// The folder that was copied.
-    pub(super) source: Option<PathBuf>,
-    pub(super) before: Arc<Snapshot>,
-    pub(super) left: Snapshot,
+    pub(in crate::cli) source: Option<PathBuf>,
+    pub(in crate::cli) before: Arc<Snapshot>,
+    pub(in crate::cli) left: Snapshot,
     /// A folder for what is made of it; removed when the sweeper ends.
-    pub(super) folder: PathBuf,
+    pub(in crate::cli) folder: PathBuf,
     _sweeper: sweeper::Sweeper,
     /// Held while it is read: nobody launches it again, or removes it.
     _hold: Option<std::fs::File>,
@@ -39,13 +39,13 @@ pub(super) struct Work {
 
 impl Work {
     /// What of it has not been brought.
-    pub(super) fn outstanding(&self) -> Outstanding {
+    pub(in crate::cli) fn outstanding(&self) -> Outstanding {
         outstanding(&self.before, &self.left, &Brought::read(&self.known.state.bottle(&self.known.id)))
     }
 }
 
 /// Reads a bottle's workspace.
-pub(super) async fn read(id: &str) -> Result<Work, Failure> {
+pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
     let known = Known::find(id)?;
     known.engine.info().await?;
     let plan = known.plan()?;
@@ -94,16 +94,16 @@ fn hold(known: &Known) -> Result<std::fs::File, Failure> {
 
 /// Whether the user has cancelled: looked at between steps that are whole or not at all.
 #[derive(Clone, Default)]
-pub(super) struct Cancelled(Arc<AtomicBool>);
+pub(in crate::cli) struct Cancelled(Arc<AtomicBool>);
 
 impl Cancelled {
-    pub(super) fn is_set(&self) -> bool {
+    pub(in crate::cli) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
 /// Carries a command out until a signal says not to; then it may come to its next step, and ends.
-pub(super) async fn until_signal<T>(
+pub(in crate::cli) async fn until_signal<T>(
     work: impl Future<Output = Result<T, Failure>>,
     cancelled: &Cancelled,
 ) -> Result<T, Failure> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::cli::failure::input;
 use crate::lua::{Grants, Program, Script, Vm, built_in_names, built_in_recipe};
 use crate::manifest::{Catalogue, Problem, user_file};
 use crate::project::{FOLDER, Project, Store};
@@ -14,7 +15,7 @@ const MAX_RECIPE: u64 = 1 << 20;
 
 /// Where the project is.
 #[derive(clap::Args)]
-pub(super) struct ProjectArgs {
+pub(in crate::cli) struct ProjectArgs {
     /// The project, whose .bottler/ takes part if it is trusted [default: the current directory]
     #[arg(long, value_name = "DIR")]
     project: Option<PathBuf>,
@@ -23,20 +24,20 @@ pub(super) struct ProjectArgs {
     no_project: bool,
 }
 
-pub(super) fn input(message: impl Into<String>) -> Failure {
-    Failure::new(Class::Input, message)
-}
-
 /// What is defined around a launch: by the user, and by a project that is trusted.
-pub(super) struct Defined {
+pub(in crate::cli) struct Defined {
     /// Agents, bottles and templates.
-    pub(super) catalogue: Catalogue,
+    pub(in crate::cli) catalogue: Catalogue,
     root: Option<PathBuf>,
     scripts: BTreeMap<String, String>,
 }
 
 /// Reads what is defined. `manifest` is instead of the user's own.
-pub(super) fn defined(project: &ProjectArgs, manifest: Option<&Path>, state: &StateDir) -> Result<Defined, Failure> {
+pub(in crate::cli) fn defined(
+    project: &ProjectArgs,
+    manifest: Option<&Path>,
+    state: &StateDir,
+) -> Result<Defined, Failure> {
     if let Some(path) = manifest
         && !path.is_file()
     {
@@ -55,12 +56,12 @@ pub(super) fn defined(project: &ProjectArgs, manifest: Option<&Path>, state: &St
 
 impl Defined {
     /// Whether scripts of a project take part.
-    pub(super) fn has_scripts(&self) -> bool {
+    pub(in crate::cli) fn has_scripts(&self) -> bool {
         !self.scripts.is_empty()
     }
 
     /// A recipe, and what belongs around it.
-    pub(super) fn program(&self, recipe: &str) -> Result<Program, Failure> {
+    pub(in crate::cli) fn program(&self, recipe: &str) -> Result<Program, Failure> {
         let own = self.root.as_ref().and_then(|root| of_project(recipe, root, &self.scripts));
         let is_built_in = own.is_none() && built_in_recipe(recipe).is_some();
         let recipe = match own {
@@ -78,7 +79,7 @@ impl Defined {
 }
 
 /// A mistake in a file, as a failure with its line.
-pub(super) fn failure(problem: Problem) -> Failure {
+pub(in crate::cli) fn failure(problem: Problem) -> Failure {
     let Problem { file, line, column, text, message, hint } = problem;
     let message = match (file.is_empty(), line, column) {
         (false, 0, _) => format!("{file}: {message}"),
@@ -94,7 +95,7 @@ pub(super) fn failure(problem: Problem) -> Failure {
 }
 
 /// Reads a recipe and what belongs around it.
-pub(super) fn load(recipe: &str, project: &ProjectArgs, state: &StateDir) -> Result<Program, Failure> {
+pub(in crate::cli) fn load(recipe: &str, project: &ProjectArgs, state: &StateDir) -> Result<Program, Failure> {
     defined(project, None, state)?.program(recipe)
 }
 
@@ -123,12 +124,12 @@ fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<Option<Trusted>
     Ok(Some((project, scripts)))
 }
 
-pub(super) fn open_store(state: &StateDir) -> Result<Store, Failure> {
+pub(in crate::cli) fn open_store(state: &StateDir) -> Result<Store, Failure> {
     Store::open(state.path()).map_err(|error| Failure::new(Class::Internal, format!("read what is trusted: {error}")))
 }
 
 /// A recipe: a file, or a built-in one's name.
-pub(super) fn script(recipe: &str) -> Result<Script, Failure> {
+pub(in crate::cli) fn script(recipe: &str) -> Result<Script, Failure> {
     let is_file = Path::new(recipe).extension().is_some_and(|extension| extension == "lua") || recipe.contains('/');
     if !is_file {
         return built_in_recipe(recipe).ok_or_else(|| {
@@ -146,7 +147,7 @@ pub(super) fn script(recipe: &str) -> Result<Script, Failure> {
 }
 
 /// `NAME=VALUE`, as often as it was said.
-pub(super) fn params(said: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+pub(in crate::cli) fn params(said: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(input(format!("--set {text:?} is not NAME=VALUE"))),
@@ -155,7 +156,7 @@ pub(super) fn params(said: &[String]) -> Result<BTreeMap<String, String>, Failur
 }
 
 /// Which of the project's hooks take part, and which of them replace something: a line for each.
-pub(super) async fn hooks(program: &Program) -> Result<Vec<String>, Failure> {
+pub(in crate::cli) async fn hooks(program: &Program) -> Result<Vec<String>, Failure> {
     let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
     let line = |(when, name, at): (String, String, Option<Place>)| {
         let place = at.map_or_else(|| hooks.name.clone(), |at| at.to_string());

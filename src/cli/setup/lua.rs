@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::agent;
-use super::program::{self, ProjectArgs, input};
-use super::{Format, print_data, print_json, print_message, state};
+use crate::cli::failure::input;
+use crate::cli::launch::agent;
+use crate::cli::launch::program::{self, ProjectArgs};
+use crate::cli::open::state;
+use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::holder::Drafts;
 use crate::lua::{Program, lint, reference};
 use crate::plan::{LaunchPlan, WorkspacePlan};
@@ -16,7 +18,7 @@ use crate::session::{Class, Failure};
 
 /// What `lua` takes.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -99,7 +101,7 @@ struct TypesArgs {
     directory: PathBuf,
 }
 
-pub(super) async fn main(args: Args) -> Result<u8, Failure> {
+pub(in crate::cli) async fn main(args: Args) -> Result<u8, Failure> {
     match args.command {
         Command::Check(args) => check(&args).await,
         Command::Run(args) => run(&args),

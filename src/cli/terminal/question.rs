@@ -8,12 +8,25 @@ use crate::primitive::Question;
 use crate::report;
 
 /// Asks for a secret at the terminal.
-pub(super) fn read_secret(text: &str) -> std::io::Result<String> {
+pub(in crate::cli) fn read_secret(text: &str) -> std::io::Result<String> {
     read_answer(Question::Secret, &report::printable(text))
 }
 
+/// Asks a question that is answered by yes or no.
+///
+/// # Errors
+/// The answer cannot be read.
+pub(in crate::cli) fn confirm(question: &str) -> std::io::Result<bool> {
+    let mut err = std::io::stderr();
+    write!(err, "{question} [y/N] ")?;
+    err.flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
 /// Asks, and reads a line.
-pub(super) fn read_answer(what: Question, text: &str) -> std::io::Result<String> {
+pub(in crate::cli) fn read_answer(what: Question, text: &str) -> std::io::Result<String> {
     // Before the question is there: an answer that is typed at once is not shown either.
     let _hidden = if what == Question::Secret { Some(Hidden::new()?) } else { None };
     let end = if what == Question::Confirm { " [y/N] " } else { ": " };

@@ -6,24 +6,29 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::agent::{AgentArgs, Ready};
-use super::client::{Client, Ended, Show};
-use super::detach::DetachKeys;
-use super::program::{self, input};
-use super::question::read_secret;
-use super::{Format, find_engine, preflight, print_data, print_json, print_message, resume, state};
+use super::differences::tell_differences;
+use super::preflight;
+use super::program;
+use crate::cli::bottle::client::{Client, Ended, Show};
+use crate::cli::bottle::ended::{holder_died, tell};
+use crate::cli::failure::input;
+use crate::cli::open::{find_engine, state};
+use crate::cli::print::{Format, print_data, print_json, print_message};
+use crate::cli::terminal::DetachKeys;
+use crate::cli::terminal::{confirm, read_secret};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, EngineDetails};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
 use crate::probe::{Line, passed};
-use crate::session::{Class, Failure, Invocation, StateDir, Word, crash};
+use crate::session::{Class, Failure, Invocation, StateDir, Word};
 use crate::{report, sidecar};
 
 /// What `run` takes.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(flatten)]
-    pub(super) agent: AgentArgs,
+    pub(in crate::cli) agent: AgentArgs,
     /// Launch it and come back; `bottler attach` goes to it
     #[arg(short, long)]
     detach: bool,
@@ -60,22 +65,22 @@ struct Dry<'a> {
     hooks: &'a [String],
 }
 
-pub(super) async fn main(args: Args) -> Result<u8, Failure> {
+pub(in crate::cli) async fn main(args: Args) -> Result<u8, Failure> {
     let words = std::env::args_os().skip(1).map(Word::from).collect();
     launch(args, words, None).await
 }
 
 /// A bottle that lives again.
-pub(super) struct Resumed {
+pub(in crate::cli) struct Resumed {
     /// Its id.
-    pub(super) id: String,
+    pub(in crate::cli) id: String,
     /// The plan that it was launched with.
-    pub(super) before: Option<serde_json::Value>,
+    pub(in crate::cli) before: Option<serde_json::Value>,
 }
 
 impl Args {
     /// The same again, but for what is said now.
-    pub(super) fn again(&mut self, prompt: Option<String>, detach: bool, yes: bool) {
+    pub(in crate::cli) fn again(&mut self, prompt: Option<String>, detach: bool, yes: bool) {
         if prompt.is_some() {
             (self.agent.prompt, self.agent.prompt_file) = (prompt, None);
         }
@@ -84,7 +89,7 @@ impl Args {
 }
 
 /// Launches; `words` is how that is asked for again, `resumed` a bottle that lives again.
-pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed>) -> Result<u8, Failure> {
+pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed>) -> Result<u8, Failure> {
     let state = state()?;
     let terminal = args.format == Format::Text && args.agent.wants_terminal(args.detach);
     let mut ready = args.agent.plan(&state, terminal, resumed.as_ref().map(|resumed| resumed.id.as_str()))?;
@@ -109,10 +114,10 @@ pub(super) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed
     if let Some(before) = resumed.as_ref().and_then(|resumed| resumed.before.as_ref())
         && let Ok(after) = serde_json::to_value(&ready.planned.plan)
     {
-        resume::tell_differences(before, &after);
+        tell_differences(before, &after);
     }
     if !args.yes && preflight::is_worth_asking(&ready.planned.plan) {
-        let answer = preflight::confirm("launch?");
+        let answer = confirm("launch?");
         let answer = answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))?;
         if !answer {
             print_message("nothing was made");
@@ -209,19 +214,6 @@ async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, cop
     }
 }
 
-/// Why a holder has died: in its own words, or where else they may be.
-pub(super) fn holder_died(client: &mut Client, state: &StateDir) -> Failure {
-    let left = "`bottler ps --all` shows if anything is left, `bottler gc` removes it";
-    if let Some(failure) = client.last_words.take() {
-        return failure.cause(left);
-    }
-    let failure = Failure::new(Class::Internal, format!("the holder of {} died", client.bottle)).hint(left);
-    match crash::written(state.path(), &client.bottle) {
-        Some(path) => failure.cause(format!("its last words are in {}", path.display())),
-        None => failure,
-    }
-}
-
 fn is_copied(plan: &LaunchPlan) -> bool {
     plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy)
 }
@@ -299,32 +291,4 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
     }
     let red = client.show.capture && own.as_deref().is_some_and(|lines| !passed(lines));
     Ok(if red && report.failure.is_none() { Class::Isolation.exit_code() } else { code })
-}
-
-/// Tells how it ended; the exit code.
-pub(super) fn tell(client: &Client, report: &Report, text: bool) -> u8 {
-    if text && report.times.sidecars_up.is_some() {
-        client.progress.line(&report::times(&report.times));
-        if let Some(closed) = &report.evidence {
-            client.progress.line(&report::evidence(&client.bottle, closed));
-        }
-    }
-    if let Some(kept) = report.kept.as_ref().filter(|_| text) {
-        client.progress.line(&report::kept(&client.bottle, kept));
-    }
-    if let Some(executed) = report.executed.as_ref().filter(|_| text).and_then(report::executed) {
-        client.progress.line(&executed);
-    }
-    if let Some(failure) = &report.failure {
-        client.progress.line(&report::failure(failure, &report.undo));
-        return failure.class.exit_code();
-    }
-    if let Some(left) = report::left(&report.undo) {
-        client.progress.line(&left);
-        return Class::Operation.exit_code();
-    }
-    if report.evidence.as_ref().is_some_and(|closed| closed.incomplete.is_some()) {
-        return Class::Internal.exit_code();
-    }
-    u8::try_from(report.exit_code.unwrap_or_default() & 0xff).unwrap_or(u8::MAX)
 }

@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::left::{Cancelled, Work, read, until_signal};
-use super::program::input;
-use super::{Format, print_data, print_json, print_message, report_unwritten};
+use crate::cli::failure::input;
+use crate::cli::print::{Format, print_data, print_json, print_message, report_unwritten};
 use crate::report::printable;
 use crate::session::{Class, Failure};
 use crate::workspace::{
@@ -15,7 +15,7 @@ use crate::workspace::{
 
 /// What `diff` takes.
 #[derive(clap::Args)]
-pub(super) struct DiffArgs {
+pub(in crate::cli) struct DiffArgs {
     /// The bottle
     bottle: String,
     /// Only which files
@@ -28,7 +28,7 @@ pub(super) struct DiffArgs {
 
 /// What `pull` takes.
 #[derive(clap::Args)]
-pub(super) struct PullArgs {
+pub(in crate::cli) struct PullArgs {
     /// The bottle
     bottle: String,
     /// Write a patch for `git apply`; with -, to standard output
@@ -48,7 +48,7 @@ pub(super) struct PullArgs {
     filters: bool,
 }
 
-pub(super) async fn diff(args: &DiffArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn diff(args: &DiffArgs) -> Result<u8, Failure> {
     until_signal(show(args), &Cancelled::default()).await
 }
 
@@ -121,7 +121,7 @@ fn warn<'a>(paths: impl Iterator<Item = &'a Name>) {
     }
 }
 
-pub(super) async fn pull(args: &PullArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn pull(args: &PullArgs) -> Result<u8, Failure> {
     let cancelled = Cancelled::default();
     until_signal(fetch(args, &cancelled), &cancelled).await
 }

@@ -7,29 +7,28 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
 
-use super::client::{Client, Ended, Show};
-use super::detach::DetachKeys;
-use super::output::Writer;
-use super::program::input;
-use super::run::{holder_died, tell};
-use super::terminal::{self, Given};
-use super::{left, print_json, print_message, state};
-use crate::engine::docker::DockerEngine;
-use crate::engine::labels::Kind;
-use crate::engine::{Engine, ExecSpec, Filter, Object, Output, Streams};
-use crate::holder::{PLAN_FILE, reach};
+use super::client::{Ended, Show};
+use super::ended::{holder_died, tell};
+use super::known::Known;
+use super::left;
+use crate::cli::failure::input;
+use crate::cli::open::state;
+use crate::cli::print::{print_json, print_message};
+use crate::cli::terminal::DetachKeys;
+use crate::cli::terminal::Writer;
+use crate::cli::terminal::{self, Given};
+use crate::engine::{Engine, ExecSpec, Output, Streams};
 use crate::init::ENTER;
-use crate::plan::LaunchPlan;
 use crate::primitive::POLICY_FILE;
 use crate::session::ended::{self, Piece};
-use crate::session::{Class, Condition, Failure, Kept, Record, StateDir, UndoRow, gc};
+use crate::session::{Class, Condition, Failure, Kept, UndoRow, gc};
 
 /// Lines of a log that are shown where nothing else is said.
 const LINES: usize = 1000;
 
 /// What `attach` takes.
 #[derive(clap::Args)]
-pub(super) struct AttachArgs {
+pub(in crate::cli) struct AttachArgs {
     /// The bottle
     bottle: String,
     /// Let the agent do everything to the terminal: titles, clipboard, notifications
@@ -42,7 +41,7 @@ pub(super) struct AttachArgs {
 
 /// What `exec` takes.
 #[derive(clap::Args)]
-pub(super) struct ExecArgs {
+pub(in crate::cli) struct ExecArgs {
     /// The bottle
     bottle: String,
     /// The command and its arguments, run beside the agent, with what it has and no more
@@ -55,7 +54,7 @@ pub(super) struct ExecArgs {
 
 /// What `logs` takes.
 #[derive(clap::Args)]
-pub(super) struct LogsArgs {
+pub(in crate::cli) struct LogsArgs {
     /// The bottle
     bottle: String,
     /// A sidecar of it, as `egress`; the agent when absent
@@ -70,14 +69,14 @@ pub(super) struct LogsArgs {
 
 /// What `stop`, `inspect` and `rm` take.
 #[derive(clap::Args)]
-pub(super) struct BottleArgs {
+pub(in crate::cli) struct BottleArgs {
     /// The bottle
     bottle: String,
 }
 
 /// What `rm` takes.
 #[derive(clap::Args)]
-pub(super) struct RmArgs {
+pub(in crate::cli) struct RmArgs {
     /// The bottle
     bottle: String,
     /// Stop it first, if it lives
@@ -86,105 +85,6 @@ pub(super) struct RmArgs {
     /// Also what nobody has pulled
     #[arg(long)]
     discard: bool,
-}
-
-/// A bottle of this user, living or not.
-pub(super) struct Known {
-    pub(super) id: String,
-    pub(super) state: StateDir,
-    pub(super) record: Record,
-    pub(super) engine: Arc<DockerEngine>,
-}
-
-impl Known {
-    /// Finds a bottle by its id.
-    pub(super) fn find(id: &str) -> Result<Self, Failure> {
-        let state = state()?;
-        let unreadable = |error: std::io::Error| {
-            Failure::new(Class::Internal, format!("{id}: {error}"))
-                .hint(format!("`bottler rm --force --discard {id}` removes what there is of it, its workspace too"))
-        };
-        let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
-        let record = known.ok_or_else(|| {
-            let all = state.bottles().unwrap_or_default();
-            let near = crate::suggest::nearest(id, all.iter().map(String::as_str));
-            let hint =
-                near.map_or_else(|| "`bottler ps --all` lists them".to_owned(), |near| format!("did you mean {near}?"));
-            input(format!("there is no bottle {id}")).hint(hint)
-        })?;
-        let engine = Arc::new(DockerEngine::connect(&record.endpoint)?);
-        Ok(Self { id: id.to_owned(), state, record, engine })
-    }
-
-    /// Finds a bottle of which only its name can be read: on the engine that is used now.
-    fn find_broken(id: &str) -> Result<Self, Failure> {
-        let (state, endpoint) = (state()?, super::find_engine()?);
-        let engine = Arc::new(DockerEngine::connect(&endpoint)?);
-        let record = Record {
-            id: id.to_owned(),
-            endpoint,
-            owner: None,
-            agent: "?".to_owned(),
-            launched: 0,
-            keeps: None,
-            invocation: None,
-        };
-        Ok(Self { id: id.to_owned(), state, record, engine })
-    }
-
-    /// The same, that lives.
-    pub(super) async fn living(id: &str) -> Result<Self, Failure> {
-        let known = Self::find(id)?;
-        if !known.state.is_alive(id) {
-            return Err(input(format!("{id} does not run")).hint("`bottler ps --all` lists what is kept"));
-        }
-        known.engine.info().await?;
-        Ok(known)
-    }
-
-    /// The owner label of what it has made.
-    pub(super) fn owner(&self) -> &str {
-        self.record.owner.as_deref().unwrap_or(&self.state.owner)
-    }
-
-    pub(super) fn plan(&self) -> Result<LaunchPlan, Failure> {
-        let path = self.state.bottle(&self.id).join(PLAN_FILE);
-        let failed = |why: String| Failure::new(Class::Internal, format!("read the plan of {}: {why}", self.id));
-        let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-        serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
-    }
-
-    pub(super) async fn objects(&self) -> Result<Vec<Object>, Failure> {
-        let mut objects = self.engine.list(&Filter::Session(self.id.clone())).await?;
-        objects.retain(|object| object.identity.owner == self.owner());
-        Ok(objects)
-    }
-
-    /// A container of it: the agent's, or a sidecar's.
-    async fn container(&self, sidecar: Option<&str>) -> Result<String, Failure> {
-        let wanted = sidecar.map(|name| format!("{}-{name}", self.id));
-        let objects = self.objects().await?;
-        let found = objects.iter().find(|object| match &wanted {
-            None => object.identity.kind == Kind::Agent,
-            Some(name) => object.identity.kind == Kind::Sidecar && object.name == *name,
-        });
-        found.map(|object| object.id.clone()).ok_or_else(|| {
-            let of = format!("{}-", self.id);
-            let sidecars = objects.iter().filter(|object| object.identity.kind == Kind::Sidecar);
-            let names: Vec<&str> = sidecars.filter_map(|object| object.name.strip_prefix(&of)).collect();
-            input(format!("{} has no {}", self.id, sidecar.unwrap_or("agent yet")))
-                .hint(format!("its sidecars: {}", names.join(", ")))
-        })
-    }
-
-    async fn reach(&self, show: Show) -> Result<Client, Failure> {
-        let socket = reach(&self.state.bottle(&self.id)).await;
-        let socket = socket.map_err(|error| {
-            Failure::new(Class::Internal, format!("reach the holder of {}: {error}", self.id))
-                .hint("a bottle that a recipe has launched is its recipe's; attach to that one")
-        })?;
-        Ok(Client::new(self.id.clone(), socket, self.engine.clone(), show))
-    }
 }
 
 /// What is known of a bottle that does not run, where that is how it ended.
@@ -198,7 +98,7 @@ fn print_output(output: &[Piece]) {
     let (mut out, mut err) = (Writer::stdout(), Writer::stderr());
     for piece in output {
         let written = if piece.error { err.write(&piece.bytes) } else { out.write(&piece.bytes) };
-        super::note_written(written);
+        crate::cli::print::note_written(written);
     }
 }
 
@@ -214,14 +114,14 @@ fn tell_ended(ended: &ended::Ended) -> u8 {
 
 /// What `wait` takes.
 #[derive(clap::Args)]
-pub(super) struct WaitArgs {
+pub(in crate::cli) struct WaitArgs {
     /// The bottles
     #[arg(required = true)]
     bottles: Vec<String>,
 }
 
 /// Waits for the end of bottles; prints each one's exit code, and ends with the first that is not 0.
-pub(super) async fn wait(args: &WaitArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn wait(args: &WaitArgs) -> Result<u8, Failure> {
     let mut code = 0;
     for id in &args.bottles {
         if ended_of(id)?.is_none() {
@@ -234,13 +134,13 @@ pub(super) async fn wait(args: &WaitArgs) -> Result<u8, Failure> {
             return Err(Failure::new(Class::Internal, format!("nobody knows how {id} ended"))
                 .hint("its holder was killed; `bottler ps --all` tells whether its workspace is kept"));
         };
-        super::print_data(&format!("{}\n", ended.code()));
+        crate::cli::print::print_data(&format!("{}\n", ended.code()));
         code = if code == 0 { ended.code() } else { code };
     }
     Ok(code)
 }
 
-pub(super) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
     if let Some((ended, output)) = ended_of(&args.bottle)? {
         print_output(&output);
         return Ok(tell_ended(&ended));
@@ -271,7 +171,7 @@ fn left(id: &str, signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
-pub(super) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
     let known = Known::living(&args.bottle).await?;
     end(&known).await
 }
@@ -310,7 +210,7 @@ async fn end(known: &Known) -> Result<u8, Failure> {
     }
 }
 
-pub(super) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
     if let (Some((ended, output)), None) = (ended_of(&args.bottle)?, &args.sidecar) {
         print_output(&output);
         tell_ended(&ended);
@@ -327,14 +227,14 @@ pub(super) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
         };
         // A reader that has had enough, as in `| head`, is no error.
         if let Err(error) = written {
-            super::note_written(Err(error));
+            crate::cli::print::note_written(Err(error));
             break;
         }
     }
     Ok(0)
 }
 
-pub(super) async fn exec(args: &ExecArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn exec(args: &ExecArgs) -> Result<u8, Failure> {
     let known = Known::living(&args.bottle).await?;
     let container = known.container(None).await?;
     let tty = terminal::is_there();
@@ -394,7 +294,7 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
     loop {
         tokio::select! {
             piece = output.next() => match piece {
-                Some(Ok(Output::Stdout(bytes))) => super::note_written(out.write(&bytes)),
+                Some(Ok(Output::Stdout(bytes))) => crate::cli::print::note_written(out.write(&bytes)),
                 Some(Ok(Output::Stderr(bytes))) => drop(err.write(&bytes)),
                 Some(Err(error)) => return Err(error.into()),
                 None => return Ok(()),
@@ -410,7 +310,7 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
     }
 }
 
-pub(super) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
     let ended = ended_of(&args.bottle)?.map(|(ended, _)| ended);
     let known = match (Known::find(&args.bottle), &ended) {
         (Err(_), Some(ended)) => {
@@ -449,7 +349,7 @@ fn policies(known: &Known) -> Option<serde_json::Value> {
     serde_json::from_slice(&text).ok()
 }
 
-pub(super) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     let known = match Known::find(&args.bottle) {
         Err(failure) if args.force && failure.class == Class::Internal => Known::find_broken(&args.bottle)?,
         found => found?,
@@ -508,7 +408,7 @@ async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(input(format!("{id} is kept")).hint(hint));
     }
-    let answer = super::preflight::confirm("drop it?");
+    let answer = terminal::confirm("drop it?");
     if answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))? {
         Ok(())
     } else {

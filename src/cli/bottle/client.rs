@@ -13,10 +13,10 @@ use tokio::signal::unix::{self as signal, SignalKind};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::detach::DetachKeys;
-use super::output::follow_output;
-use super::question::read_answer;
-use super::terminal::{self, Given, Mute};
+use crate::cli::terminal::DetachKeys;
+use crate::cli::terminal::follow_output;
+use crate::cli::terminal::read_answer;
+use crate::cli::terminal::{self, Given, Mute};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Streams, TerminalSize};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
@@ -42,7 +42,7 @@ const MUTE: Duration = Duration::from_secs(10);
 const MAX_AUDIT: usize = 1000;
 
 /// How it ended, seen from here.
-pub(super) enum Ended {
+pub(in crate::cli) enum Ended {
     Reported(Box<Report>),
     /// The user has left; it goes on.
     Detached,
@@ -56,24 +56,24 @@ pub(super) enum Ended {
 
 /// What is shown of the agent, and where.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Show {
+pub(in crate::cli) struct Show {
     /// What it writes is kept, not shown.
-    pub(super) capture: bool,
+    pub(in crate::cli) capture: bool,
     /// It gets the terminal.
-    pub(super) terminal: bool,
+    pub(in crate::cli) terminal: bool,
     /// It may do everything to it.
-    pub(super) raw: bool,
+    pub(in crate::cli) raw: bool,
     /// The user leaves as soon as its command has started.
-    pub(super) detach: bool,
+    pub(in crate::cli) detach: bool,
     /// This client has not launched it: a signal that asks this process to end, or a terminal that is gone, ends this
     /// process and no more.
-    pub(super) guest: bool,
+    pub(in crate::cli) guest: bool,
     /// The keys that leave.
-    pub(super) keys: DetachKeys,
+    pub(in crate::cli) keys: DetachKeys,
 }
 
-pub(super) struct Client {
-    pub(super) bottle: String,
+pub(in crate::cli) struct Client {
+    pub(in crate::cli) bottle: String,
     from: holder::Receiver<FromHolder>,
     to: Wire,
     /// The holder's process.
@@ -81,11 +81,11 @@ pub(super) struct Client {
     /// Until when a request to stop is to be acknowledged.
     unheard: Option<Instant>,
     /// Why the holder has ended in the middle of it: in its own words, or because it was ended from here.
-    pub(super) last_words: Option<Failure>,
+    pub(in crate::cli) last_words: Option<Failure>,
     /// Whether it was ended from here.
-    pub(super) has_killed: bool,
+    pub(in crate::cli) has_killed: bool,
     engine: Arc<DockerEngine>,
-    pub(super) show: Show,
+    pub(in crate::cli) show: Show,
     /// The agent's container.
     container: Option<String>,
     /// Its streams, opened before its command starts, until it is given the terminal.
@@ -96,11 +96,11 @@ pub(super) struct Client {
     mute: Option<(Mute, Instant)>,
     /// Whether the agent has ended.
     ended: bool,
-    pub(super) progress: Progress,
+    pub(in crate::cli) progress: Progress,
     output: Option<JoinHandle<Vec<u8>>>,
-    pub(super) proof: Vec<Line>,
-    pub(super) audit: Vec<sidecar::Event>,
-    pub(super) audit_not_kept: usize,
+    pub(in crate::cli) proof: Vec<Line>,
+    pub(in crate::cli) audit: Vec<sidecar::Event>,
+    pub(in crate::cli) audit_not_kept: usize,
     /// The terminal as it was before the first question.
     terminal: Option<Termios>,
 }
@@ -115,7 +115,7 @@ impl Drop for Client {
 }
 
 impl Client {
-    pub(super) fn start(launch: Launch, engine: Arc<DockerEngine>, show: Show) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn start(launch: Launch, engine: Arc<DockerEngine>, show: Show) -> anyhow::Result<Self> {
         let secrets: Vec<&String> = launch.env.values().chain(&launch.proxy_credentials).collect();
         let log = crash::open(&launch.state, &launch.plan.bottle)?;
         let (socket, holder) = holder::spawn(&secrets, log)?;
@@ -129,7 +129,7 @@ impl Client {
     }
 
     /// A client of a holder that is reached over a socket.
-    pub(super) fn new(bottle: String, socket: UnixStream, engine: Arc<DockerEngine>, show: Show) -> Self {
+    pub(in crate::cli) fn new(bottle: String, socket: UnixStream, engine: Arc<DockerEngine>, show: Show) -> Self {
         // A process that this one cannot see has the number 0, which would be everybody here.
         let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 1).map(Pid::from_raw);
         let (from, to) = holder::split(socket);
@@ -158,7 +158,7 @@ impl Client {
     }
 
     /// Asks the holder to stop, once more.
-    pub(super) fn cancel(&mut self) {
+    pub(in crate::cli) fn cancel(&mut self) {
         self.to.send(&ToHolder::Cancel);
         self.unheard.get_or_insert(Instant::now() + ACKNOWLEDGED);
     }
@@ -190,7 +190,7 @@ impl Client {
     }
 
     /// Shows what happens and passes signals on, until the end.
-    pub(super) async fn follow(&mut self, state: &StateDir) -> Result<Ended, Failure> {
+    pub(in crate::cli) async fn follow(&mut self, state: &StateDir) -> Result<Ended, Failure> {
         let mut signals =
             Signals::new().map_err(|error| Failure::new(Class::Internal, format!("listen for signals: {error}")))?;
         let mut asked = 0;
@@ -410,7 +410,7 @@ impl Client {
     }
 
     /// What the agent wrote, where it was kept.
-    pub(super) async fn take_output(&mut self) -> Vec<u8> {
+    pub(in crate::cli) async fn take_output(&mut self) -> Vec<u8> {
         let Some(output) = self.output.take() else { return Vec::new() };
         tokio::time::timeout(LAST_OUTPUT, output).await.ok().and_then(Result::ok).unwrap_or_default()
     }

@@ -1,9 +1,9 @@
 //! What a launch is going to do, in some lines, before it does it; and the question.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use super::agent::Ready;
-use super::program::input;
+use crate::cli::failure::input;
 use crate::plan::{ImagePlan, Isolation, Keep, LaunchPlan, WorkspaceMode, WorkspacePlan};
 use crate::policy::{AllowSpec, Tls};
 use crate::report::printable;
@@ -15,15 +15,15 @@ const SHOWN: usize = 3;
 
 /// What is known of the workspace's files without reading them.
 #[derive(Debug, Clone, Default, serde::Serialize)]
-pub(super) struct Found {
+pub(in crate::cli) struct Found {
     /// How many there are.
-    pub(super) files: usize,
+    pub(in crate::cli) files: usize,
     /// Those whose names are such as files with secrets have.
-    pub(super) look_secret: Vec<String>,
+    pub(in crate::cli) look_secret: Vec<String>,
     /// Folders that are not copied, and what they are.
-    pub(super) left_out: Vec<String>,
+    pub(in crate::cli) left_out: Vec<String>,
     /// Where the repository is, if that is outside of the folder: of a linked worktree, or a submodule.
-    pub(super) git_elsewhere: Option<String>,
+    pub(in crate::cli) git_elsewhere: Option<String>,
 }
 
 /// Where `.git` of a folder leads, where it is a file (gitrepository-layout(5)).
@@ -37,7 +37,7 @@ fn elsewhere(folder: &std::path::Path) -> Option<String> {
 ///
 /// # Errors
 /// The folder cannot be read.
-pub(super) fn look(plan: &LaunchPlan) -> Result<Option<Found>, Failure> {
+pub(in crate::cli) fn look(plan: &LaunchPlan) -> Result<Option<Found>, Failure> {
     let Some(WorkspacePlan { source: Some(source), exclude, .. }) = &plan.workspace else { return Ok(None) };
     let failed = |error: std::io::Error| input(format!("read the workspace {}: {error}", source.display()));
     let listing = list(source, exclude).map_err(failed)?;
@@ -48,7 +48,7 @@ pub(super) fn look(plan: &LaunchPlan) -> Result<Option<Found>, Failure> {
 }
 
 /// The lines.
-pub(super) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> Vec<String> {
+pub(in crate::cli) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> Vec<String> {
     let (plan, chosen) = (&ready.planned.plan, &ready.chosen);
     let mut lines = Vec::new();
     let mut say = |name: &str, text: String| lines.push(printable(&format!("{name:<12}{text}")));
@@ -190,23 +190,10 @@ fn some<T: std::fmt::Display>(names: &[T]) -> String {
 }
 
 /// Whether the agent is given anything of the user's, so that somebody should look at it first.
-pub(super) fn is_worth_asking(plan: &LaunchPlan) -> bool {
+pub(in crate::cli) fn is_worth_asking(plan: &LaunchPlan) -> bool {
     let anything = plan.workspace.is_some()
         || !plan.agent.secret_env.is_empty()
         || !plan.egress.allow.is_empty()
         || !plan.egress.tcp.is_empty();
     anything && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
-}
-
-/// Asks a question that is answered by yes or no.
-///
-/// # Errors
-/// The answer cannot be read.
-pub(super) fn confirm(question: &str) -> std::io::Result<bool> {
-    let mut err = std::io::stderr();
-    write!(err, "{question} [y/N] ")?;
-    err.flush()?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::program::input;
+use crate::cli::failure::input;
 use crate::manifest::{Egress, EgressSection, text};
 use crate::policy::{AllowSpec, Connect, DenySpec, UpstreamProxy};
 use crate::session::Failure;
 
 /// What may leave.
 #[derive(clap::Args)]
-pub(super) struct EgressArgs {
+pub(in crate::cli) struct EgressArgs {
     /// What may leave: a file with the section `egress`, instead of the bottle's
     #[arg(long, value_name = "FILE")]
     egress: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub(super) struct EgressArgs {
 
 impl EgressArgs {
     /// What a bottle says, or a file instead, and the flags, put together.
-    pub(super) fn read(&self, bottle: Egress) -> Result<Egress, Failure> {
+    pub(in crate::cli) fn read(&self, bottle: Egress) -> Result<Egress, Failure> {
         let mut egress = match &self.egress {
             Some(path) => EgressSection::read(path).map_err(input)?,
             None => bottle,

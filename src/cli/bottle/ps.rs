@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Format, engine, print_data, print_json};
+use crate::cli::open::engine;
+use crate::cli::print::{Format, print_data, print_json};
 use crate::engine::Filter;
 use crate::report::table;
 use crate::session::ended::{self, Ended};
@@ -12,7 +13,7 @@ use crate::session::{Class, Condition, Failure, Kept};
 
 /// What `ps` takes.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Also what is kept of bottles that are gone, with its size, and how those of the last days ended
     #[arg(short, long)]
     all: bool,
@@ -40,7 +41,7 @@ struct Row {
     exit_code: Option<i64>,
 }
 
-pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
+pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     let (_, engine, state) = engine().await?;
     let mut objects: BTreeMap<String, usize> = BTreeMap::new();
     for object in engine.list(&Filter::Owner(state.owner.clone())).await? {

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
-use super::program::{self, ProjectArgs};
-use super::{Format, print_data, print_json, print_message, state};
+use crate::cli::failure::input;
+use crate::cli::launch::program::{self, ProjectArgs};
+use crate::cli::open::state;
+use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::manifest::{Catalogue, choose, schema, user_file};
 use crate::report;
 use crate::session::{Class, Failure};
 
 /// What `manifest` takes.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -34,7 +36,7 @@ enum Command {
     },
 }
 
-pub(super) fn main(args: &Args) -> Result<u8, Failure> {
+pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
     match &args.command {
         Command::Schema => {
             print_data(&schema());
@@ -47,10 +49,10 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
 
 fn check(file: Option<PathBuf>) -> Result<u8, Failure> {
     let Some(file) = file.or_else(user_file) else {
-        return Err(program::input("neither XDG_CONFIG_HOME nor HOME is set").hint("bottler manifest check FILE"));
+        return Err(input("neither XDG_CONFIG_HOME nor HOME is set").hint("bottler manifest check FILE"));
     };
     if !file.exists() {
-        return Err(program::input(format!("there is no {}", file.display())).hint("`bottler init` writes one"));
+        return Err(input(format!("there is no {}", file.display())).hint("`bottler init` writes one"));
     }
     let catalogue = Catalogue::read(Some(&file), None);
     let mut problems = catalogue.problems();

@@ -1,0 +1,112 @@
+//! A bottle of this user, living or not, by its id.
+
+use std::sync::Arc;
+
+use super::client::{Client, Show};
+use crate::cli::failure::input;
+use crate::cli::open::{find_engine, state};
+use crate::engine::docker::DockerEngine;
+use crate::engine::labels::Kind;
+use crate::engine::{Engine, Filter, Object};
+use crate::holder::{PLAN_FILE, reach};
+use crate::plan::LaunchPlan;
+use crate::session::{Class, Failure, Record, StateDir};
+
+/// A bottle of this user, living or not.
+pub(in crate::cli) struct Known {
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) state: StateDir,
+    pub(in crate::cli) record: Record,
+    pub(in crate::cli) engine: Arc<DockerEngine>,
+}
+
+impl Known {
+    /// Finds a bottle by its id.
+    pub(in crate::cli) fn find(id: &str) -> Result<Self, Failure> {
+        let state = state()?;
+        let unreadable = |error: std::io::Error| {
+            Failure::new(Class::Internal, format!("{id}: {error}"))
+                .hint(format!("`bottler rm --force --discard {id}` removes what there is of it, its workspace too"))
+        };
+        let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
+        let record = known.ok_or_else(|| {
+            let all = state.bottles().unwrap_or_default();
+            let near = crate::suggest::nearest(id, all.iter().map(String::as_str));
+            let hint =
+                near.map_or_else(|| "`bottler ps --all` lists them".to_owned(), |near| format!("did you mean {near}?"));
+            input(format!("there is no bottle {id}")).hint(hint)
+        })?;
+        let engine = Arc::new(DockerEngine::connect(&record.endpoint)?);
+        Ok(Self { id: id.to_owned(), state, record, engine })
+    }
+
+    /// Finds a bottle of which only its name can be read: on the engine that is used now.
+    pub(in crate::cli) fn find_broken(id: &str) -> Result<Self, Failure> {
+        let (state, endpoint) = (state()?, find_engine()?);
+        let engine = Arc::new(DockerEngine::connect(&endpoint)?);
+        let record = Record {
+            id: id.to_owned(),
+            endpoint,
+            owner: None,
+            agent: "?".to_owned(),
+            launched: 0,
+            keeps: None,
+            invocation: None,
+        };
+        Ok(Self { id: id.to_owned(), state, record, engine })
+    }
+
+    /// The same, that lives.
+    pub(in crate::cli) async fn living(id: &str) -> Result<Self, Failure> {
+        let known = Self::find(id)?;
+        if !known.state.is_alive(id) {
+            return Err(input(format!("{id} does not run")).hint("`bottler ps --all` lists what is kept"));
+        }
+        known.engine.info().await?;
+        Ok(known)
+    }
+
+    /// The owner label of what it has made.
+    pub(in crate::cli) fn owner(&self) -> &str {
+        self.record.owner.as_deref().unwrap_or(&self.state.owner)
+    }
+
+    pub(in crate::cli) fn plan(&self) -> Result<LaunchPlan, Failure> {
+        let path = self.state.bottle(&self.id).join(PLAN_FILE);
+        let failed = |why: String| Failure::new(Class::Internal, format!("read the plan of {}: {why}", self.id));
+        let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
+    }
+
+    pub(in crate::cli) async fn objects(&self) -> Result<Vec<Object>, Failure> {
+        let mut objects = self.engine.list(&Filter::Session(self.id.clone())).await?;
+        objects.retain(|object| object.identity.owner == self.owner());
+        Ok(objects)
+    }
+
+    /// A container of it: the agent's, or a sidecar's.
+    pub(in crate::cli) async fn container(&self, sidecar: Option<&str>) -> Result<String, Failure> {
+        let wanted = sidecar.map(|name| format!("{}-{name}", self.id));
+        let objects = self.objects().await?;
+        let found = objects.iter().find(|object| match &wanted {
+            None => object.identity.kind == Kind::Agent,
+            Some(name) => object.identity.kind == Kind::Sidecar && object.name == *name,
+        });
+        found.map(|object| object.id.clone()).ok_or_else(|| {
+            let of = format!("{}-", self.id);
+            let sidecars = objects.iter().filter(|object| object.identity.kind == Kind::Sidecar);
+            let names: Vec<&str> = sidecars.filter_map(|object| object.name.strip_prefix(&of)).collect();
+            input(format!("{} has no {}", self.id, sidecar.unwrap_or("agent yet")))
+                .hint(format!("its sidecars: {}", names.join(", ")))
+        })
+    }
+
+    pub(in crate::cli) async fn reach(&self, show: Show) -> Result<Client, Failure> {
+        let socket = reach(&self.state.bottle(&self.id)).await;
+        let socket = socket.map_err(|error| {
+            Failure::new(Class::Internal, format!("reach the holder of {}: {error}", self.id))
+                .hint("a bottle that a recipe has launched is its recipe's; attach to that one")
+        })?;
+        Ok(Client::new(self.id.clone(), socket, self.engine.clone(), show))
+    }
+}

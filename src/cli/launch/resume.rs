@@ -1,0 +1,66 @@
+//! `bottler resume`: a bottle that was kept lives again, planned afresh, with new keys; what is in its workspace is the
+//! agent's.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use super::run;
+use crate::cli::bottle::known::Known;
+use crate::cli::failure::input;
+use crate::engine::Engine;
+use crate::session::{Class, Failure, Kept};
+
+/// What `resume` takes.
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The bottle
+    bottle: String,
+    /// A prompt instead of that of its launch
+    #[arg(long)]
+    prompt: Option<String>,
+    /// Launch it and come back
+    #[arg(short, long)]
+    detach: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// The command that a bottle was launched with.
+#[derive(Parser)]
+struct Again {
+    #[command(subcommand)]
+    command: Launch,
+}
+
+#[derive(Subcommand)]
+enum Launch {
+    Run(Box<run::Args>),
+}
+
+pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
+    let known = Known::find(&args.bottle)?;
+    let id = &known.id;
+    if known.state.is_alive(id) {
+        return Err(input(format!("{id} runs")).hint(format!("bottler attach {id}")));
+    }
+    let Some(kept) = Kept::of_dead(&known.state, id) else {
+        return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists what is"));
+    };
+    known.engine.info().await?;
+    // An engine makes a volume that is not there, and an agent would find an empty workspace.
+    if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
+        return Err(input(format!("the workspace of {id} is gone from the engine")).hint(format!("bottler rm {id}")));
+    }
+    let broken = || Failure::new(Class::Internal, format!("{id} does not say how it was launched"));
+    let invocation = known.record.invocation.clone().ok_or_else(broken)?;
+    std::env::set_current_dir(&invocation.directory)
+        .map_err(|error| input(format!("resume {id} in {}: {error}", invocation.directory.display())))?;
+    let words = invocation.words.iter().cloned().map(OsString::from);
+    let words = std::iter::once(OsString::from("bottler")).chain(words);
+    let Ok(Again { command: Launch::Run(mut run) }) = Again::try_parse_from(words) else { return Err(broken()) };
+    run.again(args.prompt.clone(), args.detach, args.yes);
+    let before = known.plan().ok().and_then(|plan| serde_json::to_value(plan).ok());
+    run::launch(*run, invocation.words, Some(run::Resumed { id: id.clone(), before })).await
+}

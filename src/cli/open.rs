@@ -1,0 +1,33 @@
+//! The engine and the state directory that a command uses.
+
+use std::sync::Arc;
+
+use super::print::print_message;
+use crate::engine::Engine;
+use crate::engine::docker::{DockerEngine, endpoint};
+use crate::session::{Class, Failure, StateDir};
+
+/// The engine's address, the engine, and this user's bottles.
+pub(super) async fn engine() -> Result<(String, Arc<dyn Engine>, StateDir), Failure> {
+    let endpoint = find_engine()?;
+    let engine = DockerEngine::connect(&endpoint)?;
+    engine.info().await?;
+    Ok((endpoint, Arc::new(engine), state()?))
+}
+
+pub(super) fn find_engine() -> Result<String, Failure> {
+    endpoint::resolve()
+        .map(|endpoint| endpoint.to_string())
+        .map_err(|why| Failure::new(Class::Engine, why).hint("`docker context ls` shows what there is"))
+}
+
+pub(super) fn state() -> Result<StateDir, Failure> {
+    let state = StateDir::open().map_err(|error| {
+        Failure::new(Class::Internal, format!("open the state directory: {error}"))
+            .hint("set XDG_STATE_HOME to a writable directory")
+    })?;
+    if let Some(notice) = &state.notice {
+        print_message(&crate::report::printable(&format!("warning: {notice}")));
+    }
+    Ok(state)
+}

@@ -1,0 +1,8 @@
+//! What is done with no bottle, or before the first: manifest, trust, recipes, and the state of this machine.
+
+pub(super) mod doctor;
+pub(super) mod gc;
+pub(super) mod init;
+pub(super) mod lua;
+pub(super) mod manifest;
+pub(super) mod trust;

@@ -1,0 +1,11 @@
+//! The terminal of whoever runs the command: given to an agent and taken back, written on, asked at.
+
+mod detach;
+mod given;
+mod output;
+mod question;
+
+pub(super) use detach::DetachKeys;
+pub(super) use given::{Given, Mute, give, is_there, size};
+pub(super) use output::{Writer, follow_output};
+pub(super) use question::{confirm, read_answer, read_secret};
