@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, Write};
 
+use super::Record;
+use super::form::{GENESIS, hash};
 use super::read::Line;
-use super::{GENESIS, Record, hash};
 
 /// Where lines go: a file, or in tests one whose disk is full.
 pub(super) trait Medium: Send {

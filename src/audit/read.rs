@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, FOLDER, GENESIS, MAX_BYTES, hash};
+use super::Event;
+use super::form::{FOLDER, GENESIS, MAX_BYTES, hash};
 
 /// What a file may be larger than [`MAX_BYTES`] by its last lines.
 const MARGIN: u64 = 2 << 20;

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::append::Appender;
-use super::hash;
+use super::form::hash;
 use super::read::{Line, parse, torn_beside};
 
 /// Repairs a file that nobody writes. What cannot be repaired stays as it is: it is read past.

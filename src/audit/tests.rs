@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
+use super::form::{FOLDER, MAX_BYTES, MAX_FILES, hash};
 use super::*;
 
 fn event(decision: &str, code: &str, form: &str, method: &str, destination: &str) -> Event {

@@ -10,10 +10,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::append::{Appender, Medium};
+use super::form::FOLDER;
 use super::held::{Held, count};
 use super::read::{Line, files};
 use super::room::{CLOSING, Room};
-use super::{Event, FOLDER, now, repair, retain};
+use super::{Event, now, repair, retain};
 
 /// A line's bytes beside its event's.
 const FRAME: u64 = 100;

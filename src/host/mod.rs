@@ -1,9 +1,11 @@
-//! This machine: files that survive a power loss, locks between processes, commands with a deadline.
+//! This machine: files that survive a power loss, locks between processes, commands with a deadline, ids.
 
 mod command;
 mod file;
+mod id;
 mod lock;
 
 pub use command::{Limits, output};
 pub use file::{create_whole, make_private, replace};
+pub use id::random_base36;
 pub use lock::{Part, is_held, try_exclusive, try_shared, wait_exclusive};

@@ -340,6 +340,13 @@ fn agent_of(path: &Path, text: &str) -> Result<AgentSection, Problem> {
     Err(Problem::of(path.display(), "its front matter has no end").hint("a line of three hyphens ends it"))
 }
 
+/// Where the user's manifest is: `$XDG_CONFIG_HOME/bottler/bottler.yaml`.
+pub fn user_file() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = var("XDG_CONFIG_HOME").or_else(|| Some(var("HOME")?.join(".config")))?;
+    Some(base.join("bottler").join(FILE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

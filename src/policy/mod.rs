@@ -5,6 +5,7 @@ mod authorize;
 mod live;
 mod rule;
 mod spec;
+mod terms;
 
 pub use allow::{Allow, AllowSpec, AllowTable, Deny, DenySpec, DenyTable, EntryError, Tls};
 pub use authorize::{
@@ -12,11 +13,8 @@ pub use authorize::{
 };
 pub use live::{Change, ChangeError, Denial, Enforced, Grant, LivePolicy, Scope};
 pub use rule::{Rule, RuleError};
-pub use spec::{Connect, EgressSpec, Mode, SpecError, TcpTarget, UpstreamProxy};
-
-/// A host that exists only to be asked for: egress answers it itself, so that a bottle can prove that its way out
-/// works before anything else is allowed. `.invalid` never resolves (RFC 6761, section 6.4).
-pub const CANARY: &str = "canary.bottler.invalid";
+pub use spec::{Connect, EgressSpec, SpecError, UpstreamProxy};
+pub use terms::{CANARY, Mode, TcpTarget};
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Policy, Rule, RuleError};
+use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Mode, Policy, Rule, RuleError, TcpTarget};
 use crate::net::{Host, HostError};
 use crate::scan::Dlp;
 
@@ -47,18 +47,6 @@ pub struct EgressSpec {
     pub upstream_proxy: Option<UpstreamProxy>,
 }
 
-/// Whether what is not allowed is refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// It is.
-    #[default]
-    Enforce,
-    /// It passes, and the audit says that it would not have. What is denied, what is no public address, what cannot be
-    /// read and what holds a secret is refused all the same.
-    Audit,
-}
-
 /// A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -82,15 +70,6 @@ pub enum Connect {
     Name,
     /// By the address that was resolved and checked here.
     Address,
-}
-
-/// A destination of plain TCP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TcpTarget {
-    /// Where to.
-    pub host: Host,
-    /// At which port.
-    pub port: u16,
 }
 
 /// What of a specification cannot be read.

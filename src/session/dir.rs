@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Part, is_held, make_private, replace, try_exclusive, try_shared};
+use crate::host::{Part, is_held, make_private, random_base36, replace, try_exclusive, try_shared};
 
 /// Characters at the end of a bottle's id.
 const SUFFIX: usize = 5;
@@ -146,13 +146,23 @@ impl StateDir {
     /// It cannot be made or read.
     pub fn at(path: &Path) -> io::Result<Self> {
         make_private(&path.join("bottles"))?;
-        let found = super::owner::of(path)?;
+        let found = super::owner::of(path, || Self::told(path, "").named())?;
         Ok(Self { path: path.to_owned(), owner: found.owner, notice: found.notice })
     }
 
     /// The state directory of a bottle that has been told it, whether it is there still or not; nothing is read.
     pub fn told(path: &Path, owner: &str) -> Self {
         Self { path: path.to_owned(), owner: owner.to_owned(), notice: None }
+    }
+
+    /// The bottles that are there, each with the owner that its record names.
+    fn named(&self) -> super::owner::Named {
+        let bottles = self.bottles().unwrap_or_default();
+        let named = |id: String| {
+            let owner = self.record(&id).and_then(|record| record.owner);
+            (id, owner)
+        };
+        bottles.into_iter().map(named).collect()
     }
 
     /// Where it is.
@@ -348,21 +358,6 @@ pub fn valid_name(name: &str) -> bool {
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && !name.ends_with('-')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-}
-
-/// Random characters of 0–9a–z, without bias.
-pub(super) fn random_base36(count: usize) -> io::Result<String> {
-    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    /// The largest multiple of 36 in a byte's range; what lies above would favour the first digits.
-    const FAIR: u8 = 252;
-    let mut text = String::new();
-    while text.len() < count {
-        let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let fair = bytes.into_iter().filter(|&byte| byte < FAIR);
-        text.extend(fair.map(|byte| char::from(DIGITS[usize::from(byte % 36)])).take(count - text.len()));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

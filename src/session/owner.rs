@@ -9,7 +9,7 @@ use std::path::Path;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-use crate::host::{replace, wait_exclusive};
+use crate::host::{random_base36, replace, wait_exclusive};
 
 /// Hexadecimal digits of an owner's digest: enough that two owners on one engine never meet.
 const DIGITS: usize = 16;
@@ -26,6 +26,9 @@ pub struct Found {
     pub notice: Option<String>,
 }
 
+/// Bottles, each with the owner that its record names.
+pub type Named = Vec<(String, Option<String>)>;
+
 /// What the id's file says.
 #[derive(Debug, PartialEq, Eq)]
 enum Id {
@@ -37,14 +40,15 @@ enum Id {
     Broken(&'static str),
 }
 
-/// The owner whose bottles are kept under a state directory. The directory's own id is made on first use.
+/// The owner whose bottles are kept under a state directory. The directory's own id is made on first use. `named` are the
+/// bottles that are there, each with the owner that its record names.
 ///
 /// # Errors
 /// The id cannot be read or written, or is lost while there are bottles that do not say whose they are.
-pub fn of(state: &Path) -> std::io::Result<Found> {
+pub fn of(state: &Path, named: impl FnOnce() -> Named) -> std::io::Result<Found> {
     let file = state.join("id");
     match read(&file)? {
-        Id::Broken(_) => recover(state, &file),
+        Id::Broken(_) => recover(state, &file, named),
         known => Ok(Found { owner: owner(known), notice: None }),
     }
 }
@@ -90,19 +94,21 @@ fn owner(id: Id) -> String {
 }
 
 /// Puts the id right, one process at a time: whoever comes second finds it done.
-fn recover(state: &Path, file: &Path) -> std::io::Result<Found> {
+fn recover(state: &Path, file: &Path, named: impl FnOnce() -> Named) -> std::io::Result<Found> {
     let _lock = wait_exclusive(&state.join("id.lock"))?;
     let what = match read(file)? {
         Id::Broken(what) => what,
         known => return Ok(Found { owner: owner(known), notice: None }),
     };
-    let (bottles, owners) = owners(state);
+    let named = named();
+    let owners = owners(&named);
+    let bottles: Vec<String> = named.into_iter().map(|(bottle, _)| bottle).collect();
     let said = |done: &str| format!("{} {what}; {done}", file.display());
     let (content, notice) = match &owners[..] {
         [one] => (format!("{ADOPTED}{one}"), Some(said("taken again from the bottles that are there"))),
         [] if bottles.is_empty() => {
             let first = what == "is not there";
-            (super::dir::random_base36(ID)?, (!first).then(|| said("there is no bottle, so a new one was made")))
+            (random_base36(ID)?, (!first).then(|| said("there is no bottle, so a new one was made")))
         }
         _ => {
             let (some, say) = match owners.len() {
@@ -119,15 +125,13 @@ fn recover(state: &Path, file: &Path) -> std::io::Result<Found> {
     Ok(Found { owner: owner(parse(content.as_bytes())), notice })
 }
 
-/// The bottles that are there, and the owners that their records name.
-fn owners(state: &Path) -> (Vec<String>, Vec<String>) {
-    let state = super::StateDir::told(state, "");
-    let bottles = state.bottles().unwrap_or_default();
-    let mut owners: Vec<String> = bottles.iter().filter_map(|id| state.record(id)?.owner).collect();
+/// The owners that the bottles' records name.
+fn owners(named: &[(String, Option<String>)]) -> Vec<String> {
+    let mut owners: Vec<String> = named.iter().filter_map(|(_, owner)| owner.clone()).collect();
     owners.retain(|owner| is_owner(owner));
     owners.sort();
     owners.dedup();
-    (bottles, owners)
+    owners
 }
 
 #[cfg(test)]

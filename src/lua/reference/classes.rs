@@ -2,7 +2,8 @@
 
 use schemars::{JsonSchema, schema_for};
 
-use super::{Class, Field, Function, Param, function, functions, schema};
+use super::types::{Class, Field, Function, Param, function};
+use super::{functions, schema};
 use crate::{plan, primitive};
 
 /// The names of all options of a function or method, if it has a table of them: of alternatives, the one that has these.

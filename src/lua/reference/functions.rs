@@ -1,6 +1,6 @@
 //! The functions that scripts can call.
 
-use super::{Function, Param, function};
+use super::types::{Function, Param, function};
 
 /// Every global function, libraries with a dot.
 pub fn functions() -> &'static [Function] {

@@ -1,0 +1,31 @@
+//! What is both specified and decided by.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::net::Host;
+
+/// A host that exists only to be asked for: egress answers it itself, so that a bottle can prove that its way out
+/// works before anything else is allowed. `.invalid` never resolves (RFC 6761, section 6.4).
+pub const CANARY: &str = "canary.bottler.invalid";
+
+/// Whether what is not allowed is refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It is.
+    #[default]
+    Enforce,
+    /// It passes, and the audit says that it would not have. What is denied, what is no public address, what cannot be
+    /// read and what holds a secret is refused all the same.
+    Audit,
+}
+
+/// A destination of plain TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpTarget {
+    /// Where to.
+    pub host: Host,
+    /// At which port.
+    pub port: u16,
+}
