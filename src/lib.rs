@@ -10,6 +10,7 @@ pub mod engine;
 pub mod holder;
 pub mod host;
 pub mod init;
+pub mod layout;
 pub mod lua;
 pub mod manifest;
 pub mod net;

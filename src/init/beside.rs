@@ -8,7 +8,8 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use super::{Far, relay};
+use super::relay;
+use crate::layout::agent::Far;
 use crate::probe::{self, Targets};
 
 /// The role's name on the command line.

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::next_signal;
+use super::signals::next_signal;
 
 /// What to start.
 pub(super) struct Task<'a> {

@@ -6,7 +6,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha1::{Digest, Sha1};
 
-use super::JAVA_PASSWORD;
+use crate::layout::agent::JAVA_PASSWORD;
 
 const MAGIC: u32 = 0xfeed_feed;
 const VERSION: u32 = 2;

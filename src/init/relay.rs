@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::{Far, SERVICES_DIR};
+use crate::layout::agent::{Far, SERVICES_DIR};
 
 /// Bytes carried at once, each way.
 pub(super) const BUFFER: usize = 64 << 10;

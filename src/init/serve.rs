@@ -16,14 +16,15 @@ use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 
+use super::child;
 use super::relay::{BUFFER, PAUSE};
-use super::{child, signals};
-use crate::sidecar::{Message, Ready, SERVICE_DIR, stdio};
+use super::signals::signals;
+use crate::layout::sidecar::INSIDE_PORTS;
+use crate::layout::sidecar::SERVICE_DIR;
+use crate::sidecar::{Message, Ready, stdio};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "serve";
-/// The first port of an address on the network inside: the image's command may have its own ports on every address.
-pub const INSIDE_PORTS: u16 = 21_000;
 /// How often a port or a command is asked whether it is ready: inside one container, of its own loopback.
 const ASK: Duration = Duration::from_millis(20);
 /// How long what it wrote may take to be passed on, once it has ended.

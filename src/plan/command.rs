@@ -1,6 +1,6 @@
 //! An agent's command: its template's words, with what they stand for put in.
 
-use super::{DEFAULT_HOME, PROMPT_FILE};
+use crate::layout::agent::{DEFAULT_HOME, PROMPT_FILE};
 use crate::manifest::AgentTemplate;
 
 /// Longest argument, in bytes: Linux takes 128 KiB with its end (execve(2), `MAX_ARG_STRLEN`).

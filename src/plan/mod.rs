@@ -11,19 +11,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Resources;
+use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
 pub use crate::manifest::{AgentTemplate, BuildNetwork, BuildSection, CredentialSection, Keep, WorkspaceMode};
 use crate::policy::EgressSpec;
 pub use resolve::{Facts, Flags, Planned, WorkspaceFlags, plan};
 pub use runtime::settle;
 
-/// The user of an agent that does not say otherwise; our image layer gives it a home.
-pub const DEFAULT_USER: &str = "1000:1000";
-/// The agent's home, whoever it runs as: our image layer makes it.
-pub const DEFAULT_HOME: &str = "/home/agent";
-/// Where an agent has its workspace; our image layer makes the folder, the agent's own.
-pub const WORKSPACE: &str = "/workspace";
-/// Where the prompt is put.
-pub const PROMPT_FILE: &str = "/home/agent/.bottler/prompt.md";
 /// An agent's bounds where nothing else is planned.
 pub const DEFAULT_RESOURCES: Resources = Resources { cpus: 2.0, memory: 4 << 30, pids: 512 };
 

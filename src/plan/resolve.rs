@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use super::command::{Words, command};
 use super::runtime::AUTO;
 use super::{
-    AgentPlan, DEFAULT_HOME, DEFAULT_RESOURCES, DEFAULT_USER, DEFAULT_WATCH, FilePlan, ImagePlan, Isolation, Keep,
-    LaunchPlan, ProvisionPlan, WORKSPACE, WorkspaceMode, WorkspacePlan,
+    AgentPlan, DEFAULT_RESOURCES, DEFAULT_WATCH, FilePlan, ImagePlan, Isolation, Keep, LaunchPlan, ProvisionPlan,
+    WorkspaceMode, WorkspacePlan,
 };
 use crate::engine::Resources;
+use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
 use crate::manifest::{Chosen, Egress, IsolationSection, Problem, Size, Value};
 use crate::manifest::{CredentialSection, Part};
 

@@ -1,6 +1,6 @@
 //! Whom an agent runs as, by what its image's `/etc/passwd` and `/etc/group` say: numbers, and a home.
 
-use crate::plan::DEFAULT_HOME;
+use crate::layout::agent::DEFAULT_HOME;
 
 /// The numbers of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

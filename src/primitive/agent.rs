@@ -15,7 +15,8 @@ use super::workspace::Source;
 use super::{Bottle, Event, Image, Life, Network, Sidecar, lock};
 use crate::engine::labels::Kind;
 use crate::engine::{ErrorKind, VolumeMount, VolumeSpec, whole};
-use crate::plan::{AgentPlan, WORKSPACE, WorkspaceMode};
+use crate::layout::agent::WORKSPACE;
+use crate::plan::{AgentPlan, WorkspaceMode};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::workspace::stream;
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use super::account::Account;
 use super::image::Built;
-use super::self_image::EXECUTABLE;
 use super::{Bottle, Event, Role, Sidecar};
 use crate::engine::labels::Identity;
 use crate::engine::{ContainerSpec, ErrorKind, VolumeMount};
-use crate::init::{self, Far};
+use crate::init;
+use crate::layout::agent::Far;
+use crate::layout::{self, EXECUTABLE};
 use crate::plan::AgentPlan;
 use crate::session::{Class, Failure};
 
@@ -78,11 +79,12 @@ pub(super) fn container(
         mounts: serving
             .iter()
             .filter_map(|sidecar| {
-                let target = format!("{}/{}", init::SERVICES_DIR, sidecar.name);
+                let target = format!("{}/{}", layout::agent::SERVICES_DIR, sidecar.name);
                 Some(VolumeMount { volume: sidecar.volume.clone()?, target, read_only: true })
             })
             .collect(),
-        tmpfs: [(init::RUN_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=16m,mode=0755,{owner}"))].into(),
+        tmpfs: [(layout::agent::RUN_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=16m,mode=0755,{owner}"))]
+            .into(),
         runtime: bottle.plan.runtime.clone(),
         disk: plan.disk,
         read_only: false,
@@ -143,10 +145,10 @@ fn environment(plan: &AgentPlan, image: &Built, serving: &[Arc<Sidecar>]) -> BTr
     // Node's own fetch and http ask nobody without it (Node 22.21 and 24.5 on).
     env.insert("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned());
     for name in BUNDLES {
-        env.insert(name.to_owned(), init::BUNDLE_FILE.to_owned());
+        env.insert(name.to_owned(), layout::agent::BUNDLE_FILE.to_owned());
     }
-    env.insert("SSL_CERT_DIR".to_owned(), init::BUNDLE_DIR.to_owned());
-    env.insert("NODE_EXTRA_CA_CERTS".to_owned(), init::CA_FILE.to_owned());
+    env.insert("SSL_CERT_DIR".to_owned(), layout::agent::BUNDLE_DIR.to_owned());
+    env.insert("NODE_EXTRA_CA_CERTS".to_owned(), layout::agent::CA_FILE.to_owned());
     // Of two options of one name the last counts: theirs.
     let own = env.get(JAVA).or_else(|| image.env.get(JAVA)).map(|own| format!(" {own}")).unwrap_or_default();
     env.insert(JAVA.to_owned(), java(proxy, serving) + &own);
@@ -163,9 +165,9 @@ fn environment(plan: &AgentPlan, image: &Built, serving: &[Arc<Sidecar>]) -> BTr
 /// Properties"; JSSE Reference Guide, "Customizing the Default Key Managers and Trust Managers").
 fn java(proxy: Option<SocketAddrV4>, serving: &[Arc<Sidecar>]) -> String {
     let mut options = vec![
-        format!("-Djavax.net.ssl.trustStore={}", init::JAVA_STORE),
+        format!("-Djavax.net.ssl.trustStore={}", layout::agent::JAVA_STORE),
         "-Djavax.net.ssl.trustStoreType=JKS".to_owned(),
-        format!("-Djavax.net.ssl.trustStorePassword={}", init::JAVA_PASSWORD),
+        format!("-Djavax.net.ssl.trustStorePassword={}", layout::agent::JAVA_PASSWORD),
     ];
     if let Some(proxy) = proxy {
         for scheme in ["http", "https"] {

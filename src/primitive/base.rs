@@ -9,7 +9,7 @@ use super::Bottle;
 use super::workspace::never;
 use crate::engine::ErrorKind;
 use crate::engine::labels::Kind;
-use crate::init::BUNDLES;
+use crate::layout::agent::BUNDLES;
 use crate::session::{Class, Failure};
 
 /// The label of our layer that says whom the agent runs as.

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use super::exec::run_to_end;
 use super::is_absolute;
 use super::seconds::Seconds;
-use super::self_image::EXECUTABLE;
 use crate::engine::{Engine, ExecSpec, Output};
 use crate::init::files;
+use crate::layout::EXECUTABLE;
 use crate::session::{Class, Failure};
 
 /// Lines of a log where the script does not say.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::self_image::EXECUTABLE;
 use super::stream::Talk;
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, ExecSpec, Filter};
+use crate::layout::EXECUTABLE;
 use crate::session::{Class, Failure};
 use crate::sidecar::ctl::{Answer, Question, ROLE};
 use crate::sidecar::egress::{self, Stats};

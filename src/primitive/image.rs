@@ -15,8 +15,9 @@ use super::self_image::{Base, On, SelfImage};
 use super::{Bottle, Event, lock};
 use crate::engine::labels::CACHE;
 use crate::engine::{Engine, ImageBuild, ImageFound};
+use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER};
 pub use crate::plan::ImagePlan as ImageOptions;
-use crate::plan::{BuildNetwork, BuildSection, DEFAULT_HOME, DEFAULT_USER};
+use crate::plan::{BuildNetwork, BuildSection};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::workspace::context;
 

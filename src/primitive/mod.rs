@@ -61,7 +61,6 @@ pub use provision::{ProvisionFile, ProvisionOptions, provision};
 pub use release::release;
 pub use save::save;
 pub use seconds::{Seconds, WaitOptions, within};
-pub use self_image::EXECUTABLE;
 pub use service::{ServiceOptions, service_start};
 pub use sidecar::{Role, Sidecar, SidecarOptions, sidecar_start};
 pub use volume::{Volume, VolumeOptions, volume_create};

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::release::Channel;
-use super::self_image::EXECUTABLE;
 use super::stream::Talk;
 use super::{Agent, Bottle, Event, Network, Role, StepState, lock, prover, receiver};
 use crate::engine::ExecSpec;
-use crate::init::{self, Far};
+use crate::init;
+use crate::layout::agent::Far;
+use crate::layout::upstream::HTTP_PORT;
+use crate::layout::{self, EXECUTABLE};
 use crate::probe::{self, Inside, Line, Target, Targets, Upstream};
 use crate::session::{Class, Failure};
-use crate::sidecar::egress;
-use crate::sidecar::upstream::HTTP_PORT;
 
 /// How long the attempts may take, once the agent runs.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -79,8 +79,8 @@ pub(super) async fn beside(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<St
 /// Where egress keeps places for the proof of an agent.
 async fn places(agent: &Agent) -> Result<Far, Failure> {
     Ok(match agent.egress.inside().await? {
-        Some(address) => Far::Address(SocketAddrV4::new(address, egress::PROOF_PORT)),
-        None => Far::Socket(format!("{}/{}", agent.egress.name, egress::PROOF_SOCKET)),
+        Some(address) => Far::Address(SocketAddrV4::new(address, layout::egress::PROOF_PORT)),
+        None => Far::Socket(format!("{}/{}", agent.egress.name, layout::egress::PROOF_SOCKET)),
     })
 }
 

@@ -1,25 +1,23 @@
 //! A container beside an agent that is paused, for one proof: nothing can be run in the agent's own.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::image::self_image;
-use super::self_image::EXECUTABLE;
 use super::stream::Talk;
 use super::{Agent, Bottle};
 use crate::engine::labels::Kind;
 use crate::engine::{ContainerSpec, VolumeMount};
 use crate::init::beside;
-use crate::init::{Far, SERVICES_DIR};
+use crate::layout::EXECUTABLE;
+use crate::layout::agent::{Far, SERVICES_DIR};
+use crate::layout::loopback::PROVER;
+use crate::layout::sidecar::USER;
 use crate::probe::{Line, Targets};
 use crate::session::{Class, Failure};
-use crate::sidecar::{USER, egress};
 
 /// Its name, after the bottle's.
 const NAME: &str = "prover";
-/// Where it finds egress: init has the agent's own place.
-const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 3), egress::PORT);
 /// How long the attempts may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,7 +32,7 @@ pub(super) async fn attempts(bottle: &Arc<Bottle>, agent: &Agent, targets: Targe
         .get(&targets.proxy)
         .cloned()
         .ok_or_else(|| Failure::new(Class::Internal, "prove the bottle from beside: egress has no relay"))?;
-    let config = beside::Config { relays: [(PROXY, far)].into(), targets: Targets { proxy: PROXY, ..targets } };
+    let config = beside::Config { relays: [(PROVER, far)].into(), targets: Targets { proxy: PROVER, ..targets } };
     let mounts = egress.volume.iter().map(|volume| VolumeMount {
         volume: volume.clone(),
         target: format!("{SERVICES_DIR}/{}", egress.name),

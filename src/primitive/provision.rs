@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Agent, Sidecar, is_absolute, lock};
 use crate::init;
-use crate::plan::PROMPT_FILE;
+use crate::layout::agent::PROMPT_FILE;
 use crate::session::{Class, Failure, Place};
 
 /// What `provision` takes, besides the handle of the probe's counterpart.

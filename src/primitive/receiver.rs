@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::image::self_image;
-use super::self_image::EXECUTABLE;
 use super::stream::Talk;
 use super::{Bottle, Network};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, HostNetwork, Resources};
+use crate::layout::EXECUTABLE;
+use crate::layout::sidecar::USER;
 use crate::probe::Line;
 use crate::session::Failure;
-use crate::sidecar::USER;
 use crate::sidecar::receiver::{self, Answer, Heard, Host};
 
 /// Its name, after the bottle's.

@@ -7,12 +7,12 @@ use tokio::sync::Mutex;
 
 use super::bring_up::tell_secrets;
 use super::prove::{self, targets};
-use super::self_image::EXECUTABLE;
 use super::stream::Talk;
 use super::{Agent, Bottle, Event, lock};
 use crate::engine::{Engine, ExecSpec};
 use crate::init;
-use crate::plan::DEFAULT_HOME;
+use crate::layout::EXECUTABLE;
+use crate::layout::agent::DEFAULT_HOME;
 use crate::probe;
 use crate::session::{Class, Failure, kept};
 

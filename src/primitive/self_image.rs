@@ -14,12 +14,11 @@ use super::account::Account;
 use super::base::{ACCOUNT, HOME, Seen};
 use crate::engine::labels::CACHE;
 use crate::engine::{EngineInfo, ImageBuild};
-use crate::init::{BUNDLE_FILE, OWN_BUNDLE};
-use crate::plan::{DEFAULT_HOME, WORKSPACE};
-use crate::sidecar::{SERVICE_DIR, USER};
+use crate::layout::EXECUTABLE;
+use crate::layout::agent::{BUNDLE_FILE, OWN_BUNDLE};
+use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
+use crate::layout::sidecar::{SERVICE_DIR, USER};
 
-/// Where the executable is in the image.
-pub const EXECUTABLE: &str = "/bottler";
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
 /// Changes whenever [`layer`] puts something else beside the executable.

@@ -12,12 +12,13 @@ use serde::Deserialize;
 
 use super::bring_up::bring_up;
 use super::image::Built;
-use super::self_image::EXECUTABLE;
 use super::sidecar::{Relay, Sidecar, inside, socket_volume};
 use super::{Bottle, Image, Network, Seconds, Volume, check_name, is_absolute};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount};
 use crate::init::serve::{self, Condition};
+use crate::layout::sidecar::INSIDE_PORTS;
+use crate::layout::{EXECUTABLE, loopback};
 use crate::session::{Class, Failure, Place};
 
 /// A service's bounds where the script does not say.
@@ -68,10 +69,10 @@ pub fn service_start(
 ) -> Result<Arc<Sidecar>, Failure> {
     let (ports, patience) = check(bottle, &options, &volumes).map_err(|failure| failure.at(at))?;
     let name = options.name.clone();
-    let address = Ipv4Addr::new(127, 0, 1, u8::try_from(bottle.services()).unwrap_or(u8::MAX) + 1);
+    let address = loopback::service(u8::try_from(bottle.services()).unwrap_or(u8::MAX) + 1);
     let relays = ports
         .iter()
-        .zip(serve::INSIDE_PORTS..)
+        .zip(INSIDE_PORTS..)
         .map(|(&port, inside)| {
             let name = options.name.clone();
             Relay { name, address: SocketAddrV4::new(address, port), socket: port.to_string(), port: inside }

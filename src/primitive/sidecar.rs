@@ -10,23 +10,21 @@ use serde::Deserialize;
 
 use super::bring_up::bring_up;
 use super::image::self_image;
-use super::self_image::EXECUTABLE;
 use super::{Bottle, Life, Network, check_name, lock};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount, VolumeSpec};
-use crate::init::Far;
+use crate::layout::agent::Far;
+use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, SOCKET, USER};
+use crate::layout::{self, EXECUTABLE, loopback};
 use crate::net::Host;
 use crate::policy::{AllowSpec, EgressSpec, TcpTarget};
 use crate::session::{Class, Failure, Pending, Place};
-use crate::sidecar::{Ready, SERVICE_DIR, SOCKET, USER, ctl, egress, upstream};
+use crate::sidecar::{Ready, egress, upstream};
 
 /// How long a sidecar may take from its start until it listens.
 const READY: Duration = Duration::from_secs(30);
 /// A sidecar's bounds.
 const RESOURCES: Resources = Resources { cpus: 2.0, memory: 256 << 20, pids: 128 };
-
-/// Where the agent finds egress.
-const EGRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), egress::PORT);
 
 /// The built-in roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -50,8 +48,12 @@ impl Role {
     /// plain TCP, each at an address of its own, so that every one keeps its port.
     fn relays(self, name: &str, tcp: &[TcpTarget]) -> Vec<Relay> {
         let Self::Egress = self else { return Vec::new() };
-        let mut relays =
-            vec![Relay { name: name.to_owned(), address: EGRESS, socket: SOCKET.to_owned(), port: egress::PORT }];
+        let mut relays = vec![Relay {
+            name: name.to_owned(),
+            address: loopback::EGRESS,
+            socket: SOCKET.to_owned(),
+            port: layout::egress::PORT,
+        }];
         let mut hosts: Vec<&Host> = Vec::new();
         for (index, target) in tcp.iter().enumerate() {
             // One address for a host, however many of its ports there are: it has one name.
@@ -60,7 +62,7 @@ impl Role {
                 hosts.len() - 1
             });
             let last = u8::try_from(place + 1).unwrap_or(u8::MAX);
-            let address = SocketAddrV4::new(Ipv4Addr::new(127, 0, 2, last), target.port);
+            let address = SocketAddrV4::new(loopback::tcp(last), target.port);
             let (socket, port) = (egress::tcp_socket(index), egress::tcp_port(index));
             relays.push(Relay { name: target.host.to_string(), address, socket, port });
         }
@@ -305,7 +307,7 @@ fn container(
         networks: parts.networks,
         mounts: parts.mounts,
         // Nobody but the operator, by an exec, sees what is in there.
-        tmpfs: [(ctl::DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
+        tmpfs: [(CTL_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
             .into(),
         stdin: true,
         ..ContainerSpec::closed(bottle.name(name), image, command, format!("{USER}:{USER}"), RESOURCES, identity)
@@ -333,7 +335,7 @@ async fn config(
                     }),
                     None => None,
                 },
-                own: vec![format!("{}:{}", options.name, EGRESS.port()), EGRESS.to_string()],
+                own: vec![format!("{}:{}", options.name, loopback::EGRESS.port()), loopback::EGRESS.to_string()],
                 sidecars,
                 policy: {
                     let base = EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() };

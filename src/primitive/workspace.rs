@@ -7,11 +7,12 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 
 use super::image::self_image;
-use super::self_image::EXECUTABLE;
 use super::{Agent, Bottle};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{Bind, ContainerSpec, Engine, Resources, VolumeMount};
-use crate::plan::{WORKSPACE, WorkspacePlan};
+use crate::layout::EXECUTABLE;
+use crate::layout::agent::WORKSPACE;
+use crate::plan::WorkspacePlan;
 use crate::session::kept::workspace_volume;
 use crate::session::{Class, Failure, Pending, placeholder};
 use crate::workspace::{

@@ -12,8 +12,9 @@ use nix::sys::socket::{
 };
 
 use super::direct::other_interfaces;
-use super::{Inside, Line, SENT, Target, expected};
-use crate::sidecar::upstream::{GROUP, UDP_PORT};
+use super::targets::expected;
+use super::{Inside, Line, SENT, Target};
+use crate::layout::upstream::{GROUP, UDP_PORT};
 
 /// What a tight bottle lets leave.
 const NOTHING: &str = "nothing left";

@@ -4,7 +4,9 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use super::{Inside, Line, SENT, Target, expected, readable};
+use super::targets::expected;
+use super::wait::readable;
+use super::{Inside, Line, SENT, Target};
 
 /// How long a connection may hang before that is called a leak.
 const PATIENCE: Duration = Duration::from_millis(800);

@@ -111,7 +111,7 @@ fn verdict(attempt: String, result: std::io::Result<()>) -> Line {
 
 /// The sidecars' volumes are there to connect through, not to write.
 fn service_volumes() -> Line {
-    let file = format!("{}/egress/probe", crate::init::SERVICES_DIR);
+    let file = format!("{}/egress/probe", crate::layout::agent::SERVICES_DIR);
     verdict("write egress' volume".into(), std::fs::write(file, b"x"))
 }
 
@@ -127,8 +127,8 @@ fn mounts(gvisor: bool) -> Line {
             // The last is Podman's, and empty.
             let files = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/run/.containerenv"];
             let engine_file = files.contains(&target);
-            let service =
-                target.starts_with(crate::init::SERVICES_DIR) && options.split(',').any(|option| option == "ro");
+            let service = target.starts_with(crate::layout::agent::SERVICES_DIR)
+                && options.split(',').any(|option| option == "ro");
             // gVisor sees even its own root as files of the host.
             let root = gvisor && target == "/" && kind == "9p";
             (!PLAIN.contains(&kind) && !engine_file && !service && !root).then_some(target)

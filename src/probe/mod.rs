@@ -8,133 +8,18 @@ mod datagram;
 mod direct;
 mod files;
 mod kernel;
+mod line;
 mod proxy;
+mod targets;
+mod wait;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::AsFd;
-use std::time::Duration;
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::{Deserialize, Serialize};
+pub use line::{Line, SENT, passed, sent};
+pub use targets::{Inside, Target, Targets, Upstream};
 
 use crate::engine::{Bounds, Resources};
-use crate::init::Far;
 
 /// The environment variable that tells the agent `probe` its [`Targets`].
 pub const VARIABLE: &str = "BOTTLER_PROBE";
-
-/// One attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// What was tried.
-    pub attempt: String,
-    /// What a tight bottle answers.
-    pub expected: String,
-    /// What happened.
-    pub happened: String,
-    /// Whether that is as expected.
-    pub ok: bool,
-}
-
-impl Line {
-    fn new(attempt: impl Into<String>, expected: &str, ok: bool, happened: impl Into<String>) -> Self {
-        Self { attempt: attempt.into(), expected: expected.into(), happened: happened.into(), ok }
-    }
-}
-
-/// What to try.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Targets {
-    /// Egress, as this namespace reaches it.
-    pub proxy: SocketAddrV4,
-    /// Where egress keeps places for the repeated proof: those of the agent may all be taken.
-    #[serde(default)]
-    pub proof: Option<Far>,
-    /// Addresses that exist outside and must not be reached, with what they are.
-    pub direct: Vec<Target>,
-    /// The counterpart that is reached through egress, and that counts what comes any other way.
-    pub upstream: Option<Upstream>,
-    /// The planned bounds, to read back.
-    pub resources: Resources,
-    /// Whether the kernel here should be gVisor's: its `/proc` tells neither filters nor bounds, which are the host's.
-    #[serde(default)]
-    pub gvisor: bool,
-    /// The network that this namespace is on, in a bottle that is not sealed. What is sent there leaves this namespace;
-    /// whether it arrives anywhere, the host says.
-    #[serde(default)]
-    pub inside: Option<Inside>,
-}
-
-/// A network that leads to the bottle's own sidecars and nowhere else.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Inside {
-    /// An address of it that nobody has: a route by it leads nowhere.
-    pub nobody: Ipv4Addr,
-    /// Egress' address on it, which is also the only server of names, and answers nothing.
-    pub egress: Ipv4Addr,
-    /// The port at which somebody on the engine's host listens; 0 where nobody does.
-    #[serde(default)]
-    pub port: u16,
-}
-
-impl Inside {
-    /// The port at which somebody on the engine's host listens, if anybody does.
-    fn heard(&self) -> Option<u16> {
-        (self.port != 0).then_some(self.port)
-    }
-}
-
-/// An address on this machine that an attempt goes to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Target {
-    /// What is there, in words.
-    pub name: String,
-    /// Where.
-    pub address: Ipv4Addr,
-    /// The TCP port to try.
-    pub port: u16,
-}
-
-/// The sidecar `upstream`, as the probe knows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Upstream {
-    /// Its name, with port, at egress.
-    pub host: String,
-    /// Its address on the network it shares with egress.
-    pub address: Ipv4Addr,
-}
-
-/// What the line of an attempt says that sent something on the network inside.
-pub const SENT: &str = "sent";
-
-/// Waits until something can be read. Not every kernel knows a time-out on the socket itself (gVisor on the host's sockets).
-fn readable(socket: &impl AsFd, patience: Duration) -> std::io::Result<()> {
-    let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut polled, patience)? {
-        0 => Err(std::io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
-    }
-}
-
-/// What is expected of an attempt: that it cannot be made, or on a network, that nothing comes of it.
-fn expected(inside: Option<&Inside>, sealed: &'static str) -> &'static str {
-    if inside.is_some() { "nothing arrives" } else { sealed }
-}
-
-/// Whether any attempt sent something on the network inside: then the host has something to say.
-pub fn sent(lines: &[Line]) -> bool {
-    lines.iter().any(|line| line.happened.starts_with(SENT))
-}
-
-/// Whether a probe's lines are all as expected.
-pub fn passed(lines: &[Line]) -> bool {
-    !lines.is_empty() && lines.iter().all(|line| line.ok)
-}
 
 /// The planned bounds against those that the engine's host enforces.
 pub fn bounds(planned: &Resources, enforced: Bounds) -> Vec<Line> {

@@ -7,8 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Line, Targets, readable};
-use crate::init::{Far, SERVICES_DIR};
+use super::wait::readable;
+use super::{Line, Targets};
+use crate::layout::agent::{Far, SERVICES_DIR};
 use crate::policy::CANARY;
 
 /// How long egress may take to answer.
@@ -69,9 +70,9 @@ pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
     ];
     if let Some(upstream) = &targets.upstream {
         lines.push(smuggled(targets, &upstream.host));
-        let authority = format!("{}:{}", upstream.address, crate::sidecar::upstream::HTTP_PORT);
+        let authority = format!("{}:{}", upstream.address, crate::layout::upstream::HTTP_PORT);
         lines.push(expect(targets, "upstream by its address", &connect(&authority), 403, Some("address_not_public")));
-        let number = format!("{}:{}", u32::from(upstream.address), crate::sidecar::upstream::HTTP_PORT);
+        let number = format!("{}:{}", u32::from(upstream.address), crate::layout::upstream::HTTP_PORT);
         lines.push(expect(
             targets,
             "upstream by its address, decimal",

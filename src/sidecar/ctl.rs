@@ -12,14 +12,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Applied;
+use crate::layout::sidecar::{CTL_DIR, CTL_SOCKET};
 use crate::policy::Enforced;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "ctl";
-/// Where the socket is: a tmpfs of the sidecar's container.
-pub const DIR: &str = "/run/bottler-ctl";
-/// The socket in it.
-const SOCKET: &str = "socket";
 /// Longest question, in bytes.
 const MAX_QUESTION: u64 = 4 << 20;
 /// How long a question may take to arrive.
@@ -60,11 +57,11 @@ pub enum Answer<S> {
 pub(super) fn serve<S: Serialize + Send + Sync>(
     answer: impl Fn(Question) -> Answer<S> + Clone + Send + 'static,
 ) -> anyhow::Result<()> {
-    let folder = Path::new(DIR);
+    let folder = Path::new(CTL_DIR);
     if !folder.is_dir() {
         return Ok(());
     }
-    let path = folder.join(SOCKET);
+    let path = folder.join(CTL_SOCKET);
     let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
     tokio::spawn(async move {
@@ -108,7 +105,8 @@ async fn reply<S: Serialize>(stream: UnixStream, answer: impl Fn(Question) -> An
 /// # Errors
 /// The sidecar does not listen, or a stream breaks.
 pub async fn ask() -> anyhow::Result<()> {
-    let stream = UnixStream::connect(Path::new(DIR).join(SOCKET)).await.context("the sidecar has no such socket")?;
+    let stream =
+        UnixStream::connect(Path::new(CTL_DIR).join(CTL_SOCKET)).await.context("the sidecar has no such socket")?;
     let (mut from, mut to) = stream.into_split();
     let mut question = Vec::new();
     BufReader::new(tokio::io::stdin()).take(MAX_QUESTION).read_until(b'\n', &mut question).await?;

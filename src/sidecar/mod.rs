@@ -12,13 +12,6 @@ pub mod upstream;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a sidecar's container sees its own service volume, writable.
-pub const SERVICE_DIR: &str = "/run/bottler-service";
-/// The socket in that volume.
-pub const SOCKET: &str = "socket";
-/// The user that built-in sidecars run as; the image gives it the service folder.
-pub const USER: u32 = 65532;
-
 /// A line that a sidecar writes. By its number, who reads it anew, from the container's log, knows what it has read before.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::upstream::GROUP;
+use crate::layout::upstream::GROUP;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "receiver";

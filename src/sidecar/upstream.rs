@@ -15,15 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::{Message, Ready, stdio};
+use crate::layout::upstream::{GROUP, HTTP_PORT, UDP_PORT};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "upstream";
-/// Where it serves HTTP.
-pub const HTTP_PORT: u16 = 8080;
-/// Where it receives datagrams.
-pub const UDP_PORT: u16 = 7007;
-/// The multicast group it joins: administratively scoped (RFC 2365).
-pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 77, 77);
 /// Receipts remembered.
 const MAX_RECEIPTS: usize = 256;
 

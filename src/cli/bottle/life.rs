@@ -238,7 +238,7 @@ pub(in crate::cli) async fn exec(args: &ExecArgs) -> Result<u8, Failure> {
     let known = Known::living(&args.bottle).await?;
     let container = known.container(None).await?;
     let tty = terminal::is_there();
-    let words = [crate::primitive::EXECUTABLE, ENTER].into_iter().map(str::to_owned);
+    let words = [crate::layout::EXECUTABLE, ENTER].into_iter().map(str::to_owned);
     let spec = ExecSpec {
         command: words.chain(args.command.clone()).collect(),
         user: None,

@@ -33,7 +33,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::audit::{Log, Outcome};
-use super::{Applied, Message, Ready, SERVICE_DIR, SOCKET, ctl, stdio};
+use super::{Applied, Message, Ready, ctl, stdio};
+use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET, TCP_PORTS};
+use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
 use crate::policy::{Decision, Enforced, Intent, Policy, Reason, authorize};
 use crate::scan::Known;
 use crate::sync::lock;
@@ -44,15 +46,6 @@ pub use stats::{Decisions, Stats};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "egress";
-/// Where it listens, on the network inside of a bottle that has one; the agent's relays have this port, too.
-pub const PORT: u16 = 8888;
-/// Where the repeated proof comes in: a socket beside the agent's, or a port of the same address.
-pub const PROOF_SOCKET: &str = "proof";
-/// That port.
-pub const PROOF_PORT: u16 = 8887;
-/// Where its named destinations of plain TCP are, there: this and the ports after it.
-const TCP_PORTS: u16 = 20_000;
-
 /// What egress is told on its standard input.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
