@@ -26,4 +26,5 @@ pub mod session;
 pub mod sidecar;
 mod suggest;
 mod sync;
+pub mod wire;
 pub mod workspace;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -19,9 +19,13 @@ use crate::plan::LaunchPlan;
 use crate::policy::{Change, LivePolicy};
 use crate::primitive::Event;
 use crate::session::{Failure, Invocation, Kept, UndoRow};
+use crate::wire::{Reader, line};
 
 /// Messages that may wait for a client before those that an agent can cause at will are left out.
 const MAX_WAITING: usize = 10_000;
+
+/// Longest message, in bytes: a report holds the patch of a whole workspace.
+const MAX_LINE: usize = 1 << 30;
 
 /// What a client says.
 #[derive(Serialize, Deserialize)]
@@ -182,9 +186,7 @@ pub struct Wire {
 
 /// The receiving half.
 pub struct Receiver<T> {
-    lines: BufReader<OwnedReadHalf>,
-    /// The beginning of a line, kept here so that a dropped wait loses nothing.
-    begun: Vec<u8>,
+    values: Reader<OwnedReadHalf>,
     kind: std::marker::PhantomData<T>,
 }
 
@@ -199,7 +201,7 @@ pub fn split<T>(stream: UnixStream) -> (Receiver<T>, Wire) {
         write(writer, lines, &counter).await;
         let _ = finished.send(());
     });
-    let receiver = Receiver { lines: BufReader::new(reader), begun: Vec::new(), kind: std::marker::PhantomData };
+    let receiver = Receiver { values: Reader::new(reader, MAX_LINE), kind: std::marker::PhantomData };
     (receiver, Wire { queue, waiting, done: Arc::new(tokio::sync::Mutex::new(Some(done))) })
 }
 
@@ -220,9 +222,7 @@ impl Wire {
     /// # Errors
     /// It cannot be written as JSON: a path that is no UTF-8.
     pub fn try_send(&self, message: &impl Serialize) -> serde_json::Result<()> {
-        let mut line = serde_json::to_vec(message)?;
-        line.push(b'\n');
-        self.push(line);
+        self.push(line(message)?);
         Ok(())
     }
 
@@ -262,8 +262,6 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Errors
     /// The socket breaks, or a line is no such message.
     pub async fn next(&mut self) -> anyhow::Result<Option<T>> {
-        self.lines.read_until(b'\n', &mut self.begun).await?;
-        let line = std::mem::take(&mut self.begun);
-        if line.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&line)?)) }
+        Ok(self.values.next().await?)
     }
 }

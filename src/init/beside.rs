@@ -6,11 +6,11 @@ use std::net::SocketAddrV4;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::relay;
 use crate::layout::agent::Far;
 use crate::probe::{self, Targets};
+use crate::wire::{Reader, send};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "prove-beside";
@@ -25,19 +25,17 @@ pub struct Config {
     pub targets: Targets,
 }
 
+/// Longest configuration, in bytes.
+const MAX_LINE: usize = 1 << 20;
+
 /// Tries, and prints the lines as JSON.
 ///
 /// # Errors
 /// It is told nothing, a relay cannot listen, or standard output is closed.
 pub async fn run() -> anyhow::Result<()> {
-    let mut line = String::new();
-    BufReader::new(tokio::io::stdin()).read_line(&mut line).await?;
-    let Config { relays, targets } = serde_json::from_str(&line).context("read the configuration")?;
+    let config = Reader::new(tokio::io::stdin(), MAX_LINE).next().await.context("read the configuration")?;
+    let Config { relays, targets } = config.context("there is no configuration")?;
     relay::start(&relays, targets.gvisor).await?;
     let lines = tokio::task::spawn_blocking(move || probe::release(&targets)).await?;
-    let mut out = serde_json::to_vec(&lines)?;
-    out.push(b'\n');
-    let mut stdout = tokio::io::stdout();
-    stdout.write_all(&out).await?;
-    Ok(stdout.flush().await?)
+    Ok(send(&mut tokio::io::stdout(), &lines).await?)
 }

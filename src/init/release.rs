@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::layout::agent::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, JAVA_STORE, OWN_BUNDLE, RUN_DIR};
 use crate::probe::{Line, Targets, passed};
+use crate::wire::{Reader, send};
 
 /// Largest message, in bytes: a prompt and some files.
-const MAX_MESSAGE: u64 = 64 << 20;
+const MAX_MESSAGE: usize = 64 << 20;
 /// How long init's socket may take to appear after the container's start.
 const APPEAR: Duration = Duration::from_secs(10);
 
@@ -79,7 +80,7 @@ pub(super) async fn receive(prove: fn(&Targets) -> Vec<Line>) -> anyhow::Result<
     drop(listener);
     std::fs::remove_file(&path)?;
     let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader.take(MAX_MESSAGE));
+    let mut reader = Reader::new(reader, MAX_MESSAGE);
     let mut tight = false;
     loop {
         let answer = match next(&mut reader).await? {
@@ -91,27 +92,18 @@ pub(super) async fn receive(prove: fn(&Targets) -> Vec<Line>) -> anyhow::Result<
             Request::Release(_) if !tight => Answer::Failed("the probe has not passed".into()),
             Request::Release(release) => match place(&release) {
                 Ok(()) => {
-                    tell(&mut writer, &Answer::Released).await?;
+                    send(&mut writer, &Answer::Released).await?;
                     return Ok(*release);
                 }
                 Err(error) => Answer::Failed(format!("{error:#}")),
             },
         };
-        tell(&mut writer, &answer).await?;
+        send(&mut writer, &answer).await?;
     }
 }
 
-async fn next(reader: &mut (impl AsyncBufReadExt + Unpin)) -> anyhow::Result<Request> {
-    let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line).await?;
-    anyhow::ensure!(line.ends_with(b"\n"), "the holder is gone, or its message is longer than {MAX_MESSAGE} bytes");
-    Ok(serde_json::from_slice(&line)?)
-}
-
-async fn tell(writer: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    Ok(writer.write_all(&line).await?)
+async fn next(reader: &mut Reader<impl AsyncRead + Unpin>) -> anyhow::Result<Request> {
+    reader.next().await.context("listen to the holder")?.context("the holder is gone")
 }
 
 fn place(release: &Release) -> anyhow::Result<()> {

@@ -3,13 +3,13 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWrite;
 
 use crate::engine::{EngineError, Output, Streams};
 use crate::session::{Class, Failure};
+use crate::wire;
 
 /// Longest line that is taken from a container, in bytes.
 const MAX_LINE: usize = 4 << 20;
@@ -19,29 +19,24 @@ const MAX_ERRORS: usize = 4 << 10;
 /// Reads a container's standard output by lines, and keeps the end of its standard error for messages.
 pub(super) struct Lines {
     output: BoxStream<'static, Result<Output, EngineError>>,
-    buffer: BytesMut,
+    taken: wire::Lines,
     /// The last it wrote to standard error.
     pub(super) errors: String,
 }
 
 impl Lines {
     pub(super) fn new(output: BoxStream<'static, Result<Output, EngineError>>) -> Self {
-        Self { output, buffer: BytesMut::new(), errors: String::new() }
+        Self { output, taken: wire::Lines::new(MAX_LINE), errors: String::new() }
     }
 
     /// The next line without its end; `None` when the stream has ended, broken, or exceeded the bound.
     pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
-                let line = self.buffer.split_to(end).to_vec();
-                self.buffer.advance(1);
+            if let Some(line) = self.taken.take().ok()? {
                 return Some(line);
             }
-            if self.buffer.len() > MAX_LINE {
-                return None;
-            }
             match self.output.next().await? {
-                Ok(Output::Stdout(bytes)) => self.buffer.extend_from_slice(&bytes),
+                Ok(Output::Stdout(bytes)) => self.taken.push(&bytes),
                 Ok(Output::Stderr(bytes)) => {
                     let text = String::from_utf8_lossy(&bytes);
                     self.errors.extend(text.chars().filter(|c| !c.is_control() || *c == '\n'));
@@ -118,8 +113,5 @@ pub(super) async fn write_json(
     input: &mut Pin<Box<dyn AsyncWrite + Send>>,
     value: &(impl serde::Serialize + Sync),
 ) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    input.write_all(&line).await?;
-    input.flush().await
+    wire::send(input, value).await
 }

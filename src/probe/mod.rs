@@ -16,7 +16,10 @@ mod wait;
 pub use line::{Line, SENT, passed, sent};
 pub use targets::{Inside, Target, Targets, Upstream};
 
+use anyhow::Context;
+
 use crate::engine::{Bounds, Resources};
+use crate::wire::{Blocking, say};
 
 /// The environment variable that tells the agent `probe` its [`Targets`].
 pub const VARIABLE: &str = "BOTTLER_PROBE";
@@ -78,18 +81,17 @@ fn in_parallel(groups: Vec<Attempt<'_>>) -> Vec<Line> {
 /// The role's name on the command line of an exec that repeats the release probe.
 pub const AGAIN: &str = "probe-again";
 
+/// Longest line of targets, in bytes.
+const MAX_LINE: usize = 1 << 20;
+
 /// Repeats the release probe: a line of JSON in, one out.
 ///
 /// # Errors
 /// There are no targets, or a standard stream is closed.
 pub fn again() -> anyhow::Result<()> {
-    use std::io::Write;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    let lines = release(&serde_json::from_str(&line)?);
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &lines)?;
-    Ok(writeln!(out)?)
+    let targets: Option<Targets> = Blocking::new(std::io::stdin().lock(), MAX_LINE).next()?;
+    let lines = release(&targets.context("there are no targets")?);
+    Ok(say(&mut std::io::stdout().lock(), &lines)?)
 }
 
 /// The agent `probe`: reads its targets from the environment, prints its lines as JSON.
@@ -97,12 +99,9 @@ pub fn again() -> anyhow::Result<()> {
 /// # Errors
 /// There are no targets, or standard output is closed.
 pub fn agent() -> anyhow::Result<()> {
-    use std::io::Write;
     let targets: Targets = serde_json::from_str(&std::env::var(VARIABLE)?)?;
     let lines = full(&targets);
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &lines)?;
-    writeln!(out)?;
+    say(&mut std::io::stdout().lock(), &lines)?;
     anyhow::ensure!(passed(&lines), "the bottle is not tight");
     Ok(())
 }

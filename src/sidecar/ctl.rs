@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Applied;
 use crate::layout::sidecar::{CTL_DIR, CTL_SOCKET};
 use crate::policy::Enforced;
+use crate::wire::{Reader, send};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "ctl";
 /// Longest question, in bytes.
-const MAX_QUESTION: u64 = 4 << 20;
+const MAX_QUESTION: usize = 4 << 20;
 /// How long a question may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait when nothing can be accepted.
@@ -89,15 +89,12 @@ pub(super) fn serve<S: Serialize + Send + Sync>(
 
 async fn reply<S: Serialize>(stream: UnixStream, answer: impl Fn(Question) -> Answer<S>) -> anyhow::Result<()> {
     let (reader, mut writer) = stream.into_split();
-    let mut line = Vec::new();
-    BufReader::new(reader).take(MAX_QUESTION).read_until(b'\n', &mut line).await?;
-    let answer = match serde_json::from_slice(&line) {
-        Ok(question) => answer(question),
+    let answer = match Reader::new(reader, MAX_QUESTION).next().await {
+        Ok(Some(question)) => answer(question),
+        Ok(None) => return Ok(()),
         Err(error) => Answer::Failed(format!("read the question: {error}")),
     };
-    let mut line = serde_json::to_vec(&answer)?;
-    line.push(b'\n');
-    Ok(writer.write_all(&line).await?)
+    Ok(send(&mut writer, &answer).await?)
 }
 
 /// Run by an exec: carries one question from standard input to the socket, and the answer back.
@@ -108,9 +105,8 @@ pub async fn ask() -> anyhow::Result<()> {
     let stream =
         UnixStream::connect(Path::new(CTL_DIR).join(CTL_SOCKET)).await.context("the sidecar has no such socket")?;
     let (mut from, mut to) = stream.into_split();
-    let mut question = Vec::new();
-    BufReader::new(tokio::io::stdin()).take(MAX_QUESTION).read_until(b'\n', &mut question).await?;
-    to.write_all(&question).await?;
+    let question = Reader::new(tokio::io::stdin(), MAX_QUESTION).next::<serde_json::Value>().await?;
+    send(&mut to, &question.context("nothing was asked")?).await?;
     // A sidecar that hangs gets no crowd of those who wait for it.
     let answered = tokio::time::timeout(PATIENCE, tokio::io::copy(&mut from, &mut tokio::io::stdout())).await;
     answered.context("the sidecar does not answer")??;

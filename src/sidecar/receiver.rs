@@ -3,7 +3,6 @@
 //!
 //! Its sockets are bound to the bridge of that network (`SO_BINDTODEVICE`, socket(7)): nobody else can reach them.
 
-use std::io::{BufRead, Read};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -15,6 +14,7 @@ use nix::sys::socket::{
 use serde::{Deserialize, Serialize};
 
 use crate::layout::upstream::GROUP;
+use crate::wire::{self, Blocking};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "receiver";
@@ -23,7 +23,7 @@ const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 /// Receipts told.
 const MAX_RECEIPTS: usize = 64;
 /// Longest line that it reads, in bytes.
-const MAX_LINE: u64 = 4 << 10;
+const MAX_LINE: usize = 4 << 10;
 /// `rp_filter` in RFC 3704's strict form: a source is believed only on the device that leads to it.
 const STRICT: u8 = 1;
 
@@ -84,23 +84,16 @@ pub struct Heard {
 /// # Errors
 /// A standard stream is closed.
 pub fn run() -> anyhow::Result<()> {
-    let mut input = std::io::stdin().lock();
-    let mut line = String::new();
-    let mut next = |line: &mut String| -> std::io::Result<bool> {
-        line.clear();
-        Ok((&mut input).take(MAX_LINE).read_line(line)? > 0)
-    };
-    if !next(&mut line)? {
-        return Ok(());
-    }
-    let mut receiver = match serde_json::from_str(&line).context("read the configuration").and_then(Receiver::new) {
+    let mut input = Blocking::new(std::io::stdin().lock(), MAX_LINE);
+    let Some(config) = input.line()? else { return Ok(()) };
+    let mut receiver = match serde_json::from_slice(&config).context("read the configuration").and_then(Receiver::new) {
         Ok((receiver, host)) => {
             say(&Answer::Listens(host))?;
             receiver
         }
         Err(error) => return say(&Answer::Failed(format!("{error:#}"))),
     };
-    while next(&mut line)? {
+    while input.line()?.is_some() {
         say(&match receiver.heard() {
             Ok(heard) => Answer::Heard(heard),
             Err(error) => Answer::Failed(format!("{error:#}")),
@@ -110,12 +103,7 @@ pub fn run() -> anyhow::Result<()> {
 }
 
 fn say(answer: &Answer) -> anyhow::Result<()> {
-    use std::io::Write;
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(&line)?;
-    Ok(out.flush()?)
+    Ok(wire::say(&mut std::io::stdout().lock(), answer)?)
 }
 
 struct Receiver {

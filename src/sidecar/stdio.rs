@@ -1,34 +1,28 @@
 //! A sidecar's standard streams: lines of JSON in, the first its configuration, and lines of JSON out.
 
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin};
+use tokio::io::Stdin;
 
 use super::{Message, Told};
+use crate::wire::{Reader, say};
 
 /// Longest line, in bytes.
-const MAX_LINE: u64 = 1 << 20;
+const MAX_LINE: usize = 1 << 20;
 
 /// Standard input.
-pub(crate) struct Input(BufReader<Stdin>);
+pub(crate) struct Input(Reader<Stdin>);
 
 impl Input {
     pub(crate) fn new() -> Self {
-        Self(BufReader::new(tokio::io::stdin()))
+        Self(Reader::new(tokio::io::stdin(), MAX_LINE))
     }
 
     /// The next line; `None` at the end.
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
-        let mut line = Vec::new();
-        (&mut self.0).take(MAX_LINE).read_until(b'\n', &mut line).await?;
-        if line.is_empty() {
-            return Ok(None);
-        }
-        anyhow::ensure!(line.ends_with(b"\n"), "a line is cut off, or longer than {MAX_LINE} bytes");
-        Ok(Some(serde_json::from_slice(&line)?))
+        Ok(self.0.next().await?)
     }
 }
 
@@ -43,8 +37,5 @@ pub(crate) fn tell(message: &Message) {
     // The numbers are in the order of the lines.
     let mut out = std::io::stdout().lock();
     let n = TOLD.fetch_add(1, Ordering::Relaxed) + 1;
-    if let Ok(mut line) = serde_json::to_vec(&Told { n, message }) {
-        line.push(b'\n');
-        let _ = out.write_all(&line).and_then(|()| out.flush());
-    }
+    let _ = say(&mut out, &Told { n, message });
 }

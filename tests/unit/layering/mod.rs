@@ -72,7 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// What everything may use, and what uses nothing.
-const COMMON: &[&str] = &["layout", "suggest", "sync"];
+const COMMON: &[&str] = &["layout", "suggest", "sync", "wire"];
 
 /// Circles between files that are still there. None may be added.
 const FILES: &[&[&str]] = &[

@@ -1,0 +1,57 @@
+//! The same where there is no runtime.
+
+use std::io::{Read, Write};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Lines, WireError, line};
+
+/// Reads values.
+#[derive(Debug)]
+pub struct Blocking<R> {
+    from: R,
+    lines: Lines,
+}
+
+impl<R: Read> Blocking<R> {
+    /// Reads lines of so many bytes at most.
+    pub fn new(from: R, max: usize) -> Self {
+        Self { from, lines: Lines::new(max) }
+    }
+
+    /// The next line without its end; `None` where there are no more.
+    ///
+    /// # Errors
+    /// The stream breaks, or a line is too long or cut off.
+    pub fn line(&mut self) -> Result<Option<Vec<u8>>, WireError> {
+        let mut piece = [0; 4 << 10];
+        loop {
+            if let Some(line) = self.lines.take()? {
+                return Ok(Some(line));
+            }
+            match self.from.read(&mut piece)? {
+                0 => return self.lines.end().map(|()| None),
+                count => self.lines.push(&piece[..count]),
+            }
+        }
+    }
+
+    /// The next value; `None` where there are no more.
+    ///
+    /// # Errors
+    /// As of a line, or it is no such value.
+    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
+        let line = self.line()?;
+        Ok(line.map(|line| serde_json::from_slice(&line)).transpose()?)
+    }
+}
+
+/// Writes a value.
+///
+/// # Errors
+/// It cannot be written as JSON, or the stream breaks.
+pub fn say(to: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
+    to.write_all(&line(value)?)?;
+    to.flush()
+}

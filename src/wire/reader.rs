@@ -1,0 +1,58 @@
+//! Values out of a stream, and into one.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{Lines, WireError, line};
+
+/// Reads values. A wait for one that is dropped loses nothing.
+#[derive(Debug)]
+pub struct Reader<R> {
+    from: R,
+    lines: Lines,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    /// Reads lines of so many bytes at most.
+    pub fn new(from: R, max: usize) -> Self {
+        Self { from, lines: Lines::new(max) }
+    }
+
+    /// The next line without its end; `None` where there are no more.
+    ///
+    /// # Errors
+    /// The stream breaks, or a line is too long or cut off.
+    pub async fn line(&mut self) -> Result<Option<Vec<u8>>, WireError> {
+        loop {
+            if let Some(line) = self.lines.take()? {
+                return Ok(Some(line));
+            }
+            if self.from.read_buf(self.lines.room()).await? == 0 {
+                return self.lines.end().map(|()| None);
+            }
+        }
+    }
+
+    /// The next value; `None` where there are no more.
+    ///
+    /// # Errors
+    /// As of a line, or it is no such value.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
+        let line = self.line().await?;
+        Ok(line.map(|line| serde_json::from_slice(&line)).transpose()?)
+    }
+}
+
+/// Writes a value.
+///
+/// # Errors
+/// It cannot be written as JSON, or the stream breaks.
+pub fn send<W: AsyncWrite + Unpin>(to: &mut W, value: &impl Serialize) -> impl Future<Output = std::io::Result<()>> {
+    // Written before the first wait: the value need not be shared between threads.
+    let line = line(value);
+    async move {
+        to.write_all(&line?).await?;
+        to.flush().await
+    }
+}
