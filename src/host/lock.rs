@@ -25,6 +25,9 @@ pub struct Part {
 }
 
 impl Part {
+    /// All of a file that is one lock.
+    pub const WHOLE: Self = Self { start: 0, length: 1 };
+
     fn of(self, kind: i32) -> libc::flock {
         libc::flock {
             l_type: i16::try_from(kind).expect("the kinds are small constants"),
@@ -42,6 +45,19 @@ impl Part {
 /// The file system has no locks.
 pub fn try_exclusive(file: &File, part: Part) -> io::Result<bool> {
     set(file, part, libc::F_WRLCK)
+}
+
+/// Waits for a part of a file, for this description alone: this thread does nothing else meanwhile.
+///
+/// # Errors
+/// The file system has no locks.
+pub fn exclusive(file: &File, part: Part) -> io::Result<()> {
+    loop {
+        match fcntl(file, FcntlArg::F_OFD_SETLKW(&part.of(libc::F_WRLCK))) {
+            Err(Errno::EINTR) => {}
+            taken => return Ok(taken.map(drop)?),
+        }
+    }
 }
 
 /// Takes a part of a file together with others that do the same; false when somebody has it alone.
@@ -77,7 +93,7 @@ pub fn is_held(file: &File, part: Part) -> io::Result<bool> {
 pub fn wait_exclusive(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     let began = Instant::now();
-    while !try_exclusive(&file, Part { start: 0, length: 1 })? {
+    while !try_exclusive(&file, Part::WHOLE)? {
         if began.elapsed() > LONGEST {
             let why = format!("{} is locked by another process for {} s", path.display(), LONGEST.as_secs());
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));

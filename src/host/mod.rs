@@ -1,11 +1,14 @@
-//! This machine: files that survive a power loss, locks between processes, commands with a deadline, ids.
+//! This machine: files that survive a power loss, locks between processes, commands with a deadline,
+//! routes and addresses, ids.
 
 mod command;
 mod file;
 mod id;
 mod lock;
+mod network;
 
 pub use command::{Limits, output};
 pub use file::{create_whole, make_private, replace};
 pub use id::random_base36;
-pub use lock::{Part, is_held, try_exclusive, try_shared, wait_exclusive};
+pub use lock::{Part, exclusive, is_held, try_exclusive, try_shared, wait_exclusive};
+pub use network::{Route, addresses, routes, routes_v6};

@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use crate::engine::{Engine, EngineError};
+use crate::host::routes;
 use crate::session::{Class, Failure};
 
 /// The pools, where `BOTTLER_POOLS` does not say otherwise.
@@ -81,19 +82,13 @@ fn pools() -> Result<Vec<Ipv4Net>, Failure> {
 async fn taken(engine: &dyn Engine, local: bool) -> Result<Vec<Ipv4Net>, EngineError> {
     let mut taken = engine.subnets().await?;
     if local {
-        taken.extend(routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default()));
+        let routes = routes().unwrap_or_default().into_iter().filter(|route| !route.is_default());
+        taken.extend(routes.filter_map(|route| match route.to {
+            IpNet::V4(range) => Some(range),
+            IpNet::V6(_) => None,
+        }));
     }
     Ok(taken)
-}
-
-/// The destinations of this host's routes but the default one (`proc_net(5)`: little-endian hexadecimal).
-fn routes(table: &str) -> Vec<Ipv4Net> {
-    let address = |text: &str| u32::from_str_radix(text, 16).ok().map(|bits| Ipv4Addr::from(bits.swap_bytes()));
-    let route = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        Ipv4Net::with_netmask(address(fields.get(1)?)?, address(fields.get(7)?)?).ok()
-    };
-    table.lines().skip(1).filter_map(route).filter(|range| range.prefix_len() > 0).collect()
 }
 
 fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
@@ -124,13 +119,5 @@ mod tests {
         let pools = ["10.0.0.0/27".parse().unwrap(), "10.9.0.0/28".parse().unwrap()];
         let all: Vec<String> = (0..3).map(|index| nth(&pools, index).to_string()).collect();
         assert_eq!(all, ["10.0.0.0/28", "10.0.0.16/28", "10.9.0.0/28"]);
-    }
-
-    #[test]
-    fn routes_are_read_without_the_default_one() {
-        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
-                     eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\n\
-                     docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\n";
-        assert_eq!(routes(table), ["172.17.0.0/16".parse().unwrap()]);
     }
 }

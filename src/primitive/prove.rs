@@ -1,6 +1,6 @@
 //! The proof that a bottle is tight: attempts from inside of it, and what its host and its engine say of them.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use super::release::Channel;
 use super::stream::Talk;
 use super::{Agent, Bottle, Event, Network, Role, StepState, lock, prover, receiver};
 use crate::engine::ExecSpec;
+use crate::host::addresses;
 use crate::init;
 use crate::layout::agent::Far;
 use crate::layout::upstream::HTTP_PORT;
@@ -184,14 +185,14 @@ fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> Target {
 
 /// The addresses of the host's own interfaces, docker0 among them.
 pub(super) fn host_addresses() -> Vec<Target> {
-    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let mut found: Vec<Target> = all
-        .filter_map(|interface| {
-            let address = interface.address?.as_sockaddr_in()?.ip();
+    let mut found: Vec<Target> = addresses()
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(interface, address)| {
+            let IpAddr::V4(address) = address else { return None };
             // The other bottles' bridges are the engine's, and each has its own probe.
-            let bridge = interface.interface_name.starts_with("br-");
-            (!address.is_loopback() && !bridge)
-                .then(|| target(format!("host's {}", interface.interface_name), address, 22))
+            let bridge = interface.starts_with("br-");
+            (!address.is_loopback() && !bridge).then(|| target(format!("host's {interface}"), address, 22))
         })
         .collect();
     found.dedup_by(|a, b| a.address == b.address);

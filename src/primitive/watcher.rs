@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::liveness::Health;
 use super::pause::{self, Held, Step, step};
 use super::{Agent, Bottle, Event, prove};
+use crate::host::{routes, routes_v6};
 use crate::session::{Class, Failure};
 
 /// How often the clocks are looked at.
@@ -46,19 +47,14 @@ fn due(since: Duration, every: Duration, between_looks: Duration, by_wall: Optio
     }
 }
 
-/// What this host's networks are: its addresses, and where its default routes lead (`proc_pid_net(5)`, `route`; Linux, the
-/// same for `ipv6_route`). The bridges of bottles come and go without a change of it.
+/// What this host's networks are: its addresses, and where its default routes lead. The bridges of bottles come and go
+/// without a change of it.
 fn networks() -> Vec<String> {
-    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let (four, six) = (read("/proc/net/route"), read("/proc/net/ipv6_route"));
-    // Device, destination, gateway; destination first, its length, then further on the gateway, and the device last.
-    let four = four.lines().map(words).filter(|route| route.get(1).is_some_and(|to| to == "00000000"));
-    let six = six.lines().map(words).filter(|route| route.len() > 9 && route[0].bytes().all(|digit| digit == b'0'));
+    let routes = [routes(), routes_v6()].into_iter().flat_map(Result::unwrap_or_default);
+    let default = routes.filter(|route| route.is_default() && route.device != "lo");
     let mut networks: Vec<String> =
         prove::host_addresses().into_iter().map(|host| format!("{} {}", host.name, host.address)).collect();
-    networks.extend(four.filter(|route| route.len() > 2).map(|route| format!("{} {}", route[0], route[2])));
-    networks.extend(six.filter(|route| route[9] != "lo").map(|route| format!("{} {}", route[9], route[4])));
+    networks.extend(default.map(|route| format!("{} {}", route.device, route.by)));
     networks.sort_unstable();
     networks
 }

@@ -1,5 +1,6 @@
 //! Attempts past egress: interfaces, routes, TCP, names.
 
+use crate::host;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -53,12 +54,12 @@ pub(super) fn has_route(address: IpAddr) -> bool {
 /// Whether every route but those to networks of this namespace's own goes by an address that nobody has: older engines leave
 /// such a one.
 fn leads_nowhere(inside: Option<&Inside>) -> bool {
-    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    // proc_pid_net(5), `route`: little-endian hexadecimal.
-    let gateway = |line: &str| u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok().map(u32::swap_bytes);
-    inside.is_some_and(|inside| {
-        table.lines().skip(1).all(|line| gateway(line).is_some_and(|by| by == 0 || Ipv4Addr::from(by) == inside.nobody))
-    })
+    // What cannot be read leads somewhere.
+    let by = |inside: &Inside| {
+        host::routes()
+            .is_ok_and(|routes| routes.iter().all(|route| route.by.is_unspecified() || route.by == inside.nobody))
+    };
+    inside.is_some_and(by)
 }
 
 /// Places outside this machine: only the route is asked for, so that the probe itself sends nothing there.

@@ -12,11 +12,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 
-use crate::host::make_private;
+use crate::host::{Part, exclusive, make_private, try_exclusive};
 
 /// How often those who wait look how many are ahead.
 const LOOK: Duration = Duration::from_millis(500);
@@ -126,7 +125,7 @@ fn open(path: &Path) -> io::Result<File> {
 struct Ticket {
     number: u64,
     path: PathBuf,
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 impl Ticket {
@@ -138,7 +137,10 @@ impl Ticket {
         let number = tickets(folder).into_iter().fold(last, |last, (number, _)| last.max(number)) + 1;
         std::fs::write(&file, number.to_string())?;
         let path = folder.join(format!("ticket-{number}"));
-        let lock = Flock::lock(open(&path)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+        let lock = open(&path)?;
+        if !try_exclusive(&lock, Part::WHOLE)? {
+            return Err(io::Error::other(format!("{} is somebody else's", path.display())));
+        }
         bury(folder, number);
         Ok(Self { number, path, _lock: lock })
     }
@@ -151,9 +153,10 @@ impl Ticket {
 }
 
 /// Held while a ticket is drawn: a ticket is there and locked, or not there, to whoever has this.
-fn counter(folder: &Path) -> io::Result<Flock<File>> {
+fn counter(folder: &Path) -> io::Result<File> {
     let counter = open(&folder.join("counter"))?;
-    Ok(Flock::lock(counter, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?)
+    exclusive(&counter, Part::WHOLE)?;
+    Ok(counter)
 }
 
 /// Every ticket, by its number; what else is there counts for nothing.
@@ -165,13 +168,14 @@ fn tickets(folder: &Path) -> Vec<(u64, PathBuf)> {
 
 /// Whether a ticket's owner lives: the lock says so. One of the dead is removed.
 fn lives(path: &Path) -> bool {
-    match File::options().read(true).write(true).open(path).map(|it| Flock::lock(it, FlockArg::LockExclusiveNonblock)) {
-        Ok(Err(_)) => true,
-        Ok(Ok(_)) => {
+    let Ok(file) = File::options().read(true).write(true).open(path) else { return false };
+    // Removed while it is held: nobody else takes it for alive meanwhile.
+    match try_exclusive(&file, Part::WHOLE) {
+        Ok(true) => {
             let _ = std::fs::remove_file(path);
             false
         }
-        Err(_) => false,
+        _ => true,
     }
 }
 

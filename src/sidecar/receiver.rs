@@ -13,6 +13,7 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::host;
 use crate::layout::upstream::GROUP;
 use crate::wire::{self, Blocking};
 
@@ -222,10 +223,9 @@ fn join(socket: &UdpSocket, group: Ipv4Addr, device: u32) -> anyhow::Result<()> 
 }
 
 fn addresses(device: &str) -> Vec<String> {
-    let Ok(all) = nix::ifaddrs::getifaddrs() else { return vec!["(cannot be read)".to_owned()] };
-    let of_device = all.filter(|interface| interface.interface_name == device);
-    let address = |address: nix::sys::socket::SockaddrStorage| address.as_sockaddr_in().map(|it| it.ip().to_string());
-    of_device.filter_map(|interface| interface.address.and_then(address)).collect()
+    let Ok(all) = host::addresses() else { return vec!["(cannot be read)".to_owned()] };
+    let of_device = all.into_iter().filter(|(interface, address)| interface == device && address.is_ipv4());
+    of_device.map(|(_, address)| address.to_string()).collect()
 }
 
 /// Packets that came up from the bridge to the host (`proc_pid_net(5)`, `dev`).

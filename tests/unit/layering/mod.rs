@@ -61,13 +61,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "workspace",
         ],
     ),
-    ("probe", &["engine", "init", "policy", "sidecar"]),
+    ("probe", &["engine", "host", "init", "policy", "sidecar"]),
     ("project", &["host", "workspace"]),
     ("rehearsal", &["engine", "holder", "lua", "plan", "policy", "primitive", "session", "workspace"]),
     ("report", &["audit", "holder", "primitive", "probe", "session"]),
     ("scan", &[]),
     ("session", &["engine", "host"]),
-    ("sidecar", &["audit", "net", "policy", "scan"]),
+    ("sidecar", &["audit", "host", "net", "policy", "scan"]),
     ("workspace", &["host"]),
 ];
 
