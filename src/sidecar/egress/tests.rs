@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, UnixStream};
 
 use super::serve::Place;
 use super::{Config, Egress, http};
-use crate::policy::{AllowSpec, EgressSpec, Enforced};
+use crate::net::Host;
+use crate::policy::{AllowSpec, Decision, EgressSpec, Enforced, Form, Intent, Reason, authorize};
 
 /// How long egress may take for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -202,4 +203,26 @@ async fn a_refusal_is_one_line_of_json_with_code_and_hint() {
     assert_eq!(json["error"]["code"], "address_not_public");
     let message = json["error"]["message"].as_str().unwrap();
     assert!(message.contains("10.0.0.1 is a private address; ") && message.contains("sidecar"), "{message}");
+}
+
+/// Two requests that were judged by one policy, before either has used the grant.
+#[tokio::test]
+async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
+    let mut policy = Enforced::first(EgressSpec::default());
+    policy.once = vec![(7, AllowSpec::Host("once.example.com".into()))];
+    let egress = new_egress(&Config {
+        bottle: "test".into(),
+        inside: None,
+        own: Vec::new(),
+        sidecars: [].into(),
+        policy,
+        proxy_credentials: None,
+    });
+    let state = egress.state();
+    let host = Host::parse("once.example.com").unwrap();
+    let intent = Intent { form: Form::Absolute, method: "GET".into(), host, port: 80, path: Some("/".into()) };
+    assert!(matches!(authorize(&state.policy, &intent), Decision::Allow(_)));
+    assert_eq!(egress.spend(&state, &intent), Ok(()));
+    assert_eq!(egress.spend(&state, &intent), Err(Reason::HostNotAllowed(intent.host.clone())));
+    assert!(matches!(authorize(&egress.state().policy, &intent), Decision::Refuse(_)));
 }
