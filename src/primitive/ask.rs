@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
-use super::{Bottle, Event, lock};
+use super::{Bottle, Event};
 use crate::session::{Class, Failure};
+use crate::sync::lock;
 
 /// What is expected as an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -9,9 +9,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bottle, Event, Life, Source, check_name, lock};
+use super::name::check_name;
+use super::{Bottle, Event, Life, Source};
 use crate::policy::AllowSpec;
 use crate::session::{Class, Failure, Pending, Place, new_id};
+use crate::sync::lock;
 use crate::workspace::Files;
 
 /// Bottles that one recipe may launch.

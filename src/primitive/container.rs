@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::exec::run_to_end;
-use super::is_absolute;
+use super::name::is_absolute;
 use super::seconds::Seconds;
 use crate::engine::{Engine, ExecSpec, Output};
 use crate::init::files;

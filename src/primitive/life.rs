@@ -82,13 +82,13 @@ impl Bottle {
             .hint("a defer or on_teardown undoes; it makes nothing new")
             .at(at));
         }
-        if super::lock(&self.made).len() >= MAX_MADE {
+        if crate::sync::lock(&self.made).len() >= MAX_MADE {
             let message = format!("make {} {name}: this bottle has made {MAX_MADE} things already", kind.word());
             return Err(Failure::new(Class::Input, message).at(at));
         }
         let identity = self.session.identity(kind);
         let part = name.strip_prefix(&self.session.id).unwrap_or(name).trim_start_matches('-');
-        super::lock(&self.made).push(format!("{} {part}", kind.word()).trim_end().to_owned());
+        crate::sync::lock(&self.made).push(format!("{} {part}", kind.word()).trim_end().to_owned());
         self.events.tell(Event::Made { seq: identity.seq, kind, name: name.to_owned(), at: at.cloned() });
         Ok(identity)
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Bottle, Life, check_name};
+use super::name::check_name;
+use super::{Bottle, Life};
 use crate::engine::VolumeSpec;
 use crate::engine::labels::Kind;
 use crate::session::{Failure, Pending, Place};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use super::image::self_image;
+use super::image::build::self_image;
 use super::{Agent, Bottle};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{Bind, ContainerSpec, Engine, Resources, VolumeMount};

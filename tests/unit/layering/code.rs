@@ -14,8 +14,9 @@ pub(super) struct Import {
     pub public: bool,
 }
 
-/// Comments, texts and characters as spaces.
+/// Comments, texts and characters as spaces, and visibilities without the place that they name, which uses nothing of it.
 pub(super) fn bare(text: &str) -> String {
+    static PLACE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"pub\(in [^)]*\)").unwrap());
     let text: Vec<char> = text.chars().collect();
     let mut bare = String::new();
     let mut at = 0;
@@ -29,7 +30,7 @@ pub(super) fn bare(text: &str) -> String {
             at = end;
         }
     }
-    bare
+    PLACE.replace_all(&bare, "pub").into_owned()
 }
 
 /// How much of what begins here is a comment, a text or a character.
@@ -147,10 +148,11 @@ pub(super) fn named(code: &str, names: &BTreeSet<String>) -> BTreeSet<Vec<String
 
 #[test]
 fn code_is_told_from_what_is_none() {
-    let text = "a /* crate::x */ \"crate::y\" 'c' '\\'' '\"' r#\"crate::\"z\"# 'long: for // crate::v\nb";
+    let text =
+        "a /* crate::x */ \"crate::y\" 'c' '\\'' '\"' r#\"crate::\"z\"# 'long: for // crate::v\npub(in crate::w) b";
     let bare = bare(text);
     assert!(!bare.contains("crate"), "{bare}");
-    assert_eq!(bare.split_whitespace().collect::<Vec<_>>(), ["a", "'long:", "for", "b"]);
+    assert_eq!(bare.split_whitespace().collect::<Vec<_>>(), ["a", "'long:", "for", "pub", "b"]);
     let (kept, modules) =
         without_tests("mod a;\n#[cfg(test)]\nmod b;\nfn c() {}\n#[cfg(test)]\nmod d { fn e() { {} } }\nfn f() {}");
     assert_eq!(kept.split_whitespace().collect::<Vec<_>>().join(" "), "mod a; fn c() {} fn f() {}");

@@ -13,9 +13,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Bottle, Event, Role, Sidecar, bring_up, lock};
+use super::bring_up;
 use crate::policy::{AllowSpec, Change, DenySpec, EgressSpec, Enforced, LivePolicy, Scope};
+use crate::primitive::{Bottle, Event, Role, Sidecar};
 use crate::session::{Class, Failure};
+use crate::sync::lock;
 
 /// The policy's file in a bottle's directory.
 pub const POLICY_FILE: &str = "policy.json";
@@ -26,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// The policies of a bottle.
 #[derive(Default)]
-pub(super) struct Policies {
+pub(in crate::primitive) struct Policies {
     /// By the name of the egress that enforces it.
     by_egress: tokio::sync::Mutex<BTreeMap<String, LivePolicy>>,
     /// The agent's egress, once there is an agent.
@@ -37,7 +39,7 @@ pub(super) struct Policies {
 
 impl Policies {
     /// Notes which egress serves the agent: an operator's changes are about that one.
-    pub(super) fn serve_agent(&self, egress: Arc<Sidecar>) -> Arc<Sidecar> {
+    pub(in crate::primitive) fn serve_agent(&self, egress: Arc<Sidecar>) -> Arc<Sidecar> {
         let _ = self.agents.set(egress.name.clone());
         egress
     }
@@ -65,7 +67,11 @@ impl Bottle {
     }
 
     /// Sets the policy that an egress begins with.
-    pub(super) async fn begin_policy(self: &Arc<Self>, egress: &str, base: &EgressSpec) -> Result<Enforced, Failure> {
+    pub(in crate::primitive) async fn begin_policy(
+        self: &Arc<Self>,
+        egress: &str,
+        base: &EgressSpec,
+    ) -> Result<Enforced, Failure> {
         loop {
             let outer = match self.setting.outer.as_ref().and_then(Weak::upgrade) {
                 Some(outer) => outer.policy().await.ok(),
@@ -130,7 +136,7 @@ impl Bottle {
     }
 
     /// A grant for one request was used.
-    pub(super) async fn spent(self: &Arc<Self>, egress: &str, grant: u64) {
+    pub(in crate::primitive) async fn spent(self: &Arc<Self>, egress: &str, grant: u64) {
         // What egress itself has used up it does not allow again, whether or not it hears of it.
         let _ = self.change(egress, &Change::Spent(grant)).await;
     }

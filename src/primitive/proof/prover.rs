@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::image::self_image;
-use super::stream::Talk;
-use super::{Agent, Bottle};
 use crate::engine::labels::Kind;
 use crate::engine::{ContainerSpec, VolumeMount};
 use crate::init::beside;
@@ -13,6 +10,9 @@ use crate::layout::EXECUTABLE;
 use crate::layout::agent::{Far, SERVICES_DIR};
 use crate::layout::loopback::PROVER;
 use crate::layout::sidecar::USER;
+use crate::primitive::image::build::self_image;
+use crate::primitive::stream::Talk;
+use crate::primitive::{Agent, Bottle};
 use crate::probe::{Line, Targets};
 use crate::session::{Class, Failure};
 
@@ -25,7 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// The container cannot be made, or does not answer.
-pub(super) async fn attempts(bottle: &Arc<Bottle>, agent: &Agent, targets: Targets) -> Result<Vec<Line>, Failure> {
+pub(in crate::primitive) async fn attempts(
+    bottle: &Arc<Bottle>,
+    agent: &Agent,
+    targets: Targets,
+) -> Result<Vec<Line>, Failure> {
     let egress = &agent.egress;
     let relayed = egress.relayed().await?;
     let far: Far = relayed

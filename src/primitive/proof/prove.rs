@@ -4,17 +4,19 @@ use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::release::Channel;
-use super::stream::Talk;
-use super::{Agent, Bottle, Event, Network, Role, StepState, lock, prover, receiver};
+use super::{prover, receiver};
 use crate::engine::ExecSpec;
 use crate::host::addresses;
 use crate::init;
 use crate::layout::agent::Far;
 use crate::layout::upstream::HTTP_PORT;
 use crate::layout::{self, EXECUTABLE};
+use crate::primitive::agent::release::Channel;
+use crate::primitive::stream::Talk;
+use crate::primitive::{Agent, Bottle, Event, Network, Role, StepState};
 use crate::probe::{self, Inside, Line, Target, Targets, Upstream};
 use crate::session::{Class, Failure};
+use crate::sync::lock;
 
 /// How long the attempts may take, once the agent runs.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -23,7 +25,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// It cannot be proved, or a line is red.
-pub(super) async fn before_release(bottle: &Arc<Bottle>, agent: &Agent, channel: &Channel) -> Result<(), Failure> {
+pub(in crate::primitive) async fn before_release(
+    bottle: &Arc<Bottle>,
+    agent: &Agent,
+    channel: &Channel,
+) -> Result<(), Failure> {
     bottle.events.step("probe", StepState::Started);
     let asked = |targets: Targets| async move {
         match channel.ask(&init::Request::Prove(Box::new(targets))).await? {
@@ -54,7 +60,7 @@ pub(super) async fn before_release(bottle: &Arc<Bottle>, agent: &Agent, channel:
 ///
 /// # Errors
 /// It cannot be proved.
-pub(super) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
+pub(in crate::primitive) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
     let container = agent.container().await?;
     let places = places(agent).await?;
     let asked = |targets: Targets| async move {
@@ -71,7 +77,7 @@ pub(super) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<Str
 ///
 /// # Errors
 /// It cannot be proved.
-pub(super) async fn beside(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
+pub(in crate::primitive) async fn beside(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
     let places = places(agent).await?;
     let asked = |targets: Targets| prover::attempts(bottle, agent, Targets { proof: Some(places), ..targets });
     Ok(red(&lines(bottle, agent, asked).await?))
@@ -135,7 +141,7 @@ fn unfiltered(bottle: &Bottle, device: &str, filter: u8) -> Failure {
 
 /// Every address that this launch knows of and the agent must not reach.
 /// `port` is where somebody on the engine's host listens, if anybody does.
-pub(super) async fn targets(bottle: &Bottle, agent: &Agent, port: u16) -> Result<Targets, Failure> {
+pub(in crate::primitive) async fn targets(bottle: &Bottle, agent: &Agent, port: u16) -> Result<Targets, Failure> {
     let relay = agent.egress.relays.first().filter(|_| agent.egress.role == Some(Role::Egress));
     let proxy = relay
         .map(|relay| relay.address)
@@ -184,7 +190,7 @@ fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> Target {
 }
 
 /// The addresses of the host's own interfaces, docker0 among them.
-pub(super) fn host_addresses() -> Vec<Target> {
+pub(in crate::primitive) fn host_addresses() -> Vec<Target> {
     let mut found: Vec<Target> = addresses()
         .unwrap_or_default()
         .into_iter()

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::stream::Talk;
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, ExecSpec, Filter};
 use crate::layout::EXECUTABLE;
+use crate::primitive::stream::Talk;
 use crate::session::{Class, Failure};
 use crate::sidecar::ctl::{Answer, Question, ROLE};
 use crate::sidecar::egress::{self, Stats};
@@ -34,7 +34,7 @@ pub async fn ask_egress(
 }
 
 /// Asks the egress of a bottle, in its container.
-pub(super) async fn ask(
+pub(in crate::primitive) async fn ask(
     engine: &dyn Engine,
     bottle: &str,
     container: &str,

@@ -11,14 +11,15 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::bring_up::bring_up;
-use super::image::Built;
-use super::sidecar::{Relay, Sidecar, inside, socket_volume};
-use super::{Bottle, Image, Network, Seconds, Volume, check_name, is_absolute};
+use super::start::{Relay, Sidecar, inside, socket_volume};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount};
 use crate::init::serve::{self, Condition};
 use crate::layout::sidecar::INSIDE_PORTS;
 use crate::layout::{EXECUTABLE, loopback};
+use crate::primitive::image::build::Built;
+use crate::primitive::name::{check_name, is_absolute};
+use crate::primitive::{Bottle, Image, Network, Seconds, Volume};
 use crate::session::{Class, Failure, Place};
 
 /// A service's bounds where the script does not say.

@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::liveness::Health;
 use super::pause::{self, Held, Step, step};
-use super::{Agent, Bottle, Event, prove};
+use super::prove;
 use crate::host::{routes, routes_v6};
+use crate::primitive::sidecar::liveness::Health;
+use crate::primitive::{Agent, Bottle, Event};
 use crate::session::{Class, Failure};
 
 /// How often the clocks are looked at.

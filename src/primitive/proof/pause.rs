@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use super::liveness::Health;
-use super::{Agent, Bottle, Event, prove};
+use super::prove;
+use crate::primitive::sidecar::liveness::Health;
+use crate::primitive::{Agent, Bottle, Event};
 use crate::session::Failure;
 
 /// How the watch holds the agent, if it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Held {
+pub(in crate::primitive) enum Held {
     /// It is paused.
     Paused,
     /// It should be, and could not be.
@@ -18,7 +19,7 @@ pub(super) enum Held {
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::primitive) enum Step {
     /// Nothing.
     Nothing,
     /// To pause the agent, if it runs, because of this.
@@ -30,7 +31,7 @@ pub(super) enum Step {
 }
 
 /// What is to be done, by how the agent is held and how egress is.
-pub(super) fn step(held: Option<Held>, egress: &Health) -> Step {
+pub(in crate::primitive) fn step(held: Option<Held>, egress: &Health) -> Step {
     match (held, egress.why()) {
         // Also where somebody has let it go on meanwhile.
         (_, Some(why)) => Step::Pause(why.to_owned()),
@@ -41,7 +42,12 @@ pub(super) fn step(held: Option<Held>, egress: &Health) -> Step {
 }
 
 /// Pauses the agent, where it runs, and tells it.
-pub(super) async fn pause(bottle: &Arc<Bottle>, agent: &Agent, held: Option<Held>, why: &str) -> Option<Held> {
+pub(in crate::primitive) async fn pause(
+    bottle: &Arc<Bottle>,
+    agent: &Agent,
+    held: Option<Held>,
+    why: &str,
+) -> Option<Held> {
     let name = &agent.egress.name;
     let engine = &bottle.session.engine;
     let id = agent.container().await.ok()?;
@@ -75,12 +81,12 @@ pub(super) async fn pause(bottle: &Arc<Bottle>, agent: &Agent, held: Option<Held
 ///
 /// # Errors
 /// It cannot be proved.
-pub(super) async fn prove(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
+pub(in crate::primitive) async fn prove(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
     prove::beside(bottle, agent).await
 }
 
 /// Lets the agent go on after a green proof, and tells it. Whether that could be done.
-pub(super) async fn resume(bottle: &Arc<Bottle>, agent: &Agent) -> bool {
+pub(in crate::primitive) async fn resume(bottle: &Arc<Bottle>, agent: &Agent) -> bool {
     let Ok(id) = agent.container().await else { return false };
     // Told first: what it does from here on is after that in the audit.
     let name = &agent.egress.name;

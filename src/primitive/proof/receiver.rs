@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::image::self_image;
-use super::stream::Talk;
-use super::{Bottle, Network};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, HostNetwork, Resources};
 use crate::layout::EXECUTABLE;
 use crate::layout::sidecar::USER;
+use crate::primitive::image::build::self_image;
+use crate::primitive::stream::Talk;
+use crate::primitive::{Bottle, Network};
 use crate::probe::Line;
 use crate::session::Failure;
 use crate::sidecar::receiver::{self, Answer, Heard, Host};
@@ -22,11 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const RESOURCES: Resources = Resources { cpus: 1.0, memory: 64 << 20, pids: 16 };
 
 /// A receiver that listens.
-pub(super) struct Receiver {
+pub(in crate::primitive) struct Receiver {
     id: String,
     device: String,
     talk: Talk,
-    pub(super) host: Host,
+    pub(in crate::primitive) host: Host,
 }
 
 impl Receiver {
@@ -35,7 +35,7 @@ impl Receiver {
     ///
     /// # Errors
     /// It cannot listen.
-    pub(super) async fn start(bottle: &Arc<Bottle>, network: &Network) -> Result<Self, Failure> {
+    pub(in crate::primitive) async fn start(bottle: &Arc<Bottle>, network: &Network) -> Result<Self, Failure> {
         // It needs the bridge to be there.
         network.ready().await?;
         let image = self_image(bottle, None).get().await?.tag.clone();
@@ -71,7 +71,7 @@ impl Receiver {
     ///
     /// # Errors
     /// It does not answer.
-    pub(super) async fn finish(mut self, bottle: &Bottle) -> Result<Heard, Failure> {
+    pub(in crate::primitive) async fn finish(mut self, bottle: &Bottle) -> Result<Heard, Failure> {
         let answer = self.ask(&"what came?").await;
         bottle.session.engine.container_remove(&self.id).await?;
         match answer? {
@@ -82,13 +82,13 @@ impl Receiver {
     }
 
     /// The bridge that it listens at.
-    pub(super) fn device(&self) -> &str {
+    pub(in crate::primitive) fn device(&self) -> &str {
         &self.device
     }
 }
 
 /// What the host says, as lines of the probe. `sent` is whether anything was sent that should have come to it.
-pub(super) fn lines(device: &str, host: &Host, heard: &Heard, sent: bool) -> Vec<Line> {
+pub(in crate::primitive) fn lines(device: &str, host: &Host, heard: &Heard, sent: bool) -> Vec<Line> {
     let line = |attempt: String, expected: &str, ok: bool, happened: String| Line {
         attempt,
         expected: expected.to_owned(),

@@ -4,11 +4,11 @@ use crate::layout::agent::DEFAULT_HOME;
 
 /// The numbers of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Account {
+pub(in crate::primitive) struct Account {
     /// The user's.
-    pub(super) user: u32,
+    pub(in crate::primitive) user: u32,
     /// The group's.
-    pub(super) group: u32,
+    pub(in crate::primitive) group: u32,
 }
 
 /// Folders that are nobody's home (hier(7)), and what images name where there is none.
@@ -41,13 +41,13 @@ impl std::fmt::Display for Account {
 
 impl Account {
     /// Two numbers with a colon, or one for both; `None` where it is a name.
-    pub(super) fn numbers(text: &str) -> Option<Self> {
+    pub(in crate::primitive) fn numbers(text: &str) -> Option<Self> {
         let (user, group) = text.split_once(':').unwrap_or((text, text));
         Some(Self { user: user.parse().ok()?, group: group.parse().ok()? })
     }
 
     /// The account that is meant, by these files (passwd(5), group(5)).
-    pub(super) fn find(text: &str, passwd: &str, groups: &str) -> Result<Self, String> {
+    pub(in crate::primitive) fn find(text: &str, passwd: &str, groups: &str) -> Result<Self, String> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
@@ -70,7 +70,7 @@ impl Account {
     }
 
     /// Its home: where the image's own variable says, else by its line in `/etc/passwd`; ours, where neither says one that can be.
-    pub(super) fn home(self, variable: Option<&str>, passwd: &str) -> String {
+    pub(in crate::primitive) fn home(self, variable: Option<&str>, passwd: &str) -> String {
         let line = passwd.lines().find(|line| fields(line).is_some_and(|(_, id)| id == self.user));
         let known = line.and_then(|line| line.split(':').nth(5));
         let said = [variable, known].into_iter().flatten().find(|home| self.may_live_in(home));
@@ -92,7 +92,7 @@ impl Account {
     }
 
     /// The two files with a line for this account, where they have none.
-    pub(super) fn in_files(self, passwd: &str, groups: &str) -> (String, String) {
+    pub(in crate::primitive) fn in_files(self, passwd: &str, groups: &str) -> (String, String) {
         let Self { user, group } = self;
         let add = |text: &str, id: u32, rest: &str| {
             let known: Vec<(&str, u32)> = text.lines().filter_map(fields).collect();

@@ -1,6 +1,6 @@
 //! Whether a sidecar lives and answers, whatever its role: its container's end, and where it can be asked, an empty question
 //! every few seconds. What is found out is told, audited and shown at once; what follows from it is its role's affair (see
-//! [`super::watcher`] for egress). Nothing is started again.
+//! [`crate::primitive::proof::watcher`] for egress). Nothing is started again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use super::away::outlast;
 use super::bring_up::{self, Line};
-use super::{Bottle, Event, lock};
 use crate::audit::{self, Kind, Subject};
 use crate::engine::{Engine, ErrorKind};
+use crate::primitive::away::outlast;
+use crate::primitive::{Bottle, Event};
 use crate::session::Condition;
+use crate::sync::lock;
 
 /// How often it is asked, how long an answer may take, and how long the engine may take to say why there is none: together
 /// less than the ten seconds within which the operator is told.
@@ -23,7 +24,7 @@ const WHY: Duration = Duration::from_millis(1500);
 
 /// How a sidecar is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) enum Health {
+pub(in crate::primitive) enum Health {
     /// It answers, as far as is known.
     #[default]
     Up,
@@ -35,7 +36,7 @@ pub(super) enum Health {
 
 impl Health {
     /// What is wrong with it.
-    pub(super) fn why(&self) -> Option<&str> {
+    pub(in crate::primitive) fn why(&self) -> Option<&str> {
         match self {
             Self::Up => None,
             Self::Silent(why) | Self::Died(why) => Some(why),
@@ -54,7 +55,7 @@ impl Health {
 }
 
 /// Looks after a sidecar that can be asked, until it has ended or the bottle is torn down.
-pub(super) async fn look_after(bottle: Arc<Bottle>, name: String, line: Arc<Line>) {
+pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, line: Arc<Line>) {
     let mut ended = line.health.subscribe();
     loop {
         let seen = tokio::select! {
@@ -85,7 +86,7 @@ pub(super) async fn look_after(bottle: Arc<Bottle>, name: String, line: Arc<Line
 }
 
 /// Waits for the end of a sidecar that cannot be asked, and tells it.
-pub(super) async fn await_end(bottle: Arc<Bottle>, name: String, id: String) {
+pub(in crate::primitive) async fn await_end(bottle: Arc<Bottle>, name: String, id: String) {
     let engine = bottle.session.engine.clone();
     let (again, _) = watch::channel(0);
     let ended = async {
@@ -121,7 +122,7 @@ async fn ask(bottle: &Arc<Bottle>, line: &Line) -> Health {
 }
 
 /// Why there is no answer, as far as the engine knows.
-pub(super) async fn why_not(engine: &dyn Engine, id: &str) -> Health {
+pub(in crate::primitive) async fn why_not(engine: &dyn Engine, id: &str) -> Health {
     match tokio::time::timeout(WHY, engine.container_inspect(id)).await {
         Ok(Ok(state)) => match (state.exit_code, state.status.as_str()) {
             (Some(code), _) => {
@@ -162,13 +163,13 @@ fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
 
 impl Bottle {
     /// How a sidecar is that can be asked; one that cannot be is up for ever.
-    pub(super) fn health(&self, sidecar: &str) -> watch::Receiver<Health> {
+    pub(in crate::primitive) fn health(&self, sidecar: &str) -> watch::Receiver<Health> {
         let line = lock(&self.told_later).get(sidecar).cloned();
         line.map_or_else(|| watch::Sender::new(Health::Up).subscribe(), |line| line.health.subscribe())
     }
 
     /// Whether a sidecar that can be asked answers now.
-    pub(super) async fn answers(self: &Arc<Self>, sidecar: &str) -> bool {
+    pub(in crate::primitive) async fn answers(self: &Arc<Self>, sidecar: &str) -> bool {
         let line = lock(&self.told_later).get(sidecar).cloned();
         match line {
             Some(line) => ask(self, &line).await == Health::Up,
@@ -182,7 +183,7 @@ impl Bottle {
     }
 
     /// Audits what happened to a sidecar, or to the agent because of one.
-    pub(super) fn audit(&self, sidecar: &str, decision: &str, code: &str, reason: String) {
+    pub(in crate::primitive) fn audit(&self, sidecar: &str, decision: &str, code: &str, reason: String) {
         self.events.tell(Event::Audit(audit::Event {
             time: audit::now(),
             count: 1,
@@ -201,7 +202,7 @@ impl Bottle {
     }
 
     /// Changes what `ps` and `inspect` show of it.
-    pub(super) fn condition(&self, change: impl FnOnce(&mut Condition)) {
+    pub(in crate::primitive) fn condition(&self, change: impl FnOnce(&mut Condition)) {
         let mut condition = lock(&self.condition);
         change(&mut condition);
         let Some(directory) = &self.setting.staging else { return };

@@ -7,16 +7,18 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 
-use super::away::back;
+use super::ctl;
 use super::liveness::{self, Health};
-use super::stream::{Lines, Silence, Talk, write_json};
-use super::{Bottle, Event, ctl, lock};
 use crate::policy::Enforced;
+use crate::primitive::away::back;
+use crate::primitive::stream::{Lines, Silence, Talk, write_json};
+use crate::primitive::{Bottle, Event};
 use crate::session::{Class, Failure};
 use crate::sidecar::ctl::Answer;
 use crate::sidecar::ctl::Question;
 use crate::sidecar::egress::Update;
 use crate::sidecar::{Applied, Message, Ready, Told};
+use crate::sync::lock;
 
 /// How long a sidecar may take for what it is told later.
 const UPDATE: Duration = Duration::from_secs(10);
@@ -28,9 +30,9 @@ const FLUSH: Duration = Duration::from_secs(1);
 const LAST_LINES: usize = 20;
 
 /// The way back into a sidecar.
-pub(super) struct Line {
+pub(in crate::primitive) struct Line {
     /// Its container.
-    pub(super) id: String,
+    pub(in crate::primitive) id: String,
     /// Its standard input, until a connection breaks: then that has ended, and it is asked by an exec.
     input: tokio::sync::Mutex<Option<Pin<Box<dyn AsyncWrite + Send>>>>,
     /// Held from a question until its answer: answers have no names. How often something was asked over standard input.
@@ -40,9 +42,9 @@ pub(super) struct Line {
     /// What became of the policy that it was told last.
     policy: watch::Sender<Option<Applied>>,
     /// How it is.
-    pub(super) health: watch::Sender<Health>,
+    pub(in crate::primitive) health: watch::Sender<Health>,
     /// What of that was told.
-    pub(super) told: Mutex<Health>,
+    pub(in crate::primitive) told: Mutex<Health>,
 }
 
 impl Line {
@@ -61,7 +63,7 @@ impl Line {
 
 /// Starts a created container, gives it its configuration, and waits for the line that says ready. One that is told more
 /// `later`, and tells what it decides, is listened to as long as it lives.
-pub(super) async fn bring_up(
+pub(in crate::primitive) async fn bring_up(
     bottle: &Arc<Bottle>,
     name: &str,
     id: &str,
@@ -161,7 +163,7 @@ async fn reopen(bottle: &Bottle, id: &str) -> Option<Lines> {
 }
 
 /// Tells egress every secret of the bottle, and waits until it looks for them.
-pub(super) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
+pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
     let secrets = lock(&bottle.secrets).clone();
     if secrets.is_empty() {
         return Ok(());
@@ -170,14 +172,14 @@ pub(super) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
 }
 
 /// Has every decision told that was only counted so far.
-pub(super) async fn flush_audit(bottle: &Arc<Bottle>) {
+pub(in crate::primitive) async fn flush_audit(bottle: &Arc<Bottle>) {
     let flush = Update { flush: true, ..Update::default() };
     // A sidecar that does not answer is gone, or hangs, and is about to be removed.
     let _ = tokio::time::timeout(FLUSH, update(bottle, "to tell its decisions", &flush)).await;
 }
 
 /// Whether a sidecar answers an empty question. While one is not answered, no further one is asked: an answer to it will do.
-pub(super) async fn ping(bottle: &Arc<Bottle>, line: &Line) -> bool {
+pub(in crate::primitive) async fn ping(bottle: &Arc<Bottle>, line: &Line) -> bool {
     let mut asked = line.turn.lock().await;
     let mut updates = line.updates.subscribe();
     let answered = *updates.borrow_and_update();
@@ -210,7 +212,11 @@ async fn update(bottle: &Arc<Bottle>, what: &str, update: &Update) -> Result<(),
 ///
 /// # Errors
 /// There is no answer: whether it enforces it is not known.
-pub(super) async fn enforce(bottle: &Arc<Bottle>, name: &str, policy: &Enforced) -> Result<Option<String>, String> {
+pub(in crate::primitive) async fn enforce(
+    bottle: &Arc<Bottle>,
+    name: &str,
+    policy: &Enforced,
+) -> Result<Option<String>, String> {
     let line = lock(&bottle.told_later).get(name).cloned();
     let line = line.ok_or_else(|| format!("{name} does not run"))?;
     let mut applied = line.policy.subscribe();

@@ -17,21 +17,21 @@ const POOLS: &str = "10.213.0.0/16,172.29.0.0/16";
 const PREFIX: u8 = 28;
 
 /// Hands out ranges. Two bottles begin at different places, so that they rarely try the same.
-pub(super) struct Allocator {
+pub(in crate::primitive) struct Allocator {
     next: AtomicU32,
     local: bool,
     taken: OnceCell<Vec<Ipv4Net>>,
 }
 
 impl Allocator {
-    pub(super) fn new(session: &str, local: bool) -> Self {
+    pub(in crate::primitive) fn new(session: &str, local: bool) -> Self {
         let digest = Sha256::digest(session.as_bytes());
         let start = u32::from_be_bytes([0, 0, digest[0], digest[1]]);
         Self { next: AtomicU32::new(start), local, taken: OnceCell::new() }
     }
 
     /// The next free range, as far as one can know before the engine has been asked for it.
-    pub(super) async fn next(&self, engine: &dyn Engine) -> Result<Ipv4Net, Failure> {
+    pub(in crate::primitive) async fn next(&self, engine: &dyn Engine) -> Result<Ipv4Net, Failure> {
         let pools = pools()?;
         let taken = self.taken.get_or_try_init(|| taken(engine, self.local)).await?;
         let ranges: u32 = pools.iter().copied().map(count).sum();

@@ -5,32 +5,34 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::bring_up::tell_secrets;
-use super::prove::{self, targets};
-use super::stream::Talk;
-use super::{Agent, Bottle, Event, lock};
 use crate::engine::{Engine, ExecSpec};
 use crate::init;
 use crate::layout::EXECUTABLE;
 use crate::layout::agent::DEFAULT_HOME;
+use crate::primitive::proof::prove;
+use crate::primitive::proof::prove::targets;
+use crate::primitive::sidecar::bring_up::tell_secrets;
+use crate::primitive::stream::Talk;
+use crate::primitive::{Agent, Bottle, Event};
 use crate::probe;
 use crate::session::{Class, Failure, kept};
+use crate::sync::lock;
 
 /// How long init may take to prove and to release.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The open channel to init.
 #[derive(Clone)]
-pub(super) struct Channel(Arc<Mutex<Talk>>);
+pub(in crate::primitive) struct Channel(Arc<Mutex<Talk>>);
 
 impl Channel {
-    pub(super) async fn open(engine: &dyn Engine, container: &str) -> Result<Self, Failure> {
+    pub(in crate::primitive) async fn open(engine: &dyn Engine, container: &str) -> Result<Self, Failure> {
         let spec = ExecSpec::plain(vec![EXECUTABLE.into(), "ctl".into()]);
         let (_, streams) = engine.exec(container, &spec).await?;
         Ok(Self(Arc::new(Mutex::new(Talk::new(streams)))))
     }
 
-    pub(super) async fn ask(&self, request: &init::Request) -> Result<init::Answer, Failure> {
+    pub(in crate::primitive) async fn ask(&self, request: &init::Request) -> Result<init::Answer, Failure> {
         let mut talk = self.0.lock().await;
         let answer = talk.ask(request, PATIENCE).await;
         answer.map_err(|why| talk.failure("talk to init in the agent's container", why))

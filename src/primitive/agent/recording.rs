@@ -17,14 +17,14 @@ const OPENING: Duration = Duration::from_secs(2);
 
 /// What has been read so far.
 #[derive(Default)]
-pub(super) struct Recording {
+pub(in crate::primitive) struct Recording {
     pieces: Arc<Mutex<Vec<Piece>>>,
     reading: Mutex<Option<JoinHandle<Result<(), EngineError>>>>,
 }
 
 impl Recording {
     /// Reads a container's log from now on. Says why it cannot.
-    pub(super) async fn start(&self, engine: &Arc<dyn Engine>, container: &str) -> Option<String> {
+    pub(in crate::primitive) async fn start(&self, engine: &Arc<dyn Engine>, container: &str) -> Option<String> {
         let opened = tokio::time::timeout(OPENING, engine.container_logs(container, None, true)).await;
         let log = match opened {
             Ok(Ok(log)) => log,
@@ -36,7 +36,7 @@ impl Recording {
     }
 
     /// What the agent wrote last, once its log has ended, or after so long; and why it is not all.
-    pub(super) async fn finish(&self, patience: Duration) -> (Vec<Piece>, Option<String>) {
+    pub(in crate::primitive) async fn finish(&self, patience: Duration) -> (Vec<Piece>, Option<String>) {
         let reading = lock(&self.reading).take();
         let why = match reading {
             None => None,

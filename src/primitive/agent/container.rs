@@ -5,22 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 
-use super::account::Account;
-use super::image::Built;
-use super::{Bottle, Event, Role, Sidecar};
 use crate::engine::labels::Identity;
 use crate::engine::{ContainerSpec, ErrorKind, VolumeMount};
 use crate::init;
 use crate::layout::agent::Far;
 use crate::layout::{self, EXECUTABLE};
 use crate::plan::AgentPlan;
+use crate::primitive::image::account::Account;
+use crate::primitive::image::build::Built;
+use crate::primitive::{Bottle, Event, Role, Sidecar};
 use crate::session::{Class, Failure};
 
 /// Names that are tried when one is taken: the bottle's id, then with `-2` to `-99`.
 const NAMES: u32 = 99;
 
 /// The relays that init keeps: for every sidecar that serves the agent, made so far.
-pub(super) async fn relays(serving: &[Arc<Sidecar>]) -> Result<BTreeMap<SocketAddrV4, Far>, Failure> {
+pub(in crate::primitive) async fn relays(serving: &[Arc<Sidecar>]) -> Result<BTreeMap<SocketAddrV4, Far>, Failure> {
     let mut relays = BTreeMap::new();
     for sidecar in serving {
         relays.extend(sidecar.relayed().await?);
@@ -29,7 +29,7 @@ pub(super) async fn relays(serving: &[Arc<Sidecar>]) -> Result<BTreeMap<SocketAd
 }
 
 /// Tries the bottle's id as the container's name, then numbered ones; a pinned name is the only one tried.
-pub(super) async fn create(bottle: &Bottle, mut spec: ContainerSpec) -> Result<String, Failure> {
+pub(in crate::primitive) async fn create(bottle: &Bottle, mut spec: ContainerSpec) -> Result<String, Failure> {
     let engine = &bottle.session.engine;
     let first = spec.name.clone();
     for number in 2..=NAMES + 1 {
@@ -52,7 +52,7 @@ pub(super) async fn create(bottle: &Bottle, mut spec: ContainerSpec) -> Result<S
         .hint("clean up old containers: `docker ps -a`, `bottler gc`"))
 }
 
-pub(super) fn container(
+pub(in crate::primitive) fn container(
     bottle: &Bottle,
     plan: &AgentPlan,
     image: &Built,
@@ -98,7 +98,7 @@ pub(super) fn container(
 }
 
 /// Whom an agent runs as: the image knows it of the plan's agent; a recipe's own has numbers.
-pub(super) fn account(config: &AgentPlan, built: &Built) -> Result<Account, Failure> {
+pub(in crate::primitive) fn account(config: &AgentPlan, built: &Built) -> Result<Account, Failure> {
     let known = built.account.filter(|_| Account::numbers(&config.user).is_none());
     known.or_else(|| Account::numbers(&config.user)).ok_or_else(|| {
         Failure::new(Class::Input, format!("run_agent: user {:?} is no number", config.user))

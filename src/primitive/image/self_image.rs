@@ -30,17 +30,17 @@ const ROOT: Account = Account { user: 0, group: 0 };
 
 /// What an agent's own image gets besides the executable.
 #[derive(Clone, Copy)]
-pub(super) struct On<'a> {
+pub(in crate::primitive) struct On<'a> {
     /// Whom the agent runs as.
-    pub(super) account: Account,
+    pub(in crate::primitive) account: Account,
     /// Where it lives.
-    pub(super) home: &'a str,
+    pub(in crate::primitive) home: &'a str,
     /// What is in the image.
-    pub(super) seen: &'a Seen,
+    pub(in crate::primitive) seen: &'a Seen,
 }
 
 /// What is under the executable.
-pub(super) enum Base {
+pub(in crate::primitive) enum Base {
     /// Nothing: the image of the sidecars and of the agent `probe`.
     Scratch,
     /// An agent's own image.
@@ -63,12 +63,12 @@ impl Base {
 }
 
 /// The executable that runs here, as it goes into images.
-pub(super) struct SelfImage {
+pub(in crate::primitive) struct SelfImage {
     executable: Vec<u8>,
     mode: u32,
     base: Base,
     /// The image's reference.
-    pub(super) tag: String,
+    pub(in crate::primitive) tag: String,
 }
 
 impl SelfImage {
@@ -76,7 +76,7 @@ impl SelfImage {
     ///
     /// # Errors
     /// It cannot be read, or is not for this engine.
-    pub(super) fn read(engine: &EngineInfo, base: Base, gvisor: bool) -> anyhow::Result<Self> {
+    pub(in crate::primitive) fn read(engine: &EngineInfo, base: Base, gvisor: bool) -> anyhow::Result<Self> {
         let ours = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -111,7 +111,7 @@ impl SelfImage {
     ///
     /// # Errors
     /// An archive in memory cannot be written: never.
-    pub(super) fn build(&self, on: Option<On<'_>>) -> anyhow::Result<ImageBuild> {
+    pub(in crate::primitive) fn build(&self, on: Option<On<'_>>) -> anyhow::Result<ImageBuild> {
         let layer = layer(&self.executable, self.mode, on)?;
         let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
         let home = on.map(|on| (HOME.to_owned(), on.home.to_owned()));

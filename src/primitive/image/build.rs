@@ -12,13 +12,14 @@ use sha2::{Digest, Sha256};
 use super::account::Account;
 use super::base;
 use super::self_image::{Base, On, SelfImage};
-use super::{Bottle, Event, lock};
 use crate::engine::labels::CACHE;
 use crate::engine::{Engine, ImageBuild, ImageFound};
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER};
 pub use crate::plan::ImagePlan as ImageOptions;
 use crate::plan::{BuildNetwork, BuildSection};
+use crate::primitive::{Bottle, Event};
 use crate::session::{Class, Failure, Pending, Place};
+use crate::sync::lock;
 use crate::workspace::context;
 
 /// The source that means the running executable.
@@ -41,18 +42,18 @@ pub struct Built {
     pub workdir: String,
     /// Whom the plan's agent runs as in it.
     #[serde(skip)]
-    pub(super) account: Option<Account>,
+    pub(in crate::primitive) account: Option<Account>,
     /// Where that one lives.
     #[serde(skip)]
-    pub(super) home: String,
+    pub(in crate::primitive) home: String,
     /// Its variables.
     #[serde(skip)]
-    pub(super) env: BTreeMap<String, String>,
+    pub(in crate::primitive) env: BTreeMap<String, String>,
 }
 
 /// An image.
 pub struct Image {
-    pub(super) built: Pending<Arc<Built>>,
+    pub(in crate::primitive) built: Pending<Arc<Built>>,
 }
 
 impl Image {
@@ -99,7 +100,7 @@ pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Pla
 }
 
 /// The image of the built-in sidecars and of the agent `probe`.
-pub(super) fn self_image(bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<Arc<Built>> {
+pub(in crate::primitive) fn self_image(bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<Arc<Built>> {
     built(bottle, &ImageOptions::of(SELF), at)
 }
 

@@ -6,18 +6,19 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
 
-use super::agent_container::{account, container, create, relays};
-use super::away::{outlast, unsaid};
+use super::container::{account, container, create, relays};
 use super::provision::Provision;
-use super::receiver::Receiver;
 use super::release::Channel;
-use super::workspace::Source;
-use super::{Bottle, Event, Image, Life, Network, Sidecar, lock};
 use crate::engine::labels::Kind;
 use crate::engine::{ErrorKind, VolumeMount, VolumeSpec, whole};
 use crate::layout::agent::WORKSPACE;
 use crate::plan::{AgentPlan, WorkspaceMode};
+use crate::primitive::away::{outlast, unsaid};
+use crate::primitive::proof::receiver::Receiver;
+use crate::primitive::workspace::Source;
+use crate::primitive::{Bottle, Event, Image, Life, Network, Sidecar};
 use crate::session::{Class, Failure, Pending, Place};
+use crate::sync::lock;
 use crate::workspace::stream;
 
 /// What `run_agent` takes.
@@ -39,15 +40,15 @@ pub struct Agent {
     /// Its life.
     pub life: Arc<Life>,
     /// The volume of its workspace, if it has one.
-    pub(super) workspace: Option<String>,
-    pub(super) egress: Arc<Sidecar>,
+    pub(in crate::primitive) workspace: Option<String>,
+    pub(in crate::primitive) egress: Arc<Sidecar>,
     /// The network that it is on, in a bottle that is not sealed.
-    pub(super) inside: Option<Arc<Network>>,
+    pub(in crate::primitive) inside: Option<Arc<Network>>,
     /// The first receiver, started with everything else.
     receiver: Option<Pending<Arc<Mutex<Option<Receiver>>>>>,
-    pub(super) provision: Mutex<Provision>,
-    pub(super) released: OnceCell<()>,
-    pub(super) channel: Pending<Channel>,
+    pub(in crate::primitive) provision: Mutex<Provision>,
+    pub(in crate::primitive) released: OnceCell<()>,
+    pub(in crate::primitive) channel: Pending<Channel>,
     created: Pending<String>,
     exit: Pending<i64>,
     reconnected: watch::Sender<u64>,
@@ -57,12 +58,12 @@ pub struct Agent {
 
 impl Agent {
     /// Lets the container start: what is put into it before its first start has been put.
-    pub(super) fn open_gate(&self) {
+    pub(in crate::primitive) fn open_gate(&self) {
         self.gate.send_replace(true);
     }
 
     /// Whether the container may have started.
-    pub(super) fn has_started(&self) -> bool {
+    pub(in crate::primitive) fn has_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
     }
 
@@ -77,7 +78,7 @@ impl Agent {
     }
 
     /// Somebody on the engine's host who hears, where the agent is on a network; another one for every probe.
-    pub(super) async fn receiver(&self, bottle: &Arc<Bottle>) -> Result<Option<Receiver>, Failure> {
+    pub(in crate::primitive) async fn receiver(&self, bottle: &Arc<Bottle>) -> Result<Option<Receiver>, Failure> {
         let (Some(network), Some(first)) = (&self.inside, &self.receiver) else { return Ok(None) };
         let first = lock(first.get().await?.as_ref()).take();
         match first {
@@ -87,12 +88,12 @@ impl Agent {
     }
 
     /// Counts how often the engine was away and has come back.
-    pub(super) fn reconnected(&self) -> watch::Receiver<u64> {
+    pub(in crate::primitive) fn reconnected(&self) -> watch::Receiver<u64> {
         self.reconnected.subscribe()
     }
 
     /// Waits until its container exists; the container's id.
-    pub(super) async fn container(&self) -> Result<String, Failure> {
+    pub(in crate::primitive) async fn container(&self) -> Result<String, Failure> {
         self.created.get().await
     }
 
@@ -197,7 +198,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
             spec.mounts.push(VolumeMount { volume: name, target: path.clone(), read_only: false });
         }
         if let Some(plan) = context.plan.workspace.as_ref().filter(|plan| plan.mode == WorkspaceMode::Mount) {
-            spec.binds = super::workspace::mounts(&context, plan)?;
+            spec.binds = crate::primitive::workspace::mounts(&context, plan)?;
         }
         let id = create(&context, spec).await?;
         context.events.tell(Event::AgentCreated { container: id.clone() });

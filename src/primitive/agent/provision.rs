@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Agent, Sidecar, is_absolute, lock};
 use crate::init;
 use crate::layout::agent::PROMPT_FILE;
+use crate::primitive::name::is_absolute;
+use crate::primitive::{Agent, Sidecar};
 use crate::session::{Class, Failure, Place};
+use crate::sync::lock;
 
 /// What `provision` takes, besides the handle of the probe's counterpart.
 #[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
@@ -49,20 +51,20 @@ fn default_mode() -> String {
 
 /// What has been provided so far.
 #[derive(Default)]
-pub(super) struct Provision {
+pub(in crate::primitive) struct Provision {
     files: Vec<init::File>,
     /// The paths of those in which the ends of variables are put.
     filled: BTreeSet<String>,
     /// Files of others than the agent's user: put by an archive before the container has ever run.
     foreign: Vec<(init::File, (u64, u64))>,
-    pub(super) env: BTreeMap<String, String>,
-    pub(super) probe: Option<Arc<Sidecar>>,
-    pub(super) prompt_path: Option<String>,
+    pub(in crate::primitive) env: BTreeMap<String, String>,
+    pub(in crate::primitive) probe: Option<Arc<Sidecar>>,
+    pub(in crate::primitive) prompt_path: Option<String>,
 }
 
 impl Provision {
     /// The agent's own files, with the ends of what it is told put into those that want them.
-    pub(super) fn files(&self, env: &BTreeMap<String, String>) -> Vec<init::File> {
+    pub(in crate::primitive) fn files(&self, env: &BTreeMap<String, String>) -> Vec<init::File> {
         let mut files = self.files.clone();
         for file in files.iter_mut().filter(|file| self.filled.contains(&file.path)) {
             file.content = fill(&file.content, env);
@@ -71,7 +73,7 @@ impl Provision {
     }
 
     /// The archive of the files that are not the agent's own, if there are any.
-    pub(super) fn upload(&mut self) -> Option<Result<Bytes, Failure>> {
+    pub(in crate::primitive) fn upload(&mut self) -> Option<Result<Bytes, Failure>> {
         if self.foreign.is_empty() {
             return None;
         }

@@ -5,31 +5,31 @@ use std::io::Read;
 
 use futures_util::StreamExt;
 
-use super::Bottle;
-use super::workspace::never;
 use crate::engine::ErrorKind;
 use crate::engine::labels::Kind;
 use crate::layout::agent::BUNDLES;
+use crate::primitive::Bottle;
+use crate::primitive::workspace::never;
 use crate::session::{Class, Failure};
 
 /// The label of our layer that says whom the agent runs as.
-pub(super) const ACCOUNT: &str = "dev.bottler.account";
+pub(in crate::primitive) const ACCOUNT: &str = "dev.bottler.account";
 /// The label that says where it lives.
-pub(super) const HOME: &str = "dev.bottler.home";
+pub(in crate::primitive) const HOME: &str = "dev.bottler.home";
 /// Largest file that is read, in bytes.
 const MAX_FILE: usize = 8 << 20;
 
 /// What is in an image.
 #[derive(Default)]
-pub(super) struct Seen {
-    pub(super) passwd: String,
-    pub(super) groups: String,
+pub(in crate::primitive) struct Seen {
+    pub(in crate::primitive) passwd: String,
+    pub(in crate::primitive) groups: String,
     /// Where it keeps its certificates, and what is there; Debian's place where it keeps none.
-    pub(super) bundle: (&'static str, String),
+    pub(in crate::primitive) bundle: (&'static str, String),
 }
 
 /// Looks into an image.
-pub(super) async fn look(bottle: &Bottle, id: &str) -> Result<Seen, Failure> {
+pub(in crate::primitive) async fn look(bottle: &Bottle, id: &str) -> Result<Seen, Failure> {
     let engine = &bottle.session.engine;
     let name = bottle.name("image-reader");
     // Not told: nothing that a script asked for. Its label is enough to find it by.

@@ -9,10 +9,12 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Bottle, Life, check_name, lock};
 use crate::engine::labels::Kind;
 use crate::engine::{Attachment, ErrorKind, NetworkSpec};
+use crate::primitive::name::check_name;
+use crate::primitive::{Bottle, Life};
 use crate::session::{Class, Failure, Pending, Place};
+use crate::sync::lock;
 
 /// Ranges that are tried when the engine says that one is taken.
 const TRIES: usize = 32;
@@ -64,27 +66,27 @@ impl Network {
     }
 
     /// The device that it is on the engine's host.
-    pub(super) fn device(&self, bottle: &Bottle) -> String {
+    pub(in crate::primitive) fn device(&self, bottle: &Bottle) -> String {
         bridge(&bottle.name(&self.name))
     }
 
     /// Takes the next place in its range, in program order.
-    pub(super) fn take_place(&self) -> u32 {
+    pub(in crate::primitive) fn take_place(&self) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Egress' place.
-    pub(super) const fn egress_place() -> u32 {
+    pub(in crate::primitive) const fn egress_place() -> u32 {
         EGRESS
     }
 
     /// The agent's place, on a network inside.
-    pub(super) const fn agent_place() -> u32 {
+    pub(in crate::primitive) const fn agent_place() -> u32 {
         AGENT
     }
 
     /// The address at a place.
-    pub(super) async fn address(&self, place: u32) -> Result<Ipv4Addr, Failure> {
+    pub(in crate::primitive) async fn address(&self, place: u32) -> Result<Ipv4Addr, Failure> {
         let (_, range) = self.ready().await?;
         let address = Ipv4Addr::from(u32::from(range.network()) + place);
         if address < range.broadcast() {
@@ -95,7 +97,7 @@ impl Network {
     }
 
     /// A container's attachment at a place.
-    pub(super) async fn attachment(&self, place: u32) -> Result<Attachment, Failure> {
+    pub(in crate::primitive) async fn attachment(&self, place: u32) -> Result<Attachment, Failure> {
         let (network, _) = self.ready().await?;
         Ok(Attachment { network, address: self.address(place).await? })
     }

@@ -9,8 +9,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::bring_up::bring_up;
-use super::image::self_image;
-use super::{Bottle, Life, Network, check_name, lock};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount, VolumeSpec};
 use crate::layout::agent::Far;
@@ -18,8 +16,12 @@ use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, SOCKET, USER};
 use crate::layout::{self, EXECUTABLE, loopback};
 use crate::net::Host;
 use crate::policy::{AllowSpec, EgressSpec, TcpTarget};
+use crate::primitive::image::build::self_image;
+use crate::primitive::name::check_name;
+use crate::primitive::{Bottle, Life, Network};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::sidecar::{Ready, egress, upstream};
+use crate::sync::lock;
 
 /// How long a sidecar may take from its start until it listens.
 const READY: Duration = Duration::from_secs(30);
@@ -86,14 +88,14 @@ pub struct SidecarOptions {
 /// A place at the agent's loopback that leads to a sidecar: to a socket in its volume, or where it is on the network inside
 /// to a port of its address there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Relay {
+pub(in crate::primitive) struct Relay {
     /// The name that the agent finds it under.
-    pub(super) name: String,
-    pub(super) address: SocketAddrV4,
+    pub(in crate::primitive) name: String,
+    pub(in crate::primitive) address: SocketAddrV4,
     /// The socket's file in the volume.
-    pub(super) socket: String,
+    pub(in crate::primitive) socket: String,
     /// The port.
-    pub(super) port: u16,
+    pub(in crate::primitive) port: u16,
 }
 
 /// A sidecar.
@@ -105,12 +107,12 @@ pub struct Sidecar {
     /// Its life.
     pub life: Arc<Life>,
     /// The volume of its sockets, if it serves the agent by sockets.
-    pub(super) volume: Option<String>,
+    pub(in crate::primitive) volume: Option<String>,
     /// What it serves the agent.
-    pub(super) relays: Vec<Relay>,
-    pub(super) places: Vec<(Arc<Network>, u32)>,
-    pub(super) created: Pending<String>,
-    pub(super) ready: Pending<Ready>,
+    pub(in crate::primitive) relays: Vec<Relay>,
+    pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
+    pub(in crate::primitive) created: Pending<String>,
+    pub(in crate::primitive) ready: Pending<Ready>,
 }
 
 impl Sidecar {
@@ -131,7 +133,7 @@ impl Sidecar {
     }
 
     /// Its address on its first network.
-    pub(super) async fn address(&self) -> Result<Ipv4Addr, Failure> {
+    pub(in crate::primitive) async fn address(&self) -> Result<Ipv4Addr, Failure> {
         match self.places.first() {
             Some((network, place)) => network.address(*place).await,
             None => Err(Failure::new(Class::Input, format!("sidecar {} has no network", self.name))),
@@ -139,7 +141,7 @@ impl Sidecar {
     }
 
     /// Its addresses on all its networks but the one inside, with the networks' names.
-    pub(super) async fn addresses(&self) -> Result<Vec<(String, Ipv4Addr)>, Failure> {
+    pub(in crate::primitive) async fn addresses(&self) -> Result<Vec<(String, Ipv4Addr)>, Failure> {
         let mut addresses = Vec::new();
         for (network, place) in self.places.iter().filter(|(network, _)| !network.internal) {
             addresses.push((network.name.clone(), network.address(*place).await?));
@@ -148,12 +150,12 @@ impl Sidecar {
     }
 
     /// Its address on the network inside, where it is on one.
-    pub(super) async fn inside(&self) -> Result<Option<Ipv4Addr>, Failure> {
+    pub(in crate::primitive) async fn inside(&self) -> Result<Option<Ipv4Addr>, Failure> {
         inside(&self.places).await
     }
 
     /// Where its relays lead.
-    pub(super) async fn relayed(&self) -> Result<BTreeMap<SocketAddrV4, Far>, Failure> {
+    pub(in crate::primitive) async fn relayed(&self) -> Result<BTreeMap<SocketAddrV4, Far>, Failure> {
         let inside = self.inside().await?;
         let far = |relay: &Relay| match inside {
             Some(address) => Far::Address(SocketAddrV4::new(address, relay.port)),
@@ -177,7 +179,7 @@ impl Sidecar {
         })
     }
 
-    pub(super) fn add_to(self, bottle: &Bottle) -> Arc<Self> {
+    pub(in crate::primitive) fn add_to(self, bottle: &Bottle) -> Arc<Self> {
         let sidecar = Arc::new(self);
         lock(&bottle.sidecars).push(sidecar.clone());
         sidecar
@@ -190,7 +192,7 @@ fn place_inside(places: &[(Arc<Network>, u32)]) -> Option<&(Arc<Network>, u32)> 
 }
 
 /// The address on the network inside, of whoever has these places.
-pub(super) async fn inside(places: &[(Arc<Network>, u32)]) -> Result<Option<Ipv4Addr>, Failure> {
+pub(in crate::primitive) async fn inside(places: &[(Arc<Network>, u32)]) -> Result<Option<Ipv4Addr>, Failure> {
     match place_inside(places) {
         Some((network, place)) => network.address(*place).await.map(Some),
         None => Ok(None),
@@ -198,7 +200,7 @@ pub(super) async fn inside(places: &[(Arc<Network>, u32)]) -> Result<Option<Ipv4
 }
 
 /// Creates the volume that holds a sidecar's sockets: its name, and the mount for its writer once it is there.
-pub(super) fn socket_volume(
+pub(in crate::primitive) fn socket_volume(
     bottle: &Arc<Bottle>,
     sidecar: &str,
     owner: Option<(u32, u32)>,
