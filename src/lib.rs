@@ -1,8 +1,8 @@
 //! bottler runs an AI coding agent, with full permissions, in a *bottle*: a container with no route out, served by
 //! sidecars that decide what leaves. A Lua recipe launches it; whatever the recipe made is undone.
 //!
-//! Dependencies go one way: `cli → holder → lua → primitive → session → engine`; `sidecar`, `init` and `probe` use
-//! `policy`. `tests/unit/layering.rs` holds that.
+//! Dependencies go one way: `cli → holder → lua → primitive → session → engine`; `sidecar` and `init` use `policy`.
+//! `tests/unit/layering` holds that; `src/README.md` is the map.
 
 pub mod audit;
 pub mod cli;

@@ -243,6 +243,20 @@ fn nothing_points_back() {
     }
 }
 
+#[test]
+fn the_code_map_says_the_same() {
+    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/README.md")).unwrap();
+    let rows = map.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.strip_suffix('|')?.split('|').map(str::trim).collect();
+        let [room, _, uses] = cells[..] else { return None };
+        let uses: Vec<&str> = uses.split(", ").filter(|room| !room.is_empty()).collect();
+        Some((room.trim_end_matches('`'), uses))
+    });
+    let held = MAY_USE.iter().map(|(room, uses)| (*room, uses.to_vec()));
+    let held: BTreeMap<_, _> = held.chain(COMMON.iter().map(|&room| (room, Vec::new()))).collect();
+    assert_eq!(rows.collect::<BTreeMap<_, _>>(), held);
+}
+
 /// Says what to do about it where a list is not what was found.
 fn assert_circles(found: &BTreeSet<BTreeSet<Vec<String>>>, listed: &[&[&str]]) {
     let found: BTreeSet<Vec<String>> =
