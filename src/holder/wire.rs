@@ -262,6 +262,6 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Errors
     /// The socket breaks, or a line is no such message.
     pub async fn next(&mut self) -> anyhow::Result<Option<T>> {
-        Ok(self.values.next().await?)
+        Ok(self.values.value().await?)
     }
 }

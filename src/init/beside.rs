@@ -33,7 +33,7 @@ const MAX_LINE: usize = 1 << 20;
 /// # Errors
 /// It is told nothing, a relay cannot listen, or standard output is closed.
 pub async fn run() -> anyhow::Result<()> {
-    let config = Reader::new(tokio::io::stdin(), MAX_LINE).next().await.context("read the configuration")?;
+    let config = Reader::new(tokio::io::stdin(), MAX_LINE).value().await.context("read the configuration")?;
     let Config { relays, targets } = config.context("there is no configuration")?;
     relay::start(&relays, targets.gvisor).await?;
     let lines = tokio::task::spawn_blocking(move || probe::release(&targets)).await?;

@@ -103,7 +103,7 @@ pub(super) async fn receive(prove: fn(&Targets) -> Vec<Line>) -> anyhow::Result<
 }
 
 async fn next(reader: &mut Reader<impl AsyncRead + Unpin>) -> anyhow::Result<Request> {
-    reader.next().await.context("listen to the holder")?.context("the holder is gone")
+    reader.value().await.context("listen to the holder")?.context("the holder is gone")
 }
 
 fn place(release: &Release) -> anyhow::Result<()> {

@@ -89,7 +89,7 @@ const MAX_LINE: usize = 1 << 20;
 /// # Errors
 /// There are no targets, or a standard stream is closed.
 pub fn again() -> anyhow::Result<()> {
-    let targets: Option<Targets> = Blocking::new(std::io::stdin().lock(), MAX_LINE).next()?;
+    let targets: Option<Targets> = Blocking::new(std::io::stdin().lock(), MAX_LINE).value()?;
     let lines = release(&targets.context("there are no targets")?);
     Ok(say(&mut std::io::stdout().lock(), &lines)?)
 }

@@ -89,7 +89,7 @@ pub(super) fn serve<S: Serialize + Send + Sync>(
 
 async fn reply<S: Serialize>(stream: UnixStream, answer: impl Fn(Question) -> Answer<S>) -> anyhow::Result<()> {
     let (reader, mut writer) = stream.into_split();
-    let answer = match Reader::new(reader, MAX_QUESTION).next().await {
+    let answer = match Reader::new(reader, MAX_QUESTION).value().await {
         Ok(Some(question)) => answer(question),
         Ok(None) => return Ok(()),
         Err(error) => Answer::Failed(format!("read the question: {error}")),
@@ -105,7 +105,7 @@ pub async fn ask() -> anyhow::Result<()> {
     let stream =
         UnixStream::connect(Path::new(CTL_DIR).join(CTL_SOCKET)).await.context("the sidecar has no such socket")?;
     let (mut from, mut to) = stream.into_split();
-    let question = Reader::new(tokio::io::stdin(), MAX_QUESTION).next::<serde_json::Value>().await?;
+    let question = Reader::new(tokio::io::stdin(), MAX_QUESTION).value::<serde_json::Value>().await?;
     send(&mut to, &question.context("nothing was asked")?).await?;
     // A sidecar that hangs gets no crowd of those who wait for it.
     let answered = tokio::time::timeout(PATIENCE, tokio::io::copy(&mut from, &mut tokio::io::stdout())).await;

@@ -22,7 +22,7 @@ impl Input {
 
     /// The next line; `None` at the end.
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
-        Ok(self.0.next().await?)
+        Ok(self.0.value().await?)
     }
 }
 

@@ -41,7 +41,7 @@ impl<R: Read> Blocking<R> {
     ///
     /// # Errors
     /// As of a line, or it is no such value.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
+    pub fn value<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
         let line = self.line()?;
         Ok(line.map(|line| serde_json::from_slice(&line)).transpose()?)
     }

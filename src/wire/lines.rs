@@ -96,7 +96,7 @@ mod tests {
             lines in prop::collection::vec("[^\n]{0,20}", 0..6),
             pieces in prop::collection::vec(1_usize..9, 1..40),
         ) {
-            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
             let (mut rest, mut found, mut collected) = (text.as_bytes(), Vec::new(), Lines::new(200));
             for piece in pieces.into_iter().chain([usize::MAX]) {
                 let (now, later) = rest.split_at(piece.min(rest.len()));

@@ -38,7 +38,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     ///
     /// # Errors
     /// As of a line, or it is no such value.
-    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
+    pub async fn value<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
         let line = self.line().await?;
         Ok(line.map(|line| serde_json::from_slice(&line)).transpose()?)
     }
