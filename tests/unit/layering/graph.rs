@@ -67,7 +67,7 @@ impl Sources {
         let mut names = source.children.clone();
         let mut places = BTreeMap::new();
         for import in &source.imports {
-            let Some(path) = self.absolute(module, source, &import.path) else { continue };
+            let Some(path) = absolute(module, source, &import.path) else { continue };
             if self.0.contains_key(&path) {
                 // A module: what counts is what is named in it.
                 names.insert(import.name.clone());
@@ -79,23 +79,12 @@ impl Sources {
         for path in named(&source.code, &names) {
             let absolute = match places.get(&path[0]) {
                 Some(place) => Some(place.iter().chain(&path[1..]).cloned().collect()),
-                None => self.absolute(module, source, &path),
+                None => absolute(module, source, &path),
             };
             found.extend(absolute.and_then(|path| self.owner(&path)));
         }
         found.remove(module);
         found
-    }
-
-    /// A path from the crate's root on; none where it is another crate's.
-    fn absolute(&self, module: &Module, source: &Source, path: &[String]) -> Option<Module> {
-        let above = path.iter().take_while(|step| *step == "super").count();
-        match &*path[0] {
-            "crate" => Some(path[1..].to_vec()),
-            "self" => Some(module.iter().chain(&path[1..]).cloned().collect()),
-            "super" => Some(module[..module.len().checked_sub(above)?].iter().chain(&path[above..]).cloned().collect()),
-            name => source.children.contains(name).then(|| module.iter().chain(path).cloned().collect()),
-        }
     }
 
     /// The file that has what a path names, through re-exports.
@@ -105,7 +94,7 @@ impl Sources {
         let (module, source) = self.0.get_key_value(module)?;
         let Some(name) = rest.first() else { return Some(module.clone()) };
         for import in &source.imports {
-            let Some(target) = self.absolute(module, source, &import.path) else { continue };
+            let Some(target) = absolute(module, source, &import.path) else { continue };
             if import.name == "*" {
                 let place = &target[..target.len() - 1];
                 if self.0.get(place).is_some_and(|source| defines(&source.code, name)) {
@@ -116,6 +105,17 @@ impl Sources {
             }
         }
         Some(module.clone())
+    }
+}
+
+/// A path from the crate's root on; none where it is another crate's.
+fn absolute(module: &Module, source: &Source, path: &[String]) -> Option<Module> {
+    let above = path.iter().take_while(|step| *step == "super").count();
+    match &*path[0] {
+        "crate" => Some(path[1..].to_vec()),
+        "self" => Some(module.iter().chain(&path[1..]).cloned().collect()),
+        "super" => Some(module[..module.len().checked_sub(above)?].iter().chain(&path[above..]).cloned().collect()),
+        name => source.children.contains(name).then(|| module.iter().chain(path).cloned().collect()),
     }
 }
 
@@ -150,8 +150,8 @@ pub(super) fn between(
     let mut found: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
     for (module, used) in uses {
         let Some(from) = below(module) else { continue };
-        let used = used.iter().filter_map(below).filter(|to| *to != from);
-        found.entry(from.clone()).or_default().extend(used);
+        let beside = used.iter().filter_map(below).filter(|to| *to != from);
+        found.entry(from.clone()).or_default().extend(beside);
     }
     found
 }
