@@ -127,6 +127,12 @@ pub(super) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
     let policy = ask(&args.bottle, Some(Change::Deny { entries, until })).await?;
     let holds =
         args.time.map_or_else(|| "any more".to_owned(), |time| format!("for {}", humantime::format_duration(time)));
+    if let Ok((path, folder)) = place(&args.bottle)
+        && let Ok(saved) = read_granted(&path)
+        && saved.iter().any(|one| one.folder == folder && args.hosts.iter().any(|host| host == one.allow.host()))
+    {
+        print_message(&format!("later launches may: {} still grants it; remove it there", path.display()));
+    }
     told(args.format, &policy, &format!("{} may not reach {} {holds}", args.bottle, args.hosts.join(", ")))
 }
 

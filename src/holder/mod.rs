@@ -31,9 +31,9 @@ pub use nested::in_memory;
 pub use spawn::{ROLE, host_env, spawn};
 pub use wire::{Executed, FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, Wire, split};
 
-use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::endpoint::Endpoint;
+use crate::engine::{Engine, Filter};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before};
 use crate::primitive::{Bottle, Event, Events, MAX_BURST, Setting, Source};
@@ -228,10 +228,14 @@ async fn open(
     events: &Events,
 ) -> Result<Session, Failure> {
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&launch.endpoint)?);
-    tokio::select! {
-        info = engine.info() => drop(info?),
+    let owned = Filter::Owner(state.owner.clone());
+    let objects = tokio::select! {
+        (info, objects) = async { tokio::join!(engine.info(), engine.list(&owned)) } => {
+            info?;
+            objects.unwrap_or_default()
+        }
         () = cancel.reached(1) => return Err(cancelled()),
-    }
+    };
     let id = &launch.plan.bottle;
     if claim.dir.reused {
         // A dead bottle of this very name: its objects would be taken for this one's.
@@ -239,7 +243,9 @@ async fn open(
         gc::unwind_dead(&engine, id, &state.owner, volume.as_deref()).await;
     }
     let bottles = state.bottles().unwrap_or_default();
-    if bottles.iter().any(|other| other != id && !state.is_alive(other)) {
+    // Also of one whose directory is gone: the engine may have finished a call after everything else was over.
+    let dead = |other: &String| other != id && !state.is_alive(other);
+    if bottles.iter().any(dead) || objects.iter().any(|object| dead(&object.identity.session)) {
         // What cannot be collected now is left to `gc`, which says why; it does not stop this launch.
         let collected = tokio::select! {
             collected = gc::collect(&engine, &launch.endpoint, state, false) => collected,

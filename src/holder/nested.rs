@@ -70,10 +70,20 @@ impl Nested {
         if parent.setting().bounded && !self.drafts.0.contains_key(&order.agent) {
             check_reach(&order.agent, &draft.plan, &parent.reaches().await)?;
         }
+        let reaches = parent.reaches().await;
+        if parent.setting().bounded
+            && let Some(entry) = order.options.allow.iter().find(|entry| !reaches.allow.contains(entry))
+        {
+            let host = entry.host();
+            let why = format!("bottle {:?}: allow: {host} is not allowed by this launch any more", order.agent);
+            return Err(
+                Failure::new(Class::Input, why).hint(format!("bottler policy allow {} {host}", parent.session.id))
+            );
+        }
         let name = order.options.recipe.clone().unwrap_or_else(|| draft.recipe.clone());
         let recipe = built_in_recipe(&name)
             .ok_or_else(|| Failure::new(Class::Input, format!("bottle: there is no built-in recipe {name:?}")))?;
-        let mut plan = plan(&parent.plan, &parent.reaches().await, &draft.plan, &order);
+        let mut plan = plan(&parent.plan, &reaches, &draft.plan, &order);
         let details = self.details.get_or_try_init(|| self.engine.details()).await?;
         settle(&mut plan, details)
             .map_err(|(why, hint)| Failure::new(Class::Input, format!("bottle {:?}: {why}", order.agent)).hint(hint))?;

@@ -273,6 +273,11 @@ impl Deny {
         self.looks_at(host, port) && self.requests.method(method) && !self.requests.paths.is_empty()
     }
 
+    /// Whether it denies exactly what an entry allows; without a port, one denies every port and the other allows the usual ones.
+    pub(super) fn mirrors(&self, allow: &Allow) -> bool {
+        self.requests == allow.requests && self.rule.covers(&allow.rule) && self.rule.is_as_wide_as(&allow.rule)
+    }
+
     /// Whether it denies everything that an entry allows.
     pub(super) fn covers(&self, allow: &Allow) -> bool {
         self.requests == Requests::default() && self.rule.covers(&allow.rule)

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::allow::Fit;
-use super::{Allow, CANARY, Deny, Mode, TcpTarget, Tls};
+use super::{Allow, CANARY, Deny, FORBIDDEN, Mode, TcpTarget, Tls};
 use crate::net::{Class, Host, HostError, PathError, ambiguity, classify, folded};
 use crate::scan::{Action, DecodeError, Exhausted, Finding};
 
@@ -287,12 +287,17 @@ impl Reason {
     /// What can be done about it in a bottle. Of a request nothing but its host is repeated: whoever follows the advice may paste
     /// it into a shell.
     pub fn advice(&self, bottle: &str) -> String {
-        let allow = |what: String| format!("the operator can allow it: `bottler policy allow {bottle} {what}`");
+        let allow = |host: &Host, what: String| {
+            // Brackets of an IPv6 address are a shell's.
+            let quote = if matches!(host, Host::V6(_)) { "'" } else { "" };
+            format!("the operator can allow it: `bottler policy allow {bottle} {quote}{host}{what}`")
+        };
+        let quote = |host: &Host| if matches!(host, Host::V6(_)) { "'" } else { "" };
         match self {
-            Self::HostNotAllowed(host) => allow(host.to_string()),
-            Self::PortNotAllowed(host, port) => allow(format!("{host}:{port}")),
-            Self::MethodNotAllowed(_, host) => allow(format!("{host} --method METHOD")),
-            Self::PathNotAllowed(host, _) => allow(format!("{host} --path PATH")),
+            Self::HostNotAllowed(host) => allow(host, quote(host).to_owned()),
+            Self::PortNotAllowed(host, port) => allow(host, format!(":{port}{}", quote(host))),
+            Self::MethodNotAllowed(_, host) => allow(host, format!("{} --method METHOD", quote(host))),
+            Self::PathNotAllowed(host, _) => allow(host, format!("{} --path PATH", quote(host))),
             other => other.hint().to_owned(),
         }
     }
@@ -314,6 +319,11 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
                 Decision::Refuse(Reason::PortNotAllowed(intent.host.clone(), intent.port))
             };
         }
+    }
+    if let Host::Name(name) = &intent.host
+        && FORBIDDEN.contains(&name.as_str())
+    {
+        return Decision::Refuse(Reason::HostNotAllowed(intent.host.clone()));
     }
     if let Err(reason) = check_host(policy, &intent.host) {
         return Decision::Refuse(reason);

@@ -122,7 +122,7 @@ pub enum ChangeError {
     #[error("{0}")]
     Spec(#[from] SpecError),
     /// What would be granted is denied.
-    #[error("{host} is denied by {by:?} of the launch: to allow it would have no effect")]
+    #[error("{host} is denied by {by:?}: to allow it would have no effect")]
     Denied {
         /// What was to be allowed.
         host: String,
@@ -264,23 +264,25 @@ impl LivePolicy {
         if matches!(scope, Scope::Until(time) if time <= now) {
             return Err(ChangeError::Over);
         }
-        // What the operator denied, the operator may allow again.
-        self.denials.retain(|denial| denial.deny.host() != entry.host());
-        let denied = self.base.deny.iter().chain(self.denials.iter().map(|denial| &denial.deny));
-        for denial in denied {
+        // What the operator denied, the operator may allow again: the very same, and for as long. A grant for a time or for one
+        // request takes no denial back, for nothing would bring that in again.
+        let takes_back = matches!(scope, Scope::Bottle | Scope::Always);
+        self.denials.retain(|denial| !(takes_back && denial.deny.read().is_ok_and(|deny| deny.mirrors(&read))));
+        for denial in self.base.deny.iter().chain(self.denials.iter().map(|denial| &denial.deny)) {
             if denial.read()?.covers(&read) {
                 return Err(ChangeError::Denied { host: entry.host().to_owned(), by: denial.host().to_owned() });
             }
         }
-        if self.base.allow.contains(entry) {
+        let is_same = |other: &AllowSpec| other.read().is_ok_and(|other| other == read);
+        if self.base.allow.iter().any(is_same) {
             return Ok(());
         }
         if scope != Scope::Once {
             // The newer word about the same entry counts; what holds longer is not cut short by what holds for a time.
-            if self.grants.iter().any(|grant| grant.allow == *entry && outlasts(grant.scope, scope)) {
+            if self.grants.iter().any(|grant| is_same(&grant.allow) && outlasts(grant.scope, scope)) {
                 return Ok(());
             }
-            self.grants.retain(|grant| grant.allow != *entry);
+            self.grants.retain(|grant| !is_same(&grant.allow));
         }
         self.grants.push(Grant { id: self.next, allow: entry.clone(), scope });
         self.next += 1;
@@ -288,15 +290,18 @@ impl LivePolicy {
     }
 
     fn deny(&mut self, entry: &DenySpec, until: Option<u64>, now: u64) -> Result<(), ChangeError> {
-        entry.read()?;
+        let read = entry.read()?;
         if until.is_some_and(|time| time <= now) {
             return Err(ChangeError::Over);
         }
-        if matches!(entry, DenySpec::Host(_)) {
-            self.grants.retain(|grant| grant.allow.host() != entry.host());
-        }
-        if !self.base.deny.contains(entry) {
-            self.denials.retain(|denial| denial.deny != *entry);
+        self.grants.retain(|grant| !grant.allow.read().is_ok_and(|allow| read.covers(&allow)));
+        let is_same = |other: &DenySpec| other.read().is_ok_and(|other| other == read);
+        // What is denied for longer already stays so.
+        let holds = |denial: &Denial| denial.until.is_none_or(|old| until.is_some_and(|until| until <= old));
+        let denied = self.base.deny.iter().any(is_same)
+            || self.denials.iter().any(|denial| is_same(&denial.deny) && holds(denial));
+        if !denied {
+            self.denials.retain(|denial| !is_same(&denial.deny));
             self.denials.push(Denial { deny: entry.clone(), until });
         }
         Ok(())
@@ -361,7 +366,12 @@ mod tests {
             (vec![allow("c.com", Once), allow("c.com", Once)], 3, "a.com |  | 1:c.com 2:c.com"),
             (vec![allow("c.com", Once), Change::Spent(1), Change::Spent(1)], 3, "a.com |  | "),
             // The later word counts.
-            (vec![deny("c.com", None), allow("c.com", Bottle)], 3, "a.com c.com |  | "),
+            (vec![deny("c.com", None), allow("C.com", Bottle)], 3, "a.com C.com |  | "),
+            (vec![deny("a.com", None), allow("A.com", Bottle)], 3, "a.com |  | "),
+            (vec![allow("Foo.com", Bottle), deny("foo.com", None)], 3, "a.com | foo.com | "),
+            // What is denied for longer stays so.
+            (vec![deny("c.com", None), deny("c.com", Some(500))], 2, "a.com | c.com | "),
+            (vec![deny("c.com", Some(400)), deny("c.com", Some(500))], 3, "a.com | c.com | "),
             (vec![allow("c.com", Bottle), deny("c.com", None)], 3, "a.com | c.com | "),
             (vec![deny("a.com", Some(101)), Change::Expire], 3, "a.com |  | "),
             (vec![deny("*.evil.org", None)], 1, "a.com |  | "),
@@ -397,6 +407,34 @@ mod tests {
             scope: Scope::Bottle,
         };
         assert_eq!(LivePolicy::new(base()).with(&many, 100), Err(ChangeError::TooMany));
+    }
+
+    /// A grant gives its scope and nothing else, whatever was denied before.
+    #[test]
+    fn a_grant_takes_no_more_of_a_denial_back_than_it_says() {
+        let denied = |text: &str| Change::Deny { entries: vec![serde_yaml::from_str(text).unwrap()], until: None };
+        let allowed = |text: &str, scope| Change::Allow { entries: vec![serde_yaml::from_str(text).unwrap()], scope };
+        for (denial, grant, refused, denials) in [
+            (denied("a.com"), allow("a.com", Scope::Once), true, 1),
+            (denied("a.com"), allow("A.com.", Scope::Until(500)), true, 1),
+            (denied("a.com"), allowed("{host: a.com, paths: [/x]}", Scope::Bottle), true, 1),
+            (denied("a.com"), allow("a.com:443", Scope::Bottle), true, 1),
+            (
+                denied("{host: a.com, paths: ['/secret/**']}"),
+                allowed("{host: a.com, paths: [/x]}", Scope::Bottle),
+                false,
+                1,
+            ),
+            (denied("{host: a.com, paths: [/x]}"), allowed("{host: a.com, paths: [/x]}", Scope::Bottle), false, 0),
+            (denied("a.com"), allow("a.com", Scope::Bottle), false, 0),
+            (denied("'*.a.com'"), allow("b.a.com", Scope::Bottle), true, 1),
+        ] {
+            let policy = LivePolicy::new(base()).with(&denial, 100).unwrap().unwrap();
+            let after = policy.with(&grant, 100);
+            assert_eq!(after.is_err(), refused, "{denial:?} {grant:?}: {after:?}");
+            let left = after.ok().flatten().unwrap_or(policy).denials.len();
+            assert_eq!(left, denials, "{denial:?} {grant:?}");
+        }
     }
 
     #[test]

@@ -112,6 +112,13 @@ impl Rule {
 }
 
 impl Rule {
+    /// Whether it was written for the same hosts and port as another one.
+    pub(super) fn is_as_wide_as(&self, other: &Self) -> bool {
+        let unnamed = |ports: &Ports| !matches!(ports, Ports::One(_));
+        let ports = self.ports == other.ports || unnamed(&self.ports) && unnamed(&other.ports);
+        self.host == other.host && self.below == other.below && ports
+    }
+
     /// Whether it has every host and port that another one has.
     pub(super) fn covers(&self, other: &Self) -> bool {
         let hosts = match (other.below, &other.host) {

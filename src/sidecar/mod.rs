@@ -11,6 +11,7 @@ pub(crate) mod stdio;
 pub mod upstream;
 
 use serde::{Deserialize, Serialize};
+pub(crate) use stdio::MAX_LINE;
 
 /// A line that a sidecar writes. By its number, who reads it anew, from the container's log, knows what it has read before.
 #[derive(Debug, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use super::{Message, Told};
 use crate::wire::{Reader, say};
 
 /// Longest line, in bytes.
-const MAX_LINE: usize = 1 << 20;
+pub(crate) const MAX_LINE: usize = 1 << 20;
 
 /// Standard input.
 pub(crate) struct Input(Reader<Stdin>);

@@ -4,7 +4,8 @@
 //! Rules:
 //! * A crash leaves the old policy or the new one: `policy.json` is replaced whole.
 //! * What allows more and is not acknowledged is taken back. What allows less stays, and is told again until it is acknowledged.
-//! * Bottles inside a bottle inherit what it may reach when they are launched, and lose what it loses.
+//! * Bottles inside a bottle inherit what it may reach when they are launched, and are denied what it is denied. What a reload
+//!   takes out of the outer one's file stays theirs: it is not known to come from there alone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -21,6 +22,8 @@ use crate::sync::lock;
 
 /// The policy's file in a bottle's directory.
 pub const POLICY_FILE: &str = "policy.json";
+/// Longest policy that egress is told, in bytes of JSON: it comes with other things in one line.
+const MAX_POLICY: usize = crate::sidecar::MAX_LINE - (64 << 10);
 /// How long to wait before egress is told again what it did not acknowledge.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often the clock is looked at until something is over: a machine that sleeps does not count the time.
@@ -141,43 +144,64 @@ impl Bottle {
         let _ = self.change(egress, &Change::Spent(grant)).await;
     }
 
+    /// Makes a change. What a bottle is denied those inside are, whether or not that is new to this one, and whatever goes wrong
+    /// here.
     async fn change(self: &Arc<Self>, egress: &str, change: &Change) -> Result<LivePolicy, Failure> {
+        let changed = self.change_own(egress, change).await;
+        let is_bad = matches!(&changed, Err(failure) if failure.class == Class::Input);
+        if matches!(change, Change::Deny { .. }) && !is_bad {
+            self.narrow_inner(change).await;
+        }
+        changed
+    }
+
+    async fn change_own(self: &Arc<Self>, egress: &str, change: &Change) -> Result<LivePolicy, Failure> {
         let what = words(change);
         let failed = |class, why: String| Failure::new(class, format!("{}: {what}: {why}", self.session.id));
-        let next = {
-            let mut policies = self.policies.by_egress.lock().await;
-            let current = policies.get(egress).cloned().ok_or_else(|| self.none_yet())?;
-            let next = current.with(change, now()).map_err(|error| failed(Class::Input, error.to_string()))?;
-            let Some(next) = next else { return Ok(current) };
+        let mut policies = self.policies.by_egress.lock().await;
+        let current = policies.get(egress).cloned().ok_or_else(|| self.none_yet())?;
+        let next = current.with(change, now()).map_err(|error| failed(Class::Input, error.to_string()))?;
+        let Some(next) = next else { return Ok(current) };
+        let enforced = next.enforced();
+        check_size(&enforced).map_err(|why| failed(Class::Input, why).hint("nothing was changed"))?;
+        // What allows more is written down before it is enforced. What allows less must hold also where nothing can be written.
+        if !change.narrows() {
             self.write_policy(&policies, egress, &next)?;
-            match bring_up::enforce(self, egress, &next.enforced()).await {
-                Ok(None) => drop(policies.insert(egress.to_owned(), next.clone())),
-                Ok(Some(refused)) => {
-                    self.write_policy(&policies, egress, &current)?;
-                    return Err(failed(Class::Input, refused).hint("nothing was changed"));
-                }
-                Err(why) if change.narrows() => {
-                    policies.insert(egress.to_owned(), next);
-                    self.tell_again(egress);
-                    return Err(failed(Class::Operation, why).hint("egress is told again until it answers"));
-                }
-                Err(why) => {
-                    // It may have been heard: what was enforced before is told again, as a newer one.
-                    let back = current.as_generation(next.generation + 1);
-                    self.write_policy(&policies, egress, &back)?;
-                    policies.insert(egress.to_owned(), back);
-                    self.tell_again(egress);
-                    return Err(failed(Class::Operation, why).hint("nothing is allowed that was not before"));
-                }
+        }
+        let outcome = bring_up::enforce(self, egress, &enforced).await;
+        match &outcome {
+            Ok(None) => drop(policies.insert(egress.to_owned(), next.clone())),
+            Ok(Some(refused)) => {
+                self.write_policy(&policies, egress, &current)?;
+                return Err(failed(Class::Input, refused.clone()).hint("nothing was changed"));
             }
-            next
-        };
+            Err(_) if change.narrows() => {
+                policies.insert(egress.to_owned(), next.clone());
+                self.tell_again(egress);
+            }
+            Err(why) => {
+                // It may have been heard: what was enforced before is told again, as a newer one.
+                let back = current.as_generation(next.generation + 1);
+                let written = self.write_policy(&policies, egress, &back);
+                policies.insert(egress.to_owned(), back);
+                self.tell_again(egress);
+                written?;
+                let hint = "egress may have heard it: it is told the policy as it was until it answers";
+                return Err(failed(Class::Operation, why.clone()).hint(hint));
+            }
+        }
         self.audit(egress, "note", "policy_changed", format!("generation {}: {what}", next.generation));
         self.await_expiry(egress, &next);
         if change.narrows() {
-            self.narrow_inner(change).await;
+            self.write_policy(&policies, egress, &next).map_err(|failure| {
+                let hint = "it is enforced as long as the bottle lives, and is not on the disk";
+                failed(Class::Internal, failure.message).hint(hint)
+            })?;
         }
-        Ok(next)
+        match outcome {
+            Err(why) => Err(failed(Class::Operation, why).hint("egress is told again until it answers")),
+            Ok(_) => Ok(next),
+        }
     }
 
     /// Writes down the policies of all egresses, with another one for one of them.
@@ -193,7 +217,8 @@ impl Bottle {
         let all: BTreeMap<&str, &LivePolicy> = others.chain([(egress, policy)]).collect();
         let written = serde_json::to_vec(&all).map_err(std::io::Error::other);
         written.and_then(|text| crate::host::replace(&path, &text)).map_err(|error| {
-            Failure::new(Class::Internal, format!("write {}: {error}", path.display())).hint("the policy is as it was")
+            Failure::new(Class::Internal, format!("write {}: {error}", path.display()))
+                .hint("free space; the policy is as it was")
         })
     }
 
@@ -233,7 +258,7 @@ impl Bottle {
     fn narrow_inner<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, ()> {
         let inner: Vec<Arc<Self>> = lock(&self.policies.inner).iter().filter_map(Weak::upgrade).collect();
         async move {
-            for bottle in inner.into_iter().filter(|_| matches!(change, Change::Deny { .. })) {
+            for bottle in inner {
                 // One without an egress reads what is denied when it makes one.
                 if bottle.policed().is_ok()
                     && let Err(failure) = bottle.change_policy(change).await
@@ -246,13 +271,33 @@ impl Bottle {
     }
 }
 
+/// A sidecar reads no longer line: what it cannot read would end all that it is told.
+fn check_size(policy: &Enforced) -> Result<(), String> {
+    let length = serde_json::to_vec(policy).map_or(usize::MAX, |text| text.len());
+    if length < MAX_POLICY {
+        Ok(())
+    } else {
+        Err(format!("the policy is {length} bytes long, of at most {MAX_POLICY}"))
+    }
+}
+
+/// Methods and paths of an entry, as they are said on the command line.
+fn conditions(methods: &[String], paths: &[String]) -> String {
+    let methods = methods.iter().map(|method| format!(" --method {method}"));
+    methods.chain(paths.iter().map(|path| format!(" --path {path}"))).collect()
+}
+
 /// A change in the words of its command.
 fn words(change: &Change) -> String {
     let until =
         |until: u64| format!(" for {}", humantime::format_duration(Duration::from_secs(until.saturating_sub(now()))));
     match change {
         Change::Allow { entries, scope } => {
-            let hosts: Vec<&str> = entries.iter().map(AllowSpec::host).collect();
+            let entry = |entry: &AllowSpec| match entry {
+                AllowSpec::Host(host) => host.clone(),
+                AllowSpec::Table(table) => format!("{}{}", table.host, conditions(&table.methods, &table.paths)),
+            };
+            let hosts: Vec<String> = entries.iter().map(entry).collect();
             let scope = match scope {
                 Scope::Once => " once".to_owned(),
                 Scope::Until(time) => until(*time),
@@ -262,7 +307,11 @@ fn words(change: &Change) -> String {
             format!("allow {}{scope}", hosts.join(" "))
         }
         Change::Deny { entries, until: time } => {
-            let hosts: Vec<&str> = entries.iter().map(DenySpec::host).collect();
+            let entry = |entry: &DenySpec| match entry {
+                DenySpec::Host(host) => host.clone(),
+                DenySpec::Table(table) => format!("{}{}", table.host, conditions(&table.methods, &table.paths)),
+            };
+            let hosts: Vec<String> = entries.iter().map(entry).collect();
             format!("deny {}{}", hosts.join(" "), time.map(until).unwrap_or_default())
         }
         Change::Reload(_) => "reload the policy".to_owned(),

@@ -101,6 +101,7 @@ pub(super) async fn forward(
     let verdict = Verdict::default();
     let bare = body.is_end_stream();
     let body = body::admit(egress, &scanner, &head.headers, body, &verdict).await?;
+    egress.check_again(state, intent)?;
     frame(&mut head, &body, bare);
     aim(&mut head, intent, scheme)?;
     if scheme == "http"

@@ -36,7 +36,7 @@ use super::audit::{Log, Outcome};
 use super::{Applied, Message, Ready, ctl, stdio};
 use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET, TCP_PORTS};
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
-use crate::policy::{Decision, Enforced, Intent, Policy, Reason, authorize};
+use crate::policy::{Decision, Enforced, Form, Intent, Policy, Reason, Tls, authorize};
 use crate::scan::Known;
 use crate::sync::lock;
 use ca::Authority;
@@ -213,19 +213,22 @@ impl Egress {
     /// Resolves once the policy forbids what has begun under a policy: for ever, while it does not. What was granted for one
     /// request goes on until it is denied.
     async fn forbidden(&self, begun: &Policy, intent: &Intent) -> Reason {
-        let lasting = begun.granted_once(intent).is_empty();
         let mut states = self.state.subscribe();
         loop {
-            let decision = authorize(&states.borrow_and_update().policy, intent);
-            if let Decision::Refuse(reason) = decision
-                && (lasting || matches!(reason, Reason::Denied(..)))
-            {
+            let state = states.borrow_and_update().clone();
+            if let Err(reason) = still_allowed(begun, &state.policy, intent) {
                 return reason;
             }
             if states.changed().await.is_err() {
                 return std::future::pending().await;
             }
         }
+    }
+
+    /// Looks again before a request goes out: its body may have taken long, and the policy changed meanwhile.
+    fn check_again(&self, begun: &State, intent: &Intent) -> Result<(), Reason> {
+        let now = self.state();
+        if now.generation == begun.generation { Ok(()) } else { still_allowed(&begun.policy, &now.policy, intent) }
     }
 
     fn answer(&self, question: ctl::Question) -> ctl::Answer<Stats> {
@@ -245,6 +248,23 @@ impl Egress {
         self.counters.decided(decision, code);
         let state = self.state();
         self.log.tell(intent, outcome, |text| state.holds(text));
+    }
+}
+
+/// Whether what was allowed by one policy still is by a later one. What was granted for one request goes on until it is denied;
+/// what was not, is not carried on by such a grant.
+fn still_allowed(begun: &Policy, now: &Policy, intent: &Intent) -> Result<(), Reason> {
+    let once = !begun.granted_once(intent).is_empty();
+    let lasting = Policy { once: Vec::new(), ..now.clone() };
+    if intent.form == Form::Connect
+        && begun.tls(&intent.host, intent.port) == Tls::Tunnel
+        && lasting.tls(&intent.host, intent.port) != Tls::Tunnel
+    {
+        return Err(Reason::NotTls(intent.host.clone(), "the policy does not let it through unread any more"));
+    }
+    match authorize(&lasting, intent) {
+        Decision::Refuse(reason) if !once || matches!(reason, Reason::Denied(..)) => Err(reason),
+        _ => Ok(()),
     }
 }
 
