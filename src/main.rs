@@ -14,7 +14,10 @@ fn main() -> ExitCode {
     // Words that are no text are paths of the user's; no other role is given any.
     let rest: Vec<&str> = arguments.iter().skip(2).map_while(|word| word.to_str()).collect();
     match role {
-        Some(sidecar::egress::ROLE) => inside(true, sidecar::egress::run(rest.first().copied())),
+        Some(sidecar::egress::ROLE) => match sidecar::egress::memory::bound() {
+            Ok(()) => inside(true, sidecar::egress::run(rest.first().copied())),
+            Err(error) => ended(Err(error)),
+        },
         Some(sidecar::upstream::ROLE) => inside(false, sidecar::upstream::run()),
         Some(sidecar::receiver::ROLE) => ended(sidecar::receiver::run()),
         Some(init::ROLE) => pid_1(|| init::run(rest.first().copied().unwrap_or_default())),

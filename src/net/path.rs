@@ -19,7 +19,7 @@
 //! | `::$DATA` | NTFS: the file itself |
 //!
 //! What is judged in all its readings: an encoded separator without a dot segment (registries and forges use it in names), a
-//! slash at the end, and, for what is denied, upper and lower case. What no proxy sees are other names of one thing at the
+//! slash at the end, and, for what is denied, upper and lower case and full-width letters. What no proxy sees are other names of one thing at the
 //! server: links, rewrites, the short names of FAT.
 
 /// Longest path with its query, in bytes.
@@ -159,6 +159,14 @@ fn is_likeness(letter: char) -> bool {
         | '\u{feff}')
 }
 
+/// ASCII for its full-width likeness, as Windows' best fit and NFKC have it.
+fn narrow(letter: char) -> char {
+    match u32::from(letter) {
+        wide @ 0xff01..=0xff5e => char::from_u32(wide - 0xfee0).unwrap_or(letter),
+        _ => letter,
+    }
+}
+
 fn decoded(path: &str) -> Vec<u8> {
     percent_encoding::percent_decode_str(path).collect()
 }
@@ -170,7 +178,9 @@ pub fn folded(path: &str) -> String {
     for _ in 0..3 {
         bytes = percent_encoding::percent_decode(&bytes).collect();
     }
-    let text = String::from_utf8_lossy(&bytes).to_lowercase();
+    // By way of upper case, in which some letters are others': Kelvin's sign, the long s, ligatures.
+    let text: String = String::from_utf8_lossy(&bytes).chars().map(narrow).collect();
+    let text = text.to_uppercase().to_lowercase();
     let text = text.split(['\0', '?', '#']).next().unwrap_or_default();
     let text: String = text.chars().filter(|letter| !letter.is_control() && !is_likeness(*letter)).collect();
     let segments = text
@@ -353,6 +363,7 @@ mod tests {
         for (path, wanted) in [
             ("/A//b/%2563;x=y/d.%20/", "/a/b/c/d"),
             ("/a.git%2F%5Cgit-Receive-pack%00.png", "/a.git/git-receive-pack"),
+            ("/%EF%BD%81%E2%84%AA/%C5%BFt%EF%AC%81", "/ak/stfi"),
             ("/", ""),
         ] {
             assert_eq!(folded(path), wanted, "{path}");

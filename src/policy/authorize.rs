@@ -202,6 +202,9 @@ pub enum Reason {
     /// What was to come did not.
     #[error("the body did not go on in time")]
     Stalled,
+    /// The answer was there, and many others, and nobody took it.
+    #[error("the answer was not read, and there were many such")]
+    Unread,
     /// The destination could not be reached.
     #[error("{0} cannot be reached: {1}")]
     Unreachable(Host, String),
@@ -244,6 +247,7 @@ impl Reason {
             Self::TooMuchWork(_) => "too_much_work",
             Self::Busy => "busy",
             Self::Stalled => "stalled",
+            Self::Unread => "unread",
             Self::Unreachable(..) => "unreachable",
         }
     }
@@ -277,6 +281,7 @@ impl Reason {
             Self::TooMuchWork(_) => "send it with fewer encodings around each other, or in smaller requests",
             Self::Busy => "send fewer or smaller requests at once, and this one again",
             Self::Stalled => "send the body without a pause of more than a minute",
+            Self::Unread => "read the answers to requests, or end them",
             Self::HostMismatch(..) => "send one host in the request target and the Host header",
             Self::Unreachable(..) => "the destination is down or refuses; this is not a refusal by bottler",
         }

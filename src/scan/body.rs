@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::decode::{DecodeError, Encoding, decode};
 use super::work::Work;
-use super::{Finding, Messages, Scanner, aws_chunked, boundary, inner, parts};
+use super::{Action, Finding, Messages, Scanner, aws_chunked, boundary, inner, known_secret, parts};
 
 /// Parts of a form that are longer are no pieces of a secret.
 const MAX_PIECE: usize = 64 << 10;
@@ -21,6 +21,7 @@ pub struct Shape {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Form {
     Text,
+    Json,
     Pairs,
     Parts(String),
     Grpc(Option<String>),
@@ -45,6 +46,7 @@ impl Shape {
             (None, kind) if kind.starts_with("application/grpc") && !kind.ends_with("-web-text") => {
                 Form::Grpc(grpc_encoding.map(str::to_owned))
             }
+            (None, kind) if kind == "application/json" || kind.ends_with("+json") => Form::Json,
             _ => Form::Text,
         };
         if framed && matches!(form, Form::Grpc(_)) {
@@ -106,6 +108,7 @@ impl Shape {
         }
         match &self.form {
             Form::Text | Form::Grpc(_) => Ok(None),
+            Form::Json => Ok(scanner.strings(body)),
             Form::Pairs => scanner.pairs(body, work),
             Form::Parts(boundary) => {
                 let parts = parts(boundary, body, work)?;
@@ -117,7 +120,7 @@ impl Shape {
                 }
                 let short = parts.iter().filter(|part| part.len() <= MAX_PIECE);
                 let joined = short.map(|part| part.trim_ascii_end()).collect::<Vec<_>>().concat();
-                Ok(scanner.look(&joined, work)?)
+                Ok(scanner.known(&joined, work)?)
             }
         }
     }
@@ -132,6 +135,29 @@ pub(super) fn joined(pairs: &[u8]) -> Vec<u8> {
     values.collect::<Vec<_>>().concat()
 }
 
+/// The strings of JSON (RFC 8259, section 7) that are values, as they are written.
+fn values(json: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = json;
+    std::iter::from_fn(move || {
+        loop {
+            let from = memchr::memchr(b'"', rest)? + 1;
+            let mut to = from;
+            loop {
+                to += memchr::memchr2(b'"', b'\\', rest.get(to..)?)?;
+                if rest[to] == b'"' {
+                    break;
+                }
+                to += 2;
+            }
+            let value = &rest[from..to];
+            rest = &rest[to + 1..];
+            if rest.trim_ascii_start().first() != Some(&b':') {
+                return Some(value);
+            }
+        }
+    })
+}
+
 /// With its pluses as the spaces that they stand for there; `None` where there are none.
 pub(super) fn spaced(pairs: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b'+', pairs)?;
@@ -139,15 +165,34 @@ pub(super) fn spaced(pairs: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Scanner {
-    /// Looks at a form besides as it is: with its values put together, and with its spaces.
+    /// Looks at a form besides as it is: with its spaces, and for known secrets with its values put together.
     fn pairs(&self, pairs: &[u8], work: &mut Work) -> Result<Option<Finding>, DecodeError> {
         let spaced = spaced(pairs);
-        for text in [Some(joined(pairs)), spaced.as_deref().map(joined), spaced].into_iter().flatten() {
-            if let Some(finding) = self.look(&text, work)? {
+        if let Some(finding) = spaced.as_deref().map_or(Ok(None), |text| self.look(text, work))? {
+            return Ok(Some(finding));
+        }
+        for text in [Some(joined(pairs)), spaced.as_deref().map(joined)].into_iter().flatten() {
+            if let Some(finding) = self.known(&text, work)? {
                 return Ok(Some(finding));
             }
         }
         Ok(None)
+    }
+
+    /// Looks for known secrets that are split over several strings of JSON, one after the other.
+    fn strings(&self, json: &[u8]) -> Option<Finding> {
+        let mut carried = Vec::new();
+        values(json).find_map(|value| {
+            let near = &value[..value.len().min(self.exact.longest())];
+            carried.extend_from_slice(near);
+            let finding = self.exact.is_in(&carried).then(known_secret);
+            if near.len() < value.len() {
+                carried.clear();
+                carried.extend_from_slice(&value[value.len() - near.len()..]);
+            }
+            carried.drain(..carried.len() - self.exact.tail(&carried));
+            finding.filter(|finding| self.action(&finding.rule) == Action::Block)
+        })
     }
 
     /// Looks at a message that may be compressed for itself; what is in it.

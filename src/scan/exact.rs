@@ -133,6 +133,14 @@ impl Exact {
     }
 }
 
+impl Exact {
+    /// How many bytes at the end must be there again with what follows, for a secret that goes on there to be found.
+    pub fn tail(&self, bytes: &[u8]) -> usize {
+        let short = (HELD - 1).min(bytes.len());
+        self.pending(bytes).map_or(short, |pending| pending.bytes.max(short))
+    }
+}
+
 /// A secret's text as tools change it on its way: without what is around it; of several lines with the line ends of
 /// either kind, with none, and with spaces for them; and of a private key each line for itself, which is that key's alone,
 /// however it is indented.
@@ -177,6 +185,8 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
             let text = String::from_utf8_lossy(&percent(false, upper)).replace("%20", "+");
             forms.push(text.into_bytes());
         }
+        // And what is left of that where its other escapes were resolved.
+        forms.push(secret.replace(' ', "+").into_bytes());
     }
     // JSON: the usual escapes, and every unit as \uXXXX.
     if let Ok(quoted) = serde_json::to_string(secret) {

@@ -1,97 +1,112 @@
 //! A body in `aws-chunked` framing that comes in pieces: what it carries is looked at as one text, as if nothing stood between its
-//! chunks; what leaves is the bytes that came, none before what it carries may leave.
+//! chunks; what leaves is the bytes that came, none before what it carries may leave. Like the windows of other bodies it gives out
+//! texts to be looked at, so that what looks may take its time.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
 use super::aws_chunked::{Deframer, Part};
-use super::{DecodeError, Finding, Stream, Work};
+use super::stream::{HELD, WINDOW, aligned};
+use super::{DecodeError, Scanner};
 
 /// The state of one body.
 pub struct Framed {
     deframer: Deframer,
-    stream: Stream,
+    window: usize,
+    held: usize,
+    /// What is carried and not passed.
+    payload: BytesMut,
+    /// Lines of the framing that were not looked at.
+    lines: Vec<u8>,
     /// What came and has not left.
     queue: BytesMut,
-    /// Ends of parts in the queue: counted from the body's beginning, in its bytes and in those that it carries.
+    /// Ends of what is carried, in the queue: counted from the body's beginning, in its bytes and in those that it carries.
     ends: VecDeque<(usize, usize)>,
     came: usize,
     left: usize,
     carried: usize,
     passed: usize,
-}
-
-/// Why a piece does not leave.
-#[derive(Debug)]
-pub enum FramedError {
-    /// It is not framed.
-    Decode(DecodeError),
-    /// Something must not leave.
-    Found(Finding),
+    /// How much had come when something was given out.
+    known: usize,
 }
 
 impl Framed {
-    /// A body that begins; `stream` looks at what it carries.
-    pub fn new(stream: Stream) -> Self {
-        let (queue, ends) = (BytesMut::new(), VecDeque::new());
-        Self { deframer: Deframer::default(), stream, queue, ends, came: 0, left: 0, carried: 0, passed: 0 }
+    /// A body that begins.
+    pub fn new(scanner: &Scanner) -> Self {
+        Self {
+            deframer: Deframer::default(),
+            window: WINDOW,
+            held: HELD.max(scanner.longest()),
+            payload: BytesMut::new(),
+            lines: Vec::new(),
+            queue: BytesMut::new(),
+            ends: VecDeque::new(),
+            came: 0,
+            left: 0,
+            carried: 0,
+            passed: 0,
+            known: 0,
+        }
     }
 
-    /// Takes a piece; what may leave now.
+    /// Takes a piece.
     ///
     /// # Errors
-    /// It is not framed, or something must not leave.
-    pub fn push(&mut self, piece: &Bytes) -> Result<Bytes, FramedError> {
-        for part in self.deframer.push(piece).map_err(FramedError::Decode)? {
-            let end = match part {
+    /// It is not framed.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), DecodeError> {
+        for part in self.deframer.push(piece)? {
+            match part {
                 Part::Payload(range) => {
-                    let end = range.end;
+                    self.payload.extend_from_slice(&piece[range.clone()]);
                     self.carried += range.len();
-                    let text = self.stream.offer(piece.slice(range));
-                    self.look(&text)?;
-                    self.passed += self.stream.accept().len();
-                    end
+                    self.ends.push_back((self.came + range.end, self.carried));
                 }
-                Part::Line(end, line) => {
-                    self.look(&line)?;
-                    end
-                }
-            };
-            self.ends.push_back((self.came + end, self.carried));
+                Part::Line(_, line) => self.lines.extend_from_slice(&line),
+            }
         }
         self.came += piece.len();
         self.queue.extend_from_slice(piece);
+        Ok(())
+    }
+
+    /// What is to be looked at next, if that is due: what is carried, and lines of the framing. `end` is whether nothing more
+    /// comes.
+    ///
+    /// # Errors
+    /// It ends too early.
+    pub fn offer(&mut self, end: bool) -> Result<Option<(Bytes, Bytes)>, DecodeError> {
+        if end {
+            let line = self.deframer.end()?;
+            self.lines.extend_from_slice(&line);
+        } else if self.came - self.known < self.window {
+            return Ok(None);
+        }
+        self.known = self.came;
+        Ok(Some((self.payload.split().freeze(), std::mem::take(&mut self.lines).into())))
+    }
+
+    /// Nothing was found: what leaves.
+    pub fn accept(&mut self, mut window: Bytes, end: bool) -> Bytes {
+        if end {
+            return self.queue.split().freeze();
+        }
+        let held = window.split_off(aligned(&window, window.len().saturating_sub(self.held)));
+        self.passed += window.len();
+        self.payload = BytesMut::from(held);
         let mut to = self.left;
         while let Some(&(end, carried)) = self.ends.front() {
-            // Of a part some may have passed; the rest is held.
-            to = to.max(end.saturating_sub(carried - carried.min(self.passed)).min(end));
             if carried > self.passed {
+                // Of a part some may have passed; the rest is held.
+                to = to.max(end.saturating_sub(carried - self.passed).min(end));
                 break;
             }
+            to = end;
             self.ends.pop_front();
         }
         let leaves = self.queue.split_to(to - self.left).freeze();
         self.left = to;
-        Ok(leaves)
-    }
-
-    /// The end: what was held back leaves.
-    ///
-    /// # Errors
-    /// It ends too early, or with something that must not leave.
-    pub fn end(&mut self) -> Result<Bytes, FramedError> {
-        let line = self.deframer.end().map_err(FramedError::Decode)?;
-        self.look(&line)?;
-        self.stream.end();
-        Ok(std::mem::take(&mut self.queue).freeze())
-    }
-
-    fn look(&self, line: &[u8]) -> Result<(), FramedError> {
-        let (scanner, mut work) = (self.stream.scanner(), Work::of(line.len()));
-        let found = scanner.look(line, &mut work).map_err(|exhausted| FramedError::Decode(exhausted.into()))?;
-        scanner.tell(&mut work);
-        found.map_or(Ok(()), |finding| Err(FramedError::Found(finding)))
+        leaves
     }
 }
 
@@ -120,16 +135,15 @@ mod tests {
     fn run(body: &[u8], size: usize) -> (Vec<u8>, bool) {
         let actions = Arc::new(Actions::new(&Dlp::default()));
         let scanner = Arc::new(Scanner::new(&[SECRET.to_owned()], Arc::new(Rules::none()), actions));
-        let (mut framed, mut left) = (Framed::new(Stream::new(scanner)), Vec::new());
-        for piece in body.chunks(size) {
-            match framed.push(&Bytes::copy_from_slice(piece)) {
-                Ok(bytes) => left.extend_from_slice(&bytes),
-                Err(_) => return (left, true),
+        let mut framed = Framed { window: 3 * size, held: scanner.longest(), ..Framed::new(&scanner) };
+        let mut left = Vec::new();
+        for (piece, end) in body.chunks(size).map(|piece| (piece, false)).chain([(&b""[..], true)]) {
+            framed.push(piece).unwrap();
+            let Some((window, lines)) = framed.offer(end).unwrap() else { continue };
+            if scanner.whole(&window).or_else(|| scanner.whole(&lines)).is_some() {
+                return (left, true);
             }
-        }
-        match framed.end() {
-            Ok(bytes) => left.extend_from_slice(&bytes),
-            Err(_) => return (left, true),
+            left.extend_from_slice(&framed.accept(window, end));
         }
         (left, false)
     }
@@ -149,6 +163,21 @@ mod tests {
         fn what_holds_none_leaves_as_it_came(text in "[a-z \r\n-]{0,200}", chunk in 1_usize..60, piece in 1_usize..60) {
             let body = frame(&text, chunk, "x-a:b");
             prop_assert_eq!(run(&body, piece), (body.clone(), false));
+        }
+
+        #[test]
+        fn what_was_looked_at_does_not_wait_for_the_end(chunk in 1_usize..300, piece in 1_usize..300) {
+            let actions = Arc::new(Actions::new(&Dlp::default()));
+            let scanner = Scanner::new(&[SECRET.to_owned()], Arc::new(Rules::none()), actions);
+            let mut framed = Framed { window: 500, held: 200, ..Framed::new(&scanner) };
+            let (body, mut left) = (frame(&" ".repeat(5000), chunk, "x-a:b"), 0);
+            for piece in body.chunks(piece) {
+                framed.push(piece).unwrap();
+                if let Some((window, _)) = framed.offer(false).unwrap() {
+                    left += framed.accept(window, false).len();
+                }
+            }
+            prop_assert!(left * 2 > body.len(), "{left} of {}", body.len());
         }
     }
 

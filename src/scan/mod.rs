@@ -24,7 +24,7 @@ pub use action::{Action, Actions, Dlp, KNOWN_SECRET};
 pub use body::Shape;
 pub use decode::{DecodeError, Decoded, Encoding, decode};
 pub use exact::{Exact, Pending};
-pub use framed::{Framed, FramedError};
+pub use framed::Framed;
 pub use grpc::Messages;
 pub use head::Head;
 pub use multipart::{boundary, parts};
@@ -149,7 +149,10 @@ impl Scanner {
     }
 
     /// The same for known secrets alone: in what was put together out of pieces, where formats would be found that nobody wrote.
-    fn known(&self, bytes: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+    ///
+    /// # Errors
+    /// That takes more work than there is.
+    pub fn known(&self, bytes: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
         let look = Look { place: Place::Elsewhere, rules: false };
         if self.looks() { self.layer(bytes, 0, look, work) } else { Ok(None) }
     }
@@ -196,11 +199,10 @@ impl Scanner {
 
     /// The first refused finding in bytes as they are. The automaton of known secrets knows their encodings by itself.
     fn plain(&self, bytes: &[u8], look: Look<'_>, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
-        if self.exact.is_in(bytes) {
-            let finding = Finding { rule: KNOWN_SECRET.to_owned(), fingerprint: None };
-            if let Some(finding) = self.judge(finding, work) {
-                return Ok(Some(finding));
-            }
+        if self.exact.is_in(bytes)
+            && let Some(finding) = self.judge(known_secret(), work)
+        {
+            return Ok(Some(finding));
         }
         if !look.rules {
             return Ok(None);
@@ -235,6 +237,11 @@ impl Scanner {
         }
         None
     }
+}
+
+/// One of the bottle's own.
+fn known_secret() -> Finding {
+    Finding { rule: KNOWN_SECRET.to_owned(), fingerprint: None }
 }
 
 /// Whether one is in the other.

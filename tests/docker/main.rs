@@ -16,6 +16,7 @@ mod full;
 mod gvisor;
 mod havoc;
 mod images;
+mod npm;
 mod probe;
 mod receivers;
 mod services;

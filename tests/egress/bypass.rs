@@ -7,7 +7,7 @@ use crate::attempt::Attempt;
 use crate::{requests, secrets, streams};
 
 /// The attempts that all files have together.
-const AT_LEAST: usize = 200;
+const AT_LEAST: usize = 270;
 
 #[test]
 fn there_are_many_attempts_and_each_has_a_name_of_its_own() {

@@ -14,15 +14,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::attempt::HOST;
-use crate::lab::{FLOOD, Lab, PUBLIC, in_namespace};
+use crate::lab::{FLOOD, Lab, PUBLIC, SINK, in_namespace};
 use crate::secrets::{SECRET, gzip};
 use bottler::sidecar::ctl::{Answer, Question};
 
 /// The memory of egress' container, in bytes.
 const MEMORY: u64 = 256 << 20;
+/// So much of it is used at most, whatever comes.
+const USED: u64 = 200 << 20;
 /// How many do the same at once.
 const MANY: usize = 24;
-const SPEC: &str = "allow: ['api.example.com', 'api.example.com:8085']";
+const SPEC: &str = "allow: ['api.example.com', 'api.example.com:8085', 'api.example.com:8086']";
 
 /// A memory cgroup that a process is put into; it ends with the process.
 struct Cage(PathBuf);
@@ -85,7 +87,11 @@ async fn healthy(lab: &Lab) {
 async fn still_there(name: &str, lab: &mut Lab, cage: &Cage) {
     healthy(lab).await;
     assert!(lab.child.try_wait().unwrap().is_none(), "{name}: it has died");
-    eprintln!("{name}: at most {} MiB", cage.most() >> 20);
+    // With the pages of its executable, which are given up where there is too little.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", lab.child.id().unwrap())).unwrap();
+    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default().trim();
+    eprintln!("{name}: at most {} MiB; {own} of its own now", cage.most() >> 20);
+    assert!(cage.most() <= USED, "{name}");
 }
 
 fn nested() -> Vec<u8> {
@@ -147,7 +153,26 @@ async fn floods() {
         sockets.push(grpc(&lab).await);
     }
     still_there("messages of gRPC", &mut lab, &cage).await;
-    // Large answers that nobody reads.
+    // Bodies that are whole, for a destination that does not read: not kept longer than there is memory for.
+    let target = format!("{HOST}:{SINK}");
+    let body = [
+        format!("POST http://{target}/ HTTP/1.1\r\nHost: {target}\r\nContent-Length: {}\r\n\r\n", 7 << 20).into_bytes(),
+        vec![b'w'; 7 << 20],
+    ];
+    let body: Bytes = body.concat().into();
+    for _ in 0..2 * MANY {
+        let (mut stream, body) = (TcpStream::connect(lab.proxy).await.unwrap(), body.clone());
+        sockets.push(tokio::spawn(async move {
+            let _ = stream.write_all(&body).await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }));
+    }
+    still_there("bodies that nobody takes", &mut lab, &cage).await;
+    // Large answers that nobody reads, though windows are open for all of them.
+    for _ in 0..8 {
+        sockets.push(unread(&lab).await);
+    }
+    still_there("streams that nobody reads", &mut lab, &cage).await;
     let mut downloads = Vec::new();
     for _ in 0..MANY {
         let mut stream = lab.tls(&format!("{HOST}:443"), HOST, false).await.unwrap();
@@ -221,6 +246,30 @@ fn stalled<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let _ = stream.write_all(&bytes).await;
         let _ = stream.flush().await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+}
+
+/// Requests for large answers over HTTP/2, on a connection that is not read any more once they were sent.
+async fn unread(lab: &Lab) -> tokio::task::JoinHandle<()> {
+    let mut stream = lab.tls(&format!("{HOST}:443"), HOST, true).await.unwrap();
+    // RFC 9113: the preface, SETTINGS with a window of 2^30, WINDOW_UPDATE of the connection, HEADERS with END_STREAM.
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend_from_slice(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x40\x00\x00\x00");
+    bytes.extend_from_slice(b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x40\x00\x00\x00");
+    // RFC 7541: GET and https from the static table, a path and an authority as literals.
+    let host = [&[0x41, u8::try_from(HOST.len()).unwrap()][..], HOST.as_bytes()].concat();
+    let block = [&b"\x82\x87\x04\x04/big"[..], &host].concat();
+    for stream in 0..50_u32 {
+        let length = u32::try_from(block.len()).unwrap().to_be_bytes();
+        bytes.extend_from_slice(&[&length[1..], &[1, 5], &(2 * stream + 1).to_be_bytes(), &block].concat());
+    }
+    tokio::spawn(async move {
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.flush().await;
+        let mut some = vec![0; 1 << 16];
+        // So that it is known to be under way.
+        let _ = stream.read(&mut some).await;
+        std::future::pending::<()>().await;
     })
 }
 

@@ -194,6 +194,12 @@ pub fn addresses() -> Vec<Attempt> {
     ]
 }
 
+/// A handshake with more in its head.
+fn upgrade(more: &str) -> String {
+    let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}{more}\r\n")
+}
+
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub fn inside() -> Vec<Attempt> {
     let head = |line: &str| format!("{line}\r\nHost: {HOST}\r\n");
@@ -283,6 +289,29 @@ pub fn inside() -> Vec<Attempt> {
                 + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "bad_request",
         ),
+        in_tls("a denied path in full-width letters", at("GET /%EF%BD%81dmin/x HTTP/1.1"), "denied"),
+        in_tls("a denied path in letters that are like others", at("GET /adm%C4%B1n/x HTTP/1.1"), "denied"),
+        in_tls("a denied path by a dotless way", at("GET /a/%2e%2e;/admin/x HTTP/1.1"), "bad_path"),
+        in_tls("a denied path in one segment", at("GET /%61dmin%5cx HTTP/1.1"), "denied"),
+        in_tls("a denied path that is spelt for IIS", at("GET /%u0061dmin/x HTTP/1.1"), "bad_path"),
+        in_tls(
+            "a denied path by a header",
+            head("GET /fine HTTP/1.1") + "X-Original-URL: /admin/x\r\n\r\n",
+            "bad_request",
+        ),
+        in_tls(
+            "a denied path by another header",
+            head("GET /fine HTTP/1.1") + "X-Rewrite-Url: /admin/x\r\n\r\n",
+            "bad_request",
+        ),
+        in_tls("a denied path before a fragment", at("GET /admin/x#/fine HTTP/1.1"), "denied"),
+        in_tls("user information inside", at("GET https://a:b@api.example.com/ HTTP/1.1"), "host_mismatch"),
+        in_tls("a WebSocket with a length and nothing else", upgrade("Content-Length: 60\r\n"), "bad_request"),
+        in_tls("a WebSocket with a length of two noughts", upgrade("Content-Length: 00\r\n"), "bad_request"),
+        in_tls("a WebSocket with no length and chunks", upgrade("Transfer-Encoding: chunked\r\n"), "bad_request"),
+        in_tls("a WebSocket with both", upgrade("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n"), "bad_request"),
+        in_tls("a WebSocket with a coding", upgrade("Transfer-Encoding: identity\r\n"), "bad_request"),
+        in_tls("a WebSocket of another version", upgrade("Sec-WebSocket-Version: 8\r\n"), "bad_request"),
         in_tls("a denied path behind two slashes", at("GET /a//../admin//x HTTP/1.1"), "bad_path"),
         in_tls("a denied path with parameters", at("GET /admin;a=b/x HTTP/1.1"), "denied"),
         in_tls("a denied path behind dots with parameters", at("GET /a/..;/admin/x HTTP/1.1"), "bad_path"),

@@ -163,11 +163,139 @@ pub fn framings() -> Vec<Attempt> {
         ),
     ]
     .into_iter()
+    .chain(more_framings())
     .flatten()
     .collect()
 }
 
+const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+
+/// What receivers would put together, or read in another way.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn more_framings() -> Vec<Vec<Attempt>> {
+    let archive = gzip(&tar(SECRET.as_bytes()));
+    let (one, two) = SECRET.split_at(11);
+    let (two, three) = two.split_at(3);
+    let values = format!("{{\"a\": \"{one}\", \"b\": [1, \"{two}\"], \"c\": {{\"d\": \"{three}\"}}}}");
+    let letters = SECRET.chars().map(|letter| format!("\"{letter}\"")).collect::<Vec<_>>().join(", ");
+    let quoted = SECRET.bytes().map(|byte| format!("={byte:02X}")).collect::<Vec<_>>().concat();
+    let as_quoted = |middle: &str| {
+        format!("--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nx{middle}\r\n\r\n{quoted}\r\n--b--\r\n")
+    };
+    let carriage = format!("--b\r\nA: b\rContent-Transfer-Encoding: quoted-printable\r\n\r\n{quoted}\r\n--b--\r\n");
+    let windows = url::form_urlencoded::byte_serialize(KEY.replace('\n', "\r\n").as_bytes()).collect::<String>();
+    let (first, second) = windows.split_at(150);
+    vec![
+        framed(
+            [
+                "zlib that does not say so",
+                "zlib that does not say so, in chunks",
+                "zlib that does not say so, in HTTP/2",
+            ],
+            &[],
+            &zlib(SECRET.as_bytes()),
+            FOUND,
+        ),
+        framed(
+            ["bare deflate", "bare deflate in chunks", "bare deflate in HTTP/2"],
+            &[("content-encoding", "deflate")],
+            &bare(&tar(SECRET.as_bytes())),
+            FOUND,
+        ),
+        framed(
+            ["tar in zlib", "tar in zlib in chunks", "tar in zlib in HTTP/2"],
+            &[("content-encoding", "deflate")],
+            &zlib(&tar(SECRET.as_bytes())),
+            FOUND,
+        ),
+        framed(
+            ["frames of zstd", "frames of zstd in chunks", "frames of zstd in HTTP/2"],
+            &[],
+            &[zstd(one.as_bytes()), zstd(two.as_bytes()), zstd(three.as_bytes())].concat(),
+            FOUND,
+        ),
+        framed(
+            ["brotli as it says", "brotli as it says in chunks", "brotli as it says in HTTP/2"],
+            &[("content-encoding", "br")],
+            &brotli(SECRET.as_bytes()),
+            FOUND,
+        ),
+        framed(
+            ["tar.gz in gzip", "tar.gz in gzip in chunks", "tar.gz in gzip in HTTP/2"],
+            &[("content-encoding", "gzip")],
+            &gzip(&archive),
+            FOUND,
+        ),
+        framed(
+            ["gzip cut off", "gzip cut off in chunks", "gzip cut off in HTTP/2"],
+            &[],
+            &archive[..archive.len() - 1],
+            FOUND,
+        ),
+        framed(
+            ["values of JSON", "values of JSON in chunks", "values of JSON in HTTP/2"],
+            JSON,
+            values.as_bytes(),
+            FOUND,
+        ),
+        framed(
+            ["letters in JSON", "letters in JSON in chunks", "letters in JSON in HTTP/2"],
+            &[("content-type", "application/vnd.api+json; charset=utf-8")],
+            format!("[{letters}]").as_bytes(),
+            FOUND,
+        ),
+        framed(
+            ["a line like a boundary", "a line like a boundary in chunks", "a line like a boundary in HTTP/2"],
+            PARTS,
+            as_quoted("\r\n--bx").as_bytes(),
+            "not_decoded",
+        ),
+        framed(
+            ["a boundary after CR", "a boundary after CR in chunks", "a boundary after CR in HTTP/2"],
+            PARTS,
+            as_quoted("\r--b").as_bytes(),
+            "not_decoded",
+        ),
+        framed(
+            ["CR in a part's head", "CR in a part's head in chunks", "CR in a part's head in HTTP/2"],
+            PARTS,
+            carriage.as_bytes(),
+            "not_decoded",
+        ),
+        framed(
+            ["another boundary besides", "another boundary besides in chunks", "another boundary besides in HTTP/2"],
+            &[("content-type", "multipart/form-data; boundary=b; boundary*=utf-8''c")],
+            as_quoted("").as_bytes(),
+            "not_decoded",
+        ),
+        framed(
+            ["a key in two fields", "a key in two fields in chunks", "a key in two fields in HTTP/2"],
+            FORM,
+            format!("a={first}&b={second}").as_bytes(),
+            FOUND,
+        ),
+        framed(
+            ["words in JSON of a form", "words in JSON of a form in chunks", "words in JSON of a form in HTTP/2"],
+            JSON,
+            b"{\"q\": \"a=correct+horse%2Bbattery+staple\"}",
+            FOUND,
+        ),
+    ]
+}
+
+fn bare(bytes: &[u8]) -> Vec<u8> {
+    let mut to = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    to.write_all(bytes).unwrap();
+    to.finish().unwrap()
+}
+
+/// gzip of a content, with a name.
+fn gzip_named(content: &[u8], name: &[u8]) -> Vec<u8> {
+    [&[0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 255][..], name, &[0], &gzip(content)[10..]].concat()
+}
+
 /// A secret beside what is compressed.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn beside() -> Vec<Attempt> {
     let secret = SECRET.as_bytes();
     // RFC 1952, section 2.3: a name, a comment, an extra field.
@@ -194,7 +322,12 @@ pub fn beside() -> Vec<Attempt> {
             [zstd(b"a"), skipped.clone()].concat(),
             FOUND,
         ),
-        post("a first one that is skipped", "Content-Encoding: zstd\r\n", [skipped, zstd(b"a")].concat(), FOUND),
+        post(
+            "a first one that is skipped",
+            "Content-Encoding: zstd\r\n",
+            [skipped.clone(), zstd(b"a")].concat(),
+            FOUND,
+        ),
         post("a second member", "Content-Encoding: gzip\r\n", [gzip(b"a"), gzip(secret)].concat(), FOUND),
         post("a name in gzip", "Content-Encoding: gzip\r\n", &named, FOUND),
         post("a name in a second member", "Content-Encoding: gzip\r\n", [&gzip(b"a")[..], &named].concat(), FOUND),
@@ -202,7 +335,7 @@ pub fn beside() -> Vec<Attempt> {
         post("a comment in gzip", "Content-Encoding: gzip\r\n", header(16, &[secret, &[0]].concat()), FOUND),
         post("an extra field in gzip", "Content-Encoding: gzip\r\n", header(4, &extra), FOUND),
         post("a name in gzip in gzip", "Content-Encoding: gzip, gzip\r\n", gzip(&named), FOUND),
-        post("metadata in brotli", "Content-Encoding: br\r\n", metadata, unreadable),
+        post("metadata in brotli", "Content-Encoding: br\r\n", &metadata, unreadable),
         post(
             "a name in a message of gRPC",
             "Content-Type: application/grpc\r\ngrpc-encoding: gzip\r\n",
@@ -215,6 +348,39 @@ pub fn beside() -> Vec<Attempt> {
             grpc(&[&zlib(b"a")[..], secret].concat(), 1),
             unreadable,
         ),
+        post(
+            "a second frame in a message of gRPC",
+            "Content-Type: application/grpc+proto\r\ngrpc-encoding: zstd\r\n",
+            grpc(&[zstd(b"a"), zstd(secret)].concat(), 1),
+            FOUND,
+        ),
+        post(
+            "a frame that is skipped in a message of gRPC",
+            "Content-Type: application/grpc-web+proto\r\ngrpc-encoding: zstd\r\n",
+            grpc(&[zstd(b"a"), skipped.clone()].concat(), 1),
+            FOUND,
+        ),
+        post(
+            "metadata in a message of gRPC",
+            "Content-Type: application/grpc\r\ngrpc-encoding: br\r\n",
+            grpc(&metadata, 1),
+            unreadable,
+        ),
+        post(
+            "a message of gRPC that is compressed unsaid",
+            "Content-Type: application/grpc\r\n",
+            grpc(&gzip(&tar(secret)), 0),
+            FOUND,
+        ),
+        post("a name in gzip twice", "Content-Encoding: gzip, gzip\r\n", gzip_named(&gzip(b"a"), secret), FOUND),
+        post(
+            "bytes after bare deflate",
+            "Content-Encoding: deflate\r\n",
+            [&bare(b"a")[..], secret].concat(),
+            unreadable,
+        ),
+        post("bytes after gzip unsaid", "", [&gzip(b"a")[..], secret].concat(), FOUND),
+        post("a member after bytes unsaid", "", [&gzip(b"a")[..], &gzip(secret)].concat(), FOUND),
         post(
             "gRPC in gzip",
             "Content-Type: application/grpc\r\nContent-Encoding: gzip\r\n",
@@ -483,6 +649,18 @@ async fn attempt() {
         ("Content-Type: multipart/form-data; boundary=b\r\n", b"--b\r\nA: b\r\n\r\nx\r\n--b--\r\n".to_vec()),
         ("Content-Encoding: zstd\r\n", [zstd(text), zstd(text)].concat()),
         ("Content-Encoding: gzip\r\n", [gzip(text), gzip(text)].concat()),
+        ("Content-Type: application/json\r\n", b"{\"correct-horse/\": \"battery\", \"a\": [\"+staple\"]}".to_vec()),
+        (MULTI, b"--b \r\n\r\ncorrect-horse/ --bx\r\n--b\t\r\n\r\nstaple\r\n--b--\r\nan epilogue".to_vec()),
+        // What only the next field makes a token.
+        (
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            format!("a={}&b={}&c=d", &token()[..20], &token()[20..]).into(),
+        ),
+        (
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            format!("a=gho_{}&b=GitHubCopilotCLI", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUy").into(),
+        ),
+        (MULTI, format!("--b\r\n\r\n{}\r\n--b\r\n\r\n{}\r\n--b--\r\n", &token()[..20], &token()[20..]).into()),
         // Repeated a thousand times.
         ("Content-Encoding: gzip\r\n", gzip(&text.repeat(20_000))),
         ("", BASE64.encode(&gzip(&tar(text))).into_bytes()),

@@ -83,7 +83,7 @@ async fn through(lab: &Lab, port: u16, path: &str) -> String {
 }
 
 /// Ways to the denied file.
-const WAYS: [&str; 24] = [
+const WAYS: [&str; 44] = [
     "/repos/acme/secret/x",
     "/repos/acme//secret/x",
     "//repos/acme/secret/x",
@@ -108,6 +108,26 @@ const WAYS: [&str; 24] = [
     "/repos/acme/%2573ecret/x",
     "/repos/acme%C0%AFsecret/x",
     "/open%2F..%2Frepos%2Facme%2Fsecret%2Fx",
+    "/repos/acme/secret/./x",
+    "/repos/acme/secret/%2e/x",
+    "/repos/acme/secret%2f.%2fx",
+    "/./repos/acme/secret/x",
+    "/repos//acme/..//acme/secret/x",
+    "/repos/acme/open/..//secret/x",
+    "/repos/acme/open/%2e./secret/x",
+    "/repos/acme/open/.%2e%2fsecret/x",
+    "/repos/acme/open%2f../secret/x",
+    "///repos/acme/secret/x",
+    "/repos%2f%2facme/secret/x",
+    "/repos/acme/secret/x#/open",
+    "/repos/acme/secret/x?/../../open/x",
+    "/repos/acme/secret/x%20",
+    "/repos/acme/secret./x",
+    "/repos/acme/secret/x%3Fy",
+    "/repos/acme/secret/x%23y",
+    "/repos/acme/%E0%81%B3ecret/x",
+    "/repos/acme/%EF%BD%93ecret/x",
+    "/repos/acme/%C5%BFecret/x",
 ];
 
 #[test]
@@ -173,7 +193,16 @@ async fn smuggled() {
         format!("GET http://{HOST}:{NGINX}/open/x HTTP/1.1\r\nHost: {HOST}:{NGINX}\r\nConnection: close\r\n{more}\r\n")
     };
     let hidden = format!("GET /repos/acme/open/x HTTP/1.1\r\nHost: {HOST}\r\nX: ");
-    for body in ["Content-Length: 60\r\n", "Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n"] {
+    let bodies = [
+        "Content-Length: 60\r\n",
+        "Content-Length: 1\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Expect: 100-continue\r\nContent-Length: 60\r\n",
+        "Content-Length: 060\r\n",
+        "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+        "Connection: Content-Length\r\nContent-Length: 60\r\n",
+    ];
+    for body in bodies {
         // The client says a body that it does not send: whatever came next would be its rest.
         let answer = lab.raw(handshake(body).as_bytes()).await;
         assert!(answer.contains("bad_request"), "{body}: {answer}");
@@ -192,19 +221,24 @@ async fn smuggled() {
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
     let lines: Vec<(&str, &str)> = log.lines().filter_map(|line| line.split_once(' ')).collect();
     assert!(lines.iter().all(|(_, request)| *request == "GET /open/x HTTP/1.1"), "{log}");
-    // Three requests, a handshake, and two requests more.
-    assert_eq!(lines.len(), 6, "{log}");
-    let alone = lines.iter().filter(|(connection, _)| *connection == lines[3].0).count();
+    // A request after each, a handshake, and two requests more.
+    assert_eq!(lines.len(), bodies.len() + 3, "{log}");
+    let alone = lines.iter().filter(|(connection, _)| *connection == lines[bodies.len()].0).count();
     assert_eq!(alone, 1, "the handshake's connection has had another request: {log}");
-    // A body that comes in chunks arrives, whatever the method.
+    chunked(&lab).await;
+}
+
+/// A body that comes in chunks arrives, whatever the method, and whether its length is known in the end or not.
+async fn chunked(lab: &Lab) {
     let chunks = "GET http://api.example.com/x HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let spec = serde_yaml::from_str("allow: [api.example.com]").unwrap();
-    let policy = Enforced { generation: 2, ..Enforced::first(spec) };
-    lab.ctl(&bottler::sidecar::ctl::Question::Enforce(Box::new(policy))).await;
-    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
-        let request = format!("{}5\r\nhello\r\n0\r\n\r\n", chunks.replacen("GET", method, 1));
-        let answer = lab.raw(request.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{method}: {answer}");
-        assert_eq!(lab.seen.lock().unwrap().requests.last().unwrap(), &format!("{method} /x hello"));
+    for (generation, spec) in [(2, "allow: [api.example.com]"), (3, "allow: [{host: api.example.com, scan: 'off'}]")] {
+        let policy = Enforced { generation, ..Enforced::first(serde_yaml::from_str(spec).unwrap()) };
+        lab.ctl(&bottler::sidecar::ctl::Question::Enforce(Box::new(policy))).await;
+        for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
+            let request = format!("{}5\r\nhello\r\n0\r\n\r\n", chunks.replacen("GET", method, 1));
+            let answer = lab.raw(request.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{method}: {answer}");
+            assert_eq!(lab.seen.lock().unwrap().requests.last().unwrap(), &format!("{method} /x hello"), "{spec}");
+        }
     }
 }

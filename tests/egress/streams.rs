@@ -58,6 +58,23 @@ async fn attempt() {
         );
         lab.until_refused(name, None).await;
     }
+    // However their beginning is cut: between the pieces egress is asked something else.
+    for marker in ["SSH-2.0-OpenSSH_9.2\r\n", "0032git-receive-pack /a.git\0host=x\0"] {
+        for cut in 1..marker.len().min(20) {
+            let mut stream = UnixStream::connect(&first).await.unwrap();
+            assert_eq!(exchange(&mut stream, b"").await.as_deref(), Some(&b"hello"[..]));
+            let (one, two) = marker.as_bytes().split_at(cut);
+            stream.write_all(one).await.unwrap();
+            let told = lab.decisions().await.iter().any(|event| event.kind.code == "bad_request");
+            assert_eq!(exchange(&mut stream, two).await, None, "{marker} cut at {cut}");
+            let arrived = lab.seen.lock().unwrap().bytes.clone();
+            let there = |what: &[u8]| arrived.windows(what.len()).any(|window| window == what);
+            assert!(!there(b"SSH") && !there(b"git-"), "{marker} cut at {cut}");
+            if !told {
+                lab.until_refused(marker, Some("bad_request")).await;
+            }
+        }
+    }
     for (path, code) in others.iter().zip(["address_not_public", "denied"]) {
         let mut stream = UnixStream::connect(path).await.unwrap();
         assert_eq!(exchange(&mut stream, b"").await, None, "{code}");

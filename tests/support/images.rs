@@ -27,7 +27,7 @@ pub struct Debian;
 /// Its name on the engine.
 pub const DEBIAN: &str = "bottler-test:debian";
 /// Of what `tests/support/root` makes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// One test imports it, and those beside it wait.
 static IMPORTING: Mutex<()> = Mutex::new(());

@@ -40,6 +40,8 @@ pub const MEANT: &str = "10.77.0.9";
 pub const PROXY_CREDENTIALS: &str = "bottler:a proxy's password";
 /// Where a destination answers without an end, and never finally.
 pub const FLOOD: u16 = 8085;
+/// Where a destination takes connections and reads nothing.
+pub const SINK: u16 = 8086;
 /// How long egress may take for one attempt.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -354,7 +356,7 @@ async fn destinations(seen: Arc<Mutex<Seen>>, names: &Names) -> String {
     let mut config = builder.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    for port in [443_u16, 80, 8080, 22, 5432, FLOOD] {
+    for port in [443_u16, 80, 8080, 22, 5432, FLOOD, SINK] {
         let listener = TcpListener::bind(("0.0.0.0", port)).await.unwrap();
         let (seen, acceptor) = (seen.clone(), acceptor.clone());
         tokio::spawn(async move {
@@ -371,6 +373,10 @@ async fn destinations(seen: Arc<Mutex<Seen>>, names: &Names) -> String {
                         }
                         80 => http(TokioIo::new(stream), seen).await,
                         FLOOD => flood(stream).await,
+                        SINK => {
+                            let _stream = stream;
+                            std::future::pending::<()>().await;
+                        }
                         _ => bytes(stream, seen).await,
                     }
                 });

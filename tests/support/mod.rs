@@ -6,6 +6,8 @@ pub mod engine;
 pub mod fake;
 pub mod fault;
 pub mod images;
+pub mod npm;
 pub mod origin;
 pub mod process;
+pub mod sleeper;
 pub mod tmux;

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::body::{self, Verdict};
 use super::drain::Asked;
 use super::state::State;
-use super::{Egress, Outcome, websocket};
+use super::{Egress, Outcome, answers, websocket};
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
 
@@ -54,16 +54,18 @@ const HOP_BY_HOP: [&str; 9] = [
     "trailer",
     "upgrade",
 ];
-/// Headers by which some servers take another method than the one that was judged.
-const METHOD_OVERRIDE: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+/// Headers by which some servers take another method, or another path, than the one that was judged: the latter of IIS,
+/// Symfony and Zend.
+const OVERRIDES: [&str; 5] =
+    ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
 
 /// Refuses headers that are not forwarded in any form; of methods and paths, [`crate::policy::authorize`] decides.
 pub(super) fn check(request: &Request<Asked>) -> Result<(), Reason> {
     if request.headers().contains_key(header::UPGRADE) && !websocket::is_handshake(request) {
         return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded, without a body"));
     }
-    if METHOD_OVERRIDE.iter().any(|name| request.headers().contains_key(*name)) {
-        return Err(Reason::BadRequest("method-override headers are not forwarded"));
+    if OVERRIDES.iter().any(|name| request.headers().contains_key(*name)) {
+        return Err(Reason::BadRequest("headers that override the method or the path are not forwarded"));
     }
     Ok(())
 }
@@ -79,8 +81,9 @@ pub(super) async fn forward(
     scheme: &str,
     request: Request<Asked>,
 ) -> Result<Response<Body>, Reason> {
+    let slot = answers::slot(egress).await?;
     if request.headers().contains_key(header::UPGRADE) {
-        return websocket::forward(egress, state, intent, scheme, request).await;
+        return websocket::forward(egress, state, intent, scheme, request, slot).await;
     }
     let scanner = state.scanner(egress, intent);
     let (mut head, body) = request.into_parts();
@@ -93,8 +96,8 @@ pub(super) async fn forward(
         // gRPC asks for them, end to end.
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let answers = state.response_scanner(egress, intent);
-    if answers.is_some() {
+    let looks = state.response_scanner(egress, intent);
+    if looks.is_some() {
         // What is looked at comes as it is.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -113,15 +116,15 @@ pub(super) async fn forward(
     let mut request = Request::from_parts(head, body);
     let interim = Interim::watch(&mut request);
     let answer = tokio::select! {
-        answer = state.client.request(request) => answer,
+        answer = answers::answered(egress, state.client.request(request)) => answer,
         () = interim.too_many() => return Err(Interim::reason(&intent.host)),
     };
     let answer = answer.map_err(|error| verdict.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
     verdict.answered(egress, intent);
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
-    let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
-    Ok(Response::from_parts(head, body))
+    let body = body::answer(egress, looks.as_ref(), &head.headers, body, intent)?;
+    Ok(egress.answers.track(intent, Response::from_parts(head, body), slot))
 }
 
 /// Interim answers (RFC 9110, section 15.2) to one request.

@@ -19,7 +19,7 @@ use super::refusal::{self, Asker};
 use super::serve::Place;
 use super::state::State;
 use super::strict::{Granted, Refused, Strict, Verdict};
-use super::{Egress, Outcome, inside, load};
+use super::{Egress, Outcome, inside};
 use crate::net::{Host, canonical};
 use crate::policy::{Decision, Destination, Form, Intent, Reason, authorize};
 use crate::scan::Work;
@@ -75,19 +75,15 @@ pub(super) async fn say_refused<S: AsyncWrite + Unpin>(egress: &Egress, outer: O
 
 async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
-    let tunnel = request.method() == Method::CONNECT;
     let switch = Switch::of(&request);
-    let asker = Asker::of(request.headers());
+    let asker = Asker::of(&request);
     let intent = intent(&request, &egress.own);
     let answered = match &intent {
-        // A tunnel has its place as a connection.
-        Ok(intent) if tunnel => decide(egress, intent, request).await.map(|answer| (answer, None)),
-        Ok(intent) => load::in_slot(&egress.load, decide(egress, intent, request)).await,
+        Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let (answered, slot) = load::part(answered);
     let response = switch.end(told(egress, intent.as_ref().ok(), asker, answered));
-    drain::keep(load::until_answered(response, slot), keeper)
+    drain::keep(response, keeper)
 }
 
 /// What a request makes of its connection, if it is granted.

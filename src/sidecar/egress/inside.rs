@@ -26,7 +26,7 @@ use super::refusal::Asker;
 use super::serve::Place;
 use super::state::State;
 use super::strict::Strict;
-use super::{Egress, Outcome, load};
+use super::{Egress, Outcome};
 use crate::net::{Host, canonical};
 use crate::policy::{Destination, Form, Intent, Reason, Tls, check_server_name};
 
@@ -41,6 +41,8 @@ const MAX_STREAMS: u32 = 128;
 /// What a client may send on one of them, and on all together, before it was read, in bytes.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 128 << 10;
+/// What is kept of an answer until the client takes it, in bytes.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// Whether what follows a CONNECT is carried unread.
 pub(super) fn is_tunnel(state: &State, intent: &Intent) -> bool {
@@ -198,6 +200,7 @@ where
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD).half_close(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(64 << 10);
     builder.http2().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    builder.http2().max_send_buf_size(SEND_BUFFER);
     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
     say_refused(egress, Some(intent), &refused).await;
 }
@@ -205,15 +208,14 @@ where
 async fn answer(egress: &Arc<Egress>, outer: &Intent, layer: Layer, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
     let switch = Switch::of(&request);
-    let asker = Asker::of(request.headers());
+    let asker = Asker::of(&request);
     let intent = intent(outer, layer, &request);
     let answered = match &intent {
-        Ok(intent) => load::in_slot(&egress.load, decide(egress, intent, layer, request)).await,
+        Ok(intent) => decide(egress, intent, layer, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let (answered, slot) = load::part(answered);
     let response = switch.end(told(egress, Some(intent.as_ref().unwrap_or(outer)), asker, answered));
-    drain::keep(load::until_answered(response, slot), keeper)
+    drain::keep(response, keeper)
 }
 
 /// Reads what a request inside wants: to the host and port of its CONNECT and no other.

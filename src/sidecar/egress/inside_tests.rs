@@ -27,8 +27,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::load::{TIMES, Times};
 use super::serve::Place;
-use super::tests::new_egress;
+use super::tests::{new_egress, new_egress_with};
 use super::{Config, Egress, Update, http};
 use crate::policy::{AllowSpec, AllowTable, EgressSpec, Enforced, Tls};
 use crate::scan::Action;
@@ -41,9 +42,9 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 /// An egress, its one destination, and what that received.
-struct World {
-    egress: Arc<Egress>,
-    port: u16,
+pub(super) struct World {
+    pub(super) egress: Arc<Egress>,
+    pub(super) port: u16,
     received: Arc<Mutex<Vec<String>>>,
 }
 
@@ -54,6 +55,11 @@ impl World {
 
     /// `alpn` is what the destination speaks; `entry` changes its entry on the allowlist.
     async fn with(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable) -> Self {
+        Self::patient(alpn, entry, TIMES).await
+    }
+
+    /// The same, with less patience or more.
+    pub(super) async fn patient(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable, times: Times) -> Self {
         let received: Arc<Mutex<Vec<String>>> = Arc::default();
         let (address, root) = upstream(alpn, received.clone()).await;
         let table = AllowTable { host: format!("{HOST}:{}", address.port()), ..AllowTable::default() };
@@ -61,14 +67,10 @@ impl World {
         let spec = EgressSpec { allow, roots: vec![root], ..EgressSpec::default() };
         // Its address is private: it is let through as the bottle's own are, under its name.
         let sidecars = [(HOST.to_owned(), address)].into();
-        let egress = new_egress(&Config {
-            bottle: "test".into(),
-            inside: None,
-            own: Vec::new(),
-            sidecars,
-            policy: Enforced::first(spec),
-            proxy_credentials: None,
-        });
+        let policy = Enforced::first(spec);
+        let config =
+            Config { bottle: "test".into(), inside: None, own: Vec::new(), sidecars, policy, proxy_credentials: None };
+        let egress = new_egress_with(&config, times);
         egress.update(&Update {
             secrets: Some(vec![crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]),
             ..Update::default()
@@ -90,7 +92,7 @@ impl World {
         near
     }
 
-    async fn tls(&self, name: &str) -> std::io::Result<TlsStream<UnixStream>> {
+    pub(super) async fn tls(&self, name: &str) -> std::io::Result<TlsStream<UnixStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.egress.authority.certificate.as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
@@ -111,7 +113,7 @@ impl World {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    async fn post(&self, head: &str, body: &[u8]) -> String {
+    pub(super) async fn post(&self, head: &str, body: &[u8]) -> String {
         let request = format!(
             "POST /v1 HTTP/1.1\r\nHost: {HOST}:{}\r\nConnection: close\r\nContent-Length: {}\r\n{head}\r\n",
             self.port,
@@ -124,6 +126,9 @@ impl World {
         crate::sync::lock(&self.received).clone()
     }
 }
+
+/// Requests that the destination serves at once over HTTP/2.
+pub(super) const STREAMS: u32 = 40;
 
 /// A destination that answers what it received; `/stream` answers in pieces.
 async fn upstream(alpn: &[&str], received: Arc<Mutex<Vec<String>>>) -> (SocketAddr, String) {
@@ -147,7 +152,8 @@ async fn upstream(alpn: &[&str], received: Arc<Mutex<Vec<String>>>) -> (SocketAd
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper::service::service_fn(move |request| answer(request, received.clone()));
-                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                builder.http2().max_concurrent_streams(STREAMS);
                 let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
             });
         }
@@ -169,6 +175,10 @@ async fn answer(
     crate::sync::lock(&received).push(line.clone());
     if let Some(key) = head.headers.get("sec-websocket-key") {
         return Ok(echo(&head, derive_accept_key(key.as_bytes()), received));
+    }
+    if head.uri.path() == "/endless" {
+        let pieces = futures_util::stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(&[b'z'; 16 << 10]))));
+        return Ok(Response::new(BodyExt::boxed(StreamBody::new(pieces))));
     }
     if head.uri.path() == "/stream" {
         let pieces = ["data: one\n\n", "data: two\n\n"].map(|text| Ok(Frame::data(Bytes::from(text))));
@@ -312,7 +322,7 @@ async fn a_tunnel_goes_to_its_host_and_nowhere_else() {
     assert!(world.tls("evil.example").await.is_err());
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     to.write_all(bytes).unwrap();
     to.finish().unwrap()

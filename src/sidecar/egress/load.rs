@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Response;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -15,14 +14,27 @@ use super::forward::{Body, BoxError};
 use crate::policy::Reason;
 use crate::scan::{DecodeError, Work};
 
-/// Requests under way: each has a head, buffers on both sides, and up to [`FREE`] of a body.
-const REQUESTS: usize = 512;
+/// Requests under way: each has a head, up to [`FREE`] of a body, and what is read ahead of its answer. All of them that nobody
+/// reads on, with all that is kept and decoded besides, fit into the sidecar's memory.
+pub(super) const REQUESTS: u32 = 256;
 /// So much of what is kept of a request is in its place already, in bytes.
 pub(super) const FREE: usize = 64 << 10;
 /// What is kept of bodies and messages until they were looked at and sent, in KiB.
 const KEPT: u32 = 64 << 10;
 /// How long to wait for either.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long something may take that is kept; tests have no time.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    /// While nothing more of it comes.
+    pub(super) stall: Duration,
+    /// Until all of a body is there that is looked at whole.
+    pub(super) whole: Duration,
+    /// While it is an answer that nobody reads, where there are many of them: less than the time to wait for a place.
+    pub(super) unread: Duration,
+}
+pub(super) const TIMES: Times =
+    Times { stall: Duration::from_mins(1), whole: Duration::from_mins(10), unread: Duration::from_secs(8) };
 /// Work that is done at once, by the thread that serves; longer texts are not begun there.
 const AT_ONCE: u64 = 256 << 10;
 const AT_ONCE_LENGTH: usize = 64 << 10;
@@ -38,15 +50,17 @@ pub(super) struct Load {
     kept: Arc<Semaphore>,
     brief: Semaphore,
     long: Semaphore,
+    pub(super) times: Times,
 }
 
 /// The place of a request.
 pub(super) type Slot = OwnedSemaphorePermit;
 
 impl Load {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(times: Times) -> Self {
         Self {
-            requests: Arc::new(Semaphore::new(REQUESTS)),
+            times,
+            requests: Arc::new(Semaphore::new(REQUESTS as usize)),
             kept: Arc::new(Semaphore::new(KEPT as usize)),
             brief: Semaphore::new(BRIEFLY),
             long: Semaphore::new(1),
@@ -159,31 +173,6 @@ impl<B: hyper::body::Body + Unpin, H: Unpin> hyper::body::Body for Holding<B, H>
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// Answers a request in a place for it.
-pub(super) async fn in_slot<T>(
-    load: &Load,
-    answer: impl Future<Output = Result<T, Reason>>,
-) -> Result<(T, Option<Slot>), Reason> {
-    let slot = load.slot().await?;
-    Ok((answer.await?, Some(slot)))
-}
-
-/// An answer and its place, apart.
-pub(super) fn part<T>(answered: Result<(T, Option<Slot>), Reason>) -> (Result<T, Reason>, Option<Slot>) {
-    match answered {
-        Ok((answer, slot)) => (Ok(answer), slot),
-        Err(reason) => (Err(reason), None),
-    }
-}
-
-/// Keeps a request's place as long as its answer.
-pub(super) fn until_answered(response: Response<Body>, slot: Option<Slot>) -> Response<Body> {
-    match slot {
-        None => response,
-        Some(slot) => response.map(|body| hold(body, slot)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! request is looked at, [`connect`] resolves, checks and pins the addresses, and the answer comes back. No form of
 //! request has another path.
 
+mod answers;
 mod begun;
 mod body;
 mod ca;
@@ -9,9 +10,13 @@ mod connect;
 mod drain;
 mod forward;
 mod frames;
+mod gather;
 mod http;
 mod inside;
 mod load;
+pub mod memory;
+mod passing;
+mod pieces;
 mod refusal;
 mod serve;
 mod state;
@@ -109,10 +114,11 @@ struct Egress {
     log: Log,
     counters: Arc<stats::Counters>,
     load: load::Load,
+    answers: answers::Answers,
 }
 
 impl Egress {
-    fn new(config: &Config, resolver: TokioResolver) -> anyhow::Result<Self> {
+    fn new(config: &Config, resolver: TokioResolver, times: load::Times) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (resolver, sidecars) = (Arc::new(resolver), config.sidecars.clone());
         let credentials = config.proxy_credentials.clone();
@@ -135,7 +141,8 @@ impl Egress {
             spent: Mutex::default(),
             log: Log::new(ROLE, &config.bottle),
             counters: Arc::new(stats::Counters::new()),
-            load: load::Load::new(),
+            load: load::Load::new(times),
+            answers: answers::Answers::default(),
         })
     }
 
@@ -277,7 +284,7 @@ pub async fn run(at: Option<&str>) -> anyhow::Result<()> {
     let mut input = stdio::Input::new();
     let config: Config = input.next().await?.context("read the configuration: it is not there")?;
     let resolver = TokioResolver::builder_tokio()?.build()?;
-    let egress = Arc::new(Egress::new(&config, resolver)?);
+    let egress = Arc::new(Egress::new(&config, resolver, load::TIMES)?);
     let places = serve::places();
     let folder = Path::new(at.unwrap_or(SERVICE_DIR));
     let targets = egress.state().policy.tcp.len();
@@ -330,5 +337,7 @@ pub fn tcp_port(index: usize) -> u16 {
 
 #[cfg(test)]
 mod inside_tests;
+#[cfg(test)]
+mod patience_tests;
 #[cfg(test)]
 mod tests;

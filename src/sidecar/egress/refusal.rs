@@ -4,10 +4,11 @@
 //! Nothing of the request is in it but what its [`Reason`] says.
 
 use hyper::ext::ReasonPhrase;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode, Version};
+use percent_encoding::{AsciiSet, CONTROLS};
 
-use super::forward::{Body, full};
+use super::forward::{Body, empty, full};
 use crate::policy::{Form, Intent, Reason};
 
 /// Tells the SDKs of Anthropic and `OpenAI` that the same request would be refused again.
@@ -18,15 +19,25 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(super) enum Asker {
     /// It shows a plain text, and of JSON nothing (git's http.c, `show_http_message`).
     Git,
+    /// It reads a status and a message of its own, and nothing of another content type (grpc's PROTOCOL-HTTP2.md).
+    Grpc,
     /// Everybody else.
     Other,
 }
 
 impl Asker {
-    /// Who has sent a request with these headers.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
-        if agent.starts_with(b"git/") || agent.starts_with(b"git-lfs/") { Self::Git } else { Self::Other }
+    /// Who has sent a request.
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        let header = |name| request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        let (agent, kind) = (header(header::USER_AGENT), header(header::CONTENT_TYPE));
+        // Its form for browsers is told like everybody else.
+        let grpc =
+            kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
+        match () {
+            () if agent.starts_with(b"git/") || agent.starts_with(b"git-lfs/") => Self::Git,
+            () if grpc && request.version() == Version::HTTP_2 => Self::Grpc,
+            () => Self::Other,
+        }
     }
 }
 
@@ -55,8 +66,10 @@ pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
 /// What is said: one line.
 pub(super) fn line(reason: &Reason, asker: Asker, bottle: &str) -> String {
     let message = format!("{}: {reason}; {}", phrase(reason), reason.advice(bottle));
-    if asker == Asker::Git {
-        return format!("{message}\n");
+    match asker {
+        Asker::Git => return format!("{message}\n"),
+        Asker::Grpc => return message,
+        Asker::Other => {}
     }
     // As Anthropic's and OpenAI's APIs have it, which agents and SDKs read: the message is the one member that they all show.
     let kind = if is_down(reason) { "api_error" } else { "invalid_request_error" };
@@ -68,6 +81,9 @@ pub(super) fn line(reason: &Reason, asker: Asker, bottle: &str) -> String {
 pub(super) fn answer(reason: &Reason, intent: Option<&Intent>, asker: Asker, bottle: &str) -> Response<Body> {
     let inside = intent.is_some_and(|intent| intent.form == Form::Inside);
     let status = status(reason, inside);
+    if asker == Asker::Grpc {
+        return grpc(reason, status, bottle);
+    }
     let mut response = Response::new(full(line(reason, asker, bottle).into()));
     *response.status_mut() = status;
     let kind = if asker == Asker::Git { "text/plain; charset=utf-8" } else { "application/json" };
@@ -81,6 +97,26 @@ pub(super) fn answer(reason: &Reason, intent: Option<&Intent>, asker: Asker, bot
     }
     response
 }
+
+/// An answer of gRPC that is nothing but its trailers, in its headers. Of all codes that say "not like this", clients repeat
+/// none, and take `PERMISSION_DENIED` and `UNAUTHENTICATED` for a matter of credentials.
+fn grpc(reason: &Reason, status: StatusCode, bottle: &str) -> Response<Body> {
+    const INVALID_ARGUMENT: u16 = 3;
+    const UNAVAILABLE: u16 = 14;
+    let code = if status.is_server_error() { UNAVAILABLE } else { INVALID_ARGUMENT };
+    let message = percent_encoding::utf8_percent_encode(&line(reason, Asker::Grpc, bottle), GRPC_MESSAGE).to_string();
+    let mut response = Response::new(empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", code.into());
+    if let Ok(message) = HeaderValue::try_from(message) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+/// What a message is written without: all but what can be seen of ASCII, and the percent sign.
+const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 
 /// The words behind the status, in HTTP/1.1.
 pub(super) fn phrase(reason: &Reason) -> String {
@@ -131,6 +167,10 @@ mod tests {
                 "{message}"
             );
             assert_eq!(line(&reason, Asker::Git, "shell-ab12c").trim_end(), message);
+            let told = answer(&reason, None, Asker::Grpc, "shell-ab12c");
+            let code = told.headers()["grpc-status"].to_str().unwrap();
+            assert_eq!((told.status(), code), (StatusCode::OK, if outside == 502 { "14" } else { "3" }), "{reason}");
+            assert_eq!(told.headers()["grpc-message"], message);
             let retries = !answer(&reason, None, Asker::Other, "").headers().contains_key(SHOULD_RETRY);
             assert_eq!(retries, outside == 502, "{reason}");
         }

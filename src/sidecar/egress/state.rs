@@ -12,6 +12,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::connect::Connector;
 use super::forward::Body;
+use super::load::REQUESTS;
 use super::via::Via;
 use super::{Egress, Outcome};
 use crate::policy::{Allow, EgressSpec, Enforced, EntryError, Form, Intent, Policy, Reason, Rule};
@@ -20,12 +21,12 @@ use crate::scan::{Action, Actions, Direction, Finding, Known, Rules, Scanner, Ta
 /// How long a connection to a destination is kept for the next request, and how many for one.
 const IDLE: Duration = Duration::from_mins(1);
 const MAX_IDLE: usize = 32;
-/// What is read ahead of an answer, in bytes.
+/// What is read ahead of an answer, and what is kept of a request until the destination takes it, in bytes.
 const MAX_BUFFER: usize = 128 << 10;
-/// The same of one answer over HTTP/2, and of all from one destination: an answer that nobody reads must not hold back the
-/// others.
-const STREAM_WINDOW: u32 = 512 << 10;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// What is read ahead of one answer over HTTP/2, and of all from one destination: as much as all requests that there may be,
+/// so that no answer waits for others to be read.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = REQUESTS * STREAM_WINDOW;
 
 /// What egress goes by.
 #[derive(Clone)]
@@ -63,7 +64,7 @@ impl State {
         let connector = Connector::new(policy.clone(), &spec.roots, via, resolver, provider)?;
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
-        builder.http1_max_buf_size(MAX_BUFFER);
+        builder.http1_max_buf_size(MAX_BUFFER).http2_max_send_buf_size(MAX_BUFFER);
         builder.http2_initial_stream_window_size(STREAM_WINDOW).http2_initial_connection_window_size(CONNECTION_WINDOW);
         let rules = |direction| Rules::with(&spec.dlp.rules, direction).map(Arc::new);
         let actions = Arc::new(Actions::new(&spec.dlp));

@@ -38,7 +38,7 @@ async fn carry(near: &mut Stream, intent: &Intent, egress: &Arc<Egress>) -> Resu
     let (mut from_near, mut to_near) = tokio::io::split(near);
     let (mut from_far, mut to_far) = tokio::io::split(far);
     let out = async {
-        let (mut buffer, mut seam) = (vec![0; BUFFER], Seam::default());
+        let (mut buffer, mut seam) = (vec![0; BUFFER], Seam::pieces());
         // What has come so far, until it is told what it is.
         let mut first = Some(Vec::new());
         while let Ok(length @ 1..) = from_near.read(&mut buffer).await {

@@ -8,6 +8,7 @@ use hickory_resolver::TokioResolver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
+use super::load::{TIMES, Times};
 use super::serve::Place;
 use super::{Config, Egress, http};
 use crate::net::Host;
@@ -33,10 +34,15 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
 
 /// An egress that asks nobody for names.
 pub(super) fn new_egress(config: &Config) -> Arc<Egress> {
+    new_egress_with(config, TIMES)
+}
+
+/// The same, with less patience or more.
+pub(super) fn new_egress_with(config: &Config, times: Times) -> Arc<Egress> {
     let options = hickory_resolver::config::ResolverConfig::default();
     let resolver =
         TokioResolver::builder_with_config(options, hickory_resolver::net::runtime::TokioRuntimeProvider::default());
-    Arc::new(Egress::new(config, resolver.build().unwrap()).unwrap())
+    Arc::new(Egress::new(config, resolver.build().unwrap(), times).unwrap())
 }
 
 /// Sends bytes and reads until egress closes the connection.

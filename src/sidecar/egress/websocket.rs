@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Empty;
@@ -19,10 +20,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::body::{self, STALL, check_head};
+use super::body::{self, check_head};
 use super::drain::Asked;
 use super::forward::{self, Body};
 use super::frames::{self, Head, Kind};
+use super::load::Slot;
 use super::serve::Place;
 use super::state::State;
 use super::stats::Counters;
@@ -70,6 +72,7 @@ pub(super) async fn forward(
     intent: &Intent,
     scheme: &str,
     mut request: Request<Asked>,
+    slot: Slot,
 ) -> Result<Response<Body>, Reason> {
     let client = hyper::upgrade::on(&mut request);
     let place = request.extensions_mut().remove::<Place>();
@@ -82,14 +85,13 @@ pub(super) async fn forward(
     forward::strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
     forward::aim(&mut head, intent, scheme)?;
-    let slot = egress.load.slot().await?;
     let mut answer = ask(state, intent, scheme, head).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = answer.into_parts();
         forward::strip(&mut head.headers);
         let answers = state.response_scanner(egress, intent);
         let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
-        return Ok(Response::from_parts(head, body));
+        return Ok(egress.answers.track(intent, Response::from_parts(head, body), slot));
     }
     let websocket =
         answer.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -184,19 +186,19 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     scanner: &Arc<Scanner>,
     egress: &Egress,
 ) -> Result<(), Reason> {
-    let (mut messages, mut controls) = (Seam::default(), Seam::default());
+    let (mut messages, mut controls) = (Seam::messages(), Seam::messages());
     let (mut begun, mut content) = (None, BytesMut::new());
-    let mut kept = egress.load.keep();
+    let (mut kept, stall) = (egress.load.keep(), egress.load.times.stall);
     loop {
         let head = frames::head(from, true);
-        let head = if begun.is_some() { timeout(STALL, head).await.map_err(|_| Reason::Stalled)? } else { head.await };
+        let head = if begun.is_some() { timeout(stall, head).await.map_err(|_| Reason::Stalled)? } else { head.await };
         // A connection that ends or breaks concerns its two ends only.
         let Ok(Some(head)) = head else { return Ok(()) };
         let Head { fin, kind, length, mask, .. } = head.map_err(Reason::BadRequest)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if kind.is_control() {
             let mut control = vec![0; length];
-            if read(from, &mut control).await?.is_none() {
+            if read(from, &mut control, stall).await?.is_none() {
                 return Ok(());
             }
             frames::mask(&mut control, mask.unwrap_or_default());
@@ -220,7 +222,7 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         }
         kept.reach(before + length).await?;
         content.resize(before + length, 0);
-        if read(from, &mut content[before..]).await?.is_none() {
+        if read(from, &mut content[before..], stall).await?.is_none() {
             return Ok(());
         }
         frames::mask(&mut content[before..], mask.unwrap_or_default());
@@ -239,9 +241,13 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 }
 
 /// Reads the content of a frame, which does not wait for ever in the memory that was taken for it.
-async fn read<R: AsyncRead + Unpin>(from: &mut R, mut content: &mut [u8]) -> Result<Option<()>, Reason> {
+async fn read<R: AsyncRead + Unpin>(
+    from: &mut R,
+    mut content: &mut [u8],
+    stall: Duration,
+) -> Result<Option<()>, Reason> {
     while !content.is_empty() {
-        match timeout(STALL, from.read(content)).await.map_err(|_| Reason::Stalled)? {
+        match timeout(stall, from.read(content)).await.map_err(|_| Reason::Stalled)? {
             Ok(length @ 1..) => content = &mut content[length..],
             _ => return Ok(None),
         }
@@ -260,7 +266,7 @@ pub(super) async fn look(
     let (looking, before, text) = (scanner.clone(), seam.clone(), message.clone());
     let found = egress.load.look(message.len(), move |work| {
         let found = match looking.look(&text, work)? {
-            None => looking.look(&before.offer(&looking, &text), work)?,
+            None => before.meets(&looking, &text, work)?,
             found => found,
         };
         looking.tell(work);

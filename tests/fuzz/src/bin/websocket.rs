@@ -13,7 +13,7 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 fuzz_target!(|bytes: &[u8]| {
     let config = WebSocketConfig::default().max_message_size(Some(1 << 20)).max_frame_size(Some(1 << 20));
     let mut stream = WebSocket::from_raw_socket(Cursor::new(bytes.to_vec()), Role::Server, Some(config));
-    let (mut seam, mut sent) = (Seam::default(), Vec::new());
+    let (mut seam, mut sent) = (Seam::messages(), Vec::new());
     while let Ok(message) = stream.read() {
         if message.is_close() {
             break;
@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     // The same with the secret in two messages, cut where the bytes say.
     let cut = usize::from(bytes.first().copied().unwrap_or_default()) % SECRET.len();
-    let mut seam = Seam::default();
+    let mut seam = Seam::messages();
     let around = bytes.get(..bytes.len().min(200)).unwrap_or_default();
     let first = [around, SECRET[..cut].as_bytes()].concat();
     let found = seam.look(&SCANNER, &first).is_some() || seam.look(&SCANNER, SECRET[cut..].as_bytes()).is_some();

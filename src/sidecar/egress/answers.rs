@@ -1,0 +1,153 @@
+//! Answers under way, with the places of their requests. One that its client does not read keeps its place, what is buffered
+//! of it, and a stream of its destination's HTTP/2. Where there are many such, those that were left unread for longest end, so
+//! that nobody else waits for them. An answer that waits for its destination is none of them, however long.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::forward::{Body, BoxError};
+use super::load::Slot;
+use super::{Egress, Outcome};
+use crate::policy::{Intent, Reason};
+use crate::sync::lock;
+
+/// So many answers may be left unread for long, of one destination and of all: fewer than the streams that any server of
+/// HTTP/2 grants, and than the requests that there are places for.
+const OF_ONE: usize = 32;
+const OF_ALL: usize = 128;
+/// Entries of answers that have ended are taken out of the list when it has become so long.
+const TIDY: usize = 1024;
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Answers(Mutex<Vec<Weak<Entry>>>);
+
+struct Entry {
+    intent: Intent,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    /// Gone once it has ended.
+    answer: Option<(Body, Slot)>,
+    /// Since when there is something of it that the client does not take.
+    unread: Option<Instant>,
+}
+
+impl Answers {
+    /// Keeps an answer together with its request's place.
+    pub(super) fn track(&self, intent: &Intent, response: Response<Body>, slot: Slot) -> Response<Body> {
+        response.map(|body| {
+            let held = Mutex::new(Held { answer: Some((body, slot)), unread: None });
+            let entry = Arc::new(Entry { intent: intent.clone(), held });
+            let mut all = lock(&self.0);
+            if all.len() >= TIDY {
+                all.retain(|entry| entry.strong_count() > 0);
+            }
+            all.push(Arc::downgrade(&entry));
+            Tracked(entry).boxed()
+        })
+    }
+
+    /// Ends those that have been unread for `long` and are too many; what they were answers to.
+    fn end_unread(&self, long: Duration) -> Vec<Intent> {
+        let now = Instant::now();
+        let mut unread: Vec<(Instant, Arc<Entry>)> = Vec::new();
+        {
+            let mut all = lock(&self.0);
+            if all.len() <= OF_ONE {
+                return Vec::new();
+            }
+            all.retain(|entry| {
+                let Some(entry) = entry.upgrade() else { return false };
+                // One that is being read at this moment is not unread.
+                let since = match entry.held.try_lock() {
+                    Ok(held) => held.unread,
+                    Err(TryLockError::Poisoned(held)) => PoisonError::into_inner(held).unread,
+                    Err(TryLockError::WouldBlock) => None,
+                };
+                unread.extend(since.filter(|&since| now - since >= long).map(|since| (since, entry)));
+                true
+            });
+        }
+        unread.sort_unstable_by_key(|(since, _)| *since);
+        let mut ended = Vec::new();
+        let mut left: Vec<&Intent> = Vec::new();
+        // The youngest may stay.
+        for (since, entry) in unread.iter().rev() {
+            let intent = &entry.intent;
+            let same = left.iter().filter(|other| other.host == intent.host && other.port == intent.port).count();
+            if same < OF_ONE && left.len() < OF_ALL {
+                left.push(intent);
+                continue;
+            }
+            let mut held = lock(&entry.held);
+            // It may have been read meanwhile.
+            if held.unread == Some(*since) && held.answer.take().is_some() {
+                ended.push(intent.clone());
+            }
+        }
+        ended
+    }
+}
+
+/// Waits for a request's place. Where there is none, an answer is unread for long a little sooner.
+pub(super) async fn slot(egress: &Egress) -> Result<Slot, Reason> {
+    behind_others(egress, egress.load.times.unread / 8, egress.load.slot()).await
+}
+
+/// Waits for what a destination says to a request.
+pub(super) async fn answered<T>(egress: &Egress, awaited: impl Future<Output = T>) -> T {
+    behind_others(egress, egress.load.times.unread, awaited).await
+}
+
+/// Waits for something that unread answers may be in the way of.
+async fn behind_others<T>(egress: &Egress, long: Duration, awaited: impl Future<Output = T>) -> T {
+    tokio::pin!(awaited);
+    // Nothing is in the way of most.
+    if let Some(done) = awaited.as_mut().now_or_never() {
+        return done;
+    }
+    loop {
+        for intent in egress.answers.end_unread(long) {
+            egress.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
+        }
+        if let Ok(done) = tokio::time::timeout(long / 4, &mut awaited).await {
+            return done;
+        }
+    }
+}
+
+/// The body of an answer.
+struct Tracked(Arc<Entry>);
+
+impl hyper::body::Body for Tracked {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut held = lock(&self.0.held);
+        held.unread = None;
+        let Some((body, _)) = &mut held.answer else { return Poll::Ready(Some(Err(Box::new(Reason::Unread)))) };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        held.unread = frame.is_some().then(Instant::now);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        lock(&self.0.held).answer.as_ref().is_some_and(|(body, _)| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        lock(&self.0.held).answer.as_ref().map(|(body, _)| body.size_hint()).unwrap_or_default()
+    }
+}

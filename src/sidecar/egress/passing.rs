@@ -1,0 +1,101 @@
+//! Bodies as they go on: unread, in slices, or in pieces of a size that is known.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+use super::forward::BoxError;
+use super::stats::Counters;
+
+/// Most that is given on at once of a body that is there whole: what is given on is kept until the destination takes it, and
+/// nobody bounds that but by stopping to ask for more.
+const SLICE: usize = 64 << 10;
+
+/// A body that comes from somewhere.
+pub(super) trait Received:
+    hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin + Send + Sync + 'static
+{
+}
+impl<B: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin + Send + Sync + 'static> Received for B {}
+
+/// What is counted.
+pub(super) type Counter = fn(&Counters) -> &AtomicU64;
+
+/// A body that nobody looks at.
+pub(super) struct Passing<B> {
+    pub(super) inner: B,
+    pub(super) counters: Arc<Counters>,
+    pub(super) counter: Counter,
+}
+
+impl<B: Received> hyper::body::Body for Passing<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            (self.counter)(&self.counters).fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A body that is there whole.
+pub(super) struct Slices(pub(super) Bytes);
+
+impl hyper::body::Body for Slices {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let length = self.0.len().min(SLICE);
+        Poll::Ready((length > 0).then(|| Ok(Frame::data(self.0.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+/// A body whose size is known, if that of what it is made of is.
+pub(super) struct Sized<B> {
+    pub(super) inner: B,
+    pub(super) left: SizeHint,
+}
+
+impl<B: hyper::body::Body<Data = Bytes, Error = BoxError> + Unpin> hyper::body::Body for Sized<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let (Some(left), Some(Ok(frame))) = (self.left.exact(), &frame) {
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.left = SizeHint::with_exact(left.saturating_sub(length));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+    }
+}

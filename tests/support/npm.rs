@@ -1,0 +1,34 @@
+//! Programs from npm, installed once: they stay in `target/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// The folder that has the `node_modules` of a package, which is `NAME@VERSION`. Nothing of it is executed when it is installed.
+pub fn install(package: &str) -> PathBuf {
+    let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let name: String = package.chars().map(|letter| if letter == '/' { '-' } else { letter }).collect();
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm");
+    let folder = all.join(name.trim_start_matches('@'));
+    if !folder.exists() {
+        std::fs::create_dir_all(&all).unwrap();
+        let work = tempfile::tempdir_in(&all).unwrap();
+        let mut npm = Command::new("timeout");
+        npm.args([
+            "300",
+            "npm",
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--loglevel=error",
+            "--prefix",
+        ]);
+        let done = npm.arg(work.path()).arg(package).output().unwrap();
+        assert!(done.status.success(), "npm install {package}: {}", String::from_utf8_lossy(&done.stderr));
+        std::fs::rename(work.path(), &folder).unwrap();
+    }
+    folder
+}

@@ -1,0 +1,64 @@
+//! A bottle whose agent sleeps, so that a test can run programs in it; and a destination beside it.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::images::{DEBIAN, Debian};
+use super::origin::{Origin, certificates};
+use super::process::{World, finish, wait_for};
+
+/// It runs until it is ended.
+pub struct Sleeper {
+    /// The name of the agent's container.
+    pub agent: String,
+    pub origin: Origin,
+    child: Child,
+}
+
+impl Sleeper {
+    /// Launches it with these hosts allowed, and with further arguments; all of them are the destination, which runs `/origin/start`
+    /// out of the folder `origin` in `folder`, beside its certificate.
+    pub fn launch(world: &World, folder: &Path, hosts: &[&str], more: &[&str], start: &str) -> Self {
+        Debian::import();
+        let origin = folder.join("origin");
+        std::fs::create_dir(&origin).unwrap();
+        certificates(&origin, hosts);
+        std::fs::write(origin.join("start"), start).unwrap();
+        let mut command = world.command(&["run", "shell", "--image", DEBIAN]);
+        command.arg("--upstream-ca").arg(origin.join("root.pem"));
+        for host in hosts {
+            command.args(["--allow", host]);
+        }
+        for range in ["10.213.0.0/16", "172.29.0.0/16"] {
+            command.args(["--allow-ip", range]);
+        }
+        command.args(more).args(["--", "sleep", "1000"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let agent = wait_for("the agent", || world.agent_running("sleep 1000"));
+        let origin = Origin::start(&agent, hosts, DEBIAN, &origin, &["sh", "/origin/start"]);
+        Self { agent, origin, child }
+    }
+
+    /// What a command of the shell writes beside the agent, in at most so many seconds.
+    pub fn exec(&self, seconds: u32, variables: &[(&str, &str)], command: &str) -> String {
+        let mut exec = Command::new("docker");
+        exec.arg("exec");
+        for (name, value) in variables {
+            exec.args(["-e", &format!("{name}={value}")]);
+        }
+        exec.args([&self.agent, "timeout", &seconds.to_string(), "sh", "-c", command]);
+        let output = exec.output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// Ends it as Ctrl-C does.
+    pub fn end(self) {
+        drop(self.origin);
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).unwrap();
+        let done = finish(self.child);
+        assert_eq!(done.code(), 126, "{}", done.stderr);
+    }
+}
