@@ -8,15 +8,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::forward::{Body, BoxError};
 use super::load::Slot;
-use super::{Egress, Outcome};
+use super::passing::{Body, BoxError};
 use crate::policy::{Intent, Reason};
 use crate::sync::lock;
 
@@ -59,7 +57,7 @@ impl Answers {
     }
 
     /// Ends those that have been unread for `long` and are too many; what they were answers to.
-    fn end_unread(&self, long: Duration) -> Vec<Intent> {
+    pub(super) fn end_unread(&self, long: Duration) -> Vec<Intent> {
         let now = Instant::now();
         let mut unread: Vec<(Instant, Arc<Entry>)> = Vec::new();
         {
@@ -97,33 +95,6 @@ impl Answers {
             }
         }
         ended
-    }
-}
-
-/// Waits for a request's place. Where there is none, an answer is unread for long a little sooner.
-pub(super) async fn slot(egress: &Egress) -> Result<Slot, Reason> {
-    behind_others(egress, egress.load.times.unread / 8, egress.load.slot()).await
-}
-
-/// Waits for what a destination says to a request.
-pub(super) async fn answered<T>(egress: &Egress, awaited: impl Future<Output = T>) -> T {
-    behind_others(egress, egress.load.times.unread, awaited).await
-}
-
-/// Waits for something that unread answers may be in the way of.
-async fn behind_others<T>(egress: &Egress, long: Duration, awaited: impl Future<Output = T>) -> T {
-    tokio::pin!(awaited);
-    // Nothing is in the way of most.
-    if let Some(done) = awaited.as_mut().now_or_never() {
-        return done;
-    }
-    loop {
-        for intent in egress.answers.end_unread(long) {
-            egress.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
-        }
-        if let Ok(done) = tokio::time::timeout(long / 4, &mut awaited).await {
-            return done;
-        }
     }
 }
 

@@ -11,10 +11,9 @@ use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 
 use super::drain::Asked;
-use super::forward::{self, Body};
 use super::gather::{Gathered, MAX_WHOLE, gather};
 use super::load::{Load, hold};
-use super::passing::{Passing, Slices};
+use super::passing::{Body, Passing, Slices, empty};
 use super::pieces::{Look, Pieces};
 use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
@@ -96,7 +95,7 @@ pub(super) async fn admit(
 ) -> Result<Body, Reason> {
     let counters = egress.counters.clone();
     if body.is_end_stream() {
-        return Ok(forward::empty());
+        return Ok(empty());
     }
     if !scanner.looks() {
         return Ok(Passing { inner: body, counters, counter: |counters| &counters.request_bytes }.boxed());

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::{Request, Response, Version};
 
-use super::forward::{Body, BoxError};
+use super::passing::{Body, BoxError};
 use crate::sync::lock;
 
 /// How much is read for nothing, in bytes, and for how long.

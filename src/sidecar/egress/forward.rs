@@ -3,10 +3,9 @@
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full};
+use futures_util::FutureExt;
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, Uri, http};
@@ -15,13 +14,13 @@ use tokio::sync::Notify;
 
 use super::body::{self, Verdict};
 use super::drain::Asked;
+use super::load::Slot;
+use super::passing::{Body, full};
 use super::state::State;
-use super::{Egress, Outcome, answers, websocket};
+use super::{Egress, Outcome, websocket};
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
 
-pub(super) type BoxError = Box<dyn Error + Send + Sync>;
-pub(super) type Body = BoxBody<Bytes, BoxError>;
 /// An answer, and how it came that the request went if not simply because it may.
 pub(super) type Answer = Result<(Response<Body>, Option<Passed>), Reason>;
 
@@ -81,7 +80,7 @@ pub(super) async fn forward(
     scheme: &str,
     request: Request<Asked>,
 ) -> Result<Response<Body>, Reason> {
-    let slot = answers::slot(egress).await?;
+    let slot = slot(egress).await?;
     if request.headers().contains_key(header::UPGRADE) {
         return websocket::forward(egress, state, intent, scheme, request, slot).await;
     }
@@ -116,7 +115,7 @@ pub(super) async fn forward(
     let mut request = Request::from_parts(head, body);
     let interim = Interim::watch(&mut request);
     let answer = tokio::select! {
-        answer = answers::answered(egress, state.client.request(request)) => answer,
+        answer = answered(egress, state.client.request(request)) => answer,
         () = interim.too_many() => return Err(Interim::reason(&intent.host)),
     };
     let answer = answer.map_err(|error| verdict.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
@@ -125,6 +124,33 @@ pub(super) async fn forward(
     strip(&mut head.headers);
     let body = body::answer(egress, looks.as_ref(), &head.headers, body, intent)?;
     Ok(egress.answers.track(intent, Response::from_parts(head, body), slot))
+}
+
+/// A request's place. Where there is none, an answer is unread for long a little sooner.
+async fn slot(egress: &Egress) -> Result<Slot, Reason> {
+    behind_others(egress, egress.load.times.unread / 8, egress.load.slot()).await
+}
+
+/// What a destination says to a request.
+async fn answered<T>(egress: &Egress, awaited: impl Future<Output = T>) -> T {
+    behind_others(egress, egress.load.times.unread, awaited).await
+}
+
+/// Waits for something that unread answers may be in the way of.
+async fn behind_others<T>(egress: &Egress, long: Duration, awaited: impl Future<Output = T>) -> T {
+    tokio::pin!(awaited);
+    // Nothing is in the way of most.
+    if let Some(done) = awaited.as_mut().now_or_never() {
+        return done;
+    }
+    loop {
+        for intent in egress.answers.end_unread(long) {
+            egress.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
+        }
+        if let Ok(done) = tokio::time::timeout(long / 4, &mut awaited).await {
+            return done;
+        }
+    }
 }
 
 /// Interim answers (RFC 9110, section 15.2) to one request.
@@ -240,12 +266,4 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 /// What egress itself answers as the canary.
 pub(super) fn canary() -> Response<Body> {
     Response::new(full("{\"canary\":true}\n".into()))
-}
-
-pub(super) fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed()
-}
-
-pub(super) fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed()
 }

@@ -14,7 +14,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::connect::Stream;
 use super::drain::{self, Asked};
-use super::forward::{self, Answer, Body};
+use super::forward::{self, Answer};
+use super::passing::{Body, empty};
 use super::refusal::{self, Asker};
 use super::serve::Place;
 use super::state::State;
@@ -206,7 +207,7 @@ async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Asked>) 
     };
     let tunnel = inside::is_tunnel(&state, intent);
     tokio::spawn(inside::serve(egress.clone(), state, intent.clone(), pinned, request));
-    Ok((Response::new(forward::empty()), if tunnel { Some(forward::Passed::Tunnel) } else { passed }))
+    Ok((Response::new(empty()), if tunnel { Some(forward::Passed::Tunnel) } else { passed }))
 }
 
 /// Whether a request may go, before anybody is asked about its host; and, where nothing is enforced, why it might not.

@@ -10,7 +10,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::forward::{Body, BoxError};
+use super::passing::{Body, BoxError};
 use crate::policy::Reason;
 use crate::scan::{DecodeError, Work};
 

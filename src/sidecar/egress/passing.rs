@@ -1,15 +1,20 @@
 //! Bodies as they go on: unread, in slices, or in pieces of a size that is known.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Frame, SizeHint};
 
-use super::forward::BoxError;
 use super::stats::Counters;
+
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+pub(super) type Body = BoxBody<Bytes, BoxError>;
 
 /// Most that is given on at once of a body that is there whole: what is given on is kept until the destination takes it, and
 /// nobody bounds that but by stopping to ask for more.
@@ -98,4 +103,12 @@ impl<B: hyper::body::Body<Data = Bytes, Error = BoxError> + Unpin> hyper::body::
     fn size_hint(&self) -> SizeHint {
         self.left
     }
+}
+
+pub(super) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed()
+}
+
+pub(super) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
 }

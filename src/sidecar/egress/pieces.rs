@@ -13,9 +13,8 @@ use tokio::time::timeout;
 
 use super::Egress;
 use super::body::{Verdict, look, trailer_text};
-use super::forward::{Body, BoxError};
 use super::load::Kept;
-use super::passing::{Counter, Received, Sized};
+use super::passing::{Body, BoxError, Counter, Received, Sized};
 use crate::policy::Reason;
 use crate::scan::{Framed, Messages, Scanner, Seam, Stream, Windows};
 

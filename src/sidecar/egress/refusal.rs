@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 use percent_encoding::{AsciiSet, CONTROLS};
 
-use super::forward::{Body, empty, full};
+use super::passing::{Body, empty, full};
 use crate::policy::{Form, Intent, Reason};
 
 /// Tells the SDKs of Anthropic and `OpenAI` that the same request would be refused again.

@@ -11,8 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::CryptoProvider;
 
 use super::connect::Connector;
-use super::forward::Body;
 use super::load::REQUESTS;
+use super::passing::Body;
 use super::via::Via;
 use super::{Egress, Outcome};
 use crate::policy::{Allow, EgressSpec, Enforced, EntryError, Form, Intent, Policy, Reason, Rule};

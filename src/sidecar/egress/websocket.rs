@@ -22,9 +22,10 @@ use tower_service::Service;
 
 use super::body::{self, check_head};
 use super::drain::Asked;
-use super::forward::{self, Body};
+use super::forward;
 use super::frames::{self, Head, Kind};
 use super::load::Slot;
+use super::passing::{Body, empty};
 use super::serve::Place;
 use super::state::State;
 use super::stats::Counters;
@@ -111,7 +112,7 @@ pub(super) async fn forward(
         }
         drop((place, slot));
     });
-    Ok(Response::from_parts(head, forward::empty()))
+    Ok(Response::from_parts(head, empty()))
 }
 
 /// Asks on a connection of its own, which ends with the answer unless that grants the upgrade: no other request is ever on

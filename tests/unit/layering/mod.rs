@@ -134,12 +134,10 @@ const FILES: &[&[&str]] = &[
     &[
         "sidecar::egress",
         "sidecar::egress::body",
-        "sidecar::egress::drain",
         "sidecar::egress::forward",
         "sidecar::egress::http",
         "sidecar::egress::inside",
-        "sidecar::egress::load",
-        "sidecar::egress::refusal",
+        "sidecar::egress::pieces",
         "sidecar::egress::serve",
         "sidecar::egress::state",
         "sidecar::egress::tcp",
