@@ -131,6 +131,9 @@ impl Brought {
     /// Notes what a branch has, but for what was skipped.
     pub fn note_branch(&mut self, before: &Snapshot, left: &Snapshot, pulled: &Pulled, repository: &str, branch: &str) {
         self.note_files(before, left, &pulled.skipped);
+        let ignored =
+            pulled.ignored.iter().filter_map(|name| Some((quoted(name), left.ignored.get(name)?.fingerprint())));
+        self.files.extend(ignored);
         self.references.extend(pulled.tips.clone());
         self.logged.extend(pulled.logged.iter().cloned());
         let branches = self.branches.entry(repository.to_owned()).or_default();

@@ -12,7 +12,8 @@ use super::clone::clone;
 use super::git::Git;
 use super::ignored::Ignored;
 use super::name::Name;
-use super::snapshot::{Snapshot, read_at};
+use super::reading::read_at;
+use super::snapshot::Snapshot;
 use super::walk::{Kind, Opened, walk, walk_names};
 use super::{Files, MAX_FILES};
 
@@ -76,7 +77,7 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
     let top = git.line(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
     let mut listing = match top {
         Some(top) => {
-            let mut listing = tracked(&git)?;
+            let mut listing = tracked(root, &git)?;
             listing.is_repository = top.canonicalize().ok() == root.canonicalize().ok();
             listing
         }
@@ -99,7 +100,7 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
 }
 
 /// What git tracks, and what is not ignored.
-fn tracked(git: &Git<'_>) -> io::Result<Listing> {
+fn tracked(root: &Path, git: &Git<'_>) -> io::Result<Listing> {
     let index = index(&git.run(&["ls-files", "-z", "--cached", "--stage", "-v"])?);
     let others = git.run(&["ls-files", "-z", "--others", "--exclude-standard"])?;
     let mut paths = BTreeSet::new();
@@ -107,7 +108,7 @@ fn tracked(git: &Git<'_>) -> io::Result<Listing> {
     for (path, indexed) in &index {
         if indexed.mode == GITLINK {
             left_out.insert(path.clone(), "a submodule");
-        } else if !indexed.absent {
+        } else if !indexed.absent || is_there(root, path) {
             paths.insert(path.clone());
         }
     }
@@ -119,6 +120,11 @@ fn tracked(git: &Git<'_>) -> io::Result<Listing> {
         }
     }
     Ok(Listing { paths: paths.into_iter().collect(), is_repository: false, left_out, index })
+}
+
+/// Whether a file is there that git is told to pass over (`skip-worktree`): changed for this machine alone.
+fn is_there(root: &Path, path: &Name) -> bool {
+    std::fs::symlink_metadata(root.join(OsStr::from_bytes(path))).is_ok()
 }
 
 /// Reads `ls-files -z --stage -v`: `TAG MODE OBJECT STAGE\tPATH`.

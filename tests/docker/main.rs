@@ -26,3 +26,4 @@ mod teardown;
 mod terminal;
 mod watch;
 mod workspace;
+mod workspace_moments;

@@ -11,7 +11,7 @@ use crate::support::process::{Done, World, finish, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(super) fn git(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command.current_dir(folder).args([
         "-c",
@@ -28,7 +28,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn write(folder: &Path, path: &str, text: &str) {
+pub(super) fn write(folder: &Path, path: &str, text: &str) {
     let path = folder.join(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();
@@ -57,7 +57,7 @@ fn repository(folder: &Path) {
 }
 
 /// A run of a shell script at a copy of a folder.
-fn shell(world: &World, folder: &Path, arguments: &[&str], script: &str) -> Done {
+pub(super) fn shell(world: &World, folder: &Path, arguments: &[&str], script: &str) -> Done {
     let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", "."]);
     command.args(arguments).args(["--", "sh", "-c", script]).current_dir(folder);
     command.output().unwrap().into()

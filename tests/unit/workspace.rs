@@ -14,6 +14,8 @@ use bottler::workspace::{
 };
 use tempfile::TempDir;
 
+mod shapes;
+
 /// git, without the machine's settings, hooks or editor.
 fn git_command(folder: &Path) -> Command {
     let mut command = Command::new("git");
@@ -462,10 +464,14 @@ fn random_repository(world: &World, random: &mut Random) {
         git(&user, &["config", "core.fileMode", "false"]);
     }
     if random.below(3) == 0 {
-        git(&user, &["config", "core.autocrlf", "input"]);
+        git(&user, &["config", "core.autocrlf", random.of::<&str>(&["input", "true"])]);
     }
     if random.below(2) == 0 {
-        write(&user, ".gitattributes", random.of(&["*.txt text eol=crlf\n", "* text=auto\n", "*.key filter=x\n"]));
+        write(
+            &user,
+            ".gitattributes",
+            random.of(&["*.txt text eol=crlf\n", "* text=auto\n", "*.key filter=x\n", "*.txt ident\n"]),
+        );
         git(&user, &["config", "filter.x.clean", "tr a-z n-za-m"]);
         git(&user, &["config", "filter.x.smudge", "tr a-z n-za-m"]);
     }
@@ -475,10 +481,14 @@ fn random_repository(world: &World, random: &mut Random) {
     }
     let _ = symlink(OsStr::from_bytes(random.of::<&[u8]>(&NAMES)), user.join("link"));
     write(&user, "outside/f", "f\n");
+    if random.below(4) == 0 {
+        git(&user, &["config", "core.symlinks", "false"]);
+    }
     if random.below(2) == 0 {
         let lib = world.at("lib");
         std::fs::create_dir(&lib).unwrap();
-        git(&lib, &["init", "-q"]);
+        let format = git(&user, &["rev-parse", "--show-object-format"]);
+        git(&lib, &["init", "-q", &format!("--object-format={format}")]);
         commit(&lib, "lib");
         git(&user, &["submodule", "--quiet", "add", lib.to_str().unwrap(), "vendor"]);
     }
@@ -488,8 +498,9 @@ fn random_repository(world: &World, random: &mut Random) {
     }
 }
 
-/// An edit; given the same numbers, the same in every copy of a repository.
-fn edit(folder: &Path, random: &mut Random) {
+/// An edit; given the same numbers, the same in every copy of a repository. `links`: whether it may make one; where git has
+/// links as files, what becomes of one depends on what was added in between.
+fn edit(folder: &Path, random: &mut Random, links: bool) {
     let name = OsStr::from_bytes(random.of::<&[u8]>(&NAMES));
     let path = folder.join(name);
     let content = random.content();
@@ -499,8 +510,9 @@ fn edit(folder: &Path, random: &mut Random) {
             path.parent().map(std::fs::create_dir_all).unwrap().and_then(|()| std::fs::write(&path, content))
         }
         4 => std::fs::remove_file(&path),
-        5 => std::fs::remove_file(&path).and_then(|()| symlink("no/where", &path)),
+        5 if links => std::fs::remove_file(&path).and_then(|()| symlink("no/where", &path)),
         6 => std::fs::rename(&path, folder.join("renamed")),
+        5 => Ok(()),
         7 => std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)),
         _ => {
             // Everything that git sees, committed.
@@ -519,15 +531,20 @@ fn what_comes_back_is_what_the_same_edits_by_hand_give() {
     for round in first..=rounds {
         let mut random = Random(u64::wrapping_mul(round, 0x9e37_79b9_7f4a_7c15));
         let world = World::new();
+        if random.below(4) == 0 {
+            std::fs::remove_dir_all(world.user().join(".git")).unwrap();
+            git(&world.user(), &["init", "-q", "--object-format=sha256"]);
+        }
         random_repository(&world, &mut random);
         let user = world.user();
         world.launch();
         let status = || (git(&user, &["status", "--porcelain", "-z"]), git(&user, &["write-tree"]));
         let before = status();
         let seed = random.0;
+        let links = try_git(&user, &["config", "core.symlinks"]).is_err();
         let edits = |folder: &Path| {
             let mut random = Random(seed);
-            (0..20).for_each(|_| edit(folder, &mut random));
+            (0..20).for_each(|_| edit(folder, &mut random, links));
         };
         edits(&world.agents());
         let pulled = world.pull_as("p", None, true).unwrap_or_else(|why| panic!("round {round}: {why}"));

@@ -37,16 +37,27 @@ pub(super) enum Decision {
     Remove,
 }
 
-/// Decides. `away`: the path is outside of the agent's sparse checkout, so that its absence says nothing.
-pub(super) fn decide(path: Path<'_>, away: bool) -> Decision {
+/// What the absence of a path says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// That it was removed, if it was there.
+    Plain,
+    /// Nothing: it is not checked out.
+    Away,
+    /// That it was removed: it was not checked out, and the agent has changed that.
+    Revealed,
+}
+
+/// Decides.
+pub(super) fn decide(path: Path<'_>, absence: Absence) -> Decision {
     let Path { base, head, before, left } = path;
     let is_link = head.is_some_and(|head| head.mode == "160000");
     let committed = base != head;
     match left {
         Some(_) if before == left && !committed => Decision::Keep,
         Some(left) => Decision::Take { executable: executable(path, left) },
-        None if is_link || head.is_none() || away => Decision::Keep,
-        None if before.is_some() || committed => Decision::Remove,
+        None if is_link || head.is_none() || absence == Absence::Away => Decision::Keep,
+        None if before.is_some() || committed || absence == Absence::Revealed => Decision::Remove,
         None => Decision::Keep,
     }
 }
@@ -108,13 +119,16 @@ mod tests {
             ("edited where modes do not count", Some(&x), Some(&x), Some(&one), Some(&two), Take { executable: true }),
         ] {
             let path = Path { base, head, before, left };
-            assert_eq!(decide(path, false), expected, "{what}");
+            assert_eq!(decide(path, Absence::Plain), expected, "{what}");
         }
         let elsewhere = Path { base: Some(&a), head: Some(&b), before: None, left: None };
         assert!(may_be_away(elsewhere, false));
-        assert_eq!(decide(elsewhere, true), Keep, "committed outside of a sparse checkout");
+        assert_eq!(decide(elsewhere, Absence::Away), Keep, "committed outside of a sparse checkout");
         let narrowed = Path { base: Some(&a), head: Some(&a), before: Some(&one), left: None };
         assert!(may_be_away(narrowed, true) && !may_be_away(narrowed, false));
-        assert_eq!(decide(narrowed, true), Keep, "checked out no more");
+        assert_eq!(decide(narrowed, Absence::Away), Keep, "checked out no more");
+        let widened = Path { base: Some(&a), head: Some(&a), before: None, left: None };
+        assert_eq!(decide(widened, Absence::Plain), Keep, "the user's own removal");
+        assert_eq!(decide(widened, Absence::Revealed), Remove, "checked out, and removed");
     }
 }

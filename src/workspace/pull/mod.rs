@@ -6,6 +6,7 @@
 
 mod decide;
 mod install;
+mod raw;
 mod sparse;
 mod staging;
 mod tree;
@@ -58,6 +59,8 @@ pub struct Pulled {
     pub uncommitted: bool,
     /// What could not be brought, and why.
     pub skipped: Vec<Skipped>,
+    /// Files that are ignored and on the branch all the same: the agent has committed them.
+    pub ignored: BTreeSet<Name>,
     /// References that were made or moved beside the branch.
     pub references: BTreeMap<String, String>,
     /// What the agent's references were at, of those that have been brought.
@@ -91,21 +94,28 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
     staging::import(order.before, order.left, known, &import)?;
     order.go_on()?;
     let git = Git::alone(&import);
-    let head = order.left.repository.head();
-    let head = head.ok_or_else(|| io::Error::other("the agent's workspace has no repository with a commit"))?;
+    let repository = &order.left.repository;
+    let head = repository.head();
+    if !repository.has_head() {
+        return Err(io::Error::other("the agent's workspace has no repository"));
+    }
     let mut pulled = Pulled::default();
     // A working copy that cannot be seen as a whole would be taken for removals.
     if let Some(doubt) = order.left.doubts.first() {
         return Err(io::Error::other(format!("it cannot be read as a whole: {doubt}")));
     }
-    pulled.commit = tree::commit(order, &here, &head, &mut pulled.skipped)?;
-    pulled.uncommitted = pulled.commit != head;
+    tree::commit(order, &here, head.as_deref(), &mut pulled)?;
+    pulled.uncommitted = head.as_ref() != Some(&pulled.commit);
     order.go_on()?;
     let users = references(&here)?;
     let known: Vec<String> = staging::present(&git, users.values())?.into_iter().collect();
-    let mut wanted = wanted(order, &git, &head, &mut pulled)?;
+    let mut wanted = wanted(order, &git, head.as_deref(), &mut pulled)?;
     let mut logged = logged(order, &git, &known, &mut pulled, &wanted)?;
-    let pack_of = |tips: &[String]| install::pack(&here, order.repository, order.staging, tips, &known);
+    let pack_of = |tips: &[String]| {
+        let agents = head.iter().chain(tips.iter().filter(|tip| **tip != pulled.commit));
+        raw::check(order, &here, &git, agents, &known)?;
+        install::pack(&here, order.repository, order.staging, tips, &known)
+    };
     let branch = [pulled.commit.clone()];
     let tips: Vec<String> = branch.iter().chain(wanted.values()).chain(&logged).cloned().collect();
     let all = pack_of(&tips);
@@ -192,18 +202,24 @@ fn references(here: &Git<'_>) -> io::Result<BTreeMap<String, String>> {
 }
 
 /// References of the agent's that the branch does not have: by their names, what they are at.
-fn wanted(order: &Order<'_>, git: &Git<'_>, head: &str, pulled: &mut Pulled) -> io::Result<BTreeMap<String, String>> {
+fn wanted(
+    order: &Order<'_>,
+    git: &Git<'_>,
+    head: Option<&str>,
+    pulled: &mut Pulled,
+) -> io::Result<BTreeMap<String, String>> {
     let (before, mut tips) = (order.before.repository.tips(), order.left.repository.tips());
     tips.retain(|name, tip| before.get(name) != Some(tip));
-    let there = staging::present(git, tips.values().chain([&head.to_owned()]))?;
-    if !there.contains(head) {
+    let checked_out = head.map(str::to_owned);
+    let there = staging::present(git, tips.values().chain(&checked_out))?;
+    if head.is_some_and(|head| !there.contains(head)) {
         return Err(io::Error::other("the commit that the agent has checked out is not there"));
     }
     pulled.broken = tips.iter().filter(|(_, tip)| !there.contains(*tip)).map(|(name, _)| name.clone()).collect();
     tips.retain(|_, tip| there.contains(tip));
     pulled.tips.clone_from(&tips);
     // The branch has it; a tag says more than where it is.
-    tips.retain(|name, tip| !(tip == head && (name == "HEAD" || name.starts_with("refs/heads/"))));
+    tips.retain(|name, tip| !(Some(tip.as_str()) == head && (name == "HEAD" || name.starts_with("refs/heads/"))));
     Ok(tips)
 }
 

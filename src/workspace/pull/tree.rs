@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::decide::{self, Decision, Listed, decide, may_be_away};
-use super::{Order, Skipped, sparse};
+use super::decide::{self, Absence, Decision, Listed, decide, may_be_away};
+use super::{Order, Pulled, Skipped, sparse};
 use crate::workspace::clone::{attribute, is_partial, own_file, user_file, zeroed};
 use crate::workspace::git::Git;
 use crate::workspace::name::{Name, last, quoted};
@@ -23,17 +23,18 @@ use crate::workspace::snapshot::{Entry, Regular, Snapshot};
 /// The message of the commit.
 const MESSAGE: &str = "What the agent had not committed";
 /// Settings of the user's that decide what is committed of a file.
-const CLEANING: [&str; 2] = ["core.autocrlf", "core.eol"];
+const CLEANING: [&str; 3] = ["core.autocrlf", "core.eol", "core.symlinks"];
 
-/// The commit: the agent's own last one where there is nothing more.
-pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: &str, skipped: &mut Vec<Skipped>) -> io::Result<String> {
+/// Makes the commit: the agent's own last one where there is nothing more; one without a parent where there is none.
+pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: Option<&str>, pulled: &mut Pulled) -> io::Result<()> {
     let (folder, tree) = (order.staging.join("import"), order.staging.join("tree"));
     let work = || Git::alone(&tree).env("GIT_DIR", path(&folder)).env("GIT_WORK_TREE", path(&tree));
     std::fs::create_dir_all(&tree)?;
     let git = Git::alone(&folder);
-    let ours = listed(&git, Some(head))?;
+    let skipped = &mut pulled.skipped;
+    let ours = listed(&git, head)?;
     let base = order.before.repository.head();
-    let base = if base.as_deref() == Some(head) { ours.clone() } else { listed(&git, base.as_deref())? };
+    let base = if base.as_deref() == head { ours.clone() } else { listed(&git, base.as_deref())? };
     let (mut taken, removed) = decisions(order, &base, &ours)?;
     taken.retain(|name, _| match beyond(name, &ours) {
         Some(submodule) => {
@@ -43,53 +44,96 @@ pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: &str, skipped: &mu
         None => true,
     });
     let direct = filtered(order, here, &folder, &ours, &mut taken, skipped)?;
-    if taken.is_empty() && removed.is_empty() && direct.is_empty() {
-        return Ok(head.to_owned());
+    if !(taken.is_empty() && removed.is_empty() && direct.is_empty()) {
+        for name in CLEANING {
+            if let Some(value) = here.line(&["config", name]) {
+                git.run(&["config", name, &value])?;
+            }
+        }
+        let rules =
+            order.left.files.iter().filter(|(name, _)| last(name) == b".gitattributes" && !taken.contains_key(*name));
+        let rules: Vec<(&Name, &Entry, bool)> = rules.map(|(name, entry)| (name, entry, false)).collect();
+        let all = taken.iter().map(|(name, executable)| (name, order.left.files_or_ignored(name), *executable));
+        materialise(order.left, &tree, all.chain(rules))?;
+        // git reads no tree into an index that has a name it does not take: nothing can be committed on top of that one.
+        work().run(&["read-tree", head.unwrap_or("--empty")]).map_err(|error| super::refused(&error))?;
+        if !removed.is_empty() {
+            work().feed(&["update-index", "--force-remove", "-z", "--stdin"], |input| zeroed(input, removed.iter()))?;
+        }
+        let names: Vec<&Name> = taken.keys().collect();
+        add(&work, &names, skipped)?;
+        put(&work, &direct)?;
     }
-    for name in CLEANING {
-        if let Some(value) = here.line(&["config", name]) {
-            git.run(&["config", name, &value])?;
+    pulled.commit = if taken.is_empty() && removed.is_empty() && direct.is_empty() {
+        head.map(str::to_owned)
+            .ok_or_else(|| io::Error::other("the agent has committed nothing, and there is no file"))?
+    } else {
+        let mut arguments = vec!["write-tree"];
+        if is_partial(here) {
+            arguments.push("--missing-ok");
+        }
+        let made = line(&work().run(&arguments)?)?;
+        let touched: BTreeSet<&Name> = taken.keys().chain(&removed).chain(direct.keys()).collect();
+        check(&git, &ours, &made, &touched, taken.keys(), skipped)?;
+        committed(&git, &folder, head, &made)?
+    };
+    let is_skipped = |name: &Name| pulled.skipped.iter().any(|(skipped, _)| skipped == name);
+    let ignored = order.left.ignored.keys().filter(|name| ours.contains_key(*name) && !is_skipped(name));
+    pulled.ignored = ignored.cloned().collect();
+    Ok(())
+}
+
+/// Adds files to the index. One that git cannot take (its attributes ask for what is not possible) is named, and blocks no
+/// other.
+fn add<'a>(work: &impl Fn() -> Git<'a>, names: &[&Name], skipped: &mut Vec<Skipped>) -> io::Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let arguments = ["update-index", "--add", "--replace", "-z", "--stdin"];
+    match (work().feed(&arguments, |input| zeroed(input, names.iter().copied())), names) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), [name]) => {
+            skipped.push(((*name).clone(), error.to_string()));
+            Ok(())
+        }
+        (Err(_), _) => {
+            let (one, two) = names.split_at(names.len() / 2);
+            add(work, one, skipped)?;
+            add(work, two, skipped)
         }
     }
-    let rules =
-        order.left.files.iter().filter(|(name, _)| last(name) == b".gitattributes" && !taken.contains_key(*name));
-    let rules: Vec<(&Name, &Entry, bool)> = rules.map(|(name, entry)| (name, entry, false)).collect();
-    let all = taken.iter().map(|(name, executable)| (name, order.left.files_or_ignored(name), *executable));
-    materialise(order.left, &tree, all.chain(rules))?;
-    // git reads no tree into an index that has a name it does not take: nothing can be committed on top of that one.
-    work().run(&["read-tree", head]).map_err(|error| super::refused(&error))?;
-    if !removed.is_empty() {
-        work().feed(&["update-index", "--force-remove", "-z", "--stdin"], |input| zeroed(input, removed.iter()))?;
+}
+
+/// Puts objects into the index as they are.
+fn put<'a>(work: &impl Fn() -> Git<'a>, objects: &BTreeMap<Name, Listed>) -> io::Result<()> {
+    if objects.is_empty() {
+        return Ok(());
     }
-    if !taken.is_empty() {
-        let arguments = ["update-index", "--add", "--replace", "-z", "--stdin"];
-        work().feed(&arguments, |input| zeroed(input, taken.keys()))?;
+    work().feed(&["update-index", "--add", "--replace", "-z", "--index-info"], |input| {
+        objects.iter().try_for_each(|(name, listed)| {
+            write!(input, "{} {}\t", listed.mode, listed.object)?;
+            input.write_all(name)?;
+            input.write_all(&[0])
+        })
+    })?;
+    Ok(())
+}
+
+/// A commit of a tree; the last one where it has that tree.
+fn committed(git: &Git<'_>, folder: &Path, head: Option<&str>, tree: &str) -> io::Result<String> {
+    let mut arguments = vec!["-c", "commit.gpgSign=false", "commit-tree", tree, "-m", MESSAGE];
+    if let Some(head) = head {
+        if tree == line(&git.run(&["rev-parse", "--verify", &format!("{head}^{{tree}}")])?)? {
+            return Ok(head.to_owned());
+        }
+        arguments.extend(["-p", head]);
     }
-    if !direct.is_empty() {
-        work().feed(&["update-index", "--add", "--replace", "-z", "--index-info"], |input| {
-            direct.iter().try_for_each(|(name, listed)| {
-                write!(input, "{} {}\t", listed.mode, listed.object)?;
-                input.write_all(name)?;
-                input.write_all(&[0])
-            })
-        })?;
-    }
-    let mut arguments = vec!["write-tree"];
-    if is_partial(here) {
-        arguments.push("--missing-ok");
-    }
-    let made = line(&work().run(&arguments)?)?;
-    let touched: BTreeSet<&Name> = taken.keys().chain(&removed).chain(direct.keys()).collect();
-    check(&git, &ours, &made, &touched, taken.keys(), skipped)?;
-    if made == line(&git.run(&["rev-parse", "--verify", &format!("{head}^{{tree}}")])?)? {
-        return Ok(head.to_owned());
-    }
-    let committing = Git::alone(&folder)
+    let committing = Git::alone(folder)
         .env("GIT_AUTHOR_NAME", "bottler")
         .env("GIT_AUTHOR_EMAIL", "bottler@localhost")
         .env("GIT_COMMITTER_NAME", "bottler")
         .env("GIT_COMMITTER_EMAIL", "bottler@localhost");
-    line(&committing.run(&["-c", "commit.gpgSign=false", "commit-tree", &made, "-p", head, "-m", MESSAGE])?)
+    line(&committing.run(&arguments)?)
 }
 
 pub(super) fn path(path: &Path) -> String {
@@ -115,6 +159,33 @@ pub(super) fn listed(git: &Git<'_>, commit: Option<&str>) -> io::Result<BTreeMap
     Ok(entries.collect())
 }
 
+/// What it says that paths are not there, but for those of which it says what it seems: by the marks of the agent's index, and
+/// where that cannot be read, by the patterns of its sparse checkout.
+fn absence(
+    order: &Order<'_>,
+    gone: &BTreeSet<&Name>,
+    may_be_away: &dyn Fn(&Name, bool) -> bool,
+) -> io::Result<BTreeMap<Name, Absence>> {
+    let (before, left) = (order.before, order.left);
+    if gone.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    if let Some(index) = left.index() {
+        let began = before.index().unwrap_or_default();
+        let says = |name: &Name| match (began.skips(name), index.skips(name)) {
+            (_, true) => Some(Absence::Away),
+            (true, false) => Some(Absence::Revealed),
+            (false, false) => None,
+        };
+        return Ok(gone.iter().filter_map(|name| Some(((*name).clone(), says(name)?))).collect());
+    }
+    let Some(patterns) = &left.repository.sparse else { return Ok(BTreeMap::new()) };
+    let moved = left.repository.sparse != before.repository.sparse;
+    let doubtful = gone.iter().copied().filter(|name| may_be_away(name, moved)).collect();
+    let outside = sparse::outside(order.staging, patterns, &doubtful)?;
+    Ok(outside.into_iter().map(|name| (name, Absence::Away)).collect())
+}
+
 /// What is taken, with whether it may be executed, and what is removed.
 fn decisions(
     order: &Order<'_>,
@@ -130,17 +201,11 @@ fn decisions(
         // What is tracked is not ignored.
         left: left.files.get(name).or_else(|| head.get(name).and_then(|_| left.ignored.get(name))),
     };
-    let away = match &left.repository.sparse {
-        Some(patterns) => {
-            let moved = left.repository.sparse != before.repository.sparse;
-            let doubtful = names.iter().copied().filter(|name| may_be_away(seen(name), moved));
-            sparse::outside(order.staging, patterns, &doubtful.collect())?
-        }
-        None => BTreeSet::new(),
-    };
+    let gone: BTreeSet<&Name> = names.iter().copied().filter(|name| seen(name).left.is_none()).collect();
+    let absence = absence(order, &gone, &|name, moved| may_be_away(seen(name), moved))?;
     let (mut taken, mut removed) = (BTreeMap::new(), BTreeSet::new());
     for name in names {
-        match decide(seen(name), away.contains(name)) {
+        match decide(seen(name), absence.get(name).copied().unwrap_or(Absence::Plain)) {
             Decision::Keep => {}
             Decision::Take { executable } => drop(taken.insert(name.clone(), executable)),
             Decision::Remove => drop(removed.insert(name.clone())),
@@ -168,24 +233,11 @@ fn filtered(
     if taken.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let info = folder.join("info");
-    std::fs::create_dir_all(&info)?;
-    let own = own_file(here, order.repository, "info/attributes").unwrap_or_default();
-    std::fs::write(info.join("attributes"), own)?;
-    if let Some(file) = user_file(here, "core.attributesFile").filter(|file| file.is_file()) {
-        Git::alone(folder).run(&["config", "core.attributesFile", &path(&file)])?;
-    }
-    let mut filters: BTreeMap<Name, String> = BTreeMap::new();
-    for (snapshot, place) in [(order.before, "rules-before"), (order.left, "rules-left")] {
-        let place = order.staging.join(place);
-        std::fs::create_dir_all(&place)?;
-        let rules = snapshot.files.iter().filter(|(name, _)| last(name) == b".gitattributes");
-        materialise(snapshot, &place, rules.map(|(name, entry)| (name, entry, false)))?;
-        let git = Git::alone(&place).env("GIT_DIR", path(folder)).env("GIT_WORK_TREE", path(&place));
-        filters.extend(attribute(&git, "filter", taken.keys())?);
-    }
+    let names: Vec<&Name> = taken.keys().collect();
+    let mut found = filters(order, here, folder, Rules::Before, &names)?;
+    found.extend(filters(order, here, folder, Rules::Left, &names)?);
     let mut direct = BTreeMap::new();
-    for (name, filter) in filters {
+    for (name, filter) in found {
         let Entry::File(file) = order.left.files_or_ignored(&name) else { continue };
         let executable = taken.remove(&name).unwrap_or_default();
         let mode = if executable { "100755" } else { "100644" }.to_owned();
@@ -203,6 +255,46 @@ fn filtered(
         }
     }
     Ok(direct)
+}
+
+/// Whose files of attributes decide.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// Those that the workspace began with.
+    Before,
+    /// Those that the agent has left.
+    Left,
+}
+
+/// The filters that apply to some files, by the rules of the tree and the user's own beside it.
+pub(super) fn filters(
+    order: &Order<'_>,
+    here: &Git<'_>,
+    folder: &Path,
+    rules: Rules,
+    names: &[&Name],
+) -> io::Result<BTreeMap<Name, String>> {
+    let info = folder.join("info");
+    std::fs::create_dir_all(&info)?;
+    let own = own_file(here, order.repository, "info/attributes").unwrap_or_default();
+    std::fs::write(info.join("attributes"), own)?;
+    if let Some(file) = user_file(here, "core.attributesFile").filter(|file| file.is_file()) {
+        Git::alone(folder).run(&["config", "core.attributesFile", &path(&file)])?;
+    }
+    let (snapshot, place) = match rules {
+        Rules::Before => (order.before, "rules-before"),
+        Rules::Left => (order.left, "rules-left"),
+    };
+    let place = order.staging.join(place);
+    if !place.exists() {
+        std::fs::create_dir_all(&place)?;
+        let rules = snapshot.files.iter().filter(|(name, _)| last(name) == b".gitattributes");
+        materialise(snapshot, &place, rules.map(|(name, entry)| (name, entry, false)))?;
+    }
+    let git = Git::alone(&place).env("GIT_DIR", path(folder)).env("GIT_WORK_TREE", path(&place));
+    // Where a file is not in the tree, git looks into the index.
+    let git = git.env("GIT_INDEX_FILE", path(&order.staging.join("no-index")));
+    attribute(&git, "filter", names.iter().copied())
 }
 
 /// Runs the user's own filter on a file, in the user's repository; the object goes into ours.
@@ -261,7 +353,8 @@ fn check<'a>(
     skipped: &mut Vec<Skipped>,
 ) -> io::Result<()> {
     let now = listed(git, Some(made))?;
-    for name in taken.filter(|name| !now.contains_key(*name)) {
+    let known: BTreeSet<Name> = skipped.iter().map(|(name, _)| name.clone()).collect();
+    for name in taken.filter(|name| !now.contains_key(*name) && !known.contains(*name)) {
         skipped.push((name.clone(), "git does not take a file of this name".to_owned()));
     }
     // A file that has become a folder, or the other way round, takes what was there with it.

@@ -1,0 +1,108 @@
+//! What the agent has committed of files that a filter of the user's is for. The filter has not run where the agent works: an
+//! object that the user does not have is the file as it is read, a secret in the clear or the content of a pointer, and would be
+//! in the history for good.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+
+use super::tree::{Rules, filters};
+use super::{Order, staging};
+use crate::workspace::git::Git;
+use crate::workspace::name::{Name, quoted};
+
+/// The filter of git-lfs, whose clean form is known (git-lfs' docs/spec.md): the agent may have it.
+const LFS: &str = "lfs";
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// Files that are named.
+const SHOWN: usize = 3;
+
+/// Refuses commits that hold such a file in a form that no filter has made.
+///
+/// # Errors
+/// There is one, or git cannot compare them.
+pub(super) fn check<'a>(
+    order: &Order<'_>,
+    here: &Git<'_>,
+    git: &Git<'_>,
+    tips: impl Iterator<Item = &'a String>,
+    known: &[String],
+) -> io::Result<()> {
+    let tips: BTreeSet<&String> = tips.collect();
+    let configured = configured(here);
+    if tips.is_empty() || configured.is_empty() {
+        return Ok(());
+    }
+    let written = written(git, &tips, known)?;
+    let names: Vec<&Name> = written.keys().collect();
+    let mut found = filters(order, here, &order.staging.join("import"), Rules::Before, &names)?;
+    found.retain(|_, filter| configured.contains(filter));
+    if found.is_empty() {
+        return Ok(());
+    }
+    let objects: BTreeSet<String> = found.keys().flat_map(|name| written[name].iter().cloned()).collect();
+    let users = staging::present(here, objects.iter())?;
+    let mut raw = Vec::new();
+    for (name, filter) in &found {
+        for object in written[name].iter().filter(|object| !users.contains(*object)) {
+            if !is_clean(git, filter, object)? {
+                raw.push(format!("{} ({filter})", quoted(name)));
+            }
+        }
+    }
+    raw.dedup();
+    if raw.is_empty() {
+        return Ok(());
+    }
+    let more = if raw.len() > SHOWN { format!(" and {} more", raw.len() - SHOWN) } else { String::new() };
+    raw.truncate(SHOWN);
+    Err(io::Error::other(format!(
+        "the agent has committed files as they are read, which a filter of yours is for: {}{more}; take the changes by --patch",
+        raw.join(", ")
+    )))
+}
+
+/// Filters that the user's git runs on what is committed.
+fn configured(here: &Git<'_>) -> BTreeSet<String> {
+    let said = here
+        .run(&["config", "-z", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$"])
+        .unwrap_or_default();
+    let names =
+        said.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()?.strip_prefix("filter."));
+    names.filter_map(|name| Some(name.rsplit_once('.')?.0.to_owned())).collect()
+}
+
+/// What new commits have written: by path, the objects.
+fn written(git: &Git<'_>, tips: &BTreeSet<&String>, known: &[String]) -> io::Result<BTreeMap<Name, BTreeSet<String>>> {
+    let arguments = ["log", "--format=", "--raw", "-z", "-m", "--root", "--no-renames", "--no-abbrev", "--stdin"];
+    let said = git.feed(&arguments, |input| {
+        let mut input = io::BufWriter::new(input);
+        tips.iter().try_for_each(|tip| writeln!(input, "{tip}"))?;
+        known.iter().try_for_each(|commit| writeln!(input, "^{commit}"))?;
+        input.flush()
+    })?;
+    let mut written: BTreeMap<Name, BTreeSet<String>> = BTreeMap::new();
+    let mut words = said.split(|byte| *byte == 0);
+    // `:MODE MODE OBJECT OBJECT STATUS`, and the path.
+    while let Some(word) = words.next() {
+        let Some(at) = word.iter().position(|byte| *byte == b':') else { continue };
+        let Some(name) = words.next() else { break };
+        let Ok(text) = std::str::from_utf8(&word[at + 1..]) else { continue };
+        let parts: Vec<&str> = text.split(' ').collect();
+        if let [_, mode, _, object, _] = parts.as_slice()
+            && mode.starts_with("100")
+        {
+            written.entry(name.to_vec()).or_default().insert((*object).to_owned());
+        }
+    }
+    Ok(written)
+}
+
+/// Whether an object is what a filter gives, as far as that can be told without it.
+fn is_clean(git: &Git<'_>, filter: &str, object: &str) -> io::Result<bool> {
+    const MAX_POINTER: u64 = 1024;
+    let size = git.line(&["cat-file", "-s", object]).and_then(|size| size.parse::<u64>().ok()).unwrap_or(u64::MAX);
+    if size == 0 || filter != LFS || size > MAX_POINTER {
+        return Ok(size == 0);
+    }
+    Ok(git.run(&["cat-file", "blob", object])?.starts_with(POINTER))
+}

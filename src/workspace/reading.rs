@@ -1,0 +1,364 @@
+//! The archive of a workspace, read once from beginning to end.
+//!
+//! An archive comes from a container in which the agent may do everything. What is refused or doubted here:
+//! * an archive that was cut short: it must end with the blocks of zeros that end every archive;
+//! * paths that lead elsewhere, and entries that are no files or links;
+//! * hard links to anything that is not in the workspace; those to a file of it are that file, in the repository, too;
+//! * links in the place of what git reads as a repository: what they lead to is not seen;
+//! * what the engine cannot see: below paths that are nearly as long as a system takes, it leaves out what is deeper, without
+//!   a word. Whatever is in doubt is said, and nothing in doubt counts as brought or removed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::MAX_FILES;
+use super::ignored::Ignored;
+use super::name::{Name, folder, last, shown};
+use super::repository::{self, Repository};
+use super::snapshot::{At, Entry, Regular, Snapshot};
+
+/// Largest `.gitignore` that counts, in bytes.
+const MAX_PATTERNS: u64 = 1 << 20;
+/// Most entries of an archive, `.git` and what is ignored counted.
+const MAX_ENTRIES: usize = 4_000_000;
+/// A path of this length may have others below it that the engine cannot reach: 4096 bytes (`PATH_MAX`, limits.h), less a
+/// name (255) and what the engine's own place is before it.
+const LONG_PATH: usize = 3400;
+/// Blocks of an archive, in bytes (POSIX ustar); two of zeros end it.
+const BLOCK: u64 = 512;
+/// Bytes that are read at once.
+const PIECE: usize = 64 << 10;
+/// Most doubts that are named.
+const MAX_DOUBTS: usize = 20;
+
+/// Reads an archive of a workspace that is below `root` in it. With what was there `before`, new files that its `.gitignore`
+/// files name are told apart.
+///
+/// # Errors
+/// It is malformed or cut short, or holds more than the bounds allow.
+pub fn read(archive: File, root: &str, before: Option<&Snapshot>) -> io::Result<Snapshot> {
+    check_end(&archive)?;
+    let archive = Arc::new(archive);
+    let mut reading = Reading {
+        root: root.trim_matches('/').rsplit('/').next().unwrap_or_default().into(),
+        snapshot: Snapshot { archive: Some(archive.clone()), ..Snapshot::default() },
+        ..Reading::default()
+    };
+    if let Some(before) = before {
+        reading.rules.add(b"", &before.repository.excluded);
+    }
+    archive.as_ref().seek(SeekFrom::Start(0))?;
+    for entry in tar::Archive::new(BufReader::with_capacity(1 << 20, archive.as_ref())).entries()? {
+        reading.entry(entry?)?;
+    }
+    reading.end(before)
+}
+
+/// The same of an archive by its path.
+///
+/// # Errors
+/// It cannot be opened, is malformed or cut short, or holds more than the bounds allow.
+pub fn read_at(archive: &Path, root: &str, before: Option<&Snapshot>) -> io::Result<Snapshot> {
+    read(File::open(archive)?, root, before)
+}
+
+/// Bytes of the blocks that end an archive.
+const END: usize = 1024;
+
+/// An archive that ends between two of its entries looks whole to those who only read entries.
+fn check_end(archive: &File) -> io::Result<()> {
+    let size = archive.metadata()?.len();
+    let mut end = [1; END];
+    let at = size.checked_sub(2 * BLOCK).filter(|_| size % BLOCK == 0);
+    let whole = at.is_some_and(|at| archive.read_exact_at(&mut end, at).is_ok());
+    if whole && end.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut short: its end is not there"))
+}
+
+#[derive(Default)]
+struct Reading {
+    root: Vec<u8>,
+    rules: Ignored,
+    all: BTreeMap<Name, Entry>,
+    /// Every regular file, for the hard links to it.
+    regular: HashMap<Name, Regular>,
+    nested: BTreeMap<Name, Sha256>,
+    snapshot: Snapshot,
+    entries: usize,
+    /// What was read again through hard links, in bytes.
+    linked: u64,
+    /// What is read at once.
+    piece: Vec<u8>,
+}
+
+impl Reading {
+    /// A path of the archive, below the workspace.
+    fn below(&self, path: &[u8]) -> Option<Name> {
+        let below = match self.root.as_slice() {
+            b"" => path,
+            root => path.strip_prefix(root)?.strip_prefix(b"/")?,
+        };
+        let below = below.strip_suffix(b"/").unwrap_or(below);
+        let leads_elsewhere = below.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b"." | b".."));
+        (!leads_elsewhere).then(|| below.to_vec())
+    }
+
+    fn doubt(&mut self, why: String) {
+        if self.snapshot.doubts.len() < MAX_DOUBTS {
+            self.snapshot.doubts.push(why);
+        }
+    }
+
+    fn entry(&mut self, mut entry: tar::Entry<'_, impl Read>) -> io::Result<()> {
+        let Some(name) = self.below(&entry.path_bytes()) else { return Ok(()) };
+        self.entries += 1;
+        if self.entries > MAX_ENTRIES {
+            return Err(io::Error::other(format!(
+                "there are more than {MAX_ENTRIES} files, `.git` and ignored ones counted"
+            )));
+        }
+        let kind = entry.header().entry_type();
+        if name.len() >= LONG_PATH {
+            self.doubt(format!("{}…: below paths of this length nothing can be read", shown(&name[..80])));
+        }
+        let read = if kind.is_file() {
+            let executable = entry.header().mode()? & 0o111 != 0;
+            self.snapshot.size = self.snapshot.size.saturating_add(entry.size());
+            Some(self.regular(&name, &mut entry, executable)?)
+        } else if kind.is_hard_link() {
+            let target = entry.link_name_bytes().and_then(|target| self.below(&target));
+            let known = target.and_then(|target| self.regular.get(&target)).cloned();
+            match &known {
+                // A second name of a file may be the one that it counts under.
+                Some(file) if (1..=most_kept(&name)).contains(&file.size) => {
+                    self.linked += file.size;
+                    if self.linked > repository::MAX_TEXT as u64 {
+                        self.doubt(format!("{}: there are too many links to read", shown(&name)));
+                    } else {
+                        let content = self.snapshot.content(file)?;
+                        self.understand(&name, &content);
+                    }
+                }
+                Some(_) => {}
+                None => self.doubt(format!("{}: it is a link to something that is not in the workspace", shown(&name))),
+            }
+            known.map(Entry::File)
+        } else if kind.is_symlink() {
+            Some(Entry::Link(entry.link_name_bytes().unwrap_or_default().into_owned()))
+        } else {
+            None
+        };
+        let Some(read) = read else { return Ok(()) };
+        if let Some(inside) = name.strip_prefix(b".git/") {
+            self.inside(inside, read);
+            return Ok(());
+        }
+        let parts: Vec<&[u8]> = name.split(|byte| *byte == b'/').collect();
+        match parts.iter().position(|part| *part == b".git") {
+            None => drop(self.all.insert(name, read)),
+            // A worktree's or submodule's, which is a file, or the root's own that is none any more.
+            Some(at) if at + 1 == parts.len() => {}
+            Some(at) => self.nested(parts[..at].join(&b'/'), &name, &read),
+        }
+        Ok(())
+    }
+
+    /// A file of a repository inside, or of another place of its own.
+    fn nested(&mut self, place: Name, name: &[u8], read: &Entry) {
+        let hash = self.nested.entry(place).or_default();
+        hash.update(name);
+        hash.update(read.fingerprint());
+    }
+
+    /// A file or link below `.git`.
+    fn inside(&mut self, inside: &[u8], read: Entry) {
+        // Repositories of submodules and contents that stand for pointers are the only copies of what is in them.
+        let store = repository::STORES.iter().find(|store| inside.starts_with(format!("{store}/").as_bytes()));
+        if let Some(store) = store {
+            self.nested(format!(".git/{store}").into_bytes(), inside, &read);
+            return;
+        }
+        match read {
+            Entry::File(file) => self.snapshot.repository.stored(inside, file),
+            Entry::Link(target) => {
+                if let Err(why) = self.snapshot.repository.linked(inside, &target) {
+                    self.doubt(format!(".git/{}: {why}", shown(inside)));
+                }
+            }
+        }
+    }
+
+    fn regular(&mut self, name: &[u8], entry: &mut tar::Entry<'_, impl Read>, executable: bool) -> io::Result<Entry> {
+        let (size, at, most) = (entry.size(), At::Archive(entry.raw_file_position()), most_kept(name));
+        let mut hash = Sha256::new();
+        let (mut kept, mut read) = (Vec::new(), 0);
+        self.piece.resize(PIECE, 0);
+        loop {
+            let count = entry.read(&mut self.piece)?;
+            if count == 0 {
+                break;
+            }
+            read += count as u64;
+            hash.update(&self.piece[..count]);
+            if read <= most {
+                kept.extend_from_slice(&self.piece[..count]);
+            }
+        }
+        if read != size {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} is cut short", shown(name))));
+        }
+        if size <= most {
+            self.understand(name, &kept);
+        } else if is_noted(name) {
+            self.doubt(format!("{}: it is larger than {most} bytes", shown(name)));
+        }
+        let file = Regular { size, executable, digest: hash.finalize().into(), at };
+        self.regular.insert(name.to_vec(), file.clone());
+        Ok(Entry::File(file))
+    }
+
+    /// Reads the text of a file that says how others are to be read, or what the repository refers to.
+    fn understand(&mut self, name: &[u8], text: &[u8]) {
+        if is_noted(name) {
+            if let Err(why) = self.snapshot.repository.note(&name[b".git/".len()..], text) {
+                self.doubt(format!("{}: {why}", shown(name)));
+            }
+        } else if last(name) == b".gitignore" {
+            self.rules.add(folder(name), text);
+        }
+    }
+
+    fn end(self, before: Option<&Snapshot>) -> io::Result<Snapshot> {
+        let Self { rules, all, nested, mut snapshot, .. } = self;
+        for (name, entry) in all {
+            let known = before.is_none_or(|before| before.files.contains_key(&name));
+            if !known && rules.has(&name) {
+                snapshot.ignored.insert(name, entry);
+            } else {
+                snapshot.files.insert(name, entry);
+            }
+        }
+        if snapshot.files.len() > MAX_FILES {
+            return Err(io::Error::other(format!("there are more than {MAX_FILES} files")));
+        }
+        let state = |hash: Sha256| data_encoding::HEXLOWER.encode(&hash.finalize());
+        snapshot.nested = nested.into_iter().map(|(name, hash)| (name, state(hash))).collect();
+        if let Some(before) = before
+            && before.repository.has_commit()
+            && !snapshot.repository.has_head()
+        {
+            snapshot.doubts.push("its repository, `.git`, is gone or has no HEAD".to_owned());
+        }
+        Ok(snapshot)
+    }
+}
+
+/// Whether the repository notes what is in a file.
+fn is_noted(name: &[u8]) -> bool {
+    name.strip_prefix(b".git/").is_some_and(Repository::notes)
+}
+
+/// Up to which size the text of a file is read as a whole, in bytes; 0 where it is not.
+fn most_kept(name: &[u8]) -> u64 {
+    if is_noted(name) {
+        repository::MAX_TEXT as u64
+    } else if last(name) == b".gitignore" && !name.starts_with(b".git/") {
+        MAX_PATTERNS
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::{Files, WorkspaceFile};
+
+    /// An archive with entries whose names are written as they are.
+    fn archive(path: &Path, entries: &[(&str, tar::EntryType, &str)]) {
+        let mut tar = tar::Builder::new(File::create(path).unwrap());
+        for (name, kind, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            let is_link = matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link);
+            if is_link {
+                header.set_link_name_literal(content).unwrap();
+            }
+            let content = if is_link { &b""[..] } else { content.as_bytes() };
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            tar.append(&header, content).unwrap();
+        }
+        tar.into_inner().unwrap();
+    }
+
+    fn names(entries: &BTreeMap<Name, Entry>) -> Vec<String> {
+        entries.keys().map(|name| shown(name)).collect()
+    }
+
+    #[test]
+    fn only_files_and_links_below_the_workspace_are_read() {
+        use tar::EntryType::{Block, Directory, Fifo, Link, Regular, Symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("left.tar");
+        let commit = "1".repeat(40);
+        archive(
+            &path,
+            &[
+                ("workspace/", Directory, ""),
+                ("workspace/a", Regular, "a"),
+                ("workspace/../escape", Regular, "x"),
+                ("/etc/absolute", Regular, "x"),
+                ("workspace//double", Regular, "x"),
+                ("other/b", Regular, "x"),
+                ("workspaces/c", Regular, "x"),
+                ("workspace/link", Symlink, "/etc/passwd"),
+                ("workspace/hard", Link, "workspace/a"),
+                ("workspace/pipe", Fifo, ""),
+                ("workspace/disk", Block, ""),
+                ("workspace/.git/config", Regular, "[core]"),
+                ("workspace/.git/HEAD", Regular, "ref: refs/heads/a\n"),
+                ("workspace/.git/refs/heads/a", Regular, &commit),
+                ("workspace/sub/.git/config", Regular, "[core]"),
+                ("workspace/.gitignore", Regular, "*.log\n"),
+                ("workspace/new.log", Regular, "x"),
+                ("workspace/old.log", Regular, "x"),
+            ],
+        );
+        let before = Snapshot::of(&Files::from([("old.log".to_owned(), WorkspaceFile::Link("x".into()))]));
+        let left = read_at(&path, "/workspace", Some(&before)).unwrap();
+        assert_eq!(names(&left.files), [".gitignore", "a", "hard", "link", "old.log"]);
+        assert_eq!(names(&left.ignored), ["new.log"]);
+        assert_eq!(left.nested.keys().collect::<Vec<_>>(), [b"sub"]);
+        assert_eq!(left.repository.head().as_deref(), Some(commit.as_str()));
+        assert_eq!(left.files[&b"link"[..]], Entry::Link(b"/etc/passwd".to_vec()));
+        assert_eq!(left.files[&b"hard"[..]], left.files[&b"a"[..]]);
+        assert_eq!(left.doubts, Vec::<String>::new());
+        archive(&path, &[("workspace/x", Link, "/etc/passwd")]);
+        let left = read_at(&path, "/workspace", Some(&before)).unwrap();
+        assert!(left.files.is_empty() && left.doubts.len() == 1, "{left:?}");
+    }
+
+    #[test]
+    fn an_archive_that_is_cut_short_anywhere_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("left.tar");
+        archive(&path, &[("a", tar::EntryType::Regular, "a"), ("b", tar::EntryType::Regular, "b")]);
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(read_at(&path, "", None).unwrap().files.len(), 2);
+        for end in (0..whole.len()).step_by(256) {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            assert!(read_at(&path, "", None).is_err(), "{end} of {}", whole.len());
+        }
+    }
+}
