@@ -1,5 +1,6 @@
 //! Bottles that a recipe launches: each a session of its own, with its own directory and reaper.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::policy::EgressSpec;
 use crate::primitive::workspace::before;
 use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work};
 use crate::session::{Class, Failure, Session, StateDir};
-use crate::workspace::patch_text;
+use crate::workspace::{self, Seed, Snapshot, Temporary, patch_text};
 
 /// Most that is kept of an agent's output, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -140,8 +141,25 @@ impl Nested {
             Failure::new(Class::Internal, format!("read what {} left in its workspace: {error}", order.id))
         };
         let (mut patch, mut workspace) = (String::new(), None);
-        if let (Some(seed), Some(after)) = (bottle.seed_now().await, &outcome.workspace) {
-            patch = patch_text(&*before(seed).await?, after).map_err(failed)?;
+        let after = outcome.workspace.map(Arc::new);
+        if let (Some(seed), Some(after)) = (bottle.seed_now().await, &after) {
+            let before = before(seed.clone()).await?;
+            patch = patch_text(&before, after).map_err(failed)?;
+            if let Some(staging) = &parent.setting().staging
+                && seed.archive().is_some()
+            {
+                match hand_on(seed, before, after, staging, &order.id).await {
+                    Ok(seed) => workspace = Some(Arc::new(seed)),
+                    // Its files are there all the same.
+                    Err(error) => parent
+                        .events
+                        .tell(Event::Log(format!("{}: its history cannot be handed on: {error}", order.id))),
+                }
+            }
+        }
+        if let (None, Some(after)) = (&workspace, &after)
+            && bottle.seed_now().await.is_some()
+        {
             let (files, not_held) = after.held().map_err(failed)?;
             if !not_held.is_empty() {
                 let names = not_held.join(", ");
@@ -149,10 +167,41 @@ impl Nested {
                     .events
                     .tell(Event::Log(format!("{}: not given to the recipe, no UTF-8 names: {names}", order.id)));
             }
-            workspace = Some(Arc::new(files));
+            workspace = Some(Arc::new(Seed::Files(files)));
         }
-        Ok(Work { exit_code: outcome.exit_code.unwrap_or_default(), output: output.take().await, patch, workspace })
+        let exit_code = outcome.exit_code.unwrap_or_default();
+        let (output, errors) = output.take().await;
+        if exit_code != 0 {
+            for line in last_lines(&errors) {
+                parent.events.tell(Event::Log(format!("{}: {line}", order.id)));
+            }
+        }
+        Ok(Work { exit_code, output, errors, patch, workspace })
     }
+}
+
+/// A workspace as its agent left it, with its history, in a file of the bottle that launched it.
+async fn hand_on(
+    seed: Arc<Seed>,
+    before: Arc<Snapshot>,
+    after: &Arc<Snapshot>,
+    staging: &Path,
+    id: &str,
+) -> std::io::Result<Seed> {
+    let (after, staging, archive) = (after.clone(), staging.to_owned(), staging.join(format!("{id}.tar")));
+    let made = tokio::task::spawn_blocking(move || {
+        let from = seed.archive().ok_or_else(|| std::io::Error::other("it is no archive"))?;
+        workspace::hand_on(from, &before, &after, &staging, Temporary::at(archive))
+    });
+    made.await.map_err(std::io::Error::other)?.map(Seed::Temporary)
+}
+
+/// The end of what an agent wrote, in lines.
+fn last_lines(text: &[u8]) -> Vec<String> {
+    const SHOWN: usize = 10;
+    let text = String::from_utf8_lossy(text).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// Refuses a template that nobody has defined an agent of, and that would reach more than the launch which a project's scripts
@@ -198,17 +247,26 @@ fn plan(parent: &LaunchPlan, reaches: &EgressSpec, own: &LaunchPlan, order: &Ord
     if order.workspace.is_some() {
         plan.workspace = Some(WorkspacePlan::given());
         WORKSPACE.clone_into(&mut plan.agent.workdir);
+        identify(parent, &mut plan);
     } else if own.workspace.is_some() {
         DEFAULT_HOME.clone_into(&mut plan.agent.workdir);
     }
     plan
 }
 
+/// Whoever commits in a bottle of a bottle is who commits in that one.
+fn identify(parent: &LaunchPlan, plan: &mut LaunchPlan) {
+    let settings = format!("{DEFAULT_HOME}/.gitconfig");
+    if plan.provision.files.iter().all(|file| file.path != settings) {
+        plan.provision.files.extend(parent.provision.files.iter().find(|file| file.path == settings).cloned());
+    }
+}
+
 /// What the agent writes, kept.
 #[derive(Default)]
 struct Kept {
     bottle: OnceLock<Weak<Bottle>>,
-    reading: Mutex<Option<tokio::task::JoinHandle<Vec<u8>>>>,
+    reading: Mutex<Option<tokio::task::JoinHandle<(Vec<u8>, Vec<u8>)>>>,
 }
 
 impl Kept {
@@ -219,20 +277,23 @@ impl Kept {
             let attached = bottle.session.engine.container_attach(&container).await;
             bottle.attached();
             drop(bottle);
-            let Ok(mut streams) = attached else { return Vec::new() };
-            let mut kept = Vec::new();
+            let (mut output, mut errors) = (Vec::new(), Vec::new());
+            let Ok(mut streams) = attached else { return (output, errors) };
             while let Some(Ok(piece)) = streams.output.next().await {
-                if let Output::Stdout(bytes) = piece {
-                    kept.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT - kept.len())]);
-                }
+                let (kept, bytes) = match piece {
+                    Output::Stdout(bytes) => (&mut output, bytes),
+                    Output::Stderr(bytes) => (&mut errors, bytes),
+                };
+                kept.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT - kept.len())]);
             }
-            kept
+            (output, errors)
         });
         *crate::sync::lock(&self.reading) = Some(reading);
     }
 
-    async fn take(&self) -> Vec<u8> {
-        let Some(reading) = crate::sync::lock(&self.reading).take() else { return Vec::new() };
+    /// What was written to standard output and to standard error.
+    async fn take(&self) -> (Vec<u8>, Vec<u8>) {
+        let Some(reading) = crate::sync::lock(&self.reading).take() else { return Default::default() };
         tokio::time::timeout(LAST_OUTPUT, reading).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 }

@@ -14,7 +14,7 @@ use super::{Bottle, Event, Life, Source};
 use crate::policy::AllowSpec;
 use crate::session::{Class, Failure, Pending, Place, new_id};
 use crate::sync::lock;
-use crate::workspace::Files;
+use crate::workspace::Seed;
 
 /// Bottles that one recipe may launch.
 const MAX_CHILDREN: usize = 64;
@@ -64,10 +64,12 @@ pub struct Work {
     pub exit_code: i64,
     /// What its agent wrote to standard output, up to 1 MiB.
     pub output: Vec<u8>,
+    /// What its agent wrote to standard error, up to 1 MiB.
+    pub errors: Vec<u8>,
     /// How its workspace was changed; empty where it was not, or where it has none.
     pub patch: String,
     /// The workspace as it was left.
-    pub workspace: Option<Arc<Files>>,
+    pub workspace: Option<Arc<Seed>>,
 }
 
 /// Whoever launches bottles: the holder.

@@ -13,12 +13,21 @@ const FOLDER: u32 = 0o040_000;
 /// A flag of an entry: more flags follow; one of those: it is not checked out (`skip-worktree`).
 const EXTENDED: u16 = 0x4000;
 const SKIPPED: u16 = 0x4000;
+/// What differs is not looked at (`assume-unchanged`).
+const ASSUMED: u16 = 0x8000;
 
 /// An index.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
-    /// Its paths, each with whether it is not checked out. Folders end with `/`.
-    paths: BTreeMap<Name, bool>,
+    /// Its paths, each with its marks. Folders end with `/`.
+    paths: BTreeMap<Name, Marks>,
+}
+
+/// What is marked at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Marks {
+    skipped: bool,
+    assumed: bool,
 }
 
 impl Index {
@@ -48,7 +57,8 @@ impl Index {
                 // Entries are filled up with zeros to a multiple of eight bytes; one has been read.
                 from.take((8 - (from.at - began) % 8) % 8)?;
             }
-            index.paths.insert(name.clone(), more & SKIPPED != 0 || mode == FOLDER);
+            let marks = Marks { skipped: more & SKIPPED != 0 || mode == FOLDER, assumed: flags & ASSUMED != 0 };
+            index.paths.insert(name.clone(), marks);
         }
         while from.at < end {
             let (kind, size) = (from.take(4)?, from.number()?);
@@ -64,7 +74,17 @@ impl Index {
     /// Whether a path is marked as not checked out.
     pub(super) fn skips(&self, name: &[u8]) -> bool {
         let folders = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..=at]);
-        folders.chain([name]).any(|name| self.paths.get(name).is_some_and(|skipped| *skipped))
+        folders.chain([name]).any(|name| self.paths.get(name).is_some_and(|marks| marks.skipped))
+    }
+
+    /// Whether anything is marked as not checked out.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.paths.values().any(|marks| marks.skipped)
+    }
+
+    /// Whether what differs at a path is not looked at.
+    pub(super) fn assumes(&self, name: &[u8]) -> bool {
+        self.paths.get(name).is_some_and(|marks| marks.assumed)
     }
 }
 
@@ -140,6 +160,7 @@ mod tests {
             } else {
                 git(folder, &["update-index", "--index-version", version]);
                 git(folder, &["update-index", "--skip-worktree", "bb/f", "bb/long name"]);
+                git(folder, &["update-index", "--assume-unchanged", "c"]);
             }
             let bytes = std::fs::read(folder.join(".git/index")).unwrap();
             let index = Index::read(&bytes, format == "sha256").unwrap();
@@ -147,6 +168,7 @@ mod tests {
                 [("a/f", false), ("a/g", false), ("bb/f", true), ("bb/long name", true), ("c", false)]
             {
                 assert_eq!(index.skips(name.as_bytes()), expected, "{name} in {version}");
+                assert_eq!(index.assumes(name.as_bytes()), name == "c" && version != "sparse", "{name} in {version}");
             }
             for end in 0..bytes.len() {
                 let _ = Index::read(&bytes[..end], format == "sha256");

@@ -153,6 +153,12 @@ impl Repository {
         self.resolve(self.get("HEAD")?)
     }
 
+    /// What `HEAD` has in it: a branch by its full name, or a commit.
+    pub(super) fn checked_out(&self) -> Option<String> {
+        let value = self.get("HEAD")?;
+        Some(value.strip_prefix("ref: ").unwrap_or(value).trim().to_owned())
+    }
+
     /// Whether there is a `HEAD`, with a commit or without.
     pub(super) fn has_head(&self) -> bool {
         self.references.contains_key("HEAD")

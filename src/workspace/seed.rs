@@ -24,6 +24,30 @@ pub enum Seed {
     Files(Files),
     /// An archive on this disk.
     Archive(PathBuf),
+    /// One that is removed when nobody needs it any more.
+    Temporary(Temporary),
+}
+
+/// A file that is removed with this.
+#[derive(Debug)]
+pub struct Temporary(PathBuf);
+
+impl Temporary {
+    /// A file that need not be there yet.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Seed {
@@ -34,7 +58,15 @@ impl Seed {
     pub fn read(&self) -> io::Result<Snapshot> {
         match self {
             Self::Files(files) => Ok(Snapshot::of(files)),
-            Self::Archive(path) => read_at(path, "", None),
+            Self::Archive(path) | Self::Temporary(Temporary(path)) => read_at(path, "", None),
+        }
+    }
+
+    /// The archive that it is, where it is one.
+    pub fn archive(&self) -> Option<&Path> {
+        match self {
+            Self::Files(_) => None,
+            Self::Archive(path) | Self::Temporary(Temporary(path)) => Some(path),
         }
     }
 }
@@ -190,7 +222,7 @@ pub fn create_private(path: &Path) -> io::Result<BufWriter<File>> {
     Ok(BufWriter::with_capacity(1 << 20, file))
 }
 
-fn folder(tar: &mut tar::Builder<impl Write>, name: &[u8]) -> io::Result<()> {
+pub(super) fn folder(tar: &mut tar::Builder<impl Write>, name: &[u8]) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Directory);
     header.set_size(0);
@@ -201,7 +233,7 @@ fn folder(tar: &mut tar::Builder<impl Write>, name: &[u8]) -> io::Result<()> {
 }
 
 /// Appends a regular file or a link; pipes, sockets, devices and what has gone meanwhile are passed over.
-fn append(
+pub(super) fn append(
     tar: &mut tar::Builder<impl Write>,
     from: &Opened,
     path: &[u8],

@@ -159,11 +159,15 @@ function Bottle:wait(options) end
 ---@return string
 function Bottle:output() end
 
+---What its agent wrote to standard error, up to 1 MiB, once it has ended.
+---@return string
+function Bottle:stderr() end
+
 ---How its agent changed its workspace, as a patch, once it has ended.
 ---@return string
 function Bottle:patch() end
 
----Its workspace as its agent left it: to give to another bottle.
+---Its workspace as its agent left it, with its history: to give to another bottle, where `refs/bottler/start` is what it began at.
 ---@return Workspace?
 function Bottle:workspace() end
 

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::images::Busybox;
+use crate::support::images::{Busybox, DEBIAN, Debian};
 use crate::support::process::{PATIENCE, World, bottler, finish, recipe, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -50,6 +50,35 @@ fn a_bottle_is_a_thing_of_another_and_gives_its_results() {
     assert_eq!(std::fs::read_to_string(folder.path().join("made.txt")).unwrap(), "new\n");
     the_recipes_that_launch_bottles(&world);
     cancelled_or_killed_the_parent_takes_its_bottles_along(&world);
+}
+
+/// What one agent has made is another's to review: with the history, as the user, without the first one's settings and hooks.
+#[test]
+fn a_workspace_is_handed_on_with_its_history_and_identity() {
+    let (world, _image) = (World::new(), Debian::import());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    git(folder, &["init", "-q", "-b", "main"]);
+    git(folder, &["config", "user.name", "The User"]);
+    git(folder, &["config", "user.email", "user@example.com"]);
+    std::fs::write(folder.join("a"), "one\n").unwrap();
+    git(folder, &["add", "."]);
+    git(folder, &["commit", "-qm", "first"]);
+    let words =
+        ["run", "shell", "--image", DEBIAN, "--workspace", ".", "--recipe", &recipe("handed.lua"), "--keep", "never"];
+    let done = run_in(&world, folder, &words);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    for line in [
+        "writer The User:user@example.com words",
+        "writer-",
+        ": words",
+        "reviewer mine first work| 1 file changed, 2 insertions(+)| M a|The User|",
+    ] {
+        assert!(done.stderr.contains(line), "{line}: {}", done.stderr);
+    }
+    let left: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    world.assert_clean();
 }
 
 fn workspace() -> tempfile::TempDir {

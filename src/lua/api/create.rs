@@ -164,7 +164,7 @@ fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Sour
             Ok(Some(Source::Given(Arc::new(Seed::Files(files)))))
         }
         Some(Value::UserData(left)) => match left.borrow::<Left>() {
-            Ok(left) => Ok(Some(Source::Given(Arc::new(Seed::Files(left.0.as_ref().clone()))))),
+            Ok(left) => Ok(Some(Source::Given(left.0.clone()))),
             Err(_) => Err(options.bad(bad)),
         },
         Some(_) => Err(options.bad(bad)),
@@ -172,7 +172,7 @@ fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Sour
 }
 
 /// A workspace as a bottle left it: to give to another.
-pub(super) struct Left(pub(super) Arc<Files>);
+pub(super) struct Left(pub(super) Arc<Seed>);
 
 impl mlua::UserData for Left {}
 

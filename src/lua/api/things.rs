@@ -162,6 +162,11 @@ impl Thing for Child {
             let work = call.told(call.it.work().await)?;
             lua.create_string(&work.output)
         });
+        methods.add_async_method("stderr", |lua, this, ()| async move {
+            let call = begin(&lua, this)?;
+            let work = call.told(call.it.work().await)?;
+            lua.create_string(&work.errors)
+        });
         methods.add_async_method("patch", |lua, this, ()| async move {
             let call = begin(&lua, this)?;
             let work = call.told(call.it.work().await)?;

@@ -55,8 +55,9 @@ const CONTAINER: &[Function] = &[
 const BOTTLE: &[Function] = &[
     function!("wait"("options?": "WaitOptions") -> "ExitResult", "Waits until its agent has ended and nothing of it is left; a failed launch raises."),
     function!("output"() -> "string", "What its agent wrote to standard output, up to 1 MiB, once it has ended."),
+    function!("stderr"() -> "string", "What its agent wrote to standard error, up to 1 MiB, once it has ended."),
     function!("patch"() -> "string", "How its agent changed its workspace, as a patch, once it has ended."),
-    function!("workspace"() -> "Workspace?", "Its workspace as its agent left it: to give to another bottle."),
+    function!("workspace"() -> "Workspace?", "Its workspace as its agent left it, with its history: to give to another bottle, where `refs/bottler/start` is what it began at."),
     function!("save_patch"("path": "string") -> "string", "Writes the patch below the directory of the launch, never over a file that is there; the path that it got."),
     CLOSE,
 ];

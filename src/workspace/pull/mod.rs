@@ -8,7 +8,7 @@ mod decide;
 mod install;
 mod raw;
 mod sparse;
-mod staging;
+pub(super) mod staging;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -37,7 +37,7 @@ pub(super) fn borrow(here: &Git<'_>, repository: &Path, folder: &Path) -> io::Re
 
 /// Brings the agent's objects into the repository of a folder, but for those that came from the user (`known`: the user has
 /// still all of them). They are not checked here: only what is new is, later.
-pub(super) fn import(before: &Snapshot, left: &Snapshot, known: bool, folder: &Path) -> io::Result<()> {
+pub(in crate::workspace) fn import(before: &Snapshot, left: &Snapshot, known: bool, folder: &Path) -> io::Result<()> {
     let is_known = |name: &Name| {
         known && before.repository.objects.get(name).is_some_and(|file| *file == left.repository.objects[name])
     };
@@ -67,7 +67,7 @@ fn is_hex(text: &str) -> bool {
 }
 
 /// Those of some objects that a repository has.
-pub(super) fn present<'a>(
+pub(in crate::workspace) fn present<'a>(
     git: &Git<'_>,
     objects: impl Iterator<Item = &'a String> + Send,
 ) -> io::Result<BTreeSet<String>> {

@@ -170,20 +170,26 @@ fn absence(
     if gone.is_empty() {
         return Ok(BTreeMap::new());
     }
-    if let Some(index) = left.index() {
-        let began = before.index().unwrap_or_default();
-        let says = |name: &Name| match (began.skips(name), index.skips(name)) {
-            (_, true) => Some(Absence::Away),
-            (true, false) => Some(Absence::Revealed),
-            (false, false) => None,
-        };
-        return Ok(gone.iter().filter_map(|name| Some(((*name).clone(), says(name)?))).collect());
-    }
-    let Some(patterns) = &left.repository.sparse else { return Ok(BTreeMap::new()) };
-    let moved = left.repository.sparse != before.repository.sparse;
-    let doubtful = gone.iter().copied().filter(|name| may_be_away(name, moved)).collect();
-    let outside = sparse::outside(order.staging, patterns, &doubtful)?;
-    Ok(outside.into_iter().map(|name| (name, Absence::Away)).collect())
+    let outside = |patterns: &[u8], moved: bool| {
+        let doubtful = gone.iter().copied().filter(|name| may_be_away(name, moved)).collect();
+        sparse::outside(order.staging, patterns, &doubtful)
+    };
+    let patterns = left.repository.sparse.as_deref();
+    let Some(index) = left.index() else {
+        let moved = left.repository.sparse != before.repository.sparse;
+        let away = patterns.map(|patterns| outside(patterns, moved)).transpose()?.unwrap_or_default();
+        return Ok(away.into_iter().map(|name| (name, Absence::Away)).collect());
+    };
+    // What was committed from outside of the checkout has no mark, and git does not take its absence for a removal.
+    let patterns = patterns.filter(|_| index.is_sparse());
+    let away = patterns.map(|patterns| outside(patterns, false)).transpose()?.unwrap_or_default();
+    let began = before.index().unwrap_or_default();
+    let says = |name: &Name| match (began.skips(name), index.skips(name) || away.contains(name)) {
+        (_, true) => Some(Absence::Away),
+        (true, false) => Some(Absence::Revealed),
+        (false, false) => None,
+    };
+    Ok(gone.iter().filter_map(|name| Some(((*name).clone(), says(name)?))).collect())
 }
 
 /// What is taken, with whether it may be executed, and what is removed.

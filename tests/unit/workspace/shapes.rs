@@ -397,6 +397,11 @@ fn a_sparse_checkout_that_is_widened_or_narrowed_removes_nothing() {
     write(&agents, "c/f", "2\n");
     let pulled = world.pull_as("q", None, false).unwrap();
     assert_eq!(world.changed(&pulled), "D\tb/f\nM\tb/g\nD\tb/h\nM\tc/f");
+    // By its patterns, where its index cannot be read alone.
+    git(&agents, &["update-index", "--split-index"]);
+    let pulled = world.pull_as("split", None, false).unwrap();
+    assert_eq!(world.changed(&pulled), "D\tb/f\nM\tb/g\nD\tb/h\nM\tc/f", "nothing is removed that may be away");
+    git(&agents, &["update-index", "--no-split-index"]);
     git(&agents, &["sparse-checkout", "disable"]);
     std::fs::remove_dir_all(agents.join("a")).unwrap();
     let pulled = world.pull_as("r", None, false).unwrap();

@@ -1,0 +1,153 @@
+//! A workspace as one agent left it, for another: its files, and a repository with the history that both know. Of the first
+//! agent's repository only objects, branches, tags and what is checked out come along; settings and hooks are those that it
+//! began with.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::clone::zeroed;
+use super::git::Git;
+use super::name::Name;
+use super::pull::staging::{import, present};
+use super::seed::{Temporary, append, create_private, folder};
+use super::snapshot::{Entry, Snapshot};
+use super::walk::{Opened, walk};
+
+/// The reference to what the first agent began at.
+const START: &str = "refs/bottler/start";
+
+/// Writes the archive. `seed` is the one that the workspace began with, and is `before`; `staging` a folder of bottler's own,
+/// which is left empty.
+///
+/// # Errors
+/// Something cannot be read or written, or git does not take the agent's objects.
+pub fn hand_on(
+    seed: &Path,
+    before: &Snapshot,
+    left: &Snapshot,
+    staging: &Path,
+    archive: Temporary,
+) -> io::Result<Temporary> {
+    let mut tar = tar::Builder::new(create_private(archive.path())?);
+    for (name, entry) in &left.files {
+        let (mut header, path) = (tar::Header::new_gnu(), OsStr::from_bytes(name));
+        header.set_mtime(0);
+        match entry {
+            Entry::File(file) => {
+                header.set_size(file.size);
+                header.set_mode(if file.executable { 0o755 } else { 0o644 });
+                tar.append_data(&mut header, path, left.reader(file)?)?;
+            }
+            Entry::Link(target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                header.set_mode(0o777);
+                tar.append_link(&mut header, path, OsStr::from_bytes(target))?;
+            }
+        }
+    }
+    if before.repository.has_head() {
+        let made = tempfile(staging, "handed")?;
+        for name in unpack(seed, &made.0)? {
+            // The folders of submodules.
+            if !left.files.contains_key(&name) {
+                folder(&mut tar, &name)?;
+            }
+        }
+        repository(before, left, &made.0)?;
+        let opened = Opened::at(&made.0)?;
+        for path in walk(&made.0, usize::MAX)? {
+            append(&mut tar, &opened, path.as_bytes(), format!(".git/{path}").as_bytes(), None)?;
+        }
+        folder(&mut tar, b".git/refs")?;
+        folder(&mut tar, b".git/objects")?;
+    }
+    tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    Ok(archive)
+}
+
+/// A folder that is removed with this.
+struct Made(std::path::PathBuf);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tempfile(staging: &Path, name: &str) -> io::Result<Made> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let made = Made(staging.join(format!("{name}-{}", data_encoding::HEXLOWER.encode(&random))));
+    for below in ["refs", "objects"] {
+        std::fs::create_dir_all(made.0.join(below))?;
+    }
+    Ok(made)
+}
+
+/// Unpacks the repository of an archive of bottler's own making, but for its index; the other folders that are in it.
+fn unpack(seed: &Path, to: &Path) -> io::Result<Vec<Name>> {
+    let mut folders = Vec::new();
+    for entry in tar::Archive::new(BufReader::with_capacity(1 << 20, File::open(seed)?)).entries()? {
+        let mut entry = entry?;
+        let (name, is_folder) = (entry.path_bytes().into_owned(), entry.header().entry_type().is_dir());
+        let name = name.strip_suffix(b"/").unwrap_or(&name);
+        match name.strip_prefix(b".git/") {
+            Some(b"index") => {}
+            Some(inside) if entry.header().entry_type().is_file() => {
+                let path = to.join(OsStr::from_bytes(inside));
+                path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+                io::copy(&mut entry, &mut File::create_new(path)?)?;
+            }
+            None if is_folder && name != b".git" => folders.push(name.to_vec()),
+            _ => {}
+        }
+    }
+    Ok(folders)
+}
+
+/// Brings what the agent made into a repository that is as the agent got it.
+fn repository(before: &Snapshot, left: &Snapshot, to: &Path) -> io::Result<()> {
+    import(before, left, true, to)?;
+    let git = Git::alone(to);
+    let tips = left.repository.tips();
+    let there = present(&git, tips.values())?;
+    // No log: it would have this host's name in it.
+    let refer = |words: &[&str]| git.run(&[&["-c", "core.logAllRefUpdates=false"], words].concat());
+    if let Some(start) = before.repository.head() {
+        refer(&["update-ref", START, &start])?;
+    }
+    for (name, tip) in tips.iter().filter(|(_, tip)| there.contains(*tip)) {
+        if name.starts_with("refs/heads/") || name.starts_with("refs/tags/") {
+            // A name that git does not take, or in the way of another, is one that the other agent can do without.
+            let _ = refer(&["update-ref", name, tip]);
+        }
+    }
+    match left.repository.checked_out() {
+        Some(branch) if branch.starts_with("refs/heads/") => drop(refer(&["symbolic-ref", "HEAD", &branch])?),
+        Some(commit) if there.contains(&commit) => drop(refer(&["update-ref", "--no-deref", "HEAD", &commit])?),
+        _ => {}
+    }
+    if git.line(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).is_none() {
+        return Ok(());
+    }
+    let place = |path: &Path| path.to_string_lossy().into_owned();
+    let tree = Git::alone(to).env("GIT_DIR", place(to)).env("GIT_WORK_TREE", place(to));
+    tree.run(&["read-tree", "HEAD"])?;
+    let Some(marks) = before.index() else { return Ok(()) };
+    let listed = git.run(&["ls-files", "-z"])?;
+    let names: Vec<Name> =
+        listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect();
+    let is_absent = |name: &Name| marks.skips(name) && !left.files.contains_key(name);
+    let absent: Vec<&Name> = names.iter().filter(|name| is_absent(name)).collect();
+    let assumed: Vec<&Name> = names.iter().filter(|name| marks.assumes(name)).collect();
+    for (option, names) in [("--skip-worktree", absent), ("--assume-unchanged", assumed)] {
+        if !names.is_empty() {
+            tree.feed(&["update-index", option, "-z", "--stdin"], |input| zeroed(input, names.iter().copied()))?;
+        }
+    }
+    Ok(())
+}
