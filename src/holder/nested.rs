@@ -170,7 +170,7 @@ impl Nested {
             workspace = Some(Arc::new(Seed::Files(files)));
         }
         let exit_code = outcome.exit_code.unwrap_or_default();
-        let (output, errors) = output.take().await;
+        let Written { output, errors } = output.take().await;
         if exit_code != 0 {
             for line in last_lines(&errors) {
                 parent.events.tell(Event::Log(format!("{}: {line}", order.id)));
@@ -262,11 +262,18 @@ fn identify(parent: &LaunchPlan, plan: &mut LaunchPlan) {
     }
 }
 
+/// What an agent has written.
+#[derive(Default)]
+struct Written {
+    output: Vec<u8>,
+    errors: Vec<u8>,
+}
+
 /// What the agent writes, kept.
 #[derive(Default)]
 struct Kept {
     bottle: OnceLock<Weak<Bottle>>,
-    reading: Mutex<Option<tokio::task::JoinHandle<(Vec<u8>, Vec<u8>)>>>,
+    reading: Mutex<Option<tokio::task::JoinHandle<Written>>>,
 }
 
 impl Kept {
@@ -277,23 +284,22 @@ impl Kept {
             let attached = bottle.session.engine.container_attach(&container).await;
             bottle.attached();
             drop(bottle);
-            let (mut output, mut errors) = (Vec::new(), Vec::new());
-            let Ok(mut streams) = attached else { return (output, errors) };
+            let mut written = Written::default();
+            let Ok(mut streams) = attached else { return written };
             while let Some(Ok(piece)) = streams.output.next().await {
                 let (kept, bytes) = match piece {
-                    Output::Stdout(bytes) => (&mut output, bytes),
-                    Output::Stderr(bytes) => (&mut errors, bytes),
+                    Output::Stdout(bytes) => (&mut written.output, bytes),
+                    Output::Stderr(bytes) => (&mut written.errors, bytes),
                 };
                 kept.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT - kept.len())]);
             }
-            (output, errors)
+            written
         });
         *crate::sync::lock(&self.reading) = Some(reading);
     }
 
-    /// What was written to standard output and to standard error.
-    async fn take(&self) -> (Vec<u8>, Vec<u8>) {
-        let Some(reading) = crate::sync::lock(&self.reading).take() else { return Default::default() };
+    async fn take(&self) -> Written {
+        let Some(reading) = crate::sync::lock(&self.reading).take() else { return Written::default() };
         tokio::time::timeout(LAST_OUTPUT, reading).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 }

@@ -43,11 +43,11 @@ impl Index {
         let (mut index, mut name) = (Self::default(), Name::new());
         for _ in 0..count {
             let began = from.at;
-            let stat = from.take(STAT)?;
-            let mode = u32::from_be_bytes(stat[MODE..MODE + 4].try_into().ok()?);
+            let seen = from.take(STAT)?;
+            let mode = u32::from_be_bytes(seen[MODE..MODE + 4].try_into().ok()?);
             from.take(id)?;
             let flags = from.short()?;
-            let more = if flags & EXTENDED == 0 { 0 } else { from.short()? };
+            let extended = if flags & EXTENDED == 0 { 0 } else { from.short()? };
             if version == 4 {
                 let kept = name.len().checked_sub(from.varint()?)?;
                 name.truncate(kept);
@@ -57,7 +57,7 @@ impl Index {
                 // Entries are filled up with zeros to a multiple of eight bytes; one has been read.
                 from.take((8 - (from.at - began) % 8) % 8)?;
             }
-            let marks = Marks { skipped: more & SKIPPED != 0 || mode == FOLDER, assumed: flags & ASSUMED != 0 };
+            let marks = Marks { skipped: extended & SKIPPED != 0 || mode == FOLDER, assumed: flags & ASSUMED != 0 };
             index.paths.insert(name.clone(), marks);
         }
         while from.at < end {

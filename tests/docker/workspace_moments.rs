@@ -55,16 +55,16 @@ fn a_diff_or_pull_that_is_ended_at_any_moment_leaves_what_is_whole_or_nothing() 
     let directory = world.state.path().join("bottler/bottles/moments");
     // What a whole one gives, and how long it takes.
     let patch = |name: &str| patches.path().join(name).to_str().unwrap().to_owned();
-    let (patched, branch) = (patch("whole"), ["pull", "moments", "--branch", "whole"]);
+    let (first, branch) = (patch("whole"), ["pull", "moments", "--branch", "whole"]);
     let mut whole = Vec::new();
-    for words in [&["diff", "moments"][..], &["pull", "moments", "--patch", &patched], &branch] {
+    for words in [&["diff", "moments"][..], &["pull", "moments", "--patch", &first], &branch] {
         let began = Instant::now();
         let done = world.run(words);
         assert_eq!(done.code(), 0, "{}", done.stderr);
         whole.push((done.stdout, began.elapsed()));
     }
     let tree = git(folder, &["rev-parse", "whole^{tree}"]);
-    let text = std::fs::read(&patched).unwrap();
+    let text = std::fs::read(&first).unwrap();
     let (files, objects) = (names(&directory), world.objects());
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut arrived = 0;
