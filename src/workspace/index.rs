@@ -176,6 +176,9 @@ mod tests {
                 changed[end] ^= 0xff;
                 let _ = Index::read(&changed, format == "sha256");
             }
+            if version == "sparse" {
+                continue;
+            }
             git(folder, &["update-index", "--split-index"]);
             assert_eq!(Index::read(&std::fs::read(folder.join(".git/index")).unwrap(), format == "sha256"), None);
         }
