@@ -72,14 +72,8 @@ impl Nested {
             check_reach(&order.agent, &draft.plan, &parent.reaches().await)?;
         }
         let reaches = parent.reaches().await;
-        if parent.setting().bounded
-            && let Some(entry) = order.options.allow.iter().find(|entry| !reaches.allow.contains(entry))
-        {
-            let host = entry.host();
-            let why = format!("bottle {:?}: allow: {host} is not allowed by this launch any more", order.agent);
-            return Err(
-                Failure::new(Class::Input, why).hint(format!("bottler policy allow {} {host}", parent.session.id))
-            );
+        if parent.setting().bounded {
+            check_allowed(&order, &reaches, &parent.session.id)?;
         }
         let name = order.options.recipe.clone().unwrap_or_else(|| draft.recipe.clone());
         let recipe = built_in_recipe(&name)
@@ -213,6 +207,14 @@ fn check_reach(agent: &str, own: &LaunchPlan, parent: &EgressSpec) -> Result<(),
         "bottle {agent:?}: it reaches {host}, which this launch does not, and a project's hooks cannot widen it"
     );
     Err(Failure::new(Class::Input, why).hint(format!("bottler run --allow {host}")))
+}
+
+/// Refuses what a project's scripts would allow a bottle inside, and the operator has taken away from this one.
+fn check_allowed(order: &Order, reaches: &EgressSpec, parent: &str) -> Result<(), Failure> {
+    let Some(entry) = order.options.allow.iter().find(|entry| !reaches.allow.contains(entry)) else { return Ok(()) };
+    let host = entry.host();
+    let why = format!("bottle {:?}: allow: {host} is not allowed by this launch any more", order.agent);
+    Err(Failure::new(Class::Input, why).hint(format!("bottler policy allow {parent} {host}")))
 }
 
 async fn raise(order: &Order, cancel: &Cancel) -> std::convert::Infallible {
