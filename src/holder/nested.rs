@@ -91,11 +91,8 @@ impl Nested {
             }
             Home::Memory(owner) => (None, Session::new(&order.id, owner, self.engine.clone())),
         };
-        if let (Some(claim), Some(directory)) = (&claim, &parent.setting().staging) {
-            // Without it an operator cannot change the policy of this one; the launch goes on.
-            let outermost =
-                std::fs::read_to_string(directory.join(WITHIN)).unwrap_or_else(|_| parent.session.id.clone());
-            let _ = std::fs::write(claim.dir.path.join(WITHIN), outermost);
+        if let Some(claim) = &claim {
+            note_outermost(&claim.dir.path, parent);
         }
         let output = Arc::new(Kept::default());
         let setting = Setting {
@@ -215,6 +212,13 @@ fn check_allowed(order: &Order, reaches: &EgressSpec, parent: &str) -> Result<()
     let host = entry.host();
     let why = format!("bottle {:?}: allow: {host} is not allowed by this launch any more", order.agent);
     Err(Failure::new(Class::Input, why).hint(format!("bottler policy allow {parent} {host}")))
+}
+
+/// Notes whose holder an operator's change of the policy goes to. Without it that cannot be changed; the launch goes on.
+fn note_outermost(directory: &std::path::Path, parent: &Bottle) {
+    let Some(around) = &parent.setting().staging else { return };
+    let outermost = std::fs::read_to_string(around.join(WITHIN)).unwrap_or_else(|_| parent.session.id.clone());
+    let _ = std::fs::write(directory.join(WITHIN), outermost);
 }
 
 async fn raise(order: &Order, cancel: &Cancel) -> std::convert::Infallible {

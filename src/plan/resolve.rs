@@ -41,8 +41,6 @@ pub struct Flags {
     pub workspace: WorkspaceFlags,
     /// Whether it outlives the bottle.
     pub keep: Option<Keep>,
-    /// Whether what changes in it is fetched as a patch at the agent's end.
-    pub patch: bool,
     /// How the agent is cut off.
     pub isolation: Option<IsolationSection>,
     /// Whether the filter of the agent's bridge may be set.
@@ -152,7 +150,7 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
     }
     let copied = workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
     // The agent's work is what all this is for: it does not go unless somebody says so.
-    let unsaid = if copied && !flags.patch { Keep::Always } else { Keep::Never };
+    let unsaid = if copied { Keep::Always } else { Keep::Never };
     let secret_env: Vec<String> = secret.keys().chain(ask.keys()).cloned().collect();
     let credentials = credentials(chosen, &secret_env);
     let mut spec = egress.spec;

@@ -249,6 +249,11 @@ impl Allow {
         self.scan
     }
 
+    /// Its host, where it is one alone.
+    pub(super) fn only(&self) -> Option<&Host> {
+        self.rule.only()
+    }
+
     /// What happens to TLS, if the entry says so.
     pub(super) fn tls(&self) -> Option<Tls> {
         self.tls

@@ -404,7 +404,7 @@ const NEVER: [(&str, &str); 9] = [
     ("instance-data.ec2.internal", "a metadata service"),
 ];
 
-fn check_host(policy: &Policy, host: &Host) -> Result<(), Reason> {
+pub(super) fn check_host(policy: &Policy, host: &Host) -> Result<(), Reason> {
     match host {
         Host::Name(name) => match NEVER.iter().find(|(never, _)| name == never) {
             Some((_, what)) => Err(Reason::NameNotPublic(host.clone(), what)),

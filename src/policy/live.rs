@@ -8,7 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AllowSpec, DenySpec, EgressSpec, EntryError, SpecError};
+use super::authorize::check_host;
+use super::{AllowSpec, DenySpec, EgressSpec, EntryError, Policy, SpecError};
 
 /// Most grants, and most denials, of one bottle.
 const MAX_ENTRIES: usize = 256;
@@ -129,6 +130,9 @@ pub enum ChangeError {
         /// The entry.
         by: String,
     },
+    /// It is refused whatever is allowed.
+    #[error("to allow {0} would have no effect: {1}")]
+    Never(String, String),
     /// Nobody looks into a granted tunnel.
     #[error("{0}: `tls: tunnel` is not granted to a running bottle: nobody would look at what leaves")]
     Tunnel(String),
@@ -264,6 +268,10 @@ impl LivePolicy {
         if matches!(scope, Scope::Until(time) if time <= now) {
             return Err(ChangeError::Over);
         }
+        let addresses = Policy { ip_allow: self.base.ip_allow.clone(), ..Policy::default() };
+        if let Some(Err(reason)) = read.only().map(|host| check_host(&addresses, host)) {
+            return Err(ChangeError::Never(entry.host().to_owned(), reason.to_string()));
+        }
         // What the operator denied, the operator may allow again: the very same, and for as long. A grant for a time or for one
         // request takes no denial back, for nothing would bring that in again.
         let takes_back = matches!(scope, Scope::Bottle | Scope::Always);
@@ -390,6 +398,10 @@ mod tests {
             // Only one path of it is denied.
             (allow("b.com", Scope::Bottle), ""),
             (allow("*.com", Scope::Bottle), "a star stands only"),
+            (allow("http://c.com/x", Scope::Bottle), "name its host alone"),
+            (allow("localhost", Scope::Once), "no effect"),
+            (allow("169.254.169.254", Scope::Bottle), "no effect"),
+            (allow("10.1.2.3:80", Scope::Bottle), "no effect"),
             (allow("c.com", Scope::Until(100)), "over already"),
             (Change::Allow { entries: vec![tunnel], scope: Scope::Bottle }, "nobody would look"),
             (deny("a b", None), "a b"),

@@ -40,6 +40,9 @@ pub enum RuleError {
     /// Under it anybody may register a name (publicsuffix.org, the ICANN and the private part).
     #[error("{0:?}: anybody may have a name under {1}")]
     PublicSuffix(String, String),
+    /// A URL: what is allowed is a host.
+    #[error("{0:?} is a URL; name its host alone")]
+    Url(String),
     /// The part after the last colon is no port.
     #[error("{0:?}: the port is not a number from 1 to 65535")]
     Port(String),
@@ -70,6 +73,9 @@ impl Rule {
     }
 
     fn parse(text: &str, without: Ports) -> Result<Self, RuleError> {
+        if text.contains("://") {
+            return Err(RuleError::Url(text.to_owned()));
+        }
         let (rest, ports) = match text.rsplit_once(':') {
             Some((rest, port)) if !port.ends_with(']') => {
                 let port =
@@ -112,6 +118,11 @@ impl Rule {
 }
 
 impl Rule {
+    /// Its host, where it is one alone.
+    pub(super) fn only(&self) -> Option<&Host> {
+        (!self.below).then_some(&self.host)
+    }
+
     /// Whether it was written for the same hosts and port as another one.
     pub(super) fn is_as_wide_as(&self, other: &Self) -> bool {
         let unnamed = |ports: &Ports| !matches!(ports, Ports::One(_));

@@ -12,6 +12,8 @@ pub use trust::{Change, Store};
 
 /// The directory of a project's own files.
 pub const FOLDER: &str = ".bottler";
+/// What `bottler lua types` writes there, for editors: no part of what a project brings along, and never run.
+const TYPES: &str = "_meta/";
 /// Most files that it may hold, and bytes in all.
 const MAX_FILES: usize = 1000;
 const MAX_BYTES: usize = 16 << 20;
@@ -39,7 +41,8 @@ impl Project {
             Ok(seen) if !seen.is_dir() => return Err(std::io::Error::other(format!("{FOLDER} is no directory"))),
             Ok(_) => {}
         }
-        let files = read_files(&folder, MAX_FILES, MAX_BYTES)?;
+        let mut files = read_files(&folder, MAX_FILES, MAX_BYTES)?;
+        files.retain(|path, _| !path.starts_with(TYPES));
         Ok((!files.is_empty()).then_some(Self { root, files }))
     }
 

@@ -103,3 +103,14 @@ fn the_table_is_for_people_and_the_times_follow() {
         assert!(done.stderr.contains(word), "{}", done.stderr);
     }
 }
+
+/// Where nothing is enforced, the bottle is proved all the same.
+#[test]
+fn promise_01_a_bottle_that_only_audits_is_proved_and_launched() {
+    let world = World::new();
+    let file = world.state.path().join("audit.yaml");
+    std::fs::write(&file, "mode: audit\nallow: []\n").unwrap();
+    let done = world.run(&["run", "probe", "--egress", file.to_str().unwrap()]);
+    assert_eq!(done.code(), 0, "{}{}", done.stdout, done.stderr);
+    world.assert_clean();
+}

@@ -501,3 +501,57 @@ fn a_volume_that_is_somebody_elses_is_not_taken_for_the_workspace() {
     assert_eq!(done.stdout, "");
     world.assert_clean();
 }
+
+/// `run --patch` writes what a patch can hold, and keeps the rest; of a subfolder, the command that it names applies it.
+#[test]
+fn a_run_that_writes_a_patch_loses_nothing_that_the_patch_cannot_hold() {
+    let (world, _image) = (World::new(), Debian::import());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    git(folder, &["init", "-q", "-b", "main"]);
+    write(folder, "src/a", "one\n");
+    write(folder, "b", "b\n");
+    git(folder, &["add", "."]);
+    git(folder, &["commit", "-qm", "first"]);
+    // All of it fits into a patch: then nothing is kept.
+    let done = shell(&world, folder, &["--name", "whole", "--patch", "whole.patch"], "echo two >> src/a");
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert!(std::fs::read_to_string(folder.join("whole.patch")).unwrap().contains("+two"), "{}", done.stderr);
+    assert!(world.bottles().is_empty() && world.objects().is_empty(), "{}", done.stderr);
+    // A tag does not.
+    let script = "echo three >> src/a; git tag mine";
+    let done = shell(&world, folder, &["--name", "tagged", "--patch", "tagged.patch"], script);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert!(done.stderr.contains("only in the bottle, ") && done.stderr.contains("refs/tags/mine"), "{}", done.stderr);
+    assert!(std::fs::read_to_string(folder.join("tagged.patch")).unwrap().contains("+three"));
+    assert_eq!(world.objects(), ["tagged-workspace"]);
+    assert_eq!(world.run(&["rm", "--discard", "tagged"]).code(), 0);
+    // What cannot be written stays where it is, and a file that is there is not written over.
+    let done = shell(&world, folder, &["--patch", "b"], "true");
+    assert!(done.code() == 120 && done.stderr.contains("already"), "{}", done.stderr);
+    let done = shell(&world, folder, &["--name", "nowhere", "--patch", "no/such/folder"], "echo four >> src/a");
+    assert!(done.code() == 120 && done.stderr.contains("no/such/folder"), "{}", done.stderr);
+    assert_eq!(world.objects(), ["nowhere-workspace"]);
+    assert_eq!(world.run(&["rm", "--discard", "nowhere"]).code(), 0);
+    // A subfolder.
+    let done = shell(&world, &folder.join("src"), &["--name", "below"], "echo five >> a");
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    let pulled = world.command(&["pull", "below"]).current_dir(folder.join("src")).output().unwrap();
+    let said = String::from_utf8(pulled.stderr).unwrap();
+    let command = said.split('`').nth(1).unwrap_or_else(|| panic!("{said}"));
+    let applied = Command::new("sh").args(["-c", command]).current_dir(folder.join("src")).output().unwrap();
+    assert!(applied.status.success(), "{command}: {}", String::from_utf8_lossy(&applied.stderr));
+    assert_eq!(std::fs::read_to_string(folder.join("src/a")).unwrap(), "one\nfive\n");
+    // What was pulled is pulled again: nothing changes.
+    let branch = |name: &str| git(folder, &["rev-parse", name]);
+    let done = shell(&world, folder, &["--name", "twice"], "echo six >> b");
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert_eq!(world.run(&["pull", "twice", "--branch", "twice"]).code(), 0);
+    let first = branch("twice");
+    assert_eq!(world.run(&["pull", "twice", "--branch", "twice"]).code(), 0);
+    assert_eq!(branch("twice"), first, "a second pull of the same moves nothing");
+    for bottle in ["below", "twice"] {
+        assert_eq!(world.run(&["rm", bottle]).code(), 0);
+    }
+    world.assert_clean();
+}

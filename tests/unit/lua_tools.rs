@@ -239,6 +239,9 @@ fn a_project_is_refused_until_it_is_trusted_and_again_when_it_changes() {
         "the preflight: {}",
         text(&done.stderr)
     );
+    // What bottler writes there for editors changes nothing of it.
+    assert!(run(&["lua", "types"]).status.success());
+    assert!(own.join("_meta").is_dir() && run(&check).status.success());
     // Any file of it, not only scripts.
     std::fs::write(own.join("prompt.md"), "do evil").unwrap();
     refused("has changed since");

@@ -10,7 +10,7 @@ use crate::engine::labels::Kind;
 use crate::engine::{Engine, Filter, Object};
 use crate::holder::{PLAN_FILE, reach};
 use crate::plan::LaunchPlan;
-use crate::session::{Class, Failure, Record, StateDir};
+use crate::session::{Class, Failure, Record, StateDir, ended};
 
 /// A bottle of this user, living or not.
 pub(in crate::cli) struct Known {
@@ -31,6 +31,10 @@ impl Known {
         let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
         let record = known.ok_or_else(|| {
             let all = state.bottles().unwrap_or_default();
+            if crate::session::valid_name(id) && ended::read(&state, id).is_some() {
+                return input(format!("{id} has ended, and nothing of its work is kept"))
+                    .hint(format!("`bottler logs {id}` and `bottler inspect {id}` still answer"));
+            }
             let near = crate::suggest::nearest(id, all.iter().map(String::as_str));
             let hint =
                 near.map_or_else(|| "`bottler ps --all` lists them".to_owned(), |near| format!("did you mean {near}?"));

@@ -11,6 +11,7 @@ use super::client::{Ended, Show};
 use super::ended::{holder_died, tell};
 use super::known::Known;
 use super::left;
+use super::remove::remove_kept;
 use crate::cli::failure::input;
 use crate::cli::open::state;
 use crate::cli::print::{print_json, print_message};
@@ -362,33 +363,20 @@ pub(in crate::cli) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
         }
         end(&known).await?;
     }
-    let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("remove {id}: {error}"));
     if !known.state.bottle(id).exists() {
         return Ok(0);
     }
     if !args.discard {
         ask_to_discard(&known).await?;
     }
-    let Some(dir) = known.state.claim(id).map_err(failed)? else {
-        return Err(input(format!("{id} lives again")).hint(format!("bottler stop {id}")));
-    };
-    Kept::forget(&dir.path);
-    let engine: Arc<dyn Engine> = known.engine.clone();
-    let undo = gc::unwind_dead(&engine, id, known.owner(), None).await;
-    if let Some(left) = crate::report::left(&undo) {
-        print_message(&left);
-        return Ok(Class::Operation.exit_code());
-    }
-    dir.remove().map_err(failed)?;
-    print_message(&format!("removed {id}"));
-    Ok(0)
+    remove_kept(&known).await
 }
 
 /// Asks whether what nobody has pulled may go, where there is something; without a terminal that is an error.
 async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
     let id = &known.id;
     let Some(kept) = Kept::of_dead(&known.state, id) else { return Ok(()) };
-    let hint = format!("`bottler pull {id}` fetches it; `bottler rm --discard {id}` drops it");
+    let hint = format!("`bottler pull {id}` fetches it, with --archive FILE ignored files and repositories inside, too; `bottler rm --discard {id}` drops it");
     // A volume that is gone holds nothing.
     if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
         return Ok(());

@@ -6,4 +6,5 @@ pub(super) mod known;
 mod left;
 pub(super) mod life;
 pub(super) mod ps;
+mod remove;
 pub(super) mod work;

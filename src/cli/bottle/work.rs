@@ -3,13 +3,15 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use super::known::Known;
 use super::left::{Cancelled, Work, read, until_signal};
+use super::remove::remove_kept;
 use crate::cli::failure::input;
 use crate::cli::print::{Format, print_data, print_json, print_message, report_unwritten};
 use crate::report::printable;
 use crate::session::{Class, Failure};
 use crate::workspace::{
-    Brought, Change, Name, PullOrder, Pulled, Skipped, changes, default_branch, is_executed, patch, pull as bring,
+    Git, Brought, Change, Name, PullOrder, Pulled, Skipped, changes, default_branch, is_executed, patch, pull as bring,
     shown,
 };
 
@@ -126,6 +128,23 @@ pub(in crate::cli) async fn pull(args: &PullArgs) -> Result<u8, Failure> {
     until_signal(fetch(args, &cancelled), &cancelled).await
 }
 
+/// Writes what is in a kept bottle as a patch; removes the bottle where that is all.
+pub(in crate::cli) async fn take_patch(bottle: &str, file: &Path) -> Result<(), Failure> {
+    let args = PullArgs {
+        bottle: bottle.to_owned(),
+        patch: Some(file.to_owned()),
+        archive: None,
+        branch: None,
+        into: None,
+        filters: false,
+    };
+    pull(&args).await?;
+    if until_signal(read(bottle), &Cancelled::default()).await?.outstanding().lines().is_empty() {
+        remove_kept(&Known::find(bottle)?).await?;
+    }
+    Ok(())
+}
+
 /// Where what an agent made goes.
 enum Target {
     /// To standard output, to be looked at.
@@ -184,7 +203,7 @@ fn bring_to(target: &Target, work: &Work, filters: bool, cancelled: &Cancelled) 
             let mut skipped = Vec::new();
             write_whole(file, "patch", |out| patch(before, left, out).map(|names| skipped = names))?;
             print_skipped(&skipped);
-            print_message(&format!("wrote {}; `git apply {}` takes it over", file.display(), file.display()));
+            print_message(&format!("wrote {}; `{}` takes it over", file.display(), apply(work.source.as_deref(), file)));
             brought.note_files(before, left, &skipped);
         }
         Target::Archive(file) => {
@@ -218,8 +237,24 @@ fn conclude(work: &Work, brought: Option<Brought>) -> Result<u8, Failure> {
     report_unwritten()
 }
 
+/// How a patch is taken over: git reads its names from the root of a repository, and passes over, without a word, what is not
+/// below the folder that it is run in.
+fn apply(source: Option<&Path>, file: &Path) -> String {
+    let asked = |question: &str| Git::at(source?).line(&["rev-parse", question]);
+    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    let word = |text: &str| if plain(text) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) };
+    match (asked("--show-toplevel"), asked("--show-prefix")) {
+        (Some(root), Some(prefix)) => {
+            let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+            let (root, prefix, file) = (word(&root), word(&prefix), word(&file.to_string_lossy()));
+            format!("git -C {root} apply --directory={prefix} {file}")
+        }
+        _ => format!("git apply {}", word(&file.to_string_lossy())),
+    }
+}
+
 /// Writes a file that is not there yet, and that is whole, and on the disk, when it has its name.
-fn write_whole(
+pub(in crate::cli) fn write_whole(
     file: &Path,
     what: &str,
     write: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> std::io::Result<()>,

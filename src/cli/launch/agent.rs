@@ -83,7 +83,7 @@ pub(in crate::cli) struct AgentArgs {
     /// Whether the workspace outlives the bottle [default: always, where the agent works at a copy]
     #[arg(long, value_enum)]
     keep: Option<KeepArg>,
-    /// Where to write how the agent changed its workspace, as a patch for `git apply`; then nothing is kept
+    /// Where to write how the agent changed its workspace, as a patch for `git apply`; what a patch cannot hold is kept
     #[arg(long, value_name = "FILE", conflicts_with_all = ["mount", "no_workspace"])]
     pub(in crate::cli) patch: Option<PathBuf>,
     #[command(flatten)]
@@ -190,7 +190,6 @@ impl AgentArgs {
             }),
             set_rp_filter: self.set_rp_filter,
             runtime: self.runtime.clone(),
-            patch: self.patch.is_some(),
             params: program::params(&self.params)?,
         })
     }

@@ -1,6 +1,7 @@
 //! `bottler run`: plans, shows what it is going to do, asks, starts the holder, and is its client until the bottle is gone.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use super::preflight;
 use super::program;
 use crate::cli::bottle::client::{Client, Ended, Show};
 use crate::cli::bottle::ended::{holder_died, tell};
+use crate::cli::bottle::work;
 use crate::cli::failure::input;
 use crate::cli::open::{find_engine, state};
 use crate::cli::print::{Format, print_data, print_json, print_message};
@@ -97,6 +99,10 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
     let program = ready.defined.program(&recipe)?;
     let hooks = program::hooks(&program).await?;
     check_mount(&ready.planned.plan, &state)?;
+    if let Some(path) = args.agent.patch.as_ref().filter(|path| std::fs::symlink_metadata(path).is_ok()) {
+        return Err(input(format!("--patch {}: there is a file of that name already", path.display()))
+            .hint("name a new file: it is written when the agent has ended"));
+    }
     let found = preflight::look(&ready.planned.plan)?;
     if args.dry_run {
         return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
@@ -267,6 +273,15 @@ struct Data<'a> {
     output: String,
 }
 
+/// Writes what the agent changed as a patch. What is kept goes once it has arrived there, and stays where a patch cannot hold it.
+async fn take_patch(path: &Path, report: &Report) -> Result<(), Failure> {
+    if report.kept.is_some() {
+        return work::take_patch(&report.bottle, path).await;
+    }
+    let Some(patch) = &report.patch else { return Ok(()) };
+    work::write_whole(path, "patch", |out| out.write_all(patch.as_bytes()))
+}
+
 async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8, Failure> {
     let output = client.take_output().await;
     client.progress.clear();
@@ -286,8 +301,8 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
         print_data(&report::probe_table(lines));
     }
     let code = tell(client, report, args.format == Format::Text);
-    if let (Some(path), Some(patch)) = (&args.agent.patch, &report.patch) {
-        std::fs::write(path, patch).map_err(|error| input(format!("write the patch {}: {error}", path.display())))?;
+    if let Some(path) = &args.agent.patch {
+        take_patch(path, report).await?;
     }
     let red = client.show.capture && own.as_deref().is_some_and(|lines| !passed(lines));
     Ok(if red && report.failure.is_none() { Class::Isolation.exit_code() } else { code })

@@ -75,7 +75,10 @@ pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: Option<&str>, pull
         let made = line(&work().run(&arguments)?)?;
         let touched: BTreeSet<&Name> = taken.keys().chain(&removed).chain(direct.keys()).collect();
         check(&git, &ours, &made, &touched, taken.keys(), skipped)?;
-        committed(&git, &folder, head, &made)?
+        match pulled_before(order, head, &made) {
+            Some(earlier) => earlier,
+            None => committed(&git, &folder, head, &made)?,
+        }
     };
     let is_skipped = |name: &Name| pulled.skipped.iter().any(|(skipped, _)| skipped == name);
     let ignored = order.left.ignored.keys().filter(|name| ours.contains_key(*name) && !is_skipped(name));
@@ -117,6 +120,14 @@ fn put<'a>(work: &impl Fn() -> Git<'a>, objects: &BTreeMap<Name, Listed>) -> io:
         })
     })?;
     Ok(())
+}
+
+/// The commit that an earlier pull has made of the same tree on the same commit: the branch stays where it is.
+fn pulled_before(order: &Order<'_>, head: Option<&str>, tree: &str) -> Option<String> {
+    let earlier = order.earlier?;
+    let said = Git::at(order.repository).line(&["log", "-1", "--format=%an %T %P", earlier])?;
+    let same = format!("bottler {tree} {}", head.unwrap_or_default());
+    (said.trim_end() == same.trim_end()).then(|| earlier.to_owned())
 }
 
 /// A commit of a tree; the last one where it has that tree.

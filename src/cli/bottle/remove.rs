@@ -1,0 +1,28 @@
+//! A kept bottle goes, with its workspace. Whether it may is asked before.
+
+use std::sync::Arc;
+
+use super::known::Known;
+use crate::cli::failure::input;
+use crate::cli::print::print_message;
+use crate::engine::Engine;
+use crate::session::{Class, Failure, Kept, gc};
+
+/// Removes all there is of a bottle that does not live.
+pub(super) async fn remove_kept(known: &Known) -> Result<u8, Failure> {
+    let id = &known.id;
+    let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("remove {id}: {error}"));
+    let Some(dir) = known.state.claim(id).map_err(failed)? else {
+        return Err(input(format!("{id} lives again")).hint(format!("bottler stop {id}")));
+    };
+    Kept::forget(&dir.path);
+    let engine: Arc<dyn Engine> = known.engine.clone();
+    let undo = gc::unwind_dead(&engine, id, known.owner(), None).await;
+    if let Some(left) = crate::report::left(&undo) {
+        print_message(&left);
+        return Ok(Class::Operation.exit_code());
+    }
+    dir.remove().map_err(failed)?;
+    print_message(&format!("removed {id}"));
+    Ok(0)
+}
