@@ -68,12 +68,10 @@ impl Launcher for Arc<Nested> {
 impl Nested {
     async fn carry(self: &Arc<Self>, parent: &Arc<Bottle>, order: Order) -> Result<Work, Failure> {
         let draft = self.drafts.get(&order.agent)?;
-        if parent.setting().bounded && !self.drafts.0.contains_key(&order.agent) {
-            check_reach(&order.agent, &draft.plan, &parent.reaches().await)?;
-        }
         let reaches = parent.reaches().await;
         if parent.setting().bounded {
-            check_allowed(&order, &reaches, &parent.session.id)?;
+            let is_the_users = self.drafts.0.contains_key(&order.agent);
+            check_bounded(&order, &draft.plan, &reaches, is_the_users, &parent.session.id)?;
         }
         let name = order.options.recipe.clone().unwrap_or_else(|| draft.recipe.clone());
         let recipe = built_in_recipe(&name)
@@ -206,6 +204,20 @@ fn check_reach(agent: &str, own: &LaunchPlan, parent: &EgressSpec) -> Result<(),
     Err(Failure::new(Class::Input, why).hint(format!("bottler run --allow {host}")))
 }
 
+/// What a project's scripts launch reaches no more than the launch that they take part in.
+fn check_bounded(
+    order: &Order,
+    own: &LaunchPlan,
+    reaches: &EgressSpec,
+    is_the_users: bool,
+    parent: &str,
+) -> Result<(), Failure> {
+    if !is_the_users {
+        check_reach(&order.agent, own, reaches)?;
+    }
+    check_allowed(order, reaches, parent)
+}
+
 /// Refuses what a project's scripts would allow a bottle inside, and the operator has taken away from this one.
 fn check_allowed(order: &Order, reaches: &EgressSpec, parent: &str) -> Result<(), Failure> {
     let Some(entry) = order.options.allow.iter().find(|entry| !reaches.allow.contains(entry)) else { return Ok(()) };
@@ -215,7 +227,7 @@ fn check_allowed(order: &Order, reaches: &EgressSpec, parent: &str) -> Result<()
 }
 
 /// Notes whose holder an operator's change of the policy goes to. Without it that cannot be changed; the launch goes on.
-fn note_outermost(directory: &std::path::Path, parent: &Bottle) {
+fn note_outermost(directory: &Path, parent: &Bottle) {
     let Some(around) = &parent.setting().staging else { return };
     let outermost = std::fs::read_to_string(around.join(WITHIN)).unwrap_or_else(|_| parent.session.id.clone());
     let _ = std::fs::write(directory.join(WITHIN), outermost);

@@ -14,11 +14,7 @@ pub use authorize::{
 pub use live::{Change, ChangeError, Denial, Enforced, Grant, LivePolicy, Scope};
 pub use rule::{Rule, RuleError};
 pub use spec::{Connect, EgressSpec, SpecError, UpstreamProxy};
-pub use terms::{CANARY, Mode, TcpTarget};
-
-/// Hosts that exist only to be refused, whatever the policy says, also where nothing is enforced: so a bottle can prove that its
-/// way out refuses.
-pub const FORBIDDEN: [&str; 2] = ["forbidden.bottler.invalid", "bottler.invalid"];
+pub use terms::{CANARY, FORBIDDEN, Mode, TcpTarget};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,9 @@ use crate::net::Host;
 /// A host that exists only to be asked for: egress answers it itself, so that a bottle can prove that its way out
 /// works before anything else is allowed. `.invalid` never resolves (RFC 6761, section 6.4).
 pub const CANARY: &str = "canary.bottler.invalid";
+/// Hosts that exist only to be refused, whatever the policy says, also where nothing is enforced: so a bottle can prove that its
+/// way out refuses.
+pub const FORBIDDEN: [&str; 2] = ["forbidden.bottler.invalid", "bottler.invalid"];
 
 /// Whether what is not allowed is refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

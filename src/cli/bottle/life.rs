@@ -1,7 +1,6 @@
 //! What is done with a bottle that lives, or is kept: attach, exec, logs, stop, inspect, rm.
 
 use std::io::{IsTerminal, Read};
-use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -22,7 +21,7 @@ use crate::engine::{Engine, ExecSpec, Output, Streams};
 use crate::init::ENTER;
 use crate::primitive::POLICY_FILE;
 use crate::session::ended::{self, Piece};
-use crate::session::{Class, Condition, Failure, Kept, UndoRow, gc};
+use crate::session::{Class, Condition, Failure, Kept, UndoRow};
 
 /// Lines of a log that are shown where nothing else is said.
 const LINES: usize = 1000;
@@ -376,7 +375,9 @@ pub(in crate::cli) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
 async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
     let id = &known.id;
     let Some(kept) = Kept::of_dead(&known.state, id) else { return Ok(()) };
-    let hint = format!("`bottler pull {id}` fetches it, with --archive FILE ignored files and repositories inside, too; `bottler rm --discard {id}` drops it");
+    let hint = format!(
+        "`bottler pull {id}` fetches it, with --archive FILE ignored files and repositories inside, too; `bottler rm --discard {id}` drops it"
+    );
     // A volume that is gone holds nothing.
     if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
         return Ok(());

@@ -11,7 +11,7 @@ use crate::cli::print::{Format, print_data, print_json, print_message, report_un
 use crate::report::printable;
 use crate::session::{Class, Failure};
 use crate::workspace::{
-    Git, Brought, Change, Name, PullOrder, Pulled, Skipped, changes, default_branch, is_executed, patch, pull as bring,
+    Brought, Change, Git, Name, PullOrder, Pulled, Skipped, changes, default_branch, is_executed, patch, pull as bring,
     shown,
 };
 
@@ -203,7 +203,11 @@ fn bring_to(target: &Target, work: &Work, filters: bool, cancelled: &Cancelled) 
             let mut skipped = Vec::new();
             write_whole(file, "patch", |out| patch(before, left, out).map(|names| skipped = names))?;
             print_skipped(&skipped);
-            print_message(&format!("wrote {}; `{}` takes it over", file.display(), apply(work.source.as_deref(), file)));
+            print_message(&format!(
+                "wrote {}; `{}` takes it over",
+                file.display(),
+                apply(work.source.as_deref(), file)
+            ));
             brought.note_files(before, left, &skipped);
         }
         Target::Archive(file) => {

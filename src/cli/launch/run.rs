@@ -278,8 +278,8 @@ async fn take_patch(path: &Path, report: &Report) -> Result<(), Failure> {
     if report.kept.is_some() {
         return work::take_patch(&report.bottle, path).await;
     }
-    let Some(patch) = &report.patch else { return Ok(()) };
-    work::write_whole(path, "patch", |out| out.write_all(patch.as_bytes()))
+    let Some(text) = &report.patch else { return Ok(()) };
+    work::write_whole(path, "patch", |out| out.write_all(text.as_bytes()))
 }
 
 async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8, Failure> {
