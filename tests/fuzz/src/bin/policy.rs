@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use bottler_fuzz::policy::{Decision, EgressSpec, Form, Intent, Mode, authorize};
 use bottler_fuzz::net::{Host, canonical};
+use bottler_fuzz::policy::{Decision, EgressSpec, Form, Intent, Mode, authorize};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
