@@ -263,16 +263,16 @@ impl Egress {
 fn still_allowed(begun: &Policy, now: &Policy, intent: &Intent) -> Result<(), Reason> {
     let once = !begun.granted_once(intent).is_empty();
     let lasting = Policy { once: Vec::new(), ..now.clone() };
-    if intent.form == Form::Connect
-        && begun.tls(&intent.host, intent.port) == Tls::Tunnel
-        && lasting.tls(&intent.host, intent.port) != Tls::Tunnel
+    if let Decision::Refuse(reason) = authorize(&lasting, intent)
+        && (!once || matches!(reason, Reason::Denied(..)))
     {
+        return Err(reason);
+    }
+    let was_tunnel = intent.form == Form::Connect && begun.tls(&intent.host, intent.port) == Tls::Tunnel;
+    if was_tunnel && lasting.tls(&intent.host, intent.port) != Tls::Tunnel {
         return Err(Reason::NotTls(intent.host.clone(), "the policy does not let it through unread any more"));
     }
-    match authorize(&lasting, intent) {
-        Decision::Refuse(reason) if !once || matches!(reason, Reason::Denied(..)) => Err(reason),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Serves until the container is stopped. `at` is where the sockets are made, or a TCP address on a machine that has no
