@@ -1,29 +1,22 @@
 //! What is freed is given back. glibc keeps it by default, in a heap of up to 64 MiB for each thread, and does so for ever larger
 //! pieces once it has seen some: after a few large bodies the process would hold three times what it uses, and be killed for it.
-//! That is set before a process begins ("Memory Allocation Tunables" in glibc's manual), so egress starts itself again, once.
 
-use std::convert::Infallible;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use nix::libc::{self, c_int};
 
-use anyhow::Context;
+/// Pieces of 1 MiB are given back at once, of others 4 MiB are kept, in four heaps (mallopt(3)).
+const SETTINGS: [(c_int, c_int); 3] =
+    [(libc::M_MMAP_THRESHOLD, 1 << 20), (libc::M_TRIM_THRESHOLD, 4 << 20), (libc::M_ARENA_MAX, 4)];
 
-/// Where it is set, and how: pieces of 1 MiB are given back at once, of others 4 MiB are kept, in four heaps.
-const VARIABLE: &str = "GLIBC_TUNABLES";
-const VALUE: &str = "glibc.malloc.mmap_threshold=1048576:glibc.malloc.trim_threshold=4194304:glibc.malloc.arena_max=4";
-
-/// Goes on where that is set, and starts this program again where it is not.
+/// Bounds what the allocator keeps: called before there is a second thread.
 ///
 /// # Errors
-/// It cannot be started.
+/// The allocator does not take a setting.
 pub fn bound() -> anyhow::Result<()> {
-    if std::env::var_os(VARIABLE).is_some_and(|value| value == VALUE) {
-        return Ok(());
+    for (name, value) in SETTINGS {
+        #[expect(unsafe_code, reason = "the C library has no other way")]
+        // SAFETY: two numbers go in, and nothing of memory that is in use changes.
+        let taken = unsafe { libc::mallopt(name, value) };
+        anyhow::ensure!(taken == 1, "set a bound of the memory allocator: mallopt({name}, {value})");
     }
-    let (mut again, mut words) = (Command::new("/proc/self/exe"), std::env::args_os());
-    if let Some(name) = words.next() {
-        again.arg0(name);
-    }
-    let started: Result<Infallible, _> = Err(again.args(words).env(VARIABLE, VALUE).exec());
-    started.map(|never| match never {}).context("start again with bounds for the memory allocator")
+    Ok(())
 }
