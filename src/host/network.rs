@@ -75,7 +75,9 @@ fn v4(line: &str) -> Option<Route> {
         let bits = u32::from_str_radix(fields.get(at)?, 16).ok()?;
         Some(Ipv4Addr::from(bits.to_ne_bytes()))
     };
-    let to = Ipv4Net::with_netmask(address(1)?, address(7)?).ok()?;
+    // How many bits: gVisor writes those of a /20 as 000FFFFF, which is no netmask.
+    let mask = u32::from_str_radix(fields.get(7)?, 16).ok()?;
+    let to = Ipv4Net::new(address(1)?, u8::try_from(mask.count_ones()).ok()?).ok()?;
     Some(Route { device: fields[0].to_owned(), to: to.into(), by: address(2)?.into() })
 }
 
@@ -96,12 +98,14 @@ mod tests {
         let header = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n";
         let table = format!(
             "{header}eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-             docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+             docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
+             eth0\t003011AC\t00000000\t0001\t0\t0\t0\t000FFFFF\t0\t0\t0\n"
         );
         let routes = table_of(&table, 1, v4).unwrap();
         assert!(routes[0].is_default() && !routes[1].is_default());
         assert_eq!((&*routes[0].device, routes[0].by), ("eth0", "10.0.0.1".parse().unwrap()));
         assert_eq!((routes[1].to, routes[1].by), ("172.17.0.0/16".parse().unwrap(), Ipv4Addr::UNSPECIFIED.into()));
+        assert_eq!(routes[2].to, "172.17.48.0/20".parse().unwrap(), "as gVisor writes it");
         assert_eq!(table_of(&format!("{header}eth0\tx\n"), 1, v4), Err("eth0\tx".to_owned()));
 
         let line = "fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
