@@ -18,9 +18,9 @@ pub(super) struct ShowArgs {
     bottle: String,
 }
 
-/// What `policy allow` takes.
+/// What is allowed or denied, where, and for how long.
 #[derive(clap::Args)]
-pub(super) struct AllowArgs {
+struct EntryArgs {
     /// The bottle
     bottle: String,
     /// Hosts: `host`, `*.host`, or either with a port
@@ -35,37 +35,29 @@ pub(super) struct AllowArgs {
     /// For so long, as `10m`; as long as the bottle lives when nothing is said
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// What `policy allow` takes.
+#[derive(clap::Args)]
+pub(super) struct AllowArgs {
+    #[command(flatten)]
+    entry: EntryArgs,
     /// For one request
     #[arg(long, conflicts_with = "time")]
     once: bool,
     /// For this bottle and for later launches of it in the same folder
     #[arg(long, conflicts_with_all = ["time", "once"])]
     save: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
 }
 
 /// What `policy deny` takes.
 #[derive(clap::Args)]
 pub(super) struct DenyArgs {
-    /// The bottle
-    bottle: String,
-    /// Hosts: `host`, `*.host`, or either with a port
-    #[arg(required = true)]
-    hosts: Vec<String>,
-    /// Only with this method; may be repeated
-    #[arg(long = "method", value_name = "METHOD")]
-    methods: Vec<String>,
-    /// Only this path, with `*` and `**`; may be repeated
-    #[arg(long = "path", value_name = "PATH")]
-    paths: Vec<String>,
-    /// For so long, as `10m`; as long as the bottle lives when nothing is said
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
-    time: Option<Duration>,
-    /// How to print
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    #[command(flatten)]
+    entry: EntryArgs,
 }
 
 /// What `policy reload` takes.
@@ -85,7 +77,8 @@ pub(super) async fn show(args: &ShowArgs) -> Result<u8, Failure> {
 }
 
 pub(super) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
-    let entry = |host: &String| match (&args.methods[..], &args.paths[..]) {
+    let what = &args.entry;
+    let entry = |host: &String| match (&what.methods[..], &what.paths[..]) {
         ([], []) => AllowSpec::Host(host.clone()),
         (methods, paths) => AllowSpec::Table(AllowTable {
             host: host.clone(),
@@ -94,46 +87,47 @@ pub(super) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
             ..AllowTable::default()
         }),
     };
-    let entries: Vec<AllowSpec> = args.hosts.iter().map(entry).collect();
-    let scope = match (args.time, args.once, args.save) {
+    let entries: Vec<AllowSpec> = what.hosts.iter().map(entry).collect();
+    let scope = match (what.time, args.once, args.save) {
         (Some(time), ..) => Scope::Until(until(time)?),
         (_, true, _) => Scope::Once,
         (_, _, true) => Scope::Always,
         _ => Scope::Bottle,
     };
-    let saved = if args.save { Some(place(&args.bottle)?) } else { None };
-    let policy = ask(&args.bottle, Some(Change::Allow { entries: entries.clone(), scope })).await?;
+    let saved = if args.save { Some(place(&what.bottle)?) } else { None };
+    let policy = ask(&what.bottle, Some(Change::Allow { entries: entries.clone(), scope })).await?;
     let holds = match (scope, &saved) {
         (Scope::Once, _) => "for one request".to_owned(),
-        (Scope::Until(_), _) => format!("for {}", humantime::format_duration(args.time.unwrap_or_default())),
+        (Scope::Until(_), _) => format!("for {}", humantime::format_duration(what.time.unwrap_or_default())),
         (_, Some((path, folder))) => {
             save(path, folder, &entries)?;
             format!("for this bottle and later ones in {}; {} remembers it", folder.display(), path.display())
         }
         _ => "as long as the bottle lives".to_owned(),
     };
-    told(args.format, &policy, &format!("{} may reach {} {holds}", args.bottle, args.hosts.join(", ")))
+    told(what.format, &policy, &format!("{} may reach {} {holds}", what.bottle, what.hosts.join(", ")))
 }
 
 pub(super) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
-    let entry = |host: &String| match (&args.methods[..], &args.paths[..]) {
+    let what = &args.entry;
+    let entry = |host: &String| match (&what.methods[..], &what.paths[..]) {
         ([], []) => DenySpec::Host(host.clone()),
         (methods, paths) => {
             DenySpec::Table(DenyTable { host: host.clone(), methods: methods.to_vec(), paths: paths.to_vec() })
         }
     };
-    let entries = args.hosts.iter().map(entry).collect();
-    let until = args.time.map(until).transpose()?;
-    let policy = ask(&args.bottle, Some(Change::Deny { entries, until })).await?;
+    let entries = what.hosts.iter().map(entry).collect();
+    let until = what.time.map(until).transpose()?;
+    let policy = ask(&what.bottle, Some(Change::Deny { entries, until })).await?;
     let holds =
-        args.time.map_or_else(|| "any more".to_owned(), |time| format!("for {}", humantime::format_duration(time)));
-    if let Ok((path, folder)) = place(&args.bottle)
+        what.time.map_or_else(|| "any more".to_owned(), |time| format!("for {}", humantime::format_duration(time)));
+    if let Ok((path, folder)) = place(&what.bottle)
         && let Ok(saved) = read_granted(&path)
-        && saved.iter().any(|one| one.folder == folder && args.hosts.iter().any(|host| host == one.allow.host()))
+        && saved.iter().any(|one| one.folder == folder && what.hosts.iter().any(|host| host == one.allow.host()))
     {
         print_message(&format!("later launches may: {} still grants it; remove it there", path.display()));
     }
-    told(args.format, &policy, &format!("{} may not reach {} {holds}", args.bottle, args.hosts.join(", ")))
+    told(what.format, &policy, &format!("{} may not reach {} {holds}", what.bottle, what.hosts.join(", ")))
 }
 
 pub(super) async fn reload(args: &ReloadArgs) -> Result<u8, Failure> {

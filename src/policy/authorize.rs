@@ -292,17 +292,16 @@ impl Reason {
     /// What can be done about it in a bottle. Of a request nothing but its host is repeated: whoever follows the advice may paste
     /// it into a shell.
     pub fn advice(&self, bottle: &str) -> String {
-        let allow = |host: &Host, what: String| {
+        let allow = |host: &Host, port: &str, more: &str| {
             // Brackets of an IPv6 address are a shell's.
             let quote = if matches!(host, Host::V6(_)) { "'" } else { "" };
-            format!("the operator can allow it: `bottler policy allow {bottle} {quote}{host}{what}`")
+            format!("the operator can allow it: `bottler policy allow {bottle} {quote}{host}{port}{quote}{more}`")
         };
-        let quote = |host: &Host| if matches!(host, Host::V6(_)) { "'" } else { "" };
         match self {
-            Self::HostNotAllowed(host) => allow(host, quote(host).to_owned()),
-            Self::PortNotAllowed(host, port) => allow(host, format!(":{port}{}", quote(host))),
-            Self::MethodNotAllowed(_, host) => allow(host, format!("{} --method METHOD", quote(host))),
-            Self::PathNotAllowed(host, _) => allow(host, format!("{} --path PATH", quote(host))),
+            Self::HostNotAllowed(host) => allow(host, "", ""),
+            Self::PortNotAllowed(host, port) => allow(host, &format!(":{port}"), ""),
+            Self::MethodNotAllowed(_, host) => allow(host, "", " --method METHOD"),
+            Self::PathNotAllowed(host, _) => allow(host, "", " --path PATH"),
             other => other.hint().to_owned(),
         }
     }

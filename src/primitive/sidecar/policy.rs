@@ -76,10 +76,7 @@ impl Bottle {
         base: &EgressSpec,
     ) -> Result<Enforced, Failure> {
         loop {
-            let outer = match self.setting.outer.as_ref().and_then(Weak::upgrade) {
-                Some(outer) => outer.policy().await.ok(),
-                None => None,
-            };
+            let outer = self.outer_policy().await;
             let mut policy = LivePolicy::new(base.clone());
             if let Some(outer) = &outer {
                 policy = policy.inheriting(outer);
@@ -89,15 +86,16 @@ impl Bottle {
             policies.insert(egress.to_owned(), policy.clone());
             drop(policies);
             // What the bottle around this one has lost meanwhile, this one has now been told, or reads here.
-            let newer = match self.setting.outer.as_ref().and_then(Weak::upgrade) {
-                Some(outer) => outer.policy().await.ok(),
-                None => None,
-            };
-            if newer == outer {
+            if self.outer_policy().await == outer {
                 self.await_expiry(egress, &policy);
                 return Ok(policy.enforced());
             }
         }
+    }
+
+    /// The policy of the bottle around this one, where there is one and it has one.
+    async fn outer_policy(&self) -> Option<LivePolicy> {
+        self.setting.outer.as_ref().and_then(Weak::upgrade)?.policy().await.ok()
     }
 
     /// The policy that is enforced for the agent.
