@@ -337,11 +337,11 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
         return Decision::Refuse(Reason::Denied(intent.host.clone(), entry.rule().to_string()));
     }
     // What a rule could be passed by with is not judged by it.
-    let unclear = request.and_then(|(_, path)| ambiguity(path)).map(PathError::Ambiguous);
-    if let Some(unclear) = unclear
+    if let Some((_, path)) = request
         && policy.deny.iter().any(|entry| entry.judges_paths(&intent.host, intent.port, request))
+        && let Some(unclear) = ambiguity(path)
     {
-        return Decision::Refuse(unclear.into());
+        return Decision::Refuse(PathError::Ambiguous(unclear).into());
     }
     let destination = Destination::Resolve(intent.host.clone(), intent.port);
     match allowed(policy, intent, request) {

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use super::decode::{DecodeError, Encoding, decode};
 use super::work::Work;
-use super::{Action, Finding, Messages, Scanner, aws_chunked, boundary, inner, known_secret, parts};
+use super::{Action, Finding, KNOWN_SECRET, Messages, Scanner, aws_chunked, boundary, inner, known_secret, parts};
 
 /// Parts of a form that are longer are no pieces of a secret.
 const MAX_PIECE: usize = 64 << 10;
+/// So much of JSON's strings is put together before it is looked at, in bytes.
+const MAX_TOGETHER: usize = 64 << 10;
 
 /// What a body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,18 +183,24 @@ impl Scanner {
 
     /// Looks for known secrets that are split over several strings of JSON, one after the other.
     fn strings(&self, json: &[u8]) -> Option<Finding> {
-        let mut carried = Vec::new();
-        values(json).find_map(|value| {
-            let near = &value[..value.len().min(self.exact.longest())];
-            carried.extend_from_slice(near);
-            let finding = self.exact.is_in(&carried).then(known_secret);
-            if near.len() < value.len() {
-                carried.clear();
-                carried.extend_from_slice(&value[value.len() - near.len()..]);
+        let longest = self.exact.longest();
+        if longest == 0 || self.action(KNOWN_SECRET) != Action::Block {
+            return None;
+        }
+        // Many strings are one look; of a long one only its ends meet others.
+        let mut together = Vec::new();
+        for value in values(json) {
+            let is_long = value.len() > longest;
+            together.extend_from_slice(&value[..value.len().min(longest)]);
+            if is_long || together.len() >= MAX_TOGETHER {
+                if self.exact.is_in(&together) {
+                    return Some(known_secret());
+                }
+                let end = if is_long { value } else { &together };
+                together = end[end.len().saturating_sub(longest)..].to_vec();
             }
-            carried.drain(..carried.len() - self.exact.tail(&carried));
-            finding.filter(|finding| self.action(&finding.rule) == Action::Block)
-        })
+        }
+        self.exact.is_in(&together).then(known_secret)
     }
 
     /// Looks at a message that may be compressed for itself; what is in it.

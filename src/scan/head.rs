@@ -32,22 +32,30 @@ impl Scanner {
 
     /// Each header for itself, for what stands in the next is no part of it; and the values put together for known secrets.
     fn headers(&self, headers: &[(&str, &[u8])], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+        let mut line = Vec::new();
         for (name, value) in headers {
-            let line = [name.as_bytes(), b": ", value].concat();
+            line.clear();
+            [name.as_bytes(), b": ", value].iter().for_each(|part| line.extend_from_slice(part));
             if let Some(finding) = self.at(Place::Header(name), &line, work)? {
                 return Ok(Some(finding));
             }
         }
         // As they came, and by their names: the two orders in which a receiver would put the parts together.
-        let mut headers = headers.to_vec();
-        for _ in 0..2 {
-            let values: Vec<u8> = headers.iter().flat_map(|(_, value)| value.iter().copied()).collect();
-            if let Some(finding) = self.known(&values, work)? {
-                return Ok(Some(finding));
-            }
-            headers.sort_by_key(|(name, _)| *name);
+        let mut values = line;
+        let mut together = |headers: &[(&str, &[u8])], work: &mut Work| {
+            values.clear();
+            headers.iter().for_each(|(_, value)| values.extend_from_slice(value));
+            self.known(&values, work)
+        };
+        if let Some(finding) = together(headers, work)? {
+            return Ok(Some(finding));
         }
-        Ok(None)
+        if headers.is_sorted_by_key(|(name, _)| *name) {
+            return Ok(None);
+        }
+        let mut headers = headers.to_vec();
+        headers.sort_by_key(|(name, _)| *name);
+        together(&headers, work)
     }
 
     /// Looks at a path with its query: each parameter for itself, with its pluses as the spaces that they stand for, too;

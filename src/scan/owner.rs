@@ -5,7 +5,7 @@
 //! an account of somebody else's; nothing passes where the request is seen on its way; and the bottle's own secrets are looked for
 //! before this is asked.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
@@ -33,8 +33,10 @@ pub enum Place<'a> {
 /// Where a request goes: what is given to whom.
 #[derive(Debug, Clone)]
 pub struct Target {
-    rows: Vec<&'static Row>,
+    host: String,
     path: String,
+    /// Of the table what is this host's; looked up with the first token, for most requests hold none.
+    rows: OnceLock<Vec<&'static Row>>,
 }
 
 #[derive(Deserialize)]
@@ -68,19 +70,21 @@ impl Target {
     /// A request to a host, for a path.
     pub fn new(host: &str, path: &str) -> Self {
         let path = path.split_once('?').map_or(path, |(path, _)| path).to_owned();
-        Self { rows: ROWS.iter().filter(|row| row.hosts.iter().any(|pattern| has(pattern, host))).collect(), path }
+        Self { host: host.to_owned(), path, rows: OnceLock::new() }
     }
 
     /// Whether a token that a rule has found may stand in a place of this request.
     pub(super) fn is_given(&self, rule: &str, token: &[u8], place: Place<'_>) -> bool {
         let issued = if rule == JWT { issuer(token) } else { None };
         let known = |row: &Row| issued.is_some() && row.issuer == issued;
-        if ROWS.iter().any(known) && !self.rows.iter().any(|row| known(row)) {
+        let has_host = |row: &&Row| row.hosts.iter().any(|pattern| has(pattern, &self.host));
+        let own = self.rows.get_or_init(|| ROWS.iter().filter(has_host).collect());
+        if ROWS.iter().any(known) && !own.iter().any(|row| known(row)) {
             return false;
         }
         // Whose it is by what it says itself counts for more than the format that it has.
         let of = |row: &Row| row.issuer.is_none() || row.issuer == issued;
-        let rows = self.rows.iter().filter(|row| of(row) && row.rules.iter().any(|known| known == rule));
+        let rows = own.iter().filter(|row| of(row) && row.rules.iter().any(|known| known == rule));
         rows.into_iter().any(|row| row.takes(place, &self.path))
     }
 }

@@ -172,10 +172,11 @@ impl Rules {
                 return Ok(Some(judged));
             }
         }
-        // How far each rule has looked already: keywords that stand close together are one look.
-        let mut looked = vec![0; self.all.len()];
+        // How far each rule has looked already: keywords that stand close together are one look. Most texts have none.
+        let mut looked = Vec::new();
         for keywords in self.keywords.iter().filter(|keywords| !keywords.rules.is_empty()) {
             for found in keywords.automaton.find_overlapping_iter(bytes) {
+                looked.resize(self.all.len(), 0);
                 for &rule in &keywords.rules[found.pattern().as_usize()] {
                     if found.end() + TOKEN <= looked[rule] {
                         continue;

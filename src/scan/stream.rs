@@ -15,6 +15,8 @@ const OVERLAP: usize = 4 << 10;
 /// what follows was looked at, too: longer tokens may leave in part.
 pub(super) const WINDOW: usize = 256 << 10;
 pub(super) const HELD: usize = 16 << 10;
+/// By so much the last piece of a window goes beyond it, most often.
+const SLACK: usize = 16 << 10;
 
 /// A request's body in windows: nothing that a window ends within has left before the rest of it was looked at.
 pub struct Windows {
@@ -50,7 +52,9 @@ impl Windows {
         let cut = aligned(&window, window.len().saturating_sub(self.held));
         let held = window.split_off(cut);
         self.known = held.len();
-        self.buffer = BytesMut::from(held);
+        // Room for the next window at once: to grow up to it would copy it several times.
+        self.buffer = BytesMut::with_capacity(held.len() + WINDOW + SLACK);
+        self.buffer.extend_from_slice(&held);
         window
     }
 

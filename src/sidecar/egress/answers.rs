@@ -3,7 +3,8 @@
 //! that nobody else waits for them. An answer that waits for its destination is none of them, however long.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::load::Slot;
 use super::passing::{Body, BoxError};
+use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
 use crate::sync::lock;
 
@@ -27,7 +29,57 @@ const TIDY: usize = 1024;
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Answers(Mutex<Vec<Weak<Entry>>>);
+pub(super) struct Answers {
+    all: Mutex<Vec<Weak<Entry>>>,
+    /// How many requests wait, for each [`For`].
+    waiting: [AtomicUsize; 2],
+    watched: OnceLock<()>,
+}
+
+/// What a request waits for that unread answers may be in the way of.
+#[derive(Clone, Copy)]
+pub(super) enum For {
+    /// A place. Where there is none, an answer is unread for long a little sooner.
+    Place,
+    /// What its destination says.
+    Destination,
+}
+
+/// A request that waits.
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Notes that a request waits, until this is dropped. One task looks for all of them what is in their way: a timer for each
+/// request would wake a thread for each.
+pub(super) fn wait(egress: &Arc<Egress>, what: For) -> Waiting<'_> {
+    let answers = &egress.answers;
+    answers.watched.get_or_init(|| drop(tokio::spawn(watch(Arc::downgrade(egress), egress.load.times.unread))));
+    let count = &answers.waiting[what as usize];
+    count.fetch_add(1, Ordering::Relaxed);
+    Waiting(count)
+}
+
+/// Ends what was not read for `long`, while somebody waits.
+async fn watch(egress: Weak<Egress>, long: Duration) {
+    loop {
+        tokio::time::sleep(long / 8).await;
+        let Some(egress) = egress.upgrade() else { return };
+        let answers = &egress.answers;
+        let long = match answers.waiting.each_ref().map(|count| count.load(Ordering::Relaxed)) {
+            [0, 0] => continue,
+            [0, _] => long,
+            _ => long / 8,
+        };
+        for intent in answers.end_unread(long) {
+            egress.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
+        }
+    }
+}
 
 struct Entry {
     intent: Intent,
@@ -47,7 +99,7 @@ impl Answers {
         response.map(|body| {
             let held = Mutex::new(Held { answer: Some((body, slot)), unread: None });
             let entry = Arc::new(Entry { intent: intent.clone(), held });
-            let mut all = lock(&self.0);
+            let mut all = lock(&self.all);
             if all.len() >= TIDY {
                 all.retain(|entry| entry.strong_count() > 0);
             }
@@ -57,11 +109,11 @@ impl Answers {
     }
 
     /// Ends those that have been unread for `long` and are too many; what they were answers to.
-    pub(super) fn end_unread(&self, long: Duration) -> Vec<Intent> {
+    fn end_unread(&self, long: Duration) -> Vec<Intent> {
         let now = Instant::now();
         let mut unread: Vec<(Instant, Arc<Entry>)> = Vec::new();
         {
-            let mut all = lock(&self.0);
+            let mut all = lock(&self.all);
             if all.len() <= OF_ONE {
                 return Vec::new();
             }

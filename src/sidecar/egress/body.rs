@@ -52,17 +52,33 @@ impl Verdict {
 
 /// Looks at the head of a request.
 pub(super) async fn check_head(load: &Load, scanner: &Arc<Scanner>, head: &Parts, path: &str) -> Result<(), Reason> {
-    let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-    let headers: Vec<(String, Vec<u8>)> = headers.collect();
-    let length = path.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    let (scanner, method, path) = (scanner.clone(), head.method.as_str().to_owned(), path.to_owned());
-    let looked = load.look(length, move |work| {
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-        let found = scanner.head(&Head { method: &method, path: &path, headers }, work)?;
+    fn look(
+        scanner: &Scanner,
+        head: &Head<'_>,
+        work: &mut Work,
+    ) -> Result<Option<(Finding, &'static str)>, DecodeError> {
+        let found = scanner.head(head, work)?;
         scanner.tell(work);
         Ok(found)
-    });
-    looked.await?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
+    }
+    let method = head.method.as_str();
+    let headers: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let length = path.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    let head = Head { method, path, headers };
+    let looked = match Load::at_once(length, |work| look(scanner, &head, work)) {
+        Some(looked) => looked,
+        None => {
+            let headers = head.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
+            let headers: Vec<(String, Vec<u8>)> = headers.collect();
+            let (scanner, method, path) = (scanner.clone(), method.to_owned(), path.to_owned());
+            let aside = load.aside(length, move |work| {
+                let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+                look(&scanner, &Head { method: &method, path: &path, headers }, work)
+            });
+            aside.await
+        }
+    };
+    looked?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
 }
 
 fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {

@@ -3,15 +3,14 @@
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use futures_util::FutureExt;
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, Uri, http};
 
 use tokio::sync::Notify;
 
+use super::answers::{self, For};
 use super::body::{self, Verdict};
 use super::drain::Asked;
 use super::load::Slot;
@@ -126,31 +125,16 @@ pub(super) async fn forward(
     Ok(egress.answers.track(intent, Response::from_parts(head, body), slot))
 }
 
-/// A request's place. Where there is none, an answer is unread for long a little sooner.
-async fn slot(egress: &Egress) -> Result<Slot, Reason> {
-    behind_others(egress, egress.load.times.unread / 8, egress.load.slot()).await
+/// A request's place.
+async fn slot(egress: &Arc<Egress>) -> Result<Slot, Reason> {
+    let _waiting = answers::wait(egress, For::Place);
+    egress.load.slot().await
 }
 
 /// What a destination says to a request.
-async fn answered<T>(egress: &Egress, awaited: impl Future<Output = T>) -> T {
-    behind_others(egress, egress.load.times.unread, awaited).await
-}
-
-/// Waits for something that unread answers may be in the way of.
-async fn behind_others<T>(egress: &Egress, long: Duration, awaited: impl Future<Output = T>) -> T {
-    tokio::pin!(awaited);
-    // Nothing is in the way of most.
-    if let Some(done) = awaited.as_mut().now_or_never() {
-        return done;
-    }
-    loop {
-        for intent in egress.answers.end_unread(long) {
-            egress.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
-        }
-        if let Ok(done) = tokio::time::timeout(long / 4, &mut awaited).await {
-            return done;
-        }
-    }
+async fn answered<T>(egress: &Arc<Egress>, awaited: impl Future<Output = T>) -> T {
+    let _waiting = answers::wait(egress, For::Destination);
+    awaited.await
 }
 
 /// Interim answers (RFC 9110, section 15.2) to one request.

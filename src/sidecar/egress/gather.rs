@@ -27,7 +27,7 @@ pub(super) async fn gather(load: &Load, body: &mut Asked, length: Option<usize>)
     let mut kept = load.keep();
     // What is known is taken at once, so that no two bodies wait for each other's rest.
     kept.reach(length.unwrap_or_default()).await?;
-    let mut bytes = BytesMut::new();
+    let mut bytes = BytesMut::with_capacity(length.unwrap_or_default());
     let mut trailers = None;
     let latest = Instant::now() + load.times.whole;
     while bytes.len() <= MAX_WHOLE {

@@ -39,9 +39,7 @@ pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, place: Place) {
         let egress = egress.clone();
         service_fn(move |mut request: Request<Incoming>| {
             let egress = egress.clone();
-            // What the request makes of the connection has its place, too.
-            request.extensions_mut().insert(place.clone());
-            request.extensions_mut().insert(granted.clone());
+            Switch::prepare(&mut request, Some(&place), &granted);
             async move { Ok::<_, Infallible>(answer(&egress, request).await) }
         })
     };
@@ -95,6 +93,17 @@ pub(super) enum Switch {
 }
 
 impl Switch {
+    /// What a request makes of its connection has the connection's place, too, and may be granted; most make nothing of it.
+    pub(super) fn prepare(request: &mut Request<Incoming>, place: Option<&Place>, granted: &Granted) {
+        if request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE) {
+            let extensions = request.extensions_mut();
+            extensions.insert(granted.clone());
+            if let Some(place) = place {
+                extensions.insert(place.clone());
+            }
+        }
+    }
+
     pub(super) fn of(request: &Request<Asked>) -> Self {
         if request.method() == Method::CONNECT {
             Self::Tunnel

@@ -187,13 +187,10 @@ where
     // HTTP/2 is agreed on within TLS.
     let (stream, refused, granted) = Strict::new(stream, layer == Layer::Tls);
     let service = {
-        let (egress, intent, place) = (egress.clone(), intent.clone(), place.cloned());
+        let (egress, intent, place) = (egress.clone(), Arc::new(intent.clone()), place.cloned());
         service_fn(move |mut request: Request<Incoming>| {
             let (egress, intent) = (egress.clone(), intent.clone());
-            if let Some(place) = &place {
-                request.extensions_mut().insert(place.clone());
-            }
-            request.extensions_mut().insert(granted.clone());
+            Switch::prepare(&mut request, place.as_ref(), &granted);
             async move { Ok::<_, Infallible>(answer(&egress, &intent, layer, request).await) }
         })
     };

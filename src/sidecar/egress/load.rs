@@ -85,12 +85,32 @@ impl Load {
         length: usize,
         look: impl Fn(&mut Work) -> Result<T, DecodeError> + Send + Sync + 'static,
     ) -> Result<T, Reason> {
-        if length <= AT_ONCE_LENGTH {
-            match look(&mut Work::new(AT_ONCE, AT_ONCE)) {
-                Err(DecodeError::Exhausted(_)) => {}
-                looked => return Ok(looked?),
-            }
+        match Self::at_once(length, &look) {
+            Some(looked) => looked,
+            None => self.aside(length, look).await,
         }
+    }
+
+    /// Looks at something that is short, here: `None` where it is not, or needs more work than is done here.
+    pub(super) fn at_once<T>(
+        length: usize,
+        look: impl FnOnce(&mut Work) -> Result<T, DecodeError>,
+    ) -> Option<Result<T, Reason>> {
+        if length > AT_ONCE_LENGTH {
+            return None;
+        }
+        match look(&mut Work::new(AT_ONCE, AT_ONCE)) {
+            Err(DecodeError::Exhausted(_)) => None,
+            looked => Some(looked.map_err(Reason::from)),
+        }
+    }
+
+    /// Looks at what was not looked at at once, by threads that serve nobody.
+    pub(super) async fn aside<T: Send + 'static>(
+        &self,
+        length: usize,
+        look: impl Fn(&mut Work) -> Result<T, DecodeError> + Send + Sync + 'static,
+    ) -> Result<T, Reason> {
         let look = Arc::new(look);
         let aside = async |mut work: Work| {
             let look = look.clone();

@@ -224,17 +224,33 @@ impl Check {
         if self.line.len() + part.len() > MAX_LINE {
             return Err("a line is longer than 64 KiB");
         }
-        self.line.extend_from_slice(part);
-        // As soon as it can be told: the parser must not see the rest.
-        if self.state == State::Header && matches!(self.line.first(), Some(b' ' | b'\t')) {
-            return Err("a header is folded over two lines");
-        }
-        if end.is_none() {
+        if self.line.is_empty() && end.is_some() {
+            // Most lines come whole: nothing of them is kept.
+            self.whole(part)?;
             return Ok(rest);
         }
-        let line = std::mem::take(&mut self.line);
+        self.line.extend_from_slice(part);
+        // As soon as it can be told: the parser must not see the rest.
+        self.unfolded(&self.line)?;
+        if end.is_some() {
+            let mut line = std::mem::take(&mut self.line);
+            self.whole(&line)?;
+            line.clear();
+            self.line = line;
+        }
+        Ok(rest)
+    }
+
+    fn unfolded(&self, line: &[u8]) -> Result<(), &'static str> {
+        let folded = self.state == State::Header && matches!(line.first(), Some(b' ' | b'\t'));
+        if folded { Err("a header is folded over two lines") } else { Ok(()) }
+    }
+
+    /// Takes a line with its end.
+    fn whole(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        self.unfolded(line)?;
         let line = line.strip_suffix(b"\r\n").ok_or("a line ends with LF alone")?;
-        if line.iter().any(|&byte| byte == b'\r' || byte == 0) {
+        if memchr::memchr2(b'\r', 0, line).is_some() {
             return Err("a line holds CR or NUL");
         }
         self.state = match (self.state, line) {
@@ -261,7 +277,7 @@ impl Check {
             }
             (state, _) => state,
         };
-        Ok(rest)
+        Ok(())
     }
 }
 

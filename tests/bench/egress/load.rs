@@ -36,6 +36,8 @@ pub struct Numbers {
     pub p50: f64,
     pub p99: f64,
     pub rate: f64,
+    /// Processor time for a request at that rate, in microseconds.
+    pub cost: f64,
     pub connections: f64,
     pub up: f64,
     pub down: f64,
@@ -50,7 +52,10 @@ impl Load {
         self.connect().await;
         it.idle = running.map_or(0.0, |running| running.memory("VmRSS"));
         (it.p50, it.p99) = self.latency().await;
+        let before = running.map_or(0.0, Running::processor);
         it.rate = self.rate().await;
+        let spent = running.map_or(0.0, Running::processor) - before;
+        it.cost = spent / (it.rate * self.window().as_secs_f64());
         it.connections = self.connections().await;
         let megabytes = if self.quick || self.slow { 128 } else { 1024 };
         (it.up, it.down) = self.bytes(megabytes).await;

@@ -64,13 +64,13 @@ fn main() {
 
 fn print(rows: &[(&str, Numbers)]) {
     println!(
-        "| way | p50, ms | p99, ms | requests/s at 20 | new connections/s | up, MB/s | down, MB/s | first event, ms | idle, MiB | peak, MiB |"
+        "| way | p50, ms | p99, ms | requests/s at 20 | processor, µs/request | new connections/s | up, MB/s | down, MB/s | first event, ms | idle, MiB | peak, MiB |"
     );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for (name, it) in rows {
         println!(
-            "| {name} | {:.3} | {:.3} | {:.0} | {:.0} | {:.0} | {:.0} | {:.2} | {:.0} | {:.0} |",
-            it.p50, it.p99, it.rate, it.connections, it.up, it.down, it.event, it.idle, it.peak
+            "| {name} | {:.3} | {:.3} | {:.0} | {:.1} | {:.0} | {:.0} | {:.0} | {:.2} | {:.0} | {:.0} |",
+            it.p50, it.p99, it.rate, it.cost, it.connections, it.up, it.down, it.event, it.idle, it.peak
         );
     }
 }
