@@ -286,6 +286,15 @@ fn a_launch_is_asked_about_and_no_is_no_failure() {
     // The engine is asked after that.
     let screen = tmux.wait("code=121");
     assert!(!screen.contains("hunter2"), "{screen}");
+    // Whoever cancels at a question gets the terminal back as it was.
+    tmux.line(&format!("clear; {run}; echo code=$?"));
+    tmux.wait("launch? [y/N]");
+    tmux.keys(&["C-c"]);
+    tmux.wait("code=126");
+    tmux.line(&format!("clear; {run} --yes; echo code=$?; stty -a | grep -cw -- -echo"));
+    tmux.wait("TOKEN: Paste it:");
+    tmux.keys(&["C-c"]);
+    tmux.wait("code=126\n0\n");
 }
 
 #[test]

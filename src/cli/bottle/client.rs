@@ -9,14 +9,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 use tokio::net::UnixStream;
-use tokio::signal::unix::{self as signal, SignalKind};
+use tokio::signal::unix::SignalKind;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::cli::terminal::DetachKeys;
-use crate::cli::terminal::follow_output;
-use crate::cli::terminal::read_answer;
-use crate::cli::terminal::{self, Given, Mute};
+use crate::cli::terminal::{self, DetachKeys, Given, Mute, Signals, follow_output, read_answer};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Streams, TerminalSize};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
@@ -191,8 +188,7 @@ impl Client {
 
     /// Shows what happens and passes signals on, until the end.
     pub(in crate::cli) async fn follow(&mut self, state: &StateDir) -> Result<Ended, Failure> {
-        let mut signals =
-            Signals::new().map_err(|error| Failure::new(Class::Internal, format!("listen for signals: {error}")))?;
+        let mut signals = Signals::new()?;
         let mut asked = 0;
         loop {
             tokio::select! {
@@ -431,25 +427,5 @@ async fn passed(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-struct Signals([signal::Signal; 3]);
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let [interrupt, terminate, hangup] =
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal::signal);
-        Ok(Self([interrupt?, terminate?, hangup?]))
-    }
-
-    /// The signal that came.
-    async fn next(&mut self) -> SignalKind {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = terminate.recv() => SignalKind::terminate(),
-            _ = hangup.recv() => SignalKind::hangup(),
-        }
     }
 }

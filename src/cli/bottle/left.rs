@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use super::known::Known;
 use crate::cli::failure::input;
+use crate::cli::terminal::Signals;
 use crate::engine::Engine;
 use crate::engine::labels::{Identity, Kind};
 use crate::plan::WorkspaceMode;
@@ -107,16 +106,11 @@ pub(in crate::cli) async fn until_signal<T>(
     work: impl Future<Output = Result<T, Failure>>,
     cancelled: &Cancelled,
 ) -> Result<T, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("hear signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut signals = Signals::new()?;
     let mut work = std::pin::pin!(work);
     tokio::select! {
         done = &mut work => return done,
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
+        _ = signals.next() => {}
     }
     cancelled.0.store(true, Ordering::Release);
     match tokio::time::timeout(PATIENCE, work).await {

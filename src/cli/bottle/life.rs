@@ -397,8 +397,7 @@ async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(input(format!("{id} is kept")).hint(hint));
     }
-    let answer = terminal::confirm("drop it?");
-    if answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))? {
+    if terminal::confirm("drop it?").await? {
         Ok(())
     } else {
         Err(Failure::new(Class::Cancelled, format!("{id} is kept")))

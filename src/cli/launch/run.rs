@@ -122,15 +122,11 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
     {
         tell_differences(before, &after);
     }
-    if !args.yes && preflight::is_worth_asking(&ready.planned.plan) {
-        let answer = confirm("launch?");
-        let answer = answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer: {error}")))?;
-        if !answer {
-            print_message("nothing was made");
-            return Ok(0);
-        }
+    if !args.yes && preflight::is_worth_asking(&ready.planned.plan) && !confirm("launch?").await? {
+        print_message("nothing was made");
+        return Ok(0);
     }
-    ask(&mut ready)?;
+    ask(&mut ready).await?;
     let (engine, _) = engine?;
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
@@ -242,14 +238,13 @@ fn dry(
 }
 
 /// Asks for what the manifest has asked for, without showing what is typed.
-fn ask(ready: &mut Ready) -> Result<(), Failure> {
+async fn ask(ready: &mut Ready) -> Result<(), Failure> {
     for (name, question) in std::mem::take(&mut ready.planned.ask) {
         if !std::io::stdin().is_terminal() {
             return Err(input(format!("env: {name} is to be asked for, and there is no terminal"))
                 .hint(format!("give it from a variable of the host instead: {name}: ${{{name}}}")));
         }
-        let value = read_secret(&format!("{name}: {question}"));
-        let value = value.map_err(|error| Failure::new(Class::Internal, format!("read {name}: {error}")))?;
+        let value = read_secret(&format!("{name}: {question}")).await?;
         if value.is_empty() {
             return Err(input(format!("env: {name}: nothing was typed")));
         }

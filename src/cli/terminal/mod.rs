@@ -4,8 +4,10 @@ mod detach;
 mod given;
 mod output;
 mod question;
+mod signals;
 
 pub(super) use detach::DetachKeys;
 pub(super) use given::{Given, Mute, give, is_there, size};
 pub(super) use output::{Writer, follow_output};
 pub(super) use question::{confirm, read_answer, read_secret};
+pub(super) use signals::Signals;

@@ -4,25 +4,48 @@ use std::io::Write;
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
+use super::signals::Signals;
 use crate::primitive::Question;
 use crate::report;
+use crate::session::{Class, Failure};
 
 /// Asks for a secret at the terminal.
-pub(in crate::cli) fn read_secret(text: &str) -> std::io::Result<String> {
-    read_answer(Question::Secret, &report::printable(text))
+///
+/// # Errors
+/// The answer cannot be read, or the user ends the command instead.
+pub(in crate::cli) async fn read_secret(text: &str) -> Result<String, Failure> {
+    let text = report::printable(text);
+    unless_ended(move || read_answer(Question::Secret, &text)).await
 }
 
 /// Asks a question that is answered by yes or no.
 ///
 /// # Errors
-/// The answer cannot be read.
-pub(in crate::cli) fn confirm(question: &str) -> std::io::Result<bool> {
-    let mut err = std::io::stderr();
-    write!(err, "{question} [y/N] ")?;
-    err.flush()?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+/// The answer cannot be read, or the user ends the command instead.
+pub(in crate::cli) async fn confirm(question: &'static str) -> Result<bool, Failure> {
+    let answer = unless_ended(move || read_answer(Question::Confirm, question)).await?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Reads an answer until a signal ends the command: a terminal that hides what is typed shows it again then.
+async fn unless_ended(read: impl FnOnce() -> std::io::Result<String> + Send + 'static) -> Result<String, Failure> {
+    let before = tcgetattr(std::io::stdin()).ok();
+    let mut signals = Signals::new()?;
+    // Nobody waits for this thread once a signal has come.
+    let answer = tokio::task::spawn_blocking(read);
+    tokio::select! {
+        answer = answer => {
+            let answer = answer.map_err(std::io::Error::other).and_then(|answer| answer);
+            answer.map_err(|error| Failure::new(Class::Internal, format!("read the answer at the terminal: {error}")))
+        }
+        _ = signals.next() => {
+            if let Some(before) = before {
+                let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &before);
+            }
+            let _ = writeln!(std::io::stderr());
+            Err(Failure::new(Class::Cancelled, "cancelled at the question"))
+        }
+    }
 }
 
 /// Asks, and reads a line.
