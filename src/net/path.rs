@@ -174,6 +174,18 @@ fn decoded(path: &str) -> Vec<u8> {
 /// A path as the most lenient server may read it: decoded as often as it can be, in lower case, with every separator a
 /// slash, and without parameters and what is left out at a segment's end. To be asked for names that must be nowhere.
 pub fn folded(path: &str) -> String {
+    if is_plain(path) { path.to_ascii_lowercase() } else { resolved(path) }
+}
+
+/// Whether no server reads a path in another way, but for its case: most are like that.
+fn is_plain(path: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~.".contains(&byte);
+    let mut segments = path.split('/');
+    let rooted = segments.next() == Some("");
+    rooted && segments.all(|segment| !segment.is_empty() && !segment.ends_with('.') && segment.bytes().all(is_letter))
+}
+
+fn resolved(path: &str) -> String {
     let mut bytes = path.as_bytes().to_vec();
     for _ in 0..3 {
         bytes = percent_encoding::percent_decode(&bytes).collect();
@@ -400,6 +412,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_plain_path_is_folded_as_every_other(path in "/[a-zA-Z0-9./~_-]{0,20}") {
+            prop_assert_eq!(folded(&path), resolved(&path));
+        }
+
         #[test]
         fn what_is_canonical_stays_as_it_is(path in "/[a-z0-9%./~-]{0,40}") {
             if let Ok(once) = canonical(&path) {
