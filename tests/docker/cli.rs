@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::documents::Readme;
 use crate::support::process::{Done, World};
 
 fn text(world: &World, arguments: &[&str]) -> Done {
@@ -339,9 +340,7 @@ fn no_secret_and_no_state_is_readable_by_others() {
 #[test]
 fn the_file_that_readme_shows_is_understood() {
     let world = World::new();
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let (_, rest) = readme.split_once("```yaml egress.yaml\n").unwrap();
-    let (content, _) = rest.split_once("```").unwrap();
+    let content = &Readme::read("src/policy/README.md").file("egress.yaml");
     let file = world.state.path().join("egress.yaml");
     let explain = |content: &str, arguments: &[&str]| {
         std::fs::write(&file, content).unwrap();

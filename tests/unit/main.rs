@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod documents;
 mod golden;
 mod layering;
 mod lua;
@@ -12,6 +13,5 @@ mod lua_tools;
 mod manifest;
 #[path = "../support/mod.rs"]
 mod support;
-mod tutorial;
 mod unwind;
 mod workspace;

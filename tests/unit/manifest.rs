@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::documents::Readme;
 use crate::support::process::{Done, bottler};
 use crate::support::tmux::Tmux;
 use bottler::manifest::{AgentTemplate, schema};
@@ -298,10 +299,9 @@ fn a_launch_is_asked_about_and_no_is_no_failure() {
 }
 
 #[test]
-fn the_manifest_that_readme_shows_is_right() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let shown = readme.split("```yaml bottler.yaml\n").nth(1).unwrap().split("```").next().unwrap();
-    let home = Home::new(&[("config/bottler/bottler.yaml", shown)]);
+fn the_manifest_that_its_readme_shows_is_right() {
+    let shown = Readme::read("src/manifest/README.md").file("bottler.yaml");
+    let home = Home::new(&[("config/bottler/bottler.yaml", &shown)]);
     assert_eq!(home.run(&["manifest", "check"]).code(), 0);
     let mut command = home.command(&["run", "researcher", "--dry-run", "--format", "json"]);
     let done: Done = command.env("ANTHROPIC_API_KEY", "x").output().unwrap().into();
