@@ -19,22 +19,22 @@ pub(super) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Show the decisions of a bottle's last launch
+    /// Print the decisions of a bottle's last launch
     Show {
-        /// The bottle, running or gone
+        /// The id of a bottle that runs or has ended
         bottle: String,
-        /// Only what was refused
+        /// Only refusals
         #[arg(long)]
         refused: bool,
-        /// How to print
+        /// The output format
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
     },
-    /// Check that nothing was changed and the end is whole; 0 if so, 1 if not
+    /// Check that the audit log is unchanged and complete; exits with 0 if it is and 1 if not
     Verify {
-        /// The bottle, running or gone
+        /// The id of a bottle that runs or has ended
         bottle: String,
-        /// The head that was printed at the teardown
+        /// The hash that was printed when the bottle ended
         #[arg(long)]
         head: Option<String>,
     },

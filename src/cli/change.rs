@@ -14,28 +14,28 @@ use crate::session::{Class, Failure};
 /// What `policy show` takes.
 #[derive(clap::Args)]
 pub(super) struct ShowArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
 }
 
 /// What is allowed or denied, where, and for how long.
 #[derive(clap::Args)]
 struct EntryArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
     /// Hosts: `host`, `*.host`, or either with a port
     #[arg(required = true)]
     hosts: Vec<String>,
-    /// Only with this method; may be repeated
+    /// Only requests with this method; may be repeated
     #[arg(long = "method", value_name = "METHOD")]
     methods: Vec<String>,
-    /// Only this path, with `*` and `**`; may be repeated
+    /// Only this path, which may contain `*` and `**`; may be repeated
     #[arg(long = "path", value_name = "PATH")]
     paths: Vec<String>,
-    /// For so long, as `10m`; as long as the bottle lives when nothing is said
+    /// For a limited time, such as `10m` [default: until the bottle ends]
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -45,10 +45,10 @@ struct EntryArgs {
 pub(super) struct AllowArgs {
     #[command(flatten)]
     entry: EntryArgs,
-    /// For one request
+    /// For one request only
     #[arg(long, conflicts_with = "time")]
     once: bool,
-    /// For this bottle and for later launches of it in the same folder
+    /// Also for later launches of this bottle in the same folder
     #[arg(long, conflicts_with_all = ["time", "once"])]
     save: bool,
 }
@@ -63,9 +63,9 @@ pub(super) struct DenyArgs {
 /// What `policy reload` takes.
 #[derive(clap::Args)]
 pub(super) struct ReloadArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
-    /// What may leave: a file with the section `egress`, in the place of what the bottle was launched with
+    /// A file with an `egress` section, which replaces the policy that the bottle was launched with
     #[arg(long, value_name = "FILE")]
     egress: PathBuf,
 }

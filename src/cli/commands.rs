@@ -19,49 +19,49 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Launch an agent in a bottle; `run probe` tries to get out of one and tells what happened
+    /// Launch an agent in a bottle; `run probe` tries to leave one and prints what happened
     Run(Box<run::Args>),
-    /// Go to a running agent's terminal or output; ctrl-p ctrl-q, or `--detach-keys`, leaves it
+    /// Connect to a running agent's terminal or output; ctrl-p ctrl-q, or `--detach-keys`, disconnects
     Attach(life::AttachArgs),
     /// Run a command beside a running agent
     Exec(life::ExecArgs),
-    /// Show what an agent, or a sidecar, has written
+    /// Print the output of an agent or a sidecar
     Logs(life::LogsArgs),
-    /// Wait for the end of bottles, and print their exit codes
+    /// Wait until bottles end, and print their exit codes
     Wait(life::WaitArgs),
     /// End a bottle
     Stop(life::BottleArgs),
-    /// Show how an agent has changed its copy of the workspace
+    /// Show what an agent changed in its copy of the workspace
     Diff(work::DiffArgs),
-    /// Fetch what an agent has changed: as a branch, or as a patch
+    /// Fetch what an agent changed, as a branch, a patch or an archive
     Pull(work::PullArgs),
-    /// Launch a bottle again that was kept
+    /// Launch a kept bottle again
     Resume(resume::Args),
-    /// Remove a bottle that was kept
+    /// Remove a kept bottle
     Rm(life::RmArgs),
     /// List bottles
     Ps(ps::Args),
-    /// Tell everything that is known of a bottle, as JSON
+    /// Print everything that is known about a bottle, as JSON
     Inspect(life::BottleArgs),
-    /// Write a manifest to begin with
+    /// Write a first manifest
     Init(init::Args),
-    /// What is defined: bottles, agents, templates
+    /// Check the manifest, list its agents, print its schema
     Manifest(manifest::Args),
     /// Remove what dead bottles left behind
     Gc(gc::Args),
-    /// Look at everything that a bottle needs, and say what to do
+    /// Check everything that a bottle needs, and say how to fix what is wrong
     Doctor(doctor::Args),
-    /// Tools for those who write recipes
+    /// Check, rehearse and test recipes; none of these commands needs an engine
     Lua(lua::Args),
-    /// Tell what egress would decide, goes by, or might go by
+    /// Explain, print and change what may leave a bottle
     Policy(policy::Args),
-    /// Show what sidecars decided, and check that the evidence is whole
+    /// Print the decisions of sidecars, and check that the audit log is intact
     Audit(audit::Args),
-    /// Tell what a running bottle's egress has done so far
+    /// Print counters of a running bottle's egress
     Stats(ctl::StatsArgs),
-    /// Trust the files of a project's .bottler/ as they are, or show what is not trusted
+    /// Trust the files in a project's .bottler/ as they are now, or show what is not trusted
     Trust(trust::TrustArgs),
-    /// Trust a project no more
+    /// Stop trusting a project
     Untrust(trust::UntrustArgs),
 }
 

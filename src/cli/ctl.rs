@@ -11,9 +11,9 @@ use crate::sidecar::egress::Stats;
 /// What `stats` takes.
 #[derive(clap::Args)]
 pub(super) struct StatsArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value = "json")]
     format: StatsFormat,
 }

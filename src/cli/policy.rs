@@ -26,38 +26,38 @@ pub(super) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Tell whether a request may leave, and why; 0 if it may, 1 if not. Nothing is resolved and nothing is sent
+    /// Say whether a request may leave, and why; exits with 0 if it may and 1 if not. Resolves and sends nothing
     Explain(Box<ExplainArgs>),
-    /// Propose an allowlist from what a bottle asked for
+    /// Propose an allowlist from the requests of a bottle
     Learn {
-        /// The bottle, running or gone
+        /// The id of a bottle that runs or has ended
         bottle: String,
     },
-    /// Print the active policy of a running bottle, with what was granted and denied since its launch
+    /// Print the active policy of a running bottle, and what was granted and denied since its launch
     Show(change::ShowArgs),
-    /// Allow a running bottle to reach more: as long as it lives, for a time, once, or from now on
+    /// Allow a running bottle to reach a host: until it ends, for a time, once, or also in later launches
     Allow(change::AllowArgs),
-    /// Deny a running bottle what it may reach; tunnels, `WebSocket` and TCP connections there end
+    /// Deny a running bottle a host; its tunnels, WebSockets and TCP connections to it end
     Deny(change::DenyArgs),
-    /// Replace the policy that a running bottle was launched with, without the end of a connection that it allows
+    /// Replace the policy of a running bottle; connections that the new policy allows continue
     Reload(change::ReloadArgs),
 }
 
 #[derive(clap::Args)]
 struct ExplainArgs {
-    /// What is asked for, as in `https://host/path`; `tcp://host:port` for plain TCP
+    /// The URL, such as `https://host/path`, or `tcp://host:port` for plain TCP
     url: String,
-    /// With which method
+    /// The method of the request
     #[arg(long, default_value = "GET")]
     method: String,
-    /// The agent whose own hosts are allowed
+    /// The agent whose policy is used
     #[arg(long, default_value = "shell")]
     agent: String,
     #[command(flatten)]
     egress: EgressArgs,
     #[command(flatten)]
     project: ProjectArgs,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

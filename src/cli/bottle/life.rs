@@ -29,12 +29,12 @@ const LINES: usize = 1000;
 /// What `attach` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct AttachArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
-    /// Let the agent do everything to the terminal: titles, clipboard, notifications
+    /// Pass all control sequences to the terminal, including titles, clipboard and notifications
     #[arg(long)]
     raw: bool,
-    /// The keys that leave, as docker names them [default: ctrl-p,ctrl-q]
+    /// Keys that disconnect, named as docker names them [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
 }
@@ -42,12 +42,12 @@ pub(in crate::cli) struct AttachArgs {
 /// What `exec` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct ExecArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
-    /// The command and its arguments, run beside the agent, with what it has and no more
+    /// The command and its arguments; it gets the agent's environment and limits
     #[arg(last = true, required = true)]
     command: Vec<String>,
-    /// The keys that leave, as docker names them [default: ctrl-p,ctrl-q]
+    /// Keys that disconnect, named as docker names them [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
 }
@@ -55,14 +55,14 @@ pub(in crate::cli) struct ExecArgs {
 /// What `logs` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct LogsArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
-    /// A sidecar of it, as `egress`; the agent when absent
+    /// A sidecar, such as `egress` [default: the agent]
     sidecar: Option<String>,
-    /// Go on with what is written from now on
+    /// Keep printing new output
     #[arg(short, long)]
     follow: bool,
-    /// How many lines, from the end
+    /// How many lines to print, from the end
     #[arg(short = 'n', long, default_value_t = LINES)]
     lines: usize,
 }
@@ -70,19 +70,19 @@ pub(in crate::cli) struct LogsArgs {
 /// What `stop`, `inspect` and `rm` take.
 #[derive(clap::Args)]
 pub(in crate::cli) struct BottleArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
 }
 
 /// What `rm` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct RmArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
-    /// Stop it first, if it lives
+    /// Stop the bottle first if it is running
     #[arg(short, long)]
     force: bool,
-    /// Also what nobody has pulled
+    /// Remove work that was not pulled, without asking
     #[arg(long)]
     discard: bool,
 }
@@ -115,7 +115,7 @@ fn tell_ended(ended: &ended::Ended) -> u8 {
 /// What `wait` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct WaitArgs {
-    /// The bottles
+    /// The ids of the bottles
     #[arg(required = true)]
     bottles: Vec<String>,
 }

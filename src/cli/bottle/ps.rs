@@ -14,10 +14,10 @@ use crate::session::{Class, Condition, Failure, Kept};
 /// What `ps` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Also what is kept of bottles that are gone, with its size, and how those of the last days ended
+    /// Also bottles that have ended: what is kept of them, its size, and their exit codes
     #[arg(short, long)]
     all: bool,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

@@ -18,12 +18,12 @@ use crate::workspace::{
 /// What `diff` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct DiffArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
-    /// Only which files
+    /// Only the names of changed files
     #[arg(long)]
     stat: bool,
-    /// How to print; as data, which files
+    /// The output format; `json` lists the names of changed files
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -31,21 +31,21 @@ pub(in crate::cli) struct DiffArgs {
 /// What `pull` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct PullArgs {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
-    /// Write a patch for `git apply`; with -, to standard output
+    /// Write a patch for `git apply`; `-` is standard output
     #[arg(long, value_name = "FILE", conflicts_with = "branch")]
     patch: Option<PathBuf>,
-    /// Write everything that is in it, as it is, to a tar archive: ignored files and its whole repository, too
+    /// Write everything to a tar archive, including ignored files and the whole repository
     #[arg(long, value_name = "FILE", conflicts_with_all = ["branch", "patch"])]
     archive: Option<PathBuf>,
-    /// Bring its commits, and what it has not committed, to a branch [default: bottler/ID, in a repository]
+    /// Fetch its commits, and what it has not committed, as this branch [default: bottler/ID, if it was a repository]
     #[arg(long, value_name = "NAME")]
     branch: Option<String>,
-    /// The repository [default: the one that was copied]
+    /// The repository to fetch into [default: the one that was copied]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["patch", "archive"])]
     into: Option<PathBuf>,
-    /// Run the filters of your own git settings on what it has changed, where they apply
+    /// Run the filters of your git configuration on changed files that have one
     #[arg(long)]
     filters: bool,
 }

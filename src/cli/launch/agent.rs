@@ -17,99 +17,100 @@ use crate::workspace::identity;
 /// An agent, and how it differs from what is said of it.
 #[derive(clap::Args)]
 pub(in crate::cli) struct AgentArgs {
-    /// The agent: of your manifest, of the project's, or a template's name: `claude`, `codex`, `shell`, `probe` …
+    /// An agent of your manifest or the project's, or a template: `claude`, `codex`, `shell`, `probe` …
     #[arg(default_value = "probe")]
     pub(in crate::cli) agent: String,
-    /// The bottle, by its name in your manifest, instead of the agent's own
+    /// A bottle of your manifest, instead of the agent's own
     #[arg(long, value_name = "NAME")]
     bottle: Option<String>,
-    /// A manifest, instead of ~/.config/bottler/bottler.yaml
+    /// The manifest, instead of ~/.config/bottler/bottler.yaml
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// The recipe: a file, or the name of a built-in one [default: the agent's own]
+    /// The recipe: a file, or the name of a built-in recipe [default: the agent's own]
     #[arg(long, value_name = "FILE|NAME")]
     pub(in crate::cli) recipe: Option<String>,
-    /// The bottle's id; without it, the agent's name and five random characters
-    #[arg(long)]
+    /// The bottle's id [default: the agent's name and five random characters]
+    #[arg(long, value_name = "ID")]
     name: Option<String>,
-    /// The agent's image, instead of its bottle's or template's
+    /// The agent's image, instead of the bottle's or template's
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
-    /// Pull the image even where the engine has it
+    /// Pull the image even if the engine has it
     #[arg(long)]
     pull: bool,
-    /// Build the image even where nothing has changed
+    /// Build the image even if nothing has changed
     #[arg(long)]
     rebuild: bool,
-    /// How the agent is cut off [default: sealed]
+    /// How the agent is isolated [default: sealed]
     #[arg(long, value_enum)]
     isolation: Option<IsolationArg>,
-    /// The container runtime: one that the engine lists, or `auto` [default: auto, which is gVisor where it is listed]
+    /// The container runtime: one that the engine lists, or `auto`, which is gVisor if the engine lists it [default: auto]
     #[arg(long, value_name = "NAME")]
     runtime: Option<String>,
-    /// With `--isolation bridge`: let a container that lives as long as the probe set the filter of the agent's bridge on the
-    /// engine's host
+    /// With `--isolation bridge`: allow a container that runs during the probe to set the reverse path filter of the agent's
+    /// bridge on the engine's host
     #[arg(long)]
     set_rp_filter: bool,
-    /// The prompt, after the agent's own
+    /// The prompt, appended to the agent's own
     #[arg(long)]
     pub(in crate::cli) prompt: Option<String>,
-    /// The prompt, from a file
+    /// Read the prompt from a file
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub(in crate::cli) prompt_file: Option<PathBuf>,
-    /// The model, for agents that take one
+    /// The model, for agents that accept one
     #[arg(long)]
     model: Option<String>,
-    /// Run with a prompt and nobody there: what the agent answers goes to standard output
+    /// Run with a prompt and without a terminal; the agent's answer goes to standard output
     #[arg(long)]
     pub(in crate::cli) headless: bool,
     #[command(flatten)]
     egress: EgressArgs,
-    /// A parameter for the recipe, which reads it as plan.params.NAME; may be repeated
+    /// A parameter for the recipe, available as plan.params.NAME; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]
     params: Vec<String>,
-    /// The folder that the agent works at a copy of [default: the current one, for agents that work at one]
+    /// The folder that the agent works on a copy of [default: the current folder, if the agent uses a workspace]
     #[arg(long, value_name = "DIR")]
     workspace: Option<PathBuf>,
-    /// Mount the folder itself, less the places that this host executes
+    /// Mount the folder itself instead of a copy; files that this host executes are read-only
     #[arg(long)]
     mount: bool,
-    /// Mount it to be read only
+    /// Mount the folder read-only
     #[arg(long, requires = "mount")]
     read_only: bool,
-    /// No workspace
+    /// Launch without a workspace
     #[arg(long, conflicts_with_all = ["workspace", "mount"])]
     no_workspace: bool,
-    /// Whether the workspace outlives the bottle [default: always, where the agent works at a copy]
+    /// Whether the workspace outlives the bottle [default: always, if the agent works on a copy]
     #[arg(long, value_enum)]
     keep: Option<KeepArg>,
-    /// Where to write how the agent changed its workspace, as a patch for `git apply`; what a patch cannot hold is kept
+    /// Write the agent's changes to a file at its end, as a patch for `git apply`; if the patch cannot hold everything, the
+    /// bottle is kept
     #[arg(long, value_name = "FILE", conflicts_with_all = ["mount", "no_workspace"])]
     pub(in crate::cli) patch: Option<PathBuf>,
     #[command(flatten)]
     project: ProjectArgs,
-    /// The agent's command, instead of its template's
+    /// The agent's command, instead of the template's
     #[arg(last = true)]
     command: Vec<String>,
 }
 
-/// How the agent is cut off.
+/// How the agent is isolated.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum IsolationArg {
-    /// By no network at all.
+    /// Without any network.
     Sealed,
-    /// By a network that leads to the sidecars and nowhere else.
+    /// On a network that leads to the sidecars and nowhere else.
     Bridge,
 }
 
 /// Whether the workspace outlives the bottle.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum KeepArg {
-    /// It does not.
+    /// No.
     Never,
-    /// Where the agent failed, or was cut short.
+    /// If the agent failed or was interrupted, and something has changed.
     OnFailure,
-    /// Where something in it has changed.
+    /// If something has changed.
     Always,
 }
 

@@ -10,25 +10,25 @@ use crate::session::Failure;
 /// What may leave.
 #[derive(clap::Args)]
 pub(in crate::cli) struct EgressArgs {
-    /// What may leave: a file with the section `egress`, instead of the bottle's
+    /// A file with an `egress` section, instead of the bottle's
     #[arg(long, value_name = "FILE")]
     egress: Option<PathBuf>,
-    /// A host that the agent may reach, on top of what its template and the file allow; may be repeated
+    /// A host that the agent may reach, in addition to those of its template and the file; may be repeated
     #[arg(long, value_name = "HOST")]
     allow: Vec<String>,
-    /// A host that it may not reach, whatever is allowed; may be repeated
+    /// A host that the agent may not reach, even if it is allowed; may be repeated
     #[arg(long, value_name = "HOST")]
     deny: Vec<String>,
-    /// A destination of plain TCP, which the agent finds under its name; may be repeated
+    /// A destination of plain TCP, which the agent reaches under its own name; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     tcp: Vec<String>,
-    /// A private address range that allowed hosts may be in, as CIDR; may be repeated
+    /// A private address range that allowed hosts may have, as CIDR; may be repeated
     #[arg(long, value_name = "CIDR")]
     allow_ip: Vec<ipnet::IpNet>,
-    /// Authorities that destinations may be certified by, beyond the public ones: a file in PEM; may be repeated
+    /// A PEM file with further CA certificates for destinations; may be repeated
     #[arg(long, value_name = "FILE")]
     upstream_ca: Vec<PathBuf>,
-    /// A proxy that destinations are reached through: `http://host:port`; with credentials, in the file of --egress
+    /// A proxy for all destinations: `http://host:port`; credentials for it belong in the --egress file
     #[arg(long, value_name = "URL")]
     upstream_proxy: Option<String>,
 }

@@ -16,10 +16,10 @@ const MAX_RECIPE: u64 = 1 << 20;
 /// Where the project is.
 #[derive(clap::Args)]
 pub(in crate::cli) struct ProjectArgs {
-    /// The project, whose .bottler/ takes part if it is trusted [default: the current directory]
+    /// The project whose .bottler/ is used if it is trusted [default: the current folder]
     #[arg(long, value_name = "DIR")]
     project: Option<PathBuf>,
-    /// Leave the project's .bottler/ out
+    /// Ignore the project's .bottler/
     #[arg(long, conflicts_with = "project")]
     no_project: bool,
 }

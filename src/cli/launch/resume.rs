@@ -14,15 +14,15 @@ use crate::session::{Class, Failure, Kept};
 /// What `resume` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The bottle
+    /// The bottle's id
     bottle: String,
-    /// A prompt instead of that of its launch
+    /// Another prompt, instead of the one it was launched with
     #[arg(long)]
     prompt: Option<String>,
-    /// Launch it and come back
+    /// Launch the bottle and return at once
     #[arg(short, long)]
     detach: bool,
-    /// Do not ask
+    /// Launch without asking
     #[arg(short, long)]
     yes: bool,
 }

@@ -31,22 +31,22 @@ use crate::{report, sidecar};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     pub(in crate::cli) agent: AgentArgs,
-    /// Launch it and come back; `bottler attach` goes to it
+    /// Launch the bottle and return at once; `bottler attach` connects to it
     #[arg(short, long)]
     detach: bool,
-    /// Do not ask
+    /// Launch without asking
     #[arg(short, long)]
     yes: bool,
-    /// Only tell what would be done
+    /// Print what a launch would do, and launch nothing
     #[arg(long)]
     dry_run: bool,
-    /// Let the agent do everything to the terminal: titles, clipboard, notifications
+    /// Pass all control sequences to the terminal, including titles, clipboard and notifications
     #[arg(long)]
     raw: bool,
-    /// The keys that leave the agent's terminal, as docker names them [default: ctrl-p,ctrl-q]
+    /// Keys that disconnect from the agent's terminal, named as docker names them [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
-    /// How to print the result
+    /// The format of the result
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

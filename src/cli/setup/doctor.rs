@@ -35,13 +35,13 @@ const PROBE: Duration = Duration::from_mins(3);
 /// What `doctor` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Do what is safe to do: remove what dead bottles left behind
+    /// Remove what dead bottles left behind
     #[arg(long)]
     fix: bool,
-    /// For how many bottles at once there should be room
+    /// Check that there is room for this many bottles at a time
     #[arg(long, value_name = "N", default_value_t = 10)]
     bottles: u64,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

@@ -12,16 +12,16 @@ use crate::session::{Class, Failure, Outcome, UndoRow};
 /// What `gc` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Only name what would be removed
+    /// Print what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// Remove cached images too
+    /// Also remove cached images
     #[arg(long)]
     cache: bool,
-    /// Remove the bottles of another owner, whose id is the label dev.bottler.owner; nobody here knows if they live
+    /// Remove the bottles of another owner, named by the label dev.bottler.owner; they may still be running
     #[arg(long, value_name = "ID")]
     foreign: Option<String>,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

@@ -11,10 +11,10 @@ use crate::session::Failure;
 /// What `init` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The agent's template [default: that whose credential this shell has, else claude]
+    /// The agent's template [default: the one whose API key is set in this shell, else claude]
     #[arg(long)]
     template: Option<String>,
-    /// Where to write it [default: ~/.config/bottler/bottler.yaml]
+    /// The file to write [default: ~/.config/bottler/bottler.yaml]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }

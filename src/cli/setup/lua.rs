@@ -25,21 +25,21 @@ pub(in crate::cli) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Check a recipe without an engine: syntax, globals, options; then rehearse it and print what it would make and undo
+    /// Check a recipe (syntax, globals, options), then rehearse it and print what it would create and remove
     Check(CheckArgs),
-    /// Rehearse a recipe on an engine in memory, with something going wrong, and watch the teardown
+    /// Rehearse a recipe on an engine in memory, make one operation fail, and print what is removed
     Run(RunArgs),
-    /// Run the tests of a directory: files ending in _test.lua, on an engine in memory
+    /// Run the tests in a folder (files ending in _test.lua) on an engine in memory
     Test(TestArgs),
-    /// Describe what recipes can call
+    /// Describe the functions and classes that recipes can use
     Doc(DocArgs),
-    /// Write type stubs for editors, and a .luarc.json that finds them
+    /// Write type stubs for editors, and a .luarc.json that points to them
     Types(TypesArgs),
 }
 
 #[derive(clap::Args)]
 struct CheckArgs {
-    /// The recipe: a file, or the name of a built-in one
+    /// The recipe: a file, or the name of a built-in recipe
     #[arg(default_value = "launch")]
     recipe: String,
     #[command(flatten)]
@@ -48,28 +48,28 @@ struct CheckArgs {
 
 #[derive(clap::Args)]
 struct RehearsalArgs {
-    /// The agent that it would launch
+    /// The agent to launch
     #[arg(long, default_value = "probe")]
     agent: String,
     /// A parameter for the recipe; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]
     params: Vec<String>,
-    /// As if the launch had a workspace
+    /// Rehearse with a workspace
     #[arg(long)]
     workspace: bool,
     #[command(flatten)]
     project: ProjectArgs,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
 
 #[derive(clap::Args)]
 struct RunArgs {
-    /// The recipe: a file, or the name of a built-in one
+    /// The recipe: a file, or the name of a built-in recipe
     #[arg(default_value = "launch")]
     recipe: String,
-    /// What fails: a thing by its name in the recipe, or an operation such as `container_start`; and which call of it
+    /// What fails: a name in the recipe, or an operation such as `container_start`; N is which call of it
     #[arg(long, value_name = "NAME[:N]")]
     fail_at: Option<String>,
     #[command(flatten)]
@@ -78,7 +78,7 @@ struct RunArgs {
 
 #[derive(clap::Args)]
 struct TestArgs {
-    /// Where the tests are
+    /// The folder with the tests
     #[arg(default_value = ".bottler")]
     directory: PathBuf,
     #[command(flatten)]
@@ -87,16 +87,16 @@ struct TestArgs {
 
 #[derive(clap::Args)]
 struct DocArgs {
-    /// A function or class; without it, all their names
+    /// A function or class [default: list all names]
     name: Option<String>,
-    /// Everything, as Markdown
+    /// Print everything, as Markdown
     #[arg(long, conflicts_with = "name")]
     markdown: bool,
 }
 
 #[derive(clap::Args)]
 struct TypesArgs {
-    /// Where .luarc.json goes; the stubs go into .bottler/_meta/ there. With -, they go to standard output
+    /// The folder for .luarc.json; the stubs go to its .bottler/_meta/. `-` prints them to standard output
     #[arg(default_value = ".")]
     directory: PathBuf,
 }

@@ -21,16 +21,16 @@ pub(in crate::cli) struct Args {
 enum Command {
     /// Print the manifest's JSON Schema
     Schema,
-    /// Look for mistakes in a manifest and in what is beside it
+    /// Check a manifest, and the files beside it, for mistakes
     Check {
         /// The manifest [default: ~/.config/bottler/bottler.yaml]
         file: Option<PathBuf>,
     },
-    /// List the agents that `run` knows
+    /// List the agents and templates that `run` accepts
     List {
         #[command(flatten)]
         project: ProjectArgs,
-        /// How to print
+        /// The output format
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
     },

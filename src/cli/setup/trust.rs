@@ -13,13 +13,13 @@ use crate::session::{Class, Failure};
 /// What `trust` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct TrustArgs {
-    /// The project
+    /// The project's folder
     #[arg(default_value = ".")]
     directory: PathBuf,
-    /// Only show what it holds, and what has changed since it was trusted
+    /// Show the files, and what has changed since they were trusted; trust nothing
     #[arg(long)]
     show: bool,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -27,7 +27,7 @@ pub(in crate::cli) struct TrustArgs {
 /// What `untrust` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct UntrustArgs {
-    /// The project
+    /// The project's folder
     #[arg(default_value = ".")]
     directory: PathBuf,
 }
