@@ -73,7 +73,7 @@ pub struct Chain {
     pub head: String,
     /// Whether its end is there; not where the holder was killed, or the bottle lives.
     pub ended: bool,
-    /// The number of the first line that does not fit the one before it, or cannot be read, from 1.
+    /// The number of the first line that does not match the line before it, or cannot be read, from 1.
     pub broken_at: Option<usize>,
     /// Bytes after the last whole line.
     pub torn: u64,

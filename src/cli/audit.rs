@@ -66,8 +66,8 @@ pub(super) fn chain(state: &Path, bottle: &str) -> Result<Chain, Failure> {
     let failed = |error: std::io::Error| Failure::new(Class::Input, format!("read the audit of {bottle}: {error}"));
     let path = audit::find(state, bottle).map_err(failed)?;
     let path = path.ok_or_else(|| {
-        input(format!("there is no audit of a bottle {bottle}"))
-            .hint("those of living bottles and of the last 200 launches that have ended are kept")
+        input(format!("there is no audit log of bottle {bottle}"))
+            .hint("logs of running bottles, and of the last 200 that have ended, are kept")
     })?;
     audit::read(&path).map_err(failed)
 }
@@ -93,7 +93,7 @@ fn show(events: &[&Event], format: Format) -> Result<(), Failure> {
 /// What is wrong with a file that was read all the same.
 fn warning(chain: &Chain) -> Option<String> {
     if let Some(line) = chain.broken_at {
-        return Some(format!("line {line} does not fit the one before it, or cannot be read"));
+        return Some(format!("line {line} does not match the line before it, or cannot be read"));
     }
     (chain.torn > 0).then(|| format!("its last line is torn: {} bytes", chain.torn))
 }
@@ -101,20 +101,22 @@ fn warning(chain: &Chain) -> Option<String> {
 fn verdict(chain: &Chain, head: Option<&str>) -> (String, bool) {
     let lines = chain.records.len();
     if let Some(line) = chain.broken_at {
-        return (format!("changed: line {line} does not fit the one before it, or cannot be read"), false);
+        return (format!("changed: line {line} does not match the line before it, or cannot be read"), false);
     }
     let (text, whole) = match head {
         Some(head) if head != chain.head => (format!("changed: the head is {}, not {head}", chain.head), false),
         _ if chain.torn > 0 => {
-            let text =
-                format!("whole but for a torn last line of {} bytes: {lines} lines, head {}", chain.torn, chain.head);
+            let text = format!(
+                "intact except for a torn last line of {} bytes: {lines} lines, head {}",
+                chain.torn, chain.head
+            );
             (format!("{text}; the holder was killed, or its machine lost power"), false)
         }
-        Some(_) => (format!("whole: {lines} lines"), true),
-        None if chain.ended => (format!("whole: {lines} lines, head {}", chain.head), true),
+        Some(_) => (format!("intact: {lines} lines"), true),
+        None if chain.ended => (format!("intact: {lines} lines, head {}", chain.head), true),
         None => {
             let why = if chain.written { "the launch has not ended" } else { "the launch was killed" };
-            (format!("whole so far: {lines} lines, head {}; {why}", chain.head), true)
+            (format!("intact so far: {lines} lines, head {}; {why}", chain.head), true)
         }
     };
     let notes: Vec<String> = chain.records.iter().filter_map(|record| note(&record.line)).collect();
@@ -133,7 +135,7 @@ fn note(line: &Line) -> Option<String> {
         }
         Line::Ended { left_out, .. } if !left_out.is_empty() => {
             let counted: Vec<String> = left_out.iter().map(|(name, count)| format!("{count} {name}")).collect();
-            Some(format!("note: decisions that are counted only: {}", counted.join(", ")))
+            Some(format!("note: decisions that were only counted: {}", counted.join(", ")))
         }
         _ => None,
     }
@@ -157,7 +159,10 @@ mod tests {
         assert!(verdict(chain(0, true, None), None).0.contains("has not ended"));
         assert!(verdict(chain(0, false, None), None).0.contains("was killed"));
         let (text, whole) = verdict(chain(7, false, None), Some("abc"));
-        assert!(text.starts_with("whole but for a torn last line of 7 bytes: 0 lines, head abc") && !whole, "{text}");
+        assert!(
+            text.starts_with("intact except for a torn last line of 7 bytes: 0 lines, head abc") && !whole,
+            "{text}"
+        );
         assert!(verdict(chain(7, false, None), Some("def")).0.starts_with("changed: the head"));
         assert!(!verdict(chain(7, false, Some(1)), None).1);
     }

@@ -101,9 +101,9 @@ pub(super) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
         (Scope::Until(_), _) => format!("for {}", humantime::format_duration(what.time.unwrap_or_default())),
         (_, Some((path, folder))) => {
             save(path, folder, &entries)?;
-            format!("for this bottle and later ones in {}; {} remembers it", folder.display(), path.display())
+            format!("for this bottle and later launches in {}; saved in {}", folder.display(), path.display())
         }
-        _ => "as long as the bottle lives".to_owned(),
+        _ => "until the bottle ends".to_owned(),
     };
     told(what.format, &policy, &format!("{} may reach {} {holds}", what.bottle, what.hosts.join(", ")))
 }
@@ -125,7 +125,7 @@ pub(super) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
         && let Ok(saved) = read_granted(&path)
         && saved.iter().any(|one| one.folder == folder && what.hosts.iter().any(|host| host == one.allow.host()))
     {
-        print_message(&format!("later launches may: {} still grants it; remove it there", path.display()));
+        print_message(&format!("later launches may still reach it: remove the entry from {}", path.display()));
     }
     told(what.format, &policy, &format!("{} may not reach {} {holds}", what.bottle, what.hosts.join(", ")))
 }
@@ -140,7 +140,7 @@ pub(super) async fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
 async fn ask(bottle: &str, change: Option<Change>) -> Result<LivePolicy, Failure> {
     let known = Known::find(bottle)?;
     if !known.state.is_alive(bottle) {
-        return Err(input(format!("{bottle} does not run")).hint("`bottler ps` lists what does"));
+        return Err(input(format!("{bottle} is not running")).hint("`bottler ps` lists running bottles"));
     }
     ask_policy(bottle, &known.state.bottle(bottle), change).await
 }
@@ -167,7 +167,9 @@ fn until(time: Duration) -> Result<u64, Failure> {
     let at = SystemTime::now().checked_add(time).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     match at.map(|at| at.as_secs()).filter(|_| time.as_secs() > 0) {
         Some(at) => Ok(at),
-        None => Err(input("--for: it is less than a second, or has no end").hint("a time such as 90s, 10m or 2h")),
+        None => {
+            Err(input("--for: the time must be at least a second, and must end").hint("a time such as 90s, 10m or 2h"))
+        }
     }
 }
 
@@ -176,7 +178,7 @@ fn place(bottle: &str) -> Result<(PathBuf, PathBuf), Failure> {
     let known = Known::find(bottle)?;
     let named = known.record.invocation.and_then(|invocation| invocation.grants);
     let named =
-        named.ok_or_else(|| input(format!("save a grant of {bottle}: it does not say what it was launched as")))?;
+        named.ok_or_else(|| input(format!("save a grant of {bottle}: its record does not say how it was launched")))?;
     let path = granted_file(&named.name).map_err(input)?;
     // What cannot be read is not written over, and nothing is granted.
     read_granted(&path).map_err(input)?;
@@ -185,8 +187,8 @@ fn place(bottle: &str) -> Result<(PathBuf, PathBuf), Failure> {
 
 fn save(path: &std::path::Path, folder: &std::path::Path, entries: &[AllowSpec]) -> Result<(), Failure> {
     let failed = |why: String| {
-        Failure::new(Class::Operation, format!("remember the grant in {}: {why}", path.display()))
-            .hint("it holds as long as the bottle lives")
+        Failure::new(Class::Operation, format!("save the grant in {}: {why}", path.display()))
+            .hint("the grant is active until the bottle ends")
     };
     let parent = path.parent().unwrap_or(path);
     crate::host::make_private(parent).map_err(|error| failed(error.to_string()))?;

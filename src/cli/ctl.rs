@@ -46,5 +46,5 @@ pub(super) async fn ask(bottle: &str, question: Question) -> Result<Answer<Stats
 }
 
 pub(super) fn confused(bottle: &str) -> Failure {
-    Failure::new(Class::Internal, format!("ask egress of {bottle}: it answered something else"))
+    Failure::new(Class::Internal, format!("ask egress of {bottle}: it gave an unexpected answer"))
 }

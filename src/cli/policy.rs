@@ -98,7 +98,7 @@ fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
     } else if reason.is_none() {
         print_data("allowed\n");
     } else {
-        let word = if decision == "audit" { "allowed, because nothing is enforced; otherwise" } else { "refused" };
+        let word = if decision == "audit" { "allowed, because the mode is audit; otherwise" } else { "refused" };
         print_data(&format!("{word}: {code}\n{sentence}\nhint: {hint}\n"));
     }
     Ok(u8::from(decision == "refuse"))
@@ -106,16 +106,16 @@ fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
 
 /// What a request for a URL wants, as egress would read it inside TLS, or in absolute form without.
 fn intent(url: &str, method: &str) -> Result<Intent, Reason> {
-    let uri: Uri = url.parse().map_err(|_| Reason::BadRequest("it is no URL"))?;
+    let uri: Uri = url.parse().map_err(|_| Reason::BadRequest("it is not a URL"))?;
     let (form, default) = match uri.scheme_str() {
         Some("https") => (Form::Inside, 443),
         Some("http") => (Form::Absolute, 80),
         Some("tcp") => (Form::Tcp, 0),
-        _ => return Err(Reason::BadRequest("it is no http://, https:// or tcp:// URL")),
+        _ => return Err(Reason::BadRequest("it is not an http://, https:// or tcp:// URL")),
     };
     let authority = uri.authority().ok_or(Reason::BadRequest("it names no host"))?;
     if authority.as_str().contains('@') {
-        return Err(Reason::BadRequest("it holds user information"));
+        return Err(Reason::BadRequest("it contains user information"));
     }
     let host = Host::parse(authority.host())?;
     let path = match form {

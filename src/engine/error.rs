@@ -55,9 +55,9 @@ impl EngineError {
                 "add this user to the group that owns the engine's socket, or use a rootless engine"
             }
             ErrorKind::TooOld => "upgrade the engine: bottler needs API 1.41 or later (Docker 20.10)",
-            ErrorKind::NameTaken => "choose another name, or remove what holds it: `bottler ps`, `bottler gc`",
+            ErrorKind::NameTaken => "choose another name, or free this one: `bottler ps`, `bottler gc`",
             ErrorKind::NoSpace => "free space on the engine's disk: `bottler gc --cache`, `docker system df`",
-            ErrorKind::Deadline => "the engine is slow or wedged; see its log, then `bottler gc` removes what is left",
+            ErrorKind::Deadline => "the engine is slow or hangs; see its log, then `bottler gc` removes what is left",
             ErrorKind::PoolOverlap => {
                 "no free address range was found; name others in BOTTLER_POOLS, as CIDR separated by commas"
             }

@@ -153,13 +153,13 @@ impl FakeEngine {
         // Lets others run between the calls, as a real engine does.
         tokio::task::yield_now().await;
         match fault {
-            Some(Fault::FailsBefore) => return Err(error(operation, object, ErrorKind::Other, "struck")),
+            Some(Fault::FailsBefore) => return Err(error(operation, object, ErrorKind::Other, "made to fail")),
             Some(Fault::HangsBefore) => std::future::pending().await,
             _ => {}
         }
         let result = effect(&mut self.world());
         match fault {
-            Some(Fault::FailsAfter) => Err(error(operation, object, ErrorKind::Other, "struck")),
+            Some(Fault::FailsAfter) => Err(error(operation, object, ErrorKind::Other, "made to fail")),
             Some(Fault::HangsAfter) => std::future::pending().await,
             _ => result,
         }

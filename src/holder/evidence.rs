@@ -48,9 +48,9 @@ impl Evidence {
             };
             match (&why, &told) {
                 (Some(why), None) => tell(format!(
-                    "the audit cannot be written: {why}; what happens is held, and written when there is room again"
+                    "the audit log cannot be written: {why}; events are held, and written when there is room again"
                 )),
-                (None, Some(_)) => tell("the audit is written again".to_owned()),
+                (None, Some(_)) => tell("the audit log is written again".to_owned()),
                 _ => {}
             }
             told = why;

@@ -37,7 +37,7 @@ impl LastWords {
 /// The failure of a holder that panicked: what it said, and where the trace is.
 pub(super) fn panicked(bottle: &str, panic: &(dyn std::any::Any + Send), log: &std::path::Path) -> Failure {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    let message = format!("hold {bottle}: a mistake in bottler: {}", text.unwrap_or("it does not say which"));
+    let message = format!("hold {bottle}: a bug in bottler: {}", text.unwrap_or("it does not say which"));
     Failure::new(Class::Internal, message).hint(format!("the trace is in {}; please report it", log.display()))
 }
 
@@ -57,7 +57,7 @@ mod tests {
             };
             let panic = AssertUnwindSafe(launch).catch_unwind().await.err().unwrap();
             let failure = panicked("a-1", panic.as_ref(), std::path::Path::new("/state/logs/a-1.log"));
-            assert_eq!(failure.message, format!("hold a-1: a mistake in bottler: {said}"));
+            assert_eq!(failure.message, format!("hold a-1: a bug in bottler: {said}"));
             assert!(failure.hint.unwrap().contains("/state/logs/a-1.log"));
         }
     }

@@ -104,14 +104,14 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
     }
     let kept = match left {
         None if exit_code.is_some() => Kept::unknown(&volume, "it could not be read"),
-        None => Kept::unknown(&volume, "it was cut short"),
+        None => Kept::unknown(&volume, "it was interrupted"),
         Some(_) if policy == Keep::OnFailure && exit_code == Some(0) => return None,
         Some(left) => {
             let before = match bottle.seed_now().await {
                 Some(seed) => workspace::before(seed).await.ok(),
                 None => None,
             };
-            let why = if exit_code == Some(0) { "nobody has pulled what changed" } else { "the agent failed" };
+            let why = if exit_code == Some(0) { "its changes were not pulled" } else { "the agent failed" };
             let mut kept = Kept { size: Some(left.size), ..Kept::unknown(&volume, why) };
             // What is not known to be the same may be the agent's whole work.
             if let Some(before) = before {
@@ -126,7 +126,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
         }
     };
     if let Err(error) = kept.write(directory) {
-        bottle.events.tell(Event::Log(format!("write down in {} what is kept: {error}", directory.display())));
+        bottle.events.tell(Event::Log(format!("record in {} what is kept: {error}", directory.display())));
     }
     Some(kept)
 }
@@ -135,7 +135,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
 async fn output(bottle: &Bottle, has_ended: bool) -> Vec<Piece> {
     let (pieces, why) = bottle.last_output(if has_ended { PATIENCE } else { Duration::ZERO }).await;
     if let Some(why) = why.filter(|_| has_ended) {
-        bottle.events.tell(Event::Log(format!("keep what the agent wrote last: {why}")));
+        bottle.events.tell(Event::Log(format!("keep the agent's last output: {why}")));
     }
     pieces
 }

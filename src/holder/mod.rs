@@ -162,7 +162,7 @@ async fn hold(
     report.executed = mounted::since(&launch, places).await;
     // Before the bottle is seen to be gone: whoever waits for that reads how it ended.
     if let Err(error) = remember(&state, &launch, &report, output) {
-        let message = format!("write down how {} ended: {error}", report.bottle);
+        let message = format!("record how {} ended: {error}", report.bottle);
         report.failure.get_or_insert(Failure::new(Class::Internal, message));
     }
     if let Err(failure) = claim.give_back(&report.undo, kept) {
@@ -200,7 +200,7 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     }
     let copied = plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
     if launch.resume && !copied {
-        let why = "its plan is no copy of a folder any more, and what is kept would be lost";
+        let why = "its plan no longer has a copy of a folder, and the kept work would be lost";
         return Err(Failure::new(Class::Input, format!("resume {id}: {why}"))
             .hint(format!("workspace: {{mode: copy}}, or bottler pull {id} and bottler rm {id}")));
     }

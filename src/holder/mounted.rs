@@ -40,7 +40,7 @@ pub fn check_mount(source: &Path, endpoint: &str, state: &Path) -> Result<(), Fa
     };
     match refusal(&root, &Closed::here(socket.as_deref(), state)) {
         None => Ok(()),
-        Some(why) => Err(failed(&why).hint("mount a project's own folder, or work at a copy: leave --mount out")),
+        Some(why) => Err(failed(&why).hint("mount a project's own folder, or work on a copy: omit --mount")),
     }
 }
 

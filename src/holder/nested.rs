@@ -152,9 +152,10 @@ impl Nested {
             let (files, not_held) = after.held().map_err(failed)?;
             if !not_held.is_empty() {
                 let names = not_held.join(", ");
-                parent
-                    .events
-                    .tell(Event::Log(format!("{}: not given to the recipe, no UTF-8 names: {names}", order.id)));
+                parent.events.tell(Event::Log(format!(
+                    "{}: not given to the recipe, their names are not UTF-8: {names}",
+                    order.id
+                )));
             }
             workspace = Some(Arc::new(Seed::Files(files)));
         }
@@ -222,7 +223,7 @@ fn check_bounded(
 fn check_allowed(order: &Order, reaches: &EgressSpec, parent: &str) -> Result<(), Failure> {
     let Some(entry) = order.options.allow.iter().find(|entry| !reaches.allow.contains(entry)) else { return Ok(()) };
     let host = entry.host();
-    let why = format!("bottle {:?}: allow: {host} is not allowed by this launch any more", order.agent);
+    let why = format!("bottle {:?}: allow: {host} is no longer allowed by this launch", order.agent);
     Err(Failure::new(Class::Input, why).hint(format!("bottler policy allow {parent} {host}")))
 }
 

@@ -52,7 +52,7 @@ fn get(path: &Path, mut to: impl Write) -> anyhow::Result<()> {
     let opened = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = opened.with_context(|| format!("read {}", path.display()))?;
     let seen = file.metadata()?;
-    anyhow::ensure!(seen.is_file(), "read {}: it is no regular file", path.display());
+    anyhow::ensure!(seen.is_file(), "read {}: it is not a regular file", path.display());
     anyhow::ensure!(
         seen.len() <= MAX_FILE as u64,
         "read {}: {} bytes are more than {MAX_FILE}",

@@ -33,7 +33,7 @@ pub fn lint(script: &Script) -> Result<Vec<Failure>, Failure> {
         let thread = std::thread::Builder::new().stack_size(STACK);
         let looking = thread.spawn_scoped(scope, || guard.run(|| Ok(look(script))));
         let looking = looking.map_err(|error| failed(&error.to_string()))?;
-        looking.join().unwrap_or_else(|_| Err(failed("a mistake in bottler")))
+        looking.join().unwrap_or_else(|_| Err(failed("a bug in bottler")))
     })
 }
 

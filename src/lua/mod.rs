@@ -181,7 +181,7 @@ impl Vm {
     /// A machine with the primitives of a bottle.
     ///
     /// # Errors
-    /// The built-in library does not load: a mistake in bottler.
+    /// The built-in library does not load: a bug in bottler.
     pub fn new(bottle: &Arc<Bottle>, program: &Program) -> Result<Self, Failure> {
         let internal = |error: mlua::Error| Failure::new(Class::Internal, format!("start the Lua machine: {error}"));
         Self::build(bottle, program).map_err(internal)

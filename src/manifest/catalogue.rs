@@ -218,7 +218,7 @@ impl Catalogue {
     pub fn bottle(&self, name: &str) -> Result<BottleSection, Problem> {
         let merged = self.merged(name, &mut Vec::new())?;
         serde_yaml::from_value(without(merged, "extends"))
-            .map_err(|error| Problem::of(name, format!("bottle {name}, put together: {error}")))
+            .map_err(|error| Problem::of(name, format!("bottle {name}, merged: {error}")))
     }
 
     fn merged(&self, name: &str, above: &mut Vec<String>) -> Result<Value, Problem> {

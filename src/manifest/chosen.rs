@@ -88,7 +88,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         *recipe = expand(&folder, Path::new(recipe)).to_string_lossy().into_owned();
     }
     let prompt = match (&agent.prompt, &agent.prompt_file) {
-        (Some(_), Some(_)) => return Err(bad("it has a prompt and a prompt_file; one is enough".into())),
+        (Some(_), Some(_)) => return Err(bad("it has both a prompt and a prompt_file; use one of them".into())),
         (None, Some(path)) if of_project => Some(project_text(catalogue, path).map_err(&bad)?),
         (None, Some(path)) => Some(text("the prompt", &expand(&folder, path)).map_err(&bad)?),
         (prompt, None) => prompt.clone(),
@@ -96,7 +96,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
     let mut env = BTreeMap::new();
     for (name, value) in bottle.env.iter().chain(&agent.env) {
         if !super::env::is_name(name) {
-            return Err(bad(format!("env: {name:?} is no variable's name")));
+            return Err(bad(format!("env: {name:?} is not a valid variable name")));
         }
         env.insert(name.clone(), Value::read(&value.0).map_err(|why| bad(format!("env: {name}: {why}")))?);
     }
@@ -141,16 +141,18 @@ fn check_project(catalogue: &Catalogue, agent: &AgentSection, named: bool) -> Re
     if !named && !allowed {
         let bottle = agent.bottle.as_deref().unwrap_or("…");
         return Err(format!(
-            "a project may use only the bottles that you let it: add {{path: …, bottles: [{bottle}]}} to `projects` in \
+            "a project may use only the bottles that you allow: add {{path: …, bottles: [{bottle}]}} to `projects` in \
              your own bottler.yaml, or name one with --bottle"
         ));
     }
     if agent.recipe.as_deref().is_some_and(is_file) {
-        return Err("recipe: a project's agent names a built-in one; its own files are for `--recipe`".to_owned());
+        return Err(
+            "recipe: a project's agent must name a built-in recipe; use `--recipe` for the project's files".to_owned()
+        );
     }
     for (name, value) in &agent.env {
         if !matches!(Value::read(&value.0), Ok(Value::Literal(_))) {
-            return Err(format!("env: {name}: a project names no variable of the host, and asks for none"));
+            return Err(format!("env: {name}: a project may not use variables of the host, nor questions"));
         }
     }
     Ok(())
@@ -161,7 +163,7 @@ fn project_text(catalogue: &Catalogue, path: &Path) -> Result<String, String> {
     let found = path.to_str().and_then(|path| catalogue.project_file(path.trim_start_matches("./")));
     let found =
         found.ok_or_else(|| format!("{}: there is no such file below the project's .bottler", path.display()))?;
-    String::from_utf8(found.to_vec()).map_err(|_| format!("{}: it is no UTF-8 text", path.display()))
+    String::from_utf8(found.to_vec()).map_err(|_| format!("{}: it is not UTF-8 text", path.display()))
 }
 
 fn project_skill(catalogue: &Catalogue, skill: &str) -> std::io::Result<BTreeMap<String, SkillFile>> {
@@ -169,7 +171,7 @@ fn project_skill(catalogue: &Catalogue, skill: &str) -> std::io::Result<BTreeMap
     let mut found = BTreeMap::new();
     for (path, content) in catalogue.project_folder(&folder) {
         let content = String::from_utf8(content.to_vec());
-        let content = content.map_err(|_| std::io::Error::other(format!("{path}: it is no UTF-8 text")))?;
+        let content = content.map_err(|_| std::io::Error::other(format!("{path}: it is not UTF-8 text")))?;
         found.insert(path.to_owned(), SkillFile { content, executable: false });
     }
     if found.is_empty() {
@@ -196,8 +198,8 @@ fn read_skill(folder: &Path) -> std::io::Result<BTreeMap<String, SkillFile>> {
             let named = |why: &str| std::io::Error::other(format!("{}: {why}", path.display()));
             let size = usize::try_from(seen.len()).unwrap_or(usize::MAX);
             left = left.checked_sub(size).ok_or_else(|| named("the skill is larger than 8 MiB"))?;
-            let content = String::from_utf8(std::fs::read(entry.path())?).map_err(|_| named("it is no UTF-8 text"))?;
-            let name = path.to_str().ok_or_else(|| named("its name is no UTF-8"))?.to_owned();
+            let content = String::from_utf8(std::fs::read(entry.path())?).map_err(|_| named("it is not UTF-8 text"))?;
+            let name = path.to_str().ok_or_else(|| named("its name is not UTF-8"))?.to_owned();
             found.insert(name, SkillFile { content, executable: seen.permissions().mode() & 0o111 != 0 });
             if found.len() > MAX_SKILL_FILES {
                 return Err(std::io::Error::other(format!("there are more than {MAX_SKILL_FILES} files")));

@@ -11,52 +11,52 @@ use super::{expand, text};
 use crate::policy::{AllowSpec, Connect, DenySpec, EgressSpec, Mode, UpstreamProxy};
 use crate::scan::{Action, Direction, Dlp, Rules};
 
-/// What may leave, as a user writes it. Paths are relative to the file that they stand in; `~` is the home.
+/// What may leave. Paths are relative to the file that they are in; `~` is the home.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EgressSection {
-    /// Whether what is not allowed is refused; `enforce` when absent.
+    /// Whether requests that are not allowed are refused; `enforce` by default.
     pub mode: Option<Mode>,
-    /// What the agent may reach.
+    /// The allowlist: what the agent may reach, in addition to its template's hosts.
     #[serde(default)]
     pub allow: Vec<AllowSpec>,
-    /// What it may not reach, whatever is allowed.
+    /// The denylist: what the agent may not reach, even if it is allowed.
     #[serde(default)]
     pub deny: Vec<DenySpec>,
     /// Destinations of plain TCP, as `host:port`.
     #[serde(default)]
     pub tcp: Vec<String>,
-    /// Private address ranges that the user means to reach, as CIDR.
+    /// Private address ranges that allowed hosts may have, as CIDR.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub ip_allow: Vec<IpNet>,
-    /// Authorities that destinations may be certified by, beyond the public ones: files in PEM.
+    /// PEM files with CA certificates for destinations, in addition to the public CAs.
     #[serde(default)]
     pub roots: Vec<PathBuf>,
-    /// What is looked for, and what happens then.
+    /// What happens to requests that contain secrets.
     #[serde(default)]
     pub dlp: DlpSection,
-    /// The proxy that destinations are reached through.
+    /// A proxy for all destinations.
     #[serde(default)]
     pub upstream_proxy: Option<ProxySection>,
 }
 
-/// What is looked for, and what happens then.
+/// What happens to requests that contain secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DlpSection {
-    /// What happens where nothing more particular is said; `block` when absent.
+    /// The action for rules that `actions` does not name; `block` by default.
     pub action: Option<Action>,
-    /// What happens for rules by their ids.
+    /// Actions for single rules, by id; `known-secret` is the rule for the bottle's own secrets.
     #[serde(default)]
     pub actions: BTreeMap<String, Action>,
-    /// Further rules: files in gitleaks' form.
+    /// Files with further rules, in the format of gitleaks.
     #[serde(default)]
     pub rules: Vec<PathBuf>,
-    /// Fingerprints of findings that may pass.
+    /// Fingerprints of findings that may pass. A refusal prints them.
     #[serde(default)]
     pub allow: Vec<String>,
-    /// What happens where an answer holds something; `off` when absent.
+    /// The action for responses that contain a secret; `off` by default.
     pub responses: Option<Action>,
 }
 
@@ -66,7 +66,7 @@ pub struct DlpSection {
 pub enum ProxySection {
     /// `http://host:port` or `https://host:port`.
     Url(String),
-    /// The same with conditions.
+    /// A table with conditions.
     Table(ProxyTable),
 }
 
@@ -76,15 +76,15 @@ pub enum ProxySection {
 pub struct ProxyTable {
     /// `http://host:port` or `https://host:port`.
     pub url: String,
-    /// Hosts that are reached without it.
+    /// Hosts that are reached without the proxy.
     #[serde(default)]
     pub no_proxy: Vec<String>,
-    /// How destinations are named to it.
+    /// How destinations are named to the proxy; `name` by default.
     #[serde(default)]
     pub connect: Connect,
-    /// Authorities that it, and what it shows for destinations, are certified by: a file in PEM.
+    /// A PEM file with CA certificates for the proxy and the certificates that it presents for destinations.
     pub ca: Option<PathBuf>,
-    /// The host's variable that holds `name:password`.
+    /// The variable of this host that contains `name:password`.
     pub credentials: Option<String>,
 }
 

@@ -46,7 +46,7 @@ impl Value {
             } else if let Some(after) = rest.strip_prefix('{') {
                 let (name, after) = after.split_once('}').ok_or_else(|| format!("{text:?}: `${{` has no end"))?;
                 if !is_name(name) {
-                    return Err(format!("{text:?}: {name:?} is no variable's name"));
+                    return Err(format!("{text:?}: {name:?} is not a valid variable name"));
                 }
                 parts.push(Part::Text(std::mem::take(&mut literal)));
                 parts.push(Part::Variable(name.to_owned()));
@@ -87,7 +87,7 @@ pub fn read_file(path: &Path) -> Result<Vec<(String, String)>, String> {
         let line = line.strip_prefix("export ").unwrap_or(line);
         let pair = line.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
         let Some((name, value)) = pair.filter(|(name, _)| is_name(name)) else {
-            return Err(format!("read env_file {}: line {} is no NAME=value", path.display(), number + 1));
+            return Err(format!("read env_file {}: line {} is not NAME=value", path.display(), number + 1));
         };
         let quoted = ['"', '\''].iter().find_map(|mark| value.strip_prefix(*mark)?.strip_suffix(*mark));
         found.push((name.to_owned(), quoted.unwrap_or(value).to_owned()));

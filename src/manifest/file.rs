@@ -13,7 +13,7 @@ pub fn text(what: &str, path: &Path) -> Result<String, String> {
     let failed = |why: &dyn std::fmt::Display| format!("read {what} {}: {why}", path.display());
     let seen = std::fs::metadata(path).map_err(|error| failed(&error))?;
     if !seen.is_file() || seen.len() > MAX_BYTES {
-        return Err(failed(&format!("it is no regular file of at most {MAX_BYTES} bytes")));
+        return Err(failed(&format!("it is not a regular file of at most {MAX_BYTES} bytes")));
     }
     std::fs::read_to_string(path).map_err(|error| failed(&error))
 }

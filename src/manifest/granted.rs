@@ -9,7 +9,7 @@ use super::{text, user_file};
 use crate::policy::AllowSpec;
 
 /// What stands at the top of a file.
-const HEADER: &str = "# Written by `bottler policy allow --save`. Remove an entry to take its grant back.\n";
+const HEADER: &str = "# Written by `bottler policy allow --save`. Remove an entry to revoke its grant.\n";
 
 /// One remembered grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,19 +13,19 @@ use super::{EgressSection, Size};
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Bottles by their names: the boundary. A project cannot define any.
+    /// Bottles by name: the boundaries that agents run in. A project cannot define any.
     #[serde(default)]
     pub bottles: BTreeMap<String, BottleSection>,
-    /// Agents by their names.
+    /// Agents by name.
     #[serde(default)]
     pub agents: BTreeMap<String, AgentSection>,
-    /// Which bottles the agents of a project may use.
+    /// Which bottles the agents and scripts of a project may use.
     #[serde(default)]
     pub projects: Vec<ProjectSection>,
-    /// Commands of the host that scripts may run with `host.run`: one is let through that begins as one of these.
+    /// Commands of this host that scripts may run with `host.run`: a command is allowed if it begins like one of these.
     #[serde(default)]
     pub host_commands: Vec<Vec<String>>,
-    /// Things that isolate and that a project's hooks may replace, by name: `egress`.
+    /// Isolating parts that a project's hooks may replace, by name, such as `egress`.
     #[serde(default)]
     pub replace: Vec<String>,
 }
@@ -34,62 +34,62 @@ pub struct Manifest {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectManifest {
-    /// Agents by their names.
+    /// Agents by name.
     #[serde(default)]
     pub agents: BTreeMap<String, AgentSection>,
 }
 
-/// What a project's own agents may use.
+/// What a project's agents and scripts may use.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectSection {
     /// The project's directory.
     pub path: PathBuf,
-    /// Bottles of this manifest that its agents may name.
+    /// Bottles of this manifest that they may use.
     pub bottles: Vec<String>,
 }
 
-/// A bottle: what surrounds an agent.
+/// A bottle: the boundary around an agent.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BottleSection {
-    /// Bottles that this one is made of: from left to right, and then this one.
+    /// Bottles that this one builds on, merged from left to right.
     #[serde(default)]
     pub extends: Vec<String>,
-    /// The agent's image: a reference, which may end in a digest.
+    /// The agent's image: a reference, optionally with a digest.
     pub image: Option<String>,
-    /// How the agent's image is built, instead.
+    /// How to build the agent's image, instead of `image`.
     pub build: Option<BuildSection>,
-    /// How the agent is cut off.
+    /// How the agent is isolated; `sealed` by default.
     pub isolation: Option<IsolationSection>,
-    /// What `isolation: bridge` may do.
+    /// What `isolation: bridge` may change on the engine's host.
     pub bridge: Option<BridgeSection>,
-    /// The container runtime: `auto`, or any that the engine lists.
+    /// The container runtime: `auto` (gVisor if the engine lists it), or one that the engine lists.
     pub runtime: Option<String>,
-    /// Seconds after which the proof that the bottle is tight is repeated; 600 when absent.
+    /// Seconds between proofs that the bottle is tight; 600 by default.
     pub watch: Option<u64>,
-    /// Whom the agent runs as: a number, two with a colon, or a name that the image knows.
+    /// The user that the agent runs as: a number, two with a colon, or a name from the image.
     pub user: Option<Scalar>,
-    /// The agent's bounds.
+    /// The agent's limits.
     #[serde(default)]
     pub resources: ResourcesSection,
-    /// Variables of the agent: a text, one with `${HOST_VARIABLE}` in it, or `"?question"` that is asked without echo.
+    /// Environment variables of the agent: a literal, a text with `${HOST_VARIABLE}`, or `"?question"`, asked without echo.
     #[serde(default)]
     pub env: BTreeMap<String, Scalar>,
-    /// Files of lines `NAME=value`; what is in them is told to the agent and to nobody else.
+    /// Files with lines `NAME=value`; only the agent receives the values.
     #[serde(default)]
     pub env_file: Vec<PathBuf>,
-    /// What the agent works at.
+    /// What the agent works on.
     pub workspace: Option<WorkspaceSection>,
-    /// Whether the workspace outlives the bottle.
+    /// Whether the workspace outlives the bottle; `always` by default for a copy.
     pub keep: Option<Keep>,
     /// What may leave.
     pub egress: Option<EgressSection>,
-    /// Not there yet: credentials that the agent never sees.
+    /// Reserved, not implemented: credentials that the agent never sees.
     pub cred_proxy: Option<serde_json::Value>,
-    /// Not there yet: repositories behind a gate.
+    /// Reserved, not implemented: repositories behind a gate.
     pub git: Option<serde_json::Value>,
-    /// Not there yet: whether the agent may ask the operator.
+    /// Reserved, not implemented: whether the agent may ask the operator.
     pub supervise: Option<bool>,
 }
 
@@ -97,22 +97,22 @@ pub struct BottleSection {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildSection {
-    /// The folder that is sent to the engine, less what its `.dockerignore` names; an empty one when absent.
+    /// The folder to send to the engine, less what its `.dockerignore` names; an empty one by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<PathBuf>,
-    /// The Dockerfile, below the context; `Dockerfile` when absent.
+    /// The Dockerfile, below the context; `Dockerfile` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dockerfile: Option<PathBuf>,
-    /// The Dockerfile itself, instead.
+    /// The text of the Dockerfile, instead of a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dockerfile_inline: Option<String>,
-    /// Values of the Dockerfile's `ARG`s. They are kept in the image: no place for secrets.
+    /// Values of the Dockerfile's `ARG`s. They stay in the image: do not put secrets here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<String, String>,
     /// The stage to stop at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Whether the build's commands have a network, which no egress guards; `none` when absent.
+    /// The network of the build's commands; `none` by default. It bypasses egress.
     #[serde(default)]
     pub network: BuildNetwork,
 }
@@ -124,58 +124,58 @@ pub enum BuildNetwork {
     /// None.
     #[default]
     None,
-    /// The engine's ordinary one, past every egress: whoever writes the Dockerfile may reach everything.
+    /// The engine's ordinary network, which bypasses egress: the Dockerfile may reach everything.
     Default,
 }
 
-/// How the agent's container is cut off.
+/// How the agent's container is isolated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IsolationSection {
-    /// No network at all; sidecars are reached through sockets.
+    /// No network; the agent reaches its sidecars through sockets.
     Sealed,
-    /// A network with the sidecars that leads nowhere else, which the engine's host proves at every launch.
+    /// A network with the sidecars that leads nowhere else; every launch proves this on the engine's host.
     Bridge,
 }
 
-/// What a bottle with a network of its own may do to the engine's host, so that this network leads nowhere.
+/// What a bottle on a network may change on the engine's host, so that this network leads nowhere.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BridgeSection {
-    /// Whether a container that lives as long as the probe may set the reverse path filter (`rp_filter`) of the agent's own
-    /// bridge, by `CAP_NET_ADMIN` in the network of the engine's host. Without it a launch is refused where it is not set.
+    /// Whether a container that runs during the probe may set the reverse path filter (`rp_filter`) of the agent's bridge. It
+    /// gets `CAP_NET_ADMIN` in the host's network. If false, a launch is refused unless the filter is set already.
     #[serde(default)]
     pub set_rp_filter: bool,
 }
 
-/// Bounds on what the agent may use.
+/// Limits on what the agent may use.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourcesSection {
-    /// Processor time, in processors.
+    /// Processor time, in processors; 2 by default.
     pub cpus: Option<f64>,
-    /// Memory; swap is off.
+    /// Memory; 4 GiB by default. Swap is off.
     pub memory: Option<Size>,
-    /// Processes and threads.
+    /// Processes and threads; 512 by default.
     pub pids: Option<i64>,
-    /// Disk of the agent's own file system, where the engine's storage can bound it.
+    /// Disk space of the agent's own file system, if the engine's storage can limit it.
     pub disk: Option<Size>,
 }
 
-/// What the agent works at: a mode, or a table.
+/// What the agent works on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceSection {
-    /// How the agent gets it.
+    /// How the agent gets it; `copy` by default.
     #[serde(default)]
     pub mode: WorkspaceMode,
-    /// The host's folder; where `run` is started when absent.
+    /// The folder on the host; by default the one in which `run` is started.
     pub source: Option<PathBuf>,
-    /// Where the agent sees it; `/workspace` when absent.
+    /// The path inside the bottle; `/workspace` by default.
     pub path: Option<String>,
-    /// Whether the agent may only read a folder that is mounted.
+    /// Whether a mounted folder is read-only.
     pub read_only: Option<bool>,
-    /// What is not copied: patterns as in `.gitignore`.
+    /// Patterns of what is not copied, as in `.gitignore`.
     #[serde(default)]
     pub exclude: Vec<String>,
 }
@@ -184,12 +184,12 @@ pub struct WorkspaceSection {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkspaceMode {
-    /// A copy; what changed is fetched with `bottler pull`.
+    /// A copy; `bottler pull` fetches what changed.
     #[default]
     Copy,
-    /// The host's folder itself, less the places that the host executes.
+    /// The host's folder itself; files that the host executes are read-only.
     Mount,
-    /// None.
+    /// No workspace.
     None,
 }
 
@@ -197,47 +197,47 @@ pub enum WorkspaceMode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// It does not.
+    /// No.
     #[default]
     Never,
-    /// Where the launch or the agent failed and something in it has changed.
+    /// If the launch or the agent failed, and something has changed.
     OnFailure,
-    /// Where something in it has changed.
+    /// If something has changed.
     Always,
 }
 
-/// An agent: a program in a bottle, and what it is to do.
+/// An agent: a program in a bottle, and its task.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentSection {
-    /// What it is for, in words.
+    /// A description, for `manifest list`.
     pub description: Option<String>,
-    /// Its bottle; the built-in defaults when absent.
+    /// Its bottle; the built-in defaults if there is none.
     pub bottle: Option<String>,
-    /// Its template: `claude`, `codex`, `shell` … or one of the user's own; `claude` when absent.
+    /// Its template: `claude`, `codex`, `shell` … or one of your own; `claude` by default.
     pub template: Option<String>,
-    /// The recipe that launches it: a built-in one's name, or a file; the template's when absent.
+    /// The recipe that launches it: the name of a built-in recipe, or a file; the template's by default.
     pub recipe: Option<String>,
-    /// What it is to do.
+    /// Its prompt.
     pub prompt: Option<String>,
-    /// What it is to do, from a file.
+    /// A file with its prompt.
     pub prompt_file: Option<PathBuf>,
-    /// Folders below `skills/` beside the manifest, each a skill.
+    /// Its skills: names of folders in `skills/` beside the manifest.
     #[serde(default)]
     pub skills: Names,
-    /// Its command instead of the template's.
+    /// Its command, instead of the template's.
     pub command: Option<Vec<String>>,
-    /// Its model, for templates that take one.
+    /// Its model, for templates that accept one.
     pub model: Option<String>,
-    /// Variables on top of its bottle's.
+    /// Environment variables in addition to its bottle's.
     #[serde(default)]
     pub env: BTreeMap<String, Scalar>,
-    /// MCP servers that it is told of, by name. They are reached through egress, like everything.
+    /// MCP servers by name. The agent reaches them through egress.
     #[serde(default)]
     pub mcp: BTreeMap<String, McpSection>,
 }
 
-/// An MCP server, spoken to over HTTP.
+/// An MCP server with HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct McpSection {
@@ -313,7 +313,7 @@ impl FrontMatter {
     }
 }
 
-/// Names: a list, or one text with commas between them.
+/// Names: a list, or a text with commas.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names(pub Vec<String>);
 
@@ -339,7 +339,7 @@ impl JsonSchema for Names {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "Names: a list, or one text with commas between them.",
+            "description": "Names: a list, or a text with commas.",
             "type": ["array", "string"],
             "items": { "type": "string" }
         })
@@ -376,7 +376,7 @@ impl JsonSchema for Scalar {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A text, or a number or truth value that is taken as one.",
+            "description": "A text; a number or boolean is read as one.",
             "type": ["string", "number", "boolean"]
         })
     }

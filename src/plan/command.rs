@@ -59,7 +59,7 @@ pub(super) fn command(
                 return Err("--headless takes a prompt: --prompt, --prompt-file, or the agent's own".to_owned());
             }
             if template.headless.is_empty() {
-                return Err("its template has no form without a terminal".to_owned());
+                return Err("its template cannot run without a terminal".to_owned());
             }
             words.all(&template.headless)
         }
@@ -77,7 +77,7 @@ pub(super) fn command(
         }
     }
     if command.iter().any(|argument| argument.len() > MAX_ARGUMENT) {
-        return Err(format!("an argument of its command is longer than {MAX_ARGUMENT} bytes, the prompt probably"));
+        return Err(format!("an argument of its command is longer than {MAX_ARGUMENT} bytes, probably the prompt"));
     }
     Ok(command)
 }

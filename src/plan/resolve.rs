@@ -119,7 +119,7 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
         if there {
             return Err(refused(
                 format!("its bottle asks for {key}, which this version does not have yet"),
-                "leave it out: nothing is launched with less than it was promised",
+                "leave it out: bottler does not launch a bottle with less than it asks for",
             ));
         }
     }
@@ -209,10 +209,10 @@ fn resources(chosen: &Chosen) -> Result<Resources, Refusal> {
         memory: wanted.memory.map_or(DEFAULT_RESOURCES.memory, |Size(bytes)| bytes),
         pids: wanted.pids.unwrap_or(DEFAULT_RESOURCES.pids),
     };
-    let hint = "leave it out for the default; there is no container without bounds";
+    let hint = "leave it out for the default; every container has limits";
     resources.check().map_err(|why| refused(format!("resources: {why}"), hint))?;
     if wanted.disk.is_some_and(|Size(bytes)| bytes <= 0) {
-        return Err(refused("resources: disk: 0 is no bound", hint));
+        return Err(refused("resources: disk: 0 is not a limit", hint));
     }
     Ok(resources)
 }
@@ -240,21 +240,21 @@ fn workspace(chosen: &Chosen, flags: &Flags, facts: &Facts) -> Result<Option<Wor
     // Without a dot at its end.
     let source: PathBuf = source.components().collect();
     if chosen.of_project && section.source.is_some() {
-        return Err(("a project names no folder of the host".to_owned(), None));
+        return Err(("a project may not name a folder of the host".to_owned(), None));
     }
     if source == facts.home || source.parent().is_none() {
-        let why = format!("its workspace would be {}: all that is yours", source.display());
+        let why = format!("its workspace would be {}: all your files", source.display());
         return Err(refused(why, "start it in a project's folder, or name one: --workspace DIR; or --no-workspace"));
     }
     let path = section.path.unwrap_or_else(|| WORKSPACE.to_owned());
     let reserved = ["/", "/run", "/proc", "/sys", "/dev", "/etc", "/home/agent"];
     let plain = path.starts_with('/') && !path.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."));
     if !plain || reserved.contains(&path.as_str()) {
-        return Err(refused(format!("workspace.path {path:?} cannot be one"), "an absolute path, as in /workspace"));
+        return Err(refused(format!("workspace.path {path:?} is not allowed"), "an absolute path, as in /workspace"));
     }
     let read_only = flags.workspace.read_only || section.read_only.unwrap_or_default();
     if read_only && mode == WorkspaceMode::Copy {
-        return Err(refused("a copy is the agent's own: it is not read-only", "mode: mount, or --mount"));
+        return Err(refused("a copy cannot be read-only", "mode: mount, or --mount"));
     }
     Ok(Some(WorkspacePlan { path, mode, source: Some(source), read_only, exclude: section.exclude }))
 }
@@ -340,7 +340,7 @@ fn files(
             files.push(file(&mcp.file, content, false));
         }
         None if !agent.mcp.is_empty() => {
-            return Err((format!("its template {} cannot be told of MCP servers", chosen.template_name), None));
+            return Err((format!("its template {} does not support MCP servers", chosen.template_name), None));
         }
         _ => {}
     }
@@ -352,7 +352,7 @@ fn files(
                 .map(|(path, skill)| file(&format!("{folder}/{path}"), skill.content.clone(), skill.executable)),
         ),
         None if !chosen.skills.is_empty() => {
-            return Err((format!("its template {} has no folder for skills", chosen.template_name), None));
+            return Err((format!("its template {} does not support skills", chosen.template_name), None));
         }
         None => {}
     }
@@ -376,7 +376,7 @@ fn bad_server(name: &str, url: &str) -> Option<String> {
     let named = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     let http = url.starts_with("http://") || url.starts_with("https://");
     (!named || name.is_empty() || !http || !plain(url))
-        .then(|| format!("{name:?} at {url:?} is no name with an http URL"))
+        .then(|| format!("{name:?} at {url:?} is not a name with an http URL"))
 }
 
 /// A value as git-config(1) reads it: in quotation marks, with the characters escaped that mean something there.

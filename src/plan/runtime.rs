@@ -30,8 +30,8 @@ pub fn settle(plan: &mut LaunchPlan, engine: &EngineDetails) -> Result<(), Unset
         None if plan.runtime.is_none() => &unlisted,
         None => {
             let listed: Vec<&str> = engine.runtimes.keys().map(String::as_str).collect();
-            let why = format!("runtime {name:?} is none that the engine lists");
-            return Err((why, format!("it lists {}; `auto` takes the best of them", listed.join(", "))));
+            let why = format!("the engine lists no runtime {name:?}");
+            return Err((why, format!("it lists {}; `auto` chooses the best of them", listed.join(", "))));
         }
     };
     plan.gvisor = runtime.path.rsplit('/').next() == Some(RUNSC) || name == RUNSC;

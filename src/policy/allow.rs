@@ -8,11 +8,11 @@ use super::{Rule, RuleError};
 use crate::net::{Glob, Host, PathError};
 use crate::scan::Action;
 
-/// An entry of the allowlist as it is written: a host, or a table.
+/// An entry of the allowlist: a host, or a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum AllowSpec {
-    /// `host`, `*.host`, or either with a port.
+    /// `host`, `*.host`, or either with a port; without a port, 443 and 80.
     Host(String),
     /// A host with conditions.
     Table(AllowTable),
@@ -22,30 +22,30 @@ pub enum AllowSpec {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowTable {
-    /// `host`, `*.host`, or either with a port.
+    /// `host`, `*.host`, or either with a port; without a port, 443 and 80.
     pub host: String,
-    /// Methods that may be used; all when absent.
+    /// Allowed methods; all by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
-    /// Paths that may be asked for, with `*` and `**`; all when absent.
+    /// Allowed paths, with `*` and `**`; all by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// `intercept`, which is so when nothing says otherwise, or `tunnel`: then nobody looks inside.
+    /// `intercept`, the default, or `tunnel`: then the content is not inspected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// What happens where a request holds a secret: `block`, `warn`, or `off` for a host that is to be given them. What
-    /// `dlp` says when absent.
+    /// What happens to a request that contains a secret: `block`, `warn`, or `off` for a host that is meant to receive
+    /// secrets. By default, what `dlp` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<Action>,
 }
 
-/// An entry of the denylist as it is written: a host, or a table.
+/// An entry of the denylist: a host, or a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum DenySpec {
-    /// `host`, `*.host`, or either with a port; without one, all ports.
+    /// `host`, `*.host`, or either with a port; without a port, all ports.
     Host(String),
-    /// A host with conditions: what fits all of them is denied.
+    /// A host with conditions: a request that meets all of them is denied.
     Table(DenyTable),
 }
 
@@ -53,12 +53,12 @@ pub enum DenySpec {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DenyTable {
-    /// `host`, `*.host`, or either with a port; without one, all ports.
+    /// `host`, `*.host`, or either with a port; without a port, all ports.
     pub host: String,
-    /// Methods that are denied; all when absent.
+    /// Denied methods; all by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
-    /// Paths that are denied, with `*` and `**`; all when absent.
+    /// Denied paths, with `*` and `**`; all by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
 }
@@ -92,13 +92,13 @@ macro_rules! text_or_table {
 text_or_table!(AllowSpec, AllowTable);
 text_or_table!(DenySpec, DenyTable);
 
-/// What happens to TLS.
+/// What egress does with TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tls {
-    /// It is taken off, and every request is judged and scanned.
+    /// Intercept it: check and scan every request.
     Intercept,
-    /// It goes through unread.
+    /// Forward it without inspection.
     Tunnel,
 }
 
@@ -132,7 +132,7 @@ pub enum EntryError {
     #[error(transparent)]
     Rule(#[from] RuleError),
     /// A method that is none.
-    #[error("{0:?} is no method, as in \"GET\"")]
+    #[error("{0:?} is not a method, as in \"GET\"")]
     Method(String),
     /// A path that is no pattern.
     #[error("paths: {path:?}: {source}")]
@@ -143,7 +143,7 @@ pub enum EntryError {
         source: PathError,
     },
     /// What nobody looks into cannot be judged.
-    #[error("{0}: methods and paths cannot be judged in a tunnel")]
+    #[error("{0}: methods and paths cannot be checked in a tunnel")]
     Tunnel(String),
 }
 

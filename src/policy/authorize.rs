@@ -167,10 +167,10 @@ pub enum Reason {
     #[error("{0} has no address: {1}")]
     NameUnresolved(Host, String),
     /// The host is malformed.
-    #[error("the host cannot be read: {0}")]
+    #[error("the host cannot be parsed: {0}")]
     BadHost(#[from] HostError),
     /// The request is malformed, or of a form that egress does not take.
-    #[error("the request cannot be taken: {0}")]
+    #[error("the request is not accepted: {0}")]
     BadRequest(&'static str),
     /// Request target and Host header disagree.
     #[error("the request is for {0}, its Host header says {1:?}")]
@@ -182,28 +182,28 @@ pub enum Reason {
     #[error("the path {1} of {0} is not on this bottle's allowlist")]
     PathNotAllowed(Host, String),
     /// The path is malformed or ambiguous.
-    #[error("the path cannot be taken: {0}")]
+    #[error("the path is not accepted: {0}")]
     BadPath(#[from] PathError),
     /// What follows CONNECT is no TLS, or not for the host that CONNECT named.
     #[error("what follows CONNECT to {0} is not TLS for that host: {1}")]
     NotTls(Host, &'static str),
     /// Something that must not leave is in the request.
-    #[error("the request holds what must not leave: {0} in its {1}")]
+    #[error("the request contains what must not leave: {0} in its {1}")]
     SecretFound(Finding, &'static str),
     /// The body cannot be decoded, so it cannot be looked at.
-    #[error("the body cannot be looked at: {0}")]
+    #[error("the body cannot be inspected: {0}")]
     NotDecoded(DecodeError),
     /// To look through it takes too much work.
-    #[error("the request cannot be looked at: {0}")]
+    #[error("the request cannot be inspected: {0}")]
     TooMuchWork(Exhausted),
     /// Egress carries as much as it may.
-    #[error("egress carries as much at once as it may, and nothing ended in time")]
+    #[error("egress is at its limit, and no other request ended in time")]
     Busy,
     /// What was to come did not.
-    #[error("the body did not go on in time")]
+    #[error("the body did not continue in time")]
     Stalled,
     /// The answer was there, and many others, and nobody took it.
-    #[error("the answer was not read, and there were many such")]
+    #[error("the response was not read, and there were too many like it")]
     Unread,
     /// The destination could not be reached.
     #[error("{0} cannot be reached: {1}")]
@@ -256,7 +256,7 @@ impl Reason {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::HostNotAllowed(_) => "add the host to egress.allow of the bottle",
-            Self::Denied(..) => "take the entry out of egress.deny of the bottle",
+            Self::Denied(..) => "remove the entry from egress.deny of the bottle",
             Self::PortNotAllowed(..) => "add host:port to egress.allow of the bottle",
             Self::AddressNotPublic { .. } => {
                 "private addresses are refused; run the service as a sidecar, or allow its range with --allow-ip"
@@ -272,18 +272,18 @@ impl Reason {
             }
             Self::NotTls(..) => "speak TLS with the host's name in it after CONNECT",
             Self::SecretFound(..) => {
-                "take the secret out of the request; a host that is to be given it has `scan: off` in egress.allow, a \
-                 finding that is none its fingerprint in egress.dlp.allow"
+                "take the secret out of the request; to allow it for a host, set `scan: off` in the host's egress.allow \
+                 entry; if it is not a secret, add its fingerprint to egress.dlp.allow"
             }
             Self::NotDecoded(_) => {
-                "send the body as it is, or well-formed with gzip, deflate, br or zstd, of at most 8 MiB"
+                "send the body unencoded, or well-formed with gzip, deflate, br or zstd, and at most 8 MiB"
             }
-            Self::TooMuchWork(_) => "send it with fewer encodings around each other, or in smaller requests",
-            Self::Busy => "send fewer or smaller requests at once, and this one again",
+            Self::TooMuchWork(_) => "send it with fewer nested encodings, or in smaller requests",
+            Self::Busy => "send fewer or smaller requests at a time, and retry this one",
             Self::Stalled => "send the body without a pause of more than a minute",
-            Self::Unread => "read the answers to requests, or end them",
+            Self::Unread => "read the responses, or close them",
             Self::HostMismatch(..) => "send one host in the request target and the Host header",
-            Self::Unreachable(..) => "the destination is down or refuses; this is not a refusal by bottler",
+            Self::Unreachable(..) => "the destination is down or refuses; bottler did not refuse this",
         }
     }
 }

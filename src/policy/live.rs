@@ -134,16 +134,16 @@ pub enum ChangeError {
     #[error("to allow {0} would have no effect: {1}")]
     Never(String, String),
     /// Nobody looks into a granted tunnel.
-    #[error("{0}: `tls: tunnel` is not granted to a running bottle: nobody would look at what leaves")]
+    #[error("{0}: `tls: tunnel` is not granted to a running bottle: what leaves would not be inspected")]
     Tunnel(String),
     /// TCP destinations cannot change.
     #[error("tcp: these destinations are fixed at the launch: the agent's container has their names and sockets")]
     Tcp,
     /// There are too many.
-    #[error("there are {MAX_ENTRIES} grants or denials at most: reload with a file that holds them")]
+    #[error("there are at most {MAX_ENTRIES} grants or denials: reload with a file that contains them")]
     TooMany,
     /// Its time is over already.
-    #[error("the time is over already")]
+    #[error("the time is already over")]
     Over,
 }
 
@@ -397,15 +397,15 @@ mod tests {
             (allow("*.evil.org", Scope::Bottle), "is denied by"),
             // Only one path of it is denied.
             (allow("b.com", Scope::Bottle), ""),
-            (allow("*.com", Scope::Bottle), "a star stands only"),
+            (allow("*.com", Scope::Bottle), "a star is only allowed"),
             (allow("http://c.com/x", Scope::Bottle), "name its host alone"),
             (allow("localhost", Scope::Once), "no effect"),
             (allow("169.254.169.254", Scope::Bottle), "no effect"),
             (allow("10.1.2.3:80", Scope::Bottle), "no effect"),
-            (allow("c.com", Scope::Until(100)), "over already"),
-            (Change::Allow { entries: vec![tunnel], scope: Scope::Bottle }, "nobody would look"),
+            (allow("c.com", Scope::Until(100)), "already over"),
+            (Change::Allow { entries: vec![tunnel], scope: Scope::Bottle }, "would not be inspected"),
             (deny("a b", None), "a b"),
-            (deny("c.com", Some(99)), "over already"),
+            (deny("c.com", Some(99)), "already over"),
             (reload("allow: [z.com]"), "fixed at the launch"),
             (reload("{allow: ['*.com'], tcp: ['db.com:5432']}"), "allow: "),
             (reload("{allow: [z.com], tcp: ['db.com:5432']}"), ""),

@@ -35,10 +35,10 @@ pub enum RuleError {
         source: HostError,
     },
     /// A star anywhere but in front of a name of at least two labels.
-    #[error("{0:?}: a star stands only in front of a name of two labels or more, as in \"*.example.com\"")]
+    #[error("{0:?}: a star is only allowed in front of a name with two labels or more, as in \"*.example.com\"")]
     Star(String),
     /// Under it anybody may register a name (publicsuffix.org, the ICANN and the private part).
-    #[error("{0:?}: anybody may have a name under {1}")]
+    #[error("{0:?}: anybody can register a name under {1}")]
     PublicSuffix(String, String),
     /// A URL: what is allowed is a host.
     #[error("{0:?} is a URL; name its host alone")]

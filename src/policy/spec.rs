@@ -65,7 +65,7 @@ pub struct UpstreamProxy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Connect {
-    /// By name, which the proxy resolves: most judge by it. A name that resolves here is checked here, too.
+    /// By name, which the proxy resolves. A name that resolves here is checked here as well.
     #[default]
     Name,
     /// By the address that was resolved and checked here.
@@ -141,14 +141,14 @@ impl EgressSpec {
                 if index == MAX_TCP {
                     return Err(bad(format!("there are {MAX_TCP} at most")));
                 }
-                let (host, port) = entry.rsplit_once(':').ok_or_else(|| bad("it is no host:port".into()))?;
+                let (host, port) = entry.rsplit_once(':').ok_or_else(|| bad("it is not host:port".into()))?;
                 let host = Host::parse(host).map_err(|error: HostError| bad(error.to_string()))?;
                 let port = port.parse().ok().filter(|&port| port > 0);
                 let port = port.ok_or_else(|| bad("the port is not a number from 1 to 65535".into()))?;
                 match host {
-                    _ if GATED.contains(&port) => Err(bad("SSH and git have a gate of their own".into())),
+                    _ if GATED.contains(&port) => Err(bad("SSH and git are not forwarded".into())),
                     Host::Name(_) => Ok(TcpTarget { host, port }),
-                    _ => Err(bad("the agent finds it by its name, and an address is none".into())),
+                    _ => Err(bad("name a host: the agent reaches it under its name".into())),
                 }
             })
             .collect()
@@ -204,9 +204,9 @@ mod tests {
             ("allow: [{methods: [GET]}]", "missing field `host`"),
             ("allow: [5]", "a host, or a table with a host"),
             ("deny: ['a b']", "deny: "),
-            ("tcp: [db.example.com]", "no host:port"),
-            ("tcp: [git.example.com:22]", "a gate of their own"),
-            ("tcp: ['1.2.3.4:80']", "an address is none"),
+            ("tcp: [db.example.com]", "not host:port"),
+            ("tcp: [git.example.com:22]", "are not forwarded"),
+            ("tcp: ['1.2.3.4:80']", "name a host"),
             ("upstream_proxy: {url: 'http://proxy:3128'}", ""),
             ("upstream_proxy: {url: 'http://me:pass@proxy:3128'}", "credentials"),
             ("upstream_proxy: {url: 'socks5://proxy:1080'}", "is not http://host:port"),

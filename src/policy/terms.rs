@@ -12,15 +12,15 @@ pub const CANARY: &str = "canary.bottler.invalid";
 /// way out refuses.
 pub const FORBIDDEN: [&str; 2] = ["forbidden.bottler.invalid", "bottler.invalid"];
 
-/// Whether what is not allowed is refused.
+/// Whether requests that are not allowed are refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// It is.
+    /// They are refused.
     #[default]
     Enforce,
-    /// It passes, and the audit says that it would not have. What is denied, what is no public address, what cannot be
-    /// read and what holds a secret is refused all the same.
+    /// They pass, and the audit log says that they would have been refused. Denied hosts, addresses that are not public,
+    /// requests that cannot be parsed, and secrets are still refused.
     Audit,
 }
 

@@ -110,7 +110,7 @@ fn check_path(what: &str, path: &str) -> Result<(), Failure> {
     if is_absolute(path) {
         Ok(())
     } else {
-        Err(Failure::new(Class::Input, format!("{what}: {path:?} is no absolute path")))
+        Err(Failure::new(Class::Input, format!("{what}: {path:?} is not an absolute path")))
     }
 }
 

@@ -22,7 +22,7 @@ pub fn save(bottle: &Bottle, path: &str, content: &str) -> Result<String, Failur
     if path.is_empty() || !wanted.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(Failure::new(
             Class::Input,
-            format!("save {path:?}: it is no path below the directory of the launch"),
+            format!("save {path:?}: it is not a path below the directory of the launch"),
         )
         .hint("a relative path without `..`"));
     }

@@ -28,7 +28,7 @@ impl Seconds {
             Self::Text(text) => (humantime::parse_duration(text).ok(), format!("{text:?}")),
         };
         read.ok_or_else(|| {
-            Failure::new(Class::Input, format!("{what}: timeout = {said} is no time"))
+            Failure::new(Class::Input, format!("{what}: timeout = {said} is not a time"))
                 .hint("a number of seconds, or text such as \"90s\" or \"30m\"")
         })
     }
@@ -66,7 +66,7 @@ mod tests {
         let text = |text: &str| Seconds::Text(text.into()).duration("x");
         assert_eq!(Seconds::Number(1.5).duration("x").unwrap(), Duration::from_millis(1500));
         assert_eq!(text("1h 30m").unwrap(), Duration::from_mins(90));
-        assert!(text("soon").unwrap_err().to_string().contains("\"soon\" is no time"));
+        assert!(text("soon").unwrap_err().to_string().contains("\"soon\" is not a time"));
         assert!(Seconds::Number(-1.0).duration("x").is_err());
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
     let root = root.canonicalize().map_err(|error| failed(root, &error))?;
     let text = |path: &Path| {
         let text = path.to_str().map(str::to_owned);
-        text.ok_or_else(|| failed(path, &"it is no UTF-8 name"))
+        text.ok_or_else(|| failed(path, &"it is not a UTF-8 name"))
     };
     let mut binds = vec![Bind { source: text(&root)?, target: plan.path.clone(), read_only: plan.read_only }];
     if plan.read_only {

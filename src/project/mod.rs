@@ -38,7 +38,7 @@ impl Project {
         match std::fs::symlink_metadata(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
-            Ok(seen) if !seen.is_dir() => return Err(std::io::Error::other(format!("{FOLDER} is no directory"))),
+            Ok(seen) if !seen.is_dir() => return Err(std::io::Error::other(format!("{FOLDER} is not a directory"))),
             Ok(_) => {}
         }
         let mut files = read_files(&folder, MAX_FILES, MAX_BYTES)?;
@@ -54,7 +54,7 @@ impl Project {
         let lua = |path: &str| Path::new(path).extension().is_some_and(|extension| extension == "lua");
         let text = |(path, content): (&String, &Vec<u8>)| {
             let text = String::from_utf8(content.clone());
-            let text = text.map_err(|_| std::io::Error::other(format!("{FOLDER}/{path} is no UTF-8 text")))?;
+            let text = text.map_err(|_| std::io::Error::other(format!("{FOLDER}/{path} is not UTF-8 text")))?;
             Ok((path.clone(), text))
         };
         self.files.iter().filter(|(path, _)| lua(path)).map(text).collect()

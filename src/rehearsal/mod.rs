@@ -32,7 +32,7 @@ pub struct Rehearsal {
     pub failure: Option<Failure>,
     /// What was undone.
     pub undo: Vec<UndoRow>,
-    /// What is left on the engine: nothing, or there is a mistake in bottler.
+    /// What is left on the engine: nothing, or there is a bug in bottler.
     pub left: Vec<String>,
     /// Whether what was to fail was reached.
     pub struck: bool,

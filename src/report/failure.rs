@@ -57,14 +57,12 @@ pub fn left(undo: &[UndoRow]) -> Option<String> {
 pub fn executed(executed: &Executed) -> Option<String> {
     let folder = executed.folder.display();
     if let Some(why) = &executed.unknown {
-        let text = format!("warning: what this host would execute of {folder} is not known: {why}");
-        return Some(printable(&format!("{text}\nhint: look for .git, .envrc and the like before you work there")));
+        let text = format!("warning: bottler cannot tell what this host would execute in {folder}: {why}");
+        return Some(printable(&format!("{text}\nhint: look for .git, .envrc and similar before you work there")));
     }
     let mut text = String::new();
     if !executed.repositories.is_empty() {
-        text.push_str(&format!(
-            "warning: the agent has made, or changed, what git takes for a repository in {folder}:"
-        ));
+        text.push_str(&format!("warning: the agent created or changed what git takes for a repository in {folder}:"));
         text.push_str(&list(&executed.repositories));
         text.push_str("\nhint: git, and a prompt that asks it, runs commands that such a repository names. Remove it, or look at it from outside; \
              `git -c safe.bareRepository=explicit` takes no bare one");
@@ -72,7 +70,7 @@ pub fn executed(executed: &Executed) -> Option<String> {
     if !executed.files.is_empty() {
         let end = if text.is_empty() { "" } else { "\n" };
         text.push_str(&format!(
-            "{end}made or changed in {folder}, and executed or obeyed by tools of this host; look at these first:"
+            "{end}made or changed in {folder}, and executed or obeyed by tools on this host; look at these first:"
         ));
         text.push_str(&list(&executed.files));
     }

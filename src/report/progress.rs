@@ -189,9 +189,9 @@ pub fn evidence(bottle: &str, closed: &Closed) -> String {
         None => line,
         Some(why) => {
             let counted =
-                if *left_out > 0 { format!(", {left_out} decisions are counted only") } else { String::new() };
+                if *left_out > 0 { format!(", {left_out} decisions were only counted") } else { String::new() };
             format!(
-                "{line}\nerror: the audit is incomplete: write it: {why}{counted}\n\
+                "{line}\nerror: the audit log is incomplete: write it: {why}{counted}\n\
                  hint: free space on the disk of the state directory ($XDG_STATE_HOME/bottler)"
             )
         }

@@ -11,13 +11,13 @@ pub const KNOWN_SECRET: &str = "known-secret";
 /// Bytes of a fingerprint's hash: enough to name one finding, too few to hold it.
 const PRINT: usize = 8;
 
-/// What happens where a request, or an answer, holds a secret.
+/// What happens to a request or response that contains a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Nobody looks.
+    /// It is not scanned.
     Off,
-    /// It passes, and the audit says so.
+    /// It passes, and the audit log says so.
     Warn,
     /// It is refused.
     Block,

@@ -1,4 +1,4 @@
-//! What is left of a process in the background that ends by a mistake in bottler: a file in the state directory, which is its
+//! What is left of a process in the background that ends by a bug in bottler: a file in the state directory, which is its
 //! standard error. It is made before the process starts, and removed when it ends with nothing to say.
 
 use std::backtrace::Backtrace;

@@ -179,7 +179,7 @@ impl StateDir {
         loop {
             make_private(&path)?;
             if let Some(why) = no_bottle(&path) {
-                return Err(io::Error::other(format!("{} is no bottle's: {why}", path.display())));
+                return Err(io::Error::other(format!("{} belongs to no bottle: {why}", path.display())));
             }
             let file = path.join(LOCK);
             let lock = match open_lock(&file, true) {
@@ -229,7 +229,7 @@ impl StateDir {
             let name = path.file_name().and_then(|name| name.to_str()).filter(|name| valid_name(name));
             match (name, no_bottle(&path)) {
                 (_, Some(why)) => strays.push(Stray { path, why }),
-                (None, None) => strays.push(Stray { path, why: "its name is no bottle's".to_owned() }),
+                (None, None) => strays.push(Stray { path, why: "its name is not a bottle's".to_owned() }),
                 (Some(name), None) => ids.push(name.to_owned()),
             }
         }

@@ -68,7 +68,7 @@ impl Kept {
             return None;
         }
         match state.record(id) {
-            Some(record) => Some(Self::unknown(&record.keeps?, "it was cut short")),
+            Some(record) => Some(Self::unknown(&record.keeps?, "it was interrupted")),
             None => Some(Self::unknown(&workspace_volume(id), "its record cannot be read")),
         }
     }
@@ -115,13 +115,13 @@ mod tests {
         note_released(&dir.path).unwrap();
         let files = || std::fs::read_dir(&dir.path).unwrap().count();
         let before = files();
-        assert_eq!(why(), Some(("a-workspace".to_owned(), "it was cut short".to_owned())));
+        assert_eq!(why(), Some(("a-workspace".to_owned(), "it was interrupted".to_owned())));
         assert_eq!(files(), before, "a question writes nothing");
         let kept = Kept { why: "decided".to_owned(), ..Kept::unknown("a-workspace", "") };
         kept.write(&dir.path).unwrap();
         assert_eq!(Kept::of_dead(&state, "a"), Some(kept.clone()));
         std::fs::write(dir.path.join(FILE), "{\"volume\": \"a-wo").unwrap();
-        assert_eq!(why().unwrap().1, "it was cut short");
+        assert_eq!(why().unwrap().1, "it was interrupted");
         std::fs::write(dir.path.join("bottle.json"), "{\"id\"").unwrap();
         assert_eq!(why(), Some(("a-workspace".to_owned(), "its record cannot be read".to_owned())));
         // It cannot be written down, and is kept all the same.

@@ -113,7 +113,7 @@ pub fn run(words: &[OsString]) -> anyhow::Result<()> {
 async fn reap(told: &Told) -> anyhow::Result<()> {
     let Told { id, endpoint, state, .. } = told;
     let mut last = String::new();
-    // There is no line to wait in where there is no directory.
+    // There is no line to wait in where there is not a directory.
     let _turn = if state.path().is_dir() { super::turn::to_tear_down(state.path()).await } else { None };
     for _ in 0..TRIES {
         match DockerEngine::connect(endpoint) {

@@ -5,11 +5,11 @@
 ---@class (exact) Image
 local Image = {}
 
----Waits until the engine has it; its reference.
+---Waits until the engine has it; returns its reference.
 ---@return string
 function Image:ready() end
 
----What is known of it.
+---What is known about it.
 ---@return ImageInfo
 function Image:inspect() end
 
@@ -22,11 +22,11 @@ local Network = {}
 ---@return NetworkInfo
 function Network:ready() end
 
----What is known of it.
+---What is known about it.
 ---@return NetworkInfo
 function Network:inspect() end
 
----Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+---Removes it now and waits until it is gone; a second call does nothing. `local x <close>` does this at the end of the block.
 function Network:close() end
 
 ---A volume.
@@ -38,11 +38,11 @@ local Volume = {}
 ---@return VolumeInfo
 function Volume:ready() end
 
----What is known of it.
+---What is known about it.
 ---@return VolumeInfo
 function Volume:inspect() end
 
----Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+---Removes it now and waits until it is gone; a second call does nothing. `local x <close>` does this at the end of the block.
 function Volume:close() end
 
 ---A sidecar.
@@ -50,7 +50,7 @@ function Volume:close() end
 ---@field name string Its name.
 local Sidecar = {}
 
----Waits until it is there and ready.
+---Waits until it exists and is ready.
 function Sidecar:ready() end
 
 ---Runs a command in it, as its user; a non-zero exit code is a result.
@@ -79,19 +79,19 @@ function Sidecar:stop(options) end
 ---Freezes its processes.
 function Sidecar:pause() end
 
----Lets its processes go on.
+---Resumes its processes.
 function Sidecar:unpause() end
 
 ---What it is doing.
 ---@return ContainerState
 function Sidecar:inspect() end
 
----Waits for the end of its command; a non-zero exit code is a result. An agent is released by this.
+---Waits until its command ends; a non-zero exit code is a result, not an error. This releases an agent.
 ---@param options? WaitOptions
 ---@return ExitResult
 function Sidecar:wait(options) end
 
----Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+---Removes it now and waits until it is gone; a second call does nothing. `local x <close>` does this at the end of the block.
 function Sidecar:close() end
 
 ---The agent.
@@ -100,7 +100,7 @@ function Sidecar:close() end
 ---@field prompt_path? string Where its prompt is.
 local Agent = {}
 
----Waits until it is there and ready.
+---Waits until it exists and is ready.
 function Agent:ready() end
 
 ---Runs a command in it, as its user; a non-zero exit code is a result.
@@ -129,19 +129,19 @@ function Agent:stop(options) end
 ---Freezes its processes.
 function Agent:pause() end
 
----Lets its processes go on.
+---Resumes its processes.
 function Agent:unpause() end
 
 ---What it is doing.
 ---@return ContainerState
 function Agent:inspect() end
 
----Waits for the end of its command; a non-zero exit code is a result. An agent is released by this.
+---Waits until its command ends; a non-zero exit code is a result, not an error. This releases an agent.
 ---@param options? WaitOptions
 ---@return ExitResult
 function Agent:wait(options) end
 
----Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+---Removes it now and waits until it is gone; a second call does nothing. `local x <close>` does this at the end of the block.
 function Agent:close() end
 
 ---A bottle that this one launched.
@@ -150,7 +150,7 @@ function Agent:close() end
 ---@field slug string The beginning of its id.
 local Bottle = {}
 
----Waits until its agent has ended and nothing of it is left; a failed launch raises.
+---Waits until its agent has ended and nothing of it is left; raises an error if the launch failed.
 ---@param options? WaitOptions
 ---@return ExitResult
 function Bottle:wait(options) end
@@ -176,7 +176,7 @@ function Bottle:workspace() end
 ---@return string
 function Bottle:save_patch(path) end
 
----Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.
+---Removes it now and waits until it is gone; a second call does nothing. `local x <close>` does this at the end of the block.
 function Bottle:close() end
 
 ---A value that formats but never prints.
@@ -202,11 +202,11 @@ function Bottle:close() end
 
 ---How an image is built.
 ---@class (exact) BuildSection
----@field args? table<string, string> Values of the Dockerfile's `ARG`s. They are kept in the image: no place for secrets.
----@field context? string The folder that is sent to the engine, less what its `.dockerignore` names; an empty one when absent.
----@field dockerfile? string The Dockerfile, below the context; `Dockerfile` when absent.
----@field dockerfile_inline? string The Dockerfile itself, instead.
----@field network? "none"|"default" Whether the build's commands have a network, which no egress guards; `none` when absent.
+---@field args? table<string, string> Values of the Dockerfile's `ARG`s. They stay in the image: do not put secrets here.
+---@field context? string The folder to send to the engine, less what its `.dockerignore` names; an empty one by default.
+---@field dockerfile? string The Dockerfile, below the context; `Dockerfile` by default.
+---@field dockerfile_inline? string The text of the Dockerfile, instead of a file.
+---@field network? "none"|"default" The network of the build's commands; `none` by default. It bypasses egress.
 ---@field target? string The stage to stop at.
 
 ---What `network_create` takes.
@@ -228,11 +228,11 @@ function Bottle:close() end
 
 ---An entry with conditions.
 ---@class (exact) AllowTable
----@field host string `host`, `*.host`, or either with a port.
----@field methods? string[] Methods that may be used; all when absent.
----@field paths? string[] Paths that may be asked for, with `*` and `**`; all when absent.
----@field scan? "off"|"warn"|"block" What happens where a request holds a secret: `block`, `warn`, or `off` for a host that is to be given them. What `dlp` says when absent.
----@field tls? "intercept"|"tunnel" `intercept`, which is so when nothing says otherwise, or `tunnel`: then nobody looks inside.
+---@field host string `host`, `*.host`, or either with a port; without a port, 443 and 80.
+---@field methods? string[] Allowed methods; all by default.
+---@field paths? string[] Allowed paths, with `*` and `**`; all by default.
+---@field scan? "off"|"warn"|"block" What happens to a request that contains a secret: `block`, `warn`, or `off` for a host that is meant to receive secrets. By default, what `dlp` says.
+---@field tls? "intercept"|"tunnel" `intercept`, the default, or `tunnel`: then the content is not inspected.
 
 ---What `sidecar_start` takes for an ordinary image, besides the image, variables and volumes.
 ---@class (exact) ServiceOptions
@@ -353,12 +353,12 @@ function Bottle:close() end
 ---@class (exact) ExitResult
 ---@field exit_code integer Its exit code.
 
----What is known of a network.
+---What is known about a network.
 ---@class (exact) NetworkInfo
 ---@field id string Its id on the engine.
 ---@field subnet string Its address range, as CIDR.
 
----What is known of a volume.
+---What is known about a volume.
 ---@class (exact) VolumeInfo
 ---@field id string Its name on the engine.
 
@@ -401,9 +401,9 @@ function Bottle:close() end
 
 ---A denied host with conditions.
 ---@class (exact) DenyTable
----@field host string `host`, `*.host`, or either with a port; without one, all ports.
----@field methods? string[] Methods that are denied; all when absent.
----@field paths? string[] Paths that are denied, with `*` and `**`; all when absent.
+---@field host string `host`, `*.host`, or either with a port; without a port, all ports.
+---@field methods? string[] Denied methods; all by default.
+---@field paths? string[] Denied paths, with `*` and `**`; all by default.
 
 ---What is looked for, and what happens then.
 ---@class (exact) Dlp
@@ -445,15 +445,15 @@ function Bottle:close() end
 ---@field read_only boolean Whether the agent may only read a folder that is mounted.
 ---@field source? string The host's folder; absent where the files come from elsewhere.
 
----What a project's `.bottler/hooks.lua` returns, and what a recipe is given as its second argument.
+---What a project's `.bottler/hooks.lua` returns, and what a recipe receives as its second argument.
 ---@class (exact) Hooks
----@field before? table<string, fun(options: table, bottle: HookContext)> By name: may edit the options of a thing before it is made.
+---@field before? table<string, fun(options: table, bottle: HookContext)> By name: may edit the options of a thing before it is created.
 ---@field after? table<string, fun(handle: any, bottle: HookContext)> By name: gets the handle of a thing.
----@field replace? table<string, fun(options: table, bottle: HookContext): any> By name: makes the thing itself, and gives its handle.
+---@field replace? table<string, fun(options: table, bottle: HookContext): any> By name: creates the thing itself, and returns its handle.
 ---@field on_failure? (fun(failure: Failure, bottle: HookContext)) The project's only: runs when the launch has failed, before the teardown.
 ---@field on_teardown? (fun(bottle: HookContext)) The project's only: runs first of the teardown.
 
----What hooks are given to know where they are.
+---What hooks know about their bottle.
 ---@class (exact) HookContext
 ---@field id string The bottle's id.
 ---@field plan Plan The plan.
@@ -466,12 +466,12 @@ secret = {}
 
 host = {}
 
----Makes a recipe of a function: callable from another recipe, with hooks that are in force while it runs.
+---Turns a function into a recipe: callable from another recipe, with hooks that apply while it runs.
 ---@param launch fun(plan: Plan, hooks: Hooks?): Agent?
 ---@return Recipe
 function recipe(launch) end
 
----Sees to it that the engine has an image with bottler's executable on top. Built once per bottle, cached by content. Its hooks are `image`.
+---Makes sure that the engine has an image with bottler's executable on top. Built once per bottle, cached by content. Its hooks are `image`.
 ---@param options ImageOptions
 ---@return Image
 function build_image(options) end
@@ -496,19 +496,19 @@ function sidecar_start(options) end
 ---@return Agent
 function run_agent(options) end
 
----Gives the agent files, variables and a prompt; the prompt file's path. May be called more than once until the release.
+---Gives the agent files, variables and a prompt; returns the prompt file's path. May be called more than once until the release.
 ---@param agent Agent
 ---@param options ProvisionOptions
 ---@return string?
 function provision(agent, options) end
 
----Launches a whole further bottle, in a session of its own, as one thing of this one. It begins at once.
+---Launches another complete bottle, in a session of its own, as a part of this one. It starts at once.
 ---@param agent string
 ---@param options? BottleOptions
 ---@return Bottle
 function bottle(agent, options) end
 
----Runs a function and shows it as a step with its time; gives what the function gives.
+---Runs a function and shows it as a step with its time; returns what the function returns.
 ---@param name string
 ---@param work fun(): any
 ---@return any
@@ -528,11 +528,11 @@ function progress(text) end
 ---@return never
 function fail(message, options) end
 
----Runs a function at the teardown, in its place: after what was made later is gone, before what was made earlier goes.
+---Runs a function at the teardown, in order: after things created later are removed, before things created earlier.
 ---@param work fun()
 function defer(work) end
 
----Runs a function for a bounded time, in seconds or as `"30m"`; gives what it gives, or raises.
+---Runs a function for a bounded time, in seconds or as `"30m"`; returns what it returns, or raises an error.
 ---@param limit number|string
 ---@param work fun(...): any
 ---@param ... any

@@ -73,8 +73,8 @@ fn promise_18_a_full_disk_tears_no_evidence_and_is_told() {
         let head = done.stderr.split("--head ").nth(1).unwrap_or_else(|| panic!("{}", done.stderr));
         let head = head.split('`').next().unwrap().to_owned();
         let verified = world.run(&["audit", "verify", &agent, "--head", &head]);
-        assert!(verified.code() == 0 && verified.stdout.starts_with("whole: "), "{}", verified.stdout);
-        let incomplete = done.stderr.contains("error: the audit is incomplete");
+        assert!(verified.code() == 0 && verified.stdout.starts_with("intact: "), "{}", verified.stdout);
+        let incomplete = done.stderr.contains("error: the audit log is incomplete");
         assert_eq!(incomplete, !room_again, "{}{}", stopped.stderr, done.stderr);
         if room_again {
             assert!(

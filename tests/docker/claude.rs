@@ -188,7 +188,7 @@ fn the_real_claude_is_talked_to_at_a_terminal() {
     tmux.line("and the question?");
     tmux.wait("and the question?\n\n● The answer is forty-two.");
     tmux.keys(&["C-p", "C-q"]);
-    tmux.wait("talk goes on");
+    tmux.wait("talk keeps running");
     tmux.wait("code=0");
     assert!(world.agent_running("claude").is_some(), "it goes on");
     tmux.line(&format!("clear; {bottler} attach talk; echo code=$?"));

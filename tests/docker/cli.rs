@@ -45,7 +45,7 @@ fn bad_words_are_refused_before_anything_is_made() {
     fails(&world, &["run", "--recipe", "gone.lua"], 120, &["read recipe gone.lua: No such file"]);
     fails(&world, &["run", "--name", "Bad Name"], 120, &["\"Bad Name\"", "hint: lower-case"]);
     fails(&world, &["run", "--allow", "a b.com"], 120, &["--allow \"a b.com\"", "hint: a host"]);
-    fails(&world, &["run", "--allow", "*.com"], 120, &["a star stands only"]);
+    fails(&world, &["run", "--allow", "*.com"], 120, &["a star is only allowed"]);
     fails(&world, &["run", "--nothing"], 120, &["unexpected argument"]);
     fails(&world, &["nothing"], 120, &["unrecognized subcommand"]);
 }
@@ -73,7 +73,7 @@ fn words_and_variables_that_are_no_text_are_passed_or_refused_and_nothing_panics
     let mut command = world.command(&["run", "shell", "-y", "--workspace"]);
     let done: Done = command.arg(&folder).args(["--", "true"]).output().unwrap().into();
     assert_eq!(done.code(), 120, "{}", done.stderr);
-    assert!(done.stderr.contains("is no UTF-8 text"), "{}", done.stderr);
+    assert!(done.stderr.contains("is not UTF-8 text"), "{}", done.stderr);
 }
 
 /// Nothing of the host but a project, by whatever way it is named.
@@ -104,7 +104,7 @@ fn what_holds_the_host_is_not_mounted() {
         let done = run(&folder);
         assert_eq!(done.code(), 120, "{folder}: {}{}", done.stdout, done.stderr);
         assert!(
-            ["mount the workspace: ", "all that is yours"].iter().any(|why| done.stderr.contains(why))
+            ["mount the workspace: ", "all your files"].iter().any(|why| done.stderr.contains(why))
                 && done.stderr.contains("hint: "),
             "{folder}: {}",
             done.stderr
@@ -187,7 +187,7 @@ fn no_engine_no_permission_and_an_old_engine_are_told_apart() {
     );
     let (code, said) = with("ftp://engine");
     assert_eq!(code, 121, "{said}");
-    assert!(said.contains("is no engine's address"), "{said}");
+    assert!(said.contains("is not an engine address"), "{said}");
 
     let path = world.state.path().join("engine.sock");
     let listener = UnixListener::bind(&path).unwrap();

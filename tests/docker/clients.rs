@@ -345,7 +345,7 @@ fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &P
     let dry = world.run(&["run", "shell", "--no-workspace", "--dry-run", "--format", "json"]).json();
     assert!(dry["plan"]["egress"]["allow"].as_array().unwrap().iter().any(|entry| entry == HOST), "{dry}");
     for (words, expected) in [
-        (&["allow", agent, "*.com"][..], "a star stands only"),
+        (&["allow", agent, "*.com"][..], "a star is only allowed"),
         (&["allow", agent, "x.org", "--for", "0s"], "--for"),
         (&["deny", agent, "a b"], "a b"),
         (&["show", "nobody-00000"], "there is no bottle"),

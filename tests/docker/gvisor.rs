@@ -35,10 +35,10 @@ fn gvisor_is_sealed_where_its_sockets_are_open_and_else_on_a_network() {
     for (arguments, isolation, interfaces) in [
         (
             &["--runtime", "runsc-open"][..],
-            "sealed: no network of its own; runsc-open, a kernel of its own",
+            "sealed: no network of its own; runsc-open, with a kernel of its own",
             "only loopback",
         ),
-        (&["--set-rp-filter"], "bridge: a network with its sidecars alone", "eth0"),
+        (&["--set-rp-filter"], "bridge: a network with only its sidecars", "eth0"),
     ] {
         let done = probe(&world, arguments);
         assert_eq!(done.code(), 0, "{arguments:?}: {}{}", done.stdout, done.stderr);
@@ -63,7 +63,7 @@ fn gvisor_is_sealed_where_its_sockets_are_open_and_else_on_a_network() {
 
     let done = probe(&world, &["--runtime", "kata"]);
     assert_eq!(done.code(), 120, "{}", done.stderr);
-    assert!(done.stderr.contains("\"kata\" is none that the engine lists"), "{}", done.stderr);
+    assert!(done.stderr.contains("the engine lists no runtime \"kata\""), "{}", done.stderr);
     assert!(done.stderr.contains("runc, runsc, runsc-open"), "{}", done.stderr);
 
     let done = probe(&world, &["--runtime", "runc"]);

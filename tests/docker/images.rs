@@ -171,7 +171,7 @@ fn an_image_is_built_once_from_what_dockerignore_leaves_and_without_a_network() 
     manifest(folder.path(), "{context: context}");
     assert!(run(&[]).stdout.starts_with("second\n"));
     for (dockerfile, words) in [
-        ("FROM bottler-test:busybox\nADD http://127.0.0.1:1/x /x\n", "is fetched by the engine itself"),
+        ("FROM bottler-test:busybox\nADD http://127.0.0.1:1/x /x\n", "fetched by the engine itself"),
         ("FROM bottler-test:busybox\nRUN exit 3\n", "its commands have no network"),
         ("FROM scratch\nCOPY gone /\n", "gone"),
     ] {

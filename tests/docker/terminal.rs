@@ -74,7 +74,7 @@ fn the_keys_that_leave_can_be_others_and_the_first_alone_is_the_agents() {
     tmux.keys(&["C-p", "C-q"]);
     tmux.wait("^P^Q");
     tmux.keys(&["C-x", "d"]);
-    tmux.wait("other-keys goes on");
+    tmux.wait("other-keys keeps running");
     tmux.line("b attach --detach-keys bad,keys other-keys; echo code-$?");
     tmux.wait("code-120");
     assert_eq!(world.run(&["stop", "other-keys"]).code(), 0);

@@ -65,7 +65,7 @@ fn promise_01_an_agent_that_is_root_cannot_forge_the_proof() {
     let (child, agent) = working(&world, "0:0", &["sh", "-c", &attack]);
     let said = wait_for("the attack", || {
         let said = world.run(&["logs", &agent]).stdout;
-        said.contains("tried").then_some(said)
+        said.contains("tries again").then_some(said)
     });
     // To give root what is root's is allowed, and changes nothing.
     assert_eq!(said.replace("done: chown 0:0 /bottler\n", "").replace('\r', ""), "0\ntried\n");
@@ -295,7 +295,7 @@ fn promise_20_an_egress_that_is_killed_is_told_and_pauses_the_agent() {
         assert!(said.contains(words), "{words}: {said}");
     }
     let verified = world.run(&["audit", "verify", &agent]);
-    assert!(verified.code() == 0 && verified.stdout.starts_with("whole: "), "{}", verified.stdout);
+    assert!(verified.code() == 0 && verified.stdout.starts_with("intact: "), "{}", verified.stdout);
 }
 
 /// By the kernel, whose bound on memory is set below what it has.
@@ -345,7 +345,7 @@ fn promise_20_an_egress_that_hangs_pauses_the_agent_until_a_proof_is_green() {
     assert!(world.docker().args(["unpause", &egress]).output().unwrap().status.success());
     wait_for("the agent to go on again", || (status(&world, &agent) == "running").then_some(()));
     let said = ends(&world, child);
-    for words in ["egress does not answer", "the agent is PAUSED", "egress answers again", "the agent goes on"] {
+    for words in ["egress does not answer", "the agent is PAUSED", "egress answers again", "the agent continues"] {
         assert!(said.contains(words), "{words}: {said}");
     }
 }

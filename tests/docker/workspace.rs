@@ -131,7 +131,7 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     }
     assert!(!diff.stdout.contains("ignored.log"), "{}", diff.stdout);
     assert!(
-        diff.stderr.contains("executed or obeyed by tools of this host")
+        diff.stderr.contains("executed or obeyed by tools on this host")
             && diff.stderr.contains("  .vscode/tasks.json")
     );
     let before = git(folder, &["status", "--short"]);
@@ -497,7 +497,7 @@ fn a_volume_that_is_somebody_elses_is_not_taken_for_the_workspace() {
     docker(&["volume", "create", "--label", "dev.bottler.session=theirs", "taken-workspace"]);
     let done = shell(&world, folder.path(), &["--name", "taken"], "ls -a");
     docker(&["volume", "rm", "taken-workspace"]);
-    assert!(done.code() == 123 && done.stderr.contains("somebody else's"), "{}", done.stderr);
+    assert!(done.code() == 123 && done.stderr.contains("belongs to somebody else"), "{}", done.stderr);
     assert_eq!(done.stdout, "");
     world.assert_clean();
 }

@@ -49,7 +49,7 @@ async fn mistakes_are_told_with_their_line_and_in_the_words_of_scripts() {
         (
             "return recipe(function(plan)\n  local n = network_create { name = 'n' }\n  sidecar_start { name = 'e', role = 'egress', network = n, allow = { '*.com' } }\nend)",
             3,
-            "a star stands only",
+            "a star is only allowed",
         ),
         (
             "return recipe(function(plan)\n  run_agent { config = plan.agent }\nend)",
@@ -169,7 +169,7 @@ async fn a_failure_nobody_awaited_fails_the_launch_at_the_line_that_made_it() {
         failure("return recipe(function(plan)\n  local image = build_image { source = 'nowhere:1' }\nend)").await;
     assert_eq!(
         (failure.at.unwrap().line, failure.hint.as_deref()),
-        (2, Some("is the name right, and its registry within reach?"))
+        (2, Some("check the name, and that its registry can be reached"))
     );
 }
 

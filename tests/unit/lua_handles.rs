@@ -102,7 +102,7 @@ async fn a_failure_that_a_script_was_told_is_its_own_affair() {
     assert_eq!(
         logs(source).await,
         [
-            "false operation is the name right, and its registry within reach? test.lua:4 pull image gone:1, which the engine \
+            "false operation check the name, and that its registry can be reached test.lua:4 pull image gone:1, which the engine \
              does not have: there is no registry",
             "3 third",
             "2"

@@ -166,7 +166,9 @@ fn a_failure_can_be_watched_where_one_wants_it() {
     assert!(text(&done.stdout).contains("UNDOES"), "{}", text(&done.stdout));
     let done = run("nothing");
     assert_eq!(done.status.code(), Some(120));
-    assert!(text(&done.stderr).contains("was not reached") && text(&done.stderr).contains("outside, elsewhere"));
+    assert!(
+        text(&done.stderr).contains("the recipe never gets there") && text(&done.stderr).contains("outside, elsewhere")
+    );
     assert_eq!(run("egress:x").status.code(), Some(120));
 }
 
@@ -262,7 +264,7 @@ fn a_project_is_refused_until_it_is_trusted_and_again_when_it_changes() {
     std::fs::remove_file(own.join("lib/out.lua")).unwrap();
     std::fs::rename(&own, folder.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("elsewhere", &own).unwrap();
-    assert!(text(&run(&["trust"]).stderr).contains("is no directory"));
+    assert!(text(&run(&["trust"]).stderr).contains("is not a directory"));
 }
 
 /// `host.run` by the user's manifest, before the agent; not by a project's own word.

@@ -154,10 +154,10 @@ agents:
     let mut command = home.command(&["run", "researcher", "--dry-run"]);
     let said: Done = command.env("MY_KEY", "host-secret").output().unwrap().into();
     for words in [
-        "told only   to the agent: ANTHROPIC_API_KEY, FROM_FILE, ASKED (asked for)",
+        "secrets     only for the agent: ANTHROPIC_API_KEY, FROM_FILE, ASKED (asked for)",
         "egress      4 hosts: api.anthropic.com, platform.claude.com, a.example.com and 1 more",
-        "credential  ANTHROPIC_API_KEY may go to api.anthropic.com and nowhere else",
-        "look secret: .env",
+        "credential  ANTHROPIC_API_KEY may go only to api.anthropic.com",
+        "may contain secrets: .env",
     ] {
         assert!(said.stdout.contains(words), "{words}: {}", said.stdout);
     }
@@ -183,7 +183,7 @@ fn mistakes_have_their_file_line_and_remedy() {
     for (text, words) in [
         ("agents: {a: {bottle: gone}}", "there is no bottle \"gone\""),
         ("agents: {a: {template: cluade}}", "did you mean claude?"),
-        ("agents: {a: {template: shell, prompt: x, prompt_file: y}}", "one is enough"),
+        ("agents: {a: {template: shell, prompt: x, prompt_file: y}}", "use one of them"),
         ("agents: {a: {template: shell, prompt_file: gone.md}}", "gone.md"),
         ("agents: {a: {template: aider, skills: [s]}}", "skill \"s\""),
         ("agents: {a: {template: shell, model: m}}", "takes no model"),
@@ -194,7 +194,7 @@ fn mistakes_have_their_file_line_and_remedy() {
         ),
         ("{bottles: {b: {env: {A: '${X'}}}, agents: {a: {bottle: b, template: shell}}}", "has no end"),
         ("{bottles: {b: {env: {A: '?x'}}}, agents: {a: {bottle: b, template: shell}}}", "no terminal"),
-        ("{bottles: {b: {workspace: {path: /etc}}}, agents: {a: {bottle: b, template: shell}}}", "cannot be one"),
+        ("{bottles: {b: {workspace: {path: /etc}}}, agents: {a: {bottle: b, template: shell}}}", "is not allowed"),
         ("a: [", "bottler.yaml"),
     ] {
         home.write("config/bottler/bottler.yaml", text);
@@ -205,7 +205,7 @@ fn mistakes_have_their_file_line_and_remedy() {
     std::fs::create_dir_all(home.path("home")).unwrap();
     let mut command = home.command(&["run", "claude", "--dry-run"]);
     let done: Done = command.current_dir(home.path("home")).output().unwrap().into();
-    assert!(done.code() == 120 && done.stderr.contains("all that is yours"), "{}", done.stderr);
+    assert!(done.code() == 120 && done.stderr.contains("all your files"), "{}", done.stderr);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_projects_agents_use_what_they_are_let_and_name_nothing_of_the_host() {
     ]);
     home.fails(&["run", "theirs", "--dry-run"], &["is not trusted"]);
     assert_eq!(home.run(&["trust"]).code(), 0);
-    home.fails(&["run", "theirs", "--dry-run"], &["only the bottles that you let it", "projects"]);
+    home.fails(&["run", "theirs", "--dry-run"], &["only the bottles that you allow", "projects"]);
     let allowed = format!(
         "bottles: {{dev: {{image: i}}, other: {{image: j}}}}\nprojects: [{{path: {}, bottles: [dev]}}]\n",
         home.path("project").display()
@@ -232,12 +232,12 @@ fn a_projects_agents_use_what_they_are_let_and_name_nothing_of_the_host() {
     for (agent, words) in [
         ("bottle: other, template: shell", "only the bottles"),
         ("template: shell", "only the bottles"),
-        ("bottle: dev, template: shell, env: {A: '${HOME}'}", "no variable of the host"),
-        ("bottle: dev, template: shell, env: {A: '?x'}", "no variable of the host"),
+        ("bottle: dev, template: shell, env: {A: '${HOME}'}", "variables of the host"),
+        ("bottle: dev, template: shell, env: {A: '?x'}", "variables of the host"),
         ("bottle: dev, template: shell, prompt_file: ../../secret", "no such file below"),
         ("bottle: dev, template: shell, prompt_file: /etc/passwd", "no such file below"),
         ("bottle: dev, template: claude, skills: [../../x]", "no such files below"),
-        ("bottle: dev, template: shell, recipe: /tmp/evil.lua", "a built-in one"),
+        ("bottle: dev, template: shell, recipe: /tmp/evil.lua", "a built-in recipe"),
     ] {
         home.write("project/.bottler/bottler.yaml", &format!("agents: {{theirs: {{{agent}}}}}\n"));
         assert_eq!(home.run(&["trust"]).code(), 0);
@@ -257,7 +257,7 @@ fn init_writes_a_manifest_that_is_right_and_overwrites_none() {
     let written = std::fs::read_to_string(home.path("config/bottler/bottler.yaml")).unwrap();
     assert!(written.contains("template: gemini") && written.contains("      GEMINI_API_KEY: ${GEMINI_API_KEY}"));
     assert_eq!(home.run(&["manifest", "check"]).code(), 0);
-    home.fails(&["init"], &["already and stays as it is"]);
+    home.fails(&["init"], &["already exists"]);
     assert_eq!(std::fs::read_to_string(home.path("config/bottler/bottler.yaml")).unwrap(), written);
 }
 
@@ -277,7 +277,7 @@ fn a_launch_is_asked_about_and_no_is_no_failure() {
     tmux.line(&format!("{run}; echo code=$?"));
     tmux.wait("launch? [y/N]");
     tmux.line("n");
-    tmux.wait("nothing was made");
+    tmux.wait("nothing was launched");
     tmux.wait("code=0");
     tmux.line(&format!("clear; {run}; echo code=$?"));
     tmux.wait("launch? [y/N]");
@@ -325,7 +325,7 @@ fn a_recipe_may_launch_the_manifests_agents() {
     let done = home.run(&["lua", "check", "two.lua", "--agent", "mine"]);
     assert_eq!(done.code(), 0, "{}", done.stderr);
     assert!(done.stdout.contains("bottle") && done.stdout.contains("two.lua:2"), "{}", done.stdout);
-    home.fails(&["lua", "check", "asks.lua"], &["A is to be asked for", "asks.lua:2"]);
+    home.fails(&["lua", "check", "asks.lua"], &["A must be asked for", "asks.lua:2"]);
     // An agent's own recipe is a file beside the manifest.
     home.write("config/bottler/bottler.yaml", "agents: {own: {template: shell, recipe: own.lua}}\n");
     home.write("config/bottler/own.lua", "return function() end\n");

@@ -234,7 +234,7 @@ impl Client {
                     asked += 1;
                     if self.ended && asked == 1 {
                         // It would only cut short what is done for the agent's work.
-                        self.progress.line("the agent has ended, and the bottle is being removed; once more to do so at once");
+                        self.progress.line("the agent has ended and the bottle is being removed; interrupt again to remove it at once");
                         continue;
                     }
                     if self.ended && asked == 2 {
@@ -242,7 +242,7 @@ impl Client {
                     }
                     self.cancel();
                     match asked {
-                        1 => self.progress.line("stopping; once more to kill at once, twice more to leave it to the reaper"),
+                        1 => self.progress.line("stopping; interrupt again to kill it at once, a third time to leave it to the reaper"),
                         2 => self.progress.line("killing"),
                         _ => {
                             self.leave().await;

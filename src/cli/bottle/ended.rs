@@ -13,7 +13,7 @@ pub(in crate::cli) fn holder_died(client: &mut Client, state: &StateDir) -> Fail
     }
     let failure = Failure::new(Class::Internal, format!("the holder of {} died", client.bottle)).hint(left);
     match crash::written(state.path(), &client.bottle) {
-        Some(path) => failure.cause(format!("its last words are in {}", path.display())),
+        Some(path) => failure.cause(format!("its last messages are in {}", path.display())),
         None => failure,
     }
 }

@@ -26,14 +26,14 @@ impl Known {
         let state = state()?;
         let unreadable = |error: std::io::Error| {
             Failure::new(Class::Internal, format!("{id}: {error}"))
-                .hint(format!("`bottler rm --force --discard {id}` removes what there is of it, its workspace too"))
+                .hint(format!("`bottler rm --force --discard {id}` removes everything of it, including its workspace"))
         };
         let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
         let record = known.ok_or_else(|| {
             let all = state.bottles().unwrap_or_default();
             if crate::session::valid_name(id) && ended::read(&state, id).is_some() {
                 return input(format!("{id} has ended, and nothing of its work is kept"))
-                    .hint(format!("`bottler logs {id}` and `bottler inspect {id}` still answer"));
+                    .hint(format!("`bottler logs {id}` and `bottler inspect {id}` still work"));
             }
             let near = crate::suggest::nearest(id, all.iter().map(String::as_str));
             let hint =
@@ -64,7 +64,7 @@ impl Known {
     pub(in crate::cli) async fn living(id: &str) -> Result<Self, Failure> {
         let known = Self::find(id)?;
         if !known.state.is_alive(id) {
-            return Err(input(format!("{id} does not run")).hint("`bottler ps --all` lists what is kept"));
+            return Err(input(format!("{id} is not running")).hint("`bottler ps --all` lists kept bottles"));
         }
         known.engine.info().await?;
         Ok(known)
@@ -109,7 +109,7 @@ impl Known {
         let socket = reach(&self.state.bottle(&self.id)).await;
         let socket = socket.map_err(|error| {
             Failure::new(Class::Internal, format!("reach the holder of {}: {error}", self.id))
-                .hint("a bottle that a recipe has launched is its recipe's; attach to that one")
+                .hint("a recipe launched this bottle; attach to the bottle of that recipe")
         })?;
         Ok(Client::new(self.id.clone(), socket, self.engine.clone(), show))
     }

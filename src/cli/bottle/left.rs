@@ -49,12 +49,14 @@ pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
     known.engine.info().await?;
     let plan = known.plan()?;
     let Some(workspace) = plan.workspace.filter(|workspace| workspace.mode == WorkspaceMode::Copy) else {
-        return Err(input(format!("{id} has no copy of a folder")).hint("what is mounted is changed in its place"));
+        return Err(
+            input(format!("{id} does not work on a copy")).hint("changes to a mounted folder are already in it")
+        );
     };
     let directory = known.state.bottle(id);
     let hold = if known.state.is_alive(id) { None } else { Some(hold(&known)?) };
     if hold.is_some() && Kept::of_dead(&known.state, id).is_none() {
-        return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists what is"));
+        return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists kept bottles"));
     }
     let seed = directory.join(SEED_FILE);
     if !seed.exists() {

@@ -131,8 +131,8 @@ pub(in crate::cli) async fn wait(args: &WaitArgs) -> Result<u8, Failure> {
             released.await.map_err(|error| Failure::new(Class::Internal, format!("wait for {id}: {error}")))?;
         }
         let Some((ended, _)) = ended_of(id)? else {
-            return Err(Failure::new(Class::Internal, format!("nobody knows how {id} ended"))
-                .hint("its holder was killed; `bottler ps --all` tells whether its workspace is kept"));
+            return Err(Failure::new(Class::Internal, format!("it is not known how {id} ended"))
+                .hint("its holder was killed; `bottler ps --all` shows whether its workspace is kept"));
         };
         crate::cli::print::print_data(&format!("{}\n", ended.code()));
         code = if code == 0 { ended.code() } else { code };
@@ -156,7 +156,7 @@ pub(in crate::cli) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
             Ok(tell(&client, &report, true))
         }
         Ended::Detached => {
-            print_message(&format!("{} goes on: `bottler attach {}`", known.id, known.id));
+            print_message(&format!("{} keeps running: `bottler attach {}`", known.id, known.id));
             Ok(0)
         }
         Ended::Left(signal) => Ok(left(&known.id, signal)),
@@ -167,7 +167,7 @@ pub(in crate::cli) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
 
 /// That a signal has ended this client alone; the exit code, as a shell has it.
 fn left(id: &str, signal: i32) -> u8 {
-    print_message(&format!("{id} goes on: `bottler attach {id}`"));
+    print_message(&format!("{id} keeps running: `bottler attach {id}`"));
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
@@ -203,7 +203,7 @@ async fn end(known: &Known) -> Result<u8, Failure> {
         }
         Ended::HolderDied => Err(holder_died(&mut client, &known.state)),
         Ended::Left(signal) => {
-            print_message(&format!("{} is being ended all the same", known.id));
+            print_message(&format!("{} is being stopped anyway", known.id));
             Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
         }
         Ended::Detached | Ended::LeftToReaper => Ok(Class::Cancelled.exit_code()),
@@ -260,7 +260,7 @@ pub(in crate::cli) async fn exec(args: &ExecArgs) -> Result<u8, Failure> {
         let mute = terminal::give(streams, resize, false, keys).await;
         let mute = mute.map_err(|error| Failure::new(Class::Internal, format!("give the terminal: {error}")))?;
         if mute.given == Given::Detached {
-            print_message(&format!("left; the command goes on in {}", known.id));
+            print_message(&format!("detached; the command keeps running in {}", known.id));
             return Ok(0);
         }
     } else {
@@ -358,7 +358,7 @@ pub(in crate::cli) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     let id = &known.id;
     if known.state.is_alive(id) {
         if !args.force {
-            return Err(input(format!("{id} runs")).hint(format!("`bottler stop {id}` first, or --force")));
+            return Err(input(format!("{id} is running")).hint(format!("`bottler stop {id}` first, or --force")));
         }
         end(&known).await?;
     }
@@ -390,7 +390,7 @@ async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
     if lines.is_empty() {
         return Ok(());
     }
-    print_message(&format!("{id} has what nobody has pulled:"));
+    print_message(&format!("{id} has work that was not pulled:"));
     for line in &lines {
         print_message(&crate::report::printable(&format!("  {line}")));
     }

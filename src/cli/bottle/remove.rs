@@ -13,7 +13,7 @@ pub(super) async fn remove_kept(known: &Known) -> Result<u8, Failure> {
     let id = &known.id;
     let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("remove {id}: {error}"));
     let Some(dir) = known.state.claim(id).map_err(failed)? else {
-        return Err(input(format!("{id} lives again")).hint(format!("bottler stop {id}")));
+        return Err(input(format!("{id} is running again")).hint(format!("bottler stop {id}")));
     };
     Kept::forget(&dir.path);
     let engine: Arc<dyn Engine> = known.engine.clone();

@@ -116,7 +116,7 @@ fn executed<'a>(paths: impl Iterator<Item = &'a Name>) -> impl Iterator<Item = &
 fn warn<'a>(paths: impl Iterator<Item = &'a Name>) {
     let executed: Vec<&Name> = executed(paths).collect();
     if !executed.is_empty() {
-        print_message("executed or obeyed by tools of this host; look at these first:");
+        print_message("executed or obeyed by tools on this host; look at these first:");
         for path in executed {
             print_message(&printable(&format!("  {}", shown(path))));
         }
@@ -167,9 +167,8 @@ fn target(args: &PullArgs, work: &Work) -> Result<Target, Failure> {
         (None, None, None) if !is_repository => Target::Patch(PathBuf::from(format!("{}.patch", args.bottle))),
         (None, None, branch) => {
             let Some(repository) = repository else {
-                return Err(
-                    input(format!("{} was no copy of a repository", args.bottle)).hint("--into DIR, or --patch FILE")
-                );
+                return Err(input(format!("{} did not work on a copy of a repository", args.bottle))
+                    .hint("--into DIR, or --patch FILE"));
             };
             let branch = branch.clone().unwrap_or_else(|| default_branch(&repository, &args.bottle));
             Target::Branch { repository, branch }
@@ -204,7 +203,7 @@ fn bring_to(target: &Target, work: &Work, filters: bool, cancelled: &Cancelled) 
             write_whole(file, "patch", |out| patch(before, left, out).map(|names| skipped = names))?;
             print_skipped(&skipped);
             print_message(&format!(
-                "wrote {}; `{}` takes it over",
+                "wrote {}; apply it with `{}`",
                 file.display(),
                 apply(work.source.as_deref(), file)
             ));
@@ -212,7 +211,7 @@ fn bring_to(target: &Target, work: &Work, filters: bool, cancelled: &Cancelled) 
         }
         Target::Archive(file) => {
             write_whole(file, "archive", |out| left.copy_archive(out).map(drop))?;
-            print_message(&format!("wrote {}: everything, below workspace/ in it", file.display()));
+            print_message(&format!("wrote {}: everything, below workspace/ in the archive", file.display()));
             brought.note_all(before, left);
         }
         Target::Branch { repository, branch } => {
@@ -231,8 +230,8 @@ fn conclude(work: &Work, brought: Option<Brought>) -> Result<u8, Failure> {
     let directory = work.known.state.bottle(&work.known.id);
     if let Some(brought) = brought {
         brought.write(&directory).map_err(|error| {
-            Failure::new(Class::Internal, format!("write down in {} what was brought: {error}", directory.display()))
-                .hint("it has arrived all the same, and the workspace stays")
+            Failure::new(Class::Internal, format!("record in {} what was fetched: {error}", directory.display()))
+                .hint("the work has arrived, and the workspace is kept")
         })?;
     }
     for line in work.outstanding().lines() {
@@ -265,7 +264,7 @@ pub(in crate::cli) fn write_whole(
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         input(format!("write the {what} {}: {error}", file.display()))
-            .hint(format!("a file that is not there yet: --{what} FILE"))
+            .hint(format!("name a file that does not exist yet: --{what} FILE"))
     };
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if std::fs::symlink_metadata(file).is_ok() {
@@ -276,7 +275,7 @@ pub(in crate::cli) fn write_whole(
 
 fn print_skipped(skipped: &[Skipped]) {
     for (name, why) in skipped {
-        print_message(&printable(&format!("not brought: {}: {why}", shown(name))));
+        print_message(&printable(&format!("not fetched: {}: {why}", shown(name))));
     }
 }
 
@@ -309,12 +308,12 @@ fn bring_branch(
     let pulled = bring(&order).map_err(failed)?;
     print_skipped(&pulled.skipped);
     for name in &pulled.broken {
-        print_message(&printable(&format!("not brought: {name}: what it names is not there, or git does not take it")));
+        print_message(&printable(&format!("not fetched: {name}: its object is missing, or git rejects it")));
     }
     for name in pulled.references.keys() {
-        print_message(&printable(&format!("also brought: {name}")));
+        print_message(&printable(&format!("also fetched: {name}")));
     }
-    let last = if pulled.uncommitted { "; its last commit is of what the agent had not committed" } else { "" };
+    let last = if pulled.uncommitted { "; its last commit has what the agent had not committed" } else { "" };
     print_message(&format!("{} is on branch {branch}{last}", &pulled.commit[..12.min(pulled.commit.len())]));
     print_data(&format!("{}\n", pulled.commit));
     Ok(pulled)

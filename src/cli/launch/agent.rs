@@ -241,7 +241,7 @@ pub(in crate::cli) fn drafts(defined: &Defined, facts: &Facts, launched: &str, b
         let egress: Egress = chosen.egress.clone();
         let planned = plan(&chosen, egress, &Flags::default(), facts).map_err(|problem| problem.to_string())?;
         match planned.ask.keys().next() {
-            Some(name) => Err(format!("env: {name} is to be asked for, which only `bottler run` itself does")),
+            Some(name) => Err(format!("env: {name} must be asked for, which only `bottler run` can do")),
             None => Ok(Draft { plan: planned.plan, env: planned.env, recipe: planned.recipe }),
         }
     };

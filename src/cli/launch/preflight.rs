@@ -58,15 +58,15 @@ pub(in crate::cli) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[Strin
     say("bottle", format!("{}{bottle}", plan.bottle));
     say("image", image(&plan.image));
     let runtime = match (&plan.runtime, plan.gvisor) {
-        (Some(name), true) => format!("{name}, a kernel of its own"),
+        (Some(name), true) => format!("{name}, with a kernel of its own"),
         (Some(name), false) => name.clone(),
         (None, _) => "the engine's own runtime".to_owned(),
     };
     let isolation = match (plan.isolation, plan.set_rp_filter) {
         (Isolation::Sealed, _) => "sealed: no network of its own",
-        (Isolation::Bridge, false) => "bridge: a network with its sidecars alone, proved from the engine's host",
+        (Isolation::Bridge, false) => "bridge: a network with only its sidecars, proved from the engine's host",
         (Isolation::Bridge, true) => {
-            "bridge: a network with its sidecars alone, whose filter on the engine's host IS SET by a container, and proved"
+            "bridge: a network with only its sidecars, proved; a container SETS ITS FILTER on the engine's host"
         }
     };
     say("isolation", format!("{isolation}; {runtime}"));
@@ -87,30 +87,30 @@ pub(in crate::cli) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[Strin
                 format!("{name}{asked}")
             })
             .collect();
-        say("told only", format!("to the agent: {}", names.join(", ")));
+        say("secrets", format!("only for the agent: {}", names.join(", ")));
     }
     let hosts: Vec<&str> = plan.egress.allow.iter().map(AllowSpec::host).collect();
     let mode = if plan.egress.mode == crate::policy::Mode::Audit { "; NOT ENFORCED" } else { "" };
     say("egress", format!("{}{}{mode}", count(hosts.len(), "host"), some_after(&hosts)));
     if !ready.granted.is_empty() {
         let hosts: Vec<&str> = ready.granted.iter().map(AllowSpec::host).collect();
-        say("", format!("granted before: {}; `grants/{}.yaml` remembers it", some(&hosts), ready.grants.name));
+        say("", format!("saved grants: {}, from `grants/{}.yaml`", some(&hosts), ready.grants.name));
     }
     let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| is_tunnel(entry)).map(AllowSpec::host).collect();
     if !tunnels.is_empty() {
-        say("tunnels", format!("{}: nobody looks inside", tunnels.join(", ")));
+        say("tunnels", format!("{}: content is not inspected", tunnels.join(", ")));
     }
     if !plan.egress.tcp.is_empty() {
         say("tcp", plan.egress.tcp.join(", "));
     }
     for credential in &plan.credentials {
-        say("credential", format!("{} may go to {} and nowhere else", credential.env, credential.hosts.join(", ")));
+        say("credential", format!("{} may go only to {}", credential.env, credential.hosts.join(", ")));
     }
     if let Some(workspace) = &plan.workspace {
         say("workspace", self::workspace(workspace, found));
         if let Some(found) = found.filter(|found| !found.look_secret.is_empty()) {
             let names: Vec<&String> = found.look_secret.iter().collect();
-            say("", format!("look secret: {}; `exclude` leaves files out", some(&names)));
+            say("", format!("may contain secrets: {}; leave files out with `exclude`", some(&names)));
         }
         if let Some(found) = found.filter(|found| !found.left_out.is_empty() && workspace.mode == WorkspaceMode::Copy) {
             let names: Vec<&String> = found.left_out.iter().collect();
@@ -119,16 +119,13 @@ pub(in crate::cli) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[Strin
         if let (Some(place), WorkspaceMode::Mount) =
             (found.and_then(|found| found.git_elsewhere.as_ref()), workspace.mode)
         {
-            say(
-                "",
-                format!("git WILL NOT WORK in it: its repository is {place}, which is not mounted; a copy has its own"),
-            );
+            say("", format!("git WILL NOT WORK in it: its repository, {place}, is not mounted; a copy has its own"));
         }
         if workspace.mode == WorkspaceMode::Copy {
             let keep = match plan.keep {
-                Keep::Never => "never: what is not pulled is gone with the bottle",
-                Keep::OnFailure => "the workspace, where the agent fails or is cut short",
-                Keep::Always => "the workspace, where something in it has changed",
+                Keep::Never => "never: work that is not pulled is lost with the bottle",
+                Keep::OnFailure => "the workspace, if the agent fails or is interrupted",
+                Keep::Always => "the workspace, if something in it has changed",
             };
             say("keep", keep.to_owned());
         }
@@ -143,8 +140,8 @@ fn is_tunnel(entry: &AllowSpec) -> bool {
 
 fn image(plan: &ImagePlan) -> String {
     let Some(build) = &plan.build else {
-        let source = if plan.source == "self" { "made of this executable" } else { &plan.source };
-        return format!("{source}{}", if plan.pull { ", pulled anew" } else { "" });
+        let source = if plan.source == "self" { "built from this executable" } else { &plan.source };
+        return format!("{source}{}", if plan.pull { ", pulled again" } else { "" });
     };
     let place = match (&build.context, &build.dockerfile_inline) {
         (Some(context), _) => context.display().to_string(),
@@ -152,7 +149,7 @@ fn image(plan: &ImagePlan) -> String {
     };
     let network = match build.network {
         crate::plan::BuildNetwork::None => "without a network",
-        crate::plan::BuildNetwork::Default => "with the engine's network, past egress",
+        crate::plan::BuildNetwork::Default => "with the engine's network, which bypasses egress",
     };
     format!("built from {place}, {network}")
 }
@@ -164,7 +161,7 @@ fn workspace(plan: &WorkspacePlan, found: Option<&Found>) -> String {
         (WorkspaceMode::Mount, true) => format!("{source} itself, read-only, at {}{files}", plan.path),
         (WorkspaceMode::Mount, false) => {
             format!(
-                "{source} ITSELF, to be written, at {}{files}; .git, .envrc, .vscode and the like read-only",
+                "{source} ITSELF, writable, at {}{files}; .git, .envrc, .vscode and similar are read-only",
                 plan.path
             )
         }

@@ -118,7 +118,7 @@ fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<Option<Trusted>
     if !store.trusts(&project) {
         let message = format!("{}/{FOLDER} is not trusted, or has changed since", project.root.display());
         return Err(input(message)
-            .hint("review it with `bottler trust --show`, then `bottler trust`; or leave it out with --no-project"));
+            .hint("review it with `bottler trust --show`, then `bottler trust`; or ignore it with --no-project"));
     }
     let scripts = project.scripts().map_err(failed)?;
     Ok(Some((project, scripts)))
@@ -140,7 +140,7 @@ pub(in crate::cli) fn script(recipe: &str) -> Result<Script, Failure> {
     let failed = |error: &dyn std::fmt::Display| input(format!("read recipe {recipe}: {error}"));
     let seen = std::fs::metadata(recipe).map_err(|error| failed(&error))?;
     if !seen.is_file() || seen.len() > MAX_RECIPE {
-        return Err(failed(&format!("it is no regular file of at most {MAX_RECIPE} bytes")));
+        return Err(failed(&format!("it is not a regular file of at most {MAX_RECIPE} bytes")));
     }
     let source = std::fs::read_to_string(recipe).map_err(|error| failed(&error))?;
     Ok(Script { name: recipe.trim_start_matches("./").to_owned(), source })

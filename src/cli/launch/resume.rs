@@ -43,17 +43,17 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     let known = Known::find(&args.bottle)?;
     let id = &known.id;
     if known.state.is_alive(id) {
-        return Err(input(format!("{id} runs")).hint(format!("bottler attach {id}")));
+        return Err(input(format!("{id} is running")).hint(format!("bottler attach {id}")));
     }
     let Some(kept) = Kept::of_dead(&known.state, id) else {
-        return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists what is"));
+        return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists kept bottles"));
     };
     known.engine.info().await?;
     // An engine makes a volume that is not there, and an agent would find an empty workspace.
     if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
         return Err(input(format!("the workspace of {id} is gone from the engine")).hint(format!("bottler rm {id}")));
     }
-    let broken = || Failure::new(Class::Internal, format!("{id} does not say how it was launched"));
+    let broken = || Failure::new(Class::Internal, format!("the record of {id} does not say how it was launched"));
     let invocation = known.record.invocation.clone().ok_or_else(broken)?;
     std::env::set_current_dir(&invocation.directory)
         .map_err(|error| input(format!("resume {id} in {}: {error}", invocation.directory.display())))?;

@@ -100,8 +100,8 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
     let hooks = program::hooks(&program).await?;
     check_mount(&ready.planned.plan, &state)?;
     if let Some(path) = args.agent.patch.as_ref().filter(|path| std::fs::symlink_metadata(path).is_ok()) {
-        return Err(input(format!("--patch {}: there is a file of that name already", path.display()))
-            .hint("name a new file: it is written when the agent has ended"));
+        return Err(input(format!("--patch {}: the file already exists", path.display()))
+            .hint("name a new file; it is written when the agent ends"));
     }
     let found = preflight::look(&ready.planned.plan)?;
     if args.dry_run {
@@ -123,7 +123,7 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
         tell_differences(before, &after);
     }
     if !args.yes && preflight::is_worth_asking(&ready.planned.plan) && !confirm("launch?").await? {
-        print_message("nothing was made");
+        print_message("nothing was launched");
         return Ok(0);
     }
     ask(&mut ready).await?;
@@ -180,7 +180,7 @@ fn check_text(ready: &Ready, state: &StateDir) -> Result<(), Failure> {
     let wanted = [("the current directory", Some(directory)), ("the workspace", workspace)];
     for (what, path) in wanted.into_iter().chain([("the state directory", Some(state.path().to_owned()))]) {
         if let Some(path) = path.filter(|path| path.to_str().is_none()) {
-            return Err(input(format!("launch: the path of {what} is no UTF-8 text: {}", path.display()))
+            return Err(input(format!("launch: the path of {what} is not UTF-8 text: {}", path.display()))
                 .hint("rename the folder, or launch from another"));
         }
     }
@@ -201,7 +201,7 @@ async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, cop
         Ended::Detached => {
             client.progress.clear();
             let pull = if copied { format!(", `bottler diff {id}` shows what it changes") } else { String::new() };
-            print_message(&format!("{id} goes on: `bottler attach {id}`, `bottler stop {id}`{pull}"));
+            print_message(&format!("{id} keeps running: `bottler attach {id}`, `bottler stop {id}`{pull}"));
             if args.detach {
                 print_data(&format!("{id}\n"));
             }
@@ -241,8 +241,8 @@ fn dry(
 async fn ask(ready: &mut Ready) -> Result<(), Failure> {
     for (name, question) in std::mem::take(&mut ready.planned.ask) {
         if !std::io::stdin().is_terminal() {
-            return Err(input(format!("env: {name} is to be asked for, and there is no terminal"))
-                .hint(format!("give it from a variable of the host instead: {name}: ${{{name}}}")));
+            return Err(input(format!("env: {name} must be asked for, and there is no terminal"))
+                .hint(format!("take it from a variable of this host instead: {name}: ${{{name}}}")));
         }
         let value = read_secret(&format!("{name}: {question}")).await?;
         if value.is_empty() {

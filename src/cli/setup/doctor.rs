@@ -151,7 +151,7 @@ async fn reach(checks: &mut Vec<Check>) -> Option<(String, Arc<dyn Engine>, Engi
             (text, found)
         }
         Ok((Err(_), _)) | Err(_) => {
-            checks.push(Check::fail("engine", "its address is of no known form", remedy));
+            checks.push(Check::fail("engine", "its address has an unknown form", remedy));
             return None;
         }
     };
@@ -196,7 +196,7 @@ fn of_engine(info: &EngineInfo, engine: &EngineDetails, local: bool, bottles: u6
     } else {
         Check::fail("engine's host", system, format!("this executable is for {own}: build bottler for {}", info.arch))
     });
-    checks.push(Check::ok("rootless", if engine.rootless { "yes" } else { "no: the engine is root on its host" }));
+    checks.push(Check::ok("rootless", if engine.rootless { "yes" } else { "no: the engine runs as root on its host" }));
     checks.push(match engine.storage.as_str() {
         "vfs" => Check::warn("storage", "vfs", "it copies every image for every container: use overlay2"),
         storage => Check::ok("storage", storage),
@@ -212,7 +212,7 @@ fn of_engine(info: &EngineInfo, engine: &EngineDetails, local: bool, bottles: u6
     checks.push(if have > need {
         Check::ok("memory", memory)
     } else {
-        Check::warn("memory", memory, "fewer bottles at once")
+        Check::warn("memory", memory, "run fewer bottles at a time")
     });
     checks.push(clock(&engine.time, SystemTime::now(), local));
     checks
@@ -238,7 +238,7 @@ fn runtimes(engine: &EngineDetails) -> Check {
 /// The engine's clock against this one: certificates have times.
 fn clock(engine: &str, now: SystemTime, local: bool) -> Check {
     let Ok(theirs) = OffsetDateTime::parse(engine, &Rfc3339) else {
-        return Check::warn("clock", "the engine does not tell its time", "see that both hosts' clocks are set");
+        return Check::warn("clock", "the engine does not report its time", "set the clocks of both hosts");
     };
     let ours = OffsetDateTime::from(now);
     let apart = (theirs - ours).abs();
@@ -252,7 +252,7 @@ fn clock(engine: &str, now: SystemTime, local: bool) -> Check {
         };
     }
     let found = format!("the engine's is {seconds} s from this one");
-    Check::warn("clock", found, "set both: certificates of the bottle's CA have times")
+    Check::warn("clock", found, "set both clocks: a bottle's certificates are valid for a limited time")
 }
 
 async fn pools(engine: &Arc<dyn Engine>, local: bool, bottles: u64) -> Check {
@@ -320,13 +320,13 @@ async fn leftovers(endpoint: &str, engine: &Arc<dyn Engine>, state: &StateDir, f
         Ok(dead) if dead.bottles.is_empty() => Check::ok(check, "none"),
         Ok(dead) if !fix => Check::warn(
             check,
-            format!("of {} dead bottles", dead.bottles.len()),
+            format!("left by {} dead bottles", dead.bottles.len()),
             "`bottler gc`, or `bottler doctor --fix`, removes them",
         ),
         Ok(dead) if dead.bottles.iter().flat_map(|bottle| &bottle.undo).any(crate::session::UndoRow::is_left) => {
             Check::fail(check, "not all could be removed", "`bottler gc` says which, and why")
         }
-        Ok(dead) => Check::ok(check, format!("removed those of {} dead bottles", dead.bottles.len())),
+        Ok(dead) => Check::ok(check, format!("removed what {} dead bottles left", dead.bottles.len())),
         Err(_) => Check::fail(check, "they could not be listed", "`bottler gc` says why"),
     }
 }
@@ -369,13 +369,15 @@ async fn probe() -> Check {
         (None, true) => Check::ok(
             check,
             format!(
-                "{} attempts to get out, none did; launched in {} ms, gone in {}",
+                "{} attempts to get out, all failed; launched in {} ms, removed in {}",
                 lines.len(),
                 times["released"],
                 times["gone"]
             ),
         ),
-        (_, false) if !red.is_empty() => Check::fail(check, format!("{} attempts are red", red.len()), remedy),
+        (_, false) if !red.is_empty() => {
+            Check::fail(check, format!("{} attempts did not end as expected", red.len()), remedy)
+        }
         _ => Check::fail(check, "the probe's bottle failed", remedy),
     }
 }

@@ -70,7 +70,7 @@ fn print(args: &Args, collection: &Collection, images: &[String]) -> Result<(), 
     for stray in strays {
         let path = stray.path.display();
         print_message(&printable(&format!(
-            "left alone: {path} is no bottle's: {}; remove it if it is not yours",
+            "left alone: {path} belongs to no bottle: {}; remove it yourself if nothing needs it",
             stray.why
         )));
     }

@@ -29,7 +29,9 @@ pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
     let failed = |error: std::io::Error| {
         let failure = input(format!("write {}: {error}", file.display()));
         if error.kind() == std::io::ErrorKind::AlreadyExists {
-            failure.hint("it is there already and stays as it is; `bottler manifest check` looks at it, --file FILE writes another")
+            failure.hint(
+                "it already exists and was not changed; `bottler manifest check` checks it, --file FILE writes another",
+            )
         } else {
             failure
         }
@@ -61,11 +63,11 @@ fn starter(name: &str, template: &AgentTemplate, has: impl Fn(&str) -> bool) -> 
         env.push_str(&format!("      {mark}{variable}: ${{{variable}}}    # from this host; goes to {hosts} only\n"));
     }
     if env.is_empty() {
-        env.push_str("      # TOKEN: ${TOKEN}               # from this host; told to the agent alone\n");
+        env.push_str("      # TOKEN: ${TOKEN}               # from this host; only the agent receives it\n");
     }
     format!(
-        r#"# What agents run in, and which there are. `bottler manifest check` looks for mistakes, `bottler run dev --dry-run` tells
-# what would be done. Editors complete it with `bottler manifest schema`.
+        r#"# Bottles and agents. `bottler manifest check` finds mistakes, `bottler run dev --dry-run` shows what a launch would do,
+# `bottler manifest schema` prints a schema for editors.
 bottles:
   dev:
     # The agent's image; without it, one is built for the template the first time.
@@ -74,11 +76,11 @@ bottles:
     resources: {{cpus: 2, memory: 4GiB, pids: 512}}
     env:
 {env}      # API_KEY: "?Paste the API key"   # asked for at every launch
-    # The agent works at a copy of the folder that you start it in; `bottler pull` fetches what it changed.
+    # The agent works on a copy of the folder that you launch it in; `bottler pull` fetches what it changed.
     workspace: {{mode: copy, exclude: [".env*"]}}
     keep: always
     egress:
-      # On top of what the template needs. `bottler policy explain URL` says what would be decided.
+      # In addition to what the template needs. `bottler policy explain URL` says what egress would decide.
       allow:
         # - "*.pypi.org"
         # - files.pythonhosted.org

@@ -158,8 +158,8 @@ fn run(args: &RunArgs) -> Result<u8, Failure> {
     let done = alone(rehearsal::rehearse(&program, plan, fail_at, &drafts))?;
     if let (Some((name, nth)), false) = (fail_at, done.struck) {
         let known: Vec<&str> = done.transcript.makes.iter().map(|made| made.name.as_str()).collect();
-        return Err(input(format!("--fail-at {name}:{nth}: it was not reached; the failure had nothing to strike"))
-            .hint(format!("things of this recipe: {}", known.join(", "))));
+        return Err(input(format!("--fail-at {name}:{nth}: the recipe never gets there, so nothing failed"))
+            .hint(format!("names in this recipe: {}", known.join(", "))));
     }
     show(&done, args.rehearsal.format)
 }
@@ -170,7 +170,7 @@ fn alone<T: Send>(rehearsal: impl Future<Output = T> + Send) -> Result<T, Failur
     std::thread::scope(|scope| {
         let rehearse = || Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(rehearsal));
         let ended = scope.spawn(rehearse).join();
-        let cut = |_| Failure::new(Class::Internal, "rehearse: it was cut short by a mistake in bottler");
+        let cut = |_| Failure::new(Class::Internal, "rehearse: interrupted by a bug in bottler");
         ended.map_err(cut)?.map_err(internal)
     })
 }
@@ -181,7 +181,7 @@ fn target(text: &str) -> Result<(&str, usize), Failure> {
         None => Ok((text, 1)),
         Some((name, nth)) => match nth.parse() {
             Ok(nth) if nth > 0 => Ok((name, nth)),
-            _ => Err(input(format!("--fail-at {text:?}: {nth:?} is no number from 1"))),
+            _ => Err(input(format!("--fail-at {text:?}: {nth:?} is not a number from 1"))),
         },
     }
 }
@@ -281,7 +281,7 @@ fn types(directory: &Path) -> Result<u8, Failure> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             print_message(&format!(
-                "{} is there already and stays as it is; its library needs .bottler/_meta",
+                "{} already exists and was not changed; add .bottler/_meta to its library",
                 settings.display()
             ));
         }

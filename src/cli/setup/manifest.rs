@@ -65,7 +65,8 @@ fn check(file: Option<PathBuf>) -> Result<u8, Failure> {
         print_message(&report::failure(&program::failure(problem.clone()), &[]));
     }
     if problems.is_empty() {
-        print_message(&format!("{}: {} agents, nothing wrong", file.display(), catalogue.agents().count()));
+        let (file, count) = (file.display(), catalogue.agents().count());
+        print_message(&format!("{file}: {count} agent{}, no mistakes", if count == 1 { "" } else { "s" }));
     }
     Ok(if problems.is_empty() { 0 } else { Class::Input.exit_code() })
 }

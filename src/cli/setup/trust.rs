@@ -56,7 +56,7 @@ pub(in crate::cli) fn untrust(args: &UntrustArgs) -> Result<u8, Failure> {
     let root = args.directory.canonicalize();
     let root = root.map_err(|error| input(format!("find {}: {error}", args.directory.display())))?;
     let known = open_store(&state()?)?.untrust(&root).map_err(|error| not_written(&error))?;
-    print_message(&format!("{}: {}", if known { "trusted no more" } else { "was not trusted" }, root.display()));
+    print_message(&format!("{}: {}", if known { "no longer trusted" } else { "was not trusted" }, root.display()));
     Ok(0)
 }
 

@@ -29,7 +29,7 @@ impl FromStr for DetachKeys {
                 _ => None,
             };
             let hint = "a letter, a digit, or ctrl- and one of a-z @ [ \\ ] ^ _, separated by commas: ctrl-p,ctrl-q";
-            byte.ok_or_else(|| format!("{name:?} is no key; {hint}"))
+            byte.ok_or_else(|| format!("{name:?} is not a key; {hint}"))
         };
         text.split(',').map(key).collect::<Result<_, _>>().map(Self)
     }

@@ -63,8 +63,8 @@ impl FromStr for Endpoint {
         }
         // Its port may be that of the scheme, which URLs leave out.
         let (scheme, rest) =
-            text.split_once("://").ok_or_else(|| format!("{text:?} is no engine's address: {known}"))?;
-        let bad = |why: &dyn fmt::Display| format!("{text:?} is no engine's address: {why}");
+            text.split_once("://").ok_or_else(|| format!("{text:?} is not an engine address: {known}"))?;
+        let bad = |why: &dyn fmt::Display| format!("{text:?} is not an engine address: {why}");
         let url = Url::parse(&format!("engine://{rest}")).map_err(|error| bad(&error))?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad(&"it has no host"))?.to_owned();
         let plain = |text: &str| !text.starts_with('-') && !text.contains(char::is_whitespace);
@@ -75,18 +75,18 @@ impl FromStr for Endpoint {
                     Ok(Self::Tls { host: format!("{host}:{}", url.port().unwrap_or(TLS_PORT)), certificates })
                 }
                 None if scheme == "https" => {
-                    Err(bad(&"TLS takes certificates: DOCKER_TLS_VERIFY and DOCKER_CERT_PATH"))
+                    Err(bad(&"TLS needs certificates: DOCKER_TLS_VERIFY and DOCKER_CERT_PATH"))
                 }
                 None => Ok(Self::Tcp(format!("{host}:{}", url.port().unwrap_or(TCP_PORT)))),
             },
-            "ssh" if url.password().is_some() => Err(bad(&"a password in it would be seen by all: use a key")),
+            "ssh" if url.password().is_some() => Err(bad(&"a password in it would be visible to everyone: use a key")),
             "ssh" => {
                 let user = Some(percent_decoded(url.username())).filter(|user| !user.is_empty());
                 let socket = Some(percent_decoded(url.path())).filter(|path| !path.is_empty() && path != "/");
                 // Each is a word of a command line, here and there.
                 let words = [Some(&host), user.as_ref(), socket.as_ref()];
                 if !words.into_iter().flatten().all(|word| plain(word) && !word.contains(['\'', '"', '$', '`', ';'])) {
-                    return Err(bad(&"its parts are words of ssh's command line"));
+                    return Err(bad(&"its parts would be options of the ssh command"));
                 }
                 Ok(Self::Ssh(Ssh { user, host, port: url.port(), socket }))
             }
@@ -142,7 +142,7 @@ fn with_certificates(host: &str, folder: &Path) -> Result<Endpoint, String> {
     let folder = std::path::absolute(folder).map_err(|error| format!("find {}: {error}", folder.display()))?;
     let ca = folder.join("ca.pem");
     if !ca.exists() {
-        return Err(format!("{host}: there is no {}, without which nobody can tell whose engine it is", ca.display()));
+        return Err(format!("{host}: {} is missing; without it the engine cannot be verified", ca.display()));
     }
     format!("{host}#{}", folder.display()).parse()
 }
@@ -168,7 +168,7 @@ fn context(config: &Path, name: &str) -> Result<Endpoint, String> {
         .ok_or_else(|| format!("docker context {name:?}: {} names no docker host", file.display()))?;
     let certificates = config.join("contexts/tls").join(&digest).join("docker");
     if docker["SkipTLSVerify"] == true {
-        return Err(format!("docker context {name:?}: it takes whoever answers for the engine (SkipTLSVerify)"));
+        return Err(format!("docker context {name:?}: it skips the verification of the engine (SkipTLSVerify)"));
     }
     let found = if certificates.is_dir() { with_certificates(host, &certificates) } else { host.parse() };
     found.map_err(|why| format!("docker context {name:?}: {why}"))
@@ -195,7 +195,7 @@ mod tests {
         std::fs::write(meta.join("meta.json"), r#"{"Endpoints":{"docker":{"Host":"tcp://h:2376"}}}"#).unwrap();
         let tls = config.path().join("contexts/tls").join(digest).join("docker");
         std::fs::create_dir_all(&tls).unwrap();
-        assert!(context(config.path(), "colima").unwrap_err().contains("there is no"));
+        assert!(context(config.path(), "colima").unwrap_err().contains("is missing"));
         std::fs::write(tls.join("ca.pem"), "").unwrap();
         let found = context(config.path(), "colima").unwrap();
         assert_eq!(found, Endpoint::Tls { host: "h:2376".into(), certificates: tls });

@@ -252,7 +252,7 @@ impl Engine for DockerEngine {
             operation,
             object: spec.name.clone(),
             kind: ErrorKind::NameTaken,
-            message: "there is a volume of this name, and it is somebody else's".into(),
+            message: "a volume of this name exists and belongs to somebody else".into(),
         })
     }
 

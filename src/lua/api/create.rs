@@ -157,7 +157,7 @@ fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Sour
             for entry in table.pairs::<String, mlua::LuaString>() {
                 let (path, content) = entry.map_err(|_| options.bad(bad))?;
                 if path.starts_with('/') || path.split('/').any(|part| matches!(part, "" | "." | ".." | ".git")) {
-                    return Err(options.bad(&format!("workspace: {path:?} is no path below it")));
+                    return Err(options.bad(&format!("workspace: {path:?} is not a path below it")));
                 }
                 files.insert(path, WorkspaceFile::Regular { content: content.as_bytes().to_vec(), executable: false });
             }

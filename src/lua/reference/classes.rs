@@ -21,22 +21,22 @@ pub fn options_of(name: &str, among: &[&str]) -> Option<Vec<String>> {
     })
 }
 
-const CLOSE: Function = function!("close"() -> "", "Undoes it now and waits until it is gone; again, it does nothing. `local x <close>` does it at the end of the block.");
-const READY: Function = function!("ready"() -> "", "Waits until it is there and ready.");
-const WAIT: Function = function!("wait"("options?": "WaitOptions") -> "ExitResult", "Waits for the end of its command; a non-zero exit code is a result. An agent is released by this.");
+const CLOSE: Function = function!("close"() -> "", "Removes it now and waits until it is gone; a second call does nothing. `local x <close>` does this at the end of the block.");
+const READY: Function = function!("ready"() -> "", "Waits until it exists and is ready.");
+const WAIT: Function = function!("wait"("options?": "WaitOptions") -> "ExitResult", "Waits until its command ends; a non-zero exit code is a result, not an error. This releases an agent.");
 
 const IMAGE: &[Function] = &[
-    function!("ready"() -> "string", "Waits until the engine has it; its reference."),
-    function!("inspect"() -> "ImageInfo", "What is known of it."),
+    function!("ready"() -> "string", "Waits until the engine has it; returns its reference."),
+    function!("inspect"() -> "ImageInfo", "What is known about it."),
 ];
 const NETWORK: &[Function] = &[
     function!("ready"() -> "NetworkInfo", "Waits until the engine has it."),
-    function!("inspect"() -> "NetworkInfo", "What is known of it."),
+    function!("inspect"() -> "NetworkInfo", "What is known about it."),
     CLOSE,
 ];
 const VOLUME: &[Function] = &[
     function!("ready"() -> "VolumeInfo", "Waits until the engine has it."),
-    function!("inspect"() -> "VolumeInfo", "What is known of it."),
+    function!("inspect"() -> "VolumeInfo", "What is known about it."),
     CLOSE,
 ];
 const CONTAINER: &[Function] = &[
@@ -47,13 +47,13 @@ const CONTAINER: &[Function] = &[
     function!("copy_out"("options": "CopyOutOptions") -> "string", "Reads a file of it, as its user; at most 16 MiB."),
     function!("stop"("options?": "StopOptions") -> "", "Asks it to end, and kills it when the time is over."),
     function!("pause"() -> "", "Freezes its processes."),
-    function!("unpause"() -> "", "Lets its processes go on."),
+    function!("unpause"() -> "", "Resumes its processes."),
     function!("inspect"() -> "ContainerState", "What it is doing."),
     WAIT,
     CLOSE,
 ];
 const BOTTLE: &[Function] = &[
-    function!("wait"("options?": "WaitOptions") -> "ExitResult", "Waits until its agent has ended and nothing of it is left; a failed launch raises."),
+    function!("wait"("options?": "WaitOptions") -> "ExitResult", "Waits until its agent has ended and nothing of it is left; raises an error if the launch failed."),
     function!("output"() -> "string", "What its agent wrote to standard output, up to 1 MiB, once it has ended."),
     function!("stderr"() -> "string", "What its agent wrote to standard error, up to 1 MiB, once it has ended."),
     function!("patch"() -> "string", "How its agent changed its workspace, as a patch, once it has ended."),
@@ -190,10 +190,10 @@ fn results() -> Vec<Class> {
     found.push(result("ExitResult", "How a command ended.", &[("exit_code", "integer", "Its exit code.")]));
     found.push(result(
         "NetworkInfo",
-        "What is known of a network.",
+        "What is known about a network.",
         &[("id", "string", "Its id on the engine."), ("subnet", "string", "Its address range, as CIDR.")],
     ));
-    found.push(result("VolumeInfo", "What is known of a volume.", &[("id", "string", "Its name on the engine.")]));
+    found.push(result("VolumeInfo", "What is known about a volume.", &[("id", "string", "Its name on the engine.")]));
     let mut plan = read::<plan::LaunchPlan>("Plan");
     // A recipe may put more into these sections than a plan has by itself.
     for field in &mut plan[0].fields {
@@ -207,18 +207,18 @@ fn results() -> Vec<Class> {
     found.extend(plan);
     found.push(options(
         "Hooks",
-        "What a project's `.bottler/hooks.lua` returns, and what a recipe is given as its second argument.",
+        "What a project's `.bottler/hooks.lua` returns, and what a recipe receives as its second argument.",
         &[
             (
                 "before?",
                 "table<string, fun(options: table, bottle: HookContext)>",
-                "By name: may edit the options of a thing before it is made.",
+                "By name: may edit the options of a thing before it is created.",
             ),
             ("after?", "table<string, fun(handle: any, bottle: HookContext)>", "By name: gets the handle of a thing."),
             (
                 "replace?",
                 "table<string, fun(options: table, bottle: HookContext): any>",
-                "By name: makes the thing itself, and gives its handle.",
+                "By name: creates the thing itself, and returns its handle.",
             ),
             (
                 "on_failure?",
@@ -230,7 +230,7 @@ fn results() -> Vec<Class> {
     ));
     found.push(result(
         "HookContext",
-        "What hooks are given to know where they are.",
+        "What hooks know about their bottle.",
         &[
             ("id", "string", "The bottle's id."),
             ("plan", "Plan", "The plan."),

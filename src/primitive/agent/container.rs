@@ -101,7 +101,7 @@ pub(in crate::primitive) fn container(
 pub(in crate::primitive) fn account(config: &AgentPlan, built: &Built) -> Result<Account, Failure> {
     let known = built.account.filter(|_| Account::numbers(&config.user).is_none());
     known.or_else(|| Account::numbers(&config.user)).ok_or_else(|| {
-        Failure::new(Class::Input, format!("run_agent: user {:?} is no number", config.user))
+        Failure::new(Class::Input, format!("run_agent: user {:?} is not a number", config.user))
             .hint("user = \"1000:1000\"")
     })
 }

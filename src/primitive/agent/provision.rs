@@ -124,7 +124,7 @@ pub fn provision(
     let prompt_path = prompt.as_ref().map(|file| file.path.clone());
     for file in options.files.into_iter().chain(prompt) {
         if !is_absolute(&file.path) {
-            return Err(bad(format!("{:?} is no absolute path", file.path)));
+            return Err(bad(format!("{:?} is not an absolute path", file.path)));
         }
         let mode = init::files::mode(&file.mode)
             .ok_or_else(|| bad(format!("{}: mode {:?} is not octal", file.path, file.mode)))?;

@@ -78,7 +78,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
             }
             init::Answer::Failed(why) => Err(Failure::new(Class::Operation, format!("release the agent: {why}"))),
             init::Answer::Proof(_) => {
-                Err(Failure::new(Class::Internal, "release the agent: init answered something else"))
+                Err(Failure::new(Class::Internal, "release the agent: init gave an unexpected answer"))
             }
         }
     };

@@ -275,7 +275,7 @@ fn start(
                 Ok(code) => Ok(code),
                 Err(error) => {
                     if error.kind != ErrorKind::NotFound {
-                        context.events.tell(Event::Log("the engine is away; waiting for it".to_owned()));
+                        context.events.tell(Event::Log("the engine does not answer; waiting for it".to_owned()));
                     }
                     Ok(outlast(engine.as_ref(), &id, error, &back).await?)
                 }

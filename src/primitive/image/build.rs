@@ -57,7 +57,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Waits until the engine has it; its reference.
+    /// Waits until the engine has it; returns its reference.
     ///
     /// # Errors
     /// It could not be built, or is not there.
@@ -77,7 +77,7 @@ impl Image {
 /// Images that one bottle may ask for.
 const MAX_IMAGES: usize = 500;
 
-/// Sees to it that the engine has an image. Built once per bottle; cached on the engine by content.
+/// Makes sure that the engine has an image. Built once per bottle; cached on the engine by content.
 ///
 /// # Errors
 /// Neither or both of a source and a build are given; or a project's hooks want to build.
@@ -88,7 +88,7 @@ pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Pla
         (Some(_), source) if !source.is_empty() => return Err(bad("takes a source or a build, not both")),
         (Some(build), _) if bottle.setting.bounded && bottle.plan.image.build.as_ref() != Some(build) => {
             let hint =
-                "a build reads folders of the host, and may reach the network: it belongs into a bottle of your own";
+                "a build reads folders of the host, and may reach the network: it belongs in a bottle of your own";
             return Err(bad("a project's hooks build nothing that the plan does not").hint(hint));
         }
         _ => {}
@@ -155,11 +155,14 @@ async fn find(bottle: &Bottle, source: &str, pull: bool) -> Result<ImageFound, F
     let told = |line: &str| bottle.events.tell(Event::Progress(format!("pull {source}: {line}")));
     if let Err(error) = engine.image_pull(source, &told).await {
         let message = format!("pull image {source}, which the engine does not have: {}", error.message);
-        return Err(Failure::new(Class::Operation, message).hint("is the name right, and its registry within reach?"));
+        return Err(
+            Failure::new(Class::Operation, message).hint("check the name, and that its registry can be reached")
+        );
     }
     let found = engine.image_find(source).await?;
-    found
-        .ok_or_else(|| Failure::new(Class::Operation, format!("pull image {source}: the engine has it not after that")))
+    found.ok_or_else(|| {
+        Failure::new(Class::Operation, format!("pull image {source}: the engine does not have it afterwards"))
+    })
 }
 
 /// Builds a user's image; its reference. The same context, Dockerfile and arguments are built once.
@@ -173,7 +176,7 @@ async fn build_own(bottle: &Bottle, build: &BuildSection, rebuild: bool) -> Resu
     let (name, dockerfile, context) = packed?;
     if !network && let Some(line) = context::fetches(&dockerfile) {
         let message =
-            format!("build image: {line:?} is fetched by the engine itself, past the network that the build has not");
+            format!("build image: {line:?} would be fetched by the engine itself, although the build has no network");
         return Err(Failure::new(Class::Input, message)
             .hint("copy the file into the context; or, if you trust the Dockerfile, build: {network: default}"));
     }
@@ -256,7 +259,7 @@ async fn layered(bottle: &Bottle, found: &ImageFound, user: &str) -> Result<(Str
     let engine = &bottle.session.engine;
     if bottle.setting.rehearsal {
         let account = Account::numbers(user).or_else(|| Account::numbers(DEFAULT_USER));
-        let account = account.ok_or_else(|| Failure::new(Class::Internal, "the default user is no number"))?;
+        let account = account.ok_or_else(|| Failure::new(Class::Internal, "the default user is not a number"))?;
         return Ok((REHEARSED.to_owned(), account, DEFAULT_HOME.to_owned()));
     }
     let image = read(engine, Base::Image { id: found.id.clone(), user: user.to_owned() }, bottle.plan.gvisor).await?;

@@ -74,7 +74,7 @@ fn pools() -> Result<Vec<Ipv4Net>, Failure> {
     let pools: Result<Vec<Ipv4Net>, _> = text.split(',').map(|pool| pool.trim().parse()).collect();
     match pools {
         Ok(pools) if pools.iter().all(|pool| pool.prefix_len() <= PREFIX) && !pools.is_empty() => Ok(pools),
-        _ => Err(Failure::new(Class::Input, format!("BOTTLER_POOLS: {text:?} is no list of address ranges"))
+        _ => Err(Failure::new(Class::Input, format!("BOTTLER_POOLS: {text:?} is not a list of address ranges"))
             .hint(format!("CIDR of at most /{PREFIX}, separated by commas, as in {POOLS}"))),
     }
 }

@@ -60,7 +60,7 @@ pub(in crate::primitive) async fn pause(
     let hint = format!("hint: `bottler stop {}` ends it", bottle.session.id);
     if let Err(error) = paused {
         if held.is_none() {
-            let text = format!("the agent COULD NOT BE PAUSED: {error}; it is tried again");
+            let text = format!("the agent COULD NOT BE PAUSED: {error}; bottler tries again");
             bottle.audit(name, "alarm", "agent_not_paused", format!("{name} {why}; {text}"));
             bottle.events.tell(Event::Alarm(format!("error: {}: {text}\n{hint}", bottle.session.id)));
         }
@@ -70,7 +70,7 @@ pub(in crate::primitive) async fn pause(
     bottle.audit(name, "alarm", "agent_paused", why.clone());
     bottle.condition(|condition| condition.paused = Some(why.clone()));
     bottle.events.tell(Event::Alarm(format!(
-        "error: {}: the agent is PAUSED: {why}; it goes on when {name} answers and a proof is green\n{hint}",
+        "error: {}: the agent is PAUSED: {why}; it continues when {name} answers and a proof passes\n{hint}",
         bottle.session.id
     )));
     bottle.events.tell(Event::Paused(Some(why)));
@@ -90,14 +90,14 @@ pub(in crate::primitive) async fn resume(bottle: &Arc<Bottle>, agent: &Agent) ->
     let Ok(id) = agent.container().await else { return false };
     // Told first: what it does from here on is after that in the audit.
     let name = &agent.egress.name;
-    bottle.audit(name, "note", "agent_resumed", format!("{name} answers, and the proof is green"));
+    bottle.audit(name, "note", "agent_resumed", format!("{name} answers, and the proof passed"));
     if let Err(error) = bottle.session.engine.container_pause(&id, false).await {
         bottle.audit(name, "alarm", "agent_not_resumed", error.to_string());
         return false;
     }
     bottle.condition(|condition| condition.paused = None);
     bottle.events.tell(Event::Alarm(format!(
-        "note: {}: the agent goes on: {name} answers, and the proof is green",
+        "note: {}: the agent continues: {name} answers, and the proof passed",
         bottle.session.id
     )));
     bottle.events.tell(Event::Paused(None));

@@ -36,7 +36,7 @@ pub(in crate::primitive) async fn before_release(
             init::Answer::Proof(lines) => Ok(lines),
             init::Answer::Failed(why) => Err(Failure::new(Class::Operation, format!("probe the bottle: {why}"))),
             init::Answer::Released => {
-                Err(Failure::new(Class::Internal, "probe the bottle: init answered something else"))
+                Err(Failure::new(Class::Internal, "probe the bottle: init gave an unexpected answer"))
             }
         }
     };
@@ -49,7 +49,7 @@ pub(in crate::primitive) async fn before_release(
     if tight {
         return Ok(());
     }
-    let mut failure = Failure::new(Class::Isolation, format!("the bottle is not tight: {} of the probe's lines are red", red.len()))
+    let mut failure = Failure::new(Class::Isolation, format!("the bottle is not tight: {} of the probe's attempts did not end as expected", red.len()))
         .hint("the agent's command was not started; keep the agent off every network, or report this with `bottler --version`");
     failure.causes = red;
     Err(failure)

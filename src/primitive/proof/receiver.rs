@@ -52,7 +52,7 @@ impl Receiver {
         match receiver.ask(&config).await? {
             Answer::Listens(host) => receiver.host = host,
             Answer::Failed(why) => return Err(receiver.failed(why)),
-            Answer::Heard(_) => return Err(receiver.failed("it answered something else")),
+            Answer::Heard(_) => return Err(receiver.failed("it gave an unexpected answer")),
         }
         Ok(receiver)
     }
@@ -77,7 +77,7 @@ impl Receiver {
         match answer? {
             Answer::Heard(heard) => Ok(heard),
             Answer::Failed(why) => Err(self.failed(why)),
-            Answer::Listens(_) => Err(self.failed("it answered something else")),
+            Answer::Listens(_) => Err(self.failed("it gave an unexpected answer")),
         }
     }
 

@@ -40,7 +40,7 @@ fn due(since: Duration, every: Duration, between_looks: Duration, by_wall: Optio
     // A clock that was set back says nothing about how long it has been.
     let gap = by_wall.map_or(GAP, |by_wall| by_wall.saturating_sub(between_looks));
     if gap >= GAP {
-        Some("the clock has a gap")
+        Some("the clock jumped")
     } else if since >= every {
         Some("it is time")
     } else {
@@ -85,8 +85,9 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
         let seen = networks();
         let moved = seen != known;
         known = seen;
-        let mut why =
-            why.or_else(|| back.then_some("the engine was away")).or_else(|| moved.then_some("the network changed"));
+        let mut why = why
+            .or_else(|| back.then_some("the engine was unreachable"))
+            .or_else(|| moved.then_some("the network changed"));
         let health = egress.borrow_and_update().clone();
         match step(hold.held, &health) {
             Step::Pause(down) => hold.held = pause::pause(bottle, agent, hold.held, &down).await,
@@ -244,9 +245,9 @@ mod tests {
         assert_eq!(due(seconds(30), every, tick, Some(tick)), None);
         assert_eq!(due(every, every, tick, Some(tick)), Some("it is time"));
         // The machine slept for two minutes: only the wall clock went on.
-        assert_eq!(due(seconds(30), every, tick, Some(seconds(125))), Some("the clock has a gap"));
+        assert_eq!(due(seconds(30), every, tick, Some(seconds(125))), Some("the clock jumped"));
         // The clock was set back; what has passed is unknown.
-        assert_eq!(due(seconds(30), every, tick, None), Some("the clock has a gap"));
+        assert_eq!(due(seconds(30), every, tick, None), Some("the clock jumped"));
         // A busy machine looks late by both clocks.
         assert_eq!(due(seconds(30), every, seconds(90), Some(seconds(91))), None);
     }
