@@ -138,11 +138,11 @@ fn print(checks: &[Check]) {
 async fn reach(checks: &mut Vec<Check>) -> Option<(String, Arc<dyn Engine>, EngineInfo)> {
     let remedy = "start Docker Engine, or point DOCKER_HOST or a context at a running one";
     let (text, way) = match find_engine().map(|text| (text.parse::<Endpoint>(), text)) {
-        Ok((Ok(Endpoint::Unix(_)), text)) => (text, "by a socket of this host"),
-        Ok((Ok(Endpoint::Tls { .. }), text)) => (text, "by TLS"),
-        Ok((Ok(Endpoint::Ssh(_)), text)) => (text, "by ssh"),
+        Ok((Ok(Endpoint::Unix(_)), text)) => (text, "through a local socket"),
+        Ok((Ok(Endpoint::Tls { .. }), text)) => (text, "over TLS"),
+        Ok((Ok(Endpoint::Ssh(_)), text)) => (text, "over ssh"),
         Ok((Ok(Endpoint::Tcp(_)), text)) => {
-            let found = "by TCP without TLS";
+            let found = "over TCP without TLS";
             checks.push(Check::warn(
                 "engine's address",
                 found,
@@ -202,7 +202,7 @@ fn of_engine(info: &EngineInfo, engine: &EngineDetails, local: bool, bottles: u6
         storage => Check::ok("storage", storage),
     });
     checks.push(if engine.seccomp || engine.product == Product::Podman {
-        Check::ok("seccomp", "there")
+        Check::ok("seccomp", "available")
     } else {
         Check::fail("seccomp", "the engine cannot filter system calls", "use a kernel and an engine with seccomp")
     });

@@ -81,10 +81,7 @@ bottles:
     keep: always
     egress:
       # In addition to what the template needs. `bottler policy explain URL` says what egress would decide.
-      allow:
-        # - "*.pypi.org"
-        # - files.pythonhosted.org
-        # - {{host: github.com, methods: [GET], paths: ["/acme/**"]}}
+      allow: [] # for example ["*.pypi.org", {{host: github.com, methods: [GET], paths: ["/acme/**"]}}]
 agents:
   dev:
     bottle: dev
@@ -93,7 +90,6 @@ agents:
     # skills: [review]                  # folders in skills/ beside this file
 "#
     )
-    .replace("      allow:\n", "      allow: []\n")
 }
 
 #[cfg(test)]
@@ -113,6 +109,12 @@ mod tests {
                 assert_eq!(catalogue.problems(), [], "{name}");
                 let chosen = choose(&catalogue, "dev", None).unwrap();
                 assert_eq!(chosen.env.len(), if has { template.credentials.len() } else { 0 });
+                // The example may be used as it stands.
+                let text = starter(name, &template, |_| has);
+                assert!(text.contains("allow: [] # for example ["), "{text}");
+                std::fs::write(&file, text.replace("[] # for example ", "")).unwrap();
+                let chosen = choose(&Catalogue::read(Some(&file), None), "dev", None).unwrap();
+                assert_eq!(chosen.egress.spec.allow.len(), 2, "{name}");
             }
         }
     }
