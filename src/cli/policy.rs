@@ -37,7 +37,7 @@ enum Command {
     Show(change::ShowArgs),
     /// Allow a running bottle to reach a host: until it ends, for a time, once, or also in later launches
     Allow(change::AllowArgs),
-    /// Deny a running bottle a host; its tunnels, WebSockets and TCP connections to it end
+    /// Deny a running bottle a host; its open connections to that host end
     Deny(change::DenyArgs),
     /// Replace the policy of a running bottle; connections that the new policy allows continue
     Reload(change::ReloadArgs),

@@ -51,7 +51,7 @@ impl Readme {
         let mut lines = self.text.lines();
         while let Some(line) = lines.next() {
             if let Some(info) = line.strip_prefix("```") {
-                let text: String = lines.by_ref().take_while(|line| *line != "```").map(|l| format!("{l}\n")).collect();
+                let text = lines.by_ref().take_while(|line| *line != "```").flat_map(|line| [line, "\n"]).collect();
                 blocks.push(Block { info: info.to_owned(), text });
             }
         }

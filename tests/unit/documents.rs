@@ -142,7 +142,7 @@ fn every_block_of_commands_is_executed_by_a_test() {
                 "console" => assert!(block.text.starts_with("$ "), "{path}: {}", block.text),
                 // `docker/documents.rs` takes every one of them.
                 "sh engine" => {
-                    assert!(block.text.lines().all(|line| line.starts_with("bottler ")), "{path}: {}", block.text)
+                    assert!(block.text.lines().all(|line| line.starts_with("bottler ")), "{path}: {}", block.text);
                 }
                 "sh" => {
                     let listed =
