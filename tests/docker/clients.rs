@@ -349,7 +349,7 @@ fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &P
         (&["allow", agent, "x.org", "--for", "0s"], "--for"),
         (&["deny", agent, "a b"], "a b"),
         (&["show", "nobody-00000"], "there is no bottle"),
-        (&["allow", agent, "a.org", "--method", "get"], "\"get\" is no method"),
+        (&["allow", agent, "a.org", "--method", "get"], "\"get\" is not a method"),
     ] {
         let done = policy(words);
         assert!(done.code() == 120 && done.stderr.contains(expected), "{words:?}: {}", done.stderr);

@@ -158,7 +158,7 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     }
     // Commits alone are work, too: the files are as they were.
     let only = shell(&world, folder, &["--name", "commits"], "git -c user.name=a -c user.email=a@b commit -qam yours");
-    assert!(only.stderr.contains("kept: the workspace of commits (nobody has pulled"), "{}", only.stderr);
+    assert!(only.stderr.contains("kept: the workspace of commits (its changes were not pulled"), "{}", only.stderr);
     let refused = world.run(&["rm", "commits"]);
     assert!(refused.code() == 120 && refused.stderr.contains("references: refs/heads/main"), "{}", refused.stderr);
     assert_eq!(world.run(&["pull", "commits"]).code(), 0);
