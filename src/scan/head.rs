@@ -35,7 +35,9 @@ impl Scanner {
         let mut line = Vec::new();
         for (name, value) in headers {
             line.clear();
-            [name.as_bytes(), b": ", value].iter().for_each(|part| line.extend_from_slice(part));
+            for part in [name.as_bytes(), b": ", value] {
+                line.extend_from_slice(part);
+            }
             if let Some(finding) = self.at(Place::Header(name), &line, work)? {
                 return Ok(Some(finding));
             }
@@ -44,7 +46,9 @@ impl Scanner {
         let mut values = line;
         let mut together = |headers: &[(&str, &[u8])], work: &mut Work| {
             values.clear();
-            headers.iter().for_each(|(_, value)| values.extend_from_slice(value));
+            for (_, value) in headers {
+                values.extend_from_slice(value);
+            }
             self.known(&values, work)
         };
         if let Some(finding) = together(headers, work)? {

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 use super::load::Slot;
 use super::passing::{Body, BoxError};
-use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
 use crate::sync::lock;
 
@@ -54,33 +53,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Notes that a request waits, until this is dropped. One task looks for all of them what is in their way: a timer for each
-/// request would wake a thread for each.
-pub(super) fn wait(egress: &Arc<Egress>, what: For) -> Waiting<'_> {
-    let answers = &egress.answers;
-    answers.watched.get_or_init(|| drop(tokio::spawn(watch(Arc::downgrade(egress), egress.load.times.unread))));
-    let count = &answers.waiting[what as usize];
-    count.fetch_add(1, Ordering::Relaxed);
-    Waiting(count)
-}
-
-/// Ends what was not read for `long`, while somebody waits.
-async fn watch(egress: Weak<Egress>, long: Duration) {
-    loop {
-        tokio::time::sleep(long / 8).await;
-        let Some(egress) = egress.upgrade() else { return };
-        let answers = &egress.answers;
-        let long = match answers.waiting.each_ref().map(|count| count.load(Ordering::Relaxed)) {
-            [0, 0] => continue,
-            [0, _] => long,
-            _ => long / 8,
-        };
-        for intent in answers.end_unread(long) {
-            egress.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
-        }
-    }
-}
-
 struct Entry {
     intent: Intent,
     held: Mutex<Held>,
@@ -106,6 +78,23 @@ impl Answers {
             all.push(Arc::downgrade(&entry));
             Tracked(entry).boxed()
         })
+    }
+
+    /// Notes that a request waits, until this is dropped. With the first one `watch` begins.
+    pub(super) fn wait(&self, what: For, watch: impl FnOnce()) -> Waiting<'_> {
+        self.watched.get_or_init(watch);
+        let count = &self.waiting[what as usize];
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+
+    /// Ends those that nobody has read for `long`, while somebody waits; what they were answers to.
+    pub(super) fn make_way(&self, long: Duration) -> Vec<Intent> {
+        match self.waiting.each_ref().map(|count| count.load(Ordering::Relaxed)) {
+            [0, 0] => Vec::new(),
+            [0, _] => self.end_unread(long),
+            _ => self.end_unread(long / 8),
+        }
     }
 
     /// Ends those that have been unread for `long` and are too many; what they were answers to.

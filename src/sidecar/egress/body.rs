@@ -65,18 +65,17 @@ pub(super) async fn check_head(load: &Load, scanner: &Arc<Scanner>, head: &Parts
     let headers: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let length = path.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     let head = Head { method, path, headers };
-    let looked = match Load::at_once(length, |work| look(scanner, &head, work)) {
-        Some(looked) => looked,
-        None => {
-            let headers = head.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
-            let headers: Vec<(String, Vec<u8>)> = headers.collect();
-            let (scanner, method, path) = (scanner.clone(), method.to_owned(), path.to_owned());
-            let aside = load.aside(length, move |work| {
-                let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-                look(&scanner, &Head { method: &method, path: &path, headers }, work)
-            });
-            aside.await
-        }
+    let looked = if let Some(looked) = Load::at_once(length, |work| look(scanner, &head, work)) {
+        looked
+    } else {
+        let headers = head.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
+        let headers: Vec<(String, Vec<u8>)> = headers.collect();
+        let (scanner, method, path) = (scanner.clone(), method.to_owned(), path.to_owned());
+        let aside = load.aside(length, move |work| {
+            let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+            look(&scanner, &Head { method: &method, path: &path, headers }, work)
+        });
+        aside.await
     };
     looked?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
 }

@@ -1,8 +1,9 @@
 //! An authorized request → its destination: looked at, made clean, sent, and the answer passed back as it comes.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -10,7 +11,7 @@ use hyper::{Request, Response, Uri, http};
 
 use tokio::sync::Notify;
 
-use super::answers::{self, For};
+use super::answers::{For, Waiting};
 use super::body::{self, Verdict};
 use super::drain::Asked;
 use super::load::Slot;
@@ -127,14 +128,30 @@ pub(super) async fn forward(
 
 /// A request's place.
 async fn slot(egress: &Arc<Egress>) -> Result<Slot, Reason> {
-    let _waiting = answers::wait(egress, For::Place);
+    let _waiting = wait(egress, For::Place);
     egress.load.slot().await
 }
 
 /// What a destination says to a request.
 async fn answered<T>(egress: &Arc<Egress>, awaited: impl Future<Output = T>) -> T {
-    let _waiting = answers::wait(egress, For::Destination);
+    let _waiting = wait(egress, For::Destination);
     awaited.await
+}
+
+/// Notes that a request waits for something that unread answers may be in the way of. One task looks after all of them: a
+/// timer for each request would wake a thread for each.
+fn wait(egress: &Arc<Egress>, what: For) -> Waiting<'_> {
+    egress.answers.wait(what, || drop(tokio::spawn(watch(Arc::downgrade(egress), egress.load.times.unread))))
+}
+
+async fn watch(egress: Weak<Egress>, long: Duration) {
+    loop {
+        tokio::time::sleep(long / 8).await;
+        let Some(egress) = egress.upgrade() else { return };
+        for intent in egress.answers.make_way(long) {
+            egress.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
+        }
+    }
 }
 
 /// Interim answers (RFC 9110, section 15.2) to one request.
