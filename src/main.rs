@@ -38,9 +38,12 @@ fn main() -> ExitCode {
             Err(error) => ended(Err(error.into())),
         },
         Some(session::sweeper::ROLE) => match rest[..] {
-            [id, endpoint, owner, container, folder] => {
-                ended(session::sweeper::run(id, endpoint, owner, container, folder.as_ref()))
-            }
+            [id, endpoint, owner, container, folder] => ended(session::sweeper::run(
+                (id, endpoint, owner),
+                container,
+                folder.as_ref(),
+                bottler::workspace::sweep,
+            )),
             _ => ended(Err(anyhow::anyhow!("sweeper: takes a bottle, an engine, an owner, a container and a folder"))),
         },
         _ => match runtime(true) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{Kept, StateDir, Stray, UndoRow, turn, unwind};
+use super::{Kept, StateDir, Stray, UndoRow, lost, turn, unwind};
 use crate::engine::{Engine, EngineError, Filter, Object};
 
 /// How long a dead bottle must look empty: its holder may have died in the middle of a call.
@@ -97,6 +97,7 @@ async fn collect_one(
     }
     // Someone else may collect it in this very moment.
     let Some(dir) = state.claim(bottle)? else { return Ok(None) };
+    lost::remember(engine, state, bottle, &owner).await;
     let undo = unwind_dead(engine, bottle, &owner, kept.as_deref()).await;
     if kept.is_none() && !undo.iter().any(UndoRow::is_left) {
         dir.remove().with_context(|| format!("remove {}", dir.path.display()))?;

@@ -74,6 +74,11 @@ impl Kept {
     }
 }
 
+/// Whether the agent's command has been started, or was about to be.
+pub fn was_released(directory: &Path) -> bool {
+    directory.join(RELEASED).exists()
+}
+
 /// The name of the volume of a bottle's workspace.
 pub fn workspace_volume(id: &str) -> String {
     format!("{id}-workspace")

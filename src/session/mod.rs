@@ -13,6 +13,7 @@ pub mod failure;
 pub mod gc;
 pub mod kept;
 mod levels;
+mod lost;
 pub mod owner;
 pub mod placeholder;
 pub mod reaper;

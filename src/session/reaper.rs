@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Kept, Outcome, Record, SessionDir, StateDir, unwind};
+use super::{Kept, Outcome, Record, SessionDir, StateDir, lost, unwind};
 use crate::engine::Engine;
 use crate::engine::docker::DockerEngine;
 
@@ -120,6 +120,7 @@ async fn reap(told: &Told) -> anyhow::Result<()> {
             Ok(engine) => {
                 let engine: Arc<dyn Engine> = Arc::new(engine);
                 engine.info().await.ok();
+                lost::remember(&engine, state, id, &state.owner).await;
                 let (kept, readable) = told.kept();
                 let rows = unwind(&engine, id, &state.owner, QUIET, BTreeMap::new(), kept.as_deref()).await;
                 let failed = rows.into_iter().find_map(|row| match row.outcome {

@@ -55,13 +55,19 @@ impl Drop for Sweeper {
     }
 }
 
-/// The sweeper's whole life.
+/// The sweeper's whole life. `clean` is called before the folder is removed: it may say what else the command has left.
 ///
 /// # Errors
 /// The engine does not answer.
-pub fn run(id: &str, endpoint: &str, owner: &str, container: &str, folder: &Path) -> anyhow::Result<()> {
+pub fn run(
+    (id, endpoint, owner): (&str, &str, &str),
+    container: &str,
+    folder: &Path,
+    clean: impl Fn(&Path),
+) -> anyhow::Result<()> {
     let mut word = Vec::new();
     std::io::stdin().lock().take(64).read_to_end(&mut word)?;
+    clean(folder);
     let mut swept = Ok(());
     if word != GONE {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::name::{folder, quoted, shown};
+use super::name::{Name, folder, quoted, shown};
 use super::pull::Pulled;
 use super::snapshot::{Snapshot, changes};
 
@@ -20,7 +20,7 @@ const REMOVED: &str = "removed";
 pub struct Brought {
     /// Paths, quoted as git does, each with what named its state.
     pub files: BTreeMap<String, String>,
-    /// References of the agent's, each with what it was at.
+    /// References of the agent's, quoted as git does, each with what it was at.
     pub references: BTreeMap<String, String>,
     /// Commits of its logs.
     pub logged: BTreeSet<String>,
@@ -86,9 +86,9 @@ pub fn outstanding(before: &Snapshot, left: &Snapshot, brought: &Brought) -> Out
     }
     let (began, now) = (before.repository.tips(), left.repository.tips());
     let is_new =
-        |name: &String, tip: &String| began.get(name) != Some(tip) && brought.references.get(name) != Some(tip);
+        |name: &Name, tip: &String| began.get(name) != Some(tip) && brought.references.get(&quoted(name)) != Some(tip);
     let references: Vec<String> =
-        now.iter().filter(|(name, tip)| is_new(name, tip)).map(|(name, _)| name.clone()).collect();
+        now.iter().filter(|(name, tip)| is_new(name, tip)).map(|(name, _)| shown(name)).collect();
     let known: BTreeSet<String> = before.repository.known().into_iter().chain(now.into_values()).collect();
     let is_unknown = |commit: &&String| !known.contains(*commit) && !brought.logged.contains(*commit);
     let logged = left.repository.logged.iter().filter(is_unknown).map(|commit| commit[..12].to_owned()).collect();
@@ -134,7 +134,7 @@ impl Brought {
         let ignored =
             pulled.ignored.iter().filter_map(|name| Some((quoted(name), left.ignored.get(name)?.fingerprint())));
         self.files.extend(ignored);
-        self.references.extend(pulled.tips.clone());
+        self.references.extend(pulled.tips.iter().map(|(name, tip)| (quoted(name), tip.clone())));
         self.logged.extend(pulled.logged.iter().cloned());
         let branches = self.branches.entry(repository.to_owned()).or_default();
         branches.insert(branch.to_owned(), pulled.commit.clone());
@@ -152,7 +152,7 @@ impl Brought {
     pub fn note_all(&mut self, before: &Snapshot, left: &Snapshot) {
         self.note_files(before, left, &[]);
         self.files.extend(left.ignored.iter().map(|(name, entry)| (quoted(name), entry.fingerprint())));
-        self.references.extend(left.repository.tips());
+        self.references.extend(left.repository.tips().into_iter().map(|(name, tip)| (quoted(&name), tip)));
         self.logged.extend(left.repository.logged.iter().cloned());
         self.nested.extend(left.nested.iter().map(|(name, state)| (quoted(name), state.clone())));
     }

@@ -12,6 +12,7 @@ use super::clone::zeroed;
 use super::git::Git;
 use super::name::Name;
 use super::pull::staging::{import, present};
+use super::reftable::Value;
 use super::seed::{Temporary, append, create_private, folder};
 use super::snapshot::{Entry, Snapshot};
 use super::walk::{Opened, walk};
@@ -121,14 +122,21 @@ fn repository(before: &Snapshot, left: &Snapshot, to: &Path) -> io::Result<()> {
         refer(&["update-ref", START, &start])?;
     }
     for (name, tip) in tips.iter().filter(|(_, tip)| there.contains(*tip)) {
-        if name.starts_with("refs/heads/") || name.starts_with("refs/tags/") {
+        if name.starts_with(b"refs/heads/") || name.starts_with(b"refs/tags/") {
             // A name that git does not take, or in the way of another, is one that the other agent can do without.
-            let _ = refer(&["update-ref", name, tip]);
+            let _ = git.feed(&["-c", "core.logAllRefUpdates=false", "update-ref", "-z", "--stdin"], |input| {
+                input.write_all(&[b"update ", &name[..], b"\0", tip.as_bytes(), b"\0\0"].concat())
+            });
         }
     }
+    let detach = |commit: &str| refer(&["update-ref", "--no-deref", "HEAD", commit]);
     match left.repository.checked_out() {
-        Some(branch) if branch.starts_with("refs/heads/") => drop(refer(&["symbolic-ref", "HEAD", &branch])?),
-        Some(commit) if there.contains(&commit) => drop(refer(&["update-ref", "--no-deref", "HEAD", &commit])?),
+        Some(Value::Symbolic(branch)) if branch.starts_with(b"refs/heads/") => match std::str::from_utf8(branch) {
+            Ok(branch) => drop(refer(&["symbolic-ref", "HEAD", branch])?),
+            // What is said to git on its command line is text: the commit is the same.
+            Err(_) => drop(left.repository.head().map(|commit| detach(&commit)).transpose()?),
+        },
+        Some(Value::Object(commit)) if there.contains(commit) => drop(detach(commit)?),
         _ => {}
     }
     if git.line(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).is_none() {

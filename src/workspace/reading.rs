@@ -22,6 +22,7 @@ use super::ignored::Ignored;
 use super::name::{Name, folder, last, shown};
 use super::repository::{self, Repository};
 use super::snapshot::{At, Entry, Regular, Snapshot};
+use super::tables;
 
 /// Largest `.gitignore` that counts, in bytes.
 const MAX_PATTERNS: u64 = 1 << 20;
@@ -250,6 +251,11 @@ impl Reading {
             return Err(io::Error::other(format!("there are more than {MAX_FILES} files")));
         }
         let state = |hash: Sha256| data_encoding::HEXLOWER.encode(&hash.finalize());
+        let mut repository = std::mem::take(&mut snapshot.repository);
+        let doubts = tables::read(&mut repository, &|file| snapshot.content(file));
+        snapshot.repository = repository;
+        let more = MAX_DOUBTS.saturating_sub(snapshot.doubts.len());
+        snapshot.doubts.extend(doubts.into_iter().take(more));
         snapshot.nested = nested.into_iter().map(|(name, hash)| (name, state(hash))).collect();
         if let Some(before) = before
             && before.repository.has_commit()

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::name::Name;
+use super::reftable::Value;
 use super::snapshot::Regular;
+use super::tables::Tables;
 
 /// Most that is read of a repository's references, in bytes a file.
 pub(super) const MAX_TEXT: usize = 64 << 20;
@@ -17,9 +19,11 @@ const MAX_SYMBOLIC: usize = 5;
 #[derive(Debug, Default)]
 pub struct Repository {
     /// What its references have in them, by name: `HEAD`, `refs/…`, and `worktrees/NAME/HEAD`.
-    pub(super) references: BTreeMap<String, String>,
+    pub(super) references: BTreeMap<Name, Value>,
     /// References in `packed-refs`; one in a file of its own is newer.
-    packed: BTreeMap<String, String>,
+    packed: BTreeMap<Name, String>,
+    /// References in tables, which are read when all of them have been seen.
+    pub(super) tables: Tables,
     /// Every commit that a reference was once at, by the logs of references, and what git holds of a merge, rebase or the like
     /// that is under way.
     pub(super) logged: BTreeSet<String>,
@@ -37,7 +41,7 @@ impl Repository {
     /// Whether a file below `.git` is read as a whole.
     pub(super) fn notes(inside: &[u8]) -> bool {
         let whole: [&[u8]; 4] = [b"packed-refs", b"info/exclude", b"info/sparse-checkout", b"commondir"];
-        let below: [&[u8]; 3] = [b"refs/", b"logs/", b"reftable/"];
+        let below: [&[u8]; 2] = [b"refs/", b"logs/"];
         let own = of_worktree(inside);
         whole.contains(&inside) || below.iter().any(|place| own.starts_with(place)) || own == b"HEAD" || is_state(own)
     }
@@ -52,16 +56,13 @@ impl Repository {
             b"info/exclude" => self.excluded = text.to_vec(),
             b"info/sparse-checkout" => self.sparse = Some(text.to_vec()),
             b"commondir" => return Err("its references are in another folder".to_owned()),
-            _ if own.starts_with(b"reftable/") || own == b"refs/heads" => {
-                return Err("references in this form cannot be read".to_owned());
-            }
+            // What git leaves where references are elsewhere.
+            _ if own == b"refs/heads" => self.tables.note_stub(inside),
             b"packed-refs" => {
                 for line in text.split(|byte| *byte == b'\n') {
-                    let line = std::str::from_utf8(line).map_err(|_| "it holds a name that is no UTF-8".to_owned())?;
-                    if let Some((commit, name)) = line.split_once(' ')
-                        && is_id(commit)
-                    {
-                        self.packed.insert(name.to_owned(), commit.to_owned());
+                    let Some(at) = line.iter().position(|byte| *byte == b' ') else { continue };
+                    if let Some(object) = id(&line[..at]) {
+                        self.packed.insert(line[at + 1..].to_vec(), object);
                     }
                 }
             }
@@ -69,19 +70,10 @@ impl Repository {
             _ if is_state(own) => self.note_state(text),
             _ if inside.ends_with(b".lock") => {}
             _ => {
-                let value = String::from_utf8_lossy(text).trim().to_owned();
-                if !is_id(&value) && !value.starts_with("ref: ") {
-                    return Err("it names no commit".to_owned());
-                }
-                self.refer(inside, value)?;
+                let value = value(text).ok_or_else(|| "it names no commit".to_owned())?;
+                self.references.insert(inside.to_vec(), value);
             }
         }
-        Ok(())
-    }
-
-    fn refer(&mut self, inside: &[u8], value: String) -> Result<(), String> {
-        let name = String::from_utf8(inside.to_vec()).map_err(|_| "its name is no UTF-8".to_owned())?;
-        self.references.insert(name, value);
         Ok(())
     }
 
@@ -93,11 +85,13 @@ impl Repository {
         let own = of_worktree(inside);
         // As git once wrote a reference that names another (git-config(1): `core.preferSymlinkRefs`).
         if (own == b"HEAD" || own.starts_with(b"refs/")) && target.starts_with(b"refs/") {
-            return self.refer(inside, format!("ref: {}", String::from_utf8_lossy(target)));
+            self.references.insert(inside.to_vec(), Value::Symbolic(target.to_vec()));
+            return Ok(());
         }
         let folders: [&[u8]; 6] = [b"objects", b"refs", b"logs", b"reftable", b"worktrees", b"info"];
         let is_read = |name: &[u8]| folders.contains(&name) || name.starts_with(b"objects/");
         if Self::notes(inside)
+            || own.starts_with(b"reftable/")
             || is_read(own)
             || is_read(inside)
             || inside.starts_with(b"worktrees/") && !own.contains(&b'/')
@@ -110,16 +104,29 @@ impl Repository {
     /// What git remembers of something that it has begun: an object at the beginning of each line.
     fn note_state(&mut self, text: &[u8]) {
         let words = text.split(|byte| *byte == b'\n').filter_map(|line| line.split(u8::is_ascii_whitespace).next());
-        let words = words.filter_map(|word| std::str::from_utf8(word).ok());
-        self.logged.extend(words.filter(|word| is_id(word) && !is_null(word)).map(str::to_owned));
+        self.note_logged(words.filter_map(id));
     }
 
     /// `OLD NEW NAME <MAIL> TIME ZONE\tMESSAGE`, a line for each change.
     fn note_log(&mut self, text: &[u8]) {
-        for line in text.split(|byte| *byte == b'\n') {
-            let words = line.split(|byte| *byte == b' ').take(2).filter_map(|word| std::str::from_utf8(word).ok());
-            let commits = words.filter(|word| is_id(word) && !is_null(word));
-            self.logged.extend(commits.map(str::to_owned));
+        let lines = text.split(|byte| *byte == b'\n');
+        self.note_logged(lines.flat_map(|line| line.split(|byte| *byte == b' ').take(2).filter_map(id)));
+    }
+
+    /// Notes objects that a reference was once at.
+    pub(super) fn note_logged(&mut self, objects: impl Iterator<Item = String>) {
+        self.logged.extend(objects.filter(|object| !is_null(object)));
+    }
+
+    /// Notes a reference that is in no file of its own, by the name that such a file would have.
+    pub(super) fn note_value(&mut self, inside: Name, value: Value) {
+        let own = of_worktree(&inside);
+        if own == b"HEAD" || own.starts_with(b"refs/") {
+            self.references.insert(inside, value);
+        } else if is_state(own)
+            && let Value::Object(object) = value
+        {
+            self.note_logged([object].into_iter());
         }
     }
 
@@ -127,41 +134,43 @@ impl Repository {
     pub(super) fn stored(&mut self, inside: &[u8], file: Regular) {
         if inside == b"index" {
             self.index = Some(file);
+        } else if of_worktree(inside).starts_with(b"reftable/") {
+            self.tables.files.insert(inside.to_vec(), file);
         } else if let Some(object) = inside.strip_prefix(b"objects/") {
             self.objects.insert(object.to_vec(), file);
         }
     }
 
-    /// Where a value leads: a commit or other object.
-    fn resolve(&self, value: &str) -> Option<String> {
-        let mut value = value;
+    /// Where a reference leads: to a commit or other object.
+    fn resolve(&self, name: &[u8]) -> Option<String> {
+        let mut value = self.get(name)?;
         for _ in 0..MAX_SYMBOLIC {
-            match value.strip_prefix("ref: ") {
-                Some(name) => value = self.get(name.trim())?,
-                None => return is_id(value).then(|| value.to_owned()),
+            match value {
+                Value::Symbolic(name) => value = self.get(&name)?,
+                Value::Object(object) => return Some(object),
             }
         }
         None
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
-        self.references.get(name).or_else(|| self.packed.get(name)).map(String::as_str)
+    fn get(&self, name: &[u8]) -> Option<Value> {
+        let own = self.references.get(name).cloned();
+        own.or_else(|| self.packed.get(name).map(|object| Value::Object(object.clone())))
     }
 
     /// The commit that is checked out.
     pub fn head(&self) -> Option<String> {
-        self.resolve(self.get("HEAD")?)
+        self.resolve(b"HEAD")
     }
 
-    /// What `HEAD` has in it: a branch by its full name, or a commit.
-    pub(super) fn checked_out(&self) -> Option<String> {
-        let value = self.get("HEAD")?;
-        Some(value.strip_prefix("ref: ").unwrap_or(value).trim().to_owned())
+    /// What `HEAD` has in it.
+    pub(super) fn checked_out(&self) -> Option<&Value> {
+        self.references.get(&b"HEAD"[..])
     }
 
     /// Whether there is a `HEAD`, with a commit or without.
     pub(super) fn has_head(&self) -> bool {
-        self.references.contains_key("HEAD")
+        self.checked_out().is_some()
     }
 
     /// Whether anything is committed.
@@ -170,11 +179,11 @@ impl Repository {
     }
 
     /// What every reference is at, by name; `HEAD` only where it names a commit itself, for else its branch has it.
-    pub(super) fn tips(&self) -> BTreeMap<String, String> {
+    pub(super) fn tips(&self) -> BTreeMap<Name, String> {
         let names = self.packed.keys().chain(self.references.keys());
-        let direct = names.filter_map(|name| {
-            let value = self.get(name)?;
-            is_id(value).then(|| (name.clone(), value.to_owned()))
+        let direct = names.filter_map(|name| match self.get(name)? {
+            Value::Object(object) => Some((name.clone(), object)),
+            Value::Symbolic(_) => None,
         });
         direct.collect()
     }
@@ -191,7 +200,7 @@ impl Repository {
 }
 
 /// A path below `.git`, without the folder of a worktree that it is in.
-fn of_worktree(inside: &[u8]) -> &[u8] {
+pub(super) fn of_worktree(inside: &[u8]) -> &[u8] {
     let Some(rest) = inside.strip_prefix(b"worktrees/") else { return inside };
     rest.iter().position(|byte| *byte == b'/').map_or(rest, |at| &rest[at + 1..])
 }
@@ -200,7 +209,9 @@ fn of_worktree(inside: &[u8]) -> &[u8] {
 /// git-merge(1): `--autostash`).
 fn is_state(own: &[u8]) -> bool {
     let is_name = own.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
-    let held: [&[u8]; 5] = [
+    let held: [&[u8]; 7] = [
+        b"BISECT_EXPECTED_REV",
+        b"NOTES_MERGE_PARTIAL",
         b"rebase-merge/autostash",
         b"rebase-merge/orig-head",
         b"rebase-apply/autostash",
@@ -215,9 +226,20 @@ fn is_null(id: &str) -> bool {
     id.bytes().all(|byte| byte == b'0')
 }
 
-/// Whether a text is the name of an object, in either of git's formats.
-pub(super) fn is_id(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+/// The name of an object that a text is, in either of git's formats.
+fn id(text: &[u8]) -> Option<String> {
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_id = matches!(text.len(), 40 | 64) && text.iter().all(is_digit);
+    is_id.then(|| String::from_utf8_lossy(text).into_owned())
+}
+
+/// What the file of a reference has in it.
+fn value(text: &[u8]) -> Option<Value> {
+    let text = text.trim_ascii();
+    match text.strip_prefix(b"ref:") {
+        Some(name) => Some(Value::Symbolic(name.trim_ascii().to_vec())),
+        None => id(text).map(Value::Object),
+    }
 }
 
 #[cfg(test)]
@@ -242,9 +264,16 @@ mod tests {
             .unwrap();
         repository.note(b"worktrees/w/HEAD", two.as_bytes()).unwrap();
         assert_eq!(repository.head(), Some(three));
-        assert_eq!(repository.tips().keys().collect::<Vec<_>>(), ["refs/heads/a", "refs/tags/t", "worktrees/w/HEAD"]);
+        // Names are bytes.
+        let odd = [two.as_bytes(), b" refs/heads/\xff\n"].concat();
+        repository.note(b"packed-refs", &odd).unwrap();
+        repository.note(b"refs/heads/b\xfe", two.as_bytes()).unwrap();
+        repository.note(b"worktrees/x/HEAD", b"ref: refs/heads/\xff").unwrap();
+        let expected: [&[u8]; 5] =
+            [b"refs/heads/a", b"refs/heads/b\xfe", b"refs/heads/\xff", b"refs/tags/t", b"worktrees/w/HEAD"];
+        assert_eq!(repository.tips().keys().collect::<Vec<_>>(), expected);
+        assert_eq!(repository.resolve(b"worktrees/x/HEAD"), Some(two.clone()));
         assert_eq!(repository.logged, BTreeSet::from([two]));
-        assert!(repository.note(b"reftable/0x1.ref", b"REFT").is_err());
         assert!(repository.note(b"commondir", b"../elsewhere").is_err());
         assert!(repository.note(b"refs/heads/b", b"evil").is_err());
         assert!(repository.note(b"refs/heads/a.lock", b"").is_ok());
@@ -277,9 +306,16 @@ mod tests {
         repository.linked(b"HEAD", b"refs/heads/a").unwrap();
         repository.note(b"refs/heads/a", "1".repeat(40).as_bytes()).unwrap();
         assert_eq!(repository.head(), Some("1".repeat(40)));
-        for place in
-            ["refs", "refs/heads/b", "objects/ab", "logs/HEAD", "packed-refs", "worktrees/w", "worktrees/w/HEAD"]
-        {
+        for place in [
+            "refs",
+            "refs/heads/b",
+            "objects/ab",
+            "logs/HEAD",
+            "packed-refs",
+            "worktrees/w",
+            "worktrees/w/HEAD",
+            "reftable/x",
+        ] {
             assert!(repository.linked(place.as_bytes(), b"/elsewhere").is_err(), "{place}");
         }
         assert!(repository.linked(b"hooks/pre-commit", b"/elsewhere").is_ok());

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -60,6 +60,70 @@ impl Debian {
         }
         archive
     }
+}
+
+/// What of that root is git.
+const GIT: [&str; 6] = [
+    "./usr/bin/git",
+    "./usr/lib/git-core",
+    "./usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so*",
+    "./usr/lib/x86_64-linux-gnu/libc.so*",
+    "./usr/lib/x86_64-linux-gnu/libpcre2-8.so*",
+    "./usr/lib/x86_64-linux-gnu/libz.so*",
+];
+/// Programs that git starts by these names, each with the word that git itself has for it.
+const PROGRAMS: [(&str, &str); 3] =
+    [("git", ""), ("git-upload-pack", "upload-pack"), ("git-receive-pack", "receive-pack")];
+
+/// A folder with a git that knows references in tables (2.45): this machine's own, or that of the tests' Debian, which runs
+/// from where it is unpacked, by its own loader; `None` where there is neither.
+pub fn newer_git() -> Option<PathBuf> {
+    let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let knows = |git: &Path| {
+        let said = Command::new(git).arg("version").output().ok()?.stdout;
+        let text = String::from_utf8_lossy(&said).into_owned();
+        let mut numbers = text.split([' ', '.']).skip(2).map_while(|word| word.trim().parse::<u32>().ok());
+        Some((numbers.next()?, numbers.next()?) >= (2, 45))
+    };
+    let path = std::env::var_os("PATH")?;
+    let own = std::env::split_paths(&path).find(|folder| folder.join("git").exists())?;
+    if knows(&own.join("git")) == Some(true) {
+        return Some(own);
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debian");
+    let (archive, made) = (folder.join(format!("root-{VERSION}.tar")), folder.join(format!("git-{VERSION}")));
+    if !archive.exists() {
+        return None;
+    }
+    let programs = made.join("bin");
+    if knows(&programs.join("git")) != Some(true) {
+        let _ = std::fs::remove_dir_all(&made);
+        std::fs::create_dir_all(&programs).unwrap();
+        let mut tar = Command::new("tar");
+        let unpacked = tar.arg("-C").arg(&made).arg("-xf").arg(&archive).arg("--wildcards").args(GIT).status().unwrap();
+        assert!(unpacked.success());
+        // What is a script there, as `git submodule`, starts programs of this folder.
+        for entry in std::fs::read_dir(made.join("usr/lib/git-core")).unwrap() {
+            let entry = entry.unwrap();
+            if std::fs::read(entry.path()).is_ok_and(|text| text.starts_with(b"#!")) {
+                std::fs::copy(entry.path(), programs.join(entry.file_name())).unwrap();
+            }
+        }
+        let (libraries, git) = (made.join("usr/lib/x86_64-linux-gnu"), made.join("usr/bin/git"));
+        for (name, word) in PROGRAMS {
+            let script = format!(
+                "#!/bin/sh\nexec '{}/ld-linux-x86-64.so.2' --argv0 git --library-path '{}' '{}' --exec-path='{}' {word} \"$@\"\n",
+                libraries.display(),
+                libraries.display(),
+                git.display(),
+                programs.display()
+            );
+            std::fs::write(programs.join(name), script).unwrap();
+            std::fs::set_permissions(programs.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        assert_eq!(knows(&programs.join("git")), Some(true), "{}", programs.display());
+    }
+    Some(programs)
 }
 
 static MAKING: Mutex<()> = Mutex::new(());

@@ -14,11 +14,17 @@ use bottler::workspace::{
 };
 use tempfile::TempDir;
 
-mod shapes;
+use crate::support::images::newer_git;
 
-/// git, without the machine's settings, hooks or editor.
+mod killed;
+mod names;
+mod shapes;
+mod tables;
+
+/// git, without the machine's settings, hooks or editor; a newer one where the repository needs that.
 fn git_command(folder: &Path) -> Command {
-    let mut command = Command::new("git");
+    let newer = if has_tables(folder) { newer_git() } else { None };
+    let mut command = Command::new(newer.map_or_else(|| "git".into(), |programs| programs.join("git")));
     command.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
     for (name, value) in [("AUTHOR", "2026-01-01T00:00:00Z"), ("COMMITTER", "2026-01-01T00:00:00Z")] {
         command.env(format!("GIT_{name}_NAME"), "a").env(format!("GIT_{name}_EMAIL"), "a@b.example");
@@ -26,6 +32,13 @@ fn git_command(folder: &Path) -> Command {
     }
     command.args(["-c", "protocol.file.allow=always", "-c", "init.defaultBranch=main", "-c", "gc.auto=0"]);
     command
+}
+
+/// Whether a repository may have its references in tables. A worktree does not say.
+fn has_tables(folder: &Path) -> bool {
+    let dots = folder.ancestors().map(|folder| folder.join(".git"));
+    let dot = dots.into_iter().find(|dot| dot.exists());
+    dot.is_some_and(|dot| dot.is_file() || dot.join("reftable").exists())
 }
 
 fn try_git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, String> {
@@ -52,19 +65,22 @@ fn commit(folder: &Path, message: &str) {
 
 /// A user's folder, and a bottle made of it.
 struct World {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Removes it, where it is this world's to remove.
+    _made: Option<TempDir>,
 }
 
 impl World {
     fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap() };
+        let made = tempfile::tempdir().unwrap();
+        let world = Self { folder: made.path().to_owned(), _made: Some(made) };
         std::fs::create_dir(world.user()).unwrap();
         git(&world.user(), &["init", "-q"]);
         world
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     fn user(&self) -> PathBuf {
@@ -102,7 +118,7 @@ impl World {
             .args(["--format=pax", "-cf"])
             .arg(&path)
             .arg("-C")
-            .arg(self.folder.path())
+            .arg(&self.folder)
             .arg("workspace")
             .output()
             .unwrap();
@@ -111,7 +127,7 @@ impl World {
     }
 
     fn pull_as(&self, branch: &str, earlier: Option<&str>, filters: bool) -> Result<Pulled, String> {
-        let staging = tempfile::tempdir_in(self.folder.path()).unwrap();
+        let staging = tempfile::tempdir_in(&self.folder).unwrap();
         let (before, left, user) = (self.before(), self.left(), self.user());
         let order = PullOrder {
             bottle: "b",
@@ -336,7 +352,7 @@ fn a_blobless_clone_a_shallow_one_and_one_of_another_hash_are_copied_and_come_ba
         commit(&origin, "three");
         let url = format!("file://{}", origin.display());
         let options = if format.is_empty() { how } else { &[] };
-        git(world.folder.path(), &[&["clone", "-q"], options, &[&url, "user"]].concat());
+        git(&world.folder, &[&["clone", "-q"], options, &[&url, "user"]].concat());
         world.launch();
         let agents = world.agents();
         assert_eq!(git(&agents, &["status", "--short", "--branch"]), "## main...origin/main", "{how:?}");
@@ -598,7 +614,7 @@ fn a_patch_is_complete() {
     let (before, left) = (world.before(), world.left());
     let mut text = Vec::new();
     assert_eq!(patch(&before, &left, &mut text).unwrap(), []);
-    write(world.folder.path(), "x.patch", &text);
+    write(&world.folder, "x.patch", &text);
     git(&user, &["apply", "../x.patch"]);
     let names: Vec<String> = changes(&before, &left).keys().map(|name| shown(name)).collect();
     assert_eq!(git(&user, &["status", "--short"]).lines().count(), names.len());

@@ -1,6 +1,6 @@
 //! A bottle's workspace, read for a command; whatever ends the command, nothing of the reading is left.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,10 +15,12 @@ use crate::primitive::own_image;
 use crate::primitive::workspace::{Reader, SEED_FILE, before, left};
 use crate::session::kept::workspace_volume;
 use crate::session::{Class, Failure, Kept, new_id, sweeper};
-use crate::workspace::{Brought, Outstanding, Seed, Snapshot, outstanding};
+use crate::workspace::{Brought, Outstanding, Seed, Snapshot, outstanding, sweep};
 
 /// The place of what the command line makes in a bottle's order: after everything else.
 const LAST: u64 = 1 << 40;
+/// How the names of readers and of their folders begin.
+const READER: &str = "reader";
 /// How long work that was cancelled may take to come to its next step.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -58,11 +60,12 @@ pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
     if hold.is_some() && Kept::of_dead(&known.state, id).is_none() {
         return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists kept bottles"));
     }
+    sweep_dead(&directory, hold.is_some());
     let seed = directory.join(SEED_FILE);
     if !seed.exists() {
         return Err(input(format!("{id} has not copied its workspace yet")));
     }
-    let name = new_id("reader").map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?;
+    let name = new_id(READER).map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?;
     let engine: Arc<dyn Engine> = known.engine.clone();
     let container = format!("{id}-{name}");
     let folder = directory.join(&name);
@@ -84,6 +87,20 @@ pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
     let left = left(&engine, reader, &directory, &before).await?;
     sweeper.container_is_gone();
     Ok(Work { known, source: workspace.source, before, left, folder, _sweeper: sweeper, _hold: hold })
+}
+
+/// Removes what is left where a command and its sweeper have died at the same time, as in a crash of the machine. `alone`: no
+/// other command reads this bottle.
+fn sweep_dead(directory: &Path, alone: bool) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(READER) {
+            sweep(&entry.path());
+            if alone {
+                // What stays is found again by the next command.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
 }
 
 /// Holds a bottle that is kept.

@@ -1,15 +1,20 @@
 //! New objects and references, brought into the user's repository: checked before, all at once or not at all.
+//!
+//! A pack is two files, which cannot get their names at once. What is about to be there is written down before, in the folder of
+//! the pull; whoever dies in between leaves that, and [`sweep`] removes the half.
 
-use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 
+use super::named::Changes;
 use super::staging::borrow;
 use crate::workspace::clone::is_partial;
 use crate::workspace::git::Git;
@@ -65,8 +70,46 @@ fn the_pack(folder: &Path) -> io::Result<PathBuf> {
     found.ok_or_else(|| io::Error::other("git does not say where its pack is"))
 }
 
-/// Puts a pack into the user's store, its index last: git looks for that. The paths of what was not there.
-pub(super) fn install(here: &Git<'_>, repository: &Path, pack: &Path) -> io::Result<Vec<PathBuf>> {
+/// The file of a pull's folder that says which pack is about to be installed; locked as long as that goes on.
+const JOURNAL: &str = "installing";
+
+/// What was put into the user's store.
+pub(super) struct Installed {
+    /// The paths of what was not there before.
+    made: Vec<PathBuf>,
+    /// Its journal, locked.
+    held: Option<File>,
+}
+
+impl Installed {
+    /// Removes it, the index first.
+    pub(super) fn remove(self) {
+        let Self { made, held } = self;
+        for path in made.iter().rev() {
+            let _ = std::fs::remove_file(path);
+        }
+        // Until here nobody else sweeps.
+        drop(held);
+    }
+}
+
+/// Removes the half of a pack that a pull has left which died; what a living one is about to complete stays. `staging` is its
+/// folder.
+pub fn sweep(staging: &Path) {
+    let Ok(mut journal) = File::open(staging.join(JOURNAL)) else { return };
+    let mut path = Vec::new();
+    if journal.try_lock().is_err() || journal.read_to_end(&mut path).is_err() {
+        return;
+    }
+    // It ends with a zero where it was written to its end.
+    let Some(pack) = path.strip_suffix(b"\0").map(|path| Path::new(OsStr::from_bytes(path))) else { return };
+    if !pack.with_extension("idx").exists() {
+        let _ = std::fs::remove_file(pack);
+    }
+}
+
+/// Puts a pack into the user's store, its index last: git looks for that. `staging` is the pull's folder.
+pub(super) fn install(here: &Git<'_>, repository: &Path, staging: &Path, pack: &Path) -> io::Result<Installed> {
     let folder = here.line(&["rev-parse", "--git-path", "objects/pack"]).map(|path| repository.join(path));
     let folder = folder.ok_or_else(|| io::Error::other("git does not say where its packs are"))?;
     std::fs::create_dir_all(&folder)?;
@@ -77,22 +120,23 @@ pub(super) fn install(here: &Git<'_>, repository: &Path, pack: &Path) -> io::Res
             ready.push((unnamed(&folder, &from)?, to));
         }
     }
-    let mut made = Vec::new();
+    let mut installed = Installed { made: Vec::new(), held: None };
+    if let [(_, pack), _] = &ready[..] {
+        let mut journal = File::create(staging.join(JOURNAL))?;
+        journal.lock()?;
+        journal.write_all(&[pack.as_os_str().as_bytes(), b"\0"].concat())?;
+        journal.sync_all()?;
+        File::open(staging)?.sync_all()?;
+        installed.held = Some(journal);
+    }
     for (file, to) in ready {
         if let Err(error) = name(&file, &to) {
-            remove(&made);
+            installed.remove();
             return Err(error);
         }
-        made.push(to);
+        installed.made.push(to);
     }
-    Ok(made)
-}
-
-/// Removes what [`install`] has made, the index first.
-pub(super) fn remove(made: &[PathBuf]) {
-    for path in made.iter().rev() {
-        let _ = std::fs::remove_file(path);
-    }
+    Ok(installed)
 }
 
 /// A file without a name yet, or, where the file system has none such, with one that git removes if we cannot.
@@ -138,19 +182,13 @@ fn name(file: &Unnamed, to: &Path) -> io::Result<()> {
 }
 
 /// Changes references in one transaction: each from what it was seen at, `None` for one that was not there.
-pub(super) fn refer(
-    here: &Git<'_>,
-    bottle: &str,
-    changes: &BTreeMap<String, (String, Option<String>)>,
-) -> io::Result<()> {
+pub(super) fn refer(here: &Git<'_>, bottle: &str, changes: &Changes) -> io::Result<()> {
     let reason = format!("bottler: pull {bottle}");
     here.feed(&["update-ref", "-m", &reason, "--create-reflog", "-z", "--stdin"], |input| {
         input.write_all(b"start\0")?;
         for (name, (new, old)) in changes {
-            match old {
-                Some(old) => write!(input, "update {name}\0{new}\0{old}\0")?,
-                None => write!(input, "create {name}\0{new}\0")?,
-            }
+            let (verb, old) = old.as_ref().map_or(("create", String::new()), |old| ("update", format!("{old}\0")));
+            input.write_all(&[verb.as_bytes(), b" ", name, b"\0", new.as_bytes(), b"\0", old.as_bytes()].concat())?;
         }
         input.write_all(b"prepare\0commit\0")
     })?;

@@ -6,6 +6,7 @@
 
 mod decide;
 mod install;
+mod named;
 mod raw;
 mod sparse;
 pub(super) mod staging;
@@ -15,8 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+pub use install::sweep;
+
 use super::git::Git;
-use super::name::Name;
+use super::name::{Name, shown};
 use super::snapshot::Snapshot;
 
 /// A path that was not brought, and why.
@@ -61,13 +64,13 @@ pub struct Pulled {
     pub skipped: Vec<Skipped>,
     /// Files that are ignored and on the branch all the same: the agent has committed them.
     pub ignored: BTreeSet<Name>,
-    /// References that were made or moved beside the branch.
+    /// References that were made or moved beside the branch, for people, each with what it is at.
     pub references: BTreeMap<String, String>,
     /// What the agent's references were at, of those that have been brought.
-    pub tips: BTreeMap<String, String>,
+    pub tips: BTreeMap<Name, String>,
     /// Commits of the agent's logs that have been brought, or that the user had.
     pub logged: BTreeSet<String>,
-    /// References of the agent's whose objects are not there.
+    /// References of the agent's whose objects are not there, for people.
     pub broken: Vec<String>,
 }
 
@@ -126,7 +129,7 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
             let pack = pack_of(&branch)?;
             for name in std::mem::take(&mut wanted).into_keys() {
                 pulled.tips.remove(&name);
-                pulled.broken.push(name);
+                pulled.broken.push(shown(&name));
             }
             pulled.logged.clear();
             pulled
@@ -136,32 +139,24 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
         }
         Err(error) => return Err(error),
     };
-    let mut changes = BTreeMap::new();
-    if there.as_deref() != Some(pulled.commit.as_str()) {
-        changes.insert(target, (pulled.commit.clone(), there.clone()));
-    }
     let place = format!("refs/bottler/{}", order.bottle);
-    for (name, tip) in wanted {
-        let ours = format!("{place}/{}", name.strip_prefix("refs/").unwrap_or(&name));
-        changes.insert(ours.clone(), (tip, users.get(&ours).cloned()));
-    }
-    for commit in logged {
-        let ours = format!("{place}/log/{commit}");
-        changes.insert(ours.clone(), (commit, users.get(&ours).cloned()));
-    }
-    changes.retain(|_, (new, old)| old.as_ref() != Some(new));
+    let target = target.into_bytes();
+    let (mut changes, renamed) = named::changes(&place, &users, (&target, &pulled.commit), &wanted, logged);
     keep_earlier(&git, &place, &mut changes);
     order.go_on()?;
-    let made = pack.map(|pack| install::install(&here, order.repository, &pack)).transpose()?.unwrap_or_default();
+    let installed = pack.map(|pack| install::install(&here, order.repository, order.staging, &pack)).transpose()?;
     if !changes.is_empty()
         && let Err(error) = install::refer(&here, order.bottle, &changes)
     {
-        install::remove(&made);
+        installed.map(install::Installed::remove);
         return Err(error);
     }
-    let target = format!("refs/heads/{}", order.branch);
     let beside = changes.into_iter().filter(|(name, _)| *name != target);
-    pulled.references = beside.map(|(name, (new, _))| (name, new)).collect();
+    let told = |name: Name| match renamed.get(&name) {
+        Some(agents) => format!("{}, the agent's {}", shown(&name), shown(agents)),
+        None => shown(&name),
+    };
+    pulled.references = beside.map(|(name, (new, _))| (told(name), new)).collect();
     Ok(pulled)
 }
 
@@ -192,13 +187,14 @@ fn reference(git: &Git<'_>, name: &str) -> Option<String> {
 }
 
 /// What the user's references are at, `HEAD` among them.
-fn references(here: &Git<'_>) -> io::Result<BTreeMap<String, String>> {
+fn references(here: &Git<'_>) -> io::Result<BTreeMap<Name, String>> {
     let said = here.run(&["for-each-ref", "--format=%(objectname) %(refname)"])?;
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let all = said.lines().filter_map(|line| line.split_once(' '));
-    let mut all: BTreeMap<String, String> = all.map(|(tip, name)| (name.to_owned(), tip.to_owned())).collect();
-    all.extend(reference(here, "HEAD").map(|head| ("HEAD".to_owned(), head)));
-    Ok(all)
+    let all = said.split(|byte| *byte == b'\n').filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b' ')?;
+        Some((line[at + 1..].to_vec(), String::from_utf8_lossy(&line[..at]).into_owned()))
+    });
+    let head = reference(here, "HEAD").map(|head| (b"HEAD".to_vec(), head));
+    Ok(all.chain(head).collect())
 }
 
 /// References of the agent's that the branch does not have: by their names, what they are at.
@@ -207,7 +203,7 @@ fn wanted(
     git: &Git<'_>,
     head: Option<&str>,
     pulled: &mut Pulled,
-) -> io::Result<BTreeMap<String, String>> {
+) -> io::Result<BTreeMap<Name, String>> {
     let (before, mut tips) = (order.before.repository.tips(), order.left.repository.tips());
     tips.retain(|name, tip| before.get(name) != Some(tip));
     let checked_out = head.map(str::to_owned);
@@ -215,11 +211,11 @@ fn wanted(
     if head.is_some_and(|head| !there.contains(head)) {
         return Err(io::Error::other("the commit that the agent has checked out is not there"));
     }
-    pulled.broken = tips.iter().filter(|(_, tip)| !there.contains(*tip)).map(|(name, _)| name.clone()).collect();
+    pulled.broken = tips.iter().filter(|(_, tip)| !there.contains(*tip)).map(|(name, _)| shown(name)).collect();
     tips.retain(|_, tip| there.contains(tip));
     pulled.tips.clone_from(&tips);
     // The branch has it; a tag says more than where it is.
-    tips.retain(|name, tip| !(Some(tip.as_str()) == head && (name == "HEAD" || name.starts_with("refs/heads/"))));
+    tips.retain(|name, tip| !(Some(tip.as_str()) == head && (name == b"HEAD" || name.starts_with(b"refs/heads/"))));
     Ok(tips)
 }
 
@@ -229,7 +225,7 @@ fn logged(
     git: &Git<'_>,
     known: &[String],
     pulled: &mut Pulled,
-    wanted: &BTreeMap<String, String>,
+    wanted: &BTreeMap<Name, String>,
 ) -> io::Result<BTreeSet<String>> {
     let began = order.before.repository.known();
     let new: BTreeSet<String> = order.left.repository.logged.difference(&began).cloned().collect();
@@ -256,12 +252,12 @@ fn logged(
 }
 
 /// What a reference was at and would no longer lead to stays, under a name of its own.
-fn keep_earlier(git: &Git<'_>, place: &str, changes: &mut BTreeMap<String, (String, Option<String>)>) {
+fn keep_earlier(git: &Git<'_>, place: &str, changes: &mut named::Changes) {
     let moved: Vec<(String, String)> =
         changes.values().filter_map(|(new, old)| Some((old.clone()?, new.clone()))).collect();
     for (old, new) in moved {
         if git.run(&["merge-base", "--is-ancestor", &old, &new]).is_err() {
-            changes.insert(format!("{place}/earlier/{old}"), (old, None));
+            changes.insert(format!("{place}/earlier/{old}").into_bytes(), (old, None));
         }
     }
 }

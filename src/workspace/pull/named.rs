@@ -1,0 +1,151 @@
+//! Under which names references of the agent's go into the user's repository. Pure.
+//!
+//! One that git would not take there, or that is in the way of another, would hold back all of them: it goes under the name of
+//! its object.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::workspace::name::Name;
+
+/// Changes of references: by name, what it is to be at, and what it was at, `None` for one that was not there.
+pub(super) type Changes = BTreeMap<Name, (String, Option<String>)>;
+
+/// Longest name, and longest part of one, in bytes: each part is a file's name, with `.lock` behind it for a while.
+const MAX_NAME: usize = 1024;
+const MAX_PART: usize = 250;
+/// Folders of the bottle's place that are not the agent's to name things in.
+const OURS: [&[u8]; 3] = [b"refs/earlier/", b"refs/log/", b"refs/other/"];
+
+/// What changes in the user's repository below `place` (`refs/bottler/ID`) and at the branch; and those names that are not the
+/// agent's, with the agent's.
+pub(super) fn changes(
+    place: &str,
+    users: &BTreeMap<Name, String>,
+    (branch, commit): (&Name, &str),
+    wanted: &BTreeMap<Name, String>,
+    logged: BTreeSet<String>,
+) -> (Changes, BTreeMap<Name, Name>) {
+    let mut there: BTreeSet<Name> = users.keys().chain([branch]).cloned().collect();
+    let mut at = BTreeMap::from([(branch.clone(), commit.to_owned())]);
+    let mut renamed = BTreeMap::new();
+    let numbered = |kind: &str, object: &str| format!("{place}/{kind}/{object}").into_bytes();
+    for (name, tip) in wanted {
+        let own = [place.as_bytes(), b"/", name.strip_prefix(b"refs/").unwrap_or(name)].concat();
+        let is_free = !OURS.iter().any(|ours| name.starts_with(ours)) && is_name(&own) && !is_blocked(&own, &there);
+        let ours = if is_free { own } else { numbered("other", tip) };
+        if !is_free {
+            renamed.insert(ours.clone(), name.clone());
+        }
+        there.insert(ours.clone());
+        at.insert(ours, tip.clone());
+    }
+    at.extend(logged.into_iter().map(|commit| (numbered("log", &commit), commit)));
+    let changed = at.into_iter().filter_map(|(name, new)| {
+        let old = users.get(&name).cloned();
+        (old.as_ref() != Some(&new)).then_some((name, (new, old)))
+    });
+    (changed.collect(), renamed)
+}
+
+/// Whether one of some names is a folder of this one, or the other way round: git has none such.
+fn is_blocked(name: &[u8], there: &BTreeSet<Name>) -> bool {
+    let folders = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at]);
+    let below = [name, b"/"].concat();
+    folders.into_iter().any(|folder| there.contains(folder))
+        || there.range(below.clone()..).next().is_some_and(|next| next.starts_with(&below))
+}
+
+/// Whether git takes the name of a reference (git-check-ref-format(1)), and a file system its parts.
+fn is_name(name: &[u8]) -> bool {
+    let is_part = |part: &[u8]| {
+        !part.is_empty() && part.len() <= MAX_PART && !part.starts_with(b".") && !part.ends_with(b".lock")
+    };
+    let is_byte = |byte: &u8| *byte > b' ' && *byte != 0x7f && !b"~^:?*[\\".contains(byte);
+    name.len() <= MAX_NAME
+        && name.iter().all(is_byte)
+        && name.split(|byte| *byte == b'/').all(is_part)
+        && !name.ends_with(b".")
+        && !name.windows(2).any(|pair| pair == b".." || pair == b"@{")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
+
+    #[test]
+    fn names_are_those_that_git_takes() {
+        let parts: [&[u8]; 24] = [
+            b"a",
+            b"",
+            b".a",
+            b"a.",
+            b"a.lock",
+            b"a.lock.b",
+            b"a..b",
+            b"a b",
+            b"a~",
+            b"a^",
+            b"a:",
+            b"a?",
+            b"a*",
+            b"a[",
+            b"a\\",
+            b"@",
+            b"@{",
+            b"a@{b",
+            b"\x7f",
+            b"\x01",
+            b"\xff",
+            b"-a",
+            "ä".as_bytes(),
+            b"\"'`$",
+        ];
+        for (one, two) in parts.iter().flat_map(|one| parts.iter().map(move |two| (one, two))) {
+            let name = [b"refs/heads/", *one, b"/", *two].concat();
+            let mut git = Command::new("git");
+            let taken = git.arg("check-ref-format").arg(OsStr::from_bytes(&name)).status().unwrap().success();
+            assert_eq!(is_name(&name), taken, "{:?}", String::from_utf8_lossy(&name));
+        }
+        assert!(!is_name(&[b"refs/", &b"a".repeat(251)[..]].concat()));
+    }
+
+    #[test]
+    fn what_cannot_keep_its_name_goes_under_that_of_its_object() {
+        let map = |names: &[(&str, &str)]| -> BTreeMap<Name, String> {
+            names.iter().map(|(name, tip)| (name.as_bytes().to_vec(), (*tip).to_owned())).collect()
+        };
+        let users = map(&[("refs/bottler/b/heads/x", "1"), ("refs/bottler/b/tags/same", "4"), ("refs/heads/p", "0")]);
+        let wanted = map(&[
+            ("refs/heads/x/y", "2"),
+            ("refs/heads/z", "3"),
+            ("refs/heads/z/z", "5"),
+            ("refs/tags/same", "4"),
+            ("refs/tags/a b", "6"),
+            ("refs/log/9", "7"),
+            ("HEAD", "8"),
+        ]);
+        let branch = (&b"refs/heads/p".to_vec(), "1");
+        let (changes, renamed) = changes("refs/bottler/b", &users, branch, &wanted, BTreeSet::from(["9".to_owned()]));
+        let told: Vec<String> = changes
+            .iter()
+            .map(|(name, (new, old))| {
+                format!("{} {new} {}", String::from_utf8_lossy(name), old.as_deref().unwrap_or("-"))
+            })
+            .collect();
+        let expected = [
+            "refs/bottler/b/HEAD 8 -",
+            "refs/bottler/b/heads/z 3 -",
+            "refs/bottler/b/log/9 9 -",
+            "refs/bottler/b/other/2 2 -",
+            "refs/bottler/b/other/5 5 -",
+            "refs/bottler/b/other/6 6 -",
+            "refs/bottler/b/other/7 7 -",
+            "refs/heads/p 1 0",
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(renamed[&b"refs/bottler/b/other/6"[..]], b"refs/tags/a b");
+    }
+}

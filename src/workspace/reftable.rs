@@ -1,0 +1,323 @@
+//! Reads references and their logs from tables, the form that `extensions.refStorage = reftable` names (git's
+//! Documentation/technical/reftable; version 2 as git writes it, for SHA-256). Pure.
+//!
+//! A table is an agent's work. Attacks: names that grow by sharing their beginning, and logs that grow by inflating (what is
+//! made of a table is bounded by a budget, which tables of one archive share); blocks, offsets and counts that lead elsewhere
+//! (sections are read forwards once, in order, and every length is checked); tables that other readers would read in another
+//! way (names out of order or twice, reserved types and bytes between blocks are refused). Indices and lists of restarts, which
+//! only make looking faster, are not used.
+
+use std::collections::BTreeMap;
+
+use flate2::{Crc, Decompress, FlushDecompress, Status};
+
+use super::name::Name;
+
+const MAGIC: &[u8] = b"REFT";
+/// What a file begins with, in bytes, without the name of its hash.
+const HEADER: usize = 24;
+/// Five positions and a checksum.
+const TRAILER: usize = 44;
+/// A block's type and length.
+const BLOCK: usize = 4;
+/// Longest name of a reference, in bytes.
+const MAX_NAME: usize = 4096;
+/// What one record costs of the budget beside its name, in bytes: about what it takes in memory.
+const RECORD: usize = 128;
+
+/// What a reference has in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    /// An object, by its name in hexadecimal.
+    Object(String),
+    /// Another reference.
+    Symbolic(Name),
+}
+
+/// Why a table is not believed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum Malformed {
+    /// It is damaged, or of a form that is not known.
+    #[error("it is no table of references that can be read: {0}")]
+    Table(&'static str),
+    /// There is more in it than is read.
+    #[error("there are more references and logs than can be read")]
+    TooMuch,
+}
+
+/// What may still be made of tables, in bytes.
+#[derive(Debug)]
+pub(super) struct Budget(pub(super) usize);
+
+impl Budget {
+    fn take(&mut self, bytes: usize) -> Result<(), Malformed> {
+        self.0 = self.0.checked_sub(bytes).ok_or(Malformed::TooMuch)?;
+        Ok(())
+    }
+}
+
+/// Tables on top of each other.
+#[derive(Debug, Default)]
+pub(super) struct Stack {
+    /// References by their names.
+    pub(super) references: BTreeMap<Name, Value>,
+    /// By the reference's name, a zero and the number of the change: the objects before and after it.
+    logs: BTreeMap<Name, Vec<u8>>,
+    /// Bytes of an object's name.
+    width: usize,
+}
+
+impl Stack {
+    /// Puts a table on top of those that are there: what it says is newer.
+    ///
+    /// # Errors
+    /// It is malformed, or the budget is used up. What was read of it by then is in the stack.
+    pub(super) fn add(&mut self, table: &[u8], budget: &mut Budget) -> Result<(), Malformed> {
+        budget.take(table.len())?;
+        let sections = Sections::read(table)?;
+        if self.width != 0 && self.width != sections.width {
+            return Err(Malformed::Table("its objects have names of another length than the others'"));
+        }
+        self.width = sections.width;
+        self.add_references(table, &sections, budget)?;
+        self.add_logs(table, &sections, budget)
+    }
+
+    /// Every object that a reference was once at, by the logs.
+    pub(super) fn logged(&self) -> impl Iterator<Item = String> {
+        let width = self.width.max(1);
+        self.logs.values().flat_map(move |objects| objects.chunks_exact(width).map(hex))
+    }
+
+    fn add_references(&mut self, table: &[u8], sections: &Sections, budget: &mut Budget) -> Result<(), Malformed> {
+        let mut last = Name::new();
+        let mut at = sections.header;
+        // The first block begins with the file.
+        let mut block = 0;
+        while at < sections.references {
+            if table[at] != b'r' {
+                return Err(Malformed::Table("there is no block of references where one is expected"));
+            }
+            let end = block + number(table, at + 1)?;
+            let mut from = Records::new(&table[..sections.references], at + BLOCK, end)?;
+            while let Some(kind) = from.key(&mut last, MAX_NAME, budget)? {
+                from.varint()?;
+                let value = match kind {
+                    0 => None,
+                    1 => Some(Value::Object(hex(from.take(sections.width)?))),
+                    2 => Some(Value::Object(hex(&from.take(2 * sections.width)?[..sections.width]))),
+                    3 => Some(Value::Symbolic(from.text(MAX_NAME)?.to_vec())),
+                    _ => return Err(Malformed::Table("a reference of a type that is not known")),
+                };
+                match value {
+                    Some(value) => drop(self.references.insert(last.clone(), value)),
+                    None => drop(self.references.remove(&last)),
+                }
+            }
+            // Blocks are filled up with zeros, or not at all.
+            let filled = table[end..sections.references].iter().take_while(|byte| **byte == 0).count();
+            (at, block) = (end + filled, end + filled);
+        }
+        Ok(())
+    }
+
+    fn add_logs(&mut self, table: &[u8], sections: &Sections, budget: &mut Budget) -> Result<(), Malformed> {
+        let mut last = Name::new();
+        let mut at = sections.logs.start;
+        while at < sections.logs.end {
+            if table[at] != b'g' {
+                return Err(Malformed::Table("there is no block of logs where one is expected"));
+            }
+            // The length is that of what is inflated, and counts what is before it in the file's first block.
+            let before = if at == sections.header { sections.header } else { 0 };
+            let length = number(table, at + 1)?.checked_sub(before + BLOCK);
+            let length = length.ok_or(Malformed::Table("a block is too short"))?;
+            budget.take(length)?;
+            let (block, used) = inflate(&table[at + BLOCK..sections.logs.end], length)?;
+            let mut from = Records::new(&block, 0, block.len())?;
+            while let Some(kind) = from.key(&mut last, MAX_NAME + 9, budget)? {
+                let zero = last.len().checked_sub(9).map(|at| last[at]);
+                match (zero, kind) {
+                    (Some(0), 0) => drop(self.logs.remove(&last)),
+                    (Some(0), 1) => {
+                        let objects = from.take(2 * sections.width)?.to_vec();
+                        from.text(usize::MAX)?;
+                        from.text(usize::MAX)?;
+                        from.varint()?;
+                        from.take(2)?;
+                        from.text(usize::MAX)?;
+                        self.logs.insert(last.clone(), objects);
+                    }
+                    _ => return Err(Malformed::Table("a log of a type that is not known")),
+                }
+            }
+            at += BLOCK + used;
+        }
+        Ok(())
+    }
+}
+
+/// Where the parts of a table are.
+struct Sections {
+    /// Bytes of what the file begins with.
+    header: usize,
+    /// Bytes of an object's name.
+    width: usize,
+    /// Where the blocks of references end.
+    references: usize,
+    /// Where the blocks of logs are.
+    logs: std::ops::Range<usize>,
+}
+
+impl Sections {
+    fn read(table: &[u8]) -> Result<Self, Malformed> {
+        let malformed = |why| Err(Malformed::Table(why));
+        let (header, width) = match (table.get(..4), table.get(4), table.get(HEADER..HEADER + 4)) {
+            (Some(MAGIC), Some(1), _) => (HEADER, 20),
+            (Some(MAGIC), Some(2), Some(b"sha1")) => (HEADER + 4, 20),
+            (Some(MAGIC), Some(2), Some(b"s256")) => (HEADER + 4, 32),
+            _ => return malformed("its beginning is that of another file, version or hash"),
+        };
+        let Some(footer) = table.len().checked_sub(header + TRAILER).filter(|at| *at >= header) else {
+            return malformed("it is cut short");
+        };
+        let (checked, sum) = table[footer..].split_at(header + TRAILER - 4);
+        let mut crc = Crc::new();
+        crc.update(checked);
+        if sum != crc.sum().to_be_bytes() {
+            return malformed("its checksum is another");
+        }
+        if checked[..header] != table[..header] {
+            return malformed("its end does not fit its beginning");
+        }
+        // Where each section begins; 0 where there is none.
+        let position = |number: usize| {
+            let at = header + 8 * number;
+            let bytes = checked[at..at + 8].try_into().unwrap_or_default();
+            // The length of abbreviated names of objects is in the lowest bits of where they are.
+            let position = u64::from_be_bytes(bytes) >> if number == 1 { 5 } else { 0 };
+            usize::try_from(position).unwrap_or(usize::MAX)
+        };
+        let begins: [usize; 5] = std::array::from_fn(position);
+        let [_, _, _, logs, log_index] = begins;
+        let there: Vec<usize> = begins.into_iter().filter(|at| *at != 0).chain([footer]).collect();
+        if there.iter().any(|at| *at < header) || !there.is_sorted() {
+            return malformed("its sections are out of order");
+        }
+        let is_log = table[header] == b'g' && footer > header;
+        let (references, logs) = match (is_log, logs) {
+            (true, 0) => (header, header),
+            (true, at) if at == header => (header, header),
+            (false, 0) => (there[0], footer),
+            (false, at) => (there[0], at),
+            (true, _) => return malformed("it has two sections of logs"),
+        };
+        Ok(Self { header, width, references, logs: logs..if log_index == 0 { footer } else { log_index } })
+    }
+}
+
+/// A block's records, one after another.
+struct Records<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    is_first: bool,
+}
+
+impl<'a> Records<'a> {
+    /// Those from a place in a table on, up to the list of restarts that ends the block.
+    fn new(table: &'a [u8], from: usize, end: usize) -> Result<Self, Malformed> {
+        let short = Malformed::Table("a block is cut short");
+        let Some(restarts) = end.checked_sub(2).filter(|at| *at >= from && end <= table.len()) else {
+            return Err(short);
+        };
+        let count = usize::from(u16::from_be_bytes([table[restarts], table[restarts + 1]]));
+        let Some(last) = restarts.checked_sub(3 * count).filter(|at| *at >= from) else { return Err(short) };
+        Ok(Self { bytes: &table[..last], at: from, is_first: true })
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let end = self.at.checked_add(count).ok_or(Malformed::Table("a record is cut short"))?;
+        let taken = self.bytes.get(self.at..end).ok_or(Malformed::Table("a record is cut short"))?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    /// A number as in the offsets of packs (gitformat-pack(5)).
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        let mut byte = self.take(1)?[0];
+        let mut value = u64::from(byte & 0x7f);
+        while byte & 0x80 != 0 {
+            byte = self.take(1)?[0];
+            let next = value.checked_add(1).and_then(|value| value.checked_mul(128));
+            value = next.ok_or(Malformed::Table("a number is too large"))? + u64::from(byte & 0x7f);
+        }
+        Ok(value)
+    }
+
+    fn length(&mut self) -> Result<usize, Malformed> {
+        usize::try_from(self.varint()?).map_err(|_| Malformed::Table("a number is too large"))
+    }
+
+    /// Bytes with their length before them.
+    fn text(&mut self, most: usize) -> Result<&'a [u8], Malformed> {
+        let length = self.length()?;
+        if length > most {
+            return Err(Malformed::Table("a name is too long"));
+        }
+        self.take(length)
+    }
+
+    /// The next record's key, made of the one before, and its type; `None` at the end.
+    fn key(&mut self, last: &mut Name, most: usize, budget: &mut Budget) -> Result<Option<u8>, Malformed> {
+        if self.at == self.bytes.len() {
+            return Ok(None);
+        }
+        let shared = self.length()?;
+        let more = self.varint()?;
+        let kind = (more & 7) as u8;
+        let suffix = self.take(usize::try_from(more >> 3).map_err(|_| Malformed::Table("a number is too large"))?)?;
+        if shared > last.len() || self.is_first && shared > 0 {
+            return Err(Malformed::Table("a name begins with more of the one before than there is"));
+        }
+        self.is_first = false;
+        let length = shared + suffix.len();
+        if length > most {
+            return Err(Malformed::Table("a name is too long"));
+        }
+        budget.take(length + RECORD)?;
+        if last.get(shared..).is_some_and(|rest| suffix <= rest) {
+            return Err(Malformed::Table("its names are out of order"));
+        }
+        last.truncate(shared);
+        last.extend_from_slice(suffix);
+        Ok(Some(kind))
+    }
+}
+
+/// Three bytes.
+fn number(table: &[u8], at: usize) -> Result<usize, Malformed> {
+    match table.get(at..at + 3) {
+        Some(&[one, two, three]) => Ok(usize::from(one) << 16 | usize::from(two) << 8 | usize::from(three)),
+        _ => Err(Malformed::Table("a block is cut short")),
+    }
+}
+
+/// What a block of this length was compressed from, and how many bytes it was.
+fn inflate(bytes: &[u8], length: usize) -> Result<(Vec<u8>, usize), Malformed> {
+    // A byte more than there may be: what ends the stream is read before that is full.
+    let mut block = Vec::with_capacity(length + 1);
+    let mut zlib = Decompress::new(true);
+    let done = zlib.decompress_vec(bytes, &mut block, FlushDecompress::Finish);
+    match (done, usize::try_from(zlib.total_in())) {
+        (Ok(Status::StreamEnd), Ok(used)) if block.len() == length => Ok((block, used)),
+        _ => Err(Malformed::Table("a block of logs cannot be inflated")),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+#[cfg(test)]
+#[path = "reftable_tests.rs"]
+mod tests;

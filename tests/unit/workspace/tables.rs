@@ -1,0 +1,168 @@
+//! References in tables (`extensions.refStorage = reftable`), which the git of this machine need not know: the agent's, which
+//! are read without git, and the user's, which git reads.
+
+use std::path::Path;
+
+use bottler::workspace::{Brought, outstanding};
+
+use super::{World, commit, git, newer_git, write};
+
+/// Whether there is a git that makes such repositories; said where not.
+fn is_there() -> bool {
+    let there = newer_git().is_some();
+    if !there {
+        println!("not tried: there is no git that knows references in tables");
+    }
+    there
+}
+
+/// Has a repository keep its references in tables.
+pub(super) fn migrate(folder: &Path) {
+    let program = newer_git().unwrap().join("git");
+    let mut command = std::process::Command::new(program);
+    let done = command.args(["refs", "migrate", "--ref-format=reftable"]).current_dir(folder).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert!(folder.join(".git/reftable/tables.list").exists());
+}
+
+/// What is only in the bottle.
+fn missing(world: &World, brought: &Brought) -> Vec<String> {
+    outstanding(&world.before(), &world.left(), brought).lines()
+}
+
+/// A user's repository with one commit, of one of git's hashes, and a bottle of it.
+fn begun(format: &str) -> World {
+    let world = World::new();
+    let user = world.user();
+    std::fs::remove_dir_all(user.join(".git")).unwrap();
+    git(&user, &["init", "-q", &format!("--object-format={format}")]);
+    write(&user, "a", "a\n");
+    commit(&user, "one");
+    git(&user, &["branch", "removed"]);
+    git(&user, &["tag", "-a", "-m", "t", "users"]);
+    world.launch();
+    world
+}
+
+/// Work of every kind that only references and their logs lead to.
+fn work(agents: &Path) {
+    for text in ["1\n", "2\n", "3\n"] {
+        write(agents, "a", text);
+        git(agents, &["stash", "-q"]);
+    }
+    git(agents, &["stash", "drop", "-q", "stash@{1}"]);
+    git(agents, &["branch", "-q", "-D", "removed"]);
+    git(agents, &["checkout", "-q", "-b", "topic"]);
+    write(agents, "topic", "t\n");
+    commit(agents, "topic");
+    git(agents, &["symbolic-ref", "refs/heads/alias", "refs/heads/topic"]);
+    git(agents, &["tag", "-a", "-m", "t", "annotated"]);
+    git(agents, &["tag", "-a", "-m", "t", "of-a-tag", "annotated"]);
+    git(agents, &["tag", "of-a-blob", "HEAD:topic"]);
+    git(agents, &["notes", "add", "-m", "note"]);
+    commit(agents, "lost");
+    git(agents, &["reset", "-q", "--hard", "HEAD~1"]);
+    git(agents, &["checkout", "-q", "--orphan", "island"]);
+    commit(agents, "island");
+    git(agents, &["worktree", "add", "-q", "--detach", "../tree", "main"]);
+    write(&agents.join("../tree"), "w", "w\n");
+    commit(&agents.join("../tree"), "in a worktree");
+    git(&agents.join("../tree"), &["update-ref", "refs/worktree/own", "HEAD"]);
+    commit(&agents.join("../tree"), "lost in a worktree");
+    git(&agents.join("../tree"), &["reset", "-q", "--hard", "HEAD~1"]);
+    for number in 0..40 {
+        git(agents, &["update-ref", &format!("refs/heads/many/{number}"), "topic"]);
+    }
+    // On no branch.
+    git(agents, &["checkout", "-q", "--detach", "topic"]);
+    commit(agents, "detached");
+    write(agents, "a", "not committed\n");
+}
+
+/// The same work, whichever way git keeps the references, is told and brought in the same way.
+#[test]
+fn references_in_tables_come_back_as_those_in_files_do() {
+    if !is_there() {
+        return;
+    }
+    for format in ["sha1", "sha256"] {
+        let (files, tables) = (begun(format), begun(format));
+        migrate(&tables.agents());
+        work(&files.agents());
+        work(&tables.agents());
+        assert!(tables.agents().join(".git/worktrees/tree/reftable").exists());
+        let told = |world: &World| outstanding(&world.before(), &world.left(), &Brought::default());
+        assert!(told(&tables).references.contains(&"refs/stash".to_owned()), "{:?}", told(&tables));
+        assert_eq!(told(&tables), told(&files), "{format}");
+        let (one, two) = (files.pull(), tables.pull());
+        assert_eq!((&two.references, &two.tips, &two.logged), (&one.references, &one.tips, &one.logged), "{format}");
+        assert_eq!(two.broken, Vec::<String>::new());
+        for name in
+            ["stash", "tags/of-a-tag", "heads/island", "worktrees/tree/HEAD", "worktrees/tree/refs/worktree/own"]
+        {
+            assert!(two.references.contains_key(&format!("refs/bottler/b/{name}")), "{name}: {two:?}");
+        }
+        let user = tables.user();
+        assert_eq!(git(&user, &["show", "p:a"]), "not committed");
+        assert_eq!(git(&user, &["log", "-1", "--format=%s", "p~1"]), "detached");
+        git(&user, &["fsck", "--strict"]);
+        let mut known = Brought::default();
+        known.note_branch(&tables.before(), &tables.left(), &two, "r", "p");
+        assert_eq!(missing(&tables, &known), Vec::<String>::new());
+    }
+}
+
+/// What cannot be read is named, and nothing is changed: not by what was read before it either.
+#[test]
+fn tables_that_cannot_be_read_are_named_and_nothing_is_brought() {
+    if !is_there() {
+        return;
+    }
+    let world = begun("sha1");
+    let agents = world.agents();
+    migrate(&agents);
+    write(&agents, "a", "b\n");
+    git(&agents, &["stash", "-q"]);
+    let folder = agents.join(".git/reftable");
+    let list = std::fs::read_to_string(folder.join("tables.list")).unwrap();
+    let name = list.lines().last().unwrap().to_owned();
+    let table = std::fs::read(folder.join(&name)).unwrap();
+    let (user, place) = (world.user(), format!(".git/reftable/{name}: "));
+    let before = git(&user, &["for-each-ref"]);
+    let refused = |what: &str| {
+        let why = world.pull_as("p", None, false).unwrap_err();
+        assert!(why.contains(what), "{what}: {why}");
+        assert!(missing(&world, &Brought::default()).iter().any(|line| line.contains(what)), "{what}");
+        assert_eq!(git(&user, &["for-each-ref"]), before);
+    };
+    let damage = |table: &[u8]| std::fs::write(folder.join(&name), table).unwrap();
+    for at in [0, 4, 24, table.len() - 50, table.len() - 1] {
+        let mut damaged = table.clone();
+        damaged[at] ^= 0xff;
+        damage(&damaged);
+        refused(&place);
+    }
+    damage(&table[..table.len() - 1]);
+    refused(&place);
+    std::fs::remove_file(folder.join(&name)).unwrap();
+    refused(&place);
+    // A link there is not followed; a second name of a file is that file.
+    std::fs::write(agents.join("elsewhere"), &table).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere", folder.join(&name)).unwrap();
+    refused(&format!(".git/reftable/{name}: it is a link"));
+    std::fs::remove_file(folder.join(&name)).unwrap();
+    std::fs::hard_link(agents.join("elsewhere"), folder.join(&name)).unwrap();
+    assert!(world.pull().references.contains_key("refs/bottler/b/stash"));
+    git(&user, &["update-ref", "-d", "refs/heads/p"]);
+    git(&user, &["update-ref", "-d", "refs/bottler/b/stash"]);
+    // In two forms, or in none.
+    std::fs::write(agents.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    refused(".git/HEAD: it is beside references in tables");
+    std::fs::write(agents.join(".git/HEAD"), "ref: refs/heads/.invalid\n").unwrap();
+    std::fs::write(folder.join("tables.list"), format!("{list}{name}\n")).unwrap();
+    refused(".git/reftable/tables.list: ");
+    std::fs::write(folder.join("tables.list"), "").unwrap();
+    refused(".git/HEAD: what it has is in no table");
+    std::fs::remove_dir_all(&folder).unwrap();
+    refused(".git/refs/heads: it is a file");
+}
