@@ -131,7 +131,11 @@ pub(super) fn ended(arguments: &[&str], output: Output) -> std::io::Result<Vec<u
         return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().last().unwrap_or("it does not say why");
+    // What git lists below a sentence is indented.
+    let lines: Vec<&str> = said.lines().collect();
+    let begins = lines.iter().rposition(|line| !line.starts_with(char::is_whitespace)).unwrap_or_default();
+    let said: Vec<&str> = lines[begins..].iter().map(|line| line.trim()).collect();
+    let said = if said.is_empty() { "it does not say why".to_owned() } else { said.join(" ") };
     Err(std::io::Error::other(format!("git {}: {said}", arguments.first().copied().unwrap_or_default())))
 }
 

@@ -116,7 +116,10 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
         None if root.join(".git").exists() => {
             // Copied whole, it would bring along what git is told to leave alone.
             let why = git.run(&["rev-parse", "--show-toplevel"]).err();
-            let why = why.map_or_else(|| "git does not say where it begins".to_owned(), |error| error.to_string());
+            let mut why = why.map_or_else(|| "git does not say where it begins".to_owned(), |error| error.to_string());
+            if why.to_lowercase().contains("refstorage") {
+                why.push_str(": its references are in tables, which git 2.45 and newer reads");
+            }
             return Err(io::Error::other(format!("there is a repository that git cannot read: {why}")));
         }
         None => Listing { paths: walk_names(root, MAX_FILES)?, ..Listing::default() },

@@ -233,6 +233,11 @@ fn what_a_killed_holder_leaves_lives_again() {
     }
     wait_for("the reaper", || world.processes("reaper").is_empty().then_some(()));
     assert_eq!(world.objects(), ["killed-workspace"]);
+    // What it wrote is not only in its container.
+    let logs = world.run(&["logs", "killed"]);
+    assert_eq!((logs.code(), logs.stdout.as_str()), (0, "a\nmore\n"), "{}", logs.stderr);
+    assert!(logs.stderr.contains("the holder of killed died"), "{}", logs.stderr);
+    assert_eq!(world.run(&["wait", "killed"]).stdout, "125\n");
     assert_eq!(world.run(&["diff", "killed", "--stat"]).stdout, "M a\n");
     let patch = world.run(&["pull", "killed", "--patch", "-"]);
     assert!(patch.stdout.contains("+more"), "{}", patch.stdout);
@@ -401,6 +406,34 @@ fn a_shallow_history_is_copied_and_comes_back() {
     assert_eq!(pulled.code(), 0, "{}", pulled.stderr);
     assert_eq!(git(&shallow, &["log", "--format=%s", "bottler/shallow"]), "three\ntwo\n");
     assert_eq!(world.run(&["rm", "shallow"]).code(), 0);
+    world.assert_clean();
+}
+
+/// References in tables, which this machine's git need not know, come back as those in files do.
+#[test]
+fn an_agent_that_keeps_its_references_in_tables_loses_none() {
+    let (world, _image) = (World::new(), Debian::import());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    git(folder, &["init", "-q", "-b", "main"]);
+    write(folder, "a", "a\n");
+    git(folder, &["add", "."]);
+    git(folder, &["commit", "-qm", "first"]);
+    let script = "git refs migrate --ref-format=reftable; git config user.name a; git config user.email a@b; echo s >> a; git stash -q; \
+        git checkout -q --detach; git commit -q --allow-empty -m lost; git checkout -q -b topic main; echo b >> a; git commit -qam mine; \
+        git tag -m t mine; echo c >> a; cat .git/HEAD; ls .git/reftable | tail -n 1";
+    let done = shell(&world, folder, &["--name", "tables"], script);
+    assert_eq!(done.stdout, "ref: refs/heads/.invalid\ntables.list\n", "{}", done.stderr);
+    let pulled = world.run(&["pull", "tables"]);
+    assert_eq!(pulled.code(), 0, "{}", pulled.stderr);
+    assert_eq!(git(folder, &["show", "bottler/tables:a"]), "a\nb\nc\n");
+    for (name, subject) in [("stash", "WIP on main"), ("tags/mine", "mine")] {
+        let said = git(folder, &["log", "-1", "--format=%s", &format!("refs/bottler/tables/{name}")]);
+        assert!(said.starts_with(subject), "{name}: {said}");
+    }
+    assert!(git(folder, &["log", "--all", "--format=%s"]).contains("lost\n"));
+    git(folder, &["fsck", "--strict"]);
+    assert_eq!(world.run(&["rm", "tables"]).code(), 0, "all of it has arrived");
     world.assert_clean();
 }
 

@@ -105,7 +105,8 @@ pub fn newer_git() -> Option<PathBuf> {
         // What is a script there, as `git submodule`, starts programs of this folder.
         for entry in std::fs::read_dir(made.join("usr/lib/git-core")).unwrap() {
             let entry = entry.unwrap();
-            if std::fs::read(entry.path()).is_ok_and(|text| text.starts_with(b"#!")) {
+            let is_part = entry.file_name().to_string_lossy().starts_with("git-sh-");
+            if is_part || std::fs::read(entry.path()).is_ok_and(|text| text.starts_with(b"#!")) {
                 std::fs::copy(entry.path(), programs.join(entry.file_name())).unwrap();
             }
         }

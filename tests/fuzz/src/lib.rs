@@ -11,10 +11,12 @@ pub mod policy;
 pub mod scan;
 #[path = "../../../src/sync.rs"]
 mod sync;
+mod workspace;
 
 use std::sync::{Arc, LazyLock};
 
 use scan::{Actions, Dlp, Rules, Scanner};
+pub use workspace::tables;
 
 /// What must not leave.
 pub const SECRET: &str = "correct-horse/battery+staple";

@@ -2,6 +2,7 @@
 //! are read without git, and the user's, which git reads.
 
 use std::path::Path;
+use std::process::Command;
 
 use bottler::workspace::{Brought, outstanding};
 
@@ -19,7 +20,7 @@ fn is_there() -> bool {
 /// Has a repository keep its references in tables.
 pub(super) fn migrate(folder: &Path) {
     let program = newer_git().unwrap().join("git");
-    let mut command = std::process::Command::new(program);
+    let mut command = Command::new(program);
     let done = command.args(["refs", "migrate", "--ref-format=reftable"]).current_dir(folder).output().unwrap();
     assert!(done.status.success(), "{done:?}");
     assert!(folder.join(".git/reftable/tables.list").exists());
@@ -165,4 +166,48 @@ fn tables_that_cannot_be_read_are_named_and_nothing_is_brought() {
     refused(".git/HEAD: what it has is in no table");
     std::fs::remove_dir_all(&folder).unwrap();
     refused(".git/refs/heads: it is a file");
+}
+
+/// The user's references are in tables: every test of this folder once more, with the git that made them.
+#[test]
+fn all_of_it_holds_where_the_users_references_are_in_tables() {
+    if !is_there() {
+        return;
+    }
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths(newer_git().into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["workspace::", "--skip", "all_of_it_holds", "--skip", "workspace::killed"]);
+    again.env("PATH", path).env("GIT_DEFAULT_REF_FORMAT", "reftable").env("BOTTLER_ROUNDS", "6");
+    let done = again.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success() && said.contains("a_copy_has_files"), "{said}");
+}
+
+/// The agent's git may be older than the user's: its copy has references in files, which every git reads. A git of the user's
+/// that is too old says so.
+#[test]
+fn a_copy_has_files_where_the_users_has_tables() {
+    if !is_there() {
+        return;
+    }
+    let world = begun("sha1");
+    let user = world.user();
+    if !user.join(".git/reftable").exists() {
+        // This machine's git is older.
+        std::fs::remove_dir_all(user.join(".git/logs")).unwrap();
+        migrate(&user);
+        let why = world.launch_of(&user).unwrap_err().to_string();
+        assert!(why.contains("git 2.45"), "{why}");
+        return;
+    }
+    let agents = world.agents();
+    assert!(!agents.join(".git/reftable").exists());
+    assert!(!std::fs::read_to_string(agents.join(".git/config")).unwrap().to_lowercase().contains("refstorage"));
+    work(&agents);
+    let pulled = world.pull();
+    assert!(user.join(".git/reftable").exists());
+    assert!(git(&user, &["for-each-ref"]).contains("refs/bottler/b/stash"));
+    assert!(git(&user, &["reflog", "show", "p"]).contains("bottler: pull b"), "{pulled:?}");
+    git(&user, &["fsck", "--strict"]);
 }
