@@ -298,6 +298,14 @@ impl SessionDir {
 /// Removes a bottle's directory, and what it made on the host outside of it.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     super::placeholder::remove(path);
+    // The lock is the last to go: a directory without one is taken for no bottle's.
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_name() != LOCK {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            // What stays is met again below.
+            let _ = if is_folder { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
+        }
+    }
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -235,7 +235,7 @@ fn what_a_killed_holder_leaves_lives_again() {
     assert_eq!(world.objects(), ["killed-workspace"]);
     // What it wrote is not only in its container.
     let logs = world.run(&["logs", "killed"]);
-    assert_eq!((logs.code(), logs.stdout.as_str()), (0, "a\nmore\n"), "{}", logs.stderr);
+    assert_eq!((logs.code(), logs.stdout.as_str()), (0, "a\r\nmore\r\n"), "{}", logs.stderr);
     assert!(logs.stderr.contains("the holder of killed died"), "{}", logs.stderr);
     assert_eq!(world.run(&["wait", "killed"]).stdout, "125\n");
     assert_eq!(world.run(&["diff", "killed", "--stat"]).stdout, "M a\n");
