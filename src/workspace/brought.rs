@@ -87,8 +87,12 @@ pub fn outstanding(before: &Snapshot, left: &Snapshot, brought: &Brought) -> Out
     let (began, now) = (before.repository.tips(), left.repository.tips());
     let is_new =
         |name: &Name, tip: &String| began.get(name) != Some(tip) && brought.references.get(&quoted(name)) != Some(tip);
-    let references: Vec<String> =
-        now.iter().filter(|(name, tip)| is_new(name, tip)).map(|(name, _)| shown(name)).collect();
+    let unread = left.repository.unread.iter().filter(|(name, digest)| {
+        before.repository.unread.get(*name) != Some(digest) && brought.references.get(&quoted(name)) != Some(digest)
+    });
+    let unread: Vec<String> = unread.map(|(name, _)| format!("{} (names nothing)", shown(name))).collect();
+    let new = now.iter().filter(|(name, tip)| is_new(name, tip)).map(|(name, _)| shown(name));
+    let references: Vec<String> = new.chain(unread).collect();
     let known: BTreeSet<String> = before.repository.known().into_iter().chain(now.into_values()).collect();
     let is_unknown = |commit: &&String| !known.contains(*commit) && !brought.logged.contains(*commit);
     let logged = left.repository.logged.iter().filter(is_unknown).map(|commit| commit[..12].to_owned()).collect();
@@ -152,7 +156,9 @@ impl Brought {
     pub fn note_all(&mut self, before: &Snapshot, left: &Snapshot) {
         self.note_files(before, left, &[]);
         self.files.extend(left.ignored.iter().map(|(name, entry)| (quoted(name), entry.fingerprint())));
-        self.references.extend(left.repository.tips().into_iter().map(|(name, tip)| (quoted(&name), tip)));
+        let unread = left.repository.unread.clone();
+        let references = left.repository.tips().into_iter().chain(unread);
+        self.references.extend(references.map(|(name, state)| (quoted(&name), state)));
         self.logged.extend(left.repository.logged.iter().cloned());
         self.nested.extend(left.nested.iter().map(|(name, state)| (quoted(name), state.clone())));
     }

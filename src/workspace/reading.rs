@@ -22,7 +22,6 @@ use super::ignored::Ignored;
 use super::name::{Name, folder, last, shown};
 use super::repository::{self, Repository};
 use super::snapshot::{At, Entry, Regular, Snapshot};
-use super::tables;
 
 /// Largest `.gitignore` that counts, in bytes.
 const MAX_PATTERNS: u64 = 1 << 20;
@@ -252,8 +251,11 @@ impl Reading {
         }
         let state = |hash: Sha256| data_encoding::HEXLOWER.encode(&hash.finalize());
         let mut repository = std::mem::take(&mut snapshot.repository);
-        let doubts = tables::read(&mut repository, &|file| snapshot.content(file));
+        let doubts = repository.read_tables(&|file| snapshot.content(file));
         snapshot.repository = repository;
+        if snapshot.repository.is_head_unread() {
+            snapshot.doubts.push(".git: the branch that is checked out names no commit".to_owned());
+        }
         let more = MAX_DOUBTS.saturating_sub(snapshot.doubts.len());
         snapshot.doubts.extend(doubts.into_iter().take(more));
         snapshot.nested = nested.into_iter().map(|(name, hash)| (name, state(hash))).collect();

@@ -1,17 +1,22 @@
 //! What a workspace's repository refers to, read from its files (gitrepository-layout(5)) without git: they are the agent's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
-use super::name::Name;
+use sha2::{Digest, Sha256};
+
+use super::name::{Name, shown};
 use super::reftable::Value;
 use super::snapshot::Regular;
-use super::tables::Tables;
+use super::tables::{Access, STUB, Tables, of_worktree};
 
 /// Most that is read of a repository's references, in bytes a file.
 pub(super) const MAX_TEXT: usize = 64 << 20;
 /// Folders below `.git` that hold what is nowhere else: the repositories of submodules, and contents that pointers in commits
 /// stand for.
 pub(super) const STORES: [&str; 3] = ["modules", "lfs/objects", "annex/objects"];
+/// Most doubts about tables that are told.
+const MAX_DOUBTS: usize = 20;
 /// How deep one reference may name another.
 const MAX_SYMBOLIC: usize = 5;
 
@@ -22,8 +27,10 @@ pub struct Repository {
     pub(super) references: BTreeMap<Name, Value>,
     /// References in `packed-refs`; one in a file of its own is newer.
     packed: BTreeMap<Name, String>,
+    /// References whose files name nothing, as after a crash; by name, what names their content (SHA-256).
+    pub(super) unread: BTreeMap<Name, String>,
     /// References in tables, which are read when all of them have been seen.
-    pub(super) tables: Tables,
+    tables: Tables<Regular>,
     /// Every commit that a reference was once at, by the logs of references, and what git holds of a merge, rebase or the like
     /// that is under way.
     pub(super) logged: BTreeSet<String>,
@@ -69,10 +76,15 @@ impl Repository {
             _ if own.starts_with(b"logs/") => self.note_log(text),
             _ if is_state(own) => self.note_state(text),
             _ if inside.ends_with(b".lock") => {}
-            _ => {
-                let value = value(text).ok_or_else(|| "it names no commit".to_owned())?;
-                self.references.insert(inside.to_vec(), value);
-            }
+            _ => match value(text) {
+                Some(value) => drop(self.references.insert(inside.to_vec(), value)),
+                None if own == b"HEAD" => return Err("it names no commit".to_owned()),
+                // It holds back itself alone.
+                None => {
+                    let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(text));
+                    self.unread.insert(inside.to_vec(), digest);
+                }
+            },
         }
         Ok(())
     }
@@ -114,12 +126,44 @@ impl Repository {
     }
 
     /// Notes objects that a reference was once at.
-    pub(super) fn note_logged(&mut self, objects: impl Iterator<Item = String>) {
+    fn note_logged(&mut self, objects: impl Iterator<Item = String>) {
         self.logged.extend(objects.filter(|object| !is_null(object)));
     }
 
+    /// Reads the references that are in tables. What is not certain then, in words.
+    pub(super) fn read_tables(&mut self, content: &dyn Fn(&Regular) -> io::Result<Vec<u8>>) -> Vec<String> {
+        let tables = std::mem::take(&mut self.tables);
+        let stub = Value::Symbolic(STUB.to_vec());
+        let mut doubts = Vec::new();
+        for (place, stack) in tables.stacks(&Access { size: &|file| file.size, content }) {
+            // Nothing is brought by then.
+            if doubts.len() >= MAX_DOUBTS {
+                break;
+            }
+            let head = [&place, &b"HEAD"[..]].concat();
+            if self.references.get(&head).is_some_and(|value| *value != stub) {
+                let why = "it is beside references in tables, and which of them count is not known";
+                doubts.push((head, why.to_owned()));
+            }
+            match stack {
+                Ok(stack) => {
+                    self.note_logged(stack.logged());
+                    for (name, value) in stack.references {
+                        self.note_value([&place, &name[..]].concat(), value);
+                    }
+                }
+                Err(unread) => doubts.push(unread),
+            }
+        }
+        let said = "it is a file, and where the references are is not known";
+        doubts.extend(tables.without_tables().into_iter().map(|path| (path, said.to_owned())));
+        let lost = self.references.iter().filter(|(_, value)| **value == stub);
+        doubts.extend(lost.map(|(name, _)| (name.clone(), "what it has is in no table".to_owned())));
+        doubts.into_iter().take(MAX_DOUBTS).map(|(path, why)| format!(".git/{}: {why}", shown(&path))).collect()
+    }
+
     /// Notes a reference that is in no file of its own, by the name that such a file would have.
-    pub(super) fn note_value(&mut self, inside: Name, value: Value) {
+    fn note_value(&mut self, inside: Name, value: Value) {
         let own = of_worktree(&inside);
         if own == b"HEAD" || own.starts_with(b"refs/") {
             self.references.insert(inside, value);
@@ -168,6 +212,19 @@ impl Repository {
         self.references.get(&b"HEAD"[..])
     }
 
+    /// Whether what is checked out is a branch whose file names nothing.
+    pub(super) fn is_head_unread(&self) -> bool {
+        let mut name = b"HEAD".to_vec();
+        for _ in 0..MAX_SYMBOLIC {
+            match self.get(&name) {
+                _ if self.unread.contains_key(&name) => return true,
+                Some(Value::Symbolic(next)) => name = next,
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// Whether there is a `HEAD`, with a commit or without.
     pub(super) fn has_head(&self) -> bool {
         self.checked_out().is_some()
@@ -197,12 +254,6 @@ impl Repository {
     pub(super) fn known(&self) -> BTreeSet<String> {
         self.tips().into_values().chain(self.logged.iter().cloned()).collect()
     }
-}
-
-/// A path below `.git`, without the folder of a worktree that it is in.
-pub(super) fn of_worktree(inside: &[u8]) -> &[u8] {
-    let Some(rest) = inside.strip_prefix(b"worktrees/") else { return inside };
-    rest.iter().position(|byte| *byte == b'/').map_or(rest, |at| &rest[at + 1..])
 }
 
 /// Whether a file holds a commit of something that is under way, which no reference need lead to (git-rebase(1),
@@ -275,7 +326,9 @@ mod tests {
         assert_eq!(repository.resolve(b"worktrees/x/HEAD"), Some(two.clone()));
         assert_eq!(repository.logged, BTreeSet::from([two]));
         assert!(repository.note(b"commondir", b"../elsewhere").is_err());
-        assert!(repository.note(b"refs/heads/b", b"evil").is_err());
+        assert!(repository.note(b"HEAD", b"evil").is_err());
+        repository.note(b"refs/heads/b", b"evil").unwrap();
+        assert!(repository.unread.contains_key(&b"refs/heads/b"[..]) && !repository.is_head_unread());
         assert!(repository.note(b"refs/heads/a.lock", b"").is_ok());
     }
 

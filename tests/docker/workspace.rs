@@ -257,6 +257,35 @@ fn what_a_killed_holder_leaves_lives_again() {
     world.assert_clean();
 }
 
+/// Nobody is left to write it down, until `gc` does.
+#[test]
+fn what_an_agent_wrote_is_read_after_the_death_of_holder_and_reaper() {
+    let world = World::new();
+    Debian::import();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", "a\n");
+    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--name", "both", "-d"]);
+    command.args(["--", "sh", "-c", "cat a; sleep 1000"]).current_dir(folder.path());
+    let done: Done = command.output().unwrap().into();
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    wait_for("the agent", || world.agent_running("sleep 1000"));
+    for role in ["reaper", "holder"] {
+        for pid in world.processes(role) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        }
+        wait_for(role, || world.processes(role).is_empty().then_some(()));
+    }
+    let logs = world.run(&["logs", "both"]);
+    assert_eq!((logs.code(), logs.stdout.as_str()), (0, "a\r\n"), "{}", logs.stderr);
+    assert_eq!(world.run(&["gc"]).code(), 0);
+    assert_eq!(world.objects(), ["both-workspace"]);
+    let logs = world.run(&["logs", "both"]);
+    assert_eq!((logs.code(), logs.stdout.as_str()), (0, "a\r\n"), "{}", logs.stderr);
+    assert!(logs.stderr.contains("the holder of both died"), "{}", logs.stderr);
+    assert_eq!(world.run(&["rm", "both"]).code(), 0, "nothing was changed");
+    world.assert_clean();
+}
+
 /// Neither a good end of a later life nor another plan takes back that work is kept.
 #[test]
 fn what_was_kept_stays_kept_whatever_its_next_life_is_like() {

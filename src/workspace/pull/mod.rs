@@ -212,6 +212,10 @@ fn wanted(
         return Err(io::Error::other("the commit that the agent has checked out is not there"));
     }
     pulled.broken = tips.iter().filter(|(_, tip)| !there.contains(*tip)).map(|(name, _)| shown(name)).collect();
+    let unread = order.left.repository.unread.keys();
+    pulled
+        .broken
+        .extend(unread.filter(|name| !order.before.repository.unread.contains_key(*name)).map(|name| shown(name)));
     tips.retain(|_, tip| there.contains(tip));
     pulled.tips.clone_from(&tips);
     // The branch has it; a tag says more than where it is.

@@ -66,6 +66,34 @@ fn references_of_any_bytes_come_back_and_one_that_git_does_not_take_holds_back_n
     assert_eq!(again.references.len(), 0, "{again:?}");
 }
 
+/// A crash may leave a reference's file empty; git passes it over.
+#[test]
+fn a_reference_that_names_nothing_holds_back_itself_alone() {
+    let world = World::new();
+    write(&world.user(), "a", "a\n");
+    commit(&world.user(), "one");
+    world.launch();
+    let agents = world.agents();
+    write(&agents, "a", "b\n");
+    git(&agents, &["branch", "good"]);
+    git(&agents, &["commit", "-qam", "two"]);
+    write(&agents, ".git/refs/heads/empty", "");
+    write(&agents, ".git/refs/tags/junk", "junk\n");
+    let pulled = world.pull();
+    assert_eq!(pulled.broken, ["refs/heads/empty", "refs/tags/junk"]);
+    assert_eq!(git(&world.user(), &["show", "p:a"]), "b");
+    let (before, left) = (world.before(), world.left());
+    let mut known = Brought::default();
+    known.note_branch(&before, &left, &pulled, "r", "p");
+    let lines = outstanding(&before, &left, &known).lines();
+    assert_eq!(lines, ["references: refs/heads/empty (names nothing), refs/tags/junk (names nothing)"]);
+    known.note_all(&before, &left);
+    assert!(outstanding(&before, &left, &known).is_empty());
+    // What is checked out is another matter.
+    write(&agents, ".git/HEAD", "ref: refs/heads/empty\n");
+    assert!(world.pull_as("q", None, false).unwrap_err().contains("names no commit"));
+}
+
 /// A branch that becomes a folder of branches, and the other way round.
 #[test]
 fn a_name_in_the_way_of_an_earlier_one_does_not_block() {
