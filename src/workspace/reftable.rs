@@ -133,7 +133,8 @@ impl Stack {
             let length = number(table, at + 1)?.checked_sub(before + BLOCK);
             let length = length.ok_or(Malformed::Table("a block is too short"))?;
             budget.take(length)?;
-            let (block, used) = inflate(&table[at + BLOCK..sections.logs.end], length)?;
+            let deflated = table.get(at + BLOCK..sections.logs.end).ok_or(Malformed::Table("a block is cut short"))?;
+            let (block, used) = inflate(deflated, length)?;
             let mut from = Records::new(&block, 0, block.len())?;
             while let Some(kind) = from.key(&mut last, MAX_NAME + 9, budget)? {
                 let zero = last.len().checked_sub(9).map(|at| last[at]);

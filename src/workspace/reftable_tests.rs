@@ -10,6 +10,8 @@ const STASH: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/stash");
 const FRESH: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/fresh");
 const GONE: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/deleted-sha1");
 const GONE_256: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/deleted-sha256");
+/// Its logs end before the head of their first block does.
+const SHORT: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/short-logs");
 const ALL: [&[u8]; 8] = [SHA1, SHA256, MANY, LOGS, STASH, FRESH, GONE, GONE_256];
 
 const BUDGET: usize = 1 << 20;
@@ -103,6 +105,8 @@ fn what_is_damaged_is_refused_and_never_panics() {
             let _ = read(&checked(longer));
         }
     }
+    let refused = Stack::default().add(&checked(SHORT.to_vec()), &mut Budget(BUDGET)).unwrap_err();
+    assert_eq!(refused, Malformed::Table("a block is cut short"));
     let mut sum = SHA1.to_vec();
     *sum.last_mut().unwrap() ^= 1;
     let refused = Stack::default().add(&sum, &mut Budget(BUDGET)).unwrap_err();

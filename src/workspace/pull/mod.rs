@@ -148,7 +148,9 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
     if !changes.is_empty()
         && let Err(error) = install::refer(&here, order.bottle, &changes)
     {
-        installed.map(install::Installed::remove);
+        if let Some(installed) = installed {
+            installed.remove();
+        }
         return Err(error);
     }
     let beside = changes.into_iter().filter(|(name, _)| *name != target);
