@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use bottler::{cli, holder, init, probe, session, sidecar};
+use bottler::{cli, holder, init, primitive, probe, session};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -13,17 +13,15 @@ fn main() -> ExitCode {
     }
     // Words that are no text are paths of the user's; no other role is given any.
     let rest: Vec<&str> = arguments.iter().skip(2).map_while(|word| word.to_str()).collect();
+    if let Some(process) = role.and_then(primitive::process) {
+        let at = rest.first().map(|&at| at.to_owned());
+        return ended((process.prepare)().and_then(|()| sidecar(process.parallel, (process.run)(at))));
+    }
     match role {
-        Some(sidecar::egress::ROLE) => match sidecar::egress::memory::bound() {
-            Ok(()) => inside(true, sidecar::egress::run(rest.first().copied())),
-            Err(error) => ended(Err(error)),
-        },
-        Some(sidecar::upstream::ROLE) => inside(false, sidecar::upstream::run()),
-        Some(sidecar::receiver::ROLE) => ended(sidecar::receiver::run()),
         Some(init::ROLE) => pid_1(|| init::run(rest.first().copied().unwrap_or_default())),
         Some(init::serve::ROLE) => pid_1(init::serve::run),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),
-        Some(sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, sidecar::ctl::ask()),
+        Some(bottler::sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, bottler::sidecar::ctl::ask()),
         Some(init::ENTER) => ended(init::enter(&rest)),
         Some("ctl") => inside(false, init::bridge()),
         // What an agent does that does nothing: it waits to be stopped.
@@ -70,6 +68,15 @@ fn runtime(parallel: bool) -> anyhow::Result<tokio::runtime::Runtime> {
 /// A role that keeps secrets: nobody of the same user may trace it or read its memory.
 fn inside(parallel: bool, role: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     ended(private().and_then(|()| runtime(parallel)?.block_on(role)))
+}
+
+fn sidecar(parallel: bool, role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    private()?;
+    let runtime = runtime(parallel)?;
+    let result = runtime.block_on(role);
+    // Or its end would wait for the next line of standard input.
+    runtime.shutdown_background();
+    result
 }
 
 fn pid_1<F: Future<Output = anyhow::Result<i32>>>(role: impl FnOnce() -> F) -> ExitCode {

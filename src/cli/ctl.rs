@@ -3,10 +3,10 @@
 use super::failure::input;
 use super::open::engine;
 use super::print::{print_data, print_json};
-use crate::primitive::ask_egress;
-use crate::session::{Class, Failure};
-use crate::sidecar::ctl::{Answer, Question};
-use crate::sidecar::egress::Stats;
+use crate::primitive::ask_sidecar;
+use crate::session::Failure;
+use crate::sidecar::Role;
+use crate::sidecar::egress::{Ask, Egress};
 
 /// What `stats` takes.
 #[derive(clap::Args)]
@@ -28,7 +28,7 @@ enum StatsFormat {
 }
 
 pub(super) async fn stats(args: &StatsArgs) -> Result<u8, Failure> {
-    let Answer::Stats(stats) = ask(&args.bottle, Question::Stats).await? else { return Err(confused(&args.bottle)) };
+    let stats = ask::<Egress>(&args.bottle, Ask::Stats).await?;
     match args.format {
         StatsFormat::Json => print_json(&stats)?,
         StatsFormat::Prometheus => print_data(&stats.prometheus(&args.bottle)),
@@ -36,15 +36,11 @@ pub(super) async fn stats(args: &StatsArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Asks the egress of a bottle of this user.
-pub(super) async fn ask(bottle: &str, question: Question) -> Result<Answer<Stats>, Failure> {
+/// Asks the sidecar of a role of a bottle of this user.
+pub(super) async fn ask<R: Role>(bottle: &str, ask: R::Ask) -> Result<R::Answer, Failure> {
     let (_, engine, state) = engine().await?;
     if !state.is_alive(bottle) {
         return Err(input(format!("there is no running bottle {bottle}")).hint("`bottler ps` lists them"));
     }
-    ask_egress(&engine, bottle, &state.owner, &question).await
-}
-
-pub(super) fn confused(bottle: &str) -> Failure {
-    Failure::new(Class::Internal, format!("ask egress of {bottle}: it gave an unexpected answer"))
+    ask_sidecar::<R>(&engine, bottle, &state.owner, ask).await
 }

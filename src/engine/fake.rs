@@ -325,11 +325,14 @@ impl Engine for FakeEngine {
             return Ok(Streams { output: futures_util::stream::empty().boxed(), input: Box::pin(tokio::io::sink()) });
         }
         let told = std::sync::atomic::AtomicU64::new(2);
-        let updated = move |line: &str| {
-            let next = || told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            line.starts_with("{\"secrets\"").then(|| format!("{{\"n\":{},\"message\":\"updated\"}}\n", next()))
+        // A command begins with its number.
+        let acknowledged = move |line: &str| {
+            let n: u64 = line.strip_prefix("{\"n\":")?.split(',').next()?.parse().ok()?;
+            let next = told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let done = format!("{{\"acknowledged\":{{\"n\":{n},\"outcome\":\"done\"}}}}");
+            Some(format!("{{\"n\":{next},\"message\":{done}}}\n"))
         };
-        Ok(conversation(move |line| updated(line).or_else(|| Some(sidecar_answer(&role)))))
+        Ok(conversation(move |line| acknowledged(line).or_else(|| Some(sidecar_answer(&role)))))
     }
 
     async fn container_start(&self, id: &str) -> Result<()> {
@@ -446,7 +449,7 @@ impl Engine for FakeEngine {
 }
 
 fn sidecar_answer(role: &str) -> String {
-    let ca = if role == "egress" { r#"{"ca":"certificate"}"# } else { "{}" };
+    let ca = if role == "egress" { r#"{"ca":"certificate"}"# } else { "null" };
     format!("{{\"n\":1,\"message\":{{\"ready\":{ca}}}}}\n")
 }
 

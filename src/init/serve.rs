@@ -21,7 +21,7 @@ use super::relay::{BUFFER, PAUSE};
 use super::signals::signals;
 use crate::layout::sidecar::INSIDE_PORTS;
 use crate::layout::sidecar::SERVICE_DIR;
-use crate::sidecar::{Message, Ready, stdio};
+use crate::sidecar::{Message, Nothing, stdio};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "serve";
@@ -66,7 +66,8 @@ pub enum Condition {
 /// # Errors
 /// The configuration is bad, a socket cannot be made, or the command cannot be started.
 pub async fn run() -> anyhow::Result<i32> {
-    let config: Config = stdio::config().await.context("read the configuration")?;
+    let config = stdio::Input::new().next::<Config>().await.context("read the configuration")?;
+    let config = config.context("read the configuration: there is none")?;
     let mut signals = signals()?;
     for (&port, relayed) in config.ports.iter().zip(INSIDE_PORTS..) {
         match config.inside {
@@ -177,5 +178,5 @@ async fn tell_ready(config: &Config, others: &child::Others, heard: oneshot::Rec
         Some(Condition::Log(_)) if heard.await.is_err() => return,
         None | Some(Condition::Log(_)) => {}
     }
-    stdio::tell(&Message::Ready(Ready::default()));
+    stdio::tell(&Message::<(), Nothing, Nothing>::Ready(()));
 }

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::agent::recording;
 use super::image::build::Built;
 use super::network::address::Allocator;
+use super::sidecar::line::Line;
 use super::sidecar::{bring_up, policy};
 use super::{Child, Event, Events, Launcher, Network, Sidecar, Source, StepState};
 use crate::engine::Resources;
@@ -37,8 +38,8 @@ pub struct Bottle {
     pub(super) children: Mutex<Vec<Arc<Child>>>,
     /// What must not leave by egress, but to hosts that it is for.
     pub(super) secrets: Mutex<Vec<Known>>,
-    /// The open standard inputs of sidecars that are told more later.
-    pub(super) told_later: Mutex<BTreeMap<String, Arc<bring_up::Line>>>,
+    /// The ways back into built-in sidecars.
+    pub(super) lines: Mutex<BTreeMap<String, Arc<Line>>>,
     pub(super) policies: policy::Policies,
     /// Containers that a script has stopped.
     pub(super) stopped: Mutex<BTreeSet<String>>,
@@ -155,7 +156,7 @@ impl Bottle {
             images: Mutex::default(),
             children: Mutex::default(),
             secrets: Mutex::default(),
-            told_later: Mutex::default(),
+            lines: Mutex::default(),
             policies: policy::Policies::default(),
             stopped: Mutex::default(),
             condition: Mutex::default(),

@@ -36,7 +36,8 @@ pub use proof::watch;
 pub use save::save;
 pub use seconds::{Seconds, WaitOptions, within};
 pub use sidecar::{
-    POLICY_FILE, Role, ServiceOptions, Sidecar, SidecarOptions, ask_egress, service_start, sidecar_start,
+    POLICY_FILE, RoleName, ServiceOptions, Sidecar, SidecarOptions, ask as ask_sidecar, process, service_start,
+    sidecar_start,
 };
 pub use volume::{Volume, VolumeOptions, volume_create};
 pub use workspace::Source;

@@ -4,7 +4,8 @@
 use std::sync::{Arc, Condvar, Mutex, Once, Weak};
 use std::time::{Duration, Instant};
 
-use super::{Message, stdio};
+use super::message::{Message, Nothing};
+use super::stdio;
 use crate::audit::{Coalescer, Event, Kind, Limits, Subject, now};
 use crate::policy::{Form, Intent, Reason};
 use crate::sync::lock;
@@ -169,5 +170,5 @@ fn shorten(text: &mut String) {
 }
 
 fn tell(event: Event) {
-    stdio::tell(&Message::Audit(event));
+    stdio::tell(&Message::<Nothing, Nothing, Nothing>::Audit(event));
 }

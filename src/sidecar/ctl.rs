@@ -1,62 +1,34 @@
-//! `ctl`: what an operator asks a running sidecar, over a socket in the sidecar's own memory. An exec of this executable in
-//! the sidecar's container carries the question there; the agent's container does not see the socket.
+//! `ctl`: one command to a running sidecar of any role, over a socket in the sidecar's own memory. An exec of this executable in
+//! the sidecar's container carries the command there; the agent's container does not see the socket.
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::Applied;
+use super::message::{Acknowledged, Outcome};
+use super::role::{Role, carry_out};
 use crate::layout::sidecar::{CTL_DIR, CTL_SOCKET};
-use crate::policy::Enforced;
 use crate::wire::{Reader, send};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "ctl";
-/// Longest question, in bytes.
-const MAX_QUESTION: usize = 4 << 20;
-/// How long a question may take to arrive.
+/// Longest command, in bytes.
+const MAX_COMMAND: usize = 4 << 20;
+/// How long a command may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait when nothing can be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is asked.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Question {
-    /// What it has done so far.
-    Stats,
-    /// To enforce a policy from now on. Asked where its standard input has ended with a connection.
-    Enforce(Box<Enforced>),
-    /// To tell what was counted and not told yet.
-    Flush,
-}
-
-/// What is answered.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer<S> {
-    /// What it has done so far.
-    Stats(S),
-    /// It is done.
-    Done,
-    /// What became of the policy.
-    Applied(Applied),
-    /// The question cannot be read.
-    Failed(String),
-}
-
-/// Listens for questions and answers each with a line. Does nothing where there is no place for a socket.
+/// Listens for commands and acknowledges each with a line. Does nothing where there is no place for a socket.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub(super) fn serve<S: Serialize + Send + Sync>(
-    answer: impl Fn(Question) -> Answer<S> + Clone + Send + 'static,
-) -> anyhow::Result<()> {
+pub(super) fn serve<R: Role>(role: &Arc<R>) -> anyhow::Result<()> {
     let folder = Path::new(CTL_DIR);
     if !folder.is_dir() {
         return Ok(());
@@ -64,17 +36,18 @@ pub(super) fn serve<S: Serialize + Send + Sync>(
     let path = folder.join(CTL_SOCKET);
     let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+    let role = role.clone();
     tokio::spawn(async move {
         // Whatever the agent has taken, one descriptor is an operator's.
         let mut reserved = File::open("/dev/null").ok();
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let answer = answer.clone();
+                    let role = role.clone();
                     // Whoever asks nothing is left alone after a while.
-                    tokio::spawn(tokio::time::timeout(PATIENCE, async move { reply(stream, answer).await }));
+                    tokio::spawn(tokio::time::timeout(PATIENCE, async move { reply(stream, role.as_ref()).await }));
                 }
-                // There are none left: the next question gets it.
+                // There are none left: the next command gets it.
                 Err(_) if reserved.is_some() => {
                     reserved = None;
                     continue;
@@ -87,17 +60,17 @@ pub(super) fn serve<S: Serialize + Send + Sync>(
     Ok(())
 }
 
-async fn reply<S: Serialize>(stream: UnixStream, answer: impl Fn(Question) -> Answer<S>) -> anyhow::Result<()> {
+async fn reply<R: Role>(stream: UnixStream, role: &R) -> anyhow::Result<()> {
     let (reader, mut writer) = stream.into_split();
-    let answer = match Reader::new(reader, MAX_QUESTION).value().await {
-        Ok(Some(question)) => answer(question),
+    let acknowledged = match Reader::new(reader, MAX_COMMAND).value().await {
+        Ok(Some(command)) => carry_out(role, command).await,
         Ok(None) => return Ok(()),
-        Err(error) => Answer::Failed(format!("read the question: {error}")),
+        Err(error) => Acknowledged { n: 0, outcome: Outcome::Refused(format!("read the command: {error}")) },
     };
-    Ok(send(&mut writer, &answer).await?)
+    Ok(send(&mut writer, &acknowledged).await?)
 }
 
-/// Run by an exec: carries one question from standard input to the socket, and the answer back.
+/// Run by an exec: carries one command from standard input to the socket, and the acknowledgement back.
 ///
 /// # Errors
 /// The sidecar does not listen, or a stream breaks.
@@ -105,8 +78,8 @@ pub async fn ask() -> anyhow::Result<()> {
     let stream =
         UnixStream::connect(Path::new(CTL_DIR).join(CTL_SOCKET)).await.context("the sidecar has no such socket")?;
     let (mut from, mut to) = stream.into_split();
-    let question = Reader::new(tokio::io::stdin(), MAX_QUESTION).value::<serde_json::Value>().await?;
-    send(&mut to, &question.context("nothing was asked")?).await?;
+    let command = Reader::new(tokio::io::stdin(), MAX_COMMAND).value::<serde_json::Value>().await?;
+    send(&mut to, &command.context("no command came")?).await?;
     // A sidecar that hangs gets no crowd of those who wait for it.
     let answered = tokio::time::timeout(PATIENCE, tokio::io::copy(&mut from, &mut tokio::io::stdout())).await;
     answered.context("the sidecar does not answer")??;

@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, ensure};
 use nix::libc;
@@ -13,22 +14,22 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::message::Nothing;
+use super::role::Role;
 use crate::host;
 use crate::layout::upstream::GROUP;
-use crate::wire::{self, Blocking};
+use crate::sync::lock;
 
-/// The role's name on the command line.
+/// The role's name.
 pub const ROLE: &str = "receiver";
 /// Every host on the network (RFC 1112).
 const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 /// Receipts told.
 const MAX_RECEIPTS: usize = 64;
-/// Longest line that it reads, in bytes.
-const MAX_LINE: usize = 4 << 10;
 /// `rp_filter` in RFC 3704's strict form: a source is believed only on the device that leads to it.
 const STRICT: u8 = 1;
 
-/// What it is told on its standard input. Every further line asks what came.
+/// What it is told on its standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -38,16 +39,12 @@ pub struct Config {
     pub set_filter: bool,
 }
 
-/// What it says.
-#[derive(Debug, Serialize, Deserialize)]
+/// What it is asked.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// It listens.
-    Listens(Host),
-    /// What came since.
-    Heard(Heard),
-    /// It cannot.
-    Failed(String),
+pub enum Ask {
+    /// What came since it was asked last.
+    WhatCame,
 }
 
 /// The host's side of the bridge.
@@ -80,34 +77,34 @@ pub struct Heard {
     pub turned_away: u64,
 }
 
-/// Answers until its standard input ends.
-///
-/// # Errors
-/// A standard stream is closed.
-pub fn run() -> anyhow::Result<()> {
-    let mut input = Blocking::new(std::io::stdin().lock(), MAX_LINE);
-    let Some(config) = input.line()? else { return Ok(()) };
-    let mut receiver = match serde_json::from_slice(&config).context("read the configuration").and_then(Receiver::new) {
-        Ok((receiver, host)) => {
-            say(&Answer::Listens(host))?;
-            receiver
-        }
-        Err(error) => return say(&Answer::Failed(format!("{error:#}"))),
-    };
-    while input.line()?.is_some() {
-        say(&match receiver.heard() {
-            Ok(heard) => Answer::Heard(heard),
-            Err(error) => Answer::Failed(format!("{error:#}")),
-        })?;
+/// The role.
+pub struct Receiver(Mutex<Sockets>);
+
+impl Role for Receiver {
+    const NAME: &'static str = ROLE;
+    const ENDS_WITH_INPUT: bool = true;
+    type Config = Config;
+    type Ready = Host;
+    type Update = Nothing;
+    type Ask = Ask;
+    type Answer = Heard;
+    type Notice = Nothing;
+
+    async fn start(config: Config, _: Option<&str>) -> anyhow::Result<(Arc<Self>, Host)> {
+        let (sockets, host) = Sockets::open(config)?;
+        Ok((Arc::new(Self(Mutex::new(sockets))), host))
     }
-    Ok(())
+
+    async fn update(&self, update: Nothing) -> Result<(), String> {
+        match update {}
+    }
+
+    async fn answer(&self, _: Ask) -> Result<Heard, String> {
+        lock(&self.0).heard().map_err(|error| format!("{error:#}"))
+    }
 }
 
-fn say(answer: &Answer) -> anyhow::Result<()> {
-    Ok(wire::say(&mut std::io::stdout().lock(), answer)?)
-}
-
-struct Receiver {
+struct Sockets {
     device: String,
     datagrams: Vec<UdpSocket>,
     connections: TcpListener,
@@ -115,8 +112,8 @@ struct Receiver {
     turned_away: u64,
 }
 
-impl Receiver {
-    fn new(config: Config) -> anyhow::Result<(Self, Host)> {
+impl Sockets {
+    fn open(config: Config) -> anyhow::Result<(Self, Host)> {
         let Config { device, set_filter } = config;
         let plain = device.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         ensure!(plain && device.len() < libc::IFNAMSIZ, "{device:?} is no device's name");

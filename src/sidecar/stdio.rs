@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Context;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Stdin;
 
-use super::{Message, Told};
+use super::message::Told;
 use crate::wire::{Reader, say};
 
 /// Longest line, in bytes.
@@ -26,13 +26,8 @@ impl Input {
     }
 }
 
-/// Reads the configuration: one line.
-pub(crate) async fn config<T: DeserializeOwned>() -> anyhow::Result<T> {
-    Input::new().next().await?.context("there is none")
-}
-
 /// Writes one line. A reader that is gone is no reason to stop deciding.
-pub(crate) fn tell(message: &Message) {
+pub(crate) fn tell(message: &impl Serialize) {
     static TOLD: AtomicU64 = AtomicU64::new(0);
     // The numbers are in the order of the lines.
     let mut out = std::io::stdout().lock();

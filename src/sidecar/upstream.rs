@@ -14,11 +14,12 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UdpSocket};
 
-use super::{Message, Ready, stdio};
+use super::message::Nothing;
+use super::role::Role;
 use crate::layout::upstream::{GROUP, HTTP_PORT, UDP_PORT};
 
-/// The role's name on the command line.
-pub const ROLE: &str = "upstream";
+/// The role's name.
+const ROLE: &str = "upstream";
 /// Receipts remembered.
 const MAX_RECEIPTS: usize = 256;
 
@@ -34,28 +35,44 @@ pub struct Config {
 
 type Receipts = Arc<Mutex<BTreeSet<String>>>;
 
-/// Serves until the container is stopped.
-///
-/// # Errors
-/// The configuration is bad, or an address cannot be listened on.
-pub async fn run() -> anyhow::Result<()> {
-    let config: Config = stdio::config().await.context("read the configuration")?;
-    let receipts = Receipts::default();
-    for &(address, broadcast) in &config.listen {
-        let listener = TcpListener::bind((address, HTTP_PORT)).await.with_context(|| format!("listen on {address}"))?;
-        tokio::spawn(serve(listener, config.egress, receipts.clone()));
-        for bound in [address, broadcast] {
-            let socket = UdpSocket::bind((bound, UDP_PORT)).await.with_context(|| format!("receive on {bound}"))?;
-            tokio::spawn(receive(socket, format!("to {bound}"), receipts.clone()));
+/// The role.
+pub struct Upstream;
+
+impl Role for Upstream {
+    const NAME: &'static str = ROLE;
+    type Config = Config;
+    type Ready = ();
+    type Update = Nothing;
+    type Ask = Nothing;
+    type Answer = Nothing;
+    type Notice = Nothing;
+
+    async fn start(config: Config, _: Option<&str>) -> anyhow::Result<(Arc<Self>, ())> {
+        let receipts = Receipts::default();
+        for &(address, broadcast) in &config.listen {
+            let listener =
+                TcpListener::bind((address, HTTP_PORT)).await.with_context(|| format!("listen on {address}"))?;
+            tokio::spawn(serve(listener, config.egress, receipts.clone()));
+            for bound in [address, broadcast] {
+                let socket = UdpSocket::bind((bound, UDP_PORT)).await.with_context(|| format!("receive on {bound}"))?;
+                tokio::spawn(receive(socket, format!("to {bound}"), receipts.clone()));
+            }
         }
+        let group = UdpSocket::bind((GROUP, UDP_PORT)).await.context("receive from a group")?;
+        for &(address, _) in &config.listen {
+            group.join_multicast_v4(GROUP, address).with_context(|| format!("join {GROUP} at {address}"))?;
+        }
+        tokio::spawn(receive(group, format!("to group {GROUP}"), receipts));
+        Ok((Arc::new(Self), ()))
     }
-    let group = UdpSocket::bind((GROUP, UDP_PORT)).await.context("receive from a group")?;
-    for &(address, _) in &config.listen {
-        group.join_multicast_v4(GROUP, address).with_context(|| format!("join {GROUP} at {address}"))?;
+
+    async fn update(&self, update: Nothing) -> Result<(), String> {
+        match update {}
     }
-    tokio::spawn(receive(group, format!("to group {GROUP}"), receipts));
-    stdio::tell(&Message::Ready(Ready::default()));
-    std::future::pending().await
+
+    async fn answer(&self, ask: Nothing) -> Result<Nothing, String> {
+        match ask {}
+    }
 }
 
 fn note(receipts: &Receipts, receipt: String) {

@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::images::{BUSYBOX, Busybox, bottlers_own};
 use crate::support::process::{World, bottler, finish, wait_for};
-use bottler::sidecar::receiver::{Answer, Config, Heard};
+use bottler::sidecar::receiver::{Config, Heard, Receiver as Role};
+use bottler::sidecar::role::MessageOf;
+use bottler::sidecar::{Message, Outcome, Told};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -112,23 +114,26 @@ impl Receiver {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut receiver = Self { child, lines };
         let config = serde_json::to_string(&Config { device: device.to_owned(), set_filter }).unwrap();
-        let Answer::Listens(host) = receiver.ask(&config) else { panic!("it does not listen") };
+        let Message::Ready(host) = receiver.ask(&config) else { panic!("it does not listen") };
         assert_eq!(host.filters(), set_filter);
         assert_eq!(host.addresses, Vec::<String>::new());
         (receiver, host.port)
     }
 
-    fn ask(&mut self, line: &str) -> Answer {
+    fn ask(&mut self, line: &str) -> MessageOf<Role> {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
-        serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap()
+        serde_json::from_str::<Told<_>>(&self.lines.next().unwrap().unwrap()).unwrap().message
     }
 
     fn heard(mut self) -> Heard {
-        let answer = self.ask("what came?");
+        let answer = self.ask(r#"{"n":1,"action":{"ask":"what_came"}}"#);
         drop(self.child.stdin.take());
         assert!(self.child.wait().unwrap().success());
         match answer {
-            Answer::Heard(heard) => heard,
+            Message::Acknowledged(acknowledged) => match acknowledged.outcome {
+                Outcome::Answer(heard) => heard,
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         }
     }

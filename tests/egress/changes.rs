@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::lab::{Lab, MEANT, PATIENCE, PUBLIC, in_namespace, leak, upstream_proxy};
+use crate::lab::{Lab, MEANT, Message, PATIENCE, PUBLIC, in_namespace, leak, upstream_proxy};
 use bottler::policy::{AllowSpec, EgressSpec, Enforced};
-use bottler::sidecar::Message;
-use bottler::sidecar::ctl::{Answer, Question};
+use bottler::sidecar::egress::{Ask, Notice, Update};
+use bottler::sidecar::{Action, Outcome};
 use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Request;
@@ -51,17 +51,20 @@ async fn ask(stream: &mut TlsStream<tokio::net::TcpStream>, path: &str) -> Strin
     }
 }
 
-fn enforce(generation: u64, spec: &str, roots: &EgressSpec, once: &[(u64, &str)]) -> Question {
+fn enforce(generation: u64, spec: &str, roots: &EgressSpec, once: &[(u64, &str)]) -> Enforced {
     let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
     spec.roots.clone_from(&roots.roots);
     let once = once.iter().map(|(grant, host)| (*grant, AllowSpec::Host((*host).to_owned()))).collect();
-    Question::Enforce(Box::new(Enforced { generation, spec, once }))
+    Enforced { generation, spec, once }
 }
 
 /// Tells egress a policy: why it refuses, if it does.
-async fn told(lab: &mut Lab, question: &Question) -> Option<String> {
-    let Answer::Applied(applied) = lab.ctl(question).await else { panic!("it answers") };
-    applied.refused
+async fn told(lab: &mut Lab, policy: &Enforced) -> Option<String> {
+    match lab.ctl(Action::Update(Update::Policy(Box::new(policy.clone())))).await {
+        Outcome::Done => None,
+        Outcome::Refused(why) => Some(why),
+        Outcome::Answer(_) => panic!("that is no question"),
+    }
 }
 
 #[test]
@@ -100,7 +103,7 @@ async fn reloads() {
     assert!(ask(&mut kept, &format!("/allowed?q={SECRET}")).await.contains("secret_found"));
     assert_eq!(told(&mut lab, &enforce(3, "allow: []", &first, &[])).await, None);
     assert!(ask(&mut kept, "/allowed").await.contains("host_not_allowed"));
-    let Answer::Stats(stats) = lab.ctl(&Question::Stats).await else { panic!("it counts") };
+    let Outcome::Answer(stats) = lab.ctl(Action::Ask(Ask::Stats)).await else { panic!("it counts") };
     assert_eq!((stats.generation, stats.open), (3, 1));
     let count = |decision: &str, code: &str| {
         stats.decisions.iter().find(|row| (&*row.decision, &*row.code) == (decision, code)).map_or(0, |row| row.count)
@@ -139,7 +142,7 @@ async fn once() {
     let refused = answers.iter().filter(|answer| answer.contains("host_not_allowed")).count();
     assert_eq!((passed, refused), (1, 7), "{answers:?}");
     assert!(lab.tls(&format!("{HOST}:443"), HOST, false).await.is_err(), "it is used up");
-    while !matches!(lab.message().await, Message::Spent(7)) {}
+    while !matches!(lab.message().await, Message::Notice(Notice::Spent(7))) {}
     // Whoever tells it again, before having heard that it was used, gives it no second life.
     assert_eq!(told(&mut lab, &enforce(3, "allow: []", &roots, &[(7, HOST)])).await, None);
     assert!(lab.tls(&format!("{HOST}:443"), HOST, false).await.is_err());

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bottler::audit::{Writer, find, read};
-use bottler::sidecar::{Event, Message};
+use bottler::sidecar::{Action, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::lab::{Lab, in_namespace};
+use crate::lab::{Lab, Message, in_namespace};
 
 /// How long one shape of a flood lasts.
 const LASTS: Duration = Duration::from_secs(4);
@@ -108,11 +108,11 @@ fn promise_18_a_flood_of_refusals_hides_none_that_is_rare() {
         for shape in 0..6 {
             assert!(chain.events().any(|event| event.kind.destination == format!("rare{shape}.example:80")), "{shape}");
         }
-        let Message::Updated = ping(&mut lab).await else { panic!("egress does not answer") };
+        let Message::Acknowledged(_) = ping(&mut lab).await else { panic!("egress does not answer") };
     });
 }
 
 async fn ping(lab: &mut Lab) -> Message {
-    lab.tell(&bottler::sidecar::egress::Update::default()).await;
+    lab.tell(Action::Ping).await;
     lab.message().await
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use bottler::scan::Known;
-use bottler::sidecar::Message;
 use bottler::sidecar::egress::Update;
 
 use crate::lab::{Lab, PUBLIC, in_namespace};
@@ -49,8 +48,7 @@ async fn credentials() {
     let mut lab = lab;
     let known = |value: String, hosts: &[&str]| Known { value, hosts: hosts.iter().map(|&host| host.into()).collect() };
     let secrets = vec![known(github(), &[]), known(anthropic("api03"), &["api.anthropic.com"])];
-    lab.tell(&Update { secrets: Some(secrets), ..Update::default() }).await;
-    while !matches!(lab.message().await, Message::Updated) {}
+    lab.update(Update::Secrets(secrets)).await;
     let key = |key: String| get("", "api.anthropic.com", "/v1/models", &format!("x-api-key: {key}"));
     let token = get("", "api.github.com", "/user", &format!("Authorization: token {}", github()));
     for (request, passes) in [(token, false), (key(anthropic("api03")), true), (key(anthropic("api04")), false)] {

@@ -2,6 +2,8 @@
 //! one of them does not reach it, and no request is hidden in another one.
 
 use bottler::policy::Enforced;
+use bottler::sidecar::Action;
+use bottler::sidecar::egress::Update;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -233,7 +235,7 @@ async fn chunked(lab: &Lab) {
     let chunks = "GET http://api.example.com/x HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (generation, spec) in [(2, "allow: [api.example.com]"), (3, "allow: [{host: api.example.com, scan: 'off'}]")] {
         let policy = Enforced { generation, ..Enforced::first(serde_yaml::from_str(spec).unwrap()) };
-        lab.ctl(&bottler::sidecar::ctl::Question::Enforce(Box::new(policy))).await;
+        lab.ctl(Action::Update(Update::Policy(Box::new(policy)))).await;
         for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
             let request = format!("{}5\r\nhello\r\n0\r\n\r\n", chunks.replacen("GET", method, 1));
             let answer = lab.raw(request.as_bytes()).await;

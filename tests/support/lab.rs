@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bottler::policy::{EgressSpec, Enforced};
 use bottler::scan::Known;
-use bottler::sidecar::ctl::{self, Question};
-use bottler::sidecar::egress::{Config, Stats, Update};
-use bottler::sidecar::{Event, Message, Told};
+use bottler::sidecar::egress::{Ask, Config, Egress, Stats, Update};
+use bottler::sidecar::role::{CommandOf, MessageOf};
+use bottler::sidecar::{Acknowledged, Action, Command as SidecarCommand, Event, Outcome, Told};
 use bytes::Bytes;
 use hickory_resolver::proto::op::{Message as Query, MessageType, ResponseCode};
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
@@ -83,8 +83,10 @@ pub struct Seen {
     pub names: Vec<String>,
 }
 
-/// What is answered to a question.
-pub type Answered = ctl::Answer<Stats>;
+/// What egress says.
+pub type Message = MessageOf<Egress>;
+/// What is to be done.
+pub type Do = Action<Update, Ask>;
 
 pub struct Lab {
     pub seen: Arc<Mutex<Seen>>,
@@ -136,10 +138,8 @@ impl Lab {
         };
         let mut lab = Self::start(&config, folder, seen).await;
         if !secrets.is_empty() {
-            let secrets =
-                Some(secrets.iter().map(|&secret| Known { value: secret.to_owned(), hosts: Vec::new() }).collect());
-            lab.tell(&Update { secrets, ..Update::default() }).await;
-            while !matches!(lab.message().await, Message::Updated) {}
+            let secrets = secrets.iter().map(|&secret| Known { value: secret.to_owned(), hosts: Vec::new() }).collect();
+            lab.update(Update::Secrets(secrets)).await;
         }
         lab
     }
@@ -168,10 +168,10 @@ impl Lab {
         } else {
             "127.0.0.1:1".parse().unwrap()
         };
-        let told: Told = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+        let told: Told<Message> = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
         let Message::Ready(ready) = told.message else { panic!("egress is not ready") };
         let mut roots = RootCertStore::empty();
-        let ca = ready.ca.unwrap();
+        let ca = ready.ca;
         roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
         let config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -182,40 +182,56 @@ impl Lab {
         Self { seen, proxy, folder, ca, spec, tls, tls_h2, lines, input, told: String::new(), child }
     }
 
-    pub async fn tell(&mut self, update: &Update) {
-        self.input.write_all(&[&serde_json::to_vec(update).unwrap()[..], b"\n"].concat()).await.unwrap();
+    /// Sends a command, and does not wait for its acknowledgement.
+    pub async fn tell(&mut self, action: Do) {
+        let command: CommandOf<Egress> = SidecarCommand { n: 1, action };
+        self.input.write_all(&[&serde_json::to_vec(&command).unwrap()[..], b"\n"].concat()).await.unwrap();
+    }
+
+    /// Sends an update, which is taken.
+    pub async fn update(&mut self, update: Update) {
+        self.tell(Action::Update(update)).await;
+        loop {
+            if let Message::Acknowledged(acknowledged) = self.message().await {
+                assert!(matches!(acknowledged.outcome, Outcome::Done));
+                return;
+            }
+        }
     }
 
     pub async fn message(&mut self) -> Message {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("egress says something");
         let line = line.unwrap().expect("egress lives");
         self.told.push_str(&line);
-        serde_json::from_str::<Told>(&line).unwrap().message
+        serde_json::from_str::<Told<Message>>(&line).unwrap().message
     }
 
     /// Asks as `bottler policy` does, by the executable that an exec runs.
-    pub async fn ctl(&self, question: &Question) -> Answered {
+    pub async fn ctl(&self, action: Do) -> Outcome<Stats> {
         let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_bottler"))
             .args(["ctl", "sidecar"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let question = [&serde_json::to_vec(question).unwrap()[..], b"\n"].concat();
-        child.stdin.take().unwrap().write_all(&question).await.unwrap();
+        let command: CommandOf<Egress> = SidecarCommand { n: 7, action };
+        let command = [&serde_json::to_vec(&command).unwrap()[..], b"\n"].concat();
+        child.stdin.take().unwrap().write_all(&command).await.unwrap();
         let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it answers").unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
+        let answer: Acknowledged<Stats> = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer.n, 7);
+        answer.outcome
     }
 
     /// Every decision so far.
     pub async fn decisions(&mut self) -> Vec<Event> {
-        self.tell(&Update { flush: true, ..Update::default() }).await;
+        self.tell(Action::Flush).await;
         let mut events = Vec::new();
         loop {
             match self.message().await {
                 Message::Audit(event) => events.push(event),
-                Message::Updated => return events,
-                Message::Policy(_) | Message::Spent(_) => {}
+                Message::Acknowledged(_) => return events,
+                Message::Notice(_) => {}
                 Message::Ready(_) => panic!("it says that it is ready again"),
             }
         }

@@ -13,7 +13,7 @@ use crate::layout::{self, EXECUTABLE};
 use crate::plan::AgentPlan;
 use crate::primitive::image::account::Account;
 use crate::primitive::image::build::Built;
-use crate::primitive::{Bottle, Event, Role, Sidecar};
+use crate::primitive::{Bottle, Event, Sidecar};
 use crate::session::{Class, Failure};
 
 /// Names that are tried when one is taken: the bottle's id, then with `-2` to `-99`.
@@ -127,7 +127,7 @@ const JAVA: &str = "JAVA_TOOL_OPTIONS";
 /// What every process of the agent's container sees: the proxy in both cases, what needs none, the CA in every way that clients
 /// find one. What the plan says goes before what the image says, and that before what is usual.
 fn environment(plan: &AgentPlan, image: &Built, serving: &[Arc<Sidecar>]) -> BTreeMap<String, String> {
-    let proxy = serving.iter().find(|sidecar| sidecar.role == Some(Role::Egress));
+    let proxy = serving.iter().find(|sidecar| sidecar.is_proxy());
     // By its address: not every resolver reads /etc/hosts (c-ares, for one).
     let proxy = proxy.and_then(|egress| Some(egress.relays.first()?.address));
     let url = proxy.map(|address| format!("http://{address}")).unwrap_or_default();

@@ -86,7 +86,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
 }
 
 async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failure> {
-    let ca = agent.egress.ready().await?.ca;
+    let ca = agent.egress.ca().await?;
     let (files, mut env, counterpart) = {
         let provided = lock(&agent.provision);
         (provided.files(&bottle.setting.env), provided.env.clone(), provided.probe.is_some())

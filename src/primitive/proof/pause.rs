@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::prove;
-use crate::primitive::sidecar::liveness::Health;
+use crate::primitive::sidecar::health::Health;
 use crate::primitive::{Agent, Bottle, Event};
 use crate::session::Failure;
 

@@ -13,7 +13,7 @@ use crate::layout::upstream::HTTP_PORT;
 use crate::layout::{self, EXECUTABLE};
 use crate::primitive::agent::release::Channel;
 use crate::primitive::stream::Talk;
-use crate::primitive::{Agent, Bottle, Event, Network, Role, StepState};
+use crate::primitive::{Agent, Bottle, Event, Network, StepState};
 use crate::probe::{self, Inside, Line, Target, Targets, Upstream};
 use crate::session::{Class, Failure};
 use crate::sync::lock;
@@ -142,7 +142,7 @@ fn unfiltered(bottle: &Bottle, device: &str, filter: u8) -> Failure {
 /// Every address that this launch knows of and the agent must not reach.
 /// `port` is where somebody on the engine's host listens, if anybody does.
 pub(in crate::primitive) async fn targets(bottle: &Bottle, agent: &Agent, port: u16) -> Result<Targets, Failure> {
-    let relay = agent.egress.relays.first().filter(|_| agent.egress.role == Some(Role::Egress));
+    let relay = agent.egress.relays.first().filter(|_| agent.egress.is_proxy());
     let proxy = relay
         .map(|relay| relay.address)
         .ok_or_else(|| Failure::new(Class::Input, "run_agent: egress is not an egress sidecar"))?;

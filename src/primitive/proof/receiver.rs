@@ -3,23 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::labels::{Identity, Kind};
-use crate::engine::{ContainerSpec, HostNetwork, Resources};
-use crate::layout::EXECUTABLE;
-use crate::layout::sidecar::USER;
+use crate::engine::labels::Kind;
 use crate::primitive::image::build::self_image;
+use crate::primitive::sidecar::roles::receiver::container;
 use crate::primitive::stream::Talk;
 use crate::primitive::{Bottle, Network};
 use crate::probe::Line;
 use crate::session::Failure;
-use crate::sidecar::receiver::{self, Answer, Heard, Host};
+use crate::sidecar::receiver::{Ask, Config, Heard, Host, Receiver as Role};
+use crate::sidecar::role::{CommandOf, MessageOf};
+use crate::sidecar::{Action, Command, Message, Outcome, Told};
 
 /// Its name, after the bottle's.
 const NAME: &str = "receiver";
 /// How long it may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Its bounds.
-const RESOURCES: Resources = Resources { cpus: 1.0, memory: 64 << 20, pids: 16 };
 
 /// A receiver that listens.
 pub(in crate::primitive) struct Receiver {
@@ -43,23 +41,22 @@ impl Receiver {
         let identity = bottle.intend(Kind::Sidecar, &name, None)?;
         let engine = &bottle.session.engine;
         let device = network.device(bottle);
-        let config = receiver::Config { device: device.clone(), set_filter: bottle.plan.set_rp_filter };
+        let config = Config { device: device.clone(), set_filter: bottle.plan.set_rp_filter };
         let id = engine.container_create(&container(name, image, config.set_filter, identity)).await?;
         let talk = Talk::new(engine.container_attach(&id).await?);
         engine.container_start(&id).await?;
         let host = Host { filter: 0, addresses: Vec::new(), port: 0 };
         let mut receiver = Self { id, device, talk, host };
         match receiver.ask(&config).await? {
-            Answer::Listens(host) => receiver.host = host,
-            Answer::Failed(why) => return Err(receiver.failed(why)),
-            Answer::Heard(_) => return Err(receiver.failed("it gave an unexpected answer")),
+            Message::Ready(host) => receiver.host = host,
+            _ => return Err(receiver.failed("it gave an unexpected answer")),
         }
         Ok(receiver)
     }
 
-    async fn ask(&mut self, question: &(impl serde::Serialize + Sync)) -> Result<Answer, Failure> {
-        let answer = self.talk.ask(question, PATIENCE).await;
-        answer.map_err(|why| self.failed(why))
+    async fn ask(&mut self, line: &(impl serde::Serialize + Sync)) -> Result<MessageOf<Role>, Failure> {
+        let answer = self.talk.ask::<Told<MessageOf<Role>>>(line, PATIENCE).await;
+        answer.map(|told| told.message).map_err(|why| self.failed(why))
     }
 
     fn failed(&self, why: impl std::fmt::Display) -> Failure {
@@ -72,12 +69,16 @@ impl Receiver {
     /// # Errors
     /// It does not answer.
     pub(in crate::primitive) async fn finish(mut self, bottle: &Bottle) -> Result<Heard, Failure> {
-        let answer = self.ask(&"what came?").await;
+        let question: CommandOf<Role> = Command { n: 1, action: Action::Ask(Ask::WhatCame) };
+        let answer = self.ask(&question).await;
         bottle.session.engine.container_remove(&self.id).await?;
-        match answer? {
-            Answer::Heard(heard) => Ok(heard),
-            Answer::Failed(why) => Err(self.failed(why)),
-            Answer::Listens(_) => Err(self.failed("it gave an unexpected answer")),
+        let Message::Acknowledged(acknowledged) = answer? else {
+            return Err(self.failed("it gave an unexpected answer"));
+        };
+        match acknowledged.outcome {
+            Outcome::Answer(heard) => Ok(heard),
+            Outcome::Refused(why) => Err(self.failed(why)),
+            Outcome::Done => Err(self.failed("it gave an unexpected answer")),
         }
     }
 
@@ -119,16 +120,6 @@ pub(in crate::primitive) fn lines(device: &str, host: &Host, heard: &Heard, sent
         lines.push(line("turned away by the host, counted there".to_owned(), "some", ok, happened));
     }
     lines
-}
-
-fn container(name: String, image: String, set_filter: bool, identity: Identity) -> ContainerSpec {
-    let (user, host_network) = if set_filter { (0, HostNetwork::Configure) } else { (USER, HostNetwork::Listen) };
-    let command = vec![EXECUTABLE.into(), receiver::ROLE.into()];
-    ContainerSpec {
-        host_network: Some(host_network),
-        stdin: true,
-        ..ContainerSpec::closed(name, image, command, format!("{user}:{user}"), RESOURCES, identity)
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::pause::{self, Held, Step, step};
 use super::prove;
 use crate::host::{routes, routes_v6};
-use crate::primitive::sidecar::liveness::Health;
+use crate::primitive::sidecar::health::Health;
 use crate::primitive::{Agent, Bottle, Event};
 use crate::session::{Class, Failure};
 

@@ -1,47 +1,60 @@
-//! Questions to a running bottle's egress, from whoever may use the engine.
+//! Commands to a running sidecar by an exec in its container: from whoever may use the engine.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, ExecSpec, Filter};
 use crate::layout::EXECUTABLE;
 use crate::primitive::stream::Talk;
 use crate::session::{Class, Failure};
-use crate::sidecar::ctl::{Answer, Question, ROLE};
-use crate::sidecar::egress::{self, Stats};
+use crate::sidecar::ctl::ROLE;
+use crate::sidecar::{Acknowledged, Action, Command, Outcome, Role};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks the egress of a bottle.
+/// Asks the sidecar of a bottle that has this role.
 ///
 /// # Errors
-/// It has none, or does not answer.
-pub async fn ask_egress(
+/// The bottle has none, or it does not answer.
+pub async fn ask<R: Role>(
     engine: &Arc<dyn Engine>,
     bottle: &str,
     owner: &str,
-    question: &Question,
-) -> Result<Answer<Stats>, Failure> {
+    ask: R::Ask,
+) -> Result<R::Answer, Failure> {
     let objects = engine.list(&Filter::Session(bottle.to_owned())).await?;
     let mut own =
         objects.iter().filter(|object| object.identity.owner == owner && object.identity.kind == Kind::Sidecar);
-    let container = own
-        .find(|object| object.identity.role.as_deref() == Some(egress::ROLE))
-        .ok_or_else(|| Failure::new(Class::Input, format!("ask egress of {bottle}: it has no sidecar of that role")))?;
-    ask(engine.as_ref(), bottle, &container.id, question).await
+    let found = own.find(|object| object.identity.role.as_deref() == Some(R::NAME));
+    let attempted = format!("ask {} of {bottle}", R::NAME);
+    let container =
+        found.ok_or_else(|| Failure::new(Class::Input, format!("{attempted}: it has no sidecar of that role")))?;
+    let command: Command<R::Update, R::Ask> = Command { n: 1, action: Action::Ask(ask) };
+    let answer: Acknowledged<R::Answer> = send(engine.as_ref(), &container.id, &attempted, &command).await?;
+    match answer.outcome {
+        Outcome::Answer(answer) => Ok(answer),
+        Outcome::Refused(why) => Err(Failure::new(Class::Operation, format!("{attempted}: {why}"))),
+        Outcome::Done => Err(Failure::new(Class::Internal, format!("{attempted}: it did not answer the question"))),
+    }
 }
 
-/// Asks the egress of a bottle, in its container.
-pub(in crate::primitive) async fn ask(
+/// Sends a command to the sidecar in a container, and waits for its acknowledgement.
+///
+/// # Errors
+/// It does not come.
+pub(in crate::primitive) async fn send<A: DeserializeOwned>(
     engine: &dyn Engine,
-    bottle: &str,
     container: &str,
-    question: &Question,
-) -> Result<Answer<Stats>, Failure> {
+    attempted: &str,
+    command: &(impl Serialize + Sync),
+) -> Result<Acknowledged<A>, Failure> {
     let spec = ExecSpec::plain(vec![EXECUTABLE.into(), ROLE.into(), "sidecar".into()]);
     let mut talk = Talk::new(engine.exec(container, &spec).await?.1);
-    let answer = talk.ask(question, PATIENCE).await;
-    answer.map_err(|why| talk.failure(&format!("ask egress of {bottle}"), why))
+    let answer = talk.ask(command, PATIENCE).await;
+    answer.map_err(|why| talk.failure(attempted, why))
 }

@@ -8,51 +8,18 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use super::bring_up::{self, Line};
+use super::health::{Health, why_not};
+use super::line::Line;
 use crate::audit::{self, Kind, Subject};
-use crate::engine::{Engine, ErrorKind};
 use crate::primitive::away::outlast;
 use crate::primitive::{Bottle, Event};
 use crate::session::Condition;
 use crate::sync::lock;
 
-/// How often it is asked, how long an answer may take, and how long the engine may take to say why there is none: together
-/// less than the ten seconds within which the operator is told.
+/// How often it is asked, and how long an answer may take: together with [`super::health::WHY`] less than the ten seconds within
+/// which the operator is told.
 const EVERY: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(6);
-const WHY: Duration = Duration::from_millis(1500);
-
-/// How a sidecar is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::primitive) enum Health {
-    /// It answers, as far as is known.
-    #[default]
-    Up,
-    /// It does not, and why.
-    Silent(String),
-    /// It has ended, and how.
-    Died(String),
-}
-
-impl Health {
-    /// What is wrong with it.
-    pub(in crate::primitive) fn why(&self) -> Option<&str> {
-        match self {
-            Self::Up => None,
-            Self::Silent(why) | Self::Died(why) => Some(why),
-        }
-    }
-
-    /// What is to be noted where this was found out after that; nothing where it is no news, or known better.
-    fn news(&self, before: &Self) -> Option<&'static str> {
-        match (before, self) {
-            (Self::Died(_), _) | (Self::Up, Self::Up) | (Self::Silent(_), Self::Silent(_)) => None,
-            (_, Self::Died(_)) => Some("sidecar_died"),
-            (Self::Up, Self::Silent(_)) => Some("sidecar_silent"),
-            (Self::Silent(_), Self::Up) => Some("sidecar_back"),
-        }
-    }
-}
 
 /// Looks after a sidecar that can be asked, until it has ended or the bottle is torn down.
 pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, line: Arc<Line>) {
@@ -114,30 +81,11 @@ fn is_there(bottle: &Bottle, name: &str, id: &str) -> bool {
 }
 
 async fn ask(bottle: &Arc<Bottle>, line: &Line) -> Health {
-    let asked = tokio::time::timeout(DEADLINE, bring_up::ping(bottle, line));
+    let asked = tokio::time::timeout(DEADLINE, line.ping(bottle.session.engine.as_ref()));
     if asked.await.is_ok_and(|answered| answered) {
         return Health::Up;
     }
     why_not(bottle.session.engine.as_ref(), &line.id).await
-}
-
-/// Why there is no answer, as far as the engine knows.
-pub(in crate::primitive) async fn why_not(engine: &dyn Engine, id: &str) -> Health {
-    match tokio::time::timeout(WHY, engine.container_inspect(id)).await {
-        Ok(Ok(state)) => match (state.exit_code, state.status.as_str()) {
-            (Some(code), _) => {
-                let memory = if state.out_of_memory { ", out of memory" } else { "" };
-                Health::Died(format!("died (exit {code}{memory})"))
-            }
-            (None, "running") => Health::Silent("does not answer".to_owned()),
-            (None, status) => Health::Silent(format!("does not answer: its container is {status}")),
-        },
-        Ok(Err(error)) if error.kind == ErrorKind::NotFound => {
-            Health::Died("died: its container is gone, removed by somebody or by the engine".to_owned())
-        }
-        Ok(Err(error)) => Health::Silent(format!("cannot be asked: {error}")),
-        Err(_) => Health::Silent("cannot be asked: the engine does not answer".to_owned()),
-    }
 }
 
 fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
@@ -164,13 +112,13 @@ fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
 impl Bottle {
     /// How a sidecar is that can be asked; one that cannot be is up for ever.
     pub(in crate::primitive) fn health(&self, sidecar: &str) -> watch::Receiver<Health> {
-        let line = lock(&self.told_later).get(sidecar).cloned();
+        let line = lock(&self.lines).get(sidecar).cloned();
         line.map_or_else(|| watch::Sender::new(Health::Up).subscribe(), |line| line.health.subscribe())
     }
 
     /// Whether a sidecar that can be asked answers now.
     pub(in crate::primitive) async fn answers(self: &Arc<Self>, sidecar: &str) -> bool {
-        let line = lock(&self.told_later).get(sidecar).cloned();
+        let line = lock(&self.lines).get(sidecar).cloned();
         match line {
             Some(line) => ask(self, &line).await == Health::Up,
             None => true,
@@ -208,29 +156,6 @@ impl Bottle {
         let Some(directory) = &self.setting.staging else { return };
         if let Err(error) = condition.write(directory) {
             self.events.tell(Event::Log(format!("warning: `bottler ps` may show what was: {error}")));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_end_is_told_once_and_silence_until_it_is_over() {
-        let (up, silent) = (Health::Up, || Health::Silent("a".into()));
-        let died = || Health::Died("b".into());
-        for (before, seen, expected) in [
-            (up.clone(), up.clone(), None),
-            (up.clone(), silent(), Some("sidecar_silent")),
-            (silent(), Health::Silent("other words".into()), None),
-            (silent(), up.clone(), Some("sidecar_back")),
-            (silent(), died(), Some("sidecar_died")),
-            (up.clone(), died(), Some("sidecar_died")),
-            (died(), died(), None),
-            (died(), up, None),
-        ] {
-            assert_eq!(seen.news(&before), expected, "{before:?} {seen:?}");
         }
     }
 }

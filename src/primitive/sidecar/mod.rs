@@ -2,12 +2,16 @@
 
 pub(super) mod bring_up;
 pub(super) mod ctl;
+pub(super) mod health;
+pub(super) mod line;
 pub(super) mod liveness;
 pub(super) mod policy;
+pub(super) mod roles;
 pub(super) mod service;
 pub(super) mod start;
 
-pub use ctl::ask_egress;
+pub use ctl::ask;
 pub use policy::POLICY_FILE;
+pub use roles::{RoleName, process};
 pub use service::{ServiceOptions, service_start};
-pub use start::{Role, Sidecar, SidecarOptions, sidecar_start};
+pub use start::{Sidecar, SidecarOptions, sidecar_start};

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 
 use super::bring_up;
 use crate::policy::{AllowSpec, Change, DenySpec, EgressSpec, Enforced, LivePolicy, Scope};
-use crate::primitive::{Bottle, Event, Role, Sidecar};
+use crate::primitive::{Bottle, Event, Sidecar};
 use crate::session::{Class, Failure};
 use crate::sync::lock;
 
@@ -127,7 +127,7 @@ impl Bottle {
     fn policed(&self) -> Result<Arc<Sidecar>, Failure> {
         let sidecars = lock(&self.sidecars);
         let agents = self.policies.agents.get();
-        let mut own = sidecars.iter().filter(|sidecar| sidecar.role == Some(Role::Egress) && !sidecar.life.is_closed());
+        let mut own = sidecars.iter().filter(|sidecar| sidecar.is_proxy() && !sidecar.life.is_closed());
         let found = own.find(|sidecar| agents.is_none_or(|name| *name == sidecar.name)).cloned();
         found.ok_or_else(|| self.none_yet())
     }

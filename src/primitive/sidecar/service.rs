@@ -11,7 +11,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::bring_up::bring_up;
-use super::start::{Relay, Sidecar, inside, socket_volume};
+use super::roles::Relay;
+use super::start::{Sidecar, inside, socket_volume};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount};
 use crate::init::serve::{self, Condition};
@@ -107,7 +108,7 @@ pub fn service_start(
         let (id, built) = (id.get().await?, image.built.get().await?);
         let name = options.name.clone();
         let config = async { config(options, &built, env, ports, inside(&attached).await?) };
-        bring_up(&context, &name, &id, config, patience, false).await
+        bring_up(&context, &name, &id, config, patience, None).await
     });
     let sidecar = Sidecar { name, role: None, life, volume: socket, relays, places, created, ready };
     Ok(sidecar.add_to(bottle))

@@ -7,70 +7,25 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::bring_up::bring_up;
+use super::roles::{Context, Described, Networks, OnNetwork, Relay, RoleName, Serving};
 use crate::engine::labels::{Identity, Kind};
-use crate::engine::{ContainerSpec, Resources, VolumeMount, VolumeSpec};
+use crate::engine::{ContainerSpec, VolumeMount, VolumeSpec};
+use crate::layout::EXECUTABLE;
 use crate::layout::agent::Far;
-use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, SOCKET, USER};
-use crate::layout::{self, EXECUTABLE, loopback};
-use crate::net::Host;
-use crate::policy::{AllowSpec, EgressSpec, TcpTarget};
+use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
+use crate::policy::{AllowSpec, EgressSpec};
 use crate::primitive::image::build::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::{Bottle, Life, Network};
 use crate::session::{Class, Failure, Pending, Place};
-use crate::sidecar::{Ready, egress, upstream};
+use crate::sidecar::upstream;
 use crate::sync::lock;
 
 /// How long a sidecar may take from its start until it listens.
 const READY: Duration = Duration::from_secs(30);
-/// A sidecar's bounds.
-const RESOURCES: Resources = Resources { cpus: 2.0, memory: 256 << 20, pids: 128 };
-
-/// The built-in roles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// The only way out.
-    Egress,
-    /// The probe's counterpart.
-    Upstream,
-}
-
-impl Role {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Egress => egress::ROLE,
-            Self::Upstream => upstream::ROLE,
-        }
-    }
-
-    /// Where init relays its service in the agent's namespace: first of all its own, then those of the destinations of
-    /// plain TCP, each at an address of its own, so that every one keeps its port.
-    fn relays(self, name: &str, tcp: &[TcpTarget]) -> Vec<Relay> {
-        let Self::Egress = self else { return Vec::new() };
-        let mut relays = vec![Relay {
-            name: name.to_owned(),
-            address: loopback::EGRESS,
-            socket: SOCKET.to_owned(),
-            port: layout::egress::PORT,
-        }];
-        let mut hosts: Vec<&Host> = Vec::new();
-        for (index, target) in tcp.iter().enumerate() {
-            // One address for a host, however many of its ports there are: it has one name.
-            let place = hosts.iter().position(|host| **host == target.host).unwrap_or_else(|| {
-                hosts.push(&target.host);
-                hosts.len() - 1
-            });
-            let last = u8::try_from(place + 1).unwrap_or(u8::MAX);
-            let address = SocketAddrV4::new(loopback::tcp(last), target.port);
-            let (socket, port) = (egress::tcp_socket(index), egress::tcp_port(index));
-            relays.push(Relay { name: target.host.to_string(), address, socket, port });
-        }
-        relays
-    }
-}
 
 /// What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -79,31 +34,18 @@ pub struct SidecarOptions {
     /// Its name: of its container, its relay and its hook.
     pub name: String,
     /// What it does.
-    pub role: Role,
+    pub role: RoleName,
     /// For egress: what it lets through.
     #[serde(default)]
     pub allow: Vec<AllowSpec>,
-}
-
-/// A place at the agent's loopback that leads to a sidecar: to a socket in its volume, or where it is on the network inside
-/// to a port of its address there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::primitive) struct Relay {
-    /// The name that the agent finds it under.
-    pub(in crate::primitive) name: String,
-    pub(in crate::primitive) address: SocketAddrV4,
-    /// The socket's file in the volume.
-    pub(in crate::primitive) socket: String,
-    /// The port.
-    pub(in crate::primitive) port: u16,
 }
 
 /// A sidecar.
 pub struct Sidecar {
     /// Its name.
     pub name: String,
-    /// What it does; an ordinary image when absent.
-    pub role: Option<Role>,
+    /// What it is; an ordinary image when absent.
+    pub(in crate::primitive) role: Option<&'static Described>,
     /// Its life.
     pub life: Arc<Life>,
     /// The volume of its sockets, if it serves the agent by sockets.
@@ -112,16 +54,28 @@ pub struct Sidecar {
     pub(in crate::primitive) relays: Vec<Relay>,
     pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
     pub(in crate::primitive) created: Pending<String>,
-    pub(in crate::primitive) ready: Pending<Ready>,
+    /// What it said when it was ready.
+    pub(in crate::primitive) ready: Pending<Arc<Value>>,
 }
 
 impl Sidecar {
-    /// Waits until it listens; what it said.
+    /// Waits until it listens.
     ///
     /// # Errors
     /// It could not be started, or ended before it listened.
-    pub async fn ready(&self) -> Result<Ready, Failure> {
-        self.ready.get().await
+    pub async fn ready(&self) -> Result<(), Failure> {
+        self.ready.get().await.map(drop)
+    }
+
+    /// Whether it is a proxy: an agent's way out.
+    pub(in crate::primitive) fn is_proxy(&self) -> bool {
+        self.role.is_some_and(|role| role.is_proxy)
+    }
+
+    /// Waits until it listens; the certificate of the bottle's CA, where it is the one that has that.
+    pub(in crate::primitive) async fn ca(&self) -> Result<Option<String>, Failure> {
+        let ready = self.ready.get().await?;
+        Ok(self.role.and_then(|role| (role.ca)(&ready)))
     }
 
     /// Waits until its container exists; the container's id.
@@ -228,23 +182,24 @@ pub fn sidecar_start(
     at: Option<&Place>,
 ) -> Result<Arc<Sidecar>, Failure> {
     check(bottle, options, networks, &reachable).map_err(|failure| failure.at(at))?;
+    let role = options.role.0;
     let places: Vec<(Arc<Network>, u32)> = networks
         .iter()
         .map(|network| {
-            let place = if options.role == Role::Egress { Network::egress_place() } else { network.take_place() };
+            let place = if role.is_proxy { Network::egress_place() } else { network.take_place() };
             (network.clone(), place)
         })
         .collect();
     let tcp = bottle.plan.egress.tcp_targets();
     let tcp = tcp.map_err(|error| Failure::new(Class::Input, format!("egress: {error}")).at(at))?;
-    let relays = options.role.relays(&options.name, &tcp);
+    let relays = (role.relays)(&Serving { name: &options.name, tcp: &tcp });
     let serves = !relays.is_empty() && !networks.iter().any(|network| network.internal);
     let socket = if serves { Some(socket_volume(bottle, &options.name, Some((USER, USER)), at)?) } else { None };
     let (volume, mount) = socket.unzip();
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
-    let identity = Identity { role: Some(options.role.word().to_owned()), ..identity };
+    let identity = Identity { role: Some(role.name.to_owned()), ..identity };
     let image = self_image(bottle, at);
-    let (context, role, name) = (bottle.clone(), options.role, options.name.clone());
+    let (context, name) = (bottle.clone(), options.name.clone());
     let attached = places.clone();
     let created = bottle.effect(format!("create {name}"), at, async move {
         let mut mounts = Vec::new();
@@ -263,10 +218,10 @@ pub fn sidecar_start(
     let ready = bottle.effect(format!("start {}", options.name), at, async move {
         let id = id.get().await?;
         let config = config(&context, &wanted, &attached, &reachable);
-        bring_up(&context, &wanted.name, &id, config, READY, wanted.role == Role::Egress).await
+        bring_up(&context, &wanted.name, &id, config, READY, Some(role)).await
     });
-    let (name, role) = (options.name.clone(), Some(options.role));
-    Ok(Sidecar { name, role, life, volume, relays, places, created, ready }.add_to(bottle))
+    let name = options.name.clone();
+    Ok(Sidecar { name, role: Some(role), life, volume, relays, places, created, ready }.add_to(bottle))
 }
 
 fn check(
@@ -277,10 +232,10 @@ fn check(
 ) -> Result<(), Failure> {
     let bad = |message: String| Failure::new(Class::Input, format!("sidecar_start {:?}: {message}", options.name));
     check_name("sidecar_start", &options.name)?;
-    if networks.is_empty() {
+    if options.role.0.networks == Networks::Some && networks.is_empty() {
         return Err(bad("it needs a network".into()).hint("network = network_create { name = \"outside\" }"));
     }
-    if options.role != Role::Egress && (!options.allow.is_empty() || !reachable.is_empty()) {
+    if !options.role.0.takes_policy && (!options.allow.is_empty() || !reachable.is_empty()) {
         return Err(bad("allow and sidecars are for the role \"egress\"".into()));
     }
     for rule in &options.allow {
@@ -298,12 +253,12 @@ struct ContainerParts {
 fn container(
     bottle: &Bottle,
     name: &str,
-    role: Role,
+    role: &Described,
     image: String,
     identity: Identity,
     parts: ContainerParts,
 ) -> ContainerSpec {
-    let command = vec![EXECUTABLE.into(), role.word().into()];
+    let command = vec![EXECUTABLE.into(), role.name.into()];
     ContainerSpec {
         hostname: name.to_owned(),
         networks: parts.networks,
@@ -312,7 +267,7 @@ fn container(
         tmpfs: [(CTL_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
             .into(),
         stdin: true,
-        ..ContainerSpec::closed(bottle.name(name), image, command, format!("{USER}:{USER}"), RESOURCES, identity)
+        ..ContainerSpec::closed(bottle.name(name), image, command, format!("{USER}:{USER}"), role.resources, identity)
     }
 }
 
@@ -321,43 +276,36 @@ async fn config(
     options: &SidecarOptions,
     places: &[(Arc<Network>, u32)],
     reachable: &BTreeMap<String, Arc<Sidecar>>,
-) -> Result<serde_json::Value, Failure> {
-    let json = match options.role {
-        Role::Egress => {
-            let mut sidecars: BTreeMap<String, SocketAddr> = BTreeMap::new();
-            for (name, sidecar) in reachable {
-                sidecars.insert(name.clone(), upstream::http_address(sidecar.address().await?));
-            }
-            serde_json::to_value(egress::Config {
-                bottle: bottle.session.id.clone(),
-                inside: match place_inside(places) {
-                    Some((network, place)) => Some(egress::Inside {
-                        own: network.address(*place).await?,
-                        agent: network.address(Network::agent_place()).await?,
-                    }),
-                    None => None,
-                },
-                own: vec![format!("{}:{}", options.name, loopback::EGRESS.port()), loopback::EGRESS.to_string()],
-                sidecars,
-                policy: {
-                    let base = EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() };
-                    bottle.begin_policy(&options.name, &base).await?
-                },
-                proxy_credentials: bottle.setting.proxy_credentials.clone(),
-            })
-        }
-        Role::Upstream => {
-            let mut listen = Vec::new();
-            for (network, place) in places {
-                let (_, range) = network.ready().await?;
-                listen.push((network.address(*place).await?, range.broadcast()));
-            }
-            let egress = match places.first() {
-                Some((network, _)) => Some(network.address(Network::egress_place()).await?),
-                None => None,
-            };
-            serde_json::to_value(upstream::Config { listen, egress })
-        }
+) -> Result<Value, Failure> {
+    let role = options.role.0;
+    let mut networks = Vec::new();
+    for (network, place) in places {
+        let (_, range) = network.ready().await?;
+        networks.push(OnNetwork {
+            own: network.address(*place).await?,
+            broadcast: range.broadcast(),
+            egress: network.address(Network::egress_place()).await?,
+            agent: network.address(Network::agent_place()).await?,
+            internal: network.internal,
+        });
+    }
+    let mut addresses: BTreeMap<String, SocketAddr> = BTreeMap::new();
+    for (name, sidecar) in reachable {
+        addresses.insert(name.clone(), upstream::http_address(sidecar.address().await?));
+    }
+    let policy = if role.takes_policy {
+        let base = EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() };
+        Some(bottle.begin_policy(&options.name, &base).await?)
+    } else {
+        None
     };
-    json.map_err(|error| Failure::new(Class::Internal, format!("write the configuration of {}: {error}", options.name)))
+    let config = (role.config)(Context {
+        bottle: &bottle.session.id,
+        name: &options.name,
+        networks: &networks,
+        policy,
+        reachable: addresses,
+        proxy_credentials: bottle.setting.proxy_credentials.clone().filter(|_| role.is_proxy),
+    });
+    config.map_err(|why| Failure::new(Class::Internal, format!("write the configuration of {}: {why}", options.name)))
 }

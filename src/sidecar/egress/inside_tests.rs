@@ -30,7 +30,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use super::load::{TIMES, Times};
 use super::serve::Place;
 use super::tests::{new_egress, new_egress_with};
-use super::{Config, Egress, Update, http};
+use super::{Config, Egress, http};
 use crate::policy::{AllowSpec, AllowTable, EgressSpec, Enforced, Tls};
 use crate::scan::Action;
 
@@ -71,10 +71,7 @@ impl World {
         let config =
             Config { bottle: "test".into(), inside: None, own: Vec::new(), sidecars, policy, proxy_credentials: None };
         let egress = new_egress_with(&config, times);
-        egress.update(&Update {
-            secrets: Some(vec![crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]),
-            ..Update::default()
-        });
+        egress.take_secrets(&[crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]);
         Self { egress, port: address.port(), received }
     }
 

@@ -11,7 +11,7 @@ const SETTINGS: [(c_int, c_int); 3] =
 ///
 /// # Errors
 /// The allocator does not take a setting.
-pub fn bound() -> anyhow::Result<()> {
+pub(super) fn bound() -> anyhow::Result<()> {
     for (name, value) in SETTINGS {
         #[expect(unsafe_code, reason = "the C library has no other way")]
         // SAFETY: two numbers go in, and nothing of memory that is in use changes.

@@ -14,10 +14,11 @@ mod gather;
 mod http;
 mod inside;
 mod load;
-pub mod memory;
+mod memory;
 mod passing;
 mod pieces;
 mod refusal;
+mod role;
 mod serve;
 mod state;
 mod stats;
@@ -28,29 +29,25 @@ mod websocket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use anyhow::Context;
 use hickory_resolver::TokioResolver;
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::audit::{Log, Outcome};
-use super::{Applied, Message, Ready, ctl, stdio};
-use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET, TCP_PORTS};
-use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
+use super::run::notify;
+use crate::layout::egress::TCP_PORTS;
 use crate::policy::{Decision, Enforced, Form, Intent, Policy, Reason, Tls, authorize};
 use crate::scan::Known;
 use crate::sync::lock;
 use ca::Authority;
-use serve::Listener;
 use state::State;
 pub use stats::{Decisions, Stats};
 
-/// The role's name on the command line.
+/// The role's name.
 pub const ROLE: &str = "egress";
+
 /// What egress is told on its standard input.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,23 +79,42 @@ pub struct Inside {
     pub agent: Ipv4Addr,
 }
 
-/// What egress is told later, on further lines.
-#[derive(Default, Serialize, Deserialize)]
+/// What egress says when it serves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Update {
-    /// All secrets of the bottle, so far; as they were when absent.
-    #[serde(default)]
-    pub secrets: Option<Vec<Known>>,
-    /// The policy from now on; as it was when absent.
-    #[serde(default)]
-    pub policy: Option<Box<Enforced>>,
-    /// To tell what was counted and not told yet.
-    #[serde(default)]
-    pub flush: bool,
+pub struct Ready {
+    /// The certificate of the bottle's CA, in PEM; the key stays here.
+    pub ca: String,
+}
+
+/// What egress takes later.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// All secrets of the bottle, so far.
+    Secrets(Vec<Known>),
+    /// The policy from now on.
+    Policy(Box<Enforced>),
+}
+
+/// What egress is asked.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// What it has done so far.
+    Stats,
+}
+
+/// What egress says of its own accord.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// A grant for one request, by its number, was used.
+    Spent(u64),
 }
 
 /// What lives as long as the process.
-struct Egress {
+pub struct Egress {
     /// The bottle's id.
     bottle: String,
     own: Vec<String>,
@@ -151,28 +167,15 @@ impl Egress {
     }
 
     /// Takes other secrets, whole: requests under way keep what they began with.
-    fn update(&self, update: &Update) {
-        if let Some(secrets) = &update.secrets {
-            self.state.send_modify(|state| *state = Arc::new(state.with_secrets(secrets)));
-        }
-        if let Some(policy) = &update.policy {
-            stdio::tell(&Message::Policy(self.enforce(policy)));
-        }
-        if update.flush {
-            self.log.flush();
-        }
-        stdio::tell(&Message::Updated);
+    fn take_secrets(&self, secrets: &[Known]) {
+        self.state.send_modify(|state| *state = Arc::new(state.with_secrets(secrets)));
     }
 
     /// Enforces another policy from the next request on; what is carried for longer, and is not allowed any more, ends.
-    fn enforce(&self, policy: &Enforced) -> Applied {
-        let refused = self.replace(policy).err().map(|error| format!("{error:#}"));
-        Applied { generation: policy.generation, refused }
-    }
-
+    ///
     /// # Errors
     /// It cannot be read, changes what is fixed, or is older than what is enforced: then nothing is changed.
-    fn replace(&self, policy: &Enforced) -> anyhow::Result<()> {
+    fn enforce(&self, policy: &Enforced) -> anyhow::Result<()> {
         let before = self.state();
         if policy.generation == before.generation {
             // Told again, because the answer was not heard.
@@ -213,7 +216,7 @@ impl Egress {
             granted.ok_or_else(|| Reason::HostNotAllowed(intent.host.clone()))?
         };
         self.state.send_modify(|state| *state = Arc::new(state.without(&lock(&self.spent))));
-        stdio::tell(&Message::Spent(spent));
+        notify::<Self>(Notice::Spent(spent));
         Ok(())
     }
 
@@ -236,17 +239,6 @@ impl Egress {
     fn check_again(&self, begun: &State, intent: &Intent) -> Result<(), Reason> {
         let now = self.state();
         if now.generation == begun.generation { Ok(()) } else { still_allowed(&begun.policy, &now.policy, intent) }
-    }
-
-    fn answer(&self, question: ctl::Question) -> ctl::Answer<Stats> {
-        match question {
-            ctl::Question::Stats => ctl::Answer::Stats(self.counters.read(self.state().generation)),
-            ctl::Question::Flush => {
-                self.update(&Update { flush: true, ..Update::default() });
-                ctl::Answer::Done
-            }
-            ctl::Question::Enforce(policy) => ctl::Answer::Applied(self.enforce(&policy)),
-        }
     }
 
     /// Tells and counts a decision.
@@ -272,56 +264,6 @@ fn still_allowed(begun: &Policy, now: &Policy, intent: &Intent) -> Result<(), Re
     if was_tunnel && lasting.tls(&intent.host, intent.port) != Tls::Tunnel {
         return Err(Reason::NotTls(intent.host.clone(), "the policy does not let it through unread any more"));
     }
-    Ok(())
-}
-
-/// Serves until the container is stopped. `at` is where the sockets are made, or a TCP address on a machine that has no
-/// bottle, as the tests and the bench have.
-///
-/// # Errors
-/// The configuration is bad, or a socket cannot be made.
-pub async fn run(at: Option<&str>) -> anyhow::Result<()> {
-    let mut input = stdio::Input::new();
-    let config: Config = input.next().await?.context("read the configuration: it is not there")?;
-    let resolver = TokioResolver::builder_tokio()?.build()?;
-    let egress = Arc::new(Egress::new(&config, resolver, load::TIMES)?);
-    let places = serve::places();
-    let folder = Path::new(at.unwrap_or(SERVICE_DIR));
-    let targets = egress.state().policy.tcp.len();
-    if let Some(address) = at.and_then(|at| at.parse::<SocketAddr>().ok()) {
-        let listener = serve::address(address).await?;
-        let address = listener.local_addr()?;
-        serve::spawn(Listener::Tcp(listener, None), None, egress.clone(), places);
-        eprintln!("listening on {address}");
-    } else if let Some(Inside { own, agent }) = config.inside {
-        for index in 0..targets {
-            let listener = serve::address((own, tcp_port(index)).into()).await?;
-            serve::spawn(Listener::Tcp(listener, Some(agent)), Some(index), egress.clone(), places.clone());
-        }
-        let listener = serve::address((own, PORT).into()).await?;
-        serve::spawn(Listener::Tcp(listener, Some(agent)), None, egress.clone(), places);
-        let proof = serve::address((own, PROOF_PORT).into()).await?;
-        serve::spawn_proof(Listener::Tcp(proof, Some(agent)), egress.clone());
-    } else {
-        for index in 0..targets {
-            let listener = serve::socket(&folder.join(tcp_socket(index)))?;
-            serve::spawn(Listener::Unix(listener), Some(index), egress.clone(), places.clone());
-        }
-        serve::spawn(Listener::Unix(serve::socket(&folder.join(SOCKET))?), None, egress.clone(), places);
-        serve::spawn_proof(Listener::Unix(serve::socket(&folder.join(PROOF_SOCKET))?), egress.clone());
-    }
-    let asked = egress.clone();
-    ctl::serve(move |question| asked.answer(question))?;
-    stdio::tell(&Message::Ready(Ready { ca: Some(egress.authority.certificate.clone()) }));
-    let updated = egress.clone();
-    tokio::spawn(async move {
-        // Its end is no reason to stop: the holder has nothing more to say.
-        while let Ok(Some(update)) = input.next::<Update>().await {
-            updated.update(&update);
-        }
-    });
-    signal(SignalKind::terminate())?.recv().await;
-    egress.log.flush();
     Ok(())
 }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bottler::policy::{EgressSpec, Enforced};
 use bottler::scan::Known;
-use bottler::sidecar::egress::{Config, Update};
+use bottler::sidecar::egress::{Ask, Config, Update};
+use bottler::sidecar::{Action, Command as SidecarCommand};
 
 /// How long one may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -125,7 +126,7 @@ fn egress(entry: &str, folder: &Path) -> Child {
     let secrets = (0..20)
         .map(|number| Known { value: format!("a-secret-of-this-bottle-number-{number}"), hosts: Vec::new() })
         .collect();
-    let update = Update { secrets: Some(secrets), ..Update::default() };
+    let update = SidecarCommand::<_, Ask> { n: 1, action: Action::Update(Update::Secrets(secrets)) };
     let input = child.stdin.as_mut().unwrap();
     for line in [serde_json::to_vec(&config).unwrap(), serde_json::to_vec(&update).unwrap()] {
         input.write_all(&[&line[..], b"\n"].concat()).unwrap();

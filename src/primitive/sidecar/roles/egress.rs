@@ -1,0 +1,68 @@
+//! Egress: the only way out, and the agent's proxy.
+
+use std::net::SocketAddrV4;
+
+use super::profile::{ConfigOf, Context, Networks, Noticed, Profile, Serving, UpdateOf};
+use super::relay::Relay;
+use crate::layout::sidecar::SOCKET;
+use crate::layout::{self, loopback};
+use crate::net::Host;
+use crate::policy::Enforced;
+use crate::scan::Known;
+use crate::sidecar::egress::{Config, Egress, Inside, Notice, Ready, Update, tcp_port, tcp_socket};
+
+pub(super) struct EgressProfile;
+
+impl Profile for EgressProfile {
+    type Role = Egress;
+    const NETWORKS: Networks = Networks::Some;
+    const IS_PROXY: bool = true;
+    const POLICY: Option<fn(Box<Enforced>) -> UpdateOf<Self>> = Some(Update::Policy);
+    const SECRETS: Option<fn(Vec<Known>) -> UpdateOf<Self>> = Some(Update::Secrets);
+
+    /// First of all its own, then those of the destinations of plain TCP, each at an address of its own, so that every one
+    /// keeps its port.
+    fn relays(serving: &Serving<'_>) -> Vec<Relay> {
+        let mut relays = vec![Relay {
+            name: serving.name.to_owned(),
+            address: loopback::EGRESS,
+            socket: SOCKET.to_owned(),
+            port: layout::egress::PORT,
+        }];
+        let mut hosts: Vec<&Host> = Vec::new();
+        for (index, target) in serving.tcp.iter().enumerate() {
+            // One address for a host, however many of its ports there are: it has one name.
+            let place = hosts.iter().position(|host| **host == target.host).unwrap_or_else(|| {
+                hosts.push(&target.host);
+                hosts.len() - 1
+            });
+            let last = u8::try_from(place + 1).unwrap_or(u8::MAX);
+            let address = SocketAddrV4::new(loopback::tcp(last), target.port);
+            let (socket, port) = (tcp_socket(index), tcp_port(index));
+            relays.push(Relay { name: target.host.to_string(), address, socket, port });
+        }
+        relays
+    }
+
+    fn config(context: Context<'_>) -> Result<ConfigOf<Self>, &'static str> {
+        let inside = context.networks.iter().find(|network| network.internal);
+        Ok(Config {
+            bottle: context.bottle.to_owned(),
+            inside: inside.map(|network| Inside { own: network.own, agent: network.agent }),
+            own: vec![format!("{}:{}", context.name, loopback::EGRESS.port()), loopback::EGRESS.to_string()],
+            sidecars: context.reachable,
+            policy: context.policy.ok_or("there is no policy")?,
+            proxy_credentials: context.proxy_credentials,
+        })
+    }
+
+    fn ca(ready: Ready) -> Option<String> {
+        Some(ready.ca)
+    }
+
+    fn noticed(notice: Notice) -> Option<Noticed> {
+        match notice {
+            Notice::Spent(grant) => Some(Noticed::Spent(grant)),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What this side knows of the built-in sidecars: a file for each role, and the one table of them. Nothing here is done, or asked
+//! of an engine: a role is described, and [`super::start`] does what is the same for all.
+
+mod egress;
+mod name;
+mod profile;
+pub(in crate::primitive) mod receiver;
+mod relay;
+mod table;
+mod upstream;
+
+pub use name::RoleName;
+pub(in crate::primitive) use profile::{Context, Described, Networks, Noticed, OnNetwork, Serving};
+pub(in crate::primitive) use relay::Relay;
+pub use table::process;

@@ -1,0 +1,157 @@
+//! What this side knows of a role: its bounds, its configuration, what it serves the agent, what it is told. Pure.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::Value;
+
+use super::relay::Relay;
+use crate::engine::Resources;
+use crate::policy::{Enforced, TcpTarget};
+use crate::scan::Known;
+use crate::sidecar::role::Role;
+use crate::sidecar::run::Process;
+
+/// What this side knows of a role.
+pub(in crate::primitive) trait Profile: 'static {
+    /// The role.
+    type Role: Role;
+    /// Its container's bounds.
+    const RESOURCES: Resources = Resources { cpus: 2.0, memory: 256 << 20, pids: 128 };
+    /// The networks that it is on.
+    const NETWORKS: Networks;
+    /// Whether it is the agent's proxy, at the place that every network keeps for that.
+    const IS_PROXY: bool = false;
+    /// How it is told the policy, if it enforces one.
+    const POLICY: Option<fn(Box<Enforced>) -> UpdateOf<Self>> = None;
+    /// How it is told the bottle's secrets, if it needs them. What is secret goes to nobody else.
+    const SECRETS: Option<fn(Vec<Known>) -> UpdateOf<Self>> = None;
+
+    /// What it serves the agent.
+    fn relays(_: &Serving<'_>) -> Vec<Relay> {
+        Vec::new()
+    }
+
+    /// Its configuration.
+    ///
+    /// # Errors
+    /// Something of it is not there.
+    fn config(context: Context<'_>) -> Result<ConfigOf<Self>, &'static str>;
+
+    /// The certificate of the bottle's CA, if it has said one.
+    fn ca(_: <Self::Role as Role>::Ready) -> Option<String> {
+        None
+    }
+
+    /// What follows from what it says of its own accord.
+    fn noticed(notice: <Self::Role as Role>::Notice) -> Option<Noticed>;
+}
+
+/// A role's update.
+pub(in crate::primitive) type UpdateOf<P> = <<P as Profile>::Role as Role>::Update;
+/// A role's configuration.
+pub(in crate::primitive) type ConfigOf<P> = <<P as Profile>::Role as Role>::Config;
+
+/// The networks that a role is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::primitive) enum Networks {
+    /// At least one, of any kind.
+    Some,
+}
+
+/// What a relay is made of.
+pub(in crate::primitive) struct Serving<'a> {
+    /// The sidecar's name.
+    pub(in crate::primitive) name: &'a str,
+    /// The bottle's destinations of plain TCP.
+    pub(in crate::primitive) tcp: &'a [TcpTarget],
+}
+
+/// What a configuration is made of.
+pub(in crate::primitive) struct Context<'a> {
+    /// The bottle's id.
+    pub(in crate::primitive) bottle: &'a str,
+    /// The sidecar's name.
+    pub(in crate::primitive) name: &'a str,
+    /// Where it is, on each of its networks.
+    pub(in crate::primitive) networks: &'a [OnNetwork],
+    /// The policy that it begins with, if it enforces one.
+    pub(in crate::primitive) policy: Option<Enforced>,
+    /// The sidecars that it may connect to by an address, by name.
+    pub(in crate::primitive) reachable: BTreeMap<String, SocketAddr>,
+    /// What an upstream proxy is shown.
+    pub(in crate::primitive) proxy_credentials: Option<String>,
+}
+
+/// Addresses on one network.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::primitive) struct OnNetwork {
+    /// The sidecar's own.
+    pub(in crate::primitive) own: Ipv4Addr,
+    /// The network's broadcast address.
+    pub(in crate::primitive) broadcast: Ipv4Addr,
+    /// Where egress is on it.
+    pub(in crate::primitive) egress: Ipv4Addr,
+    /// Where the agent is, on the network inside.
+    pub(in crate::primitive) agent: Ipv4Addr,
+    /// Whether it is the network inside.
+    pub(in crate::primitive) internal: bool,
+}
+
+/// What follows from a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::primitive) enum Noticed {
+    /// A grant for one request, by its number, was used.
+    Spent(u64),
+}
+
+/// A role in the table.
+pub(super) struct Entry {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Its process.
+    pub(super) process: Process,
+    /// Its profile, if recipes start it.
+    pub(super) profile: Option<Described>,
+}
+
+/// A [`Profile`] without its types.
+pub(in crate::primitive) struct Described {
+    /// The role's name.
+    pub(in crate::primitive) name: &'static str,
+    pub(in crate::primitive) resources: Resources,
+    pub(in crate::primitive) networks: Networks,
+    pub(in crate::primitive) is_proxy: bool,
+    pub(in crate::primitive) takes_policy: bool,
+    pub(in crate::primitive) relays: fn(&Serving<'_>) -> Vec<Relay>,
+    pub(in crate::primitive) config: fn(Context<'_>) -> Result<Value, String>,
+    pub(in crate::primitive) ca: fn(&Value) -> Option<String>,
+    pub(in crate::primitive) policy: fn(Box<Enforced>) -> Option<Value>,
+    pub(in crate::primitive) secrets: fn(Vec<Known>) -> Option<Value>,
+    pub(in crate::primitive) noticed: fn(Value) -> Option<Noticed>,
+}
+
+impl Entry {
+    /// A role that recipes start.
+    pub(super) const fn of<P: Profile>() -> Self {
+        let profile = Described {
+            name: P::Role::NAME,
+            resources: P::RESOURCES,
+            networks: P::NETWORKS,
+            is_proxy: P::IS_PROXY,
+            takes_policy: P::POLICY.is_some(),
+            relays: P::relays,
+            config: |context| serde_json::to_value(P::config(context)?).map_err(|error| error.to_string()),
+            ca: |ready| P::ca(serde_json::from_value(ready.clone()).ok()?),
+            policy: |policy| serde_json::to_value(P::POLICY?(policy)).ok(),
+            secrets: |secrets| serde_json::to_value(P::SECRETS?(secrets)).ok(),
+            noticed: |notice| P::noticed(serde_json::from_value(notice).ok()?),
+        };
+        Self { name: P::Role::NAME, process: Process::of::<P::Role>(), profile: Some(profile) }
+    }
+
+    /// A role that bottler starts itself.
+    pub(super) const fn of_its_own<R: Role>() -> Self {
+        Self { name: R::NAME, process: Process::of::<R>(), profile: None }
+    }
+}

@@ -1,0 +1,81 @@
+//! Egress as a role: where it listens, and what it takes and answers.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use hickory_resolver::TokioResolver;
+
+use super::serve::{self, Listener};
+use super::{Ask, Config, Egress, Inside, Notice, ROLE, Ready, Stats, Update, load, memory, tcp_port, tcp_socket};
+use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET};
+use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
+use crate::sidecar::role::Role;
+
+impl Role for Egress {
+    const NAME: &'static str = ROLE;
+    const PARALLEL: bool = true;
+    type Config = Config;
+    type Ready = Ready;
+    type Update = Update;
+    type Ask = Ask;
+    type Answer = Stats;
+    type Notice = Notice;
+
+    fn prepare() -> anyhow::Result<()> {
+        memory::bound()
+    }
+
+    /// `at` is where the sockets are made, or a TCP address.
+    async fn start(config: Config, at: Option<&str>) -> anyhow::Result<(Arc<Self>, Ready)> {
+        let resolver = TokioResolver::builder_tokio()?.build()?;
+        let egress = Arc::new(Egress::new(&config, resolver, load::TIMES)?);
+        let places = serve::places();
+        let folder = Path::new(at.unwrap_or(SERVICE_DIR));
+        let targets = egress.state().policy.tcp.len();
+        if let Some(address) = at.and_then(|at| at.parse::<SocketAddr>().ok()) {
+            let listener = serve::address(address).await?;
+            let address = listener.local_addr()?;
+            serve::spawn(Listener::Tcp(listener, None), None, egress.clone(), places);
+            eprintln!("listening on {address}");
+        } else if let Some(Inside { own, agent }) = config.inside {
+            for index in 0..targets {
+                let listener = serve::address((own, tcp_port(index)).into()).await?;
+                serve::spawn(Listener::Tcp(listener, Some(agent)), Some(index), egress.clone(), places.clone());
+            }
+            let listener = serve::address((own, PORT).into()).await?;
+            serve::spawn(Listener::Tcp(listener, Some(agent)), None, egress.clone(), places);
+            let proof = serve::address((own, PROOF_PORT).into()).await?;
+            serve::spawn_proof(Listener::Tcp(proof, Some(agent)), egress.clone());
+        } else {
+            for index in 0..targets {
+                let listener = serve::socket(&folder.join(tcp_socket(index)))?;
+                serve::spawn(Listener::Unix(listener), Some(index), egress.clone(), places.clone());
+            }
+            serve::spawn(Listener::Unix(serve::socket(&folder.join(SOCKET))?), None, egress.clone(), places);
+            serve::spawn_proof(Listener::Unix(serve::socket(&folder.join(PROOF_SOCKET))?), egress.clone());
+        }
+        let ready = Ready { ca: egress.authority.certificate.clone() };
+        Ok((egress, ready))
+    }
+
+    async fn update(&self, update: Update) -> Result<(), String> {
+        match update {
+            Update::Secrets(secrets) => {
+                self.take_secrets(&secrets);
+                Ok(())
+            }
+            Update::Policy(policy) => self.enforce(&policy).map_err(|error| format!("{error:#}")),
+        }
+    }
+
+    async fn answer(&self, ask: Ask) -> Result<Stats, String> {
+        match ask {
+            Ask::Stats => Ok(self.counters.read(self.state().generation)),
+        }
+    }
+
+    fn flush(&self) {
+        self.log.flush();
+    }
+}

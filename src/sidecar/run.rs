@@ -1,0 +1,61 @@
+//! The process of a sidecar, whatever its role: the configuration, ready, commands until the container is stopped.
+
+use anyhow::Context;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::message::Message;
+use super::role::{CommandOf, MessageOf, Role, carry_out};
+use super::{ctl, stdio};
+
+/// How a role's process is run.
+#[derive(Clone, Copy)]
+pub struct Process {
+    /// Whether it uses more than one processor.
+    pub parallel: bool,
+    /// What must be done before it has threads.
+    pub prepare: fn() -> anyhow::Result<()>,
+    /// The process itself.
+    pub run: fn(Option<String>) -> BoxFuture<'static, anyhow::Result<()>>,
+}
+
+impl Process {
+    /// Of a role.
+    pub const fn of<R: Role>() -> Self {
+        Self { parallel: R::PARALLEL, prepare: R::prepare, run: |at| run::<R>(at).boxed() }
+    }
+}
+
+/// Serves until the container is stopped.
+///
+/// # Errors
+/// The configuration is bad, or the role cannot serve.
+async fn run<R: Role>(at: Option<String>) -> anyhow::Result<()> {
+    let mut input = stdio::Input::new();
+    let config = input.next::<R::Config>().await.context("read the configuration")?;
+    let config = config.context("read the configuration: there is none")?;
+    let mut stopped = signal(SignalKind::terminate())?;
+    let (role, ready) = R::start(config, at.as_deref()).await?;
+    ctl::serve(&role)?;
+    stdio::tell(&MessageOf::<R>::Ready(ready));
+    let commands = async {
+        while let Ok(Some(command)) = input.next::<CommandOf<R>>().await {
+            stdio::tell(&MessageOf::<R>::Acknowledged(carry_out(role.as_ref(), command).await));
+        }
+        if !R::ENDS_WITH_INPUT {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        _ = stopped.recv() => role.end().await,
+        () = commands => {}
+    }
+    role.flush();
+    Ok(())
+}
+
+/// Says something that only this role says.
+pub(super) fn notify<R: Role>(notice: R::Notice) {
+    stdio::tell(&Message::<R::Ready, R::Answer, R::Notice>::Notice(notice));
+}
