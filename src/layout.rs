@@ -12,11 +12,15 @@
 //! | egress, for a prover beside a paused agent | 127.0.0.3:8888, in the prover's container | | |
 //! | init, until the release | `/run/bottler/init` | | |
 //! | ctl, of each built-in sidecar | not seen | `/run/bottler-ctl/socket` | |
+//! | another built-in sidecar, the `n`-th that serves the agent | init at 127.0.3.`n`, its own port | `/run/bottler-service/socket` | its own port |
+//! | egress, for a sidecar that goes out through it | not seen | `/run/bottler-pairs/<n>/egress`; there at `/run/bottler-pairs/1/egress` | |
+//! | such a sidecar, for egress | not seen | `/run/bottler-pairs/1/sidecar`; in egress' at `/run/bottler-pairs/<n>/sidecar` | |
 //! | upstream, the probe's counterpart | not reached directly | 8080 HTTP, 7007 UDP, on the outside network | |
 //!
 //! Who runs as whom: built-in sidecars as [`sidecar::USER`], the agent as the plan's user ([`agent::DEFAULT_USER`] where it
 //! names none), an ordinary image as its own. The volume of a service belongs to its sidecar; the agent's container mounts it
-//! read-only.
+//! read-only. The volume of a pair is mounted by egress and by one other sidecar, and by nobody else: who comes in by a socket of
+//! it is that sidecar.
 
 /// The executable, in every image of ours and in the layer on an agent's own.
 pub const EXECUTABLE: &str = "/bottler";
@@ -89,6 +93,11 @@ pub mod loopback {
         Ipv4Addr::new(127, 0, 1, number)
     }
 
+    /// A built-in sidecar that is not egress, by its number from 1.
+    pub fn sidecar(number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, 3, number)
+    }
+
     /// A host of named destinations of plain TCP, by its number from 1.
     pub fn tcp(number: u8) -> Ipv4Addr {
         Ipv4Addr::new(127, 0, 2, number)
@@ -110,6 +119,25 @@ pub mod sidecar {
     pub const CTL_DIR: &str = "/run/bottler-ctl";
     /// That socket.
     pub const CTL_SOCKET: &str = "socket";
+}
+
+/// The volume that egress shares with one sidecar that goes out through it: the sockets of both directions.
+pub mod pair {
+    /// Where either container sees such volumes, each in a folder of its number.
+    pub const DIR: &str = "/run/bottler-pairs";
+    /// As many as one egress may have; the image has their folders, which give the volumes their owner.
+    pub const MAX: u8 = 8;
+    /// Where the other sidecar sees its only one.
+    pub const OTHERS: u8 = 1;
+    /// The socket at which egress listens for that sidecar.
+    pub const EGRESS: &str = "egress";
+    /// The socket at which that sidecar listens for what egress lets through to it.
+    pub const SIDECAR: &str = "sidecar";
+
+    /// The folder of a pair, by its number from 1.
+    pub fn folder(number: u8) -> String {
+        format!("{DIR}/{number}")
+    }
 }
 
 /// Egress.

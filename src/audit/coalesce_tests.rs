@@ -27,6 +27,7 @@ fn kind(code: &str, destination: &str, reason: &str) -> Kind {
         subject: super::super::Subject::Request,
         sidecar: "egress".into(),
         bottle: "b".into(),
+        client: String::new(),
         decision: "refuse".into(),
         code: code.into(),
         reason: reason.into(),

@@ -48,6 +48,9 @@ pub struct Kind {
     /// In which bottle.
     #[serde(default)]
     pub bottle: String,
+    /// Which of the bottle's sidecars asked, by its name; the agent where nothing is said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client: String,
     /// `allow`, `refuse`; `audit` for what passed only because nothing is enforced, `warn` for a finding that passed; `alarm`
     /// and `note` for what happened to a sidecar.
     pub decision: String,

@@ -13,6 +13,7 @@ fn event(decision: &str, code: &str, form: &str, method: &str, destination: &str
         subject: Subject::Request,
         sidecar: "egress".into(),
         bottle: "probe-abcde".into(),
+        client: String::new(),
         decision: decision.into(),
         code: code.into(),
         reason: String::new(),

@@ -1,6 +1,6 @@
 //! The labels that every object of a bottle carries: they are the truth about what exists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,8 @@ pub const SEQ: &str = "dev.bottler.seq";
 pub const KIND: &str = "dev.bottler.kind";
 /// What a built-in sidecar does; absent of everything else.
 pub const ROLE: &str = "dev.bottler.role";
+/// The places of the things that it uses, decimal numbers with commas between them; absent where there are none.
+pub const USES: &str = "dev.bottler.uses";
 /// Who made it: see [`crate::session::owner`].
 pub const OWNER: &str = "dev.bottler.owner";
 /// Marks cached images; they outlive bottles, until `gc --cache`.
@@ -60,6 +62,9 @@ pub struct Identity {
     pub kind: Kind,
     /// What it does, of a built-in sidecar. It is found by that, not by its name, which is the recipe's to choose.
     pub role: Option<String>,
+    /// The places in program order of things of its own kind that it uses: they are removed after it. Further kinds go without
+    /// saying: an agent uses every sidecar, a sidecar every network and volume.
+    pub uses: BTreeSet<u64>,
 }
 
 impl Identity {
@@ -72,7 +77,9 @@ impl Identity {
             (KIND, self.kind.word().to_owned()),
         ];
         let role = self.role.iter().map(|role| (ROLE, role.clone()));
-        labels.into_iter().chain(role).map(|(key, value)| (key.to_owned(), value)).collect()
+        let uses: Vec<String> = self.uses.iter().map(u64::to_string).collect();
+        let uses = (!uses.is_empty()).then(|| (USES, uses.join(",")));
+        labels.into_iter().chain(role).chain(uses).map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// Reads an object's labels. `None` unless all four are there, well-formed, and the object's *name* fits them:
@@ -89,6 +96,8 @@ impl Identity {
             seq: label(SEQ)?.parse().ok()?,
             kind: Kind::from_word(label(KIND)?)?,
             role: label(ROLE).map(str::to_owned),
+            // What cannot be read makes it no less ours.
+            uses: label(USES).unwrap_or_default().split(',').filter_map(|seq| seq.parse().ok()).collect(),
         })
     }
 }
@@ -104,6 +113,7 @@ mod tests {
             seq: 7,
             kind: Kind::Network,
             role: Some("egress".into()),
+            uses: [3, 12].into(),
         }
     }
 

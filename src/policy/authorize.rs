@@ -1,13 +1,13 @@
 //! Intent → decision: the one gate for every form of request.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
 use super::allow::Fit;
-use super::{Allow, CANARY, Deny, FORBIDDEN, Mode, TcpTarget, Tls};
+use super::{Allow, CANARY, Deny, FORBIDDEN, Mode, Sibling, TcpTarget, Tls};
 use crate::net::{Class, Host, HostError, PathError, ambiguity, classify, folded};
 use crate::scan::{Action, DecodeError, Exhausted, Finding};
 
@@ -57,8 +57,8 @@ pub struct Policy {
     pub ip_allow: Vec<IpNet>,
     /// Addresses of the host that the engine runs on: nobody means these.
     pub own_host: Vec<IpAddr>,
-    /// The bottle's own sidecars by name: the only private addresses that are dialled, and only under their names.
-    pub sidecars: BTreeMap<String, SocketAddr>,
+    /// The bottle's own sidecars by name: what is dialled although it is not public, and only under their names.
+    pub sidecars: BTreeMap<String, Sibling>,
 }
 
 /// Where an allowed request goes.
@@ -67,7 +67,7 @@ pub enum Destination {
     /// Nowhere: egress answers itself.
     Canary,
     /// To one of the bottle's own sidecars.
-    Sidecar(SocketAddr),
+    Sidecar(Sibling),
     /// To what the host's name resolves to, once each address has passed [`check_addresses`].
     Resolve(Host, u16),
 }
@@ -316,9 +316,9 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
         if name == CANARY {
             return Decision::Allow(Destination::Canary);
         }
-        if let Some(&address) = policy.sidecars.get(name) {
-            return if address.port() == intent.port {
-                Decision::Allow(Destination::Sidecar(address))
+        if let Some(sibling) = policy.sidecars.get(name) {
+            return if sibling.port == intent.port {
+                Decision::Allow(Destination::Sidecar(sibling.clone()))
             } else {
                 Decision::Refuse(Reason::PortNotAllowed(intent.host.clone(), intent.port))
             };

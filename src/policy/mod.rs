@@ -4,6 +4,7 @@ mod allow;
 mod authorize;
 mod live;
 mod rule;
+mod sibling;
 mod spec;
 mod terms;
 
@@ -13,6 +14,7 @@ pub use authorize::{
 };
 pub use live::{Change, ChangeError, Denial, Enforced, Grant, LivePolicy, Scope};
 pub use rule::{Rule, RuleError};
+pub use sibling::{Endpoint, Sibling};
 pub use spec::{Connect, EgressSpec, SpecError, UpstreamProxy};
 pub use terms::{CANARY, FORBIDDEN, Mode, TcpTarget};
 

@@ -1,13 +1,12 @@
 //! What a user says about what leaves, as it stands in the plan and as egress is told it: whole, and again on a reload.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Mode, Policy, Rule, RuleError, TcpTarget};
+use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Mode, Policy, Rule, RuleError, Sibling, TcpTarget};
 use crate::net::{Host, HostError};
 use crate::scan::Dlp;
 
@@ -105,7 +104,7 @@ impl EgressSpec {
     ///
     /// # Errors
     /// An entry is malformed.
-    pub fn policy(&self, sidecars: BTreeMap<String, SocketAddr>) -> Result<Policy, SpecError> {
+    pub fn policy(&self, sidecars: BTreeMap<String, Sibling>) -> Result<Policy, SpecError> {
         let allow: Result<Vec<Allow>, _> = self.allow.iter().map(AllowSpec::read).collect();
         let deny: Result<Vec<Deny>, _> = self.deny.iter().map(DenySpec::read).collect();
         Ok(Policy {

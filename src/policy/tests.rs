@@ -12,7 +12,7 @@ fn decide(host: &str, port: u16) -> Decision {
         allow: ["example.com", "*.pypi.org", "10.0.0.9"]
             .map(|rule| AllowSpec::Host(rule.into()).read().unwrap())
             .into(),
-        sidecars: [("upstream".to_owned(), "10.9.0.3:80".parse().unwrap())].into(),
+        sidecars: [("upstream".to_owned(), "10.9.0.3:80".parse::<std::net::SocketAddr>().unwrap().into())].into(),
         ..Policy::default()
     };
     let host = Host::parse(host).unwrap();

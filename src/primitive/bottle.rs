@@ -275,6 +275,12 @@ impl Bottle {
         lock(&self.sidecars).iter().filter(|sidecar| sidecar.role.is_none()).count()
     }
 
+    /// How many built-in sidecars that serve the agent, but its proxies, have been started.
+    pub(super) fn served(&self) -> usize {
+        let serves = |sidecar: &&Arc<Sidecar>| sidecar.role.is_some_and(|role| role.port.is_some());
+        lock(&self.sidecars).iter().filter(serves).count()
+    }
+
     /// Where a project's hooks take part, only what the user's plan allows may be allowed.
     pub(super) fn check_allowed(&self, entry: &AllowSpec, bad: impl Fn(String) -> Failure) -> Result<(), Failure> {
         if self.setting.bounded && !self.plan.egress.allow.contains(entry) {

@@ -36,8 +36,8 @@ pub use proof::watch;
 pub use save::save;
 pub use seconds::{Seconds, WaitOptions, within};
 pub use sidecar::{
-    POLICY_FILE, RoleName, ServiceOptions, Sidecar, SidecarOptions, ask as ask_sidecar, process, service_start,
-    sidecar_start,
+    POLICY_FILE, RoleName, ServiceOptions, Sidecar, SidecarHandles, SidecarOptions, ask as ask_sidecar, process,
+    service_start, sidecar_start,
 };
 pub use volume::{Volume, VolumeOptions, volume_create};
 pub use workspace::Source;

@@ -1,4 +1,9 @@
-//! The order of undoing: a pure function from what exists to levels that are undone one after the other.
+//! The order of undoing: a pure function from what exists to levels that are undone one after the other. It is the reverse of
+//! the order of making between two things of which one uses the other; what neither uses the other goes together.
+//!
+//! What a thing uses is in its labels: so whoever unwinds, holder, reaper or `gc`, goes by the same order.
+
+use std::collections::BTreeMap;
 
 use crate::engine::Object;
 use crate::engine::labels::Kind;
@@ -22,7 +27,7 @@ fn rank(kind: Kind) -> u8 {
 }
 
 /// Sorts objects and defers into levels. Between two defers, objects go by rank: agent, sidecars, then networks and
-/// volumes. A defer is undone after everything that was made after it and before everything made before it.
+/// volumes; of one rank, those that use others before these. A defer is undone after everything that was made after it and before everything made before it.
 pub fn levels(objects: Vec<Object>, defers: &[u64]) -> Vec<Level> {
     let mut barriers: Vec<u64> = defers.to_vec();
     barriers.sort_unstable_by(|a, b| b.cmp(a));
@@ -41,8 +46,28 @@ pub fn levels(objects: Vec<Object>, defers: &[u64]) -> Vec<Level> {
 fn by_rank(mut objects: Vec<Object>, found: &mut Vec<Level>) {
     objects.sort_by_key(|object| (rank(object.identity.kind), std::cmp::Reverse(object.identity.seq)));
     for chunk in objects.chunk_by(|a, b| rank(a.identity.kind) == rank(b.identity.kind)) {
-        found.push(Level::Objects(chunk.to_vec()));
+        found.extend(by_use(chunk).into_iter().map(Level::Objects));
     }
+}
+
+/// Things of one rank, the latest first: each goes after all that use it, and as early as that allows.
+fn by_use(objects: &[Object]) -> Vec<Vec<Object>> {
+    let mut levels: Vec<Vec<Object>> = Vec::new();
+    let mut earliest: BTreeMap<u64, usize> = BTreeMap::new();
+    for object in objects {
+        let seq = object.identity.seq;
+        let level = earliest.get(&seq).copied().unwrap_or_default();
+        // Whoever uses a thing was made after it; labels that say otherwise are not believed.
+        for used in object.identity.uses.range(..seq) {
+            let after = earliest.entry(*used).or_default();
+            *after = (*after).max(level + 1);
+        }
+        if level == levels.len() {
+            levels.push(Vec::new());
+        }
+        levels[level].push(object.clone());
+    }
+    levels
 }
 
 #[cfg(test)]
@@ -52,7 +77,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn object(seq: u64, kind: Kind) -> Object {
-        let identity = Identity { session: "s".into(), owner: "o".into(), seq, kind, role: None };
+        using(seq, kind, [])
+    }
+
+    fn using<const N: usize>(seq: u64, kind: Kind, uses: [u64; N]) -> Object {
+        let identity = Identity { session: "s".into(), owner: "o".into(), seq, kind, role: None, uses: uses.into() };
         Object { id: seq.to_string(), name: format!("s-{seq}"), identity }
     }
 
@@ -75,6 +104,30 @@ mod tests {
             object(6, Kind::Agent),
         ];
         assert_eq!(shape(&levels(made, &[])), ["6", "5+3", "4+2+1"]);
+    }
+
+    #[test]
+    fn what_is_used_goes_after_all_that_use_it() {
+        let made = || {
+            vec![
+                object(1, Kind::Network),
+                object(2, Kind::Volume),
+                object(3, Kind::Sidecar),
+                using(4, Kind::Sidecar, [3]),
+                using(5, Kind::Sidecar, [3]),
+                object(6, Kind::Sidecar),
+                using(7, Kind::Sidecar, [5]),
+                object(8, Kind::Agent),
+            ]
+        };
+        assert_eq!(shape(&levels(made(), &[])), ["8", "7+6+4", "5", "3", "2+1"]);
+        assert_eq!(shape(&levels(made(), &[5])), ["8", "7+6", "defer 5", "5+4", "3", "2+1"]);
+        // Part of it is gone already.
+        let left = made().into_iter().filter(|object| object.identity.seq != 5).collect();
+        assert_eq!(shape(&levels(left, &[])), ["8", "7+6+4", "3", "2+1"]);
+        // Nobody uses what was made later, or itself.
+        let made = vec![using(1, Kind::Sidecar, [1, 2]), using(2, Kind::Sidecar, [1])];
+        assert_eq!(shape(&levels(made, &[])), ["2", "1"]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod sweeper;
 pub mod turn;
 mod unwind;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -82,6 +83,6 @@ impl Session {
     /// The labels to make a thing with: by these, and by nothing else, it is found again.
     pub fn identity(&self, kind: Kind) -> Identity {
         let (session, owner, seq) = (self.id.clone(), self.owner.clone(), self.next_seq());
-        Identity { session, owner, seq, kind, role: None }
+        Identity { session, owner, seq, kind, role: None, uses: BTreeSet::new() }
     }
 }

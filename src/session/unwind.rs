@@ -13,6 +13,8 @@ use crate::engine::{Engine, ErrorKind, Filter, Object, Removal};
 
 /// How long one step may take; then it is reported and the next begins.
 const STEP: Duration = Duration::from_secs(25);
+/// How long a sidecar that uses another may take to end what is under way through that.
+const GRACE: Duration = Duration::from_secs(3);
 /// Rounds of listing and removing before what is left is reported.
 const ROUNDS: usize = 6;
 /// How long to wait before asking an engine again that could not list.
@@ -171,7 +173,13 @@ async fn run(seq: u64, defer: Defer) -> UndoRow {
 async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> (UndoRow, bool) {
     let work = async {
         match object.identity.kind {
-            Kind::Agent | Kind::Sidecar => engine.container_remove(&object.id).await,
+            Kind::Agent | Kind::Sidecar => {
+                if !object.identity.uses.is_empty() {
+                    // One that does not end is removed all the same.
+                    let _ = tokio::time::timeout(2 * GRACE, engine.container_stop(&object.id, GRACE)).await;
+                }
+                engine.container_remove(&object.id).await
+            }
             Kind::Network => engine.network_remove(&object.id).await,
             Kind::Volume => engine.volume_remove(&object.id).await,
         }

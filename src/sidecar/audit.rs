@@ -53,6 +53,8 @@ impl<'a> Outcome<'a> {
 pub(super) struct Log {
     sidecar: &'static str,
     bottle: Arc<str>,
+    /// Whose requests are decided about; nothing for the agent's.
+    client: Arc<str>,
     shared: Arc<Shared>,
 }
 
@@ -75,7 +77,12 @@ impl Log {
             telling: Mutex::default(),
             writer: Once::new(),
         };
-        Self { sidecar, bottle: bottle.into(), shared: Arc::new(shared) }
+        Self { sidecar, bottle: bottle.into(), client: "".into(), shared: Arc::new(shared) }
+    }
+
+    /// The same for decisions about a sidecar's requests.
+    pub(super) fn of_client(&self, name: &str) -> Self {
+        Self { client: name.into(), ..self.clone() }
     }
 
     /// Tells a decision about an intent; `None` where none could be read from the request. What an agent wrote is told as far
@@ -94,6 +101,7 @@ impl Log {
             subject: Subject::Request,
             sidecar: self.sidecar.to_owned(),
             bottle: self.bottle.to_string(),
+            client: self.client.to_string(),
             decision: decision.to_owned(),
             code: reason.map_or("allowed", Reason::code).to_owned(),
             reason: reason.map(ToString::to_string).unwrap_or_default(),

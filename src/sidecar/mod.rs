@@ -7,10 +7,13 @@ mod audit;
 pub mod ctl;
 pub mod egress;
 pub mod message;
+pub mod place;
 pub mod receiver;
 pub mod role;
 pub mod run;
 pub(crate) mod stdio;
+#[cfg(debug_assertions)]
+pub mod stub;
 pub mod upstream;
 
 pub use message::{Acknowledged, Action, Command, Message, Nothing, Outcome, Told};

@@ -169,7 +169,8 @@ fn by_command(image: &str, round: usize) -> Times {
 
 async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
     let id = format!("bench-c{round}");
-    let identity = |seq, kind| Identity { session: id.clone(), owner: "bench".into(), seq, kind, role: None };
+    let identity =
+        |seq, kind| Identity { session: id.clone(), owner: "bench".into(), seq, kind, role: None, uses: [].into() };
     let network = |name: &str, seq, subnet: &str| NetworkSpec {
         name: format!("{id}-{name}"),
         subnet: subnet.parse().unwrap(),

@@ -21,6 +21,7 @@ mod npm;
 mod probe;
 mod receivers;
 mod services;
+mod sidecars;
 #[path = "../support/mod.rs"]
 mod support;
 mod teardown;

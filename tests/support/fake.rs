@@ -121,6 +121,13 @@ pub async fn run(source: &str) -> (Launch, Outcome) {
 /// A container that is not ours.
 pub fn stranger(name: &str) -> ContainerSpec {
     let resources = Resources { cpus: 1.0, memory: 1, pids: 1 };
-    let identity = Identity { session: "theirs".into(), owner: "them".into(), seq: 1, kind: Kind::Agent, role: None };
+    let identity = Identity {
+        session: "theirs".into(),
+        owner: "them".into(),
+        seq: 1,
+        kind: Kind::Agent,
+        role: None,
+        uses: [].into(),
+    };
     ContainerSpec::closed(name.to_owned(), "theirs".into(), Vec::new(), String::new(), resources, identity)
 }

@@ -133,6 +133,7 @@ impl Lab {
             inside: None,
             own: Vec::new(),
             sidecars: BTreeMap::new(),
+            pairs: Vec::new(),
             policy: Enforced::first(spec),
             proxy_credentials,
         };

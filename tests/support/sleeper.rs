@@ -56,9 +56,20 @@ impl Sleeper {
 
     /// Ends it as Ctrl-C does.
     pub fn end(self) {
-        drop(self.origin);
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).unwrap();
-        let done = finish(self.child);
-        assert_eq!(done.code(), 126, "{}", done.stderr);
+        let Self { origin, child, .. } = self;
+        drop(origin);
+        interrupt(child);
     }
+
+    /// The same, while the destination is still there.
+    pub fn end_before_origin(self) -> Origin {
+        interrupt(self.child);
+        self.origin
+    }
+}
+
+fn interrupt(child: Child) {
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let done = finish(child);
+    assert_eq!(done.code(), 126, "{}", done.stderr);
 }

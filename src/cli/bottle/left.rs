@@ -78,6 +78,7 @@ pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
             seq: LAST,
             kind: Kind::Sidecar,
             role: None,
+            uses: [].into(),
         },
         name: container,
         image: own_image(&engine).await?,

@@ -1,6 +1,6 @@
 //! Request bodies: pure functions from what the core asks to what the Engine API takes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
@@ -215,7 +215,7 @@ fn dns(spec: &ContainerSpec) -> Vec<String> {
 
 fn mount(mount: &VolumeMount, spec: &ContainerSpec) -> api::Mount {
     // A create that the teardown has overtaken makes the volume anew: then it is this bottle's, too, and is found.
-    let labels = Identity { kind: Kind::Volume, ..spec.identity.clone() }.to_labels();
+    let labels = Identity { kind: Kind::Volume, uses: BTreeSet::new(), ..spec.identity.clone() }.to_labels();
     api::Mount {
         target: Some(mount.target.clone()),
         source: Some(mount.volume.clone()),
@@ -262,7 +262,14 @@ mod tests {
     fn spec() -> ContainerSpec {
         let command = vec!["/bottler".into(), "agent-init".into()];
         let resources = Resources { cpus: 1.5, memory: 64 << 20, pids: 32 };
-        let identity = Identity { session: "p-1".into(), owner: "o".into(), seq: 1, kind: Kind::Agent, role: None };
+        let identity = Identity {
+            session: "p-1".into(),
+            owner: "o".into(),
+            seq: 1,
+            kind: Kind::Agent,
+            role: None,
+            uses: BTreeSet::new(),
+        };
         ContainerSpec {
             workdir: "/home/agent".into(),
             hostname: "p-1".into(),

@@ -123,11 +123,13 @@ fn sidecar_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&
     }
     let networks = options.handles::<Network>("network")?;
     let reachable = options.named_handles::<Sidecar>("sidecars")?;
-    primitive::sidecar_start(&c.bottle, &options.rest(lua)?, &networks, reachable, at).map_err(raise)
+    let egress = options.optional_handle::<Sidecar>("egress")?;
+    let handles = primitive::SidecarHandles { networks, reachable, egress };
+    primitive::sidecar_start(&c.bottle, &options.rest(lua)?, handles, at).map_err(raise)
 }
 
 fn service_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&Place>) -> mlua::Result<Arc<Sidecar>> {
-    for name in ["network", "role", "allow", "sidecars"] {
+    for name in ["network", "role", "allow", "sidecars", "peers", "egress"] {
         if options.has(name) {
             let message =
                 format!("option {name} is not for an ordinary image: it has no network, its ports are relayed");

@@ -121,8 +121,13 @@ fn creating() -> Vec<Class> {
     found.extend(written::<primitive::SidecarOptions>(
         "SidecarOptions",
         &[
-            ("network", "Network|Network[]", "The networks that it is on."),
+            ("network?", "Network|Network[]", "The networks that it is on."),
             ("sidecars?", "table<string, Sidecar>", "For egress: sidecars that it lets through, by host name."),
+            (
+                "egress?",
+                "Sidecar",
+                "For a role that goes out through it: an egress that names this one among its `peers`.",
+            ),
         ],
     ));
     found.extend(written::<primitive::ServiceOptions>(

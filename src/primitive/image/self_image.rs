@@ -17,12 +17,13 @@ use crate::engine::{EngineInfo, ImageBuild};
 use crate::layout::EXECUTABLE;
 use crate::layout::agent::{BUNDLE_FILE, OWN_BUNDLE};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
+use crate::layout::pair;
 use crate::layout::sidecar::{SERVICE_DIR, USER};
 
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
 /// Changes whenever [`layer`] puts something else beside the executable.
-const LAYOUT: &[u8] = b"layout 5";
+const LAYOUT: &[u8] = b"layout 6";
 /// The agent's user and group in an image from scratch.
 const AGENT: Account = Account { user: 1000, group: 1000 };
 const SIDECAR: Account = Account { user: USER, group: USER };
@@ -195,6 +196,10 @@ fn scratch(tar: &mut tar::Builder<Vec<u8>>) -> std::io::Result<()> {
         (SERVICE_DIR.trim_start_matches('/'), SIDECAR, 0o755),
     ] {
         folder(tar, path, owner, mode)?;
+    }
+    folder(tar, pair::DIR.trim_start_matches('/'), ROOT, 0o755)?;
+    for number in 1..=pair::MAX {
+        folder(tar, pair::folder(number).trim_start_matches('/'), SIDECAR, 0o700)?;
     }
     append(tar, "etc/passwd", passwd.as_bytes(), 0o644)?;
     append(tar, "etc/group", group.as_bytes(), 0o644)

@@ -15,6 +15,7 @@ use crate::primitive::away::back;
 use crate::primitive::stream::{Lines, Silence, Talk};
 use crate::primitive::{Bottle, Event};
 use crate::session::{Class, Failure};
+use crate::sidecar::egress::Registration;
 use crate::sidecar::{Action, Message, Outcome, Told};
 use crate::sync::lock;
 
@@ -149,6 +150,24 @@ pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Tells an egress of a sidecar that has come up, and waits until the agent reaches it there.
+pub(in crate::primitive) async fn register(
+    bottle: &Arc<Bottle>,
+    egress: &str,
+    registration: Registration,
+) -> Result<(), Failure> {
+    let name = registration.name.clone();
+    let failed = |why: &str| Failure::new(Class::Operation, format!("register sidecar {name} with {egress}: {why}"));
+    let line = lock(&bottle.lines).get(egress).cloned().ok_or_else(|| failed("it does not run"))?;
+    let update = (line.role.register)(registration).ok_or_else(|| failed("it is no egress"))?;
+    match line.command(bottle.session.engine.as_ref(), Action::Update(update)).await {
+        Some(Outcome::Done) => Ok(()),
+        Some(Outcome::Refused(why)) => Err(failed(&why)),
+        Some(Outcome::Answer(_)) => Err(failed("it answered something else")),
+        None => Err(failed("no answer")),
+    }
 }
 
 /// Has every decision told that was only counted so far.

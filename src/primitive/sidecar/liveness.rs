@@ -139,6 +139,7 @@ impl Bottle {
                 subject: Subject::Sidecar,
                 sidecar: sidecar.to_owned(),
                 bottle: self.session.id.clone(),
+                client: String::new(),
                 decision: decision.to_owned(),
                 code: code.to_owned(),
                 reason,

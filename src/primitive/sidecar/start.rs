@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,23 +10,27 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::bring_up::bring_up;
+use super::bring_up::{bring_up, register};
+use super::pair::Pair;
 use super::roles::{Context, Described, Networks, OnNetwork, Relay, RoleName, Serving};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, VolumeMount, VolumeSpec};
-use crate::layout::EXECUTABLE;
 use crate::layout::agent::Far;
 use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
+use crate::layout::{EXECUTABLE, loopback, pair};
 use crate::policy::{AllowSpec, EgressSpec};
 use crate::primitive::image::build::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::{Bottle, Life, Network};
 use crate::session::{Class, Failure, Pending, Place};
+use crate::sidecar::place::Outward;
 use crate::sidecar::upstream;
 use crate::sync::lock;
 
 /// How long a sidecar may take from its start until it listens.
 const READY: Duration = Duration::from_secs(30);
+/// Built-in sidecars that serve the agent, of one bottle: each has an address of its own at the agent's loopback.
+const MAX_SERVED: usize = 200;
 
 /// What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -38,6 +43,20 @@ pub struct SidecarOptions {
     /// For egress: what it lets through.
     #[serde(default)]
     pub allow: Vec<AllowSpec>,
+    /// For egress: the names of sidecars that go out through it, and that the agent reaches through it under these names. It
+    /// shares a volume with each.
+    #[serde(default)]
+    pub peers: Vec<String>,
+}
+
+/// The handles that `sidecar_start` takes.
+pub struct SidecarHandles {
+    /// The networks that it is on.
+    pub networks: Vec<Arc<Network>>,
+    /// For egress: sidecars that it may connect to by their addresses.
+    pub reachable: BTreeMap<String, Arc<Sidecar>>,
+    /// For others: the egress that they go out through.
+    pub egress: Option<Arc<Sidecar>>,
 }
 
 /// A sidecar.
@@ -50,6 +69,8 @@ pub struct Sidecar {
     pub life: Arc<Life>,
     /// The volume of its sockets, if it serves the agent by sockets.
     pub(in crate::primitive) volume: Option<String>,
+    /// The volumes that it shares with sidecars that go out through it.
+    pub(in crate::primitive) pairs: Vec<Pair>,
     /// What it serves the agent.
     pub(in crate::primitive) relays: Vec<Relay>,
     pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
@@ -118,15 +139,17 @@ impl Sidecar {
         Ok(self.relays.iter().map(|relay| (relay.address, far(relay))).collect())
     }
 
-    /// Kills and removes it, with the volume of its sockets, now.
+    /// Kills and removes it, with the volumes of its sockets, now.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
-        let (engine, created, volume) = (bottle.session.engine.clone(), self.created.clone(), self.volume.clone());
+        let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
+        let volumes: Vec<String> =
+            self.volume.iter().chain(self.pairs.iter().map(|pair| &pair.volume)).cloned().collect();
         self.life.close(bottle, at, async move {
             if let Ok(id) = created.get().await {
                 engine.container_remove(&id).await?;
             }
-            if let Some(volume) = volume {
-                // Where the agent has it still, it goes with the bottle.
+            for volume in volumes {
+                // Where somebody else has it still, it goes with the bottle.
                 let _ = engine.volume_remove(&volume).await;
             }
             Ok(())
@@ -170,19 +193,32 @@ pub(in crate::primitive) fn socket_volume(
     Ok((volume, created))
 }
 
-/// Starts a built-in sidecar on one or more networks. `reachable` are the sidecars that egress may connect to.
+/// Creates the volumes that an egress shares with sidecars.
+fn pairs(bottle: &Arc<Bottle>, options: &SidecarOptions, at: Option<&Place>) -> Result<Vec<Pair>, Failure> {
+    let pair = |(number, name): (u8, &String)| {
+        let volume = bottle.name(&format!("{}-{name}-pair", options.name));
+        let identity = bottle.intend(Kind::Volume, &volume, at)?;
+        let spec = VolumeSpec { name: volume.clone(), owner: Some((USER, USER)), identity };
+        let context = bottle.clone();
+        let created = async move { Ok(context.session.engine.volume_create(&spec).await?) };
+        Ok(Pair { name: name.clone(), number, volume, created: bottle.session.effects.start(created) })
+    };
+    (1..).zip(&options.peers).map(pair).collect()
+}
+
+/// Starts a built-in sidecar.
 ///
 /// # Errors
 /// A name, an allowed host or the combination of options is bad.
 pub fn sidecar_start(
     bottle: &Arc<Bottle>,
     options: &SidecarOptions,
-    networks: &[Arc<Network>],
-    reachable: BTreeMap<String, Arc<Sidecar>>,
+    handles: SidecarHandles,
     at: Option<&Place>,
 ) -> Result<Arc<Sidecar>, Failure> {
-    check(bottle, options, networks, &reachable).map_err(|failure| failure.at(at))?;
+    let own = check(bottle, options, &handles).map_err(|failure| failure.at(at))?;
     let role = options.role.0;
+    let SidecarHandles { networks, reachable, egress } = handles;
     let places: Vec<(Arc<Network>, u32)> = networks
         .iter()
         .map(|network| {
@@ -192,19 +228,28 @@ pub fn sidecar_start(
         .collect();
     let tcp = bottle.plan.egress.tcp_targets();
     let tcp = tcp.map_err(|error| Failure::new(Class::Input, format!("egress: {error}")).at(at))?;
-    let relays = (role.relays)(&Serving { name: &options.name, tcp: &tcp });
+    let address = loopback::sidecar(u8::try_from(bottle.served()).unwrap_or(u8::MAX) + 1);
+    let relays = (role.relays)(&Serving { name: &options.name, address, tcp: &tcp });
     let serves = !relays.is_empty() && !networks.iter().any(|network| network.internal);
     let socket = if serves { Some(socket_volume(bottle, &options.name, Some((USER, USER)), at)?) } else { None };
     let (volume, mount) = socket.unzip();
+    let pairs = pairs(bottle, options, at)?;
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
-    let identity = Identity { role: Some(role.name.to_owned()), ..identity };
+    let uses = egress.iter().map(|egress| egress.life.seq).collect();
+    let identity = Identity { role: Some(role.name.to_owned()), uses, ..identity };
     let image = self_image(bottle, at);
     let (context, name) = (bottle.clone(), options.name.clone());
-    let attached = places.clone();
+    let (attached, shared, outward) = (places.clone(), pairs.clone(), own.clone());
     let created = bottle.effect(format!("create {name}"), at, async move {
         let mut mounts = Vec::new();
         if let Some(mount) = mount {
             mounts.push(mount.get().await?);
+        }
+        for pair in &shared {
+            mounts.push(pair.for_egress().await?);
+        }
+        if let Some(pair) = outward {
+            mounts.push(pair.for_sidecar().await?);
         }
         let mut networks = Vec::new();
         for (network, place) in &attached {
@@ -214,35 +259,78 @@ pub fn sidecar_start(
         let spec = container(&context, &name, role, image, identity, ContainerParts { networks, mounts });
         Ok(context.session.engine.container_create(&spec).await?)
     });
-    let (context, wanted, id, attached) = (bottle.clone(), options.clone(), created.clone(), places.clone());
+    let (context, wanted, id) = (bottle.clone(), options.clone(), created.clone());
+    let surroundings = Surroundings { places: places.clone(), pairs: pairs.clone(), reachable, egress };
     let ready = bottle.effect(format!("start {}", options.name), at, async move {
         let id = id.get().await?;
-        let config = config(&context, &wanted, &attached, &reachable);
-        bring_up(&context, &wanted.name, &id, config, READY, Some(role)).await
+        let config = config(&context, &wanted, &surroundings);
+        let ready = bring_up(&context, &wanted.name, &id, config, READY, Some(role)).await?;
+        if let (Some(egress), Some(pair), Some(port)) = (&surroundings.egress, own, role.port) {
+            register(&context, &egress.name, pair.registration(port)).await?;
+        }
+        Ok(ready)
     });
     let name = options.name.clone();
-    Ok(Sidecar { name, role: Some(role), life, volume, relays, places, created, ready }.add_to(bottle))
+    Ok(Sidecar { name, role: Some(role), life, volume, pairs, relays, places, created, ready }.add_to(bottle))
 }
 
-fn check(
-    bottle: &Bottle,
-    options: &SidecarOptions,
-    networks: &[Arc<Network>],
-    reachable: &BTreeMap<String, Arc<Sidecar>>,
-) -> Result<(), Failure> {
+/// The volume that the sidecar shares with the egress that it goes out through, if it does.
+fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) -> Result<Option<Pair>, Failure> {
     let bad = |message: String| Failure::new(Class::Input, format!("sidecar_start {:?}: {message}", options.name));
+    let role = options.role.0;
     check_name("sidecar_start", &options.name)?;
-    if options.role.0.networks == Networks::Some && networks.is_empty() {
-        return Err(bad("it needs a network".into()).hint("network = network_create { name = \"outside\" }"));
+    match role.networks {
+        Networks::Some if handles.networks.is_empty() => {
+            return Err(bad("it needs a network".into()).hint("network = network_create { name = \"outside\" }"));
+        }
+        Networks::Inside if handles.networks.iter().any(|network| !network.internal) => {
+            return Err(bad(format!("its way out is egress: a {} is on the network inside, or on none", role.name)));
+        }
+        Networks::Some | Networks::Inside => {}
     }
-    if !options.role.0.takes_policy && (!options.allow.is_empty() || !reachable.is_empty()) {
+    if !role.takes_policy && (!options.allow.is_empty() || !handles.reachable.is_empty()) {
         return Err(bad("allow and sidecars are for the role \"egress\"".into()));
     }
     for rule in &options.allow {
         rule.read().map_err(|error| bad(format!("allow: {error}")).hint("a host, or \"*.\" and a host"))?;
         bottle.check_allowed(rule, bad)?;
     }
-    bottle.check_sidecar_name(&options.name)
+    if !role.is_proxy && !options.peers.is_empty() {
+        return Err(bad("peers are for the role \"egress\"".into()));
+    }
+    let most = usize::from(pair::MAX);
+    if options.peers.len() > most {
+        return Err(bad(format!("peers: there are {most} at most")));
+    }
+    for (index, peer) in options.peers.iter().enumerate() {
+        check_name("sidecar_start", peer)?;
+        if options.peers[..index].contains(peer) || *peer == options.name {
+            return Err(bad(format!("peers: {peer} is named twice")));
+        }
+    }
+    if bottle.served() >= MAX_SERVED {
+        return Err(bad(format!("there are {MAX_SERVED} sidecars that serve the agent already")));
+    }
+    bottle.check_sidecar_name(&options.name)?;
+    match (&handles.egress, role.uses_egress) {
+        (None, false) => Ok(None),
+        (None, true) => Err(bad("option egress is missing: the sidecar that it goes out through".into())),
+        (Some(_), false) => Err(bad(format!("a {} does not go out through an egress", role.name))),
+        (Some(egress), true) => {
+            let pair = egress.pairs.iter().find(|pair| pair.name == options.name).cloned();
+            let hint = format!("start {} with `peers = {{ \"{}\" }}`", egress.name, options.name);
+            let missing = || bad(format!("{} shares no volume with it", egress.name)).hint(hint);
+            pair.ok_or_else(missing).map(Some)
+        }
+    }
+}
+
+/// What a sidecar is among.
+struct Surroundings {
+    places: Vec<(Arc<Network>, u32)>,
+    pairs: Vec<Pair>,
+    reachable: BTreeMap<String, Arc<Sidecar>>,
+    egress: Option<Arc<Sidecar>>,
 }
 
 struct ContainerParts {
@@ -271,15 +359,10 @@ fn container(
     }
 }
 
-async fn config(
-    bottle: &Arc<Bottle>,
-    options: &SidecarOptions,
-    places: &[(Arc<Network>, u32)],
-    reachable: &BTreeMap<String, Arc<Sidecar>>,
-) -> Result<Value, Failure> {
+async fn config(bottle: &Arc<Bottle>, options: &SidecarOptions, surroundings: &Surroundings) -> Result<Value, Failure> {
     let role = options.role.0;
     let mut networks = Vec::new();
-    for (network, place) in places {
+    for (network, place) in &surroundings.places {
         let (_, range) = network.ready().await?;
         networks.push(OnNetwork {
             own: network.address(*place).await?,
@@ -290,9 +373,18 @@ async fn config(
         });
     }
     let mut addresses: BTreeMap<String, SocketAddr> = BTreeMap::new();
-    for (name, sidecar) in reachable {
+    for (name, sidecar) in &surroundings.reachable {
         addresses.insert(name.clone(), upstream::http_address(sidecar.address().await?));
     }
+    let outward = match &surroundings.egress {
+        Some(egress) => {
+            let ca = egress.ca().await?;
+            let ca = ca.ok_or_else(|| Failure::new(Class::Input, format!("{} is no egress", egress.name)))?;
+            let folder = PathBuf::from(pair::folder(pair::OTHERS));
+            Some(Outward { proxy: folder.join(pair::EGRESS), listen: folder.join(pair::SIDECAR), ca })
+        }
+        None => None,
+    };
     let policy = if role.takes_policy {
         let base = EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() };
         Some(bottle.begin_policy(&options.name, &base).await?)
@@ -304,6 +396,8 @@ async fn config(
         name: &options.name,
         networks: &networks,
         policy,
+        pairs: surroundings.pairs.iter().map(Pair::of_egress).collect(),
+        outward,
         reachable: addresses,
         proxy_credentials: bottle.setting.proxy_credentials.clone().filter(|_| role.is_proxy),
     });

@@ -19,13 +19,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::via::Via;
 use crate::net::Host;
-use crate::policy::{Connect, Destination, Policy, Reason, check_addresses, check_proxy};
+use crate::policy::{Connect, Destination, Endpoint, Policy, Reason, check_addresses, check_proxy};
 
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub(super) struct Connector {
 /// Addresses that have passed the checks; nothing else is dialled.
 pub(super) struct Pinned {
     host: Host,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Endpoint>,
     /// The proxy that these are the addresses of, and how the destination is named to it.
     via: Option<(Arc<Via>, String)>,
     tls: TlsConnector,
@@ -83,6 +83,11 @@ impl Connector {
         Ok(Self { resolver, tls, tls_http1, policy, via })
     }
 
+    /// The same by another policy.
+    pub(super) fn by(&self, policy: Arc<Policy>) -> Self {
+        Self { policy, ..self.clone() }
+    }
+
     /// The same for connections that speak HTTP/1.1 alone.
     pub(super) fn http1(&self) -> Self {
         Self { tls: self.tls_http1.clone(), ..self.clone() }
@@ -99,8 +104,8 @@ impl Connector {
         let (host, tls) = (host.clone(), self.tls_http1.clone());
         let (named, port) = match destination {
             Destination::Canary => return Ok(None),
-            Destination::Sidecar(address) => {
-                return Ok(Some(Pinned { host, addresses: vec![address], via: None, tls }));
+            Destination::Sidecar(sibling) => {
+                return Ok(Some(Pinned { host, addresses: vec![sibling.at], via: None, tls }));
             }
             Destination::Resolve(named, port) => (named, port),
         };
@@ -109,7 +114,7 @@ impl Connector {
             check_addresses(&self.policy, &named, addresses)?;
         }
         let Some(via) = self.via(&named, port) else {
-            let addresses = resolved?.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+            let addresses = resolved?.into_iter().map(|address| endpoint(address, port)).collect();
             return Ok(Some(Pinned { host, addresses, via: None, tls }));
         };
         let target = match via.connect {
@@ -123,15 +128,15 @@ impl Connector {
         Ok(Some(Pinned { host, addresses, via: Some((via.clone(), target)), tls }))
     }
 
-    async fn proxy_addresses(&self, via: &Via) -> Result<Vec<SocketAddr>, Reason> {
+    async fn proxy_addresses(&self, via: &Via) -> Result<Vec<Endpoint>, Reason> {
         if let Host::Name(name) = &via.host
-            && let Some(&address) = self.policy.sidecars.get(name)
+            && let Some(sibling) = self.policy.sidecars.get(name)
         {
-            return Ok(vec![address]);
+            return Ok(vec![sibling.at.clone()]);
         }
         let addresses = self.resolve(&via.host).await?;
         check_proxy(&via.host, &addresses)?;
-        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, via.port)).collect())
+        Ok(addresses.into_iter().map(|address| endpoint(address, via.port)).collect())
     }
 
     async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
@@ -156,7 +161,7 @@ impl Connector {
         let host = Host::parse(uri.host().unwrap_or_default())?;
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let sidecar = match &host {
-            Host::Name(name) => self.policy.sidecars.get(name).copied(),
+            Host::Name(name) => self.policy.sidecars.get(name).cloned(),
             _ => None,
         };
         let destination = sidecar.map_or_else(|| Destination::Resolve(host.clone(), port), Destination::Sidecar);
@@ -170,6 +175,23 @@ impl Connector {
         let secured = secure(&self.tls, &host, pinned.dial().await?).await?;
         let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Upstream { io: TokioIo::new(Box::new(secured)), h2, proxied: false })
+    }
+}
+
+fn endpoint(address: IpAddr, port: u16) -> Endpoint {
+    Endpoint::Address(SocketAddr::new(address, port))
+}
+
+/// Connects, and no more.
+async fn open(endpoint: &Endpoint) -> std::io::Result<Stream> {
+    match endpoint {
+        Endpoint::Address(address) => {
+            let stream = TcpStream::connect(address).await?;
+            // Small requests must not wait for a full segment (measured: 40 ms each).
+            let _ = stream.set_nodelay(true);
+            Ok(Box::new(stream))
+        }
+        Endpoint::Socket(path) => Ok(Box::new(UnixStream::connect(path).await?)),
     }
 }
 
@@ -203,16 +225,12 @@ impl Pinned {
     /// Connects to the first address that answers: the destination's, or the proxy's.
     async fn reach(&self) -> Result<Stream, Reason> {
         let mut last = String::from("no addresses");
-        for address in &self.addresses {
-            match timeout(DIAL, TcpStream::connect(address)).await {
+        for endpoint in &self.addresses {
+            match timeout(DIAL, open(endpoint)).await {
                 Ok(Ok(stream)) => {
-                    // Small requests must not wait for a full segment (measured: 40 ms each).
-                    let _ = stream.set_nodelay(true);
                     return match &self.via {
-                        Some((via, _)) if via.tls => {
-                            Ok(Box::new(secure(&self.tls, &via.host, Box::new(stream)).await?))
-                        }
-                        _ => Ok(Box::new(stream)),
+                        Some((via, _)) if via.tls => Ok(Box::new(secure(&self.tls, &via.host, stream).await?)),
+                        _ => Ok(stream),
                     };
                 }
                 Ok(Err(error)) => last = error.kind().to_string(),

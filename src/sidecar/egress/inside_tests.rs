@@ -66,10 +66,17 @@ impl World {
         let allow = vec![AllowSpec::Table(entry(table))];
         let spec = EgressSpec { allow, roots: vec![root], ..EgressSpec::default() };
         // Its address is private: it is let through as the bottle's own are, under its name.
-        let sidecars = [(HOST.to_owned(), address)].into();
+        let sidecars = [(HOST.to_owned(), address.into())].into();
         let policy = Enforced::first(spec);
-        let config =
-            Config { bottle: "test".into(), inside: None, own: Vec::new(), sidecars, policy, proxy_credentials: None };
+        let config = Config {
+            bottle: "test".into(),
+            inside: None,
+            own: Vec::new(),
+            sidecars,
+            pairs: Vec::new(),
+            policy,
+            proxy_credentials: None,
+        };
         let egress = new_egress_with(&config, times);
         egress.take_secrets(&[crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]);
         Self { egress, port: address.port(), received }
@@ -410,13 +417,14 @@ async fn a_host_that_is_to_be_given_secrets_is_given_them() {
 #[tokio::test]
 async fn a_destination_that_cannot_be_verified_is_an_error() {
     let world = World::new().await;
-    let sidecars = world.egress.sidecars.clone();
+    let sidecars = crate::sync::lock(&world.egress.sidecars).clone();
     let spec = EgressSpec::default();
     let config = Config {
         bottle: "test".into(),
         inside: None,
         own: Vec::new(),
         sidecars,
+        pairs: Vec::new(),
         policy: Enforced::first(spec),
         proxy_credentials: None,
     };

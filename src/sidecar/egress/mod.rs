@@ -6,6 +6,7 @@ mod answers;
 mod begun;
 mod body;
 mod ca;
+mod client;
 mod connect;
 mod drain;
 mod forward;
@@ -28,7 +29,7 @@ mod via;
 mod websocket;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use hickory_resolver::TokioResolver;
@@ -38,12 +39,15 @@ use tokio::sync::watch;
 use super::audit::{Log, Outcome};
 use super::run::notify;
 use crate::layout::egress::TCP_PORTS;
-use crate::policy::{Decision, Enforced, Form, Intent, Policy, Reason, Tls, authorize};
+use crate::policy::{Decision, Endpoint, Enforced, Form, Intent, Policy, Reason, Sibling, Tls, authorize};
 use crate::scan::Known;
 use crate::sync::lock;
 use ca::Authority;
-use state::State;
+use client::Client;
+use state::{State, States};
 pub use stats::{Decisions, Stats};
+
+pub use super::place::Inside;
 
 /// The role's name.
 pub const ROLE: &str = "egress";
@@ -60,8 +64,11 @@ pub struct Config {
     /// Where the agent finds egress, as `host:port`, by its name and its address. Some clients send it as the Host of a CONNECT.
     #[serde(default)]
     pub own: Vec<String>,
-    /// The bottle's own sidecars by name.
-    pub sidecars: BTreeMap<String, SocketAddr>,
+    /// Those of the bottle's own sidecars that are reached by an address, by name.
+    pub sidecars: BTreeMap<String, Sibling>,
+    /// The volumes that it shares with sidecars.
+    #[serde(default)]
+    pub pairs: Vec<Pair>,
     /// What may leave.
     pub policy: Enforced,
     /// What the upstream proxy is shown, as `name:password`.
@@ -69,14 +76,26 @@ pub struct Config {
     pub proxy_credentials: Option<String>,
 }
 
-/// A network with the agent.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+/// A volume that egress shares with one sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Inside {
-    /// Egress' address.
-    pub own: Ipv4Addr,
-    /// The agent's, which alone is served: other sidecars of the bottle are there, too.
-    pub agent: Ipv4Addr,
+pub struct Pair {
+    /// The sidecar's name.
+    pub name: String,
+    /// Where egress sees the volume.
+    pub folder: PathBuf,
+}
+
+/// A sidecar that has come up: from now on the agent reaches it under its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// Its name.
+    pub name: String,
+    /// The port of its name.
+    pub port: u16,
+    /// Its socket, in the volume that it shares with egress.
+    pub socket: PathBuf,
 }
 
 /// What egress says when it serves.
@@ -95,6 +114,8 @@ pub enum Update {
     Secrets(Vec<Known>),
     /// The policy from now on.
     Policy(Box<Enforced>),
+    /// A sidecar that has come up.
+    Register(Registration),
 }
 
 /// What egress is asked.
@@ -113,24 +134,29 @@ pub enum Notice {
     Spent(u64),
 }
 
-/// What lives as long as the process.
+/// What lives as long as the process, as one of its clients has it.
+#[derive(Clone)]
 pub struct Egress {
+    /// Whose requests it serves.
+    client: Client,
     /// The bottle's id.
     bottle: String,
     own: Vec<String>,
-    sidecars: BTreeMap<String, SocketAddr>,
+    /// The bottle's own sidecars, so far. Held while something new is taken.
+    sidecars: Arc<Mutex<BTreeMap<String, Sibling>>>,
+    pairs: Vec<Pair>,
     proxy_credentials: Option<String>,
     resolver: Arc<TokioResolver>,
     provider: Arc<rustls::crypto::CryptoProvider>,
-    authority: Authority,
-    /// What it goes by now. A request goes by what was there when it came.
-    state: watch::Sender<Arc<State>>,
+    authority: Arc<Authority>,
+    /// What it goes by now, for each client. A request goes by what was there when it came.
+    states: watch::Sender<Arc<States>>,
     /// Grants for one request that were used.
-    spent: Mutex<BTreeSet<u64>>,
+    spent: Arc<Mutex<BTreeSet<u64>>>,
     log: Log,
     counters: Arc<stats::Counters>,
-    load: load::Load,
-    answers: answers::Answers,
+    load: Arc<load::Load>,
+    answers: Arc<answers::Answers>,
 }
 
 impl Egress {
@@ -146,29 +172,59 @@ impl Egress {
         };
         let state = State::new(&config.policy, &[], &parts)?;
         Ok(Self {
-            authority: Authority::new(&config.bottle, provider.clone())?,
+            client: Client::Agent,
+            authority: Arc::new(Authority::new(&config.bottle, provider.clone())?),
             bottle: config.bottle.clone(),
             own: config.own.clone(),
-            sidecars,
+            sidecars: Arc::new(Mutex::new(sidecars)),
+            pairs: config.pairs.clone(),
             proxy_credentials: credentials,
             resolver,
             provider,
-            state: watch::Sender::new(Arc::new(state)),
-            spent: Mutex::default(),
+            states: watch::Sender::new(States::new(state)),
+            spent: Arc::default(),
             log: Log::new(ROLE, &config.bottle),
             counters: Arc::new(stats::Counters::new()),
-            load: load::Load::new(times),
-            answers: answers::Answers::default(),
+            load: Arc::new(load::Load::new(times)),
+            answers: Arc::default(),
         })
     }
 
+    /// The same for a sidecar.
+    fn of_sidecar(&self, name: &str) -> Self {
+        Self { client: Client::Sidecar(name.into()), log: self.log.of_client(name), ..self.clone() }
+    }
+
     fn state(&self) -> Arc<State> {
-        self.state.borrow().clone()
+        self.states.borrow().of(&self.client)
+    }
+
+    fn change(&self, change: impl FnOnce(&State) -> State) {
+        self.states.send_modify(|states| *states = States::new(change(&states.agent)));
     }
 
     /// Takes other secrets, whole: requests under way keep what they began with.
     fn take_secrets(&self, secrets: &[Known]) {
-        self.state.send_modify(|state| *state = Arc::new(state.with_secrets(secrets)));
+        let _taking = lock(&self.sidecars);
+        self.change(|state| state.with_secrets(secrets));
+    }
+
+    /// Lets the agent reach a sidecar under its name: by the socket of its pair, and by nothing else.
+    ///
+    /// # Errors
+    /// There is no such pair, or the socket is elsewhere.
+    fn register(&self, registration: Registration) -> Result<(), String> {
+        let Registration { name, port, socket } = registration;
+        let pair = self.pairs.iter().find(|pair| pair.name == name);
+        let pair = pair.ok_or_else(|| format!("egress shares no volume with {name}"))?;
+        if socket.parent() != Some(&pair.folder) || socket.file_name().is_none() {
+            return Err(format!("{} is not in the volume that egress shares with {name}", socket.display()));
+        }
+        let mut sidecars = lock(&self.sidecars);
+        sidecars.insert(name, Sibling { port, at: Endpoint::Socket(socket) });
+        let sidecars = sidecars.clone();
+        self.change(|state| state.with_sidecars(sidecars));
+        Ok(())
     }
 
     /// Enforces another policy from the next request on; what is carried for longer, and is not allowed any more, ends.
@@ -176,7 +232,8 @@ impl Egress {
     /// # Errors
     /// It cannot be read, changes what is fixed, or is older than what is enforced: then nothing is changed.
     fn enforce(&self, policy: &Enforced) -> anyhow::Result<()> {
-        let before = self.state();
+        let sidecars = lock(&self.sidecars);
+        let before = self.states.borrow().agent.clone();
         if policy.generation == before.generation {
             // Told again, because the answer was not heard.
             return Ok(());
@@ -187,17 +244,14 @@ impl Egress {
             "tcp: these destinations are fixed at the launch: the agent's container has their names and sockets"
         );
         let parts = state::Parts {
-            sidecars: &self.sidecars,
+            sidecars: &sidecars,
             credentials: self.proxy_credentials.as_deref(),
             resolver: &self.resolver,
             provider: &self.provider,
         };
         let fresh = State::new(policy, &before.secrets, &parts)?;
-        self.state.send_modify(|state| {
-            // Secrets may have come meanwhile, and grants been used.
-            let fresh = if Arc::ptr_eq(&before, state) { fresh } else { fresh.with_secrets(&state.secrets) };
-            *state = Arc::new(fresh.without(&lock(&self.spent)));
-        });
+        // Grants may have been used meanwhile.
+        self.change(|_| fresh.without(&lock(&self.spent)));
         Ok(())
     }
 
@@ -215,7 +269,7 @@ impl Egress {
             let granted = grants.into_iter().find(|grant| spent.insert(*grant));
             granted.ok_or_else(|| Reason::HostNotAllowed(intent.host.clone()))?
         };
-        self.state.send_modify(|state| *state = Arc::new(state.without(&lock(&self.spent))));
+        self.change(|state| state.without(&lock(&self.spent)));
         notify::<Self>(Notice::Spent(spent));
         Ok(())
     }
@@ -223,9 +277,9 @@ impl Egress {
     /// Resolves once the policy forbids what has begun under a policy: for ever, while it does not. What was granted for one
     /// request goes on until it is denied.
     async fn forbidden(&self, begun: &Policy, intent: &Intent) -> Reason {
-        let mut states = self.state.subscribe();
+        let mut states = self.states.subscribe();
         loop {
-            let state = states.borrow_and_update().clone();
+            let state = states.borrow_and_update().of(&self.client);
             if let Err(reason) = still_allowed(begun, &state.policy, intent) {
                 return reason;
             }

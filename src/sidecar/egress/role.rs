@@ -9,6 +9,7 @@ use hickory_resolver::TokioResolver;
 use super::serve::{self, Listener};
 use super::{Ask, Config, Egress, Inside, Notice, ROLE, Ready, Stats, Update, load, memory, tcp_port, tcp_socket};
 use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET};
+use crate::layout::pair;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
 use crate::sidecar::role::Role;
 
@@ -55,6 +56,13 @@ impl Role for Egress {
             serve::spawn(Listener::Unix(serve::socket(&folder.join(SOCKET))?), None, egress.clone(), places);
             serve::spawn_proof(Listener::Unix(serve::socket(&folder.join(PROOF_SOCKET))?), egress.clone());
         }
+        for pair in &config.pairs {
+            // One that is started again finds its own of before.
+            let path = pair.folder.join(pair::EGRESS);
+            let _ = std::fs::remove_file(&path);
+            let listener = Listener::Unix(serve::socket(&path)?);
+            serve::spawn(listener, None, Arc::new(egress.of_sidecar(&pair.name)), serve::sidecar_places());
+        }
         let ready = Ready { ca: egress.authority.certificate.clone() };
         Ok((egress, ready))
     }
@@ -65,6 +73,7 @@ impl Role for Egress {
                 self.take_secrets(&secrets);
                 Ok(())
             }
+            Update::Register(registration) => self.register(registration),
             Update::Policy(policy) => self.enforce(&policy).map_err(|error| format!("{error:#}")),
         }
     }

@@ -1,4 +1,4 @@
-//! Where the agent's connections come in.
+//! Where connections come in: the agent's, and those of sidecars that go out through egress, each by a listener of its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -20,6 +20,8 @@ use super::{Egress, http, tcp};
 
 /// Connections served at once; further ones wait.
 const MAX_CONNECTIONS: usize = 1024;
+/// The same for one sidecar.
+const SIDECAR_CONNECTIONS: usize = 256;
 /// Places of the listener for the repeated proof, and how long a connection there may last: however many the agent has
 /// elsewhere, the proof finds one. Whoever else connects there gets what it would get anywhere.
 const PROOF_CONNECTIONS: usize = 8;
@@ -65,6 +67,11 @@ impl Drop for Held {
 /// What all listeners share: so many connections there may be.
 pub(super) fn places() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_CONNECTIONS))
+}
+
+/// What one sidecar has: the agent takes it nothing away.
+pub(super) fn sidecar_places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(SIDECAR_CONNECTIONS))
 }
 
 /// Makes a socket that the agent may connect to.

@@ -1,21 +1,22 @@
 //! What egress goes by: read whole, swapped whole.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::CryptoProvider;
 
+use super::client::Client;
 use super::connect::Connector;
 use super::load::REQUESTS;
 use super::passing::Body;
 use super::via::Via;
 use super::{Egress, Outcome};
-use crate::policy::{Allow, EgressSpec, Enforced, EntryError, Form, Intent, Policy, Reason, Rule};
+use crate::policy::{Allow, EgressSpec, Enforced, EntryError, Form, Intent, Policy, Reason, Rule, Sibling};
 use crate::scan::{Action, Actions, Direction, Finding, Known, Rules, Scanner, Target};
 
 /// How long a connection to a destination is kept for the next request, and how many for one.
@@ -37,7 +38,7 @@ pub(super) struct State {
     pub(super) secrets: Vec<Known>,
     pub(super) policy: Arc<Policy>,
     pub(super) connector: Connector,
-    pub(super) client: Client<Connector, Body>,
+    pub(super) client: HttpClient<Connector, Body>,
     requests: Scanner,
     /// What requests to a host are looked at with that a credential is for: all other secrets.
     credentials: Vec<(Rule, Scanner)>,
@@ -46,7 +47,7 @@ pub(super) struct State {
 
 /// What it is made of besides the specification.
 pub(super) struct Parts<'a> {
-    pub(super) sidecars: &'a BTreeMap<String, SocketAddr>,
+    pub(super) sidecars: &'a BTreeMap<String, Sibling>,
     pub(super) credentials: Option<&'a str>,
     pub(super) resolver: &'a Arc<TokioResolver>,
     pub(super) provider: &'a Arc<CryptoProvider>,
@@ -62,10 +63,6 @@ impl State {
         let via = Via::read(&spec, parts.credentials)?.map(Arc::new);
         let (resolver, provider) = (parts.resolver.clone(), parts.provider.clone());
         let connector = Connector::new(policy.clone(), &spec.roots, via, resolver, provider)?;
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
-        builder.http1_max_buf_size(MAX_BUFFER).http2_max_send_buf_size(MAX_BUFFER);
-        builder.http2_initial_stream_window_size(STREAM_WINDOW).http2_initial_connection_window_size(CONNECTION_WINDOW);
         let rules = |direction| Rules::with(&spec.dlp.rules, direction).map(Arc::new);
         let actions = Arc::new(Actions::new(&spec.dlp));
         let responses = match spec.dlp.responses {
@@ -76,7 +73,7 @@ impl State {
         };
         Ok(Self {
             generation,
-            client: builder.build(connector.clone()),
+            client: client(&connector),
             connector,
             policy,
             credentials: Vec::new(),
@@ -106,6 +103,13 @@ impl State {
             requests: self.requests.with_secrets(&values, &[]),
             ..self.clone()
         }
+    }
+
+    /// The same with other sidecars of the bottle.
+    pub(super) fn with_sidecars(&self, sidecars: BTreeMap<String, Sibling>) -> Self {
+        let policy = Arc::new(Policy { sidecars, ..Policy::clone(&self.policy) });
+        let connector = self.connector.by(policy.clone());
+        Self { client: client(&connector), connector, policy, ..self.clone() }
     }
 
     /// The same without grants for one request that were used.
@@ -148,6 +152,36 @@ impl State {
         let scanner = self.responses.as_ref()?;
         Some(Arc::new(scanner.of_request(None, warn(egress, intent, "answer"))))
     }
+}
+
+/// What egress goes by, for each of its clients. A policy of a sidecar's own has its place here.
+pub(super) struct States {
+    pub(super) agent: Arc<State>,
+    /// For sidecars that go out through it: the bottle's policy, and none of the bottle's sidecars, of which one could otherwise
+    /// reach another, or itself, in a circle.
+    pub(super) sidecars: Arc<State>,
+}
+
+impl States {
+    pub(super) fn new(agent: State) -> Arc<Self> {
+        let sidecars = Arc::new(agent.with_sidecars(BTreeMap::new()));
+        Arc::new(Self { agent: Arc::new(agent), sidecars })
+    }
+
+    pub(super) fn of(&self, client: &Client) -> Arc<State> {
+        match client {
+            Client::Agent => self.agent.clone(),
+            Client::Sidecar(_) => self.sidecars.clone(),
+        }
+    }
+}
+
+fn client(connector: &Connector) -> HttpClient<Connector, Body> {
+    let mut builder = HttpClient::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
+    builder.http1_max_buf_size(MAX_BUFFER).http2_max_send_buf_size(MAX_BUFFER);
+    builder.http2_initial_stream_window_size(STREAM_WINDOW).http2_initial_connection_window_size(CONNECTION_WINDOW);
+    builder.build(connector.clone())
 }
 
 /// Tells of findings that are let through.

@@ -20,13 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// An egress whose only reachable host is `upstream`, a listener of this test.
 fn egress(upstream: SocketAddr) -> Arc<Egress> {
     let allow = vec![AllowSpec::Host("allowed.bottler.invalid".into())];
-    let sidecars = [("upstream".to_owned(), upstream)].into();
+    let sidecars = [("upstream".to_owned(), upstream.into())].into();
     let spec = EgressSpec { allow, ..EgressSpec::default() };
     new_egress(&Config {
         bottle: "test".into(),
         inside: None,
         own: vec!["egress:8888".into()],
         sidecars,
+        pairs: Vec::new(),
         policy: Enforced::first(spec),
         proxy_credentials: None,
     })
@@ -221,6 +222,7 @@ async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
         inside: None,
         own: Vec::new(),
         sidecars: [].into(),
+        pairs: Vec::new(),
         policy,
         proxy_credentials: None,
     });

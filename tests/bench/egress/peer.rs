@@ -113,6 +113,7 @@ fn egress(entry: &str, folder: &Path) -> Child {
         inside: None,
         own: Vec::new(),
         sidecars: [].into(),
+        pairs: Vec::new(),
         policy: Enforced::first(spec),
         proxy_credentials: None,
     };

@@ -9,7 +9,7 @@ use crate::layout::{self, loopback};
 use crate::net::Host;
 use crate::policy::Enforced;
 use crate::scan::Known;
-use crate::sidecar::egress::{Config, Egress, Inside, Notice, Ready, Update, tcp_port, tcp_socket};
+use crate::sidecar::egress::{Config, Egress, Inside, Notice, Ready, Registration, Update, tcp_port, tcp_socket};
 
 pub(super) struct EgressProfile;
 
@@ -17,6 +17,7 @@ impl Profile for EgressProfile {
     type Role = Egress;
     const NETWORKS: Networks = Networks::Some;
     const IS_PROXY: bool = true;
+    const REGISTER: Option<fn(Registration) -> UpdateOf<Self>> = Some(Update::Register);
     const POLICY: Option<fn(Box<Enforced>) -> UpdateOf<Self>> = Some(Update::Policy);
     const SECRETS: Option<fn(Vec<Known>) -> UpdateOf<Self>> = Some(Update::Secrets);
 
@@ -50,7 +51,8 @@ impl Profile for EgressProfile {
             bottle: context.bottle.to_owned(),
             inside: inside.map(|network| Inside { own: network.own, agent: network.agent }),
             own: vec![format!("{}:{}", context.name, loopback::EGRESS.port()), loopback::EGRESS.to_string()],
-            sidecars: context.reachable,
+            sidecars: context.reachable.into_iter().map(|(name, address)| (name, address.into())).collect(),
+            pairs: context.pairs,
             policy: context.policy.ok_or("there is no policy")?,
             proxy_credentials: context.proxy_credentials,
         })

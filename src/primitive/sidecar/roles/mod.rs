@@ -6,6 +6,8 @@ mod name;
 mod profile;
 pub(in crate::primitive) mod receiver;
 mod relay;
+#[cfg(debug_assertions)]
+mod stub;
 mod table;
 mod upstream;
 

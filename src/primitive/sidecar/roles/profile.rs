@@ -1,14 +1,17 @@
 //! What this side knows of a role: its bounds, its configuration, what it serves the agent, what it is told. Pure.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use serde_json::Value;
 
 use super::relay::Relay;
 use crate::engine::Resources;
+use crate::layout::sidecar::SOCKET;
 use crate::policy::{Enforced, TcpTarget};
 use crate::scan::Known;
+use crate::sidecar::egress::{Pair, Registration};
+use crate::sidecar::place::Outward;
 use crate::sidecar::role::Role;
 use crate::sidecar::run::Process;
 
@@ -22,14 +25,28 @@ pub(in crate::primitive) trait Profile: 'static {
     const NETWORKS: Networks;
     /// Whether it is the agent's proxy, at the place that every network keeps for that.
     const IS_PROXY: bool = false;
+    /// Whether it goes out through an egress, by the volume that they share.
+    const USES_EGRESS: bool = false;
+    /// The port of its name, at which it serves the agent, if it does: HTTP, at its relay and through egress.
+    const PORT: Option<u16> = None;
+    /// How it is told of a sidecar that has come up, if it leads the agent to it.
+    const REGISTER: Option<fn(Registration) -> UpdateOf<Self>> = None;
+    /// Whether it is for the tests alone, and shown to nobody.
+    const IS_FOR_TESTS: bool = false;
     /// How it is told the policy, if it enforces one.
     const POLICY: Option<fn(Box<Enforced>) -> UpdateOf<Self>> = None;
     /// How it is told the bottle's secrets, if it needs them. What is secret goes to nobody else.
     const SECRETS: Option<fn(Vec<Known>) -> UpdateOf<Self>> = None;
 
     /// What it serves the agent.
-    fn relays(_: &Serving<'_>) -> Vec<Relay> {
-        Vec::new()
+    fn relays(serving: &Serving<'_>) -> Vec<Relay> {
+        let relay = |port| Relay {
+            name: serving.name.to_owned(),
+            address: SocketAddrV4::new(serving.address, port),
+            socket: SOCKET.to_owned(),
+            port,
+        };
+        Self::PORT.map(relay).into_iter().collect()
     }
 
     /// Its configuration.
@@ -54,20 +71,26 @@ pub(in crate::primitive) type ConfigOf<P> = <<P as Profile>::Role as Role>::Conf
 
 /// The networks that a role is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "the stub is the first that goes out through egress"))]
 pub(in crate::primitive) enum Networks {
     /// At least one, of any kind.
     Some,
+    /// The network inside, in a bottle that has one, and no other: its way out is egress.
+    Inside,
 }
 
 /// What a relay is made of.
 pub(in crate::primitive) struct Serving<'a> {
     /// The sidecar's name.
     pub(in crate::primitive) name: &'a str,
+    /// The address at the agent's loopback that is its own.
+    pub(in crate::primitive) address: Ipv4Addr,
     /// The bottle's destinations of plain TCP.
     pub(in crate::primitive) tcp: &'a [TcpTarget],
 }
 
 /// What a configuration is made of.
+#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "the stub is the first that goes out through egress"))]
 pub(in crate::primitive) struct Context<'a> {
     /// The bottle's id.
     pub(in crate::primitive) bottle: &'a str,
@@ -77,6 +100,10 @@ pub(in crate::primitive) struct Context<'a> {
     pub(in crate::primitive) networks: &'a [OnNetwork],
     /// The policy that it begins with, if it enforces one.
     pub(in crate::primitive) policy: Option<Enforced>,
+    /// The volumes that it shares with sidecars that go out through it.
+    pub(in crate::primitive) pairs: Vec<Pair>,
+    /// Its way out, if that is an egress.
+    pub(in crate::primitive) outward: Option<Outward>,
     /// The sidecars that it may connect to by an address, by name.
     pub(in crate::primitive) reachable: BTreeMap<String, SocketAddr>,
     /// What an upstream proxy is shown.
@@ -121,7 +148,11 @@ pub(in crate::primitive) struct Described {
     pub(in crate::primitive) name: &'static str,
     pub(in crate::primitive) resources: Resources,
     pub(in crate::primitive) networks: Networks,
+    pub(super) is_for_tests: bool,
     pub(in crate::primitive) is_proxy: bool,
+    pub(in crate::primitive) uses_egress: bool,
+    pub(in crate::primitive) port: Option<u16>,
+    pub(in crate::primitive) register: fn(Registration) -> Option<Value>,
     pub(in crate::primitive) takes_policy: bool,
     pub(in crate::primitive) relays: fn(&Serving<'_>) -> Vec<Relay>,
     pub(in crate::primitive) config: fn(Context<'_>) -> Result<Value, String>,
@@ -138,7 +169,11 @@ impl Entry {
             name: P::Role::NAME,
             resources: P::RESOURCES,
             networks: P::NETWORKS,
+            is_for_tests: P::IS_FOR_TESTS,
             is_proxy: P::IS_PROXY,
+            uses_egress: P::USES_EGRESS,
+            port: P::PORT,
+            register: |registration| serde_json::to_value(P::REGISTER?(registration)).ok(),
             takes_policy: P::POLICY.is_some(),
             relays: P::relays,
             config: |context| serde_json::to_value(P::config(context)?).map_err(|error| error.to_string()),

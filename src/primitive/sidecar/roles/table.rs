@@ -7,8 +7,13 @@ use super::upstream::UpstreamProfile;
 use crate::sidecar::receiver::Receiver;
 use crate::sidecar::run::Process;
 
-static TABLE: [Entry; 3] =
-    [Entry::of::<EgressProfile>(), Entry::of::<UpstreamProfile>(), Entry::of_its_own::<Receiver>()];
+static TABLE: &[Entry] = &[
+    Entry::of::<EgressProfile>(),
+    Entry::of::<UpstreamProfile>(),
+    Entry::of_its_own::<Receiver>(),
+    #[cfg(debug_assertions)]
+    Entry::of::<super::stub::StubProfile>(),
+];
 
 /// The process of a role, by its name on the command line.
 pub fn process(name: &str) -> Option<Process> {

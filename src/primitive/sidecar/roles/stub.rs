@@ -1,0 +1,29 @@
+//! The stub: for the tests alone.
+
+use super::profile::{ConfigOf, Context, Networks, Noticed, Profile};
+use crate::sidecar::Nothing;
+use crate::sidecar::place::Inside;
+use crate::sidecar::stub::{Config, Stub};
+
+/// The port of its name.
+const PORT: u16 = 9000;
+
+pub(super) struct StubProfile;
+
+impl Profile for StubProfile {
+    type Role = Stub;
+    const NETWORKS: Networks = Networks::Inside;
+    const USES_EGRESS: bool = true;
+    const PORT: Option<u16> = Some(PORT);
+    const IS_FOR_TESTS: bool = true;
+
+    fn config(context: Context<'_>) -> Result<ConfigOf<Self>, &'static str> {
+        let inside = context.networks.first().map(|network| Inside { own: network.own, agent: network.agent });
+        let outward = context.outward.ok_or("there is no way out")?;
+        Ok(Config { name: context.name.to_owned(), port: PORT, inside, outward })
+    }
+
+    fn noticed(notice: Nothing) -> Option<Noticed> {
+        match notice {}
+    }
+}

@@ -1,0 +1,195 @@
+//! `stub`: a role for the tests, and an example of one; only in executables that are built for debugging. It says who it is, asks
+//! egress for what it is asked for, and holds a request back until it is stopped.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /` | its name, the door that the request came by, and the word that it was told last |
+//! | `GET /out/HOST/PATH` | what egress answers to `http://HOST/PATH` |
+//! | `POST /hold/HOST/PATH` | nothing; it sends half of a request there now, and the rest when it is stopped |
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::message::Nothing;
+use super::place::{Inside, Outward};
+use super::role::Role;
+use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
+use crate::sync::lock;
+
+/// Longest answer that it passes on, in bytes.
+const MAX_ANSWER: u64 = 1 << 20;
+/// The halves of a request's body.
+const HALVES: [&[u8]; 2] = [b"begun, ", b"and ended"];
+
+/// What it is told on its standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Its name.
+    pub name: String,
+    /// The port of its name.
+    pub port: u16,
+    /// Where it is on the network inside, if it is on that; else it makes a socket for the agent.
+    pub inside: Option<Inside>,
+    /// Its way out.
+    pub outward: Outward,
+}
+
+/// What it takes later.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// The word that it says; not an empty one.
+    Word(String),
+}
+
+/// What it is asked.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// The word that it says.
+    Word,
+}
+
+/// The role.
+pub struct Stub {
+    config: Config,
+    word: Mutex<String>,
+    stopped: watch::Sender<bool>,
+    held: Mutex<JoinSet<std::io::Result<()>>>,
+}
+
+impl Role for Stub {
+    const NAME: &'static str = "stub";
+    type Config = Config;
+    type Ready = ();
+    type Update = Update;
+    type Ask = Ask;
+    type Answer = String;
+    type Notice = Nothing;
+
+    /// `at` is the folder of the socket for the agent.
+    async fn start(config: Config, at: Option<&str>) -> anyhow::Result<(Arc<Self>, ())> {
+        let (inside, port, listen) = (config.inside, config.port, config.outward.listen.clone());
+        let stub = Self { config, word: Mutex::default(), stopped: watch::Sender::new(false), held: Mutex::default() };
+        let stub = Arc::new(stub);
+        unix(&listen, "egress", &stub)?;
+        match inside {
+            None => unix(&Path::new(at.unwrap_or(SERVICE_DIR)).join(SOCKET), "agent", &stub)?,
+            Some(Inside { own, agent }) => {
+                let listener = TcpListener::bind((own, port)).await.with_context(|| format!("listen on {own}"))?;
+                let stub = stub.clone();
+                tokio::spawn(async move {
+                    while let Ok((stream, peer)) = listener.accept().await {
+                        if peer.ip() == agent {
+                            tokio::spawn(serve(stream, "agent", stub.clone()));
+                        }
+                    }
+                });
+            }
+        }
+        Ok((stub, ()))
+    }
+
+    async fn update(&self, update: Update) -> Result<(), String> {
+        match update {
+            Update::Word(word) if word.is_empty() => Err("the word is empty".to_owned()),
+            Update::Word(word) => {
+                *lock(&self.word) = word;
+                Ok(())
+            }
+        }
+    }
+
+    async fn answer(&self, ask: Ask) -> Result<String, String> {
+        match ask {
+            Ask::Word => Ok(lock(&self.word).clone()),
+        }
+    }
+
+    async fn end(&self) {
+        self.stopped.send_replace(true);
+        let held = std::mem::take(&mut *lock(&self.held));
+        held.join_all().await;
+    }
+}
+
+fn unix(path: &PathBuf, door: &'static str, stub: &Arc<Stub>) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;
+    let stub = stub.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, door, stub.clone()));
+        }
+    });
+    Ok(())
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: &'static str, stub: Arc<Stub>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let stub = stub.clone();
+        async move {
+            let path = request.uri().path().to_owned();
+            let said = if let Some(target) = path.strip_prefix("/out/") {
+                stub.out(target).await.unwrap_or_else(|error| error.to_string())
+            } else if let Some(target) = path.strip_prefix("/hold/") {
+                stub.hold(target)
+            } else {
+                format!("{} by {door}: {}\n", stub.config.name, lock(&stub.word))
+            };
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
+        }
+    });
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+impl Stub {
+    /// Asks egress, and gives its whole answer.
+    async fn out(&self, target: &str) -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(&self.config.outward.proxy).await?;
+        stream.write_all(format!("GET {}\r\n", head(target)).as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// Begins a request that ends when this is stopped.
+    fn hold(&self, target: &str) -> String {
+        let (proxy, mut stopped) = (self.config.outward.proxy.clone(), self.stopped.subscribe());
+        let length = HALVES.concat().len();
+        let head = format!("POST {}Content-Length: {length}\r\n\r\n", head(target));
+        lock(&self.held).spawn(async move {
+            let mut stream = UnixStream::connect(proxy).await?;
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(HALVES[0]).await?;
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            stream.write_all(HALVES[1]).await?;
+            let mut answer = Vec::new();
+            stream.take(MAX_ANSWER).read_to_end(&mut answer).await.map(drop)
+        });
+        "held\n".to_owned()
+    }
+}
+
+/// A request's target and headers, without its method.
+fn head(target: &str) -> String {
+    let host = target.split('/').next().unwrap_or_default();
+    format!("http://{target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n")
+}

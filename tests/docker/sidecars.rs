@@ -1,0 +1,128 @@
+//! Sidecars that go out through egress, on the real engine: how the agent reaches them, how they go out, and the order in which
+//! all of them end.
+
+use std::process::Command;
+
+use crate::support::process::{World, recipe, wait_for};
+use crate::support::sleeper::Sleeper;
+
+const HOST: &str = "api.example.com";
+/// Writes what is asked for, and with what.
+const ORIGIN: &str = r#"exec python3 -u - <<'PYTHON'
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        print(self.command, self.path, body.decode(), flush=True)
+        self.send_response(200)
+        self.send_header("content-length", "6")
+        self.end_headers()
+        self.wfile.write(b"there\n")
+    do_POST = do_GET
+HTTPServer(("", 80), Handler).serve_forever()
+PYTHON
+"#;
+
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
+}
+
+#[test]
+fn a_sidecar_is_reached_and_goes_out_by_what_it_shares_with_egress_alone() {
+    for isolation in [&[][..], &["--isolation", "bridge", "--set-rp-filter"]] {
+        let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+        let stubs = recipe("stubs.lua");
+        let more = [&["--recipe", &stubs][..], isolation].concat();
+        let bottle = Sleeper::launch(&world, folder.path(), &[HOST], &more, ORIGIN);
+        let agent = bottle.agent.as_str();
+        let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();
+        let exec = |command: &str| bottle.exec(50, &[("TOKEN", &token)], command);
+        wait_for("the origin", || exec(&format!("curl -sS http://{HOST}/first")).contains("there").then_some(()));
+        let curl = "curl -sS --max-time 20";
+        // Asked of egress, by a client that ignores NO_PROXY.
+        let proxied = format!("{curl} --noproxy '' ");
+        for (command, expected) in [
+            (format!("{curl} http://one:9000/"), "one by agent: \n"),
+            (format!("{proxied} http://one:9000/"), "one by egress: \n"),
+            (format!("{proxied} http://three:9000/"), "three by egress: \n"),
+            // Like any other request.
+            (format!("{proxied} -d \"$TOKEN\" http://one:9000/"), "\"code\":\"secret_found\""),
+            // Nothing else private opens by that: no other port of it, nobody by an address, no engine's name for it.
+            (format!("{proxied} http://one:9001/"), "\"code\":\"port_not_allowed\""),
+            (format!("{proxied} http://four:9000/"), "\"code\":\"host_not_allowed\""),
+            (format!("{proxied} http://127.0.3.1:9000/"), "\"code\":\"address_not_public\""),
+            (format!("{proxied} http://{agent}-one:9000/"), "\"code\":\"host_not_allowed\""),
+            // Its own requests are judged by the bottle's policy.
+            (format!("{curl} http://one:9000/out/{HOST}/by-one"), "there\n"),
+            (format!("{proxied} http://two:9000/out/{HOST}/by-two"), "there\n"),
+            (format!("{curl} http://one:9000/out/evil.example/"), "\"code\":\"host_not_allowed\""),
+            (format!("{curl} http://one:9000/out/{HOST}/{token}"), "\"code\":\"secret_found\""),
+            // No sidecar reaches another.
+            (format!("{curl} http://one:9000/out/two:9000/"), "\"code\":\"host_not_allowed\""),
+            (format!("{curl} http://one:9000/out/one:9000/"), "\"code\":\"host_not_allowed\""),
+        ] {
+            let said = exec(&command);
+            assert!(said.contains(expected), "{isolation:?}: {command}: {said}");
+        }
+        // Who asked is in the audit.
+        let audited = wait_for("the audit", || {
+            let shown = world.run(&["audit", "show", agent, "--format", "json"]).json();
+            let of = |client: &str, host: &str| {
+                let mut events = shown.as_array().unwrap().iter();
+                let is = |event: &&serde_json::Value| {
+                    event["client"].as_str().unwrap_or_default() == client
+                        && event["destination"].as_str().unwrap().starts_with(host)
+                };
+                events.any(|event| is(&event))
+            };
+            let all = of("one", HOST) && of("two", HOST) && of("one", "evil.example") && of("", "one:9000");
+            all.then(|| of("", "evil.example"))
+        });
+        assert!(!audited, "the agent has not asked for that");
+        // A volume for each pair, mounted by these two.
+        for name in ["one", "two", "three"] {
+            let volume = format!("volume={agent}-egress-{name}-pair");
+            let mut users: Vec<String> =
+                docker(&["ps", "--filter", &volume, "--format", "{{.Names}}"]).lines().map(str::to_owned).collect();
+            users.sort();
+            assert_eq!(users, [format!("{agent}-egress"), format!("{agent}-{name}")]);
+        }
+        // One that dies is told, and gone is what it gave; the agent has the rest.
+        docker(&["kill", &format!("{agent}-three")]);
+        wait_for("the news", || world.run(&["ps"]).stdout.contains("three died").then_some(()));
+        assert!(exec(&format!("{proxied} http://three:9000/")).contains("\"code\":\"unreachable\""));
+        assert!(exec(&format!("{proxied} http://one:9000/")).contains("one by egress"));
+        bottle.end();
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn promise_11_egress_ends_after_those_that_go_out_through_it() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let bottle = Sleeper::launch(&world, folder.path(), &[HOST], &["--recipe", &recipe("stubs.lua")], ORIGIN);
+    let agent = bottle.agent.clone();
+    wait_for("the origin", || {
+        bottle.exec(50, &[], &format!("curl -sS http://{HOST}/first")).contains("there").then_some(())
+    });
+    let held = bottle.exec(50, &[], &format!("curl -sS -d x http://two:9000/hold/{HOST}/held"));
+    assert_eq!(held, "held\n");
+    let since = docker(&["info", "--format", "{{.SystemTime}}"]);
+    let origin = bottle.end_before_origin();
+    let until = docker(&["info", "--format", "{{.SystemTime}}"]);
+    let format = "{{.Actor.Attributes.name}}";
+    let filters = ["--filter", "type=container", "--filter", "event=die", "--format", format];
+    let ended = docker(&[&["events", "--since", &since, "--until", &until][..], &filters].concat());
+    let ended: Vec<&str> = ended.lines().filter(|name| name.starts_with(&agent)).collect();
+    let place = |name: &str| {
+        let name = if name.is_empty() { agent.clone() } else { format!("{agent}-{name}") };
+        ended.iter().position(|ended| *ended == name).unwrap_or_else(|| panic!("{name}: {ended:?}"))
+    };
+    for name in ["one", "two", "three"] {
+        assert!(place("") < place(name) && place(name) < place("egress"), "{ended:?}");
+    }
+    assert!(origin.log().contains("POST /held begun, and ended\n"), "{}", origin.log());
+    drop(origin);
+    world.assert_clean();
+}

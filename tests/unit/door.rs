@@ -1,0 +1,72 @@
+//! What is the same for every built-in sidecar, by one that has nothing else: the stub.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use bottler::sidecar::place::Outward;
+use bottler::sidecar::role::MessageOf;
+use bottler::sidecar::stub::{Config, Stub};
+use bottler::sidecar::{Message, Outcome, Told};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn start(folder: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bottler"));
+    command.arg("stub").arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn config(folder: &Path) -> String {
+    let outward = Outward { proxy: folder.join("egress"), listen: folder.join("sidecar"), ca: String::new() };
+    serde_json::to_string(&Config { name: "toy".into(), port: 9000, inside: None, outward }).unwrap()
+}
+
+#[test]
+fn a_role_is_configured_says_ready_and_acknowledges_each_command_by_its_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start(folder.path());
+    let mut input: ChildStdin = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut n = 0;
+    let mut next = || {
+        let told: Told<MessageOf<Stub>> = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        n += 1;
+        assert_eq!(told.n, n);
+        told.message
+    };
+    writeln!(input, "{}", config(folder.path())).unwrap();
+    assert!(matches!(next(), Message::Ready(())));
+    for (number, action, expected) in [
+        (7, r#""ping""#, Outcome::Done),
+        (8, r#"{"update":{"word":"hello"}}"#, Outcome::Done),
+        (9, r#"{"update":{"word":""}}"#, Outcome::Refused("the word is empty".into())),
+        (12, r#"{"ask":"word"}"#, Outcome::Answer("hello".to_owned())),
+        (13, r#""flush""#, Outcome::Done),
+    ] {
+        writeln!(input, "{{\"n\":{number},\"action\":{action}}}").unwrap();
+        let Message::Acknowledged(acknowledged) = next() else { panic!("{action} is not acknowledged") };
+        assert_eq!((acknowledged.n, acknowledged.outcome), (number, expected), "{action}");
+    }
+    // It serves on when its input has ended, until it is stopped: then it ends by itself, and well.
+    drop(input);
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_role_without_its_configuration_says_why_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    for (line, why) in [
+        (String::new(), "read the configuration: there is none"),
+        (config(folder.path()).replace("\"name\"", "\"nam\"") + "\n", "unknown field `nam`"),
+        ("{\"name\":\"toy\"}\n".into(), "missing field `port`"),
+    ] {
+        let mut child = start(folder.path());
+        child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+        assert!(!child.wait().unwrap().success());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(said.contains(why), "{said}");
+    }
+}
