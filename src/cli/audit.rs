@@ -76,6 +76,8 @@ fn show(events: &[&Event], format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         return print_json(&events);
     }
+    // Where nobody but the agent has asked for anything, that goes without saying.
+    let by_sidecars = events.iter().any(|event| !event.kind.client.is_empty());
     let row = |event: &&Event| {
         let kind = &event.kind;
         let what = if kind.reason.is_empty() { String::new() } else { printable(&kind.reason) };
@@ -83,10 +85,17 @@ fn show(events: &[&Event], format: Format) -> Result<(), Failure> {
         let mut cells = vec![event.count.to_string()];
         cells.extend(words.map(|word| printable(word)));
         cells.push(what);
+        if by_sidecars {
+            cells.insert(1, if kind.client.is_empty() { "agent".to_owned() } else { printable(&kind.client) });
+        }
         cells
     };
     let rows: Vec<Vec<String>> = events.iter().map(row).collect();
-    print_data(&table(&["COUNT", "DECISION", "CODE", "FORM", "METHOD", "DESTINATION", "REASON"], &rows));
+    let mut names = vec!["COUNT", "DECISION", "CODE", "FORM", "METHOD", "DESTINATION", "REASON"];
+    if by_sidecars {
+        names.insert(1, "CLIENT");
+    }
+    print_data(&table(&names, &rows));
     Ok(())
 }
 

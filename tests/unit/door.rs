@@ -70,3 +70,31 @@ fn a_role_without_its_configuration_says_why_it_ends() {
         assert!(said.contains(why), "{said}");
     }
 }
+
+/// A further role is a folder, or a file, of its own on either side, and a row of the table.
+#[test]
+fn a_role_is_named_in_its_own_files_and_in_the_table() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut named = Vec::new();
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let names =
+                    |line: &str| ["stub::", "mod stub", "Stub", "\"stub\""].iter().any(|word| line.contains(word));
+                if code.filter(|line| names(line)).count() > 0 {
+                    named.push(path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+    }
+    named.sort();
+    let roles = "primitive/sidecar/roles";
+    let (file, module, table) = (format!("{roles}/stub.rs"), format!("{roles}/mod.rs"), format!("{roles}/table.rs"));
+    assert_eq!(named, [&*module, &*file, &*table, "sidecar/mod.rs", "sidecar/stub.rs"]);
+}

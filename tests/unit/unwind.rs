@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::fake::{ID, Launch, OWNER, built_in, plan, run};
+use crate::support::fake::{ID, Launch, OWNER, built_in, plan, recipe, run};
 use bottler::engine::Engine;
 use bottler::engine::fake::{FakeEngine, Fault};
 use bottler::holder::Outcome;
@@ -141,6 +141,25 @@ async fn a_clean_launch_undoes_by_level() {
         ]
         .map(str::to_owned)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_11_what_is_used_goes_after_all_that_use_it() {
+    let launch = Launch::new();
+    launch.run(&recipe(include_str!("../recipes/stubs.lua")), plan()).await;
+    let removals = launch.engine.removals();
+    let place = |name: &str| {
+        let name = format!("container probe-t3st5{name}");
+        removals.iter().position(|removed| *removed == name).unwrap_or_else(|| panic!("{name}: {removals:?}"))
+    };
+    for name in ["-one", "-two", "-three"] {
+        assert!(place("") < place(name) && place(name) < place("-egress"), "{removals:?}");
+        let volume = format!("volume probe-t3st5-egress{name}-pair");
+        assert!(removals[place("-egress")..].contains(&volume), "{removals:?}");
+    }
+    // They may end what is under way; egress has nothing under way any more.
+    assert_eq!(launch.engine.calls().iter().filter(|call| *call == "container_stop").count(), 3);
+    assert_eq!(launch.engine.left(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,3 +29,26 @@ pub(super) fn find(name: &str) -> Option<&'static Described> {
 pub(super) fn startable() -> impl Iterator<Item = &'static Described> {
     TABLE.iter().filter_map(|entry| entry.profile.as_ref())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{EgressSpec, Enforced};
+
+    #[test]
+    fn what_is_secret_and_what_may_leave_is_told_to_egress_alone() {
+        for role in startable() {
+            let policy = Box::new(Enforced::first(EgressSpec::default()));
+            let told = [(role.secrets)(Vec::new()).is_some(), (role.policy)(policy).is_some(), role.takes_policy];
+            assert_eq!(told, [role.name == "egress"; 3], "{}", role.name);
+        }
+    }
+
+    #[test]
+    fn names_are_each_the_only_one() {
+        for (place, entry) in TABLE.iter().enumerate() {
+            assert!(TABLE[..place].iter().all(|other| other.name != entry.name), "{}", entry.name);
+            assert!(process(entry.name).is_some());
+        }
+    }
+}
