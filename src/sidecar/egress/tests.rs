@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixStream};
 
 use super::load::{TIMES, Times};
 use super::serve::Place;
-use super::{Config, Egress, http};
+use super::{Config, Egress, Pair, Registration, http};
 use crate::net::Host;
 use crate::policy::{AllowSpec, Decision, EgressSpec, Enforced, Form, Intent, Reason, authorize};
 
@@ -233,4 +233,53 @@ async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
     assert_eq!(egress.spend(&state, &intent), Ok(()));
     assert_eq!(egress.spend(&state, &intent), Err(Reason::HostNotAllowed(intent.host.clone())));
     assert!(matches!(authorize(&egress.state().policy, &intent), Decision::Refuse(_)));
+}
+
+/// No private address opens by a registration, and nobody but the agent gets there by it.
+#[tokio::test]
+async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
+    let pairs = vec![Pair { name: "one".into(), folder: "/run/bottler-pairs/1".into() }];
+    let egress = new_egress(&Config {
+        bottle: "test".into(),
+        inside: None,
+        own: Vec::new(),
+        sidecars: [].into(),
+        pairs,
+        policy: Enforced::first(EgressSpec::default()),
+        proxy_credentials: None,
+    });
+    let register = |name: &str, socket: &str| {
+        egress.register(Registration { name: name.into(), port: 9000, socket: socket.into() })
+    };
+    for (name, socket) in [
+        ("two", "/run/bottler-pairs/1/sidecar"),
+        ("one", "/run/bottler-pairs/2/sidecar"),
+        ("one", "/run/bottler-pairs/1/../2/sidecar"),
+        ("one", "/run/bottler-pairs/1"),
+        ("one", "sidecar"),
+        ("one", "/run/bottler-pairs/1/.."),
+    ] {
+        assert!(register(name, socket).is_err(), "{name} {socket}");
+    }
+    assert_eq!(register("one", "/run/bottler-pairs/1/sidecar"), Ok(()));
+    let decided = |egress: &Egress, host: &str, port: u16| {
+        let host = Host::parse(host).unwrap();
+        let intent = Intent { form: Form::Absolute, method: "GET".into(), host, port, path: Some("/".into()) };
+        authorize(&egress.state().policy, &intent)
+    };
+    let code = |decision: Decision| match decision {
+        Decision::Refuse(reason) => reason.code(),
+        Decision::Allow(_) | Decision::Audit(..) => "allowed",
+    };
+    let sidecar = egress.of_sidecar("one");
+    for _ in 0..2 {
+        assert_eq!(code(decided(&egress, "one", 9000)), "allowed");
+        assert_eq!(code(decided(&egress, "one", 9001)), "port_not_allowed");
+        assert_eq!(code(decided(&egress, "two", 9000)), "host_not_allowed");
+        assert_eq!(code(decided(&egress, "127.0.3.1", 9000)), "address_not_public");
+        assert_eq!(code(decided(&sidecar, "one", 9000)), "host_not_allowed");
+        // Another policy changes nothing of it.
+        let next = Enforced { generation: 2, ..Enforced::first(EgressSpec::default()) };
+        egress.enforce(&next).unwrap();
+    }
 }
