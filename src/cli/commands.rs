@@ -6,7 +6,7 @@ use super::bottle::{life, ps, work};
 use super::launch::{resume, run};
 use super::print::{print_message, report_unwritten};
 use super::setup::{doctor, gc, init, lua, manifest, trust};
-use super::{audit, ctl, policy};
+use super::{audit, ctl, policy, sidecar};
 use crate::session::Class;
 
 /// Runs an AI coding agent with full permissions in a bottle: a container with no route out.
@@ -59,6 +59,8 @@ enum Command {
     Audit(audit::Args),
     /// Print counters of a running bottle's egress
     Stats(ctl::StatsArgs),
+    /// Start a dead sidecar of a running bottle again
+    Sidecar(sidecar::Args),
     /// Trust the files in a project's .bottler/ as they are now, or show what is not trusted
     Trust(trust::TrustArgs),
     /// Stop trusting a project
@@ -98,6 +100,7 @@ pub async fn main() -> u8 {
         Command::Policy(args) => policy::main(&args).await,
         Command::Audit(args) => audit::main(&args),
         Command::Stats(args) => ctl::stats(&args).await,
+        Command::Sidecar(args) => sidecar::main(&args).await,
         Command::Trust(args) => trust::trust(&args),
         Command::Untrust(args) => trust::untrust(&args),
     };

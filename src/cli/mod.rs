@@ -11,6 +11,7 @@ mod open;
 mod policy;
 mod print;
 mod setup;
+mod sidecar;
 mod terminal;
 
 pub use commands::main;

@@ -124,6 +124,16 @@ impl Hub {
                         to.send(&FromHolder::Policy(Box::new(answer)));
                     });
                 }
+                Ok(Some(ToHolder::RestartSidecar { bottle: wanted, name })) => {
+                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
+                    tokio::spawn(async move {
+                        let answer = match bottle {
+                            Some(bottle) => bottle.restart_sidecar(&name).await,
+                            None => Err(Failure::new(Class::Input, "the bottle is not made yet")),
+                        };
+                        to.send(&FromHolder::Restarted(Box::new(answer)));
+                    });
+                }
                 Ok(Some(ToHolder::Launch(_))) => {}
                 Ok(None) | Err(_) => {
                     if launched && !self.0.detached.load(Ordering::Relaxed) {

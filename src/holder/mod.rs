@@ -21,7 +21,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use tokio::net::UnixStream;
 
-pub use ask::ask_policy;
+pub use ask::{ask_policy, restart_sidecar};
 pub use cancel::Cancel;
 pub use draft::{Draft, Drafts};
 pub use hub::reach;

@@ -53,6 +53,13 @@ pub enum ToHolder {
         /// How.
         change: Option<Box<Change>>,
     },
+    /// To start a dead sidecar of this bottle, or of one inside it, again.
+    RestartSidecar {
+        /// Which bottle's.
+        bottle: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What to launch.
@@ -101,6 +108,8 @@ pub enum FromHolder {
     Stopping,
     /// The policy, or why it was not changed.
     Policy(Box<Result<LivePolicy, Failure>>),
+    /// A sidecar was started again, or why not.
+    Restarted(Box<Result<(), Failure>>),
     /// Last of all.
     Finished(Box<Report>),
     /// Instead of that: the holder ends in the middle of it, and the reaper does the rest.

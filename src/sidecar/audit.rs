@@ -178,5 +178,5 @@ fn shorten(text: &mut String) {
 }
 
 fn tell(event: Event) {
-    stdio::tell(&Message::<Nothing, Nothing, Nothing>::Audit(event));
+    stdio::tell(&Message::<Nothing, Nothing, Nothing>::Audit(Box::new(event)));
 }

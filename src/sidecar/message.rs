@@ -1,7 +1,7 @@
 //! The lines between a sidecar and whoever holds its standard streams, the same for every role. What one role alone says is a
 //! type parameter.
 //!
-//! In: the configuration, then commands, each with a number. Out: ready, then audit events, acknowledgements by the command's
+//! In: the configuration, before it [`Again`] where it is started again, then commands, each with a number. Out: ready, then audit events, acknowledgements by the command's
 //! number, and notices of the role's own.
 
 use serde::{Deserialize, Serialize};
@@ -27,9 +27,17 @@ pub enum Message<R, A, N> {
     /// It has carried out a command.
     Acknowledged(Acknowledged<A>),
     /// It has decided about a request.
-    Audit(Event),
+    Audit(Box<Event>),
     /// What only this role says.
     Notice(N),
+}
+
+/// The first line to a sidecar that is started again, before its configuration: the engine has one log for all its lives.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    /// The last line of it that was read.
+    pub told: u64,
 }
 
 /// A command: `U` are the role's updates, `Q` its questions.

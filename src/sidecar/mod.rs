@@ -16,7 +16,7 @@ pub(crate) mod stdio;
 pub mod stub;
 pub mod upstream;
 
-pub use message::{Acknowledged, Action, Command, Message, Nothing, Outcome, Told};
+pub use message::{Acknowledged, Action, Again, Command, Message, Nothing, Outcome, Told};
 pub use role::Role;
 pub(crate) use stdio::MAX_LINE;
 

@@ -5,7 +5,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::message::Message;
+use super::message::{Again, Message};
 use super::role::{CommandOf, MessageOf, Role, carry_out};
 use super::{ctl, stdio};
 
@@ -33,8 +33,7 @@ impl Process {
 /// The configuration is bad, or the role cannot serve.
 async fn run<R: Role>(at: Option<String>) -> anyhow::Result<()> {
     let mut input = stdio::Input::new();
-    let config = input.next::<R::Config>().await.context("read the configuration")?;
-    let config = config.context("read the configuration: there is none")?;
+    let config = config::<R>(&mut input).await.context("read the configuration")?;
     let mut stopped = signal(SignalKind::terminate())?;
     let (role, ready) = R::start(config, at.as_deref()).await?;
     ctl::serve(&role)?;
@@ -53,6 +52,15 @@ async fn run<R: Role>(at: Option<String>) -> anyhow::Result<()> {
     }
     role.flush();
     Ok(())
+}
+
+async fn config<R: Role>(input: &mut stdio::Input) -> anyhow::Result<R::Config> {
+    let mut line: serde_json::Value = input.next().await?.context("there is none")?;
+    if let Ok(Again { told }) = serde_json::from_value(line.clone()) {
+        stdio::go_on_after(told);
+        line = input.next().await?.context("there is none")?;
+    }
+    Ok(serde_json::from_value(line)?)
 }
 
 /// Says something that only this role says.

@@ -26,9 +26,16 @@ impl Input {
     }
 }
 
+/// How many lines were written.
+static TOLD: AtomicU64 = AtomicU64::new(0);
+
+/// Goes on after a line that an earlier process of this container wrote.
+pub(super) fn go_on_after(n: u64) {
+    TOLD.store(n, Ordering::Relaxed);
+}
+
 /// Writes one line. A reader that is gone is no reason to stop deciding.
 pub(crate) fn tell(message: &impl Serialize) {
-    static TOLD: AtomicU64 = AtomicU64::new(0);
     // The numbers are in the order of the lines.
     let mut out = std::io::stdout().lock();
     let n = TOLD.fetch_add(1, Ordering::Relaxed) + 1;

@@ -23,6 +23,25 @@ HTTPServer(("", 80), Handler).serve_forever()
 PYTHON
 "#;
 
+/// The same with TLS.
+const SECURE_ORIGIN: &str = r#"exec python3 -u - <<'PYTHON'
+import ssl, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-length", "6")
+        self.end_headers()
+        self.wfile.write(b"there\n")
+plain, secure = ThreadingHTTPServer(("", 80), Handler), ThreadingHTTPServer(("", 443), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/origin/leaf.pem", "/origin/leaf.key")
+secure.socket = context.wrap_socket(secure.socket, server_side=True)
+threading.Thread(target=plain.serve_forever).start()
+secure.serve_forever()
+PYTHON
+"#;
+
 fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output().unwrap();
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
@@ -96,6 +115,69 @@ fn a_sidecar_is_reached_and_goes_out_by_what_it_shares_with_egress_alone() {
         bottle.end();
         world.assert_clean();
     }
+}
+
+#[test]
+fn promise_20_a_dead_egress_is_started_again_and_a_green_proof_lets_the_agent_go_on() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let bottle = Sleeper::launch(&world, folder.path(), &[HOST], &["--recipe", &recipe("stubs.lua")], SECURE_ORIGIN);
+    let agent = bottle.agent.as_str();
+    let exec = |command: &str| bottle.exec(50, &[], command);
+    let status = |name: &str| docker(&["inspect", "--format", "{{.State.Status}}", name]);
+    let fetch = format!("curl -sS --max-time 20 https://{HOST}/secure");
+    wait_for("the origin", || exec(&fetch).contains("there").then_some(()));
+    let ca = exec("cat /run/bottler/ca.pem");
+    assert!(ca.starts_with("-----BEGIN CERTIFICATE"), "{ca}");
+    // What is granted outlives egress, too.
+    assert_eq!(world.run(&["policy", "allow", agent, "granted.example.com"]).code(), 0);
+    let restart = |name: &str| world.run(&["sidecar", "restart", agent, name]);
+    for (name, why) in [("egress", "it has not died"), ("four", "there is none of this name")] {
+        let done = restart(name);
+        assert_eq!(done.code(), 120, "{}", done.stderr);
+        assert!(done.stderr.contains(why), "{}", done.stderr);
+    }
+    for turn in 0..2 {
+        docker(&["kill", &format!("{agent}-egress")]);
+        wait_for("the pause", || (status(agent) == "paused").then_some(()));
+        let shown = world.run(&["ps"]).stdout;
+        assert!(shown.contains("egress died"), "{shown}");
+        let done = restart("egress");
+        assert_eq!(done.code(), 0, "{}", done.stderr);
+        wait_for("the agent to go on", || (status(agent) == "running").then_some(()));
+        wait_for("no more news", || (!world.run(&["ps"]).stdout.contains("died")).then_some(()));
+        // By the authority that it trusts already; and the others are there as before.
+        assert_eq!(exec("cat /run/bottler/ca.pem"), ca);
+        assert_eq!(exec(&fetch), "there\n", "{turn}");
+        assert_eq!(exec("curl -sS --noproxy '' http://two:9000/"), "two by egress: \n");
+        assert!(exec(&format!("curl -sS http://one:9000/out/{HOST}/again")).ends_with("there\n"));
+        let policy = world.run(&["policy", "show", agent]).json();
+        assert_eq!(policy["generation"], 2, "{policy}");
+        assert!(policy["grants"].to_string().contains("granted.example.com"), "{policy}");
+        let stats = world.run(&["stats", agent]).json();
+        assert_eq!(stats["generation"], 2, "{stats}");
+    }
+    // The key of that authority is in nothing that the engine, the disk or the agent has.
+    let state = world.state.path().display().to_string();
+    let on_disk = Command::new("grep").args(["-rl", "PRIVATE KEY", &state]).output().unwrap().stdout;
+    let egress = format!("{agent}-egress");
+    for seen in [
+        String::from_utf8(on_disk).unwrap(),
+        docker(&["logs", &egress]),
+        docker(&["inspect", &egress, agent]),
+        exec("grep -rl 'PRIVATE KEY' /run /tmp /home 2>/dev/null; cat /proc/*/environ | grep -a 'PRIVATE KEY'"),
+    ] {
+        assert!(!seen.contains("PRIVATE KEY") && !seen.contains(&state), "{seen}");
+    }
+    // Another's service is back with it.
+    docker(&["kill", &format!("{agent}-three")]);
+    wait_for("the news", || world.run(&["ps"]).stdout.contains("three died").then_some(()));
+    assert_eq!(restart("three").code(), 0);
+    assert_eq!(exec("curl -sS --noproxy '' http://three:9000/"), "three by egress: \n");
+    let audited = world.run(&["audit", "show", agent, "--format", "json"]).json();
+    let told = |code: &str| audited.as_array().unwrap().iter().filter(|event| event["code"] == code).count();
+    assert_eq!((told("sidecar_restarted"), told("agent_resumed"), told("lines_lost")), (3, 2, 0), "{audited}");
+    bottle.end();
+    world.assert_clean();
 }
 
 #[test]

@@ -136,6 +136,8 @@ impl Lab {
             pairs: Vec::new(),
             policy: Enforced::first(spec),
             proxy_credentials,
+            authority: None,
+            secrets: Vec::new(),
         };
         let mut lab = Self::start(&config, folder, seen).await;
         if !secrets.is_empty() {
@@ -230,7 +232,7 @@ impl Lab {
         let mut events = Vec::new();
         loop {
             match self.message().await {
-                Message::Audit(event) => events.push(event),
+                Message::Audit(event) => events.push(*event),
                 Message::Acknowledged(_) => return events,
                 Message::Notice(_) => {}
                 Message::Ready(_) => panic!("it says that it is ready again"),

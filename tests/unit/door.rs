@@ -75,7 +75,7 @@ fn a_role_without_its_configuration_says_why_it_ends() {
 #[test]
 fn a_role_is_named_in_its_own_files_and_in_the_table() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut named = Vec::new();
+    let mut found = Vec::new();
     let mut folders = vec![src.clone()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -88,13 +88,13 @@ fn a_role_is_named_in_its_own_files_and_in_the_table() {
                 let names =
                     |line: &str| ["stub::", "mod stub", "Stub", "\"stub\""].iter().any(|word| line.contains(word));
                 if code.filter(|line| names(line)).count() > 0 {
-                    named.push(path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned());
+                    found.push(path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned());
                 }
             }
         }
     }
-    named.sort();
+    found.sort();
     let roles = "primitive/sidecar/roles";
     let (file, module, table) = (format!("{roles}/stub.rs"), format!("{roles}/mod.rs"), format!("{roles}/table.rs"));
-    assert_eq!(named, [&*module, &*file, &*table, "sidecar/mod.rs", "sidecar/stub.rs"]);
+    assert_eq!(found, [&*module, &*file, &*table, "sidecar/mod.rs", "sidecar/stub.rs"]);
 }

@@ -1,6 +1,7 @@
 //! How a sidecar's container comes up: attached, started, configured over its standard input, ready when it says so.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -12,11 +13,11 @@ use super::liveness;
 use super::roles::{Described, Noticed};
 use crate::policy::Enforced;
 use crate::primitive::away::back;
-use crate::primitive::stream::{Lines, Silence, Talk};
+use crate::primitive::stream::{Lines, Silence, Talk, write_json};
 use crate::primitive::{Bottle, Event};
 use crate::session::{Class, Failure};
 use crate::sidecar::egress::Registration;
-use crate::sidecar::{Action, Message, Outcome, Told};
+use crate::sidecar::{Action, Again, Message, Outcome, Told};
 use crate::sync::lock;
 
 /// How long it may take to tell what it has decided, at the end.
@@ -38,23 +39,44 @@ pub(in crate::primitive) async fn bring_up(
     patience: Duration,
     role: Option<&'static Described>,
 ) -> Result<Arc<Value>, Failure> {
+    let (ready, n, talk) = come_up(bottle, name, id, None, config, patience).await?;
+    if let Some(role) = role {
+        let line = Arc::new(Line::new(id, role, talk.input, n));
+        lock(&bottle.lines).insert(name.to_owned(), line.clone());
+        hear(bottle, name, talk.lines, &line);
+        tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), line));
+    } else {
+        tokio::spawn(liveness::await_end(bottle.clone(), name.to_owned(), id.to_owned()));
+    }
+    Ok(Arc::new(ready))
+}
+
+/// Listens from now on to a sidecar that has come up.
+pub(in crate::primitive) fn hear(bottle: &Arc<Bottle>, name: &str, lines: Lines, line: &Arc<Line>) {
+    tokio::spawn(listen(bottle.clone(), name.to_owned(), lines, line.clone()));
+}
+
+/// Starts a container that is attached to, and gives it its configuration: what it says when it is ready, the number of that
+/// line, and the streams.
+pub(in crate::primitive) async fn come_up(
+    bottle: &Arc<Bottle>,
+    name: &str,
+    id: &str,
+    again: Option<Again>,
+    config: impl Future<Output = Result<Value, Failure>>,
+    patience: Duration,
+) -> Result<(Value, u64, Talk), Failure> {
     let engine = &bottle.session.engine;
     let streams = engine.container_attach(id).await?;
     engine.container_start(id).await?;
     let config = config.await?;
     let mut talk = Talk::new(streams);
+    if let Some(again) = again {
+        // One that is gone does not get ready either.
+        let _ = write_json(&mut talk.input, &again).await;
+    }
     let why = match talk.ask::<AnyTold>(&config, patience).await {
-        Ok(Told { n, message: Message::Ready(ready) }) => {
-            if let Some(role) = role {
-                let line = Arc::new(Line::new(id, role, talk.input));
-                lock(&bottle.lines).insert(name.to_owned(), line.clone());
-                tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), line.clone()));
-                tokio::spawn(listen(bottle.clone(), name.to_owned(), talk.lines, n, line));
-            } else {
-                tokio::spawn(liveness::await_end(bottle.clone(), name.to_owned(), id.to_owned()));
-            }
-            return Ok(Arc::new(ready));
-        }
+        Ok(Told { n, message: Message::Ready(ready) }) => return Ok((ready, n, talk)),
         Err(Silence::Late(patience)) => format!("it was not ready within {} s", patience.as_secs()),
         Ok(_) | Err(Silence::Ended) => {
             // The attached stream may end before its last words have come; the log has them, once it has ended itself.
@@ -72,11 +94,12 @@ pub(in crate::primitive) async fn bring_up(
     Err(talk.failure(&format!("start sidecar {name}"), why))
 }
 
-/// Passes on what a sidecar decides, as long as it lives: after its line `last`, each once, also those that it tells while
-/// nobody hears it.
-async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, mut last: u64, line: Arc<Line>) {
+/// Passes on what a sidecar decides, as long as it lives: each line once, also those that it tells while nobody hears it.
+async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, line: Arc<Line>) {
+    let begun = line.life();
     loop {
         while let Some(Told { n, message }) = lines.next_json::<AnyTold>().await {
+            let last = line.read.load(Ordering::Acquire);
             if n <= last {
                 continue;
             }
@@ -90,9 +113,9 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, mut last: u
                     format!("{missing} lines of {name}, decisions among them, were not read"),
                 );
             }
-            last = n;
+            line.read.store(n, Ordering::Release);
             match message {
-                Message::Audit(event) => bottle.events.tell(Event::Audit(event)),
+                Message::Audit(event) => bottle.events.tell(Event::Audit(*event)),
                 Message::Acknowledged(acknowledged) => line.acknowledge(acknowledged),
                 Message::Notice(notice) => match (line.role.noticed)(notice) {
                     Some(Noticed::Spent(grant)) => {
@@ -104,13 +127,21 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, mut last: u
                 Message::Ready(_) => {}
             }
         }
-        line.close().await;
+        if !line.close(begun).await {
+            return;
+        }
         lines = loop {
             tokio::select! {
                 again = reopen(&bottle, &line.id) => if let Some(again) = again {
+                    if line.life() != begun {
+                        return;
+                    }
                     break again;
                 },
                 () = bottle.session.effects.cancelled() => return,
+            }
+            if line.life() != begun {
+                return;
             }
             let seen = why_not(bottle.session.engine.as_ref(), &line.id).await;
             if matches!(seen, Health::Died(_)) {

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -27,6 +28,12 @@ pub(in crate::primitive) struct Line {
     pub(in crate::primitive) role: &'static Described,
     /// Its standard input, until a connection breaks: then that has ended.
     input: tokio::sync::Mutex<Option<Pin<Box<dyn AsyncWrite + Send>>>>,
+    /// Which of its lives this is. Changed with the input.
+    life: AtomicU64,
+    /// The last of its lines that was read.
+    pub(in crate::primitive) read: AtomicU64,
+    /// Held while it is started again.
+    pub(in crate::primitive) restarting: tokio::sync::Mutex<()>,
     /// The last command's number. Held from a command until its acknowledgement.
     last: tokio::sync::Mutex<u64>,
     acknowledged: watch::Sender<Acknowledged<Value>>,
@@ -41,11 +48,15 @@ impl Line {
         id: &str,
         role: &'static Described,
         input: Pin<Box<dyn AsyncWrite + Send>>,
+        read: u64,
     ) -> Self {
         Self {
             id: id.to_owned(),
             role,
             input: tokio::sync::Mutex::new(Some(input)),
+            life: AtomicU64::new(1),
+            read: AtomicU64::new(read),
+            restarting: tokio::sync::Mutex::default(),
             last: tokio::sync::Mutex::default(),
             acknowledged: watch::Sender::new(Acknowledged { n: 0, outcome: Outcome::Done }),
             health: watch::Sender::new(Health::Up),
@@ -58,9 +69,30 @@ impl Line {
         self.acknowledged.send_replace(acknowledged);
     }
 
-    /// Notes that its standard input has ended.
-    pub(in crate::primitive) async fn close(&self) {
-        self.input.lock().await.take();
+    /// Which of its lives this is.
+    pub(in crate::primitive) fn life(&self) -> u64 {
+        self.life.load(Ordering::Acquire)
+    }
+
+    /// Notes that its standard input has ended, in one of its lives; whether it is still in that.
+    pub(in crate::primitive) async fn close(&self, life: u64) -> bool {
+        let mut input = self.input.lock().await;
+        let same = self.life() == life;
+        if same {
+            input.take();
+        }
+        same
+    }
+
+    /// Notes that it has come up again.
+    pub(in crate::primitive) async fn reopen(&self, fresh: Pin<Box<dyn AsyncWrite + Send>>, read: u64) {
+        let last = self.last.lock().await;
+        let mut input = self.input.lock().await;
+        // What its earlier life did not acknowledge, nobody does.
+        self.acknowledged.send_replace(Acknowledged { n: *last, outcome: Outcome::Refused("it has died".to_owned()) });
+        *input = Some(fresh);
+        self.read.store(read, Ordering::Release);
+        self.life.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Has a command carried out; `None` where nothing was acknowledged in time: whether it was carried out is not known.

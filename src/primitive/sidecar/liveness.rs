@@ -1,6 +1,6 @@
 //! Whether a sidecar lives and answers, whatever its role: its container's end, and where it can be asked, an empty question
 //! every few seconds. What is found out is told, audited and shown at once; what follows from it is its role's affair (see
-//! [`crate::primitive::proof::watcher`] for egress). Nothing is started again.
+//! [`crate::primitive::proof::watcher`] for egress). Nothing is started again by itself; [`super::restart`] does it when asked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,8 +102,11 @@ fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
     });
     bottle.audit(name, decision, code, format!("{name} {words}"));
     let lost = match seen {
-        Health::Died(_) => "\nhint: it is not started again; what it had counted and not told is lost",
-        _ => "",
+        Health::Died(_) => format!(
+            "\nhint: what it had counted and not told is lost; `bottler sidecar restart {} {name}` starts it again",
+            bottle.session.id
+        ),
+        _ => String::new(),
     };
     let level = if decision == "alarm" { "error" } else { "note" };
     bottle.events.tell(Event::Alarm(format!("{level}: {}: {name} {words}{lost}", bottle.session.id)));

@@ -7,6 +7,7 @@ pub(super) mod line;
 pub(super) mod liveness;
 pub(super) mod pair;
 pub(super) mod policy;
+mod restart;
 pub(super) mod roles;
 pub(super) mod service;
 pub(super) mod start;

@@ -93,6 +93,12 @@ impl Bottle {
         }
     }
 
+    /// What an egress enforces by now.
+    pub(in crate::primitive) async fn enforced_policy(&self, egress: &str) -> Result<Enforced, Failure> {
+        let policies = self.policies.by_egress.lock().await;
+        policies.get(egress).map(LivePolicy::enforced).ok_or_else(|| self.none_yet())
+    }
+
     /// The policy of the bottle around this one, where there is one and it has one.
     async fn outer_policy(&self) -> Option<LivePolicy> {
         self.setting.outer.as_ref().and_then(Weak::upgrade)?.policy().await.ok()

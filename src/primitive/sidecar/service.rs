@@ -110,7 +110,18 @@ pub fn service_start(
         let config = async { config(options, &built, env, ports, inside(&attached).await?) };
         bring_up(&context, &name, &id, config, patience, None).await
     });
-    let sidecar = Sidecar { name, role: None, life, volume: socket, pairs: Vec::new(), relays, places, created, ready };
+    let sidecar = Sidecar {
+        name,
+        role: None,
+        life,
+        volume: socket,
+        pairs: Vec::new(),
+        relays,
+        places,
+        begun: None,
+        created,
+        ready,
+    };
     Ok(sidecar.add_to(bottle))
 }
 

@@ -23,12 +23,13 @@ use crate::primitive::image::build::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::{Bottle, Life, Network};
 use crate::session::{Class, Failure, Pending, Place};
+use crate::sidecar::egress::{Foundation, Registration};
 use crate::sidecar::place::Outward;
 use crate::sidecar::upstream;
 use crate::sync::lock;
 
 /// How long a sidecar may take from its start until it listens.
-const READY: Duration = Duration::from_secs(30);
+pub(in crate::primitive) const READY: Duration = Duration::from_secs(30);
 /// Built-in sidecars that serve the agent, of one bottle: each has an address of its own at the agent's loopback.
 const MAX_SERVED: usize = 200;
 
@@ -74,6 +75,8 @@ pub struct Sidecar {
     /// What it serves the agent.
     pub(in crate::primitive) relays: Vec<Relay>,
     pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
+    /// What it was started with; an ordinary image is not started again.
+    pub(in crate::primitive) begun: Option<Arc<Begun>>,
     pub(in crate::primitive) created: Pending<String>,
     /// What it said when it was ready.
     pub(in crate::primitive) ready: Pending<Arc<Value>>,
@@ -259,19 +262,26 @@ pub fn sidecar_start(
         let spec = container(&context, &name, role, image, identity, ContainerParts { networks, mounts });
         Ok(context.session.engine.container_create(&spec).await?)
     });
-    let (context, wanted, id) = (bottle.clone(), options.clone(), created.clone());
-    let surroundings = Surroundings { places: places.clone(), pairs: pairs.clone(), reachable, egress };
-    let ready = bottle.effect(format!("start {}", options.name), at, async move {
+    let authority = match role.is_proxy.then(|| Foundation::new(&bottle.session.id)).transpose() {
+        Ok(authority) => authority,
+        Err(error) => return Err(Failure::new(Class::Internal, format!("make a CA: {error:#}")).at(at)),
+    };
+    let (options, places_of, pairs_of) = (options.clone(), places.clone(), pairs.clone());
+    let begun = Begun { options, places: places_of, pairs: pairs_of, own, reachable, egress, authority };
+    let begun = Arc::new(begun);
+    let (context, id, with) = (bottle.clone(), created.clone(), begun.clone());
+    let name = begun.options.name.clone();
+    let ready = bottle.effect(format!("start {name}"), at, async move {
         let id = id.get().await?;
-        let config = config(&context, &wanted, &surroundings);
-        let ready = bring_up(&context, &wanted.name, &id, config, READY, Some(role)).await?;
-        if let (Some(egress), Some(pair), Some(port)) = (&surroundings.egress, own, role.port) {
-            register(&context, &egress.name, pair.registration(port)).await?;
+        let name = &with.options.name;
+        let ready = bring_up(&context, name, &id, config(&context, &with, false), READY, Some(role)).await?;
+        if let Some((egress, registration)) = with.registration() {
+            register(&context, egress, registration).await?;
         }
         Ok(ready)
     });
-    let name = options.name.clone();
-    Ok(Sidecar { name, role: Some(role), life, volume, pairs, relays, places, created, ready }.add_to(bottle))
+    let begun = Some(begun);
+    Ok(Sidecar { name, role: Some(role), life, volume, pairs, relays, places, begun, created, ready }.add_to(bottle))
 }
 
 /// The volume that the sidecar shares with the egress that it goes out through, if it does.
@@ -325,12 +335,25 @@ fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) ->
     }
 }
 
-/// What a sidecar is among.
-struct Surroundings {
+/// What a sidecar was started with.
+pub(in crate::primitive) struct Begun {
+    pub(in crate::primitive) options: SidecarOptions,
     places: Vec<(Arc<Network>, u32)>,
     pairs: Vec<Pair>,
+    /// What it shares with its egress.
+    own: Option<Pair>,
     reachable: BTreeMap<String, Arc<Sidecar>>,
     egress: Option<Arc<Sidecar>>,
+    /// What the bottle's CA is founded on, of an egress. In memory alone: it goes nowhere but over its standard input.
+    authority: Option<Foundation>,
+}
+
+impl Begun {
+    /// What an egress is told when it has come up, and which one, if it goes out through one.
+    pub(in crate::primitive) fn registration(&self) -> Option<(&str, Registration)> {
+        let port = self.options.role.0.port?;
+        Some((&self.egress.as_ref()?.name, self.own.as_ref()?.registration(port)))
+    }
 }
 
 struct ContainerParts {
@@ -359,10 +382,12 @@ fn container(
     }
 }
 
-async fn config(bottle: &Arc<Bottle>, options: &SidecarOptions, surroundings: &Surroundings) -> Result<Value, Failure> {
+/// A sidecar's configuration; where it is started `again`, with what is enforced and known by now.
+pub(in crate::primitive) async fn config(bottle: &Arc<Bottle>, begun: &Begun, again: bool) -> Result<Value, Failure> {
+    let options = &begun.options;
     let role = options.role.0;
     let mut networks = Vec::new();
-    for (network, place) in &surroundings.places {
+    for (network, place) in &begun.places {
         let (_, range) = network.ready().await?;
         networks.push(OnNetwork {
             own: network.address(*place).await?,
@@ -373,10 +398,10 @@ async fn config(bottle: &Arc<Bottle>, options: &SidecarOptions, surroundings: &S
         });
     }
     let mut addresses: BTreeMap<String, SocketAddr> = BTreeMap::new();
-    for (name, sidecar) in &surroundings.reachable {
+    for (name, sidecar) in &begun.reachable {
         addresses.insert(name.clone(), upstream::http_address(sidecar.address().await?));
     }
-    let outward = match &surroundings.egress {
+    let outward = match &begun.egress {
         Some(egress) => {
             let ca = egress.ca().await?;
             let ca = ca.ok_or_else(|| Failure::new(Class::Input, format!("{} is no egress", egress.name)))?;
@@ -385,7 +410,9 @@ async fn config(bottle: &Arc<Bottle>, options: &SidecarOptions, surroundings: &S
         }
         None => None,
     };
-    let policy = if role.takes_policy {
+    let policy = if role.takes_policy && again {
+        Some(bottle.enforced_policy(&options.name).await?)
+    } else if role.takes_policy {
         let base = EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() };
         Some(bottle.begin_policy(&options.name, &base).await?)
     } else {
@@ -396,9 +423,11 @@ async fn config(bottle: &Arc<Bottle>, options: &SidecarOptions, surroundings: &S
         name: &options.name,
         networks: &networks,
         policy,
-        pairs: surroundings.pairs.iter().map(Pair::of_egress).collect(),
+        pairs: begun.pairs.iter().map(Pair::of_egress).collect(),
         outward,
         reachable: addresses,
+        authority: begun.authority.clone(),
+        secrets: if role.takes_secrets && again { lock(&bottle.secrets).clone() } else { Vec::new() },
         proxy_credentials: bottle.setting.proxy_credentials.clone().filter(|_| role.is_proxy),
     });
     config.map_err(|why| Failure::new(Class::Internal, format!("write the configuration of {}: {why}", options.name)))

@@ -1,5 +1,6 @@
-//! The bottle's own certificate authority, and the certificates that it makes for hosts. Its key is made here and never
-//! leaves this process.
+//! The bottle's own certificate authority, and the certificates that it makes for hosts. Its key is in the memory of this process and
+//! of the bottle's holder, which makes it, and nowhere else: what is started again after an end is the same authority, which the
+//! agent trusts already. It comes over standard input, which no engine logs.
 //!
 //! Certificates have all that strict clients want (RFC 5280, sections 4.2.1.1 to 4.2.1.3 and 4.2.1.12; Python from 3.13 on
 //! sets `VERIFY_X509_STRICT`): key identifiers of subject and authority, key usages, and a serial number of their own.
@@ -15,6 +16,7 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::net::Host;
@@ -30,6 +32,41 @@ const SERIAL: usize = 16;
 /// Hosts whose certificates are kept; with more, all are made anew.
 const MAX_LEAVES: usize = 1024;
 
+/// What an authority is founded on.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Foundation {
+    /// The certificate, in PEM.
+    certificate: String,
+    /// The key, in PEM.
+    key: String,
+}
+
+impl Foundation {
+    /// A fresh one: ECDSA on P-256, for one bottle.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn new(bottle: &str) -> anyhow::Result<Self> {
+        let key = KeyPair::generate()?;
+        let mut params = params(bottle);
+        let now = OffsetDateTime::now_utc();
+        (params.not_before, params.not_after) = (now - SKEW, now + AUTHORITY_VALID);
+        params.serial_number = Some(serial()?);
+        Ok(Self { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
+    }
+}
+
+/// What the certificates of hosts repeat of the authority's own.
+fn params(bottle: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, format!("bottler {bottle}"));
+    params
+}
+
 pub(super) struct Authority {
     /// The certificate, in PEM.
     pub(super) certificate: String,
@@ -41,20 +78,11 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// A fresh authority: ECDSA on P-256, for one bottle.
-    pub(super) fn new(bottle: &str, provider: Arc<CryptoProvider>) -> anyhow::Result<Self> {
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, format!("bottler {bottle}"));
-        let now = OffsetDateTime::now_utc();
-        (params.not_before, params.not_after) = (now - SKEW, now + AUTHORITY_VALID);
-        params.serial_number = Some(serial()?);
-        let certificate = params.self_signed(&key)?.pem();
-        let (issuer, leaves) = (Issuer::new(params, key), Mutex::default());
-        Ok(Self { certificate, issuer, key: KeyPair::generate()?, provider, leaves })
+    /// The authority of a bottle.
+    pub(super) fn new(bottle: &str, founded: Foundation, provider: Arc<CryptoProvider>) -> anyhow::Result<Self> {
+        let key = KeyPair::from_pem(&founded.key).context("read the key of the bottle's CA")?;
+        let (issuer, leaves) = (Issuer::new(params(bottle), key), Mutex::default());
+        Ok(Self { certificate: founded.certificate, issuer, key: KeyPair::generate()?, provider, leaves })
     }
 
     /// How TLS is spoken as a host.
@@ -124,7 +152,12 @@ mod tests {
 
     #[test]
     fn strict_clients_take_the_certificate_of_every_kind_of_host() {
-        let authority = Authority::new("test", Arc::new(rustls::crypto::ring::default_provider())).unwrap();
+        let authority = Authority::new(
+            "test",
+            Foundation::new("test").unwrap(),
+            Arc::new(rustls::crypto::ring::default_provider()),
+        )
+        .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (root, leaf) = (folder.path().join("root.pem"), folder.path().join("leaf.der"));
         std::fs::write(&root, &authority.certificate).unwrap();

@@ -76,6 +76,8 @@ impl World {
             pairs: Vec::new(),
             policy,
             proxy_credentials: None,
+            authority: None,
+            secrets: Vec::new(),
         };
         let egress = new_egress_with(&config, times);
         egress.take_secrets(&[crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]);
@@ -427,6 +429,8 @@ async fn a_destination_that_cannot_be_verified_is_an_error() {
         pairs: Vec::new(),
         policy: Enforced::first(spec),
         proxy_credentials: None,
+        authority: None,
+        secrets: Vec::new(),
     };
     let world = World { egress: new_egress(&config), ..world };
     let answer = world.post("", b"x").await;

@@ -43,6 +43,7 @@ use crate::policy::{Decision, Endpoint, Enforced, Form, Intent, Policy, Reason, 
 use crate::scan::Known;
 use crate::sync::lock;
 use ca::Authority;
+pub use ca::Foundation;
 use client::Client;
 use state::{State, States};
 pub use stats::{Decisions, Stats};
@@ -74,6 +75,12 @@ pub struct Config {
     /// What the upstream proxy is shown, as `name:password`.
     #[serde(default)]
     pub proxy_credentials: Option<String>,
+    /// What the bottle's CA is founded on; a fresh one where nothing is said, as in tests.
+    #[serde(default)]
+    pub authority: Option<Foundation>,
+    /// The secrets of the bottle that are known already: where it is started again, an agent may have them.
+    #[serde(default)]
+    pub secrets: Vec<Known>,
 }
 
 /// A volume that egress shares with one sidecar.
@@ -170,10 +177,11 @@ impl Egress {
             resolver: &resolver,
             provider: &provider,
         };
-        let state = State::new(&config.policy, &[], &parts)?;
+        let state = State::new(&config.policy, &config.secrets, &parts)?;
+        let founded = config.authority.clone().map_or_else(|| Foundation::new(&config.bottle), Ok)?;
         Ok(Self {
             client: Client::Agent,
-            authority: Arc::new(Authority::new(&config.bottle, provider.clone())?),
+            authority: Arc::new(Authority::new(&config.bottle, founded, provider.clone())?),
             bottle: config.bottle.clone(),
             own: config.own.clone(),
             sidecars: Arc::new(Mutex::new(sidecars)),

@@ -57,10 +57,7 @@ impl Role for Egress {
             serve::spawn_proof(Listener::Unix(serve::socket(&folder.join(PROOF_SOCKET))?), egress.clone());
         }
         for pair in &config.pairs {
-            // One that is started again finds its own of before.
-            let path = pair.folder.join(pair::EGRESS);
-            let _ = std::fs::remove_file(&path);
-            let listener = Listener::Unix(serve::socket(&path)?);
+            let listener = Listener::Unix(serve::socket(&pair.folder.join(pair::EGRESS))?);
             serve::spawn(listener, None, Arc::new(egress.of_sidecar(&pair.name)), serve::sidecar_places());
         }
         let ready = Ready { ca: egress.authority.certificate.clone() };

@@ -76,6 +76,8 @@ pub(super) fn sidecar_places() -> Arc<Semaphore> {
 
 /// Makes a socket that the agent may connect to.
 pub(super) fn socket(path: &Path) -> anyhow::Result<UnixListener> {
+    // One that is started again finds its own of before.
+    let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
     // The agent runs as another user and sees this folder read-only: it may connect, nothing else.
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;

@@ -30,6 +30,8 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
         pairs: Vec::new(),
         policy: Enforced::first(spec),
         proxy_credentials: None,
+        authority: None,
+        secrets: Vec::new(),
     })
 }
 
@@ -225,6 +227,8 @@ async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
         pairs: Vec::new(),
         policy,
         proxy_credentials: None,
+        authority: None,
+        secrets: Vec::new(),
     });
     let state = egress.state();
     let host = Host::parse("once.example.com").unwrap();
@@ -247,6 +251,8 @@ async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
         pairs,
         policy: Enforced::first(EgressSpec::default()),
         proxy_credentials: None,
+        authority: None,
+        secrets: Vec::new(),
     });
     let register = |name: &str, socket: &str| {
         egress.register(Registration { name: name.into(), port: 9000, socket: socket.into() })

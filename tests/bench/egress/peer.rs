@@ -116,6 +116,8 @@ fn egress(entry: &str, folder: &Path) -> Child {
         pairs: Vec::new(),
         policy: Enforced::first(spec),
         proxy_credentials: None,
+        authority: None,
+        secrets: Vec::new(),
     };
     let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
         .args(["egress", "127.0.0.1:3127"])

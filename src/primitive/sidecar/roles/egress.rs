@@ -55,6 +55,8 @@ impl Profile for EgressProfile {
             pairs: context.pairs,
             policy: context.policy.ok_or("there is no policy")?,
             proxy_credentials: context.proxy_credentials,
+            authority: context.authority,
+            secrets: context.secrets,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::engine::Resources;
 use crate::layout::sidecar::SOCKET;
 use crate::policy::{Enforced, TcpTarget};
 use crate::scan::Known;
-use crate::sidecar::egress::{Pair, Registration};
+use crate::sidecar::egress::{Foundation, Pair, Registration};
 use crate::sidecar::place::Outward;
 use crate::sidecar::role::Role;
 use crate::sidecar::run::Process;
@@ -106,6 +106,10 @@ pub(in crate::primitive) struct Context<'a> {
     pub(in crate::primitive) outward: Option<Outward>,
     /// The sidecars that it may connect to by an address, by name.
     pub(in crate::primitive) reachable: BTreeMap<String, SocketAddr>,
+    /// What the bottle's CA is founded on, for whoever is that.
+    pub(in crate::primitive) authority: Option<Foundation>,
+    /// The secrets that it must know from its first moment on, if it needs them at all.
+    pub(in crate::primitive) secrets: Vec<Known>,
     /// What an upstream proxy is shown.
     pub(in crate::primitive) proxy_credentials: Option<String>,
 }
@@ -152,6 +156,7 @@ pub(in crate::primitive) struct Described {
     pub(in crate::primitive) is_proxy: bool,
     pub(in crate::primitive) uses_egress: bool,
     pub(in crate::primitive) port: Option<u16>,
+    pub(in crate::primitive) takes_secrets: bool,
     pub(in crate::primitive) register: fn(Registration) -> Option<Value>,
     pub(in crate::primitive) takes_policy: bool,
     pub(in crate::primitive) relays: fn(&Serving<'_>) -> Vec<Relay>,
@@ -175,6 +180,7 @@ impl Entry {
             port: P::PORT,
             register: |registration| serde_json::to_value(P::REGISTER?(registration)).ok(),
             takes_policy: P::POLICY.is_some(),
+            takes_secrets: P::SECRETS.is_some(),
             relays: P::relays,
             config: |context| serde_json::to_value(P::config(context)?).map_err(|error| error.to_string()),
             ca: |ready| P::ca(serde_json::from_value(ready.clone()).ok()?),

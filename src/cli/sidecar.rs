@@ -1,0 +1,37 @@
+//! `bottler sidecar restart`.
+
+use super::bottle::known::Known;
+use super::failure::input;
+use super::print::print_message;
+use crate::holder::restart_sidecar;
+use crate::session::Failure;
+
+/// What `sidecar` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Start a dead sidecar again, with its last configuration and the active policy; without egress the agent stays paused until
+    /// a proof is green
+    Restart {
+        /// The bottle
+        bottle: String,
+        /// The sidecar, as `bottler ps` names it
+        name: String,
+    },
+}
+
+pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
+    let Command::Restart { bottle, name } = &args.command;
+    let known = Known::find(bottle)?;
+    if !known.state.is_alive(bottle) {
+        return Err(input(format!("there is no running bottle {bottle}")).hint("`bottler ps` lists them"));
+    }
+    restart_sidecar(bottle, &known.state.bottle(bottle), name).await?;
+    print_message(&format!("{name} of {bottle} was started again"));
+    Ok(0)
+}
