@@ -153,8 +153,8 @@ fn promise_20_a_dead_egress_is_started_again_and_a_green_proof_lets_the_agent_go
         let policy = world.run(&["policy", "show", agent]).json();
         assert_eq!(policy["generation"], 2, "{policy}");
         assert!(policy["grants"].to_string().contains("granted.example.com"), "{policy}");
-        let stats = world.run(&["stats", agent]).json();
-        assert_eq!(stats["generation"], 2, "{stats}");
+        let counted = world.run(&["stats", agent]).json();
+        assert_eq!(counted["generation"], 2, "{counted}");
     }
     // The key of that authority is in nothing that the engine, the disk or the agent has.
     let state = world.state.path().display().to_string();
