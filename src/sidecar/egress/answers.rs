@@ -26,13 +26,18 @@ const OF_ALL: usize = 128;
 /// Entries of answers that have ended are taken out of the list when it has become so long.
 const TIDY: usize = 1024;
 
-/// All of them.
-#[derive(Default)]
-pub(super) struct Answers {
-    all: Mutex<Vec<Weak<Entry>>>,
+/// All of them, each with whose it is.
+pub(super) struct Answers<C> {
+    all: Mutex<Vec<Weak<Entry<C>>>>,
     /// How many requests wait, for each [`For`].
     waiting: [AtomicUsize; 2],
     watched: OnceLock<()>,
+}
+
+impl<C> Default for Answers<C> {
+    fn default() -> Self {
+        Self { all: Mutex::default(), waiting: Default::default(), watched: OnceLock::new() }
+    }
 }
 
 /// What a request waits for that unread answers may be in the way of.
@@ -53,7 +58,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-struct Entry {
+struct Entry<C> {
+    client: C,
     intent: Intent,
     held: Mutex<Held>,
 }
@@ -65,12 +71,12 @@ struct Held {
     unread: Option<Instant>,
 }
 
-impl Answers {
+impl<C: Clone + Send + Sync + 'static> Answers<C> {
     /// Keeps an answer together with its request's place.
-    pub(super) fn track(&self, intent: &Intent, response: Response<Body>, slot: Slot) -> Response<Body> {
+    pub(super) fn track(&self, client: C, intent: &Intent, response: Response<Body>, slot: Slot) -> Response<Body> {
         response.map(|body| {
             let held = Mutex::new(Held { answer: Some((body, slot)), unread: None });
-            let entry = Arc::new(Entry { intent: intent.clone(), held });
+            let entry = Arc::new(Entry { client, intent: intent.clone(), held });
             let mut all = lock(&self.all);
             if all.len() >= TIDY {
                 all.retain(|entry| entry.strong_count() > 0);
@@ -88,8 +94,8 @@ impl Answers {
         Waiting(count)
     }
 
-    /// Ends those that nobody has read for `long`, while somebody waits; what they were answers to.
-    pub(super) fn make_way(&self, long: Duration) -> Vec<Intent> {
+    /// Ends those that nobody has read for `long`, while somebody waits; whose they were, and what they were answers to.
+    pub(super) fn make_way(&self, long: Duration) -> Vec<(C, Intent)> {
         match self.waiting.each_ref().map(|count| count.load(Ordering::Relaxed)) {
             [0, 0] => Vec::new(),
             [0, _] => self.end_unread(long),
@@ -97,10 +103,10 @@ impl Answers {
         }
     }
 
-    /// Ends those that have been unread for `long` and are too many; what they were answers to.
-    fn end_unread(&self, long: Duration) -> Vec<Intent> {
+    /// Ends those that have been unread for `long` and are too many; whose they were, and what they were answers to.
+    fn end_unread(&self, long: Duration) -> Vec<(C, Intent)> {
         let now = Instant::now();
-        let mut unread: Vec<(Instant, Arc<Entry>)> = Vec::new();
+        let mut unread: Vec<(Instant, Arc<Entry<C>>)> = Vec::new();
         {
             let mut all = lock(&self.all);
             if all.len() <= OF_ONE {
@@ -132,7 +138,7 @@ impl Answers {
             let mut held = lock(&entry.held);
             // It may have been read meanwhile.
             if held.unread == Some(*since) && held.answer.take().is_some() {
-                ended.push(intent.clone());
+                ended.push((entry.client.clone(), intent.clone()));
             }
         }
         ended
@@ -140,9 +146,9 @@ impl Answers {
 }
 
 /// The body of an answer.
-struct Tracked(Arc<Entry>);
+struct Tracked<C>(Arc<Entry<C>>);
 
-impl hyper::body::Body for Tracked {
+impl<C> hyper::body::Body for Tracked<C> {
     type Data = Bytes;
     type Error = BoxError;
 

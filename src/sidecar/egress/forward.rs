@@ -123,7 +123,7 @@ pub(super) async fn forward(
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
     let body = body::answer(egress, looks.as_ref(), &head.headers, body, intent)?;
-    Ok(egress.answers.track(intent, Response::from_parts(head, body), slot))
+    Ok(egress.answers.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
 }
 
 /// A request's place.
@@ -148,8 +148,10 @@ async fn watch(egress: Weak<Egress>, long: Duration) {
     loop {
         tokio::time::sleep(long / 8).await;
         let Some(egress) = egress.upgrade() else { return };
-        for intent in egress.answers.make_way(long) {
-            egress.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
+        for (client, intent) in egress.answers.make_way(long) {
+            if let Some(client) = client.upgrade() {
+                client.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
+            }
         }
     }
 }

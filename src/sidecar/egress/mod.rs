@@ -30,7 +30,7 @@ mod websocket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use hickory_resolver::TokioResolver;
 use serde::{Deserialize, Serialize};
@@ -163,7 +163,7 @@ pub struct Egress {
     log: Log,
     counters: Arc<stats::Counters>,
     load: Arc<load::Load>,
-    answers: Arc<answers::Answers>,
+    answers: Arc<answers::Answers<Weak<Egress>>>,
 }
 
 impl Egress {

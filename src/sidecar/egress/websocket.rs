@@ -92,7 +92,7 @@ pub(super) async fn forward(
         forward::strip(&mut head.headers);
         let answers = state.response_scanner(egress, intent);
         let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
-        return Ok(egress.answers.track(intent, Response::from_parts(head, body), slot));
+        return Ok(egress.answers.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot));
     }
     let websocket =
         answer.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));

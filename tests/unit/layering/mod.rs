@@ -131,7 +131,7 @@ const FILES: &[&[&str]] = &[
         "scan::unpack",
         "scan::work",
     ],
-    &["sidecar::egress", "sidecar::egress::answers", "sidecar::egress::state"],
+    &["sidecar::egress", "sidecar::egress::state"],
     &["sidecar::egress::body", "sidecar::egress::pieces"],
     &[
         "sidecar::egress::forward",
