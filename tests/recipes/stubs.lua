@@ -10,7 +10,7 @@ return recipe(function(plan)
       egress = function(options) options.peers = NAMES end,
       agent = function(options)
         for _, name in ipairs(NAMES) do
-          ---@diagnostic disable-next-line: assign-type-mismatch
+          ---@diagnostic disable-next-line: param-type-mismatch
           sidecar_start { name = name, role = "stub", network = inside, egress = options.egress }
         end
       end,
