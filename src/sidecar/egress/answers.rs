@@ -60,7 +60,7 @@ impl Drop for Waiting<'_> {
 
 struct Entry<C> {
     client: C,
-    intent: Intent,
+    intent: Arc<Intent>,
     held: Mutex<Held>,
 }
 
@@ -73,7 +73,13 @@ struct Held {
 
 impl<C: Clone + Send + Sync + 'static> Answers<C> {
     /// Keeps an answer together with its request's place.
-    pub(super) fn track(&self, client: C, intent: &Intent, response: Response<Body>, slot: Slot) -> Response<Body> {
+    pub(super) fn track(
+        &self,
+        client: C,
+        intent: &Arc<Intent>,
+        response: Response<Body>,
+        slot: Slot,
+    ) -> Response<Body> {
         response.map(|body| {
             let held = Mutex::new(Held { answer: Some((body, slot)), unread: None });
             let entry = Arc::new(Entry { client, intent: intent.clone(), held });
@@ -95,7 +101,7 @@ impl<C: Clone + Send + Sync + 'static> Answers<C> {
     }
 
     /// Ends those that nobody has read for `long`, while somebody waits; whose they were, and what they were answers to.
-    pub(super) fn make_way(&self, long: Duration) -> Vec<(C, Intent)> {
+    pub(super) fn make_way(&self, long: Duration) -> Vec<(C, Arc<Intent>)> {
         match self.waiting.each_ref().map(|count| count.load(Ordering::Relaxed)) {
             [0, 0] => Vec::new(),
             [0, _] => self.end_unread(long),
@@ -104,7 +110,7 @@ impl<C: Clone + Send + Sync + 'static> Answers<C> {
     }
 
     /// Ends those that have been unread for `long` and are too many; whose they were, and what they were answers to.
-    fn end_unread(&self, long: Duration) -> Vec<(C, Intent)> {
+    fn end_unread(&self, long: Duration) -> Vec<(C, Arc<Intent>)> {
         let now = Instant::now();
         let mut unread: Vec<(Instant, Arc<Entry<C>>)> = Vec::new();
         {

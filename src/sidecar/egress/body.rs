@@ -28,7 +28,7 @@ pub(super) struct Verdict(Arc<Mutex<Said>>);
 struct Said {
     reason: Option<Reason>,
     /// Who is told when the answer has come before it.
-    answered: Option<(Arc<Egress>, Intent)>,
+    answered: Option<(Arc<Egress>, Arc<Intent>)>,
 }
 
 impl Verdict {
@@ -37,7 +37,7 @@ impl Verdict {
     }
 
     /// The answer has come: what is found from now on is told by itself.
-    pub(super) fn answered(&self, egress: &Arc<Egress>, intent: &Intent) {
+    pub(super) fn answered(&self, egress: &Arc<Egress>, intent: &Arc<Intent>) {
         lock(&self.0).answered = Some((egress.clone(), intent.clone()));
     }
 
@@ -151,7 +151,7 @@ pub(super) async fn admit(
         }
         let mut windows = Windows::new(scanner);
         windows.push(&begun);
-        return Ok(pieces(Look::Windows(windows), body, kept).body(hint));
+        return Ok(pieces(Look::Windows(windows, None), body, kept).body(hint));
     };
     let (looking, text) = (scanner.clone(), bytes.clone());
     let lines = trailers.as_ref().map(trailer_text).unwrap_or_default();
@@ -181,7 +181,7 @@ pub(super) fn answer(
     scanner: Option<&Arc<Scanner>>,
     headers: &HeaderMap,
     body: Incoming,
-    intent: &Intent,
+    intent: &Arc<Intent>,
 ) -> Result<Body, Reason> {
     let counters = egress.counters.clone();
     let Some(scanner) = scanner else {

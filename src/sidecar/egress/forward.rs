@@ -76,7 +76,7 @@ pub(super) fn check(request: &Request<Asked>) -> Result<(), Reason> {
 pub(super) async fn forward(
     egress: &Arc<Egress>,
     state: &State,
-    intent: &Intent,
+    intent: &Arc<Intent>,
     scheme: &str,
     request: Request<Asked>,
 ) -> Result<Response<Body>, Reason> {

@@ -76,12 +76,12 @@ async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Bo
     let (request, keeper) = drain::wrap(request);
     let switch = Switch::of(&request);
     let asker = Asker::of(&request);
-    let intent = intent(&request, &egress.own);
+    let intent = intent(&request, &egress.own).map(Arc::new);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let response = switch.end(told(egress, intent.as_ref().ok(), asker, answered));
+    let response = switch.end(told(egress, intent.as_deref().ok(), asker, answered));
     drain::keep(response, keeper)
 }
 
@@ -201,7 +201,7 @@ pub(super) fn check_host_header(headers: &HeaderMap, host: &Host, port: u16, def
     if named == *host && authority.port_u16().unwrap_or(default) == port { Ok(()) } else { Err(mismatch()) }
 }
 
-async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Asked>) -> Answer {
+async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, request: Request<Asked>) -> Answer {
     let state = egress.state();
     let (destination, passed) = judge(egress, &state, intent)?;
     if destination == Destination::Canary {
@@ -223,7 +223,7 @@ async fn decide(egress: &Arc<Egress>, intent: &Intent, request: Request<Asked>) 
 pub(super) fn judge(
     egress: &Arc<Egress>,
     state: &State,
-    intent: &Intent,
+    intent: &Arc<Intent>,
 ) -> Result<(Destination, Option<forward::Passed>), Reason> {
     if let Host::Name(name) = &intent.host
         && intent.form != Form::Inside

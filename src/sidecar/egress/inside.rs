@@ -85,7 +85,7 @@ type Client = Begun<TokioIo<Upgraded>>;
 pub(super) async fn serve(
     egress: Arc<Egress>,
     state: Arc<State>,
-    intent: Intent,
+    intent: Arc<Intent>,
     pinned: Pinned,
     mut request: Request<Asked>,
 ) {
@@ -160,7 +160,12 @@ async fn tunnel(
     Ok(())
 }
 
-async fn intercept(egress: &Arc<Egress>, client: Client, intent: &Intent, place: Option<&Place>) -> Result<(), Reason> {
+async fn intercept(
+    egress: &Arc<Egress>,
+    client: Client,
+    intent: &Arc<Intent>,
+    place: Option<&Place>,
+) -> Result<(), Reason> {
     let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
     let hello = LazyConfigAcceptor::new(Acceptor::default(), client);
     let start = tokio::time::timeout(HANDSHAKE, hello).await.map_err(|_| not_tls("nothing came in time"))?;
@@ -180,14 +185,14 @@ async fn intercept(egress: &Arc<Egress>, client: Client, intent: &Intent, place:
 }
 
 /// Serves the requests of a connection.
-async fn requests<S>(egress: &Arc<Egress>, stream: S, intent: &Intent, layer: Layer, place: Option<&Place>)
+async fn requests<S>(egress: &Arc<Egress>, stream: S, intent: &Arc<Intent>, layer: Layer, place: Option<&Place>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     // HTTP/2 is agreed on within TLS.
     let (stream, refused, granted) = Strict::new(stream, layer == Layer::Tls);
     let service = {
-        let (egress, intent, place) = (egress.clone(), Arc::new(intent.clone()), place.cloned());
+        let (egress, intent, place) = (egress.clone(), intent.clone(), place.cloned());
         service_fn(move |mut request: Request<Incoming>| {
             let (egress, intent) = (egress.clone(), intent.clone());
             Switch::prepare(&mut request, place.as_ref(), &granted);
@@ -207,12 +212,12 @@ async fn answer(egress: &Arc<Egress>, outer: &Intent, layer: Layer, request: Req
     let (request, keeper) = drain::wrap(request);
     let switch = Switch::of(&request);
     let asker = Asker::of(&request);
-    let intent = intent(outer, layer, &request);
+    let intent = intent(outer, layer, &request).map(Arc::new);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, layer, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let response = switch.end(told(egress, Some(intent.as_ref().unwrap_or(outer)), asker, answered));
+    let response = switch.end(told(egress, Some(intent.as_deref().unwrap_or(outer)), asker, answered));
     drain::keep(response, keeper)
 }
 
@@ -239,7 +244,7 @@ fn intent(outer: &Intent, layer: Layer, request: &Request<Asked>) -> Result<Inte
     Ok(Intent { form, method: request.method().to_string(), host: host.clone(), port, path: Some(path) })
 }
 
-async fn decide(egress: &Arc<Egress>, intent: &Intent, layer: Layer, request: Request<Asked>) -> Answer {
+async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, layer: Layer, request: Request<Asked>) -> Answer {
     let state = egress.state();
     let (destination, passed) = judge(egress, &state, intent)?;
     if destination == Destination::Canary {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::Either;
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, SizeHint};
 use hyper::header::HeaderMap;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Egress;
 use super::body::{Verdict, look, trailer_text};
@@ -20,20 +22,37 @@ use crate::scan::{Framed, Messages, Scanner, Seam, Stream, Windows};
 
 /// What a window and what is held of the one before it take, in bytes; and what one in S3's framing does, with that.
 const WINDOW_MEMORY: usize = 320 << 10;
+/// Windows in memory at once: one that comes, one that is looked at, and one that leaves.
+const WINDOWS: usize = 3;
 const FRAMED_MEMORY: usize = 2 << 20;
 /// Of what came already, so much is taken at a time.
 const PIECE: usize = 256 << 10;
 
 /// How a body in pieces is looked at.
 pub(super) enum Look {
-    /// In windows, of which an end is held back.
-    Windows(Windows),
+    /// In windows, of which an end is held back. While one is looked at the next one comes.
+    Windows(Windows, Option<Looked>),
     /// As one text in S3's framing.
     Framed(Framed),
     /// Piece by piece, with as little held back as can be.
     Live(Stream),
     /// Message by message: each is sent on at once.
     Messages(Messages, Seam),
+}
+
+/// A window that is being looked at, and what leaves of it then.
+pub(super) struct Looked {
+    task: AbortOnDropHandle<Result<(), Reason>>,
+    leaves: Bytes,
+}
+
+impl Looked {
+    /// Waits until that is over. May be asked again where it was not waited for to the end.
+    async fn done(&mut self) -> Result<Bytes, Reason> {
+        let looked = (&mut self.task).await;
+        looked.map_err(|_| Reason::BadRequest("it could not be looked at"))??;
+        Ok(std::mem::take(&mut self.leaves))
+    }
 }
 
 /// A body in pieces.
@@ -69,8 +88,11 @@ impl<B: Received> Pieces<B> {
 
     async fn next(&mut self) -> Result<Option<Frame<Bytes>>, BoxError> {
         while !self.ended {
-            let came = self.come().await?;
-            match self.pass(came).await {
+            let passed = match self.come_or_looked().await? {
+                Either::Left(came) => self.pass(came).await,
+                Either::Right(looked) => looked,
+            };
+            match passed {
                 Ok(bytes) if bytes.is_empty() => {}
                 Ok(bytes) => {
                     (self.counter)(&self.egress.counters).fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -87,6 +109,22 @@ impl<B: Received> Pieces<B> {
         Box::new(reason)
     }
 
+    /// What comes next, or what leaves of a window that was looked at meanwhile.
+    async fn come_or_looked(&mut self) -> Result<Either<Option<Bytes>, Result<Bytes, Reason>>, BoxError> {
+        let looked = if let Look::Windows(_, looked) = &mut self.look { looked.take() } else { None };
+        let Some(mut looked) = looked else { return Ok(Either::Left(self.come().await?)) };
+        tokio::select! {
+            biased;
+            leaves = looked.done() => Ok(Either::Right(leaves)),
+            came = self.come() => {
+                if let Look::Windows(_, place) = &mut self.look {
+                    *place = Some(looked);
+                }
+                Ok(Either::Left(came?))
+            }
+        }
+    }
+
     /// What comes next; nothing at the end.
     async fn come(&mut self) -> Result<Option<Bytes>, BoxError> {
         if !self.first.is_empty() {
@@ -94,7 +132,7 @@ impl<B: Received> Pieces<B> {
         }
         loop {
             let waits = match &self.look {
-                Look::Windows(_) | Look::Framed(_) => true,
+                Look::Windows(..) | Look::Framed(_) => true,
                 Look::Live(_) => false,
                 Look::Messages(messages, _) => messages.pending().0 > 0,
             };
@@ -144,18 +182,36 @@ impl<B: Received> Pieces<B> {
                 look(&self.egress.load, &self.scanner, text, self.place).await?;
                 Ok(stream.accept())
             }
-            Look::Windows(windows) => {
-                self.kept.reach(2 * WINDOW_MEMORY).await?;
+            Look::Windows(windows, looked) => {
+                self.kept.reach(WINDOWS * WINDOW_MEMORY).await?;
                 windows.push(&piece);
-                match windows.offer(end) {
-                    None => Ok(if end { windows.end() } else { Bytes::new() }),
-                    Some(window) => {
-                        look(&self.egress.load, &self.scanner, window.clone(), self.place).await?;
-                        let leaves = windows.accept(window, end);
-                        self.kept.shrink(leaves.len().max(2 * WINDOW_MEMORY));
-                        Ok(leaves)
-                    }
+                let window = windows.offer(end);
+                if window.is_none() && !end {
+                    return Ok(Bytes::new());
                 }
+                let before = match looked {
+                    Some(looked) => looked.done().await?,
+                    None => Bytes::new(),
+                };
+                *looked = None;
+                let last = match window {
+                    None => windows.end(),
+                    Some(window) if end => {
+                        look(&self.egress.load, &self.scanner, window.clone(), self.place).await?;
+                        windows.accept(window, end)
+                    }
+                    Some(window) => {
+                        let (egress, scanner, text, place) =
+                            (self.egress.clone(), self.scanner.clone(), window.clone(), self.place);
+                        let looking = async move { look(&egress.load, &scanner, text, place).await };
+                        let task = AbortOnDropHandle::new(tokio::spawn(looking));
+                        let leaves = windows.accept(window, end);
+                        self.kept.shrink((before.len() + leaves.len()).max(WINDOWS * WINDOW_MEMORY));
+                        *looked = Some(Looked { task, leaves });
+                        return Ok(before);
+                    }
+                };
+                Ok(if before.is_empty() { last } else { [before, last].concat().into() })
             }
             Look::Messages(messages, seam) => {
                 if end {

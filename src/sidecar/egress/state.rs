@@ -125,7 +125,7 @@ impl State {
     }
 
     /// What a request is looked at with; the same for the whole of one.
-    pub(super) fn scanner(&self, egress: &Arc<Egress>, intent: &Intent) -> Arc<Scanner> {
+    pub(super) fn scanner(&self, egress: &Arc<Egress>, intent: &Arc<Intent>) -> Arc<Scanner> {
         let always = self.policy.scan(intent);
         // Nothing that is seen on its way by others is for anybody.
         let sealed = intent.form == Form::Inside;
@@ -148,7 +148,7 @@ impl State {
     }
 
     /// What the answer to a request is looked at with, if anybody looks.
-    pub(super) fn response_scanner(&self, egress: &Arc<Egress>, intent: &Intent) -> Option<Arc<Scanner>> {
+    pub(super) fn response_scanner(&self, egress: &Arc<Egress>, intent: &Arc<Intent>) -> Option<Arc<Scanner>> {
         let scanner = self.responses.as_ref()?;
         Some(Arc::new(scanner.of_request(None, warn(egress, intent, "answer"))))
     }
@@ -185,7 +185,7 @@ fn client(connector: &Connector) -> HttpClient<Connector, Body> {
 }
 
 /// Tells of findings that are let through.
-fn warn(egress: &Arc<Egress>, intent: &Intent, place: &'static str) -> Arc<dyn Fn(Finding) + Send + Sync> {
+fn warn(egress: &Arc<Egress>, intent: &Arc<Intent>, place: &'static str) -> Arc<dyn Fn(Finding) + Send + Sync> {
     let (egress, intent) = (egress.clone(), intent.clone());
     Arc::new(move |finding| egress.decided(Some(&intent), Outcome::Warn(&Reason::SecretFound(finding, place))))
 }

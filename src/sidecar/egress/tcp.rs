@@ -19,13 +19,14 @@ const BUFFER: usize = 64 << 10;
 pub(super) async fn serve(mut stream: Stream, index: usize, egress: &Arc<Egress>) {
     let Some(target) = egress.state().policy.tcp.get(index).cloned() else { return };
     let intent = Intent { form: Form::Tcp, method: String::new(), host: target.host, port: target.port, path: None };
+    let intent = Arc::new(intent);
     // The connection ends when it was told why.
     if let Err(reason) = carry(&mut stream, &intent, egress).await {
         egress.decided(Some(&intent), Outcome::Refuse(&reason));
     }
 }
 
-async fn carry(near: &mut Stream, intent: &Intent, egress: &Arc<Egress>) -> Result<(), Reason> {
+async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) -> Result<(), Reason> {
     let state = egress.state();
     let destination = match authorize(&state.policy, intent) {
         Decision::Allow(destination) | Decision::Audit(destination, _) => destination,

@@ -70,7 +70,7 @@ pub(super) fn is_handshake(request: &Request<Asked>) -> bool {
 pub(super) async fn forward(
     egress: &Arc<Egress>,
     state: &State,
-    intent: &Intent,
+    intent: &Arc<Intent>,
     scheme: &str,
     mut request: Request<Asked>,
     slot: Slot,
