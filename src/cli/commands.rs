@@ -4,9 +4,10 @@ use clap::{Parser, Subcommand};
 
 use super::bottle::{life, ps, work};
 use super::launch::{resume, run};
+use super::policy::{audit, command as policy, stats};
 use super::print::{print_message, report_unwritten};
 use super::setup::{doctor, gc, init, lua, manifest, trust};
-use super::{audit, ctl, policy, sidecar};
+use super::sidecar;
 use crate::session::Class;
 
 /// Runs an AI coding agent with full permissions in a bottle: a container with no route out.
@@ -58,7 +59,7 @@ enum Command {
     /// Print the decisions of sidecars, and check that the audit log is intact
     Audit(audit::Args),
     /// Print counters of a running bottle's egress
-    Stats(ctl::StatsArgs),
+    Stats(stats::StatsArgs),
     /// Start a dead sidecar of a running bottle again
     Sidecar(sidecar::Args),
     /// Trust the files in a project's .bottler/ as they are now, or show what is not trusted
@@ -99,7 +100,7 @@ pub async fn main() -> u8 {
         Command::Lua(args) => lua::main(args).await,
         Command::Policy(args) => policy::main(&args).await,
         Command::Audit(args) => audit::main(&args),
-        Command::Stats(args) => ctl::stats(&args).await,
+        Command::Stats(args) => stats::stats(&args).await,
         Command::Sidecar(args) => sidecar::main(&args).await,
         Command::Trust(args) => trust::trust(&args),
         Command::Untrust(args) => trust::untrust(&args),

@@ -1,10 +1,7 @@
 //! The command line: one file for every command, in a folder for what it is about.
 
-mod audit;
 mod bottle;
-mod change;
 mod commands;
-mod ctl;
 mod failure;
 mod launch;
 mod open;

@@ -1,8 +1,8 @@
 //! What is asked of a running bottle's egress; `bottler stats`.
 
-use super::failure::input;
-use super::open::engine;
-use super::print::{print_data, print_json};
+use crate::cli::failure::input;
+use crate::cli::open::engine;
+use crate::cli::print::{print_data, print_json};
 use crate::primitive::ask_sidecar;
 use crate::session::Failure;
 use crate::sidecar::Role;
@@ -10,7 +10,7 @@ use crate::sidecar::egress::{Ask, Egress};
 
 /// What `stats` takes.
 #[derive(clap::Args)]
-pub(super) struct StatsArgs {
+pub(in crate::cli) struct StatsArgs {
     /// The bottle's id
     bottle: String,
     /// The output format
@@ -27,7 +27,7 @@ enum StatsFormat {
     Prometheus,
 }
 
-pub(super) async fn stats(args: &StatsArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn stats(args: &StatsArgs) -> Result<u8, Failure> {
     let stats = ask::<Egress>(&args.bottle, Ask::Stats).await?;
     match args.format {
         StatsFormat::Json => print_json(&stats)?,
@@ -37,7 +37,7 @@ pub(super) async fn stats(args: &StatsArgs) -> Result<u8, Failure> {
 }
 
 /// Asks the sidecar of a role of a bottle of this user.
-pub(super) async fn ask<R: Role>(bottle: &str, ask: R::Ask) -> Result<R::Answer, Failure> {
+pub(in crate::cli) async fn ask<R: Role>(bottle: &str, ask: R::Ask) -> Result<R::Answer, Failure> {
     let (_, engine, state) = engine().await?;
     if !state.is_alive(bottle) {
         return Err(input(format!("there is no running bottle {bottle}")).hint("`bottler ps` lists them"));

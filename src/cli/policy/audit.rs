@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use super::failure::input;
-use super::open::state;
-use super::print::{Format, print_data, print_json, print_message};
 use crate::audit::{self, Chain, Line};
+use crate::cli::failure::input;
+use crate::cli::open::state;
+use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::report::{printable, table};
 use crate::session::{Class, Failure};
 use crate::sidecar::Event;
 
 /// What `audit` takes.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -40,7 +40,7 @@ enum Command {
     },
 }
 
-pub(super) fn main(args: &Args) -> Result<u8, Failure> {
+pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
     let state = state()?;
     match &args.command {
         Command::Show { bottle, refused, format } => {
@@ -62,7 +62,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
 }
 
 /// The decisions of a bottle's last launch.
-pub(super) fn chain(state: &Path, bottle: &str) -> Result<Chain, Failure> {
+pub(in crate::cli) fn chain(state: &Path, bottle: &str) -> Result<Chain, Failure> {
     let failed = |error: std::io::Error| Failure::new(Class::Input, format!("read the audit of {bottle}: {error}"));
     let path = audit::find(state, bottle).map_err(failed)?;
     let path = path.ok_or_else(|| {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use hyper::Uri;
 
-use super::failure::input;
-use super::launch::egress::EgressArgs;
-use super::launch::program::{self, ProjectArgs};
-use super::open::state;
-use super::print::{Format, print_data, print_json, print_message};
 use super::{audit, change};
 use crate::audit::learn;
+use crate::cli::failure::input;
+use crate::cli::launch::egress::EgressArgs;
+use crate::cli::launch::program::{self, ProjectArgs};
+use crate::cli::open::state;
+use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::manifest::choose;
 use crate::net::{Host, canonical};
 use crate::policy::{Decision, Form, Intent, Reason, authorize};
@@ -19,7 +19,7 @@ use crate::session::Failure;
 
 /// What `policy` takes.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -62,7 +62,7 @@ struct ExplainArgs {
     format: Format,
 }
 
-pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
+pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     match &args.command {
         Command::Explain(args) => explain(args),
         Command::Learn { bottle } => {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::bottle::known::Known;
-use super::failure::input;
-use super::print::{Format, print_json, print_message};
+use crate::cli::bottle::known::Known;
+use crate::cli::failure::input;
+use crate::cli::print::{Format, print_json, print_message};
 use crate::holder::ask_policy;
 use crate::manifest::{EgressSection, granted_file, read_granted, with_granted};
 use crate::policy::{AllowSpec, AllowTable, Change, DenySpec, DenyTable, LivePolicy, Scope};
@@ -13,7 +13,7 @@ use crate::session::{Class, Failure};
 
 /// What `policy show` takes.
 #[derive(clap::Args)]
-pub(super) struct ShowArgs {
+pub(in crate::cli) struct ShowArgs {
     /// The bottle's id
     bottle: String,
 }
@@ -42,7 +42,7 @@ struct EntryArgs {
 
 /// What `policy allow` takes.
 #[derive(clap::Args)]
-pub(super) struct AllowArgs {
+pub(in crate::cli) struct AllowArgs {
     #[command(flatten)]
     entry: EntryArgs,
     /// For one request only
@@ -55,14 +55,14 @@ pub(super) struct AllowArgs {
 
 /// What `policy deny` takes.
 #[derive(clap::Args)]
-pub(super) struct DenyArgs {
+pub(in crate::cli) struct DenyArgs {
     #[command(flatten)]
     entry: EntryArgs,
 }
 
 /// What `policy reload` takes.
 #[derive(clap::Args)]
-pub(super) struct ReloadArgs {
+pub(in crate::cli) struct ReloadArgs {
     /// The bottle's id
     bottle: String,
     /// A file with an `egress` section, which replaces the policy that the bottle was launched with
@@ -70,13 +70,13 @@ pub(super) struct ReloadArgs {
     egress: PathBuf,
 }
 
-pub(super) async fn show(args: &ShowArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn show(args: &ShowArgs) -> Result<u8, Failure> {
     let policy = ask(&args.bottle, None).await?;
     print_json(&shown(&policy))?;
     Ok(0)
 }
 
-pub(super) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
     let what = &args.entry;
     let entry = |host: &String| match (&what.methods[..], &what.paths[..]) {
         ([], []) => AllowSpec::Host(host.clone()),
@@ -108,7 +108,7 @@ pub(super) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
     told(what.format, &policy, &format!("{} may reach {} {holds}", what.bottle, what.hosts.join(", ")))
 }
 
-pub(super) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
     let what = &args.entry;
     let entry = |host: &String| match (&what.methods[..], &what.paths[..]) {
         ([], []) => DenySpec::Host(host.clone()),
@@ -130,7 +130,7 @@ pub(super) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
     told(what.format, &policy, &format!("{} may not reach {} {holds}", what.bottle, what.hosts.join(", ")))
 }
 
-pub(super) async fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
+pub(in crate::cli) async fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
     let read = EgressSection::read(&args.egress).map_err(input)?;
     let policy = ask(&args.bottle, Some(Change::Reload(Box::new(read.spec)))).await?;
     print_json(&shown(&policy))?;
