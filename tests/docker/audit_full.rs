@@ -1,9 +1,9 @@
 //! A state directory whose disk is full: the evidence says what it lacks, and its head is that of what is there.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::support::process::{World, finish, recipe, wait_for};
+use crate::support::process::{World, recipe, wait_for};
 
 /// A memory file system for the state directory, as small as it gets to be: gone with the test.
 struct SmallDisk(PathBuf);
@@ -54,7 +54,10 @@ fn promise_18_a_full_disk_tears_no_evidence_and_is_told() {
     for room_again in [true, false] {
         let world = World::new();
         let disk = SmallDisk::under(&world);
-        let child = world.start(&["run", "probe", "--recipe", &recipe("idle.lua")]);
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let mut command = world.command(&["run", "probe", "--recipe", &recipe("idle.lua")]);
+        let mut child = command.stdout(Stdio::null()).stderr(told.reopen().unwrap()).spawn().unwrap();
+        let told = || std::fs::read_to_string(&told).unwrap();
         let agent = wait_for("the idle agent", || world.agent_running("bottler idle"));
         ask(&world, &agent, "0");
         wait_for("its event", || {
@@ -63,19 +66,22 @@ fn promise_18_a_full_disk_tears_no_evidence_and_is_told() {
         let fill = disk.fill();
         ask(&world, &agent, "[1-59]");
         if room_again {
+            // Before that, there may have been nothing to write yet.
+            wait_for("the alarm", || told().contains("the audit log cannot be written").then_some(()));
             std::fs::remove_file(fill).unwrap();
             wait_for("what was held", || {
                 std::fs::read_to_string(audit_of(&disk.0)).unwrap().contains("h59.example").then_some(())
             });
         }
         let stopped = world.run(&["stop", &agent]);
-        let done = finish(child);
-        let head = done.stderr.split("--head ").nth(1).unwrap_or_else(|| panic!("{}", done.stderr));
+        child.wait().unwrap();
+        let told = told();
+        let head = told.split("--head ").nth(1).unwrap_or_else(|| panic!("{told}"));
         let head = head.split('`').next().unwrap().to_owned();
         let verified = world.run(&["audit", "verify", &agent, "--head", &head]);
         assert!(verified.code() == 0 && verified.stdout.starts_with("intact: "), "{}", verified.stdout);
-        let incomplete = done.stderr.contains("error: the audit log is incomplete");
-        assert_eq!(incomplete, !room_again, "{}{}", stopped.stderr, done.stderr);
+        let incomplete = told.contains("error: the audit log is incomplete");
+        assert_eq!(incomplete, !room_again, "{}{told}", stopped.stderr);
         if room_again {
             assert!(
                 verified.stdout.contains("decisions could not be written when they were made"),
