@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use bottler::{cli, holder, init, primitive, probe, session};
+use bottler::{cli, holder, init, primitive, probe, session, sidecar};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -15,13 +15,13 @@ fn main() -> ExitCode {
     let rest: Vec<&str> = arguments.iter().skip(2).map_while(|word| word.to_str()).collect();
     if let Some(process) = role.and_then(primitive::process) {
         let at = rest.first().map(|&at| at.to_owned());
-        return ended((process.prepare)().and_then(|()| sidecar(process.parallel, (process.run)(at))));
+        return ended((process.prepare)().and_then(|()| role_process(process.parallel, (process.run)(at))));
     }
     match role {
         Some(init::ROLE) => pid_1(|| init::run(rest.first().copied().unwrap_or_default())),
         Some(init::serve::ROLE) => pid_1(init::serve::run),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),
-        Some(bottler::sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, bottler::sidecar::ctl::ask()),
+        Some(sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, sidecar::ctl::ask()),
         Some(init::ENTER) => ended(init::enter(&rest)),
         Some("ctl") => inside(false, init::bridge()),
         // What an agent does that does nothing: it waits to be stopped.
@@ -70,7 +70,7 @@ fn inside(parallel: bool, role: impl Future<Output = anyhow::Result<()>>) -> Exi
     ended(private().and_then(|()| runtime(parallel)?.block_on(role)))
 }
 
-fn sidecar(parallel: bool, role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn role_process(parallel: bool, role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     private()?;
     let runtime = runtime(parallel)?;
     let result = runtime.block_on(role);

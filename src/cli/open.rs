@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::failure::input;
 use super::print::print_message;
 use crate::engine::Engine;
 use crate::engine::docker::{DockerEngine, endpoint};
@@ -19,6 +20,15 @@ pub(super) fn find_engine() -> Result<String, Failure> {
     endpoint::resolve()
         .map(|endpoint| endpoint.to_string())
         .map_err(|why| Failure::new(Class::Engine, why).hint("`docker context ls` shows what there is"))
+}
+
+/// # Errors
+/// No bottle of that name is running.
+pub(super) fn check_running(state: &StateDir, bottle: &str) -> Result<(), Failure> {
+    if state.is_alive(bottle) {
+        return Ok(());
+    }
+    Err(input(format!("there is no running bottle {bottle}")).hint("`bottler ps` lists them"))
 }
 
 pub(super) fn state() -> Result<StateDir, Failure> {

@@ -1,7 +1,7 @@
 //! `bottler sidecar restart`.
 
 use super::bottle::known::Known;
-use super::failure::input;
+use super::open::check_running;
 use super::print::print_message;
 use crate::holder::restart_sidecar;
 use crate::session::Failure;
@@ -28,9 +28,7 @@ enum Command {
 pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
     let Command::Restart { bottle, name } = &args.command;
     let known = Known::find(bottle)?;
-    if !known.state.is_alive(bottle) {
-        return Err(input(format!("there is no running bottle {bottle}")).hint("`bottler ps` lists them"));
-    }
+    check_running(&known.state, bottle)?;
     restart_sidecar(bottle, &known.state.bottle(bottle), name).await?;
     print_message(&format!("{name} of {bottle} was started again"));
     Ok(0)

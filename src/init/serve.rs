@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::child;
@@ -21,7 +20,7 @@ use super::relay::{BUFFER, PAUSE};
 use super::signals::signals;
 use crate::layout::sidecar::INSIDE_PORTS;
 use crate::layout::sidecar::SERVICE_DIR;
-use crate::sidecar::{Message, Nothing, stdio};
+use crate::sidecar::{Message, Nothing, socket, stdio};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "serve";
@@ -103,10 +102,7 @@ pub async fn run() -> anyhow::Result<i32> {
 
 fn listen(port: u16) -> anyhow::Result<()> {
     let path = Path::new(SERVICE_DIR).join(port.to_string());
-    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
-    // The agent runs as another user and sees this folder read-only: it may connect, nothing else.
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666))?;
-    let listener = Arc::new(listener);
+    let listener = Arc::new(socket::listen(&path, socket::OTHERS)?);
     accept(port, move || {
         let listener = listener.clone();
         async move { listener.accept().await.map(|(stream, _)| stream) }

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::{StateDir, valid_name};
+use crate::engine::Output;
 use crate::host::{make_private, replace};
 
 /// Bottles that are remembered, the newest.
@@ -15,7 +16,7 @@ const MOST: usize = 100;
 /// How long they are, in seconds.
 const LONGEST: u64 = 7 * 24 * 60 * 60;
 /// Most that is kept of what an agent wrote, from the end, in bytes, both streams together.
-pub const MAX_OUTPUT: usize = 1 << 20;
+const MAX_OUTPUT: usize = 1 << 20;
 
 /// How a bottle ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,8 +113,36 @@ pub fn forget(state: &StateDir, id: &str) {
     }
 }
 
+/// The last of an output that goes on, in memory that is bounded.
+#[derive(Default)]
+pub struct Tail {
+    pieces: Vec<Piece>,
+    size: usize,
+}
+
+impl Tail {
+    /// Takes what came.
+    pub fn push(&mut self, output: Output) {
+        let (error, bytes) = match output {
+            Output::Stdout(bytes) => (false, bytes),
+            Output::Stderr(bytes) => (true, bytes),
+        };
+        self.size += bytes.len();
+        self.pieces.push(Piece { error, bytes: bytes.to_vec() });
+        if self.size > 2 * MAX_OUTPUT {
+            self.pieces = self.take();
+            self.size = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
+        }
+    }
+
+    /// What is kept of it.
+    pub fn take(&mut self) -> Vec<Piece> {
+        last(std::mem::take(&mut self.pieces))
+    }
+}
+
 /// The last pieces of an output, of a bounded size.
-pub fn last(mut pieces: Vec<Piece>) -> Vec<Piece> {
+fn last(mut pieces: Vec<Piece>) -> Vec<Piece> {
     let mut size: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
     let first = pieces.iter().position(|piece| {
         let whole = size <= MAX_OUTPUT;

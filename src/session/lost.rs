@@ -1,16 +1,15 @@
 //! How a bottle ended whose holder has died: what its agent wrote is only in the engine's log of its container, which goes with
 //! the container.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 
-use super::ended::{self, Ended, Piece};
+use super::ended::{self, Ended, Piece, Tail};
 use super::{Class, StateDir, kept};
 use crate::engine::labels::Kind;
-use crate::engine::{Engine, Filter, Output};
+use crate::engine::{Engine, Filter};
 
 /// How long the engine may take to say it: what is to be removed waits.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,7 +34,7 @@ pub(super) async fn remember(engine: &Arc<dyn Engine>, state: &StateDir, id: &st
         ended: ended::now(),
     };
     // What cannot be written is not known later; what is to be removed is removed all the same.
-    let _ = ended::write(state, &ended, ended::last(output));
+    let _ = ended::write(state, &ended, output);
 }
 
 /// The exit code of an agent that has ended, and what it wrote; `None` where there is no agent.
@@ -47,17 +46,9 @@ async fn look(engine: &Arc<dyn Engine>, id: &str, owner: &str) -> Option<(Option
     let agent = objects.iter().find(is_agent)?.id.clone();
     let exit_code = engine.container_inspect(&agent).await.ok().and_then(|seen| seen.exit_code);
     let mut pieces = engine.container_logs(&agent, Some(LINES), false).await.ok()?;
-    let (mut output, mut size) = (VecDeque::new(), 0);
+    let mut output = Tail::default();
     while let Some(Ok(piece)) = pieces.next().await {
-        let (error, bytes) = match piece {
-            Output::Stdout(bytes) => (false, bytes),
-            Output::Stderr(bytes) => (true, bytes),
-        };
-        size += bytes.len();
-        output.push_back(Piece { error, bytes: bytes.to_vec() });
-        while size > ended::MAX_OUTPUT && output.len() > 1 {
-            size -= output.pop_front().map_or(0, |piece: Piece| piece.bytes.len());
-        }
+        output.push(piece);
     }
-    Some((exit_code, output.into()))
+    Some((exit_code, output.take()))
 }

@@ -2,16 +2,16 @@
 //! the sidecar's container carries the command there; the agent's container does not see the socket.
 
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 
 use super::message::{Acknowledged, Outcome};
 use super::role::{Role, carry_out};
+use super::socket;
 use crate::layout::sidecar::{CTL_DIR, CTL_SOCKET};
 use crate::wire::{Reader, send};
 
@@ -34,8 +34,7 @@ pub(super) fn serve<R: Role>(role: &Arc<R>) -> anyhow::Result<()> {
         return Ok(());
     }
     let path = folder.join(CTL_SOCKET);
-    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+    let listener = socket::listen(&path, socket::OWN)?;
     let role = role.clone();
     tokio::spawn(async move {
         // Whatever the agent has taken, one descriptor is an operator's.

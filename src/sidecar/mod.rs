@@ -11,6 +11,7 @@ pub mod place;
 pub mod receiver;
 pub mod role;
 pub mod run;
+pub(crate) mod socket;
 pub(crate) mod stdio;
 #[cfg(debug_assertions)]
 pub mod stub;

@@ -8,7 +8,7 @@
 //! | `POST /hold/HOST/PATH` | nothing; it sends half of a request there now, and the rest when it is stopped |
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
@@ -20,13 +20,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::message::Nothing;
 use super::place::{Inside, Outward};
 use super::role::Role;
+use super::socket;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
 use crate::sync::lock;
 
@@ -128,11 +129,8 @@ impl Role for Stub {
     }
 }
 
-fn unix(path: &PathBuf, door: &'static str, stub: &Arc<Stub>) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;
+fn unix(path: &Path, door: &'static str, stub: &Arc<Stub>) -> anyhow::Result<()> {
+    let listener = socket::listen_again(path, socket::OTHERS)?;
     let stub = stub.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

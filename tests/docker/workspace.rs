@@ -217,17 +217,21 @@ fn what_is_pulled_is_checked_by_git_and_settings_of_the_agents_count_for_nothing
     world.assert_clean();
 }
 
+/// Launches a shell in the background at a copy of a folder, and waits until its script sleeps.
+fn start(world: &World, folder: &Path, name: &str, script: &str) {
+    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--name", name, "-d"]);
+    let done: Done = command.args(["--", "sh", "-c", script]).current_dir(folder).output().unwrap().into();
+    assert_eq!((done.code(), done.stdout), (0, format!("{name}\n")), "{}", done.stderr);
+    wait_for("the agent", || world.agent_running("sleep 1000"));
+}
+
 #[test]
 fn what_a_killed_holder_leaves_lives_again() {
     let world = World::new();
     Debian::import();
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "a", "a\n");
-    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--name", "killed", "-d"]);
-    command.args(["--", "sh", "-c", "echo more >> a; cat a; sleep 1000"]).current_dir(folder.path());
-    let done: Done = command.output().unwrap().into();
-    assert_eq!((done.code(), done.stdout.as_str()), (0, "killed\n"), "{}", done.stderr);
-    wait_for("the agent", || world.agent_running("sleep 1000"));
+    start(&world, folder.path(), "killed", "echo more >> a; cat a; sleep 1000");
     for pid in world.processes("holder") {
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
@@ -264,11 +268,7 @@ fn what_an_agent_wrote_is_read_after_the_death_of_holder_and_reaper() {
     Debian::import();
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "a", "a\n");
-    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--name", "both", "-d"]);
-    command.args(["--", "sh", "-c", "cat a; sleep 1000"]).current_dir(folder.path());
-    let done: Done = command.output().unwrap().into();
-    assert_eq!(done.code(), 0, "{}", done.stderr);
-    wait_for("the agent", || world.agent_running("sleep 1000"));
+    start(&world, folder.path(), "both", "cat a; sleep 1000");
     for role in ["reaper", "holder"] {
         for pid in world.processes(role) {
             kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
@@ -477,10 +477,7 @@ fn a_pull_that_does_not_arrive_counts_for_nothing_and_leaves_nothing() {
     git(folder, &["add", "."]);
     git(folder, &["commit", "-qm", "first"]);
     let script = "echo b >> a; git stash -q; echo c >> a; truncate -s 3G sparse; exec sleep 1000";
-    let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--name", "slow", "-d"]);
-    let done: Done = command.args(["--", "sh", "-c", script]).current_dir(folder).output().unwrap().into();
-    assert_eq!(done.code(), 0, "{}", done.stderr);
-    wait_for("the agent", || world.agent_running("sleep 1000"));
+    start(&world, folder, "slow", script);
     // Shown, and shown to nobody.
     assert_eq!(world.run(&["pull", "slow", "--patch", "-"]).code(), 0);
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();

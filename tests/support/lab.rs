@@ -128,17 +128,7 @@ impl Lab {
         let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
         spec.roots.push(root);
         let proxy_credentials = spec.upstream_proxy.as_ref().map(|_| PROXY_CREDENTIALS.to_owned());
-        let config = Config {
-            bottle: "lab".into(),
-            inside: None,
-            own: Vec::new(),
-            sidecars: BTreeMap::new(),
-            pairs: Vec::new(),
-            policy: Enforced::first(spec),
-            proxy_credentials,
-            authority: None,
-            secrets: Vec::new(),
-        };
+        let config = Config { proxy_credentials, ..Config::new("lab", Enforced::first(spec)) };
         let mut lab = Self::start(&config, folder, seen).await;
         if !secrets.is_empty() {
             let secrets = secrets.iter().map(|&secret| Known { value: secret.to_owned(), hosts: Vec::new() }).collect();

@@ -216,19 +216,20 @@ pub(in crate::cli) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
         tell_ended(&ended);
         return Ok(0);
     }
+    let found = async |known: Known| -> Result<_, Failure> {
+        let container = known.container(args.sidecar.as_deref()).await?;
+        Ok((known, container))
+    };
     let (known, container) = match Known::living(&args.bottle).await {
-        Ok(known) => {
-            let container = known.container(args.sidecar.as_deref()).await?;
-            (known, container)
-        }
+        Ok(known) => found(known).await?,
         // Its holder and reaper have died, and what they would have removed may be there.
-        Err(failure) => match Known::find(&args.bottle) {
-            Ok(known) => match known.container(args.sidecar.as_deref()).await {
-                Ok(container) => (known, container),
-                Err(_) => return Err(failure),
-            },
-            Err(_) => return Err(failure),
-        },
+        Err(failure) => {
+            let left = match Known::find(&args.bottle) {
+                Ok(known) => found(known).await.ok(),
+                Err(_) => None,
+            };
+            left.ok_or(failure)?
+        }
     };
     let mut pieces = known.engine.container_logs(&container, Some(args.lines), args.follow).await?;
     let (mut out, mut err) = (Writer::stdout(), Writer::stderr());

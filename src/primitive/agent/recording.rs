@@ -9,7 +9,7 @@ use futures_util::stream::BoxStream;
 use tokio::task::JoinHandle;
 
 use crate::engine::{Engine, EngineError, Output};
-use crate::session::ended::{MAX_OUTPUT, Piece, last};
+use crate::session::ended::{Piece, Tail};
 use crate::sync::lock;
 
 /// How long the engine may take to open its log. The agent waits for it, so that none of its first words is missed.
@@ -18,7 +18,7 @@ const OPENING: Duration = Duration::from_secs(2);
 /// What has been read so far.
 #[derive(Default)]
 pub(in crate::primitive) struct Recording {
-    pieces: Arc<Mutex<Vec<Piece>>>,
+    written: Arc<Mutex<Tail>>,
     reading: Mutex<Option<JoinHandle<Result<(), EngineError>>>>,
 }
 
@@ -31,7 +31,7 @@ impl Recording {
             Ok(Err(error)) => return Some(error.to_string()),
             Err(_) => return Some(format!("the engine did not open its log in {} s", OPENING.as_secs())),
         };
-        *lock(&self.reading) = Some(tokio::spawn(read(log, self.pieces.clone())));
+        *lock(&self.reading) = Some(tokio::spawn(read(log, self.written.clone())));
         None
     }
 
@@ -50,27 +50,16 @@ impl Recording {
                 }
             },
         };
-        (last(std::mem::take(&mut *lock(&self.pieces))), why)
+        (lock(&self.written).take(), why)
     }
 }
 
 async fn read(
     mut log: BoxStream<'static, Result<Output, EngineError>>,
-    pieces: Arc<Mutex<Vec<Piece>>>,
+    written: Arc<Mutex<Tail>>,
 ) -> Result<(), EngineError> {
-    let mut size = 0;
     while let Some(piece) = log.next().await {
-        let (error, bytes) = match piece? {
-            Output::Stdout(bytes) => (false, bytes),
-            Output::Stderr(bytes) => (true, bytes),
-        };
-        let mut pieces = lock(&pieces);
-        size += bytes.len();
-        pieces.push(Piece { error, bytes: bytes.to_vec() });
-        if size > 2 * MAX_OUTPUT {
-            *pieces = last(std::mem::take(&mut *pieces));
-            size = pieces.iter().map(|piece| piece.bytes.len()).sum();
-        }
+        lock(&written).push(piece?);
     }
     Ok(())
 }

@@ -171,13 +171,8 @@ pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(
     let lines = lock(&bottle.lines).clone();
     for (name, line) in lines {
         if let Some(update) = (line.role.secrets)(secrets.clone()) {
-            let failed = |why: &str| Failure::new(Class::Operation, format!("tell sidecar {name} the secrets: {why}"));
-            match line.command(bottle.session.engine.as_ref(), Action::Update(update)).await {
-                Some(Outcome::Done) => {}
-                Some(Outcome::Refused(why)) => return Err(failed(&why)),
-                Some(Outcome::Answer(_)) => return Err(failed("it answered something else")),
-                None => return Err(failed("no answer")),
-            }
+            let taken = line.update(bottle.session.engine.as_ref(), update).await;
+            taken.map_err(|why| Failure::new(Class::Operation, format!("tell sidecar {name} the secrets: {why}")))?;
         }
     }
     Ok(())
@@ -193,12 +188,7 @@ pub(in crate::primitive) async fn register(
     let failed = |why: &str| Failure::new(Class::Operation, format!("register sidecar {name} with {egress}: {why}"));
     let line = lock(&bottle.lines).get(egress).cloned().ok_or_else(|| failed("it does not run"))?;
     let update = (line.role.register)(registration).ok_or_else(|| failed("it is no egress"))?;
-    match line.command(bottle.session.engine.as_ref(), Action::Update(update)).await {
-        Some(Outcome::Done) => Ok(()),
-        Some(Outcome::Refused(why)) => Err(failed(&why)),
-        Some(Outcome::Answer(_)) => Err(failed("it answered something else")),
-        None => Err(failed("no answer")),
-    }
+    line.update(bottle.session.engine.as_ref(), update).await.map_err(|why| failed(&why))
 }
 
 /// Has every decision told that was only counted so far.

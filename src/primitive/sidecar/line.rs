@@ -104,6 +104,19 @@ impl Line {
         tokio::time::timeout(PATIENCE, self.send(engine, action)).await.ok().flatten()
     }
 
+    /// Has an update taken.
+    ///
+    /// # Errors
+    /// Why it was not, or that this is not known.
+    pub(in crate::primitive) async fn update(&self, engine: &dyn Engine, update: Value) -> Result<(), String> {
+        match self.command(engine, Action::Update(update)).await {
+            Some(Outcome::Done) => Ok(()),
+            Some(Outcome::Refused(why)) => Err(why),
+            Some(Outcome::Answer(_)) => Err("it answered something else".to_owned()),
+            None => Err("no answer".to_owned()),
+        }
+    }
+
     async fn send(&self, engine: &dyn Engine, action: Action<Value, Value>) -> Option<Outcome<Value>> {
         let mut last = self.last.lock().await;
         *last += 1;

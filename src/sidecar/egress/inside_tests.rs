@@ -67,18 +67,7 @@ impl World {
         let spec = EgressSpec { allow, roots: vec![root], ..EgressSpec::default() };
         // Its address is private: it is let through as the bottle's own are, under its name.
         let sidecars = [(HOST.to_owned(), address.into())].into();
-        let policy = Enforced::first(spec);
-        let config = Config {
-            bottle: "test".into(),
-            inside: None,
-            own: Vec::new(),
-            sidecars,
-            pairs: Vec::new(),
-            policy,
-            proxy_credentials: None,
-            authority: None,
-            secrets: Vec::new(),
-        };
+        let config = Config { sidecars, ..Config::new("test", Enforced::first(spec)) };
         let egress = new_egress_with(&config, times);
         egress.take_secrets(&[crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]);
         Self { egress, port: address.port(), received }
@@ -421,17 +410,7 @@ async fn a_destination_that_cannot_be_verified_is_an_error() {
     let world = World::new().await;
     let sidecars = crate::sync::lock(&world.egress.sidecars).clone();
     let spec = EgressSpec::default();
-    let config = Config {
-        bottle: "test".into(),
-        inside: None,
-        own: Vec::new(),
-        sidecars,
-        pairs: Vec::new(),
-        policy: Enforced::first(spec),
-        proxy_credentials: None,
-        authority: None,
-        secrets: Vec::new(),
-    };
+    let config = Config { sidecars, ..Config::new("test", Enforced::first(spec)) };
     let world = World { egress: new_egress(&config), ..world };
     let answer = world.post("", b"x").await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("TLS"), "{answer}");

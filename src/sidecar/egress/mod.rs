@@ -83,6 +83,23 @@ pub struct Config {
     pub secrets: Vec<Known>,
 }
 
+impl Config {
+    /// Of one that has a policy and nothing else, as on a machine that has no bottle.
+    pub fn new(bottle: &str, policy: Enforced) -> Self {
+        Self {
+            bottle: bottle.to_owned(),
+            inside: None,
+            own: Vec::new(),
+            sidecars: BTreeMap::new(),
+            pairs: Vec::new(),
+            policy,
+            proxy_credentials: None,
+            authority: None,
+            secrets: Vec::new(),
+        }
+    }
+}
+
 /// A volume that egress shares with one sidecar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,7 +126,7 @@ pub struct Registration {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ready {
-    /// The certificate of the bottle's CA, in PEM; the key stays here.
+    /// The certificate of the bottle's CA, in PEM; never its key.
     pub ca: String,
 }
 

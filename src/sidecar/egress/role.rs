@@ -12,6 +12,7 @@ use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET};
 use crate::layout::pair;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
 use crate::sidecar::role::Role;
+use crate::sidecar::socket;
 
 impl Role for Egress {
     const NAME: &'static str = ROLE;
@@ -50,14 +51,22 @@ impl Role for Egress {
             serve::spawn_proof(Listener::Tcp(proof, Some(agent)), egress.clone());
         } else {
             for index in 0..targets {
-                let listener = serve::socket(&folder.join(tcp_socket(index)))?;
+                let listener = socket::listen_again(&folder.join(tcp_socket(index)), socket::OTHERS)?;
                 serve::spawn(Listener::Unix(listener), Some(index), egress.clone(), places.clone());
             }
-            serve::spawn(Listener::Unix(serve::socket(&folder.join(SOCKET))?), None, egress.clone(), places);
-            serve::spawn_proof(Listener::Unix(serve::socket(&folder.join(PROOF_SOCKET))?), egress.clone());
+            serve::spawn(
+                Listener::Unix(socket::listen_again(&folder.join(SOCKET), socket::OTHERS)?),
+                None,
+                egress.clone(),
+                places,
+            );
+            serve::spawn_proof(
+                Listener::Unix(socket::listen_again(&folder.join(PROOF_SOCKET), socket::OTHERS)?),
+                egress.clone(),
+            );
         }
         for pair in &config.pairs {
-            let listener = Listener::Unix(serve::socket(&pair.folder.join(pair::EGRESS))?);
+            let listener = Listener::Unix(socket::listen_again(&pair.folder.join(pair::EGRESS), socket::OTHERS)?);
             serve::spawn(listener, None, Arc::new(egress.of_sidecar(&pair.name)), serve::sidecar_places());
         }
         let ready = Ready { ca: egress.authority.certificate.clone() };

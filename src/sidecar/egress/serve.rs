@@ -2,8 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -72,16 +70,6 @@ pub(super) fn places() -> Arc<Semaphore> {
 /// What one sidecar has: the agent takes it nothing away.
 pub(super) fn sidecar_places() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(SIDECAR_CONNECTIONS))
-}
-
-/// Makes a socket that the agent may connect to.
-pub(super) fn socket(path: &Path) -> anyhow::Result<UnixListener> {
-    // One that is started again finds its own of before.
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
-    // The agent runs as another user and sees this folder read-only: it may connect, nothing else.
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;
-    Ok(listener)
 }
 
 /// Listens on an address.

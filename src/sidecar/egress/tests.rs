@@ -22,17 +22,8 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
     let allow = vec![AllowSpec::Host("allowed.bottler.invalid".into())];
     let sidecars = [("upstream".to_owned(), upstream.into())].into();
     let spec = EgressSpec { allow, ..EgressSpec::default() };
-    new_egress(&Config {
-        bottle: "test".into(),
-        inside: None,
-        own: vec!["egress:8888".into()],
-        sidecars,
-        pairs: Vec::new(),
-        policy: Enforced::first(spec),
-        proxy_credentials: None,
-        authority: None,
-        secrets: Vec::new(),
-    })
+    let own = vec!["egress:8888".into()];
+    new_egress(&Config { own, sidecars, ..Config::new("test", Enforced::first(spec)) })
 }
 
 /// An egress that asks nobody for names.
@@ -219,17 +210,7 @@ async fn a_refusal_is_one_line_of_json_with_code_and_hint() {
 async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
     let mut policy = Enforced::first(EgressSpec::default());
     policy.once = vec![(7, AllowSpec::Host("once.example.com".into()))];
-    let egress = new_egress(&Config {
-        bottle: "test".into(),
-        inside: None,
-        own: Vec::new(),
-        sidecars: [].into(),
-        pairs: Vec::new(),
-        policy,
-        proxy_credentials: None,
-        authority: None,
-        secrets: Vec::new(),
-    });
+    let egress = new_egress(&Config::new("test", policy));
     let state = egress.state();
     let host = Host::parse("once.example.com").unwrap();
     let intent = Intent { form: Form::Absolute, method: "GET".into(), host, port: 80, path: Some("/".into()) };
@@ -243,17 +224,8 @@ async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
 #[tokio::test]
 async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
     let pairs = vec![Pair { name: "one".into(), folder: "/run/bottler-pairs/1".into() }];
-    let egress = new_egress(&Config {
-        bottle: "test".into(),
-        inside: None,
-        own: Vec::new(),
-        sidecars: [].into(),
-        pairs,
-        policy: Enforced::first(EgressSpec::default()),
-        proxy_credentials: None,
-        authority: None,
-        secrets: Vec::new(),
-    });
+    let policy = Enforced::first(EgressSpec::default());
+    let egress = new_egress(&Config { pairs, ..Config::new("test", policy) });
     let register = |name: &str, socket: &str| {
         egress.register(Registration { name: name.into(), port: 9000, socket: socket.into() })
     };

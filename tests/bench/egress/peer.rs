@@ -40,16 +40,12 @@ impl Drop for Running {
 impl Running {
     /// Processor time so far, in microseconds, of the process (proc(5), `stat`): helpers that it started are left out.
     pub fn processor(&self) -> f64 {
-        let ticks: u64 = self
-            .children
-            .iter()
-            .filter_map(|child| std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok())
-            .flat_map(|stat| {
-                let after = stat.rsplit(')').next().unwrap_or_default().to_owned();
-                let words: Vec<u64> = after.split_ascii_whitespace().skip(11).take(2).flat_map(str::parse).collect();
-                words
-            })
-            .sum();
+        let ticks = |child: &Child| -> Option<u64> {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+            let mut words = stat.rsplit(')').next()?.split_ascii_whitespace().skip(11);
+            Some(words.next()?.parse::<u64>().ok()? + words.next()?.parse::<u64>().ok()?)
+        };
+        let ticks: u64 = self.children.iter().filter_map(ticks).sum();
         f64::from(u32::try_from(ticks).unwrap()) * 1e4
     }
 
@@ -108,17 +104,7 @@ impl Peer {
 fn egress(entry: &str, folder: &Path) -> Child {
     let mut spec: EgressSpec = serde_yaml::from_str(&format!("allow: [{entry}]")).unwrap();
     spec.roots.push(std::fs::read_to_string(folder.join("root.pem")).unwrap());
-    let config = Config {
-        bottle: "bench".into(),
-        inside: None,
-        own: Vec::new(),
-        sidecars: [].into(),
-        pairs: Vec::new(),
-        policy: Enforced::first(spec),
-        proxy_credentials: None,
-        authority: None,
-        secrets: Vec::new(),
-    };
+    let config = Config::new("bench", Enforced::first(spec));
     let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
         .args(["egress", "127.0.0.1:3127"])
         .stdin(Stdio::piped())
