@@ -85,6 +85,11 @@ impl Exact {
         self.table[place / 64] & (1 << (place % 64)) != 0
     }
 
+    /// Whether there is no secret to look for.
+    pub fn is_empty(&self) -> bool {
+        self.forms.is_empty()
+    }
+
     /// How many bytes the longest form has.
     pub fn longest(&self) -> usize {
         self.longest

@@ -5,6 +5,9 @@ use super::body::{joined, spaced};
 use super::owner::Place;
 use super::{Exhausted, Finding, Scanner, Work};
 
+/// Methods that hold nothing but themselves (RFC 9110, section 9, and RFC 5789): most requests have one of them.
+const METHODS: [&str; 7] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
+
 /// What is looked at.
 pub struct Head<'a> {
     /// The request's method.
@@ -21,7 +24,9 @@ impl Scanner {
     /// # Errors
     /// To look through it takes more work than there is.
     pub fn head(&self, head: &Head<'_>, work: &mut Work) -> Result<Option<(Finding, &'static str)>, Exhausted> {
-        if let Some(finding) = self.at(Place::Elsewhere, head.method.as_bytes(), work)? {
+        if !METHODS.contains(&head.method)
+            && let Some(finding) = self.at(Place::Elsewhere, head.method.as_bytes(), work)?
+        {
             return Ok(Some((finding, "method")));
         }
         if let Some(finding) = self.path(head.path, work)? {
@@ -68,10 +73,11 @@ impl Scanner {
     /// # Errors
     /// To look through it takes more work than there is.
     pub fn path(&self, path: &str, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
-        let (alone, query) = path.split_once('?').unwrap_or((path, ""));
+        let (alone, query) = path.split_once('?').map_or((path, None), |(alone, query)| (alone, Some(query)));
         if let Some(finding) = self.at(Place::Elsewhere, alone.as_bytes(), work)? {
             return Ok(Some(finding));
         }
+        let Some(query) = query else { return Ok(None) };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let name = pair.split_once('=').map_or(pair, |(name, _)| name);
             // With what stands before it, by which some formats are told.

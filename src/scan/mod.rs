@@ -154,7 +154,7 @@ impl Scanner {
     /// That takes more work than there is.
     pub fn known(&self, bytes: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
         let look = Look { place: Place::Elsewhere, rules: false };
-        if self.looks() { self.layer(bytes, 0, look, work) } else { Ok(None) }
+        if self.looks() && !self.exact.is_empty() { self.layer(bytes, 0, look, work) } else { Ok(None) }
     }
 
     /// Tells what was found and may pass, once the work is done.
