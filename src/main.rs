@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use bottler::engine::native;
 use bottler::{cli, holder, init, primitive, probe, session, sidecar};
 
 fn main() -> ExitCode {
@@ -19,6 +20,9 @@ fn main() -> ExitCode {
     }
     match role {
         Some(init::ROLE) => pid_1(|| init::run(rest.first().copied().unwrap_or_default())),
+        Some(native::shim::ROLE) => ended(native::shim::run(&rest)),
+        Some(native::child::FIRST) => ended(native::child::run(&rest)),
+        Some(native::child::ENTER) => ended(native::child::enter(&rest)),
         Some(init::serve::ROLE) => pid_1(init::serve::run),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),
         Some(sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, sidecar::ctl::ask()),

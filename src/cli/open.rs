@@ -5,21 +5,19 @@ use std::sync::Arc;
 use super::failure::input;
 use super::print::print_message;
 use crate::engine::Engine;
-use crate::engine::docker::{DockerEngine, endpoint};
+use crate::engine::choice::{connect, resolve};
 use crate::session::{Class, Failure, StateDir};
 
 /// The engine's address, the engine, and this user's bottles.
 pub(super) async fn engine() -> Result<(String, Arc<dyn Engine>, StateDir), Failure> {
     let endpoint = find_engine()?;
-    let engine = DockerEngine::connect(&endpoint)?;
+    let engine = connect(&endpoint)?;
     engine.info().await?;
-    Ok((endpoint, Arc::new(engine), state()?))
+    Ok((endpoint, engine, state()?))
 }
 
 pub(super) fn find_engine() -> Result<String, Failure> {
-    endpoint::resolve()
-        .map(|endpoint| endpoint.to_string())
-        .map_err(|why| Failure::new(Class::Engine, why).hint("`docker context ls` shows what there is"))
+    resolve().map_err(|why| Failure::new(Class::Engine, why).hint("`docker context ls` shows what there is"))
 }
 
 /// # Errors

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use super::labels::Identity;
 use super::{
     Archive, Bounds, ContainerSpec, ContainerState, Engine, EngineDetails, EngineError, EngineInfo, ErrorKind,
-    ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec, Object, Output, Progress, Removal, Result, Streams,
-    TerminalSize, VolumeSpec,
+    ExecSpec, Filter, ImageBuild, ImageFound, ImageLayer, NetworkSpec, Object, Output, Progress, Removal, Result,
+    Streams, TerminalSize, VolumeSpec,
 };
 
 /// What goes wrong with a call.
@@ -217,6 +217,14 @@ impl Engine for FakeEngine {
                 env: BTreeMap::new(),
                 labels: BTreeMap::new(),
             }))
+        })
+        .await
+    }
+
+    async fn image_layer(&self, layer: &ImageLayer) -> Result<()> {
+        self.call("image_build", &layer.tag, |world| {
+            world.images.push(layer.tag.clone());
+            Ok(())
         })
         .await
     }

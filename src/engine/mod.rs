@@ -2,10 +2,12 @@
 //!
 //! Only [`docker`] names bollard. [`fake`] is an in-memory world for tests and `lua check`.
 
+pub mod choice;
 pub mod docker;
 mod error;
 pub mod fake;
 pub mod labels;
+pub mod native;
 mod spec;
 
 use std::time::Duration;
@@ -18,6 +20,9 @@ use ipnet::Ipv4Net;
 
 pub use error::{EngineError, ErrorKind};
 pub use spec::*;
+
+/// Our seccomp profile in Docker's JSON form, compiled in; see the file for what it leaves out.
+const SECCOMP: &str = include_str!("seccomp.json");
 
 /// The answer to an engine call.
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -54,6 +59,8 @@ pub trait Engine: Send + Sync {
 
     /// What the engine has under an image's reference, if anything.
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>>;
+    /// Makes an image of an archive, on top of another one or of nothing.
+    async fn image_layer(&self, layer: &ImageLayer) -> Result<()>;
     /// Builds an image, telling each line of the engine's progress.
     async fn image_build(&self, build: &ImageBuild, progress: &Progress<'_>) -> Result<()>;
     /// Pulls an image by reference, telling each line of the engine's progress.

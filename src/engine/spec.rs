@@ -33,6 +33,8 @@ pub enum Product {
     Docker,
     /// Podman's service.
     Podman,
+    /// bottler's own engine.
+    Native,
 }
 
 /// What the engine says of what it runs on, where somebody wants to know.
@@ -98,6 +100,19 @@ pub struct ImageFound {
     /// Its size, in bytes, with what it shares with others.
     pub size: i64,
     /// What it is labelled with. Anybody can label an image.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image to make of an archive.
+#[derive(Debug, Clone)]
+pub struct ImageLayer {
+    /// The reference it gets.
+    pub tag: String,
+    /// The id of the image below; nothing when absent.
+    pub base: Option<String>,
+    /// Its files: an uncompressed tar archive that keeps owners and modes.
+    pub tar: Bytes,
+    /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
 

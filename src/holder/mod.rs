@@ -31,7 +31,7 @@ pub use nested::in_memory;
 pub use spawn::{ROLE, host_env, spawn};
 pub use wire::{Executed, FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, Wire, split};
 
-use crate::engine::docker::DockerEngine;
+use crate::engine::choice::connect;
 use crate::engine::docker::endpoint::Endpoint;
 use crate::engine::{Engine, Filter};
 use crate::plan::{Keep, WorkspaceMode};
@@ -227,7 +227,7 @@ async fn open(
     cancel: &Cancel,
     events: &Events,
 ) -> Result<Session, Failure> {
-    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&launch.endpoint)?);
+    let engine: Arc<dyn Engine> = connect(&launch.endpoint)?;
     let owned = Filter::Owner(state.owner.clone());
     let objects = tokio::select! {
         (info, objects) = async { tokio::join!(engine.info(), engine.list(&owned)) } => {

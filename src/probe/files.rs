@@ -115,6 +115,16 @@ fn service_volumes() -> Line {
     verdict("write egress' volume".into(), std::fs::write(file, b"x"))
 }
 
+/// Whether a path is a device that every container has, or one of them put over a file to hide it: `null`, `zero`, `full`,
+/// `random`, `urandom`, `tty` (Linux, `admin-guide/devices.txt`). An engine that cannot make nodes mounts those of its host.
+fn is_harmless_device(path: &str) -> bool {
+    use nix::sys::stat::{major, minor};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let Ok(found) = std::fs::metadata(path) else { return false };
+    let number = (major(found.rdev()), minor(found.rdev()));
+    found.file_type().is_char_device() && matches!(number, (1, 3 | 5 | 7 | 8 | 9) | (5, 0))
+}
+
 /// Nothing of the host is mounted but the three files that every engine writes for a container, and our volumes.
 fn mounts(gvisor: bool) -> Line {
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -131,7 +141,8 @@ fn mounts(gvisor: bool) -> Line {
                 && options.split(',').any(|option| option == "ro");
             // gVisor sees even its own root as files of the host.
             let root = gvisor && target == "/" && kind == "9p";
-            (!PLAIN.contains(&kind) && !engine_file && !service && !root).then_some(target)
+            let device = kind == "devtmpfs" && is_harmless_device(target);
+            (!PLAIN.contains(&kind) && !engine_file && !service && !root && !device).then_some(target)
         })
         .collect();
     let happened = if odd.is_empty() { "none".to_owned() } else { odd.join(", ") };

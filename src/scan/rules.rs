@@ -54,28 +54,36 @@ struct Rule {
 /// Rules, ready to be used.
 pub struct Rules {
     all: Vec<Rule>,
-    keywords: [Keywords; 2],
+    keywords: Keywords,
     /// Rules without a keyword: always looked for.
     always: Vec<usize>,
 }
 
-/// Keywords in a case, or in any.
+/// A keyword of a rule.
+struct Keyword {
+    rule: usize,
+    /// As it is written, where only that counts.
+    exact: Option<Vec<u8>>,
+}
+
+/// All keywords, found in one pass whatever their case.
 struct Keywords {
     automaton: AhoCorasick,
-    /// The rules of each.
-    rules: Vec<Vec<usize>>,
+    /// By the automaton's patterns.
+    of_pattern: Vec<Vec<Keyword>>,
 }
 
 impl Keywords {
-    fn new(words: &[(String, usize)], any_case: bool) -> Result<Self, aho_corasick::BuildError> {
-        let mut of_word: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (word, rule) in words {
-            let word = if any_case { word.to_ascii_lowercase() } else { word.clone() };
-            of_word.entry(word).or_default().push(*rule);
+    /// Reads `(word, rule, whether its case counts)`.
+    fn new(words: Vec<(String, usize, bool)>) -> Result<Self, aho_corasick::BuildError> {
+        let mut of_word: BTreeMap<String, Vec<Keyword>> = BTreeMap::new();
+        for (word, rule, cased) in words {
+            let keyword = Keyword { rule, exact: cased.then(|| word.clone().into_bytes()) };
+            of_word.entry(word.to_ascii_lowercase()).or_default().push(keyword);
         }
         let mut builder = AhoCorasick::builder();
-        builder.kind(Some(AhoCorasickKind::DFA)).ascii_case_insensitive(any_case);
-        Ok(Self { automaton: builder.build(of_word.keys())?, rules: of_word.into_values().collect() })
+        builder.kind(Some(AhoCorasickKind::DFA)).ascii_case_insensitive(true);
+        Ok(Self { automaton: builder.build(of_word.keys())?, of_pattern: of_word.into_values().collect() })
     }
 }
 
@@ -114,7 +122,7 @@ impl Rules {
 
     fn read(files: &[&str], direction: Direction, compile: bool) -> Result<Self, RulesError> {
         let (mut all, mut always): (Vec<Rule>, Vec<usize>) = Default::default();
-        let (mut cased, mut uncased) = (Vec::new(), Vec::new());
+        let mut words = Vec::new();
         for file in files {
             let file: File = toml::from_str(file)?;
             let general: Vec<&Exception> = file.allowlist.iter().chain(&file.allowlists).collect();
@@ -137,14 +145,12 @@ impl Rules {
                 if entry.keywords.is_empty() {
                     always.push(all.len());
                 }
-                let words = if file.keyword_case { &mut cased } else { &mut uncased };
-                words.extend(entry.keywords.into_iter().map(|word| (word, all.len())));
+                words.extend(entry.keywords.into_iter().map(|word| (word, all.len(), file.keyword_case)));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
                 all.push(Rule { id, source, regex, entropy, group, checksum: entry.checksum, except });
             }
         }
-        let keywords = [Keywords::new(&cased, false)?, Keywords::new(&uncased, true)?];
-        Ok(Self { all, keywords, always })
+        Ok(Self { all, keywords: Keywords::new(words)?, always })
     }
 
     /// How many there are.
@@ -174,20 +180,22 @@ impl Rules {
         }
         // How far each rule has looked already: keywords that stand close together are one look. Most texts have none.
         let mut looked = Vec::new();
-        for keywords in self.keywords.iter().filter(|keywords| !keywords.rules.is_empty()) {
-            for found in keywords.automaton.find_overlapping_iter(bytes) {
+        for found in self.keywords.automaton.find_overlapping_iter(bytes) {
+            for keyword in &self.keywords.of_pattern[found.pattern().as_usize()] {
+                let rule = keyword.rule;
+                if keyword.exact.as_ref().is_some_and(|word| bytes[found.range()] != **word) {
+                    continue;
+                }
                 looked.resize(self.all.len(), 0);
-                for &rule in &keywords.rules[found.pattern().as_usize()] {
-                    if found.end() + TOKEN <= looked[rule] {
-                        continue;
-                    }
-                    let from = found.start().saturating_sub(BEFORE);
-                    let to = bytes.len().min(found.end() + AFTER);
-                    looked[rule] = to;
-                    work.spend((to - from) / WINDOW_COST)?;
-                    if let Some(judged) = self.all[rule].find(&bytes[from..to], work, judge) {
-                        return Ok(Some(judged));
-                    }
+                if found.end() + TOKEN <= looked[rule] {
+                    continue;
+                }
+                let from = found.start().saturating_sub(BEFORE);
+                let to = bytes.len().min(found.end() + AFTER);
+                looked[rule] = to;
+                work.spend((to - from) / WINDOW_COST)?;
+                if let Some(judged) = self.all[rule].find(&bytes[from..to], work, judge) {
+                    return Ok(Some(judged));
                 }
             }
         }

@@ -6,12 +6,10 @@ use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Kept, Outcome, Record, SessionDir, StateDir, lost, unwind};
-use crate::engine::Engine;
-use crate::engine::docker::DockerEngine;
+use crate::engine::choice::connect;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "reaper";
@@ -116,9 +114,8 @@ async fn reap(told: &Told) -> anyhow::Result<()> {
     // There is no line to wait in where there is not a directory.
     let _turn = if state.path().is_dir() { super::turn::to_tear_down(state.path()).await } else { None };
     for _ in 0..TRIES {
-        match DockerEngine::connect(endpoint) {
+        match connect(endpoint) {
             Ok(engine) => {
-                let engine: Arc<dyn Engine> = Arc::new(engine);
                 engine.info().await.ok();
                 lost::remember(&engine, state, id, &state.owner).await;
                 let (kept, readable) = told.kept();

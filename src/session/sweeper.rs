@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::docker::DockerEngine;
+use crate::engine::choice::connect;
 use crate::engine::{Engine, Filter};
 
 /// The role's name on the command line.
@@ -100,7 +100,7 @@ async fn sweep(id: &str, endpoint: &str, container: &str, owner: &str) -> anyhow
 
 /// Removes the container; whether it was there.
 async fn remove(id: &str, endpoint: &str, container: &str, owner: &str) -> anyhow::Result<bool> {
-    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(endpoint)?);
+    let engine: Arc<dyn Engine> = connect(endpoint)?;
     engine.info().await?;
     let objects = engine.list(&Filter::Session(id.to_owned())).await?;
     let found = objects.into_iter().find(|object| object.name == container && object.identity.owner == owner);

@@ -60,7 +60,11 @@ impl Role for Upstream {
         }
         let group = UdpSocket::bind((GROUP, UDP_PORT)).await.context("receive from a group")?;
         for &(address, _) in &config.listen {
-            group.join_multicast_v4(GROUP, address).with_context(|| format!("join {GROUP} at {address}"))?;
+            match group.join_multicast_v4(GROUP, address) {
+                // Both networks may be on one interface.
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+                joined => joined.with_context(|| format!("join {GROUP} at {address}"))?,
+            }
         }
         tokio::spawn(receive(group, format!("to group {GROUP}"), receipts));
         Ok((Arc::new(Self), ()))

@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::cli::terminal::{self, DetachKeys, Given, Mute, Signals, follow_output, read_answer};
-use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Streams, TerminalSize};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
 use crate::primitive::{Event, Question};
@@ -81,7 +80,7 @@ pub(in crate::cli) struct Client {
     pub(in crate::cli) last_words: Option<Failure>,
     /// Whether it was ended from here.
     pub(in crate::cli) has_killed: bool,
-    engine: Arc<DockerEngine>,
+    engine: Arc<dyn Engine>,
     pub(in crate::cli) show: Show,
     /// The agent's container.
     container: Option<String>,
@@ -112,7 +111,7 @@ impl Drop for Client {
 }
 
 impl Client {
-    pub(in crate::cli) fn start(launch: Launch, engine: Arc<DockerEngine>, show: Show) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn start(launch: Launch, engine: Arc<dyn Engine>, show: Show) -> anyhow::Result<Self> {
         let secrets: Vec<&String> = launch.env.values().chain(&launch.proxy_credentials).collect();
         let log = crash::open(&launch.state, &launch.plan.bottle)?;
         let (socket, holder) = holder::spawn(&secrets, log)?;
@@ -126,7 +125,7 @@ impl Client {
     }
 
     /// A client of a holder that is reached over a socket.
-    pub(in crate::cli) fn new(bottle: String, socket: UnixStream, engine: Arc<DockerEngine>, show: Show) -> Self {
+    pub(in crate::cli) fn new(bottle: String, socket: UnixStream, engine: Arc<dyn Engine>, show: Show) -> Self {
         // A process that this one cannot see has the number 0, which would be everybody here.
         let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 1).map(Pid::from_raw);
         let (from, to) = holder::split(socket);
@@ -299,7 +298,8 @@ impl Client {
         } else if self.show.terminal {
             self.streams = Some(tokio::spawn(async move { engine.container_attach(&container).await }));
         } else {
-            self.output = Some(tokio::spawn(async move { follow_output(&engine, &container, &to, capture).await }));
+            self.output =
+                Some(tokio::spawn(async move { follow_output(engine.as_ref(), &container, &to, capture).await }));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::client::{Client, Show};
 use crate::cli::failure::input;
 use crate::cli::open::{find_engine, state};
-use crate::engine::docker::DockerEngine;
+use crate::engine::choice::connect;
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, Filter, Object};
 use crate::holder::{PLAN_FILE, reach};
@@ -17,7 +17,7 @@ pub(in crate::cli) struct Known {
     pub(in crate::cli) id: String,
     pub(in crate::cli) state: StateDir,
     pub(in crate::cli) record: Record,
-    pub(in crate::cli) engine: Arc<DockerEngine>,
+    pub(in crate::cli) engine: Arc<dyn Engine>,
 }
 
 impl Known {
@@ -40,14 +40,14 @@ impl Known {
                 near.map_or_else(|| "`bottler ps --all` lists them".to_owned(), |near| format!("did you mean {near}?"));
             input(format!("there is no bottle {id}")).hint(hint)
         })?;
-        let engine = Arc::new(DockerEngine::connect(&record.endpoint)?);
+        let engine = connect(&record.endpoint)?;
         Ok(Self { id: id.to_owned(), state, record, engine })
     }
 
     /// Finds a bottle of which only its name can be read: on the engine that is used now.
     pub(in crate::cli) fn find_broken(id: &str) -> Result<Self, Failure> {
         let (state, endpoint) = (state()?, find_engine()?);
-        let engine = Arc::new(DockerEngine::connect(&endpoint)?);
+        let engine = connect(&endpoint)?;
         let record = Record {
             id: id.to_owned(),
             endpoint,

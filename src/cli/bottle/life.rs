@@ -17,7 +17,7 @@ use crate::cli::print::{print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::Writer;
 use crate::cli::terminal::{self, Given};
-use crate::engine::{Engine, ExecSpec, Output, Streams};
+use crate::engine::{ExecSpec, Output, Streams};
 use crate::init::ENTER;
 use crate::primitive::POLICY_FILE;
 use crate::session::ended::{self, Piece};

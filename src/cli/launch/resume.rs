@@ -8,7 +8,6 @@ use clap::{Parser, Subcommand};
 use super::run;
 use crate::cli::bottle::known::Known;
 use crate::cli::failure::input;
-use crate::engine::Engine;
 use crate::session::{Class, Failure, Kept};
 
 /// What `resume` takes.

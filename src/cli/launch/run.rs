@@ -18,7 +18,7 @@ use crate::cli::open::{find_engine, state};
 use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::{confirm, read_secret};
-use crate::engine::docker::DockerEngine;
+use crate::engine::choice::connect;
 use crate::engine::{Engine, EngineDetails};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
@@ -188,11 +188,11 @@ fn check_text(ready: &Ready, state: &StateDir) -> Result<(), Failure> {
 }
 
 /// The engine, and what it runs on.
-async fn reach(endpoint: &str) -> Result<(Arc<DockerEngine>, EngineDetails), Failure> {
-    let engine = DockerEngine::connect(endpoint)?;
+async fn reach(endpoint: &str) -> Result<(Arc<dyn Engine>, EngineDetails), Failure> {
+    let engine = connect(endpoint)?;
     engine.info().await?;
     let details = engine.details().await?;
-    Ok((Arc::new(engine), details))
+    Ok((engine, details))
 }
 
 async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, copied: bool) -> Result<u8, Failure> {

@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::cli::open::{find_engine, state};
 use crate::cli::print::{Format, print_data, print_json};
-use crate::engine::docker::DockerEngine;
+use crate::engine::choice::connect;
 use crate::engine::docker::endpoint::Endpoint;
 use crate::engine::{Engine, EngineDetails, EngineInfo, Product};
 use crate::plan::{Isolation, probe as probe_plan, settle};
@@ -157,7 +157,7 @@ async fn reach(checks: &mut Vec<Check>) -> Option<(String, Arc<dyn Engine>, Engi
     };
     let began = Instant::now();
     let asked = async {
-        let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&text)?);
+        let engine: Arc<dyn Engine> = connect(&text)?;
         let info = engine.info().await?;
         Ok::<_, crate::engine::EngineError>((engine, info))
     };
@@ -180,6 +180,7 @@ fn of_engine(info: &EngineInfo, engine: &EngineDetails, local: bool, bottles: u6
     let make = match engine.product {
         Product::Docker => "Docker",
         Product::Podman => "Podman",
+        Product::Native => "native",
     };
     let arch = std::env::consts::ARCH;
     let own = if arch == "x86_64" {

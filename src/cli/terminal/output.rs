@@ -4,7 +4,6 @@ use std::io::{IsTerminal, Write};
 
 use futures_util::StreamExt;
 
-use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine, Output};
 use crate::holder::{ToHolder, Wire};
 use crate::report::{Screen, leave_line_open};
@@ -13,7 +12,7 @@ use crate::report::{Screen, leave_line_open};
 const MAX_OUTPUT: usize = 4 << 20;
 
 /// The agent's output, straight from the engine: kept, or passed on as it comes.
-pub(in crate::cli) async fn follow_output(engine: &DockerEngine, container: &str, to: &Wire, capture: bool) -> Vec<u8> {
+pub(in crate::cli) async fn follow_output(engine: &dyn Engine, container: &str, to: &Wire, capture: bool) -> Vec<u8> {
     let attached = engine.container_attach(container).await;
     to.send(&ToHolder::Attached);
     let Ok(mut streams) = attached else { return Vec::new() };

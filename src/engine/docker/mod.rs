@@ -25,8 +25,8 @@ use self::endpoint::Endpoint;
 use super::labels;
 use super::{
     Archive, Bounds, ContainerSpec, ContainerState, Engine, EngineDetails, EngineError, EngineInfo, ErrorKind,
-    ExecSpec, Filter, ImageBuild, ImageFound, NetworkSpec, Object, Output, Product, Progress, Removal, Result, Streams,
-    TerminalSize, VolumeSpec,
+    ExecSpec, Filter, ImageBuild, ImageFound, ImageLayer, NetworkSpec, Object, Output, Product, Progress, Removal,
+    Result, Streams, TerminalSize, VolumeSpec,
 };
 
 /// The oldest API bottler works with: Docker 20.10.
@@ -127,6 +127,16 @@ impl Engine for DockerEngine {
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn image_layer(&self, layer: &ImageLayer) -> Result<()> {
+        let build = request::layer(layer).map_err(|error| EngineError {
+            operation: "build image",
+            object: layer.tag.clone(),
+            kind: ErrorKind::Other,
+            message: error.to_string(),
+        })?;
+        self.image_build(&build, &|_| ()).await
     }
 
     async fn image_build(&self, build: &ImageBuild, progress: &Progress<'_>) -> Result<()> {

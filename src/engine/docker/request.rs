@@ -10,7 +10,9 @@ use bollard::models as api;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::engine::labels::{Identity, Kind};
-use crate::engine::{Attachment, Bind, ContainerSpec, HostNetwork, NetworkSpec, Product, VolumeMount};
+use crate::engine::{
+    Attachment, Bind, ContainerSpec, HostNetwork, ImageBuild, ImageLayer, NetworkSpec, Product, SECCOMP, VolumeMount,
+};
 
 /// Keys by which the engine itself would let go of a terminal, in its own notation. It cannot be told to have none, and its
 /// default takes ctrl-p ctrl-q away from the program: these are ones that nobody types. The user's are looked for by bottler.
@@ -22,9 +24,6 @@ const LOG_FILES: &str = "3";
 
 /// Descriptors that a process may have under Podman, and processes that a user may have.
 const DESCRIPTORS: i64 = 16_384;
-
-/// Our seccomp profile in Docker's JSON form, compiled in; see the file for what it leaves out.
-const SECCOMP: &str = include_str!("seccomp.json");
 
 /// The first API whose bridges have a mode without any address of the host's (Docker 28.0).
 const ISOLATED: ClientVersion = ClientVersion { major_version: 1, minor_version: 48 };
@@ -52,6 +51,29 @@ pub(super) fn network(spec: &NetworkSpec, version: ClientVersion) -> api::Networ
         labels: Some(map(&spec.identity.to_labels())),
         ..Default::default()
     }
+}
+
+/// A build that adds one layer: a Dockerfile, and all files in one archive that keeps their owners.
+pub(super) fn layer(layer: &ImageLayer) -> std::io::Result<ImageBuild> {
+    let dockerfile = format!("FROM {}\nADD layer.tar /\n", layer.base.as_deref().unwrap_or("scratch"));
+    let mut context = tar::Builder::new(Vec::with_capacity(layer.tar.len() + (8 << 10)));
+    for (name, content) in [("Dockerfile", dockerfile.as_bytes()), ("layer.tar", &layer.tar)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        context.append_data(&mut header, name, content)?;
+    }
+    Ok(ImageBuild {
+        tag: layer.tag.clone(),
+        context: context.into_inner()?.into(),
+        dockerfile: "Dockerfile".to_owned(),
+        args: BTreeMap::new(),
+        target: None,
+        network: false,
+        no_cache: false,
+        labels: layer.labels.clone(),
+    })
 }
 
 /// The profile as Docker takes it, which is the text itself; or, for Podman, the path of a file: one in this process' memory,
@@ -179,7 +201,7 @@ fn ulimits(product: Product) -> Vec<api::ResourcesUlimits> {
     let limit =
         |name: &str, most| api::ResourcesUlimits { name: Some(name.into()), soft: Some(most), hard: Some(most) };
     match product {
-        Product::Docker => vec![limit("core", 0), limit("nofile", DESCRIPTORS)],
+        Product::Docker | Product::Native => vec![limit("core", 0), limit("nofile", DESCRIPTORS)],
         Product::Podman => vec![limit("core", 0), limit("nofile", DESCRIPTORS), limit("nproc", DESCRIPTORS)],
     }
 }
@@ -187,7 +209,7 @@ fn ulimits(product: Product) -> Vec<api::ResourcesUlimits> {
 /// A bounded log, in the driver that each has for that.
 fn log(product: Product) -> api::HostConfigLogConfig {
     let (driver, config) = match product {
-        Product::Docker => ("local", pairs(&[("max-size", LOG_FILE_SIZE), ("max-file", LOG_FILES)])),
+        Product::Docker | Product::Native => ("local", pairs(&[("max-size", LOG_FILE_SIZE), ("max-file", LOG_FILES)])),
         Product::Podman => ("k8s-file", pairs(&[("max-size", LOG_FILE_SIZE)])),
     };
     api::HostConfigLogConfig { typ: Some(driver.into()), config: Some(config) }

@@ -277,8 +277,7 @@ async fn layered(bottle: &Bottle, found: &ImageFound, user: &str) -> Result<(Str
     // Another bottle may have built it meanwhile.
     if engine.image_find(&image.tag).await?.is_none() {
         let on = On { account, home: &home, seen: &seen };
-        let build = image.build(Some(on)).map_err(|error| internal(&error))?;
-        engine.image_build(&build, &|_| ()).await?;
+        engine.image_layer(&image.layer(Some(on)).map_err(|error| internal(&error))?).await?;
     }
     Ok((image.tag, account, home))
 }
@@ -298,8 +297,7 @@ async fn scratch(engine: &Arc<dyn Engine>, building: &tokio::sync::Mutex<()>, gv
     let _building = building.lock().await;
     // Another bottle may have built it meanwhile.
     if engine.image_find(&image.tag).await?.is_none() {
-        let build = image.build(None).map_err(|error| internal(&error))?;
-        engine.image_build(&build, &|_| ()).await?;
+        engine.image_layer(&image.layer(None).map_err(|error| internal(&error))?).await?;
     }
     Ok(image.tag)
 }

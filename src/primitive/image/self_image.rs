@@ -1,7 +1,5 @@
 //! The image made of the running executable: content first, then its tag.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -13,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::account::Account;
 use super::base::{ACCOUNT, HOME, Seen};
 use crate::engine::labels::CACHE;
-use crate::engine::{EngineInfo, ImageBuild};
+use crate::engine::{EngineInfo, ImageLayer};
 use crate::layout::EXECUTABLE;
 use crate::layout::agent::{BUNDLE_FILE, OWN_BUNDLE};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
@@ -108,29 +106,20 @@ impl SelfImage {
         Ok(Self { executable, mode, base, tag: format!("bottler:{}", &hex[..DIGITS]) })
     }
 
-    /// What to build it from: a Dockerfile, and all files in one archive that keeps their owners.
+    /// The layer that it is.
     ///
     /// # Errors
     /// An archive in memory cannot be written: never.
-    pub(in crate::primitive) fn build(&self, on: Option<On<'_>>) -> anyhow::Result<ImageBuild> {
-        let layer = layer(&self.executable, self.mode, on)?;
+    pub(in crate::primitive) fn layer(&self, on: Option<On<'_>>) -> anyhow::Result<ImageLayer> {
+        let tar = layer(&self.executable, self.mode, on)?;
         let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
         let home = on.map(|on| (HOME.to_owned(), on.home.to_owned()));
         let labels = [(CACHE.to_owned(), "self".to_owned())].into_iter().chain(account).chain(home);
-        let dockerfile = format!("FROM {}\nADD layer.tar /\n", self.base.from());
-        let mut context = tar::Builder::new(Vec::with_capacity(layer.len() + (8 << 10)));
-        append(&mut context, "Dockerfile", dockerfile.as_bytes(), 0o644)?;
-        append(&mut context, "layer.tar", &layer, 0o644)?;
-        Ok(ImageBuild {
-            tag: self.tag.clone(),
-            context: Bytes::from(context.into_inner()?),
-            dockerfile: "Dockerfile".to_owned(),
-            args: BTreeMap::new(),
-            target: None,
-            network: false,
-            no_cache: false,
-            labels: labels.collect(),
-        })
+        let base = match &self.base {
+            Base::Scratch => None,
+            Base::Image { id, .. } => Some(id.clone()),
+        };
+        Ok(ImageLayer { tag: self.tag.clone(), base, tar: Bytes::from(tar), labels: labels.collect() })
     }
 }
 

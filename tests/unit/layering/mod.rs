@@ -35,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "workspace",
         ],
     ),
-    ("engine", &[]),
+    ("engine", &["host"]),
     ("holder", &["audit", "engine", "host", "lua", "plan", "policy", "primitive", "session", "sidecar", "workspace"]),
     ("host", &[]),
     ("init", &["policy", "probe", "sidecar"]),
@@ -182,6 +182,8 @@ const FOLDERS: &[&[&str]] = &[
 /// Crates that only one place names.
 const ONLY_IN: &[(&str, &str)] = &[
     ("bollard", "src/engine/docker"),
+    ("rustix", "src/engine/native"),
+    ("seccompiler", "src/engine/native"),
     ("mlua", "src/lua"),
     ("indicatif", "src/report"),
     ("clap", "src/cli"),

@@ -1,0 +1,45 @@
+//! Which engine is used: by an address, which a bottle remembers, and by what the user says where there is none yet.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::docker::{DockerEngine, endpoint};
+use super::native::{self, NativeEngine};
+use super::{Engine, Result};
+
+/// The environment variable that names an engine: `docker`, `podman` or `native`.
+pub const VARIABLE: &str = "BOTTLER_ENGINE";
+
+/// The engine at an address.
+///
+/// # Errors
+/// There is none that can be reached in this way.
+pub fn connect(endpoint: &str) -> Result<Arc<dyn Engine>> {
+    Ok(if endpoint.starts_with(native::SCHEME) {
+        Arc::new(NativeEngine::open(endpoint)?)
+    } else {
+        Arc::new(DockerEngine::connect(endpoint)?)
+    })
+}
+
+/// The address of the engine that is meant.
+///
+/// # Errors
+/// What is named is not there, or cannot be read. There is no fallback from what the user names.
+pub fn resolve() -> std::result::Result<String, String> {
+    match std::env::var(VARIABLE).ok().filter(|name| !name.is_empty()).as_deref() {
+        None | Some("docker" | "podman") => endpoint::resolve().map(|endpoint| endpoint.to_string()),
+        Some("native") => native_address(),
+        Some(other) => Err(format!("{VARIABLE}: there is no engine {other:?}; it is docker, podman or native")),
+    }
+}
+
+/// The address of this user's native engine: `$XDG_DATA_HOME/bottler/native`.
+fn native_address() -> std::result::Result<String, String> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = var("XDG_DATA_HOME").or_else(|| Some(var("HOME")?.join(".local/share")));
+    let base = base.ok_or("the native engine keeps its files in XDG_DATA_HOME or HOME, and neither is set")?;
+    let path = base.join("bottler/native");
+    let path = path.to_str().ok_or("the path of the native engine's files is not UTF-8 text")?;
+    Ok(format!("{}{path}", native::SCHEME))
+}

@@ -1,0 +1,229 @@
+//! The processes of a container before their exec. [`run`] is the first process: it makes the namespaces and the file system,
+//! says that it is ready, waits for the start, and becomes the container's command. [`enter`] is one that joins it later.
+//!
+//! Rules: one thread; nothing of the container runs before every privilege is gone, or, for whoever joins, sees a process that
+//! still has one (CVE-2016-9962): these processes are not dumpable until their exec. The executable that they start from is in the
+//! store, which no container can write (CVE-2019-5736).
+
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Mapping, Plan, Process};
+use super::protocol::Task;
+use super::{cgroup, filter, mounts, privileges, sys};
+
+/// The roles' names on the command line.
+pub const FIRST: &str = "container-first";
+/// See [`FIRST`].
+pub const ENTER: &str = "container-enter";
+
+/// What the shim says to let the command start.
+pub(super) const GO: u8 = b'g';
+/// What the first process says when its container is ready.
+pub(super) const READY: u8 = b'r';
+
+/// What the shim tells both, in a file of the container's folder.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Setup {
+    pub(super) plan: Plan,
+    pub(super) groups: Vec<(String, PathBuf)>,
+    pub(super) filters: Vec<filter::Program>,
+    /// The first process of the container whose network this one is in, and its user namespace where it has one.
+    pub(super) beside: Option<i32>,
+    /// Addresses on the container's networks: the source of connections there, and the range's mask.
+    pub(super) addresses: Vec<(Ipv4Addr, Ipv4Addr)>,
+}
+
+/// The file.
+pub(super) const SETUP: &str = "setup.json";
+
+/// The first process: `container-first DESCRIPTOR`, in the container's folder. Returns only if it cannot become the command.
+///
+/// # Errors
+/// What could not be set up; the shim has been told.
+pub fn run(words: &[&str]) -> anyhow::Result<()> {
+    prepare()?;
+    let [number] = words else { anyhow::bail!("{FIRST}: takes a descriptor") };
+    let mut shim = UnixStream::from(sys::inherited(number)?);
+    let started = first(&mut shim);
+    let Err(error) = started;
+    // The shim may be gone.
+    let _ = shim.write_all(format!("{error:#}").as_bytes());
+    Err(error)
+}
+
+fn prepare() -> anyhow::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+fn first(shim: &mut UnixStream) -> anyhow::Result<std::convert::Infallible> {
+    let Setup { plan, groups, filters, beside, addresses } = super::store::read(Path::new(SETUP))?;
+    cgroup::join(&groups).context("join the control groups")?;
+    let mut spaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
+    match beside {
+        Some(other) => join_one(other, "net", LinkNameSpaceType::Network).context("join the network beside")?,
+        None => spaces |= UnshareFlags::NEWNET,
+    }
+    unshare(spaces).context("make namespaces")?;
+    if beside.is_none() {
+        sys::raise_loopback().context("raise the loopback interface")?;
+        quiet_network();
+    }
+    for (source, mask) in addresses {
+        sys::add_addresses(source, mask).with_context(|| format!("add address {source}"))?;
+    }
+    if !plan.hostname.is_empty() {
+        nix::unistd::sethostname(&plan.hostname).context("set the host name")?;
+    }
+    mounts::enter(&plan, &groups)?;
+    let process = plan.process.clone();
+    let terminal = if process.tty { Some(open_terminal()?) } else { None };
+    announce(shim, terminal.as_ref())?;
+    let mut go = [0];
+    // Without a shim, there is nobody to run for.
+    shim.read_exact(&mut go).context("wait for the start")?;
+    start(&process, plan.mapping, &filters)
+}
+
+/// `unshare`, of everything but descriptors, which stay this process' own.
+#[expect(unsafe_code, reason = "unshare(2) is unsafe for the descriptor table alone")]
+fn unshare(spaces: UnshareFlags) -> std::io::Result<()> {
+    // SAFETY: `FILES` is not among the flags, so descriptors are not touched.
+    Ok(unsafe { rustix::thread::unshare_unsafe(spaces) }?)
+}
+
+/// No forwarding and no IPv6, as on other engines; what is not there cannot be on.
+fn quiet_network() {
+    for (setting, value) in [
+        ("ipv4/ip_forward", "0"),
+        ("ipv4/conf/all/arp_ignore", "1"),
+        ("ipv6/conf/all/disable_ipv6", "1"),
+        ("ipv6/conf/default/disable_ipv6", "1"),
+    ] {
+        let _ = std::fs::write(format!("/proc/sys/net/{setting}"), value);
+    }
+}
+
+/// Opens a terminal of the container's own, puts its near end on the standard streams, and gives the far end back.
+fn open_terminal() -> anyhow::Result<OwnedFd> {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, unlockpt};
+    let far = rustix::fs::open(
+        "/dev/ptmx",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .context("open /dev/ptmx")?;
+    grantpt(&far)?;
+    unlockpt(&far)?;
+    let near = ioctl_tiocgptpeer(&far, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    rustix::stdio::dup2_stdin(&near)?;
+    rustix::stdio::dup2_stdout(&near)?;
+    rustix::stdio::dup2_stderr(&near)?;
+    Ok(far)
+}
+
+/// Says that all is ready, with a terminal's far end where there is one.
+fn announce(shim: &UnixStream, terminal: Option<&OwnedFd>) -> anyhow::Result<()> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    use std::os::fd::AsRawFd;
+    let descriptors: Vec<i32> = terminal.into_iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+    sendmsg::<()>(shim.as_raw_fd(), &[std::io::IoSlice::new(&[READY])], rights, MsgFlags::empty(), None)
+        .context("say that the container is ready")?;
+    Ok(())
+}
+
+/// Gives up every privilege and becomes the command.
+fn start(process: &Process, mapping: Mapping, filters: &[filter::Program]) -> anyhow::Result<std::convert::Infallible> {
+    let (program, arguments) = process.command.split_first().context("there is no command")?;
+    // A session of its own: no signal of a terminal outside, and no keystroke into one.
+    let _ = nix::unistd::setsid();
+    if process.tty {
+        sys::control_terminal().context("take the terminal")?;
+        own_terminal(process);
+    }
+    // Lower than that of whoever started it is for root alone.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    std::env::set_current_dir(&process.workdir).with_context(|| format!("work in {}", process.workdir))?;
+    let here = std::env::current_dir().context("find the working directory")?;
+    anyhow::ensure!(here.is_absolute() && !here.starts_with("(unreachable)"), "the working directory is outside");
+    privileges::drop_all(process, mapping, filters)?;
+    let error = Command::new(program).args(arguments).env_clear().envs(&process.env).exec();
+    Err(error).with_context(|| format!("start {program}"))
+}
+
+/// The terminal belongs to whoever uses it.
+fn own_terminal(process: &Process) {
+    let (user, group) = (process.account.user, process.account.group);
+    let _ = nix::unistd::fchown(std::io::stdin().as_fd(), Some(user.into()), Some(group.into()));
+}
+
+/// Joins one namespace of a process.
+fn join_one(process: i32, name: &str, kind: LinkNameSpaceType) -> anyhow::Result<()> {
+    let file = std::fs::File::open(format!("/proc/{process}/ns/{name}"))?;
+    Ok(move_into_link_name_space(file.as_fd(), Some(kind))?)
+}
+
+/// What [`enter`] is told on its command line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// The container's first process, as the shim numbers it.
+    pub(super) first: i32,
+    pub(super) task: Task,
+}
+
+/// A process beside a container's command: `container-enter ENTRY DESCRIPTOR`, in the container's folder. Returns where there is
+/// nothing to become.
+///
+/// # Errors
+/// It cannot join, or cannot do what it is for.
+pub fn enter(words: &[&str]) -> anyhow::Result<()> {
+    prepare()?;
+    let [entry, number] = words else { anyhow::bail!("{ENTER}: takes a task and a descriptor") };
+    let Entry { first, task } = serde_json::from_str(entry)?;
+    let shim = UnixStream::from(sys::inherited(number)?);
+    let Setup { plan, groups, filters, .. } = super::store::read(Path::new(SETUP))?;
+    let open = |name: &str| std::fs::File::open(format!("/proc/{first}/ns/{name}"));
+    let spaces = [
+        (open("cgroup")?, LinkNameSpaceType::ControlGroup),
+        (open("ipc")?, LinkNameSpaceType::InterProcessCommunication),
+        (open("uts")?, LinkNameSpaceType::HostNameAndNISDomainName),
+        (open("net")?, LinkNameSpaceType::Network),
+        (open("mnt")?, LinkNameSpaceType::Mount),
+    ];
+    cgroup::join(&groups).context("join the control groups")?;
+    for (file, kind) in &spaces {
+        move_into_link_name_space(file.as_fd(), Some(*kind)).context("join the container")?;
+    }
+    drop(spaces);
+    match task {
+        Task::Command(process) => {
+            let terminal = if process.tty { Some(open_terminal()?) } else { None };
+            announce(&shim, terminal.as_ref())?;
+            match start(&process, plan.mapping, &filters)? {}
+        }
+        Task::Unpack => {
+            announce(&shim, None)?;
+            let owners = plan.mapping == Mapping::Host;
+            super::image::unpack(std::io::stdin().lock(), Path::new("/"), owners)
+                .context("unpack into the container")?;
+            Ok(())
+        }
+        Task::Pack(path) => {
+            announce(&shim, None)?;
+            super::image::pack(Path::new(&path), std::io::stdout().lock()).with_context(|| format!("pack {path}"))
+        }
+    }
+}

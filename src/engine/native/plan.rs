@@ -1,0 +1,180 @@
+//! A container as the native engine launches it: plain data, computed from what the core asks for and what the image has. Pure,
+//! so that golden files show every mount and every identity before anything runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::image::{Account, Config};
+use crate::engine::{ContainerSpec, Resources};
+
+/// Variables of a container whose image and specification name none (environ(7)).
+const PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+
+/// How users inside map to users of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Mapping {
+    /// The host's own numbers: the engine runs as root, and the container without any capability.
+    Host,
+    /// A user namespace with one user and one group: the container's own, which are this one outside.
+    One(Account),
+}
+
+/// A folder or file that a container sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mount {
+    /// Where it is on the host.
+    pub(super) source: PathBuf,
+    /// Where it is seen.
+    pub(super) target: String,
+    pub(super) read_only: bool,
+}
+
+/// A memory file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Memory {
+    pub(super) target: String,
+    /// As mount(8) takes them.
+    pub(super) options: String,
+}
+
+/// What a process runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Process {
+    pub(super) command: Vec<String>,
+    /// Every variable that it sees.
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) account: Account,
+    pub(super) workdir: String,
+    pub(super) tty: bool,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    pub(super) process: Process,
+    pub(super) mapping: Mapping,
+    pub(super) hostname: String,
+    /// The contents of `/etc/hosts`.
+    pub(super) hosts: String,
+    /// The contents of `/etc/resolv.conf`.
+    pub(super) resolver: String,
+    /// The image's files.
+    pub(super) image: PathBuf,
+    /// Whether nothing of the image's tree may be written.
+    pub(super) read_only: bool,
+    /// Folders of the image that the container's user may write although the tree is read-only.
+    pub(super) writable: Vec<String>,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) memory: Vec<Memory>,
+    /// Files that nobody inside may write, replace or remove.
+    pub(super) fixed: Vec<String>,
+    /// The container whose network this one is in.
+    pub(super) beside: Option<String>,
+    /// The networks that it is on, by name; all who are on the first one share a network namespace that leads nowhere else.
+    pub(super) networks: Vec<String>,
+    /// Whether standard input stays open for the clients to come.
+    pub(super) stdin: bool,
+    /// Whether it is removed when it ends.
+    pub(super) auto_remove: bool,
+    pub(super) resources: Resources,
+}
+
+/// Plans a container.
+///
+/// # Errors
+/// This engine cannot do what is asked for: what, and what can instead.
+pub(super) fn plan(
+    spec: &ContainerSpec,
+    image: &Path,
+    config: &Config,
+    volumes: &Path,
+    mapping: Mapping,
+) -> Result<Plan, String> {
+    refuse(spec)?;
+    let account = account(&spec.user)?;
+    let one = matches!(mapping, Mapping::One(_));
+    // With one user, the image's files belong to the container's user as everything does: the tree cannot be writable.
+    let writable = if one && !spec.read_only { config.writable_by(account) } else { Vec::new() };
+    let volume = |name: &str| volumes.join(name).join("data");
+    let volumes = spec.mounts.iter().map(|mount| Mount {
+        source: volume(&mount.volume),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+    });
+    let binds = spec.binds.iter().map(|bind| Mount {
+        source: bind.source.clone().into(),
+        target: bind.target.clone(),
+        read_only: bind.read_only,
+    });
+    let memory = spec.tmpfs.iter().map(|(target, options)| Memory {
+        target: target.clone(),
+        options: if one { unowned(options) } else { options.clone() },
+    });
+    let env = std::iter::once((PATH.0.to_owned(), PATH.1.to_owned()));
+    let env = env.chain([("HOSTNAME".to_owned(), spec.hostname.clone())]).chain(config.env.clone());
+    Ok(Plan {
+        process: Process {
+            command: spec.command.clone(),
+            env: env.chain(spec.env.clone()).filter(|(name, _)| !name.is_empty()).collect(),
+            account,
+            workdir: spec.workdir.clone(),
+            tty: spec.tty,
+        },
+        mapping,
+        hostname: spec.hostname.clone(),
+        hosts: hosts(spec),
+        resolver: format!("nameserver {}\n", spec.resolver.unwrap_or(std::net::Ipv4Addr::LOCALHOST)),
+        image: image.to_owned(),
+        read_only: spec.read_only || one,
+        writable,
+        mounts: volumes.chain(binds).collect(),
+        memory: memory.collect(),
+        fixed: spec.fixed.clone(),
+        beside: spec.beside.clone(),
+        networks: spec.networks.iter().map(|place| place.network.clone()).collect(),
+        stdin: spec.stdin,
+        auto_remove: spec.auto_remove,
+        resources: spec.resources,
+    })
+}
+
+fn refuse(spec: &ContainerSpec) -> Result<(), String> {
+    if spec.host_network.is_some() {
+        return Err(
+            "the native engine puts no container into the host's network; `isolation: sealed` needs none".into()
+        );
+    }
+    if let Some(runtime) = &spec.runtime {
+        return Err(format!("the native engine has no runtime {runtime:?}; leave `runtime` out, or use Docker"));
+    }
+    if spec.disk.is_some() {
+        return Err("the native engine has no storage-opt to bound a disk; leave resources.disk out".into());
+    }
+    Ok(())
+}
+
+/// Two numbers with a colon, or one for both.
+///
+/// # Errors
+/// It is a name.
+pub(super) fn account(text: &str) -> Result<Account, String> {
+    let (user, group) = text.split_once(':').unwrap_or((text, text));
+    let number = |text: &str| text.parse().map_err(|_| format!("user {text:?} is not a number"));
+    Ok(Account { user: number(user)?, group: number(group)? })
+}
+
+/// Options of a memory file system without its owner, who is the only user there is.
+fn unowned(options: &str) -> String {
+    let kept = options.split(',').filter(|option| !option.starts_with("uid=") && !option.starts_with("gid="));
+    kept.collect::<Vec<_>>().join(",")
+}
+
+fn hosts(spec: &ContainerSpec) -> String {
+    let own = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\t{}\n", spec.hostname);
+    let own = if spec.hostname.is_empty() { "127.0.0.1\tlocalhost\n::1\tlocalhost\n".to_owned() } else { own };
+    let others = spec.hosts.iter().map(|(name, address)| format!("{address}\t{name}\n"));
+    std::iter::once(own).chain(others).collect::<Vec<_>>().concat()
+}

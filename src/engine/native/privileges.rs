@@ -1,0 +1,45 @@
+//! What a process in a container gives up before its command starts: the host's keys and descriptors, other groups, every
+//! capability in all five sets (CVE-2022-27649), new privileges, and most system calls.
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::plan::{Mapping, Process};
+use super::{filter, sys};
+
+/// Descriptors that a process may have.
+const DESCRIPTORS: u64 = 16_384;
+/// The last capability of Linux 6.18 is 40; the kernel says where they end.
+const CAPABILITIES: u32 = 63;
+
+/// Gives everything up; what follows is the exec. `filters` are compiled seccomp programs, installed in their order.
+///
+/// # Errors
+/// The kernel refuses: then nothing is started.
+pub(super) fn drop_all(process: &Process, mapping: Mapping, filters: &[filter::Program]) -> anyhow::Result<()> {
+    sys::new_keyring().context("join a new keyring")?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("forbid core dumps")?;
+    setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS).context("bound descriptors")?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    for capability in (0..=CAPABILITIES).filter_map(|number| CapabilitySet::from_bits(1 << number)) {
+        // Those that the kernel does not know are in no set.
+        if rustix::thread::capability_is_in_bounding_set(capability).unwrap_or(false) {
+            rustix::thread::remove_capability_from_bounding_set(capability).context("empty the bounding set")?;
+        }
+    }
+    rustix::thread::clear_ambient_capability_set().context("empty the ambient set")?;
+    let (user, group) = (Uid::from_raw(process.account.user), Gid::from_raw(process.account.group));
+    if mapping == Mapping::Host {
+        setgroups(&[]).context("leave all groups")?;
+    }
+    setresgid(group, group, group).with_context(|| format!("become group {group}"))?;
+    setresuid(user, user, user).with_context(|| format!("become user {user}"))?;
+    let none = CapabilitySet::empty();
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, none).context("give up every capability")?;
+    rustix::thread::set_no_new_privs(true).context("forbid new privileges")?;
+    sys::close_on_exec().context("close descriptors")?;
+    filters.iter().try_for_each(filter::install).context("install the system call filter")
+}

@@ -1,0 +1,137 @@
+//! What runs beside a container's command: commands of the operator's and of bottler's own, and the helpers that copy files.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream as Channel;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::process::{await_ready, spawn};
+use super::reply::{failed, say, send};
+use super::state::Shim;
+use super::streams::{Terminal, exit_code, next};
+use crate::engine::ErrorKind;
+use crate::engine::native::child::{self, Entry};
+use crate::engine::native::protocol::{Frame, Reply, Task};
+
+/// Runs something to its end, with a client's streams as its own.
+pub(super) async fn run(
+    shim: &Arc<Shim>,
+    task: Task,
+    mut from: impl AsyncRead + Unpin,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    let started = *shim.started.borrow();
+    let is_copy = !matches!(task, Task::Command(_));
+    if started == is_copy {
+        let why = if started { "files are copied this way only before it has run" } else { "it does not run" };
+        return say(to, &failed(ErrorKind::Other, why)).await;
+    }
+    let tty = matches!(&task, Task::Command(process) if process.tty);
+    let (mut child, terminal) = match start(shim, task, tty) {
+        Ok(started) => started,
+        Err(error) => return say(to, &failed(ErrorKind::Other, format!("{error:#}"))).await,
+    };
+    let number = shim.beside.next_number();
+    say(to, &Reply::Exec(number)).await?;
+    let (frames, mut outputs) = mpsc::channel(1);
+    let input: Option<Box<dyn AsyncWrite + Send + Unpin>> = if let Some(terminal) = terminal {
+        let terminal = Arc::new(terminal);
+        shim.beside.add(number, terminal.clone());
+        pump(Terminal::new(terminal.try_clone()?)?, Frame::Stdout, frames.clone());
+        Some(Box::new(Terminal::new(terminal.try_clone()?)?))
+    } else {
+        if let Some(stream) = child.stdout.take() {
+            pump(stream, Frame::Stdout, frames.clone());
+        }
+        if let Some(stream) = child.stderr.take() {
+            pump(stream, Frame::Stderr, frames.clone());
+        }
+        child.stdin.take().map(|input| Box::new(input) as _)
+    };
+    drop(frames);
+    let end = relay(&mut child, &mut outputs, input, &mut from, to).await;
+    shim.beside.remove(number);
+    if end.is_err() {
+        // The client has gone: nobody waits for what it started.
+        let _ = child.kill().await;
+    }
+    end
+}
+
+fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<(tokio::process::Child, Option<OwnedFd>)> {
+    let (near, far) = Channel::pair()?;
+    let entry = serde_json::to_string(&Entry { first: shim.first, task })?;
+    let streams = if tty { Stdio::null } else { Stdio::piped };
+    let words = [child::ENTER, &entry, &far.as_raw_fd().to_string()];
+    let mut child = spawn(&words, far, streams(), streams(), streams())?;
+    match await_ready(&near) {
+        Ok(terminal) => Ok((child, terminal)),
+        Err(error) => {
+            // It says why on its standard error.
+            let _ = child.start_kill();
+            let said = child.stderr.take().and_then(|stream| stream.into_owned_fd().ok()).map(std::fs::File::from);
+            let said = said.and_then(|stream| std::io::read_to_string(stream).ok()).unwrap_or_default();
+            Err(error.context(said.trim().to_owned()))
+        }
+    }
+}
+
+fn pump(mut from: impl AsyncRead + Send + Unpin + 'static, frame: fn(Bytes) -> Frame, to: mpsc::Sender<Frame>) {
+    tokio::spawn(async move {
+        while let Some(bytes) = next(&mut from).await {
+            if to.send(frame(bytes)).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// How long the streams of a process that has ended may be silent before they are left to what it started, which keeps them.
+const SILENCE: Duration = Duration::from_millis(50);
+
+/// Passes streams both ways until the process has ended and all that it wrote is passed on.
+async fn relay(
+    child: &mut tokio::process::Child,
+    outputs: &mut mpsc::Receiver<Frame>,
+    mut input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    let feed = async {
+        while let (Some(bytes), Some(open)) = (next(from).await, &mut input) {
+            if open.write_all(&bytes).await.is_err() || open.flush().await.is_err() {
+                break;
+            }
+        }
+        drop(input);
+        std::future::pending().await
+    };
+    let pass = async {
+        let mut ended = None;
+        loop {
+            tokio::select! {
+                frame = outputs.recv() => match frame {
+                    Some(frame) => send(to, &frame).await?,
+                    None => break,
+                },
+                status = child.wait(), if ended.is_none() => ended = Some(status?),
+                () = tokio::time::sleep(SILENCE), if ended.is_some() => break,
+            }
+        }
+        let status = match ended {
+            Some(status) => status,
+            None => child.wait().await?,
+        };
+        send(to, &Frame::Exit(i32::try_from(exit_code(status)).unwrap_or(255))).await?;
+        to.shutdown().await
+    };
+    tokio::select! {
+        passed = pass => passed,
+        never = feed => never,
+    }
+}

@@ -1,0 +1,217 @@
+//! A container's shim: the parent of its first process. It keeps the container's streams, log and end, starts what runs beside
+//! the command, and answers clients.
+//!
+//! Rules: one thread, for its children are in another PID namespace than itself, which a process with threads cannot have. It
+//! lives as long as its standard input is open: the engine that made the container holds the other end, so the kernel ends the
+//! container with it. When the shim dies, the kernel kills the first process, and with that every process of the container.
+
+mod beside;
+mod clients;
+mod process;
+mod reply;
+mod state;
+mod streams;
+mod terminals;
+
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use tokio::io::AsyncReadExt;
+use tokio::process::Child;
+use tokio::sync::{Notify, watch};
+
+use super::child::{self, SETUP, Setup};
+use super::image::Account;
+use super::plan::Mapping;
+use super::protocol::SOCKET;
+use super::store::{self, End, remove_tree};
+use super::{cgroup, sys};
+use process::{await_ready, spawn};
+use state::Shim;
+use terminals::Terminals;
+
+/// The role's name on the command line.
+pub const ROLE: &str = "container-shim";
+/// The file that says how a container ended.
+pub(super) const END: &str = "end.json";
+/// The file that says which process is the container's first.
+pub(super) const FIRST_PROCESS: &str = "first.json";
+/// What the shim says on its standard output when the container is ready; anything else is why it is not.
+pub(super) const READY: &str = "ready\n";
+
+/// Runs a shim: `container-shim FOLDER`.
+///
+/// # Errors
+/// The container cannot be made; standard output says why, too.
+pub fn run(words: &[&str]) -> anyhow::Result<()> {
+    let [folder] = words else { anyhow::bail!("{ROLE}: takes a container's folder") };
+    let folder = PathBuf::from(folder);
+    let began = begin(&folder);
+    match &began {
+        Ok(_) => print!("{READY}"),
+        Err(error) => print!("{error:#}"),
+    }
+    std::io::stdout().flush()?;
+    let (runtime, shim, child, listener) = began?;
+    // The engine waits for the end of what it was told.
+    let null = std::fs::File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    let served = runtime.block_on(serve(&shim, child, listener));
+    let groups = &shim.setup.groups;
+    kill_all(groups);
+    let _ = cgroup::remove(groups);
+    if shim.setup.plan.auto_remove {
+        remove_tree(&folder)?;
+    }
+    served
+}
+
+type Began = (tokio::runtime::Runtime, Arc<Shim>, Child, UnixListener);
+
+/// Makes the container, up to its command's start.
+fn begin(folder: &Path) -> anyhow::Result<Began> {
+    let _ = nix::unistd::setsid();
+    sys::close_on_exec()?;
+    std::env::set_current_dir(folder).with_context(|| format!("work in {}", folder.display()))?;
+    let setup: Setup = store::read(Path::new(SETUP))?;
+    cgroup::create(&setup.groups, &setup.plan.resources).map_err(anyhow::Error::msg)?;
+    let listener = UnixListener::bind(SOCKET).context("listen for clients")?;
+    let made = make(&setup);
+    match made {
+        Ok((runtime, child, go, terminal)) => {
+            let (outputs, input, child) = streams::of(&runtime, child, terminal.as_ref(), &setup.plan)?;
+            let first = child.id().and_then(|id| i32::try_from(id).ok()).context("the first process has ended")?;
+            store::write(Path::new(FIRST_PROCESS), &first)?;
+            let shim = Shim {
+                first,
+                go: Mutex::new(Some(go)),
+                started: watch::Sender::new(false),
+                ended: watch::Sender::new(None),
+                outputs,
+                input,
+                terminal,
+                beside: Terminals::default(),
+                waiting: watch::Sender::new(0),
+                stop: Notify::new(),
+                setup,
+            };
+            Ok((runtime, Arc::new(shim), child, listener))
+        }
+        Err(error) => {
+            kill_all(&setup.groups);
+            let _ = cgroup::remove(&setup.groups);
+            Err(error)
+        }
+    }
+}
+
+type Made = (tokio::runtime::Runtime, Child, UnixStream, Option<OwnedFd>);
+
+fn make(setup: &Setup) -> anyhow::Result<Made> {
+    if let Mapping::One(outside) = setup.plan.mapping {
+        match setup.beside {
+            Some(other) => join_user(other).context("join the user namespace beside")?,
+            None => own_user(setup.plan.process.account, outside).context("make a user namespace")?,
+        }
+        keep_capabilities()?;
+    }
+    // Not earlier: of a process that is not dumpable, nobody but root may write the maps.
+    nix::sys::prctl::set_dumpable(false)?;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).context("make a process namespace")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (near, far) = UnixStream::pair()?;
+    let child = {
+        let _in_runtime = runtime.enter();
+        let streams = if setup.plan.process.tty { Stdio::null } else { Stdio::piped };
+        let input = if setup.plan.stdin { streams() } else { Stdio::null() };
+        spawn(&[child::FIRST, &far.as_raw_fd().to_string()], far, input, streams(), streams())?
+    };
+    let terminal = await_ready(&near).context("start the container's first process")?;
+    Ok((runtime, child, near, terminal))
+}
+
+/// A user namespace in which this process' user is `inside`, and nobody else exists (`user_namespaces(7)`).
+fn own_user(inside: Account, outside: Account) -> anyhow::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)
+        .context("unshare (where AppArmor or a sysctl restricts user namespaces, `bottler doctor` names the remedy)")?;
+    let write = |file: &str, text: String| {
+        std::fs::write(format!("/proc/self/{file}"), text).with_context(|| format!("write /proc/self/{file}"))
+    };
+    write("setgroups", "deny".into())?;
+    write("uid_map", format!("{} {} 1\n", inside.user, outside.user))?;
+    write("gid_map", format!("{} {} 1\n", inside.group, outside.group))
+}
+
+/// The user namespace of another container of this user's.
+fn join_user(first: i32) -> anyhow::Result<()> {
+    let file = std::fs::File::open(format!("/proc/{first}/ns/user"))?;
+    Ok(nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWUSER)?)
+}
+
+/// Has children of any user keep the capabilities of this namespace through their exec, until they give them up.
+fn keep_capabilities() -> anyhow::Result<()> {
+    let sets = rustix::thread::capabilities(None)?;
+    let all = CapabilitySets { inheritable: sets.permitted, ..sets };
+    rustix::thread::set_capabilities(None, all)?;
+    for capability in (0..64).filter_map(|number| CapabilitySet::from_bits(1 << number)) {
+        if sets.permitted.contains(capability) {
+            rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+        }
+    }
+    Ok(())
+}
+
+/// Kills whatever is left in a container's groups.
+pub(super) fn kill_all(groups: &[(String, PathBuf)]) {
+    for process in cgroup::processes(groups) {
+        // What has ended meanwhile is what was wanted.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// Serves clients until the container has ended, and all who wait for that have been told.
+async fn serve(shim: &Arc<Shim>, mut child: Child, listener: UnixListener) -> anyhow::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let stopping = shim.clone();
+    tokio::spawn(async move {
+        engine_gone().await;
+        stopping.stop.notify_one();
+    });
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status?,
+            () = shim.stop.notified() => child.start_kill()?,
+            accepted = listener.accept() => {
+                // A client more than there are descriptors for is none.
+                if let Ok((stream, _)) = accepted {
+                    tokio::spawn(clients::serve(shim.clone(), stream));
+                }
+            }
+        }
+    };
+    shim.outputs.drained().await;
+    let code = streams::exit_code(status);
+    let end = End { code, out_of_memory: code == 137 && cgroup::out_of_memory(&shim.setup.groups) };
+    // A full disk does not keep anybody from being told.
+    let _ = store::write(Path::new(END), &end);
+    shim.ended.send_replace(Some(end));
+    let mut waiting = shim.waiting.subscribe();
+    waiting.wait_for(|count| *count == 0).await?;
+    Ok(())
+}
+
+/// Ends when the engine that made the container has.
+async fn engine_gone() {
+    use std::os::fd::AsFd;
+    let Ok(input) = std::io::stdin().as_fd().try_clone_to_owned() else { return };
+    let Ok(mut input) = tokio::net::unix::pipe::Receiver::from_owned_fd(input) else { return };
+    let mut byte = [0];
+    while matches!(input.read(&mut byte).await, Ok(1)) {}
+}

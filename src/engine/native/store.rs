@@ -1,0 +1,230 @@
+//! The native engine's folders. Every object is a folder or file that appears whole, by rename, and whose name is its name on the
+//! engine: the file system itself keeps names unique, and a crash leaves the object or nothing.
+//!
+//! | path | content |
+//! | --- | --- |
+//! | `images/ID` | `config.json` and `files/` |
+//! | `tags/TAG` | the id of an image |
+//! | `containers/NAME` | `record.json`, and what its shim makes: socket, log, upper layer, end |
+//! | `volumes/NAME` | `labels.json` and `data/` |
+//! | `networks/NAME` | labels and address range |
+//! | `new/` | what is being made |
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+use crate::engine::labels::Identity;
+use crate::host::make_private;
+
+/// Tells the folders that one process is making apart.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A container's `record.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) plan: Plan,
+}
+
+/// A network's file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct NetworkRecord {
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) subnet: ipnet::Ipv4Net,
+}
+
+/// A volume's `labels.json`, and what every record has.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Labelled {
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct End {
+    pub(super) code: i64,
+    pub(super) out_of_memory: bool,
+}
+
+/// The folders.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// # Errors
+    /// They cannot be made.
+    pub(super) fn open(root: &Path) -> io::Result<Self> {
+        for folder in ["images", "tags", "containers", "volumes", "networks", "new"] {
+            make_private(&root.join(folder))?;
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    pub(super) fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    pub(super) fn container(&self, name: &str) -> PathBuf {
+        self.root.join("containers").join(name)
+    }
+
+    pub(super) fn image(&self, id: &str) -> PathBuf {
+        self.root.join("images").join(id)
+    }
+
+    pub(super) fn volume(&self, name: &str) -> PathBuf {
+        self.volumes().join(name)
+    }
+
+    pub(super) fn network(&self, name: &str) -> PathBuf {
+        self.root.join("networks").join(name)
+    }
+
+    fn tag(&self, reference: &str) -> PathBuf {
+        self.root.join("tags").join(reference.replace('/', "%2F"))
+    }
+
+    /// Makes a folder that appears at `path` once `fill` has filled it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is one; or it cannot be filled.
+    pub(super) fn create(&self, path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let new = self.root.join("new").join(format!("{}-{number}", std::process::id()));
+        make_private(&new)?;
+        let made = fill(&new).and_then(|()| match std::fs::rename(&new, path) {
+            // rename(2) over a folder: ENOTEMPTY, or EEXIST.
+            Err(error) if path.exists() => Err(io::Error::new(ErrorKind::AlreadyExists, error)),
+            renamed => renamed,
+        });
+        if made.is_err() {
+            let _ = remove_tree(&new);
+        }
+        made
+    }
+
+    /// The id behind a reference: a tag, or an id itself.
+    pub(super) fn find(&self, reference: &str) -> Option<String> {
+        let id = std::fs::read_to_string(self.tag(reference)).unwrap_or_else(|_| reference.to_owned());
+        (is_name(&id) && self.image(&id).is_dir()).then_some(id)
+    }
+
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn set_tag(&self, reference: &str, id: &str) -> io::Result<()> {
+        crate::host::replace(&self.tag(reference), id.as_bytes())
+    }
+
+    /// Every tag.
+    pub(super) fn tags(&self) -> Vec<String> {
+        names(&self.root.join("tags")).into_iter().map(|name| name.replace("%2F", "/")).collect()
+    }
+
+    /// Removes a tag, and its image where it was the last; false where there was none.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub(super) fn remove_tag(&self, reference: &str) -> io::Result<bool> {
+        let Ok(id) = std::fs::read_to_string(self.tag(reference)) else { return Ok(false) };
+        std::fs::remove_file(self.tag(reference))?;
+        if !self.tags().iter().any(|tag| std::fs::read_to_string(self.tag(tag)).is_ok_and(|other| other == id)) {
+            remove_tree(&self.image(&id))?;
+        }
+        Ok(true)
+    }
+
+    /// The names of all containers, volumes and networks, with their labels.
+    pub(super) fn labelled(&self) -> Vec<(String, BTreeMap<String, String>)> {
+        let mut all = Vec::new();
+        for (folder, file) in
+            [("containers", Some("record.json")), ("volumes", Some("labels.json")), ("networks", None)]
+        {
+            let folder = self.root.join(folder);
+            for name in names(&folder) {
+                let object = folder.join(&name);
+                // What is being removed at this moment cannot be read any more.
+                if let Ok(Labelled { labels }) = read(&file.map_or(object.clone(), |file| object.join(file))) {
+                    all.push((name, labels));
+                }
+            }
+        }
+        all
+    }
+
+    /// Every network's address range.
+    pub(super) fn subnets(&self) -> Vec<ipnet::Ipv4Net> {
+        let read = |name: String| read::<NetworkRecord>(&self.network(&name)).ok();
+        names(&self.root.join("networks")).into_iter().filter_map(read).map(|network| network.subnet).collect()
+    }
+}
+
+/// Whether a text can be the name of an object: one step of a path, and none that leads elsewhere.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    !text.is_empty() && text.len() <= 128 && !text.starts_with('.') && text.chars().all(plain)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort_unstable();
+    names
+}
+
+/// Reads a value of a file of ours.
+///
+/// # Errors
+/// It is not there, or no such value.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    serde_json::from_slice(&std::fs::read(path)?)
+        .map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("{}: {error}", path.display())))
+}
+
+/// Writes a value into a file of ours.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    crate::host::replace(path, &serde_json::to_vec(value).map_err(io::Error::other)?)
+}
+
+/// Removes a folder with all that is in it, links never followed; of an overlay's work folder, which nobody may enter, too.
+///
+/// # Errors
+/// Something cannot be removed.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            std::fs::remove_dir_all(path)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Makes every folder in a tree one that its owner may change.
+fn open_up(path: &Path) -> io::Result<()> {
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(path)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whose an object is, where it is one of bottler's.
+pub(super) fn identity(name: &str, labels: &BTreeMap<String, String>) -> Option<Identity> {
+    Identity::from_labels(name, |key| labels.get(key).map(String::as_str))
+}

@@ -1,0 +1,99 @@
+//! System calls of a container's first process that have no safe wrapper, each in a function that cannot be called wrongly.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+
+/// Raises the loopback interface of this network namespace (netdevice(7)).
+pub(super) fn raise_loopback() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: `ifreq` is plain data, for which zeros are valid.
+    #[expect(unsafe_code, reason = "netdevice(7) has no safe wrapper")]
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags =
+        i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(|_| io::Error::from(Errno::EINVAL))?;
+    // SAFETY: the call reads one `ifreq`, which outlives it.
+    #[expect(unsafe_code, reason = "netdevice(7) has no safe wrapper")]
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// Gives the loopback interface a range of addresses, of which this one is the source of connections to the others
+/// (netdevice(7)). A range that it has already stays.
+pub(super) fn add_addresses(source: Ipv4Addr, mask: Ipv4Addr) -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    for (call, address) in [(libc::SIOCSIFADDR, source), (libc::SIOCSIFNETMASK, mask)] {
+        // SAFETY: `ifreq` is plain data, for which zeros are valid.
+        #[expect(unsafe_code, reason = "netdevice(7) has no safe wrapper")]
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // An alias of its own for each range.
+        let name = format!("lo:{:x}", u32::from(source));
+        for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
+            *to = from.cast_signed();
+        }
+        // A `sockaddr_in` (ip(7)): a port, the address, zeros.
+        let mut data = [0; 14];
+        for (to, from) in data[2..].iter_mut().zip(address.octets()) {
+            *to = from.cast_signed();
+        }
+        let family = libc::sa_family_t::try_from(libc::AF_INET).map_err(|_| io::Error::from(Errno::EINVAL))?;
+        request.ifr_ifru.ifru_addr = libc::sockaddr { sa_family: family, sa_data: data };
+        // SAFETY: the call reads one `ifreq`, which outlives it.
+        #[expect(unsafe_code, reason = "see above")]
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), call, &raw const request) };
+        match Errno::result(result) {
+            Ok(_) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Joins a new, empty session keyring, so that the keys of whoever started this process stay outside (keyctl(2)).
+pub(super) fn new_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: integers and a null pointer, which asks for an anonymous keyring.
+    #[expect(unsafe_code, reason = "keyctl(2) has no wrapper")]
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, 0, 0, 0, 0) };
+    match Errno::result(result) {
+        // A kernel without keyrings has no keys either.
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Makes the terminal on standard input this session's controlling one (`TIOCSCTTY`, `ioctl_tty(2)`).
+pub(super) fn control_terminal() -> io::Result<()> {
+    // SAFETY: integers only.
+    #[expect(unsafe_code, reason = "ioctl_tty(2) has no safe wrapper")]
+    let result = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// A descriptor that this process inherited, by the number on its command line.
+pub(super) fn inherited(number: &str) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    let number: RawFd = number.parse().map_err(|_| io::Error::from(Errno::EBADF))?;
+    // SAFETY: borrowed for the check that the descriptor is open.
+    #[expect(unsafe_code, reason = "a number is all that an exec leaves of a descriptor")]
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: it is open, was inherited for this process, and nothing else here knows it: called once, at the start.
+    #[expect(unsafe_code, reason = "see above")]
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Has every descriptor beyond standard error closed by the next exec: none of the host's is open in a container (CVE-2024-21626).
+pub(super) fn close_on_exec() -> io::Result<()> {
+    // SAFETY: integers only; descriptors stay open in this process.
+    #[expect(unsafe_code, reason = "close_range(2) has no safe wrapper")]
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Ok(Errno::result(result).map(drop)?)
+}
