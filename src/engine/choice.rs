@@ -22,12 +22,13 @@ pub fn connect(endpoint: &str) -> Result<Arc<dyn Engine>> {
     })
 }
 
-/// The address of the engine that is meant.
+/// The address of the engine that is meant: the one that is named here, or by [`VARIABLE`], or Docker as its own command finds it.
 ///
 /// # Errors
 /// What is named is not there, or cannot be read. There is no fallback from what the user names.
-pub fn resolve() -> std::result::Result<String, String> {
-    match std::env::var(VARIABLE).ok().filter(|name| !name.is_empty()).as_deref() {
+pub fn resolve(named: Option<&str>) -> std::result::Result<String, String> {
+    let variable = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
+    match named.or(variable.as_deref()) {
         None | Some("docker" | "podman") => endpoint::resolve().map(|endpoint| endpoint.to_string()),
         Some("native") => native_address(),
         Some(other) => Err(format!("{VARIABLE}: there is no engine {other:?}; it is docker, podman or native")),

@@ -14,7 +14,7 @@ use crate::cli::bottle::client::{Client, Ended, Show};
 use crate::cli::bottle::ended::{holder_died, tell};
 use crate::cli::bottle::work;
 use crate::cli::failure::input;
-use crate::cli::open::{find_engine, state};
+use crate::cli::open::{find_named_engine, state};
 use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::{confirm, read_secret};
@@ -31,6 +31,9 @@ use crate::{report, sidecar};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     pub(in crate::cli) agent: AgentArgs,
+    /// The container engine [default: what `BOTTLER_ENGINE` names, otherwise docker]
+    #[arg(long, value_name = "ENGINE", value_parser = ["docker", "podman", "native"])]
+    engine: Option<String>,
     /// Launch the bottle and return at once; `bottler attach` connects to it
     #[arg(short, long)]
     detach: bool,
@@ -98,7 +101,8 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
     let recipe = args.agent.recipe.clone().unwrap_or_else(|| ready.planned.recipe.clone());
     let program = ready.defined.program(&recipe)?;
     let hooks = program::hooks(&program).await?;
-    check_mount(&ready.planned.plan, &state)?;
+    let named = args.engine.as_deref();
+    check_mount(&ready.planned.plan, named, &state)?;
     if let Some(path) = args.agent.patch.as_ref().filter(|path| std::fs::symlink_metadata(path).is_ok()) {
         return Err(input(format!("--patch {}: the file already exists", path.display()))
             .hint("name a new file; it is written when the agent ends"));
@@ -109,7 +113,7 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
     }
     // What the engine can do is part of the plan. Where it does not answer, the plan is shown all the same.
     check_text(&ready, &state)?;
-    let endpoint = find_engine()?;
+    let endpoint = find_named_engine(named)?;
     let engine = reach(&endpoint).await;
     if let Ok((_, details)) = &engine {
         settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hint))?;
@@ -165,11 +169,11 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
 }
 
 /// Says before anything is asked that a folder may not be mounted; the holder looks again.
-fn check_mount(plan: &LaunchPlan, state: &StateDir) -> Result<(), Failure> {
+fn check_mount(plan: &LaunchPlan, engine: Option<&str>, state: &StateDir) -> Result<(), Failure> {
     let mounted = plan.workspace.as_ref().filter(|workspace| workspace.mode == WorkspaceMode::Mount);
     let Some(source) = mounted.and_then(|workspace| workspace.source.as_deref()) else { return Ok(()) };
     // A plan is shown also where there is no engine.
-    holder::check_mount(source, &find_engine().unwrap_or_default(), state.path())
+    holder::check_mount(source, &find_named_engine(engine).unwrap_or_default(), state.path())
 }
 
 /// Paths go to the holder, and to the engine, as text.
