@@ -178,6 +178,9 @@ impl Rules {
                 return Ok(Some(judged));
             }
         }
+        if self.keywords.of_pattern.is_empty() {
+            return Ok(None);
+        }
         // How far each rule has looked already: keywords that stand close together are one look. Most texts have none.
         let mut looked = Vec::new();
         for found in self.keywords.automaton.find_overlapping_iter(bytes) {
