@@ -47,7 +47,7 @@ use evidence::{Evidence, millis, note};
 use hub::Hub;
 use last_words::{LastWords, panicked};
 use nested::{Home, Nested};
-use thread::on_own_thread;
+use thread::{cannot_begin, on_own_thread};
 
 /// The holder's whole life: standard input is the socket to its client.
 ///
@@ -317,10 +317,6 @@ async fn live(
 
 fn cancelled() -> Failure {
     Failure::new(Class::Cancelled, "cancelled")
-}
-
-fn cannot_begin(error: &std::io::Error) -> Failure {
-    Failure::new(Class::Internal, format!("start the launch's thread: {error}"))
 }
 
 /// Where the workspace comes from, if the agent has one of its own.

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::session::{Class, Failure};
+
 /// As much as a process' first thread has: scripts nest calls.
 const STACK: usize = 8 << 20;
 
@@ -24,4 +26,9 @@ pub(super) async fn on_own_thread<T: Send + 'static>(work: impl Future<Output = 
         // The runtime is gone, and with it whoever waits.
         Err(_) => std::future::pending().await,
     }
+}
+
+/// The failure of a launch that got no thread.
+pub(super) fn cannot_begin(error: &io::Error) -> Failure {
+    Failure::new(Class::Internal, format!("start the launch's thread: {error}"))
 }

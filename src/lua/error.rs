@@ -1,6 +1,8 @@
 //! Lua's errors → failures: the typed one inside if there is one, the script line, no traceback, no Rust.
 
-use super::Sources;
+use super::limits::too_much;
+use super::script::is_library;
+use super::sources::Sources;
 use crate::session::{Class, Failure, Place};
 
 /// Reads what went wrong out of an error that left a script.
@@ -28,7 +30,7 @@ fn innermost(error: &mlua::Error) -> Failure {
             let message = message.split("\nstack traceback:").next().unwrap_or_default();
             Failure::new(Class::Input, message.trim())
         }
-        mlua::Error::MemoryError(_) => super::memory::too_much(),
+        mlua::Error::MemoryError(_) => too_much(),
         other => Failure::new(Class::Input, other.to_string().split("\nstack traceback:").next().unwrap_or_default()),
     }
 }
@@ -53,7 +55,7 @@ fn traceback(error: &mlua::Error) -> Option<Place> {
     traceback.lines().find_map(frame).or_else(|| self::traceback(cause))
 }
 
-/// Whether a script is part of bottler's library, of which users see nothing.
-pub(super) fn is_library(script: &str) -> bool {
-    script.starts_with("stdlib/")
+/// A failure as an error that a script can catch.
+pub(super) fn raise(failure: Failure) -> mlua::Error {
+    mlua::Error::external(failure)
 }

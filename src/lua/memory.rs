@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mlua::{FromLuaMulti, Lua, MultiValue, Value};
 
-use super::MAX_MEMORY;
-use super::api::raise;
+use super::error::raise;
+use super::limits::{MAX_MEMORY, too_much};
 use crate::session::{Class, Failure};
 
 /// Most that one call may be given, in bytes.
@@ -63,12 +63,6 @@ pub(super) fn charge(lua: &Lua, bytes: usize) -> mlua::Result<Charge> {
     }
     used.fetch_add(bytes, Ordering::Relaxed);
     Ok(Charge { used, bytes })
-}
-
-/// A script's memory is used up.
-pub(super) fn too_much() -> Failure {
-    Failure::new(Class::Input, "the script used too much memory")
-        .hint(format!("a script may use {} MiB, what primitives hold for it included", MAX_MEMORY >> 20))
 }
 
 /// Measures and counts what is about to be copied.

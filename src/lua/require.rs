@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use mlua::{Function, Lua, Table, Value};
 
-use super::{Script, Sources};
+use super::script::{Script, is_library};
+use super::sources::Sources;
 
 /// The recipes that come with bottler: `std.<name>`, and `--recipe <name>`.
 const RECIPES: &[(&str, &str)] = &[
@@ -102,7 +103,7 @@ pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> m
         };
         sources.add(&script);
         loaded.raw_set(name.as_str(), false)?;
-        let own = super::error::is_library(&script.name).then(|| modules.core.clone());
+        let own = is_library(&script.name).then(|| modules.core.clone());
         let environment: Table = modules.core.get::<Function>("environment")?.call(())?;
         let value: mlua::Result<Value> = script.load(lua, &environment).call(own);
         if value.is_err() {

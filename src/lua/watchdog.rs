@@ -13,9 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use nix::time::ClockId;
-
-use super::guard::Guard;
+use super::burst::Stopwatch;
 use crate::session::{Class, Failure, crash};
 use crate::sync::lock;
 
@@ -36,34 +34,26 @@ pub fn on_runaway(last_words: impl Fn(&Failure) + Send + Sync + 'static) {
     let _ = LAST_WORDS.set(Box::new(last_words));
 }
 
-/// The processor time that a thread has used.
-pub(super) fn time_of(thread: nix::unistd::Pid) -> Option<Duration> {
-    // A thread's clock, as clock_getcpuclockid(3) makes a process': CPUCLOCK_PERTHREAD_MASK and CPUCLOCK_SCHED of the kernel's
-    // include/linux/posix-timers_types.h.
-    let clock = ClockId::from_raw((!thread.as_raw() << 3) | 4 | 2);
-    clock.now().ok().map(Duration::from)
-}
-
 /// The thread, and whom it watches.
 pub(super) struct Watchdog {
-    guards: Mutex<Vec<Weak<Guard>>>,
+    stopwatches: Mutex<Vec<Weak<Stopwatch>>>,
     thread: std::thread::Thread,
     asleep: Arc<AtomicBool>,
 }
 
-/// Has a guard's scripts watched for as long as it lives.
+/// Has a machine's scripts watched for as long as it lives.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub(super) fn watch(guard: &Arc<Guard>) -> std::io::Result<&'static Watchdog> {
+pub(super) fn watch(stopwatch: &Arc<Stopwatch>) -> std::io::Result<&'static Watchdog> {
     let watchdog = match WATCHDOG.get() {
         Some(watchdog) => watchdog,
         None => start()?,
     };
-    let mut guards = lock(&watchdog.guards);
-    guards.retain(|guard| guard.strong_count() > 0);
-    guards.push(Arc::downgrade(guard));
-    drop(guards);
+    let mut stopwatches = lock(&watchdog.stopwatches);
+    stopwatches.retain(|stopwatch| stopwatch.strong_count() > 0);
+    stopwatches.push(Arc::downgrade(stopwatch));
+    drop(stopwatches);
     Ok(watchdog)
 }
 
@@ -90,7 +80,7 @@ fn start() -> std::io::Result<&'static Watchdog> {
         }
     })?;
     // Whoever comes second has started a thread too many, which watches the same.
-    Ok(WATCHDOG.get_or_init(|| Watchdog { guards: Mutex::default(), thread: thread.thread().clone(), asleep }))
+    Ok(WATCHDOG.get_or_init(|| Watchdog { stopwatches: Mutex::default(), thread: thread.thread().clone(), asleep }))
 }
 
 impl Watchdog {
@@ -101,16 +91,16 @@ impl Watchdog {
         }
     }
 
-    fn guards(&self) -> Vec<Arc<Guard>> {
-        lock(&self.guards).iter().filter_map(Weak::upgrade).collect()
+    fn stopwatches(&self) -> Vec<Arc<Stopwatch>> {
+        lock(&self.stopwatches).iter().filter_map(Weak::upgrade).collect()
     }
 
     fn is_busy(&self) -> bool {
-        self.guards().iter().any(|guard| guard.is_running())
+        self.stopwatches().iter().any(|stopwatch| stopwatch.is_running())
     }
 
     fn runaway(&self) -> Option<Failure> {
-        self.guards().iter().find_map(|guard| guard.overdue(GRACE))
+        self.stopwatches().iter().find_map(|stopwatch| stopwatch.overdue(GRACE))
     }
 }
 

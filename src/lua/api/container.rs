@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use mlua::{Lua, LuaSerdeExt, Table, UserDataMethods, Value};
-use serde::Serialize;
+use mlua::{Lua, Table, UserDataMethods, Value};
 use serde::de::DeserializeOwned;
 
+use super::convert::to_lua;
 use super::handle::{Called, Handle, Thing, begin};
 use super::options::Options;
-use super::raise;
 use crate::engine::Engine;
+use crate::lua::error::raise;
 use crate::lua::memory;
 use crate::primitive::{self, Agent, Sidecar};
 use crate::session::{Failure, Place};
@@ -103,11 +103,6 @@ pub(super) fn methods<T: Contained, M: UserDataMethods<Handle<T>>>(methods: &mut
         let state = engine(&call).container_inspect(&id).await;
         to_lua(&lua, &call.told(state.map_err(Failure::from))?)
     });
-}
-
-/// A result as a table; what is absent is nil.
-pub(super) fn to_lua(lua: &Lua, value: &impl Serialize) -> mlua::Result<Value> {
-    lua.to_value_with(value, super::serialize_options())
 }
 
 pub(super) fn exit(lua: &Lua, code: i64) -> mlua::Result<Table> {

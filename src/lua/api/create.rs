@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use mlua::{Function, Lua, Table, Value};
 
+use super::context::Context;
+use super::convert::describe;
 use super::handle::Handle;
-use super::options::{Options, a};
-use super::{Context, raise};
+use super::options::Options;
+use crate::lua::error::raise;
 use crate::primitive::{self, Agent, Child, Image, ImageOptions, Network, Sidecar, Source, Volume};
 use crate::session::{Class, Failure, Place};
 use crate::workspace::{Files, Seed, WorkspaceFile};
@@ -53,7 +55,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
             if is_handle(&primitive, &handle) {
                 return Ok(());
             }
-            let message = format!("hooks: replace.{name} gave {}, not what {primitive} gives", a(&handle));
+            let message = format!("hooks: replace.{name} gave {}, not what {primitive} gives", describe(&handle));
             Err(raise(Failure::new(Class::Input, message).at(c.sources.defined(&hook).as_ref())))
         })?,
     )?;

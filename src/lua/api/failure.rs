@@ -2,9 +2,11 @@
 
 use mlua::{Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 
-use super::{Context, raise};
+use super::context::Context;
+use crate::lua::error;
+use crate::lua::error::raise;
+use crate::lua::globals::globals;
 use crate::lua::memory::{self, Charge};
-use crate::lua::{error, lint};
 use crate::session::{Class, Failure};
 
 /// A failure that a script has caught.
@@ -53,7 +55,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
         "no_global",
         lua.create_function(move |lua, name: String| -> mlua::Result<()> {
             let mut failure = Failure::new(Class::Input, format!("there is no global {name}"));
-            failure.hint = crate::suggest::nearest(&name, lint::globals()).map(|near| format!("did you mean {near}?"));
+            failure.hint = crate::suggest::nearest(&name, globals()).map(|near| format!("did you mean {near}?"));
             Err(raise(failure.at(c.place(lua).as_ref())))
         })?,
     )?;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use mlua::{Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, UserDataRef, Value};
 
-use super::{Context, raise};
+use super::context::Context;
+use crate::lua::error::raise;
 use crate::primitive::{Bottle, Life};
 use crate::session::{Failure, Pending, Place};
 

@@ -2,8 +2,8 @@
 
 use mlua::{Lua, Table, Value};
 
-use super::Context;
-use super::container::to_lua;
+use super::context::Context;
+use super::convert::to_lua;
 use super::options::Options;
 use crate::primitive;
 

@@ -6,7 +6,8 @@ use std::io;
 use mlua::{Lua, LuaString, Table, Value};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{Context, raise};
+use super::context::Context;
+use crate::lua::error::raise;
 use crate::lua::memory::Args;
 use crate::session::{Class, Failure};
 
@@ -71,7 +72,7 @@ impl<'de> DeserializeSeed<'de> for Made<'_> {
 
 fn failed<E: serde::de::Error>(error: mlua::Error) -> E {
     match error {
-        mlua::Error::MemoryError(_) => E::custom(crate::lua::memory::too_much()),
+        mlua::Error::MemoryError(_) => E::custom(crate::lua::limits::too_much()),
         other => E::custom(other),
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use mlua::{Lua, Table, Value};
 use serde::de::DeserializeOwned;
 
+use super::convert::describe;
 use super::handle::{Handle, Thing};
-use super::raise;
 use super::secret::Secret;
+use crate::lua::error::raise;
 use crate::lua::memory::{self, Charge};
 use crate::lua::reference;
 use crate::session::{Class, Failure, Place};
@@ -28,7 +29,7 @@ impl<'a> Options<'a> {
         let table = match value {
             Value::Table(table) => table,
             Value::Nil => return Ok(options),
-            other => return Err(options.bad(&format!("takes a table of options, not {}", a(&other)))),
+            other => return Err(options.bad(&format!("takes a table of options, not {}", describe(&other)))),
         };
         for entry in table.pairs::<Value, Value>() {
             let (key, value) = entry?;
@@ -56,7 +57,8 @@ impl<'a> Options<'a> {
     /// A handle of a living thing out of a value.
     pub(super) fn convert<T: Thing>(&self, name: &str, value: &Value) -> mlua::Result<Arc<T>> {
         let handle = value.as_userdata().and_then(|handle| handle.borrow::<Handle<T>>().ok());
-        let handle = handle.ok_or_else(|| self.bad(&format!("option {name} takes {}, not {}", T::GAVE, a(value))))?;
+        let handle =
+            handle.ok_or_else(|| self.bad(&format!("option {name} takes {}, not {}", T::GAVE, describe(value))))?;
         handle.living(self.at)
     }
 
@@ -96,7 +98,7 @@ impl<'a> Options<'a> {
                     Ok((key.to_string_lossy(), self.convert(name, &value)?))
                 })
                 .collect(),
-            Some(value) => Err(self.bad(&format!("option {name} takes a table, not {}", a(&value)))),
+            Some(value) => Err(self.bad(&format!("option {name} takes a table, not {}", describe(&value)))),
         }
     }
 
@@ -130,16 +132,16 @@ impl<'a> Options<'a> {
         }
         self.entries.remove(name);
         if !plain.is_empty() {
-            let rest: BTreeMap<String, String> = plain
-                .into_iter()
-                .map(|(key, value)| match value {
-                    Value::String(text) => Ok((key, text.to_string_lossy())),
-                    Value::Integer(_) | Value::Number(_) => Ok((key, value.to_string()?)),
-                    other => {
-                        Err(self.bad(&format!("option {name}.{key} takes a string or a secret, not {}", a(&other))))
-                    }
-                })
-                .collect::<mlua::Result<_>>()?;
+            let rest: BTreeMap<String, String> =
+                plain
+                    .into_iter()
+                    .map(|(key, value)| match value {
+                        Value::String(text) => Ok((key, text.to_string_lossy())),
+                        Value::Integer(_) | Value::Number(_) => Ok((key, value.to_string()?)),
+                        other => Err(self
+                            .bad(&format!("option {name}.{key} takes a string or a secret, not {}", describe(&other)))),
+                    })
+                    .collect::<mlua::Result<_>>()?;
             secrets.extend(rest);
         }
         Ok(secrets)
@@ -186,19 +188,6 @@ fn path(path: &serde_path_to_error::Path) -> String {
         }
     }
     text
-}
-
-/// A value in words: what it is, never what is in it.
-pub(in crate::lua) fn a(value: &Value) -> String {
-    match value {
-        Value::Nil => "nothing".to_owned(),
-        Value::Integer(_) => "an integer".to_owned(),
-        Value::UserData(handle) => {
-            let title = Value::UserData(handle.clone()).to_string().unwrap_or_default();
-            format!("the handle of {title}")
-        }
-        other => format!("a {}", other.type_name()),
-    }
 }
 
 /// serde's words in the words of scripts, and what was probably meant.

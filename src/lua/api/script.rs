@@ -2,9 +2,11 @@
 
 use mlua::{Function, Lua, LuaSerdeExt, MultiValue, Table, Value, Variadic};
 
-use super::options::{Options, a};
+use super::context::Context;
+use super::convert::describe;
+use super::options::Options;
 use super::secret::Secret;
-use super::{Context, raise};
+use crate::lua::error::raise;
 use crate::lua::memory::Args;
 use crate::primitive::{Event, Question, Seconds, StepState, within};
 use crate::session::{Class, Failure, Place};
@@ -83,7 +85,7 @@ fn bounding(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
             let at = c.place(lua);
             let bad = |message: String| raise(Failure::new(Class::Input, message).at(at.as_ref()));
             let Value::Function(function) = function else {
-                return Err(bad(format!("defer: takes a function, not {}", a(&function))));
+                return Err(bad(format!("defer: takes a function, not {}", describe(&function))));
             };
             let mut defers = crate::sync::lock(&c.defers);
             if defers.len() >= MAX_DEFERS {
@@ -180,7 +182,7 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
 
 /// A question as it is shown: one of the project's own says so, for the project is not the user.
 fn question(text: &str, at: Option<&Place>) -> String {
-    let project = at.filter(|at| at.script.starts_with(crate::lua::PROJECT));
+    let project = at.filter(|at| at.script.starts_with(crate::lua::script::PROJECT));
     project.map(|at| format!("[{at} asks] ")).unwrap_or_default() + &shown(text)
 }
 

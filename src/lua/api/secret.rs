@@ -3,7 +3,8 @@
 use mlua::{Lua, MetaMethod, Table, UserData, UserDataMethods, Value, Variadic};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Context, raise};
+use super::context::Context;
+use crate::lua::error::raise;
 use crate::lua::memory::{self, Args};
 use crate::session::{Class, Failure};
 

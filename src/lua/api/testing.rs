@@ -2,7 +2,9 @@
 
 use mlua::{Function, Lua, LuaSerdeExt, Table, Value};
 
-use super::{Context, raise};
+use super::context::Context;
+use super::convert::serialize_options;
+use crate::lua::error::raise;
 use crate::lua::memory::Args;
 use crate::session::{Class, Failure};
 
@@ -25,7 +27,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     let c = context.clone();
     core.raw_set(
         "test_plan",
-        lua.create_function(move |lua, ()| lua.to_value_with(&c.bottle.plan, super::serialize_options()))?,
+        lua.create_function(move |lua, ()| lua.to_value_with(&c.bottle.plan, serialize_options()))?,
     )?;
     let c = context.clone();
     core.raw_set("test_made", lua.create_function(move |_, ()| Ok(c.bottle.made()))?)?;

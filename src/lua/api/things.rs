@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mlua::{UserDataFields, UserDataMethods, Value};
 
 use super::container;
+use super::convert::to_lua;
 use super::create::Left;
 use super::handle::{Handle, Thing, begin};
 use crate::primitive::{self, Agent, Bottle, Child, Image, Life, Network, Sidecar, Volume};
@@ -41,7 +42,7 @@ impl Thing for Image {
         });
         methods.add_async_method("inspect", |lua, this, ()| async move {
             let call = begin(&lua, this)?;
-            container::to_lua(&lua, &*call.told(call.it.inspect().await)?)
+            to_lua(&lua, &*call.told(call.it.inspect().await)?)
         });
     }
 }

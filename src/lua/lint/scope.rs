@@ -8,7 +8,8 @@ use full_moon::ast::{
 };
 use full_moon::tokenizer::TokenReference;
 
-use super::{Finding, Known, globals};
+use super::known::{Finding, Known};
+use crate::lua::globals::globals;
 use crate::lua::reference::Class;
 use crate::suggest::nearest;
 

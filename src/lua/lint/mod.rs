@@ -1,15 +1,17 @@
 //! What can be said of a script without running it: unknown globals, and names that a table of options or a handle
 //! does not have. Branches that a rehearsal does not take are looked at too.
 
+mod known;
 mod scope;
-
-use std::collections::BTreeMap;
 
 use full_moon::LuaVersion;
 
+use super::error;
 use super::guard::Guard;
-use super::{ALLOWED, Script, error, reference};
-use crate::session::{Class, Failure, Place};
+use super::script::Script;
+use super::sources::Sources;
+use crate::session::{Class, Failure};
+use known::Known;
 use scope::Walk;
 
 /// Longest script that is looked at, in bytes.
@@ -57,53 +59,8 @@ fn syntax(script: &Script) -> Result<(), Failure> {
     let internal = |error: mlua::Error| Failure::new(Class::Internal, format!("start the Lua machine: {error}"));
     let lua = lua.map_err(internal)?;
     let globals = lua.create_table().map_err(internal)?;
-    let sources = super::Sources::default();
+    let sources = Sources::default();
     sources.add(script);
     let loaded = script.load(&lua, &globals).into_function();
     loaded.map(drop).map_err(|problem| error::failure(&problem, &sources))
-}
-
-/// The names of all globals.
-pub(super) fn globals() -> impl Iterator<Item = &'static str> {
-    let own = reference::functions().iter().map(|function| function.name.split('.').next().unwrap_or_default());
-    ALLOWED.into_iter().chain(own)
-}
-
-/// What scripts can name.
-struct Known {
-    functions: BTreeMap<&'static str, &'static reference::Function>,
-    classes: BTreeMap<String, reference::Class>,
-}
-
-impl Known {
-    fn new() -> Self {
-        Self {
-            functions: reference::functions().iter().map(|function| (function.name, function)).collect(),
-            classes: reference::classes().into_iter().map(|class| (class.name.clone(), class)).collect(),
-        }
-    }
-
-    /// The classes that a parameter's or result's type names.
-    fn classes_of(&self, ty: &str) -> Vec<&reference::Class> {
-        ty.trim_end_matches('?').split('|').filter_map(|name| self.classes.get(name)).collect()
-    }
-}
-
-/// A mistake.
-struct Finding {
-    line: usize,
-    message: String,
-    hint: Option<String>,
-}
-
-impl Finding {
-    fn failure(self, script: &Script) -> Failure {
-        let text = script.source.lines().nth(self.line.saturating_sub(1)).unwrap_or_default().trim().to_owned();
-        let place = Place { script: script.name.clone(), line: self.line, text };
-        let failure = Failure::new(Class::Input, self.message).at(Some(&place));
-        match self.hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    }
 }

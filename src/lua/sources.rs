@@ -1,0 +1,39 @@
+//! The texts of the scripts that were loaded, to quote a line in an error.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use mlua::Function;
+
+use super::script::Script;
+use crate::session::Place;
+use crate::sync::lock;
+
+/// The texts of the scripts that were loaded, to quote from.
+#[derive(Default)]
+pub(super) struct Sources(Mutex<BTreeMap<String, String>>);
+
+impl Sources {
+    pub(super) fn add(&self, script: &Script) {
+        let mut known = lock(&self.0);
+        known.insert(script.name.clone(), script.source.clone());
+    }
+
+    /// The text of a line, from 1; empty where it is not known.
+    pub(super) fn line(&self, script: &str, line: usize) -> String {
+        let known = lock(&self.0);
+        let text = known.get(script).and_then(|source| source.lines().nth(line.checked_sub(1)?));
+        text.unwrap_or_default().trim().to_owned()
+    }
+
+    /// Where a function is written.
+    pub(super) fn defined(&self, function: &Function) -> Option<Place> {
+        let info = function.info();
+        let script = info.source?.strip_prefix('@')?.to_owned();
+        Some(self.place(&script, info.line_defined?))
+    }
+
+    pub(super) fn place(&self, script: &str, line: usize) -> Place {
+        Place { script: script.to_owned(), line, text: self.line(script, line) }
+    }
+}
