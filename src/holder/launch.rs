@@ -88,11 +88,11 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
 /// fetched. An end that was cut short counts as a failure. What cannot be read, compared or written down is kept. So is what
 /// was kept before: no end of a later life, and no plan of it, takes that back, but a pull or `rm`.
 async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<Kept> {
-    let setting = bottle.setting();
-    let directory = setting.staging.as_ref()?;
+    let host = bottle.host();
+    let directory = host.staging.as_ref()?;
     let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
     let volume = bottle.workspace_volume();
-    let resumed = matches!(setting.workspace, Some(Source::Kept(_)));
+    let resumed = matches!(host.workspace, Some(Source::Kept(_)));
     let policy = if resumed { Keep::Always } else { bottle.plan.keep };
     if resumed && !bottle.is_released() {
         // What was kept before, and nobody has touched.
@@ -145,8 +145,8 @@ async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel,
     let defers = defers(bottle, vm);
     // Whoever has asked twice does not wait in a line.
     let turn = async {
-        match &bottle.setting().turns {
-            Some(state) if bottle.setting().room.is_none() => to_tear_down(state).await,
+        match &bottle.host().turns {
+            Some(state) if !bottle.is_inner() => to_tear_down(state).await,
             _ => None,
         }
     };
@@ -197,7 +197,8 @@ async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<Ended, Failure> {
         never = watch(bottle, &agent) => match never {},
     };
     bottle.events.tell(Event::Ended { code });
-    let left = if bottle.setting().collect { workspace::collect(bottle, &agent).await } else { Ok(None) };
+    let left =
+        if bottle.host().collect { workspace::collect(bottle, agent.workspace_volume()).await } else { Ok(None) };
     Ok((Some(code), left))
 }
 

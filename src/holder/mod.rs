@@ -11,6 +11,7 @@ mod launch;
 mod mounted;
 mod nested;
 mod spawn;
+mod store;
 mod thread;
 mod wire;
 
@@ -36,7 +37,7 @@ use crate::engine::docker::endpoint::Endpoint;
 use crate::engine::{Engine, Filter};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before};
-use crate::primitive::{Bottle, Event, Events, MAX_BURST, Setting, Source};
+use crate::primitive::{Bottle, Event, Events, HostContext, MAX_BURST, Nesting, Source, images_on_engine};
 use crate::session::ended::{self, Ended};
 use crate::session::kept::workspace_volume;
 use crate::session::{Class, Condition, Failure, Kept, Session, StateDir, crash, gc};
@@ -46,7 +47,8 @@ use claim::Claim;
 use evidence::{Evidence, millis, note};
 use hub::Hub;
 use last_words::{LastWords, panicked};
-use nested::{Home, Nested};
+use nested::Nested;
+use store::Store;
 use thread::{cannot_begin, on_own_thread};
 
 /// The holder's whole life: standard input is the socket to its client.
@@ -275,37 +277,28 @@ async fn live(
     made: &Arc<OnceLock<Arc<Bottle>>>,
     cancel: &Arc<Cancel>,
 ) -> (Outcome, Arc<Bottle>) {
-    let nested = Nested {
-        engine: session.engine.clone(),
-        home: Home::State(state.clone(), launch.endpoint.clone()),
-        program: launch.program.clone(),
-        drafts: launch.drafts.clone(),
-        details: tokio::sync::OnceCell::new(),
-    };
+    let store = Store::State(state.clone(), launch.endpoint.clone());
+    let nested = Nested::new(session.engine.clone(), store, &launch.program, &launch.drafts);
     let directory = claim.dir.path.clone();
     // Nobody can attach where it cannot be made; the launch goes on.
     let listener = hub::listen(&directory).ok();
-    let setting = Setting {
+    let host = HostContext {
         local: launch.endpoint.parse().is_ok_and(|endpoint: Endpoint| endpoint.is_local()),
         directory: Some(launch.directory.clone()),
         workspace: source(launch, &directory),
         staging: Some(directory),
-        env: launch.env.clone(),
+        agent_env: launch.env.clone(),
         collect: launch.patch || may_keep(launch),
-        launcher: Some(Arc::new(Arc::new(nested))),
-        depth: 0,
         bounded: !launch.program.project.is_empty(),
         turns: Some(state.path().to_owned()),
-        outer: None,
-        room: None,
-        rehearsal: false,
         proxy_credentials: launch.proxy_credentials.clone(),
-        host_env: launch.host_env.clone(),
+        command_env: launch.host_env.clone(),
         burst: MAX_BURST,
-        building: Arc::default(),
+        images: images_on_engine(),
     };
-    let bottle = Bottle::new(session, launch.plan.clone(), events, setting);
-    let bottle = made.get_or_init(|| bottle).clone();
+    let nesting = Nesting::outermost(Some(Arc::new(Arc::new(nested))));
+    let bottle = Bottle::new(session, launch.plan.clone(), events, host, nesting);
+    let bottle = made.get_or_init(|| Arc::new(bottle)).clone();
     let (carried, program, stop) = (bottle.clone(), launch.program.clone(), cancel.clone());
     let carried = on_own_thread(async move { carry_out(&carried, &program, &stop).await });
     let outcome = tokio::select! {

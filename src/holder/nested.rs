@@ -9,9 +9,9 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OnceCell;
 
 use super::ask::WITHIN;
-use super::claim::Claim;
 use super::draft::Drafts;
-use super::thread::{cannot_begin, on_own_thread};
+use super::store::Store;
+use super::thread::cannot_begin;
 use super::{Cancel, Outcome, carry_out};
 use crate::engine::{Engine, EngineDetails, Output};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
@@ -19,8 +19,8 @@ use crate::lua::{Program, built_in_recipe};
 use crate::plan::{ImagePlan, Keep, LaunchPlan, WorkspacePlan, settle};
 use crate::policy::EgressSpec;
 use crate::primitive::workspace::before;
-use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work};
-use crate::session::{Class, Failure, Session, StateDir};
+use crate::primitive::{Bottle, Event, Events, HostContext, Launcher, Nesting, Order, Work};
+use crate::session::{Class, Failure, Session};
 use crate::workspace::{self, Seed, Snapshot, Temporary, patch_text};
 
 /// Most that is kept of an agent's output, in bytes.
@@ -28,34 +28,19 @@ const MAX_OUTPUT: usize = 1 << 20;
 /// How long the agent's last output may take to arrive after its end.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
-/// Where further bottles are remembered.
-pub(super) enum Home {
-    /// In the state directory, by the engine's address.
-    State(StateDir, String),
-    /// Nowhere: on an engine that is gone with this process.
-    Memory(String),
-}
-
 /// Launches further bottles.
 pub(super) struct Nested {
-    pub(super) engine: Arc<dyn Engine>,
-    pub(super) home: Home,
-    pub(super) program: Program,
-    pub(super) drafts: Drafts,
+    engine: Arc<dyn Engine>,
+    store: Store,
+    program: Program,
+    drafts: Drafts,
     /// What the engine runs on, asked for by the first bottle.
-    pub(super) details: OnceCell<EngineDetails>,
+    details: OnceCell<EngineDetails>,
 }
 
 /// A launcher of bottles that nobody needs to find again: on an engine that is gone with this process.
 pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program, drafts: &Drafts) -> Arc<dyn Launcher> {
-    let home = Home::Memory(owner.to_owned());
-    Arc::new(Arc::new(Nested {
-        engine,
-        home,
-        program: program.clone(),
-        drafts: drafts.clone(),
-        details: OnceCell::new(),
-    }))
+    Arc::new(Arc::new(Nested::new(engine, Store::Memory(owner.to_owned()), program, drafts)))
 }
 
 impl Launcher for Arc<Nested> {
@@ -66,10 +51,14 @@ impl Launcher for Arc<Nested> {
 }
 
 impl Nested {
+    pub(super) fn new(engine: Arc<dyn Engine>, store: Store, program: &Program, drafts: &Drafts) -> Self {
+        Self { engine, store, program: program.clone(), drafts: drafts.clone(), details: OnceCell::new() }
+    }
+
     async fn carry(self: &Arc<Self>, parent: &Arc<Bottle>, order: Order) -> Result<Work, Failure> {
         let draft = self.drafts.get(&order.agent)?;
         let reaches = parent.reaches().await;
-        if parent.setting().bounded {
+        if parent.host().bounded {
             let is_the_users = self.drafts.0.contains_key(&order.agent);
             check_bounded(&order, &draft.plan, &reaches, is_the_users, &parent.session.id)?;
         }
@@ -80,40 +69,29 @@ impl Nested {
         let details = self.details.get_or_try_init(|| self.engine.details()).await?;
         settle(&mut plan, details)
             .map_err(|(why, hint)| Failure::new(Class::Input, format!("bottle {:?}: {why}", order.agent)).hint(hint))?;
-        let (claim, session) = match &self.home {
-            Home::State(state, endpoint) => {
-                let record = Claim::record(&order.id, endpoint, &order.agent);
-                let claim = Claim::take(state, &record)?;
-                let session = Session::new(&order.id, &state.owner, self.engine.clone());
-                (Some(claim), session)
-            }
-            Home::Memory(owner) => (None, Session::new(&order.id, owner, self.engine.clone())),
-        };
+        let claim = self.store.claim(&order)?;
+        let session = Session::new(&order.id, self.store.owner(), self.engine.clone());
         if let Some(claim) = &claim {
             note_outermost(&claim.dir.path, parent);
         }
         let output = Arc::new(Kept::default());
-        let setting = Setting {
+        let host = HostContext {
             staging: claim.as_ref().map(|claim| claim.dir.path.clone()),
             workspace: order.workspace.clone(),
-            env: draft.env,
+            agent_env: draft.env,
             collect: true,
-            launcher: Some(Arc::new(self.clone())),
-            depth: parent.setting().depth + 1,
-            outer: Some(Arc::downgrade(parent)),
-            room: Some(parent.room()),
-            ..parent.setting().clone()
+            ..parent.host().clone()
         };
-        let bottle = Bottle::new(session, plan, events(parent, &order.id, &output), setting);
+        let nesting = Nesting::inside(parent, Arc::new(self.clone()));
+        let bottle = Arc::new(Bottle::new(session, plan, events(parent, &order.id, &output), host, nesting));
         parent.note_inner(&bottle);
         let _ = output.bottle.set(Arc::downgrade(&bottle));
         let cancel = Arc::new(Cancel::default());
         let program = self.program.with(recipe);
-        let (carried, stop, real) = (bottle.clone(), cancel.clone(), claim.is_some());
+        let (carried, stop) = (bottle.clone(), cancel.clone());
         let carried = async move { carry_out(&carried, &program, &stop).await };
         let carried = async {
-            // A rehearsal is one thing at a time, so that it is always the same.
-            let outcome = if real { on_own_thread(carried).await } else { Ok(carried.await) };
+            let outcome = self.store.run(carried).await;
             outcome.unwrap_or_else(|error| Outcome::of(cannot_begin(&error)))
         };
         let outcome = tokio::select! {
@@ -134,7 +112,7 @@ impl Nested {
         if let (Some(seed), Some(after)) = (bottle.seed_now().await, &after) {
             let before = before(seed.clone()).await?;
             patch = patch_text(&before, after).map_err(failed)?;
-            if let Some(staging) = &parent.setting().staging
+            if let Some(staging) = &parent.host().staging
                 && seed.archive().is_some()
             {
                 match hand_on(seed, before, after, staging, &order.id).await {
@@ -229,7 +207,7 @@ fn check_allowed(order: &Order, reaches: &EgressSpec, parent: &str) -> Result<()
 
 /// Notes whose holder an operator's change of the policy goes to. Without it that cannot be changed; the launch goes on.
 fn note_outermost(directory: &Path, parent: &Bottle) {
-    let Some(around) = &parent.setting().staging else { return };
+    let Some(around) = &parent.host().staging else { return };
     let outermost = std::fs::read_to_string(around.join(WITHIN)).unwrap_or_else(|_| parent.session.id.clone());
     let _ = std::fs::write(directory.join(WITHIN), outermost);
 }

@@ -14,7 +14,7 @@ use super::script::{Program, Script};
 use super::sources::Sources;
 use super::{memory, require};
 use crate::plan::LaunchPlan;
-use crate::primitive::{Agent, Bottle, Event};
+use crate::primitive::{Agent, Bottle, Event, in_memory};
 use crate::session::{Class, Defer, Failure, Place};
 use crate::sync::lock;
 
@@ -48,7 +48,7 @@ impl Vm {
         memory::install(&lua);
         lua.globals().get::<Table>("string")?.raw_remove("dump")?;
         let sources = Arc::new(Sources::default());
-        let guard = Guard::install(&lua, &sources, bottle.setting().burst)?;
+        let guard = Guard::install(&lua, &sources, bottle.host().burst)?;
         let (defers, cases) = (Defers::default(), Cases::default());
         let context = Context {
             bottle: bottle.clone(),
@@ -146,7 +146,7 @@ impl Vm {
     /// The files are malformed or fail, with the line.
     pub async fn hooks(program: &Program) -> Result<Vec<(String, String, Option<Place>)>, Failure> {
         let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
-        let vm = Self::new(&Bottle::in_memory(), program)?;
+        let vm = Self::new(&in_memory(), program)?;
         let work = async {
             let hooks = vm.load(&hooks).await?;
             vm.prelude("list_hooks")?.call_async::<Vec<Table>>(hooks).await

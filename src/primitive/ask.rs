@@ -1,24 +1,8 @@
 //! Questions to the person at the client.
 
-use std::sync::atomic::Ordering;
-
-use tokio::sync::oneshot;
-
-use super::{Bottle, Event};
+use super::bottle::Bottle;
+use super::event::{Event, Question};
 use crate::session::{Class, Failure};
-use crate::sync::lock;
-
-/// What is expected as an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Question {
-    /// A line.
-    Line,
-    /// A line that is not shown.
-    Secret,
-    /// Yes or no.
-    Confirm,
-}
 
 impl Bottle {
     /// Asks the client's user, and waits for the answer.
@@ -27,10 +11,8 @@ impl Bottle {
     /// Nobody is there to answer.
     pub async fn ask(&self, what: Question, text: &str) -> Result<String, Failure> {
         // A person takes longer than an engine.
-        self.give_turn_back();
-        let id = self.next_question.fetch_add(1, Ordering::Relaxed);
-        let (sender, answer) = oneshot::channel();
-        lock(&self.questions).insert(id, sender);
+        self.turn.release();
+        let (id, answer) = self.questions.ask();
         self.events.tell(Event::Ask { id, what, text: text.to_owned() });
         answer.await.ok().flatten().ok_or_else(|| {
             Failure::new(Class::Input, format!("ask {text:?}: there is no terminal to ask at"))
@@ -40,8 +22,6 @@ impl Bottle {
 
     /// Gives the answer to a question; none where nobody can be asked.
     pub fn answer(&self, id: u64, answer: Option<String>) {
-        if let Some(waiting) = lock(&self.questions).remove(&id) {
-            let _ = waiting.send(answer);
-        }
+        self.questions.answer(id, answer);
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Question;
 use crate::engine::labels::Kind;
 use crate::probe::Line;
 use crate::session::Place;
@@ -22,6 +21,18 @@ pub enum StepState {
     Failed,
     /// It came to nothing, because of something else that failed.
     Abandoned,
+}
+
+/// What is expected as an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// A line.
+    Line,
+    /// A line that is not shown.
+    Secret,
+    /// Yes or no.
+    Confirm,
 }
 
 /// Something that happened.

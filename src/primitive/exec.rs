@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
-use super::{Seconds, within};
+use super::seconds::{Seconds, within};
 use crate::engine::{Engine, ExecSpec, Output};
 use crate::session::{Class, Failure};
 

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::bottle::Bottle;
 use super::exec::{DEFAULT_TIMEOUT, ExecResult, MAX_OUTPUT};
-use super::{Bottle, Seconds, within};
+use super::seconds::{Seconds, within};
 use crate::session::{Class, Failure};
 
 /// What `host.run` takes.
@@ -40,13 +41,13 @@ pub async fn host_run(bottle: &Bottle, options: &HostOptions, listed: &[Vec<Stri
             .hint("run it before agent:wait(); what an agent has touched is not run on the host"));
     }
     let limit = options.timeout.clone().unwrap_or(Seconds::Number(DEFAULT_TIMEOUT)).duration("host.run")?;
-    let Some(directory) = &bottle.setting.directory else {
+    let Some(directory) = &bottle.host.directory else {
         return Ok(ExecResult { exit_code: 0, stdout: String::new(), stderr: String::new(), truncated: false });
     };
     let failed = |error: std::io::Error| Failure::new(Class::Operation, format!("host.run {line:?}: {error}"));
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).current_dir(directory).kill_on_drop(true);
-    command.env_clear().envs(&bottle.setting.host_env);
+    command.env_clear().envs(&bottle.host.command_env);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let (out, err) = (child.stdout.take(), child.stderr.take());

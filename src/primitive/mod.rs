@@ -1,43 +1,53 @@
 //! The primitives, without Lua: each checks what it is asked, records its intent, starts its effect and gives a handle.
+//!
+//! From below: `roles`, `channel` and `handle` are what a bottle consists of; `bottle` holds it; everything else works on a
+//! bottle.
 
+mod account;
 mod agent;
 mod ask;
 mod away;
 mod bottle;
+mod channel;
 mod child;
 mod container;
 mod event;
 mod exec;
+mod handle;
 mod host;
 mod image;
-mod life;
+mod in_memory;
 mod name;
 mod network;
 mod proof;
+mod receiver;
+mod release;
+mod roles;
 mod save;
 mod seconds;
 mod sidecar;
-mod stream;
+mod unstarted;
 mod volume;
 pub mod workspace;
 
-pub use agent::{Agent, AgentOptions, ProvisionFile, ProvisionOptions, provision, release, run_agent};
-pub use ask::Question;
-pub use bottle::{Bottle, MAX_BURST, Setting};
-pub use child::{Child, ChildOptions, Launcher, Order, Work, launch_child};
+pub use agent::{Agent, AgentOptions, ProvisionFile, ProvisionOptions, provision, run_agent};
+pub use bottle::{Bottle, FreeRanges, HostContext, Images, Launcher, MAX_BURST, Nesting, free_ranges};
+pub use channel::ask as ask_sidecar;
+pub use child::launch_child;
 pub use container::{CopyInOptions, CopyOutOptions, LogOptions, StopOptions, copy_in, copy_out, logs, stop};
-pub use event::{Event, Events, StepState};
+pub use event::{Event, Events, Question, StepState};
 pub use exec::{ExecOptions, ExecResult, exec};
+pub use handle::{
+    Child, ChildOptions, Image, ImageInfo, Life, Network, Order, Sidecar, SidecarOptions, Source, Volume, Work,
+};
 pub use host::{HostOptions, host_run};
-pub use image::{Image, ImageInfo, ImageOptions, build_image, own_image};
-pub use life::Life;
-pub use network::{FreeRanges, Network, NetworkOptions, free_ranges, network_create};
+pub use image::{ImageOptions, build_image, images_on_engine, own_image, placeholder_images};
+pub use in_memory::in_memory;
+pub use network::{NetworkOptions, network_create};
 pub use proof::watch;
+pub use release::release;
+pub use roles::{RoleName, process};
 pub use save::save;
 pub use seconds::{Seconds, WaitOptions, within};
-pub use sidecar::{
-    POLICY_FILE, RoleName, ServiceOptions, Sidecar, SidecarHandles, SidecarOptions, ask as ask_sidecar, process,
-    service_start, sidecar_start,
-};
-pub use volume::{Volume, VolumeOptions, volume_create};
-pub use workspace::Source;
+pub use sidecar::{POLICY_FILE, ServiceOptions, SidecarHandles, service_start, sidecar_start};
+pub use volume::{VolumeOptions, volume_create};

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 
-use super::Bottle;
+use super::bottle::Bottle;
 use crate::session::{Class, Failure};
 
 /// Names that are tried when one is taken.
@@ -26,7 +26,7 @@ pub fn save(bottle: &Bottle, path: &str, content: &str) -> Result<String, Failur
         )
         .hint("a relative path without `..`"));
     }
-    let Some(directory) = &bottle.setting.directory else { return Ok(path.to_owned()) };
+    let Some(directory) = &bottle.host.directory else { return Ok(path.to_owned()) };
     let failed = |error: std::io::Error| {
         Failure::new(Class::Operation, format!("save {path:?} in {}: {error}", directory.display()))
     };

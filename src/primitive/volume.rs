@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::bottle::Bottle;
+use super::handle::Volume;
 use super::name::check_name;
-use super::{Bottle, Life};
 use crate::engine::VolumeSpec;
 use crate::engine::labels::Kind;
 use crate::session::{Failure, Pending, Place};
@@ -18,28 +19,11 @@ pub struct VolumeOptions {
     pub name: String,
 }
 
-/// A volume.
-pub struct Volume {
-    /// Its name in the recipe.
-    pub name: String,
-    /// Its life.
-    pub life: Arc<Life>,
-    created: Pending<String>,
-}
-
 impl Volume {
-    /// Waits until the engine has it; its name there.
-    ///
-    /// # Errors
-    /// It could not be created.
-    pub async fn ready(&self) -> Result<String, Failure> {
-        self.created.get().await
-    }
-
     /// Removes it now; refused by the engine while a container has it.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
-        self.life.close(bottle, at, async move {
+        bottle.undo(&self.life, at, async move {
             if let Ok(name) = created.get().await {
                 engine.volume_remove(&name).await?;
             }

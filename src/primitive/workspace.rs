@@ -1,16 +1,17 @@
 //! The workspace on the engine: a volume that the seed goes into before the agent starts, and that is read after its end,
 //! or beside it, by a container that never starts; or a folder of the host, mounted.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use super::image::build::self_image;
-use super::{Agent, Bottle};
+use super::bottle::Bottle;
+use super::handle::Source;
+use super::image::self_image;
+use super::unstarted::unstarted;
 use crate::engine::labels::{Identity, Kind};
-use crate::engine::{Bind, ContainerSpec, Engine, Resources, VolumeMount};
-use crate::layout::EXECUTABLE;
+use crate::engine::{Bind, ContainerSpec, Engine, VolumeMount};
 use crate::layout::agent::WORKSPACE;
 use crate::plan::WorkspacePlan;
 use crate::session::kept::workspace_volume;
@@ -19,33 +20,13 @@ use crate::workspace::{
     MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskedKind, Seed, Snapshot, Spool, copy, is_repository, read,
 };
 
-/// Where a workspace comes from.
-#[derive(Clone)]
-pub enum Source {
-    /// It is there.
-    Given(Arc<Seed>),
-    /// Another bottle's, which reads it.
-    Shared(Pending<Arc<Seed>>),
-    /// A folder of the host, to be copied into the bottle's directory.
-    Folder {
-        /// The folder.
-        root: PathBuf,
-        /// What is not copied.
-        exclude: Vec<String>,
-        /// The bottle's directory.
-        staging: PathBuf,
-    },
-    /// The volume is there from an earlier life of this bottle, which began with this.
-    Kept(Arc<Seed>),
-}
-
 /// The seed's name in a bottle's directory.
 pub const SEED_FILE: &str = "workspace.tar";
 
 impl Bottle {
     /// What the workspace begins with; read once, from the first time it is asked for.
     pub fn seed(self: &Arc<Self>) -> Option<Pending<Arc<Seed>>> {
-        let source = self.setting.workspace.clone()?;
+        let source = self.host.workspace.clone()?;
         let begin = || match source {
             Source::Given(seed) | Source::Kept(seed) => {
                 Pending::detached(Box::pin(std::future::ready(Ok::<_, Failure>(seed))))
@@ -90,7 +71,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
         Failure::new(Class::Input, format!("mount the workspace: {}: {why}", path.display()))
     };
     let Some(root) = &plan.source else { return Ok(Vec::new()) };
-    if !bottle.setting.local {
+    if !bottle.host.local {
         return Err(failed(root, &"the engine is on another machine").hint("workspace: {mode: copy}"));
     }
     let root = root.canonicalize().map_err(|error| failed(root, &error))?;
@@ -103,7 +84,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
         return Ok(binds);
     }
     // Other bottles make and remove the same places.
-    let _held = match &bottle.setting.staging {
+    let _held = match &bottle.host.staging {
         Some(directory) => Some(placeholder::hold(directory).map_err(|error| failed(&root, &error))?),
         None => None,
     };
@@ -116,14 +97,14 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
                     .hint("workspace: {mode: copy}, or take the link away"));
             }
             Ok(_) => {
-                if let Some(directory) = &bottle.setting.staging
+                if let Some(directory) = &bottle.host.staging
                     && placeholder::is_anothers(directory, &place)
                 {
                     placeholder::note(directory, &place).map_err(|error| failed(&place, &error))?;
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if let Some(directory) = &bottle.setting.staging {
+                if let Some(directory) = &bottle.host.staging {
                     placeholder::note(directory, &place).map_err(|error| failed(&place, &error))?;
                 }
                 let made = match kind {
@@ -140,19 +121,19 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
     Ok(binds)
 }
 
-/// What the agent left in its workspace, once it has ended; `None` where it has none of its own.
+/// What the agent left in its workspace, a volume, once it has ended; `None` where it has none of its own.
 ///
 /// # Errors
 /// The engine refuses, or there is more than the bounds allow.
-pub async fn collect(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Option<Snapshot>, Failure> {
-    let (Some(volume), Some(seed)) = (agent.workspace.clone(), bottle.seed()) else { return Ok(None) };
+pub async fn collect(bottle: &Arc<Bottle>, volume: Option<String>) -> Result<Option<Snapshot>, Failure> {
+    let (Some(volume), Some(seed)) = (volume, bottle.seed()) else { return Ok(None) };
     let reader = Reader {
         identity: bottle.session.identity(Kind::Sidecar),
         name: bottle.name("workspace-reader"),
         image: self_image(bottle, None).get().await?.tag.clone(),
         volume,
     };
-    let folder = bottle.setting.staging.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = bottle.host.staging.clone().unwrap_or_else(std::env::temp_dir);
     let before = before(seed.get().await?).await?;
     left(&bottle.session.engine, reader, &folder, &before).await.map(Some)
 }
@@ -218,16 +199,6 @@ pub async fn left(
 fn idle(name: String, image: String, volume: String, identity: Identity) -> ContainerSpec {
     ContainerSpec {
         mounts: vec![VolumeMount { volume, target: WORKSPACE.into(), read_only: true }],
-        ..never(name, image, identity)
-    }
-}
-
-/// A container that never starts.
-pub(super) fn never(name: String, image: String, identity: Identity) -> ContainerSpec {
-    let command = vec![EXECUTABLE.into(), "idle".into()];
-    let resources = Resources { cpus: 1.0, memory: 64 << 20, pids: 8 };
-    ContainerSpec {
-        hostname: "reader".into(),
-        ..ContainerSpec::closed(name, image, command, "65534:65534".into(), resources, identity)
+        ..unstarted(name, image, identity)
     }
 }

@@ -14,7 +14,7 @@ use crate::holder::{Cancel, Drafts, Outcome, carry_out, in_memory};
 use crate::lua::Program;
 use crate::plan::{AgentTemplate, Keep, LaunchPlan, ProvisionPlan, resolve};
 use crate::policy::EgressSpec;
-use crate::primitive::{Bottle, Event, Events, Question, Setting, Source};
+use crate::primitive::{Bottle, Event, Events, HostContext, Nesting, Question, Source, placeholder_images};
 use crate::session::{Failure, Session, UndoRow};
 use crate::workspace::{Seed, WorkspaceFile};
 
@@ -86,13 +86,9 @@ fn bottle(
     let readme = WorkspaceFile::Regular { content: b"a file\n".to_vec(), executable: false };
     let seed = Arc::new(Seed::Files([("README".to_owned(), readme)].into()));
     let workspace = plan.workspace.as_ref().map(|_| Source::Given(seed));
-    let setting = Setting {
-        workspace,
-        launcher: Some(in_memory(engine.clone(), OWNER, program, drafts)),
-        bounded: !program.project.is_empty(),
-        rehearsal: true,
-        ..Setting::bare()
-    };
+    let host =
+        HostContext { workspace, bounded: !program.project.is_empty(), ..HostContext::bare(placeholder_images()) };
+    let nesting = Nesting::outermost(Some(in_memory(engine.clone(), OWNER, program, drafts)));
     let session = Session::new(ID, OWNER, engine);
     let events = events.clone();
     Arc::new_cyclic(|this: &std::sync::Weak<Bottle>| {
@@ -106,7 +102,7 @@ fn bottle(
                 events.push(event);
             }
         });
-        let bottle = Bottle::bare(session, plan, events, setting);
+        let bottle = Bottle::new(session, plan, events, host, nesting);
         bottle.attached();
         bottle
     })

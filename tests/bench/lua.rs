@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bottler::engine::fake::FakeEngine;
 use bottler::lua::{Program, Script, Vm};
 use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
-use bottler::primitive::{Bottle, Events, Setting, VolumeOptions, volume_create};
+use bottler::primitive::{Bottle, Events, HostContext, Nesting, VolumeOptions, placeholder_images, volume_create};
 use bottler::session::Session;
 
 const ROUNDS: usize = 21;
@@ -22,7 +22,8 @@ fn plan() -> LaunchPlan {
 
 fn bottle() -> Arc<Bottle> {
     let session = Session::new("bench-00000", "nobody", Arc::new(FakeEngine::with_any_image()));
-    Bottle::new(session, plan(), Events::new(drop), Setting { rehearsal: true, ..Setting::bare() })
+    let host = HostContext::bare(placeholder_images());
+    Arc::new(Bottle::new(session, plan(), Events::new(drop), host, Nesting::outermost(None)))
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -12,7 +12,9 @@ use bottler::holder::{Cancel, Drafts, Outcome, carry_out, in_memory};
 use bottler::lua::{Program, Script, built_in_recipe};
 use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
 use bottler::policy::EgressSpec;
-use bottler::primitive::{Bottle, Event, Events, MAX_BURST, Setting};
+use bottler::primitive::{
+    Bottle, Event, Events, HostContext, MAX_BURST, Nesting, images_on_engine, placeholder_images,
+};
 use bottler::session::{Session, unwind};
 
 pub const ID: &str = "probe-t3st5";
@@ -69,13 +71,10 @@ impl Launch {
     /// A bottle on this launch's engine; nobody waits for its agent's output. In a rehearsal no image is made.
     pub fn bottle(&self, program: &Program, plan: LaunchPlan, rehearsal: bool) -> Arc<Bottle> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
-        let setting = Setting {
-            launcher: Some(in_memory(engine.clone(), OWNER, program, &Drafts::default())),
-            bounded: !program.project.is_empty(),
-            rehearsal,
-            burst: self.burst,
-            ..Setting::bare()
-        };
+        let images = if rehearsal { placeholder_images() } else { images_on_engine() };
+        let bounded = !program.project.is_empty();
+        let host = HostContext { bounded, burst: self.burst, ..HostContext::bare(images) };
+        let nesting = Nesting::outermost(Some(in_memory(engine.clone(), OWNER, program, &Drafts::default())));
         let session = Session::new(ID, OWNER, engine);
         let logs = self.logs.clone();
         let events = Events::new(move |event| {
@@ -83,7 +82,7 @@ impl Launch {
                 logs.lock().unwrap().push(text);
             }
         });
-        let bottle = Bottle::new(session, plan, events, setting);
+        let bottle = Arc::new(Bottle::new(session, plan, events, host, nesting));
         bottle.attached();
         bottle
     }

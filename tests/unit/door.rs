@@ -94,7 +94,7 @@ fn a_role_is_named_in_its_own_files_and_in_the_table() {
         }
     }
     found.sort();
-    let roles = "primitive/sidecar/roles";
+    let roles = "primitive/roles";
     let (file, module, table) = (format!("{roles}/stub.rs"), format!("{roles}/mod.rs"), format!("{roles}/table.rs"));
     assert_eq!(found, [&*module, &*file, &*table, "sidecar/mod.rs", "sidecar/stub.rs"]);
 }

@@ -52,7 +52,7 @@ impl<T: Thing> Handle<T> {
     /// The thing, unless it has been undone.
     pub(super) fn living(&self, at: Option<&Place>) -> mlua::Result<Arc<T>> {
         if let Some(life) = self.it.life() {
-            life.check(&self.context.bottle, at).map_err(raise)?;
+            life.check(&self.context.bottle.session, at).map_err(raise)?;
         }
         Ok(self.it.clone())
     }

@@ -30,7 +30,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
         lua.create_function(move |lua, ()| lua.to_value_with(&c.bottle.plan, serialize_options()))?,
     )?;
     let c = context.clone();
-    core.raw_set("test_made", lua.create_function(move |_, ()| Ok(c.bottle.made()))?)?;
+    core.raw_set("test_made", lua.create_function(move |_, ()| Ok(c.bottle.announced()))?)?;
     core.raw_set("test_show", lua.create_function(|_, given: Args<Value>| Ok(show(&given.values, 0)))?)
 }
 

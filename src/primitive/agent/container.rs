@@ -11,9 +11,10 @@ use crate::init;
 use crate::layout::agent::Far;
 use crate::layout::{self, EXECUTABLE};
 use crate::plan::AgentPlan;
-use crate::primitive::image::account::Account;
-use crate::primitive::image::build::Built;
-use crate::primitive::{Bottle, Event, Sidecar};
+use crate::primitive::account::Account;
+use crate::primitive::bottle::Bottle;
+use crate::primitive::event::Event;
+use crate::primitive::handle::{ImageInfo, Sidecar};
 use crate::session::{Class, Failure};
 
 /// Names that are tried when one is taken: the bottle's id, then with `-2` to `-99`.
@@ -55,7 +56,7 @@ pub(in crate::primitive) async fn create(bottle: &Bottle, mut spec: ContainerSpe
 pub(in crate::primitive) fn container(
     bottle: &Bottle,
     plan: &AgentPlan,
-    image: &Built,
+    image: &ImageInfo,
     account: Account,
     relays: BTreeMap<SocketAddrV4, Far>,
     serving: &[Arc<Sidecar>],
@@ -98,7 +99,7 @@ pub(in crate::primitive) fn container(
 }
 
 /// Whom an agent runs as: the image knows it of the plan's agent; a recipe's own has numbers.
-pub(in crate::primitive) fn account(config: &AgentPlan, built: &Built) -> Result<Account, Failure> {
+pub(in crate::primitive) fn account(config: &AgentPlan, built: &ImageInfo) -> Result<Account, Failure> {
     let known = built.account.filter(|_| Account::numbers(&config.user).is_none());
     known.or_else(|| Account::numbers(&config.user)).ok_or_else(|| {
         Failure::new(Class::Input, format!("run_agent: user {:?} is not a number", config.user))
@@ -126,7 +127,7 @@ const JAVA: &str = "JAVA_TOOL_OPTIONS";
 
 /// What every process of the agent's container sees: the proxy in both cases, what needs none, the CA in every way that clients
 /// find one. What the plan says goes before what the image says, and that before what is usual.
-fn environment(plan: &AgentPlan, image: &Built, serving: &[Arc<Sidecar>]) -> BTreeMap<String, String> {
+fn environment(plan: &AgentPlan, image: &ImageInfo, serving: &[Arc<Sidecar>]) -> BTreeMap<String, String> {
     let proxy = serving.iter().find(|sidecar| sidecar.is_proxy());
     // By its address: not every resolver reads /etc/hosts (c-ares, for one).
     let proxy = proxy.and_then(|egress| Some(egress.relays.first()?.address));

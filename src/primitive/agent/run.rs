@@ -6,17 +6,19 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
 
+use super::channel::Channel;
 use super::container::{account, container, create, relays};
-use super::provision::Provision;
-use super::release::Channel;
+use super::provisions::Provisions;
 use crate::engine::labels::Kind;
 use crate::engine::{ErrorKind, VolumeMount, VolumeSpec, whole};
 use crate::layout::agent::WORKSPACE;
 use crate::plan::{AgentPlan, WorkspaceMode};
 use crate::primitive::away::{outlast, unsaid};
-use crate::primitive::proof::receiver::Receiver;
-use crate::primitive::workspace::Source;
-use crate::primitive::{Bottle, Event, Image, Life, Network, Sidecar};
+use crate::primitive::bottle::Bottle;
+use crate::primitive::event::Event;
+use crate::primitive::handle::{Image, Life, Network, Sidecar, Source};
+use crate::primitive::receiver::Receiver;
+use crate::primitive::workspace::mounts;
 use crate::session::{Class, Failure, Pending, Place};
 use crate::sync::lock;
 use crate::workspace::stream;
@@ -46,7 +48,7 @@ pub struct Agent {
     pub(in crate::primitive) inside: Option<Arc<Network>>,
     /// The first receiver, started with everything else.
     receiver: Option<Pending<Arc<Mutex<Option<Receiver>>>>>,
-    pub(in crate::primitive) provision: Mutex<Provision>,
+    pub(in crate::primitive) provision: Mutex<Provisions>,
     pub(in crate::primitive) released: OnceCell<()>,
     pub(in crate::primitive) channel: Pending<Channel>,
     created: Pending<String>,
@@ -87,6 +89,11 @@ impl Agent {
         }
     }
 
+    /// The volume of its workspace, if it has one.
+    pub fn workspace_volume(&self) -> Option<String> {
+        self.workspace.clone()
+    }
+
     /// Counts how often the engine was away and has come back.
     pub(in crate::primitive) fn reconnected(&self) -> watch::Receiver<u64> {
         self.reconnected.subscribe()
@@ -101,7 +108,7 @@ impl Agent {
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         self.open_gate();
-        self.life.close(bottle, at, async move {
+        bottle.undo(&self.life, at, async move {
             if let Ok(id) = created.get().await {
                 engine.container_remove(&id).await?;
             }
@@ -123,7 +130,7 @@ impl Agent {
     }
 }
 
-/// Creates and starts the agent's container. It idles until [`super::release`].
+/// Creates and starts the agent's container. It idles until [`crate::primitive::release`].
 ///
 /// # Errors
 /// The options are bad.
@@ -134,15 +141,15 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     }
     let bad = |why: String| Failure::new(Class::Input, format!("run_agent: config: {why}")).at(at);
     bottle.check_resources(&config.resources).map_err(bad)?;
-    if bottle.setting.bounded && config.user != bottle.plan.agent.user {
+    if bottle.host.bounded && config.user != bottle.plan.agent.user {
         return Err(bad(format!("user {:?} is not the plan's, and a project's hooks cannot change it", config.user)));
     }
-    if bottle.setting.bounded && config.disk != bottle.plan.agent.disk {
+    if bottle.host.bounded && config.disk != bottle.plan.agent.disk {
         return Err(bad("disk is not the plan's, and a project's hooks cannot change it".to_owned()));
     }
     // Of a copy, the volume is made; one that was kept is there.
     let seed = bottle.seed();
-    let kept = matches!(bottle.setting.workspace, Some(Source::Kept(_)));
+    let kept = matches!(bottle.host.workspace, Some(Source::Kept(_)));
     let path = bottle.plan.workspace.as_ref().map_or_else(|| WORKSPACE.to_owned(), |plan| plan.path.clone());
     let workspace = match &seed {
         Some(_) if kept => Some((None, bottle.workspace_volume())),
@@ -153,8 +160,8 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
         None => None,
     };
     let serving: Vec<Arc<Sidecar>> = {
-        let sidecars = lock(&bottle.sidecars);
-        sidecars.iter().filter(|sidecar| !sidecar.relays.is_empty() && !sidecar.life.is_closed()).cloned().collect()
+        let sidecars = bottle.inventory.open_sidecars();
+        sidecars.into_iter().filter(|sidecar| !sidecar.relays.is_empty()).collect()
     };
     let outside = serving.iter().find(|sidecar| sidecar.places.iter().any(|(network, _)| network.internal));
     if let (Some(sidecar), None) = (outside, &options.network) {
@@ -198,7 +205,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
             spec.mounts.push(VolumeMount { volume: name, target: path.clone(), read_only: false });
         }
         if let Some(plan) = context.plan.workspace.as_ref().filter(|plan| plan.mode == WorkspaceMode::Mount) {
-            spec.binds = crate::primitive::workspace::mounts(&context, plan)?;
+            spec.binds = mounts(&context, plan)?;
         }
         let id = create(&context, spec).await?;
         context.events.tell(Event::AgentCreated { container: id.clone() });
@@ -207,7 +214,8 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     let used = image.clone();
     let (gate, opened) = watch::channel(false);
     let started = Arc::new(AtomicBool::new(false));
-    let provision = Mutex::new(Provision::default());
+    let provision = Mutex::new(Provisions::default());
+    bottle.policies.note_agents(&options.egress.name);
     let agent = Arc::new_cyclic(|this: &std::sync::Weak<Agent>| {
         let reconnected = watch::Sender::new(0);
         let back = reconnected.clone();
@@ -217,7 +225,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
             config,
             life,
             workspace,
-            egress: bottle.policies.serve_agent(options.egress),
+            egress: options.egress,
             inside,
             receiver,
             provision,
@@ -293,7 +301,7 @@ fn start(
         let _ = waiter.await;
         started.store(true, Ordering::Release);
         if let Some(seed) = context.seed()
-            && !matches!(context.setting.workspace, Some(Source::Kept(_)))
+            && !matches!(context.host.workspace, Some(Source::Kept(_)))
         {
             let owner = account(&config, image.inspect().await?.as_ref())?;
             let path = context.plan.workspace.as_ref().map_or(WORKSPACE, |plan| &plan.path);

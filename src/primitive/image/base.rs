@@ -8,9 +8,8 @@ use futures_util::StreamExt;
 use crate::engine::ErrorKind;
 use crate::engine::labels::Kind;
 use crate::layout::agent::BUNDLES;
-use crate::primitive::Bottle;
-use crate::primitive::workspace::never;
-use crate::session::{Class, Failure};
+use crate::primitive::unstarted::unstarted;
+use crate::session::{Class, Failure, Session};
 
 /// The label of our layer that says whom the agent runs as.
 pub(in crate::primitive) const ACCOUNT: &str = "dev.bottler.account";
@@ -29,20 +28,20 @@ pub(in crate::primitive) struct Seen {
 }
 
 /// Looks into an image.
-pub(in crate::primitive) async fn look(bottle: &Bottle, id: &str) -> Result<Seen, Failure> {
-    let engine = &bottle.session.engine;
-    let name = bottle.name("image-reader");
+pub(in crate::primitive) async fn look(session: &Session, id: &str) -> Result<Seen, Failure> {
+    let engine = &session.engine;
+    let name = format!("{}-image-reader", session.id);
     // Not told: nothing that a script asked for. Its label is enough to find it by.
-    let identity = bottle.session.identity(Kind::Sidecar);
-    let container = engine.container_create(&never(name, id.to_owned(), identity)).await?;
+    let identity = session.identity(Kind::Sidecar);
+    let container = engine.container_create(&unstarted(name, id.to_owned(), identity)).await?;
     let read = async {
         let mut seen = Seen {
-            passwd: file(bottle, &container, "/etc/passwd").await?.unwrap_or_default(),
-            groups: file(bottle, &container, "/etc/group").await?.unwrap_or_default(),
+            passwd: file(session, &container, "/etc/passwd").await?.unwrap_or_default(),
+            groups: file(session, &container, "/etc/group").await?.unwrap_or_default(),
             bundle: (BUNDLES[0], String::new()),
         };
         for path in BUNDLES {
-            if let Some(bundle) = file(bottle, &container, path).await? {
+            if let Some(bundle) = file(session, &container, path).await? {
                 seen.bundle = (path, bundle);
                 break;
             }
@@ -55,8 +54,8 @@ pub(in crate::primitive) async fn look(bottle: &Bottle, id: &str) -> Result<Seen
 }
 
 /// A regular file of text; `None` where there is none. A link is followed by the engine, within the container.
-async fn file(bottle: &Bottle, container: &str, path: &str) -> Result<Option<String>, Failure> {
-    let mut pieces = bottle.session.engine.container_download(container, path).await?;
+async fn file(session: &Session, container: &str, path: &str) -> Result<Option<String>, Failure> {
+    let mut pieces = session.engine.container_download(container, path).await?;
     let mut archive = Vec::new();
     while let Some(piece) = pieces.next().await {
         match piece {

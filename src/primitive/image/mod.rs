@@ -1,8 +1,12 @@
 //! Images: our own, built ones, and our layer on an agent's own.
 
-pub(super) mod account;
-pub(super) mod base;
-pub(super) mod build;
-pub(super) mod self_image;
+mod base;
+mod build;
+mod on_engine;
+mod placeholder;
+mod self_image;
 
-pub use build::{Built as ImageInfo, Image, ImageOptions, build_image, own_image};
+pub(super) use build::self_image;
+pub use build::{ImageOptions, build_image};
+pub use on_engine::{images_on_engine, own_image};
+pub use placeholder::placeholder_images;

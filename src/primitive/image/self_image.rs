@@ -8,7 +8,6 @@ use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 use sha2::{Digest, Sha256};
 
-use super::account::Account;
 use super::base::{ACCOUNT, HOME, Seen};
 use crate::engine::labels::CACHE;
 use crate::engine::{EngineInfo, ImageLayer};
@@ -17,6 +16,7 @@ use crate::layout::agent::{BUNDLE_FILE, OWN_BUNDLE};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
 use crate::layout::pair;
 use crate::layout::sidecar::{SERVICE_DIR, USER};
+use crate::primitive::account::Account;
 
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;

@@ -3,7 +3,6 @@
 pub(super) mod pause;
 pub(super) mod prove;
 pub(super) mod prover;
-pub(super) mod receiver;
 pub(super) mod watcher;
 
 pub use watcher::watch;

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use super::prove;
-use crate::primitive::sidecar::health::Health;
-use crate::primitive::{Agent, Bottle, Event};
+use crate::primitive::agent::Agent;
+use crate::primitive::bottle::Bottle;
+use crate::primitive::channel::health::Health;
+use crate::primitive::event::Event;
 use crate::session::Failure;
 
 /// How the watch holds the agent, if it does.

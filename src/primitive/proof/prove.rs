@@ -4,16 +4,20 @@ use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{prover, receiver};
+use super::prover;
 use crate::engine::ExecSpec;
 use crate::host::addresses;
 use crate::init;
 use crate::layout::agent::Far;
 use crate::layout::upstream::HTTP_PORT;
 use crate::layout::{self, EXECUTABLE};
-use crate::primitive::agent::release::Channel;
-use crate::primitive::stream::Talk;
-use crate::primitive::{Agent, Bottle, Event, Network, StepState};
+use crate::primitive::agent::Agent;
+use crate::primitive::agent::channel::Channel;
+use crate::primitive::bottle::Bottle;
+use crate::primitive::channel::stream::Talk;
+use crate::primitive::event::{Event, StepState};
+use crate::primitive::handle::Network;
+use crate::primitive::receiver;
 use crate::probe::{self, Inside, Line, Target, Targets, Upstream};
 use crate::session::{Class, Failure};
 use crate::sync::lock;
@@ -147,8 +151,7 @@ pub(in crate::primitive) async fn targets(bottle: &Bottle, agent: &Agent, port: 
         .map(|relay| relay.address)
         .ok_or_else(|| Failure::new(Class::Input, "run_agent: egress is not an egress sidecar"))?;
     let mut direct = Vec::new();
-    let networks: Vec<Arc<Network>> = lock(&bottle.networks).clone();
-    for network in networks.into_iter().filter(|network| !network.life.is_closed()) {
+    for network in bottle.inventory.networks().into_iter().filter(|network| !network.life.is_closed()) {
         direct.push(target(format!("gateway of {}", network.name), network.address(1).await?, 22));
     }
     let inside = match &agent.inside {
@@ -158,13 +161,12 @@ pub(in crate::primitive) async fn targets(bottle: &Bottle, agent: &Agent, port: 
         }
         None => None,
     };
-    let sidecars = lock(&bottle.sidecars).clone();
-    for sidecar in sidecars.into_iter().filter(|sidecar| !sidecar.life.is_closed()) {
+    for sidecar in bottle.inventory.open_sidecars() {
         for (network, address) in sidecar.addresses().await? {
             direct.push(target(format!("{} on {network}", sidecar.name), address, HTTP_PORT));
         }
     }
-    if bottle.setting.local {
+    if bottle.host.local {
         direct.extend(host_addresses());
     }
     let counterpart = lock(&agent.provision).probe.clone();

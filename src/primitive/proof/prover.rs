@@ -10,9 +10,10 @@ use crate::layout::EXECUTABLE;
 use crate::layout::agent::{Far, SERVICES_DIR};
 use crate::layout::loopback::PROVER;
 use crate::layout::sidecar::USER;
-use crate::primitive::image::build::self_image;
-use crate::primitive::stream::Talk;
-use crate::primitive::{Agent, Bottle};
+use crate::primitive::agent::Agent;
+use crate::primitive::bottle::Bottle;
+use crate::primitive::channel::stream::Talk;
+use crate::primitive::image::self_image;
 use crate::probe::{Line, Targets};
 use crate::session::{Class, Failure};
 

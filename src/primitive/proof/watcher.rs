@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use super::pause::{self, Held, Step, step};
 use super::prove;
 use crate::host::{routes, routes_v6};
-use crate::primitive::sidecar::health::Health;
-use crate::primitive::{Agent, Bottle, Event};
+use crate::primitive::agent::Agent;
+use crate::primitive::bottle::Bottle;
+use crate::primitive::channel::health::Health;
+use crate::primitive::event::Event;
 use crate::session::{Class, Failure};
 
 /// How often the clocks are looked at.
@@ -68,7 +70,7 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
     let mut reconnected = agent.reconnected();
     let mut egress = bottle.health(&agent.egress.name);
     let mut last = Last::now();
-    let networks = || if bottle.setting.local { networks() } else { Vec::new() };
+    let networks = || if bottle.host.local { networks() } else { Vec::new() };
     let mut known = networks();
     let mut hold = Hold::default();
     loop {

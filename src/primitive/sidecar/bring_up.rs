@@ -7,18 +7,18 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::health::{Health, why_not};
-use super::line::Line;
 use super::liveness;
-use super::roles::{Described, Noticed};
 use crate::policy::Enforced;
 use crate::primitive::away::back;
-use crate::primitive::stream::{Lines, Silence, Talk, write_json};
-use crate::primitive::{Bottle, Event};
+use crate::primitive::bottle::Bottle;
+use crate::primitive::channel::control::Line;
+use crate::primitive::channel::health::{Health, why_not};
+use crate::primitive::channel::stream::{Lines, Silence, Talk, write_json};
+use crate::primitive::event::Event;
+use crate::primitive::roles::{Described, Noticed};
 use crate::session::{Class, Failure};
 use crate::sidecar::egress::Registration;
 use crate::sidecar::{Action, Again, Message, Outcome, Told};
-use crate::sync::lock;
 
 /// How long it may take to tell what it has decided, at the end.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub(in crate::primitive) async fn bring_up(
     let (ready, n, talk) = come_up(bottle, name, id, None, config, patience).await?;
     if let Some(role) = role {
         let line = Arc::new(Line::new(id, role, talk.input, n));
-        lock(&bottle.lines).insert(name.to_owned(), line.clone());
+        bottle.channels.insert(name, line.clone());
         hear(bottle, name, talk.lines, &line);
         tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), line));
     } else {
@@ -164,11 +164,11 @@ async fn reopen(bottle: &Bottle, id: &str) -> Option<Lines> {
 
 /// Tells the bottle's secrets to the sidecars that need them, and waits until they look for them.
 pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
-    let secrets = lock(&bottle.secrets).clone();
+    let secrets = bottle.secrets.all();
     if secrets.is_empty() {
         return Ok(());
     }
-    let lines = lock(&bottle.lines).clone();
+    let lines = bottle.channels.all();
     for (name, line) in lines {
         if let Some(update) = (line.role.secrets)(secrets.clone()) {
             let taken = line.update(bottle.session.engine.as_ref(), update).await;
@@ -186,17 +186,19 @@ pub(in crate::primitive) async fn register(
 ) -> Result<(), Failure> {
     let name = registration.name.clone();
     let failed = |why: &str| Failure::new(Class::Operation, format!("register sidecar {name} with {egress}: {why}"));
-    let line = lock(&bottle.lines).get(egress).cloned().ok_or_else(|| failed("it does not run"))?;
+    let line = bottle.channels.get(egress).ok_or_else(|| failed("it does not run"))?;
     let update = (line.role.register)(registration).ok_or_else(|| failed("it is no egress"))?;
     line.update(bottle.session.engine.as_ref(), update).await.map_err(|why| failed(&why))
 }
 
-/// Has every decision told that was only counted so far.
-pub(in crate::primitive) async fn flush_audit(bottle: &Arc<Bottle>) {
-    let lines: Vec<Arc<Line>> = lock(&bottle.lines).values().cloned().collect();
-    let flushed = lines.iter().map(|line| line.command(bottle.session.engine.as_ref(), Action::Flush));
-    // A sidecar that does not answer is gone, or hangs, and is about to be removed.
-    let _ = tokio::time::timeout(FLUSH, join_all(flushed)).await;
+impl Bottle {
+    /// Has every sidecar report the decisions that it has only counted so far, before it ends.
+    pub async fn flush_audit(&self) {
+        let channels = self.channels.all();
+        let flushed = channels.values().map(|channel| channel.command(self.session.engine.as_ref(), Action::Flush));
+        // A sidecar that does not answer is gone, or hangs, and is about to be removed.
+        let _ = tokio::time::timeout(FLUSH, join_all(flushed)).await;
+    }
 }
 
 /// Tells a sidecar the policy that it is to enforce, and waits for its answer: why it refuses, if it does.
@@ -208,7 +210,7 @@ pub(in crate::primitive) async fn enforce(
     name: &str,
     policy: &Enforced,
 ) -> Result<Option<String>, String> {
-    let line = lock(&bottle.lines).get(name).cloned();
+    let line = bottle.channels.get(name);
     let line = line.ok_or_else(|| format!("{name} does not run"))?;
     let update = (line.role.policy)(Box::new(policy.clone())).ok_or_else(|| format!("{name} enforces no policy"))?;
     match line.command(bottle.session.engine.as_ref(), Action::Update(update)).await {

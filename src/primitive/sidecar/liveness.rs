@@ -8,15 +8,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use super::health::{Health, why_not};
-use super::line::Line;
 use crate::audit::{self, Kind, Subject};
 use crate::primitive::away::outlast;
-use crate::primitive::{Bottle, Event};
-use crate::session::Condition;
+use crate::primitive::bottle::Bottle;
+use crate::primitive::channel::control::Line;
+use crate::primitive::channel::health::{Health, why_not};
+use crate::primitive::event::Event;
 use crate::sync::lock;
 
-/// How often it is asked, and how long an answer may take: together with [`super::health::WHY`] less than the ten seconds within
+/// How often it is asked, and how long an answer may take: together with [`crate::primitive::channel::health::WHY`] less than the ten seconds within
 /// which the operator is told.
 const EVERY: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(6);
@@ -75,8 +75,8 @@ pub(in crate::primitive) async fn await_end(bottle: Arc<Bottle>, name: String, i
 
 /// Whether a sidecar is still meant to be there: neither ended by its script nor by the teardown.
 fn is_there(bottle: &Bottle, name: &str, id: &str) -> bool {
-    let closed = lock(&bottle.sidecars).iter().any(|sidecar| sidecar.name == name && sidecar.life.is_closed());
-    let stopped = lock(&bottle.stopped).contains(id);
+    let closed = bottle.inventory.sidecars().iter().any(|sidecar| sidecar.name == name && sidecar.life.is_closed());
+    let stopped = bottle.inventory.is_stopped(id);
     !closed && !stopped && bottle.session.effects.cancelled().now_or_never().is_none()
 }
 
@@ -115,22 +115,17 @@ fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
 impl Bottle {
     /// How a sidecar is that can be asked; one that cannot be is up for ever.
     pub(in crate::primitive) fn health(&self, sidecar: &str) -> watch::Receiver<Health> {
-        let line = lock(&self.lines).get(sidecar).cloned();
+        let line = self.channels.get(sidecar);
         line.map_or_else(|| watch::Sender::new(Health::Up).subscribe(), |line| line.health.subscribe())
     }
 
     /// Whether a sidecar that can be asked answers now.
     pub(in crate::primitive) async fn answers(self: &Arc<Self>, sidecar: &str) -> bool {
-        let line = lock(&self.lines).get(sidecar).cloned();
+        let line = self.channels.get(sidecar);
         match line {
             Some(line) => ask(self, &line).await == Health::Up,
             None => true,
         }
-    }
-
-    /// Notes that a script ends a container itself.
-    pub fn note_stopped(&self, id: &str) {
-        lock(&self.stopped).insert(id.to_owned());
     }
 
     /// Audits what happened to a sidecar, or to the agent because of one.
@@ -151,15 +146,5 @@ impl Bottle {
                 destination: String::new(),
             },
         }));
-    }
-
-    /// Changes what `ps` and `inspect` show of it.
-    pub(in crate::primitive) fn condition(&self, change: impl FnOnce(&mut Condition)) {
-        let mut condition = lock(&self.condition);
-        change(&mut condition);
-        let Some(directory) = &self.setting.staging else { return };
-        if let Err(error) = condition.write(directory) {
-            self.events.tell(Event::Log(format!("warning: `bottler ps` may show what was: {error}")));
-        }
     }
 }

@@ -8,7 +8,7 @@
 //!   takes out of the outer one's file stays theirs: it is not known to come from there alone.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
@@ -16,9 +16,10 @@ use futures_util::future::BoxFuture;
 
 use super::bring_up;
 use crate::policy::{AllowSpec, Change, DenySpec, EgressSpec, Enforced, LivePolicy, Scope};
-use crate::primitive::{Bottle, Event, Sidecar};
+use crate::primitive::bottle::Bottle;
+use crate::primitive::event::Event;
+use crate::primitive::handle::Sidecar;
 use crate::session::{Class, Failure};
-use crate::sync::lock;
 
 /// The policy's file in a bottle's directory.
 pub const POLICY_FILE: &str = "policy.json";
@@ -29,46 +30,11 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// How often the clock is looked at until something is over: a machine that sleeps does not count the time.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The policies of a bottle.
-#[derive(Default)]
-pub(in crate::primitive) struct Policies {
-    /// By the name of the egress that enforces it.
-    by_egress: tokio::sync::Mutex<BTreeMap<String, LivePolicy>>,
-    /// The agent's egress, once there is an agent.
-    agents: OnceLock<String>,
-    /// Bottles inside this one.
-    inner: Mutex<Vec<Weak<Bottle>>>,
-}
-
-impl Policies {
-    /// Notes which egress serves the agent: an operator's changes are about that one.
-    pub(in crate::primitive) fn serve_agent(&self, egress: Arc<Sidecar>) -> Arc<Sidecar> {
-        let _ = self.agents.set(egress.name.clone());
-        egress
-    }
-}
-
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl Bottle {
-    /// Notes a bottle that was launched inside this one.
-    pub fn note_inner(&self, bottle: &Arc<Self>) {
-        let mut inner = lock(&self.policies.inner);
-        inner.retain(|bottle| bottle.strong_count() > 0);
-        inner.push(Arc::downgrade(bottle));
-    }
-
-    /// This bottle, or one inside it, by its id.
-    pub fn find(self: &Arc<Self>, id: &str) -> Option<Arc<Self>> {
-        if self.session.id == id {
-            return Some(self.clone());
-        }
-        let inner: Vec<Arc<Self>> = lock(&self.policies.inner).iter().filter_map(Weak::upgrade).collect();
-        inner.iter().find_map(|bottle| bottle.find(id))
-    }
-
     /// Sets the policy that an egress begins with.
     pub(in crate::primitive) async fn begin_policy(
         self: &Arc<Self>,
@@ -101,7 +67,7 @@ impl Bottle {
 
     /// The policy of the bottle around this one, where there is one and it has one.
     async fn outer_policy(&self) -> Option<LivePolicy> {
-        self.setting.outer.as_ref().and_then(Weak::upgrade)?.policy().await.ok()
+        self.nesting.outer.as_ref().and_then(Weak::upgrade)?.policy().await.ok()
     }
 
     /// The policy that is enforced for the agent.
@@ -131,10 +97,10 @@ impl Bottle {
 
     /// The egress that an operator's changes are about.
     fn policed(&self) -> Result<Arc<Sidecar>, Failure> {
-        let sidecars = lock(&self.sidecars);
-        let agents = self.policies.agents.get();
-        let mut own = sidecars.iter().filter(|sidecar| sidecar.is_proxy() && !sidecar.life.is_closed());
-        let found = own.find(|sidecar| agents.is_none_or(|name| *name == sidecar.name)).cloned();
+        let sidecars = self.inventory.open_sidecars();
+        let agents = self.policies.agents();
+        let mut own = sidecars.iter().filter(|sidecar| sidecar.is_proxy());
+        let found = own.find(|sidecar| agents.is_none_or(|name| name == sidecar.name)).cloned();
         found.ok_or_else(|| self.none_yet())
     }
 
@@ -215,7 +181,7 @@ impl Bottle {
         egress: &str,
         policy: &LivePolicy,
     ) -> Result<(), Failure> {
-        let Some(directory) = &self.setting.staging else { return Ok(()) };
+        let Some(directory) = &self.host.staging else { return Ok(()) };
         let path = directory.join(POLICY_FILE);
         let others = policies.iter().map(|(name, policy)| (name.as_str(), policy));
         let all: BTreeMap<&str, &LivePolicy> = others.chain([(egress, policy)]).collect();
@@ -260,7 +226,7 @@ impl Bottle {
 
     /// What this bottle loses, those inside lose.
     fn narrow_inner<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, ()> {
-        let inner: Vec<Arc<Self>> = lock(&self.policies.inner).iter().filter_map(Weak::upgrade).collect();
+        let inner = self.inner();
         async move {
             for bottle in inner {
                 // One without an egress reads what is denied when it makes one.

@@ -13,10 +13,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::bring_up::{come_up, hear, register};
-use super::health::Health;
 use super::liveness;
-use super::start::{READY, Sidecar, config};
-use crate::primitive::{Bottle, Event};
+use super::start::{READY, config};
+use crate::primitive::bottle::Bottle;
+use crate::primitive::channel::health::Health;
+use crate::primitive::event::Event;
 use crate::session::{Class, Failure};
 use crate::sidecar::Again;
 use crate::sync::lock;
@@ -35,12 +36,11 @@ impl Bottle {
 
 async fn restart(bottle: &Arc<Bottle>, name: &str) -> Result<(), Failure> {
     let bad = |why: &str| Failure::new(Class::Input, format!("restart sidecar {name} of {}: {why}", bottle.session.id));
-    let living = |sidecar: &&Arc<Sidecar>| !sidecar.life.is_closed();
-    let all: Vec<Arc<Sidecar>> = lock(&bottle.sidecars).iter().filter(living).cloned().collect();
+    let all = bottle.inventory.open_sidecars();
     let sidecar = all.iter().find(|sidecar| sidecar.name == name).ok_or_else(|| bad("there is none of this name"))?;
     let begun =
         sidecar.begun.as_ref().ok_or_else(|| bad("it is an ordinary image, which may have lost what it held"))?;
-    let line = lock(&bottle.lines).get(name).cloned().ok_or_else(|| bad("it has not come up yet"))?;
+    let line = bottle.channels.get(name).ok_or_else(|| bad("it has not come up yet"))?;
     let _one = line.restarting.lock().await;
     if !matches!(*lock(&line.told), Health::Died(_)) {
         return Err(bad("it has not died").hint("`bottler ps` shows what has"));

@@ -11,16 +11,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::bring_up::bring_up;
-use super::roles::Relay;
-use super::start::{Sidecar, inside, socket_volume};
+use super::start::socket_volume;
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, Resources, VolumeMount};
 use crate::init::serve::{self, Condition};
 use crate::layout::sidecar::INSIDE_PORTS;
 use crate::layout::{EXECUTABLE, loopback};
-use crate::primitive::image::build::Built;
+use crate::primitive::bottle::Bottle;
+use crate::primitive::handle::{Image, ImageInfo, Network, Sidecar, Volume, inside};
 use crate::primitive::name::{check_name, is_absolute};
-use crate::primitive::{Bottle, Image, Network, Seconds, Volume};
+use crate::primitive::roles::Relay;
+use crate::primitive::seconds::Seconds;
 use crate::session::{Class, Failure, Place};
 
 /// A service's bounds where the script does not say.
@@ -71,7 +72,7 @@ pub fn service_start(
 ) -> Result<Arc<Sidecar>, Failure> {
     let (ports, patience) = check(bottle, &options, &volumes).map_err(|failure| failure.at(at))?;
     let name = options.name.clone();
-    let address = loopback::service(u8::try_from(bottle.services()).unwrap_or(u8::MAX) + 1);
+    let address = loopback::service(u8::try_from(bottle.inventory.services()).unwrap_or(u8::MAX) + 1);
     let relays = ports
         .iter()
         .zip(INSIDE_PORTS..)
@@ -81,7 +82,7 @@ pub fn service_start(
         })
         .collect();
     let places: Vec<(Arc<Network>, u32)> =
-        bottle.inside().map(|network| (network.clone(), network.take_place())).into_iter().collect();
+        bottle.inventory.inside().map(|network| (network.clone(), network.take_place())).into_iter().collect();
     let (socket, volume) = if places.is_empty() { Some(socket_volume(bottle, &name, None, at)?) } else { None }.unzip();
     let (identity, life) = bottle.begin(Kind::Sidecar, &name, &bottle.name(&name), at)?;
     let (context, wanted, base) = (bottle.clone(), options.clone(), image.built.clone());
@@ -122,7 +123,7 @@ pub fn service_start(
         created,
         ready,
     };
-    Ok(sidecar.add_to(bottle))
+    Ok(bottle.inventory.add_sidecar(sidecar))
 }
 
 fn check(
@@ -154,7 +155,7 @@ fn check(
     if let Some(resources) = &options.resources {
         bottle.check_resources(resources).map_err(bad)?;
     }
-    if bottle.services() >= MAX_SERVICES {
+    if bottle.inventory.services() >= MAX_SERVICES {
         return Err(bad(format!("there are {MAX_SERVICES} services already")));
     }
     let patience = options.timeout.as_ref().map_or(Ok(READY), |timeout| timeout.duration("sidecar_start"))?;
@@ -164,7 +165,7 @@ fn check(
 fn container(
     bottle: &Bottle,
     options: ServiceOptions,
-    built: &Built,
+    built: &ImageInfo,
     mounts: Vec<VolumeMount>,
     identity: Identity,
 ) -> ContainerSpec {
@@ -182,7 +183,7 @@ fn container(
 
 fn config(
     options: ServiceOptions,
-    built: &Built,
+    built: &ImageInfo,
     env: BTreeMap<String, String>,
     ports: Vec<u16>,
     inside: Option<Ipv4Addr>,

@@ -1,54 +1,33 @@
 //! `sidecar_start`: a built-in sidecar, configured over its standard input, ready when it says so.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::bring_up::{bring_up, register};
-use super::pair::Pair;
-use super::roles::{Context, Described, Networks, OnNetwork, Relay, RoleName, Serving};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, VolumeMount, VolumeSpec};
-use crate::layout::agent::Far;
 use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
 use crate::layout::{EXECUTABLE, loopback, pair};
-use crate::policy::{AllowSpec, EgressSpec};
-use crate::primitive::image::build::self_image;
+use crate::policy::EgressSpec;
+use crate::primitive::bottle::Bottle;
+use crate::primitive::handle::{Begun, Network, Pair, Sidecar, SidecarOptions};
+use crate::primitive::image::self_image;
 use crate::primitive::name::check_name;
-use crate::primitive::{Bottle, Life, Network};
+use crate::primitive::roles::{Context, Described, Networks, OnNetwork, Serving};
 use crate::session::{Class, Failure, Pending, Place};
-use crate::sidecar::egress::{Foundation, Registration};
+use crate::sidecar::egress::Foundation;
 use crate::sidecar::place::Outward;
 use crate::sidecar::upstream;
-use crate::sync::lock;
 
 /// How long a sidecar may take from its start until it listens.
 pub(in crate::primitive) const READY: Duration = Duration::from_secs(30);
 /// Built-in sidecars that serve the agent, of one bottle: each has an address of its own at the agent's loopback.
 const MAX_SERVED: usize = 200;
-
-/// What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SidecarOptions {
-    /// Its name: of its container, its relay and its hook.
-    pub name: String,
-    /// What it does.
-    pub role: RoleName,
-    /// For egress: what it lets through.
-    #[serde(default)]
-    pub allow: Vec<AllowSpec>,
-    /// For egress: the names of sidecars that go out through it, and that the agent reaches through it under these names. It
-    /// shares a volume with each.
-    #[serde(default)]
-    pub peers: Vec<String>,
-}
 
 /// The handles that `sidecar_start` takes.
 pub struct SidecarHandles {
@@ -60,94 +39,13 @@ pub struct SidecarHandles {
     pub egress: Option<Arc<Sidecar>>,
 }
 
-/// A sidecar.
-pub struct Sidecar {
-    /// Its name.
-    pub name: String,
-    /// What it is; an ordinary image when absent.
-    pub(in crate::primitive) role: Option<&'static Described>,
-    /// Its life.
-    pub life: Arc<Life>,
-    /// The volume of its sockets, if it serves the agent by sockets.
-    pub(in crate::primitive) volume: Option<String>,
-    /// The volumes that it shares with sidecars that go out through it.
-    pub(in crate::primitive) pairs: Vec<Pair>,
-    /// What it serves the agent.
-    pub(in crate::primitive) relays: Vec<Relay>,
-    pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
-    /// What it was started with; an ordinary image is not started again.
-    pub(in crate::primitive) begun: Option<Arc<Begun>>,
-    pub(in crate::primitive) created: Pending<String>,
-    /// What it said when it was ready.
-    pub(in crate::primitive) ready: Pending<Arc<Value>>,
-}
-
 impl Sidecar {
-    /// Waits until it listens.
-    ///
-    /// # Errors
-    /// It could not be started, or ended before it listened.
-    pub async fn ready(&self) -> Result<(), Failure> {
-        self.ready.get().await.map(drop)
-    }
-
-    /// Whether it is a proxy: an agent's way out.
-    pub(in crate::primitive) fn is_proxy(&self) -> bool {
-        self.role.is_some_and(|role| role.is_proxy)
-    }
-
-    /// Waits until it listens; the certificate of the bottle's CA, where it is the one that has that.
-    pub(in crate::primitive) async fn ca(&self) -> Result<Option<String>, Failure> {
-        let ready = self.ready.get().await?;
-        Ok(self.role.and_then(|role| (role.ca)(&ready)))
-    }
-
-    /// Waits until its container exists; the container's id.
-    ///
-    /// # Errors
-    /// It could not be created.
-    pub async fn container(&self) -> Result<String, Failure> {
-        self.created.get().await
-    }
-
-    /// Its address on its first network.
-    pub(in crate::primitive) async fn address(&self) -> Result<Ipv4Addr, Failure> {
-        match self.places.first() {
-            Some((network, place)) => network.address(*place).await,
-            None => Err(Failure::new(Class::Input, format!("sidecar {} has no network", self.name))),
-        }
-    }
-
-    /// Its addresses on all its networks but the one inside, with the networks' names.
-    pub(in crate::primitive) async fn addresses(&self) -> Result<Vec<(String, Ipv4Addr)>, Failure> {
-        let mut addresses = Vec::new();
-        for (network, place) in self.places.iter().filter(|(network, _)| !network.internal) {
-            addresses.push((network.name.clone(), network.address(*place).await?));
-        }
-        Ok(addresses)
-    }
-
-    /// Its address on the network inside, where it is on one.
-    pub(in crate::primitive) async fn inside(&self) -> Result<Option<Ipv4Addr>, Failure> {
-        inside(&self.places).await
-    }
-
-    /// Where its relays lead.
-    pub(in crate::primitive) async fn relayed(&self) -> Result<BTreeMap<SocketAddrV4, Far>, Failure> {
-        let inside = self.inside().await?;
-        let far = |relay: &Relay| match inside {
-            Some(address) => Far::Address(SocketAddrV4::new(address, relay.port)),
-            None => Far::Socket(format!("{}/{}", self.name, relay.socket)),
-        };
-        Ok(self.relays.iter().map(|relay| (relay.address, far(relay))).collect())
-    }
-
     /// Kills and removes it, with the volumes of its sockets, now.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         let volumes: Vec<String> =
             self.volume.iter().chain(self.pairs.iter().map(|pair| &pair.volume)).cloned().collect();
-        self.life.close(bottle, at, async move {
+        bottle.undo(&self.life, at, async move {
             if let Ok(id) = created.get().await {
                 engine.container_remove(&id).await?;
             }
@@ -157,25 +55,6 @@ impl Sidecar {
             }
             Ok(())
         })
-    }
-
-    pub(in crate::primitive) fn add_to(self, bottle: &Bottle) -> Arc<Self> {
-        let sidecar = Arc::new(self);
-        lock(&bottle.sidecars).push(sidecar.clone());
-        sidecar
-    }
-}
-
-/// The place on the network inside, among these.
-fn place_inside(places: &[(Arc<Network>, u32)]) -> Option<&(Arc<Network>, u32)> {
-    places.iter().find(|(network, _)| network.internal)
-}
-
-/// The address on the network inside, of whoever has these places.
-pub(in crate::primitive) async fn inside(places: &[(Arc<Network>, u32)]) -> Result<Option<Ipv4Addr>, Failure> {
-    match place_inside(places) {
-        Some((network, place)) => network.address(*place).await.map(Some),
-        None => Ok(None),
     }
 }
 
@@ -231,7 +110,7 @@ pub fn sidecar_start(
         .collect();
     let tcp = bottle.plan.egress.tcp_targets();
     let tcp = tcp.map_err(|error| Failure::new(Class::Input, format!("egress: {error}")).at(at))?;
-    let address = loopback::sidecar(u8::try_from(bottle.served()).unwrap_or(u8::MAX) + 1);
+    let address = loopback::sidecar(u8::try_from(bottle.inventory.served()).unwrap_or(u8::MAX) + 1);
     let relays = (role.relays)(&Serving { name: &options.name, address, tcp: &tcp });
     let serves = !relays.is_empty() && !networks.iter().any(|network| network.internal);
     let socket = if serves { Some(socket_volume(bottle, &options.name, Some((USER, USER)), at)?) } else { None };
@@ -281,7 +160,8 @@ pub fn sidecar_start(
         Ok(ready)
     });
     let begun = Some(begun);
-    Ok(Sidecar { name, role: Some(role), life, volume, pairs, relays, places, begun, created, ready }.add_to(bottle))
+    let sidecar = Sidecar { name, role: Some(role), life, volume, pairs, relays, places, begun, created, ready };
+    Ok(bottle.inventory.add_sidecar(sidecar))
 }
 
 /// The volume that the sidecar shares with the egress that it goes out through, if it does.
@@ -318,7 +198,7 @@ fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) ->
             return Err(bad(format!("peers: {peer} is named twice")));
         }
     }
-    if bottle.served() >= MAX_SERVED {
+    if bottle.inventory.served() >= MAX_SERVED {
         return Err(bad(format!("there are {MAX_SERVED} sidecars that serve the agent already")));
     }
     bottle.check_sidecar_name(&options.name)?;
@@ -332,27 +212,6 @@ fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) ->
             let missing = || bad(format!("{} shares no volume with it", egress.name)).hint(hint);
             pair.ok_or_else(missing).map(Some)
         }
-    }
-}
-
-/// What a sidecar was started with.
-pub(in crate::primitive) struct Begun {
-    pub(in crate::primitive) options: SidecarOptions,
-    places: Vec<(Arc<Network>, u32)>,
-    pairs: Vec<Pair>,
-    /// What it shares with its egress.
-    own: Option<Pair>,
-    reachable: BTreeMap<String, Arc<Sidecar>>,
-    egress: Option<Arc<Sidecar>>,
-    /// What the bottle's CA is founded on, of an egress. In memory alone: it goes nowhere but over its standard input.
-    authority: Option<Foundation>,
-}
-
-impl Begun {
-    /// What an egress is told when it has come up, and which one, if it goes out through one.
-    pub(in crate::primitive) fn registration(&self) -> Option<(&str, Registration)> {
-        let port = self.options.role.0.port?;
-        Some((&self.egress.as_ref()?.name, self.own.as_ref()?.registration(port)))
     }
 }
 
@@ -427,8 +286,8 @@ pub(in crate::primitive) async fn config(bottle: &Arc<Bottle>, begun: &Begun, ag
         outward,
         reachable: addresses,
         authority: begun.authority.clone(),
-        secrets: if role.takes_secrets && again { lock(&bottle.secrets).clone() } else { Vec::new() },
-        proxy_credentials: bottle.setting.proxy_credentials.clone().filter(|_| role.is_proxy),
+        secrets: if role.takes_secrets && again { bottle.secrets.all() } else { Vec::new() },
+        proxy_credentials: bottle.host.proxy_credentials.clone().filter(|_| role.is_proxy),
     });
     config.map_err(|why| Failure::new(Class::Internal, format!("write the configuration of {}: {why}", options.name)))
 }

@@ -77,29 +77,6 @@ const COMMON: &[&str] = &["layout", "suggest", "sync", "wire"];
 /// Circles between files that are still there. None may be added.
 const FILES: &[&[&str]] = &[
     &[
-        "primitive::agent::container",
-        "primitive::agent::provision",
-        "primitive::agent::release",
-        "primitive::agent::run",
-        "primitive::ask",
-        "primitive::bottle",
-        "primitive::child",
-        "primitive::event",
-        "primitive::image::base",
-        "primitive::image::build",
-        "primitive::image::self_image",
-        "primitive::life",
-        "primitive::network::create",
-        "primitive::proof::prove",
-        "primitive::proof::prover",
-        "primitive::proof::receiver",
-        "primitive::sidecar::bring_up",
-        "primitive::sidecar::liveness",
-        "primitive::sidecar::policy",
-        "primitive::sidecar::start",
-        "primitive::workspace",
-    ],
-    &[
         "scan",
         "scan::aws_chunked",
         "scan::decode",
@@ -139,22 +116,7 @@ const FILES: &[&[&str]] = &[
 ];
 
 /// Circles between folders, or a folder and a file beside it, that are still there. None may be added.
-const FOLDERS: &[&[&str]] = &[
-    &[
-        "primitive::agent",
-        "primitive::ask",
-        "primitive::bottle",
-        "primitive::child",
-        "primitive::event",
-        "primitive::image",
-        "primitive::life",
-        "primitive::network",
-        "primitive::proof",
-        "primitive::sidecar",
-        "primitive::volume",
-        "primitive::workspace",
-    ],
-];
+const FOLDERS: &[&[&str]] = &[];
 
 /// Crates that only one place names.
 const ONLY_IN: &[(&str, &str)] = &[

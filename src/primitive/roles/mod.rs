@@ -1,5 +1,5 @@
 //! What this side knows of the built-in sidecars: a file for each role, and the one table of them. Nothing here is done, or asked
-//! of an engine: a role is described, and [`super::start`] does what is the same for all.
+//! of an engine: a role is described, and `sidecar/start.rs` does what is the same for all.
 
 mod egress;
 mod name;

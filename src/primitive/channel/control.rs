@@ -12,9 +12,9 @@ use tokio::sync::watch;
 
 use super::ctl;
 use super::health::Health;
-use super::roles::Described;
+use super::stream::write_json;
 use crate::engine::Engine;
-use crate::primitive::stream::write_json;
+use crate::primitive::roles::Described;
 use crate::sidecar::{Acknowledged, Action, Command, Outcome};
 
 /// How long a sidecar may take for a command.

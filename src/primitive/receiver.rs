@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bottle::Bottle;
+use super::channel::stream::Talk;
+use super::handle::Network;
+use super::image::self_image;
+use super::roles::receiver::container;
 use crate::engine::labels::Kind;
-use crate::primitive::image::build::self_image;
-use crate::primitive::sidecar::roles::receiver::container;
-use crate::primitive::stream::Talk;
-use crate::primitive::{Bottle, Network};
 use crate::probe::Line;
 use crate::session::Failure;
 use crate::sidecar::receiver::{Ask, Config, Heard, Host, Receiver as Role};

@@ -1,27 +1,20 @@
 //! `network_create`: a bridge with a small address range of its own.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use data_encoding::HEXLOWER;
-use ipnet::Ipv4Net;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::bottle::Bottle;
+use super::handle::Network;
+use super::name::check_name;
 use crate::engine::labels::Kind;
-use crate::engine::{Attachment, ErrorKind, NetworkSpec};
-use crate::primitive::name::check_name;
-use crate::primitive::{Bottle, Life};
+use crate::engine::{ErrorKind, NetworkSpec};
 use crate::session::{Class, Failure, Pending, Place};
-use crate::sync::lock;
 
 /// Ranges that are tried when the engine says that one is taken.
 const TRIES: usize = 32;
-/// The places in every range that are egress' own and, on a network inside, the agent's; the gateway is at 1.
-const EGRESS: u32 = 2;
-const AGENT: u32 = 3;
-
 /// What `network_create` takes.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -33,31 +26,11 @@ pub struct NetworkOptions {
     pub internal: bool,
 }
 
-/// A network.
-pub struct Network {
-    /// Its name in the recipe.
-    pub name: String,
-    /// Whether it leads nowhere else: then sidecars serve the agent at their addresses on it.
-    pub internal: bool,
-    /// Its life.
-    pub life: Arc<Life>,
-    created: Pending<(String, Ipv4Net)>,
-    next: AtomicU32,
-}
-
 impl Network {
-    /// Waits until the engine has it; its id and address range.
-    ///
-    /// # Errors
-    /// It could not be created.
-    pub async fn ready(&self) -> Result<(String, Ipv4Net), Failure> {
-        self.created.get().await
-    }
-
     /// Disconnects whatever is left on it and removes it now.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
-        self.life.close(bottle, at, async move {
+        bottle.undo(&self.life, at, async move {
             if let Ok((id, _)) = created.get().await {
                 engine.network_remove(&id).await?;
             }
@@ -68,38 +41,6 @@ impl Network {
     /// The device that it is on the engine's host.
     pub(in crate::primitive) fn device(&self, bottle: &Bottle) -> String {
         bridge(&bottle.name(&self.name))
-    }
-
-    /// Takes the next place in its range, in program order.
-    pub(in crate::primitive) fn take_place(&self) -> u32 {
-        self.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Egress' place.
-    pub(in crate::primitive) const fn egress_place() -> u32 {
-        EGRESS
-    }
-
-    /// The agent's place, on a network inside.
-    pub(in crate::primitive) const fn agent_place() -> u32 {
-        AGENT
-    }
-
-    /// The address at a place.
-    pub(in crate::primitive) async fn address(&self, place: u32) -> Result<Ipv4Addr, Failure> {
-        let (_, range) = self.ready().await?;
-        let address = Ipv4Addr::from(u32::from(range.network()) + place);
-        if address < range.broadcast() {
-            Ok(address)
-        } else {
-            Err(Failure::new(Class::Input, format!("network {}: its range {range} is full", self.name)))
-        }
-    }
-
-    /// A container's attachment at a place.
-    pub(in crate::primitive) async fn attachment(&self, place: u32) -> Result<Attachment, Failure> {
-        let (network, _) = self.ready().await?;
-        Ok(Attachment { network, address: self.address(place).await? })
     }
 }
 
@@ -137,7 +78,5 @@ pub fn network_create(
             .hint("name others in BOTTLER_POOLS, as CIDR separated by commas"))
     });
     let (name, internal) = (options.name.clone(), options.internal);
-    let network = Arc::new(Network { name, internal, life, created, next: AtomicU32::new(AGENT + 1) });
-    lock(&bottle.networks).push(network.clone());
-    Ok(network)
+    Ok(bottle.inventory.add_network(Network::new(name, internal, life, created)))
 }

@@ -17,20 +17,20 @@ const MAX_LINE: usize = 4 << 20;
 const MAX_ERRORS: usize = 4 << 10;
 
 /// Reads a container's standard output by lines, and keeps the end of its standard error for messages.
-pub(super) struct Lines {
+pub(in crate::primitive) struct Lines {
     output: BoxStream<'static, Result<Output, EngineError>>,
     taken: wire::Lines,
     /// The last it wrote to standard error.
-    pub(super) errors: String,
+    pub(in crate::primitive) errors: String,
 }
 
 impl Lines {
-    pub(super) fn new(output: BoxStream<'static, Result<Output, EngineError>>) -> Self {
+    pub(in crate::primitive) fn new(output: BoxStream<'static, Result<Output, EngineError>>) -> Self {
         Self { output, taken: wire::Lines::new(MAX_LINE), errors: String::new() }
     }
 
     /// The next line without its end; `None` when the stream has ended, broken, or exceeded the bound.
-    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
+    pub(in crate::primitive) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(line) = self.taken.take().ok()? {
                 return Some(line);
@@ -51,7 +51,7 @@ impl Lines {
     }
 
     /// The next line that is the JSON of a `T`; other lines are passed over.
-    pub(super) async fn next_json<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
+    pub(in crate::primitive) async fn next_json<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
         while let Some(line) = self.next().await {
             if let Ok(value) = serde_json::from_slice(&line) {
                 return Some(value);
@@ -63,7 +63,7 @@ impl Lines {
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Silence {
+pub(in crate::primitive) enum Silence {
     /// The other end is gone.
     #[error("it does not answer")]
     Ended,
@@ -73,18 +73,18 @@ pub(super) enum Silence {
 }
 
 /// A conversation with a process in a container: questions and their answers, each a line of JSON.
-pub(super) struct Talk {
-    pub(super) lines: Lines,
-    pub(super) input: Pin<Box<dyn AsyncWrite + Send>>,
+pub(in crate::primitive) struct Talk {
+    pub(in crate::primitive) lines: Lines,
+    pub(in crate::primitive) input: Pin<Box<dyn AsyncWrite + Send>>,
 }
 
 impl Talk {
-    pub(super) fn new(streams: Streams) -> Self {
+    pub(in crate::primitive) fn new(streams: Streams) -> Self {
         Self { lines: Lines::new(streams.output), input: streams.input }
     }
 
     /// Asks, and waits for the answer.
-    pub(super) async fn ask<T: serde::de::DeserializeOwned>(
+    pub(in crate::primitive) async fn ask<T: serde::de::DeserializeOwned>(
         &mut self,
         question: &(impl serde::Serialize + Sync),
         patience: Duration,
@@ -101,7 +101,7 @@ impl Talk {
     }
 
     /// A failure of what was attempted, with the last that the other end wrote about it.
-    pub(super) fn failure(&self, attempted: &str, why: impl std::fmt::Display) -> Failure {
+    pub(in crate::primitive) fn failure(&self, attempted: &str, why: impl std::fmt::Display) -> Failure {
         let failure = Failure::new(Class::Operation, format!("{attempted}: {why}"));
         let errors = self.lines.errors.trim();
         if errors.is_empty() { failure } else { failure.cause(format!("it wrote: {errors}")) }
@@ -109,7 +109,7 @@ impl Talk {
 }
 
 /// Writes a value as one line of JSON.
-pub(super) async fn write_json(
+pub(in crate::primitive) async fn write_json(
     input: &mut Pin<Box<dyn AsyncWrite + Send>>,
     value: &(impl serde::Serialize + Sync),
 ) -> std::io::Result<()> {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::stream::Talk;
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, ExecSpec, Filter};
 use crate::layout::EXECUTABLE;
-use crate::primitive::stream::Talk;
 use crate::session::{Class, Failure};
 use crate::sidecar::ctl::ROLE;
 use crate::sidecar::{Acknowledged, Action, Command, Outcome, Role};

@@ -1,0 +1,33 @@
+//! The channel to init in the agent's container.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::engine::{Engine, ExecSpec};
+use crate::init;
+use crate::layout::EXECUTABLE;
+use crate::primitive::channel::stream::Talk;
+use crate::session::Failure;
+
+/// How long init may take to prove and to release.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The open channel to init.
+#[derive(Clone)]
+pub(in crate::primitive) struct Channel(Arc<Mutex<Talk>>);
+
+impl Channel {
+    pub(in crate::primitive) async fn open(engine: &dyn Engine, container: &str) -> Result<Self, Failure> {
+        let spec = ExecSpec::plain(vec![EXECUTABLE.into(), "ctl".into()]);
+        let (_, streams) = engine.exec(container, &spec).await?;
+        Ok(Self(Arc::new(Mutex::new(Talk::new(streams)))))
+    }
+
+    pub(in crate::primitive) async fn ask(&self, request: &init::Request) -> Result<init::Answer, Failure> {
+        let mut talk = self.0.lock().await;
+        let answer = talk.ask(request, PATIENCE).await;
+        answer.map_err(|why| talk.failure("talk to init in the agent's container", why))
+    }
+}

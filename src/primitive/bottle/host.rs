@@ -1,0 +1,60 @@
+//! The host's side of a launch: what a bottle gets from the process that launches it, beside its plan.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::images::Images;
+use crate::primitive::handle::Source;
+
+/// How long a script may compute between two waits, in processor time.
+pub const MAX_BURST: Duration = Duration::from_secs(5);
+
+/// The host's side of a launch.
+#[derive(Clone)]
+pub struct HostContext {
+    /// Whether the engine runs on this very host, so that the host's routes and addresses concern it.
+    pub local: bool,
+    /// Where results are saved; nowhere when absent.
+    pub directory: Option<PathBuf>,
+    /// The bottle's own directory, where it has one.
+    pub staging: Option<PathBuf>,
+    /// Where the agent's workspace comes from, if it has one of its own.
+    pub workspace: Option<Source>,
+    /// Variables whose values only the agent is told.
+    pub agent_env: BTreeMap<String, String>,
+    /// Whether the workspace is read at the agent's end.
+    pub collect: bool,
+    /// Whether a project's hooks take part: then nothing is allowed beyond the plan, which is the user's.
+    pub bounded: bool,
+    /// The state directory in which launches wait for their turn; they do not wait when absent.
+    pub turns: Option<PathBuf>,
+    /// What an upstream proxy is shown, as `name:password`: no part of the plan, which scripts see.
+    pub proxy_credentials: Option<String>,
+    /// Variables of commands that scripts run on the host.
+    pub command_env: BTreeMap<String, String>,
+    /// How long a script may compute between two waits, in processor time.
+    pub burst: Duration,
+    /// Where images come from.
+    pub images: Images,
+}
+
+impl HostContext {
+    /// A remote engine, no workspace, nothing saved.
+    pub fn bare(images: Images) -> Self {
+        Self {
+            local: false,
+            directory: None,
+            staging: None,
+            workspace: None,
+            agent_env: BTreeMap::new(),
+            collect: true,
+            bounded: false,
+            turns: None,
+            proxy_credentials: None,
+            command_env: BTreeMap::new(),
+            burst: MAX_BURST,
+            images,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! A bottle in the making: what the primitives of one launch share.
+
+mod addresses;
+mod channels;
+mod host;
+mod images;
+mod inventory;
+mod policies;
+mod progress;
+mod questions;
+mod recording;
+mod secrets;
+mod state;
+mod steps;
+mod turn;
+
+pub use addresses::{FreeRanges, free_ranges};
+pub use host::{HostContext, MAX_BURST};
+pub use images::Images;
+pub(super) use images::{ImageSource, Layered};
+pub use state::{Bottle, Launcher, Nesting};

@@ -1,0 +1,28 @@
+//! The secrets of a bottle: egress lets them out in no form, but to the hosts that each is for.
+
+use std::sync::Mutex;
+
+use crate::scan::Known;
+use crate::sync::lock;
+
+/// The secrets that a bottle knows.
+#[derive(Default)]
+pub(in crate::primitive) struct Secrets(Mutex<Vec<Known>>);
+
+impl Secrets {
+    /// Notes a secret that may go to these hosts alone.
+    pub(in crate::primitive) fn add(&self, value: &str, hosts: &[String]) {
+        let mut known = lock(&self.0);
+        if known.iter().all(|other| other.value != value) {
+            known.push(Known { value: value.to_owned(), hosts: hosts.to_vec() });
+        }
+    }
+
+    pub(in crate::primitive) fn all(&self) -> Vec<Known> {
+        lock(&self.0).clone()
+    }
+
+    pub(in crate::primitive) fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
+}

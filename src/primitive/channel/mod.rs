@@ -1,0 +1,8 @@
+//! How this side speaks with processes in containers: lines of JSON, commands to sidecars, and what no answer means.
+
+pub(super) mod control;
+pub(super) mod ctl;
+pub(super) mod health;
+pub(super) mod stream;
+
+pub use ctl::ask;

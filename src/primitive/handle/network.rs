@@ -1,0 +1,79 @@
+//! A network, and the places in its address range.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ipnet::Ipv4Net;
+
+use super::life::Life;
+use crate::engine::Attachment;
+use crate::session::{Class, Failure, Pending};
+
+/// The places in every range that are egress' own and, on a network inside, the agent's; the gateway is at 1.
+const EGRESS: u32 = 2;
+const AGENT: u32 = 3;
+
+/// A network.
+pub struct Network {
+    /// Its name in the recipe.
+    pub name: String,
+    /// Whether it leads nowhere else: then sidecars serve the agent at their addresses on it.
+    pub internal: bool,
+    /// Its life.
+    pub life: Arc<Life>,
+    pub(in crate::primitive) created: Pending<(String, Ipv4Net)>,
+    next: AtomicU32,
+}
+
+impl Network {
+    /// Waits until the engine has it; its id and address range.
+    ///
+    /// # Errors
+    /// It could not be created.
+    pub async fn ready(&self) -> Result<(String, Ipv4Net), Failure> {
+        self.created.get().await
+    }
+
+    /// One that is being created.
+    pub(in crate::primitive) fn new(
+        name: String,
+        internal: bool,
+        life: Arc<Life>,
+        created: Pending<(String, Ipv4Net)>,
+    ) -> Self {
+        Self { name, internal, life, created, next: AtomicU32::new(AGENT + 1) }
+    }
+
+    /// Takes the next place in its range, in program order.
+    pub(in crate::primitive) fn take_place(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Egress' place.
+    pub(in crate::primitive) const fn egress_place() -> u32 {
+        EGRESS
+    }
+
+    /// The agent's place, on a network inside.
+    pub(in crate::primitive) const fn agent_place() -> u32 {
+        AGENT
+    }
+
+    /// The address at a place.
+    pub(in crate::primitive) async fn address(&self, place: u32) -> Result<Ipv4Addr, Failure> {
+        let (_, range) = self.ready().await?;
+        let address = Ipv4Addr::from(u32::from(range.network()) + place);
+        if address < range.broadcast() {
+            Ok(address)
+        } else {
+            Err(Failure::new(Class::Input, format!("network {}: its range {range} is full", self.name)))
+        }
+    }
+
+    /// A container's attachment at a place.
+    pub(in crate::primitive) async fn attachment(&self, place: u32) -> Result<Attachment, Failure> {
+        let (network, _) = self.ready().await?;
+        Ok(Attachment { network, address: self.address(place).await? })
+    }
+}

@@ -1,0 +1,25 @@
+//! A volume.
+
+use std::sync::Arc;
+
+use super::life::Life;
+use crate::session::{Failure, Pending};
+
+/// A volume.
+pub struct Volume {
+    /// Its name in the recipe.
+    pub name: String,
+    /// Its life.
+    pub life: Arc<Life>,
+    pub(in crate::primitive) created: Pending<String>,
+}
+
+impl Volume {
+    /// Waits until the engine has it; its name there.
+    ///
+    /// # Errors
+    /// It could not be created.
+    pub async fn ready(&self) -> Result<String, Failure> {
+        self.created.get().await
+    }
+}

@@ -1,0 +1,193 @@
+//! Images as launches make them: built on the engine, and cached there by content.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+
+use super::base;
+use super::self_image::{Base, On, SelfImage};
+use crate::engine::labels::CACHE;
+use crate::engine::{Engine, ImageBuild, ImageFound};
+use crate::plan::{BuildNetwork, BuildSection};
+use crate::primitive::account::Account;
+use crate::primitive::bottle::{ImageSource, Images, Layered};
+use crate::primitive::event::{Event, Events};
+use crate::session::{Class, Failure, Session};
+use crate::workspace::context;
+
+/// Hexadecimal digits of a build's digest in its tag.
+const DIGITS: usize = 16;
+
+/// Builds on the engine.
+#[derive(Default)]
+struct OnEngine {
+    /// Held while an image is built: bottles that begin together do not build the same one twice.
+    building: Mutex<()>,
+}
+
+/// Images that are built on the engine.
+pub fn images_on_engine() -> Images {
+    Images::new(Arc::new(OnEngine::default()))
+}
+
+#[async_trait]
+impl ImageSource for OnEngine {
+    async fn own(&self, session: &Session, gvisor: bool) -> Result<String, Failure> {
+        scratch(&session.engine, &self.building, gvisor).await
+    }
+
+    async fn build(
+        &self,
+        session: &Session,
+        events: &Events,
+        build: &BuildSection,
+        rebuild: bool,
+    ) -> Result<String, Failure> {
+        build_own(session, events, &self.building, build, rebuild).await
+    }
+
+    async fn layer(&self, session: &Session, found: &ImageFound, user: &str, gvisor: bool) -> Result<Layered, Failure> {
+        layered(session, &self.building, found, user, gvisor).await
+    }
+}
+
+/// Builds a user's image; its reference. The same context, Dockerfile and arguments are built once.
+async fn build_own(
+    session: &Session,
+    events: &Events,
+    building: &Mutex<()>,
+    build: &BuildSection,
+    rebuild: bool,
+) -> Result<String, Failure> {
+    let (wanted, network) = (build.clone(), build.network == BuildNetwork::Default);
+    let packed = tokio::task::spawn_blocking(move || pack(&wanted)).await;
+    let packed = packed.map_err(|error| Failure::new(Class::Internal, format!("read the context: {error}")))?;
+    let (name, dockerfile, context) = packed?;
+    if !network && let Some(line) = context::fetches(&dockerfile) {
+        let message =
+            format!("build image: {line:?} would be fetched by the engine itself, although the build has no network");
+        return Err(Failure::new(Class::Input, message)
+            .hint("copy the file into the context; or, if you trust the Dockerfile, build: {network: default}"));
+    }
+    let mut digest = Sha256::new();
+    for part in [context.as_slice(), name.as_bytes(), &serde_json::to_vec(&build.args).unwrap_or_default()] {
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    }
+    digest.update(build.target.as_deref().unwrap_or_default());
+    digest.update([u8::from(network)]);
+    let tag = format!("bottler:build-{}", &HEXLOWER.encode(&digest.finalize())[..DIGITS]);
+    let engine = &session.engine;
+    let _building = building.lock().await;
+    if rebuild || engine.image_find(&tag).await?.is_none() {
+        let wanted = ImageBuild {
+            tag: tag.clone(),
+            context: Bytes::from(context),
+            dockerfile: name,
+            args: build.args.clone(),
+            target: build.target.clone(),
+            network,
+            no_cache: rebuild,
+            labels: [(CACHE.to_owned(), "build".to_owned())].into(),
+        };
+        let told = |line: &str| events.tell(Event::Log(line.to_owned()));
+        engine.image_build(&wanted, &told).await.map_err(|error| {
+            let failure = Failure::from(error);
+            if network { failure } else { failure.hint("its commands have no network; if they need one, and you trust the Dockerfile: build: {network: default}") }
+        })?;
+    }
+    Ok(tag)
+}
+
+/// The Dockerfile's name and text, and the context.
+fn pack(build: &BuildSection) -> Result<(String, String, Vec<u8>), Failure> {
+    let failed = |error: std::io::Error| {
+        let folder = build.context.as_deref().unwrap_or(Path::new(""));
+        Failure::new(Class::Input, format!("build image: read {}: {error}", folder.display()))
+    };
+    let inline = ".bottler.Dockerfile".to_owned();
+    match (&build.context, &build.dockerfile_inline) {
+        (None, Some(text)) => {
+            let context = context::alone(&inline, text).map_err(failed)?;
+            Ok((inline, text.clone(), context))
+        }
+        (Some(folder), Some(text)) => {
+            let context = context::pack(folder, Some((&inline, text))).map_err(failed)?;
+            Ok((inline, text.clone(), context))
+        }
+        (Some(folder), None) => {
+            let name = build.dockerfile.as_deref().unwrap_or(Path::new("Dockerfile")).to_string_lossy().into_owned();
+            let text = context::dockerfile(folder, &name).map_err(failed)?;
+            let context = context::pack(folder, Some((&name, &text))).map_err(failed)?;
+            Ok((name, text, context))
+        }
+        (None, None) => Err(Failure::new(Class::Input, "build: it has neither a context nor a dockerfile_inline")),
+    }
+}
+
+fn internal(error: &anyhow::Error) -> Failure {
+    Failure::new(Class::Internal, format!("make an image of the running executable: {error:#}"))
+}
+
+/// The image with this executable, a home and an entry in `/etc/passwd` for a user on top; built where the engine does
+/// not have it yet.
+async fn layered(
+    session: &Session,
+    building: &Mutex<()>,
+    found: &ImageFound,
+    user: &str,
+    gvisor: bool,
+) -> Result<Layered, Failure> {
+    let engine = &session.engine;
+    let image = read(engine, Base::Image { id: found.id.clone(), user: user.to_owned() }, gvisor).await?;
+    if let Some(layered) = engine.image_find(&image.tag).await?
+        && let Some(account) = layered.labels.get(base::ACCOUNT).and_then(|text| Account::numbers(text))
+        && let Some(home) = layered.labels.get(base::HOME)
+    {
+        return Ok(Layered { tag: image.tag, account, home: home.clone() });
+    }
+    let _building = building.lock().await;
+    let seen = base::look(session, &found.id).await?;
+    let account = Account::find(user, &seen.passwd, &seen.groups)
+        .map_err(|why| Failure::new(Class::Input, format!("user: {why}")).hint("user: \"1000:1000\""))?;
+    let home = account.home(found.env.get("HOME").map(String::as_str), &seen.passwd);
+    // Another bottle may have built it meanwhile.
+    if engine.image_find(&image.tag).await?.is_none() {
+        let on = On { account, home: &home, seen: &seen };
+        engine.image_layer(&image.layer(Some(on)).map_err(|error| internal(&error))?).await?;
+    }
+    Ok(Layered { tag: image.tag, account, home })
+}
+
+async fn read(engine: &Arc<dyn Engine>, base: Base, gvisor: bool) -> Result<SelfImage, Failure> {
+    let info = engine.info().await?;
+    let image = tokio::task::spawn_blocking(move || SelfImage::read(&info, base, gvisor)).await;
+    image.map_err(|error| internal(&error.into()))?.map_err(|error| internal(&error))
+}
+
+/// The image with this executable and nothing else; built where the engine does not have it yet.
+async fn scratch(engine: &Arc<dyn Engine>, building: &Mutex<()>, gvisor: bool) -> Result<String, Failure> {
+    let image = read(engine, Base::Scratch, gvisor).await?;
+    if engine.image_find(&image.tag).await?.is_some() {
+        return Ok(image.tag);
+    }
+    let _building = building.lock().await;
+    // Another bottle may have built it meanwhile.
+    if engine.image_find(&image.tag).await?.is_none() {
+        engine.image_layer(&image.layer(None).map_err(|error| internal(&error))?).await?;
+    }
+    Ok(image.tag)
+}
+
+/// The image of the running executable outside of a bottle; built where the engine does not have it.
+///
+/// # Errors
+/// The engine refuses.
+pub async fn own_image(engine: &Arc<dyn Engine>) -> Result<String, Failure> {
+    scratch(engine, &Mutex::default(), false).await
+}
