@@ -25,13 +25,23 @@ pub(super) struct Guard {
     /// How often the script has been told to stop.
     stopped: AtomicUsize,
     watchdog: &'static Watchdog,
+    /// Told when a script begins to compute, and when it waits or ends.
+    on_burst: OnBurst,
 }
+
+/// Told whether a script computes.
+type OnBurst = Box<dyn Fn(bool) + Send + Sync>;
 
 impl Guard {
     /// Watches a machine. The line is looked at on every line, which costs about 0.1 µs: a C function runs no hook, and the
     /// line that called it is all that can be told of it.
-    pub(super) fn install(lua: &Lua, sources: &Arc<Sources>, burst: Duration) -> mlua::Result<Arc<Self>> {
-        let guard = Self::new(burst, "the script computed", sources)?;
+    pub(super) fn install(
+        lua: &Lua,
+        sources: &Arc<Sources>,
+        burst: Duration,
+        on_burst: impl Fn(bool) + Send + Sync + 'static,
+    ) -> mlua::Result<Arc<Self>> {
+        let guard = Self::new(burst, "the script computed", sources, Box::new(on_burst))?;
         let hook = guard.clone();
         let triggers = HookTriggers::new().every_line().every_nth_instruction(EVERY);
         lua.set_global_hook(triggers, move |_, debug| hook.check(debug))?;
@@ -40,15 +50,20 @@ impl Guard {
 
     /// Watches the linter, which reads a script without running it.
     pub(super) fn of_lint(script: &Script) -> std::io::Result<Arc<Self>> {
-        let guard = Self::new(MAX_BURST, "bottler looked at the script", &Arc::default())?;
+        let guard = Self::new(MAX_BURST, "bottler looked at the script", &Arc::default(), Box::new(drop))?;
         guard.stopwatch.note_script(&script.name);
         Ok(guard)
     }
 
-    fn new(burst: Duration, what: &'static str, sources: &Arc<Sources>) -> std::io::Result<Arc<Self>> {
+    fn new(
+        burst: Duration,
+        what: &'static str,
+        sources: &Arc<Sources>,
+        on_burst: OnBurst,
+    ) -> std::io::Result<Arc<Self>> {
         let stopwatch = Arc::new(Stopwatch::new(burst, what, sources));
         let watchdog = watchdog::watch(&stopwatch)?;
-        Ok(Arc::new(Self { stopwatch, stopped: AtomicUsize::new(0), watchdog }))
+        Ok(Arc::new(Self { stopwatch, stopped: AtomicUsize::new(0), watchdog, on_burst }))
     }
 
     fn check(&self, debug: &Debug<'_>) -> mlua::Result<VmState> {
@@ -81,7 +96,10 @@ impl Guard {
     pub(super) fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         let _running = self.stopwatch.start();
         self.watchdog.wake();
-        work()
+        (self.on_burst)(true);
+        let done = work();
+        (self.on_burst)(false);
+        done
     }
 }
 

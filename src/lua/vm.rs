@@ -48,7 +48,9 @@ impl Vm {
         memory::install(&lua);
         lua.globals().get::<Table>("string")?.raw_remove("dump")?;
         let sources = Arc::new(Sources::default());
-        let guard = Guard::install(&lua, &sources, bottle.host().burst)?;
+        let told = bottle.clone();
+        let on_burst = move |computes| told.note_script(computes);
+        let guard = Guard::install(&lua, &sources, bottle.host().burst, on_burst)?;
         let (defers, cases) = (Defers::default(), Cases::default());
         let context = Context {
             bottle: bottle.clone(),

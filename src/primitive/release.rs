@@ -21,16 +21,7 @@ use crate::sync::lock;
 pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure> {
     let work = async {
         agent.open_gate();
-        let sidecars = bottle.inventory.sidecars();
-        for (egress, pair) in sidecars.iter().flat_map(|sidecar| sidecar.pairs.iter().map(move |pair| (sidecar, pair)))
-        {
-            if !sidecars.iter().any(|sidecar| sidecar.name == pair.name) {
-                let why =
-                    format!("release the agent: {} has the peer {}, which was not started", egress.name, pair.name);
-                return Err(Failure::new(Class::Input, why).hint("start it, or take it out of `peers`"));
-            }
-        }
-        for sidecar in sidecars.iter().filter(|sidecar| !sidecar.life.is_closed()) {
+        for sidecar in bottle.inventory.open_sidecars() {
             sidecar.ready().await?;
         }
         bottle.events.tell(Event::SidecarsUp);

@@ -82,7 +82,12 @@ impl Session {
 
     /// The labels to make a thing with: by these, and by nothing else, it is found again.
     pub fn identity(&self, kind: Kind) -> Identity {
-        let (session, owner, seq) = (self.id.clone(), self.owner.clone(), self.next_seq());
+        self.identity_at(self.next_seq(), kind)
+    }
+
+    /// The same for a thing whose place in program order was taken before.
+    pub fn identity_at(&self, seq: u64, kind: Kind) -> Identity {
+        let (session, owner) = (self.id.clone(), self.owner.clone());
         Identity { session, owner, seq, kind, role: None, uses: BTreeSet::new() }
     }
 }

@@ -7,7 +7,6 @@ return recipe(function(plan)
   local agent = launch(plan, {
     after = { inside = function(network) inside = network end },
     before = {
-      egress = function(options) options.peers = NAMES end,
       agent = function(options)
         for _, name in ipairs(NAMES) do
           ---@diagnostic disable-next-line: param-type-mismatch

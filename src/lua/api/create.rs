@@ -131,7 +131,7 @@ fn sidecar_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&
 }
 
 fn service_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&Place>) -> mlua::Result<Arc<Sidecar>> {
-    for name in ["network", "role", "allow", "sidecars", "peers", "egress"] {
+    for name in ["network", "role", "allow", "sidecars", "egress"] {
         if options.has(name) {
             let message =
                 format!("option {name} is not for an ordinary image: it has no network, its ports are relayed");

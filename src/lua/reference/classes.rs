@@ -126,7 +126,7 @@ fn creating() -> Vec<Class> {
             (
                 "egress?",
                 "Sidecar",
-                "For a role that goes out through it: an egress that names this one among its `peers`.",
+                "For a role that goes out through it: an egress, which was started since the script last waited for something.",
             ),
         ],
     ));

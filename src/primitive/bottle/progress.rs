@@ -12,12 +12,19 @@ const ATTACH: Duration = Duration::from_secs(10);
 pub(in crate::primitive) struct Progress {
     failed: AtomicBool,
     released: AtomicBool,
+    /// Whether its script computes now, and so may start further things before it waits.
+    scripted: AtomicBool,
     attached: watch::Sender<bool>,
 }
 
 impl Progress {
     pub(in crate::primitive) fn new() -> Self {
-        Self { failed: AtomicBool::new(false), released: AtomicBool::new(false), attached: watch::Sender::new(false) }
+        Self {
+            failed: AtomicBool::new(false),
+            released: AtomicBool::new(false),
+            scripted: AtomicBool::new(false),
+            attached: watch::Sender::new(false),
+        }
     }
 
     /// Notes that an effect has failed. Whether it is the first one.
@@ -32,6 +39,15 @@ impl Progress {
 
     pub(in crate::primitive) fn is_released(&self) -> bool {
         self.released.load(Ordering::Acquire)
+    }
+
+    /// Whether its script computes now.
+    pub(in crate::primitive) fn is_scripted(&self) -> bool {
+        self.scripted.load(Ordering::Acquire)
+    }
+
+    pub(in crate::primitive) fn set_scripted(&self, scripted: bool) {
+        self.scripted.store(scripted, Ordering::Release);
     }
 
     /// Notes that whoever wants the agent's output is attached to it.

@@ -160,6 +160,14 @@ impl Bottle {
         self.progress.note_attached();
     }
 
+    /// Notes that its script computes, or waits. What egresses share with others is complete when it waits.
+    pub fn note_script(&self, computes: bool) {
+        self.progress.set_scripted(computes);
+        if !computes {
+            self.inventory.sidecars().iter().for_each(|sidecar| sidecar.pairs.close());
+        }
+    }
+
     /// Notes that a script ends a container itself.
     pub fn note_stopped(&self, container: &str) {
         self.inventory.note_stopped(container);

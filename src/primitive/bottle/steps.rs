@@ -69,6 +69,17 @@ impl Bottle {
 
     /// Announces that a thing is about to be made: its labels.
     pub(in crate::primitive) fn intend(&self, kind: Kind, name: &str, at: Option<&Place>) -> Result<Identity, Failure> {
+        self.intend_at(self.session.next_seq(), kind, name, at)
+    }
+
+    /// The same for a thing with a place in program order that was taken before.
+    pub(in crate::primitive) fn intend_at(
+        &self,
+        seq: u64,
+        kind: Kind,
+        name: &str,
+        at: Option<&Place>,
+    ) -> Result<Identity, Failure> {
         if self.session.is_torn_down(u64::MAX) {
             return Err(Failure::new(
                 Class::Input,
@@ -82,7 +93,7 @@ impl Bottle {
             let message = format!("make {} {name}: this bottle has made {MAX_MADE} things already", kind.word());
             return Err(Failure::new(Class::Input, message).at(at));
         }
-        let identity = self.session.identity(kind);
+        let identity = self.session.identity_at(seq, kind);
         self.events.tell(Event::Made { seq: identity.seq, kind, name: name.to_owned(), at: at.cloned() });
         Ok(identity)
     }

@@ -13,7 +13,7 @@ pub use child::{Child, ChildOptions, Order, Work};
 pub use image::{Image, ImageInfo};
 pub use life::Life;
 pub use network::Network;
-pub(super) use pair::Pair;
+pub(super) use pair::{Pair, Pairs, Refusal};
 pub(super) use sidecar::{Begun, inside};
 pub use sidecar::{Sidecar, SidecarOptions};
 pub use source::Source;

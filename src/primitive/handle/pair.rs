@@ -1,7 +1,12 @@
-//! A volume that egress shares with one sidecar, mounted by these two and nobody else: who comes in by a socket of it is that
-//! sidecar.
+//! Volumes that an egress shares with one sidecar each, mounted by these two and nobody else: who comes in by a socket of it is
+//! that sidecar.
+//!
+//! A container's volumes are mounted when it is created. So an egress is created when the script that started it first waits,
+//! and shares a volume with every sidecar that was started with it until then.
 
 use std::path::PathBuf;
+
+use tokio::sync::watch;
 
 use crate::engine::VolumeMount;
 use crate::layout::pair;
@@ -45,5 +50,98 @@ impl Pair {
     pub(in crate::primitive) fn registration(&self, port: u16) -> egress::Registration {
         let socket = PathBuf::from(pair::folder(self.number)).join(pair::SIDECAR);
         egress::Registration { name: self.name.clone(), port, socket }
+    }
+}
+
+/// The volumes of one egress.
+pub(in crate::primitive) struct Pairs {
+    /// The place of all of them in program order: before the egress, so that they are removed after it.
+    pub(in crate::primitive) place: u64,
+    state: watch::Sender<State>,
+}
+
+struct State {
+    open: bool,
+    pairs: Vec<Pair>,
+}
+
+/// Why an egress shares no further volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::primitive) enum Refusal {
+    /// It is being created already.
+    Late,
+    /// It has as many as it can.
+    Full,
+}
+
+impl Pairs {
+    /// None yet. Whether some can be added.
+    pub(in crate::primitive) fn new(place: u64, open: bool) -> Self {
+        Self { place, state: watch::Sender::new(State { open, pairs: Vec::new() }) }
+    }
+
+    /// The volume shared with a sidecar, which `make` makes by its number where there is none of that name.
+    pub(in crate::primitive) fn get_or_add<E: From<Refusal>>(
+        &self,
+        name: &str,
+        make: impl FnOnce(u8) -> Result<Pair, E>,
+    ) -> Result<Pair, E> {
+        let mut found = Err(Refusal::Late.into());
+        self.state.send_modify(|state| {
+            let number = u8::try_from(state.pairs.len() + 1).unwrap_or(u8::MAX);
+            found = match state.pairs.iter().find(|pair| pair.name == name) {
+                Some(pair) => Ok(pair.clone()),
+                None if !state.open => Err(Refusal::Late.into()),
+                None if number > pair::MAX => Err(Refusal::Full.into()),
+                None => make(number).inspect(|pair| state.pairs.push(pair.clone())),
+            };
+        });
+        found
+    }
+
+    /// From here on, none is added.
+    pub(in crate::primitive) fn close(&self) {
+        self.state.send_modify(|state| state.open = false);
+    }
+
+    /// All of them, once none is added any more.
+    pub(in crate::primitive) async fn complete(&self) -> Vec<Pair> {
+        // The sender is ours, so this cannot fail.
+        let mut state = self.state.subscribe();
+        let complete = state.wait_for(|state| !state.open).await;
+        complete.map(|state| state.pairs.clone()).unwrap_or_default()
+    }
+
+    /// Those that there are now.
+    pub(in crate::primitive) fn so_far(&self) -> Vec<Pair> {
+        self.state.borrow().pairs.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(pairs: &Pairs, name: &str) -> Result<u8, Refusal> {
+        let made = pairs.get_or_add(name, |number| {
+            let created = Pending::detached(Box::pin(std::future::ready(Ok(()))));
+            Ok(Pair { name: name.to_owned(), number, volume: String::new(), created })
+        });
+        made.map(|pair| pair.number)
+    }
+
+    #[tokio::test]
+    async fn a_sidecar_has_one_volume_and_none_is_added_once_egress_is_created() {
+        let pairs = Pairs::new(1, true);
+        assert_eq!([add(&pairs, "a"), add(&pairs, "b"), add(&pairs, "a")], [Ok(1), Ok(2), Ok(1)]);
+        pairs.close();
+        assert_eq!(add(&pairs, "c"), Err(Refusal::Late));
+        assert_eq!(add(&pairs, "b"), Ok(2), "one that was closed and is started again");
+        assert_eq!(pairs.complete().await.len(), 2);
+        let full = Pairs::new(1, true);
+        for number in 1..=pair::MAX {
+            assert_eq!(add(&full, &number.to_string()), Ok(number));
+        }
+        assert_eq!(add(&full, "more"), Err(Refusal::Full));
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::life::Life;
 use super::network::Network;
-use super::pair::Pair;
+use super::pair::{Pair, Pairs};
 use crate::layout::agent::Far;
 use crate::policy::AllowSpec;
 use crate::primitive::roles::{Described, Relay, RoleName};
@@ -28,10 +28,6 @@ pub struct SidecarOptions {
     /// For egress: what it lets through.
     #[serde(default)]
     pub allow: Vec<AllowSpec>,
-    /// For egress: the names of sidecars that go out through it, and that the agent reaches through it under these names. It
-    /// shares a volume with each.
-    #[serde(default)]
-    pub peers: Vec<String>,
 }
 
 /// A sidecar.
@@ -45,7 +41,7 @@ pub struct Sidecar {
     /// The volume of its sockets, if it serves the agent by sockets.
     pub(in crate::primitive) volume: Option<String>,
     /// The volumes that it shares with sidecars that go out through it.
-    pub(in crate::primitive) pairs: Vec<Pair>,
+    pub(in crate::primitive) pairs: Arc<Pairs>,
     /// What it serves the agent.
     pub(in crate::primitive) relays: Vec<Relay>,
     pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
@@ -134,7 +130,7 @@ pub(in crate::primitive) async fn inside(places: &[(Arc<Network>, u32)]) -> Resu
 pub(in crate::primitive) struct Begun {
     pub(in crate::primitive) options: SidecarOptions,
     pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
-    pub(in crate::primitive) pairs: Vec<Pair>,
+    pub(in crate::primitive) pairs: Arc<Pairs>,
     /// What it shares with its egress.
     pub(in crate::primitive) own: Option<Pair>,
     pub(in crate::primitive) reachable: BTreeMap<String, Arc<Sidecar>>,

@@ -18,7 +18,7 @@ use crate::init::serve::{self, Condition};
 use crate::layout::sidecar::INSIDE_PORTS;
 use crate::layout::{EXECUTABLE, loopback};
 use crate::primitive::bottle::Bottle;
-use crate::primitive::handle::{Image, ImageInfo, Network, Sidecar, Volume, inside};
+use crate::primitive::handle::{Image, ImageInfo, Network, Pairs, Sidecar, Volume, inside};
 use crate::primitive::name::{check_name, is_absolute};
 use crate::primitive::roles::Relay;
 use crate::primitive::seconds::Seconds;
@@ -116,7 +116,7 @@ pub fn service_start(
         role: None,
         life,
         volume: socket,
-        pairs: Vec::new(),
+        pairs: Arc::new(Pairs::new(0, false)),
         relays,
         places,
         begun: None,

@@ -15,7 +15,7 @@ use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
 use crate::layout::{EXECUTABLE, loopback, pair};
 use crate::policy::EgressSpec;
 use crate::primitive::bottle::Bottle;
-use crate::primitive::handle::{Begun, Network, Pair, Sidecar, SidecarOptions};
+use crate::primitive::handle::{Begun, Network, Pair, Pairs, Refusal, Sidecar, SidecarOptions};
 use crate::primitive::image::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::roles::{Context, Described, Networks, OnNetwork, Serving};
@@ -44,7 +44,7 @@ impl Sidecar {
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         let volumes: Vec<String> =
-            self.volume.iter().chain(self.pairs.iter().map(|pair| &pair.volume)).cloned().collect();
+            self.volume.iter().cloned().chain(self.pairs.so_far().into_iter().map(|pair| pair.volume)).collect();
         bottle.undo(&self.life, at, async move {
             if let Ok(id) = created.get().await {
                 engine.container_remove(&id).await?;
@@ -75,17 +75,48 @@ pub(in crate::primitive) fn socket_volume(
     Ok((volume, created))
 }
 
-/// Creates the volumes that an egress shares with sidecars.
-fn pairs(bottle: &Arc<Bottle>, options: &SidecarOptions, at: Option<&Place>) -> Result<Vec<Pair>, Failure> {
-    let pair = |(number, name): (u8, &String)| {
-        let volume = bottle.name(&format!("{}-{name}-pair", options.name));
-        let identity = bottle.intend(Kind::Volume, &volume, at)?;
+/// The volume that a sidecar shares with the egress that it goes out through.
+fn pair(bottle: &Arc<Bottle>, name: &str, egress: &Sidecar, at: Option<&Place>) -> Result<Pair, Failure> {
+    let made = egress.pairs.get_or_add(name, |number| {
+        let volume = bottle.name(&format!("{}-{name}-pair", egress.name));
+        let identity = bottle.intend_at(egress.pairs.place, Kind::Volume, &volume, at)?;
         let spec = VolumeSpec { name: volume.clone(), owner: Some((USER, USER)), identity };
         let context = bottle.clone();
         let created = async move { Ok(context.session.engine.volume_create(&spec).await?) };
-        Ok(Pair { name: name.clone(), number, volume, created: bottle.session.effects.start(created) })
-    };
-    (1..).zip(&options.peers).map(pair).collect()
+        let created = bottle.session.effects.start(created);
+        Ok::<_, PairError>(Pair { name: name.to_owned(), number, volume, created })
+    });
+    made.map_err(|error| {
+        let bad = |why: String| Failure::new(Class::Input, format!("sidecar_start {name:?}: {why}"));
+        match error {
+            PairError::Failed(failure) => failure,
+            PairError::Refused(Refusal::Full) => {
+                bad(format!("{} sidecars at most go out through {}", pair::MAX, egress.name))
+            }
+            PairError::Refused(Refusal::Late) => {
+                bad(format!("{} is there already, and the volume that they share is mounted when it is created", egress.name))
+                    .hint("start it before the script waits for anything after the start of that egress (`ready`, `exec`, `prompt`)")
+            }
+        }
+    })
+}
+
+/// Why there is no volume.
+enum PairError {
+    Refused(Refusal),
+    Failed(Failure),
+}
+
+impl From<Refusal> for PairError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Failure> for PairError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// Starts a built-in sidecar.
@@ -98,9 +129,11 @@ pub fn sidecar_start(
     handles: SidecarHandles,
     at: Option<&Place>,
 ) -> Result<Arc<Sidecar>, Failure> {
-    let own = check(bottle, options, &handles).map_err(|failure| failure.at(at))?;
+    check(bottle, options, &handles).map_err(|failure| failure.at(at))?;
     let role = options.role.0;
     let SidecarHandles { networks, reachable, egress } = handles;
+    let own = egress.as_ref().map(|egress| pair(bottle, &options.name, egress, at)).transpose();
+    let own = own.map_err(|failure| failure.at(at))?;
     let places: Vec<(Arc<Network>, u32)> = networks
         .iter()
         .map(|network| {
@@ -115,7 +148,8 @@ pub fn sidecar_start(
     let serves = !relays.is_empty() && !networks.iter().any(|network| network.internal);
     let socket = if serves { Some(socket_volume(bottle, &options.name, Some((USER, USER)), at)?) } else { None };
     let (volume, mount) = socket.unzip();
-    let pairs = pairs(bottle, options, at)?;
+    let pairs_place = bottle.session.next_seq();
+    let pairs = Arc::new(Pairs::new(pairs_place, role.is_proxy && bottle.progress.is_scripted()));
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
     let uses = egress.iter().map(|egress| egress.life.seq).collect();
     let identity = Identity { role: Some(role.name.to_owned()), uses, ..identity };
@@ -127,7 +161,7 @@ pub fn sidecar_start(
         if let Some(mount) = mount {
             mounts.push(mount.get().await?);
         }
-        for pair in &shared {
+        for pair in shared.complete().await {
             mounts.push(pair.for_egress().await?);
         }
         if let Some(pair) = outward {
@@ -164,8 +198,8 @@ pub fn sidecar_start(
     Ok(bottle.inventory.add_sidecar(sidecar))
 }
 
-/// The volume that the sidecar shares with the egress that it goes out through, if it does.
-fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) -> Result<Option<Pair>, Failure> {
+/// Refuses options that do not go together.
+fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) -> Result<(), Failure> {
     let bad = |message: String| Failure::new(Class::Input, format!("sidecar_start {:?}: {message}", options.name));
     let role = options.role.0;
     check_name("sidecar_start", &options.name)?;
@@ -185,33 +219,14 @@ fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) ->
         rule.read().map_err(|error| bad(format!("allow: {error}")).hint("a host, or \"*.\" and a host"))?;
         bottle.check_allowed(rule, bad)?;
     }
-    if !role.is_proxy && !options.peers.is_empty() {
-        return Err(bad("peers are for the role \"egress\"".into()));
-    }
-    let most = usize::from(pair::MAX);
-    if options.peers.len() > most {
-        return Err(bad(format!("peers: there are {most} at most")));
-    }
-    for (index, peer) in options.peers.iter().enumerate() {
-        check_name("sidecar_start", peer)?;
-        if options.peers[..index].contains(peer) || *peer == options.name {
-            return Err(bad(format!("peers: {peer} is named twice")));
-        }
-    }
     if bottle.inventory.served() >= MAX_SERVED {
         return Err(bad(format!("there are {MAX_SERVED} sidecars that serve the agent already")));
     }
     bottle.check_sidecar_name(&options.name)?;
     match (&handles.egress, role.uses_egress) {
-        (None, false) => Ok(None),
+        (None, false) | (Some(_), true) => Ok(()),
         (None, true) => Err(bad("option egress is missing: the sidecar that it goes out through".into())),
         (Some(_), false) => Err(bad(format!("a {} does not go out through an egress", role.name))),
-        (Some(egress), true) => {
-            let pair = egress.pairs.iter().find(|pair| pair.name == options.name).cloned();
-            let hint = format!("start {} with `peers = {{ \"{}\" }}`", egress.name, options.name);
-            let missing = || bad(format!("{} shares no volume with it", egress.name)).hint(hint);
-            pair.ok_or_else(missing).map(Some)
-        }
     }
 }
 
@@ -282,7 +297,7 @@ pub(in crate::primitive) async fn config(bottle: &Arc<Bottle>, begun: &Begun, ag
         name: &options.name,
         networks: &networks,
         policy,
-        pairs: begun.pairs.iter().map(Pair::of_egress).collect(),
+        pairs: begun.pairs.complete().await.iter().map(Pair::of_egress).collect(),
         outward,
         reachable: addresses,
         authority: begun.authority.clone(),
