@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Cancel;
 use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
-use crate::primitive::{Bottle, Event, Source, release, watch, workspace};
+use crate::primitive::{Bottle, Event, WorkspaceSource, release, watch, workspace};
 use crate::session::ended::Piece;
 use crate::session::turn::to_tear_down;
 use crate::session::{Class, Defer, Failure, Kept, UndoRow, unwind};
@@ -92,7 +92,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
     let directory = host.staging.as_ref()?;
     let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
     let volume = bottle.workspace_volume();
-    let resumed = matches!(host.workspace, Some(Source::Kept(_)));
+    let resumed = matches!(host.workspace, Some(WorkspaceSource::Kept(_)));
     let policy = if resumed { Keep::Always } else { bottle.plan.keep };
     if resumed && !bottle.is_released() {
         // What was kept before, and nobody has touched.

@@ -37,7 +37,7 @@ use crate::engine::docker::endpoint::Endpoint;
 use crate::engine::{Engine, Filter};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before};
-use crate::primitive::{Bottle, Event, Events, HostContext, MAX_BURST, Nesting, Source, images_on_engine};
+use crate::primitive::{Bottle, Event, Events, HostContext, MAX_BURST, Nesting, WorkspaceSource, images_on_engine};
 use crate::session::ended::{self, Ended};
 use crate::session::kept::workspace_volume;
 use crate::session::{Class, Condition, Failure, Kept, Session, StateDir, crash, gc};
@@ -313,11 +313,11 @@ fn cancelled() -> Failure {
 }
 
 /// Where the workspace comes from, if the agent has one of its own.
-fn source(launch: &Launch, directory: &std::path::Path) -> Option<Source> {
+fn source(launch: &Launch, directory: &std::path::Path) -> Option<WorkspaceSource> {
     let plan = launch.plan.workspace.as_ref().filter(|plan| plan.mode == WorkspaceMode::Copy)?;
     if launch.resume {
-        return Some(Source::Kept(Arc::new(Seed::Archive(directory.join(SEED_FILE)))));
+        return Some(WorkspaceSource::Kept(Arc::new(Seed::Archive(directory.join(SEED_FILE)))));
     }
     let root = plan.source.clone()?;
-    Some(Source::Folder { root, exclude: plan.exclude.clone(), staging: directory.to_owned() })
+    Some(WorkspaceSource::Folder { root, exclude: plan.exclude.clone(), staging: directory.to_owned() })
 }

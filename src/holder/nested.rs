@@ -19,7 +19,7 @@ use crate::lua::{Program, built_in_recipe};
 use crate::plan::{ImagePlan, Keep, LaunchPlan, WorkspacePlan, settle};
 use crate::policy::EgressSpec;
 use crate::primitive::workspace::before;
-use crate::primitive::{Bottle, Event, Events, HostContext, Launcher, Nesting, Order, Work};
+use crate::primitive::{Bottle, ChildOutcome, ChildRequest, Event, Events, HostContext, Launcher, Nesting};
 use crate::session::{Class, Failure, Session};
 use crate::workspace::{self, Seed, Snapshot, Temporary, patch_text};
 
@@ -44,7 +44,11 @@ pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program, drafts
 }
 
 impl Launcher for Arc<Nested> {
-    fn launch(&self, parent: Arc<Bottle>, order: Order) -> BoxFuture<'static, Result<Arc<Work>, Failure>> {
+    fn launch(
+        &self,
+        parent: Arc<Bottle>,
+        order: ChildRequest,
+    ) -> BoxFuture<'static, Result<Arc<ChildOutcome>, Failure>> {
         let nested = self.clone();
         async move { Box::pin(nested.carry(&parent, order)).await.map(Arc::new) }.boxed()
     }
@@ -55,7 +59,7 @@ impl Nested {
         Self { engine, store, program: program.clone(), drafts: drafts.clone(), details: OnceCell::new() }
     }
 
-    async fn carry(self: &Arc<Self>, parent: &Arc<Bottle>, order: Order) -> Result<Work, Failure> {
+    async fn carry(self: &Arc<Self>, parent: &Arc<Bottle>, order: ChildRequest) -> Result<ChildOutcome, Failure> {
         let draft = self.drafts.get(&order.agent)?;
         let reaches = parent.reaches().await;
         if parent.host().bounded {
@@ -74,7 +78,7 @@ impl Nested {
         if let Some(claim) = &claim {
             note_outermost(&claim.dir.path, parent);
         }
-        let output = Arc::new(Kept::default());
+        let output = Arc::new(AgentOutput::default());
         let host = HostContext {
             staging: claim.as_ref().map(|claim| claim.dir.path.clone()),
             workspace: order.workspace.clone(),
@@ -138,13 +142,13 @@ impl Nested {
             workspace = Some(Arc::new(Seed::Files(files)));
         }
         let exit_code = outcome.exit_code.unwrap_or_default();
-        let Written { output, errors } = output.take().await;
+        let CapturedOutput { output, errors } = output.take().await;
         if exit_code != 0 {
             for line in last_lines(&errors) {
                 parent.events.tell(Event::Log(format!("{}: {line}", order.id)));
             }
         }
-        Ok(Work { exit_code, output, errors, patch, workspace })
+        Ok(ChildOutcome { exit_code, output, errors, patch, workspace })
     }
 }
 
@@ -185,7 +189,7 @@ fn check_reach(agent: &str, own: &LaunchPlan, parent: &EgressSpec) -> Result<(),
 
 /// What a project's scripts launch reaches no more than the launch that they take part in.
 fn check_bounded(
-    order: &Order,
+    order: &ChildRequest,
     own: &LaunchPlan,
     reaches: &EgressSpec,
     is_the_users: bool,
@@ -198,7 +202,7 @@ fn check_bounded(
 }
 
 /// Refuses what a project's scripts would allow a bottle inside, and the operator has taken away from this one.
-fn check_allowed(order: &Order, reaches: &EgressSpec, parent: &str) -> Result<(), Failure> {
+fn check_allowed(order: &ChildRequest, reaches: &EgressSpec, parent: &str) -> Result<(), Failure> {
     let Some(entry) = order.options.allow.iter().find(|entry| !reaches.allow.contains(entry)) else { return Ok(()) };
     let host = entry.host();
     let why = format!("bottle {:?}: allow: {host} is no longer allowed by this launch", order.agent);
@@ -212,13 +216,13 @@ fn note_outermost(directory: &Path, parent: &Bottle) {
     let _ = std::fs::write(directory.join(WITHIN), outermost);
 }
 
-async fn raise(order: &Order, cancel: &Cancel) -> std::convert::Infallible {
+async fn raise(order: &ChildRequest, cancel: &Cancel) -> std::convert::Infallible {
     order.stop.cancelled().await;
     cancel.raise();
     std::future::pending().await
 }
 
-fn plan(parent: &LaunchPlan, reaches: &EgressSpec, own: &LaunchPlan, order: &Order) -> LaunchPlan {
+fn plan(parent: &LaunchPlan, reaches: &EgressSpec, own: &LaunchPlan, order: &ChildRequest) -> LaunchPlan {
     let options = &order.options;
     let allow = own.egress.allow.iter().chain(&reaches.allow).chain(&options.allow).cloned().collect();
     let mut plan = own.clone();
@@ -261,19 +265,19 @@ fn identify(parent: &LaunchPlan, plan: &mut LaunchPlan) {
 
 /// What an agent has written.
 #[derive(Default)]
-struct Written {
+struct CapturedOutput {
     output: Vec<u8>,
     errors: Vec<u8>,
 }
 
 /// What the agent writes, kept.
 #[derive(Default)]
-struct Kept {
+struct AgentOutput {
     bottle: OnceLock<Weak<Bottle>>,
-    reading: Mutex<Option<tokio::task::JoinHandle<Written>>>,
+    reading: Mutex<Option<tokio::task::JoinHandle<CapturedOutput>>>,
 }
 
-impl Kept {
+impl AgentOutput {
     /// Attaches to the agent's container, and says so: the command waits for that.
     fn follow(&self, container: String) {
         let Some(bottle) = self.bottle.get().and_then(Weak::upgrade) else { return };
@@ -281,7 +285,7 @@ impl Kept {
             let attached = bottle.session.engine.container_attach(&container).await;
             bottle.attached();
             drop(bottle);
-            let mut written = Written::default();
+            let mut written = CapturedOutput::default();
             let Ok(mut streams) = attached else { return written };
             while let Some(Ok(piece)) = streams.output.next().await {
                 let (kept, bytes) = match piece {
@@ -295,14 +299,14 @@ impl Kept {
         *crate::sync::lock(&self.reading) = Some(reading);
     }
 
-    async fn take(&self) -> Written {
-        let Some(reading) = crate::sync::lock(&self.reading).take() else { return Written::default() };
+    async fn take(&self) -> CapturedOutput {
+        let Some(reading) = crate::sync::lock(&self.reading).take() else { return CapturedOutput::default() };
         tokio::time::timeout(LAST_OUTPUT, reading).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 }
 
 /// What happens in the bottle, told to the one that launched it, under its id.
-fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<Kept>) -> Events {
+fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<AgentOutput>) -> Events {
     let (parent, id, output) = (parent.clone(), id.to_owned(), output.clone());
     Events::new(move |event| match event {
         Event::AgentCreated { container } => output.follow(container),

@@ -2,7 +2,7 @@
 
 use super::claim::Claim;
 use super::thread::on_own_thread;
-use crate::primitive::Order;
+use crate::primitive::ChildRequest;
 use crate::session::{Failure, StateDir};
 
 /// Where bottles are recorded.
@@ -22,7 +22,7 @@ impl Store {
     }
 
     /// Claims a bottle's directory, where it has one.
-    pub(super) fn claim(&self, order: &Order) -> Result<Option<Claim>, Failure> {
+    pub(super) fn claim(&self, order: &ChildRequest) -> Result<Option<Claim>, Failure> {
         match self {
             Self::State(state, endpoint) => {
                 Claim::take(state, &Claim::record(&order.id, endpoint, &order.agent)).map(Some)

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bottle::Bottle;
 use super::event::Event;
-use super::handle::{Child, ChildOptions, Life, Order, Source};
+use super::handle::{Child, ChildOptions, ChildRequest, Lifecycle, WorkspaceSource};
 use super::name::check_name;
 use crate::session::{Class, Failure, Pending, Place, new_id};
 
@@ -38,7 +38,7 @@ pub fn launch_child(
     bottle: &Arc<Bottle>,
     agent: &str,
     options: ChildOptions,
-    workspace: Option<Source>,
+    workspace: Option<WorkspaceSource>,
     at: Option<&Place>,
 ) -> Result<Arc<Child>, Failure> {
     // It may wait for them for as long as they work.
@@ -62,9 +62,9 @@ pub fn launch_child(
     let id = new_id(&slug).map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?;
     let seq = bottle.session.next_seq();
     bottle.events.tell(Event::Bottle { seq, id: id.clone(), at: at.cloned() });
-    let life = Arc::new(Life::new(seq, format!("bottle {id}"), at));
+    let life = Arc::new(Lifecycle::new(seq, format!("bottle {id}"), at));
     let stop = CancellationToken::new();
-    let order = Order { id: id.clone(), agent: agent.to_owned(), options, workspace, stop: stop.clone() };
+    let order = ChildRequest { id: id.clone(), agent: agent.to_owned(), options, workspace, stop: stop.clone() };
     let (context, at, ends) = (bottle.clone(), at.cloned(), stop.clone());
     let begun = launcher.launch(bottle.clone(), order);
     // Not an effect: its end may be hours away, and it unwinds itself.

@@ -66,13 +66,14 @@ async fn run(engine: &dyn Engine, container: &str, options: &ExecOptions) -> Res
         tty: false,
     };
     let stdin = options.stdin.as_deref().unwrap_or_default().as_bytes();
-    let Ran { exit_code, stdout, stderr, truncated } = run_to_end(engine, container, &spec, stdin, MAX_OUTPUT).await?;
+    let CommandOutput { exit_code, stdout, stderr, truncated } =
+        run_to_end(engine, container, &spec, stdin, MAX_OUTPUT).await?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(ExecResult { exit_code, stdout: text(stdout), stderr: text(stderr), truncated })
 }
 
 /// What a command did, in bytes.
-pub(super) struct Ran {
+pub(super) struct CommandOutput {
     pub(super) exit_code: i64,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
@@ -87,7 +88,7 @@ pub(super) async fn run_to_end(
     spec: &ExecSpec,
     stdin: &[u8],
     bound: usize,
-) -> Result<Ran, Failure> {
+) -> Result<CommandOutput, Failure> {
     let (id, mut streams) = engine.exec(container, spec).await?;
     // A command that does not read may close its end first; its exit code says the rest.
     let _ = streams.input.write_all(stdin).await;
@@ -102,5 +103,5 @@ pub(super) async fn run_to_end(
         truncated |= bytes.len() > room;
         to.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
-    Ok(Ran { exit_code: engine.exec_exit_code(&id).await?, stdout, stderr, truncated })
+    Ok(CommandOutput { exit_code: engine.exec_exit_code(&id).await?, stdout, stderr, truncated })
 }

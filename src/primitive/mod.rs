@@ -38,7 +38,8 @@ pub use container::{CopyInOptions, CopyOutOptions, LogOptions, StopOptions, copy
 pub use event::{Event, Events, Question, StepState};
 pub use exec::{ExecOptions, ExecResult, exec};
 pub use handle::{
-    Child, ChildOptions, Image, ImageInfo, Life, Network, Order, Sidecar, SidecarOptions, Source, Volume, Work,
+    Child, ChildOptions, ChildOutcome, ChildRequest, Image, ImageInfo, Lifecycle, Network, Sidecar, SidecarOptions,
+    Volume, WorkspaceSource,
 };
 pub use host::{HostOptions, host_run};
 pub use image::{ImageOptions, build_image, images_on_engine, own_image, placeholder_images};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bottle::Bottle;
-use super::channel::stream::Talk;
+use super::channel::stream::JsonChannel;
 use super::handle::Network;
 use super::image::self_image;
 use super::roles::receiver::container;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(in crate::primitive) struct Receiver {
     id: String,
     device: String,
-    talk: Talk,
+    talk: JsonChannel,
     pub(in crate::primitive) host: Host,
 }
 
@@ -44,7 +44,7 @@ impl Receiver {
         let device = network.device(bottle);
         let config = Config { device: device.clone(), set_filter: bottle.plan.set_rp_filter };
         let id = engine.container_create(&container(name, image, config.set_filter, identity)).await?;
-        let talk = Talk::new(engine.container_attach(&id).await?);
+        let talk = JsonChannel::new(engine.container_attach(&id).await?);
         engine.container_start(&id).await?;
         let host = Host { filter: 0, addresses: Vec::new(), port: 0 };
         let mut receiver = Self { id, device, talk, host };

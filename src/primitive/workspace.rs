@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 
 use super::bottle::Bottle;
-use super::handle::Source;
+use super::handle::WorkspaceSource;
 use super::image::self_image;
 use super::unstarted::unstarted;
 use crate::engine::labels::{Identity, Kind};
@@ -28,25 +28,27 @@ impl Bottle {
     pub fn seed(self: &Arc<Self>) -> Option<Pending<Arc<Seed>>> {
         let source = self.host.workspace.clone()?;
         let begin = || match source {
-            Source::Given(seed) | Source::Kept(seed) => {
+            WorkspaceSource::Given(seed) | WorkspaceSource::Kept(seed) => {
                 Pending::detached(Box::pin(std::future::ready(Ok::<_, Failure>(seed))))
             }
-            Source::Shared(seed) => seed,
-            Source::Folder { root, exclude, staging } => self.effect("copy workspace".into(), None, async move {
-                let work = tokio::task::spawn_blocking(move || {
-                    let archive = staging.join(SEED_FILE);
-                    let copied = copy(&root, &exclude, &staging, &archive);
-                    copied.map(|()| archive).map_err(|error| (root, error))
-                });
-                match work.await {
-                    Ok(Ok(archive)) => Ok(Arc::new(Seed::Archive(archive))),
-                    Ok(Err((root, error))) => {
-                        let message = format!("copy the workspace {}: {error}", root.display());
-                        Err(Failure::new(Class::Input, message).hint("name less of it in workspace.exclude"))
+            WorkspaceSource::Shared(seed) => seed,
+            WorkspaceSource::Folder { root, exclude, staging } => {
+                self.effect("copy workspace".into(), None, async move {
+                    let work = tokio::task::spawn_blocking(move || {
+                        let archive = staging.join(SEED_FILE);
+                        let copied = copy(&root, &exclude, &staging, &archive);
+                        copied.map(|()| archive).map_err(|error| (root, error))
+                    });
+                    match work.await {
+                        Ok(Ok(archive)) => Ok(Arc::new(Seed::Archive(archive))),
+                        Ok(Err((root, error))) => {
+                            let message = format!("copy the workspace {}: {error}", root.display());
+                            Err(Failure::new(Class::Input, message).hint("name less of it in workspace.exclude"))
+                        }
+                        Err(error) => Err(Failure::new(Class::Internal, format!("copy the workspace: {error}"))),
                     }
-                    Err(error) => Err(Failure::new(Class::Internal, format!("copy the workspace: {error}"))),
-                }
-            }),
+                })
+            }
         };
         Some(self.seed.get_or_init(begin).clone())
     }

@@ -6,7 +6,7 @@ mod transcript;
 use std::sync::{Arc, Mutex};
 
 pub use tests_of::{Case, run_tests};
-pub use transcript::{Transcript, Undone};
+pub use transcript::{Transcript, UndoneRow};
 
 use crate::engine::Engine;
 use crate::engine::fake::{FakeEngine, Fault};
@@ -14,7 +14,7 @@ use crate::holder::{Cancel, Drafts, Outcome, carry_out, in_memory};
 use crate::lua::Program;
 use crate::plan::{AgentTemplate, Keep, LaunchPlan, ProvisionPlan, resolve};
 use crate::policy::EgressSpec;
-use crate::primitive::{Bottle, Event, Events, HostContext, Nesting, Question, Source, placeholder_images};
+use crate::primitive::{Bottle, Event, Events, HostContext, Nesting, Question, WorkspaceSource, placeholder_images};
 use crate::session::{Failure, Session, UndoRow};
 use crate::workspace::{Seed, WorkspaceFile};
 
@@ -85,7 +85,7 @@ fn bottle(
     let engine: Arc<dyn Engine> = Arc::new(engine.clone());
     let readme = WorkspaceFile::Regular { content: b"a file\n".to_vec(), executable: false };
     let seed = Arc::new(Seed::Files([("README".to_owned(), readme)].into()));
-    let workspace = plan.workspace.as_ref().map(|_| Source::Given(seed));
+    let workspace = plan.workspace.as_ref().map(|_| WorkspaceSource::Given(seed));
     let host =
         HostContext { workspace, bounded: !program.project.is_empty(), ..HostContext::bare(placeholder_images()) };
     let nesting = Nesting::outermost(Some(in_memory(engine.clone(), OWNER, program, drafts)));

@@ -9,14 +9,14 @@ use crate::session::{Outcome, UndoRow};
 #[derive(Debug, Serialize)]
 pub struct Transcript {
     /// What would be made and run, in program order.
-    pub makes: Vec<Made>,
+    pub makes: Vec<CreatedRow>,
     /// What would be undone, first things first.
-    pub undoes: Vec<Undone>,
+    pub undoes: Vec<UndoneRow>,
 }
 
 /// A thing that would be made, or a hook that would run.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Made {
+pub struct CreatedRow {
     /// `network`, `sidecar`, `agent`, `volume`, `bottle`, `hook`, `log`.
     pub kind: String,
     /// Its name in the recipe.
@@ -27,7 +27,7 @@ pub struct Made {
 
 /// A thing that would be undone.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Undone {
+pub struct UndoneRow {
     /// As above, and `defer`, `on_teardown`.
     pub kind: String,
     /// Its name in the recipe.
@@ -42,7 +42,7 @@ impl Transcript {
             let part = name.strip_prefix(id).map_or(name, |rest| rest.trim_start_matches('-'));
             part.to_owned()
         };
-        let made = |kind: &str, name: String, at: Option<String>| Some(Made { kind: kind.to_owned(), name, at });
+        let made = |kind: &str, name: String, at: Option<String>| Some(CreatedRow { kind: kind.to_owned(), name, at });
         let makes = events.into_iter().filter_map(|event| match event {
             Event::Made { kind, name, at, .. } => made(kind.word(), short(&name), at.map(|at| at.to_string())),
             Event::Bottle { id, at, .. } => made("bottle", without_suffix(&id), at.map(|at| at.to_string())),
@@ -53,7 +53,7 @@ impl Transcript {
             Event::Log(text) => made("log", text, None),
             _ => None,
         });
-        let undoes = undo.iter().map(|row| Undone {
+        let undoes = undo.iter().map(|row| UndoneRow {
             kind: row.kind.clone(),
             name: if row.kind == "bottle" { without_suffix(&row.name) } else { short(&row.name) },
             failed: match &row.outcome {

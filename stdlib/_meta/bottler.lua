@@ -222,11 +222,10 @@ function Bottle:close() end
 ---@class (exact) SidecarOptions
 ---@field allow? (string|AllowTable)[] For egress: what it lets through.
 ---@field name string Its name: of its container, its relay and its hook.
----@field peers? string[] For egress: the names of sidecars that go out through it, and that the agent reaches through it under these names. It shares a volume with each.
 ---@field role "egress"|"upstream" What it does.
 ---@field network? Network|Network[] The networks that it is on.
 ---@field sidecars? table<string, Sidecar> For egress: sidecars that it lets through, by host name.
----@field egress? Sidecar For a role that goes out through it: an egress that names this one among its `peers`.
+---@field egress? Sidecar For a role that goes out through it: an egress, which was started since the script last waited for something.
 
 ---An entry with conditions.
 ---@class (exact) AllowTable

@@ -42,7 +42,7 @@ async fn call<T: Contained, O: DeserializeOwned>(
 ) -> mlua::Result<(O, Called<T>, String)> {
     let call = begin(lua, this)?;
     let options = Options::new(lua, name, table, call.at.as_ref())?.rest(lua)?;
-    let id = call.told(call.it.running().await)?;
+    let id = call.or_raise(call.it.running().await)?;
     Ok((options, call, id))
 }
 
@@ -62,11 +62,11 @@ pub(super) fn methods<T: Contained, M: UserDataMethods<Handle<T>>>(methods: &mut
     methods.add_async_method("exec", |lua, this, table: Value| async move {
         let (options, call, id): (primitive::ExecOptions, _, _) = call(&lua, this, "exec", table).await?;
         let result = primitive::exec(engine(&call), &id, &options).await;
-        to_lua(&lua, &call.told(result)?)
+        to_lua(&lua, &call.or_raise(result)?)
     });
     methods.add_async_method("logs", |lua, this, table: Value| async move {
         let (options, call, id): (primitive::LogOptions, _, _) = call(&lua, this, "logs", table).await?;
-        call.told(primitive::logs(engine(&call), &id, &options).await)
+        call.or_raise(primitive::logs(engine(&call), &id, &options).await)
     });
     // The content is taken out of the table first: it may be any bytes.
     methods.add_async_method("copy_in", |lua, this, table: Table| async move {
@@ -78,30 +78,30 @@ pub(super) fn methods<T: Contained, M: UserDataMethods<Handle<T>>>(methods: &mut
         let (options, call, id): (primitive::CopyInOptions, _, _) =
             call(&lua, this, "copy_in", Value::Table(table)).await?;
         let missing = || Failure::new(crate::session::Class::Input, "copy_in: option is missing: content");
-        let content = call.told(content.ok_or_else(missing))?.as_bytes().to_vec();
-        call.told(primitive::copy_in(engine(&call), &id, &options, &content).await)
+        let content = call.or_raise(content.ok_or_else(missing))?.as_bytes().to_vec();
+        call.or_raise(primitive::copy_in(engine(&call), &id, &options, &content).await)
     });
     methods.add_async_method("copy_out", |lua, this, table: Value| async move {
         let (options, call, id): (primitive::CopyOutOptions, _, _) = call(&lua, this, "copy_out", table).await?;
         let content = primitive::copy_out(engine(&call), &id, &options).await;
-        lua.create_string(call.told(content)?)
+        lua.create_string(call.or_raise(content)?)
     });
     methods.add_async_method("stop", |lua, this, table: Value| async move {
         let (options, call, id): (primitive::StopOptions, _, _) = call(&lua, this, "stop", table).await?;
         call.bottle().note_stopped(&id);
-        call.told(primitive::stop(engine(&call), &id, &options).await)
+        call.or_raise(primitive::stop(engine(&call), &id, &options).await)
     });
     for (name, paused) in [("pause", true), ("unpause", false)] {
         methods.add_async_method(name, move |lua, this, ()| async move {
             let (Nothing {}, call, id) = call(&lua, this, name, Value::Nil).await?;
             let done = engine(&call).container_pause(&id, paused).await;
-            call.told(done.map_err(Failure::from))
+            call.or_raise(done.map_err(Failure::from))
         });
     }
     methods.add_async_method("inspect", |lua, this, ()| async move {
         let (Nothing {}, call, id) = call(&lua, this, "inspect", Value::Nil).await?;
         let state = engine(&call).container_inspect(&id).await;
-        to_lua(&lua, &call.told(state.map_err(Failure::from))?)
+        to_lua(&lua, &call.or_raise(state.map_err(Failure::from))?)
     });
 }
 

@@ -46,7 +46,7 @@ impl Context {
     }
 
     /// Raises a failure, which the script may go on from: then it is no failure of the launch.
-    pub(super) fn told<T>(&self, outcome: Result<T, Failure>, at: Option<&Place>) -> mlua::Result<T> {
+    pub(super) fn or_raise<T>(&self, outcome: Result<T, Failure>, at: Option<&Place>) -> mlua::Result<T> {
         outcome.map_err(|failure| {
             let failure = failure.at(at);
             self.bottle.session.effects.handle(&failure);

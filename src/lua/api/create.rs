@@ -10,7 +10,7 @@ use super::convert::describe;
 use super::handle::Handle;
 use super::options::Options;
 use crate::lua::error::raise;
-use crate::primitive::{self, Agent, Child, Image, ImageOptions, Network, Sidecar, Source, Volume};
+use crate::primitive::{self, Agent, Child, Image, ImageOptions, Network, Sidecar, Volume, WorkspaceSource};
 use crate::session::{Class, Failure, Place};
 use crate::workspace::{Files, Seed, WorkspaceFile};
 
@@ -148,12 +148,12 @@ fn service_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&
 }
 
 /// The workspace of a further bottle: files by their paths, this bottle's own (`true`), or as another left it.
-fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Source>> {
+fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<WorkspaceSource>> {
     let bad = "option workspace takes a table of files, true for this bottle's own, or a bottle's `workspace`";
     match options.take("workspace") {
         None | Some(Value::Boolean(false)) => Ok(None),
         Some(Value::Boolean(true)) => match c.bottle.seed() {
-            Some(seed) => Ok(Some(Source::Shared(seed))),
+            Some(seed) => Ok(Some(WorkspaceSource::Shared(seed))),
             None => Err(options.bad("workspace = true, and this launch has none: `bottler run --workspace DIR`")),
         },
         Some(Value::Table(table)) => {
@@ -165,10 +165,10 @@ fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Sour
                 }
                 files.insert(path, WorkspaceFile::Regular { content: content.as_bytes().to_vec(), executable: false });
             }
-            Ok(Some(Source::Given(Arc::new(Seed::Files(files)))))
+            Ok(Some(WorkspaceSource::Given(Arc::new(Seed::Files(files)))))
         }
-        Some(Value::UserData(left)) => match left.borrow::<Left>() {
-            Ok(left) => Ok(Some(Source::Given(left.0.clone()))),
+        Some(Value::UserData(left)) => match left.borrow::<WorkspaceResult>() {
+            Ok(left) => Ok(Some(WorkspaceSource::Given(left.0.clone()))),
             Err(_) => Err(options.bad(bad)),
         },
         Some(_) => Err(options.bad(bad)),
@@ -176,9 +176,9 @@ fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Sour
 }
 
 /// A workspace as a bottle left it: to give to another.
-pub(super) struct Left(pub(super) Arc<Seed>);
+pub(super) struct WorkspaceResult(pub(super) Arc<Seed>);
 
-impl mlua::UserData for Left {}
+impl mlua::UserData for WorkspaceResult {}
 
 /// What is left of `run_agent`'s table when the handles are out.
 #[derive(serde::Deserialize)]

@@ -6,16 +6,16 @@ use mlua::{Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, UserDataR
 
 use super::context::Context;
 use crate::lua::error::raise;
-use crate::primitive::{Bottle, Life};
+use crate::primitive::{Bottle, Lifecycle};
 use crate::session::{Failure, Pending, Place};
 
 /// A thing of a bottle that scripts hold a handle to.
 pub(in crate::lua) trait Thing: Send + Sync + Sized + 'static {
     /// Where handles of this kind come from, for messages.
-    const GAVE: &'static str;
+    const ORIGIN: &'static str;
 
     /// Its life; absent where nothing of it is undone.
-    fn life(&self) -> Option<&Arc<Life>>;
+    fn life(&self) -> Option<&Arc<Lifecycle>>;
 
     /// Undoes it now.
     fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Option<Pending<()>>;
@@ -81,8 +81,8 @@ impl<T> Called<T> {
     }
 
     /// An outcome as the script gets it: with the line that asked, unless one nearer to the cause is known.
-    pub(super) fn told<O>(&self, outcome: Result<O, Failure>) -> mlua::Result<O> {
-        self.context.told(outcome, self.at.as_ref())
+    pub(super) fn or_raise<O>(&self, outcome: Result<O, Failure>) -> mlua::Result<O> {
+        self.context.or_raise(outcome, self.at.as_ref())
     }
 }
 
@@ -100,7 +100,7 @@ impl<T: Thing> UserData for Handle<T> {
             let context = this.context.clone();
             drop(this);
             match closing {
-                Some(closing) => context.told(closing.get().await, at.as_ref()),
+                Some(closing) => context.or_raise(closing.get().await, at.as_ref()),
                 None => Ok(()),
             }
         });

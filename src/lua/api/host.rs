@@ -16,7 +16,7 @@ pub(super) fn library(lua: &Lua, context: &Context) -> mlua::Result<Table> {
             let at = c.place(&lua);
             let options: primitive::HostOptions = Options::new(&lua, "host.run", table, at.as_ref())?.rest(&lua)?;
             let done = primitive::host_run(&c.bottle, &options, &c.grants.host_commands).await;
-            to_lua(&lua, &c.told(done, at.as_ref())?)
+            to_lua(&lua, &c.or_raise(done, at.as_ref())?)
         }
     })?;
     library.raw_set("run", run)?;

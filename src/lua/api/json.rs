@@ -36,7 +36,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
         lua.create_function(move |lua, text: LuaString| {
             let bytes = text.as_bytes();
             let mut reader = serde_json::Deserializer::from_slice(&bytes);
-            let value = Made(lua).deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+            let value = LuaValue(lua).deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
             value.map_err(|error| bad(&c, lua, "decode", &error))
         })?,
     )
@@ -60,9 +60,9 @@ impl io::Write for Bounded {
 
 /// A value that is made in Lua while it is read. What is null is nil.
 #[derive(Clone, Copy)]
-struct Made<'a>(&'a Lua);
+struct LuaValue<'a>(&'a Lua);
 
-impl<'de> DeserializeSeed<'de> for Made<'_> {
+impl<'de> DeserializeSeed<'de> for LuaValue<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
@@ -77,7 +77,7 @@ fn failed<E: serde::de::Error>(error: mlua::Error) -> E {
     }
 }
 
-impl<'de> Visitor<'de> for Made<'_> {
+impl<'de> Visitor<'de> for LuaValue<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -58,14 +58,14 @@ impl<'a> Options<'a> {
     pub(super) fn convert<T: Thing>(&self, name: &str, value: &Value) -> mlua::Result<Arc<T>> {
         let handle = value.as_userdata().and_then(|handle| handle.borrow::<Handle<T>>().ok());
         let handle =
-            handle.ok_or_else(|| self.bad(&format!("option {name} takes {}, not {}", T::GAVE, describe(value))))?;
+            handle.ok_or_else(|| self.bad(&format!("option {name} takes {}, not {}", T::ORIGIN, describe(value))))?;
         handle.living(self.at)
     }
 
     pub(super) fn handle<T: Thing>(&mut self, name: &str) -> mlua::Result<Arc<T>> {
         match self.optional_handle(name)? {
             Some(handle) => Ok(handle),
-            None => Err(self.bad(&format!("option {name} is missing: {}", T::GAVE))),
+            None => Err(self.bad(&format!("option {name} is missing: {}", T::ORIGIN))),
         }
     }
 

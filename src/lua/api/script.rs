@@ -107,10 +107,10 @@ fn bounding(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
                     let bad =
                         |_| raise(Failure::new(Class::Input, format!("{what}: takes a time first")).at(at.as_ref()));
                     let limit: Seconds = lua.from_value(limit).map_err(bad)?;
-                    let limit = c.told(limit.duration(&what), at.as_ref())?;
+                    let limit = c.or_raise(limit.duration(&what), at.as_ref())?;
                     // The function's own error is not of the deadline's making: it goes through as it is.
                     let work = async { Ok(work.call_async::<MultiValue>(arguments).await) };
-                    c.told(within(&what, Some(limit), work).await, at.as_ref())?
+                    c.or_raise(within(&what, Some(limit), work).await, at.as_ref())?
                 }
             },
         )?,
@@ -126,7 +126,7 @@ fn pause(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
             async move {
                 let at = c.place(&lua);
                 let base: Seconds = lua.from_value(base)?;
-                let base = c.told(base.duration("retry"), at.as_ref())?;
+                let base = c.or_raise(base.duration("retry"), at.as_ref())?;
                 let pause = base.saturating_mul(1 << doublings.saturating_sub(1).min(16));
                 tokio::time::sleep(pause).await;
                 Ok(())
@@ -155,7 +155,7 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
                 let at = c.place(&lua);
                 let options: PromptOptions = Options::new(&lua, "prompt", options, at.as_ref())?.rest(&lua)?;
                 let what = if options.secret { Question::Secret } else { Question::Line };
-                let answer = c.told(c.bottle.ask(what, &question(&text, at.as_ref())).await, at.as_ref())?;
+                let answer = c.or_raise(c.bottle.ask(what, &question(&text, at.as_ref())).await, at.as_ref())?;
                 if options.secret {
                     lua.create_userdata(Secret::new(&lua, answer, &c)?).map(Value::UserData)
                 } else {
@@ -173,7 +173,7 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
                 let (text, _held) = given.take();
                 let at = c.place(&lua);
                 let answer =
-                    c.told(c.bottle.ask(Question::Confirm, &question(&text, at.as_ref())).await, at.as_ref())?;
+                    c.or_raise(c.bottle.ask(Question::Confirm, &question(&text, at.as_ref())).await, at.as_ref())?;
                 Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
             }
         })?,

@@ -6,15 +6,15 @@ use mlua::{UserDataFields, UserDataMethods, Value};
 
 use super::container;
 use super::convert::to_lua;
-use super::create::Left;
+use super::create::WorkspaceResult;
 use super::handle::{Handle, Thing, begin};
-use crate::primitive::{self, Agent, Bottle, Child, Image, Life, Network, Sidecar, Volume};
+use crate::primitive::{self, Agent, Bottle, Child, Image, Lifecycle, Network, Sidecar, Volume};
 use crate::session::{Pending, Place};
 
 /// That a thing has a life and can be undone early, by its own functions of these names.
 macro_rules! undone {
     ($thing:ty) => {
-        fn life(&self) -> Option<&Arc<Life>> {
+        fn life(&self) -> Option<&Arc<Lifecycle>> {
             Some(&self.life)
         }
 
@@ -25,9 +25,9 @@ macro_rules! undone {
 }
 
 impl Thing for Image {
-    const GAVE: &'static str = "what build_image gave";
+    const ORIGIN: &'static str = "what build_image gave";
 
-    fn life(&self) -> Option<&Arc<Life>> {
+    fn life(&self) -> Option<&Arc<Lifecycle>> {
         None
     }
 
@@ -38,17 +38,17 @@ impl Thing for Image {
     fn methods<M: UserDataMethods<Handle<Self>>>(methods: &mut M) {
         methods.add_async_method("ready", |lua, this, ()| async move {
             let call = begin(&lua, this)?;
-            call.told(call.it.ready().await)
+            call.or_raise(call.it.ready().await)
         });
         methods.add_async_method("inspect", |lua, this, ()| async move {
             let call = begin(&lua, this)?;
-            to_lua(&lua, &*call.told(call.it.inspect().await)?)
+            to_lua(&lua, &*call.or_raise(call.it.inspect().await)?)
         });
     }
 }
 
 impl Thing for Network {
-    const GAVE: &'static str = "what network_create gave";
+    const ORIGIN: &'static str = "what network_create gave";
 
     undone!(Network);
 
@@ -60,7 +60,7 @@ impl Thing for Network {
         for name in ["ready", "inspect"] {
             methods.add_async_method(name, |lua, this, ()| async move {
                 let call = begin(&lua, this)?;
-                let (id, subnet) = call.told(call.it.ready().await)?;
+                let (id, subnet) = call.or_raise(call.it.ready().await)?;
                 let table = lua.create_table()?;
                 table.set("id", id)?;
                 table.set("subnet", subnet.to_string())?;
@@ -71,7 +71,7 @@ impl Thing for Network {
 }
 
 impl Thing for Volume {
-    const GAVE: &'static str = "what volume_create gave";
+    const ORIGIN: &'static str = "what volume_create gave";
 
     undone!(Volume);
 
@@ -83,7 +83,7 @@ impl Thing for Volume {
         for name in ["ready", "inspect"] {
             methods.add_async_method(name, |lua, this, ()| async move {
                 let call = begin(&lua, this)?;
-                let id = call.told(call.it.ready().await)?;
+                let id = call.or_raise(call.it.ready().await)?;
                 lua.create_table_from([("id", id)])
             });
         }
@@ -91,7 +91,7 @@ impl Thing for Volume {
 }
 
 impl Thing for Sidecar {
-    const GAVE: &'static str = "what sidecar_start gave";
+    const ORIGIN: &'static str = "what sidecar_start gave";
 
     undone!(Sidecar);
 
@@ -110,13 +110,13 @@ impl Thing for Sidecar {
                 call.it.ready().await?;
                 Ok(call.bottle().session.engine.container_wait(&id, true).await?)
             };
-            container::exit(&lua, call.told(primitive::within("wait", limit, end).await)?)
+            container::exit(&lua, call.or_raise(primitive::within("wait", limit, end).await)?)
         });
     }
 }
 
 impl Thing for Agent {
-    const GAVE: &'static str = "what run_agent gave";
+    const ORIGIN: &'static str = "what run_agent gave";
 
     undone!(Agent);
 
@@ -135,13 +135,13 @@ impl Thing for Agent {
                 primitive::release(call.bottle(), &call.it).await?;
                 call.it.exit_code().await
             };
-            container::exit(&lua, call.told(primitive::within("wait", limit, end).await)?)
+            container::exit(&lua, call.or_raise(primitive::within("wait", limit, end).await)?)
         });
     }
 }
 
 impl Thing for Child {
-    const GAVE: &'static str = "what bottle gave";
+    const ORIGIN: &'static str = "what bottle gave";
 
     undone!(Child);
 
@@ -155,35 +155,35 @@ impl Thing for Child {
         methods.add_async_method("wait", |lua, this, options: Value| async move {
             let call = begin(&lua, this)?;
             let limit = container::timeout(&lua, "wait", options, call.at.as_ref())?;
-            let work = call.told(primitive::within("wait", limit, call.it.work()).await)?;
+            let work = call.or_raise(primitive::within("wait", limit, call.it.work()).await)?;
             container::exit(&lua, work.exit_code)
         });
         methods.add_async_method("output", |lua, this, ()| async move {
             let call = begin(&lua, this)?;
-            let work = call.told(call.it.work().await)?;
+            let work = call.or_raise(call.it.work().await)?;
             lua.create_string(&work.output)
         });
         methods.add_async_method("stderr", |lua, this, ()| async move {
             let call = begin(&lua, this)?;
-            let work = call.told(call.it.work().await)?;
+            let work = call.or_raise(call.it.work().await)?;
             lua.create_string(&work.errors)
         });
         methods.add_async_method("patch", |lua, this, ()| async move {
             let call = begin(&lua, this)?;
-            let work = call.told(call.it.work().await)?;
+            let work = call.or_raise(call.it.work().await)?;
             lua.create_string(&work.patch)
         });
         // The workspace as it was left: to give to another bottle.
         methods.add_async_method("workspace", |lua, this, ()| async move {
             let call = begin(&lua, this)?;
-            let work = call.told(call.it.work().await)?;
-            Ok(work.workspace.clone().map(Left))
+            let work = call.or_raise(call.it.work().await)?;
+            Ok(work.workspace.clone().map(WorkspaceResult))
         });
         // Writes the patch below the directory of the launch; the path it got, which is another where that was taken.
         methods.add_async_method("save_patch", |lua, this, path: String| async move {
             let call = begin(&lua, this)?;
-            let work = call.told(call.it.work().await)?;
-            call.told(primitive::save(call.bottle(), &path, &work.patch))
+            let work = call.or_raise(call.it.work().await)?;
+            call.or_raise(primitive::save(call.bottle(), &path, &work.patch))
         });
     }
 }

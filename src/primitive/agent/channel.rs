@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use crate::engine::{Engine, ExecSpec};
 use crate::init;
 use crate::layout::EXECUTABLE;
-use crate::primitive::channel::stream::Talk;
+use crate::primitive::channel::stream::JsonChannel;
 use crate::session::Failure;
 
 /// How long init may take to prove and to release.
@@ -16,13 +16,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The open channel to init.
 #[derive(Clone)]
-pub(in crate::primitive) struct Channel(Arc<Mutex<Talk>>);
+pub(in crate::primitive) struct Channel(Arc<Mutex<JsonChannel>>);
 
 impl Channel {
     pub(in crate::primitive) async fn open(engine: &dyn Engine, container: &str) -> Result<Self, Failure> {
         let spec = ExecSpec::plain(vec![EXECUTABLE.into(), "ctl".into()]);
         let (_, streams) = engine.exec(container, &spec).await?;
-        Ok(Self(Arc::new(Mutex::new(Talk::new(streams)))))
+        Ok(Self(Arc::new(Mutex::new(JsonChannel::new(streams)))))
     }
 
     pub(in crate::primitive) async fn ask(&self, request: &init::Request) -> Result<init::Answer, Failure> {

@@ -16,7 +16,7 @@ use crate::plan::{AgentPlan, WorkspaceMode};
 use crate::primitive::away::{outlast, unsaid};
 use crate::primitive::bottle::Bottle;
 use crate::primitive::event::Event;
-use crate::primitive::handle::{Image, Life, Network, Sidecar, Source};
+use crate::primitive::handle::{Image, Lifecycle, Network, Sidecar, WorkspaceSource};
 use crate::primitive::receiver::Receiver;
 use crate::primitive::workspace::mounts;
 use crate::session::{Class, Failure, Pending, Place};
@@ -40,7 +40,7 @@ pub struct Agent {
     /// What it is.
     pub config: AgentPlan,
     /// Its life.
-    pub life: Arc<Life>,
+    pub life: Arc<Lifecycle>,
     /// The volume of its workspace, if it has one.
     pub(in crate::primitive) workspace: Option<String>,
     pub(in crate::primitive) egress: Arc<Sidecar>,
@@ -149,7 +149,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     }
     // Of a copy, the volume is made; one that was kept is there.
     let seed = bottle.seed();
-    let kept = matches!(bottle.host.workspace, Some(Source::Kept(_)));
+    let kept = matches!(bottle.host.workspace, Some(WorkspaceSource::Kept(_)));
     let path = bottle.plan.workspace.as_ref().map_or_else(|| WORKSPACE.to_owned(), |plan| plan.path.clone());
     let workspace = match &seed {
         Some(_) if kept => Some((None, bottle.workspace_volume())),
@@ -219,7 +219,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     let agent = Arc::new_cyclic(|this: &std::sync::Weak<Agent>| {
         let reconnected = watch::Sender::new(0);
         let back = reconnected.clone();
-        let begin = Begin { created: created.clone(), image: used, opened, started: started.clone(), back };
+        let begin = StartInputs { created: created.clone(), image: used, opened, started: started.clone(), back };
         let (channel, exit) = start(bottle, begin, this.clone(), &config, at);
         Agent {
             config,
@@ -242,7 +242,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
 }
 
 /// What the start of an agent waits for.
-struct Begin {
+struct StartInputs {
     created: Pending<String>,
     image: Arc<Image>,
     opened: watch::Receiver<bool>,
@@ -254,12 +254,12 @@ struct Begin {
 /// Starts the container once its gate is open, and opens the channel to init; waits for its end from before the start.
 fn start(
     bottle: &Arc<Bottle>,
-    begin: Begin,
+    begin: StartInputs,
     agent: std::sync::Weak<Agent>,
     config: &AgentPlan,
     at: Option<&Place>,
 ) -> (Pending<Channel>, Pending<i64>) {
-    let Begin { created, image, mut opened, started, back } = begin;
+    let StartInputs { created, image, mut opened, started, back } = begin;
     let (waiting, waiter) = tokio::sync::oneshot::channel();
     let (context, id) = (bottle.clone(), created.clone());
     // Not an effect: it ends with the bottle, and is not waited for.
@@ -301,7 +301,7 @@ fn start(
         let _ = waiter.await;
         started.store(true, Ordering::Release);
         if let Some(seed) = context.seed()
-            && !matches!(context.host.workspace, Some(Source::Kept(_)))
+            && !matches!(context.host.workspace, Some(WorkspaceSource::Kept(_)))
         {
             let owner = account(&config, image.inspect().await?.as_ref())?;
             let path = context.plan.workspace.as_ref().map_or(WORKSPACE, |plan| &plan.path);

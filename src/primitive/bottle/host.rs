@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::images::Images;
-use crate::primitive::handle::Source;
+use crate::primitive::handle::WorkspaceSource;
 
 /// How long a script may compute between two waits, in processor time.
 pub const MAX_BURST: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ pub struct HostContext {
     /// The bottle's own directory, where it has one.
     pub staging: Option<PathBuf>,
     /// Where the agent's workspace comes from, if it has one of its own.
-    pub workspace: Option<Source>,
+    pub workspace: Option<WorkspaceSource>,
     /// Variables whose values only the agent is told.
     pub agent_env: BTreeMap<String, String>,
     /// Whether the workspace is read at the agent's end.

@@ -19,7 +19,7 @@ use super::secrets::Secrets;
 use super::turn::LaunchTurn;
 use crate::plan::LaunchPlan;
 use crate::primitive::event::Events;
-use crate::primitive::handle::{Order, Work};
+use crate::primitive::handle::{ChildOutcome, ChildRequest};
 use crate::session::ended::Piece;
 use crate::session::turn::at_once;
 use crate::session::{Condition, Failure, Pending, Session};
@@ -55,7 +55,11 @@ pub struct Bottle {
 /// Launches bottles inside a bottle: the holder.
 pub trait Launcher: Send + Sync {
     /// Launches a bottle, waits for its end, and sees to it that nothing of it is left.
-    fn launch(&self, parent: Arc<Bottle>, order: Order) -> BoxFuture<'static, Result<Arc<Work>, Failure>>;
+    fn launch(
+        &self,
+        parent: Arc<Bottle>,
+        order: ChildRequest,
+    ) -> BoxFuture<'static, Result<Arc<ChildOutcome>, Failure>>;
 }
 
 /// The bottles around a bottle, and those inside it.

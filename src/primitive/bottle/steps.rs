@@ -8,7 +8,7 @@ use crate::engine::Resources;
 use crate::engine::labels::{Identity, Kind};
 use crate::policy::AllowSpec;
 use crate::primitive::event::{Event, StepState};
-use crate::primitive::handle::Life;
+use crate::primitive::handle::Lifecycle;
 use crate::session::{Class, Condition, Failure, Pending, Place};
 use crate::sync::lock;
 
@@ -60,10 +60,10 @@ impl Bottle {
         part: &str,
         name: &str,
         at: Option<&Place>,
-    ) -> Result<(Identity, Arc<Life>), Failure> {
+    ) -> Result<(Identity, Arc<Lifecycle>), Failure> {
         let identity = self.intend(kind, name, at)?;
         let title = if part.is_empty() { kind.word().to_owned() } else { format!("{} {part}", kind.word()) };
-        let life = Arc::new(Life::new(identity.seq, title, at));
+        let life = Arc::new(Lifecycle::new(identity.seq, title, at));
         Ok((identity, life))
     }
 
@@ -120,7 +120,7 @@ impl Bottle {
     }
 
     /// Undoes a thing now, in a task of its own: once, however often it is asked for.
-    pub(in crate::primitive) fn undo<F>(self: &Arc<Self>, life: &Life, at: Option<&Place>, work: F) -> Pending<()>
+    pub(in crate::primitive) fn undo<F>(self: &Arc<Self>, life: &Lifecycle, at: Option<&Place>, work: F) -> Pending<()>
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {

@@ -14,18 +14,18 @@ use super::ctl;
 use super::health::Health;
 use super::stream::write_json;
 use crate::engine::Engine;
-use crate::primitive::roles::Described;
+use crate::primitive::roles::RoleProfile;
 use crate::sidecar::{Acknowledged, Action, Command, Outcome};
 
 /// How long a sidecar may take for a command.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The way back into a sidecar.
-pub(in crate::primitive) struct Line {
+pub(in crate::primitive) struct ControlChannel {
     /// Its container.
     pub(in crate::primitive) id: String,
     /// What it is.
-    pub(in crate::primitive) role: &'static Described,
+    pub(in crate::primitive) role: &'static RoleProfile,
     /// Its standard input, until a connection breaks: then that has ended.
     input: tokio::sync::Mutex<Option<Pin<Box<dyn AsyncWrite + Send>>>>,
     /// Which of its lives this is. Changed with the input.
@@ -43,10 +43,10 @@ pub(in crate::primitive) struct Line {
     pub(in crate::primitive) told: Mutex<Health>,
 }
 
-impl Line {
+impl ControlChannel {
     pub(in crate::primitive) fn new(
         id: &str,
-        role: &'static Described,
+        role: &'static RoleProfile,
         input: Pin<Box<dyn AsyncWrite + Send>>,
         read: u64,
     ) -> Self {

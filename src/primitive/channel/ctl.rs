@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::stream::Talk;
+use super::stream::JsonChannel;
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, ExecSpec, Filter};
 use crate::layout::EXECUTABLE;
@@ -54,7 +54,7 @@ pub(in crate::primitive) async fn send<A: DeserializeOwned>(
     command: &(impl Serialize + Sync),
 ) -> Result<Acknowledged<A>, Failure> {
     let spec = ExecSpec::plain(vec![EXECUTABLE.into(), ROLE.into(), "sidecar".into()]);
-    let mut talk = Talk::new(engine.exec(container, &spec).await?.1);
+    let mut talk = JsonChannel::new(engine.exec(container, &spec).await?.1);
     let answer = talk.ask(command, PATIENCE).await;
     answer.map_err(|why| talk.failure(attempted, why))
 }

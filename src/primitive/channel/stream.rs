@@ -63,7 +63,7 @@ impl Lines {
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(in crate::primitive) enum Silence {
+pub(in crate::primitive) enum NoAnswer {
     /// The other end is gone.
     #[error("it does not answer")]
     Ended,
@@ -73,12 +73,12 @@ pub(in crate::primitive) enum Silence {
 }
 
 /// A conversation with a process in a container: questions and their answers, each a line of JSON.
-pub(in crate::primitive) struct Talk {
+pub(in crate::primitive) struct JsonChannel {
     pub(in crate::primitive) lines: Lines,
     pub(in crate::primitive) input: Pin<Box<dyn AsyncWrite + Send>>,
 }
 
-impl Talk {
+impl JsonChannel {
     pub(in crate::primitive) fn new(streams: Streams) -> Self {
         Self { lines: Lines::new(streams.output), input: streams.input }
     }
@@ -88,15 +88,15 @@ impl Talk {
         &mut self,
         question: &(impl serde::Serialize + Sync),
         patience: Duration,
-    ) -> Result<T, Silence> {
+    ) -> Result<T, NoAnswer> {
         let asked = async {
             write_json(&mut self.input, question).await.ok()?;
             self.lines.next_json().await
         };
         match tokio::time::timeout(patience, asked).await {
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(Silence::Ended),
-            Err(_) => Err(Silence::Late(patience)),
+            Ok(None) => Err(NoAnswer::Ended),
+            Err(_) => Err(NoAnswer::Late(patience)),
         }
     }
 

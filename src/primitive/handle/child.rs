@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::life::Life;
-use super::source::Source;
+use super::life::Lifecycle;
+use super::source::WorkspaceSource;
 use crate::policy::AllowSpec;
 use crate::session::{Failure, Pending};
 use crate::workspace::Seed;
@@ -36,7 +36,7 @@ pub struct ChildOptions {
 }
 
 /// A bottle to launch.
-pub struct Order {
+pub struct ChildRequest {
     /// Its id.
     pub id: String,
     /// Its agent.
@@ -44,14 +44,14 @@ pub struct Order {
     /// How it differs from the agent's own.
     pub options: ChildOptions,
     /// Where its workspace comes from, if it has one.
-    pub workspace: Option<Source>,
+    pub workspace: Option<WorkspaceSource>,
     /// Cancelled when it is to end at once.
     pub stop: CancellationToken,
 }
 
 /// What a bottle came to.
 #[derive(Debug, Clone, Default)]
-pub struct Work {
+pub struct ChildOutcome {
     /// The exit code of its agent.
     pub exit_code: i64,
     /// What its agent wrote to standard output, up to 1 MiB.
@@ -71,8 +71,8 @@ pub struct Child {
     /// The beginning of its id.
     pub slug: String,
     /// Its life.
-    pub life: Arc<Life>,
-    pub(in crate::primitive) work: Pending<Arc<Work>>,
+    pub life: Arc<Lifecycle>,
+    pub(in crate::primitive) work: Pending<Arc<ChildOutcome>>,
     pub(in crate::primitive) stop: CancellationToken,
 }
 
@@ -81,7 +81,7 @@ impl Child {
     ///
     /// # Errors
     /// Its launch failed. A non-zero exit code is no failure.
-    pub async fn work(&self) -> Result<Arc<Work>, Failure> {
+    pub async fn work(&self) -> Result<Arc<ChildOutcome>, Failure> {
         self.work.get().await
     }
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use crate::session::{Class, Failure, Pending, Place, Session};
 
 /// What every handle carries.
-pub struct Life {
+pub struct Lifecycle {
     /// Its place in program order.
     pub seq: u64,
     /// `network outside`, for messages.
@@ -14,7 +14,7 @@ pub struct Life {
     closed: OnceLock<(Option<Place>, Pending<()>)>,
 }
 
-impl Life {
+impl Lifecycle {
     pub(in crate::primitive) fn new(seq: u64, title: String, made: Option<&Place>) -> Self {
         Self { seq, title, made: made.cloned(), closed: OnceLock::new() }
     }

@@ -9,12 +9,12 @@ mod sidecar;
 mod source;
 mod volume;
 
-pub use child::{Child, ChildOptions, Order, Work};
+pub use child::{Child, ChildOptions, ChildOutcome, ChildRequest};
 pub use image::{Image, ImageInfo};
-pub use life::Life;
+pub use life::Lifecycle;
 pub use network::Network;
 pub(super) use pair::{Pair, Pairs, Refusal};
-pub(super) use sidecar::{Begun, inside};
 pub use sidecar::{Sidecar, SidecarOptions};
-pub use source::Source;
+pub(super) use sidecar::{SidecarInputs, inside};
+pub use source::WorkspaceSource;
 pub use volume::Volume;

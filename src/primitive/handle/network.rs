@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::Ipv4Net;
 
-use super::life::Life;
+use super::life::Lifecycle;
 use crate::engine::Attachment;
 use crate::session::{Class, Failure, Pending};
 
@@ -21,7 +21,7 @@ pub struct Network {
     /// Whether it leads nowhere else: then sidecars serve the agent at their addresses on it.
     pub internal: bool,
     /// Its life.
-    pub life: Arc<Life>,
+    pub life: Arc<Lifecycle>,
     pub(in crate::primitive) created: Pending<(String, Ipv4Net)>,
     next: AtomicU32,
 }
@@ -39,7 +39,7 @@ impl Network {
     pub(in crate::primitive) fn new(
         name: String,
         internal: bool,
-        life: Arc<Life>,
+        life: Arc<Lifecycle>,
         created: Pending<(String, Ipv4Net)>,
     ) -> Self {
         Self { name, internal, life, created, next: AtomicU32::new(AGENT + 1) }

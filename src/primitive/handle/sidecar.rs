@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::life::Life;
+use super::life::Lifecycle;
 use super::network::Network;
 use super::pair::{Pair, Pairs};
 use crate::layout::agent::Far;
 use crate::policy::AllowSpec;
-use crate::primitive::roles::{Described, Relay, RoleName};
+use crate::primitive::roles::{Relay, RoleName, RoleProfile};
 use crate::session::{Class, Failure, Pending};
 use crate::sidecar::egress::{Foundation, Registration};
 
@@ -35,9 +35,9 @@ pub struct Sidecar {
     /// Its name.
     pub name: String,
     /// What it is; an ordinary image when absent.
-    pub(in crate::primitive) role: Option<&'static Described>,
+    pub(in crate::primitive) role: Option<&'static RoleProfile>,
     /// Its life.
-    pub life: Arc<Life>,
+    pub life: Arc<Lifecycle>,
     /// The volume of its sockets, if it serves the agent by sockets.
     pub(in crate::primitive) volume: Option<String>,
     /// The volumes that it shares with sidecars that go out through it.
@@ -46,7 +46,7 @@ pub struct Sidecar {
     pub(in crate::primitive) relays: Vec<Relay>,
     pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
     /// What it was started with; an ordinary image is not started again.
-    pub(in crate::primitive) begun: Option<Arc<Begun>>,
+    pub(in crate::primitive) inputs: Option<Arc<SidecarInputs>>,
     pub(in crate::primitive) created: Pending<String>,
     /// What it said when it was ready.
     pub(in crate::primitive) ready: Pending<Arc<Value>>,
@@ -127,7 +127,7 @@ pub(in crate::primitive) async fn inside(places: &[(Arc<Network>, u32)]) -> Resu
 }
 
 /// What a sidecar was started with.
-pub(in crate::primitive) struct Begun {
+pub(in crate::primitive) struct SidecarInputs {
     pub(in crate::primitive) options: SidecarOptions,
     pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
     pub(in crate::primitive) pairs: Arc<Pairs>,
@@ -139,7 +139,7 @@ pub(in crate::primitive) struct Begun {
     pub(in crate::primitive) authority: Option<Foundation>,
 }
 
-impl Begun {
+impl SidecarInputs {
     /// What an egress is told when it has come up, and which one, if it goes out through one.
     pub(in crate::primitive) fn registration(&self) -> Option<(&str, Registration)> {
         let port = self.options.role.0.port?;

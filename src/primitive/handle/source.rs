@@ -8,7 +8,7 @@ use crate::workspace::Seed;
 
 /// Where a workspace comes from.
 #[derive(Clone)]
-pub enum Source {
+pub enum WorkspaceSource {
     /// It is there.
     Given(Arc<Seed>),
     /// Another bottle's, which reads it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::life::Life;
+use super::life::Lifecycle;
 use crate::session::{Failure, Pending};
 
 /// A volume.
@@ -10,7 +10,7 @@ pub struct Volume {
     /// Its name in the recipe.
     pub name: String,
     /// Its life.
-    pub life: Arc<Life>,
+    pub life: Arc<Lifecycle>,
     pub(in crate::primitive) created: Pending<String>,
 }
 

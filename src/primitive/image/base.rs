@@ -20,7 +20,7 @@ const MAX_FILE: usize = 8 << 20;
 
 /// What is in an image.
 #[derive(Default)]
-pub(in crate::primitive) struct Seen {
+pub(in crate::primitive) struct BaseFiles {
     pub(in crate::primitive) passwd: String,
     pub(in crate::primitive) groups: String,
     /// Where it keeps its certificates, and what is there; Debian's place where it keeps none.
@@ -28,14 +28,14 @@ pub(in crate::primitive) struct Seen {
 }
 
 /// Looks into an image.
-pub(in crate::primitive) async fn look(session: &Session, id: &str) -> Result<Seen, Failure> {
+pub(in crate::primitive) async fn look(session: &Session, id: &str) -> Result<BaseFiles, Failure> {
     let engine = &session.engine;
     let name = format!("{}-image-reader", session.id);
     // Not told: nothing that a script asked for. Its label is enough to find it by.
     let identity = session.identity(Kind::Sidecar);
     let container = engine.container_create(&unstarted(name, id.to_owned(), identity)).await?;
     let read = async {
-        let mut seen = Seen {
+        let mut seen = BaseFiles {
             passwd: file(session, &container, "/etc/passwd").await?.unwrap_or_default(),
             groups: file(session, &container, "/etc/group").await?.unwrap_or_default(),
             bundle: (BUNDLES[0], String::new()),

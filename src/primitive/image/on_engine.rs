@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::base;
-use super::self_image::{Base, On, SelfImage};
+use super::self_image::{AgentLayer, Base, SelfImage};
 use crate::engine::labels::CACHE;
 use crate::engine::{Engine, ImageBuild, ImageFound};
 use crate::plan::{BuildNetwork, BuildSection};
@@ -158,7 +158,7 @@ async fn layered(
     let home = account.home(found.env.get("HOME").map(String::as_str), &seen.passwd);
     // Another bottle may have built it meanwhile.
     if engine.image_find(&image.tag).await?.is_none() {
-        let on = On { account, home: &home, seen: &seen };
+        let on = AgentLayer { account, home: &home, seen: &seen };
         engine.image_layer(&image.layer(Some(on)).map_err(|error| internal(&error))?).await?;
     }
     Ok(Layered { tag: image.tag, account, home })

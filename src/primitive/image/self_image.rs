@@ -8,7 +8,7 @@ use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 use sha2::{Digest, Sha256};
 
-use super::base::{ACCOUNT, HOME, Seen};
+use super::base::{ACCOUNT, BaseFiles, HOME};
 use crate::engine::labels::CACHE;
 use crate::engine::{EngineInfo, ImageLayer};
 use crate::layout::EXECUTABLE;
@@ -29,13 +29,13 @@ const ROOT: Account = Account { user: 0, group: 0 };
 
 /// What an agent's own image gets besides the executable.
 #[derive(Clone, Copy)]
-pub(in crate::primitive) struct On<'a> {
+pub(in crate::primitive) struct AgentLayer<'a> {
     /// Whom the agent runs as.
     pub(in crate::primitive) account: Account,
     /// Where it lives.
     pub(in crate::primitive) home: &'a str,
     /// What is in the image.
-    pub(in crate::primitive) seen: &'a Seen,
+    pub(in crate::primitive) seen: &'a BaseFiles,
 }
 
 /// What is under the executable.
@@ -110,7 +110,7 @@ impl SelfImage {
     ///
     /// # Errors
     /// An archive in memory cannot be written: never.
-    pub(in crate::primitive) fn layer(&self, on: Option<On<'_>>) -> anyhow::Result<ImageLayer> {
+    pub(in crate::primitive) fn layer(&self, on: Option<AgentLayer<'_>>) -> anyhow::Result<ImageLayer> {
         let tar = layer(&self.executable, self.mode, on)?;
         let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
         let home = on.map(|on| (HOME.to_owned(), on.home.to_owned()));
@@ -142,7 +142,7 @@ fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
 /// All that bottler puts into an image. An agent's own image keeps its users and their homes: it gets the executable, a home
 /// or what leads to it, a line for the agent where it has none, and a bundle of certificates that leads to the one with the
 /// bottle's among them.
-fn layer(executable: &[u8], mode: u32, on: Option<On<'_>>) -> anyhow::Result<Vec<u8>> {
+fn layer(executable: &[u8], mode: u32, on: Option<AgentLayer<'_>>) -> anyhow::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
     append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, mode)?;
     folder(&mut tar, "home", ROOT, 0o755)?;
@@ -158,7 +158,7 @@ fn layer(executable: &[u8], mode: u32, on: Option<On<'_>>) -> anyhow::Result<Vec
     folder(&mut tar, WORKSPACE.trim_start_matches('/'), owner, 0o755)?;
     match on {
         None => scratch(&mut tar)?,
-        Some(On { account, seen, .. }) => {
+        Some(AgentLayer { account, seen, .. }) => {
             // Whoever an image runs as may make its sockets here: the folder is its sidecar's own volume.
             folder(&mut tar, SERVICE_DIR.trim_start_matches('/'), ROOT, 0o777)?;
             let (passwd, groups) = account.in_files(&seen.passwd, &seen.groups);

@@ -12,7 +12,7 @@ use crate::session::Failure;
 
 /// How the watch holds the agent, if it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::primitive) enum Held {
+pub(in crate::primitive) enum PauseState {
     /// It is paused.
     Paused,
     /// It should be, and could not be.
@@ -21,7 +21,7 @@ pub(in crate::primitive) enum Held {
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::primitive) enum Step {
+pub(in crate::primitive) enum PauseAction {
     /// Nothing.
     Nothing,
     /// To pause the agent, if it runs, because of this.
@@ -33,13 +33,13 @@ pub(in crate::primitive) enum Step {
 }
 
 /// What is to be done, by how the agent is held and how egress is.
-pub(in crate::primitive) fn step(held: Option<Held>, egress: &Health) -> Step {
+pub(in crate::primitive) fn step(held: Option<PauseState>, egress: &Health) -> PauseAction {
     match (held, egress.why()) {
         // Also where somebody has let it go on meanwhile.
-        (_, Some(why)) => Step::Pause(why.to_owned()),
-        (Some(Held::Paused), None) => Step::Prove,
-        (Some(Held::Unpaused), None) => Step::Look,
-        (None, None) => Step::Nothing,
+        (_, Some(why)) => PauseAction::Pause(why.to_owned()),
+        (Some(PauseState::Paused), None) => PauseAction::Prove,
+        (Some(PauseState::Unpaused), None) => PauseAction::Look,
+        (None, None) => PauseAction::Nothing,
     }
 }
 
@@ -47,9 +47,9 @@ pub(in crate::primitive) fn step(held: Option<Held>, egress: &Health) -> Step {
 pub(in crate::primitive) async fn pause(
     bottle: &Arc<Bottle>,
     agent: &Agent,
-    held: Option<Held>,
+    held: Option<PauseState>,
     why: &str,
-) -> Option<Held> {
+) -> Option<PauseState> {
     let name = &agent.egress.name;
     let engine = &bottle.session.engine;
     let id = agent.container().await.ok()?;
@@ -66,7 +66,7 @@ pub(in crate::primitive) async fn pause(
             bottle.audit(name, "alarm", "agent_not_paused", format!("{name} {why}; {text}"));
             bottle.events.tell(Event::Alarm(format!("error: {}: {text}\n{hint}", bottle.session.id)));
         }
-        return Some(Held::Unpaused);
+        return Some(PauseState::Unpaused);
     }
     let why = format!("{name} {why}");
     bottle.audit(name, "alarm", "agent_paused", why.clone());
@@ -76,7 +76,7 @@ pub(in crate::primitive) async fn pause(
         bottle.session.id
     )));
     bottle.events.tell(Event::Paused(Some(why)));
-    Some(Held::Paused)
+    Some(PauseState::Paused)
 }
 
 /// Proves the bottle while the agent is paused; what is red.
@@ -113,13 +113,13 @@ mod tests {
     #[test]
     fn it_is_paused_while_egress_is_not_there_and_goes_on_by_a_proof_alone() {
         let silent = || Health::Silent("does not answer".into());
-        let pause = || Step::Pause("does not answer".into());
-        for held in [None, Some(Held::Unpaused), Some(Held::Paused)] {
+        let pause = || PauseAction::Pause("does not answer".into());
+        for held in [None, Some(PauseState::Unpaused), Some(PauseState::Paused)] {
             assert_eq!(step(held, &silent()), pause(), "{held:?}");
-            assert_eq!(step(held, &Health::Died("died".into())), Step::Pause("died".into()), "{held:?}");
+            assert_eq!(step(held, &Health::Died("died".into())), PauseAction::Pause("died".into()), "{held:?}");
         }
-        assert_eq!(step(None, &Health::Up), Step::Nothing);
-        assert_eq!(step(Some(Held::Paused), &Health::Up), Step::Prove);
-        assert_eq!(step(Some(Held::Unpaused), &Health::Up), Step::Look);
+        assert_eq!(step(None, &Health::Up), PauseAction::Nothing);
+        assert_eq!(step(Some(PauseState::Paused), &Health::Up), PauseAction::Prove);
+        assert_eq!(step(Some(PauseState::Unpaused), &Health::Up), PauseAction::Look);
     }
 }

@@ -14,7 +14,7 @@ use crate::layout::{self, EXECUTABLE};
 use crate::primitive::agent::Agent;
 use crate::primitive::agent::channel::Channel;
 use crate::primitive::bottle::Bottle;
-use crate::primitive::channel::stream::Talk;
+use crate::primitive::channel::stream::JsonChannel;
 use crate::primitive::event::{Event, StepState};
 use crate::primitive::handle::Network;
 use crate::primitive::receiver;
@@ -70,7 +70,7 @@ pub(in crate::primitive) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> 
     let asked = |targets: Targets| async move {
         let targets = Targets { proof: Some(places), ..targets };
         let spec = ExecSpec::plain(vec![EXECUTABLE.into(), probe::AGAIN.into()]);
-        let mut talk = Talk::new(bottle.session.engine.exec(&container, &spec).await?.1);
+        let mut talk = JsonChannel::new(bottle.session.engine.exec(&container, &spec).await?.1);
         let answer = talk.ask(&targets, PATIENCE).await;
         answer.map_err(|why| talk.failure("probe the bottle", why))
     };

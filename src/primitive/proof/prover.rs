@@ -12,7 +12,7 @@ use crate::layout::loopback::PROVER;
 use crate::layout::sidecar::USER;
 use crate::primitive::agent::Agent;
 use crate::primitive::bottle::Bottle;
-use crate::primitive::channel::stream::Talk;
+use crate::primitive::channel::stream::JsonChannel;
 use crate::primitive::image::self_image;
 use crate::probe::{Line, Targets};
 use crate::session::{Class, Failure};
@@ -62,7 +62,7 @@ pub(in crate::primitive) async fn attempts(
         let engine = &context.session.engine;
         let id = engine.container_create(&spec).await?;
         let asked = async {
-            let mut talk = Talk::new(engine.container_attach(&id).await?);
+            let mut talk = JsonChannel::new(engine.container_attach(&id).await?);
             engine.container_start(&id).await?;
             let answer = talk.ask::<Vec<Line>>(&config, PATIENCE).await;
             answer.map_err(|why| talk.failure("prove the bottle from beside the paused agent", why))

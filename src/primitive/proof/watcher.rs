@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::pause::{self, Held, Step, step};
+use super::pause::{self, PauseAction, PauseState, step};
 use super::prove;
 use crate::host::{routes, routes_v6};
 use crate::primitive::agent::Agent;
@@ -25,13 +25,13 @@ const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// When the last proof was, by both clocks.
-struct Last {
+struct LastProof {
     monotonic: Instant,
     wall: SystemTime,
     looked: Instant,
 }
 
-impl Last {
+impl LastProof {
     fn now() -> Self {
         Self { monotonic: Instant::now(), wall: SystemTime::now(), looked: Instant::now() }
     }
@@ -69,10 +69,10 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
     let every = Duration::from_secs(bottle.plan.watch);
     let mut reconnected = agent.reconnected();
     let mut egress = bottle.health(&agent.egress.name);
-    let mut last = Last::now();
+    let mut last = LastProof::now();
     let networks = || if bottle.host.local { networks() } else { Vec::new() };
     let mut known = networks();
-    let mut hold = Hold::default();
+    let mut hold = PauseControl::default();
     loop {
         let tick = TICK.min(every);
         let (back, news) = tokio::select! {
@@ -92,15 +92,15 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
             .or_else(|| moved.then_some("the network changed"));
         let health = egress.borrow_and_update().clone();
         match step(hold.held, &health) {
-            Step::Pause(down) => hold.held = pause::pause(bottle, agent, hold.held, &down).await,
-            Step::Look => (hold.held, why) = (None, Some("egress answers again")),
-            Step::Prove if hold.is_due(news) => {
+            PauseAction::Pause(down) => hold.held = pause::pause(bottle, agent, hold.held, &down).await,
+            PauseAction::Look => (hold.held, why) = (None, Some("egress answers again")),
+            PauseAction::Prove if hold.is_due(news) => {
                 if hold.proves_green(bottle, agent, &mut egress).await && pause::resume(bottle, agent).await {
                     // Once more, from inside.
                     (hold.held, why) = (None, Some("egress answers again"));
                 }
             }
-            Step::Nothing | Step::Prove => {}
+            PauseAction::Nothing | PauseAction::Prove => {}
         }
         let Some(why) = why.filter(|_| hold.held.is_none() && health.why().is_none()) else { continue };
         last.monotonic = now;
@@ -120,15 +120,15 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
 
 /// How the agent is held.
 #[derive(Default)]
-struct Hold {
-    held: Option<Held>,
+struct PauseControl {
+    held: Option<PauseState>,
     /// What was red last; it is told once.
     red: Vec<String>,
     /// When it may be proved again, and how long after that, where that is red, too.
     next: Option<(Instant, Duration)>,
 }
 
-impl Hold {
+impl PauseControl {
     /// Whether it is time for a proof from beside, which costs a container.
     fn is_due(&mut self, fresh: bool) -> bool {
         let (at, pause) = self.next.filter(|_| !fresh).unwrap_or((Instant::now(), FIRST));
@@ -216,13 +216,13 @@ async fn is_gone(bottle: &Bottle, agent: &Agent) -> bool {
 }
 
 /// Pauses the agent because of what is red, and tells it. Whether it is paused now.
-async fn not_tight(bottle: &Arc<Bottle>, agent: &Agent, why: &str, red: Vec<String>) -> Held {
+async fn not_tight(bottle: &Arc<Bottle>, agent: &Agent, why: &str, red: Vec<String>) -> PauseState {
     let paused = match agent.container().await {
         Ok(id) => bottle.session.engine.container_pause(&id, true).await.map_err(|error| error.to_string()),
         Err(failure) => Err(failure.message),
     };
     audit_red(bottle, &red);
-    let held = if paused.is_ok() { Held::Paused } else { Held::Unpaused };
+    let held = if paused.is_ok() { PauseState::Paused } else { PauseState::Unpaused };
     if paused.is_ok() {
         let words = format!("not tight: {}", red.first().map_or("", String::as_str));
         bottle.condition(|condition| condition.paused = Some(words.clone()));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use super::profile::{ConfigOf, Context, Networks, Noticed, Profile, Serving, UpdateOf};
+use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile, Serving, UpdateOf};
 use super::relay::Relay;
 use crate::layout::sidecar::SOCKET;
 use crate::layout::{self, loopback};
@@ -64,9 +64,9 @@ impl Profile for EgressProfile {
         Some(ready.ca)
     }
 
-    fn noticed(notice: Notice) -> Option<Noticed> {
+    fn noticed(notice: Notice) -> Option<NoticeEffect> {
         match notice {
-            Notice::Spent(grant) => Some(Noticed::Spent(grant)),
+            Notice::Spent(grant) => Some(NoticeEffect::Spent(grant)),
         }
     }
 }

@@ -12,6 +12,6 @@ mod table;
 mod upstream;
 
 pub use name::RoleName;
-pub(in crate::primitive) use profile::{Context, Described, Networks, Noticed, OnNetwork, Serving};
+pub(in crate::primitive) use profile::{Context, NetworkAddresses, Networks, NoticeEffect, RoleProfile, Serving};
 pub(in crate::primitive) use relay::Relay;
 pub use table::process;

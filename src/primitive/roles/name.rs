@@ -7,12 +7,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::profile::Described;
+use super::profile::RoleProfile;
 use super::table::{find, startable};
 
 /// The name of a role that recipes start.
 #[derive(Clone, Copy)]
-pub struct RoleName(pub(in crate::primitive) &'static Described);
+pub struct RoleName(pub(in crate::primitive) &'static RoleProfile);
 
 impl std::fmt::Debug for RoleName {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

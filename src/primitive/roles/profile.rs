@@ -61,7 +61,7 @@ pub(in crate::primitive) trait Profile: 'static {
     }
 
     /// What follows from what it says of its own accord.
-    fn noticed(notice: <Self::Role as Role>::Notice) -> Option<Noticed>;
+    fn noticed(notice: <Self::Role as Role>::Notice) -> Option<NoticeEffect>;
 }
 
 /// A role's update.
@@ -97,7 +97,7 @@ pub(in crate::primitive) struct Context<'a> {
     /// The sidecar's name.
     pub(in crate::primitive) name: &'a str,
     /// Where it is, on each of its networks.
-    pub(in crate::primitive) networks: &'a [OnNetwork],
+    pub(in crate::primitive) networks: &'a [NetworkAddresses],
     /// The policy that it begins with, if it enforces one.
     pub(in crate::primitive) policy: Option<Enforced>,
     /// The volumes that it shares with sidecars that go out through it.
@@ -116,7 +116,7 @@ pub(in crate::primitive) struct Context<'a> {
 
 /// Addresses on one network.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::primitive) struct OnNetwork {
+pub(in crate::primitive) struct NetworkAddresses {
     /// The sidecar's own.
     pub(in crate::primitive) own: Ipv4Addr,
     /// The network's broadcast address.
@@ -131,7 +131,7 @@ pub(in crate::primitive) struct OnNetwork {
 
 /// What follows from a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::primitive) enum Noticed {
+pub(in crate::primitive) enum NoticeEffect {
     /// A grant for one request, by its number, was used.
     Spent(u64),
 }
@@ -143,11 +143,11 @@ pub(super) struct Entry {
     /// Its process.
     pub(super) process: Process,
     /// Its profile, if recipes start it.
-    pub(super) profile: Option<Described>,
+    pub(super) profile: Option<RoleProfile>,
 }
 
 /// A [`Profile`] without its types.
-pub(in crate::primitive) struct Described {
+pub(in crate::primitive) struct RoleProfile {
     /// The role's name.
     pub(in crate::primitive) name: &'static str,
     pub(in crate::primitive) resources: Resources,
@@ -164,13 +164,13 @@ pub(in crate::primitive) struct Described {
     pub(in crate::primitive) ca: fn(&Value) -> Option<String>,
     pub(in crate::primitive) policy: fn(Box<Enforced>) -> Option<Value>,
     pub(in crate::primitive) secrets: fn(Vec<Known>) -> Option<Value>,
-    pub(in crate::primitive) noticed: fn(Value) -> Option<Noticed>,
+    pub(in crate::primitive) noticed: fn(Value) -> Option<NoticeEffect>,
 }
 
 impl Entry {
     /// A role that recipes start.
     pub(super) const fn of<P: Profile>() -> Self {
-        let profile = Described {
+        let profile = RoleProfile {
             name: P::Role::NAME,
             resources: P::RESOURCES,
             networks: P::NETWORKS,

@@ -1,6 +1,6 @@
 //! The stub: for the tests alone.
 
-use super::profile::{ConfigOf, Context, Networks, Noticed, Profile};
+use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile};
 use crate::sidecar::Nothing;
 use crate::sidecar::place::Inside;
 use crate::sidecar::stub::{Config, Stub};
@@ -23,7 +23,7 @@ impl Profile for StubProfile {
         Ok(Config { name: context.name.to_owned(), port: PORT, inside, outward })
     }
 
-    fn noticed(notice: Nothing) -> Option<Noticed> {
+    fn noticed(notice: Nothing) -> Option<NoticeEffect> {
         match notice {}
     }
 }

@@ -2,7 +2,7 @@
 //! finds it.
 
 use super::egress::EgressProfile;
-use super::profile::{Described, Entry};
+use super::profile::{Entry, RoleProfile};
 use super::upstream::UpstreamProfile;
 use crate::sidecar::receiver::Receiver;
 use crate::sidecar::run::Process;
@@ -21,12 +21,12 @@ pub fn process(name: &str) -> Option<Process> {
 }
 
 /// A role that recipes start, by its name.
-pub(super) fn find(name: &str) -> Option<&'static Described> {
+pub(super) fn find(name: &str) -> Option<&'static RoleProfile> {
     startable().find(|role| role.name == name)
 }
 
 /// The roles that recipes start.
-pub(super) fn startable() -> impl Iterator<Item = &'static Described> {
+pub(super) fn startable() -> impl Iterator<Item = &'static RoleProfile> {
     TABLE.iter().filter_map(|entry| entry.profile.as_ref())
 }
 

@@ -1,6 +1,6 @@
 //! Upstream: the probe's counterpart.
 
-use super::profile::{ConfigOf, Context, Networks, Noticed, Profile};
+use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile};
 use crate::sidecar::Nothing;
 use crate::sidecar::upstream::{Config, Upstream};
 
@@ -17,7 +17,7 @@ impl Profile for UpstreamProfile {
         })
     }
 
-    fn noticed(notice: Nothing) -> Option<Noticed> {
+    fn noticed(notice: Nothing) -> Option<NoticeEffect> {
         match notice {}
     }
 }

@@ -11,11 +11,11 @@ use super::liveness;
 use crate::policy::Enforced;
 use crate::primitive::away::back;
 use crate::primitive::bottle::Bottle;
-use crate::primitive::channel::control::Line;
+use crate::primitive::channel::control::ControlChannel;
 use crate::primitive::channel::health::{Health, why_not};
-use crate::primitive::channel::stream::{Lines, Silence, Talk, write_json};
+use crate::primitive::channel::stream::{JsonChannel, Lines, NoAnswer, write_json};
 use crate::primitive::event::Event;
-use crate::primitive::roles::{Described, Noticed};
+use crate::primitive::roles::{NoticeEffect, RoleProfile};
 use crate::session::{Class, Failure};
 use crate::sidecar::egress::Registration;
 use crate::sidecar::{Action, Again, Message, Outcome, Told};
@@ -27,7 +27,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 const LAST_LINES: usize = 20;
 
 /// A sidecar's line, whatever its role.
-type AnyTold = Told<Message<Value, Value, Value>>;
+type AnyMessage = Told<Message<Value, Value, Value>>;
 
 /// Starts a created container, gives it its configuration, and waits for the line that says ready: what it said. A sidecar of a
 /// `role` is listened to as long as it lives; an ordinary image says no more.
@@ -37,14 +37,14 @@ pub(in crate::primitive) async fn bring_up(
     id: &str,
     config: impl Future<Output = Result<Value, Failure>>,
     patience: Duration,
-    role: Option<&'static Described>,
+    role: Option<&'static RoleProfile>,
 ) -> Result<Arc<Value>, Failure> {
     let (ready, n, talk) = come_up(bottle, name, id, None, config, patience).await?;
     if let Some(role) = role {
-        let line = Arc::new(Line::new(id, role, talk.input, n));
-        bottle.channels.insert(name, line.clone());
-        hear(bottle, name, talk.lines, &line);
-        tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), line));
+        let channel = Arc::new(ControlChannel::new(id, role, talk.input, n));
+        bottle.channels.insert(name, channel.clone());
+        hear(bottle, name, talk.lines, &channel);
+        tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), channel));
     } else {
         tokio::spawn(liveness::await_end(bottle.clone(), name.to_owned(), id.to_owned()));
     }
@@ -52,8 +52,8 @@ pub(in crate::primitive) async fn bring_up(
 }
 
 /// Listens from now on to a sidecar that has come up.
-pub(in crate::primitive) fn hear(bottle: &Arc<Bottle>, name: &str, lines: Lines, line: &Arc<Line>) {
-    tokio::spawn(listen(bottle.clone(), name.to_owned(), lines, line.clone()));
+pub(in crate::primitive) fn hear(bottle: &Arc<Bottle>, name: &str, lines: Lines, channel: &Arc<ControlChannel>) {
+    tokio::spawn(listen(bottle.clone(), name.to_owned(), lines, channel.clone()));
 }
 
 /// Starts a container that is attached to, and gives it its configuration: what it says when it is ready, the number of that
@@ -65,20 +65,20 @@ pub(in crate::primitive) async fn come_up(
     again: Option<Again>,
     config: impl Future<Output = Result<Value, Failure>>,
     patience: Duration,
-) -> Result<(Value, u64, Talk), Failure> {
+) -> Result<(Value, u64, JsonChannel), Failure> {
     let engine = &bottle.session.engine;
     let streams = engine.container_attach(id).await?;
     engine.container_start(id).await?;
     let config = config.await?;
-    let mut talk = Talk::new(streams);
+    let mut talk = JsonChannel::new(streams);
     if let Some(again) = again {
         // One that is gone does not get ready either.
         let _ = write_json(&mut talk.input, &again).await;
     }
-    let why = match talk.ask::<AnyTold>(&config, patience).await {
+    let why = match talk.ask::<AnyMessage>(&config, patience).await {
         Ok(Told { n, message: Message::Ready(ready) }) => return Ok((ready, n, talk)),
-        Err(Silence::Late(patience)) => format!("it was not ready within {} s", patience.as_secs()),
-        Ok(_) | Err(Silence::Ended) => {
+        Err(NoAnswer::Late(patience)) => format!("it was not ready within {} s", patience.as_secs()),
+        Ok(_) | Err(NoAnswer::Ended) => {
             // The attached stream may end before its last words have come; the log has them, once it has ended itself.
             if talk.lines.errors.trim().is_empty()
                 && tokio::time::timeout(FLUSH, engine.container_wait(id, true)).await.is_ok()
@@ -95,11 +95,11 @@ pub(in crate::primitive) async fn come_up(
 }
 
 /// Passes on what a sidecar decides, as long as it lives: each line once, also those that it tells while nobody hears it.
-async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, line: Arc<Line>) {
-    let begun = line.life();
+async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Arc<ControlChannel>) {
+    let begun = channel.life();
     loop {
-        while let Some(Told { n, message }) = lines.next_json::<AnyTold>().await {
-            let last = line.read.load(Ordering::Acquire);
+        while let Some(Told { n, message }) = lines.next_json::<AnyMessage>().await {
+            let last = channel.read.load(Ordering::Acquire);
             if n <= last {
                 continue;
             }
@@ -113,12 +113,12 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, line: Arc<L
                     format!("{missing} lines of {name}, decisions among them, were not read"),
                 );
             }
-            line.read.store(n, Ordering::Release);
+            channel.read.store(n, Ordering::Release);
             match message {
                 Message::Audit(event) => bottle.events.tell(Event::Audit(*event)),
-                Message::Acknowledged(acknowledged) => line.acknowledge(acknowledged),
-                Message::Notice(notice) => match (line.role.noticed)(notice) {
-                    Some(Noticed::Spent(grant)) => {
+                Message::Acknowledged(acknowledged) => channel.acknowledge(acknowledged),
+                Message::Notice(notice) => match (channel.role.noticed)(notice) {
+                    Some(NoticeEffect::Spent(grant)) => {
                         let (bottle, name) = (bottle.clone(), name.clone());
                         tokio::spawn(async move { bottle.spent(&name, grant).await });
                     }
@@ -127,25 +127,25 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, line: Arc<L
                 Message::Ready(_) => {}
             }
         }
-        if !line.close(begun).await {
+        if !channel.close(begun).await {
             return;
         }
         lines = loop {
             tokio::select! {
-                again = reopen(&bottle, &line.id) => if let Some(again) = again {
-                    if line.life() != begun {
+                again = reopen(&bottle, &channel.id) => if let Some(again) = again {
+                    if channel.life() != begun {
                         return;
                     }
                     break again;
                 },
                 () = bottle.session.effects.cancelled() => return,
             }
-            if line.life() != begun {
+            if channel.life() != begun {
                 return;
             }
-            let seen = why_not(bottle.session.engine.as_ref(), &line.id).await;
+            let seen = why_not(bottle.session.engine.as_ref(), &channel.id).await;
             if matches!(seen, Health::Died(_)) {
-                line.health.send_replace(seen);
+                channel.health.send_replace(seen);
                 return;
             }
         };
@@ -169,9 +169,9 @@ pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(
         return Ok(());
     }
     let lines = bottle.channels.all();
-    for (name, line) in lines {
-        if let Some(update) = (line.role.secrets)(secrets.clone()) {
-            let taken = line.update(bottle.session.engine.as_ref(), update).await;
+    for (name, channel) in lines {
+        if let Some(update) = (channel.role.secrets)(secrets.clone()) {
+            let taken = channel.update(bottle.session.engine.as_ref(), update).await;
             taken.map_err(|why| Failure::new(Class::Operation, format!("tell sidecar {name} the secrets: {why}")))?;
         }
     }
@@ -186,9 +186,9 @@ pub(in crate::primitive) async fn register(
 ) -> Result<(), Failure> {
     let name = registration.name.clone();
     let failed = |why: &str| Failure::new(Class::Operation, format!("register sidecar {name} with {egress}: {why}"));
-    let line = bottle.channels.get(egress).ok_or_else(|| failed("it does not run"))?;
-    let update = (line.role.register)(registration).ok_or_else(|| failed("it is no egress"))?;
-    line.update(bottle.session.engine.as_ref(), update).await.map_err(|why| failed(&why))
+    let channel = bottle.channels.get(egress).ok_or_else(|| failed("it does not run"))?;
+    let update = (channel.role.register)(registration).ok_or_else(|| failed("it is no egress"))?;
+    channel.update(bottle.session.engine.as_ref(), update).await.map_err(|why| failed(&why))
 }
 
 impl Bottle {
@@ -210,10 +210,10 @@ pub(in crate::primitive) async fn enforce(
     name: &str,
     policy: &Enforced,
 ) -> Result<Option<String>, String> {
-    let line = bottle.channels.get(name);
-    let line = line.ok_or_else(|| format!("{name} does not run"))?;
-    let update = (line.role.policy)(Box::new(policy.clone())).ok_or_else(|| format!("{name} enforces no policy"))?;
-    match line.command(bottle.session.engine.as_ref(), Action::Update(update)).await {
+    let channel = bottle.channels.get(name);
+    let channel = channel.ok_or_else(|| format!("{name} does not run"))?;
+    let update = (channel.role.policy)(Box::new(policy.clone())).ok_or_else(|| format!("{name} enforces no policy"))?;
+    match channel.command(bottle.session.engine.as_ref(), Action::Update(update)).await {
         Some(Outcome::Refused(why)) => Ok(Some(why)),
         Some(Outcome::Done | Outcome::Answer(_)) => Ok(None),
         None => Err(format!("{name} does not answer")),

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::audit::{self, Kind, Subject};
 use crate::primitive::away::outlast;
 use crate::primitive::bottle::Bottle;
-use crate::primitive::channel::control::Line;
+use crate::primitive::channel::control::ControlChannel;
 use crate::primitive::channel::health::{Health, why_not};
 use crate::primitive::event::Event;
 use crate::sync::lock;
@@ -22,8 +22,8 @@ const EVERY: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(6);
 
 /// Looks after a sidecar that can be asked, until it has ended or the bottle is torn down.
-pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, line: Arc<Line>) {
-    let mut ended = line.health.subscribe();
+pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, channel: Arc<ControlChannel>) {
+    let mut ended = channel.health.subscribe();
     loop {
         let seen = tokio::select! {
             biased;
@@ -31,14 +31,14 @@ pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, 
             Ok(health) = ended.wait_for(|health| matches!(health, Health::Died(_))) => health.clone(),
             seen = async {
                 tokio::time::sleep(EVERY).await;
-                ask(&bottle, &line).await
+                ask(&bottle, &channel).await
             } => seen,
         };
-        if !is_there(&bottle, &name, &line.id) {
+        if !is_there(&bottle, &name, &channel.id) {
             return;
         }
-        let before = std::mem::replace(&mut *lock(&line.told), seen.clone());
-        line.health.send_if_modified(|health| {
+        let before = std::mem::replace(&mut *lock(&channel.told), seen.clone());
+        channel.health.send_if_modified(|health| {
             let news = !matches!(health, Health::Died(_)) && *health != seen;
             if news {
                 *health = seen.clone();
@@ -80,12 +80,12 @@ fn is_there(bottle: &Bottle, name: &str, id: &str) -> bool {
     !closed && !stopped && bottle.session.effects.cancelled().now_or_never().is_none()
 }
 
-async fn ask(bottle: &Arc<Bottle>, line: &Line) -> Health {
-    let asked = tokio::time::timeout(DEADLINE, line.ping(bottle.session.engine.as_ref()));
+async fn ask(bottle: &Arc<Bottle>, channel: &ControlChannel) -> Health {
+    let asked = tokio::time::timeout(DEADLINE, channel.ping(bottle.session.engine.as_ref()));
     if asked.await.is_ok_and(|answered| answered) {
         return Health::Up;
     }
-    why_not(bottle.session.engine.as_ref(), &line.id).await
+    why_not(bottle.session.engine.as_ref(), &channel.id).await
 }
 
 fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
@@ -115,15 +115,15 @@ fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
 impl Bottle {
     /// How a sidecar is that can be asked; one that cannot be is up for ever.
     pub(in crate::primitive) fn health(&self, sidecar: &str) -> watch::Receiver<Health> {
-        let line = self.channels.get(sidecar);
-        line.map_or_else(|| watch::Sender::new(Health::Up).subscribe(), |line| line.health.subscribe())
+        let channel = self.channels.get(sidecar);
+        channel.map_or_else(|| watch::Sender::new(Health::Up).subscribe(), |channel| channel.health.subscribe())
     }
 
     /// Whether a sidecar that can be asked answers now.
     pub(in crate::primitive) async fn answers(self: &Arc<Self>, sidecar: &str) -> bool {
-        let line = self.channels.get(sidecar);
-        match line {
-            Some(line) => ask(self, &line).await == Health::Up,
+        let channel = self.channels.get(sidecar);
+        match channel {
+            Some(channel) => ask(self, &channel).await == Health::Up,
             None => true,
         }
     }

@@ -38,34 +38,34 @@ async fn restart(bottle: &Arc<Bottle>, name: &str) -> Result<(), Failure> {
     let bad = |why: &str| Failure::new(Class::Input, format!("restart sidecar {name} of {}: {why}", bottle.session.id));
     let all = bottle.inventory.open_sidecars();
     let sidecar = all.iter().find(|sidecar| sidecar.name == name).ok_or_else(|| bad("there is none of this name"))?;
-    let begun =
-        sidecar.begun.as_ref().ok_or_else(|| bad("it is an ordinary image, which may have lost what it held"))?;
-    let line = bottle.channels.get(name).ok_or_else(|| bad("it has not come up yet"))?;
-    let _one = line.restarting.lock().await;
-    if !matches!(*lock(&line.told), Health::Died(_)) {
+    let inputs =
+        sidecar.inputs.as_ref().ok_or_else(|| bad("it is an ordinary image, which may have lost what it held"))?;
+    let channel = bottle.channels.get(name).ok_or_else(|| bad("it has not come up yet"))?;
+    let _one = channel.restarting.lock().await;
+    if !matches!(*lock(&channel.told), Health::Died(_)) {
         return Err(bad("it has not died").hint("`bottler ps` shows what has"));
     }
-    let again = Again { told: line.read.load(Ordering::Acquire) };
-    let come = come_up(bottle, name, &line.id, Some(again), config(bottle, begun, true), READY).await;
+    let again = Again { told: channel.read.load(Ordering::Acquire) };
+    let come = come_up(bottle, name, &channel.id, Some(again), config(bottle, inputs, true), READY).await;
     let (_, read, talk) =
         come.map_err(|failure| failure.hint("it can be tried again; or end the bottle: `bottler stop`"))?;
-    line.reopen(talk.input, read).await;
-    hear(bottle, name, talk.lines, &line);
+    channel.reopen(talk.input, read).await;
+    hear(bottle, name, talk.lines, &channel);
     // It has forgotten who was there; and an egress does not know that this one is there again.
-    let others = all.iter().filter_map(|other| other.begun.as_ref());
-    let registrations = others.filter_map(|begun| begun.registration());
+    let others = all.iter().filter_map(|other| other.inputs.as_ref());
+    let registrations = others.filter_map(|inputs| inputs.registration());
     for (egress, registration) in registrations.filter(|(egress, of)| *egress == name || of.name == name) {
         if let Err(failure) = register(bottle, egress, registration).await {
             // Half of it is none: it can be tried again.
-            bottle.session.engine.container_stop(&line.id, Duration::from_secs(1)).await?;
+            bottle.session.engine.container_stop(&channel.id, Duration::from_secs(1)).await?;
             return Err(failure);
         }
     }
     bottle.condition(|condition| drop(condition.sidecars.remove(name)));
     bottle.audit(name, "note", "sidecar_restarted", format!("{name} was started again"));
     bottle.events.tell(Event::Alarm(format!("note: {}: {name} was started again", bottle.session.id)));
-    *lock(&line.told) = Health::Up;
-    line.health.send_replace(Health::Up);
-    tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), line.clone()));
+    *lock(&channel.told) = Health::Up;
+    channel.health.send_replace(Health::Up);
+    tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), channel.clone()));
     Ok(())
 }

@@ -119,7 +119,7 @@ pub fn service_start(
         pairs: Arc::new(Pairs::new(0, false)),
         relays,
         places,
-        begun: None,
+        inputs: None,
         created,
         ready,
     };

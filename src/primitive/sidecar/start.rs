@@ -15,10 +15,10 @@ use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
 use crate::layout::{EXECUTABLE, loopback, pair};
 use crate::policy::EgressSpec;
 use crate::primitive::bottle::Bottle;
-use crate::primitive::handle::{Begun, Network, Pair, Pairs, Refusal, Sidecar, SidecarOptions};
+use crate::primitive::handle::{Network, Pair, Pairs, Refusal, Sidecar, SidecarInputs, SidecarOptions};
 use crate::primitive::image::self_image;
 use crate::primitive::name::check_name;
-use crate::primitive::roles::{Context, Described, Networks, OnNetwork, Serving};
+use crate::primitive::roles::{Context, NetworkAddresses, Networks, RoleProfile, Serving};
 use crate::session::{Class, Failure, Pending, Place};
 use crate::sidecar::egress::Foundation;
 use crate::sidecar::place::Outward;
@@ -180,10 +180,10 @@ pub fn sidecar_start(
         Err(error) => return Err(Failure::new(Class::Internal, format!("make a CA: {error:#}")).at(at)),
     };
     let (options, places_of, pairs_of) = (options.clone(), places.clone(), pairs.clone());
-    let begun = Begun { options, places: places_of, pairs: pairs_of, own, reachable, egress, authority };
-    let begun = Arc::new(begun);
-    let (context, id, with) = (bottle.clone(), created.clone(), begun.clone());
-    let name = begun.options.name.clone();
+    let inputs = SidecarInputs { options, places: places_of, pairs: pairs_of, own, reachable, egress, authority };
+    let inputs = Arc::new(inputs);
+    let (context, id, with) = (bottle.clone(), created.clone(), inputs.clone());
+    let name = inputs.options.name.clone();
     let ready = bottle.effect(format!("start {name}"), at, async move {
         let id = id.get().await?;
         let name = &with.options.name;
@@ -193,8 +193,8 @@ pub fn sidecar_start(
         }
         Ok(ready)
     });
-    let begun = Some(begun);
-    let sidecar = Sidecar { name, role: Some(role), life, volume, pairs, relays, places, begun, created, ready };
+    let inputs = Some(inputs);
+    let sidecar = Sidecar { name, role: Some(role), life, volume, pairs, relays, places, inputs, created, ready };
     Ok(bottle.inventory.add_sidecar(sidecar))
 }
 
@@ -238,7 +238,7 @@ struct ContainerParts {
 fn container(
     bottle: &Bottle,
     name: &str,
-    role: &Described,
+    role: &RoleProfile,
     image: String,
     identity: Identity,
     parts: ContainerParts,
@@ -257,13 +257,17 @@ fn container(
 }
 
 /// A sidecar's configuration; where it is started `again`, with what is enforced and known by now.
-pub(in crate::primitive) async fn config(bottle: &Arc<Bottle>, begun: &Begun, again: bool) -> Result<Value, Failure> {
-    let options = &begun.options;
+pub(in crate::primitive) async fn config(
+    bottle: &Arc<Bottle>,
+    inputs: &SidecarInputs,
+    again: bool,
+) -> Result<Value, Failure> {
+    let options = &inputs.options;
     let role = options.role.0;
     let mut networks = Vec::new();
-    for (network, place) in &begun.places {
+    for (network, place) in &inputs.places {
         let (_, range) = network.ready().await?;
-        networks.push(OnNetwork {
+        networks.push(NetworkAddresses {
             own: network.address(*place).await?,
             broadcast: range.broadcast(),
             egress: network.address(Network::egress_place()).await?,
@@ -272,10 +276,10 @@ pub(in crate::primitive) async fn config(bottle: &Arc<Bottle>, begun: &Begun, ag
         });
     }
     let mut addresses: BTreeMap<String, SocketAddr> = BTreeMap::new();
-    for (name, sidecar) in &begun.reachable {
+    for (name, sidecar) in &inputs.reachable {
         addresses.insert(name.clone(), upstream::http_address(sidecar.address().await?));
     }
-    let outward = match &begun.egress {
+    let outward = match &inputs.egress {
         Some(egress) => {
             let ca = egress.ca().await?;
             let ca = ca.ok_or_else(|| Failure::new(Class::Input, format!("{} is no egress", egress.name)))?;
@@ -297,10 +301,10 @@ pub(in crate::primitive) async fn config(bottle: &Arc<Bottle>, begun: &Begun, ag
         name: &options.name,
         networks: &networks,
         policy,
-        pairs: begun.pairs.complete().await.iter().map(Pair::of_egress).collect(),
+        pairs: inputs.pairs.complete().await.iter().map(Pair::of_egress).collect(),
         outward,
         reachable: addresses,
-        authority: begun.authority.clone(),
+        authority: inputs.authority.clone(),
         secrets: if role.takes_secrets && again { bottle.secrets.all() } else { Vec::new() },
         proxy_credentials: bottle.host.proxy_credentials.clone().filter(|_| role.is_proxy),
     });
