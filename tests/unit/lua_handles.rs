@@ -342,3 +342,38 @@ async fn a_machine_dropped_at_any_moment_leaks_nothing() {
     }
     assert!(moments > 5, "the launch waits more than {moments} times");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_shares_a_volume_with_egress_only_until_the_script_waits() {
+    let source = |between: &str, egress: &str| {
+        format!(
+            "return function()
+          local net = network_create {{ name = 'outside' }}
+          local egress = sidecar_start {{ name = 'egress', role = 'egress', network = net }}
+          {between}
+          local one = sidecar_start {{ name = 'one', role = 'stub', egress = egress }}
+          local two = sidecar_start {{ name = 'two', role = 'stub', egress = {egress} }}
+        end"
+        )
+    };
+    // A deferred function between the two is no reason to remove the volume before egress.
+    let (launch, outcome) = run(&source("defer(function() end)", "egress")).await;
+    assert_eq!(outcome.failure, None);
+    let removals = launch.engine.removals();
+    let place =
+        |name: &str| removals.iter().position(|removed| removed == name).unwrap_or_else(|| panic!("{removals:?}"));
+    for name in ["one", "two"] {
+        let (sidecar, volume) =
+            (format!("container probe-t3st5-{name}"), format!("volume probe-t3st5-egress-{name}-pair"));
+        let egress = place("container probe-t3st5-egress");
+        assert!(place(&sidecar) < egress && egress < place(&volume), "{removals:?}");
+    }
+    for (between, egress, why) in [
+        ("egress:ready()", "egress", "\"one\": egress is there already"),
+        ("net:ready()", "egress", "\"one\": egress is there already"),
+        ("", "one", "\"two\": option egress takes an egress, and one is none"),
+    ] {
+        let failure = failure(&source(between, egress)).await;
+        assert!(failure.message.contains(why), "{failure}");
+    }
+}

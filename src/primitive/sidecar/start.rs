@@ -224,7 +224,9 @@ fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) ->
     }
     bottle.check_sidecar_name(&options.name)?;
     match (&handles.egress, role.uses_egress) {
-        (None, false) | (Some(_), true) => Ok(()),
+        (None, false) => Ok(()),
+        (Some(egress), true) if egress.is_proxy() => Ok(()),
+        (Some(other), true) => Err(bad(format!("option egress takes an egress, and {} is none", other.name))),
         (None, true) => Err(bad("option egress is missing: the sidecar that it goes out through".into())),
         (Some(_), false) => Err(bad(format!("a {} does not go out through an egress", role.name))),
     }
