@@ -130,16 +130,12 @@ impl Agent {
     }
 }
 
-/// Creates and starts the agent's container. It idles until [`crate::primitive::release`].
-///
-/// # Errors
-/// The options are bad.
-pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>) -> Result<Arc<Agent>, Failure> {
-    let config = options.config;
+/// Refuses an agent that is bad in itself, or that a project's hooks may not have.
+fn check(bottle: &Bottle, config: &AgentPlan) -> Result<(), Failure> {
     if config.command.is_empty() {
-        return Err(Failure::new(Class::Input, "run_agent: config.command is empty").at(at));
+        return Err(Failure::new(Class::Input, "run_agent: config.command is empty"));
     }
-    let bad = |why: String| Failure::new(Class::Input, format!("run_agent: config: {why}")).at(at);
+    let bad = |why: String| Failure::new(Class::Input, format!("run_agent: config: {why}"));
     bottle.check_resources(&config.resources).map_err(bad)?;
     if bottle.host.bounded && config.user != bottle.plan.agent.user {
         return Err(bad(format!("user {:?} is not the plan's, and a project's hooks cannot change it", config.user)));
@@ -147,6 +143,16 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     if bottle.host.bounded && config.disk != bottle.plan.agent.disk {
         return Err(bad("disk is not the plan's, and a project's hooks cannot change it".to_owned()));
     }
+    Ok(())
+}
+
+/// Creates and starts the agent's container. It idles until [`crate::primitive::release`].
+///
+/// # Errors
+/// The options are bad.
+pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>) -> Result<Arc<Agent>, Failure> {
+    let config = options.config;
+    check(bottle, &config).map_err(|failure| failure.at(at))?;
     // Of a copy, the volume is made; one that was kept is there.
     let seed = bottle.seed();
     let kept = matches!(bottle.host.workspace, Some(WorkspaceSource::Kept(_)));

@@ -96,7 +96,7 @@ pub(in crate::primitive) async fn come_up(
 
 /// Passes on what a sidecar decides, as long as it lives: each line once, also those that it tells while nobody hears it.
 async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Arc<ControlChannel>) {
-    let begun = channel.life();
+    let life = channel.life();
     loop {
         while let Some(Told { n, message }) = lines.next_json::<AnyMessage>().await {
             let last = channel.read.load(Ordering::Acquire);
@@ -127,20 +127,20 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Ar
                 Message::Ready(_) => {}
             }
         }
-        if !channel.close(begun).await {
+        if !channel.close(life).await {
             return;
         }
         lines = loop {
             tokio::select! {
                 again = reopen(&bottle, &channel.id) => if let Some(again) = again {
-                    if channel.life() != begun {
+                    if channel.life() != life {
                         return;
                     }
                     break again;
                 },
                 () = bottle.session.effects.cancelled() => return,
             }
-            if channel.life() != begun {
+            if channel.life() != life {
                 return;
             }
             let seen = why_not(bottle.session.engine.as_ref(), &channel.id).await;
