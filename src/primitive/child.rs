@@ -66,15 +66,15 @@ pub fn launch_child(
     let stop = CancellationToken::new();
     let order = ChildRequest { id: id.clone(), agent: agent.to_owned(), options, workspace, stop: stop.clone() };
     let (context, at, ends) = (bottle.clone(), at.cloned(), stop.clone());
-    let launched = launcher.launch(bottle.clone(), order);
+    let running = launcher.launch(bottle.clone(), order);
     // Not an effect: its end may be hours away, and it unwinds itself.
     let work = async move {
-        let mut launched = launched;
+        let mut running = running;
         tokio::select! {
-            work = &mut launched => work,
+            work = &mut running => work,
             () = context.session.effects.cancelled() => {
                 ends.cancel();
-                launched.await
+                running.await
             }
         }
         .map_err(|failure| failure.at(at.as_ref()))
