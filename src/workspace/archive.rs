@@ -12,7 +12,8 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 
-use super::{Seed, WorkspaceFile};
+use super::file::WorkspaceFile;
+use super::seed::Seed;
 
 /// Bytes that travel at once.
 const PIECE: usize = 256 << 10;

@@ -105,7 +105,7 @@ pub fn outstanding(before: &Snapshot, left: &Snapshot, brought: &Brought) -> Out
 }
 
 fn state(left: &Snapshot, name: &[u8]) -> String {
-    left.files.get(name).map_or_else(|| REMOVED.to_owned(), super::snapshot::Entry::fingerprint)
+    left.files.get(name).map_or_else(|| REMOVED.to_owned(), super::entry::Entry::fingerprint)
 }
 
 /// The first folder of an ignored file's path.

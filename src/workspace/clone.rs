@@ -12,8 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::git::Git;
+use super::listing::{GITLINK, Listing};
 use super::name::{Name, last};
-use super::seed::{GITLINK, Listing};
 
 /// What an agent's git says when a file is added whose form only the user's machine knows.
 const REFUSED: &str = "echo 'this file is committed in another form, by a filter that is not here: leave it uncommitted, it is fetched as it is' >&2; exit 1";

@@ -139,6 +139,21 @@ pub(super) fn ended(arguments: &[&str], output: Output) -> std::io::Result<Vec<u
     Err(std::io::Error::other(format!("git {}: {said}", arguments.first().copied().unwrap_or_default())))
 }
 
+/// A path as an argument of git. Only for paths below the state directory, whose name is UTF-8.
+pub(super) fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The single line that a command printed, without its newline.
+///
+/// # Errors
+/// It is not UTF-8.
+pub(super) fn line(printed: &[u8]) -> std::io::Result<String> {
+    let text =
+        std::str::from_utf8(printed).map_err(|_| std::io::Error::other("git printed something that is not UTF-8"))?;
+    Ok(text.trim_end_matches('\n').to_owned())
+}
+
 /// Who commits in a folder, by git's own settings: name and address.
 pub fn identity(folder: &Path) -> Option<(String, String)> {
     let git = Git::at(folder);

@@ -9,12 +9,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::clone::zeroed;
+use super::entry::Entry;
 use super::git::Git;
 use super::name::Name;
 use super::pull::staging::{import, present};
 use super::reftable::Value;
 use super::seed::{Temporary, append, create_private, folder};
-use super::snapshot::{Entry, Snapshot};
+use super::snapshot::Snapshot;
 use super::walk::{Opened, walk};
 
 /// The reference to what the first agent began at.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use similar::TextDiff;
 
 use super::binary;
+use super::entry::Entry;
 use super::name::{Name, is_taken_by_git, quoted};
 use super::pull::Skipped;
-use super::snapshot::{Entry, Snapshot};
+use super::snapshot::Snapshot;
 
 /// Lines around a change in a patch.
 const CONTEXT: usize = 3;

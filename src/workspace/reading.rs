@@ -17,11 +17,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::MAX_FILES;
+use super::entry::{At, Entry, Regular};
+use super::file::MAX_FILES;
 use super::ignored::Ignored;
 use super::name::{Name, folder, last, shown};
 use super::repository::{self, Repository};
-use super::snapshot::{At, Entry, Regular, Snapshot};
+use super::snapshot::Snapshot;
 
 /// Largest `.gitignore` that counts, in bytes.
 const MAX_PATTERNS: u64 = 1 << 20;

@@ -5,9 +5,9 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
+use super::entry::Regular;
 use super::name::{Name, shown};
 use super::reftable::Value;
-use super::snapshot::Regular;
 use super::tables::{Access, STUB, Tables, of_worktree};
 
 /// Most that is read of a repository's references, in bytes a file.

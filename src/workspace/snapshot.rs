@@ -9,76 +9,11 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::entry::{At, Entry, Regular};
+use super::file::{Change, Files, MAX_BYTES, MAX_FILE, WorkspaceFile};
 use super::index::Index;
 use super::name::{Name, shown};
 use super::repository::Repository;
-use super::{Files, MAX_BYTES, MAX_FILE, WorkspaceFile};
-
-/// Where a content is.
-#[derive(Debug, Clone)]
-pub(super) enum At {
-    /// In the snapshot's archive, from this byte on.
-    Archive(u64),
-    /// Here.
-    Memory(Arc<Vec<u8>>),
-}
-
-/// A file or link of a workspace.
-#[derive(Debug, Clone)]
-pub enum Entry {
-    /// A regular file.
-    File(Regular),
-    /// A symbolic link to this.
-    Link(Vec<u8>),
-}
-
-/// A regular file: what names its content, and where that is.
-#[derive(Debug, Clone)]
-pub struct Regular {
-    /// Bytes.
-    pub size: u64,
-    /// Whether it may be executed.
-    pub executable: bool,
-    /// SHA-256 of its content.
-    pub digest: [u8; 32],
-    pub(super) at: At,
-}
-
-impl PartialEq for Regular {
-    fn eq(&self, other: &Self) -> bool {
-        (self.size, self.executable, self.digest) == (other.size, other.executable, other.digest)
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::File(one), Self::File(two)) => one == two,
-            (Self::Link(one), Self::Link(two)) => one == two,
-            _ => false,
-        }
-    }
-}
-
-impl Entry {
-    /// The mode that git has for it.
-    pub(super) fn mode(&self) -> &'static str {
-        match self {
-            Self::File(Regular { executable: false, .. }) => "100644",
-            Self::File(Regular { executable: true, .. }) => "100755",
-            Self::Link(_) => "120000",
-        }
-    }
-
-    /// What names it: its mode and the SHA-256 of its content.
-    pub(super) fn fingerprint(&self) -> String {
-        let digest = match self {
-            Self::File(file) => data_encoding::HEXLOWER.encode(&file.digest),
-            Self::Link(target) => data_encoding::HEXLOWER.encode(&Sha256::digest(target)),
-        };
-        format!("{} {digest}", self.mode())
-    }
-}
 
 /// A workspace as it was at one moment.
 #[derive(Debug, Default)]
@@ -215,8 +150,7 @@ impl Read for Part<'_> {
 }
 
 /// What changed from one moment to another, by path.
-pub fn changes(before: &Snapshot, after: &Snapshot) -> BTreeMap<Name, super::Change> {
-    use super::Change;
+pub fn changes(before: &Snapshot, after: &Snapshot) -> BTreeMap<Name, Change> {
     let names: BTreeSet<&Name> = before.files.keys().chain(after.files.keys()).collect();
     let changed = names.into_iter().filter_map(|name| {
         let change = match (before.files.get(name), after.files.get(name)) {

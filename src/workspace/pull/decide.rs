@@ -4,7 +4,7 @@
 //! (a submodule's folder, a file turned by a filter, nothing at all in a sparse checkout) says nothing about it. Only what was
 //! there at the beginning can be removed by being gone.
 
-use crate::workspace::snapshot::Entry;
+use crate::workspace::entry::Entry;
 
 /// What a tree of git's has at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,7 @@ fn executable(path: Path<'_>, left: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::snapshot::{At, Regular};
+    use crate::workspace::entry::{At, Regular};
 
     fn file(content: u8, executable: bool) -> Entry {
         Entry::File(Regular { size: 1, executable, digest: [content; 32], at: At::Archive(0) })

@@ -15,6 +15,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 
 use super::named::Changes;
+use super::order::refused;
 use super::staging::borrow;
 use crate::workspace::clone::is_partial;
 use crate::workspace::git::Git;
@@ -59,7 +60,7 @@ pub(super) fn pack(
     let strict = if partial { "--fsck-objects" } else { "--strict" };
     Git::alone(&checked)
         .feed(&["index-pack", "--stdin", strict], |input| io::copy(&mut made, input).map(drop))
-        .map_err(|error| super::refused(&error))?;
+        .map_err(|error| refused(&error))?;
     the_pack(&checked.join("objects/pack")).map(Some)
 }
 

@@ -7,6 +7,7 @@
 mod decide;
 mod install;
 mod named;
+mod order;
 mod raw;
 mod sparse;
 pub(super) mod staging;
@@ -17,62 +18,10 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 pub use install::sweep;
+pub use order::{Order, Pulled, Skipped};
 
 use super::git::Git;
 use super::name::{Name, shown};
-use super::snapshot::Snapshot;
-
-/// A path that was not brought, and why.
-pub type Skipped = (Name, String);
-
-/// What is to be brought where.
-pub struct Order<'a> {
-    /// The bottle.
-    pub bottle: &'a str,
-    /// What the workspace began with.
-    pub before: &'a Snapshot,
-    /// What is in it.
-    pub left: &'a Snapshot,
-    /// The user's repository.
-    pub repository: &'a Path,
-    /// The branch, by its short name.
-    pub branch: &'a str,
-    /// Where an earlier pull of the same bottle has left the branch: if it is still there, it is the bottle's to move.
-    pub earlier: Option<&'a str>,
-    /// An empty folder of bottler's own, which is the caller's to remove.
-    pub staging: &'a Path,
-    /// Whether the user's own filters may run on what the agent has changed.
-    pub filters: bool,
-    /// Whether it is not wanted any more: asked between its steps, for the last time before anything of the user's changes.
-    pub cancelled: &'a (dyn Fn() -> bool + Sync),
-}
-
-impl Order<'_> {
-    fn go_on(&self) -> io::Result<()> {
-        if (self.cancelled)() { Err(io::Error::new(io::ErrorKind::Interrupted, "cancelled")) } else { Ok(()) }
-    }
-}
-
-/// What was brought.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Pulled {
-    /// The commit that the branch is at.
-    pub commit: String,
-    /// Whether its last commit is bottler's: of what the agent had changed and not committed.
-    pub uncommitted: bool,
-    /// What could not be brought, and why.
-    pub skipped: Vec<Skipped>,
-    /// Files that are ignored and on the branch all the same: the agent has committed them.
-    pub ignored: BTreeSet<Name>,
-    /// References that were made or moved beside the branch, for people, each with what it is at.
-    pub references: BTreeMap<String, String>,
-    /// What the agent's references were at, of those that have been brought.
-    pub tips: BTreeMap<Name, String>,
-    /// Commits of the agent's logs that have been brought, or that the user had.
-    pub logged: BTreeSet<String>,
-    /// References of the agent's whose objects are not there, for people.
-    pub broken: Vec<String>,
-}
 
 /// The branch where nobody names one: `bottler/ID`, or `bottler-ID` where a branch `bottler` is in its way.
 pub fn default_branch(repository: &Path, bottle: &str) -> String {
@@ -177,11 +126,6 @@ fn may_move(order: &Order<'_>, here: &Git<'_>, target: &str, there: Option<&str>
         return Err(io::Error::other(format!("the branch {} is checked out", order.branch)));
     }
     Ok(())
-}
-
-/// Why a commit of the agent's is not brought: git refuses its objects, or the names in its tree.
-fn refused(error: &io::Error) -> io::Error {
-    io::Error::other(format!("git does not take what the agent committed: {error}"))
 }
 
 fn reference(git: &Git<'_>, name: &str) -> Option<String> {

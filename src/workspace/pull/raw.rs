@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
+use super::order::Order;
+use super::staging;
 use super::tree::{Rules, filters};
-use super::{Order, staging};
 use crate::workspace::git::Git;
 use crate::workspace::name::{Name, quoted};
 

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::refused;
-use super::tree::{line, path};
-use crate::workspace::git::Git;
+use super::order::refused;
+use crate::workspace::git::{Git, line, path};
 use crate::workspace::name::Name;
 
 /// Those of some paths that git does not check out by these patterns (the content of `info/sparse-checkout`). `staging` holds

@@ -14,11 +14,13 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::decide::{self, Absence, Decision, Listed, decide, may_be_away};
-use super::{Order, Pulled, Skipped, sparse};
+use super::order::{Order, Pulled, Skipped, refused};
+use super::sparse;
 use crate::workspace::clone::{attribute, is_partial, own_file, user_file, zeroed};
-use crate::workspace::git::Git;
+use crate::workspace::entry::{Entry, Regular};
+use crate::workspace::git::{Git, line, path};
 use crate::workspace::name::{Name, last, quoted};
-use crate::workspace::snapshot::{Entry, Regular, Snapshot};
+use crate::workspace::snapshot::Snapshot;
 
 /// The message of the commit.
 const MESSAGE: &str = "What the agent had not committed";
@@ -56,7 +58,7 @@ pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: Option<&str>, pull
         let all = taken.iter().map(|(name, executable)| (name, order.left.files_or_ignored(name), *executable));
         materialise(order.left, &tree, all.chain(rules))?;
         // git reads no tree into an index that has a name it does not take: nothing can be committed on top of that one.
-        work().run(&["read-tree", head.unwrap_or("--empty")]).map_err(|error| super::refused(&error))?;
+        work().run(&["read-tree", head.unwrap_or("--empty")]).map_err(|error| refused(&error))?;
         if !removed.is_empty() {
             work().feed(&["update-index", "--force-remove", "-z", "--stdin"], |input| zeroed(input, removed.iter()))?;
         }
@@ -145,16 +147,6 @@ fn committed(git: &Git<'_>, folder: &Path, head: Option<&str>, tree: &str) -> io
         .env("GIT_COMMITTER_NAME", "bottler")
         .env("GIT_COMMITTER_EMAIL", "bottler@localhost");
     line(&committing.run(&arguments)?)
-}
-
-pub(super) fn path(path: &Path) -> String {
-    // The state directory's name has been checked.
-    path.to_string_lossy().into_owned()
-}
-
-pub(super) fn line(said: &[u8]) -> io::Result<String> {
-    let text = std::str::from_utf8(said).map_err(|_| io::Error::other("git does not write text"))?;
-    Ok(text.trim_end_matches('\n').to_owned())
 }
 
 /// What a commit's tree has, by path.
