@@ -4,7 +4,7 @@ use crate::session::{Class, Failure, Record, SessionDir, StateDir, UndoRow, reap
 
 pub(super) struct Claim {
     pub(super) dir: SessionDir,
-    switch: reaper::Switch,
+    switch: reaper::ReaperHandle,
 }
 
 impl Claim {

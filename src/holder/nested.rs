@@ -12,7 +12,7 @@ use super::ask::WITHIN;
 use super::claim::Claim;
 use super::draft::Drafts;
 use super::thread::on_own_thread;
-use super::{Cancel, Outcome, cannot_begin, carry_out};
+use super::{Cancel, UndoOutcome, cannot_begin, carry_out};
 use crate::engine::{Engine, EngineDetails, Output};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
 use crate::lua::{Program, built_in_recipe};
@@ -92,7 +92,7 @@ impl Nested {
         if let Some(claim) = &claim {
             note_outermost(&claim.dir.path, parent);
         }
-        let output = Arc::new(Kept::default());
+        let output = Arc::new(KeptWorkspace::default());
         let setting = Setting {
             staging: claim.as_ref().map(|claim| claim.dir.path.clone()),
             workspace: order.workspace.clone(),
@@ -114,7 +114,7 @@ impl Nested {
         let carried = async {
             // A rehearsal is one thing at a time, so that it is always the same.
             let outcome = if real { on_own_thread(carried).await } else { Ok(carried.await) };
-            outcome.unwrap_or_else(|error| Outcome::of(cannot_begin(&error)))
+            outcome.unwrap_or_else(|error| UndoOutcome::of(cannot_begin(&error)))
         };
         let outcome = tokio::select! {
             outcome = carried => outcome,
@@ -290,12 +290,12 @@ struct Written {
 
 /// What the agent writes, kept.
 #[derive(Default)]
-struct Kept {
+struct KeptWorkspace {
     bottle: OnceLock<Weak<Bottle>>,
     reading: Mutex<Option<tokio::task::JoinHandle<Written>>>,
 }
 
-impl Kept {
+impl KeptWorkspace {
     /// Attaches to the agent's container, and says so: the command waits for that.
     fn follow(&self, container: String) {
         let Some(bottle) = self.bottle.get().and_then(Weak::upgrade) else { return };
@@ -324,7 +324,7 @@ impl Kept {
 }
 
 /// What happens in the bottle, told to the one that launched it, under its id.
-fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<Kept>) -> Events {
+fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<KeptWorkspace>) -> Events {
     let (parent, id, output) = (parent.clone(), id.to_owned(), output.clone());
     Events::new(move |event| match event {
         Event::AgentCreated { container } => output.follow(container),

@@ -61,10 +61,10 @@ fn late(program: &str, limits: Limits) -> String {
     format!("{program} did not end within {} s", limits.time.as_secs())
 }
 
-type Piece = (usize, io::Result<Vec<u8>>);
+type StreamRead = (usize, io::Result<Vec<u8>>);
 
 /// A thread that nobody waits for: something may hold the pipe open for ever.
-fn read_aside(pipe: Option<impl Read + Send + 'static>, which: usize, bytes: usize, to: mpsc::Sender<Piece>) {
+fn read_aside(pipe: Option<impl Read + Send + 'static>, which: usize, bytes: usize, to: mpsc::Sender<StreamRead>) {
     std::thread::spawn(move || {
         let mut read = Vec::new();
         let most = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(1);

@@ -17,14 +17,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// A part of a lock file: parts that do not overlap are independent locks.
 #[derive(Debug, Clone, Copy)]
-pub struct Part {
+pub struct ByteRange {
     /// Its first byte.
     pub start: i64,
     /// How many bytes; the file need not have them.
     pub length: i64,
 }
 
-impl Part {
+impl ByteRange {
     /// All of a file that is one lock.
     pub const WHOLE: Self = Self { start: 0, length: 1 };
 
@@ -43,7 +43,7 @@ impl Part {
 ///
 /// # Errors
 /// The file system has no locks.
-pub fn try_exclusive(file: &File, part: Part) -> io::Result<bool> {
+pub fn try_exclusive(file: &File, part: ByteRange) -> io::Result<bool> {
     set(file, part, libc::F_WRLCK)
 }
 
@@ -51,7 +51,7 @@ pub fn try_exclusive(file: &File, part: Part) -> io::Result<bool> {
 ///
 /// # Errors
 /// The file system has no locks.
-pub fn exclusive(file: &File, part: Part) -> io::Result<()> {
+pub fn exclusive(file: &File, part: ByteRange) -> io::Result<()> {
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&part.of(libc::F_WRLCK))) {
             Err(Errno::EINTR) => {}
@@ -64,11 +64,11 @@ pub fn exclusive(file: &File, part: Part) -> io::Result<()> {
 ///
 /// # Errors
 /// The file system has no locks.
-pub fn try_shared(file: &File, part: Part) -> io::Result<bool> {
+pub fn try_shared(file: &File, part: ByteRange) -> io::Result<bool> {
     set(file, part, libc::F_RDLCK)
 }
 
-fn set(file: &File, part: Part, kind: i32) -> io::Result<bool> {
+fn set(file: &File, part: ByteRange, kind: i32) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&part.of(kind))) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
@@ -80,7 +80,7 @@ fn set(file: &File, part: Part, kind: i32) -> io::Result<bool> {
 ///
 /// # Errors
 /// The file system has no locks.
-pub fn is_held(file: &File, part: Part) -> io::Result<bool> {
+pub fn is_held(file: &File, part: ByteRange) -> io::Result<bool> {
     let mut asked = part.of(libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut asked))?;
     Ok(i32::from(asked.l_type) != libc::F_UNLCK)
@@ -93,7 +93,7 @@ pub fn is_held(file: &File, part: Part) -> io::Result<bool> {
 pub fn wait_exclusive(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     let began = Instant::now();
-    while !try_exclusive(&file, Part::WHOLE)? {
+    while !try_exclusive(&file, ByteRange::WHOLE)? {
         if began.elapsed() > LONGEST {
             let why = format!("{} is locked by another process for {} s", path.display(), LONGEST.as_secs());
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
@@ -111,7 +111,7 @@ mod tests {
     fn parts_are_independent_and_looking_takes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        let (one, two) = (Part { start: 0, length: 1 }, Part { start: 1, length: 1 });
+        let (one, two) = (ByteRange { start: 0, length: 1 }, ByteRange { start: 1, length: 1 });
         let first = File::create(&path).unwrap();
         let open = || OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let looking = open();

@@ -2,7 +2,7 @@
 
 use super::printable;
 use crate::holder::Executed;
-use crate::session::{Failure, Outcome, UndoRow};
+use crate::session::{Failure, UndoOutcome, UndoRow};
 
 /// Names of a list that are shown; the rest is counted.
 const MAX_NAMES: usize = 20;
@@ -37,7 +37,7 @@ pub fn failure(failure: &Failure, undo: &[UndoRow]) -> String {
 
 fn removed(undo: &[UndoRow]) -> Option<String> {
     let names: Vec<&str> =
-        undo.iter().filter(|row| row.outcome == Outcome::Removed).map(|row| row.name.as_str()).collect();
+        undo.iter().filter(|row| row.outcome == UndoOutcome::Removed).map(|row| row.name.as_str()).collect();
     (!names.is_empty()).then(|| format!("removed: {}", names.join(", ")))
 }
 
@@ -46,7 +46,7 @@ pub fn left(undo: &[UndoRow]) -> Option<String> {
     let failed: Vec<String> = undo
         .iter()
         .filter_map(|row| match &row.outcome {
-            Outcome::Failed(why) => Some(format!("not undone: {} {}: {why}", row.kind, row.name)),
+            UndoOutcome::Failed(why) => Some(format!("not undone: {} {}: {why}", row.kind, row.name)),
             _ => None,
         })
         .collect();
@@ -105,11 +105,11 @@ pub fn not_tight(bottle: &str, why: &str, red: &[String], unpaused: Option<&str>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{Class, Place};
+    use crate::session::{Class, ScriptLocation};
 
     #[test]
     fn a_failure_shows_its_line_and_its_remedy() {
-        let place = Place { script: "my.lua".into(), line: 12, text: "network_create {}".into() };
+        let place = ScriptLocation { script: "my.lua".into(), line: 12, text: "network_create {}".into() };
         let shown =
             Failure::new(Class::Input, "network_create: option is missing: `name`").hint("name it").at(Some(&place));
         let expected = "error: network_create: option is missing: `name`\n  --> my.lua:12\n   |\n12 | network_create {}\n   |\nhint: name it";

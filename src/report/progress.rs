@@ -13,7 +13,7 @@ use super::printable;
 use crate::audit::Closed;
 use crate::holder::Times;
 use crate::primitive::StepState;
-use crate::session::Kept;
+use crate::session::KeptWorkspace;
 
 /// Shows steps on standard error.
 pub struct Progress {
@@ -164,7 +164,7 @@ pub fn times(times: &Times) -> String {
 }
 
 /// What is kept, and what can be done with it, in one line.
-pub fn kept(bottle: &str, kept: &Kept) -> String {
+pub fn kept(bottle: &str, kept: &KeptWorkspace) -> String {
     let changed = match kept.changed {
         None => String::new(),
         Some(0) => ", commits and no files".to_owned(),

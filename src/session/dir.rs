@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Part, is_held, make_private, random_base36, replace, try_exclusive, try_shared};
+use crate::host::{ByteRange, is_held, make_private, random_base36, replace, try_exclusive, try_shared};
 
 /// Characters at the end of a bottle's id.
 const SUFFIX: usize = 5;
@@ -22,11 +22,11 @@ const LOCK: &str = "lock";
 /// The file that says what a bottle is.
 const RECORD: &str = "bottle.json";
 /// The part of the lock that the holder and its reaper have: the bottle lives.
-const LIFE: Part = Part { start: 0, length: 1 };
+const LIFE: ByteRange = ByteRange { start: 0, length: 1 };
 /// The part that those share who read what is kept of it.
-const READING: Part = Part { start: 1, length: 1 };
+const READING: ByteRange = ByteRange { start: 1, length: 1 };
 /// Both: who launches or removes a bottle has it alone.
-const ALL: Part = Part { start: 0, length: 2 };
+const ALL: ByteRange = ByteRange { start: 0, length: 2 };
 /// How often it is looked for whether a bottle still lives.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -42,7 +42,7 @@ pub struct StateDir {
 
 /// What is in the bottles' directory and is no bottle's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Stray {
+pub struct UnknownEntry {
     /// Where.
     pub path: PathBuf,
     /// Why it is none.
@@ -75,17 +75,17 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invocation {
     /// Its words, without the program's own name.
-    pub words: Vec<Word>,
+    pub words: Vec<Argument>,
     /// The directory.
     pub directory: PathBuf,
     /// What its grants are remembered by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grants: Option<GrantsOf>,
+    pub grants: Option<GrantsKey>,
 }
 
 /// What the grants of a bottle are remembered by, for later launches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrantsOf {
+pub struct GrantsKey {
     /// The bottle's name in the manifest, or its agent's.
     pub name: String,
     /// The folder that it works at.
@@ -95,24 +95,24 @@ pub struct GrantsOf {
 /// A word of a command line: text, or the bytes of one that is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Word {
+pub enum Argument {
     /// UTF-8.
     Text(String),
     /// Anything else.
     Bytes(Vec<u8>),
 }
 
-impl From<OsString> for Word {
+impl From<OsString> for Argument {
     fn from(word: OsString) -> Self {
         word.into_string().map_or_else(|word| Self::Bytes(word.into_vec()), Self::Text)
     }
 }
 
-impl From<Word> for OsString {
-    fn from(word: Word) -> Self {
+impl From<Argument> for OsString {
+    fn from(word: Argument) -> Self {
         match word {
-            Word::Text(text) => text.into(),
-            Word::Bytes(bytes) => Self::from_vec(bytes),
+            Argument::Text(text) => text.into(),
+            Argument::Bytes(bytes) => Self::from_vec(bytes),
         }
     }
 }
@@ -146,17 +146,17 @@ impl StateDir {
     /// It cannot be made or read.
     pub fn at(path: &Path) -> io::Result<Self> {
         make_private(&path.join("bottles"))?;
-        let found = super::owner::of(path, || Self::told(path, "").named())?;
+        let found = super::owner::resolve(path, || Self::unchecked(path, "").named())?;
         Ok(Self { path: path.to_owned(), owner: found.owner, notice: found.notice })
     }
 
     /// The state directory of a bottle that has been told it, whether it is there still or not; nothing is read.
-    pub fn told(path: &Path, owner: &str) -> Self {
+    pub fn unchecked(path: &Path, owner: &str) -> Self {
         Self { path: path.to_owned(), owner: owner.to_owned(), notice: None }
     }
 
     /// The bottles that are there, each with the owner that its record names.
-    fn named(&self) -> super::owner::Named {
+    fn named(&self) -> super::owner::BottleOwners {
         let bottles = self.bottles().unwrap_or_default();
         let named = |id: String| {
             let owner = self.record(&id).and_then(|record| record.owner);
@@ -178,7 +178,7 @@ impl StateDir {
         let path = self.bottle(id);
         loop {
             make_private(&path)?;
-            if let Some(why) = no_bottle(&path) {
+            if let Some(why) = why_not_a_bottle(&path) {
                 return Err(io::Error::other(format!("{} belongs to no bottle: {why}", path.display())));
             }
             let file = path.join(LOCK);
@@ -202,7 +202,7 @@ impl StateDir {
     ///
     /// # Errors
     /// It is gone, or cannot be locked.
-    pub fn hold_kept(&self, id: &str) -> io::Result<Option<File>> {
+    pub fn lock_for_reading(&self, id: &str) -> io::Result<Option<File>> {
         let file = self.bottle(id).join(LOCK);
         let lock = open_lock(&file, false)?;
         Ok((try_shared(&lock, READING)? && is_same(&lock, &file)?).then_some(lock))
@@ -213,23 +213,23 @@ impl StateDir {
     /// # Errors
     /// The directory cannot be read.
     pub fn bottles(&self) -> io::Result<Vec<String>> {
-        Ok(self.look()?.0)
+        Ok(self.scan()?.0)
     }
 
     /// The same, and what else is in there: whatever that is, it is nobody's to remove.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn look(&self) -> io::Result<(Vec<String>, Vec<Stray>)> {
+    pub fn scan(&self) -> io::Result<(Vec<String>, Vec<UnknownEntry>)> {
         let folder = self.path.join("bottles");
         let named = |error: io::Error| io::Error::new(error.kind(), format!("read {}: {error}", folder.display()));
         let (mut ids, mut strays) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&folder).map_err(named)? {
             let path = entry.map_err(named)?.path();
             let name = path.file_name().and_then(|name| name.to_str()).filter(|name| valid_name(name));
-            match (name, no_bottle(&path)) {
-                (_, Some(why)) => strays.push(Stray { path, why }),
-                (None, None) => strays.push(Stray { path, why: "its name is not a bottle's".to_owned() }),
+            match (name, why_not_a_bottle(&path)) {
+                (_, Some(why)) => strays.push(UnknownEntry { path, why }),
+                (None, None) => strays.push(UnknownEntry { path, why: "its name is not a bottle's".to_owned() }),
                 (Some(name), None) => ids.push(name.to_owned()),
             }
         }
@@ -328,7 +328,7 @@ fn open_lock(path: &Path, make: bool) -> io::Result<File> {
 
 /// Why something in the bottles' directory is no bottle's own directory, if it is not: a bottle's has its lock from its
 /// first moment on, and one that died before that is empty.
-fn no_bottle(path: &Path) -> Option<String> {
+fn why_not_a_bottle(path: &Path) -> Option<String> {
     let seen = match std::fs::symlink_metadata(path) {
         // It is gone in this moment.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -412,13 +412,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::at(folder.path()).unwrap();
         drop(state.claim("a-1").unwrap().unwrap());
-        let (one, two) = (state.hold_kept("a-1").unwrap().unwrap(), state.hold_kept("a-1").unwrap().unwrap());
+        let (one, two) = (state.lock_for_reading("a-1").unwrap().unwrap(), state.lock_for_reading("a-1").unwrap().unwrap());
         assert!(!state.is_alive("a-1") && state.claim("a-1").unwrap().is_none());
         drop((one, two));
         let claimed = state.claim("a-1").unwrap().unwrap();
-        assert!(state.hold_kept("a-1").unwrap().is_none());
+        assert!(state.lock_for_reading("a-1").unwrap().is_none());
         claimed.remove().unwrap();
-        assert!(state.hold_kept("a-1").is_err());
+        assert!(state.lock_for_reading("a-1").is_err());
     }
 
     #[test]
@@ -438,7 +438,7 @@ mod tests {
         std::os::unix::fs::symlink(at("real-1"), at("other")).unwrap();
         std::fs::write(at("x").with_file_name(std::ffi::OsStr::from_bytes(b"\xff\xfe")), "x").unwrap();
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let (bottles, strays) = state.look().unwrap();
+        let (bottles, strays) = state.scan().unwrap();
         assert_eq!(bottles, ["empty", "real-1"]);
         assert!(state.claim("mine").is_err() && at("mine/work").exists(), "nor is it launched over");
         assert_eq!(strays.len(), 8, "{strays:?}");
@@ -462,8 +462,8 @@ mod tests {
     #[test]
     fn a_word_that_is_no_text_comes_back_as_it_was() {
         for word in [OsString::from("plain"), OsString::from_vec(vec![b'/', 0xff, b'x'])] {
-            let written = serde_json::to_string(&Word::from(word.clone())).unwrap();
-            assert_eq!(OsString::from(serde_json::from_str::<Word>(&written).unwrap()), word);
+            let written = serde_json::to_string(&Argument::from(word.clone())).unwrap();
+            assert_eq!(OsString::from(serde_json::from_str::<Argument>(&written).unwrap()), word);
         }
     }
 

@@ -56,7 +56,7 @@ impl Class {
 
 /// A line of a script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct ScriptLocation {
     /// The script, as the user names it: `scripts/launch.lua`.
     pub script: String,
     /// The line, from 1.
@@ -66,7 +66,7 @@ pub struct Place {
     pub text: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ScriptLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.script, self.line)
     }
@@ -83,7 +83,7 @@ pub struct Failure {
     /// What to do.
     pub hint: Option<String>,
     /// The script line that asked for it.
-    pub at: Option<Box<Place>>,
+    pub at: Option<Box<ScriptLocation>>,
     /// Further facts, nearest first.
     pub causes: Vec<String>,
 }
@@ -103,7 +103,7 @@ impl Failure {
 
     /// Adds the script line, unless one nearer to the cause is known.
     #[must_use]
-    pub fn at(mut self, place: Option<&Place>) -> Self {
+    pub fn at(mut self, place: Option<&ScriptLocation>) -> Self {
         self.at = self.at.or_else(|| place.cloned().map(Box::new));
         self
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{Kept, StateDir, Stray, UndoRow, lost, turn, unwind};
+use super::{KeptWorkspace, StateDir, UnknownEntry, UndoRow, recover_exit, queue, unwind};
 use crate::engine::{Engine, EngineError, Filter, Object};
 
 /// How long a dead bottle must look empty: its holder may have died in the middle of a call.
@@ -34,7 +34,7 @@ pub struct Collection {
     /// What could not be collected, or not be decided, and why; one thing that is wrong stops nothing else.
     pub troubles: Vec<String>,
     /// What is no bottle's, and stays.
-    pub strays: Vec<Stray>,
+    pub strays: Vec<UnknownEntry>,
 }
 
 /// Removes dead bottles of this owner on this engine; with `dry_run`, only names them.
@@ -52,7 +52,7 @@ pub async fn collect(
     dry_run: bool,
 ) -> anyhow::Result<Collection> {
     let objects = engine.list(&Filter::Owner(state.owner.clone())).await?;
-    let (known, strays) = state.look()?;
+    let (known, strays) = state.scan()?;
     let mut done = Collection { strays, ..Collection::default() };
     let mut ids: BTreeSet<String> = known.into_iter().collect();
     ids.extend(objects.iter().filter(|object| object.identity.owner == state.owner).map(session_of));
@@ -62,7 +62,7 @@ pub async fn collect(
             Err(error) => done.troubles.push(format!("{bottle}: {error:#}")),
         }
     }
-    if !dry_run && let Err(error) = turn::sweep(state.path()) {
+    if !dry_run && let Err(error) = queue::sweep(state.path()) {
         done.troubles.push(format!("remove the tickets of the dead: {error}"));
     }
     Ok(done)
@@ -87,7 +87,7 @@ async fn collect_one(
     }
     // What it has made says whose it is, whatever has become of the directory's own id since.
     let owner = record.and_then(|record| record.owner).unwrap_or_else(|| state.owner.clone());
-    let kept = Kept::of_dead(state, bottle).map(|kept| kept.volume);
+    let kept = KeptWorkspace::of_dead(state, bottle).map(|kept| kept.volume);
     let is_more = |object: &Object| object.identity.session == bottle && kept.as_ref() != Some(&object.name);
     if kept.is_some() && owner == state.owner && !objects.iter().any(is_more) {
         return Ok(None);
@@ -97,7 +97,7 @@ async fn collect_one(
     }
     // Someone else may collect it in this very moment.
     let Some(dir) = state.claim(bottle)? else { return Ok(None) };
-    lost::remember(engine, state, bottle, &owner).await;
+    recover_exit::record_exit(engine, state, bottle, &owner).await;
     let undo = unwind_dead(engine, bottle, &owner, kept.as_deref()).await;
     if kept.is_none() && !undo.iter().any(UndoRow::is_left) {
         dir.remove().with_context(|| format!("remove {}", dir.path.display()))?;
@@ -185,7 +185,7 @@ mod tests {
         engine.volume_create(&volume).await.unwrap();
         drop(dir);
         // As an earlier version would have: another id, whatever there was.
-        let after = StateDir::told(folder.path(), "0123456789abcdef");
+        let after = StateDir::unchecked(folder.path(), "0123456789abcdef");
         let done = collect(&engine, "unix:///x", &after, false).await.unwrap();
         assert_eq!(done.bottles.len(), 1);
         assert!(engine.list(&Filter::Session("dead-1".into())).await.unwrap().is_empty());

@@ -19,7 +19,7 @@ const ID: usize = 24;
 const ADOPTED: &str = "owner:";
 
 /// The owner whose bottles are kept under a state directory.
-pub struct Found {
+pub struct OwnerLookup {
     /// Its label.
     pub owner: String,
     /// What was wrong and has been put right, in words.
@@ -27,7 +27,7 @@ pub struct Found {
 }
 
 /// Bottles, each with the owner that its record names.
-pub type Named = Vec<(String, Option<String>)>;
+pub type BottleOwners = Vec<(String, Option<String>)>;
 
 /// What the id's file says.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,11 +45,11 @@ enum Id {
 ///
 /// # Errors
 /// The id cannot be read or written, or is lost while there are bottles that do not say whose they are.
-pub fn of(state: &Path, named: impl FnOnce() -> Named) -> std::io::Result<Found> {
+pub fn resolve(state: &Path, named: impl FnOnce() -> BottleOwners) -> std::io::Result<OwnerLookup> {
     let file = state.join("id");
     match read(&file)? {
         Id::Broken(_) => recover(state, &file, named),
-        known => Ok(Found { owner: owner(known), notice: None }),
+        known => Ok(OwnerLookup { owner: owner(known), notice: None }),
     }
 }
 
@@ -94,11 +94,11 @@ fn owner(id: Id) -> String {
 }
 
 /// Puts the id right, one process at a time: whoever comes second finds it done.
-fn recover(state: &Path, file: &Path, named: impl FnOnce() -> Named) -> std::io::Result<Found> {
+fn recover(state: &Path, file: &Path, named: impl FnOnce() -> BottleOwners) -> std::io::Result<OwnerLookup> {
     let _lock = wait_exclusive(&state.join("id.lock"))?;
     let what = match read(file)? {
         Id::Broken(what) => what,
-        known => return Ok(Found { owner: owner(known), notice: None }),
+        known => return Ok(OwnerLookup { owner: owner(known), notice: None }),
     };
     let named = named();
     let owners = owners(&named);
@@ -122,7 +122,7 @@ fn recover(state: &Path, file: &Path, named: impl FnOnce() -> Named) -> std::io:
         }
     };
     replace(file, content.as_bytes())?;
-    Ok(Found { owner: owner(parse(content.as_bytes())), notice })
+    Ok(OwnerLookup { owner: owner(parse(content.as_bytes())), notice })
 }
 
 /// The owners that the bottles' records name.

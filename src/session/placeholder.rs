@@ -15,7 +15,7 @@ const FILE: &str = "placeholders.json";
 ///
 /// # Errors
 /// The lock cannot be taken.
-pub fn hold(directory: &Path) -> io::Result<File> {
+pub fn lock(directory: &Path) -> io::Result<File> {
     let state = directory.parent().and_then(Path::parent).unwrap_or(directory);
     wait_exclusive(&state.join("placeholders.lock"))
 }
@@ -35,7 +35,7 @@ pub fn note(directory: &Path, place: &Path) -> io::Result<()> {
 }
 
 /// Whether a bottle beside this one has made a place.
-pub fn is_anothers(directory: &Path, place: &Path) -> bool {
+pub fn belongs_to_another(directory: &Path, place: &Path) -> bool {
     others(directory).iter().any(|other| noted(other).iter().any(|known| known == place))
 }
 
@@ -43,9 +43,9 @@ pub fn is_anothers(directory: &Path, place: &Path) -> bool {
 pub(super) fn remove(directory: &Path) {
     let places = noted(directory);
     // Without the lock it is as it was before there was one: at worst a place goes that another bottle was about to note.
-    let _lock = if places.is_empty() { None } else { hold(directory).ok() };
+    let _lock = if places.is_empty() { None } else { lock(directory).ok() };
     for place in places {
-        if is_anothers(directory, &place) {
+        if belongs_to_another(directory, &place) {
             continue;
         }
         match std::fs::symlink_metadata(&place) {
@@ -84,7 +84,7 @@ mod tests {
         }
         std::fs::write(&file, "").unwrap();
         std::fs::create_dir(&full).unwrap();
-        assert!(is_anothers(&two, &file) && !is_anothers(&one, &file));
+        assert!(belongs_to_another(&two, &file) && !belongs_to_another(&one, &file));
         note(&two, &file).unwrap();
         remove(&one);
         assert!(file.exists() && !full.exists());

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use super::{Kept, Outcome, Record, SessionDir, StateDir, lost, unwind};
+use super::{KeptWorkspace, UndoOutcome, Record, SessionDir, StateDir, recover_exit, unwind};
 use crate::engine::choice::connect;
 
 /// The role's name on the command line.
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const TRIES: usize = 120;
 
 /// The holder's end of the switch.
-pub struct Switch {
+pub struct ReaperHandle {
     pipe: ChildStdin,
     child: Child,
 }
@@ -31,7 +31,7 @@ pub struct Switch {
 ///
 /// # Errors
 /// The process cannot be started.
-pub fn start(state: &StateDir, dir: &SessionDir, record: &Record) -> std::io::Result<Switch> {
+pub fn start(state: &StateDir, dir: &SessionDir, record: &Record) -> std::io::Result<ReaperHandle> {
     let mut command = Command::new("/proc/self/exe");
     let keeps = record.keeps.as_deref().unwrap_or_default();
     command.args([ROLE, &record.id, &record.endpoint, &state.owner, keeps]).arg(state.path());
@@ -40,10 +40,10 @@ pub fn start(state: &StateDir, dir: &SessionDir, record: &Record) -> std::io::Re
     // A group of its own keeps a terminal's Ctrl-C away until the reaper has made its own session.
     let mut child = command.process_group(0).spawn()?;
     let pipe = child.stdin.take().expect("stdin is piped");
-    Ok(Switch { pipe, child })
+    Ok(ReaperHandle { pipe, child })
 }
 
-impl Switch {
+impl ReaperHandle {
     /// Tells the reaper that the session is gone, and waits for its end.
     pub fn disarm(mut self) {
         // A reaper that is gone already has nothing to be told.
@@ -54,7 +54,7 @@ impl Switch {
 }
 
 /// What a reaper is told on its command line.
-struct Told {
+struct ReaperArgs {
     id: String,
     endpoint: String,
     /// The volume that outlives the bottle if its holder has not decided.
@@ -62,7 +62,7 @@ struct Told {
     state: StateDir,
 }
 
-impl Told {
+impl ReaperArgs {
     fn read(words: &[OsString]) -> anyhow::Result<Self> {
         let usage = "reaper: takes a bottle's id, an engine's address, an owner, a volume and a state directory";
         let [id, endpoint, owner, keeps, path] = words else { anyhow::bail!(usage) };
@@ -72,14 +72,14 @@ impl Told {
             id: text(id)?,
             endpoint: text(endpoint)?,
             keeps,
-            state: StateDir::told(path.as_ref(), &text(owner)?),
+            state: StateDir::unchecked(path.as_ref(), &text(owner)?),
         })
     }
 
     /// The volume that is to be kept, and whether the bottle's directory still says why.
     fn kept(&self) -> (Option<String>, bool) {
         match self.state.read_record(&self.id) {
-            Ok(Some(_)) => (Kept::of_dead(&self.state, &self.id).map(|kept| kept.volume), true),
+            Ok(Some(_)) => (KeptWorkspace::of_dead(&self.state, &self.id).map(|kept| kept.volume), true),
             // Somebody has removed the directory, and with it what the workspace began with.
             Ok(None) => (None, true),
             // What cannot be read may say that there is somebody's work.
@@ -96,32 +96,32 @@ pub fn run(words: &[OsString]) -> anyhow::Result<()> {
     // The holder's connections are not ours: a client would wait for the end of one.
     super::descriptors::close_inherited()?;
     super::crash::note_panics(ROLE);
-    let told = Told::read(words)?;
+    let args = ReaperArgs::read(words)?;
     let mut word = Vec::new();
     std::io::stdin().lock().take(64).read_to_end(&mut word)?;
     if word == DONE {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(reap(&told))?;
-    super::crash::close(told.state.path(), &told.id);
+    runtime.block_on(reap(&args))?;
+    super::crash::close(args.state.path(), &args.id);
     Ok(())
 }
 
-async fn reap(told: &Told) -> anyhow::Result<()> {
-    let Told { id, endpoint, state, .. } = told;
+async fn reap(args: &ReaperArgs) -> anyhow::Result<()> {
+    let ReaperArgs { id, endpoint, state, .. } = args;
     let mut last = String::new();
     // There is no line to wait in where there is not a directory.
-    let _turn = if state.path().is_dir() { super::turn::to_tear_down(state.path()).await } else { None };
+    let _turn = if state.path().is_dir() { super::queue::acquire_teardown(state.path()).await } else { None };
     for _ in 0..TRIES {
         match connect(endpoint) {
             Ok(engine) => {
                 engine.info().await.ok();
-                lost::remember(&engine, state, id, &state.owner).await;
-                let (kept, readable) = told.kept();
+                recover_exit::record_exit(&engine, state, id, &state.owner).await;
+                let (kept, readable) = args.kept();
                 let rows = unwind(&engine, id, &state.owner, QUIET, BTreeMap::new(), kept.as_deref()).await;
                 let failed = rows.into_iter().find_map(|row| match row.outcome {
-                    Outcome::Failed(why) => Some(why),
+                    UndoOutcome::Failed(why) => Some(why),
                     _ => None,
                 });
                 match failed {

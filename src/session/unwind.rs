@@ -37,13 +37,14 @@ pub struct Defer {
 /// What became of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "why")]
-pub enum Outcome {
+pub enum UndoOutcome {
     /// It was there and is gone.
     Removed,
     /// It was gone already.
     WasGone,
     /// A deferred function ran.
-    Ran,
+    #[serde(rename = "ran")]
+    Completed,
     /// It could not be removed, or the function failed.
     Failed(String),
 }
@@ -59,13 +60,13 @@ pub struct UndoRow {
     pub name: String,
     /// What became of it.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: UndoOutcome,
 }
 
 impl UndoRow {
     /// Whether something is left that the next `gc` must remove.
     pub fn is_left(&self) -> bool {
-        matches!(self.outcome, Outcome::Failed(_)) && !matches!(self.kind.as_str(), "defer" | "on_teardown")
+        matches!(self.outcome, UndoOutcome::Failed(_)) && !matches!(self.kind.as_str(), "defer" | "on_teardown")
     }
 }
 
@@ -91,7 +92,7 @@ pub async fn unwind(
             Ok(objects) => objects,
             Err(why) => {
                 empty = 0;
-                add(&mut report, [row(u64::MAX, "session", session, Outcome::Failed(why))]);
+                add(&mut report, [row(u64::MAX, "session", session, UndoOutcome::Failed(why))]);
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -139,8 +140,8 @@ fn add(report: &mut BTreeMap<(u64, String), UndoRow>, rows: impl IntoIterator<It
     for row in rows {
         let key = (row.seq, row.name.clone());
         // What a first try removed, a later look finds gone.
-        let known = report.get(&key).is_some_and(|known| known.outcome == Outcome::Removed);
-        if !(known && row.outcome == Outcome::WasGone) {
+        let known = report.get(&key).is_some_and(|known| known.outcome == UndoOutcome::Removed);
+        if !(known && row.outcome == UndoOutcome::WasGone) {
             report.insert(key, row);
         }
     }
@@ -162,9 +163,9 @@ fn late() -> String {
 async fn run(seq: u64, defer: Defer) -> UndoRow {
     let name = if defer.kind == "defer" { format!("defer {seq}") } else { defer.name };
     let outcome = match tokio::time::timeout(STEP, defer.run).await {
-        Ok(Ok(())) => Outcome::Ran,
-        Ok(Err(why)) => Outcome::Failed(why),
-        Err(_) => Outcome::Failed(late()),
+        Ok(Ok(())) => UndoOutcome::Completed,
+        Ok(Err(why)) => UndoOutcome::Failed(why),
+        Err(_) => UndoOutcome::Failed(late()),
     };
     row(seq, defer.kind, &name, outcome)
 }
@@ -185,14 +186,14 @@ async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> (UndoRow, bool) {
         }
     };
     let (outcome, answered) = match tokio::time::timeout(STEP, work).await {
-        Ok(Ok(Removal::Removed)) => (Outcome::Removed, true),
-        Ok(Ok(Removal::WasGone)) => (Outcome::WasGone, true),
-        Ok(Err(error)) => (Outcome::Failed(error.to_string()), error.kind != ErrorKind::Deadline),
-        Err(_) => (Outcome::Failed(late()), false),
+        Ok(Ok(Removal::Removed)) => (UndoOutcome::Removed, true),
+        Ok(Ok(Removal::WasGone)) => (UndoOutcome::WasGone, true),
+        Ok(Err(error)) => (UndoOutcome::Failed(error.to_string()), error.kind != ErrorKind::Deadline),
+        Err(_) => (UndoOutcome::Failed(late()), false),
     };
     (row(object.identity.seq, object.identity.kind.word(), &object.name, outcome), answered)
 }
 
-fn row(seq: u64, kind: &str, name: &str, outcome: Outcome) -> UndoRow {
+fn row(seq: u64, kind: &str, name: &str, outcome: UndoOutcome) -> UndoRow {
     UndoRow { seq, kind: kind.to_owned(), name: name.to_owned(), outcome }
 }

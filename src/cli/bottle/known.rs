@@ -10,7 +10,7 @@ use crate::engine::labels::Kind;
 use crate::engine::{Engine, Filter, Object};
 use crate::holder::{PLAN_FILE, reach};
 use crate::plan::LaunchPlan;
-use crate::session::{Class, Failure, Record, StateDir, ended};
+use crate::session::{Class, Failure, Record, StateDir, exit_record};
 
 /// A bottle of this user, living or not.
 pub(in crate::cli) struct Known {
@@ -31,7 +31,7 @@ impl Known {
         let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
         let record = known.ok_or_else(|| {
             let all = state.bottles().unwrap_or_default();
-            if crate::session::valid_name(id) && ended::read(&state, id).is_some() {
+            if crate::session::valid_name(id) && exit_record::read(&state, id).is_some() {
                 return input(format!("{id} has ended, and nothing of its work is kept"))
                     .hint(format!("`bottler logs {id}` and `bottler inspect {id}` still work"));
             }

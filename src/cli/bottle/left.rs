@@ -13,8 +13,8 @@ use crate::engine::labels::{Identity, Kind};
 use crate::plan::WorkspaceMode;
 use crate::primitive::own_image;
 use crate::primitive::workspace::{Reader, SEED_FILE, before, left};
-use crate::session::kept::workspace_volume;
-use crate::session::{Class, Failure, Kept, new_id, sweeper};
+use crate::session::kept_workspace::workspace_volume;
+use crate::session::{Class, Failure, KeptWorkspace, new_id, sweeper};
 use crate::workspace::{Brought, Outstanding, Seed, Snapshot, outstanding, sweep};
 
 /// The place of what the command line makes in a bottle's order: after everything else.
@@ -57,7 +57,7 @@ pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
     };
     let directory = known.state.bottle(id);
     let hold = if known.state.is_alive(id) { None } else { Some(hold(&known)?) };
-    if hold.is_some() && Kept::of_dead(&known.state, id).is_none() {
+    if hold.is_some() && KeptWorkspace::of_dead(&known.state, id).is_none() {
         return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists kept bottles"));
     }
     sweep_dead(&directory, hold.is_some());
@@ -106,7 +106,7 @@ fn sweep_dead(directory: &Path, alone: bool) {
 
 /// Holds a bottle that is kept.
 fn hold(known: &Known) -> Result<std::fs::File, Failure> {
-    let held = known.state.hold_kept(&known.id);
+    let held = known.state.lock_for_reading(&known.id);
     let held = held.map_err(|error| Failure::new(Class::Internal, format!("hold {}: {error}", known.id)))?;
     held.ok_or_else(|| input(format!("{} is being launched again, or removed", known.id)).hint("bottler ps --all"))
 }

@@ -20,8 +20,8 @@ use crate::cli::terminal::{self, Given};
 use crate::engine::{ExecSpec, Output, Streams};
 use crate::init::ENTER;
 use crate::primitive::POLICY_FILE;
-use crate::session::ended::{self, Piece};
-use crate::session::{Class, Condition, Failure, Kept, UndoRow};
+use crate::session::exit_record::{self, OutputChunk};
+use crate::session::{Class, Condition, Failure, KeptWorkspace, UndoRow};
 
 /// Lines of a log that are shown where nothing else is said.
 const LINES: usize = 1000;
@@ -88,13 +88,13 @@ pub(in crate::cli) struct RmArgs {
 }
 
 /// What is known of a bottle that does not run, where that is how it ended.
-fn ended_of(id: &str) -> Result<Option<(ended::Ended, Vec<Piece>)>, Failure> {
+fn ended_of(id: &str) -> Result<Option<(exit_record::ExitRecord, Vec<OutputChunk>)>, Failure> {
     let state = state()?;
-    Ok(if state.is_alive(id) { None } else { ended::read(&state, id) })
+    Ok(if state.is_alive(id) { None } else { exit_record::read(&state, id) })
 }
 
 /// Prints what an agent wrote, as it did.
-fn print_output(output: &[Piece]) {
+fn print_output(output: &[OutputChunk]) {
     let (mut out, mut err) = (Writer::stdout(), Writer::stderr());
     for piece in output {
         let written = if piece.error { err.write(&piece.bytes) } else { out.write(&piece.bytes) };
@@ -102,7 +102,7 @@ fn print_output(output: &[Piece]) {
     }
 }
 
-fn tell_ended(ended: &ended::Ended) -> u8 {
+fn tell_ended(ended: &exit_record::ExitRecord) -> u8 {
     let how = match (&ended.failure, ended.exit_code) {
         (Some(failure), _) => failure.clone(),
         (None, Some(code)) => format!("exit code {code}"),
@@ -334,7 +334,7 @@ pub(in crate::cli) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
     };
     known.engine.info().await?;
     let alive = known.state.is_alive(&known.id);
-    let kept = if alive { None } else { Kept::of_dead(&known.state, &known.id) };
+    let kept = if alive { None } else { KeptWorkspace::of_dead(&known.state, &known.id) };
     let condition = if alive { Condition::read(&known.state.bottle(&known.id)) } else { Condition::default() };
     let objects: Vec<serde_json::Value> = known
         .objects()
@@ -387,7 +387,7 @@ pub(in crate::cli) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
 /// Asks whether what nobody has pulled may go, where there is something; without a terminal that is an error.
 async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
     let id = &known.id;
-    let Some(kept) = Kept::of_dead(&known.state, id) else { return Ok(()) };
+    let Some(kept) = KeptWorkspace::of_dead(&known.state, id) else { return Ok(()) };
     let hint = format!(
         "`bottler pull {id}` fetches it, with --archive FILE ignored files and repositories inside, too; `bottler rm --discard {id}` drops it"
     );

@@ -6,7 +6,7 @@ use super::known::Known;
 use crate::cli::failure::input;
 use crate::cli::print::print_message;
 use crate::engine::Engine;
-use crate::session::{Class, Failure, Kept, gc};
+use crate::session::{Class, Failure, KeptWorkspace, gc};
 
 /// Removes all there is of a bottle that does not live.
 pub(super) async fn remove_kept(known: &Known) -> Result<u8, Failure> {
@@ -15,7 +15,7 @@ pub(super) async fn remove_kept(known: &Known) -> Result<u8, Failure> {
     let Some(dir) = known.state.claim(id).map_err(failed)? else {
         return Err(input(format!("{id} is running again")).hint(format!("bottler stop {id}")));
     };
-    Kept::forget(&dir.path);
+    KeptWorkspace::forget(&dir.path);
     let engine: Arc<dyn Engine> = known.engine.clone();
     let undo = gc::unwind_dead(&engine, id, known.owner(), None).await;
     if let Some(left) = crate::report::left(&undo) {

@@ -11,7 +11,7 @@ use crate::holder::{Draft, Drafts};
 use crate::manifest::{Catalogue, Chosen, Egress, IsolationSection, choose, expand, granted, text};
 use crate::plan::{Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
 use crate::policy::AllowSpec;
-use crate::session::{Class, Failure, GrantsOf, StateDir, new_id, valid_name};
+use crate::session::{Class, Failure, GrantsKey, StateDir, new_id, valid_name};
 use crate::workspace::identity;
 
 /// An agent, and how it differs from what is said of it.
@@ -121,7 +121,7 @@ pub(in crate::cli) struct Ready {
     pub(in crate::cli) defined: Defined,
     pub(in crate::cli) drafts: Drafts,
     /// What its grants are remembered by.
-    pub(in crate::cli) grants: GrantsOf,
+    pub(in crate::cli) grants: GrantsKey,
     /// What was granted to earlier bottles for good.
     pub(in crate::cli) granted: Vec<AllowSpec>,
 }
@@ -133,12 +133,12 @@ impl AgentArgs {
         let chosen = choose(&defined.catalogue, &self.agent, self.bottle.as_deref()).map_err(program::failure)?;
         let facts = facts()?;
         let mut egress = self.egress.read(chosen.egress.clone())?;
-        let grants = GrantsOf {
+        let grants = GrantsKey {
             name: chosen.bottle_name.clone().unwrap_or_else(|| chosen.name.clone()),
             folder: self.workspace.clone().unwrap_or_else(|| facts.directory.clone()),
         };
         // The same folder, however it is named.
-        let grants = GrantsOf { folder: grants.folder.canonicalize().unwrap_or(grants.folder), ..grants };
+        let grants = GrantsKey { folder: grants.folder.canonicalize().unwrap_or(grants.folder), ..grants };
         let granted = granted(&grants.name, &grants.folder).map_err(input)?;
         egress.spec.allow.extend(granted.iter().cloned());
         let flags = self.flags(terminal, id)?;

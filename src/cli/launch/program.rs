@@ -8,7 +8,7 @@ use crate::lua::{Grants, Program, Script, Vm, built_in_names, built_in_recipe};
 use crate::manifest::{Catalogue, Problem, user_file};
 use crate::project::{FOLDER, Project, Store};
 use crate::report::printable;
-use crate::session::{Class, Failure, Place, StateDir};
+use crate::session::{Class, Failure, ScriptLocation, StateDir};
 
 /// Largest recipe, in bytes.
 const MAX_RECIPE: u64 = 1 << 20;
@@ -86,7 +86,7 @@ pub(in crate::cli) fn failure(problem: Problem) -> Failure {
         (false, _, 1..) => format!("{message} (column {column})"),
         _ => message,
     };
-    let at = (line > 0).then_some(Place { script: file, line, text });
+    let at = (line > 0).then_some(ScriptLocation { script: file, line, text });
     let failure = input(message).at(at.as_ref());
     match hint {
         Some(hint) => failure.hint(hint),
@@ -158,7 +158,7 @@ pub(in crate::cli) fn params(said: &[String]) -> Result<BTreeMap<String, String>
 /// Which of the project's hooks take part, and which of them replace something: a line for each.
 pub(in crate::cli) async fn hooks(program: &Program) -> Result<Vec<String>, Failure> {
     let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
-    let line = |(when, name, at): (String, String, Option<Place>)| {
+    let line = |(when, name, at): (String, String, Option<ScriptLocation>)| {
         let place = at.map_or_else(|| hooks.name.clone(), |at| at.to_string());
         let what = if name.is_empty() { when } else { format!("{when}.{name}") };
         printable(&format!("hook {what}  {place}"))

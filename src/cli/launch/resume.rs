@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::run;
 use crate::cli::bottle::known::Known;
 use crate::cli::failure::input;
-use crate::session::{Class, Failure, Kept};
+use crate::session::{Class, Failure, KeptWorkspace};
 
 /// What `resume` takes.
 #[derive(clap::Args)]
@@ -44,7 +44,7 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     if known.state.is_alive(id) {
         return Err(input(format!("{id} is running")).hint(format!("bottler attach {id}")));
     }
-    let Some(kept) = Kept::of_dead(&known.state, id) else {
+    let Some(kept) = KeptWorkspace::of_dead(&known.state, id) else {
         return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists kept bottles"));
     };
     known.engine.info().await?;

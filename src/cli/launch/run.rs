@@ -23,7 +23,7 @@ use crate::engine::{Engine, EngineDetails};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
 use crate::probe::{Line, passed};
-use crate::session::{Class, Failure, Invocation, StateDir, Word};
+use crate::session::{Class, Failure, Invocation, StateDir, Argument};
 use crate::{report, sidecar};
 
 /// What `run` takes.
@@ -71,7 +71,7 @@ struct Dry<'a> {
 }
 
 pub(in crate::cli) async fn main(args: Args) -> Result<u8, Failure> {
-    let words = std::env::args_os().skip(1).map(Word::from).collect();
+    let words = std::env::args_os().skip(1).map(Argument::from).collect();
     launch(args, words, None).await
 }
 
@@ -94,7 +94,7 @@ impl Args {
 }
 
 /// Launches; `words` is how that is asked for again, `resumed` a bottle that lives again.
-pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed>) -> Result<u8, Failure> {
+pub(in crate::cli) async fn launch(args: Args, words: Vec<Argument>, resumed: Option<Resumed>) -> Result<u8, Failure> {
     let state = state()?;
     let terminal = args.format == Format::Text && args.agent.wants_terminal(args.detach);
     let mut ready = args.agent.plan(&state, terminal, resumed.as_ref().map(|resumed| resumed.id.as_str()))?;

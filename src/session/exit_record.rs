@@ -20,7 +20,7 @@ const MAX_OUTPUT: usize = 1 << 20;
 
 /// How a bottle ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
+pub struct ExitRecord {
     /// The bottle's id.
     pub id: String,
     /// The agent's name.
@@ -39,7 +39,7 @@ pub struct Ended {
 
 /// A piece of what an agent wrote, as it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
+pub struct OutputChunk {
     /// Whether it is of standard error.
     pub error: bool,
     /// Its bytes, in base64 where it is written down.
@@ -61,13 +61,13 @@ mod base64 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct File {
+struct StoredRecord {
     #[serde(flatten)]
-    ended: Ended,
-    output: Vec<Piece>,
+    ended: ExitRecord,
+    output: Vec<OutputChunk>,
 }
 
-impl Ended {
+impl ExitRecord {
     /// The exit code that `bottler run` has ended with, or would have.
     pub fn code(&self) -> u8 {
         let own = self.exit_code.map(|code| u8::try_from(code & 0xff).unwrap_or(u8::MAX));
@@ -79,9 +79,9 @@ impl Ended {
 ///
 /// # Errors
 /// It cannot be written.
-pub fn write(state: &StateDir, ended: &Ended, output: Vec<Piece>) -> io::Result<()> {
+pub fn write(state: &StateDir, ended: &ExitRecord, output: Vec<OutputChunk>) -> io::Result<()> {
     make_private(&folder(state))?;
-    let file = File { ended: ended.clone(), output };
+    let file = StoredRecord { ended: ended.clone(), output };
     replace(&path(state, &ended.id), &serde_json::to_vec(&file)?)?;
     for old in to_forget(all(state), now()) {
         forget(state, &old);
@@ -90,18 +90,18 @@ pub fn write(state: &StateDir, ended: &Ended, output: Vec<Piece>) -> io::Result<
 }
 
 /// How a bottle ended, and what it wrote last; `None` where nothing is known.
-pub fn read(state: &StateDir, id: &str) -> Option<(Ended, Vec<Piece>)> {
+pub fn read(state: &StateDir, id: &str) -> Option<(ExitRecord, Vec<OutputChunk>)> {
     let text = valid_name(id).then(|| std::fs::read(path(state, id)).ok())??;
-    let file: File = serde_json::from_slice(&text).ok()?;
+    let file: StoredRecord = serde_json::from_slice(&text).ok()?;
     Some((file.ended, file.output))
 }
 
 /// All that is known, the oldest first.
-pub fn all(state: &StateDir) -> Vec<Ended> {
+pub fn all(state: &StateDir) -> Vec<ExitRecord> {
     let entries = std::fs::read_dir(folder(state)).into_iter().flatten();
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let ids = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
-    let mut all: Vec<Ended> = ids.filter_map(|id| read(state, &id)).map(|(ended, _)| ended).collect();
+    let mut all: Vec<ExitRecord> = ids.filter_map(|id| read(state, &id)).map(|(ended, _)| ended).collect();
     all.sort_by(|one, two| (one.ended, &one.id).cmp(&(two.ended, &two.id)));
     all
 }
@@ -115,12 +115,12 @@ pub fn forget(state: &StateDir, id: &str) {
 
 /// The last of an output that goes on, in memory that is bounded.
 #[derive(Default)]
-pub struct Tail {
-    pieces: Vec<Piece>,
+pub struct OutputTail {
+    pieces: Vec<OutputChunk>,
     size: usize,
 }
 
-impl Tail {
+impl OutputTail {
     /// Takes what came.
     pub fn push(&mut self, output: Output) {
         let (error, bytes) = match output {
@@ -128,7 +128,7 @@ impl Tail {
             Output::Stderr(bytes) => (true, bytes),
         };
         self.size += bytes.len();
-        self.pieces.push(Piece { error, bytes: bytes.to_vec() });
+        self.pieces.push(OutputChunk { error, bytes: bytes.to_vec() });
         if self.size > 2 * MAX_OUTPUT {
             self.pieces = self.take();
             self.size = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
@@ -136,13 +136,13 @@ impl Tail {
     }
 
     /// What is kept of it.
-    pub fn take(&mut self) -> Vec<Piece> {
+    pub fn take(&mut self) -> Vec<OutputChunk> {
         last(std::mem::take(&mut self.pieces))
     }
 }
 
 /// The last pieces of an output, of a bounded size.
-fn last(mut pieces: Vec<Piece>) -> Vec<Piece> {
+fn last(mut pieces: Vec<OutputChunk>) -> Vec<OutputChunk> {
     let mut size: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
     let first = pieces.iter().position(|piece| {
         let whole = size <= MAX_OUTPUT;
@@ -153,9 +153,9 @@ fn last(mut pieces: Vec<Piece>) -> Vec<Piece> {
     pieces
 }
 
-fn to_forget(all: Vec<Ended>, now: u64) -> Vec<String> {
+fn to_forget(all: Vec<ExitRecord>, now: u64) -> Vec<String> {
     let surplus = all.len().saturating_sub(MOST);
-    let old = |at: usize, ended: &Ended| at < surplus || ended.ended + LONGEST < now;
+    let old = |at: usize, ended: &ExitRecord| at < surplus || ended.ended + LONGEST < now;
     all.into_iter().enumerate().filter(|(at, ended)| old(*at, ended)).map(|(_, ended)| ended.id).collect()
 }
 
@@ -176,29 +176,29 @@ fn path(state: &StateDir, id: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn ended(id: &str, at: u64) -> Ended {
+    fn ended(id: &str, at: u64) -> ExitRecord {
         let (id, agent) = (id.to_owned(), "a".to_owned());
-        Ended { id, agent, exit_code: Some(3), failure: None, failure_code: None, launched: 0, ended: at }
+        ExitRecord { id, agent, exit_code: Some(3), failure: None, failure_code: None, launched: 0, ended: at }
     }
 
     #[test]
     fn the_newest_are_remembered_for_some_days() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::at(folder.path()).unwrap();
-        let output = vec![Piece { error: false, bytes: b"RESULT\n".to_vec() }];
+        let output = vec![OutputChunk { error: false, bytes: b"RESULT\n".to_vec() }];
         write(&state, &ended("a", now()), output.clone()).unwrap();
         assert_eq!(read(&state, "a").unwrap().1, output);
         assert_eq!((read(&state, "a").unwrap().0.code(), read(&state, "../a")), (3, None));
         forget(&state, "a");
         assert_eq!(all(&state), []);
-        let many: Vec<Ended> = (0..102).map(|at| ended(&format!("b{at}"), at)).collect();
+        let many: Vec<ExitRecord> = (0..102).map(|at| ended(&format!("b{at}"), at)).collect();
         assert_eq!(to_forget(many.clone(), 50), ["b0", "b1"]);
         assert_eq!(to_forget(many, LONGEST + 5).len(), 5);
     }
 
     #[test]
     fn the_last_of_an_output_is_kept() {
-        let piece = |size| Piece { error: false, bytes: vec![0; size] };
+        let piece = |size| OutputChunk { error: false, bytes: vec![0; size] };
         assert_eq!(last(vec![piece(MAX_OUTPUT), piece(1), piece(2)]), [piece(1), piece(2)]);
         assert_eq!(last(vec![piece(1)]), [piece(1)]);
         assert_eq!(last(vec![piece(MAX_OUTPUT + 1)]), []);

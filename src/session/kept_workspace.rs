@@ -17,7 +17,7 @@ const FILE: &str = "kept.json";
 const RELEASED: &str = "released";
 /// What is kept of a bottle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KeptWorkspace {
     /// The volume's name.
     pub volume: String,
     /// Why it is kept, in words.
@@ -31,7 +31,7 @@ pub struct Kept {
     pub outstanding: Vec<String>,
 }
 
-impl Kept {
+impl KeptWorkspace {
     /// The volume, of which nothing is known but why it is kept.
     pub fn unknown(volume: &str, why: &str) -> Self {
         Self { volume: volume.to_owned(), why: why.to_owned(), changed: None, size: None, outstanding: Vec::new() }
@@ -115,16 +115,16 @@ mod tests {
         let state = StateDir::at(folder.path()).unwrap();
         let dir = state.claim("a").unwrap().unwrap();
         dir.write_record(&record("a")).unwrap();
-        let why = || Kept::of_dead(&state, "a").map(|kept| (kept.volume, kept.why));
+        let why = || KeptWorkspace::of_dead(&state, "a").map(|kept| (kept.volume, kept.why));
         assert_eq!(why(), None, "nothing has begun");
         note_released(&dir.path).unwrap();
         let files = || std::fs::read_dir(&dir.path).unwrap().count();
         let before = files();
         assert_eq!(why(), Some(("a-workspace".to_owned(), "it was interrupted".to_owned())));
         assert_eq!(files(), before, "a question writes nothing");
-        let kept = Kept { why: "decided".to_owned(), ..Kept::unknown("a-workspace", "") };
+        let kept = KeptWorkspace { why: "decided".to_owned(), ..KeptWorkspace::unknown("a-workspace", "") };
         kept.write(&dir.path).unwrap();
-        assert_eq!(Kept::of_dead(&state, "a"), Some(kept.clone()));
+        assert_eq!(KeptWorkspace::of_dead(&state, "a"), Some(kept.clone()));
         std::fs::write(dir.path.join(FILE), "{\"volume\": \"a-wo").unwrap();
         assert_eq!(why().unwrap().1, "it was interrupted");
         std::fs::write(dir.path.join("bottle.json"), "{\"id\"").unwrap();
@@ -134,6 +134,6 @@ mod tests {
         std::fs::create_dir(dir.path.join(FILE)).unwrap();
         assert!(kept.write(&dir.path).is_err());
         assert!(why().is_some());
-        Kept::forget(&dir.path);
+        KeptWorkspace::forget(&dir.path);
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 
-use crate::host::{Part, exclusive, make_private, try_exclusive};
+use crate::host::{ByteRange, exclusive, make_private, try_exclusive};
 
 /// How often those who wait look how many are ahead.
 const LOOK: Duration = Duration::from_millis(500);
@@ -43,11 +43,11 @@ impl Phase {
 }
 
 /// A turn, until it is dropped.
-pub struct Turn {
+pub struct Slot {
     ticket: Ticket,
 }
 
-impl Turn {
+impl Slot {
     /// How many came before and are not done yet.
     pub fn ahead(&self) -> usize {
         self.ticket.ahead()
@@ -55,8 +55,8 @@ impl Turn {
 }
 
 /// Waits for a turn to tear down, but not longer than a while: what died before must go all the same.
-pub async fn to_tear_down(state: &Path) -> Option<Turn> {
-    tokio::time::timeout(LONGEST, wait(state, Phase::Teardown, |_| {})).await.ok()?.ok()
+pub async fn acquire_teardown(state: &Path) -> Option<Slot> {
+    tokio::time::timeout(LONGEST, acquire(state, Phase::Teardown, |_| {})).await.ok()?.ok()
 }
 
 /// How many have a turn at a time.
@@ -68,17 +68,17 @@ pub fn at_once() -> usize {
 ///
 /// # Errors
 /// The state directory cannot be used.
-pub async fn wait(state: &Path, work: Phase, tell: impl Fn(usize)) -> io::Result<Turn> {
+pub async fn acquire(state: &Path, work: Phase, tell: impl Fn(usize)) -> io::Result<Slot> {
     let folder = folder(state, work);
     make_private(&folder)?;
     let ticket = Ticket::draw(&folder)?;
     // Before the first look: an end that comes between a look and the wait for the next is seen, too.
-    let ends = Ends::of(&folder);
+    let ends = TicketRemovals::of(&folder);
     let mut told = None;
     loop {
         let ahead = ticket.ahead();
         if ahead < at_once() {
-            return Ok(Turn { ticket });
+            return Ok(Slot { ticket });
         }
         if told.replace(ahead) != Some(ahead) {
             tell(ahead);
@@ -92,9 +92,9 @@ pub async fn wait(state: &Path, work: Phase, tell: impl Fn(usize)) -> io::Result
 }
 
 /// Hears of removed tickets (inotify(7)); of none where there is no such thing.
-struct Ends(Option<AsyncFd<OwnedFd>>);
+struct TicketRemovals(Option<AsyncFd<OwnedFd>>);
 
-impl Ends {
+impl TicketRemovals {
     #[expect(unsafe_code, reason = "tokio wants to be sure that the descriptor stays the same")]
     fn of(folder: &Path) -> Self {
         let watch = || {
@@ -138,24 +138,24 @@ impl Ticket {
         std::fs::write(&file, number.to_string())?;
         let path = folder.join(format!("ticket-{number}"));
         let lock = open(&path)?;
-        if !try_exclusive(&lock, Part::WHOLE)? {
+        if !try_exclusive(&lock, ByteRange::WHOLE)? {
             return Err(io::Error::other(format!("{} is somebody else's", path.display())));
         }
-        bury(folder, number);
+        remove_dead(folder, number);
         Ok(Self { number, path, _lock: lock })
     }
 
     /// How many with an earlier ticket live; the tickets of those that do not are removed.
     fn ahead(&self) -> usize {
         let earlier = tickets(self.path.parent().unwrap_or(&self.path)).into_iter();
-        earlier.filter(|(number, path)| *number < self.number && lives(path)).count()
+        earlier.filter(|(number, path)| *number < self.number && is_alive(path)).count()
     }
 }
 
 /// Held while a ticket is drawn: a ticket is there and locked, or not there, to whoever has this.
 fn counter(folder: &Path) -> io::Result<File> {
     let counter = open(&folder.join("counter"))?;
-    exclusive(&counter, Part::WHOLE)?;
+    exclusive(&counter, ByteRange::WHOLE)?;
     Ok(counter)
 }
 
@@ -167,10 +167,10 @@ fn tickets(folder: &Path) -> Vec<(u64, PathBuf)> {
 }
 
 /// Whether a ticket's owner lives: the lock says so. One of the dead is removed.
-fn lives(path: &Path) -> bool {
+fn is_alive(path: &Path) -> bool {
     let Ok(file) = File::options().read(true).write(true).open(path) else { return false };
     // Removed while it is held: nobody else takes it for alive meanwhile.
-    match try_exclusive(&file, Part::WHOLE) {
+    match try_exclusive(&file, ByteRange::WHOLE) {
         Ok(true) => {
             let _ = std::fs::remove_file(path);
             false
@@ -180,10 +180,10 @@ fn lives(path: &Path) -> bool {
 }
 
 /// Removes the tickets of the dead among those below a number; the counter is held.
-fn bury(folder: &Path, below: u64) {
+fn remove_dead(folder: &Path, below: u64) {
     for (number, path) in tickets(folder) {
         if number < below {
-            lives(&path);
+            is_alive(&path);
         }
     }
 }
@@ -197,7 +197,7 @@ pub fn sweep(state: &Path) -> io::Result<()> {
         let folder = folder(state, work);
         if folder.join("counter").is_file() {
             let _drawing = counter(&folder)?;
-            bury(&folder, u64::MAX);
+            remove_dead(&folder, u64::MAX);
         }
     }
     Ok(())
