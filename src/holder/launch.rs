@@ -11,7 +11,7 @@ use crate::primitive::{Bottle, Event, Source, release, watch, workspace};
 use crate::session::exit_record::OutputChunk;
 use crate::session::queue::acquire_teardown;
 use crate::session::{Class, Defer, Failure, KeptWorkspace, UndoRow, unwind};
-use crate::workspace::{Brought, Snapshot, changes, outstanding};
+use crate::workspace::{Fetched, Snapshot, changes, outstanding};
 
 /// How long effects under way may take to end when the bottle is cancelled.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// How a launch ended.
 #[derive(Debug)]
-pub struct UndoOutcome {
+pub struct LaunchOutcome {
     /// The agent's exit code, where its command ran.
     pub exit_code: Option<i64>,
     /// Why it failed, where it did.
@@ -35,7 +35,7 @@ pub struct UndoOutcome {
     pub output: Vec<OutputChunk>,
 }
 
-impl UndoOutcome {
+impl LaunchOutcome {
     /// Of a launch that could not begin.
     pub(super) fn of(failure: Failure) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl UndoOutcome {
 }
 
 /// Runs a recipe, releases the agent, waits for its end, and unwinds: in every case.
-pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel) -> UndoOutcome {
+pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel) -> LaunchOutcome {
     let vm = Vm::new(bottle, program);
     let ended = match &vm {
         Err(failure) => Err(failure.clone()),
@@ -81,7 +81,7 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
     };
     let volume = kept.as_ref().map(|kept| kept.volume.clone());
     let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel, volume.as_deref()).await;
-    UndoOutcome { exit_code, failure, undo, workspace, kept, output }
+    LaunchOutcome { exit_code, failure, undo, workspace, kept, output }
 }
 
 /// Whether the workspace outlives the bottle: as the plan says, and only where there is something in it that nobody has
@@ -115,7 +115,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
             let mut kept = KeptWorkspace { size: Some(left.size), ..KeptWorkspace::unknown(&volume, why) };
             // What is not known to be the same may be the agent's whole work.
             if let Some(before) = before {
-                let missing = outstanding(&before, left, &Brought::read(directory));
+                let missing = outstanding(&before, left, &Fetched::read(directory));
                 if missing.is_empty() {
                     return None;
                 }

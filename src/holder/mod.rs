@@ -25,7 +25,7 @@ pub use ask::{ask_policy, restart_sidecar};
 pub use cancel::Cancel;
 pub use draft::{Draft, Drafts};
 pub use hub::reach;
-pub use launch::{UndoOutcome, carry_out, unwind_all};
+pub use launch::{LaunchOutcome, carry_out, unwind_all};
 pub use mounted::check_mount;
 pub use nested::in_memory;
 pub use spawn::{ROLE, host_env, spawn};
@@ -159,7 +159,7 @@ async fn hold(
         }
         Err(failure) => report.failure = Some(failure),
     }
-    report.executed = mounted::since(&launch, places).await;
+    report.executed = mounted::new_since(&launch, places).await;
     // Before the bottle is seen to be gone: whoever waits for that reads how it ended.
     if let Err(error) = remember(&state, &launch, &report, output) {
         let message = format!("record how {} ended: {error}", report.bottle);
@@ -172,7 +172,12 @@ async fn hold(
 }
 
 /// Writes down how a bottle ended.
-fn remember(state: &StateDir, launch: &Launch, report: &Report, output: Vec<exit_record::OutputChunk>) -> std::io::Result<()> {
+fn remember(
+    state: &StateDir,
+    launch: &Launch,
+    report: &Report,
+    output: Vec<exit_record::OutputChunk>,
+) -> std::io::Result<()> {
     let id = launch.plan.bottle.clone();
     let ended = ExitRecord {
         launched: state.record(&id).map_or_else(exit_record::now, |record| record.launched),
@@ -274,7 +279,7 @@ async fn live(
     hub: &Hub,
     made: &Arc<OnceLock<Arc<Bottle>>>,
     cancel: &Arc<Cancel>,
-) -> (UndoOutcome, Arc<Bottle>) {
+) -> (LaunchOutcome, Arc<Bottle>) {
     let nested = Nested {
         engine: session.engine.clone(),
         home: Home::State(state.clone(), launch.endpoint.clone()),
@@ -309,7 +314,7 @@ async fn live(
     let (carried, program, stop) = (bottle.clone(), launch.program.clone(), cancel.clone());
     let carried = on_own_thread(async move { carry_out(&carried, &program, &stop).await });
     let outcome = tokio::select! {
-        outcome = carried => outcome.unwrap_or_else(|error| UndoOutcome::of(cannot_begin(&error))),
+        outcome = carried => outcome.unwrap_or_else(|error| LaunchOutcome::of(cannot_begin(&error))),
         never = hub.serve(listener, made, cancel) => match never {},
     };
     (outcome, bottle)

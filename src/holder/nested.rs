@@ -12,7 +12,7 @@ use super::ask::WITHIN;
 use super::claim::Claim;
 use super::draft::Drafts;
 use super::thread::on_own_thread;
-use super::{Cancel, UndoOutcome, cannot_begin, carry_out};
+use super::{Cancel, LaunchOutcome, cannot_begin, carry_out};
 use crate::engine::{Engine, EngineDetails, Output};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
 use crate::lua::{Program, built_in_recipe};
@@ -21,7 +21,7 @@ use crate::policy::EgressSpec;
 use crate::primitive::workspace::before;
 use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work};
 use crate::session::{Class, Failure, Session, StateDir};
-use crate::workspace::{self, Seed, Snapshot, Temporary, patch_text};
+use crate::workspace::{self, Seed, Snapshot, TemporaryFile, patch_text};
 
 /// Most that is kept of an agent's output, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -114,7 +114,7 @@ impl Nested {
         let carried = async {
             // A rehearsal is one thing at a time, so that it is always the same.
             let outcome = if real { on_own_thread(carried).await } else { Ok(carried.await) };
-            outcome.unwrap_or_else(|error| UndoOutcome::of(cannot_begin(&error)))
+            outcome.unwrap_or_else(|error| LaunchOutcome::of(cannot_begin(&error)))
         };
         let outcome = tokio::select! {
             outcome = carried => outcome,
@@ -137,7 +137,7 @@ impl Nested {
             if let Some(staging) = &parent.setting().staging
                 && seed.archive().is_some()
             {
-                match hand_on(seed, before, after, staging, &order.id).await {
+                match hand_off(seed, before, after, staging, &order.id).await {
                     Ok(seed) => workspace = Some(Arc::new(seed)),
                     // Its files are there all the same.
                     Err(error) => parent
@@ -149,7 +149,7 @@ impl Nested {
         if let (None, Some(after)) = (&workspace, &after)
             && bottle.seed_now().await.is_some()
         {
-            let (files, not_held) = after.held().map_err(failed)?;
+            let (files, not_held) = after.load_files().map_err(failed)?;
             if !not_held.is_empty() {
                 let names = not_held.join(", ");
                 parent.events.tell(Event::Log(format!(
@@ -171,7 +171,7 @@ impl Nested {
 }
 
 /// A workspace as its agent left it, with its history, in a file of the bottle that launched it.
-async fn hand_on(
+async fn hand_off(
     seed: Arc<Seed>,
     before: Arc<Snapshot>,
     after: &Arc<Snapshot>,
@@ -181,7 +181,7 @@ async fn hand_on(
     let (after, staging, archive) = (after.clone(), staging.to_owned(), staging.join(format!("{id}.tar")));
     let made = tokio::task::spawn_blocking(move || {
         let from = seed.archive().ok_or_else(|| std::io::Error::other("it is no archive"))?;
-        workspace::hand_on(from, &before, &after, &staging, Temporary::at(archive))
+        workspace::hand_off(from, &before, &after, &staging, TemporaryFile::at(archive))
     });
     made.await.map_err(std::io::Error::other)?.map(Seed::Temporary)
 }

@@ -11,14 +11,14 @@ pub enum Value {
     /// As it stands: no secret.
     Literal(String),
     /// With the host's variables in it.
-    Host(Vec<Part>),
+    Host(Vec<ValuePart>),
     /// Asked for at the terminal, without echo, with these words.
     Ask(String),
 }
 
 /// A part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum ValuePart {
     /// As it stands.
     Text(String),
     /// The value of a variable of the host.
@@ -48,8 +48,8 @@ impl Value {
                 if !is_name(name) {
                     return Err(format!("{text:?}: {name:?} is not a valid variable name"));
                 }
-                parts.push(Part::Text(std::mem::take(&mut literal)));
-                parts.push(Part::Variable(name.to_owned()));
+                parts.push(ValuePart::Text(std::mem::take(&mut literal)));
+                parts.push(ValuePart::Variable(name.to_owned()));
                 rest = after;
             } else {
                 literal.push('$');
@@ -59,8 +59,8 @@ impl Value {
         if parts.is_empty() {
             return Ok(Self::Literal(literal));
         }
-        parts.push(Part::Text(literal));
-        parts.retain(|part| *part != Part::Text(String::new()));
+        parts.push(ValuePart::Text(literal));
+        parts.retain(|part| *part != ValuePart::Text(String::new()));
         Ok(Self::Host(parts))
     }
 }
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn values_are_literal_of_the_host_or_asked_for() {
         assert_eq!(Value::read("a $$5 $x").unwrap(), Value::Literal("a $5 $x".into()));
-        let parts = vec![Part::Text("Bearer ".into()), Part::Variable("TOKEN".into())];
+        let parts = vec![ValuePart::Text("Bearer ".into()), ValuePart::Variable("TOKEN".into())];
         assert_eq!(Value::read("Bearer ${TOKEN}").unwrap(), Value::Host(parts));
         assert_eq!(Value::read("?Paste it").unwrap(), Value::Ask("Paste it".into()));
         assert!(Value::read("${A").is_err() && Value::read("${A B}").is_err());

@@ -8,13 +8,13 @@ use serde_yaml::{Mapping, Value};
 use super::expand;
 
 /// Keys of which one is instead of the other.
-const INSTEAD: [(&str, &str); 2] = [("image", "build"), ("build", "image")];
+const EXCLUSIVE: [(&str, &str); 2] = [("image", "build"), ("build", "image")];
 
 /// A parent with a child on top.
 pub(super) fn merge(parent: Value, child: Value) -> Value {
     match (parent, child) {
         (Value::Mapping(mut parent), Value::Mapping(child)) => {
-            for (here, there) in INSTEAD {
+            for (here, there) in EXCLUSIVE {
                 if child.contains_key(here) && !child.contains_key(there) {
                     parent.remove(there);
                 }

@@ -227,7 +227,10 @@ impl Bottle {
     }
 
     /// The last of what the agent wrote, where it has run; waits so long for the end of its log. Why that is not all, if so.
-    pub async fn last_output(&self, patience: Duration) -> (Vec<crate::session::exit_record::OutputChunk>, Option<String>) {
+    pub async fn last_output(
+        &self,
+        patience: Duration,
+    ) -> (Vec<crate::session::exit_record::OutputChunk>, Option<String>) {
         self.recording.finish(patience).await
     }
 

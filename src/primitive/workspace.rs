@@ -15,9 +15,7 @@ use crate::layout::agent::WORKSPACE;
 use crate::plan::WorkspacePlan;
 use crate::session::kept_workspace::workspace_volume;
 use crate::session::{Class, Failure, Pending, placeholder};
-use crate::workspace::{
-    MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskedKind, Seed, Snapshot, Spool, copy, is_repository, read,
-};
+use crate::workspace::{MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskKind, Seed, Snapshot, Spool, copy, is_repository, read};
 
 /// Where a workspace comes from.
 #[derive(Clone)]
@@ -127,8 +125,8 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
                     placeholder::note(directory, &place).map_err(|error| failed(&place, &error))?;
                 }
                 let made = match kind {
-                    MaskedKind::File => std::fs::File::create_new(&place).map(drop),
-                    MaskedKind::Folder => std::fs::create_dir(&place),
+                    MaskKind::File => std::fs::File::create_new(&place).map(drop),
+                    MaskKind::Folder => std::fs::create_dir(&place),
                 };
                 made.map_err(|error| failed(&place, &error))?;
             }

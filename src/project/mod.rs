@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::workspace::read_files;
-pub use trust::{Change, Store};
+pub use trust::{FileStatus, TrustStore};
 
 /// The directory of a project's own files.
 pub const FOLDER: &str = ".bottler";

@@ -20,7 +20,7 @@ const LOCK: &str = "trust.lock";
 /// What is different from what was trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change {
+pub enum FileStatus {
     /// The file is as it was.
     Unchanged,
     /// It was not there.
@@ -32,18 +32,18 @@ pub enum Change {
 }
 
 /// The projects that are trusted.
-pub struct Store {
+pub struct TrustStore {
     path: PathBuf,
     /// By the project's directory: its files' digests.
-    projects: BTreeMap<PathBuf, Trusted>,
+    projects: BTreeMap<PathBuf, TrustedFiles>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Trusted {
+struct TrustedFiles {
     files: BTreeMap<String, String>,
 }
 
-impl Store {
+impl TrustStore {
     /// Opens the store of a state directory.
     ///
     /// # Errors
@@ -60,16 +60,16 @@ impl Store {
     }
 
     /// Every file of the project, and what is different from what was trusted.
-    pub fn changes(&self, project: &Project) -> BTreeMap<String, Change> {
+    pub fn changes(&self, project: &Project) -> BTreeMap<String, FileStatus> {
         let known = self.projects.get(&project.root).map(|trusted| &trusted.files);
         let now = digests(project);
-        let mut changes: BTreeMap<String, Change> =
-            known.into_iter().flat_map(BTreeMap::keys).map(|path| (path.clone(), Change::Removed)).collect();
+        let mut changes: BTreeMap<String, FileStatus> =
+            known.into_iter().flat_map(BTreeMap::keys).map(|path| (path.clone(), FileStatus::Removed)).collect();
         for (path, digest) in now {
             let change = match known.and_then(|known| known.get(&path)) {
-                None => Change::Added,
-                Some(before) if *before == digest => Change::Unchanged,
-                Some(_) => Change::Changed,
+                None => FileStatus::Added,
+                Some(before) if *before == digest => FileStatus::Unchanged,
+                Some(_) => FileStatus::Changed,
             };
             changes.insert(path, change);
         }
@@ -82,7 +82,7 @@ impl Store {
     /// The store cannot be read again or written.
     pub fn trust(&mut self, project: &Project) -> io::Result<()> {
         let _lock = self.refresh()?;
-        self.projects.insert(project.root.clone(), Trusted { files: digests(project) });
+        self.projects.insert(project.root.clone(), TrustedFiles { files: digests(project) });
         self.write()
     }
 
@@ -109,7 +109,7 @@ impl Store {
     }
 }
 
-fn read(path: &Path) -> io::Result<BTreeMap<PathBuf, Trusted>> {
+fn read(path: &Path) -> io::Result<BTreeMap<PathBuf, TrustedFiles>> {
     match std::fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
         Err(error) => Err(io::Error::new(error.kind(), format!("read {}: {error}", path.display()))),
@@ -140,25 +140,26 @@ mod tests {
                 let state = state.path();
                 scope.spawn(move || {
                     let project = Project { root: format!("/p{number}").into(), ..project(&[("hooks.lua", "x")]) };
-                    Store::open(state).unwrap().trust(&project).unwrap();
+                    TrustStore::open(state).unwrap().trust(&project).unwrap();
                 });
             }
         });
-        assert_eq!(Store::open(state.path()).unwrap().projects.len(), 20);
+        assert_eq!(TrustStore::open(state.path()).unwrap().projects.len(), 20);
     }
 
     #[test]
     fn one_changed_byte_is_not_trusted_and_says_which_file() {
         let state = tempfile::tempdir().unwrap();
-        let mut store = Store::open(state.path()).unwrap();
+        let mut store = TrustStore::open(state.path()).unwrap();
         let before = project(&[("hooks.lua", "return {}"), ("gone.lua", "")]);
         assert!(!store.trusts(&before));
         store.trust(&before).unwrap();
-        let store = Store::open(state.path()).unwrap();
+        let store = TrustStore::open(state.path()).unwrap();
         assert!(store.trusts(&before));
         let after = project(&[("hooks.lua", "return { }"), ("new.lua", "")]);
         assert!(!store.trusts(&after));
-        let expected = [("gone.lua", Change::Removed), ("hooks.lua", Change::Changed), ("new.lua", Change::Added)];
+        let expected =
+            [("gone.lua", FileStatus::Removed), ("hooks.lua", FileStatus::Changed), ("new.lua", FileStatus::Added)];
         assert_eq!(store.changes(&after), expected.map(|(path, change)| (path.to_owned(), change)).into());
     }
 }

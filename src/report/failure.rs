@@ -29,7 +29,7 @@ pub fn failure(failure: &Failure, undo: &[UndoRow]) -> String {
     if let Some(hint) = &failure.hint {
         text.push_str(&format!("\nhint: {hint}"));
     }
-    for summary in [removed(undo), left(undo)].into_iter().flatten() {
+    for summary in [removed(undo), not_undone(undo)].into_iter().flatten() {
         text.push_str(&format!("\n{summary}"));
     }
     printable(&text)
@@ -42,7 +42,7 @@ fn removed(undo: &[UndoRow]) -> Option<String> {
 }
 
 /// What could not be undone, one line for each; `None` where all was.
-pub fn left(undo: &[UndoRow]) -> Option<String> {
+pub fn not_undone(undo: &[UndoRow]) -> Option<String> {
     let failed: Vec<String> = undo
         .iter()
         .filter_map(|row| match &row.outcome {
@@ -54,7 +54,7 @@ pub fn left(undo: &[UndoRow]) -> Option<String> {
 }
 
 /// What is to be looked at first in a folder that was mounted; `None` where there is nothing.
-pub fn executed(executed: &Executed) -> Option<String> {
+pub fn executed_paths(executed: &Executed) -> Option<String> {
     let folder = executed.folder.display();
     if let Some(why) = &executed.unknown {
         let text = format!("warning: bottler cannot tell what this host would execute in {folder}: {why}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::fresh::end_of_open_line;
+use super::open_line::end_of_open_line;
 use super::printable;
 use crate::audit::Closed;
 use crate::holder::Times;

@@ -24,11 +24,11 @@ const OTHER_SCREEN: [u16; 3] = [47, 1047, 1049];
 #[derive(Default)]
 pub struct Screen {
     parser: Parser,
-    out: Out,
+    out: ScreenState,
 }
 
 #[derive(Default)]
-struct Out {
+struct ScreenState {
     bytes: Vec<u8>,
     /// Only text and its colours.
     text: bool,
@@ -45,7 +45,7 @@ struct Out {
 impl Screen {
     /// One that lets through only text and its colours: for what is not a screen.
     pub fn text() -> Self {
-        Self { parser: Parser::default(), out: Out { text: true, ..Out::default() } }
+        Self { parser: Parser::default(), out: ScreenState { text: true, ..ScreenState::default() } }
     }
 
     /// What of these bytes may pass. A sequence may begin in one piece and end in the next.
@@ -82,7 +82,7 @@ impl Screen {
     }
 }
 
-impl Out {
+impl ScreenState {
     /// Notes what is to be put back.
     fn note(&mut self, params: &Params, intermediates: &[u8], action: char) {
         let modes = params.iter().filter_map(|parts| parts.first().copied());
@@ -120,7 +120,7 @@ impl Out {
     }
 }
 
-impl Perform for Out {
+impl Perform for ScreenState {
     fn print(&mut self, c: char) {
         // C1 controls are sequences of their own to some terminals.
         if !c.is_control() {

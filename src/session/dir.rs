@@ -412,7 +412,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::at(folder.path()).unwrap();
         drop(state.claim("a-1").unwrap().unwrap());
-        let (one, two) = (state.lock_for_reading("a-1").unwrap().unwrap(), state.lock_for_reading("a-1").unwrap().unwrap());
+        let (one, two) =
+            (state.lock_for_reading("a-1").unwrap().unwrap(), state.lock_for_reading("a-1").unwrap().unwrap());
         assert!(!state.is_alive("a-1") && state.claim("a-1").unwrap().is_none());
         drop((one, two));
         let claimed = state.claim("a-1").unwrap().unwrap();

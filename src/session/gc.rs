@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{KeptWorkspace, StateDir, UnknownEntry, UndoRow, recover_exit, queue, unwind};
+use super::{KeptWorkspace, StateDir, UndoRow, UnknownEntry, queue, recover_exit, unwind};
 use crate::engine::{Engine, EngineError, Filter, Object};
 
 /// How long a dead bottle must look empty: its holder may have died in the middle of a call.

@@ -13,12 +13,12 @@ pub mod failure;
 pub mod gc;
 pub mod kept_workspace;
 mod levels;
-mod recover_exit;
 pub mod owner;
 pub mod placeholder;
-pub mod reaper;
-pub mod sweeper;
 pub mod queue;
+pub mod reaper;
+mod recover_exit;
+pub mod sweeper;
 mod unwind;
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use condition::Condition;
-pub use dir::{GrantsKey, Invocation, Record, SessionDir, StateDir, UnknownEntry, Argument, new_id, valid_name};
+pub use dir::{Argument, GrantsKey, Invocation, Record, SessionDir, StateDir, UnknownEntry, new_id, valid_name};
 pub use effect::{Effects, Pending};
 pub use failure::{Class, Failure, ScriptLocation};
 pub use kept_workspace::KeptWorkspace;

@@ -225,12 +225,12 @@ mod tests {
         let at = state.path();
         let mut turns = Vec::new();
         for _ in 0..at_once() {
-            turns.push(wait(at, Phase::Launch, |_| panic!("there was room")).await.unwrap());
+            turns.push(acquire(at, Phase::Launch, |_| panic!("there was room")).await.unwrap());
         }
         // The other kind has room of its own.
-        wait(at, Phase::Teardown, |_| panic!("there was room")).await.unwrap();
+        acquire(at, Phase::Teardown, |_| panic!("there was room")).await.unwrap();
         let told = Mutex::new(Vec::new());
-        let mut waiting = Box::pin(wait(at, Phase::Launch, |ahead| told.lock().unwrap().push(ahead)));
+        let mut waiting = Box::pin(acquire(at, Phase::Launch, |ahead| told.lock().unwrap().push(ahead)));
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
         assert_eq!(*told.lock().unwrap(), [at_once()]);
         // Whichever is over first makes room.
@@ -246,7 +246,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let mut turns = Vec::new();
         for _ in 0..at_once() {
-            turns.push(wait(state.path(), Phase::Launch, |_| {}).await.unwrap());
+            turns.push(acquire(state.path(), Phase::Launch, |_| {}).await.unwrap());
         }
         let (order, mut come) = tokio::sync::mpsc::unbounded_channel();
         let mut waiting = Vec::new();
@@ -258,7 +258,7 @@ mod tests {
                 let told = |_| {
                     let _ = waits.lock().unwrap().take().map(|waits| waits.send(()));
                 };
-                let turn = wait(&at, Phase::Launch, told).await.unwrap();
+                let turn = acquire(&at, Phase::Launch, told).await.unwrap();
                 order.send(number).unwrap();
                 drop(turn);
             }));
@@ -277,7 +277,7 @@ mod tests {
     async fn tickets_of_the_dead_go_away_and_what_is_no_ticket_is_in_nobodys_way() {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("turns/launch");
-        let turn = wait(state.path(), Phase::Launch, |_| {}).await.unwrap();
+        let turn = acquire(state.path(), Phase::Launch, |_| {}).await.unwrap();
         for dead in ["ticket-0", "ticket-7", "ticket-900"] {
             std::fs::write(folder.join(dead), "").unwrap();
         }
@@ -299,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn a_ticket_of_the_dead_counts_for_nobody() {
         let state = tempfile::tempdir().unwrap();
-        let turn = wait(state.path(), Phase::Launch, |_| {}).await.unwrap();
+        let turn = acquire(state.path(), Phase::Launch, |_| {}).await.unwrap();
         std::fs::write(state.path().join("turns/launch/ticket-0"), "").unwrap();
         assert_eq!(turn.ahead(), 0);
         assert!(!state.path().join("turns/launch/ticket-0").exists());

@@ -201,8 +201,8 @@ fn marks(git: &Git<'_>, tree: &Git<'_>, listing: &Listing, filters: &BTreeMap<Na
     let marked = |is: &dyn Fn(&Name) -> bool| -> Vec<&Name> {
         listing.index.keys().filter(|name| there.contains(name.as_slice()) && is(name)).collect()
     };
-    let absent = marked(&|name| listing.index[name].absent);
-    let assumed = marked(&|name| listing.index[name].assumed || filters.contains_key(name));
+    let absent = marked(&|name| listing.index[name].skip_worktree);
+    let assumed = marked(&|name| listing.index[name].assume_unchanged || filters.contains_key(name));
     for (option, names) in [("--skip-worktree", absent), ("--assume-unchanged", assumed)] {
         if !names.is_empty() {
             tree.feed(&["update-index", option, "-z", "--stdin"], |input| zeroed(input, names.iter().copied()))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::walk::{Kind, Opened, walk};
+use super::walk::{FileKind, RootDir, walk};
 
 /// Largest context, in bytes, and most files.
 const MAX_CONTEXT: u64 = 1 << 30;
@@ -49,7 +49,7 @@ impl Patterns {
 /// # Errors
 /// It cannot be read, a pattern is malformed, or it is too large.
 pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>> {
-    let opened = Opened::at(folder)?;
+    let opened = RootDir::at(folder)?;
     let patterns = Patterns::read(&text(&opened, ".dockerignore")?.unwrap_or_default())?;
     let mut tar = tar::Builder::new(Vec::new());
     let header = |size: u64, mode: u32| {
@@ -66,8 +66,8 @@ pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>
         if patterns.exclude(&path) && !needed || replaced.is_some_and(|(name, _)| name == path) {
             continue;
         }
-        match opened.look(&path)? {
-            Kind::Regular(file, seen) => {
+        match opened.open(&path)? {
+            FileKind::Regular(file, seen) => {
                 left = left.checked_sub(seen.size).ok_or_else(|| {
                     io::Error::other(format!("it is larger than {MAX_CONTEXT} bytes; name more in .dockerignore"))
                 })?;
@@ -75,12 +75,12 @@ pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>
                 let content = io::Read::take(io::Read::chain(file, io::repeat(0)), seen.size);
                 tar.append_data(&mut header(seen.size, mode), &path, content)?;
             }
-            Kind::Link(target) => {
+            FileKind::Link(target) => {
                 let mut header = header(0, 0o777);
                 header.set_entry_type(tar::EntryType::Symlink);
                 tar.append_link(&mut header, &path, target)?;
             }
-            Kind::Other => {}
+            FileKind::Other => {}
         }
     }
     append(&mut tar, replaced)?;
@@ -107,8 +107,8 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, file: Option<(&str, &str)>) -> io::Re
 }
 
 /// A file of text in a folder; `None` where there is none.
-fn text(folder: &Opened, path: &str) -> io::Result<Option<String>> {
-    let Kind::Regular(file, _) = folder.look(path)? else { return Ok(None) };
+fn text(folder: &RootDir, path: &str) -> io::Result<Option<String>> {
+    let FileKind::Regular(file, _) = folder.open(path)? else { return Ok(None) };
     let mut text = String::new();
     io::Read::read_to_string(&mut io::Read::take(file, MAX_TEXT), &mut text)?;
     Ok(Some(text))
@@ -119,7 +119,7 @@ fn text(folder: &Opened, path: &str) -> io::Result<Option<String>> {
 /// # Errors
 /// It is not there, or no text.
 pub fn dockerfile(folder: &Path, path: &str) -> io::Result<String> {
-    text(&Opened::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("there is no file {path} in it")))
+    text(&RootDir::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("there is no file {path} in it")))
 }
 
 /// What in a Dockerfile the engine itself would fetch, past every network that its commands do not have: an `ADD` of a

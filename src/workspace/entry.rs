@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 /// Where a content is.
 #[derive(Debug, Clone)]
-pub(super) enum At {
+pub(super) enum ContentLocation {
     /// In the snapshot's archive, from this byte on.
     Archive(u64),
     /// Here.
@@ -31,7 +31,7 @@ pub struct Regular {
     pub executable: bool,
     /// SHA-256 of its content.
     pub digest: [u8; 32],
-    pub(super) at: At,
+    pub(super) at: ContentLocation,
 }
 
 impl PartialEq for Regular {

@@ -20,12 +20,12 @@ const ASSUMED: u16 = 0x8000;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     /// Its paths, each with its marks. Folders end with `/`.
-    paths: BTreeMap<Name, Marks>,
+    paths: BTreeMap<Name, Flags>,
 }
 
 /// What is marked at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Marks {
+struct Flags {
     skipped: bool,
     assumed: bool,
 }
@@ -57,7 +57,7 @@ impl Index {
                 // Entries are filled up with zeros to a multiple of eight bytes; one has been read.
                 from.take((8 - (from.at - began) % 8) % 8)?;
             }
-            let marks = Marks { skipped: extended & SKIPPED != 0 || mode == FOLDER, assumed: flags & ASSUMED != 0 };
+            let marks = Flags { skipped: extended & SKIPPED != 0 || mode == FOLDER, assumed: flags & ASSUMED != 0 };
             index.paths.insert(name.clone(), marks);
         }
         while from.at < end {

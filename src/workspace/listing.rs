@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 
 use super::file::MAX_FILES;
 use super::git::Git;
-use super::ignored::Ignored;
+use super::ignore_rules::IgnoreRules;
 use super::name::Name;
 use super::walk::walk_names;
 
 /// A path that git's index has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Indexed {
+pub(super) struct IndexEntry {
     /// 100644, 100755, 120000, or 160000 for a commit of another repository.
     pub(super) mode: u32,
     /// It is not checked out (`skip-worktree`).
-    pub(super) absent: bool,
+    pub(super) skip_worktree: bool,
     /// What differs from it is not looked at (`assume-unchanged`).
-    pub(super) assumed: bool,
+    pub(super) assume_unchanged: bool,
 }
 
 /// The mode of a commit of another repository: of a submodule.
@@ -34,8 +34,8 @@ pub struct Listing {
     /// Whether there is a repository with this folder as its top.
     pub is_repository: bool,
     /// Folders that are left out, and what they are.
-    pub left_out: BTreeMap<Name, &'static str>,
-    pub(super) index: BTreeMap<Name, Indexed>,
+    pub omitted: BTreeMap<Name, &'static str>,
+    pub(super) index: BTreeMap<Name, IndexEntry>,
 }
 
 /// Looks at what would be copied.
@@ -65,10 +65,10 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
         }
         None => Listing { paths: walk_names(root, MAX_FILES)?, ..Listing::default() },
     };
-    let mut excluded = Ignored::default();
+    let mut excluded = IgnoreRules::default();
     excluded.add(b"", exclude.join("\n").as_bytes());
-    listing.paths.retain(|path| !excluded.has(path));
-    listing.left_out.retain(|path, _| !excluded.has(path));
+    listing.paths.retain(|path| !excluded.is_ignored(path));
+    listing.omitted.retain(|path, _| !excluded.is_ignored(path));
     if listing.paths.len() > MAX_FILES {
         return Err(io::Error::other(format!("there are more than {MAX_FILES} files")));
     }
@@ -80,22 +80,22 @@ fn tracked(root: &Path, git: &Git<'_>) -> io::Result<Listing> {
     let index = index(&git.run(&["ls-files", "-z", "--cached", "--stage", "-v"])?);
     let others = git.run(&["ls-files", "-z", "--others", "--exclude-standard"])?;
     let mut paths = BTreeSet::new();
-    let mut left_out = BTreeMap::new();
+    let mut omitted = BTreeMap::new();
     for (path, indexed) in &index {
         if indexed.mode == GITLINK {
-            left_out.insert(path.clone(), "a submodule");
-        } else if !indexed.absent || is_there(root, path) {
+            omitted.insert(path.clone(), "a submodule");
+        } else if !indexed.skip_worktree || is_there(root, path) {
             paths.insert(path.clone());
         }
     }
     for path in others.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
         // A repository inside that git does not follow is named with its folder.
         match path.strip_suffix(b"/") {
-            Some(folder) => drop(left_out.insert(folder.to_vec(), "a repository of its own")),
+            Some(folder) => drop(omitted.insert(folder.to_vec(), "a repository of its own")),
             None => drop(paths.insert(path.to_vec())),
         }
     }
-    Ok(Listing { paths: paths.into_iter().collect(), is_repository: false, left_out, index })
+    Ok(Listing { paths: paths.into_iter().collect(), is_repository: false, omitted, index })
 }
 
 /// Whether a file is there that git is told to pass over (`skip-worktree`): changed for this machine alone.
@@ -104,14 +104,18 @@ fn is_there(root: &Path, path: &Name) -> bool {
 }
 
 /// Reads `ls-files -z --stage -v`: `TAG MODE OBJECT STAGE\tPATH`.
-fn index(text: &[u8]) -> BTreeMap<Name, Indexed> {
+fn index(text: &[u8]) -> BTreeMap<Name, IndexEntry> {
     let entries = text.split(|byte| *byte == 0).filter_map(|line| {
         let at = line.iter().position(|byte| *byte == b'\t')?;
         let (head, path) = (std::str::from_utf8(&line[..at]).ok()?, &line[at + 1..]);
         let mut words = head.split(' ');
         let tag = words.next()?.chars().next()?;
         let mode = u32::from_str_radix(words.next()?, 8).ok()?;
-        let indexed = Indexed { mode, absent: tag.eq_ignore_ascii_case(&'S'), assumed: tag.is_ascii_lowercase() };
+        let indexed = IndexEntry {
+            mode,
+            skip_worktree: tag.eq_ignore_ascii_case(&'S'),
+            assume_unchanged: tag.is_ascii_lowercase(),
+        };
         Some((path.to_vec(), indexed))
     });
     entries.collect()
@@ -140,7 +144,9 @@ mod tests {
             (b"assumed", 0o120_000, false, true),
             (b"\xff", 0o160_000, true, true),
         ];
-        let expected = expected.map(|(name, mode, absent, assumed)| (name.to_vec(), Indexed { mode, absent, assumed }));
+        let expected = expected.map(|(name, mode, skip_worktree, assume_unchanged)| {
+            (name.to_vec(), IndexEntry { mode, skip_worktree, assume_unchanged })
+        });
         assert_eq!(index(text), BTreeMap::from(expected));
     }
 }

@@ -9,7 +9,7 @@ use similar::TextDiff;
 use super::binary;
 use super::entry::Entry;
 use super::name::{Name, is_taken_by_git, quoted};
-use super::pull::Skipped;
+use super::pull::SkippedPath;
 use super::snapshot::Snapshot;
 
 /// Lines around a change in a patch.
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// An archive cannot be read, or the patch not be written.
-pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Result<Vec<Skipped>> {
+pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Result<Vec<SkippedPath>> {
     let names: BTreeSet<&Name> = before.files.keys().chain(after.files.keys()).collect();
     let changed: Vec<&Name> =
         names.into_iter().filter(|name| before.files.get(*name) != after.files.get(*name)).collect();
@@ -39,7 +39,7 @@ pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Re
         }
         sides.iter().flatten().any(is_large).then_some("it is too large")
     };
-    let skipped: Vec<Skipped> =
+    let skipped: Vec<SkippedPath> =
         changed.iter().filter_map(|name| Some(((*name).clone(), why(name)?.to_owned()))).collect();
     for (name, why) in &skipped {
         writeln!(to, "# not in this patch: {}: {why}", quoted(name))?;

@@ -7,13 +7,13 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::archive_reader::read_at;
 use super::clone::clone;
 use super::file::Files;
 use super::git::Git;
 use super::listing::{GITLINK, list};
-use super::reading::read_at;
 use super::snapshot::Snapshot;
-use super::walk::{Kind, Opened, walk};
+use super::walk::{FileKind, RootDir, walk};
 
 /// What a workspace begins with.
 #[derive(Debug)]
@@ -23,14 +23,14 @@ pub enum Seed {
     /// An archive on this disk.
     Archive(PathBuf),
     /// One that is removed when nobody needs it any more.
-    Temporary(Temporary),
+    Temporary(TemporaryFile),
 }
 
 /// A file that is removed with this.
 #[derive(Debug)]
-pub struct Temporary(PathBuf);
+pub struct TemporaryFile(PathBuf);
 
-impl Temporary {
+impl TemporaryFile {
     /// A file that need not be there yet.
     pub fn at(path: PathBuf) -> Self {
         Self(path)
@@ -42,7 +42,7 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
@@ -56,7 +56,7 @@ impl Seed {
     pub fn read(&self) -> io::Result<Snapshot> {
         match self {
             Self::Files(files) => Ok(Snapshot::of(files)),
-            Self::Archive(path) | Self::Temporary(Temporary(path)) => read_at(path, "", None),
+            Self::Archive(path) | Self::Temporary(TemporaryFile(path)) => read_at(path, "", None),
         }
     }
 
@@ -64,7 +64,7 @@ impl Seed {
     pub fn archive(&self) -> Option<&Path> {
         match self {
             Self::Files(_) => None,
-            Self::Archive(path) | Self::Temporary(Temporary(path)) => Some(path),
+            Self::Archive(path) | Self::Temporary(TemporaryFile(path)) => Some(path),
         }
     }
 }
@@ -83,18 +83,18 @@ pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> 
     let file = std::thread::scope(|scope| {
         let clone = listing.is_repository.then(|| scope.spawn(|| clone(root, &repository, &listing)));
         let mut tar = tar::Builder::new(create_private(archive)?);
-        let opened = Opened::at(root)?;
+        let opened = RootDir::at(root)?;
         for path in &listing.paths {
             let executable = modes.then(|| listing.index.get(path).is_some_and(|indexed| indexed.mode & 0o111 != 0));
             append(&mut tar, &opened, path, path, executable)?;
         }
         // git takes the folder of a submodule that is not there for a removal.
-        for (path, _) in listing.index.iter().filter(|(_, indexed)| indexed.mode == GITLINK && !indexed.absent) {
+        for (path, _) in listing.index.iter().filter(|(_, indexed)| indexed.mode == GITLINK && !indexed.skip_worktree) {
             folder(&mut tar, path)?;
         }
         if let Some(clone) = clone {
             clone.join().map_err(|_| io::Error::other("it was cut short"))??;
-            let opened = Opened::at(&repository)?;
+            let opened = RootDir::at(&repository)?;
             for path in walk(&repository, usize::MAX)? {
                 append(&mut tar, &opened, path.as_bytes(), format!(".git/{path}").as_bytes(), None)?;
             }
@@ -131,15 +131,15 @@ pub(super) fn folder(tar: &mut tar::Builder<impl Write>, name: &[u8]) -> io::Res
 /// Appends a regular file or a link; pipes, sockets, devices and what has gone meanwhile are passed over.
 pub(super) fn append(
     tar: &mut tar::Builder<impl Write>,
-    from: &Opened,
+    from: &RootDir,
     path: &[u8],
     name: &[u8],
     executable: Option<bool>,
 ) -> io::Result<()> {
     let name = OsStr::from_bytes(name);
     let mut header = tar::Header::new_gnu();
-    match from.look(path)? {
-        Kind::Regular(file, seen) => {
+    match from.open(path)? {
+        FileKind::Regular(file, seen) => {
             header.set_size(seen.size);
             header.set_mode(if executable.unwrap_or(seen.mode & 0o111 != 0) { 0o755 } else { 0o644 });
             header.set_mtime(seen.modified);
@@ -147,13 +147,13 @@ pub(super) fn append(
             let content = io::Read::take(io::Read::chain(file, io::repeat(0)), seen.size);
             tar.append_data(&mut header, name, content)
         }
-        Kind::Link(target) => {
+        FileKind::Link(target) => {
             header.set_entry_type(tar::EntryType::Symlink);
             header.set_size(0);
             header.set_mode(0o777);
             header.set_mtime(0);
             tar.append_link(&mut header, name, target)
         }
-        Kind::Other => Ok(()),
+        FileKind::Other => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::entry::{At, Entry, Regular};
+use super::entry::{ContentLocation, Entry, Regular};
 use super::file::{Change, Files, MAX_BYTES, MAX_FILE, WorkspaceFile};
 use super::index::Index;
 use super::name::{Name, shown};
@@ -29,7 +29,7 @@ pub struct Snapshot {
     /// How much it is, in bytes, all of it.
     pub size: u64,
     /// What could not be read or is not certain, in words: while there is any, nobody knows whether all has been seen.
-    pub doubts: Vec<String>,
+    pub uncertain: Vec<String>,
     pub(super) archive: Option<Arc<File>>,
 }
 
@@ -42,7 +42,7 @@ impl Snapshot {
                     size: content.len() as u64,
                     executable: *executable,
                     digest: Sha256::digest(content).into(),
-                    at: At::Memory(Arc::new(content.clone())),
+                    at: ContentLocation::Memory(Arc::new(content.clone())),
                 }),
                 WorkspaceFile::Link(target) => Entry::Link(target.clone().into_bytes()),
                 WorkspaceFile::Large { .. } => return None,
@@ -76,10 +76,10 @@ impl Snapshot {
     /// A reader of a file's content.
     pub(super) fn reader<'a>(&'a self, file: &'a Regular) -> io::Result<Box<dyn Read + Send + 'a>> {
         match &file.at {
-            At::Memory(content) => Ok(Box::new(content.as_slice())),
-            At::Archive(offset) => {
+            ContentLocation::Memory(content) => Ok(Box::new(content.as_slice())),
+            ContentLocation::Archive(offset) => {
                 let archive = self.archive.as_deref().ok_or_else(|| io::Error::other("the archive is gone"))?;
-                Ok(Box::new(Part { archive, offset: *offset, left: file.size }))
+                Ok(Box::new(FileRange { archive, offset: *offset, left: file.size }))
             }
         }
     }
@@ -91,14 +91,14 @@ impl Snapshot {
     pub fn copy_archive(&self, to: &mut impl io::Write) -> io::Result<u64> {
         let archive = self.archive.as_deref().ok_or_else(|| io::Error::other("the archive is gone"))?;
         let left = archive.metadata()?.len();
-        io::copy(&mut BufReader::with_capacity(1 << 20, Part { archive, offset: 0, left }), to)
+        io::copy(&mut BufReader::with_capacity(1 << 20, FileRange { archive, offset: 0, left }), to)
     }
 
     /// Its files in memory, within bounds, and the names of those that cannot be held so.
     ///
     /// # Errors
     /// The archive cannot be read.
-    pub fn held(&self) -> io::Result<(Files, Vec<String>)> {
+    pub fn load_files(&self) -> io::Result<(Files, Vec<String>)> {
         let (mut files, mut not_held, mut space) = (Files::new(), Vec::new(), MAX_BYTES as u64);
         for (name, entry) in &self.files {
             let Ok(path) = String::from_utf8(name.clone()) else {
@@ -130,13 +130,13 @@ impl Snapshot {
 }
 
 /// A part of a file, read without moving its position: several may read it at once.
-struct Part<'a> {
+struct FileRange<'a> {
     archive: &'a File,
     offset: u64,
     left: u64,
 }
 
-impl Read for Part<'_> {
+impl Read for FileRange<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(to.len());
         let count = self.archive.read_at(&mut to[..most], self.offset)?;

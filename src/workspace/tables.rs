@@ -41,7 +41,7 @@ pub(super) struct Access<'a, File> {
 }
 
 /// What cannot be read, by its path below `.git`, and why.
-pub(super) type Unread = (Name, String);
+pub(super) type UnreadableTable = (Name, String);
 
 impl<File> Tables<File> {
     /// Notes a file in the place of the folder of branches.
@@ -55,7 +55,10 @@ impl<File> Tables<File> {
     }
 
     /// The stacks, each by what is before the paths of its files. They share one budget.
-    pub(super) fn stacks(&self, access: &Access<'_, File>) -> impl Iterator<Item = (Name, Result<Stack, Unread>)> {
+    pub(super) fn stacks(
+        &self,
+        access: &Access<'_, File>,
+    ) -> impl Iterator<Item = (Name, Result<Stack, UnreadableTable>)> {
         let mut budget = Budget(MAX_BUDGET);
         self.places().into_iter().map(move |place| {
             let stack = self.stack(&place, &mut budget, access);
@@ -69,7 +72,7 @@ impl<File> Tables<File> {
     }
 
     /// The tables of one place on top of each other.
-    fn stack(&self, place: &Name, budget: &mut Budget, access: &Access<'_, File>) -> Result<Stack, Unread> {
+    fn stack(&self, place: &Name, budget: &mut Budget, access: &Access<'_, File>) -> Result<Stack, UnreadableTable> {
         let read = |name: &[u8], most: u64| {
             let path = [place, name].concat();
             match self.files.get(&path) {

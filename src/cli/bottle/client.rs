@@ -13,7 +13,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::cli::terminal::{self, DetachKeys, Given, Mute, Signals, follow_output, read_answer};
+use crate::cli::terminal::{self, DetachKeys, Handover, MutedTerminal, Signals, follow_output, read_answer};
 use crate::engine::{Engine, Streams, TerminalSize};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
 use crate::primitive::{Event, Question};
@@ -38,21 +38,21 @@ const MUTE: Duration = Duration::from_secs(10);
 const MAX_AUDIT: usize = 1000;
 
 /// How it ended, seen from here.
-pub(in crate::cli) enum Ended {
+pub(in crate::cli) enum SessionEnd {
     Reported(Box<Report>),
     /// The user has left; it goes on.
     Detached,
     /// A signal has ended this client alone; it goes on. Its number.
-    Left(i32),
+    Signalled(i32),
     /// The user asked a third time.
-    LeftToReaper,
+    AbandonedToReaper,
     /// The holder died.
     HolderDied,
 }
 
 /// What is shown of the agent, and where.
 #[derive(Debug, Clone, Default)]
-pub(in crate::cli) struct Show {
+pub(in crate::cli) struct ClientOptions {
     /// What it writes is kept, not shown.
     pub(in crate::cli) capture: bool,
     /// It gets the terminal.
@@ -81,15 +81,15 @@ pub(in crate::cli) struct Client {
     /// Whether it was ended from here.
     pub(in crate::cli) has_killed: bool,
     engine: Arc<dyn Engine>,
-    pub(in crate::cli) show: Show,
+    pub(in crate::cli) show: ClientOptions,
     /// The agent's container.
     container: Option<String>,
     /// Its streams, opened before its command starts, until it is given the terminal.
     streams: Option<JoinHandle<crate::engine::Result<Streams>>>,
     /// The terminal, while the agent has it.
-    given: Option<JoinHandle<std::io::Result<Mute>>>,
+    handover: Option<JoinHandle<std::io::Result<MutedTerminal>>>,
     /// The terminal after it, until the agent's end is reported, or for a while.
-    mute: Option<(Mute, Instant)>,
+    mute: Option<(MutedTerminal, Instant)>,
     /// Whether the agent has ended.
     ended: bool,
     pub(in crate::cli) progress: Progress,
@@ -111,7 +111,7 @@ impl Drop for Client {
 }
 
 impl Client {
-    pub(in crate::cli) fn start(launch: Launch, engine: Arc<dyn Engine>, show: Show) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn start(launch: Launch, engine: Arc<dyn Engine>, show: ClientOptions) -> anyhow::Result<Self> {
         let secrets: Vec<&String> = launch.env.values().chain(&launch.proxy_credentials).collect();
         let log = crash::open(&launch.state, &launch.plan.bottle)?;
         let (socket, holder) = holder::spawn(&secrets, log)?;
@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// A client of a holder that is reached over a socket.
-    pub(in crate::cli) fn new(bottle: String, socket: UnixStream, engine: Arc<dyn Engine>, show: Show) -> Self {
+    pub(in crate::cli) fn new(bottle: String, socket: UnixStream, engine: Arc<dyn Engine>, show: ClientOptions) -> Self {
         // A process that this one cannot see has the number 0, which would be everybody here.
         let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 1).map(Pid::from_raw);
         let (from, to) = holder::split(socket);
@@ -141,7 +141,7 @@ impl Client {
             show,
             container: None,
             streams: None,
-            given: None,
+            handover: None,
             mute: None,
             ended: false,
             progress: Progress::new(),
@@ -186,7 +186,7 @@ impl Client {
     }
 
     /// Shows what happens and passes signals on, until the end.
-    pub(in crate::cli) async fn follow(&mut self, state: &StateDir) -> Result<Ended, Failure> {
+    pub(in crate::cli) async fn follow(&mut self, state: &StateDir) -> Result<SessionEnd, Failure> {
         let mut signals = Signals::new()?;
         let mut asked = 0;
         loop {
@@ -206,17 +206,17 @@ impl Client {
                     Ok(Some(FromHolder::Dies(failure))) => self.last_words = Some(*failure),
                     Ok(Some(FromHolder::Finished(report))) => {
                         self.take_back().await;
-                        return Ok(Ended::Reported(report));
+                        return Ok(SessionEnd::Reported(report));
                     }
                     Ok(None) | Err(_) => {
                         self.take_back().await;
                         return Ok(self.after_death(state).await);
                     }
                 },
-                given = given(&mut self.given) => {
-                    self.given = None;
-                    if let Ok(Ok(mute)) = given {
-                        if mute.given == Given::Detached {
+                handover = handed_over(&mut self.handover) => {
+                    self.handover = None;
+                    if let Ok(Ok(mute)) = handover {
+                        if mute.handover == Handover::Detached {
                             drop(mute);
                             return Ok(self.detach().await);
                         }
@@ -245,7 +245,7 @@ impl Client {
                         2 => self.progress.line("killing"),
                         _ => {
                             self.leave().await;
-                            return Ok(Ended::LeftToReaper);
+                            return Ok(SessionEnd::AbandonedToReaper);
                         }
                     }
                 }
@@ -253,15 +253,15 @@ impl Client {
         }
     }
 
-    async fn detach(&mut self) -> Ended {
+    async fn detach(&mut self) -> SessionEnd {
         self.to.send(&ToHolder::Detach);
         self.to.close().await;
-        Ended::Detached
+        SessionEnd::Detached
     }
 
-    async fn leave_alone(&mut self, signal: SignalKind) -> Ended {
+    async fn leave_alone(&mut self, signal: SignalKind) -> SessionEnd {
         self.detach().await;
-        Ended::Left(signal.as_raw_value())
+        SessionEnd::Signalled(signal.as_raw_value())
     }
 
     /// Attaches to an agent that may be at work already.
@@ -331,16 +331,16 @@ impl Client {
         };
         // A program that draws anew when it hears of another size shows itself to who has just come.
         self.resize().await;
-        self.given = Some(tokio::spawn(terminal::give(streams, resize, raw, keys)));
+        self.handover = Some(tokio::spawn(terminal::give(streams, resize, raw, keys)));
     }
 
     /// Takes the terminal back, as it was; what the agent wrote last has come by then, or comes no more.
     async fn take_back(&mut self) {
-        if let Some(mut given) = self.given.take() {
-            let ended = tokio::time::timeout(LAST_OUTPUT, &mut given).await;
+        if let Some(mut handover) = self.handover.take() {
+            let ended = tokio::time::timeout(LAST_OUTPUT, &mut handover).await;
             if ended.is_err() {
-                given.abort();
-                let _ = given.await;
+                handover.abort();
+                let _ = handover.await;
             }
         }
         self.mute = None;
@@ -381,7 +381,7 @@ impl Client {
     fn ask(&mut self, id: u64, what: Question, text: &str) {
         let (to, text) = (self.to.clone(), report::printable(text));
         // Nor can who has given the terminal away be asked.
-        if !std::io::stdin().is_terminal() || self.given.is_some() {
+        if !std::io::stdin().is_terminal() || self.handover.is_some() {
             to.send(&ToHolder::Answer { id, answer: None });
             return;
         }
@@ -395,14 +395,14 @@ impl Client {
         });
     }
 
-    async fn after_death(&mut self, state: &StateDir) -> Ended {
+    async fn after_death(&mut self, state: &StateDir) -> SessionEnd {
         self.progress.clear();
         self.progress.line("the holder is gone; the reaper removes the bottle");
         let (state, bottle) = (state.clone(), self.bottle.clone());
         let released = tokio::task::spawn_blocking(move || state.wait_released(&bottle));
         // Longer than that, and `gc` says why.
         let _ = tokio::time::timeout(REAPER, released).await;
-        Ended::HolderDied
+        SessionEnd::HolderDied
     }
 
     /// What the agent wrote, where it was kept.
@@ -413,9 +413,9 @@ impl Client {
 }
 
 /// The end of the time that an agent has the terminal; never, where it has not.
-async fn given(
-    task: &mut Option<JoinHandle<std::io::Result<Mute>>>,
-) -> Result<std::io::Result<Mute>, tokio::task::JoinError> {
+async fn handed_over(
+    task: &mut Option<JoinHandle<std::io::Result<MutedTerminal>>>,
+) -> Result<std::io::Result<MutedTerminal>, tokio::task::JoinError> {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::known::Known;
+use super::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::cli::print::print_message;
 use crate::engine::Engine;
 use crate::session::{Class, Failure, KeptWorkspace, gc};
 
 /// Removes all there is of a bottle that does not live.
-pub(super) async fn remove_kept(known: &Known) -> Result<u8, Failure> {
+pub(super) async fn remove_kept(known: &FoundBottle) -> Result<u8, Failure> {
     let id = &known.id;
     let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("remove {id}: {error}"));
     let Some(dir) = known.state.claim(id).map_err(failed)? else {
@@ -18,7 +18,7 @@ pub(super) async fn remove_kept(known: &Known) -> Result<u8, Failure> {
     KeptWorkspace::forget(&dir.path);
     let engine: Arc<dyn Engine> = known.engine.clone();
     let undo = gc::unwind_dead(&engine, id, known.owner(), None).await;
-    if let Some(left) = crate::report::left(&undo) {
+    if let Some(left) = crate::report::not_undone(&undo) {
         print_message(&left);
         return Ok(Class::Operation.exit_code());
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::egress::EgressArgs;
-use super::program::{self, Defined, ProjectArgs};
+use super::program::{self, Definitions, ProjectArgs};
 use crate::cli::failure::input;
 use crate::cli::terminal;
 use crate::holder::{Draft, Drafts};
-use crate::manifest::{Catalogue, Chosen, Egress, IsolationSection, choose, expand, granted, text};
+use crate::manifest::{Catalogue, Egress, IsolationSection, ResolvedAgent, choose, expand, saved_grants, text};
 use crate::plan::{Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
 use crate::policy::AllowSpec;
 use crate::session::{Class, Failure, GrantsKey, StateDir, new_id, valid_name};
@@ -115,10 +115,10 @@ enum KeepArg {
 }
 
 /// A plan, and what is around it.
-pub(in crate::cli) struct Ready {
-    pub(in crate::cli) chosen: Chosen,
+pub(in crate::cli) struct PreparedLaunch {
+    pub(in crate::cli) chosen: ResolvedAgent,
     pub(in crate::cli) planned: Planned,
-    pub(in crate::cli) defined: Defined,
+    pub(in crate::cli) defined: Definitions,
     pub(in crate::cli) drafts: Drafts,
     /// What its grants are remembered by.
     pub(in crate::cli) grants: GrantsKey,
@@ -128,7 +128,12 @@ pub(in crate::cli) struct Ready {
 
 impl AgentArgs {
     /// Plans the launch. `terminal` is whether the agent gets one; `id` is a bottle that lives again.
-    pub(in crate::cli) fn plan(&self, state: &StateDir, terminal: bool, id: Option<&str>) -> Result<Ready, Failure> {
+    pub(in crate::cli) fn plan(
+        &self,
+        state: &StateDir,
+        terminal: bool,
+        id: Option<&str>,
+    ) -> Result<PreparedLaunch, Failure> {
         let defined = program::defined(&self.project, self.manifest.as_deref(), state)?;
         let chosen = choose(&defined.catalogue, &self.agent, self.bottle.as_deref()).map_err(program::failure)?;
         let facts = facts()?;
@@ -139,12 +144,12 @@ impl AgentArgs {
         };
         // The same folder, however it is named.
         let grants = GrantsKey { folder: grants.folder.canonicalize().unwrap_or(grants.folder), ..grants };
-        let granted = granted(&grants.name, &grants.folder).map_err(input)?;
+        let granted = saved_grants(&grants.name, &grants.folder).map_err(input)?;
         egress.spec.allow.extend(granted.iter().cloned());
         let flags = self.flags(terminal, id)?;
         let planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
         let drafts = drafts(&defined, &facts, &self.agent, self.bottle.as_deref());
-        Ok(Ready { chosen, planned, defined, drafts, grants, granted })
+        Ok(PreparedLaunch { chosen, planned, defined, drafts, grants, granted })
     }
 
     fn flags(&self, terminal: bool, id: Option<&str>) -> Result<Flags, Failure> {
@@ -227,7 +232,7 @@ pub(in crate::cli) fn facts() -> Result<Facts, Failure> {
 
 /// Every agent of the manifest, planned as it stands: for recipes that launch further bottles. Where scripts of a project take
 /// part, only the launched agent, as it was launched, and those whose bottles the user lets this project use.
-pub(in crate::cli) fn drafts(defined: &Defined, facts: &Facts, launched: &str, bottle: Option<&str>) -> Drafts {
+pub(in crate::cli) fn drafts(defined: &Definitions, facts: &Facts, launched: &str, bottle: Option<&str>) -> Drafts {
     let draft = |name: &str| {
         let bottle = bottle.filter(|_| name == launched);
         let chosen = choose(&defined.catalogue, name, bottle).map_err(|problem| problem.to_string())?;
@@ -250,6 +255,6 @@ pub(in crate::cli) fn drafts(defined: &Defined, facts: &Facts, launched: &str, b
 }
 
 /// Whether the user lets the project's scripts use an agent: by the bottle that it is in.
-fn is_let(catalogue: &Catalogue, chosen: &Chosen) -> bool {
+fn is_let(catalogue: &Catalogue, chosen: &ResolvedAgent) -> bool {
     chosen.of_project || chosen.bottle_name.as_deref().is_some_and(|bottle| catalogue.allows_project(bottle))
 }

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use super::agent::Ready;
+use super::agent::PreparedLaunch;
 use crate::cli::failure::input;
 use crate::plan::{ImagePlan, Isolation, Keep, LaunchPlan, WorkspaceMode, WorkspacePlan};
 use crate::policy::{AllowSpec, Tls};
@@ -15,7 +15,7 @@ const SHOWN: usize = 3;
 
 /// What is known of the workspace's files without reading them.
 #[derive(Debug, Clone, Default, serde::Serialize)]
-pub(in crate::cli) struct Found {
+pub(in crate::cli) struct WorkspaceScan {
     /// How many there are.
     pub(in crate::cli) files: usize,
     /// Those whose names are such as files with secrets have.
@@ -37,18 +37,18 @@ fn elsewhere(folder: &std::path::Path) -> Option<String> {
 ///
 /// # Errors
 /// The folder cannot be read.
-pub(in crate::cli) fn look(plan: &LaunchPlan) -> Result<Option<Found>, Failure> {
+pub(in crate::cli) fn look(plan: &LaunchPlan) -> Result<Option<WorkspaceScan>, Failure> {
     let Some(WorkspacePlan { source: Some(source), exclude, .. }) = &plan.workspace else { return Ok(None) };
     let failed = |error: std::io::Error| input(format!("read the workspace {}: {error}", source.display()));
     let listing = list(source, exclude).map_err(failed)?;
     let secret = listing.paths.iter().filter(|path| looks_secret(&String::from_utf8_lossy(path)));
     let look_secret = secret.map(|path| shown(path)).collect();
-    let left_out = listing.left_out.iter().map(|(path, what)| format!("{}, {what}", shown(path))).collect();
-    Ok(Some(Found { files: listing.paths.len(), look_secret, left_out, git_elsewhere: elsewhere(source) }))
+    let left_out = listing.omitted.iter().map(|(path, what)| format!("{}, {what}", shown(path))).collect();
+    Ok(Some(WorkspaceScan { files: listing.paths.len(), look_secret, left_out, git_elsewhere: elsewhere(source) }))
 }
 
 /// The lines.
-pub(in crate::cli) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> Vec<String> {
+pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan>, hooks: &[String]) -> Vec<String> {
     let (plan, chosen) = (&ready.planned.plan, &ready.chosen);
     let mut lines = Vec::new();
     let mut say = |name: &str, text: String| lines.push(printable(&format!("{name:<12}{text}")));
@@ -154,7 +154,7 @@ fn image(plan: &ImagePlan) -> String {
     format!("built from {place}, {network}")
 }
 
-fn workspace(plan: &WorkspacePlan, found: Option<&Found>) -> String {
+fn workspace(plan: &WorkspacePlan, found: Option<&WorkspaceScan>) -> String {
     let source = plan.source.as_ref().map(|source| source.display().to_string()).unwrap_or_default();
     let files = found.map(|found| format!(", {}", count(found.files, "file"))).unwrap_or_default();
     match (plan.mode, plan.read_only) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::failure::input;
 use crate::lua::{Grants, Program, Script, Vm, built_in_names, built_in_recipe};
 use crate::manifest::{Catalogue, Problem, user_file};
-use crate::project::{FOLDER, Project, Store};
+use crate::project::{FOLDER, Project, TrustStore};
 use crate::report::printable;
 use crate::session::{Class, Failure, ScriptLocation, StateDir};
 
@@ -25,7 +25,7 @@ pub(in crate::cli) struct ProjectArgs {
 }
 
 /// What is defined around a launch: by the user, and by a project that is trusted.
-pub(in crate::cli) struct Defined {
+pub(in crate::cli) struct Definitions {
     /// Agents, bottles and templates.
     pub(in crate::cli) catalogue: Catalogue,
     root: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub(in crate::cli) fn defined(
     project: &ProjectArgs,
     manifest: Option<&Path>,
     state: &StateDir,
-) -> Result<Defined, Failure> {
+) -> Result<Definitions, Failure> {
     if let Some(path) = manifest
         && !path.is_file()
     {
@@ -51,10 +51,10 @@ pub(in crate::cli) fn defined(
         Some((project, scripts)) => (Some(project.root), scripts),
         None => (None, BTreeMap::new()),
     };
-    Ok(Defined { catalogue, root, scripts })
+    Ok(Definitions { catalogue, root, scripts })
 }
 
-impl Defined {
+impl Definitions {
     /// Whether scripts of a project take part.
     pub(in crate::cli) fn has_scripts(&self) -> bool {
         !self.scripts.is_empty()
@@ -107,10 +107,10 @@ fn of_project(recipe: &str, root: &Path, files: &BTreeMap<String, String>) -> Op
 }
 
 /// A project, and its scripts by their names below `.bottler/`.
-type Trusted = (Project, BTreeMap<String, String>);
+type TrustedProject = (Project, BTreeMap<String, String>);
 
 /// A project and its scripts, if it has some; they must be trusted.
-fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<Option<Trusted>, Failure> {
+fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<Option<TrustedProject>, Failure> {
     let directory = directory.unwrap_or_else(|| Path::new("."));
     let failed = |error: std::io::Error| input(format!("read {}/{FOLDER}: {error}", directory.display()));
     let Some(project) = Project::read(directory).map_err(failed)? else { return Ok(None) };
@@ -124,8 +124,9 @@ fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<Option<Trusted>
     Ok(Some((project, scripts)))
 }
 
-pub(in crate::cli) fn open_store(state: &StateDir) -> Result<Store, Failure> {
-    Store::open(state.path()).map_err(|error| Failure::new(Class::Internal, format!("read what is trusted: {error}")))
+pub(in crate::cli) fn open_store(state: &StateDir) -> Result<TrustStore, Failure> {
+    TrustStore::open(state.path())
+        .map_err(|error| Failure::new(Class::Internal, format!("read what is trusted: {error}")))
 }
 
 /// A recipe: a file, or a built-in one's name.

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use super::run;
-use crate::cli::bottle::known::Known;
+use crate::cli::bottle::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::session::{Class, Failure, KeptWorkspace};
 
@@ -28,7 +28,7 @@ pub(in crate::cli) struct Args {
 
 /// The command that a bottle was launched with.
 #[derive(Parser)]
-struct Again {
+struct RecordedCommand {
     #[command(subcommand)]
     command: Launch,
 }
@@ -39,7 +39,7 @@ enum Launch {
 }
 
 pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
-    let known = Known::find(&args.bottle)?;
+    let known = FoundBottle::find(&args.bottle)?;
     let id = &known.id;
     if known.state.is_alive(id) {
         return Err(input(format!("{id} is running")).hint(format!("bottler attach {id}")));
@@ -58,8 +58,10 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
         .map_err(|error| input(format!("resume {id} in {}: {error}", invocation.directory.display())))?;
     let words = invocation.words.iter().cloned().map(OsString::from);
     let words = std::iter::once(OsString::from("bottler")).chain(words);
-    let Ok(Again { command: Launch::Run(mut run) }) = Again::try_parse_from(words) else { return Err(broken()) };
-    run.again(args.prompt.clone(), args.detach, args.yes);
+    let Ok(RecordedCommand { command: Launch::Run(mut run) }) = RecordedCommand::try_parse_from(words) else {
+        return Err(broken());
+    };
+    run.override_for_resume(args.prompt.clone(), args.detach, args.yes);
     let before = known.plan().ok().and_then(|plan| serde_json::to_value(plan).ok());
-    run::launch(*run, invocation.words, Some(run::Resumed { id: id.clone(), before })).await
+    run::launch(*run, invocation.words, Some(run::ResumedBottle { id: id.clone(), before })).await
 }

@@ -49,7 +49,7 @@ pub(in crate::cli) struct Args {
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+enum CheckState {
     Ok,
     Warn,
     Fail,
@@ -60,7 +60,7 @@ enum State {
 struct Check {
     #[serde(rename = "check")]
     what: &'static str,
-    state: State,
+    state: CheckState,
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
@@ -68,15 +68,15 @@ struct Check {
 
 impl Check {
     fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self { what: check, state: State::Ok, found: found.into(), remedy: None }
+        Self { what: check, state: CheckState::Ok, found: found.into(), remedy: None }
     }
 
     fn warn(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: check, state: State::Warn, found: found.into(), remedy: Some(remedy.into()) }
+        Self { what: check, state: CheckState::Warn, found: found.into(), remedy: Some(remedy.into()) }
     }
 
     fn fail(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: check, state: State::Fail, found: found.into(), remedy: Some(remedy.into()) }
+        Self { what: check, state: CheckState::Fail, found: found.into(), remedy: Some(remedy.into()) }
     }
 }
 
@@ -110,15 +110,15 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     } else {
         print(&checks);
     }
-    Ok(u8::from(checks.iter().any(|check| check.state == State::Fail)))
+    Ok(u8::from(checks.iter().any(|check| check.state == CheckState::Fail)))
 }
 
 fn print(checks: &[Check]) {
     let row = |check: &Check| {
         let state = match check.state {
-            State::Ok => "ok",
-            State::Warn => "warn",
-            State::Fail => "FAIL",
+            CheckState::Ok => "ok",
+            CheckState::Warn => "warn",
+            CheckState::Fail => "FAIL",
         };
         vec![state.to_owned(), check.what.to_owned(), check.found.clone()]
     };
@@ -392,11 +392,11 @@ mod tests {
     fn clocks_are_compared() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
         // 500,000 hours after 1970.
-        assert_eq!(clock("2027-01-15T08:00:01.5Z", now, false).state, State::Ok);
-        assert_eq!(clock("2027-01-15T09:00:00+01:00", now, false).state, State::Ok);
-        assert_eq!(clock("2027-01-15T08:02:00Z", now, false).state, State::Warn);
-        assert_eq!(clock("yesterday", now, false).state, State::Warn);
-        assert_eq!(clock("1970-01-01T00:00:00Z", SystemTime::UNIX_EPOCH, true).state, State::Fail);
+        assert_eq!(clock("2027-01-15T08:00:01.5Z", now, false).state, CheckState::Ok);
+        assert_eq!(clock("2027-01-15T09:00:00+01:00", now, false).state, CheckState::Ok);
+        assert_eq!(clock("2027-01-15T08:02:00Z", now, false).state, CheckState::Warn);
+        assert_eq!(clock("yesterday", now, false).state, CheckState::Warn);
+        assert_eq!(clock("1970-01-01T00:00:00Z", SystemTime::UNIX_EPOCH, true).state, CheckState::Fail);
     }
 
     #[test]
@@ -412,14 +412,14 @@ mod tests {
         let checks = of_engine(&info, &engine, true, 100);
         let state = |name: &str| checks.iter().find(|check| check.what == name).map(|check| check.state);
         for (name, expected) in [
-            ("engine's host", State::Fail),
-            ("storage", State::Warn),
-            ("seccomp", State::Fail),
-            ("runtimes", State::Warn),
-            ("memory", State::Warn),
+            ("engine's host", CheckState::Fail),
+            ("storage", CheckState::Warn),
+            ("seccomp", CheckState::Fail),
+            ("runtimes", CheckState::Warn),
+            ("memory", CheckState::Warn),
         ] {
             assert_eq!(state(name), Some(expected), "{name}");
         }
-        assert!(checks.iter().all(|check| check.state == State::Ok || check.remedy.is_some()));
+        assert!(checks.iter().all(|check| check.state == CheckState::Ok || check.remedy.is_some()));
     }
 }

@@ -6,7 +6,7 @@ use crate::cli::failure::input;
 use crate::cli::launch::program::open_store;
 use crate::cli::open::state;
 use crate::cli::print::{Format, print_data, print_json, print_message};
-use crate::project::{Change, FOLDER, Project};
+use crate::project::{FOLDER, FileStatus, Project};
 use crate::report::table;
 use crate::session::{Class, Failure};
 
@@ -66,12 +66,12 @@ fn read(directory: &Path) -> Result<Project, Failure> {
     project.ok_or_else(|| input(format!("{} has no files in {FOLDER}/", directory.display())))
 }
 
-fn word(change: Change) -> &'static str {
+fn word(change: FileStatus) -> &'static str {
     match change {
-        Change::Unchanged => "as trusted",
-        Change::Added => "new",
-        Change::Changed => "changed",
-        Change::Removed => "removed",
+        FileStatus::Unchanged => "as trusted",
+        FileStatus::Added => "new",
+        FileStatus::Changed => "changed",
+        FileStatus::Removed => "removed",
     }
 }
 

@@ -117,7 +117,12 @@ fn is_handle(primitive: &str, value: &Value) -> bool {
     }
 }
 
-fn sidecar_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&ScriptLocation>) -> mlua::Result<Arc<Sidecar>> {
+fn sidecar_start(
+    c: &Context,
+    lua: &Lua,
+    options: &mut Options<'_>,
+    at: Option<&ScriptLocation>,
+) -> mlua::Result<Arc<Sidecar>> {
     if options.has("image") {
         return service_start(c, lua, options, at);
     }
@@ -128,7 +133,12 @@ fn sidecar_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&
     primitive::sidecar_start(&c.bottle, &options.rest(lua)?, handles, at).map_err(raise)
 }
 
-fn service_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&ScriptLocation>) -> mlua::Result<Arc<Sidecar>> {
+fn service_start(
+    c: &Context,
+    lua: &Lua,
+    options: &mut Options<'_>,
+    at: Option<&ScriptLocation>,
+) -> mlua::Result<Arc<Sidecar>> {
     for name in ["network", "role", "allow", "sidecars", "peers", "egress"] {
         if options.has(name) {
             let message =

@@ -23,7 +23,12 @@ pub(super) struct Options<'a> {
 
 impl<'a> Options<'a> {
     /// Takes a table apart.
-    pub(super) fn new(lua: &Lua, primitive: &'static str, value: Value, at: Option<&'a ScriptLocation>) -> mlua::Result<Self> {
+    pub(super) fn new(
+        lua: &Lua,
+        primitive: &'static str,
+        value: Value,
+        at: Option<&'a ScriptLocation>,
+    ) -> mlua::Result<Self> {
         let mut options = Self { primitive, entries: BTreeMap::new(), at, charge: memory::charge_for(lua, [&value])? };
         let table = match value {
             Value::Table(table) => table,

@@ -127,7 +127,11 @@ impl Agent {
 ///
 /// # Errors
 /// The options are bad.
-pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&ScriptLocation>) -> Result<Arc<Agent>, Failure> {
+pub fn run_agent(
+    bottle: &Arc<Bottle>,
+    options: AgentOptions,
+    at: Option<&ScriptLocation>,
+) -> Result<Arc<Agent>, Failure> {
     let config = options.config;
     if config.command.is_empty() {
         return Err(Failure::new(Class::Input, "run_agent: config.command is empty").at(at));

@@ -81,7 +81,11 @@ const MAX_IMAGES: usize = 500;
 ///
 /// # Errors
 /// Neither or both of a source and a build are given; or a project's hooks want to build.
-pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocation>) -> Result<Image, Failure> {
+pub fn build_image(
+    bottle: &Arc<Bottle>,
+    options: &ImageOptions,
+    at: Option<&ScriptLocation>,
+) -> Result<Image, Failure> {
     let bad = |why: &str| Failure::new(Class::Input, format!("build_image: {why}")).at(at);
     match (&options.build, options.source.trim()) {
         (None, "") => return Err(bad("source is empty")),

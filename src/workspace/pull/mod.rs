@@ -6,19 +6,19 @@
 
 mod decide;
 mod install;
-mod named;
-mod order;
-mod raw;
+mod options;
+mod ref_names;
 mod sparse;
 pub(super) mod staging;
 mod tree;
+mod unfiltered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::Path;
 
 pub use install::sweep;
-pub use order::{Order, Pulled, Skipped};
+pub use options::{PullOptions, PullReport, SkippedPath};
 
 use super::git::Git;
 use super::name::{Name, shown};
@@ -33,40 +33,40 @@ pub fn default_branch(repository: &Path, bottle: &str) -> String {
 ///
 /// # Errors
 /// It has no commit, or one that git does not take; or the branch is the user's. Nothing is changed then.
-pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
-    let here = Git::at(order.repository);
-    here.run(&["check-ref-format", "--branch", order.branch])?;
-    let target = format!("refs/heads/{}", order.branch);
+pub fn pull(options: &PullOptions<'_>) -> io::Result<PullReport> {
+    let here = Git::at(options.repository);
+    here.run(&["check-ref-format", "--branch", options.branch])?;
+    let target = format!("refs/heads/{}", options.branch);
     let there = reference(&here, &target);
-    may_move(order, &here, &target, there.as_deref())?;
-    let import = order.staging.join("import");
-    staging::borrow(&here, order.repository, &import)?;
-    let began = order.before.repository.known();
+    may_move(options, &here, &target, there.as_deref())?;
+    let import = options.staging.join("import");
+    staging::borrow(&here, options.repository, &import)?;
+    let began = options.before.repository.known_objects();
     let known = began.is_empty() || staging::present(&here, began.iter())?.len() == began.len();
-    staging::import(order.before, order.left, known, &import)?;
-    order.go_on()?;
+    staging::import(options.before, options.after, known, &import)?;
+    options.check_cancelled()?;
     let git = Git::alone(&import);
-    let repository = &order.left.repository;
+    let repository = &options.after.repository;
     let head = repository.head();
     if !repository.has_head() {
         return Err(io::Error::other("the agent's workspace has no repository"));
     }
-    let mut pulled = Pulled::default();
+    let mut pulled = PullReport::default();
     // A working copy that cannot be seen as a whole would be taken for removals.
-    if let Some(doubt) = order.left.doubts.first() {
+    if let Some(doubt) = options.after.uncertain.first() {
         return Err(io::Error::other(format!("it cannot be read as a whole: {doubt}")));
     }
-    tree::commit(order, &here, head.as_deref(), &mut pulled)?;
+    tree::commit(options, &here, head.as_deref(), &mut pulled)?;
     pulled.uncommitted = head.as_ref() != Some(&pulled.commit);
-    order.go_on()?;
+    options.check_cancelled()?;
     let users = references(&here)?;
     let known: Vec<String> = staging::present(&git, users.values())?.into_iter().collect();
-    let mut wanted = wanted(order, &git, head.as_deref(), &mut pulled)?;
-    let mut logged = logged(order, &git, &known, &mut pulled, &wanted)?;
+    let mut wanted = wanted(options, &git, head.as_deref(), &mut pulled)?;
+    let mut logged = logged(options, &git, &known, &mut pulled, &wanted)?;
     let pack_of = |tips: &[String]| {
         let agents = head.iter().chain(tips.iter().filter(|tip| **tip != pulled.commit));
-        raw::check(order, &here, &git, agents, &known)?;
-        install::pack(&here, order.repository, order.staging, tips, &known)
+        unfiltered::check(options, &here, &git, agents, &known)?;
+        install::pack(&here, options.repository, options.staging, tips, &known)
     };
     let branch = [pulled.commit.clone()];
     let tips: Vec<String> = branch.iter().chain(wanted.values()).chain(&logged).cloned().collect();
@@ -88,14 +88,14 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
         }
         Err(error) => return Err(error),
     };
-    let place = format!("refs/bottler/{}", order.bottle);
+    let place = format!("refs/bottler/{}", options.bottle);
     let target = target.into_bytes();
-    let (mut changes, renamed) = named::changes(&place, &users, (&target, &pulled.commit), &wanted, logged);
+    let (mut changes, renamed) = ref_names::changes(&place, &users, (&target, &pulled.commit), &wanted, logged);
     keep_earlier(&git, &place, &mut changes);
-    order.go_on()?;
-    let installed = pack.map(|pack| install::install(&here, order.repository, order.staging, &pack)).transpose()?;
+    options.check_cancelled()?;
+    let installed = pack.map(|pack| install::install(&here, options.repository, options.staging, &pack)).transpose()?;
     if !changes.is_empty()
-        && let Err(error) = install::refer(&here, order.bottle, &changes)
+        && let Err(error) = install::update_refs(&here, options.bottle, &changes)
     {
         if let Some(installed) = installed {
             installed.remove();
@@ -112,18 +112,18 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
 }
 
 /// A branch that is there is moved only where it is as an earlier pull has left it, and nobody has it checked out.
-fn may_move(order: &Order<'_>, here: &Git<'_>, target: &str, there: Option<&str>) -> io::Result<()> {
+fn may_move(options: &PullOptions<'_>, here: &Git<'_>, target: &str, there: Option<&str>) -> io::Result<()> {
     let Some(there) = there else { return Ok(()) };
-    if order.earlier != Some(there) {
+    if options.earlier != Some(there) {
         return Err(io::Error::other(format!(
-            "there is a branch {} already, not as bottler has left it",
-            order.branch
+            "there is a branch {} already, not as bottler has after it",
+            options.branch
         )));
     }
     let worktrees = here.run(&["worktree", "list", "--porcelain"])?;
     let line = format!("branch {target}");
     if String::from_utf8_lossy(&worktrees).lines().any(|known| known == line) {
-        return Err(io::Error::other(format!("the branch {} is checked out", order.branch)));
+        return Err(io::Error::other(format!("the branch {} is checked out", options.branch)));
     }
     Ok(())
 }
@@ -145,12 +145,12 @@ fn references(here: &Git<'_>) -> io::Result<BTreeMap<Name, String>> {
 
 /// References of the agent's that the branch does not have: by their names, what they are at.
 fn wanted(
-    order: &Order<'_>,
+    options: &PullOptions<'_>,
     git: &Git<'_>,
     head: Option<&str>,
-    pulled: &mut Pulled,
+    pulled: &mut PullReport,
 ) -> io::Result<BTreeMap<Name, String>> {
-    let (before, mut tips) = (order.before.repository.tips(), order.left.repository.tips());
+    let (before, mut tips) = (options.before.repository.tips(), options.after.repository.tips());
     tips.retain(|name, tip| before.get(name) != Some(tip));
     let checked_out = head.map(str::to_owned);
     let there = staging::present(git, tips.values().chain(&checked_out))?;
@@ -158,10 +158,10 @@ fn wanted(
         return Err(io::Error::other("the commit that the agent has checked out is not there"));
     }
     pulled.broken = tips.iter().filter(|(_, tip)| !there.contains(*tip)).map(|(name, _)| shown(name)).collect();
-    let unread = order.left.repository.unread.keys();
-    pulled
-        .broken
-        .extend(unread.filter(|name| !order.before.repository.unread.contains_key(*name)).map(|name| shown(name)));
+    let unread = options.after.repository.broken_refs.keys();
+    pulled.broken.extend(
+        unread.filter(|name| !options.before.repository.broken_refs.contains_key(*name)).map(|name| shown(name)),
+    );
     tips.retain(|_, tip| there.contains(tip));
     pulled.tips.clone_from(&tips);
     // The branch has it; a tag says more than where it is.
@@ -171,14 +171,14 @@ fn wanted(
 
 /// Commits that only the agent's logs lead to: those that no other of them leads to.
 fn logged(
-    order: &Order<'_>,
+    options: &PullOptions<'_>,
     git: &Git<'_>,
     known: &[String],
-    pulled: &mut Pulled,
+    pulled: &mut PullReport,
     wanted: &BTreeMap<Name, String>,
 ) -> io::Result<BTreeSet<String>> {
-    let began = order.before.repository.known();
-    let new: BTreeSet<String> = order.left.repository.logged.difference(&began).cloned().collect();
+    let began = options.before.repository.known_objects();
+    let new: BTreeSet<String> = options.after.repository.logged.difference(&began).cloned().collect();
     let there = staging::present(git, new.iter())?;
     pulled.logged.clone_from(&new);
     if there.is_empty() {
@@ -202,7 +202,7 @@ fn logged(
 }
 
 /// What a reference was at and would no longer lead to stays, under a name of its own.
-fn keep_earlier(git: &Git<'_>, place: &str, changes: &mut named::Changes) {
+fn keep_earlier(git: &Git<'_>, place: &str, changes: &mut ref_names::Changes) {
     let moved: Vec<(String, String)> =
         changes.values().filter_map(|(new, old)| Some((old.clone()?, new.clone()))).collect();
     for (old, new) in moved {

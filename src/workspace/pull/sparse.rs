@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::order::refused;
+use super::options::refused;
 use crate::workspace::git::{Git, line, path};
 use crate::workspace::name::Name;
 

@@ -3,18 +3,18 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use bottler::workspace::{Brought, outstanding, shown};
+use bottler::workspace::{Fetched, outstanding, shown};
 
 use super::{World, commit, git, try_git, write};
 
 /// What is still only in the bottle after a pull.
-fn missing(world: &World, pulled: &bottler::workspace::Pulled) -> Vec<String> {
-    let mut known = Brought::default();
+fn missing(world: &World, pulled: &bottler::workspace::PullReport) -> Vec<String> {
+    let mut known = Fetched::default();
     known.note_branch(&world.before(), &world.left(), pulled, "r", "p");
     outstanding(&world.before(), &world.left(), &known).lines()
 }
 
-fn skipped(pulled: &bottler::workspace::Pulled) -> Vec<String> {
+fn skipped(pulled: &bottler::workspace::PullReport) -> Vec<String> {
     pulled.skipped.iter().map(|(name, _)| shown(name)).collect()
 }
 
@@ -222,7 +222,7 @@ fn links_below_git_are_what_they_lead_to_or_in_doubt() {
     std::fs::remove_file(dot.join("HEAD")).unwrap();
     symlink("refs/heads/main", dot.join("HEAD")).unwrap();
     let two = git(&agents, &["rev-parse", "other"]);
-    let told = outstanding(&world.before(), &world.left(), &Brought::default());
+    let told = outstanding(&world.before(), &world.left(), &Fetched::default());
     assert_eq!(told.references, ["refs/heads/main", "refs/heads/other"]);
     let pulled = world.pull();
     assert_eq!(git(&world.user(), &["rev-parse", "p~1"]), two, "{pulled:?}");

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::executed::{MASKED, is_executed};
+use super::path_rules::{MASKED, is_executed};
 
 /// Most entries that are looked at.
 const MAX_ENTRIES: usize = 5_000_000;
@@ -26,11 +26,11 @@ type Stamp = (u64, u64, i64, i64, u32);
 
 /// The places of a folder.
 #[derive(Debug, Clone, Default)]
-pub struct Places(BTreeMap<PathBuf, (Kind, Stamp)>);
+pub struct ExecutedPaths(BTreeMap<PathBuf, (PathKind, Stamp)>);
 
 /// What is to be looked at first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ExecutedPath {
     /// Below the folder.
     pub path: PathBuf,
     /// Whether git takes it for a repository.
@@ -38,7 +38,7 @@ pub struct Place {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum PathKind {
     Repository,
     Executed,
 }
@@ -49,12 +49,12 @@ pub fn is_repository(folder: &Path) -> bool {
     there("HEAD") && (there("objects") && there("refs") || there("commondir"))
 }
 
-impl Places {
+impl ExecutedPaths {
     /// Looks through a folder, links not followed.
     ///
     /// # Errors
     /// It cannot be read, or holds too much.
-    pub fn look(root: &Path) -> io::Result<Self> {
+    pub fn scan(root: &Path) -> io::Result<Self> {
         let mut places = BTreeMap::new();
         let mut folders = vec![(PathBuf::new(), false)];
         let mut looked = 0;
@@ -80,14 +80,14 @@ impl Places {
                 let masked = below.as_os_str().is_empty() && MASKED.iter().any(|(masked, _)| *masked == text);
                 let Some(seen) = entry.metadata().ok().filter(|_| !masked) else { continue };
                 if text.eq_ignore_ascii_case(".git") {
-                    places.insert(path.clone(), (Kind::Repository, identity(&seen)));
+                    places.insert(path.clone(), (PathKind::Repository, identity(&seen)));
                     if seen.is_dir() {
                         note_repository(root, &path, &mut places);
                     }
                 } else if seen.is_dir() {
                     folders.push((path, packages || PACKAGES.contains(&text)));
                 } else if !packages && path.to_str().is_some_and(is_executed) {
-                    places.insert(path, (Kind::Executed, stamp(&seen)));
+                    places.insert(path, (PathKind::Executed, stamp(&seen)));
                 }
             }
         }
@@ -95,10 +95,11 @@ impl Places {
     }
 
     /// What is new or another since then: repositories first.
-    pub fn since(&self, before: &Self) -> Vec<Place> {
+    pub fn new_since(&self, before: &Self) -> Vec<ExecutedPath> {
         let new = self.0.iter().filter(|(path, now)| before.0.get(*path) != Some(now));
-        let mut found: Vec<Place> =
-            new.map(|(path, (kind, _))| Place { path: path.clone(), repository: *kind == Kind::Repository }).collect();
+        let mut found: Vec<ExecutedPath> = new
+            .map(|(path, (kind, _))| ExecutedPath { path: path.clone(), repository: *kind == PathKind::Repository })
+            .collect();
         found.sort_by_key(|place| !place.repository);
         found
     }
@@ -113,19 +114,19 @@ fn stamp(seen: &Metadata) -> Stamp {
     (seen.ino(), seen.size(), seen.ctime(), seen.ctime_nsec(), seen.mode())
 }
 
-fn note_repository(root: &Path, below: &Path, places: &mut BTreeMap<PathBuf, (Kind, Stamp)>) {
+fn note_repository(root: &Path, below: &Path, places: &mut BTreeMap<PathBuf, (PathKind, Stamp)>) {
     if let Ok(seen) = std::fs::symlink_metadata(root.join(below)) {
-        places.insert(below.to_owned(), (Kind::Repository, identity(&seen)));
+        places.insert(below.to_owned(), (PathKind::Repository, identity(&seen)));
     }
     for name in OF_GIT {
         let path = below.join(name);
         let Ok(seen) = std::fs::symlink_metadata(root.join(&path)) else { continue };
         // A branch that is checked out is no attack.
         let stamp = if name == "HEAD" { (0, 0, 0, 0, 0) } else { identity(&seen) };
-        places.insert(path.clone(), (Kind::Repository, stamp));
+        places.insert(path.clone(), (PathKind::Repository, stamp));
         for hook in std::fs::read_dir(root.join(&path)).into_iter().flatten().flatten() {
             if let Ok(seen) = hook.metadata() {
-                places.insert(path.join(hook.file_name()), (Kind::Repository, self::stamp(&seen)));
+                places.insert(path.join(hook.file_name()), (PathKind::Repository, self::stamp(&seen)));
             }
         }
     }
@@ -135,7 +136,7 @@ fn note_repository(root: &Path, below: &Path, places: &mut BTreeMap<PathBuf, (Ki
 mod tests {
     use super::*;
 
-    fn names(places: &[Place]) -> Vec<String> {
+    fn names(places: &[ExecutedPath]) -> Vec<String> {
         places
             .iter()
             .map(|place| format!("{}{}", if place.repository { "git " } else { "" }, place.path.display()))
@@ -160,8 +161,8 @@ mod tests {
         ] {
             make(path);
         }
-        let before = Places::look(root).unwrap();
-        assert!(Places::look(root).unwrap().since(&before).is_empty());
+        let before = ExecutedPaths::scan(root).unwrap();
+        assert!(ExecutedPaths::scan(root).unwrap().new_since(&before).is_empty());
         // A branch is checked out, the root's own repository is masked, packages come and go.
         for path in ["sub/.git/HEAD", "sub/.git/objects/x", ".git/config", "node_modules/b/package.json", "src/lib.rs"]
         {
@@ -172,7 +173,7 @@ mod tests {
                 })
                 .unwrap();
         }
-        assert_eq!(names(&Places::look(root).unwrap().since(&before)), Vec::<String>::new());
+        assert_eq!(names(&ExecutedPaths::scan(root).unwrap().new_since(&before)), Vec::<String>::new());
         for path in ["Makefile", "sub/.git/config", "sub/.git/hooks/pre-commit"] {
             std::fs::remove_file(root.join(path)).ok();
             make(path);
@@ -185,7 +186,7 @@ mod tests {
         }
         make("common/HEAD");
         make("common/commondir");
-        let found = names(&Places::look(root).unwrap().since(&before));
+        let found = names(&ExecutedPaths::scan(root).unwrap().new_since(&before));
         for expected in [
             "git bare",
             "git common",

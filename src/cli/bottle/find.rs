@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::client::{Client, Show};
+use super::client::{Client, ClientOptions};
 use crate::cli::failure::input;
 use crate::cli::open::{find_engine, state};
 use crate::engine::choice::connect;
@@ -13,14 +13,14 @@ use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, Record, StateDir, exit_record};
 
 /// A bottle of this user, living or not.
-pub(in crate::cli) struct Known {
+pub(in crate::cli) struct FoundBottle {
     pub(in crate::cli) id: String,
     pub(in crate::cli) state: StateDir,
     pub(in crate::cli) record: Record,
     pub(in crate::cli) engine: Arc<dyn Engine>,
 }
 
-impl Known {
+impl FoundBottle {
     /// Finds a bottle by its id.
     pub(in crate::cli) fn find(id: &str) -> Result<Self, Failure> {
         let state = state()?;
@@ -28,8 +28,8 @@ impl Known {
             Failure::new(Class::Internal, format!("{id}: {error}"))
                 .hint(format!("`bottler rm --force --discard {id}` removes everything of it, including its workspace"))
         };
-        let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
-        let record = known.ok_or_else(|| {
+        let found = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
+        let record = found.ok_or_else(|| {
             let all = state.bottles().unwrap_or_default();
             if crate::session::valid_name(id) && exit_record::read(&state, id).is_some() {
                 return input(format!("{id} has ended, and nothing of its work is kept"))
@@ -62,12 +62,12 @@ impl Known {
 
     /// The same, that lives.
     pub(in crate::cli) async fn living(id: &str) -> Result<Self, Failure> {
-        let known = Self::find(id)?;
-        if !known.state.is_alive(id) {
+        let found = Self::find(id)?;
+        if !found.state.is_alive(id) {
             return Err(input(format!("{id} is not running")).hint("`bottler ps --all` lists kept bottles"));
         }
-        known.engine.info().await?;
-        Ok(known)
+        found.engine.info().await?;
+        Ok(found)
     }
 
     /// The owner label of what it has made.
@@ -105,7 +105,7 @@ impl Known {
         })
     }
 
-    pub(in crate::cli) async fn reach(&self, show: Show) -> Result<Client, Failure> {
+    pub(in crate::cli) async fn reach(&self, show: ClientOptions) -> Result<Client, Failure> {
         let socket = reach(&self.state.bottle(&self.id)).await;
         let socket = socket.map_err(|error| {
             Failure::new(Class::Internal, format!("reach the holder of {}: {error}", self.id))

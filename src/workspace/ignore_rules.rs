@@ -7,20 +7,20 @@ use super::name::{Name, folder};
 
 /// The patterns of a tree, by the folders that they stand in; what counts everywhere stands under the root, before its own.
 #[derive(Debug, Default)]
-pub(super) struct Ignored(BTreeMap<Name, Vec<Pattern>>);
+pub(super) struct IgnoreRules(BTreeMap<Name, Vec<Pattern>>);
 
 #[derive(Debug)]
 struct Pattern {
     text: Vec<u8>,
     /// It takes back what an earlier one ignores.
-    again: bool,
+    negated: bool,
     /// It fits folders alone.
-    folders: bool,
+    folders_only: bool,
     /// It fits the last part of a path, wherever that is.
-    anywhere: bool,
+    any_depth: bool,
 }
 
-impl Ignored {
+impl IgnoreRules {
     /// Notes a `.gitignore` file, or patterns of the same form, of a folder; the root is empty. What is added later to the
     /// same folder decides first.
     pub(super) fn add(&mut self, folder: &[u8], text: &[u8]) {
@@ -31,7 +31,7 @@ impl Ignored {
 
     /// Whether a file, or a folder that it is in, is ignored: the nearest file decides, its last pattern that fits; nothing in
     /// an ignored folder comes back.
-    pub(super) fn has(&self, path: &[u8]) -> bool {
+    pub(super) fn is_ignored(&self, path: &[u8]) -> bool {
         let folders = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| (at, true));
         folders.chain([(path.len(), false)]).any(|(end, is_folder)| self.decides(&path[..end], is_folder))
     }
@@ -43,7 +43,7 @@ impl Ignored {
             if let Some(patterns) = self.0.get(place) {
                 let below = if place.is_empty() { path } else { &path[place.len() + 1..] };
                 if let Some(pattern) = patterns.iter().rev().find(|pattern| pattern.fits(below, is_folder)) {
-                    return !pattern.again;
+                    return !pattern.negated;
                 }
             }
             if place.is_empty() {
@@ -59,17 +59,17 @@ impl Pattern {
         if line.starts_with(b"#") {
             return None;
         }
-        let (line, again) = line.strip_prefix(b"!").map_or((line, false), |rest| (rest, true));
+        let (line, negated) = line.strip_prefix(b"!").map_or((line, false), |rest| (rest, true));
         let line = without_trailing_spaces(line);
-        let (line, folders) = line.strip_suffix(b"/").map_or((line, false), |rest| (rest, true));
-        let anywhere = !line.contains(&b'/');
+        let (line, folders_only) = line.strip_suffix(b"/").map_or((line, false), |rest| (rest, true));
+        let any_depth = !line.contains(&b'/');
         let text = line.strip_prefix(b"/").unwrap_or(line).to_vec();
-        (!text.is_empty()).then_some(Self { text, again, folders, anywhere })
+        (!text.is_empty()).then_some(Self { text, negated, folders_only, any_depth })
     }
 
     fn fits(&self, below: &[u8], is_folder: bool) -> bool {
-        let path = if self.anywhere { super::name::last(below) } else { below };
-        (is_folder || !self.folders) && matches(&self.text, path)
+        let path = if self.any_depth { super::name::last(below) } else { below };
+        (is_folder || !self.folders_only) && matches(&self.text, path)
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_nearest_file_decides_and_nothing_comes_back_from_an_ignored_folder() {
-        let mut ignored = Ignored::default();
+        let mut ignored = IgnoreRules::default();
         ignored.add(b"", b"\xef\xbb\xbftarget/\n*.log\n!keep.log\n/only-root\n{curly}\n");
         ignored.add(b"sub", b"*.txt\n!*.log\n");
         for (path, expected) in [
@@ -245,7 +245,7 @@ mod tests {
             ("curly", false),
             ("{curly}", true),
         ] {
-            assert_eq!(ignored.has(path.as_bytes()), expected, "{path}");
+            assert_eq!(ignored.is_ignored(path.as_bytes()), expected, "{path}");
         }
     }
 
@@ -276,10 +276,10 @@ mod tests {
             let paths: Vec<Vec<u8>> = paths.iter().filter(is_path).map(|path| path.clone().into_bytes()).collect();
             let text = patterns.join("\n");
             let said = asked(folder.path(), text.as_bytes(), &paths);
-            let mut ignored = Ignored::default();
+            let mut ignored = IgnoreRules::default();
             ignored.add(b"", text.as_bytes());
             for path in &paths {
-                assert_eq!(ignored.has(path), said.contains(path), "{text:?} {:?}", String::from_utf8_lossy(path));
+                assert_eq!(ignored.is_ignored(path), said.contains(path), "{text:?} {:?}", String::from_utf8_lossy(path));
             }
         }
     }

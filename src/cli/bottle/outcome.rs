@@ -29,14 +29,14 @@ pub(in crate::cli) fn tell(client: &Client, report: &Report, text: bool) -> u8 {
     if let Some(kept) = report.kept.as_ref().filter(|_| text) {
         client.progress.line(&report::kept(&client.bottle, kept));
     }
-    if let Some(executed) = report.executed.as_ref().filter(|_| text).and_then(report::executed) {
+    if let Some(executed) = report.executed.as_ref().filter(|_| text).and_then(report::executed_paths) {
         client.progress.line(&executed);
     }
     if let Some(failure) = &report.failure {
         client.progress.line(&report::failure(failure, &report.undo));
         return failure.class.exit_code();
     }
-    if let Some(left) = report::left(&report.undo) {
+    if let Some(left) = report::not_undone(&report.undo) {
         client.progress.line(&left);
         return Class::Operation.exit_code();
     }

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use super::order::Order;
+use super::options::PullOptions;
 use super::staging;
-use super::tree::{Rules, filters};
+use super::tree::{AttributeSource, filters};
 use crate::workspace::git::Git;
 use crate::workspace::name::{Name, quoted};
 
@@ -22,7 +22,7 @@ const SHOWN: usize = 3;
 /// # Errors
 /// There is one, or git cannot compare them.
 pub(super) fn check<'a>(
-    order: &Order<'_>,
+    options: &PullOptions<'_>,
     here: &Git<'_>,
     git: &Git<'_>,
     tips: impl Iterator<Item = &'a String>,
@@ -35,7 +35,7 @@ pub(super) fn check<'a>(
     }
     let written = written(git, &tips, known)?;
     let names: Vec<&Name> = written.keys().collect();
-    let mut found = filters(order, here, &order.staging.join("import"), Rules::Before, &names)?;
+    let mut found = filters(options, here, &options.staging.join("import"), AttributeSource::Before, &names)?;
     found.retain(|_, filter| configured.contains(filter));
     if found.is_empty() {
         return Ok(());

@@ -12,7 +12,7 @@ const MAX_SKILL_BYTES: usize = 8 << 20;
 
 /// An agent with all that its launch needs to be planned.
 #[derive(Debug, Clone, Default)]
-pub struct Chosen {
+pub struct ResolvedAgent {
     /// Its name.
     pub name: String,
     /// The file that defines it, where one does.
@@ -55,7 +55,7 @@ pub struct SkillFile {
 /// # Errors
 /// There is none; it, its bottle or its template is broken; a file cannot be read; or a project's agent names what it may
 /// not.
-pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result<Chosen, Problem> {
+pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result<ResolvedAgent, Problem> {
     let (agent, file, of_project, folder) =
         if let Some(Agent { section, file, folder, of_project }) = catalogue.agent(name)? {
             (section, Some(file), of_project, folder)
@@ -112,7 +112,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         let short = from.file_name().map_or_else(|| skill.clone(), |name| name.to_string_lossy().into_owned());
         skills.extend(found.into_iter().map(|(path, file)| (format!("{short}/{path}"), file)));
     }
-    Ok(Chosen {
+    Ok(ResolvedAgent {
         name: name.to_owned(),
         file: file.clone(),
         of_project,

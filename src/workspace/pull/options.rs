@@ -8,16 +8,16 @@ use crate::workspace::name::Name;
 use crate::workspace::snapshot::Snapshot;
 
 /// A path that was not brought, and why.
-pub type Skipped = (Name, String);
+pub type SkippedPath = (Name, String);
 
 /// What is to be brought where.
-pub struct Order<'a> {
+pub struct PullOptions<'a> {
     /// The bottle.
     pub bottle: &'a str,
     /// What the workspace began with.
     pub before: &'a Snapshot,
     /// What is in it.
-    pub left: &'a Snapshot,
+    pub after: &'a Snapshot,
     /// The user's repository.
     pub repository: &'a Path,
     /// The branch, by its short name.
@@ -32,21 +32,21 @@ pub struct Order<'a> {
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
-impl Order<'_> {
-    pub(super) fn go_on(&self) -> io::Result<()> {
+impl PullOptions<'_> {
+    pub(super) fn check_cancelled(&self) -> io::Result<()> {
         if (self.cancelled)() { Err(io::Error::new(io::ErrorKind::Interrupted, "cancelled")) } else { Ok(()) }
     }
 }
 
 /// What was brought.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Pulled {
+pub struct PullReport {
     /// The commit that the branch is at.
     pub commit: String,
     /// Whether its last commit is bottler's: of what the agent had changed and not committed.
     pub uncommitted: bool,
     /// What could not be brought, and why.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedPath>,
     /// Files that are ignored and on the branch all the same: the agent has committed them.
     pub ignored: BTreeSet<Name>,
     /// References that were made or moved beside the branch, for people, each with what it is at.

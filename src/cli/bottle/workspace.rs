@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::known::Known;
+use super::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::cli::terminal::Signals;
 use crate::engine::Engine;
@@ -15,7 +15,7 @@ use crate::primitive::own_image;
 use crate::primitive::workspace::{Reader, SEED_FILE, before, left};
 use crate::session::kept_workspace::workspace_volume;
 use crate::session::{Class, Failure, KeptWorkspace, new_id, sweeper};
-use crate::workspace::{Brought, Outstanding, Seed, Snapshot, outstanding, sweep};
+use crate::workspace::{Fetched, Outstanding, Seed, Snapshot, outstanding, sweep};
 
 /// The place of what the command line makes in a bottle's order: after everything else.
 const LAST: u64 = 1 << 40;
@@ -25,12 +25,12 @@ const READER: &str = "reader";
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A workspace, read.
-pub(in crate::cli) struct Work {
-    pub(in crate::cli) known: Known,
+pub(in crate::cli) struct WorkspaceView {
+    pub(in crate::cli) known: FoundBottle,
     /// The folder that was copied.
     pub(in crate::cli) source: Option<PathBuf>,
     pub(in crate::cli) before: Arc<Snapshot>,
-    pub(in crate::cli) left: Snapshot,
+    pub(in crate::cli) after: Snapshot,
     /// A folder for what is made of it; removed when the sweeper ends.
     pub(in crate::cli) folder: PathBuf,
     _sweeper: sweeper::Sweeper,
@@ -38,16 +38,16 @@ pub(in crate::cli) struct Work {
     _hold: Option<std::fs::File>,
 }
 
-impl Work {
+impl WorkspaceView {
     /// What of it has not been brought.
     pub(in crate::cli) fn outstanding(&self) -> Outstanding {
-        outstanding(&self.before, &self.left, &Brought::read(&self.known.state.bottle(&self.known.id)))
+        outstanding(&self.before, &self.after, &Fetched::read(&self.known.state.bottle(&self.known.id)))
     }
 }
 
 /// Reads a bottle's workspace.
-pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
-    let known = Known::find(id)?;
+pub(in crate::cli) async fn read(id: &str) -> Result<WorkspaceView, Failure> {
+    let known = FoundBottle::find(id)?;
     known.engine.info().await?;
     let plan = known.plan()?;
     let Some(workspace) = plan.workspace.filter(|workspace| workspace.mode == WorkspaceMode::Copy) else {
@@ -85,9 +85,9 @@ pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
         volume: workspace_volume(id),
     };
     let before = before(Arc::new(Seed::Archive(seed))).await?;
-    let left = left(&engine, reader, &directory, &before).await?;
+    let after = left(&engine, reader, &directory, &before).await?;
     sweeper.container_is_gone();
-    Ok(Work { known, source: workspace.source, before, left, folder, _sweeper: sweeper, _hold: hold })
+    Ok(WorkspaceView { known, source: workspace.source, before, after, folder, _sweeper: sweeper, _hold: hold })
 }
 
 /// Removes what is left where a command and its sweeper have died at the same time, as in a crash of the machine. `alone`: no
@@ -105,7 +105,7 @@ fn sweep_dead(directory: &Path, alone: bool) {
 }
 
 /// Holds a bottle that is kept.
-fn hold(known: &Known) -> Result<std::fs::File, Failure> {
+fn hold(known: &FoundBottle) -> Result<std::fs::File, Failure> {
     let held = known.state.lock_for_reading(&known.id);
     let held = held.map_err(|error| Failure::new(Class::Internal, format!("hold {}: {error}", known.id)))?;
     held.ok_or_else(|| input(format!("{} is being launched again, or removed", known.id)).hint("bottler ps --all"))
@@ -113,9 +113,9 @@ fn hold(known: &Known) -> Result<std::fs::File, Failure> {
 
 /// Whether the user has cancelled: looked at between steps that are whole or not at all.
 #[derive(Clone, Default)]
-pub(in crate::cli) struct Cancelled(Arc<AtomicBool>);
+pub(in crate::cli) struct CancelFlag(Arc<AtomicBool>);
 
-impl Cancelled {
+impl CancelFlag {
     pub(in crate::cli) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
@@ -124,7 +124,7 @@ impl Cancelled {
 /// Carries a command out until a signal says not to; then it may come to its next step, and ends.
 pub(in crate::cli) async fn until_signal<T>(
     work: impl Future<Output = Result<T, Failure>>,
-    cancelled: &Cancelled,
+    cancelled: &CancelFlag,
 ) -> Result<T, Failure> {
     let mut signals = Signals::new()?;
     let mut work = std::pin::pin!(work);

@@ -4,24 +4,24 @@
 /// What is read-only in a folder that is mounted, also where it is not there: at its root, where a tool of the host would
 /// look. `.git` is so as a whole: a `.git` that can be written, or moved away and made anew, runs commands on the host
 /// (`core.fsmonitor`, hooks, `commondir`) as soon as a prompt asks for the branch.
-pub const MASKED: [(&str, Kind); 9] = [
-    (".git", Kind::Folder),
-    (".envrc", Kind::File),
-    (".vscode", Kind::Folder),
-    (".idea", Kind::Folder),
-    (".bottler", Kind::Folder),
-    (".claude", Kind::Folder),
-    (".cursor", Kind::Folder),
-    (".devcontainer", Kind::Folder),
-    (".husky", Kind::Folder),
+pub const MASKED: [(&str, MaskKind); 9] = [
+    (".git", MaskKind::Folder),
+    (".envrc", MaskKind::File),
+    (".vscode", MaskKind::Folder),
+    (".idea", MaskKind::Folder),
+    (".bottler", MaskKind::Folder),
+    (".claude", MaskKind::Folder),
+    (".cursor", MaskKind::Folder),
+    (".devcontainer", MaskKind::Folder),
+    (".husky", MaskKind::Folder),
 ];
 
 /// What is read-only too where the folder is no repository: without a `HEAD`, git takes no folder for a repository's own.
-pub const MASKED_HEAD: (&str, Kind) = ("HEAD", Kind::File);
+pub const MASKED_HEAD: (&str, MaskKind) = ("HEAD", MaskKind::File);
 
 /// What a place is where it is not there yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MaskKind {
     /// A regular file.
     File,
     /// A folder.

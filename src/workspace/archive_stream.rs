@@ -16,7 +16,7 @@ use super::file::WorkspaceFile;
 use super::seed::Seed;
 
 /// Bytes that travel at once.
-const PIECE: usize = 256 << 10;
+const CHUNK: usize = 256 << 10;
 /// Pieces that wait for a slow reader.
 const WAITING: usize = 8;
 /// An archive of a seed, everything in it the agent's own, below a path of the container's.
@@ -24,7 +24,7 @@ pub fn stream(seed: Arc<Seed>, path: &str, owner: (u64, u64)) -> BoxStream<'stat
     let (sender, receiver) = mpsc::channel(WAITING);
     let root = path.trim_matches('/').to_owned();
     tokio::task::spawn_blocking(move || {
-        let to = Pieces { sender: sender.clone(), begun: Vec::with_capacity(PIECE) };
+        let to = ChunkWriter { sender: sender.clone(), begun: Vec::with_capacity(CHUNK) };
         // A reader that is gone has its own reason to tell.
         if let Err(error) = pack(&seed, &root, owner, to) {
             let _ = sender.blocking_send(Err(error));
@@ -34,22 +34,22 @@ pub fn stream(seed: Arc<Seed>, path: &str, owner: (u64, u64)) -> BoxStream<'stat
 }
 
 /// Bytes on their way, piece by piece.
-struct Pieces {
+struct ChunkWriter {
     sender: mpsc::Sender<io::Result<Bytes>>,
     begun: Vec<u8>,
 }
 
-impl Write for Pieces {
+impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.begun.extend_from_slice(bytes);
-        if self.begun.len() >= PIECE {
+        if self.begun.len() >= CHUNK {
             self.flush()?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.begun, Vec::with_capacity(PIECE));
+        let piece = std::mem::replace(&mut self.begun, Vec::with_capacity(CHUNK));
         let sent = self.sender.blocking_send(Ok(Bytes::from(piece)));
         sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::name::{Name, folder, quoted, shown};
-use super::pull::Pulled;
+use super::pull::PullReport;
 use super::snapshot::{Snapshot, changes};
 
 /// The file that it is written down in, in a bottle's directory.
@@ -17,7 +17,7 @@ const REMOVED: &str = "removed";
 
 /// What has been brought, as it is written down.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Brought {
+pub struct Fetched {
     /// Paths, quoted as git does, each with what named its state.
     pub files: BTreeMap<String, String>,
     /// References of the agent's, quoted as git does, each with what it was at.
@@ -44,7 +44,7 @@ pub struct Outstanding {
     /// Repositories inside of it.
     pub nested: Vec<String>,
     /// What is not certain.
-    pub doubts: Vec<String>,
+    pub uncertain: Vec<String>,
 }
 
 impl Outstanding {
@@ -68,7 +68,7 @@ impl Outstanding {
             ("references", self.references.clone()),
             ("commits that only a log of git's has", self.logged.clone()),
             ("repositories inside", self.nested.clone()),
-            ("not certain", self.doubts.clone()),
+            ("not certain", self.uncertain.clone()),
         ];
         let there = kinds.into_iter().filter(|(_, names)| !names.is_empty());
         there.map(|(kind, names)| format!("{kind}: {}", some(names))).collect()
@@ -76,36 +76,37 @@ impl Outstanding {
 }
 
 /// What an agent made that has not been brought.
-pub fn outstanding(before: &Snapshot, left: &Snapshot, brought: &Brought) -> Outstanding {
-    let is_brought = |name: &[u8], state: &str| brought.files.get(&quoted(name)).is_some_and(|known| known == state);
-    let changed = changes(before, left);
-    let files = changed.keys().filter(|name| !is_brought(name, &state(left, name))).map(|name| shown(name)).collect();
+pub fn outstanding(before: &Snapshot, after: &Snapshot, fetched: &Fetched) -> Outstanding {
+    let is_fetched = |name: &[u8], state: &str| fetched.files.get(&quoted(name)).is_some_and(|known| known == state);
+    let changed = changes(before, after);
+    let files = changed.keys().filter(|name| !is_fetched(name, &state(after, name))).map(|name| shown(name)).collect();
     let mut ignored: BTreeMap<String, usize> = BTreeMap::new();
-    for (name, _) in left.ignored.iter().filter(|(name, entry)| !is_brought(name, &entry.fingerprint())) {
+    for (name, _) in after.ignored.iter().filter(|(name, entry)| !is_fetched(name, &entry.fingerprint())) {
         *ignored.entry(place(name)).or_default() += 1;
     }
-    let (began, now) = (before.repository.tips(), left.repository.tips());
+    let (began, now) = (before.repository.tips(), after.repository.tips());
     let is_new =
-        |name: &Name, tip: &String| began.get(name) != Some(tip) && brought.references.get(&quoted(name)) != Some(tip);
-    let unread = left.repository.unread.iter().filter(|(name, digest)| {
-        before.repository.unread.get(*name) != Some(digest) && brought.references.get(&quoted(name)) != Some(digest)
+        |name: &Name, tip: &String| began.get(name) != Some(tip) && fetched.references.get(&quoted(name)) != Some(tip);
+    let unread = after.repository.broken_refs.iter().filter(|(name, digest)| {
+        before.repository.broken_refs.get(*name) != Some(digest)
+            && fetched.references.get(&quoted(name)) != Some(digest)
     });
     let unread: Vec<String> = unread.map(|(name, _)| format!("{} (names nothing)", shown(name))).collect();
     let new = now.iter().filter(|(name, tip)| is_new(name, tip)).map(|(name, _)| shown(name));
     let references: Vec<String> = new.chain(unread).collect();
-    let known: BTreeSet<String> = before.repository.known().into_iter().chain(now.into_values()).collect();
-    let is_unknown = |commit: &&String| !known.contains(*commit) && !brought.logged.contains(*commit);
-    let logged = left.repository.logged.iter().filter(is_unknown).map(|commit| commit[..12].to_owned()).collect();
+    let known: BTreeSet<String> = before.repository.known_objects().into_iter().chain(now.into_values()).collect();
+    let is_unknown = |commit: &&String| !known.contains(*commit) && !fetched.logged.contains(*commit);
+    let logged = after.repository.logged.iter().filter(is_unknown).map(|commit| commit[..12].to_owned()).collect();
     let is_other = |name: &Vec<u8>, state: &String| {
-        before.nested.get(name) != Some(state) && brought.nested.get(&quoted(name)) != Some(state)
+        before.nested.get(name) != Some(state) && fetched.nested.get(&quoted(name)) != Some(state)
     };
     let nested =
-        left.nested.iter().filter(|(name, state)| is_other(name, state)).map(|(name, _)| shown(name)).collect();
-    Outstanding { files, ignored, references, logged, nested, doubts: left.doubts.clone() }
+        after.nested.iter().filter(|(name, state)| is_other(name, state)).map(|(name, _)| shown(name)).collect();
+    Outstanding { files, ignored, references, logged, nested, uncertain: after.uncertain.clone() }
 }
 
-fn state(left: &Snapshot, name: &[u8]) -> String {
-    left.files.get(name).map_or_else(|| REMOVED.to_owned(), super::entry::Entry::fingerprint)
+fn state(after: &Snapshot, name: &[u8]) -> String {
+    after.files.get(name).map_or_else(|| REMOVED.to_owned(), super::entry::Entry::fingerprint)
 }
 
 /// The first folder of an ignored file's path.
@@ -117,7 +118,7 @@ fn place(name: &[u8]) -> String {
     format!("{}/", shown(&name[..end]))
 }
 
-impl Brought {
+impl Fetched {
     /// What is written down in a bottle's directory; what cannot be read was not brought.
     pub fn read(directory: &Path) -> Self {
         let text = std::fs::read(directory.join(FILE)).unwrap_or_default();
@@ -133,10 +134,17 @@ impl Brought {
     }
 
     /// Notes what a branch has, but for what was skipped.
-    pub fn note_branch(&mut self, before: &Snapshot, left: &Snapshot, pulled: &Pulled, repository: &str, branch: &str) {
-        self.note_files(before, left, &pulled.skipped);
+    pub fn note_branch(
+        &mut self,
+        before: &Snapshot,
+        after: &Snapshot,
+        pulled: &PullReport,
+        repository: &str,
+        branch: &str,
+    ) {
+        self.note_files(before, after, &pulled.skipped);
         let ignored =
-            pulled.ignored.iter().filter_map(|name| Some((quoted(name), left.ignored.get(name)?.fingerprint())));
+            pulled.ignored.iter().filter_map(|name| Some((quoted(name), after.ignored.get(name)?.fingerprint())));
         self.files.extend(ignored);
         self.references.extend(pulled.tips.iter().map(|(name, tip)| (quoted(name), tip.clone())));
         self.logged.extend(pulled.logged.iter().cloned());
@@ -145,22 +153,22 @@ impl Brought {
     }
 
     /// Notes what a patch has, but for what is not in it.
-    pub fn note_files(&mut self, before: &Snapshot, left: &Snapshot, skipped: &[super::pull::Skipped]) {
+    pub fn note_files(&mut self, before: &Snapshot, after: &Snapshot, skipped: &[super::pull::SkippedPath]) {
         let skipped: BTreeSet<&Vec<u8>> = skipped.iter().map(|(name, _)| name).collect();
-        for name in changes(before, left).keys().filter(|name| !skipped.contains(name)) {
-            self.files.insert(quoted(name), state(left, name));
+        for name in changes(before, after).keys().filter(|name| !skipped.contains(name)) {
+            self.files.insert(quoted(name), state(after, name));
         }
     }
 
     /// Notes that everything is there: the whole archive.
-    pub fn note_all(&mut self, before: &Snapshot, left: &Snapshot) {
-        self.note_files(before, left, &[]);
-        self.files.extend(left.ignored.iter().map(|(name, entry)| (quoted(name), entry.fingerprint())));
-        let unread = left.repository.unread.clone();
-        let references = left.repository.tips().into_iter().chain(unread);
+    pub fn note_all(&mut self, before: &Snapshot, after: &Snapshot) {
+        self.note_files(before, after, &[]);
+        self.files.extend(after.ignored.iter().map(|(name, entry)| (quoted(name), entry.fingerprint())));
+        let unread = after.repository.broken_refs.clone();
+        let references = after.repository.tips().into_iter().chain(unread);
         self.references.extend(references.map(|(name, state)| (quoted(&name), state)));
-        self.logged.extend(left.repository.logged.iter().cloned());
-        self.nested.extend(left.nested.iter().map(|(name, state)| (quoted(name), state.clone())));
+        self.logged.extend(after.repository.logged.iter().cloned());
+        self.nested.extend(after.nested.iter().map(|(name, state)| (quoted(name), state.clone())));
     }
 }
 
@@ -178,19 +186,19 @@ mod tests {
     #[test]
     fn each_thing_counts_by_itself_and_only_in_the_state_that_was_brought() {
         let before = files(&[("a", "a"), ("b", "b")]);
-        let mut left = files(&[("a", "A"), ("c", "c")]);
-        let mut brought = Brought::default();
-        assert_eq!(outstanding(&before, &left, &brought).files, ["a", "b", "c"]);
-        brought.note_files(&before, &left, &[(b"c".to_vec(), String::new())]);
-        assert_eq!(outstanding(&before, &left, &brought).files, ["c"]);
-        left.files.extend(files(&[("a", "again")]).files);
-        assert_eq!(outstanding(&before, &left, &brought).files, ["a", "c"]);
-        left.ignored = files(&[("target/x", "x"), ("target/y", "y"), ("z", "z")]).files;
+        let mut after = files(&[("a", "A"), ("c", "c")]);
+        let mut fetched = Fetched::default();
+        assert_eq!(outstanding(&before, &after, &fetched).files, ["a", "b", "c"]);
+        fetched.note_files(&before, &after, &[(b"c".to_vec(), String::new())]);
+        assert_eq!(outstanding(&before, &after, &fetched).files, ["c"]);
+        after.files.extend(files(&[("a", "again")]).files);
+        assert_eq!(outstanding(&before, &after, &fetched).files, ["a", "c"]);
+        after.ignored = files(&[("target/x", "x"), ("target/y", "y"), ("z", "z")]).files;
         let commit = "1".repeat(40);
-        left.repository.note(b"refs/stash", commit.as_bytes()).unwrap();
-        left.repository.note(b"logs/HEAD", format!("{} {} a", "0".repeat(40), "2".repeat(40)).as_bytes()).unwrap();
-        left.nested.insert(b"sub".to_vec(), "1".to_owned());
-        let lines = outstanding(&before, &left, &brought).lines();
+        after.repository.note(b"refs/stash", commit.as_bytes()).unwrap();
+        after.repository.note(b"logs/HEAD", format!("{} {} a", "0".repeat(40), "2".repeat(40)).as_bytes()).unwrap();
+        after.nested.insert(b"sub".to_vec(), "1".to_owned());
+        let lines = outstanding(&before, &after, &fetched).lines();
         let expected = [
             "changed: a, c",
             "ignored by git, new or changed: target/ (2), z (1)",
@@ -199,10 +207,10 @@ mod tests {
             "repositories inside: sub",
         ];
         assert_eq!(lines, expected);
-        brought.note_all(&before, &left);
-        assert!(outstanding(&before, &left, &brought).is_empty());
+        fetched.note_all(&before, &after);
+        assert!(outstanding(&before, &after, &fetched).is_empty());
         // What cannot be seen is never known to be there.
-        left.doubts.push("a long path".to_owned());
-        assert!(!outstanding(&before, &left, &brought).is_empty());
+        after.uncertain.push("a long path".to_owned());
+        assert!(!outstanding(&before, &after, &fetched).is_empty());
     }
 }
