@@ -175,8 +175,8 @@ fn a_submodule_a_sparse_checkout_and_names_of_any_bytes_stay_as_they_are() {
     git(&inside, &["init", "-q"]);
     commit(&inside, "nested");
     let omitted = list(&user, &[]).unwrap().omitted;
-    let omitted: Vec<_> = left_out.iter().map(|(name, what)| (shown(name), *what)).collect();
-    assert_eq!(left_out, [("nested".to_owned(), "a repository of its own"), ("vendor/lib".to_owned(), "a submodule")]);
+    let omitted: Vec<_> = omitted.iter().map(|(name, what)| (shown(name), *what)).collect();
+    assert_eq!(omitted, [("nested".to_owned(), "a repository of its own"), ("vendor/lib".to_owned(), "a submodule")]);
     world.launch();
     let agents = world.agents();
     assert_eq!(git(&agents, &["status", "--short"]), "", "the agent's git sees no change");
