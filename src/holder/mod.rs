@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 
 pub use ask::{ask_policy, restart_sidecar};
 pub use cancel::Cancel;
+pub use claim::PLAN_FILE;
 pub use draft::{Draft, Drafts};
 pub use hub::reach;
 pub use launch::{LaunchOutcome, carry_out, unwind_all};
@@ -213,16 +214,9 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     record.keeps = (copied && may_keep(launch)).then(|| workspace_volume(id));
     record.invocation.clone_from(&launch.invocation);
     let claim = Claim::take(state, &record)?;
-    let written = serde_json::to_vec(plan).map(|plan| crate::host::replace(&claim.dir.path.join(PLAN_FILE), &plan));
-    match written {
-        Ok(Ok(())) => Ok(claim),
-        Ok(Err(error)) => Err(Failure::new(Class::Internal, format!("write the plan of {id}: {error}"))),
-        Err(error) => Err(Failure::new(Class::Internal, format!("write the plan of {id}: {error}"))),
-    }
+    claim.write_plan(plan)?;
+    Ok(claim)
 }
-
-/// The plan's name in a bottle's directory.
-pub const PLAN_FILE: &str = "plan.json";
 
 /// Opens the engine, first collecting what died before.
 async fn open(

@@ -90,9 +90,10 @@ impl Nested {
             Home::Memory(owner) => (None, Session::new(&order.id, owner, self.engine.clone())),
         };
         if let Some(claim) = &claim {
+            claim.write_plan(&plan)?;
             note_outermost(&claim.dir.path, parent);
         }
-        let output = Arc::new(KeptWorkspace::default());
+        let output = Arc::new(CapturedOutput::default());
         let setting = Setting {
             staging: claim.as_ref().map(|claim| claim.dir.path.clone()),
             workspace: order.workspace.clone(),
@@ -290,12 +291,12 @@ struct Written {
 
 /// What the agent writes, kept.
 #[derive(Default)]
-struct KeptWorkspace {
+struct CapturedOutput {
     bottle: OnceLock<Weak<Bottle>>,
     reading: Mutex<Option<tokio::task::JoinHandle<Written>>>,
 }
 
-impl KeptWorkspace {
+impl CapturedOutput {
     /// Attaches to the agent's container, and says so: the command waits for that.
     fn follow(&self, container: String) {
         let Some(bottle) = self.bottle.get().and_then(Weak::upgrade) else { return };
@@ -324,7 +325,7 @@ impl KeptWorkspace {
 }
 
 /// What happens in the bottle, told to the one that launched it, under its id.
-fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<KeptWorkspace>) -> Events {
+fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<CapturedOutput>) -> Events {
     let (parent, id, output) = (parent.clone(), id.to_owned(), output.clone());
     Events::new(move |event| match event {
         Event::AgentCreated { container } => output.follow(container),

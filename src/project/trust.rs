@@ -1,6 +1,9 @@
-//! Which projects' files the user trusts: by content, file by file, kept in the state directory.
+//! Which project files the user trusts: by content, file by file, in the state directory.
+//!
+//! `trust.json` holds the digests, which decide. `trusted/DIGEST` holds the contents, so that a later version can be compared
+//! with the trusted one; a content that is missing or does not match its digest is not shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Project;
-use crate::host::{replace, wait_exclusive};
+use crate::host::{make_private, replace, wait_exclusive};
 
 /// The store's file in the state directory.
 const FILE: &str = "trust.json";
 /// Its lock: held while it is read, changed and written.
 const LOCK: &str = "trust.lock";
+/// The folder with the trusted contents, named by their digests.
+const CONTENTS: &str = "trusted";
 
 /// What is different from what was trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,12 +81,28 @@ impl TrustStore {
         changes
     }
 
+    /// The files of the project as they were trusted; `None` if it is not trusted, or not all contents are stored.
+    pub fn trusted_files(&self, project: &Project) -> Option<BTreeMap<String, Vec<u8>>> {
+        let trusted = self.projects.get(&project.root)?;
+        let folder = self.path.with_file_name(CONTENTS);
+        let content = |(path, digest): (&String, &String)| {
+            let content = std::fs::read(folder.join(digest)).ok()?;
+            (HEXLOWER.encode(&Sha256::digest(&content)) == *digest).then(|| (path.clone(), content))
+        };
+        trusted.files.iter().map(content).collect()
+    }
+
     /// Trusts the files as they were read.
     ///
     /// # Errors
     /// The store cannot be read again or written.
     pub fn trust(&mut self, project: &Project) -> io::Result<()> {
         let _lock = self.refresh()?;
+        let folder = self.path.with_file_name(CONTENTS);
+        make_private(&folder)?;
+        for content in project.files.values() {
+            replace(&folder.join(HEXLOWER.encode(&Sha256::digest(content))), content)?;
+        }
         self.projects.insert(project.root.clone(), TrustedFiles { files: digests(project) });
         self.write()
     }
@@ -104,8 +125,21 @@ impl TrustStore {
         Ok(lock)
     }
 
+    /// Removes the contents that no project refers to. One that cannot be removed only takes space.
+    fn remove_unused_contents(&self) {
+        let used: BTreeSet<&String> = self.projects.values().flat_map(|trusted| trusted.files.values()).collect();
+        let folder = self.path.with_file_name(CONTENTS);
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_none_or(|name| !used.contains(&name.to_owned())) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     fn write(&self) -> io::Result<()> {
-        replace(&self.path, &serde_json::to_vec_pretty(&self.projects)?)
+        replace(&self.path, &serde_json::to_vec_pretty(&self.projects)?)?;
+        self.remove_unused_contents();
+        Ok(())
     }
 }
 
@@ -161,5 +195,15 @@ mod tests {
         let expected =
             [("gone.lua", FileStatus::Removed), ("hooks.lua", FileStatus::Changed), ("new.lua", FileStatus::Added)];
         assert_eq!(store.changes(&after), expected.map(|(path, change)| (path.to_owned(), change)).into());
+        // The trusted version is there to compare with, and goes with the trust in it.
+        assert_eq!(store.trusted_files(&after), Some(before.files.clone()));
+        let contents = || std::fs::read_dir(state.path().join(CONTENTS)).unwrap().count();
+        assert_eq!(contents(), 2);
+        let changed = std::fs::read_dir(state.path().join(CONTENTS)).unwrap().next().unwrap().unwrap();
+        std::fs::write(changed.path(), "another").unwrap();
+        assert_eq!(store.trusted_files(&after), None, "a content that does not match its digest");
+        let mut store = store;
+        store.untrust(&after.root).unwrap();
+        assert_eq!(contents(), 0);
     }
 }

@@ -1,5 +1,5 @@
-//! What is known of bottles that have ended: how, and the last of what they wrote. Of this user's, the newest are kept, for some
-//! days.
+//! Exit records of bottles that have ended: exit code, failure, and the end of the agent's output. The newest are kept for a
+//! week.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use super::{StateDir, valid_name};
 use crate::engine::Output;
 use crate::host::{make_private, replace};
 
-/// Bottles that are remembered, the newest.
+/// Most records that are kept.
 const MOST: usize = 100;
-/// How long they are, in seconds.
+/// How long a record is kept, in seconds.
 const LONGEST: u64 = 7 * 24 * 60 * 60;
-/// Most that is kept of what an agent wrote, from the end, in bytes, both streams together.
+/// Most bytes of output that are kept, from the end, both streams together.
 const MAX_OUTPUT: usize = 1 << 20;
 
 /// How a bottle ended.
@@ -25,9 +25,9 @@ pub struct ExitRecord {
     pub id: String,
     /// The agent's name.
     pub agent: String,
-    /// The exit code of the agent's command, where it ran to its end.
+    /// The exit code of the agent's command, if it ran to its end.
     pub exit_code: Option<i64>,
-    /// Why it failed, where it did.
+    /// Why the launch failed, if it did.
     pub failure: Option<String>,
     /// The exit code of `bottler run` for that failure.
     pub failure_code: Option<u8>,
@@ -37,12 +37,12 @@ pub struct ExitRecord {
     pub ended: u64,
 }
 
-/// A piece of what an agent wrote, as it came.
+/// A chunk of an agent's output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputChunk {
-    /// Whether it is of standard error.
+    /// Whether it was written to standard error.
     pub error: bool,
-    /// Its bytes, in base64 where it is written down.
+    /// Its bytes; base64 in the file.
     #[serde(with = "base64")]
     pub bytes: Vec<u8>,
 }
@@ -68,14 +68,14 @@ struct StoredRecord {
 }
 
 impl ExitRecord {
-    /// The exit code that `bottler run` has ended with, or would have.
+    /// The exit code of `bottler run` for this bottle.
     pub fn code(&self) -> u8 {
         let own = self.exit_code.map(|code| u8::try_from(code & 0xff).unwrap_or(u8::MAX));
         self.failure_code.or(own).unwrap_or_default()
     }
 }
 
-/// Writes down how a bottle ended, and forgets the oldest.
+/// Writes the record of a bottle and removes the oldest records.
 ///
 /// # Errors
 /// It cannot be written.
@@ -89,14 +89,14 @@ pub fn write(state: &StateDir, ended: &ExitRecord, output: Vec<OutputChunk>) -> 
     Ok(())
 }
 
-/// How a bottle ended, and what it wrote last; `None` where nothing is known.
+/// Reads the record and the output of a bottle; `None` if there is none.
 pub fn read(state: &StateDir, id: &str) -> Option<(ExitRecord, Vec<OutputChunk>)> {
     let text = valid_name(id).then(|| std::fs::read(path(state, id)).ok())??;
     let file: StoredRecord = serde_json::from_slice(&text).ok()?;
     Some((file.ended, file.output))
 }
 
-/// All that is known, the oldest first.
+/// All records, the oldest first.
 pub fn all(state: &StateDir) -> Vec<ExitRecord> {
     let entries = std::fs::read_dir(folder(state)).into_iter().flatten();
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -106,14 +106,14 @@ pub fn all(state: &StateDir) -> Vec<ExitRecord> {
     all
 }
 
-/// Forgets a bottle, as when one of its name is launched.
+/// Removes the record of a bottle, as when a bottle of the same name is launched.
 pub fn forget(state: &StateDir, id: &str) {
     if valid_name(id) {
         let _ = std::fs::remove_file(path(state, id));
     }
 }
 
-/// The last of an output that goes on, in memory that is bounded.
+/// The end of a continuing output, in bounded memory.
 #[derive(Default)]
 pub struct OutputTail {
     pieces: Vec<OutputChunk>,
@@ -121,7 +121,7 @@ pub struct OutputTail {
 }
 
 impl OutputTail {
-    /// Takes what came.
+    /// Appends output.
     pub fn push(&mut self, output: Output) {
         let (error, bytes) = match output {
             Output::Stdout(bytes) => (false, bytes),
@@ -135,13 +135,13 @@ impl OutputTail {
         }
     }
 
-    /// What is kept of it.
+    /// Takes the kept chunks.
     pub fn take(&mut self) -> Vec<OutputChunk> {
         last(std::mem::take(&mut self.pieces))
     }
 }
 
-/// The last pieces of an output, of a bounded size.
+/// The last chunks of an output, of a bounded size.
 fn last(mut pieces: Vec<OutputChunk>) -> Vec<OutputChunk> {
     let mut size: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
     let first = pieces.iter().position(|piece| {

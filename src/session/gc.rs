@@ -1,4 +1,4 @@
-//! Garbage collection: bottles whose holder and reaper are both gone.
+//! Garbage collection: removes bottles whose holder and reaper have both died.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,39 +9,39 @@ use anyhow::Context;
 use super::{KeptWorkspace, StateDir, UndoRow, UnknownEntry, queue, recover_exit, unwind};
 use crate::engine::{Engine, EngineError, Filter, Object};
 
-/// How long a dead bottle must look empty: its holder may have died in the middle of a call.
+/// How long a dead bottle must stay empty: the engine may still be executing a call of its holder.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Unwinds a bottle that nobody holds any more, but for what is to be `kept` of it.
+/// Removes the objects of a dead bottle, except the volume `kept`.
 pub async fn unwind_dead(engine: &Arc<dyn Engine>, bottle: &str, owner: &str, kept: Option<&str>) -> Vec<UndoRow> {
     unwind(engine, bottle, owner, QUIET, BTreeMap::new(), kept).await
 }
 
-/// A dead bottle and what became of its things.
+/// A dead bottle, and what was removed.
 #[derive(Debug, serde::Serialize)]
 pub struct Collected {
     /// The bottle's id.
     pub bottle: String,
-    /// What was removed; with a dry run, nothing.
+    /// One row for each removed object; empty in a dry run.
     pub undo: Vec<UndoRow>,
 }
 
-/// What a collection came to.
+/// The result of a collection.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Collection {
-    /// Dead bottles.
+    /// The dead bottles.
     pub bottles: Vec<Collected>,
-    /// What could not be collected, or not be decided, and why; one thing that is wrong stops nothing else.
+    /// What could not be collected, and why. One problem does not stop the rest.
     pub troubles: Vec<String>,
-    /// What is no bottle's, and stays.
+    /// Entries of the state directory that are not bottles' directories; they stay.
     pub strays: Vec<UnknownEntry>,
 }
 
 /// Removes dead bottles of this owner on this engine; with `dry_run`, only names them.
 ///
-/// A bottle is dead when nobody holds its lock. Objects are listed *before* the directories are looked at: a living
-/// bottle has its directory before its first object, so an object without a directory belongs to a dead one. A bottle whose
-/// record cannot be read is left alone: it would say what is to be kept.
+/// A bottle is dead if no process holds its lock. Objects are listed *before* the directories: a running bottle creates its
+/// directory before its first object, so an object without a directory belongs to a dead bottle. A bottle whose record cannot be
+/// read is skipped, because the record says what to keep.
 ///
 /// # Errors
 /// The engine cannot list, or the state directory cannot be read.
@@ -68,7 +68,7 @@ pub async fn collect(
     Ok(done)
 }
 
-/// Collects a bottle, if it is dead and on this engine.
+/// Collects one bottle if it is dead and on this engine.
 async fn collect_one(
     engine: &Arc<dyn Engine>,
     endpoint: &str,
@@ -85,7 +85,7 @@ async fn collect_one(
     if record.as_ref().is_some_and(|record| record.endpoint != endpoint) {
         return Ok(None);
     }
-    // What it has made says whose it is, whatever has become of the directory's own id since.
+    // The record names the owner of the objects, even if the directory's id has changed since.
     let owner = record.and_then(|record| record.owner).unwrap_or_else(|| state.owner.clone());
     let kept = KeptWorkspace::of_dead(state, bottle).map(|kept| kept.volume);
     let is_more = |object: &Object| object.identity.session == bottle && kept.as_ref() != Some(&object.name);
@@ -95,7 +95,7 @@ async fn collect_one(
     if dry_run {
         return Ok(Some(Collected { bottle: bottle.to_owned(), undo: Vec::new() }));
     }
-    // Someone else may collect it in this very moment.
+    // Another process may be collecting it.
     let Some(dir) = state.claim(bottle)? else { return Ok(None) };
     recover_exit::record_exit(engine, state, bottle, &owner).await;
     let undo = unwind_dead(engine, bottle, &owner, kept.as_deref()).await;
@@ -105,7 +105,7 @@ async fn collect_one(
     Ok(Some(Collected { bottle: bottle.to_owned(), undo }))
 }
 
-/// Removes the bottles of another owner, which only a person may ask for: nobody here knows whether they live.
+/// Removes the bottles of another owner. Only for explicit requests: it is unknown whether they are running.
 ///
 /// # Errors
 /// The engine cannot list.

@@ -1,9 +1,8 @@
-//! Turns: of the bottles of one state directory only some are launched at a time, and only some torn down. An engine that is
-//! asked for everything at once answers nothing in time.
+//! A queue that limits how many bottles of one state directory launch at the same time, and how many are torn down: an
+//! overloaded engine misses all deadlines.
 //!
-//! Whoever wants a turn draws a ticket: a numbered file that is locked as long as its owner lives, and removed when its turn is
-//! over. It has its turn while fewer tickets than there are turns are ahead of it: first come, first served, and whoever takes
-//! long holds up nobody but by one turn.
+//! A process that needs a slot draws a ticket: a numbered file that it keeps locked and removes afterwards. It has a slot while
+//! fewer tickets than slots are ahead of it, so the order is first come, first served.
 
 use std::fs::File;
 use std::io;
@@ -17,14 +16,14 @@ use tokio::io::unix::AsyncFd;
 
 use crate::host::{ByteRange, exclusive, make_private, try_exclusive};
 
-/// How often those who wait look how many are ahead.
+/// How often a waiting process counts the tickets ahead.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a teardown waits for its turn.
+/// How long a teardown waits for a slot.
 const LONGEST: Duration = Duration::from_mins(2);
-/// Turns for each processor: an engine waits for its disk and its kernel, too.
+/// Slots for each processor: an engine also waits for disk and kernel.
 const EACH: usize = 2;
 
-/// What a turn is for.
+/// What a slot is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// To launch: from the first object to the agent's release.
@@ -42,29 +41,29 @@ impl Phase {
     }
 }
 
-/// A turn, until it is dropped.
+/// A slot, released when dropped.
 pub struct Slot {
     ticket: Ticket,
 }
 
 impl Slot {
-    /// How many came before and are not done yet.
+    /// How many earlier tickets are still active.
     pub fn ahead(&self) -> usize {
         self.ticket.ahead()
     }
 }
 
-/// Waits for a turn to tear down, but not longer than a while: what died before must go all the same.
+/// Waits for a teardown slot. `None` after a deadline: a dead bottle must be removed in any case.
 pub async fn acquire_teardown(state: &Path) -> Option<Slot> {
     tokio::time::timeout(LONGEST, acquire(state, Phase::Teardown, |_| {})).await.ok()?.ok()
 }
 
-/// How many have a turn at a time.
+/// The number of slots.
 pub fn at_once() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from) * EACH
 }
 
-/// Waits for a turn, in the order in which they are asked for; tells how many are ahead, as often as that changes.
+/// Waits for a slot. Calls `tell` with the number of tickets ahead whenever it changes.
 ///
 /// # Errors
 /// The state directory cannot be used.
@@ -72,7 +71,7 @@ pub async fn acquire(state: &Path, work: Phase, tell: impl Fn(usize)) -> io::Res
     let folder = folder(state, work);
     make_private(&folder)?;
     let ticket = Ticket::draw(&folder)?;
-    // Before the first look: an end that comes between a look and the wait for the next is seen, too.
+    // Watch before the first count, so that no removal is missed.
     let ends = TicketRemovals::of(&folder);
     let mut told = None;
     loop {
@@ -85,13 +84,13 @@ pub async fn acquire(state: &Path, work: Phase, tell: impl Fn(usize)) -> io::Res
         }
         tokio::select! {
             () = ends.next() => {}
-            // Of those that are killed nobody removes the ticket.
+            // The ticket of a killed process is not removed, so poll as well.
             () = tokio::time::sleep(LOOK) => {}
         }
     }
 }
 
-/// Hears of removed tickets (inotify(7)); of none where there is no such thing.
+/// Reports removed tickets (inotify(7)); never, if inotify is not available.
 struct TicketRemovals(Option<AsyncFd<OwnedFd>>);
 
 impl TicketRemovals {
@@ -109,7 +108,7 @@ impl TicketRemovals {
     async fn next(&self) {
         let Some(watch) = &self.0 else { return std::future::pending().await };
         if let Ok(mut ready) = watch.readable().await {
-            // What they say is looked up in the folder.
+            // Only the wake-up matters; the folder is read again.
             let mut events = [0; 4096];
             while nix::unistd::read(watch, &mut events).is_ok() {}
             ready.clear_ready();
@@ -121,7 +120,7 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
-/// A place in the line: a file that is locked as long as its owner lives.
+/// A ticket: a file that its process keeps locked.
 struct Ticket {
     number: u64,
     path: PathBuf,
@@ -132,7 +131,7 @@ impl Ticket {
     fn draw(folder: &Path) -> io::Result<Self> {
         let _drawing = counter(folder)?;
         let file = folder.join("counter");
-        // A counter that was lost says too little: the tickets that are there say more.
+        // If the counter was lost, continue after the largest existing ticket.
         let last = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0_u64);
         let number = tickets(folder).into_iter().fold(last, |last, (number, _)| last.max(number)) + 1;
         std::fs::write(&file, number.to_string())?;
@@ -145,31 +144,31 @@ impl Ticket {
         Ok(Self { number, path, _lock: lock })
     }
 
-    /// How many with an earlier ticket live; the tickets of those that do not are removed.
+    /// Counts the earlier tickets whose processes are alive, and removes the others.
     fn ahead(&self) -> usize {
         let earlier = tickets(self.path.parent().unwrap_or(&self.path)).into_iter();
         earlier.filter(|(number, path)| *number < self.number && is_alive(path)).count()
     }
 }
 
-/// Held while a ticket is drawn: a ticket is there and locked, or not there, to whoever has this.
+/// Locks the counter. While it is locked, every existing ticket of a living process is locked as well.
 fn counter(folder: &Path) -> io::Result<File> {
     let counter = open(&folder.join("counter"))?;
     exclusive(&counter, ByteRange::WHOLE)?;
     Ok(counter)
 }
 
-/// Every ticket, by its number; what else is there counts for nothing.
+/// All tickets by number; other files are ignored.
 fn tickets(folder: &Path) -> Vec<(u64, PathBuf)> {
     let number = |path: &Path| path.file_name()?.to_str()?.strip_prefix("ticket-")?.parse().ok();
     let paths = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
     paths.filter_map(|path| Some((number(&path)?, path))).collect()
 }
 
-/// Whether a ticket's owner lives: the lock says so. One of the dead is removed.
+/// Whether a ticket's process is alive, by its lock. Removes the ticket if not.
 fn is_alive(path: &Path) -> bool {
     let Ok(file) = File::options().read(true).write(true).open(path) else { return false };
-    // Removed while it is held: nobody else takes it for alive meanwhile.
+    // Remove it while locked, so that no other process takes it for alive.
     match try_exclusive(&file, ByteRange::WHOLE) {
         Ok(true) => {
             let _ = std::fs::remove_file(path);
@@ -179,7 +178,7 @@ fn is_alive(path: &Path) -> bool {
     }
 }
 
-/// Removes the tickets of the dead among those below a number; the counter is held.
+/// Removes tickets of dead processes below a number. The counter must be locked.
 fn remove_dead(folder: &Path, below: u64) {
     for (number, path) in tickets(folder) {
         if number < below {
@@ -188,7 +187,7 @@ fn remove_dead(folder: &Path, below: u64) {
     }
 }
 
-/// Removes the tickets of the dead.
+/// Removes the tickets of dead processes.
 ///
 /// # Errors
 /// The counter cannot be locked.

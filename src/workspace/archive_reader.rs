@@ -1,12 +1,13 @@
-//! The archive of a workspace, read once from beginning to end.
+//! Reads the archive of a workspace in one pass.
 //!
-//! An archive comes from a container in which the agent may do everything. What is refused or doubted here:
-//! * an archive that was cut short: it must end with the blocks of zeros that end every archive;
-//! * paths that lead elsewhere, and entries that are no files or links;
-//! * hard links to anything that is not in the workspace; those to a file of it are that file, in the repository, too;
-//! * links in the place of what git reads as a repository: what they lead to is not seen;
-//! * what the engine cannot see: below paths that are nearly as long as a system takes, it leaves out what is deeper, without
-//!   a word. Whatever is in doubt is said, and nothing in doubt counts as brought or removed.
+//! The archive comes from a container that the agent controls. Refused, or recorded as uncertain:
+//! * a truncated archive: it must end with the zero blocks that end every archive;
+//! * paths outside the workspace, and entries that are neither files nor links;
+//! * hard links to files outside the workspace; those to a file in it count as that file, also in the repository;
+//! * symbolic links in place of files that git reads in a repository, because their targets are not read;
+//! * long paths: the engine silently leaves out what is below a path near the system's limit.
+//!
+//! While anything is uncertain, nothing counts as completely fetched.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! The context of an image's build: a folder of the host, less what its `.dockerignore` names.
+//! The build context of an image: a host folder without the files that its `.dockerignore` excludes.
 
 use std::io;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Patterns {
         lines.map(pattern).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Whether a file is left out: by itself, or with a folder that it is in.
+    /// Whether a file, or one of its parent folders, is excluded.
     fn exclude(&self, path: &str) -> bool {
         let ends: Vec<usize> = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).collect();
         let mut out = false;
@@ -43,8 +43,7 @@ impl Patterns {
     }
 }
 
-/// Reads a context into an archive that is the same for the same files; `replaced` is put in under a name of its own, in
-/// place of what is there. `.git` is left out.
+/// Packs a context into a reproducible archive, without `.git`. `replaced` is a name and the content that replaces that file.
 ///
 /// # Errors
 /// It cannot be read, a pattern is malformed, or it is too large.
@@ -87,7 +86,7 @@ pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>
     tar.into_inner()
 }
 
-/// A context that is nothing but one file.
+/// A context with a single file.
 ///
 /// # Errors
 /// An archive in memory cannot be written: never.
@@ -122,8 +121,8 @@ pub fn dockerfile(folder: &Path, path: &str) -> io::Result<String> {
     text(&RootDir::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("there is no file {path} in it")))
 }
 
-/// What in a Dockerfile the engine itself would fetch, past every network that its commands do not have: an `ADD` of a
-/// URL, a repository, or of what only the build will know.
+/// The first line of a Dockerfile that makes the engine itself download something, which bypasses the build's network setting: an
+/// `ADD` of a URL or a repository, or with a variable.
 pub fn fetches(dockerfile: &str) -> Option<String> {
     let joined = dockerfile.replace("\\\r\n", " ").replace("\\\n", " ");
     joined.lines().find_map(|line| {

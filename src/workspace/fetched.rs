@@ -1,4 +1,4 @@
-//! What of an agent's work has arrived where the user asked for it, item by item; and what has not.
+//! Records which files and references of an agent's work were fetched, and computes what was not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,50 +10,50 @@ use super::name::{Name, folder, quoted, shown};
 use super::pull::PullReport;
 use super::snapshot::{Snapshot, changes};
 
-/// The file that it is written down in, in a bottle's directory.
+/// The file in a bottle's directory.
 const FILE: &str = "brought.json";
-/// What names a file that was removed.
+/// The state of a removed file.
 const REMOVED: &str = "removed";
 
-/// What has been brought, as it is written down.
+/// What was fetched, as stored in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
-    /// Paths, quoted as git does, each with what named its state.
+    /// Paths, quoted as git quotes them, with their fingerprints.
     pub files: BTreeMap<String, String>,
-    /// References of the agent's, quoted as git does, each with what it was at.
+    /// The agent's references, quoted as git quotes them, with their object ids.
     pub references: BTreeMap<String, String>,
-    /// Commits of its logs.
+    /// Commits from reflogs.
     pub logged: BTreeSet<String>,
-    /// Repositories inside of the workspace, each with what named its state.
+    /// Nested repositories, with their fingerprints.
     pub nested: BTreeMap<String, String>,
-    /// Where branches were left: by the repository's path, and the branch's name.
+    /// The commit of each fetched branch, by repository path and branch name.
     pub branches: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// What has not been brought.
+/// What was not fetched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outstanding {
-    /// Files that were changed, that are not ignored.
+    /// Changed files that are not ignored.
     pub files: Vec<String>,
-    /// Files that are ignored, by the folders that they are in.
+    /// The number of ignored files by top-level folder.
     pub ignored: BTreeMap<String, usize>,
     /// References.
     pub references: Vec<String>,
-    /// Commits that only logs lead to.
+    /// Commits that only reflogs refer to.
     pub logged: Vec<String>,
-    /// Repositories inside of it.
+    /// Nested repositories.
     pub nested: Vec<String>,
-    /// What is not certain.
+    /// What could not be read or is uncertain.
     pub uncertain: Vec<String>,
 }
 
 impl Outstanding {
-    /// Whether everything has been brought.
+    /// Whether everything was fetched.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What it is, in lines; of each kind, some.
+    /// A summary, one line for each kind.
     pub fn lines(&self) -> Vec<String> {
         const SHOWN: usize = 5;
         let some = |names: Vec<String>| {
@@ -75,7 +75,7 @@ impl Outstanding {
     }
 }
 
-/// What an agent made that has not been brought.
+/// Computes what was changed and not fetched.
 pub fn outstanding(before: &Snapshot, after: &Snapshot, fetched: &Fetched) -> Outstanding {
     let is_fetched = |name: &[u8], state: &str| fetched.files.get(&quoted(name)).is_some_and(|known| known == state);
     let changed = changes(before, after);
@@ -109,7 +109,7 @@ fn state(after: &Snapshot, name: &[u8]) -> String {
     after.files.get(name).map_or_else(|| REMOVED.to_owned(), super::entry::Entry::fingerprint)
 }
 
-/// The first folder of an ignored file's path.
+/// The top-level folder of an ignored file.
 fn place(name: &[u8]) -> String {
     if folder(name).is_empty() {
         return shown(name);
@@ -119,21 +119,21 @@ fn place(name: &[u8]) -> String {
 }
 
 impl Fetched {
-    /// What is written down in a bottle's directory; what cannot be read was not brought.
+    /// Reads the file in a bottle's directory. If it cannot be read, nothing counts as fetched.
     pub fn read(directory: &Path) -> Self {
         let text = std::fs::read(directory.join(FILE)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Writes it down, after what it tells of is on the disk.
+    /// Writes the file. Call it after the fetched work is on the disk.
     ///
     /// # Errors
-    /// It cannot be written: then what was brought counts as not brought.
+    /// It cannot be written; then the work counts as not fetched.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         crate::host::replace(&directory.join(FILE), &serde_json::to_vec(self)?)
     }
 
-    /// Notes what a branch has, but for what was skipped.
+    /// Records what a branch contains, without skipped paths.
     pub fn note_branch(
         &mut self,
         before: &Snapshot,
@@ -152,7 +152,7 @@ impl Fetched {
         branches.insert(branch.to_owned(), pulled.commit.clone());
     }
 
-    /// Notes what a patch has, but for what is not in it.
+    /// Records what a patch contains, without skipped paths.
     pub fn note_files(&mut self, before: &Snapshot, after: &Snapshot, skipped: &[super::pull::SkippedPath]) {
         let skipped: BTreeSet<&Vec<u8>> = skipped.iter().map(|(name, _)| name).collect();
         for name in changes(before, after).keys().filter(|name| !skipped.contains(name)) {
@@ -160,7 +160,7 @@ impl Fetched {
         }
     }
 
-    /// Notes that everything is there: the whole archive.
+    /// Records everything, for a whole archive.
     pub fn note_all(&mut self, before: &Snapshot, after: &Snapshot) {
         self.note_files(before, after, &[]);
         self.files.extend(after.ignored.iter().map(|(name, entry)| (quoted(name), entry.fingerprint())));
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(lines, expected);
         fetched.note_all(&before, &after);
         assert!(outstanding(&before, &after, &fetched).is_empty());
-        // What cannot be seen is never known to be there.
+        // What is uncertain never counts as fetched.
         after.uncertain.push("a long path".to_owned());
         assert!(!outstanding(&before, &after, &fetched).is_empty());
     }

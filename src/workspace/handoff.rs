@@ -1,6 +1,5 @@
-//! A workspace as one agent left it, for another: its files, and a repository with the history that both know. Of the first
-//! agent's repository only objects, branches, tags and what is checked out come along; settings and hooks are those that it
-//! began with.
+//! Hands one agent's workspace to another agent: its files, and a repository with the history. Of the first agent's repository
+//! only objects, branches, tags and HEAD are taken; settings and hooks are those of the seed.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -18,11 +17,11 @@ use super::seed::{TemporaryFile, append, create_private, folder};
 use super::snapshot::Snapshot;
 use super::walk::{RootDir, walk};
 
-/// The reference to what the first agent began at.
+/// The reference to the commit that the first agent started from.
 const START: &str = "refs/bottler/start";
 
-/// Writes the archive. `seed` is the one that the workspace began with, and is `before`; `staging` a folder of bottler's own,
-/// which is left empty.
+/// Writes the archive. `seed` is the workspace's seed, and `before` its snapshot. `staging` is a temporary folder, which is left
+/// empty.
 ///
 /// # Errors
 /// Something cannot be read or written, or git does not take the agent's objects.
@@ -71,7 +70,7 @@ pub fn hand_off(
     Ok(archive)
 }
 
-/// A folder that is removed with this.
+/// A folder that is removed when dropped.
 struct StagingDir(std::path::PathBuf);
 
 impl Drop for StagingDir {
@@ -90,7 +89,7 @@ fn tempfile(staging: &Path, name: &str) -> io::Result<StagingDir> {
     Ok(made)
 }
 
-/// Unpacks the repository of an archive of bottler's own making, but for its index; the other folders that are in it.
+/// Unpacks the repository of a seed, without its index. Returns the other folders in the archive.
 fn unpack(seed: &Path, to: &Path) -> io::Result<Vec<Name>> {
     let mut folders = Vec::new();
     for entry in tar::Archive::new(BufReader::with_capacity(1 << 20, File::open(seed)?)).entries()? {
@@ -111,7 +110,7 @@ fn unpack(seed: &Path, to: &Path) -> io::Result<Vec<Name>> {
     Ok(folders)
 }
 
-/// Brings what the agent made into a repository that is as the agent got it.
+/// Imports the agent's objects and references into the seed's repository.
 fn repository(before: &Snapshot, after: &Snapshot, to: &Path) -> io::Result<()> {
     import(before, after, true, to)?;
     let git = Git::alone(to);

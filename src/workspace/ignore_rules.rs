@@ -1,36 +1,35 @@
-//! Which paths git does not look at, by the `.gitignore` files of a tree that is nowhere on this disk (gitignore(5), and
-//! wildmatch.c of git for what a pattern fits). Bytes, as in git.
+//! Evaluates `.gitignore` files of a tree that is only in an archive (gitignore(5); git's wildmatch.c for matching). Paths are
+//! bytes, as in git.
 
 use std::collections::BTreeMap;
 
 use super::name::{Name, folder};
 
-/// The patterns of a tree, by the folders that they stand in; what counts everywhere stands under the root, before its own.
+/// The patterns of a tree by folder. Global patterns are stored under the root, before the root's own.
 #[derive(Debug, Default)]
 pub(super) struct IgnoreRules(BTreeMap<Name, Vec<Pattern>>);
 
 #[derive(Debug)]
 struct Pattern {
     text: Vec<u8>,
-    /// It takes back what an earlier one ignores.
+    /// It negates earlier patterns (`!`).
     negated: bool,
-    /// It fits folders alone.
+    /// It matches only folders.
     folders_only: bool,
-    /// It fits the last part of a path, wherever that is.
+    /// It matches the last part of a path at any depth.
     any_depth: bool,
 }
 
 impl IgnoreRules {
-    /// Notes a `.gitignore` file, or patterns of the same form, of a folder; the root is empty. What is added later to the
-    /// same folder decides first.
+    /// Adds the text of a `.gitignore` file for a folder; the root is empty. Later patterns of a folder win.
     pub(super) fn add(&mut self, folder: &[u8], text: &[u8]) {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let patterns = text.split(|byte| *byte == b'\n').filter_map(Pattern::read);
         self.0.entry(folder.to_vec()).or_default().extend(patterns);
     }
 
-    /// Whether a file, or a folder that it is in, is ignored: the nearest file decides, its last pattern that fits; nothing in
-    /// an ignored folder comes back.
+    /// Whether a file or one of its parent folders is ignored. The last matching pattern of the nearest file decides; a file in an
+    /// ignored folder cannot be re-included.
     pub(super) fn is_ignored(&self, path: &[u8]) -> bool {
         let folders = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| (at, true));
         folders.chain([(path.len(), false)]).any(|(end, is_folder)| self.decides(&path[..end], is_folder))
@@ -92,7 +91,7 @@ fn without_trailing_spaces(line: &[u8]) -> &[u8] {
     &line[..end]
 }
 
-/// Steps that one match may take: patterns are an agent's.
+/// Most steps of one match: patterns come from an agent.
 const MAX_STEPS: usize = 100_000;
 
 /// Whether a pattern fits a whole path (wildmatch of git with `WM_PATHNAME`).

@@ -1,4 +1,5 @@
-//! Which paths an agent's index marks as not checked out (gitformat-index(5)), read without git: the file is the agent's.
+//! Reads the skip-worktree and assume-unchanged marks of an agent's index (gitformat-index(5)) without git, because the file is
+//! not trusted.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What an agent works at: a folder of the host, copied; what the agent made of it, read in this process and never unpacked
-//! over the tree. Nothing here knows an engine.
+//! Workspaces: copies a host folder for an agent, reads what the agent changed, and fetches it. An agent's archive is read in
+//! this process and never unpacked over the user's tree. This room does not use an engine.
 
 mod archive_reader;
 mod archive_stream;

@@ -1,9 +1,9 @@
-//! Which folders of the host may be mounted into a bottle.
+//! Checks whether a host folder may be mounted into a bottle.
 //!
-//! What is mounted is the agent's to write, so it must not hold: an engine's socket (root on this host), the state and the
-//! manifest of bottler (what the next launch does), what the system is made of, or the whole home (keys, shell start files).
-//! Links are resolved before; a socket is also known by its inode, wherever it is bound or linked to. A folder that git takes
-//! for a repository's own is none: its `config` runs commands on the host.
+//! The agent can write a mounted folder, so the folder must not contain an engine's socket (root on this host), bottler's state
+//! or manifest (they control the next launch), system folders, or the whole home (keys, shell start files). The path is resolved
+//! before; sockets are also recognised by inode, wherever they are linked. A `.git` or bare repository is refused, because its
+//! `config` runs commands on the host.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Paths below a workspace, as bytes: what a name is on Linux and in git, UTF-8 or not.
+//! Paths in a workspace as bytes, as on Linux and in git; they need not be UTF-8.
 
 /// A path below a workspace: parts joined by `/`, none of them empty, `.` or `..`.
 pub type Name = Vec<u8>;

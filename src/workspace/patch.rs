@@ -1,4 +1,4 @@
-//! What changed, as a patch in git's form, complete: text as a unified diff, everything else as a binary one.
+//! Writes changes as a complete patch in git's format: text as a unified diff, everything else as a binary patch.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -21,8 +21,8 @@ const MAX_CHANGE: u64 = 256 << 20;
 /// How long lines are compared before the comparison becomes a coarse one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes the changes from one state to another. What cannot be written so is named in lines before the first change, which
-/// `git apply` passes over, and given back.
+/// Writes the changes between two snapshots. Paths that a patch cannot contain are named in comment lines at the top, which
+/// `git apply` ignores, and returned.
 ///
 /// # Errors
 /// An archive cannot be read, or the patch not be written.

@@ -1,11 +1,10 @@
-//! Reads references and their logs from tables, the form that `extensions.refStorage = reftable` names (git's
-//! Documentation/technical/reftable; version 2 as git writes it, for SHA-256). Pure.
+//! Reads references and reflogs from reftables (`extensions.refStorage = reftable`; git's Documentation/technical/reftable;
+//! version 2 as git writes it, for SHA-256). Pure.
 //!
-//! A table is an agent's work. Attacks: names that grow by sharing their beginning, and logs that grow by inflating (what is
-//! made of a table is bounded by a budget, which tables of one archive share); blocks, offsets and counts that lead elsewhere
-//! (sections are read forwards once, in order, and every length is checked); tables that other readers would read in another
-//! way (names out of order or twice, reserved types and bytes between blocks are refused). Indices and lists of restarts, which
-//! only make looking faster, are not used.
+//! Tables come from an agent. Attacks: names that grow by prefix compression, and logs that grow by inflation (a budget shared by
+//! all tables of an archive bounds the decoded size); bad blocks, offsets and counts (sections are read once, in order, and every
+//! length is checked); tables that other readers interpret differently (unsorted or duplicate names, reserved types and bytes
+//! between blocks are refused). Indices and restart lists, which only speed up lookups, are ignored.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What a workspace's repository refers to, read from its files (gitrepository-layout(5)) without git: they are the agent's.
+//! Reads the references and reflogs of an agent's repository from its files (gitrepository-layout(5)) without git, because the
+//! files are not trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

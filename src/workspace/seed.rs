@@ -1,5 +1,5 @@
-//! A folder of the host as an agent gets it: with git, what is tracked or not ignored, and a repository of its own that
-//! has the same history and none of its settings, hooks and credentials.
+//! The seed of a workspace: the copy of a host folder that an agent starts with. With git, it contains the files that are tracked
+//! or not ignored, and a repository with the same history, without settings, hooks and credentials.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,18 +15,18 @@ use super::listing::{GITLINK, list};
 use super::snapshot::Snapshot;
 use super::walk::{FileKind, RootDir, walk};
 
-/// What a workspace begins with.
+/// The initial content of a workspace.
 #[derive(Debug)]
 pub enum Seed {
     /// Files in memory.
     Files(Files),
     /// An archive on this disk.
     Archive(PathBuf),
-    /// One that is removed when nobody needs it any more.
+    /// An archive that is removed when dropped.
     Temporary(TemporaryFile),
 }
 
-/// A file that is removed with this.
+/// A file that is removed when dropped.
 #[derive(Debug)]
 pub struct TemporaryFile(PathBuf);
 

@@ -1,5 +1,5 @@
-//! A workspace at one moment: what is in it by path, and what its repository refers to. Contents stay in the archive and are
-//! read when they are needed.
+//! A snapshot of a workspace: its files by path, and its repository's references. Contents stay in the archive and are read when
+//! needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -24,11 +24,11 @@ pub struct Snapshot {
     pub ignored: BTreeMap<Name, Entry>,
     /// Its repository.
     pub repository: Repository,
-    /// Repositories inside of it, by their folders, each with what names its state.
+    /// Nested repositories by folder, with their fingerprints.
     pub nested: BTreeMap<Name, String>,
-    /// How much it is, in bytes, all of it.
+    /// The total size in bytes.
     pub size: u64,
-    /// What could not be read or is not certain, in words: while there is any, nobody knows whether all has been seen.
+    /// What could not be read or is uncertain, as text. If this is not empty, the snapshot may be incomplete.
     pub uncertain: Vec<String>,
     pub(super) archive: Option<Arc<File>>,
 }
@@ -94,7 +94,7 @@ impl Snapshot {
         io::copy(&mut BufReader::with_capacity(1 << 20, FileRange { archive, offset: 0, left }), to)
     }
 
-    /// Its files in memory, within bounds, and the names of those that cannot be held so.
+    /// Loads its files into memory, within limits. Also returns the names that are not UTF-8 and cannot be loaded.
     ///
     /// # Errors
     /// The archive cannot be read.
@@ -149,7 +149,7 @@ impl Read for FileRange<'_> {
     }
 }
 
-/// What changed from one moment to another, by path.
+/// The changed paths between two snapshots.
 pub fn changes(before: &Snapshot, after: &Snapshot) -> BTreeMap<Name, Change> {
     let names: BTreeSet<&Name> = before.files.keys().chain(after.files.keys()).collect();
     let changed = names.into_iter().filter_map(|name| {

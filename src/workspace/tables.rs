@@ -1,5 +1,4 @@
-//! The files of a repository that have to do with references in tables: which of them count, and what is in them. They are read
-//! once all of them have been seen.
+//! Collects the reftable files of a repository and its worktrees, and reads them after the whole archive was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

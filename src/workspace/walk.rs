@@ -1,4 +1,4 @@
-//! Folders of the host, read without following a link and within bounds.
+//! Reads host folders within limits, without following symbolic links.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -12,10 +12,10 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 
 use super::name::{Name, shown};
 
-/// A folder that things are read below, whatever is changed in it meanwhile.
+/// A folder whose files are opened safely even if it changes meanwhile.
 pub(super) struct RootDir(File);
 
-/// What there is under a path.
+/// What a path is.
 pub(super) enum FileKind {
     /// A regular file.
     Regular(File, FileInfo),
@@ -25,7 +25,7 @@ pub(super) enum FileKind {
     Other,
 }
 
-/// What is known of a file.
+/// A file's metadata.
 pub(super) struct FileInfo {
     pub(super) size: u64,
     pub(super) mode: u32,
@@ -38,7 +38,7 @@ impl RootDir {
         File::open(folder).map(Self)
     }
 
-    /// Looks at a path below; no link on the way is followed.
+    /// Opens a path below the folder without following links.
     pub(super) fn open(&self, path: &(impl AsRef<[u8]> + ?Sized)) -> io::Result<FileKind> {
         use nix::errno::Errno;
         let path = OsStr::from_bytes(path.as_ref());

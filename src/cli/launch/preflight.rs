@@ -38,8 +38,10 @@ fn elsewhere(folder: &std::path::Path) -> Option<String> {
 /// # Errors
 /// The folder cannot be read.
 pub(in crate::cli) fn look(plan: &LaunchPlan) -> Result<Option<WorkspaceScan>, Failure> {
-    let Some(WorkspacePlan { source: Some(source), exclude, .. }) = &plan.workspace else { return Ok(None) };
+    let Some(WorkspacePlan { source: Some(source), exclude, mode, .. }) = &plan.workspace else { return Ok(None) };
     let failed = |error: std::io::Error| input(format!("read the workspace {}: {error}", source.display()));
+    // A mount shows the whole folder: patterns leave nothing out.
+    let exclude = if *mode == WorkspaceMode::Copy { exclude.as_slice() } else { &[] };
     let listing = list(source, exclude).map_err(failed)?;
     let secret = listing.paths.iter().filter(|path| looks_secret(&String::from_utf8_lossy(path)));
     let look_secret = secret.map(|path| shown(path)).collect();
@@ -110,7 +112,14 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
         say("workspace", self::workspace(workspace, found));
         if let Some(found) = found.filter(|found| !found.look_secret.is_empty()) {
             let names: Vec<&String> = found.look_secret.iter().collect();
-            say("", format!("may contain secrets: {}; leave files out with `exclude`", some(&names)));
+            let remedy = match workspace.mode {
+                WorkspaceMode::Copy => "leave files out with `exclude`",
+                _ => "the agent can read them; a copy can leave files out",
+            };
+            say("", format!("may contain secrets: {}; {remedy}", some(&names)));
+        }
+        if workspace.mode == WorkspaceMode::Mount && !workspace.exclude.is_empty() {
+            say("", format!("`exclude` HAS NO EFFECT on a mount: {}", some(&workspace.exclude)));
         }
         if let Some(found) = found.filter(|found| !found.left_out.is_empty() && workspace.mode == WorkspaceMode::Copy) {
             let names: Vec<&String> = found.left_out.iter().collect();

@@ -6,6 +6,7 @@ use crate::audit::{self, Chain, Line};
 use crate::cli::failure::input;
 use crate::cli::open::state;
 use crate::cli::print::{Format, print_data, print_json, print_message};
+use crate::policy::is_probe_host;
 use crate::report::{printable, table};
 use crate::session::{Class, Failure};
 use crate::sidecar::Event;
@@ -76,7 +77,16 @@ fn show(events: &[&Event], format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         return print_json(&events);
     }
-    // Where nobody but the agent has asked for anything, that goes without saying.
+    // The probe's own requests say nothing about the agent.
+    let (of_probe, events): (Vec<&Event>, Vec<&Event>) =
+        events.iter().partition(|event| is_probe_host(&event.kind.destination));
+    let count: u64 = of_probe.iter().map(|event| event.count).sum();
+    if count > 0 {
+        print_message(&format!(
+            "{count} decisions about the probe's own requests are not listed; --format json has them"
+        ));
+    }
+    // The client is shown only if a sidecar has made a request.
     let by_sidecars = events.iter().any(|event| !event.kind.client.is_empty());
     let row = |event: &&Event| {
         let kind = &event.kind;

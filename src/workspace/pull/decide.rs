@@ -1,19 +1,18 @@
-//! What of a workspace its agent has changed and not committed: for each path one decision. Pure.
+//! Decides for each path whether the agent has an uncommitted change there. Pure.
 //!
-//! A path that the agent has not touched stays what its commit has, by the object's name: whatever stands for it in the tree
-//! (a submodule's folder, a file turned by a filter, nothing at all in a sparse checkout) says nothing about it. Only what was
-//! there at the beginning can be removed by being gone.
+//! A path that the agent did not touch keeps the object of its commit, whatever is in the working tree (a submodule's folder, a
+//! filtered file, nothing in a sparse checkout). An absent file counts as removed only if it was present at the start.
 
 use crate::workspace::entry::Entry;
 
-/// What a tree of git's has at a path.
+/// A git tree's entry at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TreeEntry {
     pub(super) mode: String,
     pub(super) object: String,
 }
 
-/// A path, seen from all sides.
+/// The states of a path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PathState<'a> {
     /// In the commit that the workspace began at.
@@ -26,7 +25,7 @@ pub(super) struct PathState<'a> {
     pub(super) after: Option<&'a Entry>,
 }
 
-/// What becomes of a path.
+/// The decision for a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     /// What the agent's last commit has, or has not.
@@ -37,14 +36,14 @@ pub(super) enum Decision {
     Remove,
 }
 
-/// What the absence of a path says.
+/// What it means that a path is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Absence {
-    /// That it was removed, if it was there.
+    /// It was removed, if it was present before.
     Removed,
     /// Nothing: it is not checked out.
     NotCheckedOut,
-    /// That it was removed: it was not checked out, and the agent has changed that.
+    /// The agent checked it out and removed it.
     RemovedAfterCheckout,
 }
 

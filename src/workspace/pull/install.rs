@@ -1,7 +1,7 @@
-//! New objects and references, brought into the user's repository: checked before, all at once or not at all.
+//! Installs checked objects and references in the user's repository, all or nothing.
 //!
-//! A pack is two files, which cannot get their names at once. What is about to be there is written down before, in the folder of
-//! the pull; whoever dies in between leaves that, and [`sweep`] removes the half.
+//! A pack is two files, which cannot be created in one step. Before, the pack's path is written to a journal in the pull's folder;
+//! if the process dies in between, [`sweep`] removes the incomplete pack.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -74,7 +74,7 @@ fn the_pack(folder: &Path) -> io::Result<PathBuf> {
 /// The file of a pull's folder that says which pack is about to be installed; locked as long as that goes on.
 const JOURNAL: &str = "installing";
 
-/// What was put into the user's store.
+/// A pack that was added to the user's repository.
 pub(super) struct InstalledPack {
     /// The paths of what was not there before.
     files: Vec<PathBuf>,

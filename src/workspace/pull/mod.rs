@@ -1,8 +1,9 @@
-//! What an agent made, brought into a repository of the user's: its last commit and what it had not committed as a branch, every
-//! other reference that it made, and commits that only its logs have, below `refs/bottler/`.
+//! Fetches an agent's work into a repository of the user: its last commit, plus a commit with uncommitted changes, as a branch;
+//! its other references, and commits that only its reflogs have, below `refs/bottler/`.
 //!
-//! The agent's repository is not used: its objects go into one of bottler's own, where git packs those that the user does not
-//! have, and checks them and them alone. Nothing is in the user's store before that, and references change in one transaction.
+//! git never runs in the agent's repository. Its objects are imported into a temporary repository, where git packs and checks
+//! those that the user does not have. Only then are they added to the user's repository, and all references change in one
+//! transaction.
 
 mod decide;
 mod install;

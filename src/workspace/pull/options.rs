@@ -1,4 +1,4 @@
-//! What a pull is asked for, and what it reports.
+//! The options of a pull, and its report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -7,28 +7,28 @@ use std::path::Path;
 use crate::workspace::name::Name;
 use crate::workspace::snapshot::Snapshot;
 
-/// A path that was not brought, and why.
+/// A path that was not fetched, and why.
 pub type SkippedPath = (Name, String);
 
-/// What is to be brought where.
+/// What to fetch, and where to.
 pub struct PullOptions<'a> {
-    /// The bottle.
+    /// The bottle's id.
     pub bottle: &'a str,
-    /// What the workspace began with.
+    /// The workspace before the agent ran.
     pub before: &'a Snapshot,
-    /// What is in it.
+    /// The workspace now.
     pub after: &'a Snapshot,
     /// The user's repository.
     pub repository: &'a Path,
     /// The branch, by its short name.
     pub branch: &'a str,
-    /// Where an earlier pull of the same bottle has left the branch: if it is still there, it is the bottle's to move.
+    /// The commit of the branch after the last pull of this bottle. Only if the branch is still there may it be moved.
     pub earlier: Option<&'a str>,
-    /// An empty folder of bottler's own, which is the caller's to remove.
+    /// An empty temporary folder, which the caller removes.
     pub staging: &'a Path,
-    /// Whether the user's own filters may run on what the agent has changed.
+    /// Whether to run the user's filters on changed files.
     pub filters: bool,
-    /// Whether it is not wanted any more: asked between its steps, for the last time before anything of the user's changes.
+    /// Whether the user has cancelled. Checked between steps, last before the user's repository changes.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -38,28 +38,28 @@ impl PullOptions<'_> {
     }
 }
 
-/// What was brought.
+/// What was fetched.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PullReport {
-    /// The commit that the branch is at.
+    /// The commit of the branch.
     pub commit: String,
-    /// Whether its last commit is bottler's: of what the agent had changed and not committed.
+    /// Whether the last commit is bottler's, with uncommitted changes.
     pub uncommitted: bool,
-    /// What could not be brought, and why.
+    /// Paths that were not fetched, and why.
     pub skipped: Vec<SkippedPath>,
-    /// Files that are ignored and on the branch all the same: the agent has committed them.
+    /// Ignored files that the agent committed.
     pub ignored: BTreeSet<Name>,
-    /// References that were made or moved beside the branch, for people, each with what it is at.
+    /// Other references that were created or moved, for display, with their object ids.
     pub references: BTreeMap<String, String>,
-    /// What the agent's references were at, of those that have been brought.
+    /// The agent's references that were fetched, with their object ids.
     pub tips: BTreeMap<Name, String>,
-    /// Commits of the agent's logs that have been brought, or that the user had.
+    /// Commits of the agent's reflogs that were fetched or that the user has.
     pub logged: BTreeSet<String>,
-    /// References of the agent's whose objects are not there, for people.
+    /// The agent's references that could not be fetched, for display.
     pub broken: Vec<String>,
 }
 
-/// Why a commit of the agent's is not brought: git refuses its objects, or the names in its tree.
+/// The error for a commit whose objects or path names git rejects.
 pub(super) fn refused(error: &io::Error) -> io::Error {
     io::Error::other(format!("git does not take what the agent committed: {error}"))
 }

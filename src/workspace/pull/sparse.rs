@@ -1,5 +1,5 @@
-//! Which paths are outside of a sparse checkout. git itself answers: it checks out a tree of empty files at these paths, by the
-//! patterns in question, into a folder of bottler's own.
+//! Finds the paths outside a sparse checkout. git decides: it checks out a tree of empty files at these paths, with the given
+//! patterns, into a temporary folder.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};

@@ -1,5 +1,5 @@
-//! A repository of bottler's own between the agent's and the user's: it has the agent's objects, borrows the user's, and goes
-//! away with its folder. Nothing of the agent's repository but objects comes into it.
+//! The temporary repository between the agent's and the user's. It contains the agent's objects and borrows the user's. Nothing
+//! but objects is taken from the agent's repository.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};

@@ -1,10 +1,10 @@
-//! A commit of what the agent has not committed, on top of its last one.
+//! Commits the agent's uncommitted changes on top of its last commit.
 //!
-//! What the agent touched is written into a folder of bottler's own and added by git there, with the repository's own rules for
-//! line ends and modes. Attacks: a link that leads elsewhere (links are written last, nothing is written through one), names
-//! that git or other systems take for a repository (git passes them over, which is said), attributes that would have a program
-//! of the user's run (files with a filter are not added, unless the user says so; the names of filters in attributes are those
-//! of the beginning *and* of the agent, so neither setting nor unsetting one helps).
+//! Changed files are written into a temporary folder and added there by git, with the repository's rules for line endings and
+//! modes. Attacks: a symbolic link that points outside (links are written last, nothing is written through one); names that git or
+//! other systems treat as a repository (git skips them, and they are reported); attributes that would run one of the user's
+//! programs (files with a filter are added only with `--filters`; the attributes of the start *and* of the agent both count, so
+//! that neither setting nor removing one helps).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;

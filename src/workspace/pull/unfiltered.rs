@@ -1,6 +1,5 @@
-//! What the agent has committed of files that a filter of the user's is for. The filter has not run where the agent works: an
-//! object that the user does not have is the file as it is read, a secret in the clear or the content of a pointer, and would be
-//! in the history for good.
+//! Refuses commits with unfiltered files. The user's filters are not available to the agent, so a new object of a file with a filter
+//! contains the plain text: an unencrypted secret, or a large file in place of an LFS pointer. It would stay in the history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
