@@ -1,4 +1,4 @@
-//! The commands, and what happens when one is called.
+//! The table of commands.
 
 use clap::{Parser, Subcommand};
 
@@ -105,7 +105,7 @@ pub async fn main() -> u8 {
         Command::Trust(args) => trust::trust(&args),
         Command::Untrust(args) => trust::untrust(&args),
     };
-    // A code of the agent's own says more.
+    // The agent's exit code takes precedence.
     let result = result.and_then(|code| if code == 0 { report_unwritten() } else { Ok(code) });
     result.unwrap_or_else(|failure| {
         print_message(&crate::report::failure(&failure, &[]));

@@ -90,8 +90,7 @@ impl Nested {
             Home::Memory(owner) => (None, Session::new(&order.id, owner, self.engine.clone())),
         };
         if let Some(claim) = &claim {
-            claim.write_plan(&plan)?;
-            note_outermost(&claim.dir.path, parent);
+            write_files(claim, &plan, parent)?;
         }
         let output = Arc::new(CapturedOutput::default());
         let setting = Setting {
@@ -226,6 +225,12 @@ fn check_allowed(order: &Order, reaches: &EgressSpec, parent: &str) -> Result<()
     let host = entry.host();
     let why = format!("bottle {:?}: allow: {host} is no longer allowed by this launch", order.agent);
     Err(Failure::new(Class::Input, why).hint(format!("bottler policy allow {parent} {host}")))
+}
+
+/// Writes what commands read in the bottle's directory.
+fn write_files(claim: &Claim, plan: &LaunchPlan, parent: &Bottle) -> Result<(), Failure> {
+    note_outermost(&claim.dir.path, parent);
+    claim.write_plan(plan)
 }
 
 /// Notes whose holder an operator's change of the policy goes to. Without it that cannot be changed; the launch goes on.

@@ -1,5 +1,5 @@
-//! Locks between processes: of an open file description (`F_OFD_SETLK`, fcntl(2)), so a child that inherits the file holds
-//! them too, the kernel takes them back from whoever dies, and looking at one does not take it.
+//! Locks between processes, on open file descriptions (`F_OFD_SETLK`, fcntl(2)): a child that inherits the file holds them, too,
+//! the kernel releases them when the last process dies, and they can be tested without being taken.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,11 +11,11 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// How long a lock that is held for a moment only may be waited for.
+/// How long to wait for a lock that is normally held only briefly.
 const LONGEST: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A part of a lock file: parts that do not overlap are independent locks.
+/// A byte range of a lock file; ranges that do not overlap are independent locks.
 #[derive(Debug, Clone, Copy)]
 pub struct ByteRange {
     /// Its first byte.
@@ -25,7 +25,7 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// All of a file that is one lock.
+    /// The range of a file with a single lock.
     pub const WHOLE: Self = Self { start: 0, length: 1 };
 
     fn of(self, kind: i32) -> libc::flock {
@@ -39,7 +39,7 @@ impl ByteRange {
     }
 }
 
-/// Takes a part of a file for this description alone, which is open for writing; false when somebody has it.
+/// Takes an exclusive lock on a file that is open for writing; false if another process holds a lock.
 ///
 /// # Errors
 /// The file system has no locks.
@@ -47,7 +47,7 @@ pub fn try_exclusive(file: &File, part: ByteRange) -> io::Result<bool> {
     set(file, part, libc::F_WRLCK)
 }
 
-/// Waits for a part of a file, for this description alone: this thread does nothing else meanwhile.
+/// Takes an exclusive lock and blocks until it is free.
 ///
 /// # Errors
 /// The file system has no locks.
@@ -60,7 +60,7 @@ pub fn exclusive(file: &File, part: ByteRange) -> io::Result<()> {
     }
 }
 
-/// Takes a part of a file together with others that do the same; false when somebody has it alone.
+/// Takes a shared lock; false if another process holds an exclusive lock.
 ///
 /// # Errors
 /// The file system has no locks.
@@ -76,7 +76,7 @@ fn set(file: &File, part: ByteRange, kind: i32) -> io::Result<bool> {
     }
 }
 
-/// Whether anybody else has a part of a file, in whatever way; nothing is taken.
+/// Whether another process holds a lock on the range. Takes no lock.
 ///
 /// # Errors
 /// The file system has no locks.
@@ -86,7 +86,7 @@ pub fn is_held(file: &File, part: ByteRange) -> io::Result<bool> {
     Ok(i32::from(asked.l_type) != libc::F_UNLCK)
 }
 
-/// Waits for a lock file that everybody holds for a moment only, while something is read, changed and written.
+/// Takes an exclusive lock on a lock file, for a short read-modify-write operation.
 ///
 /// # Errors
 /// It cannot be made, or somebody holds it for longer than ten seconds.

@@ -1,25 +1,25 @@
-//! The values of variables: literal, from the host, asked for, or from a file of lines.
+//! Values of environment variables: literal, from the host, asked for, or from a file.
 
 use std::path::Path;
 
-/// Variables that one file may hold.
+/// Most variables in one file.
 const MAX_LINES: usize = 1000;
 
-/// A variable's value, before anybody has been asked.
+/// A variable's value as it is written in the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// As it stands: no secret.
+    /// A literal; not a secret.
     Literal(String),
-    /// With the host's variables in it.
+    /// A text with variables of the host.
     Host(Vec<ValuePart>),
-    /// Asked for at the terminal, without echo, with these words.
+    /// Asked for at the terminal, without echo, with this question.
     Ask(String),
 }
 
 /// A part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValuePart {
-    /// As it stands.
+    /// Literal text.
     Text(String),
     /// The value of a variable of the host.
     Variable(String),
@@ -65,17 +65,17 @@ impl Value {
     }
 }
 
-/// Whether a text is a variable's name (POSIX.1-2017, 8.1), of either case.
+/// Whether a text is a valid variable name (POSIX.1-2017, 8.1), in either case.
 pub(super) fn is_name(name: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(word)
 }
 
-/// Reads a file of lines `NAME=value`. Blank lines and those that begin with `#` say nothing; `export ` in front and
-/// quotation marks around a value are taken off; nothing in a value is interpreted.
+/// Reads a file with lines `NAME=value`. Blank lines and lines that start with `#` are ignored; a leading `export ` and quotes around
+/// a value are removed; values are not expanded.
 ///
 /// # Errors
-/// It cannot be read, or a line is none: with its number, never with what it holds.
+/// It cannot be read, or a line is invalid. The error names the line's number, never its content.
 pub fn read_file(path: &Path) -> Result<Vec<(String, String)>, String> {
     let text = super::text("env_file", path)?;
     let mut found = Vec::new();

@@ -1,5 +1,5 @@
-//! Grants that outlive a bottle: `grants/NAME.yaml` beside the manifest, a file of bottler's own. A grant holds for one bottle
-//! of the manifest (or one template) in one folder: what was allowed for one project is allowed for no other.
+//! Saved grants: `grants/NAME.yaml` beside the manifest, written by bottler. A grant applies to one bottle of the manifest (or one
+//! template) in one folder, so it does not apply to other projects.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::{text, user_file};
 use crate::policy::AllowSpec;
 
-/// What stands at the top of a file.
+/// The comment at the top of a file.
 const HEADER: &str = "# Written by `bottler policy allow --save`. Remove an entry to revoke its grant.\n";
 
-/// One remembered grant.
+/// A saved grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedGrant {
-    /// The folder whose launches have it.
+    /// The folder whose launches have the grant.
     pub folder: PathBuf,
-    /// What they may reach.
+    /// What it allows.
     pub allow: AllowSpec,
 }
 
@@ -37,7 +37,7 @@ pub fn grants_file(name: &str) -> Result<PathBuf, String> {
 /// The grants in a file; none where there is no file.
 ///
 /// # Errors
-/// It cannot be read: then nothing is known of what was granted or taken back.
+/// It cannot be read or parsed.
 pub fn read_grants(path: &Path) -> Result<Vec<SavedGrant>, String> {
     if !path.exists() {
         return Ok(Vec::new());
@@ -54,7 +54,7 @@ pub fn read_grants(path: &Path) -> Result<Vec<SavedGrant>, String> {
     Ok(granted)
 }
 
-/// What a bottle or template was granted for launches in a folder. A name that can be no file's has no grants.
+/// The grants of a bottle or template for a folder. A name that is not a valid file name has no grants.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -64,7 +64,7 @@ pub fn saved_grants(name: &str, folder: &Path) -> Result<Vec<AllowSpec>, String>
     Ok(all.into_iter().filter(|one| one.folder == folder).map(|one| one.allow).collect())
 }
 
-/// A file's content with further grants.
+/// The content of a grants file with further grants.
 ///
 /// # Errors
 /// It cannot be written as YAML.

@@ -1,5 +1,5 @@
-//! What users write, in YAML: bottles, agents, templates. Read into types, put together, and every file that they name
-//! read; nothing is decided here.
+//! The manifest: bottles, agents and templates in YAML, parsed and merged, with every file that they name. Defaults are the plan's
+//! business.
 
 mod catalogue;
 mod egress;

@@ -1,4 +1,4 @@
-//! The sections of a manifest, as a user writes them. Everything may be absent; what that means is the plan's business.
+//! The sections of a manifest as users write them. Every key is optional; the plan applies the defaults.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

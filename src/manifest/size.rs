@@ -1,4 +1,4 @@
-//! Amounts of bytes as people write them: `512MiB`, `4GiB`, `10GB`, or a plain number of bytes.
+//! Sizes in bytes: `512MiB`, `4GiB`, `10GB`, or a plain number of bytes.
 
 use std::borrow::Cow;
 

@@ -22,21 +22,21 @@ const LOCK: &str = "trust.lock";
 /// The folder with the trusted contents, named by their digests.
 const CONTENTS: &str = "trusted";
 
-/// What is different from what was trusted.
+/// How a file differs from the trusted version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileStatus {
-    /// The file is as it was.
+    /// It has not changed.
     Unchanged,
-    /// It was not there.
+    /// It is new.
     Added,
-    /// Its content is another.
+    /// Its content has changed.
     Changed,
-    /// It is gone.
+    /// It was removed.
     Removed,
 }
 
-/// The projects that are trusted.
+/// The trusted projects.
 pub struct TrustStore {
     path: PathBuf,
     /// By the project's directory: its files' digests.
@@ -64,7 +64,7 @@ impl TrustStore {
         self.projects.get(&project.root).is_some_and(|trusted| trusted.files == digests(project))
     }
 
-    /// Every file of the project, and what is different from what was trusted.
+    /// The status of every file of the project.
     pub fn changes(&self, project: &Project) -> BTreeMap<String, FileStatus> {
         let known = self.projects.get(&project.root).map(|trusted| &trusted.files);
         let now = digests(project);
@@ -107,7 +107,7 @@ impl TrustStore {
         self.write()
     }
 
-    /// Trusts a project no more; whether it was trusted.
+    /// Stops trusting a project; returns whether it was trusted.
     ///
     /// # Errors
     /// The store cannot be read again or written.
@@ -118,7 +118,7 @@ impl TrustStore {
         Ok(known)
     }
 
-    /// Reads it again, as others may have changed it meanwhile, and keeps them from it until the lock is dropped.
+    /// Locks the store and reads it again, because another process may have changed it.
     fn refresh(&mut self) -> io::Result<File> {
         let lock = wait_exclusive(&self.path.with_file_name(LOCK))?;
         self.projects = read(&self.path)?;

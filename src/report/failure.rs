@@ -1,15 +1,15 @@
-//! A failure for people: the line, the causes, what was removed, what to do.
+//! Formats a failure for people: script line, causes, hint, and what was removed.
 
 use super::printable;
 use crate::holder::Executed;
 use crate::session::{Failure, UndoOutcome, UndoRow};
 
-/// Names of a list that are shown; the rest is counted.
+/// Most names that are listed; the rest are counted.
 const MAX_NAMES: usize = 20;
-/// Causes that are shown; the rest is counted.
+/// Most causes that are listed; the rest are counted.
 const MAX_CAUSES: usize = 12;
 
-/// A failure in words, without a line end.
+/// Formats a failure, without a final newline.
 pub fn failure(failure: &Failure, undo: &[UndoRow]) -> String {
     let mut text = format!("error: {}", failure.message);
     if let Some(place) = &failure.at {
@@ -41,7 +41,7 @@ fn removed(undo: &[UndoRow]) -> Option<String> {
     (!names.is_empty()).then(|| format!("removed: {}", names.join(", ")))
 }
 
-/// What could not be undone, one line for each; `None` where all was.
+/// What could not be undone, one line each; `None` if everything was.
 pub fn not_undone(undo: &[UndoRow]) -> Option<String> {
     let failed: Vec<String> = undo
         .iter()
@@ -53,7 +53,7 @@ pub fn not_undone(undo: &[UndoRow]) -> Option<String> {
     (!failed.is_empty()).then(|| printable(&failed.join("\n")))
 }
 
-/// What is to be looked at first in a folder that was mounted; `None` where there is nothing.
+/// A warning about files in a mounted folder that host tools execute; `None` if there are none.
 pub fn executed_paths(executed: &Executed) -> Option<String> {
     let folder = executed.folder.display();
     if let Some(why) = &executed.unknown {
@@ -88,7 +88,7 @@ fn list(names: &[String]) -> String {
     text
 }
 
-/// That a bottle whose agent runs is not tight any more, and what was done.
+/// A bottle's isolation has failed while its agent ran, and what was done.
 pub fn not_tight(bottle: &str, why: &str, red: &[String], unpaused: Option<&str>) -> String {
     let done = match unpaused {
         None => "the agent is PAUSED".to_owned(),

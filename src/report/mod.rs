@@ -1,4 +1,4 @@
-//! What people see: progress, tables, errors. Data goes to standard output, everything else to standard error.
+//! Output for people: progress, tables, errors. Data goes to standard output, everything else to standard error.
 
 mod failure;
 mod open_line;

@@ -1,17 +1,16 @@
-//! Whether the terminal's cursor is at the beginning of a line: what is written there next, by whomever, begins a line of its
-//! own.
+//! Tracks whether the terminal's last line is unfinished, so that the next message starts on a new line.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether somebody has left a line of the terminal without its end. There is one terminal, and many who write to it.
+/// Whether the last line is unfinished. Global, because there is one terminal and several writers.
 static OPEN: AtomicBool = AtomicBool::new(false);
 
-/// Notes whether what was written to the terminal has left a line without its end.
+/// Records whether the last line is unfinished.
 pub fn leave_line_open(open: bool) {
     OPEN.store(open, Ordering::Relaxed);
 }
 
-/// What ends the line that somebody has left open, if one has.
+/// A newline if the last line is unfinished, else nothing.
 pub(super) fn end_of_open_line() -> &'static str {
     if OPEN.swap(false, Ordering::Relaxed) { "\n" } else { "" }
 }

@@ -133,7 +133,7 @@ impl StateDir {
     /// Opens this user's state directory and creates it if necessary.
     ///
     /// # Errors
-    /// Neither XDG_STATE_HOME nor HOME is set, or it cannot be created.
+    /// Neither `XDG_STATE_HOME` nor `HOME` is set, or it cannot be created.
     pub fn open() -> io::Result<Self> {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let base = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state")));

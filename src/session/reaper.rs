@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use super::{KeptWorkspace, UndoOutcome, Record, SessionDir, StateDir, recover_exit, unwind};
+use super::{KeptWorkspace, Record, SessionDir, StateDir, UndoOutcome, recover_exit, unwind};
 use crate::engine::choice::connect;
 
 /// The role's name on the command line.

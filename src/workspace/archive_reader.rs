@@ -279,7 +279,7 @@ fn is_noted(name: &[u8]) -> bool {
     name.strip_prefix(b".git/").is_some_and(Repository::notes)
 }
 
-/// Up to which size the text of a file is read as a whole, in bytes; 0 where it is not.
+/// Up to which size the text of a file is read as a whole, in bytes; 0 if it is not.
 fn most_kept(name: &[u8]) -> u64 {
     if is_noted(name) {
         repository::MAX_TEXT as u64

@@ -65,7 +65,7 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
     git.run(&["config", "core.bare", "false"])?;
     reading(&here, &git, root, to)?;
     let filters = filtered(&here, listing)?;
-    // A rule may have no file yet: the first one is refused, too.
+    // Include filters that match no file yet: the agent may create one.
     let named: BTreeSet<String> = ruled(&here, root, listing).into_iter().chain(filters.values().cloned()).collect();
     refuse(&git, &named)?;
     // An index as after a checkout: what the user has changed shows as changed. A history without commits has none.

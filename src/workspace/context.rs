@@ -105,7 +105,7 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, file: Option<(&str, &str)>) -> io::Re
     tar.append_data(&mut header, name, content.as_bytes())
 }
 
-/// A file of text in a folder; `None` where there is none.
+/// A file of text in a folder; `None` if there is none.
 fn text(folder: &RootDir, path: &str) -> io::Result<Option<String>> {
     let FileKind::Regular(file, _) = folder.open(path)? else { return Ok(None) };
     let mut text = String::new();

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-/// Where a content is.
+/// Where a file's content is.
 #[derive(Debug, Clone)]
 pub(super) enum ContentLocation {
     /// In the snapshot's archive, from this byte on.
     Archive(u64),
-    /// Here.
+    /// In memory.
     Memory(Arc<Vec<u8>>),
 }
 
@@ -22,7 +22,7 @@ pub enum Entry {
     Link(Vec<u8>),
 }
 
-/// A regular file: what names its content, and where that is.
+/// A regular file: its digest, and where its content is.
 #[derive(Debug, Clone)]
 pub struct Regular {
     /// Bytes.
@@ -51,7 +51,7 @@ impl PartialEq for Entry {
 }
 
 impl Entry {
-    /// The mode that git has for it.
+    /// Its mode in git.
     pub(super) fn mode(&self) -> &'static str {
         match self {
             Self::File(Regular { executable: false, .. }) => "100644",
@@ -60,7 +60,7 @@ impl Entry {
         }
     }
 
-    /// What names it: its mode and the SHA-256 of its content.
+    /// Its fingerprint: mode and SHA-256 of its content.
     pub(super) fn fingerprint(&self) -> String {
         let digest = match self {
             Self::File(file) => data_encoding::HEXLOWER.encode(&file.digest),

@@ -62,7 +62,7 @@ impl ExecutedPaths {
             let folder = root.join(&below);
             let entries = match std::fs::read_dir(&folder) {
                 Err(error) if below.as_os_str().is_empty() => return Err(error),
-                // The agent's own business, and gone or closed for the host, too.
+                // A subfolder that disappeared or that this user cannot read is skipped.
                 Err(_) => continue,
                 Ok(entries) => entries,
             };
@@ -105,7 +105,7 @@ impl ExecutedPaths {
     }
 }
 
-/// A folder by its identity: that something in it has changed is told by what has.
+/// A folder's inode only: changes of its content are detected by its files.
 fn identity(seen: &Metadata) -> Stamp {
     if seen.is_dir() { (seen.ino(), 0, 0, 0, 0) } else { stamp(seen) }
 }

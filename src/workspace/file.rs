@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Most bytes of a workspace's text that are held at once; files beyond are known by their digest.
+/// Most bytes of a workspace that are loaded into memory; further files are known by their digest.
 pub const MAX_BYTES: usize = 256 << 20;
 /// Largest file that is held, in bytes.
 pub(super) const MAX_FILE: u64 = 16 << 20;
@@ -21,13 +21,13 @@ pub type Files = BTreeMap<String, WorkspaceFile>;
 pub enum WorkspaceFile {
     /// A regular file.
     Regular {
-        /// What is in it, in base64 where it is written down.
+        /// Its content; base64 when serialised.
         #[serde(with = "base64")]
         content: Vec<u8>,
         /// Whether it may be executed.
         executable: bool,
     },
-    /// A regular file that is too large to be held: what names its content.
+    /// A regular file that is too large to be loaded, known by its digest.
     Large {
         /// Bytes.
         size: u64,
@@ -57,10 +57,10 @@ mod base64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// It was not there.
+    /// It is new.
     Added,
-    /// Its content, or what it is, is another.
+    /// Its content or type changed.
     Changed,
-    /// It is gone.
+    /// It was removed.
     Removed,
 }

@@ -70,7 +70,7 @@ impl<'a> Git<'a> {
             command.args(["-c", setting]);
         }
         for (name, _) in std::env::vars_os() {
-            // A repository is the one that is named, whatever the user's shell is in.
+            // The caller names the repository; the user's environment must not redirect git.
             if name.to_string_lossy().starts_with("GIT_") {
                 command.env_remove(name);
             }

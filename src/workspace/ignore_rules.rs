@@ -99,7 +99,7 @@ fn matches(pattern: &[u8], path: &[u8]) -> bool {
     fits(pattern, path, true, &mut 0) == Some(true)
 }
 
-/// `None` where it takes too long: then it does not fit. `starts`: whether the pattern's last part starts here.
+/// `None` if it takes too long: then it does not fit. `starts`: whether the pattern's last part starts here.
 fn fits(pattern: &[u8], path: &[u8], starts: bool, steps: &mut usize) -> Option<bool> {
     let (mut p, mut t) = (0, 0);
     while p < pattern.len() {
@@ -153,7 +153,7 @@ fn star(pattern: &[u8], p: usize, path: &[u8], t: usize, starts: bool, steps: &m
     Some(false)
 }
 
-/// Whether a class, whose text follows its `[`, has a byte, and how long it is; `None` where it is malformed.
+/// Whether a class, whose text follows its `[`, has a byte, and how long it is; `None` if it is malformed.
 fn class(text: &[u8], byte: Option<u8>) -> Option<(bool, usize)> {
     let byte = byte.unwrap_or(0);
     let mut at = 0;
@@ -200,7 +200,7 @@ fn class(text: &[u8], byte: Option<u8>) -> Option<(bool, usize)> {
     }
 }
 
-/// Whether a named class has a byte; `None` where there is none of that name.
+/// Whether a named class has a byte; `None` if there is none of that name.
 fn named(name: &[u8], byte: u8) -> Option<bool> {
     Some(match name {
         b"alnum" => byte.is_ascii_alphanumeric(),

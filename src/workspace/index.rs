@@ -32,7 +32,7 @@ struct Flags {
 }
 
 impl Index {
-    /// Reads one; `wide` where objects are named by SHA-256. `None` where it is malformed, or needs another file.
+    /// Reads one; `wide` where objects are named by SHA-256. `None` if it is malformed, or needs another file.
     pub(super) fn read(bytes: &[u8], wide: bool) -> Option<Self> {
         let id = if wide { 32 } else { 20 };
         let end = bytes.len().checked_sub(id)?;

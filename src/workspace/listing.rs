@@ -12,7 +12,7 @@ use super::ignore_rules::IgnoreRules;
 use super::name::Name;
 use super::walk::walk_names;
 
-/// A path that git's index has.
+/// An entry of git's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IndexEntry {
     /// 100644, 100755, 120000, or 160000 for a commit of another repository.
@@ -26,19 +26,19 @@ pub(super) struct IndexEntry {
 /// The mode of a commit of another repository: of a submodule.
 pub(super) const GITLINK: u32 = 0o160_000;
 
-/// What of a folder would be copied.
+/// Which files of a folder are copied.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// The paths of files and links.
     pub paths: Vec<Name>,
     /// Whether there is a repository with this folder as its top.
     pub is_repository: bool,
-    /// Folders that are left out, and what they are.
+    /// Folders that are not copied, and why.
     pub omitted: BTreeMap<Name, &'static str>,
     pub(super) index: BTreeMap<Name, IndexEntry>,
 }
 
-/// Looks at what would be copied.
+/// Lists what would be copied.
 ///
 /// # Errors
 /// The folder cannot be read, or holds too many files.
@@ -55,7 +55,7 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
             listing
         }
         None if root.join(".git").exists() => {
-            // Copied whole, it would bring along what git is told to leave alone.
+            // A plain copy would include ignored files.
             let why = git.run(&["rev-parse", "--show-toplevel"]).err();
             let mut why = why.map_or_else(|| "git does not say where it begins".to_owned(), |error| error.to_string());
             if why.to_lowercase().contains("refstorage") {
@@ -98,7 +98,7 @@ fn tracked(root: &Path, git: &Git<'_>) -> io::Result<Listing> {
     Ok(Listing { paths: paths.into_iter().collect(), is_repository: false, omitted, index })
 }
 
-/// Whether a file is there that git is told to pass over (`skip-worktree`): changed for this machine alone.
+/// Whether a skip-worktree file exists anyway, as a change for this machine only.
 fn is_there(root: &Path, path: &Name) -> bool {
     std::fs::symlink_metadata(root.join(OsStr::from_bytes(path))).is_ok()
 }

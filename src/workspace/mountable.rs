@@ -43,13 +43,13 @@ const SOCKETS: [&str; 7] = [
     "/run/buildkit/buildkitd.sock",
     "/run/docker.raw.sock",
 ];
-/// Names of sockets that are an engine's wherever they are.
+/// Names of sockets that always belong to an engine.
 const SOCKET_NAMES: [&str; 6] =
     ["docker.sock", "docker.raw.sock", "podman.sock", "containerd.sock", "crio.sock", "buildkitd.sock"];
 /// Most entries that are looked at.
 const MAX_ENTRIES: usize = 5_000_000;
 
-/// What there is on this host that must not be mounted, besides what every host has.
+/// Paths of this host that must not be mounted, in addition to those of every host.
 #[derive(Debug, Clone, Default)]
 pub struct ForbiddenPaths {
     /// The user's home.

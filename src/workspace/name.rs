@@ -25,7 +25,7 @@ pub fn quoted(name: &[u8]) -> String {
     text
 }
 
-/// A name for people: as it is where it is UTF-8 without control characters, else as git writes it.
+/// A name for display: unchanged if it is UTF-8 without control characters, else quoted as git quotes it.
 pub fn shown(name: &[u8]) -> String {
     match std::str::from_utf8(name) {
         Ok(text) if !text.contains(|c: char| c.is_control()) => text.to_owned(),

@@ -64,7 +64,7 @@ pub fn patch_text(before: &Snapshot, after: &Snapshot) -> io::Result<String> {
 type Side<'a> = (&'a Snapshot, Option<&'a Entry>);
 
 fn change(name: &Name, old: Side<'_>, new: Side<'_>, to: &mut impl Write) -> io::Result<()> {
-    // A file that becomes a link, or the other way round, is removed and made anew, as git has it.
+    // git represents a change between file and link as a removal and an addition.
     if let (Some(from), Some(into)) = (old.1, new.1)
         && from.mode()[..3] != into.mode()[..3]
     {
@@ -100,7 +100,7 @@ fn change(name: &Name, old: Side<'_>, new: Side<'_>, to: &mut impl Write) -> io:
     write!(to, "{}", diff.unified_diff().context_radius(CONTEXT).header(&from, &into))
 }
 
-/// A content; `None` where there is nothing.
+/// A content; `None` if there is nothing.
 fn content((snapshot, entry): Side<'_>) -> io::Result<Option<Vec<u8>>> {
     Ok(match entry {
         None => None,
@@ -111,7 +111,7 @@ fn content((snapshot, entry): Side<'_>) -> io::Result<Option<Vec<u8>>> {
     })
 }
 
-/// A content as lines; `None` where git would call it binary, or where it is no UTF-8. Lines end with a newline alone: what
+/// A content as lines; `None` if git would call it binary, or where it is not UTF-8. Lines end with a newline alone: what
 /// the comparison takes for an end, too, would not be one for git.
 fn text(content: Option<&[u8]>) -> Option<&str> {
     let content = content.unwrap_or_default();

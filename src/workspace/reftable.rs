@@ -191,7 +191,7 @@ impl Sections {
         if checked[..header] != table[..header] {
             return malformed("its end does not fit its beginning");
         }
-        // Where each section begins; 0 where there is none.
+        // Where each section begins; 0 if there is none.
         let position = |number: usize| {
             let at = header + 8 * number;
             let bytes = checked[at..at + 8].try_into().unwrap_or_default();

@@ -131,13 +131,13 @@ impl Repository {
         self.logged.extend(objects.filter(|object| !is_null(object)));
     }
 
-    /// Reads the references that are in tables. What is not certain then, in words.
+    /// Reads the references in reftables. Returns what is uncertain, as text.
     pub(super) fn read_tables(&mut self, content: &dyn Fn(&Regular) -> io::Result<Vec<u8>>) -> Vec<String> {
         let tables = std::mem::take(&mut self.tables);
         let stub = Value::Symbolic(STUB.to_vec());
         let mut uncertain = Vec::new();
         for (place, stack) in tables.stacks(&Access { size: &|file| file.size, content }) {
-            // Nothing is brought by then.
+            // More messages do not help.
             if uncertain.len() >= MAX_UNCERTAIN {
                 break;
             }

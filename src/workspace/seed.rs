@@ -60,7 +60,7 @@ impl Seed {
         }
     }
 
-    /// The archive that it is, where it is one.
+    /// The path of its archive, if it is one.
     pub fn archive(&self) -> Option<&Path> {
         match self {
             Self::Files(_) => None,
@@ -128,7 +128,7 @@ pub(super) fn folder(tar: &mut tar::Builder<impl Write>, name: &[u8]) -> io::Res
     tar.append_data(&mut header, OsStr::from_bytes(&name), io::empty())
 }
 
-/// Appends a regular file or a link; pipes, sockets, devices and what has gone meanwhile are passed over.
+/// Appends a regular file or a link; pipes, sockets, devices and deleted files are skipped.
 pub(super) fn append(
     tar: &mut tar::Builder<impl Write>,
     from: &RootDir,
@@ -143,7 +143,7 @@ pub(super) fn append(
             header.set_size(seen.size);
             header.set_mode(if executable.unwrap_or(seen.mode & 0o111 != 0) { 0o755 } else { 0o644 });
             header.set_mtime(seen.modified);
-            // A file that grows or shrinks meanwhile has the size that it had: an archive is whole or none.
+            // Pad or cut a file that changes meanwhile to its first size, so that the archive stays valid.
             let content = io::Read::take(io::Read::chain(file, io::repeat(0)), seen.size);
             tar.append_data(&mut header, name, content)
         }

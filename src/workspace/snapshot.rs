@@ -67,7 +67,7 @@ impl Snapshot {
         Ok(content)
     }
 
-    /// The index of its repository; `None` where there is none that can be read.
+    /// The index of its repository; `None` if there is none that can be read.
     pub(super) fn index(&self) -> Option<Index> {
         let file = self.repository.index.as_ref().filter(|file| file.size <= MAX_BYTES as u64)?;
         Index::read(&self.content(file).ok()?, self.repository.is_sha256())

@@ -6,7 +6,7 @@ use std::io;
 use super::name::Name;
 use super::reftable::{Budget, Stack};
 
-/// What git leaves in `HEAD` where that is in a table.
+/// The content of the `HEAD` file if `HEAD` is stored in a table.
 pub(super) const STUB: &[u8] = b"refs/heads/.invalid";
 /// The file that names the tables, the oldest first.
 const LIST: &[u8] = b"reftable/tables.list";
@@ -18,7 +18,7 @@ const MAX_TABLE: u64 = 64 << 20;
 /// Most that is made of the tables of a repository, in bytes.
 const MAX_BUDGET: usize = 256 << 20;
 
-/// Such files, whatever stands for one.
+/// The collected files, generic over how a file is represented.
 #[derive(Debug)]
 pub(super) struct Tables<File> {
     /// What is in a folder `reftable`, the repository's or a worktree's, by path below `.git`.
@@ -65,7 +65,7 @@ impl<File> Tables<File> {
         })
     }
 
-    /// Files that say that references are in tables, where there are none.
+    /// Files that say that references are in tables, if there are none.
     pub(super) fn without_tables(&self) -> Vec<Name> {
         self.stubs.difference(&self.places()).map(|place| [place, &b"refs/heads"[..]].concat()).collect()
     }

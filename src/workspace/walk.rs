@@ -62,7 +62,7 @@ impl RootDir {
                 Ok(target) if self.is_direct(path) => Ok(FileKind::Link(target)),
                 _ => Ok(FileKind::Other),
             },
-            // Gone meanwhile, a socket, or a device without a driver.
+            // Deleted meanwhile, a socket, or a device without a driver.
             Err(Errno::ENOENT | Errno::ENXIO | Errno::ENODEV | Errno::ENOTDIR) => Ok(FileKind::Other),
             Err(error) => Err(named(error.into())),
         }
@@ -89,7 +89,7 @@ pub(super) fn walk(root: &Path, max_files: usize) -> io::Result<Vec<String>> {
     walk_names(root, max_files)?.into_iter().map(named).collect()
 }
 
-/// The same, whatever their names are.
+/// The same with names that need not be UTF-8.
 pub(super) fn walk_names(root: &Path, max_files: usize) -> io::Result<Vec<Name>> {
     let (mut found, mut folders) = (Vec::new(), vec![Name::new()]);
     while let Some(folder) = folders.pop() {

@@ -1,4 +1,4 @@
-//! What an agent has made of its copy: `diff` and `pull`, while it works and when it is kept.
+//! `bottler diff` and `bottler pull`, for running and kept bottles.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -112,7 +112,7 @@ fn executed<'a>(paths: impl Iterator<Item = &'a Name>) -> impl Iterator<Item = &
     paths.filter(|path| is_executed(&String::from_utf8_lossy(path)))
 }
 
-/// Names the files apart that tools of this host execute or obey.
+/// Warns about changed files that host tools execute or obey.
 fn warn<'a>(paths: impl Iterator<Item = &'a Name>) {
     let executed: Vec<&Name> = executed(paths).collect();
     if !executed.is_empty() {
@@ -128,7 +128,7 @@ pub(in crate::cli) async fn pull(args: &PullArgs) -> Result<u8, Failure> {
     until_signal(fetch(args, &cancelled), &cancelled).await
 }
 
-/// Writes what is in a kept bottle as a patch; removes the bottle where that is all.
+/// Writes the changes of a kept bottle as a patch, and removes the bottle if the patch contains everything.
 pub(in crate::cli) async fn take_patch(bottle: &str, file: &Path) -> Result<(), Failure> {
     let args = PullArgs {
         bottle: bottle.to_owned(),
@@ -145,9 +145,9 @@ pub(in crate::cli) async fn take_patch(bottle: &str, file: &Path) -> Result<(), 
     Ok(())
 }
 
-/// Where what an agent made goes.
+/// Where an agent's changes are written.
 enum PullTarget {
-    /// To standard output, to be looked at.
+    /// To standard output, which does not count as fetched.
     Stdout,
     Patch(PathBuf),
     Archive(PathBuf),
@@ -187,7 +187,7 @@ async fn fetch(args: &PullArgs, cancelled: &CancelFlag) -> Result<u8, Failure> {
     done.await.map_err(|error| Failure::new(Class::Internal, format!("pull: {error}")))?
 }
 
-/// Brings it. What has arrived, as it is to be written down; `None` where it was only shown.
+/// Brings it. What has arrived, as it is to be written down; `None` if it was only shown.
 fn deliver(
     target: &PullTarget,
     work: &WorkspaceView,

@@ -1,4 +1,4 @@
-//! A bottle of this user, living or not, by its id.
+//! Finds a bottle of this user by its id, running or not.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::holder::{PLAN_FILE, reach};
 use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, Record, StateDir, exit_record};
 
-/// A bottle of this user, living or not.
+/// A bottle of this user, running or not.
 pub(in crate::cli) struct FoundBottle {
     pub(in crate::cli) id: String,
     pub(in crate::cli) state: StateDir,
@@ -44,7 +44,7 @@ impl FoundBottle {
         Ok(Self { id: id.to_owned(), state, record, engine })
     }
 
-    /// Finds a bottle of which only its name can be read: on the engine that is used now.
+    /// A bottle whose record cannot be read; assumes the current engine.
     pub(in crate::cli) fn find_broken(id: &str) -> Result<Self, Failure> {
         let (state, endpoint) = (state()?, find_engine()?);
         let engine = connect(&endpoint)?;
@@ -60,7 +60,7 @@ impl FoundBottle {
         Ok(Self { id: id.to_owned(), state, record, engine })
     }
 
-    /// The same, that lives.
+    /// Finds a running bottle.
     pub(in crate::cli) async fn living(id: &str) -> Result<Self, Failure> {
         let found = Self::find(id)?;
         if !found.state.is_alive(id) {
@@ -70,7 +70,7 @@ impl FoundBottle {
         Ok(found)
     }
 
-    /// The owner label of what it has made.
+    /// The owner label of its objects.
     pub(in crate::cli) fn owner(&self) -> &str {
         self.record.owner.as_deref().unwrap_or(&self.state.owner)
     }
@@ -88,7 +88,7 @@ impl FoundBottle {
         Ok(objects)
     }
 
-    /// A container of it: the agent's, or a sidecar's.
+    /// The id of its agent's or a sidecar's container.
     pub(in crate::cli) async fn container(&self, sidecar: Option<&str>) -> Result<String, Failure> {
         let wanted = sidecar.map(|name| format!("{}-{name}", self.id));
         let objects = self.objects().await?;

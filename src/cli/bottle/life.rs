@@ -1,4 +1,4 @@
-//! What is done with a bottle that lives, or is kept: attach, exec, logs, stop, inspect, rm.
+//! Commands for a running or kept bottle: attach, exec, logs, wait, stop, inspect, rm.
 
 use std::io::{IsTerminal, Read};
 
@@ -23,7 +23,7 @@ use crate::primitive::POLICY_FILE;
 use crate::session::exit_record::{self, OutputChunk};
 use crate::session::{Class, Condition, Failure, KeptWorkspace, UndoRow};
 
-/// Lines of a log that are shown where nothing else is said.
+/// Default number of log lines.
 const LINES: usize = 1000;
 
 /// What `attach` takes.
@@ -87,13 +87,13 @@ pub(in crate::cli) struct RmArgs {
     discard: bool,
 }
 
-/// What is known of a bottle that does not run, where that is how it ended.
+/// The exit record of a bottle that is not running.
 fn ended_of(id: &str) -> Result<Option<(exit_record::ExitRecord, Vec<OutputChunk>)>, Failure> {
     let state = state()?;
     Ok(if state.is_alive(id) { None } else { exit_record::read(&state, id) })
 }
 
-/// Prints what an agent wrote, as it did.
+/// Prints an agent's recorded output.
 fn print_output(output: &[OutputChunk]) {
     let (mut out, mut err) = (Writer::stdout(), Writer::stderr());
     for piece in output {
@@ -166,7 +166,7 @@ pub(in crate::cli) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
     }
 }
 
-/// That a signal has ended this client alone; the exit code, as a shell has it.
+/// Reports that a signal ended only this client; returns the exit code that a shell would.
 fn left(id: &str, signal: i32) -> u8 {
     print_message(&format!("{id} keeps running: `bottler attach {id}`"));
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
@@ -293,7 +293,7 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
     let Streams { mut output, mut input } = streams;
     let (sender, mut typed) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
     if !std::io::stdin().is_terminal() {
-        // A thread that nobody waits for: the command may end before its input does.
+        // A detached thread: the command may end before its input does.
         std::thread::spawn(move || {
             let mut bytes = vec![0; 64 << 10];
             while let Ok(count @ 1..) = std::io::stdin().read(&mut bytes) {
@@ -385,7 +385,7 @@ pub(in crate::cli) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     remove_kept(&known).await
 }
 
-/// Asks whether what nobody has pulled may go, where there is something; without a terminal that is an error.
+/// Asks whether work that was not pulled may be dropped; an error without a terminal.
 async fn ask_to_discard(known: &FoundBottle) -> Result<(), Failure> {
     let id = &known.id;
     let Some(kept) = KeptWorkspace::of_dead(&known.state, id) else { return Ok(()) };

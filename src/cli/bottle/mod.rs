@@ -1,4 +1,4 @@
-//! What is done with a bottle that lives, or is kept.
+//! Commands for running and kept bottles.
 
 pub(super) mod client;
 pub(super) mod fetch;

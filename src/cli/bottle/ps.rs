@@ -26,13 +26,13 @@ pub(in crate::cli) struct Args {
 struct Row {
     bottle: String,
     agent: String,
-    /// `running`; `paused`; `ended`: nothing of it is there; `kept`: only its workspace is there; or `dead`: nobody holds it,
-    /// and `gc` removes it.
+    /// `running`; `paused`; `ended`: nothing is left; `kept`: only its workspace is left; or `dead`: its holder died, and `gc`
+    /// removes it.
     state: &'static str,
     /// What is wrong with one that lives: the agent's pause, and its sidecars.
     #[serde(flatten)]
     condition: Condition,
-    /// Bytes that are kept, where that is known.
+    /// Bytes that are kept, if that is known.
     size: Option<u64>,
     /// Seconds since 1970.
     launched: Option<u64>,

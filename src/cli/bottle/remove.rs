@@ -1,4 +1,4 @@
-//! A kept bottle goes, with its workspace. Whether it may is asked before.
+//! Removes a kept bottle with its workspace. The caller has asked the user.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::cli::print::print_message;
 use crate::engine::Engine;
 use crate::session::{Class, Failure, KeptWorkspace, gc};
 
-/// Removes all there is of a bottle that does not live.
+/// Removes everything of a bottle that is not running.
 pub(super) async fn remove_kept(known: &FoundBottle) -> Result<u8, Failure> {
     let id = &known.id;
     let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("remove {id}: {error}"));

@@ -1,4 +1,4 @@
-//! A bottle's workspace, read for a command; whatever ends the command, nothing of the reading is left.
+//! Reads a bottle's workspace for a command. A sweeper removes the temporary container and folder however the command ends.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,29 +17,29 @@ use crate::session::kept_workspace::workspace_volume;
 use crate::session::{Class, Failure, KeptWorkspace, new_id, sweeper};
 use crate::workspace::{Fetched, Outstanding, Seed, Snapshot, outstanding, sweep};
 
-/// The place of what the command line makes in a bottle's order: after everything else.
+/// The sequence number of objects that the command line creates: after all others.
 const LAST: u64 = 1 << 40;
-/// How the names of readers and of their folders begin.
+/// Prefix of the names of readers and their folders.
 const READER: &str = "reader";
-/// How long work that was cancelled may take to come to its next step.
+/// How long cancelled work may take to reach its next step.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A workspace, read.
+/// A workspace that was read.
 pub(in crate::cli) struct WorkspaceView {
     pub(in crate::cli) known: FoundBottle,
     /// The folder that was copied.
     pub(in crate::cli) source: Option<PathBuf>,
     pub(in crate::cli) before: Arc<Snapshot>,
     pub(in crate::cli) after: Snapshot,
-    /// A folder for what is made of it; removed when the sweeper ends.
+    /// A temporary folder, removed by the sweeper.
     pub(in crate::cli) folder: PathBuf,
     _sweeper: sweeper::Sweeper,
-    /// Held while it is read: nobody launches it again, or removes it.
+    /// A lock that prevents a launch or removal of the bottle meanwhile.
     _hold: Option<std::fs::File>,
 }
 
 impl WorkspaceView {
-    /// What of it has not been brought.
+    /// What was not fetched.
     pub(in crate::cli) fn outstanding(&self) -> Outstanding {
         outstanding(&self.before, &self.after, &Fetched::read(&self.known.state.bottle(&self.known.id)))
     }
@@ -90,8 +90,8 @@ pub(in crate::cli) async fn read(id: &str) -> Result<WorkspaceView, Failure> {
     Ok(WorkspaceView { known, source: workspace.source, before, after, folder, _sweeper: sweeper, _hold: hold })
 }
 
-/// Removes what is left where a command and its sweeper have died at the same time, as in a crash of the machine. `alone`: no
-/// other command reads this bottle.
+/// Removes what is left if a command and its sweeper died at the same time, as in a crash of the machine. `alone`: no other
+/// command reads this bottle.
 fn sweep_dead(directory: &Path, alone: bool) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(READER) {
@@ -111,7 +111,7 @@ fn hold(known: &FoundBottle) -> Result<std::fs::File, Failure> {
     held.ok_or_else(|| input(format!("{} is being launched again, or removed", known.id)).hint("bottler ps --all"))
 }
 
-/// Whether the user has cancelled: looked at between steps that are whole or not at all.
+/// Whether the user has cancelled; checked between atomic steps.
 #[derive(Clone, Default)]
 pub(in crate::cli) struct CancelFlag(Arc<AtomicBool>);
 
@@ -121,7 +121,7 @@ impl CancelFlag {
     }
 }
 
-/// Carries a command out until a signal says not to; then it may come to its next step, and ends.
+/// Runs a command until it ends or a signal arrives; then it may reach its next step.
 pub(in crate::cli) async fn until_signal<T>(
     work: impl Future<Output = Result<T, Failure>>,
     cancelled: &CancelFlag,

@@ -1,4 +1,4 @@
-//! What a command line says about an agent, made into a plan: `run`, `run --dry-run`, `resume`.
+//! Options of an agent, and the plan that they result in: `run`, `run --dry-run`, `resume`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

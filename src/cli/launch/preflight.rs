@@ -1,4 +1,4 @@
-//! What a launch is going to do, in some lines, before it does it; and the question.
+//! The summary of a launch, printed before it starts.
 
 use std::io::IsTerminal;
 
@@ -13,7 +13,7 @@ use crate::workspace::{list, looks_secret, shown};
 /// Names of a list that are shown before the rest is counted.
 const SHOWN: usize = 3;
 
-/// What is known of the workspace's files without reading them.
+/// What the workspace's file names show.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub(in crate::cli) struct WorkspaceScan {
     /// How many there are.
@@ -195,7 +195,7 @@ fn some<T: std::fmt::Display>(names: &[T]) -> String {
     }
 }
 
-/// Whether the agent is given anything of the user's, so that somebody should look at it first.
+/// Whether the launch gives the agent anything of the user, so that the user must confirm it.
 pub(in crate::cli) fn is_worth_asking(plan: &LaunchPlan) -> bool {
     let anything = plan.workspace.is_some()
         || !plan.agent.secret_env.is_empty()

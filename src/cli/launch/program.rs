@@ -1,4 +1,4 @@
-//! What a command line says about recipes and the project: files, trust, the user's manifest.
+//! Finds the recipe, the project and the user's manifest for a command.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(in crate::cli) struct ProjectArgs {
     no_project: bool,
 }
 
-/// What is defined around a launch: by the user, and by a project that is trusted.
+/// The definitions for a launch: the user's, and those of a trusted project.
 pub(in crate::cli) struct Definitions {
     /// Agents, bottles and templates.
     pub(in crate::cli) catalogue: Catalogue,
@@ -32,7 +32,7 @@ pub(in crate::cli) struct Definitions {
     scripts: BTreeMap<String, String>,
 }
 
-/// Reads what is defined. `manifest` is instead of the user's own.
+/// Reads all definitions. `manifest` replaces the user's manifest.
 pub(in crate::cli) fn defined(
     project: &ProjectArgs,
     manifest: Option<&Path>,
@@ -99,7 +99,7 @@ pub(in crate::cli) fn load(recipe: &str, project: &ProjectArgs, state: &StateDir
     defined(project, None, state)?.program(recipe)
 }
 
-/// A recipe that is one of the project's own files: as it was read and trusted, not as it is now.
+/// A recipe from the project's files, as they were read and trusted.
 fn of_project(recipe: &str, root: &Path, files: &BTreeMap<String, String>) -> Option<Script> {
     let path = Path::new(recipe).canonicalize().ok()?;
     let own = path.strip_prefix(root.join(FOLDER)).ok()?.to_str()?;

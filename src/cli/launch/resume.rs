@@ -1,5 +1,4 @@
-//! `bottler resume`: a bottle that was kept lives again, planned afresh, with new keys; what is in its workspace is the
-//! agent's.
+//! `bottler resume`: launches a kept bottle again, with a new plan and new keys and its old workspace.
 
 use std::ffi::OsString;
 

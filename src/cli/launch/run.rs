@@ -1,4 +1,4 @@
-//! `bottler run`: plans, shows what it is going to do, asks, starts the holder, and is its client until the bottle is gone.
+//! `bottler run`: makes the plan, prints the summary, asks, starts the holder, and is its client until the bottle has ended.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -54,7 +54,7 @@ pub(in crate::cli) struct Args {
     format: Format,
 }
 
-/// A plan as data. The form is stable: keys are added, none goes or changes what it means, within a version.
+/// The JSON output of a dry run. Within a version, keys are only added.
 #[derive(Serialize)]
 struct DryRunOutput<'a> {
     /// Of this form.
@@ -245,7 +245,7 @@ fn dry(
     Ok(0)
 }
 
-/// Asks for what the manifest has asked for, without showing what is typed.
+/// Asks for the values of variables, without echo.
 async fn ask(ready: &mut PreparedLaunch) -> Result<(), Failure> {
     for (name, question) in std::mem::take(&mut ready.planned.ask) {
         if !std::io::stdin().is_terminal() {

@@ -1,4 +1,4 @@
-//! `bottler audit`: what a bottle's sidecars decided, and whether the evidence is whole.
+//! `bottler audit`: prints the decisions of a bottle's sidecars and verifies the log.
 
 use std::path::Path;
 

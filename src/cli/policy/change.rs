@@ -1,4 +1,4 @@
-//! `bottler policy show|allow|deny|reload`: the policy of a running bottle, asked of its holder, which owns it.
+//! `bottler policy show|allow|deny|reload`: asks the holder of a running bottle, which owns the policy.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

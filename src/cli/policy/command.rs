@@ -1,4 +1,4 @@
-//! `bottler policy`: explains what egress would decide, by the code that decides it; proposes a policy from an audit; prints and
+//! `bottler policy`: explains what egress would decide, with the code that decides; proposes a policy from an audit log; prints and
 //! changes the policy of a running bottle.
 
 use std::collections::BTreeMap;

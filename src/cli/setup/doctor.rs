@@ -1,5 +1,5 @@
-//! `bottler doctor`: looks at everything that a bottle needs, on this host and on the engine's, and says what to do. What it
-//! prints names nobody's files, hosts or bottles: it can be shown to anybody.
+//! `bottler doctor`: checks everything that a bottle needs, on this host and on the engine's, and says how to fix problems. Its
+//! output names no files, hosts or bottles of the user, so it can be shared.
 
 use std::process::Stdio;
 use std::sync::Arc;

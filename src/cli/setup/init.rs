@@ -1,4 +1,4 @@
-//! `bottler init`: a manifest to begin with, for what is found on this machine. It overwrites nothing.
+//! `bottler init`: writes a first manifest for the agent whose API key is set. It overwrites nothing.
 
 use std::io::Write;
 use std::path::PathBuf;

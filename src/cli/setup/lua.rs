@@ -1,4 +1,4 @@
-//! `bottler lua`: tools for those who write recipes.
+//! `bottler lua`: tools for recipe authors.
 
 use std::path::{Path, PathBuf};
 

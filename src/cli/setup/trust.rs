@@ -1,4 +1,4 @@
-//! `bottler trust` and `untrust`: whether a project's own files count.
+//! `bottler trust` and `bottler untrust`: whether a project's `.bottler/` is used.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

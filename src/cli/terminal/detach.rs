@@ -1,4 +1,4 @@
-//! The keys that leave a terminal without ending anything: as docker names them, `ctrl-p,ctrl-q` where nothing else is said.
+//! The keys that detach from a terminal, in docker's notation; `ctrl-p,ctrl-q` by default.
 
 use std::str::FromStr;
 use std::time::Duration;

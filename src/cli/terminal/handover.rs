@@ -1,4 +1,4 @@
-//! The user's terminal, handover to a program in a bottle: raw while that runs, and put back however it ends.
+//! Gives the user's terminal to a program in a bottle: in raw mode while it runs, and restored however it ends.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::sync::OnceLock;
@@ -19,12 +19,12 @@ use crate::report::{Screen, leave_line_open};
 /// Bytes that are typed at once, at most.
 const TYPED: usize = 4096;
 
-/// How a terminal was handover back.
+/// How the handover of a terminal ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Handover {
     /// The program has ended, or its stream has.
     Ended,
-    /// The user has left.
+    /// The user detached.
     Detached,
 }
 
@@ -87,11 +87,10 @@ impl Drop for RawTerminal {
     }
 }
 
-/// A terminal that shows what is written to it as always, and on which keys do nothing: whoever has typed Ctrl-C once more
-/// than the program needed has not meant what comes after it. As it was before, when this is dropped.
+/// A terminal that shows output but ignores keys, so that one Ctrl-C too many does not hit the next command. Restored when dropped.
 pub(in crate::cli) struct MutedTerminal {
     before: Option<Termios>,
-    /// How it was handover back.
+    /// How the handover ended.
     pub(in crate::cli) handover: Handover,
 }
 
@@ -105,8 +104,8 @@ impl Drop for MutedTerminal {
     }
 }
 
-/// Gives the terminal to a program until that ends or the user leaves, by these keys. `raw` lifts the limits on what it may
-/// do to it. How it ended, and the terminal, mute for as long as the caller wants.
+/// Gives the terminal to a program until it ends or the user detaches with `keys`. `raw` passes all control sequences. Returns the
+/// muted terminal, which the caller may keep for a while.
 pub(in crate::cli) async fn give(
     streams: Streams,
     resize: impl Fn(TerminalSize) -> BoxFuture<'static, ()>,
@@ -159,7 +158,7 @@ fn show(bytes: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
-/// What is typed, read by a thread of its own from the first time on: nobody waits for it at the end.
+/// Typed bytes, read by a detached thread that starts at the first call.
 fn typed() -> &'static Mutex<mpsc::Receiver<Vec<u8>>> {
     static TYPED_BYTES: OnceLock<Mutex<mpsc::Receiver<Vec<u8>>>> = OnceLock::new();
     TYPED_BYTES.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! The terminal of whoever runs the command: given to an agent and taken back, written on, asked at.
+//! The user's terminal: giving it to an agent and back, writing, asking questions.
 
 mod detach;
 mod handover;

@@ -1,4 +1,4 @@
-//! Questions at the terminal, on standard error; a secret is not shown while it is typed.
+//! Asks questions at the terminal, on standard error; secrets without echo.
 
 use std::io::Write;
 
@@ -31,7 +31,7 @@ pub(in crate::cli) async fn confirm(question: &'static str) -> Result<bool, Fail
 async fn unless_ended(read: impl FnOnce() -> std::io::Result<String> + Send + 'static) -> Result<String, Failure> {
     let before = tcgetattr(std::io::stdin()).ok();
     let mut signals = Signals::new()?;
-    // Nobody waits for this thread once a signal has come.
+    // After a signal this thread is abandoned.
     let answer = tokio::task::spawn_blocking(read);
     tokio::select! {
         answer = answer => {
@@ -50,10 +50,10 @@ async fn unless_ended(read: impl FnOnce() -> std::io::Result<String> + Send + 's
 
 /// Asks, and reads a line.
 pub(in crate::cli) fn read_answer(what: Question, text: &str) -> std::io::Result<String> {
-    // Before the question is there: an answer that is typed at once is not shown either.
+    // Turn echo off before the question appears, so that a fast answer is hidden as well.
     let _hidden = if what == Question::Secret { Some(EchoOff::new()?) } else { None };
     let end = if what == Question::Confirm { " [y/N] " } else { ": " };
-    // Nothing is locked while the user thinks: what else happens is told meanwhile.
+    // Do not lock standard error while waiting, so that messages can be printed.
     let mut err = std::io::stderr();
     write!(err, "{text}{end}")?;
     err.flush()?;

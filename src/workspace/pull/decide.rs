@@ -28,11 +28,11 @@ pub(super) struct PathState<'a> {
 /// The decision for a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// What the agent's last commit has, or has not.
+    /// Keep the state of the agent's last commit.
     Keep,
-    /// What is there; whether it may be executed, where it is a regular file.
+    /// Take the file from the working tree, with this executable bit.
     Take { executable: bool },
-    /// Nothing.
+    /// Remove the path.
     Remove,
 }
 

@@ -21,7 +21,7 @@ use crate::workspace::clone::is_partial;
 use crate::workspace::git::Git;
 
 /// Packs the objects that lead to some tips and that the user does not have, and has git check every one of them, and that
-/// whatever they name is there. `None` where there are none.
+/// whatever they name is there. `None` if there are none.
 pub(super) fn pack(
     here: &Git<'_>,
     repository: &Path,
@@ -89,7 +89,7 @@ impl InstalledPack {
         for path in files.iter().rev() {
             let _ = std::fs::remove_file(path);
         }
-        // Until here nobody else sweeps.
+        // The journal is locked until here, so that no sweep interferes.
         drop(journal);
     }
 }

@@ -24,16 +24,16 @@ pub use options::{PullOptions, PullReport, SkippedPath};
 use super::git::Git;
 use super::name::{Name, shown};
 
-/// The branch where nobody names one: `bottler/ID`, or `bottler-ID` where a branch `bottler` is in its way.
+/// The default branch: `bottler/ID`, or `bottler-ID` if there is a branch `bottler`.
 pub fn default_branch(repository: &Path, bottle: &str) -> String {
     let taken = Git::at(repository).line(&["rev-parse", "--verify", "--quiet", "refs/heads/bottler"]).is_some();
     if taken { format!("bottler-{bottle}") } else { format!("bottler/{bottle}") }
 }
 
-/// Brings what an agent made to a branch of a repository.
+/// Fetches an agent's work as a branch of a repository.
 ///
 /// # Errors
-/// It has no commit, or one that git does not take; or the branch is the user's. Nothing is changed then.
+/// There is no commit, git rejects it, or the branch belongs to the user. Nothing is changed then.
 pub fn pull(options: &PullOptions<'_>) -> io::Result<PullReport> {
     let here = Git::at(options.repository);
     here.run(&["check-ref-format", "--branch", options.branch])?;
@@ -53,7 +53,7 @@ pub fn pull(options: &PullOptions<'_>) -> io::Result<PullReport> {
         return Err(io::Error::other("the agent's workspace has no repository"));
     }
     let mut pulled = PullReport::default();
-    // A working copy that cannot be seen as a whole would be taken for removals.
+    // Unreadable parts of the working copy would count as removals.
     if let Some(doubt) = options.after.uncertain.first() {
         return Err(io::Error::other(format!("it cannot be read as a whole: {doubt}")));
     }
@@ -74,7 +74,7 @@ pub fn pull(options: &PullOptions<'_>) -> io::Result<PullReport> {
     let all = pack_of(&tips);
     let pack = match all {
         Ok(pack) => pack,
-        // One that git does not take holds back itself, and not what is on the branch.
+        // A reference that git rejects must not block the branch.
         Err(_) if !wanted.is_empty() || !logged.is_empty() => {
             let pack = pack_of(&branch)?;
             for name in std::mem::take(&mut wanted).into_keys() {
@@ -112,7 +112,7 @@ pub fn pull(options: &PullOptions<'_>) -> io::Result<PullReport> {
     Ok(pulled)
 }
 
-/// A branch that is there is moved only where it is as an earlier pull has left it, and nobody has it checked out.
+/// Checks that an existing branch may be moved: it is where the last pull left it, and not checked out.
 fn may_move(options: &PullOptions<'_>, here: &Git<'_>, target: &str, there: Option<&str>) -> io::Result<()> {
     let Some(there) = there else { return Ok(()) };
     if options.earlier != Some(there) {
@@ -144,7 +144,7 @@ fn references(here: &Git<'_>) -> io::Result<BTreeMap<Name, String>> {
     Ok(all.chain(head).collect())
 }
 
-/// References of the agent's that the branch does not have: by their names, what they are at.
+/// The agent's references that the branch does not contain, with their object ids.
 fn wanted(
     options: &PullOptions<'_>,
     git: &Git<'_>,
@@ -165,12 +165,12 @@ fn wanted(
     );
     tips.retain(|_, tip| there.contains(tip));
     pulled.tips.clone_from(&tips);
-    // The branch has it; a tag says more than where it is.
+    // The branch contains these commits; a tag is kept, because its name matters.
     tips.retain(|name, tip| !(Some(tip.as_str()) == head && (name == b"HEAD" || name.starts_with(b"refs/heads/"))));
     Ok(tips)
 }
 
-/// Commits that only the agent's logs lead to: those that no other of them leads to.
+/// Commits that only the agent's reflogs refer to, without those that another one of them contains.
 fn logged(
     options: &PullOptions<'_>,
     git: &Git<'_>,
@@ -202,7 +202,7 @@ fn logged(
         .collect())
 }
 
-/// What a reference was at and would no longer lead to stays, under a name of its own.
+/// Keeps the old commit of a moved reference under `earlier/` if the new one does not contain it.
 fn keep_earlier(git: &Git<'_>, place: &str, changes: &mut ref_names::Changes) {
     let moved: Vec<(String, String)> =
         changes.values().filter_map(|(new, old)| Some((old.clone()?, new.clone()))).collect();

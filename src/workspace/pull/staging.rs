@@ -12,7 +12,7 @@ use crate::workspace::snapshot::Snapshot;
 /// Largest loose object, in bytes.
 const MAX_LOOSE: u64 = 1 << 30;
 
-/// Makes an empty repository in a folder that borrows the objects of the user's.
+/// Creates an empty repository that borrows the objects of the user's repository.
 pub(super) fn borrow(here: &Git<'_>, repository: &Path, folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let format = here.line(&["rev-parse", "--show-object-format"]).unwrap_or_else(|| "sha1".to_owned());

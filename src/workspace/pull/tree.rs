@@ -24,10 +24,10 @@ use crate::workspace::snapshot::Snapshot;
 
 /// The message of the commit.
 const MESSAGE: &str = "What the agent had not committed";
-/// Settings of the user's that decide what is committed of a file.
+/// The user's settings that decide how a file is committed.
 const CLEANING: [&str; 3] = ["core.autocrlf", "core.eol", "core.symlinks"];
 
-/// Makes the commit: the agent's own last one where there is nothing more; one without a parent where there is none.
+/// Creates the commit. Without uncommitted changes it is the agent's last commit; without a last commit it has no parent.
 pub(super) fn commit(
     options: &PullOptions<'_>,
     here: &Git<'_>,
@@ -132,7 +132,7 @@ fn put<'a>(work: &impl Fn() -> Git<'a>, objects: &BTreeMap<Name, TreeEntry>) -> 
     Ok(())
 }
 
-/// The commit that an earlier pull has made of the same tree on the same commit: the branch stays where it is.
+/// The commit of an earlier pull with the same tree and parent; then the branch does not move.
 fn pulled_before(options: &PullOptions<'_>, head: Option<&str>, tree: &str) -> Option<String> {
     let earlier = options.earlier?;
     let said = Git::at(options.repository).line(&["log", "-1", "--format=%an %T %P", earlier])?;
@@ -170,8 +170,8 @@ pub(super) fn listed(git: &Git<'_>, commit: Option<&str>) -> io::Result<BTreeMap
     Ok(entries.collect())
 }
 
-/// What it says that paths are not there, but for those of which it says what it seems: by the marks of the agent's index, and
-/// where that cannot be read, by the patterns of its sparse checkout.
+/// The meaning of absent paths, without plain removals: by the marks of the agent's index, or by the patterns of its sparse checkout
+/// if the index cannot be read.
 fn absence(
     options: &PullOptions<'_>,
     gone: &BTreeSet<&Name>,
