@@ -15,8 +15,8 @@ pub(super) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Start a dead sidecar again, with its last configuration and the active policy; without egress the agent stays paused until
-    /// a proof is green
+    /// Start a dead sidecar again, with its last configuration and the active policy; without egress the agent stays paused
+    /// until a proof is green
     Restart {
         /// The bottle
         bottle: String,

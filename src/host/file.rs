@@ -44,8 +44,8 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a file atomically: it gets its name only after it is completely on the disk, so an interruption leaves nothing. `folder`
-/// is its parent.
+/// Creates a file atomically: it gets its name only after it is completely on the disk, so an interruption leaves nothing.
+/// `folder` is its parent.
 ///
 /// # Errors
 /// There is a file of this name, or it cannot be written.

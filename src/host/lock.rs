@@ -1,5 +1,5 @@
-//! Locks between processes, on open file descriptions (`F_OFD_SETLK`, fcntl(2)): a child that inherits the file holds them, too,
-//! the kernel releases them when the last process dies, and they can be tested without being taken.
+//! Locks between processes, on open file descriptions (`F_OFD_SETLK`, fcntl(2)): a child that inherits the file holds them,
+//! too, the kernel releases them when the last process dies, and they can be tested without being taken.
 
 use std::fs::{File, OpenOptions};
 use std::io;

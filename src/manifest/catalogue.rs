@@ -1,5 +1,5 @@
-//! All definitions: the user's `bottler.yaml` with `bottles/`, `agents/` and `templates/` beside it, and the agents of a trusted
-//! project. A broken file affects only what uses it.
+//! All definitions: the user's `bottler.yaml` with `bottles/`, `agents/` and `templates/` beside it, and the agents of a
+//! trusted project. A broken file affects only what uses it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -71,8 +71,8 @@ pub(super) fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(word)
 }
 
-/// Reads a file with lines `NAME=value`. Blank lines and lines that start with `#` are ignored; a leading `export ` and quotes around
-/// a value are removed; values are not expanded.
+/// Reads a file with lines `NAME=value`. Blank lines and lines that start with `#` are ignored; a leading `export ` and
+/// quotes around a value are removed; values are not expanded.
 ///
 /// # Errors
 /// It cannot be read, or a line is invalid. The error names the line's number, never its content.

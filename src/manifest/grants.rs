@@ -1,5 +1,5 @@
-//! Saved grants: `grants/NAME.yaml` beside the manifest, written by bottler. A grant applies to one bottle of the manifest (or one
-//! template) in one folder, so it does not apply to other projects.
+//! Saved grants: `grants/NAME.yaml` beside the manifest, written by bottler. A grant applies to one bottle of the manifest
+//! (or one template) in one folder, so it does not apply to other projects.
 
 use std::path::{Path, PathBuf};
 

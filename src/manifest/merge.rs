@@ -1,5 +1,5 @@
-//! Merges bottles for `extends`, as YAML: tables are merged key by key, lists are appended, any other value of the child replaces
-//! the parent's. `null` removes the parent's value. `image` and `build` replace each other.
+//! Merges bottles for `extends`, as YAML: tables are merged key by key, lists are appended, any other value of the child
+//! replaces the parent's. `null` removes the parent's value. `image` and `build` replace each other.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The manifest: bottles, agents and templates in YAML, parsed and merged, with every file that they name. Defaults are the plan's
-//! business.
+//! The manifest: bottles, agents and templates in YAML, parsed and merged, with every file that they name. Defaults are the
+//! plan's business.
 
 mod catalogue;
 mod egress;

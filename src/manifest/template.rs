@@ -52,8 +52,8 @@ pub struct AgentTemplate {
     /// Hosts that it needs: the default allowlist.
     #[serde(default)]
     pub hosts: Vec<AllowSpec>,
-    /// Variables that contain a credential, each with the only hosts that it may go to. A variable of the host is not passed to the
-    /// agent unless the manifest names it.
+    /// Variables that contain a credential, each with the only hosts that it may go to. A variable of the host is not
+    /// passed to the agent unless the manifest names it.
     #[serde(default)]
     pub credentials: Vec<CredentialSection>,
     /// Whether it works on a copy of the current folder by default.

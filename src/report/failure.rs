@@ -70,7 +70,7 @@ pub fn executed_paths(executed: &Executed) -> Option<String> {
     if !executed.files.is_empty() {
         let end = if text.is_empty() { "" } else { "\n" };
         text.push_str(&format!(
-            "{end}made or changed in {folder}, and executed or obeyed by tools on this host; look at these first:"
+            "{end}created or changed in {folder}, and executed or obeyed by tools on this host; look at these first:"
         ));
         text.push_str(&list(&executed.files));
     }

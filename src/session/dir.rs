@@ -171,8 +171,8 @@ impl StateDir {
         &self.path
     }
 
-    /// Locks a bottle's directory exclusively and creates it if necessary. `None` if the bottle is running, or another process reads
-    /// its kept workspace.
+    /// Locks a bottle's directory exclusively and creates it if necessary. `None` if the bottle is running, or another
+    /// process reads its kept workspace.
     ///
     /// # Errors
     /// It cannot be made or locked.
@@ -199,8 +199,8 @@ impl StateDir {
         }
     }
 
-    /// Locks a kept bottle for reading, shared with other readers, until the file is dropped. `None` if another process launches
-    /// or removes it.
+    /// Locks a kept bottle for reading, shared with other readers, until the file is dropped. `None` if another process
+    /// launches or removes it.
     ///
     /// # Errors
     /// It is gone, or cannot be locked.
@@ -328,8 +328,8 @@ fn open_lock(path: &Path, make: bool) -> io::Result<File> {
     opened.map_err(|error| io::Error::new(error.kind(), format!("open {}: {error}", path.display())))
 }
 
-/// Why an entry is not a bottle's directory; `None` if it is one. A bottle's directory contains a lock, or is empty if its holder
-/// died before it created the lock.
+/// Why an entry is not a bottle's directory; `None` if it is one. A bottle's directory contains a lock, or is empty if its
+/// holder died before it created the lock.
 fn why_not_a_bottle(path: &Path) -> Option<String> {
     let seen = match std::fs::symlink_metadata(path) {
         // It has just been removed.
@@ -362,7 +362,8 @@ pub fn new_id(slug: &str) -> io::Result<String> {
     Ok(format!("{slug}-{}", random_base36(SUFFIX)?))
 }
 
-/// Whether a name is a valid bottle name: lower-case letters, digits and hyphens, starting with a letter, at most 40 characters.
+/// Whether a name is a valid bottle name: lower-case letters, digits and hyphens, starting with a letter, at most 40
+/// characters.
 pub fn valid_name(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.starts_with(|c: char| c.is_ascii_lowercase())

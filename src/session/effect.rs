@@ -54,8 +54,8 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Starts an effect. If it is cancelled before it starts, it does nothing; once started it runs to its end, because the result of
-    /// a running engine call must be known.
+    /// Starts an effect. If it is cancelled before it starts, it does nothing; once started it runs to its end, because the
+    /// result of a running engine call must be known.
     pub fn start<T, F>(&self, work: F) -> Pending<T>
     where
         T: Clone + Send + Sync + 'static,
@@ -117,8 +117,8 @@ impl Effects {
         self.cancelled.cancelled().await;
     }
 
-    /// Starts no further effects and waits for the running ones, at most this long. Objects of an effect that hangs are found later by
-    /// their labels. Returns whether all effects have ended.
+    /// Starts no further effects and waits for the running ones, at most this long. Objects of an effect that hangs are
+    /// found later by their labels. Returns whether all effects have ended.
     pub async fn stop(&self, patience: Duration) -> bool {
         self.cancelled.cancel();
         self.running.close();

@@ -10,8 +10,8 @@ use crate::host::{replace, wait_exclusive};
 /// The file with their paths.
 const FILE: &str = "placeholders.json";
 
-/// Locks the placeholders of all bottles of this state directory until the file is dropped. So a bottle can record a placeholder
-/// of another bottle before that one removes it.
+/// Locks the placeholders of all bottles of this state directory until the file is dropped. So a bottle can record a
+/// placeholder of another bottle before that one removes it.
 ///
 /// # Errors
 /// The lock cannot be taken.

@@ -121,8 +121,8 @@ pub fn dockerfile(folder: &Path, path: &str) -> io::Result<String> {
     text(&RootDir::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("there is no file {path} in it")))
 }
 
-/// The first line of a Dockerfile that makes the engine itself download something, which bypasses the build's network setting: an
-/// `ADD` of a URL or a repository, or with a variable.
+/// The first line of a Dockerfile that makes the engine itself download something, which bypasses the build's network
+/// setting: an `ADD` of a URL or a repository, or with a variable.
 pub fn fetches(dockerfile: &str) -> Option<String> {
     let joined = dockerfile.replace("\\\r\n", " ").replace("\\\n", " ");
     joined.lines().find_map(|line| {

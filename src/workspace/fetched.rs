@@ -66,9 +66,9 @@ impl Outstanding {
             ("changed", self.files.clone()),
             ("ignored by git, new or changed", ignored),
             ("references", self.references.clone()),
-            ("commits that only a log of git's has", self.logged.clone()),
-            ("repositories inside", self.nested.clone()),
-            ("not certain", self.uncertain.clone()),
+            ("commits that only the reflog has", self.logged.clone()),
+            ("nested repositories", self.nested.clone()),
+            ("uncertain", self.uncertain.clone()),
         ];
         let there = kinds.into_iter().filter(|(_, names)| !names.is_empty());
         there.map(|(kind, names)| format!("{kind}: {}", some(names))).collect()
@@ -203,8 +203,8 @@ mod tests {
             "changed: a, c",
             "ignored by git, new or changed: target/ (2), z (1)",
             "references: refs/stash",
-            "commits that only a log of git's has: 222222222222",
-            "repositories inside: sub",
+            "commits that only the reflog has: 222222222222",
+            "nested repositories: sub",
         ];
         assert_eq!(lines, expected);
         fetched.note_all(&before, &after);

@@ -92,7 +92,8 @@ impl<'a> Git<'a> {
         self.within(arguments, WORK)
     }
 
-    /// Runs a command while another thread writes its standard input. A broken pipe is not an error; the command's status decides.
+    /// Runs a command while another thread writes its standard input. A broken pipe is not an error; the command's status
+    /// decides.
     pub(super) fn feed(
         &self,
         arguments: &[&str],

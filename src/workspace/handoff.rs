@@ -20,8 +20,8 @@ use super::walk::{RootDir, walk};
 /// The reference to the commit that the first agent started from.
 const START: &str = "refs/bottler/start";
 
-/// Writes the archive. `seed` is the workspace's seed, and `before` its snapshot. `staging` is a temporary folder, which is left
-/// empty.
+/// Writes the archive. `seed` is the workspace's seed, and `before` its snapshot. `staging` is a temporary folder, which is
+/// left empty.
 ///
 /// # Errors
 /// Something cannot be read or written, or git does not take the agent's objects.

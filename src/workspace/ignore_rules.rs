@@ -28,8 +28,8 @@ impl IgnoreRules {
         self.0.entry(folder.to_vec()).or_default().extend(patterns);
     }
 
-    /// Whether a file or one of its parent folders is ignored. The last matching pattern of the nearest file decides; a file in an
-    /// ignored folder cannot be re-included.
+    /// Whether a file or one of its parent folders is ignored. The last matching pattern of the nearest file decides; a
+    /// file in an ignored folder cannot be re-included.
     pub(super) fn is_ignored(&self, path: &[u8]) -> bool {
         let folders = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| (at, true));
         folders.chain([(path.len(), false)]).any(|(end, is_folder)| self.decides(&path[..end], is_folder))

@@ -1,10 +1,11 @@
 //! Reads references and reflogs from reftables (`extensions.refStorage = reftable`; git's Documentation/technical/reftable;
 //! version 2 as git writes it, for SHA-256). Pure.
 //!
-//! Tables come from an agent. Attacks: names that grow by prefix compression, and logs that grow by inflation (a budget shared by
-//! all tables of an archive bounds the decoded size); bad blocks, offsets and counts (sections are read once, in order, and every
-//! length is checked); tables that other readers interpret differently (unsorted or duplicate names, reserved types and bytes
-//! between blocks are refused). Indices and restart lists, which only speed up lookups, are ignored.
+//! Tables come from an agent. Attacks: names that grow by prefix compression, and logs that grow by inflation (a budget
+//! shared by all tables of an archive bounds the decoded size); bad blocks, offsets and counts (sections are read once, in
+//! order, and every length is checked); tables that other readers interpret differently (unsorted or duplicate names,
+//! reserved types and bytes between blocks are refused). Indices and restart lists, which only speed up lookups, are
+//! ignored.
 
 use std::collections::BTreeMap;
 

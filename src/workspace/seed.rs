@@ -1,5 +1,5 @@
-//! The seed of a workspace: the copy of a host folder that an agent starts with. With git, it contains the files that are tracked
-//! or not ignored, and a repository with the same history, without settings, hooks and credentials.
+//! The seed of a workspace: the copy of a host folder that an agent starts with. With git, it contains the files that are
+//! tracked or not ignored, and a repository with the same history, without settings, hooks and credentials.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -73,21 +73,21 @@ pub(in crate::cli) struct Client {
     to: Wire,
     /// The holder's process.
     holder: Option<Pid>,
-    /// Until when a request to stop is to be acknowledged.
+    /// Deadline for the acknowledgement of a request to stop.
     unheard: Option<Instant>,
-    /// Why the holder has ended in the middle of it: in its own words, or because it was ended from here.
+    /// Why the holder died: its last message, or that this client killed it.
     pub(in crate::cli) last_words: Option<Failure>,
-    /// Whether it was ended from here.
+    /// Whether this client killed the holder.
     pub(in crate::cli) has_killed: bool,
     engine: Arc<dyn Engine>,
     pub(in crate::cli) show: ClientOptions,
     /// The agent's container.
     container: Option<String>,
-    /// Its streams, opened before its command starts, until it is given the terminal.
+    /// Its streams, opened before its command starts.
     streams: Option<JoinHandle<crate::engine::Result<Streams>>>,
     /// The terminal, while the agent has it.
     handover: Option<JoinHandle<std::io::Result<MutedTerminal>>>,
-    /// The terminal after it, until the agent's end is reported, or for a while.
+    /// The muted terminal after the agent's last output, until its end is reported or a deadline passes.
     mute: Option<(MutedTerminal, Instant)>,
     /// Whether the agent has ended.
     ended: bool,
@@ -103,7 +103,7 @@ pub(in crate::cli) struct Client {
 impl Drop for Client {
     fn drop(&mut self) {
         if let Some(before) = &self.terminal {
-            // A question that was not answered may have left it hidden.
+            // An unanswered question may have left echo off.
             let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
         }
     }
@@ -130,7 +130,7 @@ impl Client {
         engine: Arc<dyn Engine>,
         show: ClientOptions,
     ) -> Self {
-        // A process that this one cannot see has the number 0, which would be everybody here.
+        // A process in another PID namespace has the id 0, which `kill` would read as the whole process group.
         let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 1).map(Pid::from_raw);
         let (from, to) = holder::split(socket);
         Self {
@@ -236,7 +236,7 @@ impl Client {
                     }
                     asked += 1;
                     if self.ended && asked == 1 {
-                        // It would only cut short what is done for the agent's work.
+                        // A cancellation would only interrupt saving the agent's work.
                         self.progress.line("the agent has ended and the bottle is being removed; interrupt again to remove it at once");
                         continue;
                     }
@@ -283,8 +283,8 @@ impl Client {
         }
     }
 
-    /// Makes a running program redraw its screen by changing the terminal's size. The pause ensures that the program sees the changed
-    /// size.
+    /// Makes a running program redraw its screen by changing the terminal's size. The pause ensures that the program sees
+    /// the changed size.
     async fn redraw(&self) {
         if let (true, Some(container), Some(size)) = (self.show.terminal, &self.container, terminal::size()) {
             let smaller = TerminalSize { height: size.height.saturating_sub(1).max(1), ..size };
@@ -384,7 +384,7 @@ impl Client {
     /// Asks a question at the terminal in another thread; without a terminal, answers at once that nobody can be asked.
     fn ask(&mut self, id: u64, what: Question, text: &str) {
         let (to, text) = (self.to.clone(), report::printable(text));
-        // Nor can who has given the terminal away be asked.
+        // While the agent has the terminal, the user cannot be asked.
         if !std::io::stdin().is_terminal() || self.handover.is_some() {
             to.send(&ToHolder::Answer { id, answer: None });
             return;
@@ -404,7 +404,7 @@ impl Client {
         self.progress.line("the holder is gone; the reaper removes the bottle");
         let (state, bottle) = (state.clone(), self.bottle.clone());
         let released = tokio::task::spawn_blocking(move || state.wait_released(&bottle));
-        // Longer than that, and `gc` says why.
+        // After that, `gc` reports the reason.
         let _ = tokio::time::timeout(REAPER, released).await;
         SessionEnd::HolderDied
     }

@@ -81,7 +81,7 @@ async fn show(args: &DiffArgs) -> Result<u8, Failure> {
     }
     warn(changed.keys());
     for line in missing.lines().iter().filter(|line| !line.starts_with("changed: ")) {
-        print_message(&printable(&format!("beside that, {line}")));
+        print_message(&printable(&format!("also {line}")));
     }
     Ok(0)
 }
@@ -98,7 +98,7 @@ fn letter(change: Change) -> char {
     }
 }
 
-/// A patch, to a terminal without what could drive it.
+/// Prints a patch; to a terminal, without control characters.
 fn print_patch(patch: &[u8]) {
     let text = String::from_utf8_lossy(patch);
     if std::io::stdout().is_terminal() {
@@ -187,7 +187,7 @@ async fn fetch(args: &PullArgs, cancelled: &CancelFlag) -> Result<u8, Failure> {
     done.await.map_err(|error| Failure::new(Class::Internal, format!("pull: {error}")))?
 }
 
-/// Brings it. What has arrived, as it is to be written down; `None` if it was only shown.
+/// Fetches the changes. Returns the updated record of what was fetched; `None` if they were only printed.
 fn deliver(
     target: &PullTarget,
     work: &WorkspaceView,
@@ -229,7 +229,7 @@ fn deliver(
     Ok(Some(fetched))
 }
 
-/// Writes down what has arrived, and says what has not.
+/// Stores the record of what was fetched, and prints what was not.
 fn conclude(work: &WorkspaceView, fetched: Option<Fetched>) -> Result<u8, Failure> {
     warn(changes(&work.before, &work.after).keys());
     let directory = work.known.state.bottle(&work.known.id);
@@ -245,8 +245,8 @@ fn conclude(work: &WorkspaceView, fetched: Option<Fetched>) -> Result<u8, Failur
     report_unwritten()
 }
 
-/// How a patch is taken over: git reads its names from the root of a repository, and passes over, without a word, what is not
-/// below the folder that it is run in.
+/// The command that applies a patch. git resolves names from the repository's root and silently skips files outside the current
+/// folder.
 fn apply(source: Option<&Path>, file: &Path) -> String {
     let asked = |question: &str| Git::at(source?).line(&["rev-parse", question]);
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
@@ -261,7 +261,7 @@ fn apply(source: Option<&Path>, file: &Path) -> String {
     }
 }
 
-/// Writes a file that is not there yet, and that is whole, and on the disk, when it has its name.
+/// Creates a file atomically; an error if it exists.
 pub(in crate::cli) fn write_whole(
     file: &Path,
     what: &str,

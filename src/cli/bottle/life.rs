@@ -120,7 +120,7 @@ pub(in crate::cli) struct WaitArgs {
     bottles: Vec<String>,
 }
 
-/// Waits for the end of bottles; prints each one's exit code, and ends with the first that is not 0.
+/// Waits for bottles to end, prints their exit codes, and returns the first that is not 0.
 pub(in crate::cli) async fn wait(args: &WaitArgs) -> Result<u8, Failure> {
     let mut code = 0;
     for id in &args.bottles {
@@ -179,7 +179,7 @@ pub(in crate::cli) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
 
 /// Ends a bottle and waits until it is gone.
 async fn end(known: &FoundBottle) -> Result<u8, Failure> {
-    // Nothing of what it writes is of interest any more.
+    // Do not show the agent's output any more.
     let mut client = known.reach(ClientOptions { capture: true, guest: true, ..ClientOptions::default() }).await?;
     client.cancel();
     match client.follow(&known.state).await? {
@@ -195,7 +195,7 @@ async fn end(known: &FoundBottle) -> Result<u8, Failure> {
             }
             Ok(tell(&client, &report, false))
         }
-        // It is what was wanted, and the reaper has done the rest.
+        // The bottle has ended, and the reaper has removed it.
         SessionEnd::HolderDied if !known.state.is_alive(&known.id) => {
             if let Some(words) = client.last_words.take().filter(|_| !client.has_killed) {
                 client.progress.line(&crate::report::failure(&words, &[]));
@@ -223,7 +223,7 @@ pub(in crate::cli) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
     };
     let (known, container) = match FoundBottle::living(&args.bottle).await {
         Ok(known) => found(known).await?,
-        // Its holder and reaper have died, and what they would have removed may be there.
+        // After the death of holder and reaper the container may still exist.
         Err(failure) => {
             let left = match FoundBottle::find(&args.bottle) {
                 Ok(known) => found(known).await.ok(),
@@ -239,7 +239,7 @@ pub(in crate::cli) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
             Output::Stdout(bytes) => out.write(&bytes),
             Output::Stderr(bytes) => err.write(&bytes),
         };
-        // A reader that has had enough, as in `| head`, is no error.
+        // A closed pipe, as in `| head`, is not an error.
         if let Err(error) = written {
             crate::cli::print::note_written(Err(error));
             break;
@@ -288,7 +288,7 @@ fn terminal_name() -> Vec<String> {
     std::env::var("TERM").map(|name| format!("TERM={name}")).into_iter().collect()
 }
 
-/// A command's streams, to and from this process' own.
+/// Connects a command's streams with this process' streams.
 async fn carry(streams: Streams) -> Result<(), Failure> {
     let Streams { mut output, mut input } = streams;
     let (sender, mut typed) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
@@ -314,7 +314,7 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
                 None => return Ok(()),
             },
             bytes = typed.recv(), if open => if let Some(bytes) = bytes {
-                // A command that has closed its input hears no more.
+                // The command may have closed its input.
                 let _ = input.write_all(&bytes).await;
             } else {
                 open = false;
@@ -357,7 +357,7 @@ pub(in crate::cli) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The policies of a bottle's egresses, by their names, as they are enforced now.
+/// The active policies of a bottle's egress sidecars, by name.
 fn policies(known: &FoundBottle) -> Option<serde_json::Value> {
     let text = std::fs::read(known.state.bottle(&known.id).join(POLICY_FILE)).ok()?;
     serde_json::from_slice(&text).ok()
@@ -390,9 +390,9 @@ async fn ask_to_discard(known: &FoundBottle) -> Result<(), Failure> {
     let id = &known.id;
     let Some(kept) = KeptWorkspace::of_dead(&known.state, id) else { return Ok(()) };
     let hint = format!(
-        "`bottler pull {id}` fetches it, with --archive FILE ignored files and repositories inside, too; `bottler rm --discard {id}` drops it"
+        "`bottler pull {id}` fetches it, with --archive FILE ignored files and nested repositories as well; `bottler rm --discard {id}` drops it"
     );
-    // A volume that is gone holds nothing.
+    // A volume that does not exist contains nothing.
     if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
         return Ok(());
     }

@@ -97,14 +97,14 @@ fn sweep_dead(directory: &Path, alone: bool) {
         if entry.file_name().to_string_lossy().starts_with(READER) {
             sweep(&entry.path());
             if alone {
-                // What stays is found again by the next command.
+                // The next command tries again.
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
     }
 }
 
-/// Holds a bottle that is kept.
+/// Locks a kept bottle for reading.
 fn hold(known: &FoundBottle) -> Result<std::fs::File, Failure> {
     let held = known.state.lock_for_reading(&known.id);
     let held = held.map_err(|error| Failure::new(Class::Internal, format!("hold {}: {error}", known.id)))?;

@@ -70,7 +70,7 @@ impl Definitions {
         };
         let grants = match self.catalogue.manifest() {
             Ok(manifest) => Grants { replace: manifest.replace.clone(), host_commands: manifest.host_commands.clone() },
-            // Nobody asks for what it grants.
+            // A built-in recipe needs no grants.
             Err(_) if is_built_in && self.scripts.is_empty() => Grants::none(),
             Err(problem) => return Err(failure(problem)),
         };
@@ -156,7 +156,7 @@ pub(in crate::cli) fn params(said: &[String]) -> Result<BTreeMap<String, String>
     said.iter().map(pair).collect()
 }
 
-/// Which of the project's hooks take part, and which of them replace something: a line for each.
+/// The project's hooks, one line each.
 pub(in crate::cli) async fn hooks(program: &Program) -> Result<Vec<String>, Failure> {
     let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
     let line = |(when, name, at): (String, String, Option<ScriptLocation>)| {

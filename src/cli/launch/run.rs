@@ -75,7 +75,7 @@ pub(in crate::cli) async fn main(args: Args) -> Result<u8, Failure> {
     launch(args, words, None).await
 }
 
-/// A bottle that lives again.
+/// A bottle that is resumed.
 pub(in crate::cli) struct ResumedBottle {
     /// Its id.
     pub(in crate::cli) id: String,
@@ -84,7 +84,7 @@ pub(in crate::cli) struct ResumedBottle {
 }
 
 impl Args {
-    /// The same again, but for what is said now.
+    /// Overrides options of the recorded command line.
     pub(in crate::cli) fn override_for_resume(&mut self, prompt: Option<String>, detach: bool, yes: bool) {
         if prompt.is_some() {
             (self.agent.prompt, self.agent.prompt_file) = (prompt, None);
@@ -93,7 +93,7 @@ impl Args {
     }
 }
 
-/// Launches; `words` is how that is asked for again, `resumed` a bottle that lives again.
+/// Launches. `words` is the command line for a later `resume`; `resumed` is the bottle to resume.
 pub(in crate::cli) async fn launch(
     args: Args,
     words: Vec<Argument>,
@@ -115,7 +115,7 @@ pub(in crate::cli) async fn launch(
     if args.dry_run {
         return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
     }
-    // What the engine can do is part of the plan. Where it does not answer, the plan is shown all the same.
+    // The plan depends on the engine. Without an engine, print the summary nevertheless.
     check_text(&ready, &state)?;
     let endpoint = find_named_engine(named)?;
     let engine = reach(&endpoint).await;
@@ -172,15 +172,15 @@ pub(in crate::cli) async fn launch(
     follow(&args, client, &state, &id, copied).await
 }
 
-/// Says before anything is asked that a folder may not be mounted; the holder looks again.
+/// Checks early that the folder may be mounted; the holder checks again.
 fn check_mount(plan: &LaunchPlan, engine: Option<&str>, state: &StateDir) -> Result<(), Failure> {
     let mounted = plan.workspace.as_ref().filter(|workspace| workspace.mode == WorkspaceMode::Mount);
     let Some(source) = mounted.and_then(|workspace| workspace.source.as_deref()) else { return Ok(()) };
-    // A plan is shown also where there is no engine.
+    // The summary is printed without an engine, too.
     holder::check_mount(source, &find_named_engine(engine).unwrap_or_default(), state.path())
 }
 
-/// Paths go to the holder, and to the engine, as text.
+/// Checks that paths are UTF-8, because the holder and the engine get them as text.
 fn check_text(ready: &PreparedLaunch, state: &StateDir) -> Result<(), Failure> {
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
@@ -195,7 +195,7 @@ fn check_text(ready: &PreparedLaunch, state: &StateDir) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The engine, and what it runs on.
+/// Connects to the engine and reads its details.
 async fn reach(endpoint: &str) -> Result<(Arc<dyn Engine>, EngineDetails), Failure> {
     let engine = connect(endpoint)?;
     engine.info().await?;
@@ -215,7 +215,7 @@ async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, cop
             }
             Ok(0)
         }
-        // Only of who has not launched it.
+        // `Signalled` occurs only in `attach`.
         SessionEnd::Signalled(_) | SessionEnd::AbandonedToReaper => {
             client.progress.line("left to the reaper");
             Ok(Class::Cancelled.exit_code())
@@ -266,7 +266,7 @@ async fn ask(ready: &mut PreparedLaunch) -> Result<(), Failure> {
 struct RunOutput<'a> {
     #[serde(flatten)]
     report: &'a Report,
-    /// The lines of the agent `probe`; those of the release probe where that was red or the agent is another.
+    /// The lines of the agent `probe`, or else of the release probe.
     lines: &'a [Line],
     /// Decisions of the sidecars.
     audit: &'a [sidecar::Event],
@@ -276,7 +276,8 @@ struct RunOutput<'a> {
     output: String,
 }
 
-/// Writes what the agent changed as a patch. What is kept goes once it has arrived there, and stays where a patch cannot hold it.
+/// Writes what the agent changed as a patch. What is kept goes once it has arrived there, and stays where a patch cannot
+/// hold it.
 async fn take_patch(path: &Path, report: &Report) -> Result<(), Failure> {
     if report.kept.is_some() {
         return fetch::take_patch(&report.bottle, path).await;
@@ -289,7 +290,7 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
     let output = client.take_output().await;
     client.progress.clear();
     let own: Option<Vec<Line>> = serde_json::from_slice(&output).ok();
-    // What the engine's host said of the release probe, the agent cannot know.
+    // Add the lines of the release probe that came from the engine's host.
     let own = own.map(|mut own| {
         let new = |line: &&Line| own.iter().all(|known| known.attempt != line.attempt);
         let more: Vec<Line> = client.proof.iter().filter(new).cloned().collect();

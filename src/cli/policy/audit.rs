@@ -109,7 +109,7 @@ fn show(events: &[&Event], format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is wrong with a file that was read all the same.
+/// A warning about a damaged log.
 fn warning(chain: &Chain) -> Option<String> {
     if let Some(line) = chain.broken_at {
         return Some(format!("line {line} does not match the line before it, or cannot be read"));
@@ -142,7 +142,7 @@ fn verdict(chain: &Chain, head: Option<&str>) -> (String, bool) {
     (notes.iter().fold(text, |text, note| format!("{text}\n{note}")), whole)
 }
 
-/// What a line says of the evidence itself.
+/// A note about the log itself.
 fn note(line: &Line) -> Option<String> {
     match line {
         Line::Missed { since, until, events, why } => Some(format!(

@@ -173,14 +173,14 @@ fn until(time: Duration) -> Result<u64, Failure> {
     }
 }
 
-/// Where grants of a bottle are remembered: the file, and the folder that they are for.
+/// The file of a bottle's saved grants, and the folder that they apply to.
 fn place(bottle: &str) -> Result<(PathBuf, PathBuf), Failure> {
     let known = FoundBottle::find(bottle)?;
     let named = known.record.invocation.and_then(|invocation| invocation.grants);
     let named =
         named.ok_or_else(|| input(format!("save a grant of {bottle}: its record does not say how it was launched")))?;
     let path = grants_file(&named.name).map_err(input)?;
-    // What cannot be read is not written over, and nothing is granted.
+    // If the file cannot be read, it is not overwritten and nothing is granted.
     read_grants(&path).map_err(input)?;
     Ok((path, named.folder))
 }

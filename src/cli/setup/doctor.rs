@@ -20,12 +20,12 @@ use crate::report::table;
 use crate::session::gc::collect;
 use crate::session::{Failure, StateDir};
 
-/// What a bottle's sidecars and processes take, as measured with the built-in probe: memory in bytes, processes and threads,
-/// descriptors of this host's.
+/// Resources of a bottle without its agent, measured with the built-in probe: bytes of memory, processes and threads, file
+/// descriptors of this host.
 const BOTTLE_MEMORY: u64 = 96 << 20;
 const BOTTLE_TASKS: u64 = 60;
 const BOTTLE_DESCRIPTORS: u64 = 200;
-/// Cached images beyond this are worth a word, in bytes.
+/// Size of cached images that causes a warning, in bytes.
 const CACHE: i64 = 4 << 30;
 /// How far the engine's clock may be from this one.
 const SKEW: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ pub(in crate::cli) struct Args {
     format: Format,
 }
 
-/// How a thing is.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum CheckState {
@@ -55,7 +55,7 @@ enum CheckState {
     Fail,
 }
 
-/// One thing that was looked at.
+/// A check.
 #[derive(Debug, Clone, Serialize)]
 struct Check {
     #[serde(rename = "check")]
@@ -134,7 +134,7 @@ fn print(checks: &[Check]) {
     }
 }
 
-/// The engine, and how it is reached: by its way only, not by its name.
+/// Connects to the engine. Reports the kind of connection, not the address.
 async fn reach(checks: &mut Vec<Check>) -> Option<(String, Arc<dyn Engine>, EngineInfo)> {
     let remedy = "start Docker Engine, or point DOCKER_HOST or a context at a running one";
     let (text, way) = match find_engine().map(|text| (text.parse::<Endpoint>(), text)) {
@@ -174,7 +174,7 @@ async fn reach(checks: &mut Vec<Check>) -> Option<(String, Arc<dyn Engine>, Engi
     }
 }
 
-/// What the engine says of itself.
+/// Checks the engine's details.
 fn of_engine(info: &EngineInfo, engine: &EngineDetails, local: bool, bottles: u64) -> Vec<Check> {
     let mut checks = Vec::new();
     let make = match engine.product {
@@ -236,7 +236,7 @@ fn runtimes(engine: &EngineDetails) -> Check {
     Check::ok("runtimes", found)
 }
 
-/// The engine's clock against this one: certificates have times.
+/// Compares the clocks, because certificates have validity times.
 fn clock(engine: &str, now: SystemTime, local: bool) -> Check {
     let Ok(theirs) = OffsetDateTime::parse(engine, &Rfc3339) else {
         return Check::warn("clock", "the engine does not report its time", "set the clocks of both hosts");
@@ -271,7 +271,7 @@ async fn pools(engine: &Arc<dyn Engine>, local: bool, bottles: u64) -> Check {
     }
 }
 
-/// The kernel's limits against what so many bottles take.
+/// Compares the kernel's limits with the needs of this many bottles.
 fn of_host(bottles: u64) -> Vec<Check> {
     let number = |file: &str| std::fs::read_to_string(file).ok()?.split_whitespace().last()?.parse::<u64>().ok();
     let limit = |check, file: &str, need: u64, remedy: &str| {
@@ -348,7 +348,7 @@ async fn cache(engine: &Arc<dyn Engine>) -> Check {
     }
 }
 
-/// The real thing: a bottle with the built-in probe in it.
+/// Launches a bottle with the built-in probe.
 async fn probe() -> Check {
     let check = "isolation";
     let run = async {

@@ -87,7 +87,8 @@ impl Drop for RawTerminal {
     }
 }
 
-/// A terminal that shows output but ignores keys, so that one Ctrl-C too many does not hit the next command. Restored when dropped.
+/// A terminal that shows output but ignores keys, so that one Ctrl-C too many does not hit the next command. Restored when
+/// dropped.
 pub(in crate::cli) struct MutedTerminal {
     before: Option<Termios>,
     /// How the handover ended.
@@ -104,8 +105,8 @@ impl Drop for MutedTerminal {
     }
 }
 
-/// Gives the terminal to a program until it ends or the user detaches with `keys`. `raw` passes all control sequences. Returns the
-/// muted terminal, which the caller may keep for a while.
+/// Gives the terminal to a program until it ends or the user detaches with `keys`. `raw` passes all control sequences.
+/// Returns the muted terminal, which the caller may keep for a while.
 pub(in crate::cli) async fn give(
     streams: Streams,
     resize: impl Fn(TerminalSize) -> BoxFuture<'static, ()>,

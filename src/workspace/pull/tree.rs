@@ -1,10 +1,10 @@
 //! Commits the agent's uncommitted changes on top of its last commit.
 //!
 //! Changed files are written into a temporary folder and added there by git, with the repository's rules for line endings and
-//! modes. Attacks: a symbolic link that points outside (links are written last, nothing is written through one); names that git or
-//! other systems treat as a repository (git skips them, and they are reported); attributes that would run one of the user's
-//! programs (files with a filter are added only with `--filters`; the attributes of the start *and* of the agent both count, so
-//! that neither setting nor removing one helps).
+//! modes. Attacks: a symbolic link that points outside (links are written last, nothing is written through one); names that
+//! git or other systems treat as a repository (git skips them, and they are reported); attributes that would run one of the
+//! user's programs (files with a filter are added only with `--filters`; the attributes of the start *and* of the agent
+//! both count, so that neither setting nor removing one helps).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -170,8 +170,8 @@ pub(super) fn listed(git: &Git<'_>, commit: Option<&str>) -> io::Result<BTreeMap
     Ok(entries.collect())
 }
 
-/// The meaning of absent paths, without plain removals: by the marks of the agent's index, or by the patterns of its sparse checkout
-/// if the index cannot be read.
+/// The meaning of absent paths, without plain removals: by the marks of the agent's index, or by the patterns of its sparse
+/// checkout if the index cannot be read.
 fn absence(
     options: &PullOptions<'_>,
     gone: &BTreeSet<&Name>,

@@ -1,5 +1,6 @@
-//! Refuses commits with unfiltered files. The user's filters are not available to the agent, so a new object of a file with a filter
-//! contains the plain text: an unencrypted secret, or a large file in place of an LFS pointer. It would stay in the history.
+//! Refuses commits with unfiltered files. The user's filters are not available to the agent, so a new object of a file with
+//! a filter contains the plain text: an unencrypted secret, or a large file in place of an LFS pointer. It would stay in
+//! the history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
