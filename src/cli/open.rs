@@ -1,4 +1,4 @@
-//! The engine and the state directory that a command uses.
+//! Opens the engine and the state directory for a command.
 
 use std::sync::Arc;
 

@@ -76,7 +76,7 @@ impl Nested {
         let claim = self.store.claim(&order)?;
         let session = Session::new(&order.id, self.store.owner(), self.engine.clone());
         if let Some(claim) = &claim {
-            note_outermost(&claim.dir.path, parent);
+            write_files(claim, &plan, parent)?;
         }
         let output = Arc::new(AgentOutput::default());
         let host = HostContext {
@@ -119,7 +119,7 @@ impl Nested {
             if let Some(staging) = &parent.host().staging
                 && seed.archive().is_some()
             {
-                match hand_on(seed, before, after, staging, &order.id).await {
+                match hand_off(seed, before, after, staging, &order.id).await {
                     Ok(seed) => workspace = Some(Arc::new(seed)),
                     // Its files are there all the same.
                     Err(error) => parent
@@ -131,7 +131,7 @@ impl Nested {
         if let (None, Some(after)) = (&workspace, &after)
             && bottle.seed_now().await.is_some()
         {
-            let (files, not_held) = after.held().map_err(failed)?;
+            let (files, not_held) = after.load_files().map_err(failed)?;
             if !not_held.is_empty() {
                 let names = not_held.join(", ");
                 parent.events.tell(Event::Log(format!(
@@ -153,7 +153,7 @@ impl Nested {
 }
 
 /// A workspace as its agent left it, with its history, in a file of the bottle that launched it.
-async fn hand_on(
+async fn hand_off(
     seed: Arc<Seed>,
     before: Arc<Snapshot>,
     after: &Arc<Snapshot>,
@@ -163,7 +163,7 @@ async fn hand_on(
     let (after, staging, archive) = (after.clone(), staging.to_owned(), staging.join(format!("{id}.tar")));
     let made = tokio::task::spawn_blocking(move || {
         let from = seed.archive().ok_or_else(|| std::io::Error::other("it is no archive"))?;
-        workspace::hand_on(from, &before, &after, &staging, Temporary::at(archive))
+        workspace::hand_off(from, &before, &after, &staging, TemporaryFile::at(archive))
     });
     made.await.map_err(std::io::Error::other)?.map(Seed::Temporary)
 }
@@ -207,6 +207,12 @@ fn check_allowed(order: &ChildRequest, reaches: &EgressSpec, parent: &str) -> Re
     let host = entry.host();
     let why = format!("bottle {:?}: allow: {host} is no longer allowed by this launch", order.agent);
     Err(Failure::new(Class::Input, why).hint(format!("bottler policy allow {parent} {host}")))
+}
+
+/// Writes what commands read in the bottle's directory.
+fn write_files(claim: &Claim, plan: &LaunchPlan, parent: &Bottle) -> Result<(), Failure> {
+    note_outermost(&claim.dir.path, parent);
+    claim.write_plan(plan)
 }
 
 /// Notes whose holder an operator's change of the policy goes to. Without it that cannot be changed; the launch goes on.

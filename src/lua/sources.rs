@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use mlua::Function;
 
 use super::script::Script;
-use crate::session::Place;
+use crate::session::ScriptLocation;
 use crate::sync::lock;
 
 /// The texts of the scripts that were loaded, to quote from.
@@ -27,13 +27,13 @@ impl Sources {
     }
 
     /// Where a function is written.
-    pub(super) fn defined(&self, function: &Function) -> Option<Place> {
+    pub(super) fn defined(&self, function: &Function) -> Option<ScriptLocation> {
         let info = function.info();
         let script = info.source?.strip_prefix('@')?.to_owned();
         Some(self.place(&script, info.line_defined?))
     }
 
-    pub(super) fn place(&self, script: &str, line: usize) -> Place {
-        Place { script: script.to_owned(), line, text: self.line(script, line) }
+    pub(super) fn place(&self, script: &str, line: usize) -> ScriptLocation {
+        ScriptLocation { script: script.to_owned(), line, text: self.line(script, line) }
     }
 }

@@ -15,7 +15,7 @@ use super::sources::Sources;
 use super::{memory, require};
 use crate::plan::LaunchPlan;
 use crate::primitive::{Agent, Bottle, Event, in_memory};
-use crate::session::{Class, Defer, Failure, Place};
+use crate::session::{Class, Defer, Failure, ScriptLocation};
 use crate::sync::lock;
 
 /// A Lua machine for one bottle.
@@ -146,7 +146,7 @@ impl Vm {
     ///
     /// # Errors
     /// The files are malformed or fail, with the line.
-    pub async fn hooks(program: &Program) -> Result<Vec<(String, String, Option<Place>)>, Failure> {
+    pub async fn hooks(program: &Program) -> Result<Vec<(String, String, Option<ScriptLocation>)>, Failure> {
         let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
         let vm = Self::new(&in_memory(), program)?;
         let work = async {

@@ -61,7 +61,7 @@ pub fn settle(plan: &mut LaunchPlan, engine: &EngineDetails) -> Result<(), Unset
 
 /// What the native engine cannot do yet, said before anything is made.
 fn check_native(plan: &LaunchPlan) -> Result<(), Unsettled> {
-    let hint = || "use Docker or Podman: `--engine docker`, or unset BOTTLER_ENGINE".to_owned();
+    let hint = || "start Docker or Podman, or name one: `--engine docker`, DOCKER_HOST".to_owned();
     if plan.image.build.is_some() || plan.image.source != "self" {
         return Err(("image: the native engine runs bottler's own images only".to_owned(), hint()));
     }

@@ -10,7 +10,7 @@ use super::bottle::Bottle;
 use super::event::Event;
 use super::handle::{Child, ChildOptions, ChildRequest, Lifecycle, WorkspaceSource};
 use super::name::check_name;
-use crate::session::{Class, Failure, Pending, Place, new_id};
+use crate::session::{Class, Failure, Pending, ScriptLocation, new_id};
 
 /// Bottles that one recipe may launch.
 const MAX_CHILDREN: usize = 64;
@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 3;
 
 impl Child {
     /// Ends it now.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         self.stop.cancel();
         let work = self.work.clone();
         bottle.undo(&self.life, at, async move {
@@ -39,7 +39,7 @@ pub fn launch_child(
     agent: &str,
     options: ChildOptions,
     workspace: Option<WorkspaceSource>,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Child>, Failure> {
     // It may wait for them for as long as they work.
     bottle.turn.release();

@@ -11,7 +11,7 @@ use super::handle::Network;
 use super::name::check_name;
 use crate::engine::labels::Kind;
 use crate::engine::{ErrorKind, NetworkSpec};
-use crate::session::{Class, Failure, Pending, Place};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
 
 /// Ranges that are tried when the engine says that one is taken.
 const TRIES: usize = 32;
@@ -28,7 +28,7 @@ pub struct NetworkOptions {
 
 impl Network {
     /// Disconnects whatever is left on it and removes it now.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         bottle.undo(&self.life, at, async move {
             if let Ok((id, _)) = created.get().await {
@@ -57,7 +57,7 @@ fn bridge(network: &str) -> String {
 pub fn network_create(
     bottle: &Arc<Bottle>,
     options: &NetworkOptions,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Network>, Failure> {
     check_name("network_create", &options.name).map_err(|failure| failure.at(at))?;
     let name = bottle.name(&options.name);

@@ -10,7 +10,7 @@ use super::sidecar::bring_up::tell_secrets;
 use crate::init;
 use crate::layout::agent::DEFAULT_HOME;
 use crate::probe;
-use crate::session::{Class, Failure, kept};
+use crate::session::{Class, Failure, kept_workspace};
 use crate::sync::lock;
 
 /// Waits for everything the recipe has made, proves that the bottle is tight, and starts the agent's command.
@@ -33,7 +33,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         let release = message(bottle, agent).await?;
         bottle.progress.note_released();
         if let Some(directory) = &bottle.host.staging {
-            kept::note_released(directory)
+            kept_workspace::note_released(directory)
                 .map_err(|error| Failure::new(Class::Internal, format!("write {}: {error}", directory.display())))?;
         }
         // A bottle of another's is part of that one; one without a directory has nobody who would ask for it later.

@@ -9,7 +9,7 @@ use super::handle::Volume;
 use super::name::check_name;
 use crate::engine::VolumeSpec;
 use crate::engine::labels::Kind;
-use crate::session::{Failure, Pending, Place};
+use crate::session::{Failure, Pending, ScriptLocation};
 
 /// What `volume_create` takes.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
@@ -21,7 +21,7 @@ pub struct VolumeOptions {
 
 impl Volume {
     /// Removes it now; refused by the engine while a container has it.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         bottle.undo(&self.life, at, async move {
             if let Ok(name) = created.get().await {
@@ -39,7 +39,7 @@ impl Volume {
 pub fn volume_create(
     bottle: &Arc<Bottle>,
     options: &VolumeOptions,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Volume>, Failure> {
     check_name("volume_create", &options.name).map_err(|failure| failure.at(at))?;
     let name = bottle.name(&options.name);

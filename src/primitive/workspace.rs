@@ -14,11 +14,9 @@ use crate::engine::labels::{Identity, Kind};
 use crate::engine::{Bind, ContainerSpec, Engine, VolumeMount};
 use crate::layout::agent::WORKSPACE;
 use crate::plan::WorkspacePlan;
-use crate::session::kept::workspace_volume;
+use crate::session::kept_workspace::workspace_volume;
 use crate::session::{Class, Failure, Pending, placeholder};
-use crate::workspace::{
-    MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskedKind, Seed, Snapshot, Spool, copy, is_repository, read,
-};
+use crate::workspace::{MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskKind, Seed, Snapshot, Spool, copy, is_repository, read};
 
 /// The seed's name in a bottle's directory.
 pub const SEED_FILE: &str = "workspace.tar";
@@ -110,8 +108,8 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
                     placeholder::note(directory, &place).map_err(|error| failed(&place, &error))?;
                 }
                 let made = match kind {
-                    MaskedKind::File => std::fs::File::create_new(&place).map(drop),
-                    MaskedKind::Folder => std::fs::create_dir(&place),
+                    MaskKind::File => std::fs::File::create_new(&place).map(drop),
+                    MaskKind::Folder => std::fs::create_dir(&place),
                 };
                 made.map_err(|error| failed(&place, &error))?;
             }

@@ -9,7 +9,7 @@ use crate::lua::error::raise;
 use crate::lua::script::{Grants, is_library};
 use crate::lua::sources::Sources;
 use crate::primitive::Bottle;
-use crate::session::{Failure, Place};
+use crate::session::{Failure, ScriptLocation};
 
 /// The cases of a file of tests, by name.
 pub(in crate::lua) type Cases = Arc<Mutex<Vec<(String, Function)>>>;
@@ -29,7 +29,7 @@ pub(in crate::lua) struct Context {
 
 impl Context {
     /// The line of the user's script that is running: library frames are passed over.
-    pub(super) fn place(&self, lua: &Lua) -> Option<Place> {
+    pub(super) fn place(&self, lua: &Lua) -> Option<ScriptLocation> {
         for level in 1.. {
             let frame = lua.inspect_stack(level, |frame| {
                 let source = frame.source().source.map(std::borrow::Cow::into_owned);
@@ -46,7 +46,7 @@ impl Context {
     }
 
     /// Raises a failure, which the script may go on from: then it is no failure of the launch.
-    pub(super) fn or_raise<T>(&self, outcome: Result<T, Failure>, at: Option<&Place>) -> mlua::Result<T> {
+    pub(super) fn or_raise<T>(&self, outcome: Result<T, Failure>, at: Option<&ScriptLocation>) -> mlua::Result<T> {
         outcome.map_err(|failure| {
             let failure = failure.at(at);
             self.bottle.session.effects.handle(&failure);

@@ -9,7 +9,7 @@ use super::convert::to_lua;
 use super::create::WorkspaceResult;
 use super::handle::{Handle, Thing, begin};
 use crate::primitive::{self, Agent, Bottle, Child, Image, Lifecycle, Network, Sidecar, Volume};
-use crate::session::{Pending, Place};
+use crate::session::{Pending, ScriptLocation};
 
 /// That a thing has a life and can be undone early, by its own functions of these names.
 macro_rules! undone {
@@ -18,7 +18,7 @@ macro_rules! undone {
             Some(&self.life)
         }
 
-        fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Option<Pending<()>> {
+        fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Option<Pending<()>> {
             Some(<$thing>::close(self, bottle, at))
         }
     };
@@ -31,7 +31,7 @@ impl Thing for Image {
         None
     }
 
-    fn close(&self, _: &Arc<Bottle>, _: Option<&Place>) -> Option<Pending<()>> {
+    fn close(&self, _: &Arc<Bottle>, _: Option<&ScriptLocation>) -> Option<Pending<()>> {
         None
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::lua::reference::{Class as ReferenceClass, Function, classes, functions};
 use crate::lua::script::Script;
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, ScriptLocation};
 
 /// What scripts can name.
 pub(super) struct Known {
@@ -36,7 +36,7 @@ pub(super) struct Finding {
 impl Finding {
     pub(super) fn failure(self, script: &Script) -> Failure {
         let text = script.source.lines().nth(self.line.saturating_sub(1)).unwrap_or_default().trim().to_owned();
-        let place = Place { script: script.name.clone(), line: self.line, text };
+        let place = ScriptLocation { script: script.name.clone(), line: self.line, text };
         let failure = Failure::new(Class::Input, self.message).at(Some(&place));
         match self.hint {
             Some(hint) => failure.hint(hint),

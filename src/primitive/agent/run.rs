@@ -19,7 +19,7 @@ use crate::primitive::event::Event;
 use crate::primitive::handle::{Image, Lifecycle, Network, Sidecar, WorkspaceSource};
 use crate::primitive::receiver::Receiver;
 use crate::primitive::workspace::mounts;
-use crate::session::{Class, Failure, Pending, Place};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sync::lock;
 use crate::workspace::stream;
 
@@ -105,7 +105,7 @@ impl Agent {
     }
 
     /// Kills and removes its container now.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         self.open_gate();
         bottle.undo(&self.life, at, async move {
@@ -150,7 +150,11 @@ fn check(bottle: &Bottle, config: &AgentPlan) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The options are bad.
-pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>) -> Result<Arc<Agent>, Failure> {
+pub fn run_agent(
+    bottle: &Arc<Bottle>,
+    options: AgentOptions,
+    at: Option<&ScriptLocation>,
+) -> Result<Arc<Agent>, Failure> {
     let config = options.config;
     check(bottle, &config).map_err(|failure| failure.at(at))?;
     // Of a copy, the volume is made; one that was kept is there.
@@ -263,7 +267,7 @@ fn start(
     begin: StartInputs,
     agent: std::sync::Weak<Agent>,
     config: &AgentPlan,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> (Pending<Channel>, Pending<i64>) {
     let StartInputs { created, image, mut opened, started, back } = begin;
     let (waiting, waiter) = tokio::sync::oneshot::channel();

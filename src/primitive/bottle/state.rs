@@ -20,8 +20,8 @@ use super::turn::LaunchTurn;
 use crate::plan::LaunchPlan;
 use crate::primitive::event::Events;
 use crate::primitive::handle::{ChildOutcome, ChildRequest};
-use crate::session::ended::Piece;
-use crate::session::turn::at_once;
+use crate::session::exit_record::OutputChunk;
+use crate::session::queue::at_once;
 use crate::session::{Condition, Failure, Pending, Session};
 use crate::sync::lock;
 use crate::workspace::Seed;
@@ -145,7 +145,7 @@ impl Bottle {
     }
 
     /// The last of what the agent wrote, where it has run; waits so long for the end of its log. Why that is not all, if so.
-    pub async fn last_output(&self, patience: Duration) -> (Vec<Piece>, Option<String>) {
+    pub async fn last_output(&self, patience: Duration) -> (Vec<OutputChunk>, Option<String>) {
         self.recording.finish(patience).await
     }
 

@@ -9,7 +9,7 @@ use crate::engine::labels::{Identity, Kind};
 use crate::policy::AllowSpec;
 use crate::primitive::event::{Event, StepState};
 use crate::primitive::handle::Lifecycle;
-use crate::session::{Class, Condition, Failure, Pending, Place};
+use crate::session::{Class, Condition, Failure, Pending, ScriptLocation};
 use crate::sync::lock;
 
 /// Things that one bottle may make, those that are gone again included.
@@ -59,7 +59,7 @@ impl Bottle {
         kind: Kind,
         part: &str,
         name: &str,
-        at: Option<&Place>,
+        at: Option<&ScriptLocation>,
     ) -> Result<(Identity, Arc<Lifecycle>), Failure> {
         let identity = self.intend(kind, name, at)?;
         let title = if part.is_empty() { kind.word().to_owned() } else { format!("{} {part}", kind.word()) };
@@ -68,7 +68,12 @@ impl Bottle {
     }
 
     /// Announces that a thing is about to be made: its labels.
-    pub(in crate::primitive) fn intend(&self, kind: Kind, name: &str, at: Option<&Place>) -> Result<Identity, Failure> {
+    pub(in crate::primitive) fn intend(
+        &self,
+        kind: Kind,
+        name: &str,
+        at: Option<&ScriptLocation>,
+    ) -> Result<Identity, Failure> {
         self.intend_at(self.session.next_seq(), kind, name, at)
     }
 
@@ -78,7 +83,7 @@ impl Bottle {
         seq: u64,
         kind: Kind,
         name: &str,
-        at: Option<&Place>,
+        at: Option<&ScriptLocation>,
     ) -> Result<Identity, Failure> {
         if self.session.is_torn_down(u64::MAX) {
             return Err(Failure::new(
@@ -99,7 +104,12 @@ impl Bottle {
     }
 
     /// Starts an effect that is shown as a step, and whose failure names the script line that asked for it.
-    pub(in crate::primitive) fn effect<T, F>(self: &Arc<Self>, step: String, at: Option<&Place>, work: F) -> Pending<T>
+    pub(in crate::primitive) fn effect<T, F>(
+        self: &Arc<Self>,
+        step: String,
+        at: Option<&ScriptLocation>,
+        work: F,
+    ) -> Pending<T>
     where
         T: Clone + Send + Sync + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
@@ -120,7 +130,12 @@ impl Bottle {
     }
 
     /// Undoes a thing now, in a task of its own: once, however often it is asked for.
-    pub(in crate::primitive) fn undo<F>(self: &Arc<Self>, life: &Lifecycle, at: Option<&Place>, work: F) -> Pending<()>
+    pub(in crate::primitive) fn undo<F>(
+        self: &Arc<Self>,
+        life: &Lifecycle,
+        at: Option<&ScriptLocation>,
+        work: F,
+    ) -> Pending<()>
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {

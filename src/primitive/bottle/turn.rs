@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::primitive::event::{Event, Events};
-use crate::session::turn;
-use crate::session::{Phase, Turn};
+use crate::session::queue;
+use crate::session::{Phase, Slot};
 use crate::sync::lock;
 
 /// The turn, while the bottle has it.
@@ -17,7 +17,7 @@ pub(in crate::primitive) struct LaunchTurn(Mutex<Option<Permit>>);
 /// A turn to be launched, until it is dropped.
 enum Permit {
     /// Among all bottles of a state directory.
-    Queue(#[expect(dead_code, reason = "held")] Turn),
+    Queue(#[expect(dead_code, reason = "held")] Slot),
     /// Among the bottles that one bottle launches.
     Slot(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit),
 }
@@ -35,7 +35,7 @@ impl LaunchTurn {
             (None, Some(state)) => {
                 let tell = |ahead| events.tell(Event::Progress(format!("waits for its turn: {ahead} ahead")));
                 // Without turns there is no order, and the engine copes as well as it can.
-                turn::wait(state, Phase::Launch, tell).await.ok().map(Permit::Queue)
+                queue::acquire(state, Phase::Launch, tell).await.ok().map(Permit::Queue)
             }
             (None, None) => None,
         };

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::session::{Class, Failure, Pending, Place, Session};
+use crate::session::{Class, Failure, Pending, ScriptLocation, Session};
 
 /// What every handle carries.
 pub struct Lifecycle {
@@ -10,12 +10,12 @@ pub struct Lifecycle {
     pub seq: u64,
     /// `network outside`, for messages.
     pub title: String,
-    made: Option<Place>,
-    closed: OnceLock<(Option<Place>, Pending<()>)>,
+    made: Option<ScriptLocation>,
+    closed: OnceLock<(Option<ScriptLocation>, Pending<()>)>,
 }
 
 impl Lifecycle {
-    pub(in crate::primitive) fn new(seq: u64, title: String, made: Option<&Place>) -> Self {
+    pub(in crate::primitive) fn new(seq: u64, title: String, made: Option<&ScriptLocation>) -> Self {
         Self { seq, title, made: made.cloned(), closed: OnceLock::new() }
     }
 
@@ -23,7 +23,7 @@ impl Lifecycle {
     ///
     /// # Errors
     /// It is gone; the message names where it was made and where it went.
-    pub fn check(&self, session: &Session, at: Option<&Place>) -> Result<(), Failure> {
+    pub fn check(&self, session: &Session, at: Option<&ScriptLocation>) -> Result<(), Failure> {
         let made = self.made.as_ref().map(|made| format!("; it was made at {made}")).unwrap_or_default();
         let gone = if let Some((by, _)) = self.closed.get() {
             let by = by.as_ref().map(|by| format!(" at {by}")).unwrap_or_default();
@@ -38,7 +38,11 @@ impl Lifecycle {
     }
 
     /// Notes that the thing is undone from here on; `undo` starts that, once however often it is asked for.
-    pub(in crate::primitive) fn close(&self, at: Option<&Place>, undo: impl FnOnce() -> Pending<()>) -> Pending<()> {
+    pub(in crate::primitive) fn close(
+        &self,
+        at: Option<&ScriptLocation>,
+        undo: impl FnOnce() -> Pending<()>,
+    ) -> Pending<()> {
         self.closed.get_or_init(|| (at.cloned(), undo())).1.clone()
     }
 

@@ -11,7 +11,7 @@ use crate::primitive::account::Account;
 use crate::primitive::bottle::{Bottle, Layered};
 use crate::primitive::event::Event;
 use crate::primitive::handle::{Image, ImageInfo};
-use crate::session::{Class, Failure, Pending, Place};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
 
 /// The source that means the running executable.
 const SELF: &str = "self";
@@ -23,7 +23,11 @@ const MAX_IMAGES: usize = 500;
 ///
 /// # Errors
 /// Neither or both of a source and a build are given; or a project's hooks want to build.
-pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Result<Image, Failure> {
+pub fn build_image(
+    bottle: &Arc<Bottle>,
+    options: &ImageOptions,
+    at: Option<&ScriptLocation>,
+) -> Result<Image, Failure> {
     let bad = |why: &str| Failure::new(Class::Input, format!("build_image: {why}")).at(at);
     match (&options.build, options.source.trim()) {
         (None, "") => return Err(bad("source is empty")),
@@ -42,12 +46,12 @@ pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Pla
 }
 
 /// The image of the built-in sidecars and of the agent `probe`.
-pub(in crate::primitive) fn self_image(bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<Arc<ImageInfo>> {
+pub(in crate::primitive) fn self_image(bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<Arc<ImageInfo>> {
     built(bottle, &ImageOptions::of(SELF), at)
 }
 
 /// An image: one effect however often it is asked for.
-fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Pending<Arc<ImageInfo>> {
+fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocation>) -> Pending<Arc<ImageInfo>> {
     let key = serde_json::to_string(options).unwrap_or_default();
     let (context, wanted) = (bottle.clone(), options.clone());
     let name = match (wanted.source.as_str(), &wanted.build) {

@@ -22,7 +22,7 @@ use crate::primitive::handle::{Image, ImageInfo, Network, Pairs, Sidecar, Volume
 use crate::primitive::name::{check_name, is_absolute};
 use crate::primitive::roles::Relay;
 use crate::primitive::seconds::Seconds;
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, ScriptLocation};
 
 /// A service's bounds where the script does not say.
 const RESOURCES: Resources = Resources { cpus: 2.0, memory: 1 << 30, pids: 512 };
@@ -68,7 +68,7 @@ pub fn service_start(
     image: Arc<Image>,
     env: BTreeMap<String, String>,
     volumes: BTreeMap<String, Arc<Volume>>,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Sidecar>, Failure> {
     let (ports, patience) = check(bottle, &options, &volumes).map_err(|failure| failure.at(at))?;
     let name = options.name.clone();

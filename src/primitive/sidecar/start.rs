@@ -19,7 +19,7 @@ use crate::primitive::handle::{Network, Pair, Pairs, Refusal, Sidecar, SidecarIn
 use crate::primitive::image::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::roles::{Context, NetworkAddresses, Networks, RoleProfile, Serving};
-use crate::session::{Class, Failure, Pending, Place};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sidecar::egress::Foundation;
 use crate::sidecar::place::Outward;
 use crate::sidecar::upstream;
@@ -41,7 +41,7 @@ pub struct SidecarHandles {
 
 impl Sidecar {
     /// Kills and removes it, with the volumes of its sockets, now.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         let volumes: Vec<String> =
             self.volume.iter().cloned().chain(self.pairs.so_far().into_iter().map(|pair| pair.volume)).collect();
@@ -63,7 +63,7 @@ pub(in crate::primitive) fn socket_volume(
     bottle: &Arc<Bottle>,
     sidecar: &str,
     owner: Option<(u32, u32)>,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<(String, Pending<VolumeMount>), Failure> {
     let volume = bottle.name(&format!("{sidecar}-socket"));
     let identity = bottle.intend(Kind::Volume, &volume, at)?;
@@ -76,7 +76,7 @@ pub(in crate::primitive) fn socket_volume(
 }
 
 /// The volume that a sidecar shares with the egress that it goes out through.
-fn pair(bottle: &Arc<Bottle>, name: &str, egress: &Sidecar, at: Option<&Place>) -> Result<Pair, Failure> {
+fn pair(bottle: &Arc<Bottle>, name: &str, egress: &Sidecar, at: Option<&ScriptLocation>) -> Result<Pair, Failure> {
     let made = egress.pairs.get_or_add(name, |number| {
         let volume = bottle.name(&format!("{}-{name}-pair", egress.name));
         let identity = bottle.intend_at(egress.pairs.place, Kind::Volume, &volume, at)?;
@@ -127,7 +127,7 @@ pub fn sidecar_start(
     bottle: &Arc<Bottle>,
     options: &SidecarOptions,
     handles: SidecarHandles,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Sidecar>, Failure> {
     check(bottle, options, &handles).map_err(|failure| failure.at(at))?;
     let role = options.role.0;
