@@ -19,7 +19,7 @@ use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::{confirm, read_secret};
 use crate::engine::choice::connect;
-use crate::engine::{Engine, EngineDetails};
+use crate::engine::{Engine, EngineDetails, Product};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
 use crate::probe::{Line, passed};
@@ -122,6 +122,9 @@ pub(in crate::cli) async fn launch(
     if let Ok((_, details)) = &engine {
         settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hint))?;
     }
+    if let Ok((_, details)) = &engine {
+        print_message(&engine_line(&endpoint, details));
+    }
     for line in preflight::lines(&ready, found.as_ref(), &hooks) {
         print_message(&line);
     }
@@ -193,6 +196,16 @@ fn check_text(ready: &PreparedLaunch, state: &StateDir) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The first line of a launch: which engine.
+fn engine_line(endpoint: &str, details: &EngineDetails) -> String {
+    let text = match details.product {
+        Product::Docker => format!("Docker, {endpoint}"),
+        Product::Podman => format!("Podman, {endpoint}"),
+        Product::Native => "native: the kernel alone, no daemon".to_owned(),
+    };
+    report::printable(&format!("{:<12}{text}", "engine"))
 }
 
 /// Connects to the engine and reads its details.
