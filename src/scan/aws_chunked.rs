@@ -6,10 +6,8 @@
 
 use std::ops::Range;
 
-use super::DecodeError;
+use super::encoding::DecodeError;
 
-/// The word in `Content-Encoding`.
-pub(super) const NAME: &str = "aws-chunked";
 /// Longest line of the framing, and all trailers together, in bytes.
 const MAX_LINE: usize = 4 << 10;
 const MAX_TRAILERS: usize = 16 << 10;

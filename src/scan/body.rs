@@ -2,9 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::decode::{DecodeError, Encoding, decode};
+use super::action::{Action, KNOWN_SECRET};
+use super::decode::decode;
+use super::encoding::{AWS_CHUNKED, DecodeError, Encoding};
+use super::finding::Finding;
+use super::grpc::Messages;
+use super::multipart::{boundary, parts};
+use super::scanner::Scanner;
 use super::work::Work;
-use super::{Action, Finding, KNOWN_SECRET, Messages, Scanner, aws_chunked, boundary, inner, known_secret, parts};
+use super::{aws_chunked, inner};
 
 /// Parts of a form that are longer are no pieces of a secret.
 const MAX_PIECE: usize = 64 << 10;
@@ -40,7 +46,7 @@ impl Shape {
             all.extend(Encoding::list(header)?);
         }
         let mut words = encodings.iter().flat_map(|header| header.split(','));
-        let framed = words.any(|word| word.trim().eq_ignore_ascii_case(aws_chunked::NAME));
+        let framed = words.any(|word| word.trim().eq_ignore_ascii_case(AWS_CHUNKED));
         let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let form = match (boundary(content_type)?, kind.as_str()) {
             (Some(boundary), _) => Form::Parts(boundary),
@@ -194,13 +200,13 @@ impl Scanner {
             together.extend_from_slice(&value[..value.len().min(longest)]);
             if is_long || together.len() >= MAX_TOGETHER {
                 if self.exact.is_in(&together) {
-                    return Some(known_secret());
+                    return Some(Finding::known_secret());
                 }
                 let end = if is_long { value } else { &together };
                 together = end[end.len().saturating_sub(longest)..].to_vec();
             }
         }
-        self.exact.is_in(&together).then(known_secret)
+        self.exact.is_in(&together).then(Finding::known_secret)
     }
 
     /// Looks at a message that may be compressed for itself; what is in it.

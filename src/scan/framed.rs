@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::aws_chunked::{Deframer, Part};
+use super::encoding::DecodeError;
+use super::scanner::Scanner;
 use super::stream::{HELD, WINDOW, aligned};
-use super::{DecodeError, Scanner};
 
 /// The state of one body.
 pub struct Framed {

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::decode::{DecodeError, Encoding};
+use super::encoding::{DecodeError, Encoding};
 
 /// Largest message, in bytes: it is looked at whole.
 const MAX_MESSAGE: usize = 16 << 20;

@@ -2,8 +2,10 @@
 //! beside it; and known secrets also in what pieces make when they are put together, for one may be split over several.
 
 use super::body::{joined, spaced};
+use super::finding::Finding;
 use super::owner::Place;
-use super::{Exhausted, Finding, Scanner, Work};
+use super::scanner::Scanner;
+use super::work::{Exhausted, Work};
 
 /// Methods that hold nothing but themselves (RFC 9110, section 9, and RFC 5789): most requests have one of them.
 const METHODS: [&str; 7] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE};
 
-use super::Finding;
-use super::decode::{self, Decoded, decode_leniently};
+use super::decode::{Decoded, decode_leniently};
+use super::encoding;
+use super::finding::Finding;
 use super::work::{Exhausted, Work};
 
 /// Shorter runs of an alphabet are words.
@@ -69,11 +70,11 @@ pub(super) fn inner(bytes: &[u8], work: &mut Work, look: &mut Look<'_>) -> Resul
 
 /// Which encoding bytes are in by their first ones, where that can be told: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1,
 /// RFC 1950 section 2.2.
-pub(super) fn compressed(bytes: &[u8]) -> Option<decode::Encoding> {
+pub(super) fn compressed(bytes: &[u8]) -> Option<encoding::Encoding> {
     match *bytes.first_chunk::<4>()? {
-        [0x1f, 0x8b, 8, _] => Some(decode::Encoding::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd] => Some(decode::Encoding::Zstd),
-        [0x78, flags, ..] if (0x7800 + u16::from(flags)).is_multiple_of(31) => Some(decode::Encoding::Deflate),
+        [0x1f, 0x8b, 8, _] => Some(encoding::Encoding::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(encoding::Encoding::Zstd),
+        [0x78, flags, ..] if (0x7800 + u16::from(flags)).is_multiple_of(31) => Some(encoding::Encoding::Deflate),
         _ => None,
     }
 }

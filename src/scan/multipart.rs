@@ -6,7 +6,8 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::decode::{DecodeError, Decoded, Encoding, decode};
+use super::decode::{Decoded, decode};
+use super::encoding::{DecodeError, Encoding};
 use super::work::Work;
 
 /// Parts of one body.

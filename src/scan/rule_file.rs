@@ -1,9 +1,10 @@
 //! The form of rules, gitleaks' TOML: what is read, what is an exception to a rule, and how a token is told from its likes.
 
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
-use super::rules::build;
+/// Largest compiled expression, in bytes.
+const MAX_REGEX: usize = 4 << 20;
 
 /// A file of rules, as gitleaks has them (gitleaks 8, `config/gitleaks.toml`); what concerns paths and commits is for
 /// repositories and not looked at here.
@@ -78,6 +79,11 @@ pub(super) enum Checksum {
     Crc32Base62,
 }
 
+/// Compiles the expression of a rule or an exception.
+pub(super) fn compile(source: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(source).unicode(false).size_limit(MAX_REGEX).build()
+}
+
 /// An exception, ready to be asked.
 pub(super) struct Except {
     regexes: Vec<Regex>,
@@ -107,7 +113,7 @@ impl Exception {
             Some("line") => Target::Line,
             _ => Target::Token,
         };
-        let regexes = self.regexes.iter().map(|source| build(source)).collect::<Result<_, _>>()?;
+        let regexes = self.regexes.iter().map(|source| compile(source)).collect::<Result<_, _>>()?;
         let stopwords = self.stopwords.iter().map(|word| word.to_ascii_lowercase()).collect();
         Ok(Some(Except { regexes, target, stopwords, all }))
     }

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
-use super::rule_file::{Checksum, Direction, Except, Exception, File};
+use super::rule_file::{Checksum, Direction, Except, Exception, File, compile};
 use super::work::{Exhausted, Work};
 
 /// Our own rules: documented formats of providers' tokens.
 const PROVIDERS: &str = include_str!("providers.toml");
-/// Largest compiled rule, in bytes.
-const MAX_REGEX: usize = 4 << 20;
 /// How much before and after a keyword is looked at, in bytes; and how much of that a token needs.
 const BEFORE: usize = 128;
 const AFTER: usize = 1024;
@@ -120,7 +118,7 @@ impl Rules {
         Self::read(files, Direction::Request, true)
     }
 
-    fn read(files: &[&str], direction: Direction, compile: bool) -> Result<Self, RulesError> {
+    fn read(files: &[&str], direction: Direction, precompile: bool) -> Result<Self, RulesError> {
         let (mut all, mut always): (Vec<Rule>, Vec<usize>) = Default::default();
         let mut words = Vec::new();
         for file in files {
@@ -134,8 +132,8 @@ impl Rules {
                 }
                 let malformed = |source| RulesError::Regex { id: entry.id.clone(), source };
                 let regex = OnceLock::new();
-                if compile {
-                    let _ = regex.set(Some(build(&source).map_err(malformed)?));
+                if precompile {
+                    let _ = regex.set(Some(compile(&source).map_err(malformed)?));
                 }
                 let own = entry.allowlist.iter().chain(&entry.allowlists);
                 let general = general.iter().copied();
@@ -208,7 +206,7 @@ type Judge<'a, T> = dyn FnMut(&mut Work, &str, &[u8]) -> Option<T> + 'a;
 
 impl Rule {
     fn find<T>(&self, bytes: &[u8], work: &mut Work, judge: &mut Judge<'_, T>) -> Option<T> {
-        let regex = self.regex.get_or_init(|| build(&self.source).ok()).as_ref()?;
+        let regex = self.regex.get_or_init(|| compile(&self.source).ok()).as_ref()?;
         // To say no is cheaper than to say where.
         if !regex.is_match(bytes) {
             return None;
@@ -225,10 +223,6 @@ impl Rule {
             if meant { judge(work, &self.id, token) } else { None }
         })
     }
-}
-
-pub(super) fn build(source: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(source).unicode(false).size_limit(MAX_REGEX).build()
 }
 
 /// Shannon's entropy, in bits for each byte.

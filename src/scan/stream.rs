@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Exhausted, Finding, Pending, Scanner, Work, known_secret};
+use super::exact::Pending;
+use super::finding::Finding;
+use super::scanner::Scanner;
+use super::work::{Exhausted, Work};
 
 /// How much of what came before is looked at again with a piece, in bytes: longer tokens are not found across pieces.
 const OVERLAP: usize = 4 << 10;
@@ -152,7 +155,7 @@ impl Seam {
         let overlap = OVERLAP.max(scanner.longest());
         self.before.extend_from_slice(&message[message.len().saturating_sub(overlap)..]);
         if scanner.pending(&self.before).is_some_and(Pending::is_half) {
-            return Some(known_secret());
+            return Some(Finding::known_secret());
         }
         let excess = self.before.len().saturating_sub(overlap);
         self.before.drain(..excess);

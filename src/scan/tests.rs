@@ -1,6 +1,6 @@
 //! What is found through layers, and what happens with it.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 

@@ -7,7 +7,7 @@ use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, Sta
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use ruzstd::decoding::StreamingDecoder;
 
-use super::decode::{DecodeError, Encoding};
+use super::encoding::{DecodeError, Encoding};
 use super::work::Work;
 
 /// Bytes that are decoded at once.

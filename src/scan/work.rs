@@ -1,7 +1,7 @@
 //! How much looking a request may cause: one budget over all layers of all its parts, in bytes that are looked at or
 //! decoded, so that the bound is the same on every machine.
 
-use super::Finding;
+use super::finding::Finding;
 
 /// What every request may cause, and how much more for each byte of it: ordinary bodies need two to five times their size
 /// (escapes in escapes, base 64 in both).

@@ -1,8 +1,8 @@
 //! A request is looked at before it leaves: its head at once, and its body whole, whatever its framing, up to a size; what
 //! is longer in windows, with what a window ends within held back. Answers pass, or are looked at where the user wants it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -10,45 +10,15 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 
+use super::Egress;
 use super::drain::Asked;
 use super::gather::{Gathered, MAX_WHOLE, gather};
+use super::inspect::{Verdict, trailer_text};
 use super::load::{Load, hold};
 use super::passing::{Body, Passing, Slices, empty};
 use super::pieces::{Look, Pieces};
-use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
 use crate::scan::{DecodeError, Finding, Framed, Head, Scanner, Seam, Shape, Stream, Windows, Work};
-use crate::sync::lock;
-
-/// Why a body was cut off while it was being sent.
-#[derive(Clone, Default)]
-pub(super) struct Verdict(Arc<Mutex<Said>>);
-
-#[derive(Default)]
-struct Said {
-    reason: Option<Reason>,
-    /// Who is told when the answer has come before it.
-    answered: Option<(Arc<Egress>, Arc<Intent>)>,
-}
-
-impl Verdict {
-    pub(super) fn reason(&self) -> Option<Reason> {
-        lock(&self.0).reason.clone()
-    }
-
-    /// The answer has come: what is found from now on is told by itself.
-    pub(super) fn answered(&self, egress: &Arc<Egress>, intent: &Arc<Intent>) {
-        lock(&self.0).answered = Some((egress.clone(), intent.clone()));
-    }
-
-    pub(super) fn set(&self, reason: &Reason) {
-        let mut said = lock(&self.0);
-        if let Some((egress, intent)) = said.answered.take() {
-            egress.decided(Some(&intent), Outcome::Refuse(reason));
-        }
-        said.reason = Some(reason.clone());
-    }
-}
 
 /// Looks at the head of a request.
 pub(super) async fn check_head(load: &Load, scanner: &Arc<Scanner>, head: &Parts, path: &str) -> Result<(), Reason> {
@@ -207,22 +177,4 @@ pub(super) fn answer(
         place: "answer",
     };
     Ok(pieces.body(hint))
-}
-
-pub(super) fn trailer_text(trailers: &HeaderMap) -> Vec<u8> {
-    let lines =
-        trailers.iter().map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat());
-    lines.collect::<Vec<_>>().concat()
-}
-
-/// Looks at one text.
-pub(super) async fn look(load: &Load, scanner: &Arc<Scanner>, text: Bytes, place: &'static str) -> Result<(), Reason> {
-    let scanner = scanner.clone();
-    let looked = load.look(text.len(), move |work: &mut Work| {
-        let found = scanner.look(&text, work)?;
-        scanner.tell(work);
-        Ok(found)
-    });
-    let found: Option<Finding> = looked.await?;
-    found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
 }

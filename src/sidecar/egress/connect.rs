@@ -18,26 +18,19 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::stream::{DIAL, Stream};
 use super::via::Via;
 use crate::net::Host;
 use crate::policy::{Connect, Destination, Endpoint, Policy, Reason, check_addresses, check_proxy};
 
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(5);
-/// How long one address may take to answer, and how long TLS may take then.
-pub(super) const DIAL: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
-
-/// A connection to somewhere.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-pub(super) type Stream = Box<dyn Io>;
 
 /// Connects to what was authorized.
 #[derive(Clone)]

@@ -1,73 +1,25 @@
 //! An authorized request → its destination: looked at, made clean, sent, and the answer passed back as it comes.
 
 use std::error::Error;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::body::Body as _;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, Response, Uri, http};
-
-use tokio::sync::Notify;
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Response, http};
 
 use super::answers::{For, Waiting};
-use super::body::{self, Verdict};
+use super::body;
 use super::drain::Asked;
+use super::headers::{aim, join_cookies, strip};
+use super::inspect::Verdict;
+use super::interim::Interim;
 use super::load::Slot;
 use super::passing::{Body, full};
 use super::state::State;
 use super::{Egress, Outcome, websocket};
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
-
-/// An answer, and how it came that the request went if not simply because it may.
-pub(super) type Answer = Result<(Response<Body>, Option<Passed>), Reason>;
-
-/// How it came that a request went.
-pub(super) enum Passed {
-    /// Nothing is enforced.
-    Audit(Reason),
-    /// Nobody looks inside.
-    Tunnel,
-}
-
-impl Passed {
-    pub(super) fn outcome(&self) -> Outcome<'_> {
-        match self {
-            Self::Audit(reason) => Outcome::Audit(reason),
-            Self::Tunnel => Outcome::Tunnel,
-        }
-    }
-}
-
-/// Headers that concern one connection only (RFC 9110, section 7.6.1), and the proxy's own.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "expect",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "upgrade",
-];
-/// Headers by which some servers take another method, or another path, than the one that was judged: the latter of IIS,
-/// Symfony and Zend.
-const OVERRIDES: [&str; 5] =
-    ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
-
-/// Refuses headers that are not forwarded in any form; of methods and paths, [`crate::policy::authorize`] decides.
-pub(super) fn check(request: &Request<Asked>) -> Result<(), Reason> {
-    if request.headers().contains_key(header::UPGRADE) && !websocket::is_handshake(request) {
-        return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded, without a body"));
-    }
-    if OVERRIDES.iter().any(|name| request.headers().contains_key(*name)) {
-        return Err(Reason::BadRequest("headers that override the method or the path are not forwarded"));
-    }
-    Ok(())
-}
 
 /// Sends a request on and gives its answer.
 ///
@@ -84,7 +36,7 @@ pub(super) async fn forward(
     if request.headers().contains_key(header::UPGRADE) {
         return websocket::forward(egress, state, intent, scheme, request, slot).await;
     }
-    let scanner = state.scanner(egress, intent);
+    let scanner = egress.scanner(state, intent);
     let (mut head, body) = request.into_parts();
     join_cookies(&mut head.headers);
     let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
@@ -95,7 +47,7 @@ pub(super) async fn forward(
         // gRPC asks for them, end to end.
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let looks = state.response_scanner(egress, intent);
+    let looks = egress.response_scanner(state, intent);
     if looks.is_some() {
         // What is looked at comes as it is.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -156,50 +108,6 @@ async fn watch(egress: Weak<Egress>, long: Duration) {
     }
 }
 
-/// Interim answers (RFC 9110, section 15.2) to one request.
-const MAX_INTERIM: u32 = 100;
-
-/// Counts the interim answers to a request, of which a destination could send without end.
-pub(super) struct Interim(Arc<(AtomicU32, Notify)>);
-
-impl Interim {
-    pub(super) fn watch<B>(request: &mut Request<B>) -> Self {
-        let counted: Arc<(AtomicU32, Notify)> = Arc::default();
-        let count = counted.clone();
-        hyper::ext::on_informational(request, move |_| {
-            if count.0.fetch_add(1, Ordering::Relaxed) == MAX_INTERIM {
-                count.1.notify_one();
-            }
-        });
-        Self(counted)
-    }
-
-    /// Once there are more than anybody needs.
-    pub(super) async fn too_many(&self) {
-        self.0.1.notified().await;
-    }
-
-    pub(super) fn reason(host: &Host) -> Reason {
-        Reason::Unreachable(
-            host.clone(),
-            format!("it sends more than {MAX_INTERIM} interim answers (1xx) to a request"),
-        )
-    }
-}
-
-/// Joins what HTTP/2 has in several headers, as HTTP/1.1 has it (RFC 9113, section 8.2.3): servers take one of them, and not
-/// all the same one.
-pub(super) fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    // What was made of values is one.
-    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
-    }
-}
-
 /// Sets a request's framing by what is sent after it, and by nothing that the client wrote: a length that is known, or
 /// chunks, whatever the method. `bare` is whether it came without a body.
 fn frame(head: &mut http::request::Parts, body: &Body, bare: bool) {
@@ -209,19 +117,6 @@ fn frame(head: &mut http::request::Parts, body: &Body, bare: bool) {
         Some(length) => drop(head.headers.insert(header::CONTENT_LENGTH, length.into())),
         None => drop(head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
     }
-}
-
-/// Sets a request's destination: what was judged, in its one form, and nothing that the client wrote.
-pub(super) fn aim(head: &mut http::request::Parts, intent: &Intent, scheme: &str) -> Result<(), Reason> {
-    let authority = authority(&intent.host, intent.port, scheme);
-    let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
-    // The client writes one for HTTP/1; in HTTP/2 it is `:authority`, and servers refuse both.
-    head.headers.remove(header::HOST);
-    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
-    head.uri = uri.map_err(|_| Reason::BadRequest("the path cannot be read"))?;
-    head.version = hyper::Version::HTTP_11;
-    head.extensions = http::Extensions::new();
-    Ok(())
 }
 
 /// Our own reason where there is one among the causes; else the innermost in words.
@@ -234,36 +129,6 @@ pub(super) fn unreachable(host: &Host, error: &hyper_util::client::legacy::Error
         }
     }
     Reason::Unreachable(host.clone(), cause.to_string())
-}
-
-fn authority(host: &Host, port: u16, scheme: &str) -> String {
-    let host = match host {
-        Host::V6(address) => format!("[{address}]"),
-        other => other.to_string(),
-    };
-    let default = if scheme == "https" { 443 } else { 80 };
-    if port == default { host } else { format!("{host}:{port}") }
-}
-
-/// Removes what concerns one connection only, also what the Connection header names.
-pub(super) fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        // A sender may not use Connection to take framing or the destination away.
-        .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name))
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    // Framing is that of each connection.
-    headers.remove(header::TRANSFER_ENCODING);
 }
 
 /// What egress itself answers as the canary.

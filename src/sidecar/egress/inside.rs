@@ -19,17 +19,18 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::begun::Begun;
 use super::connect::Pinned;
+use super::decide::{Answer, is_tunnel, judge, say_refused, told};
 use super::drain::{self, Asked};
-use super::forward::{self, Answer};
-use super::http::{HEAD, MAX_HEAD, Switch, check_host_header, judge, say_refused, short, told};
 use super::passing::Body;
+use super::permit::Place;
 use super::refusal::Asker;
-use super::serve::Place;
+use super::request::{HEAD, MAX_HEAD, check, check_host_header, short};
 use super::state::State;
 use super::strict::Strict;
-use super::{Egress, Outcome};
+use super::upgrade::Switch;
+use super::{Egress, Outcome, forward};
 use crate::net::{Host, canonical};
-use crate::policy::{Destination, Form, Intent, Reason, Tls, check_server_name};
+use crate::policy::{Destination, Form, Intent, Reason, check_server_name};
 
 /// How long a client's first message, and the handshake after it, may take.
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -44,11 +45,6 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 128 << 10;
 /// What is kept of an answer until the client takes it, in bytes.
 const SEND_BUFFER: usize = 64 << 10;
-
-/// Whether what follows a CONNECT is carried unread.
-pub(super) fn is_tunnel(state: &State, intent: &Intent) -> bool {
-    state.policy.tls(&intent.host, intent.port) == Tls::Tunnel
-}
 
 /// The port at which TLS is spoken and nothing else (RFC 9110, section 4.2.2).
 const HTTPS: u16 = 443;
@@ -240,7 +236,7 @@ fn intent(outer: &Intent, layer: Layer, request: &Request<Asked>) -> Result<Inte
     }
     check_host_header(request.headers(), host, port, default)?;
     let path = canonical(request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str))?;
-    forward::check(request)?;
+    check(request)?;
     Ok(Intent { form, method: request.method().to_string(), host: host.clone(), port, path: Some(path) })
 }
 

@@ -28,7 +28,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::load::{TIMES, Times};
-use super::serve::Place;
+use super::permit::Place;
 use super::tests::{new_egress, new_egress_with};
 use super::{Config, Egress, http};
 use crate::policy::{AllowSpec, AllowTable, EgressSpec, Enforced, Tls};

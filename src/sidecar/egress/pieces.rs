@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Egress;
-use super::body::{Verdict, look, trailer_text};
+use super::inspect::{Verdict, look, trailer_text};
 use super::load::Kept;
 use super::passing::{Body, BoxError, Counter, Received, Sized};
 use crate::policy::Reason;

@@ -3,17 +3,16 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::connect::Stream;
-use super::stats::Counters;
+use super::permit::Place;
+use super::stream::Stream;
 use super::{Egress, http, tcp};
 
 /// Connections served at once; further ones wait.
@@ -35,31 +34,6 @@ pub(super) enum Listener {
     Unix(UnixListener),
     /// An address on the network inside, and the only one that is served there; or of a machine where there is no bottle.
     Tcp(TcpListener, Option<Ipv4Addr>),
-}
-
-/// The place of one connection, and of what it becomes: held until all of it has ended.
-#[derive(Clone)]
-pub(super) struct Place(#[expect(dead_code, reason = "held")] Arc<Held>);
-
-struct Held {
-    counters: Arc<Counters>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Place {
-    /// Counts a connection; without a permit where nothing bounds them, as in tests.
-    pub(super) fn new(egress: &Egress, permit: Option<OwnedSemaphorePermit>) -> Self {
-        let counters = egress.counters.clone();
-        counters.connections.fetch_add(1, Ordering::Relaxed);
-        counters.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Held { counters, _permit: permit }))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.counters.open.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// What all listeners share: so many connections there may be.

@@ -15,9 +15,8 @@ use super::connect::Connector;
 use super::load::REQUESTS;
 use super::passing::Body;
 use super::via::Via;
-use super::{Egress, Outcome};
-use crate::policy::{Allow, EgressSpec, Enforced, EntryError, Form, Intent, Policy, Reason, Rule, Sibling};
-use crate::scan::{Action, Actions, Direction, Finding, Known, Rules, Scanner, Target};
+use crate::policy::{Allow, EgressSpec, Enforced, EntryError, Form, Intent, Policy, Rule, Sibling};
+use crate::scan::{Action, Actions, Direction, Known, Rules, Scanner, Target, Warn};
 
 /// How long a connection to a destination is kept for the next request, and how many for one.
 const IDLE: Duration = Duration::from_mins(1);
@@ -125,7 +124,7 @@ impl State {
     }
 
     /// What a request is looked at with; the same for the whole of one.
-    pub(super) fn scanner(&self, egress: &Arc<Egress>, intent: &Arc<Intent>) -> Arc<Scanner> {
+    pub(super) fn scanner(&self, intent: &Intent, warn: Warn) -> Arc<Scanner> {
         let always = self.policy.scan(intent);
         // Nothing that is seen on its way by others is for anybody.
         let sealed = intent.form == Form::Inside;
@@ -134,7 +133,6 @@ impl State {
             .iter()
             .filter(|_| sealed)
             .find(|(rule, _)| rule.has_host(&intent.host) && rule.has_port(intent.port));
-        let warn = warn(egress, intent, "request");
         let scanner = match own {
             // Whoever holds a credential for a host goes there with no other one.
             Some((_, scanner)) => scanner.of_request(always, warn),
@@ -148,9 +146,9 @@ impl State {
     }
 
     /// What the answer to a request is looked at with, if anybody looks.
-    pub(super) fn response_scanner(&self, egress: &Arc<Egress>, intent: &Arc<Intent>) -> Option<Arc<Scanner>> {
+    pub(super) fn response_scanner(&self, warn: impl FnOnce() -> Warn) -> Option<Arc<Scanner>> {
         let scanner = self.responses.as_ref()?;
-        Some(Arc::new(scanner.of_request(None, warn(egress, intent, "answer"))))
+        Some(Arc::new(scanner.of_request(None, warn())))
     }
 }
 
@@ -182,12 +180,6 @@ fn client(connector: &Connector) -> HttpClient<Connector, Body> {
     builder.http1_max_buf_size(MAX_BUFFER).http2_max_send_buf_size(MAX_BUFFER);
     builder.http2_initial_stream_window_size(STREAM_WINDOW).http2_initial_connection_window_size(CONNECTION_WINDOW);
     builder.build(connector.clone())
-}
-
-/// Tells of findings that are let through.
-fn warn(egress: &Arc<Egress>, intent: &Arc<Intent>, place: &'static str) -> Arc<dyn Fn(Finding) + Send + Sync> {
-    let (egress, intent) = (egress.clone(), intent.clone());
-    Arc::new(move |finding| egress.decided(Some(&intent), Outcome::Warn(&Reason::SecretFound(finding, place))))
 }
 
 /// The gateway of this container's network: the host that the engine runs on. proc(5): `/proc/net/route`, whose numbers

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::connect::Stream;
-use super::websocket::look;
+use super::inspect::look_at_message;
+use super::stream::Stream;
 use super::{Egress, Outcome};
 use crate::policy::{Decision, Form, Intent, Reason, authorize};
 use crate::scan::Seam;
@@ -35,7 +35,7 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
     let Some(pinned) = state.connector.pin(&intent.host, destination).await? else { return Ok(()) };
     let far = pinned.dial().await?;
     egress.decided(Some(intent), Outcome::Allow);
-    let scanner = state.scanner(egress, intent);
+    let scanner = egress.scanner(&state, intent);
     let (mut from_near, mut to_near) = tokio::io::split(near);
     let (mut from_far, mut to_far) = tokio::io::split(far);
     let out = async {
@@ -53,7 +53,7 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
                 }
                 first = None;
             }
-            look(egress, &scanner, &mut seam, bytes.clone(), "stream").await?;
+            look_at_message(egress, &scanner, &mut seam, bytes.clone(), "stream").await?;
             if to_far.write_all(&bytes).await.is_err() {
                 break;
             }
@@ -61,7 +61,7 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
         }
         // What ends before it is told what it is, is no beginning of either.
         if let Some(begun) = first.filter(|begun| !begun.is_empty()) {
-            look(egress, &scanner, &mut seam, begun.clone().into(), "stream").await?;
+            look_at_message(egress, &scanner, &mut seam, begun.clone().into(), "stream").await?;
             let _ = to_far.write_all(&begun).await;
         }
         let _ = to_far.shutdown().await;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
 use super::load::{TIMES, Times};
-use super::serve::Place;
+use super::permit::Place;
 use super::{Config, Egress, Pair, Registration, http};
 use crate::net::Host;
 use crate::policy::{AllowSpec, Decision, EgressSpec, Enforced, Form, Intent, Reason, authorize};

@@ -10,7 +10,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::connect::{DIAL, Stream};
+use super::stream::{DIAL, Stream};
 use crate::net::Host;
 use crate::policy::{Connect, EgressSpec, Rule};
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Empty;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -22,11 +22,13 @@ use tower_service::Service;
 
 use super::body::{self, check_head};
 use super::drain::Asked;
-use super::forward;
 use super::frames::{self, Head, Kind};
+use super::headers::{aim, join_cookies, strip};
+use super::inspect::look_at_message;
+use super::interim::Interim;
 use super::load::Slot;
 use super::passing::{Body, empty};
-use super::serve::Place;
+use super::permit::Place;
 use super::state::State;
 use super::stats::Counters;
 use super::{Egress, Outcome};
@@ -44,25 +46,6 @@ const REFUSED: u16 = 1008;
 
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 
-/// Whether a request asks for a WebSocket, and for nothing else: it has no body (RFC 9110, section 7.8; RFC 6455, section
-/// 4.1), and no framing of one, which a destination that does not grant it would go by.
-pub(super) fn is_handshake(request: &Request<Asked>) -> bool {
-    let is = |name: HeaderName, word: &str| {
-        let mut values = request.headers().get_all(name).iter();
-        let first = values.next().and_then(|value| value.to_str().ok());
-        first.is_some_and(|value| value.eq_ignore_ascii_case(word)) && values.next().is_none()
-    };
-    let none = |value: &HeaderValue| value.as_bytes() == b"0";
-    request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && request.body().is_end_stream()
-        && !request.headers().contains_key(header::TRANSFER_ENCODING)
-        && request.headers().get_all(header::CONTENT_LENGTH).iter().all(none)
-        && is(header::UPGRADE, "websocket")
-        && is(header::SEC_WEBSOCKET_VERSION, "13")
-        && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
-}
-
 /// Forwards a handshake; where it is granted, what follows it too.
 ///
 /// # Errors
@@ -77,20 +60,20 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Reason> {
     let client = hyper::upgrade::on(&mut request);
     let place = request.extensions_mut().remove::<Place>();
-    let scanner = state.scanner(egress, intent);
+    let scanner = egress.scanner(state, intent);
     let (mut head, _) = request.into_parts();
     head.headers.remove(EXTENSIONS);
     head.headers.remove(header::CONTENT_LENGTH);
-    forward::join_cookies(&mut head.headers);
+    join_cookies(&mut head.headers);
     check_head(&egress.load, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
-    forward::strip(&mut head.headers);
+    strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
-    forward::aim(&mut head, intent, scheme)?;
+    aim(&mut head, intent, scheme)?;
     let mut answer = ask(state, intent, scheme, head).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = answer.into_parts();
-        forward::strip(&mut head.headers);
-        let answers = state.response_scanner(egress, intent);
+        strip(&mut head.headers);
+        let answers = egress.response_scanner(state, intent);
         let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
         return Ok(egress.answers.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot));
     }
@@ -101,7 +84,7 @@ pub(super) async fn forward(
     }
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut head, _) = answer.into_parts();
-    forward::strip(&mut head.headers);
+    strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
     let (egress, intent, policy) = (egress.clone(), intent.clone(), state.policy.clone());
     tokio::spawn(async move {
@@ -136,10 +119,10 @@ async fn ask(state: &State, intent: &Intent, scheme: &str, mut head: Parts) -> R
     let (mut sender, connection) = http1::handshake(upstream).await.map_err(unreachable)?;
     tokio::spawn(connection.with_upgrades());
     let mut request = Request::from_parts(head, Empty::<Bytes>::new());
-    let interim = forward::Interim::watch(&mut request);
+    let interim = Interim::watch(&mut request);
     tokio::select! {
         answer = sender.send_request(request) => answer.map_err(unreachable),
-        () = interim.too_many() => Err(forward::Interim::reason(&intent.host)),
+        () = interim.too_many() => Err(Interim::reason(&intent.host)),
     }
 }
 
@@ -203,7 +186,7 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 return Ok(());
             }
             frames::mask(&mut control, mask.unwrap_or_default());
-            look(egress, scanner, &mut controls, control.clone().into(), "control frame").await?;
+            look_at_message(egress, scanner, &mut controls, control.clone().into(), "control frame").await?;
             if to.write_all(&frames::frame(kind, &control, Some(key()?))).await.is_err() {
                 return Ok(());
             }
@@ -229,7 +212,7 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         frames::mask(&mut content[before..], mask.unwrap_or_default());
         if let (true, Some(kind)) = (fin, begun) {
             let message = content.split().freeze();
-            look(egress, scanner, &mut messages, message.clone(), "message").await?;
+            look_at_message(egress, scanner, &mut messages, message.clone(), "message").await?;
             egress.counters.request_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
             if to.write_all(&frames::frame(kind, &message, Some(key()?))).await.is_err() {
                 return Ok(());
@@ -254,27 +237,6 @@ async fn read<R: AsyncRead + Unpin>(
         }
     }
     Ok(Some(()))
-}
-
-/// Looks at a message of a stream, and where it meets what came before.
-pub(super) async fn look(
-    egress: &Egress,
-    scanner: &Arc<Scanner>,
-    seam: &mut Seam,
-    message: Bytes,
-    place: &'static str,
-) -> Result<(), Reason> {
-    let (looking, before, text) = (scanner.clone(), seam.clone(), message.clone());
-    let found = egress.load.look(message.len(), move |work| {
-        let found = match looking.look(&text, work)? {
-            None => before.meets(&looking, &text, work)?,
-            found => found,
-        };
-        looking.tell(work);
-        Ok(found)
-    });
-    let found = found.await?.or_else(|| seam.accept(scanner, &message));
-    found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
 }
 
 /// A key for a mask, that nobody knows before (section 5.3).
