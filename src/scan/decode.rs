@@ -1,8 +1,8 @@
 //! Content encodings of HTTP: what is said to be wrapped around a body.
 
+use super::budget::{Budget, Exhausted};
 use super::encoding::{DecodeError, Encoding};
 use super::unpack::{self, Sink};
-use super::work::{Exhausted, Work};
 
 /// Largest body with its encodings taken off, in bytes.
 const MAX_DECODED: usize = 32 << 20;
@@ -13,38 +13,38 @@ pub struct Decoded {
     /// Its content.
     pub text: Vec<u8>,
     /// What stands beside it: names and comments of gzip, frames of zstd that are skipped; one behind the other.
-    pub beside: Vec<u8>,
+    pub metadata: Vec<u8>,
 }
 
 /// Takes encodings off a body that is whole, the last applied first.
 ///
 /// # Errors
 /// It is malformed, becomes too large, or takes more work than there is.
-pub fn decode(body: &[u8], encodings: &[Encoding], work: &mut Work) -> Result<Decoded, DecodeError> {
+pub fn decode(body: &[u8], encodings: &[Encoding], budget: &mut Budget) -> Result<Decoded, DecodeError> {
     let mut decoded = Decoded::default();
     for (layer, &encoding) in encodings.iter().rev().enumerate() {
         let outer = std::mem::take(&mut decoded.text);
-        let mut sink = Sink::new(MAX_DECODED, work);
+        let mut sink = Sink::new(MAX_DECODED, budget);
         unpack::unpack(if layer == 0 { body } else { &outer }, encoding, &mut sink)?;
-        let (text, beside) = sink.into_parts();
-        work.take(text.len())?;
-        work.give_back(outer.len());
+        let (text, metadata) = sink.into_parts();
+        budget.reserve(text.len())?;
+        budget.release(outer.len());
         decoded.text = text;
-        decoded.beside.extend_from_slice(&beside);
+        decoded.metadata.extend_from_slice(&metadata);
     }
     Ok(decoded)
 }
 
 /// What can be read of bytes that look encoded and do not say so: up to where they are malformed.
-pub(super) fn decode_leniently(body: &[u8], encoding: Encoding, work: &mut Work) -> Result<Decoded, Exhausted> {
-    let mut sink = Sink::new(MAX_DECODED, work);
+pub(super) fn decode_leniently(body: &[u8], encoding: Encoding, budget: &mut Budget) -> Result<Decoded, Exhausted> {
+    let mut sink = Sink::new(MAX_DECODED, budget);
     match unpack::unpack(body, encoding, &mut sink) {
         Err(DecodeError::Exhausted(exhausted)) => Err(exhausted),
         // More than is looked at is more work than there is.
         Err(DecodeError::TooLarge) => Err(Exhausted),
         _ => {
-            let (text, beside) = sink.into_parts();
-            Ok(Decoded { text, beside })
+            let (text, metadata) = sink.into_parts();
+            Ok(Decoded { text, metadata })
         }
     }
 }
@@ -67,7 +67,7 @@ mod tests {
     }
 
     fn run(body: &[u8], encodings: &[Encoding]) -> Result<(Vec<u8>, Vec<u8>), DecodeError> {
-        decode(body, encodings, &mut Work::unbounded()).map(|decoded| (decoded.text, decoded.beside))
+        decode(body, encodings, &mut Budget::unbounded()).map(|decoded| (decoded.text, decoded.metadata))
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(run(&zlib(&gzip(b"hello")), &[Encoding::Gzip, Encoding::Deflate]).unwrap().0, b"hello");
         let bomb = gzip(&vec![0; 100 << 20]);
         assert_eq!(run(&bomb, &[Encoding::Gzip]), Err(DecodeError::TooLarge));
-        let spent = decode(&bomb, &[Encoding::Gzip], &mut Work::of(bomb.len()));
+        let spent = decode(&bomb, &[Encoding::Gzip], &mut Budget::of(bomb.len()));
         assert_eq!(spent, Err(DecodeError::Exhausted(Exhausted)));
     }
 
@@ -120,8 +120,8 @@ mod tests {
             (frame, Encoding::Zstd),
             (stored(b"hello"), Encoding::Brotli),
         ] {
-            for beside in [&b"more"[..], b"x"] {
-                let body = [&body[..], beside].concat();
+            for metadata in [&b"more"[..], b"x"] {
+                let body = [&body[..], metadata].concat();
                 assert_eq!(run(&body, &[encoding]), Err(DecodeError::Malformed(encoding)), "{encoding:?}");
             }
             let cut = &body[..body.len() - 1];

@@ -1,6 +1,6 @@
 //! Content encodings of HTTP, and why a body cannot be decoded.
 
-use super::work::Exhausted;
+use super::budget::Exhausted;
 
 /// The framing of S3's uploads, as `Content-Encoding` names it; it is removed before all encodings.
 pub(super) const AWS_CHUNKED: &str = "aws-chunked";

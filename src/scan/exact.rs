@@ -20,7 +20,7 @@ const ALPHABETS: [&str; 4] = [
 ];
 
 /// The forms of secrets, and a small table that says of most places at once that none is there.
-pub struct Exact {
+pub struct ExactMatcher {
     /// A bit for each hash of four bytes that begin in the first four of a form: so that every fourth place of a text has
     /// to be asked for, and no more.
     table: Vec<u64>,
@@ -33,16 +33,16 @@ pub struct Exact {
 
 /// The beginning of a secret at a text's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending {
+pub struct PartialMatch {
     /// How many bytes it has.
     pub bytes: usize,
     /// How many the shortest form has that goes on like that.
     pub of: usize,
 }
 
-impl Pending {
+impl PartialMatch {
     /// Whether it is half of a secret or more.
-    pub fn is_half(self) -> bool {
+    pub fn is_half_or_more(self) -> bool {
         self.bytes * 2 >= self.of
     }
 }
@@ -51,7 +51,7 @@ impl Pending {
 const MIN_BITS: u32 = 18;
 const MAX_BITS: u32 = 22;
 
-impl Exact {
+impl ExactMatcher {
     /// Secrets that are long enough to be told from other text.
     pub fn new(secrets: &[String]) -> Self {
         let long = secrets.iter().filter(|secret| secret.len() >= MIN_SECRET).take(MAX_SECRETS);
@@ -91,12 +91,12 @@ impl Exact {
     }
 
     /// How many bytes the longest form has.
-    pub fn longest(&self) -> usize {
+    pub fn longest_form(&self) -> usize {
         self.longest
     }
 
     /// Whether one of the secrets is in these bytes, in any form.
-    pub fn is_in(&self, bytes: &[u8]) -> bool {
+    pub fn matches(&self, bytes: &[u8]) -> bool {
         if self.table.is_empty() {
             return false;
         }
@@ -120,7 +120,7 @@ impl Exact {
     }
 
     /// What at the end may be the beginning of a secret: to be held back.
-    pub fn pending(&self, bytes: &[u8]) -> Option<Pending> {
+    pub fn partial_match(&self, bytes: &[u8]) -> Option<PartialMatch> {
         if self.table.is_empty() {
             return None;
         }
@@ -133,16 +133,16 @@ impl Exact {
             let first = self.forms.partition_point(|form| form.as_slice() < rest);
             let longer = self.forms[first..].iter().take_while(|form| form.starts_with(rest));
             let of = longer.map(Vec::len).filter(|&length| length > rest.len()).min()?;
-            Some(Pending { bytes: rest.len(), of })
+            Some(PartialMatch { bytes: rest.len(), of })
         })
     }
 }
 
-impl Exact {
+impl ExactMatcher {
     /// How many bytes at the end must be there again with what follows, for a secret that goes on there to be found.
     pub fn tail(&self, bytes: &[u8]) -> usize {
         let short = (HELD - 1).min(bytes.len());
-        self.pending(bytes).map_or(short, |pending| pending.bytes.max(short))
+        self.partial_match(bytes).map_or(short, |pending| pending.bytes.max(short))
     }
 }
 
@@ -238,8 +238,8 @@ mod tests {
 
     const SECRET: &str = "pa$$w0rd/with\"quotes+and=signs";
 
-    fn exact() -> Exact {
-        Exact::new(&[SECRET.to_owned(), "short".to_owned()])
+    fn exact() -> ExactMatcher {
+        ExactMatcher::new(&[SECRET.to_owned(), "short".to_owned()])
     }
 
     #[test]
@@ -263,16 +263,16 @@ mod tests {
                 text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat(),
             ];
             for text in encoded {
-                assert!(exact.is_in(text.as_bytes()), "{before}: {text}");
+                assert!(exact.matches(text.as_bytes()), "{before}: {text}");
             }
             for text in [
                 text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>(),
                 text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
             ] {
-                assert!(exact.is_in(&text));
+                assert!(exact.matches(&text));
             }
         }
-        assert!(!exact.is_in(b"a short text without any of it, pa$$w0rd alone"));
+        assert!(!exact.matches(b"a short text without any of it, pa$$w0rd alone"));
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
         let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n{}\n-----END PRIVATE KEY-----\n", lines[0], lines[1]);
         let account =
             serde_json::to_string_pretty(&serde_json::json!({"type": "service_account", "private_key": key})).unwrap();
-        let exact = Exact::new(&["correct horse battery".to_owned(), key.clone(), account.clone()]);
+        let exact = ExactMatcher::new(&["correct horse battery".to_owned(), key.clone(), account.clone()]);
         let form = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let windows = |text: &str| text.replace('\n', "\r\n");
         for text in [
@@ -301,16 +301,16 @@ mod tests {
             serde_json::to_string(&key).unwrap(),
             format!("only a line: {}", lines[1]),
         ] {
-            assert!(exact.is_in(text.as_bytes()), "{text}");
+            assert!(exact.matches(text.as_bytes()), "{text}");
         }
-        assert!(!exact.is_in(b"-----BEGIN PRIVATE KEY-----\n{\n  \"type\": \"service_account\",\n"));
+        assert!(!exact.matches(b"-----BEGIN PRIVATE KEY-----\n{\n  \"type\": \"service_account\",\n"));
     }
 
     proptest! {
         #[test]
         fn what_is_held_back_is_what_a_secret_may_begin_with(cut in 1..SECRET.len(), before in "[a-z ]{0,40}") {
             let piece = format!("{before}{}", &SECRET[..cut]);
-            let pending = exact().pending(piece.as_bytes()).map_or(0, |pending| pending.bytes);
+            let pending = exact().partial_match(piece.as_bytes()).map_or(0, |pending| pending.bytes);
             if cut >= HELD {
                 prop_assert!(pending >= cut, "{piece:?}: {pending}");
             }

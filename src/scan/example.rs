@@ -51,7 +51,7 @@ mod tests {
             let value = entry.value.concat();
             let text = format!("a = \"{}{value}\"", entry.context);
             let found = rules
-                .find(text.as_bytes(), &mut crate::scan::Work::unbounded(), &mut |_, _, token| Some(token.to_vec()))
+                .find(text.as_bytes(), &mut crate::scan::Budget::unbounded(), &mut |_, _, token| Some(token.to_vec()))
                 .unwrap();
             assert_eq!(found.as_deref(), Some(value.as_bytes()), "{text}");
             assert!(is_example(value.as_bytes()));

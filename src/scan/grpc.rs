@@ -12,12 +12,12 @@ const PREFIX: usize = 5;
 const TRAILERS: u8 = 0x80;
 
 /// Messages out of a body that comes in pieces.
-pub struct Messages {
+pub struct GrpcMessages {
     encoding: Option<Encoding>,
     buffer: BytesMut,
 }
 
-impl Messages {
+impl GrpcMessages {
     /// A body whose messages are compressed as `grpc-encoding` says, if it says anything.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Messages {
     }
 
     /// How many bytes of a message that has begun are there, and how many it has.
-    pub fn pending(&self) -> (usize, usize) {
+    pub fn buffered(&self) -> (usize, usize) {
         let length = self.buffer.first_chunk::<PREFIX>().map_or(0, |&[_, a, b, c, d]| u32::from_be_bytes([a, b, c, d]));
         (self.buffer.len(), PREFIX + (length as usize).min(MAX_MESSAGE))
     }
@@ -81,7 +81,7 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::Work;
+    use crate::scan::Budget;
     use std::io::Write;
 
     fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
@@ -94,16 +94,18 @@ mod tests {
         gzip.write_all(b"two").unwrap();
         let body = [frame(0, b"one"), frame(1, &gzip.finish().unwrap()), frame(TRAILERS, b"grpc-status: 0")].concat();
         for size in [1, 2, 7, body.len()] {
-            let mut messages = Messages::new(Some("gzip")).unwrap();
+            let mut messages = GrpcMessages::new(Some("gzip")).unwrap();
             let (mut frames, mut texts) = (Vec::new(), Vec::new());
             for piece in body.chunks(size) {
                 messages.push(&Bytes::copy_from_slice(piece));
                 while let Some((frame, message, encoding)) = messages.take().unwrap() {
                     frames.extend_from_slice(&frame);
-                    texts.push(crate::scan::decode(&message, encoding.as_slice(), &mut Work::unbounded()).map_or_else(
-                        |_| Vec::new(),
-                        |decoded| if encoding.is_some() { decoded.text } else { message.to_vec() },
-                    ));
+                    texts.push(
+                        crate::scan::decode(&message, encoding.as_slice(), &mut Budget::unbounded()).map_or_else(
+                            |_| Vec::new(),
+                            |decoded| if encoding.is_some() { decoded.text } else { message.to_vec() },
+                        ),
+                    );
                 }
             }
             messages.end().unwrap();
@@ -114,13 +116,13 @@ mod tests {
 
     #[test]
     fn promise_06_what_is_no_grpc_is_refused() {
-        assert!(Messages::new(Some("snappy")).is_err());
+        assert!(GrpcMessages::new(Some("snappy")).is_err());
         for body in [frame(2, b"x"), frame(1, b"x"), vec![0, 0xff, 0xff, 0xff, 0xff]] {
-            let mut messages = Messages::new(None).unwrap();
+            let mut messages = GrpcMessages::new(None).unwrap();
             messages.push(&body.into());
             assert!(messages.take().is_err());
         }
-        let mut messages = Messages::new(None).unwrap();
+        let mut messages = GrpcMessages::new(None).unwrap();
         messages.push(&Bytes::from_static(&[0, 0, 0]));
         assert!(messages.take().unwrap().is_none() && messages.end().is_err());
     }

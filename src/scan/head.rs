@@ -1,11 +1,11 @@
 //! The head of a request: every piece of it by itself, so that what is found, and its fingerprint, does not depend on what stands
 //! beside it; and known secrets also in what pieces make when they are put together, for one may be split over several.
 
-use super::body::{joined, spaced};
+use super::body_format::{joined, spaced};
+use super::budget::{Budget, Exhausted};
 use super::finding::Finding;
-use super::owner::Place;
+use super::owner::Location;
 use super::scanner::Scanner;
-use super::work::{Exhausted, Work};
 
 /// Methods that hold nothing but themselves (RFC 9110, section 9, and RFC 5789): most requests have one of them.
 const METHODS: [&str; 7] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
@@ -25,40 +25,44 @@ impl Scanner {
     ///
     /// # Errors
     /// To look through it takes more work than there is.
-    pub fn head(&self, head: &Head<'_>, work: &mut Work) -> Result<Option<(Finding, &'static str)>, Exhausted> {
+    pub fn scan_head(
+        &self,
+        head: &Head<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<(Finding, &'static str)>, Exhausted> {
         if !METHODS.contains(&head.method)
-            && let Some(finding) = self.at(Place::Elsewhere, head.method.as_bytes(), work)?
+            && let Some(finding) = self.scan_at(Location::Other, head.method.as_bytes(), budget)?
         {
             return Ok(Some((finding, "method")));
         }
-        if let Some(finding) = self.path(head.path, work)? {
+        if let Some(finding) = self.scan_path(head.path, budget)? {
             return Ok(Some((finding, "path or query")));
         }
-        Ok(self.headers(&head.headers, work)?.map(|finding| (finding, "headers")))
+        Ok(self.scan_headers(&head.headers, budget)?.map(|finding| (finding, "headers")))
     }
 
     /// Each header for itself, for what stands in the next is no part of it; and the values put together for known secrets.
-    fn headers(&self, headers: &[(&str, &[u8])], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+    fn scan_headers(&self, headers: &[(&str, &[u8])], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         let mut line = Vec::new();
         for (name, value) in headers {
             line.clear();
             for part in [name.as_bytes(), b": ", value] {
                 line.extend_from_slice(part);
             }
-            if let Some(finding) = self.at(Place::Header(name), &line, work)? {
+            if let Some(finding) = self.scan_at(Location::Header(name), &line, budget)? {
                 return Ok(Some(finding));
             }
         }
         // As they came, and by their names: the two orders in which a receiver would put the parts together.
         let mut values = line;
-        let mut together = |headers: &[(&str, &[u8])], work: &mut Work| {
+        let mut together = |headers: &[(&str, &[u8])], budget: &mut Budget| {
             values.clear();
             for (_, value) in headers {
                 values.extend_from_slice(value);
             }
-            self.known(&values, work)
+            self.scan_known(&values, budget)
         };
-        if let Some(finding) = together(headers, work)? {
+        if let Some(finding) = together(headers, budget)? {
             return Ok(Some(finding));
         }
         if headers.is_sorted_by_key(|(name, _)| *name) {
@@ -66,7 +70,7 @@ impl Scanner {
         }
         let mut headers = headers.to_vec();
         headers.sort_by_key(|(name, _)| *name);
-        together(&headers, work)
+        together(&headers, budget)
     }
 
     /// Looks at a path with its query: each parameter for itself, with its pluses as the spaces that they stand for, too;
@@ -74,9 +78,9 @@ impl Scanner {
     ///
     /// # Errors
     /// To look through it takes more work than there is.
-    pub fn path(&self, path: &str, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+    pub fn scan_path(&self, path: &str, budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         let (alone, query) = path.split_once('?').map_or((path, None), |(alone, query)| (alone, Some(query)));
-        if let Some(finding) = self.at(Place::Elsewhere, alone.as_bytes(), work)? {
+        if let Some(finding) = self.scan_at(Location::Other, alone.as_bytes(), budget)? {
             return Ok(Some(finding));
         }
         let Some(query) = query else { return Ok(None) };
@@ -85,7 +89,7 @@ impl Scanner {
             // With what stands before it, by which some formats are told.
             let pair = format!("&{pair}").into_bytes();
             for text in [spaced(&pair), Some(pair)].into_iter().flatten() {
-                if let Some(finding) = self.at(Place::Query(name), &text, work)? {
+                if let Some(finding) = self.scan_at(Location::Query(name), &text, budget)? {
                     return Ok(Some(finding));
                 }
             }
@@ -94,7 +98,7 @@ impl Scanner {
         let spaced = spaced(query);
         let whole = [Some(path.as_bytes().to_vec()), Some(joined(query)), spaced.as_deref().map(joined), spaced];
         for text in whole.into_iter().flatten() {
-            if let Some(finding) = self.known(&text, work)? {
+            if let Some(finding) = self.scan_known(&text, budget)? {
                 return Ok(Some(finding));
             }
         }
@@ -105,9 +109,9 @@ impl Scanner {
     ///
     /// # Errors
     /// To look through it takes more work than there is.
-    pub fn host(&self, host: &str, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
-        match self.at(Place::Elsewhere, host.as_bytes(), work)? {
-            None => self.at(Place::Elsewhere, host.replace('.', "").as_bytes(), work),
+    pub fn scan_host(&self, host: &str, budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
+        match self.scan_at(Location::Other, host.as_bytes(), budget)? {
+            None => self.scan_at(Location::Other, host.replace('.', "").as_bytes(), budget),
             found => Ok(found),
         }
     }

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE};
 
+use super::budget::{Budget, Exhausted};
 use super::decode::{Decoded, decode_leniently};
 use super::encoding;
 use super::finding::Finding;
-use super::work::{Exhausted, Work};
 
 /// Shorter runs of an alphabet are words.
 const MIN_RUN: usize = 24;
@@ -19,26 +19,26 @@ const BEGINNING: usize = 24;
 const MIN_LINE: usize = 32;
 
 /// What looks at a text.
-pub(super) type Look<'a> = dyn FnMut(&[u8], &mut Work) -> Result<Option<Finding>, Exhausted> + 'a;
+pub(super) type ScanFn<'a> = dyn FnMut(&[u8], &mut Budget) -> Result<Option<Finding>, Exhausted> + 'a;
 
 /// Looks at the texts inside a text, one after the other so that one of them is in memory at a time: with JSON's and URLs'
 /// escapes resolved, and what its runs of base 64 and hexadecimal digits stand for.
-pub(super) fn inner(bytes: &[u8], work: &mut Work, look: &mut Look<'_>) -> Result<Option<Finding>, Exhausted> {
-    let mut visit = |text: &[u8], work: &mut Work| -> Result<Option<Finding>, Exhausted> {
-        work.take(text.len())?;
-        let found = look(text, work);
-        work.give_back(text.len());
+pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) -> Result<Option<Finding>, Exhausted> {
+    let mut visit = |text: &[u8], budget: &mut Budget| -> Result<Option<Finding>, Exhausted> {
+        budget.reserve(text.len())?;
+        let found = scan(text, budget);
+        budget.release(text.len());
         found
     };
-    if let Some(Decoded { text, beside }) = inflate(bytes, work)? {
-        for text in [text, beside] {
-            if let Some(finding) = visit(&text, work)? {
+    if let Some(Decoded { text, metadata }) = inflate(bytes, budget)? {
+        for text in [text, metadata] {
+            if let Some(finding) = visit(&text, budget)? {
                 return Ok(Some(finding));
             }
         }
     }
     if let Some(text) = unescape(bytes)
-        && let Some(finding) = visit(&text, work)?
+        && let Some(finding) = visit(&text, budget)?
     {
         return Ok(Some(finding));
     }
@@ -51,7 +51,7 @@ pub(super) fn inner(bytes: &[u8], work: &mut Work, look: &mut Look<'_>) -> Resul
         let begins = &run[..run.len().min(BEGINNING)];
         if run.len().is_multiple_of(2) && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
             let text = HEXLOWER_PERMISSIVE.decode(run).ok().filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, work))? {
+            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, budget))? {
                 return Ok(Some(finding));
             }
         }
@@ -59,13 +59,13 @@ pub(super) fn inner(bytes: &[u8], work: &mut Work, look: &mut Look<'_>) -> Resul
         let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
         if begins_readable(alphabet(run), begins) {
             let text = lenient(whole).filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, work))? {
+            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, budget))? {
                 return Ok(Some(finding));
             }
         }
     }
     let unwrapped = if broken { unwrap_lines(bytes) } else { None };
-    unwrapped.map_or(Ok(None), |text| visit(&text, work))
+    unwrapped.map_or(Ok(None), |text| visit(&text, budget))
 }
 
 /// Which encoding bytes are in by their first ones, where that can be told: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1,
@@ -80,8 +80,8 @@ pub(super) fn compressed(bytes: &[u8]) -> Option<encoding::Encoding> {
 }
 
 /// What is compressed without having been said to be; what cannot be read is taken as it is.
-fn inflate(bytes: &[u8], work: &mut Work) -> Result<Option<Decoded>, Exhausted> {
-    compressed(bytes).map(|encoding| decode_leniently(bytes, encoding, work)).transpose()
+fn inflate(bytes: &[u8], budget: &mut Budget) -> Result<Option<Decoded>, Exhausted> {
+    compressed(bytes).map(|encoding| decode_leniently(bytes, encoding, budget)).transpose()
 }
 
 /// The text with the line ends taken out that stand within base 64, as base64(1) and mail write it (RFC 2045, section
@@ -225,11 +225,11 @@ mod tests {
     fn escapes_and_runs_are_resolved() {
         let texts = |text: &str| -> Vec<String> {
             let mut found = Vec::new();
-            let mut look = |text: &[u8], _: &mut Work| {
+            let mut scan = |text: &[u8], _: &mut Budget| {
                 found.push(String::from_utf8_lossy(text).into_owned());
                 Ok(None)
             };
-            inner(text.as_bytes(), &mut Work::unbounded(), &mut look).unwrap();
+            inner(text.as_bytes(), &mut Budget::unbounded(), &mut scan).unwrap();
             found
         };
         assert_eq!(texts(r"\u0067hp\/x"), ["ghp/x"]);

@@ -4,13 +4,14 @@
 
 mod action;
 mod aws_chunked;
-mod body;
+mod aws_chunked_windows;
+mod body_format;
+mod budget;
 mod decode;
 mod encoding;
 mod exact;
 mod example;
 mod finding;
-mod framed;
 mod grpc;
 mod head;
 mod inner;
@@ -20,27 +21,26 @@ mod rule_file;
 mod rules;
 mod scanner;
 mod secret;
-mod stream;
 mod unpack;
-mod work;
+mod windows;
 
 pub use action::{Action, Actions, Dlp, KNOWN_SECRET};
-pub use body::Shape;
+pub use aws_chunked_windows::AwsChunkedWindows;
+pub use body_format::BodyFormat;
+pub use budget::{Budget, Exhausted};
 pub use decode::{Decoded, decode};
 pub use encoding::{DecodeError, Encoding};
-pub use exact::{Exact, Pending};
+pub use exact::{ExactMatcher, PartialMatch};
 pub use finding::Finding;
-pub use framed::Framed;
-pub use grpc::Messages;
+pub use grpc::GrpcMessages;
 pub use head::Head;
 pub use multipart::{boundary, parts};
-pub use owner::{Place, Target};
+pub use owner::{Location, RequestTarget};
 pub use rule_file::Direction;
 pub use rules::{Rules, RulesError};
 pub use scanner::{Scanner, Warn};
-pub use secret::Known;
-pub use stream::{Seam, Stream, Windows};
-pub use work::{Exhausted, Work};
+pub use secret::KnownSecret;
+pub use windows::{LiveStream, Overlap, Windows};
 
 #[cfg(test)]
 mod tests;

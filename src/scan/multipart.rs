@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
+use super::budget::Budget;
 use super::decode::{Decoded, decode};
 use super::encoding::{DecodeError, Encoding};
-use super::work::Work;
 
 /// Parts of one body.
 const MAX_PARTS: usize = 4096;
@@ -45,7 +45,7 @@ pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
 ///
 /// # Errors
 /// The parts cannot be told apart, there are too many, or one is in an encoding that is not known.
-pub fn parts<'a>(boundary: &str, body: &'a [u8], work: &mut Work) -> Result<Vec<Cow<'a, [u8]>>, DecodeError> {
+pub fn parts<'a>(boundary: &str, body: &'a [u8], budget: &mut Budget) -> Result<Vec<Cow<'a, [u8]>>, DecodeError> {
     let delimiter = format!("--{boundary}");
     let finder = memmem::Finder::new(&delimiter);
     // A delimiter stands at the beginning of a line, and on it nothing else.
@@ -70,10 +70,10 @@ pub fn parts<'a>(boundary: &str, body: &'a [u8], work: &mut Work) -> Result<Vec<
     if places.len() > MAX_PARTS {
         return Err(DecodeError::Multipart("it has too many parts"));
     }
-    places.windows(2).map(|pair| part(&body[pair[0] + delimiter.len()..pair[1]], work)).collect()
+    places.windows(2).map(|pair| part(&body[pair[0] + delimiter.len()..pair[1]], budget)).collect()
 }
 
-fn part<'a>(bytes: &'a [u8], work: &mut Work) -> Result<Cow<'a, [u8]>, DecodeError> {
+fn part<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Cow<'a, [u8]>, DecodeError> {
     let padding = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let bytes = &bytes[padding..];
     let bytes = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes);
@@ -104,12 +104,12 @@ fn part<'a>(bytes: &'a [u8], work: &mut Work) -> Result<Cow<'a, [u8]>, DecodeErr
             };
         } else if name.trim().eq_ignore_ascii_case("content-encoding") {
             let whole = content.strip_suffix(b"\n").map_or(&*content, |text| text.strip_suffix(b"\r").unwrap_or(text));
-            let Decoded { mut text, beside } = decode(whole, &Encoding::list(&value)?, work)?;
-            if !beside.is_empty() {
+            let Decoded { mut text, metadata } = decode(whole, &Encoding::list(&value)?, budget)?;
+            if !metadata.is_empty() {
                 text.push(b'\n');
-                text.extend_from_slice(&beside);
+                text.extend_from_slice(&metadata);
             }
-            work.take(text.len())?;
+            budget.reserve(text.len())?;
             content = Cow::Owned(text);
         }
     }
@@ -180,7 +180,7 @@ mod tests {
         let body = "preamble\r\n--b\r\nContent-Disposition: form-data; name=a\r\n\r\none\r\n\
             --b\r\nContent-Transfer-Encoding: base64\r\n\r\nb2\r\nZm\r\n\
             --b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\ns=65c=\r\nret\r\n--b\r\n\r\nbare\r\n--b--\r\n";
-        let found: Vec<String> = parts("b", body.as_bytes(), &mut Work::unbounded())
+        let found: Vec<String> = parts("b", body.as_bytes(), &mut Budget::unbounded())
             .unwrap()
             .iter()
             .map(|part| String::from_utf8_lossy(part).trim().to_owned())
@@ -199,7 +199,7 @@ mod tests {
             "--b\r\n\r\nx\r--b\r\n\r\ny\r\n--b--",
             "--b\r\n\r\nx\r\n--b\r\ry\r\n--b--",
         ] {
-            assert!(parts("b", bad.as_bytes(), &mut Work::unbounded()).is_err(), "{bad:?}");
+            assert!(parts("b", bad.as_bytes(), &mut Budget::unbounded()).is_err(), "{bad:?}");
         }
     }
 }

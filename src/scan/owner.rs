@@ -19,7 +19,7 @@ const JWT: &str = "jwt";
 
 /// Where in a request a text stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum Location<'a> {
     /// In a header, by its name in lower case.
     Header(&'a str),
     /// In a parameter of the query, by its name.
@@ -27,27 +27,27 @@ pub enum Place<'a> {
     /// In the body, a message of it, or a trailer.
     Body,
     /// Where no credential belongs: host, method, path.
-    Elsewhere,
+    Other,
 }
 
 /// Where a request goes: what is given to whom.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct RequestTarget {
     host: String,
     path: String,
     /// Of the table what is this host's; looked up with the first token, for most requests hold none.
-    rows: OnceLock<Vec<&'static Row>>,
+    owners: OnceLock<Vec<&'static Owner>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
-    owners: Vec<Row>,
+    owners: Vec<Owner>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct Owner {
     rules: Vec<String>,
     hosts: Vec<String>,
     #[serde(default)]
@@ -63,45 +63,45 @@ struct Row {
     _source: String,
 }
 
-static ROWS: LazyLock<Vec<Row>> =
+static OWNERS: LazyLock<Vec<Owner>> =
     LazyLock::new(|| toml::from_str::<Table>(TABLE).expect("it is compiled in, and a test reads it").owners);
 
-impl Target {
+impl RequestTarget {
     /// A request to a host, for a path.
     pub fn new(host: &str, path: &str) -> Self {
         let path = path.split_once('?').map_or(path, |(path, _)| path).to_owned();
-        Self { host: host.to_owned(), path, rows: OnceLock::new() }
+        Self { host: host.to_owned(), path, owners: OnceLock::new() }
     }
 
     /// Whether a token that a rule has found may stand in a place of this request.
-    pub(super) fn is_given(&self, rule: &str, token: &[u8], place: Place<'_>) -> bool {
+    pub(super) fn is_own_token(&self, rule: &str, token: &[u8], location: Location<'_>) -> bool {
         let issued = if rule == JWT { issuer(token) } else { None };
-        let known = |row: &Row| issued.is_some() && row.issuer == issued;
-        let has_host = |row: &&Row| row.hosts.iter().any(|pattern| has(pattern, &self.host));
-        let own = self.rows.get_or_init(|| ROWS.iter().filter(has_host).collect());
-        if ROWS.iter().any(known) && !own.iter().any(|row| known(row)) {
+        let known = |owner: &Owner| issued.is_some() && owner.issuer == issued;
+        let has_host = |owner: &&Owner| owner.hosts.iter().any(|pattern| matches_host(pattern, &self.host));
+        let own = self.owners.get_or_init(|| OWNERS.iter().filter(has_host).collect());
+        if OWNERS.iter().any(known) && !own.iter().any(|owner| known(owner)) {
             return false;
         }
         // Whose it is by what it says itself counts for more than the format that it has.
-        let of = |row: &Row| row.issuer.is_none() || row.issuer == issued;
-        let rows = own.iter().filter(|row| of(row) && row.rules.iter().any(|known| known == rule));
-        rows.into_iter().any(|row| row.takes(place, &self.path))
+        let of = |owner: &Owner| owner.issuer.is_none() || owner.issuer == issued;
+        let owners = own.iter().filter(|owner| of(owner) && owner.rules.iter().any(|known| known == rule));
+        owners.into_iter().any(|owner| owner.accepts(location, &self.path))
     }
 }
 
-impl Row {
-    fn takes(&self, place: Place<'_>, path: &str) -> bool {
-        match place {
-            Place::Header(name) => CREDENTIALS.contains(&name) || self.headers.iter().any(|header| header == name),
-            Place::Query(name) => self.query.iter().any(|parameter| parameter == name),
-            Place::Body => self.body.iter().any(|pattern| fits(pattern, path)),
-            Place::Elsewhere => false,
+impl Owner {
+    fn accepts(&self, location: Location<'_>, path: &str) -> bool {
+        match location {
+            Location::Header(name) => CREDENTIALS.contains(&name) || self.headers.iter().any(|header| header == name),
+            Location::Query(name) => self.query.iter().any(|parameter| parameter == name),
+            Location::Body => self.body.iter().any(|pattern| matches_path(pattern, path)),
+            Location::Other => false,
         }
     }
 }
 
 /// Whether a host is meant by a pattern of the table.
-fn has(pattern: &str, host: &str) -> bool {
+fn matches_host(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         None => pattern == host,
         Some(rest) => host.strip_suffix(rest).is_some_and(|name| !name.is_empty()),
@@ -109,7 +109,7 @@ fn has(pattern: &str, host: &str) -> bool {
 }
 
 /// Whether a path is meant: `*` in a pattern is one segment, whatever it is.
-fn fits(pattern: &str, path: &str) -> bool {
+fn matches_path(pattern: &str, path: &str) -> bool {
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
     loop {
         match (wanted.next(), given.next()) {
@@ -139,18 +139,18 @@ mod tests {
     #[test]
     fn every_row_names_rules_that_there_are_and_hosts() {
         let rules = Rules::providers().unwrap();
-        for row in &*ROWS {
-            let unknown: Vec<_> = row.rules.iter().filter(|id| !rules.has(id)).collect();
-            assert!(unknown.is_empty() && !row.rules.is_empty(), "{unknown:?}");
+        for owner in &*OWNERS {
+            let unknown: Vec<_> = owner.rules.iter().filter(|id| !rules.has(id)).collect();
+            assert!(unknown.is_empty() && !owner.rules.is_empty(), "{unknown:?}");
             let plain = |host: &String| {
                 let rest = host.strip_prefix("*.").unwrap_or(host);
                 host == "*"
                     || rest.contains('.')
                         && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
             };
-            assert!(!row.hosts.is_empty() && row.hosts.iter().all(plain), "{row:?}");
-            assert!(row.headers.iter().all(|name| *name == name.to_ascii_lowercase()), "{row:?}");
-            assert!(row.body.iter().all(|path| path.starts_with('/')), "{row:?}");
+            assert!(!owner.hosts.is_empty() && owner.hosts.iter().all(plain), "{owner:?}");
+            assert!(owner.headers.iter().all(|name| *name == name.to_ascii_lowercase()), "{owner:?}");
+            assert!(owner.body.iter().all(|path| path.starts_with('/')), "{owner:?}");
         }
     }
 
@@ -167,16 +167,16 @@ mod tests {
 
     #[test]
     fn a_token_passes_to_its_own_provider_in_its_own_place() {
-        use Place::{Body, Elsewhere, Header, Query};
+        use Location::{Body, Header, Other, Query};
         let openai = jwt("https://auth.openai.com");
         let other = jwt("https://kubernetes.default.svc");
-        for (host, path, rule, token, place, given) in [
+        for (host, path, rule, token, location, given) in [
             ("api.github.com", "/user", "github-token", &b"t"[..], Header("authorization"), true),
             ("api.github.com", "/user", "github-token", b"t", Header("cookie"), false),
             ("api.github.com", "/user", "github-token", b"t", Header("user-agent"), false),
             ("api.github.com", "/repos/a/b/issues", "github-token", b"t", Body, false),
             ("github.com", "/login/oauth/access_token?a=b", "github-token", b"t", Body, true),
-            ("api.github.com", "/user", "github-token", b"t", Elsewhere, false),
+            ("api.github.com", "/user", "github-token", b"t", Other, false),
             ("evilgithub.com", "/user", "github-token", b"t", Header("authorization"), false),
             ("api.github.com.evil.example", "/", "github-token", b"t", Header("authorization"), false),
             ("x.api.github.com", "/", "github-token", b"t", Header("authorization"), false),
@@ -200,9 +200,9 @@ mod tests {
             ("login.microsoftonline.com", "/a/b/oauth2/v2.0/token", "jwt", &other, Body, false),
         ] {
             assert_eq!(
-                Target::new(host, path).is_given(rule, token, place),
+                RequestTarget::new(host, path).is_own_token(rule, token, location),
                 given,
-                "{rule} to {host}{path}: {place:?}"
+                "{rule} to {host}{path}: {location:?}"
             );
         }
     }

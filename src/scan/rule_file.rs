@@ -16,9 +16,9 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) rules: Vec<Entry>,
     #[serde(default)]
-    pub(super) allowlist: Option<Exception>,
+    pub(super) allowlist: Option<Allowlist>,
     #[serde(default)]
-    pub(super) allowlists: Vec<Exception>,
+    pub(super) allowlists: Vec<Allowlist>,
 }
 
 #[derive(Deserialize)]
@@ -31,9 +31,9 @@ pub(super) struct Entry {
     pub(super) entropy: Option<f64>,
     pub(super) secret_group: Option<usize>,
     #[serde(default)]
-    pub(super) allowlist: Option<Exception>,
+    pub(super) allowlist: Option<Allowlist>,
     #[serde(default)]
-    pub(super) allowlists: Vec<Exception>,
+    pub(super) allowlists: Vec<Allowlist>,
     /// Ours alone: the token ends with a checksum.
     pub(super) checksum: Option<Checksum>,
     /// Ours alone: whether it is looked for in requests, in answers, or in both, as when absent.
@@ -43,7 +43,7 @@ pub(super) struct Entry {
 /// What a rule does not mean.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Exception {
+pub(super) struct Allowlist {
     #[serde(default)]
     regexes: Vec<String>,
     /// What of a finding the expressions are for: the token when absent, `match`, or `line`.
@@ -85,46 +85,46 @@ pub(super) fn compile(source: &str) -> Result<Regex, regex::Error> {
 }
 
 /// An exception, ready to be asked.
-pub(super) struct Except {
+pub(super) struct AllowlistMatcher {
     regexes: Vec<Regex>,
-    target: Target,
+    target: MatchPart,
     stopwords: Vec<String>,
     /// Whether all of it must hold.
     all: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum MatchPart {
     Token,
     Match,
     Line,
 }
 
-impl Exception {
+impl Allowlist {
     /// `None` where it is about paths and commits alone.
-    pub(super) fn read(&self) -> Result<Option<Except>, regex::Error> {
+    pub(super) fn read(&self) -> Result<Option<AllowlistMatcher>, regex::Error> {
         let all = self.condition.as_deref().is_some_and(|condition| condition.eq_ignore_ascii_case("and"));
         let elsewhere = !self.paths.is_empty() || !self.commits.is_empty();
         if (self.regexes.is_empty() && self.stopwords.is_empty()) || (all && elsewhere) {
             return Ok(None);
         }
         let target = match self.regex_target.as_deref() {
-            Some("match") => Target::Match,
-            Some("line") => Target::Line,
-            _ => Target::Token,
+            Some("match") => MatchPart::Match,
+            Some("line") => MatchPart::Line,
+            _ => MatchPart::Token,
         };
         let regexes = self.regexes.iter().map(|source| compile(source)).collect::<Result<_, _>>()?;
         let stopwords = self.stopwords.iter().map(|word| word.to_ascii_lowercase()).collect();
-        Ok(Some(Except { regexes, target, stopwords, all }))
+        Ok(Some(AllowlistMatcher { regexes, target, stopwords, all }))
     }
 }
 
-impl Except {
-    pub(super) fn fits(&self, token: &[u8], matched: &[u8], line: &[u8]) -> bool {
+impl AllowlistMatcher {
+    pub(super) fn matches(&self, token: &[u8], matched: &[u8], line: &[u8]) -> bool {
         let text = match self.target {
-            Target::Token => token,
-            Target::Match => matched,
-            Target::Line => line,
+            MatchPart::Token => token,
+            MatchPart::Match => matched,
+            MatchPart::Line => line,
         };
         let by_regex = self.regexes.iter().any(|regex| regex.is_match(text));
         let lower = token.to_ascii_lowercase();
@@ -139,7 +139,7 @@ impl Except {
 
 impl Checksum {
     /// Whether a token has it; those of another length have not.
-    pub(super) fn holds(self, token: &[u8]) -> bool {
+    pub(super) fn matches(self, token: &[u8]) -> bool {
         const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let Self::Crc32Base62 = self;
         let Some((prefix, rest)) = token.split_at_checked(4) else { return false };

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::bytes::Regex;
 
-use super::rule_file::{Checksum, Direction, Except, Exception, File, compile};
-use super::work::{Exhausted, Work};
+use super::budget::{Budget, Exhausted};
+use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, compile};
 
 /// Our own rules: documented formats of providers' tokens.
 const PROVIDERS: &str = include_str!("providers.toml");
@@ -46,7 +46,7 @@ struct Rule {
     entropy: f64,
     group: Option<usize>,
     checksum: Option<Checksum>,
-    except: Vec<Except>,
+    allowlists: Vec<AllowlistMatcher>,
 }
 
 /// Rules, ready to be used.
@@ -123,7 +123,7 @@ impl Rules {
         let mut words = Vec::new();
         for file in files {
             let file: File = toml::from_str(file)?;
-            let general: Vec<&Exception> = file.allowlist.iter().chain(&file.allowlists).collect();
+            let general: Vec<&Allowlist> = file.allowlist.iter().chain(&file.allowlists).collect();
             for entry in file.rules {
                 // A rule without an expression is for files' names.
                 let Some(source) = entry.regex else { continue };
@@ -138,14 +138,14 @@ impl Rules {
                 let own = entry.allowlist.iter().chain(&entry.allowlists);
                 let general = general.iter().copied();
                 let general = general.filter(|it| it.target_rules.is_empty() || it.target_rules.contains(&entry.id));
-                let except: Result<Vec<_>, _> = own.chain(general).filter_map(|it| it.read().transpose()).collect();
-                let except = except.map_err(malformed)?;
+                let allowlists: Result<Vec<_>, _> = own.chain(general).filter_map(|it| it.read().transpose()).collect();
+                let allowlists = allowlists.map_err(malformed)?;
                 if entry.keywords.is_empty() {
                     always.push(all.len());
                 }
                 words.extend(entry.keywords.into_iter().map(|word| (word, all.len(), file.keyword_case)));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
-                all.push(Rule { id, source, regex, entropy, group, checksum: entry.checksum, except });
+                all.push(Rule { id, source, regex, entropy, group, checksum: entry.checksum, allowlists });
             }
         }
         Ok(Self { all, keywords: Keywords::new(words)?, always })
@@ -166,14 +166,19 @@ impl Rules {
         self.all.is_empty()
     }
 
-    /// What is found is given to `judge`, with the rule's id and the token, until that gives something back.
+    /// What is found is given to `on_match`, with the rule's id and the token, until that gives something back.
     ///
     /// # Errors
     /// To look at what is near its keywords takes more work than there is.
-    pub fn find<T>(&self, bytes: &[u8], work: &mut Work, judge: &mut Judge<'_, T>) -> Result<Option<T>, Exhausted> {
+    pub fn find<T>(
+        &self,
+        bytes: &[u8],
+        budget: &mut Budget,
+        on_match: &mut OnMatch<'_, T>,
+    ) -> Result<Option<T>, Exhausted> {
         for &rule in &self.always {
-            if let Some(judged) = self.all[rule].find(bytes, work, judge) {
-                return Ok(Some(judged));
+            if let Some(outcome) = self.all[rule].find(bytes, budget, on_match) {
+                return Ok(Some(outcome));
             }
         }
         // How far each rule has looked already: keywords that stand close together are one look. Most texts have none.
@@ -191,9 +196,9 @@ impl Rules {
                 let from = found.start().saturating_sub(BEFORE);
                 let to = bytes.len().min(found.end() + AFTER);
                 looked[rule] = to;
-                work.spend((to - from) / WINDOW_COST)?;
-                if let Some(judged) = self.all[rule].find(&bytes[from..to], work, judge) {
-                    return Ok(Some(judged));
+                budget.spend((to - from) / WINDOW_COST)?;
+                if let Some(outcome) = self.all[rule].find(&bytes[from..to], budget, on_match) {
+                    return Ok(Some(outcome));
                 }
             }
         }
@@ -202,10 +207,10 @@ impl Rules {
 }
 
 /// What becomes of a text that a rule, by its name, fits.
-type Judge<'a, T> = dyn FnMut(&mut Work, &str, &[u8]) -> Option<T> + 'a;
+type OnMatch<'a, T> = dyn FnMut(&mut Budget, &str, &[u8]) -> Option<T> + 'a;
 
 impl Rule {
-    fn find<T>(&self, bytes: &[u8], work: &mut Work, judge: &mut Judge<'_, T>) -> Option<T> {
+    fn find<T>(&self, bytes: &[u8], budget: &mut Budget, on_match: &mut OnMatch<'_, T>) -> Option<T> {
         let regex = self.regex.get_or_init(|| compile(&self.source).ok()).as_ref()?;
         // To say no is cheaper than to say where.
         if !regex.is_match(bytes) {
@@ -218,9 +223,12 @@ impl Rule {
             let from = memchr::memrchr(b'\n', &bytes[..whole.start()]).map_or(0, |before| before + 1);
             let to = memchr::memchr(b'\n', &bytes[whole.end()..]).map_or(bytes.len(), |after| whole.end() + after);
             let meant = entropy(token) >= self.entropy
-                && self.checksum.is_none_or(|checksum| checksum.holds(token))
-                && !self.except.iter().any(|except| except.fits(token, whole.as_bytes(), &bytes[from..to]));
-            if meant { judge(work, &self.id, token) } else { None }
+                && self.checksum.is_none_or(|checksum| checksum.matches(token))
+                && !self
+                    .allowlists
+                    .iter()
+                    .any(|allowlists| allowlists.matches(token, whole.as_bytes(), &bytes[from..to]));
+            if meant { on_match(budget, &self.id, token) } else { None }
         })
     }
 }
@@ -251,7 +259,7 @@ mod tests {
     }
 
     fn find(rules: &Rules, text: &str) -> Option<String> {
-        rules.find(text.as_bytes(), &mut Work::unbounded(), &mut |_, rule, _| Some(rule.to_owned())).unwrap()
+        rules.find(text.as_bytes(), &mut Budget::unbounded(), &mut |_, rule, _| Some(rule.to_owned())).unwrap()
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::action::{Action, Actions, KNOWN_SECRET};
-use super::exact::{Exact, Pending};
+use super::budget::{Budget, Exhausted};
+use super::exact::{ExactMatcher, PartialMatch};
 use super::finding::Finding;
-use super::owner::{Place, Target};
+use super::owner::{Location, RequestTarget};
 use super::rules::Rules;
-use super::work::{Exhausted, Work};
 use super::{example, inner};
 
 /// How many encodings around each other are looked through.
@@ -21,23 +21,23 @@ pub type Warn = Arc<dyn Fn(Finding) + Send + Sync>;
 /// Everything that is looked for. Clones share it.
 #[derive(Clone)]
 pub struct Scanner {
-    pub(super) exact: Arc<Exact>,
+    pub(super) exact: Arc<ExactMatcher>,
     pub(super) rules: Arc<Rules>,
     pub(super) actions: Arc<Actions>,
     /// What happens whatever the finding.
-    always: Option<Action>,
+    action_override: Option<Action>,
     warn: Option<Warn>,
     /// Secrets that are for the host that is asked.
-    passing: Arc<Vec<Vec<u8>>>,
+    exempt: Arc<Vec<Vec<u8>>>,
     /// The destination, where it may be given the tokens that are its own.
-    target: Option<Arc<Target>>,
+    target: Option<Arc<RequestTarget>>,
 }
 
 /// How a text is looked at.
 #[derive(Clone, Copy)]
-struct Look<'a> {
+struct ScanContext<'a> {
     /// Where it stands.
-    place: Place<'a>,
+    location: Location<'a>,
     /// Whether for tokens by their format, too, and not for known secrets alone.
     rules: bool,
 }
@@ -45,40 +45,40 @@ struct Look<'a> {
 impl Scanner {
     /// Looks for these secrets, and for what these rules describe.
     pub fn new(secrets: &[String], rules: Arc<Rules>, actions: Arc<Actions>) -> Self {
-        let (exact, passing) = (Arc::new(Exact::new(secrets)), Arc::default());
-        Self { exact, rules, actions, always: None, warn: None, passing, target: None }
+        let (exact, exempt) = (Arc::new(ExactMatcher::new(secrets)), Arc::default());
+        Self { exact, rules, actions, action_override: None, warn: None, exempt, target: None }
     }
 
-    /// The same for other secrets. Those that are `passing` are let through, whichever rule would find them.
+    /// The same for other secrets. Those that are `exempt` are let through, whichever rule would find them.
     #[must_use]
-    pub fn with_secrets(&self, secrets: &[String], passing: &[String]) -> Self {
-        let passing = passing.iter().map(|secret| secret.clone().into_bytes()).collect();
-        Self { exact: Arc::new(Exact::new(secrets)), passing: Arc::new(passing), ..self.clone() }
+    pub fn with_secrets(&self, secrets: &[String], exempt: &[String]) -> Self {
+        let exempt = exempt.iter().map(|secret| secret.clone().into_bytes()).collect();
+        Self { exact: Arc::new(ExactMatcher::new(secrets)), exempt: Arc::new(exempt), ..self.clone() }
     }
 
     /// The same for one request: what happens whatever the finding, if that is said, and who is told of what is let
     /// through.
     #[must_use]
-    pub fn of_request(&self, always: Option<Action>, warn: Warn) -> Self {
-        Self { always, warn: Some(warn), ..self.clone() }
+    pub fn for_request(&self, action_override: Option<Action>, warn: Warn) -> Self {
+        Self { action_override, warn: Some(warn), ..self.clone() }
     }
 
     /// The same for a request to a destination that may be given what is its own.
     #[must_use]
-    pub fn towards(&self, target: Target) -> Self {
+    pub fn for_target(&self, target: RequestTarget) -> Self {
         Self { target: Some(Arc::new(target)), ..self.clone() }
     }
 
     /// Whether anybody looks at all.
-    pub fn looks(&self) -> bool {
-        self.always != Some(Action::Off)
+    pub fn is_enabled(&self) -> bool {
+        self.action_override != Some(Action::Off)
     }
 
-    /// The first finding that is refused in a body that is whole, without a bound of work; see [`Self::look`].
-    pub fn whole(&self, bytes: &[u8]) -> Option<Finding> {
-        let mut work = Work::unbounded();
-        let found = self.look(bytes, &mut work).ok().flatten();
-        self.tell(&mut work);
+    /// The first finding that is refused in a body that is whole, without a bound of work; see [`Self::context`].
+    pub fn scan_unbounded(&self, bytes: &[u8]) -> Option<Finding> {
+        let mut budget = Budget::unbounded();
+        let found = self.scan(bytes, &mut budget).ok().flatten();
+        self.report_warnings(&mut budget);
         found
     }
 
@@ -86,100 +86,121 @@ impl Scanner {
     ///
     /// # Errors
     /// That takes more work than there is.
-    pub fn look(&self, bytes: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
-        self.at(Place::Body, bytes, work)
+    pub fn scan(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
+        self.scan_at(Location::Body, bytes, budget)
     }
 
     /// The same in a text that stands elsewhere.
-    pub(super) fn at(&self, place: Place<'_>, bytes: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
-        if self.looks() { self.layer(bytes, 0, Look { place, rules: true }, work) } else { Ok(None) }
+    pub(super) fn scan_at(
+        &self,
+        location: Location<'_>,
+        bytes: &[u8],
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, Exhausted> {
+        if self.is_enabled() {
+            self.scan_layer(bytes, 0, ScanContext { location, rules: true }, budget)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The same for known secrets alone: in what was put together out of pieces, where formats would be found that nobody wrote.
     ///
     /// # Errors
     /// That takes more work than there is.
-    pub fn known(&self, bytes: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
-        let look = Look { place: Place::Elsewhere, rules: false };
-        if self.looks() && !self.exact.is_empty() { self.layer(bytes, 0, look, work) } else { Ok(None) }
+    pub fn scan_known(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
+        let context = ScanContext { location: Location::Other, rules: false };
+        if self.is_enabled() && !self.exact.is_empty() { self.scan_layer(bytes, 0, context, budget) } else { Ok(None) }
     }
 
     /// Tells what was found and may pass, once the work is done.
-    pub fn tell(&self, work: &mut Work) {
+    pub fn report_warnings(&self, budget: &mut Budget) {
         if let Some(warn) = &self.warn {
-            work.warned.drain(..).for_each(|finding| warn(finding));
+            budget.warnings.drain(..).for_each(|finding| warn(finding));
         }
     }
 
     /// Whether a short text holds anything that is looked for, whatever happens then; one that takes too much work to be
     /// looked through may.
-    pub fn holds(&self, bytes: &[u8]) -> bool {
-        let strict = Self { always: Some(Action::Block), ..self.clone() };
-        let look = Look { place: Place::Elsewhere, rules: true };
-        !matches!(strict.layer(bytes, 0, look, &mut Work::new(SHORT, SHORT)), Ok(None))
+    pub fn contains_secret(&self, bytes: &[u8]) -> bool {
+        let strict = Self { action_override: Some(Action::Block), ..self.clone() };
+        let context = ScanContext { location: Location::Other, rules: true };
+        !matches!(strict.scan_layer(bytes, 0, context, &mut Budget::new(SHORT, SHORT)), Ok(None))
     }
 
     /// How many bytes the longest form of a known secret has.
-    pub fn longest(&self) -> usize {
-        self.exact.longest()
+    pub fn longest_form(&self) -> usize {
+        self.exact.longest_form()
     }
 
     /// What at the end may be the beginning of a known secret.
-    pub fn pending(&self, bytes: &[u8]) -> Option<Pending> {
-        if self.action(KNOWN_SECRET) == Action::Block { self.exact.pending(bytes) } else { None }
+    pub fn partial_match(&self, bytes: &[u8]) -> Option<PartialMatch> {
+        if self.action(KNOWN_SECRET) == Action::Block { self.exact.partial_match(bytes) } else { None }
     }
 
     pub(super) fn action(&self, rule: &str) -> Action {
-        self.always.unwrap_or_else(|| self.actions.of(rule))
+        self.action_override.unwrap_or_else(|| self.actions.of(rule))
     }
 
-    fn layer(&self, bytes: &[u8], depth: usize, look: Look<'_>, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
-        work.spend(bytes.len())?;
-        if let Some(finding) = self.plain(bytes, look, work)? {
+    fn scan_layer(
+        &self,
+        bytes: &[u8],
+        depth: usize,
+        context: ScanContext<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, Exhausted> {
+        budget.spend(bytes.len())?;
+        if let Some(finding) = self.scan_plain(bytes, context, budget)? {
             return Ok(Some(finding));
         }
         if depth == MAX_DEPTH {
             return Ok(None);
         }
-        inner::inner(bytes, work, &mut |inner, work| self.layer(inner, depth + 1, look, work))
+        inner::inner(bytes, budget, &mut |inner, budget| self.scan_layer(inner, depth + 1, context, budget))
     }
 
     /// The first refused finding in bytes as they are. The automaton of known secrets knows their encodings by itself.
-    fn plain(&self, bytes: &[u8], look: Look<'_>, work: &mut Work) -> Result<Option<Finding>, Exhausted> {
-        if self.exact.is_in(bytes)
-            && let Some(finding) = self.judge(Finding::known_secret(), work)
+    fn scan_plain(
+        &self,
+        bytes: &[u8],
+        context: ScanContext<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, Exhausted> {
+        if self.exact.matches(bytes)
+            && let Some(finding) = self.apply_action(Finding::known_secret(), budget)
         {
             return Ok(Some(finding));
         }
-        if !look.rules {
+        if !context.rules {
             return Ok(None);
         }
-        self.rules.find(bytes, work, &mut |work, rule, token| {
+        self.rules.find(bytes, budget, &mut |budget, rule, token| {
             // A rule may take a little more or less than the secret for the token.
-            if self.passing.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
+            if self.exempt.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
                 return None;
             }
-            if example::is_example(token) || self.is_given(rule, token, look.place) {
+            if example::is_example(token) || self.is_own_token(rule, token, context.location) {
                 return None;
             }
             let fingerprint = Some(Actions::fingerprint(rule, token));
-            self.judge(Finding { rule: rule.to_owned(), fingerprint }, work)
+            self.apply_action(Finding { rule: rule.to_owned(), fingerprint }, budget)
         })
     }
 
     /// Whether a token goes to whom it is of; never where the user says that it is blocked.
-    fn is_given(&self, rule: &str, token: &[u8], place: Place<'_>) -> bool {
-        !self.actions.blocks(rule) && self.target.as_ref().is_some_and(|target| target.is_given(rule, token, place))
+    fn is_own_token(&self, rule: &str, token: &[u8], location: Location<'_>) -> bool {
+        !self.actions.blocks(rule)
+            && self.target.as_ref().is_some_and(|target| target.is_own_token(rule, token, location))
     }
 
     /// Gives back what is refused, and notes what is let through.
-    fn judge(&self, finding: Finding, work: &mut Work) -> Option<Finding> {
+    fn apply_action(&self, finding: Finding, budget: &mut Budget) -> Option<Finding> {
         if finding.fingerprint.as_deref().is_some_and(|print| self.actions.allows(print)) {
             return None;
         }
         match self.action(&finding.rule) {
             Action::Block => return Some(finding),
-            Action::Warn => work.warned.push(finding),
+            Action::Warn => budget.warnings.push(finding),
             Action::Off => {}
         }
         None

@@ -3,7 +3,7 @@
 /// A secret of the bottle's.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Known {
+pub struct KnownSecret {
     /// What it is.
     pub value: String,
     /// The only hosts that it may go to: none, for most.

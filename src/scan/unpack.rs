@@ -7,8 +7,8 @@ use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, Sta
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use ruzstd::decoding::StreamingDecoder;
 
+use super::budget::Budget;
 use super::encoding::{DecodeError, Encoding};
-use super::work::Work;
 
 /// Bytes that are decoded at once.
 const PIECE: usize = 32 << 10;
@@ -20,43 +20,43 @@ const MAX_WINDOW: u64 = 8 << 20;
 /// Where decoded bytes go.
 pub(super) struct Sink<'a> {
     text: Vec<u8>,
-    beside: Vec<u8>,
-    most: usize,
-    work: &'a mut Work,
+    metadata: Vec<u8>,
+    max: usize,
+    budget: &'a mut Budget,
     taken: usize,
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(most: usize, work: &'a mut Work) -> Self {
-        Self { text: Vec::new(), beside: Vec::new(), most, work, taken: 0 }
+    pub(super) fn new(max: usize, budget: &'a mut Budget) -> Self {
+        Self { text: Vec::new(), metadata: Vec::new(), max, budget, taken: 0 }
     }
 
     /// What was decoded; the memory of it is the receiver's to account for.
     pub(super) fn into_parts(self) -> (Vec<u8>, Vec<u8>) {
-        self.work.give_back(self.taken);
-        (self.text, self.beside)
+        self.budget.release(self.taken);
+        (self.text, self.metadata)
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        if self.text.len() + bytes.len() > self.most {
+        if self.text.len() + bytes.len() > self.max {
             return Err(DecodeError::TooLarge);
         }
-        self.work.spend(bytes.len())?;
-        self.work.take(bytes.len())?;
+        self.budget.spend(bytes.len())?;
+        self.budget.reserve(bytes.len())?;
         self.taken += bytes.len();
         self.text.extend_from_slice(bytes);
         Ok(())
     }
 
     fn push_beside(&mut self, bytes: &[u8]) {
-        self.beside.extend_from_slice(bytes);
-        self.beside.push(b'\n');
+        self.metadata.extend_from_slice(bytes);
+        self.metadata.push(b'\n');
     }
 }
 
 /// Takes an encoding off.
 pub(super) fn unpack(bytes: &[u8], encoding: Encoding, sink: &mut Sink<'_>) -> Result<(), DecodeError> {
-    sink.work.spend(bytes.len())?;
+    sink.budget.spend(bytes.len())?;
     match encoding {
         Encoding::Gzip => gzip(bytes, sink),
         Encoding::Deflate => deflate(bytes, sink),
@@ -73,7 +73,7 @@ fn inflate(
     sink: &mut Sink<'_>,
     crc: &mut Crc,
 ) -> Result<usize, DecodeError> {
-    sink.work.spend(MEMBER)?;
+    sink.budget.spend(MEMBER)?;
     let mut decoder = Decompress::new(zlib);
     let mut piece = vec![0; PIECE];
     loop {
@@ -148,7 +148,7 @@ fn deflate(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
 /// RFC 7932. Its metadata is nowhere in the content, and nobody needs it.
 fn brotli(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
     let malformed = || DecodeError::Malformed(Encoding::Brotli);
-    sink.work.spend(MEMBER)?;
+    sink.budget.spend(MEMBER)?;
     let alloc = StandardAlloc::default;
     let mut state = BrotliState::new_strict(alloc(), alloc(), alloc());
     let mut piece = vec![0; PIECE];
@@ -196,7 +196,7 @@ fn zstd(mut rest: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
             sink.push_beside(content);
             rest = behind;
         } else {
-            sink.work.spend(MEMBER)?;
+            sink.budget.spend(MEMBER)?;
             let decoder = StreamingDecoder::new_with_max_window_size(&mut rest, MAX_WINDOW);
             let mut decoder = decoder.map_err(|_| malformed())?;
             loop {

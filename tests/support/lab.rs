@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bottler::policy::{EgressSpec, Enforced};
-use bottler::scan::Known;
+use bottler::scan::KnownSecret;
 use bottler::sidecar::egress::{Ask, Config, Egress, Stats, Update};
 use bottler::sidecar::role::{CommandOf, MessageOf};
 use bottler::sidecar::{Acknowledged, Action, Command as SidecarCommand, Event, Outcome, Told};
@@ -131,7 +131,8 @@ impl Lab {
         let config = Config { proxy_credentials, ..Config::new("lab", Enforced::first(spec)) };
         let mut lab = Self::start(&config, folder, seen).await;
         if !secrets.is_empty() {
-            let secrets = secrets.iter().map(|&secret| Known { value: secret.to_owned(), hosts: Vec::new() }).collect();
+            let secrets =
+                secrets.iter().map(|&secret| KnownSecret { value: secret.to_owned(), hosts: Vec::new() }).collect();
             lab.update(Update::Secrets(secrets)).await;
         }
         lab

@@ -23,7 +23,7 @@ use crate::primitive::image::build::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::{Bottle, Life, Network};
 use crate::session::{Class, Failure, Pending, Place};
-use crate::sidecar::egress::{Foundation, Registration};
+use crate::sidecar::egress::{CaKeyPair, Registration};
 use crate::sidecar::place::Outward;
 use crate::sidecar::upstream;
 use crate::sync::lock;
@@ -262,7 +262,7 @@ pub fn sidecar_start(
         let spec = container(&context, &name, role, image, identity, ContainerParts { networks, mounts });
         Ok(context.session.engine.container_create(&spec).await?)
     });
-    let authority = match role.is_proxy.then(|| Foundation::new(&bottle.session.id)).transpose() {
+    let authority = match role.is_proxy.then(|| CaKeyPair::new(&bottle.session.id)).transpose() {
         Ok(authority) => authority,
         Err(error) => return Err(Failure::new(Class::Internal, format!("make a CA: {error:#}")).at(at)),
     };
@@ -345,7 +345,7 @@ pub(in crate::primitive) struct Begun {
     reachable: BTreeMap<String, Arc<Sidecar>>,
     egress: Option<Arc<Sidecar>>,
     /// What the bottle's CA is founded on, of an egress. In memory alone: it goes nowhere but over its standard input.
-    authority: Option<Foundation>,
+    authority: Option<CaKeyPair>,
 }
 
 impl Begun {

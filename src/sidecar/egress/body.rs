@@ -11,46 +11,53 @@ use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 
 use super::Egress;
-use super::drain::Asked;
-use super::gather::{Gathered, MAX_WHOLE, gather};
-use super::inspect::{Verdict, trailer_text};
-use super::load::{Load, hold};
-use super::passing::{Body, Passing, Slices, empty};
-use super::pieces::{Look, Pieces};
+use super::bodies::{Body, Sliced, Uninspected, empty};
+use super::buffered::{Buffered, MAX_WHOLE, buffer};
+use super::capacity::{Capacity, hold};
+use super::drain::RequestBody;
+use super::inspect::{BodyRefusal, trailer_text};
+use super::inspected_body::{InspectedBody, Inspection};
 use crate::policy::{Intent, Reason};
-use crate::scan::{DecodeError, Finding, Framed, Head, Scanner, Seam, Shape, Stream, Windows, Work};
+use crate::scan::{
+    AwsChunkedWindows, BodyFormat, Budget, DecodeError, Finding, Head, LiveStream, Overlap, Scanner, Windows,
+};
 
 /// Looks at the head of a request.
-pub(super) async fn check_head(load: &Load, scanner: &Arc<Scanner>, head: &Parts, path: &str) -> Result<(), Reason> {
+pub(super) async fn check_head(
+    capacity: &Capacity,
+    scanner: &Arc<Scanner>,
+    head: &Parts,
+    path: &str,
+) -> Result<(), Reason> {
     fn look(
         scanner: &Scanner,
         head: &Head<'_>,
-        work: &mut Work,
+        budget: &mut Budget,
     ) -> Result<Option<(Finding, &'static str)>, DecodeError> {
-        let found = scanner.head(head, work)?;
-        scanner.tell(work);
+        let found = scanner.scan_head(head, budget)?;
+        scanner.report_warnings(budget);
         Ok(found)
     }
     let method = head.method.as_str();
     let headers: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let length = path.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     let head = Head { method, path, headers };
-    let looked = if let Some(looked) = Load::at_once(length, |work| look(scanner, &head, work)) {
+    let looked = if let Some(looked) = Capacity::scan_inline(length, |budget| look(scanner, &head, budget)) {
         looked
     } else {
         let headers = head.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
         let headers: Vec<(String, Vec<u8>)> = headers.collect();
         let (scanner, method, path) = (scanner.clone(), method.to_owned(), path.to_owned());
-        let aside = load.aside(length, move |work| {
+        let offload = capacity.offload(length, move |budget| {
             let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-            look(&scanner, &Head { method: &method, path: &path, headers }, work)
+            look(&scanner, &Head { method: &method, path: &path, headers }, budget)
         });
-        aside.await
+        offload.await
     };
     looked?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
 }
 
-fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {
+fn format(headers: &HeaderMap) -> Result<BodyFormat, Reason> {
     let text = |name: header::HeaderName| -> Result<Vec<&str>, DecodeError> {
         let values = headers.get_all(name).iter();
         values.map(|value| value.to_str().map_err(|_| DecodeError::Unknown("not ASCII".to_owned()))).collect()
@@ -67,32 +74,32 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {
     if text(header::HeaderName::from_static("x-amz-content-sha256"))?.iter().any(streams) {
         encodings.push("aws-chunked");
     }
-    Ok(Shape::read(kind, &encodings, grpc.first().copied())?)
+    Ok(BodyFormat::read(kind, &encodings, grpc.first().copied())?)
 }
 
 /// Lets a body through: whole where it is not too long for that, in windows otherwise; messages one by one.
-pub(super) async fn admit(
+pub(super) async fn inspect_request(
     egress: &Arc<Egress>,
     scanner: &Arc<Scanner>,
     headers: &HeaderMap,
-    body: Asked,
-    verdict: &Verdict,
+    body: RequestBody,
+    verdict: &BodyRefusal,
 ) -> Result<Body, Reason> {
     let counters = egress.counters.clone();
     if body.is_end_stream() {
         return Ok(empty());
     }
-    if !scanner.looks() {
-        return Ok(Passing { inner: body, counters, counter: |counters| &counters.request_bytes }.boxed());
+    if !scanner.is_enabled() {
+        return Ok(Uninspected { inner: body, counters, counter: |counters| &counters.request_bytes }.boxed());
     }
-    let shape = shape(headers)?;
+    let format = format(headers)?;
     let hint = body.size_hint();
-    let pieces = |look, inner, kept| Pieces {
+    let pieces = |inspection, inner, memory| InspectedBody {
         inner,
-        look,
+        inspection,
         scanner: scanner.clone(),
         egress: egress.clone(),
-        kept,
+        memory,
         first: Bytes::new(),
         trailers: None,
         ended: false,
@@ -100,45 +107,46 @@ pub(super) async fn admit(
         counter: |counters| &counters.request_bytes,
         place: "body",
     };
-    if let Some(messages) = shape.messages() {
-        let look = Look::Messages(messages?, Seam::messages());
-        return Ok(pieces(look, body, egress.load.keep()).body(hint));
+    if let Some(messages) = format.messages() {
+        let inspection = Inspection::Messages(messages?, Overlap::messages());
+        return Ok(pieces(inspection, body, egress.capacity.memory()).body(hint));
     }
     let length = hint.exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let mut body = body;
     let begun = match length {
         Some(length) if length > MAX_WHOLE => None,
-        length => Some(gather(&egress.load, &mut body, length).await?),
+        length => Some(buffer(&egress.capacity, &mut body, length).await?),
     };
-    let Some(Gathered { bytes, trailers, kept, ended: true }) = begun else {
-        if shape.is_encoded() {
+    let Some(Buffered { bytes, trailers, memory, ended: true }) = begun else {
+        if format.is_encoded() {
             return Err(Reason::NotDecoded(DecodeError::TooLarge));
         }
-        let (begun, kept) = begun.map_or_else(|| (Bytes::new(), egress.load.keep()), |begun| (begun.bytes, begun.kept));
-        if shape.is_framed() {
-            let rest = pieces(Look::Framed(Framed::new(scanner)), body, kept);
-            return Ok(Pieces { first: begun, ..rest }.body(hint));
+        let (begun, memory) =
+            begun.map_or_else(|| (Bytes::new(), egress.capacity.memory()), |begun| (begun.bytes, begun.memory));
+        if format.is_aws_chunked() {
+            let rest = pieces(Inspection::AwsChunkedWindows(AwsChunkedWindows::new(scanner)), body, memory);
+            return Ok(InspectedBody { first: begun, ..rest }.body(hint));
         }
         let mut windows = Windows::new(scanner);
         windows.push(&begun);
-        return Ok(pieces(Look::Windows(windows, None), body, kept).body(hint));
+        return Ok(pieces(Inspection::Windows(windows, None), body, memory).body(hint));
     };
-    let (looking, text) = (scanner.clone(), bytes.clone());
+    let (scanner, text) = (scanner.clone(), bytes.clone());
     let lines = trailers.as_ref().map(trailer_text).unwrap_or_default();
-    let looked = egress.load.look(bytes.len(), move |work| {
-        let found = shape.whole(&looking, &text, work)?;
-        let found = if found.is_some() { found } else { looking.look(&lines, work)? };
-        looking.tell(work);
+    let looked = egress.capacity.scan(bytes.len(), move |budget| {
+        let found = format.scan(&scanner, &text, budget)?;
+        let found = if found.is_some() { found } else { scanner.scan(&lines, budget)? };
+        scanner.report_warnings(budget);
         Ok(found)
     });
     if let Some(finding) = looked.await? {
         return Err(Reason::SecretFound(finding, "body"));
     }
     counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    let body = Slices(bytes);
+    let body = Sliced(bytes);
     Ok(match trailers {
-        None => hold(body, kept),
-        Some(trailers) => hold(body.with_trailers(Box::pin(async move { Some(Ok(trailers)) })), kept),
+        None => hold(body, memory),
+        Some(trailers) => hold(body.with_trailers(Box::pin(async move { Some(Ok(trailers)) })), memory),
     })
 }
 
@@ -146,7 +154,7 @@ pub(super) async fn admit(
 ///
 /// # Errors
 /// It is to be looked at, and cannot be.
-pub(super) fn answer(
+pub(super) fn inspect_response(
     egress: &Arc<Egress>,
     scanner: Option<&Arc<Scanner>>,
     headers: &HeaderMap,
@@ -155,20 +163,20 @@ pub(super) fn answer(
 ) -> Result<Body, Reason> {
     let counters = egress.counters.clone();
     let Some(scanner) = scanner else {
-        return Ok(Passing { inner: body, counters, counter: |counters| &counters.response_bytes }.boxed());
+        return Ok(Uninspected { inner: body, counters, counter: |counters| &counters.response_bytes }.boxed());
     };
-    if shape(headers)?.is_encoded() {
+    if format(headers)?.is_encoded() {
         return Err(Reason::NotDecoded(DecodeError::Unknown("of an answer, which was asked for as it is".to_owned())));
     }
-    let verdict = Verdict::default();
+    let verdict = BodyRefusal::default();
     verdict.answered(egress, intent);
     let hint = body.size_hint();
-    let pieces = Pieces {
+    let pieces = InspectedBody {
         inner: body,
-        look: Look::Live(Stream::new(scanner.clone())),
+        inspection: Inspection::Live(LiveStream::new(scanner.clone())),
         scanner: scanner.clone(),
         egress: egress.clone(),
-        kept: egress.load.keep(),
+        memory: egress.capacity.memory(),
         first: Bytes::new(),
         trailers: None,
         ended: false,

@@ -35,14 +35,14 @@ const MAX_LEAVES: usize = 1024;
 /// What an authority is founded on.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Foundation {
+pub struct CaKeyPair {
     /// The certificate, in PEM.
     certificate: String,
     /// The key, in PEM.
     key: String,
 }
 
-impl Foundation {
+impl CaKeyPair {
     /// A fresh one: ECDSA on P-256, for one bottle.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ pub(super) struct Authority {
 
 impl Authority {
     /// The authority of a bottle.
-    pub(super) fn new(bottle: &str, founded: Foundation, provider: Arc<CryptoProvider>) -> anyhow::Result<Self> {
+    pub(super) fn new(bottle: &str, founded: CaKeyPair, provider: Arc<CryptoProvider>) -> anyhow::Result<Self> {
         let key = KeyPair::from_pem(&founded.key).context("read the key of the bottle's CA")?;
         let (issuer, leaves) = (Issuer::new(params(bottle), key), Mutex::default());
         Ok(Self { certificate: founded.certificate, issuer, key: KeyPair::generate()?, provider, leaves })
@@ -152,12 +152,9 @@ mod tests {
 
     #[test]
     fn strict_clients_take_the_certificate_of_every_kind_of_host() {
-        let authority = Authority::new(
-            "test",
-            Foundation::new("test").unwrap(),
-            Arc::new(rustls::crypto::ring::default_provider()),
-        )
-        .unwrap();
+        let authority =
+            Authority::new("test", CaKeyPair::new("test").unwrap(), Arc::new(rustls::crypto::ring::default_provider()))
+                .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (root, leaf) = (folder.path().join("root.pem"), folder.path().join("leaf.der"));
         std::fs::write(&root, &authority.certificate).unwrap();

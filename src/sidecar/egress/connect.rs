@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::stream::{DIAL, Stream};
-use super::via::Via;
+use super::upstream_proxy::UpstreamProxy;
 use crate::net::Host;
 use crate::policy::{Connect, Destination, Endpoint, Policy, Reason, check_addresses, check_proxy};
 
@@ -40,7 +40,7 @@ pub(super) struct Connector {
     /// The same, offering HTTP/1.1 alone.
     tls_http1: TlsConnector,
     policy: Arc<Policy>,
-    via: Option<Arc<Via>>,
+    proxy: Option<Arc<UpstreamProxy>>,
 }
 
 /// Addresses that have passed the checks; nothing else is dialled.
@@ -48,7 +48,7 @@ pub(super) struct Pinned {
     host: Host,
     addresses: Vec<Endpoint>,
     /// The proxy that these are the addresses of, and how the destination is named to it.
-    via: Option<(Arc<Via>, String)>,
+    proxy: Option<(Arc<UpstreamProxy>, String)>,
     tls: TlsConnector,
 }
 
@@ -57,7 +57,7 @@ impl Connector {
     pub(super) fn new(
         policy: Arc<Policy>,
         roots: &[String],
-        via: Option<Arc<Via>>,
+        proxy: Option<Arc<UpstreamProxy>>,
         resolver: Arc<TokioResolver>,
         provider: Arc<CryptoProvider>,
     ) -> anyhow::Result<Self> {
@@ -73,11 +73,11 @@ impl Connector {
         let mut http1 = config.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, tls_http1) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(http1)));
-        Ok(Self { resolver, tls, tls_http1, policy, via })
+        Ok(Self { resolver, tls, tls_http1, policy, proxy })
     }
 
     /// The same by another policy.
-    pub(super) fn by(&self, policy: Arc<Policy>) -> Self {
+    pub(super) fn with_policy(&self, policy: Arc<Policy>) -> Self {
         Self { policy, ..self.clone() }
     }
 
@@ -87,9 +87,9 @@ impl Connector {
     }
 
     /// The proxy that leads to a host, if one does.
-    pub(super) fn via(&self, host: &Host, port: u16) -> Option<&Arc<Via>> {
+    pub(super) fn proxy_for(&self, host: &Host, port: u16) -> Option<&Arc<UpstreamProxy>> {
         let own = matches!(host, Host::Name(name) if self.policy.sidecars.contains_key(name));
-        self.via.as_ref().filter(|via| !own && via.leads_to(host, port))
+        self.proxy.as_ref().filter(|proxy| !own && proxy.applies_to(host, port))
     }
 
     /// Resolves and checks an allowed destination. `None` for the canary, which is nowhere.
@@ -98,7 +98,7 @@ impl Connector {
         let (named, port) = match destination {
             Destination::Canary => return Ok(None),
             Destination::Sidecar(sibling) => {
-                return Ok(Some(Pinned { host, addresses: vec![sibling.at], via: None, tls }));
+                return Ok(Some(Pinned { host, addresses: vec![sibling.at], proxy: None, tls }));
             }
             Destination::Resolve(named, port) => (named, port),
         };
@@ -106,30 +106,30 @@ impl Connector {
         if let Ok(addresses) = &resolved {
             check_addresses(&self.policy, &named, addresses)?;
         }
-        let Some(via) = self.via(&named, port) else {
+        let Some(proxy) = self.proxy_for(&named, port) else {
             let addresses = resolved?.into_iter().map(|address| endpoint(address, port)).collect();
-            return Ok(Some(Pinned { host, addresses, via: None, tls }));
+            return Ok(Some(Pinned { host, addresses, proxy: None, tls }));
         };
-        let target = match via.connect {
+        let target = match proxy.connect {
             Connect::Name => format!("{named}:{port}"),
             Connect::Address => {
                 let checked = resolved?.first().map(|&address| SocketAddr::new(address, port).to_string());
                 checked.ok_or_else(|| Reason::NameUnresolved(named.clone(), "no addresses".into()))?
             }
         };
-        let addresses = self.proxy_addresses(via).await?;
-        Ok(Some(Pinned { host, addresses, via: Some((via.clone(), target)), tls }))
+        let addresses = self.proxy_addresses(proxy).await?;
+        Ok(Some(Pinned { host, addresses, proxy: Some((proxy.clone(), target)), tls }))
     }
 
-    async fn proxy_addresses(&self, via: &Via) -> Result<Vec<Endpoint>, Reason> {
-        if let Host::Name(name) = &via.host
+    async fn proxy_addresses(&self, proxy: &UpstreamProxy) -> Result<Vec<Endpoint>, Reason> {
+        if let Host::Name(name) = &proxy.host
             && let Some(sibling) = self.policy.sidecars.get(name)
         {
             return Ok(vec![sibling.at.clone()]);
         }
-        let addresses = self.resolve(&via.host).await?;
-        check_proxy(&via.host, &addresses)?;
-        Ok(addresses.into_iter().map(|address| endpoint(address, via.port)).collect())
+        let addresses = self.resolve(&proxy.host).await?;
+        check_proxy(&proxy.host, &addresses)?;
+        Ok(addresses.into_iter().map(|address| endpoint(address, proxy.port)).collect())
     }
 
     async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
@@ -149,7 +149,7 @@ impl Connector {
     }
 
     /// Connects to the origin of a URL that forwarding made out of an authorized intent.
-    async fn open(&self, uri: Uri) -> Result<Upstream, Reason> {
+    async fn open(&self, uri: Uri) -> Result<DestinationStream, Reason> {
         let tls = uri.scheme_str() == Some("https");
         let host = Host::parse(uri.host().unwrap_or_default())?;
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -162,12 +162,12 @@ impl Connector {
         let pinned = pinned.ok_or_else(|| Reason::Unreachable(host.clone(), "it is nowhere".into()))?;
         if !tls {
             // To a proxy such a request is said as it is (RFC 9112, section 3.2.2).
-            let proxied = pinned.via.is_some();
-            return Ok(Upstream { io: TokioIo::new(pinned.reach().await?), h2: false, proxied });
+            let proxied = pinned.proxy.is_some();
+            return Ok(DestinationStream { io: TokioIo::new(pinned.connect().await?), h2: false, proxied });
         }
         let secured = secure(&self.tls, &host, pinned.dial().await?).await?;
         let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Upstream { io: TokioIo::new(Box::new(secured)), h2, proxied: false })
+        Ok(DestinationStream { io: TokioIo::new(Box::new(secured)), h2, proxied: false })
     }
 }
 
@@ -208,21 +208,21 @@ async fn secure(
 impl Pinned {
     /// Connects to the destination, through the proxy where there is one.
     pub(super) async fn dial(&self) -> Result<Stream, Reason> {
-        let stream = self.reach().await?;
-        match &self.via {
+        let stream = self.connect().await?;
+        match &self.proxy {
             None => Ok(stream),
-            Some((via, target)) => via.tunnel(stream, target).await.map_err(|why| self.unreachable(why)),
+            Some((proxy, target)) => proxy.tunnel(stream, target).await.map_err(|why| self.unreachable(why)),
         }
     }
 
     /// Connects to the first address that answers: the destination's, or the proxy's.
-    async fn reach(&self) -> Result<Stream, Reason> {
+    async fn connect(&self) -> Result<Stream, Reason> {
         let mut last = String::from("no addresses");
         for endpoint in &self.addresses {
             match timeout(DIAL, open(endpoint)).await {
                 Ok(Ok(stream)) => {
-                    return match &self.via {
-                        Some((via, _)) if via.tls => Ok(Box::new(secure(&self.tls, &via.host, stream).await?)),
+                    return match &self.proxy {
+                        Some((proxy, _)) if proxy.tls => Ok(Box::new(secure(&self.tls, &proxy.host, stream).await?)),
                         _ => Ok(stream),
                     };
                 }
@@ -234,15 +234,15 @@ impl Pinned {
     }
 
     fn unreachable(&self, why: String) -> Reason {
-        let why = if self.via.is_some() { format!("through the upstream proxy: {why}") } else { why };
+        let why = if self.proxy.is_some() { format!("through the upstream proxy: {why}") } else { why };
         Reason::Unreachable(self.host.clone(), why)
     }
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = Upstream;
+    type Response = DestinationStream;
     type Error = Reason;
-    type Future = BoxFuture<'static, Result<Upstream, Reason>>;
+    type Future = BoxFuture<'static, Result<DestinationStream, Reason>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Reason>> {
         Poll::Ready(Ok(()))
@@ -255,20 +255,20 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 /// A connection to a destination.
-pub(super) struct Upstream {
+pub(super) struct DestinationStream {
     io: TokioIo<Stream>,
     h2: bool,
     proxied: bool,
 }
 
-impl Connection for Upstream {
+impl Connection for DestinationStream {
     fn connected(&self) -> Connected {
         let connected = Connected::new().proxy(self.proxied);
         if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
 
-impl hyper::rt::Read for Upstream {
+impl hyper::rt::Read for DestinationStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -278,7 +278,7 @@ impl hyper::rt::Read for Upstream {
     }
 }
 
-impl hyper::rt::Write for Upstream {
+impl hyper::rt::Write for DestinationStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(context, bytes)
     }

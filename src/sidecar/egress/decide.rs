@@ -5,27 +5,27 @@ use std::sync::Arc;
 use hyper::Response;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::passing::Body;
-use super::refusal::{self, Asker};
-use super::state::State;
-use super::strict::{Refused, Verdict};
+use super::bodies::Body;
+use super::refusal::{self, ClientKind};
+use super::snapshot::Snapshot;
+use super::strict::{Rejected, RejectedSlot};
 use super::{Egress, Outcome};
 use crate::net::Host;
 use crate::policy::{Decision, Destination, Form, Intent, Reason, Tls, authorize};
-use crate::scan::Work;
+use crate::scan::Budget;
 
 /// An answer, and how it came that the request went if not simply because it may.
-pub(super) type Answer = Result<(Response<Body>, Option<Passed>), Reason>;
+pub(super) type HandlerResult = Result<(Response<Body>, Option<Allowed>), Reason>;
 
 /// How it came that a request went.
-pub(super) enum Passed {
+pub(super) enum Allowed {
     /// Nothing is enforced.
     Audit(Reason),
     /// Nobody looks inside.
     Tunnel,
 }
 
-impl Passed {
+impl Allowed {
     pub(super) fn outcome(&self) -> Outcome<'_> {
         match self {
             Self::Audit(reason) => Outcome::Audit(reason),
@@ -37,58 +37,67 @@ impl Passed {
 /// Whether a request may go, before anybody is asked about its host; and, where nothing is enforced, why it might not.
 pub(super) fn judge(
     egress: &Arc<Egress>,
-    state: &State,
+    snapshot: &Snapshot,
     intent: &Arc<Intent>,
-) -> Result<(Destination, Option<Passed>), Reason> {
+) -> Result<(Destination, Option<Allowed>), Reason> {
     if let Host::Name(name) = &intent.host
         && intent.form != Form::Inside
     {
-        let (scanner, mut work) = (egress.scanner(state, intent), Work::of(name.len()));
-        let found = scanner.host(name, &mut work).map_err(Reason::TooMuchWork)?;
-        scanner.tell(&mut work);
+        let (scanner, mut budget) = (egress.scanner(snapshot, intent), Budget::of(name.len()));
+        let found = scanner.scan_host(name, &mut budget).map_err(Reason::TooMuchWork)?;
+        scanner.report_warnings(&mut budget);
         if let Some(finding) = found {
             return Err(Reason::SecretFound(finding, "host"));
         }
     }
-    let decision = authorize(&state.policy, intent);
+    let decision = authorize(&snapshot.policy, intent);
     // A CONNECT is no request yet, but where nobody sees those that follow it.
-    if !matches!(decision, Decision::Refuse(_)) && (intent.form != Form::Connect || is_tunnel(state, intent)) {
-        egress.spend(state, intent)?;
+    if !matches!(decision, Decision::Refuse(_)) && (intent.form != Form::Connect || is_tunnel(snapshot, intent)) {
+        egress.spend(snapshot, intent)?;
     }
     match decision {
         Decision::Allow(destination) => Ok((destination, None)),
-        Decision::Audit(destination, reason) => Ok((destination, Some(Passed::Audit(reason)))),
+        Decision::Audit(destination, reason) => Ok((destination, Some(Allowed::Audit(reason)))),
         Decision::Refuse(reason) => Err(reason),
     }
 }
 /// Whether what follows a CONNECT is carried unread.
-pub(super) fn is_tunnel(state: &State, intent: &Intent) -> bool {
-    state.policy.tls(&intent.host, intent.port) == Tls::Tunnel
+pub(super) fn is_tunnel(snapshot: &Snapshot, intent: &Intent) -> bool {
+    snapshot.policy.tls(&intent.host, intent.port) == Tls::Tunnel
 }
 
 /// Tells what was decided about a request; the answer to it.
-pub(super) fn told(egress: &Egress, intent: Option<&Intent>, asker: Asker, answered: Answer) -> Response<Body> {
+pub(super) fn respond(
+    egress: &Egress,
+    intent: Option<&Intent>,
+    asker: ClientKind,
+    answered: HandlerResult,
+) -> Response<Body> {
     match answered {
         Ok((answer, outcome)) => {
-            egress.decided(intent, outcome.as_ref().map_or(Outcome::Allow, |passed| passed.outcome()));
+            egress.record(intent, outcome.as_ref().map_or(Outcome::Allow, |passed| passed.outcome()));
             answer
         }
         Err(reason) => {
-            egress.decided(intent, Outcome::Refuse(&reason));
+            egress.record(intent, Outcome::Refuse(&reason));
             refusal::answer(&reason, intent, asker, &egress.bottle)
         }
     }
 }
 
 /// Says why a connection ended, where its bytes did not come in.
-pub(super) async fn say_refused<S: AsyncWrite + Unpin>(egress: &Egress, outer: Option<&Intent>, refused: &Refused<S>) {
-    let Some(Verdict { mut stream, why, unanswered }) = crate::sync::lock(refused).take() else { return };
+pub(super) async fn report_rejected<S: AsyncWrite + Unpin>(
+    egress: &Egress,
+    outer: Option<&Intent>,
+    refused: &RejectedSlot<S>,
+) {
+    let Some(Rejected { mut stream, why, unanswered }) = crate::sync::lock(refused).take() else { return };
     let reason = Reason::BadRequest(why);
-    egress.decided(outer, Outcome::Refuse(&reason));
+    egress.record(outer, Outcome::Refuse(&reason));
     if !unanswered {
         return;
     }
-    let line = refusal::line(&reason, Asker::Other, &egress.bottle);
+    let line = refusal::line(&reason, ClientKind::Other, &egress.bottle);
     let (status, words) = (refusal::status(&reason, outer.is_some()).as_u16(), refusal::phrase(&reason));
     let head = "content-type: application/json\r\nconnection: close\r\ncontent-length:";
     let answer = format!("HTTP/1.1 {status} {words}\r\n{head} {}\r\n\r\n{line}", line.len());

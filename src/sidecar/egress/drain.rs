@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::{Request, Response, Version};
 
-use super::passing::{Body, BoxError};
+use super::bodies::{Body, BoxError};
 use crate::sync::lock;
 
 /// How much is read for nothing, in bytes, and for how long.
@@ -21,31 +21,31 @@ const MAX_BYTES: usize = 256 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The body of a request from the agent.
-pub(super) struct Asked {
+pub(super) struct RequestBody {
     body: Option<Incoming>,
-    keeper: Option<Keeper>,
+    keeper: Option<Leftover>,
 }
 
 /// Where a body is kept until the answer has been sent.
-pub(super) type Keeper = Arc<Mutex<Option<Incoming>>>;
+pub(super) type Leftover = Arc<Mutex<Option<Incoming>>>;
 
 /// Wraps a request's body.
-pub(super) fn wrap(request: Request<Incoming>) -> (Request<Asked>, Option<Keeper>) {
+pub(super) fn wrap(request: Request<Incoming>) -> (Request<RequestBody>, Option<Leftover>) {
     let keep = request.version() == Version::HTTP_2 && !request.body().is_end_stream();
-    let keeper = keep.then(Keeper::default);
-    let kept = keeper.clone();
-    (request.map(|body| Asked { body: Some(body), keeper: kept }), keeper)
+    let keeper = keep.then(Leftover::default);
+    let memory = keeper.clone();
+    (request.map(|body| RequestBody { body: Some(body), keeper: memory }), keeper)
 }
 
 /// Keeps what is left of the request's body as long as its answer.
-pub(super) fn keep(response: Response<Body>, keeper: Option<Keeper>) -> Response<Body> {
+pub(super) fn keep(response: Response<Body>, keeper: Option<Leftover>) -> Response<Body> {
     match keeper {
         None => response,
-        Some(keeper) => response.map(|inner| Answered { inner, _keeper: keeper }.boxed()),
+        Some(keeper) => response.map(|inner| HoldingRequestBody { inner, _keeper: keeper }.boxed()),
     }
 }
 
-impl Drop for Asked {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         match &self.keeper {
@@ -64,7 +64,7 @@ async fn drain(mut body: Incoming) {
     }
 }
 
-impl hyper::body::Body for Asked {
+impl hyper::body::Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -88,12 +88,12 @@ impl hyper::body::Body for Asked {
 }
 
 /// An answer that keeps a request's body.
-struct Answered {
+struct HoldingRequestBody {
     inner: Body,
-    _keeper: Keeper,
+    _keeper: Leftover,
 }
 
-impl hyper::body::Body for Answered {
+impl hyper::body::Body for HoldingRequestBody {
     type Data = Bytes;
     type Error = BoxError;
 

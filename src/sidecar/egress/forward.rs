@@ -8,15 +8,15 @@ use hyper::body::Body as _;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, http};
 
-use super::answers::{For, Waiting};
+use super::bodies::{Body, full};
 use super::body;
-use super::drain::Asked;
+use super::capacity::RequestPermit;
+use super::drain::RequestBody;
 use super::headers::{aim, join_cookies, strip};
-use super::inspect::Verdict;
+use super::inspect::BodyRefusal;
 use super::interim::Interim;
-use super::load::Slot;
-use super::passing::{Body, full};
-use super::state::State;
+use super::responses::{For, Waiting};
+use super::snapshot::Snapshot;
 use super::{Egress, Outcome, websocket};
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
@@ -27,39 +27,39 @@ use crate::policy::{Intent, Reason};
 /// It holds what must not leave, cannot be looked at, or its destination cannot be reached.
 pub(super) async fn forward(
     egress: &Arc<Egress>,
-    state: &State,
+    snapshot: &Snapshot,
     intent: &Arc<Intent>,
     scheme: &str,
-    request: Request<Asked>,
+    request: Request<RequestBody>,
 ) -> Result<Response<Body>, Reason> {
     let slot = slot(egress).await?;
     if request.headers().contains_key(header::UPGRADE) {
-        return websocket::forward(egress, state, intent, scheme, request, slot).await;
+        return websocket::forward(egress, snapshot, intent, scheme, request, slot).await;
     }
-    let scanner = egress.scanner(state, intent);
+    let scanner = egress.scanner(snapshot, intent);
     let (mut head, body) = request.into_parts();
     join_cookies(&mut head.headers);
     let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
-    body::check_head(&egress.load, &scanner, &head, &path).await?;
+    body::check_head(&egress.capacity, &scanner, &head, &path).await?;
     let trailers = head.headers.get(header::TE).is_some_and(|value| value == "trailers");
     strip(&mut head.headers);
     if trailers {
         // gRPC asks for them, end to end.
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let looks = egress.response_scanner(state, intent);
+    let looks = egress.response_scanner(snapshot, intent);
     if looks.is_some() {
         // What is looked at comes as it is.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    let verdict = Verdict::default();
+    let verdict = BodyRefusal::default();
     let bare = body.is_end_stream();
-    let body = body::admit(egress, &scanner, &head.headers, body, &verdict).await?;
-    egress.check_again(state, intent)?;
+    let body = body::inspect_request(egress, &scanner, &head.headers, body, &verdict).await?;
+    egress.recheck(snapshot, intent)?;
     frame(&mut head, &body, bare);
     aim(&mut head, intent, scheme)?;
     if scheme == "http"
-        && let Some(via) = state.connector.via(&intent.host, intent.port)
+        && let Some(via) = snapshot.connector.proxy_for(&intent.host, intent.port)
         && let Some(value) = &via.authorization
     {
         head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
@@ -67,21 +67,21 @@ pub(super) async fn forward(
     let mut request = Request::from_parts(head, body);
     let interim = Interim::watch(&mut request);
     let answer = tokio::select! {
-        answer = answered(egress, state.client.request(request)) => answer,
+        answer = answered(egress, snapshot.client.request(request)) => answer,
         () = interim.too_many() => return Err(Interim::reason(&intent.host)),
     };
     let answer = answer.map_err(|error| verdict.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
     verdict.answered(egress, intent);
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
-    let body = body::answer(egress, looks.as_ref(), &head.headers, body, intent)?;
-    Ok(egress.answers.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
+    let body = body::inspect_response(egress, looks.as_ref(), &head.headers, body, intent)?;
+    Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
 }
 
 /// A request's place.
-async fn slot(egress: &Arc<Egress>) -> Result<Slot, Reason> {
-    let _waiting = wait(egress, For::Place);
-    egress.load.slot().await
+async fn slot(egress: &Arc<Egress>) -> Result<RequestPermit, Reason> {
+    let _waiting = wait(egress, For::ConnectionPermit);
+    egress.capacity.request_permit().await
 }
 
 /// What a destination says to a request.
@@ -93,16 +93,16 @@ async fn answered<T>(egress: &Arc<Egress>, awaited: impl Future<Output = T>) -> 
 /// Notes that a request waits for something that unread answers may be in the way of. One task looks after all of them: a
 /// timer for each request would wake a thread for each.
 fn wait(egress: &Arc<Egress>, what: For) -> Waiting<'_> {
-    egress.answers.wait(what, || drop(tokio::spawn(watch(Arc::downgrade(egress), egress.load.times.unread))))
+    egress.responses.wait(what, || drop(tokio::spawn(watch(Arc::downgrade(egress), egress.capacity.times.unread))))
 }
 
 async fn watch(egress: Weak<Egress>, long: Duration) {
     loop {
         tokio::time::sleep(long / 8).await;
         let Some(egress) = egress.upgrade() else { return };
-        for (client, intent) in egress.answers.make_way(long) {
+        for (client, intent) in egress.responses.make_way(long) {
             if let Some(client) = client.upgrade() {
-                client.decided(Some(&intent), Outcome::Refuse(&Reason::Unread));
+                client.record(Some(&intent), Outcome::Refuse(&Reason::Unread));
             }
         }
     }

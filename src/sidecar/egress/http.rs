@@ -1,5 +1,5 @@
 //! The adapter for what the agent says to the proxy: CONNECT and absolute-form requests become intents; refusals become
-//! answers. What is inside TLS is the business of [`super::inside`].
+//! answers. What is inside TLS is the business of [`super::after_connect`].
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, Uri, http};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::decide::{Answer, Passed, is_tunnel, judge, say_refused, told};
-use super::drain::{self, Asked};
-use super::passing::{Body, empty};
-use super::permit::Place;
-use super::refusal::Asker;
+use super::bodies::{Body, empty};
+use super::connection_permit::ConnectionPermit;
+use super::decide::{Allowed, HandlerResult, is_tunnel, judge, report_rejected, respond};
+use super::drain::{self, RequestBody};
+use super::refusal::ClientKind;
 use super::request::{HEAD, MAX_HEAD, check, check_host_header};
 use super::stream::Stream;
 use super::strict::Strict;
-use super::upgrade::Switch;
-use super::{Egress, forward, inside};
+use super::upgrade::ProtocolSwitch;
+use super::{Egress, after_connect, forward};
 use crate::net::{Host, canonical};
 use crate::policy::{Destination, Form, Intent, Reason};
 
 /// Serves one connection from the agent.
-pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, place: Place) {
+pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, permit: ConnectionPermit) {
     let (stream, refused, granted) = Strict::new(stream, false);
     let service = {
         let egress = egress.clone();
         service_fn(move |mut request: Request<Incoming>| {
             let egress = egress.clone();
-            Switch::prepare(&mut request, Some(&place), &granted);
+            ProtocolSwitch::prepare(&mut request, Some(&permit), &granted);
             async move { Ok::<_, Infallible>(answer(&egress, request).await) }
         })
     };
@@ -44,24 +44,24 @@ pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, place: Place) {
         .with_upgrades();
     // What ends a connection early concerns its peer only; decisions were told when they were made.
     let _ = served.await;
-    say_refused(&egress, None, &refused).await;
+    report_rejected(&egress, None, &refused).await;
 }
 
 async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
-    let switch = Switch::of(&request);
-    let asker = Asker::of(&request);
+    let switch = ProtocolSwitch::of(&request);
+    let asker = ClientKind::of(&request);
     let intent = intent(&request, &egress.own).map(Arc::new);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let response = switch.end(told(egress, intent.as_deref().ok(), asker, answered));
+    let response = switch.end(respond(egress, intent.as_deref().ok(), asker, answered));
     drain::keep(response, keeper)
 }
 
 /// Reads what a request wants; the same for every form.
-fn intent(request: &Request<Asked>, own: &[String]) -> Result<Intent, Reason> {
+fn intent(request: &Request<RequestBody>, own: &[String]) -> Result<Intent, Reason> {
     let form = if request.method() == Method::CONNECT { Form::Connect } else { Form::Absolute };
     let (host, port) = target(form, request.uri())?;
     let default = if form == Form::Connect { port } else { 80 };
@@ -94,20 +94,20 @@ fn target(form: Form, uri: &Uri) -> Result<(Host, u16), Reason> {
     if port == 0 { Err(Reason::BadRequest("the port is 0")) } else { Ok((host, port)) }
 }
 
-async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, request: Request<Asked>) -> Answer {
-    let state = egress.state();
-    let (destination, passed) = judge(egress, &state, intent)?;
+async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, request: Request<RequestBody>) -> HandlerResult {
+    let snapshot = egress.snapshot();
+    let (destination, passed) = judge(egress, &snapshot, intent)?;
     if destination == Destination::Canary {
         return Ok((forward::canary(), None));
     }
     if intent.form != Form::Connect {
-        return Ok((forward::forward(egress, &state, intent, "http", request).await?, passed));
+        return Ok((forward::forward(egress, &snapshot, intent, "http", request).await?, passed));
     }
     // A destination that cannot be reached is told while there is somebody to tell.
-    let Some(pinned) = state.connector.pin(&intent.host, destination).await? else {
+    let Some(pinned) = snapshot.connector.pin(&intent.host, destination).await? else {
         return Ok((forward::canary(), None));
     };
-    let tunnel = is_tunnel(&state, intent);
-    tokio::spawn(inside::serve(egress.clone(), state, intent.clone(), pinned, request));
-    Ok((Response::new(empty()), if tunnel { Some(Passed::Tunnel) } else { passed }))
+    let tunnel = is_tunnel(&snapshot, intent);
+    tokio::spawn(after_connect::serve(egress.clone(), snapshot, intent.clone(), pinned, request));
+    Ok((Response::new(empty()), if tunnel { Some(Allowed::Tunnel) } else { passed }))
 }

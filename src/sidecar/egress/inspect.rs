@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 
-use super::load::Load;
+use super::capacity::Capacity;
 use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
-use crate::scan::{Finding, Scanner, Seam, Work};
+use crate::scan::{Budget, Finding, Overlap, Scanner};
 use crate::sync::lock;
 
 /// Why a body was cut off while it was being sent.
 #[derive(Clone, Default)]
-pub(super) struct Verdict(Arc<Mutex<Said>>);
+pub(super) struct BodyRefusal(Arc<Mutex<Said>>);
 
 #[derive(Default)]
 struct Said {
@@ -22,7 +22,7 @@ struct Said {
     answered: Option<(Arc<Egress>, Arc<Intent>)>,
 }
 
-impl Verdict {
+impl BodyRefusal {
     pub(super) fn reason(&self) -> Option<Reason> {
         lock(&self.0).reason.clone()
     }
@@ -35,18 +35,23 @@ impl Verdict {
     pub(super) fn set(&self, reason: &Reason) {
         let mut said = lock(&self.0);
         if let Some((egress, intent)) = said.answered.take() {
-            egress.decided(Some(&intent), Outcome::Refuse(reason));
+            egress.record(Some(&intent), Outcome::Refuse(reason));
         }
         said.reason = Some(reason.clone());
     }
 }
 
 /// Looks at one text.
-pub(super) async fn look(load: &Load, scanner: &Arc<Scanner>, text: Bytes, place: &'static str) -> Result<(), Reason> {
+pub(super) async fn scan_text(
+    capacity: &Capacity,
+    scanner: &Arc<Scanner>,
+    text: Bytes,
+    place: &'static str,
+) -> Result<(), Reason> {
     let scanner = scanner.clone();
-    let looked = load.look(text.len(), move |work: &mut Work| {
-        let found = scanner.look(&text, work)?;
-        scanner.tell(work);
+    let looked = capacity.scan(text.len(), move |budget: &mut Budget| {
+        let found = scanner.scan(&text, budget)?;
+        scanner.report_warnings(budget);
         Ok(found)
     });
     let found: Option<Finding> = looked.await?;
@@ -54,23 +59,23 @@ pub(super) async fn look(load: &Load, scanner: &Arc<Scanner>, text: Bytes, place
 }
 
 /// Looks at a message of a stream, and where it meets what came before.
-pub(super) async fn look_at_message(
+pub(super) async fn scan_message(
     egress: &Egress,
     scanner: &Arc<Scanner>,
-    seam: &mut Seam,
+    overlap: &mut Overlap,
     message: Bytes,
     place: &'static str,
 ) -> Result<(), Reason> {
-    let (looking, before, text) = (scanner.clone(), seam.clone(), message.clone());
-    let found = egress.load.look(message.len(), move |work| {
-        let found = match looking.look(&text, work)? {
-            None => before.meets(&looking, &text, work)?,
+    let (owned, before, text) = (scanner.clone(), overlap.clone(), message.clone());
+    let found = egress.capacity.scan(message.len(), move |budget| {
+        let found = match owned.scan(&text, budget)? {
+            None => before.scan_overlap(&owned, &text, budget)?,
             found => found,
         };
-        looking.tell(work);
+        owned.report_warnings(budget);
         Ok(found)
     });
-    let found = found.await?.or_else(|| seam.accept(scanner, &message));
+    let found = found.await?.or_else(|| overlap.accept(scanner, &message));
     found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
 }
 

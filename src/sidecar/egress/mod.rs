@@ -2,44 +2,44 @@
 //! request is looked at, [`connect`] resolves, checks and pins the addresses, and the answer comes back. No form of
 //! request has another path.
 
-mod answers;
-mod begun;
+mod after_connect;
+mod bodies;
 mod body;
+mod buffered;
 mod ca;
+mod capacity;
 mod client;
 mod connect;
+mod connection_permit;
 mod decide;
 mod drain;
 mod forward;
 mod frames;
-mod gather;
 mod headers;
 mod http;
-mod inside;
 mod inspect;
+mod inspected_body;
 mod interim;
-mod load;
 mod memory;
-mod passing;
-mod permit;
-mod pieces;
+mod peeked;
 mod protocol;
 mod refusal;
 mod request;
+mod responses;
 mod role;
 mod serve;
 mod service;
-mod state;
+mod snapshot;
 mod stats;
 mod stream;
 mod strict;
 mod tcp;
 mod upgrade;
-mod via;
+mod upstream_proxy;
 mod websocket;
 
 use crate::layout::egress::TCP_PORTS;
-pub use ca::Foundation;
+pub use ca::CaKeyPair;
 pub use protocol::{Ask, Config, Notice, Pair, Ready, Registration, Update};
 pub use service::Egress;
 pub use stats::{Decisions, Stats};
@@ -61,7 +61,7 @@ pub fn tcp_port(index: usize) -> u16 {
 }
 
 #[cfg(test)]
-mod inside_tests;
+mod after_connect_tests;
 #[cfg(test)]
 mod patience_tests;
 #[cfg(test)]

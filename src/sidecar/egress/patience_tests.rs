@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_rustls::client::TlsStream;
 
-use super::inside_tests::{STREAMS, World, gzip};
-use super::load::{TIMES, Times};
+use super::after_connect_tests::{STREAMS, World, gzip};
+use super::capacity::{TIMEOUTS, Timeouts};
 
 const HOST: &str = "api.example.com";
 /// Short where the time is to come to its end.
@@ -59,7 +59,7 @@ fn stalled(port: u16) -> Vec<(&'static str, Vec<u8>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promise_15_a_body_that_does_not_go_on_ends_and_holds_up_no_other() {
-    for times in [Times { stall: SHORT, ..TIMES }, Times { whole: SHORT, ..TIMES }] {
+    for times in [Timeouts { stall: SHORT, ..TIMEOUTS }, Timeouts { whole: SHORT, ..TIMEOUTS }] {
         let world = World::patient(&["h2"], |table| table, times).await;
         let mut begun = Vec::new();
         for (name, bytes) in stalled(world.port) {
@@ -80,7 +80,7 @@ async fn promise_15_a_body_that_does_not_go_on_ends_and_holds_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promise_15_answers_that_nobody_reads_hold_up_no_other() {
-    let world = World::patient(&["h2"], |table| table, Times { unread: SHORT, ..TIMES }).await;
+    let world = World::patient(&["h2"], |table| table, Timeouts { unread: SHORT, ..TIMEOUTS }).await;
     let request = format!("GET /endless HTTP/1.1\r\nHost: {HOST}:{}\r\n\r\n", world.port);
     // As many as the destination serves at once, each begun before the next.
     let mut unread = Vec::new();

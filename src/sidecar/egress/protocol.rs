@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ca::Foundation;
+use super::ca::CaKeyPair;
 use crate::policy::{Enforced, Sibling};
-use crate::scan::Known;
+use crate::scan::KnownSecret;
 use crate::sidecar::place::Inside;
 
 /// What egress is told on its standard input.
@@ -34,10 +34,10 @@ pub struct Config {
     pub proxy_credentials: Option<String>,
     /// What the bottle's CA is founded on; a fresh one where nothing is said, as in tests.
     #[serde(default)]
-    pub authority: Option<Foundation>,
+    pub authority: Option<CaKeyPair>,
     /// The secrets of the bottle that are known already: where it is started again, an agent may have them.
     #[serde(default)]
-    pub secrets: Vec<Known>,
+    pub secrets: Vec<KnownSecret>,
 }
 
 impl Config {
@@ -92,7 +92,7 @@ pub struct Ready {
 #[serde(rename_all = "snake_case")]
 pub enum Update {
     /// All secrets of the bottle, so far.
-    Secrets(Vec<Known>),
+    Secrets(Vec<KnownSecret>),
     /// The policy from now on.
     Policy(Box<Enforced>),
     /// A sidecar that has come up.

@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 use percent_encoding::{AsciiSet, CONTROLS};
 
-use super::passing::{Body, empty, full};
+use super::bodies::{Body, empty, full};
 use crate::policy::{Form, Intent, Reason};
 
 /// Tells the SDKs of Anthropic and `OpenAI` that the same request would be refused again.
@@ -16,7 +16,7 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Who asks, as far as it matters to how it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(super) enum ClientKind {
     /// It shows a plain text, and of JSON nothing (git's http.c, `show_http_message`).
     Git,
     /// It reads a status and a message of its own, and nothing of another content type (grpc's PROTOCOL-HTTP2.md).
@@ -25,7 +25,7 @@ pub(super) enum Asker {
     Other,
 }
 
-impl Asker {
+impl ClientKind {
     /// Who has sent a request.
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         let header = |name| request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -64,12 +64,12 @@ pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
 }
 
 /// What is said: one line.
-pub(super) fn line(reason: &Reason, asker: Asker, bottle: &str) -> String {
+pub(super) fn line(reason: &Reason, asker: ClientKind, bottle: &str) -> String {
     let message = format!("{}: {reason}; {}", phrase(reason), reason.advice(bottle));
     match asker {
-        Asker::Git => return format!("{message}\n"),
-        Asker::Grpc => return message,
-        Asker::Other => {}
+        ClientKind::Git => return format!("{message}\n"),
+        ClientKind::Grpc => return message,
+        ClientKind::Other => {}
     }
     // As Anthropic's and OpenAI's APIs have it, which agents and SDKs read: the message is the one member that they all show.
     let kind = if is_down(reason) { "api_error" } else { "invalid_request_error" };
@@ -78,15 +78,15 @@ pub(super) fn line(reason: &Reason, asker: Asker, bottle: &str) -> String {
 }
 
 /// The answer to a request that is refused; `intent` is what it wanted, where that could be read.
-pub(super) fn answer(reason: &Reason, intent: Option<&Intent>, asker: Asker, bottle: &str) -> Response<Body> {
+pub(super) fn answer(reason: &Reason, intent: Option<&Intent>, asker: ClientKind, bottle: &str) -> Response<Body> {
     let inside = intent.is_some_and(|intent| intent.form == Form::Inside);
     let status = status(reason, inside);
-    if asker == Asker::Grpc {
+    if asker == ClientKind::Grpc {
         return grpc(reason, status, bottle);
     }
     let mut response = Response::new(full(line(reason, asker, bottle).into()));
     *response.status_mut() = status;
-    let kind = if asker == Asker::Git { "text/plain; charset=utf-8" } else { "application/json" };
+    let kind = if asker == ClientKind::Git { "text/plain; charset=utf-8" } else { "application/json" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if !is_down(reason) {
         response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -104,7 +104,8 @@ fn grpc(reason: &Reason, status: StatusCode, bottle: &str) -> Response<Body> {
     const INVALID_ARGUMENT: u16 = 3;
     const UNAVAILABLE: u16 = 14;
     let code = if status.is_server_error() { UNAVAILABLE } else { INVALID_ARGUMENT };
-    let message = percent_encoding::utf8_percent_encode(&line(reason, Asker::Grpc, bottle), GRPC_MESSAGE).to_string();
+    let message =
+        percent_encoding::utf8_percent_encode(&line(reason, ClientKind::Grpc, bottle), GRPC_MESSAGE).to_string();
     let mut response = Response::new(empty());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -157,7 +158,7 @@ mod tests {
                 (outside, inside),
                 "{reason}"
             );
-            let text = line(&reason, Asker::Other, "shell-ab12c");
+            let text = line(&reason, ClientKind::Other, "shell-ab12c");
             assert!(text.ends_with("}\n") && text.matches('\n').count() == 1, "{text}");
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!((&json["type"], &json["error"]["code"]), (&"error".into(), &reason.code().into()));
@@ -166,12 +167,12 @@ mod tests {
                 message.contains(&reason.to_string()) && message.contains(&reason.advice("shell-ab12c")),
                 "{message}"
             );
-            assert_eq!(line(&reason, Asker::Git, "shell-ab12c").trim_end(), message);
-            let told = answer(&reason, None, Asker::Grpc, "shell-ab12c");
+            assert_eq!(line(&reason, ClientKind::Git, "shell-ab12c").trim_end(), message);
+            let told = answer(&reason, None, ClientKind::Grpc, "shell-ab12c");
             let code = told.headers()["grpc-status"].to_str().unwrap();
             assert_eq!((told.status(), code), (StatusCode::OK, if outside == 502 { "14" } else { "3" }), "{reason}");
             assert_eq!(told.headers()["grpc-message"], message);
-            let retries = !answer(&reason, None, Asker::Other, "").headers().contains_key(SHOULD_RETRY);
+            let retries = !answer(&reason, None, ClientKind::Other, "").headers().contains_key(SHOULD_RETRY);
             assert_eq!(retries, outside == 502, "{reason}");
         }
     }

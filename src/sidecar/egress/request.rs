@@ -6,7 +6,7 @@ use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Version, http};
 
-use super::drain::Asked;
+use super::drain::RequestBody;
 use crate::net::Host;
 use crate::policy::Reason;
 
@@ -23,7 +23,7 @@ const OVERRIDES: [&str; 5] =
     ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
 
 /// Refuses headers that are not forwarded in any form; of methods and paths, [`crate::policy::authorize`] decides.
-pub(super) fn check(request: &Request<Asked>) -> Result<(), Reason> {
+pub(super) fn check(request: &Request<RequestBody>) -> Result<(), Reason> {
     if request.headers().contains_key(header::UPGRADE) && !is_handshake(request) {
         return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded, without a body"));
     }
@@ -35,7 +35,7 @@ pub(super) fn check(request: &Request<Asked>) -> Result<(), Reason> {
 
 /// Whether a request asks for a WebSocket, and for nothing else: it has no body (RFC 9110, section 7.8; RFC 6455, section
 /// 4.1), and no framing of one, which a destination that does not grant it would go by.
-pub(super) fn is_handshake(request: &Request<Asked>) -> bool {
+pub(super) fn is_handshake(request: &Request<RequestBody>) -> bool {
     let is = |name: HeaderName, word: &str| {
         let mut values = request.headers().get_all(name).iter();
         let first = values.next().and_then(|value| value.to_str().ok());

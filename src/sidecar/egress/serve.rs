@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::permit::Place;
+use super::connection_permit::ConnectionPermit;
 use super::stream::Stream;
 use super::{Egress, http, tcp};
 
@@ -37,12 +37,12 @@ pub(super) enum Listener {
 }
 
 /// What all listeners share: so many connections there may be.
-pub(super) fn places() -> Arc<Semaphore> {
+pub(super) fn agent_permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_CONNECTIONS))
 }
 
 /// What one sidecar has: the agent takes it nothing away.
-pub(super) fn sidecar_places() -> Arc<Semaphore> {
+pub(super) fn sidecar_permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(SIDECAR_CONNECTIONS))
 }
 
@@ -53,8 +53,8 @@ pub(super) async fn address(address: SocketAddr) -> anyhow::Result<TcpListener> 
 
 /// Serves a listener from now on: requests to the proxy, or bytes for a `named` destination of plain TCP, by its place in
 /// the list.
-pub(super) fn spawn(listener: Listener, named: Option<usize>, egress: Arc<Egress>, places: Arc<Semaphore>) {
-    spawn_bounded(listener, named, egress, places, None);
+pub(super) fn spawn(listener: Listener, named: Option<usize>, egress: Arc<Egress>, permits: Arc<Semaphore>) {
+    spawn_bounded(listener, named, egress, permits, None);
 }
 
 /// Serves the listener for the repeated proof.
@@ -76,11 +76,11 @@ fn spawn_bounded(
     listener: Listener,
     named: Option<usize>,
     egress: Arc<Egress>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     longest: Option<Duration>,
 ) {
     tokio::spawn(async move {
-        while let Ok(permit) = places.clone().acquire_owned().await {
+        while let Ok(permit) = permits.clone().acquire_owned().await {
             let accepted: std::io::Result<Stream> = match &listener {
                 Listener::Unix(listener) => match listener.accept().await {
                     Ok((stream, _)) => spare(stream),
@@ -102,16 +102,16 @@ fn spawn_bounded(
                 continue;
             };
             let egress = egress.clone();
-            let place = Place::new(&egress, Some(permit));
+            let permit = ConnectionPermit::new(&egress, Some(permit));
             tokio::spawn(async move {
                 match named {
                     Some(index) => {
                         tcp::serve(stream, index, &egress).await;
-                        drop(place);
+                        drop(permit);
                     }
                     None => match longest {
-                        Some(longest) => drop(tokio::time::timeout(longest, http::serve(stream, egress, place)).await),
-                        None => http::serve(stream, egress, place).await,
+                        Some(longest) => drop(tokio::time::timeout(longest, http::serve(stream, egress, permit)).await),
+                        None => http::serve(stream, egress, permit).await,
                     },
                 }
             });

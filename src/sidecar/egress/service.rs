@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, Weak};
 use hickory_resolver::TokioResolver;
 use tokio::sync::watch;
 
-use super::ca::{Authority, Foundation};
+use super::ca::{Authority, CaKeyPair};
 use super::client::Client;
 use super::protocol::{Config, Notice, Pair, Registration};
-use super::state::{self, State, States};
-use super::{Outcome, ROLE, answers, load, stats};
+use super::snapshot::{self, Snapshot, Snapshots};
+use super::{Outcome, ROLE, capacity, responses, stats};
 use crate::policy::{Decision, Endpoint, Enforced, Form, Intent, Policy, Reason, Sibling, Tls, authorize};
-use crate::scan::{Known, Scanner, Warn};
+use crate::scan::{KnownSecret, Scanner, Warn};
 use crate::sidecar::audit::Log;
 use crate::sidecar::run::notify;
 use crate::sync::lock;
@@ -33,28 +33,28 @@ pub struct Egress {
     pub(super) provider: Arc<rustls::crypto::CryptoProvider>,
     pub(super) authority: Arc<Authority>,
     /// What it goes by now, for each client. A request goes by what was there when it came.
-    pub(super) states: watch::Sender<Arc<States>>,
+    pub(super) states: watch::Sender<Arc<Snapshots>>,
     /// Grants for one request that were used.
     pub(super) spent: Arc<Mutex<BTreeSet<u64>>>,
     pub(super) log: Log,
     pub(super) counters: Arc<stats::Counters>,
-    pub(super) load: Arc<load::Load>,
-    pub(super) answers: Arc<answers::Answers<Weak<Egress>>>,
+    pub(super) capacity: Arc<capacity::Capacity>,
+    pub(super) responses: Arc<responses::Responses<Weak<Egress>>>,
 }
 
 impl Egress {
-    pub(super) fn new(config: &Config, resolver: TokioResolver, times: load::Times) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, resolver: TokioResolver, times: capacity::Timeouts) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (resolver, sidecars) = (Arc::new(resolver), config.sidecars.clone());
         let credentials = config.proxy_credentials.clone();
-        let parts = state::Parts {
+        let parts = snapshot::Inputs {
             sidecars: &sidecars,
             credentials: credentials.as_deref(),
             resolver: &resolver,
             provider: &provider,
         };
-        let state = State::new(&config.policy, &config.secrets, &parts)?;
-        let founded = config.authority.clone().map_or_else(|| Foundation::new(&config.bottle), Ok)?;
+        let snapshot = Snapshot::new(&config.policy, &config.secrets, &parts)?;
+        let founded = config.authority.clone().map_or_else(|| CaKeyPair::new(&config.bottle), Ok)?;
         Ok(Self {
             client: Client::Agent,
             authority: Arc::new(Authority::new(&config.bottle, founded, provider.clone())?),
@@ -65,12 +65,12 @@ impl Egress {
             proxy_credentials: credentials,
             resolver,
             provider,
-            states: watch::Sender::new(States::new(state)),
+            states: watch::Sender::new(Snapshots::new(snapshot)),
             spent: Arc::default(),
             log: Log::new(ROLE, &config.bottle),
             counters: Arc::new(stats::Counters::new()),
-            load: Arc::new(load::Load::new(times)),
-            answers: Arc::default(),
+            capacity: Arc::new(capacity::Capacity::new(times)),
+            responses: Arc::default(),
         })
     }
 
@@ -79,18 +79,18 @@ impl Egress {
         Self { client: Client::Sidecar(name.into()), log: self.log.of_client(name), ..self.clone() }
     }
 
-    pub(super) fn state(&self) -> Arc<State> {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.states.borrow().of(&self.client)
     }
 
-    fn change(&self, change: impl FnOnce(&State) -> State) {
-        self.states.send_modify(|states| *states = States::new(change(&states.agent)));
+    fn change(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
+        self.states.send_modify(|states| *states = Snapshots::new(change(&states.agent)));
     }
 
     /// Takes other secrets, whole: requests under way keep what they began with.
-    pub(super) fn take_secrets(&self, secrets: &[Known]) {
+    pub(super) fn set_secrets(&self, secrets: &[KnownSecret]) {
         let _taking = lock(&self.sidecars);
-        self.change(|state| state.with_secrets(secrets));
+        self.change(|snapshot| snapshot.with_secrets(secrets));
     }
 
     /// Lets the agent reach a sidecar under its name: by the socket of its pair, and by nothing else.
@@ -107,7 +107,7 @@ impl Egress {
         let mut sidecars = lock(&self.sidecars);
         sidecars.insert(name, Sibling { port, at: Endpoint::Socket(socket) });
         let sidecars = sidecars.clone();
-        self.change(|state| state.with_sidecars(sidecars));
+        self.change(|snapshot| snapshot.with_sidecars(sidecars));
         Ok(())
     }
 
@@ -127,13 +127,13 @@ impl Egress {
             policy.spec.tcp == before.spec.tcp,
             "tcp: these destinations are fixed at the launch: the agent's container has their names and sockets"
         );
-        let parts = state::Parts {
+        let parts = snapshot::Inputs {
             sidecars: &sidecars,
             credentials: self.proxy_credentials.as_deref(),
             resolver: &self.resolver,
             provider: &self.provider,
         };
-        let fresh = State::new(policy, &before.secrets, &parts)?;
+        let fresh = Snapshot::new(policy, &before.secrets, &parts)?;
         // Grants may have been used meanwhile.
         self.change(|_| fresh.without(&lock(&self.spent)));
         Ok(())
@@ -143,8 +143,8 @@ impl Egress {
     ///
     /// # Errors
     /// Another request has used it.
-    pub(super) fn spend(&self, state: &State, intent: &Intent) -> Result<(), Reason> {
-        let grants = state.policy.granted_once(intent);
+    pub(super) fn spend(&self, snapshot: &Snapshot, intent: &Intent) -> Result<(), Reason> {
+        let grants = snapshot.policy.granted_once(intent);
         if grants.is_empty() {
             return Ok(());
         }
@@ -153,18 +153,18 @@ impl Egress {
             let granted = grants.into_iter().find(|grant| spent.insert(*grant));
             granted.ok_or_else(|| Reason::HostNotAllowed(intent.host.clone()))?
         };
-        self.change(|state| state.without(&lock(&self.spent)));
+        self.change(|snapshot| snapshot.without(&lock(&self.spent)));
         notify::<Self>(Notice::Spent(spent));
         Ok(())
     }
 
     /// Resolves once the policy forbids what has begun under a policy: for ever, while it does not. What was granted for one
     /// request goes on until it is denied.
-    pub(super) async fn forbidden(&self, begun: &Policy, intent: &Intent) -> Reason {
+    pub(super) async fn until_forbidden(&self, begun: &Policy, intent: &Intent) -> Reason {
         let mut states = self.states.subscribe();
         loop {
-            let state = states.borrow_and_update().of(&self.client);
-            if let Err(reason) = still_allowed(begun, &state.policy, intent) {
+            let snapshot = states.borrow_and_update().of(&self.client);
+            if let Err(reason) = still_allowed(begun, &snapshot.policy, intent) {
                 return reason;
             }
             if states.changed().await.is_err() {
@@ -174,33 +174,37 @@ impl Egress {
     }
 
     /// Looks again before a request goes out: its body may have taken long, and the policy changed meanwhile.
-    pub(super) fn check_again(&self, begun: &State, intent: &Intent) -> Result<(), Reason> {
-        let now = self.state();
+    pub(super) fn recheck(&self, begun: &Snapshot, intent: &Intent) -> Result<(), Reason> {
+        let now = self.snapshot();
         if now.generation == begun.generation { Ok(()) } else { still_allowed(&begun.policy, &now.policy, intent) }
     }
 
     /// Tells and counts a decision.
-    pub(super) fn decided(&self, intent: Option<&Intent>, outcome: Outcome<'_>) {
+    pub(super) fn record(&self, intent: Option<&Intent>, outcome: Outcome<'_>) {
         let (decision, code) = outcome.words();
-        self.counters.decided(decision, code);
-        let state = self.state();
-        self.log.tell(intent, outcome, |text| state.holds(text));
+        self.counters.record(decision, code);
+        let snapshot = self.snapshot();
+        self.log.tell(intent, outcome, |text| snapshot.contains_secret(text));
     }
 
     /// What a request is looked at with; the same for the whole of one.
-    pub(super) fn scanner(self: &Arc<Self>, state: &State, intent: &Arc<Intent>) -> Arc<Scanner> {
-        state.scanner(intent, self.warn(intent, "request"))
+    pub(super) fn scanner(self: &Arc<Self>, snapshot: &Snapshot, intent: &Arc<Intent>) -> Arc<Scanner> {
+        snapshot.scanner(intent, self.warn(intent, "request"))
     }
 
     /// What the answer to a request is looked at with, if anybody looks.
-    pub(super) fn response_scanner(self: &Arc<Self>, state: &State, intent: &Arc<Intent>) -> Option<Arc<Scanner>> {
-        state.response_scanner(|| self.warn(intent, "answer"))
+    pub(super) fn response_scanner(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        intent: &Arc<Intent>,
+    ) -> Option<Arc<Scanner>> {
+        snapshot.response_scanner(|| self.warn(intent, "answer"))
     }
 
     /// Tells of findings that are let through.
     fn warn(self: &Arc<Self>, intent: &Arc<Intent>, place: &'static str) -> Warn {
         let (egress, intent) = (self.clone(), intent.clone());
-        Arc::new(move |finding| egress.decided(Some(&intent), Outcome::Warn(&Reason::SecretFound(finding, place))))
+        Arc::new(move |finding| egress.record(Some(&intent), Outcome::Warn(&Reason::SecretFound(finding, place))))
     }
 }
 

@@ -65,7 +65,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn decided(&self, decision: &'static str, code: &'static str) {
+    pub(super) fn record(&self, decision: &'static str, code: &'static str) {
         *lock(&self.decisions).entry((decision, code)).or_default() += 1;
     }
 
@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn numbers_come_out_as_prometheus_reads_them() {
         let counters = Counters::new();
-        counters.decided("refuse", "host_not_allowed");
-        counters.decided("refuse", "host_not_allowed");
+        counters.record("refuse", "host_not_allowed");
+        counters.record("refuse", "host_not_allowed");
         let text = counters.read(3).prometheus("probe-abcde");
         assert!(text.contains("# TYPE bottler_egress_policy_generation gauge\nbottler_egress_policy_generation{bottle=\"probe-abcde\"} 3\n"), "{text}");
         let row =

@@ -19,7 +19,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MAX_LINE: usize = 64 << 10;
 
 /// What did not come in.
-pub(super) struct Verdict<S> {
+pub(super) struct Rejected<S> {
     /// The connection.
     pub(super) stream: S,
     pub(super) why: &'static str,
@@ -28,13 +28,13 @@ pub(super) struct Verdict<S> {
 }
 
 /// Where that is left when the connection has ended.
-pub(super) type Refused<S> = Arc<Mutex<Option<Verdict<S>>>>;
+pub(super) type RejectedSlot<S> = Arc<Mutex<Option<Rejected<S>>>>;
 
 /// Whether an upgrade was granted on a connection: until then, requests and nothing else come in.
 #[derive(Clone, Default)]
-pub(super) struct Granted(Arc<AtomicBool>);
+pub(super) struct UpgradeGrant(Arc<AtomicBool>);
 
-impl Granted {
+impl UpgradeGrant {
     /// From now on, what comes in is no HTTP/1.
     pub(super) fn grant(&self) {
         self.0.store(true, Ordering::Release);
@@ -49,18 +49,18 @@ impl Granted {
 /// connection back.
 pub(super) struct Strict<S> {
     inner: Option<S>,
-    check: Check,
+    check: Checker,
     why: Option<&'static str>,
     unanswered: bool,
-    refused: Refused<S>,
+    refused: RejectedSlot<S>,
 }
 
 impl<S> Strict<S> {
     /// `http2` is whether that may come instead.
-    pub(super) fn new(inner: S, http2: bool) -> (Self, Refused<S>, Granted) {
-        let (refused, granted) = (Refused::default(), Granted::default());
-        let state = if http2 { State::First } else { State::RequestLine };
-        let check = Check { state, granted: granted.clone(), ..Check::default() };
+    pub(super) fn new(inner: S, http2: bool) -> (Self, RejectedSlot<S>, UpgradeGrant) {
+        let (refused, granted) = (RejectedSlot::default(), UpgradeGrant::default());
+        let position = if http2 { Position::First } else { Position::RequestLine };
+        let check = Checker { position, granted: granted.clone(), ..Checker::default() };
         (Self { inner: Some(inner), check, why: None, unanswered: false, refused: refused.clone() }, refused, granted)
     }
 
@@ -75,7 +75,7 @@ impl<S> Strict<S> {
 impl<S> Drop for Strict<S> {
     fn drop(&mut self) {
         if let (Some(why), Some(stream)) = (self.why, self.inner.take()) {
-            *lock(&self.refused) = Some(Verdict { stream, why, unanswered: self.unanswered });
+            *lock(&self.refused) = Some(Rejected { stream, why, unanswered: self.unanswered });
         }
     }
 }
@@ -91,7 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
         }
         let before = buffer.filled().len();
         // The parser has not seen the whole of a head whose body has not begun yet.
-        let unanswered = matches!(self.check.state, State::First | State::RequestLine | State::Header);
+        let unanswered = matches!(self.check.position, Position::First | Position::RequestLine | Position::Header);
         ready!(self.inner().poll_read(context, buffer))?;
         if let Err(why) = self.check.feed(&buffer.filled()[before..]) {
             buffer.set_filled(before);
@@ -133,18 +133,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
 
 /// Where in a connection's bytes the check is.
 #[derive(Default)]
-struct Check {
-    state: State,
+struct Checker {
+    position: Position,
     /// The line that has begun.
     line: Vec<u8>,
     head: Head,
-    granted: Granted,
+    granted: UpgradeGrant,
     /// How many bytes there have been, as long as they may be HTTP/2's preface.
     begun: usize,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Position {
     /// The very first bytes, which decide between the versions.
     #[default]
     First,
@@ -156,9 +156,9 @@ enum State {
     ChunkEnd,
     Trailer,
     /// An upgrade was asked for: what follows are requests, unless it is granted.
-    Asked,
+    UpgradeRequested,
     /// Not HTTP/1 any more.
-    Past,
+    Opaque,
 }
 
 /// What a head has said so far.
@@ -172,30 +172,32 @@ struct Head {
     upgrades: bool,
 }
 
-impl Check {
+impl Checker {
     fn feed(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
         while !bytes.is_empty() {
-            bytes = match self.state {
-                State::Past => return Ok(()),
-                State::First => self.first(bytes)?,
-                State::Asked => {
-                    self.state = if self.granted.is_granted() { State::Past } else { State::RequestLine };
+            bytes = match self.position {
+                Position::Opaque => return Ok(()),
+                Position::First => self.first(bytes)?,
+                Position::UpgradeRequested => {
+                    self.position = if self.granted.is_granted() { Position::Opaque } else { Position::RequestLine };
                     bytes
                 }
-                State::Body(left) | State::Chunk(left) => {
+                Position::Body(left) | Position::Chunk(left) => {
                     let taken = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     let left = left - taken as u64;
-                    self.state = match (self.state, left) {
-                        (State::Body(_), 0) => State::RequestLine,
-                        (State::Body(_), left) => State::Body(left),
-                        (_, 0) => State::ChunkEnd,
-                        (_, left) => State::Chunk(left),
+                    self.position = match (self.position, left) {
+                        (Position::Body(_), 0) => Position::RequestLine,
+                        (Position::Body(_), left) => Position::Body(left),
+                        (_, 0) => Position::ChunkEnd,
+                        (_, left) => Position::Chunk(left),
                     };
                     &bytes[taken..]
                 }
-                State::RequestLine | State::Header | State::ChunkSize | State::ChunkEnd | State::Trailer => {
-                    self.line(bytes)?
-                }
+                Position::RequestLine
+                | Position::Header
+                | Position::ChunkSize
+                | Position::ChunkEnd
+                | Position::Trailer => self.line(bytes)?,
             };
         }
         Ok(())
@@ -205,14 +207,14 @@ impl Check {
         let alike = bytes.iter().zip(&PREFACE[self.begun..]).take_while(|(byte, of)| byte == of).count();
         self.begun += alike;
         if self.begun == PREFACE.len() {
-            self.state = State::Past;
+            self.position = Position::Opaque;
             return Ok(&[]);
         }
         if alike == bytes.len() {
             return Ok(&[]);
         }
         // It is not: what was taken for its beginning is a request's.
-        self.state = State::RequestLine;
+        self.position = Position::RequestLine;
         self.feed(&PREFACE[..self.begun - alike])?;
         Ok(bytes)
     }
@@ -226,7 +228,7 @@ impl Check {
         }
         if self.line.is_empty() && end.is_some() {
             // Most lines come whole: nothing of them is kept.
-            self.whole(part)?;
+            self.take_line(part)?;
             return Ok(rest);
         }
         self.line.extend_from_slice(part);
@@ -234,7 +236,7 @@ impl Check {
         self.unfolded(&self.line)?;
         if end.is_some() {
             let mut line = std::mem::take(&mut self.line);
-            self.whole(&line)?;
+            self.take_line(&line)?;
             line.clear();
             self.line = line;
         }
@@ -242,40 +244,40 @@ impl Check {
     }
 
     fn unfolded(&self, line: &[u8]) -> Result<(), &'static str> {
-        let folded = self.state == State::Header && matches!(line.first(), Some(b' ' | b'\t'));
+        let folded = self.position == Position::Header && matches!(line.first(), Some(b' ' | b'\t'));
         if folded { Err("a header is folded over two lines") } else { Ok(()) }
     }
 
     /// Takes a line with its end.
-    fn whole(&mut self, line: &[u8]) -> Result<(), &'static str> {
+    fn take_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         self.unfolded(line)?;
         let line = line.strip_suffix(b"\r\n").ok_or("a line ends with LF alone")?;
         if memchr::memchr2(b'\r', 0, line).is_some() {
             return Err("a line holds CR or NUL");
         }
-        self.state = match (self.state, line) {
-            (State::RequestLine, b"") => return Err("there is an empty line before a request"),
-            (State::RequestLine, line) => {
+        self.position = match (self.position, line) {
+            (Position::RequestLine, b"") => return Err("there is an empty line before a request"),
+            (Position::RequestLine, line) => {
                 self.head = Head { connects: request_line(line)? == b"CONNECT", ..Head::default() };
-                State::Header
+                Position::Header
             }
-            (State::Header, b"") => self.head.end()?,
-            (State::Header, line) => {
+            (Position::Header, b"") => self.head.end()?,
+            (Position::Header, line) => {
                 self.head.header(line)?;
-                State::Header
+                Position::Header
             }
-            (State::ChunkSize, line) => match chunk_size(line)? {
-                0 => State::Trailer,
-                size => State::Chunk(size),
+            (Position::ChunkSize, line) => match chunk_size(line)? {
+                0 => Position::Trailer,
+                size => Position::Chunk(size),
             },
-            (State::ChunkEnd, b"") => State::ChunkSize,
-            (State::ChunkEnd, _) => return Err("a chunk is longer than it says"),
-            (State::Trailer, b"") => State::RequestLine,
-            (State::Trailer, line) => {
+            (Position::ChunkEnd, b"") => Position::ChunkSize,
+            (Position::ChunkEnd, _) => return Err("a chunk is longer than it says"),
+            (Position::Trailer, b"") => Position::RequestLine,
+            (Position::Trailer, line) => {
                 split(line)?;
-                State::Trailer
+                Position::Trailer
             }
-            (state, _) => state,
+            (position, _) => position,
         };
         Ok(())
     }
@@ -341,14 +343,14 @@ impl Head {
         Ok(())
     }
 
-    fn end(&self) -> Result<State, &'static str> {
+    fn end(&self) -> Result<Position, &'static str> {
         match (self.length, self.chunked) {
             (Some(_), true) => Err("there are both Content-Length and Transfer-Encoding"),
-            _ if self.connects => Ok(State::Past),
-            (_, true) => Ok(State::ChunkSize),
-            (Some(0) | None, false) if self.upgrades => Ok(State::Asked),
-            (Some(0) | None, false) => Ok(State::RequestLine),
-            (Some(length), false) => Ok(State::Body(length)),
+            _ if self.connects => Ok(Position::Opaque),
+            (_, true) => Ok(Position::ChunkSize),
+            (Some(0) | None, false) if self.upgrades => Ok(Position::UpgradeRequested),
+            (Some(0) | None, false) => Ok(Position::RequestLine),
+            (Some(length), false) => Ok(Position::Body(length)),
         }
     }
 }
@@ -359,7 +361,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(bytes: &[u8], size: usize) -> Result<(), &'static str> {
-        let mut check = Check::default();
+        let mut check = Checker::default();
         bytes.chunks(size).try_for_each(|piece| check.feed(piece))
     }
 

@@ -8,8 +8,8 @@ use hickory_resolver::TokioResolver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
-use super::load::{TIMES, Times};
-use super::permit::Place;
+use super::capacity::{TIMEOUTS, Timeouts};
+use super::connection_permit::ConnectionPermit;
 use super::{Config, Egress, Pair, Registration, http};
 use crate::net::Host;
 use crate::policy::{AllowSpec, Decision, EgressSpec, Enforced, Form, Intent, Reason, authorize};
@@ -28,11 +28,11 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
 
 /// An egress that asks nobody for names.
 pub(super) fn new_egress(config: &Config) -> Arc<Egress> {
-    new_egress_with(config, TIMES)
+    new_egress_with(config, TIMEOUTS)
 }
 
 /// The same, with less patience or more.
-pub(super) fn new_egress_with(config: &Config, times: Times) -> Arc<Egress> {
+pub(super) fn new_egress_with(config: &Config, times: Timeouts) -> Arc<Egress> {
     let options = hickory_resolver::config::ResolverConfig::default();
     let resolver =
         TokioResolver::builder_with_config(options, hickory_resolver::net::runtime::TokioRuntimeProvider::default());
@@ -42,7 +42,7 @@ pub(super) fn new_egress_with(config: &Config, times: Times) -> Arc<Egress> {
 /// Sends bytes and reads until egress closes the connection.
 async fn ask(egress: &Arc<Egress>, request: &[u8]) -> String {
     let (mut near, far) = UnixStream::pair().unwrap();
-    let served = tokio::spawn(http::serve(Box::new(far), egress.clone(), Place::new(egress, None)));
+    let served = tokio::spawn(http::serve(Box::new(far), egress.clone(), ConnectionPermit::new(egress, None)));
     near.write_all(request).await.unwrap();
     near.shutdown().await.unwrap();
     let mut answer = Vec::new();
@@ -211,13 +211,13 @@ async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
     let mut policy = Enforced::first(EgressSpec::default());
     policy.once = vec![(7, AllowSpec::Host("once.example.com".into()))];
     let egress = new_egress(&Config::new("test", policy));
-    let state = egress.state();
+    let snapshot = egress.snapshot();
     let host = Host::parse("once.example.com").unwrap();
     let intent = Intent { form: Form::Absolute, method: "GET".into(), host, port: 80, path: Some("/".into()) };
-    assert!(matches!(authorize(&state.policy, &intent), Decision::Allow(_)));
-    assert_eq!(egress.spend(&state, &intent), Ok(()));
-    assert_eq!(egress.spend(&state, &intent), Err(Reason::HostNotAllowed(intent.host.clone())));
-    assert!(matches!(authorize(&egress.state().policy, &intent), Decision::Refuse(_)));
+    assert!(matches!(authorize(&snapshot.policy, &intent), Decision::Allow(_)));
+    assert_eq!(egress.spend(&snapshot, &intent), Ok(()));
+    assert_eq!(egress.spend(&snapshot, &intent), Err(Reason::HostNotAllowed(intent.host.clone())));
+    assert!(matches!(authorize(&egress.snapshot().policy, &intent), Decision::Refuse(_)));
 }
 
 /// No private address opens by a registration, and nobody but the agent gets there by it.
@@ -243,7 +243,7 @@ async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
     let decided = |egress: &Egress, host: &str, port: u16| {
         let host = Host::parse(host).unwrap();
         let intent = Intent { form: Form::Absolute, method: "GET".into(), host, port, path: Some("/".into()) };
-        authorize(&egress.state().policy, &intent)
+        authorize(&egress.snapshot().policy, &intent)
     };
     let code = |decision: Decision| match decision {
         Decision::Refuse(reason) => reason.code(),

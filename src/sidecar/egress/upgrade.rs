@@ -4,35 +4,35 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response};
 
-use super::drain::Asked;
-use super::passing::Body;
-use super::permit::Place;
-use super::strict::Granted;
+use super::bodies::Body;
+use super::connection_permit::ConnectionPermit;
+use super::drain::RequestBody;
+use super::strict::UpgradeGrant;
 
 /// What a request makes of its connection, if it is granted.
-pub(super) enum Switch {
+pub(super) enum ProtocolSwitch {
     Nothing,
     Tunnel,
-    Upgrade(Option<Granted>),
+    Upgrade(Option<UpgradeGrant>),
 }
 
-impl Switch {
+impl ProtocolSwitch {
     /// What a request makes of its connection has the connection's place, too, and may be granted; most make nothing of it.
-    pub(super) fn prepare(request: &mut Request<Incoming>, place: Option<&Place>, granted: &Granted) {
+    pub(super) fn prepare(request: &mut Request<Incoming>, permit: Option<&ConnectionPermit>, granted: &UpgradeGrant) {
         if request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE) {
             let extensions = request.extensions_mut();
             extensions.insert(granted.clone());
-            if let Some(place) = place {
-                extensions.insert(place.clone());
+            if let Some(permit) = permit {
+                extensions.insert(permit.clone());
             }
         }
     }
 
-    pub(super) fn of(request: &Request<Asked>) -> Self {
+    pub(super) fn of(request: &Request<RequestBody>) -> Self {
         if request.method() == Method::CONNECT {
             Self::Tunnel
         } else if request.headers().contains_key(header::UPGRADE) {
-            Self::Upgrade(request.extensions().get::<Granted>().cloned())
+            Self::Upgrade(request.extensions().get::<UpgradeGrant>().cloned())
         } else {
             Self::Nothing
         }
@@ -46,7 +46,7 @@ impl Switch {
             Self::Tunnel => response.status().is_success(),
             Self::Upgrade(granted) => {
                 let switched = response.status() == hyper::StatusCode::SWITCHING_PROTOCOLS;
-                granted.filter(|_| switched).iter().for_each(Granted::grant);
+                granted.filter(|_| switched).iter().for_each(UpgradeGrant::grant);
                 switched
             }
         };

@@ -20,20 +20,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::bodies::{Body, empty};
 use super::body::{self, check_head};
-use super::drain::Asked;
-use super::frames::{self, Head, Kind};
+use super::capacity::RequestPermit;
+use super::connection_permit::ConnectionPermit;
+use super::drain::RequestBody;
+use super::frames::{self, FrameHeader, Opcode};
 use super::headers::{aim, join_cookies, strip};
-use super::inspect::look_at_message;
+use super::inspect::scan_message;
 use super::interim::Interim;
-use super::load::Slot;
-use super::passing::{Body, empty};
-use super::permit::Place;
-use super::state::State;
+use super::snapshot::Snapshot;
 use super::stats::Counters;
 use super::{Egress, Outcome};
 use crate::policy::{Intent, Reason};
-use crate::scan::{DecodeError, Scanner, Seam};
+use crate::scan::{DecodeError, Overlap, Scanner};
 
 /// Largest message, in bytes: it is looked at whole.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -52,30 +52,30 @@ const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 /// It holds what must not leave, or its destination cannot be reached or does what was not asked for.
 pub(super) async fn forward(
     egress: &Arc<Egress>,
-    state: &State,
+    snapshot: &Snapshot,
     intent: &Arc<Intent>,
     scheme: &str,
-    mut request: Request<Asked>,
-    slot: Slot,
+    mut request: Request<RequestBody>,
+    slot: RequestPermit,
 ) -> Result<Response<Body>, Reason> {
     let client = hyper::upgrade::on(&mut request);
-    let place = request.extensions_mut().remove::<Place>();
-    let scanner = egress.scanner(state, intent);
+    let place = request.extensions_mut().remove::<ConnectionPermit>();
+    let scanner = egress.scanner(snapshot, intent);
     let (mut head, _) = request.into_parts();
     head.headers.remove(EXTENSIONS);
     head.headers.remove(header::CONTENT_LENGTH);
     join_cookies(&mut head.headers);
-    check_head(&egress.load, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
+    check_head(&egress.capacity, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
     strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
     aim(&mut head, intent, scheme)?;
-    let mut answer = ask(state, intent, scheme, head).await?;
+    let mut answer = ask(snapshot, intent, scheme, head).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = answer.into_parts();
         strip(&mut head.headers);
-        let answers = egress.response_scanner(state, intent);
-        let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
-        return Ok(egress.answers.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot));
+        let answers = egress.response_scanner(snapshot, intent);
+        let body = body::inspect_response(egress, answers.as_ref(), &head.headers, body, intent)?;
+        return Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot));
     }
     let websocket =
         answer.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -86,12 +86,13 @@ pub(super) async fn forward(
     let (mut head, _) = answer.into_parts();
     strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
-    let (egress, intent, policy) = (egress.clone(), intent.clone(), state.policy.clone());
+    let (egress, intent, policy) = (egress.clone(), intent.clone(), snapshot.policy.clone());
     tokio::spawn(async move {
         if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
-            && let Err(reason) = relay(client, upstream, scanner, &egress, egress.forbidden(&policy, &intent)).await
+            && let Err(reason) =
+                relay(client, upstream, scanner, &egress, egress.until_forbidden(&policy, &intent)).await
         {
-            egress.decided(Some(&intent), Outcome::Refuse(&reason));
+            egress.record(Some(&intent), Outcome::Refuse(&reason));
         }
         drop((place, slot));
     });
@@ -100,13 +101,18 @@ pub(super) async fn forward(
 
 /// Asks on a connection of its own, which ends with the answer unless that grants the upgrade: no other request is ever on
 /// it, so that none can be hidden behind a handshake.
-async fn ask(state: &State, intent: &Intent, scheme: &str, mut head: Parts) -> Result<Response<Incoming>, Reason> {
-    let upstream = state.connector.http1().call(head.uri.clone()).await?;
+async fn ask(
+    snapshot: &Snapshot,
+    intent: &Intent,
+    scheme: &str,
+    mut head: Parts,
+) -> Result<Response<Incoming>, Reason> {
+    let upstream = snapshot.connector.http1().call(head.uri.clone()).await?;
     let authority = head.uri.authority().map(Authority::as_str).unwrap_or_default();
     let host = HeaderValue::from_str(authority).map_err(|_| Reason::BadRequest("the host cannot be written"))?;
     head.headers.insert(header::HOST, host);
     if scheme == "http"
-        && let Some(via) = state.connector.via(&intent.host, intent.port)
+        && let Some(via) = snapshot.connector.proxy_for(&intent.host, intent.port)
     {
         // To a proxy the whole URL is said, and who asks.
         if let Some(value) = &via.authorization {
@@ -156,7 +162,7 @@ async fn relay(
     if let (Err(reason), true) = (&ended, between.load(Ordering::Relaxed)) {
         let code = if matches!(reason, Reason::BadRequest(_)) { VIOLATION } else { REFUSED };
         let why = [&code.to_be_bytes()[..], b"refused by bottler: ", reason.code().as_bytes()].concat();
-        let _ = to_client.write_all(&frames::frame(Kind::Close, &why, None)).await;
+        let _ = to_client.write_all(&frames::frame(Opcode::Close, &why, None)).await;
     }
     let _ = to_client.shutdown().await;
     ended
@@ -170,55 +176,55 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     scanner: &Arc<Scanner>,
     egress: &Egress,
 ) -> Result<(), Reason> {
-    let (mut messages, mut controls) = (Seam::messages(), Seam::messages());
+    let (mut messages, mut controls) = (Overlap::messages(), Overlap::messages());
     let (mut begun, mut content) = (None, BytesMut::new());
-    let (mut kept, stall) = (egress.load.keep(), egress.load.times.stall);
+    let (mut memory, stall) = (egress.capacity.memory(), egress.capacity.times.stall);
     loop {
         let head = frames::head(from, true);
         let head = if begun.is_some() { timeout(stall, head).await.map_err(|_| Reason::Stalled)? } else { head.await };
         // A connection that ends or breaks concerns its two ends only.
         let Ok(Some(head)) = head else { return Ok(()) };
-        let Head { fin, kind, length, mask, .. } = head.map_err(Reason::BadRequest)?;
+        let FrameHeader { fin, opcode, length, mask, .. } = head.map_err(Reason::BadRequest)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if kind.is_control() {
+        if opcode.is_control() {
             let mut control = vec![0; length];
             if read(from, &mut control, stall).await?.is_none() {
                 return Ok(());
             }
             frames::mask(&mut control, mask.unwrap_or_default());
-            look_at_message(egress, scanner, &mut controls, control.clone().into(), "control frame").await?;
-            if to.write_all(&frames::frame(kind, &control, Some(key()?))).await.is_err() {
+            scan_message(egress, scanner, &mut controls, control.clone().into(), "control frame").await?;
+            if to.write_all(&frames::frame(opcode, &control, Some(key()?))).await.is_err() {
                 return Ok(());
             }
             continue;
         }
-        match (kind, begun) {
-            (Kind::Continuation, None) => {
+        match (opcode, begun) {
+            (Opcode::Continuation, None) => {
                 return Err(Reason::BadRequest("a message of a WebSocket begins in its middle"));
             }
-            (Kind::Continuation, Some(_)) => {}
+            (Opcode::Continuation, Some(_)) => {}
             (_, Some(_)) => return Err(Reason::BadRequest("a message of a WebSocket begins within another")),
-            (kind, None) => begun = Some(kind),
+            (opcode, None) => begun = Some(opcode),
         }
         let before = content.len();
         if length > MAX_MESSAGE - before {
             return Err(Reason::NotDecoded(DecodeError::TooLarge));
         }
-        kept.reach(before + length).await?;
+        memory.reserve(before + length).await?;
         content.resize(before + length, 0);
         if read(from, &mut content[before..], stall).await?.is_none() {
             return Ok(());
         }
         frames::mask(&mut content[before..], mask.unwrap_or_default());
-        if let (true, Some(kind)) = (fin, begun) {
+        if let (true, Some(opcode)) = (fin, begun) {
             let message = content.split().freeze();
-            look_at_message(egress, scanner, &mut messages, message.clone(), "message").await?;
+            scan_message(egress, scanner, &mut messages, message.clone(), "message").await?;
             egress.counters.request_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
-            if to.write_all(&frames::frame(kind, &message, Some(key()?))).await.is_err() {
+            if to.write_all(&frames::frame(opcode, &message, Some(key()?))).await.is_err() {
                 return Ok(());
             }
             (begun, content) = (None, BytesMut::new());
-            kept.shrink(0);
+            memory.shrink(0);
         }
         let _ = to.flush().await;
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bottler::policy::{EgressSpec, Enforced};
-use bottler::scan::Known;
+use bottler::scan::KnownSecret;
 use bottler::sidecar::egress::{Ask, Config, Update};
 use bottler::sidecar::{Action, Command as SidecarCommand};
 
@@ -113,7 +113,7 @@ fn egress(entry: &str, folder: &Path) -> Child {
         .spawn()
         .unwrap();
     let secrets = (0..20)
-        .map(|number| Known { value: format!("a-secret-of-this-bottle-number-{number}"), hosts: Vec::new() })
+        .map(|number| KnownSecret { value: format!("a-secret-of-this-bottle-number-{number}"), hosts: Vec::new() })
         .collect();
     let update = SidecarCommand::<_, Ask> { n: 1, action: Action::Update(Update::Secrets(secrets)) };
     let input = child.stdin.as_mut().unwrap();

@@ -8,7 +8,7 @@ use crate::layout::sidecar::SOCKET;
 use crate::layout::{self, loopback};
 use crate::net::Host;
 use crate::policy::Enforced;
-use crate::scan::Known;
+use crate::scan::KnownSecret;
 use crate::sidecar::egress::{Config, Egress, Inside, Notice, Ready, Registration, Update, tcp_port, tcp_socket};
 
 pub(super) struct EgressProfile;
@@ -19,7 +19,7 @@ impl Profile for EgressProfile {
     const IS_PROXY: bool = true;
     const REGISTER: Option<fn(Registration) -> UpdateOf<Self>> = Some(Update::Register);
     const POLICY: Option<fn(Box<Enforced>) -> UpdateOf<Self>> = Some(Update::Policy);
-    const SECRETS: Option<fn(Vec<Known>) -> UpdateOf<Self>> = Some(Update::Secrets);
+    const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = Some(Update::Secrets);
 
     /// First of all its own, then those of the destinations of plain TCP, each at an address of its own, so that every one
     /// keeps its port.

@@ -9,8 +9,8 @@ use super::relay::Relay;
 use crate::engine::Resources;
 use crate::layout::sidecar::SOCKET;
 use crate::policy::{Enforced, TcpTarget};
-use crate::scan::Known;
-use crate::sidecar::egress::{Foundation, Pair, Registration};
+use crate::scan::KnownSecret;
+use crate::sidecar::egress::{CaKeyPair, Pair, Registration};
 use crate::sidecar::place::Outward;
 use crate::sidecar::role::Role;
 use crate::sidecar::run::Process;
@@ -36,7 +36,7 @@ pub(in crate::primitive) trait Profile: 'static {
     /// How it is told the policy, if it enforces one.
     const POLICY: Option<fn(Box<Enforced>) -> UpdateOf<Self>> = None;
     /// How it is told the bottle's secrets, if it needs them. What is secret goes to nobody else.
-    const SECRETS: Option<fn(Vec<Known>) -> UpdateOf<Self>> = None;
+    const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = None;
 
     /// What it serves the agent.
     fn relays(serving: &Serving<'_>) -> Vec<Relay> {
@@ -107,9 +107,9 @@ pub(in crate::primitive) struct Context<'a> {
     /// The sidecars that it may connect to by an address, by name.
     pub(in crate::primitive) reachable: BTreeMap<String, SocketAddr>,
     /// What the bottle's CA is founded on, for whoever is that.
-    pub(in crate::primitive) authority: Option<Foundation>,
+    pub(in crate::primitive) authority: Option<CaKeyPair>,
     /// The secrets that it must know from its first moment on, if it needs them at all.
-    pub(in crate::primitive) secrets: Vec<Known>,
+    pub(in crate::primitive) secrets: Vec<KnownSecret>,
     /// What an upstream proxy is shown.
     pub(in crate::primitive) proxy_credentials: Option<String>,
 }
@@ -163,7 +163,7 @@ pub(in crate::primitive) struct Described {
     pub(in crate::primitive) config: fn(Context<'_>) -> Result<Value, String>,
     pub(in crate::primitive) ca: fn(&Value) -> Option<String>,
     pub(in crate::primitive) policy: fn(Box<Enforced>) -> Option<Value>,
-    pub(in crate::primitive) secrets: fn(Vec<Known>) -> Option<Value>,
+    pub(in crate::primitive) secrets: fn(Vec<KnownSecret>) -> Option<Value>,
     pub(in crate::primitive) noticed: fn(Value) -> Option<Noticed>,
 }
 

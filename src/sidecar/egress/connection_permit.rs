@@ -10,24 +10,24 @@ use super::stats::Counters;
 
 /// The place of one connection, and of what it becomes: held until all of it has ended.
 #[derive(Clone)]
-pub(super) struct Place(#[expect(dead_code, reason = "held")] Arc<Held>);
+pub(super) struct ConnectionPermit(#[expect(dead_code, reason = "held")] Arc<Inner>);
 
-struct Held {
+struct Inner {
     counters: Arc<Counters>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Counts a connection; without a permit where nothing bounds them, as in tests.
     pub(super) fn new(egress: &Egress, permit: Option<OwnedSemaphorePermit>) -> Self {
         let counters = egress.counters.clone();
         counters.connections.fetch_add(1, Ordering::Relaxed);
         counters.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Held { counters, _permit: permit }))
+        Self(Arc::new(Inner { counters, _permit: permit }))
     }
 }
 
-impl Drop for Held {
+impl Drop for Inner {
     fn drop(&mut self) {
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
     }

@@ -9,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 use super::aws_chunked::{Deframer, Part};
 use super::encoding::DecodeError;
 use super::scanner::Scanner;
-use super::stream::{HELD, WINDOW, aligned};
+use super::windows::{HELD, WINDOW, aligned};
 
 /// The state of one body.
-pub struct Framed {
+pub struct AwsChunkedWindows {
     deframer: Deframer,
     window: usize,
     held: usize,
@@ -32,13 +32,13 @@ pub struct Framed {
     known: usize,
 }
 
-impl Framed {
+impl AwsChunkedWindows {
     /// A body that begins.
     pub fn new(scanner: &Scanner) -> Self {
         Self {
             deframer: Deframer::default(),
             window: WINDOW,
-            held: HELD.max(scanner.longest()),
+            held: HELD.max(scanner.longest_form()),
             payload: BytesMut::new(),
             lines: Vec::new(),
             queue: BytesMut::new(),
@@ -136,12 +136,13 @@ mod tests {
     fn run(body: &[u8], size: usize) -> (Vec<u8>, bool) {
         let actions = Arc::new(Actions::new(&Dlp::default()));
         let scanner = Arc::new(Scanner::new(&[SECRET.to_owned()], Arc::new(Rules::none()), actions));
-        let mut framed = Framed { window: 3 * size, held: scanner.longest(), ..Framed::new(&scanner) };
+        let mut framed =
+            AwsChunkedWindows { window: 3 * size, held: scanner.longest_form(), ..AwsChunkedWindows::new(&scanner) };
         let mut left = Vec::new();
         for (piece, end) in body.chunks(size).map(|piece| (piece, false)).chain([(&b""[..], true)]) {
             framed.push(piece).unwrap();
             let Some((window, lines)) = framed.offer(end).unwrap() else { continue };
-            if scanner.whole(&window).or_else(|| scanner.whole(&lines)).is_some() {
+            if scanner.scan_unbounded(&window).or_else(|| scanner.scan_unbounded(&lines)).is_some() {
                 return (left, true);
             }
             left.extend_from_slice(&framed.accept(window, end));
@@ -170,7 +171,7 @@ mod tests {
         fn what_was_looked_at_does_not_wait_for_the_end(chunk in 1_usize..300, piece in 1_usize..300) {
             let actions = Arc::new(Actions::new(&Dlp::default()));
             let scanner = Scanner::new(&[SECRET.to_owned()], Arc::new(Rules::none()), actions);
-            let mut framed = Framed { window: 500, held: 200, ..Framed::new(&scanner) };
+            let mut framed = AwsChunkedWindows { window: 500, held: 200, ..AwsChunkedWindows::new(&scanner) };
             let (body, mut left) = (frame(&" ".repeat(5000), chunk, "x-a:b"), 0);
             for piece in body.chunks(piece) {
                 framed.push(piece).unwrap();

@@ -15,7 +15,7 @@ use crate::net::Host;
 use crate::policy::{Connect, EgressSpec, Rule};
 
 /// A proxy, ready to be asked.
-pub(super) struct Via {
+pub(super) struct UpstreamProxy {
     /// Whether TLS is spoken to it.
     pub(super) tls: bool,
     pub(super) host: Host,
@@ -27,7 +27,7 @@ pub(super) struct Via {
     pub(super) authorization: Option<HeaderValue>,
 }
 
-impl Via {
+impl UpstreamProxy {
     /// The proxy of a specification, if it has one. `credentials` are `name:password`.
     pub(super) fn read(spec: &EgressSpec, credentials: Option<&str>) -> anyhow::Result<Option<Self>> {
         let (Some((tls, host, port)), Some(proxy)) = (spec.proxy()?, &spec.upstream_proxy) else { return Ok(None) };
@@ -41,7 +41,7 @@ impl Via {
     }
 
     /// Whether it leads to a host.
-    pub(super) fn leads_to(&self, host: &Host, port: u16) -> bool {
+    pub(super) fn applies_to(&self, host: &Host, port: u16) -> bool {
         !self.no_proxy.iter().any(|rule| rule.has_host(host) && rule.has_port(port))
     }
 

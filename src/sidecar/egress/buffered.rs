@@ -5,44 +5,48 @@ use http_body_util::BodyExt;
 use hyper::header::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
-use super::drain::Asked;
-use super::load::{Kept, Load};
+use super::capacity::{Capacity, MemoryPermit};
+use super::drain::RequestBody;
 use crate::policy::Reason;
 
 /// Largest body that is looked at whole, in bytes; encoded ones are never larger.
 pub(super) const MAX_WHOLE: usize = 8 << 20;
 
 /// What has come of a body.
-pub(super) struct Gathered {
+pub(super) struct Buffered {
     pub(super) bytes: Bytes,
     pub(super) trailers: Option<HeaderMap>,
     /// The memory of it.
-    pub(super) kept: Kept,
+    pub(super) memory: MemoryPermit,
     /// Whether that is all of it.
     pub(super) ended: bool,
 }
 
 /// Reads a body to its end, or until it is too long to be looked at whole.
-pub(super) async fn gather(load: &Load, body: &mut Asked, length: Option<usize>) -> Result<Gathered, Reason> {
-    let mut kept = load.keep();
+pub(super) async fn buffer(
+    capacity: &Capacity,
+    body: &mut RequestBody,
+    length: Option<usize>,
+) -> Result<Buffered, Reason> {
+    let mut memory = capacity.memory();
     // What is known is taken at once, so that no two bodies wait for each other's rest.
-    kept.reach(length.unwrap_or_default()).await?;
+    memory.reserve(length.unwrap_or_default()).await?;
     let mut bytes = BytesMut::with_capacity(length.unwrap_or_default());
     let mut trailers = None;
-    let latest = Instant::now() + load.times.whole;
+    let latest = Instant::now() + capacity.times.whole;
     while bytes.len() <= MAX_WHOLE {
-        let soon = latest.min(Instant::now() + load.times.stall);
+        let soon = latest.min(Instant::now() + capacity.times.stall);
         let frame = timeout_at(soon, body.frame()).await.map_err(|_| Reason::Stalled)?;
         let Some(frame) = frame else {
-            return Ok(Gathered { bytes: bytes.freeze(), trailers, kept, ended: true });
+            return Ok(Buffered { bytes: bytes.freeze(), trailers, memory, ended: true });
         };
         match frame.map_err(|_| Reason::BadRequest("the body ended early"))?.into_data() {
             Ok(data) => {
-                kept.grow(bytes.len() + data.len(), MAX_WHOLE).await?;
+                memory.grow(bytes.len() + data.len(), MAX_WHOLE).await?;
                 bytes.extend_from_slice(&data);
             }
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok(Gathered { bytes: bytes.freeze(), trailers, kept, ended: false })
+    Ok(Buffered { bytes: bytes.freeze(), trailers, memory, ended: false })
 }

@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Egress;
-use super::inspect::{Verdict, look, trailer_text};
-use super::load::Kept;
-use super::passing::{Body, BoxError, Counter, Received, Sized};
+use super::bodies::{Body, BoxError, Counter, IncomingBody, Sized};
+use super::capacity::MemoryPermit;
+use super::inspect::{BodyRefusal, scan_text, trailer_text};
 use crate::policy::Reason;
-use crate::scan::{Framed, Messages, Scanner, Seam, Stream, Windows};
+use crate::scan::{AwsChunkedWindows, GrpcMessages, LiveStream, Overlap, Scanner, Windows};
 
 /// What a window and what is held of the one before it take, in bytes; and what one in S3's framing does, with that.
 const WINDOW_MEMORY: usize = 320 << 10;
@@ -29,50 +29,50 @@ const FRAMED_MEMORY: usize = 2 << 20;
 const PIECE: usize = 256 << 10;
 
 /// How a body in pieces is looked at.
-pub(super) enum Look {
+pub(super) enum Inspection {
     /// In windows, of which an end is held back. While one is looked at the next one comes.
-    Windows(Windows, Option<Looked>),
+    Windows(Windows, Option<PendingWindow>),
     /// As one text in S3's framing.
-    Framed(Framed),
+    AwsChunkedWindows(AwsChunkedWindows),
     /// Piece by piece, with as little held back as can be.
-    Live(Stream),
+    Live(LiveStream),
     /// Message by message: each is sent on at once.
-    Messages(Messages, Seam),
+    Messages(GrpcMessages, Overlap),
 }
 
 /// A window that is being looked at, and what leaves of it then.
-pub(super) struct Looked {
+pub(super) struct PendingWindow {
     task: AbortOnDropHandle<Result<(), Reason>>,
     leaves: Bytes,
 }
 
-impl Looked {
+impl PendingWindow {
     /// Waits until that is over. May be asked again where it was not waited for to the end.
     async fn done(&mut self) -> Result<Bytes, Reason> {
         let looked = (&mut self.task).await;
-        looked.map_err(|_| Reason::BadRequest("it could not be looked at"))??;
+        looked.map_err(|_| Reason::BadRequest("it could not be inspected"))??;
         Ok(std::mem::take(&mut self.leaves))
     }
 }
 
 /// A body in pieces.
-pub(super) struct Pieces<B> {
+pub(super) struct InspectedBody<B> {
     pub(super) inner: B,
-    pub(super) look: Look,
+    pub(super) inspection: Inspection,
     pub(super) scanner: Arc<Scanner>,
     pub(super) egress: Arc<Egress>,
-    pub(super) kept: Kept,
+    pub(super) memory: MemoryPermit,
     /// What has come already, and was not looked at.
     pub(super) first: Bytes,
     /// What comes after what was held back.
     pub(super) trailers: Option<HeaderMap>,
     pub(super) ended: bool,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: BodyRefusal,
     pub(super) counter: Counter,
     pub(super) place: &'static str,
 }
 
-impl<B: Received> Pieces<B> {
+impl<B: IncomingBody> InspectedBody<B> {
     /// As a body of the size that it came with: nothing is added or left out.
     pub(super) fn body(self, hint: SizeHint) -> Body {
         let frames = stream::unfold(Some(self), async |pieces| {
@@ -111,13 +111,13 @@ impl<B: Received> Pieces<B> {
 
     /// What comes next, or what leaves of a window that was looked at meanwhile.
     async fn come_or_looked(&mut self) -> Result<Either<Option<Bytes>, Result<Bytes, Reason>>, BoxError> {
-        let looked = if let Look::Windows(_, looked) = &mut self.look { looked.take() } else { None };
+        let looked = if let Inspection::Windows(_, looked) = &mut self.inspection { looked.take() } else { None };
         let Some(mut looked) = looked else { return Ok(Either::Left(self.come().await?)) };
         tokio::select! {
             biased;
             leaves = looked.done() => Ok(Either::Right(leaves)),
             came = self.come() => {
-                if let Look::Windows(_, place) = &mut self.look {
+                if let Inspection::Windows(_, place) = &mut self.inspection {
                     *place = Some(looked);
                 }
                 Ok(Either::Left(came?))
@@ -131,14 +131,14 @@ impl<B: Received> Pieces<B> {
             return Ok(Some(self.first.split_to(self.first.len().min(PIECE))));
         }
         loop {
-            let waits = match &self.look {
-                Look::Windows(..) | Look::Framed(_) => true,
-                Look::Live(_) => false,
-                Look::Messages(messages, _) => messages.pending().0 > 0,
+            let waits = match &self.inspection {
+                Inspection::Windows(..) | Inspection::AwsChunkedWindows(_) => true,
+                Inspection::Live(_) => false,
+                Inspection::Messages(messages, _) => messages.buffered().0 > 0,
             };
             let frame = self.inner.frame();
             let frame = if waits {
-                match timeout(self.egress.load.times.stall, frame).await {
+                match timeout(self.egress.capacity.times.stall, frame).await {
                     Ok(frame) => frame,
                     Err(_) => return Err(self.stop(Reason::Stalled)),
                 }
@@ -160,30 +160,30 @@ impl<B: Received> Pieces<B> {
         if end {
             self.ended = true;
             if let Some(trailers) = &self.trailers {
-                look(&self.egress.load, &self.scanner, trailer_text(trailers).into(), "trailers").await?;
+                scan_text(&self.egress.capacity, &self.scanner, trailer_text(trailers).into(), "trailers").await?;
             }
         }
         let piece = came.unwrap_or_default();
-        match &mut self.look {
-            Look::Live(stream) if end => Ok(stream.end()),
-            Look::Framed(framed) => {
+        match &mut self.inspection {
+            Inspection::Live(stream) if end => Ok(stream.end()),
+            Inspection::AwsChunkedWindows(framed) => {
                 // What has come already is in memory that is taken.
-                self.kept.reach(FRAMED_MEMORY).await?;
+                self.memory.reserve(FRAMED_MEMORY).await?;
                 framed.push(&piece)?;
                 let Some((window, lines)) = framed.offer(end)? else { return Ok(Bytes::new()) };
-                look(&self.egress.load, &self.scanner, window.clone(), self.place).await?;
-                look(&self.egress.load, &self.scanner, lines, self.place).await?;
+                scan_text(&self.egress.capacity, &self.scanner, window.clone(), self.place).await?;
+                scan_text(&self.egress.capacity, &self.scanner, lines, self.place).await?;
                 let leaves = framed.accept(window, end);
-                self.kept.shrink(self.first.len() + leaves.len().max(FRAMED_MEMORY));
+                self.memory.shrink(self.first.len() + leaves.len().max(FRAMED_MEMORY));
                 Ok(leaves)
             }
-            Look::Live(stream) => {
+            Inspection::Live(stream) => {
                 let text = stream.offer(piece);
-                look(&self.egress.load, &self.scanner, text, self.place).await?;
+                scan_text(&self.egress.capacity, &self.scanner, text, self.place).await?;
                 Ok(stream.accept())
             }
-            Look::Windows(windows, looked) => {
-                self.kept.reach(WINDOWS * WINDOW_MEMORY).await?;
+            Inspection::Windows(windows, looked) => {
+                self.memory.reserve(WINDOWS * WINDOW_MEMORY).await?;
                 windows.push(&piece);
                 let window = windows.offer(end);
                 if window.is_none() && !end {
@@ -197,50 +197,50 @@ impl<B: Received> Pieces<B> {
                 let last = match window {
                     None => windows.end(),
                     Some(window) if end => {
-                        look(&self.egress.load, &self.scanner, window.clone(), self.place).await?;
+                        scan_text(&self.egress.capacity, &self.scanner, window.clone(), self.place).await?;
                         windows.accept(window, end)
                     }
                     Some(window) => {
                         let (egress, scanner, text, place) =
                             (self.egress.clone(), self.scanner.clone(), window.clone(), self.place);
-                        let looking = async move { look(&egress.load, &scanner, text, place).await };
-                        let task = AbortOnDropHandle::new(tokio::spawn(looking));
+                        let scan = async move { scan_text(&egress.capacity, &scanner, text, place).await };
+                        let task = AbortOnDropHandle::new(tokio::spawn(scan));
                         let leaves = windows.accept(window, end);
-                        self.kept.shrink((before.len() + leaves.len()).max(WINDOWS * WINDOW_MEMORY));
-                        *looked = Some(Looked { task, leaves });
+                        self.memory.shrink((before.len() + leaves.len()).max(WINDOWS * WINDOW_MEMORY));
+                        *looked = Some(PendingWindow { task, leaves });
                         return Ok(before);
                     }
                 };
                 Ok(if before.is_empty() { last } else { [before, last].concat().into() })
             }
-            Look::Messages(messages, seam) => {
+            Inspection::Messages(messages, overlap) => {
                 if end {
                     return Ok(messages.end().map(|()| Bytes::new())?);
                 }
                 messages.push(&piece);
                 let mut leaves = BytesMut::new();
                 while let Some((frame, message, encoding)) = messages.take()? {
-                    let (scanner, before) = (self.scanner.clone(), seam.clone());
-                    let looked = self.egress.load.look(message.len(), move |work| {
-                        let (text, found) = scanner.message(&message, encoding, work)?;
+                    let (scanner, before) = (self.scanner.clone(), overlap.clone());
+                    let looked = self.egress.capacity.scan(message.len(), move |budget| {
+                        let (text, found) = scanner.scan_message(&message, encoding, budget)?;
                         let found = match found {
-                            None => before.meets(&scanner, &text, work)?,
+                            None => before.scan_overlap(&scanner, &text, budget)?,
                             found => found,
                         };
-                        scanner.tell(work);
+                        scanner.report_warnings(budget);
                         Ok((text, found))
                     });
                     let (text, found) = looked.await?;
-                    if let Some(finding) = found.or_else(|| seam.accept(&self.scanner, &text)) {
+                    if let Some(finding) = found.or_else(|| overlap.accept(&self.scanner, &text)) {
                         return Err(Reason::SecretFound(finding, self.place));
                     }
                     leaves.extend_from_slice(&frame);
                 }
-                let (there, whole) = messages.pending();
-                self.kept.shrink(there);
+                let (there, whole) = messages.buffered();
+                self.memory.shrink(there);
                 if there > 0 {
                     // All of it at once, so that no two messages wait for each other's rest.
-                    self.kept.reach(whole).await?;
+                    self.memory.reserve(whole).await?;
                 }
                 Ok(leaves.freeze())
             }

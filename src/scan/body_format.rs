@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use super::action::{Action, KNOWN_SECRET};
+use super::budget::Budget;
 use super::decode::decode;
 use super::encoding::{AWS_CHUNKED, DecodeError, Encoding};
 use super::finding::Finding;
-use super::grpc::Messages;
+use super::grpc::GrpcMessages;
 use super::multipart::{boundary, parts};
 use super::scanner::Scanner;
-use super::work::Work;
 use super::{aws_chunked, inner};
 
 /// Parts of a form that are longer are no pieces of a secret.
@@ -19,10 +19,10 @@ const MAX_TOGETHER: usize = 64 << 10;
 
 /// What a body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
+pub struct BodyFormat {
     encodings: Vec<Encoding>,
     /// Whether S3's framing is around all that.
-    framed: bool,
+    aws_chunked: bool,
     form: Form,
 }
 
@@ -35,7 +35,7 @@ enum Form {
     Grpc(Option<String>),
 }
 
-impl Shape {
+impl BodyFormat {
     /// Reads headers: `Content-Type`, `Content-Encoding` as often as it stands there, `grpc-encoding`.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Shape {
             all.extend(Encoding::list(header)?);
         }
         let mut words = encodings.iter().flat_map(|header| header.split(','));
-        let framed = words.any(|word| word.trim().eq_ignore_ascii_case(AWS_CHUNKED));
+        let aws_chunked = words.any(|word| word.trim().eq_ignore_ascii_case(AWS_CHUNKED));
         let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let form = match (boundary(content_type)?, kind.as_str()) {
             (Some(boundary), _) => Form::Parts(boundary),
@@ -57,20 +57,20 @@ impl Shape {
             (None, kind) if kind == "application/json" || kind.ends_with("+json") => Form::Json,
             _ => Form::Text,
         };
-        if framed && matches!(form, Form::Grpc(_)) {
+        if aws_chunked && matches!(form, Form::Grpc(_)) {
             return Err(DecodeError::AwsChunked("it is gRPC"));
         }
-        let shape = Self { encodings: all, framed, form };
-        if shape.messages().transpose()?.is_some() && shape.is_encoded() {
+        let format = Self { encodings: all, aws_chunked, form };
+        if format.messages().transpose()?.is_some() && format.is_encoded() {
             // Its messages are compressed each for itself, or not at all.
             return Err(DecodeError::Grpc("it is in a content encoding besides"));
         }
-        Ok(shape)
+        Ok(format)
     }
 
     /// Whether S3's framing is around it.
-    pub fn is_framed(&self) -> bool {
-        self.framed
+    pub fn is_aws_chunked(&self) -> bool {
+        self.aws_chunked
     }
 
     /// Whether it can only be looked at whole.
@@ -79,9 +79,9 @@ impl Shape {
     }
 
     /// The messages in it, where it is gRPC: each is sent on as soon as it was looked at.
-    pub fn messages(&self) -> Option<Result<Messages, DecodeError>> {
+    pub fn messages(&self) -> Option<Result<GrpcMessages, DecodeError>> {
         match &self.form {
-            Form::Grpc(encoding) => Some(Messages::new(encoding.as_deref())),
+            Form::Grpc(encoding) => Some(GrpcMessages::new(encoding.as_deref())),
             _ => None,
         }
     }
@@ -90,12 +90,12 @@ impl Shape {
     ///
     /// # Errors
     /// It is not what its headers say, or takes more work than there is.
-    pub fn whole(&self, scanner: &Scanner, body: &[u8], work: &mut Work) -> Result<Option<Finding>, DecodeError> {
+    pub fn scan(&self, scanner: &Scanner, body: &[u8], budget: &mut Budget) -> Result<Option<Finding>, DecodeError> {
         let payload;
-        let body = if self.framed {
+        let body = if self.aws_chunked {
             let (carried, lines) = aws_chunked::decode(body)?;
-            work.take(carried.len())?;
-            if let Some(finding) = scanner.look(&lines, work)? {
+            budget.reserve(carried.len())?;
+            if let Some(finding) = scanner.scan(&lines, budget)? {
                 return Ok(Some(finding));
             }
             payload = carried;
@@ -103,32 +103,32 @@ impl Shape {
         } else {
             body
         };
-        let decoded = if self.encodings.is_empty() { None } else { Some(decode(body, &self.encodings, work)?) };
+        let decoded = if self.encodings.is_empty() { None } else { Some(decode(body, &self.encodings, budget)?) };
         let body = decoded.as_ref().map_or(body, |decoded| &decoded.text);
         if let Some(decoded) = &decoded {
-            work.grow(body.len());
-            if let Some(finding) = scanner.look(&decoded.beside, work)? {
+            budget.grow(body.len());
+            if let Some(finding) = scanner.scan(&decoded.metadata, budget)? {
                 return Ok(Some(finding));
             }
         }
-        if let Some(finding) = scanner.look(body, work)? {
+        if let Some(finding) = scanner.scan(body, budget)? {
             return Ok(Some(finding));
         }
         match &self.form {
             Form::Text | Form::Grpc(_) => Ok(None),
-            Form::Json => Ok(scanner.strings(body)),
-            Form::Pairs => scanner.pairs(body, work),
+            Form::Json => Ok(scanner.scan_json_strings(body)),
+            Form::Pairs => scanner.scan_form(body, budget),
             Form::Parts(boundary) => {
-                let parts = parts(boundary, body, work)?;
+                let parts = parts(boundary, body, budget)?;
                 let fresh = |part: &&Cow<'_, [u8]>| matches!(part, Cow::Owned(_)) || inner::compressed(part).is_some();
                 for part in parts.iter().filter(fresh) {
-                    if let Some(finding) = scanner.look(part, work)? {
+                    if let Some(finding) = scanner.scan(part, budget)? {
                         return Ok(Some(finding));
                     }
                 }
                 let short = parts.iter().filter(|part| part.len() <= MAX_PIECE);
                 let joined = short.map(|part| part.trim_ascii_end()).collect::<Vec<_>>().concat();
-                Ok(scanner.known(&joined, work)?)
+                Ok(scanner.scan_known(&joined, budget)?)
             }
         }
     }
@@ -174,13 +174,13 @@ pub(super) fn spaced(pairs: &[u8]) -> Option<Vec<u8>> {
 
 impl Scanner {
     /// Looks at a form besides as it is: with its spaces, and for known secrets with its values put together.
-    fn pairs(&self, pairs: &[u8], work: &mut Work) -> Result<Option<Finding>, DecodeError> {
+    fn scan_form(&self, pairs: &[u8], budget: &mut Budget) -> Result<Option<Finding>, DecodeError> {
         let spaced = spaced(pairs);
-        if let Some(finding) = spaced.as_deref().map_or(Ok(None), |text| self.look(text, work))? {
+        if let Some(finding) = spaced.as_deref().map_or(Ok(None), |text| self.scan(text, budget))? {
             return Ok(Some(finding));
         }
         for text in [Some(joined(pairs)), spaced.as_deref().map(joined)].into_iter().flatten() {
-            if let Some(finding) = self.known(&text, work)? {
+            if let Some(finding) = self.scan_known(&text, budget)? {
                 return Ok(Some(finding));
             }
         }
@@ -188,8 +188,8 @@ impl Scanner {
     }
 
     /// Looks for known secrets that are split over several strings of JSON, one after the other.
-    fn strings(&self, json: &[u8]) -> Option<Finding> {
-        let longest = self.exact.longest();
+    fn scan_json_strings(&self, json: &[u8]) -> Option<Finding> {
+        let longest = self.exact.longest_form();
         if longest == 0 || self.action(KNOWN_SECRET) != Action::Block {
             return None;
         }
@@ -199,31 +199,31 @@ impl Scanner {
             let is_long = value.len() > longest;
             together.extend_from_slice(&value[..value.len().min(longest)]);
             if is_long || together.len() >= MAX_TOGETHER {
-                if self.exact.is_in(&together) {
+                if self.exact.matches(&together) {
                     return Some(Finding::known_secret());
                 }
                 let end = if is_long { value } else { &together };
                 together = end[end.len().saturating_sub(longest)..].to_vec();
             }
         }
-        self.exact.is_in(&together).then(Finding::known_secret)
+        self.exact.matches(&together).then(Finding::known_secret)
     }
 
     /// Looks at a message that may be compressed for itself; what is in it.
     ///
     /// # Errors
     /// It is not what is said of it, or takes more work than there is.
-    pub fn message(
+    pub fn scan_message(
         &self,
         message: &bytes::Bytes,
         encoding: Option<Encoding>,
-        work: &mut Work,
+        budget: &mut Budget,
     ) -> Result<(bytes::Bytes, Option<Finding>), DecodeError> {
-        let Some(encoding) = encoding else { return Ok((message.clone(), self.look(message, work)?)) };
-        let decoded = decode(message, &[encoding], work)?;
-        work.grow(decoded.text.len());
-        let found = self.look(&decoded.text, work)?;
-        let found = if found.is_some() { found } else { self.look(&decoded.beside, work)? };
+        let Some(encoding) = encoding else { return Ok((message.clone(), self.scan(message, budget)?)) };
+        let decoded = decode(message, &[encoding], budget)?;
+        budget.grow(decoded.text.len());
+        let found = self.scan(&decoded.text, budget)?;
+        let found = if found.is_some() { found } else { self.scan(&decoded.metadata, budget)? };
         Ok((decoded.text.into(), found))
     }
 }

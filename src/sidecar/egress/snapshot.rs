@@ -10,13 +10,13 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::CryptoProvider;
 
+use super::bodies::Body;
+use super::capacity::REQUESTS;
 use super::client::Client;
 use super::connect::Connector;
-use super::load::REQUESTS;
-use super::passing::Body;
-use super::via::Via;
+use super::upstream_proxy::UpstreamProxy;
 use crate::policy::{Allow, EgressSpec, Enforced, EntryError, Form, Intent, Policy, Rule, Sibling};
-use crate::scan::{Action, Actions, Direction, Known, Rules, Scanner, Target, Warn};
+use crate::scan::{Action, Actions, Direction, KnownSecret, RequestTarget, Rules, Scanner, Warn};
 
 /// How long a connection to a destination is kept for the next request, and how many for one.
 const IDLE: Duration = Duration::from_mins(1);
@@ -30,11 +30,11 @@ const CONNECTION_WINDOW: u32 = REQUESTS * STREAM_WINDOW;
 
 /// What egress goes by.
 #[derive(Clone)]
-pub(super) struct State {
+pub(super) struct Snapshot {
     /// Which policy of the bottle it enforces.
     pub(super) generation: u64,
     pub(super) spec: EgressSpec,
-    pub(super) secrets: Vec<Known>,
+    pub(super) secrets: Vec<KnownSecret>,
     pub(super) policy: Arc<Policy>,
     pub(super) connector: Connector,
     pub(super) client: HttpClient<Connector, Body>,
@@ -45,21 +45,21 @@ pub(super) struct State {
 }
 
 /// What it is made of besides the specification.
-pub(super) struct Parts<'a> {
+pub(super) struct Inputs<'a> {
     pub(super) sidecars: &'a BTreeMap<String, Sibling>,
     pub(super) credentials: Option<&'a str>,
     pub(super) resolver: &'a Arc<TokioResolver>,
     pub(super) provider: &'a Arc<CryptoProvider>,
 }
 
-impl State {
-    pub(super) fn new(enforced: &Enforced, secrets: &[Known], parts: &Parts<'_>) -> anyhow::Result<Self> {
+impl Snapshot {
+    pub(super) fn new(enforced: &Enforced, secrets: &[KnownSecret], parts: &Inputs<'_>) -> anyhow::Result<Self> {
         let Enforced { generation, spec, once } = enforced.clone();
         let once: Result<Vec<(u64, Allow)>, EntryError> =
             once.iter().map(|(id, entry)| Ok((*id, entry.read()?))).collect();
         let policy = Policy { own_host: own_host(), once: once?, ..spec.policy(parts.sidecars.clone())? };
         let policy = Arc::new(policy);
-        let via = Via::read(&spec, parts.credentials)?.map(Arc::new);
+        let via = UpstreamProxy::read(&spec, parts.credentials)?.map(Arc::new);
         let (resolver, provider) = (parts.resolver.clone(), parts.provider.clone());
         let connector = Connector::new(policy.clone(), &spec.roots, via, resolver, provider)?;
         let rules = |direction| Rules::with(&spec.dlp.rules, direction).map(Arc::new);
@@ -85,16 +85,16 @@ impl State {
     }
 
     /// The same with other secrets.
-    pub(super) fn with_secrets(&self, secrets: &[Known]) -> Self {
+    pub(super) fn with_secrets(&self, secrets: &[KnownSecret]) -> Self {
         let values: Vec<String> = secrets.iter().map(|secret| secret.value.clone()).collect();
         let hosts: BTreeSet<&String> = secrets.iter().flat_map(|secret| &secret.hosts).collect();
         let of_host = |host: &String| {
-            let (passing, others): (Vec<&Known>, Vec<&Known>) =
+            let (exempt, others): (Vec<&KnownSecret>, Vec<&KnownSecret>) =
                 secrets.iter().partition(|secret| secret.hosts.contains(host));
             let values =
-                |secrets: Vec<&Known>| secrets.into_iter().map(|secret| secret.value.clone()).collect::<Vec<_>>();
+                |secrets: Vec<&KnownSecret>| secrets.into_iter().map(|secret| secret.value.clone()).collect::<Vec<_>>();
             // A host that cannot be read is none that is asked.
-            Some((host.parse::<Rule>().ok()?, self.requests.with_secrets(&values(others), &values(passing))))
+            Some((host.parse::<Rule>().ok()?, self.requests.with_secrets(&values(others), &values(exempt))))
         };
         Self {
             credentials: hosts.into_iter().filter_map(of_host).collect(),
@@ -107,7 +107,7 @@ impl State {
     /// The same with other sidecars of the bottle.
     pub(super) fn with_sidecars(&self, sidecars: BTreeMap<String, Sibling>) -> Self {
         let policy = Arc::new(Policy { sidecars, ..Policy::clone(&self.policy) });
-        let connector = self.connector.by(policy.clone());
+        let connector = self.connector.with_policy(policy.clone());
         Self { client: client(&connector), connector, policy, ..self.clone() }
     }
 
@@ -119,8 +119,8 @@ impl State {
     }
 
     /// Whether a text holds what must not leave, wherever it goes.
-    pub(super) fn holds(&self, text: &str) -> bool {
-        self.requests.holds(text.as_bytes())
+    pub(super) fn contains_secret(&self, text: &str) -> bool {
+        self.requests.contains_secret(text.as_bytes())
     }
 
     /// What a request is looked at with; the same for the whole of one.
@@ -135,12 +135,12 @@ impl State {
             .find(|(rule, _)| rule.has_host(&intent.host) && rule.has_port(intent.port));
         let scanner = match own {
             // Whoever holds a credential for a host goes there with no other one.
-            Some((_, scanner)) => scanner.of_request(always, warn),
+            Some((_, scanner)) => scanner.for_request(always, warn),
             None if sealed => {
-                let target = Target::new(&intent.host.to_string(), intent.path.as_deref().unwrap_or_default());
-                self.requests.of_request(always, warn).towards(target)
+                let target = RequestTarget::new(&intent.host.to_string(), intent.path.as_deref().unwrap_or_default());
+                self.requests.for_request(always, warn).for_target(target)
             }
-            None => self.requests.of_request(always, warn),
+            None => self.requests.for_request(always, warn),
         };
         Arc::new(scanner)
     }
@@ -148,25 +148,25 @@ impl State {
     /// What the answer to a request is looked at with, if anybody looks.
     pub(super) fn response_scanner(&self, warn: impl FnOnce() -> Warn) -> Option<Arc<Scanner>> {
         let scanner = self.responses.as_ref()?;
-        Some(Arc::new(scanner.of_request(None, warn())))
+        Some(Arc::new(scanner.for_request(None, warn())))
     }
 }
 
 /// What egress goes by, for each of its clients. A policy of a sidecar's own has its place here.
-pub(super) struct States {
-    pub(super) agent: Arc<State>,
+pub(super) struct Snapshots {
+    pub(super) agent: Arc<Snapshot>,
     /// For sidecars that go out through it: the bottle's policy, and none of the bottle's sidecars, of which one could otherwise
     /// reach another, or itself, in a circle.
-    pub(super) sidecars: Arc<State>,
+    pub(super) sidecars: Arc<Snapshot>,
 }
 
-impl States {
-    pub(super) fn new(agent: State) -> Arc<Self> {
+impl Snapshots {
+    pub(super) fn new(agent: Snapshot) -> Arc<Self> {
         let sidecars = Arc::new(agent.with_sidecars(BTreeMap::new()));
         Arc::new(Self { agent: Arc::new(agent), sidecars })
     }
 
-    pub(super) fn of(&self, client: &Client) -> Arc<State> {
+    pub(super) fn of(&self, client: &Client) -> Arc<Snapshot> {
         match client {
             Client::Agent => self.agent.clone(),
             Client::Sidecar(_) => self.sidecars.clone(),

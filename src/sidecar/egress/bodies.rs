@@ -21,23 +21,23 @@ pub(super) type Body = BoxBody<Bytes, BoxError>;
 const SLICE: usize = 64 << 10;
 
 /// A body that comes from somewhere.
-pub(super) trait Received:
+pub(super) trait IncomingBody:
     hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin + Send + Sync + 'static
 {
 }
-impl<B: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin + Send + Sync + 'static> Received for B {}
+impl<B: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin + Send + Sync + 'static> IncomingBody for B {}
 
 /// What is counted.
 pub(super) type Counter = fn(&Counters) -> &AtomicU64;
 
 /// A body that nobody looks at.
-pub(super) struct Passing<B> {
+pub(super) struct Uninspected<B> {
     pub(super) inner: B,
     pub(super) counters: Arc<Counters>,
     pub(super) counter: Counter,
 }
 
-impl<B: Received> hyper::body::Body for Passing<B> {
+impl<B: IncomingBody> hyper::body::Body for Uninspected<B> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -61,9 +61,9 @@ impl<B: Received> hyper::body::Body for Passing<B> {
 }
 
 /// A body that is there whole.
-pub(super) struct Slices(pub(super) Bytes);
+pub(super) struct Sliced(pub(super) Bytes);
 
-impl hyper::body::Body for Slices {
+impl hyper::body::Body for Sliced {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -14,8 +14,8 @@ use hyper::Response;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::load::Slot;
-use super::passing::{Body, BoxError};
+use super::bodies::{Body, BoxError};
+use super::capacity::RequestPermit;
 use crate::policy::{Intent, Reason};
 use crate::sync::lock;
 
@@ -27,14 +27,14 @@ const OF_ALL: usize = 128;
 const TIDY: usize = 1024;
 
 /// All of them, each with whose it is.
-pub(super) struct Answers<C> {
+pub(super) struct Responses<C> {
     all: Mutex<Vec<Weak<Entry<C>>>>,
     /// How many requests wait, for each [`For`].
     waiting: [AtomicUsize; 2],
     watched: OnceLock<()>,
 }
 
-impl<C> Default for Answers<C> {
+impl<C> Default for Responses<C> {
     fn default() -> Self {
         Self { all: Mutex::default(), waiting: Default::default(), watched: OnceLock::new() }
     }
@@ -44,7 +44,7 @@ impl<C> Default for Answers<C> {
 #[derive(Clone, Copy)]
 pub(super) enum For {
     /// A place. Where there is none, an answer is unread for long a little sooner.
-    Place,
+    ConnectionPermit,
     /// What its destination says.
     Destination,
 }
@@ -61,27 +61,27 @@ impl Drop for Waiting<'_> {
 struct Entry<C> {
     client: C,
     intent: Arc<Intent>,
-    held: Mutex<Held>,
+    held: Mutex<Inner>,
 }
 
-struct Held {
+struct Inner {
     /// Gone once it has ended.
-    answer: Option<(Body, Slot)>,
+    answer: Option<(Body, RequestPermit)>,
     /// Since when there is something of it that the client does not take.
     unread: Option<Instant>,
 }
 
-impl<C: Clone + Send + Sync + 'static> Answers<C> {
+impl<C: Clone + Send + Sync + 'static> Responses<C> {
     /// Keeps an answer together with its request's place.
     pub(super) fn track(
         &self,
         client: C,
         intent: &Arc<Intent>,
         response: Response<Body>,
-        slot: Slot,
+        slot: RequestPermit,
     ) -> Response<Body> {
         response.map(|body| {
-            let held = Mutex::new(Held { answer: Some((body, slot)), unread: None });
+            let held = Mutex::new(Inner { answer: Some((body, slot)), unread: None });
             let entry = Arc::new(Entry { client, intent: intent.clone(), held });
             let mut all = lock(&self.all);
             if all.len() >= TIDY {

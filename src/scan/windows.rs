@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::exact::Pending;
+use super::budget::{Budget, Exhausted};
+use super::exact::PartialMatch;
 use super::finding::Finding;
 use super::scanner::Scanner;
-use super::work::{Exhausted, Work};
 
 /// How much of what came before is looked at again with a piece, in bytes: longer tokens are not found across pieces.
 const OVERLAP: usize = 4 << 10;
@@ -32,7 +32,7 @@ pub struct Windows {
 impl Windows {
     /// A body that begins.
     pub fn new(scanner: &Scanner) -> Self {
-        Self { held: HELD.max(scanner.longest()), buffer: BytesMut::new(), known: 0 }
+        Self { held: HELD.max(scanner.longest_form()), buffer: BytesMut::new(), known: 0 }
     }
 
     /// Takes a piece.
@@ -75,7 +75,7 @@ pub(super) fn aligned(bytes: &[u8], cut: usize) -> usize {
 }
 
 /// An answer, of which no more is held back than what may be the beginning of a known secret.
-pub struct Stream {
+pub struct LiveStream {
     scanner: Arc<Scanner>,
     /// What has left already, as far as it is looked at again.
     before: BytesMut,
@@ -83,7 +83,7 @@ pub struct Stream {
     fresh: Bytes,
 }
 
-impl Stream {
+impl LiveStream {
     /// A body that begins.
     pub fn new(scanner: Arc<Scanner>) -> Self {
         Self { scanner, before: BytesMut::new(), fresh: Bytes::new() }
@@ -103,11 +103,11 @@ impl Stream {
     pub fn accept(&mut self) -> Bytes {
         let mut leaves = std::mem::take(&mut self.fresh);
         self.before.extend_from_slice(&leaves);
-        let pending = self.scanner.pending(&self.before).map_or(0, |pending| pending.bytes).min(leaves.len());
+        let pending = self.scanner.partial_match(&self.before).map_or(0, |pending| pending.bytes).min(leaves.len());
         self.fresh = leaves.split_off(leaves.len() - pending);
         // What is held comes again with the next piece.
         self.before.truncate(self.before.len() - pending);
-        let excess = self.before.len().saturating_sub(OVERLAP.max(self.scanner.longest()));
+        let excess = self.before.len().saturating_sub(OVERLAP.max(self.scanner.longest_form()));
         let _ = self.before.split_to(excess);
         leaves
     }
@@ -121,13 +121,13 @@ impl Stream {
 /// Messages that must not wait for each other, or pieces of one text: each is looked at together with the end of those before it.
 /// What has left is never half of a secret.
 #[derive(Clone)]
-pub struct Seam {
+pub struct Overlap {
     before: Vec<u8>,
     /// Whether it is one text, so that a token may go on from one piece to the next; two messages make none that nobody wrote.
     text: bool,
 }
 
-impl Seam {
+impl Overlap {
     /// Between messages, each of which is a text of its own.
     pub fn messages() -> Self {
         Self { before: Vec::new(), text: false }
@@ -142,19 +142,24 @@ impl Seam {
     ///
     /// # Errors
     /// That takes more work than there is.
-    pub fn meets(&self, scanner: &Scanner, message: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+    pub fn scan_overlap(
+        &self,
+        scanner: &Scanner,
+        message: &[u8],
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, Exhausted> {
         if self.before.is_empty() {
             return Ok(None);
         }
-        let text = [&self.before[..], &message[..message.len().min(OVERLAP.max(scanner.longest()))]].concat();
-        if self.text { scanner.look(&text, work) } else { scanner.known(&text, work) }
+        let text = [&self.before[..], &message[..message.len().min(OVERLAP.max(scanner.longest_form()))]].concat();
+        if self.text { scanner.scan(&text, budget) } else { scanner.scan_known(&text, budget) }
     }
 
     /// Nothing was found in either: whether it may leave now.
     pub fn accept(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
-        let overlap = OVERLAP.max(scanner.longest());
+        let overlap = OVERLAP.max(scanner.longest_form());
         self.before.extend_from_slice(&message[message.len().saturating_sub(overlap)..]);
-        if scanner.pending(&self.before).is_some_and(Pending::is_half) {
+        if scanner.partial_match(&self.before).is_some_and(PartialMatch::is_half_or_more) {
             return Some(Finding::known_secret());
         }
         let excess = self.before.len().saturating_sub(overlap);
@@ -163,9 +168,9 @@ impl Seam {
     }
 
     /// Looks at a message before it is sent, without a bound of work.
-    pub fn look(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
-        let meets = self.meets(scanner, message, &mut Work::unbounded()).ok().flatten();
-        scanner.whole(message).or(meets).or_else(|| self.accept(scanner, message))
+    pub fn scan(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
+        let meets = self.scan_overlap(scanner, message, &mut Budget::unbounded()).ok().flatten();
+        scanner.scan_unbounded(message).or(meets).or_else(|| self.accept(scanner, message))
     }
 }
 
@@ -183,14 +188,14 @@ mod tests {
     }
 
     fn run(scanner: &Arc<Scanner>, text: &str, cuts: &[usize]) -> (Vec<u8>, bool) {
-        let mut stream = Stream::new(scanner.clone());
+        let mut stream = LiveStream::new(scanner.clone());
         let (mut left, mut from) = (Vec::new(), 0);
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
         ends.sort_unstable();
         ends.push(text.len());
         for to in ends {
             let offered = stream.offer(Bytes::copy_from_slice(&text.as_bytes()[from..to]));
-            if scanner.whole(&offered).is_some() {
+            if scanner.scan_unbounded(&offered).is_some() {
                 return (left, true);
             }
             left.extend_from_slice(&stream.accept());
@@ -209,7 +214,7 @@ mod tests {
             let found = text.chunks(1000).any(|piece| {
                 windows.push(piece);
                 let Some(window) = windows.offer(false) else { return false };
-                let found = scanner.whole(&window).is_some();
+                let found = scanner.scan_unbounded(&window).is_some();
                 left += if found { 0 } else { windows.accept(window, false).len() };
                 found
             });

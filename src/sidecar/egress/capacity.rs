@@ -10,9 +10,9 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::passing::{Body, BoxError};
+use super::bodies::{Body, BoxError};
 use crate::policy::Reason;
-use crate::scan::{DecodeError, Work};
+use crate::scan::{Budget, DecodeError};
 
 /// Requests under way: each has a head, up to [`FREE`] of a body, and what is read ahead of its answer. All of them that nobody
 /// reads on, with all that is kept and decoded besides, fit into the sidecar's memory.
@@ -25,7 +25,7 @@ const KEPT: u32 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long something may take that is kept; tests have no time.
 #[derive(Clone, Copy)]
-pub(super) struct Times {
+pub(super) struct Timeouts {
     /// While nothing more of it comes.
     pub(super) stall: Duration,
     /// Until all of a body is there that is looked at whole.
@@ -33,8 +33,8 @@ pub(super) struct Times {
     /// While it is an answer that nobody reads, where there are many of them: less than the time to wait for a place.
     pub(super) unread: Duration,
 }
-pub(super) const TIMES: Times =
-    Times { stall: Duration::from_mins(1), whole: Duration::from_mins(10), unread: Duration::from_secs(8) };
+pub(super) const TIMEOUTS: Timeouts =
+    Timeouts { stall: Duration::from_mins(1), whole: Duration::from_mins(10), unread: Duration::from_secs(8) };
 /// Work that is done at once, by the thread that serves; longer texts are not begun there.
 const AT_ONCE: u64 = 256 << 10;
 const AT_ONCE_LENGTH: usize = 64 << 10;
@@ -45,100 +45,100 @@ const BRIEF_LIVE: u64 = 8 << 20;
 const BRIEFLY: usize = 2;
 
 /// The bounds.
-pub(super) struct Load {
+pub(super) struct Capacity {
     requests: Arc<Semaphore>,
-    kept: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
     brief: Semaphore,
     long: Semaphore,
-    pub(super) times: Times,
+    pub(super) times: Timeouts,
 }
 
 /// The place of a request.
-pub(super) type Slot = OwnedSemaphorePermit;
+pub(super) type RequestPermit = OwnedSemaphorePermit;
 
-impl Load {
-    pub(super) fn new(times: Times) -> Self {
+impl Capacity {
+    pub(super) fn new(times: Timeouts) -> Self {
         Self {
             times,
             requests: Arc::new(Semaphore::new(REQUESTS as usize)),
-            kept: Arc::new(Semaphore::new(KEPT as usize)),
+            memory: Arc::new(Semaphore::new(KEPT as usize)),
             brief: Semaphore::new(BRIEFLY),
             long: Semaphore::new(1),
         }
     }
 
     /// A place for a request, until its answer has been sent.
-    pub(super) async fn slot(&self) -> Result<Slot, Reason> {
+    pub(super) async fn request_permit(&self) -> Result<RequestPermit, Reason> {
         let slot = timeout(PATIENCE, self.requests.clone().acquire_owned()).await;
         slot.ok().and_then(Result::ok).ok_or(Reason::Busy)
     }
 
     /// Memory for something that will be kept.
-    pub(super) fn keep(&self) -> Kept {
-        Kept { from: self.kept.clone(), bytes: FREE, permit: None }
+    pub(super) fn memory(&self) -> MemoryPermit {
+        MemoryPermit { from: self.memory.clone(), bytes: FREE, permit: None }
     }
 
-    /// Looks at something, aside where it is long. `look` may be begun anew with a larger budget, up to what `length` bytes
+    /// Looks at something, aside where it is long. `scan` may be begun anew with a larger budget, up to what `length` bytes
     /// allow.
-    pub(super) async fn look<T: Send + 'static>(
+    pub(super) async fn scan<T: Send + 'static>(
         &self,
         length: usize,
-        look: impl Fn(&mut Work) -> Result<T, DecodeError> + Send + Sync + 'static,
+        scan: impl Fn(&mut Budget) -> Result<T, DecodeError> + Send + Sync + 'static,
     ) -> Result<T, Reason> {
-        match Self::at_once(length, &look) {
-            Some(looked) => looked,
-            None => self.aside(length, look).await,
+        match Self::scan_inline(length, &scan) {
+            Some(scanned) => scanned,
+            None => self.offload(length, scan).await,
         }
     }
 
     /// Looks at something that is short, here: `None` where it is not, or needs more work than is done here.
-    pub(super) fn at_once<T>(
+    pub(super) fn scan_inline<T>(
         length: usize,
-        look: impl FnOnce(&mut Work) -> Result<T, DecodeError>,
+        scan: impl FnOnce(&mut Budget) -> Result<T, DecodeError>,
     ) -> Option<Result<T, Reason>> {
         if length > AT_ONCE_LENGTH {
             return None;
         }
-        match look(&mut Work::new(AT_ONCE, AT_ONCE)) {
+        match scan(&mut Budget::new(AT_ONCE, AT_ONCE)) {
             Err(DecodeError::Exhausted(_)) => None,
-            looked => Some(looked.map_err(Reason::from)),
+            scanned => Some(scanned.map_err(Reason::from)),
         }
     }
 
     /// Looks at what was not looked at at once, by threads that serve nobody.
-    pub(super) async fn aside<T: Send + 'static>(
+    pub(super) async fn offload<T: Send + 'static>(
         &self,
         length: usize,
-        look: impl Fn(&mut Work) -> Result<T, DecodeError> + Send + Sync + 'static,
+        scan: impl Fn(&mut Budget) -> Result<T, DecodeError> + Send + Sync + 'static,
     ) -> Result<T, Reason> {
-        let look = Arc::new(look);
-        let aside = async |mut work: Work| {
-            let look = look.clone();
-            let looked = tokio::task::spawn_blocking(move || look(&mut work)).await;
-            looked.map_err(|_| Reason::BadRequest("it could not be looked at"))
+        let scan = Arc::new(scan);
+        let offload = async |mut budget: Budget| {
+            let scan = scan.clone();
+            let scanned = tokio::task::spawn_blocking(move || scan(&mut budget)).await;
+            scanned.map_err(|_| Reason::BadRequest("it could not be inspected"))
         };
         {
             let _turn = self.brief.acquire().await;
-            match aside(Work::new(BRIEF, BRIEF_LIVE)).await? {
+            match offload(Budget::new(BRIEF, BRIEF_LIVE)).await? {
                 Err(DecodeError::Exhausted(_)) => {}
-                looked => return Ok(looked?),
+                scanned => return Ok(scanned?),
             }
         }
         let _turn = self.long.acquire().await;
-        Ok(aside(Work::of(length)).await??)
+        Ok(offload(Budget::of(length)).await??)
     }
 }
 
 /// Memory that is taken for something that is kept, and given back with this.
-pub(super) struct Kept {
+pub(super) struct MemoryPermit {
     from: Arc<Semaphore>,
     bytes: usize,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Kept {
+impl MemoryPermit {
     /// Takes memory until there is some for so many bytes.
-    pub(super) async fn reach(&mut self, bytes: usize) -> Result<(), Reason> {
+    pub(super) async fn reserve(&mut self, bytes: usize) -> Result<(), Reason> {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|&more| more > 0) else { return Ok(()) };
         let kilobytes = u32::try_from(more.div_ceil(1024)).unwrap_or(u32::MAX);
         if kilobytes > KEPT {
@@ -156,7 +156,7 @@ impl Kept {
 
     /// Takes memory for so many bytes in large steps: for what grows, and nobody knows to what size.
     pub(super) async fn grow(&mut self, bytes: usize, most: usize) -> Result<(), Reason> {
-        if bytes <= self.bytes { Ok(()) } else { self.reach(bytes.saturating_mul(2).min(most.max(bytes))).await }
+        if bytes <= self.bytes { Ok(()) } else { self.reserve(bytes.saturating_mul(2).min(most.max(bytes))).await }
     }
 
     /// Gives back what is not needed for so many bytes.

@@ -27,8 +27,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::load::{TIMES, Times};
-use super::permit::Place;
+use super::capacity::{TIMEOUTS, Timeouts};
+use super::connection_permit::ConnectionPermit;
 use super::tests::{new_egress, new_egress_with};
 use super::{Config, Egress, http};
 use crate::policy::{AllowSpec, AllowTable, EgressSpec, Enforced, Tls};
@@ -55,11 +55,11 @@ impl World {
 
     /// `alpn` is what the destination speaks; `entry` changes its entry on the allowlist.
     async fn with(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable) -> Self {
-        Self::patient(alpn, entry, TIMES).await
+        Self::patient(alpn, entry, TIMEOUTS).await
     }
 
     /// The same, with less patience or more.
-    pub(super) async fn patient(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable, times: Times) -> Self {
+    pub(super) async fn patient(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable, times: Timeouts) -> Self {
         let received: Arc<Mutex<Vec<String>>> = Arc::default();
         let (address, root) = upstream(alpn, received.clone()).await;
         let table = AllowTable { host: format!("{HOST}:{}", address.port()), ..AllowTable::default() };
@@ -69,14 +69,14 @@ impl World {
         let sidecars = [(HOST.to_owned(), address.into())].into();
         let config = Config { sidecars, ..Config::new("test", Enforced::first(spec)) };
         let egress = new_egress_with(&config, times);
-        egress.take_secrets(&[crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]);
+        egress.set_secrets(&[crate::scan::KnownSecret { value: SECRET.to_owned(), hosts: Vec::new() }]);
         Self { egress, port: address.port(), received }
     }
 
     /// A CONNECT that was granted.
     async fn connect(&self) -> UnixStream {
         let (mut near, far) = UnixStream::pair().unwrap();
-        tokio::spawn(http::serve(Box::new(far), self.egress.clone(), Place::new(&self.egress, None)));
+        tokio::spawn(http::serve(Box::new(far), self.egress.clone(), ConnectionPermit::new(&self.egress, None)));
         let request = format!("CONNECT {HOST}:{0} HTTP/1.1\r\nHost: {HOST}:{0}\r\n\r\n", self.port);
         near.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
@@ -424,7 +424,7 @@ async fn port_of(egress: Arc<Egress>) -> u16 {
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             let (mut far, inner) = UnixStream::pair().unwrap();
-            tokio::spawn(http::serve(Box::new(inner), egress.clone(), Place::new(&egress, None)));
+            tokio::spawn(http::serve(Box::new(inner), egress.clone(), ConnectionPermit::new(&egress, None)));
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         }
     });

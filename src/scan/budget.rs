@@ -17,17 +17,17 @@ pub struct Exhausted;
 
 /// A budget, and what was found with it that may pass.
 #[derive(Debug)]
-pub struct Work {
+pub struct Budget {
     left: u64,
     live: u64,
     /// Told once all of the work is done: it may be begun again with a larger budget.
-    pub(super) warned: Vec<Finding>,
+    pub(super) warnings: Vec<Finding>,
 }
 
-impl Work {
+impl Budget {
     /// A budget of so many bytes, of which so many may be in memory at once.
     pub fn new(left: u64, live: u64) -> Self {
-        Self { left, live, warned: Vec::new() }
+        Self { left, live, warnings: Vec::new() }
     }
 
     /// What a text of so many bytes may cause.
@@ -50,12 +50,12 @@ impl Work {
         Ok(())
     }
 
-    pub(super) fn take(&mut self, bytes: usize) -> Result<(), Exhausted> {
+    pub(super) fn reserve(&mut self, bytes: usize) -> Result<(), Exhausted> {
         self.live = self.live.checked_sub(bytes as u64).ok_or(Exhausted)?;
         Ok(())
     }
 
-    pub(super) fn give_back(&mut self, bytes: usize) {
+    pub(super) fn release(&mut self, bytes: usize) {
         self.live = self.live.saturating_add(bytes as u64);
     }
 }
