@@ -153,7 +153,7 @@ pub mod egress {
 }
 
 /// The probe's counterpart.
-pub mod upstream {
+pub mod counterpart {
     use std::net::Ipv4Addr;
 
     /// Where it serves HTTP.

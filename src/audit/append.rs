@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use super::Record;
-use super::form::{GENESIS, hash};
-use super::read::Line;
+use super::format::{GENESIS, hash};
+use super::read::Entry;
 
 /// Where lines go: a file, or in tests one whose disk is full.
 pub(super) trait Medium: Send {
@@ -53,7 +53,7 @@ impl Appender {
     }
 
     /// Writes a line. What is left of one that failed is cut off.
-    pub(super) fn append(&mut self, line: Line) -> io::Result<()> {
+    pub(super) fn append(&mut self, line: Entry) -> io::Result<()> {
         if self.torn {
             self.medium.cut(self.length)?;
             self.torn = false;

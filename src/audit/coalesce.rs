@@ -14,15 +14,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
-use super::bucket::Bucket;
-use super::sieve::Sieve;
-use super::{Event, Kind};
+use super::lossy_counter::LossyCounter;
+use super::token_bucket::TokenBucket;
+use super::{Details, Event};
 
 /// Bounds, with times in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Destinations that have a place.
-    pub places: usize,
+    pub destinations: usize,
     /// Events of one destination that are kept apart because they differ.
     pub variants: usize,
     /// New destinations of one domain, for each class, that need no repetition.
@@ -34,7 +34,7 @@ pub struct Limits {
     /// New destinations of a class at once, and how long until there may be one more.
     pub fresh: (u64, u64),
     /// The same for those that were seen so often, for each power of two.
-    pub again: (u64, u64),
+    pub repeated: (u64, u64),
     /// Counts at once, and how long until there may be one more.
     pub counts: (u64, u64),
     /// Whole events that wait to be told.
@@ -50,13 +50,13 @@ pub struct Limits {
 impl Limits {
     /// What a sidecar takes: some 10 MiB at most.
     pub const SIDECAR: Self = Self {
-        places: 2048,
+        destinations: 2048,
         variants: 8,
         of_zone: 32,
         zones: 1024,
         classes: 128,
         fresh: (256, 1000),
-        again: (128, 1000),
+        repeated: (128, 1000),
         counts: (200, 100),
         waiting: 4096,
         sieve: 1 << 20,
@@ -71,46 +71,46 @@ const LEVELS: usize = 8;
 const TIDY: u64 = 60_000;
 
 /// Events that are alike.
-struct Slot {
+struct Variant {
     /// The last of them.
-    kind: Kind,
+    kind: Details,
     time: u64,
     /// How many of them are not told yet.
-    untold: u64,
+    unreported: u64,
     /// When they are to be told.
     due: u64,
     window: u64,
-    told: u64,
+    reported: u64,
 }
 
 /// A destination's place.
-struct Place {
+struct Destination {
     zone: u64,
     /// Of those that differ, each its own, and last the one for all others.
-    slots: Vec<Slot>,
+    variants: Vec<Variant>,
     others: bool,
     last: u64,
 }
 
 /// Room for new destinations of a class.
 struct Class {
-    fresh: Bucket,
-    again: [Bucket; LEVELS],
+    fresh: TokenBucket,
+    repeated: [TokenBucket; LEVELS],
 }
 
 /// Events on their way to be told.
 pub struct Coalescer {
     limits: Limits,
     hasher: RandomState,
-    places: HashMap<u64, Place>,
+    destinations: HashMap<u64, Destination>,
     /// Destinations with a place, by class and domain.
     zones: HashMap<u64, usize>,
     classes: HashMap<u64, Class>,
     /// What has no place, by class and domain, or by class; with the domain's name.
-    rest: HashMap<u64, (String, Slot)>,
+    rest: HashMap<u64, (String, Variant)>,
     waiting: VecDeque<Event>,
-    sieve: Sieve,
-    counts: Bucket,
+    sieve: LossyCounter,
+    counts: TokenBucket,
     tidied: u64,
 }
 
@@ -119,13 +119,13 @@ impl Coalescer {
     pub fn new(limits: Limits, now: u64) -> Self {
         Self {
             hasher: RandomState::new(),
-            places: HashMap::new(),
+            destinations: HashMap::new(),
             zones: HashMap::new(),
             classes: HashMap::new(),
             rest: HashMap::new(),
             waiting: VecDeque::new(),
-            sieve: Sieve::new(limits.sieve),
-            counts: Bucket::new(limits.counts.0, limits.counts.1, now),
+            sieve: LossyCounter::new(limits.sieve),
+            counts: TokenBucket::new(limits.counts.0, limits.counts.1, now),
             tidied: now,
             limits,
         }
@@ -133,28 +133,28 @@ impl Coalescer {
 
     /// Notes an event of a wall clock's `time`, at a moment `now` of a clock that only goes forward, both in milliseconds.
     /// Whether there is something to be told at once.
-    pub fn note(&mut self, kind: Kind, time: u64, now: u64) -> bool {
+    pub fn note(&mut self, kind: Details, time: u64, now: u64) -> bool {
         let before = self.waiting.len();
         self.place(kind, time, now);
         self.waiting.len() > before
     }
 
-    fn place(&mut self, kind: Kind, time: u64, now: u64) {
+    fn place(&mut self, kind: Details, time: u64, now: u64) {
         let key = self.hasher.hash_one((&kind.decision, &kind.code, &kind.destination));
         let full = self.waiting.len() >= self.limits.waiting;
-        if let Some(place) = self.places.get_mut(&key) {
+        if let Some(place) = self.destinations.get_mut(&key) {
             place.last = now;
-            let own = place.slots.len() - usize::from(place.others);
-            if let Some(slot) = place.slots[..own].iter_mut().find(|slot| slot.kind == kind) {
+            let own = place.variants.len() - usize::from(place.others);
+            if let Some(slot) = place.variants[..own].iter_mut().find(|slot| slot.kind == kind) {
                 slot.add(kind, time, now, self.limits.window);
             } else if own < self.limits.variants && !full {
-                place.slots.insert(own, Slot::told(kind.clone(), time, now, self.limits.window.0));
+                place.variants.insert(own, Variant::reported(kind.clone(), time, now, self.limits.window.0));
                 self.waiting.push_back(Event { time, count: 1, kind });
             } else if place.others {
-                place.slots[own].add(kind, time, now, self.limits.window);
+                place.variants[own].add(kind, time, now, self.limits.window);
             } else {
                 place.others = true;
-                place.slots.push(Slot::untold(kind, time, now, self.limits.window.0));
+                place.variants.push(Variant::unreported(kind, time, now, self.limits.window.0));
             }
             return;
         }
@@ -163,8 +163,8 @@ impl Coalescer {
         let zone = self.hasher.hash_one((class, &name));
         if !full && self.admits(class, zone, key, now) {
             *self.zones.entry(zone).or_default() += 1;
-            let slots = vec![Slot::told(kind.clone(), time, now, self.limits.window.0)];
-            self.places.insert(key, Place { zone, slots, others: false, last: now });
+            let variants = vec![Variant::reported(kind.clone(), time, now, self.limits.window.0)];
+            self.destinations.insert(key, Destination { zone, variants, others: false, last: now });
             self.waiting.push_back(Event { time, count: 1, kind });
             return;
         }
@@ -174,21 +174,21 @@ impl Coalescer {
         if let Some((_, slot)) = self.rest.get_mut(&at) {
             slot.add(kind, time, now, self.limits.window);
         } else {
-            let slot = Slot::untold(kind, time, now, self.limits.window.0);
+            let slot = Variant::unreported(kind, time, now, self.limits.window.0);
             self.rest.insert(at, (name, slot));
         }
     }
 
     /// The class of an event, made where there is none; beyond the bound, all are one.
-    fn class(&mut self, kind: &Kind, now: u64) -> u64 {
+    fn class(&mut self, kind: &Details, now: u64) -> u64 {
         let mut class = self.hasher.hash_one((&kind.decision, &kind.code));
         if !self.classes.contains_key(&class) && self.classes.len() >= self.limits.classes {
             class = 0;
         }
-        let Limits { fresh, again, .. } = self.limits;
+        let Limits { fresh, repeated, .. } = self.limits;
         self.classes.entry(class).or_insert_with(|| Class {
-            fresh: Bucket::new(fresh.0, fresh.1, now),
-            again: [Bucket::new(again.0, again.1, now); LEVELS],
+            fresh: TokenBucket::new(fresh.0, fresh.1, now),
+            repeated: [TokenBucket::new(repeated.0, repeated.1, now); LEVELS],
         });
         class
     }
@@ -196,27 +196,27 @@ impl Coalescer {
     /// Whether a destination that has no place gets one.
     fn admits(&mut self, class: u64, zone: u64, key: u64, now: u64) -> bool {
         let few = self.zones.get(&zone).is_none_or(|count| *count < self.limits.of_zone);
-        let Some(room) = self.classes.get_mut(&class) else { return false };
-        let fresh = few && room.fresh.take(now);
+        let Some(quota) = self.classes.get_mut(&class) else { return false };
+        let fresh = few && quota.fresh.take(now);
         let admitted = fresh || {
             // The table is used only where there is no room for all.
             let seen = self.sieve.add(key, 1);
             let level = usize::try_from(seen.ilog2()).unwrap_or_default();
-            level > 0 && room.again[level.min(LEVELS - 1)].take(now)
+            level > 0 && quota.repeated[level.min(LEVELS - 1)].take(now)
         };
-        admitted && (self.places.len() < self.limits.places || self.forget())
+        admitted && (self.destinations.len() < self.limits.destinations || self.forget())
     }
 
     /// Gives up the place of which nothing was heard for the longest time, where everything of one has been told.
     fn forget(&mut self) -> bool {
-        let quiet = self.places.iter().filter(|(_, place)| place.is_told());
+        let quiet = self.destinations.iter().filter(|(_, place)| place.is_reported());
         let Some(oldest) = quiet.min_by_key(|(_, place)| place.last).map(|(key, _)| *key) else { return false };
         self.remove(oldest);
         true
     }
 
     fn remove(&mut self, key: u64) {
-        let Some(place) = self.places.remove(&key) else { return };
+        let Some(place) = self.destinations.remove(&key) else { return };
         if let Some(count) = self.zones.get_mut(&place.zone) {
             *count -= 1;
             if *count == 0 {
@@ -228,37 +228,37 @@ impl Coalescer {
     /// Whether there is anything to be told, now or later.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
-            && self.places.values().all(Place::is_told)
-            && self.rest.values().all(|(_, slot)| slot.untold == 0)
+            && self.destinations.values().all(Destination::is_reported)
+            && self.rest.values().all(|(_, slot)| slot.unreported == 0)
     }
 
     /// What is to be told now.
     pub fn due(&mut self, now: u64) -> Vec<Event> {
         self.tidy(now);
-        let mut told: Vec<Event> = self.waiting.drain(..).collect();
+        let mut reported: Vec<Event> = self.waiting.drain(..).collect();
         let (counts, longest) = (&mut self.counts, self.limits.window.1);
-        for slot in self.places.values_mut().flat_map(|place| &mut place.slots) {
-            if slot.untold > 0 && slot.due <= now && counts.take(now) {
-                told.push(slot.tell(now, longest));
+        for slot in self.destinations.values_mut().flat_map(|place| &mut place.variants) {
+            if slot.unreported > 0 && slot.due <= now && counts.take(now) {
+                reported.push(slot.report(now, longest));
             }
         }
         for (zone, slot) in self.rest.values_mut() {
-            if slot.untold > 0 && slot.due <= now && counts.take(now) {
-                told.push(further(zone, slot.tell(now, longest)));
+            if slot.unreported > 0 && slot.due <= now && counts.take(now) {
+                reported.push(further(zone, slot.report(now, longest)));
             }
         }
-        told
+        reported
     }
 
     /// Everything that is not told yet.
     pub fn flush(&mut self, now: u64) -> Vec<Event> {
         let longest = self.limits.window.1;
-        let mut told: Vec<Event> = self.waiting.drain(..).collect();
-        let of_places = self.places.values_mut().flat_map(|place| &mut place.slots);
-        told.extend(of_places.filter(|slot| slot.untold > 0).map(|slot| slot.tell(now, longest)));
-        let rest = self.rest.values_mut().filter(|(_, slot)| slot.untold > 0);
-        told.extend(rest.map(|(zone, slot)| further(zone, slot.tell(now, longest))));
-        told
+        let mut reported: Vec<Event> = self.waiting.drain(..).collect();
+        let of_places = self.destinations.values_mut().flat_map(|place| &mut place.variants);
+        reported.extend(of_places.filter(|slot| slot.unreported > 0).map(|slot| slot.report(now, longest)));
+        let rest = self.rest.values_mut().filter(|(_, slot)| slot.unreported > 0);
+        reported.extend(rest.map(|(zone, slot)| further(zone, slot.report(now, longest))));
+        reported
     }
 
     /// Gives up places and counts that have been idle for long.
@@ -268,64 +268,68 @@ impl Coalescer {
         }
         self.tidied = now;
         let idle = |last: u64| now.saturating_sub(last) >= self.limits.idle;
-        let old: Vec<u64> =
-            self.places.iter().filter(|(_, place)| place.is_told() && idle(place.last)).map(|(key, _)| *key).collect();
+        let old: Vec<u64> = self
+            .destinations
+            .iter()
+            .filter(|(_, place)| place.is_reported() && idle(place.last))
+            .map(|(key, _)| *key)
+            .collect();
         for key in old {
             self.remove(key);
         }
-        self.rest.retain(|_, (_, slot)| slot.untold > 0 || now.saturating_sub(slot.told) < self.limits.idle);
+        self.rest.retain(|_, (_, slot)| slot.unreported > 0 || now.saturating_sub(slot.reported) < self.limits.idle);
     }
 
     /// How much it holds: places, kinds of them, domains, and events that wait.
     #[cfg(test)]
-    fn held(&self) -> [usize; 4] {
-        let slots = self.places.values().map(|place| place.slots.len()).sum();
-        [self.places.len(), slots, self.rest.len(), self.waiting.len()]
+    fn backlog(&self) -> [usize; 4] {
+        let variants = self.destinations.values().map(|place| place.variants.len()).sum();
+        [self.destinations.len(), variants, self.rest.len(), self.waiting.len()]
     }
 }
 
-impl Place {
-    fn is_told(&self) -> bool {
-        self.slots.iter().all(|slot| slot.untold == 0)
+impl Destination {
+    fn is_reported(&self) -> bool {
+        self.variants.iter().all(|slot| slot.unreported == 0)
     }
 }
 
-impl Slot {
+impl Variant {
     /// One whose first event is told by itself.
-    fn told(kind: Kind, time: u64, now: u64, window: u64) -> Self {
-        Self { kind, time, untold: 0, due: now, window, told: now }
+    fn reported(kind: Details, time: u64, now: u64, window: u64) -> Self {
+        Self { kind, time, unreported: 0, due: now, window, reported: now }
     }
 
-    fn untold(kind: Kind, time: u64, now: u64, window: u64) -> Self {
-        Self { kind, time, untold: 1, due: now.saturating_add(window), window, told: now }
+    fn unreported(kind: Details, time: u64, now: u64, window: u64) -> Self {
+        Self { kind, time, unreported: 1, due: now.saturating_add(window), window, reported: now }
     }
 
-    fn add(&mut self, kind: Kind, time: u64, now: u64, (shortest, _): (u64, u64)) {
-        if self.untold == 0 {
-            if now.saturating_sub(self.told) > self.window.saturating_mul(2) {
+    fn add(&mut self, kind: Details, time: u64, now: u64, (shortest, _): (u64, u64)) {
+        if self.unreported == 0 {
+            if now.saturating_sub(self.reported) > self.window.saturating_mul(2) {
                 self.window = shortest;
             }
             self.due = now.saturating_add(self.window);
         }
-        self.untold = self.untold.saturating_add(1);
+        self.unreported = self.unreported.saturating_add(1);
         (self.kind, self.time) = (kind, time);
     }
 
-    fn tell(&mut self, now: u64, longest: u64) -> Event {
-        self.told = now;
+    fn report(&mut self, now: u64, longest: u64) -> Event {
+        self.reported = now;
         self.window = self.window.saturating_mul(2).min(longest);
-        Event { time: self.time, count: std::mem::take(&mut self.untold), kind: self.kind.clone() }
+        Event { time: self.time, count: std::mem::take(&mut self.unreported), kind: self.kind.clone() }
     }
 }
 
 /// Events at further destinations: of a domain, or of any.
 fn further(zone: &str, Event { kind, time, count }: Event) -> Event {
-    let Kind { destination, reason, .. } = &kind;
+    let Details { destination, reason, .. } = &kind;
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let what = if destination.is_empty() { "further requests without a destination" } else { "further destinations" };
     let last = if destination.is_empty() { String::new() } else { format!(" {destination}") };
     let reason = format!("{what}, counted together; the last{last}{why}");
-    let kind = Kind { reason, destination: zone.to_owned(), form: String::new(), method: String::new(), ..kind };
+    let kind = Details { reason, destination: zone.to_owned(), form: String::new(), method: String::new(), ..kind };
     Event { time, count, kind }
 }
 

@@ -12,7 +12,7 @@ pub struct Event {
     pub count: u64,
     /// What was decided.
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: Details,
 }
 
 fn one() -> u64 {
@@ -39,7 +39,7 @@ impl Subject {
 
 /// What was decided.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Kind {
+pub struct Details {
     /// What it is about; a request where nothing is said.
     #[serde(default, skip_serializing_if = "Subject::is_request")]
     pub subject: Subject,

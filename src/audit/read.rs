@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Event;
-use super::form::{FOLDER, GENESIS, MAX_BYTES, hash};
+use super::format::{FOLDER, GENESIS, MAX_BYTES, hash};
 
 /// What a file may be larger than [`MAX_BYTES`] by its last lines.
 const MARGIN: u64 = 2 << 20;
@@ -19,13 +19,13 @@ pub struct Record {
     pub prev: String,
     /// What it says.
     #[serde(flatten)]
-    pub line: Line,
+    pub line: Entry,
 }
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Line {
+pub enum Entry {
     /// The first one.
     Began {
         /// The launch's bottle.
@@ -85,7 +85,7 @@ impl Chain {
     /// The decisions, in their order.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.records.iter().filter_map(|record| match &record.line {
-            Line::Event(event) => Some(event.as_ref()),
+            Entry::Event(event) => Some(event.as_ref()),
             _ => None,
         })
     }
@@ -164,14 +164,14 @@ pub(super) fn parse(bytes: &[u8]) -> Chain {
         };
         let record = serde_json::from_slice::<Record>(text);
         let fits = record.as_ref().is_ok_and(|record| {
-            record.prev == chain.head && !chain.ended && (number == 1) == matches!(record.line, Line::Began { .. })
+            record.prev == chain.head && !chain.ended && (number == 1) == matches!(record.line, Entry::Began { .. })
         });
         if !fits {
             chain.broken_at.get_or_insert(number);
         }
         chain.head = hash(text);
         if let Ok(record) = record {
-            chain.ended = matches!(record.line, Line::Ended { .. });
+            chain.ended = matches!(record.line, Entry::Ended { .. });
             chain.records.push(record);
         }
     }

@@ -7,8 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::append::Appender;
-use super::form::hash;
-use super::read::{Line, parse, torn_beside};
+use super::format::hash;
+use super::read::{Entry, parse, torn_beside};
 
 /// Repairs a file that nobody writes. What cannot be repaired stays as it is: it is read past.
 pub(super) fn repair(path: &Path) {
@@ -44,7 +44,7 @@ fn cut_off(mut file: File, path: &Path) -> io::Result<()> {
     kept.write_all(torn).and_then(|()| kept.sync_data()).inspect_err(|_| drop(std::fs::remove_file(&aside)))?;
     file.set_len(length as u64)?;
     let name = aside.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let line = Line::Repaired { cut: chain.torn, sha256: hash(torn), kept: name };
+    let line = Entry::Repaired { cut: chain.torn, sha256: hash(torn), kept: name };
     let mut appender = Appender::after(Box::new(file), chain.head, length as u64);
     if let Err(error) = appender.append(line) {
         // As it was: it is repaired another time.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 
-use super::form::MAX_FILES;
+use super::format::MAX_FILES;
 use super::read::{AuditFile, torn_beside};
 
 /// Removes the oldest files of ended launches, so that with one more there are at most so many of them.

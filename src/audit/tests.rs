@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use super::form::{FOLDER, MAX_BYTES, MAX_FILES, hash};
+use super::format::{FOLDER, MAX_BYTES, MAX_FILES, hash};
 use super::*;
 
 fn event(decision: &str, code: &str, form: &str, method: &str, destination: &str) -> Event {
-    let kind = Kind {
+    let kind = Details {
         subject: Subject::Request,
         sidecar: "egress".into(),
         bottle: "probe-abcde".into(),
@@ -112,7 +112,7 @@ fn a_torn_end_is_cut_off_at_the_next_start_and_the_chain_says_so() {
         drop(Writer::begin(state.path(), "next", |_| false).unwrap());
         let chain = read(&path).unwrap();
         assert_eq!((chain.torn, chain.broken_at, chain.ended, chain.records.len()), (0, None, false, 3));
-        let Line::Repaired { cut, sha256, kept } = &chain.records[2].line else { panic!("{chain:?}") };
+        let Entry::Repaired { cut, sha256, kept } = &chain.records[2].line else { panic!("{chain:?}") };
         assert_eq!((*cut, sha256), (torn.len() as u64, &hash(torn)));
         assert_eq!(std::fs::read(path.with_file_name(kept)).unwrap(), torn);
     }
@@ -121,14 +121,14 @@ fn a_torn_end_is_cut_off_at_the_next_start_and_the_chain_says_so() {
 /// A disk of so many bytes, that breaks off where it is full.
 struct Small {
     bytes: Arc<Mutex<Vec<u8>>>,
-    room: Arc<AtomicUsize>,
+    quota: Arc<AtomicUsize>,
     cuts: bool,
 }
 
 impl append::Medium for Small {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let mut there = self.bytes.lock().unwrap();
-        let fits = bytes.len().min(self.room.load(Ordering::Relaxed).saturating_sub(there.len()));
+        let fits = bytes.len().min(self.quota.load(Ordering::Relaxed).saturating_sub(there.len()));
         there.extend_from_slice(&bytes[..fits]);
         if fits < bytes.len() { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
@@ -155,16 +155,16 @@ proptest! {
         ends_with_room in any::<bool>(),
     ) {
         let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let room = Arc::new(AtomicUsize::new(1000));
-        let medium = Small { bytes: bytes.clone(), room: room.clone(), cuts };
+        let quota = Arc::new(AtomicUsize::new(1000));
+        let medium = Small { bytes: bytes.clone(), quota: quota.clone(), cuts };
         let mut writer = Writer::on(Box::new(medium), "b").unwrap();
         let mut came = 0;
         for (more, host, count) in rooms {
-            room.store(more, Ordering::Relaxed);
+            quota.store(more, Ordering::Relaxed);
             came += count;
             writer.event(Event { count, ..event("refuse", "denied", "connect", "CONNECT", &format!("h{host}.example:443")) });
         }
-        room.store(if ends_with_room { usize::MAX } else { 0 }, Ordering::Relaxed);
+        quota.store(if ends_with_room { usize::MAX } else { 0 }, Ordering::Relaxed);
         let closed = writer.close();
         prop_assert_eq!(closed.decisions, came);
         let chain = read::parse(&bytes.lock().unwrap());
@@ -172,7 +172,7 @@ proptest! {
         prop_assert!(chain.torn == 0 || !cuts);
         prop_assert_eq!(chain.ended, closed.incomplete.is_none());
         prop_assert!(!(ends_with_room && cuts) || chain.ended);
-        if let Some(Line::Ended { left_out, .. }) = chain.records.last().map(|record| &record.line) {
+        if let Some(Entry::Ended { left_out, .. }) = chain.records.last().map(|record| &record.line) {
             let there: u64 = chain.events().map(|event| event.count).sum();
             prop_assert_eq!(there + left_out.values().sum::<u64>(), came);
             prop_assert_eq!(left_out.values().sum::<u64>(), closed.left_out);
@@ -183,7 +183,7 @@ proptest! {
 #[test]
 fn what_is_rare_has_room_in_a_file_that_is_flooded() {
     let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let medium = Small { bytes: bytes.clone(), room: Arc::new(AtomicUsize::new(usize::MAX)), cuts: true };
+    let medium = Small { bytes: bytes.clone(), quota: Arc::new(AtomicUsize::new(usize::MAX)), cuts: true };
     let mut writer = Writer::on(Box::new(medium), "b").unwrap();
     let came = 120_000;
     for number in 0..came {

@@ -10,10 +10,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::append::{Appender, Medium};
-use super::form::FOLDER;
-use super::held::{Held, count};
-use super::read::{Line, files};
-use super::room::{CLOSING, Room};
+use super::backlog::{Backlog, count};
+use super::format::FOLDER;
+use super::quota::{CLOSING, Quota};
+use super::read::{Entry, files};
 use super::{Event, now, repair, retain};
 
 /// A line's bytes beside its event's.
@@ -22,12 +22,12 @@ const FRAME: u64 = 100;
 /// A launch's file: locked as long as it is written.
 pub struct Writer {
     file: Appender,
-    room: Room,
-    count: Closed,
+    quota: Quota,
+    count: LogSummary,
     /// What came when the file's room was used up.
-    over: Held,
+    over: Backlog,
     /// What could not be written, since when and why.
-    missed: Held,
+    missed: Backlog,
     gap: Option<(u64, String)>,
     /// What is counted for good, by decision and code.
     left_out: BTreeMap<String, u64>,
@@ -35,7 +35,7 @@ pub struct Writer {
 
 /// What a file came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Closed {
+pub struct LogSummary {
     /// The hash of the last line.
     pub head: String,
     /// Decisions in all.
@@ -77,13 +77,13 @@ impl Writer {
 
     pub(super) fn on(medium: Box<dyn Medium>, bottle: &str) -> io::Result<Self> {
         let mut file = Appender::new(medium);
-        file.append(Line::Began { bottle: bottle.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })?;
+        file.append(Entry::Began { bottle: bottle.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })?;
         Ok(Self {
             file,
-            room: Room::new(),
-            count: Closed::default(),
-            over: Held::default(),
-            missed: Held::default(),
+            quota: Quota::new(),
+            count: LogSummary::default(),
+            over: Backlog::default(),
+            missed: Backlog::default(),
             gap: None,
             left_out: BTreeMap::new(),
         })
@@ -104,7 +104,7 @@ impl Writer {
     }
 
     /// Why not everything is written, while that is so.
-    pub fn is_missing(&self) -> Option<&str> {
+    pub fn write_error(&self) -> Option<&str> {
         self.gap.as_ref().map(|(_, why)| why.as_str())
     }
 
@@ -112,7 +112,7 @@ impl Writer {
     pub fn retry(&mut self) {
         let Some((since, why)) = self.gap.clone() else { return };
         let (events, until) = (self.missed.decisions(), now());
-        if self.file.append(Line::Missed { since, until, events, why }).is_err() {
+        if self.file.append(Entry::Missed { since, until, events, why }).is_err() {
             return;
         }
         self.gap = None;
@@ -129,23 +129,23 @@ impl Writer {
 
     fn write(&mut self, event: Event) {
         let size = serde_json::to_vec(&event).map_or(0, |text| text.len() as u64) + FRAME;
-        if !self.room.take(&event, size) {
+        if !self.quota.take(&event, size) {
             self.over.add(event);
-        } else if let Err(error) = self.file.append(Line::Event(Box::new(event.clone()))) {
+        } else if let Err(error) = self.file.append(Entry::Event(Box::new(event.clone()))) {
             self.gap = Some((now(), error.to_string()));
             self.missed.add(event);
         }
     }
 
     /// Ends it: with the last of what found no room, as far as there is some for that.
-    pub fn close(mut self) -> Closed {
+    pub fn close(mut self) -> LogSummary {
         self.retry();
         let mut left = CLOSING;
         let mut over = std::mem::take(&mut self.over);
         for event in over.take() {
             let before = self.file.length;
             let written = left > 0 && self.gap.is_none() && {
-                let line = Line::Event(Box::new(event.clone()));
+                let line = Entry::Event(Box::new(event.clone()));
                 self.file.append(line).map_err(|error| self.gap = Some((now(), error.to_string()))).is_ok()
             };
             left = left.saturating_sub(self.file.length - before);
@@ -160,9 +160,9 @@ impl Writer {
             self.count.left_out += count;
         }
         let (decisions, left_out) = (self.count.decisions, std::mem::take(&mut self.left_out));
-        let ended = self.file.append(Line::Ended { decisions, left_out }).and_then(|()| self.file.sync());
+        let ended = self.file.append(Entry::Ended { decisions, left_out }).and_then(|()| self.file.sync());
         let why = ended.err().map(|error| error.to_string()).or(self.gap.map(|(_, why)| why));
-        Closed { head: self.file.head, incomplete: why, ..self.count }
+        LogSummary { head: self.file.head, incomplete: why, ..self.count }
     }
 
     fn leave_out(&mut self, event: &Event) {

@@ -28,14 +28,14 @@ pub(super) struct Task<'a> {
 pub(super) struct Child {
     pid: Pid,
     children: Stream,
-    others: Others,
+    others: OtherChildren,
 }
 
 /// Further commands of PID 1's own, whose ends it collects like everybody's.
 #[derive(Clone, Default)]
-pub(super) struct Others(Arc<Mutex<HashMap<i32, oneshot::Sender<i32>>>>);
+pub(super) struct OtherChildren(Arc<Mutex<HashMap<i32, oneshot::Sender<i32>>>>);
 
-impl Others {
+impl OtherChildren {
     /// Runs a command without input and output; its exit code, `None` where it could not be run.
     pub(super) async fn run(&self, command: &[String], env: &BTreeMap<String, String>) -> Option<i32> {
         let (program, arguments) = command.split_first()?;
@@ -72,7 +72,7 @@ impl Child {
     }
 
     /// Those whose ends this one collects.
-    pub(super) fn others(&self) -> Others {
+    pub(super) fn others(&self) -> OtherChildren {
         self.others.clone()
     }
 
@@ -124,5 +124,5 @@ pub(super) fn start(task: Task<'_>) -> anyhow::Result<Child> {
     // SAFETY: the closure makes system calls and allocates nothing.
     unsafe { command.pre_exec(own_group) };
     let child = command.spawn().with_context(|| format!("start {program:?} in {:?}", task.workdir))?;
-    Ok(Child { pid: Pid::from_raw(child.id().cast_signed()), children, others: Others::default() })
+    Ok(Child { pid: Pid::from_raw(child.id().cast_signed()), children, others: OtherChildren::default() })
 }

@@ -19,7 +19,7 @@ use std::net::SocketAddrV4;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-pub use release::{Answer, File, Release, Request, bridge};
+pub use release::{File, Release, Request, Response, bridge};
 
 use crate::layout::agent::{ENV_FILE, Far};
 use crate::probe;

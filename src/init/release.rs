@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::layout::agent::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, JAVA_STORE, OWN_BUNDLE, RUN_DIR};
-use crate::probe::{Line, Targets, passed};
+use crate::probe::{ProbeResult, Targets, passed};
 use crate::wire::{Reader, send};
 
 /// Largest message, in bytes: a prompt and some files.
@@ -35,9 +35,9 @@ pub enum Request {
 /// What init says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum Response {
     /// The probe's lines.
-    Proof(Vec<Line>),
+    Proof(Vec<ProbeResult>),
     /// All is in place; the command starts.
     Released,
     /// It cannot be done.
@@ -73,7 +73,7 @@ pub struct File {
 }
 
 /// Listens on init's socket for one holder, proves, and takes the release.
-pub(super) async fn receive(prove: fn(&Targets) -> Vec<Line>) -> anyhow::Result<Release> {
+pub(super) async fn receive(prove: fn(&Targets) -> Vec<ProbeResult>) -> anyhow::Result<Release> {
     let path = Path::new(RUN_DIR).join("init");
     let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
     let (stream, _) = listener.accept().await?;
@@ -87,15 +87,15 @@ pub(super) async fn receive(prove: fn(&Targets) -> Vec<Line>) -> anyhow::Result<
             Request::Prove(targets) => {
                 let lines = tokio::task::spawn_blocking(move || prove(&targets)).await?;
                 tight = passed(&lines);
-                Answer::Proof(lines)
+                Response::Proof(lines)
             }
-            Request::Release(_) if !tight => Answer::Failed("the probe has not passed".into()),
+            Request::Release(_) if !tight => Response::Failed("the probe has not passed".into()),
             Request::Release(release) => match place(&release) {
                 Ok(()) => {
-                    send(&mut writer, &Answer::Released).await?;
+                    send(&mut writer, &Response::Released).await?;
                     return Ok(*release);
                 }
-                Err(error) => Answer::Failed(format!("{error:#}")),
+                Err(error) => Response::Failed(format!("{error:#}")),
             },
         };
         send(&mut writer, &answer).await?;

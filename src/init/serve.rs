@@ -20,7 +20,7 @@ use super::relay::{BUFFER, PAUSE};
 use super::signals::signals;
 use crate::layout::sidecar::INSIDE_PORTS;
 use crate::layout::sidecar::SERVICE_DIR;
-use crate::sidecar::{Message, Nothing, socket, stdio};
+use crate::sidecar::{Message, Never, socket, stdio};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "serve";
@@ -93,7 +93,7 @@ pub async fn run() -> anyhow::Result<i32> {
     };
     let passed_on = tokio::spawn(pass_on(pipe::Receiver::from_owned_fd(reader.into())?, words));
     let others = child.others();
-    tokio::spawn(async move { tell_ready(&config, &others, heard).await });
+    tokio::spawn(async move { report_ready(&config, &others, heard).await });
     let code = child.end(&mut signals).await;
     // Its last words are in the pipe; a process that it has left behind may keep that open.
     let _ = tokio::time::timeout(LAST_WORDS, passed_on).await;
@@ -159,7 +159,7 @@ fn contains(line: &[u8], words: &[u8]) -> bool {
     words.is_empty() || line.windows(words.len()).any(|part| part == words)
 }
 
-async fn tell_ready(config: &Config, others: &child::Others, heard: oneshot::Receiver<()>) {
+async fn report_ready(config: &Config, others: &child::OtherChildren, heard: oneshot::Receiver<()>) {
     match &config.ready {
         Some(Condition::Tcp(port)) => {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await.is_err() {
@@ -174,5 +174,5 @@ async fn tell_ready(config: &Config, others: &child::Others, heard: oneshot::Rec
         Some(Condition::Log(_)) if heard.await.is_err() => return,
         None | Some(Condition::Log(_)) => {}
     }
-    stdio::tell(&Message::<(), Nothing, Nothing>::Ready(()));
+    stdio::write(&Message::<(), Never, Never>::Ready(()));
 }

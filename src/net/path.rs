@@ -125,7 +125,7 @@ pub fn ambiguity(path: &str) -> Option<&'static str> {
         (text.contains(|letter: char| letter.is_control()), "a control character"),
         (text.contains(';'), "parameters in a segment (`;`)"),
         (text.contains(['?', '#']), "an encoded `?` or `#`"),
-        (text.contains(is_likeness), "a character that looks like a separator, or is not seen"),
+        (text.contains(is_lookalike), "a character that looks like a separator, or is not seen"),
         (text.contains(":$"), "the name of a stream of NTFS"),
     ] {
         if found {
@@ -151,7 +151,7 @@ pub fn ambiguity(path: &str) -> Option<&'static str> {
 
 /// Likenesses of `/`, `\`, `.` and `;` (Unicode's compatibility mappings and Windows' best fit), and what some file systems
 /// leave out (as git has it for HFS+).
-fn is_likeness(letter: char) -> bool {
+fn is_lookalike(letter: char) -> bool {
     matches!(letter,
         '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}' | '\u{29f9}' | '\u{3002}'
         | '\u{fe52}' | '\u{fe54}' | '\u{fe68}' | '\u{ff0e}' | '\u{ff0f}' | '\u{ff1b}' | '\u{ff3c}' | '\u{ff61}'
@@ -194,7 +194,7 @@ fn resolved(path: &str) -> String {
     let text: String = String::from_utf8_lossy(&bytes).chars().map(narrow).collect();
     let text = text.to_uppercase().to_lowercase();
     let text = text.split(['\0', '?', '#']).next().unwrap_or_default();
-    let text: String = text.chars().filter(|letter| !letter.is_control() && !is_likeness(*letter)).collect();
+    let text: String = text.chars().filter(|letter| !letter.is_control() && !is_lookalike(*letter)).collect();
     let segments = text
         .split(['/', '\\'])
         .map(|segment| segment.split(';').next().unwrap_or_default().trim_end_matches(['.', ' ']));
@@ -222,7 +222,7 @@ impl Glob {
 
     /// Whether a canonical path, without its query, fits as some server may read it: with its encoded separators
     /// resolved, and in any case.
-    pub fn may_fit(&self, path: &str) -> bool {
+    pub fn may_match(&self, path: &str) -> bool {
         let pattern = self.0.to_ascii_lowercase();
         let resolved = separated(&pattern);
         [path.to_ascii_lowercase(), separated(path).to_ascii_lowercase(), folded(path)].iter().any(|path| {
@@ -233,7 +233,7 @@ impl Glob {
     }
 
     /// Whether a canonical path, without its query, fits in each of its readings.
-    pub fn fits(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str) -> bool {
         let fit = |path: &str| fits(self.0.as_bytes(), path.as_bytes());
         // Who writes an encoded separator means that one.
         let means = self.0.contains("%2F") || self.0.contains("%5C");
@@ -352,7 +352,7 @@ mod tests {
         for way in WAYS.into_iter().filter(|way| way.starts_with('/')) {
             let path = canonical(way).unwrap();
             assert!(ambiguity(&path).is_some(), "{way}");
-            assert!(!Glob::parse("/**").unwrap().fits(&path), "{way}");
+            assert!(!Glob::parse("/**").unwrap().matches(&path), "{way}");
         }
         for plain in [
             "/",
@@ -404,7 +404,7 @@ mod tests {
             ("/v1/*", "/v1/gemini:generate", true),
             ("/~*/**", "/~me/caf%C3%A9%20au%20lait", true),
         ] {
-            assert_eq!(Glob::parse(glob).unwrap().fits(path), wanted, "{glob} {path}");
+            assert_eq!(Glob::parse(glob).unwrap().matches(path), wanted, "{glob} {path}");
         }
         for pattern in ["a", "/a/../b", "/a//b", "/a;b", "/a?b", "/a%00"] {
             assert!(Glob::parse(pattern).is_err(), "{pattern}");

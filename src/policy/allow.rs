@@ -106,7 +106,7 @@ pub enum Tls {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allow {
     rule: Rule,
-    requests: Requests,
+    requests: RequestPatterns,
     tls: Option<Tls>,
     scan: Option<Action>,
 }
@@ -115,12 +115,12 @@ pub struct Allow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deny {
     rule: Rule,
-    requests: Requests,
+    requests: RequestPatterns,
 }
 
 /// Which requests: all of them where nothing is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Requests {
+struct RequestPatterns {
     methods: Vec<String>,
     paths: Vec<Glob>,
 }
@@ -149,7 +149,7 @@ pub enum EntryError {
 
 /// How far an entry fits a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fit {
+pub(super) enum MatchLevel {
     Not,
     Host,
     Port,
@@ -164,10 +164,12 @@ impl AllowSpec {
     /// A part is malformed, or parts do not go together.
     pub fn read(&self) -> Result<Allow, EntryError> {
         match self {
-            Self::Host(host) => Ok(Allow { rule: host.parse()?, requests: Requests::default(), tls: None, scan: None }),
+            Self::Host(host) => {
+                Ok(Allow { rule: host.parse()?, requests: RequestPatterns::default(), tls: None, scan: None })
+            }
             Self::Table(table) => {
-                let requests = Requests::read(&table.methods, &table.paths)?;
-                if table.tls == Some(Tls::Tunnel) && requests != Requests::default() {
+                let requests = RequestPatterns::read(&table.methods, &table.paths)?;
+                if table.tls == Some(Tls::Tunnel) && requests != RequestPatterns::default() {
                     return Err(EntryError::Tunnel(table.host.clone()));
                 }
                 Ok(Allow { rule: table.host.parse()?, requests, tls: table.tls, scan: table.scan })
@@ -191,10 +193,10 @@ impl DenySpec {
     /// A part is malformed.
     pub fn read(&self) -> Result<Deny, EntryError> {
         match self {
-            Self::Host(host) => Ok(Deny { rule: Rule::of_deny(host)?, requests: Requests::default() }),
+            Self::Host(host) => Ok(Deny { rule: Rule::parse_deny(host)?, requests: RequestPatterns::default() }),
             Self::Table(table) => {
-                let requests = Requests::read(&table.methods, &table.paths)?;
-                Ok(Deny { rule: Rule::of_deny(&table.host)?, requests })
+                let requests = RequestPatterns::read(&table.methods, &table.paths)?;
+                Ok(Deny { rule: Rule::parse_deny(&table.host)?, requests })
             }
         }
     }
@@ -210,7 +212,7 @@ impl DenySpec {
     }
 }
 
-impl Requests {
+impl RequestPatterns {
     fn read(methods: &[String], paths: &[String]) -> Result<Self, EntryError> {
         let token = |method: &&String| method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase());
         if let Some(method) = methods.iter().find(token) {
@@ -227,21 +229,21 @@ impl Requests {
 
 impl Allow {
     /// How far a request fits; a path that is not known yet fits.
-    pub(super) fn fit(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> Fit {
+    pub(super) fn match_level(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> MatchLevel {
         if !self.rule.has_host(host) {
-            return Fit::Not;
+            return MatchLevel::Not;
         }
         if !self.rule.has_port(port) {
-            return Fit::Host;
+            return MatchLevel::Host;
         }
-        let Some((method, path)) = request else { return Fit::All };
+        let Some((method, path)) = request else { return MatchLevel::All };
         if !self.requests.method(method) {
-            return Fit::Port;
+            return MatchLevel::Port;
         }
-        if !self.requests.paths.is_empty() && !self.requests.paths.iter().any(|glob| glob.fits(path)) {
-            return Fit::Method;
+        if !self.requests.paths.is_empty() && !self.requests.paths.iter().any(|glob| glob.matches(path)) {
+            return MatchLevel::Method;
         }
-        Fit::All
+        MatchLevel::All
     }
 
     /// What happens where a request holds a secret, if the entry says so.
@@ -250,8 +252,8 @@ impl Allow {
     }
 
     /// Its host, where it is one alone.
-    pub(super) fn only(&self) -> Option<&Host> {
-        self.rule.only()
+    pub(super) fn single_host(&self) -> Option<&Host> {
+        self.rule.single_host()
     }
 
     /// What happens to TLS, if the entry says so.
@@ -263,33 +265,33 @@ impl Allow {
 impl Deny {
     /// Whether it denies a request; of one whose path is not known yet, only where it denies all of them. A path that
     /// servers may read in another way is denied in each.
-    pub(super) fn fits(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
+    pub(super) fn matches(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
         if !(self.rule.has_host(host) && self.rule.has_port(port)) {
             return false;
         }
-        let Some((method, path)) = request else { return self.requests == Requests::default() };
+        let Some((method, path)) = request else { return self.requests == RequestPatterns::default() };
         self.requests.method(method)
-            && (self.requests.paths.is_empty() || self.requests.paths.iter().any(|glob| glob.may_fit(path)))
+            && (self.requests.paths.is_empty() || self.requests.paths.iter().any(|glob| glob.may_match(path)))
     }
 
     /// Whether it would judge a request by its path.
-    pub(super) fn judges_paths(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
+    pub(super) fn checks_paths(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
         let Some((method, _)) = request else { return false };
-        self.looks_at(host, port) && self.requests.method(method) && !self.requests.paths.is_empty()
+        self.covers_host(host, port) && self.requests.method(method) && !self.requests.paths.is_empty()
     }
 
     /// Whether it denies exactly what an entry allows; without a port, one denies every port and the other allows the usual ones.
-    pub(super) fn mirrors(&self, allow: &Allow) -> bool {
+    pub(super) fn matches_exactly(&self, allow: &Allow) -> bool {
         self.requests == allow.requests && self.rule.covers(&allow.rule) && self.rule.is_as_wide_as(&allow.rule)
     }
 
     /// Whether it denies everything that an entry allows.
     pub(super) fn covers(&self, allow: &Allow) -> bool {
-        self.requests == Requests::default() && self.rule.covers(&allow.rule)
+        self.requests == RequestPatterns::default() && self.rule.covers(&allow.rule)
     }
 
     /// Whether it wants to look at requests of a host, so that no tunnel may lead there.
-    pub(super) fn looks_at(&self, host: &Host, port: u16) -> bool {
+    pub(super) fn covers_host(&self, host: &Host, port: u16) -> bool {
         self.rule.has_host(host) && self.rule.has_port(port)
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::allow::Fit;
+use super::allow::MatchLevel;
 use super::{Allow, CANARY, Deny, FORBIDDEN, Mode, Sibling, TcpTarget, Tls};
 use crate::net::{Class, Host, HostError, PathError, ambiguity, classify, folded};
 use crate::scan::{Action, DecodeError, Exhausted, Finding};
@@ -75,7 +75,7 @@ pub enum Destination {
 impl Policy {
     /// Whether the user means to reach an address that is not public. Nobody means this host, a cloud's metadata service,
     /// or an address that stands for another one.
-    fn means(&self, address: IpAddr, class: Class) -> bool {
+    fn allows_private(&self, address: IpAddr, class: Class) -> bool {
         let may_be = matches!(class, Class::Private | Class::Shared | Class::Reserved);
         may_be && !self.own_host.contains(&address) && self.ip_allow.iter().any(|range| range.contains(&address))
     }
@@ -89,7 +89,7 @@ impl Policy {
     /// nothing at the host is denied.
     pub fn tls(&self, host: &Host, port: u16) -> Tls {
         let mut said = self.fitting(host, port, None).filter_map(Allow::tls).peekable();
-        let looked_at = self.deny.iter().any(|entry| entry.looks_at(host, port));
+        let looked_at = self.deny.iter().any(|entry| entry.covers_host(host, port));
         let tunnel = said.peek().is_some() && said.all(|tls| tls == Tls::Tunnel);
         if tunnel && !looked_at { Tls::Tunnel } else { Tls::Intercept }
     }
@@ -100,7 +100,7 @@ impl Policy {
         port: u16,
         request: Option<(&'a str, &'a str)>,
     ) -> impl Iterator<Item = &'a Allow> {
-        self.entries().filter(move |entry| entry.fit(host, port, request) == Fit::All)
+        self.entries().filter(move |entry| entry.match_level(host, port, request) == MatchLevel::All)
     }
 
     fn entries(&self) -> impl Iterator<Item = &Allow> {
@@ -109,7 +109,7 @@ impl Policy {
 
     /// The grants for one request that alone allow this one; none where it is allowed as often as one likes.
     pub fn granted_once(&self, intent: &Intent) -> Vec<u64> {
-        let fits = |entry: &Allow| entry.fit(&intent.host, intent.port, intent.request()) == Fit::All;
+        let fits = |entry: &Allow| entry.match_level(&intent.host, intent.port, intent.request()) == MatchLevel::All;
         let lasting = intent.form == Form::Tcp || self.mode == Mode::Audit || self.allow.iter().any(fits);
         if lasting {
             Vec::new()
@@ -333,12 +333,12 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
         return Decision::Refuse(reason);
     }
     let request = intent.request();
-    if let Some(entry) = policy.deny.iter().find(|entry| entry.fits(&intent.host, intent.port, request)) {
+    if let Some(entry) = policy.deny.iter().find(|entry| entry.matches(&intent.host, intent.port, request)) {
         return Decision::Refuse(Reason::Denied(intent.host.clone(), entry.rule().to_string()));
     }
     // What a rule could be passed by with is not judged by it.
     if let Some((_, path)) = request
-        && policy.deny.iter().any(|entry| entry.judges_paths(&intent.host, intent.port, request))
+        && policy.deny.iter().any(|entry| entry.checks_paths(&intent.host, intent.port, request))
         && let Some(unclear) = ambiguity(path)
     {
         return Decision::Refuse(PathError::Ambiguous(unclear).into());
@@ -357,19 +357,19 @@ fn allowed(policy: &Policy, intent: &Intent, request: Option<(&str, &str)>) -> R
         let named = policy.tcp.iter().any(|target| target.host == intent.host && target.port == intent.port);
         return if named { Ok(()) } else { Err(Reason::HostNotAllowed(host())) };
     }
-    let best = policy.entries().map(|entry| entry.fit(&intent.host, intent.port, request)).max();
-    Err(match best.unwrap_or(Fit::Not) {
-        Fit::All => return Ok(()),
-        Fit::Method => {
+    let best = policy.entries().map(|entry| entry.match_level(&intent.host, intent.port, request)).max();
+    Err(match best.unwrap_or(MatchLevel::Not) {
+        MatchLevel::All => return Ok(()),
+        MatchLevel::Method => {
             let path = request.map(|(_, path)| path).unwrap_or_default();
             if let Some(what) = ambiguity(path) {
                 return Err(PathError::Ambiguous(what).into());
             }
             Reason::PathNotAllowed(host(), path.chars().take(200).collect())
         }
-        Fit::Port => Reason::MethodNotAllowed(intent.method.clone(), host()),
-        Fit::Host => Reason::PortNotAllowed(host(), intent.port),
-        Fit::Not => Reason::HostNotAllowed(host()),
+        MatchLevel::Port => Reason::MethodNotAllowed(intent.method.clone(), host()),
+        MatchLevel::Host => Reason::PortNotAllowed(host(), intent.port),
+        MatchLevel::Not => Reason::HostNotAllowed(host()),
     })
 }
 
@@ -391,7 +391,7 @@ fn check_form(intent: &Intent) -> Result<(), Reason> {
 
 /// Names that engines, resolvers and clouds give this host and metadata services: the docker and podman documentation,
 /// RFC 6761 section 6.3, and the clouds' own.
-const NEVER: [(&str, &str); 9] = [
+const FORBIDDEN_NAMES: [(&str, &str); 9] = [
     ("localhost", "this host"),
     ("host.docker.internal", "this host"),
     ("gateway.docker.internal", "this host"),
@@ -405,7 +405,7 @@ const NEVER: [(&str, &str); 9] = [
 
 pub(super) fn check_host(policy: &Policy, host: &Host) -> Result<(), Reason> {
     match host {
-        Host::Name(name) => match NEVER.iter().find(|(never, _)| name == never) {
+        Host::Name(name) => match FORBIDDEN_NAMES.iter().find(|(never, _)| name == never) {
             Some((_, what)) => Err(Reason::NameNotPublic(host.clone(), what)),
             None if name.ends_with(".localhost") => Err(Reason::NameNotPublic(host.clone(), "this host")),
             None => Ok(()),
@@ -422,7 +422,7 @@ pub(super) fn check_host(policy: &Policy, host: &Host) -> Result<(), Reason> {
 pub fn check_addresses(policy: &Policy, host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
     for &address in addresses {
         let class = classify(address);
-        if class != Class::Public && !policy.means(address, class) {
+        if class != Class::Public && !policy.allows_private(address, class) {
             return Err(Reason::AddressNotPublic { host: host.clone(), address, class });
         }
     }

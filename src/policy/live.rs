@@ -96,7 +96,7 @@ pub enum Change {
 /// What a sidecar is told to enforce.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Enforced {
+pub struct EnforcedPolicy {
     /// Which policy of the bottle this is.
     pub generation: u64,
     /// What may leave.
@@ -106,7 +106,7 @@ pub struct Enforced {
     pub once: Vec<(u64, AllowSpec)>,
 }
 
-impl Enforced {
+impl EnforcedPolicy {
     /// The policy at a launch, with nothing granted or denied yet.
     pub fn first(spec: EgressSpec) -> Self {
         Self { generation: 1, spec, once: Vec::new() }
@@ -132,7 +132,7 @@ pub enum ChangeError {
     },
     /// It is refused whatever is allowed.
     #[error("to allow {0} would have no effect: {1}")]
-    Never(String, String),
+    NoEffect(String, String),
     /// Nobody looks into a granted tunnel.
     #[error("{0}: `tls: tunnel` is not granted to a running bottle: what leaves would not be inspected")]
     Tunnel(String),
@@ -189,8 +189,8 @@ impl LivePolicy {
     }
 
     /// What egress is told.
-    pub fn enforced(&self) -> Enforced {
-        Enforced { generation: self.generation, spec: self.effective(), once: self.once() }
+    pub fn enforced(&self) -> EnforcedPolicy {
+        EnforcedPolicy { generation: self.generation, spec: self.effective(), once: self.once() }
     }
 
     /// What is granted for one request each, with its number.
@@ -269,13 +269,13 @@ impl LivePolicy {
             return Err(ChangeError::Over);
         }
         let addresses = Policy { ip_allow: self.base.ip_allow.clone(), ..Policy::default() };
-        if let Some(Err(reason)) = read.only().map(|host| check_host(&addresses, host)) {
-            return Err(ChangeError::Never(entry.host().to_owned(), reason.to_string()));
+        if let Some(Err(reason)) = read.single_host().map(|host| check_host(&addresses, host)) {
+            return Err(ChangeError::NoEffect(entry.host().to_owned(), reason.to_string()));
         }
         // What the operator denied, the operator may allow again: the very same, and for as long. A grant for a time or for one
         // request takes no denial back, for nothing would bring that in again.
         let takes_back = matches!(scope, Scope::Bottle | Scope::Always);
-        self.denials.retain(|denial| !(takes_back && denial.deny.read().is_ok_and(|deny| deny.mirrors(&read))));
+        self.denials.retain(|denial| !(takes_back && denial.deny.read().is_ok_and(|deny| deny.matches_exactly(&read))));
         for denial in self.base.deny.iter().chain(self.denials.iter().map(|denial| &denial.deny)) {
             if denial.read()?.covers(&read) {
                 return Err(ChangeError::Denied { host: entry.host().to_owned(), by: denial.host().to_owned() });

@@ -182,7 +182,7 @@ impl EgressSpec {
     /// One is malformed.
     pub fn no_proxy(&self) -> Result<Vec<Rule>, SpecError> {
         let hosts = self.upstream_proxy.iter().flat_map(|proxy| &proxy.no_proxy);
-        hosts.map(|host| Rule::of_deny(host)).collect::<Result<_, _>>().map_err(SpecError::NoProxy)
+        hosts.map(|host| Rule::parse_deny(host)).collect::<Result<_, _>>().map_err(SpecError::NoProxy)
     }
 }
 

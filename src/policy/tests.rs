@@ -12,7 +12,7 @@ fn decide(host: &str, port: u16) -> Decision {
         allow: ["example.com", "*.pypi.org", "10.0.0.9"]
             .map(|rule| AllowSpec::Host(rule.into()).read().unwrap())
             .into(),
-        sidecars: [("upstream".to_owned(), "10.9.0.3:80".parse::<std::net::SocketAddr>().unwrap().into())].into(),
+        sidecars: [("counterpart".to_owned(), "10.9.0.3:80".parse::<std::net::SocketAddr>().unwrap().into())].into(),
         ..Policy::default()
     };
     let host = Host::parse(host).unwrap();
@@ -39,8 +39,8 @@ fn promise_05_one_gate_for_every_destination() {
         ("pypi.org", 443, "host_not_allowed"),
         ("example.com", 22, "port_not_allowed"),
         ("example.org", 443, "host_not_allowed"),
-        ("upstream", 80, "sidecar"),
-        ("upstream", 22, "port_not_allowed"),
+        ("counterpart", 80, "sidecar"),
+        ("counterpart", 22, "port_not_allowed"),
         // A sidecar is exempt under its name, never by its address, and a rule does not open a private range.
         ("10.9.0.3", 80, "address_not_public"),
         ("10.0.0.9", 443, "address_not_public"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::targets::expected;
 use super::wait::readable;
-use super::{Inside, Line, SENT, Target};
+use super::{DirectTarget, InsideNetwork, ProbeResult, SENT};
 
 /// How long a connection may hang before that is called a leak.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -18,13 +18,13 @@ pub(super) fn other_interfaces() -> Vec<String> {
     all.iter().map(|i| i.name().to_string_lossy().into_owned()).filter(|name| name != "lo").collect()
 }
 
-pub(super) fn interfaces(inside: Option<&Inside>) -> Vec<Line> {
+pub(super) fn interfaces(inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     let others = other_interfaces();
     // Address-less tunnels that some kernels create in every namespace carry nothing and are down.
     let used: Vec<_> = others.into_iter().filter(|name| is_up(name)).collect();
     let happened = if used.is_empty() { "only loopback".to_owned() } else { used.join(", ") };
     let (expected, most) = if inside.is_some() { ("loopback and one more", 1) } else { ("only loopback", 0) };
-    vec![Line::new("network interfaces", expected, used.len() <= most, happened)]
+    vec![ProbeResult::new("network interfaces", expected, used.len() <= most, happened)]
 }
 
 fn is_up(name: &str) -> bool {
@@ -53,9 +53,9 @@ pub(super) fn has_route(address: IpAddr) -> bool {
 
 /// Whether every route but those to networks of this namespace's own goes by an address that nobody has: older engines leave
 /// such a one.
-fn leads_nowhere(inside: Option<&Inside>) -> bool {
+fn leads_nowhere(inside: Option<&InsideNetwork>) -> bool {
     // What cannot be read leads somewhere.
-    let by = |inside: &Inside| {
+    let by = |inside: &InsideNetwork| {
         host::routes()
             .is_ok_and(|routes| routes.iter().all(|route| route.by.is_unspecified() || route.by == inside.nobody))
     };
@@ -63,7 +63,7 @@ fn leads_nowhere(inside: Option<&Inside>) -> bool {
 }
 
 /// Places outside this machine: only the route is asked for, so that the probe itself sends nothing there.
-pub(super) fn routes(inside: Option<&Inside>) -> Vec<Line> {
+pub(super) fn routes(inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     let nowhere = leads_nowhere(inside);
     let places = [
         ("Internet, IPv4", "192.0.2.1"),
@@ -87,20 +87,20 @@ pub(super) fn routes(inside: Option<&Inside>) -> Vec<Line> {
                 (true, false) => "there is a route",
             };
             let expected = if inside.is_some() { "none that leads on" } else { "no route" };
-            Line::new(format!("route to {name}"), expected, !there || nowhere, happened)
+            ProbeResult::new(format!("route to {name}"), expected, !there || nowhere, happened)
         })
         .collect()
 }
 
 /// TCP to addresses that do answer others.
-pub(super) fn tcp(targets: &[Target], inside: Option<&Inside>) -> Vec<Line> {
+pub(super) fn tcp(targets: &[DirectTarget], inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     std::thread::scope(|scope| {
         let tries: Vec<_> = targets.iter().map(|target| scope.spawn(move || tcp_one(target, inside))).collect();
         tries.into_iter().filter_map(|thread| thread.join().ok()).collect()
     })
 }
 
-fn tcp_one(target: &Target, inside: Option<&Inside>) -> Line {
+fn tcp_one(target: &DirectTarget, inside: Option<&InsideNetwork>) -> ProbeResult {
     let address = SocketAddr::from((target.address, target.port));
     let (ok, happened) = match TcpStream::connect_timeout(&address, PATIENCE) {
         Ok(_) => (false, "connected".to_owned()),
@@ -114,11 +114,11 @@ fn tcp_one(target: &Target, inside: Option<&Inside>) -> Line {
             _ => (false, error.to_string()),
         },
     };
-    Line::new(format!("TCP to {} {address}", target.name), expected(inside, "no route"), ok, happened)
+    ProbeResult::new(format!("TCP to {} {address}", target.name), expected(inside, "no route"), ok, happened)
 }
 
 /// A query for a name (RFC 1035), to every server that might listen.
-pub(super) fn names(inside: Option<&Inside>) -> Vec<Line> {
+pub(super) fn names(inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     let mut servers = vec!["127.0.0.1".to_owned(), "127.0.0.11".to_owned(), "127.0.0.53".to_owned()];
     servers.extend(inside.map(|inside| inside.egress.to_string()));
     let listed = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -129,19 +129,19 @@ pub(super) fn names(inside: Option<&Inside>) -> Vec<Line> {
     servers.extend(others.iter().map(ToString::to_string));
     let open: Vec<&str> = others.iter().copied().filter(|server| server.parse().is_ok_and(has_route)).collect();
     let happened = if open.is_empty() { "none reachable".to_owned() } else { open.join(", ") };
-    let mut lines: Vec<Line> = servers.iter().map(|server| dns_one(server)).collect();
-    lines.push(Line::new("name servers in /etc/resolv.conf", "none reachable", open.is_empty(), happened));
+    let mut lines: Vec<ProbeResult> = servers.iter().map(|server| dns_one(server)).collect();
+    lines.push(ProbeResult::new("name servers in /etc/resolv.conf", "none reachable", open.is_empty(), happened));
     lines
 }
 
-fn dns_one(server: &str) -> Line {
+fn dns_one(server: &str) -> ProbeResult {
     let code = query(server).ok().flatten();
     let happened = match code {
         None => "no answer".to_owned(),
         Some(0) => "answered".to_owned(),
         Some(code) => format!("refused, code {code}"),
     };
-    Line::new(format!("unknown name asked of {server}"), "no answer", code != Some(0), happened)
+    ProbeResult::new(format!("unknown name asked of {server}"), "no answer", code != Some(0), happened)
 }
 
 /// Asks, and gives the answer's code: 0 where the server knows, or says that it does.

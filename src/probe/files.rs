@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 
-use super::Line;
+use super::ProbeResult;
 
 /// Where engines and their helpers listen.
 const SOCKETS: [&str; 6] = [
@@ -45,7 +45,7 @@ const PLAIN: [&str; 10] = [
     "cgroup2",
 ];
 
-pub(super) fn all(gvisor: bool) -> Vec<Line> {
+pub(super) fn all(gvisor: bool) -> Vec<ProbeResult> {
     let mut lines = vec![engine_socket()];
     lines.extend(FOREIGN.map(write));
     // gVisor shows whoever is the same user everything but memory: nothing secret is in the rest.
@@ -55,9 +55,9 @@ pub(super) fn all(gvisor: bool) -> Vec<Line> {
 }
 
 /// bottler's own executable, by which the proof is repeated: nobody here can put another in its place, be it root.
-pub(super) fn executable() -> Vec<Line> {
+pub(super) fn executable() -> Vec<ProbeResult> {
     let Ok(own) = std::env::current_exe() else {
-        return vec![Line::new("bottler's own executable", "found", false, "not found")];
+        return vec![ProbeResult::new("bottler's own executable", "found", false, "not found")];
     };
     let write = OpenOptions::new().write(true).open(&own).map(drop);
     // That it runs is no refusal: it does not for ever.
@@ -75,44 +75,44 @@ pub(super) fn executable() -> Vec<Line> {
         tried => tried,
     };
     vec![
-        verdict("write bottler's own executable".into(), write),
-        verdict("replace bottler's own executable".into(), moved),
+        expect_refusal("write bottler's own executable".into(), write),
+        expect_refusal("replace bottler's own executable".into(), moved),
     ]
 }
 
-fn engine_socket() -> Line {
+fn engine_socket() -> ProbeResult {
     let found: Vec<&str> = SOCKETS.into_iter().filter(|path| UnixStream::connect(path).is_ok()).collect();
     let happened = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-    Line::new("engine sockets", "none", found.is_empty(), happened)
+    ProbeResult::new("engine sockets", "none", found.is_empty(), happened)
 }
 
-fn write(path: &str) -> Line {
+fn write(path: &str) -> ProbeResult {
     let opened = OpenOptions::new().write(true).create(!path.starts_with("/proc")).truncate(false).open(path);
-    verdict(format!("write {path}"), opened.map(drop))
+    expect_refusal(format!("write {path}"), opened.map(drop))
 }
 
-fn read(path: &str) -> Line {
+fn read(path: &str) -> ProbeResult {
     let opened = std::fs::read(path);
-    verdict(format!("read {path}"), opened.map(drop))
+    expect_refusal(format!("read {path}"), opened.map(drop))
 }
 
-fn verdict(attempt: String, result: std::io::Result<()>) -> Line {
+fn expect_refusal(attempt: String, result: std::io::Result<()>) -> ProbeResult {
     match result {
-        Ok(()) => Line::new(attempt, "refused", false, "done"),
+        Ok(()) => ProbeResult::new(attempt, "refused", false, "done"),
         Err(error) => match error.kind() {
             ErrorKind::PermissionDenied
             | ErrorKind::ReadOnlyFilesystem
             | ErrorKind::NotFound
-            | ErrorKind::ExecutableFileBusy => Line::new(attempt, "refused", true, "refused"),
-            _ => Line::new(attempt, "refused", false, error.to_string()),
+            | ErrorKind::ExecutableFileBusy => ProbeResult::new(attempt, "refused", true, "refused"),
+            _ => ProbeResult::new(attempt, "refused", false, error.to_string()),
         },
     }
 }
 
 /// The sidecars' volumes are there to connect through, not to write.
-fn service_volumes() -> Line {
+fn service_volumes() -> ProbeResult {
     let file = format!("{}/egress/probe", crate::layout::agent::SERVICES_DIR);
-    verdict("write egress' volume".into(), std::fs::write(file, b"x"))
+    expect_refusal("write egress' volume".into(), std::fs::write(file, b"x"))
 }
 
 /// Whether a path is a device that every container has, or one of them put over a file to hide it: `null`, `zero`, `full`,
@@ -126,7 +126,7 @@ fn is_harmless_device(path: &str) -> bool {
 }
 
 /// Nothing of the host is mounted but the three files that every engine writes for a container, and our volumes.
-fn mounts(gvisor: bool) -> Line {
+fn mounts(gvisor: bool) -> ProbeResult {
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let odd: Vec<&str> = table
         .lines()
@@ -146,5 +146,5 @@ fn mounts(gvisor: bool) -> Line {
         })
         .collect();
     let happened = if odd.is_empty() { "none".to_owned() } else { odd.join(", ") };
-    Line::new("mounts of the host", "none", odd.is_empty(), happened)
+    ProbeResult::new("mounts of the host", "none", odd.is_empty(), happened)
 }

@@ -3,14 +3,14 @@
 use nix::errno::Errno;
 use nix::libc;
 
-use super::Line;
+use super::ProbeResult;
 use crate::engine::Resources;
 
 /// What gVisor gives as its kernel's version, whatever the host's is (gVisor, `pkg/sentry/syscalls/linux`).
 const GVISOR: &str = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016";
 
 /// Families and types of sockets that no bottle may open.
-pub(super) fn sockets() -> Vec<Line> {
+pub(super) fn sockets() -> Vec<ProbeResult> {
     let tries = [
         ("raw socket, IPv4", libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
         ("raw socket, IPv6", libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6),
@@ -44,21 +44,22 @@ const FILTERED: [Call; 5] = [
 
 /// System calls that open a way to more of the kernel. gVisor's is not the host's, and has its namespaces to itself: there
 /// the filter is not needed for those that stay in it, and engines do not install it.
-pub(super) fn calls(gvisor: bool) -> Vec<Line> {
+pub(super) fn calls(gvisor: bool) -> Vec<ProbeResult> {
     let filtered: &[Call] = if gvisor { &[] } else { &FILTERED };
     let tries = filtered.iter().chain(&PRIVILEGED);
     tries.map(|&(name, number, arguments)| forbidden(name, call(number, arguments))).collect()
 }
 
 /// What the kernel says of this process, against the plan.
-pub(super) fn limits(planned: &Resources, gvisor: bool) -> Vec<Line> {
+pub(super) fn limits(planned: &Resources, gvisor: bool) -> Vec<ProbeResult> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
         line.unwrap_or("(absent)").trim().to_owned()
     };
-    let equal =
-        |attempt: &str, expected: &str, happened: String| Line::new(attempt, expected, expected == happened, happened);
+    let equal = |attempt: &str, expected: &str, happened: String| {
+        ProbeResult::new(attempt, expected, expected == happened, happened)
+    };
     let mut lines = vec![
         if gvisor { own_kernel() } else { equal("seccomp filter", "2", field("Seccomp")) },
         equal("no new privileges", "true", no_new_privileges()),
@@ -76,10 +77,10 @@ pub(super) fn limits(planned: &Resources, gvisor: bool) -> Vec<Line> {
 }
 
 /// gVisor says so in its kernel's log, which no other kernel gives to an ordinary user here.
-fn own_kernel() -> Line {
+fn own_kernel() -> ProbeResult {
     let version = std::fs::read_to_string("/proc/version").unwrap_or_default();
     let ok = version.contains(GVISOR);
-    Line::new("the kernel", "gVisor's", ok, if ok { "gVisor's".to_owned() } else { version.trim().to_owned() })
+    ProbeResult::new("the kernel", "gVisor's", ok, if ok { "gVisor's".to_owned() } else { version.trim().to_owned() })
 }
 
 fn no_new_privileges() -> String {
@@ -92,20 +93,20 @@ fn core_limit() -> String {
 }
 
 /// A control group's bound, under either of its two layouts.
-fn bound(attempt: &str, files: &[&str], expected: &str) -> Line {
+fn bound(attempt: &str, files: &[&str], expected: &str) -> ProbeResult {
     let read = files.iter().find_map(|file| std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok());
     let happened = read.map_or_else(|| "cannot be read".to_owned(), |text| text.trim().to_owned());
-    Line::new(format!("bound: {attempt}"), expected, happened == expected, happened)
+    ProbeResult::new(format!("bound: {attempt}"), expected, happened == expected, happened)
 }
 
-fn refused(name: &str, result: Result<(), Errno>) -> Line {
+fn refused(name: &str, result: Result<(), Errno>) -> ProbeResult {
     let ok = matches!(result, Err(Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT));
-    Line::new(name, "refused", ok, words(result))
+    ProbeResult::new(name, "refused", ok, words(result))
 }
 
 /// A call that the filter forbids answers EPERM or ENOSYS, whatever its arguments.
-fn forbidden(name: &str, result: Result<(), Errno>) -> Line {
-    Line::new(name, "refused", matches!(result, Err(Errno::EPERM | Errno::ENOSYS)), words(result))
+fn forbidden(name: &str, result: Result<(), Errno>) -> ProbeResult {
+    ProbeResult::new(name, "refused", matches!(result, Err(Errno::EPERM | Errno::ENOSYS)), words(result))
 }
 
 fn words(result: Result<(), Errno>) -> String {

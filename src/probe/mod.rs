@@ -13,28 +13,28 @@ mod proxy;
 mod targets;
 mod wait;
 
-pub use line::{Line, SENT, passed, sent};
-pub use targets::{Inside, Target, Targets, Upstream};
+pub use line::{ProbeResult, SENT, passed, sent};
+pub use targets::{Counterpart, DirectTarget, InsideNetwork, Targets};
 
 use anyhow::Context;
 
 use crate::engine::{Bounds, Resources};
-use crate::wire::{Blocking, say};
+use crate::wire::{BlockingReader, send_blocking};
 
 /// The environment variable that tells the agent `probe` its [`Targets`].
 pub const VARIABLE: &str = "BOTTLER_PROBE";
 
 /// The planned bounds against those that the engine's host enforces.
-pub fn bounds(planned: &Resources, enforced: Bounds) -> Vec<Line> {
+pub fn bounds(planned: &Resources, enforced: Bounds) -> Vec<ProbeResult> {
     let line = |attempt: &str, expected: i64, enforced: u64| {
         let (expected, happened) = (expected.to_string(), enforced.to_string());
-        Line::new(format!("bound: {attempt}, by the engine"), &expected.clone(), expected == happened, happened)
+        ProbeResult::new(format!("bound: {attempt}, by the engine"), &expected.clone(), expected == happened, happened)
     };
     vec![line("memory, bytes", planned.memory, enforced.memory), line("processes", planned.pids, enforced.pids)]
 }
 
 /// What `init` asks before the release: everything that needs no counterpart.
-pub fn release(targets: &Targets) -> Vec<Line> {
+pub fn release(targets: &Targets) -> Vec<ProbeResult> {
     let mut lines = proxy::canary(targets);
     let inside = targets.inside.as_ref();
     lines.extend(direct::interfaces(inside));
@@ -53,7 +53,7 @@ pub fn release(targets: &Targets) -> Vec<Line> {
 }
 
 /// What the agent `probe` tries: all of it, and last what the counterpart received.
-pub fn full(targets: &Targets) -> Vec<Line> {
+pub fn full(targets: &Targets) -> Vec<ProbeResult> {
     let mut lines = proxy::allowed(targets);
     lines.extend(release(targets));
     lines.extend(proxy::forbidden(targets));
@@ -63,16 +63,18 @@ pub fn full(targets: &Targets) -> Vec<Line> {
     lines
 }
 
-type Attempt<'a> = Box<dyn FnOnce() -> Vec<Line> + Send + 'a>;
+type Attempt<'a> = Box<dyn FnOnce() -> Vec<ProbeResult> + Send + 'a>;
 
 /// Runs groups of attempts side by side: where a bottle leaks, each of them waits for a time-out.
-fn in_parallel(groups: Vec<Attempt<'_>>) -> Vec<Line> {
+fn in_parallel(groups: Vec<Attempt<'_>>) -> Vec<ProbeResult> {
     std::thread::scope(|scope| {
         let running: Vec<_> = groups.into_iter().map(|group| scope.spawn(group)).collect();
         running
             .into_iter()
             .flat_map(|thread| {
-                thread.join().unwrap_or_else(|_| vec![Line::new("run the probe", "finished", false, "it panicked")])
+                thread
+                    .join()
+                    .unwrap_or_else(|_| vec![ProbeResult::new("run the probe", "finished", false, "it panicked")])
             })
             .collect()
     })
@@ -89,9 +91,9 @@ const MAX_LINE: usize = 1 << 20;
 /// # Errors
 /// There are no targets, or a standard stream is closed.
 pub fn again() -> anyhow::Result<()> {
-    let targets: Option<Targets> = Blocking::new(std::io::stdin().lock(), MAX_LINE).value()?;
+    let targets: Option<Targets> = BlockingReader::new(std::io::stdin().lock(), MAX_LINE).value()?;
     let lines = release(&targets.context("there are no targets")?);
-    Ok(say(&mut std::io::stdout().lock(), &lines)?)
+    Ok(send_blocking(&mut std::io::stdout().lock(), &lines)?)
 }
 
 /// The agent `probe`: reads its targets from the environment, prints its lines as JSON.
@@ -101,7 +103,7 @@ pub fn again() -> anyhow::Result<()> {
 pub fn agent() -> anyhow::Result<()> {
     let targets: Targets = serde_json::from_str(&std::env::var(VARIABLE)?)?;
     let lines = full(&targets);
-    say(&mut std::io::stdout().lock(), &lines)?;
+    send_blocking(&mut std::io::stdout().lock(), &lines)?;
     anyhow::ensure!(passed(&lines), "the bottle is not tight");
     Ok(())
 }

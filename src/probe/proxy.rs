@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::wait::readable;
-use super::{Line, Targets};
+use super::{ProbeResult, Targets};
 use crate::layout::agent::{Far, SERVICES_DIR};
 use crate::policy::CANARY;
 
@@ -20,7 +20,7 @@ const MAX_ANSWER: usize = 64 << 10;
 const FORBIDDEN: &str = "forbidden.bottler.invalid";
 
 /// Egress works, and refuses: the two facts without which nothing else means anything.
-pub(super) fn canary(targets: &Targets) -> Vec<Line> {
+pub(super) fn canary(targets: &Targets) -> Vec<ProbeResult> {
     vec![
         expect(targets, "allowed: canary, CONNECT", &connect(&format!("{CANARY}:443")), 200, None),
         expect(targets, "allowed: canary, plain http", &absolute(CANARY), 200, Some("canary")),
@@ -35,16 +35,16 @@ pub(super) fn canary(targets: &Targets) -> Vec<Line> {
 }
 
 /// The one host that the probe's recipe allows.
-pub(super) fn allowed(targets: &Targets) -> Vec<Line> {
-    let Some(upstream) = &targets.upstream else { return Vec::new() };
+pub(super) fn allowed(targets: &Targets) -> Vec<ProbeResult> {
+    let Some(counterpart) = &targets.counterpart else { return Vec::new() };
     vec![
-        expect(targets, "allowed: upstream, plain http", &absolute(&upstream.host), 200, Some("upstream")),
-        expect(targets, "allowed: upstream, CONNECT", &connect(&upstream.host), 200, None),
+        expect(targets, "allowed: counterpart, plain http", &absolute(&counterpart.host), 200, Some("counterpart")),
+        expect(targets, "allowed: counterpart, CONNECT", &connect(&counterpart.host), 200, None),
     ]
 }
 
 /// Forms and spellings that must not make a difference.
-pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
+pub(super) fn forbidden(targets: &Targets) -> Vec<ProbeResult> {
     let mut lines = vec![
         expect(targets, "forbidden host, plain http", &absolute(FORBIDDEN), 403, Some("host_not_allowed")),
         expect(
@@ -68,14 +68,20 @@ pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
         expect(targets, "Host header of an allowed host", &lying_host(), 421, Some("host_mismatch")),
         expect(targets, "no host at all", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400, None),
     ];
-    if let Some(upstream) = &targets.upstream {
-        lines.push(smuggled(targets, &upstream.host));
-        let authority = format!("{}:{}", upstream.address, crate::layout::upstream::HTTP_PORT);
-        lines.push(expect(targets, "upstream by its address", &connect(&authority), 403, Some("address_not_public")));
-        let number = format!("{}:{}", u32::from(upstream.address), crate::layout::upstream::HTTP_PORT);
+    if let Some(counterpart) = &targets.counterpart {
+        lines.push(smuggled(targets, &counterpart.host));
+        let authority = format!("{}:{}", counterpart.address, crate::layout::counterpart::HTTP_PORT);
         lines.push(expect(
             targets,
-            "upstream by its address, decimal",
+            "counterpart by its address",
+            &connect(&authority),
+            403,
+            Some("address_not_public"),
+        ));
+        let number = format!("{}:{}", u32::from(counterpart.address), crate::layout::counterpart::HTTP_PORT);
+        lines.push(expect(
+            targets,
+            "counterpart by its address, decimal",
             &connect(&number),
             403,
             Some("address_not_public"),
@@ -85,19 +91,20 @@ pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
 }
 
 /// What came to the counterpart by any other way than egress: nothing.
-pub(super) fn receipts(targets: &Targets) -> Vec<Line> {
-    let Some(upstream) = &targets.upstream else { return Vec::new() };
-    let request = format!("GET http://{0}/received HTTP/1.1\r\nHost: {0}\r\nConnection: close\r\n\r\n", upstream.host);
+pub(super) fn receipts(targets: &Targets) -> Vec<ProbeResult> {
+    let Some(counterpart) = &targets.counterpart else { return Vec::new() };
+    let request =
+        format!("GET http://{0}/received HTTP/1.1\r\nHost: {0}\r\nConnection: close\r\n\r\n", counterpart.host);
     let answer = ask(targets, &request).unwrap_or_else(|error| error.to_string());
     let body = answer.split_once("\r\n\r\n").map_or(answer.as_str(), |(_, body)| body);
     // Chunked or not, an empty list is the only answer with "[]" in it.
     let ok = answer.starts_with("HTTP/1.1 200") && body.contains("[]");
     let happened = if ok { "nothing".to_owned() } else { short(body) };
-    vec![Line::new("received at upstream, asked there", "nothing", ok, happened)]
+    vec![ProbeResult::new("received at counterpart, asked there", "nothing", ok, happened)]
 }
 
 /// A request for another host behind a granted CONNECT, without TLS: it is judged like every other.
-fn smuggled(targets: &Targets, host: &str) -> Line {
+fn smuggled(targets: &Targets, host: &str) -> ProbeResult {
     let attempt = || -> std::io::Result<String> {
         let mut stream = dial(targets)?;
         let behind = format!("GET / HTTP/1.1\r\nHost: {FORBIDDEN}\r\nConnection: close\r\n\r\n");
@@ -109,7 +116,7 @@ fn smuggled(targets: &Targets, host: &str) -> Line {
     let behind = answer.match_indices("HTTP/1.1 ").nth(1).map_or("", |(at, _)| &answer[at..]);
     let ok = behind.starts_with("HTTP/1.1 421") && behind.contains("host_mismatch");
     let happened = if ok { "421 host_mismatch".to_owned() } else { short(&answer) };
-    Line::new("allowed: upstream, another host behind its CONNECT", "421 host_mismatch", ok, happened)
+    ProbeResult::new("allowed: counterpart, another host behind its CONNECT", "421 host_mismatch", ok, happened)
 }
 
 fn connect(authority: &str) -> String {
@@ -124,7 +131,7 @@ fn lying_host() -> String {
     format!("GET http://{FORBIDDEN}/ HTTP/1.1\r\nHost: {CANARY}\r\nConnection: close\r\n\r\n")
 }
 
-fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Option<&str>) -> Line {
+fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Option<&str>) -> ProbeResult {
     let expected = match (status, word) {
         (200, _) => "200 passes".to_owned(),
         (_, Some(word)) => format!("{status} {word}"),
@@ -134,9 +141,9 @@ fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Op
         Ok(answer) => {
             let got = answer.split(' ').nth(1).unwrap_or_default();
             let ok = got == status.to_string() && word.is_none_or(|word| answer.contains(word));
-            Line::new(attempt, &expected, ok, if ok { expected.clone() } else { short(&answer) })
+            ProbeResult::new(attempt, &expected, ok, if ok { expected.clone() } else { short(&answer) })
         }
-        Err(error) => Line::new(attempt, &expected, false, format!("egress does not answer: {error}")),
+        Err(error) => ProbeResult::new(attempt, &expected, false, format!("egress does not answer: {error}")),
     }
 }
 

@@ -17,9 +17,9 @@ pub struct Targets {
     #[serde(default)]
     pub proof: Option<Far>,
     /// Addresses that exist outside and must not be reached, with what they are.
-    pub direct: Vec<Target>,
+    pub direct: Vec<DirectTarget>,
     /// The counterpart that is reached through egress, and that counts what comes any other way.
-    pub upstream: Option<Upstream>,
+    pub counterpart: Option<Counterpart>,
     /// The planned bounds, to read back.
     pub resources: Resources,
     /// Whether the kernel here should be gVisor's: its `/proc` tells neither filters nor bounds, which are the host's.
@@ -28,13 +28,13 @@ pub struct Targets {
     /// The network that this namespace is on, in a bottle that is not sealed. What is sent there leaves this namespace;
     /// whether it arrives anywhere, the host says.
     #[serde(default)]
-    pub inside: Option<Inside>,
+    pub inside: Option<InsideNetwork>,
 }
 
 /// A network that leads to the bottle's own sidecars and nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Inside {
+pub struct InsideNetwork {
     /// An address of it that nobody has: a route by it leads nowhere.
     pub nobody: Ipv4Addr,
     /// Egress' address on it, which is also the only server of names, and answers nothing.
@@ -44,9 +44,9 @@ pub struct Inside {
     pub port: u16,
 }
 
-impl Inside {
+impl InsideNetwork {
     /// The port at which somebody on the engine's host listens, if anybody does.
-    pub(super) fn heard(&self) -> Option<u16> {
+    pub(super) fn listening_port(&self) -> Option<u16> {
         (self.port != 0).then_some(self.port)
     }
 }
@@ -54,7 +54,7 @@ impl Inside {
 /// An address on this machine that an attempt goes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Target {
+pub struct DirectTarget {
     /// What is there, in words.
     pub name: String,
     /// Where.
@@ -63,10 +63,10 @@ pub struct Target {
     pub port: u16,
 }
 
-/// The sidecar `upstream`, as the probe knows it.
+/// The sidecar `counterpart`, as the probe knows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Upstream {
+pub struct Counterpart {
     /// Its name, with port, at egress.
     pub host: String,
     /// Its address on the network it shares with egress.
@@ -74,6 +74,6 @@ pub struct Upstream {
 }
 
 /// What is expected of an attempt: that it cannot be made, or on a network, that nothing comes of it.
-pub(super) fn expected(inside: Option<&Inside>, sealed: &'static str) -> &'static str {
+pub(super) fn expected(inside: Option<&InsideNetwork>, sealed: &'static str) -> &'static str {
     if inside.is_some() { "nothing arrives" } else { sealed }
 }

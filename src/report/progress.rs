@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::fresh::end_of_open_line;
 use super::printable;
-use crate::audit::Closed;
+use crate::audit::LogSummary;
 use crate::holder::Times;
 use crate::primitive::StepState;
 use crate::session::Kept;
@@ -181,8 +181,8 @@ pub fn kept(bottle: &str, kept: &Kept) -> String {
 }
 
 /// What the sidecars decided, and the head by which the evidence is checked, in one line; a second where it is incomplete.
-pub fn evidence(bottle: &str, closed: &Closed) -> String {
-    let Closed { head, decisions, refused, left_out, incomplete } = closed;
+pub fn evidence(bottle: &str, closed: &LogSummary) -> String {
+    let LogSummary { head, decisions, refused, left_out, incomplete } = closed;
     let line =
         format!("audit: {decisions} decisions, {refused} refused; `bottler audit verify {bottle} --head {head}`");
     match incomplete {

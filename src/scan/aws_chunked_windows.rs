@@ -1,6 +1,6 @@
-//! A body in `aws-chunked` framing that comes in pieces: what it carries is looked at as one text, as if nothing stood between its
-//! chunks; what leaves is the bytes that came, none before what it carries may leave. Like the windows of other bodies it gives out
-//! texts to be looked at, so that what looks may take its time.
+//! An `aws-chunked` body that is scanned while it arrives. The payload is scanned as one text, without the framing
+//! between its chunks. The original bytes are released once their payload was scanned. Like [`super::Windows`], this
+//! only says what to scan, so that the scan can run elsewhere.
 
 use std::collections::VecDeque;
 
@@ -16,24 +16,24 @@ pub struct AwsChunkedWindows {
     deframer: Deframer,
     window: usize,
     held: usize,
-    /// What is carried and not passed.
+    /// Payload that was not released yet.
     payload: BytesMut,
-    /// Lines of the framing that were not looked at.
+    /// Framing lines that were not scanned yet.
     lines: Vec<u8>,
-    /// What came and has not left.
+    /// Input that was not released yet.
     queue: BytesMut,
-    /// Ends of what is carried, in the queue: counted from the body's beginning, in its bytes and in those that it carries.
+    /// The end of each payload part in the queue, as offsets in the body and in the payload.
     ends: VecDeque<(usize, usize)>,
     came: usize,
     left: usize,
     carried: usize,
     passed: usize,
-    /// How much had come when something was given out.
+    /// How much input there was when the last window was returned.
     known: usize,
 }
 
 impl AwsChunkedWindows {
-    /// A body that begins.
+    /// Starts a body.
     pub fn new(scanner: &Scanner) -> Self {
         Self {
             deframer: Deframer::default(),
@@ -51,10 +51,10 @@ impl AwsChunkedWindows {
         }
     }
 
-    /// Takes a piece.
+    /// Adds input.
     ///
     /// # Errors
-    /// It is not framed.
+    /// The framing is malformed.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), DecodeError> {
         for part in self.deframer.push(piece)? {
             match part {
@@ -71,11 +71,11 @@ impl AwsChunkedWindows {
         Ok(())
     }
 
-    /// What is to be looked at next, if that is due: what is carried, and lines of the framing. `end` is whether nothing more
-    /// comes.
+    /// The next payload window and the framing lines to scan, if enough has arrived. `end` says that the input is
+    /// complete.
     ///
     /// # Errors
-    /// It ends too early.
+    /// The body is incomplete.
     pub fn offer(&mut self, end: bool) -> Result<Option<(Bytes, Bytes)>, DecodeError> {
         if end {
             let line = self.deframer.end()?;
@@ -87,7 +87,7 @@ impl AwsChunkedWindows {
         Ok(Some((self.payload.split().freeze(), std::mem::take(&mut self.lines).into())))
     }
 
-    /// Nothing was found: what leaves.
+    /// Releases what was scanned without a finding.
     pub fn accept(&mut self, mut window: Bytes, end: bool) -> Bytes {
         if end {
             return self.queue.split().freeze();
@@ -98,7 +98,7 @@ impl AwsChunkedWindows {
         let mut to = self.left;
         while let Some(&(end, carried)) = self.ends.front() {
             if carried > self.passed {
-                // Of a part some may have passed; the rest is held.
+                // A part may have been released partially; the rest is held back.
                 to = to.max(end.saturating_sub(carried - self.passed).min(end));
                 break;
             }

@@ -1,4 +1,4 @@
-//! How a body is to be looked at, by what its headers say of it.
+//! The format of a body, as its headers declare it, and the scan of a complete body.
 
 use std::borrow::Cow;
 
@@ -12,16 +12,16 @@ use super::multipart::{boundary, parts};
 use super::scanner::Scanner;
 use super::{aws_chunked, inner};
 
-/// Parts of a form that are longer are no pieces of a secret.
+/// Longer parts of a form are not joined with others, in bytes.
 const MAX_PIECE: usize = 64 << 10;
-/// So much of JSON's strings is put together before it is looked at, in bytes.
+/// JSON strings are joined and searched in blocks of this size, in bytes.
 const MAX_TOGETHER: usize = 64 << 10;
 
-/// What a body is.
+/// The format of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyFormat {
     encodings: Vec<Encoding>,
-    /// Whether S3's framing is around all that.
+    /// Whether the body is in S3's `aws-chunked` framing.
     aws_chunked: bool,
     form: Form,
 }
@@ -36,10 +36,10 @@ enum Form {
 }
 
 impl BodyFormat {
-    /// Reads headers: `Content-Type`, `Content-Encoding` as often as it stands there, `grpc-encoding`.
+    /// Reads `Content-Type`, every `Content-Encoding`, and `grpc-encoding`.
     ///
     /// # Errors
-    /// They say what nobody can look through.
+    /// The headers declare a format that cannot be inspected.
     pub fn read(content_type: &str, encodings: &[&str], grpc_encoding: Option<&str>) -> Result<Self, DecodeError> {
         let mut all = Vec::new();
         for header in encodings {
@@ -62,23 +62,23 @@ impl BodyFormat {
         }
         let format = Self { encodings: all, aws_chunked, form };
         if format.messages().transpose()?.is_some() && format.is_encoded() {
-            // Its messages are compressed each for itself, or not at all.
+            // gRPC messages are compressed one by one, or not at all.
             return Err(DecodeError::Grpc("it is in a content encoding besides"));
         }
         Ok(format)
     }
 
-    /// Whether S3's framing is around it.
+    /// Whether the body is in S3's `aws-chunked` framing.
     pub fn is_aws_chunked(&self) -> bool {
         self.aws_chunked
     }
 
-    /// Whether it can only be looked at whole.
+    /// Whether the body has a content encoding: then it can only be scanned as a whole.
     pub fn is_encoded(&self) -> bool {
         !self.encodings.is_empty()
     }
 
-    /// The messages in it, where it is gRPC: each is sent on as soon as it was looked at.
+    /// The parser of its messages, if this is gRPC. Each message is forwarded as soon as it was scanned.
     pub fn messages(&self) -> Option<Result<GrpcMessages, DecodeError>> {
         match &self.form {
             Form::Grpc(encoding) => Some(GrpcMessages::new(encoding.as_deref())),
@@ -86,10 +86,10 @@ impl BodyFormat {
         }
     }
 
-    /// Looks at a body that is whole.
+    /// Scans a complete body.
     ///
     /// # Errors
-    /// It is not what its headers say, or takes more work than there is.
+    /// The body does not match its headers, or the budget is exhausted.
     pub fn scan(&self, scanner: &Scanner, body: &[u8], budget: &mut Budget) -> Result<Option<Finding>, DecodeError> {
         let payload;
         let body = if self.aws_chunked {
@@ -134,7 +134,7 @@ impl BodyFormat {
     }
 }
 
-/// The values of a form or a query, one after the other: a secret may be split over several.
+/// The values of a form or query, concatenated: a secret may be split over several.
 pub(super) fn joined(pairs: &[u8]) -> Vec<u8> {
     let values = pairs.split(|&byte| byte == b'&').map(|pair| {
         let equals = memchr::memchr(b'=', pair);
@@ -143,7 +143,7 @@ pub(super) fn joined(pairs: &[u8]) -> Vec<u8> {
     values.collect::<Vec<_>>().concat()
 }
 
-/// The strings of JSON (RFC 8259, section 7) that are values, as they are written.
+/// The string values of a JSON text (RFC 8259, section 7), still escaped.
 fn values(json: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = json;
     std::iter::from_fn(move || {
@@ -166,14 +166,15 @@ fn values(json: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// With its pluses as the spaces that they stand for there; `None` where there are none.
+/// Replaces each plus by a space, as forms encode it; `None` if there is none.
 pub(super) fn spaced(pairs: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b'+', pairs)?;
     Some(pairs.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect())
 }
 
 impl Scanner {
-    /// Looks at a form besides as it is: with its spaces, and for known secrets with its values put together.
+    /// Scans the decoded forms of a form body: with spaces for pluses, and with all values concatenated, for known
+    /// secrets.
     fn scan_form(&self, pairs: &[u8], budget: &mut Budget) -> Result<Option<Finding>, DecodeError> {
         let spaced = spaced(pairs);
         if let Some(finding) = spaced.as_deref().map_or(Ok(None), |text| self.scan(text, budget))? {
@@ -187,13 +188,13 @@ impl Scanner {
         Ok(None)
     }
 
-    /// Looks for known secrets that are split over several strings of JSON, one after the other.
+    /// Searches for known secrets that are split over consecutive JSON strings.
     fn scan_json_strings(&self, json: &[u8]) -> Option<Finding> {
         let longest = self.exact.longest_form();
         if longest == 0 || self.action(KNOWN_SECRET) != Action::Block {
             return None;
         }
-        // Many strings are one look; of a long one only its ends meet others.
+        // Short strings are searched together; of a long string, only its ends can be part of a split secret.
         let mut together = Vec::new();
         for value in values(json) {
             let is_long = value.len() > longest;
@@ -209,10 +210,10 @@ impl Scanner {
         self.exact.matches(&together).then(Finding::known_secret)
     }
 
-    /// Looks at a message that may be compressed for itself; what is in it.
+    /// Scans one message, which may be compressed; returns its decoded content.
     ///
     /// # Errors
-    /// It is not what is said of it, or takes more work than there is.
+    /// The message cannot be decoded, or the budget is exhausted.
     pub fn scan_message(
         &self,
         message: &bytes::Bytes,

@@ -1,25 +1,25 @@
-//! Content encodings of HTTP: what is said to be wrapped around a body.
+//! Removes the content encodings of HTTP from a body.
 
 use super::budget::{Budget, Exhausted};
 use super::encoding::{DecodeError, Encoding};
 use super::unpack::{self, Sink};
 
-/// Largest body with its encodings taken off, in bytes.
+/// Maximum size of a decoded body, in bytes.
 const MAX_DECODED: usize = 32 << 20;
 
-/// What was in an encoded body.
+/// A decoded body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
     /// Its content.
     pub text: Vec<u8>,
-    /// What stands beside it: names and comments of gzip, frames of zstd that are skipped; one behind the other.
+    /// Bytes beside the content: names and comments of gzip, skippable frames of zstd.
     pub metadata: Vec<u8>,
 }
 
-/// Takes encodings off a body that is whole, the last applied first.
+/// Decodes a complete body; the encoding that was applied last is removed first.
 ///
 /// # Errors
-/// It is malformed, becomes too large, or takes more work than there is.
+/// The body is malformed or too large when decoded, or the budget is exhausted.
 pub fn decode(body: &[u8], encodings: &[Encoding], budget: &mut Budget) -> Result<Decoded, DecodeError> {
     let mut decoded = Decoded::default();
     for (layer, &encoding) in encodings.iter().rev().enumerate() {
@@ -35,12 +35,12 @@ pub fn decode(body: &[u8], encodings: &[Encoding], budget: &mut Budget) -> Resul
     Ok(decoded)
 }
 
-/// What can be read of bytes that look encoded and do not say so: up to where they are malformed.
+/// Decodes bytes that look encoded although nothing declares it, up to the first malformed byte.
 pub(super) fn decode_leniently(body: &[u8], encoding: Encoding, budget: &mut Budget) -> Result<Decoded, Exhausted> {
     let mut sink = Sink::new(MAX_DECODED, budget);
     match unpack::unpack(body, encoding, &mut sink) {
         Err(DecodeError::Exhausted(exhausted)) => Err(exhausted),
-        // More than is looked at is more work than there is.
+        // A text beyond the maximum size counts as an exhausted budget.
         Err(DecodeError::TooLarge) => Err(Exhausted),
         _ => {
             let (text, metadata) = sink.into_parts();

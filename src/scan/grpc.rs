@@ -1,27 +1,27 @@
-//! gRPC: messages behind five bytes each, which may be compressed each for itself (grpc's PROTOCOL-HTTP2.md).
+//! gRPC messages: each has a prefix of five bytes and may be compressed by itself (grpc's PROTOCOL-HTTP2.md).
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::encoding::{DecodeError, Encoding};
 
-/// Largest message, in bytes: it is looked at whole.
+/// Maximum size of a message, in bytes: it is scanned as a whole.
 const MAX_MESSAGE: usize = 16 << 20;
-/// A flag and a length before every message.
+/// The prefix of a message: a flag and a length.
 const PREFIX: usize = 5;
 /// The flag of trailers in gRPC-Web (grpc's PROTOCOL-WEB.md), which are text.
 const TRAILERS: u8 = 0x80;
 
-/// Messages out of a body that comes in pieces.
+/// Parses the messages of a body incrementally.
 pub struct GrpcMessages {
     encoding: Option<Encoding>,
     buffer: BytesMut,
 }
 
 impl GrpcMessages {
-    /// A body whose messages are compressed as `grpc-encoding` says, if it says anything.
+    /// Parses messages in the encoding that `grpc-encoding` names.
     ///
     /// # Errors
-    /// That encoding is not known.
+    /// The encoding is unknown.
     pub fn new(encoding: Option<&str>) -> Result<Self, DecodeError> {
         let encodings = Encoding::list(encoding.unwrap_or_default())?;
         match encodings[..] {
@@ -31,21 +31,21 @@ impl GrpcMessages {
         }
     }
 
-    /// Takes a piece.
+    /// Adds input.
     pub fn push(&mut self, piece: &Bytes) {
         self.buffer.extend_from_slice(piece);
     }
 
-    /// How many bytes of a message that has begun are there, and how many it has.
+    /// How much of the next message is buffered, and its whole size, in bytes.
     pub fn buffered(&self) -> (usize, usize) {
         let length = self.buffer.first_chunk::<PREFIX>().map_or(0, |&[_, a, b, c, d]| u32::from_be_bytes([a, b, c, d]));
         (self.buffer.len(), PREFIX + (length as usize).min(MAX_MESSAGE))
     }
 
-    /// The next message that is whole: as it came, what is in it, and which encoding that is in.
+    /// The next complete message: its bytes with the prefix, its content, and the content's encoding.
     ///
     /// # Errors
-    /// It is malformed or too large.
+    /// The message is malformed or too large.
     pub fn take(&mut self) -> Result<Option<(Bytes, Bytes, Option<Encoding>)>, DecodeError> {
         let Some(&[flag, a, b, c, d]) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -69,10 +69,10 @@ impl GrpcMessages {
         Ok(Some((frame, message, encoding)))
     }
 
-    /// The end.
+    /// Ends the input.
     ///
     /// # Errors
-    /// It comes within a message.
+    /// The input ends within a message.
     pub fn end(&self) -> Result<(), DecodeError> {
         if self.buffer.is_empty() { Ok(()) } else { Err(DecodeError::Grpc("it ends within a message")) }
     }

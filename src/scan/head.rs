@@ -1,5 +1,6 @@
-//! The head of a request: every piece of it by itself, so that what is found, and its fingerprint, does not depend on what stands
-//! beside it; and known secrets also in what pieces make when they are put together, for one may be split over several.
+//! Scans the head of a request. Each field is scanned by itself, so that a finding and its fingerprint do not depend on
+//! neighbouring fields. Known secrets are searched for in the concatenated values as well, because one may be split
+//! over several.
 
 use super::body_format::{joined, spaced};
 use super::budget::{Budget, Exhausted};
@@ -7,24 +8,24 @@ use super::finding::Finding;
 use super::owner::Location;
 use super::scanner::Scanner;
 
-/// Methods that hold nothing but themselves (RFC 9110, section 9, and RFC 5789): most requests have one of them.
+/// Standard methods (RFC 9110, section 9, and RFC 5789), which need no scan.
 const METHODS: [&str; 7] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
 
-/// What is looked at.
+/// The head of a request.
 pub struct Head<'a> {
-    /// The request's method.
+    /// The method.
     pub method: &'a str,
     /// The path with its query.
     pub path: &'a str,
-    /// Names, in lower case, and values, in the order in which they came.
+    /// Names in lower case and values, in the order in which they arrived.
     pub headers: Vec<(&'a str, &'a [u8])>,
 }
 
 impl Scanner {
-    /// The first finding that is refused in a head, and where it stands.
+    /// The first blocked finding, and the part of the head that contains it.
     ///
     /// # Errors
-    /// To look through it takes more work than there is.
+    /// The budget is exhausted.
     pub fn scan_head(
         &self,
         head: &Head<'_>,
@@ -41,7 +42,7 @@ impl Scanner {
         Ok(self.scan_headers(&head.headers, budget)?.map(|finding| (finding, "headers")))
     }
 
-    /// Each header for itself, for what stands in the next is no part of it; and the values put together for known secrets.
+    /// Scans each header by itself, and the concatenated values for known secrets.
     fn scan_headers(&self, headers: &[(&str, &[u8])], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         let mut line = Vec::new();
         for (name, value) in headers {
@@ -53,7 +54,7 @@ impl Scanner {
                 return Ok(Some(finding));
             }
         }
-        // As they came, and by their names: the two orders in which a receiver would put the parts together.
+        // In the order of arrival, and sorted by name: the two orders in which a receiver would join the parts.
         let mut values = line;
         let mut together = |headers: &[(&str, &[u8])], budget: &mut Budget| {
             values.clear();
@@ -73,11 +74,11 @@ impl Scanner {
         together(&headers, budget)
     }
 
-    /// Looks at a path with its query: each parameter for itself, with its pluses as the spaces that they stand for, too;
-    /// and the whole, and the values put together, for known secrets.
+    /// Scans a path and its query: each parameter by itself, also with spaces for pluses; and the whole, and the
+    /// concatenated values, for known secrets.
     ///
     /// # Errors
-    /// To look through it takes more work than there is.
+    /// The budget is exhausted.
     pub fn scan_path(&self, path: &str, budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         let (alone, query) = path.split_once('?').map_or((path, None), |(alone, query)| (alone, Some(query)));
         if let Some(finding) = self.scan_at(Location::Other, alone.as_bytes(), budget)? {
@@ -86,7 +87,7 @@ impl Scanner {
         let Some(query) = query else { return Ok(None) };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-            // With what stands before it, by which some formats are told.
+            // With its separator, because some rules require a character before the token.
             let pair = format!("&{pair}").into_bytes();
             for text in [spaced(&pair), Some(pair)].into_iter().flatten() {
                 if let Some(finding) = self.scan_at(Location::Query(name), &text, budget)? {
@@ -105,10 +106,10 @@ impl Scanner {
         Ok(None)
     }
 
-    /// Looks at a host's name before anybody is asked about it: as it is, and with its dots taken out.
+    /// Scans a host name before it is resolved: as it is, and without its dots.
     ///
     /// # Errors
-    /// To look through it takes more work than there is.
+    /// The budget is exhausted.
     pub fn scan_host(&self, host: &str, budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         match self.scan_at(Location::Other, host.as_bytes(), budget)? {
             None => self.scan_at(Location::Other, host.replace('.', "").as_bytes(), budget),

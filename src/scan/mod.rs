@@ -1,6 +1,8 @@
-//! What must not leave, looked for in bytes: the bottle's own secrets in every encoding, and tokens of providers' formats.
-//! Pure: no sockets, no clock. This stops accidents and careless injection; what an agent encrypts itself is limited by
-//! the allowlist.
+//! The secret scanner: searches bytes for the bottle's own secrets in every encoding, and for tokens in the formats of
+//! providers. Pure: no sockets, no clock.
+//!
+//! It stops accidents and careless injection. What an agent encrypts itself is limited by the allowlist, not by the
+//! scanner.
 
 mod action;
 mod aws_chunked;

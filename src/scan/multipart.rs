@@ -1,6 +1,8 @@
-//! Bodies of several parts (RFC 2046, section 5.1; RFC 7578): told apart, and each taken out of its own encodings. What receivers
-//! tell apart in different ways is refused: a line that only begins with the delimiter (by the RFC it is one, by most parsers
-//! none), one after a bare CR, a boundary in RFC 2231's form.
+//! Multipart bodies (RFC 2046, section 5.1; RFC 7578): splits the parts and removes each part's own encodings.
+//!
+//! Attacks that this stops: a body that parsers split differently. Refused are a line that only begins with the
+//! delimiter (a delimiter by the RFC, but not for most parsers), a delimiter after a bare CR, and a boundary in the
+//! form of RFC 2231.
 
 use std::borrow::Cow;
 
@@ -10,15 +12,15 @@ use super::budget::Budget;
 use super::decode::{Decoded, decode};
 use super::encoding::{DecodeError, Encoding};
 
-/// Parts of one body.
+/// Maximum number of parts.
 const MAX_PARTS: usize = 4096;
-/// Bytes of a boundary (RFC 2046, section 5.1.1).
+/// Maximum length of a boundary, in bytes (RFC 2046, section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 
-/// The boundary that a content type names, if it is one of several parts.
+/// The boundary of a multipart content type; `None` for other types.
 ///
 /// # Errors
-/// It is, and names none.
+/// The type is multipart and its boundary is missing or malformed.
 pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
     let mut pieces = content_type.split(';');
     let kind = pieces.next().unwrap_or_default().trim();
@@ -28,7 +30,7 @@ pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
     let mut named = pieces.filter_map(|piece| {
         let (name, value) = piece.split_once('=')?;
         let name = name.trim().to_ascii_lowercase();
-        // In RFC 2231's form it is another one for those who read that, and malformed here.
+        // Only some parsers read the form of RFC 2231: it is refused.
         let value = if name.starts_with("boundary*") { "" } else { value.trim().trim_matches('"') };
         (name == "boundary" || name.starts_with("boundary*")).then(|| value.to_owned())
     });
@@ -41,14 +43,14 @@ pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
     if fits { Ok(Some(boundary)) } else { Err(DecodeError::Multipart("its boundary is malformed")) }
 }
 
-/// The parts' contents, in their order, out of the encodings that their own headers name.
+/// The decoded contents of the parts, in order.
 ///
 /// # Errors
-/// The parts cannot be told apart, there are too many, or one is in an encoding that is not known.
+/// The parts cannot be split, there are too many, or a part has an unknown encoding.
 pub fn parts<'a>(boundary: &str, body: &'a [u8], budget: &mut Budget) -> Result<Vec<Cow<'a, [u8]>>, DecodeError> {
     let delimiter = format!("--{boundary}");
     let finder = memmem::Finder::new(&delimiter);
-    // A delimiter stands at the beginning of a line, and on it nothing else.
+    // A delimiter is on a line of its own.
     let at_line = |at: &usize| *at == 0 || matches!(body[*at - 1], b'\n' | b'\r');
     let places: Vec<usize> = finder.find_iter(body).filter(at_line).collect();
     let Some((&last, _)) = places.split_last() else {
@@ -116,7 +118,7 @@ fn part<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Cow<'a, [u8]>, Decod
     Ok(content)
 }
 
-/// Base 64 as mail has it: what is outside the alphabet does not count (RFC 2045, section 6.8).
+/// MIME base64: characters outside the alphabet are ignored (RFC 2045, section 6.8).
 fn base64(text: &[u8]) -> Vec<u8> {
     let mut digits: Vec<u8> =
         text.iter().copied().filter(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte)).collect();
@@ -126,7 +128,7 @@ fn base64(text: &[u8]) -> Vec<u8> {
     encoding.decode(&digits).or_else(|_| encoding.decode(&digits[..whole])).unwrap_or_default()
 }
 
-/// RFC 2045, section 6.7; what is malformed stays as it is.
+/// RFC 2045, section 6.7; malformed sequences are kept as they are.
 fn quoted_printable(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,41 +1,42 @@
-//! Whose tokens are whose. A token that is sent to the provider that gave it out, in the place that is for it, is no leak: who
-//! has it knows it already. Elsewhere it is one, and so is one at its provider in any other place, which may be shown to others.
+//! The hosts that a provider's token may be sent to. A token that is sent to its own provider, in a place for
+//! credentials, is not a leak. Anywhere else it is: also in another place of a request to its provider, which may show
+//! it to others.
 //!
-//! What this does not open: a host that the bottle holds a secret for takes that one and no other, so that nobody's work goes to
-//! an account of somebody else's; nothing passes where the request is seen on its way; and the bottle's own secrets are looked for
-//! before this is asked.
+//! This does not weaken: a host for which the bottle holds a credential accepts no other token, so that the agent does
+//! not work under somebody else's account; no token passes outside TLS; and known secrets are searched for before this
+//! table is consulted.
 
 use std::sync::{LazyLock, OnceLock};
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 
-/// The table, with a source for each row.
+/// The table, with the source of each row.
 const TABLE: &str = include_str!("owners.toml");
-/// Headers that are for credentials, whoever's: RFC 9110, section 11.6.2, and what APIs have instead.
+/// Headers for credentials: RFC 9110, section 11.6.2, and the usual ones of APIs.
 const CREDENTIALS: [&str; 6] = ["authorization", "x-api-key", "api-key", "apikey", "x-auth-token", "x-access-token"];
-/// The rule of tokens that say themselves whose they are.
+/// The rule of tokens that name their issuer.
 const JWT: &str = "jwt";
 
-/// Where in a request a text stands.
+/// The location of a text in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Location<'a> {
-    /// In a header, by its name in lower case.
+    /// A header, by its name in lower case.
     Header(&'a str),
-    /// In a parameter of the query, by its name.
+    /// A parameter of the query, by its name.
     Query(&'a str),
-    /// In the body, a message of it, or a trailer.
+    /// The body, a message in it, or a trailer.
     Body,
     /// Where no credential belongs: host, method, path.
     Other,
 }
 
-/// Where a request goes: what is given to whom.
+/// The destination of a request.
 #[derive(Debug, Clone)]
 pub struct RequestTarget {
     host: String,
     path: String,
-    /// Of the table what is this host's; looked up with the first token, for most requests hold none.
+    /// The rows of the table for this host. Computed at the first token, because most requests contain none.
     owners: OnceLock<Vec<&'static Owner>>,
 }
 
@@ -58,7 +59,7 @@ struct Owner {
     query: Vec<String>,
     #[serde(default)]
     body: Vec<String>,
-    /// For those who read the table.
+    /// For readers of the table.
     #[serde(rename = "source")]
     _source: String,
 }
@@ -67,13 +68,13 @@ static OWNERS: LazyLock<Vec<Owner>> =
     LazyLock::new(|| toml::from_str::<Table>(TABLE).expect("it is compiled in, and a test reads it").owners);
 
 impl RequestTarget {
-    /// A request to a host, for a path.
+    /// A request to this host and path.
     pub fn new(host: &str, path: &str) -> Self {
         let path = path.split_once('?').map_or(path, |(path, _)| path).to_owned();
         Self { host: host.to_owned(), path, owners: OnceLock::new() }
     }
 
-    /// Whether a token that a rule has found may stand in a place of this request.
+    /// Whether a token may be at this location of the request.
     pub(super) fn is_own_token(&self, rule: &str, token: &[u8], location: Location<'_>) -> bool {
         let issued = if rule == JWT { issuer(token) } else { None };
         let known = |owner: &Owner| issued.is_some() && owner.issuer == issued;
@@ -82,7 +83,7 @@ impl RequestTarget {
         if OWNERS.iter().any(known) && !own.iter().any(|owner| known(owner)) {
             return false;
         }
-        // Whose it is by what it says itself counts for more than the format that it has.
+        // The issuer in the token takes precedence over its format.
         let of = |owner: &Owner| owner.issuer.is_none() || owner.issuer == issued;
         let owners = own.iter().filter(|owner| of(owner) && owner.rules.iter().any(|known| known == rule));
         owners.into_iter().any(|owner| owner.accepts(location, &self.path))
@@ -100,7 +101,7 @@ impl Owner {
     }
 }
 
-/// Whether a host is meant by a pattern of the table.
+/// Whether a pattern of the table matches a host.
 fn matches_host(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         None => pattern == host,
@@ -108,7 +109,7 @@ fn matches_host(pattern: &str, host: &str) -> bool {
     }
 }
 
-/// Whether a path is meant: `*` in a pattern is one segment, whatever it is.
+/// Whether a pattern matches a path; `*` matches one segment.
 fn matches_path(pattern: &str, path: &str) -> bool {
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
     loop {
@@ -121,7 +122,7 @@ fn matches_path(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// Who a JWT says that it is of (RFC 7519, section 4.1.1).
+/// The issuer of a JWT (RFC 7519, section 4.1.1).
 fn issuer(token: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {

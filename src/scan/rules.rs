@@ -1,5 +1,5 @@
-//! Tokens by their format: rules in gitleaks' form of TOML. A case-insensitive automaton over the rules' keywords says which
-//! of them are worth a look; only those run (craft: a set of all of them is two hundred times slower).
+//! Finds tokens by their format, with rules in gitleaks' TOML format. An automaton over the keywords of all rules
+//! selects the rules to run; one regex set of all rules would be two hundred times slower.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -10,30 +10,30 @@ use regex::bytes::Regex;
 use super::budget::{Budget, Exhausted};
 use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, compile};
 
-/// Our own rules: documented formats of providers' tokens.
+/// The built-in rules: documented token formats of providers.
 const PROVIDERS: &str = include_str!("providers.toml");
-/// How much before and after a keyword is looked at, in bytes; and how much of that a token needs.
+/// The context that is searched before and after a keyword, and how much of it a token may need, in bytes.
 const BEFORE: usize = 128;
 const AFTER: usize = 1024;
 const TOKEN: usize = 512;
-/// An expression runs over what is near a keyword so many times faster than all of the looking at a byte.
+/// The cost of running an expression over a window, relative to scanning a byte with every layer.
 const WINDOW_COST: usize = 4;
 
-/// Why rules could not be read.
+/// Why rules cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
-    /// No TOML of this form.
+    /// Malformed TOML.
     #[error("read the rules: {0}")]
     Malformed(#[from] toml::de::Error),
-    /// An expression that is none.
+    /// A malformed expression.
     #[error("rule {id:?}: {source}")]
     Regex {
         /// The rule's id.
         id: String,
-        /// What is wrong with it.
+        /// The error in the expression.
         source: regex::Error,
     },
-    /// Keywords that no automaton is made of.
+    /// Keywords that no automaton can be built from.
     #[error("read the rules' keywords: {0}")]
     Keywords(#[from] aho_corasick::BuildError),
 }
@@ -41,7 +41,7 @@ pub enum RulesError {
 struct Rule {
     id: String,
     source: String,
-    /// Compiled when one of its keywords is met for the first time: most never are.
+    /// Compiled when one of its keywords is found for the first time: most rules never are.
     regex: OnceLock<Option<Regex>>,
     entropy: f64,
     group: Option<usize>,
@@ -49,25 +49,25 @@ struct Rule {
     allowlists: Vec<AllowlistMatcher>,
 }
 
-/// Rules, ready to be used.
+/// Compiled rules.
 pub struct Rules {
     all: Vec<Rule>,
     keywords: Keywords,
-    /// Rules without a keyword: always looked for.
+    /// Rules without keywords: they always run.
     always: Vec<usize>,
 }
 
 /// A keyword of a rule.
 struct Keyword {
     rule: usize,
-    /// As it is written, where only that counts.
+    /// The keyword as written, if it is case-sensitive.
     exact: Option<Vec<u8>>,
 }
 
-/// All keywords, found in one pass whatever their case.
+/// All keywords: one automaton finds them in any case.
 struct Keywords {
     automaton: AhoCorasick,
-    /// By the automaton's patterns.
+    /// The keywords of each pattern of the automaton.
     of_pattern: Vec<Vec<Keyword>>,
 }
 
@@ -86,7 +86,7 @@ impl Keywords {
 }
 
 impl Rules {
-    /// Our own, for requests.
+    /// The built-in rules, for requests.
     ///
     /// # Errors
     /// Never: a test reads them.
@@ -94,26 +94,26 @@ impl Rules {
         Self::read(&[PROVIDERS], Direction::Request, false)
     }
 
-    /// Our own, and those of further files, for texts that go one way.
+    /// The built-in rules and those of further files, for one direction.
     ///
     /// # Errors
-    /// A file is malformed: with the rule's id.
+    /// A file is malformed; the error names the rule.
     pub fn with(files: &[String], direction: Direction) -> Result<Self, RulesError> {
-        // Read for itself, so that all of it is compiled and every mistake is told at once.
+        // Parsed separately, so that every expression is compiled and mistakes are reported at once.
         Self::parse(&files.iter().map(String::as_str).collect::<Vec<_>>())?;
         let all: Vec<&str> = std::iter::once(PROVIDERS).chain(files.iter().map(String::as_str)).collect();
         Self::read(&all, direction, false)
     }
 
-    /// None at all.
+    /// No rules.
     pub fn none() -> Self {
         Self::read(&[], Direction::Request, false).expect("there is nothing to be malformed")
     }
 
-    /// Reads files of rules.
+    /// Reads rule files and compiles every rule.
     ///
     /// # Errors
-    /// One is malformed: with the rule's id.
+    /// A file is malformed; the error names the rule.
     pub fn parse(files: &[&str]) -> Result<Self, RulesError> {
         Self::read(files, Direction::Request, true)
     }
@@ -125,7 +125,7 @@ impl Rules {
             let file: File = toml::from_str(file)?;
             let general: Vec<&Allowlist> = file.allowlist.iter().chain(&file.allowlists).collect();
             for entry in file.rules {
-                // A rule without an expression is for files' names.
+                // A rule without an expression applies to file names.
                 let Some(source) = entry.regex else { continue };
                 if entry.direction.is_some_and(|only| only != direction) {
                     continue;
@@ -151,25 +151,25 @@ impl Rules {
         Ok(Self { all, keywords: Keywords::new(words)?, always })
     }
 
-    /// How many there are.
+    /// The number of rules.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether there is one of this id.
+    /// Whether there is a rule with this id.
     pub fn has(&self, id: &str) -> bool {
         self.all.iter().any(|rule| rule.id == id)
     }
 
-    /// Whether there are none.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// What is found is given to `on_match`, with the rule's id and the token, until that gives something back.
+    /// Calls `on_match` with the rule's id and the token of each match, until it returns a value.
     ///
     /// # Errors
-    /// To look at what is near its keywords takes more work than there is.
+    /// The budget is exhausted.
     pub fn find<T>(
         &self,
         bytes: &[u8],
@@ -181,7 +181,7 @@ impl Rules {
                 return Ok(Some(outcome));
             }
         }
-        // How far each rule has looked already: keywords that stand close together are one look. Most texts have none.
+        // How far each rule has searched: nearby keywords share one window. Most texts have no keyword.
         let mut looked = Vec::new();
         for found in self.keywords.automaton.find_overlapping_iter(bytes) {
             for keyword in &self.keywords.of_pattern[found.pattern().as_usize()] {
@@ -206,13 +206,13 @@ impl Rules {
     }
 }
 
-/// What becomes of a text that a rule, by its name, fits.
+/// Called with the id and the token of a match.
 type OnMatch<'a, T> = dyn FnMut(&mut Budget, &str, &[u8]) -> Option<T> + 'a;
 
 impl Rule {
     fn find<T>(&self, bytes: &[u8], budget: &mut Budget, on_match: &mut OnMatch<'_, T>) -> Option<T> {
         let regex = self.regex.get_or_init(|| compile(&self.source).ok()).as_ref()?;
-        // To say no is cheaper than to say where.
+        // A test without captures is cheaper.
         if !regex.is_match(bytes) {
             return None;
         }
@@ -233,7 +233,7 @@ impl Rule {
     }
 }
 
-/// Shannon's entropy, in bits for each byte.
+/// Shannon entropy, in bits per byte.
 #[expect(clippy::cast_precision_loss, reason = "lengths of tokens")]
 fn entropy(bytes: &[u8]) -> f64 {
     let mut counts = [0_usize; 256];
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn tokens_are_found_and_their_likes_are_not() {
         let rules = Rules::providers().unwrap();
-        // Put together here, so that no scanner of repositories takes them for real ones.
+        // Assembled here, so that repository scanners do not report them.
         let token = |parts: &[&str]| parts.concat();
         for (id, text) in [
             ("aws-access-key", token(&["AKIA", "QYLPMN5HHHFPZAM2"])),
@@ -345,7 +345,7 @@ mod tests {
             "AKIAAAAAAAAAAAAAAAAA",
             "sk_live_ and sk-ant- are prefixes",
             "git rev-parse HEAD gives 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
-            // Its checksum does not fit: an example in a text.
+            // An example with a wrong checksum.
             &token(&["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUy"]),
             "-----BEGIN PUBLIC KEY-----",
             "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk",

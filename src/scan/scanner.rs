@@ -1,4 +1,6 @@
-//! Looks for secrets in a text and in the texts that are encoded in it.
+//! The scanner: searches a text, and the texts that are encoded in it.
+//!
+//! Known secrets come first: neither a rule's exceptions nor a token's owner can exempt one.
 
 use std::sync::Arc;
 
@@ -10,71 +12,71 @@ use super::owner::{Location, RequestTarget};
 use super::rules::Rules;
 use super::{example, inner};
 
-/// How many encodings around each other are looked through.
+/// Maximum number of nested encodings.
 const MAX_DEPTH: usize = 6;
-/// What may be done for a short text, in bytes that are looked at.
+/// The budget for a short text, in bytes.
 const SHORT: u64 = 1 << 20;
 
-/// Where findings go that are let through.
+/// Called with each finding that is let through.
 pub type Warn = Arc<dyn Fn(Finding) + Send + Sync>;
 
-/// Everything that is looked for. Clones share it.
+/// Secrets, rules and actions. Clones share them.
 #[derive(Clone)]
 pub struct Scanner {
     pub(super) exact: Arc<ExactMatcher>,
     pub(super) rules: Arc<Rules>,
     pub(super) actions: Arc<Actions>,
-    /// What happens whatever the finding.
+    /// Applies to every finding, whatever its rule.
     action_override: Option<Action>,
     warn: Option<Warn>,
-    /// Secrets that are for the host that is asked.
+    /// Secrets that may be sent to this host.
     exempt: Arc<Vec<Vec<u8>>>,
-    /// The destination, where it may be given the tokens that are its own.
+    /// The destination, if its own tokens may be sent there.
     target: Option<Arc<RequestTarget>>,
 }
 
-/// How a text is looked at.
+/// How a text is scanned.
 #[derive(Clone, Copy)]
 struct ScanContext<'a> {
-    /// Where it stands.
+    /// The location of the text in the request.
     location: Location<'a>,
-    /// Whether for tokens by their format, too, and not for known secrets alone.
+    /// Whether rules apply, or known secrets alone.
     rules: bool,
 }
 
 impl Scanner {
-    /// Looks for these secrets, and for what these rules describe.
+    /// Searches for these secrets, and with these rules.
     pub fn new(secrets: &[String], rules: Arc<Rules>, actions: Arc<Actions>) -> Self {
         let (exact, exempt) = (Arc::new(ExactMatcher::new(secrets)), Arc::default());
         Self { exact, rules, actions, action_override: None, warn: None, exempt, target: None }
     }
 
-    /// The same for other secrets. Those that are `exempt` are let through, whichever rule would find them.
+    /// The same scanner for other secrets. The `exempt` ones are let through, whichever rule finds them.
     #[must_use]
     pub fn with_secrets(&self, secrets: &[String], exempt: &[String]) -> Self {
         let exempt = exempt.iter().map(|secret| secret.clone().into_bytes()).collect();
         Self { exact: Arc::new(ExactMatcher::new(secrets)), exempt: Arc::new(exempt), ..self.clone() }
     }
 
-    /// The same for one request: what happens whatever the finding, if that is said, and who is told of what is let
-    /// through.
+    /// The scanner for one request. `action_override`, if set, applies to every finding; `warn` receives the findings
+    /// that are let through.
     #[must_use]
     pub fn for_request(&self, action_override: Option<Action>, warn: Warn) -> Self {
         Self { action_override, warn: Some(warn), ..self.clone() }
     }
 
-    /// The same for a request to a destination that may be given what is its own.
+    /// The scanner for a request to a destination that may receive its own tokens.
     #[must_use]
     pub fn for_target(&self, target: RequestTarget) -> Self {
         Self { target: Some(Arc::new(target)), ..self.clone() }
     }
 
-    /// Whether anybody looks at all.
+    /// Whether scanning is enabled.
     pub fn is_enabled(&self) -> bool {
         self.action_override != Some(Action::Off)
     }
 
-    /// The first finding that is refused in a body that is whole, without a bound of work; see [`Self::context`].
+    /// Scans a complete text without a limit of work; see [`Self::scan`].
     pub fn scan_unbounded(&self, bytes: &[u8]) -> Option<Finding> {
         let mut budget = Budget::unbounded();
         let found = self.scan(bytes, &mut budget).ok().flatten();
@@ -82,15 +84,15 @@ impl Scanner {
         found
     }
 
-    /// The first finding that is refused in a text that is whole: as it is, and with its escapes and encodings taken off.
+    /// The first blocked finding in a complete text: as it is, and with its escapes and encodings removed.
     ///
     /// # Errors
-    /// That takes more work than there is.
+    /// The budget is exhausted.
     pub fn scan(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         self.scan_at(Location::Body, bytes, budget)
     }
 
-    /// The same in a text that stands elsewhere.
+    /// The same for a text at a location.
     pub(super) fn scan_at(
         &self,
         location: Location<'_>,
@@ -104,36 +106,36 @@ impl Scanner {
         }
     }
 
-    /// The same for known secrets alone: in what was put together out of pieces, where formats would be found that nobody wrote.
+    /// Searches for known secrets only: for concatenated texts, in which rules would find tokens that nobody wrote.
     ///
     /// # Errors
-    /// That takes more work than there is.
+    /// The budget is exhausted.
     pub fn scan_known(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         let context = ScanContext { location: Location::Other, rules: false };
         if self.is_enabled() && !self.exact.is_empty() { self.scan_layer(bytes, 0, context, budget) } else { Ok(None) }
     }
 
-    /// Tells what was found and may pass, once the work is done.
+    /// Reports the findings that are let through, when the scan is complete.
     pub fn report_warnings(&self, budget: &mut Budget) {
         if let Some(warn) = &self.warn {
             budget.warnings.drain(..).for_each(|finding| warn(finding));
         }
     }
 
-    /// Whether a short text holds anything that is looked for, whatever happens then; one that takes too much work to be
-    /// looked through may.
+    /// Whether a short text contains anything that is searched for, whatever the action. A text that exhausts the
+    /// budget counts as one that does.
     pub fn contains_secret(&self, bytes: &[u8]) -> bool {
         let strict = Self { action_override: Some(Action::Block), ..self.clone() };
         let context = ScanContext { location: Location::Other, rules: true };
         !matches!(strict.scan_layer(bytes, 0, context, &mut Budget::new(SHORT, SHORT)), Ok(None))
     }
 
-    /// How many bytes the longest form of a known secret has.
+    /// The length of the longest form of a known secret, in bytes.
     pub fn longest_form(&self) -> usize {
         self.exact.longest_form()
     }
 
-    /// What at the end may be the beginning of a known secret.
+    /// The prefix of a known secret at the end of the text.
     pub fn partial_match(&self, bytes: &[u8]) -> Option<PartialMatch> {
         if self.action(KNOWN_SECRET) == Action::Block { self.exact.partial_match(bytes) } else { None }
     }
@@ -159,7 +161,7 @@ impl Scanner {
         inner::inner(bytes, budget, &mut |inner, budget| self.scan_layer(inner, depth + 1, context, budget))
     }
 
-    /// The first refused finding in bytes as they are. The automaton of known secrets knows their encodings by itself.
+    /// The first blocked finding in the bytes as they are. The matcher for known secrets knows their encodings.
     fn scan_plain(
         &self,
         bytes: &[u8],
@@ -175,7 +177,7 @@ impl Scanner {
             return Ok(None);
         }
         self.rules.find(bytes, budget, &mut |budget, rule, token| {
-            // A rule may take a little more or less than the secret for the token.
+            // A rule may match a little more or less than the secret.
             if self.exempt.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
                 return None;
             }
@@ -187,13 +189,13 @@ impl Scanner {
         })
     }
 
-    /// Whether a token goes to whom it is of; never where the user says that it is blocked.
+    /// Whether a token is sent to its owner; never if the user blocks the rule.
     fn is_own_token(&self, rule: &str, token: &[u8], location: Location<'_>) -> bool {
         !self.actions.blocks(rule)
             && self.target.as_ref().is_some_and(|target| target.is_own_token(rule, token, location))
     }
 
-    /// Gives back what is refused, and notes what is let through.
+    /// Returns a finding that is blocked; records one that is reported.
     fn apply_action(&self, finding: Finding, budget: &mut Budget) -> Option<Finding> {
         if finding.fingerprint.as_deref().is_some_and(|print| self.actions.allows(print)) {
             return None;
@@ -207,7 +209,7 @@ impl Scanner {
     }
 }
 
-/// Whether one is in the other.
+/// Whether `part` is contained in `whole`.
 fn is_part(part: &[u8], whole: &[u8]) -> bool {
     memchr::memmem::find(whole, part).is_some()
 }

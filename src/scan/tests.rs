@@ -1,4 +1,4 @@
-//! What is found through layers, and what happens with it.
+//! Findings in nested encodings, and the actions for them.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use super::*;
 const SECRET: &str = "correct-horse/battery+staple";
 
 fn token() -> String {
-    // Put together here, so that no scanner of repositories takes it for a real one.
+    // Assembled here, so that repository scanners do not report it.
     ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
 }
 
@@ -69,7 +69,7 @@ fn what_is_found_in_a_header_does_not_depend_on_the_others() {
     let scanner = scanner(&Dlp::default());
     let found =
         |headers: &[(&str, &str)]| in_head(&scanner, &head("/", headers)).map(|(finding, _)| finding.to_string());
-    // Its checksum does not fit, with or without the letters of the next value.
+    // The checksum is wrong, with or without the letters of the next value.
     let wrong = format!("Bearer {}", ["gho_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUy"].concat());
     let short = ["Bearer eyJhbGciOiJIUzI1NiJ9", ".eyJzdWIiOiIxMjM0NTY3ODkwIn0", ".abcd"].concat();
     for value in [&wrong, &short] {
@@ -88,7 +88,7 @@ fn what_is_found_in_a_header_does_not_depend_on_the_others() {
             alone
         );
     }
-    // A known secret is found in what they make together.
+    // A known secret is found in the concatenation.
     let (one, two) = SECRET.split_at(11);
     assert_eq!(found(&[("x-a", one), ("x-b", two)]).as_deref(), Some(KNOWN_SECRET));
     assert_eq!(found(&[("x-b", two), ("x-a", one)]).as_deref(), Some(KNOWN_SECRET));
@@ -107,12 +107,12 @@ fn tokens_pass_to_whom_they_are_of_and_examples_pass_anywhere() {
         assert!(in_head(&elsewhere, &head).is_some() && in_head(&scanner, &head).is_some());
     }
     assert!(github.scan_unbounded(token().as_bytes()).is_some(), "in a body it may be shown to others");
-    // What somebody says of the rule itself counts.
+    // An action for the rule itself takes precedence.
     let said = Dlp { actions: [("github-token".to_owned(), Action::Block)].into(), ..Dlp::default() };
     let blocking = Scanner::new(&[], scanner.rules.clone(), Arc::new(Actions::new(&said)));
     let said = blocking.for_target(RequestTarget::new("api.github.com", "/user"));
     assert!(in_head(&said, &head("/user", &[("authorization", &bearer)])).is_some());
-    // A known secret is one whatever its format, and wherever it goes.
+    // A known secret is one whatever its format and destination.
     let known = Scanner::new(&[token()], scanner.rules.clone(), scanner.actions.clone());
     let known = known.for_target(RequestTarget::new("api.github.com", "/user"));
     assert_eq!(in_head(&known, &head("/", &[("authorization", &bearer)])).unwrap().0.rule, KNOWN_SECRET);

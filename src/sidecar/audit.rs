@@ -4,21 +4,21 @@
 use std::sync::{Arc, Condvar, Mutex, Once, Weak};
 use std::time::{Duration, Instant};
 
-use super::message::{Message, Nothing};
+use super::message::{Message, Never};
 use super::stdio;
-use crate::audit::{Coalescer, Event, Kind, Limits, Subject, now};
+use crate::audit::{Coalescer, Details, Event, Limits, Subject, now};
 use crate::policy::{Form, Intent, Reason};
 use crate::sync::lock;
 
 /// How often it is looked whether a count is due, and how often where there is none.
-const LOOK: Duration = Duration::from_millis(100);
-const REST: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest reason that is told, in bytes.
 const MAX_REASON: usize = 512;
 
 /// What was decided about a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Outcome<'a> {
+pub(super) enum LoggedDecision<'a> {
     /// It may go.
     Allow,
     /// It may go, where nobody looks.
@@ -31,7 +31,7 @@ pub(super) enum Outcome<'a> {
     Refuse(&'a Reason),
 }
 
-impl<'a> Outcome<'a> {
+impl<'a> LoggedDecision<'a> {
     /// The decision's word and its reason's code.
     pub(super) fn words(self) -> (&'static str, &'static str) {
         let (decision, reason) = self.parts();
@@ -64,7 +64,7 @@ struct Shared {
     /// Says that there is something to tell at once.
     news: Condvar,
     /// Held while something is on its way out: what was told to go out later does not overtake it.
-    telling: Mutex<()>,
+    writing: Mutex<()>,
     writer: Once,
 }
 
@@ -74,7 +74,7 @@ impl Log {
             began: Instant::now(),
             coalescer: Mutex::new(Coalescer::new(Limits::SIDECAR, 0)),
             news: Condvar::new(),
-            telling: Mutex::default(),
+            writing: Mutex::default(),
             writer: Once::new(),
         };
         Self { sidecar, bottle: bottle.into(), client: "".into(), shared: Arc::new(shared) }
@@ -87,17 +87,17 @@ impl Log {
 
     /// Tells a decision about an intent; `None` where none could be read from the request. What an agent wrote is told as far
     /// as it does not hold what must not leave: this goes to files that people show each other.
-    pub(super) fn tell(&self, intent: Option<&Intent>, outcome: Outcome<'_>, holds: impl Fn(&str) -> bool) {
+    pub(super) fn record(&self, intent: Option<&Intent>, outcome: LoggedDecision<'_>, holds: impl Fn(&str) -> bool) {
         let (decision, reason) = outcome.parts();
         let form = match (outcome, intent.map(|intent| intent.form)) {
-            (Outcome::Tunnel, _) => "tunnel",
+            (LoggedDecision::Tunnel, _) => "tunnel",
             (_, Some(Form::Connect)) => "connect",
             (_, Some(Form::Absolute)) => "absolute",
             (_, Some(Form::Inside)) => "inside",
             (_, Some(Form::Tcp)) => "tcp",
             (_, None) => "",
         };
-        let mut kind = Kind {
+        let mut kind = Details {
             subject: Subject::Request,
             sidecar: self.sidecar.to_owned(),
             bottle: self.bottle.to_string(),
@@ -112,10 +112,10 @@ impl Log {
         // Whole: half of a secret is looked for in vain.
         let asked = intent.map(|intent| (intent.method.as_str(), intent.path.as_deref().unwrap_or_default()));
         let (method, path) = asked.unwrap_or_default();
-        let Kind { reason: words, destination, .. } = &kind;
+        let Details { reason: words, destination, .. } = &kind;
         // Of a finding its name is told, and nothing of the request.
         let found = matches!(reason, Some(Reason::SecretFound(..)));
-        let passed = matches!(outcome, Outcome::Allow | Outcome::Tunnel);
+        let passed = matches!(outcome, LoggedDecision::Allow | LoggedDecision::Tunnel);
         let where_to = !passed && [method, destination, &destination.replace('.', "")].into_iter().any(&holds);
         let why = !passed && !found && [words, path].into_iter().any(&holds);
         if where_to {
@@ -128,11 +128,11 @@ impl Log {
         self.note(kind);
     }
 
-    fn note(&self, kind: Kind) {
+    fn note(&self, kind: Details) {
         self.shared.writer.call_once(|| {
             let shared = Arc::downgrade(&self.shared);
             // Without one, what is noted goes out with the next flush.
-            let _ = std::thread::Builder::new().name("audit".into()).spawn(move || write(&shared));
+            let _ = std::thread::Builder::new().name("audit".into()).spawn(move || write_due(&shared));
         });
         if lock(&self.shared.coalescer).note(kind, now(), self.shared.clock()) {
             self.shared.news.notify_one();
@@ -141,9 +141,9 @@ impl Log {
 
     /// Tells everything that was noted.
     pub(super) fn flush(&self) {
-        let _telling = lock(&self.shared.telling);
+        let _telling = lock(&self.shared.writing);
         let events = lock(&self.shared.coalescer).flush(self.shared.clock());
-        events.into_iter().for_each(tell);
+        events.into_iter().for_each(write);
     }
 }
 
@@ -155,16 +155,16 @@ impl Shared {
 
 /// Tells what is due, from a thread of its own: a reader that does not read makes no request wait, and what happens meanwhile
 /// is counted.
-fn write(shared: &Weak<Shared>) {
+fn write_due(shared: &Weak<Shared>) {
     while let Some(shared) = shared.upgrade() {
         {
-            let _telling = lock(&shared.telling);
+            let _telling = lock(&shared.writing);
             let events = lock(&shared.coalescer).due(shared.clock());
-            events.into_iter().for_each(tell);
+            events.into_iter().for_each(write);
         }
         let coalescer = lock(&shared.coalescer);
         // Nobody may be left who notes anything: then this ends, too.
-        let wait = if coalescer.is_empty() { REST } else { LOOK };
+        let wait = if coalescer.is_empty() { IDLE_INTERVAL } else { POLL_INTERVAL };
         drop(shared.news.wait_timeout(coalescer, wait));
     }
 }
@@ -177,6 +177,6 @@ fn shorten(text: &mut String) {
     }
 }
 
-fn tell(event: Event) {
-    stdio::tell(&Message::<Nothing, Nothing, Nothing>::Audit(Box::new(event)));
+fn write(event: Event) {
+    stdio::write(&Message::<Never, Never, Never>::Audit(Box::new(event)));
 }

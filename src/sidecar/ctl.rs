@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::UnixStream;
 
-use super::message::{Acknowledged, Outcome};
+use super::message::{Acknowledgement, CommandOutcome};
 use super::role::{Role, carry_out};
 use super::socket;
 use crate::layout::sidecar::{CTL_DIR, CTL_SOCKET};
@@ -64,7 +64,7 @@ async fn reply<R: Role>(stream: UnixStream, role: &R) -> anyhow::Result<()> {
     let acknowledged = match Reader::new(reader, MAX_COMMAND).value().await {
         Ok(Some(command)) => carry_out(role, command).await,
         Ok(None) => return Ok(()),
-        Err(error) => Acknowledged { n: 0, outcome: Outcome::Refused(format!("read the command: {error}")) },
+        Err(error) => Acknowledgement { n: 0, outcome: CommandOutcome::Refused(format!("read the command: {error}")) },
     };
     Ok(send(&mut writer, &acknowledged).await?)
 }

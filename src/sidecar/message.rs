@@ -1,7 +1,7 @@
 //! The lines between a sidecar and whoever holds its standard streams, the same for every role. What one role alone says is a
 //! type parameter.
 //!
-//! In: the configuration, before it [`Again`] where it is started again, then commands, each with a number. Out: ready, then audit events, acknowledgements by the command's
+//! In: the configuration, before it [`Resume`] where it is started again, then commands, each with a number. Out: ready, then audit events, acknowledgements by the command's
 //! number, and notices of the role's own.
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::audit::Event;
 /// A line that a sidecar writes. By its number, who reads it anew, from the container's log, knows what it has read before.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Told<M> {
+pub struct OutputLine<M> {
     /// Which line it is, from 1.
     pub n: u64,
     /// What it says.
@@ -25,7 +25,7 @@ pub enum Message<R, A, N> {
     /// It serves.
     Ready(R),
     /// It has carried out a command.
-    Acknowledged(Acknowledged<A>),
+    Acknowledged(Acknowledgement<A>),
     /// It has decided about a request.
     Audit(Box<Event>),
     /// What only this role says.
@@ -35,9 +35,9 @@ pub enum Message<R, A, N> {
 /// The first line to a sidecar that is started again, before its configuration: the engine has one log for all its lives.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Again {
+pub struct Resume {
     /// The last line of it that was read.
-    pub told: u64,
+    pub last_line: u64,
 }
 
 /// A command: `U` are the role's updates, `Q` its questions.
@@ -67,17 +67,17 @@ pub enum Action<U, Q> {
 /// What became of a command.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Acknowledged<A> {
+pub struct Acknowledgement<A> {
     /// The command's number; 0 for one that cannot be read.
     pub n: u64,
     /// What became of it.
-    pub outcome: Outcome<A>,
+    pub outcome: CommandOutcome<A>,
 }
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome<A> {
+pub enum CommandOutcome<A> {
     /// It is done.
     Done,
     /// It is not, nothing has changed, and why.
@@ -88,4 +88,4 @@ pub enum Outcome<A> {
 
 /// What a role has none of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Nothing {}
+pub enum Never {}

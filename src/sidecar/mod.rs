@@ -4,6 +4,7 @@
 //! that it reads and writes.
 
 mod audit;
+pub mod counterpart;
 pub mod ctl;
 pub mod egress;
 pub mod message;
@@ -15,10 +16,9 @@ pub(crate) mod socket;
 pub(crate) mod stdio;
 #[cfg(debug_assertions)]
 pub mod stub;
-pub mod upstream;
 
-pub use message::{Acknowledged, Action, Again, Command, Message, Nothing, Outcome, Told};
+pub use message::{Acknowledgement, Action, Command, CommandOutcome, Message, Never, OutputLine, Resume};
 pub use role::Role;
 pub(crate) use stdio::MAX_LINE;
 
-pub use crate::audit::{Event, Kind};
+pub use crate::audit::{Details, Event};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A network with the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Inside {
+pub struct InsideAddresses {
     /// The sidecar's address.
     pub own: Ipv4Addr,
     /// The agent's, which alone is served: other sidecars of the bottle are there, too.
@@ -18,7 +18,7 @@ pub struct Inside {
 /// The volume that a sidecar shares with egress: its only way out, and how egress leads the agent to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Outward {
+pub struct Uplink {
     /// Where egress listens for it: an HTTP proxy that knows it by this socket.
     pub proxy: PathBuf,
     /// Where it listens for what egress lets through to it.

@@ -14,10 +14,10 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::message::Nothing;
+use super::message::Never;
 use super::role::Role;
 use crate::host;
-use crate::layout::upstream::GROUP;
+use crate::layout::counterpart::GROUP;
 use crate::sync::lock;
 
 /// The role's name.
@@ -68,7 +68,7 @@ impl Host {
 
 /// What came to the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
+pub struct Arrivals {
     /// What somebody on the host could read.
     pub received: Vec<String>,
     /// Packets that came to the bridge's own side, read or not.
@@ -78,28 +78,28 @@ pub struct Heard {
 }
 
 /// The role.
-pub struct Receiver(Mutex<Sockets>);
+pub struct HostReceiver(Mutex<Sockets>);
 
-impl Role for Receiver {
+impl Role for HostReceiver {
     const NAME: &'static str = ROLE;
     const ENDS_WITH_INPUT: bool = true;
     type Config = Config;
     type Ready = Host;
-    type Update = Nothing;
+    type Update = Never;
     type Ask = Ask;
-    type Answer = Heard;
-    type Notice = Nothing;
+    type Answer = Arrivals;
+    type Notice = Never;
 
     async fn start(config: Config, _: Option<&str>) -> anyhow::Result<(Arc<Self>, Host)> {
         let (sockets, host) = Sockets::open(config)?;
         Ok((Arc::new(Self(Mutex::new(sockets))), host))
     }
 
-    async fn update(&self, update: Nothing) -> Result<(), String> {
+    async fn update(&self, update: Never) -> Result<(), String> {
         match update {}
     }
 
-    async fn answer(&self, _: Ask) -> Result<Heard, String> {
+    async fn answer(&self, _: Ask) -> Result<Arrivals, String> {
         lock(&self.0).heard().map_err(|error| format!("{error:#}"))
     }
 }
@@ -136,7 +136,7 @@ impl Sockets {
         Ok((Self { device, datagrams, connections, came, turned_away }, host))
     }
 
-    fn heard(&mut self) -> anyhow::Result<Heard> {
+    fn heard(&mut self) -> anyhow::Result<Arrivals> {
         let mut received = Vec::new();
         let mut buffer = [0_u8; 256];
         for socket in &self.datagrams {
@@ -151,7 +151,7 @@ impl Sockets {
         }
         received.truncate(MAX_RECEIPTS);
         let came = came(&self.device)?.saturating_sub(self.came);
-        Ok(Heard { received, came, turned_away: turned_away()?.saturating_sub(self.turned_away) })
+        Ok(Arrivals { received, came, turned_away: turned_away()?.saturating_sub(self.turned_away) })
     }
 }
 

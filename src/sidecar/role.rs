@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::message::{Acknowledged, Action, Command, Message, Outcome};
+use super::message::{Acknowledgement, Action, Command, CommandOutcome, Message};
 
 /// What goes through the door as JSON.
 pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -79,15 +79,15 @@ pub type MessageOf<R> = Message<<R as Role>::Ready, <R as Role>::Answer, <R as R
 pub type CommandOf<R> = Command<<R as Role>::Update, <R as Role>::Ask>;
 
 /// Carries out a command, wherever it came in.
-pub(super) async fn carry_out<R: Role>(role: &R, command: CommandOf<R>) -> Acknowledged<R::Answer> {
+pub(super) async fn carry_out<R: Role>(role: &R, command: CommandOf<R>) -> Acknowledgement<R::Answer> {
     let outcome = match command.action {
-        Action::Ping => Ok(Outcome::Done),
+        Action::Ping => Ok(CommandOutcome::Done),
         Action::Flush => {
             role.flush();
-            Ok(Outcome::Done)
+            Ok(CommandOutcome::Done)
         }
-        Action::Update(update) => role.update(update).await.map(|()| Outcome::Done),
-        Action::Ask(ask) => role.answer(ask).await.map(Outcome::Answer),
+        Action::Update(update) => role.update(update).await.map(|()| CommandOutcome::Done),
+        Action::Ask(ask) => role.answer(ask).await.map(CommandOutcome::Answer),
     };
-    Acknowledged { n: command.n, outcome: outcome.unwrap_or_else(Outcome::Refused) }
+    Acknowledgement { n: command.n, outcome: outcome.unwrap_or_else(CommandOutcome::Refused) }
 }

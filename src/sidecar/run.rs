@@ -5,7 +5,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::message::{Again, Message};
+use super::message::{Message, Resume};
 use super::role::{CommandOf, MessageOf, Role, carry_out};
 use super::{ctl, stdio};
 
@@ -37,10 +37,10 @@ async fn run<R: Role>(at: Option<String>) -> anyhow::Result<()> {
     let mut stopped = signal(SignalKind::terminate())?;
     let (role, ready) = R::start(config, at.as_deref()).await?;
     ctl::serve(&role)?;
-    stdio::tell(&MessageOf::<R>::Ready(ready));
+    stdio::write(&MessageOf::<R>::Ready(ready));
     let commands = async {
         while let Ok(Some(command)) = input.next::<CommandOf<R>>().await {
-            stdio::tell(&MessageOf::<R>::Acknowledged(carry_out(role.as_ref(), command).await));
+            stdio::write(&MessageOf::<R>::Acknowledged(carry_out(role.as_ref(), command).await));
         }
         if !R::ENDS_WITH_INPUT {
             std::future::pending::<()>().await;
@@ -56,8 +56,8 @@ async fn run<R: Role>(at: Option<String>) -> anyhow::Result<()> {
 
 async fn config<R: Role>(input: &mut stdio::Input) -> anyhow::Result<R::Config> {
     let mut line: serde_json::Value = input.next().await?.context("there is none")?;
-    if let Ok(Again { told }) = serde_json::from_value(line.clone()) {
-        stdio::go_on_after(told);
+    if let Ok(Resume { last_line }) = serde_json::from_value(line.clone()) {
+        stdio::continue_after(last_line);
         line = input.next().await?.context("there is none")?;
     }
     Ok(serde_json::from_value(line)?)
@@ -65,5 +65,5 @@ async fn config<R: Role>(input: &mut stdio::Input) -> anyhow::Result<R::Config> 
 
 /// Says something that only this role says.
 pub(super) fn notify<R: Role>(notice: R::Notice) {
-    stdio::tell(&Message::<R::Ready, R::Answer, R::Notice>::Notice(notice));
+    stdio::write(&Message::<R::Ready, R::Answer, R::Notice>::Notice(notice));
 }

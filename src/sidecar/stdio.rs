@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Stdin;
 
-use super::message::Told;
-use crate::wire::{Reader, say};
+use super::message::OutputLine;
+use crate::wire::{Reader, send_blocking};
 
 /// Longest line, in bytes.
 pub(crate) const MAX_LINE: usize = 1 << 20;
@@ -27,17 +27,17 @@ impl Input {
 }
 
 /// How many lines were written.
-static TOLD: AtomicU64 = AtomicU64::new(0);
+static LINES_WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Goes on after a line that an earlier process of this container wrote.
-pub(super) fn go_on_after(n: u64) {
-    TOLD.store(n, Ordering::Relaxed);
+pub(super) fn continue_after(n: u64) {
+    LINES_WRITTEN.store(n, Ordering::Relaxed);
 }
 
 /// Writes one line. A reader that is gone is no reason to stop deciding.
-pub(crate) fn tell(message: &impl Serialize) {
+pub(crate) fn write(message: &impl Serialize) {
     // The numbers are in the order of the lines.
     let mut out = std::io::stdout().lock();
-    let n = TOLD.fetch_add(1, Ordering::Relaxed) + 1;
-    let _ = say(&mut out, &Told { n, message });
+    let n = LINES_WRITTEN.fetch_add(1, Ordering::Relaxed) + 1;
+    let _ = send_blocking(&mut out, &OutputLine { n, message });
 }

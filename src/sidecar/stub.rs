@@ -24,8 +24,8 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::message::Nothing;
-use super::place::{Inside, Outward};
+use super::message::Never;
+use super::place::{InsideAddresses, Uplink};
 use super::role::Role;
 use super::socket;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
@@ -45,9 +45,9 @@ pub struct Config {
     /// The port of its name.
     pub port: u16,
     /// Where it is on the network inside, if it is on that; else it makes a socket for the agent.
-    pub inside: Option<Inside>,
+    pub inside: Option<InsideAddresses>,
     /// Its way out.
-    pub outward: Outward,
+    pub outward: Uplink,
 }
 
 /// What it takes later.
@@ -81,7 +81,7 @@ impl Role for Stub {
     type Update = Update;
     type Ask = Ask;
     type Answer = String;
-    type Notice = Nothing;
+    type Notice = Never;
 
     /// `at` is the folder of the socket for the agent.
     async fn start(config: Config, at: Option<&str>) -> anyhow::Result<(Arc<Self>, ())> {
@@ -91,7 +91,7 @@ impl Role for Stub {
         unix(&listen, "egress", &stub)?;
         match inside {
             None => unix(&Path::new(at.unwrap_or(SERVICE_DIR)).join(SOCKET), "agent", &stub)?,
-            Some(Inside { own, agent }) => {
+            Some(InsideAddresses { own, agent }) => {
                 let listener = TcpListener::bind((own, port)).await.with_context(|| format!("listen on {own}"))?;
                 let stub = stub.clone();
                 tokio::spawn(async move {

@@ -5,19 +5,19 @@ use std::io::{Read, Write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Lines, WireError, line};
+use super::{LineBuffer, WireError, line};
 
 /// Reads values.
 #[derive(Debug)]
-pub struct Blocking<R> {
+pub struct BlockingReader<R> {
     from: R,
-    lines: Lines,
+    lines: LineBuffer,
 }
 
-impl<R: Read> Blocking<R> {
+impl<R: Read> BlockingReader<R> {
     /// Reads lines of so many bytes at most.
     pub fn new(from: R, max: usize) -> Self {
-        Self { from, lines: Lines::new(max) }
+        Self { from, lines: LineBuffer::new(max) }
     }
 
     /// The next line without its end; `None` where there are no more.
@@ -51,7 +51,7 @@ impl<R: Read> Blocking<R> {
 ///
 /// # Errors
 /// It cannot be written as JSON, or the stream breaks.
-pub fn say(to: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
+pub fn send_blocking(to: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
     to.write_all(&line(value)?)?;
     to.flush()
 }

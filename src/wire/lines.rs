@@ -21,7 +21,7 @@ pub enum WireError {
 
 /// Collects bytes, and gives them by lines.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LineBuffer {
     buffer: BytesMut,
     /// How much of it is known to have no end of a line.
     searched: usize,
@@ -31,7 +31,7 @@ pub struct Lines {
 /// How much is read at a time, in bytes.
 const ROOM: usize = 8 << 10;
 
-impl Lines {
+impl LineBuffer {
     /// Lines of so many bytes at most, their end not counted.
     pub fn new(max: usize) -> Self {
         Self { buffer: BytesMut::new(), searched: 0, max }
@@ -97,7 +97,7 @@ mod tests {
             pieces in prop::collection::vec(1_usize..9, 1..40),
         ) {
             let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
-            let (mut rest, mut found, mut collected) = (text.as_bytes(), Vec::new(), Lines::new(200));
+            let (mut rest, mut found, mut collected) = (text.as_bytes(), Vec::new(), LineBuffer::new(200));
             for piece in pieces.into_iter().chain([usize::MAX]) {
                 let (now, later) = rest.split_at(piece.min(rest.len()));
                 rest = later;
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_line_has_a_bound_and_an_end() {
-        let mut lines = Lines::new(3);
+        let mut lines = LineBuffer::new(3);
         lines.push(b"abc\nab");
         assert_eq!(lines.take().unwrap().unwrap(), b"abc");
         assert!(lines.take().unwrap().is_none());

@@ -10,6 +10,6 @@ mod blocking;
 mod lines;
 mod reader;
 
-pub use blocking::{Blocking, say};
-pub use lines::{Lines, WireError, line};
+pub use blocking::{BlockingReader, send_blocking};
+pub use lines::{LineBuffer, WireError, line};
 pub use reader::{Reader, send};

@@ -4,19 +4,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Lines, WireError, line};
+use super::{LineBuffer, WireError, line};
 
 /// Reads values. A wait for one that is dropped loses nothing.
 #[derive(Debug)]
 pub struct Reader<R> {
     from: R,
-    lines: Lines,
+    lines: LineBuffer,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads lines of so many bytes at most.
     pub fn new(from: R, max: usize) -> Self {
-        Self { from, lines: Lines::new(max) }
+        Self { from, lines: LineBuffer::new(max) }
     }
 
     /// The next line without its end; `None` where there are no more.

@@ -22,7 +22,7 @@ use crate::engine::choice::connect;
 use crate::engine::{Engine, EngineDetails};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
-use crate::probe::{Line, passed};
+use crate::probe::{ProbeResult, passed};
 use crate::session::{Class, Failure, Invocation, StateDir, Word};
 use crate::{report, sidecar};
 
@@ -259,7 +259,7 @@ struct Data<'a> {
     #[serde(flatten)]
     report: &'a Report,
     /// The lines of the agent `probe`; those of the release probe where that was red or the agent is another.
-    lines: &'a [Line],
+    lines: &'a [ProbeResult],
     /// Decisions of the sidecars.
     audit: &'a [sidecar::Event],
     /// Decisions beyond those kept.
@@ -280,11 +280,11 @@ async fn take_patch(path: &Path, report: &Report) -> Result<(), Failure> {
 async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8, Failure> {
     let output = client.take_output().await;
     client.progress.clear();
-    let own: Option<Vec<Line>> = serde_json::from_slice(&output).ok();
+    let own: Option<Vec<ProbeResult>> = serde_json::from_slice(&output).ok();
     // What the engine's host said of the release probe, the agent cannot know.
     let own = own.map(|mut own| {
-        let new = |line: &&Line| own.iter().all(|known| known.attempt != line.attempt);
-        let more: Vec<Line> = client.proof.iter().filter(new).cloned().collect();
+        let new = |line: &&ProbeResult| own.iter().all(|known| known.attempt != line.attempt);
+        let more: Vec<ProbeResult> = client.proof.iter().filter(new).cloned().collect();
         own.extend(more);
         own
     });

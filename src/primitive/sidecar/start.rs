@@ -23,9 +23,9 @@ use crate::primitive::image::build::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::{Bottle, Life, Network};
 use crate::session::{Class, Failure, Pending, Place};
+use crate::sidecar::counterpart;
 use crate::sidecar::egress::{CaKeyPair, Registration};
-use crate::sidecar::place::Outward;
-use crate::sidecar::upstream;
+use crate::sidecar::place::Uplink;
 use crate::sync::lock;
 
 /// How long a sidecar may take from its start until it listens.
@@ -399,14 +399,14 @@ pub(in crate::primitive) async fn config(bottle: &Arc<Bottle>, begun: &Begun, ag
     }
     let mut addresses: BTreeMap<String, SocketAddr> = BTreeMap::new();
     for (name, sidecar) in &begun.reachable {
-        addresses.insert(name.clone(), upstream::http_address(sidecar.address().await?));
+        addresses.insert(name.clone(), counterpart::http_address(sidecar.address().await?));
     }
     let outward = match &begun.egress {
         Some(egress) => {
             let ca = egress.ca().await?;
             let ca = ca.ok_or_else(|| Failure::new(Class::Input, format!("{} is no egress", egress.name)))?;
             let folder = PathBuf::from(pair::folder(pair::OTHERS));
-            Some(Outward { proxy: folder.join(pair::EGRESS), listen: folder.join(pair::SIDECAR), ca })
+            Some(Uplink { proxy: folder.join(pair::EGRESS), listen: folder.join(pair::SIDECAR), ca })
         }
         None => None,
     };

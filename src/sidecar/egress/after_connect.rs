@@ -1,6 +1,10 @@
-//! What follows a CONNECT: TLS for the host that it named. It is taken off, and every request inside is an intent of its own;
-//! or, where the policy names a tunnel, it goes through once its first message was read. Many clients ask for plain `http://`
-//! by CONNECT, too: such requests are judged like those in absolute form. At port 443 TLS is due, and nothing else is anywhere.
+//! Serves what follows a `CONNECT`: TLS for the host that it named, which is intercepted, so that every request inside
+//! becomes an intent of its own. Where the policy says `tunnel`, the bytes are forwarded once the first message was
+//! checked. Many clients use `CONNECT` for plain `http://` as well; these requests are judged like those in absolute
+//! form. Port 443 accepts TLS only.
+//!
+//! Attacks that this stops: another host behind a granted `CONNECT`, by SNI, `Host` or `:authority`; a protocol other
+//! than TLS in a tunnel.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -28,33 +32,33 @@ use super::request::{HEAD, MAX_HEAD, check, check_host_header, short};
 use super::snapshot::Snapshot;
 use super::strict::Strict;
 use super::upgrade::ProtocolSwitch;
-use super::{Egress, Outcome, forward};
+use super::{Egress, LoggedDecision, forward};
 use crate::net::{Host, canonical};
 use crate::policy::{Destination, Form, Intent, Reason, check_server_name};
 
-/// How long a client's first message, and the handshake after it, may take.
+/// The time limit for a client's first message, and for the handshake after it.
 const HANDSHAKE: Duration = Duration::from_secs(15);
-/// Largest first message, in bytes.
+/// Maximum size of the first message, in bytes.
 const MAX_HELLO: usize = 64 << 10;
-/// Bytes carried at once through a tunnel, each way.
+/// Buffer size of a tunnel in each direction, in bytes.
 const TUNNEL_BUFFER: usize = 256 << 10;
-/// Requests under way on one connection.
+/// Maximum number of concurrent requests on one connection.
 const MAX_STREAMS: u32 = 128;
-/// What a client may send on one of them, and on all together, before it was read, in bytes.
+/// HTTP/2 windows for what a client sends, for a stream and for a connection, in bytes.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 128 << 10;
-/// What is kept of an answer until the client takes it, in bytes.
+/// How much of a response is buffered until the client reads it, in bytes.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// The port at which TLS is spoken and nothing else (RFC 9110, section 4.2.2).
+/// The port that accepts TLS only (RFC 9110, section 4.2.2).
 const HTTPS: u16 = 443;
 
-/// What requests after a CONNECT are in.
+/// The scheme of the requests after a `CONNECT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scheme {
-    /// TLS, which was taken off.
+    /// Inside TLS.
     Https,
-    /// Nothing.
+    /// Without TLS.
     Http,
 }
 
@@ -66,7 +70,7 @@ impl Scheme {
         }
     }
 
-    /// The form, and the port where none is said.
+    /// The form of the intent, and the default port.
     fn form(self) -> (Form, u16) {
         match self {
             Self::Https => (Form::Inside, HTTPS),
@@ -77,7 +81,7 @@ impl Scheme {
 
 type Client = Peeked<TokioIo<Upgraded>>;
 
-/// Serves what follows one CONNECT. `pinned` is where a tunnel goes.
+/// Serves what follows one `CONNECT`. `pinned` is the destination of a tunnel.
 pub(super) async fn serve(
     egress: Arc<Egress>,
     snapshot: Arc<Snapshot>,
@@ -89,7 +93,7 @@ pub(super) async fn serve(
     let Ok(client) = hyper::upgrade::on(request).await else { return };
     let served = match tokio::time::timeout(HANDSHAKE, Peeked::read(TokioIo::new(client))).await {
         Err(_) => Err(Reason::NotTls(intent.host.clone(), "nothing came in time")),
-        // It went away before it had said anything.
+        // The client closed the connection without sending anything.
         Ok(Err(_)) => Ok(()),
         Ok(Ok(client)) if client.first().is_empty() => Ok(()),
         Ok(Ok(client)) if begins_request(client.first()) && intent.port != HTTPS => {
@@ -100,16 +104,16 @@ pub(super) async fn serve(
         Ok(Ok(client)) => intercept(&egress, client, &intent, permit.as_ref()).await,
     };
     if let Err(reason) = served {
-        egress.record(Some(&intent), Outcome::Refuse(&reason));
+        egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
     }
 }
 
-/// Whether a request of HTTP/1 may begin like that: with a method (RFC 9110, section 9.1). A message of TLS does not.
+/// Whether the bytes may begin an HTTP/1 request: with a method (RFC 9110, section 9.1). TLS does not.
 fn begins_request(first: &[u8]) -> bool {
     first.first().is_some_and(u8::is_ascii_alphabetic)
 }
 
-/// Carries bytes both ways, after the client's first message has shown that they are TLS for the host.
+/// Forwards bytes in both directions, after the client's first message was checked.
 async fn tunnel(
     egress: &Egress,
     mut client: Client,
@@ -142,7 +146,7 @@ async fn tunnel(
     tokio::time::timeout(HANDSHAKE, read).await.map_err(|_| not_tls("nothing came in time"))??;
     let mut upstream = pinned.dial().await?;
     if upstream.write_all(&hello).await.is_ok() {
-        // What ends it concerns the two ends only.
+        // How the connection ends concerns its two ends only.
         let carried =
             tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER);
         let carried = tokio::select! {
@@ -166,7 +170,7 @@ async fn intercept(
     let hello = LazyConfigAcceptor::new(Acceptor::default(), client);
     let start = tokio::time::timeout(HANDSHAKE, hello).await.map_err(|_| not_tls("nothing came in time"))?;
     let start = match start {
-        // It went away before it had said anything.
+        // The client closed the connection without sending anything.
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
         start => start.map_err(|_| not_tls("its first message is no ClientHello"))?,
     };
@@ -174,7 +178,7 @@ async fn intercept(
     let config = egress.authority.config(&intent.host);
     let config = config.map_err(|error| Reason::Unreachable(intent.host.clone(), format!("{error:#}")))?;
     let accepted = tokio::time::timeout(HANDSHAKE, start.into_stream(config)).await;
-    // A client that does not trust the bottle's CA ends here; it says why better than we could.
+    // A client that does not trust the bottle's CA closes the connection here; it reports that better than we could.
     let Ok(Ok(stream)) = accepted else { return Ok(()) };
     requests(egress, stream, intent, Scheme::Https, permit).await;
     Ok(())
@@ -190,7 +194,7 @@ async fn requests<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    // HTTP/2 is agreed on within TLS.
+    // HTTP/2 is negotiated within TLS.
     let (stream, refused, granted) = Strict::new(stream, scheme == Scheme::Https);
     let service = {
         let (egress, intent, permit) = (egress.clone(), intent.clone(), permit.cloned());
@@ -222,7 +226,7 @@ async fn answer(egress: &Arc<Egress>, outer: &Intent, scheme: Scheme, request: R
     drain::keep(response, keeper)
 }
 
-/// Reads what a request inside wants: to the host and port of its CONNECT and no other.
+/// Parses a request: it must be for the host and port of its `CONNECT`.
 fn intent(outer: &Intent, scheme: Scheme, request: &Request<RequestBody>) -> Result<Intent, Reason> {
     if request.method() == Method::CONNECT {
         return Err(Reason::BadRequest("CONNECT after CONNECT is not forwarded"));

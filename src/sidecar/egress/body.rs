@@ -1,5 +1,6 @@
-//! A request is looked at before it leaves: its head at once, and its body whole, whatever its framing, up to a size; what
-//! is longer in windows, with what a window ends within held back. Answers pass, or are looked at where the user wants it.
+//! Inspects a request before it is forwarded: its head, and its body as a whole up to a size. Longer bodies are
+//! inspected in windows, and the end of each window is held back. Responses are forwarded without inspection unless the
+//! user enables it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +23,7 @@ use crate::scan::{
     AwsChunkedWindows, BodyFormat, Budget, DecodeError, Finding, Head, LiveStream, Overlap, Scanner, Windows,
 };
 
-/// Looks at the head of a request.
+/// Scans the head of a request.
 pub(super) async fn check_head(
     capacity: &Capacity,
     scanner: &Arc<Scanner>,
@@ -69,7 +70,7 @@ fn format(headers: &HeaderMap) -> Result<BodyFormat, Reason> {
     let grpc = text(header::HeaderName::from_static("grpc-encoding"))?;
     let kind = kinds.first().copied().unwrap_or_default();
     let mut encodings = text(header::CONTENT_ENCODING)?;
-    // S3's clients that say so by this alone frame the body, too.
+    // Some S3 clients frame the body and say so only in this header.
     let streams = |value: &&str| value.starts_with("STREAMING-");
     if text(header::HeaderName::from_static("x-amz-content-sha256"))?.iter().any(streams) {
         encodings.push("aws-chunked");
@@ -77,7 +78,8 @@ fn format(headers: &HeaderMap) -> Result<BodyFormat, Reason> {
     Ok(BodyFormat::read(kind, &encodings, grpc.first().copied())?)
 }
 
-/// Lets a body through: whole where it is not too long for that, in windows otherwise; messages one by one.
+/// Inspects the body of a request: as a whole if it is short enough, in windows otherwise, and message by message for
+/// gRPC.
 pub(super) async fn inspect_request(
     egress: &Arc<Egress>,
     scanner: &Arc<Scanner>,
@@ -150,10 +152,10 @@ pub(super) async fn inspect_request(
     })
 }
 
-/// Lets an answer through, and looks at it where `scanner` is there.
+/// Forwards the body of a response; inspects it if there is a `scanner`.
 ///
 /// # Errors
-/// It is to be looked at, and cannot be.
+/// The body cannot be inspected.
 pub(super) fn inspect_response(
     egress: &Arc<Egress>,
     scanner: Option<&Arc<Scanner>>,

@@ -1,4 +1,4 @@
-//! A body that is looked at whole is read to its end before any of it leaves, in memory and time that are bounded.
+//! Buffers a body that is inspected as a whole, within limits of memory and time.
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -9,27 +9,27 @@ use super::capacity::{Capacity, MemoryPermit};
 use super::drain::RequestBody;
 use crate::policy::Reason;
 
-/// Largest body that is looked at whole, in bytes; encoded ones are never larger.
+/// Maximum size of a body that is inspected as a whole, in bytes. An encoded body is never larger.
 pub(super) const MAX_WHOLE: usize = 8 << 20;
 
-/// What has come of a body.
+/// The buffered beginning of a body.
 pub(super) struct Buffered {
     pub(super) bytes: Bytes,
     pub(super) trailers: Option<HeaderMap>,
-    /// The memory of it.
+    /// The memory that it takes.
     pub(super) memory: MemoryPermit,
-    /// Whether that is all of it.
+    /// Whether this is the whole body.
     pub(super) ended: bool,
 }
 
-/// Reads a body to its end, or until it is too long to be looked at whole.
+/// Buffers a body to its end, or until it is too long to be inspected as a whole.
 pub(super) async fn buffer(
     capacity: &Capacity,
     body: &mut RequestBody,
     length: Option<usize>,
 ) -> Result<Buffered, Reason> {
     let mut memory = capacity.memory();
-    // What is known is taken at once, so that no two bodies wait for each other's rest.
+    // A known length is reserved at once, so that no two bodies wait for each other's rest.
     memory.reserve(length.unwrap_or_default()).await?;
     let mut bytes = BytesMut::with_capacity(length.unwrap_or_default());
     let mut trailers = None;

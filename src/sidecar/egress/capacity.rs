@@ -1,6 +1,5 @@
-//! What egress carries at once, bounded as a sum over all connections, whatever they are and however many: requests under
-//! way, memory of what is looked at whole, and work of looking. What exceeds a bound waits for a while and is refused
-//! then; nothing makes the process larger, or keeps its serving threads from serving.
+//! Limits over all connections: concurrent requests, memory of buffered bodies, and concurrent scans. Whatever exceeds
+//! a limit waits for a while and is then refused. The serving threads never run a long scan.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,37 +13,37 @@ use super::bodies::{Body, BoxError};
 use crate::policy::Reason;
 use crate::scan::{Budget, DecodeError};
 
-/// Requests under way: each has a head, up to [`FREE`] of a body, and what is read ahead of its answer. All of them that nobody
-/// reads on, with all that is kept and decoded besides, fit into the sidecar's memory.
+/// Maximum number of concurrent requests. Each has a head, up to [`FREE`] bytes of a body, and the read-ahead of its
+/// response. With all of them stalled, and with everything buffered and decoded, the process fits into the sidecar's
+/// memory.
 pub(super) const REQUESTS: u32 = 256;
-/// So much of what is kept of a request is in its place already, in bytes.
+/// The memory of a body that needs no reservation, in bytes.
 pub(super) const FREE: usize = 64 << 10;
-/// What is kept of bodies and messages until they were looked at and sent, in KiB.
+/// Maximum memory of buffered bodies and messages, in KiB.
 const KEPT: u32 = 64 << 10;
-/// How long to wait for either.
+/// How long to wait for a permit.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long something may take that is kept; tests have no time.
+/// Timeouts of what is buffered. Tests shorten them.
 #[derive(Clone, Copy)]
 pub(super) struct Timeouts {
-    /// While nothing more of it comes.
+    /// The longest pause in a body.
     pub(super) stall: Duration,
-    /// Until all of a body is there that is looked at whole.
+    /// The time for a body that is inspected as a whole.
     pub(super) whole: Duration,
-    /// While it is an answer that nobody reads, where there are many of them: less than the time to wait for a place.
+    /// How long a response may stay unread while others wait: shorter than the wait for a permit.
     pub(super) unread: Duration,
 }
 pub(super) const TIMEOUTS: Timeouts =
     Timeouts { stall: Duration::from_mins(1), whole: Duration::from_mins(10), unread: Duration::from_secs(8) };
-/// Work that is done at once, by the thread that serves; longer texts are not begun there.
+/// The budget of a scan on the serving thread, and the longest text for it, in bytes.
 const AT_ONCE: u64 = 256 << 10;
 const AT_ONCE_LENGTH: usize = 64 << 10;
-/// Work that most of what is not done at once needs, and how much of it is done at a time; what needs more is done one
-/// after the other.
+/// The budget of a short offloaded scan, in bytes, and how many run concurrently. Longer scans run one at a time.
 const BRIEF: u64 = 4 << 20;
 const BRIEF_LIVE: u64 = 8 << 20;
 const BRIEFLY: usize = 2;
 
-/// The bounds.
+/// The limits.
 pub(super) struct Capacity {
     requests: Arc<Semaphore>,
     memory: Arc<Semaphore>,
@@ -53,7 +52,7 @@ pub(super) struct Capacity {
     pub(super) times: Timeouts,
 }
 
-/// The place of a request.
+/// Permits one request.
 pub(super) type RequestPermit = OwnedSemaphorePermit;
 
 impl Capacity {
@@ -67,19 +66,19 @@ impl Capacity {
         }
     }
 
-    /// A place for a request, until its answer has been sent.
+    /// Waits for the permit of a request; it is held until the response was sent.
     pub(super) async fn request_permit(&self) -> Result<RequestPermit, Reason> {
         let slot = timeout(PATIENCE, self.requests.clone().acquire_owned()).await;
         slot.ok().and_then(Result::ok).ok_or(Reason::Busy)
     }
 
-    /// Memory for something that will be kept.
+    /// An empty reservation of memory.
     pub(super) fn memory(&self) -> MemoryPermit {
         MemoryPermit { from: self.memory.clone(), bytes: FREE, permit: None }
     }
 
-    /// Looks at something, aside where it is long. `scan` may be begun anew with a larger budget, up to what `length` bytes
-    /// allow.
+    /// Scans inline if the text is short, otherwise on another thread. `scan` may be restarted with a larger budget, up
+    /// to the one for `length` bytes.
     pub(super) async fn scan<T: Send + 'static>(
         &self,
         length: usize,
@@ -91,7 +90,7 @@ impl Capacity {
         }
     }
 
-    /// Looks at something that is short, here: `None` where it is not, or needs more work than is done here.
+    /// Scans a short text on this thread; `None` if it is too long or needs more work.
     pub(super) fn scan_inline<T>(
         length: usize,
         scan: impl FnOnce(&mut Budget) -> Result<T, DecodeError>,
@@ -105,7 +104,7 @@ impl Capacity {
         }
     }
 
-    /// Looks at what was not looked at at once, by threads that serve nobody.
+    /// Scans on a thread that serves no connections.
     pub(super) async fn offload<T: Send + 'static>(
         &self,
         length: usize,
@@ -129,7 +128,7 @@ impl Capacity {
     }
 }
 
-/// Memory that is taken for something that is kept, and given back with this.
+/// Memory that is reserved for buffering; dropping it releases the memory.
 pub(super) struct MemoryPermit {
     from: Arc<Semaphore>,
     bytes: usize,
@@ -137,7 +136,7 @@ pub(super) struct MemoryPermit {
 }
 
 impl MemoryPermit {
-    /// Takes memory until there is some for so many bytes.
+    /// Waits until this many bytes in total are reserved.
     pub(super) async fn reserve(&mut self, bytes: usize) -> Result<(), Reason> {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|&more| more > 0) else { return Ok(()) };
         let kilobytes = u32::try_from(more.div_ceil(1024)).unwrap_or(u32::MAX);
@@ -154,12 +153,12 @@ impl MemoryPermit {
         Ok(())
     }
 
-    /// Takes memory for so many bytes in large steps: for what grows, and nobody knows to what size.
+    /// Reserves memory in large steps, for a body of unknown size.
     pub(super) async fn grow(&mut self, bytes: usize, most: usize) -> Result<(), Reason> {
         if bytes <= self.bytes { Ok(()) } else { self.reserve(bytes.saturating_mul(2).min(most.max(bytes))).await }
     }
 
-    /// Gives back what is not needed for so many bytes.
+    /// Releases what is not needed for this many bytes.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes.max(FREE)) / 1024;
         if let Some(permit) = &mut self.permit
@@ -170,7 +169,7 @@ impl MemoryPermit {
     }
 }
 
-/// A body that holds something until it has been sent.
+/// A body that keeps a value until it was sent.
 pub(super) struct Holding<B, H> {
     pub(super) body: B,
     pub(super) _held: H,
@@ -196,7 +195,7 @@ impl<B: hyper::body::Body + Unpin, H: Unpin> hyper::body::Body for Holding<B, H>
     }
 }
 
-/// A body that holds something.
+/// Keeps a value until the body was sent.
 pub(super) fn hold<B, H>(body: B, held: H) -> Body
 where
     B: hyper::body::Body<Data = Bytes, Error = BoxError> + Send + Sync + Unpin + 'static,

@@ -1,5 +1,8 @@
-//! Destination → connection: every name is resolved once, every address checked, and exactly the checked ones are dialled,
-//! or the proxy that the user named. TLS towards a destination is verified here.
+//! Connects to destinations. Every name is resolved once, every address is checked, and only the checked addresses are
+//! dialled, or the user's upstream proxy. The certificates of destinations are verified here.
+//!
+//! Attacks that this stops: a name that resolves to a private address, and one that resolves differently the second
+//! time (DNS rebinding).
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -27,12 +30,12 @@ use super::upstream_proxy::UpstreamProxy;
 use crate::net::Host;
 use crate::policy::{Connect, Destination, Endpoint, Policy, Reason, check_addresses, check_proxy};
 
-/// How long a name may take to resolve.
+/// The time limit for resolving a name.
 const RESOLVE: Duration = Duration::from_secs(5);
-/// Addresses of one name that are tried.
+/// Maximum number of addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// Connects to what was authorized.
+/// Connects to authorized destinations.
 #[derive(Clone)]
 pub(super) struct Connector {
     resolver: Arc<TokioResolver>,
@@ -43,17 +46,17 @@ pub(super) struct Connector {
     proxy: Option<Arc<UpstreamProxy>>,
 }
 
-/// Addresses that have passed the checks; nothing else is dialled.
+/// Addresses that passed the checks; nothing else is dialled.
 pub(super) struct Pinned {
     host: Host,
     addresses: Vec<Endpoint>,
-    /// The proxy that these are the addresses of, and how the destination is named to it.
+    /// The upstream proxy that these addresses belong to, and the destination as it is named to the proxy.
     proxy: Option<(Arc<UpstreamProxy>, String)>,
     tls: TlsConnector,
 }
 
 impl Connector {
-    /// Trusts the public authorities and these further ones, in PEM.
+    /// A connector that trusts the public CAs and the given ones, in PEM.
     pub(super) fn new(
         policy: Arc<Policy>,
         roots: &[String],
@@ -76,23 +79,23 @@ impl Connector {
         Ok(Self { resolver, tls, tls_http1, policy, proxy })
     }
 
-    /// The same by another policy.
+    /// The same for another policy.
     pub(super) fn with_policy(&self, policy: Arc<Policy>) -> Self {
         Self { policy, ..self.clone() }
     }
 
-    /// The same for connections that speak HTTP/1.1 alone.
+    /// The same for HTTP/1.1 alone.
     pub(super) fn http1(&self) -> Self {
         Self { tls: self.tls_http1.clone(), ..self.clone() }
     }
 
-    /// The proxy that leads to a host, if one does.
+    /// The upstream proxy for a host, if it applies.
     pub(super) fn proxy_for(&self, host: &Host, port: u16) -> Option<&Arc<UpstreamProxy>> {
         let own = matches!(host, Host::Name(name) if self.policy.sidecars.contains_key(name));
         self.proxy.as_ref().filter(|proxy| !own && proxy.applies_to(host, port))
     }
 
-    /// Resolves and checks an allowed destination. `None` for the canary, which is nowhere.
+    /// Resolves and checks an allowed destination. `None` for the canary, which has no address.
     pub(super) async fn pin(&self, host: &Host, destination: Destination) -> Result<Option<Pinned>, Reason> {
         let (host, tls) = (host.clone(), self.tls_http1.clone());
         let (named, port) = match destination {
@@ -137,7 +140,7 @@ impl Connector {
         let name = match host {
             Host::V4(address) => return Ok(vec![IpAddr::V4(*address)]),
             Host::V6(address) => return Ok(vec![IpAddr::V6(*address)]),
-            // The final dot keeps search domains out. As octets, which a host's name is: underscores are none of IDNA's.
+            // The final dot disables search domains. Parsed as ASCII: IDNA does not allow underscores.
             Host::Name(name) => Name::from_ascii(format!("{name}.")).map_err(|error| unresolved(error.to_string()))?,
         };
         let answer = timeout(RESOLVE, self.resolver.lookup_ip(name))
@@ -148,7 +151,7 @@ impl Connector {
         if addresses.is_empty() { Err(unresolved("no addresses".into())) } else { Ok(addresses) }
     }
 
-    /// Connects to the origin of a URL that forwarding made out of an authorized intent.
+    /// Connects to the origin of a URL that was built from an authorized intent.
     async fn open(&self, uri: Uri) -> Result<DestinationStream, Reason> {
         let tls = uri.scheme_str() == Some("https");
         let host = Host::parse(uri.host().unwrap_or_default())?;
@@ -161,7 +164,7 @@ impl Connector {
         let pinned = self.pin(&host, destination).await?;
         let pinned = pinned.ok_or_else(|| Reason::Unreachable(host.clone(), "it is nowhere".into()))?;
         if !tls {
-            // To a proxy such a request is said as it is (RFC 9112, section 3.2.2).
+            // A proxy receives such a request in absolute form (RFC 9112, section 3.2.2).
             let proxied = pinned.proxy.is_some();
             return Ok(DestinationStream { io: TokioIo::new(pinned.connect().await?), h2: false, proxied });
         }
@@ -175,7 +178,7 @@ fn endpoint(address: IpAddr, port: u16) -> Endpoint {
     Endpoint::Address(SocketAddr::new(address, port))
 }
 
-/// Connects, and no more.
+/// Opens a connection to an address or socket.
 async fn open(endpoint: &Endpoint) -> std::io::Result<Stream> {
     match endpoint {
         Endpoint::Address(address) => {
@@ -188,7 +191,7 @@ async fn open(endpoint: &Endpoint) -> std::io::Result<Stream> {
     }
 }
 
-/// Speaks TLS with a host, which shows that it is that host.
+/// Starts TLS and verifies the host's certificate.
 async fn secure(
     tls: &TlsConnector,
     host: &Host,
@@ -206,7 +209,7 @@ async fn secure(
 }
 
 impl Pinned {
-    /// Connects to the destination, through the proxy where there is one.
+    /// Connects to the destination, through the upstream proxy if there is one.
     pub(super) async fn dial(&self) -> Result<Stream, Reason> {
         let stream = self.connect().await?;
         match &self.proxy {
@@ -215,7 +218,7 @@ impl Pinned {
         }
     }
 
-    /// Connects to the first address that answers: the destination's, or the proxy's.
+    /// Connects to the first address that accepts: the destination's, or the proxy's.
     async fn connect(&self) -> Result<Stream, Reason> {
         let mut last = String::from("no addresses");
         for endpoint in &self.addresses {

@@ -1,4 +1,4 @@
-//! The place of a connection among those that are served at once.
+//! The permit of a connection, which bounds how many are served concurrently.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Egress;
 use super::stats::Counters;
 
-/// The place of one connection, and of what it becomes: held until all of it has ended.
+/// Held until the connection, and whatever it was upgraded to, has ended.
 #[derive(Clone)]
 pub(super) struct ConnectionPermit(#[expect(dead_code, reason = "held")] Arc<Inner>);
 
@@ -18,7 +18,7 @@ struct Inner {
 }
 
 impl ConnectionPermit {
-    /// Counts a connection; without a permit where nothing bounds them, as in tests.
+    /// Counts a connection. There is no semaphore permit if connections are not bounded, as in tests.
     pub(super) fn new(egress: &Egress, permit: Option<OwnedSemaphorePermit>) -> Self {
         let counters = egress.counters.clone();
         counters.connections.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A request is judged, and what was decided is told.
+//! Judges an intent, records the decision, and makes the response to a refusal.
 
 use std::sync::Arc;
 
@@ -9,32 +9,32 @@ use super::bodies::Body;
 use super::refusal::{self, ClientKind};
 use super::snapshot::Snapshot;
 use super::strict::{Rejected, RejectedSlot};
-use super::{Egress, Outcome};
+use super::{Egress, LoggedDecision};
 use crate::net::Host;
 use crate::policy::{Decision, Destination, Form, Intent, Reason, Tls, authorize};
 use crate::scan::Budget;
 
-/// An answer, and how it came that the request went if not simply because it may.
+/// The response, and how the request was allowed if not by the policy; or why it was refused.
 pub(super) type HandlerResult = Result<(Response<Body>, Option<Allowed>), Reason>;
 
-/// How it came that a request went.
+/// How a request was allowed, other than by the policy.
 pub(super) enum Allowed {
-    /// Nothing is enforced.
+    /// The policy is not enforced.
     Audit(Reason),
-    /// Nobody looks inside.
+    /// The tunnel is not inspected.
     Tunnel,
 }
 
 impl Allowed {
-    pub(super) fn outcome(&self) -> Outcome<'_> {
+    pub(super) fn outcome(&self) -> LoggedDecision<'_> {
         match self {
-            Self::Audit(reason) => Outcome::Audit(reason),
-            Self::Tunnel => Outcome::Tunnel,
+            Self::Audit(reason) => LoggedDecision::Audit(reason),
+            Self::Tunnel => LoggedDecision::Tunnel,
         }
     }
 }
 
-/// Whether a request may go, before anybody is asked about its host; and, where nothing is enforced, why it might not.
+/// Decides about a request before its host is resolved. In audit mode, also returns why it would be refused.
 pub(super) fn judge(
     egress: &Arc<Egress>,
     snapshot: &Snapshot,
@@ -51,7 +51,7 @@ pub(super) fn judge(
         }
     }
     let decision = authorize(&snapshot.policy, intent);
-    // A CONNECT is no request yet, but where nobody sees those that follow it.
+    // A `CONNECT` only counts as a request if the requests after it are not seen.
     if !matches!(decision, Decision::Refuse(_)) && (intent.form != Form::Connect || is_tunnel(snapshot, intent)) {
         egress.spend(snapshot, intent)?;
     }
@@ -61,12 +61,12 @@ pub(super) fn judge(
         Decision::Refuse(reason) => Err(reason),
     }
 }
-/// Whether what follows a CONNECT is carried unread.
+/// Whether what follows a `CONNECT` is forwarded without inspection.
 pub(super) fn is_tunnel(snapshot: &Snapshot, intent: &Intent) -> bool {
     snapshot.policy.tls(&intent.host, intent.port) == Tls::Tunnel
 }
 
-/// Tells what was decided about a request; the answer to it.
+/// Records the decision about a request; returns its response.
 pub(super) fn respond(
     egress: &Egress,
     intent: Option<&Intent>,
@@ -75,17 +75,17 @@ pub(super) fn respond(
 ) -> Response<Body> {
     match answered {
         Ok((answer, outcome)) => {
-            egress.record(intent, outcome.as_ref().map_or(Outcome::Allow, |passed| passed.outcome()));
+            egress.record(intent, outcome.as_ref().map_or(LoggedDecision::Allow, |passed| passed.outcome()));
             answer
         }
         Err(reason) => {
-            egress.record(intent, Outcome::Refuse(&reason));
+            egress.record(intent, LoggedDecision::Refuse(&reason));
             refusal::answer(&reason, intent, asker, &egress.bottle)
         }
     }
 }
 
-/// Says why a connection ended, where its bytes did not come in.
+/// Records why a connection was rejected, and tells the client.
 pub(super) async fn report_rejected<S: AsyncWrite + Unpin>(
     egress: &Egress,
     outer: Option<&Intent>,
@@ -93,7 +93,7 @@ pub(super) async fn report_rejected<S: AsyncWrite + Unpin>(
 ) {
     let Some(Rejected { mut stream, why, unanswered }) = crate::sync::lock(refused).take() else { return };
     let reason = Reason::BadRequest(why);
-    egress.record(outer, Outcome::Refuse(&reason));
+    egress.record(outer, LoggedDecision::Refuse(&reason));
     if !unanswered {
         return;
     }

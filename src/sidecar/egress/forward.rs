@@ -1,4 +1,4 @@
-//! An authorized request → its destination: looked at, made clean, sent, and the answer passed back as it comes.
+//! Forwards an authorized request: inspects it, rebuilds its head, sends it, and streams the response back.
 
 use std::error::Error;
 use std::sync::{Arc, Weak};
@@ -17,14 +17,14 @@ use super::inspect::BodyRefusal;
 use super::interim::Interim;
 use super::responses::{For, Waiting};
 use super::snapshot::Snapshot;
-use super::{Egress, Outcome, websocket};
+use super::{Egress, LoggedDecision, websocket};
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
 
-/// Sends a request on and gives its answer.
+/// Forwards a request and returns its response.
 ///
 /// # Errors
-/// It holds what must not leave, cannot be looked at, or its destination cannot be reached.
+/// The request contains a secret or cannot be inspected, or the destination cannot be reached.
 pub(super) async fn forward(
     egress: &Arc<Egress>,
     snapshot: &Snapshot,
@@ -44,12 +44,12 @@ pub(super) async fn forward(
     let trailers = head.headers.get(header::TE).is_some_and(|value| value == "trailers");
     strip(&mut head.headers);
     if trailers {
-        // gRPC asks for them, end to end.
+        // gRPC requires them end to end.
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let looks = egress.response_scanner(snapshot, intent);
     if looks.is_some() {
-        // What is looked at comes as it is.
+        // Responses are inspected without an encoding.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     let verdict = BodyRefusal::default();
@@ -78,20 +78,20 @@ pub(super) async fn forward(
     Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
 }
 
-/// A request's place.
+/// Waits for the permit of a request.
 async fn slot(egress: &Arc<Egress>) -> Result<RequestPermit, Reason> {
     let _waiting = wait(egress, For::ConnectionPermit);
     egress.capacity.request_permit().await
 }
 
-/// What a destination says to a request.
+/// Waits for the destination's response.
 async fn answered<T>(egress: &Arc<Egress>, awaited: impl Future<Output = T>) -> T {
     let _waiting = wait(egress, For::Destination);
     awaited.await
 }
 
-/// Notes that a request waits for something that unread answers may be in the way of. One task looks after all of them: a
-/// timer for each request would wake a thread for each.
+/// Registers a request that unread responses may block. One task watches all of them: a timer for each request would
+/// wake a thread for each.
 fn wait(egress: &Arc<Egress>, what: For) -> Waiting<'_> {
     egress.responses.wait(what, || drop(tokio::spawn(watch(Arc::downgrade(egress), egress.capacity.times.unread))))
 }
@@ -102,14 +102,14 @@ async fn watch(egress: Weak<Egress>, long: Duration) {
         let Some(egress) = egress.upgrade() else { return };
         for (client, intent) in egress.responses.make_way(long) {
             if let Some(client) = client.upgrade() {
-                client.record(Some(&intent), Outcome::Refuse(&Reason::Unread));
+                client.record(Some(&intent), LoggedDecision::Refuse(&Reason::Unread));
             }
         }
     }
 }
 
-/// Sets a request's framing by what is sent after it, and by nothing that the client wrote: a length that is known, or
-/// chunks, whatever the method. `bare` is whether it came without a body.
+/// Sets the framing by the body that is sent, not by the client's headers: a known length, or chunks, whatever the
+/// method. `bare` says that the request had no body.
 fn frame(head: &mut http::request::Parts, body: &Body, bare: bool) {
     let said = head.headers.remove(header::CONTENT_LENGTH).is_some();
     match body.size_hint().exact() {
@@ -119,7 +119,7 @@ fn frame(head: &mut http::request::Parts, body: &Body, bare: bool) {
     }
 }
 
-/// Our own reason where there is one among the causes; else the innermost in words.
+/// The reason of our own among the error's causes; otherwise the innermost cause.
 pub(super) fn unreachable(host: &Host, error: &hyper_util::client::legacy::Error) -> Reason {
     let mut cause: &dyn Error = error;
     while let Some(inner) = cause.source() {
@@ -131,7 +131,7 @@ pub(super) fn unreachable(host: &Host, error: &hyper_util::client::legacy::Error
     Reason::Unreachable(host.clone(), cause.to_string())
 }
 
-/// What egress itself answers as the canary.
+/// The response of the canary.
 pub(super) fn canary() -> Response<Body> {
     Response::new(full("{\"canary\":true}\n".into()))
 }

@@ -1,11 +1,11 @@
-//! Frames of `WebSockets` as they are on the wire (RFC 6455, section 5.2), read strictly: what is no frame that both ends
-//! read alike is a violation.
+//! WebSocket frames on the wire (RFC 6455, section 5.2), parsed strictly: a frame that the two ends might read
+//! differently is a violation.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What a frame is (section 11.8).
+/// The opcode of a frame (section 11.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opcode {
     Continuation = 0,
@@ -17,27 +17,27 @@ pub(super) enum Opcode {
 }
 
 impl Opcode {
-    /// Whether it may stand between the frames of a message.
+    /// Whether the frame may stand between the frames of a message.
     pub(super) fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// The beginning of a frame.
+/// The header of a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
     pub(super) fin: bool,
     pub(super) opcode: Opcode,
     pub(super) length: u64,
     pub(super) mask: Option<[u8; 4]>,
-    /// As it came.
+    /// The header's bytes.
     pub(super) wire: Vec<u8>,
 }
 
-/// Largest content of a control frame (section 5.5).
+/// Maximum payload of a control frame, in bytes (section 5.5).
 const MAX_CONTROL: u64 = 125;
 
-/// Reads the beginning of the next frame; `None` at the end. What a client says is masked, and nothing else is.
+/// Reads the next frame header; `None` at the end. Frames of a client must be masked, all others must not.
 pub(super) async fn head<R: AsyncRead + Unpin>(
     from: &mut R,
     client: bool,
@@ -89,12 +89,12 @@ pub(super) async fn head<R: AsyncRead + Unpin>(
     Ok(Some(Err(why)))
 }
 
-/// Takes a mask off, or puts it on (section 5.3).
+/// Applies or removes a mask (section 5.3).
 pub(super) fn mask(bytes: &mut [u8], mask: [u8; 4]) {
     bytes.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
 }
 
-/// A whole frame.
+/// Encodes a frame.
 pub(super) fn frame(opcode: Opcode, content: &[u8], masked: Option<[u8; 4]>) -> Vec<u8> {
     let mut wire = vec![0x80 | opcode as u8];
     let flag = if masked.is_some() { 0x80 } else { 0 };

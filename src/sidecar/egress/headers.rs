@@ -1,4 +1,7 @@
-//! The head of a request or response as it is sent on.
+//! Rebuilds the head of a request or response for the next connection.
+//!
+//! Attacks that this stops: headers that address the proxy or the connection, and a destination or framing other than
+//! the one that was judged.
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Uri, http};
@@ -6,7 +9,7 @@ use hyper::{Uri, http};
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
 
-/// Headers that concern one connection only (RFC 9110, section 7.6.1), and the proxy's own.
+/// Headers of a single connection (RFC 9110, section 7.6.1), and of the proxy.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "expect",
@@ -19,24 +22,24 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// Joins what HTTP/2 has in several headers, as HTTP/1.1 has it (RFC 9113, section 8.2.3): servers take one of them, and not
-/// all the same one.
+/// Joins the cookie headers of HTTP/2 for HTTP/1.1 (RFC 9113, section 8.2.3): servers use only one of several, and not
+/// all the same.
 pub(super) fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }
     let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    // What was made of values is one.
+    // A concatenation of valid values is valid.
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, joined);
     }
 }
 
-/// Sets a request's destination: what was judged, in its one form, and nothing that the client wrote.
+/// Sets the destination to the judged one, in its canonical form; ignores what the client wrote.
 pub(super) fn aim(head: &mut http::request::Parts, intent: &Intent, scheme: &str) -> Result<(), Reason> {
     let authority = authority(&intent.host, intent.port, scheme);
     let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
-    // The client writes one for HTTP/1; in HTTP/2 it is `:authority`, and servers refuse both.
+    // The HTTP client writes `Host` for HTTP/1; HTTP/2 has `:authority`, and servers refuse both together.
     head.headers.remove(header::HOST);
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
     head.uri = uri.map_err(|_| Reason::BadRequest("the path cannot be read"))?;
@@ -54,7 +57,7 @@ fn authority(host: &Host, port: u16, scheme: &str) -> String {
     if port == default { host } else { format!("{host}:{port}") }
 }
 
-/// Removes what concerns one connection only, also what the Connection header names.
+/// Removes the headers of a single connection, including those that `Connection` names.
 pub(super) fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -62,7 +65,7 @@ pub(super) fn strip(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        // A sender may not use Connection to take framing or the destination away.
+        // `Connection` must not remove the framing or the destination.
         .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name))
         .collect();
     for name in named {
@@ -71,6 +74,6 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    // Framing is that of each connection.
+    // Each connection has its own framing.
     headers.remove(header::TRANSFER_ENCODING);
 }

@@ -1,5 +1,5 @@
-//! The adapter for what the agent says to the proxy: CONNECT and absolute-form requests become intents; refusals become
-//! answers. What is inside TLS is the business of [`super::after_connect`].
+//! The adapter for requests to the proxy itself: `CONNECT` and absolute-form requests become intents, and refusals
+//! become responses. [`super::after_connect`] serves what follows a `CONNECT`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -38,11 +38,11 @@ pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, permit: Connectio
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
-        // A client may have said all it has to say and still wants the answer.
+        // A client may close its sending side and still wait for the response.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    // What ends a connection early concerns its peer only; decisions were told when they were made.
+    // How a connection ends concerns its peer only; decisions were recorded when they were made.
     let _ = served.await;
     report_rejected(&egress, None, &refused).await;
 }
@@ -60,12 +60,12 @@ async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Bo
     drain::keep(response, keeper)
 }
 
-/// Reads what a request wants; the same for every form.
+/// Parses a request, in either form.
 fn intent(request: &Request<RequestBody>, own: &[String]) -> Result<Intent, Reason> {
     let form = if request.method() == Method::CONNECT { Form::Connect } else { Form::Absolute };
     let (host, port) = target(form, request.uri())?;
     let default = if form == Form::Connect { port } else { 80 };
-    // Node's proxy agents name the proxy there. Nothing is done with it: what is judged and dialled is the target.
+    // Proxy agents of Node name the proxy here. The value is ignored: the target is judged and dialled.
     let names_proxy = |value: &HeaderValue| own.iter().any(|own| value.as_bytes() == own.as_bytes());
     let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
     if !(form == Form::Connect && hosts.len() == 1 && names_proxy(hosts[0])) {
@@ -103,7 +103,7 @@ async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, request: Request<Req
     if intent.form != Form::Connect {
         return Ok((forward::forward(egress, &snapshot, intent, "http", request).await?, passed));
     }
-    // A destination that cannot be reached is told while there is somebody to tell.
+    // A destination that cannot be reached is reported before the tunnel is granted.
     let Some(pinned) = snapshot.connector.pin(&intent.host, destination).await? else {
         return Ok((forward::canary(), None));
     };

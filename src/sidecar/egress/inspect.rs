@@ -1,4 +1,5 @@
-//! Looks at one text, aside where it is long.
+//! Scans a text or a message, on another thread if it is long, and reports findings in a body that is already being
+//! sent.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +7,7 @@ use bytes::Bytes;
 use hyper::header::HeaderMap;
 
 use super::capacity::Capacity;
-use super::{Egress, Outcome};
+use super::{Egress, LoggedDecision};
 use crate::policy::{Intent, Reason};
 use crate::scan::{Budget, Finding, Overlap, Scanner};
 use crate::sync::lock;
@@ -18,7 +19,7 @@ pub(super) struct BodyRefusal(Arc<Mutex<Said>>);
 #[derive(Default)]
 struct Said {
     reason: Option<Reason>,
-    /// Who is told when the answer has come before it.
+    /// Records the reason if the response came first.
     answered: Option<(Arc<Egress>, Arc<Intent>)>,
 }
 
@@ -27,7 +28,7 @@ impl BodyRefusal {
         lock(&self.0).reason.clone()
     }
 
-    /// The answer has come: what is found from now on is told by itself.
+    /// The response has arrived: a later finding is recorded as an event of its own.
     pub(super) fn answered(&self, egress: &Arc<Egress>, intent: &Arc<Intent>) {
         lock(&self.0).answered = Some((egress.clone(), intent.clone()));
     }
@@ -35,13 +36,13 @@ impl BodyRefusal {
     pub(super) fn set(&self, reason: &Reason) {
         let mut said = lock(&self.0);
         if let Some((egress, intent)) = said.answered.take() {
-            egress.record(Some(&intent), Outcome::Refuse(reason));
+            egress.record(Some(&intent), LoggedDecision::Refuse(reason));
         }
         said.reason = Some(reason.clone());
     }
 }
 
-/// Looks at one text.
+/// Scans one text.
 pub(super) async fn scan_text(
     capacity: &Capacity,
     scanner: &Arc<Scanner>,
@@ -58,7 +59,7 @@ pub(super) async fn scan_text(
     found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
 }
 
-/// Looks at a message of a stream, and where it meets what came before.
+/// Scans a message of a stream, and its boundary with the preceding ones.
 pub(super) async fn scan_message(
     egress: &Egress,
     scanner: &Arc<Scanner>,

@@ -1,5 +1,5 @@
-//! A body in pieces is looked at while it goes on: nothing of it leaves before it was looked at, and what may be the beginning of
-//! a secret not before what follows.
+//! A body that is inspected while it is forwarded. Nothing leaves before it was scanned, and a possible beginning of a
+//! secret does not leave before what follows it was scanned.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,34 +20,34 @@ use super::inspect::{BodyRefusal, scan_text, trailer_text};
 use crate::policy::Reason;
 use crate::scan::{AwsChunkedWindows, GrpcMessages, LiveStream, Overlap, Scanner, Windows};
 
-/// What a window and what is held of the one before it take, in bytes; and what one in S3's framing does, with that.
+/// Memory of a window and the rest of the one before it, and of a body in S3's framing, in bytes.
 const WINDOW_MEMORY: usize = 320 << 10;
-/// Windows in memory at once: one that comes, one that is looked at, and one that leaves.
+/// Windows in memory concurrently: one is received, one is scanned, and one is sent.
 const WINDOWS: usize = 3;
 const FRAMED_MEMORY: usize = 2 << 20;
-/// Of what came already, so much is taken at a time.
+/// How much of a buffered beginning is processed at a time, in bytes.
 const PIECE: usize = 256 << 10;
 
-/// How a body in pieces is looked at.
+/// How a body is inspected.
 pub(super) enum Inspection {
-    /// In windows, of which an end is held back. While one is looked at the next one comes.
+    /// In windows, the end of which is held back. The next one is received while one is scanned.
     Windows(Windows, Option<PendingWindow>),
-    /// As one text in S3's framing.
+    /// As one text, in S3's framing.
     AwsChunkedWindows(AwsChunkedWindows),
-    /// Piece by piece, with as little held back as can be.
+    /// Piece by piece, holding back as little as possible.
     Live(LiveStream),
-    /// Message by message: each is sent on at once.
+    /// Message by message; each is forwarded at once.
     Messages(GrpcMessages, Overlap),
 }
 
-/// A window that is being looked at, and what leaves of it then.
+/// A window that is being scanned, and what is released afterwards.
 pub(super) struct PendingWindow {
     task: AbortOnDropHandle<Result<(), Reason>>,
     leaves: Bytes,
 }
 
 impl PendingWindow {
-    /// Waits until that is over. May be asked again where it was not waited for to the end.
+    /// Waits for the scan. Cancel-safe.
     async fn done(&mut self) -> Result<Bytes, Reason> {
         let looked = (&mut self.task).await;
         looked.map_err(|_| Reason::BadRequest("it could not be inspected"))??;
@@ -55,16 +55,16 @@ impl PendingWindow {
     }
 }
 
-/// A body in pieces.
+/// A body that is inspected while it is forwarded.
 pub(super) struct InspectedBody<B> {
     pub(super) inner: B,
     pub(super) inspection: Inspection,
     pub(super) scanner: Arc<Scanner>,
     pub(super) egress: Arc<Egress>,
     pub(super) memory: MemoryPermit,
-    /// What has come already, and was not looked at.
+    /// Buffered input that was not scanned yet.
     pub(super) first: Bytes,
-    /// What comes after what was held back.
+    /// Sent after everything else.
     pub(super) trailers: Option<HeaderMap>,
     pub(super) ended: bool,
     pub(super) verdict: BodyRefusal,
@@ -73,7 +73,7 @@ pub(super) struct InspectedBody<B> {
 }
 
 impl<B: IncomingBody> InspectedBody<B> {
-    /// As a body of the size that it came with: nothing is added or left out.
+    /// As a body with the original size: nothing is added or left out.
     pub(super) fn body(self, hint: SizeHint) -> Body {
         let frames = stream::unfold(Some(self), async |pieces| {
             let mut pieces = pieces?;
@@ -109,7 +109,7 @@ impl<B: IncomingBody> InspectedBody<B> {
         Box::new(reason)
     }
 
-    /// What comes next, or what leaves of a window that was looked at meanwhile.
+    /// The next input, or the release of a window that was scanned meanwhile.
     async fn come_or_looked(&mut self) -> Result<Either<Option<Bytes>, Result<Bytes, Reason>>, BoxError> {
         let looked = if let Inspection::Windows(_, looked) = &mut self.inspection { looked.take() } else { None };
         let Some(mut looked) = looked else { return Ok(Either::Left(self.come().await?)) };
@@ -125,7 +125,7 @@ impl<B: IncomingBody> InspectedBody<B> {
         }
     }
 
-    /// What comes next; nothing at the end.
+    /// The next input; `None` at the end.
     async fn come(&mut self) -> Result<Option<Bytes>, BoxError> {
         if !self.first.is_empty() {
             return Ok(Some(self.first.split_to(self.first.len().min(PIECE))));
@@ -154,7 +154,7 @@ impl<B: IncomingBody> InspectedBody<B> {
         }
     }
 
-    /// What leaves once a piece has come.
+    /// Processes input; returns what is released.
     async fn pass(&mut self, came: Option<Bytes>) -> Result<Bytes, Reason> {
         let end = came.is_none();
         if end {
@@ -167,7 +167,7 @@ impl<B: IncomingBody> InspectedBody<B> {
         match &mut self.inspection {
             Inspection::Live(stream) if end => Ok(stream.end()),
             Inspection::AwsChunkedWindows(framed) => {
-                // What has come already is in memory that is taken.
+                // Buffered input is in reserved memory already.
                 self.memory.reserve(FRAMED_MEMORY).await?;
                 framed.push(&piece)?;
                 let Some((window, lines)) = framed.offer(end)? else { return Ok(Bytes::new()) };
@@ -239,7 +239,7 @@ impl<B: IncomingBody> InspectedBody<B> {
                 let (there, whole) = messages.buffered();
                 self.memory.shrink(there);
                 if there > 0 {
-                    // All of it at once, so that no two messages wait for each other's rest.
+                    // The whole message at once, so that no two messages wait for each other's rest.
                     self.memory.reserve(whole).await?;
                 }
                 Ok(leaves.freeze())

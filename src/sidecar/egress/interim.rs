@@ -1,4 +1,4 @@
-//! Interim responses of a destination are counted.
+//! Limits the interim responses of a destination.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,10 +9,10 @@ use tokio::sync::Notify;
 use crate::net::Host;
 use crate::policy::Reason;
 
-/// Interim answers (RFC 9110, section 15.2) to one request.
+/// Maximum number of interim responses to one request (RFC 9110, section 15.2).
 const MAX_INTERIM: u32 = 100;
 
-/// Counts the interim answers to a request, of which a destination could send without end.
+/// Counts the interim responses to a request, which a destination could send without end.
 pub(super) struct Interim(Arc<(AtomicU32, Notify)>);
 
 impl Interim {
@@ -27,7 +27,7 @@ impl Interim {
         Self(counted)
     }
 
-    /// Once there are more than anybody needs.
+    /// Resolves when the limit is exceeded.
     pub(super) async fn too_many(&self) {
         self.0.1.notified().await;
     }

@@ -1,6 +1,6 @@
-//! `egress`: the only way out. An adapter parses a request into an intent, [`crate::policy::authorize`] decides, the
-//! request is looked at, [`connect`] resolves, checks and pins the addresses, and the answer comes back. No form of
-//! request has another path.
+//! `egress`: the only way out of a bottle. An adapter parses a request into an intent, [`crate::policy::authorize`]
+//! decides, the request is scanned, [`connect`] resolves, checks and pins the addresses, and the response is streamed
+//! back. Every form of request takes this path.
 
 mod after_connect;
 mod bodies;
@@ -44,18 +44,18 @@ pub use protocol::{Ask, Config, Notice, Pair, Ready, Registration, Update};
 pub use service::Egress;
 pub use stats::{Decisions, Stats};
 
-use super::audit::Outcome;
-pub use super::place::Inside;
+use super::audit::LoggedDecision;
+pub use super::place::InsideAddresses;
 
 /// The role's name.
 pub const ROLE: &str = "egress";
 
-/// The socket of a named destination of plain TCP, by its place in the list.
+/// The socket of a TCP destination, by its index in the policy.
 pub fn tcp_socket(index: usize) -> String {
     format!("tcp-{index}")
 }
 
-/// The port of such a destination, on the network inside.
+/// The port of a TCP destination on the network inside.
 pub fn tcp_port(index: usize) -> u16 {
     TCP_PORTS.saturating_add(u16::try_from(index).unwrap_or(u16::MAX))
 }

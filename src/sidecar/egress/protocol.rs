@@ -1,4 +1,4 @@
-//! What goes over egress' standard streams and its socket for commands.
+//! The messages on egress' standard streams and its command socket.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,43 +6,44 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ca::CaKeyPair;
-use crate::policy::{Enforced, Sibling};
+use crate::policy::{EnforcedPolicy, Sibling};
 use crate::scan::KnownSecret;
-use crate::sidecar::place::Inside;
+use crate::sidecar::place::InsideAddresses;
 
-/// What egress is told on its standard input.
+/// The configuration, the first line on standard input.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The bottle's id, for the CA's name.
     pub bottle: String,
-    /// Where it is on the network inside, in a bottle that has one: it listens there, and makes no socket.
+    /// Its address on the network inside, in a bottle that has one: it listens there instead of on a socket.
     #[serde(default)]
-    pub inside: Option<Inside>,
-    /// Where the agent finds egress, as `host:port`, by its name and its address. Some clients send it as the Host of a CONNECT.
+    pub inside: Option<InsideAddresses>,
+    /// Where the agent reaches egress, as `host:port`, by name and by address. Some clients send it as the `Host` of a
+    /// `CONNECT`.
     #[serde(default)]
     pub own: Vec<String>,
-    /// Those of the bottle's own sidecars that are reached by an address, by name.
+    /// The bottle's own sidecars that are reached by an address, by name.
     pub sidecars: BTreeMap<String, Sibling>,
-    /// The volumes that it shares with sidecars.
+    /// The volumes that egress shares with sidecars.
     #[serde(default)]
     pub pairs: Vec<Pair>,
-    /// What may leave.
-    pub policy: Enforced,
-    /// What the upstream proxy is shown, as `name:password`.
+    /// The policy.
+    pub policy: EnforcedPolicy,
+    /// The credentials for the upstream proxy, as `name:password`.
     #[serde(default)]
     pub proxy_credentials: Option<String>,
-    /// What the bottle's CA is founded on; a fresh one where nothing is said, as in tests.
+    /// The bottle's CA; a new one if absent, as in tests.
     #[serde(default)]
     pub authority: Option<CaKeyPair>,
-    /// The secrets of the bottle that are known already: where it is started again, an agent may have them.
+    /// The secrets of the bottle that are known already: after a restart, the agent may have them.
     #[serde(default)]
     pub secrets: Vec<KnownSecret>,
 }
 
 impl Config {
-    /// Of one that has a policy and nothing else, as on a machine that has no bottle.
-    pub fn new(bottle: &str, policy: Enforced) -> Self {
+    /// A configuration with a policy and nothing else, for a machine without a bottle.
+    pub fn new(bottle: &str, policy: EnforcedPolicy) -> Self {
         Self {
             bottle: bottle.to_owned(),
             inside: None,
@@ -63,23 +64,23 @@ impl Config {
 pub struct Pair {
     /// The sidecar's name.
     pub name: String,
-    /// Where egress sees the volume.
+    /// Where the volume is mounted in egress.
     pub folder: PathBuf,
 }
 
-/// A sidecar that has come up: from now on the agent reaches it under its name.
+/// A sidecar that has become ready: the agent reaches it under its name from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
     /// Its name.
     pub name: String,
-    /// The port of its name.
+    /// The port of the name.
     pub port: u16,
     /// Its socket, in the volume that it shares with egress.
     pub socket: PathBuf,
 }
 
-/// What egress says when it serves.
+/// What egress reports when it is ready.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ready {
@@ -87,30 +88,30 @@ pub struct Ready {
     pub ca: String,
 }
 
-/// What egress takes later.
+/// An update.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Update {
-    /// All secrets of the bottle, so far.
+    /// All secrets of the bottle so far.
     Secrets(Vec<KnownSecret>),
-    /// The policy from now on.
-    Policy(Box<Enforced>),
-    /// A sidecar that has come up.
+    /// The new policy.
+    Policy(Box<EnforcedPolicy>),
+    /// A sidecar that has become ready.
     Register(Registration),
 }
 
-/// What egress is asked.
+/// A question.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// What it has done so far.
+    /// The counters.
     Stats,
 }
 
-/// What egress says of its own accord.
+/// A notice that egress sends by itself.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
-    /// A grant for one request, by its number, was used.
+    /// The grant with this number, for one request, was used.
     Spent(u64),
 }

@@ -1,4 +1,7 @@
-//! What every form of request is checked for before it becomes an intent.
+//! Checks that apply to every form of request before it becomes an intent.
+//!
+//! Attacks that this stops: a method or path that is overridden by a header, an upgrade to an unknown protocol, and a
+//! `Host` header other than the target.
 
 use std::time::Duration;
 
@@ -10,19 +13,18 @@ use super::drain::RequestBody;
 use crate::net::Host;
 use crate::policy::Reason;
 
-/// Largest request head, in bytes.
+/// Maximum size of a request head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 << 10;
-/// Most of a host that is told, in bytes: a name and a port.
+/// Maximum length of a host that is repeated in a message, in bytes: a name and a port.
 const MAX_TOLD: usize = 260;
-/// How long a request head may take.
+/// The time limit for a request head.
 pub(super) const HEAD: Duration = Duration::from_secs(30);
 
-/// Headers by which some servers take another method, or another path, than the one that was judged: the latter of IIS,
-/// Symfony and Zend.
+/// Headers by which some servers replace the judged method or path; the last two are of IIS, Symfony and Zend.
 const OVERRIDES: [&str; 5] =
     ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
 
-/// Refuses headers that are not forwarded in any form; of methods and paths, [`crate::policy::authorize`] decides.
+/// Refuses headers that are never forwarded; [`crate::policy::authorize`] decides about methods and paths.
 pub(super) fn check(request: &Request<RequestBody>) -> Result<(), Reason> {
     if request.headers().contains_key(header::UPGRADE) && !is_handshake(request) {
         return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded, without a body"));
@@ -33,8 +35,8 @@ pub(super) fn check(request: &Request<RequestBody>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Whether a request asks for a WebSocket, and for nothing else: it has no body (RFC 9110, section 7.8; RFC 6455, section
-/// 4.1), and no framing of one, which a destination that does not grant it would go by.
+/// Whether a request is a WebSocket handshake and nothing else: it has no body (RFC 9110, section 7.8; RFC 6455,
+/// section 4.1) and no framing for one, which a destination that refuses the upgrade would apply.
 pub(super) fn is_handshake(request: &Request<RequestBody>) -> bool {
     let is = |name: HeaderName, word: &str| {
         let mut values = request.headers().get_all(name).iter();
@@ -52,12 +54,12 @@ pub(super) fn is_handshake(request: &Request<RequestBody>) -> bool {
         && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
 }
 
-/// What a request calls a host, to be told: not cut, for half of a secret would not be known as one.
+/// A host from the request, for a message. Never truncated: half of a secret would not be recognised as one.
 pub(super) fn short(text: &str) -> String {
     if text.len() <= MAX_TOLD { text.to_owned() } else { "more than a host has".to_owned() }
 }
 
-/// Promise 4: the request's target and its Host header agree, and there is at most one Host.
+/// Promise 4: the request target and the `Host` header agree, and there is at most one `Host`.
 pub(super) fn check_host_header(headers: &HeaderMap, host: &Host, port: u16, default: u16) -> Result<(), Reason> {
     let mut values = headers.get_all(header::HOST).iter();
     let (first, second) = (values.next(), values.next());

@@ -1,4 +1,4 @@
-//! Egress as a role: where it listens, and what it takes and answers.
+//! Egress as a role: its listeners, updates and questions.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +7,9 @@ use std::sync::Arc;
 use hickory_resolver::TokioResolver;
 
 use super::serve::{self, Listener};
-use super::{Ask, Config, Egress, Inside, Notice, ROLE, Ready, Stats, Update, capacity, memory, tcp_port, tcp_socket};
+use super::{
+    Ask, Config, Egress, InsideAddresses, Notice, ROLE, Ready, Stats, Update, capacity, memory, tcp_port, tcp_socket,
+};
 use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET};
 use crate::layout::pair;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
@@ -28,7 +30,7 @@ impl Role for Egress {
         memory::bound()
     }
 
-    /// `at` is where the sockets are made, or a TCP address.
+    /// `at` is the folder for the sockets, or a TCP address.
     async fn start(config: Config, at: Option<&str>) -> anyhow::Result<(Arc<Self>, Ready)> {
         let resolver = TokioResolver::builder_tokio()?.build()?;
         let egress = Arc::new(Egress::new(&config, resolver, capacity::TIMEOUTS)?);
@@ -40,7 +42,7 @@ impl Role for Egress {
             let address = listener.local_addr()?;
             serve::spawn(Listener::Tcp(listener, None), None, egress.clone(), permits);
             eprintln!("listening on {address}");
-        } else if let Some(Inside { own, agent }) = config.inside {
+        } else if let Some(InsideAddresses { own, agent }) = config.inside {
             for index in 0..targets {
                 let listener = serve::address((own, tcp_port(index)).into()).await?;
                 serve::spawn(Listener::Tcp(listener, Some(agent)), Some(index), egress.clone(), permits.clone());

@@ -1,4 +1,5 @@
-//! What lives as long as egress' process, and how it changes.
+//! The egress service: the state that lives as long as the process, and how updates change it. Requests keep the
+//! snapshot that was active when they began.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
@@ -10,29 +11,29 @@ use super::ca::{Authority, CaKeyPair};
 use super::client::Client;
 use super::protocol::{Config, Notice, Pair, Registration};
 use super::snapshot::{self, Snapshot, Snapshots};
-use super::{Outcome, ROLE, capacity, responses, stats};
-use crate::policy::{Decision, Endpoint, Enforced, Form, Intent, Policy, Reason, Sibling, Tls, authorize};
+use super::{LoggedDecision, ROLE, capacity, responses, stats};
+use crate::policy::{Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize};
 use crate::scan::{KnownSecret, Scanner, Warn};
 use crate::sidecar::audit::Log;
 use crate::sidecar::run::notify;
 use crate::sync::lock;
 
-/// What lives as long as the process, as one of its clients has it.
+/// The state of the process, for one of its clients.
 #[derive(Clone)]
 pub struct Egress {
-    /// Whose requests it serves.
+    /// The client that it serves.
     pub(super) client: Client,
     /// The bottle's id.
     pub(super) bottle: String,
     pub(super) own: Vec<String>,
-    /// The bottle's own sidecars, so far. Held while something new is taken.
+    /// The bottle's own sidecars so far. The lock serializes updates.
     pub(super) sidecars: Arc<Mutex<BTreeMap<String, Sibling>>>,
     pub(super) pairs: Vec<Pair>,
     pub(super) proxy_credentials: Option<String>,
     pub(super) resolver: Arc<TokioResolver>,
     pub(super) provider: Arc<rustls::crypto::CryptoProvider>,
     pub(super) authority: Arc<Authority>,
-    /// What it goes by now, for each client. A request goes by what was there when it came.
+    /// The active snapshots. A request keeps the one that was active when it began.
     pub(super) states: watch::Sender<Arc<Snapshots>>,
     /// Grants for one request that were used.
     pub(super) spent: Arc<Mutex<BTreeSet<u64>>>,
@@ -74,7 +75,7 @@ impl Egress {
         })
     }
 
-    /// The same for a sidecar.
+    /// The same service for a sidecar.
     pub(super) fn of_sidecar(&self, name: &str) -> Self {
         Self { client: Client::Sidecar(name.into()), log: self.log.of_client(name), ..self.clone() }
     }
@@ -87,16 +88,16 @@ impl Egress {
         self.states.send_modify(|states| *states = Snapshots::new(change(&states.agent)));
     }
 
-    /// Takes other secrets, whole: requests under way keep what they began with.
+    /// Replaces all secrets; requests in progress keep the previous ones.
     pub(super) fn set_secrets(&self, secrets: &[KnownSecret]) {
         let _taking = lock(&self.sidecars);
         self.change(|snapshot| snapshot.with_secrets(secrets));
     }
 
-    /// Lets the agent reach a sidecar under its name: by the socket of its pair, and by nothing else.
+    /// Makes a sidecar reachable under its name, by a socket in the volume that it shares with egress.
     ///
     /// # Errors
-    /// There is no such pair, or the socket is elsewhere.
+    /// There is no such volume, or the socket is not in it.
     pub(super) fn register(&self, registration: Registration) -> Result<(), String> {
         let Registration { name, port, socket } = registration;
         let pair = self.pairs.iter().find(|pair| pair.name == name);
@@ -111,15 +112,15 @@ impl Egress {
         Ok(())
     }
 
-    /// Enforces another policy from the next request on; what is carried for longer, and is not allowed any more, ends.
+    /// Enforces another policy from the next request on. Tunnels and streams that it forbids end.
     ///
     /// # Errors
-    /// It cannot be read, changes what is fixed, or is older than what is enforced: then nothing is changed.
-    pub(super) fn enforce(&self, policy: &Enforced) -> anyhow::Result<()> {
+    /// The policy cannot be read, changes what is fixed, or is older than the active one; nothing is changed then.
+    pub(super) fn enforce(&self, policy: &EnforcedPolicy) -> anyhow::Result<()> {
         let sidecars = lock(&self.sidecars);
         let before = self.states.borrow().agent.clone();
         if policy.generation == before.generation {
-            // Told again, because the answer was not heard.
+            // A repeated update, because the acknowledgement was lost.
             return Ok(());
         }
         anyhow::ensure!(policy.generation > before.generation, "generation {} is enforced already", before.generation);
@@ -139,7 +140,7 @@ impl Egress {
         Ok(())
     }
 
-    /// Uses up a grant for one request, where nothing else allows this one.
+    /// Uses a grant for one request, if nothing else allows the request.
     ///
     /// # Errors
     /// Another request has used it.
@@ -158,8 +159,8 @@ impl Egress {
         Ok(())
     }
 
-    /// Resolves once the policy forbids what has begun under a policy: for ever, while it does not. What was granted for one
-    /// request goes on until it is denied.
+    /// Resolves when the policy forbids what began under an earlier one. What was granted for one request continues
+    /// until it is denied.
     pub(super) async fn until_forbidden(&self, begun: &Policy, intent: &Intent) -> Reason {
         let mut states = self.states.subscribe();
         loop {
@@ -173,26 +174,26 @@ impl Egress {
         }
     }
 
-    /// Looks again before a request goes out: its body may have taken long, and the policy changed meanwhile.
+    /// Checks a request again before it is sent: the policy may have changed while its body arrived.
     pub(super) fn recheck(&self, begun: &Snapshot, intent: &Intent) -> Result<(), Reason> {
         let now = self.snapshot();
         if now.generation == begun.generation { Ok(()) } else { still_allowed(&begun.policy, &now.policy, intent) }
     }
 
-    /// Tells and counts a decision.
-    pub(super) fn record(&self, intent: Option<&Intent>, outcome: Outcome<'_>) {
+    /// Logs and counts a decision.
+    pub(super) fn record(&self, intent: Option<&Intent>, outcome: LoggedDecision<'_>) {
         let (decision, code) = outcome.words();
         self.counters.record(decision, code);
         let snapshot = self.snapshot();
-        self.log.tell(intent, outcome, |text| snapshot.contains_secret(text));
+        self.log.record(intent, outcome, |text| snapshot.contains_secret(text));
     }
 
-    /// What a request is looked at with; the same for the whole of one.
+    /// The scanner for a request.
     pub(super) fn scanner(self: &Arc<Self>, snapshot: &Snapshot, intent: &Arc<Intent>) -> Arc<Scanner> {
         snapshot.scanner(intent, self.warn(intent, "request"))
     }
 
-    /// What the answer to a request is looked at with, if anybody looks.
+    /// The scanner for the response to a request, if responses are inspected.
     pub(super) fn response_scanner(
         self: &Arc<Self>,
         snapshot: &Snapshot,
@@ -201,15 +202,17 @@ impl Egress {
         snapshot.response_scanner(|| self.warn(intent, "answer"))
     }
 
-    /// Tells of findings that are let through.
+    /// Records findings that are let through.
     fn warn(self: &Arc<Self>, intent: &Arc<Intent>, place: &'static str) -> Warn {
         let (egress, intent) = (self.clone(), intent.clone());
-        Arc::new(move |finding| egress.record(Some(&intent), Outcome::Warn(&Reason::SecretFound(finding, place))))
+        Arc::new(move |finding| {
+            egress.record(Some(&intent), LoggedDecision::Warn(&Reason::SecretFound(finding, place)))
+        })
     }
 }
 
-/// Whether what was allowed by one policy still is by a later one. What was granted for one request goes on until it is denied;
-/// what was not, is not carried on by such a grant.
+/// Whether a later policy still allows what an earlier one allowed. What was granted for one request continues until it
+/// is denied; anything else cannot continue by such a grant.
 fn still_allowed(begun: &Policy, now: &Policy, intent: &Intent) -> Result<(), Reason> {
     let once = !begun.granted_once(intent).is_empty();
     let lasting = Policy { once: Vec::new(), ..now.clone() };

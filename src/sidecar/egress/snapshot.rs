@@ -1,4 +1,4 @@
-//! What egress goes by: read whole, swapped whole.
+//! The active configuration: policy, scanners and HTTP client. A snapshot is immutable and replaced as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,23 +15,23 @@ use super::capacity::REQUESTS;
 use super::client::Client;
 use super::connect::Connector;
 use super::upstream_proxy::UpstreamProxy;
-use crate::policy::{Allow, EgressSpec, Enforced, EntryError, Form, Intent, Policy, Rule, Sibling};
+use crate::policy::{Allow, EgressSpec, EnforcedPolicy, EntryError, Form, Intent, Policy, Rule, Sibling};
 use crate::scan::{Action, Actions, Direction, KnownSecret, RequestTarget, Rules, Scanner, Warn};
 
-/// How long a connection to a destination is kept for the next request, and how many for one.
+/// How long an idle connection to a destination is kept, and how many for each.
 const IDLE: Duration = Duration::from_mins(1);
 const MAX_IDLE: usize = 32;
-/// What is read ahead of an answer, and what is kept of a request until the destination takes it, in bytes.
+/// Read-ahead of a response, and write buffer of a request, in bytes.
 const MAX_BUFFER: usize = 128 << 10;
-/// What is read ahead of one answer over HTTP/2, and of all from one destination: as much as all requests that there may be,
-/// so that no answer waits for others to be read.
+/// HTTP/2 windows for a response and for a connection, in bytes: enough for all concurrent requests, so that no
+/// response waits for others to be read.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = REQUESTS * STREAM_WINDOW;
 
-/// What egress goes by.
+/// The active configuration of one client.
 #[derive(Clone)]
 pub(super) struct Snapshot {
-    /// Which policy of the bottle it enforces.
+    /// The generation of the policy.
     pub(super) generation: u64,
     pub(super) spec: EgressSpec,
     pub(super) secrets: Vec<KnownSecret>,
@@ -39,12 +39,12 @@ pub(super) struct Snapshot {
     pub(super) connector: Connector,
     pub(super) client: HttpClient<Connector, Body>,
     requests: Scanner,
-    /// What requests to a host are looked at with that a credential is for: all other secrets.
+    /// For each host that has a credential, the scanner of its requests: it searches for all other secrets.
     credentials: Vec<(Rule, Scanner)>,
     responses: Option<Scanner>,
 }
 
-/// What it is made of besides the specification.
+/// The inputs besides the policy.
 pub(super) struct Inputs<'a> {
     pub(super) sidecars: &'a BTreeMap<String, Sibling>,
     pub(super) credentials: Option<&'a str>,
@@ -53,8 +53,8 @@ pub(super) struct Inputs<'a> {
 }
 
 impl Snapshot {
-    pub(super) fn new(enforced: &Enforced, secrets: &[KnownSecret], parts: &Inputs<'_>) -> anyhow::Result<Self> {
-        let Enforced { generation, spec, once } = enforced.clone();
+    pub(super) fn new(enforced: &EnforcedPolicy, secrets: &[KnownSecret], parts: &Inputs<'_>) -> anyhow::Result<Self> {
+        let EnforcedPolicy { generation, spec, once } = enforced.clone();
         let once: Result<Vec<(u64, Allow)>, EntryError> =
             once.iter().map(|(id, entry)| Ok((*id, entry.read()?))).collect();
         let policy = Policy { own_host: own_host(), once: once?, ..spec.policy(parts.sidecars.clone())? };
@@ -93,7 +93,7 @@ impl Snapshot {
                 secrets.iter().partition(|secret| secret.hosts.contains(host));
             let values =
                 |secrets: Vec<&KnownSecret>| secrets.into_iter().map(|secret| secret.value.clone()).collect::<Vec<_>>();
-            // A host that cannot be read is none that is asked.
+            // A host that cannot be parsed is never requested.
             Some((host.parse::<Rule>().ok()?, self.requests.with_secrets(&values(others), &values(exempt))))
         };
         Self {
@@ -104,29 +104,29 @@ impl Snapshot {
         }
     }
 
-    /// The same with other sidecars of the bottle.
+    /// The same with other sidecars.
     pub(super) fn with_sidecars(&self, sidecars: BTreeMap<String, Sibling>) -> Self {
         let policy = Arc::new(Policy { sidecars, ..Policy::clone(&self.policy) });
         let connector = self.connector.with_policy(policy.clone());
         Self { client: client(&connector), connector, policy, ..self.clone() }
     }
 
-    /// The same without grants for one request that were used.
+    /// The same without the grants for one request that were used.
     pub(super) fn without(&self, spent: &BTreeSet<u64>) -> Self {
         let mut policy = Policy::clone(&self.policy);
         policy.once.retain(|(grant, _)| !spent.contains(grant));
         Self { policy: Arc::new(policy), ..self.clone() }
     }
 
-    /// Whether a text holds what must not leave, wherever it goes.
+    /// Whether a text contains a secret, whatever its destination.
     pub(super) fn contains_secret(&self, text: &str) -> bool {
         self.requests.contains_secret(text.as_bytes())
     }
 
-    /// What a request is looked at with; the same for the whole of one.
+    /// The scanner for a request.
     pub(super) fn scanner(&self, intent: &Intent, warn: Warn) -> Arc<Scanner> {
         let always = self.policy.scan(intent);
-        // Nothing that is seen on its way by others is for anybody.
+        // Without TLS, others could read a token on its way: none is exempt.
         let sealed = intent.form == Form::Inside;
         let own = self
             .credentials
@@ -134,7 +134,7 @@ impl Snapshot {
             .filter(|_| sealed)
             .find(|(rule, _)| rule.has_host(&intent.host) && rule.has_port(intent.port));
         let scanner = match own {
-            // Whoever holds a credential for a host goes there with no other one.
+            // A host that has a credential accepts no other one.
             Some((_, scanner)) => scanner.for_request(always, warn),
             None if sealed => {
                 let target = RequestTarget::new(&intent.host.to_string(), intent.path.as_deref().unwrap_or_default());
@@ -145,18 +145,18 @@ impl Snapshot {
         Arc::new(scanner)
     }
 
-    /// What the answer to a request is looked at with, if anybody looks.
+    /// The scanner for a response, if responses are inspected.
     pub(super) fn response_scanner(&self, warn: impl FnOnce() -> Warn) -> Option<Arc<Scanner>> {
         let scanner = self.responses.as_ref()?;
         Some(Arc::new(scanner.for_request(None, warn())))
     }
 }
 
-/// What egress goes by, for each of its clients. A policy of a sidecar's own has its place here.
+/// The active configuration of each client. A separate policy for a sidecar would go here.
 pub(super) struct Snapshots {
     pub(super) agent: Arc<Snapshot>,
-    /// For sidecars that go out through it: the bottle's policy, and none of the bottle's sidecars, of which one could otherwise
-    /// reach another, or itself, in a circle.
+    /// For sidecars that go out through egress: the bottle's policy without the bottle's own sidecars, so that they
+    /// cannot reach each other, or themselves in a loop.
     pub(super) sidecars: Arc<Snapshot>,
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// How long one address may take to answer, and how long TLS may take then.
+/// The time limit for one connection attempt, and for the TLS handshake after it.
 pub(super) const DIAL: Duration = Duration::from_secs(10);
 
-/// A connection to somewhere.
+/// A byte stream in both directions.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(super) type Stream = Box<dyn Io>;

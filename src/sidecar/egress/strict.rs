@@ -1,5 +1,8 @@
-//! HTTP/1.1 in its one unambiguous form (RFC 9112): what servers read in different ways does not come in at all. The
-//! bytes are looked at on their way to the parser, which is more lenient than a wall may be.
+//! Accepts only unambiguous HTTP/1.1 (RFC 9112). The bytes are checked on their way to the HTTP parser, which is more
+//! lenient than a security boundary may be.
+//!
+//! Attacks that this stops: request smuggling, by anything that servers parse differently: two lengths, bare CR or LF,
+//! folded headers, chunk extensions.
 
 use std::io;
 use std::pin::Pin;
@@ -13,29 +16,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sync::lock;
 
-/// HTTP/2's first bytes (RFC 9113, section 3.4); what follows is framed by itself.
+/// The connection preface of HTTP/2 (RFC 9113, section 3.4); what follows has its own framing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Longest line of a chunk's size, and of a head, in bytes; the parser bounds whole heads.
+/// Maximum length of a line, in bytes; the parser limits the whole head.
 const MAX_LINE: usize = 64 << 10;
 
-/// What did not come in.
+/// A rejected connection.
 pub(super) struct Rejected<S> {
     /// The connection.
     pub(super) stream: S,
     pub(super) why: &'static str,
-    /// Whether the parser has not seen the request, so that nobody answers it.
+    /// Whether the parser has not seen the request, so that nobody has responded.
     pub(super) unanswered: bool,
 }
 
-/// Where that is left when the connection has ended.
+/// Receives the connection when it is rejected.
 pub(super) type RejectedSlot<S> = Arc<Mutex<Option<Rejected<S>>>>;
 
-/// Whether an upgrade was granted on a connection: until then, requests and nothing else come in.
+/// Whether an upgrade was granted on a connection. Until then, only requests are accepted.
 #[derive(Clone, Default)]
 pub(super) struct UpgradeGrant(Arc<AtomicBool>);
 
 impl UpgradeGrant {
-    /// From now on, what comes in is no HTTP/1.
+    /// From now on, the input is not HTTP/1.
     pub(super) fn grant(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -45,8 +48,8 @@ impl UpgradeGrant {
     }
 }
 
-/// A connection whose incoming bytes are looked at. When they are refused the parser sees an end, and `refused` gets the
-/// connection back.
+/// A connection whose input is checked. When it is rejected, the parser sees an end of input, and `refused` receives
+/// the connection.
 pub(super) struct Strict<S> {
     inner: Option<S>,
     check: Checker,
@@ -56,7 +59,7 @@ pub(super) struct Strict<S> {
 }
 
 impl<S> Strict<S> {
-    /// `http2` is whether that may come instead.
+    /// `http2` says whether HTTP/2 is accepted as well.
     pub(super) fn new(inner: S, http2: bool) -> (Self, RejectedSlot<S>, UpgradeGrant) {
         let (refused, granted) = (RejectedSlot::default(), UpgradeGrant::default());
         let position = if http2 { Position::First } else { Position::RequestLine };
@@ -90,7 +93,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        // The parser has not seen the whole of a head whose body has not begun yet.
+        // The parser has not seen the whole head of a request whose body has not begun.
         let unanswered = matches!(self.check.position, Position::First | Position::RequestLine | Position::Header);
         ready!(self.inner().poll_read(context, buffer))?;
         if let Err(why) = self.check.feed(&buffer.filled()[before..]) {
@@ -112,7 +115,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.why.is_some() {
-            // There is something to say yet.
+            // The reason is still to be sent.
             return self.inner().poll_flush(context);
         }
         self.inner().poll_shutdown(context)
@@ -131,21 +134,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
     }
 }
 
-/// Where in a connection's bytes the check is.
+/// The state of the check.
 #[derive(Default)]
 struct Checker {
     position: Position,
-    /// The line that has begun.
+    /// The incomplete line.
     line: Vec<u8>,
     head: Head,
     granted: UpgradeGrant,
-    /// How many bytes there have been, as long as they may be HTTP/2's preface.
+    /// The length of the input so far that matches the HTTP/2 preface.
     begun: usize,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum Position {
-    /// The very first bytes, which decide between the versions.
+    /// The first bytes, which decide between HTTP/1 and HTTP/2.
     #[default]
     First,
     RequestLine,
@@ -155,20 +158,20 @@ enum Position {
     Chunk(u64),
     ChunkEnd,
     Trailer,
-    /// An upgrade was asked for: what follows are requests, unless it is granted.
+    /// After a request for an upgrade: requests follow, unless it is granted.
     UpgradeRequested,
-    /// Not HTTP/1 any more.
+    /// No longer HTTP/1.
     Opaque,
 }
 
-/// What a head has said so far.
+/// The fields of a head so far.
 #[derive(Default)]
 struct Head {
     length: Option<u64>,
     chunked: bool,
-    /// After it come other bytes than requests: those of the tunnel, or nothing, for a refused CONNECT ends the connection.
+    /// `CONNECT`: a tunnel follows, or nothing, because a refusal ends the connection.
     connects: bool,
-    /// After it come other bytes than requests, if it is granted.
+    /// An upgrade was requested: another protocol follows if it is granted.
     upgrades: bool,
 }
 
@@ -213,13 +216,13 @@ impl Checker {
         if alike == bytes.len() {
             return Ok(&[]);
         }
-        // It is not: what was taken for its beginning is a request's.
+        // Not HTTP/2: the bytes that matched the preface belong to a request.
         self.position = Position::RequestLine;
         self.feed(&PREFACE[..self.begun - alike])?;
         Ok(bytes)
     }
 
-    /// Takes bytes up to the end of a line.
+    /// Consumes bytes up to the end of a line.
     fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
         let end = memchr::memchr(b'\n', bytes);
         let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
@@ -227,12 +230,12 @@ impl Checker {
             return Err("a line is longer than 64 KiB");
         }
         if self.line.is_empty() && end.is_some() {
-            // Most lines come whole: nothing of them is kept.
+            // Most lines arrive whole and need no buffer.
             self.take_line(part)?;
             return Ok(rest);
         }
         self.line.extend_from_slice(part);
-        // As soon as it can be told: the parser must not see the rest.
+        // As early as possible: the parser must not see the rest.
         self.unfolded(&self.line)?;
         if end.is_some() {
             let mut line = std::mem::take(&mut self.line);
@@ -248,7 +251,7 @@ impl Checker {
         if folded { Err("a header is folded over two lines") } else { Ok(()) }
     }
 
-    /// Takes a line with its end.
+    /// Checks a complete line.
     fn take_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         self.unfolded(line)?;
         let line = line.strip_suffix(b"\r\n").ok_or("a line ends with LF alone")?;
@@ -283,7 +286,7 @@ impl Checker {
     }
 }
 
-/// RFC 9112, section 3: a method, a target that can be read, a version; the method.
+/// RFC 9112, section 3: a method, a valid target and a version; returns the method.
 fn request_line(line: &[u8]) -> Result<&[u8], &'static str> {
     let mut words = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
@@ -303,7 +306,7 @@ fn request_line(line: &[u8]) -> Result<&[u8], &'static str> {
     if read { Ok(method) } else { Err("a request's target is malformed") }
 }
 
-/// RFC 9112, section 7.1, without extensions: nobody needs them, and they are read in different ways.
+/// RFC 9112, section 7.1, without extensions: no client needs them, and servers parse them differently.
 fn chunk_size(line: &[u8]) -> Result<u64, &'static str> {
     let digits = std::str::from_utf8(line).ok().filter(|digits| (1..=15).contains(&digits.len()));
     let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));

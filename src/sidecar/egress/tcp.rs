@@ -1,4 +1,6 @@
-//! Named destinations of plain TCP: each has a socket of its own, and what the agent says there is looked at.
+//! TCP destinations that the policy names: each has its own socket, and what the agent sends is scanned.
+//!
+//! Attacks that this stops: SSH and `git push`, which must not leave without a gate.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,21 +10,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::inspect::scan_message;
 use super::stream::Stream;
-use super::{Egress, Outcome};
+use super::{Egress, LoggedDecision};
 use crate::policy::{Decision, Form, Intent, Reason, authorize};
 use crate::scan::Overlap;
 
-/// Bytes carried at once, each way.
+/// Buffer size in each direction, in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// Serves one connection to a destination, by its place in the list.
+/// Serves one connection to the destination with this index.
 pub(super) async fn serve(mut stream: Stream, index: usize, egress: &Arc<Egress>) {
     let Some(target) = egress.snapshot().policy.tcp.get(index).cloned() else { return };
     let intent = Intent { form: Form::Tcp, method: String::new(), host: target.host, port: target.port, path: None };
     let intent = Arc::new(intent);
-    // The connection ends when it was told why.
+    // The connection ends; the event says why.
     if let Err(reason) = carry(&mut stream, &intent, egress).await {
-        egress.record(Some(&intent), Outcome::Refuse(&reason));
+        egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
     }
 }
 
@@ -34,13 +36,13 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
     };
     let Some(pinned) = snapshot.connector.pin(&intent.host, destination).await? else { return Ok(()) };
     let far = pinned.dial().await?;
-    egress.record(Some(intent), Outcome::Allow);
+    egress.record(Some(intent), LoggedDecision::Allow);
     let scanner = egress.scanner(&snapshot, intent);
     let (mut from_near, mut to_near) = tokio::io::split(near);
     let (mut from_far, mut to_far) = tokio::io::split(far);
     let out = async {
         let (mut buffer, mut overlap) = (vec![0; BUFFER], Overlap::pieces());
-        // What has come so far, until it is told what it is.
+        // The bytes so far, until the protocol is known.
         let mut first = Some(Vec::new());
         while let Ok(length @ 1..) = from_near.read(&mut buffer).await {
             let mut bytes = Bytes::copy_from_slice(&buffer[..length]);
@@ -59,7 +61,7 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
             }
             egress.counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
-        // What ends before it is told what it is, is no beginning of either.
+        // A connection that ends before the protocol is known is neither SSH nor git.
         if let Some(begun) = first.filter(|begun| !begun.is_empty()) {
             scan_message(egress, &scanner, &mut overlap, begun.clone().into(), "stream").await?;
             let _ = to_far.write_all(&begun).await;
@@ -81,7 +83,7 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
     let forbidden = egress.until_forbidden(&snapshot.policy, intent);
     let carried = async {
         tokio::select! {
-        // What ends either way ends when both have; a refusal ends both.
+        // The connection ends when both directions have ended; a refusal ends both.
         sent = &mut out => {
             sent?;
             back.await;
@@ -96,17 +98,17 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
     }
 }
 
-/// Whether a conversation may go on.
+/// Whether a connection may continue.
 #[derive(Debug, PartialEq, Eq)]
 enum Sniffed {
     Open,
     Closed,
-    /// More must come: what has come is held back.
+    /// More bytes are needed; the first ones are held back.
     Undecided,
 }
 
-/// Decides about a conversation by its first bytes: those that have a gate of their own do not go this way. RFC 4253,
-/// section 4.2, and git's pack protocol, whose first line has its length in four digits before it.
+/// Decides by the first bytes: SSH (RFC 4253, section 4.2) and git's pack protocol are refused. The first line of the
+/// latter begins with its length in four hexadecimal digits.
 fn sniff(bytes: &[u8]) -> Sniffed {
     const SSH: &[u8] = b"SSH-";
     const PUSH: &[u8] = b"git-receive-pack";

@@ -1,4 +1,4 @@
-//! Requests as bytes, and what the adapter makes of them: shapes that must not find another way than the gate.
+//! Raw requests to the adapter: no form may bypass the policy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use super::capacity::{TIMEOUTS, Timeouts};
 use super::connection_permit::ConnectionPermit;
 use super::{Config, Egress, Pair, Registration, http};
 use crate::net::Host;
-use crate::policy::{AllowSpec, Decision, EgressSpec, Enforced, Form, Intent, Reason, authorize};
+use crate::policy::{AllowSpec, Decision, EgressSpec, EnforcedPolicy, Form, Intent, Reason, authorize};
 
-/// How long egress may take for one request.
+/// The time limit for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An egress whose only reachable host is `upstream`, a listener of this test.
@@ -23,15 +23,15 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
     let sidecars = [("upstream".to_owned(), upstream.into())].into();
     let spec = EgressSpec { allow, ..EgressSpec::default() };
     let own = vec!["egress:8888".into()];
-    new_egress(&Config { own, sidecars, ..Config::new("test", Enforced::first(spec)) })
+    new_egress(&Config { own, sidecars, ..Config::new("test", EnforcedPolicy::first(spec)) })
 }
 
-/// An egress that asks nobody for names.
+/// An egress that resolves no names.
 pub(super) fn new_egress(config: &Config) -> Arc<Egress> {
     new_egress_with(config, TIMEOUTS)
 }
 
-/// The same, with less patience or more.
+/// The same, with other timeouts.
 pub(super) fn new_egress_with(config: &Config, times: Timeouts) -> Arc<Egress> {
     let options = hickory_resolver::config::ResolverConfig::default();
     let resolver =
@@ -96,7 +96,7 @@ async fn promise_04_no_shape_of_request_finds_another_way() {
             "CONNECT allowed.bottler.invalid:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
             "421",
         ),
-        // A proxy's own name is none of a destination, and there is one at most.
+        // The proxy's own name is accepted for `CONNECT` alone, and there is at most one `Host`.
         ("the proxy as Host of a request", "GET http://evil.example/ HTTP/1.1\r\nHost: egress:8888\r\n\r\n", "421"),
         (
             "the proxy as Host of a CONNECT to elsewhere",
@@ -151,7 +151,7 @@ async fn promise_04_no_shape_of_request_finds_another_way() {
     ] {
         let answer = ask(&egress, request.as_bytes()).await;
         let got = status(&answer);
-        // What the parser itself refuses is closed with or without an answer.
+        // What the parser refuses is closed with or without a response.
         let fits = got == expected || (expected == "400" && got == "closed") || (expected == "closed" && got == "400");
         assert!(fits, "{name}: {answer}");
         assert!(listener_is_silent(&listener).await, "{name}: something was dialled");
@@ -205,10 +205,10 @@ async fn a_refusal_is_one_line_of_json_with_code_and_hint() {
     assert!(message.contains("10.0.0.1 is a private address; ") && message.contains("sidecar"), "{message}");
 }
 
-/// Two requests that were judged by one policy, before either has used the grant.
+/// Two requests that were judged by one policy, before either used the grant.
 #[tokio::test]
 async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
-    let mut policy = Enforced::first(EgressSpec::default());
+    let mut policy = EnforcedPolicy::first(EgressSpec::default());
     policy.once = vec![(7, AllowSpec::Host("once.example.com".into()))];
     let egress = new_egress(&Config::new("test", policy));
     let snapshot = egress.snapshot();
@@ -220,11 +220,11 @@ async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
     assert!(matches!(authorize(&egress.snapshot().policy, &intent), Decision::Refuse(_)));
 }
 
-/// No private address opens by a registration, and nobody but the agent gets there by it.
+/// A registration opens no private address, and only the agent reaches the sidecar by it.
 #[tokio::test]
 async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
     let pairs = vec![Pair { name: "one".into(), folder: "/run/bottler-pairs/1".into() }];
-    let policy = Enforced::first(EgressSpec::default());
+    let policy = EnforcedPolicy::first(EgressSpec::default());
     let egress = new_egress(&Config { pairs, ..Config::new("test", policy) });
     let register = |name: &str, socket: &str| {
         egress.register(Registration { name: name.into(), port: 9000, socket: socket.into() })
@@ -256,8 +256,8 @@ async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
         assert_eq!(code(decided(&egress, "two", 9000)), "host_not_allowed");
         assert_eq!(code(decided(&egress, "127.0.3.1", 9000)), "address_not_public");
         assert_eq!(code(decided(&sidecar, "one", 9000)), "host_not_allowed");
-        // Another policy changes nothing of it.
-        let next = Enforced { generation: 2, ..Enforced::first(EgressSpec::default()) };
+        // Another policy does not change it.
+        let next = EnforcedPolicy { generation: 2, ..EnforcedPolicy::first(EgressSpec::default()) };
         egress.enforce(&next).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What a request makes of its connection.
+//! A request that switches the protocol of its connection: `CONNECT`, or an upgrade.
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -9,15 +9,15 @@ use super::connection_permit::ConnectionPermit;
 use super::drain::RequestBody;
 use super::strict::UpgradeGrant;
 
-/// What a request makes of its connection, if it is granted.
+/// The protocol switch that a request asks for.
 pub(super) enum ProtocolSwitch {
-    Nothing,
+    Never,
     Tunnel,
     Upgrade(Option<UpgradeGrant>),
 }
 
 impl ProtocolSwitch {
-    /// What a request makes of its connection has the connection's place, too, and may be granted; most make nothing of it.
+    /// Attaches the connection's permit to a request that switches protocols, so that what follows keeps it.
     pub(super) fn prepare(request: &mut Request<Incoming>, permit: Option<&ConnectionPermit>, granted: &UpgradeGrant) {
         if request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE) {
             let extensions = request.extensions_mut();
@@ -34,15 +34,15 @@ impl ProtocolSwitch {
         } else if request.headers().contains_key(header::UPGRADE) {
             Self::Upgrade(request.extensions().get::<UpgradeGrant>().cloned())
         } else {
-            Self::Nothing
+            Self::Never
         }
     }
 
-    /// Ends the connection after an answer that does not grant what was asked for: only a tunnel is granted by any 2xx, and
-    /// an upgrade by 101 alone (RFC 9110, section 15.2.2).
+    /// Closes the connection after a response that does not grant the switch: any 2xx grants a tunnel, but only 101 an
+    /// upgrade (RFC 9110, section 15.2.2).
     pub(super) fn end(self, mut response: Response<Body>) -> Response<Body> {
         let granted = match self {
-            Self::Nothing => true,
+            Self::Never => true,
             Self::Tunnel => response.status().is_success(),
             Self::Upgrade(granted) => {
                 let switched = response.status() == hyper::StatusCode::SWITCHING_PROTOCOLS;

@@ -1,6 +1,5 @@
-//! `WebSockets` (RFC 6455): the handshake is a request like any other; then every message that the agent sends is looked
-//! at.
-//! Extensions are not offered on, so that nothing is compressed.
+//! WebSockets (RFC 6455). The handshake is inspected like any request; afterwards every message of the agent is
+//! scanned. Extensions are not offered to the destination, so nothing is compressed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,25 +30,25 @@ use super::inspect::scan_message;
 use super::interim::Interim;
 use super::snapshot::Snapshot;
 use super::stats::Counters;
-use super::{Egress, Outcome};
+use super::{Egress, LoggedDecision};
 use crate::policy::{Intent, Reason};
 use crate::scan::{DecodeError, Overlap, Scanner};
 
-/// Largest message, in bytes: it is looked at whole.
+/// Maximum size of a message, in bytes: it is scanned as a whole.
 const MAX_MESSAGE: usize = 16 << 20;
 
-/// Bytes carried at once to the agent.
+/// Buffer size towards the agent, in bytes.
 const BUFFER: usize = 16 << 10;
-/// Why a connection is closed (section 7.4.1).
+/// Close codes (section 7.4.1).
 const VIOLATION: u16 = 1002;
 const REFUSED: u16 = 1008;
 
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 
-/// Forwards a handshake; where it is granted, what follows it too.
+/// Forwards a handshake, and relays the connection if it is granted.
 ///
 /// # Errors
-/// It holds what must not leave, or its destination cannot be reached or does what was not asked for.
+/// The handshake contains a secret, the destination cannot be reached, or it grants what was not offered.
 pub(super) async fn forward(
     egress: &Arc<Egress>,
     snapshot: &Snapshot,
@@ -92,15 +91,15 @@ pub(super) async fn forward(
             && let Err(reason) =
                 relay(client, upstream, scanner, &egress, egress.until_forbidden(&policy, &intent)).await
         {
-            egress.record(Some(&intent), Outcome::Refuse(&reason));
+            egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
         }
         drop((place, slot));
     });
     Ok(Response::from_parts(head, empty()))
 }
 
-/// Asks on a connection of its own, which ends with the answer unless that grants the upgrade: no other request is ever on
-/// it, so that none can be hidden behind a handshake.
+/// Sends the handshake on a connection of its own, which carries no other request, so that none can be hidden behind
+/// it.
 async fn ask(
     snapshot: &Snapshot,
     intent: &Intent,
@@ -114,7 +113,7 @@ async fn ask(
     if scheme == "http"
         && let Some(via) = snapshot.connector.proxy_for(&intent.host, intent.port)
     {
-        // To a proxy the whole URL is said, and who asks.
+        // A proxy gets the whole URL, and its credentials.
         if let Some(value) = &via.authorization {
             head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
         }
@@ -137,7 +136,7 @@ fn upgrade_headers(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Carries messages both ways until one side ends, one must not leave, or the whole is forbidden.
+/// Relays messages until one side ends, a message is refused, or the policy forbids the connection.
 async fn relay(
     client: Upgraded,
     upstream: Upgraded,
@@ -158,7 +157,7 @@ async fn relay(
         }
     };
     let _ = to_upstream.shutdown().await;
-    // Within a frame of the destination's nothing can be said.
+    // Within a frame of the destination, no close frame can be sent.
     if let (Err(reason), true) = (&ended, between.load(Ordering::Relaxed)) {
         let code = if matches!(reason, Reason::BadRequest(_)) { VIOLATION } else { REFUSED };
         let why = [&code.to_be_bytes()[..], b"refused by bottler: ", reason.code().as_bytes()].concat();
@@ -168,8 +167,8 @@ async fn relay(
     ended
 }
 
-/// Carries what the agent says. A message is looked at whole, together with the end of those before it, and sent as one
-/// frame; control frames go between messages and are no part of any.
+/// Relays the agent's messages. A message is scanned as a whole, together with the end of the preceding ones, and sent
+/// as one frame. Control frames may stand between its frames.
 async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     from: &mut R,
     to: &mut W,
@@ -182,7 +181,7 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     loop {
         let head = frames::head(from, true);
         let head = if begun.is_some() { timeout(stall, head).await.map_err(|_| Reason::Stalled)? } else { head.await };
-        // A connection that ends or breaks concerns its two ends only.
+        // How a connection ends concerns its two ends only.
         let Ok(Some(head)) = head else { return Ok(()) };
         let FrameHeader { fin, opcode, length, mask, .. } = head.map_err(Reason::BadRequest)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -230,7 +229,7 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
 }
 
-/// Reads the content of a frame, which does not wait for ever in the memory that was taken for it.
+/// Reads the payload of a frame, with a time limit for the memory that it occupies.
 async fn read<R: AsyncRead + Unpin>(
     from: &mut R,
     mut content: &mut [u8],
@@ -245,14 +244,14 @@ async fn read<R: AsyncRead + Unpin>(
     Ok(Some(()))
 }
 
-/// A key for a mask, that nobody knows before (section 5.3).
+/// An unpredictable masking key (section 5.3).
 fn key() -> Result<[u8; 4], Reason> {
     let mut key = [0; 4];
     getrandom::fill(&mut key).map_err(|_| Reason::BadRequest("there is no randomness for a mask"))?;
     Ok(key)
 }
 
-/// Carries what the destination says, frame by frame, so that it is known when none has begun.
+/// Relays the destination's frames, and tracks whether one is incomplete.
 async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     from: &mut R,
     to: &mut W,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bottler::policy::{EgressSpec, Enforced};
+use bottler::policy::{EgressSpec, EnforcedPolicy};
 use bottler::scan::KnownSecret;
 use bottler::sidecar::egress::{Ask, Config, Update};
 use bottler::sidecar::{Action, Command as SidecarCommand};
@@ -104,7 +104,7 @@ impl Peer {
 fn egress(entry: &str, folder: &Path) -> Child {
     let mut spec: EgressSpec = serde_yaml::from_str(&format!("allow: [{entry}]")).unwrap();
     spec.roots.push(std::fs::read_to_string(folder.join("root.pem")).unwrap());
-    let config = Config::new("bench", Enforced::first(spec));
+    let config = Config::new("bench", EnforcedPolicy::first(spec));
     let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
         .args(["egress", "127.0.0.1:3127"])
         .stdin(Stdio::piped())

@@ -12,13 +12,13 @@ const CODES: usize = 256;
 
 /// What is held.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct Backlog {
     whole: HashMap<(String, String, String), (Event, Option<Event>)>,
     /// What is only counted.
     pub(super) counted: BTreeMap<String, u64>,
 }
 
-impl Held {
+impl Backlog {
     pub(super) fn add(&mut self, event: Event) {
         let kind = &event.kind;
         let key = (kind.decision.clone(), kind.code.clone(), kind.destination.clone());

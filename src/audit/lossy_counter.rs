@@ -6,14 +6,14 @@
 const LEAST: usize = 1 << 10;
 
 /// The table: a fingerprint in the upper 56 bits of a slot, a count in the lower eight, 0 where it is free.
-pub(super) struct Sieve {
+pub(super) struct LossyCounter {
     slots: Vec<u64>,
     used: usize,
     /// Most slots; a power of two.
     most: usize,
 }
 
-impl Sieve {
+impl LossyCounter {
     pub(super) fn new(most: usize) -> Self {
         Self { slots: Vec::new(), used: 0, most: most.next_power_of_two().max(LEAST) }
     }
@@ -93,7 +93,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_count_is_never_too_high_and_hardly_too_low(keys in proptest::collection::vec(0..4000_u64, 0..6000)) {
-            let (mut sieve, mut exact) = (Sieve::new(LEAST), BTreeMap::<u64, u64>::new());
+            let (mut sieve, mut exact) = (LossyCounter::new(LEAST), BTreeMap::<u64, u64>::new());
             let bound = keys.len() as u64 / (LEAST as u64 / 4) + 1;
             for key in keys {
                 let count = exact.entry(key).or_default();
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn ten_among_a_million_are_told_apart() {
-        let mut sieve = Sieve::new(1 << 20);
+        let mut sieve = LossyCounter::new(1 << 20);
         let mut rare = 0;
         for key in 0..1_250_000 {
             assert!(sieve.add(spread(key), 1) == 1);

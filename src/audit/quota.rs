@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::sieve::Sieve;
+use super::lossy_counter::LossyCounter;
 use super::{Event, Subject};
 
 /// Bytes for what was let through.
@@ -20,18 +20,18 @@ pub(super) const CLOSING: u64 = 2 << 20;
 pub(super) const ALL: u64 = ALLOWED + OTHERS + RARE * LEVELS as u64 + SIDECARS + CLOSING;
 
 /// What is left.
-pub(super) struct Room {
+pub(super) struct Quota {
     allowed: u64,
     others: u64,
     rare: [u64; LEVELS],
     sidecars: u64,
     hasher: RandomState,
-    seen: Sieve,
+    seen: LossyCounter,
 }
 
-impl Room {
+impl Quota {
     pub(super) fn new() -> Self {
-        let seen = Sieve::new(1 << 16);
+        let seen = LossyCounter::new(1 << 16);
         let hasher = RandomState::new();
         Self { allowed: ALLOWED, others: OTHERS, rare: [RARE; LEVELS], sidecars: SIDECARS, hasher, seen }
     }
@@ -53,9 +53,9 @@ impl Room {
 }
 
 fn take(left: &mut u64, bytes: u64) -> bool {
-    let room = *left >= bytes;
-    if room {
+    let quota = *left >= bytes;
+    if quota {
         *left -= bytes;
     }
-    room
+    quota
 }
