@@ -1,15 +1,15 @@
-//! Many events → few, so that what is frequent does not displace what is rare. Pure: it is told the time.
+//! Coalesces events, so that frequent ones do not displace rare ones. Pure: the caller passes the time.
 //!
 //! Rules:
-//! * Events of one decision, code and destination belong together. The first of them is told at once and whole; further ones
-//!   that differ in method, form or words are told whole, too, while they are few; all others are counted, and the count is
-//!   told with the last of them, after times that become longer while they go on coming.
-//! * A destination that is new gets a place of its own while its domain (or block of addresses) has few, and its class (the
-//!   decision and code) has not had too many lately. One that has none is counted with its domain or class, as `*.DOMAIN` or
-//!   without a destination, with the last of them in words.
-//! * What has no place and comes again gets one: those that came twice, four times, eight times … have room of their own each,
-//!   so that ever new destinations do not displace one that is asked for repeatedly.
-//! * Nothing is lost: the counts of what is told add up to what was noted. Everything has a bound.
+//! * Events with one decision, code and destination belong together. The first is reported at once. Further ones that
+//!   differ in method, form or reason are reported individually while they are few; all others are counted. A count is
+//!   reported with the last event, at intervals that grow while events continue.
+//! * A new destination is tracked individually while its domain (or address block) has few of them, and its class
+//!   (decision and code) had few new ones lately. Otherwise it is counted with its domain, as `*.DOMAIN`, or with its
+//!   class, without a destination; the reason names the last one.
+//! * A destination that is not tracked and repeats is tracked after all. Those seen twice, four times, eight times …
+//!   have separate budgets, so that a flood of new destinations does not displace one that is requested repeatedly.
+//! * No event is lost: the reported counts add up to the recorded ones. Everything is bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -18,37 +18,37 @@ use super::lossy_counter::LossyCounter;
 use super::token_bucket::TokenBucket;
 use super::{Details, Event};
 
-/// Bounds, with times in milliseconds.
+/// Limits; times are in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Destinations that have a place.
+    /// Tracked destinations.
     pub destinations: usize,
-    /// Events of one destination that are kept apart because they differ.
+    /// Variants of one destination that are tracked individually.
     pub variants: usize,
-    /// New destinations of one domain, for each class, that need no repetition.
+    /// New destinations of one domain, for each class, that are tracked without a repetition.
     pub of_zone: usize,
-    /// Domains that are counted apart.
+    /// Domains that are counted individually.
     pub zones: usize,
-    /// Classes that are counted apart.
+    /// Classes that are counted individually.
     pub classes: usize,
-    /// New destinations of a class at once, and how long until there may be one more.
+    /// New destinations of a class: burst, and interval.
     pub fresh: (u64, u64),
-    /// The same for those that were seen so often, for each power of two.
+    /// The same for repeated ones, for each power of two.
     pub repeated: (u64, u64),
-    /// Counts at once, and how long until there may be one more.
+    /// Counts: burst, and interval.
     pub counts: (u64, u64),
-    /// Whole events that wait to be told.
+    /// Events that wait to be reported.
     pub waiting: usize,
-    /// Slots of the table of what has no place.
+    /// Slots of the table of destinations that are not tracked.
     pub sieve: usize,
-    /// The shortest and the longest time between two counts of one kind.
+    /// Shortest and longest interval between two counts of one variant.
     pub window: (u64, u64),
-    /// How long a place is kept of which nothing is to be told.
+    /// How long an idle destination is tracked.
     pub idle: u64,
 }
 
 impl Limits {
-    /// What a sidecar takes: some 10 MiB at most.
+    /// The limits of a sidecar: about 10 MiB.
     pub const SIDECAR: Self = Self {
         destinations: 2048,
         variants: 8,
@@ -65,48 +65,48 @@ impl Limits {
     };
 }
 
-/// Powers of two that have room of their own.
+/// Powers of two with separate budgets.
 const LEVELS: usize = 8;
-/// How often idle places are looked for, in milliseconds.
+/// How often idle destinations are removed, in milliseconds.
 const TIDY: u64 = 60_000;
 
-/// Events that are alike.
+/// Events that are counted together.
 struct Variant {
-    /// The last of them.
+    /// The last event.
     kind: Details,
     time: u64,
-    /// How many of them are not told yet.
+    /// How many events were not reported yet.
     unreported: u64,
-    /// When they are to be told.
+    /// When they are due.
     due: u64,
     window: u64,
     reported: u64,
 }
 
-/// A destination's place.
+/// A tracked destination.
 struct Destination {
     zone: u64,
-    /// Of those that differ, each its own, and last the one for all others.
+    /// The individual variants; the last one counts all others if `others` is set.
     variants: Vec<Variant>,
     others: bool,
     last: u64,
 }
 
-/// Room for new destinations of a class.
+/// The budgets of a class.
 struct Class {
     fresh: TokenBucket,
     repeated: [TokenBucket; LEVELS],
 }
 
-/// Events on their way to be told.
+/// Coalesces events.
 pub struct Coalescer {
     limits: Limits,
     hasher: RandomState,
     destinations: HashMap<u64, Destination>,
-    /// Destinations with a place, by class and domain.
+    /// The number of tracked destinations, by class and domain.
     zones: HashMap<u64, usize>,
     classes: HashMap<u64, Class>,
-    /// What has no place, by class and domain, or by class; with the domain's name.
+    /// Counts of what is not tracked, by class and domain, or by class; with the domain's name.
     rest: HashMap<u64, (String, Variant)>,
     waiting: VecDeque<Event>,
     sieve: LossyCounter,
@@ -115,7 +115,7 @@ pub struct Coalescer {
 }
 
 impl Coalescer {
-    /// One that has seen nothing.
+    /// An empty coalescer.
     pub fn new(limits: Limits, now: u64) -> Self {
         Self {
             hasher: RandomState::new(),
@@ -131,8 +131,8 @@ impl Coalescer {
         }
     }
 
-    /// Notes an event of a wall clock's `time`, at a moment `now` of a clock that only goes forward, both in milliseconds.
-    /// Whether there is something to be told at once.
+    /// Records an event with the wall clock's `time`, at `now` of a monotonic clock, both in milliseconds. Returns
+    /// whether an event is due at once.
     pub fn note(&mut self, kind: Details, time: u64, now: u64) -> bool {
         let before = self.waiting.len();
         self.place(kind, time, now);
@@ -179,7 +179,7 @@ impl Coalescer {
         }
     }
 
-    /// The class of an event, made where there is none; beyond the bound, all are one.
+    /// The class of an event; beyond the limit, all share one.
     fn class(&mut self, kind: &Details, now: u64) -> u64 {
         let mut class = self.hasher.hash_one((&kind.decision, &kind.code));
         if !self.classes.contains_key(&class) && self.classes.len() >= self.limits.classes {
@@ -193,13 +193,13 @@ impl Coalescer {
         class
     }
 
-    /// Whether a destination that has no place gets one.
+    /// Whether a new destination is tracked.
     fn admits(&mut self, class: u64, zone: u64, key: u64, now: u64) -> bool {
         let few = self.zones.get(&zone).is_none_or(|count| *count < self.limits.of_zone);
         let Some(quota) = self.classes.get_mut(&class) else { return false };
         let fresh = few && quota.fresh.take(now);
         let admitted = fresh || {
-            // The table is used only where there is no room for all.
+            // The table is only used when the budget is exhausted.
             let seen = self.sieve.add(key, 1);
             let level = usize::try_from(seen.ilog2()).unwrap_or_default();
             level > 0 && quota.repeated[level.min(LEVELS - 1)].take(now)
@@ -207,7 +207,7 @@ impl Coalescer {
         admitted && (self.destinations.len() < self.limits.destinations || self.forget())
     }
 
-    /// Gives up the place of which nothing was heard for the longest time, where everything of one has been told.
+    /// Stops tracking the destination that was quiet for longest, if one has nothing to report.
     fn forget(&mut self) -> bool {
         let quiet = self.destinations.iter().filter(|(_, place)| place.is_reported());
         let Some(oldest) = quiet.min_by_key(|(_, place)| place.last).map(|(key, _)| *key) else { return false };
@@ -225,14 +225,14 @@ impl Coalescer {
         }
     }
 
-    /// Whether there is anything to be told, now or later.
+    /// Whether there is nothing to report, now or later.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
             && self.destinations.values().all(Destination::is_reported)
             && self.rest.values().all(|(_, slot)| slot.unreported == 0)
     }
 
-    /// What is to be told now.
+    /// The events that are due.
     pub fn due(&mut self, now: u64) -> Vec<Event> {
         self.tidy(now);
         let mut reported: Vec<Event> = self.waiting.drain(..).collect();
@@ -250,7 +250,7 @@ impl Coalescer {
         reported
     }
 
-    /// Everything that is not told yet.
+    /// Everything that was not reported yet.
     pub fn flush(&mut self, now: u64) -> Vec<Event> {
         let longest = self.limits.window.1;
         let mut reported: Vec<Event> = self.waiting.drain(..).collect();
@@ -261,7 +261,7 @@ impl Coalescer {
         reported
     }
 
-    /// Gives up places and counts that have been idle for long.
+    /// Removes destinations and counts that were idle for long.
     fn tidy(&mut self, now: u64) {
         if now.saturating_sub(self.tidied) < TIDY {
             return;
@@ -280,7 +280,7 @@ impl Coalescer {
         self.rest.retain(|_, (_, slot)| slot.unreported > 0 || now.saturating_sub(slot.reported) < self.limits.idle);
     }
 
-    /// How much it holds: places, kinds of them, domains, and events that wait.
+    /// The number of destinations, variants, domains, and waiting events.
     #[cfg(test)]
     fn backlog(&self) -> [usize; 4] {
         let variants = self.destinations.values().map(|place| place.variants.len()).sum();
@@ -295,7 +295,7 @@ impl Destination {
 }
 
 impl Variant {
-    /// One whose first event is told by itself.
+    /// A variant whose first event is reported individually.
     fn reported(kind: Details, time: u64, now: u64, window: u64) -> Self {
         Self { kind, time, unreported: 0, due: now, window, reported: now }
     }
@@ -322,7 +322,7 @@ impl Variant {
     }
 }
 
-/// Events at further destinations: of a domain, or of any.
+/// An event for several destinations of a domain, or of any.
 fn further(zone: &str, Event { kind, time, count }: Event) -> Event {
     let Details { destination, reason, .. } = &kind;
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
@@ -333,7 +333,7 @@ fn further(zone: &str, Event { kind, time, count }: Event) -> Event {
     Event { time, count, kind }
 }
 
-/// What a destination is a part of: the domain that somebody has registered, or a block of addresses.
+/// The registered domain of a destination, or its address block.
 fn zone(destination: &str) -> String {
     let host = destination.rsplit_once(':').map_or(destination, |(host, _)| host);
     if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {

@@ -1,5 +1,5 @@
-//! Any stream: counts add up, memory is bounded, what stays within the bounds has its first and last, and what repeats is
-//! named beside what is ever new.
+//! For any stream of events: counts add up, memory is bounded, first and last events are reported within the limits,
+//! and a repeated destination is named beside a flood of new ones.
 
 use std::collections::BTreeMap;
 
@@ -37,12 +37,12 @@ fn kind(code: &str, destination: &str, reason: &str) -> Details {
     }
 }
 
-/// What happens: an event of a destination, a domain, a reason and a code, after some time; or nothing but time.
+/// Events with a destination, a domain, a reason and a code, after a delay; or a delay alone.
 fn stream() -> impl Strategy<Value = Vec<(u16, u8, u8, u8, u64)>> {
     proptest::collection::vec((0..40_u16, 0..12_u8, 0..6_u8, 0..6_u8, prop_oneof![Just(0), 0..40_000_u64]), 0..400)
 }
 
-/// Everything that is told of a stream, in order, and everything that was noted.
+/// Everything that is reported of a stream, in order, and everything that was recorded.
 fn run(limits: Limits, stream: &[(u16, u8, u8, u8, u64)]) -> (Coalescer, Vec<Event>, Vec<Details>) {
     let (mut coalescer, mut now) = (Coalescer::new(limits, 0), 0);
     let (mut reported, mut noted) = (Vec::new(), Vec::new());
@@ -77,7 +77,7 @@ proptest! {
             let of = |decided: &str| decided == format!("code{code}");
             let counted: u64 = reported.iter().filter(|event| of(&event.kind.code)).map(|event| event.count).sum();
             let came = noted.iter().filter(|kind| of(&kind.code)).count() as u64;
-            // Beyond the bound of classes all are one, which is told with its last.
+            // Beyond the limit, all classes share one, which is reported with its last event.
             prop_assert!(coalescer.classes.len() > SMALL.classes || counted == came);
         }
     }
@@ -139,9 +139,9 @@ fn the_first_is_told_at_once_and_counts_ever_later_while_they_go_on() {
         lines.extend(coalescer.due(now).into_iter().map(|event| (now, event.count)));
     }
     assert_eq!(lines[..4], [(0, 1), (600, 6), (1700, 11), (3800, 21)]);
-    // At last one for every longest time.
+    // At last one event for every longest interval.
     assert!(lines.len() < 20, "{lines:?}");
-    // After a rest it is soon told again.
+    // After a pause, events are reported quickly again.
     coalescer.flush(60_000);
     coalescer.note(kind("denied", "a.com:443", ""), 80_000, 80_000);
     assert_eq!(coalescer.due(80_499), []);

@@ -1,11 +1,11 @@
-//! Decisions → a proposed allowlist: what was let through, and, for a person to decide, what was not.
+//! Proposes an allowlist from decisions: what passed, and, as comments for a person to decide, what did not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::Event;
 
-/// What of a policy a proposal can be made about.
+/// The codes of refusals that an allowlist entry would change.
 const OF_POLICY: [&str; 4] = ["host_not_allowed", "port_not_allowed", "method_not_allowed", "path_not_allowed"];
 
 #[derive(Default)]
@@ -16,8 +16,7 @@ struct Usage {
     tunnel: bool,
 }
 
-/// The section `egress` that would let through what was let through, or would have been; what was refused for not being
-/// allowed stands there as comments.
+/// The `egress` section that allows what passed, or would have passed; refusals for a missing entry become comments.
 pub fn learn<'a>(bottle: &str, events: impl Iterator<Item = &'a Event>) -> String {
     let (mut passed, mut refused, mut further): (
         BTreeMap<String, Usage>,
@@ -36,14 +35,14 @@ pub fn learn<'a>(bottle: &str, events: impl Iterator<Item = &'a Event>) -> Strin
         if kind.destination.is_empty() || kind.destination.starts_with(crate::policy::CANARY) {
             continue;
         }
-        // Hosts that were counted together are for a person to name.
+        // A person must name the hosts that were counted together.
         let together = kind.destination.starts_with("*.") || kind.destination.contains('/');
         let list = if together { &mut further } else { list };
         let usage = list.entry(kind.destination.clone()).or_default();
         usage.count += event.count;
         usage.tcp |= kind.form == "tcp";
         usage.tunnel |= kind.form == "tunnel";
-        // A CONNECT that was granted says nothing of the requests in it.
+        // A granted `CONNECT` says nothing about the requests in it.
         if kind.form != "connect" && kind.form != "tunnel" && !kind.method.is_empty() {
             usage.methods.insert(kind.method.clone());
         }

@@ -1,5 +1,5 @@
-//! What sidecars decided, as evidence: a file for every launch, in which each line names the one before it by its hash, so
-//! that nothing can be taken out or changed without the last hash being another (promise 18).
+//! The audit log: one file for each launch, in which every line contains the hash of the line before it. So nothing can
+//! be removed or changed without changing the last hash (promise 18).
 
 mod append;
 mod backlog;

@@ -1,4 +1,5 @@
-//! Files that were changed, cut off, or are too many, on disks that are full; and what is learnt from them.
+//! Logs that were changed, truncated, or are too many, on disks that are full; and allowlists that are learnt from
+//! them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -51,15 +52,15 @@ fn promise_18_a_file_that_was_changed_is_found_out() {
     assert_eq!(verdict(changed), (Some(4), true, true));
     assert_eq!(verdict(own(&[lines[0], lines[1], lines[3], lines[4]])), (Some(3), true, true));
     assert_eq!(verdict(own(&[lines[0], lines[2], lines[1], lines[3], lines[4]])).0, Some(2));
-    // The last lines taken away: the chain is whole, and its head another.
+    // Without its last lines the chain is intact, but its head differs.
     assert_eq!(verdict(own(&lines[..3])), (None, false, false));
     assert_eq!(verdict(own(&lines[1..])).0, Some(1));
-    // Cut off by a kill.
+    // Truncated by a kill.
     std::fs::write(&path, &text[..text.len() - 10]).unwrap();
     let chain = read(&path).unwrap();
     assert_eq!((chain.records.len(), chain.broken_at, chain.ended), (4, None, false));
     assert_eq!(chain.torn, text.lines().last().unwrap().len() as u64 + 1 - 10);
-    // A line in the middle that is none: what can be read is read.
+    // A malformed line in the middle: the rest is read.
     std::fs::write(&path, text.replace("b.example", "b.exa\"mple")).unwrap();
     let chain = read(&path).unwrap();
     assert_eq!((chain.records.len(), chain.broken_at, chain.ended), (4, Some(3), true));
@@ -69,10 +70,10 @@ fn promise_18_a_file_that_was_changed_is_found_out() {
 fn ended_launches_have_so_many_files_and_no_others_go() {
     let state = tempfile::tempdir().unwrap();
     let folder = state.path().join(FOLDER);
-    // Three that live, and are the oldest.
+    // Three live bottles, which are the oldest.
     let living: Vec<Writer> =
         ["one", "two", "three"].map(|name| Writer::begin(state.path(), name, |_| true).unwrap()).into();
-    // Whether this one is gone cannot be told: of its files the last stays.
+    // Whether this bottle is gone is unknown: its last log stays.
     std::fs::write(folder.join("6.unknown.jsonl"), "").unwrap();
     std::fs::write(folder.join("7.unknown.jsonl"), "").unwrap();
     let later = u64::MAX / 2;
@@ -90,7 +91,7 @@ fn ended_launches_have_so_many_files_and_no_others_go() {
     assert!(!folder.join("6.unknown.jsonl").exists() && !folder.join(format!("{later}.old-0.jsonl.torn")).exists());
     let files = read::files(&folder).unwrap();
     assert_eq!(files.len(), MAX_FILES + 4);
-    // A clock that was set back makes no new launch an old one.
+    // A clock that was set back does not make a new launch an old one.
     assert_eq!(files.last().unwrap().bottle, "newest");
     assert!(read(&find(state.path(), "one").unwrap().unwrap()).unwrap().written);
     drop((living, newest));
@@ -118,7 +119,7 @@ fn a_torn_end_is_cut_off_at_the_next_start_and_the_chain_says_so() {
     }
 }
 
-/// A disk of so many bytes, that breaks off where it is full.
+/// A disk of limited size, which fails in the middle of a write.
 struct Small {
     bytes: Arc<Mutex<Vec<u8>>>,
     quota: Arc<AtomicUsize>,
@@ -147,7 +148,7 @@ impl append::Medium for Small {
 }
 
 proptest! {
-    /// Room that comes and goes; and whether a torn line can be cut off.
+    /// Free space that comes and goes; and whether a torn line can be removed.
     #[test]
     fn a_full_disk_tears_no_line_and_loses_no_count(
         rooms in proptest::collection::vec((0..4000_usize, 0..4_u8, 1..5_u64), 1..40),
@@ -208,7 +209,7 @@ fn what_is_rare_has_room_in_a_file_that_is_flooded() {
         chain.events().filter(|event| event.kind.destination == host).map(|event| event.count).sum::<u64>()
     };
     assert_eq!(of("rare.example:443"), 10);
-    // Of what was frequent, the last is there with all that it counts.
+    // The last of the frequent events is there, with its count.
     assert_eq!(of("busy.example:443"), came / 3);
     assert!(chain.events().any(|event| event.kind.code == "sidecar_died"));
     let there: u64 = chain.events().map(|event| event.count).sum();

@@ -1,12 +1,12 @@
-//! Room that is used up, and comes back by and by.
+//! A token bucket.
 
-/// So many at once, and one more every so many milliseconds.
+/// Holds up to `most` tokens, and gains one every `every` milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenBucket {
     left: u64,
     most: u64,
     every: u64,
-    /// Up to when what has come back is counted.
+    /// Until when gained tokens are counted.
     at: u64,
 }
 
@@ -15,7 +15,7 @@ impl TokenBucket {
         Self { left: most, most, every, at: now }
     }
 
-    /// Whether there is room for one more, which it then takes.
+    /// Takes a token, if there is one.
     pub(super) fn take(&mut self, now: u64) -> bool {
         let back = now.saturating_sub(self.at) / self.every;
         self.left = self.left.saturating_add(back).min(self.most);
@@ -38,7 +38,7 @@ mod tests {
         assert_eq!(taken(&mut bucket, 9), 0);
         assert_eq!(taken(&mut bucket, 10), 1);
         assert_eq!(taken(&mut bucket, 10_000), 2);
-        // A clock that goes back gives nothing.
+        // A clock that goes back gains no tokens.
         assert_eq!(taken(&mut bucket, 5), 0);
     }
 }

@@ -1,5 +1,5 @@
-//! Writing: line by line, as it happens, so that a holder that is killed has written what it knew. Where the disk is full, what
-//! happens is held, and written when there is room again, after a line that says since when it was missing.
+//! Writes a log, line by line, so that a killed holder has written what it knew. On a full disk, events are kept in
+//! memory, and written when there is space again, after an entry about the gap.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -16,45 +16,45 @@ use super::quota::{CLOSING, Quota};
 use super::read::{Entry, files};
 use super::{Event, now, repair, retain};
 
-/// A line's bytes beside its event's.
+/// The bytes of a line beside its event.
 const FRAME: u64 = 100;
 
-/// A launch's file: locked as long as it is written.
+/// The log of a launch; locked while it is written.
 pub struct Writer {
     file: Appender,
     quota: Quota,
     count: LogSummary,
-    /// What came when the file's room was used up.
+    /// Events beyond the log's quota.
     over: Backlog,
-    /// What could not be written, since when and why.
+    /// Events that could not be written; `gap` says since when, and why.
     missed: Backlog,
     gap: Option<(u64, String)>,
-    /// What is counted for good, by decision and code.
+    /// Events that are only counted, by decision and code.
     left_out: BTreeMap<String, u64>,
 }
 
-/// What a file came to.
+/// The summary of a closed log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSummary {
     /// The hash of the last line.
     pub head: String,
-    /// Decisions in all.
+    /// All decisions.
     pub decisions: u64,
-    /// Of these, refusals.
+    /// Refusals among them.
     pub refused: u64,
-    /// Decisions that are counted and not kept one by one.
+    /// Decisions that are only counted.
     pub left_out: u64,
-    /// Why the file does not hold all of that, where it does not: then the head is that of the last line that is there.
+    /// Why the log is incomplete, if it is; `head` is then that of the last line that was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
 }
 
 impl Writer {
-    /// Begins the file of a launch. Of launches that have ended, the oldest files go where there are too many; a torn end of a
-    /// holder that was killed is repaired. `is_gone` says for certain that there is no bottle of a name any more.
+    /// Starts the log of a launch: removes the oldest logs of ended launches if there are too many, and repairs torn
+    /// ones. `is_gone` says whether a bottle certainly no longer exists.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The log cannot be created.
     pub fn begin(state: &Path, bottle: &str, is_gone: impl Fn(&str) -> bool) -> io::Result<Self> {
         let folder = state.join(FOLDER);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -63,14 +63,14 @@ impl Writer {
         for file in &old {
             repair::repair(&file.path);
         }
-        // The newest is the last, whatever the clock says.
+        // The newest log sorts last, whatever the clock says.
         let when = u128::from(now()).max(old.last().map_or(0, |file| file.when + 1));
         let path = folder.join(format!("{when}.{bottle}.jsonl"));
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-        // Waits for nobody but a reader that looks whether it is written.
+        // Only a reader that tests the lock can delay this.
         file.lock()?;
         Self::on(Box::new(file), bottle).inspect_err(|_| {
-            // What says nothing is no evidence.
+            // A log without its first entry is not evidence.
             let _ = std::fs::remove_file(&path);
         })
     }
@@ -89,7 +89,7 @@ impl Writer {
         })
     }
 
-    /// Writes an event, or holds it where that cannot be done now.
+    /// Writes an event, or keeps it in memory if that fails.
     pub fn event(&mut self, event: Event) {
         self.count.decisions += event.count;
         if event.kind.decision == "refuse" {
@@ -103,12 +103,12 @@ impl Writer {
         }
     }
 
-    /// Why not everything is written, while that is so.
+    /// Why events cannot be written at the moment.
     pub fn write_error(&self) -> Option<&str> {
         self.gap.as_ref().map(|(_, why)| why.as_str())
     }
 
-    /// Writes what could not be written before, where it can be now.
+    /// Writes the events that could not be written before, if possible.
     pub fn retry(&mut self) {
         let Some((since, why)) = self.gap.clone() else { return };
         let (events, until) = (self.missed.decisions(), now());
@@ -137,7 +137,7 @@ impl Writer {
         }
     }
 
-    /// Ends it: with the last of what found no room, as far as there is some for that.
+    /// Closes the log: writes the last events beyond the quota, as far as there is space.
     pub fn close(mut self) -> LogSummary {
         self.retry();
         let mut left = CLOSING;

@@ -63,7 +63,7 @@ pub struct DenyTable {
     pub paths: Vec<String>,
 }
 
-/// A text or a table, told apart by what is there, so that a mistake in a table is told as what it is.
+/// Deserializes a string or a table, by what is there, so that a mistake in a table is reported as such.
 macro_rules! text_or_table {
     ($spec:ident, $table:ident) => {
         impl<'de> Deserialize<'de> for $spec {
@@ -102,7 +102,7 @@ pub enum Tls {
     Tunnel,
 }
 
-/// An entry of the allowlist, ready to be asked.
+/// A parsed entry of the allowlist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allow {
     rule: Rule,
@@ -111,30 +111,30 @@ pub struct Allow {
     scan: Option<Action>,
 }
 
-/// An entry of the denylist, ready to be asked.
+/// A parsed entry of the denylist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deny {
     rule: Rule,
     requests: RequestPatterns,
 }
 
-/// Which requests: all of them where nothing is said.
+/// The requests that an entry applies to; all if empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct RequestPatterns {
     methods: Vec<String>,
     paths: Vec<Glob>,
 }
 
-/// Why an entry could not be read.
+/// Why an entry cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// Its host.
+    /// The host.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// A method that is none.
+    /// A malformed method.
     #[error("{0:?} is not a method, as in \"GET\"")]
     Method(String),
-    /// A path that is no pattern.
+    /// A malformed path pattern.
     #[error("paths: {path:?}: {source}")]
     Path {
         /// As written.
@@ -142,12 +142,12 @@ pub enum EntryError {
         /// What is wrong with it.
         source: PathError,
     },
-    /// What nobody looks into cannot be judged.
+    /// Requests in a tunnel cannot be checked.
     #[error("{0}: methods and paths cannot be checked in a tunnel")]
     Tunnel(String),
 }
 
-/// How far an entry fits a request.
+/// How far an entry matches a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum MatchLevel {
     Not,
@@ -158,10 +158,10 @@ pub(super) enum MatchLevel {
 }
 
 impl AllowSpec {
-    /// Reads an entry.
+    /// Parses an entry.
     ///
     /// # Errors
-    /// A part is malformed, or parts do not go together.
+    /// A part is malformed, or parts contradict each other.
     pub fn read(&self) -> Result<Allow, EntryError> {
         match self {
             Self::Host(host) => {
@@ -177,7 +177,7 @@ impl AllowSpec {
         }
     }
 
-    /// As it is shown to people: its host.
+    /// The host, as it is shown to people.
     pub fn host(&self) -> &str {
         match self {
             Self::Host(host) => host,
@@ -187,7 +187,7 @@ impl AllowSpec {
 }
 
 impl DenySpec {
-    /// Reads an entry. Unlike one that allows, it may name all names under which anybody may have one.
+    /// Parses an entry. Unlike an entry that allows, it may name a public suffix.
     ///
     /// # Errors
     /// A part is malformed.
@@ -203,7 +203,7 @@ impl DenySpec {
 }
 
 impl DenySpec {
-    /// As it is shown to people: its host.
+    /// The host, as it is shown to people.
     pub fn host(&self) -> &str {
         match self {
             Self::Host(host) => host,
@@ -228,7 +228,7 @@ impl RequestPatterns {
 }
 
 impl Allow {
-    /// How far a request fits; a path that is not known yet fits.
+    /// How far a request matches; a path that is not known yet matches.
     pub(super) fn match_level(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> MatchLevel {
         if !self.rule.has_host(host) {
             return MatchLevel::Not;
@@ -246,25 +246,25 @@ impl Allow {
         MatchLevel::All
     }
 
-    /// What happens where a request holds a secret, if the entry says so.
+    /// The action for a secret in a request, if the entry sets it.
     pub(super) fn scan(&self) -> Option<Action> {
         self.scan
     }
 
-    /// Its host, where it is one alone.
+    /// The host, if the entry matches only one.
     pub(super) fn single_host(&self) -> Option<&Host> {
         self.rule.single_host()
     }
 
-    /// What happens to TLS, if the entry says so.
+    /// The handling of TLS, if the entry sets it.
     pub(super) fn tls(&self) -> Option<Tls> {
         self.tls
     }
 }
 
 impl Deny {
-    /// Whether it denies a request; of one whose path is not known yet, only where it denies all of them. A path that
-    /// servers may read in another way is denied in each.
+    /// Whether the entry denies a request. If the path is not known yet, only if the entry denies every request. A path
+    /// that servers read in several ways is denied if any reading matches.
     pub(super) fn matches(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
         if !(self.rule.has_host(host) && self.rule.has_port(port)) {
             return false;
@@ -274,28 +274,29 @@ impl Deny {
             && (self.requests.paths.is_empty() || self.requests.paths.iter().any(|glob| glob.may_match(path)))
     }
 
-    /// Whether it would judge a request by its path.
+    /// Whether the entry checks the path of this request.
     pub(super) fn checks_paths(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
         let Some((method, _)) = request else { return false };
         self.covers_host(host, port) && self.requests.method(method) && !self.requests.paths.is_empty()
     }
 
-    /// Whether it denies exactly what an entry allows; without a port, one denies every port and the other allows the usual ones.
+    /// Whether the entry denies exactly what another one allows. Without a port, a denial covers all ports and a
+    /// permission the default ones.
     pub(super) fn matches_exactly(&self, allow: &Allow) -> bool {
         self.requests == allow.requests && self.rule.covers(&allow.rule) && self.rule.is_as_wide_as(&allow.rule)
     }
 
-    /// Whether it denies everything that an entry allows.
+    /// Whether the entry denies everything that another one allows.
     pub(super) fn covers(&self, allow: &Allow) -> bool {
         self.requests == RequestPatterns::default() && self.rule.covers(&allow.rule)
     }
 
-    /// Whether it wants to look at requests of a host, so that no tunnel may lead there.
+    /// Whether the entry applies to requests of a host, so that no tunnel may lead there.
     pub(super) fn covers_host(&self, host: &Host, port: u16) -> bool {
         self.rule.has_host(host) && self.rule.has_port(port)
     }
 
-    /// As it is shown to people: its host.
+    /// The host rule.
     pub(super) fn rule(&self) -> &Rule {
         &self.rule
     }

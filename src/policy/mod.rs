@@ -1,4 +1,4 @@
-//! What may leave: pure functions from a request's intent to a decision. No sockets, no clock, no state.
+//! The policy: pure functions from a request's intent to a decision. No sockets, no clock, no state.
 
 mod allow;
 mod authorize;

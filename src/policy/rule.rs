@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use crate::net::{Host, HostError};
 
-/// Ports that an allowed host without one has: https and http.
+/// The ports of an allowed host without a port: https and http.
 const DEFAULT_PORTS: [u16; 2] = [443, 80];
 
-/// A host, or all names under one, at certain ports.
+/// A host, or all of its subdomains, at certain ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     host: Host,
@@ -23,10 +23,10 @@ enum Ports {
     One(u16),
 }
 
-/// Why a rule could not be read.
+/// Why a rule cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// The host part is no host.
+    /// A malformed host.
     #[error("{rule:?}: {source}")]
     Host {
         /// The rule as written.
@@ -34,16 +34,16 @@ pub enum RuleError {
         /// What is wrong with it.
         source: HostError,
     },
-    /// A star anywhere but in front of a name of at least two labels.
+    /// A wildcard anywhere but before a name of at least two labels.
     #[error("{0:?}: a star is only allowed in front of a name with two labels or more, as in \"*.example.com\"")]
     Star(String),
-    /// Under it anybody may register a name (publicsuffix.org, the ICANN and the private part).
+    /// A public suffix, under which anybody can register a name (publicsuffix.org, the ICANN and the private part).
     #[error("{0:?}: anybody can register a name under {1}")]
     PublicSuffix(String, String),
-    /// A URL: what is allowed is a host.
+    /// A URL instead of a host.
     #[error("{0:?} is a URL; name its host alone")]
     Url(String),
-    /// The part after the last colon is no port.
+    /// A malformed port.
     #[error("{0:?}: the port is not a number from 1 to 65535")]
     Port(String),
 }
@@ -64,7 +64,7 @@ impl FromStr for Rule {
 }
 
 impl Rule {
-    /// Reads what is to be kept out, or away: without a port all of them, and under any name of two labels.
+    /// Parses a denial, which covers all ports if it names none, and may name a public suffix.
     ///
     /// # Errors
     /// It is malformed.
@@ -96,7 +96,7 @@ impl Rule {
         Ok(Self { host, subdomains, ports })
     }
 
-    /// Whether the rule has this port.
+    /// Whether the rule covers this port.
     pub fn has_port(&self, port: u16) -> bool {
         match self.ports {
             Ports::Default => DEFAULT_PORTS.contains(&port),
@@ -105,7 +105,7 @@ impl Rule {
         }
     }
 
-    /// Whether the rule has this host, at some port. `*.example.com` does not have `example.com` itself.
+    /// Whether the rule covers this host, at some port. `*.example.com` does not cover `example.com`.
     pub fn has_host(&self, host: &Host) -> bool {
         match (self.subdomains, &self.host, host) {
             (true, Host::Name(suffix), Host::Name(name)) => {
@@ -118,19 +118,19 @@ impl Rule {
 }
 
 impl Rule {
-    /// Its host, where it is one alone.
+    /// The host, if the rule covers only one.
     pub(super) fn single_host(&self) -> Option<&Host> {
         (!self.subdomains).then_some(&self.host)
     }
 
-    /// Whether it was written for the same hosts and port as another one.
+    /// Whether both rules have the same hosts and, apart from the defaults, the same port.
     pub(super) fn is_as_wide_as(&self, other: &Self) -> bool {
         let unnamed = |ports: &Ports| !matches!(ports, Ports::One(_));
         let ports = self.ports == other.ports || unnamed(&self.ports) && unnamed(&other.ports);
         self.host == other.host && self.subdomains == other.subdomains && ports
     }
 
-    /// Whether it has every host and port that another one has.
+    /// Whether the rule covers every host and port of another one.
     pub(super) fn covers(&self, other: &Self) -> bool {
         let hosts = match (other.subdomains, &other.host) {
             (false, host) => self.has_host(host),
@@ -208,7 +208,7 @@ mod tests {
             "a.com:x",
             "a b",
             "http://a.com",
-            // Anybody may have a name there.
+            // Public suffixes.
             "*.co.uk",
             "*.github.io",
             "*.s3.amazonaws.com",

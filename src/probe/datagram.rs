@@ -1,4 +1,4 @@
-//! Datagrams with every socket option that picks a way past the routing table, to groups and to everybody.
+//! Sends datagrams with every socket option that bypasses the routing table, to multicast groups and by broadcast.
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -16,12 +16,12 @@ use super::targets::expected;
 use super::{DirectTarget, InsideNetwork, ProbeResult, SENT};
 use crate::layout::counterpart::{GROUP, UDP_PORT};
 
-/// What a tight bottle lets leave.
+/// What a tight bottle sends.
 const NOTHING: &str = "nothing left";
-/// How long a connection past the routing table may take to be answered, in milliseconds.
+/// The time limit for a connection that bypasses the routing table, in milliseconds.
 const CONNECT: u16 = 300;
 
-/// The ways of sending.
+/// The ways to send a datagram.
 #[derive(Debug, Clone, Copy)]
 enum SendMethod {
     Plain,
@@ -60,12 +60,12 @@ impl SendMethod {
     }
 }
 
-/// Every way on every interface to every target. What stays on loopback has left nothing.
+/// Every way, on every interface, to every target. Packets on loopback have not left.
 pub(super) fn options(targets: &[DirectTarget], inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     SendMethod::ALL.into_iter().map(|way| one(way, targets, inside)).collect()
 }
 
-/// Over IPv6, which needs no address that was given to anybody: to all nodes of every interface (RFC 4291, section 2.7.1).
+/// Over IPv6, which needs no assigned address: to all nodes on every interface (RFC 4291, section 2.7.1).
 pub(super) fn ipv6(inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     const NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     let heard = inside.and_then(InsideNetwork::listening_port);
@@ -91,7 +91,7 @@ fn told(sent: &[String]) -> String {
     if sent.is_empty() { NOTHING.to_owned() } else { format!("{SENT} to {}", sent.join(", ")) }
 }
 
-/// Connections past the routing table.
+/// TCP connections that bypass the routing table.
 pub(super) fn connections(targets: &[DirectTarget], inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     let mut sent = Vec::new();
     let mut connected = Vec::new();
@@ -117,7 +117,7 @@ pub(super) fn connections(targets: &[DirectTarget], inside: Option<&InsideNetwor
     vec![ProbeResult::new("TCP, SO_BINDTODEVICE and SO_DONTROUTE", expected(inside, NOTHING), ok, happened)]
 }
 
-/// Whether somebody there answered, be it with a refusal; `None` where nothing could be sent.
+/// Whether the target responded, also with a refusal; `None` if nothing could be sent.
 fn reached(device: &str, target: SocketAddrV4) -> Option<bool> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).ok()?;
@@ -148,13 +148,13 @@ fn one(way: SendMethod, targets: &[DirectTarget], inside: Option<&InsideNetwork>
         for device in devices.iter().map(String::as_str).chain(["lo"]) {
             let to = |port| send(way, device, SocketAddrV4::new(address, port)).is_ok();
             let left = to(UDP_PORT) | heard.is_some_and(to);
-            // On loopback a packet can be sent anywhere and goes nowhere.
+            // Loopback accepts packets for any address and drops them.
             if left && device != "lo" {
                 sent.push(format!("{address} by {device}"));
             }
         }
     }
-    // On a network things leave; whether they arrive, the host says.
+    // On a network packets are sent; the host says whether they arrive.
     ProbeResult::new(way.name(), expected(inside, NOTHING), sent.is_empty() || inside.is_some(), told(&sent))
 }
 
@@ -167,7 +167,7 @@ fn send(way: SendMethod, device: &str, target: SocketAddrV4) -> Result<(), Errno
     let on: libc::c_int = 1;
     match way {
         SendMethod::Plain => {
-            // Without an option the routing table decides; loopback says nothing here.
+            // Without an option the routing table decides; loopback proves nothing here.
             if device == "lo" {
                 return Err(Errno::ENETUNREACH);
             }
@@ -214,7 +214,7 @@ fn bind_to(fd: RawFd, device: &str) -> Result<(), Errno> {
     set(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name)
 }
 
-/// `setsockopt(2)` for the options that no crate wraps.
+/// `setsockopt(2)` for options without a wrapper.
 #[expect(unsafe_code, reason = "no safe wrapper takes these options")]
 fn set<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: &T) -> Result<(), Errno> {
     let length = libc::socklen_t::try_from(size_of::<T>()).map_err(|_| Errno::EINVAL)?;

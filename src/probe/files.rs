@@ -1,4 +1,4 @@
-//! Attempts on files: the engine's socket, init's secrets, what belongs to root, what is mounted.
+//! Attempts on files: engine sockets, init's secrets, root's files, and mounts.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use super::ProbeResult;
 
-/// Where engines and their helpers listen.
+/// The sockets of engines and their helpers.
 const SOCKETS: [&str; 6] = [
     "/var/run/docker.sock",
     "/run/docker.sock",
@@ -16,7 +16,7 @@ const SOCKETS: [&str; 6] = [
     "/run/crio/crio.sock",
 ];
 
-/// What is not the agent's.
+/// Paths that the agent must not write.
 const FOREIGN: [&str; 8] = [
     "/probe",
     "/etc/probe",
@@ -28,7 +28,7 @@ const FOREIGN: [&str; 8] = [
     "/sys/probe",
 ];
 
-/// What init keeps to itself.
+/// Files that only init may read.
 const INIT: [&str; 3] = ["/proc/1/environ", "/proc/1/mem", "/proc/1/maps"];
 
 /// File systems that an engine mounts into every container, and our own.
@@ -48,19 +48,19 @@ const PLAIN: [&str; 10] = [
 pub(super) fn all(gvisor: bool) -> Vec<ProbeResult> {
     let mut lines = vec![engine_socket()];
     lines.extend(FOREIGN.map(write));
-    // gVisor shows whoever is the same user everything but memory: nothing secret is in the rest.
+    // gVisor shows processes of the same user everything but memory; the rest contains no secret.
     lines.extend(INIT.into_iter().filter(|path| !gvisor || path.ends_with("/mem")).map(read));
     lines.extend([service_volumes(), mounts(gvisor)]);
     lines
 }
 
-/// bottler's own executable, by which the proof is repeated: nobody here can put another in its place, be it root.
+/// bottler's own executable, which repeats the proof: nobody in the container, not even root, can replace it.
 pub(super) fn executable() -> Vec<ProbeResult> {
     let Ok(own) = std::env::current_exe() else {
         return vec![ProbeResult::new("bottler's own executable", "found", false, "not found")];
     };
     let write = OpenOptions::new().write(true).open(&own).map(drop);
-    // That it runs is no refusal: it does not for ever.
+    // A busy executable is not a refusal: it does not run for ever.
     let write = match write {
         Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Ok(()),
         tried => tried,
@@ -109,7 +109,7 @@ fn expect_refusal(attempt: String, result: std::io::Result<()>) -> ProbeResult {
     }
 }
 
-/// The sidecars' volumes are there to connect through, not to write.
+/// The sidecars' volumes allow connections, but no writes.
 fn service_volumes() -> ProbeResult {
     let file = format!("{}/egress/probe", crate::layout::agent::SERVICES_DIR);
     expect_refusal("write egress' volume".into(), std::fs::write(file, b"x"))
@@ -125,7 +125,7 @@ fn is_harmless_device(path: &str) -> bool {
     found.file_type().is_char_device() && matches!(number, (1, 3 | 5 | 7 | 8 | 9) | (5, 0))
 }
 
-/// Nothing of the host is mounted but the three files that every engine writes for a container, and our volumes.
+/// No host path is mounted, except the three files that every engine writes for a container, and our volumes.
 fn mounts(gvisor: bool) -> ProbeResult {
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let odd: Vec<&str> = table
@@ -134,12 +134,12 @@ fn mounts(gvisor: bool) -> ProbeResult {
             let mut fields = line.split(' ');
             let (_, target, kind) = (fields.next()?, fields.next()?, fields.next()?);
             let options = fields.next()?;
-            // The last is Podman's, and empty.
+            // The last one is Podman's, and empty.
             let files = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/run/.containerenv"];
             let engine_file = files.contains(&target);
             let service = target.starts_with(crate::layout::agent::SERVICES_DIR)
                 && options.split(',').any(|option| option == "ro");
-            // gVisor sees even its own root as files of the host.
+            // gVisor reports even its own root as files of the host.
             let root = gvisor && target == "/" && kind == "9p";
             let device = kind == "devtmpfs" && is_harmless_device(target);
             (!PLAIN.contains(&kind) && !engine_file && !service && !root && !device).then_some(target)

@@ -1,4 +1,4 @@
-//! Attempts through egress: what is allowed passes, everything else is refused in words.
+//! Attempts through egress: allowed requests pass, all others are refused with a reason.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,14 +12,14 @@ use super::{ProbeResult, Targets};
 use crate::layout::agent::{Far, SERVICES_DIR};
 use crate::policy::CANARY;
 
-/// How long egress may take to answer.
+/// The time limit for a response of egress.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most that is read of an answer.
+/// Maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
-/// A host that no allowlist holds.
+/// A host that is never allowed.
 const FORBIDDEN: &str = "forbidden.bottler.invalid";
 
-/// Egress works, and refuses: the two facts without which nothing else means anything.
+/// Egress works, and refuses: without these two facts, no other result means anything.
 pub(super) fn canary(targets: &Targets) -> Vec<ProbeResult> {
     vec![
         expect(targets, "allowed: canary, CONNECT", &connect(&format!("{CANARY}:443")), 200, None),
@@ -43,7 +43,7 @@ pub(super) fn allowed(targets: &Targets) -> Vec<ProbeResult> {
     ]
 }
 
-/// Forms and spellings that must not make a difference.
+/// Forms and notations that must not make a difference.
 pub(super) fn forbidden(targets: &Targets) -> Vec<ProbeResult> {
     let mut lines = vec![
         expect(targets, "forbidden host, plain http", &absolute(FORBIDDEN), 403, Some("host_not_allowed")),
@@ -90,7 +90,7 @@ pub(super) fn forbidden(targets: &Targets) -> Vec<ProbeResult> {
     lines
 }
 
-/// What came to the counterpart by any other way than egress: nothing.
+/// What the counterpart received by any way other than egress: nothing.
 pub(super) fn receipts(targets: &Targets) -> Vec<ProbeResult> {
     let Some(counterpart) = &targets.counterpart else { return Vec::new() };
     let request =
@@ -103,7 +103,7 @@ pub(super) fn receipts(targets: &Targets) -> Vec<ProbeResult> {
     vec![ProbeResult::new("received at counterpart, asked there", "nothing", ok, happened)]
 }
 
-/// A request for another host behind a granted CONNECT, without TLS: it is judged like every other.
+/// A request for another host behind a granted `CONNECT`, without TLS: it is judged like any other.
 fn smuggled(targets: &Targets, host: &str) -> ProbeResult {
     let attempt = || -> std::io::Result<String> {
         let mut stream = dial(targets)?;
@@ -112,7 +112,7 @@ fn smuggled(targets: &Targets, host: &str) -> ProbeResult {
         read(&mut stream, |_| false)
     };
     let answer = attempt().unwrap_or_else(|error| error.to_string());
-    // The first is that of the CONNECT.
+    // The first response is that to the `CONNECT`.
     let behind = answer.match_indices("HTTP/1.1 ").nth(1).map_or("", |(at, _)| &answer[at..]);
     let ok = behind.starts_with("HTTP/1.1 421") && behind.contains("host_mismatch");
     let happened = if ok { "421 host_mismatch".to_owned() } else { short(&answer) };
@@ -153,7 +153,7 @@ trait Stream: Read + Write + AsFd {}
 impl Stream for TcpStream {}
 impl Stream for UnixStream {}
 
-/// Connects to egress: as the agent does, or where there are places for the proof.
+/// Connects to egress: as the agent does, or to the listener for the proof.
 fn dial(targets: &Targets) -> std::io::Result<Box<dyn Stream>> {
     Ok(match &targets.proof {
         None => Box::new(TcpStream::connect_timeout(&targets.proxy.into(), PATIENCE)?),
@@ -162,14 +162,14 @@ fn dial(targets: &Targets) -> std::io::Result<Box<dyn Stream>> {
     })
 }
 
-/// One request, and what comes back until the peer closes or a CONNECT is granted.
+/// Sends a request and returns what arrives until the peer closes or a `CONNECT` is granted.
 fn ask(targets: &Targets, request: &str) -> std::io::Result<String> {
     let mut stream = dial(targets)?;
     stream.write_all(request.as_bytes())?;
     read(&mut stream, complete)
 }
 
-/// What comes until it is complete, or the peer closes.
+/// Reads until the response is complete or the peer closes.
 fn read(stream: &mut Box<dyn Stream>, complete: fn(&[u8]) -> bool) -> std::io::Result<String> {
     let mut answer = Vec::new();
     let mut chunk = [0_u8; 4096];
@@ -183,7 +183,7 @@ fn read(stream: &mut Box<dyn Stream>, complete: fn(&[u8]) -> bool) -> std::io::R
     }
 }
 
-/// Whether an answer is all there: its head, and as much of a body as its head announces.
+/// Whether a response is complete: its head, and the body that its head announces.
 fn complete(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };

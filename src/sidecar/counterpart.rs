@@ -1,4 +1,4 @@
-//! `counterpart`: the probe's counterpart. It answers over HTTP what came to it by any *other* way than egress.
+//! `counterpart`: the destination of the probe. It reports over HTTP what reached it by any way *other* than egress.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -20,16 +20,16 @@ use crate::layout::counterpart::{GROUP, HTTP_PORT, UDP_PORT};
 
 /// The role's name.
 const ROLE: &str = "counterpart";
-/// Receipts remembered.
+/// Maximum number of receipts.
 const MAX_RECEIPTS: usize = 256;
 
-/// What upstream is told on its standard input.
+/// The configuration, on standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Its own addresses, each with its network's broadcast address.
     pub listen: Vec<(Ipv4Addr, Ipv4Addr)>,
-    /// Egress' address: connections from there are the allowed ones.
+    /// Egress' address; only connections from there are allowed.
     pub egress: Option<Ipv4Addr>,
 }
 
@@ -113,7 +113,7 @@ async fn serve(listener: TcpListener, egress: Option<Ipv4Addr>, receipts: Receip
     }
 }
 
-/// The addresses that an upstream at `address` is reached at.
+/// The addresses of a counterpart at `address`.
 pub fn http_address(address: Ipv4Addr) -> SocketAddr {
     SocketAddrV4::new(address, HTTP_PORT).into()
 }

@@ -1,7 +1,6 @@
-//! The built-in sidecars: roles of this same executable, each PID 1 of its container. They name neither Lua nor an engine.
+//! The built-in sidecars: roles of this executable, each PID 1 of its container. They use neither Lua nor an engine.
 //!
-//! [`role`] is the one door: what a role is. [`run`] is the part of its process that is the same for all, [`message`] the lines
-//! that it reads and writes.
+//! [`role`] defines what a role is, [`run`] runs its process, and [`message`] holds the messages that it exchanges.
 
 mod audit;
 pub mod counterpart;

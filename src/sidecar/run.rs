@@ -1,4 +1,5 @@
-//! The process of a sidecar, whatever its role: the configuration, ready, commands until the container is stopped.
+//! The process of a sidecar: reads the configuration, reports ready, and serves commands until the container is
+//! stopped.
 
 use anyhow::Context;
 use futures_util::FutureExt;
@@ -9,19 +10,19 @@ use super::message::{Message, Resume};
 use super::role::{CommandOf, MessageOf, Role, carry_out};
 use super::{ctl, stdio};
 
-/// How a role's process is run.
+/// How the process of a role runs.
 #[derive(Clone, Copy)]
 pub struct Process {
-    /// Whether it uses more than one processor.
+    /// Whether it runs on more than one processor.
     pub parallel: bool,
-    /// What must be done before it has threads.
+    /// Runs before there are threads.
     pub prepare: fn() -> anyhow::Result<()>,
     /// The process itself.
     pub run: fn(Option<String>) -> BoxFuture<'static, anyhow::Result<()>>,
 }
 
 impl Process {
-    /// Of a role.
+    /// The process of a role.
     pub const fn of<R: Role>() -> Self {
         Self { parallel: R::PARALLEL, prepare: R::prepare, run: |at| run::<R>(at).boxed() }
     }
@@ -63,7 +64,7 @@ async fn config<R: Role>(input: &mut stdio::Input) -> anyhow::Result<R::Config> 
     Ok(serde_json::from_value(line)?)
 }
 
-/// Says something that only this role says.
+/// Sends a notice.
 pub(super) fn notify<R: Role>(notice: R::Notice) {
     stdio::write(&Message::<R::Ready, R::Answer, R::Notice>::Notice(notice));
 }

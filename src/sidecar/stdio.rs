@@ -1,4 +1,4 @@
-//! A sidecar's standard streams: lines of JSON in, the first its configuration, and lines of JSON out.
+//! The standard streams of a sidecar: lines of JSON. The first line of input is the configuration.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use tokio::io::Stdin;
 use super::message::OutputLine;
 use crate::wire::{Reader, send_blocking};
 
-/// Longest line, in bytes.
+/// Maximum length of a line, in bytes.
 pub(crate) const MAX_LINE: usize = 1 << 20;
 
 /// Standard input.
@@ -26,17 +26,17 @@ impl Input {
     }
 }
 
-/// How many lines were written.
+/// The number of lines written.
 static LINES_WRITTEN: AtomicU64 = AtomicU64::new(0);
 
-/// Goes on after a line that an earlier process of this container wrote.
+/// Continues the numbering after the last line of an earlier run of this container.
 pub(super) fn continue_after(n: u64) {
     LINES_WRITTEN.store(n, Ordering::Relaxed);
 }
 
-/// Writes one line. A reader that is gone is no reason to stop deciding.
+/// Writes one line. A missing reader does not stop the sidecar.
 pub(crate) fn write(message: &impl Serialize) {
-    // The numbers are in the order of the lines.
+    // The lock keeps the numbers in the order of the lines.
     let mut out = std::io::stdout().lock();
     let n = LINES_WRITTEN.fetch_add(1, Ordering::Relaxed) + 1;
     let _ = send_blocking(&mut out, &OutputLine { n, message });

@@ -1,4 +1,4 @@
-//! The same where there is no runtime.
+//! Reads and writes values without an async runtime.
 
 use std::io::{Read, Write};
 
@@ -15,12 +15,12 @@ pub struct BlockingReader<R> {
 }
 
 impl<R: Read> BlockingReader<R> {
-    /// Reads lines of so many bytes at most.
+    /// Reads lines of at most `max` bytes.
     pub fn new(from: R, max: usize) -> Self {
         Self { from, lines: LineBuffer::new(max) }
     }
 
-    /// The next line without its end; `None` where there are no more.
+    /// The next line without its end; `None` at the end of the stream.
     ///
     /// # Errors
     /// The stream breaks, or a line is too long or cut off.
@@ -37,10 +37,10 @@ impl<R: Read> BlockingReader<R> {
         }
     }
 
-    /// The next value; `None` where there are no more.
+    /// The next value; `None` at the end of the stream.
     ///
     /// # Errors
-    /// As of a line, or it is no such value.
+    /// As for a line, or the line is not such a value.
     pub fn value<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
         let line = self.line()?;
         Ok(line.map(|line| serde_json::from_slice(&line)).transpose()?)
@@ -50,7 +50,7 @@ impl<R: Read> BlockingReader<R> {
 /// Writes a value.
 ///
 /// # Errors
-/// It cannot be written as JSON, or the stream breaks.
+/// It cannot be serialized, or the stream breaks.
 pub fn send_blocking(to: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
     to.write_all(&line(value)?)?;
     to.flush()

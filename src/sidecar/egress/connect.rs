@@ -42,7 +42,8 @@ pub(super) struct Connector {
     tls: TlsConnector,
     /// The same, offering HTTP/1.1 alone.
     tls_http1: TlsConnector,
-    policy: Arc<Policy>,
+    /// What connecting depends on: addresses and sidecars, and none of the lists.
+    pub(super) policy: Arc<Policy>,
     proxy: Option<Arc<UpstreamProxy>>,
 }
 
@@ -58,7 +59,7 @@ pub(super) struct Pinned {
 impl Connector {
     /// A connector that trusts the public CAs and the given ones, in PEM.
     pub(super) fn new(
-        policy: Arc<Policy>,
+        policy: &Policy,
         roots: &[String],
         proxy: Option<Arc<UpstreamProxy>>,
         resolver: Arc<TokioResolver>,
@@ -76,12 +77,18 @@ impl Connector {
         let mut http1 = config.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, tls_http1) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(http1)));
-        Ok(Self { resolver, tls, tls_http1, policy, proxy })
+        Ok(Self { resolver, tls, tls_http1, policy: Arc::new(of_connections(policy)), proxy })
     }
 
     /// The same for another policy.
-    pub(super) fn with_policy(&self, policy: Arc<Policy>) -> Self {
-        Self { policy, ..self.clone() }
+    pub(super) fn with_policy(&self, policy: &Policy) -> Self {
+        Self { policy: Arc::new(of_connections(policy)), ..self.clone() }
+    }
+
+    /// Whether connecting under this policy is the same.
+    pub(super) fn is_for(&self, policy: &Policy) -> bool {
+        let own = &self.policy;
+        own.ip_allow == policy.ip_allow && own.own_host == policy.own_host && own.sidecars == policy.sidecars
     }
 
     /// The same for HTTP/1.1 alone.
@@ -172,6 +179,12 @@ impl Connector {
         let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(DestinationStream { io: TokioIo::new(Box::new(secured)), h2, proxied: false })
     }
+}
+
+/// The part of a policy that connecting depends on.
+fn of_connections(policy: &Policy) -> Policy {
+    let Policy { ip_allow, own_host, sidecars, .. } = policy.clone();
+    Policy { ip_allow, own_host, sidecars, ..Policy::default() }
 }
 
 fn endpoint(address: IpAddr, port: u16) -> Endpoint {

@@ -15,7 +15,7 @@ use super::drain::RequestBody;
 use super::headers::{aim, join_cookies, strip};
 use super::inspect::BodyRefusal;
 use super::interim::Interim;
-use super::responses::{For, Waiting};
+use super::responses::{WaitFor, Waiting};
 use super::snapshot::Snapshot;
 use super::{Egress, LoggedDecision, websocket};
 use crate::net::Host;
@@ -80,19 +80,19 @@ pub(super) async fn forward(
 
 /// Waits for the permit of a request.
 async fn slot(egress: &Arc<Egress>) -> Result<RequestPermit, Reason> {
-    let _waiting = wait(egress, For::ConnectionPermit);
+    let _waiting = wait(egress, WaitFor::RequestPermit);
     egress.capacity.request_permit().await
 }
 
 /// Waits for the destination's response.
 async fn answered<T>(egress: &Arc<Egress>, awaited: impl Future<Output = T>) -> T {
-    let _waiting = wait(egress, For::Destination);
+    let _waiting = wait(egress, WaitFor::Destination);
     awaited.await
 }
 
 /// Registers a request that unread responses may block. One task watches all of them: a timer for each request would
 /// wake a thread for each.
-fn wait(egress: &Arc<Egress>, what: For) -> Waiting<'_> {
+fn wait(egress: &Arc<Egress>, what: WaitFor) -> Waiting<'_> {
     egress.responses.wait(what, || drop(tokio::spawn(watch(Arc::downgrade(egress), egress.capacity.times.unread))))
 }
 
@@ -100,7 +100,7 @@ async fn watch(egress: Weak<Egress>, long: Duration) {
     loop {
         tokio::time::sleep(long / 8).await;
         let Some(egress) = egress.upgrade() else { return };
-        for (client, intent) in egress.responses.make_way(long) {
+        for (client, intent) in egress.responses.evict_unread(long) {
             if let Some(client) = client.upgrade() {
                 client.record(Some(&intent), LoggedDecision::Refuse(&Reason::Unread));
             }

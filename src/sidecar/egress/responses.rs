@@ -42,9 +42,9 @@ impl<C> Default for Responses<C> {
 
 /// What a request waits for, and unread responses may block.
 #[derive(Clone, Copy)]
-pub(super) enum For {
+pub(super) enum WaitFor {
     /// A request permit. If there is none, responses count as unread a little earlier.
-    ConnectionPermit,
+    RequestPermit,
     /// The response of its destination.
     Destination,
 }
@@ -93,7 +93,7 @@ impl<C: Clone + Send + Sync + 'static> Responses<C> {
     }
 
     /// Registers a waiting request until the result is dropped. The first call starts `watch`.
-    pub(super) fn wait(&self, what: For, watch: impl FnOnce()) -> Waiting<'_> {
+    pub(super) fn wait(&self, what: WaitFor, watch: impl FnOnce()) -> Waiting<'_> {
         self.watched.get_or_init(watch);
         let count = &self.waiting[what as usize];
         count.fetch_add(1, Ordering::Relaxed);
@@ -101,7 +101,7 @@ impl<C: Clone + Send + Sync + 'static> Responses<C> {
     }
 
     /// Ends responses that were unread for `long`, while a request waits; returns their clients and intents.
-    pub(super) fn make_way(&self, long: Duration) -> Vec<(C, Arc<Intent>)> {
+    pub(super) fn evict_unread(&self, long: Duration) -> Vec<(C, Arc<Intent>)> {
         match self.waiting.each_ref().map(|count| count.load(Ordering::Relaxed)) {
             [0, 0] => Vec::new(),
             [0, _] => self.end_unread(long),

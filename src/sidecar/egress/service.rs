@@ -34,7 +34,7 @@ pub struct Egress {
     pub(super) provider: Arc<rustls::crypto::CryptoProvider>,
     pub(super) authority: Arc<Authority>,
     /// The active snapshots. A request keeps the one that was active when it began.
-    pub(super) states: watch::Sender<Arc<Snapshots>>,
+    pub(super) snapshots: watch::Sender<Arc<Snapshots>>,
     /// Grants for one request that were used.
     pub(super) spent: Arc<Mutex<BTreeSet<u64>>>,
     pub(super) log: Log,
@@ -48,13 +48,13 @@ impl Egress {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (resolver, sidecars) = (Arc::new(resolver), config.sidecars.clone());
         let credentials = config.proxy_credentials.clone();
-        let parts = snapshot::Inputs {
+        let inputs = snapshot::Inputs {
             sidecars: &sidecars,
             credentials: credentials.as_deref(),
             resolver: &resolver,
             provider: &provider,
         };
-        let snapshot = Snapshot::new(&config.policy, &config.secrets, &parts)?;
+        let snapshot = Snapshot::new(&config.policy, &config.secrets, &inputs, None)?;
         let founded = config.authority.clone().map_or_else(|| CaKeyPair::new(&config.bottle), Ok)?;
         Ok(Self {
             client: Client::Agent,
@@ -66,7 +66,7 @@ impl Egress {
             proxy_credentials: credentials,
             resolver,
             provider,
-            states: watch::Sender::new(Snapshots::new(snapshot)),
+            snapshots: watch::Sender::new(Snapshots::new(snapshot, None)),
             spent: Arc::default(),
             log: Log::new(ROLE, &config.bottle),
             counters: Arc::new(stats::Counters::new()),
@@ -81,11 +81,11 @@ impl Egress {
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
-        self.states.borrow().of(&self.client)
+        self.snapshots.borrow().of(&self.client)
     }
 
     fn change(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
-        self.states.send_modify(|states| *states = Snapshots::new(change(&states.agent)));
+        self.snapshots.send_modify(|current| *current = Snapshots::new(change(&current.agent), Some(current.as_ref())));
     }
 
     /// Replaces all secrets; requests in progress keep the previous ones.
@@ -108,7 +108,7 @@ impl Egress {
         let mut sidecars = lock(&self.sidecars);
         sidecars.insert(name, Sibling { port, at: Endpoint::Socket(socket) });
         let sidecars = sidecars.clone();
-        self.change(|snapshot| snapshot.with_sidecars(sidecars));
+        self.change(|snapshot| snapshot.with_sidecars(sidecars, Some(snapshot)));
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl Egress {
     /// The policy cannot be read, changes what is fixed, or is older than the active one; nothing is changed then.
     pub(super) fn enforce(&self, policy: &EnforcedPolicy) -> anyhow::Result<()> {
         let sidecars = lock(&self.sidecars);
-        let before = self.states.borrow().agent.clone();
+        let before = self.snapshots.borrow().agent.clone();
         if policy.generation == before.generation {
             // A repeated update, because the acknowledgement was lost.
             return Ok(());
@@ -128,13 +128,13 @@ impl Egress {
             policy.spec.tcp == before.spec.tcp,
             "tcp: these destinations are fixed at the launch: the agent's container has their names and sockets"
         );
-        let parts = snapshot::Inputs {
+        let inputs = snapshot::Inputs {
             sidecars: &sidecars,
             credentials: self.proxy_credentials.as_deref(),
             resolver: &self.resolver,
             provider: &self.provider,
         };
-        let fresh = Snapshot::new(policy, &before.secrets, &parts)?;
+        let fresh = Snapshot::new(policy, &before.secrets, &inputs, Some(&before))?;
         // Grants may have been used meanwhile.
         self.change(|_| fresh.without(&lock(&self.spent)));
         Ok(())
@@ -162,13 +162,13 @@ impl Egress {
     /// Resolves when the policy forbids what began under an earlier one. What was granted for one request continues
     /// until it is denied.
     pub(super) async fn until_forbidden(&self, begun: &Policy, intent: &Intent) -> Reason {
-        let mut states = self.states.subscribe();
+        let mut snapshots = self.snapshots.subscribe();
         loop {
-            let snapshot = states.borrow_and_update().of(&self.client);
+            let snapshot = snapshots.borrow_and_update().of(&self.client);
             if let Err(reason) = still_allowed(begun, &snapshot.policy, intent) {
                 return reason;
             }
-            if states.changed().await.is_err() {
+            if snapshots.changed().await.is_err() {
                 return std::future::pending().await;
             }
         }

@@ -1,7 +1,8 @@
-//! The active configuration: policy, scanners and HTTP client. A snapshot is immutable and replaced as a whole.
+//! The active configuration: policy, scanners and HTTP client. A snapshot is immutable and replaced as a whole. The
+//! HTTP client, with its pooled connections, is shared by snapshots that connect in the same way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::capacity::REQUESTS;
 use super::client::Client;
 use super::connect::Connector;
 use super::upstream_proxy::UpstreamProxy;
+use crate::host;
 use crate::policy::{Allow, EgressSpec, EnforcedPolicy, EntryError, Form, Intent, Policy, Rule, Sibling};
 use crate::scan::{Action, Actions, Direction, KnownSecret, RequestTarget, Rules, Scanner, Warn};
 
@@ -53,15 +55,26 @@ pub(super) struct Inputs<'a> {
 }
 
 impl Snapshot {
-    pub(super) fn new(enforced: &EnforcedPolicy, secrets: &[KnownSecret], parts: &Inputs<'_>) -> anyhow::Result<Self> {
+    /// `previous` is the snapshot whose connections are kept, if nothing changes that they depend on.
+    pub(super) fn new(
+        enforced: &EnforcedPolicy,
+        secrets: &[KnownSecret],
+        inputs: &Inputs<'_>,
+        previous: Option<&Self>,
+    ) -> anyhow::Result<Self> {
         let EnforcedPolicy { generation, spec, once } = enforced.clone();
         let once: Result<Vec<(u64, Allow)>, EntryError> =
             once.iter().map(|(id, entry)| Ok((*id, entry.read()?))).collect();
-        let policy = Policy { own_host: own_host(), once: once?, ..spec.policy(parts.sidecars.clone())? };
+        let policy = Policy { own_host: own_host(), once: once?, ..spec.policy(inputs.sidecars.clone())? };
         let policy = Arc::new(policy);
-        let via = UpstreamProxy::read(&spec, parts.credentials)?.map(Arc::new);
-        let (resolver, provider) = (parts.resolver.clone(), parts.provider.clone());
-        let connector = Connector::new(policy.clone(), &spec.roots, via, resolver, provider)?;
+        let (connector, client) = match previous.and_then(|previous| previous.connections(&spec, &policy)) {
+            Some(connections) => connections,
+            None => {
+                let proxy = UpstreamProxy::read(&spec, inputs.credentials)?.map(Arc::new);
+                let (resolver, provider) = (inputs.resolver.clone(), inputs.provider.clone());
+                connections(Connector::new(&policy, &spec.roots, proxy, resolver, provider)?)
+            }
+        };
         let rules = |direction| Rules::with(&spec.dlp.rules, direction).map(Arc::new);
         let actions = Arc::new(Actions::new(&spec.dlp));
         let responses = match spec.dlp.responses {
@@ -72,8 +85,8 @@ impl Snapshot {
         };
         Ok(Self {
             generation,
-            client: client(&connector),
             connector,
+            client,
             policy,
             credentials: Vec::new(),
             requests: Scanner::new(&[], rules(Direction::Request)?, actions),
@@ -104,11 +117,21 @@ impl Snapshot {
         }
     }
 
-    /// The same with other sidecars.
-    pub(super) fn with_sidecars(&self, sidecars: BTreeMap<String, Sibling>) -> Self {
+    /// The same with other sidecars; keeps the connections of `previous` as [`Self::new`] does.
+    pub(super) fn with_sidecars(&self, sidecars: BTreeMap<String, Sibling>, previous: Option<&Self>) -> Self {
         let policy = Arc::new(Policy { sidecars, ..Policy::clone(&self.policy) });
-        let connector = self.connector.with_policy(policy.clone());
-        Self { client: client(&connector), connector, policy, ..self.clone() }
+        let kept = previous.and_then(|previous| previous.connections(&self.spec, &policy));
+        let (connector, client) = kept.unwrap_or_else(|| connections(self.connector.with_policy(&policy)));
+        Self { connector, client, policy, ..self.clone() }
+    }
+
+    /// The connector and the pooled connections, if they serve this policy as well: if it has the same trusted
+    /// authorities, upstream proxy, addresses and sidecars.
+    fn connections(&self, spec: &EgressSpec, policy: &Policy) -> Option<(Connector, HttpClient<Connector, Body>)> {
+        let same = self.spec.roots == spec.roots
+            && self.spec.upstream_proxy == spec.upstream_proxy
+            && self.connector.is_for(policy);
+        same.then(|| (self.connector.clone(), self.client.clone()))
     }
 
     /// The same without the grants for one request that were used.
@@ -161,8 +184,10 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    pub(super) fn new(agent: Snapshot) -> Arc<Self> {
-        let sidecars = Arc::new(agent.with_sidecars(BTreeMap::new()));
+    /// `previous` are the snapshots that these replace.
+    pub(super) fn new(agent: Snapshot, previous: Option<&Self>) -> Arc<Self> {
+        let previous = previous.map(|previous| previous.sidecars.as_ref());
+        let sidecars = Arc::new(agent.with_sidecars(BTreeMap::new(), previous));
         Arc::new(Self { agent: Arc::new(agent), sidecars })
     }
 
@@ -174,23 +199,18 @@ impl Snapshots {
     }
 }
 
-fn client(connector: &Connector) -> HttpClient<Connector, Body> {
+/// A connector, and a client that pools its connections.
+fn connections(connector: Connector) -> (Connector, HttpClient<Connector, Body>) {
     let mut builder = HttpClient::builder(TokioExecutor::new());
     builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
     builder.http1_max_buf_size(MAX_BUFFER).http2_max_send_buf_size(MAX_BUFFER);
     builder.http2_initial_stream_window_size(STREAM_WINDOW).http2_initial_connection_window_size(CONNECTION_WINDOW);
-    builder.build(connector.clone())
+    let client = builder.build(connector.clone());
+    (connector, client)
 }
 
-/// The gateway of this container's network: the host that the engine runs on. proc(5): `/proc/net/route`, whose numbers
-/// are in this machine's own order.
+/// The gateways of this container's network: the host that the engine runs on.
 fn own_host() -> Vec<IpAddr> {
-    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let gateway = |line: &str| {
-        let mut words = line.split_ascii_whitespace().skip(1);
-        let (destination, gateway) = (words.next()?, words.next()?);
-        let gateway = u32::from_str_radix(gateway, 16).ok().filter(|&gateway| gateway != 0)?;
-        (destination == "00000000").then(|| IpAddr::V4(Ipv4Addr::from(gateway.to_ne_bytes())))
-    };
-    routes.lines().filter_map(gateway).collect()
+    let routes = host::readable_routes().into_iter().filter(|route| route.to.addr().is_unspecified());
+    routes.map(|route| route.by).filter(|gateway| !gateway.is_unspecified()).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -13,6 +14,7 @@ use super::connection_permit::ConnectionPermit;
 use super::{Config, Egress, Pair, Registration, http};
 use crate::net::Host;
 use crate::policy::{AllowSpec, Decision, EgressSpec, EnforcedPolicy, Form, Intent, Reason, authorize};
+use crate::scan::KnownSecret;
 
 /// The time limit for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -259,5 +261,59 @@ async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
         // Another policy does not change it.
         let next = EnforcedPolicy { generation: 2, ..EnforcedPolicy::first(EgressSpec::default()) };
         egress.enforce(&next).unwrap();
+    }
+}
+
+/// A destination that keeps its connections open, and counts them.
+async fn keep_alive(listener: TcpListener, accepted: Arc<AtomicUsize>) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        accepted.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let mut head = Vec::new();
+            while let Ok(byte) = stream.read_u8().await {
+                head.push(byte);
+                if head.ends_with(b"\r\n\r\n") {
+                    head.clear();
+                    let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+                }
+            }
+        });
+    }
+}
+
+/// A connection to a destination survives every change that it does not depend on, and no other.
+#[tokio::test]
+async fn connections_are_kept_across_changes_that_do_not_concern_them() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let egress = egress(listener.local_addr().unwrap());
+    let accepted = Arc::<AtomicUsize>::default();
+    tokio::spawn(keep_alive(listener, accepted.clone()));
+    let request = format!("GET http://upstream:{port}/ HTTP/1.1\r\nHost: upstream:{port}\r\nConnection: close\r\n\r\n");
+    let connector = |egress: &Egress| egress.of_sidecar("one").snapshot().connector.policy.clone();
+    let of_sidecars = connector(&egress);
+    let spec = |text: &str| serde_yaml::from_str::<EgressSpec>(text).unwrap();
+    let policy = |generation, text: &str| EnforcedPolicy { generation, ..EnforcedPolicy::first(spec(text)) };
+    let secret = KnownSecret { value: "correct-horse-battery".into(), hosts: Vec::new() };
+    let mut once = policy(2, "{allow: [other.example.com], deny: [evil.example.com]}");
+    once.once = vec![(7, AllowSpec::Host("once.example.com".into()))];
+    let host = Host::parse("once.example.com").unwrap();
+    let intent = Intent { form: Form::Absolute, method: "GET".into(), host, port: 80, path: Some("/".into()) };
+    let changes: [(&str, &dyn Fn()); 3] = [
+        ("secrets", &|| egress.set_secrets(std::slice::from_ref(&secret))),
+        ("the lists", &|| egress.enforce(&once).unwrap()),
+        ("a used grant", &|| egress.spend(&egress.snapshot(), &intent).unwrap()),
+    ];
+    assert_eq!(status(&ask(&egress, request.as_bytes()).await), "204");
+    for (name, change) in changes {
+        change();
+        assert_eq!(status(&ask(&egress, request.as_bytes()).await), "204", "{name}");
+        assert_eq!(accepted.load(Ordering::Relaxed), 1, "{name}");
+        assert!(Arc::ptr_eq(&of_sidecars, &connector(&egress)), "{name}");
+    }
+    for (generation, change) in [(3, "ip_allow: [10.1.0.0/16]"), (4, "upstream_proxy: {url: 'http://10.1.2.3:3128'}")] {
+        egress.enforce(&policy(generation, change)).unwrap();
+        assert_eq!(status(&ask(&egress, request.as_bytes()).await), "204", "{change}");
+        assert_eq!(accepted.load(Ordering::Relaxed), usize::try_from(generation).unwrap() - 1, "{change}");
     }
 }
