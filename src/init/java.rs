@@ -59,8 +59,8 @@ mod tests {
         let list = ["-list", "-storetype", "JKS", "-storepass", JAVA_PASSWORD, "-keystore"];
         let output = std::process::Command::new("keytool").args(list).arg(&path).output();
         let output = output.expect("keytool is installed");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("contains 2 entries"), "{said}");
-        assert_eq!(said.matches("trustedCertEntry").count(), 2, "{said}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && printed.contains("contains 2 entries"), "{printed}");
+        assert_eq!(printed.matches("trustedCertEntry").count(), 2, "{printed}");
     }
 }

@@ -49,8 +49,8 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt;
     let (program, arguments) = words.split_first().context("there is no command")?;
     // Before the release there is no environment.
-    let told = std::fs::read(ENV_FILE).unwrap_or_else(|_| b"{}".to_vec());
-    let env: BTreeMap<String, String> = serde_json::from_slice(&told).context("read what the agent was told")?;
+    let stored = std::fs::read(ENV_FILE).unwrap_or_else(|_| b"{}".to_vec());
+    let env: BTreeMap<String, String> = serde_json::from_slice(&stored).context("read the environment that init stored")?;
     Err(std::process::Command::new(program).args(arguments).envs(env).exec())
         .with_context(|| format!("start {program:?}"))
 }

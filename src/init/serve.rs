@@ -86,14 +86,14 @@ pub async fn run() -> anyhow::Result<i32> {
     let task =
         child::Task { command: &config.command, env: &config.env, workdir: &config.workdir, output: Some(writer) };
     let child = child::start(task)?;
-    let (said, heard) = oneshot::channel();
+    let (found_sender, found) = oneshot::channel();
     let words = match &config.ready {
-        Some(Condition::Log(words)) => Some((words.clone(), said)),
+        Some(Condition::Log(words)) => Some((words.clone(), found_sender)),
         _ => None,
     };
     let passed_on = tokio::spawn(pass_on(pipe::Receiver::from_owned_fd(reader.into())?, words));
     let others = child.others();
-    tokio::spawn(async move { report_ready(&config, &others, heard).await });
+    tokio::spawn(async move { report_ready(&config, &others, found).await });
     let code = child.end(&mut signals).await;
     // The last output is in the pipe; an orphaned process may keep it open.
     let _ = tokio::time::timeout(LAST_WORDS, passed_on).await;
@@ -144,8 +144,8 @@ async fn pass_on(from: pipe::Receiver, mut words: Option<(String, oneshot::Sende
         }
         // One line at a time, or a full buffer if a line does not end.
         let length = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |end| end + 1);
-        if let Some((_, said)) = words.take_if(|(words, _)| contains(&bytes[..length], words.as_bytes())) {
-            let _ = said.send(());
+        if let Some((_, found_sender)) = words.take_if(|(words, _)| contains(&bytes[..length], words.as_bytes())) {
+            let _ = found_sender.send(());
         }
         let written = log.write_all(&bytes[..length]).await.and(log.flush().await);
         reader.consume(length);
@@ -159,7 +159,7 @@ fn contains(line: &[u8], words: &[u8]) -> bool {
     words.is_empty() || line.windows(words.len()).any(|part| part == words)
 }
 
-async fn report_ready(config: &Config, others: &child::OtherChildren, heard: oneshot::Receiver<()>) {
+async fn report_ready(config: &Config, others: &child::OtherChildren, found: oneshot::Receiver<()>) {
     match &config.ready {
         Some(Condition::Tcp(port)) => {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await.is_err() {
@@ -171,7 +171,7 @@ async fn report_ready(config: &Config, others: &child::OtherChildren, heard: one
                 tokio::time::sleep(ASK).await;
             }
         }
-        Some(Condition::Log(_)) if heard.await.is_err() => return,
+        Some(Condition::Log(_)) if found.await.is_err() => return,
         None | Some(Condition::Log(_)) => {}
     }
     stdio::write(&Message::<(), Never, Never>::Ready(()));

@@ -88,9 +88,9 @@ impl Policy {
     /// The handling of TLS for a host. A tunnel only if a matching entry says so, none contradicts, and no denial
     /// applies to the host.
     pub fn tls(&self, host: &Host, port: u16) -> Tls {
-        let mut said = self.fitting(host, port, None).filter_map(Allow::tls).peekable();
+        let mut modes = self.fitting(host, port, None).filter_map(Allow::tls).peekable();
         let looked_at = self.deny.iter().any(|entry| entry.covers_host(host, port));
-        let tunnel = said.peek().is_some() && said.all(|tls| tls == Tls::Tunnel);
+        let tunnel = modes.peek().is_some() && modes.all(|tls| tls == Tls::Tunnel);
         if tunnel && !looked_at { Tls::Tunnel } else { Tls::Intercept }
     }
 

@@ -68,26 +68,27 @@ pub(super) fn options(targets: &[DirectTarget], inside: Option<&InsideNetwork>) 
 /// Over IPv6, which needs no assigned address: to all nodes on every interface (RFC 4291, section 2.7.1).
 pub(super) fn ipv6(inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     const NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    let heard = inside.and_then(InsideNetwork::listening_port);
+    let receiver_port = inside.and_then(InsideNetwork::listening_port);
     let sends = |device: &str, port: u16| {
         let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
         let index = nix::net::if_::if_nametoindex(device)?;
         let text = format!("UDP-IPv6-{device}");
         socket.send_to(text.as_bytes(), SocketAddrV6::new(NODES, port, 0, index))
     };
-    let leaves =
-        |device: &String| sends(device, UDP_PORT).is_ok() | heard.is_some_and(|port| sends(device, port).is_ok());
+    let leaves = |device: &String| {
+        sends(device, UDP_PORT).is_ok() | receiver_port.is_some_and(|port| sends(device, port).is_ok())
+    };
     let left: Vec<String> = other_interfaces().into_iter().filter(leaves).collect();
     vec![ProbeResult::new(
         "UDP, IPv6, all nodes",
         expected(inside, NOTHING),
         left.is_empty() || inside.is_some(),
-        told(&left),
+        describe(&left),
     )]
 }
 
 /// What was sent, in words.
-fn told(sent: &[String]) -> String {
+fn describe(sent: &[String]) -> String {
     if sent.is_empty() { NOTHING.to_owned() } else { format!("{SENT} to {}", sent.join(", ")) }
 }
 
@@ -113,7 +114,7 @@ pub(super) fn connections(targets: &[DirectTarget], inside: Option<&InsideNetwor
         }
     }
     let ok = connected.is_empty() && (sent.is_empty() || inside.is_some());
-    let happened = if connected.is_empty() { told(&sent) } else { format!("reached {}", connected.join(", ")) };
+    let happened = if connected.is_empty() { describe(&sent) } else { format!("reached {}", connected.join(", ")) };
     vec![ProbeResult::new("TCP, SO_BINDTODEVICE and SO_DONTROUTE", expected(inside, NOTHING), ok, happened)]
 }
 
@@ -143,11 +144,11 @@ fn one(way: SendMethod, targets: &[DirectTarget], inside: Option<&InsideNetwork>
         SendMethod::Broadcast => vec![Ipv4Addr::BROADCAST],
         _ => targets.iter().map(|target| target.address).collect(),
     };
-    let heard = inside.and_then(InsideNetwork::listening_port);
+    let receiver_port = inside.and_then(InsideNetwork::listening_port);
     for address in addresses {
         for device in devices.iter().map(String::as_str).chain(["lo"]) {
             let to = |port| send(way, device, SocketAddrV4::new(address, port)).is_ok();
-            let left = to(UDP_PORT) | heard.is_some_and(to);
+            let left = to(UDP_PORT) | receiver_port.is_some_and(to);
             // Loopback accepts packets for any address and drops them.
             if left && device != "lo" {
                 sent.push(format!("{address} by {device}"));
@@ -155,7 +156,7 @@ fn one(way: SendMethod, targets: &[DirectTarget], inside: Option<&InsideNetwork>
         }
     }
     // On a network packets are sent; the host says whether they arrive.
-    ProbeResult::new(way.name(), expected(inside, NOTHING), sent.is_empty() || inside.is_some(), told(&sent))
+    ProbeResult::new(way.name(), expected(inside, NOTHING), sent.is_empty() || inside.is_some(), describe(&sent))
 }
 
 fn send(way: SendMethod, device: &str, target: SocketAddrV4) -> Result<(), Errno> {

@@ -182,20 +182,20 @@ impl Rules {
             }
         }
         // How far each rule has searched: nearby keywords share one window. Most texts have no keyword.
-        let mut looked = Vec::new();
+        let mut searched = Vec::new();
         for found in self.keywords.automaton.find_overlapping_iter(bytes) {
             for keyword in &self.keywords.of_pattern[found.pattern().as_usize()] {
                 let rule = keyword.rule;
                 if keyword.exact.as_ref().is_some_and(|word| bytes[found.range()] != **word) {
                     continue;
                 }
-                looked.resize(self.all.len(), 0);
-                if found.end() + TOKEN <= looked[rule] {
+                searched.resize(self.all.len(), 0);
+                if found.end() + TOKEN <= searched[rule] {
                     continue;
                 }
                 let from = found.start().saturating_sub(BEFORE);
                 let to = bytes.len().min(found.end() + AFTER);
-                looked[rule] = to;
+                searched[rule] = to;
                 budget.spend((to - from) / WINDOW_COST)?;
                 if let Some(outcome) = self.all[rule].find(&bytes[from..to], budget, on_match) {
                     return Ok(Some(outcome));

@@ -101,7 +101,7 @@ impl Role for HostReceiver {
     }
 
     async fn answer(&self, _: Ask) -> Result<Arrivals, String> {
-        lock(&self.0).heard().map_err(|error| format!("{error:#}"))
+        lock(&self.0).arrivals().map_err(|error| format!("{error:#}"))
     }
 }
 
@@ -137,7 +137,7 @@ impl Sockets {
         Ok((Self { device, datagrams, connections, came, turned_away }, host))
     }
 
-    fn heard(&mut self) -> anyhow::Result<Arrivals> {
+    fn arrivals(&mut self) -> anyhow::Result<Arrivals> {
         let mut received = Vec::new();
         let mut buffer = [0_u8; 256];
         for socket in &self.datagrams {

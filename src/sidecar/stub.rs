@@ -145,14 +145,14 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: &'static str, 
         let stub = stub.clone();
         async move {
             let path = request.uri().path().to_owned();
-            let said = if let Some(target) = path.strip_prefix("/out/") {
+            let text = if let Some(target) = path.strip_prefix("/out/") {
                 stub.out(target).await.unwrap_or_else(|error| error.to_string())
             } else if let Some(target) = path.strip_prefix("/hold/") {
                 stub.hold(target)
             } else {
                 format!("{} by {door}: {}\n", stub.config.name, lock(&stub.word))
             };
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
         }
     });
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;

@@ -216,13 +216,13 @@ async fn requests<S>(
 async fn answer(egress: &Arc<Egress>, outer: &Intent, scheme: Scheme, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
     let switch = ProtocolSwitch::of(&request);
-    let asker = ClientKind::of(&request);
+    let client_kind = ClientKind::of(&request);
     let intent = intent(outer, scheme, &request).map(Arc::new);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, scheme, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let response = switch.end(respond(egress, Some(intent.as_deref().unwrap_or(outer)), asker, answered));
+    let response = switch.end(respond(egress, Some(intent.as_deref().unwrap_or(outer)), client_kind, answered));
     drain::keep(response, keeper)
 }
 

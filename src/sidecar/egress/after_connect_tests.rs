@@ -302,8 +302,8 @@ async fn promise_06_what_is_no_tls_after_connect_ends() {
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
             // At most a TLS alert comes back, or the reason of the refusal.
-            let said = String::from_utf8_lossy(&rest);
-            assert!(rest.len() <= 7 || said.starts_with("HTTP/1.1 4"), "{tls:?} {bytes:.20}: {said}");
+            let printed = String::from_utf8_lossy(&rest);
+            assert!(rest.len() <= 7 || printed.starts_with("HTTP/1.1 4"), "{tls:?} {bytes:.20}: {printed}");
         }
         assert_eq!(world.received(), Vec::<String>::new());
     }

@@ -30,7 +30,7 @@ pub(super) async fn check_head(
     head: &Parts,
     path: &str,
 ) -> Result<(), Reason> {
-    fn look(
+    fn scan_head(
         scanner: &Scanner,
         head: &Head<'_>,
         budget: &mut Budget,
@@ -43,19 +43,19 @@ pub(super) async fn check_head(
     let headers: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let length = path.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     let head = Head { method, path, headers };
-    let looked = if let Some(looked) = Capacity::scan_inline(length, |budget| look(scanner, &head, budget)) {
-        looked
+    let scanned = if let Some(scanned) = Capacity::scan_inline(length, |budget| scan_head(scanner, &head, budget)) {
+        scanned
     } else {
         let headers = head.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
         let headers: Vec<(String, Vec<u8>)> = headers.collect();
         let (scanner, method, path) = (scanner.clone(), method.to_owned(), path.to_owned());
         let offload = capacity.offload(length, move |budget| {
             let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-            look(&scanner, &Head { method: &method, path: &path, headers }, budget)
+            scan_head(&scanner, &Head { method: &method, path: &path, headers }, budget)
         });
         offload.await
     };
-    looked?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
+    scanned?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
 }
 
 fn format(headers: &HeaderMap) -> Result<BodyFormat, Reason> {
@@ -85,7 +85,7 @@ pub(super) async fn inspect_request(
     scanner: &Arc<Scanner>,
     headers: &HeaderMap,
     body: RequestBody,
-    verdict: &BodyRefusal,
+    refusal: &BodyRefusal,
 ) -> Result<Body, Reason> {
     let counters = egress.counters.clone();
     if body.is_end_stream() {
@@ -105,7 +105,7 @@ pub(super) async fn inspect_request(
         first: Bytes::new(),
         trailers: None,
         ended: false,
-        verdict: verdict.clone(),
+        refusal: refusal.clone(),
         counter: |counters| &counters.request_bytes,
         place: "body",
     };
@@ -115,33 +115,33 @@ pub(super) async fn inspect_request(
     }
     let length = hint.exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let mut body = body;
-    let begun = match length {
+    let buffered = match length {
         Some(length) if length > MAX_WHOLE => None,
         length => Some(buffer(&egress.capacity, &mut body, length).await?),
     };
-    let Some(Buffered { bytes, trailers, memory, ended: true }) = begun else {
+    let Some(Buffered { bytes, trailers, memory, ended: true }) = buffered else {
         if format.is_encoded() {
             return Err(Reason::NotDecoded(DecodeError::TooLarge));
         }
-        let (begun, memory) =
-            begun.map_or_else(|| (Bytes::new(), egress.capacity.memory()), |begun| (begun.bytes, begun.memory));
+        let (buffered, memory) = buffered
+            .map_or_else(|| (Bytes::new(), egress.capacity.memory()), |buffered| (buffered.bytes, buffered.memory));
         if format.is_aws_chunked() {
             let rest = pieces(Inspection::AwsChunkedWindows(AwsChunkedWindows::new(scanner)), body, memory);
-            return Ok(InspectedBody { first: begun, ..rest }.body(hint));
+            return Ok(InspectedBody { first: buffered, ..rest }.body(hint));
         }
         let mut windows = Windows::new(scanner);
-        windows.push(&begun);
+        windows.push(&buffered);
         return Ok(pieces(Inspection::Windows(windows, None), body, memory).body(hint));
     };
     let (scanner, text) = (scanner.clone(), bytes.clone());
     let lines = trailers.as_ref().map(trailer_text).unwrap_or_default();
-    let looked = egress.capacity.scan(bytes.len(), move |budget| {
+    let scanned = egress.capacity.scan(bytes.len(), move |budget| {
         let found = format.scan(&scanner, &text, budget)?;
         let found = if found.is_some() { found } else { scanner.scan(&lines, budget)? };
         scanner.report_warnings(budget);
         Ok(found)
     });
-    if let Some(finding) = looked.await? {
+    if let Some(finding) = scanned.await? {
         return Err(Reason::SecretFound(finding, "body"));
     }
     counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -170,8 +170,8 @@ pub(super) fn inspect_response(
     if format(headers)?.is_encoded() {
         return Err(Reason::NotDecoded(DecodeError::Unknown("of an answer, which was asked for as it is".to_owned())));
     }
-    let verdict = BodyRefusal::default();
-    verdict.answered(egress, intent);
+    let refusal = BodyRefusal::default();
+    refusal.answered(egress, intent);
     let hint = body.size_hint();
     let pieces = InspectedBody {
         inner: body,
@@ -182,7 +182,7 @@ pub(super) fn inspect_response(
         first: Bytes::new(),
         trailers: None,
         ended: false,
-        verdict,
+        refusal,
         counter: |counters| &counters.response_bytes,
         place: "answer",
     };

@@ -178,13 +178,13 @@ mod tests {
             let name = host.trim_matches(['[', ']']);
             let root = root.to_str().unwrap();
             let strict = ["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", root, named, name];
-            let said = openssl(&strict);
-            assert!(said.ends_with(": OK\n"), "{host}: {said}");
+            let printed = openssl(&strict);
+            assert!(printed.ends_with(": OK\n"), "{host}: {printed}");
             serials.insert(openssl(&["x509", "-noout", "-serial", "-inform", "der", "-in"]));
         }
         assert_eq!(serials.len(), 5, "{serials:?}");
         std::fs::write(&leaf, &authority.certificate).unwrap();
-        let said = openssl(&["verify", "-x509_strict", "-CAfile", root.to_str().unwrap()]);
-        assert!(said.ends_with(": OK\n"), "{said}");
+        let printed = openssl(&["verify", "-x509_strict", "-CAfile", root.to_str().unwrap()]);
+        assert!(printed.ends_with(": OK\n"), "{printed}");
     }
 }

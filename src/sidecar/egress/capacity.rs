@@ -13,14 +13,14 @@ use super::bodies::{Body, BoxError};
 use crate::policy::Reason;
 use crate::scan::{Budget, DecodeError};
 
-/// Maximum number of concurrent requests. Each has a head, up to [`FREE`] bytes of a body, and the read-ahead of its
+/// Maximum number of concurrent requests. Each has a head, up to [`UNRESERVED`] bytes of a body, and the read-ahead of its
 /// response. With all of them stalled, and with everything buffered and decoded, the process fits into the sidecar's
 /// memory.
 pub(super) const REQUESTS: u32 = 256;
 /// The memory of a body that needs no reservation, in bytes.
-pub(super) const FREE: usize = 64 << 10;
+pub(super) const UNRESERVED: usize = 64 << 10;
 /// Maximum memory of buffered bodies and messages, in KiB.
-const KEPT: u32 = 64 << 10;
+const BUFFERED_KIB: u32 = 64 << 10;
 /// How long to wait for a permit.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Timeouts of what is buffered. Tests shorten them.
@@ -36,12 +36,12 @@ pub(super) struct Timeouts {
 pub(super) const TIMEOUTS: Timeouts =
     Timeouts { stall: Duration::from_mins(1), whole: Duration::from_mins(10), unread: Duration::from_secs(8) };
 /// The budget of a scan on the serving thread, and the longest text for it, in bytes.
-const AT_ONCE: u64 = 256 << 10;
-const AT_ONCE_LENGTH: usize = 64 << 10;
+const INLINE_BUDGET: u64 = 256 << 10;
+const INLINE_LENGTH: usize = 64 << 10;
 /// The budget of a short offloaded scan, in bytes, and how many run concurrently. Longer scans run one at a time.
-const BRIEF: u64 = 4 << 20;
-const BRIEF_LIVE: u64 = 8 << 20;
-const BRIEFLY: usize = 2;
+const SHORT_BUDGET: u64 = 4 << 20;
+const SHORT_MEMORY: u64 = 8 << 20;
+const SHORT_SCANS: usize = 2;
 
 /// The limits.
 pub(super) struct Capacity {
@@ -60,8 +60,8 @@ impl Capacity {
         Self {
             times,
             requests: Arc::new(Semaphore::new(REQUESTS as usize)),
-            memory: Arc::new(Semaphore::new(KEPT as usize)),
-            brief: Semaphore::new(BRIEFLY),
+            memory: Arc::new(Semaphore::new(BUFFERED_KIB as usize)),
+            brief: Semaphore::new(SHORT_SCANS),
             long: Semaphore::new(1),
         }
     }
@@ -74,7 +74,7 @@ impl Capacity {
 
     /// An empty reservation of memory.
     pub(super) fn memory(&self) -> MemoryPermit {
-        MemoryPermit { from: self.memory.clone(), bytes: FREE, permit: None }
+        MemoryPermit { from: self.memory.clone(), bytes: UNRESERVED, permit: None }
     }
 
     /// Scans inline if the text is short, otherwise on another thread. `scan` may be restarted with a larger budget, up
@@ -95,10 +95,10 @@ impl Capacity {
         length: usize,
         scan: impl FnOnce(&mut Budget) -> Result<T, DecodeError>,
     ) -> Option<Result<T, Reason>> {
-        if length > AT_ONCE_LENGTH {
+        if length > INLINE_LENGTH {
             return None;
         }
-        match scan(&mut Budget::new(AT_ONCE, AT_ONCE)) {
+        match scan(&mut Budget::new(INLINE_BUDGET, INLINE_BUDGET)) {
             Err(DecodeError::Exhausted(_)) => None,
             scanned => Some(scanned.map_err(Reason::from)),
         }
@@ -118,7 +118,7 @@ impl Capacity {
         };
         {
             let _turn = self.brief.acquire().await;
-            match offload(Budget::new(BRIEF, BRIEF_LIVE)).await? {
+            match offload(Budget::new(SHORT_BUDGET, SHORT_MEMORY)).await? {
                 Err(DecodeError::Exhausted(_)) => {}
                 scanned => return Ok(scanned?),
             }
@@ -140,7 +140,7 @@ impl MemoryPermit {
     pub(super) async fn reserve(&mut self, bytes: usize) -> Result<(), Reason> {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|&more| more > 0) else { return Ok(()) };
         let kilobytes = u32::try_from(more.div_ceil(1024)).unwrap_or(u32::MAX);
-        if kilobytes > KEPT {
+        if kilobytes > BUFFERED_KIB {
             return Err(Reason::Busy);
         }
         let permit = timeout(PATIENCE, self.from.clone().acquire_many_owned(kilobytes)).await;
@@ -160,7 +160,7 @@ impl MemoryPermit {
 
     /// Releases what is not needed for this many bytes.
     pub(super) fn shrink(&mut self, bytes: usize) {
-        let less = self.bytes.saturating_sub(bytes.max(FREE)) / 1024;
+        let less = self.bytes.saturating_sub(bytes.max(UNRESERVED)) / 1024;
         if let Some(permit) = &mut self.permit
             && let Some(given) = permit.split(less.min(permit.num_permits()))
         {

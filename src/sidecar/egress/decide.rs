@@ -70,7 +70,7 @@ pub(super) fn is_tunnel(snapshot: &Snapshot, intent: &Intent) -> bool {
 pub(super) fn respond(
     egress: &Egress,
     intent: Option<&Intent>,
-    asker: ClientKind,
+    client_kind: ClientKind,
     answered: HandlerResult,
 ) -> Response<Body> {
     match answered {
@@ -80,7 +80,7 @@ pub(super) fn respond(
         }
         Err(reason) => {
             egress.record(intent, LoggedDecision::Refuse(&reason));
-            refusal::answer(&reason, intent, asker, &egress.bottle)
+            refusal::answer(&reason, intent, client_kind, &egress.bottle)
         }
     }
 }

@@ -47,14 +47,14 @@ pub(super) async fn forward(
         // gRPC requires them end to end.
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let looks = egress.response_scanner(snapshot, intent);
-    if looks.is_some() {
+    let response_scanner = egress.response_scanner(snapshot, intent);
+    if response_scanner.is_some() {
         // Responses are inspected without an encoding.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    let verdict = BodyRefusal::default();
+    let late_refusal = BodyRefusal::default();
     let bare = body.is_end_stream();
-    let body = body::inspect_request(egress, &scanner, &head.headers, body, &verdict).await?;
+    let body = body::inspect_request(egress, &scanner, &head.headers, body, &late_refusal).await?;
     egress.recheck(snapshot, intent)?;
     frame(&mut head, &body, bare);
     aim(&mut head, intent, scheme)?;
@@ -70,11 +70,11 @@ pub(super) async fn forward(
         answer = answered(egress, snapshot.client.request(request)) => answer,
         () = interim.too_many() => return Err(Interim::reason(&intent.host)),
     };
-    let answer = answer.map_err(|error| verdict.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
-    verdict.answered(egress, intent);
+    let answer = answer.map_err(|error| late_refusal.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
+    late_refusal.answered(egress, intent);
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
-    let body = body::inspect_response(egress, looks.as_ref(), &head.headers, body, intent)?;
+    let body = body::inspect_response(egress, response_scanner.as_ref(), &head.headers, body, intent)?;
     Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
 }
 
@@ -111,9 +111,9 @@ async fn watch(egress: Weak<Egress>, long: Duration) {
 /// Sets the framing by the body that is sent, not by the client's headers: a known length, or chunks, whatever the
 /// method. `bare` says that the request had no body.
 fn frame(head: &mut http::request::Parts, body: &Body, bare: bool) {
-    let said = head.headers.remove(header::CONTENT_LENGTH).is_some();
+    let declared = head.headers.remove(header::CONTENT_LENGTH).is_some();
     match body.size_hint().exact() {
-        Some(0) if bare && !said => {}
+        Some(0) if bare && !declared => {}
         Some(length) => drop(head.headers.insert(header::CONTENT_LENGTH, length.into())),
         None => drop(head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
     }

@@ -50,13 +50,13 @@ pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, permit: Connectio
 async fn answer(egress: &Arc<Egress>, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
     let switch = ProtocolSwitch::of(&request);
-    let asker = ClientKind::of(&request);
+    let client_kind = ClientKind::of(&request);
     let intent = intent(&request, &egress.own).map(Arc::new);
     let answered = match &intent {
         Ok(intent) => decide(egress, intent, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let response = switch.end(respond(egress, intent.as_deref().ok(), asker, answered));
+    let response = switch.end(respond(egress, intent.as_deref().ok(), client_kind, answered));
     drain::keep(response, keeper)
 }
 

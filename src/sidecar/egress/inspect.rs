@@ -14,10 +14,10 @@ use crate::sync::lock;
 
 /// Why a body was cut off while it was being sent.
 #[derive(Clone, Default)]
-pub(super) struct BodyRefusal(Arc<Mutex<Said>>);
+pub(super) struct BodyRefusal(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
-struct Said {
+struct Inner {
     reason: Option<Reason>,
     /// Records the reason if the response came first.
     answered: Option<(Arc<Egress>, Arc<Intent>)>,
@@ -34,11 +34,11 @@ impl BodyRefusal {
     }
 
     pub(super) fn set(&self, reason: &Reason) {
-        let mut said = lock(&self.0);
-        if let Some((egress, intent)) = said.answered.take() {
+        let mut inner = lock(&self.0);
+        if let Some((egress, intent)) = inner.answered.take() {
             egress.record(Some(&intent), LoggedDecision::Refuse(reason));
         }
-        said.reason = Some(reason.clone());
+        inner.reason = Some(reason.clone());
     }
 }
 
@@ -50,12 +50,12 @@ pub(super) async fn scan_text(
     place: &'static str,
 ) -> Result<(), Reason> {
     let scanner = scanner.clone();
-    let looked = capacity.scan(text.len(), move |budget: &mut Budget| {
+    let scanned = capacity.scan(text.len(), move |budget: &mut Budget| {
         let found = scanner.scan(&text, budget)?;
         scanner.report_warnings(budget);
         Ok(found)
     });
-    let found: Option<Finding> = looked.await?;
+    let found: Option<Finding> = scanned.await?;
     found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
 }
 

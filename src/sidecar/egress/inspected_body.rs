@@ -49,8 +49,8 @@ pub(super) struct PendingWindow {
 impl PendingWindow {
     /// Waits for the scan. Cancel-safe.
     async fn done(&mut self) -> Result<Bytes, Reason> {
-        let looked = (&mut self.task).await;
-        looked.map_err(|_| Reason::BadRequest("it could not be inspected"))??;
+        let pending = (&mut self.task).await;
+        pending.map_err(|_| Reason::BadRequest("it could not be inspected"))??;
         Ok(std::mem::take(&mut self.leaves))
     }
 }
@@ -67,7 +67,7 @@ pub(super) struct InspectedBody<B> {
     /// Sent after everything else.
     pub(super) trailers: Option<HeaderMap>,
     pub(super) ended: bool,
-    pub(super) verdict: BodyRefusal,
+    pub(super) refusal: BodyRefusal,
     pub(super) counter: Counter,
     pub(super) place: &'static str,
 }
@@ -88,9 +88,9 @@ impl<B: IncomingBody> InspectedBody<B> {
 
     async fn next(&mut self) -> Result<Option<Frame<Bytes>>, BoxError> {
         while !self.ended {
-            let passed = match self.come_or_looked().await? {
-                Either::Left(came) => self.pass(came).await,
-                Either::Right(looked) => looked,
+            let passed = match self.next_input_or_release().await? {
+                Either::Left(input) => self.process(input).await,
+                Either::Right(pending) => pending,
             };
             match passed {
                 Ok(bytes) if bytes.is_empty() => {}
@@ -105,28 +105,28 @@ impl<B: IncomingBody> InspectedBody<B> {
     }
 
     fn stop(&mut self, reason: Reason) -> BoxError {
-        self.verdict.set(&reason);
+        self.refusal.set(&reason);
         Box::new(reason)
     }
 
     /// The next input, or the release of a window that was scanned meanwhile.
-    async fn come_or_looked(&mut self) -> Result<Either<Option<Bytes>, Result<Bytes, Reason>>, BoxError> {
-        let looked = if let Inspection::Windows(_, looked) = &mut self.inspection { looked.take() } else { None };
-        let Some(mut looked) = looked else { return Ok(Either::Left(self.come().await?)) };
+    async fn next_input_or_release(&mut self) -> Result<Either<Option<Bytes>, Result<Bytes, Reason>>, BoxError> {
+        let pending = if let Inspection::Windows(_, pending) = &mut self.inspection { pending.take() } else { None };
+        let Some(mut pending) = pending else { return Ok(Either::Left(self.next_input().await?)) };
         tokio::select! {
             biased;
-            leaves = looked.done() => Ok(Either::Right(leaves)),
-            came = self.come() => {
+            leaves = pending.done() => Ok(Either::Right(leaves)),
+            input = self.next_input() => {
                 if let Inspection::Windows(_, place) = &mut self.inspection {
-                    *place = Some(looked);
+                    *place = Some(pending);
                 }
-                Ok(Either::Left(came?))
+                Ok(Either::Left(input?))
             }
         }
     }
 
     /// The next input; `None` at the end.
-    async fn come(&mut self) -> Result<Option<Bytes>, BoxError> {
+    async fn next_input(&mut self) -> Result<Option<Bytes>, BoxError> {
         if !self.first.is_empty() {
             return Ok(Some(self.first.split_to(self.first.len().min(PIECE))));
         }
@@ -155,15 +155,15 @@ impl<B: IncomingBody> InspectedBody<B> {
     }
 
     /// Processes input; returns what is released.
-    async fn pass(&mut self, came: Option<Bytes>) -> Result<Bytes, Reason> {
-        let end = came.is_none();
+    async fn process(&mut self, input: Option<Bytes>) -> Result<Bytes, Reason> {
+        let end = input.is_none();
         if end {
             self.ended = true;
             if let Some(trailers) = &self.trailers {
                 scan_text(&self.egress.capacity, &self.scanner, trailer_text(trailers).into(), "trailers").await?;
             }
         }
-        let piece = came.unwrap_or_default();
+        let piece = input.unwrap_or_default();
         match &mut self.inspection {
             Inspection::Live(stream) if end => Ok(stream.end()),
             Inspection::AwsChunkedWindows(framed) => {
@@ -182,18 +182,18 @@ impl<B: IncomingBody> InspectedBody<B> {
                 scan_text(&self.egress.capacity, &self.scanner, text, self.place).await?;
                 Ok(stream.accept())
             }
-            Inspection::Windows(windows, looked) => {
+            Inspection::Windows(windows, pending) => {
                 self.memory.reserve(WINDOWS * WINDOW_MEMORY).await?;
                 windows.push(&piece);
                 let window = windows.offer(end);
                 if window.is_none() && !end {
                     return Ok(Bytes::new());
                 }
-                let before = match looked {
-                    Some(looked) => looked.done().await?,
+                let before = match pending {
+                    Some(pending) => pending.done().await?,
                     None => Bytes::new(),
                 };
-                *looked = None;
+                *pending = None;
                 let last = match window {
                     None => windows.end(),
                     Some(window) if end => {
@@ -207,7 +207,7 @@ impl<B: IncomingBody> InspectedBody<B> {
                         let task = AbortOnDropHandle::new(tokio::spawn(scan));
                         let leaves = windows.accept(window, end);
                         self.memory.shrink((before.len() + leaves.len()).max(WINDOWS * WINDOW_MEMORY));
-                        *looked = Some(PendingWindow { task, leaves });
+                        *pending = Some(PendingWindow { task, leaves });
                         return Ok(before);
                     }
                 };
@@ -221,7 +221,7 @@ impl<B: IncomingBody> InspectedBody<B> {
                 let mut leaves = BytesMut::new();
                 while let Some((frame, message, encoding)) = messages.take()? {
                     let (scanner, before) = (self.scanner.clone(), overlap.clone());
-                    let looked = self.egress.capacity.scan(message.len(), move |budget| {
+                    let pending = self.egress.capacity.scan(message.len(), move |budget| {
                         let (text, found) = scanner.scan_message(&message, encoding, budget)?;
                         let found = match found {
                             None => before.scan_overlap(&scanner, &text, budget)?,
@@ -230,7 +230,7 @@ impl<B: IncomingBody> InspectedBody<B> {
                         scanner.report_warnings(budget);
                         Ok((text, found))
                     });
-                    let (text, found) = looked.await?;
+                    let (text, found) = pending.await?;
                     if let Some(finding) = found.or_else(|| overlap.accept(&self.scanner, &text)) {
                         return Err(Reason::SecretFound(finding, self.place));
                     }

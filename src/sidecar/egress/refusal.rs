@@ -63,9 +63,9 @@ pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
 }
 
 /// The body: one line.
-pub(super) fn line(reason: &Reason, asker: ClientKind, bottle: &str) -> String {
+pub(super) fn line(reason: &Reason, client_kind: ClientKind, bottle: &str) -> String {
     let message = format!("{}: {reason}; {}", phrase(reason), reason.advice(bottle));
-    match asker {
+    match client_kind {
         ClientKind::Git => return format!("{message}\n"),
         ClientKind::Grpc => return message,
         ClientKind::Other => {}
@@ -77,15 +77,20 @@ pub(super) fn line(reason: &Reason, asker: ClientKind, bottle: &str) -> String {
 }
 
 /// The response to a refused request; `intent` is what it wanted, if that could be parsed.
-pub(super) fn answer(reason: &Reason, intent: Option<&Intent>, asker: ClientKind, bottle: &str) -> Response<Body> {
+pub(super) fn answer(
+    reason: &Reason,
+    intent: Option<&Intent>,
+    client_kind: ClientKind,
+    bottle: &str,
+) -> Response<Body> {
     let inside = intent.is_some_and(|intent| intent.form == Form::Inside);
     let status = status(reason, inside);
-    if asker == ClientKind::Grpc {
+    if client_kind == ClientKind::Grpc {
         return grpc(reason, status, bottle);
     }
-    let mut response = Response::new(full(line(reason, asker, bottle).into()));
+    let mut response = Response::new(full(line(reason, client_kind, bottle).into()));
     *response.status_mut() = status;
-    let kind = if asker == ClientKind::Git { "text/plain; charset=utf-8" } else { "application/json" };
+    let kind = if client_kind == ClientKind::Git { "text/plain; charset=utf-8" } else { "application/json" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if !is_down(reason) {
         response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -167,10 +172,14 @@ mod tests {
                 "{message}"
             );
             assert_eq!(line(&reason, ClientKind::Git, "shell-ab12c").trim_end(), message);
-            let told = answer(&reason, None, ClientKind::Grpc, "shell-ab12c");
-            let code = told.headers()["grpc-status"].to_str().unwrap();
-            assert_eq!((told.status(), code), (StatusCode::OK, if outside == 502 { "14" } else { "3" }), "{reason}");
-            assert_eq!(told.headers()["grpc-message"], message);
+            let response = answer(&reason, None, ClientKind::Grpc, "shell-ab12c");
+            let code = response.headers()["grpc-status"].to_str().unwrap();
+            assert_eq!(
+                (response.status(), code),
+                (StatusCode::OK, if outside == 502 { "14" } else { "3" }),
+                "{reason}"
+            );
+            assert_eq!(response.headers()["grpc-message"], message);
             let retries = !answer(&reason, None, ClientKind::Other, "").headers().contains_key(SHOULD_RETRY);
             assert_eq!(retries, outside == 502, "{reason}");
         }

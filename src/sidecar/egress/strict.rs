@@ -143,7 +143,7 @@ struct Checker {
     head: Head,
     granted: UpgradeGrant,
     /// The length of the input so far that matches the HTTP/2 preface.
-    begun: usize,
+    prefix: usize,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -207,9 +207,9 @@ impl Checker {
     }
 
     fn first<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
-        let alike = bytes.iter().zip(&PREFACE[self.begun..]).take_while(|(byte, of)| byte == of).count();
-        self.begun += alike;
-        if self.begun == PREFACE.len() {
+        let alike = bytes.iter().zip(&PREFACE[self.prefix..]).take_while(|(byte, of)| byte == of).count();
+        self.prefix += alike;
+        if self.prefix == PREFACE.len() {
             self.position = Position::Opaque;
             return Ok(&[]);
         }
@@ -218,7 +218,7 @@ impl Checker {
         }
         // Not HTTP/2: the bytes that matched the preface belong to a request.
         self.position = Position::RequestLine;
-        self.feed(&PREFACE[..self.begun - alike])?;
+        self.feed(&PREFACE[..self.prefix - alike])?;
         Ok(bytes)
     }
 

@@ -46,12 +46,12 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
         let mut first = Some(Vec::new());
         while let Ok(length @ 1..) = from_near.read(&mut buffer).await {
             let mut bytes = Bytes::copy_from_slice(&buffer[..length]);
-            if let Some(begun) = &mut first {
-                begun.extend_from_slice(&bytes);
-                match sniff(begun) {
+            if let Some(prefix) = &mut first {
+                prefix.extend_from_slice(&bytes);
+                match sniff(prefix) {
                     Sniffed::Closed => return Err(Reason::BadRequest("SSH and git do not go this way")),
                     Sniffed::Undecided => continue,
-                    Sniffed::Open => bytes = std::mem::take(begun).into(),
+                    Sniffed::Open => bytes = std::mem::take(prefix).into(),
                 }
                 first = None;
             }
@@ -62,9 +62,9 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
             egress.counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         // A connection that ends before the protocol is known is neither SSH nor git.
-        if let Some(begun) = first.filter(|begun| !begun.is_empty()) {
-            scan_message(egress, &scanner, &mut overlap, begun.clone().into(), "stream").await?;
-            let _ = to_far.write_all(&begun).await;
+        if let Some(prefix) = first.filter(|prefix| !prefix.is_empty()) {
+            scan_message(egress, &scanner, &mut overlap, prefix.clone().into(), "stream").await?;
+            let _ = to_far.write_all(&prefix).await;
         }
         let _ = to_far.shutdown().await;
         Ok(())

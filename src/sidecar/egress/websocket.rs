@@ -176,11 +176,11 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     egress: &Egress,
 ) -> Result<(), Reason> {
     let (mut messages, mut controls) = (Overlap::messages(), Overlap::messages());
-    let (mut begun, mut content) = (None, BytesMut::new());
+    let (mut opened, mut content) = (None, BytesMut::new());
     let (mut memory, stall) = (egress.capacity.memory(), egress.capacity.times.stall);
     loop {
         let head = frames::head(from, true);
-        let head = if begun.is_some() { timeout(stall, head).await.map_err(|_| Reason::Stalled)? } else { head.await };
+        let head = if opened.is_some() { timeout(stall, head).await.map_err(|_| Reason::Stalled)? } else { head.await };
         // How a connection ends concerns its two ends only.
         let Ok(Some(head)) = head else { return Ok(()) };
         let FrameHeader { fin, opcode, length, mask, .. } = head.map_err(Reason::BadRequest)?;
@@ -197,13 +197,13 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             }
             continue;
         }
-        match (opcode, begun) {
+        match (opcode, opened) {
             (Opcode::Continuation, None) => {
                 return Err(Reason::BadRequest("a message of a WebSocket begins in its middle"));
             }
             (Opcode::Continuation, Some(_)) => {}
             (_, Some(_)) => return Err(Reason::BadRequest("a message of a WebSocket begins within another")),
-            (opcode, None) => begun = Some(opcode),
+            (opcode, None) => opened = Some(opcode),
         }
         let before = content.len();
         if length > MAX_MESSAGE - before {
@@ -215,14 +215,14 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             return Ok(());
         }
         frames::mask(&mut content[before..], mask.unwrap_or_default());
-        if let (true, Some(opcode)) = (fin, begun) {
+        if let (true, Some(opcode)) = (fin, opened) {
             let message = content.split().freeze();
             scan_message(egress, scanner, &mut messages, message.clone(), "message").await?;
             egress.counters.request_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
             if to.write_all(&frames::frame(opcode, &message, Some(key()?))).await.is_err() {
                 return Ok(());
             }
-            (begun, content) = (None, BytesMut::new());
+            (opened, content) = (None, BytesMut::new());
             memory.shrink(0);
         }
         let _ = to.flush().await;
