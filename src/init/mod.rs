@@ -50,7 +50,8 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
     let (program, arguments) = words.split_first().context("there is no command")?;
     // Before the release there is no environment.
     let stored = std::fs::read(ENV_FILE).unwrap_or_else(|_| b"{}".to_vec());
-    let env: BTreeMap<String, String> = serde_json::from_slice(&stored).context("read the environment that init stored")?;
+    let env: BTreeMap<String, String> =
+        serde_json::from_slice(&stored).context("read the environment that init stored")?;
     Err(std::process::Command::new(program).args(arguments).envs(env).exec())
         .with_context(|| format!("start {program:?}"))
 }

@@ -43,8 +43,8 @@ pub(super) async fn check_head(
     let headers: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let length = path.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     let head = Head { method, path, headers };
-    let scanned = if let Some(scanned) = Capacity::scan_inline(length, |budget| scan_head(scanner, &head, budget)) {
-        scanned
+    let result = if let Some(result) = Capacity::scan_inline(length, |budget| scan_head(scanner, &head, budget)) {
+        result
     } else {
         let headers = head.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
         let headers: Vec<(String, Vec<u8>)> = headers.collect();
@@ -55,7 +55,7 @@ pub(super) async fn check_head(
         });
         offload.await
     };
-    scanned?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
+    result?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
 }
 
 fn format(headers: &HeaderMap) -> Result<BodyFormat, Reason> {
@@ -135,13 +135,13 @@ pub(super) async fn inspect_request(
     };
     let (scanner, text) = (scanner.clone(), bytes.clone());
     let lines = trailers.as_ref().map(trailer_text).unwrap_or_default();
-    let scanned = egress.capacity.scan(bytes.len(), move |budget| {
+    let result = egress.capacity.scan(bytes.len(), move |budget| {
         let found = format.scan(&scanner, &text, budget)?;
         let found = if found.is_some() { found } else { scanner.scan(&lines, budget)? };
         scanner.report_warnings(budget);
         Ok(found)
     });
-    if let Some(finding) = scanned.await? {
+    if let Some(finding) = result.await? {
         return Err(Reason::SecretFound(finding, "body"));
     }
     counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);

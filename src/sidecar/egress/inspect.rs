@@ -50,12 +50,12 @@ pub(super) async fn scan_text(
     place: &'static str,
 ) -> Result<(), Reason> {
     let scanner = scanner.clone();
-    let scanned = capacity.scan(text.len(), move |budget: &mut Budget| {
+    let result = capacity.scan(text.len(), move |budget: &mut Budget| {
         let found = scanner.scan(&text, budget)?;
         scanner.report_warnings(budget);
         Ok(found)
     });
-    let found: Option<Finding> = scanned.await?;
+    let found: Option<Finding> = result.await?;
     found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
 }
 

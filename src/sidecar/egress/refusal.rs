@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, CONTROLS};
 use super::bodies::{Body, empty, full};
 use crate::policy::{Form, Intent, Reason};
 
-/// Tells the SDKs of Anthropic and OpenAI that a retry would be refused again.
+/// Tells the SDKs of Anthropic and `OpenAI` that a retry would be refused again.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The kind of client, as far as it affects the response.

@@ -206,7 +206,7 @@ impl Egress {
     fn warn(self: &Arc<Self>, intent: &Arc<Intent>, place: &'static str) -> Warn {
         let (egress, intent) = (self.clone(), intent.clone());
         Arc::new(move |finding| {
-            egress.record(Some(&intent), LoggedDecision::Warn(&Reason::SecretFound(finding, place)))
+            egress.record(Some(&intent), LoggedDecision::Warn(&Reason::SecretFound(finding, place)));
         })
     }
 }

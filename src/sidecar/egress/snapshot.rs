@@ -67,13 +67,13 @@ impl Snapshot {
             once.iter().map(|(id, entry)| Ok((*id, entry.read()?))).collect();
         let policy = Policy { own_host: own_host(), once: once?, ..spec.policy(inputs.sidecars.clone())? };
         let policy = Arc::new(policy);
-        let (connector, client) = match previous.and_then(|previous| previous.connections(&spec, &policy)) {
-            Some(connections) => connections,
-            None => {
-                let proxy = UpstreamProxy::read(&spec, inputs.credentials)?.map(Arc::new);
-                let (resolver, provider) = (inputs.resolver.clone(), inputs.provider.clone());
-                connections(Connector::new(&policy, &spec.roots, proxy, resolver, provider)?)
-            }
+        let kept = previous.and_then(|previous| previous.connections(&spec, &policy));
+        let (connector, client) = if let Some(kept) = kept {
+            kept
+        } else {
+            let proxy = UpstreamProxy::read(&spec, inputs.credentials)?.map(Arc::new);
+            let (resolver, provider) = (inputs.resolver.clone(), inputs.provider.clone());
+            connections(Connector::new(&policy, &spec.roots, proxy, resolver, provider)?)
         };
         let rules = |direction| Rules::with(&spec.dlp.rules, direction).map(Arc::new);
         let actions = Arc::new(Actions::new(&spec.dlp));
@@ -122,7 +122,7 @@ impl Snapshot {
         let policy = Arc::new(Policy { sidecars, ..Policy::clone(&self.policy) });
         let kept = previous.and_then(|previous| previous.connections(&self.spec, &policy));
         let (connector, client) = kept.unwrap_or_else(|| connections(self.connector.with_policy(&policy)));
-        Self { connector, client, policy, ..self.clone() }
+        Self { policy, connector, client, ..self.clone() }
     }
 
     /// The connector and the pooled connections, if they serve this policy as well: if it has the same trusted

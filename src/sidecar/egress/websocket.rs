@@ -1,4 +1,4 @@
-//! WebSockets (RFC 6455). The handshake is inspected like any request; afterwards every message of the agent is
+//! `WebSockets` (RFC 6455). The handshake is inspected like any request; afterwards every message of the agent is
 //! scanned. Extensions are not offered to the destination, so nothing is compressed.
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use bottler_fuzz::scan::{Encoding, BodyFormat, Budget, decode};
+use bottler_fuzz::scan::{BodyFormat, Budget, Encoding, decode};
 use bottler_fuzz::{SCANNER, SECRET};
 use libfuzzer_sys::fuzz_target;
 
