@@ -1,5 +1,5 @@
--- For a pipeline, where nobody watches: the prompt comes from a file, the work has a time budget, the change goes out
--- as a patch, and a command that fails fails the pipeline. Nothing is asked; what is missing is said at once.
+-- For CI pipelines: reads the prompt from a file, limits the time of the work, and writes the changes as a patch. A command
+-- that fails also fails the pipeline. Asks no questions; a missing option is an error at once.
 --
 --   bottler run shell --recipe ci --prompt-file task.md --workspace . --set budget=20m --set patch=change.patch
 return function(plan)
@@ -13,7 +13,7 @@ return function(plan)
     command = plan.agent.command,
     workspace = true,
   })
-  -- When the budget is spent this raises, and the bottle is ended and undone like everything else.
+  -- Raises an error when the budget is used up; the bottle is then removed like everything else.
   local ended = work:wait { timeout = plan.params.budget or "30m" }
   log(work:output())
   if ended.exit_code ~= 0 then fail("ci: the agent ended with " .. ended.exit_code) end

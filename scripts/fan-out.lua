@@ -1,5 +1,5 @@
--- One task, several bottles at once, results collected: every agent gets the same prompt and a copy of the same
--- workspace, and what it made of that is saved as a patch, where its command succeeded.
+-- Runs one task in several bottles at the same time: every agent gets the same prompt and a copy of the same workspace.
+-- If an agent's command succeeds, its changes are saved as a patch.
 --
 --   bottler run shell --recipe fan-out --workspace . --set tries=5 --prompt "make the tests pass"
 return function(plan)
@@ -15,7 +15,7 @@ return function(plan)
     })
   end
 
-  -- All of them are running by now. A non-zero exit code is a result; a failed launch raises.
+  -- All bottles are running now. A non-zero exit code is a result; a failed launch raises.
   local good = 0
   for _, try in ipairs(tries) do
     local ended = try:wait { timeout = plan.params.budget or "30m" }

@@ -1,5 +1,5 @@
--- The default launch sequence. Calls return at once, text order is the order of undoing (backwards), and the agent's
--- command starts when everything here is ready and the probe has passed.
+-- The default launch. Calls return at once. Objects are removed in the reverse order of these lines. The agent's command
+-- starts when everything is ready and the probe has passed.
 local sidecars = require "std.sidecars"
 
 return recipe(function(plan)
@@ -10,7 +10,7 @@ return recipe(function(plan)
 
   local egress = sidecars.egress(net, plan.egress) -- the only way out
 
-  -- Sealed, it has no network: it reaches egress through a socket.
+  -- A sealed agent has no network: it reaches egress through a socket.
   local agent = run_agent { image = image, network = net.inside, egress = egress, config = plan.agent }
   provision(agent, plan.provision) -- CA, files, prompt; agent.prompt_path from here on
   return agent

@@ -1,5 +1,5 @@
--- The least that a recipe is: an image, a network, the way out, the agent. Nothing is reachable but what
--- `--allow` names; the agent has no prompt, no files, and no second sidecar.
+-- The smallest recipe: an image, a network, egress, the agent. Only the hosts that `--allow` names are
+-- reachable; the agent has no prompt, no files and no other sidecar.
 return recipe(function(plan)
   local image = build_image(plan.image)
   local outside = network_create { name = "outside" }

@@ -1,5 +1,5 @@
--- The default launch, and a counterpart: the sidecar `counterpart` is the one host that egress lets through, and counts
--- whatever comes to it any other way. It is on a second network too, as another bottle's sidecar would be.
+-- The default launch with a counterpart: the sidecar `counterpart` is the only host that egress allows, and it counts requests
+-- that reach it in any other way. It is also on a second network, like a sidecar of another bottle.
 local launch = require "std.launch"
 
 return recipe(function(plan)

@@ -1,11 +1,11 @@
--- One bottle writes, another reviews what was written, until the reviewer is content. The writer gets the review as
--- its next prompt and goes on from its own workspace; the reviewer gets the patch in its prompt and says yes by ending
--- with exit code 0. They never meet: text and files go through this script.
+-- One bottle writes and another one reviews, until the reviewer accepts. The writer gets the review as its next prompt and
+-- continues in its own workspace. The reviewer gets the patch in its prompt and accepts by exiting with code 0. The two
+-- bottles are not connected: text and files go through this script.
 --
 --   bottler run shell --recipe review-loop --workspace . --prompt "fix the parser" --set reviewer=./review.sh
 local MAX_ROUNDS = 5
 
--- A bottle of this launch's agent, with a prompt and a workspace; `command` may be another, as a shell takes it.
+-- Launches this launch's agent with a prompt and a workspace; `command` optionally replaces its command, as shell text.
 local function agent_of(plan, slug, prompt, workspace, command)
   local one = bottle(plan.agent.name, {
     slug = slug,

@@ -1,20 +1,20 @@
 -- The prelude: makes the primitives global, runs hooks around them, and gives every script its environment.
 --
--- Scripts of several authors share this machine: bottler's library and recipes, the user's recipe, a project's hooks. None can
--- change what another calls. Every script has an environment of its own, whose globals and libraries cannot be assigned; what
--- is behind them cannot be reached, nor can the metatables of strings, recipes and handles; this file has an environment that
--- no script sees.
+-- Scripts of several authors share this machine: bottler's library and recipes, the user's recipe, a project's hooks. No
+-- script can change what another one calls. Every script has its own environment with read-only globals and libraries. Scripts
+-- cannot reach the original tables, nor the metatables of strings, recipes and handles. This file has a separate environment
+-- that scripts cannot reach.
 local core, globals = ...
 
-local HOOK_LIMIT = "1m" -- how long one hook may take
-local sets = {} -- the hooks in force: the project's first, then those of the recipes that are running
-local replacing = {} -- names whose replacement is running, so that it may make the original
-local the_plan -- of this launch, once it runs
+local HOOK_LIMIT = "1m" -- time limit of one hook
+local sets = {} -- the active hooks: the project's first, then those of the running recipes
+local replacing = {} -- names whose replacement is running, so that it can create the original
+local the_plan -- the plan of this launch, once it runs
 
--- What the hooks of one set are given to know where they are: a table of their own, which those of another do not see.
+-- The context table of one set of hooks; hooks of other sets do not see it.
 local function a_bottle() return { id = core.bottle_id, plan = the_plan, sidecar = sidecar_start } end
 
--- Failures keep their fields through pcall and error; anything else is as in plain Lua.
+-- Failures keep their fields through pcall and error; other values behave as in plain Lua.
 local plain = { pcall = pcall, xpcall = xpcall, error = error, assert = assert, setmetatable = setmetatable }
 
 local function caught(ok, ...)
@@ -40,12 +40,12 @@ function assert(...)
   return plain.assert(...)
 end
 
--- A finalizer would run between any two instructions, and outside of every limit on time.
+-- A finalizer could run between any two instructions, outside all time limits.
 globals.setmetatable = function(value, metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
     plain.error("setmetatable: __gc is not there; write local x <close> = …, or defer", 2)
   end
-  -- Its own errors are about the line that called this.
+  -- Report its errors at the caller's line.
   local ok, result = plain.pcall(plain.setmetatable, value, metatable)
   if not ok then plain.error(result, 2) end
   return result
@@ -76,7 +76,7 @@ local function check_hooks(hooks)
   return hooks
 end
 
--- The same as they are in force: what a script does to its own table afterwards changes nothing.
+-- Copies the hooks, so that later changes of the script's table have no effect.
 local function in_force(hooks, project)
   local set = { project = project, bottle = a_bottle() }
   for when, hook in pairs(check_hooks(hooks)) do
@@ -96,7 +96,7 @@ local function run_hook(hook, when, name, ...)
   return core.within("hook " .. when .. (name ~= "" and "." .. name or ""), HOOK_LIMIT, hook, ...)
 end
 
--- The innermost recipe's hooks run first and the project's last: who is further out has the last word.
+-- The innermost recipe's hooks run first and the project's last, so that outer hooks decide.
 local function run_hooks(when, name, ...)
   for i = #sets, 1, -1 do
     local set = sets[i][when]
@@ -108,7 +108,7 @@ local function run_hooks(when, name, ...)
   end
 end
 
--- The replacement of a thing, the outermost one, or nil.
+-- The outermost replacement of a name, or nil.
 local function replacement(primitive, name, options)
   if replacing[name] then return nil end
   for i = 1, #sets do
@@ -133,7 +133,7 @@ local function create(primitive, make, name, options)
   return handle
 end
 
--- A creating primitive with its hooks: before.<name> may edit the options, replace.<name> makes the thing itself,
+-- A creating primitive with its hooks: before.<name> may edit the options, replace.<name> creates the object itself,
 -- after.<name> gets the handle.
 local function hooked(primitive, fixed_name)
   local make = core[primitive]
@@ -167,16 +167,16 @@ function provision(agent, options)
   return path
 end
 
--- A whole further bottle; the agent's name is the first argument, or that of this launch.
+-- Launches a nested bottle; the agent's name is the first argument, by default that of this launch.
 globals.bottle = function(agent, options)
   local child = core.bottle(agent, options)
   return child
 end
 
--- Runs a function for a bounded time: its results, or an error.
+-- Runs a function with a time limit; returns its results or an error.
 function deadline(limit, work, ...) return core.within("deadline", limit, work, ...) end
 
--- Makes a recipe of a function (plan, hooks): callable from another recipe, its hooks in force while it runs.
+-- Turns a function (plan, hooks) into a recipe: other recipes can call it, and its hooks are active while it runs.
 function recipe(launch)
   if type(launch) ~= "function" then fail("recipe: takes a function (plan, hooks), not a " .. type(launch)) end
   return setmetatable({}, {
@@ -190,7 +190,7 @@ function recipe(launch)
   })
 end
 
--- Starts what a script returned, a recipe or a plain function, with the project's hooks around it.
+-- Starts what a script returned, a recipe or a plain function, with the project's hooks.
 core.launch = function(launch, plan, hooks)
   the_plan = plan
   if hooks then sets[1] = in_force(hooks, true) end
@@ -198,7 +198,7 @@ core.launch = function(launch, plan, hooks)
   return result
 end
 
--- Runs on_failure or on_teardown of the project's hooks, where there is one; `...` comes before the bottle.
+-- Runs on_failure or on_teardown of the project's hooks, if defined; `...` are arguments before the bottle.
 core.ended = function(when, ...)
   local set = sets[1]
   local hook = set and set.project and set[when]
@@ -226,7 +226,7 @@ core.list_hooks = function(hooks)
   return found
 end
 
--- Raises an error at the nearest line of a script: what assigns may be a function of Lua's own, which has none.
+-- Raises an error at the nearest line of a script; a C function has no line.
 local function refuse_assignment(text)
   for level = 4, 8 do
     local _, placed = plain.pcall(plain.error, text, level)
@@ -235,7 +235,7 @@ local function refuse_assignment(text)
   plain.error(text, 0)
 end
 
--- A library as scripts get it: the same to read, and an error to assign to.
+-- A read-only view of a library: assignments are errors.
 local function sealed(name, library)
   return setmetatable({}, {
     __metatable = false,
@@ -253,13 +253,13 @@ local function sealed(name, library)
   })
 end
 
--- What `require` gives of bottler's own library.
+-- What `require` returns for bottler's own library.
 core.seal = function(name, module)
   if type(module) == "table" and getmetatable(module) == nil then return sealed(name, module) end
   return module
 end
 
--- A method of a string is found here, by every script; the library that scripts name is another table.
+-- String methods are looked up here by every script; the library that scripts name is another table.
 local strings = getmetatable("")
 strings.__index = {}
 for name, method in pairs(string) do
@@ -267,7 +267,7 @@ for name, method in pairs(string) do
 end
 strings.__metatable = false
 
--- The environment of one script. Its own raw fields are nobody else's, so that even rawset harms nobody but itself.
+-- The environment of one script. Its raw fields are its own, so rawset affects only this script.
 core.environment = function()
   local visible = {}
   for name, value in pairs(globals) do

@@ -1,3 +1,3 @@
--- JSON: what is null is nil; an empty table is written as an object; keys are sorted.
+-- JSON: null is nil; an empty table is encoded as an object; keys are sorted.
 local core = ...
 return { encode = core.json_encode, decode = core.json_decode }

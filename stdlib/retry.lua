@@ -1,7 +1,7 @@
--- Tries something again when it fails.
+-- Retries a function that fails.
 local core = ...
 
--- retry(times, work, options): gives what `work(n)` gives, or raises its last failure. `options.pause` is the time
+-- retry(times, work, options): returns the results of `work(n)`, or raises its last error. `options.pause` is the pause
 -- before the second try, in seconds or as "2s"; it doubles with every try.
 return function(times, work, options)
   local pause = options and options.pause or 0

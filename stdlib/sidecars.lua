@@ -1,19 +1,19 @@
--- Sidecars that recipes share. Those of the default launch take networks and the plan's section; the others are
--- ordinary images with sensible options, any of which can be given: `sidecars.redis { name = "cache" }`.
+-- Sidecars for recipes. Those of the default launch take networks and the plan's section; the others are ordinary images
+-- with default options, which the caller can override: `sidecars.redis { name = "cache" }`.
 local sidecars = {}
 
 ---@class Served a sidecar, and the address at which the agent reaches it
 ---@field sidecar Sidecar
 ---@field url string|Secret
 
--- The only way out: what the plan allows, and nothing else.
+-- The only way out: passes what the plan allows.
 function sidecars.egress(net, plan)
   local networks = { net.outside, net.inside }
   local egress = sidecar_start { name = "egress", role = "egress", network = networks, allow = plan.allow }
   return egress
 end
 
--- The options that were given, over these.
+-- Merges the given options into defaults.
 local function over(defaults, given)
   for name, value in pairs(given or {}) do
     defaults[name] = value
@@ -21,8 +21,8 @@ local function over(defaults, given)
   return defaults
 end
 
----A PostgreSQL with a password of its own: the sidecar, and its address as a secret. Its image starts as the official
----one does, with POSTGRES_PASSWORD, as the user postgres, which every such image has.
+---A PostgreSQL sidecar with a random password; its address is a secret. The image must start like the official one: with
+---POSTGRES_PASSWORD, and with a user named postgres.
 ---@param given table? options of sidecar_start
 ---@return Served
 function sidecars.postgres(given)
@@ -41,7 +41,7 @@ function sidecars.postgres(given)
   return { sidecar = sidecar, url = url }
 end
 
----A Redis that keeps nothing: the sidecar, and its address.
+---A Redis sidecar without persistence, and its address.
 ---@param given table? options of sidecar_start
 ---@return Served
 function sidecars.redis(given)

@@ -1,23 +1,23 @@
--- Tests of recipes and hooks, run by `bottler lua test` on an engine in memory: each case in a machine of its own.
+-- Tests of recipes and hooks, run by `bottler lua test` on an engine in memory: each case in its own Lua machine.
 local core = ...
 local test = {}
 
 -- A case: a name and a function.
 function test.case(name, work) core.test_case(name, work) end
 
--- A fresh plan, as a launch with a prompt has it; change it as you like.
+-- A new plan of a launch with a prompt; tests may change it.
 function test.plan() return core.test_plan() end
 
--- What this case has made so far, in order: "network outside", "sidecar egress", "agent".
+-- What this case has created so far, in order: "network outside", "sidecar egress", "agent".
 function test.made() return core.test_made() end
 
--- Fails unless the two are equal; tables are compared by what is in them.
+-- Fails unless the two are equal; tables are compared by content.
 function test.equal(actual, expected)
   local a, b = core.test_show(actual), core.test_show(expected)
   if a ~= b then fail("expected " .. b .. ", not " .. a) end
 end
 
--- Fails unless the function fails with these words in its message; gives what it raised.
+-- Fails unless the function raises an error whose message contains these words; returns the error.
 function test.fails(work, words)
   local ok, problem = pcall(work)
   if ok then fail("it did not fail; expected " .. words) end

@@ -32,7 +32,7 @@ pub fn learn<'a>(bottle: &str, events: impl Iterator<Item = &'a Event>) -> Strin
             "refuse" if OF_POLICY.contains(&kind.code.as_str()) => &mut refused,
             _ => continue,
         };
-        if kind.destination.is_empty() || kind.destination.starts_with(crate::policy::CANARY) {
+        if kind.destination.is_empty() || crate::policy::is_probe_host(&kind.destination) {
             continue;
         }
         // A person must name the hosts that were counted together.

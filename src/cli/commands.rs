@@ -1,8 +1,8 @@
-//! The commands, and what happens when one is called.
+//! The table of commands.
 
 use clap::{Parser, Subcommand};
 
-use super::bottle::{life, ps, work};
+use super::bottle::{fetch, life, ps};
 use super::launch::{resume, run};
 use super::policy::{audit, command as policy, stats};
 use super::print::{print_message, report_unwritten};
@@ -33,9 +33,9 @@ enum Command {
     /// End a bottle
     Stop(life::BottleArgs),
     /// Show what an agent changed in its copy of the workspace
-    Diff(work::DiffArgs),
+    Diff(fetch::DiffArgs),
     /// Fetch what an agent changed, as a branch, a patch or an archive
-    Pull(work::PullArgs),
+    Pull(fetch::PullArgs),
     /// Launch a kept bottle again
     Resume(resume::Args),
     /// Remove a kept bottle
@@ -87,8 +87,8 @@ pub async fn main() -> u8 {
         Command::Logs(args) => life::logs(&args).await,
         Command::Wait(args) => life::wait(&args).await,
         Command::Stop(args) => life::stop(&args).await,
-        Command::Diff(args) => work::diff(&args).await,
-        Command::Pull(args) => work::pull(&args).await,
+        Command::Diff(args) => fetch::diff(&args).await,
+        Command::Pull(args) => fetch::pull(&args).await,
         Command::Resume(args) => resume::main(&args).await,
         Command::Rm(args) => life::rm(&args).await,
         Command::Inspect(args) => life::inspect(&args).await,
@@ -105,7 +105,7 @@ pub async fn main() -> u8 {
         Command::Trust(args) => trust::trust(&args),
         Command::Untrust(args) => trust::untrust(&args),
     };
-    // A code of the agent's own says more.
+    // The agent's exit code takes precedence.
     let result = result.and_then(|code| if code == 0 { report_unwritten() } else { Ok(code) });
     result.unwrap_or_else(|failure| {
         print_message(&crate::report::failure(&failure, &[]));

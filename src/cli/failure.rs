@@ -1,8 +1,8 @@
-//! Failures of the command line's own.
+//! Failures of the command line.
 
 use crate::session::{Class, Failure};
 
-/// What the user said cannot be done as it is said.
+/// The user's input is invalid.
 pub(super) fn input(message: impl Into<String>) -> Failure {
     Failure::new(Class::Input, message)
 }

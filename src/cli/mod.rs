@@ -1,4 +1,4 @@
-//! The command line: one file for every command, in a folder for what it is about.
+//! The command line: one file for each command, in folders by topic.
 
 mod bottle;
 mod commands;

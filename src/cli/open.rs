@@ -1,4 +1,4 @@
-//! The engine and the state directory that a command uses.
+//! Opens the engine and the state directory for a command.
 
 use std::sync::Arc;
 
@@ -17,7 +17,12 @@ pub(super) async fn engine() -> Result<(String, Arc<dyn Engine>, StateDir), Fail
 }
 
 pub(super) fn find_engine() -> Result<String, Failure> {
-    resolve().map_err(|why| Failure::new(Class::Engine, why).hint("`docker context ls` shows what there is"))
+    find_named_engine(None)
+}
+
+/// The same, where the command line may name it.
+pub(super) fn find_named_engine(name: Option<&str>) -> Result<String, Failure> {
+    resolve(name).map_err(|why| Failure::new(Class::Engine, why).hint("`docker context ls` shows what there is"))
 }
 
 /// # Errors

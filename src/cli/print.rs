@@ -1,4 +1,4 @@
-//! How results are printed: data to standard output, everything for people to standard error.
+//! Prints results: data to standard output, messages to standard error.
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -22,7 +22,7 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Why standard output has not taken everything, where it has not.
+/// The first error of writing to standard output.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
 
 /// Notes how a write ended. A reader that has had enough, as in `| head`, is no error.
@@ -42,13 +42,13 @@ pub(super) fn report_unwritten() -> Result<u8, Failure> {
     }
 }
 
-/// Writes data to standard output; what goes wrong is told at the end of the command.
+/// Writes data to standard output; errors are reported at the end of the command.
 pub(super) fn print_data(text: &str) {
     let mut out = std::io::stdout().lock();
     note_written(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
-/// Writes a line for people to standard error, where there is one.
+/// Writes a line for people to standard error, if there is one.
 pub(super) fn print_message(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,6 +1,6 @@
 //! `bottler sidecar restart`.
 
-use super::bottle::known::Known;
+use super::bottle::find::FoundBottle;
 use super::open::check_running;
 use super::print::print_message;
 use crate::holder::restart_sidecar;
@@ -15,8 +15,8 @@ pub(super) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Start a dead sidecar again, with its last configuration and the active policy; without egress the agent stays paused until
-    /// a proof is green
+    /// Start a dead sidecar again, with its last configuration and the active policy; without egress the agent stays paused
+    /// until a proof is green
     Restart {
         /// The bottle
         bottle: String,
@@ -27,7 +27,7 @@ enum Command {
 
 pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
     let Command::Restart { bottle, name } = &args.command;
-    let known = Known::find(bottle)?;
+    let known = FoundBottle::find(bottle)?;
     check_running(&known.state, bottle)?;
     restart_sidecar(bottle, &known.state.bottle(bottle), name).await?;
     print_message(&format!("{name} of {bottle} was started again"));

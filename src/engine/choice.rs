@@ -1,6 +1,6 @@
 //! Which engine is used: by an address, which a bottle remembers, and by what the user says where there is none yet.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::docker::{DockerEngine, endpoint};
@@ -22,16 +22,24 @@ pub fn connect(endpoint: &str) -> Result<Arc<dyn Engine>> {
     })
 }
 
-/// The address of the engine that is meant.
+/// The address of the engine that is meant: the one that is named here, or by [`VARIABLE`], or Docker as its own command finds
+/// it. Where nothing is named and nothing listens at Docker's usual socket, it is the native engine.
 ///
 /// # Errors
 /// What is named is not there, or cannot be read. There is no fallback from what the user names.
-pub fn resolve() -> std::result::Result<String, String> {
-    match std::env::var(VARIABLE).ok().filter(|name| !name.is_empty()).as_deref() {
+pub fn resolve(named: Option<&str>) -> std::result::Result<String, String> {
+    let variable = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
+    match named.or(variable.as_deref()) {
+        None if !endpoint::is_named() && !endpoint::usual_listens() => native_address(),
         None | Some("docker" | "podman") => endpoint::resolve().map(|endpoint| endpoint.to_string()),
         Some("native") => native_address(),
         Some(other) => Err(format!("{VARIABLE}: there is no engine {other:?}; it is docker, podman or native")),
     }
+}
+
+/// The address of this user's native engine, where it has been used.
+pub fn native_in_use() -> Option<String> {
+    native_address().ok().filter(|address| Path::new(&address[native::SCHEME.len()..]).is_dir())
 }
 
 /// The address of this user's native engine: `$XDG_DATA_HOME/bottler/native`.

@@ -1,10 +1,14 @@
 //! A bottle's place on this host: its directory, its record, its lock, and the reaper that watches over it.
 
+use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, Record, SessionDir, StateDir, UndoRow, reaper};
+
+/// The name of the plan's file in a bottle's directory.
+pub const PLAN_FILE: &str = "plan.json";
 
 pub(super) struct Claim {
     pub(super) dir: SessionDir,
-    switch: reaper::Switch,
+    switch: reaper::ReaperHandle,
 }
 
 impl Claim {
@@ -36,7 +40,15 @@ impl Claim {
         }
     }
 
-    /// What a bottle's directory says of it, now.
+    /// Writes the plan of the bottle, which `exec`, `inspect` and `diff` read.
+    pub(super) fn write_plan(&self, plan: &LaunchPlan) -> Result<(), Failure> {
+        let written = serde_json::to_vec(plan).map_err(std::io::Error::other);
+        written
+            .and_then(|plan| crate::host::replace(&self.dir.path.join(PLAN_FILE), &plan))
+            .map_err(|error| Failure::new(Class::Internal, format!("write the plan of {}: {error}", plan.bottle)))
+    }
+
+    /// The record of a bottle that is launched now.
     pub(super) fn record(id: &str, endpoint: &str, agent: &str) -> Record {
         let launched = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
         Record {

@@ -8,10 +8,10 @@ use super::Cancel;
 use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::{Bottle, Event, Source, release, watch, workspace};
-use crate::session::ended::Piece;
-use crate::session::turn::to_tear_down;
-use crate::session::{Class, Defer, Failure, Kept, UndoRow, unwind};
-use crate::workspace::{Brought, Snapshot, changes, outstanding};
+use crate::session::exit_record::OutputChunk;
+use crate::session::queue::acquire_teardown;
+use crate::session::{Class, Defer, Failure, KeptWorkspace, UndoRow, unwind};
+use crate::workspace::{Fetched, Snapshot, changes, outstanding};
 
 /// How long effects under way may take to end when the bottle is cancelled.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// How a launch ended.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct LaunchOutcome {
     /// The agent's exit code, where its command ran.
     pub exit_code: Option<i64>,
     /// Why it failed, where it did.
@@ -30,12 +30,12 @@ pub struct Outcome {
     /// The workspace as the agent left it, where it had one.
     pub workspace: Option<Snapshot>,
     /// What is kept.
-    pub kept: Option<Kept>,
+    pub kept: Option<KeptWorkspace>,
     /// The last of what the agent wrote.
-    pub output: Vec<Piece>,
+    pub output: Vec<OutputChunk>,
 }
 
-impl Outcome {
+impl LaunchOutcome {
     /// Of a launch that could not begin.
     pub(super) fn of(failure: Failure) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Outcome {
 }
 
 /// Runs a recipe, releases the agent, waits for its end, and unwinds: in every case.
-pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel) -> Outcome {
+pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel) -> LaunchOutcome {
     let vm = Vm::new(bottle, program);
     let ended = match &vm {
         Err(failure) => Err(failure.clone()),
@@ -81,30 +81,30 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
     };
     let volume = kept.as_ref().map(|kept| kept.volume.clone());
     let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel, volume.as_deref()).await;
-    Outcome { exit_code, failure, undo, workspace, kept, output }
+    LaunchOutcome { exit_code, failure, undo, workspace, kept, output }
 }
 
 /// Whether the workspace outlives the bottle: as the plan says, and only where there is something in it that nobody has
 /// fetched. An end that was cut short counts as a failure. What cannot be read, compared or written down is kept. So is what
 /// was kept before: no end of a later life, and no plan of it, takes that back, but a pull or `rm`.
-async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<Kept> {
+async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<KeptWorkspace> {
     let setting = bottle.setting();
     let directory = setting.staging.as_ref()?;
     let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
     let volume = bottle.workspace_volume();
-    let resumed = matches!(setting.workspace, Some(Source::Kept(_)));
+    let resumed = matches!(setting.workspace, Some(Source::KeptWorkspace(_)));
     let policy = if resumed { Keep::Always } else { bottle.plan.keep };
     if resumed && !bottle.is_released() {
         // What was kept before, and nobody has touched.
-        let known = Kept::read(directory);
-        return Some(known.unwrap_or_else(|| Kept::unknown(&volume, "it could not be resumed")));
+        let known = KeptWorkspace::read(directory);
+        return Some(known.unwrap_or_else(|| KeptWorkspace::unknown(&volume, "it could not be resumed")));
     }
     if !copied || policy == Keep::Never || !bottle.is_released() {
         return None;
     }
     let kept = match left {
-        None if exit_code.is_some() => Kept::unknown(&volume, "it could not be read"),
-        None => Kept::unknown(&volume, "it was interrupted"),
+        None if exit_code.is_some() => KeptWorkspace::unknown(&volume, "it could not be read"),
+        None => KeptWorkspace::unknown(&volume, "it was interrupted"),
         Some(_) if policy == Keep::OnFailure && exit_code == Some(0) => return None,
         Some(left) => {
             let before = match bottle.seed_now().await {
@@ -112,10 +112,10 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
                 None => None,
             };
             let why = if exit_code == Some(0) { "its changes were not pulled" } else { "the agent failed" };
-            let mut kept = Kept { size: Some(left.size), ..Kept::unknown(&volume, why) };
+            let mut kept = KeptWorkspace { size: Some(left.size), ..KeptWorkspace::unknown(&volume, why) };
             // What is not known to be the same may be the agent's whole work.
             if let Some(before) = before {
-                let missing = outstanding(&before, left, &Brought::read(directory));
+                let missing = outstanding(&before, left, &Fetched::read(directory));
                 if missing.is_empty() {
                     return None;
                 }
@@ -132,7 +132,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
 }
 
 /// The last of what the agent wrote. An agent that has not ended is about to be removed: what it has written by now counts.
-async fn output(bottle: &Bottle, has_ended: bool) -> Vec<Piece> {
+async fn output(bottle: &Bottle, has_ended: bool) -> Vec<OutputChunk> {
     let (pieces, why) = bottle.last_output(if has_ended { PATIENCE } else { Duration::ZERO }).await;
     if let Some(why) = why.filter(|_| has_ended) {
         bottle.events.tell(Event::Log(format!("keep the agent's last output: {why}")));
@@ -146,7 +146,7 @@ async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel,
     // Whoever has asked twice does not wait in a line.
     let turn = async {
         match &bottle.setting().turns {
-            Some(state) if bottle.setting().room.is_none() => to_tear_down(state).await,
+            Some(state) if bottle.setting().room.is_none() => acquire_teardown(state).await,
             _ => None,
         }
     };

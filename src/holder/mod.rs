@@ -23,9 +23,10 @@ use tokio::net::UnixStream;
 
 pub use ask::{ask_policy, restart_sidecar};
 pub use cancel::Cancel;
+pub use claim::PLAN_FILE;
 pub use draft::{Draft, Drafts};
 pub use hub::reach;
-pub use launch::{Outcome, carry_out, unwind_all};
+pub use launch::{LaunchOutcome, carry_out, unwind_all};
 pub use mounted::check_mount;
 pub use nested::in_memory;
 pub use spawn::{ROLE, host_env, spawn};
@@ -37,9 +38,9 @@ use crate::engine::{Engine, Filter};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before};
 use crate::primitive::{Bottle, Event, Events, MAX_BURST, Setting, Source};
-use crate::session::ended::{self, Ended};
-use crate::session::kept::workspace_volume;
-use crate::session::{Class, Condition, Failure, Kept, Session, StateDir, crash, gc};
+use crate::session::exit_record::{self, ExitRecord};
+use crate::session::kept_workspace::workspace_volume;
+use crate::session::{Class, Condition, Failure, KeptWorkspace, Session, StateDir, crash, gc};
 use crate::workspace::{Seed, patch_text};
 use cancel::FINAL;
 use claim::Claim;
@@ -136,7 +137,7 @@ async fn hold(
         }
     };
     let (mut kept, mut output) = (launch.resume, Vec::new());
-    ended::forget(&state, &launch.plan.bottle);
+    exit_record::forget(&state, &launch.plan.bottle);
     let places = mounted::look(&launch).await;
     match open(&launch, &state, &claim, cancel, &events).await {
         Ok(session) => {
@@ -159,7 +160,7 @@ async fn hold(
         }
         Err(failure) => report.failure = Some(failure),
     }
-    report.executed = mounted::since(&launch, places).await;
+    report.executed = mounted::new_since(&launch, places).await;
     // Before the bottle is seen to be gone: whoever waits for that reads how it ended.
     if let Err(error) = remember(&state, &launch, &report, output) {
         let message = format!("record how {} ended: {error}", report.bottle);
@@ -172,18 +173,23 @@ async fn hold(
 }
 
 /// Writes down how a bottle ended.
-fn remember(state: &StateDir, launch: &Launch, report: &Report, output: Vec<ended::Piece>) -> std::io::Result<()> {
+fn remember(
+    state: &StateDir,
+    launch: &Launch,
+    report: &Report,
+    output: Vec<exit_record::OutputChunk>,
+) -> std::io::Result<()> {
     let id = launch.plan.bottle.clone();
-    let ended = Ended {
-        launched: state.record(&id).map_or_else(ended::now, |record| record.launched),
+    let ended = ExitRecord {
+        launched: state.record(&id).map_or_else(exit_record::now, |record| record.launched),
         id,
         agent: launch.plan.agent.name.clone(),
         exit_code: report.exit_code,
         failure: report.failure.as_ref().map(|failure| failure.message.clone()),
         failure_code: report.failure.as_ref().map(|failure| failure.class.exit_code()),
-        ended: ended::now(),
+        ended: exit_record::now(),
     };
-    ended::write(state, &ended, output)
+    exit_record::write(state, &ended, output)
 }
 
 /// Whether the workspace may outlive the bottle: what was kept before does, whatever the plan says now.
@@ -194,7 +200,7 @@ fn may_keep(launch: &Launch) -> bool {
 /// Takes the bottle's directory. A bottle that was kept is not launched over.
 fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     let (plan, id) = (&launch.plan, &launch.plan.bottle);
-    if !launch.resume && !state.is_alive(id) && Kept::of_dead(state, id).is_some() {
+    if !launch.resume && !state.is_alive(id) && KeptWorkspace::of_dead(state, id).is_some() {
         return Err(Failure::new(Class::Name, format!("launch {id}: a bottle of this name is kept"))
             .hint(format!("bottler resume {id}, or bottler rm {id}")));
     }
@@ -208,16 +214,9 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     record.keeps = (copied && may_keep(launch)).then(|| workspace_volume(id));
     record.invocation.clone_from(&launch.invocation);
     let claim = Claim::take(state, &record)?;
-    let written = serde_json::to_vec(plan).map(|plan| crate::host::replace(&claim.dir.path.join(PLAN_FILE), &plan));
-    match written {
-        Ok(Ok(())) => Ok(claim),
-        Ok(Err(error)) => Err(Failure::new(Class::Internal, format!("write the plan of {id}: {error}"))),
-        Err(error) => Err(Failure::new(Class::Internal, format!("write the plan of {id}: {error}"))),
-    }
+    claim.write_plan(plan)?;
+    Ok(claim)
 }
-
-/// The plan's name in a bottle's directory.
-pub const PLAN_FILE: &str = "plan.json";
 
 /// Opens the engine, first collecting what died before.
 async fn open(
@@ -239,7 +238,7 @@ async fn open(
     let id = &launch.plan.bottle;
     if claim.dir.reused {
         // A dead bottle of this very name: its objects would be taken for this one's.
-        let volume = launch.resume.then(|| Kept::of_dead(state, id)).flatten().map(|kept| kept.volume);
+        let volume = launch.resume.then(|| KeptWorkspace::of_dead(state, id)).flatten().map(|kept| kept.volume);
         gc::unwind_dead(&engine, id, &state.owner, volume.as_deref()).await;
     }
     let bottles = state.bottles().unwrap_or_default();
@@ -274,7 +273,7 @@ async fn live(
     hub: &Hub,
     made: &Arc<OnceLock<Arc<Bottle>>>,
     cancel: &Arc<Cancel>,
-) -> (Outcome, Arc<Bottle>) {
+) -> (LaunchOutcome, Arc<Bottle>) {
     let nested = Nested {
         engine: session.engine.clone(),
         home: Home::State(state.clone(), launch.endpoint.clone()),
@@ -309,7 +308,7 @@ async fn live(
     let (carried, program, stop) = (bottle.clone(), launch.program.clone(), cancel.clone());
     let carried = on_own_thread(async move { carry_out(&carried, &program, &stop).await });
     let outcome = tokio::select! {
-        outcome = carried => outcome.unwrap_or_else(|error| Outcome::of(cannot_begin(&error))),
+        outcome = carried => outcome.unwrap_or_else(|error| LaunchOutcome::of(cannot_begin(&error))),
         never = hub.serve(listener, made, cancel) => match never {},
     };
     (outcome, bottle)
@@ -327,7 +326,7 @@ fn cannot_begin(error: &std::io::Error) -> Failure {
 fn source(launch: &Launch, directory: &std::path::Path) -> Option<Source> {
     let plan = launch.plan.workspace.as_ref().filter(|plan| plan.mode == WorkspaceMode::Copy)?;
     if launch.resume {
-        return Some(Source::Kept(Arc::new(Seed::Archive(directory.join(SEED_FILE)))));
+        return Some(Source::KeptWorkspace(Arc::new(Seed::Archive(directory.join(SEED_FILE)))));
     }
     let root = plan.source.clone()?;
     Some(Source::Folder { root, exclude: plan.exclude.clone(), staging: directory.to_owned() })

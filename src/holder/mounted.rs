@@ -6,7 +6,7 @@ use super::{Executed, Launch};
 use crate::engine::docker::endpoint::Endpoint;
 use crate::plan::WorkspaceMode;
 use crate::session::{Class, Failure};
-use crate::workspace::{Closed, Places, refusal};
+use crate::workspace::{ExecutedPaths, ForbiddenPaths, refusal};
 
 /// The folder that the agent may write in place.
 fn folder(launch: &Launch) -> Option<PathBuf> {
@@ -38,28 +38,28 @@ pub fn check_mount(source: &Path, endpoint: &str, state: &Path) -> Result<(), Fa
         Ok(Endpoint::Unix(path)) => Some(path),
         _ => None,
     };
-    match refusal(&root, &Closed::here(socket.as_deref(), state)) {
+    match refusal(&root, &ForbiddenPaths::here(socket.as_deref(), state)) {
         None => Ok(()),
         Some(why) => Err(failed(&why).hint("mount a project's own folder, or work on a copy: omit --mount")),
     }
 }
 
 /// What the host executes of it now; why that is not known.
-pub(super) async fn look(launch: &Launch) -> Option<Result<Places, String>> {
+pub(super) async fn look(launch: &Launch) -> Option<Result<ExecutedPaths, String>> {
     let folder = folder(launch)?;
-    let looked = tokio::task::spawn_blocking(move || Places::look(&folder)).await;
+    let looked = tokio::task::spawn_blocking(move || ExecutedPaths::scan(&folder)).await;
     Some(looked.map_err(|error| error.to_string()).and_then(|places| places.map_err(|error| error.to_string())))
 }
 
 /// What it executes that has been made or changed since.
-pub(super) async fn since(launch: &Launch, before: Option<Result<Places, String>>) -> Option<Executed> {
+pub(super) async fn new_since(launch: &Launch, before: Option<Result<ExecutedPaths, String>>) -> Option<Executed> {
     let (before, after) = (before?, look(launch).await?);
     let folder = folder(launch)?;
     Some(match (before, after) {
         (Ok(before), Ok(after)) => {
             let (repositories, files): (Vec<_>, Vec<_>) =
-                after.since(&before).into_iter().partition(|place| place.repository);
-            let names = |places: Vec<crate::workspace::ExecutedPlace>| {
+                after.new_since(&before).into_iter().partition(|place| place.repository);
+            let names = |places: Vec<crate::workspace::ExecutedPath>| {
                 places.iter().map(|place| place.path.to_string_lossy().into_owned()).collect()
             };
             Executed { folder, repositories: names(repositories), files: names(files), unknown: None }

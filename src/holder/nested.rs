@@ -12,7 +12,7 @@ use super::ask::WITHIN;
 use super::claim::Claim;
 use super::draft::Drafts;
 use super::thread::on_own_thread;
-use super::{Cancel, Outcome, cannot_begin, carry_out};
+use super::{Cancel, LaunchOutcome, cannot_begin, carry_out};
 use crate::engine::{Engine, EngineDetails, Output};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
 use crate::lua::{Program, built_in_recipe};
@@ -21,7 +21,7 @@ use crate::policy::EgressSpec;
 use crate::primitive::workspace::before;
 use crate::primitive::{Bottle, Event, Events, Launcher, Order, Setting, Work};
 use crate::session::{Class, Failure, Session, StateDir};
-use crate::workspace::{self, Seed, Snapshot, Temporary, patch_text};
+use crate::workspace::{self, Seed, Snapshot, TemporaryFile, patch_text};
 
 /// Most that is kept of an agent's output, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -90,9 +90,9 @@ impl Nested {
             Home::Memory(owner) => (None, Session::new(&order.id, owner, self.engine.clone())),
         };
         if let Some(claim) = &claim {
-            note_outermost(&claim.dir.path, parent);
+            write_files(claim, &plan, parent)?;
         }
-        let output = Arc::new(Kept::default());
+        let output = Arc::new(CapturedOutput::default());
         let setting = Setting {
             staging: claim.as_ref().map(|claim| claim.dir.path.clone()),
             workspace: order.workspace.clone(),
@@ -114,7 +114,7 @@ impl Nested {
         let carried = async {
             // A rehearsal is one thing at a time, so that it is always the same.
             let outcome = if real { on_own_thread(carried).await } else { Ok(carried.await) };
-            outcome.unwrap_or_else(|error| Outcome::of(cannot_begin(&error)))
+            outcome.unwrap_or_else(|error| LaunchOutcome::of(cannot_begin(&error)))
         };
         let outcome = tokio::select! {
             outcome = carried => outcome,
@@ -137,7 +137,7 @@ impl Nested {
             if let Some(staging) = &parent.setting().staging
                 && seed.archive().is_some()
             {
-                match hand_on(seed, before, after, staging, &order.id).await {
+                match hand_off(seed, before, after, staging, &order.id).await {
                     Ok(seed) => workspace = Some(Arc::new(seed)),
                     // Its files are there all the same.
                     Err(error) => parent
@@ -149,7 +149,7 @@ impl Nested {
         if let (None, Some(after)) = (&workspace, &after)
             && bottle.seed_now().await.is_some()
         {
-            let (files, not_held) = after.held().map_err(failed)?;
+            let (files, not_held) = after.load_files().map_err(failed)?;
             if !not_held.is_empty() {
                 let names = not_held.join(", ");
                 parent.events.tell(Event::Log(format!(
@@ -171,7 +171,7 @@ impl Nested {
 }
 
 /// A workspace as its agent left it, with its history, in a file of the bottle that launched it.
-async fn hand_on(
+async fn hand_off(
     seed: Arc<Seed>,
     before: Arc<Snapshot>,
     after: &Arc<Snapshot>,
@@ -181,7 +181,7 @@ async fn hand_on(
     let (after, staging, archive) = (after.clone(), staging.to_owned(), staging.join(format!("{id}.tar")));
     let made = tokio::task::spawn_blocking(move || {
         let from = seed.archive().ok_or_else(|| std::io::Error::other("it is no archive"))?;
-        workspace::hand_on(from, &before, &after, &staging, Temporary::at(archive))
+        workspace::hand_off(from, &before, &after, &staging, TemporaryFile::at(archive))
     });
     made.await.map_err(std::io::Error::other)?.map(Seed::Temporary)
 }
@@ -225,6 +225,12 @@ fn check_allowed(order: &Order, reaches: &EgressSpec, parent: &str) -> Result<()
     let host = entry.host();
     let why = format!("bottle {:?}: allow: {host} is no longer allowed by this launch", order.agent);
     Err(Failure::new(Class::Input, why).hint(format!("bottler policy allow {parent} {host}")))
+}
+
+/// Writes what commands read in the bottle's directory.
+fn write_files(claim: &Claim, plan: &LaunchPlan, parent: &Bottle) -> Result<(), Failure> {
+    note_outermost(&claim.dir.path, parent);
+    claim.write_plan(plan)
 }
 
 /// Notes whose holder an operator's change of the policy goes to. Without it that cannot be changed; the launch goes on.
@@ -290,12 +296,12 @@ struct Written {
 
 /// What the agent writes, kept.
 #[derive(Default)]
-struct Kept {
+struct CapturedOutput {
     bottle: OnceLock<Weak<Bottle>>,
     reading: Mutex<Option<tokio::task::JoinHandle<Written>>>,
 }
 
-impl Kept {
+impl CapturedOutput {
     /// Attaches to the agent's container, and says so: the command waits for that.
     fn follow(&self, container: String) {
         let Some(bottle) = self.bottle.get().and_then(Weak::upgrade) else { return };
@@ -324,7 +330,7 @@ impl Kept {
 }
 
 /// What happens in the bottle, told to the one that launched it, under its id.
-fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<Kept>) -> Events {
+fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<CapturedOutput>) -> Events {
     let (parent, id, output) = (parent.clone(), id.to_owned(), output.clone());
     Events::new(move |event| match event {
         Event::AgentCreated { container } => output.follow(container),

@@ -18,7 +18,7 @@ use crate::lua::Program;
 use crate::plan::LaunchPlan;
 use crate::policy::{Change, LivePolicy};
 use crate::primitive::Event;
-use crate::session::{Failure, Invocation, Kept, UndoRow};
+use crate::session::{Failure, Invocation, KeptWorkspace, UndoRow};
 use crate::wire::{Reader, line};
 
 /// Messages that may wait for a client before those that an agent can cause at will are left out.
@@ -148,7 +148,7 @@ pub struct Report {
     pub patch: Option<String>,
     /// What is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept: Option<Kept>,
+    pub kept: Option<KeptWorkspace>,
     /// What the host would execute of the folder that was mounted, and was not so before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executed: Option<Executed>,

@@ -1,4 +1,4 @@
-//! Commands of this host that must come to an end: with a deadline, and no more output than is useful.
+//! Runs host commands with a deadline and a limit on their output.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -18,10 +18,10 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// How often the end is looked for.
+/// How often to check whether the command has exited.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Runs a command to its end, in a process group of its own: at the deadline, or beyond the bound, all of it is killed.
+/// Runs a command in its own process group. At the deadline or the output limit, the whole group is killed.
 ///
 /// # Errors
 /// It cannot be started, takes longer, or writes more.
@@ -61,10 +61,10 @@ fn late(program: &str, limits: Limits) -> String {
     format!("{program} did not end within {} s", limits.time.as_secs())
 }
 
-type Piece = (usize, io::Result<Vec<u8>>);
+type StreamRead = (usize, io::Result<Vec<u8>>);
 
-/// A thread that nobody waits for: something may hold the pipe open for ever.
-fn read_aside(pipe: Option<impl Read + Send + 'static>, which: usize, bytes: usize, to: mpsc::Sender<Piece>) {
+/// Reads a pipe in a detached thread, because another process may keep the pipe open.
+fn read_aside(pipe: Option<impl Read + Send + 'static>, which: usize, bytes: usize, to: mpsc::Sender<StreamRead>) {
     std::thread::spawn(move || {
         let mut read = Vec::new();
         let most = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(1);
@@ -74,7 +74,7 @@ fn read_aside(pipe: Option<impl Read + Send + 'static>, which: usize, bytes: usi
 }
 
 fn killed(child: &mut Child, why: String) -> io::Error {
-    // Its children, too. It may have ended in this moment.
+    // Kill its children, too. It may have just exited.
     let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
     let _ = child.kill();
     let _ = child.wait();

@@ -1,4 +1,4 @@
-//! Files that other processes read at any moment, and that neither a crash nor a power loss may leave half written.
+//! Atomic file operations: a reader, a crash or a power loss never sees a half-written file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 
-/// Tells the temporary files of one process apart.
+/// Makes the names of temporary files of one process unique.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// Makes a folder, and those above it, for this user alone.
+/// Creates a folder and its parents, accessible to this user only.
 ///
 /// # Errors
-/// It cannot be made; the error names the path.
+/// It cannot be created; the error names the path.
 pub fn make_private(path: &Path) -> io::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| match error.kind() {
@@ -27,8 +27,8 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Writes a file for this user alone, whole or not at all: a reader sees the old content or the new one, also after a power
-/// loss (rename(2) over a synchronised file).
+/// Replaces a file atomically, readable by this user only. A reader sees the old or the new content, even after a power loss
+/// (rename(2) over a synchronised file).
 ///
 /// # Errors
 /// It cannot be written; the old file is unchanged then.
@@ -39,13 +39,13 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = std::fs::remove_file(&beside);
         return written;
     }
-    // The new name itself; not every file system can do that, and the content is safe either way.
+    // Synchronise the folder; not every file system supports this, and the content is safe either way.
     let _ = path.parent().and_then(|folder| File::open(folder).ok()).map(|folder| folder.sync_all());
     Ok(())
 }
 
-/// Writes a new file, whole or not at all, and whoever is interrupted leaves nothing: it gets its name when it is on the disk.
-/// `folder` is the one that it is in.
+/// Creates a file atomically: it gets its name only after it is completely on the disk, so an interruption leaves nothing.
+/// `folder` is its parent.
 ///
 /// # Errors
 /// There is a file of this name, or it cannot be written.

@@ -1,5 +1,5 @@
-//! Locks between processes: of an open file description (`F_OFD_SETLK`, fcntl(2)), so a child that inherits the file holds
-//! them too, the kernel takes them back from whoever dies, and looking at one does not take it.
+//! Locks between processes, on open file descriptions (`F_OFD_SETLK`, fcntl(2)): a child that inherits the file holds them,
+//! too, the kernel releases them when the last process dies, and they can be tested without being taken.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,21 +11,21 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// How long a lock that is held for a moment only may be waited for.
+/// How long to wait for a lock that is normally held only briefly.
 const LONGEST: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A part of a lock file: parts that do not overlap are independent locks.
+/// A byte range of a lock file; ranges that do not overlap are independent locks.
 #[derive(Debug, Clone, Copy)]
-pub struct Part {
+pub struct ByteRange {
     /// Its first byte.
     pub start: i64,
     /// How many bytes; the file need not have them.
     pub length: i64,
 }
 
-impl Part {
-    /// All of a file that is one lock.
+impl ByteRange {
+    /// The range of a file with a single lock.
     pub const WHOLE: Self = Self { start: 0, length: 1 };
 
     fn of(self, kind: i32) -> libc::flock {
@@ -39,19 +39,19 @@ impl Part {
     }
 }
 
-/// Takes a part of a file for this description alone, which is open for writing; false when somebody has it.
+/// Takes an exclusive lock on a file that is open for writing; false if another process holds a lock.
 ///
 /// # Errors
 /// The file system has no locks.
-pub fn try_exclusive(file: &File, part: Part) -> io::Result<bool> {
+pub fn try_exclusive(file: &File, part: ByteRange) -> io::Result<bool> {
     set(file, part, libc::F_WRLCK)
 }
 
-/// Waits for a part of a file, for this description alone: this thread does nothing else meanwhile.
+/// Takes an exclusive lock and blocks until it is free.
 ///
 /// # Errors
 /// The file system has no locks.
-pub fn exclusive(file: &File, part: Part) -> io::Result<()> {
+pub fn exclusive(file: &File, part: ByteRange) -> io::Result<()> {
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&part.of(libc::F_WRLCK))) {
             Err(Errno::EINTR) => {}
@@ -60,15 +60,15 @@ pub fn exclusive(file: &File, part: Part) -> io::Result<()> {
     }
 }
 
-/// Takes a part of a file together with others that do the same; false when somebody has it alone.
+/// Takes a shared lock; false if another process holds an exclusive lock.
 ///
 /// # Errors
 /// The file system has no locks.
-pub fn try_shared(file: &File, part: Part) -> io::Result<bool> {
+pub fn try_shared(file: &File, part: ByteRange) -> io::Result<bool> {
     set(file, part, libc::F_RDLCK)
 }
 
-fn set(file: &File, part: Part, kind: i32) -> io::Result<bool> {
+fn set(file: &File, part: ByteRange, kind: i32) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&part.of(kind))) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
@@ -76,24 +76,24 @@ fn set(file: &File, part: Part, kind: i32) -> io::Result<bool> {
     }
 }
 
-/// Whether anybody else has a part of a file, in whatever way; nothing is taken.
+/// Whether another process holds a lock on the range. Takes no lock.
 ///
 /// # Errors
 /// The file system has no locks.
-pub fn is_held(file: &File, part: Part) -> io::Result<bool> {
+pub fn is_held(file: &File, part: ByteRange) -> io::Result<bool> {
     let mut asked = part.of(libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut asked))?;
     Ok(i32::from(asked.l_type) != libc::F_UNLCK)
 }
 
-/// Waits for a lock file that everybody holds for a moment only, while something is read, changed and written.
+/// Takes an exclusive lock on a lock file, for a short read-modify-write operation.
 ///
 /// # Errors
 /// It cannot be made, or somebody holds it for longer than ten seconds.
 pub fn wait_exclusive(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     let began = Instant::now();
-    while !try_exclusive(&file, Part::WHOLE)? {
+    while !try_exclusive(&file, ByteRange::WHOLE)? {
         if began.elapsed() > LONGEST {
             let why = format!("{} is locked by another process for {} s", path.display(), LONGEST.as_secs());
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
@@ -111,7 +111,7 @@ mod tests {
     fn parts_are_independent_and_looking_takes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        let (one, two) = (Part { start: 0, length: 1 }, Part { start: 1, length: 1 });
+        let (one, two) = (ByteRange { start: 0, length: 1 }, ByteRange { start: 1, length: 1 });
         let first = File::create(&path).unwrap();
         let open = || OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let looking = open();

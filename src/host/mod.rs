@@ -10,5 +10,5 @@ mod network;
 pub use command::{Limits, output};
 pub use file::{create_whole, make_private, replace};
 pub use id::random_base36;
-pub use lock::{Part, exclusive, is_held, try_exclusive, try_shared, wait_exclusive};
+pub use lock::{ByteRange, exclusive, is_held, try_exclusive, try_shared, wait_exclusive};
 pub use network::{Route, addresses, readable_routes, routes, routes_v6};

@@ -1,4 +1,4 @@
-//! Routes and addresses of the network namespace that this process is in.
+//! Routes and addresses of this process' network namespace.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,16 +8,16 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// A route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The device it goes by.
+    /// Its network device.
     pub device: String,
-    /// Where it leads.
+    /// The destination.
     pub to: IpNet,
-    /// The gateway; unspecified where what is there is reached directly.
+    /// The gateway; unspecified if the destination is reached directly.
     pub by: IpAddr,
 }
 
 impl Route {
-    /// Whether it is for everything that no other route is for.
+    /// Whether it is a default route.
     pub fn is_default(&self) -> bool {
         self.to.prefix_len() == 0
     }
@@ -48,7 +48,7 @@ pub fn routes_v6() -> io::Result<Vec<Route>> {
 /// The addresses of this namespace, each with its interface.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The kernel does not answer.
 pub fn addresses() -> io::Result<Vec<(String, IpAddr)>> {
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let address = interface.address?;

@@ -1,7 +1,7 @@
 //! Lua's errors → failures: the typed one inside if there is one, the script line, no traceback, no Rust.
 
 use super::Sources;
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, ScriptLocation};
 
 /// Reads what went wrong out of an error that left a script.
 pub(super) fn failure(error: &mlua::Error, sources: &Sources) -> Failure {
@@ -34,20 +34,20 @@ fn innermost(error: &mlua::Error) -> Failure {
 }
 
 /// Takes `script:line: ` off the front of a message.
-fn split(message: &str) -> (Option<Place>, String) {
+fn split(message: &str) -> (Option<ScriptLocation>, String) {
     let mut parts = message.splitn(3, ':');
     if let (Some(script), Some(line), Some(rest)) = (parts.next(), parts.next(), parts.next())
         && let Ok(line) = line.parse()
         && std::path::Path::new(script).extension().is_some_and(|extension| extension == "lua")
     {
-        let place = Place { script: script.to_owned(), line, text: String::new() };
+        let place = ScriptLocation { script: script.to_owned(), line, text: String::new() };
         return (Some(place), rest.trim().to_owned());
     }
     (None, message.to_owned())
 }
 
 /// The first line of a user's script in a traceback.
-fn traceback(error: &mlua::Error) -> Option<Place> {
+fn traceback(error: &mlua::Error) -> Option<ScriptLocation> {
     let mlua::Error::CallbackError { traceback, cause } = error else { return None };
     let frame = |line: &str| split(line.trim()).0.filter(|place| !is_library(&place.script));
     traceback.lines().find_map(frame).or_else(|| self::traceback(cause))

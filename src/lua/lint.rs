@@ -9,7 +9,7 @@ use full_moon::LuaVersion;
 
 use super::guard::Guard;
 use super::{ALLOWED, Script, error, reference};
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, ScriptLocation};
 use scope::Walk;
 
 /// Longest script that is looked at, in bytes.
@@ -99,7 +99,7 @@ struct Finding {
 impl Finding {
     fn failure(self, script: &Script) -> Failure {
         let text = script.source.lines().nth(self.line.saturating_sub(1)).unwrap_or_default().trim().to_owned();
-        let place = Place { script: script.name.clone(), line: self.line, text };
+        let place = ScriptLocation { script: script.name.clone(), line: self.line, text };
         let failure = Failure::new(Class::Input, self.message).at(Some(&place));
         match self.hint {
             Some(hint) => failure.hint(hint),

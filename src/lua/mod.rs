@@ -20,7 +20,7 @@ pub use watchdog::on_runaway;
 
 use crate::plan::LaunchPlan;
 use crate::primitive::{Agent, Bottle, Event};
-use crate::session::{Class, Defer, Failure, Place};
+use crate::session::{Class, Defer, Failure, ScriptLocation};
 use guard::Guard;
 
 /// Most memory a script may use, in bytes: of Lua's, and of what primitives hold for it.
@@ -166,14 +166,14 @@ impl Sources {
     }
 
     /// Where a function is written.
-    fn defined(&self, function: &Function) -> Option<Place> {
+    fn defined(&self, function: &Function) -> Option<ScriptLocation> {
         let info = function.info();
         let script = info.source?.strip_prefix('@')?.to_owned();
         Some(self.place(&script, info.line_defined?))
     }
 
-    fn place(&self, script: &str, line: usize) -> Place {
-        Place { script: script.to_owned(), line, text: self.line(script, line) }
+    fn place(&self, script: &str, line: usize) -> ScriptLocation {
+        ScriptLocation { script: script.to_owned(), line, text: self.line(script, line) }
     }
 }
 
@@ -290,7 +290,7 @@ impl Vm {
     ///
     /// # Errors
     /// The files are malformed or fail, with the line.
-    pub async fn hooks(program: &Program) -> Result<Vec<(String, String, Option<Place>)>, Failure> {
+    pub async fn hooks(program: &Program) -> Result<Vec<(String, String, Option<ScriptLocation>)>, Failure> {
         let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
         let vm = Self::new(&Bottle::in_memory(), program)?;
         let work = async {

@@ -1,5 +1,5 @@
-//! Everything that is defined: the user's `bottler.yaml`, `bottles/`, `agents/` and `templates/` beside it, and the agents
-//! of a trusted project. One broken file stops only what uses it.
+//! All definitions: the user's `bottler.yaml` with `bottles/`, `agents/` and `templates/` beside it, and the agents of a
+//! trusted project. A broken file affects only what uses it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use super::problem::parse;
 use super::section::FrontMatter;
 use super::{AgentSection, AgentTemplate, BottleSection, Manifest, Problem, ProjectManifest, ProjectSection, text};
 
-/// Bottles that extend each other, one after the other.
+/// Longest chain of `extends`.
 const MAX_DEPTH: usize = 16;
-/// Where the project's own manifest is, below `.bottler/`.
+/// The name of a manifest file, also of a project's, below `.bottler/`.
 pub(super) const FILE: &str = "bottler.yaml";
 
-/// What is defined, by name.
+/// All definitions by name.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     /// The user's `bottler.yaml`, or the file that was named.
@@ -27,23 +27,23 @@ pub struct Catalogue {
     agents: BTreeMap<String, Entry<Agent>>,
     templates: BTreeMap<String, Entry<AgentTemplate>>,
     project: Option<PathBuf>,
-    /// The project's files, as they were read and trusted: nothing of it is read again.
+    /// The project's files as they were read and trusted; they are not read again.
     files: BTreeMap<String, Vec<u8>>,
 }
 
-/// A definition, or why there is none under its name.
+/// A definition, or why it is broken.
 type Entry<T> = Result<T, Problem>;
 
-/// An agent as it is defined.
+/// The definition of an agent.
 #[derive(Debug, Clone)]
 pub struct Agent {
-    /// What is said of it.
+    /// Its section.
     pub section: AgentSection,
-    /// The file.
+    /// The file that defines it.
     pub file: PathBuf,
     /// The folder that its skills and prompt file are below.
     pub folder: PathBuf,
-    /// Whether a project defines it: then nothing of the host may be named.
+    /// Whether a project defines it; then it may not name anything of the host.
     pub of_project: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct Agent {
 pub type ProjectFiles<'a> = (&'a Path, &'a BTreeMap<String, Vec<u8>>);
 
 impl Catalogue {
-    /// Reads everything. `file` is the user's manifest, which may be absent; what is beside it is read, too.
+    /// Reads all definitions. `file` is the user's manifest, which may be absent; the folders beside it are read, too.
     pub fn read(file: Option<&Path>, project: Option<ProjectFiles<'_>>) -> Self {
         let mut catalogue = Self::default();
         if let Some(file) = file {
@@ -64,7 +64,7 @@ impl Catalogue {
     }
 
     fn user(&mut self, file: &Path) {
-        // What is named stays where it is, wherever it is looked at from.
+        // Relative paths must not depend on the current directory later.
         let folder =
             std::path::absolute(file).ok().and_then(|file| Some(file.parent()?.to_owned())).unwrap_or_default();
         let folder = folder.as_path();
@@ -149,7 +149,7 @@ impl Catalogue {
         found
     }
 
-    /// What the user's manifest says besides bottles and agents.
+    /// The user's manifest.
     ///
     /// # Errors
     /// It cannot be read.
@@ -157,7 +157,7 @@ impl Catalogue {
         self.problems.first().map_or(Ok(&self.manifest), |problem| Err(problem.clone()))
     }
 
-    /// Every mistake that was found, that of a bottle which extends itself included.
+    /// All mistakes, including circular `extends`.
     pub fn problems(&self) -> Vec<Problem> {
         let mut found = self.problems.clone();
         found.extend(self.agents.values().filter_map(|agent| agent.as_ref().err()).cloned());
@@ -182,7 +182,7 @@ impl Catalogue {
         self.agents.keys().map(String::as_str)
     }
 
-    /// An agent by its name; `None` where none is defined.
+    /// An agent by its name; `None` if none is defined.
     ///
     /// # Errors
     /// Its file is broken; or there is none, and a broken file might have defined it.
@@ -278,7 +278,7 @@ impl Problem {
     }
 }
 
-/// Defines a name once: a second definition is a mistake of whoever uses it.
+/// Adds a definition; a second definition of a name is an error for whoever uses it.
 fn define<T>(known: &mut BTreeMap<String, Entry<T>>, name: String, entry: Entry<T>, file: &Path) {
     let taken = known.contains_key(&name);
     let entry = if taken {
@@ -308,7 +308,7 @@ fn content(path: &Path) -> Result<String, Problem> {
     text("the manifest", path).map_err(|why| Problem::of(path.display(), why))
 }
 
-/// A file as its type, for its mistakes, and as YAML, for what extends it.
+/// Parses a file into its type, to find mistakes, and into YAML, to merge `extends`.
 fn read_both<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Result<(T, Value), Problem> {
     let text = content(path)?;
     let typed = parse::<T>(path, &text, 0)?;
@@ -340,7 +340,7 @@ fn agent_of(path: &Path, text: &str) -> Result<AgentSection, Problem> {
     Err(Problem::of(path.display(), "its front matter has no end").hint("a line of three hyphens ends it"))
 }
 
-/// Where the user's manifest is: `$XDG_CONFIG_HOME/bottler/bottler.yaml`.
+/// The path of the user's manifest: `$XDG_CONFIG_HOME/bottler/bottler.yaml`.
 pub fn user_file() -> Option<PathBuf> {
     let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = var("XDG_CONFIG_HOME").or_else(|| Some(var("HOME")?.join(".config")))?;

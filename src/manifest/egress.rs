@@ -1,4 +1,4 @@
-//! The section `egress`, as a user writes it: with files by their paths and a proxy's credentials by a variable's name.
+//! The `egress` section as users write it: files are named by path, a proxy's credentials by a variable.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -88,20 +88,20 @@ pub struct ProxyTable {
     pub credentials: Option<String>,
 }
 
-/// A section with everything that it names.
+/// A section with the content of the files and variables that it names.
 #[derive(Debug, Clone, Default)]
 pub struct Egress {
-    /// What may leave.
+    /// The policy.
     pub spec: EgressSpec,
-    /// What the proxy is shown.
+    /// The credentials for the proxy.
     pub proxy_credentials: Option<String>,
 }
 
 impl EgressSection {
-    /// Reads a file that holds the section and nothing else, and everything that it names.
+    /// Reads a file that contains only this section, and the files that it names.
     ///
     /// # Errors
-    /// It or a file in it cannot be read or understood, or a variable is not set: with the place.
+    /// A file cannot be read or parsed, or a variable is not set.
     pub fn read(path: &Path) -> Result<Egress, String> {
         let content = text("egress", path)?;
         let section: Self = if content.trim().is_empty() {
@@ -113,7 +113,7 @@ impl EgressSection {
         section.resolve(folder).map_err(|why| format!("read egress {}: {why}", path.display()))
     }
 
-    /// Reads what the section names.
+    /// Reads the files and variables that the section names.
     ///
     /// # Errors
     /// A file cannot be read or understood, or a variable is not set.

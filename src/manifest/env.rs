@@ -1,25 +1,25 @@
-//! The values of variables: literal, from the host, asked for, or from a file of lines.
+//! Values of environment variables: literal, from the host, asked for, or from a file.
 
 use std::path::Path;
 
-/// Variables that one file may hold.
+/// Most variables in one file.
 const MAX_LINES: usize = 1000;
 
-/// A variable's value, before anybody has been asked.
+/// A variable's value as it is written in the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// As it stands: no secret.
+    /// A literal; not a secret.
     Literal(String),
-    /// With the host's variables in it.
-    Host(Vec<Part>),
-    /// Asked for at the terminal, without echo, with these words.
+    /// A text with variables of the host.
+    Host(Vec<ValuePart>),
+    /// Asked for at the terminal, without echo, with this question.
     Ask(String),
 }
 
 /// A part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// As it stands.
+pub enum ValuePart {
+    /// Literal text.
     Text(String),
     /// The value of a variable of the host.
     Variable(String),
@@ -48,8 +48,8 @@ impl Value {
                 if !is_name(name) {
                     return Err(format!("{text:?}: {name:?} is not a valid variable name"));
                 }
-                parts.push(Part::Text(std::mem::take(&mut literal)));
-                parts.push(Part::Variable(name.to_owned()));
+                parts.push(ValuePart::Text(std::mem::take(&mut literal)));
+                parts.push(ValuePart::Variable(name.to_owned()));
                 rest = after;
             } else {
                 literal.push('$');
@@ -59,23 +59,23 @@ impl Value {
         if parts.is_empty() {
             return Ok(Self::Literal(literal));
         }
-        parts.push(Part::Text(literal));
-        parts.retain(|part| *part != Part::Text(String::new()));
+        parts.push(ValuePart::Text(literal));
+        parts.retain(|part| *part != ValuePart::Text(String::new()));
         Ok(Self::Host(parts))
     }
 }
 
-/// Whether a text is a variable's name (POSIX.1-2017, 8.1), of either case.
+/// Whether a text is a valid variable name (POSIX.1-2017, 8.1), in either case.
 pub(super) fn is_name(name: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(word)
 }
 
-/// Reads a file of lines `NAME=value`. Blank lines and those that begin with `#` say nothing; `export ` in front and
-/// quotation marks around a value are taken off; nothing in a value is interpreted.
+/// Reads a file with lines `NAME=value`. Blank lines and lines that start with `#` are ignored; a leading `export ` and
+/// quotes around a value are removed; values are not expanded.
 ///
 /// # Errors
-/// It cannot be read, or a line is none: with its number, never with what it holds.
+/// It cannot be read, or a line is invalid. The error names the line's number, never its content.
 pub fn read_file(path: &Path) -> Result<Vec<(String, String)>, String> {
     let text = super::text("env_file", path)?;
     let mut found = Vec::new();
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn values_are_literal_of_the_host_or_asked_for() {
         assert_eq!(Value::read("a $$5 $x").unwrap(), Value::Literal("a $5 $x".into()));
-        let parts = vec![Part::Text("Bearer ".into()), Part::Variable("TOKEN".into())];
+        let parts = vec![ValuePart::Text("Bearer ".into()), ValuePart::Variable("TOKEN".into())];
         assert_eq!(Value::read("Bearer ${TOKEN}").unwrap(), Value::Host(parts));
         assert_eq!(Value::read("?Paste it").unwrap(), Value::Ask("Paste it".into()));
         assert!(Value::read("${A").is_err() && Value::read("${A B}").is_err());

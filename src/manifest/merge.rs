@@ -1,5 +1,5 @@
-//! What `extends` means, on YAML itself: tables are merged key by key, lists are appended, everything else is the
-//! child's; `null` takes the parents' value away; an image takes away a build, and a build an image.
+//! Merges bottles for `extends`, as YAML: tables are merged key by key, lists are appended, any other value of the child
+//! replaces the parent's. `null` removes the parent's value. `image` and `build` replace each other.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use serde_yaml::{Mapping, Value};
 
 use super::expand;
 
-/// Keys of which one is instead of the other.
-const INSTEAD: [(&str, &str); 2] = [("image", "build"), ("build", "image")];
+/// Keys that replace each other.
+const EXCLUSIVE: [(&str, &str); 2] = [("image", "build"), ("build", "image")];
 
-/// A parent with a child on top.
+/// Merges a child into its parent.
 pub(super) fn merge(parent: Value, child: Value) -> Value {
     match (parent, child) {
         (Value::Mapping(mut parent), Value::Mapping(child)) => {
-            for (here, there) in INSTEAD {
+            for (here, there) in EXCLUSIVE {
                 if child.contains_key(here) && !child.contains_key(there) {
                     parent.remove(there);
                 }
@@ -47,8 +47,8 @@ pub(super) fn merge(parent: Value, child: Value) -> Value {
 /// Keys whose value is a path, or a list of them.
 const PATHS: [&str; 6] = ["ca", "context", "env_file", "prompt_file", "roots", "rules"];
 
-/// Makes the paths in a section independent of the file that it stands in: `~` is the home, the rest is below the
-/// file's folder. The paths of requests, of a workspace inside, and the values of variables are no such paths.
+/// Makes the host paths in a section absolute: `~` is the home, relative paths are below the file's folder. Request paths, the
+/// workspace's path inside, and values of variables are not host paths.
 pub(super) fn anchor(section: &mut Value, folder: &Path) {
     let Value::Mapping(section) = section else { return };
     for (key, value) in section.iter_mut() {
@@ -85,7 +85,7 @@ pub(super) fn without(section: Value, key: &str) -> Value {
     }
 }
 
-/// A section that says nothing.
+/// An empty section.
 pub(super) fn nothing() -> Value {
     Value::Mapping(Mapping::new())
 }

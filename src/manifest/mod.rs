@@ -1,26 +1,26 @@
-//! What users write, in YAML: bottles, agents, templates. Read into types, put together, and every file that they name
-//! read; nothing is decided here.
+//! The manifest: bottles, agents and templates in YAML, parsed and merged, with every file that they name. Defaults are the
+//! plan's business.
 
 mod catalogue;
-mod chosen;
 mod egress;
 mod env;
-mod file;
-mod granted;
+mod grants;
 mod merge;
 mod problem;
+mod read;
+mod resolve;
 mod schema;
 mod section;
 mod size;
 mod template;
 
 pub use catalogue::{Agent, Catalogue, ProjectFiles, user_file};
-pub use chosen::{Chosen, SkillFile, choose};
 pub use egress::{DlpSection, Egress, EgressSection, ProxySection, ProxyTable};
-pub use env::{Part, Value, read_file as read_env_file};
-pub use file::{expand, text};
-pub use granted::{Granted, granted, granted_file, read_granted, with_granted};
+pub use env::{Value, ValuePart, read_file as read_env_file};
+pub use grants::{SavedGrant, add_grants, grants_file, read_grants, saved_grants};
 pub use problem::Problem;
+pub use read::{expand, text};
+pub use resolve::{ResolvedAgent, SkillFile, choose};
 pub use schema::schema;
 pub use section::*;
 pub use size::Size;

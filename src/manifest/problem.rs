@@ -1,4 +1,4 @@
-//! What is wrong with a file that a person wrote: where, what, and what was probably meant.
+//! Mistakes in a file: location, message, and a suggestion.
 
 use std::path::Path;
 
@@ -10,32 +10,32 @@ use serde::de::DeserializeOwned;
 pub struct Problem {
     /// The file.
     pub file: String,
-    /// The line, from 1; 0 where it concerns the whole file.
+    /// The line, from 1; 0 if it concerns the whole file.
     pub line: usize,
-    /// The column, from 1; 0 where it is not known.
+    /// The column, from 1; 0 if it is not known.
     pub column: usize,
     /// The line's text.
     pub text: String,
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// What to do.
+    /// A hint about what to do.
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// One that concerns a whole file.
+    /// A mistake that concerns a whole file.
     pub fn of(file: impl std::fmt::Display, message: impl Into<String>) -> Self {
         Self { file: file.to_string(), line: 0, column: 0, text: String::new(), message: message.into(), hint: None }
     }
 
-    /// The same with what to do.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// What serde says of a text, `skipped` lines of a file in front of it.
+    /// Converts an error of serde. The text starts after `skipped` lines of the file.
     fn read(file: &str, text: &str, skipped: usize, error: &serde_yaml::Error) -> Self {
         let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
         let shown = text.lines().nth(line.wrapping_sub(1)).unwrap_or_default().trim().to_owned();
@@ -45,10 +45,10 @@ impl Problem {
     }
 }
 
-/// Reads YAML; an empty text says nothing. `skipped` lines of the file stand in front of it.
+/// Parses YAML; an empty text gives the default. The text starts after `skipped` lines of the file.
 ///
 /// # Errors
-/// It is malformed or says something unknown: with its place.
+/// It is malformed or has an unknown key.
 pub(super) fn parse<T: DeserializeOwned + Default>(file: &Path, text: &str, skipped: usize) -> Result<T, Problem> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(T::default());
@@ -57,7 +57,7 @@ pub(super) fn parse<T: DeserializeOwned + Default>(file: &Path, text: &str, skip
     serde_yaml::from_str(text).map_err(|error| Problem::read(&name, text, skipped, &error))
 }
 
-/// serde's words in those of the manifest: where, what, and what was probably meant.
+/// Rewrites serde's message for users, with a suggestion.
 fn words(said: &str) -> (String, Option<String>) {
     let said = said.rsplit_once(" at line ").map_or(said, |(message, _)| message);
     let (place, said) = match said.split_once(": ") {

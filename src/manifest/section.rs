@@ -1,4 +1,4 @@
-//! The sections of a manifest, as a user writes them. Everything may be absent; what that means is the plan's business.
+//! The sections of a manifest as users write them. Every key is optional; the plan applies the defaults.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -321,13 +321,13 @@ impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged, expecting = "a list of names, or names with commas between them")]
-        enum Either {
+        enum NamesForm {
             List(Vec<String>),
             Text(String),
         }
-        Ok(Self(match Either::deserialize(from)? {
-            Either::List(names) => names,
-            Either::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        Ok(Self(match NamesForm::deserialize(from)? {
+            NamesForm::List(names) => names,
+            NamesForm::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
         }))
     }
 }
@@ -354,17 +354,17 @@ impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged, expecting = "a text, a number, or true or false")]
-        enum Any {
+        enum ScalarForm {
             Text(String),
             Bool(bool),
             Whole(i64),
             Fraction(f64),
         }
-        Ok(Self(match Any::deserialize(from)? {
-            Any::Text(text) => text,
-            Any::Bool(value) => value.to_string(),
-            Any::Whole(value) => value.to_string(),
-            Any::Fraction(value) => value.to_string(),
+        Ok(Self(match ScalarForm::deserialize(from)? {
+            ScalarForm::Text(text) => text,
+            ScalarForm::Bool(value) => value.to_string(),
+            ScalarForm::Whole(value) => value.to_string(),
+            ScalarForm::Fraction(value) => value.to_string(),
         }))
     }
 }

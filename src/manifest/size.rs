@@ -1,4 +1,4 @@
-//! Amounts of bytes as people write them: `512MiB`, `4GiB`, `10GB`, or a plain number of bytes.
+//! Sizes in bytes: `512MiB`, `4GiB`, `10GB`, or a plain number of bytes.
 
 use std::borrow::Cow;
 
@@ -40,8 +40,8 @@ impl Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Amount;
-        impl Visitor<'_> for Amount {
+        struct SizeVisitor;
+        impl Visitor<'_> for SizeVisitor {
             type Value = Size;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for Size {
                 Size::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
             }
         }
-        from.deserialize_any(Amount)
+        from.deserialize_any(SizeVisitor)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Agent templates: what a kind of agent is, in YAML. Those that come with bottler, and the user's own.
+//! Agent templates in YAML: the built-in ones and the user's own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,49 +26,49 @@ const BUILT_IN: &[(&str, &str)] = &[
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentTemplate {
-    /// What it is, in words.
+    /// A description.
     pub description: Option<String>,
     /// The recipe that launches it; `launch` when absent.
     pub recipe: Option<String>,
-    /// Its image, where its bottle names none: `self` is made of the running executable.
+    /// Its image, if its bottle names none; `self` is built from the running executable.
     pub image: Option<String>,
-    /// How its image is built, instead.
+    /// How to build its image, instead of `image`.
     pub build: Option<BuildSection>,
-    /// Its command and arguments, at a terminal.
+    /// Its command and arguments with a terminal.
     #[serde(default)]
     pub command: Vec<String>,
-    /// Further arguments where there is a prompt.
+    /// Further arguments if there is a prompt.
     #[serde(default)]
     pub prompt: Vec<String>,
-    /// Its command and arguments with a prompt and nobody there.
+    /// Its command and arguments in headless mode.
     #[serde(default)]
     pub headless: Vec<String>,
-    /// Further arguments where a model is named.
+    /// Further arguments if a model is chosen.
     #[serde(default)]
     pub model: Vec<String>,
-    /// Variables of its container.
+    /// Environment variables of its container.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// What it needs to reach: the default allowlist of the agent.
+    /// Hosts that it needs: the default allowlist.
     #[serde(default)]
     pub hosts: Vec<AllowSpec>,
-    /// Variables that hold a credential, each with the only hosts that it may go to. One that the host has is not
-    /// forwarded by itself: the manifest says so.
+    /// Variables that contain a credential, each with the only hosts that it may go to. A variable of the host is not
+    /// passed to the agent unless the manifest names it.
     #[serde(default)]
     pub credentials: Vec<CredentialSection>,
-    /// Whether it works at a copy of the folder that it is started in, where nothing else is said.
+    /// Whether it works on a copy of the current folder by default.
     #[serde(default)]
     pub workspace: bool,
-    /// Where it looks for skills: a folder, `~` being its home.
+    /// The folder with its skills; `~` is the agent's home.
     pub skills: Option<String>,
-    /// How it is told of MCP servers.
+    /// How MCP servers are configured.
     pub mcp: Option<McpFormat>,
-    /// Files that it finds, `~` being its home: those that answer the questions of a first run.
+    /// Files to create, for example to answer the questions of a first run; `~` is the agent's home.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
 }
 
-/// A variable that holds a credential.
+/// A variable that contains a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialSection {
@@ -78,20 +78,20 @@ pub struct CredentialSection {
     pub hosts: Vec<String>,
 }
 
-/// How an agent is told of MCP servers: a file, and arguments that name it.
+/// How MCP servers are configured: a file, and arguments that name it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct McpFormat {
-    /// The file, `~` being the agent's home.
+    /// The file; `~` is the agent's home.
     pub file: String,
-    /// What is in it; `{entries}` are the servers.
+    /// The content of the file; `{entries}` stands for the servers.
     pub content: String,
-    /// A server in it, with `{name}` and `{url}`.
+    /// One server, with `{name}` and `{url}`.
     pub entry: String,
-    /// What stands between two servers.
+    /// The separator between two servers.
     #[serde(default)]
     pub between: String,
-    /// Further arguments where there is a server.
+    /// Further arguments if there is a server.
     #[serde(default)]
     pub arguments: Vec<String>,
 }

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::engine::Resources;
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
-use crate::manifest::{Chosen, Egress, IsolationSection, Problem, Size, Value};
-use crate::manifest::{CredentialSection, Part};
+use crate::manifest::{CredentialSection, ValuePart};
+use crate::manifest::{Egress, IsolationSection, Problem, ResolvedAgent, Size, Value};
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -96,7 +96,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// Something is not there yet, contradicts itself, or names a variable that the host does not have: with the file.
-pub fn plan(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Problem> {
+pub fn plan(chosen: &ResolvedAgent, egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Problem> {
     let file = chosen.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
     plan_of(chosen, egress, flags, facts)
         .map_err(|(why, hint)| Problem { hint, ..Problem::of(file, format!("agent {}: {why}", chosen.name)) })
@@ -109,7 +109,7 @@ fn refused(why: impl Into<String>, hint: &str) -> Refusal {
     (why.into(), Some(hint.to_owned()))
 }
 
-fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Refusal> {
+fn plan_of(chosen: &ResolvedAgent, egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Refusal> {
     let (bottle, agent, template) = (&chosen.bottle, &chosen.agent, &chosen.template);
     for (there, key) in [
         (bottle.git.is_some(), "git"),
@@ -191,7 +191,7 @@ fn plan_of(chosen: &Chosen, egress: Egress, flags: &Flags, facts: &Facts) -> Res
     Ok(Planned { plan, env: secret, ask, proxy_credentials: egress.proxy_credentials, recipe })
 }
 
-fn image(chosen: &Chosen, flags: &Flags) -> ImagePlan {
+fn image(chosen: &ResolvedAgent, flags: &Flags) -> ImagePlan {
     let (pull, rebuild) = (flags.pull, flags.rebuild);
     let (bottle, template) = (&chosen.bottle, &chosen.template);
     let (source, build) = match (&flags.image, &bottle.image, &bottle.build) {
@@ -202,7 +202,7 @@ fn image(chosen: &Chosen, flags: &Flags) -> ImagePlan {
     ImagePlan { source, build, pull, rebuild }
 }
 
-fn resources(chosen: &Chosen) -> Result<Resources, Refusal> {
+fn resources(chosen: &ResolvedAgent) -> Result<Resources, Refusal> {
     let wanted = &chosen.bottle.resources;
     let resources = Resources {
         cpus: wanted.cpus.unwrap_or(DEFAULT_RESOURCES.cpus),
@@ -218,7 +218,7 @@ fn resources(chosen: &Chosen) -> Result<Resources, Refusal> {
 }
 
 /// Whom the agent runs as. A folder that is mounted to be written belongs to the host's user, unless that is root.
-fn user(chosen: &Chosen, workspace: Option<&WorkspacePlan>, facts: &Facts) -> String {
+fn user(chosen: &ResolvedAgent, workspace: Option<&WorkspacePlan>, facts: &Facts) -> String {
     let mounted = workspace.is_some_and(|workspace| workspace.mode == WorkspaceMode::Mount && !workspace.read_only);
     match &chosen.bottle.user {
         Some(user) => user.0.clone(),
@@ -227,7 +227,7 @@ fn user(chosen: &Chosen, workspace: Option<&WorkspacePlan>, facts: &Facts) -> St
     }
 }
 
-fn workspace(chosen: &Chosen, flags: &Flags, facts: &Facts) -> Result<Option<WorkspacePlan>, Refusal> {
+fn workspace(chosen: &ResolvedAgent, flags: &Flags, facts: &Facts) -> Result<Option<WorkspacePlan>, Refusal> {
     let said = chosen.bottle.workspace.clone();
     let wanted = said.is_some() || flags.workspace.source.is_some() || chosen.template.workspace;
     let section = said.unwrap_or_default();
@@ -267,7 +267,7 @@ struct Environment {
 }
 
 /// The agent's variables: what is written down is its container's, what comes from the host or a file is told to it alone.
-fn environment(chosen: &Chosen, facts: &Facts) -> Result<Environment, Refusal> {
+fn environment(chosen: &ResolvedAgent, facts: &Facts) -> Result<Environment, Refusal> {
     let mut environment = Environment { plain: chosen.template.env.clone(), ..Environment::default() };
     environment.secret.extend(chosen.env_files.clone());
     for (name, value) in &chosen.env {
@@ -281,8 +281,8 @@ fn environment(chosen: &Chosen, facts: &Facts) -> Result<Environment, Refusal> {
                 let mut text = String::new();
                 for part in parts {
                     match part {
-                        Part::Text(plain) => text.push_str(plain),
-                        Part::Variable(variable) => text.push_str(facts.env.get(variable).ok_or_else(|| {
+                        ValuePart::Text(plain) => text.push_str(plain),
+                        ValuePart::Variable(variable) => text.push_str(facts.env.get(variable).ok_or_else(|| {
                             refused(
                                 format!("env: {name}: {variable} is not set on this host"),
                                 "set it, or give the value another way",
@@ -301,13 +301,13 @@ fn environment(chosen: &Chosen, facts: &Facts) -> Result<Environment, Refusal> {
 }
 
 /// The credentials of the template whose variables the agent is told; each with the only hosts that it may go to.
-fn credentials(chosen: &Chosen, told: &[String]) -> Vec<CredentialSection> {
+fn credentials(chosen: &ResolvedAgent, told: &[String]) -> Vec<CredentialSection> {
     chosen.template.credentials.iter().filter(|credential| told.contains(&credential.env)).cloned().collect()
 }
 
 /// The files that the agent finds: those of its template, its MCP servers, its skills, git's identity.
 fn files(
-    chosen: &Chosen,
+    chosen: &ResolvedAgent,
     words: &Words<'_>,
     workspace: Option<&WorkspacePlan>,
     facts: &Facts,

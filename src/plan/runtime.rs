@@ -17,6 +17,9 @@ type Unsettled = (String, String);
 /// # Errors
 /// The engine does not list the runtime, or the runtime cannot do what the isolation needs.
 pub fn settle(plan: &mut LaunchPlan, engine: &EngineDetails) -> Result<(), Unsettled> {
+    if engine.product == Product::Native {
+        return check_native(plan);
+    }
     let name = match &plan.runtime {
         Some(name) => name.clone(),
         // Podman lists what it would know how to use, be it there or not.
@@ -53,6 +56,30 @@ pub fn settle(plan: &mut LaunchPlan, engine: &EngineDetails) -> Result<(), Unset
         return Err((why.to_owned(), "isolation: sealed".to_owned()));
     }
     plan.runtime = (name != engine.default_runtime).then_some(name);
+    Ok(())
+}
+
+/// What the native engine cannot do yet, said before anything is made.
+fn check_native(plan: &LaunchPlan) -> Result<(), Unsettled> {
+    let hint = || "start Docker or Podman, or name one: `--engine docker`, DOCKER_HOST".to_owned();
+    if plan.image.build.is_some() || plan.image.source != "self" {
+        return Err(("image: the native engine runs bottler's own images only".to_owned(), hint()));
+    }
+    if plan.isolation == Isolation::Bridge {
+        return Err((
+            "isolation: bridge needs bridges, which the native engine does not make".to_owned(),
+            "isolation: sealed".to_owned(),
+        ));
+    }
+    if let Some(name) = plan.runtime.as_ref().filter(|name| name.as_str() != AUTO) {
+        return Err((format!("runtime: the native engine has no runtime {name:?}"), hint()));
+    }
+    if !plan.egress.allow.is_empty() || !plan.egress.tcp.is_empty() {
+        return Err((
+            "egress: on the native engine there is no way out yet, so no host can be allowed".to_owned(),
+            hint(),
+        ));
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ pub use live::{Change, ChangeError, Denial, EnforcedPolicy, Grant, LivePolicy, S
 pub use rule::{Rule, RuleError};
 pub use sibling::{Endpoint, Sibling};
 pub use spec::{Connect, EgressSpec, SpecError, UpstreamProxy};
-pub use terms::{CANARY, FORBIDDEN, Mode, TcpTarget};
+pub use terms::{CANARY, FORBIDDEN, Mode, TcpTarget, is_probe_host};
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,13 @@ pub const CANARY: &str = "canary.bottler.invalid";
 /// Hosts that are always refused, also in audit mode, so that a bottle can prove that egress refuses.
 pub const FORBIDDEN: [&str; 2] = ["forbidden.bottler.invalid", "bottler.invalid"];
 
+/// Whether a destination (`host` or `host:port`) is one that only the probe asks for.
+pub fn is_probe_host(destination: &str) -> bool {
+    let host = destination.rsplit_once(':').map_or(destination, |(host, _)| host).to_ascii_lowercase();
+    let host = host.trim_end_matches('.');
+    host == CANARY || FORBIDDEN.contains(&host)
+}
+
 /// Whether requests that are not allowed are refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -30,4 +37,19 @@ pub struct TcpTarget {
     pub host: Host,
     /// At which port.
     pub port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probes_hosts_are_told_from_all_others() {
+        for own in ["canary.bottler.invalid:443", "Forbidden.Bottler.invalid.:443", "bottler.invalid:22", CANARY] {
+            assert!(is_probe_host(own), "{own}");
+        }
+        for other in ["", "crates.io:443", "forbidden.bottler.invalid.example.com:443", "x.bottler.invalid:443"] {
+            assert!(!is_probe_host(other), "{other}");
+        }
+    }
 }

@@ -18,8 +18,8 @@ use crate::engine::Resources;
 use crate::plan::LaunchPlan;
 use crate::policy::AllowSpec;
 use crate::scan::KnownSecret;
-use crate::session::turn::{self, at_once};
-use crate::session::{Class, Condition, Failure, Pending, Phase, Place, Session, Turn};
+use crate::session::queue::{self, at_once};
+use crate::session::{Class, Condition, Failure, Pending, Phase, ScriptLocation, Session, Slot};
 use crate::sync::lock;
 use crate::workspace::Seed;
 
@@ -127,7 +127,7 @@ impl Setting {
 /// A turn to be launched, until it is dropped.
 enum Held {
     /// In the line of all bottles.
-    InLine(#[expect(dead_code, reason = "held")] Turn),
+    InLine(#[expect(dead_code, reason = "held")] Slot),
     /// Among the bottles of one.
     InRoom(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit),
 }
@@ -187,7 +187,7 @@ impl Bottle {
             (None, Some(state)) => {
                 let tell = |ahead| self.events.tell(Event::Progress(format!("waits for its turn: {ahead} ahead")));
                 // Without turns there is no order, and the engine copes as well as it can.
-                turn::wait(state, Phase::Launch, tell).await.ok().map(Held::InLine)
+                queue::acquire(state, Phase::Launch, tell).await.ok().map(Held::InLine)
             }
             (None, None) => None,
         };
@@ -227,7 +227,10 @@ impl Bottle {
     }
 
     /// The last of what the agent wrote, where it has run; waits so long for the end of its log. Why that is not all, if so.
-    pub async fn last_output(&self, patience: Duration) -> (Vec<crate::session::ended::Piece>, Option<String>) {
+    pub async fn last_output(
+        &self,
+        patience: Duration,
+    ) -> (Vec<crate::session::exit_record::OutputChunk>, Option<String>) {
         self.recording.finish(patience).await
     }
 
@@ -314,7 +317,7 @@ impl Bottle {
     }
 
     /// Starts an effect that is shown as a step, and whose failure names the script line that asked for it.
-    pub(super) fn effect<T, F>(self: &Arc<Self>, step: String, at: Option<&Place>, work: F) -> Pending<T>
+    pub(super) fn effect<T, F>(self: &Arc<Self>, step: String, at: Option<&ScriptLocation>, work: F) -> Pending<T>
     where
         T: Clone + Send + Sync + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::name::check_name;
 use super::{Bottle, Event, Life, Source};
 use crate::policy::AllowSpec;
-use crate::session::{Class, Failure, Pending, Place, new_id};
+use crate::session::{Class, Failure, Pending, ScriptLocation, new_id};
 use crate::sync::lock;
 use crate::workspace::Seed;
 
@@ -100,7 +100,7 @@ impl Child {
     }
 
     /// Ends it now.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         self.stop.cancel();
         let work = self.work.clone();
         self.life.close(bottle, at, async move {
@@ -126,7 +126,7 @@ pub fn launch_child(
     agent: &str,
     options: ChildOptions,
     workspace: Option<Source>,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Child>, Failure> {
     // It may wait for them for as long as they work.
     bottle.give_turn_back();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Question;
 use crate::engine::labels::Kind;
 use crate::probe::ProbeResult;
-use crate::session::Place;
+use crate::session::ScriptLocation;
 use crate::sidecar;
 
 /// How far a step is.
@@ -44,7 +44,7 @@ pub enum Event {
         /// Its name on the engine.
         name: String,
         /// The script line that asked for it.
-        at: Option<Place>,
+        at: Option<ScriptLocation>,
     },
     /// A further bottle is about to be launched.
     Bottle {
@@ -53,7 +53,7 @@ pub enum Event {
         /// Its id.
         id: String,
         /// The script line that asked for it.
-        at: Option<Place>,
+        at: Option<ScriptLocation>,
     },
     /// A hook runs.
     Hook {
@@ -62,7 +62,7 @@ pub enum Event {
         /// The thing that it is for; empty for the last two.
         name: String,
         /// Where it is written.
-        at: Option<Place>,
+        at: Option<ScriptLocation>,
     },
     /// A person is asked.
     Ask {

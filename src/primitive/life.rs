@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Bottle, Event};
 use crate::engine::labels::{Identity, Kind};
-use crate::session::{Class, Failure, Pending, Place};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
 
 /// Things that one bottle may make, those that are gone again included.
 const MAX_MADE: usize = 5000;
@@ -15,12 +15,12 @@ pub struct Life {
     pub seq: u64,
     /// `network outside`, for messages.
     pub title: String,
-    made: Option<Place>,
-    closed: OnceLock<(Option<Place>, Pending<()>)>,
+    made: Option<ScriptLocation>,
+    closed: OnceLock<(Option<ScriptLocation>, Pending<()>)>,
 }
 
 impl Life {
-    pub(super) fn new(seq: u64, title: String, made: Option<&Place>) -> Self {
+    pub(super) fn new(seq: u64, title: String, made: Option<&ScriptLocation>) -> Self {
         Self { seq, title, made: made.cloned(), closed: OnceLock::new() }
     }
 
@@ -28,7 +28,7 @@ impl Life {
     ///
     /// # Errors
     /// It is gone; the message names where it was made and where it went.
-    pub fn check(&self, bottle: &Bottle, at: Option<&Place>) -> Result<(), Failure> {
+    pub fn check(&self, bottle: &Bottle, at: Option<&ScriptLocation>) -> Result<(), Failure> {
         let made = self.made.as_ref().map(|made| format!("; it was made at {made}")).unwrap_or_default();
         let gone = if let Some((by, _)) = self.closed.get() {
             let by = by.as_ref().map(|by| format!(" at {by}")).unwrap_or_default();
@@ -43,7 +43,7 @@ impl Life {
     }
 
     /// Undoes the thing now, in a task of its own: once, however often it is asked for.
-    pub(super) fn close<F>(&self, bottle: &Arc<Bottle>, at: Option<&Place>, undo: F) -> Pending<()>
+    pub(super) fn close<F>(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>, undo: F) -> Pending<()>
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {
@@ -64,7 +64,7 @@ impl Bottle {
         kind: Kind,
         part: &str,
         name: &str,
-        at: Option<&Place>,
+        at: Option<&ScriptLocation>,
     ) -> Result<(Identity, Arc<Life>), Failure> {
         let identity = self.intend(kind, name, at)?;
         let title = if part.is_empty() { kind.word().to_owned() } else { format!("{} {part}", kind.word()) };
@@ -73,7 +73,7 @@ impl Bottle {
     }
 
     /// Announces that a thing is about to be made: its labels.
-    pub(super) fn intend(&self, kind: Kind, name: &str, at: Option<&Place>) -> Result<Identity, Failure> {
+    pub(super) fn intend(&self, kind: Kind, name: &str, at: Option<&ScriptLocation>) -> Result<Identity, Failure> {
         if self.session.is_torn_down(u64::MAX) {
             return Err(Failure::new(
                 Class::Input,

@@ -8,7 +8,7 @@ use super::name::check_name;
 use super::{Bottle, Life};
 use crate::engine::VolumeSpec;
 use crate::engine::labels::Kind;
-use crate::session::{Failure, Pending, Place};
+use crate::session::{Failure, Pending, ScriptLocation};
 
 /// What `volume_create` takes.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
@@ -37,7 +37,7 @@ impl Volume {
     }
 
     /// Removes it now; refused by the engine while a container has it.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         self.life.close(bottle, at, async move {
             if let Ok(name) = created.get().await {
@@ -55,7 +55,7 @@ impl Volume {
 pub fn volume_create(
     bottle: &Arc<Bottle>,
     options: &VolumeOptions,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Volume>, Failure> {
     check_name("volume_create", &options.name).map_err(|failure| failure.at(at))?;
     let name = bottle.name(&options.name);

@@ -13,11 +13,9 @@ use crate::engine::{Bind, ContainerSpec, Engine, Resources, VolumeMount};
 use crate::layout::EXECUTABLE;
 use crate::layout::agent::WORKSPACE;
 use crate::plan::WorkspacePlan;
-use crate::session::kept::workspace_volume;
+use crate::session::kept_workspace::workspace_volume;
 use crate::session::{Class, Failure, Pending, placeholder};
-use crate::workspace::{
-    MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskedKind, Seed, Snapshot, Spool, copy, is_repository, read,
-};
+use crate::workspace::{MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskKind, Seed, Snapshot, Spool, copy, is_repository, read};
 
 /// Where a workspace comes from.
 #[derive(Clone)]
@@ -36,7 +34,7 @@ pub enum Source {
         staging: PathBuf,
     },
     /// The volume is there from an earlier life of this bottle, which began with this.
-    Kept(Arc<Seed>),
+    KeptWorkspace(Arc<Seed>),
 }
 
 /// The seed's name in a bottle's directory.
@@ -47,7 +45,7 @@ impl Bottle {
     pub fn seed(self: &Arc<Self>) -> Option<Pending<Arc<Seed>>> {
         let source = self.setting.workspace.clone()?;
         let begin = || match source {
-            Source::Given(seed) | Source::Kept(seed) => {
+            Source::Given(seed) | Source::KeptWorkspace(seed) => {
                 Pending::detached(Box::pin(std::future::ready(Ok::<_, Failure>(seed))))
             }
             Source::Shared(seed) => seed,
@@ -104,7 +102,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
     }
     // Other bottles make and remove the same places.
     let _held = match &bottle.setting.staging {
-        Some(directory) => Some(placeholder::hold(directory).map_err(|error| failed(&root, &error))?),
+        Some(directory) => Some(placeholder::lock(directory).map_err(|error| failed(&root, &error))?),
         None => None,
     };
     let own = is_repository(&root.join(".git")) || root.join(".git").is_file();
@@ -117,7 +115,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
             }
             Ok(_) => {
                 if let Some(directory) = &bottle.setting.staging
-                    && placeholder::is_anothers(directory, &place)
+                    && placeholder::belongs_to_another(directory, &place)
                 {
                     placeholder::note(directory, &place).map_err(|error| failed(&place, &error))?;
                 }
@@ -127,8 +125,8 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
                     placeholder::note(directory, &place).map_err(|error| failed(&place, &error))?;
                 }
                 let made = match kind {
-                    MaskedKind::File => std::fs::File::create_new(&place).map(drop),
-                    MaskedKind::Folder => std::fs::create_dir(&place),
+                    MaskKind::File => std::fs::File::create_new(&place).map(drop),
+                    MaskKind::Folder => std::fs::create_dir(&place),
                 };
                 made.map_err(|error| failed(&place, &error))?;
             }

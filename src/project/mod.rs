@@ -1,6 +1,6 @@
-//! What a project brings along: its `.bottler/` directory, read once, and whether the user trusts it.
+//! A project's `.bottler/` directory, read once, and whether the user trusts it.
 //!
-//! The agent can edit the project, and scripts in it run on the host: they count only when their content was trusted.
+//! An agent can edit the project, and its scripts run on the host. So they are used only if the user trusted their content.
 
 mod trust;
 
@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::workspace::read_files;
-pub use trust::{Change, Store};
+pub use trust::{FileStatus, TrustStore};
 
 /// The directory of a project's own files.
 pub const FOLDER: &str = ".bottler";
-/// What `bottler lua types` writes there, for editors: no part of what a project brings along, and never run.
+/// What `bottler lua types` writes there for editors; ignored, and never executed.
 const TYPES: &str = "_meta/";
-/// Most files that it may hold, and bytes in all.
+/// Most files, and most bytes in total.
 const MAX_FILES: usize = 1000;
 const MAX_BYTES: usize = 16 << 20;
 
@@ -28,7 +28,7 @@ pub struct Project {
 }
 
 impl Project {
-    /// Reads the files of the project in a directory; `None` where it has none.
+    /// Reads the files of the project in a directory; `None` if it has none.
     ///
     /// # Errors
     /// A file cannot be read, is a link or no regular file, or there are too many.
@@ -49,7 +49,7 @@ impl Project {
     /// The Lua files, by their names below `.bottler/`.
     ///
     /// # Errors
-    /// One is no text.
+    /// One is not text.
     pub fn scripts(&self) -> std::io::Result<BTreeMap<String, String>> {
         let lua = |path: &str| Path::new(path).extension().is_some_and(|extension| extension == "lua");
         let text = |(path, content): (&String, &Vec<u8>)| {

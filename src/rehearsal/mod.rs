@@ -10,7 +10,7 @@ pub use transcript::{Transcript, Undone};
 
 use crate::engine::Engine;
 use crate::engine::fake::{FakeEngine, Fault};
-use crate::holder::{Cancel, Drafts, Outcome, carry_out, in_memory};
+use crate::holder::{Cancel, Drafts, LaunchOutcome, carry_out, in_memory};
 use crate::lua::Program;
 use crate::plan::{AgentTemplate, Keep, LaunchPlan, ProvisionPlan, resolve};
 use crate::policy::EgressSpec;
@@ -64,7 +64,7 @@ pub async fn rehearse(
     }
     let events = Arc::new(Mutex::new(Vec::new()));
     let bottle = bottle(&engine, program, plan, &events, drafts);
-    let outcome: Outcome = carry_out(&bottle, program, &Cancel::default()).await;
+    let outcome: LaunchOutcome = carry_out(&bottle, program, &Cancel::default()).await;
     let events = std::mem::take(&mut *crate::sync::lock(&events));
     Rehearsal {
         transcript: Transcript::new(ID, events, &outcome.undo),

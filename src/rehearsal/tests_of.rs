@@ -39,7 +39,7 @@ pub async fn run_tests(program: &Program, file: &Script) -> Result<Vec<Case>, Fa
         let left = engine.left();
         let failure = outcome.err().or_else(|| (!left.is_empty()).then(|| left_behind(&left)));
         let failed = undo.into_iter().find_map(|row| match row.outcome {
-            crate::session::Outcome::Failed(why) => {
+            crate::session::UndoOutcome::Failed(why) => {
                 Some(Failure::new(crate::session::Class::Input, format!("{} {}: {why}", row.kind, row.name)))
             }
             _ => None,

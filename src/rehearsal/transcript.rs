@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::primitive::Event;
-use crate::session::{Outcome, UndoRow};
+use crate::session::{UndoOutcome, UndoRow};
 
 /// A rehearsal in rows.
 #[derive(Debug, Serialize)]
@@ -57,7 +57,7 @@ impl Transcript {
             kind: row.kind.clone(),
             name: if row.kind == "bottle" { without_suffix(&row.name) } else { short(&row.name) },
             failed: match &row.outcome {
-                Outcome::Failed(why) => Some(why.clone()),
+                UndoOutcome::Failed(why) => Some(why.clone()),
                 _ => None,
             },
         });

@@ -1,15 +1,15 @@
-//! A failure for people: the line, the causes, what was removed, what to do.
+//! Formats a failure for people: script line, causes, hint, and what was removed.
 
 use super::printable;
 use crate::holder::Executed;
-use crate::session::{Failure, Outcome, UndoRow};
+use crate::session::{Failure, UndoOutcome, UndoRow};
 
-/// Names of a list that are shown; the rest is counted.
+/// Most names that are listed; the rest are counted.
 const MAX_NAMES: usize = 20;
-/// Causes that are shown; the rest is counted.
+/// Most causes that are listed; the rest are counted.
 const MAX_CAUSES: usize = 12;
 
-/// A failure in words, without a line end.
+/// Formats a failure, without a final newline.
 pub fn failure(failure: &Failure, undo: &[UndoRow]) -> String {
     let mut text = format!("error: {}", failure.message);
     if let Some(place) = &failure.at {
@@ -29,7 +29,7 @@ pub fn failure(failure: &Failure, undo: &[UndoRow]) -> String {
     if let Some(hint) = &failure.hint {
         text.push_str(&format!("\nhint: {hint}"));
     }
-    for summary in [removed(undo), left(undo)].into_iter().flatten() {
+    for summary in [removed(undo), not_undone(undo)].into_iter().flatten() {
         text.push_str(&format!("\n{summary}"));
     }
     printable(&text)
@@ -37,24 +37,24 @@ pub fn failure(failure: &Failure, undo: &[UndoRow]) -> String {
 
 fn removed(undo: &[UndoRow]) -> Option<String> {
     let names: Vec<&str> =
-        undo.iter().filter(|row| row.outcome == Outcome::Removed).map(|row| row.name.as_str()).collect();
+        undo.iter().filter(|row| row.outcome == UndoOutcome::Removed).map(|row| row.name.as_str()).collect();
     (!names.is_empty()).then(|| format!("removed: {}", names.join(", ")))
 }
 
-/// What could not be undone, one line for each; `None` where all was.
-pub fn left(undo: &[UndoRow]) -> Option<String> {
+/// What could not be undone, one line each; `None` if everything was.
+pub fn not_undone(undo: &[UndoRow]) -> Option<String> {
     let failed: Vec<String> = undo
         .iter()
         .filter_map(|row| match &row.outcome {
-            Outcome::Failed(why) => Some(format!("not undone: {} {}: {why}", row.kind, row.name)),
+            UndoOutcome::Failed(why) => Some(format!("not undone: {} {}: {why}", row.kind, row.name)),
             _ => None,
         })
         .collect();
     (!failed.is_empty()).then(|| printable(&failed.join("\n")))
 }
 
-/// What is to be looked at first in a folder that was mounted; `None` where there is nothing.
-pub fn executed(executed: &Executed) -> Option<String> {
+/// A warning about files in a mounted folder that host tools execute; `None` if there are none.
+pub fn executed_paths(executed: &Executed) -> Option<String> {
     let folder = executed.folder.display();
     if let Some(why) = &executed.unknown {
         let text = format!("warning: bottler cannot tell what this host would execute in {folder}: {why}");
@@ -70,7 +70,7 @@ pub fn executed(executed: &Executed) -> Option<String> {
     if !executed.files.is_empty() {
         let end = if text.is_empty() { "" } else { "\n" };
         text.push_str(&format!(
-            "{end}made or changed in {folder}, and executed or obeyed by tools on this host; look at these first:"
+            "{end}created or changed in {folder}, and executed or obeyed by tools on this host; look at these first:"
         ));
         text.push_str(&list(&executed.files));
     }
@@ -88,7 +88,7 @@ fn list(names: &[String]) -> String {
     text
 }
 
-/// That a bottle whose agent runs is not tight any more, and what was done.
+/// A bottle's isolation has failed while its agent ran, and what was done.
 pub fn not_tight(bottle: &str, why: &str, red: &[String], unpaused: Option<&str>) -> String {
     let done = match unpaused {
         None => "the agent is PAUSED".to_owned(),
@@ -105,11 +105,11 @@ pub fn not_tight(bottle: &str, why: &str, red: &[String], unpaused: Option<&str>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{Class, Place};
+    use crate::session::{Class, ScriptLocation};
 
     #[test]
     fn a_failure_shows_its_line_and_its_remedy() {
-        let place = Place { script: "my.lua".into(), line: 12, text: "network_create {}".into() };
+        let place = ScriptLocation { script: "my.lua".into(), line: 12, text: "network_create {}".into() };
         let shown =
             Failure::new(Class::Input, "network_create: option is missing: `name`").hint("name it").at(Some(&place));
         let expected = "error: network_create: option is missing: `name`\n  --> my.lua:12\n   |\n12 | network_create {}\n   |\nhint: name it";

@@ -1,12 +1,12 @@
-//! Text from a bottle, harmless for a terminal.
+//! Makes text from a bottle safe to print on a terminal.
 
-/// Makes text from a bottle harmless for a terminal: of control characters only line ends and tabs remain, and none that changes
-/// the direction of what follows it (UAX #9), so that a name looks like what it is.
+/// Removes control characters except newlines and tabs, and characters that change the text direction (UAX #9), which could
+/// disguise a name.
 pub fn printable(text: &str) -> String {
-    text.chars().filter(|c| (!c.is_control() || matches!(c, '\n' | '\t')) && !turns(*c)).collect()
+    text.chars().filter(|c| (!c.is_control() || matches!(c, '\n' | '\t')) && !changes_direction(*c)).collect()
 }
 
-fn turns(c: char) -> bool {
+fn changes_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

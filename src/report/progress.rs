@@ -1,4 +1,4 @@
-//! The list of steps: live on a terminal, one plain line for each otherwise.
+//! Shows the steps of a launch: as a live list on a terminal, otherwise one line each.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::fresh::end_of_open_line;
+use super::open_line::end_of_open_line;
 use super::printable;
 use crate::audit::LogSummary;
 use crate::holder::Times;
 use crate::primitive::StepState;
-use crate::session::Kept;
+use crate::session::KeptWorkspace;
 
 /// Shows steps on standard error.
 pub struct Progress {
@@ -21,7 +21,7 @@ pub struct Progress {
     running: BTreeMap<String, (u64, Option<ProgressBar>)>,
     working: Option<ProgressBar>,
     paused: Arc<AtomicBool>,
-    /// Lines that wait until somebody else is done with the terminal.
+    /// Lines that wait until the agent releases the terminal.
     silent: Mutex<Option<Vec<String>>>,
 }
 
@@ -32,7 +32,7 @@ impl Progress {
         Self { live, running: BTreeMap::new(), working: None, paused: Arc::default(), silent: Mutex::default() }
     }
 
-    /// Shows how far a step is, `at` milliseconds after the launch.
+    /// Shows the state of a step, `at` milliseconds after the launch.
     pub fn step(&mut self, name: &str, state: StepState, at: u64) {
         let name = printable(name);
         if state == StepState::Started {
@@ -68,7 +68,7 @@ impl Progress {
         }
     }
 
-    /// Shows what is being worked at: in place on a terminal, as a line otherwise.
+    /// Shows the current work: in place on a terminal, otherwise as a line.
     pub fn working(&mut self, text: &str) {
         let text = printable(text);
         match &self.live {
@@ -80,8 +80,7 @@ impl Progress {
         }
     }
 
-    /// Stops the live list, so that something can be asked at the terminal; lines are still shown. The function that is
-    /// given back lets it go on.
+    /// Pauses the live list for a question at the terminal; lines are still shown. The returned function resumes it.
     pub fn pause(&self) -> impl FnOnce() + Send + 'static {
         let (live, paused) = (self.live.clone(), self.paused.clone());
         paused.store(true, Ordering::Relaxed);
@@ -96,7 +95,7 @@ impl Progress {
         }
     }
 
-    /// Writes what cannot wait, be the terminal somebody else's and raw.
+    /// Shows an urgent message at once, even while the agent has the terminal in raw mode.
     pub fn alarm(&self, text: &str) {
         if crate::sync::lock(&self.silent).is_none() {
             return self.line(text);
@@ -105,7 +104,7 @@ impl Progress {
         let _ = write!(std::io::stderr(), "\r\n{text}\r\n");
     }
 
-    /// Holds lines back while somebody else has the terminal, and shows them afterwards.
+    /// Holds lines back while the agent has the terminal, and shows them afterwards.
     pub fn silence(&self, silent: bool) {
         let waiting = std::mem::replace(&mut *crate::sync::lock(&self.silent), silent.then(Vec::new));
         for line in waiting.into_iter().flatten() {
@@ -113,14 +112,14 @@ impl Progress {
         }
     }
 
-    /// Takes what is being worked at off the screen.
+    /// Removes the current work from the screen.
     pub fn rest(&mut self) {
         if let Some(bar) = self.working.take() {
             bar.finish_and_clear();
         }
     }
 
-    /// Takes running steps off the screen.
+    /// Removes running steps from the screen.
     pub fn clear(&mut self) {
         self.rest();
         for (_, bar) in std::mem::take(&mut self.running).into_values() {
@@ -145,12 +144,12 @@ fn spinner(live: &MultiProgress, name: &str) -> ProgressBar {
     bar
 }
 
-/// Milliseconds in words: `640 ms`, `1.28 s`.
+/// Formats milliseconds: `640 ms`, `1.28 s`.
 fn seconds(millis: u64) -> String {
     if millis < 1000 { format!("{millis} ms") } else { format!("{}.{:02} s", millis / 1000, millis % 1000 / 10) }
 }
 
-/// When what happened, in one line.
+/// The durations of a launch, in one line.
 pub fn times(times: &Times) -> String {
     let since = |later: Option<u64>, earlier: Option<u64>| Some(later?.saturating_sub(earlier?));
     let parts = [
@@ -163,8 +162,8 @@ pub fn times(times: &Times) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// What is kept, and what can be done with it, in one line.
-pub fn kept(bottle: &str, kept: &Kept) -> String {
+/// What is kept, and the commands for it.
+pub fn kept(bottle: &str, kept: &KeptWorkspace) -> String {
     let changed = match kept.changed {
         None => String::new(),
         Some(0) => ", commits and no files".to_owned(),
@@ -180,7 +179,7 @@ pub fn kept(bottle: &str, kept: &Kept) -> String {
     )
 }
 
-/// What the sidecars decided, and the head by which the evidence is checked, in one line; a second where it is incomplete.
+/// The number of decisions and the head hash of the audit log; a second line if the log is incomplete.
 pub fn evidence(bottle: &str, closed: &LogSummary) -> String {
     let LogSummary { head, decisions, refused, left_out, incomplete } = closed;
     let line =

@@ -1,6 +1,5 @@
-//! What an agent may do to the terminal that it is shown on (promise 17): write, move, colour, clear, and change those
-//! modes that are changed back at its end. What would set a title, fill a clipboard, notify, load, answer for the user, or
-//! is not known, is left out.
+//! Filters terminal output of an agent (promise 17). Allowed: text, cursor movement, colours, erasing, and modes that are reset
+//! afterwards. Removed: titles, clipboard, notifications, file transfer, answers in the user's name, and anything unknown.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -20,19 +19,19 @@ const PASTE: u16 = 2004;
 /// Private modes that enter the other screen.
 const OTHER_SCREEN: [u16; 3] = [47, 1047, 1049];
 
-/// Lets through what may pass.
+/// The filter.
 #[derive(Default)]
 pub struct Screen {
     parser: Parser,
-    out: Out,
+    out: ScreenState,
 }
 
 #[derive(Default)]
-struct Out {
+struct ScreenState {
     bytes: Vec<u8>,
-    /// Only text and its colours.
+    /// Pass only text and colours.
     text: bool,
-    /// Private modes that are set now.
+    /// Private modes that are set.
     modes: BTreeSet<u16>,
     /// Whether keys are told in another way, and whether only a part of the screen scrolls.
     keys: bool,
@@ -43,18 +42,18 @@ struct Out {
 }
 
 impl Screen {
-    /// One that lets through only text and its colours: for what is not a screen.
+    /// A filter that passes only text and colours, for line output.
     pub fn text() -> Self {
-        Self { parser: Parser::default(), out: Out { text: true, ..Out::default() } }
+        Self { parser: Parser::default(), out: ScreenState { text: true, ..ScreenState::default() } }
     }
 
-    /// What of these bytes may pass. A sequence may begin in one piece and end in the next.
+    /// Filters bytes. A sequence may be split over several calls.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.parser.advance(&mut self.out, bytes);
         std::mem::take(&mut self.out.bytes)
     }
 
-    /// Whether what has passed leaves a line without its end, or nobody knows where the cursor is.
+    /// Whether the last line is unfinished, or the cursor's position is unknown.
     pub fn is_line_open(&self) -> bool {
         self.out.open
     }
@@ -67,7 +66,7 @@ impl Screen {
             self.out.open = before;
         }
         for mode in std::mem::take(&mut self.out.modes) {
-            // Wrapping and the cursor are on where nobody has changed them.
+            // Wrapping and the cursor are on by default.
             if !matches!(mode, 7 | 25) {
                 text.push_str(&format!("\x1b[?{mode}l"));
             }
@@ -82,7 +81,7 @@ impl Screen {
     }
 }
 
-impl Out {
+impl ScreenState {
     /// Notes what is to be put back.
     fn note(&mut self, params: &Params, intermediates: &[u8], action: char) {
         let modes = params.iter().filter_map(|parts| parts.first().copied());
@@ -120,7 +119,7 @@ impl Out {
     }
 }
 
-impl Perform for Out {
+impl Perform for ScreenState {
     fn print(&mut self, c: char) {
         // C1 controls are sequences of their own to some terminals.
         if !c.is_control() {

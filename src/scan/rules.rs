@@ -181,6 +181,9 @@ impl Rules {
                 return Ok(Some(outcome));
             }
         }
+        if self.keywords.of_pattern.is_empty() {
+            return Ok(None);
+        }
         // How far each rule has searched: nearby keywords share one window. Most texts have no keyword.
         let mut searched = Vec::new();
         for found in self.keywords.automaton.find_overlapping_iter(bytes) {

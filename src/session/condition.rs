@@ -1,4 +1,4 @@
-//! What is wrong with a bottle that lives, for `ps` and `inspect`: written by its holder, gone with its directory.
+//! The health of a running bottle, for `ps` and `inspect`. The holder writes it into the bottle's directory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,20 +6,20 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// The file.
+/// The file's name.
 const FILE: &str = "condition.json";
 
-/// How a bottle is.
+/// The health of a bottle.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
-    /// Why its agent is paused, where it is.
+    /// Why the agent is paused, if it is.
     pub paused: Option<String>,
-    /// Sidecars that died or do not answer, and how.
+    /// Sidecars that died or do not answer, with the reason.
     pub sidecars: BTreeMap<String, String>,
 }
 
 impl Condition {
-    /// Writes it into a bottle's directory, whole or not at all.
+    /// Writes it into a bottle's directory atomically.
     ///
     /// # Errors
     /// It cannot be written.
@@ -29,17 +29,17 @@ impl Condition {
         std::fs::rename(fresh, directory.join(FILE))
     }
 
-    /// What the holder of a bottle has written; nothing is wrong where there is nothing.
+    /// Reads what the holder wrote; without a file the bottle is healthy.
     pub fn read(directory: &Path) -> Self {
         std::fs::read(directory.join(FILE)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
-    /// Removes what an earlier life of a bottle has left.
+    /// Removes the file of an earlier launch.
     pub fn forget(directory: &Path) {
         let _ = std::fs::remove_file(directory.join(FILE));
     }
 
-    /// The state of a bottle that lives, in words.
+    /// The state of a running bottle, as text.
     pub fn words(&self) -> String {
         if let Some(why) = &self.paused {
             return format!("paused: {why}");

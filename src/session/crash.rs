@@ -1,5 +1,5 @@
-//! What is left of a process in the background that ends by a bug in bottler: a file in the state directory, which is its
-//! standard error. It is made before the process starts, and removed when it ends with nothing to say.
+//! Crash logs of background processes: a file in the state directory is the process' standard error. It is created before
+//! the process starts and removed at its end if it is empty.
 
 use std::backtrace::Backtrace;
 use std::fs::{File, OpenOptions};
@@ -12,26 +12,26 @@ use crate::host::make_private;
 
 /// The folder of the state directory.
 const FOLDER: &str = "logs";
-/// Files that are kept; the oldest goes first.
+/// Most files that are kept; the oldest are removed first.
 const MAX_FILES: usize = 50;
-/// What one process writes of its panics, in bytes.
+/// Most bytes of panic messages that one process writes.
 const MAX_WRITTEN: usize = 64 << 10;
 
-/// Where the processes of a bottle write.
+/// The log file of a bottle's processes.
 pub fn path(state: &Path, id: &str) -> PathBuf {
     state.join(FOLDER).join(format!("{id}.log"))
 }
 
-/// The same, where something was written.
+/// The log file, if anything was written to it.
 pub fn written(state: &Path, id: &str) -> Option<PathBuf> {
     let path = path(state, id);
     path.metadata().is_ok_and(|file| file.len() > 0).then_some(path)
 }
 
-/// Opens it for a process that is about to be started.
+/// Opens the log file for a process that is about to start.
 ///
 /// # Errors
-/// It cannot be made.
+/// The file cannot be created.
 pub fn open(state: &Path, id: &str) -> io::Result<File> {
     let path = path(state, id);
     let folder = state.join(FOLDER);
@@ -40,14 +40,14 @@ pub fn open(state: &Path, id: &str) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// Removes it where nothing was written.
+/// Removes the log file if it is empty.
 pub fn close(state: &Path, id: &str) {
     if written(state, id).is_none() {
         let _ = std::fs::remove_file(path(state, id));
     }
 }
 
-/// Removes the oldest files. What cannot be removed stays: a launch does not fail for that.
+/// Removes the oldest files. A file that cannot be removed does not fail the launch.
 fn prune(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let age = |entry: io::Result<std::fs::DirEntry>| {
@@ -62,14 +62,14 @@ fn prune(folder: &Path) {
     }
 }
 
-/// Ends a process that cannot go on, at once: a thread of it never ends, or what it has begun may never do so. Nothing is waited
-/// for; what a holder leaves, its reaper removes.
+/// Exits at once, because a thread or a call of this process may never end. If this is a holder, its reaper removes the
+/// bottle.
 #[expect(clippy::exit, reason = "a thread that never ends would hold back any other end")]
 pub fn end_process(code: u8) -> ! {
     std::process::exit(code.into())
 }
 
-/// Has every panic of this process written to its standard error, with the place and the trace.
+/// Installs a panic hook that writes location and backtrace to standard error.
 pub fn note_panics(role: &'static str) {
     static LEFT: AtomicUsize = AtomicUsize::new(MAX_WRITTEN);
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,4 +1,5 @@
-//! The state directory, and in it a directory for every bottle: the lock that is its sign of life, its record.
+//! The state directory, and a directory in it for every bottle. A locked file shows that the bottle is running; a record says
+//! what it is.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -10,129 +11,129 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Part, is_held, make_private, random_base36, replace, try_exclusive, try_shared};
+use crate::host::{ByteRange, is_held, make_private, random_base36, replace, try_exclusive, try_shared};
 
 /// Characters at the end of a bottle's id.
 const SUFFIX: usize = 5;
 /// Longest bottle name: it is a host name too, and objects add to it.
 const MAX_NAME: usize = 40;
 
-/// The file whose lock is a bottle's sign of life.
+/// The file that is locked while the bottle runs.
 const LOCK: &str = "lock";
-/// The file that says what a bottle is.
+/// The file with the bottle's record.
 const RECORD: &str = "bottle.json";
-/// The part of the lock that the holder and its reaper have: the bottle lives.
-const LIFE: Part = Part { start: 0, length: 1 };
-/// The part that those share who read what is kept of it.
-const READING: Part = Part { start: 1, length: 1 };
-/// Both: who launches or removes a bottle has it alone.
-const ALL: Part = Part { start: 0, length: 2 };
-/// How often it is looked for whether a bottle still lives.
+/// The byte that the holder and its reaper lock: the bottle is running.
+const LIFE: ByteRange = ByteRange { start: 0, length: 1 };
+/// The byte that readers of a kept workspace share.
+const READING: ByteRange = ByteRange { start: 1, length: 1 };
+/// Both bytes: locked exclusively to launch or remove a bottle.
+const ALL: ByteRange = ByteRange { start: 0, length: 2 };
+/// How often to check whether a bottle is still running.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// `$XDG_STATE_HOME/bottler`: the bottles of one owner.
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
-    /// The owner label of everything made from here.
+    /// The owner label of all objects created from this directory.
     pub owner: String,
-    /// What was wrong with the directory and has been put right, in words.
+    /// What was wrong with the directory and was repaired, as text.
     pub notice: Option<String>,
 }
 
-/// What is in the bottles' directory and is no bottle's.
+/// An entry in the bottles' directory that is not a bottle's directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Stray {
-    /// Where.
+pub struct UnknownEntry {
+    /// Its path.
     pub path: PathBuf,
-    /// Why it is none.
+    /// Why it is not a bottle's directory.
     pub why: String,
 }
 
-/// What a bottle's directory says about it.
+/// The record of a bottle, stored in its directory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     /// The bottle's id.
     pub id: String,
     /// The engine's address.
     pub endpoint: String,
-    /// The owner label of what it has made; absent where an earlier version has written it.
+    /// The owner label of its objects; absent in records of earlier versions.
     #[serde(default)]
     pub owner: Option<String>,
     /// The agent's name.
     pub agent: String,
     /// When it was launched, in seconds since 1970.
     pub launched: u64,
-    /// The volume that outlives it if its holder has no time to decide.
+    /// The volume that is kept if the holder dies before it decides.
     #[serde(default)]
     pub keeps: Option<String>,
-    /// How it was asked for, to be asked for again.
+    /// The command line that launched it, for `resume`.
     #[serde(default)]
     pub invocation: Option<Invocation>,
 }
 
-/// A command line, and where it was given.
+/// A command line and its working directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invocation {
-    /// Its words, without the program's own name.
-    pub words: Vec<Word>,
+    /// Its arguments, without the program's name.
+    pub words: Vec<Argument>,
     /// The directory.
     pub directory: PathBuf,
-    /// What its grants are remembered by.
+    /// The key of its saved grants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grants: Option<GrantsOf>,
+    pub grants: Option<GrantsKey>,
 }
 
-/// What the grants of a bottle are remembered by, for later launches.
+/// The key under which a bottle's grants are saved for later launches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrantsOf {
+pub struct GrantsKey {
     /// The bottle's name in the manifest, or its agent's.
     pub name: String,
-    /// The folder that it works at.
+    /// The folder that the agent works on.
     pub folder: PathBuf,
 }
 
-/// A word of a command line: text, or the bytes of one that is none.
+/// A command-line argument: text, or bytes if it is not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Word {
+pub enum Argument {
     /// UTF-8.
     Text(String),
     /// Anything else.
     Bytes(Vec<u8>),
 }
 
-impl From<OsString> for Word {
+impl From<OsString> for Argument {
     fn from(word: OsString) -> Self {
         word.into_string().map_or_else(|word| Self::Bytes(word.into_vec()), Self::Text)
     }
 }
 
-impl From<Word> for OsString {
-    fn from(word: Word) -> Self {
+impl From<Argument> for OsString {
+    fn from(word: Argument) -> Self {
         match word {
-            Word::Text(text) => text.into(),
-            Word::Bytes(bytes) => Self::from_vec(bytes),
+            Argument::Text(text) => text.into(),
+            Argument::Bytes(bytes) => Self::from_vec(bytes),
         }
     }
 }
 
-/// A bottle's own directory, with its lock held: by the holder, and by the reaper that inherits it.
+/// A bottle's directory, locked by the holder and by the reaper, which inherits the lock.
 #[derive(Debug)]
 pub struct SessionDir {
     /// Where it is.
     pub path: PathBuf,
     /// The locked file.
     pub lock: File,
-    /// Whether a bottle that is dead now has been here before.
+    /// Whether an earlier bottle used this directory.
     pub reused: bool,
 }
 
 impl StateDir {
-    /// Opens the state directory of this user, making it if need be.
+    /// Opens this user's state directory and creates it if necessary.
     ///
     /// # Errors
-    /// There is no place for it, or it cannot be made.
+    /// Neither `XDG_STATE_HOME` nor `HOME` is set, or it cannot be created.
     pub fn open() -> io::Result<Self> {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let base = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state")));
@@ -146,17 +147,17 @@ impl StateDir {
     /// It cannot be made or read.
     pub fn at(path: &Path) -> io::Result<Self> {
         make_private(&path.join("bottles"))?;
-        let found = super::owner::of(path, || Self::told(path, "").named())?;
+        let found = super::owner::resolve(path, || Self::unchecked(path, "").named())?;
         Ok(Self { path: path.to_owned(), owner: found.owner, notice: found.notice })
     }
 
-    /// The state directory of a bottle that has been told it, whether it is there still or not; nothing is read.
-    pub fn told(path: &Path, owner: &str) -> Self {
+    /// A state directory with a known owner. Reads nothing; the directory need not exist.
+    pub fn unchecked(path: &Path, owner: &str) -> Self {
         Self { path: path.to_owned(), owner: owner.to_owned(), notice: None }
     }
 
-    /// The bottles that are there, each with the owner that its record names.
-    fn named(&self) -> super::owner::Named {
+    /// All bottles, each with the owner in its record.
+    fn named(&self) -> super::owner::BottleOwners {
         let bottles = self.bottles().unwrap_or_default();
         let named = |id: String| {
             let owner = self.record(&id).and_then(|record| record.owner);
@@ -165,12 +166,13 @@ impl StateDir {
         bottles.into_iter().map(named).collect()
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Claims a bottle's directory. `None` when a living bottle has it, or somebody reads what is kept of a dead one.
+    /// Locks a bottle's directory exclusively and creates it if necessary. `None` if the bottle is running, or another
+    /// process reads its kept workspace.
     ///
     /// # Errors
     /// It cannot be made or locked.
@@ -178,58 +180,58 @@ impl StateDir {
         let path = self.bottle(id);
         loop {
             make_private(&path)?;
-            if let Some(why) = no_bottle(&path) {
+            if let Some(why) = why_not_a_bottle(&path) {
                 return Err(io::Error::other(format!("{} belongs to no bottle: {why}", path.display())));
             }
             let file = path.join(LOCK);
             let lock = match open_lock(&file, true) {
-                // Someone removed the directory in this moment.
+                // Another process has just removed the directory.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened?,
             };
             if !try_exclusive(&lock, ALL)? {
                 return Ok(None);
             }
-            // A lock on a file that is no longer there keeps nobody out.
+            // A lock on a deleted file protects nothing.
             if is_same(&lock, &file)? {
                 return Ok(Some(SessionDir { reused: path.join(RECORD).exists(), path, lock }));
             }
         }
     }
 
-    /// Holds what is kept of a dead bottle, with others who read it, until the file is dropped. `None` when somebody
-    /// launches it again, or removes it.
+    /// Locks a kept bottle for reading, shared with other readers, until the file is dropped. `None` if another process
+    /// launches or removes it.
     ///
     /// # Errors
     /// It is gone, or cannot be locked.
-    pub fn hold_kept(&self, id: &str) -> io::Result<Option<File>> {
+    pub fn lock_for_reading(&self, id: &str) -> io::Result<Option<File>> {
         let file = self.bottle(id).join(LOCK);
         let lock = open_lock(&file, false)?;
         Ok((try_shared(&lock, READING)? && is_same(&lock, &file)?).then_some(lock))
     }
 
-    /// The ids of all bottles that have a directory, living or dead.
+    /// The ids of all bottles that have a directory, running or not.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub fn bottles(&self) -> io::Result<Vec<String>> {
-        Ok(self.look()?.0)
+        Ok(self.scan()?.0)
     }
 
-    /// The same, and what else is in there: whatever that is, it is nobody's to remove.
+    /// The ids of all bottles, and entries that are not bottles' directories. bottler never removes those.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn look(&self) -> io::Result<(Vec<String>, Vec<Stray>)> {
+    pub fn scan(&self) -> io::Result<(Vec<String>, Vec<UnknownEntry>)> {
         let folder = self.path.join("bottles");
         let named = |error: io::Error| io::Error::new(error.kind(), format!("read {}: {error}", folder.display()));
         let (mut ids, mut strays) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&folder).map_err(named)? {
             let path = entry.map_err(named)?.path();
             let name = path.file_name().and_then(|name| name.to_str()).filter(|name| valid_name(name));
-            match (name, no_bottle(&path)) {
-                (_, Some(why)) => strays.push(Stray { path, why }),
-                (None, None) => strays.push(Stray { path, why: "its name is not a bottle's".to_owned() }),
+            match (name, why_not_a_bottle(&path)) {
+                (_, Some(why)) => strays.push(UnknownEntry { path, why }),
+                (None, None) => strays.push(UnknownEntry { path, why: "its name is not a bottle's".to_owned() }),
                 (Some(name), None) => ids.push(name.to_owned()),
             }
         }
@@ -238,22 +240,22 @@ impl StateDir {
         Ok((ids, strays))
     }
 
-    /// Whether a living process holds a bottle. Looking takes nothing: who claims it in the same moment gets it.
+    /// Whether a process holds the bottle's lock. The check itself takes no lock.
     pub fn is_alive(&self, id: &str) -> bool {
         File::open(self.bottle(id).join(LOCK)).is_ok_and(|lock| is_held(&lock, LIFE).unwrap_or(false))
     }
 
-    /// Waits until no process holds a bottle. Blocks.
+    /// Blocks until no process holds the bottle's lock.
     pub fn wait_released(&self, id: &str) {
         while self.is_alive(id) {
             std::thread::sleep(LOOK);
         }
     }
 
-    /// What a bottle's directory says; `None` where it says nothing yet.
+    /// Reads a bottle's record; `None` if there is none yet.
     ///
     /// # Errors
-    /// It says something that cannot be read; the error names the file.
+    /// The record cannot be read; the error names the file.
     pub fn read_record(&self, id: &str) -> io::Result<Option<Record>> {
         let path = self.bottle(id).join(RECORD);
         let named = |why: &dyn std::fmt::Display| {
@@ -266,19 +268,19 @@ impl StateDir {
         }
     }
 
-    /// What a bottle's directory says, where it says something that can be read.
+    /// Reads a bottle's record; `None` if there is none or it cannot be read.
     pub fn record(&self, id: &str) -> Option<Record> {
         self.read_record(id).ok().flatten()
     }
 
-    /// A bottle's directory, there or not.
+    /// The path of a bottle's directory, which need not exist.
     pub fn bottle(&self, id: &str) -> PathBuf {
         self.path.join("bottles").join(id)
     }
 }
 
 impl SessionDir {
-    /// Writes what the bottle is.
+    /// Writes the bottle's record.
     ///
     /// # Errors
     /// It cannot be written.
@@ -286,23 +288,23 @@ impl SessionDir {
         replace(&self.path.join(RECORD), &serde_json::to_vec(record)?)
     }
 
-    /// Removes the directory: the bottle is gone.
+    /// Removes the directory.
     ///
     /// # Errors
-    /// It cannot be removed, for another reason than being gone.
+    /// It exists and cannot be removed.
     pub fn remove(&self) -> io::Result<()> {
         remove(&self.path)
     }
 }
 
-/// Removes a bottle's directory, and what it made on the host outside of it.
+/// Removes a bottle's directory, and its placeholders elsewhere on the host.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     super::placeholder::remove(path);
-    // The lock is the last to go: a directory without one is taken for no bottle's.
+    // Remove the lock last: without it the directory no longer counts as a bottle's.
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_name() != LOCK {
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            // What stays is met again below.
+            // The last call reports what could not be removed.
             let _ = if is_folder { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
         }
     }
@@ -326,11 +328,11 @@ fn open_lock(path: &Path, make: bool) -> io::Result<File> {
     opened.map_err(|error| io::Error::new(error.kind(), format!("open {}: {error}", path.display())))
 }
 
-/// Why something in the bottles' directory is no bottle's own directory, if it is not: a bottle's has its lock from its
-/// first moment on, and one that died before that is empty.
-fn no_bottle(path: &Path) -> Option<String> {
+/// Why an entry is not a bottle's directory; `None` if it is one. A bottle's directory contains a lock, or is empty if its
+/// holder died before it created the lock.
+fn why_not_a_bottle(path: &Path) -> Option<String> {
     let seen = match std::fs::symlink_metadata(path) {
-        // It is gone in this moment.
+        // It has just been removed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => return Some(format!("it cannot be looked at: {error}")),
         Ok(seen) => seen,
@@ -352,7 +354,7 @@ fn no_bottle(path: &Path) -> Option<String> {
     }
 }
 
-/// A fresh id: the slug and five characters.
+/// A new id: the slug and five random characters.
 ///
 /// # Errors
 /// The system gives no random bytes.
@@ -360,7 +362,8 @@ pub fn new_id(slug: &str) -> io::Result<String> {
     Ok(format!("{slug}-{}", random_base36(SUFFIX)?))
 }
 
-/// Whether a name can be a bottle's: lower-case letters, digits and hyphens, a letter first, of a bounded length.
+/// Whether a name is a valid bottle name: lower-case letters, digits and hyphens, starting with a letter, at most 40
+/// characters.
 pub fn valid_name(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -412,13 +415,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::at(folder.path()).unwrap();
         drop(state.claim("a-1").unwrap().unwrap());
-        let (one, two) = (state.hold_kept("a-1").unwrap().unwrap(), state.hold_kept("a-1").unwrap().unwrap());
+        let (one, two) =
+            (state.lock_for_reading("a-1").unwrap().unwrap(), state.lock_for_reading("a-1").unwrap().unwrap());
         assert!(!state.is_alive("a-1") && state.claim("a-1").unwrap().is_none());
         drop((one, two));
         let claimed = state.claim("a-1").unwrap().unwrap();
-        assert!(state.hold_kept("a-1").unwrap().is_none());
+        assert!(state.lock_for_reading("a-1").unwrap().is_none());
         claimed.remove().unwrap();
-        assert!(state.hold_kept("a-1").is_err());
+        assert!(state.lock_for_reading("a-1").is_err());
     }
 
     #[test]
@@ -438,7 +442,7 @@ mod tests {
         std::os::unix::fs::symlink(at("real-1"), at("other")).unwrap();
         std::fs::write(at("x").with_file_name(std::ffi::OsStr::from_bytes(b"\xff\xfe")), "x").unwrap();
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let (bottles, strays) = state.look().unwrap();
+        let (bottles, strays) = state.scan().unwrap();
         assert_eq!(bottles, ["empty", "real-1"]);
         assert!(state.claim("mine").is_err() && at("mine/work").exists(), "nor is it launched over");
         assert_eq!(strays.len(), 8, "{strays:?}");
@@ -462,8 +466,8 @@ mod tests {
     #[test]
     fn a_word_that_is_no_text_comes_back_as_it_was() {
         for word in [OsString::from("plain"), OsString::from_vec(vec![b'/', 0xff, b'x'])] {
-            let written = serde_json::to_string(&Word::from(word.clone())).unwrap();
-            assert_eq!(OsString::from(serde_json::from_str::<Word>(&written).unwrap()), word);
+            let written = serde_json::to_string(&Argument::from(word.clone())).unwrap();
+            assert_eq!(OsString::from(serde_json::from_str::<Argument>(&written).unwrap()), word);
         }
     }
 

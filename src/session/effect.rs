@@ -1,4 +1,4 @@
-//! Effects: engine work that runs in tasks of its own, so that dropping a script drops no answer.
+//! Effects: engine operations that run in their own tasks, so that their results are not lost when the script is dropped.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Class, Failure};
 
-/// The outcome of an effect that others wait for: shared, so cloned.
+/// The shared result of an effect; cloning it allows several waiters.
 pub struct Pending<T: Clone + Send + Sync + 'static> {
     outcome: Shared<BoxFuture<'static, Result<T, Failure>>>,
 }
@@ -24,14 +24,14 @@ impl<T: Clone + Send + Sync + 'static> Clone for Pending<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Pending<T> {
-    /// An outcome whose work runs in a task of its own and is not part of any session's effects.
+    /// Runs work in its own task, outside any session's effects.
     pub fn detached(work: BoxFuture<'static, Result<T, Failure>>) -> Self {
         let outcome = work.shared();
         tokio::spawn(outcome.clone().map(drop));
         Self { outcome }
     }
 
-    /// Waits for the outcome.
+    /// Waits for the result.
     ///
     /// # Errors
     /// The effect's own failure.
@@ -40,7 +40,7 @@ impl<T: Clone + Send + Sync + 'static> Pending<T> {
     }
 }
 
-/// Failures that are remembered as told: a script may fail and catch for ever.
+/// Most failures that are remembered as reported: a script may fail and catch errors in an endless loop.
 const MAX_HANDLED: usize = 10_000;
 
 /// The effects of one session.
@@ -49,13 +49,13 @@ pub struct Effects {
     running: TaskTracker,
     cancelled: CancellationToken,
     all: Mutex<Vec<BoxFuture<'static, Result<(), Failure>>>>,
-    /// Failures that a script was told: what it went on from is its own affair.
+    /// Failures that were reported to the script, which may have caught them.
     handled: Mutex<VecDeque<Failure>>,
 }
 
 impl Effects {
-    /// Starts an effect. Cancelled before its first step it does nothing; once begun it runs to its end, because an
-    /// engine call under way has an outcome that somebody must know.
+    /// Starts an effect. If it is cancelled before it starts, it does nothing; once started it runs to its end, because the
+    /// result of a running engine call must be known.
     pub fn start<T, F>(&self, work: F) -> Pending<T>
     where
         T: Clone + Send + Sync + 'static,
@@ -77,7 +77,7 @@ impl Effects {
         pending
     }
 
-    /// Notes that a script was told a failure.
+    /// Records that a failure was reported to the script.
     pub fn handle(&self, failure: &Failure) {
         let mut handled = crate::sync::lock(&self.handled);
         if handled.back() == Some(failure) {
@@ -89,12 +89,12 @@ impl Effects {
         handled.push_back(failure.clone());
     }
 
-    /// Whether a script was told a failure.
+    /// Whether a failure was reported to the script.
     pub fn is_handled(&self, failure: &Failure) -> bool {
         crate::sync::lock(&self.handled).contains(failure)
     }
 
-    /// Waits until every effect started so far has succeeded, or for the first failure that no script was told.
+    /// Waits until all effects have succeeded, or for the first failure that was not reported to the script.
     ///
     /// # Errors
     /// That failure.
@@ -112,13 +112,13 @@ impl Effects {
         }
     }
 
-    /// Resolves when the session is being unwound.
+    /// Resolves when the teardown starts.
     pub async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }
 
-    /// Lets no further effect begin and waits for those under way, at most this long: one that hangs is left to the
-    /// label it was made with. Whether all have ended.
+    /// Starts no further effects and waits for the running ones, at most this long. Objects of an effect that hangs are
+    /// found later by their labels. Returns whether all effects have ended.
     pub async fn stop(&self, patience: Duration) -> bool {
         self.cancelled.cancel();
         self.running.close();

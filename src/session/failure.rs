@@ -1,4 +1,4 @@
-//! Why a launch failed: plain data that crosses from the holder to the client.
+//! Failures of a launch: plain data that the holder sends to the client.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{EngineError, ErrorKind};
 
-/// Classes of failure. Each has an exit code of its own, outside what agents commonly use.
+/// Classes of failure. Each has its own exit code, outside the range that agents commonly use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// What the user or a recipe's author wrote cannot be used: 120.
+    /// Invalid input from the user or in a recipe: 120.
     Input,
-    /// No engine to talk to: 121.
+    /// The engine cannot be reached or used: 121.
     Engine,
-    /// The engine refused, failed or was too slow: 122.
+    /// An operation failed or timed out: 122.
     Operation,
-    /// The name belongs to another bottle: 123.
+    /// Another bottle has this name: 123.
     Name,
-    /// The bottle is not tight: 124.
+    /// The bottle is not isolated: 124.
     Isolation,
-    /// bottler itself, or the machine it runs on: 125.
+    /// A failure of bottler or of this host: 125.
     Internal,
     /// Cancelled by the user: 126.
     Cancelled,
 }
 
 impl Class {
-    /// The word for it in data and in scripts.
+    /// Its name in JSON and in scripts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -54,10 +54,10 @@ impl Class {
     }
 }
 
-/// A line of a script.
+/// A location in a script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// The script, as the user names it: `scripts/launch.lua`.
+pub struct ScriptLocation {
+    /// The script's name, such as `scripts/launch.lua`.
     pub script: String,
     /// The line, from 1.
     pub line: usize,
@@ -66,49 +66,49 @@ pub struct Place {
     pub text: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ScriptLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.script, self.line)
     }
 }
 
-/// A failed launch, or a failed part of one.
+/// A failure of a launch, or of one of its steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What kind of failure.
+    /// The class.
     pub class: Class,
     /// What was attempted, on what, and why it failed.
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
-    /// The script line that asked for it.
-    pub at: Option<Box<Place>>,
-    /// Further facts, nearest first.
+    /// The script line that caused it.
+    pub at: Option<Box<ScriptLocation>>,
+    /// Further causes, the nearest first.
     pub causes: Vec<String>,
 }
 
 impl Failure {
-    /// A failure without a place.
+    /// A failure without a location.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
         Self { class, message: message.into(), hint: None, at: None, causes: Vec::new() }
     }
 
-    /// Adds what to do.
+    /// Adds a hint about what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds the script line, unless one nearer to the cause is known.
+    /// Adds the script line, unless one is set already.
     #[must_use]
-    pub fn at(mut self, place: Option<&Place>) -> Self {
+    pub fn at(mut self, place: Option<&ScriptLocation>) -> Self {
         self.at = self.at.or_else(|| place.cloned().map(Box::new));
         self
     }
 
-    /// Adds a further fact.
+    /// Adds a cause.
     #[must_use]
     pub fn cause(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());

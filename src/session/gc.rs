@@ -1,4 +1,4 @@
-//! Garbage collection: bottles whose holder and reaper are both gone.
+//! Garbage collection: removes bottles whose holder and reaper have both died.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,42 +6,42 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{Kept, StateDir, Stray, UndoRow, lost, turn, unwind};
+use super::{KeptWorkspace, StateDir, UndoRow, UnknownEntry, queue, recover_exit, unwind};
 use crate::engine::{Engine, EngineError, Filter, Object};
 
-/// How long a dead bottle must look empty: its holder may have died in the middle of a call.
+/// How long a dead bottle must stay empty: the engine may still be executing a call of its holder.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Unwinds a bottle that nobody holds any more, but for what is to be `kept` of it.
+/// Removes the objects of a dead bottle, except the volume `kept`.
 pub async fn unwind_dead(engine: &Arc<dyn Engine>, bottle: &str, owner: &str, kept: Option<&str>) -> Vec<UndoRow> {
     unwind(engine, bottle, owner, QUIET, BTreeMap::new(), kept).await
 }
 
-/// A dead bottle and what became of its things.
+/// A dead bottle, and what was removed.
 #[derive(Debug, serde::Serialize)]
 pub struct Collected {
     /// The bottle's id.
     pub bottle: String,
-    /// What was removed; with a dry run, nothing.
+    /// One row for each removed object; empty in a dry run.
     pub undo: Vec<UndoRow>,
 }
 
-/// What a collection came to.
+/// The result of a collection.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Collection {
-    /// Dead bottles.
+    /// The dead bottles.
     pub bottles: Vec<Collected>,
-    /// What could not be collected, or not be decided, and why; one thing that is wrong stops nothing else.
+    /// What could not be collected, and why. One problem does not stop the rest.
     pub troubles: Vec<String>,
-    /// What is no bottle's, and stays.
-    pub strays: Vec<Stray>,
+    /// Entries of the state directory that are not bottles' directories; they stay.
+    pub strays: Vec<UnknownEntry>,
 }
 
 /// Removes dead bottles of this owner on this engine; with `dry_run`, only names them.
 ///
-/// A bottle is dead when nobody holds its lock. Objects are listed *before* the directories are looked at: a living
-/// bottle has its directory before its first object, so an object without a directory belongs to a dead one. A bottle whose
-/// record cannot be read is left alone: it would say what is to be kept.
+/// A bottle is dead if no process holds its lock. Objects are listed *before* the directories: a running bottle creates its
+/// directory before its first object, so an object without a directory belongs to a dead bottle. A bottle whose record
+/// cannot be read is skipped, because the record says what to keep.
 ///
 /// # Errors
 /// The engine cannot list, or the state directory cannot be read.
@@ -52,7 +52,7 @@ pub async fn collect(
     dry_run: bool,
 ) -> anyhow::Result<Collection> {
     let objects = engine.list(&Filter::Owner(state.owner.clone())).await?;
-    let (known, strays) = state.look()?;
+    let (known, strays) = state.scan()?;
     let mut done = Collection { strays, ..Collection::default() };
     let mut ids: BTreeSet<String> = known.into_iter().collect();
     ids.extend(objects.iter().filter(|object| object.identity.owner == state.owner).map(session_of));
@@ -62,13 +62,13 @@ pub async fn collect(
             Err(error) => done.troubles.push(format!("{bottle}: {error:#}")),
         }
     }
-    if !dry_run && let Err(error) = turn::sweep(state.path()) {
+    if !dry_run && let Err(error) = queue::sweep(state.path()) {
         done.troubles.push(format!("remove the tickets of the dead: {error}"));
     }
     Ok(done)
 }
 
-/// Collects a bottle, if it is dead and on this engine.
+/// Collects one bottle if it is dead and on this engine.
 async fn collect_one(
     engine: &Arc<dyn Engine>,
     endpoint: &str,
@@ -85,9 +85,9 @@ async fn collect_one(
     if record.as_ref().is_some_and(|record| record.endpoint != endpoint) {
         return Ok(None);
     }
-    // What it has made says whose it is, whatever has become of the directory's own id since.
+    // The record names the owner of the objects, even if the directory's id has changed since.
     let owner = record.and_then(|record| record.owner).unwrap_or_else(|| state.owner.clone());
-    let kept = Kept::of_dead(state, bottle).map(|kept| kept.volume);
+    let kept = KeptWorkspace::of_dead(state, bottle).map(|kept| kept.volume);
     let is_more = |object: &Object| object.identity.session == bottle && kept.as_ref() != Some(&object.name);
     if kept.is_some() && owner == state.owner && !objects.iter().any(is_more) {
         return Ok(None);
@@ -95,9 +95,9 @@ async fn collect_one(
     if dry_run {
         return Ok(Some(Collected { bottle: bottle.to_owned(), undo: Vec::new() }));
     }
-    // Someone else may collect it in this very moment.
+    // Another process may be collecting it.
     let Some(dir) = state.claim(bottle)? else { return Ok(None) };
-    lost::remember(engine, state, bottle, &owner).await;
+    recover_exit::record_exit(engine, state, bottle, &owner).await;
     let undo = unwind_dead(engine, bottle, &owner, kept.as_deref()).await;
     if kept.is_none() && !undo.iter().any(UndoRow::is_left) {
         dir.remove().with_context(|| format!("remove {}", dir.path.display()))?;
@@ -105,7 +105,7 @@ async fn collect_one(
     Ok(Some(Collected { bottle: bottle.to_owned(), undo }))
 }
 
-/// Removes the bottles of another owner, which only a person may ask for: nobody here knows whether they live.
+/// Removes the bottles of another owner. Only for explicit requests: it is unknown whether they are running.
 ///
 /// # Errors
 /// The engine cannot list.
@@ -185,7 +185,7 @@ mod tests {
         engine.volume_create(&volume).await.unwrap();
         drop(dir);
         // As an earlier version would have: another id, whatever there was.
-        let after = StateDir::told(folder.path(), "0123456789abcdef");
+        let after = StateDir::unchecked(folder.path(), "0123456789abcdef");
         let done = collect(&engine, "unix:///x", &after, false).await.unwrap();
         assert_eq!(done.bottles.len(), 1);
         assert!(engine.list(&Filter::Session("dead-1".into())).await.unwrap().is_empty());

@@ -1,23 +1,23 @@
-//! The order of undoing: a pure function from what exists to levels that are undone one after the other. It is the reverse of
-//! the order of making between two things of which one uses the other; what neither uses the other goes together.
+//! The order of the teardown: a pure function that sorts objects into levels, removed one after the other. An object is removed
+//! before the objects that it uses; independent objects are removed at the same time.
 //!
-//! What a thing uses is in its labels: so whoever unwinds, holder, reaper or `gc`, goes by the same order.
+//! Labels say what an object uses, so that holder, reaper and `gc` all remove in the same order.
 
 use std::collections::BTreeMap;
 
 use crate::engine::Object;
 use crate::engine::labels::Kind;
 
-/// What is undone together.
+/// What is undone at the same time.
 #[derive(Debug)]
 pub enum Level {
     /// Objects that do not depend on each other.
     Objects(Vec<Object>),
-    /// A script's `defer`, by its place: a barrier.
+    /// A script's `defer`, by its sequence number: a barrier.
     Defer(u64),
 }
 
-/// The rank of a kind in the undoing: what uses goes before what is used.
+/// The rank of a kind of object: users are removed before what they use.
 fn rank(kind: Kind) -> u8 {
     match kind {
         Kind::Agent => 0,
@@ -26,8 +26,9 @@ fn rank(kind: Kind) -> u8 {
     }
 }
 
-/// Sorts objects and defers into levels. Between two defers, objects go by rank: agent, sidecars, then networks and
-/// volumes; of one rank, those that use others before these. A defer is undone after everything that was made after it and before everything made before it.
+/// Sorts objects and defers into levels. Between two defers, objects are sorted by rank: agent, sidecars, then networks and
+/// volumes; within a rank, users come first. A defer runs after everything that was created after it was removed, and before
+/// everything that was created earlier.
 pub fn levels(objects: Vec<Object>, defers: &[u64]) -> Vec<Level> {
     let mut barriers: Vec<u64> = defers.to_vec();
     barriers.sort_unstable_by(|a, b| b.cmp(a));
@@ -50,14 +51,14 @@ fn by_rank(mut objects: Vec<Object>, found: &mut Vec<Level>) {
     }
 }
 
-/// Things of one rank, the latest first: each goes after all that use it, and as early as that allows.
+/// Sorts objects of one rank, the latest first: each after all its users, and as early as possible.
 fn by_use(objects: &[Object]) -> Vec<Vec<Object>> {
     let mut levels: Vec<Vec<Object>> = Vec::new();
     let mut earliest: BTreeMap<u64, usize> = BTreeMap::new();
     for object in objects {
         let seq = object.identity.seq;
         let level = earliest.get(&seq).copied().unwrap_or_default();
-        // Whoever uses a thing was made after it; labels that say otherwise are not believed.
+        // A user is always created after what it uses; ignore labels that say otherwise.
         for used in object.identity.uses.range(..seq) {
             let after = earliest.entry(*used).or_default();
             *after = (*after).max(level + 1);

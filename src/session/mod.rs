@@ -1,24 +1,24 @@
-//! One bottle's life: what it made, in which order, and how that is undone.
+//! The life cycle of one bottle: which objects it created, in which order, and how they are removed.
 //!
-//! A [`Session`] hands out places in program order, remembers intents in its journal before their effect, runs the
-//! effects, and in the end [`unwind`]s by label. [`reaper`] and [`gc`] unwind by the same code when the holder is gone.
+//! A [`Session`] assigns sequence numbers in program order, runs effects, and finally [`unwind`]s by label. [`reaper`] and
+//! [`gc`] use the same code after the holder has died.
 
 pub mod condition;
 pub mod crash;
 pub mod descriptors;
 mod dir;
 mod effect;
-pub mod ended;
+pub mod exit_record;
 pub mod failure;
 pub mod gc;
-pub mod kept;
+pub mod kept_workspace;
 mod levels;
-mod lost;
 pub mod owner;
 pub mod placeholder;
+pub mod queue;
 pub mod reaper;
+mod recover_exit;
 pub mod sweeper;
-pub mod turn;
 mod unwind;
 
 use std::collections::BTreeSet;
@@ -26,34 +26,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use condition::Condition;
-pub use dir::{GrantsOf, Invocation, Record, SessionDir, StateDir, Stray, Word, new_id, valid_name};
+pub use dir::{Argument, GrantsKey, Invocation, Record, SessionDir, StateDir, UnknownEntry, new_id, valid_name};
 pub use effect::{Effects, Pending};
-pub use failure::{Class, Failure, Place};
-pub use kept::Kept;
+pub use failure::{Class, Failure, ScriptLocation};
+pub use kept_workspace::KeptWorkspace;
 pub use levels::{Level, levels};
-pub use turn::{Phase, Turn};
-pub use unwind::{Defer, Outcome, UndoRow, unwind};
+pub use queue::{Phase, Slot};
+pub use unwind::{Defer, UndoOutcome, UndoRow, unwind};
 
 use crate::engine::Engine;
 use crate::engine::labels::{Identity, Kind};
 
-/// A live bottle, as its holder sees it.
+/// A running bottle, as its holder sees it.
 pub struct Session {
     /// The bottle's id.
     pub id: String,
-    /// Who owns it.
+    /// The owner label.
     pub owner: String,
-    /// The engine it lives on.
+    /// Its engine.
     pub engine: Arc<dyn Engine>,
-    /// The effects under way.
+    /// Its running effects.
     pub effects: Effects,
     next: AtomicU64,
-    /// What was made after this place has been removed, or is about to be.
+    /// Objects with a larger sequence number are removed, or about to be.
     torn_down_after: AtomicU64,
 }
 
 impl Session {
-    /// A session that has made nothing yet.
+    /// A session without objects.
     pub fn new(id: &str, owner: &str, engine: Arc<dyn Engine>) -> Self {
         Self {
             id: id.to_owned(),
@@ -65,22 +65,22 @@ impl Session {
         }
     }
 
-    /// Takes the next place in program order.
+    /// Takes the next sequence number.
     pub fn next_seq(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Notes how far the teardown is: everything made after a place is gone or going.
+    /// Records how far the teardown is: everything with a larger sequence number is being removed.
     pub fn tear_down_after(&self, seq: u64) {
         self.torn_down_after.fetch_min(seq, Ordering::Relaxed);
     }
 
-    /// Whether the teardown has reached a place.
+    /// Whether the teardown has reached a sequence number.
     pub fn is_torn_down(&self, seq: u64) -> bool {
         seq > self.torn_down_after.load(Ordering::Relaxed)
     }
 
-    /// The labels to make a thing with: by these, and by nothing else, it is found again.
+    /// The labels for a new object. It is found again only by its labels.
     pub fn identity(&self, kind: Kind) -> Identity {
         let (session, owner, seq) = (self.id.clone(), self.owner.clone(), self.next_seq());
         Identity { session, owner, seq, kind, role: None, uses: BTreeSet::new() }

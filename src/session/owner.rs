@@ -1,8 +1,8 @@
-//! Who owns a bottle: this machine, this user, this state directory.
+//! The owner of bottles: derived from this machine, this user and this state directory.
 //!
-//! Everything on an engine is found again by its owner label, so the directory's id must not be lost: it is written whole or
-//! not at all. Where it is lost all the same, the owner is taken from the records of the bottles that are there; a fresh one
-//! is made only where there is no bottle that it could orphan.
+//! Objects on an engine are found by their owner label, so the directory's id must not be lost: it is written atomically. If it
+//! is lost nevertheless, the owner is taken from the bottles' records. A new id is created only if no bottle exists that it
+//! would orphan.
 
 use std::path::Path;
 
@@ -11,45 +11,45 @@ use sha2::{Digest, Sha256};
 
 use crate::host::{random_base36, replace, wait_exclusive};
 
-/// Hexadecimal digits of an owner's digest: enough that two owners on one engine never meet.
+/// Hexadecimal digits of an owner: enough to make a collision on one engine practically impossible.
 const DIGITS: usize = 16;
-/// Characters of a directory's own id.
+/// Characters of a directory's id.
 const ID: usize = 24;
-/// What begins a file that holds an owner, instead of an id that it is made from.
+/// Prefix of an id file that contains an owner instead of an id.
 const ADOPTED: &str = "owner:";
 
 /// The owner whose bottles are kept under a state directory.
-pub struct Found {
-    /// Its label.
+pub struct OwnerLookup {
+    /// The owner label.
     pub owner: String,
-    /// What was wrong and has been put right, in words.
+    /// What was wrong and was repaired, as text.
     pub notice: Option<String>,
 }
 
-/// Bottles, each with the owner that its record names.
-pub type Named = Vec<(String, Option<String>)>;
+/// Bottles, each with the owner in its record.
+pub type BottleOwners = Vec<(String, Option<String>)>;
 
-/// What the id's file says.
+/// The content of the id file.
 #[derive(Debug, PartialEq, Eq)]
 enum Id {
-    /// The directory's own id, from which the owner is made.
+    /// The directory's id, from which the owner is derived.
     Own(String),
-    /// An owner that was found again.
+    /// An owner that was recovered from records.
     Adopted(String),
-    /// Nothing that could be one: in words.
+    /// Neither, with the reason.
     Broken(&'static str),
 }
 
-/// The owner whose bottles are kept under a state directory. The directory's own id is made on first use. `named` are the
-/// bottles that are there, each with the owner that its record names.
+/// Finds the owner of a state directory. The id is created on first use. `named` lists the bottles with the owners in their
+/// records.
 ///
 /// # Errors
-/// The id cannot be read or written, or is lost while there are bottles that do not say whose they are.
-pub fn of(state: &Path, named: impl FnOnce() -> Named) -> std::io::Result<Found> {
+/// The id cannot be read or written, or it is lost and the bottles' records do not name one owner.
+pub fn resolve(state: &Path, named: impl FnOnce() -> BottleOwners) -> std::io::Result<OwnerLookup> {
     let file = state.join("id");
     match read(&file)? {
         Id::Broken(_) => recover(state, &file, named),
-        known => Ok(Found { owner: owner(known), notice: None }),
+        known => Ok(OwnerLookup { owner: owner(known), notice: None }),
     }
 }
 
@@ -93,12 +93,12 @@ fn owner(id: Id) -> String {
     hex[..DIGITS].to_owned()
 }
 
-/// Puts the id right, one process at a time: whoever comes second finds it done.
-fn recover(state: &Path, file: &Path, named: impl FnOnce() -> Named) -> std::io::Result<Found> {
+/// Repairs the id, under a lock.
+fn recover(state: &Path, file: &Path, named: impl FnOnce() -> BottleOwners) -> std::io::Result<OwnerLookup> {
     let _lock = wait_exclusive(&state.join("id.lock"))?;
     let what = match read(file)? {
         Id::Broken(what) => what,
-        known => return Ok(Found { owner: owner(known), notice: None }),
+        known => return Ok(OwnerLookup { owner: owner(known), notice: None }),
     };
     let named = named();
     let owners = owners(&named);
@@ -122,10 +122,10 @@ fn recover(state: &Path, file: &Path, named: impl FnOnce() -> Named) -> std::io:
         }
     };
     replace(file, content.as_bytes())?;
-    Ok(Found { owner: owner(parse(content.as_bytes())), notice })
+    Ok(OwnerLookup { owner: owner(parse(content.as_bytes())), notice })
 }
 
-/// The owners that the bottles' records name.
+/// The distinct owners in the bottles' records.
 fn owners(named: &[(String, Option<String>)]) -> Vec<String> {
     let mut owners: Vec<String> = named.iter().filter_map(|(_, owner)| owner.clone()).collect();
     owners.retain(|owner| is_owner(owner));

@@ -1,5 +1,5 @@
-//! Places of the host that a bottle made so that they could be masked, empty, and takes away again: written down in its
-//! directory before they are made, so that whoever removes that directory removes them.
+//! Placeholders: empty files and folders on the host that a bottle creates so that they can be masked. Their paths are written
+//! into the bottle's directory first, so that whoever removes that directory also removes them.
 
 use std::fs::File;
 use std::io;
@@ -10,20 +10,20 @@ use crate::host::{replace, wait_exclusive};
 /// The file with their paths.
 const FILE: &str = "placeholders.json";
 
-/// Keeps other bottles of this state directory from making or removing places, until it is dropped: whoever finds one that
-/// another has made can note it before that one is gone.
+/// Locks the placeholders of all bottles of this state directory until the file is dropped. So a bottle can record a
+/// placeholder of another bottle before that one removes it.
 ///
 /// # Errors
 /// The lock cannot be taken.
-pub fn hold(directory: &Path) -> io::Result<File> {
+pub fn lock(directory: &Path) -> io::Result<File> {
     let state = directory.parent().and_then(Path::parent).unwrap_or(directory);
     wait_exclusive(&state.join("placeholders.lock"))
 }
 
-/// Notes a place before it is made, or that another bottle has made. `directory` is the bottle's.
+/// Records a placeholder before it is created, or one that another bottle created. `directory` is the bottle's directory.
 ///
 /// # Errors
-/// The note cannot be written, or an earlier one not be read: then nothing may be made.
+/// The record cannot be read or written; then nothing may be created.
 pub fn note(directory: &Path, place: &Path) -> io::Result<()> {
     let file = directory.join(FILE);
     let mut known: Vec<PathBuf> = match std::fs::read(&file) {
@@ -34,22 +34,22 @@ pub fn note(directory: &Path, place: &Path) -> io::Result<()> {
     replace(&file, &serde_json::to_vec(&known)?)
 }
 
-/// Whether a bottle beside this one has made a place.
-pub fn is_anothers(directory: &Path, place: &Path) -> bool {
+/// Whether another bottle recorded this placeholder.
+pub fn belongs_to_another(directory: &Path, place: &Path) -> bool {
     others(directory).iter().any(|other| noted(other).iter().any(|known| known == place))
 }
 
-/// Removes the places that a bottle has made, where nobody has put anything into them and no other bottle needs them.
+/// Removes the placeholders of a bottle that are still empty and that no other bottle uses.
 pub(super) fn remove(directory: &Path) {
     let places = noted(directory);
-    // Without the lock it is as it was before there was one: at worst a place goes that another bottle was about to note.
-    let _lock = if places.is_empty() { None } else { hold(directory).ok() };
+    // Without the lock, a placeholder might be removed that another bottle is about to record.
+    let _lock = if places.is_empty() { None } else { lock(directory).ok() };
     for place in places {
-        if is_anothers(directory, &place) {
+        if belongs_to_another(directory, &place) {
             continue;
         }
         match std::fs::symlink_metadata(&place) {
-            // A folder that is not empty is not removed.
+            // `remove_dir` fails if the folder is not empty.
             Ok(seen) if seen.is_dir() => drop(std::fs::remove_dir(&place)),
             Ok(seen) if seen.is_file() && seen.len() == 0 => drop(std::fs::remove_file(&place)),
             _ => {}
@@ -84,7 +84,7 @@ mod tests {
         }
         std::fs::write(&file, "").unwrap();
         std::fs::create_dir(&full).unwrap();
-        assert!(is_anothers(&two, &file) && !is_anothers(&one, &file));
+        assert!(belongs_to_another(&two, &file) && !belongs_to_another(&one, &file));
         note(&two, &file).unwrap();
         remove(&one);
         assert!(file.exists() && !full.exists());

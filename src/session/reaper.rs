@@ -1,5 +1,5 @@
-//! The reaper: the holder's dead-man's switch. It sleeps on a pipe whose other end dies with the holder. Whose the bottle is,
-//! on which engine, and what is kept of it, it is told at its start: by the time that it acts, the state directory may be gone.
+//! The reaper: a process that removes the bottle if the holder dies. It waits on a pipe whose other end the holder keeps open.
+//! Its arguments name the owner, the engine and the volume to keep, because the state directory may be gone when it acts.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -8,61 +8,61 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use super::{Kept, Outcome, Record, SessionDir, StateDir, lost, unwind};
+use super::{KeptWorkspace, Record, SessionDir, StateDir, UndoOutcome, recover_exit, unwind};
 use crate::engine::choice::connect;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "reaper";
-/// What the holder says when there is nothing left to do.
+/// What the holder writes when everything is removed.
 const DONE: &[u8] = b"done\n";
-/// How long the session must look empty: the holder may have died in the middle of a call.
+/// How long the session must stay empty: the engine may still be executing a call of the holder.
 const QUIET: Duration = Duration::from_secs(1);
-/// Pauses between attempts when the engine does not answer, and their number.
+/// The pause between attempts when the engine does not answer, and their number.
 const PAUSE: Duration = Duration::from_secs(1);
 const TRIES: usize = 120;
 
-/// The holder's end of the switch.
-pub struct Switch {
+/// The holder's end of the pipe.
+pub struct ReaperHandle {
     pipe: ChildStdin,
     child: Child,
 }
 
-/// Starts a reaper for a session. It is in a session of its own and inherits the lock, as its standard output.
+/// Starts a reaper for a session. It inherits the lock as its standard output.
 ///
 /// # Errors
 /// The process cannot be started.
-pub fn start(state: &StateDir, dir: &SessionDir, record: &Record) -> std::io::Result<Switch> {
+pub fn start(state: &StateDir, dir: &SessionDir, record: &Record) -> std::io::Result<ReaperHandle> {
     let mut command = Command::new("/proc/self/exe");
     let keeps = record.keeps.as_deref().unwrap_or_default();
     command.args([ROLE, &record.id, &record.endpoint, &state.owner, keeps]).arg(state.path());
-    // What it has to say goes where the holder's own goes.
+    // It shares the holder's crash log.
     command.stdin(Stdio::piped()).stdout(dir.lock.try_clone()?).stderr(Stdio::inherit());
     // A group of its own keeps a terminal's Ctrl-C away until the reaper has made its own session.
     let mut child = command.process_group(0).spawn()?;
     let pipe = child.stdin.take().expect("stdin is piped");
-    Ok(Switch { pipe, child })
+    Ok(ReaperHandle { pipe, child })
 }
 
-impl Switch {
-    /// Tells the reaper that the session is gone, and waits for its end.
+impl ReaperHandle {
+    /// Tells the reaper that everything is removed, and waits for it to exit.
     pub fn disarm(mut self) {
-        // A reaper that is gone already has nothing to be told.
+        // The reaper may have exited already.
         let _ = self.pipe.write_all(DONE);
         drop(self.pipe);
         let _ = self.child.wait();
     }
 }
 
-/// What a reaper is told on its command line.
-struct Told {
+/// The reaper's arguments.
+struct ReaperArgs {
     id: String,
     endpoint: String,
-    /// The volume that outlives the bottle if its holder has not decided.
+    /// The volume to keep if the holder has not decided.
     keeps: Option<String>,
     state: StateDir,
 }
 
-impl Told {
+impl ReaperArgs {
     fn read(words: &[OsString]) -> anyhow::Result<Self> {
         let usage = "reaper: takes a bottle's id, an engine's address, an owner, a volume and a state directory";
         let [id, endpoint, owner, keeps, path] = words else { anyhow::bail!(usage) };
@@ -72,56 +72,56 @@ impl Told {
             id: text(id)?,
             endpoint: text(endpoint)?,
             keeps,
-            state: StateDir::told(path.as_ref(), &text(owner)?),
+            state: StateDir::unchecked(path.as_ref(), &text(owner)?),
         })
     }
 
-    /// The volume that is to be kept, and whether the bottle's directory still says why.
+    /// The volume to keep, and whether the bottle's record is readable or gone.
     fn kept(&self) -> (Option<String>, bool) {
         match self.state.read_record(&self.id) {
-            Ok(Some(_)) => (Kept::of_dead(&self.state, &self.id).map(|kept| kept.volume), true),
-            // Somebody has removed the directory, and with it what the workspace began with.
+            Ok(Some(_)) => (KeptWorkspace::of_dead(&self.state, &self.id).map(|kept| kept.volume), true),
+            // The directory was removed, and with it the seed of the workspace.
             Ok(None) => (None, true),
-            // What cannot be read may say that there is somebody's work.
+            // The unreadable record may describe work to keep.
             Err(_) => (self.keeps.clone(), false),
         }
     }
 }
 
-/// The reaper's whole life: waits for the holder's word or its death, and in the latter case unwinds.
+/// Runs the reaper: waits until the holder finishes or dies, and removes the bottle if it dies.
 ///
 /// # Errors
-/// It was not told what it needs, or something could not be removed.
+/// Arguments are missing, or something could not be removed.
 pub fn run(words: &[OsString]) -> anyhow::Result<()> {
-    // The holder's connections are not ours: a client would wait for the end of one.
+    // An inherited connection would make a client wait for its end.
     super::descriptors::close_inherited()?;
     super::crash::note_panics(ROLE);
-    let told = Told::read(words)?;
+    let args = ReaperArgs::read(words)?;
     let mut word = Vec::new();
     std::io::stdin().lock().take(64).read_to_end(&mut word)?;
     if word == DONE {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(reap(&told))?;
-    super::crash::close(told.state.path(), &told.id);
+    runtime.block_on(reap(&args))?;
+    super::crash::close(args.state.path(), &args.id);
     Ok(())
 }
 
-async fn reap(told: &Told) -> anyhow::Result<()> {
-    let Told { id, endpoint, state, .. } = told;
+async fn reap(args: &ReaperArgs) -> anyhow::Result<()> {
+    let ReaperArgs { id, endpoint, state, .. } = args;
     let mut last = String::new();
-    // There is no line to wait in where there is not a directory.
-    let _turn = if state.path().is_dir() { super::turn::to_tear_down(state.path()).await } else { None };
+    // The queue is in the state directory.
+    let _turn = if state.path().is_dir() { super::queue::acquire_teardown(state.path()).await } else { None };
     for _ in 0..TRIES {
         match connect(endpoint) {
             Ok(engine) => {
                 engine.info().await.ok();
-                lost::remember(&engine, state, id, &state.owner).await;
-                let (kept, readable) = told.kept();
+                recover_exit::record_exit(&engine, state, id, &state.owner).await;
+                let (kept, readable) = args.kept();
                 let rows = unwind(&engine, id, &state.owner, QUIET, BTreeMap::new(), kept.as_deref()).await;
                 let failed = rows.into_iter().find_map(|row| match row.outcome {
-                    Outcome::Failed(why) => Some(why),
+                    UndoOutcome::Failed(why) => Some(why),
                     _ => None,
                 });
                 match failed {

@@ -1,5 +1,5 @@
-//! The sweeper: a child of a command that reads a workspace. It sleeps on a pipe whose other end dies with the command, and
-//! removes the container and the folder that the command has made, in every case.
+//! The sweeper: a child process of a command that reads a workspace. It waits on a pipe until the command ends in any way, then
+//! removes the command's container and folder.
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -13,20 +13,20 @@ use crate::engine::{Engine, Filter};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "sweeper";
-/// What the command says when the container is gone.
+/// What the command writes when it has removed the container itself.
 const GONE: &[u8] = b"gone";
-/// The call that makes the container may still be under way: how often it is looked for, and how long between.
+/// How often to look for the container, and the pause between: the call that creates it may still be running.
 const LOOKS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(300);
-/// Tries with an engine that does not answer.
+/// Attempts with an engine that does not answer.
 const TRIES: usize = 20;
 
-/// The command's end of the pipe. Dropped, it has the sweeper do its work, and waits for that.
+/// The command's end of the pipe. Dropping it starts the sweeper's work and waits for it.
 pub struct Sweeper {
     child: Child,
 }
 
-/// Starts a sweeper for a container and a folder, which need not be there yet.
+/// Starts a sweeper for a container and a folder, which need not exist yet.
 ///
 /// # Errors
 /// The process cannot be started.
@@ -39,10 +39,10 @@ pub fn start(id: &str, endpoint: &str, owner: &str, container: &str, folder: &Pa
 }
 
 impl Sweeper {
-    /// Says that the command has removed the container itself.
+    /// Tells the sweeper that the container is already removed.
     pub fn container_is_gone(&mut self) {
         if let Some(pipe) = &mut self.child.stdin {
-            // A sweeper that has ended cannot be told, and need not.
+            // The sweeper may have exited already.
             let _ = pipe.write_all(GONE);
         }
     }
@@ -55,7 +55,7 @@ impl Drop for Sweeper {
     }
 }
 
-/// The sweeper's whole life. `clean` is called before the folder is removed: it may say what else the command has left.
+/// Runs the sweeper. `clean` is called before the folder is removed, to remove what the folder refers to.
 ///
 /// # Errors
 /// The engine does not answer.
@@ -73,7 +73,7 @@ pub fn run(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         swept = runtime.block_on(sweep(id, endpoint, container, owner));
     }
-    // git may still write into it, for a moment.
+    // git may still be writing into it.
     for _ in 0..TRIES {
         match std::fs::remove_dir_all(folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => std::thread::sleep(PAUSE),
@@ -87,7 +87,7 @@ async fn sweep(id: &str, endpoint: &str, container: &str, owner: &str) -> anyhow
     let (mut last, mut looks) = (None, 0);
     for _ in 0..TRIES {
         match remove(id, endpoint, container, owner).await {
-            // The command has removed it, or has not made it yet.
+            // Already removed, or not created yet.
             Ok(false) if looks + 1 >= LOOKS => return Ok(()),
             Ok(false) => looks += 1,
             Ok(true) => return Ok(()),

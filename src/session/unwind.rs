@@ -1,4 +1,4 @@
-//! Unwinding: everything that carries the session's label is removed, level by level, until nothing is found twice.
+//! Unwinding: removes everything that carries the session's label, level by level, until two listings in a row are empty.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,70 +11,70 @@ use super::{Level, levels};
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, ErrorKind, Filter, Object, Removal};
 
-/// How long one step may take; then it is reported and the next begins.
+/// Deadline of one step; then it is reported and the next one starts.
 const STEP: Duration = Duration::from_secs(25);
-/// How long a sidecar that uses another may take to end what is under way through that.
+/// How long a sidecar that uses another one may take to finish its connections.
 const GRACE: Duration = Duration::from_secs(3);
-/// Rounds of listing and removing before what is left is reported.
+/// Rounds of listing and removing before the rest is reported.
 const ROUNDS: usize = 6;
-/// How long to wait before asking an engine again that could not list.
+/// The pause after a failed listing.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often a removal may go without an answer: a runtime that never answers holds back its own container, and nothing else.
+/// How many removals of one object may time out: a hung runtime must not block the removal of other objects.
 const UNANSWERED: usize = 2;
-/// A session is gone when it was seen empty this often in a row.
+/// A session is gone after this many empty listings in a row.
 const EMPTY: usize = 2;
 
-/// A step of the teardown that is no object: a script's deferred function, or a whole bottle.
+/// A teardown step that is not an engine object: a script's deferred function, or a nested bottle.
 pub struct Defer {
-    /// Its kind, as the report has it: `defer`, `bottle`.
+    /// Its kind in the report: `defer`, `bottle`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
-    /// What it does; nothing of it runs before its turn.
+    /// Its work, which starts when the teardown reaches it.
     pub run: BoxFuture<'static, Result<(), String>>,
 }
 
-/// What became of one thing.
+/// The result of one teardown step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "why")]
-pub enum Outcome {
-    /// It was there and is gone.
+pub enum UndoOutcome {
+    /// It was removed.
     Removed,
-    /// It was gone already.
+    /// It did not exist any more.
     WasGone,
-    /// A deferred function ran.
-    Ran,
+    /// A deferred function completed.
+    #[serde(rename = "ran")]
+    Completed,
     /// It could not be removed, or the function failed.
     Failed(String),
 }
 
-/// One line of the report.
+/// One row of the teardown report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UndoRow {
-    /// Its place in program order.
+    /// Its sequence number.
     pub seq: u64,
-    /// `agent`, `sidecar`, `network`, `volume`, `bottle`, `defer`, `on_teardown`, or `session` for what concerns all.
+    /// `agent`, `sidecar`, `network`, `volume`, `bottle`, `defer`, `on_teardown`, or `session` for the listing itself.
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// What became of it.
+    /// The result.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: UndoOutcome,
 }
 
 impl UndoRow {
-    /// Whether something is left that the next `gc` must remove.
+    /// Whether an object is left that the next `gc` must remove.
     pub fn is_left(&self) -> bool {
-        matches!(self.outcome, Outcome::Failed(_)) && !matches!(self.kind.as_str(), "defer" | "on_teardown")
+        matches!(self.outcome, UndoOutcome::Failed(_)) && !matches!(self.kind.as_str(), "defer" | "on_teardown")
     }
 }
 
-/// Removes whatever a session made, running its defers in their places. Never fails: what could not be removed is in
-/// the report, with the reason, and still carries its label for the next `gc`.
+/// Removes all objects of a session and runs its defers in order. Never fails: what could not be removed is in the report with
+/// the reason, and still carries its label for the next `gc`.
 ///
-/// Only objects of `owner` are touched. `quiet` is how long to wait before believing an empty session: nothing where
-/// no call is under way, a while after a process died in the middle of one, for the engine may still be answering it. The volume
-/// that is to be `kept` stays.
+/// Only objects of `owner` are removed. `quiet` is the pause between two empty listings: zero if no call is running; longer
+/// if a process died during a call that the engine may still be executing. The volume `kept` stays.
 pub async fn unwind(
     engine: &Arc<dyn Engine>,
     session: &str,
@@ -91,7 +91,7 @@ pub async fn unwind(
             Ok(objects) => objects,
             Err(why) => {
                 empty = 0;
-                add(&mut report, [row(u64::MAX, "session", session, Outcome::Failed(why))]);
+                add(&mut report, [row(u64::MAX, "session", session, UndoOutcome::Failed(why))]);
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -127,7 +127,7 @@ pub async fn unwind(
             add(&mut report, rows);
         }
     }
-    // An engine that never answered has kept no defer from its turn.
+    // Run the defers even if the engine never answered.
     for (seq, defer) in defers.into_iter().rev() {
         let ran = run(seq, defer).await;
         add(&mut report, [ran]);
@@ -138,9 +138,9 @@ pub async fn unwind(
 fn add(report: &mut BTreeMap<(u64, String), UndoRow>, rows: impl IntoIterator<Item = UndoRow>) {
     for row in rows {
         let key = (row.seq, row.name.clone());
-        // What a first try removed, a later look finds gone.
-        let known = report.get(&key).is_some_and(|known| known.outcome == Outcome::Removed);
-        if !(known && row.outcome == Outcome::WasGone) {
+        // An object that was removed before is reported as removed, not as gone.
+        let known = report.get(&key).is_some_and(|known| known.outcome == UndoOutcome::Removed);
+        if !(known && row.outcome == UndoOutcome::WasGone) {
             report.insert(key, row);
         }
     }
@@ -162,20 +162,20 @@ fn late() -> String {
 async fn run(seq: u64, defer: Defer) -> UndoRow {
     let name = if defer.kind == "defer" { format!("defer {seq}") } else { defer.name };
     let outcome = match tokio::time::timeout(STEP, defer.run).await {
-        Ok(Ok(())) => Outcome::Ran,
-        Ok(Err(why)) => Outcome::Failed(why),
-        Err(_) => Outcome::Failed(late()),
+        Ok(Ok(())) => UndoOutcome::Completed,
+        Ok(Err(why)) => UndoOutcome::Failed(why),
+        Err(_) => UndoOutcome::Failed(late()),
     };
     row(seq, defer.kind, &name, outcome)
 }
 
-/// Removes a thing, and tells whether the engine has answered at all.
+/// Removes an object; also returns whether the engine answered in time.
 async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> (UndoRow, bool) {
     let work = async {
         match object.identity.kind {
             Kind::Agent | Kind::Sidecar => {
                 if !object.identity.uses.is_empty() {
-                    // One that does not end is removed all the same.
+                    // Remove it even if it does not stop.
                     let _ = tokio::time::timeout(2 * GRACE, engine.container_stop(&object.id, GRACE)).await;
                 }
                 engine.container_remove(&object.id).await
@@ -185,14 +185,14 @@ async fn remove(engine: &Arc<dyn Engine>, object: &Object) -> (UndoRow, bool) {
         }
     };
     let (outcome, answered) = match tokio::time::timeout(STEP, work).await {
-        Ok(Ok(Removal::Removed)) => (Outcome::Removed, true),
-        Ok(Ok(Removal::WasGone)) => (Outcome::WasGone, true),
-        Ok(Err(error)) => (Outcome::Failed(error.to_string()), error.kind != ErrorKind::Deadline),
-        Err(_) => (Outcome::Failed(late()), false),
+        Ok(Ok(Removal::Removed)) => (UndoOutcome::Removed, true),
+        Ok(Ok(Removal::WasGone)) => (UndoOutcome::WasGone, true),
+        Ok(Err(error)) => (UndoOutcome::Failed(error.to_string()), error.kind != ErrorKind::Deadline),
+        Err(_) => (UndoOutcome::Failed(late()), false),
     };
     (row(object.identity.seq, object.identity.kind.word(), &object.name, outcome), answered)
 }
 
-fn row(seq: u64, kind: &str, name: &str, outcome: Outcome) -> UndoRow {
+fn row(seq: u64, kind: &str, name: &str, outcome: UndoOutcome) -> UndoRow {
     UndoRow { seq, kind: kind.to_owned(), name: name.to_owned(), outcome }
 }

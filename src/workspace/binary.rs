@@ -1,4 +1,4 @@
-//! Changes of what is no text, in git's form (`GIT binary patch`): both contents, deflated, in base 85.
+//! Changes of binary files in git's format (`GIT binary patch`): both contents, deflated, in base 85.
 
 use std::io::{self, Write};
 
@@ -11,15 +11,14 @@ use sha2::Sha256;
 const LINE: usize = 52;
 const ALPHABET: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
-/// Writes what follows the header of a file: from one content to another, `None` for no file. `wide`: for a repository whose
-/// objects are named by SHA-256.
+/// Writes the body of a file's change; `None` means that there is no file. `wide`: the repository uses SHA-256.
 pub(super) fn write(old: Option<&[u8]>, new: Option<&[u8]>, wide: bool, to: &mut impl Write) -> io::Result<()> {
     writeln!(to, "index {}..{}\nGIT binary patch", named(old, wide), named(new, wide))?;
     literal(new.unwrap_or_default(), to)?;
     literal(old.unwrap_or_default(), to)
 }
 
-/// The name of the object that a content is in git.
+/// The object id that git gives a content.
 fn named(content: Option<&[u8]>, wide: bool) -> String {
     let Some(content) = content else { return "0".repeat(if wide { 64 } else { 40 }) };
     let header = format!("blob {}\0", content.len());

@@ -1,9 +1,9 @@
-//! The repository that an agent gets: the same history, and none of the settings, hooks, alternates, credentials and leftovers
-//! of the user's. A worktree's is that of its branch.
+//! Creates the agent's repository: the user's history without settings, hooks, alternates, credentials or unreachable objects.
+//! For a linked worktree it has that worktree's branch.
 //!
-//! What decides how git reads the files of the tree is the same in it: which of them are not checked out or assumed unchanged,
-//! what is ignored, how lines end. Programs that turn files into what is committed (`filter`) are not there; so nothing can
-//! commit a file in its wrong form, what they apply to is assumed unchanged, and adding such a file is refused.
+//! Settings that decide how git reads the tree are copied: sparse checkout, assume-unchanged marks, ignore rules, line endings.
+//! Filter programs are not available inside. So that no file is committed unfiltered, files with a filter are marked
+//! assume-unchanged, and the agent's git refuses to add them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -12,12 +12,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::git::Git;
+use super::listing::{GITLINK, Listing};
 use super::name::{Name, last};
-use super::seed::{GITLINK, Listing};
 
-/// What an agent's git says when a file is added whose form only the user's machine knows.
+/// The clean filter in the agent's repository: refuses to add a file whose real filter is on the user's host only.
 const REFUSED: &str = "echo 'this file is committed in another form, by a filter that is not here: leave it uncommitted, it is fetched as it is' >&2; exit 1";
-/// Settings that decide how files are read.
+/// Settings that decide how git reads files.
 const READING: [&str; 6] = [
     "core.autocrlf",
     "core.eol",
@@ -27,7 +27,7 @@ const READING: [&str; 6] = [
     "core.precomposeUnicode",
 ];
 
-/// Makes the repository. `listing` is what is copied beside it.
+/// Creates the repository at `to`. `listing` names the files that are copied with it.
 pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()> {
     let here = Git::at(root);
     let url = format!("file://{}", text(&root.canonicalize()?)?);
@@ -40,7 +40,7 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
     };
     let mut arguments = vec!["clone", "--quiet", "--bare", "--template=", "--no-local"];
     if partial {
-        // The user's own repository lacks them, too.
+        // The user's repository is a partial clone as well.
         arguments.extend(["--filter=blob:none", "--upload-pack=git -c uploadpack.allowFilter=true upload-pack"]);
     }
     arguments.extend(["--", &url, text(to)?]);
@@ -65,7 +65,7 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
     git.run(&["config", "core.bare", "false"])?;
     reading(&here, &git, root, to)?;
     let filters = filtered(&here, listing)?;
-    // A rule may have no file yet: the first one is refused, too.
+    // Include filters that match no file yet: the agent may create one.
     let named: BTreeSet<String> = ruled(&here, root, listing).into_iter().chain(filters.values().cloned()).collect();
     refuse(&git, &named)?;
     // An index as after a checkout: what the user has changed shows as changed. A history without commits has none.
@@ -81,12 +81,12 @@ fn text(path: &Path) -> io::Result<&str> {
     path.to_str().ok_or_else(|| io::Error::other(format!("{} is no UTF-8 name", path.display())))
 }
 
-/// Whether a repository has only a part of its history's contents, and fetches the others when it needs them.
+/// Whether a repository is a partial clone.
 pub(super) fn is_partial(git: &Git<'_>) -> bool {
     git.line(&["config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$"]).is_some()
 }
 
-/// What the user knows of other repositories: where their branches were, and which one is whose.
+/// Copies remote-tracking branches, notes, and the remotes' URLs without credentials.
 fn tracking(here: &Git<'_>, git: &Git<'_>, url: &str, partial: bool) -> io::Result<()> {
     let mut arguments = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow"];
     if partial {
@@ -117,7 +117,7 @@ fn tracking(here: &Git<'_>, git: &Git<'_>, url: &str, partial: bool) -> io::Resu
     Ok(())
 }
 
-/// Settings whose names fit a pattern; the first value of each.
+/// Settings whose names match a pattern, with the first value of each.
 fn settings(git: &Git<'_>, pattern: &str) -> BTreeMap<String, String> {
     let found = git.run(&["config", "-z", "--get-regexp", pattern]).unwrap_or_default();
     let found = String::from_utf8_lossy(&found).into_owned();
@@ -128,7 +128,7 @@ fn settings(git: &Git<'_>, pattern: &str) -> BTreeMap<String, String> {
     settings
 }
 
-/// The contents of the files of what is checked out, as far as the user has them.
+/// Copies the blobs of the checked-out commit, as far as the user has them.
 fn contents(here: &Git<'_>, to: &Path) -> io::Result<()> {
     if here.line(&["rev-parse", "--verify", "--quiet", "HEAD"]).is_none() {
         return Ok(());
@@ -145,7 +145,7 @@ fn contents(here: &Git<'_>, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// How files are read: settings, and what is ignored, has attributes, or is checked out beside what the tree itself says.
+/// Copies the settings and files that decide how git reads the tree: excludes, attributes, sparse patterns.
 fn reading(here: &Git<'_>, git: &Git<'_>, root: &Path, to: &Path) -> io::Result<()> {
     for name in READING {
         if let Some(value) = here.line(&["config", name]) {
@@ -170,7 +170,7 @@ fn reading(here: &Git<'_>, git: &Git<'_>, root: &Path, to: &Path) -> io::Result<
     Ok(())
 }
 
-/// A file of the user's that a setting names, or that is at git's own place for it (git-config(1)).
+/// A file of the user that a setting names, or git's default path for it (git-config(1)).
 pub(super) fn user_file(here: &Git<'_>, setting: &str) -> Option<PathBuf> {
     let default = || {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -184,7 +184,7 @@ pub(super) fn own_file(here: &Git<'_>, root: &Path, name: &str) -> Option<Vec<u8
     std::fs::read(root.join(here.line(&["rev-parse", "--git-path", name])?)).ok()
 }
 
-/// Has the agent's git refuse to add files that these filters apply to.
+/// Configures the agent's git to refuse files with these filters.
 fn refuse(git: &Git<'_>, filters: &BTreeSet<String>) -> io::Result<()> {
     for filter in filters {
         git.run(&["config", &format!("filter.{filter}.clean"), REFUSED])?;
@@ -194,15 +194,15 @@ fn refuse(git: &Git<'_>, filters: &BTreeSet<String>) -> io::Result<()> {
     Ok(())
 }
 
-/// Marks in the new index what the user's has marked, and what a filter applies to.
+/// Copies the marks of the user's index, and marks files with a filter assume-unchanged.
 fn marks(git: &Git<'_>, tree: &Git<'_>, listing: &Listing, filters: &BTreeMap<Name, String>) -> io::Result<()> {
     let there = git.run(&["ls-files", "-z"])?;
     let there: BTreeSet<&[u8]> = there.split(|byte| *byte == 0).collect();
     let marked = |is: &dyn Fn(&Name) -> bool| -> Vec<&Name> {
         listing.index.keys().filter(|name| there.contains(name.as_slice()) && is(name)).collect()
     };
-    let absent = marked(&|name| listing.index[name].absent);
-    let assumed = marked(&|name| listing.index[name].assumed || filters.contains_key(name));
+    let absent = marked(&|name| listing.index[name].skip_worktree);
+    let assumed = marked(&|name| listing.index[name].assume_unchanged || filters.contains_key(name));
     for (option, names) in [("--skip-worktree", absent), ("--assume-unchanged", assumed)] {
         if !names.is_empty() {
             tree.feed(&["update-index", option, "-z", "--stdin"], |input| zeroed(input, names.iter().copied()))?;
@@ -211,7 +211,7 @@ fn marks(git: &Git<'_>, tree: &Git<'_>, listing: &Listing, filters: &BTreeMap<Na
     Ok(())
 }
 
-/// The filters that any rule names, whether a file is there that it applies to or not (gitattributes(5)).
+/// All filters that attribute rules name, whether a file matches or not (gitattributes(5)).
 fn ruled(here: &Git<'_>, root: &Path, listing: &Listing) -> BTreeSet<String> {
     let in_tree = listing.paths.iter().filter(|name| last(name) == b".gitattributes").filter_map(|name| {
         let path = root.join(OsStr::from_bytes(name));
@@ -223,7 +223,7 @@ fn ruled(here: &Git<'_>, root: &Path, listing: &Listing) -> BTreeSet<String> {
     all.flat_map(|text| filters_named(&text)).collect()
 }
 
-/// The filters that the text of a file of attributes names.
+/// The filters named in the text of an attributes file.
 fn filters_named(text: &[u8]) -> Vec<String> {
     let words = text.split(u8::is_ascii_whitespace).filter_map(|word| word.strip_prefix(b"filter="));
     words
@@ -232,7 +232,7 @@ fn filters_named(text: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The tracked files that a filter applies to, and its name.
+/// The tracked files with a filter, and its name.
 fn filtered(here: &Git<'_>, listing: &Listing) -> io::Result<BTreeMap<Name, String>> {
     let has_attributes = listing.index.keys().any(|name| last(name) == b".gitattributes")
         || here.line(&["rev-parse", "--git-path", "info/attributes"]).is_some()
@@ -244,7 +244,7 @@ fn filtered(here: &Git<'_>, listing: &Listing) -> io::Result<BTreeMap<Name, Stri
     attribute(here, "filter", names)
 }
 
-/// The values of an attribute, of those files that have one.
+/// The values of an attribute for the files that have one.
 pub(super) fn attribute<'a>(
     git: &Git<'_>,
     attribute: &str,
@@ -260,7 +260,7 @@ pub(super) fn attribute<'a>(
     Ok(found.collect())
 }
 
-/// Writes names, each ended by a zero.
+/// Writes names, each terminated by a NUL byte.
 pub(super) fn zeroed<'a>(to: &mut dyn Write, names: impl Iterator<Item = &'a Name>) -> io::Result<()> {
     let mut to = io::BufWriter::new(to);
     for name in names {
@@ -270,7 +270,7 @@ pub(super) fn zeroed<'a>(to: &mut dyn Write, names: impl Iterator<Item = &'a Nam
     to.flush()
 }
 
-/// A remote's URL without the credentials in it; `None` where that cannot be told, or where it is a place on this disk.
+/// A remote's URL without credentials; `None` if it cannot be parsed or is a local path.
 fn without_credentials(url: &str) -> Option<String> {
     match url::Url::parse(url) {
         Ok(mut parsed) if parsed.has_host() => {

@@ -1,11 +1,11 @@
-//! The context of an image's build: a folder of the host, less what its `.dockerignore` names.
+//! The build context of an image: a host folder without the files that its `.dockerignore` excludes.
 
 use std::io;
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::walk::{Kind, Opened, walk};
+use super::walk::{FileKind, RootDir, walk};
 
 /// Largest context, in bytes, and most files.
 const MAX_CONTEXT: u64 = 1 << 30;
@@ -30,7 +30,7 @@ impl Patterns {
         lines.map(pattern).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Whether a file is left out: by itself, or with a folder that it is in.
+    /// Whether a file, or one of its parent folders, is excluded.
     fn exclude(&self, path: &str) -> bool {
         let ends: Vec<usize> = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).collect();
         let mut out = false;
@@ -43,13 +43,12 @@ impl Patterns {
     }
 }
 
-/// Reads a context into an archive that is the same for the same files; `replaced` is put in under a name of its own, in
-/// place of what is there. `.git` is left out.
+/// Packs a context into a reproducible archive, without `.git`. `replaced` is a name and the content that replaces that file.
 ///
 /// # Errors
 /// It cannot be read, a pattern is malformed, or it is too large.
 pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>> {
-    let opened = Opened::at(folder)?;
+    let opened = RootDir::at(folder)?;
     let patterns = Patterns::read(&text(&opened, ".dockerignore")?.unwrap_or_default())?;
     let mut tar = tar::Builder::new(Vec::new());
     let header = |size: u64, mode: u32| {
@@ -66,8 +65,8 @@ pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>
         if patterns.exclude(&path) && !needed || replaced.is_some_and(|(name, _)| name == path) {
             continue;
         }
-        match opened.look(&path)? {
-            Kind::Regular(file, seen) => {
+        match opened.open(&path)? {
+            FileKind::Regular(file, seen) => {
                 left = left.checked_sub(seen.size).ok_or_else(|| {
                     io::Error::other(format!("it is larger than {MAX_CONTEXT} bytes; name more in .dockerignore"))
                 })?;
@@ -75,19 +74,19 @@ pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>
                 let content = io::Read::take(io::Read::chain(file, io::repeat(0)), seen.size);
                 tar.append_data(&mut header(seen.size, mode), &path, content)?;
             }
-            Kind::Link(target) => {
+            FileKind::Link(target) => {
                 let mut header = header(0, 0o777);
                 header.set_entry_type(tar::EntryType::Symlink);
                 tar.append_link(&mut header, &path, target)?;
             }
-            Kind::Other => {}
+            FileKind::Other => {}
         }
     }
     append(&mut tar, replaced)?;
     tar.into_inner()
 }
 
-/// A context that is nothing but one file.
+/// A context with a single file.
 ///
 /// # Errors
 /// An archive in memory cannot be written: never.
@@ -106,9 +105,9 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, file: Option<(&str, &str)>) -> io::Re
     tar.append_data(&mut header, name, content.as_bytes())
 }
 
-/// A file of text in a folder; `None` where there is none.
-fn text(folder: &Opened, path: &str) -> io::Result<Option<String>> {
-    let Kind::Regular(file, _) = folder.look(path)? else { return Ok(None) };
+/// A file of text in a folder; `None` if there is none.
+fn text(folder: &RootDir, path: &str) -> io::Result<Option<String>> {
+    let FileKind::Regular(file, _) = folder.open(path)? else { return Ok(None) };
     let mut text = String::new();
     io::Read::read_to_string(&mut io::Read::take(file, MAX_TEXT), &mut text)?;
     Ok(Some(text))
@@ -119,11 +118,11 @@ fn text(folder: &Opened, path: &str) -> io::Result<Option<String>> {
 /// # Errors
 /// It is not there, or no text.
 pub fn dockerfile(folder: &Path, path: &str) -> io::Result<String> {
-    text(&Opened::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("there is no file {path} in it")))
+    text(&RootDir::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("there is no file {path} in it")))
 }
 
-/// What in a Dockerfile the engine itself would fetch, past every network that its commands do not have: an `ADD` of a
-/// URL, a repository, or of what only the build will know.
+/// The first line of a Dockerfile that makes the engine itself download something, which bypasses the build's network
+/// setting: an `ADD` of a URL or a repository, or with a variable.
 pub fn fetches(dockerfile: &str) -> Option<String> {
     let joined = dockerfile.replace("\\\r\n", " ").replace("\\\n", " ");
     joined.lines().find_map(|line| {

@@ -1,6 +1,6 @@
-//! git of the host, run so that nothing of a repository's own runs with it. Every git process of bottler is made here.
+//! Runs the host's git so that no program configured in a repository runs with it. All git processes of bottler start here.
 //!
-//! Attacks by the configuration of a repository, which may have come with an archive or be an agent's work:
+//! A repository's configuration may come from an archive or from an agent. Attacks that this stops:
 //! * Settings that name a program git runs by itself: `core.fsmonitor`, hooks, pagers, credential helpers, automatic
 //!   maintenance, `core.alternateRefsCommand` (run by `fetch` where the repository borrows objects of another), signature
 //!   checks. They are overridden on the command line, which wins over every file.
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::host::{Limits, output};
 
-/// Settings that would run something, off.
+/// Overrides for settings that would run programs.
 const QUIET: [&str; 8] = [
     // A shell command that gets the other repository's path; without output there are no tips to offer.
     "core.alternateRefsCommand=true",
@@ -29,12 +29,12 @@ const QUIET: [&str; 8] = [
     "log.showSignature=false",
     "maintenance.auto=false",
 ];
-/// Commands that take objects from another repository, which is always a folder of this machine.
+/// Commands that read objects from another repository, always a local folder.
 const TRANSFERS: [&str; 2] = ["clone", "fetch"];
 
-/// A command that works through a repository, and its largest answer: a list of all its files.
+/// Limits of a command that processes a whole repository.
 const WORK: Limits = Limits { time: Duration::from_mins(10), bytes: 512 << 20 };
-/// A question that git answers from its settings and references.
+/// Limits of a query of settings or references.
 const QUESTION: Limits = Limits { time: Duration::from_secs(30), bytes: 1 << 20 };
 
 /// git in one folder.
@@ -44,25 +44,25 @@ pub struct Git<'a> {
 }
 
 impl<'a> Git<'a> {
-    /// git in a folder of the user's.
+    /// git in a folder of the user.
     pub fn at(folder: &'a Path) -> Self {
         Self { folder, env: Vec::new() }
     }
 
-    /// git in a repository that bottler made: nobody's settings count.
+    /// git in a repository that bottler created, without global and system settings.
     pub(super) fn alone(folder: &'a Path) -> Self {
         let nobody = |name| (name, "/dev/null".to_owned());
         Self { folder, env: vec![nobody("GIT_CONFIG_GLOBAL"), nobody("GIT_CONFIG_SYSTEM")] }
     }
 
-    /// The same with a variable.
+    /// Adds an environment variable.
     #[must_use]
     pub(super) fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.env.push((name, value.into()));
         self
     }
 
-    /// A command that was not started yet.
+    /// Builds a command.
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
         command.current_dir(self.folder).stdin(Stdio::null());
@@ -70,7 +70,7 @@ impl<'a> Git<'a> {
             command.args(["-c", setting]);
         }
         for (name, _) in std::env::vars_os() {
-            // A repository is the one that is named, whatever the user's shell is in.
+            // The caller names the repository; the user's environment must not redirect git.
             if name.to_string_lossy().starts_with("GIT_") {
                 command.env_remove(name);
             }
@@ -84,15 +84,16 @@ impl<'a> Git<'a> {
         command
     }
 
-    /// Runs a command to its end; what it wrote.
+    /// Runs a command and returns its output.
     ///
     /// # Errors
-    /// There is no git, it says why not, or it does not end.
+    /// git is missing, fails, or exceeds its limits.
     pub fn run(&self, arguments: &[&str]) -> std::io::Result<Vec<u8>> {
         self.within(arguments, WORK)
     }
 
-    /// The same, and writes to its standard input from a thread of its own. A command that has had enough says why itself.
+    /// Runs a command while another thread writes its standard input. A broken pipe is not an error; the command's status
+    /// decides.
     pub(super) fn feed(
         &self,
         arguments: &[&str],
@@ -118,14 +119,14 @@ impl<'a> Git<'a> {
         ended(arguments, output(&mut self.command(arguments), limits)?)
     }
 
-    /// The same, as one line of text; `None` where git refuses or there is none.
+    /// Runs a query and returns its single line; `None` if git fails or prints nothing.
     pub fn line(&self, arguments: &[&str]) -> Option<String> {
         let text = String::from_utf8(self.within(arguments, QUESTION).ok()?).ok()?;
         Some(text.trim_end_matches('\n').to_owned()).filter(|text| !text.is_empty())
     }
 }
 
-/// What a command wrote, or why it failed.
+/// The output of a command, or the end of its error message.
 pub(super) fn ended(arguments: &[&str], output: Output) -> std::io::Result<Vec<u8>> {
     if output.status.success() {
         return Ok(output.stdout);
@@ -139,7 +140,22 @@ pub(super) fn ended(arguments: &[&str], output: Output) -> std::io::Result<Vec<u
     Err(std::io::Error::other(format!("git {}: {said}", arguments.first().copied().unwrap_or_default())))
 }
 
-/// Who commits in a folder, by git's own settings: name and address.
+/// A path as an argument of git. Only for paths below the state directory, whose name is UTF-8.
+pub(super) fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The single line that a command printed, without its newline.
+///
+/// # Errors
+/// It is not UTF-8.
+pub(super) fn line(printed: &[u8]) -> std::io::Result<String> {
+    let text =
+        std::str::from_utf8(printed).map_err(|_| std::io::Error::other("git printed something that is not UTF-8"))?;
+    Ok(text.trim_end_matches('\n').to_owned())
+}
+
+/// The name and address that git commits with in a folder.
 pub fn identity(folder: &Path) -> Option<(String, String)> {
     let git = Git::at(folder);
     Some((git.line(&["config", "user.name"])?, git.line(&["config", "user.email"])?))

@@ -1,4 +1,5 @@
-//! Which paths an agent's index marks as not checked out (gitformat-index(5)), read without git: the file is the agent's.
+//! Reads the skip-worktree and assume-unchanged marks of an agent's index (gitformat-index(5)) without git, because the file is
+//! not trusted.
 
 use std::collections::BTreeMap;
 
@@ -20,18 +21,18 @@ const ASSUMED: u16 = 0x8000;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     /// Its paths, each with its marks. Folders end with `/`.
-    paths: BTreeMap<Name, Marks>,
+    paths: BTreeMap<Name, Flags>,
 }
 
 /// What is marked at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Marks {
+struct Flags {
     skipped: bool,
     assumed: bool,
 }
 
 impl Index {
-    /// Reads one; `wide` where objects are named by SHA-256. `None` where it is malformed, or needs another file.
+    /// Reads one; `wide` where objects are named by SHA-256. `None` if it is malformed, or needs another file.
     pub(super) fn read(bytes: &[u8], wide: bool) -> Option<Self> {
         let id = if wide { 32 } else { 20 };
         let end = bytes.len().checked_sub(id)?;
@@ -57,7 +58,7 @@ impl Index {
                 // Entries are filled up with zeros to a multiple of eight bytes; one has been read.
                 from.take((8 - (from.at - began) % 8) % 8)?;
             }
-            let marks = Marks { skipped: extended & SKIPPED != 0 || mode == FOLDER, assumed: flags & ASSUMED != 0 };
+            let marks = Flags { skipped: extended & SKIPPED != 0 || mode == FOLDER, assumed: flags & ASSUMED != 0 };
             index.paths.insert(name.clone(), marks);
         }
         while from.at < end {

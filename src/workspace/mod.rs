@@ -1,22 +1,25 @@
-//! What an agent works at: a folder of the host, copied; what the agent made of it, read in this process and never unpacked
-//! over the tree. Nothing here knows an engine.
+//! Workspaces: copies a host folder for an agent, reads what the agent changed, and fetches it. An agent's archive is read in
+//! this process and never unpacked over the user's tree. This room does not use an engine.
 
-mod archive;
+mod archive_reader;
+mod archive_stream;
 mod binary;
-mod brought;
 mod clone;
 pub mod context;
-mod executed;
+mod entry;
+mod executed_paths;
+mod fetched;
+mod file;
 mod git;
-mod handed;
-mod ignored;
+mod handoff;
+mod ignore_rules;
 mod index;
+mod listing;
 mod mountable;
 mod name;
 mod patch;
-mod places;
+mod path_rules;
 mod pull;
-mod reading;
 mod reftable;
 mod repository;
 mod seed;
@@ -25,83 +28,21 @@ mod spool;
 mod tables;
 mod walk;
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
-
-pub use archive::stream;
-pub use brought::{Brought, Outstanding, outstanding};
-pub use executed::{Kind as MaskedKind, MASKED, MASKED_HEAD, is_executed, looks_secret};
+pub use archive_reader::{read, read_at};
+pub use archive_stream::stream;
+pub use entry::{Entry, Regular};
+pub use executed_paths::{ExecutedPath, ExecutedPaths, is_repository};
+pub use fetched::{Fetched, Outstanding, outstanding};
+pub use file::{Change, Files, MAX_ARCHIVE, MAX_BYTES, MAX_FILES, WorkspaceFile};
 pub use git::{Git, identity};
-pub use handed::hand_on;
-pub use mountable::{Closed, refusal};
+pub use handoff::hand_off;
+pub use listing::{Listing, list};
+pub use mountable::{ForbiddenPaths, refusal};
 pub use name::{Name, quoted, shown};
 pub use patch::{patch, patch_text};
-pub use places::{Place as ExecutedPlace, Places, is_repository};
-pub use pull::{Order as PullOrder, Pulled, Skipped, default_branch, pull, sweep};
-pub use reading::{read, read_at};
-pub use seed::{Listing, Seed, Temporary, copy, create_private, list};
-pub use snapshot::{Entry, Regular, Snapshot, changes};
+pub use path_rules::{MASKED, MASKED_HEAD, MaskKind, is_executed, looks_secret};
+pub use pull::{PullOptions, PullReport, SkippedPath, default_branch, pull, sweep};
+pub use seed::{Seed, TemporaryFile, copy, create_private};
+pub use snapshot::{Snapshot, changes};
 pub use spool::Spool;
 pub use walk::read_files;
-
-/// Most bytes of a workspace's text that are held at once; files beyond are known by their digest.
-pub const MAX_BYTES: usize = 256 << 20;
-/// Largest file that is held, in bytes.
-const MAX_FILE: u64 = 16 << 20;
-/// Most files that a workspace may hold, `.git` and what is ignored not counted.
-pub const MAX_FILES: usize = 200_000;
-/// Largest archive of a workspace that is read, in bytes.
-pub const MAX_ARCHIVE: u64 = 16 << 30;
-
-/// Files by their paths below the workspace.
-pub type Files = BTreeMap<String, WorkspaceFile>;
-
-/// A file of a workspace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum WorkspaceFile {
-    /// A regular file.
-    Regular {
-        /// What is in it, in base64 where it is written down.
-        #[serde(with = "base64")]
-        content: Vec<u8>,
-        /// Whether it may be executed.
-        executable: bool,
-    },
-    /// A regular file that is too large to be held: what names its content.
-    Large {
-        /// Bytes.
-        size: u64,
-        /// SHA-256, in hexadecimal.
-        digest: String,
-        /// Whether it may be executed.
-        executable: bool,
-    },
-    /// A symbolic link to this.
-    Link(String),
-}
-
-mod base64 {
-    use data_encoding::BASE64;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&BASE64.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        BASE64.decode(String::deserialize(from)?.as_bytes()).map_err(serde::de::Error::custom)
-    }
-}
-
-/// How a file was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// It was not there.
-    Added,
-    /// Its content, or what it is, is another.
-    Changed,
-    /// It is gone.
-    Removed,
-}

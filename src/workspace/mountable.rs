@@ -1,14 +1,14 @@
-//! Which folders of the host may be mounted into a bottle.
+//! Checks whether a host folder may be mounted into a bottle.
 //!
-//! What is mounted is the agent's to write, so it must not hold: an engine's socket (root on this host), the state and the
-//! manifest of bottler (what the next launch does), what the system is made of, or the whole home (keys, shell start files).
-//! Links are resolved before; a socket is also known by its inode, wherever it is bound or linked to. A folder that git takes
-//! for a repository's own is none: its `config` runs commands on the host.
+//! The agent can write a mounted folder, so the folder must not contain an engine's socket (root on this host), bottler's state
+//! or manifest (they control the next launch), system folders, or the whole home (keys, shell start files). The path is
+//! resolved before; sockets are also recognised by inode, wherever they are linked. A `.git` or bare repository is refused,
+//! because its `config` runs commands on the host.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::places::is_repository;
+use super::executed_paths::is_repository;
 
 /// Folders that may be neither mounted, nor anything in them, nor what they are in.
 const SYSTEM: [&str; 14] = [
@@ -43,15 +43,15 @@ const SOCKETS: [&str; 7] = [
     "/run/buildkit/buildkitd.sock",
     "/run/docker.raw.sock",
 ];
-/// Names of sockets that are an engine's wherever they are.
+/// Names of sockets that always belong to an engine.
 const SOCKET_NAMES: [&str; 6] =
     ["docker.sock", "docker.raw.sock", "podman.sock", "containerd.sock", "crio.sock", "buildkitd.sock"];
 /// Most entries that are looked at.
 const MAX_ENTRIES: usize = 5_000_000;
 
-/// What there is on this host that must not be mounted, besides what every host has.
+/// Paths of this host that must not be mounted, in addition to those of every host.
 #[derive(Debug, Clone, Default)]
-pub struct Closed {
+pub struct ForbiddenPaths {
     /// The user's home.
     pub home: Option<PathBuf>,
     /// Sockets of engines.
@@ -60,7 +60,7 @@ pub struct Closed {
     pub own: Vec<PathBuf>,
 }
 
-impl Closed {
+impl ForbiddenPaths {
     /// What this user's environment says, with the engine that is used and the state directory.
     pub fn here(engine: Option<&Path>, state: &Path) -> Self {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -81,12 +81,12 @@ impl Closed {
 }
 
 /// Why a folder may not be mounted, if it may not. `root` is without links.
-pub fn refusal(root: &Path, closed: &Closed) -> Option<String> {
+pub fn refusal(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     by_path(root, closed).or_else(|| by_content(root, closed))
 }
 
 /// What the path alone says.
-fn by_path(root: &Path, closed: &Closed) -> Option<String> {
+fn by_path(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let holds = |path: &Path| path.starts_with(root) || real(path).starts_with(root);
     let within = |path: &Path| root.starts_with(path) || root.starts_with(real(path));
@@ -135,7 +135,7 @@ fn by_path(root: &Path, closed: &Closed) -> Option<String> {
 }
 
 /// What is in the folder.
-fn by_content(root: &Path, closed: &Closed) -> Option<String> {
+fn by_content(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     if is_repository(root) || root.components().any(|part| part.as_os_str() == ".git") {
         return Some("it is git's own folder: what is written there runs on this host".to_owned());
     }
@@ -171,8 +171,8 @@ fn by_content(root: &Path, closed: &Closed) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn closed() -> Closed {
-        Closed {
+    fn closed() -> ForbiddenPaths {
+        ForbiddenPaths {
             home: Some("/home/me".into()),
             sockets: vec!["/run/user/7/docker.sock".into(), "/srv/engine/api.sock".into()],
             own: vec!["/home/me/.local/state/bottler".into(), "/home/me/.config/bottler".into()],
@@ -238,7 +238,7 @@ mod tests {
         std::fs::create_dir_all(at("project/deep/er")).unwrap();
         std::fs::create_dir(at("engine")).unwrap();
         let root = at("project").canonicalize().unwrap();
-        let closed = Closed { sockets: vec![at("engine/api")], ..Closed::default() };
+        let closed = ForbiddenPaths { sockets: vec![at("engine/api")], ..ForbiddenPaths::default() };
         let _other = std::os::unix::net::UnixListener::bind(at("project/deep/puma")).unwrap();
         assert_eq!(refusal(&root, &closed), None);
         let _engine = std::os::unix::net::UnixListener::bind(at("engine/api")).unwrap();

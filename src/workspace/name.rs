@@ -1,4 +1,4 @@
-//! Paths below a workspace, as bytes: what a name is on Linux and in git, UTF-8 or not.
+//! Paths in a workspace as bytes, as on Linux and in git; they need not be UTF-8.
 
 /// A path below a workspace: parts joined by `/`, none of them empty, `.` or `..`.
 pub type Name = Vec<u8>;
@@ -25,7 +25,7 @@ pub fn quoted(name: &[u8]) -> String {
     text
 }
 
-/// A name for people: as it is where it is UTF-8 without control characters, else as git writes it.
+/// A name for display: unchanged if it is UTF-8 without control characters, else quoted as git quotes it.
 pub fn shown(name: &[u8]) -> String {
     match std::str::from_utf8(name) {
         Ok(text) if !text.contains(|c: char| c.is_control()) => text.to_owned(),

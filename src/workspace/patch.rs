@@ -1,4 +1,4 @@
-//! What changed, as a patch in git's form, complete: text as a unified diff, everything else as a binary one.
+//! Writes changes as a complete patch in git's format: text as a unified diff, everything else as a binary patch.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -7,9 +7,10 @@ use std::time::Duration;
 use similar::TextDiff;
 
 use super::binary;
+use super::entry::Entry;
 use super::name::{Name, is_taken_by_git, quoted};
-use super::pull::Skipped;
-use super::snapshot::{Entry, Snapshot};
+use super::pull::SkippedPath;
+use super::snapshot::Snapshot;
 
 /// Lines around a change in a patch.
 const CONTEXT: usize = 3;
@@ -20,12 +21,12 @@ const MAX_CHANGE: u64 = 256 << 20;
 /// How long lines are compared before the comparison becomes a coarse one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes the changes from one state to another. What cannot be written so is named in lines before the first change, which
-/// `git apply` passes over, and given back.
+/// Writes the changes between two snapshots. Paths that a patch cannot contain are named in comment lines at the top, which
+/// `git apply` ignores, and returned.
 ///
 /// # Errors
 /// An archive cannot be read, or the patch not be written.
-pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Result<Vec<Skipped>> {
+pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Result<Vec<SkippedPath>> {
     let names: BTreeSet<&Name> = before.files.keys().chain(after.files.keys()).collect();
     let changed: Vec<&Name> =
         names.into_iter().filter(|name| before.files.get(*name) != after.files.get(*name)).collect();
@@ -38,7 +39,7 @@ pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Re
         }
         sides.iter().flatten().any(is_large).then_some("it is too large")
     };
-    let skipped: Vec<Skipped> =
+    let skipped: Vec<SkippedPath> =
         changed.iter().filter_map(|name| Some(((*name).clone(), why(name)?.to_owned()))).collect();
     for (name, why) in &skipped {
         writeln!(to, "# not in this patch: {}: {why}", quoted(name))?;
@@ -63,7 +64,7 @@ pub fn patch_text(before: &Snapshot, after: &Snapshot) -> io::Result<String> {
 type Side<'a> = (&'a Snapshot, Option<&'a Entry>);
 
 fn change(name: &Name, old: Side<'_>, new: Side<'_>, to: &mut impl Write) -> io::Result<()> {
-    // A file that becomes a link, or the other way round, is removed and made anew, as git has it.
+    // git represents a change between file and link as a removal and an addition.
     if let (Some(from), Some(into)) = (old.1, new.1)
         && from.mode()[..3] != into.mode()[..3]
     {
@@ -99,7 +100,7 @@ fn change(name: &Name, old: Side<'_>, new: Side<'_>, to: &mut impl Write) -> io:
     write!(to, "{}", diff.unified_diff().context_radius(CONTEXT).header(&from, &into))
 }
 
-/// A content; `None` where there is nothing.
+/// A content; `None` if there is nothing.
 fn content((snapshot, entry): Side<'_>) -> io::Result<Option<Vec<u8>>> {
     Ok(match entry {
         None => None,
@@ -110,7 +111,7 @@ fn content((snapshot, entry): Side<'_>) -> io::Result<Option<Vec<u8>>> {
     })
 }
 
-/// A content as lines; `None` where git would call it binary, or where it is no UTF-8. Lines end with a newline alone: what
+/// A content as lines; `None` if git would call it binary, or where it is not UTF-8. Lines end with a newline alone: what
 /// the comparison takes for an end, too, would not be one for git.
 fn text(content: Option<&[u8]>) -> Option<&str> {
     let content = content.unwrap_or_default();

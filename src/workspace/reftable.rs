@@ -1,11 +1,11 @@
-//! Reads references and their logs from tables, the form that `extensions.refStorage = reftable` names (git's
-//! Documentation/technical/reftable; version 2 as git writes it, for SHA-256). Pure.
+//! Reads references and reflogs from reftables (`extensions.refStorage = reftable`; git's Documentation/technical/reftable;
+//! version 2 as git writes it, for SHA-256). Pure.
 //!
-//! A table is an agent's work. Attacks: names that grow by sharing their beginning, and logs that grow by inflating (what is
-//! made of a table is bounded by a budget, which tables of one archive share); blocks, offsets and counts that lead elsewhere
-//! (sections are read forwards once, in order, and every length is checked); tables that other readers would read in another
-//! way (names out of order or twice, reserved types and bytes between blocks are refused). Indices and lists of restarts, which
-//! only make looking faster, are not used.
+//! Tables come from an agent. Attacks: names that grow by prefix compression, and logs that grow by inflation (a budget
+//! shared by all tables of an archive bounds the decoded size); bad blocks, offsets and counts (sections are read once, in
+//! order, and every length is checked); tables that other readers interpret differently (unsorted or duplicate names,
+//! reserved types and bytes between blocks are refused). Indices and restart lists, which only speed up lookups, are
+//! ignored.
 
 use std::collections::BTreeMap;
 
@@ -36,13 +36,13 @@ pub(super) enum Value {
 
 /// Why a table is not believed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum Malformed {
+pub(super) enum TableError {
     /// It is damaged, or of a form that is not known.
     #[error("it is no table of references that can be read: {0}")]
-    Table(&'static str),
+    Malformed(&'static str),
     /// There is more in it than is read.
     #[error("there are more references and logs than can be read")]
-    TooMuch,
+    TooLarge,
 }
 
 /// What may still be made of tables, in bytes.
@@ -50,8 +50,8 @@ pub(super) enum Malformed {
 pub(super) struct Budget(pub(super) usize);
 
 impl Budget {
-    fn take(&mut self, bytes: usize) -> Result<(), Malformed> {
-        self.0 = self.0.checked_sub(bytes).ok_or(Malformed::TooMuch)?;
+    fn take(&mut self, bytes: usize) -> Result<(), TableError> {
+        self.0 = self.0.checked_sub(bytes).ok_or(TableError::TooLarge)?;
         Ok(())
     }
 }
@@ -72,11 +72,11 @@ impl Stack {
     ///
     /// # Errors
     /// It is malformed, or the budget is used up. What was read of it by then is in the stack.
-    pub(super) fn add(&mut self, table: &[u8], budget: &mut Budget) -> Result<(), Malformed> {
+    pub(super) fn add(&mut self, table: &[u8], budget: &mut Budget) -> Result<(), TableError> {
         budget.take(table.len())?;
         let sections = Sections::read(table)?;
         if self.width != 0 && self.width != sections.width {
-            return Err(Malformed::Table("its objects have names of another length than the others'"));
+            return Err(TableError::Malformed("its objects have names of another length than the others'"));
         }
         self.width = sections.width;
         self.add_references(table, &sections, budget)?;
@@ -89,14 +89,14 @@ impl Stack {
         self.logs.values().flat_map(move |objects| objects.chunks_exact(width).map(hex))
     }
 
-    fn add_references(&mut self, table: &[u8], sections: &Sections, budget: &mut Budget) -> Result<(), Malformed> {
+    fn add_references(&mut self, table: &[u8], sections: &Sections, budget: &mut Budget) -> Result<(), TableError> {
         let mut last = Name::new();
         let mut at = sections.header;
         // The first block begins with the file.
         let mut block = 0;
         while at < sections.references {
             if table[at] != b'r' {
-                return Err(Malformed::Table("there is no block of references where one is expected"));
+                return Err(TableError::Malformed("there is no block of references where one is expected"));
             }
             let end = block + number(table, at + 1)?;
             let mut from = Records::new(&table[..sections.references], at + BLOCK, end)?;
@@ -107,7 +107,7 @@ impl Stack {
                     1 => Some(Value::Object(hex(from.take(sections.width)?))),
                     2 => Some(Value::Object(hex(&from.take(2 * sections.width)?[..sections.width]))),
                     3 => Some(Value::Symbolic(from.text(MAX_NAME)?.to_vec())),
-                    _ => return Err(Malformed::Table("a reference of a type that is not known")),
+                    _ => return Err(TableError::Malformed("a reference of a type that is not known")),
                 };
                 match value {
                     Some(value) => drop(self.references.insert(last.clone(), value)),
@@ -121,19 +121,20 @@ impl Stack {
         Ok(())
     }
 
-    fn add_logs(&mut self, table: &[u8], sections: &Sections, budget: &mut Budget) -> Result<(), Malformed> {
+    fn add_logs(&mut self, table: &[u8], sections: &Sections, budget: &mut Budget) -> Result<(), TableError> {
         let mut last = Name::new();
         let mut at = sections.logs.start;
         while at < sections.logs.end {
             if table[at] != b'g' {
-                return Err(Malformed::Table("there is no block of logs where one is expected"));
+                return Err(TableError::Malformed("there is no block of logs where one is expected"));
             }
             // The length is that of what is inflated, and counts what is before it in the file's first block.
             let before = if at == sections.header { sections.header } else { 0 };
             let length = number(table, at + 1)?.checked_sub(before + BLOCK);
-            let length = length.ok_or(Malformed::Table("a block is too short"))?;
+            let length = length.ok_or(TableError::Malformed("a block is too short"))?;
             budget.take(length)?;
-            let deflated = table.get(at + BLOCK..sections.logs.end).ok_or(Malformed::Table("a block is cut short"))?;
+            let deflated =
+                table.get(at + BLOCK..sections.logs.end).ok_or(TableError::Malformed("a block is cut short"))?;
             let (block, used) = inflate(deflated, length)?;
             let mut from = Records::new(&block, 0, block.len())?;
             while let Some(kind) = from.key(&mut last, MAX_NAME + 9, budget)? {
@@ -149,7 +150,7 @@ impl Stack {
                         from.text(usize::MAX)?;
                         self.logs.insert(last.clone(), objects);
                     }
-                    _ => return Err(Malformed::Table("a log of a type that is not known")),
+                    _ => return Err(TableError::Malformed("a log of a type that is not known")),
                 }
             }
             at += BLOCK + used;
@@ -171,8 +172,8 @@ struct Sections {
 }
 
 impl Sections {
-    fn read(table: &[u8]) -> Result<Self, Malformed> {
-        let malformed = |why| Err(Malformed::Table(why));
+    fn read(table: &[u8]) -> Result<Self, TableError> {
+        let malformed = |why| Err(TableError::Malformed(why));
         let (header, width) = match (table.get(..4), table.get(4), table.get(HEADER..HEADER + 4)) {
             (Some(MAGIC), Some(1), _) => (HEADER, 20),
             (Some(MAGIC), Some(2), Some(b"sha1")) => (HEADER + 4, 20),
@@ -191,7 +192,7 @@ impl Sections {
         if checked[..header] != table[..header] {
             return malformed("its end does not fit its beginning");
         }
-        // Where each section begins; 0 where there is none.
+        // Where each section begins; 0 if there is none.
         let position = |number: usize| {
             let at = header + 8 * number;
             let bytes = checked[at..at + 8].try_into().unwrap_or_default();
@@ -226,8 +227,8 @@ struct Records<'a> {
 
 impl<'a> Records<'a> {
     /// Those from a place in a table on, up to the list of restarts that ends the block.
-    fn new(table: &'a [u8], from: usize, end: usize) -> Result<Self, Malformed> {
-        let short = Malformed::Table("a block is cut short");
+    fn new(table: &'a [u8], from: usize, end: usize) -> Result<Self, TableError> {
+        let short = TableError::Malformed("a block is cut short");
         let Some(restarts) = end.checked_sub(2).filter(|at| *at >= from && end <= table.len()) else {
             return Err(short);
         };
@@ -236,58 +237,59 @@ impl<'a> Records<'a> {
         Ok(Self { bytes: &table[..last], at: from, is_first: true })
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.checked_add(count).ok_or(Malformed::Table("a record is cut short"))?;
-        let taken = self.bytes.get(self.at..end).ok_or(Malformed::Table("a record is cut short"))?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], TableError> {
+        let end = self.at.checked_add(count).ok_or(TableError::Malformed("a record is cut short"))?;
+        let taken = self.bytes.get(self.at..end).ok_or(TableError::Malformed("a record is cut short"))?;
         self.at = end;
         Ok(taken)
     }
 
     /// A number as in the offsets of packs (gitformat-pack(5)).
-    fn varint(&mut self) -> Result<u64, Malformed> {
+    fn varint(&mut self) -> Result<u64, TableError> {
         let mut byte = self.take(1)?[0];
         let mut value = u64::from(byte & 0x7f);
         while byte & 0x80 != 0 {
             byte = self.take(1)?[0];
             let next = value.checked_add(1).and_then(|value| value.checked_mul(128));
-            value = next.ok_or(Malformed::Table("a number is too large"))? + u64::from(byte & 0x7f);
+            value = next.ok_or(TableError::Malformed("a number is too large"))? + u64::from(byte & 0x7f);
         }
         Ok(value)
     }
 
-    fn length(&mut self) -> Result<usize, Malformed> {
-        usize::try_from(self.varint()?).map_err(|_| Malformed::Table("a number is too large"))
+    fn length(&mut self) -> Result<usize, TableError> {
+        usize::try_from(self.varint()?).map_err(|_| TableError::Malformed("a number is too large"))
     }
 
     /// Bytes with their length before them.
-    fn text(&mut self, most: usize) -> Result<&'a [u8], Malformed> {
+    fn text(&mut self, most: usize) -> Result<&'a [u8], TableError> {
         let length = self.length()?;
         if length > most {
-            return Err(Malformed::Table("a name is too long"));
+            return Err(TableError::Malformed("a name is too long"));
         }
         self.take(length)
     }
 
     /// The next record's key, made of the one before, and its type; `None` at the end.
-    fn key(&mut self, last: &mut Name, most: usize, budget: &mut Budget) -> Result<Option<u8>, Malformed> {
+    fn key(&mut self, last: &mut Name, most: usize, budget: &mut Budget) -> Result<Option<u8>, TableError> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }
         let shared = self.length()?;
         let more = self.varint()?;
         let kind = (more & 7) as u8;
-        let suffix = self.take(usize::try_from(more >> 3).map_err(|_| Malformed::Table("a number is too large"))?)?;
+        let suffix =
+            self.take(usize::try_from(more >> 3).map_err(|_| TableError::Malformed("a number is too large"))?)?;
         if shared > last.len() || self.is_first && shared > 0 {
-            return Err(Malformed::Table("a name begins with more of the one before than there is"));
+            return Err(TableError::Malformed("a name begins with more of the one before than there is"));
         }
         self.is_first = false;
         let length = shared + suffix.len();
         if length > most {
-            return Err(Malformed::Table("a name is too long"));
+            return Err(TableError::Malformed("a name is too long"));
         }
         budget.take(length + RECORD)?;
         if last.get(shared..).is_some_and(|rest| suffix <= rest) {
-            return Err(Malformed::Table("its names are out of order"));
+            return Err(TableError::Malformed("its names are out of order"));
         }
         last.truncate(shared);
         last.extend_from_slice(suffix);
@@ -296,22 +298,22 @@ impl<'a> Records<'a> {
 }
 
 /// Three bytes.
-fn number(table: &[u8], at: usize) -> Result<usize, Malformed> {
+fn number(table: &[u8], at: usize) -> Result<usize, TableError> {
     match table.get(at..at + 3) {
         Some(&[one, two, three]) => Ok(usize::from(one) << 16 | usize::from(two) << 8 | usize::from(three)),
-        _ => Err(Malformed::Table("a block is cut short")),
+        _ => Err(TableError::Malformed("a block is cut short")),
     }
 }
 
 /// What a block of this length was compressed from, and how many bytes it was.
-fn inflate(bytes: &[u8], length: usize) -> Result<(Vec<u8>, usize), Malformed> {
+fn inflate(bytes: &[u8], length: usize) -> Result<(Vec<u8>, usize), TableError> {
     // A byte more than there may be: what ends the stream is read before that is full.
     let mut block = Vec::with_capacity(length + 1);
     let mut zlib = Decompress::new(true);
     let done = zlib.decompress_vec(bytes, &mut block, FlushDecompress::Finish);
     match (done, usize::try_from(zlib.total_in())) {
         (Ok(Status::StreamEnd), Ok(used)) if block.len() == length => Ok((block, used)),
-        _ => Err(Malformed::Table("a block of logs cannot be inflated")),
+        _ => Err(TableError::Malformed("a block of logs cannot be inflated")),
     }
 }
 

@@ -106,11 +106,11 @@ fn what_is_damaged_is_refused_and_never_panics() {
         }
     }
     let refused = Stack::default().add(&checked(SHORT.to_vec()), &mut Budget(BUDGET)).unwrap_err();
-    assert_eq!(refused, Malformed::Table("a block is cut short"));
+    assert_eq!(refused, TableError::Malformed("a block is cut short"));
     let mut sum = SHA1.to_vec();
     *sum.last_mut().unwrap() ^= 1;
     let refused = Stack::default().add(&sum, &mut Budget(BUDGET)).unwrap_err();
-    assert_eq!(refused, Malformed::Table("its checksum is another"));
+    assert_eq!(refused, TableError::Malformed("its checksum is another"));
 }
 
 /// A table of one block of references, with these records.
@@ -132,7 +132,7 @@ fn what_grows_is_bounded_and_what_others_read_otherwise_is_refused() {
     let one = b"\0\x78refs/heads/main\0";
     assert_eq!(add(one, BUDGET), Ok(()));
     // Twice, out of order, a reserved type, a beginning that is not there, a number without an end.
-    let is_malformed = |records: &[u8]| matches!(add(records, BUDGET), Err(Malformed::Table(_)));
+    let is_malformed = |records: &[u8]| matches!(add(records, BUDGET), Err(TableError::Malformed(_)));
     assert!(is_malformed(&[&one[..], b"\x0f\0\0"].concat()));
     assert!(is_malformed(&[&one[..], b"\x0e\x08m\0"].concat()));
     assert!(is_malformed(&[&one[..], b"\x0f\x0ca\0"].concat()));
@@ -151,8 +151,8 @@ fn what_grows_is_bounded_and_what_others_read_otherwise_is_refused() {
     for last in 0..=255 {
         records.extend([shared[0], shared[1], one, last, 0]);
     }
-    assert_eq!(add(&records, BUDGET), Err(Malformed::TooMuch));
+    assert_eq!(add(&records, BUDGET), Err(TableError::TooLarge));
     assert_eq!(add(&records, 2 * BUDGET), Ok(()));
     // Logs that inflate to more than there is room for.
-    assert_eq!(Stack::default().add(MANY, &mut Budget(MANY.len() + 1000)), Err(Malformed::TooMuch));
+    assert_eq!(Stack::default().add(MANY, &mut Budget(MANY.len() + 1000)), Err(TableError::TooLarge));
 }

@@ -1,13 +1,14 @@
-//! What a workspace's repository refers to, read from its files (gitrepository-layout(5)) without git: they are the agent's.
+//! Reads the references and reflogs of an agent's repository from its files (gitrepository-layout(5)) without git, because the
+//! files are not trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use sha2::{Digest, Sha256};
 
+use super::entry::Regular;
 use super::name::{Name, shown};
 use super::reftable::Value;
-use super::snapshot::Regular;
 use super::tables::{Access, STUB, Tables, of_worktree};
 
 /// Most that is read of a repository's references, in bytes a file.
@@ -16,7 +17,7 @@ pub(super) const MAX_TEXT: usize = 64 << 20;
 /// stand for.
 pub(super) const STORES: [&str; 3] = ["modules", "lfs/objects", "annex/objects"];
 /// Most doubts about tables that are told.
-const MAX_DOUBTS: usize = 20;
+const MAX_UNCERTAIN: usize = 20;
 /// How deep one reference may name another.
 const MAX_SYMBOLIC: usize = 5;
 
@@ -28,7 +29,7 @@ pub struct Repository {
     /// References in `packed-refs`; one in a file of its own is newer.
     packed: BTreeMap<Name, String>,
     /// References whose files name nothing, as after a crash; by name, what names their content (SHA-256).
-    pub(super) unread: BTreeMap<Name, String>,
+    pub(super) broken_refs: BTreeMap<Name, String>,
     /// References in tables, which are read when all of them have been seen.
     tables: Tables<Regular>,
     /// Every commit that a reference was once at, by the logs of references, and what git holds of a merge, rebase or the like
@@ -82,7 +83,7 @@ impl Repository {
                 // It holds back itself alone.
                 None => {
                     let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(text));
-                    self.unread.insert(inside.to_vec(), digest);
+                    self.broken_refs.insert(inside.to_vec(), digest);
                 }
             },
         }
@@ -93,7 +94,7 @@ impl Repository {
     ///
     /// # Errors
     /// It stands for something that git reads, and what it leads to is not known.
-    pub(super) fn linked(&mut self, inside: &[u8], target: &[u8]) -> Result<(), String> {
+    pub(super) fn note_link(&mut self, inside: &[u8], target: &[u8]) -> Result<(), String> {
         let own = of_worktree(inside);
         // As git once wrote a reference that names another (git-config(1): `core.preferSymlinkRefs`).
         if (own == b"HEAD" || own.starts_with(b"refs/")) && target.starts_with(b"refs/") {
@@ -130,20 +131,20 @@ impl Repository {
         self.logged.extend(objects.filter(|object| !is_null(object)));
     }
 
-    /// Reads the references that are in tables. What is not certain then, in words.
+    /// Reads the references in reftables. Returns what is uncertain, as text.
     pub(super) fn read_tables(&mut self, content: &dyn Fn(&Regular) -> io::Result<Vec<u8>>) -> Vec<String> {
         let tables = std::mem::take(&mut self.tables);
         let stub = Value::Symbolic(STUB.to_vec());
-        let mut doubts = Vec::new();
+        let mut uncertain = Vec::new();
         for (place, stack) in tables.stacks(&Access { size: &|file| file.size, content }) {
-            // Nothing is brought by then.
-            if doubts.len() >= MAX_DOUBTS {
+            // More messages do not help.
+            if uncertain.len() >= MAX_UNCERTAIN {
                 break;
             }
             let head = [&place, &b"HEAD"[..]].concat();
             if self.references.get(&head).is_some_and(|value| *value != stub) {
                 let why = "it is beside references in tables, and which of them count is not known";
-                doubts.push((head, why.to_owned()));
+                uncertain.push((head, why.to_owned()));
             }
             match stack {
                 Ok(stack) => {
@@ -152,14 +153,14 @@ impl Repository {
                         self.note_value([&place, &name[..]].concat(), value);
                     }
                 }
-                Err(unread) => doubts.push(unread),
+                Err(unread) => uncertain.push(unread),
             }
         }
         let said = "it is a file, and where the references are is not known";
-        doubts.extend(tables.without_tables().into_iter().map(|path| (path, said.to_owned())));
+        uncertain.extend(tables.without_tables().into_iter().map(|path| (path, said.to_owned())));
         let lost = self.references.iter().filter(|(_, value)| **value == stub);
-        doubts.extend(lost.map(|(name, _)| (name.clone(), "what it has is in no table".to_owned())));
-        doubts.into_iter().take(MAX_DOUBTS).map(|(path, why)| format!(".git/{}: {why}", shown(&path))).collect()
+        uncertain.extend(lost.map(|(name, _)| (name.clone(), "what it has is in no table".to_owned())));
+        uncertain.into_iter().take(MAX_UNCERTAIN).map(|(path, why)| format!(".git/{}: {why}", shown(&path))).collect()
     }
 
     /// Notes a reference that is in no file of its own, by the name that such a file would have.
@@ -175,7 +176,7 @@ impl Repository {
     }
 
     /// Notes a file below `.git` that is not read as a whole.
-    pub(super) fn stored(&mut self, inside: &[u8], file: Regular) {
+    pub(super) fn note_stored(&mut self, inside: &[u8], file: Regular) {
         if inside == b"index" {
             self.index = Some(file);
         } else if of_worktree(inside).starts_with(b"reftable/") {
@@ -213,11 +214,11 @@ impl Repository {
     }
 
     /// Whether what is checked out is a branch whose file names nothing.
-    pub(super) fn is_head_unread(&self) -> bool {
+    pub(super) fn is_head_broken(&self) -> bool {
         let mut name = b"HEAD".to_vec();
         for _ in 0..MAX_SYMBOLIC {
             match self.get(&name) {
-                _ if self.unread.contains_key(&name) => return true,
+                _ if self.broken_refs.contains_key(&name) => return true,
                 Some(Value::Symbolic(next)) => name = next,
                 _ => return false,
             }
@@ -251,7 +252,7 @@ impl Repository {
     }
 
     /// Every object that it names, or once named.
-    pub(super) fn known(&self) -> BTreeSet<String> {
+    pub(super) fn known_objects(&self) -> BTreeSet<String> {
         self.tips().into_values().chain(self.logged.iter().cloned()).collect()
     }
 }
@@ -328,7 +329,7 @@ mod tests {
         assert!(repository.note(b"commondir", b"../elsewhere").is_err());
         assert!(repository.note(b"HEAD", b"evil").is_err());
         repository.note(b"refs/heads/b", b"evil").unwrap();
-        assert!(repository.unread.contains_key(&b"refs/heads/b"[..]) && !repository.is_head_unread());
+        assert!(repository.broken_refs.contains_key(&b"refs/heads/b"[..]) && !repository.is_head_broken());
         assert!(repository.note(b"refs/heads/a.lock", b"").is_ok());
     }
 
@@ -356,7 +357,7 @@ mod tests {
     #[test]
     fn a_link_in_the_place_of_something_that_git_reads_is_followed_or_doubted() {
         let mut repository = Repository::default();
-        repository.linked(b"HEAD", b"refs/heads/a").unwrap();
+        repository.note_link(b"HEAD", b"refs/heads/a").unwrap();
         repository.note(b"refs/heads/a", "1".repeat(40).as_bytes()).unwrap();
         assert_eq!(repository.head(), Some("1".repeat(40)));
         for place in [
@@ -369,8 +370,8 @@ mod tests {
             "worktrees/w/HEAD",
             "reftable/x",
         ] {
-            assert!(repository.linked(place.as_bytes(), b"/elsewhere").is_err(), "{place}");
+            assert!(repository.note_link(place.as_bytes(), b"/elsewhere").is_err(), "{place}");
         }
-        assert!(repository.linked(b"hooks/pre-commit", b"/elsewhere").is_ok());
+        assert!(repository.note_link(b"hooks/pre-commit", b"/elsewhere").is_ok());
     }
 }

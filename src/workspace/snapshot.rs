@@ -1,5 +1,5 @@
-//! A workspace at one moment: what is in it by path, and what its repository refers to. Contents stay in the archive and are
-//! read when they are needed.
+//! A snapshot of a workspace: its files by path, and its repository's references. Contents stay in the archive and are read
+//! when needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -9,76 +9,11 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::entry::{ContentLocation, Entry, Regular};
+use super::file::{Change, Files, MAX_BYTES, MAX_FILE, WorkspaceFile};
 use super::index::Index;
 use super::name::{Name, shown};
 use super::repository::Repository;
-use super::{Files, MAX_BYTES, MAX_FILE, WorkspaceFile};
-
-/// Where a content is.
-#[derive(Debug, Clone)]
-pub(super) enum At {
-    /// In the snapshot's archive, from this byte on.
-    Archive(u64),
-    /// Here.
-    Memory(Arc<Vec<u8>>),
-}
-
-/// A file or link of a workspace.
-#[derive(Debug, Clone)]
-pub enum Entry {
-    /// A regular file.
-    File(Regular),
-    /// A symbolic link to this.
-    Link(Vec<u8>),
-}
-
-/// A regular file: what names its content, and where that is.
-#[derive(Debug, Clone)]
-pub struct Regular {
-    /// Bytes.
-    pub size: u64,
-    /// Whether it may be executed.
-    pub executable: bool,
-    /// SHA-256 of its content.
-    pub digest: [u8; 32],
-    pub(super) at: At,
-}
-
-impl PartialEq for Regular {
-    fn eq(&self, other: &Self) -> bool {
-        (self.size, self.executable, self.digest) == (other.size, other.executable, other.digest)
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::File(one), Self::File(two)) => one == two,
-            (Self::Link(one), Self::Link(two)) => one == two,
-            _ => false,
-        }
-    }
-}
-
-impl Entry {
-    /// The mode that git has for it.
-    pub(super) fn mode(&self) -> &'static str {
-        match self {
-            Self::File(Regular { executable: false, .. }) => "100644",
-            Self::File(Regular { executable: true, .. }) => "100755",
-            Self::Link(_) => "120000",
-        }
-    }
-
-    /// What names it: its mode and the SHA-256 of its content.
-    pub(super) fn fingerprint(&self) -> String {
-        let digest = match self {
-            Self::File(file) => data_encoding::HEXLOWER.encode(&file.digest),
-            Self::Link(target) => data_encoding::HEXLOWER.encode(&Sha256::digest(target)),
-        };
-        format!("{} {digest}", self.mode())
-    }
-}
 
 /// A workspace as it was at one moment.
 #[derive(Debug, Default)]
@@ -89,12 +24,12 @@ pub struct Snapshot {
     pub ignored: BTreeMap<Name, Entry>,
     /// Its repository.
     pub repository: Repository,
-    /// Repositories inside of it, by their folders, each with what names its state.
+    /// Nested repositories by folder, with their fingerprints.
     pub nested: BTreeMap<Name, String>,
-    /// How much it is, in bytes, all of it.
+    /// The total size in bytes.
     pub size: u64,
-    /// What could not be read or is not certain, in words: while there is any, nobody knows whether all has been seen.
-    pub doubts: Vec<String>,
+    /// What could not be read or is uncertain, as text. If this is not empty, the snapshot may be incomplete.
+    pub uncertain: Vec<String>,
     pub(super) archive: Option<Arc<File>>,
 }
 
@@ -107,7 +42,7 @@ impl Snapshot {
                     size: content.len() as u64,
                     executable: *executable,
                     digest: Sha256::digest(content).into(),
-                    at: At::Memory(Arc::new(content.clone())),
+                    at: ContentLocation::Memory(Arc::new(content.clone())),
                 }),
                 WorkspaceFile::Link(target) => Entry::Link(target.clone().into_bytes()),
                 WorkspaceFile::Large { .. } => return None,
@@ -132,7 +67,7 @@ impl Snapshot {
         Ok(content)
     }
 
-    /// The index of its repository; `None` where there is none that can be read.
+    /// The index of its repository; `None` if there is none that can be read.
     pub(super) fn index(&self) -> Option<Index> {
         let file = self.repository.index.as_ref().filter(|file| file.size <= MAX_BYTES as u64)?;
         Index::read(&self.content(file).ok()?, self.repository.is_sha256())
@@ -141,10 +76,10 @@ impl Snapshot {
     /// A reader of a file's content.
     pub(super) fn reader<'a>(&'a self, file: &'a Regular) -> io::Result<Box<dyn Read + Send + 'a>> {
         match &file.at {
-            At::Memory(content) => Ok(Box::new(content.as_slice())),
-            At::Archive(offset) => {
+            ContentLocation::Memory(content) => Ok(Box::new(content.as_slice())),
+            ContentLocation::Archive(offset) => {
                 let archive = self.archive.as_deref().ok_or_else(|| io::Error::other("the archive is gone"))?;
-                Ok(Box::new(Part { archive, offset: *offset, left: file.size }))
+                Ok(Box::new(FileRange { archive, offset: *offset, left: file.size }))
             }
         }
     }
@@ -156,14 +91,14 @@ impl Snapshot {
     pub fn copy_archive(&self, to: &mut impl io::Write) -> io::Result<u64> {
         let archive = self.archive.as_deref().ok_or_else(|| io::Error::other("the archive is gone"))?;
         let left = archive.metadata()?.len();
-        io::copy(&mut BufReader::with_capacity(1 << 20, Part { archive, offset: 0, left }), to)
+        io::copy(&mut BufReader::with_capacity(1 << 20, FileRange { archive, offset: 0, left }), to)
     }
 
-    /// Its files in memory, within bounds, and the names of those that cannot be held so.
+    /// Loads its files into memory, within limits. Also returns the names that are not UTF-8 and cannot be loaded.
     ///
     /// # Errors
     /// The archive cannot be read.
-    pub fn held(&self) -> io::Result<(Files, Vec<String>)> {
+    pub fn load_files(&self) -> io::Result<(Files, Vec<String>)> {
         let (mut files, mut not_held, mut space) = (Files::new(), Vec::new(), MAX_BYTES as u64);
         for (name, entry) in &self.files {
             let Ok(path) = String::from_utf8(name.clone()) else {
@@ -195,13 +130,13 @@ impl Snapshot {
 }
 
 /// A part of a file, read without moving its position: several may read it at once.
-struct Part<'a> {
+struct FileRange<'a> {
     archive: &'a File,
     offset: u64,
     left: u64,
 }
 
-impl Read for Part<'_> {
+impl Read for FileRange<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(to.len());
         let count = self.archive.read_at(&mut to[..most], self.offset)?;
@@ -214,9 +149,8 @@ impl Read for Part<'_> {
     }
 }
 
-/// What changed from one moment to another, by path.
-pub fn changes(before: &Snapshot, after: &Snapshot) -> BTreeMap<Name, super::Change> {
-    use super::Change;
+/// The changed paths between two snapshots.
+pub fn changes(before: &Snapshot, after: &Snapshot) -> BTreeMap<Name, Change> {
     let names: BTreeSet<&Name> = before.files.keys().chain(after.files.keys()).collect();
     let changed = names.into_iter().filter_map(|name| {
         let change = match (before.files.get(name), after.files.get(name)) {

@@ -1,5 +1,4 @@
-//! A file without a name, for what an engine answers: gone with the process, however that ends, and as large as what is in it:
-//! zeros take no space.
+//! An unnamed temporary file for an engine's response: it disappears with the process, and zeros take no space.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};

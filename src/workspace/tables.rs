@@ -1,5 +1,4 @@
-//! The files of a repository that have to do with references in tables: which of them count, and what is in them. They are read
-//! once all of them have been seen.
+//! Collects the reftable files of a repository and its worktrees, and reads them after the whole archive was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -7,7 +6,7 @@ use std::io;
 use super::name::Name;
 use super::reftable::{Budget, Stack};
 
-/// What git leaves in `HEAD` where that is in a table.
+/// The content of the `HEAD` file if `HEAD` is stored in a table.
 pub(super) const STUB: &[u8] = b"refs/heads/.invalid";
 /// The file that names the tables, the oldest first.
 const LIST: &[u8] = b"reftable/tables.list";
@@ -19,7 +18,7 @@ const MAX_TABLE: u64 = 64 << 20;
 /// Most that is made of the tables of a repository, in bytes.
 const MAX_BUDGET: usize = 256 << 20;
 
-/// Such files, whatever stands for one.
+/// The collected files, generic over how a file is represented.
 #[derive(Debug)]
 pub(super) struct Tables<File> {
     /// What is in a folder `reftable`, the repository's or a worktree's, by path below `.git`.
@@ -41,7 +40,7 @@ pub(super) struct Access<'a, File> {
 }
 
 /// What cannot be read, by its path below `.git`, and why.
-pub(super) type Unread = (Name, String);
+pub(super) type UnreadableTable = (Name, String);
 
 impl<File> Tables<File> {
     /// Notes a file in the place of the folder of branches.
@@ -55,7 +54,10 @@ impl<File> Tables<File> {
     }
 
     /// The stacks, each by what is before the paths of its files. They share one budget.
-    pub(super) fn stacks(&self, access: &Access<'_, File>) -> impl Iterator<Item = (Name, Result<Stack, Unread>)> {
+    pub(super) fn stacks(
+        &self,
+        access: &Access<'_, File>,
+    ) -> impl Iterator<Item = (Name, Result<Stack, UnreadableTable>)> {
         let mut budget = Budget(MAX_BUDGET);
         self.places().into_iter().map(move |place| {
             let stack = self.stack(&place, &mut budget, access);
@@ -63,13 +65,13 @@ impl<File> Tables<File> {
         })
     }
 
-    /// Files that say that references are in tables, where there are none.
+    /// Files that say that references are in tables, if there are none.
     pub(super) fn without_tables(&self) -> Vec<Name> {
         self.stubs.difference(&self.places()).map(|place| [place, &b"refs/heads"[..]].concat()).collect()
     }
 
     /// The tables of one place on top of each other.
-    fn stack(&self, place: &Name, budget: &mut Budget, access: &Access<'_, File>) -> Result<Stack, Unread> {
+    fn stack(&self, place: &Name, budget: &mut Budget, access: &Access<'_, File>) -> Result<Stack, UnreadableTable> {
         let read = |name: &[u8], most: u64| {
             let path = [place, name].concat();
             match self.files.get(&path) {

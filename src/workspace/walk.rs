@@ -1,4 +1,4 @@
-//! Folders of the host, read without following a link and within bounds.
+//! Reads host folders within limits, without following symbolic links.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -12,34 +12,34 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 
 use super::name::{Name, shown};
 
-/// A folder that things are read below, whatever is changed in it meanwhile.
-pub(super) struct Opened(File);
+/// A folder whose files are opened safely even if it changes meanwhile.
+pub(super) struct RootDir(File);
 
-/// What there is under a path.
-pub(super) enum Kind {
+/// What a path is.
+pub(super) enum FileKind {
     /// A regular file.
-    Regular(File, Seen),
+    Regular(File, FileInfo),
     /// A link to this.
     Link(OsString),
     /// Something else, or nothing.
     Other,
 }
 
-/// What is known of a file.
-pub(super) struct Seen {
+/// A file's metadata.
+pub(super) struct FileInfo {
     pub(super) size: u64,
     pub(super) mode: u32,
     /// Seconds since 1970.
     pub(super) modified: u64,
 }
 
-impl Opened {
+impl RootDir {
     pub(super) fn at(folder: &Path) -> io::Result<Self> {
         File::open(folder).map(Self)
     }
 
-    /// Looks at a path below; no link on the way is followed.
-    pub(super) fn look(&self, path: &(impl AsRef<[u8]> + ?Sized)) -> io::Result<Kind> {
+    /// Opens a path below the folder without following links.
+    pub(super) fn open(&self, path: &(impl AsRef<[u8]> + ?Sized)) -> io::Result<FileKind> {
         use nix::errno::Errno;
         let path = OsStr::from_bytes(path.as_ref());
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", shown(path.as_bytes())));
@@ -52,18 +52,18 @@ impl Opened {
                 let file = File::from(file);
                 let seen = file.metadata()?;
                 if !seen.is_file() {
-                    return Ok(Kind::Other);
+                    return Ok(FileKind::Other);
                 }
                 let modified = u64::try_from(seen.mtime()).unwrap_or_default();
-                Ok(Kind::Regular(file, Seen { size: seen.len(), mode: seen.mode(), modified }))
+                Ok(FileKind::Regular(file, FileInfo { size: seen.len(), mode: seen.mode(), modified }))
             }
             // The last part is a link, or one before it is: the latter is nothing of this folder's.
             Err(Errno::ELOOP) => match readlinkat(&self.0, path) {
-                Ok(target) if self.is_direct(path) => Ok(Kind::Link(target)),
-                _ => Ok(Kind::Other),
+                Ok(target) if self.is_direct(path) => Ok(FileKind::Link(target)),
+                _ => Ok(FileKind::Other),
             },
-            // Gone meanwhile, a socket, or a device without a driver.
-            Err(Errno::ENOENT | Errno::ENXIO | Errno::ENODEV | Errno::ENOTDIR) => Ok(Kind::Other),
+            // Deleted meanwhile, a socket, or a device without a driver.
+            Err(Errno::ENOENT | Errno::ENXIO | Errno::ENODEV | Errno::ENOTDIR) => Ok(FileKind::Other),
             Err(error) => Err(named(error.into())),
         }
     }
@@ -89,7 +89,7 @@ pub(super) fn walk(root: &Path, max_files: usize) -> io::Result<Vec<String>> {
     walk_names(root, max_files)?.into_iter().map(named).collect()
 }
 
-/// The same, whatever their names are.
+/// The same with names that need not be UTF-8.
 pub(super) fn walk_names(root: &Path, max_files: usize) -> io::Result<Vec<Name>> {
     let (mut found, mut folders) = (Vec::new(), vec![Name::new()]);
     while let Some(folder) = folders.pop() {
@@ -119,11 +119,11 @@ pub(super) fn walk_names(root: &Path, max_files: usize) -> io::Result<Vec<Name>>
 /// # Errors
 /// One is a link or no regular file, cannot be read, or the bounds are exceeded.
 pub fn read_files(root: &Path, max_files: usize, max_bytes: usize) -> io::Result<BTreeMap<String, Vec<u8>>> {
-    let opened = Opened::at(root)?;
+    let opened = RootDir::at(root)?;
     let mut left = max_bytes;
     let mut files = BTreeMap::new();
     for path in walk(root, max_files)? {
-        let Kind::Regular(file, _) = opened.look(&path)? else {
+        let FileKind::Regular(file, _) = opened.open(&path)? else {
             return Err(io::Error::other(format!("{path} is a link or no regular file")));
         };
         let mut content = Vec::new();
@@ -154,10 +154,10 @@ mod tests {
     fn nothing_is_read_through_a_link() {
         let root = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc", root.path().join("etc")).unwrap();
-        let opened = Opened::at(root.path()).unwrap();
-        assert!(matches!(opened.look("etc").unwrap(), Kind::Link(target) if target == "/etc"));
-        assert!(matches!(opened.look("etc/passwd").unwrap(), Kind::Other));
-        assert!(matches!(opened.look("etc/mtab").unwrap(), Kind::Other));
-        assert!(matches!(opened.look("none").unwrap(), Kind::Other));
+        let opened = RootDir::at(root.path()).unwrap();
+        assert!(matches!(opened.open("etc").unwrap(), FileKind::Link(target) if target == "/etc"));
+        assert!(matches!(opened.open("etc/passwd").unwrap(), FileKind::Other));
+        assert!(matches!(opened.open("etc/mtab").unwrap(), FileKind::Other));
+        assert!(matches!(opened.open("none").unwrap(), FileKind::Other));
     }
 }

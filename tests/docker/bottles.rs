@@ -207,6 +207,9 @@ fn a_bottle_inside_has_a_policy_of_its_own_and_loses_what_the_one_around_it_lose
     }
     assert_eq!(inside["allow"], serde_json::json!(["shared.example.com", "inner.example.com"]));
     assert_eq!(around["allow"], serde_json::json!(["shared.example.com"]));
+    // A command runs in the bottle inside, too.
+    let done = world.run(&["exec", &inner, "--", "/bin/sh", "-c", "echo inside"]);
+    assert_eq!((done.code(), done.stdout.trim()), (0, "inside"), "{}", done.stderr);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     assert_eq!(finish(child).code(), 126);
     world.assert_clean();

@@ -326,7 +326,7 @@ fn promise_07_what_the_manifest_gives_is_the_agents_alone_also_in_an_image_witho
             }
         }
     };
-    everywhere("while it lives");
+    everywhere("while it is_alive");
     assert_eq!(world.run(&["stop", "secrets"]).code(), 0);
     tmux.wait("code=126");
     everywhere("after it ended");

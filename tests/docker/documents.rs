@@ -33,8 +33,11 @@ fn execute(readme: &Readme, commands: &str) {
         let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
         let mut shell = Command::new("sh");
         shell.args(["-ec", command]).current_dir(here.path()).env("PATH", path);
-        let output =
-            shell.env("XDG_STATE_HOME", world.state.path()).env("XDG_CONFIG_HOME", world.state.path()).output();
+        let output = shell
+            .env("XDG_DATA_HOME", world.state.path())
+            .env("XDG_STATE_HOME", world.state.path())
+            .env("XDG_CONFIG_HOME", world.state.path())
+            .output();
         let output = output.unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{}: {command}: {said}", readme.path);

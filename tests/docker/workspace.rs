@@ -249,7 +249,7 @@ fn what_a_killed_holder_leaves_lives_again() {
     assert_eq!(resumed.code(), 0, "{}", resumed.stderr);
     wait_for("the agent", || world.agent_running("sleep 1000"));
     assert_eq!(world.run(&["exec", "killed", "--", "cat", "a"]).stdout, "a\nmore\nmore\n");
-    assert_eq!(world.run(&["rm", "killed"]).code(), 120, "it lives");
+    assert_eq!(world.run(&["rm", "killed"]).code(), 120, "it is_alive");
     let refused = world.run(&["rm", "--force", "killed"]);
     assert!(
         refused.code() == 120 && refused.stderr.contains("changed: a"),
@@ -338,7 +338,7 @@ fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
     command.args(["--", "sh", "-c", attack]).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     wait_for("the attack", || folder.join("ready").exists().then_some(()));
-    assert!(folder.join(".envrc").exists(), "its place is taken while the bottle lives");
+    assert!(folder.join(".envrc").exists(), "its place is taken while the bottle is_alive");
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     let done = finish(child);
     assert_eq!(done.stdout, "a\n", "{}", done.stderr);

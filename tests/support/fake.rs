@@ -8,7 +8,7 @@ use std::time::Duration;
 use bottler::engine::fake::FakeEngine;
 use bottler::engine::labels::{Identity, Kind};
 use bottler::engine::{ContainerSpec, Engine, Resources};
-use bottler::holder::{Cancel, Drafts, Outcome, carry_out, in_memory};
+use bottler::holder::{Cancel, Drafts, LaunchOutcome, carry_out, in_memory};
 use bottler::lua::{Program, Script, built_in_recipe};
 use bottler::plan::{AgentTemplate, LaunchPlan, resolve};
 use bottler::policy::EgressSpec;
@@ -62,7 +62,7 @@ impl Launch {
         }
     }
 
-    pub async fn run(&self, script: &Script, plan: LaunchPlan) -> Outcome {
+    pub async fn run(&self, script: &Script, plan: LaunchPlan) -> LaunchOutcome {
         self.run_program(&Program::of(script.clone()), plan).await
     }
 
@@ -94,7 +94,7 @@ impl Launch {
         unwind(&bottle.session.engine, ID, OWNER, Duration::ZERO, BTreeMap::new(), None).await;
     }
 
-    pub async fn run_program(&self, program: &Program, plan: LaunchPlan) -> Outcome {
+    pub async fn run_program(&self, program: &Program, plan: LaunchPlan) -> LaunchOutcome {
         carry_out(&self.bottle(program, plan, false), program, &self.cancel).await
     }
 }
@@ -112,7 +112,7 @@ pub async fn poll_times<F: Future + Unpin>(mut future: F, times: usize) -> bool 
 }
 
 /// Runs a recipe on a fresh fake engine.
-pub async fn run(source: &str) -> (Launch, Outcome) {
+pub async fn run(source: &str) -> (Launch, LaunchOutcome) {
     let launch = Launch::new();
     let outcome = launch.run(&recipe(source), plan()).await;
     (launch, outcome)

@@ -195,7 +195,7 @@ impl Lab {
 
     pub async fn message(&mut self) -> Message {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("egress says something");
-        let line = line.unwrap().expect("egress lives");
+        let line = line.unwrap().expect("egress is_alive");
         self.told.push_str(&line);
         serde_json::from_str::<OutputLine<Message>>(&line).unwrap().message
     }

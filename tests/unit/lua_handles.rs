@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::fake::{Launch, plan, recipe, run};
 use bottler::lua::{Grants, Program};
-use bottler::session::{Class, Failure, Outcome as Undone};
+use bottler::session::{Class, Failure, UndoOutcome};
 
 async fn failure(source: &str) -> Failure {
     let (launch, outcome) = run(source).await;
@@ -21,7 +21,7 @@ async fn logs(source: &str) -> Vec<String> {
 }
 
 /// A launch with a project's hooks.
-async fn hooked(hooks: &str, source: &str, replace: &[&str]) -> (Launch, bottler::holder::Outcome) {
+async fn hooked(hooks: &str, source: &str, replace: &[&str]) -> (Launch, bottler::holder::LaunchOutcome) {
     let launch = Launch::new();
     let program = Program {
         recipe: recipe(source),
@@ -268,7 +268,7 @@ async fn an_error_in_a_defer_or_a_last_hook_masks_nothing_and_stops_nothing() {
         .undo
         .into_iter()
         .filter_map(|row| match row.outcome {
-            Undone::Failed(why) => Some((row.kind, why)),
+            UndoOutcome::Failed(why) => Some((row.kind, why)),
             _ => None,
         })
         .collect();

@@ -253,6 +253,15 @@ fn a_project_is_refused_until_it_is_trusted_and_again_when_it_changes() {
         (&shown["trusted"], &shown["files"]["prompt.md"], &shown["files"]["hooks.lua"]),
         (&false.into(), &"added".into(), &"unchanged".into())
     );
+    let hooks = std::fs::read_to_string(own.join("hooks.lua")).unwrap();
+    std::fs::write(own.join("hooks.lua"), "return {}").unwrap();
+    let patch = text(&run(&["trust", "--show"]).stdout);
+    for line in
+        ["+do evil", "-return { before", "+return {}", "+++ b/.bottler/prompt.md", "new         .bottler/prompt.md   7"]
+    {
+        assert!(patch.contains(line), "{line}: {patch}");
+    }
+    std::fs::write(own.join("hooks.lua"), hooks).unwrap();
     assert!(run(&["lua", "check", "--no-project"]).status.success());
     std::fs::remove_file(own.join("prompt.md")).unwrap();
     assert!(run(&check).status.success());

@@ -396,3 +396,28 @@ fn bounds_that_bound_nothing_are_refused_in_a_manifest() {
         home.fails(&["run", "a", "--dry-run"], &["resources: ", bad.split(':').next().unwrap()]);
     }
 }
+
+#[test]
+fn exclude_is_offered_for_a_copy_and_said_to_have_no_effect_on_a_mount() {
+    let home = Home::new(&[
+        (
+            "config/bottler/bottler.yaml",
+            "bottles: {b: {image: i, workspace: {exclude: ['*.pem']}}}\nagents: {a: {bottle: b, template: shell}}\n",
+        ),
+        ("project/x.pem", "s"),
+        ("project/.env", "s"),
+    ]);
+    let shown = |mount: bool| {
+        let done = home.run(&[&["run", "a", "--dry-run"][..], if mount { &["--mount"] } else { &[] }].concat());
+        assert_eq!(done.code(), 0, "{}", done.stderr);
+        done.stdout
+    };
+    let copy = shown(false);
+    assert!(copy.contains("may contain secrets: .env; leave files out with `exclude`"), "{copy}");
+    let mount = shown(true);
+    assert!(
+        mount.contains("may contain secrets: .env, x.pem; the agent can read them; a copy can leave files out"),
+        "{mount}"
+    );
+    assert!(mount.contains("`exclude` HAS NO EFFECT on a mount: *.pem"), "{mount}");
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::fake::{ID, Launch, OWNER, built_in, plan, recipe, run};
 use bottler::engine::Engine;
 use bottler::engine::fake::{FakeEngine, Fault};
-use bottler::holder::Outcome;
+use bottler::holder::LaunchOutcome;
 use bottler::session::{Class, unwind};
 
 /// The calls of a launch that goes well, each with its number among its kind.
@@ -30,7 +30,7 @@ async fn calls() -> Vec<(String, usize)> {
 }
 
 /// Runs the default launch with one call going wrong; hangs and passes are followed by a cancellation.
-async fn struck(call: &str, nth: usize, fault: Fault, times: u8) -> (FakeEngine, Outcome) {
+async fn struck(call: &str, nth: usize, fault: Fault, times: u8) -> (FakeEngine, LaunchOutcome) {
     let launch = Launch::new();
     launch.engine.strike(call, nth, fault);
     let (script, engine) = (built_in("probe"), launch.engine.clone());

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bottler::workspace::{
-    Brought, Name, PullOrder, Pulled, Seed, Snapshot, changes, copy, list, outstanding, patch, pull, read_at, shown,
+    Fetched, Name, PullOptions, PullReport, Seed, Snapshot, changes, copy, list, outstanding, patch, pull, read_at,
+    shown,
 };
 use tempfile::TempDir;
 
@@ -126,13 +127,13 @@ impl World {
         read_at(&path, "/workspace", Some(&self.before())).unwrap()
     }
 
-    fn pull_as(&self, branch: &str, earlier: Option<&str>, filters: bool) -> Result<Pulled, String> {
+    fn pull_as(&self, branch: &str, earlier: Option<&str>, filters: bool) -> Result<PullReport, String> {
         let staging = tempfile::tempdir_in(&self.folder).unwrap();
         let (before, left, user) = (self.before(), self.left(), self.user());
-        let order = PullOrder {
+        let order = PullOptions {
             bottle: "b",
             before: &before,
-            left: &left,
+            after: &left,
             repository: &user,
             branch,
             earlier,
@@ -143,12 +144,12 @@ impl World {
         pull(&order).map_err(|error| error.to_string())
     }
 
-    fn pull(&self) -> Pulled {
+    fn pull(&self) -> PullReport {
         self.pull_as("p", None, false).unwrap()
     }
 
     /// What differs between the user's commit and what was brought, by path: `M a`.
-    fn changed(&self, pulled: &Pulled) -> String {
+    fn changed(&self, pulled: &PullReport) -> String {
         git(&self.user(), &["diff-tree", "-r", "--name-status", "--no-renames", "HEAD", &pulled.commit])
     }
 }
@@ -173,9 +174,9 @@ fn a_submodule_a_sparse_checkout_and_names_of_any_bytes_stay_as_they_are() {
     std::fs::create_dir(&inside).unwrap();
     git(&inside, &["init", "-q"]);
     commit(&inside, "nested");
-    let left_out = list(&user, &[]).unwrap().left_out;
-    let left_out: Vec<_> = left_out.iter().map(|(name, what)| (shown(name), *what)).collect();
-    assert_eq!(left_out, [("nested".to_owned(), "a repository of its own"), ("vendor/lib".to_owned(), "a submodule")]);
+    let omitted = list(&user, &[]).unwrap().omitted;
+    let omitted: Vec<_> = omitted.iter().map(|(name, what)| (shown(name), *what)).collect();
+    assert_eq!(omitted, [("nested".to_owned(), "a repository of its own"), ("vendor/lib".to_owned(), "a submodule")]);
     world.launch();
     let agents = world.agents();
     assert_eq!(git(&agents, &["status", "--short"]), "", "the agent's git sees no change");
@@ -389,17 +390,17 @@ fn every_reference_stash_and_log_comes_back_and_counts() {
     write(&agents, "curly", "seen\n");
     write(&agents, "x.log", "ignored\n");
     let lost = git(&agents, &["rev-parse", "main@{1}"]);
-    let missing = outstanding(&world.before(), &world.left(), &Brought::default());
+    let missing = outstanding(&world.before(), &world.left(), &Fetched::default());
     assert_eq!(missing.files, ["curly"]);
     assert_eq!(missing.ignored.keys().collect::<Vec<_>>(), ["x.log"]);
     assert_eq!(missing.references, ["refs/notes/commits", "refs/stash", "refs/tags/t"]);
     assert!(missing.logged.contains(&lost[..12].to_owned()), "{missing:?}");
     let pulled = world.pull();
-    let brought: Vec<&str> = pulled.references.keys().map(String::as_str).collect();
+    let fetched: Vec<&str> = pulled.references.keys().map(String::as_str).collect();
     let log = format!("refs/bottler/b/log/{lost}");
-    assert_eq!(brought, [&log, "refs/bottler/b/notes/commits", "refs/bottler/b/stash", "refs/bottler/b/tags/t"]);
+    assert_eq!(fetched, [&log, "refs/bottler/b/notes/commits", "refs/bottler/b/stash", "refs/bottler/b/tags/t"]);
     assert_eq!(git(&user, &["show", "refs/bottler/b/stash:a"]), "stashed");
-    let mut known = Brought::default();
+    let mut known = Fetched::default();
     known.note_branch(&world.before(), &world.left(), &pulled, "r", "p");
     let missing = outstanding(&world.before(), &world.left(), &known);
     assert_eq!(missing.lines(), ["ignored by git, new or changed: x.log (1)"]);
@@ -431,7 +432,7 @@ fn a_name_that_git_does_not_take_is_named_and_blocks_nothing() {
     let pulled = world.pull();
     assert_eq!(pulled.skipped.iter().map(|(name, _)| shown(name)).collect::<Vec<_>>(), [".GIT", "sub/git~1/x"]);
     assert_eq!(world.changed(&pulled), "A\t0 first\nM\ta", "a second name of a file is that file");
-    let mut known = Brought::default();
+    let mut known = Fetched::default();
     known.note_branch(&world.before(), &world.left(), &pulled, "r", "p");
     assert_eq!(outstanding(&world.before(), &world.left(), &known).files, [".GIT", "sub/git~1/x"]);
 }
@@ -580,10 +581,10 @@ fn what_comes_back_is_what_the_same_edits_by_hand_give() {
         edits(&hand);
         git(&hand, &["add", "-A"]);
         let tree = git(&hand, &["write-tree"]);
-        let brought = git(&user, &["rev-parse", &format!("{}^{{tree}}", pulled.commit)]);
-        if tree != brought {
+        let fetched = git(&user, &["rev-parse", &format!("{}^{{tree}}", pulled.commit)]);
+        if tree != fetched {
             // The other's objects, to show how they differ.
-            let differs = git(&hand, &["diff-tree", "-r", "-p", &tree, &brought]);
+            let differs = git(&hand, &["diff-tree", "-r", "-p", &tree, &fetched]);
             panic!("round {round}: by hand, and what came back:\n{differs}\nskipped: {:?}", pulled.skipped);
         }
     }

@@ -1,4 +1,4 @@
-//! The client of one holder: shows what happens, asks what is asked, passes signals on, until the bottle is gone.
+//! The client of a holder: shows events, asks questions, and forwards signals until the bottle has ended.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::cli::terminal::{self, DetachKeys, Given, Mute, Signals, follow_output, read_answer};
+use crate::cli::terminal::{self, DetachKeys, Handover, MutedTerminal, Signals, follow_output, read_answer};
 use crate::engine::{Engine, Streams, TerminalSize};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
 use crate::primitive::{Event, Question};
@@ -26,45 +26,44 @@ use crate::sidecar;
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 /// How long to wait for the reaper when the holder has died.
 const REAPER: Duration = Duration::from_secs(30);
-/// How long a holder may take to acknowledge a request to stop. It hears its clients whatever else it does.
+/// How long a holder may take to acknowledge a request to stop.
 const ACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// How long a holder may take to end, once it is asked to leave everything.
 const LEFT: Duration = Duration::from_secs(3);
 /// How long a program has to see that its terminal has become smaller.
 const REDRAW: Duration = Duration::from_millis(150);
-/// How long keys are still the agent's after its last output, where nobody says that it has ended.
+/// How long keys are ignored after the agent's last output, if its end is not reported.
 const MUTE: Duration = Duration::from_secs(10);
 /// Audit events kept for the report; further ones are counted.
 const MAX_AUDIT: usize = 1000;
 
-/// How it ended, seen from here.
-pub(in crate::cli) enum Ended {
+/// How the client's connection to a bottle ended.
+pub(in crate::cli) enum SessionEnd {
     Reported(Box<Report>),
-    /// The user has left; it goes on.
+    /// The user detached; the bottle keeps running.
     Detached,
-    /// A signal has ended this client alone; it goes on. Its number.
-    Left(i32),
-    /// The user asked a third time.
-    LeftToReaper,
+    /// A signal ended this client; the bottle keeps running. The signal's number.
+    Signalled(i32),
+    /// The user interrupted a third time.
+    AbandonedToReaper,
     /// The holder died.
     HolderDied,
 }
 
-/// What is shown of the agent, and where.
+/// What the client shows of the agent, and how.
 #[derive(Debug, Clone, Default)]
-pub(in crate::cli) struct Show {
-    /// What it writes is kept, not shown.
+pub(in crate::cli) struct ClientOptions {
+    /// Keep its output instead of showing it.
     pub(in crate::cli) capture: bool,
-    /// It gets the terminal.
+    /// Give it the terminal.
     pub(in crate::cli) terminal: bool,
-    /// It may do everything to it.
+    /// Pass all control sequences.
     pub(in crate::cli) raw: bool,
-    /// The user leaves as soon as its command has started.
+    /// Detach as soon as its command has started.
     pub(in crate::cli) detach: bool,
-    /// This client has not launched it: a signal that asks this process to end, or a terminal that is gone, ends this
-    /// process and no more.
+    /// This client did not launch the bottle: SIGTERM or SIGHUP ends only this client.
     pub(in crate::cli) guest: bool,
-    /// The keys that leave.
+    /// The keys that detach.
     pub(in crate::cli) keys: DetachKeys,
 }
 
@@ -74,22 +73,22 @@ pub(in crate::cli) struct Client {
     to: Wire,
     /// The holder's process.
     holder: Option<Pid>,
-    /// Until when a request to stop is to be acknowledged.
+    /// Deadline for the acknowledgement of a request to stop.
     unheard: Option<Instant>,
-    /// Why the holder has ended in the middle of it: in its own words, or because it was ended from here.
+    /// Why the holder died: its last message, or that this client killed it.
     pub(in crate::cli) last_words: Option<Failure>,
-    /// Whether it was ended from here.
+    /// Whether this client killed the holder.
     pub(in crate::cli) has_killed: bool,
     engine: Arc<dyn Engine>,
-    pub(in crate::cli) show: Show,
+    pub(in crate::cli) show: ClientOptions,
     /// The agent's container.
     container: Option<String>,
-    /// Its streams, opened before its command starts, until it is given the terminal.
+    /// Its streams, opened before its command starts.
     streams: Option<JoinHandle<crate::engine::Result<Streams>>>,
     /// The terminal, while the agent has it.
-    given: Option<JoinHandle<std::io::Result<Mute>>>,
-    /// The terminal after it, until the agent's end is reported, or for a while.
-    mute: Option<(Mute, Instant)>,
+    handover: Option<JoinHandle<std::io::Result<MutedTerminal>>>,
+    /// The muted terminal after the agent's last output, until its end is reported or a deadline passes.
+    mute: Option<(MutedTerminal, Instant)>,
     /// Whether the agent has ended.
     ended: bool,
     pub(in crate::cli) progress: Progress,
@@ -104,14 +103,14 @@ pub(in crate::cli) struct Client {
 impl Drop for Client {
     fn drop(&mut self) {
         if let Some(before) = &self.terminal {
-            // A question that was not answered may have left it hidden.
+            // An unanswered question may have left echo off.
             let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
         }
     }
 }
 
 impl Client {
-    pub(in crate::cli) fn start(launch: Launch, engine: Arc<dyn Engine>, show: Show) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn start(launch: Launch, engine: Arc<dyn Engine>, show: ClientOptions) -> anyhow::Result<Self> {
         let secrets: Vec<&String> = launch.env.values().chain(&launch.proxy_credentials).collect();
         let log = crash::open(&launch.state, &launch.plan.bottle)?;
         let (socket, holder) = holder::spawn(&secrets, log)?;
@@ -125,8 +124,13 @@ impl Client {
     }
 
     /// A client of a holder that is reached over a socket.
-    pub(in crate::cli) fn new(bottle: String, socket: UnixStream, engine: Arc<dyn Engine>, show: Show) -> Self {
-        // A process that this one cannot see has the number 0, which would be everybody here.
+    pub(in crate::cli) fn new(
+        bottle: String,
+        socket: UnixStream,
+        engine: Arc<dyn Engine>,
+        show: ClientOptions,
+    ) -> Self {
+        // A process in another PID namespace has the id 0, which `kill` would read as the whole process group.
         let holder = socket.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 1).map(Pid::from_raw);
         let (from, to) = holder::split(socket);
         Self {
@@ -141,7 +145,7 @@ impl Client {
             show,
             container: None,
             streams: None,
-            given: None,
+            handover: None,
             mute: None,
             ended: false,
             progress: Progress::new(),
@@ -159,10 +163,10 @@ impl Client {
         self.unheard.get_or_insert(Instant::now() + ACKNOWLEDGED);
     }
 
-    /// Ends a holder that cannot end itself: stopped, or stuck. The reaper, which sees its end, removes the bottle.
+    /// Kills a holder that is stopped or stuck. Its reaper removes the bottle.
     fn kill_holder(&mut self) {
         self.unheard = None;
-        // The socket is open, so that the process is there, and its number nobody else's.
+        // The socket is open, so the process still exists and its id is not reused.
         let Some(holder) = self.holder.take() else { return };
         let what = format!("the holder of {} (process {holder}) did not answer and was killed", self.bottle);
         if let Err(error) = kill(holder, Signal::SIGKILL) {
@@ -177,7 +181,7 @@ impl Client {
         self.last_words = Some(Failure::new(Class::Internal, what));
     }
 
-    /// Waits until the holder has left everything to the reaper.
+    /// Waits until the holder exits and leaves the rest to the reaper.
     async fn leave(&mut self) {
         let gone = async { while let Ok(Some(_)) = self.from.next().await {} };
         if tokio::time::timeout(LEFT, gone).await.is_err() {
@@ -185,8 +189,8 @@ impl Client {
         }
     }
 
-    /// Shows what happens and passes signals on, until the end.
-    pub(in crate::cli) async fn follow(&mut self, state: &StateDir) -> Result<Ended, Failure> {
+    /// Shows events and forwards signals until the end.
+    pub(in crate::cli) async fn follow(&mut self, state: &StateDir) -> Result<SessionEnd, Failure> {
         let mut signals = Signals::new()?;
         let mut asked = 0;
         loop {
@@ -201,22 +205,22 @@ impl Client {
                     }
                     Ok(Some(FromHolder::Welcome(welcome))) => self.welcome(*welcome).await,
                     Ok(Some(FromHolder::Stopping)) => self.unheard = None,
-                    // Asked for by nobody here.
+                    // Answers to requests that this client does not make.
                     Ok(Some(FromHolder::Policy(_) | FromHolder::Restarted(_))) => {}
                     Ok(Some(FromHolder::Dies(failure))) => self.last_words = Some(*failure),
                     Ok(Some(FromHolder::Finished(report))) => {
                         self.take_back().await;
-                        return Ok(Ended::Reported(report));
+                        return Ok(SessionEnd::Reported(report));
                     }
                     Ok(None) | Err(_) => {
                         self.take_back().await;
                         return Ok(self.after_death(state).await);
                     }
                 },
-                given = given(&mut self.given) => {
-                    self.given = None;
-                    if let Ok(Ok(mute)) = given {
-                        if mute.given == Given::Detached {
+                handover = handed_over(&mut self.handover) => {
+                    self.handover = None;
+                    if let Ok(Ok(mute)) = handover {
+                        if mute.handover == Handover::Detached {
                             drop(mute);
                             return Ok(self.detach().await);
                         }
@@ -232,7 +236,7 @@ impl Client {
                     }
                     asked += 1;
                     if self.ended && asked == 1 {
-                        // It would only cut short what is done for the agent's work.
+                        // A cancellation would only interrupt saving the agent's work.
                         self.progress.line("the agent has ended and the bottle is being removed; interrupt again to remove it at once");
                         continue;
                     }
@@ -245,7 +249,7 @@ impl Client {
                         2 => self.progress.line("killing"),
                         _ => {
                             self.leave().await;
-                            return Ok(Ended::LeftToReaper);
+                            return Ok(SessionEnd::AbandonedToReaper);
                         }
                     }
                 }
@@ -253,18 +257,18 @@ impl Client {
         }
     }
 
-    async fn detach(&mut self) -> Ended {
+    async fn detach(&mut self) -> SessionEnd {
         self.to.send(&ToHolder::Detach);
         self.to.close().await;
-        Ended::Detached
+        SessionEnd::Detached
     }
 
-    async fn leave_alone(&mut self, signal: SignalKind) -> Ended {
+    async fn leave_alone(&mut self, signal: SignalKind) -> SessionEnd {
         self.detach().await;
-        Ended::Left(signal.as_raw_value())
+        SessionEnd::Signalled(signal.as_raw_value())
     }
 
-    /// Attaches to an agent that may be at work already.
+    /// Attaches to an agent that may be running already.
     async fn welcome(&mut self, welcome: Welcome) {
         self.show.terminal &= welcome.terminal;
         if let Some(container) = welcome.container {
@@ -279,8 +283,8 @@ impl Client {
         }
     }
 
-    /// Has a program that is at work already draw itself anew: most do so when the terminal becomes another size, and not
-    /// where it is the same again by the time that they look.
+    /// Makes a running program redraw its screen by changing the terminal's size. The pause ensures that the program sees
+    /// the changed size.
     async fn redraw(&self) {
         if let (true, Some(container), Some(size)) = (self.show.terminal, &self.container, terminal::size()) {
             let smaller = TerminalSize { height: size.height.saturating_sub(1).max(1), ..size };
@@ -303,7 +307,7 @@ impl Client {
         }
     }
 
-    /// Says that the agent's output is heard, once its terminal is as large as the user's.
+    /// Sets the size of the agent's terminal and reports that the client is attached.
     async fn prepare(&mut self) {
         if self.show.terminal && self.streams.is_some() {
             self.resize().await;
@@ -329,18 +333,18 @@ impl Client {
             let (engine, container) = (engine.clone(), container.clone());
             Box::pin(async move { drop(engine.container_resize(&container, size).await) })
         };
-        // A program that draws anew when it hears of another size shows itself to who has just come.
+        // A resize makes most programs redraw.
         self.resize().await;
-        self.given = Some(tokio::spawn(terminal::give(streams, resize, raw, keys)));
+        self.handover = Some(tokio::spawn(terminal::give(streams, resize, raw, keys)));
     }
 
-    /// Takes the terminal back, as it was; what the agent wrote last has come by then, or comes no more.
+    /// Restores the user's terminal after the agent's last output.
     async fn take_back(&mut self) {
-        if let Some(mut given) = self.given.take() {
-            let ended = tokio::time::timeout(LAST_OUTPUT, &mut given).await;
+        if let Some(mut handover) = self.handover.take() {
+            let ended = tokio::time::timeout(LAST_OUTPUT, &mut handover).await;
             if ended.is_err() {
-                given.abort();
-                let _ = given.await;
+                handover.abort();
+                let _ = handover.await;
             }
         }
         self.mute = None;
@@ -377,17 +381,17 @@ impl Client {
         }
     }
 
-    /// Asks at the terminal, aside from what goes on; where there is none, says so at once.
+    /// Asks a question at the terminal in another thread; without a terminal, answers at once that nobody can be asked.
     fn ask(&mut self, id: u64, what: Question, text: &str) {
         let (to, text) = (self.to.clone(), report::printable(text));
-        // Nor can who has given the terminal away be asked.
-        if !std::io::stdin().is_terminal() || self.given.is_some() {
+        // While the agent has the terminal, the user cannot be asked.
+        if !std::io::stdin().is_terminal() || self.handover.is_some() {
             to.send(&ToHolder::Answer { id, answer: None });
             return;
         }
         self.terminal = self.terminal.take().or_else(|| tcgetattr(std::io::stdin()).ok());
         let done = self.progress.pause();
-        // A thread that nobody waits for: the user may end everything instead of answering.
+        // A detached thread: the user may interrupt instead of answering.
         std::thread::spawn(move || {
             let answer = read_answer(what, &text).ok();
             done();
@@ -395,34 +399,34 @@ impl Client {
         });
     }
 
-    async fn after_death(&mut self, state: &StateDir) -> Ended {
+    async fn after_death(&mut self, state: &StateDir) -> SessionEnd {
         self.progress.clear();
         self.progress.line("the holder is gone; the reaper removes the bottle");
         let (state, bottle) = (state.clone(), self.bottle.clone());
         let released = tokio::task::spawn_blocking(move || state.wait_released(&bottle));
-        // Longer than that, and `gc` says why.
+        // After that, `gc` reports the reason.
         let _ = tokio::time::timeout(REAPER, released).await;
-        Ended::HolderDied
+        SessionEnd::HolderDied
     }
 
-    /// What the agent wrote, where it was kept.
+    /// The captured output of the agent.
     pub(in crate::cli) async fn take_output(&mut self) -> Vec<u8> {
         let Some(output) = self.output.take() else { return Vec::new() };
         tokio::time::timeout(LAST_OUTPUT, output).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 }
 
-/// The end of the time that an agent has the terminal; never, where it has not.
-async fn given(
-    task: &mut Option<JoinHandle<std::io::Result<Mute>>>,
-) -> Result<std::io::Result<Mute>, tokio::task::JoinError> {
+/// Waits until the agent returns the terminal; forever if it does not have it.
+async fn handed_over(
+    task: &mut Option<JoinHandle<std::io::Result<MutedTerminal>>>,
+) -> Result<std::io::Result<MutedTerminal>, tokio::task::JoinError> {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
     }
 }
 
-/// The moment; never, where there is none.
+/// Waits until a moment; forever if there is none.
 async fn passed(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,

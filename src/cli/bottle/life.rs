@@ -1,4 +1,4 @@
-//! What is done with a bottle that lives, or is kept: attach, exec, logs, stop, inspect, rm.
+//! Commands for a running or kept bottle: attach, exec, logs, wait, stop, inspect, rm.
 
 use std::io::{IsTerminal, Read};
 
@@ -6,24 +6,24 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
 
-use super::client::{Ended, Show};
-use super::ended::{holder_died, tell};
-use super::known::Known;
-use super::left;
+use super::client::{ClientOptions, SessionEnd};
+use super::find::FoundBottle;
+use super::outcome::{holder_died, tell};
 use super::remove::remove_kept;
+use super::workspace;
 use crate::cli::failure::input;
 use crate::cli::open::state;
 use crate::cli::print::{print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::Writer;
-use crate::cli::terminal::{self, Given};
+use crate::cli::terminal::{self, Handover};
 use crate::engine::{ExecSpec, Output, Streams};
 use crate::init::ENTER;
 use crate::primitive::POLICY_FILE;
-use crate::session::ended::{self, Piece};
-use crate::session::{Class, Condition, Failure, Kept, UndoRow};
+use crate::session::exit_record::{self, OutputChunk};
+use crate::session::{Class, Condition, Failure, KeptWorkspace, UndoRow};
 
-/// Lines of a log that are shown where nothing else is said.
+/// Default number of log lines.
 const LINES: usize = 1000;
 
 /// What `attach` takes.
@@ -87,14 +87,14 @@ pub(in crate::cli) struct RmArgs {
     discard: bool,
 }
 
-/// What is known of a bottle that does not run, where that is how it ended.
-fn ended_of(id: &str) -> Result<Option<(ended::Ended, Vec<Piece>)>, Failure> {
+/// The exit record of a bottle that is not running.
+fn ended_of(id: &str) -> Result<Option<(exit_record::ExitRecord, Vec<OutputChunk>)>, Failure> {
     let state = state()?;
-    Ok(if state.is_alive(id) { None } else { ended::read(&state, id) })
+    Ok(if state.is_alive(id) { None } else { exit_record::read(&state, id) })
 }
 
-/// Prints what an agent wrote, as it did.
-fn print_output(output: &[Piece]) {
+/// Prints an agent's recorded output.
+fn print_output(output: &[OutputChunk]) {
     let (mut out, mut err) = (Writer::stdout(), Writer::stderr());
     for piece in output {
         let written = if piece.error { err.write(&piece.bytes) } else { out.write(&piece.bytes) };
@@ -102,7 +102,7 @@ fn print_output(output: &[Piece]) {
     }
 }
 
-fn tell_ended(ended: &ended::Ended) -> u8 {
+fn tell_ended(ended: &exit_record::ExitRecord) -> u8 {
     let how = match (&ended.failure, ended.exit_code) {
         (Some(failure), _) => failure.clone(),
         (None, Some(code)) => format!("exit code {code}"),
@@ -120,12 +120,12 @@ pub(in crate::cli) struct WaitArgs {
     bottles: Vec<String>,
 }
 
-/// Waits for the end of bottles; prints each one's exit code, and ends with the first that is not 0.
+/// Waits for bottles to end, prints their exit codes, and returns the first that is not 0.
 pub(in crate::cli) async fn wait(args: &WaitArgs) -> Result<u8, Failure> {
     let mut code = 0;
     for id in &args.bottles {
         if ended_of(id)?.is_none() {
-            let known = Known::find(id)?;
+            let known = FoundBottle::find(id)?;
             let (state, bottle) = (known.state.clone(), id.clone());
             let released = tokio::task::spawn_blocking(move || state.wait_released(&bottle));
             released.await.map_err(|error| Failure::new(Class::Internal, format!("wait for {id}: {error}")))?;
@@ -145,44 +145,45 @@ pub(in crate::cli) async fn attach(args: &AttachArgs) -> Result<u8, Failure> {
         print_output(&output);
         return Ok(tell_ended(&ended));
     }
-    let known = Known::living(&args.bottle).await?;
+    let known = FoundBottle::living(&args.bottle).await?;
     let keys = args.detach_keys.clone().unwrap_or_default();
-    let show = Show { terminal: terminal::is_there(), raw: args.raw, guest: true, keys, ..Show::default() };
+    let show =
+        ClientOptions { terminal: terminal::is_there(), raw: args.raw, guest: true, keys, ..ClientOptions::default() };
     let mut client = known.reach(show).await?;
     match client.follow(&known.state).await? {
-        Ended::Reported(report) => {
+        SessionEnd::Reported(report) => {
             client.take_output().await;
             client.progress.clear();
             Ok(tell(&client, &report, true))
         }
-        Ended::Detached => {
+        SessionEnd::Detached => {
             print_message(&format!("{} keeps running: `bottler attach {}`", known.id, known.id));
             Ok(0)
         }
-        Ended::Left(signal) => Ok(left(&known.id, signal)),
-        Ended::LeftToReaper => Ok(Class::Cancelled.exit_code()),
-        Ended::HolderDied => Err(holder_died(&mut client, &known.state)),
+        SessionEnd::Signalled(signal) => Ok(left(&known.id, signal)),
+        SessionEnd::AbandonedToReaper => Ok(Class::Cancelled.exit_code()),
+        SessionEnd::HolderDied => Err(holder_died(&mut client, &known.state)),
     }
 }
 
-/// That a signal has ended this client alone; the exit code, as a shell has it.
+/// Reports that a signal ended only this client; returns the exit code that a shell would.
 fn left(id: &str, signal: i32) -> u8 {
     print_message(&format!("{id} keeps running: `bottler attach {id}`"));
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
 pub(in crate::cli) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
-    let known = Known::living(&args.bottle).await?;
+    let known = FoundBottle::living(&args.bottle).await?;
     end(&known).await
 }
 
 /// Ends a bottle and waits until it is gone.
-async fn end(known: &Known) -> Result<u8, Failure> {
-    // Nothing of what it writes is of interest any more.
-    let mut client = known.reach(Show { capture: true, guest: true, ..Show::default() }).await?;
+async fn end(known: &FoundBottle) -> Result<u8, Failure> {
+    // Do not show the agent's output any more.
+    let mut client = known.reach(ClientOptions { capture: true, guest: true, ..ClientOptions::default() }).await?;
     client.cancel();
     match client.follow(&known.state).await? {
-        Ended::Reported(report) => {
+        SessionEnd::Reported(report) => {
             client.progress.clear();
             let cancelled = report.failure.as_ref().is_none_or(|failure| failure.class == Class::Cancelled);
             if let Some(kept) = &report.kept {
@@ -194,19 +195,19 @@ async fn end(known: &Known) -> Result<u8, Failure> {
             }
             Ok(tell(&client, &report, false))
         }
-        // It is what was wanted, and the reaper has done the rest.
-        Ended::HolderDied if !known.state.is_alive(&known.id) => {
+        // The bottle has ended, and the reaper has removed it.
+        SessionEnd::HolderDied if !known.state.is_alive(&known.id) => {
             if let Some(words) = client.last_words.take().filter(|_| !client.has_killed) {
                 client.progress.line(&crate::report::failure(&words, &[]));
             }
             Ok(0)
         }
-        Ended::HolderDied => Err(holder_died(&mut client, &known.state)),
-        Ended::Left(signal) => {
+        SessionEnd::HolderDied => Err(holder_died(&mut client, &known.state)),
+        SessionEnd::Signalled(signal) => {
             print_message(&format!("{} is being stopped anyway", known.id));
             Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
         }
-        Ended::Detached | Ended::LeftToReaper => Ok(Class::Cancelled.exit_code()),
+        SessionEnd::Detached | SessionEnd::AbandonedToReaper => Ok(Class::Cancelled.exit_code()),
     }
 }
 
@@ -216,15 +217,15 @@ pub(in crate::cli) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
         tell_ended(&ended);
         return Ok(0);
     }
-    let found = async |known: Known| -> Result<_, Failure> {
+    let found = async |known: FoundBottle| -> Result<_, Failure> {
         let container = known.container(args.sidecar.as_deref()).await?;
         Ok((known, container))
     };
-    let (known, container) = match Known::living(&args.bottle).await {
+    let (known, container) = match FoundBottle::living(&args.bottle).await {
         Ok(known) => found(known).await?,
-        // Its holder and reaper have died, and what they would have removed may be there.
+        // After the death of holder and reaper the container may still exist.
         Err(failure) => {
-            let left = match Known::find(&args.bottle) {
+            let left = match FoundBottle::find(&args.bottle) {
                 Ok(known) => found(known).await.ok(),
                 Err(_) => None,
             };
@@ -238,7 +239,7 @@ pub(in crate::cli) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
             Output::Stdout(bytes) => out.write(&bytes),
             Output::Stderr(bytes) => err.write(&bytes),
         };
-        // A reader that has had enough, as in `| head`, is no error.
+        // A closed pipe, as in `| head`, is not an error.
         if let Err(error) = written {
             crate::cli::print::note_written(Err(error));
             break;
@@ -248,7 +249,7 @@ pub(in crate::cli) async fn logs(args: &LogsArgs) -> Result<u8, Failure> {
 }
 
 pub(in crate::cli) async fn exec(args: &ExecArgs) -> Result<u8, Failure> {
-    let known = Known::living(&args.bottle).await?;
+    let known = FoundBottle::living(&args.bottle).await?;
     let container = known.container(None).await?;
     let tty = terminal::is_there();
     let words = [crate::layout::EXECUTABLE, ENTER].into_iter().map(str::to_owned);
@@ -272,7 +273,7 @@ pub(in crate::cli) async fn exec(args: &ExecArgs) -> Result<u8, Failure> {
         let keys = args.detach_keys.clone().unwrap_or_default();
         let mute = terminal::give(streams, resize, false, keys).await;
         let mute = mute.map_err(|error| Failure::new(Class::Internal, format!("give the terminal: {error}")))?;
-        if mute.given == Given::Detached {
+        if mute.handover == Handover::Detached {
             print_message(&format!("detached; the command keeps running in {}", known.id));
             return Ok(0);
         }
@@ -287,12 +288,12 @@ fn terminal_name() -> Vec<String> {
     std::env::var("TERM").map(|name| format!("TERM={name}")).into_iter().collect()
 }
 
-/// A command's streams, to and from this process' own.
+/// Connects a command's streams with this process' streams.
 async fn carry(streams: Streams) -> Result<(), Failure> {
     let Streams { mut output, mut input } = streams;
     let (sender, mut typed) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
     if !std::io::stdin().is_terminal() {
-        // A thread that nobody waits for: the command may end before its input does.
+        // A detached thread: the command may end before its input does.
         std::thread::spawn(move || {
             let mut bytes = vec![0; 64 << 10];
             while let Ok(count @ 1..) = std::io::stdin().read(&mut bytes) {
@@ -313,7 +314,7 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
                 None => return Ok(()),
             },
             bytes = typed.recv(), if open => if let Some(bytes) = bytes {
-                // A command that has closed its input hears no more.
+                // The command may have closed its input.
                 let _ = input.write_all(&bytes).await;
             } else {
                 open = false;
@@ -325,7 +326,7 @@ async fn carry(streams: Streams) -> Result<(), Failure> {
 
 pub(in crate::cli) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
     let ended = ended_of(&args.bottle)?.map(|(ended, _)| ended);
-    let known = match (Known::find(&args.bottle), &ended) {
+    let known = match (FoundBottle::find(&args.bottle), &ended) {
         (Err(_), Some(ended)) => {
             print_json(&serde_json::json!({ "bottle": ended.id, "state": "ended", "ended": ended }))?;
             return Ok(0);
@@ -334,7 +335,7 @@ pub(in crate::cli) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
     };
     known.engine.info().await?;
     let alive = known.state.is_alive(&known.id);
-    let kept = if alive { None } else { Kept::of_dead(&known.state, &known.id) };
+    let kept = if alive { None } else { KeptWorkspace::of_dead(&known.state, &known.id) };
     let condition = if alive { Condition::read(&known.state.bottle(&known.id)) } else { Condition::default() };
     let objects: Vec<serde_json::Value> = known
         .objects()
@@ -356,15 +357,15 @@ pub(in crate::cli) async fn inspect(args: &BottleArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The policies of a bottle's egresses, by their names, as they are enforced now.
-fn policies(known: &Known) -> Option<serde_json::Value> {
+/// The active policies of a bottle's egress sidecars, by name.
+fn policies(known: &FoundBottle) -> Option<serde_json::Value> {
     let text = std::fs::read(known.state.bottle(&known.id).join(POLICY_FILE)).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
 pub(in crate::cli) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
-    let known = match Known::find(&args.bottle) {
-        Err(failure) if args.force && failure.class == Class::Internal => Known::find_broken(&args.bottle)?,
+    let known = match FoundBottle::find(&args.bottle) {
+        Err(failure) if args.force && failure.class == Class::Internal => FoundBottle::find_broken(&args.bottle)?,
         found => found?,
     };
     known.engine.info().await?;
@@ -384,18 +385,18 @@ pub(in crate::cli) async fn rm(args: &RmArgs) -> Result<u8, Failure> {
     remove_kept(&known).await
 }
 
-/// Asks whether what nobody has pulled may go, where there is something; without a terminal that is an error.
-async fn ask_to_discard(known: &Known) -> Result<(), Failure> {
+/// Asks whether work that was not pulled may be dropped; an error without a terminal.
+async fn ask_to_discard(known: &FoundBottle) -> Result<(), Failure> {
     let id = &known.id;
-    let Some(kept) = Kept::of_dead(&known.state, id) else { return Ok(()) };
+    let Some(kept) = KeptWorkspace::of_dead(&known.state, id) else { return Ok(()) };
     let hint = format!(
-        "`bottler pull {id}` fetches it, with --archive FILE ignored files and repositories inside, too; `bottler rm --discard {id}` drops it"
+        "`bottler pull {id}` fetches it, with --archive FILE ignored files and nested repositories as well; `bottler rm --discard {id}` drops it"
     );
-    // A volume that is gone holds nothing.
+    // A volume that does not exist contains nothing.
     if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
         return Ok(());
     }
-    let lines = match left::until_signal(left::read(id), &left::Cancelled::default()).await {
+    let lines = match workspace::until_signal(workspace::read(id), &workspace::CancelFlag::default()).await {
         Ok(work) => work.outstanding().lines(),
         Err(failure) if failure.class == Class::Cancelled => return Err(failure),
         Err(failure) => vec![format!("it cannot be read: {}", failure.message)],

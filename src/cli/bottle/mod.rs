@@ -1,10 +1,10 @@
-//! What is done with a bottle that lives, or is kept.
+//! Commands for running and kept bottles.
 
 pub(super) mod client;
-pub(super) mod ended;
-pub(super) mod known;
-mod left;
+pub(super) mod fetch;
+pub(super) mod find;
 pub(super) mod life;
+pub(super) mod outcome;
 pub(super) mod ps;
 mod remove;
-pub(super) mod work;
+mod workspace;

@@ -8,8 +8,8 @@ use crate::cli::open::engine;
 use crate::cli::print::{Format, print_data, print_json};
 use crate::engine::Filter;
 use crate::report::table;
-use crate::session::ended::{self, Ended};
-use crate::session::{Class, Condition, Failure, Kept};
+use crate::session::exit_record::{self, ExitRecord};
+use crate::session::{Class, Condition, Failure, KeptWorkspace};
 
 /// What `ps` takes.
 #[derive(clap::Args)]
@@ -26,13 +26,13 @@ pub(in crate::cli) struct Args {
 struct Row {
     bottle: String,
     agent: String,
-    /// `running`; `paused`; `ended`: nothing of it is there; `kept`: only its workspace is there; or `dead`: nobody holds it,
-    /// and `gc` removes it.
+    /// `running`; `paused`; `ended`: nothing is left; `kept`: only its workspace is left; or `dead`: its holder died, and `gc`
+    /// removes it.
     state: &'static str,
     /// What is wrong with one that lives: the agent's pause, and its sidecars.
     #[serde(flatten)]
     condition: Condition,
-    /// Bytes that are kept, where that is known.
+    /// Bytes that are kept, if that is known.
     size: Option<u64>,
     /// Seconds since 1970.
     launched: Option<u64>,
@@ -50,8 +50,8 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     let known =
         state.bottles().map_err(|error| Failure::new(Class::Internal, format!("read the state directory: {error}")))?;
     let all: BTreeSet<String> = known.into_iter().chain(objects.keys().cloned()).collect();
-    let ended: BTreeMap<String, Ended> =
-        ended::all(&state).into_iter().map(|ended| (ended.id.clone(), ended)).collect();
+    let ended: BTreeMap<String, ExitRecord> =
+        exit_record::all(&state).into_iter().map(|ended| (ended.id.clone(), ended)).collect();
     let gone = ended.values().filter(|ended| args.all && !all.contains(&ended.id)).map(|ended| Row {
         bottle: ended.id.clone(),
         agent: ended.agent.clone(),
@@ -69,7 +69,7 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
             let record = state.record(&bottle);
             let alive = state.is_alive(&bottle);
             let condition = if alive { Condition::read(&state.bottle(&bottle)) } else { Condition::default() };
-            let kept = if alive { None } else { Kept::of_dead(&state, &bottle) };
+            let kept = if alive { None } else { KeptWorkspace::of_dead(&state, &bottle) };
             Row {
                 agent: record.as_ref().map_or_else(|| "?".to_owned(), |record| record.agent.clone()),
                 launched: record.map(|record| record.launched),

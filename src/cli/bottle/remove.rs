@@ -1,24 +1,24 @@
-//! A kept bottle goes, with its workspace. Whether it may is asked before.
+//! Removes a kept bottle with its workspace. The caller has asked the user.
 
 use std::sync::Arc;
 
-use super::known::Known;
+use super::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::cli::print::print_message;
 use crate::engine::Engine;
-use crate::session::{Class, Failure, Kept, gc};
+use crate::session::{Class, Failure, KeptWorkspace, gc};
 
-/// Removes all there is of a bottle that does not live.
-pub(super) async fn remove_kept(known: &Known) -> Result<u8, Failure> {
+/// Removes everything of a bottle that is not running.
+pub(super) async fn remove_kept(known: &FoundBottle) -> Result<u8, Failure> {
     let id = &known.id;
     let failed = |error: std::io::Error| Failure::new(Class::Internal, format!("remove {id}: {error}"));
     let Some(dir) = known.state.claim(id).map_err(failed)? else {
         return Err(input(format!("{id} is running again")).hint(format!("bottler stop {id}")));
     };
-    Kept::forget(&dir.path);
+    KeptWorkspace::forget(&dir.path);
     let engine: Arc<dyn Engine> = known.engine.clone();
     let undo = gc::unwind_dead(&engine, id, known.owner(), None).await;
-    if let Some(left) = crate::report::left(&undo) {
+    if let Some(left) = crate::report::not_undone(&undo) {
         print_message(&left);
         return Ok(Class::Operation.exit_code());
     }

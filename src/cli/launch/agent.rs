@@ -1,20 +1,20 @@
-//! What a command line says about an agent, made into a plan: `run`, `run --dry-run`, `resume`.
+//! Options of an agent, and the plan that they result in: `run`, `run --dry-run`, `resume`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::egress::EgressArgs;
-use super::program::{self, Defined, ProjectArgs};
+use super::program::{self, Definitions, ProjectArgs};
 use crate::cli::failure::input;
 use crate::cli::terminal;
 use crate::holder::{Draft, Drafts};
-use crate::manifest::{Catalogue, Chosen, Egress, IsolationSection, choose, expand, granted, text};
+use crate::manifest::{Catalogue, Egress, IsolationSection, ResolvedAgent, choose, expand, saved_grants, text};
 use crate::plan::{Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
 use crate::policy::AllowSpec;
-use crate::session::{Class, Failure, GrantsOf, StateDir, new_id, valid_name};
+use crate::session::{Class, Failure, GrantsKey, StateDir, new_id, valid_name};
 use crate::workspace::identity;
 
-/// An agent, and how it differs from what is said of it.
+/// An agent, and options that override its definition.
 #[derive(clap::Args)]
 pub(in crate::cli) struct AgentArgs {
     /// An agent of your manifest or the project's, or a template: `claude`, `codex`, `shell`, `probe` …
@@ -114,37 +114,42 @@ enum KeepArg {
     Always,
 }
 
-/// A plan, and what is around it.
-pub(in crate::cli) struct Ready {
-    pub(in crate::cli) chosen: Chosen,
+/// A plan, and everything else that a launch needs.
+pub(in crate::cli) struct PreparedLaunch {
+    pub(in crate::cli) chosen: ResolvedAgent,
     pub(in crate::cli) planned: Planned,
-    pub(in crate::cli) defined: Defined,
+    pub(in crate::cli) defined: Definitions,
     pub(in crate::cli) drafts: Drafts,
-    /// What its grants are remembered by.
-    pub(in crate::cli) grants: GrantsOf,
-    /// What was granted to earlier bottles for good.
+    /// The key of its saved grants.
+    pub(in crate::cli) grants: GrantsKey,
+    /// The saved grants.
     pub(in crate::cli) granted: Vec<AllowSpec>,
 }
 
 impl AgentArgs {
-    /// Plans the launch. `terminal` is whether the agent gets one; `id` is a bottle that lives again.
-    pub(in crate::cli) fn plan(&self, state: &StateDir, terminal: bool, id: Option<&str>) -> Result<Ready, Failure> {
+    /// Makes the plan. `terminal`: whether the agent gets a terminal. `id`: the bottle to resume.
+    pub(in crate::cli) fn plan(
+        &self,
+        state: &StateDir,
+        terminal: bool,
+        id: Option<&str>,
+    ) -> Result<PreparedLaunch, Failure> {
         let defined = program::defined(&self.project, self.manifest.as_deref(), state)?;
         let chosen = choose(&defined.catalogue, &self.agent, self.bottle.as_deref()).map_err(program::failure)?;
         let facts = facts()?;
         let mut egress = self.egress.read(chosen.egress.clone())?;
-        let grants = GrantsOf {
+        let grants = GrantsKey {
             name: chosen.bottle_name.clone().unwrap_or_else(|| chosen.name.clone()),
             folder: self.workspace.clone().unwrap_or_else(|| facts.directory.clone()),
         };
-        // The same folder, however it is named.
-        let grants = GrantsOf { folder: grants.folder.canonicalize().unwrap_or(grants.folder), ..grants };
-        let granted = granted(&grants.name, &grants.folder).map_err(input)?;
+        // The key must not depend on how the folder is named.
+        let grants = GrantsKey { folder: grants.folder.canonicalize().unwrap_or(grants.folder), ..grants };
+        let granted = saved_grants(&grants.name, &grants.folder).map_err(input)?;
         egress.spec.allow.extend(granted.iter().cloned());
         let flags = self.flags(terminal, id)?;
         let planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
         let drafts = drafts(&defined, &facts, &self.agent, self.bottle.as_deref());
-        Ok(Ready { chosen, planned, defined, drafts, grants, granted })
+        Ok(PreparedLaunch { chosen, planned, defined, drafts, grants, granted })
     }
 
     fn flags(&self, terminal: bool, id: Option<&str>) -> Result<Flags, Failure> {
@@ -195,14 +200,14 @@ impl AgentArgs {
         })
     }
 
-    /// Whether the agent gets the user's terminal: where there is one, and nothing else is wanted of the output.
+    /// Whether the agent gets the user's terminal.
     pub(in crate::cli) fn wants_terminal(&self, detach: bool) -> bool {
         let probe = self.agent == "probe" && self.recipe.is_none();
         !probe && !self.headless && (detach || terminal::is_there())
     }
 }
 
-/// An agent's name as the beginning of an id.
+/// The id prefix for an agent's name.
 fn slug(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
     let slug: String = name.to_ascii_lowercase().chars().map(plain).take(30).collect();
@@ -210,7 +215,7 @@ fn slug(name: &str) -> String {
     if slug.starts_with(|c: char| c.is_ascii_lowercase()) { slug.to_owned() } else { format!("agent-{slug}") }
 }
 
-/// What is so on this host.
+/// The facts of this host that a plan depends on.
 pub(in crate::cli) fn facts() -> Result<Facts, Failure> {
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
@@ -225,9 +230,9 @@ pub(in crate::cli) fn facts() -> Result<Facts, Failure> {
     })
 }
 
-/// Every agent of the manifest, planned as it stands: for recipes that launch further bottles. Where scripts of a project take
-/// part, only the launched agent, as it was launched, and those whose bottles the user lets this project use.
-pub(in crate::cli) fn drafts(defined: &Defined, facts: &Facts, launched: &str, bottle: Option<&str>) -> Drafts {
+/// Plans every agent of the manifest, for recipes that launch nested bottles. With scripts of a project, only the launched
+/// agent and agents whose bottles the user allows to this project.
+pub(in crate::cli) fn drafts(defined: &Definitions, facts: &Facts, launched: &str, bottle: Option<&str>) -> Drafts {
     let draft = |name: &str| {
         let bottle = bottle.filter(|_| name == launched);
         let chosen = choose(&defined.catalogue, name, bottle).map_err(|problem| problem.to_string())?;
@@ -249,7 +254,7 @@ pub(in crate::cli) fn drafts(defined: &Defined, facts: &Facts, launched: &str, b
     Drafts(names.into_iter().map(|name| (name.clone(), draft(&name))).collect::<BTreeMap<_, _>>())
 }
 
-/// Whether the user lets the project's scripts use an agent: by the bottle that it is in.
-fn is_let(catalogue: &Catalogue, chosen: &Chosen) -> bool {
+/// Whether the project's scripts may use an agent, by its bottle.
+fn is_let(catalogue: &Catalogue, chosen: &ResolvedAgent) -> bool {
     chosen.of_project || chosen.bottle_name.as_deref().is_some_and(|bottle| catalogue.allows_project(bottle))
 }

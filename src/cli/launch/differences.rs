@@ -1,4 +1,4 @@
-//! What differs between the plan that a bottle was launched with and the one that it is launched with again.
+//! Prints the differences between a bottle's last plan and its new plan, for `resume`.
 
 use crate::cli::print::print_message;
 use crate::report::printable;

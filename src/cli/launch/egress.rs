@@ -1,4 +1,4 @@
-//! What a command line says about what may leave: the same for `run` and for `policy`.
+//! Options of the egress policy, shared by `run` and `policy`.
 
 use std::path::PathBuf;
 

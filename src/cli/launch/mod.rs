@@ -1,4 +1,4 @@
-//! What leads to a launch: the plan from manifest and flags, what is shown and asked before it, the launch itself.
+//! Launches: the plan from manifest and flags, the summary and the question before it, the launch.
 
 pub(super) mod agent;
 mod differences;

@@ -1,8 +1,8 @@
-//! What a launch is going to do, in some lines, before it does it; and the question.
+//! The summary of a launch, printed before it starts.
 
 use std::io::IsTerminal;
 
-use super::agent::Ready;
+use super::agent::PreparedLaunch;
 use crate::cli::failure::input;
 use crate::plan::{ImagePlan, Isolation, Keep, LaunchPlan, WorkspaceMode, WorkspacePlan};
 use crate::policy::{AllowSpec, Tls};
@@ -13,9 +13,9 @@ use crate::workspace::{list, looks_secret, shown};
 /// Names of a list that are shown before the rest is counted.
 const SHOWN: usize = 3;
 
-/// What is known of the workspace's files without reading them.
+/// What the workspace's file names show.
 #[derive(Debug, Clone, Default, serde::Serialize)]
-pub(in crate::cli) struct Found {
+pub(in crate::cli) struct WorkspaceScan {
     /// How many there are.
     pub(in crate::cli) files: usize,
     /// Those whose names are such as files with secrets have.
@@ -37,18 +37,20 @@ fn elsewhere(folder: &std::path::Path) -> Option<String> {
 ///
 /// # Errors
 /// The folder cannot be read.
-pub(in crate::cli) fn look(plan: &LaunchPlan) -> Result<Option<Found>, Failure> {
-    let Some(WorkspacePlan { source: Some(source), exclude, .. }) = &plan.workspace else { return Ok(None) };
+pub(in crate::cli) fn look(plan: &LaunchPlan) -> Result<Option<WorkspaceScan>, Failure> {
+    let Some(WorkspacePlan { source: Some(source), exclude, mode, .. }) = &plan.workspace else { return Ok(None) };
     let failed = |error: std::io::Error| input(format!("read the workspace {}: {error}", source.display()));
+    // A mount shows the whole folder: patterns leave nothing out.
+    let exclude = if *mode == WorkspaceMode::Copy { exclude.as_slice() } else { &[] };
     let listing = list(source, exclude).map_err(failed)?;
     let secret = listing.paths.iter().filter(|path| looks_secret(&String::from_utf8_lossy(path)));
     let look_secret = secret.map(|path| shown(path)).collect();
-    let left_out = listing.left_out.iter().map(|(path, what)| format!("{}, {what}", shown(path))).collect();
-    Ok(Some(Found { files: listing.paths.len(), look_secret, left_out, git_elsewhere: elsewhere(source) }))
+    let left_out = listing.omitted.iter().map(|(path, what)| format!("{}, {what}", shown(path))).collect();
+    Ok(Some(WorkspaceScan { files: listing.paths.len(), look_secret, left_out, git_elsewhere: elsewhere(source) }))
 }
 
 /// The lines.
-pub(in crate::cli) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[String]) -> Vec<String> {
+pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan>, hooks: &[String]) -> Vec<String> {
     let (plan, chosen) = (&ready.planned.plan, &ready.chosen);
     let mut lines = Vec::new();
     let mut say = |name: &str, text: String| lines.push(printable(&format!("{name:<12}{text}")));
@@ -110,7 +112,14 @@ pub(in crate::cli) fn lines(ready: &Ready, found: Option<&Found>, hooks: &[Strin
         say("workspace", self::workspace(workspace, found));
         if let Some(found) = found.filter(|found| !found.look_secret.is_empty()) {
             let names: Vec<&String> = found.look_secret.iter().collect();
-            say("", format!("may contain secrets: {}; leave files out with `exclude`", some(&names)));
+            let remedy = match workspace.mode {
+                WorkspaceMode::Copy => "leave files out with `exclude`",
+                _ => "the agent can read them; a copy can leave files out",
+            };
+            say("", format!("may contain secrets: {}; {remedy}", some(&names)));
+        }
+        if workspace.mode == WorkspaceMode::Mount && !workspace.exclude.is_empty() {
+            say("", format!("`exclude` HAS NO EFFECT on a mount: {}", some(&workspace.exclude)));
         }
         if let Some(found) = found.filter(|found| !found.left_out.is_empty() && workspace.mode == WorkspaceMode::Copy) {
             let names: Vec<&String> = found.left_out.iter().collect();
@@ -154,7 +163,7 @@ fn image(plan: &ImagePlan) -> String {
     format!("built from {place}, {network}")
 }
 
-fn workspace(plan: &WorkspacePlan, found: Option<&Found>) -> String {
+fn workspace(plan: &WorkspacePlan, found: Option<&WorkspaceScan>) -> String {
     let source = plan.source.as_ref().map(|source| source.display().to_string()).unwrap_or_default();
     let files = found.map(|found| format!(", {}", count(found.files, "file"))).unwrap_or_default();
     match (plan.mode, plan.read_only) {
@@ -186,7 +195,7 @@ fn some<T: std::fmt::Display>(names: &[T]) -> String {
     }
 }
 
-/// Whether the agent is given anything of the user's, so that somebody should look at it first.
+/// Whether the launch gives the agent anything of the user, so that the user must confirm it.
 pub(in crate::cli) fn is_worth_asking(plan: &LaunchPlan) -> bool {
     let anything = plan.workspace.is_some()
         || !plan.agent.secret_env.is_empty()

@@ -1,4 +1,4 @@
-//! What a command line says about recipes and the project: files, trust, the user's manifest.
+//! Finds the recipe, the project and the user's manifest for a command.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::cli::failure::input;
 use crate::lua::{Grants, Program, Script, Vm, built_in_names, built_in_recipe};
 use crate::manifest::{Catalogue, Problem, user_file};
-use crate::project::{FOLDER, Project, Store};
+use crate::project::{FOLDER, Project, TrustStore};
 use crate::report::printable;
-use crate::session::{Class, Failure, Place, StateDir};
+use crate::session::{Class, Failure, ScriptLocation, StateDir};
 
 /// Largest recipe, in bytes.
 const MAX_RECIPE: u64 = 1 << 20;
@@ -24,20 +24,20 @@ pub(in crate::cli) struct ProjectArgs {
     no_project: bool,
 }
 
-/// What is defined around a launch: by the user, and by a project that is trusted.
-pub(in crate::cli) struct Defined {
+/// The definitions for a launch: the user's, and those of a trusted project.
+pub(in crate::cli) struct Definitions {
     /// Agents, bottles and templates.
     pub(in crate::cli) catalogue: Catalogue,
     root: Option<PathBuf>,
     scripts: BTreeMap<String, String>,
 }
 
-/// Reads what is defined. `manifest` is instead of the user's own.
+/// Reads all definitions. `manifest` replaces the user's manifest.
 pub(in crate::cli) fn defined(
     project: &ProjectArgs,
     manifest: Option<&Path>,
     state: &StateDir,
-) -> Result<Defined, Failure> {
+) -> Result<Definitions, Failure> {
     if let Some(path) = manifest
         && !path.is_file()
     {
@@ -51,10 +51,10 @@ pub(in crate::cli) fn defined(
         Some((project, scripts)) => (Some(project.root), scripts),
         None => (None, BTreeMap::new()),
     };
-    Ok(Defined { catalogue, root, scripts })
+    Ok(Definitions { catalogue, root, scripts })
 }
 
-impl Defined {
+impl Definitions {
     /// Whether scripts of a project take part.
     pub(in crate::cli) fn has_scripts(&self) -> bool {
         !self.scripts.is_empty()
@@ -70,7 +70,7 @@ impl Defined {
         };
         let grants = match self.catalogue.manifest() {
             Ok(manifest) => Grants { replace: manifest.replace.clone(), host_commands: manifest.host_commands.clone() },
-            // Nobody asks for what it grants.
+            // A built-in recipe needs no grants.
             Err(_) if is_built_in && self.scripts.is_empty() => Grants::none(),
             Err(problem) => return Err(failure(problem)),
         };
@@ -86,7 +86,7 @@ pub(in crate::cli) fn failure(problem: Problem) -> Failure {
         (false, _, 1..) => format!("{message} (column {column})"),
         _ => message,
     };
-    let at = (line > 0).then_some(Place { script: file, line, text });
+    let at = (line > 0).then_some(ScriptLocation { script: file, line, text });
     let failure = input(message).at(at.as_ref());
     match hint {
         Some(hint) => failure.hint(hint),
@@ -99,7 +99,7 @@ pub(in crate::cli) fn load(recipe: &str, project: &ProjectArgs, state: &StateDir
     defined(project, None, state)?.program(recipe)
 }
 
-/// A recipe that is one of the project's own files: as it was read and trusted, not as it is now.
+/// A recipe from the project's files, as they were read and trusted.
 fn of_project(recipe: &str, root: &Path, files: &BTreeMap<String, String>) -> Option<Script> {
     let path = Path::new(recipe).canonicalize().ok()?;
     let own = path.strip_prefix(root.join(FOLDER)).ok()?.to_str()?;
@@ -107,10 +107,10 @@ fn of_project(recipe: &str, root: &Path, files: &BTreeMap<String, String>) -> Op
 }
 
 /// A project, and its scripts by their names below `.bottler/`.
-type Trusted = (Project, BTreeMap<String, String>);
+type TrustedProject = (Project, BTreeMap<String, String>);
 
 /// A project and its scripts, if it has some; they must be trusted.
-fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<Option<Trusted>, Failure> {
+fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<Option<TrustedProject>, Failure> {
     let directory = directory.unwrap_or_else(|| Path::new("."));
     let failed = |error: std::io::Error| input(format!("read {}/{FOLDER}: {error}", directory.display()));
     let Some(project) = Project::read(directory).map_err(failed)? else { return Ok(None) };
@@ -124,8 +124,9 @@ fn trusted(directory: Option<&Path>, state: &StateDir) -> Result<Option<Trusted>
     Ok(Some((project, scripts)))
 }
 
-pub(in crate::cli) fn open_store(state: &StateDir) -> Result<Store, Failure> {
-    Store::open(state.path()).map_err(|error| Failure::new(Class::Internal, format!("read what is trusted: {error}")))
+pub(in crate::cli) fn open_store(state: &StateDir) -> Result<TrustStore, Failure> {
+    TrustStore::open(state.path())
+        .map_err(|error| Failure::new(Class::Internal, format!("read what is trusted: {error}")))
 }
 
 /// A recipe: a file, or a built-in one's name.
@@ -155,10 +156,10 @@ pub(in crate::cli) fn params(said: &[String]) -> Result<BTreeMap<String, String>
     said.iter().map(pair).collect()
 }
 
-/// Which of the project's hooks take part, and which of them replace something: a line for each.
+/// The project's hooks, one line each.
 pub(in crate::cli) async fn hooks(program: &Program) -> Result<Vec<String>, Failure> {
     let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
-    let line = |(when, name, at): (String, String, Option<Place>)| {
+    let line = |(when, name, at): (String, String, Option<ScriptLocation>)| {
         let place = at.map_or_else(|| hooks.name.clone(), |at| at.to_string());
         let what = if name.is_empty() { when } else { format!("{when}.{name}") };
         printable(&format!("hook {what}  {place}"))

@@ -1,14 +1,13 @@
-//! `bottler resume`: a bottle that was kept lives again, planned afresh, with new keys; what is in its workspace is the
-//! agent's.
+//! `bottler resume`: launches a kept bottle again, with a new plan and new keys and its old workspace.
 
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
 use super::run;
-use crate::cli::bottle::known::Known;
+use crate::cli::bottle::find::FoundBottle;
 use crate::cli::failure::input;
-use crate::session::{Class, Failure, Kept};
+use crate::session::{Class, Failure, KeptWorkspace};
 
 /// What `resume` takes.
 #[derive(clap::Args)]
@@ -28,7 +27,7 @@ pub(in crate::cli) struct Args {
 
 /// The command that a bottle was launched with.
 #[derive(Parser)]
-struct Again {
+struct RecordedCommand {
     #[command(subcommand)]
     command: Launch,
 }
@@ -39,12 +38,12 @@ enum Launch {
 }
 
 pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
-    let known = Known::find(&args.bottle)?;
+    let known = FoundBottle::find(&args.bottle)?;
     let id = &known.id;
     if known.state.is_alive(id) {
         return Err(input(format!("{id} is running")).hint(format!("bottler attach {id}")));
     }
-    let Some(kept) = Kept::of_dead(&known.state, id) else {
+    let Some(kept) = KeptWorkspace::of_dead(&known.state, id) else {
         return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists kept bottles"));
     };
     known.engine.info().await?;
@@ -58,8 +57,10 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
         .map_err(|error| input(format!("resume {id} in {}: {error}", invocation.directory.display())))?;
     let words = invocation.words.iter().cloned().map(OsString::from);
     let words = std::iter::once(OsString::from("bottler")).chain(words);
-    let Ok(Again { command: Launch::Run(mut run) }) = Again::try_parse_from(words) else { return Err(broken()) };
-    run.again(args.prompt.clone(), args.detach, args.yes);
+    let Ok(RecordedCommand { command: Launch::Run(mut run) }) = RecordedCommand::try_parse_from(words) else {
+        return Err(broken());
+    };
+    run.override_for_resume(args.prompt.clone(), args.detach, args.yes);
     let before = known.plan().ok().and_then(|plan| serde_json::to_value(plan).ok());
-    run::launch(*run, invocation.words, Some(run::Resumed { id: id.clone(), before })).await
+    run::launch(*run, invocation.words, Some(run::ResumedBottle { id: id.clone(), before })).await
 }

@@ -1,4 +1,4 @@
-//! `bottler run`: plans, shows what it is going to do, asks, starts the holder, and is its client until the bottle is gone.
+//! `bottler run`: makes the plan, prints the summary, asks, starts the holder, and is its client until the bottle has ended.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::agent::{AgentArgs, Ready};
+use super::agent::{AgentArgs, PreparedLaunch};
 use super::differences::tell_differences;
 use super::preflight;
 use super::program;
-use crate::cli::bottle::client::{Client, Ended, Show};
-use crate::cli::bottle::ended::{holder_died, tell};
-use crate::cli::bottle::work;
+use crate::cli::bottle::client::{Client, ClientOptions, SessionEnd};
+use crate::cli::bottle::fetch;
+use crate::cli::bottle::outcome::{holder_died, tell};
 use crate::cli::failure::input;
-use crate::cli::open::{find_engine, state};
+use crate::cli::open::{find_named_engine, state};
 use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::{confirm, read_secret};
@@ -23,7 +23,7 @@ use crate::engine::{Engine, EngineDetails};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
 use crate::probe::{ProbeResult, passed};
-use crate::session::{Class, Failure, Invocation, StateDir, Word};
+use crate::session::{Argument, Class, Failure, Invocation, StateDir};
 use crate::{report, sidecar};
 
 /// What `run` takes.
@@ -31,6 +31,9 @@ use crate::{report, sidecar};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     pub(in crate::cli) agent: AgentArgs,
+    /// The container engine [default: what `BOTTLER_ENGINE` names, otherwise docker]
+    #[arg(long, value_name = "ENGINE", value_parser = ["docker", "podman", "native"])]
+    engine: Option<String>,
     /// Launch the bottle and return at once; `bottler attach` connects to it
     #[arg(short, long)]
     detach: bool,
@@ -51,9 +54,9 @@ pub(in crate::cli) struct Args {
     format: Format,
 }
 
-/// A plan as data. The form is stable: keys are added, none goes or changes what it means, within a version.
+/// The JSON output of a dry run. Within a version, keys are only added.
 #[derive(Serialize)]
-struct Dry<'a> {
+struct DryRunOutput<'a> {
     /// Of this form.
     version: u32,
     plan: &'a LaunchPlan,
@@ -62,18 +65,18 @@ struct Dry<'a> {
     /// Variables that will be asked for, with the question.
     ask: &'a std::collections::BTreeMap<String, String>,
     /// The workspace's files, where it has one.
-    workspace: Option<&'a preflight::Found>,
+    workspace: Option<&'a preflight::WorkspaceScan>,
     /// The project's hooks that take part.
     hooks: &'a [String],
 }
 
 pub(in crate::cli) async fn main(args: Args) -> Result<u8, Failure> {
-    let words = std::env::args_os().skip(1).map(Word::from).collect();
+    let words = std::env::args_os().skip(1).map(Argument::from).collect();
     launch(args, words, None).await
 }
 
-/// A bottle that lives again.
-pub(in crate::cli) struct Resumed {
+/// A bottle that is resumed.
+pub(in crate::cli) struct ResumedBottle {
     /// Its id.
     pub(in crate::cli) id: String,
     /// The plan that it was launched with.
@@ -81,8 +84,8 @@ pub(in crate::cli) struct Resumed {
 }
 
 impl Args {
-    /// The same again, but for what is said now.
-    pub(in crate::cli) fn again(&mut self, prompt: Option<String>, detach: bool, yes: bool) {
+    /// Overrides options of the recorded command line.
+    pub(in crate::cli) fn override_for_resume(&mut self, prompt: Option<String>, detach: bool, yes: bool) {
         if prompt.is_some() {
             (self.agent.prompt, self.agent.prompt_file) = (prompt, None);
         }
@@ -90,15 +93,20 @@ impl Args {
     }
 }
 
-/// Launches; `words` is how that is asked for again, `resumed` a bottle that lives again.
-pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option<Resumed>) -> Result<u8, Failure> {
+/// Launches. `words` is the command line for a later `resume`; `resumed` is the bottle to resume.
+pub(in crate::cli) async fn launch(
+    args: Args,
+    words: Vec<Argument>,
+    resumed: Option<ResumedBottle>,
+) -> Result<u8, Failure> {
     let state = state()?;
     let terminal = args.format == Format::Text && args.agent.wants_terminal(args.detach);
     let mut ready = args.agent.plan(&state, terminal, resumed.as_ref().map(|resumed| resumed.id.as_str()))?;
     let recipe = args.agent.recipe.clone().unwrap_or_else(|| ready.planned.recipe.clone());
     let program = ready.defined.program(&recipe)?;
     let hooks = program::hooks(&program).await?;
-    check_mount(&ready.planned.plan, &state)?;
+    let named = args.engine.as_deref();
+    check_mount(&ready.planned.plan, named, &state)?;
     if let Some(path) = args.agent.patch.as_ref().filter(|path| std::fs::symlink_metadata(path).is_ok()) {
         return Err(input(format!("--patch {}: the file already exists", path.display()))
             .hint("name a new file; it is written when the agent ends"));
@@ -107,9 +115,9 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
     if args.dry_run {
         return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
     }
-    // What the engine can do is part of the plan. Where it does not answer, the plan is shown all the same.
+    // The plan depends on the engine. Without an engine, print the summary nevertheless.
     check_text(&ready, &state)?;
-    let endpoint = find_engine()?;
+    let endpoint = find_named_engine(named)?;
     let engine = reach(&endpoint).await;
     if let Ok((_, details)) = &engine {
         settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hint))?;
@@ -133,7 +141,7 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
     let plan = ready.planned.plan;
     let capture = plan.agent.name == "probe" && args.agent.recipe.is_none() || args.format == Format::Json;
     let keys = args.detach_keys.clone().unwrap_or_default();
-    let show = Show {
+    let show = ClientOptions {
         capture,
         terminal: plan.agent.terminal && !args.detach,
         raw: args.raw,
@@ -164,16 +172,16 @@ pub(in crate::cli) async fn launch(args: Args, words: Vec<Word>, resumed: Option
     follow(&args, client, &state, &id, copied).await
 }
 
-/// Says before anything is asked that a folder may not be mounted; the holder looks again.
-fn check_mount(plan: &LaunchPlan, state: &StateDir) -> Result<(), Failure> {
+/// Checks early that the folder may be mounted; the holder checks again.
+fn check_mount(plan: &LaunchPlan, engine: Option<&str>, state: &StateDir) -> Result<(), Failure> {
     let mounted = plan.workspace.as_ref().filter(|workspace| workspace.mode == WorkspaceMode::Mount);
     let Some(source) = mounted.and_then(|workspace| workspace.source.as_deref()) else { return Ok(()) };
-    // A plan is shown also where there is no engine.
-    holder::check_mount(source, &find_engine().unwrap_or_default(), state.path())
+    // The summary is printed without an engine, too.
+    holder::check_mount(source, &find_named_engine(engine).unwrap_or_default(), state.path())
 }
 
-/// Paths go to the holder, and to the engine, as text.
-fn check_text(ready: &Ready, state: &StateDir) -> Result<(), Failure> {
+/// Checks that paths are UTF-8, because the holder and the engine get them as text.
+fn check_text(ready: &PreparedLaunch, state: &StateDir) -> Result<(), Failure> {
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
     let workspace = ready.planned.plan.workspace.as_ref().and_then(|workspace| workspace.source.clone());
@@ -187,7 +195,7 @@ fn check_text(ready: &Ready, state: &StateDir) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The engine, and what it runs on.
+/// Connects to the engine and reads its details.
 async fn reach(endpoint: &str) -> Result<(Arc<dyn Engine>, EngineDetails), Failure> {
     let engine = connect(endpoint)?;
     engine.info().await?;
@@ -197,8 +205,8 @@ async fn reach(endpoint: &str) -> Result<(Arc<dyn Engine>, EngineDetails), Failu
 
 async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, copied: bool) -> Result<u8, Failure> {
     match client.follow(state).await? {
-        Ended::Reported(report) => finish(args, &mut client, &report).await,
-        Ended::Detached => {
+        SessionEnd::Reported(report) => finish(args, &mut client, &report).await,
+        SessionEnd::Detached => {
             client.progress.clear();
             let pull = if copied { format!(", `bottler diff {id}` shows what it changes") } else { String::new() };
             print_message(&format!("{id} keeps running: `bottler attach {id}`, `bottler stop {id}`{pull}"));
@@ -207,12 +215,12 @@ async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, cop
             }
             Ok(0)
         }
-        // Only of who has not launched it.
-        Ended::Left(_) | Ended::LeftToReaper => {
+        // `Signalled` occurs only in `attach`.
+        SessionEnd::Signalled(_) | SessionEnd::AbandonedToReaper => {
             client.progress.line("left to the reaper");
             Ok(Class::Cancelled.exit_code())
         }
-        Ended::HolderDied => Err(holder_died(&mut client, state)),
+        SessionEnd::HolderDied => Err(holder_died(&mut client, state)),
     }
 }
 
@@ -222,14 +230,14 @@ fn is_copied(plan: &LaunchPlan) -> bool {
 
 fn dry(
     args: &Args,
-    ready: &Ready,
+    ready: &PreparedLaunch,
     recipe: &str,
-    workspace: Option<&preflight::Found>,
+    workspace: Option<&preflight::WorkspaceScan>,
     hooks: &[String],
 ) -> Result<u8, Failure> {
     if args.format == Format::Json {
         let (plan, ask) = (&ready.planned.plan, &ready.planned.ask);
-        print_json(&Dry { version: 1, plan, recipe, ask, workspace, hooks })?;
+        print_json(&DryRunOutput { version: 1, plan, recipe, ask, workspace, hooks })?;
     } else {
         print_data(&(preflight::lines(ready, workspace, hooks).join("\n") + "\n"));
         print_data(&format!("{:<12}{}\n", "command", ready.planned.plan.agent.command.join(" ")));
@@ -237,8 +245,8 @@ fn dry(
     Ok(0)
 }
 
-/// Asks for what the manifest has asked for, without showing what is typed.
-async fn ask(ready: &mut Ready) -> Result<(), Failure> {
+/// Asks for the values of variables, without echo.
+async fn ask(ready: &mut PreparedLaunch) -> Result<(), Failure> {
     for (name, question) in std::mem::take(&mut ready.planned.ask) {
         if !std::io::stdin().is_terminal() {
             return Err(input(format!("env: {name} must be asked for, and there is no terminal"))
@@ -255,10 +263,10 @@ async fn ask(ready: &mut Ready) -> Result<(), Failure> {
 
 /// The result as data.
 #[derive(Serialize)]
-struct Data<'a> {
+struct RunOutput<'a> {
     #[serde(flatten)]
     report: &'a Report,
-    /// The lines of the agent `probe`; those of the release probe where that was red or the agent is another.
+    /// The lines of the agent `probe`, or else of the release probe.
     lines: &'a [ProbeResult],
     /// Decisions of the sidecars.
     audit: &'a [sidecar::Event],
@@ -268,20 +276,21 @@ struct Data<'a> {
     output: String,
 }
 
-/// Writes what the agent changed as a patch. What is kept goes once it has arrived there, and stays where a patch cannot hold it.
+/// Writes what the agent changed as a patch. What is kept goes once it has arrived there, and stays where a patch cannot
+/// hold it.
 async fn take_patch(path: &Path, report: &Report) -> Result<(), Failure> {
     if report.kept.is_some() {
-        return work::take_patch(&report.bottle, path).await;
+        return fetch::take_patch(&report.bottle, path).await;
     }
     let Some(text) = &report.patch else { return Ok(()) };
-    work::write_whole(path, "patch", |out| out.write_all(text.as_bytes()))
+    fetch::write_whole(path, "patch", |out| out.write_all(text.as_bytes()))
 }
 
 async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8, Failure> {
     let output = client.take_output().await;
     client.progress.clear();
     let own: Option<Vec<ProbeResult>> = serde_json::from_slice(&output).ok();
-    // What the engine's host said of the release probe, the agent cannot know.
+    // Add the lines of the release probe that came from the engine's host.
     let own = own.map(|mut own| {
         let new = |line: &&ProbeResult| own.iter().all(|known| known.attempt != line.attempt);
         let more: Vec<ProbeResult> = client.proof.iter().filter(new).cloned().collect();
@@ -291,7 +300,7 @@ async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8,
     let lines = own.as_deref().unwrap_or(&client.proof);
     if args.format == Format::Json {
         let output = String::from_utf8_lossy(&output).into_owned();
-        print_json(&Data { report, lines, audit: &client.audit, audit_not_kept: client.audit_not_kept, output })?;
+        print_json(&RunOutput { report, lines, audit: &client.audit, audit_not_kept: client.audit_not_kept, output })?;
     } else if !lines.is_empty() && (client.show.capture || !passed(&client.proof)) {
         print_data(&report::probe_table(lines));
     }

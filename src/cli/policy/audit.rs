@@ -1,4 +1,4 @@
-//! `bottler audit`: what a bottle's sidecars decided, and whether the evidence is whole.
+//! `bottler audit`: prints the decisions of a bottle's sidecars and verifies the log.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use crate::audit::{self, Chain, Entry};
 use crate::cli::failure::input;
 use crate::cli::open::state;
 use crate::cli::print::{Format, print_data, print_json, print_message};
+use crate::policy::is_probe_host;
 use crate::report::{printable, table};
 use crate::session::{Class, Failure};
 use crate::sidecar::Event;
@@ -76,7 +77,16 @@ fn show(events: &[&Event], format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         return print_json(&events);
     }
-    // Where nobody but the agent has asked for anything, that goes without saying.
+    // The probe's own requests say nothing about the agent.
+    let (of_probe, events): (Vec<&Event>, Vec<&Event>) =
+        events.iter().partition(|event| is_probe_host(&event.kind.destination));
+    let count: u64 = of_probe.iter().map(|event| event.count).sum();
+    if count > 0 {
+        print_message(&format!(
+            "{count} decisions about the probe's own requests are not listed; --format json has them"
+        ));
+    }
+    // The client is shown only if a sidecar has made a request.
     let by_sidecars = events.iter().any(|event| !event.kind.client.is_empty());
     let row = |event: &&Event| {
         let kind = &event.kind;
@@ -99,7 +109,7 @@ fn show(events: &[&Event], format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is wrong with a file that was read all the same.
+/// A warning about a damaged log.
 fn warning(chain: &Chain) -> Option<String> {
     if let Some(line) = chain.broken_at {
         return Some(format!("line {line} does not match the line before it, or cannot be read"));
@@ -132,7 +142,7 @@ fn verdict(chain: &Chain, head: Option<&str>) -> (String, bool) {
     (notes.iter().fold(text, |text, note| format!("{text}\n{note}")), whole)
 }
 
-/// What a line says of the evidence itself.
+/// A note about the log itself.
 fn note(line: &Entry) -> Option<String> {
     match line {
         Entry::Missed { since, until, events, why } => Some(format!(

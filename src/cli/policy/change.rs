@@ -1,13 +1,13 @@
-//! `bottler policy show|allow|deny|reload`: the policy of a running bottle, asked of its holder, which owns it.
+//! `bottler policy show|allow|deny|reload`: asks the holder of a running bottle, which owns the policy.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::cli::bottle::known::Known;
+use crate::cli::bottle::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::cli::print::{Format, print_json, print_message};
 use crate::holder::ask_policy;
-use crate::manifest::{EgressSection, granted_file, read_granted, with_granted};
+use crate::manifest::{EgressSection, add_grants, grants_file, read_grants};
 use crate::policy::{AllowSpec, AllowTable, Change, DenySpec, DenyTable, LivePolicy, Scope};
 use crate::session::{Class, Failure};
 
@@ -122,7 +122,7 @@ pub(in crate::cli) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
     let holds =
         what.time.map_or_else(|| "any more".to_owned(), |time| format!("for {}", humantime::format_duration(time)));
     if let Ok((path, folder)) = place(&what.bottle)
-        && let Ok(saved) = read_granted(&path)
+        && let Ok(saved) = read_grants(&path)
         && saved.iter().any(|one| one.folder == folder && what.hosts.iter().any(|host| host == one.allow.host()))
     {
         print_message(&format!("later launches may still reach it: remove the entry from {}", path.display()));
@@ -138,7 +138,7 @@ pub(in crate::cli) async fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
 }
 
 async fn ask(bottle: &str, change: Option<Change>) -> Result<LivePolicy, Failure> {
-    let known = Known::find(bottle)?;
+    let known = FoundBottle::find(bottle)?;
     if !known.state.is_alive(bottle) {
         return Err(input(format!("{bottle} is not running")).hint("`bottler ps` lists running bottles"));
     }
@@ -173,15 +173,15 @@ fn until(time: Duration) -> Result<u64, Failure> {
     }
 }
 
-/// Where grants of a bottle are remembered: the file, and the folder that they are for.
+/// The file of a bottle's saved grants, and the folder that they apply to.
 fn place(bottle: &str) -> Result<(PathBuf, PathBuf), Failure> {
-    let known = Known::find(bottle)?;
+    let known = FoundBottle::find(bottle)?;
     let named = known.record.invocation.and_then(|invocation| invocation.grants);
     let named =
         named.ok_or_else(|| input(format!("save a grant of {bottle}: its record does not say how it was launched")))?;
-    let path = granted_file(&named.name).map_err(input)?;
-    // What cannot be read is not written over, and nothing is granted.
-    read_granted(&path).map_err(input)?;
+    let path = grants_file(&named.name).map_err(input)?;
+    // If the file cannot be read, it is not overwritten and nothing is granted.
+    read_grants(&path).map_err(input)?;
     Ok((path, named.folder))
 }
 
@@ -193,7 +193,7 @@ fn save(path: &std::path::Path, folder: &std::path::Path, entries: &[AllowSpec])
     let parent = path.parent().unwrap_or(path);
     crate::host::make_private(parent).map_err(|error| failed(error.to_string()))?;
     let _lock = crate::host::wait_exclusive(&parent.join(".lock")).map_err(|error| failed(error.to_string()))?;
-    let before = read_granted(path).map_err(&failed)?;
-    let text = with_granted(&before, folder, entries).map_err(&failed)?;
+    let before = read_grants(path).map_err(&failed)?;
+    let text = add_grants(&before, folder, entries).map_err(&failed)?;
     crate::host::replace(path, text.as_bytes()).map_err(|error| failed(error.to_string()))
 }

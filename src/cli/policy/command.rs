@@ -1,5 +1,5 @@
-//! `bottler policy`: explains what egress would decide, by the code that decides it; proposes a policy from an audit; prints and
-//! changes the policy of a running bottle.
+//! `bottler policy`: explains what egress would decide, with the code that decides; proposes a policy from an audit log;
+//! prints and changes the policy of a running bottle.
 
 use std::collections::BTreeMap;
 
@@ -104,7 +104,7 @@ fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
     Ok(u8::from(decision == "refuse"))
 }
 
-/// What a request for a URL wants, as egress would read it inside TLS, or in absolute form without.
+/// The intent of a request for a URL, as egress would parse it.
 fn intent(url: &str, method: &str) -> Result<Intent, Reason> {
     let uri: Uri = url.parse().map_err(|_| Reason::BadRequest("it is not a URL"))?;
     let (form, default) = match uri.scheme_str() {

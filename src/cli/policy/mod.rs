@@ -1,4 +1,4 @@
-//! What may leave a bottle, and what has left: the policy, the audit, the numbers of egress.
+//! Commands for the egress policy, the audit log, and egress counters.
 
 pub(super) mod audit;
 mod change;

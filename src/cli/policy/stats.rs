@@ -1,4 +1,4 @@
-//! What is asked of a running bottle's egress; `bottler stats`.
+//! `bottler stats`: prints the counters of a running bottle's egress.
 
 use crate::cli::open::{check_running, engine};
 use crate::cli::print::{print_data, print_json};

@@ -1,5 +1,5 @@
-//! `bottler doctor`: looks at everything that a bottle needs, on this host and on the engine's, and says what to do. What it
-//! prints names nobody's files, hosts or bottles: it can be shown to anybody.
+//! `bottler doctor`: checks everything that a bottle needs, on this host and on the engine's, and says how to fix problems. Its
+//! output names no files, hosts or bottles of the user, so it can be shared.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::report::table;
 use crate::session::gc::collect;
 use crate::session::{Failure, StateDir};
 
-/// What a bottle's sidecars and processes take, as measured with the built-in probe: memory in bytes, processes and threads,
-/// descriptors of this host's.
+/// Resources of a bottle without its agent, measured with the built-in probe: bytes of memory, processes and threads, file
+/// descriptors of this host.
 const BOTTLE_MEMORY: u64 = 96 << 20;
 const BOTTLE_TASKS: u64 = 60;
 const BOTTLE_DESCRIPTORS: u64 = 200;
-/// Cached images beyond this are worth a word, in bytes.
+/// Size of cached images that causes a warning, in bytes.
 const CACHE: i64 = 4 << 30;
 /// How far the engine's clock may be from this one.
 const SKEW: Duration = Duration::from_secs(5);
@@ -46,21 +46,21 @@ pub(in crate::cli) struct Args {
     format: Format,
 }
 
-/// How a thing is.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+enum CheckState {
     Ok,
     Warn,
     Fail,
 }
 
-/// One thing that was looked at.
+/// A check.
 #[derive(Debug, Clone, Serialize)]
 struct Check {
     #[serde(rename = "check")]
     what: &'static str,
-    state: State,
+    state: CheckState,
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
@@ -68,15 +68,15 @@ struct Check {
 
 impl Check {
     fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self { what: check, state: State::Ok, found: found.into(), remedy: None }
+        Self { what: check, state: CheckState::Ok, found: found.into(), remedy: None }
     }
 
     fn warn(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: check, state: State::Warn, found: found.into(), remedy: Some(remedy.into()) }
+        Self { what: check, state: CheckState::Warn, found: found.into(), remedy: Some(remedy.into()) }
     }
 
     fn fail(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: check, state: State::Fail, found: found.into(), remedy: Some(remedy.into()) }
+        Self { what: check, state: CheckState::Fail, found: found.into(), remedy: Some(remedy.into()) }
     }
 }
 
@@ -110,15 +110,15 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     } else {
         print(&checks);
     }
-    Ok(u8::from(checks.iter().any(|check| check.state == State::Fail)))
+    Ok(u8::from(checks.iter().any(|check| check.state == CheckState::Fail)))
 }
 
 fn print(checks: &[Check]) {
     let row = |check: &Check| {
         let state = match check.state {
-            State::Ok => "ok",
-            State::Warn => "warn",
-            State::Fail => "FAIL",
+            CheckState::Ok => "ok",
+            CheckState::Warn => "warn",
+            CheckState::Fail => "FAIL",
         };
         vec![state.to_owned(), check.what.to_owned(), check.found.clone()]
     };
@@ -134,7 +134,7 @@ fn print(checks: &[Check]) {
     }
 }
 
-/// The engine, and how it is reached: by its way only, not by its name.
+/// Connects to the engine. Reports the kind of connection, not the address.
 async fn reach(checks: &mut Vec<Check>) -> Option<(String, Arc<dyn Engine>, EngineInfo)> {
     let remedy = "start Docker Engine, or point DOCKER_HOST or a context at a running one";
     let (text, way) = match find_engine().map(|text| (text.parse::<Endpoint>(), text)) {
@@ -174,7 +174,7 @@ async fn reach(checks: &mut Vec<Check>) -> Option<(String, Arc<dyn Engine>, Engi
     }
 }
 
-/// What the engine says of itself.
+/// Checks the engine's details.
 fn of_engine(info: &EngineInfo, engine: &EngineDetails, local: bool, bottles: u64) -> Vec<Check> {
     let mut checks = Vec::new();
     let make = match engine.product {
@@ -236,7 +236,7 @@ fn runtimes(engine: &EngineDetails) -> Check {
     Check::ok("runtimes", found)
 }
 
-/// The engine's clock against this one: certificates have times.
+/// Compares the clocks, because certificates have validity times.
 fn clock(engine: &str, now: SystemTime, local: bool) -> Check {
     let Ok(theirs) = OffsetDateTime::parse(engine, &Rfc3339) else {
         return Check::warn("clock", "the engine does not report its time", "set the clocks of both hosts");
@@ -271,7 +271,7 @@ async fn pools(engine: &Arc<dyn Engine>, local: bool, bottles: u64) -> Check {
     }
 }
 
-/// The kernel's limits against what so many bottles take.
+/// Compares the kernel's limits with the needs of this many bottles.
 fn of_host(bottles: u64) -> Vec<Check> {
     let number = |file: &str| std::fs::read_to_string(file).ok()?.split_whitespace().last()?.parse::<u64>().ok();
     let limit = |check, file: &str, need: u64, remedy: &str| {
@@ -348,7 +348,7 @@ async fn cache(engine: &Arc<dyn Engine>) -> Check {
     }
 }
 
-/// The real thing: a bottle with the built-in probe in it.
+/// Launches a bottle with the built-in probe.
 async fn probe() -> Check {
     let check = "isolation";
     let run = async {
@@ -392,11 +392,11 @@ mod tests {
     fn clocks_are_compared() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
         // 500,000 hours after 1970.
-        assert_eq!(clock("2027-01-15T08:00:01.5Z", now, false).state, State::Ok);
-        assert_eq!(clock("2027-01-15T09:00:00+01:00", now, false).state, State::Ok);
-        assert_eq!(clock("2027-01-15T08:02:00Z", now, false).state, State::Warn);
-        assert_eq!(clock("yesterday", now, false).state, State::Warn);
-        assert_eq!(clock("1970-01-01T00:00:00Z", SystemTime::UNIX_EPOCH, true).state, State::Fail);
+        assert_eq!(clock("2027-01-15T08:00:01.5Z", now, false).state, CheckState::Ok);
+        assert_eq!(clock("2027-01-15T09:00:00+01:00", now, false).state, CheckState::Ok);
+        assert_eq!(clock("2027-01-15T08:02:00Z", now, false).state, CheckState::Warn);
+        assert_eq!(clock("yesterday", now, false).state, CheckState::Warn);
+        assert_eq!(clock("1970-01-01T00:00:00Z", SystemTime::UNIX_EPOCH, true).state, CheckState::Fail);
     }
 
     #[test]
@@ -412,14 +412,14 @@ mod tests {
         let checks = of_engine(&info, &engine, true, 100);
         let state = |name: &str| checks.iter().find(|check| check.what == name).map(|check| check.state);
         for (name, expected) in [
-            ("engine's host", State::Fail),
-            ("storage", State::Warn),
-            ("seccomp", State::Fail),
-            ("runtimes", State::Warn),
-            ("memory", State::Warn),
+            ("engine's host", CheckState::Fail),
+            ("storage", CheckState::Warn),
+            ("seccomp", CheckState::Fail),
+            ("runtimes", CheckState::Warn),
+            ("memory", CheckState::Warn),
         ] {
             assert_eq!(state(name), Some(expected), "{name}");
         }
-        assert!(checks.iter().all(|check| check.state == State::Ok || check.remedy.is_some()));
+        assert!(checks.iter().all(|check| check.state == CheckState::Ok || check.remedy.is_some()));
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::engine::{Engine, ErrorKind};
 use crate::report::{printable, table};
 use crate::session::gc::{Collection, collect, collect_foreign};
-use crate::session::{Class, Failure, Outcome, UndoRow};
+use crate::session::{Class, Failure, UndoOutcome, UndoRow};
 
 /// What `gc` takes.
 #[derive(clap::Args)]
@@ -83,9 +83,9 @@ fn print(args: &Args, collection: &Collection, images: &[String]) -> Result<(), 
         ]);
         for row in &bottle.undo {
             let outcome = match &row.outcome {
-                Outcome::Removed | Outcome::Ran => "removed".to_owned(),
-                Outcome::WasGone => "was gone".to_owned(),
-                Outcome::Failed(why) => format!("failed: {why}"),
+                UndoOutcome::Removed | UndoOutcome::Completed => "removed".to_owned(),
+                UndoOutcome::WasGone => "was gone".to_owned(),
+                UndoOutcome::Failed(why) => format!("failed: {why}"),
             };
             rows.push(vec![format!("  {}", row.name), row.kind.clone(), outcome]);
         }

@@ -1,4 +1,4 @@
-//! `bottler init`: a manifest to begin with, for what is found on this machine. It overwrites nothing.
+//! `bottler init`: writes a first manifest for the agent whose API key is set. It overwrites nothing.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The template whose credential this shell has.
+/// The template whose API key is set in this shell.
 fn found() -> String {
     let has = |name: &&str| {
         let template = AgentTemplate::built_in(name);

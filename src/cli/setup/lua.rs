@@ -1,4 +1,4 @@
-//! `bottler lua`: tools for those who write recipes.
+//! `bottler lua`: tools for recipe authors.
 
 use std::path::{Path, PathBuf};
 
@@ -164,7 +164,7 @@ fn run(args: &RunArgs) -> Result<u8, Failure> {
     show(&done, args.rehearsal.format)
 }
 
-/// Runs a rehearsal on a thread of its own, one thing at a time: the same script gives the same transcript.
+/// Runs a rehearsal on its own single-threaded runtime, so that transcripts are reproducible.
 fn alone<T: Send>(rehearsal: impl Future<Output = T> + Send) -> Result<T, Failure> {
     let internal = |error: std::io::Error| Failure::new(Class::Internal, format!("rehearse: {error}"));
     std::thread::scope(|scope| {
@@ -260,7 +260,7 @@ fn doc(args: &DocArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Writes the stubs; a `.luarc.json` that is there stays as it is.
+/// Writes the stubs. An existing `.luarc.json` is not changed.
 fn types(directory: &Path) -> Result<u8, Failure> {
     if directory == Path::new("-") {
         print_data(&reference::stubs());

@@ -1,4 +1,4 @@
-//! `bottler manifest`: what is defined, whether it is right, and how editors can know.
+//! `bottler manifest`: lists agents, finds mistakes, prints the schema.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What is done with no bottle, or before the first: manifest, trust, recipes, and the state of this machine.
+//! Commands that need no bottle: manifest, trust, recipes, and the state of this machine.
 
 pub(super) mod doctor;
 pub(super) mod gc;

@@ -1,10 +1,10 @@
-//! The keys that leave a terminal without ending anything: as docker names them, `ctrl-p,ctrl-q` where nothing else is said.
+//! The keys that detach from a terminal, in docker's notation; `ctrl-p,ctrl-q` by default.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How long the beginning of the keys is held back from the program: a person who leaves types the next key by then, and a
-/// key of the program's own does not feel late.
+/// How long the first detach keys are held back from the program: long enough to type the next key, short enough not to be
+/// noticed.
 pub(in crate::cli) const HELD: Duration = Duration::from_millis(100);
 
 /// A sequence of keys.
@@ -35,7 +35,7 @@ impl FromStr for DetachKeys {
     }
 }
 
-/// Looks for the keys in what is typed.
+/// Detects the keys in typed bytes.
 #[derive(Default)]
 pub(in crate::cli) struct Keys {
     wanted: DetachKeys,
@@ -50,7 +50,7 @@ impl Keys {
         Self { wanted, ..Self::default() }
     }
 
-    /// What goes on to the program, and whether the user leaves. What begins the keys is held back.
+    /// Returns the bytes for the program, and whether the user detaches. A prefix of the keys is held back.
     pub(in crate::cli) fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let mut on = Vec::with_capacity(typed.len() + 1);
         for &byte in typed {
@@ -70,12 +70,12 @@ impl Keys {
         (on, false)
     }
 
-    /// Whether something is held back.
+    /// Whether bytes are held back.
     pub(in crate::cli) fn holds(&self) -> bool {
         self.passed < self.begun.len()
     }
 
-    /// What is held back goes on: nothing more was typed for a while. The rest of the keys leaves all the same.
+    /// Releases the held-back bytes after a pause. The remaining keys still detach.
     pub(in crate::cli) fn pass(&mut self) -> Vec<u8> {
         let on = self.begun[self.passed..].to_vec();
         self.passed = self.begun.len();

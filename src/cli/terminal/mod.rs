@@ -1,13 +1,13 @@
-//! The terminal of whoever runs the command: given to an agent and taken back, written on, asked at.
+//! The user's terminal: giving it to an agent and back, writing, asking questions.
 
 mod detach;
-mod given;
+mod handover;
 mod output;
 mod question;
 mod signals;
 
 pub(super) use detach::DetachKeys;
-pub(super) use given::{Given, Mute, give, is_there, size};
+pub(super) use handover::{Handover, MutedTerminal, give, is_there, size};
 pub(super) use output::{Writer, follow_output};
 pub(super) use question::{confirm, read_answer, read_secret};
 pub(super) use signals::Signals;

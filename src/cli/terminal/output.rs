@@ -1,4 +1,4 @@
-//! What an agent or a sidecar writes, passed on: as it is to a file or a pipe, without what could drive it to a terminal.
+//! Forwards the output of an agent or a sidecar: unchanged to a file or a pipe, filtered to a terminal.
 
 use std::io::{IsTerminal, Write};
 
@@ -18,7 +18,7 @@ pub(in crate::cli) async fn follow_output(engine: &dyn Engine, container: &str, 
     let Ok(mut streams) = attached else { return Vec::new() };
     let (mut kept, mut out, mut err) = (Vec::new(), Writer::stdout(), Writer::stderr());
     while let Some(Ok(piece)) = streams.output.next().await {
-        // A reader that is gone stops nothing.
+        // A closed pipe does not stop the agent.
         match piece {
             Output::Stdout(bytes) if capture && kept.len() < MAX_OUTPUT => kept.extend_from_slice(&bytes),
             Output::Stdout(bytes) if !capture => crate::cli::print::note_written(out.write(&bytes)),
@@ -61,7 +61,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.screen.is_some() {
-            // Colours that were left on are the agent's.
+            // Reset colours that the agent left on.
             let _ = self.to.write_all(b"\x1b[0m").and_then(|()| self.to.flush());
         }
     }

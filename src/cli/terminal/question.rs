@@ -1,4 +1,4 @@
-//! Questions at the terminal, on standard error; a secret is not shown while it is typed.
+//! Asks questions at the terminal, on standard error; secrets without echo.
 
 use std::io::Write;
 
@@ -31,7 +31,7 @@ pub(in crate::cli) async fn confirm(question: &'static str) -> Result<bool, Fail
 async fn unless_ended(read: impl FnOnce() -> std::io::Result<String> + Send + 'static) -> Result<String, Failure> {
     let before = tcgetattr(std::io::stdin()).ok();
     let mut signals = Signals::new()?;
-    // Nobody waits for this thread once a signal has come.
+    // After a signal this thread is abandoned.
     let answer = tokio::task::spawn_blocking(read);
     tokio::select! {
         answer = answer => {
@@ -50,10 +50,10 @@ async fn unless_ended(read: impl FnOnce() -> std::io::Result<String> + Send + 's
 
 /// Asks, and reads a line.
 pub(in crate::cli) fn read_answer(what: Question, text: &str) -> std::io::Result<String> {
-    // Before the question is there: an answer that is typed at once is not shown either.
-    let _hidden = if what == Question::Secret { Some(Hidden::new()?) } else { None };
+    // Turn echo off before the question appears, so that a fast answer is hidden as well.
+    let _hidden = if what == Question::Secret { Some(EchoOff::new()?) } else { None };
     let end = if what == Question::Confirm { " [y/N] " } else { ": " };
-    // Nothing is locked while the user thinks: what else happens is told meanwhile.
+    // Do not lock standard error while waiting, so that messages can be printed.
     let mut err = std::io::stderr();
     write!(err, "{text}{end}")?;
     err.flush()?;
@@ -66,9 +66,9 @@ pub(in crate::cli) fn read_answer(what: Question, text: &str) -> std::io::Result
 }
 
 /// A terminal that does not show what is typed, as long as this lives.
-struct Hidden(Termios);
+struct EchoOff(Termios);
 
-impl Hidden {
+impl EchoOff {
     fn new() -> std::io::Result<Self> {
         let before = tcgetattr(std::io::stdin())?;
         let mut hidden = before.clone();
@@ -78,7 +78,7 @@ impl Hidden {
     }
 }
 
-impl Drop for Hidden {
+impl Drop for EchoOff {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing back.
         let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);

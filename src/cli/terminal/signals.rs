@@ -1,10 +1,10 @@
-//! The signals by which a user ends a command.
+//! The signals that end a command.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::session::{Class, Failure};
 
-/// Receives them. Once there is one of these, no such signal kills the process by itself: whatever waits, waits for them, too.
+/// Receives the signals. Once created, these signals no longer kill the process, so every wait must also wait for them.
 pub(in crate::cli) struct Signals([Signal; 3]);
 
 impl Signals {

@@ -138,6 +138,24 @@ pub fn resolve() -> Result<Endpoint, String> {
     }
 }
 
+/// Whether the user names an engine: by `DOCKER_HOST`, or a context that is not the default one.
+pub fn is_named() -> bool {
+    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let home = var("HOME").map(PathBuf::from).unwrap_or_default();
+    let config = var("DOCKER_CONFIG").map_or_else(|| home.join(".docker"), PathBuf::from);
+    let context = var("DOCKER_CONTEXT").or_else(|| current_context(&config));
+    var("DOCKER_HOST").is_some() || context.is_some_and(|name| name != "default")
+}
+
+/// Whether anything is at the usual socket, be it for others than this user.
+pub fn usual_listens() -> bool {
+    let Some(path) = DEFAULT.strip_prefix("unix://") else { return true };
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused),
+    }
+}
+
 fn with_certificates(host: &str, folder: &Path) -> Result<Endpoint, String> {
     let folder = std::path::absolute(folder).map_err(|error| format!("find {}: {error}", folder.display()))?;
     let ca = folder.join("ca.pem");

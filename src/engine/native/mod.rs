@@ -426,7 +426,12 @@ impl Engine for NativeEngine {
         let image = self.store.image(&self.store.find(&spec.image).ok_or_else(missing)?);
         let config: image::Config = store::read(&image.join("config.json")).map_err(broken(operation, &spec.name))?;
         let mapping = Self::mapping();
-        let plan = plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping).map_err(refused)?;
+        let mut plan =
+            plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping).map_err(refused)?;
+        if let (Mapping::One(_), Some(other)) = (mapping, &spec.beside) {
+            // In the other one's user namespace there is its user and no other.
+            plan.process.account = self.record(operation, other)?.plan.process.account;
+        }
         if let Err(why) = &self.groups {
             return Err(refused(why.clone()));
         }
@@ -455,11 +460,13 @@ impl Engine for NativeEngine {
     }
 
     async fn container_attach(&self, id: &str) -> Result<Streams> {
+        self.revive("attach to container", id).await?;
         let (frames, input) = self.ask("attach to container", id, &Request::Attach).await?.split();
         Ok(Streams { output: outputs(frames, "read from container", id), input: Box::pin(input) })
     }
 
     async fn container_start(&self, id: &str) -> Result<()> {
+        self.revive("start container", id).await?;
         self.ask("start container", id, &Request::Start).await.map(drop)
     }
 
@@ -667,6 +674,31 @@ impl Engine for NativeEngine {
 }
 
 impl NativeEngine {
+    /// Makes a container that has ended ready to be started again, from its image as it is.
+    async fn revive(&self, operation: &'static str, id: &str) -> Result<()> {
+        let folder = self.container(operation, id)?;
+        if !folder.join(shim::END).exists() {
+            return Ok(());
+        }
+        let _turn = self.creating.lock().await;
+        let fresh = || -> std::io::Result<()> {
+            let mut setup: Setup = store::read(&folder.join(SETUP))?;
+            if setup.plan.beside.is_none() {
+                setup.beside = setup.plan.networks.first().and_then(|network| self.on_network(network));
+            }
+            store::write(&folder.join(SETUP), &setup)?;
+            for file in [protocol::SOCKET, shim::FIRST_PROCESS, shim::END] {
+                std::fs::remove_file(folder.join(file)).or_else(|error| match error.kind() {
+                    Io::NotFound => Ok(()),
+                    _ => Err(error),
+                })?;
+            }
+            make_layers(&folder)
+        };
+        fresh().map_err(broken(operation, id))?;
+        self.start_shim(id, &folder).await.map_err(|why| failure(operation, id, ErrorKind::Other, why))
+    }
+
     /// The first process of a container that is on a network.
     fn on_network(&self, network: &str) -> Option<i32> {
         let containers = self.store.labelled().into_iter().map(|(name, _)| name);
@@ -698,6 +730,17 @@ impl NativeEngine {
 /// What this engine cannot do yet, and what can.
 const NO_IMAGES: &str = "the native engine runs bottler's own images only; an image or a Dockerfile needs Docker or Podman (--engine docker)";
 
+/// Makes the folders that an overlay is mounted by, empty.
+fn make_layers(container: &Path) -> std::io::Result<()> {
+    for name in ["upper", "work", "root"] {
+        let folder = container.join(name);
+        remove_tree(&folder)?;
+        std::fs::create_dir(&folder)?;
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
 /// Fills the folder of a container.
 fn fill(new: &Path, setup: &Setup, record: &Record) -> std::io::Result<()> {
     let Plan { hosts, resolver, hostname, image, .. } = &setup.plan;
@@ -707,10 +750,7 @@ fn fill(new: &Path, setup: &Setup, record: &Record) -> std::io::Result<()> {
         std::fs::write(new.join(name), content)?;
         std::fs::set_permissions(new.join(name), std::fs::Permissions::from_mode(0o644))?;
     }
-    for folder in ["upper", "work", "root"] {
-        std::fs::create_dir(new.join(folder))?;
-        std::fs::set_permissions(new.join(folder), std::fs::Permissions::from_mode(0o755))?;
-    }
+    make_layers(new)?;
     // By a link: the options of a mount have no room for every path.
     symlink(image, new.join("image"))?;
     store::write(&new.join(SETUP), setup)?;

@@ -66,7 +66,20 @@ impl Store {
         for folder in ["images", "tags", "containers", "volumes", "networks", "new"] {
             make_private(&root.join(folder))?;
         }
-        Ok(Self { root: root.to_owned() })
+        let store = Self { root: root.to_owned() };
+        store.sweep();
+        Ok(store)
+    }
+
+    /// Removes what processes that have died were making.
+    fn sweep(&self) {
+        let new = self.root.join("new");
+        for name in names(&new) {
+            let maker = name.split('-').next().unwrap_or_default();
+            if !Path::new("/proc").join(maker).exists() {
+                let _ = remove_tree(&new.join(name));
+            }
+        }
     }
 
     pub(super) fn volumes(&self) -> PathBuf {

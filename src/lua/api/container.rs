@@ -12,7 +12,7 @@ use super::raise;
 use crate::engine::Engine;
 use crate::lua::memory;
 use crate::primitive::{self, Agent, Sidecar};
-use crate::session::{Failure, Place};
+use crate::session::{Failure, ScriptLocation};
 
 /// A thing that is a container.
 pub(super) trait Contained: Thing {
@@ -119,7 +119,7 @@ pub(super) fn timeout(
     lua: &Lua,
     name: &'static str,
     table: Value,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> mlua::Result<Option<Duration>> {
     let options: primitive::WaitOptions = Options::new(lua, name, table, at)?.rest(lua)?;
     let limit = options.timeout.map(|timeout| timeout.duration(name)).transpose();

@@ -9,7 +9,7 @@ use super::handle::Handle;
 use super::options::{Options, a};
 use super::{Context, raise};
 use crate::primitive::{self, Agent, Child, Image, ImageOptions, Network, Sidecar, Source, Volume};
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, ScriptLocation};
 use crate::workspace::{Files, Seed, WorkspaceFile};
 
 pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
@@ -92,7 +92,7 @@ fn creating<T: super::handle::Thing>(
     context: &Context,
     core: &Table,
     name: &'static str,
-    create: impl Fn(&Context, &Lua, &mut Options<'_>, Option<&Place>) -> mlua::Result<Arc<T>> + Send + 'static,
+    create: impl Fn(&Context, &Lua, &mut Options<'_>, Option<&ScriptLocation>) -> mlua::Result<Arc<T>> + Send + 'static,
 ) -> mlua::Result<()> {
     let c = context.clone();
     let function = lua.create_function(move |lua, table: Value| {
@@ -117,7 +117,12 @@ fn is_handle(primitive: &str, value: &Value) -> bool {
     }
 }
 
-fn sidecar_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&Place>) -> mlua::Result<Arc<Sidecar>> {
+fn sidecar_start(
+    c: &Context,
+    lua: &Lua,
+    options: &mut Options<'_>,
+    at: Option<&ScriptLocation>,
+) -> mlua::Result<Arc<Sidecar>> {
     if options.has("image") {
         return service_start(c, lua, options, at);
     }
@@ -128,7 +133,12 @@ fn sidecar_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&
     primitive::sidecar_start(&c.bottle, &options.rest(lua)?, handles, at).map_err(raise)
 }
 
-fn service_start(c: &Context, lua: &Lua, options: &mut Options<'_>, at: Option<&Place>) -> mlua::Result<Arc<Sidecar>> {
+fn service_start(
+    c: &Context,
+    lua: &Lua,
+    options: &mut Options<'_>,
+    at: Option<&ScriptLocation>,
+) -> mlua::Result<Arc<Sidecar>> {
     for name in ["network", "role", "allow", "sidecars", "peers", "egress"] {
         if options.has(name) {
             let message =

@@ -6,7 +6,7 @@ use mlua::{Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, UserDataR
 
 use super::{Context, raise};
 use crate::primitive::{Bottle, Life};
-use crate::session::{Failure, Pending, Place};
+use crate::session::{Failure, Pending, ScriptLocation};
 
 /// A thing of a bottle that scripts hold a handle to.
 pub(in crate::lua) trait Thing: Send + Sync + Sized + 'static {
@@ -17,7 +17,7 @@ pub(in crate::lua) trait Thing: Send + Sync + Sized + 'static {
     fn life(&self) -> Option<&Arc<Life>>;
 
     /// Undoes it now.
-    fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Option<Pending<()>>;
+    fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Option<Pending<()>>;
 
     /// What it is called, in one word or two.
     fn title(&self) -> String {
@@ -49,7 +49,7 @@ impl<T: Thing> Handle<T> {
     }
 
     /// The thing, unless it has been undone.
-    pub(super) fn living(&self, at: Option<&Place>) -> mlua::Result<Arc<T>> {
+    pub(super) fn living(&self, at: Option<&ScriptLocation>) -> mlua::Result<Arc<T>> {
         if let Some(life) = self.it.life() {
             life.check(&self.context.bottle, at).map_err(raise)?;
         }
@@ -70,7 +70,7 @@ pub(super) fn begin<T: Thing>(lua: &Lua, this: UserDataRef<Handle<T>>) -> mlua::
 /// A method's call.
 pub(super) struct Called<T> {
     pub(super) it: Arc<T>,
-    pub(super) at: Option<Place>,
+    pub(super) at: Option<ScriptLocation>,
     context: Context,
 }
 

@@ -22,7 +22,7 @@ pub(super) use options::a;
 
 use super::{Cases, Defers, Grants, Sources, error};
 use crate::primitive::Bottle;
-use crate::session::{Failure, Place};
+use crate::session::{Failure, ScriptLocation};
 
 /// What every primitive needs.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub(super) struct Context {
 
 impl Context {
     /// The line of the user's script that is running: library frames are passed over.
-    fn place(&self, lua: &Lua) -> Option<Place> {
+    fn place(&self, lua: &Lua) -> Option<ScriptLocation> {
         for level in 1.. {
             let frame = lua.inspect_stack(level, |frame| {
                 let source = frame.source().source.map(std::borrow::Cow::into_owned);
@@ -53,7 +53,7 @@ impl Context {
     }
 
     /// Raises a failure, which the script may go on from: then it is no failure of the launch.
-    fn told<T>(&self, outcome: Result<T, Failure>, at: Option<&Place>) -> mlua::Result<T> {
+    fn told<T>(&self, outcome: Result<T, Failure>, at: Option<&ScriptLocation>) -> mlua::Result<T> {
         outcome.map_err(|failure| {
             let failure = failure.at(at);
             self.bottle.session.effects.handle(&failure);

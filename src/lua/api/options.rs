@@ -11,19 +11,24 @@ use super::raise;
 use super::secret::Secret;
 use crate::lua::memory::{self, Charge};
 use crate::lua::reference;
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, ScriptLocation};
 
 pub(super) struct Options<'a> {
     primitive: &'static str,
     entries: BTreeMap<String, Value>,
-    at: Option<&'a Place>,
+    at: Option<&'a ScriptLocation>,
     /// What is copied of it.
     charge: Charge,
 }
 
 impl<'a> Options<'a> {
     /// Takes a table apart.
-    pub(super) fn new(lua: &Lua, primitive: &'static str, value: Value, at: Option<&'a Place>) -> mlua::Result<Self> {
+    pub(super) fn new(
+        lua: &Lua,
+        primitive: &'static str,
+        value: Value,
+        at: Option<&'a ScriptLocation>,
+    ) -> mlua::Result<Self> {
         let mut options = Self { primitive, entries: BTreeMap::new(), at, charge: memory::charge_for(lua, [&value])? };
         let table = match value {
             Value::Table(table) => table,

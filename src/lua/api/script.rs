@@ -7,7 +7,7 @@ use super::secret::Secret;
 use super::{Context, raise};
 use crate::lua::memory::Args;
 use crate::primitive::{Event, Question, Seconds, StepState, within};
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, ScriptLocation};
 
 /// Characters of a step's name or a log line that are shown.
 const MAX_TEXT: usize = 500;
@@ -179,7 +179,7 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
 }
 
 /// A question as it is shown: one of the project's own says so, for the project is not the user.
-fn question(text: &str, at: Option<&Place>) -> String {
+fn question(text: &str, at: Option<&ScriptLocation>) -> String {
     let project = at.filter(|at| at.script.starts_with(crate::lua::PROJECT));
     project.map(|at| format!("[{at} asks] ")).unwrap_or_default() + &shown(text)
 }

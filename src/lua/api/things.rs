@@ -8,7 +8,7 @@ use super::container;
 use super::create::Left;
 use super::handle::{Handle, Thing, begin};
 use crate::primitive::{self, Agent, Bottle, Child, Image, Life, Network, Sidecar, Volume};
-use crate::session::{Pending, Place};
+use crate::session::{Pending, ScriptLocation};
 
 /// That a thing has a life and can be undone early, by its own functions of these names.
 macro_rules! undone {
@@ -17,7 +17,7 @@ macro_rules! undone {
             Some(&self.life)
         }
 
-        fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Option<Pending<()>> {
+        fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Option<Pending<()>> {
             Some(<$thing>::close(self, bottle, at))
         }
     };
@@ -30,7 +30,7 @@ impl Thing for Image {
         None
     }
 
-    fn close(&self, _: &Arc<Bottle>, _: Option<&Place>) -> Option<Pending<()>> {
+    fn close(&self, _: &Arc<Bottle>, _: Option<&ScriptLocation>) -> Option<Pending<()>> {
         None
     }
 

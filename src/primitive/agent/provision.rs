@@ -10,7 +10,7 @@ use crate::init;
 use crate::layout::agent::PROMPT_FILE;
 use crate::primitive::name::is_absolute;
 use crate::primitive::{Agent, Sidecar};
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, ScriptLocation};
 use crate::sync::lock;
 
 /// What `provision` takes, besides the handle of the probe's counterpart.
@@ -107,7 +107,7 @@ pub fn provision(
     agent: &Agent,
     options: ProvisionOptions,
     counterpart: Option<Arc<Sidecar>>,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Option<String>, Failure> {
     let bad = |message: String| Failure::new(Class::Input, format!("provision: {message}")).at(at);
     if agent.released.initialized() {

@@ -9,7 +9,7 @@ use futures_util::stream::BoxStream;
 use tokio::task::JoinHandle;
 
 use crate::engine::{Engine, EngineError, Output};
-use crate::session::ended::{Piece, Tail};
+use crate::session::exit_record::{OutputChunk, OutputTail};
 use crate::sync::lock;
 
 /// How long the engine may take to open its log. The agent waits for it, so that none of its first words is missed.
@@ -18,7 +18,7 @@ const OPENING: Duration = Duration::from_secs(2);
 /// What has been read so far.
 #[derive(Default)]
 pub(in crate::primitive) struct Recording {
-    written: Arc<Mutex<Tail>>,
+    written: Arc<Mutex<OutputTail>>,
     reading: Mutex<Option<JoinHandle<Result<(), EngineError>>>>,
 }
 
@@ -36,7 +36,7 @@ impl Recording {
     }
 
     /// What the agent wrote last, once its log has ended, or after so long; and why it is not all.
-    pub(in crate::primitive) async fn finish(&self, patience: Duration) -> (Vec<Piece>, Option<String>) {
+    pub(in crate::primitive) async fn finish(&self, patience: Duration) -> (Vec<OutputChunk>, Option<String>) {
         let reading = lock(&self.reading).take();
         let why = match reading {
             None => None,
@@ -56,7 +56,7 @@ impl Recording {
 
 async fn read(
     mut log: BoxStream<'static, Result<Output, EngineError>>,
-    written: Arc<Mutex<Tail>>,
+    written: Arc<Mutex<OutputTail>>,
 ) -> Result<(), EngineError> {
     while let Some(piece) = log.next().await {
         lock(&written).push(piece?);

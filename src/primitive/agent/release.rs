@@ -15,7 +15,7 @@ use crate::primitive::sidecar::bring_up::tell_secrets;
 use crate::primitive::stream::Talk;
 use crate::primitive::{Agent, Bottle, Event};
 use crate::probe;
-use crate::session::{Class, Failure, kept};
+use crate::session::{Class, Failure, kept_workspace};
 use crate::sync::lock;
 
 /// How long init may take to prove and to release.
@@ -68,7 +68,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         let release = message(bottle, agent).await?;
         bottle.released.store(true, std::sync::atomic::Ordering::Release);
         if let Some(directory) = &bottle.setting.staging {
-            kept::note_released(directory)
+            kept_workspace::note_released(directory)
                 .map_err(|error| Failure::new(Class::Internal, format!("write {}: {error}", directory.display())))?;
         }
         // A bottle of another's is part of that one; one without a directory has nobody who would ask for it later.

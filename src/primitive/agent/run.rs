@@ -17,7 +17,7 @@ use crate::primitive::away::{outlast, unsaid};
 use crate::primitive::proof::receiver::Receiver;
 use crate::primitive::workspace::Source;
 use crate::primitive::{Bottle, Event, Image, Life, Network, Sidecar};
-use crate::session::{Class, Failure, Pending, Place};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sync::lock;
 use crate::workspace::stream;
 
@@ -98,7 +98,7 @@ impl Agent {
     }
 
     /// Kills and removes its container now.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         self.open_gate();
         self.life.close(bottle, at, async move {
@@ -127,7 +127,11 @@ impl Agent {
 ///
 /// # Errors
 /// The options are bad.
-pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>) -> Result<Arc<Agent>, Failure> {
+pub fn run_agent(
+    bottle: &Arc<Bottle>,
+    options: AgentOptions,
+    at: Option<&ScriptLocation>,
+) -> Result<Arc<Agent>, Failure> {
     let config = options.config;
     if config.command.is_empty() {
         return Err(Failure::new(Class::Input, "run_agent: config.command is empty").at(at));
@@ -142,7 +146,7 @@ pub fn run_agent(bottle: &Arc<Bottle>, options: AgentOptions, at: Option<&Place>
     }
     // Of a copy, the volume is made; one that was kept is there.
     let seed = bottle.seed();
-    let kept = matches!(bottle.setting.workspace, Some(Source::Kept(_)));
+    let kept = matches!(bottle.setting.workspace, Some(Source::KeptWorkspace(_)));
     let path = bottle.plan.workspace.as_ref().map_or_else(|| WORKSPACE.to_owned(), |plan| plan.path.clone());
     let workspace = match &seed {
         Some(_) if kept => Some((None, bottle.workspace_volume())),
@@ -249,7 +253,7 @@ fn start(
     begin: Begin,
     agent: std::sync::Weak<Agent>,
     config: &AgentPlan,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> (Pending<Channel>, Pending<i64>) {
     let Begin { created, image, mut opened, started, back } = begin;
     let (waiting, waiter) = tokio::sync::oneshot::channel();
@@ -293,7 +297,7 @@ fn start(
         let _ = waiter.await;
         started.store(true, Ordering::Release);
         if let Some(seed) = context.seed()
-            && !matches!(context.setting.workspace, Some(Source::Kept(_)))
+            && !matches!(context.setting.workspace, Some(Source::KeptWorkspace(_)))
         {
             let owner = account(&config, image.inspect().await?.as_ref())?;
             let path = context.plan.workspace.as_ref().map_or(WORKSPACE, |plan| &plan.path);

@@ -18,7 +18,7 @@ use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER};
 pub use crate::plan::ImagePlan as ImageOptions;
 use crate::plan::{BuildNetwork, BuildSection};
 use crate::primitive::{Bottle, Event};
-use crate::session::{Class, Failure, Pending, Place};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sync::lock;
 use crate::workspace::context;
 
@@ -81,7 +81,11 @@ const MAX_IMAGES: usize = 500;
 ///
 /// # Errors
 /// Neither or both of a source and a build are given; or a project's hooks want to build.
-pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Result<Image, Failure> {
+pub fn build_image(
+    bottle: &Arc<Bottle>,
+    options: &ImageOptions,
+    at: Option<&ScriptLocation>,
+) -> Result<Image, Failure> {
     let bad = |why: &str| Failure::new(Class::Input, format!("build_image: {why}")).at(at);
     match (&options.build, options.source.trim()) {
         (None, "") => return Err(bad("source is empty")),
@@ -100,12 +104,12 @@ pub fn build_image(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Pla
 }
 
 /// The image of the built-in sidecars and of the agent `probe`.
-pub(in crate::primitive) fn self_image(bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<Arc<Built>> {
+pub(in crate::primitive) fn self_image(bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<Arc<Built>> {
     built(bottle, &ImageOptions::of(SELF), at)
 }
 
 /// An image: one effect however often it is asked for.
-fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&Place>) -> Pending<Arc<Built>> {
+fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocation>) -> Pending<Arc<Built>> {
     let key = serde_json::to_string(options).unwrap_or_default();
     let mut known = lock(&bottle.images);
     if let Some(built) = known.get(&key) {

@@ -13,7 +13,7 @@ use crate::engine::labels::Kind;
 use crate::engine::{Attachment, ErrorKind, NetworkSpec};
 use crate::primitive::name::check_name;
 use crate::primitive::{Bottle, Life};
-use crate::session::{Class, Failure, Pending, Place};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sync::lock;
 
 /// Ranges that are tried when the engine says that one is taken.
@@ -55,7 +55,7 @@ impl Network {
     }
 
     /// Disconnects whatever is left on it and removes it now.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         self.life.close(bottle, at, async move {
             if let Ok((id, _)) = created.get().await {
@@ -116,7 +116,7 @@ fn bridge(network: &str) -> String {
 pub fn network_create(
     bottle: &Arc<Bottle>,
     options: &NetworkOptions,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Network>, Failure> {
     check_name("network_create", &options.name).map_err(|failure| failure.at(at))?;
     let name = bottle.name(&options.name);

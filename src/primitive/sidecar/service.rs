@@ -21,7 +21,7 @@ use crate::layout::{EXECUTABLE, loopback};
 use crate::primitive::image::build::Built;
 use crate::primitive::name::{check_name, is_absolute};
 use crate::primitive::{Bottle, Image, Network, Seconds, Volume};
-use crate::session::{Class, Failure, Place};
+use crate::session::{Class, Failure, ScriptLocation};
 
 /// A service's bounds where the script does not say.
 const RESOURCES: Resources = Resources { cpus: 2.0, memory: 1 << 30, pids: 512 };
@@ -67,7 +67,7 @@ pub fn service_start(
     image: Arc<Image>,
     env: BTreeMap<String, String>,
     volumes: BTreeMap<String, Arc<Volume>>,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Sidecar>, Failure> {
     let (ports, patience) = check(bottle, &options, &volumes).map_err(|failure| failure.at(at))?;
     let name = options.name.clone();

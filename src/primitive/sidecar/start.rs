@@ -22,7 +22,7 @@ use crate::policy::{AllowSpec, EgressSpec};
 use crate::primitive::image::build::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::{Bottle, Life, Network};
-use crate::session::{Class, Failure, Pending, Place};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sidecar::counterpart;
 use crate::sidecar::egress::{CaKeyPair, Registration};
 use crate::sidecar::place::Uplink;
@@ -143,7 +143,7 @@ impl Sidecar {
     }
 
     /// Kills and removes it, with the volumes of its sockets, now.
-    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&Place>) -> Pending<()> {
+    pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         let volumes: Vec<String> =
             self.volume.iter().chain(self.pairs.iter().map(|pair| &pair.volume)).cloned().collect();
@@ -184,7 +184,7 @@ pub(in crate::primitive) fn socket_volume(
     bottle: &Arc<Bottle>,
     sidecar: &str,
     owner: Option<(u32, u32)>,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<(String, Pending<VolumeMount>), Failure> {
     let volume = bottle.name(&format!("{sidecar}-socket"));
     let identity = bottle.intend(Kind::Volume, &volume, at)?;
@@ -197,7 +197,7 @@ pub(in crate::primitive) fn socket_volume(
 }
 
 /// Creates the volumes that an egress shares with sidecars.
-fn pairs(bottle: &Arc<Bottle>, options: &SidecarOptions, at: Option<&Place>) -> Result<Vec<Pair>, Failure> {
+fn pairs(bottle: &Arc<Bottle>, options: &SidecarOptions, at: Option<&ScriptLocation>) -> Result<Vec<Pair>, Failure> {
     let pair = |(number, name): (u8, &String)| {
         let volume = bottle.name(&format!("{}-{name}-pair", options.name));
         let identity = bottle.intend(Kind::Volume, &volume, at)?;
@@ -217,7 +217,7 @@ pub fn sidecar_start(
     bottle: &Arc<Bottle>,
     options: &SidecarOptions,
     handles: SidecarHandles,
-    at: Option<&Place>,
+    at: Option<&ScriptLocation>,
 ) -> Result<Arc<Sidecar>, Failure> {
     let own = check(bottle, options, &handles).map_err(|failure| failure.at(at))?;
     let role = options.role.0;

@@ -1,76 +1,75 @@
-//! What of a workspace its agent has changed and not committed: for each path one decision. Pure.
+//! Decides for each path whether the agent has an uncommitted change there. Pure.
 //!
-//! A path that the agent has not touched stays what its commit has, by the object's name: whatever stands for it in the tree
-//! (a submodule's folder, a file turned by a filter, nothing at all in a sparse checkout) says nothing about it. Only what was
-//! there at the beginning can be removed by being gone.
+//! A path that the agent did not touch keeps the object of its commit, whatever is in the working tree (a submodule's folder, a
+//! filtered file, nothing in a sparse checkout). An absent file counts as removed only if it was present at the start.
 
-use crate::workspace::snapshot::Entry;
+use crate::workspace::entry::Entry;
 
-/// What a tree of git's has at a path.
+/// A git tree's entry at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Listed {
+pub(super) struct TreeEntry {
     pub(super) mode: String,
     pub(super) object: String,
 }
 
-/// A path, seen from all sides.
+/// The states of a path.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Path<'a> {
+pub(super) struct PathState<'a> {
     /// In the commit that the workspace began at.
-    pub(super) base: Option<&'a Listed>,
+    pub(super) base: Option<&'a TreeEntry>,
     /// In the agent's last commit.
-    pub(super) head: Option<&'a Listed>,
+    pub(super) head: Option<&'a TreeEntry>,
     /// What was copied in.
     pub(super) before: Option<&'a Entry>,
     /// What is there now.
-    pub(super) left: Option<&'a Entry>,
+    pub(super) after: Option<&'a Entry>,
 }
 
-/// What becomes of a path.
+/// The decision for a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// What the agent's last commit has, or has not.
+    /// Keep the state of the agent's last commit.
     Keep,
-    /// What is there; whether it may be executed, where it is a regular file.
+    /// Take the file from the working tree, with this executable bit.
     Take { executable: bool },
-    /// Nothing.
+    /// Remove the path.
     Remove,
 }
 
-/// What the absence of a path says.
+/// What it means that a path is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Absence {
-    /// That it was removed, if it was there.
-    Plain,
+    /// It was removed, if it was present before.
+    Removed,
     /// Nothing: it is not checked out.
-    Away,
-    /// That it was removed: it was not checked out, and the agent has changed that.
-    Revealed,
+    NotCheckedOut,
+    /// The agent checked it out and removed it.
+    RemovedAfterCheckout,
 }
 
 /// Decides.
-pub(super) fn decide(path: Path<'_>, absence: Absence) -> Decision {
-    let Path { base, head, before, left } = path;
+pub(super) fn decide(path: PathState<'_>, absence: Absence) -> Decision {
+    let PathState { base, head, before, after } = path;
     let is_link = head.is_some_and(|head| head.mode == "160000");
     let committed = base != head;
-    match left {
-        Some(_) if before == left && !committed => Decision::Keep,
-        Some(left) => Decision::Take { executable: executable(path, left) },
-        None if is_link || head.is_none() || absence == Absence::Away => Decision::Keep,
-        None if before.is_some() || committed || absence == Absence::Revealed => Decision::Remove,
+    match after {
+        Some(_) if before == after && !committed => Decision::Keep,
+        Some(after) => Decision::Take { executable: executable(path, after) },
+        None if is_link || head.is_none() || absence == Absence::NotCheckedOut => Decision::Keep,
+        None if before.is_some() || committed || absence == Absence::RemovedAfterCheckout => Decision::Remove,
         None => Decision::Keep,
     }
 }
 
 /// Whether the decision depends on a sparse checkout. `moved`: the agent has changed what is checked out.
-pub(super) fn may_be_away(path: Path<'_>, moved: bool) -> bool {
+pub(super) fn may_be_skipped(path: PathState<'_>, moved: bool) -> bool {
     let was_there = path.before.is_some();
-    path.left.is_none() && path.head.is_some() && (was_there && moved || !was_there && path.base != path.head)
+    path.after.is_none() && path.head.is_some() && (was_there && moved || !was_there && path.base != path.head)
 }
 
 /// Whether a file may be executed: as the commit has it, unless the agent has changed that, there or in the file.
-fn executable(path: Path<'_>, left: &Entry) -> bool {
-    let Entry::File(file) = left else { return false };
+fn executable(path: PathState<'_>, after: &Entry) -> bool {
+    let Entry::File(file) = after else { return false };
     match (path.base, path.head, path.before) {
         (Some(base), Some(head), Some(Entry::File(before)))
             if base.mode == head.mode && head.mode.starts_with("100") && before.executable == file.executable =>
@@ -84,14 +83,14 @@ fn executable(path: Path<'_>, left: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::snapshot::{At, Regular};
+    use crate::workspace::entry::{ContentLocation, Regular};
 
     fn file(content: u8, executable: bool) -> Entry {
-        Entry::File(Regular { size: 1, executable, digest: [content; 32], at: At::Archive(0) })
+        Entry::File(Regular { size: 1, executable, digest: [content; 32], at: ContentLocation::Archive(0) })
     }
 
-    fn listed(mode: &str, object: &str) -> Listed {
-        Listed { mode: mode.to_owned(), object: object.to_owned() }
+    fn listed(mode: &str, object: &str) -> TreeEntry {
+        TreeEntry { mode: mode.to_owned(), object: object.to_owned() }
     }
 
     #[test]
@@ -101,7 +100,7 @@ mod tests {
         let (a, b, x) = (listed("100644", "a"), listed("100644", "b"), listed("100755", "a"));
         let sub = listed("160000", "s");
         let take = Take { executable: false };
-        for (what, base, head, before, left, expected) in [
+        for (what, base, head, before, after, expected) in [
             ("untouched", Some(&a), Some(&a), Some(&one), Some(&one), Keep),
             ("edited", Some(&a), Some(&a), Some(&one), Some(&two), take),
             ("removed", Some(&a), Some(&a), Some(&one), None, Remove),
@@ -118,17 +117,17 @@ mod tests {
             ("made executable, committed, and taken back", Some(&a), Some(&x), Some(&one), Some(&one), take),
             ("edited where modes do not count", Some(&x), Some(&x), Some(&one), Some(&two), Take { executable: true }),
         ] {
-            let path = Path { base, head, before, left };
-            assert_eq!(decide(path, Absence::Plain), expected, "{what}");
+            let path = PathState { base, head, before, after };
+            assert_eq!(decide(path, Absence::Removed), expected, "{what}");
         }
-        let elsewhere = Path { base: Some(&a), head: Some(&b), before: None, left: None };
-        assert!(may_be_away(elsewhere, false));
-        assert_eq!(decide(elsewhere, Absence::Away), Keep, "committed outside of a sparse checkout");
-        let narrowed = Path { base: Some(&a), head: Some(&a), before: Some(&one), left: None };
-        assert!(may_be_away(narrowed, true) && !may_be_away(narrowed, false));
-        assert_eq!(decide(narrowed, Absence::Away), Keep, "checked out no more");
-        let widened = Path { base: Some(&a), head: Some(&a), before: None, left: None };
-        assert_eq!(decide(widened, Absence::Plain), Keep, "the user's own removal");
-        assert_eq!(decide(widened, Absence::Revealed), Remove, "checked out, and removed");
+        let elsewhere = PathState { base: Some(&a), head: Some(&b), before: None, after: None };
+        assert!(may_be_skipped(elsewhere, false));
+        assert_eq!(decide(elsewhere, Absence::NotCheckedOut), Keep, "committed outside of a sparse checkout");
+        let narrowed = PathState { base: Some(&a), head: Some(&a), before: Some(&one), after: None };
+        assert!(may_be_skipped(narrowed, true) && !may_be_skipped(narrowed, false));
+        assert_eq!(decide(narrowed, Absence::NotCheckedOut), Keep, "checked out no more");
+        let widened = PathState { base: Some(&a), head: Some(&a), before: None, after: None };
+        assert_eq!(decide(widened, Absence::Removed), Keep, "the user's own removal");
+        assert_eq!(decide(widened, Absence::RemovedAfterCheckout), Remove, "checked out, and removed");
     }
 }

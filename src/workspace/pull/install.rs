@@ -1,7 +1,7 @@
-//! New objects and references, brought into the user's repository: checked before, all at once or not at all.
+//! Installs checked objects and references in the user's repository, all or nothing.
 //!
-//! A pack is two files, which cannot get their names at once. What is about to be there is written down before, in the folder of
-//! the pull; whoever dies in between leaves that, and [`sweep`] removes the half.
+//! A pack is two files, which cannot be created in one step. Before, the pack's path is written to a journal in the pull's
+//! folder; if the process dies in between, [`sweep`] removes the incomplete pack.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 
-use super::named::Changes;
+use super::options::refused;
+use super::ref_names::Changes;
 use super::staging::borrow;
 use crate::workspace::clone::is_partial;
 use crate::workspace::git::Git;
 
 /// Packs the objects that lead to some tips and that the user does not have, and has git check every one of them, and that
-/// whatever they name is there. `None` where there are none.
+/// whatever they name is there. `None` if there are none.
 pub(super) fn pack(
     here: &Git<'_>,
     repository: &Path,
@@ -54,12 +55,12 @@ pub(super) fn pack(
     let base = packed.join("new");
     let base = base.to_str().ok_or_else(|| io::Error::other("the state directory has a name that is no UTF-8"))?;
     git.feed(&["pack-objects", "--quiet", base], |input| input.write_all(&objects))?;
-    let mut made = File::open(the_pack(&packed)?)?;
+    let mut files = File::open(the_pack(&packed)?)?;
     borrow(here, repository, &checked)?;
     let strict = if partial { "--fsck-objects" } else { "--strict" };
     Git::alone(&checked)
-        .feed(&["index-pack", "--stdin", strict], |input| io::copy(&mut made, input).map(drop))
-        .map_err(|error| super::refused(&error))?;
+        .feed(&["index-pack", "--stdin", strict], |input| io::copy(&mut files, input).map(drop))
+        .map_err(|error| refused(&error))?;
     the_pack(&checked.join("objects/pack")).map(Some)
 }
 
@@ -73,23 +74,23 @@ fn the_pack(folder: &Path) -> io::Result<PathBuf> {
 /// The file of a pull's folder that says which pack is about to be installed; locked as long as that goes on.
 const JOURNAL: &str = "installing";
 
-/// What was put into the user's store.
-pub(super) struct Installed {
+/// A pack that was added to the user's repository.
+pub(super) struct InstalledPack {
     /// The paths of what was not there before.
-    made: Vec<PathBuf>,
+    files: Vec<PathBuf>,
     /// Its journal, locked.
-    held: Option<File>,
+    journal: Option<File>,
 }
 
-impl Installed {
+impl InstalledPack {
     /// Removes it, the index first.
     pub(super) fn remove(self) {
-        let Self { made, held } = self;
-        for path in made.iter().rev() {
+        let Self { files, journal } = self;
+        for path in files.iter().rev() {
             let _ = std::fs::remove_file(path);
         }
-        // Until here nobody else sweeps.
-        drop(held);
+        // The journal is locked until here, so that no sweep interferes.
+        drop(journal);
     }
 }
 
@@ -109,7 +110,7 @@ pub fn sweep(staging: &Path) {
 }
 
 /// Puts a pack into the user's store, its index last: git looks for that. `staging` is the pull's folder.
-pub(super) fn install(here: &Git<'_>, repository: &Path, staging: &Path, pack: &Path) -> io::Result<Installed> {
+pub(super) fn install(here: &Git<'_>, repository: &Path, staging: &Path, pack: &Path) -> io::Result<InstalledPack> {
     let folder = here.line(&["rev-parse", "--git-path", "objects/pack"]).map(|path| repository.join(path));
     let folder = folder.ok_or_else(|| io::Error::other("git does not say where its packs are"))?;
     std::fs::create_dir_all(&folder)?;
@@ -120,32 +121,32 @@ pub(super) fn install(here: &Git<'_>, repository: &Path, staging: &Path, pack: &
             ready.push((unnamed(&folder, &from)?, to));
         }
     }
-    let mut installed = Installed { made: Vec::new(), held: None };
+    let mut installed = InstalledPack { files: Vec::new(), journal: None };
     if let [(_, pack), _] = &ready[..] {
         let mut journal = File::create(staging.join(JOURNAL))?;
         journal.lock()?;
         journal.write_all(&[pack.as_os_str().as_bytes(), b"\0"].concat())?;
         journal.sync_all()?;
         File::open(staging)?.sync_all()?;
-        installed.held = Some(journal);
+        installed.journal = Some(journal);
     }
     for (file, to) in ready {
         if let Err(error) = name(&file, &to) {
             installed.remove();
             return Err(error);
         }
-        installed.made.push(to);
+        installed.files.push(to);
     }
     Ok(installed)
 }
 
 /// A file without a name yet, or, where the file system has none such, with one that git removes if we cannot.
-enum Unnamed {
+enum PendingFile {
     Open(File),
     Named(PathBuf),
 }
 
-impl Drop for Unnamed {
+impl Drop for PendingFile {
     fn drop(&mut self) {
         if let Self::Named(path) = self {
             let _ = std::fs::remove_file(path);
@@ -153,36 +154,36 @@ impl Drop for Unnamed {
     }
 }
 
-fn unnamed(folder: &Path, from: &Path) -> io::Result<Unnamed> {
+fn unnamed(folder: &Path, from: &Path) -> io::Result<PendingFile> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).mode(0o444);
     let without = options.clone().custom_flags(nix::libc::O_TMPFILE).open(folder);
-    let (mut file, made) = if let Ok(file) = without {
-        (file.try_clone()?, Unnamed::Open(file))
+    let (mut file, files) = if let Ok(file) = without {
+        (file.try_clone()?, PendingFile::Open(file))
     } else {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let path = folder.join(format!("tmp_pack_{}", data_encoding::HEXLOWER.encode(&random)));
-        (options.create_new(true).open(&path)?, Unnamed::Named(path))
+        (options.create_new(true).open(&path)?, PendingFile::Named(path))
     };
     io::copy(&mut File::open(from)?, &mut file)?;
     file.set_permissions(PermissionsExt::from_mode(0o444))?;
     file.sync_all()?;
-    Ok(made)
+    Ok(files)
 }
 
-fn name(file: &Unnamed, to: &Path) -> io::Result<()> {
+fn name(file: &PendingFile, to: &Path) -> io::Result<()> {
     match file {
-        Unnamed::Open(file) => {
+        PendingFile::Open(file) => {
             let from = format!("/proc/self/fd/{}", file.as_raw_fd());
             linkat(AT_FDCWD, from.as_str(), AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW).map_err(io::Error::from)
         }
-        Unnamed::Named(path) => std::fs::hard_link(path, to),
+        PendingFile::Named(path) => std::fs::hard_link(path, to),
     }
 }
 
 /// Changes references in one transaction: each from what it was seen at, `None` for one that was not there.
-pub(super) fn refer(here: &Git<'_>, bottle: &str, changes: &Changes) -> io::Result<()> {
+pub(super) fn update_refs(here: &Git<'_>, bottle: &str, changes: &Changes) -> io::Result<()> {
     let reason = format!("bottler: pull {bottle}");
     here.feed(&["update-ref", "-m", &reason, "--create-reflog", "-z", "--stdin"], |input| {
         input.write_all(b"start\0")?;

@@ -1,130 +1,80 @@
-//! What an agent made, brought into a repository of the user's: its last commit and what it had not committed as a branch, every
-//! other reference that it made, and commits that only its logs have, below `refs/bottler/`.
+//! Fetches an agent's work into a repository of the user: its last commit, plus a commit with uncommitted changes, as a branch;
+//! its other references, and commits that only its reflogs have, below `refs/bottler/`.
 //!
-//! The agent's repository is not used: its objects go into one of bottler's own, where git packs those that the user does not
-//! have, and checks them and them alone. Nothing is in the user's store before that, and references change in one transaction.
+//! git never runs in the agent's repository. Its objects are imported into a temporary repository, where git packs and checks
+//! those that the user does not have. Only then are they added to the user's repository, and all references change in one
+//! transaction.
 
 mod decide;
 mod install;
-mod named;
-mod raw;
+mod options;
+mod ref_names;
 mod sparse;
 pub(super) mod staging;
 mod tree;
+mod unfiltered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::Path;
 
 pub use install::sweep;
+pub use options::{PullOptions, PullReport, SkippedPath};
 
 use super::git::Git;
 use super::name::{Name, shown};
-use super::snapshot::Snapshot;
 
-/// A path that was not brought, and why.
-pub type Skipped = (Name, String);
-
-/// What is to be brought where.
-pub struct Order<'a> {
-    /// The bottle.
-    pub bottle: &'a str,
-    /// What the workspace began with.
-    pub before: &'a Snapshot,
-    /// What is in it.
-    pub left: &'a Snapshot,
-    /// The user's repository.
-    pub repository: &'a Path,
-    /// The branch, by its short name.
-    pub branch: &'a str,
-    /// Where an earlier pull of the same bottle has left the branch: if it is still there, it is the bottle's to move.
-    pub earlier: Option<&'a str>,
-    /// An empty folder of bottler's own, which is the caller's to remove.
-    pub staging: &'a Path,
-    /// Whether the user's own filters may run on what the agent has changed.
-    pub filters: bool,
-    /// Whether it is not wanted any more: asked between its steps, for the last time before anything of the user's changes.
-    pub cancelled: &'a (dyn Fn() -> bool + Sync),
-}
-
-impl Order<'_> {
-    fn go_on(&self) -> io::Result<()> {
-        if (self.cancelled)() { Err(io::Error::new(io::ErrorKind::Interrupted, "cancelled")) } else { Ok(()) }
-    }
-}
-
-/// What was brought.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Pulled {
-    /// The commit that the branch is at.
-    pub commit: String,
-    /// Whether its last commit is bottler's: of what the agent had changed and not committed.
-    pub uncommitted: bool,
-    /// What could not be brought, and why.
-    pub skipped: Vec<Skipped>,
-    /// Files that are ignored and on the branch all the same: the agent has committed them.
-    pub ignored: BTreeSet<Name>,
-    /// References that were made or moved beside the branch, for people, each with what it is at.
-    pub references: BTreeMap<String, String>,
-    /// What the agent's references were at, of those that have been brought.
-    pub tips: BTreeMap<Name, String>,
-    /// Commits of the agent's logs that have been brought, or that the user had.
-    pub logged: BTreeSet<String>,
-    /// References of the agent's whose objects are not there, for people.
-    pub broken: Vec<String>,
-}
-
-/// The branch where nobody names one: `bottler/ID`, or `bottler-ID` where a branch `bottler` is in its way.
+/// The default branch: `bottler/ID`, or `bottler-ID` if there is a branch `bottler`.
 pub fn default_branch(repository: &Path, bottle: &str) -> String {
     let taken = Git::at(repository).line(&["rev-parse", "--verify", "--quiet", "refs/heads/bottler"]).is_some();
     if taken { format!("bottler-{bottle}") } else { format!("bottler/{bottle}") }
 }
 
-/// Brings what an agent made to a branch of a repository.
+/// Fetches an agent's work as a branch of a repository.
 ///
 /// # Errors
-/// It has no commit, or one that git does not take; or the branch is the user's. Nothing is changed then.
-pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
-    let here = Git::at(order.repository);
-    here.run(&["check-ref-format", "--branch", order.branch])?;
-    let target = format!("refs/heads/{}", order.branch);
+/// There is no commit, git rejects it, or the branch belongs to the user. Nothing is changed then.
+pub fn pull(options: &PullOptions<'_>) -> io::Result<PullReport> {
+    let here = Git::at(options.repository);
+    here.run(&["check-ref-format", "--branch", options.branch])?;
+    let target = format!("refs/heads/{}", options.branch);
     let there = reference(&here, &target);
-    may_move(order, &here, &target, there.as_deref())?;
-    let import = order.staging.join("import");
-    staging::borrow(&here, order.repository, &import)?;
-    let began = order.before.repository.known();
+    may_move(options, &here, &target, there.as_deref())?;
+    let import = options.staging.join("import");
+    staging::borrow(&here, options.repository, &import)?;
+    let began = options.before.repository.known_objects();
     let known = began.is_empty() || staging::present(&here, began.iter())?.len() == began.len();
-    staging::import(order.before, order.left, known, &import)?;
-    order.go_on()?;
+    staging::import(options.before, options.after, known, &import)?;
+    options.check_cancelled()?;
     let git = Git::alone(&import);
-    let repository = &order.left.repository;
+    let repository = &options.after.repository;
     let head = repository.head();
     if !repository.has_head() {
         return Err(io::Error::other("the agent's workspace has no repository"));
     }
-    let mut pulled = Pulled::default();
-    // A working copy that cannot be seen as a whole would be taken for removals.
-    if let Some(doubt) = order.left.doubts.first() {
+    let mut pulled = PullReport::default();
+    // Unreadable parts of the working copy would count as removals.
+    if let Some(doubt) = options.after.uncertain.first() {
         return Err(io::Error::other(format!("it cannot be read as a whole: {doubt}")));
     }
-    tree::commit(order, &here, head.as_deref(), &mut pulled)?;
+    tree::commit(options, &here, head.as_deref(), &mut pulled)?;
     pulled.uncommitted = head.as_ref() != Some(&pulled.commit);
-    order.go_on()?;
+    options.check_cancelled()?;
     let users = references(&here)?;
     let known: Vec<String> = staging::present(&git, users.values())?.into_iter().collect();
-    let mut wanted = wanted(order, &git, head.as_deref(), &mut pulled)?;
-    let mut logged = logged(order, &git, &known, &mut pulled, &wanted)?;
+    let mut wanted = wanted(options, &git, head.as_deref(), &mut pulled)?;
+    let mut logged = logged(options, &git, &known, &mut pulled, &wanted)?;
     let pack_of = |tips: &[String]| {
         let agents = head.iter().chain(tips.iter().filter(|tip| **tip != pulled.commit));
-        raw::check(order, &here, &git, agents, &known)?;
-        install::pack(&here, order.repository, order.staging, tips, &known)
+        unfiltered::check(options, &here, &git, agents, &known)?;
+        install::pack(&here, options.repository, options.staging, tips, &known)
     };
     let branch = [pulled.commit.clone()];
     let tips: Vec<String> = branch.iter().chain(wanted.values()).chain(&logged).cloned().collect();
     let all = pack_of(&tips);
     let pack = match all {
         Ok(pack) => pack,
-        // One that git does not take holds back itself, and not what is on the branch.
+        // A reference that git rejects must not block the branch.
         Err(_) if !wanted.is_empty() || !logged.is_empty() => {
             let pack = pack_of(&branch)?;
             for name in std::mem::take(&mut wanted).into_keys() {
@@ -139,14 +89,14 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
         }
         Err(error) => return Err(error),
     };
-    let place = format!("refs/bottler/{}", order.bottle);
+    let place = format!("refs/bottler/{}", options.bottle);
     let target = target.into_bytes();
-    let (mut changes, renamed) = named::changes(&place, &users, (&target, &pulled.commit), &wanted, logged);
+    let (mut changes, renamed) = ref_names::changes(&place, &users, (&target, &pulled.commit), &wanted, logged);
     keep_earlier(&git, &place, &mut changes);
-    order.go_on()?;
-    let installed = pack.map(|pack| install::install(&here, order.repository, order.staging, &pack)).transpose()?;
+    options.check_cancelled()?;
+    let installed = pack.map(|pack| install::install(&here, options.repository, options.staging, &pack)).transpose()?;
     if !changes.is_empty()
-        && let Err(error) = install::refer(&here, order.bottle, &changes)
+        && let Err(error) = install::update_refs(&here, options.bottle, &changes)
     {
         if let Some(installed) = installed {
             installed.remove();
@@ -162,26 +112,21 @@ pub fn pull(order: &Order<'_>) -> io::Result<Pulled> {
     Ok(pulled)
 }
 
-/// A branch that is there is moved only where it is as an earlier pull has left it, and nobody has it checked out.
-fn may_move(order: &Order<'_>, here: &Git<'_>, target: &str, there: Option<&str>) -> io::Result<()> {
+/// Checks that an existing branch may be moved: it is where the last pull left it, and not checked out.
+fn may_move(options: &PullOptions<'_>, here: &Git<'_>, target: &str, there: Option<&str>) -> io::Result<()> {
     let Some(there) = there else { return Ok(()) };
-    if order.earlier != Some(there) {
+    if options.earlier != Some(there) {
         return Err(io::Error::other(format!(
-            "there is a branch {} already, not as bottler has left it",
-            order.branch
+            "there is a branch {} already, not as bottler has after it",
+            options.branch
         )));
     }
     let worktrees = here.run(&["worktree", "list", "--porcelain"])?;
     let line = format!("branch {target}");
     if String::from_utf8_lossy(&worktrees).lines().any(|known| known == line) {
-        return Err(io::Error::other(format!("the branch {} is checked out", order.branch)));
+        return Err(io::Error::other(format!("the branch {} is checked out", options.branch)));
     }
     Ok(())
-}
-
-/// Why a commit of the agent's is not brought: git refuses its objects, or the names in its tree.
-fn refused(error: &io::Error) -> io::Error {
-    io::Error::other(format!("git does not take what the agent committed: {error}"))
 }
 
 fn reference(git: &Git<'_>, name: &str) -> Option<String> {
@@ -199,14 +144,14 @@ fn references(here: &Git<'_>) -> io::Result<BTreeMap<Name, String>> {
     Ok(all.chain(head).collect())
 }
 
-/// References of the agent's that the branch does not have: by their names, what they are at.
+/// The agent's references that the branch does not contain, with their object ids.
 fn wanted(
-    order: &Order<'_>,
+    options: &PullOptions<'_>,
     git: &Git<'_>,
     head: Option<&str>,
-    pulled: &mut Pulled,
+    pulled: &mut PullReport,
 ) -> io::Result<BTreeMap<Name, String>> {
-    let (before, mut tips) = (order.before.repository.tips(), order.left.repository.tips());
+    let (before, mut tips) = (options.before.repository.tips(), options.after.repository.tips());
     tips.retain(|name, tip| before.get(name) != Some(tip));
     let checked_out = head.map(str::to_owned);
     let there = staging::present(git, tips.values().chain(&checked_out))?;
@@ -214,27 +159,27 @@ fn wanted(
         return Err(io::Error::other("the commit that the agent has checked out is not there"));
     }
     pulled.broken = tips.iter().filter(|(_, tip)| !there.contains(*tip)).map(|(name, _)| shown(name)).collect();
-    let unread = order.left.repository.unread.keys();
-    pulled
-        .broken
-        .extend(unread.filter(|name| !order.before.repository.unread.contains_key(*name)).map(|name| shown(name)));
+    let unread = options.after.repository.broken_refs.keys();
+    pulled.broken.extend(
+        unread.filter(|name| !options.before.repository.broken_refs.contains_key(*name)).map(|name| shown(name)),
+    );
     tips.retain(|_, tip| there.contains(tip));
     pulled.tips.clone_from(&tips);
-    // The branch has it; a tag says more than where it is.
+    // The branch contains these commits; a tag is kept, because its name matters.
     tips.retain(|name, tip| !(Some(tip.as_str()) == head && (name == b"HEAD" || name.starts_with(b"refs/heads/"))));
     Ok(tips)
 }
 
-/// Commits that only the agent's logs lead to: those that no other of them leads to.
+/// Commits that only the agent's reflogs refer to, without those that another one of them contains.
 fn logged(
-    order: &Order<'_>,
+    options: &PullOptions<'_>,
     git: &Git<'_>,
     known: &[String],
-    pulled: &mut Pulled,
+    pulled: &mut PullReport,
     wanted: &BTreeMap<Name, String>,
 ) -> io::Result<BTreeSet<String>> {
-    let began = order.before.repository.known();
-    let new: BTreeSet<String> = order.left.repository.logged.difference(&began).cloned().collect();
+    let began = options.before.repository.known_objects();
+    let new: BTreeSet<String> = options.after.repository.logged.difference(&began).cloned().collect();
     let there = staging::present(git, new.iter())?;
     pulled.logged.clone_from(&new);
     if there.is_empty() {
@@ -257,8 +202,8 @@ fn logged(
         .collect())
 }
 
-/// What a reference was at and would no longer lead to stays, under a name of its own.
-fn keep_earlier(git: &Git<'_>, place: &str, changes: &mut named::Changes) {
+/// Keeps the old commit of a moved reference under `earlier/` if the new one does not contain it.
+fn keep_earlier(git: &Git<'_>, place: &str, changes: &mut ref_names::Changes) {
     let moved: Vec<(String, String)> =
         changes.values().filter_map(|(new, old)| Some((old.clone()?, new.clone()))).collect();
     for (old, new) in moved {

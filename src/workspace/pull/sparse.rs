@@ -1,13 +1,12 @@
-//! Which paths are outside of a sparse checkout. git itself answers: it checks out a tree of empty files at these paths, by the
-//! patterns in question, into a folder of bottler's own.
+//! Finds the paths outside a sparse checkout. git decides: it checks out a tree of empty files at these paths, with the given
+//! patterns, into a temporary folder.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::refused;
-use super::tree::{line, path};
-use crate::workspace::git::Git;
+use super::options::refused;
+use crate::workspace::git::{Git, line, path};
 use crate::workspace::name::Name;
 
 /// Those of some paths that git does not check out by these patterns (the content of `info/sparse-checkout`). `staging` holds

@@ -1,5 +1,5 @@
-//! A repository of bottler's own between the agent's and the user's: it has the agent's objects, borrows the user's, and goes
-//! away with its folder. Nothing of the agent's repository but objects comes into it.
+//! The temporary repository between the agent's and the user's. It contains the agent's objects and borrows the user's. Nothing
+//! but objects is taken from the agent's repository.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use crate::workspace::snapshot::Snapshot;
 /// Largest loose object, in bytes.
 const MAX_LOOSE: u64 = 1 << 30;
 
-/// Makes an empty repository in a folder that borrows the objects of the user's.
+/// Creates an empty repository that borrows the objects of the user's repository.
 pub(super) fn borrow(here: &Git<'_>, repository: &Path, folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let format = here.line(&["rev-parse", "--show-object-format"]).unwrap_or_else(|| "sha1".to_owned());
@@ -37,15 +37,15 @@ pub(super) fn borrow(here: &Git<'_>, repository: &Path, folder: &Path) -> io::Re
 
 /// Brings the agent's objects into the repository of a folder, but for those that came from the user (`known`: the user has
 /// still all of them). They are not checked here: only what is new is, later.
-pub(in crate::workspace) fn import(before: &Snapshot, left: &Snapshot, known: bool, folder: &Path) -> io::Result<()> {
+pub(in crate::workspace) fn import(before: &Snapshot, after: &Snapshot, known: bool, folder: &Path) -> io::Result<()> {
     let is_known = |name: &Name| {
-        known && before.repository.objects.get(name).is_some_and(|file| *file == left.repository.objects[name])
+        known && before.repository.objects.get(name).is_some_and(|file| *file == after.repository.objects[name])
     };
-    for (name, file) in left.repository.objects.iter().filter(|(name, _)| !is_known(name)) {
+    for (name, file) in after.repository.objects.iter().filter(|(name, _)| !is_known(name)) {
         let Ok(name) = std::str::from_utf8(name) else { continue };
         if let Some(pack) = name.strip_prefix("pack/pack-").and_then(|name| name.strip_suffix(".pack")) {
             if is_hex(pack) {
-                let mut pack = left.reader(file)?;
+                let mut pack = after.reader(file)?;
                 Git::alone(folder).feed(&["index-pack", "--stdin"], |input| io::copy(&mut pack, input).map(drop))?;
             }
             continue;
@@ -56,7 +56,7 @@ pub(in crate::workspace) fn import(before: &Snapshot, left: &Snapshot, known: bo
             let place: PathBuf = folder.join("objects").join(start);
             std::fs::create_dir_all(&place)?;
             let mut to = std::fs::File::create(place.join(rest))?;
-            io::copy(&mut left.reader(file)?, &mut to)?;
+            io::copy(&mut after.reader(file)?, &mut to)?;
         }
     }
     Ok(())

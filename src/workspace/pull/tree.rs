@@ -1,10 +1,10 @@
-//! A commit of what the agent has not committed, on top of its last one.
+//! Commits the agent's uncommitted changes on top of its last commit.
 //!
-//! What the agent touched is written into a folder of bottler's own and added by git there, with the repository's own rules for
-//! line ends and modes. Attacks: a link that leads elsewhere (links are written last, nothing is written through one), names
-//! that git or other systems take for a repository (git passes them over, which is said), attributes that would have a program
-//! of the user's run (files with a filter are not added, unless the user says so; the names of filters in attributes are those
-//! of the beginning *and* of the agent, so neither setting nor unsetting one helps).
+//! Changed files are written into a temporary folder and added there by git, with the repository's rules for line endings and
+//! modes. Attacks: a symbolic link that points outside (links are written last, nothing is written through one); names that
+//! git or other systems treat as a repository (git skips them, and they are reported); attributes that would run one of the
+//! user's programs (files with a filter are added only with `--filters`; the attributes of the start *and* of the agent
+//! both count, so that neither setting nor removing one helps).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -13,50 +13,60 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::decide::{self, Absence, Decision, Listed, decide, may_be_away};
-use super::{Order, Pulled, Skipped, sparse};
+use super::decide::{self, Absence, Decision, TreeEntry, decide, may_be_skipped};
+use super::options::{PullOptions, PullReport, SkippedPath, refused};
+use super::sparse;
 use crate::workspace::clone::{attribute, is_partial, own_file, user_file, zeroed};
-use crate::workspace::git::Git;
+use crate::workspace::entry::{Entry, Regular};
+use crate::workspace::git::{Git, line, path};
 use crate::workspace::name::{Name, last, quoted};
-use crate::workspace::snapshot::{Entry, Regular, Snapshot};
+use crate::workspace::snapshot::Snapshot;
 
 /// The message of the commit.
 const MESSAGE: &str = "What the agent had not committed";
-/// Settings of the user's that decide what is committed of a file.
+/// The user's settings that decide how a file is committed.
 const CLEANING: [&str; 3] = ["core.autocrlf", "core.eol", "core.symlinks"];
 
-/// Makes the commit: the agent's own last one where there is nothing more; one without a parent where there is none.
-pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: Option<&str>, pulled: &mut Pulled) -> io::Result<()> {
-    let (folder, tree) = (order.staging.join("import"), order.staging.join("tree"));
+/// Creates the commit. Without uncommitted changes it is the agent's last commit; without a last commit it has no parent.
+pub(super) fn commit(
+    options: &PullOptions<'_>,
+    here: &Git<'_>,
+    head: Option<&str>,
+    pulled: &mut PullReport,
+) -> io::Result<()> {
+    let (folder, tree) = (options.staging.join("import"), options.staging.join("tree"));
     let work = || Git::alone(&tree).env("GIT_DIR", path(&folder)).env("GIT_WORK_TREE", path(&tree));
     std::fs::create_dir_all(&tree)?;
     let git = Git::alone(&folder);
     let skipped = &mut pulled.skipped;
     let ours = listed(&git, head)?;
-    let base = order.before.repository.head();
+    let base = options.before.repository.head();
     let base = if base.as_deref() == head { ours.clone() } else { listed(&git, base.as_deref())? };
-    let (mut taken, removed) = decisions(order, &base, &ours)?;
-    taken.retain(|name, _| match beyond(name, &ours) {
+    let (mut taken, removed) = decisions(options, &base, &ours)?;
+    taken.retain(|name, _| match enclosing_submodule(name, &ours) {
         Some(submodule) => {
             skipped.push((name.clone(), format!("it is in {}, a submodule", quoted(submodule))));
             false
         }
         None => true,
     });
-    let direct = filtered(order, here, &folder, &ours, &mut taken, skipped)?;
+    let direct = filtered(options, here, &folder, &ours, &mut taken, skipped)?;
     if !(taken.is_empty() && removed.is_empty() && direct.is_empty()) {
         for name in CLEANING {
             if let Some(value) = here.line(&["config", name]) {
                 git.run(&["config", name, &value])?;
             }
         }
-        let rules =
-            order.left.files.iter().filter(|(name, _)| last(name) == b".gitattributes" && !taken.contains_key(*name));
+        let rules = options
+            .after
+            .files
+            .iter()
+            .filter(|(name, _)| last(name) == b".gitattributes" && !taken.contains_key(*name));
         let rules: Vec<(&Name, &Entry, bool)> = rules.map(|(name, entry)| (name, entry, false)).collect();
-        let all = taken.iter().map(|(name, executable)| (name, order.left.files_or_ignored(name), *executable));
-        materialise(order.left, &tree, all.chain(rules))?;
+        let all = taken.iter().map(|(name, executable)| (name, options.after.files_or_ignored(name), *executable));
+        materialise(options.after, &tree, all.chain(rules))?;
         // git reads no tree into an index that has a name it does not take: nothing can be committed on top of that one.
-        work().run(&["read-tree", head.unwrap_or("--empty")]).map_err(|error| super::refused(&error))?;
+        work().run(&["read-tree", head.unwrap_or("--empty")]).map_err(|error| refused(&error))?;
         if !removed.is_empty() {
             work().feed(&["update-index", "--force-remove", "-z", "--stdin"], |input| zeroed(input, removed.iter()))?;
         }
@@ -75,20 +85,20 @@ pub(super) fn commit(order: &Order<'_>, here: &Git<'_>, head: Option<&str>, pull
         let made = line(&work().run(&arguments)?)?;
         let touched: BTreeSet<&Name> = taken.keys().chain(&removed).chain(direct.keys()).collect();
         check(&git, &ours, &made, &touched, taken.keys(), skipped)?;
-        match pulled_before(order, head, &made) {
+        match pulled_before(options, head, &made) {
             Some(earlier) => earlier,
             None => committed(&git, &folder, head, &made)?,
         }
     };
     let is_skipped = |name: &Name| pulled.skipped.iter().any(|(skipped, _)| skipped == name);
-    let ignored = order.left.ignored.keys().filter(|name| ours.contains_key(*name) && !is_skipped(name));
+    let ignored = options.after.ignored.keys().filter(|name| ours.contains_key(*name) && !is_skipped(name));
     pulled.ignored = ignored.cloned().collect();
     Ok(())
 }
 
 /// Adds files to the index. One that git cannot take (its attributes ask for what is not possible) is named, and blocks no
 /// other.
-fn add<'a>(work: &impl Fn() -> Git<'a>, names: &[&Name], skipped: &mut Vec<Skipped>) -> io::Result<()> {
+fn add<'a>(work: &impl Fn() -> Git<'a>, names: &[&Name], skipped: &mut Vec<SkippedPath>) -> io::Result<()> {
     if names.is_empty() {
         return Ok(());
     }
@@ -108,7 +118,7 @@ fn add<'a>(work: &impl Fn() -> Git<'a>, names: &[&Name], skipped: &mut Vec<Skipp
 }
 
 /// Puts objects into the index as they are.
-fn put<'a>(work: &impl Fn() -> Git<'a>, objects: &BTreeMap<Name, Listed>) -> io::Result<()> {
+fn put<'a>(work: &impl Fn() -> Git<'a>, objects: &BTreeMap<Name, TreeEntry>) -> io::Result<()> {
     if objects.is_empty() {
         return Ok(());
     }
@@ -122,10 +132,10 @@ fn put<'a>(work: &impl Fn() -> Git<'a>, objects: &BTreeMap<Name, Listed>) -> io:
     Ok(())
 }
 
-/// The commit that an earlier pull has made of the same tree on the same commit: the branch stays where it is.
-fn pulled_before(order: &Order<'_>, head: Option<&str>, tree: &str) -> Option<String> {
-    let earlier = order.earlier?;
-    let said = Git::at(order.repository).line(&["log", "-1", "--format=%an %T %P", earlier])?;
+/// The commit of an earlier pull with the same tree and parent; then the branch does not move.
+fn pulled_before(options: &PullOptions<'_>, head: Option<&str>, tree: &str) -> Option<String> {
+    let earlier = options.earlier?;
+    let said = Git::at(options.repository).line(&["log", "-1", "--format=%an %T %P", earlier])?;
     let same = format!("bottler {tree} {}", head.unwrap_or_default());
     (said.trim_end() == same.trim_end()).then(|| earlier.to_owned())
 }
@@ -147,57 +157,47 @@ fn committed(git: &Git<'_>, folder: &Path, head: Option<&str>, tree: &str) -> io
     line(&committing.run(&arguments)?)
 }
 
-pub(super) fn path(path: &Path) -> String {
-    // The state directory's name has been checked.
-    path.to_string_lossy().into_owned()
-}
-
-pub(super) fn line(said: &[u8]) -> io::Result<String> {
-    let text = std::str::from_utf8(said).map_err(|_| io::Error::other("git does not write text"))?;
-    Ok(text.trim_end_matches('\n').to_owned())
-}
-
 /// What a commit's tree has, by path.
-pub(super) fn listed(git: &Git<'_>, commit: Option<&str>) -> io::Result<BTreeMap<Name, Listed>> {
+pub(super) fn listed(git: &Git<'_>, commit: Option<&str>) -> io::Result<BTreeMap<Name, TreeEntry>> {
     let Some(commit) = commit else { return Ok(BTreeMap::new()) };
     let said = git.run(&["ls-tree", "-r", "-z", "--full-tree", commit])?;
     let entries = said.split(|byte| *byte == 0).filter_map(|line| {
         let at = line.iter().position(|byte| *byte == b'\t')?;
         let mut words = std::str::from_utf8(&line[..at]).ok()?.split(' ');
         let (mode, object) = (words.next()?.to_owned(), words.nth(1)?.to_owned());
-        Some((line[at + 1..].to_vec(), Listed { mode, object }))
+        Some((line[at + 1..].to_vec(), TreeEntry { mode, object }))
     });
     Ok(entries.collect())
 }
 
-/// What it says that paths are not there, but for those of which it says what it seems: by the marks of the agent's index, and
-/// where that cannot be read, by the patterns of its sparse checkout.
+/// The meaning of absent paths, without plain removals: by the marks of the agent's index, or by the patterns of its sparse
+/// checkout if the index cannot be read.
 fn absence(
-    order: &Order<'_>,
+    options: &PullOptions<'_>,
     gone: &BTreeSet<&Name>,
-    may_be_away: &dyn Fn(&Name, bool) -> bool,
+    may_be_skipped: &dyn Fn(&Name, bool) -> bool,
 ) -> io::Result<BTreeMap<Name, Absence>> {
-    let (before, left) = (order.before, order.left);
+    let (before, after) = (options.before, options.after);
     if gone.is_empty() {
         return Ok(BTreeMap::new());
     }
     let outside = |patterns: &[u8], moved: bool| {
-        let doubtful = gone.iter().copied().filter(|name| may_be_away(name, moved)).collect();
-        sparse::outside(order.staging, patterns, &doubtful)
+        let doubtful = gone.iter().copied().filter(|name| may_be_skipped(name, moved)).collect();
+        sparse::outside(options.staging, patterns, &doubtful)
     };
-    let patterns = left.repository.sparse.as_deref();
-    let Some(index) = left.index() else {
-        let moved = left.repository.sparse != before.repository.sparse;
+    let patterns = after.repository.sparse.as_deref();
+    let Some(index) = after.index() else {
+        let moved = after.repository.sparse != before.repository.sparse;
         let away = patterns.map(|patterns| outside(patterns, moved)).transpose()?.unwrap_or_default();
-        return Ok(away.into_iter().map(|name| (name, Absence::Away)).collect());
+        return Ok(away.into_iter().map(|name| (name, Absence::NotCheckedOut)).collect());
     };
     // What was committed from outside of the checkout has no mark, and git does not take its absence for a removal.
     let patterns = patterns.filter(|_| index.is_sparse());
     let away = patterns.map(|patterns| outside(patterns, false)).transpose()?.unwrap_or_default();
     let began = before.index().unwrap_or_default();
     let says = |name: &Name| match (began.skips(name), index.skips(name) || away.contains(name)) {
-        (_, true) => Some(Absence::Away),
-        (true, false) => Some(Absence::Revealed),
+        (_, true) => Some(Absence::NotCheckedOut),
+        (true, false) => Some(Absence::RemovedAfterCheckout),
         (false, false) => None,
     };
     Ok(gone.iter().filter_map(|name| Some(((*name).clone(), says(name)?))).collect())
@@ -205,24 +205,24 @@ fn absence(
 
 /// What is taken, with whether it may be executed, and what is removed.
 fn decisions(
-    order: &Order<'_>,
-    base: &BTreeMap<Name, Listed>,
-    head: &BTreeMap<Name, Listed>,
+    options: &PullOptions<'_>,
+    base: &BTreeMap<Name, TreeEntry>,
+    head: &BTreeMap<Name, TreeEntry>,
 ) -> io::Result<(BTreeMap<Name, bool>, BTreeSet<Name>)> {
-    let (before, left) = (order.before, order.left);
-    let names: BTreeSet<&Name> = head.keys().chain(before.files.keys()).chain(left.files.keys()).collect();
-    let seen = |name: &Name| decide::Path {
+    let (before, after) = (options.before, options.after);
+    let names: BTreeSet<&Name> = head.keys().chain(before.files.keys()).chain(after.files.keys()).collect();
+    let seen = |name: &Name| decide::PathState {
         base: base.get(name),
         head: head.get(name),
         before: before.files.get(name),
         // What is tracked is not ignored.
-        left: left.files.get(name).or_else(|| head.get(name).and_then(|_| left.ignored.get(name))),
+        after: after.files.get(name).or_else(|| head.get(name).and_then(|_| after.ignored.get(name))),
     };
-    let gone: BTreeSet<&Name> = names.iter().copied().filter(|name| seen(name).left.is_none()).collect();
-    let absence = absence(order, &gone, &|name, moved| may_be_away(seen(name), moved))?;
+    let gone: BTreeSet<&Name> = names.iter().copied().filter(|name| seen(name).after.is_none()).collect();
+    let absence = absence(options, &gone, &|name, moved| may_be_skipped(seen(name), moved))?;
     let (mut taken, mut removed) = (BTreeMap::new(), BTreeSet::new());
     for name in names {
-        match decide(seen(name), absence.get(name).copied().unwrap_or(Absence::Plain)) {
+        match decide(seen(name), absence.get(name).copied().unwrap_or(Absence::Removed)) {
             Decision::Keep => {}
             Decision::Take { executable } => drop(taken.insert(name.clone(), executable)),
             Decision::Remove => drop(removed.insert(name.clone())),
@@ -232,7 +232,7 @@ fn decisions(
 }
 
 /// The submodule that a path is in.
-fn beyond<'a>(name: &'a [u8], head: &BTreeMap<Name, Listed>) -> Option<&'a [u8]> {
+fn enclosing_submodule<'a>(name: &'a [u8], head: &BTreeMap<Name, TreeEntry>) -> Option<&'a [u8]> {
     let folders = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at]);
     folders.into_iter().find(|folder| head.get(*folder).is_some_and(|listed| listed.mode == "160000"))
 }
@@ -240,33 +240,33 @@ fn beyond<'a>(name: &'a [u8], head: &BTreeMap<Name, Listed>) -> Option<&'a [u8]>
 /// Takes files that a filter applies to out of what is added: they go back to what a commit has where they are that, through
 /// the filter where the user says so, and else not at all. What is to be put into the index directly.
 fn filtered(
-    order: &Order<'_>,
+    options: &PullOptions<'_>,
     here: &Git<'_>,
     folder: &Path,
-    head: &BTreeMap<Name, Listed>,
+    head: &BTreeMap<Name, TreeEntry>,
     taken: &mut BTreeMap<Name, bool>,
-    skipped: &mut Vec<Skipped>,
-) -> io::Result<BTreeMap<Name, Listed>> {
+    skipped: &mut Vec<SkippedPath>,
+) -> io::Result<BTreeMap<Name, TreeEntry>> {
     if taken.is_empty() {
         return Ok(BTreeMap::new());
     }
     let names: Vec<&Name> = taken.keys().collect();
-    let mut found = filters(order, here, folder, Rules::Before, &names)?;
-    found.extend(filters(order, here, folder, Rules::Left, &names)?);
+    let mut found = filters(options, here, folder, AttributeSource::Before, &names)?;
+    found.extend(filters(options, here, folder, AttributeSource::After, &names)?);
     let mut direct = BTreeMap::new();
     for (name, filter) in found {
-        let Entry::File(file) = order.left.files_or_ignored(&name) else { continue };
+        let Entry::File(file) = options.after.files_or_ignored(&name) else { continue };
         let executable = taken.remove(&name).unwrap_or_default();
         let mode = if executable { "100755" } else { "100644" }.to_owned();
-        let mut content = order.left.reader(file)?;
+        let mut content = options.after.reader(file)?;
         let raw = Git::alone(folder)
             .feed(&["hash-object", "--no-filters", "--stdin"], |input| io::copy(&mut content, input).map(drop))?;
         let raw = line(&raw)?;
         if let Some(known) = head.get(&name).filter(|known| known.object == raw) {
-            direct.insert(name, Listed { mode, ..known.clone() });
-        } else if order.filters {
-            let object = cleaned(order, folder, &name, file)?;
-            direct.insert(name, Listed { mode, object });
+            direct.insert(name, TreeEntry { mode, ..known.clone() });
+        } else if options.filters {
+            let object = cleaned(options, folder, &name, file)?;
+            direct.insert(name, TreeEntry { mode, object });
         } else {
             skipped.push((name, format!("your filter {filter:?} would have to run on it: --filters runs it")));
         }
@@ -276,33 +276,33 @@ fn filtered(
 
 /// Whose files of attributes decide.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rules {
+pub(super) enum AttributeSource {
     /// Those that the workspace began with.
     Before,
     /// Those that the agent has left.
-    Left,
+    After,
 }
 
 /// The filters that apply to some files, by the rules of the tree and the user's own beside it.
 pub(super) fn filters(
-    order: &Order<'_>,
+    options: &PullOptions<'_>,
     here: &Git<'_>,
     folder: &Path,
-    rules: Rules,
+    rules: AttributeSource,
     names: &[&Name],
 ) -> io::Result<BTreeMap<Name, String>> {
     let info = folder.join("info");
     std::fs::create_dir_all(&info)?;
-    let own = own_file(here, order.repository, "info/attributes").unwrap_or_default();
+    let own = own_file(here, options.repository, "info/attributes").unwrap_or_default();
     std::fs::write(info.join("attributes"), own)?;
     if let Some(file) = user_file(here, "core.attributesFile").filter(|file| file.is_file()) {
         Git::alone(folder).run(&["config", "core.attributesFile", &path(&file)])?;
     }
     let (snapshot, place) = match rules {
-        Rules::Before => (order.before, "rules-before"),
-        Rules::Left => (order.left, "rules-left"),
+        AttributeSource::Before => (options.before, "rules-before"),
+        AttributeSource::After => (options.after, "rules-after"),
     };
-    let place = order.staging.join(place);
+    let place = options.staging.join(place);
     if !place.exists() {
         std::fs::create_dir_all(&place)?;
         let rules = snapshot.files.iter().filter(|(name, _)| last(name) == b".gitattributes");
@@ -310,22 +310,22 @@ pub(super) fn filters(
     }
     let git = Git::alone(&place).env("GIT_DIR", path(folder)).env("GIT_WORK_TREE", path(&place));
     // Where a file is not in the tree, git looks into the index.
-    let git = git.env("GIT_INDEX_FILE", path(&order.staging.join("no-index")));
+    let git = git.env("GIT_INDEX_FILE", path(&options.staging.join("no-index")));
     attribute(&git, "filter", names.iter().copied())
 }
 
 /// Runs the user's own filter on a file, in the user's repository; the object goes into ours.
-fn cleaned(order: &Order<'_>, folder: &Path, name: &Name, file: &Regular) -> io::Result<String> {
+fn cleaned(options: &PullOptions<'_>, folder: &Path, name: &Name, file: &Regular) -> io::Result<String> {
     let name = std::str::from_utf8(name).map_err(|_| io::Error::other("a name that is no UTF-8 cannot be filtered"))?;
-    let objects = order.repository.join(
-        Git::at(order.repository)
+    let objects = options.repository.join(
+        Git::at(options.repository)
             .line(&["rev-parse", "--git-path", "objects"])
             .unwrap_or_else(|| ".git/objects".into()),
     );
-    let git = Git::at(order.repository)
+    let git = Git::at(options.repository)
         .env("GIT_OBJECT_DIRECTORY", path(&folder.join("objects")))
         .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", path(&objects));
-    let mut content = order.left.reader(file)?;
+    let mut content = options.after.reader(file)?;
     let said =
         git.feed(&["hash-object", "-w", "--stdin", "--path", name], |input| io::copy(&mut content, input).map(drop))?;
     line(&said)
@@ -363,11 +363,11 @@ fn materialise<'a>(
 /// Names what git has passed over, and refuses a tree that differs anywhere else than it may.
 fn check<'a>(
     git: &Git<'_>,
-    head: &BTreeMap<Name, Listed>,
+    head: &BTreeMap<Name, TreeEntry>,
     made: &str,
     touched: &BTreeSet<&Name>,
     taken: impl Iterator<Item = &'a Name>,
-    skipped: &mut Vec<Skipped>,
+    skipped: &mut Vec<SkippedPath>,
 ) -> io::Result<()> {
     let now = listed(git, Some(made))?;
     let known: BTreeSet<Name> = skipped.iter().map(|(name, _)| name.clone()).collect();

@@ -121,22 +121,6 @@ const FILES: &[&[&str]] = &[
         "primitive::sidecar::start",
         "primitive::workspace",
     ],
-    &[
-        "workspace",
-        "workspace::clone",
-        "workspace::patch",
-        "workspace::pull",
-        "workspace::pull::decide",
-        "workspace::pull::install",
-        "workspace::pull::raw",
-        "workspace::pull::sparse",
-        "workspace::pull::staging",
-        "workspace::pull::tree",
-        "workspace::reading",
-        "workspace::repository",
-        "workspace::seed",
-        "workspace::snapshot",
-    ],
 ];
 
 /// Circles between folders, or a folder and a file beside it, that are still there. None may be added.

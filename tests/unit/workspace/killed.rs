@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bottler::workspace::{PullOrder, pull, sweep};
+use bottler::workspace::{PullOptions, pull, sweep};
 
 use super::{World, commit, git, write};
 
@@ -17,10 +17,10 @@ fn at(folder: &Path) -> World {
 
 fn pull_into(world: &World, staging: &Path) {
     let (before, left, user) = (world.before(), world.left(), world.user());
-    let order = PullOrder {
+    let order = PullOptions {
         bottle: "b",
         before: &before,
-        left: &left,
+        after: &left,
         repository: &user,
         branch: "p",
         earlier: None,

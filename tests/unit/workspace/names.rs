@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use bottler::workspace::{Brought, outstanding};
+use bottler::workspace::{Fetched, outstanding};
 
 use super::{World, commit, git, write};
 
@@ -37,8 +37,8 @@ fn references_of_any_bytes_come_back_and_one_that_git_does_not_take_holds_back_n
     write(&agents, ".git/packed-refs", line);
     write(&agents, ".git/HEAD", b"ref: refs/heads/\xfehead\n");
     write(&agents, "a", "not committed\n");
-    let told = outstanding(&world.before(), &world.left(), &Brought::default());
-    assert_eq!(told.doubts, Vec::<String>::new());
+    let told = outstanding(&world.before(), &world.left(), &Fetched::default());
+    assert_eq!(told.uncertain, Vec::<String>::new());
     assert!(told.references.contains(&r#""refs/heads/\377loose""#.to_owned()), "{told:?}");
     let pulled = world.pull();
     let mut expected = vec![
@@ -48,17 +48,17 @@ fn references_of_any_bytes_come_back_and_one_that_git_does_not_take_holds_back_n
         format!("refs/bottler/b/other/{out}, the agent's refs/log/1"),
         format!("refs/bottler/b/other/{long}, the agent's refs/tags/{}", "l".repeat(251)),
     ];
-    let mut brought: Vec<String> =
+    let mut fetched: Vec<String> =
         pulled.references.keys().filter(|name| !name.contains("/log/") || name.contains("other")).cloned().collect();
     expected.sort();
-    brought.sort();
-    assert_eq!(brought, expected);
+    fetched.sort();
+    assert_eq!(fetched, expected);
     for commit in &commits {
         git(&user, &["cat-file", "-e", commit]);
     }
     assert_eq!(git(&user, &["show", "p:a"]), "not committed");
     assert_eq!(git(&user, &["log", "-1", "--format=%s", "p~1"]), "head");
-    let mut known = Brought::default();
+    let mut known = Fetched::default();
     known.note_branch(&world.before(), &world.left(), &pulled, "r", "p");
     assert_eq!(outstanding(&world.before(), &world.left(), &known).lines(), Vec::<String>::new());
     // Again: nothing is new.
@@ -83,7 +83,7 @@ fn a_reference_that_names_nothing_holds_back_itself_alone() {
     assert_eq!(pulled.broken, ["refs/heads/empty", "refs/tags/junk"]);
     assert_eq!(git(&world.user(), &["show", "p:a"]), "b");
     let (before, left) = (world.before(), world.left());
-    let mut known = Brought::default();
+    let mut known = Fetched::default();
     known.note_branch(&before, &left, &pulled, "r", "p");
     let lines = outstanding(&before, &left, &known).lines();
     assert_eq!(lines, ["references: refs/heads/empty (names nothing), refs/tags/junk (names nothing)"]);
@@ -153,6 +153,6 @@ fn extended_attributes_stay_where_they_are() {
     let before = world.before();
     let left = bottler::workspace::read_at(&world.at("left.tar"), "/workspace", Some(&before)).unwrap();
     assert!(bottler::workspace::changes(&before, &left).is_empty());
-    assert_eq!(outstanding(&before, &left, &Brought::default()).lines(), Vec::<String>::new());
+    assert_eq!(outstanding(&before, &left, &Fetched::default()).lines(), Vec::<String>::new());
     assert_eq!(python(get, &user.join("a")), "['user.where']\n");
 }

@@ -3,18 +3,18 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use bottler::workspace::{Brought, outstanding, shown};
+use bottler::workspace::{Fetched, outstanding, shown};
 
 use super::{World, commit, git, try_git, write};
 
 /// What is still only in the bottle after a pull.
-fn missing(world: &World, pulled: &bottler::workspace::Pulled) -> Vec<String> {
-    let mut known = Brought::default();
+fn missing(world: &World, pulled: &bottler::workspace::PullReport) -> Vec<String> {
+    let mut known = Fetched::default();
     known.note_branch(&world.before(), &world.left(), pulled, "r", "p");
     outstanding(&world.before(), &world.left(), &known).lines()
 }
 
-fn skipped(pulled: &bottler::workspace::Pulled) -> Vec<String> {
+fn skipped(pulled: &bottler::workspace::PullReport) -> Vec<String> {
     pulled.skipped.iter().map(|(name, _)| shown(name)).collect()
 }
 
@@ -222,14 +222,14 @@ fn links_below_git_are_what_they_lead_to_or_in_doubt() {
     std::fs::remove_file(dot.join("HEAD")).unwrap();
     symlink("refs/heads/main", dot.join("HEAD")).unwrap();
     let two = git(&agents, &["rev-parse", "other"]);
-    let told = outstanding(&world.before(), &world.left(), &Brought::default());
+    let told = outstanding(&world.before(), &world.left(), &Fetched::default());
     assert_eq!(told.references, ["refs/heads/main", "refs/heads/other"]);
     let pulled = world.pull();
     assert_eq!(git(&world.user(), &["rev-parse", "p~1"]), two, "{pulled:?}");
     // What git keeps for submodules and pointers is nowhere else.
     write(&agents, ".git/modules/lib/HEAD", "x\n");
     write(&agents, ".git/lfs/objects/aa/bb/x", "x\n");
-    assert_eq!(missing(&world, &pulled), ["repositories inside: .git/lfs/objects, .git/modules"]);
+    assert_eq!(missing(&world, &pulled), ["nested repositories: .git/lfs/objects, .git/modules"]);
     // A folder of it that is elsewhere is not seen.
     std::fs::rename(dot.join("refs"), agents.join("refs")).unwrap();
     symlink("../refs", dot.join("refs")).unwrap();
@@ -337,7 +337,7 @@ fn submodules_that_the_agent_moves_renames_or_replaces_are_what_it_committed() {
     }
     assert!(!changed.contains("kept"), "{changed}");
     assert!(git(&user, &["ls-tree", "p", "new-name"]).contains(&one));
-    assert_eq!(missing(&world, &pulled), ["repositories inside: nested"]);
+    assert_eq!(missing(&world, &pulled), ["nested repositories: nested"]);
 }
 
 #[test]
@@ -466,7 +466,7 @@ fn large_files_of_git_lfs_stay_pointers_and_what_they_stand_for_arrives() {
     assert_eq!(skipped(&pulled), ["a.bin", "b.bin"]);
     assert_eq!(world.changed(&pulled), "M\ta.bin\nA\tplain");
     let missing_now = missing(&world, &pulled);
-    assert_eq!(missing_now, ["changed: a.bin, b.bin", "repositories inside: .git/lfs/objects"]);
+    assert_eq!(missing_now, ["changed: a.bin, b.bin", "nested repositories: .git/lfs/objects"]);
     let pulled = world.pull_as("r", None, true).unwrap();
     assert_eq!(skipped(&pulled), Vec::<String>::new());
     assert_eq!(world.changed(&pulled), "M\ta.bin\nM\tb.bin\nA\tplain");

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use bottler::workspace::{Brought, outstanding};
+use bottler::workspace::{Fetched, outstanding};
 
 use super::{World, commit, git, newer_git, write};
 
@@ -27,8 +27,8 @@ pub(super) fn migrate(folder: &Path) {
 }
 
 /// What is only in the bottle.
-fn missing(world: &World, brought: &Brought) -> Vec<String> {
-    outstanding(&world.before(), &world.left(), brought).lines()
+fn missing(world: &World, fetched: &Fetched) -> Vec<String> {
+    outstanding(&world.before(), &world.left(), fetched).lines()
 }
 
 /// A user's repository with one commit, of one of git's hashes, and a bottle of it.
@@ -92,7 +92,7 @@ fn references_in_tables_come_back_as_those_in_files_do() {
         work(&files.agents());
         work(&tables.agents());
         assert!(tables.agents().join(".git/worktrees/tree/reftable").exists());
-        let told = |world: &World| outstanding(&world.before(), &world.left(), &Brought::default());
+        let told = |world: &World| outstanding(&world.before(), &world.left(), &Fetched::default());
         assert!(told(&tables).references.contains(&"refs/stash".to_owned()), "{:?}", told(&tables));
         assert_eq!(told(&tables), told(&files), "{format}");
         let (one, two) = (files.pull(), tables.pull());
@@ -107,7 +107,7 @@ fn references_in_tables_come_back_as_those_in_files_do() {
         assert_eq!(git(&user, &["show", "p:a"]), "not committed");
         assert_eq!(git(&user, &["log", "-1", "--format=%s", "p~1"]), "detached");
         git(&user, &["fsck", "--strict"]);
-        let mut known = Brought::default();
+        let mut known = Fetched::default();
         known.note_branch(&tables.before(), &tables.left(), &two, "r", "p");
         assert_eq!(missing(&tables, &known), Vec::<String>::new());
     }
@@ -133,7 +133,7 @@ fn tables_that_cannot_be_read_are_named_and_nothing_is_brought() {
     let refused = |what: &str| {
         let why = world.pull_as("p", None, false).unwrap_err();
         assert!(why.contains(what), "{what}: {why}");
-        assert!(missing(&world, &Brought::default()).iter().any(|line| line.contains(what)), "{what}");
+        assert!(missing(&world, &Fetched::default()).iter().any(|line| line.contains(what)), "{what}");
         assert_eq!(git(&user, &["for-each-ref"]), before);
     };
     let damage = |table: &[u8]| std::fs::write(folder.join(&name), table).unwrap();

@@ -1,7 +1,7 @@
-//! Bottles that are gone but for their workspace: what their directory says of it.
+//! Kept workspaces: the volume of a bottle that has ended, described by a file in the bottle's directory.
 //!
-//! The workspace of an agent whose command was started stays until a decision says otherwise, and no decision is one: what
-//! cannot be written, read or understood is kept. Looking at it changes nothing.
+//! Once the agent's command was started, its workspace is kept unless the holder decided to remove it. Whatever cannot be
+//! written, read or parsed is kept. Reading changes nothing.
 
 use std::io;
 use std::path::Path;
@@ -11,59 +11,60 @@ use serde::{Deserialize, Serialize};
 use super::StateDir;
 use crate::host::replace;
 
-/// The file that says what is kept.
+/// The file that describes the kept workspace.
 const FILE: &str = "kept.json";
-/// The file that says that the agent's command has been started.
+/// The file that exists once the agent's command was started.
 const RELEASED: &str = "released";
-/// What is kept of a bottle.
+
+/// A kept workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KeptWorkspace {
     /// The volume's name.
     pub volume: String,
-    /// Why it is kept, in words.
+    /// Why it is kept, as text.
     pub why: String,
-    /// Files that were changed, where that is known.
+    /// How many files were changed, if known.
     pub changed: Option<usize>,
-    /// How much it is, in bytes, where that is known.
+    /// Its size in bytes, if known.
     pub size: Option<u64>,
-    /// What of it nobody has fetched, in lines.
+    /// What was not fetched, as lines of text.
     #[serde(default)]
     pub outstanding: Vec<String>,
 }
 
-impl Kept {
-    /// The volume, of which nothing is known but why it is kept.
+impl KeptWorkspace {
+    /// A volume of which only the reason for keeping it is known.
     pub fn unknown(volume: &str, why: &str) -> Self {
         Self { volume: volume.to_owned(), why: why.to_owned(), changed: None, size: None, outstanding: Vec::new() }
     }
 
-    /// Writes it down in a bottle's directory.
+    /// Writes it into a bottle's directory.
     ///
     /// # Errors
-    /// It cannot be written: it is kept all the same, and only why is not known later.
+    /// It cannot be written. The volume is kept anyway; only the reason is lost.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         replace(&directory.join(FILE), &serde_json::to_vec(self)?)
     }
 
-    /// What is kept of the bottle of a directory, as its holder has decided.
+    /// Reads the holder's decision to keep the workspace.
     pub fn read(directory: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(directory.join(FILE)).ok()?).ok()
     }
 
-    /// Takes the decision back: the bottle is to go.
+    /// Removes the decision, because the bottle is to be removed.
     pub fn forget(directory: &Path) {
         let _ = std::fs::remove_file(directory.join(FILE));
         let _ = std::fs::remove_file(directory.join(RELEASED));
     }
 
-    /// What is kept of a bottle whose holder is gone: as it has decided, or, where it had no time to, the workspace of an
-    /// agent that had begun to work.
+    /// What is kept of a bottle whose holder has died: what the holder decided, or else the workspace of an agent that was
+    /// started.
     pub fn of_dead(state: &StateDir, id: &str) -> Option<Self> {
         let directory = state.bottle(id);
         if let Some(kept) = Self::read(&directory) {
             return Some(kept);
         }
-        // A directory that cannot be looked into may say so.
+        // If the directory cannot be read, assume that the agent was started.
         if !directory.join(RELEASED).try_exists().unwrap_or(true) {
             return None;
         }
@@ -74,17 +75,17 @@ impl Kept {
     }
 }
 
-/// Whether the agent's command has been started, or was about to be.
+/// Whether the agent's command was started, or was about to be.
 pub fn was_released(directory: &Path) -> bool {
     directory.join(RELEASED).exists()
 }
 
-/// The name of the volume of a bottle's workspace.
+/// The name of a bottle's workspace volume.
 pub fn workspace_volume(id: &str) -> String {
     format!("{id}-workspace")
 }
 
-/// Notes that the agent's command is about to be started.
+/// Records that the agent's command is about to be started.
 ///
 /// # Errors
 /// It cannot be written.
@@ -115,16 +116,16 @@ mod tests {
         let state = StateDir::at(folder.path()).unwrap();
         let dir = state.claim("a").unwrap().unwrap();
         dir.write_record(&record("a")).unwrap();
-        let why = || Kept::of_dead(&state, "a").map(|kept| (kept.volume, kept.why));
+        let why = || KeptWorkspace::of_dead(&state, "a").map(|kept| (kept.volume, kept.why));
         assert_eq!(why(), None, "nothing has begun");
         note_released(&dir.path).unwrap();
         let files = || std::fs::read_dir(&dir.path).unwrap().count();
         let before = files();
         assert_eq!(why(), Some(("a-workspace".to_owned(), "it was interrupted".to_owned())));
         assert_eq!(files(), before, "a question writes nothing");
-        let kept = Kept { why: "decided".to_owned(), ..Kept::unknown("a-workspace", "") };
+        let kept = KeptWorkspace { why: "decided".to_owned(), ..KeptWorkspace::unknown("a-workspace", "") };
         kept.write(&dir.path).unwrap();
-        assert_eq!(Kept::of_dead(&state, "a"), Some(kept.clone()));
+        assert_eq!(KeptWorkspace::of_dead(&state, "a"), Some(kept.clone()));
         std::fs::write(dir.path.join(FILE), "{\"volume\": \"a-wo").unwrap();
         assert_eq!(why().unwrap().1, "it was interrupted");
         std::fs::write(dir.path.join("bottle.json"), "{\"id\"").unwrap();
@@ -134,6 +135,6 @@ mod tests {
         std::fs::create_dir(dir.path.join(FILE)).unwrap();
         assert!(kept.write(&dir.path).is_err());
         assert!(why().is_some());
-        Kept::forget(&dir.path);
+        KeptWorkspace::forget(&dir.path);
     }
 }

@@ -1,7 +1,7 @@
-//! Under which names references of the agent's go into the user's repository. Pure.
+//! Chooses the names of the agent's references in the user's repository. Pure.
 //!
-//! One that git would not take there, or that is in the way of another, would hold back all of them: it goes under the name of
-//! its object.
+//! A name that git rejects, or that conflicts with another, would fail the whole transaction. Such a reference is named by its
+//! object id instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 

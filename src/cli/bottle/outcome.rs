@@ -1,11 +1,11 @@
-//! How a bottle ended, told to whoever was its client.
+//! Reports how a bottle ended.
 
 use super::client::Client;
 use crate::holder::Report;
 use crate::report;
 use crate::session::{Class, Failure, StateDir, crash};
 
-/// Why a holder has died: in its own words, or where else they may be.
+/// The failure for a dead holder: its last message, or where to find it.
 pub(in crate::cli) fn holder_died(client: &mut Client, state: &StateDir) -> Failure {
     let left = "`bottler ps --all` shows if anything is left, `bottler gc` removes it";
     if let Some(failure) = client.last_words.take() {
@@ -18,7 +18,7 @@ pub(in crate::cli) fn holder_died(client: &mut Client, state: &StateDir) -> Fail
     }
 }
 
-/// Tells how it ended; the exit code.
+/// Prints how the bottle ended, and returns the exit code.
 pub(in crate::cli) fn tell(client: &Client, report: &Report, text: bool) -> u8 {
     if text && report.times.sidecars_up.is_some() {
         client.progress.line(&report::times(&report.times));
@@ -29,14 +29,14 @@ pub(in crate::cli) fn tell(client: &Client, report: &Report, text: bool) -> u8 {
     if let Some(kept) = report.kept.as_ref().filter(|_| text) {
         client.progress.line(&report::kept(&client.bottle, kept));
     }
-    if let Some(executed) = report.executed.as_ref().filter(|_| text).and_then(report::executed) {
+    if let Some(executed) = report.executed.as_ref().filter(|_| text).and_then(report::executed_paths) {
         client.progress.line(&executed);
     }
     if let Some(failure) = &report.failure {
         client.progress.line(&report::failure(failure, &report.undo));
         return failure.class.exit_code();
     }
-    if let Some(left) = report::left(&report.undo) {
+    if let Some(left) = report::not_undone(&report.undo) {
         client.progress.line(&left);
         return Class::Operation.exit_code();
     }

@@ -1,8 +1,8 @@
-//! A bottle of this user, living or not, by its id.
+//! Finds a bottle of this user by its id, running or not.
 
 use std::sync::Arc;
 
-use super::client::{Client, Show};
+use super::client::{Client, ClientOptions};
 use crate::cli::failure::input;
 use crate::cli::open::{find_engine, state};
 use crate::engine::choice::connect;
@@ -10,17 +10,17 @@ use crate::engine::labels::Kind;
 use crate::engine::{Engine, Filter, Object};
 use crate::holder::{PLAN_FILE, reach};
 use crate::plan::LaunchPlan;
-use crate::session::{Class, Failure, Record, StateDir, ended};
+use crate::session::{Class, Failure, Record, StateDir, exit_record};
 
-/// A bottle of this user, living or not.
-pub(in crate::cli) struct Known {
+/// A bottle of this user, running or not.
+pub(in crate::cli) struct FoundBottle {
     pub(in crate::cli) id: String,
     pub(in crate::cli) state: StateDir,
     pub(in crate::cli) record: Record,
     pub(in crate::cli) engine: Arc<dyn Engine>,
 }
 
-impl Known {
+impl FoundBottle {
     /// Finds a bottle by its id.
     pub(in crate::cli) fn find(id: &str) -> Result<Self, Failure> {
         let state = state()?;
@@ -28,10 +28,10 @@ impl Known {
             Failure::new(Class::Internal, format!("{id}: {error}"))
                 .hint(format!("`bottler rm --force --discard {id}` removes everything of it, including its workspace"))
         };
-        let known = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
-        let record = known.ok_or_else(|| {
+        let found = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
+        let record = found.ok_or_else(|| {
             let all = state.bottles().unwrap_or_default();
-            if crate::session::valid_name(id) && ended::read(&state, id).is_some() {
+            if crate::session::valid_name(id) && exit_record::read(&state, id).is_some() {
                 return input(format!("{id} has ended, and nothing of its work is kept"))
                     .hint(format!("`bottler logs {id}` and `bottler inspect {id}` still work"));
             }
@@ -44,7 +44,7 @@ impl Known {
         Ok(Self { id: id.to_owned(), state, record, engine })
     }
 
-    /// Finds a bottle of which only its name can be read: on the engine that is used now.
+    /// A bottle whose record cannot be read; assumes the current engine.
     pub(in crate::cli) fn find_broken(id: &str) -> Result<Self, Failure> {
         let (state, endpoint) = (state()?, find_engine()?);
         let engine = connect(&endpoint)?;
@@ -60,17 +60,17 @@ impl Known {
         Ok(Self { id: id.to_owned(), state, record, engine })
     }
 
-    /// The same, that lives.
+    /// Finds a running bottle.
     pub(in crate::cli) async fn living(id: &str) -> Result<Self, Failure> {
-        let known = Self::find(id)?;
-        if !known.state.is_alive(id) {
+        let found = Self::find(id)?;
+        if !found.state.is_alive(id) {
             return Err(input(format!("{id} is not running")).hint("`bottler ps --all` lists kept bottles"));
         }
-        known.engine.info().await?;
-        Ok(known)
+        found.engine.info().await?;
+        Ok(found)
     }
 
-    /// The owner label of what it has made.
+    /// The owner label of its objects.
     pub(in crate::cli) fn owner(&self) -> &str {
         self.record.owner.as_deref().unwrap_or(&self.state.owner)
     }
@@ -88,7 +88,7 @@ impl Known {
         Ok(objects)
     }
 
-    /// A container of it: the agent's, or a sidecar's.
+    /// The id of its agent's or a sidecar's container.
     pub(in crate::cli) async fn container(&self, sidecar: Option<&str>) -> Result<String, Failure> {
         let wanted = sidecar.map(|name| format!("{}-{name}", self.id));
         let objects = self.objects().await?;
@@ -105,7 +105,7 @@ impl Known {
         })
     }
 
-    pub(in crate::cli) async fn reach(&self, show: Show) -> Result<Client, Failure> {
+    pub(in crate::cli) async fn reach(&self, show: ClientOptions) -> Result<Client, Failure> {
         let socket = reach(&self.state.bottle(&self.id)).await;
         let socket = socket.map_err(|error| {
             Failure::new(Class::Internal, format!("reach the holder of {}: {error}", self.id))

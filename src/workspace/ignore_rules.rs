@@ -1,37 +1,36 @@
-//! Which paths git does not look at, by the `.gitignore` files of a tree that is nowhere on this disk (gitignore(5), and
-//! wildmatch.c of git for what a pattern fits). Bytes, as in git.
+//! Evaluates `.gitignore` files of a tree that is only in an archive (gitignore(5); git's wildmatch.c for matching). Paths are
+//! bytes, as in git.
 
 use std::collections::BTreeMap;
 
 use super::name::{Name, folder};
 
-/// The patterns of a tree, by the folders that they stand in; what counts everywhere stands under the root, before its own.
+/// The patterns of a tree by folder. Global patterns are stored under the root, before the root's own.
 #[derive(Debug, Default)]
-pub(super) struct Ignored(BTreeMap<Name, Vec<Pattern>>);
+pub(super) struct IgnoreRules(BTreeMap<Name, Vec<Pattern>>);
 
 #[derive(Debug)]
 struct Pattern {
     text: Vec<u8>,
-    /// It takes back what an earlier one ignores.
-    again: bool,
-    /// It fits folders alone.
-    folders: bool,
-    /// It fits the last part of a path, wherever that is.
-    anywhere: bool,
+    /// It negates earlier patterns (`!`).
+    negated: bool,
+    /// It matches only folders.
+    folders_only: bool,
+    /// It matches the last part of a path at any depth.
+    any_depth: bool,
 }
 
-impl Ignored {
-    /// Notes a `.gitignore` file, or patterns of the same form, of a folder; the root is empty. What is added later to the
-    /// same folder decides first.
+impl IgnoreRules {
+    /// Adds the text of a `.gitignore` file for a folder; the root is empty. Later patterns of a folder win.
     pub(super) fn add(&mut self, folder: &[u8], text: &[u8]) {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let patterns = text.split(|byte| *byte == b'\n').filter_map(Pattern::read);
         self.0.entry(folder.to_vec()).or_default().extend(patterns);
     }
 
-    /// Whether a file, or a folder that it is in, is ignored: the nearest file decides, its last pattern that fits; nothing in
-    /// an ignored folder comes back.
-    pub(super) fn has(&self, path: &[u8]) -> bool {
+    /// Whether a file or one of its parent folders is ignored. The last matching pattern of the nearest file decides; a
+    /// file in an ignored folder cannot be re-included.
+    pub(super) fn is_ignored(&self, path: &[u8]) -> bool {
         let folders = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| (at, true));
         folders.chain([(path.len(), false)]).any(|(end, is_folder)| self.decides(&path[..end], is_folder))
     }
@@ -43,7 +42,7 @@ impl Ignored {
             if let Some(patterns) = self.0.get(place) {
                 let below = if place.is_empty() { path } else { &path[place.len() + 1..] };
                 if let Some(pattern) = patterns.iter().rev().find(|pattern| pattern.fits(below, is_folder)) {
-                    return !pattern.again;
+                    return !pattern.negated;
                 }
             }
             if place.is_empty() {
@@ -59,17 +58,17 @@ impl Pattern {
         if line.starts_with(b"#") {
             return None;
         }
-        let (line, again) = line.strip_prefix(b"!").map_or((line, false), |rest| (rest, true));
+        let (line, negated) = line.strip_prefix(b"!").map_or((line, false), |rest| (rest, true));
         let line = without_trailing_spaces(line);
-        let (line, folders) = line.strip_suffix(b"/").map_or((line, false), |rest| (rest, true));
-        let anywhere = !line.contains(&b'/');
+        let (line, folders_only) = line.strip_suffix(b"/").map_or((line, false), |rest| (rest, true));
+        let any_depth = !line.contains(&b'/');
         let text = line.strip_prefix(b"/").unwrap_or(line).to_vec();
-        (!text.is_empty()).then_some(Self { text, again, folders, anywhere })
+        (!text.is_empty()).then_some(Self { text, negated, folders_only, any_depth })
     }
 
     fn fits(&self, below: &[u8], is_folder: bool) -> bool {
-        let path = if self.anywhere { super::name::last(below) } else { below };
-        (is_folder || !self.folders) && matches(&self.text, path)
+        let path = if self.any_depth { super::name::last(below) } else { below };
+        (is_folder || !self.folders_only) && matches(&self.text, path)
     }
 }
 
@@ -92,7 +91,7 @@ fn without_trailing_spaces(line: &[u8]) -> &[u8] {
     &line[..end]
 }
 
-/// Steps that one match may take: patterns are an agent's.
+/// Most steps of one match: patterns come from an agent.
 const MAX_STEPS: usize = 100_000;
 
 /// Whether a pattern fits a whole path (wildmatch of git with `WM_PATHNAME`).
@@ -100,7 +99,7 @@ fn matches(pattern: &[u8], path: &[u8]) -> bool {
     fits(pattern, path, true, &mut 0) == Some(true)
 }
 
-/// `None` where it takes too long: then it does not fit. `starts`: whether the pattern's last part starts here.
+/// `None` if it takes too long: then it does not fit. `starts`: whether the pattern's last part starts here.
 fn fits(pattern: &[u8], path: &[u8], starts: bool, steps: &mut usize) -> Option<bool> {
     let (mut p, mut t) = (0, 0);
     while p < pattern.len() {
@@ -154,7 +153,7 @@ fn star(pattern: &[u8], p: usize, path: &[u8], t: usize, starts: bool, steps: &m
     Some(false)
 }
 
-/// Whether a class, whose text follows its `[`, has a byte, and how long it is; `None` where it is malformed.
+/// Whether a class, whose text follows its `[`, has a byte, and how long it is; `None` if it is malformed.
 fn class(text: &[u8], byte: Option<u8>) -> Option<(bool, usize)> {
     let byte = byte.unwrap_or(0);
     let mut at = 0;
@@ -201,7 +200,7 @@ fn class(text: &[u8], byte: Option<u8>) -> Option<(bool, usize)> {
     }
 }
 
-/// Whether a named class has a byte; `None` where there is none of that name.
+/// Whether a named class has a byte; `None` if there is none of that name.
 fn named(name: &[u8], byte: u8) -> Option<bool> {
     Some(match name {
         b"alnum" => byte.is_ascii_alphanumeric(),
@@ -228,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_nearest_file_decides_and_nothing_comes_back_from_an_ignored_folder() {
-        let mut ignored = Ignored::default();
+        let mut ignored = IgnoreRules::default();
         ignored.add(b"", b"\xef\xbb\xbftarget/\n*.log\n!keep.log\n/only-root\n{curly}\n");
         ignored.add(b"sub", b"*.txt\n!*.log\n");
         for (path, expected) in [
@@ -245,7 +244,7 @@ mod tests {
             ("curly", false),
             ("{curly}", true),
         ] {
-            assert_eq!(ignored.has(path.as_bytes()), expected, "{path}");
+            assert_eq!(ignored.is_ignored(path.as_bytes()), expected, "{path}");
         }
     }
 
@@ -276,10 +275,10 @@ mod tests {
             let paths: Vec<Vec<u8>> = paths.iter().filter(is_path).map(|path| path.clone().into_bytes()).collect();
             let text = patterns.join("\n");
             let said = asked(folder.path(), text.as_bytes(), &paths);
-            let mut ignored = Ignored::default();
+            let mut ignored = IgnoreRules::default();
             ignored.add(b"", text.as_bytes());
             for path in &paths {
-                assert_eq!(ignored.has(path), said.contains(path), "{text:?} {:?}", String::from_utf8_lossy(path));
+                assert_eq!(ignored.is_ignored(path), said.contains(path), "{text:?} {:?}", String::from_utf8_lossy(path));
             }
         }
     }

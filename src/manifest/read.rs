@@ -1,4 +1,4 @@
-//! Files that a manifest names.
+//! Reads the files that a manifest names.
 
 use std::path::{Path, PathBuf};
 

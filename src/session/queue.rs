@@ -1,9 +1,8 @@
-//! Turns: of the bottles of one state directory only some are launched at a time, and only some torn down. An engine that is
-//! asked for everything at once answers nothing in time.
+//! A queue that limits how many bottles of one state directory launch at the same time, and how many are torn down: an
+//! overloaded engine misses all deadlines.
 //!
-//! Whoever wants a turn draws a ticket: a numbered file that is locked as long as its owner lives, and removed when its turn is
-//! over. It has its turn while fewer tickets than there are turns are ahead of it: first come, first served, and whoever takes
-//! long holds up nobody but by one turn.
+//! A process that needs a slot draws a ticket: a numbered file that it keeps locked and removes afterwards. It has a slot while
+//! fewer tickets than slots are ahead of it, so the order is first come, first served.
 
 use std::fs::File;
 use std::io;
@@ -15,16 +14,16 @@ use std::time::Duration;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 
-use crate::host::{Part, exclusive, make_private, try_exclusive};
+use crate::host::{ByteRange, exclusive, make_private, try_exclusive};
 
-/// How often those who wait look how many are ahead.
+/// How often a waiting process counts the tickets ahead.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a teardown waits for its turn.
+/// How long a teardown waits for a slot.
 const LONGEST: Duration = Duration::from_mins(2);
-/// Turns for each processor: an engine waits for its disk and its kernel, too.
+/// Slots for each processor: an engine also waits for disk and kernel.
 const EACH: usize = 2;
 
-/// What a turn is for.
+/// What a slot is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// To launch: from the first object to the agent's release.
@@ -42,59 +41,59 @@ impl Phase {
     }
 }
 
-/// A turn, until it is dropped.
-pub struct Turn {
+/// A slot, released when dropped.
+pub struct Slot {
     ticket: Ticket,
 }
 
-impl Turn {
-    /// How many came before and are not done yet.
+impl Slot {
+    /// How many earlier tickets are still active.
     pub fn ahead(&self) -> usize {
         self.ticket.ahead()
     }
 }
 
-/// Waits for a turn to tear down, but not longer than a while: what died before must go all the same.
-pub async fn to_tear_down(state: &Path) -> Option<Turn> {
-    tokio::time::timeout(LONGEST, wait(state, Phase::Teardown, |_| {})).await.ok()?.ok()
+/// Waits for a teardown slot. `None` after a deadline: a dead bottle must be removed in any case.
+pub async fn acquire_teardown(state: &Path) -> Option<Slot> {
+    tokio::time::timeout(LONGEST, acquire(state, Phase::Teardown, |_| {})).await.ok()?.ok()
 }
 
-/// How many have a turn at a time.
+/// The number of slots.
 pub fn at_once() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from) * EACH
 }
 
-/// Waits for a turn, in the order in which they are asked for; tells how many are ahead, as often as that changes.
+/// Waits for a slot. Calls `tell` with the number of tickets ahead whenever it changes.
 ///
 /// # Errors
 /// The state directory cannot be used.
-pub async fn wait(state: &Path, work: Phase, tell: impl Fn(usize)) -> io::Result<Turn> {
+pub async fn acquire(state: &Path, work: Phase, tell: impl Fn(usize)) -> io::Result<Slot> {
     let folder = folder(state, work);
     make_private(&folder)?;
     let ticket = Ticket::draw(&folder)?;
-    // Before the first look: an end that comes between a look and the wait for the next is seen, too.
-    let ends = Ends::of(&folder);
+    // Watch before the first count, so that no removal is missed.
+    let ends = TicketRemovals::of(&folder);
     let mut told = None;
     loop {
         let ahead = ticket.ahead();
         if ahead < at_once() {
-            return Ok(Turn { ticket });
+            return Ok(Slot { ticket });
         }
         if told.replace(ahead) != Some(ahead) {
             tell(ahead);
         }
         tokio::select! {
             () = ends.next() => {}
-            // Of those that are killed nobody removes the ticket.
+            // The ticket of a killed process is not removed, so poll as well.
             () = tokio::time::sleep(LOOK) => {}
         }
     }
 }
 
-/// Hears of removed tickets (inotify(7)); of none where there is no such thing.
-struct Ends(Option<AsyncFd<OwnedFd>>);
+/// Reports removed tickets (inotify(7)); never, if inotify is not available.
+struct TicketRemovals(Option<AsyncFd<OwnedFd>>);
 
-impl Ends {
+impl TicketRemovals {
     #[expect(unsafe_code, reason = "tokio wants to be sure that the descriptor stays the same")]
     fn of(folder: &Path) -> Self {
         let watch = || {
@@ -109,7 +108,7 @@ impl Ends {
     async fn next(&self) {
         let Some(watch) = &self.0 else { return std::future::pending().await };
         if let Ok(mut ready) = watch.readable().await {
-            // What they say is looked up in the folder.
+            // Only the wake-up matters; the folder is read again.
             let mut events = [0; 4096];
             while nix::unistd::read(watch, &mut events).is_ok() {}
             ready.clear_ready();
@@ -121,7 +120,7 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
-/// A place in the line: a file that is locked as long as its owner lives.
+/// A ticket: a file that its process keeps locked.
 struct Ticket {
     number: u64,
     path: PathBuf,
@@ -132,45 +131,45 @@ impl Ticket {
     fn draw(folder: &Path) -> io::Result<Self> {
         let _drawing = counter(folder)?;
         let file = folder.join("counter");
-        // A counter that was lost says too little: the tickets that are there say more.
+        // If the counter was lost, continue after the largest existing ticket.
         let last = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0_u64);
         let number = tickets(folder).into_iter().fold(last, |last, (number, _)| last.max(number)) + 1;
         std::fs::write(&file, number.to_string())?;
         let path = folder.join(format!("ticket-{number}"));
         let lock = open(&path)?;
-        if !try_exclusive(&lock, Part::WHOLE)? {
+        if !try_exclusive(&lock, ByteRange::WHOLE)? {
             return Err(io::Error::other(format!("{} is somebody else's", path.display())));
         }
-        bury(folder, number);
+        remove_dead(folder, number);
         Ok(Self { number, path, _lock: lock })
     }
 
-    /// How many with an earlier ticket live; the tickets of those that do not are removed.
+    /// Counts the earlier tickets whose processes are alive, and removes the others.
     fn ahead(&self) -> usize {
         let earlier = tickets(self.path.parent().unwrap_or(&self.path)).into_iter();
-        earlier.filter(|(number, path)| *number < self.number && lives(path)).count()
+        earlier.filter(|(number, path)| *number < self.number && is_alive(path)).count()
     }
 }
 
-/// Held while a ticket is drawn: a ticket is there and locked, or not there, to whoever has this.
+/// Locks the counter. While it is locked, every existing ticket of a living process is locked as well.
 fn counter(folder: &Path) -> io::Result<File> {
     let counter = open(&folder.join("counter"))?;
-    exclusive(&counter, Part::WHOLE)?;
+    exclusive(&counter, ByteRange::WHOLE)?;
     Ok(counter)
 }
 
-/// Every ticket, by its number; what else is there counts for nothing.
+/// All tickets by number; other files are ignored.
 fn tickets(folder: &Path) -> Vec<(u64, PathBuf)> {
     let number = |path: &Path| path.file_name()?.to_str()?.strip_prefix("ticket-")?.parse().ok();
     let paths = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
     paths.filter_map(|path| Some((number(&path)?, path))).collect()
 }
 
-/// Whether a ticket's owner lives: the lock says so. One of the dead is removed.
-fn lives(path: &Path) -> bool {
+/// Whether a ticket's process is alive, by its lock. Removes the ticket if not.
+fn is_alive(path: &Path) -> bool {
     let Ok(file) = File::options().read(true).write(true).open(path) else { return false };
-    // Removed while it is held: nobody else takes it for alive meanwhile.
-    match try_exclusive(&file, Part::WHOLE) {
+    // Remove it while locked, so that no other process takes it for alive.
+    match try_exclusive(&file, ByteRange::WHOLE) {
         Ok(true) => {
             let _ = std::fs::remove_file(path);
             false
@@ -179,16 +178,16 @@ fn lives(path: &Path) -> bool {
     }
 }
 
-/// Removes the tickets of the dead among those below a number; the counter is held.
-fn bury(folder: &Path, below: u64) {
+/// Removes tickets of dead processes below a number. The counter must be locked.
+fn remove_dead(folder: &Path, below: u64) {
     for (number, path) in tickets(folder) {
         if number < below {
-            lives(&path);
+            is_alive(&path);
         }
     }
 }
 
-/// Removes the tickets of the dead.
+/// Removes the tickets of dead processes.
 ///
 /// # Errors
 /// The counter cannot be locked.
@@ -197,7 +196,7 @@ pub fn sweep(state: &Path) -> io::Result<()> {
         let folder = folder(state, work);
         if folder.join("counter").is_file() {
             let _drawing = counter(&folder)?;
-            bury(&folder, u64::MAX);
+            remove_dead(&folder, u64::MAX);
         }
     }
     Ok(())
@@ -225,12 +224,12 @@ mod tests {
         let at = state.path();
         let mut turns = Vec::new();
         for _ in 0..at_once() {
-            turns.push(wait(at, Phase::Launch, |_| panic!("there was room")).await.unwrap());
+            turns.push(acquire(at, Phase::Launch, |_| panic!("there was room")).await.unwrap());
         }
         // The other kind has room of its own.
-        wait(at, Phase::Teardown, |_| panic!("there was room")).await.unwrap();
+        acquire(at, Phase::Teardown, |_| panic!("there was room")).await.unwrap();
         let told = Mutex::new(Vec::new());
-        let mut waiting = Box::pin(wait(at, Phase::Launch, |ahead| told.lock().unwrap().push(ahead)));
+        let mut waiting = Box::pin(acquire(at, Phase::Launch, |ahead| told.lock().unwrap().push(ahead)));
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
         assert_eq!(*told.lock().unwrap(), [at_once()]);
         // Whichever is over first makes room.
@@ -246,7 +245,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let mut turns = Vec::new();
         for _ in 0..at_once() {
-            turns.push(wait(state.path(), Phase::Launch, |_| {}).await.unwrap());
+            turns.push(acquire(state.path(), Phase::Launch, |_| {}).await.unwrap());
         }
         let (order, mut come) = tokio::sync::mpsc::unbounded_channel();
         let mut waiting = Vec::new();
@@ -258,7 +257,7 @@ mod tests {
                 let told = |_| {
                     let _ = waits.lock().unwrap().take().map(|waits| waits.send(()));
                 };
-                let turn = wait(&at, Phase::Launch, told).await.unwrap();
+                let turn = acquire(&at, Phase::Launch, told).await.unwrap();
                 order.send(number).unwrap();
                 drop(turn);
             }));
@@ -277,7 +276,7 @@ mod tests {
     async fn tickets_of_the_dead_go_away_and_what_is_no_ticket_is_in_nobodys_way() {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("turns/launch");
-        let turn = wait(state.path(), Phase::Launch, |_| {}).await.unwrap();
+        let turn = acquire(state.path(), Phase::Launch, |_| {}).await.unwrap();
         for dead in ["ticket-0", "ticket-7", "ticket-900"] {
             std::fs::write(folder.join(dead), "").unwrap();
         }
@@ -299,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn a_ticket_of_the_dead_counts_for_nobody() {
         let state = tempfile::tempdir().unwrap();
-        let turn = wait(state.path(), Phase::Launch, |_| {}).await.unwrap();
+        let turn = acquire(state.path(), Phase::Launch, |_| {}).await.unwrap();
         std::fs::write(state.path().join("turns/launch/ticket-0"), "").unwrap();
         assert_eq!(turn.ahead(), 0);
         assert!(!state.path().join("turns/launch/ticket-0").exists());

@@ -1,6 +1,5 @@
-//! A workspace as one agent left it, for another: its files, and a repository with the history that both know. Of the first
-//! agent's repository only objects, branches, tags and what is checked out come along; settings and hooks are those that it
-//! began with.
+//! Hands one agent's workspace to another agent: its files, and a repository with the history. Of the first agent's repository
+//! only objects, branches, tags and HEAD are taken; settings and hooks are those of the seed.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,38 +8,39 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::clone::zeroed;
+use super::entry::Entry;
 use super::git::Git;
 use super::name::Name;
 use super::pull::staging::{import, present};
 use super::reftable::Value;
-use super::seed::{Temporary, append, create_private, folder};
-use super::snapshot::{Entry, Snapshot};
-use super::walk::{Opened, walk};
+use super::seed::{TemporaryFile, append, create_private, folder};
+use super::snapshot::Snapshot;
+use super::walk::{RootDir, walk};
 
-/// The reference to what the first agent began at.
+/// The reference to the commit that the first agent started from.
 const START: &str = "refs/bottler/start";
 
-/// Writes the archive. `seed` is the one that the workspace began with, and is `before`; `staging` a folder of bottler's own,
-/// which is left empty.
+/// Writes the archive. `seed` is the workspace's seed, and `before` its snapshot. `staging` is a temporary folder, which is
+/// left empty.
 ///
 /// # Errors
 /// Something cannot be read or written, or git does not take the agent's objects.
-pub fn hand_on(
+pub fn hand_off(
     seed: &Path,
     before: &Snapshot,
-    left: &Snapshot,
+    after: &Snapshot,
     staging: &Path,
-    archive: Temporary,
-) -> io::Result<Temporary> {
+    archive: TemporaryFile,
+) -> io::Result<TemporaryFile> {
     let mut tar = tar::Builder::new(create_private(archive.path())?);
-    for (name, entry) in &left.files {
+    for (name, entry) in &after.files {
         let (mut header, path) = (tar::Header::new_gnu(), OsStr::from_bytes(name));
         header.set_mtime(0);
         match entry {
             Entry::File(file) => {
                 header.set_size(file.size);
                 header.set_mode(if file.executable { 0o755 } else { 0o644 });
-                tar.append_data(&mut header, path, left.reader(file)?)?;
+                tar.append_data(&mut header, path, after.reader(file)?)?;
             }
             Entry::Link(target) => {
                 header.set_entry_type(tar::EntryType::Symlink);
@@ -54,12 +54,12 @@ pub fn hand_on(
         let made = tempfile(staging, "handed")?;
         for name in unpack(seed, &made.0)? {
             // The folders of submodules.
-            if !left.files.contains_key(&name) {
+            if !after.files.contains_key(&name) {
                 folder(&mut tar, &name)?;
             }
         }
-        repository(before, left, &made.0)?;
-        let opened = Opened::at(&made.0)?;
+        repository(before, after, &made.0)?;
+        let opened = RootDir::at(&made.0)?;
         for path in walk(&made.0, usize::MAX)? {
             append(&mut tar, &opened, path.as_bytes(), format!(".git/{path}").as_bytes(), None)?;
         }
@@ -70,26 +70,26 @@ pub fn hand_on(
     Ok(archive)
 }
 
-/// A folder that is removed with this.
-struct Made(std::path::PathBuf);
+/// A folder that is removed when dropped.
+struct StagingDir(std::path::PathBuf);
 
-impl Drop for Made {
+impl Drop for StagingDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-fn tempfile(staging: &Path, name: &str) -> io::Result<Made> {
+fn tempfile(staging: &Path, name: &str) -> io::Result<StagingDir> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let made = Made(staging.join(format!("{name}-{}", data_encoding::HEXLOWER.encode(&random))));
+    let made = StagingDir(staging.join(format!("{name}-{}", data_encoding::HEXLOWER.encode(&random))));
     for below in ["refs", "objects"] {
         std::fs::create_dir_all(made.0.join(below))?;
     }
     Ok(made)
 }
 
-/// Unpacks the repository of an archive of bottler's own making, but for its index; the other folders that are in it.
+/// Unpacks the repository of a seed, without its index. Returns the other folders in the archive.
 fn unpack(seed: &Path, to: &Path) -> io::Result<Vec<Name>> {
     let mut folders = Vec::new();
     for entry in tar::Archive::new(BufReader::with_capacity(1 << 20, File::open(seed)?)).entries()? {
@@ -110,11 +110,11 @@ fn unpack(seed: &Path, to: &Path) -> io::Result<Vec<Name>> {
     Ok(folders)
 }
 
-/// Brings what the agent made into a repository that is as the agent got it.
-fn repository(before: &Snapshot, left: &Snapshot, to: &Path) -> io::Result<()> {
-    import(before, left, true, to)?;
+/// Imports the agent's objects and references into the seed's repository.
+fn repository(before: &Snapshot, after: &Snapshot, to: &Path) -> io::Result<()> {
+    import(before, after, true, to)?;
     let git = Git::alone(to);
-    let tips = left.repository.tips();
+    let tips = after.repository.tips();
     let there = present(&git, tips.values())?;
     // No log: it would have this host's name in it.
     let refer = |words: &[&str]| git.run(&[&["-c", "core.logAllRefUpdates=false"], words].concat());
@@ -130,11 +130,11 @@ fn repository(before: &Snapshot, left: &Snapshot, to: &Path) -> io::Result<()> {
         }
     }
     let detach = |commit: &str| refer(&["update-ref", "--no-deref", "HEAD", commit]);
-    match left.repository.checked_out() {
+    match after.repository.checked_out() {
         Some(Value::Symbolic(branch)) if branch.starts_with(b"refs/heads/") => match std::str::from_utf8(branch) {
             Ok(branch) => drop(refer(&["symbolic-ref", "HEAD", branch])?),
             // What is said to git on its command line is text: the commit is the same.
-            Err(_) => drop(left.repository.head().map(|commit| detach(&commit)).transpose()?),
+            Err(_) => drop(after.repository.head().map(|commit| detach(&commit)).transpose()?),
         },
         Some(Value::Object(commit)) if there.contains(commit) => drop(detach(commit)?),
         _ => {}
@@ -149,7 +149,7 @@ fn repository(before: &Snapshot, left: &Snapshot, to: &Path) -> io::Result<()> {
     let listed = git.run(&["ls-files", "-z"])?;
     let names: Vec<Name> =
         listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect();
-    let is_absent = |name: &Name| marks.skips(name) && !left.files.contains_key(name);
+    let is_absent = |name: &Name| marks.skips(name) && !after.files.contains_key(name);
     let absent: Vec<&Name> = names.iter().filter(|name| is_absent(name)).collect();
     let assumed: Vec<&Name> = names.iter().filter(|name| marks.assumes(name)).collect();
     for (option, names) in [("--skip-worktree", absent), ("--assume-unchanged", assumed)] {

@@ -1,10 +1,10 @@
-//! Places of a mounted folder that tools of the host execute or obey, as they are before the agent and after it.
+//! Finds paths in a mounted folder that host tools execute or obey, before and after the agent ran.
 //!
-//! At the folder's root they are masked (`executed.rs`). Deeper ones cannot be: whoever may write a folder moves it away, mask
-//! and all, and makes another. So they are remembered, and what is new or another afterwards is named. git executes what a
-//! repository's `config` says (`core.fsmonitor`) at the first prompt or `git status` in it, and takes for a repository: a folder
-//! with `.git`, be it a folder or a file that leads elsewhere, and a folder that looks like one itself, with `HEAD` and either
-//! `objects` and `refs` or `commondir` (gitrepository-layout(5)).
+//! At the folder's root they are masked (`path_rules.rs`). In subfolders they cannot be: an agent that can write a folder
+//! can move it away and create another. So they are recorded before the launch, and new or changed ones are reported at the
+//! end. git executes commands from a repository's `config` (`core.fsmonitor`) at the first prompt or `git status` in it. It
+//! recognises as a repository: a folder with `.git` (a folder, or a file that points elsewhere), and a folder with `HEAD`
+//! and either `objects` and `refs` or `commondir` (gitrepository-layout(5)).
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::executed::{MASKED, is_executed};
+use super::path_rules::{MASKED, is_executed};
 
 /// Most entries that are looked at.
 const MAX_ENTRIES: usize = 5_000_000;
@@ -26,11 +26,11 @@ type Stamp = (u64, u64, i64, i64, u32);
 
 /// The places of a folder.
 #[derive(Debug, Clone, Default)]
-pub struct Places(BTreeMap<PathBuf, (Kind, Stamp)>);
+pub struct ExecutedPaths(BTreeMap<PathBuf, (PathKind, Stamp)>);
 
 /// What is to be looked at first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ExecutedPath {
     /// Below the folder.
     pub path: PathBuf,
     /// Whether git takes it for a repository.
@@ -38,7 +38,7 @@ pub struct Place {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum PathKind {
     Repository,
     Executed,
 }
@@ -49,12 +49,12 @@ pub fn is_repository(folder: &Path) -> bool {
     there("HEAD") && (there("objects") && there("refs") || there("commondir"))
 }
 
-impl Places {
+impl ExecutedPaths {
     /// Looks through a folder, links not followed.
     ///
     /// # Errors
     /// It cannot be read, or holds too much.
-    pub fn look(root: &Path) -> io::Result<Self> {
+    pub fn scan(root: &Path) -> io::Result<Self> {
         let mut places = BTreeMap::new();
         let mut folders = vec![(PathBuf::new(), false)];
         let mut looked = 0;
@@ -62,7 +62,7 @@ impl Places {
             let folder = root.join(&below);
             let entries = match std::fs::read_dir(&folder) {
                 Err(error) if below.as_os_str().is_empty() => return Err(error),
-                // The agent's own business, and gone or closed for the host, too.
+                // A subfolder that disappeared or that this user cannot read is skipped.
                 Err(_) => continue,
                 Ok(entries) => entries,
             };
@@ -80,14 +80,14 @@ impl Places {
                 let masked = below.as_os_str().is_empty() && MASKED.iter().any(|(masked, _)| *masked == text);
                 let Some(seen) = entry.metadata().ok().filter(|_| !masked) else { continue };
                 if text.eq_ignore_ascii_case(".git") {
-                    places.insert(path.clone(), (Kind::Repository, identity(&seen)));
+                    places.insert(path.clone(), (PathKind::Repository, identity(&seen)));
                     if seen.is_dir() {
                         note_repository(root, &path, &mut places);
                     }
                 } else if seen.is_dir() {
                     folders.push((path, packages || PACKAGES.contains(&text)));
                 } else if !packages && path.to_str().is_some_and(is_executed) {
-                    places.insert(path, (Kind::Executed, stamp(&seen)));
+                    places.insert(path, (PathKind::Executed, stamp(&seen)));
                 }
             }
         }
@@ -95,16 +95,17 @@ impl Places {
     }
 
     /// What is new or another since then: repositories first.
-    pub fn since(&self, before: &Self) -> Vec<Place> {
+    pub fn new_since(&self, before: &Self) -> Vec<ExecutedPath> {
         let new = self.0.iter().filter(|(path, now)| before.0.get(*path) != Some(now));
-        let mut found: Vec<Place> =
-            new.map(|(path, (kind, _))| Place { path: path.clone(), repository: *kind == Kind::Repository }).collect();
+        let mut found: Vec<ExecutedPath> = new
+            .map(|(path, (kind, _))| ExecutedPath { path: path.clone(), repository: *kind == PathKind::Repository })
+            .collect();
         found.sort_by_key(|place| !place.repository);
         found
     }
 }
 
-/// A folder by its identity: that something in it has changed is told by what has.
+/// A folder's inode only: changes of its content are detected by its files.
 fn identity(seen: &Metadata) -> Stamp {
     if seen.is_dir() { (seen.ino(), 0, 0, 0, 0) } else { stamp(seen) }
 }
@@ -113,19 +114,19 @@ fn stamp(seen: &Metadata) -> Stamp {
     (seen.ino(), seen.size(), seen.ctime(), seen.ctime_nsec(), seen.mode())
 }
 
-fn note_repository(root: &Path, below: &Path, places: &mut BTreeMap<PathBuf, (Kind, Stamp)>) {
+fn note_repository(root: &Path, below: &Path, places: &mut BTreeMap<PathBuf, (PathKind, Stamp)>) {
     if let Ok(seen) = std::fs::symlink_metadata(root.join(below)) {
-        places.insert(below.to_owned(), (Kind::Repository, identity(&seen)));
+        places.insert(below.to_owned(), (PathKind::Repository, identity(&seen)));
     }
     for name in OF_GIT {
         let path = below.join(name);
         let Ok(seen) = std::fs::symlink_metadata(root.join(&path)) else { continue };
         // A branch that is checked out is no attack.
         let stamp = if name == "HEAD" { (0, 0, 0, 0, 0) } else { identity(&seen) };
-        places.insert(path.clone(), (Kind::Repository, stamp));
+        places.insert(path.clone(), (PathKind::Repository, stamp));
         for hook in std::fs::read_dir(root.join(&path)).into_iter().flatten().flatten() {
             if let Ok(seen) = hook.metadata() {
-                places.insert(path.join(hook.file_name()), (Kind::Repository, self::stamp(&seen)));
+                places.insert(path.join(hook.file_name()), (PathKind::Repository, self::stamp(&seen)));
             }
         }
     }
@@ -135,7 +136,7 @@ fn note_repository(root: &Path, below: &Path, places: &mut BTreeMap<PathBuf, (Ki
 mod tests {
     use super::*;
 
-    fn names(places: &[Place]) -> Vec<String> {
+    fn names(places: &[ExecutedPath]) -> Vec<String> {
         places
             .iter()
             .map(|place| format!("{}{}", if place.repository { "git " } else { "" }, place.path.display()))
@@ -160,8 +161,8 @@ mod tests {
         ] {
             make(path);
         }
-        let before = Places::look(root).unwrap();
-        assert!(Places::look(root).unwrap().since(&before).is_empty());
+        let before = ExecutedPaths::scan(root).unwrap();
+        assert!(ExecutedPaths::scan(root).unwrap().new_since(&before).is_empty());
         // A branch is checked out, the root's own repository is masked, packages come and go.
         for path in ["sub/.git/HEAD", "sub/.git/objects/x", ".git/config", "node_modules/b/package.json", "src/lib.rs"]
         {
@@ -172,7 +173,7 @@ mod tests {
                 })
                 .unwrap();
         }
-        assert_eq!(names(&Places::look(root).unwrap().since(&before)), Vec::<String>::new());
+        assert_eq!(names(&ExecutedPaths::scan(root).unwrap().new_since(&before)), Vec::<String>::new());
         for path in ["Makefile", "sub/.git/config", "sub/.git/hooks/pre-commit"] {
             std::fs::remove_file(root.join(path)).ok();
             make(path);
@@ -185,7 +186,7 @@ mod tests {
         }
         make("common/HEAD");
         make("common/commondir");
-        let found = names(&Places::look(root).unwrap().since(&before));
+        let found = names(&ExecutedPaths::scan(root).unwrap().new_since(&before));
         for expected in [
             "git bare",
             "git common",

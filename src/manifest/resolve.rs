@@ -1,4 +1,4 @@
-//! An agent that was chosen, with its bottle put together and everything read that they name.
+//! Resolves an agent: finds its template, merges its bottle, and reads the files that they name.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -6,34 +6,34 @@ use std::path::{Path, PathBuf};
 
 use super::{Agent, AgentSection, AgentTemplate, BottleSection, Catalogue, Egress, Problem, Value, expand, text};
 
-/// What the files of an agent's skills may come to.
+/// Most files and bytes of an agent's skills.
 const MAX_SKILL_FILES: usize = 500;
 const MAX_SKILL_BYTES: usize = 8 << 20;
 
-/// An agent with all that its launch needs to be planned.
+/// An agent with everything that the plan needs.
 #[derive(Debug, Clone, Default)]
-pub struct Chosen {
+pub struct ResolvedAgent {
     /// Its name.
     pub name: String,
-    /// The file that defines it, where one does.
+    /// The file that defines it, if there is one.
     pub file: Option<PathBuf>,
     /// Whether a project defines it.
     pub of_project: bool,
-    /// What is said of it.
+    /// Its section.
     pub agent: AgentSection,
     /// The name of its template.
     pub template_name: String,
     /// Its template.
     pub template: AgentTemplate,
-    /// The name of its bottle, where it has one.
+    /// The name of its bottle, if it has one.
     pub bottle_name: Option<String>,
     /// Its bottle.
     pub bottle: BottleSection,
-    /// What may leave, by its bottle.
+    /// The bottle's egress policy.
     pub egress: Egress,
     /// Its prompt.
     pub prompt: Option<String>,
-    /// Variables of the agent, with their values; those of the bottle come first.
+    /// Environment variables of the bottle and the agent.
     pub env: BTreeMap<String, Value>,
     /// Variables from files.
     pub env_files: BTreeMap<String, String>,
@@ -50,12 +50,12 @@ pub struct SkillFile {
     pub executable: bool,
 }
 
-/// Chooses an agent by its name, or a template; `bottle` is instead of the agent's own. Reads what they name.
+/// Resolves an agent or a template by name. `bottle` replaces the agent's bottle. Reads the files that they name.
 ///
 /// # Errors
 /// There is none; it, its bottle or its template is broken; a file cannot be read; or a project's agent names what it may
 /// not.
-pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result<Chosen, Problem> {
+pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result<ResolvedAgent, Problem> {
     let (agent, file, of_project, folder) =
         if let Some(Agent { section, file, folder, of_project }) = catalogue.agent(name)? {
             (section, Some(file), of_project, folder)
@@ -112,7 +112,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         let short = from.file_name().map_or_else(|| skill.clone(), |name| name.to_string_lossy().into_owned());
         skills.extend(found.into_iter().map(|(path, file)| (format!("{short}/{path}"), file)));
     }
-    Ok(Chosen {
+    Ok(ResolvedAgent {
         name: name.to_owned(),
         file: file.clone(),
         of_project,
@@ -129,14 +129,14 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
     })
 }
 
-/// Whether a recipe's name is that of a file.
+/// Whether a recipe is named by its file.
 fn is_file(recipe: &str) -> bool {
     recipe.contains('/') || Path::new(recipe).extension().is_some_and(|end| end == "lua")
 }
 
-/// A project's agents use what the user lets them, and name nothing of the host.
+/// Checks that a project's agent uses only what the user allows and names nothing of the host.
 fn check_project(catalogue: &Catalogue, agent: &AgentSection, named: bool) -> Result<(), String> {
-    // Who names a bottle on the command line has let it.
+    // Naming a bottle on the command line allows it.
     let allowed = agent.bottle.as_deref().is_some_and(|bottle| catalogue.allows_project(bottle));
     if !named && !allowed {
         let bottle = agent.bottle.as_deref().unwrap_or("…");
@@ -158,7 +158,7 @@ fn check_project(catalogue: &Catalogue, agent: &AgentSection, named: bool) -> Re
     Ok(())
 }
 
-/// A file that a project's agent names: one of those that were trusted.
+/// A trusted file that a project's agent names.
 fn project_text(catalogue: &Catalogue, path: &Path) -> Result<String, String> {
     let found = path.to_str().and_then(|path| catalogue.project_file(path.trim_start_matches("./")));
     let found =

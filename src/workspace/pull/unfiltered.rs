@@ -1,12 +1,13 @@
-//! What the agent has committed of files that a filter of the user's is for. The filter has not run where the agent works: an
-//! object that the user does not have is the file as it is read, a secret in the clear or the content of a pointer, and would be
-//! in the history for good.
+//! Refuses commits with unfiltered files. The user's filters are not available to the agent, so a new object of a file with
+//! a filter contains the plain text: an unencrypted secret, or a large file in place of an LFS pointer. It would stay in
+//! the history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use super::tree::{Rules, filters};
-use super::{Order, staging};
+use super::options::PullOptions;
+use super::staging;
+use super::tree::{AttributeSource, filters};
 use crate::workspace::git::Git;
 use crate::workspace::name::{Name, quoted};
 
@@ -21,7 +22,7 @@ const SHOWN: usize = 3;
 /// # Errors
 /// There is one, or git cannot compare them.
 pub(super) fn check<'a>(
-    order: &Order<'_>,
+    options: &PullOptions<'_>,
     here: &Git<'_>,
     git: &Git<'_>,
     tips: impl Iterator<Item = &'a String>,
@@ -34,7 +35,7 @@ pub(super) fn check<'a>(
     }
     let written = written(git, &tips, known)?;
     let names: Vec<&Name> = written.keys().collect();
-    let mut found = filters(order, here, &order.staging.join("import"), Rules::Before, &names)?;
+    let mut found = filters(options, here, &options.staging.join("import"), AttributeSource::Before, &names)?;
     found.retain(|_, filter| configured.contains(filter));
     if found.is_empty() {
         return Ok(());

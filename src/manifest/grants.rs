@@ -1,5 +1,5 @@
-//! Grants that outlive a bottle: `grants/NAME.yaml` beside the manifest, a file of bottler's own. A grant holds for one bottle
-//! of the manifest (or one template) in one folder: what was allowed for one project is allowed for no other.
+//! Saved grants: `grants/NAME.yaml` beside the manifest, written by bottler. A grant applies to one bottle of the manifest
+//! (or one template) in one folder, so it does not apply to other projects.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::{text, user_file};
 use crate::policy::AllowSpec;
 
-/// What stands at the top of a file.
+/// The comment at the top of a file.
 const HEADER: &str = "# Written by `bottler policy allow --save`. Remove an entry to revoke its grant.\n";
 
-/// One remembered grant.
+/// A saved grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Granted {
-    /// The folder whose launches have it.
+pub struct SavedGrant {
+    /// The folder whose launches have the grant.
     pub folder: PathBuf,
-    /// What they may reach.
+    /// What it allows.
     pub allow: AllowSpec,
 }
 
@@ -25,7 +25,7 @@ pub struct Granted {
 ///
 /// # Errors
 /// The name cannot be a file's, or there is no place for configuration.
-pub fn granted_file(name: &str) -> Result<PathBuf, String> {
+pub fn grants_file(name: &str) -> Result<PathBuf, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
         return Err(format!("grants of {name:?}: letters, digits, '-', '_' and '.' make a file's name"));
@@ -37,8 +37,8 @@ pub fn granted_file(name: &str) -> Result<PathBuf, String> {
 /// The grants in a file; none where there is no file.
 ///
 /// # Errors
-/// It cannot be read: then nothing is known of what was granted or taken back.
-pub fn read_granted(path: &Path) -> Result<Vec<Granted>, String> {
+/// It cannot be read or parsed.
+pub fn read_grants(path: &Path) -> Result<Vec<SavedGrant>, String> {
     if !path.exists() {
         return Ok(Vec::new());
     }
@@ -46,7 +46,7 @@ pub fn read_granted(path: &Path) -> Result<Vec<Granted>, String> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Vec::new());
     }
-    let granted: Vec<Granted> =
+    let granted: Vec<SavedGrant> =
         serde_yaml::from_str(&text).map_err(|error| format!("read the grants {}: {error}", path.display()))?;
     for one in &granted {
         one.allow.read().map_err(|error| format!("read the grants {}: {error}", path.display()))?;
@@ -54,24 +54,24 @@ pub fn read_granted(path: &Path) -> Result<Vec<Granted>, String> {
     Ok(granted)
 }
 
-/// What a bottle or template was granted for launches in a folder. A name that can be no file's has no grants.
+/// The grants of a bottle or template for a folder. A name that is not a valid file name has no grants.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn granted(name: &str, folder: &Path) -> Result<Vec<AllowSpec>, String> {
-    let Ok(path) = granted_file(name) else { return Ok(Vec::new()) };
-    let all = read_granted(&path)?;
+pub fn saved_grants(name: &str, folder: &Path) -> Result<Vec<AllowSpec>, String> {
+    let Ok(path) = grants_file(name) else { return Ok(Vec::new()) };
+    let all = read_grants(&path)?;
     Ok(all.into_iter().filter(|one| one.folder == folder).map(|one| one.allow).collect())
 }
 
-/// A file's content with further grants.
+/// The content of a grants file with further grants.
 ///
 /// # Errors
 /// It cannot be written as YAML.
-pub fn with_granted(before: &[Granted], folder: &Path, entries: &[AllowSpec]) -> Result<String, String> {
+pub fn add_grants(before: &[SavedGrant], folder: &Path, entries: &[AllowSpec]) -> Result<String, String> {
     let mut all = before.to_vec();
     for allow in entries {
-        let one = Granted { folder: folder.to_owned(), allow: allow.clone() };
+        let one = SavedGrant { folder: folder.to_owned(), allow: allow.clone() };
         if !all.contains(&one) {
             all.push(one);
         }
@@ -88,27 +88,27 @@ mod tests {
     fn grants_are_written_once_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("claude.yaml");
-        assert_eq!(read_granted(&path), Ok(Vec::new()));
+        assert_eq!(read_grants(&path), Ok(Vec::new()));
         let entries = [AllowSpec::Host("crates.io".into()), AllowSpec::Host("crates.io".into())];
-        let first = with_granted(&[], Path::new("/a"), &entries).unwrap();
+        let first = add_grants(&[], Path::new("/a"), &entries).unwrap();
         std::fs::write(&path, &first).unwrap();
-        let read = read_granted(&path).unwrap();
-        assert_eq!(read, [Granted { folder: "/a".into(), allow: entries[0].clone() }]);
-        let second = with_granted(&read, Path::new("/b"), &entries).unwrap();
+        let read = read_grants(&path).unwrap();
+        assert_eq!(read, [SavedGrant { folder: "/a".into(), allow: entries[0].clone() }]);
+        let second = add_grants(&read, Path::new("/b"), &entries).unwrap();
         assert!(second.starts_with(HEADER) && second.matches("crates.io").count() == 2, "{second}");
         // What is not understood is not passed over.
         for bad in ["- {folder: /a, allow: '*.com'}", "- {folder: /a, alow: a.com}", "{", "x"] {
             std::fs::write(&path, bad).unwrap();
-            assert!(read_granted(&path).is_err(), "{bad}");
+            assert!(read_grants(&path).is_err(), "{bad}");
         }
         std::fs::write(&path, HEADER).unwrap();
-        assert_eq!(read_granted(&path), Ok(Vec::new()));
+        assert_eq!(read_grants(&path), Ok(Vec::new()));
     }
 
     #[test]
     fn a_name_leads_to_no_other_folder() {
         for name in ["", ".", "..", "../x", "a/b", ".x"] {
-            assert!(granted_file(name).is_err(), "{name}");
+            assert!(grants_file(name).is_err(), "{name}");
         }
     }
 }

@@ -1,34 +1,33 @@
-//! Places that tools of the host execute, or take their settings from, without being asked; and names of files that look
-//! as if they held secrets.
+//! Rules about paths: which ones host tools execute or read settings from, and which file names suggest secrets.
 
-/// What is read-only in a folder that is mounted, also where it is not there: at its root, where a tool of the host would
-/// look. `.git` is so as a whole: a `.git` that can be written, or moved away and made anew, runs commands on the host
-/// (`core.fsmonitor`, hooks, `commondir`) as soon as a prompt asks for the branch.
-pub const MASKED: [(&str, Kind); 9] = [
-    (".git", Kind::Folder),
-    (".envrc", Kind::File),
-    (".vscode", Kind::Folder),
-    (".idea", Kind::Folder),
-    (".bottler", Kind::Folder),
-    (".claude", Kind::Folder),
-    (".cursor", Kind::Folder),
-    (".devcontainer", Kind::Folder),
-    (".husky", Kind::Folder),
+/// Paths at the root of a mounted folder that are read-only, even if they do not exist yet. `.git` is read-only as a whole:
+/// an agent that can write it, or replace it, can run commands on the host (`core.fsmonitor`, hooks, `commondir`) as soon
+/// as a prompt asks git for the branch.
+pub const MASKED: [(&str, MaskKind); 9] = [
+    (".git", MaskKind::Folder),
+    (".envrc", MaskKind::File),
+    (".vscode", MaskKind::Folder),
+    (".idea", MaskKind::Folder),
+    (".bottler", MaskKind::Folder),
+    (".claude", MaskKind::Folder),
+    (".cursor", MaskKind::Folder),
+    (".devcontainer", MaskKind::Folder),
+    (".husky", MaskKind::Folder),
 ];
 
-/// What is read-only too where the folder is no repository: without a `HEAD`, git takes no folder for a repository's own.
-pub const MASKED_HEAD: (&str, Kind) = ("HEAD", Kind::File);
+/// Also read-only if the folder is not a repository: without a `HEAD`, git does not take it for a bare repository.
+pub const MASKED_HEAD: (&str, MaskKind) = ("HEAD", MaskKind::File);
 
-/// What a place is where it is not there yet.
+/// What is created as a placeholder if the path does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MaskKind {
     /// A regular file.
     File,
     /// A folder.
     Folder,
 }
 
-/// Folders, anywhere in the tree, whose files are executed or obeyed.
+/// Folders, anywhere in the tree, whose files host tools execute or obey.
 const FOLDERS: [&str; 16] = [
     ".git",
     ".vscode",
@@ -47,7 +46,7 @@ const FOLDERS: [&str; 16] = [
     ".zed",
     ".run",
 ];
-/// Files, anywhere in the tree, that are executed or obeyed.
+/// Files, anywhere in the tree, that host tools execute or obey.
 const FILES: [&str; 30] = [
     ".envrc",
     ".exrc",
@@ -81,13 +80,13 @@ const FILES: [&str; 30] = [
     "setup.py",
 ];
 
-/// Whether tools of the host execute a file, or obey it, when they are next used in its folder.
+/// Whether host tools execute or obey a file when they are used in its folder.
 pub fn is_executed(path: &str) -> bool {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
     FILES.contains(&name) || folders.split('/').any(|folder| FOLDERS.contains(&folder))
 }
 
-/// Whether a file's name is one that files with secrets have.
+/// Whether a file's name suggests that it contains secrets.
 pub fn looks_secret(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     let ends = [".env", ".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".tfstate", ".ovpn"];

@@ -1,12 +1,13 @@
-//! The archive of a workspace, read once from beginning to end.
+//! Reads the archive of a workspace in one pass.
 //!
-//! An archive comes from a container in which the agent may do everything. What is refused or doubted here:
-//! * an archive that was cut short: it must end with the blocks of zeros that end every archive;
-//! * paths that lead elsewhere, and entries that are no files or links;
-//! * hard links to anything that is not in the workspace; those to a file of it are that file, in the repository, too;
-//! * links in the place of what git reads as a repository: what they lead to is not seen;
-//! * what the engine cannot see: below paths that are nearly as long as a system takes, it leaves out what is deeper, without
-//!   a word. Whatever is in doubt is said, and nothing in doubt counts as brought or removed.
+//! The archive comes from a container that the agent controls. Refused, or recorded as uncertain:
+//! * a truncated archive: it must end with the zero blocks that end every archive;
+//! * paths outside the workspace, and entries that are neither files nor links;
+//! * hard links to files outside the workspace; those to a file in it count as that file, also in the repository;
+//! * symbolic links in place of files that git reads in a repository, because their targets are not read;
+//! * long paths: the engine silently leaves out what is below a path near the system's limit.
+//!
+//! While anything is uncertain, nothing counts as completely fetched.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -17,11 +18,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::MAX_FILES;
-use super::ignored::Ignored;
+use super::entry::{ContentLocation, Entry, Regular};
+use super::file::MAX_FILES;
+use super::ignore_rules::IgnoreRules;
 use super::name::{Name, folder, last, shown};
 use super::repository::{self, Repository};
-use super::snapshot::{At, Entry, Regular, Snapshot};
+use super::snapshot::Snapshot;
 
 /// Largest `.gitignore` that counts, in bytes.
 const MAX_PATTERNS: u64 = 1 << 20;
@@ -35,7 +37,7 @@ const BLOCK: u64 = 512;
 /// Bytes that are read at once.
 const PIECE: usize = 64 << 10;
 /// Most doubts that are named.
-const MAX_DOUBTS: usize = 20;
+const MAX_UNCERTAIN: usize = 20;
 
 /// Reads an archive of a workspace that is below `root` in it. With what was there `before`, new files that its `.gitignore`
 /// files name are told apart.
@@ -45,19 +47,19 @@ const MAX_DOUBTS: usize = 20;
 pub fn read(archive: File, root: &str, before: Option<&Snapshot>) -> io::Result<Snapshot> {
     check_end(&archive)?;
     let archive = Arc::new(archive);
-    let mut reading = Reading {
+    let mut reader = ArchiveReader {
         root: root.trim_matches('/').rsplit('/').next().unwrap_or_default().into(),
         snapshot: Snapshot { archive: Some(archive.clone()), ..Snapshot::default() },
-        ..Reading::default()
+        ..ArchiveReader::default()
     };
     if let Some(before) = before {
-        reading.rules.add(b"", &before.repository.excluded);
+        reader.rules.add(b"", &before.repository.excluded);
     }
     archive.as_ref().seek(SeekFrom::Start(0))?;
     for entry in tar::Archive::new(BufReader::with_capacity(1 << 20, archive.as_ref())).entries()? {
-        reading.entry(entry?)?;
+        reader.entry(entry?)?;
     }
-    reading.end(before)
+    reader.end(before)
 }
 
 /// The same of an archive by its path.
@@ -84,9 +86,9 @@ fn check_end(archive: &File) -> io::Result<()> {
 }
 
 #[derive(Default)]
-struct Reading {
+struct ArchiveReader {
     root: Vec<u8>,
-    rules: Ignored,
+    rules: IgnoreRules,
     all: BTreeMap<Name, Entry>,
     /// Every regular file, for the hard links to it.
     regular: HashMap<Name, Regular>,
@@ -99,7 +101,7 @@ struct Reading {
     piece: Vec<u8>,
 }
 
-impl Reading {
+impl ArchiveReader {
     /// A path of the archive, below the workspace.
     fn below(&self, path: &[u8]) -> Option<Name> {
         let below = match self.root.as_slice() {
@@ -111,9 +113,9 @@ impl Reading {
         (!leads_elsewhere).then(|| below.to_vec())
     }
 
-    fn doubt(&mut self, why: String) {
-        if self.snapshot.doubts.len() < MAX_DOUBTS {
-            self.snapshot.doubts.push(why);
+    fn note_uncertain(&mut self, why: String) {
+        if self.snapshot.uncertain.len() < MAX_UNCERTAIN {
+            self.snapshot.uncertain.push(why);
         }
     }
 
@@ -127,7 +129,7 @@ impl Reading {
         }
         let kind = entry.header().entry_type();
         if name.len() >= LONG_PATH {
-            self.doubt(format!("{}…: below paths of this length nothing can be read", shown(&name[..80])));
+            self.note_uncertain(format!("{}…: below paths of this length nothing can be read", shown(&name[..80])));
         }
         let read = if kind.is_file() {
             let executable = entry.header().mode()? & 0o111 != 0;
@@ -141,14 +143,17 @@ impl Reading {
                 Some(file) if (1..=most_kept(&name)).contains(&file.size) => {
                     self.linked += file.size;
                     if self.linked > repository::MAX_TEXT as u64 {
-                        self.doubt(format!("{}: there are too many links to read", shown(&name)));
+                        self.note_uncertain(format!("{}: there are too many links to read", shown(&name)));
                     } else {
                         let content = self.snapshot.content(file)?;
                         self.understand(&name, &content);
                     }
                 }
                 Some(_) => {}
-                None => self.doubt(format!("{}: it is a link to something that is not in the workspace", shown(&name))),
+                None => self.note_uncertain(format!(
+                    "{}: it is a link to something that is not in the workspace",
+                    shown(&name)
+                )),
             }
             known.map(Entry::File)
         } else if kind.is_symlink() {
@@ -187,17 +192,17 @@ impl Reading {
             return;
         }
         match read {
-            Entry::File(file) => self.snapshot.repository.stored(inside, file),
+            Entry::File(file) => self.snapshot.repository.note_stored(inside, file),
             Entry::Link(target) => {
-                if let Err(why) = self.snapshot.repository.linked(inside, &target) {
-                    self.doubt(format!(".git/{}: {why}", shown(inside)));
+                if let Err(why) = self.snapshot.repository.note_link(inside, &target) {
+                    self.note_uncertain(format!(".git/{}: {why}", shown(inside)));
                 }
             }
         }
     }
 
     fn regular(&mut self, name: &[u8], entry: &mut tar::Entry<'_, impl Read>, executable: bool) -> io::Result<Entry> {
-        let (size, at, most) = (entry.size(), At::Archive(entry.raw_file_position()), most_kept(name));
+        let (size, at, most) = (entry.size(), ContentLocation::Archive(entry.raw_file_position()), most_kept(name));
         let mut hash = Sha256::new();
         let (mut kept, mut read) = (Vec::new(), 0);
         self.piece.resize(PIECE, 0);
@@ -218,7 +223,7 @@ impl Reading {
         if size <= most {
             self.understand(name, &kept);
         } else if is_noted(name) {
-            self.doubt(format!("{}: it is larger than {most} bytes", shown(name)));
+            self.note_uncertain(format!("{}: it is larger than {most} bytes", shown(name)));
         }
         let file = Regular { size, executable, digest: hash.finalize().into(), at };
         self.regular.insert(name.to_vec(), file.clone());
@@ -229,7 +234,7 @@ impl Reading {
     fn understand(&mut self, name: &[u8], text: &[u8]) {
         if is_noted(name) {
             if let Err(why) = self.snapshot.repository.note(&name[b".git/".len()..], text) {
-                self.doubt(format!("{}: {why}", shown(name)));
+                self.note_uncertain(format!("{}: {why}", shown(name)));
             }
         } else if last(name) == b".gitignore" {
             self.rules.add(folder(name), text);
@@ -240,7 +245,7 @@ impl Reading {
         let Self { rules, all, nested, mut snapshot, .. } = self;
         for (name, entry) in all {
             let known = before.is_none_or(|before| before.files.contains_key(&name));
-            if !known && rules.has(&name) {
+            if !known && rules.is_ignored(&name) {
                 snapshot.ignored.insert(name, entry);
             } else {
                 snapshot.files.insert(name, entry);
@@ -251,19 +256,19 @@ impl Reading {
         }
         let state = |hash: Sha256| data_encoding::HEXLOWER.encode(&hash.finalize());
         let mut repository = std::mem::take(&mut snapshot.repository);
-        let doubts = repository.read_tables(&|file| snapshot.content(file));
+        let uncertain = repository.read_tables(&|file| snapshot.content(file));
         snapshot.repository = repository;
-        if snapshot.repository.is_head_unread() {
-            snapshot.doubts.push(".git: the branch that is checked out names no commit".to_owned());
+        if snapshot.repository.is_head_broken() {
+            snapshot.uncertain.push(".git: the branch that is checked out names no commit".to_owned());
         }
-        let more = MAX_DOUBTS.saturating_sub(snapshot.doubts.len());
-        snapshot.doubts.extend(doubts.into_iter().take(more));
+        let more = MAX_UNCERTAIN.saturating_sub(snapshot.uncertain.len());
+        snapshot.uncertain.extend(uncertain.into_iter().take(more));
         snapshot.nested = nested.into_iter().map(|(name, hash)| (name, state(hash))).collect();
         if let Some(before) = before
             && before.repository.has_commit()
             && !snapshot.repository.has_head()
         {
-            snapshot.doubts.push("its repository, `.git`, is gone or has no HEAD".to_owned());
+            snapshot.uncertain.push("its repository, `.git`, is gone or has no HEAD".to_owned());
         }
         Ok(snapshot)
     }
@@ -274,7 +279,7 @@ fn is_noted(name: &[u8]) -> bool {
     name.strip_prefix(b".git/").is_some_and(Repository::notes)
 }
 
-/// Up to which size the text of a file is read as a whole, in bytes; 0 where it is not.
+/// Up to which size the text of a file is read as a whole, in bytes; 0 if it is not.
 fn most_kept(name: &[u8]) -> u64 {
     if is_noted(name) {
         repository::MAX_TEXT as u64
@@ -351,10 +356,10 @@ mod tests {
         assert_eq!(left.repository.head().as_deref(), Some(commit.as_str()));
         assert_eq!(left.files[&b"link"[..]], Entry::Link(b"/etc/passwd".to_vec()));
         assert_eq!(left.files[&b"hard"[..]], left.files[&b"a"[..]]);
-        assert_eq!(left.doubts, Vec::<String>::new());
+        assert_eq!(left.uncertain, Vec::<String>::new());
         archive(&path, &[("workspace/x", Link, "/etc/passwd")]);
         let left = read_at(&path, "/workspace", Some(&before)).unwrap();
-        assert!(left.files.is_empty() && left.doubts.len() == 1, "{left:?}");
+        assert!(left.files.is_empty() && left.uncertain.len() == 1, "{left:?}");
     }
 
     #[test]

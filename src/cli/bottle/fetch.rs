@@ -1,18 +1,18 @@
-//! What an agent has made of its copy: `diff` and `pull`, while it works and when it is kept.
+//! `bottler diff` and `bottler pull`, for running and kept bottles.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use super::known::Known;
-use super::left::{Cancelled, Work, read, until_signal};
+use super::find::FoundBottle;
 use super::remove::remove_kept;
+use super::workspace::{CancelFlag, WorkspaceView, read, until_signal};
 use crate::cli::failure::input;
 use crate::cli::print::{Format, print_data, print_json, print_message, report_unwritten};
 use crate::report::printable;
 use crate::session::{Class, Failure};
 use crate::workspace::{
-    Brought, Change, Git, Name, PullOrder, Pulled, Skipped, changes, default_branch, is_executed, patch, pull as bring,
-    shown,
+    Change, Fetched, Git, Name, PullOptions, PullReport, SkippedPath, changes, default_branch, is_executed, patch,
+    pull as pull_branch, shown,
 };
 
 /// What `diff` takes.
@@ -51,22 +51,22 @@ pub(in crate::cli) struct PullArgs {
 }
 
 pub(in crate::cli) async fn diff(args: &DiffArgs) -> Result<u8, Failure> {
-    until_signal(show(args), &Cancelled::default()).await
+    until_signal(show(args), &CancelFlag::default()).await
 }
 
 async fn show(args: &DiffArgs) -> Result<u8, Failure> {
     let work = read(&args.bottle).await?;
-    let changed = changes(&work.before, &work.left);
+    let changed = changes(&work.before, &work.after);
     let missing = work.outstanding();
     if args.format == Format::Json {
         let executed: Vec<String> = executed(changed.keys()).map(|path| shown(path)).collect();
         let names: std::collections::BTreeMap<String, Change> =
             changed.iter().map(|(path, change)| (shown(path), *change)).collect();
-        let ignored: Vec<String> = work.left.ignored.keys().map(|path| shown(path)).collect();
+        let ignored: Vec<String> = work.after.ignored.keys().map(|path| shown(path)).collect();
         print_json(&serde_json::json!({
             "bottle": args.bottle, "changes": names, "executed_by_the_host": executed, "ignored": ignored,
             "references": missing.references, "logged": missing.logged, "nested": missing.nested,
-            "not_certain": missing.doubts,
+            "not_certain": missing.uncertain,
         }))?;
         return Ok(0);
     }
@@ -76,12 +76,12 @@ async fn show(args: &DiffArgs) -> Result<u8, Failure> {
         }
     } else {
         let mut text = Vec::new();
-        patch(&work.before, &work.left, &mut text).map_err(|error| unreadable(&args.bottle, &error))?;
+        patch(&work.before, &work.after, &mut text).map_err(|error| unreadable(&args.bottle, &error))?;
         print_patch(&text);
     }
     warn(changed.keys());
     for line in missing.lines().iter().filter(|line| !line.starts_with("changed: ")) {
-        print_message(&printable(&format!("beside that, {line}")));
+        print_message(&printable(&format!("also {line}")));
     }
     Ok(0)
 }
@@ -98,7 +98,7 @@ fn letter(change: Change) -> char {
     }
 }
 
-/// A patch, to a terminal without what could drive it.
+/// Prints a patch; to a terminal, without control characters.
 fn print_patch(patch: &[u8]) {
     let text = String::from_utf8_lossy(patch);
     if std::io::stdout().is_terminal() {
@@ -112,7 +112,7 @@ fn executed<'a>(paths: impl Iterator<Item = &'a Name>) -> impl Iterator<Item = &
     paths.filter(|path| is_executed(&String::from_utf8_lossy(path)))
 }
 
-/// Names the files apart that tools of this host execute or obey.
+/// Warns about changed files that host tools execute or obey.
 fn warn<'a>(paths: impl Iterator<Item = &'a Name>) {
     let executed: Vec<&Name> = executed(paths).collect();
     if !executed.is_empty() {
@@ -124,11 +124,11 @@ fn warn<'a>(paths: impl Iterator<Item = &'a Name>) {
 }
 
 pub(in crate::cli) async fn pull(args: &PullArgs) -> Result<u8, Failure> {
-    let cancelled = Cancelled::default();
+    let cancelled = CancelFlag::default();
     until_signal(fetch(args, &cancelled), &cancelled).await
 }
 
-/// Writes what is in a kept bottle as a patch; removes the bottle where that is all.
+/// Writes the changes of a kept bottle as a patch, and removes the bottle if the patch contains everything.
 pub(in crate::cli) async fn take_patch(bottle: &str, file: &Path) -> Result<(), Failure> {
     let args = PullArgs {
         bottle: bottle.to_owned(),
@@ -139,16 +139,16 @@ pub(in crate::cli) async fn take_patch(bottle: &str, file: &Path) -> Result<(), 
         filters: false,
     };
     pull(&args).await?;
-    if until_signal(read(bottle), &Cancelled::default()).await?.outstanding().lines().is_empty() {
-        remove_kept(&Known::find(bottle)?).await?;
+    if until_signal(read(bottle), &CancelFlag::default()).await?.outstanding().lines().is_empty() {
+        remove_kept(&FoundBottle::find(bottle)?).await?;
     }
     Ok(())
 }
 
-/// Where what an agent made goes.
-enum Target {
-    /// To standard output, to be looked at.
-    Shown,
+/// Where an agent's changes are written.
+enum PullTarget {
+    /// To standard output, which does not count as fetched.
+    Stdout,
     Patch(PathBuf),
     Archive(PathBuf),
     Branch {
@@ -157,79 +157,84 @@ enum Target {
     },
 }
 
-fn target(args: &PullArgs, work: &Work) -> Result<Target, Failure> {
+fn target(args: &PullArgs, work: &WorkspaceView) -> Result<PullTarget, Failure> {
     let repository = args.into.clone().or_else(|| work.source.clone());
     let is_repository = repository.as_deref().is_some_and(|path| path.join(".git").exists());
     Ok(match (&args.patch, &args.archive, &args.branch) {
-        (Some(file), ..) if file == Path::new("-") => Target::Shown,
-        (Some(file), ..) => Target::Patch(file.clone()),
-        (_, Some(file), _) => Target::Archive(file.clone()),
-        (None, None, None) if !is_repository => Target::Patch(PathBuf::from(format!("{}.patch", args.bottle))),
+        (Some(file), ..) if file == Path::new("-") => PullTarget::Stdout,
+        (Some(file), ..) => PullTarget::Patch(file.clone()),
+        (_, Some(file), _) => PullTarget::Archive(file.clone()),
+        (None, None, None) if !is_repository => PullTarget::Patch(PathBuf::from(format!("{}.patch", args.bottle))),
         (None, None, branch) => {
             let Some(repository) = repository else {
                 return Err(input(format!("{} did not work on a copy of a repository", args.bottle))
                     .hint("--into DIR, or --patch FILE"));
             };
             let branch = branch.clone().unwrap_or_else(|| default_branch(&repository, &args.bottle));
-            Target::Branch { repository, branch }
+            PullTarget::Branch { repository, branch }
         }
     })
 }
 
-async fn fetch(args: &PullArgs, cancelled: &Cancelled) -> Result<u8, Failure> {
+async fn fetch(args: &PullArgs, cancelled: &CancelFlag) -> Result<u8, Failure> {
     let work = read(&args.bottle).await?;
     let target = target(args, &work)?;
     let (filters, cancelled) = (args.filters, cancelled.clone());
     let done = tokio::task::spawn_blocking(move || {
-        let brought = bring_to(&target, &work, filters, &cancelled)?;
-        conclude(&work, brought)
+        let fetched = deliver(&target, &work, filters, &cancelled)?;
+        conclude(&work, fetched)
     });
     done.await.map_err(|error| Failure::new(Class::Internal, format!("pull: {error}")))?
 }
 
-/// Brings it. What has arrived, as it is to be written down; `None` where it was only shown.
-fn bring_to(target: &Target, work: &Work, filters: bool, cancelled: &Cancelled) -> Result<Option<Brought>, Failure> {
-    let mut brought = Brought::read(&work.known.state.bottle(&work.known.id));
-    let (before, left) = (&*work.before, &work.left);
+/// Fetches the changes. Returns the updated record of what was fetched; `None` if they were only printed.
+fn deliver(
+    target: &PullTarget,
+    work: &WorkspaceView,
+    filters: bool,
+    cancelled: &CancelFlag,
+) -> Result<Option<Fetched>, Failure> {
+    let mut fetched = Fetched::read(&work.known.state.bottle(&work.known.id));
+    let (before, after) = (&*work.before, &work.after);
     match target {
-        Target::Shown => {
+        PullTarget::Stdout => {
             let mut text = Vec::new();
-            patch(before, left, &mut text).map_err(|error| unreadable(&work.known.id, &error))?;
+            patch(before, after, &mut text).map_err(|error| unreadable(&work.known.id, &error))?;
             print_patch(&text);
             return Ok(None);
         }
-        Target::Patch(file) => {
+        PullTarget::Patch(file) => {
             let mut skipped = Vec::new();
-            write_whole(file, "patch", |out| patch(before, left, out).map(|names| skipped = names))?;
+            write_whole(file, "patch", |out| patch(before, after, out).map(|names| skipped = names))?;
             print_skipped(&skipped);
             print_message(&format!(
                 "wrote {}; apply it with `{}`",
                 file.display(),
                 apply(work.source.as_deref(), file)
             ));
-            brought.note_files(before, left, &skipped);
+            fetched.note_files(before, after, &skipped);
         }
-        Target::Archive(file) => {
-            write_whole(file, "archive", |out| left.copy_archive(out).map(drop))?;
+        PullTarget::Archive(file) => {
+            write_whole(file, "archive", |out| after.copy_archive(out).map(drop))?;
             print_message(&format!("wrote {}: everything, below workspace/ in the archive", file.display()));
-            brought.note_all(before, left);
+            fetched.note_all(before, after);
         }
-        Target::Branch { repository, branch } => {
+        PullTarget::Branch { repository, branch } => {
             let place = repository.canonicalize().unwrap_or_else(|_| repository.clone()).display().to_string();
-            let earlier = brought.branches.get(&place).and_then(|branches| branches.get(branch)).cloned();
-            let pulled = bring_branch(work, (repository, branch, earlier.as_deref()), filters, cancelled)?;
-            brought.note_branch(before, left, &pulled, &place, branch);
+            let earlier = fetched.branches.get(&place).and_then(|branches| branches.get(branch)).cloned();
+            let pulled = fetch_branch(work, (repository, branch, earlier.as_deref()), filters, cancelled)?;
+            fetched.note_branch(before, after, &pulled, &place, branch);
         }
     }
-    Ok(Some(brought))
+    Ok(Some(fetched))
 }
 
-/// Writes down what has arrived, and says what has not.
-fn conclude(work: &Work, brought: Option<Brought>) -> Result<u8, Failure> {
-    warn(changes(&work.before, &work.left).keys());
+/// Stores the record of what was fetched, and prints what was not.
+fn conclude(work: &WorkspaceView, fetched: Option<Fetched>) -> Result<u8, Failure> {
+    warn(changes(&work.before, &work.after).keys());
     let directory = work.known.state.bottle(&work.known.id);
-    if let Some(brought) = brought {
-        brought.write(&directory).map_err(|error| {
+    if let Some(fetched) = fetched {
+        fetched.write(&directory).map_err(|error| {
             Failure::new(Class::Internal, format!("record in {} what was fetched: {error}", directory.display()))
                 .hint("the work has arrived, and the workspace is kept")
         })?;
@@ -240,8 +245,8 @@ fn conclude(work: &Work, brought: Option<Brought>) -> Result<u8, Failure> {
     report_unwritten()
 }
 
-/// How a patch is taken over: git reads its names from the root of a repository, and passes over, without a word, what is not
-/// below the folder that it is run in.
+/// The command that applies a patch. git resolves names from the repository's root and silently skips files outside the current
+/// folder.
 fn apply(source: Option<&Path>, file: &Path) -> String {
     let asked = |question: &str| Git::at(source?).line(&["rev-parse", question]);
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
@@ -256,7 +261,7 @@ fn apply(source: Option<&Path>, file: &Path) -> String {
     }
 }
 
-/// Writes a file that is not there yet, and that is whole, and on the disk, when it has its name.
+/// Creates a file atomically; an error if it exists.
 pub(in crate::cli) fn write_whole(
     file: &Path,
     what: &str,
@@ -273,18 +278,18 @@ pub(in crate::cli) fn write_whole(
     crate::host::create_whole(file, folder, write).map_err(failed)
 }
 
-fn print_skipped(skipped: &[Skipped]) {
+fn print_skipped(skipped: &[SkippedPath]) {
     for (name, why) in skipped {
         print_message(&printable(&format!("not fetched: {}: {why}", shown(name))));
     }
 }
 
-fn bring_branch(
-    work: &Work,
+fn fetch_branch(
+    work: &WorkspaceView,
     (repository, branch, earlier): (&Path, &str, Option<&str>),
     filters: bool,
-    cancelled: &Cancelled,
-) -> Result<Pulled, Failure> {
+    cancelled: &CancelFlag,
+) -> Result<PullReport, Failure> {
     let failed = |error: std::io::Error| {
         let what = format!("pull {} into {}: {error}", work.known.id, repository.display());
         match error.kind() {
@@ -294,10 +299,10 @@ fn bring_branch(
     };
     std::fs::create_dir(&work.folder).map_err(failed)?;
     let is_cancelled = || cancelled.is_set();
-    let order = PullOrder {
+    let options = PullOptions {
         bottle: &work.known.id,
         before: &work.before,
-        left: &work.left,
+        after: &work.after,
         repository,
         branch,
         earlier,
@@ -305,7 +310,7 @@ fn bring_branch(
         filters,
         cancelled: &is_cancelled,
     };
-    let pulled = bring(&order).map_err(failed)?;
+    let pulled = pull_branch(&options).map_err(failed)?;
     print_skipped(&pulled.skipped);
     for name in &pulled.broken {
         print_message(&printable(&format!("not fetched: {name}: its object is missing, or git rejects it")));

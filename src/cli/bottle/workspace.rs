@@ -1,11 +1,11 @@
-//! A bottle's workspace, read for a command; whatever ends the command, nothing of the reading is left.
+//! Reads a bottle's workspace for a command. A sweeper removes the temporary container and folder however the command ends.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::known::Known;
+use super::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::cli::terminal::Signals;
 use crate::engine::Engine;
@@ -13,41 +13,41 @@ use crate::engine::labels::{Identity, Kind};
 use crate::plan::WorkspaceMode;
 use crate::primitive::own_image;
 use crate::primitive::workspace::{Reader, SEED_FILE, before, left};
-use crate::session::kept::workspace_volume;
-use crate::session::{Class, Failure, Kept, new_id, sweeper};
-use crate::workspace::{Brought, Outstanding, Seed, Snapshot, outstanding, sweep};
+use crate::session::kept_workspace::workspace_volume;
+use crate::session::{Class, Failure, KeptWorkspace, new_id, sweeper};
+use crate::workspace::{Fetched, Outstanding, Seed, Snapshot, outstanding, sweep};
 
-/// The place of what the command line makes in a bottle's order: after everything else.
+/// The sequence number of objects that the command line creates: after all others.
 const LAST: u64 = 1 << 40;
-/// How the names of readers and of their folders begin.
+/// Prefix of the names of readers and their folders.
 const READER: &str = "reader";
-/// How long work that was cancelled may take to come to its next step.
+/// How long cancelled work may take to reach its next step.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A workspace, read.
-pub(in crate::cli) struct Work {
-    pub(in crate::cli) known: Known,
+/// A workspace that was read.
+pub(in crate::cli) struct WorkspaceView {
+    pub(in crate::cli) known: FoundBottle,
     /// The folder that was copied.
     pub(in crate::cli) source: Option<PathBuf>,
     pub(in crate::cli) before: Arc<Snapshot>,
-    pub(in crate::cli) left: Snapshot,
-    /// A folder for what is made of it; removed when the sweeper ends.
+    pub(in crate::cli) after: Snapshot,
+    /// A temporary folder, removed by the sweeper.
     pub(in crate::cli) folder: PathBuf,
     _sweeper: sweeper::Sweeper,
-    /// Held while it is read: nobody launches it again, or removes it.
+    /// A lock that prevents a launch or removal of the bottle meanwhile.
     _hold: Option<std::fs::File>,
 }
 
-impl Work {
-    /// What of it has not been brought.
+impl WorkspaceView {
+    /// What was not fetched.
     pub(in crate::cli) fn outstanding(&self) -> Outstanding {
-        outstanding(&self.before, &self.left, &Brought::read(&self.known.state.bottle(&self.known.id)))
+        outstanding(&self.before, &self.after, &Fetched::read(&self.known.state.bottle(&self.known.id)))
     }
 }
 
 /// Reads a bottle's workspace.
-pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
-    let known = Known::find(id)?;
+pub(in crate::cli) async fn read(id: &str) -> Result<WorkspaceView, Failure> {
+    let known = FoundBottle::find(id)?;
     known.engine.info().await?;
     let plan = known.plan()?;
     let Some(workspace) = plan.workspace.filter(|workspace| workspace.mode == WorkspaceMode::Copy) else {
@@ -57,7 +57,7 @@ pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
     };
     let directory = known.state.bottle(id);
     let hold = if known.state.is_alive(id) { None } else { Some(hold(&known)?) };
-    if hold.is_some() && Kept::of_dead(&known.state, id).is_none() {
+    if hold.is_some() && KeptWorkspace::of_dead(&known.state, id).is_none() {
         return Err(input(format!("nothing of {id} is kept")).hint("`bottler ps --all` lists kept bottles"));
     }
     sweep_dead(&directory, hold.is_some());
@@ -85,46 +85,46 @@ pub(in crate::cli) async fn read(id: &str) -> Result<Work, Failure> {
         volume: workspace_volume(id),
     };
     let before = before(Arc::new(Seed::Archive(seed))).await?;
-    let left = left(&engine, reader, &directory, &before).await?;
+    let after = left(&engine, reader, &directory, &before).await?;
     sweeper.container_is_gone();
-    Ok(Work { known, source: workspace.source, before, left, folder, _sweeper: sweeper, _hold: hold })
+    Ok(WorkspaceView { known, source: workspace.source, before, after, folder, _sweeper: sweeper, _hold: hold })
 }
 
-/// Removes what is left where a command and its sweeper have died at the same time, as in a crash of the machine. `alone`: no
-/// other command reads this bottle.
+/// Removes what is left if a command and its sweeper died at the same time, as in a crash of the machine. `alone`: no other
+/// command reads this bottle.
 fn sweep_dead(directory: &Path, alone: bool) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(READER) {
             sweep(&entry.path());
             if alone {
-                // What stays is found again by the next command.
+                // The next command tries again.
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
     }
 }
 
-/// Holds a bottle that is kept.
-fn hold(known: &Known) -> Result<std::fs::File, Failure> {
-    let held = known.state.hold_kept(&known.id);
+/// Locks a kept bottle for reading.
+fn hold(known: &FoundBottle) -> Result<std::fs::File, Failure> {
+    let held = known.state.lock_for_reading(&known.id);
     let held = held.map_err(|error| Failure::new(Class::Internal, format!("hold {}: {error}", known.id)))?;
     held.ok_or_else(|| input(format!("{} is being launched again, or removed", known.id)).hint("bottler ps --all"))
 }
 
-/// Whether the user has cancelled: looked at between steps that are whole or not at all.
+/// Whether the user has cancelled; checked between atomic steps.
 #[derive(Clone, Default)]
-pub(in crate::cli) struct Cancelled(Arc<AtomicBool>);
+pub(in crate::cli) struct CancelFlag(Arc<AtomicBool>);
 
-impl Cancelled {
+impl CancelFlag {
     pub(in crate::cli) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// Carries a command out until a signal says not to; then it may come to its next step, and ends.
+/// Runs a command until it ends or a signal arrives; then it may reach its next step.
 pub(in crate::cli) async fn until_signal<T>(
     work: impl Future<Output = Result<T, Failure>>,
-    cancelled: &Cancelled,
+    cancelled: &CancelFlag,
 ) -> Result<T, Failure> {
     let mut signals = Signals::new()?;
     let mut work = std::pin::pin!(work);

@@ -1,4 +1,4 @@
-//! The user's terminal, given to a program in a bottle: raw while that runs, and put back however it ends.
+//! Gives the user's terminal to a program in a bottle: in raw mode while it runs, and restored however it ends.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::sync::OnceLock;
@@ -19,12 +19,12 @@ use crate::report::{Screen, leave_line_open};
 /// Bytes that are typed at once, at most.
 const TYPED: usize = 4096;
 
-/// How a terminal was given back.
+/// How the handover of a terminal ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Given {
+pub(in crate::cli) enum Handover {
     /// The program has ended, or its stream has.
     Ended,
-    /// The user has left.
+    /// The user detached.
     Detached,
 }
 
@@ -45,12 +45,12 @@ pub(in crate::cli) fn size() -> Option<TerminalSize> {
 }
 
 /// A terminal that passes every key on, as long as this lives.
-struct Raw {
+struct RawTerminal {
     before: Option<Termios>,
     screen: Screen,
 }
 
-impl Raw {
+impl RawTerminal {
     fn enter() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut raw = before.clone();
@@ -60,11 +60,11 @@ impl Raw {
     }
 
     /// The screen as it was; keys do nothing, for now.
-    fn end(mut self, given: Given) -> Mute {
-        self.restore(given)
+    fn end(mut self, handover: Handover) -> MutedTerminal {
+        self.restore(handover)
     }
 
-    fn restore(&mut self, given: Given) -> Mute {
+    fn restore(&mut self, handover: Handover) -> MutedTerminal {
         let mut out = io::stdout();
         // A terminal that is gone needs nothing back.
         let _ = out.write_all(self.screen.reset().as_bytes()).and_then(|()| out.flush());
@@ -75,58 +75,58 @@ impl Raw {
             mute.local_flags.remove(LocalFlags::ISIG | LocalFlags::ECHO | LocalFlags::ICANON);
             let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &mute);
         }
-        Mute { before, given }
+        MutedTerminal { before, handover }
     }
 }
 
-impl Drop for Raw {
+impl Drop for RawTerminal {
     fn drop(&mut self) {
         if self.before.is_some() {
-            drop(self.restore(Given::Ended));
+            drop(self.restore(Handover::Ended));
         }
     }
 }
 
-/// A terminal that shows what is written to it as always, and on which keys do nothing: whoever has typed Ctrl-C once more
-/// than the program needed has not meant what comes after it. As it was before, when this is dropped.
-pub(in crate::cli) struct Mute {
+/// A terminal that shows output but ignores keys, so that one Ctrl-C too many does not hit the next command. Restored when
+/// dropped.
+pub(in crate::cli) struct MutedTerminal {
     before: Option<Termios>,
-    /// How it was given back.
-    pub(in crate::cli) given: Given,
+    /// How the handover ended.
+    pub(in crate::cli) handover: Handover,
 }
 
-impl Drop for Mute {
+impl Drop for MutedTerminal {
     fn drop(&mut self) {
         // What was typed after a program's end was for the program; after the keys that leave, for the shell.
-        let how = if self.given == Given::Ended { SetArg::TCSAFLUSH } else { SetArg::TCSADRAIN };
+        let how = if self.handover == Handover::Ended { SetArg::TCSAFLUSH } else { SetArg::TCSADRAIN };
         if let Some(before) = &self.before {
             let _ = tcsetattr(io::stdin(), how, before);
         }
     }
 }
 
-/// Gives the terminal to a program until that ends or the user leaves, by these keys. `raw` lifts the limits on what it may
-/// do to it. How it ended, and the terminal, mute for as long as the caller wants.
+/// Gives the terminal to a program until it ends or the user detaches with `keys`. `raw` passes all control sequences.
+/// Returns the muted terminal, which the caller may keep for a while.
 pub(in crate::cli) async fn give(
     streams: Streams,
     resize: impl Fn(TerminalSize) -> BoxFuture<'static, ()>,
     raw: bool,
     keys: DetachKeys,
-) -> io::Result<Mute> {
+) -> io::Result<MutedTerminal> {
     let Streams { mut output, mut input } = streams;
-    let mut terminal = Raw::enter()?;
+    let mut terminal = RawTerminal::enter()?;
     let mut held = Instant::now();
     let mut resized = signal(SignalKind::window_change())?;
     let mut typed = typed().lock().await;
     let mut keys = Keys::new(keys);
-    let given = loop {
+    let handover = loop {
         tokio::select! {
             piece = output.next() => match piece {
                 Some(Ok(Output::Stdout(bytes) | Output::Stderr(bytes))) => {
                     let passed = terminal.screen.pass(&bytes);
                     show(if raw { &bytes } else { &passed })?;
                 }
-                Some(Err(_)) | None => break Given::Ended,
+                Some(Err(_)) | None => break Handover::Ended,
             },
             _ = resized.recv() => {
                 if let Some(size) = size() {
@@ -138,19 +138,19 @@ pub(in crate::cli) async fn give(
                 let _ = input.flush().await;
             }
             bytes = typed.recv() => {
-                let Some(bytes) = bytes else { break Given::Detached };
+                let Some(bytes) = bytes else { break Handover::Detached };
                 let (on, detach) = keys.take(&bytes);
                 held = Instant::now();
                 // A program that has closed its input hears no more.
                 let _ = input.write_all(&on).await;
                 let _ = input.flush().await;
                 if detach {
-                    break Given::Detached;
+                    break Handover::Detached;
                 }
             }
         }
     };
-    Ok(terminal.end(given))
+    Ok(terminal.end(handover))
 }
 
 fn show(bytes: &[u8]) -> io::Result<()> {
@@ -159,7 +159,7 @@ fn show(bytes: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
-/// What is typed, read by a thread of its own from the first time on: nobody waits for it at the end.
+/// Typed bytes, read by a detached thread that starts at the first call.
 fn typed() -> &'static Mutex<mpsc::Receiver<Vec<u8>>> {
     static TYPED_BYTES: OnceLock<Mutex<mpsc::Receiver<Vec<u8>>>> = OnceLock::new();
     TYPED_BYTES.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! The archive of a workspace on its way from the seed to a container.
+//! Streams a workspace's seed to a container as a tar archive.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,19 +12,21 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 
-use super::{Seed, WorkspaceFile};
+use super::file::WorkspaceFile;
+use super::seed::Seed;
 
-/// Bytes that travel at once.
-const PIECE: usize = 256 << 10;
-/// Pieces that wait for a slow reader.
+/// Bytes of one chunk.
+const CHUNK: usize = 256 << 10;
+/// Chunks that are buffered for a slow reader.
 const WAITING: usize = 8;
-/// An archive of a seed, everything in it the agent's own, below a path of the container's.
+
+/// An archive of a seed below a path of the container; the agent owns all entries.
 pub fn stream(seed: Arc<Seed>, path: &str, owner: (u64, u64)) -> BoxStream<'static, io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     let root = path.trim_matches('/').to_owned();
     tokio::task::spawn_blocking(move || {
-        let to = Pieces { sender: sender.clone(), begun: Vec::with_capacity(PIECE) };
-        // A reader that is gone has its own reason to tell.
+        let to = ChunkWriter { sender: sender.clone(), begun: Vec::with_capacity(CHUNK) };
+        // A reader that has stopped reports its own error.
         if let Err(error) = pack(&seed, &root, owner, to) {
             let _ = sender.blocking_send(Err(error));
         }
@@ -32,29 +34,29 @@ pub fn stream(seed: Arc<Seed>, path: &str, owner: (u64, u64)) -> BoxStream<'stat
     futures_util::stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) }).boxed()
 }
 
-/// Bytes on their way, piece by piece.
-struct Pieces {
+/// Sends written bytes in chunks.
+struct ChunkWriter {
     sender: mpsc::Sender<io::Result<Bytes>>,
     begun: Vec<u8>,
 }
 
-impl Write for Pieces {
+impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.begun.extend_from_slice(bytes);
-        if self.begun.len() >= PIECE {
+        if self.begun.len() >= CHUNK {
             self.flush()?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.begun, Vec::with_capacity(PIECE));
+        let piece = std::mem::replace(&mut self.begun, Vec::with_capacity(CHUNK));
         let sent = self.sender.blocking_send(Ok(Bytes::from(piece)));
         sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 }
 
-/// An archive that is being written, with the folders that it has already.
+/// An archive that is being written, and the folders that it already contains.
 struct Packer<W: Write> {
     tar: tar::Builder<W>,
     folders: BTreeSet<Vec<u8>>,
@@ -82,7 +84,7 @@ impl<W: Write> Packer<W> {
         self.tar.append_data(&mut header, OsStr::from_bytes(&path), io::empty())
     }
 
-    /// The folders that a path is in, from the workspace's own on.
+    /// Appends the parent folders of a path, from the workspace's own on.
     fn folders(&mut self, root: &[u8], path: &[u8]) -> io::Result<()> {
         for (end, _) in path.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at >= root.len()) {
             self.folder(&path[..end])?;

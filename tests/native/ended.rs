@@ -1,0 +1,74 @@
+//! Whatever is killed, nothing of a bottle goes on, and nothing is left.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::world::{Who, World, groups_of, wait_for};
+
+fn strike(world: &World, role: &str) {
+    for pid in world.processes(role) {
+        // What has ended meanwhile needs no blow.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn promise_11_whoever_is_killed_the_bottle_ends_and_nothing_is_left() {
+    for (who, roles) in [
+        (Who::Root, &["holder"][..]),
+        (Who::Root, &["container-shim"]),
+        (Who::Root, &["reaper", "holder"]),
+        (Who::User, &["container-shim", "holder"]),
+        (Who::User, &["holder", "reaper"]),
+    ] {
+        let world = World::new(who);
+        let bottle = world.idle();
+        for role in roles {
+            assert!(!world.processes(role).is_empty(), "{who:?} {roles:?}: {role} does not run");
+            strike(&world, role);
+        }
+        wait_for("the bottle's processes to end", || {
+            let running: Vec<String> = groups_of(&bottle)
+                .iter()
+                .filter_map(|group| std::fs::read_to_string(group.join("cgroup.procs")).ok())
+                .flat_map(|processes| processes.lines().map(str::to_owned).collect::<Vec<_>>())
+                .collect();
+            if running.is_empty() { Ok(()) } else { Err(format!("{who:?} {roles:?}: {running:?}")) }
+        });
+        if roles.contains(&"reaper") {
+            // Nobody is left who would remove it: the next command does.
+            let done = world.run(&["gc"]);
+            assert_eq!(done.code, 0, "{who:?} {roles:?}: {}", done.stderr);
+        }
+        world.wait_clean();
+        assert_eq!(groups_of(&bottle), Vec::<std::path::PathBuf>::new(), "{who:?} {roles:?}");
+    }
+}
+
+#[test]
+fn a_dead_egress_is_started_again_and_the_agent_goes_on() {
+    for who in [Who::Root, Who::User] {
+        let world = World::new(who);
+        let bottle = world.idle();
+        let egress = world.first_process(&format!("{bottle}-egress"));
+        kill(Pid::from_raw(egress), Signal::SIGKILL).unwrap();
+        let paused = |wanted: bool| {
+            wait_for("the agent to be paused, or to go on", || {
+                let seen = world.run(&["inspect", &bottle]);
+                let seen: serde_json::Value = serde_json::from_str(&seen.stdout).map_err(|error| error.to_string())?;
+                if seen["condition"]["paused"].is_null() == wanted {
+                    Err(seen["condition"].to_string())
+                } else {
+                    Ok(())
+                }
+            });
+        };
+        paused(true);
+        let again = world.run(&["sidecar", "restart", &bottle, "egress"]);
+        assert_eq!(again.code, 0, "{who:?} {}", again.stderr);
+        paused(false);
+        assert_eq!(world.run(&["exec", &bottle, "--", "/bottler", "--version"]).code, 0, "{who:?}");
+        assert_eq!(world.run(&["stop", &bottle]).code, 0, "{who:?}");
+        world.wait_clean();
+    }
+}

@@ -1,0 +1,86 @@
+//! What a launch does, and what runs in a bottle.
+
+use crate::world::{Who, World, groups_of};
+
+/// The probe's lines that did not end as expected; and how many there are in all.
+fn red(world: &World) -> (Vec<String>, usize) {
+    let done = world.run(&["run", "probe", "--format", "json"]);
+    let report: serde_json::Value =
+        serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {} {}", done.stdout, done.stderr));
+    let lines = report["probe"].as_array().or_else(|| report["lines"].as_array()).cloned().unwrap_or_else(|| {
+        panic!("no lines: {}", done.stdout);
+    });
+    let red = lines.iter().filter(|line| line["ok"] != true).map(ToString::to_string).collect();
+    (red, lines.len())
+}
+
+#[test]
+fn promise_01_the_probe_finds_no_way_out_as_root_and_as_an_ordinary_user() {
+    for who in [Who::Root, Who::User] {
+        let world = World::new(who);
+        let (red, tried) = red(&world);
+        assert_eq!(red, Vec::<String>::new(), "{who:?}");
+        assert!(tried > 80, "{who:?}: {tried}");
+        world.wait_clean();
+    }
+}
+
+#[test]
+fn without_bounds_nothing_is_launched_and_it_says_what_to_do() {
+    let world = World::new(Who::Bare);
+    let done = world.run(&["run", "probe"]);
+    assert_ne!(done.code, 0);
+    assert!(done.stderr.contains("bound memory and processes"), "{}", done.stderr);
+    assert!(done.stderr.contains("Delegate=yes"), "{}", done.stderr);
+    world.wait_clean();
+}
+
+#[test]
+fn what_this_engine_cannot_do_is_said_before_anything_is_made() {
+    let world = World::new(Who::Root);
+    for (arguments, words) in [
+        (&["run", "shell", "--image", "debian:bookworm", "--yes"][..], "own images"),
+        (&["run", "probe", "--isolation", "bridge", "--yes"], "isolation: bridge"),
+        (&["run", "probe", "--allow", "example.com", "--yes"], "no way out"),
+        (&["run", "probe", "--runtime", "runsc", "--yes"], "runtime"),
+    ] {
+        let done = world.run(arguments);
+        assert_ne!(done.code, 0, "{arguments:?}");
+        assert!(done.stderr.contains(words), "{arguments:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("removed:"), "{arguments:?} made something: {}", done.stderr);
+    }
+}
+
+#[test]
+fn commands_run_beside_the_agent_with_as_few_privileges() {
+    for who in [Who::Root, Who::User] {
+        let world = World::new(who);
+        let bottle = world.idle();
+        let version = world.run(&["exec", &bottle, "--", "/bottler", "--version"]);
+        assert_eq!((version.code, version.stdout.starts_with("bottler ")), (0, true), "{who:?} {}", version.stderr);
+        let missing = world.run(&["exec", &bottle, "--", "/nothing"]);
+        assert_ne!(missing.code, 0, "{who:?}");
+        assert!(missing.stderr.contains("/nothing"), "{who:?} {}", missing.stderr);
+        let failing = world.run(&["exec", &bottle, "--", "/bottler", "files", "get", "/proc/1/environ"]);
+        assert_ne!(failing.code, 0, "{who:?}");
+        // Everything of the command's is in the container's groups and namespaces, and nothing is left to it.
+        let status = world.run(&["exec", &bottle, "--", "/bottler", "files", "get", "/proc/self/status"]);
+        for line in [
+            "CapEff:\t0000000000000000",
+            "CapPrm:\t0000000000000000",
+            "CapInh:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "CapAmb:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            assert!(status.stdout.contains(line), "{who:?} {line}: {} {}", status.stdout, status.stderr);
+        }
+        let log = world.run(&["logs", &bottle, "egress"]);
+        assert!(log.stdout.contains("host_not_allowed"), "{who:?} {}", log.stderr);
+        assert!(!groups_of(&bottle).is_empty(), "{who:?}");
+        assert_eq!(world.run(&["stop", &bottle]).code, 0, "{who:?}");
+        world.wait_clean();
+        assert_eq!(groups_of(&bottle), Vec::<std::path::PathBuf>::new(), "{who:?}");
+    }
+}

@@ -1,0 +1,9 @@
+//! Bottles on the native engine, as root and as an ordinary user: no way out, nothing left, whatever ends them. No daemon is
+//! needed; root is, to become an ordinary user and to hand it control groups.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(unreachable_pub, reason = "the files are this test's own")]
+
+mod ended;
+mod launched;
+mod world;

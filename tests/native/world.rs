@@ -1,0 +1,208 @@
+//! A user of the native engine, with folders of its own, and what is left of its bottles.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The ordinary user: no account is needed.
+const USER: u32 = 64_123;
+/// Controllers of the first version that a container needs.
+const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "freezer"];
+/// How long anything may take before a test gives up waiting for it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Who launches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Who {
+    Root,
+    /// With control groups of its own.
+    User,
+    /// Without.
+    Bare,
+}
+
+/// A user's world.
+pub struct World {
+    pub who: Who,
+    folder: tempfile::TempDir,
+    /// This user's control groups.
+    groups: Vec<PathBuf>,
+}
+
+impl World {
+    pub fn new(who: Who) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "these tests become other users: run them as root");
+        let folder = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), open.clone()).unwrap();
+        // A checkout may be where only its owner may go.
+        let own = folder.path().join("bottler");
+        std::fs::copy(env!("CARGO_BIN_EXE_bottler"), &own).unwrap();
+        std::fs::set_permissions(&own, open).unwrap();
+        let name = format!("bottler-test-{}", folder.path().file_name().unwrap().to_str().unwrap());
+        let groups = if who == Who::User { delegate(&name) } else { Vec::new() };
+        if who != Who::Root {
+            chown(folder.path(), Some(USER), Some(USER)).unwrap();
+        }
+        Self { who, folder, groups }
+    }
+
+    /// bottler, run by this user.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        // The shell moves itself into the groups before it becomes the user.
+        let mut script = String::new();
+        for group in &self.groups {
+            script += &format!("echo $$ > {}/cgroup.procs; ", group.display());
+        }
+        let become_user = format!("setpriv --reuid {USER} --regid {USER} --clear-groups ");
+        script += &format!("exec {}\"$0\" \"$@\"", if self.who == Who::Root { "" } else { &become_user });
+        let mut command = Command::new("sh");
+        command.args(["-ec", &script]).arg(self.folder.path().join("bottler")).args(arguments);
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.folder.path());
+        command.env("BOTTLER_ENGINE", "native").env("BOTTLER_TEST_WORLD", self.folder.path());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Done {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Launches an agent that idles; its bottle.
+    pub fn idle(&self) -> String {
+        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes/idle.lua");
+        let copy = self.folder.path().join("idle.lua");
+        std::fs::copy(recipe, &copy).unwrap();
+        let done = self.run(&["run", "probe", "--recipe", copy.to_str().unwrap(), "--detach", "--yes"]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        done.stdout.trim().to_owned()
+    }
+
+    /// This world's processes of a role.
+    pub fn processes(&self, role: &str) -> Vec<i32> {
+        let world = self.folder.path().to_str().unwrap();
+        let all =
+            std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        let read = |pid: i32, file: &str| {
+            String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()).into_owned()
+        };
+        let is = |pid: &i32| {
+            let words = read(*pid, "cmdline");
+            let mut words = words.split('\0');
+            let is_role = words.nth(1).is_some_and(|word| word == role);
+            is_role && (read(*pid, "environ").contains(world) || words.any(|word| word.contains(world)))
+        };
+        all.filter(is).collect()
+    }
+
+    /// The first process of a container.
+    pub fn first_process(&self, container: &str) -> i32 {
+        let file = self.store().join("containers").join(container).join("first.json");
+        std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join(".local/share/bottler/native")
+    }
+
+    /// What is left: containers, volumes, networks, half-made things, control groups, mounts.
+    pub fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for folder in ["containers", "volumes", "networks", "new"] {
+            let entries = std::fs::read_dir(self.store().join(folder)).into_iter().flatten().flatten();
+            left.extend(entries.map(|entry| entry.path().display().to_string()));
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let store = self.store().display().to_string();
+        left.extend(mounts.lines().filter(|line| line.contains(&store)).map(str::to_owned));
+        for group in &self.groups {
+            let entries = std::fs::read_dir(group).unwrap().flatten().filter(|entry| entry.path().is_dir());
+            left.extend(entries.map(|entry| entry.path().display().to_string()));
+        }
+        left
+    }
+
+    /// Waits until nothing is left.
+    pub fn wait_clean(&self) {
+        wait_for("the bottle's things to go", || {
+            self.left().is_empty().then_some(()).ok_or_else(|| format!("{:?}", self.left()))
+        });
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for role in ["holder", "reaper", "container-shim"] {
+            for pid in self.processes(role) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        for group in &self.groups {
+            let _ = std::fs::remove_dir(group);
+        }
+    }
+}
+
+/// What a finished run said.
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// Gives the ordinary user a control group in each tree.
+fn delegate(name: &str) -> Vec<PathBuf> {
+    let make = |controller: &str| {
+        let group = Path::new("/sys/fs/cgroup").join(controller).join(name);
+        std::fs::create_dir(&group).unwrap();
+        for file in std::fs::read_dir(&group).unwrap().flatten() {
+            chown(file.path(), Some(USER), Some(USER)).unwrap();
+        }
+        chown(&group, Some(USER), Some(USER)).unwrap();
+        group
+    };
+    CONTROLLERS.into_iter().map(make).collect()
+}
+
+/// Every control group whose name begins like that.
+fn group_folders(prefix: &str) -> Vec<PathBuf> {
+    fn look(folder: &Path, prefix: &str, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                found.push(entry.path());
+            }
+            look(&entry.path(), prefix, found);
+        }
+    }
+    let mut found = Vec::new();
+    look(Path::new("/sys/fs/cgroup"), prefix, &mut found);
+    found
+}
+
+/// Waits until something is so; otherwise says what is in its way.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let began = Instant::now();
+    loop {
+        match look() {
+            Ok(value) => return value,
+            Err(why) => assert!(began.elapsed() < PATIENCE, "waited too long for {what}: {why}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The control groups of a bottle's containers.
+pub fn groups_of(bottle: &str) -> Vec<PathBuf> {
+    group_folders(&format!("bottler-{bottle}"))
+}
