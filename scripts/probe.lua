@@ -1,5 +1,5 @@
--- The default launch with a counterpart: the sidecar `counterpart` is the only host that egress allows, and it counts requests
--- that reach it in any other way. It is also on a second network, like a sidecar of another bottle.
+-- The default launch with a counterpart: the sidecar `counterpart` is the only host that egress allows, and it counts
+-- requests that reach it in any other way. It is also on a second network, like a sidecar of another bottle.
 local launch = require "std.launch"
 
 return recipe(function(plan)

@@ -396,7 +396,7 @@ function Bottle:close() end
 ---@field user string Whom it runs as: `uid:gid`, a number, or a name that the image knows.
 ---@field workdir string The directory its command starts in.
 
----A variable that holds a credential.
+---A variable that contains a credential.
 ---@class (exact) CredentialSection
 ---@field env string The variable.
 ---@field hosts string[] The only hosts that its value may go to.
