@@ -17,7 +17,7 @@ use super::{Child, Event, Events, Launcher, Network, Sidecar, Source, StepState}
 use crate::engine::Resources;
 use crate::plan::LaunchPlan;
 use crate::policy::AllowSpec;
-use crate::scan::Known;
+use crate::scan::KnownSecret;
 use crate::session::queue::{self, at_once};
 use crate::session::{Class, Condition, Failure, Pending, Phase, ScriptLocation, Session, Slot};
 use crate::sync::lock;
@@ -37,7 +37,7 @@ pub struct Bottle {
     pub(super) images: Mutex<BTreeMap<String, Pending<Arc<Built>>>>,
     pub(super) children: Mutex<Vec<Arc<Child>>>,
     /// What must not leave by egress, but to hosts that it is for.
-    pub(super) secrets: Mutex<Vec<Known>>,
+    pub(super) secrets: Mutex<Vec<KnownSecret>>,
     /// The ways back into built-in sidecars.
     pub(super) lines: Mutex<BTreeMap<String, Arc<Line>>>,
     pub(super) policies: policy::Policies,
@@ -253,7 +253,7 @@ impl Bottle {
     pub fn keep_credential(&self, secret: &str, hosts: &[String]) {
         let mut secrets = lock(&self.secrets);
         if secrets.iter().all(|known| known.value != secret) {
-            secrets.push(Known { value: secret.to_owned(), hosts: hosts.to_vec() });
+            secrets.push(KnownSecret { value: secret.to_owned(), hosts: hosts.to_vec() });
         }
     }
 

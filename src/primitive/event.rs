@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Question;
 use crate::engine::labels::Kind;
-use crate::probe::Line;
+use crate::probe::ProbeResult;
 use crate::session::ScriptLocation;
 use crate::sidecar;
 
@@ -85,7 +85,7 @@ pub enum Event {
         container: String,
     },
     /// The release probe's lines.
-    Proof(Vec<Line>),
+    Proof(Vec<ProbeResult>),
     /// The agent's command has started.
     Released,
     /// The agent's command has ended.

@@ -223,7 +223,7 @@ function Bottle:close() end
 ---@field allow? (string|AllowTable)[] For egress: what it lets through.
 ---@field name string Its name: of its container, its relay and its hook.
 ---@field peers? string[] For egress: the names of sidecars that go out through it, and that the agent reaches through it under these names. It shares a volume with each.
----@field role "egress"|"upstream" What it does.
+---@field role "egress"|"counterpart" What it does.
 ---@field network? Network|Network[] The networks that it is on.
 ---@field sidecars? table<string, Sidecar> For egress: sidecars that it lets through, by host name.
 ---@field egress? Sidecar For a role that goes out through it: an egress that names this one among its `peers`.
@@ -407,13 +407,13 @@ function Bottle:close() end
 ---@field methods? string[] Denied methods; all by default.
 ---@field paths? string[] Denied paths, with `*` and `**`; all by default.
 
----What is looked for, and what happens then.
+---What is searched for, and what happens to a finding.
 ---@class (exact) Dlp
----@field action "off"|"warn"|"block" What happens where nothing more particular is said.
----@field actions? table<string, "off"|"warn"|"block"> What happens for rules by their ids; `known-secret` is that of the bottle's own secrets.
----@field allow? string[] Fingerprints of findings that are known and may pass.
----@field responses "off"|"warn"|"block" What happens where an *answer* holds something that a rule finds.
----@field rules? string[] Further rules: the content of files in gitleaks' form.
+---@field action "off"|"warn"|"block" The default action.
+---@field actions? table<string, "off"|"warn"|"block"> Actions for single rules, by id; `known-secret` is the rule for the bottle's own secrets.
+---@field allow? string[] Fingerprints of findings that are allowed.
+---@field responses "off"|"warn"|"block" What happens to a *response* in which a rule finds something.
+---@field rules? string[] Further rules: the contents of files in gitleaks' format.
 
 ---What may leave.
 ---@class (exact) EgressSpec

@@ -22,7 +22,7 @@ use crate::engine::choice::connect;
 use crate::engine::{Engine, EngineDetails, Product};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
-use crate::probe::{Line, passed};
+use crate::probe::{ProbeResult, passed};
 use crate::session::{Argument, Class, Failure, Invocation, StateDir};
 use crate::{report, sidecar};
 
@@ -280,7 +280,7 @@ struct RunOutput<'a> {
     #[serde(flatten)]
     report: &'a Report,
     /// The lines of the agent `probe`, or else of the release probe.
-    lines: &'a [Line],
+    lines: &'a [ProbeResult],
     /// Decisions of the sidecars.
     audit: &'a [sidecar::Event],
     /// Decisions beyond those kept.
@@ -302,11 +302,11 @@ async fn take_patch(path: &Path, report: &Report) -> Result<(), Failure> {
 async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8, Failure> {
     let output = client.take_output().await;
     client.progress.clear();
-    let own: Option<Vec<Line>> = serde_json::from_slice(&output).ok();
+    let own: Option<Vec<ProbeResult>> = serde_json::from_slice(&output).ok();
     // Add the lines of the release probe that came from the engine's host.
     let own = own.map(|mut own| {
-        let new = |line: &&Line| own.iter().all(|known| known.attempt != line.attempt);
-        let more: Vec<Line> = client.proof.iter().filter(new).cloned().collect();
+        let new = |line: &&ProbeResult| own.iter().all(|known| known.attempt != line.attempt);
+        let more: Vec<ProbeResult> = client.proof.iter().filter(new).cloned().collect();
         own.extend(more);
         own
     });

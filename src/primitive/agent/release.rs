@@ -32,7 +32,7 @@ impl Channel {
         Ok(Self(Arc::new(Mutex::new(Talk::new(streams)))))
     }
 
-    pub(in crate::primitive) async fn ask(&self, request: &init::Request) -> Result<init::Answer, Failure> {
+    pub(in crate::primitive) async fn ask(&self, request: &init::Request) -> Result<init::Response, Failure> {
         let mut talk = self.0.lock().await;
         let answer = talk.ask(request, PATIENCE).await;
         answer.map_err(|why| talk.failure("talk to init in the agent's container", why))
@@ -79,13 +79,13 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
             bottle.events.tell(Event::Log(format!("keep what the agent writes: {why}")));
         }
         match channel.ask(&init::Request::Release(Box::new(release))).await? {
-            init::Answer::Released => {
+            init::Response::Released => {
                 bottle.give_turn_back();
                 bottle.events.tell(Event::Released);
                 Ok(())
             }
-            init::Answer::Failed(why) => Err(Failure::new(Class::Operation, format!("release the agent: {why}"))),
-            init::Answer::Proof(_) => {
+            init::Response::Failed(why) => Err(Failure::new(Class::Operation, format!("release the agent: {why}"))),
+            init::Response::Proof(_) => {
                 Err(Failure::new(Class::Internal, "release the agent: init gave an unexpected answer"))
             }
         }

@@ -11,13 +11,13 @@ use super::health::{Health, why_not};
 use super::line::Line;
 use super::liveness;
 use super::roles::{Described, Noticed};
-use crate::policy::Enforced;
+use crate::policy::EnforcedPolicy;
 use crate::primitive::away::back;
 use crate::primitive::stream::{Lines, Silence, Talk, write_json};
 use crate::primitive::{Bottle, Event};
 use crate::session::{Class, Failure};
 use crate::sidecar::egress::Registration;
-use crate::sidecar::{Action, Again, Message, Outcome, Told};
+use crate::sidecar::{Action, CommandOutcome, Message, OutputLine, Resume};
 use crate::sync::lock;
 
 /// How long it may take to tell what it has decided, at the end.
@@ -27,7 +27,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 const LAST_LINES: usize = 20;
 
 /// A sidecar's line, whatever its role.
-type AnyTold = Told<Message<Value, Value, Value>>;
+type AnyOutputLine = OutputLine<Message<Value, Value, Value>>;
 
 /// Starts a created container, gives it its configuration, and waits for the line that says ready: what it said. A sidecar of a
 /// `role` is listened to as long as it lives; an ordinary image says no more.
@@ -62,7 +62,7 @@ pub(in crate::primitive) async fn come_up(
     bottle: &Arc<Bottle>,
     name: &str,
     id: &str,
-    again: Option<Again>,
+    again: Option<Resume>,
     config: impl Future<Output = Result<Value, Failure>>,
     patience: Duration,
 ) -> Result<(Value, u64, Talk), Failure> {
@@ -75,8 +75,8 @@ pub(in crate::primitive) async fn come_up(
         // One that is gone does not get ready either.
         let _ = write_json(&mut talk.input, &again).await;
     }
-    let why = match talk.ask::<AnyTold>(&config, patience).await {
-        Ok(Told { n, message: Message::Ready(ready) }) => return Ok((ready, n, talk)),
+    let why = match talk.ask::<AnyOutputLine>(&config, patience).await {
+        Ok(OutputLine { n, message: Message::Ready(ready) }) => return Ok((ready, n, talk)),
         Err(Silence::Late(patience)) => format!("it was not ready within {} s", patience.as_secs()),
         Ok(_) | Err(Silence::Ended) => {
             // The attached stream may end before its last words have come; the log has them, once it has ended itself.
@@ -98,7 +98,7 @@ pub(in crate::primitive) async fn come_up(
 async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, line: Arc<Line>) {
     let begun = line.life();
     loop {
-        while let Some(Told { n, message }) = lines.next_json::<AnyTold>().await {
+        while let Some(OutputLine { n, message }) = lines.next_json::<AnyOutputLine>().await {
             let last = line.read.load(Ordering::Acquire);
             if n <= last {
                 continue;
@@ -206,14 +206,14 @@ pub(in crate::primitive) async fn flush_audit(bottle: &Arc<Bottle>) {
 pub(in crate::primitive) async fn enforce(
     bottle: &Arc<Bottle>,
     name: &str,
-    policy: &Enforced,
+    policy: &EnforcedPolicy,
 ) -> Result<Option<String>, String> {
     let line = lock(&bottle.lines).get(name).cloned();
     let line = line.ok_or_else(|| format!("{name} does not run"))?;
     let update = (line.role.policy)(Box::new(policy.clone())).ok_or_else(|| format!("{name} enforces no policy"))?;
     match line.command(bottle.session.engine.as_ref(), Action::Update(update)).await {
-        Some(Outcome::Refused(why)) => Ok(Some(why)),
-        Some(Outcome::Done | Outcome::Answer(_)) => Ok(None),
+        Some(CommandOutcome::Refused(why)) => Ok(Some(why)),
+        Some(CommandOutcome::Done | CommandOutcome::Answer(_)) => Ok(None),
         None => Err(format!("{name} does not answer")),
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::health::{Health, why_not};
 use super::line::Line;
-use crate::audit::{self, Kind, Subject};
+use crate::audit::{self, Details, Subject};
 use crate::primitive::away::outlast;
 use crate::primitive::{Bottle, Event};
 use crate::session::Condition;
@@ -138,7 +138,7 @@ impl Bottle {
         self.events.tell(Event::Audit(audit::Event {
             time: audit::now(),
             count: 1,
-            kind: Kind {
+            kind: Details {
                 subject: Subject::Sidecar,
                 sidecar: sidecar.to_owned(),
                 bottle: self.session.id.clone(),

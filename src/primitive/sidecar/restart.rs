@@ -18,7 +18,7 @@ use super::liveness;
 use super::start::{READY, Sidecar, config};
 use crate::primitive::{Bottle, Event};
 use crate::session::{Class, Failure};
-use crate::sidecar::Again;
+use crate::sidecar::Resume;
 use crate::sync::lock;
 
 impl Bottle {
@@ -45,7 +45,7 @@ async fn restart(bottle: &Arc<Bottle>, name: &str) -> Result<(), Failure> {
     if !matches!(*lock(&line.told), Health::Died(_)) {
         return Err(bad("it has not died").hint("`bottler ps` shows what has"));
     }
-    let again = Again { told: line.read.load(Ordering::Acquire) };
+    let again = Resume { last_line: line.read.load(Ordering::Acquire) };
     let come = come_up(bottle, name, &line.id, Some(again), config(bottle, begun, true), READY).await;
     let (_, read, talk) =
         come.map_err(|failure| failure.hint("it can be tried again; or end the bottle: `bottler stop`"))?;

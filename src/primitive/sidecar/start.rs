@@ -23,9 +23,9 @@ use crate::primitive::image::build::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::{Bottle, Life, Network};
 use crate::session::{Class, Failure, Pending, ScriptLocation};
-use crate::sidecar::egress::{Foundation, Registration};
-use crate::sidecar::place::Outward;
-use crate::sidecar::upstream;
+use crate::sidecar::counterpart;
+use crate::sidecar::egress::{CaKeyPair, Registration};
+use crate::sidecar::place::Uplink;
 use crate::sync::lock;
 
 /// How long a sidecar may take from its start until it listens.
@@ -262,7 +262,7 @@ pub fn sidecar_start(
         let spec = container(&context, &name, role, image, identity, ContainerParts { networks, mounts });
         Ok(context.session.engine.container_create(&spec).await?)
     });
-    let authority = match role.is_proxy.then(|| Foundation::new(&bottle.session.id)).transpose() {
+    let authority = match role.is_proxy.then(|| CaKeyPair::new(&bottle.session.id)).transpose() {
         Ok(authority) => authority,
         Err(error) => return Err(Failure::new(Class::Internal, format!("make a CA: {error:#}")).at(at)),
     };
@@ -345,7 +345,7 @@ pub(in crate::primitive) struct Begun {
     reachable: BTreeMap<String, Arc<Sidecar>>,
     egress: Option<Arc<Sidecar>>,
     /// What the bottle's CA is founded on, of an egress. In memory alone: it goes nowhere but over its standard input.
-    authority: Option<Foundation>,
+    authority: Option<CaKeyPair>,
 }
 
 impl Begun {
@@ -399,14 +399,14 @@ pub(in crate::primitive) async fn config(bottle: &Arc<Bottle>, begun: &Begun, ag
     }
     let mut addresses: BTreeMap<String, SocketAddr> = BTreeMap::new();
     for (name, sidecar) in &begun.reachable {
-        addresses.insert(name.clone(), upstream::http_address(sidecar.address().await?));
+        addresses.insert(name.clone(), counterpart::http_address(sidecar.address().await?));
     }
     let outward = match &begun.egress {
         Some(egress) => {
             let ca = egress.ca().await?;
             let ca = ca.ok_or_else(|| Failure::new(Class::Input, format!("{} is no egress", egress.name)))?;
             let folder = PathBuf::from(pair::folder(pair::OTHERS));
-            Some(Outward { proxy: folder.join(pair::EGRESS), listen: folder.join(pair::SIDECAR), ca })
+            Some(Uplink { proxy: folder.join(pair::EGRESS), listen: folder.join(pair::SIDECAR), ca })
         }
         None => None,
     };

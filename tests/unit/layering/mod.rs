@@ -121,27 +121,6 @@ const FILES: &[&[&str]] = &[
         "primitive::sidecar::start",
         "primitive::workspace",
     ],
-    &[
-        "scan",
-        "scan::aws_chunked",
-        "scan::decode",
-        "scan::inner",
-        "scan::rule_file",
-        "scan::rules",
-        "scan::unpack",
-        "scan::work",
-    ],
-    &["sidecar::egress", "sidecar::egress::state"],
-    &["sidecar::egress::body", "sidecar::egress::pieces"],
-    &[
-        "sidecar::egress::forward",
-        "sidecar::egress::http",
-        "sidecar::egress::inside",
-        "sidecar::egress::serve",
-        "sidecar::egress::tcp",
-        "sidecar::egress::websocket",
-    ],
-    &["sidecar::egress::connect", "sidecar::egress::via"],
 ];
 
 /// Circles between folders, or a folder and a file beside it, that are still there. None may be added.
