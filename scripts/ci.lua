@@ -1,5 +1,5 @@
--- For CI pipelines: reads the prompt from a file, limits the time of the work, and writes the changes as a patch. A command
--- that fails also fails the pipeline. Asks no questions; a missing option is an error at once.
+-- For CI pipelines: reads the prompt from a file, limits the time of the work, and writes the changes as a patch. A
+-- command that fails also fails the pipeline. Asks no questions; a missing option is an error at once.
 --
 --   bottler run shell --recipe ci --prompt-file task.md --workspace . --set budget=20m --set patch=change.patch
 return function(plan)

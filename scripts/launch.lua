@@ -1,5 +1,5 @@
--- The default launch. Calls return at once. Objects are removed in the reverse order of these lines. The agent's command
--- starts when everything is ready and the probe has passed.
+-- The default launch. Calls return at once. Objects are removed in the reverse order of these lines. The agent's
+-- command starts when everything is ready and the probe has passed.
 local sidecars = require "std.sidecars"
 
 return recipe(function(plan)

@@ -1,6 +1,6 @@
--- One bottle writes and another one reviews, until the reviewer accepts. The writer gets the review as its next prompt and
--- continues in its own workspace. The reviewer gets the patch in its prompt and accepts by exiting with code 0. The two
--- bottles are not connected: text and files go through this script.
+-- One bottle writes and another one reviews, until the reviewer accepts. The writer gets the review as its next prompt
+-- and continues in its own workspace. The reviewer gets the patch in its prompt and accepts by exiting with code 0. The
+-- two bottles are not connected: text and files go through this script.
 --
 --   bottler run shell --recipe review-loop --workspace . --prompt "fix the parser" --set reviewer=./review.sh
 local MAX_ROUNDS = 5

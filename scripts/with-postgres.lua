@@ -1,5 +1,5 @@
--- The default launch with PostgreSQL beside the agent. Its host name is `postgres`, and DATABASE_URL contains its address.
--- The database has no network: its port is relayed to the agent only.
+-- The default launch with PostgreSQL beside the agent. Its host name is `postgres`, and DATABASE_URL contains its
+-- address. The database has no network: its port is relayed to the agent only.
 --
 --   bottler run shell --recipe with-postgres --set postgres_image=postgres:16
 local launch = require "std.launch"

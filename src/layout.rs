@@ -15,7 +15,7 @@
 //! | another built-in sidecar, the `n`-th that serves the agent | init at 127.0.3.`n`, its own port | `/run/bottler-service/socket` | its own port |
 //! | egress, for a sidecar that goes out through it | not seen | `/run/bottler-pairs/<n>/egress`; there at `/run/bottler-pairs/1/egress` | |
 //! | such a sidecar, for egress | not seen | `/run/bottler-pairs/1/sidecar`; in egress' at `/run/bottler-pairs/<n>/sidecar` | |
-//! | upstream, the probe's counterpart | not reached directly | 8080 HTTP, 7007 UDP, on the outside network | |
+//! | counterpart, the probe's destination | not reached directly | 8080 HTTP, 7007 UDP, on the outside network | |
 //!
 //! Who runs as whom: built-in sidecars as [`sidecar::USER`], the agent as the plan's user ([`agent::DEFAULT_USER`] where it
 //! names none), an ordinary image as its own. The volume of a service belongs to its sidecar; the agent's container mounts it
@@ -153,7 +153,7 @@ pub mod egress {
 }
 
 /// The probe's counterpart.
-pub mod upstream {
+pub mod counterpart {
     use std::net::Ipv4Addr;
 
     /// Where it serves HTTP.

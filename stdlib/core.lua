@@ -1,9 +1,9 @@
 -- The prelude: makes the primitives global, runs hooks around them, and gives every script its environment.
 --
--- Scripts of several authors share this machine: bottler's library and recipes, the user's recipe, a project's hooks. No
--- script can change what another one calls. Every script has its own environment with read-only globals and libraries. Scripts
--- cannot reach the original tables, nor the metatables of strings, recipes and handles. This file has a separate environment
--- that scripts cannot reach.
+-- Scripts of several authors share this machine: bottler's library and recipes, the user's recipe, a project's hooks.
+-- No script can change what another one calls. Every script has its own environment with read-only globals and
+-- libraries. Scripts cannot reach the original tables, nor the metatables of strings, recipes and handles. This file
+-- has a separate environment that scripts cannot reach.
 local core, globals = ...
 
 local HOOK_LIMIT = "1m" -- time limit of one hook

@@ -1,5 +1,5 @@
--- Sidecars for recipes. Those of the default launch take networks and the plan's section; the others are ordinary images
--- with default options, which the caller can override: `sidecars.redis { name = "cache" }`.
+-- Sidecars for recipes. Those of the default launch take networks and the plan's section; the others are ordinary
+-- images with default options, which the caller can override: `sidecars.redis { name = "cache" }`.
 local sidecars = {}
 
 ---@class Served a sidecar, and the address at which the agent reaches it
@@ -21,8 +21,8 @@ local function over(defaults, given)
   return defaults
 end
 
----A PostgreSQL sidecar with a random password; its address is a secret. The image must start like the official one: with
----POSTGRES_PASSWORD, and with a user named postgres.
+---A PostgreSQL sidecar with a random password; its address is a secret. The image must start like the official one:
+---with POSTGRES_PASSWORD, and with a user named postgres.
 ---@param given table? options of sidecar_start
 ---@return Served
 function sidecars.postgres(given)

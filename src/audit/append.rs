@@ -1,17 +1,17 @@
-//! One line more at a file's end: all of it, or nothing. The head is that of the last line that is there.
+//! Appends lines to a file, each completely or not at all. The head is the hash of the last complete line.
 
 use std::fs::File;
 use std::io::{self, Write};
 
 use super::Record;
-use super::form::{GENESIS, hash};
-use super::read::Line;
+use super::format::{GENESIS, hash};
+use super::read::Entry;
 
-/// Where lines go: a file, or in tests one whose disk is full.
+/// The destination of lines: a file, or a full disk in tests.
 pub(super) trait Medium: Send {
-    /// Writes at the end; where it fails, part of it may be there.
+    /// Appends bytes; after an error, part of them may have been written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Cuts off what is beyond a length.
+    /// Truncates to a length.
     fn cut(&mut self, length: u64) -> io::Result<()>;
     /// Returns when everything is on the disk.
     fn sync(&mut self) -> io::Result<()>;
@@ -31,14 +31,14 @@ impl Medium for File {
     }
 }
 
-/// The end of a file.
+/// Appends to a file.
 pub(super) struct Appender {
     medium: Box<dyn Medium>,
     /// The hash of the last line.
     pub(super) head: String,
-    /// The bytes of whole lines.
+    /// The length of the complete lines, in bytes.
     pub(super) length: u64,
-    /// Whether there may be more than that: part of a line that could not be cut off.
+    /// Whether part of a failed line could not be removed.
     torn: bool,
 }
 
@@ -47,13 +47,13 @@ impl Appender {
         Self::after(medium, GENESIS.to_owned(), 0)
     }
 
-    /// After lines that are there already.
+    /// Continues after existing lines.
     pub(super) fn after(medium: Box<dyn Medium>, head: String, length: u64) -> Self {
         Self { medium, head, length, torn: false }
     }
 
-    /// Writes a line. What is left of one that failed is cut off.
-    pub(super) fn append(&mut self, line: Line) -> io::Result<()> {
+    /// Appends a line. What was written of a failed one is removed.
+    pub(super) fn append(&mut self, line: Entry) -> io::Result<()> {
         if self.torn {
             self.medium.cut(self.length)?;
             self.torn = false;

@@ -1,62 +1,62 @@
-//! Many events → few, so that what is frequent does not displace what is rare. Pure: it is told the time.
+//! Coalesces events, so that frequent ones do not displace rare ones. Pure: the caller passes the time.
 //!
 //! Rules:
-//! * Events of one decision, code and destination belong together. The first of them is told at once and whole; further ones
-//!   that differ in method, form or words are told whole, too, while they are few; all others are counted, and the count is
-//!   told with the last of them, after times that become longer while they go on coming.
-//! * A destination that is new gets a place of its own while its domain (or block of addresses) has few, and its class (the
-//!   decision and code) has not had too many lately. One that has none is counted with its domain or class, as `*.DOMAIN` or
-//!   without a destination, with the last of them in words.
-//! * What has no place and comes again gets one: those that came twice, four times, eight times … have room of their own each,
-//!   so that ever new destinations do not displace one that is asked for repeatedly.
-//! * Nothing is lost: the counts of what is told add up to what was noted. Everything has a bound.
+//! * Events with one decision, code and destination belong together. The first is reported at once. Further ones that
+//!   differ in method, form or reason are reported individually while they are few; all others are counted. A count is
+//!   reported with the last event, at intervals that grow while events continue.
+//! * A new destination is tracked individually while its domain (or address block) has few of them, and its class
+//!   (decision and code) had few new ones lately. Otherwise it is counted with its domain, as `*.DOMAIN`, or with its
+//!   class, without a destination; the reason names the last one.
+//! * A destination that is not tracked and repeats is tracked after all. Those seen twice, four times, eight times …
+//!   have separate budgets, so that a flood of new destinations does not displace one that is requested repeatedly.
+//! * No event is lost: the reported counts add up to the recorded ones. Everything is bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
-use super::bucket::Bucket;
-use super::sieve::Sieve;
-use super::{Event, Kind};
+use super::lossy_counter::LossyCounter;
+use super::token_bucket::TokenBucket;
+use super::{Details, Event};
 
-/// Bounds, with times in milliseconds.
+/// Limits; times are in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Destinations that have a place.
-    pub places: usize,
-    /// Events of one destination that are kept apart because they differ.
+    /// Tracked destinations.
+    pub destinations: usize,
+    /// Variants of one destination that are tracked individually.
     pub variants: usize,
-    /// New destinations of one domain, for each class, that need no repetition.
+    /// New destinations of one domain, for each class, that are tracked without a repetition.
     pub of_zone: usize,
-    /// Domains that are counted apart.
+    /// Domains that are counted individually.
     pub zones: usize,
-    /// Classes that are counted apart.
+    /// Classes that are counted individually.
     pub classes: usize,
-    /// New destinations of a class at once, and how long until there may be one more.
+    /// New destinations of a class: burst, and interval.
     pub fresh: (u64, u64),
-    /// The same for those that were seen so often, for each power of two.
-    pub again: (u64, u64),
-    /// Counts at once, and how long until there may be one more.
+    /// The same for repeated ones, for each power of two.
+    pub repeated: (u64, u64),
+    /// Counts: burst, and interval.
     pub counts: (u64, u64),
-    /// Whole events that wait to be told.
+    /// Events that wait to be reported.
     pub waiting: usize,
-    /// Slots of the table of what has no place.
+    /// Slots of the table of destinations that are not tracked.
     pub sieve: usize,
-    /// The shortest and the longest time between two counts of one kind.
+    /// Shortest and longest interval between two counts of one variant.
     pub window: (u64, u64),
-    /// How long a place is kept of which nothing is to be told.
+    /// How long an idle destination is tracked.
     pub idle: u64,
 }
 
 impl Limits {
-    /// What a sidecar takes: some 10 MiB at most.
+    /// The limits of a sidecar: about 10 MiB.
     pub const SIDECAR: Self = Self {
-        places: 2048,
+        destinations: 2048,
         variants: 8,
         of_zone: 32,
         zones: 1024,
         classes: 128,
         fresh: (256, 1000),
-        again: (128, 1000),
+        repeated: (128, 1000),
         counts: (200, 100),
         waiting: 4096,
         sieve: 1 << 20,
@@ -65,96 +65,96 @@ impl Limits {
     };
 }
 
-/// Powers of two that have room of their own.
+/// Powers of two with separate budgets.
 const LEVELS: usize = 8;
-/// How often idle places are looked for, in milliseconds.
+/// How often idle destinations are removed, in milliseconds.
 const TIDY: u64 = 60_000;
 
-/// Events that are alike.
-struct Slot {
-    /// The last of them.
-    kind: Kind,
+/// Events that are counted together.
+struct Variant {
+    /// The last event.
+    kind: Details,
     time: u64,
-    /// How many of them are not told yet.
-    untold: u64,
-    /// When they are to be told.
+    /// How many events were not reported yet.
+    unreported: u64,
+    /// When they are due.
     due: u64,
     window: u64,
-    told: u64,
+    reported: u64,
 }
 
-/// A destination's place.
-struct Place {
+/// A tracked destination.
+struct Destination {
     zone: u64,
-    /// Of those that differ, each its own, and last the one for all others.
-    slots: Vec<Slot>,
+    /// The individual variants; the last one counts all others if `others` is set.
+    variants: Vec<Variant>,
     others: bool,
     last: u64,
 }
 
-/// Room for new destinations of a class.
+/// The budgets of a class.
 struct Class {
-    fresh: Bucket,
-    again: [Bucket; LEVELS],
+    fresh: TokenBucket,
+    repeated: [TokenBucket; LEVELS],
 }
 
-/// Events on their way to be told.
+/// Coalesces events.
 pub struct Coalescer {
     limits: Limits,
     hasher: RandomState,
-    places: HashMap<u64, Place>,
-    /// Destinations with a place, by class and domain.
+    destinations: HashMap<u64, Destination>,
+    /// The number of tracked destinations, by class and domain.
     zones: HashMap<u64, usize>,
     classes: HashMap<u64, Class>,
-    /// What has no place, by class and domain, or by class; with the domain's name.
-    rest: HashMap<u64, (String, Slot)>,
+    /// Counts of what is not tracked, by class and domain, or by class; with the domain's name.
+    rest: HashMap<u64, (String, Variant)>,
     waiting: VecDeque<Event>,
-    sieve: Sieve,
-    counts: Bucket,
+    sieve: LossyCounter,
+    counts: TokenBucket,
     tidied: u64,
 }
 
 impl Coalescer {
-    /// One that has seen nothing.
+    /// An empty coalescer.
     pub fn new(limits: Limits, now: u64) -> Self {
         Self {
             hasher: RandomState::new(),
-            places: HashMap::new(),
+            destinations: HashMap::new(),
             zones: HashMap::new(),
             classes: HashMap::new(),
             rest: HashMap::new(),
             waiting: VecDeque::new(),
-            sieve: Sieve::new(limits.sieve),
-            counts: Bucket::new(limits.counts.0, limits.counts.1, now),
+            sieve: LossyCounter::new(limits.sieve),
+            counts: TokenBucket::new(limits.counts.0, limits.counts.1, now),
             tidied: now,
             limits,
         }
     }
 
-    /// Notes an event of a wall clock's `time`, at a moment `now` of a clock that only goes forward, both in milliseconds.
-    /// Whether there is something to be told at once.
-    pub fn note(&mut self, kind: Kind, time: u64, now: u64) -> bool {
+    /// Records an event with the wall clock's `time`, at `now` of a monotonic clock, both in milliseconds. Returns
+    /// whether an event is due at once.
+    pub fn note(&mut self, kind: Details, time: u64, now: u64) -> bool {
         let before = self.waiting.len();
         self.place(kind, time, now);
         self.waiting.len() > before
     }
 
-    fn place(&mut self, kind: Kind, time: u64, now: u64) {
+    fn place(&mut self, kind: Details, time: u64, now: u64) {
         let key = self.hasher.hash_one((&kind.decision, &kind.code, &kind.destination));
         let full = self.waiting.len() >= self.limits.waiting;
-        if let Some(place) = self.places.get_mut(&key) {
+        if let Some(place) = self.destinations.get_mut(&key) {
             place.last = now;
-            let own = place.slots.len() - usize::from(place.others);
-            if let Some(slot) = place.slots[..own].iter_mut().find(|slot| slot.kind == kind) {
+            let own = place.variants.len() - usize::from(place.others);
+            if let Some(slot) = place.variants[..own].iter_mut().find(|slot| slot.kind == kind) {
                 slot.add(kind, time, now, self.limits.window);
             } else if own < self.limits.variants && !full {
-                place.slots.insert(own, Slot::told(kind.clone(), time, now, self.limits.window.0));
+                place.variants.insert(own, Variant::reported(kind.clone(), time, now, self.limits.window.0));
                 self.waiting.push_back(Event { time, count: 1, kind });
             } else if place.others {
-                place.slots[own].add(kind, time, now, self.limits.window);
+                place.variants[own].add(kind, time, now, self.limits.window);
             } else {
                 place.others = true;
-                place.slots.push(Slot::untold(kind, time, now, self.limits.window.0));
+                place.variants.push(Variant::unreported(kind, time, now, self.limits.window.0));
             }
             return;
         }
@@ -163,8 +163,8 @@ impl Coalescer {
         let zone = self.hasher.hash_one((class, &name));
         if !full && self.admits(class, zone, key, now) {
             *self.zones.entry(zone).or_default() += 1;
-            let slots = vec![Slot::told(kind.clone(), time, now, self.limits.window.0)];
-            self.places.insert(key, Place { zone, slots, others: false, last: now });
+            let variants = vec![Variant::reported(kind.clone(), time, now, self.limits.window.0)];
+            self.destinations.insert(key, Destination { zone, variants, others: false, last: now });
             self.waiting.push_back(Event { time, count: 1, kind });
             return;
         }
@@ -174,49 +174,49 @@ impl Coalescer {
         if let Some((_, slot)) = self.rest.get_mut(&at) {
             slot.add(kind, time, now, self.limits.window);
         } else {
-            let slot = Slot::untold(kind, time, now, self.limits.window.0);
+            let slot = Variant::unreported(kind, time, now, self.limits.window.0);
             self.rest.insert(at, (name, slot));
         }
     }
 
-    /// The class of an event, made where there is none; beyond the bound, all are one.
-    fn class(&mut self, kind: &Kind, now: u64) -> u64 {
+    /// The class of an event; beyond the limit, all share one.
+    fn class(&mut self, kind: &Details, now: u64) -> u64 {
         let mut class = self.hasher.hash_one((&kind.decision, &kind.code));
         if !self.classes.contains_key(&class) && self.classes.len() >= self.limits.classes {
             class = 0;
         }
-        let Limits { fresh, again, .. } = self.limits;
+        let Limits { fresh, repeated, .. } = self.limits;
         self.classes.entry(class).or_insert_with(|| Class {
-            fresh: Bucket::new(fresh.0, fresh.1, now),
-            again: [Bucket::new(again.0, again.1, now); LEVELS],
+            fresh: TokenBucket::new(fresh.0, fresh.1, now),
+            repeated: [TokenBucket::new(repeated.0, repeated.1, now); LEVELS],
         });
         class
     }
 
-    /// Whether a destination that has no place gets one.
+    /// Whether a new destination is tracked.
     fn admits(&mut self, class: u64, zone: u64, key: u64, now: u64) -> bool {
         let few = self.zones.get(&zone).is_none_or(|count| *count < self.limits.of_zone);
-        let Some(room) = self.classes.get_mut(&class) else { return false };
-        let fresh = few && room.fresh.take(now);
+        let Some(quota) = self.classes.get_mut(&class) else { return false };
+        let fresh = few && quota.fresh.take(now);
         let admitted = fresh || {
-            // The table is used only where there is no room for all.
+            // The table is only used when the budget is exhausted.
             let seen = self.sieve.add(key, 1);
             let level = usize::try_from(seen.ilog2()).unwrap_or_default();
-            level > 0 && room.again[level.min(LEVELS - 1)].take(now)
+            level > 0 && quota.repeated[level.min(LEVELS - 1)].take(now)
         };
-        admitted && (self.places.len() < self.limits.places || self.forget())
+        admitted && (self.destinations.len() < self.limits.destinations || self.forget())
     }
 
-    /// Gives up the place of which nothing was heard for the longest time, where everything of one has been told.
+    /// Stops tracking the destination that was quiet for longest, if one has nothing to report.
     fn forget(&mut self) -> bool {
-        let quiet = self.places.iter().filter(|(_, place)| place.is_told());
+        let quiet = self.destinations.iter().filter(|(_, place)| place.is_reported());
         let Some(oldest) = quiet.min_by_key(|(_, place)| place.last).map(|(key, _)| *key) else { return false };
         self.remove(oldest);
         true
     }
 
     fn remove(&mut self, key: u64) {
-        let Some(place) = self.places.remove(&key) else { return };
+        let Some(place) = self.destinations.remove(&key) else { return };
         if let Some(count) = self.zones.get_mut(&place.zone) {
             *count -= 1;
             if *count == 0 {
@@ -225,111 +225,115 @@ impl Coalescer {
         }
     }
 
-    /// Whether there is anything to be told, now or later.
+    /// Whether there is nothing to report, now or later.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
-            && self.places.values().all(Place::is_told)
-            && self.rest.values().all(|(_, slot)| slot.untold == 0)
+            && self.destinations.values().all(Destination::is_reported)
+            && self.rest.values().all(|(_, slot)| slot.unreported == 0)
     }
 
-    /// What is to be told now.
+    /// The events that are due.
     pub fn due(&mut self, now: u64) -> Vec<Event> {
         self.tidy(now);
-        let mut told: Vec<Event> = self.waiting.drain(..).collect();
+        let mut reported: Vec<Event> = self.waiting.drain(..).collect();
         let (counts, longest) = (&mut self.counts, self.limits.window.1);
-        for slot in self.places.values_mut().flat_map(|place| &mut place.slots) {
-            if slot.untold > 0 && slot.due <= now && counts.take(now) {
-                told.push(slot.tell(now, longest));
+        for slot in self.destinations.values_mut().flat_map(|place| &mut place.variants) {
+            if slot.unreported > 0 && slot.due <= now && counts.take(now) {
+                reported.push(slot.report(now, longest));
             }
         }
         for (zone, slot) in self.rest.values_mut() {
-            if slot.untold > 0 && slot.due <= now && counts.take(now) {
-                told.push(further(zone, slot.tell(now, longest)));
+            if slot.unreported > 0 && slot.due <= now && counts.take(now) {
+                reported.push(further(zone, slot.report(now, longest)));
             }
         }
-        told
+        reported
     }
 
-    /// Everything that is not told yet.
+    /// Everything that was not reported yet.
     pub fn flush(&mut self, now: u64) -> Vec<Event> {
         let longest = self.limits.window.1;
-        let mut told: Vec<Event> = self.waiting.drain(..).collect();
-        let of_places = self.places.values_mut().flat_map(|place| &mut place.slots);
-        told.extend(of_places.filter(|slot| slot.untold > 0).map(|slot| slot.tell(now, longest)));
-        let rest = self.rest.values_mut().filter(|(_, slot)| slot.untold > 0);
-        told.extend(rest.map(|(zone, slot)| further(zone, slot.tell(now, longest))));
-        told
+        let mut reported: Vec<Event> = self.waiting.drain(..).collect();
+        let of_places = self.destinations.values_mut().flat_map(|place| &mut place.variants);
+        reported.extend(of_places.filter(|slot| slot.unreported > 0).map(|slot| slot.report(now, longest)));
+        let rest = self.rest.values_mut().filter(|(_, slot)| slot.unreported > 0);
+        reported.extend(rest.map(|(zone, slot)| further(zone, slot.report(now, longest))));
+        reported
     }
 
-    /// Gives up places and counts that have been idle for long.
+    /// Removes destinations and counts that were idle for long.
     fn tidy(&mut self, now: u64) {
         if now.saturating_sub(self.tidied) < TIDY {
             return;
         }
         self.tidied = now;
         let idle = |last: u64| now.saturating_sub(last) >= self.limits.idle;
-        let old: Vec<u64> =
-            self.places.iter().filter(|(_, place)| place.is_told() && idle(place.last)).map(|(key, _)| *key).collect();
+        let old: Vec<u64> = self
+            .destinations
+            .iter()
+            .filter(|(_, place)| place.is_reported() && idle(place.last))
+            .map(|(key, _)| *key)
+            .collect();
         for key in old {
             self.remove(key);
         }
-        self.rest.retain(|_, (_, slot)| slot.untold > 0 || now.saturating_sub(slot.told) < self.limits.idle);
+        self.rest.retain(|_, (_, slot)| slot.unreported > 0 || now.saturating_sub(slot.reported) < self.limits.idle);
     }
 
-    /// How much it holds: places, kinds of them, domains, and events that wait.
+    /// The number of destinations, variants, domains, and waiting events.
     #[cfg(test)]
-    fn held(&self) -> [usize; 4] {
-        let slots = self.places.values().map(|place| place.slots.len()).sum();
-        [self.places.len(), slots, self.rest.len(), self.waiting.len()]
+    fn backlog(&self) -> [usize; 4] {
+        let variants = self.destinations.values().map(|place| place.variants.len()).sum();
+        [self.destinations.len(), variants, self.rest.len(), self.waiting.len()]
     }
 }
 
-impl Place {
-    fn is_told(&self) -> bool {
-        self.slots.iter().all(|slot| slot.untold == 0)
+impl Destination {
+    fn is_reported(&self) -> bool {
+        self.variants.iter().all(|slot| slot.unreported == 0)
     }
 }
 
-impl Slot {
-    /// One whose first event is told by itself.
-    fn told(kind: Kind, time: u64, now: u64, window: u64) -> Self {
-        Self { kind, time, untold: 0, due: now, window, told: now }
+impl Variant {
+    /// A variant whose first event is reported individually.
+    fn reported(kind: Details, time: u64, now: u64, window: u64) -> Self {
+        Self { kind, time, unreported: 0, due: now, window, reported: now }
     }
 
-    fn untold(kind: Kind, time: u64, now: u64, window: u64) -> Self {
-        Self { kind, time, untold: 1, due: now.saturating_add(window), window, told: now }
+    fn unreported(kind: Details, time: u64, now: u64, window: u64) -> Self {
+        Self { kind, time, unreported: 1, due: now.saturating_add(window), window, reported: now }
     }
 
-    fn add(&mut self, kind: Kind, time: u64, now: u64, (shortest, _): (u64, u64)) {
-        if self.untold == 0 {
-            if now.saturating_sub(self.told) > self.window.saturating_mul(2) {
+    fn add(&mut self, kind: Details, time: u64, now: u64, (shortest, _): (u64, u64)) {
+        if self.unreported == 0 {
+            if now.saturating_sub(self.reported) > self.window.saturating_mul(2) {
                 self.window = shortest;
             }
             self.due = now.saturating_add(self.window);
         }
-        self.untold = self.untold.saturating_add(1);
+        self.unreported = self.unreported.saturating_add(1);
         (self.kind, self.time) = (kind, time);
     }
 
-    fn tell(&mut self, now: u64, longest: u64) -> Event {
-        self.told = now;
+    fn report(&mut self, now: u64, longest: u64) -> Event {
+        self.reported = now;
         self.window = self.window.saturating_mul(2).min(longest);
-        Event { time: self.time, count: std::mem::take(&mut self.untold), kind: self.kind.clone() }
+        Event { time: self.time, count: std::mem::take(&mut self.unreported), kind: self.kind.clone() }
     }
 }
 
-/// Events at further destinations: of a domain, or of any.
+/// An event for several destinations of a domain, or of any.
 fn further(zone: &str, Event { kind, time, count }: Event) -> Event {
-    let Kind { destination, reason, .. } = &kind;
+    let Details { destination, reason, .. } = &kind;
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let what = if destination.is_empty() { "further requests without a destination" } else { "further destinations" };
     let last = if destination.is_empty() { String::new() } else { format!(" {destination}") };
     let reason = format!("{what}, counted together; the last{last}{why}");
-    let kind = Kind { reason, destination: zone.to_owned(), form: String::new(), method: String::new(), ..kind };
+    let kind = Details { reason, destination: zone.to_owned(), form: String::new(), method: String::new(), ..kind };
     Event { time, count, kind }
 }
 
-/// What a destination is a part of: the domain that somebody has registered, or a block of addresses.
+/// The registered domain of a destination, or its address block.
 fn zone(destination: &str) -> String {
     let host = destination.rsplit_once(':').map_or(destination, |(host, _)| host);
     if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {

@@ -1,5 +1,5 @@
-//! Any stream: counts add up, memory is bounded, what stays within the bounds has its first and last, and what repeats is
-//! named beside what is ever new.
+//! For any stream of events: counts add up, memory is bounded, first and last events are reported within the limits,
+//! and a repeated destination is named beside a flood of new ones.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use super::*;
 
 const SMALL: Limits = Limits {
-    places: 24,
+    destinations: 24,
     variants: 3,
     of_zone: 4,
     zones: 6,
     classes: 3,
     fresh: (12, 1000),
-    again: (6, 1000),
+    repeated: (6, 1000),
     counts: (4, 50),
     waiting: 16,
     sieve: 1 << 10,
@@ -22,8 +22,8 @@ const SMALL: Limits = Limits {
     idle: 90_000,
 };
 
-fn kind(code: &str, destination: &str, reason: &str) -> Kind {
-    Kind {
+fn kind(code: &str, destination: &str, reason: &str) -> Details {
+    Details {
         subject: super::super::Subject::Request,
         sidecar: "egress".into(),
         bottle: "b".into(),
@@ -37,26 +37,26 @@ fn kind(code: &str, destination: &str, reason: &str) -> Kind {
     }
 }
 
-/// What happens: an event of a destination, a domain, a reason and a code, after some time; or nothing but time.
+/// Events with a destination, a domain, a reason and a code, after a delay; or a delay alone.
 fn stream() -> impl Strategy<Value = Vec<(u16, u8, u8, u8, u64)>> {
     proptest::collection::vec((0..40_u16, 0..12_u8, 0..6_u8, 0..6_u8, prop_oneof![Just(0), 0..40_000_u64]), 0..400)
 }
 
-/// Everything that is told of a stream, in order, and everything that was noted.
-fn run(limits: Limits, stream: &[(u16, u8, u8, u8, u64)]) -> (Coalescer, Vec<Event>, Vec<Kind>) {
+/// Everything that is reported of a stream, in order, and everything that was recorded.
+fn run(limits: Limits, stream: &[(u16, u8, u8, u8, u64)]) -> (Coalescer, Vec<Event>, Vec<Details>) {
     let (mut coalescer, mut now) = (Coalescer::new(limits, 0), 0);
-    let (mut told, mut noted) = (Vec::new(), Vec::new());
+    let (mut reported, mut noted) = (Vec::new(), Vec::new());
     for &(host, zone, reason, code, after) in stream {
         now += after;
         let kind = kind(&format!("code{code}"), &format!("h{host}.d{zone}.com:443"), &format!("reason {reason}"));
         noted.push(kind.clone());
         coalescer.note(kind, now, now);
         if after % 3 == 0 {
-            told.extend(coalescer.due(now));
+            reported.extend(coalescer.due(now));
         }
     }
-    told.extend(coalescer.flush(now));
-    (coalescer, told, noted)
+    reported.extend(coalescer.flush(now));
+    (coalescer, reported, noted)
 }
 
 fn total(events: &[Event]) -> u64 {
@@ -66,33 +66,33 @@ fn total(events: &[Event]) -> u64 {
 proptest! {
     #[test]
     fn counts_add_up_and_memory_is_bounded(stream in stream()) {
-        let (mut coalescer, told, noted) = run(SMALL, &stream);
-        prop_assert_eq!(total(&told), noted.len() as u64);
+        let (mut coalescer, reported, noted) = run(SMALL, &stream);
+        prop_assert_eq!(total(&reported), noted.len() as u64);
         prop_assert!(coalescer.is_empty() && coalescer.flush(u64::MAX).is_empty());
-        let [places, slots, rest, waiting] = coalescer.held();
-        prop_assert!(places <= SMALL.places && slots <= places * (SMALL.variants + 1));
+        let [destinations, variants, rest, waiting] = coalescer.backlog();
+        prop_assert!(destinations <= SMALL.destinations && variants <= destinations * (SMALL.variants + 1));
         prop_assert!(rest <= SMALL.zones + 2 * SMALL.classes + 1 && waiting == 0, "{rest}");
-        prop_assert!(coalescer.classes.len() <= SMALL.classes + 1 && coalescer.zones.len() <= SMALL.places);
+        prop_assert!(coalescer.classes.len() <= SMALL.classes + 1 && coalescer.zones.len() <= SMALL.destinations);
         for code in 0..6 {
             let of = |decided: &str| decided == format!("code{code}");
-            let counted: u64 = told.iter().filter(|event| of(&event.kind.code)).map(|event| event.count).sum();
+            let counted: u64 = reported.iter().filter(|event| of(&event.kind.code)).map(|event| event.count).sum();
             let came = noted.iter().filter(|kind| of(&kind.code)).count() as u64;
-            // Beyond the bound of classes all are one, which is told with its last.
+            // Beyond the limit, all classes share one, which is reported with its last event.
             prop_assert!(coalescer.classes.len() > SMALL.classes || counted == came);
         }
     }
 
     #[test]
     fn what_stays_within_the_bounds_has_its_first_and_last(stream in stream()) {
-        let wide = Limits { places: 4096, of_zone: 64, zones: 64, classes: 64, fresh: (4096, 1), waiting: 4096, idle: u64::MAX, ..SMALL };
-        let (_, told, noted) = run(wide, &stream);
-        let mut keys: BTreeMap<(&str, &str), Vec<&Kind>> = BTreeMap::new();
+        let wide = Limits { destinations: 4096, of_zone: 64, zones: 64, classes: 64, fresh: (4096, 1), waiting: 4096, idle: u64::MAX, ..SMALL };
+        let (_, reported, noted) = run(wide, &stream);
+        let mut keys: BTreeMap<(&str, &str), Vec<&Details>> = BTreeMap::new();
         for kind in &noted {
             keys.entry((&kind.code, &kind.destination)).or_default().push(kind);
         }
         for ((code, destination), came) in keys {
             let mine: Vec<&Event> =
-                told.iter().filter(|it| it.kind.code == code && it.kind.destination == destination).collect();
+                reported.iter().filter(|it| it.kind.code == code && it.kind.destination == destination).collect();
             prop_assert_eq!(mine.iter().map(|event| event.count).sum::<u64>(), came.len() as u64);
             prop_assert_eq!(&mine[0].kind, came[0]);
             prop_assert!(mine.iter().any(|event| event.kind == *came[came.len() - 1]));
@@ -106,7 +106,7 @@ proptest! {
         shape in 0..4_u8,
         first in any::<bool>(),
     ) {
-        let (mut coalescer, mut told) = (Coalescer::new(Limits { sieve: 1 << 14, ..SMALL }, 0), Vec::new());
+        let (mut coalescer, mut reported) = (Coalescer::new(Limits { sieve: 1 << 14, ..SMALL }, 0), Vec::new());
         let new = |number: usize| match shape {
             0 => format!("n{number}.com:443"),
             1 => format!("n{number}.flood.com:443"),
@@ -121,12 +121,12 @@ proptest! {
                 coalescer.note(kind("host_not_allowed", "rare.example.org:443", ""), 0, 0);
             }
             if number % 7 == 0 {
-                told.extend(coalescer.due(0));
+                reported.extend(coalescer.due(0));
             }
         }
-        told.extend(coalescer.flush(0));
-        prop_assert!(told.iter().any(|event| event.kind.destination == "rare.example.org:443"), "{each} of {flood}");
-        prop_assert!(told.len() < 200, "{}", told.len());
+        reported.extend(coalescer.flush(0));
+        prop_assert!(reported.iter().any(|event| event.kind.destination == "rare.example.org:443"), "{each} of {flood}");
+        prop_assert!(reported.len() < 200, "{}", reported.len());
     }
 }
 
@@ -139,9 +139,9 @@ fn the_first_is_told_at_once_and_counts_ever_later_while_they_go_on() {
         lines.extend(coalescer.due(now).into_iter().map(|event| (now, event.count)));
     }
     assert_eq!(lines[..4], [(0, 1), (600, 6), (1700, 11), (3800, 21)]);
-    // At last one for every longest time.
+    // At last one event for every longest interval.
     assert!(lines.len() < 20, "{lines:?}");
-    // After a rest it is soon told again.
+    // After a pause, events are reported quickly again.
     coalescer.flush(60_000);
     coalescer.note(kind("denied", "a.com:443", ""), 80_000, 80_000);
     assert_eq!(coalescer.due(80_499), []);
@@ -155,9 +155,9 @@ fn hosts_of_one_domain_do_not_displace_others() {
         coalescer.note(kind("denied", &format!("n{number}.flood.co.uk:443"), "why"), number, 0);
     }
     coalescer.note(kind("denied", "single.example.org:443", ""), 2000, 0);
-    let told = coalescer.flush(0);
-    assert!(told.iter().any(|event| event.kind.destination == "single.example.org:443"));
-    let further = told.iter().find(|event| event.kind.destination == "*.flood.co.uk").unwrap();
+    let reported = coalescer.flush(0);
+    assert!(reported.iter().any(|event| event.kind.destination == "single.example.org:443"));
+    let further = reported.iter().find(|event| event.kind.destination == "*.flood.co.uk").unwrap();
     assert_eq!((further.count, further.time), (996, 999));
     assert_eq!(further.kind.reason, "further destinations, counted together; the last n999.flood.co.uk:443: why");
 }

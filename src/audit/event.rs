@@ -1,32 +1,32 @@
-//! What the audit is about: one decision of a sidecar about a request, or what happened to a sidecar itself.
+//! The audit event: a decision of a sidecar about a request, or what happened to a sidecar itself.
 
 use serde::{Deserialize, Serialize};
 
-/// One decision, or several that are alike.
+/// One decision, or several similar ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, in milliseconds since 1970; of several, the last.
+    /// Milliseconds since 1970; of several decisions, the time of the last.
     pub time: u64,
-    /// How many decisions this is.
+    /// The number of decisions.
     #[serde(default = "one")]
     pub count: u64,
-    /// What was decided.
+    /// The decision.
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: Details,
 }
 
 fn one() -> u64 {
     1
 }
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
-    /// A request, or a connection that became none.
+    /// A request, or a connection without one.
     #[default]
     Request,
-    /// A sidecar itself, or the agent's pause: written by the holder.
+    /// A sidecar, or the agent's pause; written by the holder.
     Sidecar,
 }
 
@@ -37,34 +37,34 @@ impl Subject {
     }
 }
 
-/// What was decided.
+/// The decision. Events with equal details are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Kind {
-    /// What it is about; a request where nothing is said.
+pub struct Details {
+    /// The subject; a request if absent.
     #[serde(default, skip_serializing_if = "Subject::is_request")]
     pub subject: Subject,
-    /// Which sidecar decided, or is concerned.
+    /// The sidecar that decided, or that is concerned.
     pub sidecar: String,
-    /// In which bottle.
+    /// The bottle.
     #[serde(default)]
     pub bottle: String,
-    /// Which of the bottle's sidecars asked, by its name; the agent where nothing is said.
+    /// The sidecar that sent the request, by name; the agent if absent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub client: String,
-    /// `allow`, `refuse`; `audit` for what passed only because nothing is enforced, `warn` for a finding that passed; `alarm`
-    /// and `note` for what happened to a sidecar.
+    /// `allow`, `refuse`; `audit` for what passed only because nothing is enforced, `warn` for a finding that passed;
+    /// `alarm` and `note` for what happened to a sidecar.
     pub decision: String,
-    /// The reason's stable code, `allowed` for what may go.
+    /// The stable code of the reason; `allowed` if there is none.
     pub code: String,
-    /// The reason in words; empty for what may go.
+    /// The reason in words; empty if there is none.
     pub reason: String,
-    /// How it was asked for: `connect`, `absolute`, `inside` TLS that was taken off, `tcp`, or `tunnel`, where nobody looks
-    /// inside.
+    /// The form of the request: `connect`, `absolute`, `inside` intercepted TLS, `tcp`, or `tunnel` for TLS that is not
+    /// inspected.
     pub form: String,
-    /// The request's method.
+    /// The method.
     pub method: String,
-    /// Where it wanted to go, as far as it could be read and may be told: `host:port`. `*.DOMAIN` for further hosts of a
-    /// domain that were counted together.
+    /// The destination, as far as it could be parsed and contains no secret: `host:port`; `*.DOMAIN` for several hosts
+    /// of a domain that were counted together.
     pub destination: String,
 }
 

@@ -1,25 +1,25 @@
-//! What sidecars decided, as evidence: a file for every launch, in which each line names the one before it by its hash, so
-//! that nothing can be taken out or changed without the last hash being another (promise 18).
+//! The audit log: one file for each launch, in which every line contains the hash of the line before it. So nothing can
+//! be removed or changed without changing the last hash (promise 18).
 
 mod append;
-mod bucket;
+mod backlog;
 mod coalesce;
 mod event;
-mod form;
-mod held;
+mod format;
 mod learn;
+mod lossy_counter;
+mod quota;
 mod read;
 mod repair;
 mod retain;
-mod room;
-mod sieve;
+mod token_bucket;
 mod write;
 
 pub use coalesce::{Coalescer, Limits};
-pub use event::{Event, Kind, Subject, now};
+pub use event::{Details, Event, Subject, now};
 pub use learn::learn;
-pub use read::{Chain, Line, Record, find, read};
-pub use write::{Closed, Writer};
+pub use read::{Chain, Entry, Record, find, read};
+pub use write::{LogSummary, Writer};
 
 #[cfg(test)]
 mod tests;

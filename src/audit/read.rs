@@ -1,4 +1,4 @@
-//! Reading, and checking that nothing was changed.
+//! Reads a log and verifies its hash chain.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -7,99 +7,99 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Event;
-use super::form::{FOLDER, GENESIS, MAX_BYTES, hash};
+use super::format::{FOLDER, GENESIS, MAX_BYTES, hash};
 
-/// What a file may be larger than [`MAX_BYTES`] by its last lines.
+/// By how much the last lines may exceed [`MAX_BYTES`].
 const MARGIN: u64 = 2 << 20;
 
-/// A line of a file.
+/// A line of a log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The hash of the line before it: SHA-256 of its bytes, in hexadecimal.
+    /// The SHA-256 of the previous line's bytes, in hexadecimal.
     pub prev: String,
-    /// What it says.
+    /// The entry.
     #[serde(flatten)]
-    pub line: Line,
+    pub line: Entry,
 }
 
-/// What a line says.
+/// An entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Line {
+pub enum Entry {
     /// The first one.
     Began {
-        /// The launch's bottle.
+        /// The bottle.
         bottle: String,
-        /// Of which version.
+        /// The version of bottler.
         version: String,
     },
     /// A decision.
     Event(Box<Event>),
-    /// What happened could not be written for a while; what follows is what was held of it.
+    /// Events could not be written for a while; the entries that follow were kept meanwhile.
     Missed {
         /// Since when, in milliseconds since 1970.
         since: u64,
         /// Until when.
         until: u64,
-        /// How many decisions.
+        /// The number of decisions.
         events: u64,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// The end was no whole line, because the holder was killed or the machine lost power there: it was cut off.
+    /// The last line was incomplete because the holder was killed or the machine lost power; it was removed.
     Repaired {
-        /// How many bytes.
+        /// The removed bytes.
         cut: u64,
-        /// Their hash.
+        /// Their SHA-256.
         sha256: String,
-        /// The file beside this one that has them.
+        /// The name of the file beside the log that contains them.
         kept: String,
     },
     /// The last one.
     Ended {
-        /// Decisions in all.
+        /// All decisions.
         decisions: u64,
-        /// Those that are not kept one by one, by decision and code.
+        /// Decisions that were only counted, by decision and code.
         left_out: BTreeMap<String, u64>,
     },
 }
 
-/// A whole file.
+/// A complete log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
     /// Its lines.
     pub records: Vec<Record>,
-    /// The hash of the last one.
+    /// The hash of the last line.
     pub head: String,
-    /// Whether its end is there; not where the holder was killed, or the bottle lives.
+    /// Whether the last entry is there. It is missing if the holder was killed, or the bottle is alive.
     pub ended: bool,
-    /// The number of the first line that does not match the line before it, or cannot be read, from 1.
+    /// The number of the first line that is malformed or does not match the line before it, from 1.
     pub broken_at: Option<usize>,
-    /// Bytes after the last whole line.
+    /// Bytes after the last complete line.
     pub torn: u64,
-    /// Whether somebody writes it.
+    /// Whether a process writes the log.
     pub written: bool,
 }
 
 impl Chain {
-    /// The decisions, in their order.
+    /// The decisions, in order.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.records.iter().filter_map(|record| match &record.line {
-            Line::Event(event) => Some(event.as_ref()),
+            Entry::Event(event) => Some(event.as_ref()),
             _ => None,
         })
     }
 }
 
-/// A launch's file.
+/// The log of a launch.
 pub(super) struct AuditFile {
-    /// When it was begun, in milliseconds since 1970, or after the one before it.
+    /// When it was started, in milliseconds since 1970, or a larger number than the previous log's.
     pub(super) when: u128,
     pub(super) bottle: String,
     pub(super) path: PathBuf,
 }
 
-/// The files, the oldest first.
+/// The logs, the oldest first.
 pub(super) fn files(folder: &Path) -> io::Result<Vec<AuditFile>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -114,12 +114,12 @@ pub(super) fn files(folder: &Path) -> io::Result<Vec<AuditFile>> {
     Ok(found)
 }
 
-/// Where the end of a file is kept that was no whole line.
+/// Where an incomplete last line is moved.
 pub(super) fn torn_beside(path: &Path) -> PathBuf {
     path.with_extension("jsonl.torn")
 }
 
-/// The newest file of a bottle's name, if there is one.
+/// The newest log of a bottle, if there is one.
 ///
 /// # Errors
 /// The folder cannot be read.
@@ -130,20 +130,20 @@ pub fn find(state: &Path, bottle: &str) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Reads a file, and follows its hashes.
+/// Reads a log and verifies its hashes.
 ///
 /// # Errors
-/// It cannot be read, or no line of it is one of such a file.
+/// It cannot be read, or no line of it is an audit entry.
 pub fn read(path: &Path) -> io::Result<Chain> {
     let file = std::fs::File::open(path)?;
-    // Asked for before anything is read: who has ended since then has written whole lines.
+    // Checked before reading: a writer that has ended since has written complete lines.
     let written = matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock));
     let _ = file.unlock();
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + MARGIN).read_to_end(&mut bytes)?;
     let mut chain = parse(&bytes);
     if bytes.len() as u64 == MAX_BYTES + MARGIN {
-        // None is written that is so large.
+        // No log is so large.
         chain.broken_at.get_or_insert(chain.records.len() + 1);
     }
     if chain.records.is_empty() && chain.broken_at.is_some() {
@@ -153,7 +153,7 @@ pub fn read(path: &Path) -> io::Result<Chain> {
     Ok(Chain { torn: if written { 0 } else { chain.torn }, written, ..chain })
 }
 
-/// Follows the hashes of lines. What cannot be read breaks the chain, and is read past.
+/// Verifies the hashes. A malformed line breaks the chain and is skipped.
 pub(super) fn parse(bytes: &[u8]) -> Chain {
     let (head, records) = (GENESIS.to_owned(), Vec::new());
     let mut chain = Chain { records, head, ended: false, broken_at: None, torn: 0, written: false };
@@ -164,14 +164,14 @@ pub(super) fn parse(bytes: &[u8]) -> Chain {
         };
         let record = serde_json::from_slice::<Record>(text);
         let fits = record.as_ref().is_ok_and(|record| {
-            record.prev == chain.head && !chain.ended && (number == 1) == matches!(record.line, Line::Began { .. })
+            record.prev == chain.head && !chain.ended && (number == 1) == matches!(record.line, Entry::Began { .. })
         });
         if !fits {
             chain.broken_at.get_or_insert(number);
         }
         chain.head = hash(text);
         if let Ok(record) = record {
-            chain.ended = matches!(record.line, Line::Ended { .. });
+            chain.ended = matches!(record.line, Entry::Ended { .. });
             chain.records.push(record);
         }
     }

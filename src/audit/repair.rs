@@ -1,5 +1,5 @@
-//! The end of a file whose holder was killed while it wrote, or whose machine lost power: what is no whole line is kept aside
-//! and cut off, and a line says so, which belongs to the chain.
+//! Repairs a log after its holder was killed or the machine lost power: an incomplete last line is moved to a file of
+//! its own, and an entry records that.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -7,10 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::append::Appender;
-use super::form::hash;
-use super::read::{Line, parse, torn_beside};
+use super::format::hash;
+use super::read::{Entry, parse, torn_beside};
 
-/// Repairs a file that nobody writes. What cannot be repaired stays as it is: it is read past.
+/// Repairs a log that no process writes. If that fails, the log stays as it is, and readers skip the line.
 pub(super) fn repair(path: &Path) {
     let Ok(mut file) = OpenOptions::new().read(true).append(true).open(path) else { return };
     if file.try_lock().is_ok() && ends_within_a_line(&mut file).unwrap_or(false) {
@@ -35,7 +35,7 @@ fn cut_off(mut file: File, path: &Path) -> io::Result<()> {
     let chain = parse(&bytes);
     let length = bytes.len() - usize::try_from(chain.torn).unwrap_or_default();
     if chain.ended || chain.torn == 0 {
-        // Nothing of ours comes after an end: that is for a person to look at.
+        // Nothing of ours follows the last entry: a person must look at that.
         return Ok(());
     }
     let torn = &bytes[length..];
@@ -44,10 +44,10 @@ fn cut_off(mut file: File, path: &Path) -> io::Result<()> {
     kept.write_all(torn).and_then(|()| kept.sync_data()).inspect_err(|_| drop(std::fs::remove_file(&aside)))?;
     file.set_len(length as u64)?;
     let name = aside.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let line = Line::Repaired { cut: chain.torn, sha256: hash(torn), kept: name };
+    let line = Entry::Repaired { cut: chain.torn, sha256: hash(torn), kept: name };
     let mut appender = Appender::after(Box::new(file), chain.head, length as u64);
     if let Err(error) = appender.append(line) {
-        // As it was: it is repaired another time.
+        // As it was, to be repaired another time.
         OpenOptions::new().append(true).open(path)?.write_all(torn)?;
         return Err(error);
     }

@@ -1,22 +1,22 @@
-//! Which files may go. Only those of launches that have certainly ended, the oldest first: what cannot be told stays.
+//! Removes old logs: only those of launches that have certainly ended, the oldest first.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 
-use super::form::MAX_FILES;
+use super::format::MAX_FILES;
 use super::read::{AuditFile, torn_beside};
 
-/// Removes the oldest files of ended launches, so that with one more there are at most so many of them.
+/// Removes the oldest logs of ended launches, to make room for one more.
 pub(super) fn remove_oldest(all: &[AuditFile], is_gone: impl Fn(&str) -> bool) {
     let ended = ended(all, is_gone);
     for file in ended.iter().take((ended.len() + 1).saturating_sub(MAX_FILES)) {
-        // Another launch may have removed it in this moment.
+        // Another launch may have removed it.
         let _ = std::fs::remove_file(&file.path);
         let _ = std::fs::remove_file(torn_beside(&file.path));
     }
 }
 
-/// The files of launches that have ended: nobody writes them, and of a bottle that is there it is not the last one.
+/// The logs of ended launches: no process writes them, and they are not the last one of a bottle that may exist.
 fn ended(all: &[AuditFile], is_gone: impl Fn(&str) -> bool) -> Vec<&AuditFile> {
     let mut gone: BTreeMap<&str, bool> = BTreeMap::new();
     let last: BTreeMap<&str, u128> = all.iter().map(|file| (file.bottle.as_str(), file.when)).collect();
@@ -24,7 +24,7 @@ fn ended(all: &[AuditFile], is_gone: impl Fn(&str) -> bool) -> Vec<&AuditFile> {
         .filter(|file| {
             let earlier = last.get(file.bottle.as_str()).is_some_and(|last| file.when < *last);
             let gone = earlier || *gone.entry(&file.bottle).or_insert_with(|| is_gone(&file.bottle));
-            // The lock is let go here, by closing the file: it was only asked for.
+            // Closing the file releases the lock, which was only a test.
             gone && OpenOptions::new().read(true).open(&file.path).is_ok_and(|open| open.try_lock().is_ok())
         })
         .collect()

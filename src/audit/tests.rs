@@ -1,15 +1,16 @@
-//! Files that were changed, cut off, or are too many, on disks that are full; and what is learnt from them.
+//! Logs that were changed, truncated, or are too many, on disks that are full; and allowlists that are learnt from
+//! them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use super::form::{FOLDER, MAX_BYTES, MAX_FILES, hash};
+use super::format::{FOLDER, MAX_BYTES, MAX_FILES, hash};
 use super::*;
 
 fn event(decision: &str, code: &str, form: &str, method: &str, destination: &str) -> Event {
-    let kind = Kind {
+    let kind = Details {
         subject: Subject::Request,
         sidecar: "egress".into(),
         bottle: "probe-abcde".into(),
@@ -51,15 +52,15 @@ fn promise_18_a_file_that_was_changed_is_found_out() {
     assert_eq!(verdict(changed), (Some(4), true, true));
     assert_eq!(verdict(own(&[lines[0], lines[1], lines[3], lines[4]])), (Some(3), true, true));
     assert_eq!(verdict(own(&[lines[0], lines[2], lines[1], lines[3], lines[4]])).0, Some(2));
-    // The last lines taken away: the chain is whole, and its head another.
+    // Without its last lines the chain is intact, but its head differs.
     assert_eq!(verdict(own(&lines[..3])), (None, false, false));
     assert_eq!(verdict(own(&lines[1..])).0, Some(1));
-    // Cut off by a kill.
+    // Truncated by a kill.
     std::fs::write(&path, &text[..text.len() - 10]).unwrap();
     let chain = read(&path).unwrap();
     assert_eq!((chain.records.len(), chain.broken_at, chain.ended), (4, None, false));
     assert_eq!(chain.torn, text.lines().last().unwrap().len() as u64 + 1 - 10);
-    // A line in the middle that is none: what can be read is read.
+    // A malformed line in the middle: the rest is read.
     std::fs::write(&path, text.replace("b.example", "b.exa\"mple")).unwrap();
     let chain = read(&path).unwrap();
     assert_eq!((chain.records.len(), chain.broken_at, chain.ended), (4, Some(3), true));
@@ -69,10 +70,10 @@ fn promise_18_a_file_that_was_changed_is_found_out() {
 fn ended_launches_have_so_many_files_and_no_others_go() {
     let state = tempfile::tempdir().unwrap();
     let folder = state.path().join(FOLDER);
-    // Three that live, and are the oldest.
+    // Three live bottles, which are the oldest.
     let living: Vec<Writer> =
         ["one", "two", "three"].map(|name| Writer::begin(state.path(), name, |_| true).unwrap()).into();
-    // Whether this one is gone cannot be told: of its files the last stays.
+    // Whether this bottle is gone is unknown: its last log stays.
     std::fs::write(folder.join("6.unknown.jsonl"), "").unwrap();
     std::fs::write(folder.join("7.unknown.jsonl"), "").unwrap();
     let later = u64::MAX / 2;
@@ -90,7 +91,7 @@ fn ended_launches_have_so_many_files_and_no_others_go() {
     assert!(!folder.join("6.unknown.jsonl").exists() && !folder.join(format!("{later}.old-0.jsonl.torn")).exists());
     let files = read::files(&folder).unwrap();
     assert_eq!(files.len(), MAX_FILES + 4);
-    // A clock that was set back makes no new launch an old one.
+    // A clock that was set back does not make a new launch an old one.
     assert_eq!(files.last().unwrap().bottle, "newest");
     assert!(read(&find(state.path(), "one").unwrap().unwrap()).unwrap().written);
     drop((living, newest));
@@ -112,23 +113,23 @@ fn a_torn_end_is_cut_off_at_the_next_start_and_the_chain_says_so() {
         drop(Writer::begin(state.path(), "next", |_| false).unwrap());
         let chain = read(&path).unwrap();
         assert_eq!((chain.torn, chain.broken_at, chain.ended, chain.records.len()), (0, None, false, 3));
-        let Line::Repaired { cut, sha256, kept } = &chain.records[2].line else { panic!("{chain:?}") };
+        let Entry::Repaired { cut, sha256, kept } = &chain.records[2].line else { panic!("{chain:?}") };
         assert_eq!((*cut, sha256), (torn.len() as u64, &hash(torn)));
         assert_eq!(std::fs::read(path.with_file_name(kept)).unwrap(), torn);
     }
 }
 
-/// A disk of so many bytes, that breaks off where it is full.
+/// A disk of limited size, which fails in the middle of a write.
 struct Small {
     bytes: Arc<Mutex<Vec<u8>>>,
-    room: Arc<AtomicUsize>,
+    quota: Arc<AtomicUsize>,
     cuts: bool,
 }
 
 impl append::Medium for Small {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let mut there = self.bytes.lock().unwrap();
-        let fits = bytes.len().min(self.room.load(Ordering::Relaxed).saturating_sub(there.len()));
+        let fits = bytes.len().min(self.quota.load(Ordering::Relaxed).saturating_sub(there.len()));
         there.extend_from_slice(&bytes[..fits]);
         if fits < bytes.len() { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
@@ -147,7 +148,7 @@ impl append::Medium for Small {
 }
 
 proptest! {
-    /// Room that comes and goes; and whether a torn line can be cut off.
+    /// Free space that comes and goes; and whether a torn line can be removed.
     #[test]
     fn a_full_disk_tears_no_line_and_loses_no_count(
         rooms in proptest::collection::vec((0..4000_usize, 0..4_u8, 1..5_u64), 1..40),
@@ -155,16 +156,16 @@ proptest! {
         ends_with_room in any::<bool>(),
     ) {
         let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let room = Arc::new(AtomicUsize::new(1000));
-        let medium = Small { bytes: bytes.clone(), room: room.clone(), cuts };
+        let quota = Arc::new(AtomicUsize::new(1000));
+        let medium = Small { bytes: bytes.clone(), quota: quota.clone(), cuts };
         let mut writer = Writer::on(Box::new(medium), "b").unwrap();
         let mut came = 0;
         for (more, host, count) in rooms {
-            room.store(more, Ordering::Relaxed);
+            quota.store(more, Ordering::Relaxed);
             came += count;
             writer.event(Event { count, ..event("refuse", "denied", "connect", "CONNECT", &format!("h{host}.example:443")) });
         }
-        room.store(if ends_with_room { usize::MAX } else { 0 }, Ordering::Relaxed);
+        quota.store(if ends_with_room { usize::MAX } else { 0 }, Ordering::Relaxed);
         let closed = writer.close();
         prop_assert_eq!(closed.decisions, came);
         let chain = read::parse(&bytes.lock().unwrap());
@@ -172,7 +173,7 @@ proptest! {
         prop_assert!(chain.torn == 0 || !cuts);
         prop_assert_eq!(chain.ended, closed.incomplete.is_none());
         prop_assert!(!(ends_with_room && cuts) || chain.ended);
-        if let Some(Line::Ended { left_out, .. }) = chain.records.last().map(|record| &record.line) {
+        if let Some(Entry::Ended { left_out, .. }) = chain.records.last().map(|record| &record.line) {
             let there: u64 = chain.events().map(|event| event.count).sum();
             prop_assert_eq!(there + left_out.values().sum::<u64>(), came);
             prop_assert_eq!(left_out.values().sum::<u64>(), closed.left_out);
@@ -183,7 +184,7 @@ proptest! {
 #[test]
 fn what_is_rare_has_room_in_a_file_that_is_flooded() {
     let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let medium = Small { bytes: bytes.clone(), room: Arc::new(AtomicUsize::new(usize::MAX)), cuts: true };
+    let medium = Small { bytes: bytes.clone(), quota: Arc::new(AtomicUsize::new(usize::MAX)), cuts: true };
     let mut writer = Writer::on(Box::new(medium), "b").unwrap();
     let came = 120_000;
     for number in 0..came {
@@ -208,7 +209,7 @@ fn what_is_rare_has_room_in_a_file_that_is_flooded() {
         chain.events().filter(|event| event.kind.destination == host).map(|event| event.count).sum::<u64>()
     };
     assert_eq!(of("rare.example:443"), 10);
-    // Of what was frequent, the last is there with all that it counts.
+    // The last of the frequent events is there, with its count.
     assert_eq!(of("busy.example:443"), came / 3);
     assert!(chain.events().any(|event| event.kind.code == "sidecar_died"));
     let there: u64 = chain.events().map(|event| event.count).sum();

@@ -5,15 +5,24 @@ use std::sync::Arc;
 use super::failure::input;
 use super::print::print_message;
 use crate::engine::Engine;
-use crate::engine::choice::{connect, resolve};
+use crate::engine::choice::{connect, native_in_use, resolve};
 use crate::session::{Class, Failure, StateDir};
 
-/// The engine's address, the engine, and this user's bottles.
-pub(super) async fn engine() -> Result<(String, Arc<dyn Engine>, StateDir), Failure> {
-    let endpoint = find_engine()?;
-    let engine = connect(&endpoint)?;
-    engine.info().await?;
-    Ok((endpoint, engine, state()?))
+/// Every engine that may have bottles of this user, with its address, and the state directory: the default engine first, then
+/// the native one where it has been used.
+///
+/// # Errors
+/// The default engine does not answer.
+pub(super) async fn engines() -> Result<(Vec<(String, Arc<dyn Engine>)>, StateDir), Failure> {
+    let default = find_engine()?;
+    let native = native_in_use().filter(|native| *native != default);
+    let mut engines = Vec::new();
+    for endpoint in [default].into_iter().chain(native) {
+        let engine = connect(&endpoint)?;
+        engine.info().await?;
+        engines.push((endpoint, engine));
+    }
+    Ok((engines, state()?))
 }
 
 pub(super) fn find_engine() -> Result<String, Failure> {

@@ -43,7 +43,7 @@ impl Evidence {
                 let mut writer = crate::sync::lock(&self.0);
                 writer.as_mut().and_then(|writer| {
                     writer.retry();
-                    writer.is_missing().map(str::to_owned)
+                    writer.write_error().map(str::to_owned)
                 })
             };
             match (&why, &told) {
@@ -57,7 +57,7 @@ impl Evidence {
         }
     }
 
-    pub(super) fn close(&self) -> Option<audit::Closed> {
+    pub(super) fn close(&self) -> Option<audit::LogSummary> {
         crate::sync::lock(&self.0).take().map(audit::Writer::close)
     }
 }

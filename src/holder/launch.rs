@@ -9,9 +9,9 @@ use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::{Bottle, Event, WorkspaceSource, release, watch, workspace};
 use crate::session::exit_record::OutputChunk;
-use crate::session::queue::to_tear_down;
-use crate::session::{Class, Defer, Failure, Kept, UndoRow, unwind};
-use crate::workspace::{Brought, Snapshot, changes, outstanding};
+use crate::session::queue::acquire_teardown;
+use crate::session::{Class, Defer, Failure, KeptWorkspace, UndoRow, unwind};
+use crate::workspace::{Fetched, Snapshot, changes, outstanding};
 
 /// How long effects under way may take to end when the bottle is cancelled.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -87,12 +87,12 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
 /// Whether the workspace outlives the bottle: as the plan says, and only where there is something in it that nobody has
 /// fetched. An end that was cut short counts as a failure. What cannot be read, compared or written down is kept. So is what
 /// was kept before: no end of a later life, and no plan of it, takes that back, but a pull or `rm`.
-async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<Kept> {
+async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<KeptWorkspace> {
     let host = bottle.host();
     let directory = host.staging.as_ref()?;
     let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
     let volume = bottle.workspace_volume();
-    let resumed = matches!(host.workspace, Some(WorkspaceSource::Kept(_)));
+    let resumed = matches!(host.workspace, Some(WorkspaceSource::KeptWorkspace(_)));
     let policy = if resumed { Keep::Always } else { bottle.plan.keep };
     if resumed && !bottle.is_released() {
         // What was kept before, and nobody has touched.
@@ -146,7 +146,7 @@ async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel,
     // Whoever has asked twice does not wait in a line.
     let turn = async {
         match &bottle.host().turns {
-            Some(state) if !bottle.is_inner() => to_tear_down(state).await,
+            Some(state) if !bottle.is_inner() => acquire_teardown(state).await,
             _ => None,
         }
     };

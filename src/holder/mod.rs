@@ -39,9 +39,9 @@ use crate::engine::{Engine, Filter};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before};
 use crate::primitive::{Bottle, Event, Events, HostContext, MAX_BURST, Nesting, WorkspaceSource, images_on_engine};
-use crate::session::exit_record::{self, Ended};
-use crate::session::kept::workspace_volume;
-use crate::session::{Class, Condition, Failure, Kept, Session, StateDir, crash, gc};
+use crate::session::exit_record::{self, ExitRecord};
+use crate::session::kept_workspace::workspace_volume;
+use crate::session::{Class, Condition, Failure, KeptWorkspace, Session, StateDir, crash, gc};
 use crate::workspace::{Seed, patch_text};
 use cancel::FINAL;
 use claim::Claim;
@@ -275,7 +275,7 @@ async fn live(
     hub: &Hub,
     made: &Arc<OnceLock<Arc<Bottle>>>,
     cancel: &Arc<Cancel>,
-) -> (Outcome, Arc<Bottle>) {
+) -> (LaunchOutcome, Arc<Bottle>) {
     let store = Store::State(state.clone(), launch.endpoint.clone());
     let nested = Nested::new(session.engine.clone(), store, &launch.program, &launch.drafts);
     let directory = claim.dir.path.clone();
@@ -315,7 +315,7 @@ fn cancelled() -> Failure {
 fn source(launch: &Launch, directory: &std::path::Path) -> Option<WorkspaceSource> {
     let plan = launch.plan.workspace.as_ref().filter(|plan| plan.mode == WorkspaceMode::Copy)?;
     if launch.resume {
-        return Some(WorkspaceSource::Kept(Arc::new(Seed::Archive(directory.join(SEED_FILE)))));
+        return Some(WorkspaceSource::KeptWorkspace(Arc::new(Seed::Archive(directory.join(SEED_FILE)))));
     }
     let root = plan.source.clone()?;
     Some(WorkspaceSource::Folder { root, exclude: plan.exclude.clone(), staging: directory.to_owned() })

@@ -9,10 +9,11 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OnceCell;
 
 use super::ask::WITHIN;
+use super::claim::Claim;
 use super::draft::Drafts;
 use super::store::Store;
 use super::thread::cannot_begin;
-use super::{Cancel, Outcome, carry_out};
+use super::{Cancel, LaunchOutcome, carry_out};
 use crate::engine::{Engine, EngineDetails, Output};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
 use crate::lua::{Program, built_in_recipe};
@@ -21,7 +22,7 @@ use crate::policy::EgressSpec;
 use crate::primitive::workspace::before;
 use crate::primitive::{Bottle, ChildOutcome, ChildRequest, Event, Events, HostContext, Launcher, Nesting};
 use crate::session::{Class, Failure, Session};
-use crate::workspace::{self, Seed, Snapshot, Temporary, patch_text};
+use crate::workspace::{self, Seed, Snapshot, TemporaryFile, patch_text};
 
 /// Most that is kept of an agent's output, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -96,7 +97,7 @@ impl Nested {
         let carried = async move { carry_out(&carried, &program, &stop).await };
         let carried = async {
             let outcome = self.store.run(carried).await;
-            outcome.unwrap_or_else(|error| Outcome::of(cannot_begin(&error)))
+            outcome.unwrap_or_else(|error| LaunchOutcome::of(cannot_begin(&error)))
         };
         let outcome = tokio::select! {
             outcome = carried => outcome,

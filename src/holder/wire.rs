@@ -13,7 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
 use super::draft::Drafts;
-use crate::audit::Closed;
+use crate::audit::LogSummary;
 use crate::lua::Program;
 use crate::plan::LaunchPlan;
 use crate::policy::{Change, LivePolicy};
@@ -154,7 +154,7 @@ pub struct Report {
     pub executed: Option<Executed>,
     /// What the audit file came to, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Closed>,
+    pub evidence: Option<LogSummary>,
     /// Decisions that were left out because the client did not read; the file has them.
     pub audit_dropped: u64,
 }
@@ -181,7 +181,7 @@ pub struct Times {
     pub released: Option<u64>,
     /// The agent's command ended.
     pub ended: Option<u64>,
-    /// Nothing was left.
+    /// Never was left.
     pub gone: Option<u64>,
 }
 

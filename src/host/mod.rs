@@ -11,4 +11,4 @@ pub use command::{Limits, output};
 pub use file::{create_whole, make_private, replace};
 pub use id::random_base36;
 pub use lock::{ByteRange, exclusive, is_held, try_exclusive, try_shared, wait_exclusive};
-pub use network::{Route, addresses, routes, routes_v6};
+pub use network::{Route, addresses, readable_routes, routes, routes_v6};

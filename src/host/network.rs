@@ -31,6 +31,12 @@ pub fn routes() -> io::Result<Vec<Route>> {
     read("/proc/net/route", 1, v4)
 }
 
+/// The routes of IPv4 that can be read. Lines that cannot be parsed are skipped; an unreadable table has no routes.
+pub fn readable_routes() -> Vec<Route> {
+    let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    parsed(&table, 1, v4)
+}
+
 /// The routes of IPv6; none where the kernel has no such table.
 ///
 /// # Errors
@@ -66,6 +72,11 @@ fn read(file: &str, header: usize, parse: fn(&str) -> Option<Route>) -> io::Resu
 /// The routes of a table; the line that is none.
 fn table_of(table: &str, header: usize, parse: fn(&str) -> Option<Route>) -> Result<Vec<Route>, String> {
     table.lines().skip(header).map(|line| parse(line).ok_or_else(|| line.to_owned())).collect()
+}
+
+/// The routes of a table, without lines that cannot be parsed.
+fn parsed(table: &str, header: usize, parse: fn(&str) -> Option<Route>) -> Vec<Route> {
+    table.lines().skip(header).filter_map(parse).collect()
 }
 
 /// A line of `/proc/net/route` (`proc_pid_net(5)`): hexadecimal, in this machine's own order of bytes.
@@ -107,6 +118,9 @@ mod tests {
         assert_eq!((routes[1].to, routes[1].by), ("172.17.0.0/16".parse().unwrap(), Ipv4Addr::UNSPECIFIED.into()));
         assert_eq!(routes[2].to, "172.17.48.0/20".parse().unwrap(), "as gVisor writes it");
         assert_eq!(table_of(&format!("{header}eth0\tx\n"), 1, v4), Err("eth0\tx".to_owned()));
+        let broken = table.replace("docker0\t000011AC", "docker0\tx");
+        assert!(table_of(&broken, 1, v4).is_err());
+        assert_eq!(parsed(&broken, 1, v4), [routes[0].clone(), routes[2].clone()]);
 
         let line = "fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
                     00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n\

@@ -1,5 +1,5 @@
-//! The proof of an agent that is paused, from a container beside it: in its network, with its sidecars' sockets, and relays of
-//! its own, for those of init are paused, too.
+//! Proves a paused agent from a container beside it, which shares the agent's network and its sidecars' sockets. It has
+//! relays of its own, because init's are paused, too.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -15,23 +15,23 @@ use crate::wire::{Reader, send};
 /// The role's name on the command line.
 pub const ROLE: &str = "prove-beside";
 
-/// What it is told: a line of JSON on its standard input.
+/// The configuration: a line of JSON on standard input.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Loopback addresses that the agent's init has not taken, and where they lead.
+    /// Loopback addresses that the agent's init does not use, and their destinations.
     pub relays: BTreeMap<SocketAddrV4, Far>,
-    /// What to try, by those.
+    /// The targets, at those addresses.
     pub targets: Targets,
 }
 
-/// Longest configuration, in bytes.
+/// Maximum length of the configuration, in bytes.
 const MAX_LINE: usize = 1 << 20;
 
-/// Tries, and prints the lines as JSON.
+/// Runs the probe and prints its results as JSON.
 ///
 /// # Errors
-/// It is told nothing, a relay cannot listen, or standard output is closed.
+/// There is no configuration, a relay cannot listen, or standard output is closed.
 pub async fn run() -> anyhow::Result<()> {
     let config = Reader::new(tokio::io::stdin(), MAX_LINE).value().await.context("read the configuration")?;
     let Config { relays, targets } = config.context("there is no configuration")?;

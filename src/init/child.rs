@@ -1,4 +1,4 @@
-//! A container's command, as the child of its PID 1; and everybody else's orphans.
+//! Runs a container's command as a child of its PID 1, and reaps orphans.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
@@ -15,32 +15,32 @@ use tokio::sync::oneshot;
 
 use super::signals::next_signal;
 
-/// What to start.
+/// What to run.
 pub(super) struct Task<'a> {
     pub(super) command: &'a [String],
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) workdir: &'a str,
-    /// Where both its streams go; to PID 1's own when absent.
+    /// Receives both output streams; they are inherited if absent.
     pub(super) output: Option<std::io::PipeWriter>,
 }
 
-/// A command that runs.
+/// A running command.
 pub(super) struct Child {
     pid: Pid,
     children: Stream,
-    others: Others,
+    others: OtherChildren,
 }
 
-/// Further commands of PID 1's own, whose ends it collects like everybody's.
+/// Further commands of PID 1, which are reaped with all other children.
 #[derive(Clone, Default)]
-pub(super) struct Others(Arc<Mutex<HashMap<i32, oneshot::Sender<i32>>>>);
+pub(super) struct OtherChildren(Arc<Mutex<HashMap<i32, oneshot::Sender<i32>>>>);
 
-impl Others {
-    /// Runs a command without input and output; its exit code, `None` where it could not be run.
+impl OtherChildren {
+    /// Runs a command without input and output; returns its exit code, `None` if it cannot be run.
     pub(super) async fn run(&self, command: &[String], env: &BTreeMap<String, String>) -> Option<i32> {
         let (program, arguments) = command.split_first()?;
         let ended = {
-            // Held until it is known: its end may come before the next line.
+            // Held until the child is registered: it may end before that.
             let mut waiting = crate::sync::lock(&self.0);
             let mut command = Command::new(program);
             command.args(arguments).envs(env).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -54,7 +54,8 @@ impl Others {
 }
 
 impl Child {
-    /// Serves as PID 1 until the command has ended; its exit code, 128 and the signal's number where a signal ended it.
+    /// Runs as PID 1 until the command has ended; returns its exit code, or 128 and the number of the signal that ended
+    /// it.
     pub(super) async fn end(mut self, signals: &mut [Stream]) -> i32 {
         loop {
             tokio::select! {
@@ -64,19 +65,19 @@ impl Child {
                     }
                 }
                 signal = next_signal(signals) => {
-                    // To its whole group, as a terminal would; it may have ended in this moment.
+                    // To its process group, as a terminal does; it may have ended already.
                     let _ = kill(Pid::from_raw(-self.pid.as_raw()), signal);
                 }
             }
         }
     }
 
-    /// Those whose ends this one collects.
-    pub(super) fn others(&self) -> Others {
+    /// The further commands that this child's reaper collects.
+    pub(super) fn others(&self) -> OtherChildren {
         self.others.clone()
     }
 
-    /// Collects every child that has ended; the command's code if it is among them.
+    /// Reaps every child that has ended; returns the command's exit code if it is among them.
     fn reap(&self) -> Option<i32> {
         loop {
             let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -95,7 +96,7 @@ impl Child {
     }
 }
 
-/// Starts a command, in a session of its own; on a terminal, as its foreground.
+/// Starts a command in a session of its own; on a terminal, as the foreground process group.
 #[expect(unsafe_code, reason = "a terminal is made the child's between fork and exec")]
 pub(super) fn start(task: Task<'_>) -> anyhow::Result<Child> {
     let children = signal(SignalKind::child())?;
@@ -110,19 +111,19 @@ pub(super) fn start(task: Task<'_>) -> anyhow::Result<Child> {
         if !on_terminal {
             return Ok(nix::unistd::setsid().map(drop)?);
         }
-        // The terminal is PID 1's session's: the command becomes its foreground group there, as under a shell. Whoever is in
-        // the background is stopped for trying, unless it ignores that.
+        // The terminal belongs to PID 1's session: the command becomes its foreground group, as under a shell. A
+        // background process that tries this is stopped by SIGTTOU unless it ignores it.
         let group = nix::unistd::getpid();
         nix::unistd::setpgid(group, group)?;
-        // SAFETY: neither disposition is a function of ours.
+        // SAFETY: neither disposition is a handler function.
         let before = unsafe { nix::sys::signal::signal(Signal::SIGTTOU, SigHandler::SigIgn) }?;
         nix::unistd::tcsetpgrp(std::io::stdin(), group)?;
-        // SAFETY: it is what was there before.
+        // SAFETY: restores the previous disposition.
         unsafe { nix::sys::signal::signal(Signal::SIGTTOU, before) }?;
         Ok(())
     };
-    // SAFETY: the closure makes system calls and allocates nothing.
+    // SAFETY: the closure only makes system calls and does not allocate.
     unsafe { command.pre_exec(own_group) };
     let child = command.spawn().with_context(|| format!("start {program:?} in {:?}", task.workdir))?;
-    Ok(Child { pid: Pid::from_raw(child.id().cast_signed()), children, others: Others::default() })
+    Ok(Child { pid: Pid::from_raw(child.id().cast_signed()), children, others: OtherChildren::default() })
 }

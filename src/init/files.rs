@@ -1,4 +1,4 @@
-//! `bottler files`, run by an exec: one file into or out of the container it runs in, with that container's rights.
+//! `bottler files`, run by an exec: copies one file into or out of its container, with the container's permissions.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -9,13 +9,13 @@ use nix::libc;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "files";
-/// Largest file, in bytes.
+/// Maximum size of a file, in bytes.
 pub const MAX_FILE: usize = 16 << 20;
 
 /// `put PATH MODE` writes standard input to a file; `get PATH` writes a file to standard output.
 ///
 /// # Errors
-/// The words are others, or the file cannot be written or read.
+/// The arguments are invalid, or the file cannot be written or read.
 pub fn run(words: &[&str]) -> anyhow::Result<()> {
     match words {
         ["put", path, mode] => {
@@ -27,7 +27,7 @@ pub fn run(words: &[&str]) -> anyhow::Result<()> {
     }
 }
 
-/// Permission bits as they are written: in octal.
+/// Parses permission bits in octal.
 pub fn mode(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777)
 }
@@ -39,7 +39,7 @@ fn put(path: &Path, mode: u32, from: impl Read) -> anyhow::Result<()> {
             std::fs::create_dir_all(parent)?;
         }
         let mut options = std::fs::OpenOptions::new();
-        // Not blocking: a pipe in its place must not hold us up.
+        // Non-blocking: a pipe in its place must not block.
         options.write(true).create(true).truncate(true).mode(mode).custom_flags(libc::O_NONBLOCK);
         let mut file = options.open(path)?;
         std::io::copy(&mut from, &mut file)?;

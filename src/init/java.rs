@@ -1,6 +1,6 @@
-//! A store of certificates as Java reads it: the JDK reads no PEM. The format is JKS, version 2, which every JDK reads (as its
-//! `sun.security.provider.JavaKeyStore` documents it): a head, an entry for each certificate, and a hash over the whole that is
-//! keyed with the password.
+//! Writes a certificate store for Java, which does not read PEM. The format is JKS, version 2, which every JDK reads
+//! (documented in `sun.security.provider.JavaKeyStore`): a header, an entry for each certificate, and a hash of the
+//! whole that is keyed with the password.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -10,10 +10,10 @@ use crate::layout::agent::JAVA_PASSWORD;
 
 const MAGIC: u32 = 0xfeed_feed;
 const VERSION: u32 = 2;
-/// The kind of an entry that is a certificate.
+/// The tag of a certificate entry.
 const TRUSTED: u32 = 2;
 
-/// A store with the certificates of a bundle; what of it cannot be read is left out, as OpenSSL does it.
+/// A store with the certificates of a PEM bundle; malformed ones are skipped, as OpenSSL does.
 pub(super) fn store(bundle: &str) -> Vec<u8> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(bundle.as_bytes()).filter_map(Result::ok).collect();
     let mut store = Vec::new();
@@ -23,7 +23,7 @@ pub(super) fn store(bundle: &str) -> Vec<u8> {
     for (index, certificate) in certificates.iter().enumerate() {
         store.extend_from_slice(&TRUSTED.to_be_bytes());
         text(&mut store, &format!("bottler-{index}"));
-        // When it was put in, in milliseconds since 1970: nobody asks.
+        // The creation time, in milliseconds since 1970, which no reader uses.
         store.extend_from_slice(&0_u64.to_be_bytes());
         text(&mut store, "X.509");
         store.extend_from_slice(&length(certificate.len()).to_be_bytes());
@@ -39,7 +39,7 @@ fn length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or_default()
 }
 
-/// A text with its length in two bytes before it, as Java's `writeUTF` has it.
+/// A string with a length of two bytes, as Java's `writeUTF` encodes it.
 fn text(store: &mut Vec<u8>, text: &str) {
     store.extend_from_slice(&u16::try_from(text.len()).unwrap_or_default().to_be_bytes());
     store.extend_from_slice(text.as_bytes());
@@ -59,8 +59,8 @@ mod tests {
         let list = ["-list", "-storetype", "JKS", "-storepass", JAVA_PASSWORD, "-keystore"];
         let output = std::process::Command::new("keytool").args(list).arg(&path).output();
         let output = output.expect("keytool is installed");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("contains 2 entries"), "{said}");
-        assert_eq!(said.matches("trustedCertEntry").count(), 2, "{said}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && printed.contains("contains 2 entries"), "{printed}");
+        assert_eq!(printed.matches("trustedCertEntry").count(), 2, "{printed}");
     }
 }

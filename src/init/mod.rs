@@ -1,8 +1,9 @@
-//! PID 1 of the containers that run somebody else's command: `init` in the agent's, `serve` in an ordinary image's.
+//! PID 1 of containers that run a command from outside: `init` in the agent's container, `serve` in that of an ordinary
+//! image.
 //!
-//! `init` relays the sidecars' services, proves that the bottle is tight, takes what the agent is given, and only then
-//! starts the agent's command. It runs as the plan's user, without capabilities, and is not dumpable: the agent cannot
-//! read it or trace it.
+//! `init` relays the sidecars' services, proves that the bottle is tight, receives the agent's files and environment,
+//! and then starts the agent's command. It runs as the plan's user, without capabilities, and is not dumpable: the
+//! agent can neither read nor trace it.
 
 pub mod beside;
 mod child;
@@ -19,45 +20,46 @@ use std::net::SocketAddrV4;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-pub use release::{Answer, File, Release, Request, bridge};
+pub use release::{File, Release, Request, Response, bridge};
 
 use crate::layout::agent::{ENV_FILE, Far};
 use crate::probe;
 use signals::{next_signal, signals};
 
-/// The role's name on the command line; `init` alone is what users type for a manifest to begin with.
+/// The role's name on the command line; `init` alone creates a manifest.
 pub const ROLE: &str = "agent-init";
 /// The role's name on the command line that runs the operator's commands.
 pub const ENTER: &str = "enter";
-/// What init is told on its command line; nothing here is secret.
+/// The configuration, on the command line; it contains no secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Loopback addresses, and where they lead.
+    /// Loopback addresses, and their destinations.
     pub relays: BTreeMap<SocketAddrV4, Far>,
     /// Whether the kernel is gVisor's.
     #[serde(default)]
     pub gvisor: bool,
 }
 
-/// `bottler enter COMMAND…`, run by an exec: the command, with what the agent was told. Returns only if it cannot.
+/// `bottler enter COMMAND…`, run by an exec: runs a command with the agent's environment. Returns only on an error.
 ///
 /// # Errors
 /// There is no command, or it cannot be started.
 pub fn enter(words: &[&str]) -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt;
     let (program, arguments) = words.split_first().context("there is no command")?;
-    // Before the release nothing has been told.
-    let told = std::fs::read(ENV_FILE).unwrap_or_else(|_| b"{}".to_vec());
-    let env: BTreeMap<String, String> = serde_json::from_slice(&told).context("read what the agent was told")?;
+    // Before the release there is no environment.
+    let stored = std::fs::read(ENV_FILE).unwrap_or_else(|_| b"{}".to_vec());
+    let env: BTreeMap<String, String> =
+        serde_json::from_slice(&stored).context("read the environment that init stored")?;
     Err(std::process::Command::new(program).args(arguments).envs(env).exec())
         .with_context(|| format!("start {program:?}"))
 }
 
-/// Runs until the agent's command has ended; its exit code.
+/// Runs until the agent's command has ended; returns its exit code.
 ///
 /// # Errors
-/// The configuration is bad, a relay cannot listen, or the command cannot be started.
+/// The configuration is invalid, a relay cannot listen, or the command cannot be started.
 pub async fn run(config: &str) -> anyhow::Result<i32> {
     let config: Config = serde_json::from_str(config).context("read init's configuration")?;
     let mut signals = signals()?;

@@ -1,4 +1,4 @@
-//! Loopback addresses that lead to the sidecars: to their sockets, or to their addresses on the network inside.
+//! Relays loopback addresses to the sidecars: to their sockets, or to their addresses on the network inside.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,16 +14,16 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::layout::agent::{Far, SERVICES_DIR};
 
-/// Bytes carried at once, each way.
+/// Buffer size in each direction, in bytes.
 pub(super) const BUFFER: usize = 64 << 10;
 
-/// How long to wait when nothing more can be accepted.
+/// How long to wait when accepting fails.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a sidecar on the network inside may take to accept.
+/// The time limit for a connection to a sidecar on the network inside.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// Listens on every relay's address.
+/// Listens on the address of every relay.
 pub(super) async fn start(relays: &BTreeMap<SocketAddrV4, Far>, gvisor: bool) -> anyhow::Result<()> {
     for (address, far) in relays {
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {far:?}"))?;
@@ -35,7 +35,7 @@ pub(super) async fn start(relays: &BTreeMap<SocketAddrV4, Far>, gvisor: bool) ->
 async fn accept(listener: TcpListener, far: Far, gvisor: bool) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, say: what was accepted goes on, and after a while the next one may fit again.
+            // Probably out of descriptors: existing connections continue, and will free theirs.
             tokio::time::sleep(PAUSE).await;
             continue;
         };
@@ -44,7 +44,7 @@ async fn accept(listener: TcpListener, far: Far, gvisor: bool) {
     }
 }
 
-/// A sidecar that is gone gives what a closed port gives: nothing.
+/// A sidecar that is gone looks like a closed port.
 async fn carry(near: TcpStream, far: Far, gvisor: bool) {
     let _ = near.set_nodelay(true);
     match far {
@@ -54,7 +54,7 @@ async fn carry(near: TcpStream, far: Far, gvisor: bool) {
             }
         }
         Far::Address(address) => {
-            // On the same machine one answers at once, or is gone: then the kernel would go on asking for minutes.
+            // On the same machine a peer accepts at once or is gone; the kernel would retry for minutes.
             if let Ok(Ok(far)) = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
                 let _ = far.set_nodelay(true);
                 copy(near, far, gvisor).await;
@@ -72,7 +72,7 @@ async fn copy<N: Ready, F: Ready>(mut near: N, mut far: F, gvisor: bool) {
     };
 }
 
-/// A stream whose readiness can be asked for.
+/// A stream whose readiness can be polled.
 trait Ready: AsyncRead + AsyncWrite + Unpin {
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -98,8 +98,8 @@ impl Ready for UnixStream {
     }
 }
 
-/// A stream that is read until there is nothing, and only then waited for. tokio waits for the kernel's next word as soon as
-/// a read has not filled its buffer; gVisor's does not say a second word for an end that came together with bytes.
+/// A stream that is read until it would block. tokio waits for the next readiness event as soon as a read did not fill
+/// the buffer, but gVisor sends no second event for an end that arrived together with data.
 struct Eager<S>(S);
 
 impl<S: Ready> AsyncRead for Eager<S> {

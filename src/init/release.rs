@@ -1,7 +1,7 @@
-//! The release protocol: lines of JSON between the holder and init, over an exec's streams and init's own socket.
+//! The release protocol: lines of JSON between the holder and init, over an exec's streams and init's socket.
 //!
-//! The holder asks for the proof; init answers with the probe's lines; the holder sends what the agent is given; init
-//! has it all before the command starts. The socket is gone by then.
+//! The holder requests the proof, and init responds with the probe's results. Then the holder sends what the agent
+//! receives. Init stores all of it before the command starts; the socket is removed by then.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -14,15 +14,15 @@ use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::layout::agent::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, JAVA_STORE, OWN_BUNDLE, RUN_DIR};
-use crate::probe::{Line, Targets, passed};
+use crate::probe::{ProbeResult, Targets, passed};
 use crate::wire::{Reader, send};
 
-/// Largest message, in bytes: a prompt and some files.
+/// Maximum size of a message, in bytes: a prompt and some files.
 const MAX_MESSAGE: usize = 64 << 20;
-/// How long init's socket may take to appear after the container's start.
+/// The time limit for init's socket to appear after the container's start.
 const APPEAR: Duration = Duration::from_secs(10);
 
-/// What the holder says.
+/// A request of the holder.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
@@ -32,29 +32,29 @@ pub enum Request {
     Release(Box<Release>),
 }
 
-/// What init says.
+/// A response of init.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// The probe's lines.
-    Proof(Vec<Line>),
-    /// All is in place; the command starts.
+pub enum Response {
+    /// The probe's results.
+    Proof(Vec<ProbeResult>),
+    /// Everything is in place; the command starts.
     Released,
-    /// It cannot be done.
+    /// The request failed.
     Failed(String),
 }
 
-/// What the agent is given. Secrets come this way and no other: they are in no configuration.
+/// What the agent receives. Secrets are sent this way only, and are in no configuration.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Release {
     /// The command and its arguments.
     pub command: Vec<String>,
-    /// The directory it starts in.
+    /// The working directory.
     pub workdir: String,
-    /// Variables beyond the container's own.
+    /// Environment variables in addition to the container's.
     pub env: BTreeMap<String, String>,
-    /// Files of the agent's user.
+    /// Files, owned by the agent's user.
     pub files: Vec<File>,
     /// The bottle's CA certificate, in PEM.
     pub ca: Option<String>,
@@ -64,16 +64,16 @@ pub struct Release {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Where; absolute.
+    /// The absolute path.
     pub path: String,
-    /// What is in it.
+    /// The content.
     pub content: String,
-    /// Its permission bits.
+    /// The permission bits.
     pub mode: u32,
 }
 
-/// Listens on init's socket for one holder, proves, and takes the release.
-pub(super) async fn receive(prove: fn(&Targets) -> Vec<Line>) -> anyhow::Result<Release> {
+/// Serves one holder on init's socket until the release.
+pub(super) async fn receive(prove: fn(&Targets) -> Vec<ProbeResult>) -> anyhow::Result<Release> {
     let path = Path::new(RUN_DIR).join("init");
     let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
     let (stream, _) = listener.accept().await?;
@@ -87,15 +87,15 @@ pub(super) async fn receive(prove: fn(&Targets) -> Vec<Line>) -> anyhow::Result<
             Request::Prove(targets) => {
                 let lines = tokio::task::spawn_blocking(move || prove(&targets)).await?;
                 tight = passed(&lines);
-                Answer::Proof(lines)
+                Response::Proof(lines)
             }
-            Request::Release(_) if !tight => Answer::Failed("the probe has not passed".into()),
+            Request::Release(_) if !tight => Response::Failed("the probe has not passed".into()),
             Request::Release(release) => match place(&release) {
                 Ok(()) => {
-                    send(&mut writer, &Answer::Released).await?;
+                    send(&mut writer, &Response::Released).await?;
                     return Ok(*release);
                 }
-                Err(error) => Answer::Failed(format!("{error:#}")),
+                Err(error) => Response::Failed(format!("{error:#}")),
             },
         };
         send(&mut writer, &answer).await?;
@@ -128,13 +128,13 @@ fn write(path: &str, content: impl AsRef<[u8]>, mode: u32) -> anyhow::Result<()>
         }
         let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
         std::io::Write::write_all(&mut file, content.as_ref())?;
-        // The process' umask may have taken bits away.
+        // The umask may have cleared bits.
         file.set_permissions(PermissionsExt::from_mode(mode))
     };
     attempt().with_context(|| format!("write {path} in the bottle"))
 }
 
-/// `bottler ctl`, run by an exec: carries its standard streams to init's socket.
+/// `bottler ctl`, run by an exec: connects its standard streams to init's socket.
 ///
 /// # Errors
 /// Init does not listen, or a stream breaks.
@@ -147,13 +147,13 @@ pub async fn bridge() -> anyhow::Result<()> {
     };
     let received = async { tokio::io::copy(&mut from, &mut tokio::io::stdout()).await.map(drop) };
     tokio::select! {
-        // The answer to a release is the last word; who asks keeps its end open until then.
+        // The response to a release is the last message; the holder keeps its end open until then.
         done = received => Ok(done?),
         Err(error) = sent => Err(error.into()),
     }
 }
 
-/// Init binds its socket within a millisecond of its start, long before an exec gets here; if not, again.
+/// Init binds its socket within a millisecond of its start, long before an exec connects; otherwise this retries.
 async fn appear() -> UnixStream {
     loop {
         if let Ok(stream) = UnixStream::connect(Path::new(RUN_DIR).join("init")).await {

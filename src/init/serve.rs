@@ -1,6 +1,6 @@
-//! `serve`: PID 1 of an ordinary image that is a sidecar. What the image's command listens on at loopback is relayed to
-//! sockets in the sidecar's own volume, which the agent's container sees read-only; or, where the container has an address on
-//! the network inside, to ports of that.
+//! `serve`: PID 1 of an ordinary image that runs as a sidecar. It relays the ports that the image's command opens on
+//! loopback: to sockets in the sidecar's volume, which the agent's container mounts read-only, or to ports of the
+//! container's address on the network inside.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -20,31 +20,31 @@ use super::relay::{BUFFER, PAUSE};
 use super::signals::signals;
 use crate::layout::sidecar::INSIDE_PORTS;
 use crate::layout::sidecar::SERVICE_DIR;
-use crate::sidecar::{Message, Nothing, socket, stdio};
+use crate::sidecar::{Message, Never, socket, stdio};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "serve";
-/// How often a port or a command is asked whether it is ready: inside one container, of its own loopback.
+/// How often readiness is tested; this is inside the container, on its loopback.
 const ASK: Duration = Duration::from_millis(20);
-/// How long what it wrote may take to be passed on, once it has ended.
+/// The time limit for forwarding the last output after the command has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What serve is told on its standard input; secrets come this way and are in no configuration of the engine's.
+/// The configuration, on standard input; it may contain secrets, which the engine's configuration must not.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The image's command and arguments.
     pub command: Vec<String>,
-    /// The directory it starts in.
+    /// The working directory.
     pub workdir: String,
-    /// Variables beyond the container's own.
+    /// Environment variables in addition to the container's.
     pub env: BTreeMap<String, String>,
-    /// Ports that it listens on, relayed to sockets of that name, or to those from [`INSIDE_PORTS`] on.
+    /// The command's ports, relayed to sockets of that name, or to ports from [`INSIDE_PORTS`] on.
     pub ports: Vec<u16>,
-    /// Its address on the network inside, where it has one.
+    /// Its address on the network inside, if it has one.
     #[serde(default)]
     pub inside: Option<Ipv4Addr>,
-    /// When it counts as ready; at once when absent.
+    /// The readiness condition; ready at once if absent.
     pub ready: Option<Condition>,
 }
 
@@ -60,10 +60,10 @@ pub enum Condition {
     Exec(Vec<String>),
 }
 
-/// Runs until the image's command has ended; its exit code.
+/// Runs until the image's command has ended; returns its exit code.
 ///
 /// # Errors
-/// The configuration is bad, a socket cannot be made, or the command cannot be started.
+/// The configuration is invalid, a socket cannot be created, or the command cannot be started.
 pub async fn run() -> anyhow::Result<i32> {
     let config = stdio::Input::new().next::<Config>().await.context("read the configuration")?;
     let config = config.context("read the configuration: there is none")?;
@@ -86,16 +86,16 @@ pub async fn run() -> anyhow::Result<i32> {
     let task =
         child::Task { command: &config.command, env: &config.env, workdir: &config.workdir, output: Some(writer) };
     let child = child::start(task)?;
-    let (said, heard) = oneshot::channel();
+    let (found_sender, found) = oneshot::channel();
     let words = match &config.ready {
-        Some(Condition::Log(words)) => Some((words.clone(), said)),
+        Some(Condition::Log(words)) => Some((words.clone(), found_sender)),
         _ => None,
     };
     let passed_on = tokio::spawn(pass_on(pipe::Receiver::from_owned_fd(reader.into())?, words));
     let others = child.others();
-    tokio::spawn(async move { tell_ready(&config, &others, heard).await });
+    tokio::spawn(async move { report_ready(&config, &others, found).await });
     let code = child.end(&mut signals).await;
-    // Its last words are in the pipe; a process that it has left behind may keep that open.
+    // The last output is in the pipe; an orphaned process may keep it open.
     let _ = tokio::time::timeout(LAST_WORDS, passed_on).await;
     Ok(code)
 }
@@ -110,7 +110,7 @@ fn listen(port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Carries whatever comes to a port of the image's command.
+/// Relays connections to a port of the image's command.
 fn accept<S, F>(port: u16, next: impl Fn() -> F + Send + 'static)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -127,14 +127,14 @@ where
 }
 
 async fn carry(mut near: impl AsyncRead + AsyncWrite + Unpin, port: u16) {
-    // A service that does not listen gives what a closed port gives: nothing.
+    // A service that does not listen looks like a closed port.
     if let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
         let _ = far.set_nodelay(true);
         let _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await;
     }
 }
 
-/// Passes on what the command writes, to the container's log, and says when certain words were among it.
+/// Forwards the command's output to the container's log, and signals when a text was in it.
 async fn pass_on(from: pipe::Receiver, mut words: Option<(String, oneshot::Sender<()>)>) {
     let mut reader = BufReader::new(from);
     let mut log = tokio::io::stderr();
@@ -142,10 +142,10 @@ async fn pass_on(from: pipe::Receiver, mut words: Option<(String, oneshot::Sende
         if bytes.is_empty() {
             break;
         }
-        // A line at a time, or a full buffer of a line without end.
+        // One line at a time, or a full buffer if a line does not end.
         let length = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |end| end + 1);
-        if let Some((_, said)) = words.take_if(|(words, _)| contains(&bytes[..length], words.as_bytes())) {
-            let _ = said.send(());
+        if let Some((_, found_sender)) = words.take_if(|(words, _)| contains(&bytes[..length], words.as_bytes())) {
+            let _ = found_sender.send(());
         }
         let written = log.write_all(&bytes[..length]).await.and(log.flush().await);
         reader.consume(length);
@@ -159,7 +159,7 @@ fn contains(line: &[u8], words: &[u8]) -> bool {
     words.is_empty() || line.windows(words.len()).any(|part| part == words)
 }
 
-async fn tell_ready(config: &Config, others: &child::Others, heard: oneshot::Receiver<()>) {
+async fn report_ready(config: &Config, others: &child::OtherChildren, found: oneshot::Receiver<()>) {
     match &config.ready {
         Some(Condition::Tcp(port)) => {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await.is_err() {
@@ -171,8 +171,8 @@ async fn tell_ready(config: &Config, others: &child::Others, heard: oneshot::Rec
                 tokio::time::sleep(ASK).await;
             }
         }
-        Some(Condition::Log(_)) if heard.await.is_err() => return,
+        Some(Condition::Log(_)) if found.await.is_err() => return,
         None | Some(Condition::Log(_)) => {}
     }
-    stdio::tell(&Message::<(), Nothing, Nothing>::Ready(()));
+    stdio::write(&Message::<(), Never, Never>::Ready(()));
 }

@@ -1,8 +1,8 @@
-//! Signals that reach the command.
+//! Signals that are forwarded to the command.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that are passed on to the agent; before there is one, they end the bottle.
+/// Receives the signals that are forwarded to the agent; before the command starts, they end the bottle.
 pub(super) fn signals() -> std::io::Result<Vec<Signal>> {
     PASSED_ON.iter().map(|&kind| signal(SignalKind::from_raw(kind as i32))).collect()
 }
@@ -14,7 +14,7 @@ const PASSED_ON: [nix::sys::signal::Signal; 4] = [
     nix::sys::signal::Signal::SIGQUIT,
 ];
 
-/// The next signal that came, as an index into [`PASSED_ON`].
+/// The next signal.
 pub(super) async fn next_signal(signals: &mut [Signal]) -> nix::sys::signal::Signal {
     let waiting = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
     let (_, index, _) = futures_util::future::select_all(waiting).await;

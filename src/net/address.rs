@@ -1,4 +1,4 @@
-//! Classes of addresses: only a public one is dialled on behalf of an agent.
+//! Address classes: only public addresses are dialled on behalf of an agent.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
-/// What an address is for.
+/// The class of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
@@ -17,7 +17,7 @@ pub enum Class {
     Loopback,
     /// Private networks (RFC 1918, RFC 4193, and the deprecated site-local).
     Private,
-    /// One link (RFC 3927, RFC 4291), where no cloud keeps its metadata.
+    /// Link-local (RFC 3927, RFC 4291), except metadata services.
     LinkLocal,
     /// A cloud's metadata service.
     Metadata,
@@ -25,9 +25,9 @@ pub enum Class {
     Shared,
     /// A group of hosts, or all of them.
     Multicast,
-    /// An IPv4 address inside an IPv6 one, of which nobody can say where it ends.
+    /// An IPv6 address that embeds an IPv4 address and leads to an unknown place.
     Translated,
-    /// Documentation, benchmarks, the future, nothing.
+    /// Reserved: documentation, benchmarks, future use.
     Reserved,
 }
 
@@ -73,7 +73,7 @@ const V4: &[(&str, Class)] = &[
     ("240.0.0.0/4", Class::Reserved),
 ];
 
-/// IANA's special-purpose registry for IPv6. What is not global unicast (`2000::/3`) is reserved by the last row.
+/// IANA's special-purpose registry for IPv6. The last row reserves everything outside global unicast (`2000::/3`).
 const V6: &[(&str, Class)] = &[
     ("fd00:ec2::254/128", Class::Metadata),
     ("fd20:ce::254/128", Class::Metadata),
@@ -101,7 +101,7 @@ static V6_TABLE: LazyLock<Vec<(Ipv6Net, Class)>> = LazyLock::new(|| {
     V6.iter().map(|&(range, class)| (range.parse().expect("the table holds ranges"), class)).collect()
 });
 
-/// The class of an address. Rows are tried in order; an IPv4 address in IPv6 clothes is judged as what it is.
+/// Classifies an address. Rows are tried in order; an IPv4-mapped IPv6 address counts as the IPv4 address.
 pub fn classify(address: IpAddr) -> Class {
     match address {
         IpAddr::V4(address) => v4(address),

@@ -1,4 +1,4 @@
-//! One strict host type: what is judged is what is dialled.
+//! One strict host type: the host that is judged is the host that is dialled.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -8,7 +8,7 @@ const MAX_NAME: usize = 253;
 /// Octets in one label of a name (RFC 1035, section 2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// A destination host, in the one canonical form it has.
+/// A destination host in its canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// A name: lower-case letters, digits, hyphens and underscores, no final dot.
@@ -19,16 +19,16 @@ pub enum Host {
     V6(Ipv6Addr),
 }
 
-/// Why a host was refused unread.
+/// Why a host cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// Nothing there.
+    /// Empty.
     #[error("the host is empty")]
     Empty,
-    /// Longer than a name can be.
+    /// Too long.
     #[error("the host is longer than {MAX_NAME} octets")]
     TooLong,
-    /// Not ASCII; names from other alphabets come in their `xn--` form.
+    /// Not ASCII; internationalized names are written in their `xn--` form.
     #[error("the host holds an octet that no host name has: {0:?}")]
     Octet(char),
     /// An empty or overlong label, or a hyphen at a label's end.
@@ -40,12 +40,12 @@ pub enum HostError {
 }
 
 impl Host {
-    /// Parses a host as it stands in an authority: a name, an IPv4 address in *any* spelling that the WHATWG URL
-    /// standard (section 3.5) gives meaning to (decimal, octal, hexadecimal, shortened), or an IPv6 address in
-    /// brackets. An IPv6 address that maps an IPv4 address is that IPv4 address. One final dot is dropped.
+    /// Parses the host of an authority: a name, an IPv4 address in *any* notation of the WHATWG URL standard (section
+    /// 3.5: decimal, octal, hexadecimal, shortened), or an IPv6 address in brackets. An IPv4-mapped address becomes the
+    /// IPv4 address. One final dot is removed.
     ///
     /// # Errors
-    /// Anything else, with the reason.
+    /// Everything else.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if text.is_empty() {
             return Err(HostError::Empty);
@@ -150,7 +150,7 @@ mod tests {
             "a,b",
             &long,
         ] {
-            // The url crate reads "0x" as the number nought, which is an address of no public class: also a refusal.
+            // The url crate parses "0x" as 0, which is not a public address: also a refusal.
             let host = Host::parse(text);
             assert!(host.is_err() || host == Ok(Host::V4(Ipv4Addr::UNSPECIFIED)), "{text:?} became {host:?}");
         }

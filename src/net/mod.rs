@@ -1,5 +1,5 @@
-//! What requests name, in one canonical form each: hosts, classes of addresses, paths. Pure, and about no policy: what may
-//! leave is decided in [`crate::policy`].
+//! Canonical forms of what requests name: hosts, address classes, paths. Pure; [`crate::policy`] decides what may
+//! leave.
 
 pub mod address;
 pub mod host;

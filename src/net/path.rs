@@ -22,25 +22,25 @@
 //! slash at the end, and, for what is denied, upper and lower case and full-width letters. What no proxy sees are other names of one thing at the
 //! server: links, rewrites, the short names of FAT.
 
-/// Longest path with its query, in bytes.
+/// Maximum length of a path with its query, in bytes.
 const MAX_PATH: usize = 32 << 10;
 
-/// Why a path was refused.
+/// Why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// No slash at its beginning.
+    /// It does not begin with a slash.
     #[error("the path does not begin with a slash")]
     Relative,
-    /// Longer than is looked at.
+    /// It is too long.
     #[error("the path is longer than {MAX_PATH} bytes")]
     TooLong,
-    /// Something that servers read in different ways, at a host whose requests are judged by their path.
+    /// Servers read it in different ways, and a rule checks the paths of this host.
     #[error("servers read {0} in different ways, and requests to this host are judged by their path")]
     Ambiguous(&'static str),
-    /// A pattern that no canonical path fits.
+    /// No canonical path matches the pattern.
     #[error("it is not in canonical form, so no path fits it")]
     NotCanonical,
-    /// A percent sign without two digits.
+    /// A percent sign without two hexadecimal digits.
     #[error("the path has a percent sign without two hexadecimal digits")]
     Percent,
     /// More `..` than segments.
@@ -51,8 +51,8 @@ pub enum PathError {
     Control,
 }
 
-/// The canonical form of a path with its query (RFC 3986, section 6.2.2): unreserved characters are not encoded, all that
-/// is not ASCII is, digits of encoded ones are upper case, dot segments are gone. Everything else stays as it is.
+/// The canonical form of a path with its query (RFC 3986, section 6.2.2): unreserved characters are decoded, non-ASCII
+/// ones encoded with upper-case digits, and dot segments removed. Everything else is kept.
 ///
 /// # Errors
 /// See [`PathError`].
@@ -111,7 +111,7 @@ fn normal(segment: &str) -> Result<String, PathError> {
     Ok(text)
 }
 
-/// What in a canonical path, without its query, servers read in different ways; the module's header lists it.
+/// What servers read in different ways in a canonical path without its query; the module's header lists it.
 pub fn ambiguity(path: &str) -> Option<&'static str> {
     let decoded = decoded(path);
     if memchr::memmem::find(path.as_bytes(), b"%25").is_some_and(|_| {
@@ -125,7 +125,7 @@ pub fn ambiguity(path: &str) -> Option<&'static str> {
         (text.contains(|letter: char| letter.is_control()), "a control character"),
         (text.contains(';'), "parameters in a segment (`;`)"),
         (text.contains(['?', '#']), "an encoded `?` or `#`"),
-        (text.contains(is_likeness), "a character that looks like a separator, or is not seen"),
+        (text.contains(is_lookalike), "a character that looks like a separator, or is not seen"),
         (text.contains(":$"), "the name of a stream of NTFS"),
     ] {
         if found {
@@ -149,9 +149,9 @@ pub fn ambiguity(path: &str) -> Option<&'static str> {
     None
 }
 
-/// Likenesses of `/`, `\`, `.` and `;` (Unicode's compatibility mappings and Windows' best fit), and what some file systems
-/// leave out (as git has it for HFS+).
-fn is_likeness(letter: char) -> bool {
+/// Lookalikes of `/`, `\`, `.` and `;` (Unicode's compatibility mappings and Windows' best fit), and characters that
+/// some file systems ignore (as git lists them for HFS+).
+fn is_lookalike(letter: char) -> bool {
     matches!(letter,
         '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}' | '\u{29f9}' | '\u{3002}'
         | '\u{fe52}' | '\u{fe54}' | '\u{fe68}' | '\u{ff0e}' | '\u{ff0f}' | '\u{ff1b}' | '\u{ff3c}' | '\u{ff61}'
@@ -159,7 +159,7 @@ fn is_likeness(letter: char) -> bool {
         | '\u{feff}')
 }
 
-/// ASCII for its full-width likeness, as Windows' best fit and NFKC have it.
+/// Maps full-width letters to ASCII, as Windows' best fit and NFKC do.
 fn narrow(letter: char) -> char {
     match u32::from(letter) {
         wide @ 0xff01..=0xff5e => char::from_u32(wide - 0xfee0).unwrap_or(letter),
@@ -171,13 +171,13 @@ fn decoded(path: &str) -> Vec<u8> {
     percent_encoding::percent_decode_str(path).collect()
 }
 
-/// A path as the most lenient server may read it: decoded as often as it can be, in lower case, with every separator a
-/// slash, and without parameters and what is left out at a segment's end. To be asked for names that must be nowhere.
+/// A path as the most lenient server may read it: repeatedly decoded, in lower case, with every separator as a slash,
+/// and without parameters and ignored characters. For names that are never allowed.
 pub fn folded(path: &str) -> String {
     if is_plain(path) { path.to_ascii_lowercase() } else { resolved(path) }
 }
 
-/// Whether no server reads a path in another way, but for its case: most are like that.
+/// Whether every server reads the path alike, except for case: most paths are plain.
 fn is_plain(path: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~.".contains(&byte);
     let mut segments = path.split('/');
@@ -190,26 +190,26 @@ fn resolved(path: &str) -> String {
     for _ in 0..3 {
         bytes = percent_encoding::percent_decode(&bytes).collect();
     }
-    // By way of upper case, in which some letters are others': Kelvin's sign, the long s, ligatures.
+    // By way of upper case, which maps some letters to ASCII: the Kelvin sign, the long s, ligatures.
     let text: String = String::from_utf8_lossy(&bytes).chars().map(narrow).collect();
     let text = text.to_uppercase().to_lowercase();
     let text = text.split(['\0', '?', '#']).next().unwrap_or_default();
-    let text: String = text.chars().filter(|letter| !letter.is_control() && !is_likeness(*letter)).collect();
+    let text: String = text.chars().filter(|letter| !letter.is_control() && !is_lookalike(*letter)).collect();
     let segments = text
         .split(['/', '\\'])
         .map(|segment| segment.split(';').next().unwrap_or_default().trim_end_matches(['.', ' ']));
     segments.filter(|segment| !segment.is_empty()).fold(String::new(), |path, segment| path + "/" + segment)
 }
 
-/// A pattern of paths: `*` stands for anything within a segment, `**` for anything at all.
+/// A path pattern: `*` matches anything within a segment, `**` anything at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob(String);
 
 impl Glob {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// It does not begin with a slash, or no path that is let through can fit it.
+    /// It does not begin with a slash, or no accepted path can match it.
     pub fn parse(text: &str) -> Result<Self, PathError> {
         if canonical(text)? != text || text.contains('?') {
             return Err(PathError::NotCanonical);
@@ -220,9 +220,9 @@ impl Glob {
         }
     }
 
-    /// Whether a canonical path, without its query, fits as some server may read it: with its encoded separators
-    /// resolved, and in any case.
-    pub fn may_fit(&self, path: &str) -> bool {
+    /// Whether a canonical path without its query matches in any reading of a server: with encoded separators resolved,
+    /// and in any case.
+    pub fn may_match(&self, path: &str) -> bool {
         let pattern = self.0.to_ascii_lowercase();
         let resolved = separated(&pattern);
         [path.to_ascii_lowercase(), separated(path).to_ascii_lowercase(), folded(path)].iter().any(|path| {
@@ -232,23 +232,24 @@ impl Glob {
         })
     }
 
-    /// Whether a canonical path, without its query, fits in each of its readings.
-    pub fn fits(&self, path: &str) -> bool {
+    /// Whether a canonical path without its query matches in every reading.
+    pub fn matches(&self, path: &str) -> bool {
         let fit = |path: &str| fits(self.0.as_bytes(), path.as_bytes());
-        // Who writes an encoded separator means that one.
+        // A pattern with an encoded separator matches only that.
         let means = self.0.contains("%2F") || self.0.contains("%5C");
         ambiguity(path).is_none() && fit(path) && (means || fit(&separated(path)))
     }
 }
 
-/// A canonical path with its encoded separators resolved, as some servers read it.
+/// A canonical path with encoded separators resolved, as some servers read it.
 fn separated(path: &str) -> String {
     path.replace("%2F", "/").replace("%5C", "/")
 }
 
-/// Linear in the path's length for every pattern without `**` in its middle, and bounded by the product otherwise.
+/// Linear in the path's length for patterns without `**` in the middle; otherwise bounded by the product of the
+/// lengths.
 fn fits(pattern: &[u8], path: &[u8]) -> bool {
-    // For each prefix of the pattern, which prefixes of the path it fits: one row at a time.
+    // For each prefix of the pattern, the prefixes of the path that it matches: one row at a time.
     let mut row: Vec<bool> = vec![false; path.len() + 1];
     row[0] = true;
     let mut rest = pattern;
@@ -310,7 +311,7 @@ mod tests {
         }
     }
 
-    /// Every way that is known to lead to `/private/x` at some server.
+    /// Every known way to reach `/private/x` at some server.
     pub(crate) const WAYS: [&str; 33] = [
         "/private//x",
         "//private/x",
@@ -352,7 +353,7 @@ mod tests {
         for way in WAYS.into_iter().filter(|way| way.starts_with('/')) {
             let path = canonical(way).unwrap();
             assert!(ambiguity(&path).is_some(), "{way}");
-            assert!(!Glob::parse("/**").unwrap().fits(&path), "{way}");
+            assert!(!Glob::parse("/**").unwrap().matches(&path), "{way}");
         }
         for plain in [
             "/",
@@ -404,7 +405,7 @@ mod tests {
             ("/v1/*", "/v1/gemini:generate", true),
             ("/~*/**", "/~me/caf%C3%A9%20au%20lait", true),
         ] {
-            assert_eq!(Glob::parse(glob).unwrap().fits(path), wanted, "{glob} {path}");
+            assert_eq!(Glob::parse(glob).unwrap().matches(path), wanted, "{glob} {path}");
         }
         for pattern in ["a", "/a/../b", "/a//b", "/a;b", "/a?b", "/a%00"] {
             assert!(Glob::parse(pattern).is_err(), "{pattern}");

@@ -63,7 +63,7 @@ pub struct DenyTable {
     pub paths: Vec<String>,
 }
 
-/// A text or a table, told apart by what is there, so that a mistake in a table is told as what it is.
+/// Deserializes a string or a table, by what is there, so that a mistake in a table is reported as such.
 macro_rules! text_or_table {
     ($spec:ident, $table:ident) => {
         impl<'de> Deserialize<'de> for $spec {
@@ -102,39 +102,39 @@ pub enum Tls {
     Tunnel,
 }
 
-/// An entry of the allowlist, ready to be asked.
+/// A parsed entry of the allowlist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allow {
     rule: Rule,
-    requests: Requests,
+    requests: RequestPatterns,
     tls: Option<Tls>,
     scan: Option<Action>,
 }
 
-/// An entry of the denylist, ready to be asked.
+/// A parsed entry of the denylist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deny {
     rule: Rule,
-    requests: Requests,
+    requests: RequestPatterns,
 }
 
-/// Which requests: all of them where nothing is said.
+/// The requests that an entry applies to; all if empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Requests {
+struct RequestPatterns {
     methods: Vec<String>,
     paths: Vec<Glob>,
 }
 
-/// Why an entry could not be read.
+/// Why an entry cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// Its host.
+    /// The host.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// A method that is none.
+    /// A malformed method.
     #[error("{0:?} is not a method, as in \"GET\"")]
     Method(String),
-    /// A path that is no pattern.
+    /// A malformed path pattern.
     #[error("paths: {path:?}: {source}")]
     Path {
         /// As written.
@@ -142,14 +142,14 @@ pub enum EntryError {
         /// What is wrong with it.
         source: PathError,
     },
-    /// What nobody looks into cannot be judged.
+    /// Requests in a tunnel cannot be checked.
     #[error("{0}: methods and paths cannot be checked in a tunnel")]
     Tunnel(String),
 }
 
-/// How far an entry fits a request.
+/// How far an entry matches a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fit {
+pub(super) enum MatchLevel {
     Not,
     Host,
     Port,
@@ -158,16 +158,18 @@ pub(super) enum Fit {
 }
 
 impl AllowSpec {
-    /// Reads an entry.
+    /// Parses an entry.
     ///
     /// # Errors
-    /// A part is malformed, or parts do not go together.
+    /// A part is malformed, or parts contradict each other.
     pub fn read(&self) -> Result<Allow, EntryError> {
         match self {
-            Self::Host(host) => Ok(Allow { rule: host.parse()?, requests: Requests::default(), tls: None, scan: None }),
+            Self::Host(host) => {
+                Ok(Allow { rule: host.parse()?, requests: RequestPatterns::default(), tls: None, scan: None })
+            }
             Self::Table(table) => {
-                let requests = Requests::read(&table.methods, &table.paths)?;
-                if table.tls == Some(Tls::Tunnel) && requests != Requests::default() {
+                let requests = RequestPatterns::read(&table.methods, &table.paths)?;
+                if table.tls == Some(Tls::Tunnel) && requests != RequestPatterns::default() {
                     return Err(EntryError::Tunnel(table.host.clone()));
                 }
                 Ok(Allow { rule: table.host.parse()?, requests, tls: table.tls, scan: table.scan })
@@ -175,7 +177,7 @@ impl AllowSpec {
         }
     }
 
-    /// As it is shown to people: its host.
+    /// The host, as it is shown to people.
     pub fn host(&self) -> &str {
         match self {
             Self::Host(host) => host,
@@ -185,23 +187,23 @@ impl AllowSpec {
 }
 
 impl DenySpec {
-    /// Reads an entry. Unlike one that allows, it may name all names under which anybody may have one.
+    /// Parses an entry. Unlike an entry that allows, it may name a public suffix.
     ///
     /// # Errors
     /// A part is malformed.
     pub fn read(&self) -> Result<Deny, EntryError> {
         match self {
-            Self::Host(host) => Ok(Deny { rule: Rule::of_deny(host)?, requests: Requests::default() }),
+            Self::Host(host) => Ok(Deny { rule: Rule::parse_deny(host)?, requests: RequestPatterns::default() }),
             Self::Table(table) => {
-                let requests = Requests::read(&table.methods, &table.paths)?;
-                Ok(Deny { rule: Rule::of_deny(&table.host)?, requests })
+                let requests = RequestPatterns::read(&table.methods, &table.paths)?;
+                Ok(Deny { rule: Rule::parse_deny(&table.host)?, requests })
             }
         }
     }
 }
 
 impl DenySpec {
-    /// As it is shown to people: its host.
+    /// The host, as it is shown to people.
     pub fn host(&self) -> &str {
         match self {
             Self::Host(host) => host,
@@ -210,7 +212,7 @@ impl DenySpec {
     }
 }
 
-impl Requests {
+impl RequestPatterns {
     fn read(methods: &[String], paths: &[String]) -> Result<Self, EntryError> {
         let token = |method: &&String| method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase());
         if let Some(method) = methods.iter().find(token) {
@@ -226,74 +228,75 @@ impl Requests {
 }
 
 impl Allow {
-    /// How far a request fits; a path that is not known yet fits.
-    pub(super) fn fit(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> Fit {
+    /// How far a request matches; a path that is not known yet matches.
+    pub(super) fn match_level(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> MatchLevel {
         if !self.rule.has_host(host) {
-            return Fit::Not;
+            return MatchLevel::Not;
         }
         if !self.rule.has_port(port) {
-            return Fit::Host;
+            return MatchLevel::Host;
         }
-        let Some((method, path)) = request else { return Fit::All };
+        let Some((method, path)) = request else { return MatchLevel::All };
         if !self.requests.method(method) {
-            return Fit::Port;
+            return MatchLevel::Port;
         }
-        if !self.requests.paths.is_empty() && !self.requests.paths.iter().any(|glob| glob.fits(path)) {
-            return Fit::Method;
+        if !self.requests.paths.is_empty() && !self.requests.paths.iter().any(|glob| glob.matches(path)) {
+            return MatchLevel::Method;
         }
-        Fit::All
+        MatchLevel::All
     }
 
-    /// What happens where a request holds a secret, if the entry says so.
+    /// The action for a secret in a request, if the entry sets it.
     pub(super) fn scan(&self) -> Option<Action> {
         self.scan
     }
 
-    /// Its host, where it is one alone.
-    pub(super) fn only(&self) -> Option<&Host> {
-        self.rule.only()
+    /// The host, if the entry matches only one.
+    pub(super) fn single_host(&self) -> Option<&Host> {
+        self.rule.single_host()
     }
 
-    /// What happens to TLS, if the entry says so.
+    /// The handling of TLS, if the entry sets it.
     pub(super) fn tls(&self) -> Option<Tls> {
         self.tls
     }
 }
 
 impl Deny {
-    /// Whether it denies a request; of one whose path is not known yet, only where it denies all of them. A path that
-    /// servers may read in another way is denied in each.
-    pub(super) fn fits(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
+    /// Whether the entry denies a request. If the path is not known yet, only if the entry denies every request. A path
+    /// that servers read in several ways is denied if any reading matches.
+    pub(super) fn matches(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
         if !(self.rule.has_host(host) && self.rule.has_port(port)) {
             return false;
         }
-        let Some((method, path)) = request else { return self.requests == Requests::default() };
+        let Some((method, path)) = request else { return self.requests == RequestPatterns::default() };
         self.requests.method(method)
-            && (self.requests.paths.is_empty() || self.requests.paths.iter().any(|glob| glob.may_fit(path)))
+            && (self.requests.paths.is_empty() || self.requests.paths.iter().any(|glob| glob.may_match(path)))
     }
 
-    /// Whether it would judge a request by its path.
-    pub(super) fn judges_paths(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
+    /// Whether the entry checks the path of this request.
+    pub(super) fn checks_paths(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> bool {
         let Some((method, _)) = request else { return false };
-        self.looks_at(host, port) && self.requests.method(method) && !self.requests.paths.is_empty()
+        self.covers_host(host, port) && self.requests.method(method) && !self.requests.paths.is_empty()
     }
 
-    /// Whether it denies exactly what an entry allows; without a port, one denies every port and the other allows the usual ones.
-    pub(super) fn mirrors(&self, allow: &Allow) -> bool {
+    /// Whether the entry denies exactly what another one allows. Without a port, a denial covers all ports and a
+    /// permission the default ones.
+    pub(super) fn matches_exactly(&self, allow: &Allow) -> bool {
         self.requests == allow.requests && self.rule.covers(&allow.rule) && self.rule.is_as_wide_as(&allow.rule)
     }
 
-    /// Whether it denies everything that an entry allows.
+    /// Whether the entry denies everything that another one allows.
     pub(super) fn covers(&self, allow: &Allow) -> bool {
-        self.requests == Requests::default() && self.rule.covers(&allow.rule)
+        self.requests == RequestPatterns::default() && self.rule.covers(&allow.rule)
     }
 
-    /// Whether it wants to look at requests of a host, so that no tunnel may lead there.
-    pub(super) fn looks_at(&self, host: &Host, port: u16) -> bool {
+    /// Whether the entry applies to requests of a host, so that no tunnel may lead there.
+    pub(super) fn covers_host(&self, host: &Host, port: u16) -> bool {
         self.rule.has_host(host) && self.rule.has_port(port)
     }
 
-    /// As it is shown to people: its host.
+    /// The host rule.
     pub(super) fn rule(&self) -> &Rule {
         &self.rule
     }

@@ -1,4 +1,4 @@
-//! Intent → decision: the one gate for every form of request.
+//! Intent → decision: the single gate for every form of request.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::allow::Fit;
+use super::allow::MatchLevel;
 use super::{Allow, CANARY, Deny, FORBIDDEN, Mode, Sibling, TcpTarget, Tls};
 use crate::net::{Class, Host, HostError, PathError, ambiguity, classify, folded};
 use crate::scan::{Action, DecodeError, Exhausted, Finding};
@@ -19,9 +19,9 @@ pub enum Form {
     Connect,
     /// `GET http://host/path` (absolute form; RFC 9112, section 3.2.2).
     Absolute,
-    /// A request inside TLS that egress has taken off.
+    /// A request inside TLS that egress intercepts.
     Inside,
-    /// Plain TCP, to a destination that has a socket of its own.
+    /// Plain TCP, to a destination with a socket of its own.
     Tcp,
 }
 
@@ -32,15 +32,15 @@ pub struct Intent {
     pub form: Form,
     /// Its method.
     pub method: String,
-    /// Where it wants to go.
+    /// The destination host.
     pub host: Host,
-    /// To which port.
+    /// The destination port.
     pub port: u16,
-    /// The canonical path with its query; not known of a CONNECT.
+    /// The canonical path with its query; unknown for a `CONNECT`.
     pub path: Option<String>,
 }
 
-/// What is allowed, and how the bottle's own sidecars are found.
+/// What is allowed and denied, and the bottle's own sidecars.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// Whether what is not allowed is refused.
@@ -53,44 +53,44 @@ pub struct Policy {
     pub deny: Vec<Deny>,
     /// Destinations of plain TCP.
     pub tcp: Vec<TcpTarget>,
-    /// Private ranges that the user means to reach.
+    /// Private ranges that the user allows.
     pub ip_allow: Vec<IpNet>,
-    /// Addresses of the host that the engine runs on: nobody means these.
+    /// Addresses of the engine's host, which are never allowed.
     pub own_host: Vec<IpAddr>,
-    /// The bottle's own sidecars by name: what is dialled although it is not public, and only under their names.
+    /// The bottle's own sidecars by name. They need no public address, and are reached only by name.
     pub sidecars: BTreeMap<String, Sibling>,
 }
 
-/// Where an allowed request goes.
+/// The destination of an allowed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// Nowhere: egress answers itself.
+    /// None: egress responds itself.
     Canary,
-    /// To one of the bottle's own sidecars.
+    /// A sidecar of the bottle.
     Sidecar(Sibling),
-    /// To what the host's name resolves to, once each address has passed [`check_addresses`].
+    /// The addresses of the host, once each has passed [`check_addresses`].
     Resolve(Host, u16),
 }
 
 impl Policy {
-    /// Whether the user means to reach an address that is not public. Nobody means this host, a cloud's metadata service,
-    /// or an address that stands for another one.
-    fn means(&self, address: IpAddr, class: Class) -> bool {
+    /// Whether the user allows an address that is not public. This host, metadata services and translated addresses are
+    /// never allowed.
+    fn allows_private(&self, address: IpAddr, class: Class) -> bool {
         let may_be = matches!(class, Class::Private | Class::Shared | Class::Reserved);
         may_be && !self.own_host.contains(&address) && self.ip_allow.iter().any(|range| range.contains(&address))
     }
 
-    /// What happens where a request holds a secret, if an entry that allows it says so: the strictest of these.
+    /// The action for a secret in a request, if matching entries set it: the strictest of them.
     pub fn scan(&self, intent: &Intent) -> Option<Action> {
         self.fitting(&intent.host, intent.port, intent.request()).filter_map(Allow::scan).max()
     }
 
-    /// What happens to TLS towards a host. A tunnel only where an entry that allows it says so, none says otherwise, and
-    /// nothing at the host is denied.
+    /// The handling of TLS for a host. A tunnel only if a matching entry says so, none contradicts, and no denial
+    /// applies to the host.
     pub fn tls(&self, host: &Host, port: u16) -> Tls {
-        let mut said = self.fitting(host, port, None).filter_map(Allow::tls).peekable();
-        let looked_at = self.deny.iter().any(|entry| entry.looks_at(host, port));
-        let tunnel = said.peek().is_some() && said.all(|tls| tls == Tls::Tunnel);
+        let mut modes = self.fitting(host, port, None).filter_map(Allow::tls).peekable();
+        let looked_at = self.deny.iter().any(|entry| entry.covers_host(host, port));
+        let tunnel = modes.peek().is_some() && modes.all(|tls| tls == Tls::Tunnel);
         if tunnel && !looked_at { Tls::Tunnel } else { Tls::Intercept }
     }
 
@@ -100,16 +100,16 @@ impl Policy {
         port: u16,
         request: Option<(&'a str, &'a str)>,
     ) -> impl Iterator<Item = &'a Allow> {
-        self.entries().filter(move |entry| entry.fit(host, port, request) == Fit::All)
+        self.entries().filter(move |entry| entry.match_level(host, port, request) == MatchLevel::All)
     }
 
     fn entries(&self) -> impl Iterator<Item = &Allow> {
         self.allow.iter().chain(self.once.iter().map(|(_, entry)| entry))
     }
 
-    /// The grants for one request that alone allow this one; none where it is allowed as often as one likes.
+    /// The grants for one request that alone allow this one; none if it is allowed anyway.
     pub fn granted_once(&self, intent: &Intent) -> Vec<u64> {
-        let fits = |entry: &Allow| entry.fit(&intent.host, intent.port, intent.request()) == Fit::All;
+        let fits = |entry: &Allow| entry.match_level(&intent.host, intent.port, intent.request()) == MatchLevel::All;
         let lasting = intent.form == Form::Tcp || self.mode == Mode::Audit || self.allow.iter().any(fits);
         if lasting {
             Vec::new()
@@ -120,47 +120,47 @@ impl Policy {
 }
 
 impl Intent {
-    /// The method and the path without its query, where they are known.
+    /// The method, and the path without its query, if they are known.
     fn request(&self) -> Option<(&str, &str)> {
         let path = self.path.as_deref()?;
         Some((&self.method, path.split_once('?').map_or(path, |(path, _)| path)))
     }
 }
 
-/// The outcome for one intent.
+/// The decision about an intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It may go.
+    /// Allowed.
     Allow(Destination),
-    /// It may go, because nothing is enforced; and why it might not, if it were.
+    /// Allowed because nothing is enforced, with the reason why it would be refused.
     Audit(Destination, Reason),
-    /// It may not, and why.
+    /// Refused.
     Refuse(Reason),
 }
 
 /// Why a request is refused. The code is stable; the sentence and the hint are for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// No rule names the host.
+    /// No rule matches the host.
     #[error("{0} is not on this bottle's allowlist")]
     HostNotAllowed(Host),
-    /// A rule of the denylist fits.
+    /// A rule of the denylist matches.
     #[error("{0} is on this bottle's denylist, by {1}")]
     Denied(Host, String),
-    /// A rule names the host, not the port.
+    /// A rule matches the host, but not the port.
     #[error("port {1} of {0} is not on this bottle's allowlist")]
     PortNotAllowed(Host, u16),
-    /// The address itself, or one that the name resolves to, is not public.
+    /// The address, or one that the name resolves to, is not public.
     #[error("{}", not_public(host, *address, *class))]
     AddressNotPublic {
-        /// What was asked for.
+        /// The requested host.
         host: Host,
-        /// The address that decided it.
+        /// The address that was decisive.
         address: IpAddr,
-        /// What that address is for.
+        /// The class of the address.
         class: Class,
     },
-    /// The name is that of this host, or of a metadata service, wherever it leads.
+    /// A name of this host or of a metadata service, wherever it resolves.
     #[error("{0} is a name of {1}")]
     NameNotPublic(Host, &'static str),
     /// The name has no address.
@@ -169,43 +169,43 @@ pub enum Reason {
     /// The host is malformed.
     #[error("the host cannot be parsed: {0}")]
     BadHost(#[from] HostError),
-    /// The request is malformed, or of a form that egress does not take.
+    /// The request is malformed, or in a form that egress does not accept.
     #[error("the request is not accepted: {0}")]
     BadRequest(&'static str),
-    /// Request target and Host header disagree.
+    /// The request target and the `Host` header differ.
     #[error("the request is for {0}, its Host header says {1:?}")]
     HostMismatch(Host, String),
-    /// The host is allowed, not with this method.
+    /// The host is allowed, but not with this method.
     #[error("{0} {1} is not on this bottle's allowlist")]
     MethodNotAllowed(String, Host),
-    /// The host is allowed, not with this path.
+    /// The host is allowed, but not with this path.
     #[error("the path {1} of {0} is not on this bottle's allowlist")]
     PathNotAllowed(Host, String),
     /// The path is malformed or ambiguous.
     #[error("the path is not accepted: {0}")]
     BadPath(#[from] PathError),
-    /// What follows CONNECT is no TLS, or not for the host that CONNECT named.
+    /// What follows `CONNECT` is not TLS, or not for the host of the `CONNECT`.
     #[error("what follows CONNECT to {0} is not TLS for that host: {1}")]
     NotTls(Host, &'static str),
-    /// Something that must not leave is in the request.
+    /// The request contains a secret.
     #[error("the request contains what must not leave: {0} in its {1}")]
     SecretFound(Finding, &'static str),
-    /// The body cannot be decoded, so it cannot be looked at.
+    /// The body cannot be decoded, so it cannot be scanned.
     #[error("the body cannot be inspected: {0}")]
     NotDecoded(DecodeError),
-    /// To look through it takes too much work.
+    /// The scan takes too much work.
     #[error("the request cannot be inspected: {0}")]
     TooMuchWork(Exhausted),
-    /// Egress carries as much as it may.
+    /// A limit of egress is reached.
     #[error("egress is at its limit, and no other request ended in time")]
     Busy,
-    /// What was to come did not.
+    /// The body stalled.
     #[error("the body did not continue in time")]
     Stalled,
-    /// The answer was there, and many others, and nobody took it.
+    /// The client did not read the response, while many others waited.
     #[error("the response was not read, and there were too many like it")]
     Unread,
-    /// The destination could not be reached.
+    /// The destination cannot be reached.
     #[error("{0} cannot be reached: {1}")]
     Unreachable(Host, String),
 }
@@ -252,7 +252,7 @@ impl Reason {
         }
     }
 
-    /// What can be done about it.
+    /// How to fix it.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::HostNotAllowed(_) => "add the host to egress.allow of the bottle",
@@ -289,11 +289,11 @@ impl Reason {
 }
 
 impl Reason {
-    /// What can be done about it in a bottle. Of a request nothing but its host is repeated: whoever follows the advice may paste
+    /// How to fix it in a running bottle. It repeats nothing of the request but the host, because the reader may paste
     /// it into a shell.
     pub fn advice(&self, bottle: &str) -> String {
         let allow = |host: &Host, port: &str, more: &str| {
-            // Brackets of an IPv6 address are a shell's.
+            // A shell would interpret the brackets of an IPv6 address.
             let quote = if matches!(host, Host::V6(_)) { "'" } else { "" };
             format!("the operator can allow it: `bottler policy allow {bottle} {quote}{host}{port}{quote}{more}`")
         };
@@ -307,7 +307,7 @@ impl Reason {
     }
 }
 
-/// Decides about an intent. Addresses are decided about later, when there are any, by [`check_addresses`].
+/// Decides about an intent. [`check_addresses`] decides about addresses, once they are known.
 pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
     if let Err(reason) = check_form(intent) {
         return Decision::Refuse(reason);
@@ -333,12 +333,12 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
         return Decision::Refuse(reason);
     }
     let request = intent.request();
-    if let Some(entry) = policy.deny.iter().find(|entry| entry.fits(&intent.host, intent.port, request)) {
+    if let Some(entry) = policy.deny.iter().find(|entry| entry.matches(&intent.host, intent.port, request)) {
         return Decision::Refuse(Reason::Denied(intent.host.clone(), entry.rule().to_string()));
     }
-    // What a rule could be passed by with is not judged by it.
+    // A path that could bypass a denial is refused.
     if let Some((_, path)) = request
-        && policy.deny.iter().any(|entry| entry.judges_paths(&intent.host, intent.port, request))
+        && policy.deny.iter().any(|entry| entry.checks_paths(&intent.host, intent.port, request))
         && let Some(unclear) = ambiguity(path)
     {
         return Decision::Refuse(PathError::Ambiguous(unclear).into());
@@ -357,31 +357,31 @@ fn allowed(policy: &Policy, intent: &Intent, request: Option<(&str, &str)>) -> R
         let named = policy.tcp.iter().any(|target| target.host == intent.host && target.port == intent.port);
         return if named { Ok(()) } else { Err(Reason::HostNotAllowed(host())) };
     }
-    let best = policy.entries().map(|entry| entry.fit(&intent.host, intent.port, request)).max();
-    Err(match best.unwrap_or(Fit::Not) {
-        Fit::All => return Ok(()),
-        Fit::Method => {
+    let best = policy.entries().map(|entry| entry.match_level(&intent.host, intent.port, request)).max();
+    Err(match best.unwrap_or(MatchLevel::Not) {
+        MatchLevel::All => return Ok(()),
+        MatchLevel::Method => {
             let path = request.map(|(_, path)| path).unwrap_or_default();
             if let Some(what) = ambiguity(path) {
                 return Err(PathError::Ambiguous(what).into());
             }
             Reason::PathNotAllowed(host(), path.chars().take(200).collect())
         }
-        Fit::Port => Reason::MethodNotAllowed(intent.method.clone(), host()),
-        Fit::Host => Reason::PortNotAllowed(host(), intent.port),
-        Fit::Not => Reason::HostNotAllowed(host()),
+        MatchLevel::Port => Reason::MethodNotAllowed(intent.method.clone(), host()),
+        MatchLevel::Host => Reason::PortNotAllowed(host(), intent.port),
+        MatchLevel::Not => Reason::HostNotAllowed(host()),
     })
 }
 
-/// Refuses what goes to no host at all: TRACE, which echoes headers back, and a push, which is the git gate's alone
-/// (git's http-protocol.txt: `git-receive-pack` as the path's end, or as `service` of the discovery before it).
+/// Refuses what is never forwarded: TRACE, which echoes headers, and a push, which only the git gate may forward (git's
+/// http-protocol.txt: `git-receive-pack` at the path's end, or as `service` of the discovery before it).
 fn check_form(intent: &Intent) -> Result<(), Reason> {
     if intent.method == "TRACE" {
         return Err(Reason::BadRequest("TRACE is not forwarded"));
     }
     let whole = intent.path.as_deref().unwrap_or_default();
     let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
-    // Some servers part a query at semicolons, too.
+    // Some servers split a query at semicolons as well.
     let mut pairs = query.split(['&', ';']).flat_map(|pair| url::form_urlencoded::parse(pair.as_bytes()));
     let is = |text: &str, name: &str| text.trim().eq_ignore_ascii_case(name);
     let pushes = folded(path).ends_with("/git-receive-pack")
@@ -389,9 +389,9 @@ fn check_form(intent: &Intent) -> Result<(), Reason> {
     if pushes { Err(Reason::BadRequest("git push does not go this way")) } else { Ok(()) }
 }
 
-/// Names that engines, resolvers and clouds give this host and metadata services: the docker and podman documentation,
-/// RFC 6761 section 6.3, and the clouds' own.
-const NEVER: [(&str, &str); 9] = [
+/// Names of this host and of metadata services, by engines, resolvers and clouds: the docker and podman documentation,
+/// RFC 6761 section 6.3, and the clouds' documentation.
+const FORBIDDEN_NAMES: [(&str, &str); 9] = [
     ("localhost", "this host"),
     ("host.docker.internal", "this host"),
     ("gateway.docker.internal", "this host"),
@@ -405,7 +405,7 @@ const NEVER: [(&str, &str); 9] = [
 
 pub(super) fn check_host(policy: &Policy, host: &Host) -> Result<(), Reason> {
     match host {
-        Host::Name(name) => match NEVER.iter().find(|(never, _)| name == never) {
+        Host::Name(name) => match FORBIDDEN_NAMES.iter().find(|(never, _)| name == never) {
             Some((_, what)) => Err(Reason::NameNotPublic(host.clone(), what)),
             None if name.ends_with(".localhost") => Err(Reason::NameNotPublic(host.clone(), "this host")),
             None => Ok(()),
@@ -415,22 +415,21 @@ pub(super) fn check_host(policy: &Policy, host: &Host) -> Result<(), Reason> {
     }
 }
 
-/// Refuses a host as soon as *one* of its addresses is not public: a name that is both is an attack or a mistake.
+/// Refuses a host if *one* of its addresses is not public: a name with both kinds is an attack or a mistake.
 ///
 /// # Errors
 /// [`Reason::AddressNotPublic`] with the first such address.
 pub fn check_addresses(policy: &Policy, host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
     for &address in addresses {
         let class = classify(address);
-        if class != Class::Public && !policy.means(address, class) {
+        if class != Class::Public && !policy.allows_private(address, class) {
             return Err(Reason::AddressNotPublic { host: host.clone(), address, class });
         }
     }
     Ok(())
 }
 
-/// Refuses a proxy of the user's at an address that nobody means: this host, a metadata service, what stands for another
-/// address. That it is a private one is usual.
+/// Refuses an upstream proxy on this host, a metadata service or a translated address. Private addresses are allowed.
 ///
 /// # Errors
 /// [`Reason::AddressNotPublic`] with the first such address.
@@ -439,7 +438,7 @@ pub fn check_proxy(host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
     check_addresses(&Policy { ip_allow: all.into(), ..Policy::default() }, host, addresses)
 }
 
-/// Promise 4: the name that TLS is spoken with (RFC 6066, section 3) is the one that CONNECT said. An address has none.
+/// Promise 4: the server name of TLS (RFC 6066, section 3) is the host of the `CONNECT`. An address has none.
 ///
 /// # Errors
 /// [`Reason::NotTls`]

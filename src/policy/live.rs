@@ -1,20 +1,20 @@
-//! The policy of a running bottle: what it was launched with, and what the operator granted and denied since. Pure: a change
-//! makes a candidate or an error, and nothing is sent anywhere.
+//! The policy of a running bottle: the launch's policy, and the operator's grants and denials since. Pure: a change
+//! produces a candidate or an error; nothing is sent.
 //!
 //! Rules:
-//! * A denial is stronger than any grant. A grant that a rule of the launch denies would have no effect, and is an error.
-//! * A grant has a scope. What is over, or used up, is in no candidate made later.
-//! * Every candidate has the generation after the one it was made from: whoever enforces it acknowledges that number.
+//! * A denial overrides every grant. A grant that the launch's policy denies would have no effect, and is an error.
+//! * A grant has a scope. Expired and used grants are not in later candidates.
+//! * A candidate has the next generation; whoever enforces it acknowledges that number.
 
 use serde::{Deserialize, Serialize};
 
 use super::authorize::check_host;
 use super::{AllowSpec, DenySpec, EgressSpec, EntryError, Policy, SpecError};
 
-/// Most grants, and most denials, of one bottle.
+/// Maximum number of grants, and of denials, of one bottle.
 const MAX_ENTRIES: usize = 256;
 
-/// How long a grant holds.
+/// How long a grant is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -24,11 +24,11 @@ pub enum Scope {
     Until(u64),
     /// As long as the bottle lives.
     Bottle,
-    /// As long as the bottle lives, and in later ones: it is remembered beside the manifest.
+    /// As long as the bottle lives, and in later ones: it is saved beside the manifest.
     Always,
 }
 
-/// What an operator allowed.
+/// A grant of the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
@@ -40,13 +40,13 @@ pub struct Grant {
     pub scope: Scope,
 }
 
-/// What an operator denied.
+/// A denial of the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Denial {
     /// What is denied.
     pub deny: DenySpec,
-    /// Until when, in seconds since the epoch; as long as the bottle lives when absent.
+    /// Expiry, in seconds since the epoch; the end of the bottle if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
 }
@@ -55,19 +55,19 @@ pub struct Denial {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LivePolicy {
-    /// 1 at the launch; one more with every change.
+    /// 1 at the launch; incremented by every change.
     pub generation: u64,
-    /// What the bottle was launched with, or reloaded with since.
+    /// The launch's policy, or the last reloaded one.
     pub base: EgressSpec,
-    /// What was allowed since.
+    /// The grants since.
     pub grants: Vec<Grant>,
-    /// What was denied since.
+    /// The denials since.
     pub denials: Vec<Denial>,
     /// The number of the next grant.
     next: u64,
 }
 
-/// A change of it.
+/// A change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -82,86 +82,86 @@ pub enum Change {
     Deny {
         /// What.
         entries: Vec<DenySpec>,
-        /// Until when, in seconds since the epoch; as long as the bottle lives when absent.
+        /// Expiry, in seconds since the epoch; the end of the bottle if absent.
         until: Option<u64>,
     },
-    /// Put something else in the place of what the bottle was launched with. Grants and denials stay.
+    /// Replace the launch's policy. Grants and denials stay.
     Reload(Box<EgressSpec>),
     /// A grant for one request was used.
     Spent(u64),
-    /// Leave out what is over.
+    /// Remove what has expired.
     Expire,
 }
 
-/// What a sidecar is told to enforce.
+/// The policy as a sidecar receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Enforced {
-    /// Which policy of the bottle this is.
+pub struct EnforcedPolicy {
+    /// The generation.
     pub generation: u64,
-    /// What may leave.
+    /// The policy without grants for one request.
     pub spec: EgressSpec,
-    /// What may leave once, with the number of its grant.
+    /// The grants for one request, with their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub once: Vec<(u64, AllowSpec)>,
 }
 
-impl Enforced {
-    /// The policy at a launch, with nothing granted or denied yet.
+impl EnforcedPolicy {
+    /// The launch's policy, without grants or denials.
     pub fn first(spec: EgressSpec) -> Self {
         Self { generation: 1, spec, once: Vec::new() }
     }
 }
 
-/// Why a change cannot be made.
+/// Why a change is not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// An entry cannot be read.
+    /// An entry cannot be parsed.
     #[error("{0}")]
     Entry(#[from] EntryError),
-    /// The new base cannot be read.
+    /// The new policy cannot be parsed.
     #[error("{0}")]
     Spec(#[from] SpecError),
-    /// What would be granted is denied.
+    /// The grant is denied.
     #[error("{host} is denied by {by:?}: to allow it would have no effect")]
     Denied {
-        /// What was to be allowed.
+        /// The host of the grant.
         host: String,
-        /// The entry.
+        /// The entry that denies it.
         by: String,
     },
-    /// It is refused whatever is allowed.
+    /// The host is never allowed.
     #[error("to allow {0} would have no effect: {1}")]
-    Never(String, String),
-    /// Nobody looks into a granted tunnel.
+    NoEffect(String, String),
+    /// A running bottle cannot get a tunnel without inspection.
     #[error("{0}: `tls: tunnel` is not granted to a running bottle: what leaves would not be inspected")]
     Tunnel(String),
-    /// TCP destinations cannot change.
+    /// TCP destinations are fixed.
     #[error("tcp: these destinations are fixed at the launch: the agent's container has their names and sockets")]
     Tcp,
-    /// There are too many.
+    /// The limit is reached.
     #[error("there are at most {MAX_ENTRIES} grants or denials: reload with a file that contains them")]
     TooMany,
-    /// Its time is over already.
+    /// The expiry is in the past.
     #[error("the time is already over")]
     Over,
 }
 
 impl Change {
-    /// Whether the candidate allows nothing that its predecessor did not: then it stays, and is delivered later, where it cannot
-    /// be delivered at once.
+    /// Whether the change allows nothing new. Such a candidate stays even if it cannot be delivered now, and is
+    /// delivered later.
     pub fn narrows(&self) -> bool {
         matches!(self, Self::Deny { .. } | Self::Spent(_) | Self::Expire)
     }
 }
 
 impl LivePolicy {
-    /// The policy at a launch.
+    /// The launch's policy.
     pub fn new(base: EgressSpec) -> Self {
         Self { generation: 1, base, grants: Vec::new(), denials: Vec::new(), next: 1 }
     }
 
-    /// The same with what a bottle around it was granted for a time, and denied.
+    /// Adds the temporary grants and the denials of an outer bottle.
     #[must_use]
     pub fn inheriting(mut self, outer: &Self) -> Self {
         let timed = outer.grants.iter().filter(|grant| matches!(grant.scope, Scope::Until(_))).cloned();
@@ -171,35 +171,35 @@ impl LivePolicy {
         self
     }
 
-    /// The same under another number.
+    /// The same with another generation.
     #[must_use]
     pub fn as_generation(self, generation: u64) -> Self {
         Self { generation, ..self }
     }
 
-    /// What bottles launched by this one may reach, too: without what is for a time or for one request.
+    /// What nested bottles may reach as well: without temporary grants and those for one request.
     pub fn lasting(&self) -> EgressSpec {
         let lasts = |grant: &&Grant| matches!(grant.scope, Scope::Bottle | Scope::Always);
         self.combined(|grant| lasts(&grant))
     }
 
-    /// What is enforced, but for what is granted for one request.
+    /// The enforced policy, without grants for one request.
     pub fn effective(&self) -> EgressSpec {
         self.combined(|grant| grant.scope != Scope::Once)
     }
 
-    /// What egress is told.
-    pub fn enforced(&self) -> Enforced {
-        Enforced { generation: self.generation, spec: self.effective(), once: self.once() }
+    /// The policy as egress receives it.
+    pub fn enforced(&self) -> EnforcedPolicy {
+        EnforcedPolicy { generation: self.generation, spec: self.effective(), once: self.once() }
     }
 
-    /// What is granted for one request each, with its number.
+    /// The grants for one request, with their numbers.
     pub fn once(&self) -> Vec<(u64, AllowSpec)> {
         let once = self.grants.iter().filter(|grant| grant.scope == Scope::Once);
         once.map(|grant| (grant.id, grant.allow.clone())).collect()
     }
 
-    /// When something is over next, in seconds since the epoch.
+    /// The next expiry, in seconds since the epoch.
     pub fn next_expiry(&self) -> Option<u64> {
         let grants = self.grants.iter().filter_map(|grant| match grant.scope {
             Scope::Until(time) => Some(time),
@@ -208,10 +208,10 @@ impl LivePolicy {
         grants.chain(self.denials.iter().filter_map(|denial| denial.until)).min()
     }
 
-    /// The candidate after a change, at a time in seconds since the epoch; `None` where it changes nothing.
+    /// The candidate after a change at `now`, in seconds since the epoch; `None` if nothing changes.
     ///
     /// # Errors
-    /// The change cannot be made, or would have no effect.
+    /// The change is not possible, or has no effect.
     pub fn with(&self, change: &Change, now: u64) -> Result<Option<Self>, ChangeError> {
         let mut next = self.without_expired(now);
         match change {
@@ -238,7 +238,7 @@ impl LivePolicy {
         if next.grants.len() > MAX_ENTRIES || next.denials.len() > MAX_ENTRIES {
             return Err(ChangeError::TooMany);
         }
-        // Who reloads the same may mean to have the files read again that it names: that is a change.
+        // A reload of the same policy may be meant to read its files again: it counts as a change.
         if next == *self && !matches!(change, Change::Reload(_)) {
             return Ok(None);
         }
@@ -269,13 +269,13 @@ impl LivePolicy {
             return Err(ChangeError::Over);
         }
         let addresses = Policy { ip_allow: self.base.ip_allow.clone(), ..Policy::default() };
-        if let Some(Err(reason)) = read.only().map(|host| check_host(&addresses, host)) {
-            return Err(ChangeError::Never(entry.host().to_owned(), reason.to_string()));
+        if let Some(Err(reason)) = read.single_host().map(|host| check_host(&addresses, host)) {
+            return Err(ChangeError::NoEffect(entry.host().to_owned(), reason.to_string()));
         }
-        // What the operator denied, the operator may allow again: the very same, and for as long. A grant for a time or for one
-        // request takes no denial back, for nothing would bring that in again.
+        // A lasting grant removes the operator's denial of exactly the same. A temporary grant, or one for one request,
+        // does not: nothing would restore the denial.
         let takes_back = matches!(scope, Scope::Bottle | Scope::Always);
-        self.denials.retain(|denial| !(takes_back && denial.deny.read().is_ok_and(|deny| deny.mirrors(&read))));
+        self.denials.retain(|denial| !(takes_back && denial.deny.read().is_ok_and(|deny| deny.matches_exactly(&read))));
         for denial in self.base.deny.iter().chain(self.denials.iter().map(|denial| &denial.deny)) {
             if denial.read()?.covers(&read) {
                 return Err(ChangeError::Denied { host: entry.host().to_owned(), by: denial.host().to_owned() });
@@ -286,7 +286,7 @@ impl LivePolicy {
             return Ok(());
         }
         if scope != Scope::Once {
-            // The newer word about the same entry counts; what holds longer is not cut short by what holds for a time.
+            // The latest grant of an entry counts, but does not shorten a longer one.
             if self.grants.iter().any(|grant| is_same(&grant.allow) && outlasts(grant.scope, scope)) {
                 return Ok(());
             }
@@ -304,7 +304,7 @@ impl LivePolicy {
         }
         self.grants.retain(|grant| !grant.allow.read().is_ok_and(|allow| read.covers(&allow)));
         let is_same = |other: &DenySpec| other.read().is_ok_and(|other| other == read);
-        // What is denied for longer already stays so.
+        // A longer denial stays.
         let holds = |denial: &Denial| denial.until.is_none_or(|old| until.is_some_and(|until| until <= old));
         let denied = self.base.deny.iter().any(is_same)
             || self.denials.iter().any(|denial| is_same(&denial.deny) && holds(denial));
@@ -316,7 +316,7 @@ impl LivePolicy {
     }
 }
 
-/// Whether one scope holds as long as another, or longer.
+/// Whether one scope lasts at least as long as another.
 fn outlasts(one: Scope, other: Scope) -> bool {
     let rank = |scope| match scope {
         Scope::Once => 0,
@@ -344,7 +344,7 @@ mod tests {
         Change::Deny { entries: vec![DenySpec::Host(host.into())], until }
     }
 
-    /// The hosts that are allowed and denied, after changes that each come a second after the other, from 100 on.
+    /// Applies changes one second apart, from 100 on: the generation, and the allowed and denied hosts.
     fn after(changes: &[Change]) -> (u64, String) {
         let mut policy = LivePolicy::new(base());
         for (now, change) in (100..).zip(changes) {
@@ -363,21 +363,21 @@ mod tests {
         for (changes, generation, expected) in [
             (vec![], 1, "a.com |  | "),
             (vec![allow("c.com", Bottle)], 2, "a.com c.com |  | "),
-            // What holds already changes nothing.
+            // What is allowed already changes nothing.
             (vec![allow("a.com", Bottle)], 1, "a.com |  | "),
             (vec![allow("c.com", Bottle), allow("c.com", Until(500))], 2, "a.com c.com |  | "),
             (vec![allow("c.com", Until(500)), allow("c.com", Always)], 3, "a.com c.com |  | "),
-            // What is over is gone with the next change, whatever that is.
+            // Any change removes what has expired.
             (vec![allow("c.com", Until(101)), Change::Expire], 3, "a.com |  | "),
             (vec![allow("c.com", Until(102)), Change::Expire], 2, "a.com c.com |  | "),
             (vec![allow("c.com", Until(101)), allow("d.com", Bottle)], 3, "a.com d.com |  | "),
             (vec![allow("c.com", Once), allow("c.com", Once)], 3, "a.com |  | 1:c.com 2:c.com"),
             (vec![allow("c.com", Once), Change::Spent(1), Change::Spent(1)], 3, "a.com |  | "),
-            // The later word counts.
+            // The later change counts.
             (vec![deny("c.com", None), allow("C.com", Bottle)], 3, "a.com C.com |  | "),
             (vec![deny("a.com", None), allow("A.com", Bottle)], 3, "a.com |  | "),
             (vec![allow("Foo.com", Bottle), deny("foo.com", None)], 3, "a.com | foo.com | "),
-            // What is denied for longer stays so.
+            // A longer denial stays.
             (vec![deny("c.com", None), deny("c.com", Some(500))], 2, "a.com | c.com | "),
             (vec![deny("c.com", Some(400)), deny("c.com", Some(500))], 3, "a.com | c.com | "),
             (vec![allow("c.com", Bottle), deny("c.com", None)], 3, "a.com | c.com | "),
@@ -395,7 +395,7 @@ mod tests {
         for (change, expected) in [
             (allow("x.evil.org", Scope::Bottle), "is denied by \"*.evil.org\""),
             (allow("*.evil.org", Scope::Bottle), "is denied by"),
-            // Only one path of it is denied.
+            // Only one path is denied.
             (allow("b.com", Scope::Bottle), ""),
             (allow("*.com", Scope::Bottle), "a star is only allowed"),
             (allow("http://c.com/x", Scope::Bottle), "name its host alone"),
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(LivePolicy::new(base()).with(&many, 100), Err(ChangeError::TooMany));
     }
 
-    /// A grant gives its scope and nothing else, whatever was denied before.
+    /// A grant gives exactly its scope, whatever was denied before.
     #[test]
     fn a_grant_takes_no_more_of_a_denial_back_than_it_says() {
         let denied = |text: &str| Change::Deny { entries: vec![serde_yaml::from_str(text).unwrap()], until: None };

@@ -1,4 +1,4 @@
-//! What may leave: pure functions from a request's intent to a decision. No sockets, no clock, no state.
+//! The policy: pure functions from a request's intent to a decision. No sockets, no clock, no state.
 
 mod allow;
 mod authorize;
@@ -12,7 +12,7 @@ pub use allow::{Allow, AllowSpec, AllowTable, Deny, DenySpec, DenyTable, EntryEr
 pub use authorize::{
     Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses, check_proxy, check_server_name,
 };
-pub use live::{Change, ChangeError, Denial, Enforced, Grant, LivePolicy, Scope};
+pub use live::{Change, ChangeError, Denial, EnforcedPolicy, Grant, LivePolicy, Scope};
 pub use rule::{Rule, RuleError};
 pub use sibling::{Endpoint, Sibling};
 pub use spec::{Connect, EgressSpec, SpecError, UpstreamProxy};

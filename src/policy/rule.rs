@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use crate::net::{Host, HostError};
 
-/// Ports that an allowed host without one has: https and http.
+/// The ports of an allowed host without a port: https and http.
 const DEFAULT_PORTS: [u16; 2] = [443, 80];
 
-/// A host, or all names under one, at certain ports.
+/// A host, or all of its subdomains, at certain ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     host: Host,
-    below: bool,
+    subdomains: bool,
     ports: Ports,
 }
 
@@ -23,10 +23,10 @@ enum Ports {
     One(u16),
 }
 
-/// Why a rule could not be read.
+/// Why a rule cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// The host part is no host.
+    /// A malformed host.
     #[error("{rule:?}: {source}")]
     Host {
         /// The rule as written.
@@ -34,16 +34,16 @@ pub enum RuleError {
         /// What is wrong with it.
         source: HostError,
     },
-    /// A star anywhere but in front of a name of at least two labels.
+    /// A wildcard anywhere but before a name of at least two labels.
     #[error("{0:?}: a star is only allowed in front of a name with two labels or more, as in \"*.example.com\"")]
     Star(String),
-    /// Under it anybody may register a name (publicsuffix.org, the ICANN and the private part).
+    /// A public suffix, under which anybody can register a name (publicsuffix.org, the ICANN and the private part).
     #[error("{0:?}: anybody can register a name under {1}")]
     PublicSuffix(String, String),
-    /// A URL: what is allowed is a host.
+    /// A URL instead of a host.
     #[error("{0:?} is a URL; name its host alone")]
     Url(String),
-    /// The part after the last colon is no port.
+    /// A malformed port.
     #[error("{0:?}: the port is not a number from 1 to 65535")]
     Port(String),
 }
@@ -54,7 +54,7 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Self, RuleError> {
         let rule = Self::parse(text, Ports::Default)?;
         if let Host::Name(name) = &rule.host
-            && rule.below
+            && rule.subdomains
             && psl::suffix_str(name) == Some(name.as_str())
         {
             return Err(RuleError::PublicSuffix(text.to_owned(), name.clone()));
@@ -64,11 +64,11 @@ impl FromStr for Rule {
 }
 
 impl Rule {
-    /// Reads what is to be kept out, or away: without a port all of them, and under any name of two labels.
+    /// Parses a denial, which covers all ports if it names none, and may name a public suffix.
     ///
     /// # Errors
     /// It is malformed.
-    pub fn of_deny(text: &str) -> Result<Self, RuleError> {
+    pub fn parse_deny(text: &str) -> Result<Self, RuleError> {
         Self::parse(text, Ports::All)
     }
 
@@ -84,19 +84,19 @@ impl Rule {
             }
             _ => (text, without),
         };
-        let (name, below) = rest.strip_prefix("*.").map_or((rest, false), |name| (name, true));
+        let (name, subdomains) = rest.strip_prefix("*.").map_or((rest, false), |name| (name, true));
         if name.contains('*') {
             return Err(RuleError::Star(text.to_owned()));
         }
         let host = Host::parse(name).map_err(|source| RuleError::Host { rule: text.to_owned(), source })?;
         let wide = !matches!(&host, Host::Name(name) if name.contains('.'));
-        if below && wide {
+        if subdomains && wide {
             return Err(RuleError::Star(text.to_owned()));
         }
-        Ok(Self { host, below, ports })
+        Ok(Self { host, subdomains, ports })
     }
 
-    /// Whether the rule has this port.
+    /// Whether the rule covers this port.
     pub fn has_port(&self, port: u16) -> bool {
         match self.ports {
             Ports::Default => DEFAULT_PORTS.contains(&port),
@@ -105,9 +105,9 @@ impl Rule {
         }
     }
 
-    /// Whether the rule has this host, at some port. `*.example.com` does not have `example.com` itself.
+    /// Whether the rule covers this host, at some port. `*.example.com` does not cover `example.com`.
     pub fn has_host(&self, host: &Host) -> bool {
-        match (self.below, &self.host, host) {
+        match (self.subdomains, &self.host, host) {
             (true, Host::Name(suffix), Host::Name(name)) => {
                 name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
             }
@@ -118,23 +118,23 @@ impl Rule {
 }
 
 impl Rule {
-    /// Its host, where it is one alone.
-    pub(super) fn only(&self) -> Option<&Host> {
-        (!self.below).then_some(&self.host)
+    /// The host, if the rule covers only one.
+    pub(super) fn single_host(&self) -> Option<&Host> {
+        (!self.subdomains).then_some(&self.host)
     }
 
-    /// Whether it was written for the same hosts and port as another one.
+    /// Whether both rules have the same hosts and, apart from the defaults, the same port.
     pub(super) fn is_as_wide_as(&self, other: &Self) -> bool {
         let unnamed = |ports: &Ports| !matches!(ports, Ports::One(_));
         let ports = self.ports == other.ports || unnamed(&self.ports) && unnamed(&other.ports);
-        self.host == other.host && self.below == other.below && ports
+        self.host == other.host && self.subdomains == other.subdomains && ports
     }
 
-    /// Whether it has every host and port that another one has.
+    /// Whether the rule covers every host and port of another one.
     pub(super) fn covers(&self, other: &Self) -> bool {
-        let hosts = match (other.below, &other.host) {
+        let hosts = match (other.subdomains, &other.host) {
             (false, host) => self.has_host(host),
-            (true, _) => self.below && (self.host == other.host || self.has_host(&other.host)),
+            (true, _) => self.subdomains && (self.host == other.host || self.has_host(&other.host)),
         };
         let ports = match &other.ports {
             Ports::One(port) => self.has_port(*port),
@@ -147,7 +147,7 @@ impl Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let star = if self.below { "*." } else { "" };
+        let star = if self.subdomains { "*." } else { "" };
         write!(f, "{star}{}", self.host)?;
         if let Ports::One(port) = self.ports { write!(f, ":{port}") } else { Ok(()) }
     }
@@ -187,10 +187,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_out_is_so_at_every_port() {
-        let rule = Rule::of_deny("*.github.io").unwrap();
+        let rule = Rule::parse_deny("*.github.io").unwrap();
         assert!(rule.has_port(22) && rule.has_host(&Host::parse("a.github.io").unwrap()));
-        assert!(!Rule::of_deny("example.com:80").unwrap().has_port(443));
-        assert!(Rule::of_deny("*.com").is_err());
+        assert!(!Rule::parse_deny("example.com:80").unwrap().has_port(443));
+        assert!(Rule::parse_deny("*.com").is_err());
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
             "a.com:x",
             "a b",
             "http://a.com",
-            // Anybody may have a name there.
+            // Public suffixes.
             "*.co.uk",
             "*.github.io",
             "*.s3.amazonaws.com",

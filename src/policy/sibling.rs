@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a connection goes.
+/// The address of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
@@ -21,7 +21,7 @@ pub enum Endpoint {
 pub struct Sibling {
     /// The port of its name: `http://NAME:PORT`.
     pub port: u16,
-    /// Where it is.
+    /// Its address or socket.
     pub at: Endpoint,
 }
 

@@ -1,4 +1,4 @@
-//! What a user says about what leaves, as it stands in the plan and as egress is told it: whole, and again on a reload.
+//! The policy as the user specifies it, in the plan and in a reload.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Mode, Policy, Rule, Ru
 use crate::net::{Host, HostError};
 use crate::scan::Dlp;
 
-/// Ports of services that have a gate of their own: SSH (RFC 4253), git (git-daemon(1)).
+/// Ports of services that need a gate: SSH (RFC 4253), git (git-daemon(1)).
 const GATED: [u16; 2] = [22, 9418];
-/// Named TCP destinations of one bottle.
+/// Maximum number of TCP destinations of one bottle.
 const MAX_TCP: usize = 32;
 
 /// What may leave.
@@ -71,7 +71,7 @@ pub enum Connect {
     Address,
 }
 
-/// What of a specification cannot be read.
+/// Why a policy cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// An entry of the allowlist.
@@ -91,16 +91,16 @@ pub enum SpecError {
     /// The proxy's address.
     #[error("upstream_proxy: {0:?} is not http://host:port or https://host:port")]
     Proxy(String),
-    /// An address with a name or a password in it.
+    /// A URL with credentials.
     #[error("upstream_proxy: the URL holds credentials, which every script could read")]
     ProxyCredentials,
-    /// A host that is reached without it.
+    /// A host in `no_proxy`.
     #[error("upstream_proxy: no_proxy: {0}")]
     NoProxy(RuleError),
 }
 
 impl EgressSpec {
-    /// Reads the lists. `sidecars` are the bottle's own, by name.
+    /// Parses the lists. `sidecars` are the bottle's own, by name.
     ///
     /// # Errors
     /// An entry is malformed.
@@ -119,7 +119,7 @@ impl EgressSpec {
         })
     }
 
-    /// Reads everything, for its mistakes.
+    /// Checks everything.
     ///
     /// # Errors
     /// Something is malformed.
@@ -127,10 +127,10 @@ impl EgressSpec {
         self.policy(BTreeMap::new()).and(self.proxy().map(drop)).and(self.no_proxy().map(drop))
     }
 
-    /// Reads the destinations of plain TCP, in their order.
+    /// Parses the TCP destinations, in order.
     ///
     /// # Errors
-    /// One is no `host:port`, has a port that another gate guards, or there are too many.
+    /// One is not `host:port` or has a port that needs a gate, or there are too many.
     pub fn tcp_targets(&self) -> Result<Vec<TcpTarget>, SpecError> {
         self.tcp
             .iter()
@@ -153,10 +153,10 @@ impl EgressSpec {
             .collect()
     }
 
-    /// Reads the proxy's address: whether TLS is spoken to it, its host, its port.
+    /// Parses the address of the upstream proxy: whether it expects TLS, its host, its port.
     ///
     /// # Errors
-    /// It is malformed, or has credentials in it.
+    /// It is malformed, or contains credentials.
     pub fn proxy(&self) -> Result<Option<(bool, Host, u16)>, SpecError> {
         let Some(proxy) = &self.upstream_proxy else { return Ok(None) };
         let bad = || SpecError::Proxy(proxy.url.clone());
@@ -176,13 +176,13 @@ impl EgressSpec {
         Ok(Some((tls, host, url.port().unwrap_or(if tls { 443 } else { 80 }))))
     }
 
-    /// Reads the hosts that are reached without the proxy.
+    /// Parses the hosts that are reached without the proxy.
     ///
     /// # Errors
     /// One is malformed.
     pub fn no_proxy(&self) -> Result<Vec<Rule>, SpecError> {
         let hosts = self.upstream_proxy.iter().flat_map(|proxy| &proxy.no_proxy);
-        hosts.map(|host| Rule::of_deny(host)).collect::<Result<_, _>>().map_err(SpecError::NoProxy)
+        hosts.map(|host| Rule::parse_deny(host)).collect::<Result<_, _>>().map_err(SpecError::NoProxy)
     }
 }
 

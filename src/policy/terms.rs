@@ -1,15 +1,14 @@
-//! What is both specified and decided by.
+//! Terms that the specification and the decision share.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::net::Host;
 
-/// A host that exists only to be asked for: egress answers it itself, so that a bottle can prove that its way out
-/// works before anything else is allowed. `.invalid` never resolves (RFC 6761, section 6.4).
+/// The canary host: egress responds itself, so that a bottle can prove that its way out works before anything is
+/// allowed. `.invalid` never resolves (RFC 6761, section 6.4).
 pub const CANARY: &str = "canary.bottler.invalid";
-/// Hosts that exist only to be refused, whatever the policy says, also where nothing is enforced: so a bottle can prove that its
-/// way out refuses.
+/// Hosts that are always refused, also in audit mode, so that a bottle can prove that egress refuses.
 pub const FORBIDDEN: [&str; 2] = ["forbidden.bottler.invalid", "bottler.invalid"];
 
 /// Whether a destination (`host` or `host:port`) is one that only the probe asks for.

@@ -12,7 +12,7 @@ fn decide(host: &str, port: u16) -> Decision {
         allow: ["example.com", "*.pypi.org", "10.0.0.9"]
             .map(|rule| AllowSpec::Host(rule.into()).read().unwrap())
             .into(),
-        sidecars: [("upstream".to_owned(), "10.9.0.3:80".parse::<std::net::SocketAddr>().unwrap().into())].into(),
+        sidecars: [("counterpart".to_owned(), "10.9.0.3:80".parse::<std::net::SocketAddr>().unwrap().into())].into(),
         ..Policy::default()
     };
     let host = Host::parse(host).unwrap();
@@ -39,9 +39,9 @@ fn promise_05_one_gate_for_every_destination() {
         ("pypi.org", 443, "host_not_allowed"),
         ("example.com", 22, "port_not_allowed"),
         ("example.org", 443, "host_not_allowed"),
-        ("upstream", 80, "sidecar"),
-        ("upstream", 22, "port_not_allowed"),
-        // A sidecar is exempt under its name, never by its address, and a rule does not open a private range.
+        ("counterpart", 80, "sidecar"),
+        ("counterpart", 22, "port_not_allowed"),
+        // A sidecar is exempt by its name, never by its address, and a rule does not open a private range.
         ("10.9.0.3", 80, "address_not_public"),
         ("10.0.0.9", 443, "address_not_public"),
         ("0x7f000001", 443, "address_not_public"),
@@ -65,7 +65,7 @@ fn promise_05_one_private_address_among_public_ones_refuses_the_name() {
     let mut policy = Policy::default();
     assert_eq!(check_addresses(&policy, &host, &[public]), Ok(()));
     assert!(check_addresses(&policy, &host, &[public, "127.0.0.1".parse().unwrap()]).is_err());
-    // What the user means to reach, and what nobody does.
+    // What the user can allow, and what is never allowed.
     policy.ip_allow = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
     for (address, passes) in [
         ("10.1.2.3", true),
@@ -79,7 +79,7 @@ fn promise_05_one_private_address_among_public_ones_refuses_the_name() {
     ] {
         assert_eq!(check_addresses(&policy, &host, &[address.parse().unwrap()]).is_ok(), passes, "{address}");
     }
-    // The engine's own host is in such a range, and is not meant.
+    // The engine's host is in such a range, and is not allowed.
     policy.own_host = vec!["10.1.2.3".parse().unwrap()];
     assert!(check_addresses(&policy, &host, &["10.1.2.3".parse().unwrap()]).is_err());
     assert!(check_addresses(&policy, &host, &["10.1.2.4".parse().unwrap()]).is_ok());
@@ -161,7 +161,7 @@ deny: [evil.example.com, {host: api.example.com, methods: [POST], paths: [/admin
         }
         let connect = |host: &str| Intent { form: Form::Connect, path: None, ..inside("CONNECT", &format!("{host}/")) };
         assert!(matches!(authorize(&policy, &connect("evil.example.com")), Decision::Refuse(Reason::Denied(..))));
-        // Inside it is judged.
+        // It is judged inside TLS.
         assert!(matches!(authorize(&policy, &connect("api.example.com")), Decision::Allow(_)));
     }
 }
@@ -210,7 +210,7 @@ fn plain_tcp_goes_to_what_is_named_and_nowhere_else() {
         };
         assert!(tcp("db.example.com", 5432));
         assert!(!tcp("db.example.com", 5433) && !tcp("other.example.com", 5432) && !tcp("evil.example.com", 1));
-        // Not by the proxy's other forms.
+        // Not by the other forms.
         assert_ne!(judged(&policy, "GET", "db.example.com/"), "allowed");
     }
 }

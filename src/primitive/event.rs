@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::labels::Kind;
-use crate::probe::Line;
+use crate::probe::ProbeResult;
 use crate::session::ScriptLocation;
 use crate::sidecar;
 
@@ -96,7 +96,7 @@ pub enum Event {
         container: String,
     },
     /// The release probe's lines.
-    Proof(Vec<Line>),
+    Proof(Vec<ProbeResult>),
     /// The agent's command has started.
     Released,
     /// The agent's command has ended.

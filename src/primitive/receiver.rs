@@ -9,11 +9,11 @@ use super::handle::Network;
 use super::image::self_image;
 use super::roles::receiver::container;
 use crate::engine::labels::Kind;
-use crate::probe::Line;
+use crate::probe::ProbeResult;
 use crate::session::Failure;
-use crate::sidecar::receiver::{Ask, Config, Heard, Host, Receiver as Role};
+use crate::sidecar::receiver::{Arrivals, Ask, Config, Host, HostReceiver as Role};
 use crate::sidecar::role::{CommandOf, MessageOf};
-use crate::sidecar::{Action, Command, Message, Outcome, Told};
+use crate::sidecar::{Action, Command, CommandOutcome, Message, OutputLine};
 
 /// Its name, after the bottle's.
 const NAME: &str = "receiver";
@@ -56,7 +56,7 @@ impl Receiver {
     }
 
     async fn ask(&mut self, line: &(impl serde::Serialize + Sync)) -> Result<MessageOf<Role>, Failure> {
-        let answer = self.talk.ask::<Told<MessageOf<Role>>>(line, PATIENCE).await;
+        let answer = self.talk.ask::<OutputLine<MessageOf<Role>>>(line, PATIENCE).await;
         answer.map(|told| told.message).map_err(|why| self.failed(why))
     }
 
@@ -69,7 +69,7 @@ impl Receiver {
     ///
     /// # Errors
     /// It does not answer.
-    pub(in crate::primitive) async fn finish(mut self, bottle: &Bottle) -> Result<Heard, Failure> {
+    pub(in crate::primitive) async fn finish(mut self, bottle: &Bottle) -> Result<Arrivals, Failure> {
         let question: CommandOf<Role> = Command { n: 1, action: Action::Ask(Ask::WhatCame) };
         let answer = self.ask(&question).await;
         bottle.session.engine.container_remove(&self.id).await?;
@@ -77,9 +77,9 @@ impl Receiver {
             return Err(self.failed("it gave an unexpected answer"));
         };
         match acknowledged.outcome {
-            Outcome::Answer(heard) => Ok(heard),
-            Outcome::Refused(why) => Err(self.failed(why)),
-            Outcome::Done => Err(self.failed("it gave an unexpected answer")),
+            CommandOutcome::Answer(heard) => Ok(heard),
+            CommandOutcome::Refused(why) => Err(self.failed(why)),
+            CommandOutcome::Done => Err(self.failed("it gave an unexpected answer")),
         }
     }
 
@@ -90,8 +90,8 @@ impl Receiver {
 }
 
 /// What the host says, as lines of the probe. `sent` is whether anything was sent that should have come to it.
-pub(in crate::primitive) fn lines(device: &str, host: &Host, heard: &Heard, sent: bool) -> Vec<Line> {
-    let line = |attempt: String, expected: &str, ok: bool, happened: String| Line {
+pub(in crate::primitive) fn lines(device: &str, host: &Host, heard: &Arrivals, sent: bool) -> Vec<ProbeResult> {
+    let line = |attempt: String, expected: &str, ok: bool, happened: String| ProbeResult {
         attempt,
         expected: expected.to_owned(),
         happened,
@@ -130,12 +130,12 @@ mod tests {
     #[test]
     fn silence_counts_only_where_something_came_and_was_turned_away() {
         let host = Host { filter: 1, addresses: Vec::new(), port: 1 };
-        let heard = |received: &[&str], came, turned_away| Heard {
+        let heard = |received: &[&str], came, turned_away| Arrivals {
             received: received.iter().map(ToString::to_string).collect(),
             came,
             turned_away,
         };
-        let tight = |host: &Host, heard: &Heard| lines("br-1", host, heard, true).iter().all(|line| line.ok);
+        let tight = |host: &Host, heard: &Arrivals| lines("br-1", host, heard, true).iter().all(|line| line.ok);
         assert!(tight(&host, &heard(&[], 9, 9)));
         assert!(!tight(&host, &heard(&[], 0, 0)), "nothing came at all");
         assert!(!tight(&host, &heard(&[], 9, 0)), "nothing was turned away");

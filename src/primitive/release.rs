@@ -44,13 +44,13 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
             bottle.events.tell(Event::Log(format!("keep what the agent writes: {why}")));
         }
         match channel.ask(&init::Request::Release(Box::new(release))).await? {
-            init::Answer::Released => {
+            init::Response::Released => {
                 bottle.turn.release();
                 bottle.events.tell(Event::Released);
                 Ok(())
             }
-            init::Answer::Failed(why) => Err(Failure::new(Class::Operation, format!("release the agent: {why}"))),
-            init::Answer::Proof(_) => {
+            init::Response::Failed(why) => Err(Failure::new(Class::Operation, format!("release the agent: {why}"))),
+            init::Response::Proof(_) => {
                 Err(Failure::new(Class::Internal, "release the agent: init gave an unexpected answer"))
             }
         }

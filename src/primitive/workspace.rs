@@ -26,7 +26,7 @@ impl Bottle {
     pub fn seed(self: &Arc<Self>) -> Option<Pending<Arc<Seed>>> {
         let source = self.host.workspace.clone()?;
         let begin = || match source {
-            WorkspaceSource::Given(seed) | WorkspaceSource::Kept(seed) => {
+            WorkspaceSource::Given(seed) | WorkspaceSource::KeptWorkspace(seed) => {
                 Pending::detached(Box::pin(std::future::ready(Ok::<_, Failure>(seed))))
             }
             WorkspaceSource::Shared(seed) => seed,
@@ -85,7 +85,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
     }
     // Other bottles make and remove the same places.
     let _held = match &bottle.host.staging {
-        Some(directory) => Some(placeholder::hold(directory).map_err(|error| failed(&root, &error))?),
+        Some(directory) => Some(placeholder::lock(directory).map_err(|error| failed(&root, &error))?),
         None => None,
     };
     let own = is_repository(&root.join(".git")) || root.join(".git").is_file();
@@ -98,7 +98,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
             }
             Ok(_) => {
                 if let Some(directory) = &bottle.host.staging
-                    && placeholder::is_anothers(directory, &place)
+                    && placeholder::belongs_to_another(directory, &place)
                 {
                     placeholder::note(directory, &place).map_err(|error| failed(&place, &error))?;
                 }

@@ -1,4 +1,4 @@
-//! Datagrams with every socket option that picks a way past the routing table, to groups and to everybody.
+//! Sends datagrams with every socket option that bypasses the routing table, to multicast groups and by broadcast.
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -13,17 +13,17 @@ use nix::sys::socket::{
 
 use super::direct::other_interfaces;
 use super::targets::expected;
-use super::{Inside, Line, SENT, Target};
-use crate::layout::upstream::{GROUP, UDP_PORT};
+use super::{DirectTarget, InsideNetwork, ProbeResult, SENT};
+use crate::layout::counterpart::{GROUP, UDP_PORT};
 
-/// What a tight bottle lets leave.
+/// What a tight bottle sends.
 const NOTHING: &str = "nothing left";
-/// How long a connection past the routing table may take to be answered, in milliseconds.
+/// The time limit for a connection that bypasses the routing table, in milliseconds.
 const CONNECT: u16 = 300;
 
-/// The ways of sending.
+/// The ways to send a datagram.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum SendMethod {
     Plain,
     DontRoute,
     BindToDevice,
@@ -34,7 +34,7 @@ enum Way {
     Broadcast,
 }
 
-impl Way {
+impl SendMethod {
     const ALL: [Self; 8] = [
         Self::Plain,
         Self::DontRoute,
@@ -60,40 +60,46 @@ impl Way {
     }
 }
 
-/// Every way on every interface to every target. What stays on loopback has left nothing.
-pub(super) fn options(targets: &[Target], inside: Option<&Inside>) -> Vec<Line> {
-    Way::ALL.into_iter().map(|way| one(way, targets, inside)).collect()
+/// Every way, on every interface, to every target. Packets on loopback have not left.
+pub(super) fn options(targets: &[DirectTarget], inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
+    SendMethod::ALL.into_iter().map(|way| one(way, targets, inside)).collect()
 }
 
-/// Over IPv6, which needs no address that was given to anybody: to all nodes of every interface (RFC 4291, section 2.7.1).
-pub(super) fn ipv6(inside: Option<&Inside>) -> Vec<Line> {
+/// Over IPv6, which needs no assigned address: to all nodes on every interface (RFC 4291, section 2.7.1).
+pub(super) fn ipv6(inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     const NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    let heard = inside.and_then(Inside::heard);
+    let receiver_port = inside.and_then(InsideNetwork::listening_port);
     let sends = |device: &str, port: u16| {
         let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
         let index = nix::net::if_::if_nametoindex(device)?;
         let text = format!("UDP-IPv6-{device}");
         socket.send_to(text.as_bytes(), SocketAddrV6::new(NODES, port, 0, index))
     };
-    let leaves =
-        |device: &String| sends(device, UDP_PORT).is_ok() | heard.is_some_and(|port| sends(device, port).is_ok());
+    let leaves = |device: &String| {
+        sends(device, UDP_PORT).is_ok() | receiver_port.is_some_and(|port| sends(device, port).is_ok())
+    };
     let left: Vec<String> = other_interfaces().into_iter().filter(leaves).collect();
-    vec![Line::new("UDP, IPv6, all nodes", expected(inside, NOTHING), left.is_empty() || inside.is_some(), told(&left))]
+    vec![ProbeResult::new(
+        "UDP, IPv6, all nodes",
+        expected(inside, NOTHING),
+        left.is_empty() || inside.is_some(),
+        describe(&left),
+    )]
 }
 
 /// What was sent, in words.
-fn told(sent: &[String]) -> String {
+fn describe(sent: &[String]) -> String {
     if sent.is_empty() { NOTHING.to_owned() } else { format!("{SENT} to {}", sent.join(", ")) }
 }
 
-/// Connections past the routing table.
-pub(super) fn connections(targets: &[Target], inside: Option<&Inside>) -> Vec<Line> {
+/// TCP connections that bypass the routing table.
+pub(super) fn connections(targets: &[DirectTarget], inside: Option<&InsideNetwork>) -> Vec<ProbeResult> {
     let mut sent = Vec::new();
     let mut connected = Vec::new();
     for device in other_interfaces() {
         let tries: Vec<(Ipv4Addr, Option<bool>)> = std::thread::scope(|scope| {
             let device = device.as_str();
-            let port = inside.and_then(Inside::heard).unwrap_or(UDP_PORT);
+            let port = inside.and_then(InsideNetwork::listening_port).unwrap_or(UDP_PORT);
             let spawn = |address| (address, scope.spawn(move || reached(device, SocketAddrV4::new(address, port))));
             let running: Vec<_> = targets.iter().map(|target| spawn(target.address)).collect();
             running.into_iter().map(|(address, thread)| (address, thread.join().ok().flatten())).collect()
@@ -108,11 +114,11 @@ pub(super) fn connections(targets: &[Target], inside: Option<&Inside>) -> Vec<Li
         }
     }
     let ok = connected.is_empty() && (sent.is_empty() || inside.is_some());
-    let happened = if connected.is_empty() { told(&sent) } else { format!("reached {}", connected.join(", ")) };
-    vec![Line::new("TCP, SO_BINDTODEVICE and SO_DONTROUTE", expected(inside, NOTHING), ok, happened)]
+    let happened = if connected.is_empty() { describe(&sent) } else { format!("reached {}", connected.join(", ")) };
+    vec![ProbeResult::new("TCP, SO_BINDTODEVICE and SO_DONTROUTE", expected(inside, NOTHING), ok, happened)]
 }
 
-/// Whether somebody there answered, be it with a refusal; `None` where nothing could be sent.
+/// Whether the target responded, also with a refusal; `None` if nothing could be sent.
 fn reached(device: &str, target: SocketAddrV4) -> Option<bool> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).ok()?;
@@ -130,30 +136,30 @@ fn reached(device: &str, target: SocketAddrV4) -> Option<bool> {
     Some(answered && matches!(error, 0 | libc::ECONNREFUSED))
 }
 
-fn one(way: Way, targets: &[Target], inside: Option<&Inside>) -> Line {
+fn one(way: SendMethod, targets: &[DirectTarget], inside: Option<&InsideNetwork>) -> ProbeResult {
     let devices = other_interfaces();
     let mut sent = Vec::new();
     let addresses: Vec<Ipv4Addr> = match way {
-        Way::Multicast => vec![GROUP, Ipv4Addr::new(224, 0, 0, 1)],
-        Way::Broadcast => vec![Ipv4Addr::BROADCAST],
+        SendMethod::Multicast => vec![GROUP, Ipv4Addr::new(224, 0, 0, 1)],
+        SendMethod::Broadcast => vec![Ipv4Addr::BROADCAST],
         _ => targets.iter().map(|target| target.address).collect(),
     };
-    let heard = inside.and_then(Inside::heard);
+    let receiver_port = inside.and_then(InsideNetwork::listening_port);
     for address in addresses {
         for device in devices.iter().map(String::as_str).chain(["lo"]) {
             let to = |port| send(way, device, SocketAddrV4::new(address, port)).is_ok();
-            let left = to(UDP_PORT) | heard.is_some_and(to);
-            // On loopback a packet can be sent anywhere and goes nowhere.
+            let left = to(UDP_PORT) | receiver_port.is_some_and(to);
+            // Loopback accepts packets for any address and drops them.
             if left && device != "lo" {
                 sent.push(format!("{address} by {device}"));
             }
         }
     }
-    // On a network things leave; whether they arrive, the host says.
-    Line::new(way.name(), expected(inside, NOTHING), sent.is_empty() || inside.is_some(), told(&sent))
+    // On a network packets are sent; the host says whether they arrive.
+    ProbeResult::new(way.name(), expected(inside, NOTHING), sent.is_empty() || inside.is_some(), describe(&sent))
 }
 
-fn send(way: Way, device: &str, target: SocketAddrV4) -> Result<(), Errno> {
+fn send(way: SendMethod, device: &str, target: SocketAddrV4) -> Result<(), Errno> {
     let io = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(io)?;
     let fd = socket.as_raw_fd();
@@ -161,22 +167,22 @@ fn send(way: Way, device: &str, target: SocketAddrV4) -> Result<(), Errno> {
     let text = format!("{}-{device}", way.name().replace([' ', ','], "-"));
     let on: libc::c_int = 1;
     match way {
-        Way::Plain => {
-            // Without an option the routing table decides; loopback says nothing here.
+        SendMethod::Plain => {
+            // Without an option the routing table decides; loopback proves nothing here.
             if device == "lo" {
                 return Err(Errno::ENETUNREACH);
             }
         }
-        Way::DontRoute => set(fd, libc::SOL_SOCKET, libc::SO_DONTROUTE, &on)?,
-        Way::BindToDevice => bind_to(fd, device)?,
-        Way::BindToDeviceDontRoute => {
+        SendMethod::DontRoute => set(fd, libc::SOL_SOCKET, libc::SO_DONTROUTE, &on)?,
+        SendMethod::BindToDevice => bind_to(fd, device)?,
+        SendMethod::BindToDeviceDontRoute => {
             bind_to(fd, device)?;
             set(fd, libc::SOL_SOCKET, libc::SO_DONTROUTE, &on)?;
         }
         // The option takes the index in network order (ip(7)).
-        Way::UnicastIf => set(fd, libc::IPPROTO_IP, libc::IP_UNICAST_IF, &index.to_be())?,
-        Way::PktInfo => return send_with_pktinfo(fd, index, target, text.as_bytes()),
-        Way::Multicast => {
+        SendMethod::UnicastIf => set(fd, libc::IPPROTO_IP, libc::IP_UNICAST_IF, &index.to_be())?,
+        SendMethod::PktInfo => return send_with_pktinfo(fd, index, target, text.as_bytes()),
+        SendMethod::Multicast => {
             let request = libc::ip_mreqn {
                 imr_multiaddr: libc::in_addr { s_addr: 0 },
                 imr_address: libc::in_addr { s_addr: 0 },
@@ -184,7 +190,7 @@ fn send(way: Way, device: &str, target: SocketAddrV4) -> Result<(), Errno> {
             };
             set(fd, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)?;
         }
-        Way::Broadcast => {
+        SendMethod::Broadcast => {
             set(fd, libc::SOL_SOCKET, libc::SO_BROADCAST, &on)?;
             bind_to(fd, device)?;
         }
@@ -209,7 +215,7 @@ fn bind_to(fd: RawFd, device: &str) -> Result<(), Errno> {
     set(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name)
 }
 
-/// `setsockopt(2)` for the options that no crate wraps.
+/// `setsockopt(2)` for options without a wrapper.
 #[expect(unsafe_code, reason = "no safe wrapper takes these options")]
 fn set<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: &T) -> Result<(), Errno> {
     let length = libc::socklen_t::try_from(size_of::<T>()).map_err(|_| Errno::EINVAL)?;

@@ -1,12 +1,12 @@
-//! Attempts on files: the engine's socket, init's secrets, what belongs to root, what is mounted.
+//! Attempts on files: engine sockets, init's secrets, root's files, and mounts.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 
-use super::Line;
+use super::ProbeResult;
 
-/// Where engines and their helpers listen.
+/// The sockets of engines and their helpers.
 const SOCKETS: [&str; 6] = [
     "/var/run/docker.sock",
     "/run/docker.sock",
@@ -16,7 +16,7 @@ const SOCKETS: [&str; 6] = [
     "/run/crio/crio.sock",
 ];
 
-/// What is not the agent's.
+/// Paths that the agent must not write.
 const FOREIGN: [&str; 8] = [
     "/probe",
     "/etc/probe",
@@ -28,7 +28,7 @@ const FOREIGN: [&str; 8] = [
     "/sys/probe",
 ];
 
-/// What init keeps to itself.
+/// Files that only init may read.
 const INIT: [&str; 3] = ["/proc/1/environ", "/proc/1/mem", "/proc/1/maps"];
 
 /// File systems that an engine mounts into every container, and our own.
@@ -45,22 +45,22 @@ const PLAIN: [&str; 10] = [
     "cgroup2",
 ];
 
-pub(super) fn all(gvisor: bool) -> Vec<Line> {
+pub(super) fn all(gvisor: bool) -> Vec<ProbeResult> {
     let mut lines = vec![engine_socket()];
     lines.extend(FOREIGN.map(write));
-    // gVisor shows whoever is the same user everything but memory: nothing secret is in the rest.
+    // gVisor shows processes of the same user everything but memory; the rest contains no secret.
     lines.extend(INIT.into_iter().filter(|path| !gvisor || path.ends_with("/mem")).map(read));
     lines.extend([service_volumes(), mounts(gvisor)]);
     lines
 }
 
-/// bottler's own executable, by which the proof is repeated: nobody here can put another in its place, be it root.
-pub(super) fn executable() -> Vec<Line> {
+/// bottler's own executable, which repeats the proof: nobody in the container, not even root, can replace it.
+pub(super) fn executable() -> Vec<ProbeResult> {
     let Ok(own) = std::env::current_exe() else {
-        return vec![Line::new("bottler's own executable", "found", false, "not found")];
+        return vec![ProbeResult::new("bottler's own executable", "found", false, "not found")];
     };
     let write = OpenOptions::new().write(true).open(&own).map(drop);
-    // That it runs is no refusal: it does not for ever.
+    // A busy executable is not a refusal: it does not run for ever.
     let write = match write {
         Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Ok(()),
         tried => tried,
@@ -75,44 +75,44 @@ pub(super) fn executable() -> Vec<Line> {
         tried => tried,
     };
     vec![
-        verdict("write bottler's own executable".into(), write),
-        verdict("replace bottler's own executable".into(), moved),
+        expect_refusal("write bottler's own executable".into(), write),
+        expect_refusal("replace bottler's own executable".into(), moved),
     ]
 }
 
-fn engine_socket() -> Line {
+fn engine_socket() -> ProbeResult {
     let found: Vec<&str> = SOCKETS.into_iter().filter(|path| UnixStream::connect(path).is_ok()).collect();
     let happened = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-    Line::new("engine sockets", "none", found.is_empty(), happened)
+    ProbeResult::new("engine sockets", "none", found.is_empty(), happened)
 }
 
-fn write(path: &str) -> Line {
+fn write(path: &str) -> ProbeResult {
     let opened = OpenOptions::new().write(true).create(!path.starts_with("/proc")).truncate(false).open(path);
-    verdict(format!("write {path}"), opened.map(drop))
+    expect_refusal(format!("write {path}"), opened.map(drop))
 }
 
-fn read(path: &str) -> Line {
+fn read(path: &str) -> ProbeResult {
     let opened = std::fs::read(path);
-    verdict(format!("read {path}"), opened.map(drop))
+    expect_refusal(format!("read {path}"), opened.map(drop))
 }
 
-fn verdict(attempt: String, result: std::io::Result<()>) -> Line {
+fn expect_refusal(attempt: String, result: std::io::Result<()>) -> ProbeResult {
     match result {
-        Ok(()) => Line::new(attempt, "refused", false, "done"),
+        Ok(()) => ProbeResult::new(attempt, "refused", false, "done"),
         Err(error) => match error.kind() {
             ErrorKind::PermissionDenied
             | ErrorKind::ReadOnlyFilesystem
             | ErrorKind::NotFound
-            | ErrorKind::ExecutableFileBusy => Line::new(attempt, "refused", true, "refused"),
-            _ => Line::new(attempt, "refused", false, error.to_string()),
+            | ErrorKind::ExecutableFileBusy => ProbeResult::new(attempt, "refused", true, "refused"),
+            _ => ProbeResult::new(attempt, "refused", false, error.to_string()),
         },
     }
 }
 
-/// The sidecars' volumes are there to connect through, not to write.
-fn service_volumes() -> Line {
+/// The sidecars' volumes allow connections, but no writes.
+fn service_volumes() -> ProbeResult {
     let file = format!("{}/egress/probe", crate::layout::agent::SERVICES_DIR);
-    verdict("write egress' volume".into(), std::fs::write(file, b"x"))
+    expect_refusal("write egress' volume".into(), std::fs::write(file, b"x"))
 }
 
 /// Whether a path is a device that every container has, or one of them put over a file to hide it: `null`, `zero`, `full`,
@@ -125,8 +125,8 @@ fn is_harmless_device(path: &str) -> bool {
     found.file_type().is_char_device() && matches!(number, (1, 3 | 5 | 7 | 8 | 9) | (5, 0))
 }
 
-/// Nothing of the host is mounted but the three files that every engine writes for a container, and our volumes.
-fn mounts(gvisor: bool) -> Line {
+/// No host path is mounted, except the three files that every engine writes for a container, and our volumes.
+fn mounts(gvisor: bool) -> ProbeResult {
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let odd: Vec<&str> = table
         .lines()
@@ -134,17 +134,17 @@ fn mounts(gvisor: bool) -> Line {
             let mut fields = line.split(' ');
             let (_, target, kind) = (fields.next()?, fields.next()?, fields.next()?);
             let options = fields.next()?;
-            // The last is Podman's, and empty.
+            // The last one is Podman's, and empty.
             let files = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/run/.containerenv"];
             let engine_file = files.contains(&target);
             let service = target.starts_with(crate::layout::agent::SERVICES_DIR)
                 && options.split(',').any(|option| option == "ro");
-            // gVisor sees even its own root as files of the host.
+            // gVisor reports even its own root as files of the host.
             let root = gvisor && target == "/" && kind == "9p";
             let device = kind == "devtmpfs" && is_harmless_device(target);
             (!PLAIN.contains(&kind) && !engine_file && !service && !root && !device).then_some(target)
         })
         .collect();
     let happened = if odd.is_empty() { "none".to_owned() } else { odd.join(", ") };
-    Line::new("mounts of the host", "none", odd.is_empty(), happened)
+    ProbeResult::new("mounts of the host", "none", odd.is_empty(), happened)
 }

@@ -1,16 +1,16 @@
-//! Attempts on the kernel: socket families, system calls, and the bounds read back.
+//! Attempts on the kernel: socket families, system calls, and the limits that it reports.
 
 use nix::errno::Errno;
 use nix::libc;
 
-use super::Line;
+use super::ProbeResult;
 use crate::engine::Resources;
 
-/// What gVisor gives as its kernel's version, whatever the host's is (gVisor, `pkg/sentry/syscalls/linux`).
+/// The kernel version that gVisor reports (gVisor, `pkg/sentry/syscalls/linux`).
 const GVISOR: &str = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016";
 
-/// Families and types of sockets that no bottle may open.
-pub(super) fn sockets() -> Vec<Line> {
+/// Socket families and types that no bottle may open.
+pub(super) fn sockets() -> Vec<ProbeResult> {
     let tries = [
         ("raw socket, IPv4", libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
         ("raw socket, IPv6", libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6),
@@ -22,10 +22,10 @@ pub(super) fn sockets() -> Vec<Line> {
     tries.into_iter().map(|(name, family, kind, protocol)| refused(name, socket(family, kind, protocol))).collect()
 }
 
-/// A system call by its number, and the first of its arguments; the others are null.
+/// A system call: its number and its first arguments; the others are null.
 type Call = (&'static str, libc::c_long, [libc::c_long; 2]);
 
-/// What nobody may who has no capability, whatever the kernel.
+/// Calls that need a capability on any kernel.
 const PRIVILEGED: [Call; 4] = [
     ("bpf", libc::SYS_bpf, [-1, 0]),
     ("mount", libc::SYS_mount, [0, 0]),
@@ -33,7 +33,7 @@ const PRIVILEGED: [Call; 4] = [
     ("userfaultfd", libc::SYS_userfaultfd, [0, 0]),
 ];
 
-/// What an ordinary process may, and no agent: the filter forbids it, as it leads to much of the kernel.
+/// Calls that an ordinary process may make, but the seccomp filter forbids, because they reach much of the kernel.
 const FILTERED: [Call; 5] = [
     ("user namespace", libc::SYS_unshare, [libc::CLONE_NEWUSER as libc::c_long, 0]),
     ("network namespace", libc::SYS_unshare, [libc::CLONE_NEWNET as libc::c_long, 0]),
@@ -42,23 +42,24 @@ const FILTERED: [Call; 5] = [
     ("keyctl", libc::SYS_keyctl, [0, -3]),
 ];
 
-/// System calls that open a way to more of the kernel. gVisor's is not the host's, and has its namespaces to itself: there
-/// the filter is not needed for those that stay in it, and engines do not install it.
-pub(super) fn calls(gvisor: bool) -> Vec<Line> {
+/// System calls that reach more of the kernel. gVisor has its own kernel and namespaces: it needs no filter for calls
+/// that stay in them, and engines install none.
+pub(super) fn calls(gvisor: bool) -> Vec<ProbeResult> {
     let filtered: &[Call] = if gvisor { &[] } else { &FILTERED };
     let tries = filtered.iter().chain(&PRIVILEGED);
     tries.map(|&(name, number, arguments)| forbidden(name, call(number, arguments))).collect()
 }
 
-/// What the kernel says of this process, against the plan.
-pub(super) fn limits(planned: &Resources, gvisor: bool) -> Vec<Line> {
+/// The limits that the kernel reports for this process, against the plan.
+pub(super) fn limits(planned: &Resources, gvisor: bool) -> Vec<ProbeResult> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
         line.unwrap_or("(absent)").trim().to_owned()
     };
-    let equal =
-        |attempt: &str, expected: &str, happened: String| Line::new(attempt, expected, expected == happened, happened);
+    let equal = |attempt: &str, expected: &str, happened: String| {
+        ProbeResult::new(attempt, expected, expected == happened, happened)
+    };
     let mut lines = vec![
         if gvisor { own_kernel() } else { equal("seccomp filter", "2", field("Seccomp")) },
         equal("no new privileges", "true", no_new_privileges()),
@@ -67,7 +68,7 @@ pub(super) fn limits(planned: &Resources, gvisor: bool) -> Vec<Line> {
         equal("core dumps", "0", core_limit()),
     ];
     if gvisor {
-        // Its control groups are on the host; the holder has the engine read them.
+        // Its control groups are on the host; the holder asks the engine for them.
         return lines;
     }
     lines.push(bound("memory, bytes", &["memory.max", "memory/memory.limit_in_bytes"], &planned.memory.to_string()));
@@ -75,11 +76,11 @@ pub(super) fn limits(planned: &Resources, gvisor: bool) -> Vec<Line> {
     lines
 }
 
-/// gVisor says so in its kernel's log, which no other kernel gives to an ordinary user here.
-fn own_kernel() -> Line {
+/// gVisor identifies itself in its kernel log, which other kernels do not show to ordinary users here.
+fn own_kernel() -> ProbeResult {
     let version = std::fs::read_to_string("/proc/version").unwrap_or_default();
     let ok = version.contains(GVISOR);
-    Line::new("the kernel", "gVisor's", ok, if ok { "gVisor's".to_owned() } else { version.trim().to_owned() })
+    ProbeResult::new("the kernel", "gVisor's", ok, if ok { "gVisor's".to_owned() } else { version.trim().to_owned() })
 }
 
 fn no_new_privileges() -> String {
@@ -91,21 +92,21 @@ fn core_limit() -> String {
     getrlimit(Resource::RLIMIT_CORE).map_or_else(|error| error.to_string(), |(_, hard)| hard.to_string())
 }
 
-/// A control group's bound, under either of its two layouts.
-fn bound(attempt: &str, files: &[&str], expected: &str) -> Line {
+/// A limit of the control group, in either of its two layouts.
+fn bound(attempt: &str, files: &[&str], expected: &str) -> ProbeResult {
     let read = files.iter().find_map(|file| std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok());
     let happened = read.map_or_else(|| "cannot be read".to_owned(), |text| text.trim().to_owned());
-    Line::new(format!("bound: {attempt}"), expected, happened == expected, happened)
+    ProbeResult::new(format!("bound: {attempt}"), expected, happened == expected, happened)
 }
 
-fn refused(name: &str, result: Result<(), Errno>) -> Line {
+fn refused(name: &str, result: Result<(), Errno>) -> ProbeResult {
     let ok = matches!(result, Err(Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT));
-    Line::new(name, "refused", ok, words(result))
+    ProbeResult::new(name, "refused", ok, words(result))
 }
 
-/// A call that the filter forbids answers EPERM or ENOSYS, whatever its arguments.
-fn forbidden(name: &str, result: Result<(), Errno>) -> Line {
-    Line::new(name, "refused", matches!(result, Err(Errno::EPERM | Errno::ENOSYS)), words(result))
+/// A filtered call fails with EPERM or ENOSYS, whatever its arguments.
+fn forbidden(name: &str, result: Result<(), Errno>) -> ProbeResult {
+    ProbeResult::new(name, "refused", matches!(result, Err(Errno::EPERM | Errno::ENOSYS)), words(result))
 }
 
 fn words(result: Result<(), Errno>) -> String {

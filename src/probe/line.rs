@@ -1,35 +1,35 @@
-//! What is said of an attempt.
+//! The result of an attempt.
 
 use serde::{Deserialize, Serialize};
 
-/// One attempt.
+/// The result of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// What was tried.
+pub struct ProbeResult {
+    /// The attempt.
     pub attempt: String,
-    /// What a tight bottle answers.
+    /// The result in a tight bottle.
     pub expected: String,
-    /// What happened.
+    /// The actual result.
     pub happened: String,
-    /// Whether that is as expected.
+    /// Whether the result is as expected.
     pub ok: bool,
 }
 
-impl Line {
+impl ProbeResult {
     pub(super) fn new(attempt: impl Into<String>, expected: &str, ok: bool, happened: impl Into<String>) -> Self {
         Self { attempt: attempt.into(), expected: expected.into(), happened: happened.into(), ok }
     }
 }
 
-/// What the line of an attempt says that sent something on the network inside.
+/// The beginning of a result that sent something on the network inside.
 pub const SENT: &str = "sent";
 
-/// Whether any attempt sent something on the network inside: then the host has something to say.
-pub fn sent(lines: &[Line]) -> bool {
+/// Whether an attempt sent something on the network inside. The host then says whether it arrived.
+pub fn sent(lines: &[ProbeResult]) -> bool {
     lines.iter().any(|line| line.happened.starts_with(SENT))
 }
 
-/// Whether a probe's lines are all as expected.
-pub fn passed(lines: &[Line]) -> bool {
+/// Whether all results are as expected.
+pub fn passed(lines: &[ProbeResult]) -> bool {
     !lines.is_empty() && lines.iter().all(|line| line.ok)
 }

@@ -1,8 +1,8 @@
-//! The probe: tries to get out of the network namespace it runs in, and says of each attempt what happened.
+//! The probe: tries to leave its network namespace, and reports the result of each attempt.
 //!
-//! `init` runs it before it lets the agent's command start (promise 1); the built-in agent `probe` runs more of it as
-//! an agent would. An attempt that the kernel or egress refused is as expected. A time-out is not: silence at the
-//! sender proves nothing.
+//! `init` runs it before it starts the agent's command (promise 1). The built-in agent `probe` runs more attempts, as
+//! an agent would. A refusal by the kernel or by egress is as expected. A timeout is not: silence at the sender proves
+//! nothing.
 
 mod datagram;
 mod direct;
@@ -13,28 +13,28 @@ mod proxy;
 mod targets;
 mod wait;
 
-pub use line::{Line, SENT, passed, sent};
-pub use targets::{Inside, Target, Targets, Upstream};
+pub use line::{ProbeResult, SENT, passed, sent};
+pub use targets::{Counterpart, DirectTarget, InsideNetwork, Targets};
 
 use anyhow::Context;
 
 use crate::engine::{Bounds, Resources};
-use crate::wire::{Blocking, say};
+use crate::wire::{BlockingReader, send_blocking};
 
-/// The environment variable that tells the agent `probe` its [`Targets`].
+/// The environment variable with the [`Targets`] of the agent `probe`.
 pub const VARIABLE: &str = "BOTTLER_PROBE";
 
-/// The planned bounds against those that the engine's host enforces.
-pub fn bounds(planned: &Resources, enforced: Bounds) -> Vec<Line> {
+/// Compares the planned limits with those that the engine enforces.
+pub fn bounds(planned: &Resources, enforced: Bounds) -> Vec<ProbeResult> {
     let line = |attempt: &str, expected: i64, enforced: u64| {
         let (expected, happened) = (expected.to_string(), enforced.to_string());
-        Line::new(format!("bound: {attempt}, by the engine"), &expected.clone(), expected == happened, happened)
+        ProbeResult::new(format!("bound: {attempt}, by the engine"), &expected.clone(), expected == happened, happened)
     };
     vec![line("memory, bytes", planned.memory, enforced.memory), line("processes", planned.pids, enforced.pids)]
 }
 
-/// What `init` asks before the release: everything that needs no counterpart.
-pub fn release(targets: &Targets) -> Vec<Line> {
+/// The attempts before the release: all that need no counterpart.
+pub fn release(targets: &Targets) -> Vec<ProbeResult> {
     let mut lines = proxy::canary(targets);
     let inside = targets.inside.as_ref();
     lines.extend(direct::interfaces(inside));
@@ -52,8 +52,8 @@ pub fn release(targets: &Targets) -> Vec<Line> {
     lines
 }
 
-/// What the agent `probe` tries: all of it, and last what the counterpart received.
-pub fn full(targets: &Targets) -> Vec<Line> {
+/// The attempts of the agent `probe`: all of them, and finally what the counterpart received.
+pub fn full(targets: &Targets) -> Vec<ProbeResult> {
     let mut lines = proxy::allowed(targets);
     lines.extend(release(targets));
     lines.extend(proxy::forbidden(targets));
@@ -63,16 +63,18 @@ pub fn full(targets: &Targets) -> Vec<Line> {
     lines
 }
 
-type Attempt<'a> = Box<dyn FnOnce() -> Vec<Line> + Send + 'a>;
+type Attempt<'a> = Box<dyn FnOnce() -> Vec<ProbeResult> + Send + 'a>;
 
-/// Runs groups of attempts side by side: where a bottle leaks, each of them waits for a time-out.
-fn in_parallel(groups: Vec<Attempt<'_>>) -> Vec<Line> {
+/// Runs groups of attempts concurrently: in a bottle that leaks, each waits for a timeout.
+fn in_parallel(groups: Vec<Attempt<'_>>) -> Vec<ProbeResult> {
     std::thread::scope(|scope| {
         let running: Vec<_> = groups.into_iter().map(|group| scope.spawn(group)).collect();
         running
             .into_iter()
             .flat_map(|thread| {
-                thread.join().unwrap_or_else(|_| vec![Line::new("run the probe", "finished", false, "it panicked")])
+                thread
+                    .join()
+                    .unwrap_or_else(|_| vec![ProbeResult::new("run the probe", "finished", false, "it panicked")])
             })
             .collect()
     })
@@ -81,27 +83,27 @@ fn in_parallel(groups: Vec<Attempt<'_>>) -> Vec<Line> {
 /// The role's name on the command line of an exec that repeats the release probe.
 pub const AGAIN: &str = "probe-again";
 
-/// Longest line of targets, in bytes.
+/// Maximum length of the line of targets, in bytes.
 const MAX_LINE: usize = 1 << 20;
 
-/// Repeats the release probe: a line of JSON in, one out.
+/// Repeats the release probe: reads targets and prints results, each a line of JSON.
 ///
 /// # Errors
 /// There are no targets, or a standard stream is closed.
 pub fn again() -> anyhow::Result<()> {
-    let targets: Option<Targets> = Blocking::new(std::io::stdin().lock(), MAX_LINE).value()?;
+    let targets: Option<Targets> = BlockingReader::new(std::io::stdin().lock(), MAX_LINE).value()?;
     let lines = release(&targets.context("there are no targets")?);
-    Ok(say(&mut std::io::stdout().lock(), &lines)?)
+    Ok(send_blocking(&mut std::io::stdout().lock(), &lines)?)
 }
 
-/// The agent `probe`: reads its targets from the environment, prints its lines as JSON.
+/// The agent `probe`: reads targets from the environment and prints results as JSON.
 ///
 /// # Errors
 /// There are no targets, or standard output is closed.
 pub fn agent() -> anyhow::Result<()> {
     let targets: Targets = serde_json::from_str(&std::env::var(VARIABLE)?)?;
     let lines = full(&targets);
-    say(&mut std::io::stdout().lock(), &lines)?;
+    send_blocking(&mut std::io::stdout().lock(), &lines)?;
     anyhow::ensure!(passed(&lines), "the bottle is not tight");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Attempts through egress: what is allowed passes, everything else is refused in words.
+//! Attempts through egress: allowed requests pass, all others are refused with a reason.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,19 +8,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::wait::readable;
-use super::{Line, Targets};
+use super::{ProbeResult, Targets};
 use crate::layout::agent::{Far, SERVICES_DIR};
 use crate::policy::CANARY;
 
-/// How long egress may take to answer.
+/// The time limit for a response of egress.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most that is read of an answer.
+/// Maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
-/// A host that no allowlist holds.
+/// A host that is never allowed.
 const FORBIDDEN: &str = "forbidden.bottler.invalid";
 
-/// Egress works, and refuses: the two facts without which nothing else means anything.
-pub(super) fn canary(targets: &Targets) -> Vec<Line> {
+/// Egress works, and refuses: without these two facts, no other result means anything.
+pub(super) fn canary(targets: &Targets) -> Vec<ProbeResult> {
     vec![
         expect(targets, "allowed: canary, CONNECT", &connect(&format!("{CANARY}:443")), 200, None),
         expect(targets, "allowed: canary, plain http", &absolute(CANARY), 200, Some("canary")),
@@ -35,16 +35,16 @@ pub(super) fn canary(targets: &Targets) -> Vec<Line> {
 }
 
 /// The one host that the probe's recipe allows.
-pub(super) fn allowed(targets: &Targets) -> Vec<Line> {
-    let Some(upstream) = &targets.upstream else { return Vec::new() };
+pub(super) fn allowed(targets: &Targets) -> Vec<ProbeResult> {
+    let Some(counterpart) = &targets.counterpart else { return Vec::new() };
     vec![
-        expect(targets, "allowed: upstream, plain http", &absolute(&upstream.host), 200, Some("upstream")),
-        expect(targets, "allowed: upstream, CONNECT", &connect(&upstream.host), 200, None),
+        expect(targets, "allowed: counterpart, plain http", &absolute(&counterpart.host), 200, Some("counterpart")),
+        expect(targets, "allowed: counterpart, CONNECT", &connect(&counterpart.host), 200, None),
     ]
 }
 
-/// Forms and spellings that must not make a difference.
-pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
+/// Forms and notations that must not make a difference.
+pub(super) fn forbidden(targets: &Targets) -> Vec<ProbeResult> {
     let mut lines = vec![
         expect(targets, "forbidden host, plain http", &absolute(FORBIDDEN), 403, Some("host_not_allowed")),
         expect(
@@ -68,14 +68,20 @@ pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
         expect(targets, "Host header of an allowed host", &lying_host(), 421, Some("host_mismatch")),
         expect(targets, "no host at all", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400, None),
     ];
-    if let Some(upstream) = &targets.upstream {
-        lines.push(smuggled(targets, &upstream.host));
-        let authority = format!("{}:{}", upstream.address, crate::layout::upstream::HTTP_PORT);
-        lines.push(expect(targets, "upstream by its address", &connect(&authority), 403, Some("address_not_public")));
-        let number = format!("{}:{}", u32::from(upstream.address), crate::layout::upstream::HTTP_PORT);
+    if let Some(counterpart) = &targets.counterpart {
+        lines.push(smuggled(targets, &counterpart.host));
+        let authority = format!("{}:{}", counterpart.address, crate::layout::counterpart::HTTP_PORT);
         lines.push(expect(
             targets,
-            "upstream by its address, decimal",
+            "counterpart by its address",
+            &connect(&authority),
+            403,
+            Some("address_not_public"),
+        ));
+        let number = format!("{}:{}", u32::from(counterpart.address), crate::layout::counterpart::HTTP_PORT);
+        lines.push(expect(
+            targets,
+            "counterpart by its address, decimal",
             &connect(&number),
             403,
             Some("address_not_public"),
@@ -84,20 +90,21 @@ pub(super) fn forbidden(targets: &Targets) -> Vec<Line> {
     lines
 }
 
-/// What came to the counterpart by any other way than egress: nothing.
-pub(super) fn receipts(targets: &Targets) -> Vec<Line> {
-    let Some(upstream) = &targets.upstream else { return Vec::new() };
-    let request = format!("GET http://{0}/received HTTP/1.1\r\nHost: {0}\r\nConnection: close\r\n\r\n", upstream.host);
+/// What the counterpart received by any way other than egress: nothing.
+pub(super) fn receipts(targets: &Targets) -> Vec<ProbeResult> {
+    let Some(counterpart) = &targets.counterpart else { return Vec::new() };
+    let request =
+        format!("GET http://{0}/received HTTP/1.1\r\nHost: {0}\r\nConnection: close\r\n\r\n", counterpart.host);
     let answer = ask(targets, &request).unwrap_or_else(|error| error.to_string());
     let body = answer.split_once("\r\n\r\n").map_or(answer.as_str(), |(_, body)| body);
     // Chunked or not, an empty list is the only answer with "[]" in it.
     let ok = answer.starts_with("HTTP/1.1 200") && body.contains("[]");
     let happened = if ok { "nothing".to_owned() } else { short(body) };
-    vec![Line::new("received at upstream, asked there", "nothing", ok, happened)]
+    vec![ProbeResult::new("received at counterpart, asked there", "nothing", ok, happened)]
 }
 
-/// A request for another host behind a granted CONNECT, without TLS: it is judged like every other.
-fn smuggled(targets: &Targets, host: &str) -> Line {
+/// A request for another host behind a granted `CONNECT`, without TLS: it is judged like any other.
+fn smuggled(targets: &Targets, host: &str) -> ProbeResult {
     let attempt = || -> std::io::Result<String> {
         let mut stream = dial(targets)?;
         let behind = format!("GET / HTTP/1.1\r\nHost: {FORBIDDEN}\r\nConnection: close\r\n\r\n");
@@ -105,11 +112,11 @@ fn smuggled(targets: &Targets, host: &str) -> Line {
         read(&mut stream, |_| false)
     };
     let answer = attempt().unwrap_or_else(|error| error.to_string());
-    // The first is that of the CONNECT.
+    // The first response is that to the `CONNECT`.
     let behind = answer.match_indices("HTTP/1.1 ").nth(1).map_or("", |(at, _)| &answer[at..]);
     let ok = behind.starts_with("HTTP/1.1 421") && behind.contains("host_mismatch");
     let happened = if ok { "421 host_mismatch".to_owned() } else { short(&answer) };
-    Line::new("allowed: upstream, another host behind its CONNECT", "421 host_mismatch", ok, happened)
+    ProbeResult::new("allowed: counterpart, another host behind its CONNECT", "421 host_mismatch", ok, happened)
 }
 
 fn connect(authority: &str) -> String {
@@ -124,7 +131,7 @@ fn lying_host() -> String {
     format!("GET http://{FORBIDDEN}/ HTTP/1.1\r\nHost: {CANARY}\r\nConnection: close\r\n\r\n")
 }
 
-fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Option<&str>) -> Line {
+fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Option<&str>) -> ProbeResult {
     let expected = match (status, word) {
         (200, _) => "200 passes".to_owned(),
         (_, Some(word)) => format!("{status} {word}"),
@@ -134,9 +141,9 @@ fn expect(targets: &Targets, attempt: &str, request: &str, status: u16, word: Op
         Ok(answer) => {
             let got = answer.split(' ').nth(1).unwrap_or_default();
             let ok = got == status.to_string() && word.is_none_or(|word| answer.contains(word));
-            Line::new(attempt, &expected, ok, if ok { expected.clone() } else { short(&answer) })
+            ProbeResult::new(attempt, &expected, ok, if ok { expected.clone() } else { short(&answer) })
         }
-        Err(error) => Line::new(attempt, &expected, false, format!("egress does not answer: {error}")),
+        Err(error) => ProbeResult::new(attempt, &expected, false, format!("egress does not answer: {error}")),
     }
 }
 
@@ -146,7 +153,7 @@ trait Stream: Read + Write + AsFd {}
 impl Stream for TcpStream {}
 impl Stream for UnixStream {}
 
-/// Connects to egress: as the agent does, or where there are places for the proof.
+/// Connects to egress: as the agent does, or to the listener for the proof.
 fn dial(targets: &Targets) -> std::io::Result<Box<dyn Stream>> {
     Ok(match &targets.proof {
         None => Box::new(TcpStream::connect_timeout(&targets.proxy.into(), PATIENCE)?),
@@ -155,14 +162,14 @@ fn dial(targets: &Targets) -> std::io::Result<Box<dyn Stream>> {
     })
 }
 
-/// One request, and what comes back until the peer closes or a CONNECT is granted.
+/// Sends a request and returns what arrives until the peer closes or a `CONNECT` is granted.
 fn ask(targets: &Targets, request: &str) -> std::io::Result<String> {
     let mut stream = dial(targets)?;
     stream.write_all(request.as_bytes())?;
     read(&mut stream, complete)
 }
 
-/// What comes until it is complete, or the peer closes.
+/// Reads until the response is complete or the peer closes.
 fn read(stream: &mut Box<dyn Stream>, complete: fn(&[u8]) -> bool) -> std::io::Result<String> {
     let mut answer = Vec::new();
     let mut chunk = [0_u8; 4096];
@@ -176,7 +183,7 @@ fn read(stream: &mut Box<dyn Stream>, complete: fn(&[u8]) -> bool) -> std::io::R
     }
 }
 
-/// Whether an answer is all there: its head, and as much of a body as its head announces.
+/// Whether a response is complete: its head, and the body that its head announces.
 fn complete(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };

@@ -1,4 +1,4 @@
-//! What the attempts go for.
+//! The targets of the attempts.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -7,73 +7,73 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Resources;
 use crate::layout::agent::Far;
 
-/// What to try.
+/// The targets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Targets {
-    /// Egress, as this namespace reaches it.
+    /// Egress, as seen from this namespace.
     pub proxy: SocketAddrV4,
-    /// Where egress keeps places for the repeated proof: those of the agent may all be taken.
+    /// Egress' listener for the repeated proof: the agent may have used up the others.
     #[serde(default)]
     pub proof: Option<Far>,
-    /// Addresses that exist outside and must not be reached, with what they are.
-    pub direct: Vec<Target>,
-    /// The counterpart that is reached through egress, and that counts what comes any other way.
-    pub upstream: Option<Upstream>,
-    /// The planned bounds, to read back.
+    /// Outside addresses that must not be reachable.
+    pub direct: Vec<DirectTarget>,
+    /// The counterpart, which is reached through egress and records what reaches it otherwise.
+    pub counterpart: Option<Counterpart>,
+    /// The planned limits.
     pub resources: Resources,
-    /// Whether the kernel here should be gVisor's: its `/proc` tells neither filters nor bounds, which are the host's.
+    /// Whether the kernel should be gVisor's, whose `/proc` shows neither filters nor limits: they are the host's.
     #[serde(default)]
     pub gvisor: bool,
-    /// The network that this namespace is on, in a bottle that is not sealed. What is sent there leaves this namespace;
-    /// whether it arrives anywhere, the host says.
+    /// The network of this namespace, in a bottle that is not sealed. What is sent there leaves the namespace; the host
+    /// says whether it arrives anywhere.
     #[serde(default)]
-    pub inside: Option<Inside>,
+    pub inside: Option<InsideNetwork>,
 }
 
-/// A network that leads to the bottle's own sidecars and nowhere else.
+/// A network that reaches the bottle's own sidecars and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Inside {
-    /// An address of it that nobody has: a route by it leads nowhere.
+pub struct InsideNetwork {
+    /// An unowned address on it: a route through it leads nowhere.
     pub nobody: Ipv4Addr,
-    /// Egress' address on it, which is also the only server of names, and answers nothing.
+    /// Egress' address on it. It is also the only name server, and resolves nothing.
     pub egress: Ipv4Addr,
-    /// The port at which somebody on the engine's host listens; 0 where nobody does.
+    /// The port of the receiver on the engine's host; 0 if there is none.
     #[serde(default)]
     pub port: u16,
 }
 
-impl Inside {
-    /// The port at which somebody on the engine's host listens, if anybody does.
-    pub(super) fn heard(&self) -> Option<u16> {
+impl InsideNetwork {
+    /// The port of the receiver on the engine's host, if there is one.
+    pub(super) fn listening_port(&self) -> Option<u16> {
         (self.port != 0).then_some(self.port)
     }
 }
 
-/// An address on this machine that an attempt goes to.
+/// An address on this machine to attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Target {
-    /// What is there, in words.
+pub struct DirectTarget {
+    /// What it is, in words.
     pub name: String,
-    /// Where.
+    /// The address.
     pub address: Ipv4Addr,
     /// The TCP port to try.
     pub port: u16,
 }
 
-/// The sidecar `upstream`, as the probe knows it.
+/// The counterpart, as the probe knows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Upstream {
-    /// Its name, with port, at egress.
+pub struct Counterpart {
+    /// Its name with the port, at egress.
     pub host: String,
-    /// Its address on the network it shares with egress.
+    /// Its address on the network that it shares with egress.
     pub address: Ipv4Addr,
 }
 
-/// What is expected of an attempt: that it cannot be made, or on a network, that nothing comes of it.
-pub(super) fn expected(inside: Option<&Inside>, sealed: &'static str) -> &'static str {
+/// The expected result: that the attempt fails, or, on a network, that nothing arrives.
+pub(super) fn expected(inside: Option<&InsideNetwork>, sealed: &'static str) -> &'static str {
     if inside.is_some() { "nothing arrives" } else { sealed }
 }

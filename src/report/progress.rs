@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::open_line::end_of_open_line;
 use super::printable;
-use crate::audit::Closed;
+use crate::audit::LogSummary;
 use crate::holder::Times;
 use crate::primitive::StepState;
 use crate::session::KeptWorkspace;
@@ -180,8 +180,8 @@ pub fn kept(bottle: &str, kept: &KeptWorkspace) -> String {
 }
 
 /// The number of decisions and the head hash of the audit log; a second line if the log is incomplete.
-pub fn evidence(bottle: &str, closed: &Closed) -> String {
-    let Closed { head, decisions, refused, left_out, incomplete } = closed;
+pub fn evidence(bottle: &str, closed: &LogSummary) -> String {
+    let LogSummary { head, decisions, refused, left_out, incomplete } = closed;
     let line =
         format!("audit: {decisions} decisions, {refused} refused; `bottler audit verify {bottle} --head {head}`");
     match incomplete {

@@ -1,7 +1,7 @@
 //! Tables of plain text.
 
 use super::printable;
-use crate::probe::Line;
+use crate::probe::ProbeResult;
 
 /// Longest cell, in characters; what is longer is cut and says so.
 const MAX_CELL: usize = 90;
@@ -28,7 +28,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// The probe's lines: attempt, expected, what happened.
-pub fn probe_table(lines: &[Line]) -> String {
+pub fn probe_table(lines: &[ProbeResult]) -> String {
     let rows: Vec<Vec<String>> = lines
         .iter()
         .map(|line| {

@@ -1,4 +1,4 @@
-//! What happens with what is found.
+//! The action for each finding: block, warn or ignore.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The rule of the bottle's own secrets.
+/// The rule id of the bottle's own secrets.
 pub const KNOWN_SECRET: &str = "known-secret";
-/// Bytes of a fingerprint's hash: enough to name one finding, too few to hold it.
+/// Bytes of the hash in a fingerprint: enough to identify a finding, too few to recover the value.
 const PRINT: usize = 8;
 
 /// What happens to a request or response that contains a secret.
@@ -23,23 +23,23 @@ pub enum Action {
     Block,
 }
 
-/// What is looked for, and what happens then.
+/// What is searched for, and what happens to a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dlp {
-    /// What happens where nothing more particular is said.
+    /// The default action.
     #[serde(default = "block")]
     pub action: Action,
-    /// What happens for rules by their ids; `known-secret` is that of the bottle's own secrets.
+    /// Actions for single rules, by id; `known-secret` is the rule for the bottle's own secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub actions: BTreeMap<String, Action>,
-    /// Further rules: the content of files in gitleaks' form.
+    /// Further rules: the contents of files in gitleaks' format.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
-    /// Fingerprints of findings that are known and may pass.
+    /// Fingerprints of findings that are allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
-    /// What happens where an *answer* holds something that a rule finds.
+    /// What happens to a *response* in which a rule finds something.
     #[serde(default = "off")]
     pub responses: Action,
 }
@@ -53,13 +53,13 @@ fn off() -> Action {
 }
 
 impl Default for Dlp {
-    /// Everything that our own rules find in requests is refused.
+    /// Blocks whatever the built-in rules find in a request.
     fn default() -> Self {
         Self { action: block(), actions: BTreeMap::new(), rules: Vec::new(), allow: Vec::new(), responses: off() }
     }
 }
 
-/// What happens for each rule, and what is let through.
+/// The action of each rule, and the fingerprints that are allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actions {
     action: Action,
@@ -68,33 +68,33 @@ pub struct Actions {
 }
 
 impl Actions {
-    /// As a user says it.
+    /// Reads the user's configuration.
     pub fn new(dlp: &Dlp) -> Self {
         let allowed = dlp.allow.iter().cloned().collect();
         Self { action: dlp.action, by_rule: dlp.actions.clone(), allowed }
     }
 
-    /// The same thing whatever the rule; what is let through is as a user says it.
+    /// One action for every rule, with the user's allowed fingerprints.
     pub fn always(dlp: &Dlp, action: Action) -> Self {
         Self { action, by_rule: BTreeMap::new(), ..Self::new(dlp) }
     }
 
-    /// What happens for a rule.
+    /// The action of a rule.
     pub fn of(&self, rule: &str) -> Action {
         self.by_rule.get(rule).copied().unwrap_or(self.action)
     }
 
-    /// Whether somebody said `block` of this very rule: then it blocks at its provider's hosts, too.
+    /// Whether the user set this rule to `block`. Such a rule blocks at its provider's hosts as well.
     pub fn blocks(&self, rule: &str) -> bool {
         self.by_rule.get(rule) == Some(&Action::Block)
     }
 
-    /// Whether a finding is known and may pass.
+    /// Whether the fingerprint is allowed.
     pub fn allows(&self, fingerprint: &str) -> bool {
         self.allowed.contains(fingerprint)
     }
 
-    /// What names a finding: its rule, and some of a hash of it and the token.
+    /// The fingerprint of a finding: the rule's id and a truncated hash of the id and the token.
     pub fn fingerprint(rule: &str, token: &[u8]) -> String {
         let hash = Sha256::new().chain_update(rule).chain_update([0]).chain_update(token).finalize();
         format!("{rule}:{}", data_encoding::HEXLOWER.encode(&hash[..PRINT]))

@@ -1,29 +1,28 @@
-//! `aws-chunked`, the framing of S3's uploads (AWS, "Signature calculations for the Authorization header: transferring payload in
-//! multiple chunks"): chunks with their size in hexadecimal and perhaps a signature before each, then trailers. It is taken off to
-//! be looked through; what is sent on is unchanged. It is always the outermost encoding, wherever in the list it stands.
+//! `aws-chunked`, the framing of S3 uploads (AWS, "Signature calculations for the Authorization header: transferring
+//! payload in multiple chunks"): chunks, each preceded by its size in hexadecimal and an optional signature, then
+//! trailers. The framing is removed for the scan; the body is forwarded unchanged. It is always the outermost encoding,
+//! at whatever position it is listed.
 //!
-//! What it stops: a secret that is split over two chunks, or stands in an extension or a trailer.
+//! Attacks that this stops: a secret that is split over two chunks, or is in a chunk extension or a trailer.
 
 use std::ops::Range;
 
-use super::DecodeError;
+use super::encoding::DecodeError;
 
-/// The word in `Content-Encoding`.
-pub(super) const NAME: &str = "aws-chunked";
-/// Longest line of the framing, and all trailers together, in bytes.
+/// Maximum length of a framing line, and of all trailers together, in bytes.
 const MAX_LINE: usize = 4 << 10;
 const MAX_TRAILERS: usize = 16 << 10;
 
-/// A part of the bytes that came.
+/// A part of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
-    /// What is carried.
+    /// Payload, as a range of the input.
     Payload(Range<usize>),
-    /// The end of a line of the framing, which is whole now; and the line.
+    /// A complete framing line, and the offset of its end in the input.
     Line(usize, Vec<u8>),
 }
 
-/// Takes the framing off, however the bytes are cut.
+/// Removes the framing incrementally.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Deframer {
     state: State,
@@ -33,14 +32,14 @@ pub(super) struct Deframer {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum State {
-    /// Before a chunk: its size.
+    /// Expects a chunk's size.
     #[default]
     Size,
-    /// In one, with so many bytes left.
+    /// Inside a chunk, with this many bytes left.
     Chunk(usize),
-    /// Behind one.
+    /// After a chunk's data.
     End,
-    /// Behind the last one.
+    /// After the last chunk.
     Trailers,
 }
 
@@ -49,10 +48,10 @@ fn malformed<T>(why: &'static str) -> Result<T, DecodeError> {
 }
 
 impl Deframer {
-    /// Takes bytes; their parts, in order, by their places in them.
+    /// Parses more input; returns its parts in order.
     ///
     /// # Errors
-    /// They are not framed like that.
+    /// The framing is malformed.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Part>, DecodeError> {
         let (mut parts, mut at) = (Vec::new(), 0);
         while at < bytes.len() {
@@ -79,10 +78,10 @@ impl Deframer {
         Ok(parts)
     }
 
-    /// The end; what is left of a last line without an end.
+    /// Ends the input; returns the last, unterminated line.
     ///
     /// # Errors
-    /// The last chunk has not come.
+    /// The last chunk is missing.
     pub(super) fn end(&mut self) -> Result<Vec<u8>, DecodeError> {
         if self.state != State::Trailers {
             return malformed("it ends before its last chunk");
@@ -128,10 +127,10 @@ fn split(text: &[u8], at: u8) -> (&[u8], Option<&[u8]>) {
     memchr::memchr(at, text).map_or((text, None), |place| (&text[..place], Some(&text[place + 1..])))
 }
 
-/// What a whole body carries, and the lines of its framing.
+/// The payload of a complete body, and its framing lines.
 ///
 /// # Errors
-/// It is not framed like that.
+/// The framing is malformed.
 pub(super) fn decode(body: &[u8]) -> Result<(Vec<u8>, Vec<u8>), DecodeError> {
     let mut deframer = Deframer::default();
     let (mut payload, mut lines) = (Vec::with_capacity(body.len()), Vec::new());
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// As the SDKs write it: unsigned with a checksum behind, and signed.
+    /// As the SDKs write it: unsigned with a trailing checksum, and signed.
     fn bodies() -> [(Vec<u8>, &'static [u8]); 3] {
         let signature = format!(";chunk-signature={}", "0123456789abcdef".repeat(4));
         [

@@ -1,108 +1,50 @@
-//! Content encodings of HTTP: what is said to be wrapped around a body.
+//! Removes the content encodings of HTTP from a body.
 
+use super::budget::{Budget, Exhausted};
+use super::encoding::{DecodeError, Encoding};
 use super::unpack::{self, Sink};
-use super::work::{Exhausted, Work};
 
-/// Largest body with its encodings taken off, in bytes.
+/// Maximum size of a decoded body, in bytes.
 const MAX_DECODED: usize = 32 << 20;
 
-/// A content encoding (RFC 9110, section 8.4.1; RFC 8878 for zstd, RFC 7932 for br).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// `gzip`, `x-gzip`.
-    Gzip,
-    /// `deflate`: zlib's format, or what is inside it.
-    Deflate,
-    /// `br`.
-    Brotli,
-    /// `zstd`.
-    Zstd,
-}
-
-/// Why a body could not be read: then it does not leave.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Nobody here reads that.
-    #[error("content encoding {0:?} is not known")]
-    Unknown(String),
-    /// It is not what it says, or something stands beside it.
-    #[error("the body is not valid {0:?}, or other bytes follow it")]
-    Malformed(Encoding),
-    /// It becomes larger than is looked at.
-    #[error("the body becomes too large when it is decoded")]
-    TooLarge,
-    /// It says it has several parts, and they cannot be told apart.
-    #[error("the body is not valid multipart: {0}")]
-    Multipart(&'static str),
-    /// It says it is in chunks of S3's, and is not.
-    #[error("the body is not valid aws-chunked: {0}")]
-    AwsChunked(&'static str),
-    /// It says it is gRPC, and is not.
-    #[error("the body is not valid gRPC: {0}")]
-    Grpc(&'static str),
-    /// Its budget is spent.
-    #[error(transparent)]
-    Exhausted(#[from] Exhausted),
-}
-
-/// What was in an encoded body.
+/// A decoded body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
     /// Its content.
     pub text: Vec<u8>,
-    /// What stands beside it: names and comments of gzip, frames of zstd that are skipped; one behind the other.
-    pub beside: Vec<u8>,
+    /// Bytes beside the content: names and comments of gzip, skippable frames of zstd.
+    pub metadata: Vec<u8>,
 }
 
-impl Encoding {
-    /// Reads a Content-Encoding header: the encodings in the order in which they were applied.
-    ///
-    /// # Errors
-    /// One is unknown.
-    pub fn list(header: &str) -> Result<Vec<Self>, DecodeError> {
-        let words = header.split(',').map(|word| word.trim().to_ascii_lowercase());
-        // A framing, which is taken off before all of them.
-        let words = words.filter(|word| word != super::aws_chunked::NAME);
-        let known = words.filter(|word| !word.is_empty() && word != "identity").map(|word| match word.as_str() {
-            "gzip" | "x-gzip" => Ok(Self::Gzip),
-            "deflate" => Ok(Self::Deflate),
-            "br" => Ok(Self::Brotli),
-            "zstd" => Ok(Self::Zstd),
-            _ => Err(DecodeError::Unknown(word.chars().take(40).collect())),
-        });
-        known.collect()
-    }
-}
-
-/// Takes encodings off a body that is whole, the last applied first.
+/// Decodes a complete body; the encoding that was applied last is removed first.
 ///
 /// # Errors
-/// It is malformed, becomes too large, or takes more work than there is.
-pub fn decode(body: &[u8], encodings: &[Encoding], work: &mut Work) -> Result<Decoded, DecodeError> {
+/// The body is malformed or too large when decoded, or the budget is exhausted.
+pub fn decode(body: &[u8], encodings: &[Encoding], budget: &mut Budget) -> Result<Decoded, DecodeError> {
     let mut decoded = Decoded::default();
     for (layer, &encoding) in encodings.iter().rev().enumerate() {
         let outer = std::mem::take(&mut decoded.text);
-        let mut sink = Sink::new(MAX_DECODED, work);
+        let mut sink = Sink::new(MAX_DECODED, budget);
         unpack::unpack(if layer == 0 { body } else { &outer }, encoding, &mut sink)?;
-        let (text, beside) = sink.into_parts();
-        work.take(text.len())?;
-        work.give_back(outer.len());
+        let (text, metadata) = sink.into_parts();
+        budget.reserve(text.len())?;
+        budget.release(outer.len());
         decoded.text = text;
-        decoded.beside.extend_from_slice(&beside);
+        decoded.metadata.extend_from_slice(&metadata);
     }
     Ok(decoded)
 }
 
-/// What can be read of bytes that look encoded and do not say so: up to where they are malformed.
-pub(super) fn decode_leniently(body: &[u8], encoding: Encoding, work: &mut Work) -> Result<Decoded, Exhausted> {
-    let mut sink = Sink::new(MAX_DECODED, work);
+/// Decodes bytes that look encoded although nothing declares it, up to the first malformed byte.
+pub(super) fn decode_leniently(body: &[u8], encoding: Encoding, budget: &mut Budget) -> Result<Decoded, Exhausted> {
+    let mut sink = Sink::new(MAX_DECODED, budget);
     match unpack::unpack(body, encoding, &mut sink) {
         Err(DecodeError::Exhausted(exhausted)) => Err(exhausted),
-        // More than is looked at is more work than there is.
+        // A text beyond the maximum size counts as an exhausted budget.
         Err(DecodeError::TooLarge) => Err(Exhausted),
         _ => {
-            let (text, beside) = sink.into_parts();
-            Ok(Decoded { text, beside })
+            let (text, metadata) = sink.into_parts();
+            Ok(Decoded { text, metadata })
         }
     }
 }
@@ -125,7 +67,7 @@ mod tests {
     }
 
     fn run(body: &[u8], encodings: &[Encoding]) -> Result<(Vec<u8>, Vec<u8>), DecodeError> {
-        decode(body, encodings, &mut Work::unbounded()).map(|decoded| (decoded.text, decoded.beside))
+        decode(body, encodings, &mut Budget::unbounded()).map(|decoded| (decoded.text, decoded.metadata))
     }
 
     #[test]
@@ -142,7 +84,7 @@ mod tests {
         assert_eq!(run(&zlib(&gzip(b"hello")), &[Encoding::Gzip, Encoding::Deflate]).unwrap().0, b"hello");
         let bomb = gzip(&vec![0; 100 << 20]);
         assert_eq!(run(&bomb, &[Encoding::Gzip]), Err(DecodeError::TooLarge));
-        let spent = decode(&bomb, &[Encoding::Gzip], &mut Work::of(bomb.len()));
+        let spent = decode(&bomb, &[Encoding::Gzip], &mut Budget::of(bomb.len()));
         assert_eq!(spent, Err(DecodeError::Exhausted(Exhausted)));
     }
 
@@ -178,8 +120,8 @@ mod tests {
             (frame, Encoding::Zstd),
             (stored(b"hello"), Encoding::Brotli),
         ] {
-            for beside in [&b"more"[..], b"x"] {
-                let body = [&body[..], beside].concat();
+            for metadata in [&b"more"[..], b"x"] {
+                let body = [&body[..], metadata].concat();
                 assert_eq!(run(&body, &[encoding]), Err(DecodeError::Malformed(encoding)), "{encoding:?}");
             }
             let cut = &body[..body.len() - 1];

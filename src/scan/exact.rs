@@ -1,17 +1,17 @@
-//! Known secrets, in all their encodings at once (promise 9).
+//! Searches for known secrets in all of their encodings at once (promise 9).
 
 use data_encoding::{BASE32_NOPAD, Encoding, HEXLOWER, HEXUPPER, Specification};
 
-/// Shorter values are no secrets: they are in every text.
+/// Shorter values occur in ordinary text and are not searched for, in bytes.
 const MIN_SECRET: usize = 8;
-/// Most secrets that are looked for.
+/// Maximum number of secrets.
 const MAX_SECRETS: usize = 200;
-/// So many bytes of a secret's form at the end of a piece are held back until the next one comes.
+/// The length of the words in the hash table, in bytes.
 const HELD: usize = 4;
-/// Shorter lines of a private key may be another's, too.
+/// Shorter lines of a private key are not unique to it, in bytes.
 const KEY_LINE: usize = 40;
 
-/// The alphabets of base 64: RFC 4648 sections 4 and 5, RFC 3501 section 5.1.3, crypt(5).
+/// The base64 alphabets: RFC 4648 sections 4 and 5, RFC 3501 section 5.1.3, crypt(5).
 const ALPHABETS: [&str; 4] = [
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
@@ -19,40 +19,40 @@ const ALPHABETS: [&str; 4] = [
     "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
 ];
 
-/// The forms of secrets, and a small table that says of most places at once that none is there.
-pub struct Exact {
-    /// A bit for each hash of four bytes that begin in the first four of a form: so that every fourth place of a text has
-    /// to be asked for, and no more.
+/// The encoded forms of all secrets, and a hash table that rules out most positions of a text.
+pub struct ExactMatcher {
+    /// A bit for the hash of each four-byte word that begins in the first four bytes of a form. So only every fourth
+    /// position of a text has to be looked up.
     table: Vec<u64>,
-    /// How far a hash is shifted to be a place in the table.
+    /// By how many bits a hash is shifted to become a table index.
     shift: u32,
     /// Sorted.
     forms: Vec<Vec<u8>>,
     longest: usize,
 }
 
-/// The beginning of a secret at a text's end.
+/// A prefix of a secret at the end of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending {
-    /// How many bytes it has.
+pub struct PartialMatch {
+    /// The length of the prefix, in bytes.
     pub bytes: usize,
-    /// How many the shortest form has that goes on like that.
+    /// The length of the shortest form with that prefix, in bytes.
     pub of: usize,
 }
 
-impl Pending {
-    /// Whether it is half of a secret or more.
-    pub fn is_half(self) -> bool {
+impl PartialMatch {
+    /// Whether the prefix is at least half of the secret.
+    pub fn is_half_or_more(self) -> bool {
         self.bytes * 2 >= self.of
     }
 }
 
-/// Bits of a place in the table: as few as is near the processor, more for more secrets.
+/// The size of the table index, in bits: small enough for the processor's cache, larger for many secrets.
 const MIN_BITS: u32 = 18;
 const MAX_BITS: u32 = 22;
 
-impl Exact {
-    /// Secrets that are long enough to be told from other text.
+impl ExactMatcher {
+    /// Builds the matcher; secrets that are too short are left out.
     pub fn new(secrets: &[String]) -> Self {
         let long = secrets.iter().filter(|secret| secret.len() >= MIN_SECRET).take(MAX_SECRETS);
         let mut forms: Vec<Vec<u8>> = long.flat_map(|secret| written(secret)).flat_map(|text| forms(&text)).collect();
@@ -60,7 +60,7 @@ impl Exact {
         forms.sort_unstable();
         forms.dedup();
         let longest = forms.iter().map(Vec::len).max().unwrap_or_default();
-        // At most one place in sixty-four is taken by chance.
+        // At most one bit in sixty-four is set.
         let bits = (forms.len() * HELD * 64).next_power_of_two().ilog2().clamp(MIN_BITS, MAX_BITS);
         let mut exact = Self { table: Vec::new(), shift: u32::BITS - bits, forms, longest };
         if !exact.forms.is_empty() {
@@ -75,7 +75,7 @@ impl Exact {
         exact
     }
 
-    /// Where four bytes have their bit.
+    /// The table index of a word.
     fn place(&self, word: [u8; HELD]) -> usize {
         (u32::from_le_bytes(word).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
     }
@@ -85,23 +85,23 @@ impl Exact {
         self.table[place / 64] & (1 << (place % 64)) != 0
     }
 
-    /// Whether there is no secret to look for.
+    /// Whether there are no secrets.
     pub fn is_empty(&self) -> bool {
         self.forms.is_empty()
     }
 
-    /// How many bytes the longest form has.
-    pub fn longest(&self) -> usize {
+    /// The length of the longest form, in bytes.
+    pub fn longest_form(&self) -> usize {
         self.longest
     }
 
-    /// Whether one of the secrets is in these bytes, in any form.
-    pub fn is_in(&self, bytes: &[u8]) -> bool {
+    /// Whether the text contains a secret, in any form.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
         if self.table.is_empty() {
             return false;
         }
         let (words, _) = bytes.as_chunks::<HELD>();
-        // Eight words at a time: nearly always there is none among them.
+        // Eight words at a time: usually none of them is in the table.
         words.chunks(8).enumerate().any(|(chunk, words)| {
             words.iter().fold(false, |any, word| any | self.may_be(*word))
                 && words.iter().enumerate().any(|(index, word)| {
@@ -111,16 +111,17 @@ impl Exact {
         })
     }
 
-    /// Whether a form stands at the beginning.
+    /// Whether a form begins here.
     fn begins(&self, rest: &[u8]) -> bool {
-        // The last of those that are not behind it begins it, if one does: or an earlier one that begins that.
+        // Forms are sorted: the last one that is not greater than the text is a prefix of it, or an earlier one with
+        // the same first word is.
         let behind = self.forms.partition_point(|form| form.as_slice() <= rest);
         let near = self.forms[..behind].iter().rev().take_while(|form| rest.starts_with(&form[..HELD]));
         near.into_iter().any(|form| rest.starts_with(form))
     }
 
-    /// What at the end may be the beginning of a secret: to be held back.
-    pub fn pending(&self, bytes: &[u8]) -> Option<Pending> {
+    /// The longest prefix of a secret at the end of the text.
+    pub fn partial_match(&self, bytes: &[u8]) -> Option<PartialMatch> {
         if self.table.is_empty() {
             return None;
         }
@@ -129,30 +130,30 @@ impl Exact {
         let starts = words.filter(|(_, word)| self.may_be([word[0], word[1], word[2], word[3]]));
         starts.map(|(start, _)| start).find_map(|start| {
             let rest = &tail[start..];
-            // Forms are sorted: those that begin with `rest` are together.
+            // Forms are sorted: those that begin with `rest` are adjacent.
             let first = self.forms.partition_point(|form| form.as_slice() < rest);
             let longer = self.forms[first..].iter().take_while(|form| form.starts_with(rest));
             let of = longer.map(Vec::len).filter(|&length| length > rest.len()).min()?;
-            Some(Pending { bytes: rest.len(), of })
+            Some(PartialMatch { bytes: rest.len(), of })
         })
     }
 }
 
-impl Exact {
-    /// How many bytes at the end must be there again with what follows, for a secret that goes on there to be found.
+impl ExactMatcher {
+    /// How many bytes at the end must be searched again together with what follows, to find a secret that crosses the
+    /// boundary.
     pub fn tail(&self, bytes: &[u8]) -> usize {
         let short = (HELD - 1).min(bytes.len());
-        self.pending(bytes).map_or(short, |pending| pending.bytes.max(short))
+        self.partial_match(bytes).map_or(short, |pending| pending.bytes.max(short))
     }
 }
 
-/// A secret's text as tools change it on its way: without what is around it; of several lines with the line ends of
-/// either kind, with none, and with spaces for them; and of a private key each line for itself, which is that key's alone,
-/// however it is indented.
+/// The variants of a secret that tools produce: trimmed; for several lines, with either kind of line ending, with none,
+/// and with spaces instead; and each line of a private key, because a line identifies the key and may be indented.
 fn written(secret: &str) -> Vec<String> {
     let text = secret.trim();
     let mut all = vec![secret.to_owned(), text.to_owned()];
-    // A key in JSON has its line ends escaped.
+    // In JSON, the line endings of a key are escaped.
     let plain = text.replace("\\n", "\n").replace("\r\n", "\n");
     if plain.contains('\n') {
         let unix = text.replace("\r\n", "\n");
@@ -169,14 +170,14 @@ fn written(secret: &str) -> Vec<String> {
     all
 }
 
-/// Every way in which a secret may be written.
+/// The encoded forms of a secret.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
     let bytes = secret.as_bytes();
     let mut forms = vec![bytes.to_vec(), bytes.iter().rev().copied().collect()];
     forms.extend(base64(bytes));
     forms.extend(base32(bytes));
     forms.extend([HEXLOWER.encode(bytes), HEXUPPER.encode(bytes)].map(String::into_bytes));
-    // Every byte, and only what a URL needs; the digits in both cases.
+    // Percent-encoding of every byte, or only of those that a URL must escape; with digits in both cases.
     let percent = |all: bool, upper: bool| -> Vec<u8> {
         let escape = |byte: u8| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -185,15 +186,15 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     };
     forms.extend([percent(true, true), percent(true, false), percent(false, true), percent(false, false)]);
     if secret.contains(' ') {
-        // Forms and queries have a plus for a space.
+        // Forms and queries encode a space as a plus.
         for upper in [true, false] {
             let text = String::from_utf8_lossy(&percent(false, upper)).replace("%20", "+");
             forms.push(text.into_bytes());
         }
-        // And what is left of that where its other escapes were resolved.
+        // The same after the other escapes were resolved.
         forms.push(secret.replace(' ', "+").into_bytes());
     }
-    // JSON: the usual escapes, and every unit as \uXXXX.
+    // JSON: the usual escapes, and every UTF-16 unit as \uXXXX.
     if let Ok(quoted) = serde_json::to_string(secret) {
         forms.push(quoted.trim_matches('"').replace('/', "\\/").into_bytes());
         forms.push(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
@@ -206,7 +207,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-/// The characters of base 64 that depend on the secret alone, wherever in a longer text it stands.
+/// The base64 characters that depend on the secret alone, for every alignment.
 fn base64(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for symbols in ALPHABETS {
@@ -223,7 +224,7 @@ fn base32(bytes: &[u8]) -> Vec<Vec<u8>> {
     upper.flat_map(|form| [form.to_ascii_lowercase(), form]).collect()
 }
 
-/// Encodes behind `offset` bytes of another text, and keeps what these do not touch, nor what may follow.
+/// Encodes the bytes at an offset, and keeps the characters that neither the bytes before nor those after influence.
 fn aligned(bytes: &[u8], encoding: &Encoding, offset: usize, bits: usize) -> Vec<u8> {
     let padded = [vec![0; offset], bytes.to_vec()].concat();
     let text = encoding.encode(&padded).into_bytes();
@@ -238,8 +239,8 @@ mod tests {
 
     const SECRET: &str = "pa$$w0rd/with\"quotes+and=signs";
 
-    fn exact() -> Exact {
-        Exact::new(&[SECRET.to_owned(), "short".to_owned()])
+    fn exact() -> ExactMatcher {
+        ExactMatcher::new(&[SECRET.to_owned(), "short".to_owned()])
     }
 
     #[test]
@@ -263,16 +264,16 @@ mod tests {
                 text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat(),
             ];
             for text in encoded {
-                assert!(exact.is_in(text.as_bytes()), "{before}: {text}");
+                assert!(exact.matches(text.as_bytes()), "{before}: {text}");
             }
             for text in [
                 text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>(),
                 text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
             ] {
-                assert!(exact.is_in(&text));
+                assert!(exact.matches(&text));
             }
         }
-        assert!(!exact.is_in(b"a short text without any of it, pa$$w0rd alone"));
+        assert!(!exact.matches(b"a short text without any of it, pa$$w0rd alone"));
     }
 
     #[test]
@@ -284,7 +285,7 @@ mod tests {
         let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n{}\n-----END PRIVATE KEY-----\n", lines[0], lines[1]);
         let account =
             serde_json::to_string_pretty(&serde_json::json!({"type": "service_account", "private_key": key})).unwrap();
-        let exact = Exact::new(&["correct horse battery".to_owned(), key.clone(), account.clone()]);
+        let exact = ExactMatcher::new(&["correct horse battery".to_owned(), key.clone(), account.clone()]);
         let form = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let windows = |text: &str| text.replace('\n', "\r\n");
         for text in [
@@ -301,16 +302,16 @@ mod tests {
             serde_json::to_string(&key).unwrap(),
             format!("only a line: {}", lines[1]),
         ] {
-            assert!(exact.is_in(text.as_bytes()), "{text}");
+            assert!(exact.matches(text.as_bytes()), "{text}");
         }
-        assert!(!exact.is_in(b"-----BEGIN PRIVATE KEY-----\n{\n  \"type\": \"service_account\",\n"));
+        assert!(!exact.matches(b"-----BEGIN PRIVATE KEY-----\n{\n  \"type\": \"service_account\",\n"));
     }
 
     proptest! {
         #[test]
         fn what_is_held_back_is_what_a_secret_may_begin_with(cut in 1..SECRET.len(), before in "[a-z ]{0,40}") {
             let piece = format!("{before}{}", &SECRET[..cut]);
-            let pending = exact().pending(piece.as_bytes()).map_or(0, |pending| pending.bytes);
+            let pending = exact().partial_match(piece.as_bytes()).map_or(0, |pending| pending.bytes);
             if cut >= HELD {
                 prop_assert!(pending >= cut, "{piece:?}: {pending}");
             }

@@ -1,11 +1,12 @@
-//! Values that documentation publishes as examples: whoever has them has nothing.
+//! Example values from public documentation: they are not secrets.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-/// The list, with a source for each. Values are in parts, so that no scanner of repositories takes them for real ones.
+/// The list, with the source of each value. Values are split into parts, so that repository scanners do not report
+/// them.
 const LIST: &str = include_str!("examples.toml");
 
 #[derive(Deserialize)]
@@ -18,11 +19,11 @@ struct List {
 #[serde(deny_unknown_fields)]
 struct Entry {
     value: Vec<String>,
-    /// What stands before it where its rule looks for that.
+    /// Text that the value's rule requires before it.
     #[serde(default)]
     #[cfg_attr(not(test), expect(dead_code, reason = "for the test"))]
     context: String,
-    /// For those who read the list.
+    /// For readers of the list.
     #[serde(rename = "source")]
     _source: String,
 }
@@ -34,7 +35,7 @@ fn list() -> Vec<Entry> {
 static VALUES: LazyLock<HashSet<Vec<u8>>> =
     LazyLock::new(|| list().into_iter().map(|entry| entry.value.concat().into_bytes()).collect());
 
-/// Whether a token is one of them: the whole of it, and nothing else.
+/// Whether a token is exactly one of the examples.
 pub(super) fn is_example(token: &[u8]) -> bool {
     VALUES.contains(token)
 }
@@ -51,7 +52,7 @@ mod tests {
             let value = entry.value.concat();
             let text = format!("a = \"{}{value}\"", entry.context);
             let found = rules
-                .find(text.as_bytes(), &mut crate::scan::Work::unbounded(), &mut |_, _, token| Some(token.to_vec()))
+                .find(text.as_bytes(), &mut crate::scan::Budget::unbounded(), &mut |_, _, token| Some(token.to_vec()))
                 .unwrap();
             assert_eq!(found.as_deref(), Some(value.as_bytes()), "{text}");
             assert!(is_example(value.as_bytes()));

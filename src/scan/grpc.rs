@@ -1,27 +1,27 @@
-//! gRPC: messages behind five bytes each, which may be compressed each for itself (grpc's PROTOCOL-HTTP2.md).
+//! gRPC messages: each has a prefix of five bytes and may be compressed by itself (grpc's PROTOCOL-HTTP2.md).
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::decode::{DecodeError, Encoding};
+use super::encoding::{DecodeError, Encoding};
 
-/// Largest message, in bytes: it is looked at whole.
+/// Maximum size of a message, in bytes: it is scanned as a whole.
 const MAX_MESSAGE: usize = 16 << 20;
-/// A flag and a length before every message.
+/// The prefix of a message: a flag and a length.
 const PREFIX: usize = 5;
 /// The flag of trailers in gRPC-Web (grpc's PROTOCOL-WEB.md), which are text.
 const TRAILERS: u8 = 0x80;
 
-/// Messages out of a body that comes in pieces.
-pub struct Messages {
+/// Parses the messages of a body incrementally.
+pub struct GrpcMessages {
     encoding: Option<Encoding>,
     buffer: BytesMut,
 }
 
-impl Messages {
-    /// A body whose messages are compressed as `grpc-encoding` says, if it says anything.
+impl GrpcMessages {
+    /// Parses messages in the encoding that `grpc-encoding` names.
     ///
     /// # Errors
-    /// That encoding is not known.
+    /// The encoding is unknown.
     pub fn new(encoding: Option<&str>) -> Result<Self, DecodeError> {
         let encodings = Encoding::list(encoding.unwrap_or_default())?;
         match encodings[..] {
@@ -31,21 +31,21 @@ impl Messages {
         }
     }
 
-    /// Takes a piece.
+    /// Adds input.
     pub fn push(&mut self, piece: &Bytes) {
         self.buffer.extend_from_slice(piece);
     }
 
-    /// How many bytes of a message that has begun are there, and how many it has.
-    pub fn pending(&self) -> (usize, usize) {
+    /// How much of the next message is buffered, and its whole size, in bytes.
+    pub fn buffered(&self) -> (usize, usize) {
         let length = self.buffer.first_chunk::<PREFIX>().map_or(0, |&[_, a, b, c, d]| u32::from_be_bytes([a, b, c, d]));
         (self.buffer.len(), PREFIX + (length as usize).min(MAX_MESSAGE))
     }
 
-    /// The next message that is whole: as it came, what is in it, and which encoding that is in.
+    /// The next complete message: its bytes with the prefix, its content, and the content's encoding.
     ///
     /// # Errors
-    /// It is malformed or too large.
+    /// The message is malformed or too large.
     pub fn take(&mut self) -> Result<Option<(Bytes, Bytes, Option<Encoding>)>, DecodeError> {
         let Some(&[flag, a, b, c, d]) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -69,10 +69,10 @@ impl Messages {
         Ok(Some((frame, message, encoding)))
     }
 
-    /// The end.
+    /// Ends the input.
     ///
     /// # Errors
-    /// It comes within a message.
+    /// The input ends within a message.
     pub fn end(&self) -> Result<(), DecodeError> {
         if self.buffer.is_empty() { Ok(()) } else { Err(DecodeError::Grpc("it ends within a message")) }
     }
@@ -81,7 +81,7 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::Work;
+    use crate::scan::Budget;
     use std::io::Write;
 
     fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
@@ -94,16 +94,18 @@ mod tests {
         gzip.write_all(b"two").unwrap();
         let body = [frame(0, b"one"), frame(1, &gzip.finish().unwrap()), frame(TRAILERS, b"grpc-status: 0")].concat();
         for size in [1, 2, 7, body.len()] {
-            let mut messages = Messages::new(Some("gzip")).unwrap();
+            let mut messages = GrpcMessages::new(Some("gzip")).unwrap();
             let (mut frames, mut texts) = (Vec::new(), Vec::new());
             for piece in body.chunks(size) {
                 messages.push(&Bytes::copy_from_slice(piece));
                 while let Some((frame, message, encoding)) = messages.take().unwrap() {
                     frames.extend_from_slice(&frame);
-                    texts.push(crate::scan::decode(&message, encoding.as_slice(), &mut Work::unbounded()).map_or_else(
-                        |_| Vec::new(),
-                        |decoded| if encoding.is_some() { decoded.text } else { message.to_vec() },
-                    ));
+                    texts.push(
+                        crate::scan::decode(&message, encoding.as_slice(), &mut Budget::unbounded()).map_or_else(
+                            |_| Vec::new(),
+                            |decoded| if encoding.is_some() { decoded.text } else { message.to_vec() },
+                        ),
+                    );
                 }
             }
             messages.end().unwrap();
@@ -114,13 +116,13 @@ mod tests {
 
     #[test]
     fn promise_06_what_is_no_grpc_is_refused() {
-        assert!(Messages::new(Some("snappy")).is_err());
+        assert!(GrpcMessages::new(Some("snappy")).is_err());
         for body in [frame(2, b"x"), frame(1, b"x"), vec![0, 0xff, 0xff, 0xff, 0xff]] {
-            let mut messages = Messages::new(None).unwrap();
+            let mut messages = GrpcMessages::new(None).unwrap();
             messages.push(&body.into());
             assert!(messages.take().is_err());
         }
-        let mut messages = Messages::new(None).unwrap();
+        let mut messages = GrpcMessages::new(None).unwrap();
         messages.push(&Bytes::from_static(&[0, 0, 0]));
         assert!(messages.take().unwrap().is_none() && messages.end().is_err());
     }

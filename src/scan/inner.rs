@@ -1,43 +1,45 @@
-//! What is inside a text: escapes, runs of digits that stand for other text, and what is compressed without saying so.
+//! Finds the texts that are encoded in a text: escape sequences, runs of base64 or hexadecimal digits, and compressed
+//! data that is not declared.
 
 use std::ops::Range;
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE};
 
-use super::Finding;
-use super::decode::{self, Decoded, decode_leniently};
-use super::work::{Exhausted, Work};
+use super::budget::{Budget, Exhausted};
+use super::decode::{Decoded, decode_leniently};
+use super::encoding;
+use super::finding::Finding;
 
-/// Shorter runs of an alphabet are words.
+/// Shorter runs are words, in characters.
 const MIN_RUN: usize = 24;
-/// How far apart bytes are that are asked first.
+/// The distance between the bytes that are tested first.
 const STEP: usize = 8;
-/// So much of a run is decoded to see whether the rest is worth it: a multiple of four.
+/// How much of a run is decoded to decide whether the rest is worth it: a multiple of four.
 const BEGINNING: usize = 24;
-/// Shorter lines of base 64 are not broken ones.
+/// Shorter lines are not wrapped base64, in characters.
 const MIN_LINE: usize = 32;
 
-/// What looks at a text.
-pub(super) type Look<'a> = dyn FnMut(&[u8], &mut Work) -> Result<Option<Finding>, Exhausted> + 'a;
+/// Scans an inner text.
+pub(super) type ScanFn<'a> = dyn FnMut(&[u8], &mut Budget) -> Result<Option<Finding>, Exhausted> + 'a;
 
-/// Looks at the texts inside a text, one after the other so that one of them is in memory at a time: with JSON's and URLs'
-/// escapes resolved, and what its runs of base 64 and hexadecimal digits stand for.
-pub(super) fn inner(bytes: &[u8], work: &mut Work, look: &mut Look<'_>) -> Result<Option<Finding>, Exhausted> {
-    let mut visit = |text: &[u8], work: &mut Work| -> Result<Option<Finding>, Exhausted> {
-        work.take(text.len())?;
-        let found = look(text, work);
-        work.give_back(text.len());
+/// Scans the inner texts one after the other, so that only one of them is in memory: with the escapes of JSON and URLs
+/// resolved, and with runs of base64 and hexadecimal digits decoded.
+pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) -> Result<Option<Finding>, Exhausted> {
+    let mut visit = |text: &[u8], budget: &mut Budget| -> Result<Option<Finding>, Exhausted> {
+        budget.reserve(text.len())?;
+        let found = scan(text, budget);
+        budget.release(text.len());
         found
     };
-    if let Some(Decoded { text, beside }) = inflate(bytes, work)? {
-        for text in [text, beside] {
-            if let Some(finding) = visit(&text, work)? {
+    if let Some(Decoded { text, metadata }) = inflate(bytes, budget)? {
+        for text in [text, metadata] {
+            if let Some(finding) = visit(&text, budget)? {
                 return Ok(Some(finding));
             }
         }
     }
     if let Some(text) = unescape(bytes)
-        && let Some(finding) = visit(&text, work)?
+        && let Some(finding) = visit(&text, budget)?
     {
         return Ok(Some(finding));
     }
@@ -46,47 +48,46 @@ pub(super) fn inner(bytes: &[u8], work: &mut Work, look: &mut Look<'_>) -> Resul
     for range in runs(bytes) {
         broken |= range.len() >= MIN_LINE && matches!(bytes.get(range.end), Some(b'\r' | b'\n'));
         let run = &bytes[range];
-        // Most runs are found out by their beginning, so that the rest of them is not decoded.
+        // The beginning rules most runs out, so that the rest need not be decoded.
         let begins = &run[..run.len().min(BEGINNING)];
         if run.len().is_multiple_of(2) && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
             let text = HEXLOWER_PERMISSIVE.decode(run).ok().filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, work))? {
+            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, budget))? {
                 return Ok(Some(finding));
             }
         }
-        // Four characters are three bytes; what is over at the end is left off, as padding would be.
+        // Four characters are three bytes; an incomplete group at the end is dropped, as padding would be.
         let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
         if begins_readable(alphabet(run), begins) {
             let text = lenient(whole).filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, work))? {
+            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, budget))? {
                 return Ok(Some(finding));
             }
         }
     }
     let unwrapped = if broken { unwrap_lines(bytes) } else { None };
-    unwrapped.map_or(Ok(None), |text| visit(&text, work))
+    unwrapped.map_or(Ok(None), |text| visit(&text, budget))
 }
 
-/// Which encoding bytes are in by their first ones, where that can be told: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1,
-/// RFC 1950 section 2.2.
-pub(super) fn compressed(bytes: &[u8]) -> Option<decode::Encoding> {
+/// The encoding that the first bytes identify: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1, RFC 1950 section 2.2.
+pub(super) fn compressed(bytes: &[u8]) -> Option<encoding::Encoding> {
     match *bytes.first_chunk::<4>()? {
-        [0x1f, 0x8b, 8, _] => Some(decode::Encoding::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd] => Some(decode::Encoding::Zstd),
-        [0x78, flags, ..] if (0x7800 + u16::from(flags)).is_multiple_of(31) => Some(decode::Encoding::Deflate),
+        [0x1f, 0x8b, 8, _] => Some(encoding::Encoding::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(encoding::Encoding::Zstd),
+        [0x78, flags, ..] if (0x7800 + u16::from(flags)).is_multiple_of(31) => Some(encoding::Encoding::Deflate),
         _ => None,
     }
 }
 
-/// What is compressed without having been said to be; what cannot be read is taken as it is.
-fn inflate(bytes: &[u8], work: &mut Work) -> Result<Option<Decoded>, Exhausted> {
-    compressed(bytes).map(|encoding| decode_leniently(bytes, encoding, work)).transpose()
+/// Decodes compressed data that is not declared, as far as it can be decoded.
+fn inflate(bytes: &[u8], budget: &mut Budget) -> Result<Option<Decoded>, Exhausted> {
+    compressed(bytes).map(|encoding| decode_leniently(bytes, encoding, budget)).transpose()
 }
 
-/// The text with the line ends taken out that stand within base 64, as base64(1) and mail write it (RFC 2045, section
-/// 6.8): `None` where there are none.
+/// Joins base64 that is wrapped into lines, as base64(1) and mail do it (RFC 2045, section 6.8); `None` if there is
+/// none.
 fn unwrap_lines(bytes: &[u8]) -> Option<Vec<u8>> {
-    // From the end: most lines end with something else.
+    // From the end: most lines end with another character.
     let in_run = |bytes: &[u8]| bytes.iter().rev().all(|&byte| OF_RUN[usize::from(byte)]);
     let mut text: Option<Vec<u8>> = None;
     let mut from = 0;
@@ -103,14 +104,14 @@ fn unwrap_lines(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// Whether what was decoded is text: what is none, was no base 64.
+/// Whether decoded bytes are text. If not, the run was not encoded text.
 fn is_text(bytes: &[u8]) -> bool {
     let graphic = |bytes: &[u8]| bytes.iter().filter(|byte| byte.is_ascii_graphic()).count() * 4 > bytes.len() * 3;
-    // Most are found out by their beginning.
+    // The beginning rules most out.
     graphic(&bytes[..bytes.len().min(16)]) && graphic(bytes)
 }
 
-/// Which bytes may stand in base 64.
+/// The characters of base64.
 const OF_RUN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -123,8 +124,8 @@ const OF_RUN: [bool; 256] = {
     table
 };
 
-/// Runs that are long enough to hold something. Every [`STEP`]-th byte is asked first: a run has so many of them one after
-/// the other as fit into it, and most text has not.
+/// The runs that are long enough. Only every [`STEP`]-th byte is tested at first: a run contains enough consecutive
+/// ones, and most text does not.
 fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let (mut at, mut streak) = (STEP - 1, 0);
     std::iter::from_fn(move || {
@@ -146,7 +147,7 @@ fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Whether a run begins with what can be read, without anything being allocated for it.
+/// Whether the beginning of a run decodes to text or compressed data; allocates nothing.
 fn begins_readable(encoding: &Encoding, begins: &[u8]) -> bool {
     let mut text = [0; BEGINNING];
     let Ok(length) = encoding.decode_len(begins.len()) else { return false };
@@ -168,7 +169,7 @@ fn lenient(run: &[u8]) -> Option<Vec<u8>> {
     encoding.decode(run).or_else(|_| encoding.decode(&run[..cut])).ok()
 }
 
-/// The text with JSON's `\\` and URLs' `%` escapes resolved; `None` where there are none.
+/// Resolves the `\\` escapes of JSON and the `%` escapes of URLs; `None` if there are none.
 fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut rest = bytes;
     let first = memchr::memchr2(b'\\', b'%', rest)?;
@@ -185,7 +186,7 @@ fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     (text.len() < bytes.len()).then_some(text)
 }
 
-/// Resolves one escape at the beginning; how many bytes it was.
+/// Resolves the escape at the beginning; returns its length.
 fn percent(rest: &[u8], text: &mut Vec<u8>) -> usize {
     let digit = |at: usize| rest.get(at).and_then(|&byte| char::from(byte).to_digit(16));
     let byte = digit(1).zip(digit(2)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
@@ -224,11 +225,11 @@ mod tests {
     fn escapes_and_runs_are_resolved() {
         let texts = |text: &str| -> Vec<String> {
             let mut found = Vec::new();
-            let mut look = |text: &[u8], _: &mut Work| {
+            let mut scan = |text: &[u8], _: &mut Budget| {
                 found.push(String::from_utf8_lossy(text).into_owned());
                 Ok(None)
             };
-            inner(text.as_bytes(), &mut Work::unbounded(), &mut look).unwrap();
+            inner(text.as_bytes(), &mut Budget::unbounded(), &mut scan).unwrap();
             found
         };
         assert_eq!(texts(r"\u0067hp\/x"), ["ghp/x"]);

@@ -1,23 +1,26 @@
-//! Bodies of several parts (RFC 2046, section 5.1; RFC 7578): told apart, and each taken out of its own encodings. What receivers
-//! tell apart in different ways is refused: a line that only begins with the delimiter (by the RFC it is one, by most parsers
-//! none), one after a bare CR, a boundary in RFC 2231's form.
+//! Multipart bodies (RFC 2046, section 5.1; RFC 7578): splits the parts and removes each part's own encodings.
+//!
+//! Attacks that this stops: a body that parsers split differently. Refused are a line that only begins with the
+//! delimiter (a delimiter by the RFC, but not for most parsers), a delimiter after a bare CR, and a boundary in the
+//! form of RFC 2231.
 
 use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::decode::{DecodeError, Decoded, Encoding, decode};
-use super::work::Work;
+use super::budget::Budget;
+use super::decode::{Decoded, decode};
+use super::encoding::{DecodeError, Encoding};
 
-/// Parts of one body.
+/// Maximum number of parts.
 const MAX_PARTS: usize = 4096;
-/// Bytes of a boundary (RFC 2046, section 5.1.1).
+/// Maximum length of a boundary, in bytes (RFC 2046, section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 
-/// The boundary that a content type names, if it is one of several parts.
+/// The boundary of a multipart content type; `None` for other types.
 ///
 /// # Errors
-/// It is, and names none.
+/// The type is multipart and its boundary is missing or malformed.
 pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
     let mut pieces = content_type.split(';');
     let kind = pieces.next().unwrap_or_default().trim();
@@ -27,7 +30,7 @@ pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
     let mut named = pieces.filter_map(|piece| {
         let (name, value) = piece.split_once('=')?;
         let name = name.trim().to_ascii_lowercase();
-        // In RFC 2231's form it is another one for those who read that, and malformed here.
+        // Only some parsers read the form of RFC 2231: it is refused.
         let value = if name.starts_with("boundary*") { "" } else { value.trim().trim_matches('"') };
         (name == "boundary" || name.starts_with("boundary*")).then(|| value.to_owned())
     });
@@ -40,14 +43,14 @@ pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
     if fits { Ok(Some(boundary)) } else { Err(DecodeError::Multipart("its boundary is malformed")) }
 }
 
-/// The parts' contents, in their order, out of the encodings that their own headers name.
+/// The decoded contents of the parts, in order.
 ///
 /// # Errors
-/// The parts cannot be told apart, there are too many, or one is in an encoding that is not known.
-pub fn parts<'a>(boundary: &str, body: &'a [u8], work: &mut Work) -> Result<Vec<Cow<'a, [u8]>>, DecodeError> {
+/// The parts cannot be split, there are too many, or a part has an unknown encoding.
+pub fn parts<'a>(boundary: &str, body: &'a [u8], budget: &mut Budget) -> Result<Vec<Cow<'a, [u8]>>, DecodeError> {
     let delimiter = format!("--{boundary}");
     let finder = memmem::Finder::new(&delimiter);
-    // A delimiter stands at the beginning of a line, and on it nothing else.
+    // A delimiter is on a line of its own.
     let at_line = |at: &usize| *at == 0 || matches!(body[*at - 1], b'\n' | b'\r');
     let places: Vec<usize> = finder.find_iter(body).filter(at_line).collect();
     let Some((&last, _)) = places.split_last() else {
@@ -69,10 +72,10 @@ pub fn parts<'a>(boundary: &str, body: &'a [u8], work: &mut Work) -> Result<Vec<
     if places.len() > MAX_PARTS {
         return Err(DecodeError::Multipart("it has too many parts"));
     }
-    places.windows(2).map(|pair| part(&body[pair[0] + delimiter.len()..pair[1]], work)).collect()
+    places.windows(2).map(|pair| part(&body[pair[0] + delimiter.len()..pair[1]], budget)).collect()
 }
 
-fn part<'a>(bytes: &'a [u8], work: &mut Work) -> Result<Cow<'a, [u8]>, DecodeError> {
+fn part<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Cow<'a, [u8]>, DecodeError> {
     let padding = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let bytes = &bytes[padding..];
     let bytes = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes);
@@ -103,19 +106,19 @@ fn part<'a>(bytes: &'a [u8], work: &mut Work) -> Result<Cow<'a, [u8]>, DecodeErr
             };
         } else if name.trim().eq_ignore_ascii_case("content-encoding") {
             let whole = content.strip_suffix(b"\n").map_or(&*content, |text| text.strip_suffix(b"\r").unwrap_or(text));
-            let Decoded { mut text, beside } = decode(whole, &Encoding::list(&value)?, work)?;
-            if !beside.is_empty() {
+            let Decoded { mut text, metadata } = decode(whole, &Encoding::list(&value)?, budget)?;
+            if !metadata.is_empty() {
                 text.push(b'\n');
-                text.extend_from_slice(&beside);
+                text.extend_from_slice(&metadata);
             }
-            work.take(text.len())?;
+            budget.reserve(text.len())?;
             content = Cow::Owned(text);
         }
     }
     Ok(content)
 }
 
-/// Base 64 as mail has it: what is outside the alphabet does not count (RFC 2045, section 6.8).
+/// MIME base64: characters outside the alphabet are ignored (RFC 2045, section 6.8).
 fn base64(text: &[u8]) -> Vec<u8> {
     let mut digits: Vec<u8> =
         text.iter().copied().filter(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte)).collect();
@@ -125,7 +128,7 @@ fn base64(text: &[u8]) -> Vec<u8> {
     encoding.decode(&digits).or_else(|_| encoding.decode(&digits[..whole])).unwrap_or_default()
 }
 
-/// RFC 2045, section 6.7; what is malformed stays as it is.
+/// RFC 2045, section 6.7; malformed sequences are kept as they are.
 fn quoted_printable(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -179,7 +182,7 @@ mod tests {
         let body = "preamble\r\n--b\r\nContent-Disposition: form-data; name=a\r\n\r\none\r\n\
             --b\r\nContent-Transfer-Encoding: base64\r\n\r\nb2\r\nZm\r\n\
             --b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\ns=65c=\r\nret\r\n--b\r\n\r\nbare\r\n--b--\r\n";
-        let found: Vec<String> = parts("b", body.as_bytes(), &mut Work::unbounded())
+        let found: Vec<String> = parts("b", body.as_bytes(), &mut Budget::unbounded())
             .unwrap()
             .iter()
             .map(|part| String::from_utf8_lossy(part).trim().to_owned())
@@ -198,7 +201,7 @@ mod tests {
             "--b\r\n\r\nx\r--b\r\n\r\ny\r\n--b--",
             "--b\r\n\r\nx\r\n--b\r\ry\r\n--b--",
         ] {
-            assert!(parts("b", bad.as_bytes(), &mut Work::unbounded()).is_err(), "{bad:?}");
+            assert!(parts("b", bad.as_bytes(), &mut Budget::unbounded()).is_err(), "{bad:?}");
         }
     }
 }

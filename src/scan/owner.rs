@@ -1,53 +1,54 @@
-//! Whose tokens are whose. A token that is sent to the provider that gave it out, in the place that is for it, is no leak: who
-//! has it knows it already. Elsewhere it is one, and so is one at its provider in any other place, which may be shown to others.
+//! The hosts that a provider's token may be sent to. A token that is sent to its own provider, in a place for
+//! credentials, is not a leak. Anywhere else it is: also in another place of a request to its provider, which may show
+//! it to others.
 //!
-//! What this does not open: a host that the bottle holds a secret for takes that one and no other, so that nobody's work goes to
-//! an account of somebody else's; nothing passes where the request is seen on its way; and the bottle's own secrets are looked for
-//! before this is asked.
+//! This does not weaken: a host for which the bottle holds a credential accepts no other token, so that the agent does
+//! not work under somebody else's account; no token passes outside TLS; and known secrets are searched for before this
+//! table is consulted.
 
 use std::sync::{LazyLock, OnceLock};
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 
-/// The table, with a source for each row.
+/// The table, with the source of each row.
 const TABLE: &str = include_str!("owners.toml");
-/// Headers that are for credentials, whoever's: RFC 9110, section 11.6.2, and what APIs have instead.
+/// Headers for credentials: RFC 9110, section 11.6.2, and the usual ones of APIs.
 const CREDENTIALS: [&str; 6] = ["authorization", "x-api-key", "api-key", "apikey", "x-auth-token", "x-access-token"];
-/// The rule of tokens that say themselves whose they are.
+/// The rule of tokens that name their issuer.
 const JWT: &str = "jwt";
 
-/// Where in a request a text stands.
+/// The location of a text in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place<'a> {
-    /// In a header, by its name in lower case.
+pub enum Location<'a> {
+    /// A header, by its name in lower case.
     Header(&'a str),
-    /// In a parameter of the query, by its name.
+    /// A parameter of the query, by its name.
     Query(&'a str),
-    /// In the body, a message of it, or a trailer.
+    /// The body, a message in it, or a trailer.
     Body,
     /// Where no credential belongs: host, method, path.
-    Elsewhere,
+    Other,
 }
 
-/// Where a request goes: what is given to whom.
+/// The destination of a request.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct RequestTarget {
     host: String,
     path: String,
-    /// Of the table what is this host's; looked up with the first token, for most requests hold none.
-    rows: OnceLock<Vec<&'static Row>>,
+    /// The rows of the table for this host. Computed at the first token, because most requests contain none.
+    owners: OnceLock<Vec<&'static Owner>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
-    owners: Vec<Row>,
+    owners: Vec<Owner>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct Owner {
     rules: Vec<String>,
     hosts: Vec<String>,
     #[serde(default)]
@@ -58,58 +59,58 @@ struct Row {
     query: Vec<String>,
     #[serde(default)]
     body: Vec<String>,
-    /// For those who read the table.
+    /// For readers of the table.
     #[serde(rename = "source")]
     _source: String,
 }
 
-static ROWS: LazyLock<Vec<Row>> =
+static OWNERS: LazyLock<Vec<Owner>> =
     LazyLock::new(|| toml::from_str::<Table>(TABLE).expect("it is compiled in, and a test reads it").owners);
 
-impl Target {
-    /// A request to a host, for a path.
+impl RequestTarget {
+    /// A request to this host and path.
     pub fn new(host: &str, path: &str) -> Self {
         let path = path.split_once('?').map_or(path, |(path, _)| path).to_owned();
-        Self { host: host.to_owned(), path, rows: OnceLock::new() }
+        Self { host: host.to_owned(), path, owners: OnceLock::new() }
     }
 
-    /// Whether a token that a rule has found may stand in a place of this request.
-    pub(super) fn is_given(&self, rule: &str, token: &[u8], place: Place<'_>) -> bool {
+    /// Whether a token may be at this location of the request.
+    pub(super) fn is_own_token(&self, rule: &str, token: &[u8], location: Location<'_>) -> bool {
         let issued = if rule == JWT { issuer(token) } else { None };
-        let known = |row: &Row| issued.is_some() && row.issuer == issued;
-        let has_host = |row: &&Row| row.hosts.iter().any(|pattern| has(pattern, &self.host));
-        let own = self.rows.get_or_init(|| ROWS.iter().filter(has_host).collect());
-        if ROWS.iter().any(known) && !own.iter().any(|row| known(row)) {
+        let known = |owner: &Owner| issued.is_some() && owner.issuer == issued;
+        let has_host = |owner: &&Owner| owner.hosts.iter().any(|pattern| matches_host(pattern, &self.host));
+        let own = self.owners.get_or_init(|| OWNERS.iter().filter(has_host).collect());
+        if OWNERS.iter().any(known) && !own.iter().any(|owner| known(owner)) {
             return false;
         }
-        // Whose it is by what it says itself counts for more than the format that it has.
-        let of = |row: &Row| row.issuer.is_none() || row.issuer == issued;
-        let rows = own.iter().filter(|row| of(row) && row.rules.iter().any(|known| known == rule));
-        rows.into_iter().any(|row| row.takes(place, &self.path))
+        // The issuer in the token takes precedence over its format.
+        let of = |owner: &Owner| owner.issuer.is_none() || owner.issuer == issued;
+        let owners = own.iter().filter(|owner| of(owner) && owner.rules.iter().any(|known| known == rule));
+        owners.into_iter().any(|owner| owner.accepts(location, &self.path))
     }
 }
 
-impl Row {
-    fn takes(&self, place: Place<'_>, path: &str) -> bool {
-        match place {
-            Place::Header(name) => CREDENTIALS.contains(&name) || self.headers.iter().any(|header| header == name),
-            Place::Query(name) => self.query.iter().any(|parameter| parameter == name),
-            Place::Body => self.body.iter().any(|pattern| fits(pattern, path)),
-            Place::Elsewhere => false,
+impl Owner {
+    fn accepts(&self, location: Location<'_>, path: &str) -> bool {
+        match location {
+            Location::Header(name) => CREDENTIALS.contains(&name) || self.headers.iter().any(|header| header == name),
+            Location::Query(name) => self.query.iter().any(|parameter| parameter == name),
+            Location::Body => self.body.iter().any(|pattern| matches_path(pattern, path)),
+            Location::Other => false,
         }
     }
 }
 
-/// Whether a host is meant by a pattern of the table.
-fn has(pattern: &str, host: &str) -> bool {
+/// Whether a pattern of the table matches a host.
+fn matches_host(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         None => pattern == host,
         Some(rest) => host.strip_suffix(rest).is_some_and(|name| !name.is_empty()),
     }
 }
 
-/// Whether a path is meant: `*` in a pattern is one segment, whatever it is.
-fn fits(pattern: &str, path: &str) -> bool {
+/// Whether a pattern matches a path; `*` matches one segment.
+fn matches_path(pattern: &str, path: &str) -> bool {
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
     loop {
         match (wanted.next(), given.next()) {
@@ -121,7 +122,7 @@ fn fits(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// Who a JWT says that it is of (RFC 7519, section 4.1.1).
+/// The issuer of a JWT (RFC 7519, section 4.1.1).
 fn issuer(token: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {
@@ -139,18 +140,18 @@ mod tests {
     #[test]
     fn every_row_names_rules_that_there_are_and_hosts() {
         let rules = Rules::providers().unwrap();
-        for row in &*ROWS {
-            let unknown: Vec<_> = row.rules.iter().filter(|id| !rules.has(id)).collect();
-            assert!(unknown.is_empty() && !row.rules.is_empty(), "{unknown:?}");
+        for owner in &*OWNERS {
+            let unknown: Vec<_> = owner.rules.iter().filter(|id| !rules.has(id)).collect();
+            assert!(unknown.is_empty() && !owner.rules.is_empty(), "{unknown:?}");
             let plain = |host: &String| {
                 let rest = host.strip_prefix("*.").unwrap_or(host);
                 host == "*"
                     || rest.contains('.')
                         && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
             };
-            assert!(!row.hosts.is_empty() && row.hosts.iter().all(plain), "{row:?}");
-            assert!(row.headers.iter().all(|name| *name == name.to_ascii_lowercase()), "{row:?}");
-            assert!(row.body.iter().all(|path| path.starts_with('/')), "{row:?}");
+            assert!(!owner.hosts.is_empty() && owner.hosts.iter().all(plain), "{owner:?}");
+            assert!(owner.headers.iter().all(|name| *name == name.to_ascii_lowercase()), "{owner:?}");
+            assert!(owner.body.iter().all(|path| path.starts_with('/')), "{owner:?}");
         }
     }
 
@@ -167,16 +168,16 @@ mod tests {
 
     #[test]
     fn a_token_passes_to_its_own_provider_in_its_own_place() {
-        use Place::{Body, Elsewhere, Header, Query};
+        use Location::{Body, Header, Other, Query};
         let openai = jwt("https://auth.openai.com");
         let other = jwt("https://kubernetes.default.svc");
-        for (host, path, rule, token, place, given) in [
+        for (host, path, rule, token, location, given) in [
             ("api.github.com", "/user", "github-token", &b"t"[..], Header("authorization"), true),
             ("api.github.com", "/user", "github-token", b"t", Header("cookie"), false),
             ("api.github.com", "/user", "github-token", b"t", Header("user-agent"), false),
             ("api.github.com", "/repos/a/b/issues", "github-token", b"t", Body, false),
             ("github.com", "/login/oauth/access_token?a=b", "github-token", b"t", Body, true),
-            ("api.github.com", "/user", "github-token", b"t", Elsewhere, false),
+            ("api.github.com", "/user", "github-token", b"t", Other, false),
             ("evilgithub.com", "/user", "github-token", b"t", Header("authorization"), false),
             ("api.github.com.evil.example", "/", "github-token", b"t", Header("authorization"), false),
             ("x.api.github.com", "/", "github-token", b"t", Header("authorization"), false),
@@ -200,9 +201,9 @@ mod tests {
             ("login.microsoftonline.com", "/a/b/oauth2/v2.0/token", "jwt", &other, Body, false),
         ] {
             assert_eq!(
-                Target::new(host, path).is_given(rule, token, place),
+                RequestTarget::new(host, path).is_own_token(rule, token, location),
                 given,
-                "{rule} to {host}{path}: {place:?}"
+                "{rule} to {host}{path}: {location:?}"
             );
         }
     }

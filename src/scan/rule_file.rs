@@ -1,23 +1,24 @@
-//! The form of rules, gitleaks' TOML: what is read, what is an exception to a rule, and how a token is told from its likes.
+//! Rule files in gitleaks' TOML format: rules, allowlists and checksums.
 
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
-use super::rules::build;
+/// Maximum size of a compiled expression, in bytes.
+const MAX_REGEX: usize = 4 << 20;
 
-/// A file of rules, as gitleaks has them (gitleaks 8, `config/gitleaks.toml`); what concerns paths and commits is for
-/// repositories and not looked at here.
+/// A rule file (gitleaks 8, `config/gitleaks.toml`). Conditions on paths and commits apply to repositories and are
+/// ignored here.
 #[derive(Deserialize)]
 pub(super) struct File {
-    /// Ours alone: keywords stand in the text in the case in which they are written.
+    /// Our extension: keywords are case-sensitive.
     #[serde(default)]
     pub(super) keyword_case: bool,
     #[serde(default)]
     pub(super) rules: Vec<Entry>,
     #[serde(default)]
-    pub(super) allowlist: Option<Exception>,
+    pub(super) allowlist: Option<Allowlist>,
     #[serde(default)]
-    pub(super) allowlists: Vec<Exception>,
+    pub(super) allowlists: Vec<Allowlist>,
 }
 
 #[derive(Deserialize)]
@@ -30,22 +31,22 @@ pub(super) struct Entry {
     pub(super) entropy: Option<f64>,
     pub(super) secret_group: Option<usize>,
     #[serde(default)]
-    pub(super) allowlist: Option<Exception>,
+    pub(super) allowlist: Option<Allowlist>,
     #[serde(default)]
-    pub(super) allowlists: Vec<Exception>,
-    /// Ours alone: the token ends with a checksum.
+    pub(super) allowlists: Vec<Allowlist>,
+    /// Our extension: the checksum in the token.
     pub(super) checksum: Option<Checksum>,
-    /// Ours alone: whether it is looked for in requests, in answers, or in both, as when absent.
+    /// Our extension: whether the rule applies to requests, to responses, or, if absent, to both.
     pub(super) direction: Option<Direction>,
 }
 
-/// What a rule does not mean.
+/// An allowlist: matches that are not findings.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Exception {
+pub(super) struct Allowlist {
     #[serde(default)]
     regexes: Vec<String>,
-    /// What of a finding the expressions are for: the token when absent, `match`, or `line`.
+    /// The text that the expressions are matched against: the token if absent, `match`, or `line`.
     regex_target: Option<String>,
     #[serde(default)]
     stopwords: Vec<String>,
@@ -54,12 +55,12 @@ pub(super) struct Exception {
     paths: Vec<String>,
     #[serde(default)]
     commits: Vec<String>,
-    /// Rules that an exception of a whole file is for; all when empty.
+    /// The rules that an allowlist of the file applies to; all if empty.
     #[serde(default)]
     pub(super) target_rules: Vec<String>,
 }
 
-/// Which way a text goes.
+/// The direction of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -69,56 +70,61 @@ pub enum Direction {
     Response,
 }
 
-/// How a token can be told from what looks like one.
+/// The checksum in a token, which tells real tokens from similar text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(super) enum Checksum {
-    /// Of forty characters, the last six are the CRC-32 of the thirty before them in base 62 (GitHub, "Behind GitHub's new
-    /// authentication token formats", 2021; npm the same).
+    /// Of forty characters, the last six are the CRC-32 of the thirty before them, in base 62 (GitHub, "Behind GitHub's
+    /// new authentication token formats", 2021; npm does the same).
     #[serde(rename = "crc32-base62")]
     Crc32Base62,
 }
 
-/// An exception, ready to be asked.
-pub(super) struct Except {
+/// Compiles the expression of a rule or an allowlist.
+pub(super) fn compile(source: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(source).unicode(false).size_limit(MAX_REGEX).build()
+}
+
+/// A compiled allowlist.
+pub(super) struct AllowlistMatcher {
     regexes: Vec<Regex>,
-    target: Target,
+    target: MatchPart,
     stopwords: Vec<String>,
-    /// Whether all of it must hold.
+    /// Whether all conditions must hold.
     all: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum MatchPart {
     Token,
     Match,
     Line,
 }
 
-impl Exception {
-    /// `None` where it is about paths and commits alone.
-    pub(super) fn read(&self) -> Result<Option<Except>, regex::Error> {
+impl Allowlist {
+    /// `None` if it only concerns paths and commits.
+    pub(super) fn read(&self) -> Result<Option<AllowlistMatcher>, regex::Error> {
         let all = self.condition.as_deref().is_some_and(|condition| condition.eq_ignore_ascii_case("and"));
         let elsewhere = !self.paths.is_empty() || !self.commits.is_empty();
         if (self.regexes.is_empty() && self.stopwords.is_empty()) || (all && elsewhere) {
             return Ok(None);
         }
         let target = match self.regex_target.as_deref() {
-            Some("match") => Target::Match,
-            Some("line") => Target::Line,
-            _ => Target::Token,
+            Some("match") => MatchPart::Match,
+            Some("line") => MatchPart::Line,
+            _ => MatchPart::Token,
         };
-        let regexes = self.regexes.iter().map(|source| build(source)).collect::<Result<_, _>>()?;
+        let regexes = self.regexes.iter().map(|source| compile(source)).collect::<Result<_, _>>()?;
         let stopwords = self.stopwords.iter().map(|word| word.to_ascii_lowercase()).collect();
-        Ok(Some(Except { regexes, target, stopwords, all }))
+        Ok(Some(AllowlistMatcher { regexes, target, stopwords, all }))
     }
 }
 
-impl Except {
-    pub(super) fn fits(&self, token: &[u8], matched: &[u8], line: &[u8]) -> bool {
+impl AllowlistMatcher {
+    pub(super) fn matches(&self, token: &[u8], matched: &[u8], line: &[u8]) -> bool {
         let text = match self.target {
-            Target::Token => token,
-            Target::Match => matched,
-            Target::Line => line,
+            MatchPart::Token => token,
+            MatchPart::Match => matched,
+            MatchPart::Line => line,
         };
         let by_regex = self.regexes.iter().any(|regex| regex.is_match(text));
         let lower = token.to_ascii_lowercase();
@@ -132,8 +138,8 @@ impl Except {
 }
 
 impl Checksum {
-    /// Whether a token has it; those of another length have not.
-    pub(super) fn holds(self, token: &[u8]) -> bool {
+    /// Whether the checksum of a token is correct; never for another length.
+    pub(super) fn matches(self, token: &[u8]) -> bool {
         const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let Self::Crc32Base62 = self;
         let Some((prefix, rest)) = token.split_at_checked(4) else { return false };

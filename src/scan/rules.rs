@@ -1,41 +1,39 @@
-//! Tokens by their format: rules in gitleaks' form of TOML. A case-insensitive automaton over the rules' keywords says which
-//! of them are worth a look; only those run (craft: a set of all of them is two hundred times slower).
+//! Finds tokens by their format, with rules in gitleaks' TOML format. An automaton over the keywords of all rules
+//! selects the rules to run; one regex set of all rules would be two hundred times slower.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
-use super::rule_file::{Checksum, Direction, Except, Exception, File};
-use super::work::{Exhausted, Work};
+use super::budget::{Budget, Exhausted};
+use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, compile};
 
-/// Our own rules: documented formats of providers' tokens.
+/// The built-in rules: documented token formats of providers.
 const PROVIDERS: &str = include_str!("providers.toml");
-/// Largest compiled rule, in bytes.
-const MAX_REGEX: usize = 4 << 20;
-/// How much before and after a keyword is looked at, in bytes; and how much of that a token needs.
+/// The context that is searched before and after a keyword, and how much of it a token may need, in bytes.
 const BEFORE: usize = 128;
 const AFTER: usize = 1024;
 const TOKEN: usize = 512;
-/// An expression runs over what is near a keyword so many times faster than all of the looking at a byte.
+/// The cost of running an expression over a window, relative to scanning a byte with every layer.
 const WINDOW_COST: usize = 4;
 
-/// Why rules could not be read.
+/// Why rules cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
-    /// No TOML of this form.
+    /// Malformed TOML.
     #[error("read the rules: {0}")]
     Malformed(#[from] toml::de::Error),
-    /// An expression that is none.
+    /// A malformed expression.
     #[error("rule {id:?}: {source}")]
     Regex {
         /// The rule's id.
         id: String,
-        /// What is wrong with it.
+        /// The error in the expression.
         source: regex::Error,
     },
-    /// Keywords that no automaton is made of.
+    /// Keywords that no automaton can be built from.
     #[error("read the rules' keywords: {0}")]
     Keywords(#[from] aho_corasick::BuildError),
 }
@@ -43,33 +41,33 @@ pub enum RulesError {
 struct Rule {
     id: String,
     source: String,
-    /// Compiled when one of its keywords is met for the first time: most never are.
+    /// Compiled when one of its keywords is found for the first time: most rules never are.
     regex: OnceLock<Option<Regex>>,
     entropy: f64,
     group: Option<usize>,
     checksum: Option<Checksum>,
-    except: Vec<Except>,
+    allowlists: Vec<AllowlistMatcher>,
 }
 
-/// Rules, ready to be used.
+/// Compiled rules.
 pub struct Rules {
     all: Vec<Rule>,
     keywords: Keywords,
-    /// Rules without a keyword: always looked for.
+    /// Rules without keywords: they always run.
     always: Vec<usize>,
 }
 
 /// A keyword of a rule.
 struct Keyword {
     rule: usize,
-    /// As it is written, where only that counts.
+    /// The keyword as written, if it is case-sensitive.
     exact: Option<Vec<u8>>,
 }
 
-/// All keywords, found in one pass whatever their case.
+/// All keywords: one automaton finds them in any case.
 struct Keywords {
     automaton: AhoCorasick,
-    /// By the automaton's patterns.
+    /// The keywords of each pattern of the automaton.
     of_pattern: Vec<Vec<Keyword>>,
 }
 
@@ -88,7 +86,7 @@ impl Keywords {
 }
 
 impl Rules {
-    /// Our own, for requests.
+    /// The built-in rules, for requests.
     ///
     /// # Errors
     /// Never: a test reads them.
@@ -96,109 +94,114 @@ impl Rules {
         Self::read(&[PROVIDERS], Direction::Request, false)
     }
 
-    /// Our own, and those of further files, for texts that go one way.
+    /// The built-in rules and those of further files, for one direction.
     ///
     /// # Errors
-    /// A file is malformed: with the rule's id.
+    /// A file is malformed; the error names the rule.
     pub fn with(files: &[String], direction: Direction) -> Result<Self, RulesError> {
-        // Read for itself, so that all of it is compiled and every mistake is told at once.
+        // Parsed separately, so that every expression is compiled and mistakes are reported at once.
         Self::parse(&files.iter().map(String::as_str).collect::<Vec<_>>())?;
         let all: Vec<&str> = std::iter::once(PROVIDERS).chain(files.iter().map(String::as_str)).collect();
         Self::read(&all, direction, false)
     }
 
-    /// None at all.
+    /// No rules.
     pub fn none() -> Self {
         Self::read(&[], Direction::Request, false).expect("there is nothing to be malformed")
     }
 
-    /// Reads files of rules.
+    /// Reads rule files and compiles every rule.
     ///
     /// # Errors
-    /// One is malformed: with the rule's id.
+    /// A file is malformed; the error names the rule.
     pub fn parse(files: &[&str]) -> Result<Self, RulesError> {
         Self::read(files, Direction::Request, true)
     }
 
-    fn read(files: &[&str], direction: Direction, compile: bool) -> Result<Self, RulesError> {
+    fn read(files: &[&str], direction: Direction, precompile: bool) -> Result<Self, RulesError> {
         let (mut all, mut always): (Vec<Rule>, Vec<usize>) = Default::default();
         let mut words = Vec::new();
         for file in files {
             let file: File = toml::from_str(file)?;
-            let general: Vec<&Exception> = file.allowlist.iter().chain(&file.allowlists).collect();
+            let general: Vec<&Allowlist> = file.allowlist.iter().chain(&file.allowlists).collect();
             for entry in file.rules {
-                // A rule without an expression is for files' names.
+                // A rule without an expression applies to file names.
                 let Some(source) = entry.regex else { continue };
                 if entry.direction.is_some_and(|only| only != direction) {
                     continue;
                 }
                 let malformed = |source| RulesError::Regex { id: entry.id.clone(), source };
                 let regex = OnceLock::new();
-                if compile {
-                    let _ = regex.set(Some(build(&source).map_err(malformed)?));
+                if precompile {
+                    let _ = regex.set(Some(compile(&source).map_err(malformed)?));
                 }
                 let own = entry.allowlist.iter().chain(&entry.allowlists);
                 let general = general.iter().copied();
                 let general = general.filter(|it| it.target_rules.is_empty() || it.target_rules.contains(&entry.id));
-                let except: Result<Vec<_>, _> = own.chain(general).filter_map(|it| it.read().transpose()).collect();
-                let except = except.map_err(malformed)?;
+                let allowlists: Result<Vec<_>, _> = own.chain(general).filter_map(|it| it.read().transpose()).collect();
+                let allowlists = allowlists.map_err(malformed)?;
                 if entry.keywords.is_empty() {
                     always.push(all.len());
                 }
                 words.extend(entry.keywords.into_iter().map(|word| (word, all.len(), file.keyword_case)));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
-                all.push(Rule { id, source, regex, entropy, group, checksum: entry.checksum, except });
+                all.push(Rule { id, source, regex, entropy, group, checksum: entry.checksum, allowlists });
             }
         }
         Ok(Self { all, keywords: Keywords::new(words)?, always })
     }
 
-    /// How many there are.
+    /// The number of rules.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether there is one of this id.
+    /// Whether there is a rule with this id.
     pub fn has(&self, id: &str) -> bool {
         self.all.iter().any(|rule| rule.id == id)
     }
 
-    /// Whether there are none.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// What is found is given to `judge`, with the rule's id and the token, until that gives something back.
+    /// Calls `on_match` with the rule's id and the token of each match, until it returns a value.
     ///
     /// # Errors
-    /// To look at what is near its keywords takes more work than there is.
-    pub fn find<T>(&self, bytes: &[u8], work: &mut Work, judge: &mut Judge<'_, T>) -> Result<Option<T>, Exhausted> {
+    /// The budget is exhausted.
+    pub fn find<T>(
+        &self,
+        bytes: &[u8],
+        budget: &mut Budget,
+        on_match: &mut OnMatch<'_, T>,
+    ) -> Result<Option<T>, Exhausted> {
         for &rule in &self.always {
-            if let Some(judged) = self.all[rule].find(bytes, work, judge) {
-                return Ok(Some(judged));
+            if let Some(outcome) = self.all[rule].find(bytes, budget, on_match) {
+                return Ok(Some(outcome));
             }
         }
         if self.keywords.of_pattern.is_empty() {
             return Ok(None);
         }
-        // How far each rule has looked already: keywords that stand close together are one look. Most texts have none.
-        let mut looked = Vec::new();
+        // How far each rule has searched: nearby keywords share one window. Most texts have no keyword.
+        let mut searched = Vec::new();
         for found in self.keywords.automaton.find_overlapping_iter(bytes) {
             for keyword in &self.keywords.of_pattern[found.pattern().as_usize()] {
                 let rule = keyword.rule;
                 if keyword.exact.as_ref().is_some_and(|word| bytes[found.range()] != **word) {
                     continue;
                 }
-                looked.resize(self.all.len(), 0);
-                if found.end() + TOKEN <= looked[rule] {
+                searched.resize(self.all.len(), 0);
+                if found.end() + TOKEN <= searched[rule] {
                     continue;
                 }
                 let from = found.start().saturating_sub(BEFORE);
                 let to = bytes.len().min(found.end() + AFTER);
-                looked[rule] = to;
-                work.spend((to - from) / WINDOW_COST)?;
-                if let Some(judged) = self.all[rule].find(&bytes[from..to], work, judge) {
-                    return Ok(Some(judged));
+                searched[rule] = to;
+                budget.spend((to - from) / WINDOW_COST)?;
+                if let Some(outcome) = self.all[rule].find(&bytes[from..to], budget, on_match) {
+                    return Ok(Some(outcome));
                 }
             }
         }
@@ -206,13 +209,13 @@ impl Rules {
     }
 }
 
-/// What becomes of a text that a rule, by its name, fits.
-type Judge<'a, T> = dyn FnMut(&mut Work, &str, &[u8]) -> Option<T> + 'a;
+/// Called with the id and the token of a match.
+type OnMatch<'a, T> = dyn FnMut(&mut Budget, &str, &[u8]) -> Option<T> + 'a;
 
 impl Rule {
-    fn find<T>(&self, bytes: &[u8], work: &mut Work, judge: &mut Judge<'_, T>) -> Option<T> {
-        let regex = self.regex.get_or_init(|| build(&self.source).ok()).as_ref()?;
-        // To say no is cheaper than to say where.
+    fn find<T>(&self, bytes: &[u8], budget: &mut Budget, on_match: &mut OnMatch<'_, T>) -> Option<T> {
+        let regex = self.regex.get_or_init(|| compile(&self.source).ok()).as_ref()?;
+        // A test without captures is cheaper.
         if !regex.is_match(bytes) {
             return None;
         }
@@ -223,18 +226,17 @@ impl Rule {
             let from = memchr::memrchr(b'\n', &bytes[..whole.start()]).map_or(0, |before| before + 1);
             let to = memchr::memchr(b'\n', &bytes[whole.end()..]).map_or(bytes.len(), |after| whole.end() + after);
             let meant = entropy(token) >= self.entropy
-                && self.checksum.is_none_or(|checksum| checksum.holds(token))
-                && !self.except.iter().any(|except| except.fits(token, whole.as_bytes(), &bytes[from..to]));
-            if meant { judge(work, &self.id, token) } else { None }
+                && self.checksum.is_none_or(|checksum| checksum.matches(token))
+                && !self
+                    .allowlists
+                    .iter()
+                    .any(|allowlists| allowlists.matches(token, whole.as_bytes(), &bytes[from..to]));
+            if meant { on_match(budget, &self.id, token) } else { None }
         })
     }
 }
 
-pub(super) fn build(source: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(source).unicode(false).size_limit(MAX_REGEX).build()
-}
-
-/// Shannon's entropy, in bits for each byte.
+/// Shannon entropy, in bits per byte.
 #[expect(clippy::cast_precision_loss, reason = "lengths of tokens")]
 fn entropy(bytes: &[u8]) -> f64 {
     let mut counts = [0_usize; 256];
@@ -260,7 +262,7 @@ mod tests {
     }
 
     fn find(rules: &Rules, text: &str) -> Option<String> {
-        rules.find(text.as_bytes(), &mut Work::unbounded(), &mut |_, rule, _| Some(rule.to_owned())).unwrap()
+        rules.find(text.as_bytes(), &mut Budget::unbounded(), &mut |_, rule, _| Some(rule.to_owned())).unwrap()
     }
 
     #[test]
@@ -318,7 +320,7 @@ mod tests {
     #[test]
     fn tokens_are_found_and_their_likes_are_not() {
         let rules = Rules::providers().unwrap();
-        // Put together here, so that no scanner of repositories takes them for real ones.
+        // Assembled here, so that repository scanners do not report them.
         let token = |parts: &[&str]| parts.concat();
         for (id, text) in [
             ("aws-access-key", token(&["AKIA", "QYLPMN5HHHFPZAM2"])),
@@ -346,7 +348,7 @@ mod tests {
             "AKIAAAAAAAAAAAAAAAAA",
             "sk_live_ and sk-ant- are prefixes",
             "git rev-parse HEAD gives 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
-            // Its checksum does not fit: an example in a text.
+            // An example with a wrong checksum.
             &token(&["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUy"]),
             "-----BEGIN PUBLIC KEY-----",
             "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk",

@@ -1,13 +1,13 @@
-//! What is found through layers, and what happens with it.
+//! Findings in nested encodings, and the actions for them.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 
 const SECRET: &str = "correct-horse/battery+staple";
 
 fn token() -> String {
-    // Put together here, so that no scanner of repositories takes it for a real one.
+    // Assembled here, so that repository scanners do not report it.
     ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
 }
 
@@ -16,15 +16,15 @@ fn scanner(dlp: &Dlp) -> Scanner {
 }
 
 fn found(scanner: &Scanner, bytes: &[u8]) -> Option<String> {
-    scanner.whole(bytes).map(|finding| finding.rule)
+    scanner.scan_unbounded(bytes).map(|finding| finding.rule)
 }
 
 fn in_head(scanner: &Scanner, head: &Head<'_>) -> Option<(Finding, &'static str)> {
-    scanner.head(head, &mut Work::unbounded()).unwrap()
+    scanner.scan_head(head, &mut Budget::unbounded()).unwrap()
 }
 
 fn in_path(scanner: &Scanner, path: &str) -> Option<Finding> {
-    scanner.path(path, &mut Work::unbounded()).unwrap()
+    scanner.scan_path(path, &mut Budget::unbounded()).unwrap()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -69,7 +69,7 @@ fn what_is_found_in_a_header_does_not_depend_on_the_others() {
     let scanner = scanner(&Dlp::default());
     let found =
         |headers: &[(&str, &str)]| in_head(&scanner, &head("/", headers)).map(|(finding, _)| finding.to_string());
-    // Its checksum does not fit, with or without the letters of the next value.
+    // The checksum is wrong, with or without the letters of the next value.
     let wrong = format!("Bearer {}", ["gho_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUy"].concat());
     let short = ["Bearer eyJhbGciOiJIUzI1NiJ9", ".eyJzdWIiOiIxMjM0NTY3ODkwIn0", ".abcd"].concat();
     for value in [&wrong, &short] {
@@ -88,7 +88,7 @@ fn what_is_found_in_a_header_does_not_depend_on_the_others() {
             alone
         );
     }
-    // A known secret is found in what they make together.
+    // A known secret is found in the concatenation.
     let (one, two) = SECRET.split_at(11);
     assert_eq!(found(&[("x-a", one), ("x-b", two)]).as_deref(), Some(KNOWN_SECRET));
     assert_eq!(found(&[("x-b", two), ("x-a", one)]).as_deref(), Some(KNOWN_SECRET));
@@ -97,8 +97,8 @@ fn what_is_found_in_a_header_does_not_depend_on_the_others() {
 #[test]
 fn tokens_pass_to_whom_they_are_of_and_examples_pass_anywhere() {
     let scanner = scanner(&Dlp::default());
-    let github = scanner.towards(Target::new("api.github.com", "/user"));
-    let elsewhere = scanner.towards(Target::new("api.example.com", "/user"));
+    let github = scanner.for_target(RequestTarget::new("api.github.com", "/user"));
+    let elsewhere = scanner.for_target(RequestTarget::new("api.example.com", "/user"));
     let bearer = format!("Bearer {}", token());
     let basic = format!("Basic {}", data_encoding::BASE64.encode(format!("x-access-token:{}", token()).as_bytes()));
     for value in [&bearer, &basic] {
@@ -106,15 +106,15 @@ fn tokens_pass_to_whom_they_are_of_and_examples_pass_anywhere() {
         assert_eq!(in_head(&github, &head), None);
         assert!(in_head(&elsewhere, &head).is_some() && in_head(&scanner, &head).is_some());
     }
-    assert!(github.whole(token().as_bytes()).is_some(), "in a body it may be shown to others");
-    // What somebody says of the rule itself counts.
+    assert!(github.scan_unbounded(token().as_bytes()).is_some(), "in a body it may be shown to others");
+    // An action for the rule itself takes precedence.
     let said = Dlp { actions: [("github-token".to_owned(), Action::Block)].into(), ..Dlp::default() };
     let blocking = Scanner::new(&[], scanner.rules.clone(), Arc::new(Actions::new(&said)));
-    let said = blocking.towards(Target::new("api.github.com", "/user"));
+    let said = blocking.for_target(RequestTarget::new("api.github.com", "/user"));
     assert!(in_head(&said, &head("/user", &[("authorization", &bearer)])).is_some());
-    // A known secret is one whatever its format, and wherever it goes.
+    // A known secret is one whatever its format and destination.
     let known = Scanner::new(&[token()], scanner.rules.clone(), scanner.actions.clone());
-    let known = known.towards(Target::new("api.github.com", "/user"));
+    let known = known.for_target(RequestTarget::new("api.github.com", "/user"));
     assert_eq!(in_head(&known, &head("/", &[("authorization", &bearer)])).unwrap().0.rule, KNOWN_SECRET);
     let example = ["sk_test_", "4eC39HqLyjWDarjtT1zdp7dc"].concat();
     assert_eq!(found(&scanner, example.as_bytes()), None);
@@ -127,14 +127,14 @@ fn tokens_pass_to_whom_they_are_of_and_examples_pass_anywhere() {
 #[test]
 fn a_finding_may_be_let_through_by_rule_and_by_fingerprint() {
     let text = format!("{} {SECRET}", token());
-    let print = scanner(&Dlp::default()).whole(token().as_bytes()).unwrap().fingerprint.unwrap();
+    let print = scanner(&Dlp::default()).scan_unbounded(token().as_bytes()).unwrap().fingerprint.unwrap();
     assert!(print.starts_with("github-token:") && !print.contains(&token()));
     let of = |dlp: Dlp| {
-        let warned: Arc<Mutex<Vec<String>>> = Arc::default();
-        let told = warned.clone();
+        let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
+        let told = warnings.clone();
         let warn: Warn = Arc::new(move |finding: Finding| crate::sync::lock(&told).push(finding.to_string()));
-        let found = found(&scanner(&dlp).of_request(None, warn), text.as_bytes());
-        (found, crate::sync::lock(&warned).clone())
+        let found = found(&scanner(&dlp).for_request(None, warn), text.as_bytes());
+        (found, crate::sync::lock(&warnings).clone())
     };
     let actions = |rule: &str, action| Dlp { actions: [(rule.to_owned(), action)].into(), ..Dlp::default() };
     assert_eq!(of(actions(KNOWN_SECRET, Action::Off)), (Some("github-token".into()), vec![]));

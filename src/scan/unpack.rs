@@ -1,5 +1,5 @@
-//! Takes one encoding off bytes that are whole. All of them are accounted for: what is no content is given beside it, or
-//! the whole is refused, so that nothing can stand where nobody looks.
+//! Decodes one content encoding of a complete body. Every byte is accounted for: bytes that are not content are
+//! returned as metadata, or the body is refused, so that nothing escapes the scan.
 
 use std::io::Read;
 
@@ -7,56 +7,56 @@ use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, Sta
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use ruzstd::decoding::StreamingDecoder;
 
-use super::decode::{DecodeError, Encoding};
-use super::work::Work;
+use super::budget::Budget;
+use super::encoding::{DecodeError, Encoding};
 
-/// Bytes that are decoded at once.
+/// Size of the output buffer, in bytes.
 const PIECE: usize = 32 << 10;
-/// What a member or frame costs beside its content: tables are made for each.
+/// The cost of a member or frame beside its content, in bytes: the decoder builds tables for each.
 const MEMBER: usize = 16 << 10;
-/// Largest window of zstd (RFC 9659, section 3).
+/// Maximum window of zstd, in bytes (RFC 9659, section 3).
 const MAX_WINDOW: u64 = 8 << 20;
 
-/// Where decoded bytes go.
+/// Receives decoded bytes.
 pub(super) struct Sink<'a> {
     text: Vec<u8>,
-    beside: Vec<u8>,
-    most: usize,
-    work: &'a mut Work,
+    metadata: Vec<u8>,
+    max: usize,
+    budget: &'a mut Budget,
     taken: usize,
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(most: usize, work: &'a mut Work) -> Self {
-        Self { text: Vec::new(), beside: Vec::new(), most, work, taken: 0 }
+    pub(super) fn new(max: usize, budget: &'a mut Budget) -> Self {
+        Self { text: Vec::new(), metadata: Vec::new(), max, budget, taken: 0 }
     }
 
-    /// What was decoded; the memory of it is the receiver's to account for.
+    /// The decoded bytes; the caller accounts for their memory.
     pub(super) fn into_parts(self) -> (Vec<u8>, Vec<u8>) {
-        self.work.give_back(self.taken);
-        (self.text, self.beside)
+        self.budget.release(self.taken);
+        (self.text, self.metadata)
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        if self.text.len() + bytes.len() > self.most {
+        if self.text.len() + bytes.len() > self.max {
             return Err(DecodeError::TooLarge);
         }
-        self.work.spend(bytes.len())?;
-        self.work.take(bytes.len())?;
+        self.budget.spend(bytes.len())?;
+        self.budget.reserve(bytes.len())?;
         self.taken += bytes.len();
         self.text.extend_from_slice(bytes);
         Ok(())
     }
 
     fn push_beside(&mut self, bytes: &[u8]) {
-        self.beside.extend_from_slice(bytes);
-        self.beside.push(b'\n');
+        self.metadata.extend_from_slice(bytes);
+        self.metadata.push(b'\n');
     }
 }
 
-/// Takes an encoding off.
+/// Decodes one encoding.
 pub(super) fn unpack(bytes: &[u8], encoding: Encoding, sink: &mut Sink<'_>) -> Result<(), DecodeError> {
-    sink.work.spend(bytes.len())?;
+    sink.budget.spend(bytes.len())?;
     match encoding {
         Encoding::Gzip => gzip(bytes, sink),
         Encoding::Deflate => deflate(bytes, sink),
@@ -65,7 +65,7 @@ pub(super) fn unpack(bytes: &[u8], encoding: Encoding, sink: &mut Sink<'_>) -> R
     }
 }
 
-/// One stream; how many bytes it has.
+/// Decodes one deflate stream; returns its length.
 fn inflate(
     bytes: &[u8],
     zlib: bool,
@@ -73,7 +73,7 @@ fn inflate(
     sink: &mut Sink<'_>,
     crc: &mut Crc,
 ) -> Result<usize, DecodeError> {
-    sink.work.spend(MEMBER)?;
+    sink.budget.spend(MEMBER)?;
     let mut decoder = Decompress::new(zlib);
     let mut piece = vec![0; PIECE];
     loop {
@@ -86,14 +86,14 @@ fn inflate(
         let used = usize::try_from(decoder.total_in()).unwrap_or(usize::MAX);
         match status {
             Ok(Status::StreamEnd) => return Ok(used),
-            // It goes on as long as something comes out or goes in.
+            // Continues as long as there is progress.
             Ok(_) if length > 0 || decoder.total_in() > before => {}
             _ => return Err(DecodeError::Malformed(encoding)),
         }
     }
 }
 
-/// RFC 1952: members one after the other, each with a header and a check.
+/// RFC 1952: consecutive members, each with a header and a checksum.
 fn gzip(mut rest: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
     let malformed = || DecodeError::Malformed(Encoding::Gzip);
     loop {
@@ -111,7 +111,7 @@ fn gzip(mut rest: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
     }
 }
 
-/// Section 2.3: reads a header; what is behind it.
+/// RFC 1952, section 2.3: parses a header; returns what follows it.
 fn gzip_header<'a>(bytes: &'a [u8], sink: &mut Sink<'_>) -> Option<&'a [u8]> {
     let (&[0x1f, 0x8b, 8, flags, ..], mut rest) = bytes.split_first_chunk::<10>()? else { return None };
     if flags & 0xe0 != 0 {
@@ -133,7 +133,8 @@ fn gzip_header<'a>(bytes: &'a [u8], sink: &mut Sink<'_>) -> Option<&'a [u8]> {
     if flags & 2 != 0 { rest.get(2..) } else { Some(rest) }
 }
 
-/// zlib's format (RFC 1950), which the name means, or bare (RFC 1951), which some send; never what is both.
+/// The zlib format (RFC 1950), which the name means, or raw deflate (RFC 1951), which some clients send. Data that is
+/// valid as both is refused.
 fn deflate(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
     let malformed = DecodeError::Malformed(Encoding::Deflate);
     let mut attempt = |zlib| match inflate(bytes, zlib, Encoding::Deflate, sink, &mut Crc::new()) {
@@ -145,16 +146,16 @@ fn deflate(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
     if zlib == bare { Err(malformed) } else { Ok(()) }
 }
 
-/// RFC 7932. Its metadata is nowhere in the content, and nobody needs it.
+/// RFC 7932. Metadata is not part of the content, and no client needs it: it is refused.
 fn brotli(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
     let malformed = || DecodeError::Malformed(Encoding::Brotli);
-    sink.work.spend(MEMBER)?;
+    sink.budget.spend(MEMBER)?;
     let alloc = StandardAlloc::default;
     let mut state = BrotliState::new_strict(alloc(), alloc(), alloc());
     let mut piece = vec![0; PIECE];
     let (mut at, mut total) = (0, 0);
     loop {
-        // Byte by byte, so that it is seen when metadata begins.
+        // One byte at a time, to detect the beginning of metadata.
         let (mut left, mut input) = (usize::from(at < bytes.len()), 0);
         let (mut room, mut length) = (piece.len(), 0);
         let fresh = &bytes[at..at + left];
@@ -184,7 +185,7 @@ fn brotli(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
     }
 }
 
-/// RFC 8878: frames one after the other, some of them to be skipped (section 3.1.2).
+/// RFC 8878: consecutive frames, some of them skippable (section 3.1.2).
 fn zstd(mut rest: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
     let malformed = || DecodeError::Malformed(Encoding::Zstd);
     let mut piece = vec![0; PIECE];
@@ -196,7 +197,7 @@ fn zstd(mut rest: &[u8], sink: &mut Sink<'_>) -> Result<(), DecodeError> {
             sink.push_beside(content);
             rest = behind;
         } else {
-            sink.work.spend(MEMBER)?;
+            sink.budget.spend(MEMBER)?;
             let decoder = StreamingDecoder::new_with_max_window_size(&mut rest, MAX_WINDOW);
             let mut decoder = decoder.map_err(|_| malformed())?;
             loop {

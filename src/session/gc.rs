@@ -37,6 +37,16 @@ pub struct Collection {
     pub strays: Vec<UnknownEntry>,
 }
 
+impl Collection {
+    /// Adds what was collected on another engine. Strays are of the state directory, and so the same.
+    pub fn add(&mut self, other: Self) {
+        let Self { bottles, troubles, strays } = other;
+        self.bottles.extend(bottles);
+        self.troubles.extend(troubles);
+        self.strays = strays;
+    }
+}
+
 /// Removes dead bottles of this owner on this engine; with `dry_run`, only names them.
 ///
 /// A bottle is dead if no process holds its lock. Objects are listed *before* the directories: a running bottle creates its

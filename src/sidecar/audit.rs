@@ -1,38 +1,38 @@
-//! Audit events: one line of JSON for every decision. What an agent repeats is told once, and then counted; see
-//! [`crate::audit::Coalescer`] for what is told of a flood.
+//! Audit events: one line of JSON for every decision. Repeated decisions are counted; [`crate::audit::Coalescer`] says
+//! how.
 
 use std::sync::{Arc, Condvar, Mutex, Once, Weak};
 use std::time::{Duration, Instant};
 
-use super::message::{Message, Nothing};
+use super::message::{Message, Never};
 use super::stdio;
-use crate::audit::{Coalescer, Event, Kind, Limits, Subject, now};
+use crate::audit::{Coalescer, Details, Event, Limits, Subject, now};
 use crate::policy::{Form, Intent, Reason};
 use crate::sync::lock;
 
-/// How often it is looked whether a count is due, and how often where there is none.
-const LOOK: Duration = Duration::from_millis(100);
-const REST: Duration = Duration::from_secs(5);
-/// Longest reason that is told, in bytes.
+/// How often due counts are looked for, and how often if there are none.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum length of a reason, in bytes.
 const MAX_REASON: usize = 512;
 
-/// What was decided about a request.
+/// A decision about a request, as it is logged.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Outcome<'a> {
-    /// It may go.
+pub(super) enum LoggedDecision<'a> {
+    /// Allowed.
     Allow,
-    /// It may go, where nobody looks.
+    /// Allowed without inspection.
     Tunnel,
-    /// It goes because nothing is enforced.
+    /// Allowed only because nothing is enforced.
     Audit(&'a Reason),
-    /// It goes although it holds something.
+    /// Allowed although it contains a finding.
     Warn(&'a Reason),
-    /// It may not.
+    /// Refused.
     Refuse(&'a Reason),
 }
 
-impl<'a> Outcome<'a> {
-    /// The decision's word and its reason's code.
+impl<'a> LoggedDecision<'a> {
+    /// The decision's word, and the code of its reason.
     pub(super) fn words(self) -> (&'static str, &'static str) {
         let (decision, reason) = self.parts();
         (decision, reason.map_or("allowed", Reason::code))
@@ -48,12 +48,12 @@ impl<'a> Outcome<'a> {
     }
 }
 
-/// Where decisions are told.
+/// Logs decisions.
 #[derive(Clone)]
 pub(super) struct Log {
     sidecar: &'static str,
     bottle: Arc<str>,
-    /// Whose requests are decided about; nothing for the agent's.
+    /// The sidecar whose requests these are; empty for the agent.
     client: Arc<str>,
     shared: Arc<Shared>,
 }
@@ -61,10 +61,10 @@ pub(super) struct Log {
 struct Shared {
     began: Instant,
     coalescer: Mutex<Coalescer>,
-    /// Says that there is something to tell at once.
+    /// Wakes the writer for an event that is due at once.
     news: Condvar,
-    /// Held while something is on its way out: what was told to go out later does not overtake it.
-    telling: Mutex<()>,
+    /// Held while events are written, so that they keep their order.
+    writing: Mutex<()>,
     writer: Once,
 }
 
@@ -74,30 +74,30 @@ impl Log {
             began: Instant::now(),
             coalescer: Mutex::new(Coalescer::new(Limits::SIDECAR, 0)),
             news: Condvar::new(),
-            telling: Mutex::default(),
+            writing: Mutex::default(),
             writer: Once::new(),
         };
         Self { sidecar, bottle: bottle.into(), client: "".into(), shared: Arc::new(shared) }
     }
 
-    /// The same for decisions about a sidecar's requests.
+    /// The same for the requests of a sidecar.
     pub(super) fn of_client(&self, name: &str) -> Self {
         Self { client: name.into(), ..self.clone() }
     }
 
-    /// Tells a decision about an intent; `None` where none could be read from the request. What an agent wrote is told as far
-    /// as it does not hold what must not leave: this goes to files that people show each other.
-    pub(super) fn tell(&self, intent: Option<&Intent>, outcome: Outcome<'_>, holds: impl Fn(&str) -> bool) {
+    /// Logs a decision about an intent; `None` if the request could not be parsed. Text from the agent that contains a
+    /// secret is left out: audit logs are shared.
+    pub(super) fn record(&self, intent: Option<&Intent>, outcome: LoggedDecision<'_>, holds: impl Fn(&str) -> bool) {
         let (decision, reason) = outcome.parts();
         let form = match (outcome, intent.map(|intent| intent.form)) {
-            (Outcome::Tunnel, _) => "tunnel",
+            (LoggedDecision::Tunnel, _) => "tunnel",
             (_, Some(Form::Connect)) => "connect",
             (_, Some(Form::Absolute)) => "absolute",
             (_, Some(Form::Inside)) => "inside",
             (_, Some(Form::Tcp)) => "tcp",
             (_, None) => "",
         };
-        let mut kind = Kind {
+        let mut kind = Details {
             subject: Subject::Request,
             sidecar: self.sidecar.to_owned(),
             bottle: self.bottle.to_string(),
@@ -109,13 +109,13 @@ impl Log {
             method: intent.map(|intent| intent.method.chars().take(20).collect()).unwrap_or_default(),
             destination: intent.map(|intent| format!("{}:{}", intent.host, intent.port)).unwrap_or_default(),
         };
-        // Whole: half of a secret is looked for in vain.
+        // Not truncated: half of a secret would not be found.
         let asked = intent.map(|intent| (intent.method.as_str(), intent.path.as_deref().unwrap_or_default()));
         let (method, path) = asked.unwrap_or_default();
-        let Kind { reason: words, destination, .. } = &kind;
-        // Of a finding its name is told, and nothing of the request.
+        let Details { reason: words, destination, .. } = &kind;
+        // For a finding only its name is logged, and nothing of the request.
         let found = matches!(reason, Some(Reason::SecretFound(..)));
-        let passed = matches!(outcome, Outcome::Allow | Outcome::Tunnel);
+        let passed = matches!(outcome, LoggedDecision::Allow | LoggedDecision::Tunnel);
         let where_to = !passed && [method, destination, &destination.replace('.', "")].into_iter().any(&holds);
         let why = !passed && !found && [words, path].into_iter().any(&holds);
         if where_to {
@@ -128,22 +128,22 @@ impl Log {
         self.note(kind);
     }
 
-    fn note(&self, kind: Kind) {
+    fn note(&self, kind: Details) {
         self.shared.writer.call_once(|| {
             let shared = Arc::downgrade(&self.shared);
-            // Without one, what is noted goes out with the next flush.
-            let _ = std::thread::Builder::new().name("audit".into()).spawn(move || write(&shared));
+            // Without a writer thread, events are written by the next flush.
+            let _ = std::thread::Builder::new().name("audit".into()).spawn(move || write_due(&shared));
         });
         if lock(&self.shared.coalescer).note(kind, now(), self.shared.clock()) {
             self.shared.news.notify_one();
         }
     }
 
-    /// Tells everything that was noted.
+    /// Writes everything that was recorded.
     pub(super) fn flush(&self) {
-        let _telling = lock(&self.shared.telling);
+        let _telling = lock(&self.shared.writing);
         let events = lock(&self.shared.coalescer).flush(self.shared.clock());
-        events.into_iter().for_each(tell);
+        events.into_iter().for_each(write);
     }
 }
 
@@ -153,23 +153,23 @@ impl Shared {
     }
 }
 
-/// Tells what is due, from a thread of its own: a reader that does not read makes no request wait, and what happens meanwhile
-/// is counted.
-fn write(shared: &Weak<Shared>) {
+/// Writes what is due, on a thread of its own: a blocked reader delays no request, and further events are counted
+/// meanwhile.
+fn write_due(shared: &Weak<Shared>) {
     while let Some(shared) = shared.upgrade() {
         {
-            let _telling = lock(&shared.telling);
+            let _telling = lock(&shared.writing);
             let events = lock(&shared.coalescer).due(shared.clock());
-            events.into_iter().for_each(tell);
+            events.into_iter().for_each(write);
         }
         let coalescer = lock(&shared.coalescer);
-        // Nobody may be left who notes anything: then this ends, too.
-        let wait = if coalescer.is_empty() { REST } else { LOOK };
+        // If nobody records anything any more, this thread ends.
+        let wait = if coalescer.is_empty() { IDLE_INTERVAL } else { POLL_INTERVAL };
         drop(shared.news.wait_timeout(coalescer, wait));
     }
 }
 
-/// Cuts what an agent may have made long; it was looked at whole.
+/// Truncates text that an agent may have made long; the whole of it was scanned.
 fn shorten(text: &mut String) {
     if text.len() > MAX_REASON {
         text.truncate(text.floor_char_boundary(MAX_REASON));
@@ -177,6 +177,6 @@ fn shorten(text: &mut String) {
     }
 }
 
-fn tell(event: Event) {
-    stdio::tell(&Message::<Nothing, Nothing, Nothing>::Audit(Box::new(event)));
+fn write(event: Event) {
+    stdio::write(&Message::<Never, Never, Never>::Audit(Box::new(event)));
 }

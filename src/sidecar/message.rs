@@ -1,91 +1,91 @@
-//! The lines between a sidecar and whoever holds its standard streams, the same for every role. What one role alone says is a
-//! type parameter.
+//! The messages between a sidecar and the holder, on the sidecar's standard streams; the same for every role. Type
+//! parameters stand for what is specific to a role.
 //!
-//! In: the configuration, before it [`Again`] where it is started again, then commands, each with a number. Out: ready, then audit events, acknowledgements by the command's
-//! number, and notices of the role's own.
+//! Input: [`Resume`] after a restart, the configuration, then numbered commands. Output: ready, then audit events,
+//! acknowledgements with the command's number, and the role's notices.
 
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Event;
 
-/// A line that a sidecar writes. By its number, who reads it anew, from the container's log, knows what it has read before.
+/// A line of output. Its number tells a reader that resumes from the container's log which lines it has read.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Told<M> {
-    /// Which line it is, from 1.
+pub struct OutputLine<M> {
+    /// The line's number, from 1.
     pub n: u64,
-    /// What it says.
+    /// The message.
     pub message: M,
 }
 
-/// What a sidecar says: `R` when it is ready, `A` in answers, `N` of its own accord.
+/// A message from a sidecar: `R` is its ready message, `A` an answer, `N` a notice.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message<R, A, N> {
-    /// It serves.
+    /// It is ready.
     Ready(R),
-    /// It has carried out a command.
-    Acknowledged(Acknowledged<A>),
-    /// It has decided about a request.
+    /// A command was carried out.
+    Acknowledged(Acknowledgement<A>),
+    /// A decision about a request.
     Audit(Box<Event>),
-    /// What only this role says.
+    /// A notice of this role.
     Notice(N),
 }
 
-/// The first line to a sidecar that is started again, before its configuration: the engine has one log for all its lives.
+/// The first line of input after a restart: the engine keeps one log for all runs of a container.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Again {
-    /// The last line of it that was read.
-    pub told: u64,
+pub struct Resume {
+    /// The last line of the log that was read.
+    pub last_line: u64,
 }
 
-/// A command: `U` are the role's updates, `Q` its questions.
+/// A command: `U` is the role's update, `Q` its question.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command<U, Q> {
     /// Its number, which the acknowledgement repeats.
     pub n: u64,
-    /// What is to be done.
+    /// The action.
     pub action: Action<U, Q>,
 }
 
-/// What is to be done.
+/// The action of a command.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action<U, Q> {
-    /// To acknowledge.
+    /// Acknowledge.
     Ping,
-    /// To write the audit events that were only counted so far.
+    /// Write the audit events that were only counted so far.
     Flush,
-    /// To take something new.
+    /// Apply an update.
     Update(U),
-    /// To answer.
+    /// Answer a question.
     Ask(Q),
 }
 
-/// What became of a command.
+/// The acknowledgement of a command.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Acknowledged<A> {
-    /// The command's number; 0 for one that cannot be read.
+pub struct Acknowledgement<A> {
+    /// The command's number; 0 if the command could not be parsed.
     pub n: u64,
-    /// What became of it.
-    pub outcome: Outcome<A>,
+    /// The outcome.
+    pub outcome: CommandOutcome<A>,
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome<A> {
-    /// It is done.
+pub enum CommandOutcome<A> {
+    /// Done.
     Done,
-    /// It is not, nothing has changed, and why.
+    /// Refused, with the reason; nothing has changed.
     Refused(String),
-    /// The answer.
+    /// The answer to a question.
     Answer(A),
 }
 
-/// What a role has none of.
+/// For roles without updates, questions or notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Nothing {}
+pub enum Never {}

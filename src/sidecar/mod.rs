@@ -1,9 +1,9 @@
-//! The built-in sidecars: roles of this same executable, each PID 1 of its container. They name neither Lua nor an engine.
+//! The built-in sidecars: roles of this executable, each PID 1 of its container. They use neither Lua nor an engine.
 //!
-//! [`role`] is the one door: what a role is. [`run`] is the part of its process that is the same for all, [`message`] the lines
-//! that it reads and writes.
+//! [`role`] defines what a role is, [`run`] runs its process, and [`message`] holds the messages that it exchanges.
 
 mod audit;
+pub mod counterpart;
 pub mod ctl;
 pub mod egress;
 pub mod message;
@@ -15,10 +15,9 @@ pub(crate) mod socket;
 pub(crate) mod stdio;
 #[cfg(debug_assertions)]
 pub mod stub;
-pub mod upstream;
 
-pub use message::{Acknowledged, Action, Again, Command, Message, Nothing, Outcome, Told};
+pub use message::{Acknowledgement, Action, Command, CommandOutcome, Message, Never, OutputLine, Resume};
 pub use role::Role;
 pub(crate) use stdio::MAX_LINE;
 
-pub use crate::audit::{Event, Kind};
+pub use crate::audit::{Details, Event};

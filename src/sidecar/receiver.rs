@@ -1,7 +1,8 @@
-//! `receiver`: in the network of the engine's host for as long as a probe takes, it tells whether anything of a bottle's
-//! network inside gets there. What a sender hears proves nothing; what arrives does.
+//! `receiver`: runs in the network of the engine's host during a probe, and reports whether packets of a bottle's
+//! inside network arrive there. What a sender observes proves nothing; the receiver's silence does.
 //!
-//! Its sockets are bound to the bridge of that network (`SO_BINDTODEVICE`, socket(7)): nobody else can reach them.
+//! Its sockets are bound to the bridge of that network (`SO_BINDTODEVICE`, socket(7)), so that nobody else can reach
+//! them.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,93 +15,93 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::message::Nothing;
+use super::message::Never;
 use super::role::Role;
 use crate::host;
-use crate::layout::upstream::GROUP;
+use crate::layout::counterpart::GROUP;
 use crate::sync::lock;
 
 /// The role's name.
 pub const ROLE: &str = "receiver";
-/// Every host on the network (RFC 1112).
+/// The group of all hosts (RFC 1112).
 const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
-/// Receipts told.
+/// Maximum number of receipts.
 const MAX_RECEIPTS: usize = 64;
-/// `rp_filter` in RFC 3704's strict form: a source is believed only on the device that leads to it.
+/// Strict reverse-path filtering (RFC 3704): a source address is accepted only from the device that leads to it.
 const STRICT: u8 = 1;
 
-/// What it is told on its standard input.
+/// The configuration, on standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The bridge.
     pub device: String,
-    /// Whether it sets the bridge's filter, for which it needs `CAP_NET_ADMIN`.
+    /// Whether to enable the bridge's filter, which needs `CAP_NET_ADMIN`.
     pub set_filter: bool,
 }
 
-/// What it is asked.
+/// A question.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// What came since it was asked last.
+    /// What arrived since the last question.
     WhatCame,
 }
 
 /// The host's side of the bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
-    /// The filter in force there: 0 none, 1 strict, 2 loose. The greater of the bridge's and the host's for all devices
+    /// The active filter: 0 none, 1 strict, 2 loose. The greater of the settings for the bridge and for all devices
     /// (Linux, `networking/ip-sysctl`).
     pub filter: u8,
-    /// Addresses that the host has on it.
+    /// The host's addresses on the bridge.
     pub addresses: Vec<String>,
-    /// The port at which it hears datagrams and connections: one that nobody had.
+    /// The port of the sockets, chosen by the kernel.
     pub port: u16,
 }
 
 impl Host {
-    /// Whether the filter is the one that turns away what comes from a network on which the host has no address.
+    /// Whether the filter drops packets from a network on which the host has no address.
     pub fn filters(&self) -> bool {
         self.filter == STRICT
     }
 }
 
-/// What came to the host.
+/// What arrived at the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
-    /// What somebody on the host could read.
+pub struct Arrivals {
+    /// What a process on the host could have read.
     pub received: Vec<String>,
-    /// Packets that came to the bridge's own side, read or not.
+    /// Packets that the bridge passed to the host, read or not.
     pub came: u64,
-    /// Packets that the host's filters turned away meanwhile, on whatever device.
+    /// Packets that reverse-path filters dropped meanwhile, on any device.
     pub turned_away: u64,
 }
 
 /// The role.
-pub struct Receiver(Mutex<Sockets>);
+pub struct HostReceiver(Mutex<Sockets>);
 
-impl Role for Receiver {
+impl Role for HostReceiver {
     const NAME: &'static str = ROLE;
     const ENDS_WITH_INPUT: bool = true;
     type Config = Config;
     type Ready = Host;
-    type Update = Nothing;
+    type Update = Never;
     type Ask = Ask;
-    type Answer = Heard;
-    type Notice = Nothing;
+    type Answer = Arrivals;
+    type Notice = Never;
 
     async fn start(config: Config, _: Option<&str>) -> anyhow::Result<(Arc<Self>, Host)> {
         let (sockets, host) = Sockets::open(config)?;
         Ok((Arc::new(Self(Mutex::new(sockets))), host))
     }
 
-    async fn update(&self, update: Nothing) -> Result<(), String> {
+    async fn update(&self, update: Never) -> Result<(), String> {
         match update {}
     }
 
-    async fn answer(&self, _: Ask) -> Result<Heard, String> {
-        lock(&self.0).heard().map_err(|error| format!("{error:#}"))
+    async fn answer(&self, _: Ask) -> Result<Arrivals, String> {
+        lock(&self.0).arrivals().map_err(|error| format!("{error:#}"))
     }
 }
 
@@ -127,7 +128,7 @@ impl Sockets {
         let port = connections.local_addr().context("find its port")?.port();
         let socket = bound(&device, AddressFamily::Inet, SockType::Datagram)?;
         let mut datagrams = vec![listen_udp(socket, port, index)?];
-        // A host whose kernel has no IPv6 receives none.
+        // Without IPv6 in the kernel, nothing can arrive over it.
         if let Ok(socket) = bound(&device, AddressFamily::Inet6, SockType::Datagram) {
             datagrams.push(listen_udp6(socket, port)?);
         }
@@ -136,7 +137,7 @@ impl Sockets {
         Ok((Self { device, datagrams, connections, came, turned_away }, host))
     }
 
-    fn heard(&mut self) -> anyhow::Result<Heard> {
+    fn arrivals(&mut self) -> anyhow::Result<Arrivals> {
         let mut received = Vec::new();
         let mut buffer = [0_u8; 256];
         for socket in &self.datagrams {
@@ -151,7 +152,7 @@ impl Sockets {
         }
         received.truncate(MAX_RECEIPTS);
         let came = came(&self.device)?.saturating_sub(self.came);
-        Ok(Heard { received, came, turned_away: turned_away()?.saturating_sub(self.turned_away) })
+        Ok(Arrivals { received, came, turned_away: turned_away()?.saturating_sub(self.turned_away) })
     }
 }
 
@@ -165,7 +166,7 @@ fn filter(device: &str) -> anyhow::Result<u8> {
     text.trim().parse().with_context(|| format!("read {file}"))
 }
 
-/// A socket that hears one device only.
+/// A socket that is bound to one device.
 fn bound(device: &str, family: AddressFamily, kind: SockType) -> anyhow::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family, kind, flags, None).context("make a socket")?;
@@ -177,13 +178,13 @@ fn listen_udp(socket: OwnedFd, port: u16, device: u32) -> anyhow::Result<UdpSock
     bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port)).context("receive")?;
     let socket = UdpSocket::from(socket);
     for group in [GROUP, ALL_HOSTS] {
-        // The kernel is in the second already, on every device.
+        // The kernel has joined the second group already, on every device.
         join(&socket, group, device).or_else(|error| if group == ALL_HOSTS { Ok(()) } else { Err(error) })?;
     }
     Ok(socket)
 }
 
-/// Every node is in the group of all nodes, on every device.
+/// Every node is in the all-nodes group, on every device.
 fn listen_udp6(socket: OwnedFd, port: u16) -> anyhow::Result<UdpSocket> {
     setsockopt(&socket, sockopt::Ipv6V6Only, &true).context("receive over IPv6 alone")?;
     let anybody = SockaddrIn6::from(std::net::SocketAddrV6::new(std::net::Ipv6Addr::UNSPECIFIED, port, 0, 0));
@@ -225,7 +226,7 @@ fn addresses(device: &str) -> Vec<String> {
     of_device.map(|(_, address)| address.to_string()).collect()
 }
 
-/// Packets that came up from the bridge to the host (`proc_pid_net(5)`, `dev`).
+/// Packets that the bridge passed to the host (`proc_pid_net(5)`, `dev`).
 fn came(device: &str) -> anyhow::Result<u64> {
     let table = std::fs::read_to_string("/proc/net/dev").context("read /proc/net/dev")?;
     let row = table.lines().find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':'));
@@ -233,13 +234,13 @@ fn came(device: &str) -> anyhow::Result<u64> {
     packets.with_context(|| format!("find {device} in /proc/net/dev"))
 }
 
-/// Packets whose source was not believed (`proc_pid_net(5)`, `netstat`).
+/// Packets that reverse-path filters dropped (`proc_pid_net(5)`, `netstat`).
 fn turned_away() -> anyhow::Result<u64> {
     let table = std::fs::read_to_string("/proc/net/netstat").context("read /proc/net/netstat")?;
     counter(&table, "IPReversePathFilter").context("find IPReversePathFilter in /proc/net/netstat")
 }
 
-/// A counter in a table of pairs of lines: names, and below them values.
+/// A counter in a table whose rows come in pairs: names, then values.
 fn counter(table: &str, name: &str) -> Option<u64> {
     let lines: Vec<&str> = table.lines().collect();
     lines.chunks_exact(2).find_map(|pair| {

@@ -1,40 +1,40 @@
-//! What every built-in sidecar is: a role of this executable, PID 1 of its container. [`super::run`] reads its configuration,
-//! says ready, carries out commands and acknowledges them; a role only says what it serves and what it takes.
+//! The trait of every built-in sidecar. [`super::run`] reads the configuration, reports ready, and dispatches commands;
+//! a role says what it serves and how it handles updates and questions.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::message::{Acknowledged, Action, Command, Message, Outcome};
+use super::message::{Acknowledgement, Action, Command, CommandOutcome, Message};
 
-/// What goes through the door as JSON.
+/// A value that is exchanged as JSON.
 pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 
 /// A role.
 pub trait Role: Send + Sync + Sized + 'static {
-    /// Its name: on the command line, and in the `role` label of its container.
+    /// Its name on the command line, and in the `role` label of its container.
     const NAME: &'static str;
-    /// Whether it uses more than one processor.
+    /// Whether it runs on more than one processor.
     const PARALLEL: bool = false;
-    /// Whether it ends with its standard input. Others serve on: their holder may be away.
+    /// Whether it ends with its standard input. Other roles continue to serve, because the holder may be away.
     const ENDS_WITH_INPUT: bool = false;
 
-    /// The first line of its standard input.
+    /// The configuration, the first line of its standard input.
     type Config: Value;
-    /// What it says when it serves.
+    /// What it reports when it is ready.
     type Ready: Value;
-    /// What it takes later.
+    /// An update.
     type Update: Value;
-    /// What it can be asked.
+    /// A question.
     type Ask: Value;
-    /// What it answers.
+    /// The answer to a question.
     type Answer: Value;
-    /// What it says of its own accord, besides audit events.
+    /// A notice that it sends by itself, besides audit events.
     type Notice: Value;
 
-    /// What must be done before it has threads.
+    /// Runs before there are threads.
     ///
     /// # Errors
     /// The system refuses.
@@ -42,32 +42,32 @@ pub trait Role: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// Begins to serve. `at` is the place that the command line names on a machine that has no bottle, as the tests and the
-    /// bench have.
+    /// Starts to serve. `at` is a place from the command line, for machines without a bottle, as in tests and
+    /// benchmarks.
     ///
     /// # Errors
-    /// The configuration is bad, or it cannot listen.
+    /// The configuration is invalid, or it cannot listen.
     fn start(
         config: Self::Config,
         at: Option<&str>,
     ) -> impl Future<Output = anyhow::Result<(Arc<Self>, Self::Ready)>> + Send;
 
-    /// Takes an update, whole or not at all.
+    /// Applies an update, completely or not at all.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     fn update(&self, update: Self::Update) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Answers a question.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// The reason why not.
     fn answer(&self, ask: Self::Ask) -> impl Future<Output = Result<Self::Answer, String>> + Send;
 
     /// Writes the audit events that were only counted so far.
     fn flush(&self) {}
 
-    /// Ends what is under way, when the container is stopped. The engine kills what takes too long.
+    /// Finishes work in progress when the container is stopped. The engine kills it after a time limit.
     fn end(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -78,16 +78,16 @@ pub type MessageOf<R> = Message<<R as Role>::Ready, <R as Role>::Answer, <R as R
 /// A command to a role.
 pub type CommandOf<R> = Command<<R as Role>::Update, <R as Role>::Ask>;
 
-/// Carries out a command, wherever it came in.
-pub(super) async fn carry_out<R: Role>(role: &R, command: CommandOf<R>) -> Acknowledged<R::Answer> {
+/// Carries out a command from either channel.
+pub(super) async fn carry_out<R: Role>(role: &R, command: CommandOf<R>) -> Acknowledgement<R::Answer> {
     let outcome = match command.action {
-        Action::Ping => Ok(Outcome::Done),
+        Action::Ping => Ok(CommandOutcome::Done),
         Action::Flush => {
             role.flush();
-            Ok(Outcome::Done)
+            Ok(CommandOutcome::Done)
         }
-        Action::Update(update) => role.update(update).await.map(|()| Outcome::Done),
-        Action::Ask(ask) => role.answer(ask).await.map(Outcome::Answer),
+        Action::Update(update) => role.update(update).await.map(|()| CommandOutcome::Done),
+        Action::Ask(ask) => role.answer(ask).await.map(CommandOutcome::Answer),
     };
-    Acknowledged { n: command.n, outcome: outcome.unwrap_or_else(Outcome::Refused) }
+    Acknowledgement { n: command.n, outcome: outcome.unwrap_or_else(CommandOutcome::Refused) }
 }

@@ -1,27 +1,28 @@
-//! The process of a sidecar, whatever its role: the configuration, ready, commands until the container is stopped.
+//! The process of a sidecar: reads the configuration, reports ready, and serves commands until the container is
+//! stopped.
 
 use anyhow::Context;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::message::{Again, Message};
+use super::message::{Message, Resume};
 use super::role::{CommandOf, MessageOf, Role, carry_out};
 use super::{ctl, stdio};
 
-/// How a role's process is run.
+/// How the process of a role runs.
 #[derive(Clone, Copy)]
 pub struct Process {
-    /// Whether it uses more than one processor.
+    /// Whether it runs on more than one processor.
     pub parallel: bool,
-    /// What must be done before it has threads.
+    /// Runs before there are threads.
     pub prepare: fn() -> anyhow::Result<()>,
     /// The process itself.
     pub run: fn(Option<String>) -> BoxFuture<'static, anyhow::Result<()>>,
 }
 
 impl Process {
-    /// Of a role.
+    /// The process of a role.
     pub const fn of<R: Role>() -> Self {
         Self { parallel: R::PARALLEL, prepare: R::prepare, run: |at| run::<R>(at).boxed() }
     }
@@ -37,10 +38,10 @@ async fn run<R: Role>(at: Option<String>) -> anyhow::Result<()> {
     let mut stopped = signal(SignalKind::terminate())?;
     let (role, ready) = R::start(config, at.as_deref()).await?;
     ctl::serve(&role)?;
-    stdio::tell(&MessageOf::<R>::Ready(ready));
+    stdio::write(&MessageOf::<R>::Ready(ready));
     let commands = async {
         while let Ok(Some(command)) = input.next::<CommandOf<R>>().await {
-            stdio::tell(&MessageOf::<R>::Acknowledged(carry_out(role.as_ref(), command).await));
+            stdio::write(&MessageOf::<R>::Acknowledged(carry_out(role.as_ref(), command).await));
         }
         if !R::ENDS_WITH_INPUT {
             std::future::pending::<()>().await;
@@ -56,14 +57,14 @@ async fn run<R: Role>(at: Option<String>) -> anyhow::Result<()> {
 
 async fn config<R: Role>(input: &mut stdio::Input) -> anyhow::Result<R::Config> {
     let mut line: serde_json::Value = input.next().await?.context("there is none")?;
-    if let Ok(Again { told }) = serde_json::from_value(line.clone()) {
-        stdio::go_on_after(told);
+    if let Ok(Resume { last_line }) = serde_json::from_value(line.clone()) {
+        stdio::continue_after(last_line);
         line = input.next().await?.context("there is none")?;
     }
     Ok(serde_json::from_value(line)?)
 }
 
-/// Says something that only this role says.
+/// Sends a notice.
 pub(super) fn notify<R: Role>(notice: R::Notice) {
-    stdio::tell(&Message::<R::Ready, R::Answer, R::Notice>::Notice(notice));
+    stdio::write(&Message::<R::Ready, R::Answer, R::Notice>::Notice(notice));
 }

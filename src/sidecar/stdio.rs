@@ -1,4 +1,4 @@
-//! A sidecar's standard streams: lines of JSON in, the first its configuration, and lines of JSON out.
+//! The standard streams of a sidecar: lines of JSON. The first line of input is the configuration.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Stdin;
 
-use super::message::Told;
-use crate::wire::{Reader, say};
+use super::message::OutputLine;
+use crate::wire::{Reader, send_blocking};
 
-/// Longest line, in bytes.
+/// Maximum length of a line, in bytes.
 pub(crate) const MAX_LINE: usize = 1 << 20;
 
 /// Standard input.
@@ -26,18 +26,18 @@ impl Input {
     }
 }
 
-/// How many lines were written.
-static TOLD: AtomicU64 = AtomicU64::new(0);
+/// The number of lines written.
+static LINES_WRITTEN: AtomicU64 = AtomicU64::new(0);
 
-/// Goes on after a line that an earlier process of this container wrote.
-pub(super) fn go_on_after(n: u64) {
-    TOLD.store(n, Ordering::Relaxed);
+/// Continues the numbering after the last line of an earlier run of this container.
+pub(super) fn continue_after(n: u64) {
+    LINES_WRITTEN.store(n, Ordering::Relaxed);
 }
 
-/// Writes one line. A reader that is gone is no reason to stop deciding.
-pub(crate) fn tell(message: &impl Serialize) {
-    // The numbers are in the order of the lines.
+/// Writes one line. A missing reader does not stop the sidecar.
+pub(crate) fn write(message: &impl Serialize) {
+    // The lock keeps the numbers in the order of the lines.
     let mut out = std::io::stdout().lock();
-    let n = TOLD.fetch_add(1, Ordering::Relaxed) + 1;
-    let _ = say(&mut out, &Told { n, message });
+    let n = LINES_WRITTEN.fetch_add(1, Ordering::Relaxed) + 1;
+    let _ = send_blocking(&mut out, &OutputLine { n, message });
 }

@@ -1,11 +1,11 @@
-//! `stub`: a role for the tests, and an example of one; only in executables that are built for debugging. It says who it is, asks
-//! egress for what it is asked for, and holds a request back until it is stopped.
+//! `stub`: a role for tests, and an example; only in debug builds. It reports its name, sends requests through egress,
+//! and can delay a request until it is stopped.
 //!
-//! | request | answer |
+//! | request | response |
 //! | --- | --- |
-//! | `GET /` | its name, the door that the request came by, and the word that it was told last |
-//! | `GET /out/HOST/PATH` | what egress answers to `http://HOST/PATH` |
-//! | `POST /hold/HOST/PATH` | nothing; it sends half of a request there now, and the rest when it is stopped |
+//! | `GET /` | its name, the listener that the request came by, and the word of the last update |
+//! | `GET /out/HOST/PATH` | egress' response to `http://HOST/PATH` |
+//! | `POST /hold/HOST/PATH` | none; it sends half of a request there now, and the rest when it is stopped |
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -24,19 +24,19 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::message::Nothing;
-use super::place::{Inside, Outward};
+use super::message::Never;
+use super::place::{InsideAddresses, Uplink};
 use super::role::Role;
 use super::socket;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
 use crate::sync::lock;
 
-/// Longest answer that it passes on, in bytes.
+/// Maximum size of a response that it returns, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
 /// The halves of a request's body.
 const HALVES: [&[u8]; 2] = [b"begun, ", b"and ended"];
 
-/// What it is told on its standard input.
+/// The configuration, on standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -44,25 +44,25 @@ pub struct Config {
     pub name: String,
     /// The port of its name.
     pub port: u16,
-    /// Where it is on the network inside, if it is on that; else it makes a socket for the agent.
-    pub inside: Option<Inside>,
+    /// Its address on the network inside, if it is there; otherwise it creates a socket for the agent.
+    pub inside: Option<InsideAddresses>,
     /// Its way out.
-    pub outward: Outward,
+    pub outward: Uplink,
 }
 
-/// What it takes later.
+/// An update.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Update {
-    /// The word that it says; not an empty one.
+    /// The word to report; not empty.
     Word(String),
 }
 
-/// What it is asked.
+/// A question.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// The word that it says.
+    /// The current word.
     Word,
 }
 
@@ -81,7 +81,7 @@ impl Role for Stub {
     type Update = Update;
     type Ask = Ask;
     type Answer = String;
-    type Notice = Nothing;
+    type Notice = Never;
 
     /// `at` is the folder of the socket for the agent.
     async fn start(config: Config, at: Option<&str>) -> anyhow::Result<(Arc<Self>, ())> {
@@ -91,7 +91,7 @@ impl Role for Stub {
         unix(&listen, "egress", &stub)?;
         match inside {
             None => unix(&Path::new(at.unwrap_or(SERVICE_DIR)).join(SOCKET), "agent", &stub)?,
-            Some(Inside { own, agent }) => {
+            Some(InsideAddresses { own, agent }) => {
                 let listener = TcpListener::bind((own, port)).await.with_context(|| format!("listen on {own}"))?;
                 let stub = stub.clone();
                 tokio::spawn(async move {
@@ -145,21 +145,21 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: &'static str, 
         let stub = stub.clone();
         async move {
             let path = request.uri().path().to_owned();
-            let said = if let Some(target) = path.strip_prefix("/out/") {
+            let text = if let Some(target) = path.strip_prefix("/out/") {
                 stub.out(target).await.unwrap_or_else(|error| error.to_string())
             } else if let Some(target) = path.strip_prefix("/hold/") {
                 stub.hold(target)
             } else {
                 format!("{} by {door}: {}\n", stub.config.name, lock(&stub.word))
             };
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
         }
     });
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 impl Stub {
-    /// Asks egress, and gives its whole answer.
+    /// Sends a request through egress; returns the whole response.
     async fn out(&self, target: &str) -> std::io::Result<String> {
         let mut stream = UnixStream::connect(&self.config.outward.proxy).await?;
         stream.write_all(format!("GET {}\r\n", head(target)).as_bytes()).await?;
@@ -168,7 +168,7 @@ impl Stub {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// Begins a request that ends when this is stopped.
+    /// Starts a request that ends when this is stopped.
     fn hold(&self, target: &str) -> String {
         let (proxy, mut stopped) = (self.config.outward.proxy.clone(), self.stopped.subscribe());
         let length = HALVES.concat().len();

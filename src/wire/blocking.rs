@@ -1,26 +1,26 @@
-//! The same where there is no runtime.
+//! Reads and writes values without an async runtime.
 
 use std::io::{Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Lines, WireError, line};
+use super::{LineBuffer, WireError, line};
 
 /// Reads values.
 #[derive(Debug)]
-pub struct Blocking<R> {
+pub struct BlockingReader<R> {
     from: R,
-    lines: Lines,
+    lines: LineBuffer,
 }
 
-impl<R: Read> Blocking<R> {
-    /// Reads lines of so many bytes at most.
+impl<R: Read> BlockingReader<R> {
+    /// Reads lines of at most `max` bytes.
     pub fn new(from: R, max: usize) -> Self {
-        Self { from, lines: Lines::new(max) }
+        Self { from, lines: LineBuffer::new(max) }
     }
 
-    /// The next line without its end; `None` where there are no more.
+    /// The next line without its end; `None` at the end of the stream.
     ///
     /// # Errors
     /// The stream breaks, or a line is too long or cut off.
@@ -37,10 +37,10 @@ impl<R: Read> Blocking<R> {
         }
     }
 
-    /// The next value; `None` where there are no more.
+    /// The next value; `None` at the end of the stream.
     ///
     /// # Errors
-    /// As of a line, or it is no such value.
+    /// As for a line, or the line is not such a value.
     pub fn value<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
         let line = self.line()?;
         Ok(line.map(|line| serde_json::from_slice(&line)).transpose()?)
@@ -50,8 +50,8 @@ impl<R: Read> Blocking<R> {
 /// Writes a value.
 ///
 /// # Errors
-/// It cannot be written as JSON, or the stream breaks.
-pub fn say(to: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
+/// It cannot be serialized, or the stream breaks.
+pub fn send_blocking(to: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
     to.write_all(&line(value)?)?;
     to.flush()
 }

@@ -1,15 +1,16 @@
-//! Values as lines of JSON, on every channel between processes: client and holder, holder and sidecars, holder and init, ctl.
+//! Values as lines of JSON, on every channel between processes: client and holder, holder and sidecars, holder and
+//! init, ctl.
 //!
-//! Rules: a value is one line; a line has a bound, which whoever reads names; what is longer, cut off or no such value is an
-//! error, and nothing is read past it. So a peer can neither fill the memory of who reads, nor be understood by half.
+//! Rules: a value is one line, and the reader limits its length. A line that is too long, cut off, or not such a value
+//! is an error, and nothing is read after it. So a peer can neither exhaust the reader's memory nor be misunderstood.
 //!
-//! The codec is our own rather than `tokio_util`'s `LinesCodec`, which takes what the end cuts off for a line, and knows no
-//! blocking streams, which the probe and the receiver read before there is a runtime.
+//! The codec is our own. `tokio_util`'s `LinesCodec` accepts a line that is cut off, and does not support blocking
+//! streams, which the probe reads before there is a runtime.
 
 mod blocking;
 mod lines;
 mod reader;
 
-pub use blocking::{Blocking, say};
-pub use lines::{Lines, WireError, line};
+pub use blocking::{BlockingReader, send_blocking};
+pub use lines::{LineBuffer, WireError, line};
 pub use reader::{Reader, send};

@@ -1,25 +1,25 @@
-//! Values out of a stream, and into one.
+//! Reads and writes values asynchronously.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Lines, WireError, line};
+use super::{LineBuffer, WireError, line};
 
-/// Reads values. A wait for one that is dropped loses nothing.
+/// Reads values. Cancel-safe.
 #[derive(Debug)]
 pub struct Reader<R> {
     from: R,
-    lines: Lines,
+    lines: LineBuffer,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    /// Reads lines of so many bytes at most.
+    /// Reads lines of at most `max` bytes.
     pub fn new(from: R, max: usize) -> Self {
-        Self { from, lines: Lines::new(max) }
+        Self { from, lines: LineBuffer::new(max) }
     }
 
-    /// The next line without its end; `None` where there are no more.
+    /// The next line without its end; `None` at the end of the stream.
     ///
     /// # Errors
     /// The stream breaks, or a line is too long or cut off.
@@ -34,10 +34,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// The next value; `None` where there are no more.
+    /// The next value; `None` at the end of the stream.
     ///
     /// # Errors
-    /// As of a line, or it is no such value.
+    /// As for a line, or the line is not such a value.
     pub async fn value<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
         let line = self.line().await?;
         Ok(line.map(|line| serde_json::from_slice(&line)).transpose()?)
@@ -47,9 +47,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 /// Writes a value.
 ///
 /// # Errors
-/// It cannot be written as JSON, or the stream breaks.
+/// It cannot be serialized, or the stream breaks.
 pub fn send<W: AsyncWrite + Unpin>(to: &mut W, value: &impl Serialize) -> impl Future<Output = std::io::Result<()>> {
-    // Written before the first wait: the value need not be shared between threads.
+    // Serialized before the first await: the value need not be `Sync`.
     let line = line(value);
     async move {
         to.write_all(&line?).await?;

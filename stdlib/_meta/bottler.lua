@@ -395,7 +395,7 @@ function Bottle:close() end
 ---@field user string Whom it runs as: `uid:gid`, a number, or a name that the image knows.
 ---@field workdir string The directory its command starts in.
 
----A variable that holds a credential.
+---A variable that contains a credential.
 ---@class (exact) CredentialSection
 ---@field env string The variable.
 ---@field hosts string[] The only hosts that its value may go to.
@@ -406,13 +406,13 @@ function Bottle:close() end
 ---@field methods? string[] Denied methods; all by default.
 ---@field paths? string[] Denied paths, with `*` and `**`; all by default.
 
----What is looked for, and what happens then.
+---What is searched for, and what happens to a finding.
 ---@class (exact) Dlp
----@field action "off"|"warn"|"block" What happens where nothing more particular is said.
----@field actions? table<string, "off"|"warn"|"block"> What happens for rules by their ids; `known-secret` is that of the bottle's own secrets.
----@field allow? string[] Fingerprints of findings that are known and may pass.
----@field responses "off"|"warn"|"block" What happens where an *answer* holds something that a rule finds.
----@field rules? string[] Further rules: the content of files in gitleaks' form.
+---@field action "off"|"warn"|"block" The default action.
+---@field actions? table<string, "off"|"warn"|"block"> Actions for single rules, by id; `known-secret` is the rule for the bottle's own secrets.
+---@field allow? string[] Fingerprints of findings that are allowed.
+---@field responses "off"|"warn"|"block" What happens to a *response* in which a rule finds something.
+---@field rules? string[] Further rules: the contents of files in gitleaks' format.
 
 ---What may leave.
 ---@class (exact) EgressSpec

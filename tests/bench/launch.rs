@@ -99,7 +99,7 @@ const INIT: &str = r#"{"relays":{}}"#;
 fn by_command(image: &str, round: usize) -> Times {
     let name = |part: &str| format!("bench-b{round}-{part}");
     let (outside, elsewhere, volume) = (name("outside"), name("elsewhere"), name("socket"));
-    let (egress, upstream, agent) = (name("egress"), name("upstream"), name("agent"));
+    let (egress, counterpart, agent) = (name("egress"), name("counterpart"), name("agent"));
     let began = Instant::now();
     docker(&["network", "create", "--subnet", "10.214.0.0/28", &outside]);
     docker(&["network", "create", "--subnet", "10.214.0.16/28", &elsewhere]);
@@ -124,16 +124,16 @@ fn by_command(image: &str, round: usize) -> Times {
         "create",
         "-i",
         "--name",
-        &upstream,
+        &counterpart,
         "--network",
         &outside,
         "--cap-drop",
         "ALL",
         image,
         "/bottler",
-        "upstream",
+        "counterpart",
     ]);
-    docker(&["network", "connect", &elsewhere, &upstream]);
+    docker(&["network", "connect", &elsewhere, &counterpart]);
     let seen = format!("{volume}:/run/bottler-services/egress:ro");
     docker(&[
         "create",
@@ -152,12 +152,12 @@ fn by_command(image: &str, round: usize) -> Times {
         "init",
         INIT,
     ]);
-    for container in [&egress, &upstream, &agent] {
+    for container in [&egress, &counterpart, &agent] {
         docker(&["start", container]);
     }
     let up = began.elapsed();
     let ended = Instant::now();
-    for container in [&agent, &upstream, &egress] {
+    for container in [&agent, &counterpart, &egress] {
         docker(&["rm", "-f", container]);
     }
     for network in [&elsewhere, &outside] {
@@ -215,7 +215,7 @@ async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
             vec![place(&outside, [10, 214, 1, 2])],
             Some(("/run/bottler-service", false)),
         ),
-        container("upstream", 5, &["/bottler", "upstream"], both, None),
+        container("counterpart", 5, &["/bottler", "counterpart"], both, None),
         container("agent", 6, &["/bottler", "init", INIT], Vec::new(), Some(("/run/bottler-services/egress", true))),
     ];
     let made = specs.iter().map(|spec| async {

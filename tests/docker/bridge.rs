@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::images::{BUSYBOX, Busybox, bottlers_own};
 use crate::support::process::{World, bottler, finish, wait_for};
-use bottler::sidecar::receiver::{Config, Heard, Receiver as Role};
+use bottler::sidecar::receiver::{Arrivals, Config, HostReceiver as Role};
 use bottler::sidecar::role::MessageOf;
-use bottler::sidecar::{Message, Outcome, Told};
+use bottler::sidecar::{CommandOutcome, Message, OutputLine};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -122,16 +122,16 @@ impl Receiver {
 
     fn ask(&mut self, line: &str) -> MessageOf<Role> {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
-        serde_json::from_str::<Told<_>>(&self.lines.next().unwrap().unwrap()).unwrap().message
+        serde_json::from_str::<OutputLine<_>>(&self.lines.next().unwrap().unwrap()).unwrap().message
     }
 
-    fn heard(mut self) -> Heard {
+    fn heard(mut self) -> Arrivals {
         let answer = self.ask(r#"{"n":1,"action":{"ask":"what_came"}}"#);
         drop(self.child.stdin.take());
         assert!(self.child.wait().unwrap().success());
         match answer {
             Message::Acknowledged(acknowledged) => match acknowledged.outcome {
-                Outcome::Answer(heard) => heard,
+                CommandOutcome::Answer(heard) => heard,
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
@@ -153,7 +153,7 @@ fn promise_01_the_receiver_hears_what_the_filter_does_not_turn_away() {
         serde_json::json!({
             "proxy": "127.0.0.2:8888",
             "direct": [{ "name": "the host", "address": host, "port": 22 }],
-            "upstream": null,
+            "counterpart": null,
             "resources": { "cpus": 1.0, "memory": 1, "pids": 1 },
             "inside": { "nobody": "10.213.254.241", "egress": "10.213.254.242", "port": port },
         })

@@ -193,7 +193,7 @@ fn promise_13_a_runtime_that_never_answers_holds_back_its_own_container_and_noth
         let row = undone.as_array().unwrap().iter().find(|row| row["name"] == name);
         row.unwrap_or_else(|| panic!("{name}: {undone}"))["outcome"].clone()
     };
-    for name in ["wedged-egress", "wedged-upstream", "wedged-outside", "wedged-elsewhere"] {
+    for name in ["wedged-egress", "wedged-counterpart", "wedged-outside", "wedged-elsewhere"] {
         assert_eq!(outcome(name), "removed", "{undone}");
     }
     assert_eq!(outcome("wedged"), "failed", "{undone}");

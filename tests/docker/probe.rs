@@ -15,8 +15,8 @@ fn promise_01_the_probe_is_green_in_a_bottle() {
         "UDP, IP_PKTINFO",
         "vsock socket",
         "loopback, octal",
-        "upstream on elsewhere",
-        "received at upstream",
+        "counterpart on elsewhere",
+        "received at counterpart",
         "core_pattern",
     ] {
         assert!(lines.iter().any(|line| line["attempt"].as_str().unwrap().contains(attempt)), "{attempt}");
@@ -58,7 +58,7 @@ fn promise_18_every_refusal_is_one_audit_event() {
     assert_eq!(verify(closed["head"].as_str().unwrap()), 0);
     assert_eq!(verify("0000"), 1);
     let learnt = world.run(&["policy", "learn", bottle]).stdout;
-    assert!(learnt.contains("- {host: \"upstream:8080\", methods: [GET]}"), "{learnt}");
+    assert!(learnt.contains("- {host: \"counterpart:8080\", methods: [GET]}"), "{learnt}");
     assert!(learnt.contains("# refused: - {host: \"forbidden.bottler.invalid\""), "{learnt}");
 }
 

@@ -124,7 +124,7 @@ fn promise_01_nothing_of_a_bottle_arrives_at_the_engines_host() {
     ] {
         assert!(heard.iter().any(|line| line.contains(what)), "{what} is not heard of an open container: {heard:?}");
     }
-    let lines: Vec<bottler::probe::Line> = serde_json::from_slice(&said.stdout).unwrap();
+    let lines: Vec<bottler::probe::ProbeResult> = serde_json::from_slice(&said.stdout).unwrap();
     for attempt in ["raw socket, IPv4", "raw socket, IPv6", "packet socket", "vsock socket", "user namespace"] {
         let line = lines.iter().find(|line| line.attempt == attempt).unwrap();
         assert!(!line.ok && line.happened == "allowed", "{line:?}");

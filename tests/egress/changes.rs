@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::lab::{Lab, MEANT, Message, PATIENCE, PUBLIC, in_namespace, leak, upstream_proxy};
-use bottler::policy::{AllowSpec, EgressSpec, Enforced};
+use bottler::policy::{AllowSpec, EgressSpec, EnforcedPolicy};
 use bottler::sidecar::egress::{Ask, Notice, Update};
-use bottler::sidecar::{Action, Outcome};
+use bottler::sidecar::{Action, CommandOutcome};
 use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Request;
@@ -51,19 +51,19 @@ async fn ask(stream: &mut TlsStream<tokio::net::TcpStream>, path: &str) -> Strin
     }
 }
 
-fn enforce(generation: u64, spec: &str, roots: &EgressSpec, once: &[(u64, &str)]) -> Enforced {
+fn enforce(generation: u64, spec: &str, roots: &EgressSpec, once: &[(u64, &str)]) -> EnforcedPolicy {
     let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
     spec.roots.clone_from(&roots.roots);
     let once = once.iter().map(|(grant, host)| (*grant, AllowSpec::Host((*host).to_owned()))).collect();
-    Enforced { generation, spec, once }
+    EnforcedPolicy { generation, spec, once }
 }
 
 /// Tells egress a policy: why it refuses, if it does.
-async fn told(lab: &mut Lab, policy: &Enforced) -> Option<String> {
+async fn told(lab: &mut Lab, policy: &EnforcedPolicy) -> Option<String> {
     match lab.ctl(Action::Update(Update::Policy(Box::new(policy.clone())))).await {
-        Outcome::Done => None,
-        Outcome::Refused(why) => Some(why),
-        Outcome::Answer(_) => panic!("that is no question"),
+        CommandOutcome::Done => None,
+        CommandOutcome::Refused(why) => Some(why),
+        CommandOutcome::Answer(_) => panic!("that is no question"),
     }
 }
 
@@ -103,7 +103,7 @@ async fn reloads() {
     assert!(ask(&mut kept, &format!("/allowed?q={SECRET}")).await.contains("secret_found"));
     assert_eq!(told(&mut lab, &enforce(3, "allow: []", &first, &[])).await, None);
     assert!(ask(&mut kept, "/allowed").await.contains("host_not_allowed"));
-    let Outcome::Answer(stats) = lab.ctl(Action::Ask(Ask::Stats)).await else { panic!("it counts") };
+    let CommandOutcome::Answer(stats) = lab.ctl(Action::Ask(Ask::Stats)).await else { panic!("it counts") };
     assert_eq!((stats.generation, stats.open), (3, 1));
     let count = |decision: &str, code: &str| {
         stats.decisions.iter().find(|row| (&*row.decision, &*row.code) == (decision, code)).map_or(0, |row| row.count)

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bottler::scan::Known;
+use bottler::scan::KnownSecret;
 use bottler::sidecar::egress::Update;
 
 use crate::lab::{Lab, PUBLIC, in_namespace};
@@ -46,7 +46,8 @@ async fn credentials() {
     }
     // What the bottle itself holds goes where it is held for, whose it ever is; and no other one goes there.
     let mut lab = lab;
-    let known = |value: String, hosts: &[&str]| Known { value, hosts: hosts.iter().map(|&host| host.into()).collect() };
+    let known =
+        |value: String, hosts: &[&str]| KnownSecret { value, hosts: hosts.iter().map(|&host| host.into()).collect() };
     let secrets = vec![known(github(), &[]), known(anthropic("api03"), &["api.anthropic.com"])];
     lab.update(Update::Secrets(secrets)).await;
     let key = |key: String| get("", "api.anthropic.com", "/v1/models", &format!("x-api-key: {key}"));

@@ -17,7 +17,7 @@ use crate::attempt::HOST;
 use crate::lab::{FLOOD, Lab, PUBLIC, SINK, in_namespace};
 use crate::secrets::{SECRET, gzip};
 use bottler::sidecar::egress::Ask;
-use bottler::sidecar::{Action, Outcome};
+use bottler::sidecar::{Action, CommandOutcome};
 
 /// The memory of egress' container, in bytes.
 const MEMORY: u64 = 256 << 20;
@@ -81,7 +81,7 @@ async fn healthy(lab: &Lab) {
         );
         let answer = lab.inside(HOST, post.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert!(matches!(lab.ctl(Action::Ask(Ask::Stats)).await, Outcome::Answer(_)));
+        assert!(matches!(lab.ctl(Action::Ask(Ask::Stats)).await, CommandOutcome::Answer(_)));
     }
 }
 
@@ -200,7 +200,7 @@ async fn floods() {
         taken.push(TcpStream::connect(lab.proxy).await.unwrap());
     }
     for _ in 0..20 {
-        assert!(matches!(lab.ctl(Action::Ask(Ask::Stats)).await, Outcome::Answer(_)));
+        assert!(matches!(lab.ctl(Action::Ask(Ask::Stats)).await, CommandOutcome::Answer(_)));
     }
     assert!(lab.child.try_wait().unwrap().is_none());
 }

@@ -1,7 +1,7 @@
 //! What real servers make of a request, by Debian's nginx and Python's http.server: a path that leads to a denied file at
 //! one of them does not reach it, and no request is hidden in another one.
 
-use bottler::policy::Enforced;
+use bottler::policy::EnforcedPolicy;
 use bottler::sidecar::Action;
 use bottler::sidecar::egress::Update;
 use std::path::Path;
@@ -234,7 +234,7 @@ async fn smuggled() {
 async fn chunked(lab: &Lab) {
     let chunks = "GET http://api.example.com/x HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (generation, spec) in [(2, "allow: [api.example.com]"), (3, "allow: [{host: api.example.com, scan: 'off'}]")] {
-        let policy = Enforced { generation, ..Enforced::first(serde_yaml::from_str(spec).unwrap()) };
+        let policy = EnforcedPolicy { generation, ..EnforcedPolicy::first(serde_yaml::from_str(spec).unwrap()) };
         lab.ctl(Action::Update(Update::Policy(Box::new(policy)))).await;
         for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
             let request = format!("{}5\r\nhello\r\n0\r\n\r\n", chunks.replacen("GET", method, 1));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bottler::policy::{DenySpec, Enforced};
+use bottler::policy::{DenySpec, EnforcedPolicy};
 use bottler::sidecar::egress::Update;
-use bottler::sidecar::{Action, Outcome};
+use bottler::sidecar::{Action, CommandOutcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -85,8 +85,8 @@ async fn attempt() {
     assert_eq!(exchange(&mut stream, b"").await.as_deref(), Some(&b"hello"[..]));
     let mut denied = lab.spec.clone();
     denied.deny.push(DenySpec::Host("db.example.com".into()));
-    let policy = Enforced { generation: 2, spec: denied, once: Vec::new() };
-    assert!(matches!(lab.ctl(Action::Update(Update::Policy(Box::new(policy)))).await, Outcome::Done));
+    let policy = EnforcedPolicy { generation: 2, spec: denied, once: Vec::new() };
+    assert!(matches!(lab.ctl(Action::Update(Update::Policy(Box::new(policy)))).await, CommandOutcome::Done));
     assert_eq!(exchange(&mut stream, b"select 2").await, None, "it goes on");
     lab.until_refused("what is forbidden later", Some("denied")).await;
     let connections = lab.seen.lock().unwrap().connections.clone();

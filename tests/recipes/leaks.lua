@@ -3,7 +3,7 @@ local launch = require "std.launch"
 
 return recipe(function(plan)
   local token = secret.format("%s-%s", secret.random(12), secret.random(12))
-  local upstream
+  local counterpart
   plan.image.source = "bottler-test:busybox"
   plan.agent.command = {
     "/bin/sh",
@@ -14,19 +14,21 @@ return recipe(function(plan)
         shift
         wget -q -O - "$@" > /dev/null 2>&1 && echo "$what passed" || echo "$what refused"
       }
-      tell plain --post-data=hello http://upstream:8080/
-      tell body --post-data="x$TOKEN" http://upstream:8080/
-      tell base64 --post-data="$(echo "x$TOKEN" | base64 -w 0)" http://upstream:8080/
-      tell header --header="X-Note: $TOKEN" http://upstream:8080/
-      tell query "http://upstream:8080/?$TOKEN"
+      tell plain --post-data=hello http://counterpart:8080/
+      tell body --post-data="x$TOKEN" http://counterpart:8080/
+      tell base64 --post-data="$(echo "x$TOKEN" | base64 -w 0)" http://counterpart:8080/
+      tell header --header="X-Note: $TOKEN" http://counterpart:8080/
+      tell query "http://counterpart:8080/?$TOKEN"
     ]],
   }
   local agent = launch(plan, {
     after = {
-      outside = function(net) upstream = sidecar_start { name = "upstream", role = "upstream", network = net } end,
+      outside = function(net)
+        counterpart = sidecar_start { name = "counterpart", role = "counterpart", network = net }
+      end,
     },
     before = {
-      egress = function(options) options.sidecars = { upstream = upstream } end,
+      egress = function(options) options.sidecars = { counterpart = counterpart } end,
       provision = function(options) options.env = { TOKEN = token } end,
     },
   })

@@ -9,11 +9,11 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bottler::policy::{EgressSpec, Enforced};
-use bottler::scan::Known;
+use bottler::policy::{EgressSpec, EnforcedPolicy};
+use bottler::scan::KnownSecret;
 use bottler::sidecar::egress::{Ask, Config, Egress, Stats, Update};
 use bottler::sidecar::role::{CommandOf, MessageOf};
-use bottler::sidecar::{Acknowledged, Action, Command as SidecarCommand, Event, Outcome, Told};
+use bottler::sidecar::{Acknowledgement, Action, Command as SidecarCommand, CommandOutcome, Event, OutputLine};
 use bytes::Bytes;
 use hickory_resolver::proto::op::{Message as Query, MessageType, ResponseCode};
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
@@ -128,10 +128,11 @@ impl Lab {
         let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
         spec.roots.push(root);
         let proxy_credentials = spec.upstream_proxy.as_ref().map(|_| PROXY_CREDENTIALS.to_owned());
-        let config = Config { proxy_credentials, ..Config::new("lab", Enforced::first(spec)) };
+        let config = Config { proxy_credentials, ..Config::new("lab", EnforcedPolicy::first(spec)) };
         let mut lab = Self::start(&config, folder, seen).await;
         if !secrets.is_empty() {
-            let secrets = secrets.iter().map(|&secret| Known { value: secret.to_owned(), hosts: Vec::new() }).collect();
+            let secrets =
+                secrets.iter().map(|&secret| KnownSecret { value: secret.to_owned(), hosts: Vec::new() }).collect();
             lab.update(Update::Secrets(secrets)).await;
         }
         lab
@@ -161,7 +162,7 @@ impl Lab {
         } else {
             "127.0.0.1:1".parse().unwrap()
         };
-        let told: Told<Message> = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+        let told: OutputLine<Message> = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
         let Message::Ready(ready) = told.message else { panic!("egress is not ready") };
         let mut roots = RootCertStore::empty();
         let ca = ready.ca;
@@ -186,7 +187,7 @@ impl Lab {
         self.tell(Action::Update(update)).await;
         loop {
             if let Message::Acknowledged(acknowledged) = self.message().await {
-                assert!(matches!(acknowledged.outcome, Outcome::Done));
+                assert!(matches!(acknowledged.outcome, CommandOutcome::Done));
                 return;
             }
         }
@@ -196,11 +197,11 @@ impl Lab {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("egress says something");
         let line = line.unwrap().expect("egress is_alive");
         self.told.push_str(&line);
-        serde_json::from_str::<Told<Message>>(&line).unwrap().message
+        serde_json::from_str::<OutputLine<Message>>(&line).unwrap().message
     }
 
     /// Asks as `bottler policy` does, by the executable that an exec runs.
-    pub async fn ctl(&self, action: Do) -> Outcome<Stats> {
+    pub async fn ctl(&self, action: Do) -> CommandOutcome<Stats> {
         let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_bottler"))
             .args(["ctl", "sidecar"])
             .stdin(Stdio::piped())
@@ -211,7 +212,7 @@ impl Lab {
         let command = [&serde_json::to_vec(&command).unwrap()[..], b"\n"].concat();
         child.stdin.take().unwrap().write_all(&command).await.unwrap();
         let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it answers").unwrap();
-        let answer: Acknowledged<Stats> = serde_json::from_slice(&output.stdout).unwrap();
+        let answer: Acknowledgement<Stats> = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(answer.n, 7);
         answer.outcome
     }

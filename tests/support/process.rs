@@ -58,7 +58,7 @@ pub fn targets(direct: &[String]) -> serde_json::Value {
     let target = |address: &String| serde_json::json!({ "name": "them", "address": address, "port": 7007 });
     let direct: Vec<_> = direct.iter().map(target).collect();
     let resources = serde_json::json!({ "cpus": 1.0, "memory": 1, "pids": 1 });
-    serde_json::json!({ "proxy": "127.0.0.2:8888", "direct": direct, "upstream": null, "resources": resources })
+    serde_json::json!({ "proxy": "127.0.0.2:8888", "direct": direct, "counterpart": null, "resources": resources })
 }
 
 impl World {

@@ -4,10 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use bottler::sidecar::place::Outward;
+use bottler::sidecar::place::Uplink;
 use bottler::sidecar::role::MessageOf;
 use bottler::sidecar::stub::{Config, Stub};
-use bottler::sidecar::{Message, Outcome, Told};
+use bottler::sidecar::{CommandOutcome, Message, OutputLine};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -18,7 +18,7 @@ fn start(folder: &Path) -> Child {
 }
 
 fn config(folder: &Path) -> String {
-    let outward = Outward { proxy: folder.join("egress"), listen: folder.join("sidecar"), ca: String::new() };
+    let outward = Uplink { proxy: folder.join("egress"), listen: folder.join("sidecar"), ca: String::new() };
     serde_json::to_string(&Config { name: "toy".into(), port: 9000, inside: None, outward }).unwrap()
 }
 
@@ -30,7 +30,7 @@ fn a_role_is_configured_says_ready_and_acknowledges_each_command_by_its_number()
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut n = 0;
     let mut next = || {
-        let told: Told<MessageOf<Stub>> = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let told: OutputLine<MessageOf<Stub>> = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         n += 1;
         assert_eq!(told.n, n);
         told.message
@@ -38,11 +38,11 @@ fn a_role_is_configured_says_ready_and_acknowledges_each_command_by_its_number()
     writeln!(input, "{}", config(folder.path())).unwrap();
     assert!(matches!(next(), Message::Ready(())));
     for (number, action, expected) in [
-        (7, r#""ping""#, Outcome::Done),
-        (8, r#"{"update":{"word":"hello"}}"#, Outcome::Done),
-        (9, r#"{"update":{"word":""}}"#, Outcome::Refused("the word is empty".into())),
-        (12, r#"{"ask":"word"}"#, Outcome::Answer("hello".to_owned())),
-        (13, r#""flush""#, Outcome::Done),
+        (7, r#""ping""#, CommandOutcome::Done),
+        (8, r#"{"update":{"word":"hello"}}"#, CommandOutcome::Done),
+        (9, r#"{"update":{"word":""}}"#, CommandOutcome::Refused("the word is empty".into())),
+        (12, r#"{"ask":"word"}"#, CommandOutcome::Answer("hello".to_owned())),
+        (13, r#""flush""#, CommandOutcome::Done),
     ] {
         writeln!(input, "{{\"n\":{number},\"action\":{action}}}").unwrap();
         let Message::Acknowledged(acknowledged) = next() else { panic!("{action} is not acknowledged") };

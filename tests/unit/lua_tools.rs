@@ -158,9 +158,9 @@ fn a_failure_can_be_watched_where_one_wants_it() {
     let state = tempfile::tempdir().unwrap();
     let run =
         |fail_at: &str| bottler(root(), state.path(), &["lua", "run", "--no-project", "probe", "--fail-at", fail_at]);
-    let done = run("upstream");
+    let done = run("counterpart");
     assert_eq!(done.status.code(), Some(122));
-    assert!(text(&done.stderr).contains("container_create rehearsal-00000-upstream"), "{}", text(&done.stderr));
+    assert!(text(&done.stderr).contains("container_create rehearsal-00000-counterpart"), "{}", text(&done.stderr));
     let done = run("container_start:3");
     assert!(text(&done.stderr).contains("container_start"), "{}", text(&done.stderr));
     assert!(text(&done.stdout).contains("UNDOES"), "{}", text(&done.stdout));

@@ -17,7 +17,7 @@ use crate::cli::terminal::{self, DetachKeys, Handover, MutedTerminal, Signals, f
 use crate::engine::{Engine, Streams, TerminalSize};
 use crate::holder::{self, FromHolder, Launch, Report, ToHolder, Welcome, Wire};
 use crate::primitive::{Event, Question};
-use crate::probe::Line;
+use crate::probe::ProbeResult;
 use crate::report::{self, Progress};
 use crate::session::{Class, Failure, StateDir, crash};
 use crate::sidecar;
@@ -93,7 +93,7 @@ pub(in crate::cli) struct Client {
     ended: bool,
     pub(in crate::cli) progress: Progress,
     output: Option<JoinHandle<Vec<u8>>>,
-    pub(in crate::cli) proof: Vec<Line>,
+    pub(in crate::cli) proof: Vec<ProbeResult>,
     pub(in crate::cli) audit: Vec<sidecar::Event>,
     pub(in crate::cli) audit_not_kept: usize,
     /// The terminal as it was before the first question.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::cli::open::engine;
+use crate::cli::open::engines;
 use crate::cli::print::{Format, print_data, print_json};
 use crate::engine::Filter;
 use crate::report::table;
@@ -42,10 +42,12 @@ struct Row {
 }
 
 pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
-    let (_, engine, state) = engine().await?;
+    let (engines, state) = engines().await?;
     let mut objects: BTreeMap<String, usize> = BTreeMap::new();
-    for object in engine.list(&Filter::Owner(state.owner.clone())).await? {
-        *objects.entry(object.identity.session).or_default() += 1;
+    for (_, engine) in &engines {
+        for object in engine.list(&Filter::Owner(state.owner.clone())).await? {
+            *objects.entry(object.identity.session).or_default() += 1;
+        }
     }
     let known =
         state.bottles().map_err(|error| Failure::new(Class::Internal, format!("read the state directory: {error}")))?;

@@ -19,10 +19,10 @@ use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::{confirm, read_secret};
 use crate::engine::choice::connect;
-use crate::engine::{Engine, EngineDetails};
+use crate::engine::{Engine, EngineDetails, Product};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{LaunchPlan, WorkspaceMode, settle};
-use crate::probe::{Line, passed};
+use crate::probe::{ProbeResult, passed};
 use crate::session::{Argument, Class, Failure, Invocation, StateDir};
 use crate::{report, sidecar};
 
@@ -122,6 +122,9 @@ pub(in crate::cli) async fn launch(
     if let Ok((_, details)) = &engine {
         settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hint))?;
     }
+    if let Ok((_, details)) = &engine {
+        print_message(&engine_line(&endpoint, details));
+    }
     for line in preflight::lines(&ready, found.as_ref(), &hooks) {
         print_message(&line);
     }
@@ -193,6 +196,16 @@ fn check_text(ready: &PreparedLaunch, state: &StateDir) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The first line of a launch: which engine.
+fn engine_line(endpoint: &str, details: &EngineDetails) -> String {
+    let text = match details.product {
+        Product::Docker => format!("Docker, {endpoint}"),
+        Product::Podman => format!("Podman, {endpoint}"),
+        Product::Native => "native: the kernel alone, no daemon".to_owned(),
+    };
+    report::printable(&format!("{:<12}{text}", "engine"))
 }
 
 /// Connects to the engine and reads its details.
@@ -267,7 +280,7 @@ struct RunOutput<'a> {
     #[serde(flatten)]
     report: &'a Report,
     /// The lines of the agent `probe`, or else of the release probe.
-    lines: &'a [Line],
+    lines: &'a [ProbeResult],
     /// Decisions of the sidecars.
     audit: &'a [sidecar::Event],
     /// Decisions beyond those kept.
@@ -289,11 +302,11 @@ async fn take_patch(path: &Path, report: &Report) -> Result<(), Failure> {
 async fn finish(args: &Args, client: &mut Client, report: &Report) -> Result<u8, Failure> {
     let output = client.take_output().await;
     client.progress.clear();
-    let own: Option<Vec<Line>> = serde_json::from_slice(&output).ok();
+    let own: Option<Vec<ProbeResult>> = serde_json::from_slice(&output).ok();
     // Add the lines of the release probe that came from the engine's host.
     let own = own.map(|mut own| {
-        let new = |line: &&Line| own.iter().all(|known| known.attempt != line.attempt);
-        let more: Vec<Line> = client.proof.iter().filter(new).cloned().collect();
+        let new = |line: &&ProbeResult| own.iter().all(|known| known.attempt != line.attempt);
+        let more: Vec<ProbeResult> = client.proof.iter().filter(new).cloned().collect();
         own.extend(more);
         own
     });

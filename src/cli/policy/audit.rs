@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::audit::{self, Chain, Line};
+use crate::audit::{self, Chain, Entry};
 use crate::cli::failure::input;
 use crate::cli::open::state;
 use crate::cli::print::{Format, print_data, print_json, print_message};
@@ -143,16 +143,16 @@ fn verdict(chain: &Chain, head: Option<&str>) -> (String, bool) {
 }
 
 /// A note about the log itself.
-fn note(line: &Line) -> Option<String> {
+fn note(line: &Entry) -> Option<String> {
     match line {
-        Line::Missed { since, until, events, why } => Some(format!(
+        Entry::Missed { since, until, events, why } => Some(format!(
             "note: {events} decisions could not be written when they were made, for {} s: {why}",
             until.saturating_sub(*since).div_ceil(1000)
         )),
-        Line::Repaired { cut, kept, .. } => {
+        Entry::Repaired { cut, kept, .. } => {
             Some(format!("note: a torn line of {cut} bytes was cut off, and is kept in {kept}"))
         }
-        Line::Ended { left_out, .. } if !left_out.is_empty() => {
+        Entry::Ended { left_out, .. } if !left_out.is_empty() => {
             let counted: Vec<String> = left_out.iter().map(|(name, count)| format!("{count} {name}")).collect();
             Some(format!("note: decisions that were only counted: {}", counted.join(", ")))
         }

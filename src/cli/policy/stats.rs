@@ -1,6 +1,6 @@
 //! `bottler stats`: prints the counters of a running bottle's egress.
 
-use crate::cli::open::{check_running, engine};
+use crate::cli::bottle::find::FoundBottle;
 use crate::cli::print::{print_data, print_json};
 use crate::primitive::ask_sidecar;
 use crate::session::Failure;
@@ -26,9 +26,8 @@ enum StatsFormat {
 }
 
 pub(in crate::cli) async fn stats(args: &StatsArgs) -> Result<u8, Failure> {
-    let (_, engine, state) = engine().await?;
-    check_running(&state, &args.bottle)?;
-    let numbers = ask_sidecar::<Egress>(&engine, &args.bottle, &state.owner, Ask::Stats).await?;
+    let found = FoundBottle::living(&args.bottle).await?;
+    let numbers = ask_sidecar::<Egress>(&found.engine, &args.bottle, &found.state.owner, Ask::Stats).await?;
     match args.format {
         StatsFormat::Json => print_json(&numbers)?,
         StatsFormat::Prometheus => print_data(&numbers.prometheus(&args.bottle)),

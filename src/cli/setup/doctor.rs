@@ -13,7 +13,7 @@ use crate::cli::open::{find_engine, state};
 use crate::cli::print::{Format, print_data, print_json};
 use crate::engine::choice::connect;
 use crate::engine::docker::endpoint::Endpoint;
-use crate::engine::{Engine, EngineDetails, EngineInfo, Product};
+use crate::engine::{Engine, EngineDetails, EngineInfo, Product, native};
 use crate::plan::{Isolation, probe as probe_plan, settle};
 use crate::primitive::{FreeRanges, free_ranges};
 use crate::report::table;
@@ -137,6 +137,11 @@ fn print(checks: &[Check]) {
 /// Connects to the engine. Reports the kind of connection, not the address.
 async fn reach(checks: &mut Vec<Check>) -> Option<(String, Arc<dyn Engine>, EngineInfo)> {
     let remedy = "start Docker Engine, or point DOCKER_HOST or a context at a running one";
+    if let Ok(text) = find_engine()
+        && text.starts_with(native::SCHEME)
+    {
+        return reach_at(checks, text, "containers by the kernel alone, without a daemon", remedy).await;
+    }
     let (text, way) = match find_engine().map(|text| (text.parse::<Endpoint>(), text)) {
         Ok((Ok(Endpoint::Unix(_)), text)) => (text, "through a local socket"),
         Ok((Ok(Endpoint::Tls { .. }), text)) => (text, "over TLS"),
@@ -155,6 +160,15 @@ async fn reach(checks: &mut Vec<Check>) -> Option<(String, Arc<dyn Engine>, Engi
             return None;
         }
     };
+    reach_at(checks, text, way, remedy).await
+}
+
+async fn reach_at(
+    checks: &mut Vec<Check>,
+    text: String,
+    way: &str,
+    remedy: &str,
+) -> Option<(String, Arc<dyn Engine>, EngineInfo)> {
     let began = Instant::now();
     let asked = async {
         let engine: Arc<dyn Engine> = connect(&text)?;

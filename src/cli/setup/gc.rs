@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cli::open::engine;
+use crate::cli::open::engines;
 use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::engine::{Engine, ErrorKind};
 use crate::report::{printable, table};
@@ -27,16 +27,22 @@ pub(in crate::cli) struct Args {
 }
 
 pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
-    let (endpoint, engine, state) = engine().await?;
-    let collection = match &args.foreign {
-        Some(owner) => {
-            Collection { bottles: collect_foreign(&engine, owner, args.dry_run).await?, ..Collection::default() }
+    let (engines, state) = engines().await?;
+    let (mut collection, mut images) = (Collection::default(), Vec::new());
+    for (endpoint, engine) in &engines {
+        match &args.foreign {
+            Some(owner) => collection.bottles.extend(collect_foreign(engine, owner, args.dry_run).await?),
+            None => {
+                let collected = collect(engine, endpoint, &state, args.dry_run).await;
+                let collected = collected
+                    .map_err(|error| Failure::new(Class::Operation, format!("collect dead bottles: {error:#}")))?;
+                collection.add(collected);
+            }
         }
-        None => collect(&engine, &endpoint, &state, args.dry_run)
-            .await
-            .map_err(|error| Failure::new(Class::Operation, format!("collect dead bottles: {error:#}")))?,
-    };
-    let images = if args.cache { cache(&engine, args.dry_run).await? } else { Vec::new() };
+        if args.cache {
+            images.extend(cache(engine, args.dry_run).await?);
+        }
+    }
     print(args, &collection, &images)?;
     let failed = collection.bottles.iter().flat_map(|bottle| &bottle.undo).any(UndoRow::is_left);
     Ok(if failed || !collection.troubles.is_empty() { Class::Operation.exit_code() } else { 0 })

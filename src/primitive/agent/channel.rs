@@ -25,7 +25,7 @@ impl Channel {
         Ok(Self(Arc::new(Mutex::new(JsonChannel::new(streams)))))
     }
 
-    pub(in crate::primitive) async fn ask(&self, request: &init::Request) -> Result<init::Answer, Failure> {
+    pub(in crate::primitive) async fn ask(&self, request: &init::Request) -> Result<init::Response, Failure> {
         let mut talk = self.0.lock().await;
         let answer = talk.ask(request, PATIENCE).await;
         answer.map_err(|why| talk.failure("talk to init in the agent's container", why))

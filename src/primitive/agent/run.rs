@@ -159,7 +159,7 @@ pub fn run_agent(
     check(bottle, &config).map_err(|failure| failure.at(at))?;
     // Of a copy, the volume is made; one that was kept is there.
     let seed = bottle.seed();
-    let kept = matches!(bottle.host.workspace, Some(WorkspaceSource::Kept(_)));
+    let kept = matches!(bottle.host.workspace, Some(WorkspaceSource::KeptWorkspace(_)));
     let path = bottle.plan.workspace.as_ref().map_or_else(|| WORKSPACE.to_owned(), |plan| plan.path.clone());
     let workspace = match &seed {
         Some(_) if kept => Some((None, bottle.workspace_volume())),
@@ -257,7 +257,7 @@ struct StartInputs {
     image: Arc<Image>,
     opened: watch::Receiver<bool>,
     started: Arc<AtomicBool>,
-    /// Told when the engine was away and is back.
+    /// OutputLine when the engine was away and is back.
     back: watch::Sender<u64>,
 }
 
@@ -311,7 +311,7 @@ fn start(
         let _ = waiter.await;
         started.store(true, Ordering::Release);
         if let Some(seed) = context.seed()
-            && !matches!(context.host.workspace, Some(WorkspaceSource::Kept(_)))
+            && !matches!(context.host.workspace, Some(WorkspaceSource::KeptWorkspace(_)))
         {
             let owner = account(&config, image.inspect().await?.as_ref())?;
             let path = context.plan.workspace.as_ref().map_or(WORKSPACE, |plan| &plan.path);

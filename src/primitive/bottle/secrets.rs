@@ -2,23 +2,23 @@
 
 use std::sync::Mutex;
 
-use crate::scan::Known;
+use crate::scan::KnownSecret;
 use crate::sync::lock;
 
 /// The secrets that a bottle knows.
 #[derive(Default)]
-pub(in crate::primitive) struct Secrets(Mutex<Vec<Known>>);
+pub(in crate::primitive) struct Secrets(Mutex<Vec<KnownSecret>>);
 
 impl Secrets {
     /// Notes a secret that may go to these hosts alone.
     pub(in crate::primitive) fn add(&self, value: &str, hosts: &[String]) {
         let mut known = lock(&self.0);
         if known.iter().all(|other| other.value != value) {
-            known.push(Known { value: value.to_owned(), hosts: hosts.to_vec() });
+            known.push(KnownSecret { value: value.to_owned(), hosts: hosts.to_vec() });
         }
     }
 
-    pub(in crate::primitive) fn all(&self) -> Vec<Known> {
+    pub(in crate::primitive) fn all(&self) -> Vec<KnownSecret> {
         lock(&self.0).clone()
     }
 

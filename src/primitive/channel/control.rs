@@ -15,7 +15,7 @@ use super::health::Health;
 use super::stream::write_json;
 use crate::engine::Engine;
 use crate::primitive::roles::RoleProfile;
-use crate::sidecar::{Acknowledged, Action, Command, Outcome};
+use crate::sidecar::{Acknowledgement, Action, Command, CommandOutcome};
 
 /// How long a sidecar may take for a command.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub(in crate::primitive) struct ControlChannel {
     pub(in crate::primitive) restarting: tokio::sync::Mutex<()>,
     /// The last command's number. Held from a command until its acknowledgement.
     last: tokio::sync::Mutex<u64>,
-    acknowledged: watch::Sender<Acknowledged<Value>>,
+    acknowledged: watch::Sender<Acknowledgement<Value>>,
     /// How it is.
     pub(in crate::primitive) health: watch::Sender<Health>,
     /// What of that was told.
@@ -58,14 +58,14 @@ impl ControlChannel {
             read: AtomicU64::new(read),
             restarting: tokio::sync::Mutex::default(),
             last: tokio::sync::Mutex::default(),
-            acknowledged: watch::Sender::new(Acknowledged { n: 0, outcome: Outcome::Done }),
+            acknowledged: watch::Sender::new(Acknowledgement { n: 0, outcome: CommandOutcome::Done }),
             health: watch::Sender::new(Health::Up),
             told: Mutex::default(),
         }
     }
 
     /// Notes an acknowledgement.
-    pub(in crate::primitive) fn acknowledge(&self, acknowledged: Acknowledged<Value>) {
+    pub(in crate::primitive) fn acknowledge(&self, acknowledged: Acknowledgement<Value>) {
         self.acknowledged.send_replace(acknowledged);
     }
 
@@ -89,7 +89,8 @@ impl ControlChannel {
         let last = self.last.lock().await;
         let mut input = self.input.lock().await;
         // What its earlier life did not acknowledge, nobody does.
-        self.acknowledged.send_replace(Acknowledged { n: *last, outcome: Outcome::Refused("it has died".to_owned()) });
+        self.acknowledged
+            .send_replace(Acknowledgement { n: *last, outcome: CommandOutcome::Refused("it has died".to_owned()) });
         *input = Some(fresh);
         self.read.store(read, Ordering::Release);
         self.life.fetch_add(1, Ordering::AcqRel);
@@ -100,7 +101,7 @@ impl ControlChannel {
         &self,
         engine: &dyn Engine,
         action: Action<Value, Value>,
-    ) -> Option<Outcome<Value>> {
+    ) -> Option<CommandOutcome<Value>> {
         tokio::time::timeout(PATIENCE, self.send(engine, action)).await.ok().flatten()
     }
 
@@ -110,14 +111,14 @@ impl ControlChannel {
     /// Why it was not, or that this is not known.
     pub(in crate::primitive) async fn update(&self, engine: &dyn Engine, update: Value) -> Result<(), String> {
         match self.command(engine, Action::Update(update)).await {
-            Some(Outcome::Done) => Ok(()),
-            Some(Outcome::Refused(why)) => Err(why),
-            Some(Outcome::Answer(_)) => Err("it answered something else".to_owned()),
+            Some(CommandOutcome::Done) => Ok(()),
+            Some(CommandOutcome::Refused(why)) => Err(why),
+            Some(CommandOutcome::Answer(_)) => Err("it answered something else".to_owned()),
             None => Err("no answer".to_owned()),
         }
     }
 
-    async fn send(&self, engine: &dyn Engine, action: Action<Value, Value>) -> Option<Outcome<Value>> {
+    async fn send(&self, engine: &dyn Engine, action: Action<Value, Value>) -> Option<CommandOutcome<Value>> {
         let mut last = self.last.lock().await;
         *last += 1;
         let command = Command { n: *last, action };

@@ -12,7 +12,7 @@ use crate::engine::{Engine, ExecSpec, Filter};
 use crate::layout::EXECUTABLE;
 use crate::session::{Class, Failure};
 use crate::sidecar::ctl::ROLE;
-use crate::sidecar::{Acknowledged, Action, Command, Outcome, Role};
+use crate::sidecar::{Acknowledgement, Action, Command, CommandOutcome, Role};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,11 +35,13 @@ pub async fn ask<R: Role>(
     let container =
         found.ok_or_else(|| Failure::new(Class::Input, format!("{attempted}: it has no sidecar of that role")))?;
     let command: Command<R::Update, R::Ask> = Command { n: 1, action: Action::Ask(ask) };
-    let answer: Acknowledged<R::Answer> = send(engine.as_ref(), &container.id, &attempted, &command).await?;
+    let answer: Acknowledgement<R::Answer> = send(engine.as_ref(), &container.id, &attempted, &command).await?;
     match answer.outcome {
-        Outcome::Answer(answer) => Ok(answer),
-        Outcome::Refused(why) => Err(Failure::new(Class::Operation, format!("{attempted}: {why}"))),
-        Outcome::Done => Err(Failure::new(Class::Internal, format!("{attempted}: it did not answer the question"))),
+        CommandOutcome::Answer(answer) => Ok(answer),
+        CommandOutcome::Refused(why) => Err(Failure::new(Class::Operation, format!("{attempted}: {why}"))),
+        CommandOutcome::Done => {
+            Err(Failure::new(Class::Internal, format!("{attempted}: it did not answer the question")))
+        }
     }
 }
 
@@ -52,7 +54,7 @@ pub(in crate::primitive) async fn send<A: DeserializeOwned>(
     container: &str,
     attempted: &str,
     command: &(impl Serialize + Sync),
-) -> Result<Acknowledged<A>, Failure> {
+) -> Result<Acknowledgement<A>, Failure> {
     let spec = ExecSpec::plain(vec![EXECUTABLE.into(), ROLE.into(), "sidecar".into()]);
     let mut talk = JsonChannel::new(engine.exec(container, &spec).await?.1);
     let answer = talk.ask(command, PATIENCE).await;

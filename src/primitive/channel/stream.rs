@@ -19,14 +19,14 @@ const MAX_ERRORS: usize = 4 << 10;
 /// Reads a container's standard output by lines, and keeps the end of its standard error for messages.
 pub(in crate::primitive) struct Lines {
     output: BoxStream<'static, Result<Output, EngineError>>,
-    taken: wire::Lines,
+    taken: wire::LineBuffer,
     /// The last it wrote to standard error.
     pub(in crate::primitive) errors: String,
 }
 
 impl Lines {
     pub(in crate::primitive) fn new(output: BoxStream<'static, Result<Output, EngineError>>) -> Self {
-        Self { output, taken: wire::Lines::new(MAX_LINE), errors: String::new() }
+        Self { output, taken: wire::LineBuffer::new(MAX_LINE), errors: String::new() }
     }
 
     /// The next line without its end; `None` when the stream has ended, broken, or exceeded the bound.

@@ -15,7 +15,7 @@ use crate::layout::agent::Far;
 use crate::policy::AllowSpec;
 use crate::primitive::roles::{Relay, RoleName, RoleProfile};
 use crate::session::{Class, Failure, Pending};
-use crate::sidecar::egress::{Foundation, Registration};
+use crate::sidecar::egress::{CaKeyPair, Registration};
 
 /// What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -136,7 +136,7 @@ pub(in crate::primitive) struct SidecarInputs {
     pub(in crate::primitive) reachable: BTreeMap<String, Arc<Sidecar>>,
     pub(in crate::primitive) egress: Option<Arc<Sidecar>>,
     /// What the bottle's CA is founded on, of an egress. In memory alone: it goes nowhere but over its standard input.
-    pub(in crate::primitive) authority: Option<Foundation>,
+    pub(in crate::primitive) authority: Option<CaKeyPair>,
 }
 
 impl SidecarInputs {

@@ -23,5 +23,5 @@ pub enum WorkspaceSource {
         staging: PathBuf,
     },
     /// The volume is there from an earlier life of this bottle, which began with this.
-    Kept(Arc<Seed>),
+    KeptWorkspace(Arc<Seed>),
 }

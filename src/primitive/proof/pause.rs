@@ -22,8 +22,8 @@ pub(in crate::primitive) enum PauseState {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::primitive) enum PauseAction {
-    /// Nothing.
-    Nothing,
+    /// Never.
+    Never,
     /// To pause the agent, if it runs, because of this.
     Pause(String),
     /// To prove the bottle from beside, and to let the agent go on where that is green.
@@ -39,7 +39,7 @@ pub(in crate::primitive) fn step(held: Option<PauseState>, egress: &Health) -> P
         (_, Some(why)) => PauseAction::Pause(why.to_owned()),
         (Some(PauseState::Paused), None) => PauseAction::Prove,
         (Some(PauseState::Unpaused), None) => PauseAction::Look,
-        (None, None) => PauseAction::Nothing,
+        (None, None) => PauseAction::Never,
     }
 }
 
@@ -90,7 +90,7 @@ pub(in crate::primitive) async fn prove(bottle: &Arc<Bottle>, agent: &Agent) -> 
 /// Lets the agent go on after a green proof, and tells it. Whether that could be done.
 pub(in crate::primitive) async fn resume(bottle: &Arc<Bottle>, agent: &Agent) -> bool {
     let Ok(id) = agent.container().await else { return false };
-    // Told first: what it does from here on is after that in the audit.
+    // OutputLine first: what it does from here on is after that in the audit.
     let name = &agent.egress.name;
     bottle.audit(name, "note", "agent_resumed", format!("{name} answers, and the proof passed"));
     if let Err(error) = bottle.session.engine.container_pause(&id, false).await {
@@ -118,7 +118,7 @@ mod tests {
             assert_eq!(step(held, &silent()), pause(), "{held:?}");
             assert_eq!(step(held, &Health::Died("died".into())), PauseAction::Pause("died".into()), "{held:?}");
         }
-        assert_eq!(step(None, &Health::Up), PauseAction::Nothing);
+        assert_eq!(step(None, &Health::Up), PauseAction::Never);
         assert_eq!(step(Some(PauseState::Paused), &Health::Up), PauseAction::Prove);
         assert_eq!(step(Some(PauseState::Unpaused), &Health::Up), PauseAction::Look);
     }

@@ -9,7 +9,7 @@ use crate::engine::ExecSpec;
 use crate::host::addresses;
 use crate::init;
 use crate::layout::agent::Far;
-use crate::layout::upstream::HTTP_PORT;
+use crate::layout::counterpart::HTTP_PORT;
 use crate::layout::{self, EXECUTABLE};
 use crate::primitive::agent::Agent;
 use crate::primitive::agent::channel::Channel;
@@ -18,7 +18,7 @@ use crate::primitive::channel::stream::JsonChannel;
 use crate::primitive::event::{Event, StepState};
 use crate::primitive::handle::Network;
 use crate::primitive::receiver;
-use crate::probe::{self, Inside, Line, Target, Targets, Upstream};
+use crate::probe::{self, Counterpart, DirectTarget, InsideNetwork, ProbeResult, Targets};
 use crate::session::{Class, Failure};
 use crate::sync::lock;
 
@@ -37,9 +37,9 @@ pub(in crate::primitive) async fn before_release(
     bottle.events.step("probe", StepState::Started);
     let asked = |targets: Targets| async move {
         match channel.ask(&init::Request::Prove(Box::new(targets))).await? {
-            init::Answer::Proof(lines) => Ok(lines),
-            init::Answer::Failed(why) => Err(Failure::new(Class::Operation, format!("probe the bottle: {why}"))),
-            init::Answer::Released => {
+            init::Response::Proof(lines) => Ok(lines),
+            init::Response::Failed(why) => Err(Failure::new(Class::Operation, format!("probe the bottle: {why}"))),
+            init::Response::Released => {
                 Err(Failure::new(Class::Internal, "probe the bottle: init gave an unexpected answer"))
             }
         }
@@ -95,8 +95,8 @@ async fn places(agent: &Agent) -> Result<Far, Failure> {
     })
 }
 
-fn red(lines: &[Line]) -> Vec<String> {
-    let words = |line: &Line| format!("{}: expected {}, {}", line.attempt, line.expected, line.happened);
+fn red(lines: &[ProbeResult]) -> Vec<String> {
+    let words = |line: &ProbeResult| format!("{}: expected {}, {}", line.attempt, line.expected, line.happened);
     if lines.is_empty() {
         vec!["nothing was tried".to_owned()]
     } else {
@@ -105,11 +105,11 @@ fn red(lines: &[Line]) -> Vec<String> {
 }
 
 /// The lines of attempts, however they are made, and those of who was asked besides.
-async fn lines<F: Future<Output = Result<Vec<Line>, Failure>>>(
+async fn lines<F: Future<Output = Result<Vec<ProbeResult>, Failure>>>(
     bottle: &Arc<Bottle>,
     agent: &Agent,
     attempts: impl FnOnce(Targets) -> F,
-) -> Result<Vec<Line>, Failure> {
+) -> Result<Vec<ProbeResult>, Failure> {
     let listening = agent.receiver(bottle).await?;
     if let Some(receiver) = listening.as_ref().filter(|receiver| !receiver.host.filters()) {
         return Err(unfiltered(bottle, receiver.device(), receiver.host.filter));
@@ -157,7 +157,7 @@ pub(in crate::primitive) async fn targets(bottle: &Bottle, agent: &Agent, port: 
     let inside = match &agent.inside {
         Some(network) => {
             let (nobody, egress) = (network.address(1).await?, network.address(Network::egress_place()).await?);
-            Some(Inside { nobody, egress, port })
+            Some(InsideNetwork { nobody, egress, port })
         }
         None => None,
     };
@@ -170,16 +170,16 @@ pub(in crate::primitive) async fn targets(bottle: &Bottle, agent: &Agent, port: 
         direct.extend(host_addresses());
     }
     let counterpart = lock(&agent.provision).probe.clone();
-    let upstream = match counterpart {
+    let counterpart = match counterpart {
         Some(sidecar) => {
-            Some(Upstream { host: format!("{}:{HTTP_PORT}", sidecar.name), address: sidecar.address().await? })
+            Some(Counterpart { host: format!("{}:{HTTP_PORT}", sidecar.name), address: sidecar.address().await? })
         }
         None => None,
     };
     Ok(Targets {
         proxy,
         direct,
-        upstream,
+        counterpart,
         proof: None,
         resources: agent.config.resources,
         gvisor: bottle.plan.gvisor,
@@ -187,13 +187,13 @@ pub(in crate::primitive) async fn targets(bottle: &Bottle, agent: &Agent, port: 
     })
 }
 
-fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> Target {
-    Target { name, address, port }
+fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> DirectTarget {
+    DirectTarget { name, address, port }
 }
 
 /// The addresses of the host's own interfaces, docker0 among them.
-pub(in crate::primitive) fn host_addresses() -> Vec<Target> {
-    let mut found: Vec<Target> = addresses()
+pub(in crate::primitive) fn host_addresses() -> Vec<DirectTarget> {
+    let mut found: Vec<DirectTarget> = addresses()
         .unwrap_or_default()
         .into_iter()
         .filter_map(|(interface, address)| {

@@ -14,7 +14,7 @@ use crate::primitive::agent::Agent;
 use crate::primitive::bottle::Bottle;
 use crate::primitive::channel::stream::JsonChannel;
 use crate::primitive::image::self_image;
-use crate::probe::{Line, Targets};
+use crate::probe::{ProbeResult, Targets};
 use crate::session::{Class, Failure};
 
 /// Its name, after the bottle's.
@@ -30,7 +30,7 @@ pub(in crate::primitive) async fn attempts(
     bottle: &Arc<Bottle>,
     agent: &Agent,
     targets: Targets,
-) -> Result<Vec<Line>, Failure> {
+) -> Result<Vec<ProbeResult>, Failure> {
     let egress = &agent.egress;
     let relayed = egress.relayed().await?;
     let far: Far = relayed
@@ -64,7 +64,7 @@ pub(in crate::primitive) async fn attempts(
         let asked = async {
             let mut talk = JsonChannel::new(engine.container_attach(&id).await?);
             engine.container_start(&id).await?;
-            let answer = talk.ask::<Vec<Line>>(&config, PATIENCE).await;
+            let answer = talk.ask::<Vec<ProbeResult>>(&config, PATIENCE).await;
             answer.map_err(|why| talk.failure("prove the bottle from beside the paused agent", why))
         };
         let lines = tokio::select! {

@@ -100,7 +100,7 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
                     (hold.held, why) = (None, Some("egress answers again"));
                 }
             }
-            PauseAction::Nothing | PauseAction::Prove => {}
+            PauseAction::Never | PauseAction::Prove => {}
         }
         let Some(why) = why.filter(|_| hold.held.is_none() && health.why().is_none()) else { continue };
         last.monotonic = now;

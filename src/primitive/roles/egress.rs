@@ -7,9 +7,11 @@ use super::relay::Relay;
 use crate::layout::sidecar::SOCKET;
 use crate::layout::{self, loopback};
 use crate::net::Host;
-use crate::policy::Enforced;
-use crate::scan::Known;
-use crate::sidecar::egress::{Config, Egress, Inside, Notice, Ready, Registration, Update, tcp_port, tcp_socket};
+use crate::policy::EnforcedPolicy;
+use crate::scan::KnownSecret;
+use crate::sidecar::egress::{
+    Config, Egress, InsideAddresses, Notice, Ready, Registration, Update, tcp_port, tcp_socket,
+};
 
 pub(super) struct EgressProfile;
 
@@ -18,8 +20,8 @@ impl Profile for EgressProfile {
     const NETWORKS: Networks = Networks::Some;
     const IS_PROXY: bool = true;
     const REGISTER: Option<fn(Registration) -> UpdateOf<Self>> = Some(Update::Register);
-    const POLICY: Option<fn(Box<Enforced>) -> UpdateOf<Self>> = Some(Update::Policy);
-    const SECRETS: Option<fn(Vec<Known>) -> UpdateOf<Self>> = Some(Update::Secrets);
+    const POLICY: Option<fn(Box<EnforcedPolicy>) -> UpdateOf<Self>> = Some(Update::Policy);
+    const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = Some(Update::Secrets);
 
     /// First of all its own, then those of the destinations of plain TCP, each at an address of its own, so that every one
     /// keeps its port.
@@ -49,7 +51,7 @@ impl Profile for EgressProfile {
         let inside = context.networks.iter().find(|network| network.internal);
         Ok(Config {
             bottle: context.bottle.to_owned(),
-            inside: inside.map(|network| Inside { own: network.own, agent: network.agent }),
+            inside: inside.map(|network| InsideAddresses { own: network.own, agent: network.agent }),
             own: vec![format!("{}:{}", context.name, loopback::EGRESS.port()), loopback::EGRESS.to_string()],
             sidecars: context.reachable.into_iter().map(|(name, address)| (name, address.into())).collect(),
             pairs: context.pairs,

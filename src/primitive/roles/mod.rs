@@ -1,6 +1,7 @@
-//! What this side knows of the built-in sidecars: a file for each role, and the one table of them. Nothing here is done, or asked
+//! What this side knows of the built-in sidecars: a file for each role, and the one table of them. Never here is done, or asked
 //! of an engine: a role is described, and `sidecar/start.rs` does what is the same for all.
 
+mod counterpart;
 mod egress;
 mod name;
 mod profile;
@@ -9,7 +10,6 @@ mod relay;
 #[cfg(debug_assertions)]
 mod stub;
 mod table;
-mod upstream;
 
 pub use name::RoleName;
 pub(in crate::primitive) use profile::{Context, NetworkAddresses, Networks, NoticeEffect, RoleProfile, Serving};

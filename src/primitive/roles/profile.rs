@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::relay::Relay;
 use crate::engine::Resources;
 use crate::layout::sidecar::SOCKET;
-use crate::policy::{Enforced, TcpTarget};
-use crate::scan::Known;
-use crate::sidecar::egress::{Foundation, Pair, Registration};
-use crate::sidecar::place::Outward;
+use crate::policy::{EnforcedPolicy, TcpTarget};
+use crate::scan::KnownSecret;
+use crate::sidecar::egress::{CaKeyPair, Pair, Registration};
+use crate::sidecar::place::Uplink;
 use crate::sidecar::role::Role;
 use crate::sidecar::run::Process;
 
@@ -34,9 +34,9 @@ pub(in crate::primitive) trait Profile: 'static {
     /// Whether it is for the tests alone, and shown to nobody.
     const IS_FOR_TESTS: bool = false;
     /// How it is told the policy, if it enforces one.
-    const POLICY: Option<fn(Box<Enforced>) -> UpdateOf<Self>> = None;
+    const POLICY: Option<fn(Box<EnforcedPolicy>) -> UpdateOf<Self>> = None;
     /// How it is told the bottle's secrets, if it needs them. What is secret goes to nobody else.
-    const SECRETS: Option<fn(Vec<Known>) -> UpdateOf<Self>> = None;
+    const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = None;
 
     /// What it serves the agent.
     fn relays(serving: &Serving<'_>) -> Vec<Relay> {
@@ -99,17 +99,17 @@ pub(in crate::primitive) struct Context<'a> {
     /// Where it is, on each of its networks.
     pub(in crate::primitive) networks: &'a [NetworkAddresses],
     /// The policy that it begins with, if it enforces one.
-    pub(in crate::primitive) policy: Option<Enforced>,
+    pub(in crate::primitive) policy: Option<EnforcedPolicy>,
     /// The volumes that it shares with sidecars that go out through it.
     pub(in crate::primitive) pairs: Vec<Pair>,
     /// Its way out, if that is an egress.
-    pub(in crate::primitive) outward: Option<Outward>,
+    pub(in crate::primitive) outward: Option<Uplink>,
     /// The sidecars that it may connect to by an address, by name.
     pub(in crate::primitive) reachable: BTreeMap<String, SocketAddr>,
     /// What the bottle's CA is founded on, for whoever is that.
-    pub(in crate::primitive) authority: Option<Foundation>,
+    pub(in crate::primitive) authority: Option<CaKeyPair>,
     /// The secrets that it must know from its first moment on, if it needs them at all.
-    pub(in crate::primitive) secrets: Vec<Known>,
+    pub(in crate::primitive) secrets: Vec<KnownSecret>,
     /// What an upstream proxy is shown.
     pub(in crate::primitive) proxy_credentials: Option<String>,
 }
@@ -162,8 +162,8 @@ pub(in crate::primitive) struct RoleProfile {
     pub(in crate::primitive) relays: fn(&Serving<'_>) -> Vec<Relay>,
     pub(in crate::primitive) config: fn(Context<'_>) -> Result<Value, String>,
     pub(in crate::primitive) ca: fn(&Value) -> Option<String>,
-    pub(in crate::primitive) policy: fn(Box<Enforced>) -> Option<Value>,
-    pub(in crate::primitive) secrets: fn(Vec<Known>) -> Option<Value>,
+    pub(in crate::primitive) policy: fn(Box<EnforcedPolicy>) -> Option<Value>,
+    pub(in crate::primitive) secrets: fn(Vec<KnownSecret>) -> Option<Value>,
     pub(in crate::primitive) noticed: fn(Value) -> Option<NoticeEffect>,
 }
 

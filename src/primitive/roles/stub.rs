@@ -1,8 +1,8 @@
 //! The stub: for the tests alone.
 
 use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile};
-use crate::sidecar::Nothing;
-use crate::sidecar::place::Inside;
+use crate::sidecar::Never;
+use crate::sidecar::place::InsideAddresses;
 use crate::sidecar::stub::{Config, Stub};
 
 /// The port of its name.
@@ -18,12 +18,12 @@ impl Profile for StubProfile {
     const IS_FOR_TESTS: bool = true;
 
     fn config(context: Context<'_>) -> Result<ConfigOf<Self>, &'static str> {
-        let inside = context.networks.first().map(|network| Inside { own: network.own, agent: network.agent });
+        let inside = context.networks.first().map(|network| InsideAddresses { own: network.own, agent: network.agent });
         let outward = context.outward.ok_or("there is no way out")?;
         Ok(Config { name: context.name.to_owned(), port: PORT, inside, outward })
     }
 
-    fn noticed(notice: Nothing) -> Option<NoticeEffect> {
+    fn noticed(notice: Never) -> Option<NoticeEffect> {
         match notice {}
     }
 }

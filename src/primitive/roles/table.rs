@@ -1,16 +1,16 @@
 //! The one table of roles: by it `main` runs a sidecar's process, a recipe starts one, its container has its label, and `ctl`
 //! finds it.
 
+use super::counterpart::CounterpartProfile;
 use super::egress::EgressProfile;
 use super::profile::{Entry, RoleProfile};
-use super::upstream::UpstreamProfile;
-use crate::sidecar::receiver::Receiver;
+use crate::sidecar::receiver::HostReceiver;
 use crate::sidecar::run::Process;
 
 static TABLE: &[Entry] = &[
     Entry::of::<EgressProfile>(),
-    Entry::of::<UpstreamProfile>(),
-    Entry::of_its_own::<Receiver>(),
+    Entry::of::<CounterpartProfile>(),
+    Entry::of_its_own::<HostReceiver>(),
     #[cfg(debug_assertions)]
     Entry::of::<super::stub::StubProfile>(),
 ];
@@ -33,12 +33,12 @@ pub(super) fn startable() -> impl Iterator<Item = &'static RoleProfile> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{EgressSpec, Enforced};
+    use crate::policy::{EgressSpec, EnforcedPolicy};
 
     #[test]
     fn what_is_secret_and_what_may_leave_is_told_to_egress_alone() {
         for role in startable() {
-            let policy = Box::new(Enforced::first(EgressSpec::default()));
+            let policy = Box::new(EnforcedPolicy::first(EgressSpec::default()));
             let told = [(role.secrets)(Vec::new()).is_some(), (role.policy)(policy).is_some(), role.takes_policy];
             assert_eq!(told, [role.name == "egress"; 3], "{}", role.name);
         }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::liveness;
-use crate::policy::Enforced;
+use crate::policy::EnforcedPolicy;
 use crate::primitive::away::back;
 use crate::primitive::bottle::Bottle;
 use crate::primitive::channel::control::ControlChannel;
@@ -18,7 +18,7 @@ use crate::primitive::event::Event;
 use crate::primitive::roles::{NoticeEffect, RoleProfile};
 use crate::session::{Class, Failure};
 use crate::sidecar::egress::Registration;
-use crate::sidecar::{Action, Again, Message, Outcome, Told};
+use crate::sidecar::{Action, CommandOutcome, Message, OutputLine, Resume};
 
 /// How long it may take to tell what it has decided, at the end.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 const LAST_LINES: usize = 20;
 
 /// A sidecar's line, whatever its role.
-type AnyMessage = Told<Message<Value, Value, Value>>;
+type AnyMessage = OutputLine<Message<Value, Value, Value>>;
 
 /// Starts a created container, gives it its configuration, and waits for the line that says ready: what it said. A sidecar of a
 /// `role` is listened to as long as it lives; an ordinary image says no more.
@@ -62,7 +62,7 @@ pub(in crate::primitive) async fn come_up(
     bottle: &Arc<Bottle>,
     name: &str,
     id: &str,
-    again: Option<Again>,
+    again: Option<Resume>,
     config: impl Future<Output = Result<Value, Failure>>,
     patience: Duration,
 ) -> Result<(Value, u64, JsonChannel), Failure> {
@@ -76,7 +76,7 @@ pub(in crate::primitive) async fn come_up(
         let _ = write_json(&mut talk.input, &again).await;
     }
     let why = match talk.ask::<AnyMessage>(&config, patience).await {
-        Ok(Told { n, message: Message::Ready(ready) }) => return Ok((ready, n, talk)),
+        Ok(OutputLine { n, message: Message::Ready(ready) }) => return Ok((ready, n, talk)),
         Err(NoAnswer::Late(patience)) => format!("it was not ready within {} s", patience.as_secs()),
         Ok(_) | Err(NoAnswer::Ended) => {
             // The attached stream may end before its last words have come; the log has them, once it has ended itself.
@@ -98,7 +98,7 @@ pub(in crate::primitive) async fn come_up(
 async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Arc<ControlChannel>) {
     let life = channel.life();
     loop {
-        while let Some(Told { n, message }) = lines.next_json::<AnyMessage>().await {
+        while let Some(OutputLine { n, message }) = lines.next_json::<AnyMessage>().await {
             let last = channel.read.load(Ordering::Acquire);
             if n <= last {
                 continue;
@@ -208,14 +208,14 @@ impl Bottle {
 pub(in crate::primitive) async fn enforce(
     bottle: &Arc<Bottle>,
     name: &str,
-    policy: &Enforced,
+    policy: &EnforcedPolicy,
 ) -> Result<Option<String>, String> {
     let channel = bottle.channels.get(name);
     let channel = channel.ok_or_else(|| format!("{name} does not run"))?;
     let update = (channel.role.policy)(Box::new(policy.clone())).ok_or_else(|| format!("{name} enforces no policy"))?;
     match channel.command(bottle.session.engine.as_ref(), Action::Update(update)).await {
-        Some(Outcome::Refused(why)) => Ok(Some(why)),
-        Some(Outcome::Done | Outcome::Answer(_)) => Ok(None),
+        Some(CommandOutcome::Refused(why)) => Ok(Some(why)),
+        Some(CommandOutcome::Done | CommandOutcome::Answer(_)) => Ok(None),
         None => Err(format!("{name} does not answer")),
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a sidecar lives and answers, whatever its role: its container's end, and where it can be asked, an empty question
 //! every few seconds. What is found out is told, audited and shown at once; what follows from it is its role's affair (see
-//! [`crate::primitive::proof::watcher`] for egress). Nothing is started again by itself; [`super::restart`] does it when asked.
+//! [`crate::primitive::proof::watcher`] for egress). Never is started again by itself; [`super::restart`] does it when asked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use crate::audit::{self, Kind, Subject};
+use crate::audit::{self, Details, Subject};
 use crate::primitive::away::outlast;
 use crate::primitive::bottle::Bottle;
 use crate::primitive::channel::control::ControlChannel;
@@ -133,7 +133,7 @@ impl Bottle {
         self.events.tell(Event::Audit(audit::Event {
             time: audit::now(),
             count: 1,
-            kind: Kind {
+            kind: Details {
                 subject: Subject::Sidecar,
                 sidecar: sidecar.to_owned(),
                 bottle: self.session.id.clone(),

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::bring_up;
-use crate::policy::{AllowSpec, Change, DenySpec, EgressSpec, Enforced, LivePolicy, Scope};
+use crate::policy::{AllowSpec, Change, DenySpec, EgressSpec, EnforcedPolicy, LivePolicy, Scope};
 use crate::primitive::bottle::Bottle;
 use crate::primitive::event::Event;
 use crate::primitive::handle::Sidecar;
@@ -40,7 +40,7 @@ impl Bottle {
         self: &Arc<Self>,
         egress: &str,
         base: &EgressSpec,
-    ) -> Result<Enforced, Failure> {
+    ) -> Result<EnforcedPolicy, Failure> {
         loop {
             let outer = self.outer_policy().await;
             let mut policy = LivePolicy::new(base.clone());
@@ -60,7 +60,7 @@ impl Bottle {
     }
 
     /// What an egress enforces by now.
-    pub(in crate::primitive) async fn enforced_policy(&self, egress: &str) -> Result<Enforced, Failure> {
+    pub(in crate::primitive) async fn enforced_policy(&self, egress: &str) -> Result<EnforcedPolicy, Failure> {
         let policies = self.policies.by_egress.lock().await;
         policies.get(egress).map(LivePolicy::enforced).ok_or_else(|| self.none_yet())
     }
@@ -242,7 +242,7 @@ impl Bottle {
 }
 
 /// A sidecar reads no longer line: what it cannot read would end all that it is told.
-fn check_size(policy: &Enforced) -> Result<(), String> {
+fn check_size(policy: &EnforcedPolicy) -> Result<(), String> {
     let length = serde_json::to_vec(policy).map_or(usize::MAX, |text| text.len());
     if length < MAX_POLICY {
         Ok(())

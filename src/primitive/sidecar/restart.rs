@@ -19,7 +19,7 @@ use crate::primitive::bottle::Bottle;
 use crate::primitive::channel::health::Health;
 use crate::primitive::event::Event;
 use crate::session::{Class, Failure};
-use crate::sidecar::Again;
+use crate::sidecar::Resume;
 use crate::sync::lock;
 
 impl Bottle {
@@ -45,7 +45,7 @@ async fn restart(bottle: &Arc<Bottle>, name: &str) -> Result<(), Failure> {
     if !matches!(*lock(&channel.told), Health::Died(_)) {
         return Err(bad("it has not died").hint("`bottler ps` shows what has"));
     }
-    let again = Again { told: channel.read.load(Ordering::Acquire) };
+    let again = Resume { last_line: channel.read.load(Ordering::Acquire) };
     let come = come_up(bottle, name, &channel.id, Some(again), config(bottle, inputs, true), READY).await;
     let (_, read, talk) =
         come.map_err(|failure| failure.hint("it can be tried again; or end the bottle: `bottler stop`"))?;

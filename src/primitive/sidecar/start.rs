@@ -20,9 +20,9 @@ use crate::primitive::image::self_image;
 use crate::primitive::name::check_name;
 use crate::primitive::roles::{Context, NetworkAddresses, Networks, RoleProfile, Serving};
 use crate::session::{Class, Failure, Pending, ScriptLocation};
-use crate::sidecar::egress::Foundation;
-use crate::sidecar::place::Outward;
-use crate::sidecar::upstream;
+use crate::sidecar::counterpart;
+use crate::sidecar::egress::CaKeyPair;
+use crate::sidecar::place::Uplink;
 
 /// How long a sidecar may take from its start until it listens.
 pub(in crate::primitive) const READY: Duration = Duration::from_secs(30);
@@ -175,7 +175,7 @@ pub fn sidecar_start(
         let spec = container(&context, &name, role, image, identity, ContainerParts { networks, mounts });
         Ok(context.session.engine.container_create(&spec).await?)
     });
-    let authority = match role.is_proxy.then(|| Foundation::new(&bottle.session.id)).transpose() {
+    let authority = match role.is_proxy.then(|| CaKeyPair::new(&bottle.session.id)).transpose() {
         Ok(authority) => authority,
         Err(error) => return Err(Failure::new(Class::Internal, format!("make a CA: {error:#}")).at(at)),
     };
@@ -279,14 +279,14 @@ pub(in crate::primitive) async fn config(
     }
     let mut addresses: BTreeMap<String, SocketAddr> = BTreeMap::new();
     for (name, sidecar) in &inputs.reachable {
-        addresses.insert(name.clone(), upstream::http_address(sidecar.address().await?));
+        addresses.insert(name.clone(), counterpart::http_address(sidecar.address().await?));
     }
     let outward = match &inputs.egress {
         Some(egress) => {
             let ca = egress.ca().await?;
             let ca = ca.ok_or_else(|| Failure::new(Class::Input, format!("{} is no egress", egress.name)))?;
             let folder = PathBuf::from(pair::folder(pair::OTHERS));
-            Some(Outward { proxy: folder.join(pair::EGRESS), listen: folder.join(pair::SIDECAR), ca })
+            Some(Uplink { proxy: folder.join(pair::EGRESS), listen: folder.join(pair::SIDECAR), ca })
         }
         None => None,
     };

@@ -1,8 +1,9 @@
-//! A request is looked at before it leaves: its head at once, and its body whole, whatever its framing, up to a size; what
-//! is longer in windows, with what a window ends within held back. Answers pass, or are looked at where the user wants it.
+//! Inspects a request before it is forwarded: its head, and its body as a whole up to a size. Longer bodies are
+//! inspected in windows, and the end of each window is held back. Responses are forwarded without inspection unless the
+//! user enables it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -10,77 +11,54 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 
-use super::drain::Asked;
-use super::gather::{Gathered, MAX_WHOLE, gather};
-use super::load::{Load, hold};
-use super::passing::{Body, Passing, Slices, empty};
-use super::pieces::{Look, Pieces};
-use super::{Egress, Outcome};
+use super::Egress;
+use super::bodies::{Body, Sliced, Uninspected, empty};
+use super::buffered::{Buffered, MAX_WHOLE, buffer};
+use super::capacity::{Capacity, hold};
+use super::drain::RequestBody;
+use super::inspect::{BodyRefusal, trailer_text};
+use super::inspected_body::{InspectedBody, Inspection};
 use crate::policy::{Intent, Reason};
-use crate::scan::{DecodeError, Finding, Framed, Head, Scanner, Seam, Shape, Stream, Windows, Work};
-use crate::sync::lock;
+use crate::scan::{
+    AwsChunkedWindows, BodyFormat, Budget, DecodeError, Finding, Head, LiveStream, Overlap, Scanner, Windows,
+};
 
-/// Why a body was cut off while it was being sent.
-#[derive(Clone, Default)]
-pub(super) struct Verdict(Arc<Mutex<Said>>);
-
-#[derive(Default)]
-struct Said {
-    reason: Option<Reason>,
-    /// Who is told when the answer has come before it.
-    answered: Option<(Arc<Egress>, Arc<Intent>)>,
-}
-
-impl Verdict {
-    pub(super) fn reason(&self) -> Option<Reason> {
-        lock(&self.0).reason.clone()
-    }
-
-    /// The answer has come: what is found from now on is told by itself.
-    pub(super) fn answered(&self, egress: &Arc<Egress>, intent: &Arc<Intent>) {
-        lock(&self.0).answered = Some((egress.clone(), intent.clone()));
-    }
-
-    pub(super) fn set(&self, reason: &Reason) {
-        let mut said = lock(&self.0);
-        if let Some((egress, intent)) = said.answered.take() {
-            egress.decided(Some(&intent), Outcome::Refuse(reason));
-        }
-        said.reason = Some(reason.clone());
-    }
-}
-
-/// Looks at the head of a request.
-pub(super) async fn check_head(load: &Load, scanner: &Arc<Scanner>, head: &Parts, path: &str) -> Result<(), Reason> {
-    fn look(
+/// Scans the head of a request.
+pub(super) async fn check_head(
+    capacity: &Capacity,
+    scanner: &Arc<Scanner>,
+    head: &Parts,
+    path: &str,
+) -> Result<(), Reason> {
+    fn scan_head(
         scanner: &Scanner,
         head: &Head<'_>,
-        work: &mut Work,
+        budget: &mut Budget,
     ) -> Result<Option<(Finding, &'static str)>, DecodeError> {
-        let found = scanner.head(head, work)?;
-        scanner.tell(work);
+        let found = scanner.scan_head(head, budget)?;
+        scanner.report_warnings(budget);
         Ok(found)
     }
     let method = head.method.as_str();
     let headers: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let length = path.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     let head = Head { method, path, headers };
-    let looked = if let Some(looked) = Load::at_once(length, |work| look(scanner, &head, work)) {
-        looked
+    let result = if let Some(result) = Capacity::scan_inline(length, |budget| scan_head(scanner, &head, budget)) {
+        result
     } else {
         let headers = head.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
         let headers: Vec<(String, Vec<u8>)> = headers.collect();
         let (scanner, method, path) = (scanner.clone(), method.to_owned(), path.to_owned());
-        let aside = load.aside(length, move |work| {
+        let offload = capacity.offload(length, move |budget| {
             let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-            look(&scanner, &Head { method: &method, path: &path, headers }, work)
+            scan_head(&scanner, &Head { method: &method, path: &path, headers }, budget)
         });
-        aside.await
+        offload.await
     };
-    looked?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
+    result?.map_or(Ok(()), |(finding, place)| Err(Reason::SecretFound(finding, place)))
 }
 
-fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {
+fn format(headers: &HeaderMap) -> Result<BodyFormat, Reason> {
     let text = |name: header::HeaderName| -> Result<Vec<&str>, DecodeError> {
         let values = headers.get_all(name).iter();
         values.map(|value| value.to_str().map_err(|_| DecodeError::Unknown("not ASCII".to_owned()))).collect()
@@ -92,91 +70,93 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Reason> {
     let grpc = text(header::HeaderName::from_static("grpc-encoding"))?;
     let kind = kinds.first().copied().unwrap_or_default();
     let mut encodings = text(header::CONTENT_ENCODING)?;
-    // S3's clients that say so by this alone frame the body, too.
+    // Some S3 clients frame the body and say so only in this header.
     let streams = |value: &&str| value.starts_with("STREAMING-");
     if text(header::HeaderName::from_static("x-amz-content-sha256"))?.iter().any(streams) {
         encodings.push("aws-chunked");
     }
-    Ok(Shape::read(kind, &encodings, grpc.first().copied())?)
+    Ok(BodyFormat::read(kind, &encodings, grpc.first().copied())?)
 }
 
-/// Lets a body through: whole where it is not too long for that, in windows otherwise; messages one by one.
-pub(super) async fn admit(
+/// Inspects the body of a request: as a whole if it is short enough, in windows otherwise, and message by message for
+/// gRPC.
+pub(super) async fn inspect_request(
     egress: &Arc<Egress>,
     scanner: &Arc<Scanner>,
     headers: &HeaderMap,
-    body: Asked,
-    verdict: &Verdict,
+    body: RequestBody,
+    refusal: &BodyRefusal,
 ) -> Result<Body, Reason> {
     let counters = egress.counters.clone();
     if body.is_end_stream() {
         return Ok(empty());
     }
-    if !scanner.looks() {
-        return Ok(Passing { inner: body, counters, counter: |counters| &counters.request_bytes }.boxed());
+    if !scanner.is_enabled() {
+        return Ok(Uninspected { inner: body, counters, counter: |counters| &counters.request_bytes }.boxed());
     }
-    let shape = shape(headers)?;
+    let format = format(headers)?;
     let hint = body.size_hint();
-    let pieces = |look, inner, kept| Pieces {
+    let pieces = |inspection, inner, memory| InspectedBody {
         inner,
-        look,
+        inspection,
         scanner: scanner.clone(),
         egress: egress.clone(),
-        kept,
+        memory,
         first: Bytes::new(),
         trailers: None,
         ended: false,
-        verdict: verdict.clone(),
+        refusal: refusal.clone(),
         counter: |counters| &counters.request_bytes,
         place: "body",
     };
-    if let Some(messages) = shape.messages() {
-        let look = Look::Messages(messages?, Seam::messages());
-        return Ok(pieces(look, body, egress.load.keep()).body(hint));
+    if let Some(messages) = format.messages() {
+        let inspection = Inspection::Messages(messages?, Overlap::messages());
+        return Ok(pieces(inspection, body, egress.capacity.memory()).body(hint));
     }
     let length = hint.exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let mut body = body;
-    let begun = match length {
+    let buffered = match length {
         Some(length) if length > MAX_WHOLE => None,
-        length => Some(gather(&egress.load, &mut body, length).await?),
+        length => Some(buffer(&egress.capacity, &mut body, length).await?),
     };
-    let Some(Gathered { bytes, trailers, kept, ended: true }) = begun else {
-        if shape.is_encoded() {
+    let Some(Buffered { bytes, trailers, memory, ended: true }) = buffered else {
+        if format.is_encoded() {
             return Err(Reason::NotDecoded(DecodeError::TooLarge));
         }
-        let (begun, kept) = begun.map_or_else(|| (Bytes::new(), egress.load.keep()), |begun| (begun.bytes, begun.kept));
-        if shape.is_framed() {
-            let rest = pieces(Look::Framed(Framed::new(scanner)), body, kept);
-            return Ok(Pieces { first: begun, ..rest }.body(hint));
+        let (buffered, memory) = buffered
+            .map_or_else(|| (Bytes::new(), egress.capacity.memory()), |buffered| (buffered.bytes, buffered.memory));
+        if format.is_aws_chunked() {
+            let rest = pieces(Inspection::AwsChunkedWindows(AwsChunkedWindows::new(scanner)), body, memory);
+            return Ok(InspectedBody { first: buffered, ..rest }.body(hint));
         }
         let mut windows = Windows::new(scanner);
-        windows.push(&begun);
-        return Ok(pieces(Look::Windows(windows, None), body, kept).body(hint));
+        windows.push(&buffered);
+        return Ok(pieces(Inspection::Windows(windows, None), body, memory).body(hint));
     };
-    let (looking, text) = (scanner.clone(), bytes.clone());
+    let (scanner, text) = (scanner.clone(), bytes.clone());
     let lines = trailers.as_ref().map(trailer_text).unwrap_or_default();
-    let looked = egress.load.look(bytes.len(), move |work| {
-        let found = shape.whole(&looking, &text, work)?;
-        let found = if found.is_some() { found } else { looking.look(&lines, work)? };
-        looking.tell(work);
+    let result = egress.capacity.scan(bytes.len(), move |budget| {
+        let found = format.scan(&scanner, &text, budget)?;
+        let found = if found.is_some() { found } else { scanner.scan(&lines, budget)? };
+        scanner.report_warnings(budget);
         Ok(found)
     });
-    if let Some(finding) = looked.await? {
+    if let Some(finding) = result.await? {
         return Err(Reason::SecretFound(finding, "body"));
     }
     counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    let body = Slices(bytes);
+    let body = Sliced(bytes);
     Ok(match trailers {
-        None => hold(body, kept),
-        Some(trailers) => hold(body.with_trailers(Box::pin(async move { Some(Ok(trailers)) })), kept),
+        None => hold(body, memory),
+        Some(trailers) => hold(body.with_trailers(Box::pin(async move { Some(Ok(trailers)) })), memory),
     })
 }
 
-/// Lets an answer through, and looks at it where `scanner` is there.
+/// Forwards the body of a response; inspects it if there is a `scanner`.
 ///
 /// # Errors
-/// It is to be looked at, and cannot be.
-pub(super) fn answer(
+/// The body cannot be inspected.
+pub(super) fn inspect_response(
     egress: &Arc<Egress>,
     scanner: Option<&Arc<Scanner>>,
     headers: &HeaderMap,
@@ -185,44 +165,26 @@ pub(super) fn answer(
 ) -> Result<Body, Reason> {
     let counters = egress.counters.clone();
     let Some(scanner) = scanner else {
-        return Ok(Passing { inner: body, counters, counter: |counters| &counters.response_bytes }.boxed());
+        return Ok(Uninspected { inner: body, counters, counter: |counters| &counters.response_bytes }.boxed());
     };
-    if shape(headers)?.is_encoded() {
+    if format(headers)?.is_encoded() {
         return Err(Reason::NotDecoded(DecodeError::Unknown("of an answer, which was asked for as it is".to_owned())));
     }
-    let verdict = Verdict::default();
-    verdict.answered(egress, intent);
+    let refusal = BodyRefusal::default();
+    refusal.answered(egress, intent);
     let hint = body.size_hint();
-    let pieces = Pieces {
+    let pieces = InspectedBody {
         inner: body,
-        look: Look::Live(Stream::new(scanner.clone())),
+        inspection: Inspection::Live(LiveStream::new(scanner.clone())),
         scanner: scanner.clone(),
         egress: egress.clone(),
-        kept: egress.load.keep(),
+        memory: egress.capacity.memory(),
         first: Bytes::new(),
         trailers: None,
         ended: false,
-        verdict,
+        refusal,
         counter: |counters| &counters.response_bytes,
         place: "answer",
     };
     Ok(pieces.body(hint))
-}
-
-pub(super) fn trailer_text(trailers: &HeaderMap) -> Vec<u8> {
-    let lines =
-        trailers.iter().map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat());
-    lines.collect::<Vec<_>>().concat()
-}
-
-/// Looks at one text.
-pub(super) async fn look(load: &Load, scanner: &Arc<Scanner>, text: Bytes, place: &'static str) -> Result<(), Reason> {
-    let scanner = scanner.clone();
-    let looked = load.look(text.len(), move |work: &mut Work| {
-        let found = scanner.look(&text, work)?;
-        scanner.tell(work);
-        Ok(found)
-    });
-    let found: Option<Finding> = looked.await?;
-    found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
 }

@@ -1,9 +1,9 @@
-//! The bottle's own certificate authority, and the certificates that it makes for hosts. Its key is in the memory of this process and
-//! of the bottle's holder, which makes it, and nowhere else: what is started again after an end is the same authority, which the
-//! agent trusts already. It comes over standard input, which no engine logs.
+//! The bottle's certificate authority, and the certificates that it issues for hosts. The holder makes the key and
+//! sends it over standard input, which no engine logs; the key is only in the memory of these two processes. So a
+//! restarted egress is the same authority, which the agent trusts already.
 //!
-//! Certificates have all that strict clients want (RFC 5280, sections 4.2.1.1 to 4.2.1.3 and 4.2.1.12; Python from 3.13 on
-//! sets `VERIFY_X509_STRICT`): key identifiers of subject and authority, key usages, and a serial number of their own.
+//! Certificates satisfy strict clients (RFC 5280, sections 4.2.1.1 to 4.2.1.3 and 4.2.1.12; Python from 3.13 on sets
+//! `VERIFY_X509_STRICT`): they have key identifiers of subject and authority, key usages, and a unique serial number.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,29 +21,29 @@ use time::{Duration, OffsetDateTime};
 
 use crate::net::Host;
 
-/// How long a certificate is valid; a bottle that lives longer gets new ones.
+/// How long a host's certificate is valid; it is renewed before that.
 const VALID: Duration = Duration::hours(24);
-/// How much a client's clock may be behind.
+/// How much a client's clock may be slow.
 const SKEW: Duration = Duration::hours(1);
-/// The authority's own: longer than bottles live.
+/// How long the CA's certificate is valid: longer than bottles live.
 const AUTHORITY_VALID: Duration = Duration::days(30);
-/// Bytes of a serial number (RFC 5280, section 4.1.2.2: at most 20, and positive).
+/// Length of a serial number, in bytes (RFC 5280, section 4.1.2.2: at most 20, and positive).
 const SERIAL: usize = 16;
-/// Hosts whose certificates are kept; with more, all are made anew.
+/// Maximum number of cached certificates; when it is reached, the cache is cleared.
 const MAX_LEAVES: usize = 1024;
 
-/// What an authority is founded on.
+/// The certificate and the key of a CA.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Foundation {
+pub struct CaKeyPair {
     /// The certificate, in PEM.
     certificate: String,
     /// The key, in PEM.
     key: String,
 }
 
-impl Foundation {
-    /// A fresh one: ECDSA on P-256, for one bottle.
+impl CaKeyPair {
+    /// Generates a CA for one bottle: ECDSA on P-256.
     ///
     /// # Errors
     /// The system has no randomness.
@@ -57,7 +57,7 @@ impl Foundation {
     }
 }
 
-/// What the certificates of hosts repeat of the authority's own.
+/// The parameters of the CA's certificate, which the certificates of hosts refer to.
 fn params(bottle: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -71,7 +71,7 @@ pub(super) struct Authority {
     /// The certificate, in PEM.
     pub(super) certificate: String,
     issuer: Issuer<'static, KeyPair>,
-    /// One key for all hosts: what is certified is the host, and the key never leaves.
+    /// One key for the certificates of all hosts; it never leaves this process.
     key: KeyPair,
     provider: Arc<CryptoProvider>,
     leaves: Mutex<HashMap<Host, (OffsetDateTime, Arc<ServerConfig>)>>,
@@ -79,16 +79,16 @@ pub(super) struct Authority {
 
 impl Authority {
     /// The authority of a bottle.
-    pub(super) fn new(bottle: &str, founded: Foundation, provider: Arc<CryptoProvider>) -> anyhow::Result<Self> {
+    pub(super) fn new(bottle: &str, founded: CaKeyPair, provider: Arc<CryptoProvider>) -> anyhow::Result<Self> {
         let key = KeyPair::from_pem(&founded.key).context("read the key of the bottle's CA")?;
         let (issuer, leaves) = (Issuer::new(params(bottle), key), Mutex::default());
         Ok(Self { certificate: founded.certificate, issuer, key: KeyPair::generate()?, provider, leaves })
     }
 
-    /// How TLS is spoken as a host.
+    /// The TLS configuration that impersonates a host.
     ///
     /// # Errors
-    /// No certificate can be made for it.
+    /// No certificate can be made for the host.
     pub(super) fn config(&self, host: &Host) -> anyhow::Result<Arc<ServerConfig>> {
         let now = OffsetDateTime::now_utc();
         if let Some((until, config)) = crate::sync::lock(&self.leaves).get(host)
@@ -101,7 +101,7 @@ impl Authority {
         if leaves.len() >= MAX_LEAVES {
             leaves.clear();
         }
-        // Renewed before it ends, so that nobody meets one that is about to.
+        // Renewed early, so that no connection gets a certificate that is about to expire.
         leaves.insert(host.clone(), (now + VALID / 2, config.clone()));
         Ok(config)
     }
@@ -116,7 +116,7 @@ impl Authority {
         Ok(config)
     }
 
-    /// A host's certificate.
+    /// Issues a certificate for a host.
     fn certify(&self, host: &Host, now: OffsetDateTime) -> anyhow::Result<CertificateDer<'static>> {
         let name = match host {
             Host::V6(address) => address.to_string(),
@@ -128,7 +128,8 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        // All hosts have one key, from which the number would be made: two certificates of one number are no two (NSS).
+        // The default serial number derives from the key, which all hosts share; NSS rejects two certificates with one
+        // number.
         params.serial_number = Some(serial()?);
         let certificate = params.signed_by(&self.key, &self.issuer)?;
         Ok(CertificateDer::from(certificate.der().to_vec()))
@@ -139,7 +140,7 @@ impl Authority {
 fn serial() -> anyhow::Result<SerialNumber> {
     let mut bytes = [0; SERIAL];
     getrandom::fill(&mut bytes).context("make a serial number")?;
-    // Positive, and without a zero in front.
+    // Positive, and without a leading zero.
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
 }
@@ -152,12 +153,9 @@ mod tests {
 
     #[test]
     fn strict_clients_take_the_certificate_of_every_kind_of_host() {
-        let authority = Authority::new(
-            "test",
-            Foundation::new("test").unwrap(),
-            Arc::new(rustls::crypto::ring::default_provider()),
-        )
-        .unwrap();
+        let authority =
+            Authority::new("test", CaKeyPair::new("test").unwrap(), Arc::new(rustls::crypto::ring::default_provider()))
+                .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (root, leaf) = (folder.path().join("root.pem"), folder.path().join("leaf.der"));
         std::fs::write(&root, &authority.certificate).unwrap();
@@ -180,13 +178,13 @@ mod tests {
             let name = host.trim_matches(['[', ']']);
             let root = root.to_str().unwrap();
             let strict = ["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", root, named, name];
-            let said = openssl(&strict);
-            assert!(said.ends_with(": OK\n"), "{host}: {said}");
+            let printed = openssl(&strict);
+            assert!(printed.ends_with(": OK\n"), "{host}: {printed}");
             serials.insert(openssl(&["x509", "-noout", "-serial", "-inform", "der", "-in"]));
         }
         assert_eq!(serials.len(), 5, "{serials:?}");
         std::fs::write(&leaf, &authority.certificate).unwrap();
-        let said = openssl(&["verify", "-x509_strict", "-CAfile", root.to_str().unwrap()]);
-        assert!(said.ends_with(": OK\n"), "{said}");
+        let printed = openssl(&["verify", "-x509_strict", "-CAfile", root.to_str().unwrap()]);
+        assert!(printed.ends_with(": OK\n"), "{printed}");
     }
 }

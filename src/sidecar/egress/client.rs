@@ -1,12 +1,12 @@
-//! Who a request comes from: by the socket that it came in by, and by nothing that the request says.
+//! The client of a request. It is identified by the socket that it connects to, and by nothing in the request.
 
 use std::sync::Arc;
 
-/// Who a request comes from.
+/// The client of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Client {
     /// The agent.
     Agent,
-    /// A sidecar of the bottle that goes out through egress, by its name.
+    /// A sidecar of the bottle that goes out through egress, by name.
     Sidecar(Arc<str>),
 }

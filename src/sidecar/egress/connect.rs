@@ -1,5 +1,8 @@
-//! Destination → connection: every name is resolved once, every address checked, and exactly the checked ones are dialled,
-//! or the proxy that the user named. TLS towards a destination is verified here.
+//! Connects to destinations. Every name is resolved once, every address is checked, and only the checked addresses are
+//! dialled, or the user's upstream proxy. The certificates of destinations are verified here.
+//!
+//! Attacks that this stops: a name that resolves to a private address, and one that resolves differently the second
+//! time (DNS rebinding).
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -18,53 +21,47 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::via::Via;
+use super::stream::{DIAL, Stream};
+use super::upstream_proxy::UpstreamProxy;
 use crate::net::Host;
 use crate::policy::{Connect, Destination, Endpoint, Policy, Reason, check_addresses, check_proxy};
 
-/// How long a name may take to resolve.
+/// The time limit for resolving a name.
 const RESOLVE: Duration = Duration::from_secs(5);
-/// How long one address may take to answer, and how long TLS may take then.
-pub(super) const DIAL: Duration = Duration::from_secs(10);
-/// Addresses of one name that are tried.
+/// Maximum number of addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// A connection to somewhere.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-pub(super) type Stream = Box<dyn Io>;
-
-/// Connects to what was authorized.
+/// Connects to authorized destinations.
 #[derive(Clone)]
 pub(super) struct Connector {
     resolver: Arc<TokioResolver>,
     tls: TlsConnector,
     /// The same, offering HTTP/1.1 alone.
     tls_http1: TlsConnector,
-    policy: Arc<Policy>,
-    via: Option<Arc<Via>>,
+    /// What connecting depends on: addresses and sidecars, and none of the lists.
+    pub(super) policy: Arc<Policy>,
+    proxy: Option<Arc<UpstreamProxy>>,
 }
 
-/// Addresses that have passed the checks; nothing else is dialled.
+/// Addresses that passed the checks; nothing else is dialled.
 pub(super) struct Pinned {
     host: Host,
     addresses: Vec<Endpoint>,
-    /// The proxy that these are the addresses of, and how the destination is named to it.
-    via: Option<(Arc<Via>, String)>,
+    /// The upstream proxy that these addresses belong to, and the destination as it is named to the proxy.
+    proxy: Option<(Arc<UpstreamProxy>, String)>,
     tls: TlsConnector,
 }
 
 impl Connector {
-    /// Trusts the public authorities and these further ones, in PEM.
+    /// A connector that trusts the public CAs and the given ones, in PEM.
     pub(super) fn new(
-        policy: Arc<Policy>,
+        policy: &Policy,
         roots: &[String],
-        via: Option<Arc<Via>>,
+        proxy: Option<Arc<UpstreamProxy>>,
         resolver: Arc<TokioResolver>,
         provider: Arc<CryptoProvider>,
     ) -> anyhow::Result<Self> {
@@ -80,32 +77,38 @@ impl Connector {
         let mut http1 = config.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, tls_http1) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(http1)));
-        Ok(Self { resolver, tls, tls_http1, policy, via })
+        Ok(Self { resolver, tls, tls_http1, policy: Arc::new(of_connections(policy)), proxy })
     }
 
-    /// The same by another policy.
-    pub(super) fn by(&self, policy: Arc<Policy>) -> Self {
-        Self { policy, ..self.clone() }
+    /// The same for another policy.
+    pub(super) fn with_policy(&self, policy: &Policy) -> Self {
+        Self { policy: Arc::new(of_connections(policy)), ..self.clone() }
     }
 
-    /// The same for connections that speak HTTP/1.1 alone.
+    /// Whether connecting under this policy is the same.
+    pub(super) fn is_for(&self, policy: &Policy) -> bool {
+        let own = &self.policy;
+        own.ip_allow == policy.ip_allow && own.own_host == policy.own_host && own.sidecars == policy.sidecars
+    }
+
+    /// The same for HTTP/1.1 alone.
     pub(super) fn http1(&self) -> Self {
         Self { tls: self.tls_http1.clone(), ..self.clone() }
     }
 
-    /// The proxy that leads to a host, if one does.
-    pub(super) fn via(&self, host: &Host, port: u16) -> Option<&Arc<Via>> {
+    /// The upstream proxy for a host, if it applies.
+    pub(super) fn proxy_for(&self, host: &Host, port: u16) -> Option<&Arc<UpstreamProxy>> {
         let own = matches!(host, Host::Name(name) if self.policy.sidecars.contains_key(name));
-        self.via.as_ref().filter(|via| !own && via.leads_to(host, port))
+        self.proxy.as_ref().filter(|proxy| !own && proxy.applies_to(host, port))
     }
 
-    /// Resolves and checks an allowed destination. `None` for the canary, which is nowhere.
+    /// Resolves and checks an allowed destination. `None` for the canary, which has no address.
     pub(super) async fn pin(&self, host: &Host, destination: Destination) -> Result<Option<Pinned>, Reason> {
         let (host, tls) = (host.clone(), self.tls_http1.clone());
         let (named, port) = match destination {
             Destination::Canary => return Ok(None),
             Destination::Sidecar(sibling) => {
-                return Ok(Some(Pinned { host, addresses: vec![sibling.at], via: None, tls }));
+                return Ok(Some(Pinned { host, addresses: vec![sibling.at], proxy: None, tls }));
             }
             Destination::Resolve(named, port) => (named, port),
         };
@@ -113,30 +116,30 @@ impl Connector {
         if let Ok(addresses) = &resolved {
             check_addresses(&self.policy, &named, addresses)?;
         }
-        let Some(via) = self.via(&named, port) else {
+        let Some(proxy) = self.proxy_for(&named, port) else {
             let addresses = resolved?.into_iter().map(|address| endpoint(address, port)).collect();
-            return Ok(Some(Pinned { host, addresses, via: None, tls }));
+            return Ok(Some(Pinned { host, addresses, proxy: None, tls }));
         };
-        let target = match via.connect {
+        let target = match proxy.connect {
             Connect::Name => format!("{named}:{port}"),
             Connect::Address => {
                 let checked = resolved?.first().map(|&address| SocketAddr::new(address, port).to_string());
                 checked.ok_or_else(|| Reason::NameUnresolved(named.clone(), "no addresses".into()))?
             }
         };
-        let addresses = self.proxy_addresses(via).await?;
-        Ok(Some(Pinned { host, addresses, via: Some((via.clone(), target)), tls }))
+        let addresses = self.proxy_addresses(proxy).await?;
+        Ok(Some(Pinned { host, addresses, proxy: Some((proxy.clone(), target)), tls }))
     }
 
-    async fn proxy_addresses(&self, via: &Via) -> Result<Vec<Endpoint>, Reason> {
-        if let Host::Name(name) = &via.host
+    async fn proxy_addresses(&self, proxy: &UpstreamProxy) -> Result<Vec<Endpoint>, Reason> {
+        if let Host::Name(name) = &proxy.host
             && let Some(sibling) = self.policy.sidecars.get(name)
         {
             return Ok(vec![sibling.at.clone()]);
         }
-        let addresses = self.resolve(&via.host).await?;
-        check_proxy(&via.host, &addresses)?;
-        Ok(addresses.into_iter().map(|address| endpoint(address, via.port)).collect())
+        let addresses = self.resolve(&proxy.host).await?;
+        check_proxy(&proxy.host, &addresses)?;
+        Ok(addresses.into_iter().map(|address| endpoint(address, proxy.port)).collect())
     }
 
     async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
@@ -144,7 +147,7 @@ impl Connector {
         let name = match host {
             Host::V4(address) => return Ok(vec![IpAddr::V4(*address)]),
             Host::V6(address) => return Ok(vec![IpAddr::V6(*address)]),
-            // The final dot keeps search domains out. As octets, which a host's name is: underscores are none of IDNA's.
+            // The final dot disables search domains. Parsed as ASCII: IDNA does not allow underscores.
             Host::Name(name) => Name::from_ascii(format!("{name}.")).map_err(|error| unresolved(error.to_string()))?,
         };
         let answer = timeout(RESOLVE, self.resolver.lookup_ip(name))
@@ -155,8 +158,8 @@ impl Connector {
         if addresses.is_empty() { Err(unresolved("no addresses".into())) } else { Ok(addresses) }
     }
 
-    /// Connects to the origin of a URL that forwarding made out of an authorized intent.
-    async fn open(&self, uri: Uri) -> Result<Upstream, Reason> {
+    /// Connects to the origin of a URL that was built from an authorized intent.
+    async fn open(&self, uri: Uri) -> Result<DestinationStream, Reason> {
         let tls = uri.scheme_str() == Some("https");
         let host = Host::parse(uri.host().unwrap_or_default())?;
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -168,21 +171,27 @@ impl Connector {
         let pinned = self.pin(&host, destination).await?;
         let pinned = pinned.ok_or_else(|| Reason::Unreachable(host.clone(), "it is nowhere".into()))?;
         if !tls {
-            // To a proxy such a request is said as it is (RFC 9112, section 3.2.2).
-            let proxied = pinned.via.is_some();
-            return Ok(Upstream { io: TokioIo::new(pinned.reach().await?), h2: false, proxied });
+            // A proxy receives such a request in absolute form (RFC 9112, section 3.2.2).
+            let proxied = pinned.proxy.is_some();
+            return Ok(DestinationStream { io: TokioIo::new(pinned.connect().await?), h2: false, proxied });
         }
         let secured = secure(&self.tls, &host, pinned.dial().await?).await?;
         let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Upstream { io: TokioIo::new(Box::new(secured)), h2, proxied: false })
+        Ok(DestinationStream { io: TokioIo::new(Box::new(secured)), h2, proxied: false })
     }
+}
+
+/// The part of a policy that connecting depends on.
+fn of_connections(policy: &Policy) -> Policy {
+    let Policy { ip_allow, own_host, sidecars, .. } = policy.clone();
+    Policy { ip_allow, own_host, sidecars, ..Policy::default() }
 }
 
 fn endpoint(address: IpAddr, port: u16) -> Endpoint {
     Endpoint::Address(SocketAddr::new(address, port))
 }
 
-/// Connects, and no more.
+/// Opens a connection to an address or socket.
 async fn open(endpoint: &Endpoint) -> std::io::Result<Stream> {
     match endpoint {
         Endpoint::Address(address) => {
@@ -195,7 +204,7 @@ async fn open(endpoint: &Endpoint) -> std::io::Result<Stream> {
     }
 }
 
-/// Speaks TLS with a host, which shows that it is that host.
+/// Starts TLS and verifies the host's certificate.
 async fn secure(
     tls: &TlsConnector,
     host: &Host,
@@ -213,23 +222,23 @@ async fn secure(
 }
 
 impl Pinned {
-    /// Connects to the destination, through the proxy where there is one.
+    /// Connects to the destination, through the upstream proxy if there is one.
     pub(super) async fn dial(&self) -> Result<Stream, Reason> {
-        let stream = self.reach().await?;
-        match &self.via {
+        let stream = self.connect().await?;
+        match &self.proxy {
             None => Ok(stream),
-            Some((via, target)) => via.tunnel(stream, target).await.map_err(|why| self.unreachable(why)),
+            Some((proxy, target)) => proxy.tunnel(stream, target).await.map_err(|why| self.unreachable(why)),
         }
     }
 
-    /// Connects to the first address that answers: the destination's, or the proxy's.
-    async fn reach(&self) -> Result<Stream, Reason> {
+    /// Connects to the first address that accepts: the destination's, or the proxy's.
+    async fn connect(&self) -> Result<Stream, Reason> {
         let mut last = String::from("no addresses");
         for endpoint in &self.addresses {
             match timeout(DIAL, open(endpoint)).await {
                 Ok(Ok(stream)) => {
-                    return match &self.via {
-                        Some((via, _)) if via.tls => Ok(Box::new(secure(&self.tls, &via.host, stream).await?)),
+                    return match &self.proxy {
+                        Some((proxy, _)) if proxy.tls => Ok(Box::new(secure(&self.tls, &proxy.host, stream).await?)),
                         _ => Ok(stream),
                     };
                 }
@@ -241,15 +250,15 @@ impl Pinned {
     }
 
     fn unreachable(&self, why: String) -> Reason {
-        let why = if self.via.is_some() { format!("through the upstream proxy: {why}") } else { why };
+        let why = if self.proxy.is_some() { format!("through the upstream proxy: {why}") } else { why };
         Reason::Unreachable(self.host.clone(), why)
     }
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = Upstream;
+    type Response = DestinationStream;
     type Error = Reason;
-    type Future = BoxFuture<'static, Result<Upstream, Reason>>;
+    type Future = BoxFuture<'static, Result<DestinationStream, Reason>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Reason>> {
         Poll::Ready(Ok(()))
@@ -262,20 +271,20 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 /// A connection to a destination.
-pub(super) struct Upstream {
+pub(super) struct DestinationStream {
     io: TokioIo<Stream>,
     h2: bool,
     proxied: bool,
 }
 
-impl Connection for Upstream {
+impl Connection for DestinationStream {
     fn connected(&self) -> Connected {
         let connected = Connected::new().proxy(self.proxied);
         if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
 
-impl hyper::rt::Read for Upstream {
+impl hyper::rt::Read for DestinationStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -285,7 +294,7 @@ impl hyper::rt::Read for Upstream {
     }
 }
 
-impl hyper::rt::Write for Upstream {
+impl hyper::rt::Write for DestinationStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(context, bytes)
     }

@@ -1,6 +1,6 @@
-//! A request's body that nobody reads to its end, because the answer came before that. The answer must not be lost by it.
-//! In HTTP/1.1 the rest is read for nothing (RFC 9112, section 9.6); in HTTP/2 the body is kept until the answer has been
-//! sent, so that the client is told then that no more is wanted, and not before that something failed (RFC 9113, section
+//! The rest of a request body that was not read because the response came first. The response must still arrive: over
+//! HTTP/1.1 the rest is read and dropped (RFC 9112, section 9.6). Over HTTP/2 the body is kept until the response was
+//! sent, so that the client then learns that no more is wanted, rather than that the stream failed (RFC 9113, section
 //! 8.1).
 
 use std::pin::Pin;
@@ -13,39 +13,39 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::{Request, Response, Version};
 
-use super::passing::{Body, BoxError};
+use super::bodies::{Body, BoxError};
 use crate::sync::lock;
 
-/// How much is read for nothing, in bytes, and for how long.
+/// How much is read and dropped at most, in bytes, and for how long.
 const MAX_BYTES: usize = 256 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The body of a request from the agent.
-pub(super) struct Asked {
+pub(super) struct RequestBody {
     body: Option<Incoming>,
-    keeper: Option<Keeper>,
+    keeper: Option<Leftover>,
 }
 
-/// Where a body is kept until the answer has been sent.
-pub(super) type Keeper = Arc<Mutex<Option<Incoming>>>;
+/// Keeps an unread body until the response was sent.
+pub(super) type Leftover = Arc<Mutex<Option<Incoming>>>;
 
-/// Wraps a request's body.
-pub(super) fn wrap(request: Request<Incoming>) -> (Request<Asked>, Option<Keeper>) {
+/// Wraps the body of a request.
+pub(super) fn wrap(request: Request<Incoming>) -> (Request<RequestBody>, Option<Leftover>) {
     let keep = request.version() == Version::HTTP_2 && !request.body().is_end_stream();
-    let keeper = keep.then(Keeper::default);
-    let kept = keeper.clone();
-    (request.map(|body| Asked { body: Some(body), keeper: kept }), keeper)
+    let keeper = keep.then(Leftover::default);
+    let memory = keeper.clone();
+    (request.map(|body| RequestBody { body: Some(body), keeper: memory }), keeper)
 }
 
-/// Keeps what is left of the request's body as long as its answer.
-pub(super) fn keep(response: Response<Body>, keeper: Option<Keeper>) -> Response<Body> {
+/// Keeps the rest of the request body as long as the response.
+pub(super) fn keep(response: Response<Body>, keeper: Option<Leftover>) -> Response<Body> {
     match keeper {
         None => response,
-        Some(keeper) => response.map(|inner| Answered { inner, _keeper: keeper }.boxed()),
+        Some(keeper) => response.map(|inner| HoldingRequestBody { inner, _keeper: keeper }.boxed()),
     }
 }
 
-impl Drop for Asked {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         match &self.keeper {
@@ -64,7 +64,7 @@ async fn drain(mut body: Incoming) {
     }
 }
 
-impl hyper::body::Body for Asked {
+impl hyper::body::Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -87,13 +87,13 @@ impl hyper::body::Body for Asked {
     }
 }
 
-/// An answer that keeps a request's body.
-struct Answered {
+/// A response that keeps the request's body.
+struct HoldingRequestBody {
     inner: Body,
-    _keeper: Keeper,
+    _keeper: Leftover,
 }
 
-impl hyper::body::Body for Answered {
+impl hyper::body::Body for HoldingRequestBody {
     type Data = Bytes;
     type Error = BoxError;
 

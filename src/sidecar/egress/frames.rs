@@ -1,13 +1,13 @@
-//! Frames of `WebSockets` as they are on the wire (RFC 6455, section 5.2), read strictly: what is no frame that both ends
-//! read alike is a violation.
+//! WebSocket frames on the wire (RFC 6455, section 5.2), parsed strictly: a frame that the two ends might read
+//! differently is a violation.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What a frame is (section 11.8).
+/// The opcode of a frame (section 11.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Opcode {
     Continuation = 0,
     Text = 1,
     Binary = 2,
@@ -16,32 +16,32 @@ pub(super) enum Kind {
     Pong = 10,
 }
 
-impl Kind {
-    /// Whether it may stand between the frames of a message.
+impl Opcode {
+    /// Whether the frame may stand between the frames of a message.
     pub(super) fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// The beginning of a frame.
+/// The header of a frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct FrameHeader {
     pub(super) fin: bool,
-    pub(super) kind: Kind,
+    pub(super) opcode: Opcode,
     pub(super) length: u64,
     pub(super) mask: Option<[u8; 4]>,
-    /// As it came.
+    /// The header's bytes.
     pub(super) wire: Vec<u8>,
 }
 
-/// Largest content of a control frame (section 5.5).
+/// Maximum payload of a control frame, in bytes (section 5.5).
 const MAX_CONTROL: u64 = 125;
 
-/// Reads the beginning of the next frame; `None` at the end. What a client says is masked, and nothing else is.
+/// Reads the next frame header; `None` at the end. Frames of a client must be masked, all others must not.
 pub(super) async fn head<R: AsyncRead + Unpin>(
     from: &mut R,
     client: bool,
-) -> io::Result<Option<Result<Head, &'static str>>> {
+) -> io::Result<Option<Result<FrameHeader, &'static str>>> {
     let mut wire = vec![0; 2];
     if from.read(&mut wire[..1]).await? == 0 {
         return Ok(None);
@@ -64,39 +64,39 @@ pub(super) async fn head<R: AsyncRead + Unpin>(
         2 => 126,
         _ => 1 << 16,
     };
-    let kind = match first & 0x0f {
-        0 => Kind::Continuation,
-        1 => Kind::Text,
-        2 => Kind::Binary,
-        8 => Kind::Close,
-        9 => Kind::Ping,
-        10 => Kind::Pong,
-        _ => return Ok(Some(Err("a frame of a WebSocket is of no kind that is known"))),
+    let opcode = match first & 0x0f {
+        0 => Opcode::Continuation,
+        1 => Opcode::Text,
+        2 => Opcode::Binary,
+        8 => Opcode::Close,
+        9 => Opcode::Ping,
+        10 => Opcode::Pong,
+        _ => return Ok(Some(Err("a frame of a WebSocket has an unknown opcode"))),
     };
     let fin = first & 0x80 != 0;
     let why = match () {
         () if first & 0x70 != 0 => "a frame of a WebSocket is of an extension that was not offered",
         () if masked != client => "a frame of a WebSocket is masked, or not, as its side may not",
         () if length < least || length >> 63 != 0 => "a frame of a WebSocket has a malformed length",
-        () if kind.is_control() && (!fin || length > MAX_CONTROL) => {
+        () if opcode.is_control() && (!fin || length > MAX_CONTROL) => {
             "a control frame of a WebSocket is too long, or in parts"
         }
         () => {
             let mask = masked.then(|| wire[2 + extended..].first_chunk::<4>().copied()).flatten();
-            return Ok(Some(Ok(Head { fin, kind, length, mask, wire })));
+            return Ok(Some(Ok(FrameHeader { fin, opcode, length, mask, wire })));
         }
     };
     Ok(Some(Err(why)))
 }
 
-/// Takes a mask off, or puts it on (section 5.3).
+/// Applies or removes a mask (section 5.3).
 pub(super) fn mask(bytes: &mut [u8], mask: [u8; 4]) {
     bytes.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
 }
 
-/// A whole frame.
-pub(super) fn frame(kind: Kind, content: &[u8], masked: Option<[u8; 4]>) -> Vec<u8> {
-    let mut wire = vec![0x80 | kind as u8];
+/// Encodes a frame.
+pub(super) fn frame(opcode: Opcode, content: &[u8], masked: Option<[u8; 4]>) -> Vec<u8> {
+    let mut wire = vec![0x80 | opcode as u8];
     let flag = if masked.is_some() { 0x80 } else { 0 };
     match (u8::try_from(content.len()), u16::try_from(content.len())) {
         (Ok(length @ ..=125), _) => wire.push(flag | length),
@@ -122,7 +122,7 @@ pub(super) fn frame(kind: Kind, content: &[u8], masked: Option<[u8; 4]>) -> Vec<
 mod tests {
     use super::*;
 
-    async fn read(mut bytes: &[u8], client: bool) -> Option<Result<Head, &'static str>> {
+    async fn read(mut bytes: &[u8], client: bool) -> Option<Result<FrameHeader, &'static str>> {
         head(&mut bytes, client).await.unwrap()
     }
 
@@ -130,9 +130,9 @@ mod tests {
     async fn what_is_written_is_read_and_what_is_no_frame_is_not() {
         for length in [0, 1, 125, 126, 65535, 65536] {
             for key in [None, Some([1, 2, 3, 4])] {
-                let wire = frame(Kind::Binary, &vec![7; length], key);
+                let wire = frame(Opcode::Binary, &vec![7; length], key);
                 let head = read(&wire, key.is_some()).await.unwrap().unwrap();
-                assert_eq!((head.fin, head.kind, head.length), (true, Kind::Binary, length as u64));
+                assert_eq!((head.fin, head.opcode, head.length), (true, Opcode::Binary, length as u64));
                 let mut content = wire[head.wire.len()..].to_vec();
                 mask(&mut content, key.unwrap_or_default());
                 assert_eq!(content, vec![7; length]);

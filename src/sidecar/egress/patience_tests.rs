@@ -1,4 +1,4 @@
-//! What waits: bodies that do not go on, answers that nobody reads. Each ends, and holds up nobody until then.
+//! Bodies that stall, and responses that nobody reads: each ends, and blocks no other request.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_rustls::client::TlsStream;
 
-use super::inside_tests::{STREAMS, World, gzip};
-use super::load::{TIMES, Times};
+use super::after_connect_tests::{STREAMS, World, gzip};
+use super::capacity::{TIMEOUTS, Timeouts};
 
 const HOST: &str = "api.example.com";
-/// Short where the time is to come to its end.
+/// A timeout that the test lets expire.
 const SHORT: Duration = Duration::from_millis(500);
 
 async fn begin(world: &World, bytes: &[u8]) -> TlsStream<UnixStream> {
@@ -20,7 +20,7 @@ async fn begin(world: &World, bytes: &[u8]) -> TlsStream<UnixStream> {
     stream
 }
 
-/// An answer up to the end of its one line: the rest of the request is waited for behind it.
+/// A response up to the end of its one line: egress still waits for the rest of the request.
 async fn refusal(stream: &mut TlsStream<UnixStream>) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(b"}\n") {
@@ -32,7 +32,7 @@ async fn refusal(stream: &mut TlsStream<UnixStream>) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Bodies of every kind that stop before their end: their heads, and what comes of them.
+/// Bodies of every kind that stop before their end: a name, and the bytes of the request.
 fn stalled(port: u16) -> Vec<(&'static str, Vec<u8>)> {
     let head = |more: &str| format!("POST / HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n{more}\r\n");
     let long = 20 << 20;
@@ -59,11 +59,11 @@ fn stalled(port: u16) -> Vec<(&'static str, Vec<u8>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promise_15_a_body_that_does_not_go_on_ends_and_holds_up_no_other() {
-    for times in [Times { stall: SHORT, ..TIMES }, Times { whole: SHORT, ..TIMES }] {
+    for times in [Timeouts { stall: SHORT, ..TIMEOUTS }, Timeouts { whole: SHORT, ..TIMEOUTS }] {
         let world = World::patient(&["h2"], |table| table, times).await;
         let mut begun = Vec::new();
         for (name, bytes) in stalled(world.port) {
-            // Only what is looked at whole has a time for all of it.
+            // Only bodies that are inspected as a whole have a total time limit.
             if times.whole == SHORT && !name.starts_with("gzip") {
                 continue;
             }
@@ -80,9 +80,9 @@ async fn promise_15_a_body_that_does_not_go_on_ends_and_holds_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promise_15_answers_that_nobody_reads_hold_up_no_other() {
-    let world = World::patient(&["h2"], |table| table, Times { unread: SHORT, ..TIMES }).await;
+    let world = World::patient(&["h2"], |table| table, Timeouts { unread: SHORT, ..TIMEOUTS }).await;
     let request = format!("GET /endless HTTP/1.1\r\nHost: {HOST}:{}\r\n\r\n", world.port);
-    // As many as the destination serves at once, each begun before the next.
+    // As many as the destination serves concurrently, each started before the next.
     let mut unread = Vec::new();
     for _ in 0..STREAMS {
         let mut stream = begin(&world, request.as_bytes()).await;
@@ -96,7 +96,7 @@ async fn promise_15_answers_that_nobody_reads_hold_up_no_other() {
     let decisions = world.egress.counters.read(1).decisions;
     let ended = decisions.iter().find(|row| row.code == "unread").map_or(0, |row| row.count);
     assert!((1..=u64::from(STREAMS) - 32).contains(&ended), "{ended} have ended");
-    // One that is left is there, and goes on.
+    // One of the rest still works.
     let mut last = unread.pop().unwrap();
     last.read_exact(&mut vec![0; 4 << 20]).await.unwrap();
 }

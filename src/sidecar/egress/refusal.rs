@@ -1,36 +1,36 @@
-//! What a client is told where its request is refused: a status that makes it stop and not blame its credentials, and one line
-//! that it shows. `README.md` beside this file has what the real agents made of other ones.
+//! The response to a refused request: a status that makes the client stop without blaming its credentials, and one line
+//! that the client shows. `README.md` beside this file records what real agents did with other forms.
 //!
-//! Nothing of the request is in it but what its [`Reason`] says.
+//! The response contains nothing of the request but what its [`Reason`] says.
 
 use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 use percent_encoding::{AsciiSet, CONTROLS};
 
-use super::passing::{Body, empty, full};
+use super::bodies::{Body, empty, full};
 use crate::policy::{Form, Intent, Reason};
 
-/// Tells the SDKs of Anthropic and `OpenAI` that the same request would be refused again.
+/// Tells the SDKs of Anthropic and `OpenAI` that a retry would be refused again.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Who asks, as far as it matters to how it is told.
+/// The kind of client, as far as it affects the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
-    /// It shows a plain text, and of JSON nothing (git's http.c, `show_http_message`).
+pub(super) enum ClientKind {
+    /// Shows plain text, but not JSON (git's http.c, `show_http_message`).
     Git,
-    /// It reads a status and a message of its own, and nothing of another content type (grpc's PROTOCOL-HTTP2.md).
+    /// Reads its own status and message, and no other content type (grpc's PROTOCOL-HTTP2.md).
     Grpc,
-    /// Everybody else.
+    /// Any other client.
     Other,
 }
 
-impl Asker {
-    /// Who has sent a request.
+impl ClientKind {
+    /// The client that sent a request.
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         let header = |name| request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
         let (agent, kind) = (header(header::USER_AGENT), header(header::CONTENT_TYPE));
-        // Its form for browsers is told like everybody else.
+        // gRPC-Web, for browsers, gets the ordinary response.
         let grpc =
             kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
         match () {
@@ -41,9 +41,8 @@ impl Asker {
     }
 }
 
-/// The status that a refusal is told with. What the policy says of a host is told by 403 to whoever asks a proxy. Inside TLS it is
-/// 400, like everything that is wrong with a request: agents take a 403 of their model's host for a bad key, and what is not 400
-/// they ask again.
+/// The status of a refusal. From the proxy itself, a decision about a host is a 403. Inside TLS it is a 400, like every
+/// mistake in a request: agents take a 403 of their model's host for a wrong key, and retry other statuses.
 pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
     match reason {
         _ if is_down(reason) => StatusCode::BAD_GATEWAY,
@@ -63,48 +62,54 @@ pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
     }
 }
 
-/// What is said: one line.
-pub(super) fn line(reason: &Reason, asker: Asker, bottle: &str) -> String {
+/// The body: one line.
+pub(super) fn line(reason: &Reason, client_kind: ClientKind, bottle: &str) -> String {
     let message = format!("{}: {reason}; {}", phrase(reason), reason.advice(bottle));
-    match asker {
-        Asker::Git => return format!("{message}\n"),
-        Asker::Grpc => return message,
-        Asker::Other => {}
+    match client_kind {
+        ClientKind::Git => return format!("{message}\n"),
+        ClientKind::Grpc => return message,
+        ClientKind::Other => {}
     }
-    // As Anthropic's and OpenAI's APIs have it, which agents and SDKs read: the message is the one member that they all show.
+    // The error format of Anthropic's and OpenAI's APIs, which agents and SDKs parse: all of them show the message.
     let kind = if is_down(reason) { "api_error" } else { "invalid_request_error" };
     let error = serde_json::json!({ "type": kind, "code": reason.code(), "message": message });
     format!("{}\n", serde_json::json!({ "type": "error", "error": error }))
 }
 
-/// The answer to a request that is refused; `intent` is what it wanted, where that could be read.
-pub(super) fn answer(reason: &Reason, intent: Option<&Intent>, asker: Asker, bottle: &str) -> Response<Body> {
+/// The response to a refused request; `intent` is what it wanted, if that could be parsed.
+pub(super) fn answer(
+    reason: &Reason,
+    intent: Option<&Intent>,
+    client_kind: ClientKind,
+    bottle: &str,
+) -> Response<Body> {
     let inside = intent.is_some_and(|intent| intent.form == Form::Inside);
     let status = status(reason, inside);
-    if asker == Asker::Grpc {
+    if client_kind == ClientKind::Grpc {
         return grpc(reason, status, bottle);
     }
-    let mut response = Response::new(full(line(reason, asker, bottle).into()));
+    let mut response = Response::new(full(line(reason, client_kind, bottle).into()));
     *response.status_mut() = status;
-    let kind = if asker == Asker::Git { "text/plain; charset=utf-8" } else { "application/json" };
+    let kind = if client_kind == ClientKind::Git { "text/plain; charset=utf-8" } else { "application/json" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if !is_down(reason) {
         response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
-    // The body of an answer to CONNECT is shown by nobody; these words are by some (Go, urllib3).
+    // No client shows the body of a response to `CONNECT`; some show the reason phrase (Go, urllib3).
     if let Ok(phrase) = ReasonPhrase::try_from(phrase(reason)) {
         response.extensions_mut().insert(phrase);
     }
     response
 }
 
-/// An answer of gRPC that is nothing but its trailers, in its headers. Of all codes that say "not like this", clients repeat
-/// none, and take `PERMISSION_DENIED` and `UNAUTHENTICATED` for a matter of credentials.
+/// A gRPC response that consists of trailers alone, in its headers. Clients retry none of the codes for a wrong
+/// request, and take `PERMISSION_DENIED` and `UNAUTHENTICATED` for a problem with credentials.
 fn grpc(reason: &Reason, status: StatusCode, bottle: &str) -> Response<Body> {
     const INVALID_ARGUMENT: u16 = 3;
     const UNAVAILABLE: u16 = 14;
     let code = if status.is_server_error() { UNAVAILABLE } else { INVALID_ARGUMENT };
-    let message = percent_encoding::utf8_percent_encode(&line(reason, Asker::Grpc, bottle), GRPC_MESSAGE).to_string();
+    let message =
+        percent_encoding::utf8_percent_encode(&line(reason, ClientKind::Grpc, bottle), GRPC_MESSAGE).to_string();
     let mut response = Response::new(empty());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -115,16 +120,16 @@ fn grpc(reason: &Reason, status: StatusCode, bottle: &str) -> Response<Body> {
     response
 }
 
-/// What a message is written without: all but what can be seen of ASCII, and the percent sign.
+/// The characters that are percent-encoded in a message: all but printable ASCII, and the percent sign.
 const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 
-/// The words behind the status, in HTTP/1.1.
+/// The reason phrase of HTTP/1.1.
 pub(super) fn phrase(reason: &Reason) -> String {
     let who = if is_down(reason) { "not passed on by bottler" } else { "refused by bottler" };
     format!("{who}: {}", reason.code())
 }
 
-/// Whether the destination is what is wrong: the same request may pass a moment later.
+/// Whether the destination is at fault: a retry may succeed.
 fn is_down(reason: &Reason) -> bool {
     matches!(reason, Reason::NameUnresolved(..) | Reason::Unreachable(..))
 }
@@ -157,7 +162,7 @@ mod tests {
                 (outside, inside),
                 "{reason}"
             );
-            let text = line(&reason, Asker::Other, "shell-ab12c");
+            let text = line(&reason, ClientKind::Other, "shell-ab12c");
             assert!(text.ends_with("}\n") && text.matches('\n').count() == 1, "{text}");
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!((&json["type"], &json["error"]["code"]), (&"error".into(), &reason.code().into()));
@@ -166,12 +171,16 @@ mod tests {
                 message.contains(&reason.to_string()) && message.contains(&reason.advice("shell-ab12c")),
                 "{message}"
             );
-            assert_eq!(line(&reason, Asker::Git, "shell-ab12c").trim_end(), message);
-            let told = answer(&reason, None, Asker::Grpc, "shell-ab12c");
-            let code = told.headers()["grpc-status"].to_str().unwrap();
-            assert_eq!((told.status(), code), (StatusCode::OK, if outside == 502 { "14" } else { "3" }), "{reason}");
-            assert_eq!(told.headers()["grpc-message"], message);
-            let retries = !answer(&reason, None, Asker::Other, "").headers().contains_key(SHOULD_RETRY);
+            assert_eq!(line(&reason, ClientKind::Git, "shell-ab12c").trim_end(), message);
+            let response = answer(&reason, None, ClientKind::Grpc, "shell-ab12c");
+            let code = response.headers()["grpc-status"].to_str().unwrap();
+            assert_eq!(
+                (response.status(), code),
+                (StatusCode::OK, if outside == 502 { "14" } else { "3" }),
+                "{reason}"
+            );
+            assert_eq!(response.headers()["grpc-message"], message);
+            let retries = !answer(&reason, None, ClientKind::Other, "").headers().contains_key(SHOULD_RETRY);
             assert_eq!(retries, outside == 502, "{reason}");
         }
     }

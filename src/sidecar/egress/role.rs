@@ -1,4 +1,4 @@
-//! Egress as a role: where it listens, and what it takes and answers.
+//! Egress as a role: its listeners, updates and questions.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +7,9 @@ use std::sync::Arc;
 use hickory_resolver::TokioResolver;
 
 use super::serve::{self, Listener};
-use super::{Ask, Config, Egress, Inside, Notice, ROLE, Ready, Stats, Update, load, memory, tcp_port, tcp_socket};
+use super::{
+    Ask, Config, Egress, InsideAddresses, Notice, ROLE, Ready, Stats, Update, capacity, memory, tcp_port, tcp_socket,
+};
 use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET};
 use crate::layout::pair;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
@@ -28,37 +30,37 @@ impl Role for Egress {
         memory::bound()
     }
 
-    /// `at` is where the sockets are made, or a TCP address.
+    /// `at` is the folder for the sockets, or a TCP address.
     async fn start(config: Config, at: Option<&str>) -> anyhow::Result<(Arc<Self>, Ready)> {
         let resolver = TokioResolver::builder_tokio()?.build()?;
-        let egress = Arc::new(Egress::new(&config, resolver, load::TIMES)?);
-        let places = serve::places();
+        let egress = Arc::new(Egress::new(&config, resolver, capacity::TIMEOUTS)?);
+        let permits = serve::agent_permits();
         let folder = Path::new(at.unwrap_or(SERVICE_DIR));
-        let targets = egress.state().policy.tcp.len();
+        let targets = egress.snapshot().policy.tcp.len();
         if let Some(address) = at.and_then(|at| at.parse::<SocketAddr>().ok()) {
             let listener = serve::address(address).await?;
             let address = listener.local_addr()?;
-            serve::spawn(Listener::Tcp(listener, None), None, egress.clone(), places);
+            serve::spawn(Listener::Tcp(listener, None), None, egress.clone(), permits);
             eprintln!("listening on {address}");
-        } else if let Some(Inside { own, agent }) = config.inside {
+        } else if let Some(InsideAddresses { own, agent }) = config.inside {
             for index in 0..targets {
                 let listener = serve::address((own, tcp_port(index)).into()).await?;
-                serve::spawn(Listener::Tcp(listener, Some(agent)), Some(index), egress.clone(), places.clone());
+                serve::spawn(Listener::Tcp(listener, Some(agent)), Some(index), egress.clone(), permits.clone());
             }
             let listener = serve::address((own, PORT).into()).await?;
-            serve::spawn(Listener::Tcp(listener, Some(agent)), None, egress.clone(), places);
+            serve::spawn(Listener::Tcp(listener, Some(agent)), None, egress.clone(), permits);
             let proof = serve::address((own, PROOF_PORT).into()).await?;
             serve::spawn_proof(Listener::Tcp(proof, Some(agent)), egress.clone());
         } else {
             for index in 0..targets {
                 let listener = socket::listen_again(&folder.join(tcp_socket(index)), socket::OTHERS)?;
-                serve::spawn(Listener::Unix(listener), Some(index), egress.clone(), places.clone());
+                serve::spawn(Listener::Unix(listener), Some(index), egress.clone(), permits.clone());
             }
             serve::spawn(
                 Listener::Unix(socket::listen_again(&folder.join(SOCKET), socket::OTHERS)?),
                 None,
                 egress.clone(),
-                places,
+                permits,
             );
             serve::spawn_proof(
                 Listener::Unix(socket::listen_again(&folder.join(PROOF_SOCKET), socket::OTHERS)?),
@@ -67,7 +69,7 @@ impl Role for Egress {
         }
         for pair in &config.pairs {
             let listener = Listener::Unix(socket::listen_again(&pair.folder.join(pair::EGRESS), socket::OTHERS)?);
-            serve::spawn(listener, None, Arc::new(egress.of_sidecar(&pair.name)), serve::sidecar_places());
+            serve::spawn(listener, None, Arc::new(egress.of_sidecar(&pair.name)), serve::sidecar_permits());
         }
         let ready = Ready { ca: egress.authority.certificate.clone() };
         Ok((egress, ready))
@@ -76,7 +78,7 @@ impl Role for Egress {
     async fn update(&self, update: Update) -> Result<(), String> {
         match update {
             Update::Secrets(secrets) => {
-                self.take_secrets(&secrets);
+                self.set_secrets(&secrets);
                 Ok(())
             }
             Update::Register(registration) => self.register(registration),
@@ -86,7 +88,7 @@ impl Role for Egress {
 
     async fn answer(&self, ask: Ask) -> Result<Stats, String> {
         match ask {
-            Ask::Stats => Ok(self.counters.read(self.state().generation)),
+            Ask::Stats => Ok(self.counters.read(self.snapshot().generation)),
         }
     }
 

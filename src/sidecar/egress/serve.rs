@@ -1,74 +1,49 @@
-//! Where connections come in: the agent's, and those of sidecars that go out through egress, each by a listener of its own.
+//! Accepts connections: the agent's, and those of sidecars that go out through egress, each from its own listener.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::connect::Stream;
-use super::stats::Counters;
+use super::connection_permit::ConnectionPermit;
+use super::stream::Stream;
 use super::{Egress, http, tcp};
 
-/// Connections served at once; further ones wait.
+/// Maximum number of concurrent connections; further ones wait.
 const MAX_CONNECTIONS: usize = 1024;
 /// The same for one sidecar.
 const SIDECAR_CONNECTIONS: usize = 256;
-/// Places of the listener for the repeated proof, and how long a connection there may last: however many the agent has
-/// elsewhere, the proof finds one. Whoever else connects there gets what it would get anywhere.
+/// Connections reserved for the repeated proof, and how long each may last. The agent cannot use them up; a connection
+/// there is treated like any other.
 const PROOF_CONNECTIONS: usize = 8;
 const PROOF_TIME: Duration = Duration::from_secs(30);
-/// Descriptors that connections of the agent's leave to everything else: its requests' destinations, the operator's questions.
+/// File descriptors that the agent's connections leave free, for destinations and for the operator's commands.
 const SPARE_DESCRIPTORS: u64 = 64;
-/// How long to wait when nothing more can be accepted.
+/// How long to wait when accepting fails.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Where they come in.
+/// A listener.
 pub(super) enum Listener {
     /// A socket in egress' volume.
     Unix(UnixListener),
-    /// An address on the network inside, and the only one that is served there; or of a machine where there is no bottle.
+    /// An address on the network inside, with the only peer that is served; without a peer on a machine without a
+    /// bottle.
     Tcp(TcpListener, Option<Ipv4Addr>),
 }
 
-/// The place of one connection, and of what it becomes: held until all of it has ended.
-#[derive(Clone)]
-pub(super) struct Place(#[expect(dead_code, reason = "held")] Arc<Held>);
-
-struct Held {
-    counters: Arc<Counters>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Place {
-    /// Counts a connection; without a permit where nothing bounds them, as in tests.
-    pub(super) fn new(egress: &Egress, permit: Option<OwnedSemaphorePermit>) -> Self {
-        let counters = egress.counters.clone();
-        counters.connections.fetch_add(1, Ordering::Relaxed);
-        counters.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Held { counters, _permit: permit }))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.counters.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What all listeners share: so many connections there may be.
-pub(super) fn places() -> Arc<Semaphore> {
+/// The connection permits that the agent's listeners share.
+pub(super) fn agent_permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_CONNECTIONS))
 }
 
-/// What one sidecar has: the agent takes it nothing away.
-pub(super) fn sidecar_places() -> Arc<Semaphore> {
+/// The connection permits of one sidecar, which the agent cannot use up.
+pub(super) fn sidecar_permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(SIDECAR_CONNECTIONS))
 }
 
@@ -77,18 +52,17 @@ pub(super) async fn address(address: SocketAddr) -> anyhow::Result<TcpListener> 
     TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
 }
 
-/// Serves a listener from now on: requests to the proxy, or bytes for a `named` destination of plain TCP, by its place in
-/// the list.
-pub(super) fn spawn(listener: Listener, named: Option<usize>, egress: Arc<Egress>, places: Arc<Semaphore>) {
-    spawn_bounded(listener, named, egress, places, None);
+/// Starts to serve a listener: requests to the proxy, or the TCP destination with the index `named`.
+pub(super) fn spawn(listener: Listener, named: Option<usize>, egress: Arc<Egress>, permits: Arc<Semaphore>) {
+    spawn_bounded(listener, named, egress, permits, None);
 }
 
-/// Serves the listener for the repeated proof.
+/// Starts to serve the listener for the repeated proof.
 pub(super) fn spawn_proof(listener: Listener, egress: Arc<Egress>) {
     spawn_bounded(listener, None, egress, Arc::new(Semaphore::new(PROOF_CONNECTIONS)), Some(PROOF_TIME));
 }
 
-/// A connection, unless its descriptor is one of the last: the system gives out the lowest that is free.
+/// Rejects a connection if its descriptor is one of the last: the system assigns the lowest free one.
 fn spare<S: AsRawFd + AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> std::io::Result<Stream> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let descriptor = u64::try_from(stream.as_raw_fd()).unwrap_or(u64::MAX);
@@ -102,18 +76,18 @@ fn spawn_bounded(
     listener: Listener,
     named: Option<usize>,
     egress: Arc<Egress>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     longest: Option<Duration>,
 ) {
     tokio::spawn(async move {
-        while let Ok(permit) = places.clone().acquire_owned().await {
+        while let Ok(permit) = permits.clone().acquire_owned().await {
             let accepted: std::io::Result<Stream> = match &listener {
                 Listener::Unix(listener) => match listener.accept().await {
                     Ok((stream, _)) => spare(stream),
                     Err(error) => Err(error),
                 },
                 Listener::Tcp(listener, only) => match listener.accept().await {
-                    // Nobody else is told anything.
+                    // Other peers are closed without a response.
                     Ok((_, peer)) if only.is_some_and(|only| peer.ip() != only) => continue,
                     Ok((stream, _)) => {
                         let _ = stream.set_nodelay(true);
@@ -123,21 +97,21 @@ fn spawn_bounded(
                 },
             };
             let Ok(stream) = accepted else {
-                // Out of descriptors, say: those that are served give theirs back.
+                // Probably out of descriptors: served connections will free theirs.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
             let egress = egress.clone();
-            let place = Place::new(&egress, Some(permit));
+            let permit = ConnectionPermit::new(&egress, Some(permit));
             tokio::spawn(async move {
                 match named {
                     Some(index) => {
                         tcp::serve(stream, index, &egress).await;
-                        drop(place);
+                        drop(permit);
                     }
                     None => match longest {
-                        Some(longest) => drop(tokio::time::timeout(longest, http::serve(stream, egress, place)).await),
-                        None => http::serve(stream, egress, place).await,
+                        Some(longest) => drop(tokio::time::timeout(longest, http::serve(stream, egress, permit)).await),
+                        None => http::serve(stream, egress, permit).await,
                     },
                 }
             });

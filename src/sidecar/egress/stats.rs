@@ -1,4 +1,4 @@
-//! What egress has done so far: as JSON, and as Prometheus' text.
+//! The counters of egress, as JSON and in Prometheus' text format.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sync::lock;
 
-/// Numbers that only grow, but for `open`.
+/// The counters. All but `open` only grow.
 pub(super) struct Counters {
     began: Instant,
     pub(super) connections: AtomicU64,
@@ -20,35 +20,35 @@ pub(super) struct Counters {
     decisions: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
-/// What egress has done since it began.
+/// The counters since the start of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Seconds since it began.
+    /// Seconds since the start.
     pub uptime: u64,
-    /// How often what it goes by was read, the first time included.
+    /// The generation of the active policy.
     pub generation: u64,
     /// Connections from the agent so far.
     pub connections: u64,
-    /// Those that are open.
+    /// Open connections.
     pub open: u64,
-    /// Bytes of requests' bodies, messages and tunnels that were let through.
+    /// Bytes of request bodies, messages and tunnels that were let through.
     pub request_bytes: u64,
-    /// Bytes that came back.
+    /// Bytes of responses.
     pub response_bytes: u64,
-    /// Decisions so far.
+    /// Decisions, by kind.
     pub decisions: Vec<Decisions>,
-    /// Memory that is resident, in bytes.
+    /// Resident memory, in bytes.
     pub resident: u64,
 }
 
-/// Decisions that are alike.
+/// The number of decisions of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decisions {
     /// `allow`, `refuse`, `audit` or `warn`.
     pub decision: String,
     /// The reason's code.
     pub code: String,
-    /// How many.
+    /// The number.
     pub count: u64,
 }
 
@@ -65,7 +65,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn decided(&self, decision: &'static str, code: &'static str) {
+    pub(super) fn record(&self, decision: &'static str, code: &'static str) {
         *lock(&self.decisions).entry((decision, code)).or_default() += 1;
     }
 
@@ -98,7 +98,7 @@ fn resident() -> Option<u64> {
 }
 
 impl Stats {
-    /// Prometheus' text exposition format, version 0.0.4. `bottle` is a label of every sample.
+    /// Prometheus' text exposition format, version 0.0.4. `bottle` becomes a label of every sample.
     pub fn prometheus(&self, bottle: &str) -> String {
         let mut text = String::new();
         let mut sample = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn numbers_come_out_as_prometheus_reads_them() {
         let counters = Counters::new();
-        counters.decided("refuse", "host_not_allowed");
-        counters.decided("refuse", "host_not_allowed");
+        counters.record("refuse", "host_not_allowed");
+        counters.record("refuse", "host_not_allowed");
         let text = counters.read(3).prometheus("probe-abcde");
         assert!(text.contains("# TYPE bottler_egress_policy_generation gauge\nbottler_egress_policy_generation{bottle=\"probe-abcde\"} 3\n"), "{text}");
         let row =

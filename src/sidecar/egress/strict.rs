@@ -1,5 +1,8 @@
-//! HTTP/1.1 in its one unambiguous form (RFC 9112): what servers read in different ways does not come in at all. The
-//! bytes are looked at on their way to the parser, which is more lenient than a wall may be.
+//! Accepts only unambiguous HTTP/1.1 (RFC 9112). The bytes are checked on their way to the HTTP parser, which is more
+//! lenient than a security boundary may be.
+//!
+//! Attacks that this stops: request smuggling, by anything that servers parse differently: two lengths, bare CR or LF,
+//! folded headers, chunk extensions.
 
 use std::io;
 use std::pin::Pin;
@@ -13,29 +16,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sync::lock;
 
-/// HTTP/2's first bytes (RFC 9113, section 3.4); what follows is framed by itself.
+/// The connection preface of HTTP/2 (RFC 9113, section 3.4); what follows has its own framing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Longest line of a chunk's size, and of a head, in bytes; the parser bounds whole heads.
+/// Maximum length of a line, in bytes; the parser limits the whole head.
 const MAX_LINE: usize = 64 << 10;
 
-/// What did not come in.
-pub(super) struct Verdict<S> {
+/// A rejected connection.
+pub(super) struct Rejected<S> {
     /// The connection.
     pub(super) stream: S,
     pub(super) why: &'static str,
-    /// Whether the parser has not seen the request, so that nobody answers it.
+    /// Whether the parser has not seen the request, so that nobody has responded.
     pub(super) unanswered: bool,
 }
 
-/// Where that is left when the connection has ended.
-pub(super) type Refused<S> = Arc<Mutex<Option<Verdict<S>>>>;
+/// Receives the connection when it is rejected.
+pub(super) type RejectedSlot<S> = Arc<Mutex<Option<Rejected<S>>>>;
 
-/// Whether an upgrade was granted on a connection: until then, requests and nothing else come in.
+/// Whether an upgrade was granted on a connection. Until then, only requests are accepted.
 #[derive(Clone, Default)]
-pub(super) struct Granted(Arc<AtomicBool>);
+pub(super) struct UpgradeGrant(Arc<AtomicBool>);
 
-impl Granted {
-    /// From now on, what comes in is no HTTP/1.
+impl UpgradeGrant {
+    /// From now on, the input is not HTTP/1.
     pub(super) fn grant(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -45,22 +48,22 @@ impl Granted {
     }
 }
 
-/// A connection whose incoming bytes are looked at. When they are refused the parser sees an end, and `refused` gets the
-/// connection back.
+/// A connection whose input is checked. When it is rejected, the parser sees an end of input, and `refused` receives
+/// the connection.
 pub(super) struct Strict<S> {
     inner: Option<S>,
-    check: Check,
+    check: Checker,
     why: Option<&'static str>,
     unanswered: bool,
-    refused: Refused<S>,
+    refused: RejectedSlot<S>,
 }
 
 impl<S> Strict<S> {
-    /// `http2` is whether that may come instead.
-    pub(super) fn new(inner: S, http2: bool) -> (Self, Refused<S>, Granted) {
-        let (refused, granted) = (Refused::default(), Granted::default());
-        let state = if http2 { State::First } else { State::RequestLine };
-        let check = Check { state, granted: granted.clone(), ..Check::default() };
+    /// `http2` says whether HTTP/2 is accepted as well.
+    pub(super) fn new(inner: S, http2: bool) -> (Self, RejectedSlot<S>, UpgradeGrant) {
+        let (refused, granted) = (RejectedSlot::default(), UpgradeGrant::default());
+        let position = if http2 { Position::First } else { Position::RequestLine };
+        let check = Checker { position, granted: granted.clone(), ..Checker::default() };
         (Self { inner: Some(inner), check, why: None, unanswered: false, refused: refused.clone() }, refused, granted)
     }
 
@@ -75,7 +78,7 @@ impl<S> Strict<S> {
 impl<S> Drop for Strict<S> {
     fn drop(&mut self) {
         if let (Some(why), Some(stream)) = (self.why, self.inner.take()) {
-            *lock(&self.refused) = Some(Verdict { stream, why, unanswered: self.unanswered });
+            *lock(&self.refused) = Some(Rejected { stream, why, unanswered: self.unanswered });
         }
     }
 }
@@ -90,8 +93,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        // The parser has not seen the whole of a head whose body has not begun yet.
-        let unanswered = matches!(self.check.state, State::First | State::RequestLine | State::Header);
+        // The parser has not seen the whole head of a request whose body has not begun.
+        let unanswered = matches!(self.check.position, Position::First | Position::RequestLine | Position::Header);
         ready!(self.inner().poll_read(context, buffer))?;
         if let Err(why) = self.check.feed(&buffer.filled()[before..]) {
             buffer.set_filled(before);
@@ -112,7 +115,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.why.is_some() {
-            // There is something to say yet.
+            // The reason is still to be sent.
             return self.inner().poll_flush(context);
         }
         self.inner().poll_shutdown(context)
@@ -131,21 +134,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
     }
 }
 
-/// Where in a connection's bytes the check is.
+/// The state of the check.
 #[derive(Default)]
-struct Check {
-    state: State,
-    /// The line that has begun.
+struct Checker {
+    position: Position,
+    /// The incomplete line.
     line: Vec<u8>,
     head: Head,
-    granted: Granted,
-    /// How many bytes there have been, as long as they may be HTTP/2's preface.
-    begun: usize,
+    granted: UpgradeGrant,
+    /// The length of the input so far that matches the HTTP/2 preface.
+    prefix: usize,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// The very first bytes, which decide between the versions.
+enum Position {
+    /// The first bytes, which decide between HTTP/1 and HTTP/2.
     #[default]
     First,
     RequestLine,
@@ -155,69 +158,71 @@ enum State {
     Chunk(u64),
     ChunkEnd,
     Trailer,
-    /// An upgrade was asked for: what follows are requests, unless it is granted.
-    Asked,
-    /// Not HTTP/1 any more.
-    Past,
+    /// After a request for an upgrade: requests follow, unless it is granted.
+    UpgradeRequested,
+    /// No longer HTTP/1.
+    Opaque,
 }
 
-/// What a head has said so far.
+/// The fields of a head so far.
 #[derive(Default)]
 struct Head {
     length: Option<u64>,
     chunked: bool,
-    /// After it come other bytes than requests: those of the tunnel, or nothing, for a refused CONNECT ends the connection.
+    /// `CONNECT`: a tunnel follows, or nothing, because a refusal ends the connection.
     connects: bool,
-    /// After it come other bytes than requests, if it is granted.
+    /// An upgrade was requested: another protocol follows if it is granted.
     upgrades: bool,
 }
 
-impl Check {
+impl Checker {
     fn feed(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
         while !bytes.is_empty() {
-            bytes = match self.state {
-                State::Past => return Ok(()),
-                State::First => self.first(bytes)?,
-                State::Asked => {
-                    self.state = if self.granted.is_granted() { State::Past } else { State::RequestLine };
+            bytes = match self.position {
+                Position::Opaque => return Ok(()),
+                Position::First => self.first(bytes)?,
+                Position::UpgradeRequested => {
+                    self.position = if self.granted.is_granted() { Position::Opaque } else { Position::RequestLine };
                     bytes
                 }
-                State::Body(left) | State::Chunk(left) => {
+                Position::Body(left) | Position::Chunk(left) => {
                     let taken = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     let left = left - taken as u64;
-                    self.state = match (self.state, left) {
-                        (State::Body(_), 0) => State::RequestLine,
-                        (State::Body(_), left) => State::Body(left),
-                        (_, 0) => State::ChunkEnd,
-                        (_, left) => State::Chunk(left),
+                    self.position = match (self.position, left) {
+                        (Position::Body(_), 0) => Position::RequestLine,
+                        (Position::Body(_), left) => Position::Body(left),
+                        (_, 0) => Position::ChunkEnd,
+                        (_, left) => Position::Chunk(left),
                     };
                     &bytes[taken..]
                 }
-                State::RequestLine | State::Header | State::ChunkSize | State::ChunkEnd | State::Trailer => {
-                    self.line(bytes)?
-                }
+                Position::RequestLine
+                | Position::Header
+                | Position::ChunkSize
+                | Position::ChunkEnd
+                | Position::Trailer => self.line(bytes)?,
             };
         }
         Ok(())
     }
 
     fn first<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
-        let alike = bytes.iter().zip(&PREFACE[self.begun..]).take_while(|(byte, of)| byte == of).count();
-        self.begun += alike;
-        if self.begun == PREFACE.len() {
-            self.state = State::Past;
+        let alike = bytes.iter().zip(&PREFACE[self.prefix..]).take_while(|(byte, of)| byte == of).count();
+        self.prefix += alike;
+        if self.prefix == PREFACE.len() {
+            self.position = Position::Opaque;
             return Ok(&[]);
         }
         if alike == bytes.len() {
             return Ok(&[]);
         }
-        // It is not: what was taken for its beginning is a request's.
-        self.state = State::RequestLine;
-        self.feed(&PREFACE[..self.begun - alike])?;
+        // Not HTTP/2: the bytes that matched the preface belong to a request.
+        self.position = Position::RequestLine;
+        self.feed(&PREFACE[..self.prefix - alike])?;
         Ok(bytes)
     }
 
-    /// Takes bytes up to the end of a line.
+    /// Consumes bytes up to the end of a line.
     fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
         let end = memchr::memchr(b'\n', bytes);
         let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
@@ -225,16 +230,16 @@ impl Check {
             return Err("a line is longer than 64 KiB");
         }
         if self.line.is_empty() && end.is_some() {
-            // Most lines come whole: nothing of them is kept.
-            self.whole(part)?;
+            // Most lines arrive whole and need no buffer.
+            self.take_line(part)?;
             return Ok(rest);
         }
         self.line.extend_from_slice(part);
-        // As soon as it can be told: the parser must not see the rest.
+        // As early as possible: the parser must not see the rest.
         self.unfolded(&self.line)?;
         if end.is_some() {
             let mut line = std::mem::take(&mut self.line);
-            self.whole(&line)?;
+            self.take_line(&line)?;
             line.clear();
             self.line = line;
         }
@@ -242,46 +247,46 @@ impl Check {
     }
 
     fn unfolded(&self, line: &[u8]) -> Result<(), &'static str> {
-        let folded = self.state == State::Header && matches!(line.first(), Some(b' ' | b'\t'));
+        let folded = self.position == Position::Header && matches!(line.first(), Some(b' ' | b'\t'));
         if folded { Err("a header is folded over two lines") } else { Ok(()) }
     }
 
-    /// Takes a line with its end.
-    fn whole(&mut self, line: &[u8]) -> Result<(), &'static str> {
+    /// Checks a complete line.
+    fn take_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         self.unfolded(line)?;
         let line = line.strip_suffix(b"\r\n").ok_or("a line ends with LF alone")?;
         if memchr::memchr2(b'\r', 0, line).is_some() {
             return Err("a line holds CR or NUL");
         }
-        self.state = match (self.state, line) {
-            (State::RequestLine, b"") => return Err("there is an empty line before a request"),
-            (State::RequestLine, line) => {
+        self.position = match (self.position, line) {
+            (Position::RequestLine, b"") => return Err("there is an empty line before a request"),
+            (Position::RequestLine, line) => {
                 self.head = Head { connects: request_line(line)? == b"CONNECT", ..Head::default() };
-                State::Header
+                Position::Header
             }
-            (State::Header, b"") => self.head.end()?,
-            (State::Header, line) => {
+            (Position::Header, b"") => self.head.end()?,
+            (Position::Header, line) => {
                 self.head.header(line)?;
-                State::Header
+                Position::Header
             }
-            (State::ChunkSize, line) => match chunk_size(line)? {
-                0 => State::Trailer,
-                size => State::Chunk(size),
+            (Position::ChunkSize, line) => match chunk_size(line)? {
+                0 => Position::Trailer,
+                size => Position::Chunk(size),
             },
-            (State::ChunkEnd, b"") => State::ChunkSize,
-            (State::ChunkEnd, _) => return Err("a chunk is longer than it says"),
-            (State::Trailer, b"") => State::RequestLine,
-            (State::Trailer, line) => {
+            (Position::ChunkEnd, b"") => Position::ChunkSize,
+            (Position::ChunkEnd, _) => return Err("a chunk is longer than it says"),
+            (Position::Trailer, b"") => Position::RequestLine,
+            (Position::Trailer, line) => {
                 split(line)?;
-                State::Trailer
+                Position::Trailer
             }
-            (state, _) => state,
+            (position, _) => position,
         };
         Ok(())
     }
 }
 
-/// RFC 9112, section 3: a method, a target that can be read, a version; the method.
+/// RFC 9112, section 3: a method, a valid target and a version; returns the method.
 fn request_line(line: &[u8]) -> Result<&[u8], &'static str> {
     let mut words = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
@@ -301,7 +306,7 @@ fn request_line(line: &[u8]) -> Result<&[u8], &'static str> {
     if read { Ok(method) } else { Err("a request's target is malformed") }
 }
 
-/// RFC 9112, section 7.1, without extensions: nobody needs them, and they are read in different ways.
+/// RFC 9112, section 7.1, without extensions: no client needs them, and servers parse them differently.
 fn chunk_size(line: &[u8]) -> Result<u64, &'static str> {
     let digits = std::str::from_utf8(line).ok().filter(|digits| (1..=15).contains(&digits.len()));
     let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -341,14 +346,14 @@ impl Head {
         Ok(())
     }
 
-    fn end(&self) -> Result<State, &'static str> {
+    fn end(&self) -> Result<Position, &'static str> {
         match (self.length, self.chunked) {
             (Some(_), true) => Err("there are both Content-Length and Transfer-Encoding"),
-            _ if self.connects => Ok(State::Past),
-            (_, true) => Ok(State::ChunkSize),
-            (Some(0) | None, false) if self.upgrades => Ok(State::Asked),
-            (Some(0) | None, false) => Ok(State::RequestLine),
-            (Some(length), false) => Ok(State::Body(length)),
+            _ if self.connects => Ok(Position::Opaque),
+            (_, true) => Ok(Position::ChunkSize),
+            (Some(0) | None, false) if self.upgrades => Ok(Position::UpgradeRequested),
+            (Some(0) | None, false) => Ok(Position::RequestLine),
+            (Some(length), false) => Ok(Position::Body(length)),
         }
     }
 }
@@ -359,7 +364,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(bytes: &[u8], size: usize) -> Result<(), &'static str> {
-        let mut check = Check::default();
+        let mut check = Checker::default();
         bytes.chunks(size).try_for_each(|piece| check.feed(piece))
     }
 

@@ -1,4 +1,6 @@
-//! Named destinations of plain TCP: each has a socket of its own, and what the agent says there is looked at.
+//! TCP destinations that the policy names: each has its own socket, and what the agent sends is scanned.
+//!
+//! Attacks that this stops: SSH and `git push`, which must not leave without a gate.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,63 +8,63 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::connect::Stream;
-use super::websocket::look;
-use super::{Egress, Outcome};
+use super::inspect::scan_message;
+use super::stream::Stream;
+use super::{Egress, LoggedDecision};
 use crate::policy::{Decision, Form, Intent, Reason, authorize};
-use crate::scan::Seam;
+use crate::scan::Overlap;
 
-/// Bytes carried at once, each way.
+/// Buffer size in each direction, in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// Serves one connection to a destination, by its place in the list.
+/// Serves one connection to the destination with this index.
 pub(super) async fn serve(mut stream: Stream, index: usize, egress: &Arc<Egress>) {
-    let Some(target) = egress.state().policy.tcp.get(index).cloned() else { return };
+    let Some(target) = egress.snapshot().policy.tcp.get(index).cloned() else { return };
     let intent = Intent { form: Form::Tcp, method: String::new(), host: target.host, port: target.port, path: None };
     let intent = Arc::new(intent);
-    // The connection ends when it was told why.
+    // The connection ends; the event says why.
     if let Err(reason) = carry(&mut stream, &intent, egress).await {
-        egress.decided(Some(&intent), Outcome::Refuse(&reason));
+        egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
     }
 }
 
 async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) -> Result<(), Reason> {
-    let state = egress.state();
-    let destination = match authorize(&state.policy, intent) {
+    let snapshot = egress.snapshot();
+    let destination = match authorize(&snapshot.policy, intent) {
         Decision::Allow(destination) | Decision::Audit(destination, _) => destination,
         Decision::Refuse(reason) => return Err(reason),
     };
-    let Some(pinned) = state.connector.pin(&intent.host, destination).await? else { return Ok(()) };
+    let Some(pinned) = snapshot.connector.pin(&intent.host, destination).await? else { return Ok(()) };
     let far = pinned.dial().await?;
-    egress.decided(Some(intent), Outcome::Allow);
-    let scanner = state.scanner(egress, intent);
+    egress.record(Some(intent), LoggedDecision::Allow);
+    let scanner = egress.scanner(&snapshot, intent);
     let (mut from_near, mut to_near) = tokio::io::split(near);
     let (mut from_far, mut to_far) = tokio::io::split(far);
     let out = async {
-        let (mut buffer, mut seam) = (vec![0; BUFFER], Seam::pieces());
-        // What has come so far, until it is told what it is.
+        let (mut buffer, mut overlap) = (vec![0; BUFFER], Overlap::pieces());
+        // The bytes so far, until the protocol is known.
         let mut first = Some(Vec::new());
         while let Ok(length @ 1..) = from_near.read(&mut buffer).await {
             let mut bytes = Bytes::copy_from_slice(&buffer[..length]);
-            if let Some(begun) = &mut first {
-                begun.extend_from_slice(&bytes);
-                match gate(begun) {
-                    Gate::Closed => return Err(Reason::BadRequest("SSH and git do not go this way")),
-                    Gate::Undecided => continue,
-                    Gate::Open => bytes = std::mem::take(begun).into(),
+            if let Some(prefix) = &mut first {
+                prefix.extend_from_slice(&bytes);
+                match sniff(prefix) {
+                    Sniffed::Closed => return Err(Reason::BadRequest("SSH and git do not go this way")),
+                    Sniffed::Undecided => continue,
+                    Sniffed::Open => bytes = std::mem::take(prefix).into(),
                 }
                 first = None;
             }
-            look(egress, &scanner, &mut seam, bytes.clone(), "stream").await?;
+            scan_message(egress, &scanner, &mut overlap, bytes.clone(), "stream").await?;
             if to_far.write_all(&bytes).await.is_err() {
                 break;
             }
             egress.counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
-        // What ends before it is told what it is, is no beginning of either.
-        if let Some(begun) = first.filter(|begun| !begun.is_empty()) {
-            look(egress, &scanner, &mut seam, begun.clone().into(), "stream").await?;
-            let _ = to_far.write_all(&begun).await;
+        // A connection that ends before the protocol is known is neither SSH nor git.
+        if let Some(prefix) = first.filter(|prefix| !prefix.is_empty()) {
+            scan_message(egress, &scanner, &mut overlap, prefix.clone().into(), "stream").await?;
+            let _ = to_far.write_all(&prefix).await;
         }
         let _ = to_far.shutdown().await;
         Ok(())
@@ -78,10 +80,10 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
         let _ = to_near.shutdown().await;
     };
     tokio::pin!(out, back);
-    let forbidden = egress.forbidden(&state.policy, intent);
+    let forbidden = egress.until_forbidden(&snapshot.policy, intent);
     let carried = async {
         tokio::select! {
-        // What ends either way ends when both have; a refusal ends both.
+        // The connection ends when both directions have ended; a refusal ends both.
         sent = &mut out => {
             sent?;
             back.await;
@@ -96,28 +98,28 @@ async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) ->
     }
 }
 
-/// Whether a conversation may go on.
+/// Whether a connection may continue.
 #[derive(Debug, PartialEq, Eq)]
-enum Gate {
+enum Sniffed {
     Open,
     Closed,
-    /// More must come: what has come is held back.
+    /// More bytes are needed; the first ones are held back.
     Undecided,
 }
 
-/// Decides about a conversation by its first bytes: those that have a gate of their own do not go this way. RFC 4253,
-/// section 4.2, and git's pack protocol, whose first line has its length in four digits before it.
-fn gate(bytes: &[u8]) -> Gate {
+/// Decides by the first bytes: SSH (RFC 4253, section 4.2) and git's pack protocol are refused. The first line of the
+/// latter begins with its length in four hexadecimal digits.
+fn sniff(bytes: &[u8]) -> Sniffed {
     const SSH: &[u8] = b"SSH-";
     const PUSH: &[u8] = b"git-receive-pack";
     let (digits, line) = bytes.split_at(bytes.len().min(4));
     let packs = digits.iter().all(u8::is_ascii_hexdigit);
     if bytes.starts_with(SSH) || packs && line.starts_with(PUSH) {
-        Gate::Closed
+        Sniffed::Closed
     } else if SSH.starts_with(bytes) || packs && PUSH.starts_with(line) {
-        Gate::Undecided
+        Sniffed::Undecided
     } else {
-        Gate::Open
+        Sniffed::Open
     }
 }
 
@@ -129,8 +131,9 @@ mod tests {
     fn ssh_and_git_are_known_however_their_beginning_is_cut() {
         for closed in ["SSH-2.0-OpenSSH_9.2\r\n", "0032git-receive-pack /a.git\0host=x\0", "00AFgit-receive-pack x"] {
             let whole = closed.as_bytes();
-            let decided = (1..=whole.len()).map(|length| gate(&whole[..length])).find(|gate| *gate != Gate::Undecided);
-            assert_eq!(decided, Some(Gate::Closed), "{closed}");
+            let decided =
+                (1..=whole.len()).map(|length| sniff(&whole[..length])).find(|gate| *gate != Sniffed::Undecided);
+            assert_eq!(decided, Some(Sniffed::Closed), "{closed}");
         }
         for open in [
             "SSL",
@@ -142,8 +145,9 @@ mod tests {
             "git-receive-pack",
         ] {
             let whole = open.as_bytes();
-            let decided = (1..=whole.len()).map(|length| gate(&whole[..length])).find(|gate| *gate != Gate::Undecided);
-            assert_eq!(decided, Some(Gate::Open), "{open}");
+            let decided =
+                (1..=whole.len()).map(|length| sniff(&whole[..length])).find(|gate| *gate != Sniffed::Undecided);
+            assert_eq!(decided, Some(Sniffed::Open), "{open}");
         }
     }
 }

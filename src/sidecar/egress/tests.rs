@@ -1,20 +1,22 @@
-//! Requests as bytes, and what the adapter makes of them: shapes that must not find another way than the gate.
+//! Raw requests to the adapter: no form may bypass the policy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
-use super::load::{TIMES, Times};
-use super::serve::Place;
+use super::capacity::{TIMEOUTS, Timeouts};
+use super::connection_permit::ConnectionPermit;
 use super::{Config, Egress, Pair, Registration, http};
 use crate::net::Host;
-use crate::policy::{AllowSpec, Decision, EgressSpec, Enforced, Form, Intent, Reason, authorize};
+use crate::policy::{AllowSpec, Decision, EgressSpec, EnforcedPolicy, Form, Intent, Reason, authorize};
+use crate::scan::KnownSecret;
 
-/// How long egress may take for one request.
+/// The time limit for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An egress whose only reachable host is `upstream`, a listener of this test.
@@ -23,16 +25,16 @@ fn egress(upstream: SocketAddr) -> Arc<Egress> {
     let sidecars = [("upstream".to_owned(), upstream.into())].into();
     let spec = EgressSpec { allow, ..EgressSpec::default() };
     let own = vec!["egress:8888".into()];
-    new_egress(&Config { own, sidecars, ..Config::new("test", Enforced::first(spec)) })
+    new_egress(&Config { own, sidecars, ..Config::new("test", EnforcedPolicy::first(spec)) })
 }
 
-/// An egress that asks nobody for names.
+/// An egress that resolves no names.
 pub(super) fn new_egress(config: &Config) -> Arc<Egress> {
-    new_egress_with(config, TIMES)
+    new_egress_with(config, TIMEOUTS)
 }
 
-/// The same, with less patience or more.
-pub(super) fn new_egress_with(config: &Config, times: Times) -> Arc<Egress> {
+/// The same, with other timeouts.
+pub(super) fn new_egress_with(config: &Config, times: Timeouts) -> Arc<Egress> {
     let options = hickory_resolver::config::ResolverConfig::default();
     let resolver =
         TokioResolver::builder_with_config(options, hickory_resolver::net::runtime::TokioRuntimeProvider::default());
@@ -42,7 +44,7 @@ pub(super) fn new_egress_with(config: &Config, times: Times) -> Arc<Egress> {
 /// Sends bytes and reads until egress closes the connection.
 async fn ask(egress: &Arc<Egress>, request: &[u8]) -> String {
     let (mut near, far) = UnixStream::pair().unwrap();
-    let served = tokio::spawn(http::serve(Box::new(far), egress.clone(), Place::new(egress, None)));
+    let served = tokio::spawn(http::serve(Box::new(far), egress.clone(), ConnectionPermit::new(egress, None)));
     near.write_all(request).await.unwrap();
     near.shutdown().await.unwrap();
     let mut answer = Vec::new();
@@ -96,7 +98,7 @@ async fn promise_04_no_shape_of_request_finds_another_way() {
             "CONNECT allowed.bottler.invalid:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
             "421",
         ),
-        // A proxy's own name is none of a destination, and there is one at most.
+        // The proxy's own name is accepted for `CONNECT` alone, and there is at most one `Host`.
         ("the proxy as Host of a request", "GET http://evil.example/ HTTP/1.1\r\nHost: egress:8888\r\n\r\n", "421"),
         (
             "the proxy as Host of a CONNECT to elsewhere",
@@ -151,7 +153,7 @@ async fn promise_04_no_shape_of_request_finds_another_way() {
     ] {
         let answer = ask(&egress, request.as_bytes()).await;
         let got = status(&answer);
-        // What the parser itself refuses is closed with or without an answer.
+        // What the parser refuses is closed with or without a response.
         let fits = got == expected || (expected == "400" && got == "closed") || (expected == "closed" && got == "400");
         assert!(fits, "{name}: {answer}");
         assert!(listener_is_silent(&listener).await, "{name}: something was dialled");
@@ -205,26 +207,26 @@ async fn a_refusal_is_one_line_of_json_with_code_and_hint() {
     assert!(message.contains("10.0.0.1 is a private address; ") && message.contains("sidecar"), "{message}");
 }
 
-/// Two requests that were judged by one policy, before either has used the grant.
+/// Two requests that were judged by one policy, before either used the grant.
 #[tokio::test]
 async fn a_grant_for_one_request_is_used_once_whoever_judged_first() {
-    let mut policy = Enforced::first(EgressSpec::default());
+    let mut policy = EnforcedPolicy::first(EgressSpec::default());
     policy.once = vec![(7, AllowSpec::Host("once.example.com".into()))];
     let egress = new_egress(&Config::new("test", policy));
-    let state = egress.state();
+    let snapshot = egress.snapshot();
     let host = Host::parse("once.example.com").unwrap();
     let intent = Intent { form: Form::Absolute, method: "GET".into(), host, port: 80, path: Some("/".into()) };
-    assert!(matches!(authorize(&state.policy, &intent), Decision::Allow(_)));
-    assert_eq!(egress.spend(&state, &intent), Ok(()));
-    assert_eq!(egress.spend(&state, &intent), Err(Reason::HostNotAllowed(intent.host.clone())));
-    assert!(matches!(authorize(&egress.state().policy, &intent), Decision::Refuse(_)));
+    assert!(matches!(authorize(&snapshot.policy, &intent), Decision::Allow(_)));
+    assert_eq!(egress.spend(&snapshot, &intent), Ok(()));
+    assert_eq!(egress.spend(&snapshot, &intent), Err(Reason::HostNotAllowed(intent.host.clone())));
+    assert!(matches!(authorize(&egress.snapshot().policy, &intent), Decision::Refuse(_)));
 }
 
-/// No private address opens by a registration, and nobody but the agent gets there by it.
+/// A registration opens no private address, and only the agent reaches the sidecar by it.
 #[tokio::test]
 async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
     let pairs = vec![Pair { name: "one".into(), folder: "/run/bottler-pairs/1".into() }];
-    let policy = Enforced::first(EgressSpec::default());
+    let policy = EnforcedPolicy::first(EgressSpec::default());
     let egress = new_egress(&Config { pairs, ..Config::new("test", policy) });
     let register = |name: &str, socket: &str| {
         egress.register(Registration { name: name.into(), port: 9000, socket: socket.into() })
@@ -243,7 +245,7 @@ async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
     let decided = |egress: &Egress, host: &str, port: u16| {
         let host = Host::parse(host).unwrap();
         let intent = Intent { form: Form::Absolute, method: "GET".into(), host, port, path: Some("/".into()) };
-        authorize(&egress.state().policy, &intent)
+        authorize(&egress.snapshot().policy, &intent)
     };
     let code = |decision: Decision| match decision {
         Decision::Refuse(reason) => reason.code(),
@@ -256,8 +258,62 @@ async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
         assert_eq!(code(decided(&egress, "two", 9000)), "host_not_allowed");
         assert_eq!(code(decided(&egress, "127.0.3.1", 9000)), "address_not_public");
         assert_eq!(code(decided(&sidecar, "one", 9000)), "host_not_allowed");
-        // Another policy changes nothing of it.
-        let next = Enforced { generation: 2, ..Enforced::first(EgressSpec::default()) };
+        // Another policy does not change it.
+        let next = EnforcedPolicy { generation: 2, ..EnforcedPolicy::first(EgressSpec::default()) };
         egress.enforce(&next).unwrap();
+    }
+}
+
+/// A destination that keeps its connections open, and counts them.
+async fn keep_alive(listener: TcpListener, accepted: Arc<AtomicUsize>) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        accepted.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let mut head = Vec::new();
+            while let Ok(byte) = stream.read_u8().await {
+                head.push(byte);
+                if head.ends_with(b"\r\n\r\n") {
+                    head.clear();
+                    let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+                }
+            }
+        });
+    }
+}
+
+/// A connection to a destination survives every change that it does not depend on, and no other.
+#[tokio::test]
+async fn connections_are_kept_across_changes_that_do_not_concern_them() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let egress = egress(listener.local_addr().unwrap());
+    let accepted = Arc::<AtomicUsize>::default();
+    tokio::spawn(keep_alive(listener, accepted.clone()));
+    let request = format!("GET http://upstream:{port}/ HTTP/1.1\r\nHost: upstream:{port}\r\nConnection: close\r\n\r\n");
+    let connector = |egress: &Egress| egress.of_sidecar("one").snapshot().connector.policy.clone();
+    let of_sidecars = connector(&egress);
+    let spec = |text: &str| serde_yaml::from_str::<EgressSpec>(text).unwrap();
+    let policy = |generation, text: &str| EnforcedPolicy { generation, ..EnforcedPolicy::first(spec(text)) };
+    let secret = KnownSecret { value: "correct-horse-battery".into(), hosts: Vec::new() };
+    let mut once = policy(2, "{allow: [other.example.com], deny: [evil.example.com]}");
+    once.once = vec![(7, AllowSpec::Host("once.example.com".into()))];
+    let host = Host::parse("once.example.com").unwrap();
+    let intent = Intent { form: Form::Absolute, method: "GET".into(), host, port: 80, path: Some("/".into()) };
+    let changes: [(&str, &dyn Fn()); 3] = [
+        ("secrets", &|| egress.set_secrets(std::slice::from_ref(&secret))),
+        ("the lists", &|| egress.enforce(&once).unwrap()),
+        ("a used grant", &|| egress.spend(&egress.snapshot(), &intent).unwrap()),
+    ];
+    assert_eq!(status(&ask(&egress, request.as_bytes()).await), "204");
+    for (name, change) in changes {
+        change();
+        assert_eq!(status(&ask(&egress, request.as_bytes()).await), "204", "{name}");
+        assert_eq!(accepted.load(Ordering::Relaxed), 1, "{name}");
+        assert!(Arc::ptr_eq(&of_sidecars, &connector(&egress)), "{name}");
+    }
+    for (generation, change) in [(3, "ip_allow: [10.1.0.0/16]"), (4, "upstream_proxy: {url: 'http://10.1.2.3:3128'}")] {
+        egress.enforce(&policy(generation, change)).unwrap();
+        assert_eq!(status(&ask(&egress, request.as_bytes()).await), "204", "{change}");
+        assert_eq!(accepted.load(Ordering::Relaxed), usize::try_from(generation).unwrap() - 1, "{change}");
     }
 }

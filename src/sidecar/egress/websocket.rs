@@ -1,6 +1,5 @@
-//! `WebSockets` (RFC 6455): the handshake is a request like any other; then every message that the agent sends is looked
-//! at.
-//! Extensions are not offered on, so that nothing is compressed.
+//! `WebSockets` (RFC 6455). The handshake is inspected like any request; afterwards every message of the agent is
+//! scanned. Extensions are not offered to the destination, so nothing is compressed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,91 +7,74 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Empty;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::bodies::{Body, empty};
 use super::body::{self, check_head};
-use super::drain::Asked;
-use super::forward;
-use super::frames::{self, Head, Kind};
-use super::load::Slot;
-use super::passing::{Body, empty};
-use super::serve::Place;
-use super::state::State;
+use super::capacity::RequestPermit;
+use super::connection_permit::ConnectionPermit;
+use super::drain::RequestBody;
+use super::frames::{self, FrameHeader, Opcode};
+use super::headers::{aim, join_cookies, strip};
+use super::inspect::scan_message;
+use super::interim::Interim;
+use super::snapshot::Snapshot;
 use super::stats::Counters;
-use super::{Egress, Outcome};
+use super::{Egress, LoggedDecision};
 use crate::policy::{Intent, Reason};
-use crate::scan::{DecodeError, Scanner, Seam};
+use crate::scan::{DecodeError, Overlap, Scanner};
 
-/// Largest message, in bytes: it is looked at whole.
+/// Maximum size of a message, in bytes: it is scanned as a whole.
 const MAX_MESSAGE: usize = 16 << 20;
 
-/// Bytes carried at once to the agent.
+/// Buffer size towards the agent, in bytes.
 const BUFFER: usize = 16 << 10;
-/// Why a connection is closed (section 7.4.1).
+/// Close codes (section 7.4.1).
 const VIOLATION: u16 = 1002;
 const REFUSED: u16 = 1008;
 
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 
-/// Whether a request asks for a WebSocket, and for nothing else: it has no body (RFC 9110, section 7.8; RFC 6455, section
-/// 4.1), and no framing of one, which a destination that does not grant it would go by.
-pub(super) fn is_handshake(request: &Request<Asked>) -> bool {
-    let is = |name: HeaderName, word: &str| {
-        let mut values = request.headers().get_all(name).iter();
-        let first = values.next().and_then(|value| value.to_str().ok());
-        first.is_some_and(|value| value.eq_ignore_ascii_case(word)) && values.next().is_none()
-    };
-    let none = |value: &HeaderValue| value.as_bytes() == b"0";
-    request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && request.body().is_end_stream()
-        && !request.headers().contains_key(header::TRANSFER_ENCODING)
-        && request.headers().get_all(header::CONTENT_LENGTH).iter().all(none)
-        && is(header::UPGRADE, "websocket")
-        && is(header::SEC_WEBSOCKET_VERSION, "13")
-        && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
-}
-
-/// Forwards a handshake; where it is granted, what follows it too.
+/// Forwards a handshake, and relays the connection if it is granted.
 ///
 /// # Errors
-/// It holds what must not leave, or its destination cannot be reached or does what was not asked for.
+/// The handshake contains a secret, the destination cannot be reached, or it grants what was not offered.
 pub(super) async fn forward(
     egress: &Arc<Egress>,
-    state: &State,
+    snapshot: &Snapshot,
     intent: &Arc<Intent>,
     scheme: &str,
-    mut request: Request<Asked>,
-    slot: Slot,
+    mut request: Request<RequestBody>,
+    slot: RequestPermit,
 ) -> Result<Response<Body>, Reason> {
     let client = hyper::upgrade::on(&mut request);
-    let place = request.extensions_mut().remove::<Place>();
-    let scanner = state.scanner(egress, intent);
+    let place = request.extensions_mut().remove::<ConnectionPermit>();
+    let scanner = egress.scanner(snapshot, intent);
     let (mut head, _) = request.into_parts();
     head.headers.remove(EXTENSIONS);
     head.headers.remove(header::CONTENT_LENGTH);
-    forward::join_cookies(&mut head.headers);
-    check_head(&egress.load, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
-    forward::strip(&mut head.headers);
+    join_cookies(&mut head.headers);
+    check_head(&egress.capacity, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
+    strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
-    forward::aim(&mut head, intent, scheme)?;
-    let mut answer = ask(state, intent, scheme, head).await?;
+    aim(&mut head, intent, scheme)?;
+    let mut answer = ask(snapshot, intent, scheme, head).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = answer.into_parts();
-        forward::strip(&mut head.headers);
-        let answers = state.response_scanner(egress, intent);
-        let body = body::answer(egress, answers.as_ref(), &head.headers, body, intent)?;
-        return Ok(egress.answers.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot));
+        strip(&mut head.headers);
+        let answers = egress.response_scanner(snapshot, intent);
+        let body = body::inspect_response(egress, answers.as_ref(), &head.headers, body, intent)?;
+        return Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot));
     }
     let websocket =
         answer.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -101,31 +83,37 @@ pub(super) async fn forward(
     }
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut head, _) = answer.into_parts();
-    forward::strip(&mut head.headers);
+    strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
-    let (egress, intent, policy) = (egress.clone(), intent.clone(), state.policy.clone());
+    let (egress, intent, policy) = (egress.clone(), intent.clone(), snapshot.policy.clone());
     tokio::spawn(async move {
         if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
-            && let Err(reason) = relay(client, upstream, scanner, &egress, egress.forbidden(&policy, &intent)).await
+            && let Err(reason) =
+                relay(client, upstream, scanner, &egress, egress.until_forbidden(&policy, &intent)).await
         {
-            egress.decided(Some(&intent), Outcome::Refuse(&reason));
+            egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
         }
         drop((place, slot));
     });
     Ok(Response::from_parts(head, empty()))
 }
 
-/// Asks on a connection of its own, which ends with the answer unless that grants the upgrade: no other request is ever on
-/// it, so that none can be hidden behind a handshake.
-async fn ask(state: &State, intent: &Intent, scheme: &str, mut head: Parts) -> Result<Response<Incoming>, Reason> {
-    let upstream = state.connector.http1().call(head.uri.clone()).await?;
+/// Sends the handshake on a connection of its own, which carries no other request, so that none can be hidden behind
+/// it.
+async fn ask(
+    snapshot: &Snapshot,
+    intent: &Intent,
+    scheme: &str,
+    mut head: Parts,
+) -> Result<Response<Incoming>, Reason> {
+    let upstream = snapshot.connector.http1().call(head.uri.clone()).await?;
     let authority = head.uri.authority().map(Authority::as_str).unwrap_or_default();
     let host = HeaderValue::from_str(authority).map_err(|_| Reason::BadRequest("the host cannot be written"))?;
     head.headers.insert(header::HOST, host);
     if scheme == "http"
-        && let Some(via) = state.connector.via(&intent.host, intent.port)
+        && let Some(via) = snapshot.connector.proxy_for(&intent.host, intent.port)
     {
-        // To a proxy the whole URL is said, and who asks.
+        // A proxy gets the whole URL, and its credentials.
         if let Some(value) = &via.authorization {
             head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
         }
@@ -136,10 +124,10 @@ async fn ask(state: &State, intent: &Intent, scheme: &str, mut head: Parts) -> R
     let (mut sender, connection) = http1::handshake(upstream).await.map_err(unreachable)?;
     tokio::spawn(connection.with_upgrades());
     let mut request = Request::from_parts(head, Empty::<Bytes>::new());
-    let interim = forward::Interim::watch(&mut request);
+    let interim = Interim::watch(&mut request);
     tokio::select! {
         answer = sender.send_request(request) => answer.map_err(unreachable),
-        () = interim.too_many() => Err(forward::Interim::reason(&intent.host)),
+        () = interim.too_many() => Err(Interim::reason(&intent.host)),
     }
 }
 
@@ -148,7 +136,7 @@ fn upgrade_headers(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Carries messages both ways until one side ends, one must not leave, or the whole is forbidden.
+/// Relays messages until one side ends, a message is refused, or the policy forbids the connection.
 async fn relay(
     client: Upgraded,
     upstream: Upgraded,
@@ -169,79 +157,79 @@ async fn relay(
         }
     };
     let _ = to_upstream.shutdown().await;
-    // Within a frame of the destination's nothing can be said.
+    // Within a frame of the destination, no close frame can be sent.
     if let (Err(reason), true) = (&ended, between.load(Ordering::Relaxed)) {
         let code = if matches!(reason, Reason::BadRequest(_)) { VIOLATION } else { REFUSED };
         let why = [&code.to_be_bytes()[..], b"refused by bottler: ", reason.code().as_bytes()].concat();
-        let _ = to_client.write_all(&frames::frame(Kind::Close, &why, None)).await;
+        let _ = to_client.write_all(&frames::frame(Opcode::Close, &why, None)).await;
     }
     let _ = to_client.shutdown().await;
     ended
 }
 
-/// Carries what the agent says. A message is looked at whole, together with the end of those before it, and sent as one
-/// frame; control frames go between messages and are no part of any.
+/// Relays the agent's messages. A message is scanned as a whole, together with the end of the preceding ones, and sent
+/// as one frame. Control frames may stand between its frames.
 async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     from: &mut R,
     to: &mut W,
     scanner: &Arc<Scanner>,
     egress: &Egress,
 ) -> Result<(), Reason> {
-    let (mut messages, mut controls) = (Seam::messages(), Seam::messages());
-    let (mut begun, mut content) = (None, BytesMut::new());
-    let (mut kept, stall) = (egress.load.keep(), egress.load.times.stall);
+    let (mut messages, mut controls) = (Overlap::messages(), Overlap::messages());
+    let (mut opened, mut content) = (None, BytesMut::new());
+    let (mut memory, stall) = (egress.capacity.memory(), egress.capacity.times.stall);
     loop {
         let head = frames::head(from, true);
-        let head = if begun.is_some() { timeout(stall, head).await.map_err(|_| Reason::Stalled)? } else { head.await };
-        // A connection that ends or breaks concerns its two ends only.
+        let head = if opened.is_some() { timeout(stall, head).await.map_err(|_| Reason::Stalled)? } else { head.await };
+        // How a connection ends concerns its two ends only.
         let Ok(Some(head)) = head else { return Ok(()) };
-        let Head { fin, kind, length, mask, .. } = head.map_err(Reason::BadRequest)?;
+        let FrameHeader { fin, opcode, length, mask, .. } = head.map_err(Reason::BadRequest)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if kind.is_control() {
+        if opcode.is_control() {
             let mut control = vec![0; length];
             if read(from, &mut control, stall).await?.is_none() {
                 return Ok(());
             }
             frames::mask(&mut control, mask.unwrap_or_default());
-            look(egress, scanner, &mut controls, control.clone().into(), "control frame").await?;
-            if to.write_all(&frames::frame(kind, &control, Some(key()?))).await.is_err() {
+            scan_message(egress, scanner, &mut controls, control.clone().into(), "control frame").await?;
+            if to.write_all(&frames::frame(opcode, &control, Some(key()?))).await.is_err() {
                 return Ok(());
             }
             continue;
         }
-        match (kind, begun) {
-            (Kind::Continuation, None) => {
+        match (opcode, opened) {
+            (Opcode::Continuation, None) => {
                 return Err(Reason::BadRequest("a message of a WebSocket begins in its middle"));
             }
-            (Kind::Continuation, Some(_)) => {}
+            (Opcode::Continuation, Some(_)) => {}
             (_, Some(_)) => return Err(Reason::BadRequest("a message of a WebSocket begins within another")),
-            (kind, None) => begun = Some(kind),
+            (opcode, None) => opened = Some(opcode),
         }
         let before = content.len();
         if length > MAX_MESSAGE - before {
             return Err(Reason::NotDecoded(DecodeError::TooLarge));
         }
-        kept.reach(before + length).await?;
+        memory.reserve(before + length).await?;
         content.resize(before + length, 0);
         if read(from, &mut content[before..], stall).await?.is_none() {
             return Ok(());
         }
         frames::mask(&mut content[before..], mask.unwrap_or_default());
-        if let (true, Some(kind)) = (fin, begun) {
+        if let (true, Some(opcode)) = (fin, opened) {
             let message = content.split().freeze();
-            look(egress, scanner, &mut messages, message.clone(), "message").await?;
+            scan_message(egress, scanner, &mut messages, message.clone(), "message").await?;
             egress.counters.request_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
-            if to.write_all(&frames::frame(kind, &message, Some(key()?))).await.is_err() {
+            if to.write_all(&frames::frame(opcode, &message, Some(key()?))).await.is_err() {
                 return Ok(());
             }
-            (begun, content) = (None, BytesMut::new());
-            kept.shrink(0);
+            (opened, content) = (None, BytesMut::new());
+            memory.shrink(0);
         }
         let _ = to.flush().await;
     }
 }
 
-/// Reads the content of a frame, which does not wait for ever in the memory that was taken for it.
+/// Reads the payload of a frame, with a time limit for the memory that it occupies.
 async fn read<R: AsyncRead + Unpin>(
     from: &mut R,
     mut content: &mut [u8],
@@ -256,35 +244,14 @@ async fn read<R: AsyncRead + Unpin>(
     Ok(Some(()))
 }
 
-/// Looks at a message of a stream, and where it meets what came before.
-pub(super) async fn look(
-    egress: &Egress,
-    scanner: &Arc<Scanner>,
-    seam: &mut Seam,
-    message: Bytes,
-    place: &'static str,
-) -> Result<(), Reason> {
-    let (looking, before, text) = (scanner.clone(), seam.clone(), message.clone());
-    let found = egress.load.look(message.len(), move |work| {
-        let found = match looking.look(&text, work)? {
-            None => before.meets(&looking, &text, work)?,
-            found => found,
-        };
-        looking.tell(work);
-        Ok(found)
-    });
-    let found = found.await?.or_else(|| seam.accept(scanner, &message));
-    found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
-}
-
-/// A key for a mask, that nobody knows before (section 5.3).
+/// An unpredictable masking key (section 5.3).
 fn key() -> Result<[u8; 4], Reason> {
     let mut key = [0; 4];
     getrandom::fill(&mut key).map_err(|_| Reason::BadRequest("there is no randomness for a mask"))?;
     Ok(key)
 }
 
-/// Carries what the destination says, frame by frame, so that it is known when none has begun.
+/// Relays the destination's frames, and tracks whether one is incomplete.
 async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     from: &mut R,
     to: &mut W,

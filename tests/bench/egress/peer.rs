@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bottler::policy::{EgressSpec, Enforced};
-use bottler::scan::Known;
+use bottler::policy::{EgressSpec, EnforcedPolicy};
+use bottler::scan::KnownSecret;
 use bottler::sidecar::egress::{Ask, Config, Update};
 use bottler::sidecar::{Action, Command as SidecarCommand};
 
@@ -104,7 +104,7 @@ impl Peer {
 fn egress(entry: &str, folder: &Path) -> Child {
     let mut spec: EgressSpec = serde_yaml::from_str(&format!("allow: [{entry}]")).unwrap();
     spec.roots.push(std::fs::read_to_string(folder.join("root.pem")).unwrap());
-    let config = Config::new("bench", Enforced::first(spec));
+    let config = Config::new("bench", EnforcedPolicy::first(spec));
     let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
         .args(["egress", "127.0.0.1:3127"])
         .stdin(Stdio::piped())
@@ -113,7 +113,7 @@ fn egress(entry: &str, folder: &Path) -> Child {
         .spawn()
         .unwrap();
     let secrets = (0..20)
-        .map(|number| Known { value: format!("a-secret-of-this-bottle-number-{number}"), hosts: Vec::new() })
+        .map(|number| KnownSecret { value: format!("a-secret-of-this-bottle-number-{number}"), hosts: Vec::new() })
         .collect();
     let update = SidecarCommand::<_, Ask> { n: 1, action: Action::Update(Update::Secrets(secrets)) };
     let input = child.stdin.as_mut().unwrap();

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use bottler_fuzz::scan::{Encoding, Shape, Work, decode};
+use bottler_fuzz::scan::{BodyFormat, Budget, Encoding, decode};
 use bottler_fuzz::{SCANNER, SECRET};
 use libfuzzer_sys::fuzz_target;
 
@@ -13,12 +13,12 @@ fuzz_target!(|bytes: &[u8]| {
     let encodings = [Encoding::Gzip, Encoding::Deflate, Encoding::Brotli, Encoding::Zstd];
     let one = encodings[usize::from(choice) % 4];
     let two = encodings[usize::from(choice >> 2) % 4];
-    if let Ok(decoded) = decode(rest, &[one, two], &mut Work::of(rest.len())) {
+    if let Ok(decoded) = decode(rest, &[one, two], &mut Budget::of(rest.len())) {
         assert!(decoded.text.len() <= 32 << 20);
     }
-    let _ = SCANNER.look(rest, &mut Work::of(rest.len()));
-    let shape = Shape::read("text/plain", &[&String::from_utf8_lossy(rest)], None);
-    assert!(shape.is_ok() || !rest.is_empty());
+    let _ = SCANNER.scan(rest, &mut Budget::of(rest.len()));
+    let format = BodyFormat::read("text/plain", &[&String::from_utf8_lossy(rest)], None);
+    assert!(format.is_ok() || !rest.is_empty());
     // Text around a secret, and encodings around both, as the bytes choose them.
     let around: String = rest.iter().take(40).map(|byte| char::from(b'a' + byte % 26)).collect();
     let mut text = format!("{around} {SECRET} {around}").into_bytes();
@@ -38,5 +38,5 @@ fuzz_target!(|bytes: &[u8]| {
             return;
         }
     }
-    assert!(SCANNER.whole(&text).is_some(), "{:?}", String::from_utf8_lossy(&text));
+    assert!(SCANNER.scan_unbounded(&text).is_some(), "{:?}", String::from_utf8_lossy(&text));
 });

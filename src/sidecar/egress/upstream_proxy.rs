@@ -1,4 +1,4 @@
-//! The proxy that destinations are reached through, where the user has one: `CONNECT` (RFC 9110, section 9.3.6).
+//! The user's upstream proxy, through which destinations are reached with `CONNECT` (RFC 9110, section 9.3.6).
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -10,25 +10,25 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::connect::{DIAL, Stream};
+use super::stream::{DIAL, Stream};
 use crate::net::Host;
 use crate::policy::{Connect, EgressSpec, Rule};
 
-/// A proxy, ready to be asked.
-pub(super) struct Via {
-    /// Whether TLS is spoken to it.
+/// A configured upstream proxy.
+pub(super) struct UpstreamProxy {
+    /// Whether the proxy expects TLS.
     pub(super) tls: bool,
     pub(super) host: Host,
     pub(super) port: u16,
-    /// How destinations are named to it.
+    /// How destinations are named to the proxy.
     pub(super) connect: Connect,
     no_proxy: Vec<Rule>,
-    /// What it is shown, if it wants to be shown something (RFC 7617).
+    /// The proxy's credentials, if any (RFC 7617).
     pub(super) authorization: Option<HeaderValue>,
 }
 
-impl Via {
-    /// The proxy of a specification, if it has one. `credentials` are `name:password`.
+impl UpstreamProxy {
+    /// Reads the proxy from the policy, if there is one. `credentials` are `name:password`.
     pub(super) fn read(spec: &EgressSpec, credentials: Option<&str>) -> anyhow::Result<Option<Self>> {
         let (Some((tls, host, port)), Some(proxy)) = (spec.proxy()?, &spec.upstream_proxy) else { return Ok(None) };
         let authorization = credentials.map(|credentials| {
@@ -40,12 +40,12 @@ impl Via {
         Ok(Some(Self { tls, host, port, connect: proxy.connect, no_proxy: spec.no_proxy()?, authorization }))
     }
 
-    /// Whether it leads to a host.
-    pub(super) fn leads_to(&self, host: &Host, port: u16) -> bool {
+    /// Whether a host is reached through the proxy.
+    pub(super) fn applies_to(&self, host: &Host, port: u16) -> bool {
         !self.no_proxy.iter().any(|rule| rule.has_host(host) && rule.has_port(port))
     }
 
-    /// Asks the proxy at the other end of a connection to connect it to a destination.
+    /// Opens a tunnel to a destination through the connected proxy.
     pub(super) async fn tunnel(&self, stream: Stream, target: &str) -> Result<Stream, String> {
         timeout(DIAL, self.ask(stream, target)).await.map_err(|_| "no answer in time".to_owned())?
     }

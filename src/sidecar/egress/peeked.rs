@@ -1,4 +1,4 @@
-//! A connection of which the first bytes were read already, to see what it is.
+//! A connection whose first bytes were read already, to detect the protocol.
 
 use std::io;
 use std::pin::Pin;
@@ -7,17 +7,17 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// Bytes that are read at first.
+/// How many bytes are read at first.
 const FIRST: usize = 4096;
 
-/// It gives those bytes again, and then what follows them.
-pub(super) struct Begun<S> {
+/// Returns the first bytes again, then what follows them.
+pub(super) struct Peeked<S> {
     first: Bytes,
     inner: S,
 }
 
-impl<S: AsyncRead + Unpin> Begun<S> {
-    /// Waits for the first bytes; none where it has ended.
+impl<S: AsyncRead + Unpin> Peeked<S> {
+    /// Waits for the first bytes; empty if the connection has ended.
     pub(super) async fn read(mut inner: S) -> io::Result<Self> {
         let mut first = vec![0; FIRST];
         let length = inner.read(&mut first).await?;
@@ -25,13 +25,13 @@ impl<S: AsyncRead + Unpin> Begun<S> {
         Ok(Self { first: first.into(), inner })
     }
 
-    /// Those bytes.
+    /// The first bytes.
     pub(super) fn first(&self) -> &[u8] {
         &self.first
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Peeked<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -47,7 +47,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Peeked<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(context, bytes)
     }

@@ -1,24 +1,24 @@
-//! Events that cannot be written now: of every decision, code and destination the first, and the last with the count of all
-//! after the first. What is beyond the bound is counted by decision and code.
+//! Events that cannot be written now. For each decision, code and destination it keeps the first event, and the last
+//! one with the count of all after the first. Beyond the limit, events are counted by decision and code.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::Event;
 
-/// Destinations that are held apart.
+/// Maximum number of destinations that are kept individually.
 const MOST: usize = 1024;
-/// Codes that are counted apart.
+/// Maximum number of codes that are counted individually.
 const CODES: usize = 256;
 
-/// What is held.
+/// The backlog.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct Backlog {
     whole: HashMap<(String, String, String), (Event, Option<Event>)>,
-    /// What is only counted.
+    /// Events that are only counted.
     pub(super) counted: BTreeMap<String, u64>,
 }
 
-impl Held {
+impl Backlog {
     pub(super) fn add(&mut self, event: Event) {
         let kind = &event.kind;
         let key = (kind.decision.clone(), kind.code.clone(), kind.destination.clone());
@@ -32,13 +32,13 @@ impl Held {
         }
     }
 
-    /// How many decisions that is.
+    /// The number of decisions.
     pub(super) fn decisions(&self) -> u64 {
         let whole = self.whole.values().map(|(first, last)| first.count + last.as_ref().map_or(0, |last| last.count));
         whole.chain(self.counted.values().copied()).sum()
     }
 
-    /// Takes what is held whole, in the order of time.
+    /// Takes the kept events, in the order of time.
     pub(super) fn take(&mut self) -> Vec<Event> {
         let mut events: Vec<Event> = std::mem::take(&mut self.whole)
             .into_values()

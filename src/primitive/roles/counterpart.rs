@@ -1,13 +1,13 @@
 //! Upstream: the probe's counterpart.
 
 use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile};
-use crate::sidecar::Nothing;
-use crate::sidecar::upstream::{Config, Upstream};
+use crate::sidecar::Never;
+use crate::sidecar::counterpart::{Config, Counterpart};
 
-pub(super) struct UpstreamProfile;
+pub(super) struct CounterpartProfile;
 
-impl Profile for UpstreamProfile {
-    type Role = Upstream;
+impl Profile for CounterpartProfile {
+    type Role = Counterpart;
     const NETWORKS: Networks = Networks::Some;
 
     fn config(context: Context<'_>) -> Result<ConfigOf<Self>, &'static str> {
@@ -17,7 +17,7 @@ impl Profile for UpstreamProfile {
         })
     }
 
-    fn noticed(notice: Nothing) -> Option<NoticeEffect> {
+    fn noticed(notice: Never) -> Option<NoticeEffect> {
         match notice {}
     }
 }

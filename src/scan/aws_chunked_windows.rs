@@ -1,43 +1,44 @@
-//! A body in `aws-chunked` framing that comes in pieces: what it carries is looked at as one text, as if nothing stood between its
-//! chunks; what leaves is the bytes that came, none before what it carries may leave. Like the windows of other bodies it gives out
-//! texts to be looked at, so that what looks may take its time.
+//! An `aws-chunked` body that is scanned while it arrives. The payload is scanned as one text, without the framing
+//! between its chunks. The original bytes are released once their payload was scanned. Like [`super::Windows`], this
+//! only says what to scan, so that the scan can run elsewhere.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
 use super::aws_chunked::{Deframer, Part};
-use super::stream::{HELD, WINDOW, aligned};
-use super::{DecodeError, Scanner};
+use super::encoding::DecodeError;
+use super::scanner::Scanner;
+use super::windows::{HELD, WINDOW, aligned};
 
 /// The state of one body.
-pub struct Framed {
+pub struct AwsChunkedWindows {
     deframer: Deframer,
     window: usize,
     held: usize,
-    /// What is carried and not passed.
+    /// Payload that was not released yet.
     payload: BytesMut,
-    /// Lines of the framing that were not looked at.
+    /// Framing lines that were not scanned yet.
     lines: Vec<u8>,
-    /// What came and has not left.
+    /// Input that was not released yet.
     queue: BytesMut,
-    /// Ends of what is carried, in the queue: counted from the body's beginning, in its bytes and in those that it carries.
+    /// The end of each payload part in the queue, as offsets in the body and in the payload.
     ends: VecDeque<(usize, usize)>,
     came: usize,
     left: usize,
     carried: usize,
     passed: usize,
-    /// How much had come when something was given out.
+    /// How much input there was when the last window was returned.
     known: usize,
 }
 
-impl Framed {
-    /// A body that begins.
+impl AwsChunkedWindows {
+    /// Starts a body.
     pub fn new(scanner: &Scanner) -> Self {
         Self {
             deframer: Deframer::default(),
             window: WINDOW,
-            held: HELD.max(scanner.longest()),
+            held: HELD.max(scanner.longest_form()),
             payload: BytesMut::new(),
             lines: Vec::new(),
             queue: BytesMut::new(),
@@ -50,10 +51,10 @@ impl Framed {
         }
     }
 
-    /// Takes a piece.
+    /// Adds input.
     ///
     /// # Errors
-    /// It is not framed.
+    /// The framing is malformed.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), DecodeError> {
         for part in self.deframer.push(piece)? {
             match part {
@@ -70,11 +71,11 @@ impl Framed {
         Ok(())
     }
 
-    /// What is to be looked at next, if that is due: what is carried, and lines of the framing. `end` is whether nothing more
-    /// comes.
+    /// The next payload window and the framing lines to scan, if enough has arrived. `end` says that the input is
+    /// complete.
     ///
     /// # Errors
-    /// It ends too early.
+    /// The body is incomplete.
     pub fn offer(&mut self, end: bool) -> Result<Option<(Bytes, Bytes)>, DecodeError> {
         if end {
             let line = self.deframer.end()?;
@@ -86,7 +87,7 @@ impl Framed {
         Ok(Some((self.payload.split().freeze(), std::mem::take(&mut self.lines).into())))
     }
 
-    /// Nothing was found: what leaves.
+    /// Releases what was scanned without a finding.
     pub fn accept(&mut self, mut window: Bytes, end: bool) -> Bytes {
         if end {
             return self.queue.split().freeze();
@@ -97,7 +98,7 @@ impl Framed {
         let mut to = self.left;
         while let Some(&(end, carried)) = self.ends.front() {
             if carried > self.passed {
-                // Of a part some may have passed; the rest is held.
+                // A part may have been released partially; the rest is held back.
                 to = to.max(end.saturating_sub(carried - self.passed).min(end));
                 break;
             }
@@ -135,12 +136,13 @@ mod tests {
     fn run(body: &[u8], size: usize) -> (Vec<u8>, bool) {
         let actions = Arc::new(Actions::new(&Dlp::default()));
         let scanner = Arc::new(Scanner::new(&[SECRET.to_owned()], Arc::new(Rules::none()), actions));
-        let mut framed = Framed { window: 3 * size, held: scanner.longest(), ..Framed::new(&scanner) };
+        let mut framed =
+            AwsChunkedWindows { window: 3 * size, held: scanner.longest_form(), ..AwsChunkedWindows::new(&scanner) };
         let mut left = Vec::new();
         for (piece, end) in body.chunks(size).map(|piece| (piece, false)).chain([(&b""[..], true)]) {
             framed.push(piece).unwrap();
             let Some((window, lines)) = framed.offer(end).unwrap() else { continue };
-            if scanner.whole(&window).or_else(|| scanner.whole(&lines)).is_some() {
+            if scanner.scan_unbounded(&window).or_else(|| scanner.scan_unbounded(&lines)).is_some() {
                 return (left, true);
             }
             left.extend_from_slice(&framed.accept(window, end));
@@ -169,7 +171,7 @@ mod tests {
         fn what_was_looked_at_does_not_wait_for_the_end(chunk in 1_usize..300, piece in 1_usize..300) {
             let actions = Arc::new(Actions::new(&Dlp::default()));
             let scanner = Scanner::new(&[SECRET.to_owned()], Arc::new(Rules::none()), actions);
-            let mut framed = Framed { window: 500, held: 200, ..Framed::new(&scanner) };
+            let mut framed = AwsChunkedWindows { window: 500, held: 200, ..AwsChunkedWindows::new(&scanner) };
             let (body, mut left) = (frame(&" ".repeat(5000), chunk, "x-a:b"), 0);
             for piece in body.chunks(piece) {
                 framed.push(piece).unwrap();

@@ -1,42 +1,42 @@
-//! How a file's bytes are shared out, so that its rare events find room when frequent ones have used theirs. Pure.
+//! Divides the size of a log, so that rare events find space when frequent ones have used theirs. Pure.
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::sieve::Sieve;
+use super::lossy_counter::LossyCounter;
 use super::{Event, Subject};
 
-/// Bytes for what was let through.
+/// Bytes for allowed requests.
 const ALLOWED: u64 = 8 << 20;
-/// Bytes for everything else that a sidecar decided.
+/// Bytes for all other decisions.
 const OTHERS: u64 = 12 << 20;
-/// Beyond that, bytes for those whose destination was seen so often with that code: once, up to 3 times, up to 7 …
+/// Beyond that, bytes for destinations that were seen once, up to 3 times, up to 7 … with a code.
 const RARE: u64 = 1 << 20;
 const LEVELS: usize = 8;
-/// Bytes for what happened to sidecars.
+/// Bytes for events about sidecars.
 const SIDECARS: u64 = 2 << 20;
-/// Bytes for the last of what found no room, at the end.
+/// Bytes at the end for the last events that found no space.
 pub(super) const CLOSING: u64 = 2 << 20;
-/// All of it.
+/// The total.
 pub(super) const ALL: u64 = ALLOWED + OTHERS + RARE * LEVELS as u64 + SIDECARS + CLOSING;
 
-/// What is left.
-pub(super) struct Room {
+/// The remaining space.
+pub(super) struct Quota {
     allowed: u64,
     others: u64,
     rare: [u64; LEVELS],
     sidecars: u64,
     hasher: RandomState,
-    seen: Sieve,
+    seen: LossyCounter,
 }
 
-impl Room {
+impl Quota {
     pub(super) fn new() -> Self {
-        let seen = Sieve::new(1 << 16);
+        let seen = LossyCounter::new(1 << 16);
         let hasher = RandomState::new();
         Self { allowed: ALLOWED, others: OTHERS, rare: [RARE; LEVELS], sidecars: SIDECARS, hasher, seen }
     }
 
-    /// Whether there is room for so many bytes of an event, which it then takes.
+    /// Takes space for an event, if there is enough.
     pub(super) fn take(&mut self, event: &Event, bytes: u64) -> bool {
         let kind = &event.kind;
         if kind.subject == Subject::Sidecar {
@@ -53,9 +53,9 @@ impl Room {
 }
 
 fn take(left: &mut u64, bytes: u64) -> bool {
-    let room = *left >= bytes;
-    if room {
+    let quota = *left >= bytes;
+    if quota {
         *left -= bytes;
     }
-    room
+    quota
 }

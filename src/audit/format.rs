@@ -1,12 +1,12 @@
-//! What all who read or write the evidence must agree on.
+//! Constants that the reader and the writer of audit logs share.
 
 use sha2::{Digest, Sha256};
 
 /// The hash before the first line.
 pub(super) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// Largest file, in bytes, but for its last line; what comes after is counted.
-pub(super) const MAX_BYTES: u64 = super::room::ALL;
-/// Files of launches that have ended, the newest; those of others are kept besides.
+/// Maximum size of a log without its last line, in bytes; further events are counted.
+pub(super) const MAX_BYTES: u64 = super::quota::ALL;
+/// How many logs of ended launches are kept. Others are kept in addition.
 pub(super) const MAX_FILES: usize = 200;
 /// The folder in the state directory.
 pub(super) const FOLDER: &str = "audit";

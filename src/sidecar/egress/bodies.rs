@@ -1,4 +1,4 @@
-//! Bodies as they go on: unread, in slices, or in pieces of a size that is known.
+//! Bodies that are forwarded: without inspection, in slices, or with a known size.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -16,28 +16,28 @@ use super::stats::Counters;
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type Body = BoxBody<Bytes, BoxError>;
 
-/// Most that is given on at once of a body that is there whole: what is given on is kept until the destination takes it, and
-/// nobody bounds that but by stopping to ask for more.
+/// Maximum size of a slice of a buffered body, in bytes: the HTTP client buffers each frame until the destination reads
+/// it.
 const SLICE: usize = 64 << 10;
 
-/// A body that comes from somewhere.
-pub(super) trait Received:
+/// A body that is received from the network.
+pub(super) trait IncomingBody:
     hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin + Send + Sync + 'static
 {
 }
-impl<B: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin + Send + Sync + 'static> Received for B {}
+impl<B: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin + Send + Sync + 'static> IncomingBody for B {}
 
-/// What is counted.
+/// Selects the counter that counts a body's bytes.
 pub(super) type Counter = fn(&Counters) -> &AtomicU64;
 
-/// A body that nobody looks at.
-pub(super) struct Passing<B> {
+/// A body that is not inspected.
+pub(super) struct Uninspected<B> {
     pub(super) inner: B,
     pub(super) counters: Arc<Counters>,
     pub(super) counter: Counter,
 }
 
-impl<B: Received> hyper::body::Body for Passing<B> {
+impl<B: IncomingBody> hyper::body::Body for Uninspected<B> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -60,10 +60,10 @@ impl<B: Received> hyper::body::Body for Passing<B> {
     }
 }
 
-/// A body that is there whole.
-pub(super) struct Slices(pub(super) Bytes);
+/// A buffered body.
+pub(super) struct Sliced(pub(super) Bytes);
 
-impl hyper::body::Body for Slices {
+impl hyper::body::Body for Sliced {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -81,7 +81,7 @@ impl hyper::body::Body for Slices {
     }
 }
 
-/// A body whose size is known, if that of what it is made of is.
+/// A body with the size hint of the body that it was made from.
 pub(super) struct Sized<B> {
     pub(super) inner: B,
     pub(super) left: SizeHint,

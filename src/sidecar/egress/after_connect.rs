@@ -1,6 +1,10 @@
-//! What follows a CONNECT: TLS for the host that it named. It is taken off, and every request inside is an intent of its own;
-//! or, where the policy names a tunnel, it goes through once its first message was read. Many clients ask for plain `http://`
-//! by CONNECT, too: such requests are judged like those in absolute form. At port 443 TLS is due, and nothing else is anywhere.
+//! Serves what follows a `CONNECT`: TLS for the host that it named, which is intercepted, so that every request inside
+//! becomes an intent of its own. Where the policy says `tunnel`, the bytes are forwarded once the first message was
+//! checked. Many clients use `CONNECT` for plain `http://` as well; these requests are judged like those in absolute
+//! form. Port 443 accepts TLS only.
+//!
+//! Attacks that this stops: another host behind a granted `CONNECT`, by SNI, `Host` or `:authority`; a protocol other
+//! than TLS in a tunnel.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -17,107 +21,103 @@ use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::begun::Begun;
+use super::bodies::Body;
 use super::connect::Pinned;
-use super::drain::{self, Asked};
-use super::forward::{self, Answer};
-use super::http::{HEAD, MAX_HEAD, Switch, check_host_header, judge, say_refused, short, told};
-use super::passing::Body;
-use super::refusal::Asker;
-use super::serve::Place;
-use super::state::State;
+use super::connection_permit::ConnectionPermit;
+use super::decide::{HandlerResult, is_tunnel, judge, report_rejected, respond};
+use super::drain::{self, RequestBody};
+use super::peeked::Peeked;
+use super::refusal::ClientKind;
+use super::request::{HEAD, MAX_HEAD, check, check_host_header, short};
+use super::snapshot::Snapshot;
 use super::strict::Strict;
-use super::{Egress, Outcome};
+use super::upgrade::ProtocolSwitch;
+use super::{Egress, LoggedDecision, forward};
 use crate::net::{Host, canonical};
-use crate::policy::{Destination, Form, Intent, Reason, Tls, check_server_name};
+use crate::policy::{Destination, Form, Intent, Reason, check_server_name};
 
-/// How long a client's first message, and the handshake after it, may take.
+/// The time limit for a client's first message, and for the handshake after it.
 const HANDSHAKE: Duration = Duration::from_secs(15);
-/// Largest first message, in bytes.
+/// Maximum size of the first message, in bytes.
 const MAX_HELLO: usize = 64 << 10;
-/// Bytes carried at once through a tunnel, each way.
+/// Buffer size of a tunnel in each direction, in bytes.
 const TUNNEL_BUFFER: usize = 256 << 10;
-/// Requests under way on one connection.
+/// Maximum number of concurrent requests on one connection.
 const MAX_STREAMS: u32 = 128;
-/// What a client may send on one of them, and on all together, before it was read, in bytes.
+/// HTTP/2 windows for what a client sends, for a stream and for a connection, in bytes.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 128 << 10;
-/// What is kept of an answer until the client takes it, in bytes.
+/// How much of a response is buffered until the client reads it, in bytes.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// Whether what follows a CONNECT is carried unread.
-pub(super) fn is_tunnel(state: &State, intent: &Intent) -> bool {
-    state.policy.tls(&intent.host, intent.port) == Tls::Tunnel
-}
-
-/// The port at which TLS is spoken and nothing else (RFC 9110, section 4.2.2).
+/// The port that accepts TLS only (RFC 9110, section 4.2.2).
 const HTTPS: u16 = 443;
 
-/// What requests after a CONNECT are in.
+/// The scheme of the requests after a `CONNECT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layer {
-    /// TLS, which was taken off.
-    Tls,
-    /// Nothing.
-    Plain,
+enum Scheme {
+    /// Inside TLS.
+    Https,
+    /// Without TLS.
+    Http,
 }
 
-impl Layer {
-    fn scheme(self) -> &'static str {
+impl Scheme {
+    fn as_str(self) -> &'static str {
         match self {
-            Self::Tls => "https",
-            Self::Plain => "http",
+            Self::Https => "https",
+            Self::Http => "http",
         }
     }
 
-    /// The form, and the port where none is said.
+    /// The form of the intent, and the default port.
     fn form(self) -> (Form, u16) {
         match self {
-            Self::Tls => (Form::Inside, HTTPS),
-            Self::Plain => (Form::Absolute, 80),
+            Self::Https => (Form::Inside, HTTPS),
+            Self::Http => (Form::Absolute, 80),
         }
     }
 }
 
-type Client = Begun<TokioIo<Upgraded>>;
+type Client = Peeked<TokioIo<Upgraded>>;
 
-/// Serves what follows one CONNECT. `pinned` is where a tunnel goes.
+/// Serves what follows one `CONNECT`. `pinned` is the destination of a tunnel.
 pub(super) async fn serve(
     egress: Arc<Egress>,
-    state: Arc<State>,
+    snapshot: Arc<Snapshot>,
     intent: Arc<Intent>,
     pinned: Pinned,
-    mut request: Request<Asked>,
+    mut request: Request<RequestBody>,
 ) {
-    let place = request.extensions_mut().remove::<Place>();
+    let permit = request.extensions_mut().remove::<ConnectionPermit>();
     let Ok(client) = hyper::upgrade::on(request).await else { return };
-    let served = match tokio::time::timeout(HANDSHAKE, Begun::read(TokioIo::new(client))).await {
+    let served = match tokio::time::timeout(HANDSHAKE, Peeked::read(TokioIo::new(client))).await {
         Err(_) => Err(Reason::NotTls(intent.host.clone(), "nothing came in time")),
-        // It went away before it had said anything.
+        // The client closed the connection without sending anything.
         Ok(Err(_)) => Ok(()),
         Ok(Ok(client)) if client.first().is_empty() => Ok(()),
         Ok(Ok(client)) if begins_request(client.first()) && intent.port != HTTPS => {
-            requests(&egress, client, &intent, Layer::Plain, place.as_ref()).await;
+            requests(&egress, client, &intent, Scheme::Http, permit.as_ref()).await;
             Ok(())
         }
-        Ok(Ok(client)) if is_tunnel(&state, &intent) => tunnel(&egress, client, (&state, &intent), &pinned).await,
-        Ok(Ok(client)) => intercept(&egress, client, &intent, place.as_ref()).await,
+        Ok(Ok(client)) if is_tunnel(&snapshot, &intent) => tunnel(&egress, client, (&snapshot, &intent), &pinned).await,
+        Ok(Ok(client)) => intercept(&egress, client, &intent, permit.as_ref()).await,
     };
     if let Err(reason) = served {
-        egress.decided(Some(&intent), Outcome::Refuse(&reason));
+        egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
     }
 }
 
-/// Whether a request of HTTP/1 may begin like that: with a method (RFC 9110, section 9.1). A message of TLS does not.
+/// Whether the bytes may begin an HTTP/1 request: with a method (RFC 9110, section 9.1). TLS does not.
 fn begins_request(first: &[u8]) -> bool {
     first.first().is_some_and(u8::is_ascii_alphabetic)
 }
 
-/// Carries bytes both ways, after the client's first message has shown that they are TLS for the host.
+/// Forwards bytes in both directions, after the client's first message was checked.
 async fn tunnel(
     egress: &Egress,
     mut client: Client,
-    (state, intent): (&State, &Intent),
+    (snapshot, intent): (&Snapshot, &Intent),
     pinned: &Pinned,
 ) -> Result<(), Reason> {
     let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
@@ -146,12 +146,12 @@ async fn tunnel(
     tokio::time::timeout(HANDSHAKE, read).await.map_err(|_| not_tls("nothing came in time"))??;
     let mut upstream = pinned.dial().await?;
     if upstream.write_all(&hello).await.is_ok() {
-        // What ends it concerns the two ends only.
+        // How the connection ends concerns its two ends only.
         let carried =
             tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER);
         let carried = tokio::select! {
             carried = carried => carried,
-            reason = egress.forbidden(&state.policy, intent) => return Err(reason),
+            reason = egress.until_forbidden(&snapshot.policy, intent) => return Err(reason),
         };
         let (sent, received) = carried.unwrap_or_default();
         egress.counters.request_bytes.fetch_add(sent + hello.len() as u64, Ordering::Relaxed);
@@ -164,13 +164,13 @@ async fn intercept(
     egress: &Arc<Egress>,
     client: Client,
     intent: &Arc<Intent>,
-    place: Option<&Place>,
+    permit: Option<&ConnectionPermit>,
 ) -> Result<(), Reason> {
     let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
     let hello = LazyConfigAcceptor::new(Acceptor::default(), client);
     let start = tokio::time::timeout(HANDSHAKE, hello).await.map_err(|_| not_tls("nothing came in time"))?;
     let start = match start {
-        // It went away before it had said anything.
+        // The client closed the connection without sending anything.
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
         start => start.map_err(|_| not_tls("its first message is no ClientHello"))?,
     };
@@ -178,25 +178,30 @@ async fn intercept(
     let config = egress.authority.config(&intent.host);
     let config = config.map_err(|error| Reason::Unreachable(intent.host.clone(), format!("{error:#}")))?;
     let accepted = tokio::time::timeout(HANDSHAKE, start.into_stream(config)).await;
-    // A client that does not trust the bottle's CA ends here; it says why better than we could.
+    // A client that does not trust the bottle's CA closes the connection here; it reports that better than we could.
     let Ok(Ok(stream)) = accepted else { return Ok(()) };
-    requests(egress, stream, intent, Layer::Tls, place).await;
+    requests(egress, stream, intent, Scheme::Https, permit).await;
     Ok(())
 }
 
 /// Serves the requests of a connection.
-async fn requests<S>(egress: &Arc<Egress>, stream: S, intent: &Arc<Intent>, layer: Layer, place: Option<&Place>)
-where
+async fn requests<S>(
+    egress: &Arc<Egress>,
+    stream: S,
+    intent: &Arc<Intent>,
+    scheme: Scheme,
+    permit: Option<&ConnectionPermit>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    // HTTP/2 is agreed on within TLS.
-    let (stream, refused, granted) = Strict::new(stream, layer == Layer::Tls);
+    // HTTP/2 is negotiated within TLS.
+    let (stream, refused, granted) = Strict::new(stream, scheme == Scheme::Https);
     let service = {
-        let (egress, intent, place) = (egress.clone(), intent.clone(), place.cloned());
+        let (egress, intent, permit) = (egress.clone(), intent.clone(), permit.cloned());
         service_fn(move |mut request: Request<Incoming>| {
             let (egress, intent) = (egress.clone(), intent.clone());
-            Switch::prepare(&mut request, place.as_ref(), &granted);
-            async move { Ok::<_, Infallible>(answer(&egress, &intent, layer, request).await) }
+            ProtocolSwitch::prepare(&mut request, permit.as_ref(), &granted);
+            async move { Ok::<_, Infallible>(answer(&egress, &intent, scheme, request).await) }
         })
     };
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -205,29 +210,29 @@ where
     builder.http2().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     builder.http2().max_send_buf_size(SEND_BUFFER);
     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
-    say_refused(egress, Some(intent), &refused).await;
+    report_rejected(egress, Some(intent), &refused).await;
 }
 
-async fn answer(egress: &Arc<Egress>, outer: &Intent, layer: Layer, request: Request<Incoming>) -> Response<Body> {
+async fn answer(egress: &Arc<Egress>, outer: &Intent, scheme: Scheme, request: Request<Incoming>) -> Response<Body> {
     let (request, keeper) = drain::wrap(request);
-    let switch = Switch::of(&request);
-    let asker = Asker::of(&request);
-    let intent = intent(outer, layer, &request).map(Arc::new);
+    let switch = ProtocolSwitch::of(&request);
+    let client_kind = ClientKind::of(&request);
+    let intent = intent(outer, scheme, &request).map(Arc::new);
     let answered = match &intent {
-        Ok(intent) => decide(egress, intent, layer, request).await,
+        Ok(intent) => decide(egress, intent, scheme, request).await,
         Err(reason) => Err(reason.clone()),
     };
-    let response = switch.end(told(egress, Some(intent.as_deref().unwrap_or(outer)), asker, answered));
+    let response = switch.end(respond(egress, Some(intent.as_deref().unwrap_or(outer)), client_kind, answered));
     drain::keep(response, keeper)
 }
 
-/// Reads what a request inside wants: to the host and port of its CONNECT and no other.
-fn intent(outer: &Intent, layer: Layer, request: &Request<Asked>) -> Result<Intent, Reason> {
+/// Parses a request: it must be for the host and port of its `CONNECT`.
+fn intent(outer: &Intent, scheme: Scheme, request: &Request<RequestBody>) -> Result<Intent, Reason> {
     if request.method() == Method::CONNECT {
         return Err(Reason::BadRequest("CONNECT after CONNECT is not forwarded"));
     }
     let (host, port) = (&outer.host, outer.port);
-    let (form, default) = layer.form();
+    let (form, default) = scheme.form();
     if let Some(authority) = request.uri().authority() {
         let mismatch = || Reason::HostMismatch(host.clone(), short(authority.as_str()));
         let named = Host::parse(authority.host()).map_err(|_| mismatch())?;
@@ -235,20 +240,25 @@ fn intent(outer: &Intent, layer: Layer, request: &Request<Asked>) -> Result<Inte
             return Err(mismatch());
         }
     }
-    if request.uri().scheme_str().is_some_and(|scheme| scheme != layer.scheme()) {
+    if request.uri().scheme_str().is_some_and(|named| named != scheme.as_str()) {
         return Err(Reason::BadRequest("the scheme is https inside TLS, and http without it"));
     }
     check_host_header(request.headers(), host, port, default)?;
     let path = canonical(request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str))?;
-    forward::check(request)?;
+    check(request)?;
     Ok(Intent { form, method: request.method().to_string(), host: host.clone(), port, path: Some(path) })
 }
 
-async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, layer: Layer, request: Request<Asked>) -> Answer {
-    let state = egress.state();
-    let (destination, passed) = judge(egress, &state, intent)?;
+async fn decide(
+    egress: &Arc<Egress>,
+    intent: &Arc<Intent>,
+    scheme: Scheme,
+    request: Request<RequestBody>,
+) -> HandlerResult {
+    let snapshot = egress.snapshot();
+    let (destination, passed) = judge(egress, &snapshot, intent)?;
     if destination == Destination::Canary {
         return Ok((forward::canary(), None));
     }
-    Ok((forward::forward(egress, &state, intent, layer.scheme(), request).await?, passed))
+    Ok((forward::forward(egress, &snapshot, intent, scheme.as_str(), request).await?, passed))
 }

@@ -1,50 +1,54 @@
-//! A body that comes in pieces: what was looked at leaves, but for an end that may be the beginning of something.
+//! Bodies that are scanned while they arrive. What was scanned is released, except an end that may be the beginning of
+//! a finding.
 //!
-//! Each of these gives out texts to be looked at, and takes back that nothing was found in them: what looks is elsewhere,
-//! and may take its time.
+//! These types do not scan: they return texts to scan, and are told that nothing was found, so that the scan can run
+//! elsewhere.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Exhausted, Finding, Pending, Scanner, Work, known_secret};
+use super::budget::{Budget, Exhausted};
+use super::exact::PartialMatch;
+use super::finding::Finding;
+use super::scanner::Scanner;
 
-/// How much of what came before is looked at again with a piece, in bytes: longer tokens are not found across pieces.
+/// How much of the preceding text is scanned again, in bytes: longer tokens are not found across a boundary.
 const OVERLAP: usize = 4 << 10;
-/// How much is looked at together of a body that is too long to be looked at whole, and how much of that is held back until
-/// what follows was looked at, too: longer tokens may leave in part.
+/// The size of a window of a body that is too long to be scanned whole, and how much of it is held back until the next
+/// window was scanned, in bytes. A longer token may leave in part.
 pub(super) const WINDOW: usize = 256 << 10;
 pub(super) const HELD: usize = 16 << 10;
-/// By so much the last piece of a window goes beyond it, most often.
+/// By how much the last piece usually exceeds a window, in bytes.
 const SLACK: usize = 16 << 10;
 
-/// A request's body in windows: nothing that a window ends within has left before the rest of it was looked at.
+/// The body of a request, in windows. A token that a window ends within is not released before its rest was scanned.
 pub struct Windows {
     held: usize,
     buffer: BytesMut,
-    /// How much of the buffer was looked at already.
+    /// How much of the buffer was scanned already.
     known: usize,
 }
 
 impl Windows {
-    /// A body that begins.
+    /// Starts a body.
     pub fn new(scanner: &Scanner) -> Self {
-        Self { held: HELD.max(scanner.longest()), buffer: BytesMut::new(), known: 0 }
+        Self { held: HELD.max(scanner.longest_form()), buffer: BytesMut::new(), known: 0 }
     }
 
-    /// Takes a piece.
+    /// Adds input.
     pub fn push(&mut self, piece: &[u8]) {
         self.buffer.extend_from_slice(piece);
     }
 
-    /// The next window to be looked at, if there is one; `end` is whether nothing more comes.
+    /// The next window to scan, if enough has arrived. `end` says that the input is complete.
     pub fn offer(&mut self, end: bool) -> Option<Bytes> {
         let fresh = self.buffer.len() - self.known;
         let due = fresh >= WINDOW || (end && fresh > 0);
         due.then(|| self.buffer.split().freeze())
     }
 
-    /// Nothing was found in a window: what leaves of it.
+    /// Releases what was scanned of a window without a finding.
     pub fn accept(&mut self, mut window: Bytes, end: bool) -> Bytes {
         if end {
             return window;
@@ -52,41 +56,41 @@ impl Windows {
         let cut = aligned(&window, window.len().saturating_sub(self.held));
         let held = window.split_off(cut);
         self.known = held.len();
-        // Room for the next window at once: to grow up to it would copy it several times.
+        // Allocates the next window at once: growing it would copy it several times.
         self.buffer = BytesMut::with_capacity(held.len() + WINDOW + SLACK);
         self.buffer.extend_from_slice(&held);
         window
     }
 
-    /// The end: what was looked at and held back.
+    /// Releases the rest at the end, which was scanned already.
     pub fn end(&mut self) -> Bytes {
         self.buffer.split().freeze()
     }
 }
 
-/// A place to cut, at most there, that leaves base 64 readable behind it: four characters are together.
+/// The last cut position up to `cut` that keeps base64 after it decodable: groups of four characters stay together.
 pub(super) fn aligned(bytes: &[u8], cut: usize) -> usize {
     let out = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"+/-_".contains(byte));
     let from = bytes[..cut].iter().rposition(out).map_or(0, |before| before + 1);
     cut - (cut - from) % 4
 }
 
-/// An answer, of which no more is held back than what may be the beginning of a known secret.
-pub struct Stream {
+/// A response. Only a possible beginning of a known secret is held back.
+pub struct LiveStream {
     scanner: Arc<Scanner>,
-    /// What has left already, as far as it is looked at again.
+    /// Released bytes that are scanned again.
     before: BytesMut,
-    /// What is held back, and what has come.
+    /// Bytes that are held back, and new ones.
     fresh: Bytes,
 }
 
-impl Stream {
-    /// A body that begins.
+impl LiveStream {
+    /// Starts a body.
     pub fn new(scanner: Arc<Scanner>) -> Self {
         Self { scanner, before: BytesMut::new(), fresh: Bytes::new() }
     }
 
-    /// Takes a piece: what is to be looked at.
+    /// Adds input; returns the text to scan.
     pub fn offer(&mut self, piece: Bytes) -> Bytes {
         if self.fresh.is_empty() {
             self.fresh = piece;
@@ -96,36 +100,36 @@ impl Stream {
         [&self.before[..], &self.fresh].concat().into()
     }
 
-    /// Nothing was found: what leaves.
+    /// Releases what was scanned without a finding.
     pub fn accept(&mut self) -> Bytes {
         let mut leaves = std::mem::take(&mut self.fresh);
         self.before.extend_from_slice(&leaves);
-        let pending = self.scanner.pending(&self.before).map_or(0, |pending| pending.bytes).min(leaves.len());
+        let pending = self.scanner.partial_match(&self.before).map_or(0, |pending| pending.bytes).min(leaves.len());
         self.fresh = leaves.split_off(leaves.len() - pending);
-        // What is held comes again with the next piece.
+        // What is held back is part of the next text.
         self.before.truncate(self.before.len() - pending);
-        let excess = self.before.len().saturating_sub(OVERLAP.max(self.scanner.longest()));
+        let excess = self.before.len().saturating_sub(OVERLAP.max(self.scanner.longest_form()));
         let _ = self.before.split_to(excess);
         leaves
     }
 
-    /// The end: what was held back leaves, for no secret was completed.
+    /// Releases the rest at the end: no secret was completed.
     pub fn end(&mut self) -> Bytes {
         std::mem::take(&mut self.fresh)
     }
 }
 
-/// Messages that must not wait for each other, or pieces of one text: each is looked at together with the end of those before it.
-/// What has left is never half of a secret.
+/// The overlap between messages that must not wait for each other, or between pieces of one text. Each is scanned
+/// together with the end of the preceding ones. Never more than half of a secret is released.
 #[derive(Clone)]
-pub struct Seam {
+pub struct Overlap {
     before: Vec<u8>,
-    /// Whether it is one text, so that a token may go on from one piece to the next; two messages make none that nobody wrote.
+    /// Whether the pieces are one text, in which a token may cross a boundary. Two messages never form a token.
     text: bool,
 }
 
-impl Seam {
-    /// Between messages, each of which is a text of its own.
+impl Overlap {
+    /// Between separate messages.
     pub fn messages() -> Self {
         Self { before: Vec::new(), text: false }
     }
@@ -135,34 +139,39 @@ impl Seam {
         Self { before: Vec::new(), text: true }
     }
 
-    /// Looks at where a message meets what came before.
+    /// Scans the boundary between a message and the preceding ones.
     ///
     /// # Errors
-    /// That takes more work than there is.
-    pub fn meets(&self, scanner: &Scanner, message: &[u8], work: &mut Work) -> Result<Option<Finding>, Exhausted> {
+    /// The budget is exhausted.
+    pub fn scan_overlap(
+        &self,
+        scanner: &Scanner,
+        message: &[u8],
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, Exhausted> {
         if self.before.is_empty() {
             return Ok(None);
         }
-        let text = [&self.before[..], &message[..message.len().min(OVERLAP.max(scanner.longest()))]].concat();
-        if self.text { scanner.look(&text, work) } else { scanner.known(&text, work) }
+        let text = [&self.before[..], &message[..message.len().min(OVERLAP.max(scanner.longest_form()))]].concat();
+        if self.text { scanner.scan(&text, budget) } else { scanner.scan_known(&text, budget) }
     }
 
-    /// Nothing was found in either: whether it may leave now.
+    /// Records a message in which nothing was found; returns a finding if it must not be released.
     pub fn accept(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
-        let overlap = OVERLAP.max(scanner.longest());
+        let overlap = OVERLAP.max(scanner.longest_form());
         self.before.extend_from_slice(&message[message.len().saturating_sub(overlap)..]);
-        if scanner.pending(&self.before).is_some_and(Pending::is_half) {
-            return Some(known_secret());
+        if scanner.partial_match(&self.before).is_some_and(PartialMatch::is_half_or_more) {
+            return Some(Finding::known_secret());
         }
         let excess = self.before.len().saturating_sub(overlap);
         self.before.drain(..excess);
         None
     }
 
-    /// Looks at a message before it is sent, without a bound of work.
-    pub fn look(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
-        let meets = self.meets(scanner, message, &mut Work::unbounded()).ok().flatten();
-        scanner.whole(message).or(meets).or_else(|| self.accept(scanner, message))
+    /// Scans a message before it is sent, without a limit of work.
+    pub fn scan(&mut self, scanner: &Scanner, message: &[u8]) -> Option<Finding> {
+        let meets = self.scan_overlap(scanner, message, &mut Budget::unbounded()).ok().flatten();
+        scanner.scan_unbounded(message).or(meets).or_else(|| self.accept(scanner, message))
     }
 }
 
@@ -180,14 +189,14 @@ mod tests {
     }
 
     fn run(scanner: &Arc<Scanner>, text: &str, cuts: &[usize]) -> (Vec<u8>, bool) {
-        let mut stream = Stream::new(scanner.clone());
+        let mut stream = LiveStream::new(scanner.clone());
         let (mut left, mut from) = (Vec::new(), 0);
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
         ends.sort_unstable();
         ends.push(text.len());
         for to in ends {
             let offered = stream.offer(Bytes::copy_from_slice(&text.as_bytes()[from..to]));
-            if scanner.whole(&offered).is_some() {
+            if scanner.scan_unbounded(&offered).is_some() {
                 return (left, true);
             }
             left.extend_from_slice(&stream.accept());
@@ -206,7 +215,7 @@ mod tests {
             let found = text.chunks(1000).any(|piece| {
                 windows.push(piece);
                 let Some(window) = windows.offer(false) else { return false };
-                let found = scanner.whole(&window).is_some();
+                let found = scanner.scan_unbounded(&window).is_some();
                 left += if found { 0 } else { windows.accept(window, false).len() };
                 found
             });
@@ -241,7 +250,7 @@ mod tests {
             let scanner = scanner();
             let (left, found) = run(&scanner, &format!("{before}{SECRET}{after}"), &cuts);
             prop_assert!(found);
-            // At most what every text may hold of it.
+            // At most what any text may contain of it.
             let longest = (0..=SECRET.len()).rev().find(|&n| left.ends_with(&SECRET.as_bytes()[..n])).unwrap_or(0);
             prop_assert!(longest < 4 || before.ends_with(&SECRET[..longest.min(before.len())]) , "{longest} of it left");
         }

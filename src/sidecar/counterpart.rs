@@ -1,4 +1,4 @@
-//! `upstream`: the probe's counterpart. It answers over HTTP what came to it by any *other* way than egress.
+//! `counterpart`: the destination of the probe. It reports over HTTP what reached it by any way *other* than egress.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -14,38 +14,38 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UdpSocket};
 
-use super::message::Nothing;
+use super::message::Never;
 use super::role::Role;
-use crate::layout::upstream::{GROUP, HTTP_PORT, UDP_PORT};
+use crate::layout::counterpart::{GROUP, HTTP_PORT, UDP_PORT};
 
 /// The role's name.
-const ROLE: &str = "upstream";
-/// Receipts remembered.
+const ROLE: &str = "counterpart";
+/// Maximum number of receipts.
 const MAX_RECEIPTS: usize = 256;
 
-/// What upstream is told on its standard input.
+/// The configuration, on standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Its own addresses, each with its network's broadcast address.
     pub listen: Vec<(Ipv4Addr, Ipv4Addr)>,
-    /// Egress' address: connections from there are the allowed ones.
+    /// Egress' address; only connections from there are allowed.
     pub egress: Option<Ipv4Addr>,
 }
 
 type Receipts = Arc<Mutex<BTreeSet<String>>>;
 
 /// The role.
-pub struct Upstream;
+pub struct Counterpart;
 
-impl Role for Upstream {
+impl Role for Counterpart {
     const NAME: &'static str = ROLE;
     type Config = Config;
     type Ready = ();
-    type Update = Nothing;
-    type Ask = Nothing;
-    type Answer = Nothing;
-    type Notice = Nothing;
+    type Update = Never;
+    type Ask = Never;
+    type Answer = Never;
+    type Notice = Never;
 
     async fn start(config: Config, _: Option<&str>) -> anyhow::Result<(Arc<Self>, ())> {
         let receipts = Receipts::default();
@@ -70,11 +70,11 @@ impl Role for Upstream {
         Ok((Arc::new(Self), ()))
     }
 
-    async fn update(&self, update: Nothing) -> Result<(), String> {
+    async fn update(&self, update: Never) -> Result<(), String> {
         match update {}
     }
 
-    async fn answer(&self, ask: Nothing) -> Result<Nothing, String> {
+    async fn answer(&self, ask: Never) -> Result<Never, String> {
         match ask {}
     }
 }
@@ -105,7 +105,7 @@ async fn serve(listener: TcpListener, egress: Option<Ipv4Addr>, receipts: Receip
                 let receipts = crate::sync::lock(&receipts);
                 serde_json::to_vec(&*receipts).unwrap_or_default()
             } else {
-                b"{\"upstream\":true}\n".to_vec()
+                b"{\"counterpart\":true}\n".to_vec()
             };
             async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body)))) }
         });
@@ -113,7 +113,7 @@ async fn serve(listener: TcpListener, egress: Option<Ipv4Addr>, receipts: Receip
     }
 }
 
-/// The addresses that an upstream at `address` is reached at.
+/// The addresses of a counterpart at `address`.
 pub fn http_address(address: Ipv4Addr) -> SocketAddr {
     SocketAddrV4::new(address, HTTP_PORT).into()
 }

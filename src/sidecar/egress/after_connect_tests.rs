@@ -1,5 +1,5 @@
-//! What is inside TLS, with an upstream of this test behind a CA of this test: names that disagree, requests that are not
-//! allowed, and secrets in every place and wrapping; by bytes of our own and by curl.
+//! Requests inside TLS, with a destination and a CA of this test: names that disagree, requests that are not allowed,
+//! and secrets in every position and encoding; sent as bytes and by curl.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -27,11 +27,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::load::{TIMES, Times};
-use super::serve::Place;
+use super::capacity::{TIMEOUTS, Timeouts};
+use super::connection_permit::ConnectionPermit;
 use super::tests::{new_egress, new_egress_with};
 use super::{Config, Egress, http};
-use crate::policy::{AllowSpec, AllowTable, EgressSpec, Enforced, Tls};
+use crate::policy::{AllowSpec, AllowTable, EgressSpec, EnforcedPolicy, Tls};
 use crate::scan::Action;
 
 const HOST: &str = "api.example.com";
@@ -55,28 +55,28 @@ impl World {
 
     /// `alpn` is what the destination speaks; `entry` changes its entry on the allowlist.
     async fn with(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable) -> Self {
-        Self::patient(alpn, entry, TIMES).await
+        Self::patient(alpn, entry, TIMEOUTS).await
     }
 
-    /// The same, with less patience or more.
-    pub(super) async fn patient(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable, times: Times) -> Self {
+    /// The same, with other timeouts.
+    pub(super) async fn patient(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable, times: Timeouts) -> Self {
         let received: Arc<Mutex<Vec<String>>> = Arc::default();
         let (address, root) = upstream(alpn, received.clone()).await;
         let table = AllowTable { host: format!("{HOST}:{}", address.port()), ..AllowTable::default() };
         let allow = vec![AllowSpec::Table(entry(table))];
         let spec = EgressSpec { allow, roots: vec![root], ..EgressSpec::default() };
-        // Its address is private: it is let through as the bottle's own are, under its name.
+        // Its address is private: it is allowed as a sidecar, under its name.
         let sidecars = [(HOST.to_owned(), address.into())].into();
-        let config = Config { sidecars, ..Config::new("test", Enforced::first(spec)) };
+        let config = Config { sidecars, ..Config::new("test", EnforcedPolicy::first(spec)) };
         let egress = new_egress_with(&config, times);
-        egress.take_secrets(&[crate::scan::Known { value: SECRET.to_owned(), hosts: Vec::new() }]);
+        egress.set_secrets(&[crate::scan::KnownSecret { value: SECRET.to_owned(), hosts: Vec::new() }]);
         Self { egress, port: address.port(), received }
     }
 
-    /// A CONNECT that was granted.
+    /// A `CONNECT` that was granted.
     async fn connect(&self) -> UnixStream {
         let (mut near, far) = UnixStream::pair().unwrap();
-        tokio::spawn(http::serve(Box::new(far), self.egress.clone(), Place::new(&self.egress, None)));
+        tokio::spawn(http::serve(Box::new(far), self.egress.clone(), ConnectionPermit::new(&self.egress, None)));
         let request = format!("CONNECT {HOST}:{0} HTTP/1.1\r\nHost: {HOST}:{0}\r\n\r\n", self.port);
         near.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
@@ -96,7 +96,7 @@ impl World {
         TlsConnector::from(Arc::new(config)).connect(name, self.connect().await).await
     }
 
-    /// Bytes inside TLS, and the whole answer.
+    /// Sends bytes inside TLS; returns the whole response.
     async fn ask(&self, request: &[u8]) -> String {
         let mut stream = self.tls(HOST).await.unwrap();
         // Egress may refuse before it has read everything.
@@ -122,10 +122,10 @@ impl World {
     }
 }
 
-/// Requests that the destination serves at once over HTTP/2.
+/// Requests that the destination serves concurrently over HTTP/2.
 pub(super) const STREAMS: u32 = 40;
 
-/// A destination that answers what it received; `/stream` answers in pieces.
+/// A destination that echoes what it received; `/stream` responds in pieces.
 async fn upstream(alpn: &[&str], received: Arc<Mutex<Vec<String>>>) -> (SocketAddr, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
@@ -189,7 +189,7 @@ async fn answer(
 
 type Upgrade = Arc<Mutex<Option<hyper::upgrade::OnUpgrade>>>;
 
-/// A WebSocket that sends every message back, and notes it.
+/// A WebSocket that echoes every message, and records it.
 fn echo(head: &hyper::http::request::Parts, accept: String, received: Arc<Mutex<Vec<String>>>) -> Response<AnyBody> {
     assert!(!head.headers.contains_key("sec-websocket-extensions"));
     let upgrade = crate::sync::lock(head.extensions.get::<Upgrade>().unwrap()).take().unwrap();
@@ -301,9 +301,9 @@ async fn promise_06_what_is_no_tls_after_connect_ends() {
             let _ = stream.shutdown().await;
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
-            // At most a TLS alert comes back, or why it is no request either.
-            let said = String::from_utf8_lossy(&rest);
-            assert!(rest.len() <= 7 || said.starts_with("HTTP/1.1 4"), "{tls:?} {bytes:.20}: {said}");
+            // At most a TLS alert comes back, or the reason of the refusal.
+            let printed = String::from_utf8_lossy(&rest);
+            assert!(rest.len() <= 7 || printed.starts_with("HTTP/1.1 4"), "{tls:?} {bytes:.20}: {printed}");
         }
         assert_eq!(world.received(), Vec::<String>::new());
     }
@@ -312,7 +312,7 @@ async fn promise_06_what_is_no_tls_after_connect_ends() {
 #[tokio::test]
 async fn a_tunnel_goes_to_its_host_and_nowhere_else() {
     let world = World::with(&[], |table| AllowTable { tls: Some(Tls::Tunnel), ..table }).await;
-    // The bottle's CA is no party to it: the client meets the destination's own certificate, which it does not know.
+    // The bottle's CA is not involved: the client sees the destination's own certificate, which it does not trust.
     assert!(world.tls(HOST).await.unwrap_err().to_string().contains("certificate"));
     assert!(world.tls("evil.example").await.is_err());
 }
@@ -364,7 +364,7 @@ async fn promise_09_a_known_secret_does_not_leave_in_any_place_or_wrapping() {
         let answer = world.ask(request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{path}: {answer}");
     }
-    // In chunks, of one byte each, and as the last of a long stream: what was sent on does not hold it.
+    // In chunks of one byte, and at the end of a long stream: what was forwarded does not contain it.
     let mut chunks = String::new();
     for byte in SECRET.chars() {
         chunks.push_str(&format!("1\r\n{byte}\r\n"));
@@ -375,14 +375,14 @@ async fn promise_09_a_known_secret_does_not_leave_in_any_place_or_wrapping() {
         let answer = world.ask(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("secret_found"), "{answer}");
     }
-    // What cannot be read does not leave either.
+    // What cannot be decoded does not leave either.
     for (encoding, body) in
         [("compress", b"x".to_vec()), ("gzip", b"no gzip".to_vec()), ("br, nonsense", b"x".to_vec())]
     {
         let answer = world.post(&format!("Content-Encoding: {encoding}\r\n"), &body).await;
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("not_decoded"), "{encoding}: {answer}");
     }
-    // And this test can fail: the same without the secret passes.
+    // The test can fail: the same without the secret passes.
     let answer = world.post("Content-Encoding: gzip\r\n", &gzip(b"an ordinary text")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
@@ -410,21 +410,21 @@ async fn a_destination_that_cannot_be_verified_is_an_error() {
     let world = World::new().await;
     let sidecars = crate::sync::lock(&world.egress.sidecars).clone();
     let spec = EgressSpec::default();
-    let config = Config { sidecars, ..Config::new("test", Enforced::first(spec)) };
+    let config = Config { sidecars, ..Config::new("test", EnforcedPolicy::first(spec)) };
     let world = World { egress: new_egress(&config), ..world };
     let answer = world.post("", b"x").await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("TLS"), "{answer}");
     assert_eq!(world.received(), Vec::<String>::new());
 }
 
-/// A TCP port in front of an egress, as init has it.
+/// A TCP port in front of an egress, as init provides it.
 async fn port_of(egress: Arc<Egress>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             let (mut far, inner) = UnixStream::pair().unwrap();
-            tokio::spawn(http::serve(Box::new(inner), egress.clone(), Place::new(&egress, None)));
+            tokio::spawn(http::serve(Box::new(inner), egress.clone(), ConnectionPermit::new(&egress, None)));
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         }
     });

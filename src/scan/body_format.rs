@@ -1,22 +1,28 @@
-//! How a body is to be looked at, by what its headers say of it.
+//! The format of a body, as its headers declare it, and the scan of a complete body.
 
 use std::borrow::Cow;
 
-use super::decode::{DecodeError, Encoding, decode};
-use super::work::Work;
-use super::{Action, Finding, KNOWN_SECRET, Messages, Scanner, aws_chunked, boundary, inner, known_secret, parts};
+use super::action::{Action, KNOWN_SECRET};
+use super::budget::Budget;
+use super::decode::decode;
+use super::encoding::{AWS_CHUNKED, DecodeError, Encoding};
+use super::finding::Finding;
+use super::grpc::GrpcMessages;
+use super::multipart::{boundary, parts};
+use super::scanner::Scanner;
+use super::{aws_chunked, inner};
 
-/// Parts of a form that are longer are no pieces of a secret.
+/// Longer parts of a form are not joined with others, in bytes.
 const MAX_PIECE: usize = 64 << 10;
-/// So much of JSON's strings is put together before it is looked at, in bytes.
+/// JSON strings are joined and searched in blocks of this size, in bytes.
 const MAX_TOGETHER: usize = 64 << 10;
 
-/// What a body is.
+/// The format of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
+pub struct BodyFormat {
     encodings: Vec<Encoding>,
-    /// Whether S3's framing is around all that.
-    framed: bool,
+    /// Whether the body is in S3's `aws-chunked` framing.
+    aws_chunked: bool,
     form: Form,
 }
 
@@ -29,18 +35,18 @@ enum Form {
     Grpc(Option<String>),
 }
 
-impl Shape {
-    /// Reads headers: `Content-Type`, `Content-Encoding` as often as it stands there, `grpc-encoding`.
+impl BodyFormat {
+    /// Reads `Content-Type`, every `Content-Encoding`, and `grpc-encoding`.
     ///
     /// # Errors
-    /// They say what nobody can look through.
+    /// The headers declare a format that cannot be inspected.
     pub fn read(content_type: &str, encodings: &[&str], grpc_encoding: Option<&str>) -> Result<Self, DecodeError> {
         let mut all = Vec::new();
         for header in encodings {
             all.extend(Encoding::list(header)?);
         }
         let mut words = encodings.iter().flat_map(|header| header.split(','));
-        let framed = words.any(|word| word.trim().eq_ignore_ascii_case(aws_chunked::NAME));
+        let aws_chunked = words.any(|word| word.trim().eq_ignore_ascii_case(AWS_CHUNKED));
         let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let form = match (boundary(content_type)?, kind.as_str()) {
             (Some(boundary), _) => Form::Parts(boundary),
@@ -51,45 +57,45 @@ impl Shape {
             (None, kind) if kind == "application/json" || kind.ends_with("+json") => Form::Json,
             _ => Form::Text,
         };
-        if framed && matches!(form, Form::Grpc(_)) {
+        if aws_chunked && matches!(form, Form::Grpc(_)) {
             return Err(DecodeError::AwsChunked("it is gRPC"));
         }
-        let shape = Self { encodings: all, framed, form };
-        if shape.messages().transpose()?.is_some() && shape.is_encoded() {
-            // Its messages are compressed each for itself, or not at all.
+        let format = Self { encodings: all, aws_chunked, form };
+        if format.messages().transpose()?.is_some() && format.is_encoded() {
+            // gRPC messages are compressed one by one, or not at all.
             return Err(DecodeError::Grpc("it is in a content encoding besides"));
         }
-        Ok(shape)
+        Ok(format)
     }
 
-    /// Whether S3's framing is around it.
-    pub fn is_framed(&self) -> bool {
-        self.framed
+    /// Whether the body is in S3's `aws-chunked` framing.
+    pub fn is_aws_chunked(&self) -> bool {
+        self.aws_chunked
     }
 
-    /// Whether it can only be looked at whole.
+    /// Whether the body has a content encoding: then it can only be scanned as a whole.
     pub fn is_encoded(&self) -> bool {
         !self.encodings.is_empty()
     }
 
-    /// The messages in it, where it is gRPC: each is sent on as soon as it was looked at.
-    pub fn messages(&self) -> Option<Result<Messages, DecodeError>> {
+    /// The parser of its messages, if this is gRPC. Each message is forwarded as soon as it was scanned.
+    pub fn messages(&self) -> Option<Result<GrpcMessages, DecodeError>> {
         match &self.form {
-            Form::Grpc(encoding) => Some(Messages::new(encoding.as_deref())),
+            Form::Grpc(encoding) => Some(GrpcMessages::new(encoding.as_deref())),
             _ => None,
         }
     }
 
-    /// Looks at a body that is whole.
+    /// Scans a complete body.
     ///
     /// # Errors
-    /// It is not what its headers say, or takes more work than there is.
-    pub fn whole(&self, scanner: &Scanner, body: &[u8], work: &mut Work) -> Result<Option<Finding>, DecodeError> {
+    /// The body does not match its headers, or the budget is exhausted.
+    pub fn scan(&self, scanner: &Scanner, body: &[u8], budget: &mut Budget) -> Result<Option<Finding>, DecodeError> {
         let payload;
-        let body = if self.framed {
+        let body = if self.aws_chunked {
             let (carried, lines) = aws_chunked::decode(body)?;
-            work.take(carried.len())?;
-            if let Some(finding) = scanner.look(&lines, work)? {
+            budget.reserve(carried.len())?;
+            if let Some(finding) = scanner.scan(&lines, budget)? {
                 return Ok(Some(finding));
             }
             payload = carried;
@@ -97,38 +103,38 @@ impl Shape {
         } else {
             body
         };
-        let decoded = if self.encodings.is_empty() { None } else { Some(decode(body, &self.encodings, work)?) };
+        let decoded = if self.encodings.is_empty() { None } else { Some(decode(body, &self.encodings, budget)?) };
         let body = decoded.as_ref().map_or(body, |decoded| &decoded.text);
         if let Some(decoded) = &decoded {
-            work.grow(body.len());
-            if let Some(finding) = scanner.look(&decoded.beside, work)? {
+            budget.grow(body.len());
+            if let Some(finding) = scanner.scan(&decoded.metadata, budget)? {
                 return Ok(Some(finding));
             }
         }
-        if let Some(finding) = scanner.look(body, work)? {
+        if let Some(finding) = scanner.scan(body, budget)? {
             return Ok(Some(finding));
         }
         match &self.form {
             Form::Text | Form::Grpc(_) => Ok(None),
-            Form::Json => Ok(scanner.strings(body)),
-            Form::Pairs => scanner.pairs(body, work),
+            Form::Json => Ok(scanner.scan_json_strings(body)),
+            Form::Pairs => scanner.scan_form(body, budget),
             Form::Parts(boundary) => {
-                let parts = parts(boundary, body, work)?;
+                let parts = parts(boundary, body, budget)?;
                 let fresh = |part: &&Cow<'_, [u8]>| matches!(part, Cow::Owned(_)) || inner::compressed(part).is_some();
                 for part in parts.iter().filter(fresh) {
-                    if let Some(finding) = scanner.look(part, work)? {
+                    if let Some(finding) = scanner.scan(part, budget)? {
                         return Ok(Some(finding));
                     }
                 }
                 let short = parts.iter().filter(|part| part.len() <= MAX_PIECE);
                 let joined = short.map(|part| part.trim_ascii_end()).collect::<Vec<_>>().concat();
-                Ok(scanner.known(&joined, work)?)
+                Ok(scanner.scan_known(&joined, budget)?)
             }
         }
     }
 }
 
-/// The values of a form or a query, one after the other: a secret may be split over several.
+/// The values of a form or query, concatenated: a secret may be split over several.
 pub(super) fn joined(pairs: &[u8]) -> Vec<u8> {
     let values = pairs.split(|&byte| byte == b'&').map(|pair| {
         let equals = memchr::memchr(b'=', pair);
@@ -137,7 +143,7 @@ pub(super) fn joined(pairs: &[u8]) -> Vec<u8> {
     values.collect::<Vec<_>>().concat()
 }
 
-/// The strings of JSON (RFC 8259, section 7) that are values, as they are written.
+/// The string values of a JSON text (RFC 8259, section 7), still escaped.
 fn values(json: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = json;
     std::iter::from_fn(move || {
@@ -160,64 +166,65 @@ fn values(json: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// With its pluses as the spaces that they stand for there; `None` where there are none.
+/// Replaces each plus by a space, as forms encode it; `None` if there is none.
 pub(super) fn spaced(pairs: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b'+', pairs)?;
     Some(pairs.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect())
 }
 
 impl Scanner {
-    /// Looks at a form besides as it is: with its spaces, and for known secrets with its values put together.
-    fn pairs(&self, pairs: &[u8], work: &mut Work) -> Result<Option<Finding>, DecodeError> {
+    /// Scans the decoded forms of a form body: with spaces for pluses, and with all values concatenated, for known
+    /// secrets.
+    fn scan_form(&self, pairs: &[u8], budget: &mut Budget) -> Result<Option<Finding>, DecodeError> {
         let spaced = spaced(pairs);
-        if let Some(finding) = spaced.as_deref().map_or(Ok(None), |text| self.look(text, work))? {
+        if let Some(finding) = spaced.as_deref().map_or(Ok(None), |text| self.scan(text, budget))? {
             return Ok(Some(finding));
         }
         for text in [Some(joined(pairs)), spaced.as_deref().map(joined)].into_iter().flatten() {
-            if let Some(finding) = self.known(&text, work)? {
+            if let Some(finding) = self.scan_known(&text, budget)? {
                 return Ok(Some(finding));
             }
         }
         Ok(None)
     }
 
-    /// Looks for known secrets that are split over several strings of JSON, one after the other.
-    fn strings(&self, json: &[u8]) -> Option<Finding> {
-        let longest = self.exact.longest();
+    /// Searches for known secrets that are split over consecutive JSON strings.
+    fn scan_json_strings(&self, json: &[u8]) -> Option<Finding> {
+        let longest = self.exact.longest_form();
         if longest == 0 || self.action(KNOWN_SECRET) != Action::Block {
             return None;
         }
-        // Many strings are one look; of a long one only its ends meet others.
+        // Short strings are searched together; of a long string, only its ends can be part of a split secret.
         let mut together = Vec::new();
         for value in values(json) {
             let is_long = value.len() > longest;
             together.extend_from_slice(&value[..value.len().min(longest)]);
             if is_long || together.len() >= MAX_TOGETHER {
-                if self.exact.is_in(&together) {
-                    return Some(known_secret());
+                if self.exact.matches(&together) {
+                    return Some(Finding::known_secret());
                 }
                 let end = if is_long { value } else { &together };
                 together = end[end.len().saturating_sub(longest)..].to_vec();
             }
         }
-        self.exact.is_in(&together).then(known_secret)
+        self.exact.matches(&together).then(Finding::known_secret)
     }
 
-    /// Looks at a message that may be compressed for itself; what is in it.
+    /// Scans one message, which may be compressed; returns its decoded content.
     ///
     /// # Errors
-    /// It is not what is said of it, or takes more work than there is.
-    pub fn message(
+    /// The message cannot be decoded, or the budget is exhausted.
+    pub fn scan_message(
         &self,
         message: &bytes::Bytes,
         encoding: Option<Encoding>,
-        work: &mut Work,
+        budget: &mut Budget,
     ) -> Result<(bytes::Bytes, Option<Finding>), DecodeError> {
-        let Some(encoding) = encoding else { return Ok((message.clone(), self.look(message, work)?)) };
-        let decoded = decode(message, &[encoding], work)?;
-        work.grow(decoded.text.len());
-        let found = self.look(&decoded.text, work)?;
-        let found = if found.is_some() { found } else { self.look(&decoded.beside, work)? };
+        let Some(encoding) = encoding else { return Ok((message.clone(), self.scan(message, budget)?)) };
+        let decoded = decode(message, &[encoding], budget)?;
+        budget.grow(decoded.text.len());
+        let found = self.scan(&decoded.text, budget)?;
+        let found = if found.is_some() { found } else { self.scan(&decoded.metadata, budget)? };
         Ok((decoded.text.into(), found))
     }
 }

@@ -1,6 +1,6 @@
-//! Answers under way, with the places of their requests. One that its client does not read keeps its place, what is buffered
-//! of it, and a stream of its destination's HTTP/2. Where there are many such, those that were left unread for longest end, so
-//! that nobody else waits for them. An answer that waits for its destination is none of them, however long.
+//! Responses in progress. A response that its client does not read keeps a request permit, buffers, and an HTTP/2
+//! stream of its destination. If there are many, those that were unread for longest end, so that no other request waits
+//! for them. A response that waits for its destination does not count as unread.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,38 +14,38 @@ use hyper::Response;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::load::Slot;
-use super::passing::{Body, BoxError};
+use super::bodies::{Body, BoxError};
+use super::capacity::RequestPermit;
 use crate::policy::{Intent, Reason};
 use crate::sync::lock;
 
-/// So many answers may be left unread for long, of one destination and of all: fewer than the streams that any server of
-/// HTTP/2 grants, and than the requests that there are places for.
+/// Maximum number of responses that stay unread for long, for one destination and in total: less than the HTTP/2
+/// streams that any server grants, and than the request permits.
 const OF_ONE: usize = 32;
 const OF_ALL: usize = 128;
-/// Entries of answers that have ended are taken out of the list when it has become so long.
+/// Entries of ended responses are removed when the list has become this long.
 const TIDY: usize = 1024;
 
-/// All of them, each with whose it is.
-pub(super) struct Answers<C> {
+/// The responses, each with its client.
+pub(super) struct Responses<C> {
     all: Mutex<Vec<Weak<Entry<C>>>>,
-    /// How many requests wait, for each [`For`].
+    /// The number of waiting requests, for each [`WaitFor`].
     waiting: [AtomicUsize; 2],
     watched: OnceLock<()>,
 }
 
-impl<C> Default for Answers<C> {
+impl<C> Default for Responses<C> {
     fn default() -> Self {
         Self { all: Mutex::default(), waiting: Default::default(), watched: OnceLock::new() }
     }
 }
 
-/// What a request waits for that unread answers may be in the way of.
+/// What a request waits for, and unread responses may block.
 #[derive(Clone, Copy)]
-pub(super) enum For {
-    /// A place. Where there is none, an answer is unread for long a little sooner.
-    Place,
-    /// What its destination says.
+pub(super) enum WaitFor {
+    /// A request permit. If there is none, responses count as unread a little earlier.
+    RequestPermit,
+    /// The response of its destination.
     Destination,
 }
 
@@ -61,27 +61,27 @@ impl Drop for Waiting<'_> {
 struct Entry<C> {
     client: C,
     intent: Arc<Intent>,
-    held: Mutex<Held>,
+    held: Mutex<Inner>,
 }
 
-struct Held {
-    /// Gone once it has ended.
-    answer: Option<(Body, Slot)>,
-    /// Since when there is something of it that the client does not take.
+struct Inner {
+    /// `None` once it has ended.
+    answer: Option<(Body, RequestPermit)>,
+    /// Since when the client has not read available data.
     unread: Option<Instant>,
 }
 
-impl<C: Clone + Send + Sync + 'static> Answers<C> {
-    /// Keeps an answer together with its request's place.
+impl<C: Clone + Send + Sync + 'static> Responses<C> {
+    /// Tracks a response together with the permit of its request.
     pub(super) fn track(
         &self,
         client: C,
         intent: &Arc<Intent>,
         response: Response<Body>,
-        slot: Slot,
+        slot: RequestPermit,
     ) -> Response<Body> {
         response.map(|body| {
-            let held = Mutex::new(Held { answer: Some((body, slot)), unread: None });
+            let held = Mutex::new(Inner { answer: Some((body, slot)), unread: None });
             let entry = Arc::new(Entry { client, intent: intent.clone(), held });
             let mut all = lock(&self.all);
             if all.len() >= TIDY {
@@ -92,16 +92,16 @@ impl<C: Clone + Send + Sync + 'static> Answers<C> {
         })
     }
 
-    /// Notes that a request waits, until this is dropped. With the first one `watch` begins.
-    pub(super) fn wait(&self, what: For, watch: impl FnOnce()) -> Waiting<'_> {
+    /// Registers a waiting request until the result is dropped. The first call starts `watch`.
+    pub(super) fn wait(&self, what: WaitFor, watch: impl FnOnce()) -> Waiting<'_> {
         self.watched.get_or_init(watch);
         let count = &self.waiting[what as usize];
         count.fetch_add(1, Ordering::Relaxed);
         Waiting(count)
     }
 
-    /// Ends those that nobody has read for `long`, while somebody waits; whose they were, and what they were answers to.
-    pub(super) fn make_way(&self, long: Duration) -> Vec<(C, Arc<Intent>)> {
+    /// Ends responses that were unread for `long`, while a request waits; returns their clients and intents.
+    pub(super) fn evict_unread(&self, long: Duration) -> Vec<(C, Arc<Intent>)> {
         match self.waiting.each_ref().map(|count| count.load(Ordering::Relaxed)) {
             [0, 0] => Vec::new(),
             [0, _] => self.end_unread(long),
@@ -109,7 +109,7 @@ impl<C: Clone + Send + Sync + 'static> Answers<C> {
         }
     }
 
-    /// Ends those that have been unread for `long` and are too many; whose they were, and what they were answers to.
+    /// Ends the responses above the limits that were unread for `long`; returns their clients and intents.
     fn end_unread(&self, long: Duration) -> Vec<(C, Arc<Intent>)> {
         let now = Instant::now();
         let mut unread: Vec<(Instant, Arc<Entry<C>>)> = Vec::new();
@@ -120,7 +120,7 @@ impl<C: Clone + Send + Sync + 'static> Answers<C> {
             }
             all.retain(|entry| {
                 let Some(entry) = entry.upgrade() else { return false };
-                // One that is being read at this moment is not unread.
+                // A response that is being read at this moment is not unread.
                 let since = match entry.held.try_lock() {
                     Ok(held) => held.unread,
                     Err(TryLockError::Poisoned(held)) => PoisonError::into_inner(held).unread,
@@ -133,7 +133,7 @@ impl<C: Clone + Send + Sync + 'static> Answers<C> {
         unread.sort_unstable_by_key(|(since, _)| *since);
         let mut ended = Vec::new();
         let mut left: Vec<&Intent> = Vec::new();
-        // The youngest may stay.
+        // The most recent ones may stay.
         for (since, entry) in unread.iter().rev() {
             let intent = &entry.intent;
             let same = left.iter().filter(|other| other.host == intent.host && other.port == intent.port).count();
@@ -151,7 +151,7 @@ impl<C: Clone + Send + Sync + 'static> Answers<C> {
     }
 }
 
-/// The body of an answer.
+/// The body of a tracked response.
 struct Tracked<C>(Arc<Entry<C>>);
 
 impl<C> hyper::body::Body for Tracked<C> {

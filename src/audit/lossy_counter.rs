@@ -1,24 +1,24 @@
-//! How often keys were seen that have no place of their own: lossy counting (Manku and Motwani, "Approximate frequency
-//! counts over data streams", 2002). Of N keys in a table of S, a count is never too high, and too low by at most
-//! N / (S / 4) + 1, so what repeats is told apart from what is ever new, at eight bytes for a key.
+//! Counts keys in bounded memory: lossy counting (Manku and Motwani, "Approximate frequency counts over data streams",
+//! 2002). For N keys in a table of S slots, a count is never too high, and too low by at most N / (S / 4) + 1. So
+//! repeated keys stand out among ever new ones, at eight bytes for a key.
 
-/// Slots at first.
+/// The initial number of slots.
 const LEAST: usize = 1 << 10;
 
-/// The table: a fingerprint in the upper 56 bits of a slot, a count in the lower eight, 0 where it is free.
-pub(super) struct Sieve {
+/// The table: a fingerprint in the upper 56 bits of a slot, a count in the lower eight; 0 if the slot is free.
+pub(super) struct LossyCounter {
     slots: Vec<u64>,
     used: usize,
-    /// Most slots; a power of two.
+    /// Maximum number of slots; a power of two.
     most: usize,
 }
 
-impl Sieve {
+impl LossyCounter {
     pub(super) fn new(most: usize) -> Self {
         Self { slots: Vec::new(), used: 0, most: most.next_power_of_two().max(LEAST) }
     }
 
-    /// Counts a key, by its hash, `times` more; how often it has been seen, from 1 to 255.
+    /// Adds `times` to the count of a key, by its hash; returns the count, from 1 to 255.
     pub(super) fn add(&mut self, hash: u64, times: u64) -> u8 {
         if self.used >= self.slots.len() / 4 * 3 {
             self.make_room();
@@ -34,7 +34,7 @@ impl Sieve {
         u8::try_from(count).unwrap_or(u8::MAX)
     }
 
-    /// Its slot, or the free one where it belongs.
+    /// The slot of a key, or the free one where it belongs.
     fn find(&self, hash: u64) -> usize {
         let (print, mask) = (print(hash), self.slots.len() - 1);
         let mut at = place(hash) & mask;
@@ -44,7 +44,7 @@ impl Sieve {
         at
     }
 
-    /// Grows, or, where it may not, forgets one of every count, and so the keys that were seen once.
+    /// Grows the table; at its maximum size, decrements every count, which removes keys that were seen once.
     fn make_room(&mut self) {
         let old = std::mem::take(&mut self.slots);
         let grown = (old.len() * 2).clamp(LEAST, self.most);
@@ -69,7 +69,7 @@ impl Sieve {
 }
 
 fn print(hash: u64) -> u64 {
-    // Never 0, which is a free slot.
+    // Never 0, which marks a free slot.
     (hash & !0xff) | (u64::from(hash >> 8 == 0) << 8)
 }
 
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// As a keyed hash would spread it.
+    /// Distributes keys as a keyed hash does.
     fn spread(key: u64) -> u64 {
         key.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
@@ -93,7 +93,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_count_is_never_too_high_and_hardly_too_low(keys in proptest::collection::vec(0..4000_u64, 0..6000)) {
-            let (mut sieve, mut exact) = (Sieve::new(LEAST), BTreeMap::<u64, u64>::new());
+            let (mut sieve, mut exact) = (LossyCounter::new(LEAST), BTreeMap::<u64, u64>::new());
             let bound = keys.len() as u64 / (LEAST as u64 / 4) + 1;
             for key in keys {
                 let count = exact.entry(key).or_default();
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn ten_among_a_million_are_told_apart() {
-        let mut sieve = Sieve::new(1 << 20);
+        let mut sieve = LossyCounter::new(1 << 20);
         let mut rare = 0;
         for key in 0..1_250_000 {
             assert!(sieve.add(spread(key), 1) == 1);

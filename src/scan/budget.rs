@@ -1,0 +1,61 @@
+//! The work that one request may cause: a single budget for all of its parts and layers, counted in bytes scanned or
+//! decoded, so that the limit does not depend on the machine.
+
+use super::finding::Finding;
+
+/// The work allowed for any request, and the addition for each of its bytes. Ordinary bodies need two to five times
+/// their size (nested escapes, and base64 within them).
+const BASE: u64 = 16 << 20;
+const PER_BYTE: u64 = 8;
+/// Maximum memory of decoded layers at one time, in bytes.
+const MAX_LIVE: u64 = 80 << 20;
+
+/// The budget is exhausted; the rest of the text was not scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("to look through all of its layers takes more work than its size allows")]
+pub struct Exhausted;
+
+/// A budget, and the findings that are let through.
+#[derive(Debug)]
+pub struct Budget {
+    left: u64,
+    live: u64,
+    /// Reported when the scan is complete: it may be restarted with a larger budget.
+    pub(super) warnings: Vec<Finding>,
+}
+
+impl Budget {
+    /// A budget of `left` bytes of work and `live` bytes of memory.
+    pub fn new(left: u64, live: u64) -> Self {
+        Self { left, live, warnings: Vec::new() }
+    }
+
+    /// The budget for a text of this length.
+    pub fn of(length: usize) -> Self {
+        Self::new(BASE + PER_BYTE * length as u64, MAX_LIVE)
+    }
+
+    /// No limit: for texts that no agent wrote.
+    pub fn unbounded() -> Self {
+        Self::new(u64::MAX, u64::MAX)
+    }
+
+    /// Adds the allowance for a text whose size became known only when it was decoded.
+    pub fn grow(&mut self, length: usize) {
+        self.left = self.left.saturating_add(PER_BYTE * length as u64);
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        self.left = self.left.checked_sub(bytes as u64).ok_or(Exhausted)?;
+        Ok(())
+    }
+
+    pub(super) fn reserve(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        self.live = self.live.checked_sub(bytes as u64).ok_or(Exhausted)?;
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.live = self.live.saturating_add(bytes as u64);
+    }
+}

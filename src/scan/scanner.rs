@@ -1,0 +1,215 @@
+//! The scanner: searches a text, and the texts that are encoded in it.
+//!
+//! Known secrets come first: neither a rule's exceptions nor a token's owner can exempt one.
+
+use std::sync::Arc;
+
+use super::action::{Action, Actions, KNOWN_SECRET};
+use super::budget::{Budget, Exhausted};
+use super::exact::{ExactMatcher, PartialMatch};
+use super::finding::Finding;
+use super::owner::{Location, RequestTarget};
+use super::rules::Rules;
+use super::{example, inner};
+
+/// Maximum number of nested encodings.
+const MAX_DEPTH: usize = 6;
+/// The budget for a short text, in bytes.
+const SHORT: u64 = 1 << 20;
+
+/// Called with each finding that is let through.
+pub type Warn = Arc<dyn Fn(Finding) + Send + Sync>;
+
+/// Secrets, rules and actions. Clones share them.
+#[derive(Clone)]
+pub struct Scanner {
+    pub(super) exact: Arc<ExactMatcher>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) actions: Arc<Actions>,
+    /// Applies to every finding, whatever its rule.
+    action_override: Option<Action>,
+    warn: Option<Warn>,
+    /// Secrets that may be sent to this host.
+    exempt: Arc<Vec<Vec<u8>>>,
+    /// The destination, if its own tokens may be sent there.
+    target: Option<Arc<RequestTarget>>,
+}
+
+/// How a text is scanned.
+#[derive(Clone, Copy)]
+struct ScanContext<'a> {
+    /// The location of the text in the request.
+    location: Location<'a>,
+    /// Whether rules apply, or known secrets alone.
+    rules: bool,
+}
+
+impl Scanner {
+    /// Searches for these secrets, and with these rules.
+    pub fn new(secrets: &[String], rules: Arc<Rules>, actions: Arc<Actions>) -> Self {
+        let (exact, exempt) = (Arc::new(ExactMatcher::new(secrets)), Arc::default());
+        Self { exact, rules, actions, action_override: None, warn: None, exempt, target: None }
+    }
+
+    /// The same scanner for other secrets. The `exempt` ones are let through, whichever rule finds them.
+    #[must_use]
+    pub fn with_secrets(&self, secrets: &[String], exempt: &[String]) -> Self {
+        let exempt = exempt.iter().map(|secret| secret.clone().into_bytes()).collect();
+        Self { exact: Arc::new(ExactMatcher::new(secrets)), exempt: Arc::new(exempt), ..self.clone() }
+    }
+
+    /// The scanner for one request. `action_override`, if set, applies to every finding; `warn` receives the findings
+    /// that are let through.
+    #[must_use]
+    pub fn for_request(&self, action_override: Option<Action>, warn: Warn) -> Self {
+        Self { action_override, warn: Some(warn), ..self.clone() }
+    }
+
+    /// The scanner for a request to a destination that may receive its own tokens.
+    #[must_use]
+    pub fn for_target(&self, target: RequestTarget) -> Self {
+        Self { target: Some(Arc::new(target)), ..self.clone() }
+    }
+
+    /// Whether scanning is enabled.
+    pub fn is_enabled(&self) -> bool {
+        self.action_override != Some(Action::Off)
+    }
+
+    /// Scans a complete text without a limit of work; see [`Self::scan`].
+    pub fn scan_unbounded(&self, bytes: &[u8]) -> Option<Finding> {
+        let mut budget = Budget::unbounded();
+        let found = self.scan(bytes, &mut budget).ok().flatten();
+        self.report_warnings(&mut budget);
+        found
+    }
+
+    /// The first blocked finding in a complete text: as it is, and with its escapes and encodings removed.
+    ///
+    /// # Errors
+    /// The budget is exhausted.
+    pub fn scan(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
+        self.scan_at(Location::Body, bytes, budget)
+    }
+
+    /// The same for a text at a location.
+    pub(super) fn scan_at(
+        &self,
+        location: Location<'_>,
+        bytes: &[u8],
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, Exhausted> {
+        if self.is_enabled() {
+            self.scan_layer(bytes, 0, ScanContext { location, rules: true }, budget)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Searches for known secrets only: for concatenated texts, in which rules would find tokens that nobody wrote.
+    ///
+    /// # Errors
+    /// The budget is exhausted.
+    pub fn scan_known(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
+        let context = ScanContext { location: Location::Other, rules: false };
+        if self.is_enabled() && !self.exact.is_empty() { self.scan_layer(bytes, 0, context, budget) } else { Ok(None) }
+    }
+
+    /// Reports the findings that are let through, when the scan is complete.
+    pub fn report_warnings(&self, budget: &mut Budget) {
+        if let Some(warn) = &self.warn {
+            budget.warnings.drain(..).for_each(|finding| warn(finding));
+        }
+    }
+
+    /// Whether a short text contains anything that is searched for, whatever the action. A text that exhausts the
+    /// budget counts as one that does.
+    pub fn contains_secret(&self, bytes: &[u8]) -> bool {
+        let strict = Self { action_override: Some(Action::Block), ..self.clone() };
+        let context = ScanContext { location: Location::Other, rules: true };
+        !matches!(strict.scan_layer(bytes, 0, context, &mut Budget::new(SHORT, SHORT)), Ok(None))
+    }
+
+    /// The length of the longest form of a known secret, in bytes.
+    pub fn longest_form(&self) -> usize {
+        self.exact.longest_form()
+    }
+
+    /// The prefix of a known secret at the end of the text.
+    pub fn partial_match(&self, bytes: &[u8]) -> Option<PartialMatch> {
+        if self.action(KNOWN_SECRET) == Action::Block { self.exact.partial_match(bytes) } else { None }
+    }
+
+    pub(super) fn action(&self, rule: &str) -> Action {
+        self.action_override.unwrap_or_else(|| self.actions.of(rule))
+    }
+
+    fn scan_layer(
+        &self,
+        bytes: &[u8],
+        depth: usize,
+        context: ScanContext<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, Exhausted> {
+        budget.spend(bytes.len())?;
+        if let Some(finding) = self.scan_plain(bytes, context, budget)? {
+            return Ok(Some(finding));
+        }
+        if depth == MAX_DEPTH {
+            return Ok(None);
+        }
+        inner::inner(bytes, budget, &mut |inner, budget| self.scan_layer(inner, depth + 1, context, budget))
+    }
+
+    /// The first blocked finding in the bytes as they are. The matcher for known secrets knows their encodings.
+    fn scan_plain(
+        &self,
+        bytes: &[u8],
+        context: ScanContext<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, Exhausted> {
+        if self.exact.matches(bytes)
+            && let Some(finding) = self.apply_action(Finding::known_secret(), budget)
+        {
+            return Ok(Some(finding));
+        }
+        if !context.rules {
+            return Ok(None);
+        }
+        self.rules.find(bytes, budget, &mut |budget, rule, token| {
+            // A rule may match a little more or less than the secret.
+            if self.exempt.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
+                return None;
+            }
+            if example::is_example(token) || self.is_own_token(rule, token, context.location) {
+                return None;
+            }
+            let fingerprint = Some(Actions::fingerprint(rule, token));
+            self.apply_action(Finding { rule: rule.to_owned(), fingerprint }, budget)
+        })
+    }
+
+    /// Whether a token is sent to its owner; never if the user blocks the rule.
+    fn is_own_token(&self, rule: &str, token: &[u8], location: Location<'_>) -> bool {
+        !self.actions.blocks(rule)
+            && self.target.as_ref().is_some_and(|target| target.is_own_token(rule, token, location))
+    }
+
+    /// Returns a finding that is blocked; records one that is reported.
+    fn apply_action(&self, finding: Finding, budget: &mut Budget) -> Option<Finding> {
+        if finding.fingerprint.as_deref().is_some_and(|print| self.actions.allows(print)) {
+            return None;
+        }
+        match self.action(&finding.rule) {
+            Action::Block => return Some(finding),
+            Action::Warn => budget.warnings.push(finding),
+            Action::Off => {}
+        }
+        None
+    }
+}
+
+/// Whether `part` is contained in `whole`.
+fn is_part(part: &[u8], whole: &[u8]) -> bool {
+    memchr::memmem::find(whole, part).is_some()
+}

@@ -1,0 +1,229 @@
+//! The egress service: the state that lives as long as the process, and how updates change it. Requests keep the
+//! snapshot that was active when they began.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, Weak};
+
+use hickory_resolver::TokioResolver;
+use tokio::sync::watch;
+
+use super::ca::{Authority, CaKeyPair};
+use super::client::Client;
+use super::protocol::{Config, Notice, Pair, Registration};
+use super::snapshot::{self, Snapshot, Snapshots};
+use super::{LoggedDecision, ROLE, capacity, responses, stats};
+use crate::policy::{Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize};
+use crate::scan::{KnownSecret, Scanner, Warn};
+use crate::sidecar::audit::Log;
+use crate::sidecar::run::notify;
+use crate::sync::lock;
+
+/// The state of the process, for one of its clients.
+#[derive(Clone)]
+pub struct Egress {
+    /// The client that it serves.
+    pub(super) client: Client,
+    /// The bottle's id.
+    pub(super) bottle: String,
+    pub(super) own: Vec<String>,
+    /// The bottle's own sidecars so far. The lock serializes updates.
+    pub(super) sidecars: Arc<Mutex<BTreeMap<String, Sibling>>>,
+    pub(super) pairs: Vec<Pair>,
+    pub(super) proxy_credentials: Option<String>,
+    pub(super) resolver: Arc<TokioResolver>,
+    pub(super) provider: Arc<rustls::crypto::CryptoProvider>,
+    pub(super) authority: Arc<Authority>,
+    /// The active snapshots. A request keeps the one that was active when it began.
+    pub(super) snapshots: watch::Sender<Arc<Snapshots>>,
+    /// Grants for one request that were used.
+    pub(super) spent: Arc<Mutex<BTreeSet<u64>>>,
+    pub(super) log: Log,
+    pub(super) counters: Arc<stats::Counters>,
+    pub(super) capacity: Arc<capacity::Capacity>,
+    pub(super) responses: Arc<responses::Responses<Weak<Egress>>>,
+}
+
+impl Egress {
+    pub(super) fn new(config: &Config, resolver: TokioResolver, times: capacity::Timeouts) -> anyhow::Result<Self> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let (resolver, sidecars) = (Arc::new(resolver), config.sidecars.clone());
+        let credentials = config.proxy_credentials.clone();
+        let inputs = snapshot::Inputs {
+            sidecars: &sidecars,
+            credentials: credentials.as_deref(),
+            resolver: &resolver,
+            provider: &provider,
+        };
+        let snapshot = Snapshot::new(&config.policy, &config.secrets, &inputs, None)?;
+        let founded = config.authority.clone().map_or_else(|| CaKeyPair::new(&config.bottle), Ok)?;
+        Ok(Self {
+            client: Client::Agent,
+            authority: Arc::new(Authority::new(&config.bottle, founded, provider.clone())?),
+            bottle: config.bottle.clone(),
+            own: config.own.clone(),
+            sidecars: Arc::new(Mutex::new(sidecars)),
+            pairs: config.pairs.clone(),
+            proxy_credentials: credentials,
+            resolver,
+            provider,
+            snapshots: watch::Sender::new(Snapshots::new(snapshot, None)),
+            spent: Arc::default(),
+            log: Log::new(ROLE, &config.bottle),
+            counters: Arc::new(stats::Counters::new()),
+            capacity: Arc::new(capacity::Capacity::new(times)),
+            responses: Arc::default(),
+        })
+    }
+
+    /// The same service for a sidecar.
+    pub(super) fn of_sidecar(&self, name: &str) -> Self {
+        Self { client: Client::Sidecar(name.into()), log: self.log.of_client(name), ..self.clone() }
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().of(&self.client)
+    }
+
+    fn change(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
+        self.snapshots.send_modify(|current| *current = Snapshots::new(change(&current.agent), Some(current.as_ref())));
+    }
+
+    /// Replaces all secrets; requests in progress keep the previous ones.
+    pub(super) fn set_secrets(&self, secrets: &[KnownSecret]) {
+        let _taking = lock(&self.sidecars);
+        self.change(|snapshot| snapshot.with_secrets(secrets));
+    }
+
+    /// Makes a sidecar reachable under its name, by a socket in the volume that it shares with egress.
+    ///
+    /// # Errors
+    /// There is no such volume, or the socket is not in it.
+    pub(super) fn register(&self, registration: Registration) -> Result<(), String> {
+        let Registration { name, port, socket } = registration;
+        let pair = self.pairs.iter().find(|pair| pair.name == name);
+        let pair = pair.ok_or_else(|| format!("egress shares no volume with {name}"))?;
+        if socket.parent() != Some(&pair.folder) || socket.file_name().is_none() {
+            return Err(format!("{} is not in the volume that egress shares with {name}", socket.display()));
+        }
+        let mut sidecars = lock(&self.sidecars);
+        sidecars.insert(name, Sibling { port, at: Endpoint::Socket(socket) });
+        let sidecars = sidecars.clone();
+        self.change(|snapshot| snapshot.with_sidecars(sidecars, Some(snapshot)));
+        Ok(())
+    }
+
+    /// Enforces another policy from the next request on. Tunnels and streams that it forbids end.
+    ///
+    /// # Errors
+    /// The policy cannot be read, changes what is fixed, or is older than the active one; nothing is changed then.
+    pub(super) fn enforce(&self, policy: &EnforcedPolicy) -> anyhow::Result<()> {
+        let sidecars = lock(&self.sidecars);
+        let before = self.snapshots.borrow().agent.clone();
+        if policy.generation == before.generation {
+            // A repeated update, because the acknowledgement was lost.
+            return Ok(());
+        }
+        anyhow::ensure!(policy.generation > before.generation, "generation {} is enforced already", before.generation);
+        anyhow::ensure!(
+            policy.spec.tcp == before.spec.tcp,
+            "tcp: these destinations are fixed at the launch: the agent's container has their names and sockets"
+        );
+        let inputs = snapshot::Inputs {
+            sidecars: &sidecars,
+            credentials: self.proxy_credentials.as_deref(),
+            resolver: &self.resolver,
+            provider: &self.provider,
+        };
+        let fresh = Snapshot::new(policy, &before.secrets, &inputs, Some(&before))?;
+        // Grants may have been used meanwhile.
+        self.change(|_| fresh.without(&lock(&self.spent)));
+        Ok(())
+    }
+
+    /// Uses a grant for one request, if nothing else allows the request.
+    ///
+    /// # Errors
+    /// Another request has used it.
+    pub(super) fn spend(&self, snapshot: &Snapshot, intent: &Intent) -> Result<(), Reason> {
+        let grants = snapshot.policy.granted_once(intent);
+        if grants.is_empty() {
+            return Ok(());
+        }
+        let spent = {
+            let mut spent = lock(&self.spent);
+            let granted = grants.into_iter().find(|grant| spent.insert(*grant));
+            granted.ok_or_else(|| Reason::HostNotAllowed(intent.host.clone()))?
+        };
+        self.change(|snapshot| snapshot.without(&lock(&self.spent)));
+        notify::<Self>(Notice::Spent(spent));
+        Ok(())
+    }
+
+    /// Resolves when the policy forbids what began under an earlier one. What was granted for one request continues
+    /// until it is denied.
+    pub(super) async fn until_forbidden(&self, begun: &Policy, intent: &Intent) -> Reason {
+        let mut snapshots = self.snapshots.subscribe();
+        loop {
+            let snapshot = snapshots.borrow_and_update().of(&self.client);
+            if let Err(reason) = still_allowed(begun, &snapshot.policy, intent) {
+                return reason;
+            }
+            if snapshots.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Checks a request again before it is sent: the policy may have changed while its body arrived.
+    pub(super) fn recheck(&self, begun: &Snapshot, intent: &Intent) -> Result<(), Reason> {
+        let now = self.snapshot();
+        if now.generation == begun.generation { Ok(()) } else { still_allowed(&begun.policy, &now.policy, intent) }
+    }
+
+    /// Logs and counts a decision.
+    pub(super) fn record(&self, intent: Option<&Intent>, outcome: LoggedDecision<'_>) {
+        let (decision, code) = outcome.words();
+        self.counters.record(decision, code);
+        let snapshot = self.snapshot();
+        self.log.record(intent, outcome, |text| snapshot.contains_secret(text));
+    }
+
+    /// The scanner for a request.
+    pub(super) fn scanner(self: &Arc<Self>, snapshot: &Snapshot, intent: &Arc<Intent>) -> Arc<Scanner> {
+        snapshot.scanner(intent, self.warn(intent, "request"))
+    }
+
+    /// The scanner for the response to a request, if responses are inspected.
+    pub(super) fn response_scanner(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        intent: &Arc<Intent>,
+    ) -> Option<Arc<Scanner>> {
+        snapshot.response_scanner(|| self.warn(intent, "answer"))
+    }
+
+    /// Records findings that are let through.
+    fn warn(self: &Arc<Self>, intent: &Arc<Intent>, place: &'static str) -> Warn {
+        let (egress, intent) = (self.clone(), intent.clone());
+        Arc::new(move |finding| {
+            egress.record(Some(&intent), LoggedDecision::Warn(&Reason::SecretFound(finding, place)));
+        })
+    }
+}
+
+/// Whether a later policy still allows what an earlier one allowed. What was granted for one request continues until it
+/// is denied; anything else cannot continue by such a grant.
+fn still_allowed(begun: &Policy, now: &Policy, intent: &Intent) -> Result<(), Reason> {
+    let once = !begun.granted_once(intent).is_empty();
+    let lasting = Policy { once: Vec::new(), ..now.clone() };
+    if let Decision::Refuse(reason) = authorize(&lasting, intent)
+        && (!once || matches!(reason, Reason::Denied(..)))
+    {
+        return Err(reason);
+    }
+    let was_tunnel = intent.form == Form::Connect && begun.tls(&intent.host, intent.port) == Tls::Tunnel;
+    if was_tunnel && lasting.tls(&intent.host, intent.port) != Tls::Tunnel {
+        return Err(Reason::NotTls(intent.host.clone(), "the policy does not let it through unread any more"));
+    }
+    Ok(())
+}
