@@ -160,7 +160,7 @@ impl Hub {
             };
             let (from, to) = split(stream);
             {
-                // Never that happens is told twice, or not at all.
+                // Nothing that happens is told twice, or not at all.
                 let mut clients = lock(&self.0.clients);
                 to.send(&FromHolder::Welcome(Box::new(lock(&self.0.welcome).clone())));
                 clients.push(to.clone());

@@ -181,7 +181,7 @@ pub struct Times {
     pub released: Option<u64>,
     /// The agent's command ended.
     pub ended: Option<u64>,
-    /// Never was left.
+    /// Nothing was left.
     pub gone: Option<u64>,
 }
 

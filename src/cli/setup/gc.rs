@@ -30,14 +30,14 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     let (engines, state) = engines().await?;
     let (mut collection, mut images) = (Collection::default(), Vec::new());
     for (endpoint, engine) in &engines {
-        match &args.foreign {
-            Some(owner) => collection.bottles.extend(collect_foreign(engine, owner, args.dry_run).await?),
-            None => {
-                let collected = collect(engine, endpoint, &state, args.dry_run).await;
-                let collected = collected
-                    .map_err(|error| Failure::new(Class::Operation, format!("collect dead bottles: {error:#}")))?;
-                collection.add(collected);
-            }
+        if let Some(owner) = &args.foreign {
+            collection.bottles.extend(collect_foreign(engine, owner, args.dry_run).await?);
+        } else {
+            let collected = collect(engine, endpoint, &state, args.dry_run).await;
+            collection.add(
+                collected
+                    .map_err(|error| Failure::new(Class::Operation, format!("collect dead bottles: {error:#}")))?,
+            );
         }
         if args.cache {
             images.extend(cache(engine, args.dry_run).await?);

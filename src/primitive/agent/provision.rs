@@ -22,7 +22,7 @@ pub struct ProvisionOptions {
     /// Files.
     #[serde(default)]
     pub files: Vec<ProvisionFile>,
-    /// Variables of the command alone; the way for secrets. Never of the container's configuration has them.
+    /// Variables of the command alone; the way for secrets. Nothing of the container's configuration has them.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }

@@ -257,7 +257,7 @@ struct StartInputs {
     image: Arc<Image>,
     opened: watch::Receiver<bool>,
     started: Arc<AtomicBool>,
-    /// OutputLine when the engine was away and is back.
+    /// Told when the engine was away and is back.
     back: watch::Sender<u64>,
 }
 

@@ -40,7 +40,7 @@ pub(in crate::primitive) struct AgentLayer<'a> {
 
 /// What is under the executable.
 pub(in crate::primitive) enum Base {
-    /// Never: the image of the sidecars and of the agent `probe`.
+    /// Nothing: the image of the sidecars and of the agent `probe`.
     Scratch,
     /// An agent's own image.
     Image {

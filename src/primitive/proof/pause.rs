@@ -22,7 +22,7 @@ pub(in crate::primitive) enum PauseState {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::primitive) enum PauseAction {
-    /// Never.
+    /// Nothing.
     Never,
     /// To pause the agent, if it runs, because of this.
     Pause(String),
@@ -90,7 +90,7 @@ pub(in crate::primitive) async fn prove(bottle: &Arc<Bottle>, agent: &Agent) -> 
 /// Lets the agent go on after a green proof, and tells it. Whether that could be done.
 pub(in crate::primitive) async fn resume(bottle: &Arc<Bottle>, agent: &Agent) -> bool {
     let Ok(id) = agent.container().await else { return false };
-    // OutputLine first: what it does from here on is after that in the audit.
+    // Told first: what it does from here on is after that in the audit.
     let name = &agent.egress.name;
     bottle.audit(name, "note", "agent_resumed", format!("{name} answers, and the proof passed"));
     if let Err(error) = bottle.session.engine.container_pause(&id, false).await {

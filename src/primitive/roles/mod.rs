@@ -1,4 +1,4 @@
-//! What this side knows of the built-in sidecars: a file for each role, and the one table of them. Never here is done, or asked
+//! What this side knows of the built-in sidecars: a file for each role, and the one table of them. Nothing here is done, or asked
 //! of an engine: a role is described, and `sidecar/start.rs` does what is the same for all.
 
 mod counterpart;

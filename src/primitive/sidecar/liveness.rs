@@ -1,6 +1,6 @@
 //! Whether a sidecar lives and answers, whatever its role: its container's end, and where it can be asked, an empty question
 //! every few seconds. What is found out is told, audited and shown at once; what follows from it is its role's affair (see
-//! [`crate::primitive::proof::watcher`] for egress). Never is started again by itself; [`super::restart`] does it when asked.
+//! [`crate::primitive::proof::watcher`] for egress). Nothing is started again by itself; [`super::restart`] does it when asked.
 
 use std::sync::Arc;
 use std::time::Duration;
