@@ -222,7 +222,7 @@ function Bottle:close() end
 ---@class (exact) SidecarOptions
 ---@field allow? (string|AllowTable)[] For egress: what it lets through.
 ---@field name string Its name: of its container, its relay and its hook.
----@field role "egress"|"upstream" What it does.
+---@field role "egress"|"counterpart" What it does.
 ---@field network? Network|Network[] The networks that it is on.
 ---@field sidecars? table<string, Sidecar> For egress: sidecars that it lets through, by host name.
 ---@field egress? Sidecar For a role that goes out through it: an egress, which was started since the script last waited for something.

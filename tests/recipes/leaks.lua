@@ -23,9 +23,7 @@ return recipe(function(plan)
   }
   local agent = launch(plan, {
     after = {
-      outside = function(net)
-        counterpart = sidecar_start { name = "counterpart", role = "counterpart", network = net }
-      end,
+      outside = function(net) counterpart = sidecar_start { name = "counterpart", role = "counterpart", network = net } end,
     },
     before = {
       egress = function(options) options.sidecars = { counterpart = counterpart } end,

@@ -75,29 +75,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const COMMON: &[&str] = &["layout", "suggest", "sync", "wire"];
 
 /// Circles between files that are still there. None may be added.
-const FILES: &[&[&str]] = &[
-    &[
-        "scan",
-        "scan::aws_chunked",
-        "scan::decode",
-        "scan::inner",
-        "scan::rule_file",
-        "scan::rules",
-        "scan::unpack",
-        "scan::work",
-    ],
-    &["sidecar::egress", "sidecar::egress::state"],
-    &["sidecar::egress::body", "sidecar::egress::pieces"],
-    &[
-        "sidecar::egress::forward",
-        "sidecar::egress::http",
-        "sidecar::egress::inside",
-        "sidecar::egress::serve",
-        "sidecar::egress::tcp",
-        "sidecar::egress::websocket",
-    ],
-    &["sidecar::egress::connect", "sidecar::egress::via"],
-];
+const FILES: &[&[&str]] = &[];
 
 /// Circles between folders, or a folder and a file beside it, that are still there. None may be added.
 const FOLDERS: &[&[&str]] = &[];
