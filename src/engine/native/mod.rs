@@ -7,10 +7,13 @@
 //! What this engine does not do is refused with the reason: images that are not bottler's own, builds, networks that lead somewhere
 //! for a container, `isolation: bridge`.
 
+mod answer;
 mod cgroup;
 pub mod child;
 mod client;
+mod create;
 mod filter;
+mod host;
 mod image;
 mod log;
 mod mounts;
@@ -23,9 +26,8 @@ mod sys;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind as Io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,19 +36,16 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use ipnet::Ipv4Net;
-use tokio::io::AsyncReadExt;
 
 use super::{
-    Archive, Bounds, ContainerSpec, ContainerState, Engine, EngineDetails, EngineError, EngineInfo, ErrorKind,
-    ExecSpec, Filter, ImageBuild, ImageFound, ImageLayer, NetworkSpec, Object, Output, Product, Progress, Removal,
-    Result, Streams, TerminalSize, VolumeSpec,
+    Archive, Bounds, ContainerSpec, ContainerState, Engine, EngineDetails, EngineInfo, ErrorKind, ExecSpec, Filter,
+    ImageBuild, ImageFound, ImageLayer, NetworkSpec, Object, Output, Progress, Removal, Result, Streams, TerminalSize,
+    VolumeSpec,
 };
-use crate::host::make_private;
 use crate::sync::lock;
+use answer::{broken, failure, finish, helper_failed, outputs};
 use cgroup::Groups;
-use child::{SETUP, Setup};
 use client::Connection;
-use image::Account;
 use plan::{Mapping, Plan};
 use protocol::{Frame, Reply, Request, Task};
 use store::{End, NetworkRecord, Record, Store, is_name, remove_tree};
@@ -71,24 +70,6 @@ pub struct NativeEngine {
     creating: tokio::sync::Mutex<()>,
     /// Exit codes of commands beside containers' own, by the ids that were given out.
     exits: Arc<Mutex<HashMap<String, i64>>>,
-}
-
-fn failure(operation: &'static str, object: &str, kind: ErrorKind, message: impl Into<String>) -> EngineError {
-    EngineError { operation, object: object.to_owned(), kind, message: message.into() }
-}
-
-/// Why a call failed, by what the operating system says.
-fn broken(operation: &'static str, object: &str) -> impl Fn(std::io::Error) -> EngineError {
-    move |error| {
-        let kind = match error.kind() {
-            Io::NotFound | Io::ConnectionRefused | Io::UnexpectedEof => ErrorKind::NotFound,
-            Io::AlreadyExists => ErrorKind::NameTaken,
-            Io::StorageFull | Io::QuotaExceeded => ErrorKind::NoSpace,
-            Io::TimedOut => ErrorKind::Deadline,
-            _ => ErrorKind::Other,
-        };
-        failure(operation, object, kind, error.to_string())
-    }
 }
 
 impl NativeEngine {
@@ -141,81 +122,6 @@ impl NativeEngine {
         }
     }
 
-    /// A copy of this executable that no user edits, for shims and first processes to start from.
-    fn executable(&self) -> std::io::Result<PathBuf> {
-        let own = std::fs::metadata("/proc/self/exe")?;
-        let key = format!("{:x}-{:x}-{:x}-{:x}", own.dev(), own.ino(), own.len(), own.mtime_nsec() ^ own.mtime());
-        let folder = self.root.join("executables");
-        let path = folder.join(&key).join("bottler");
-        if path.is_file() {
-            return Ok(path);
-        }
-        make_private(&folder)?;
-        let old: Vec<PathBuf> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
-        let made = self.store.create(&folder.join(&key), |new| {
-            let copy = new.join("bottler");
-            std::fs::copy("/proc/self/exe", &copy)?;
-            std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o500))
-        });
-        match made {
-            Err(error) if error.kind() == Io::AlreadyExists => {}
-            made => made?,
-        }
-        // Processes that run from an older copy keep it.
-        old.iter().try_for_each(|old| remove_tree(old))?;
-        Ok(path)
-    }
-
-    /// How users are mapped here.
-    fn mapping() -> Mapping {
-        let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-        if user.is_root() {
-            Mapping::Host
-        } else {
-            Mapping::One(Account { user: user.as_raw(), group: group.as_raw() })
-        }
-    }
-
-    /// Gives a volume that is new the owner and the mode of the folder that it is mounted on, as other engines do.
-    fn settle_volume(
-        &self,
-        mount: &super::VolumeMount,
-        config: &image::Config,
-        mapping: Mapping,
-    ) -> std::io::Result<()> {
-        let volume = self.store.volume(&mount.volume);
-        let fresh = volume.join("fresh");
-        if mount.read_only || !fresh.exists() {
-            return Ok(());
-        }
-        if let Some(folder) = config.folder(&mount.target) {
-            let data = volume.join("data");
-            if mapping == Mapping::Host {
-                std::os::unix::fs::chown(&data, Some(folder.account.user), Some(folder.account.group))?;
-            }
-            std::fs::set_permissions(&data, std::fs::Permissions::from_mode(folder.mode))?;
-        }
-        std::fs::remove_file(fresh)
-    }
-
-    async fn start_shim(&self, id: &str, folder: &Path) -> std::result::Result<(), String> {
-        let executable = self.executable().map_err(|error| format!("copy this executable: {error}"))?;
-        let mut command = tokio::process::Command::new(executable);
-        command.arg(shim::ROLE).arg(folder).env_clear().process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(|error| format!("start a shim: {error}"))?;
-        let mut said = String::new();
-        let mut output = child.stdout.take().ok_or("the shim has no output")?;
-        let read = tokio::time::timeout(CREATE, output.read_to_string(&mut said)).await;
-        if matches!(read, Ok(Ok(_))) && said == shim::READY {
-            lock(&self.lifelines).extend(child.stdin.take().map(|input| (id.to_owned(), input)));
-            return Ok(());
-        }
-        drop(child.stdin.take());
-        let _ = child.wait().await;
-        Err(if said.is_empty() { "the shim ended without a word".to_owned() } else { said })
-    }
-
     fn variables(plan: &Plan, spec: &ExecSpec) -> BTreeMap<String, String> {
         let own = spec.env.iter().filter_map(|line| line.split_once('='));
         let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -226,42 +132,6 @@ impl NativeEngine {
     async fn helper(&self, operation: &'static str, id: &str, task: Task) -> Result<Connection> {
         self.ask(operation, id, &Request::Exec(task)).await
     }
-
-    /// Removes what is left of a container whose shim has ended.
-    async fn clear(&self, id: &str, folder: PathBuf) -> std::io::Result<()> {
-        let groups = self.groups_of(id);
-        for _ in 0..PAUSES {
-            shim::kill_all(&groups);
-            if cgroup::remove(&groups).is_ok() {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        cgroup::remove(&groups)?;
-        tokio::task::spawn_blocking(move || remove_tree(&folder)).await.map_err(std::io::Error::other)?
-    }
-}
-
-/// A frame as output.
-fn output(frame: Frame) -> Option<Output> {
-    match frame {
-        Frame::Stdout(bytes) => Some(Output::Stdout(bytes)),
-        Frame::Stderr(bytes) => Some(Output::Stderr(bytes)),
-        Frame::Exit(_) => None,
-    }
-}
-
-fn outputs(
-    frames: BoxStream<'static, std::io::Result<Frame>>,
-    operation: &'static str,
-    id: &str,
-) -> BoxStream<'static, Result<Output>> {
-    let id = id.to_owned();
-    let pieces = frames.filter_map(move |frame| {
-        let piece = frame.map(output).map_err(broken(operation, &id)).transpose();
-        std::future::ready(piece)
-    });
-    pieces.boxed()
 }
 
 #[async_trait]
@@ -281,26 +151,7 @@ impl Engine for NativeEngine {
     }
 
     async fn details(&self) -> Result<EngineDetails> {
-        let uname = rustix::system::uname();
-        let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let name = system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux");
-        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let total = memory
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<i64>().ok());
-        Ok(EngineDetails {
-            product: Product::Native,
-            default_runtime: "kernel".into(),
-            rootless: !nix::unistd::geteuid().is_root(),
-            seccomp: true,
-            storage: "overlay".into(),
-            kernel: uname.release().to_string_lossy().into_owned(),
-            system: name.trim_matches('"').to_owned(),
-            processors: std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(1)),
-            memory: total.unwrap_or_default() << 10,
-            time: humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string(),
-            ..EngineDetails::default()
-        })
+        Ok(host::details())
     }
 
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
@@ -416,47 +267,7 @@ impl Engine for NativeEngine {
     }
 
     async fn container_create(&self, spec: &ContainerSpec) -> Result<String> {
-        let operation = "create container";
-        let refused = |why: String| failure(operation, &spec.name, ErrorKind::Other, why);
-        if !is_name(&spec.name) {
-            return Err(refused("it cannot be the name of a container".into()));
-        }
-        let missing =
-            || failure(operation, &spec.name, ErrorKind::NotFound, format!("there is no image {}", spec.image));
-        let image = self.store.image(&self.store.find(&spec.image).ok_or_else(missing)?);
-        let config: image::Config = store::read(&image.join("config.json")).map_err(broken(operation, &spec.name))?;
-        let mapping = Self::mapping();
-        let mut plan =
-            plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping).map_err(refused)?;
-        if let (Mapping::One(_), Some(other)) = (mapping, &spec.beside) {
-            // In the other one's user namespace there is its user and no other.
-            plan.process.account = self.record(operation, other)?.plan.process.account;
-        }
-        if let Err(why) = &self.groups {
-            return Err(refused(why.clone()));
-        }
-        for mount in &spec.mounts {
-            self.settle_volume(mount, &config, mapping).map_err(broken(operation, &spec.name))?;
-        }
-        let filters = filter::programs(&self.root).map_err(|error| refused(format!("{error:#}")))?;
-        // Two that are created at the same moment must find each other.
-        let _turn = if plan.networks.is_empty() { None } else { Some(self.creating.lock().await) };
-        let beside = match &spec.beside {
-            Some(other) => Some(self.first_process(other)?),
-            None => plan.networks.first().and_then(|network| self.on_network(network)),
-        };
-        let addresses = plan.networks.iter().map(|network| self.addresses(network)).collect::<std::io::Result<_>>();
-        let addresses = addresses.map_err(broken(operation, &spec.name))?;
-        let setup = Setup { groups: self.groups_of(&spec.name), filters, beside, addresses, plan };
-        let record = Record { labels: spec.identity.to_labels(), plan: setup.plan.clone() };
-        let folder = self.store.container(&spec.name);
-        let filled = self.store.create(&folder, |new| fill(new, &setup, &record));
-        filled.map_err(broken(operation, &spec.name))?;
-        if let Err(why) = self.start_shim(&spec.name, &folder).await {
-            let _ = self.clear(&spec.name, folder).await;
-            return Err(refused(why));
-        }
-        Ok(spec.name.clone())
+        self.create(spec).await
     }
 
     async fn container_attach(&self, id: &str) -> Result<Streams> {
@@ -673,106 +484,5 @@ impl Engine for NativeEngine {
     }
 }
 
-impl NativeEngine {
-    /// Makes a container that has ended ready to be started again, from its image as it is.
-    async fn revive(&self, operation: &'static str, id: &str) -> Result<()> {
-        let folder = self.container(operation, id)?;
-        if !folder.join(shim::END).exists() {
-            return Ok(());
-        }
-        let _turn = self.creating.lock().await;
-        let fresh = || -> std::io::Result<()> {
-            let mut setup: Setup = store::read(&folder.join(SETUP))?;
-            if setup.plan.beside.is_none() {
-                setup.beside = setup.plan.networks.first().and_then(|network| self.on_network(network));
-            }
-            store::write(&folder.join(SETUP), &setup)?;
-            for file in [protocol::SOCKET, shim::FIRST_PROCESS, shim::END] {
-                std::fs::remove_file(folder.join(file)).or_else(|error| match error.kind() {
-                    Io::NotFound => Ok(()),
-                    _ => Err(error),
-                })?;
-            }
-            make_layers(&folder)
-        };
-        fresh().map_err(broken(operation, id))?;
-        self.start_shim(id, &folder).await.map_err(|why| failure(operation, id, ErrorKind::Other, why))
-    }
-
-    /// The first process of a container that is on a network.
-    fn on_network(&self, network: &str) -> Option<i32> {
-        let containers = self.store.labelled().into_iter().map(|(name, _)| name);
-        let mut on = containers.filter(|name| {
-            let record: std::io::Result<Record> = store::read(&self.store.container(name).join("record.json"));
-            record.is_ok_and(|record| record.plan.networks.first().is_some_and(|first| first == network))
-        });
-        on.find_map(|name| {
-            let first = self.first_process(&name).ok()?;
-            // A number that another process has by now is in none of the container's groups.
-            cgroup::processes(&self.groups_of(&name)).contains(&first).then_some(first)
-        })
-    }
-
-    /// The source of connections on a network, and its range's mask. The one address of a range that is assigned is egress', so
-    /// that whoever it connects to sees it as on other engines.
-    fn addresses(&self, network: &str) -> std::io::Result<(std::net::Ipv4Addr, std::net::Ipv4Addr)> {
-        let NetworkRecord { subnet, .. } = store::read(&self.store.network(network))?;
-        Ok(((u32::from(subnet.network()) + 2).into(), subnet.netmask()))
-    }
-
-    fn first_process(&self, container: &str) -> Result<i32> {
-        let operation = "join the network of";
-        let none = || failure(operation, container, ErrorKind::NotFound, "it does not run");
-        store::read(&self.container(operation, container)?.join(shim::FIRST_PROCESS)).map_err(|_| none())
-    }
-}
-
 /// What this engine cannot do yet, and what can.
 const NO_IMAGES: &str = "the native engine runs bottler's own images only; an image or a Dockerfile needs Docker or Podman (--engine docker)";
-
-/// Makes the folders that an overlay is mounted by, empty.
-fn make_layers(container: &Path) -> std::io::Result<()> {
-    for name in ["upper", "work", "root"] {
-        let folder = container.join(name);
-        remove_tree(&folder)?;
-        std::fs::create_dir(&folder)?;
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
-}
-
-/// Fills the folder of a container.
-fn fill(new: &Path, setup: &Setup, record: &Record) -> std::io::Result<()> {
-    let Plan { hosts, resolver, hostname, image, .. } = &setup.plan;
-    for (name, content) in
-        [("hosts", hosts.as_str()), ("resolv.conf", resolver), ("hostname", &format!("{hostname}\n"))]
-    {
-        std::fs::write(new.join(name), content)?;
-        std::fs::set_permissions(new.join(name), std::fs::Permissions::from_mode(0o644))?;
-    }
-    make_layers(new)?;
-    // By a link: the options of a mount have no room for every path.
-    symlink(image, new.join("image"))?;
-    store::write(&new.join(SETUP), setup)?;
-    store::write(&new.join("record.json"), record)
-}
-
-/// What a helper that has ended has said.
-fn finish(frames: Vec<std::io::Result<Frame>>, operation: &'static str, id: &str) -> Result<()> {
-    let mut said = Vec::new();
-    for frame in frames {
-        match frame.map_err(broken(operation, id))? {
-            Frame::Stderr(bytes) => said.extend_from_slice(&bytes),
-            Frame::Exit(0) => return Ok(()),
-            Frame::Exit(_) => break,
-            Frame::Stdout(_) => {}
-        }
-    }
-    Err(helper_failed(&said, operation, id))
-}
-
-fn helper_failed(said: &[u8], operation: &'static str, id: &str) -> EngineError {
-    let why = String::from_utf8_lossy(said).trim().trim_start_matches("bottler: ").to_owned();
-    let kind = if why.contains("No such file") { ErrorKind::NotFound } else { ErrorKind::Other };
-    failure(operation, id, kind, if why.is_empty() { "the helper ended without a word".into() } else { why })
-}
