@@ -1,7 +1,8 @@
 //! What a launch costs beyond the engine's own work: `cargo bench --bench launch [-- ROUNDS]`.
 //!
 //! In one run, interleaved: (a) `bottler run probe`; (b) the same containers by the docker command, one call after
-//! another; (c) the bare Engine API calls, in parallel wherever they can be, with nothing in between. Times are
+//! another; (c) the bare Engine API calls, in parallel wherever they can be, with nothing in between; (d) `bottler run probe
+//! --engine native`. Times are
 //! medians in milliseconds; the ratios are what counts on a noisy machine.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
@@ -32,26 +33,33 @@ fn main() {
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&endpoint::resolve().unwrap().to_string()).unwrap());
     runtime.block_on(engine.info()).unwrap();
     let state = tempfile::tempdir().unwrap();
-    ours(state.path()); // builds the image
+    // The first ones make the images.
+    ours(state.path(), "docker");
+    ours(state.path(), "native");
     let image = image();
     let before = objects();
-    let mut all: [Vec<Times>; 3] = Default::default();
+    let mut all: [Vec<Times>; 4] = Default::default();
     for round in 0..rounds {
-        all[0].push(ours(state.path()));
+        all[0].push(ours(state.path(), "docker"));
         all[1].push(by_command(&image, round));
         all[2].push(runtime.block_on(bare(engine.clone(), &image, round)));
+        all[3].push(ours(state.path(), "native"));
     }
     assert_eq!(objects(), before, "the engine is as it was");
-    let [a, b, c] = all.map(|times| median(&times));
+    let [a, b, c, d] = all.map(|times| median(&times));
     println!("| what | released, ms | gone, ms |\n| --- | ---: | ---: |");
-    for (name, times) in
-        [("(a) bottler run probe", a), ("(b) docker command, one after another", b), ("(c) bare API, in parallel", c)]
-    {
+    for (name, times) in [
+        ("(a) bottler run probe", a),
+        ("(b) docker command, one after another", b),
+        ("(c) bare API, in parallel", c),
+        ("(d) bottler run probe --engine native", d),
+    ] {
         println!("| {name} | {} | {} |", times.up.as_millis(), times.gone.as_millis());
     }
     let ratio = |x: Duration, y: Duration| x.as_secs_f64() / y.as_secs_f64();
     println!("| a / b | {:.2} | {:.2} |", ratio(a.up, b.up), ratio(a.gone, b.gone));
     println!("| a / c | {:.2} | {:.2} |", ratio(a.up, c.up), ratio(a.gone, c.gone));
+    println!("| a / d | {:.2} | {:.2} |", ratio(a.up, d.up), ratio(a.gone, d.gone));
 }
 
 fn median(times: &[Times]) -> Times {
@@ -64,10 +72,11 @@ fn median(times: &[Times]) -> Times {
 }
 
 /// From the process' start to the release; from the agent's end to the process' end.
-fn ours(state: &std::path::Path) -> Times {
+fn ours(state: &std::path::Path, engine: &str) -> Times {
     let began = Instant::now();
-    let output =
-        Command::new(BOTTLER).args(["run", "probe", "--format", "json"]).env("XDG_STATE_HOME", state).output().unwrap();
+    let mut command = Command::new(BOTTLER);
+    command.args(["run", "probe", "--format", "json", "--engine", engine]);
+    let output = command.env("XDG_STATE_HOME", state).env("XDG_DATA_HOME", state).output().unwrap();
     let whole = began.elapsed();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
