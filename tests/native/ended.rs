@@ -68,7 +68,8 @@ fn a_dead_egress_is_started_again_and_the_agent_goes_on() {
         assert_eq!(again.code, 0, "{who:?} {}", again.stderr);
         paused(false);
         assert_eq!(world.run(&["exec", &bottle, "--", "/bottler", "--version"]).code, 0, "{who:?}");
-        assert_eq!(world.run(&["stop", &bottle]).code, 0, "{who:?}");
+        let stopped = world.run(&["stop", &bottle]);
+        assert_eq!(stopped.code, 0, "{who:?} {} {}", stopped.stdout, stopped.stderr);
         world.wait_clean();
     }
 }

@@ -133,13 +133,17 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // Of a failed test: what a holder has paused ends only when somebody lets it go on.
+        self.run(&["gc"]);
         for role in ["holder", "reaper", "container-shim"] {
             for pid in self.processes(role) {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
             }
         }
-        for group in &self.groups {
-            let _ = std::fs::remove_dir(group);
+        // The kernel takes a moment to end what was killed.
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE && self.groups.iter().any(|group| remove_groups(group).is_err()) {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -170,6 +174,17 @@ fn delegate(name: &str) -> Vec<PathBuf> {
         group
     };
     CONTROLLERS.into_iter().map(make).collect()
+}
+
+/// Removes a control group with those in it.
+fn remove_groups(group: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        remove_groups(&entry.path())?;
+    }
+    match std::fs::remove_dir(group) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Every control group whose name begins like that.

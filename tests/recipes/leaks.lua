@@ -23,7 +23,10 @@ return recipe(function(plan)
   }
   local agent = launch(plan, {
     after = {
-      outside = function(net) counterpart = sidecar_start { name = "counterpart", role = "counterpart", network = net } end,
+      outside = function(net)
+        local options = { name = "counterpart", role = "counterpart", network = net }
+        counterpart = sidecar_start(options)
+      end,
     },
     before = {
       egress = function(options) options.sidecars = { counterpart = counterpart } end,

@@ -211,19 +211,32 @@ pub(super) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     crate::host::replace(path, &serde_json::to_vec(value).map_err(io::Error::other)?)
 }
 
-/// Removes a folder with all that is in it, links never followed; of an overlay's work folder, which nobody may enter, too.
+/// How often a removal is tried again where somebody else removes the same.
+const TRIES: usize = 20;
+
+/// Removes a folder with all that is in it, links never followed; of an overlay's work folder, which nobody may enter, too. A
+/// container's shim and its engine may both be at it: what the other one has removed is removed.
 ///
 /// # Errors
 /// Something cannot be removed.
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            std::fs::remove_dir_all(path)
+    let mut tried = Ok(());
+    for _ in 0..TRIES {
+        tried = match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                open_up(path).and_then(|()| std::fs::remove_dir_all(path))
+            }
+            removed => removed,
+        };
+        match &tried {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
+            _ => break,
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        if std::fs::symlink_metadata(path).is_err() {
+            return Ok(());
+        }
     }
+    tried
 }
 
 /// Makes every folder in a tree one that its owner may change.
