@@ -45,8 +45,7 @@ impl NativeEngine {
 
     /// The first process of a container that is on a network.
     fn on_network(&self, network: &str) -> Option<i32> {
-        let containers = self.store.labelled().into_iter().map(|(name, _)| name);
-        let mut on = containers.filter(|name| {
+        let mut on = self.store.containers().into_iter().filter(|name| {
             let record: std::io::Result<Record> = store::read(&self.store.container(name).join("record.json"));
             record.is_ok_and(|record| record.plan.networks.first().is_some_and(|first| first == network))
         });

@@ -108,12 +108,17 @@ impl NativeEngine {
     }
 
     async fn ask(&self, operation: &'static str, id: &str, request: &Request) -> Result<Connection> {
+        Ok(self.ask_for(operation, id, request).await?.0)
+    }
+
+    /// The same with the answer.
+    async fn ask_for(&self, operation: &'static str, id: &str, request: &Request) -> Result<(Connection, Reply)> {
         let folder = self.container(operation, id)?;
         let asked = async {
             let mut connection = Connection::open(&folder, request).await?;
             match connection.reply().await? {
                 Reply::Failed { kind, message } => Ok(Err(failure(operation, id, kind, message))),
-                _ => Ok(Ok(connection)),
+                reply => Ok(Ok((connection, reply))),
             }
         };
         match tokio::time::timeout(ANSWER, asked).await {
@@ -435,21 +440,9 @@ impl Engine for NativeEngine {
             workdir: spec.workdir.clone().unwrap_or(plan.process.workdir),
             tty: spec.tty,
         };
-        let folder = self.container(operation, id)?;
-        let asked = async {
-            let mut connection = Connection::open(&folder, &Request::Exec(Task::Command(process))).await?;
-            let reply = connection.reply().await?;
-            Ok((connection, reply))
-        };
-        let (connection, reply) = tokio::time::timeout(ANSWER, asked)
-            .await
-            .map_err(|_| failure(operation, id, ErrorKind::Deadline, "the container's shim does not answer"))?
-            .map_err(broken(operation, id))?;
-        let number = match reply {
-            Reply::Exec(number) => number,
-            Reply::Failed { kind, message } => return Err(failure(operation, id, kind, message)),
-            _ => return Err(refused("the shim gave an unexpected answer".into())),
-        };
+        let request = Request::Exec(Task::Command(process));
+        let (connection, reply) = self.ask_for(operation, id, &request).await?;
+        let Reply::Exec(number) = reply else { return Err(refused("the shim gave an unexpected answer".into())) };
         let (frames, input) = connection.split();
         let exec = format!("{id}/{number}");
         let (exits, key) = (self.exits.clone(), exec.clone());

@@ -173,8 +173,8 @@ fn unowned(options: &str) -> String {
 }
 
 fn hosts(spec: &ContainerSpec) -> String {
-    let own = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\t{}\n", spec.hostname);
-    let own = if spec.hostname.is_empty() { "127.0.0.1\tlocalhost\n::1\tlocalhost\n".to_owned() } else { own };
-    let others = spec.hosts.iter().map(|(name, address)| format!("{address}\t{name}\n"));
-    std::iter::once(own).chain(others).collect::<Vec<_>>().concat()
+    let own = [("127.0.0.1", "localhost"), ("::1", "localhost"), ("127.0.0.1", &spec.hostname)];
+    let others = spec.hosts.iter().map(|(name, address)| (address.as_str(), name.as_str()));
+    let lines = own.into_iter().chain(others).filter(|(_, name)| !name.is_empty());
+    lines.map(|(address, name)| format!("{address}\t{name}\n")).collect::<Vec<_>>().concat()
 }

@@ -173,6 +173,11 @@ impl Store {
         all
     }
 
+    /// The names of all containers.
+    pub(super) fn containers(&self) -> Vec<String> {
+        names(&self.root.join("containers"))
+    }
+
     /// Every network's address range.
     pub(super) fn subnets(&self) -> Vec<ipnet::Ipv4Net> {
         let read = |name: String| read::<NetworkRecord>(&self.network(&name)).ok();

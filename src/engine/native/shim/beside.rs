@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::process::{await_ready, spawn};
 use super::reply::{failed, say, send};
 use super::state::Shim;
-use super::streams::{Terminal, exit_code, next};
+use super::streams::{Reader, Writer, exit_code, next, open_streams};
 use crate::engine::ErrorKind;
 use crate::engine::native::child::{self, Entry};
 use crate::engine::native::protocol::{Frame, Reply, Task};
@@ -39,20 +39,11 @@ pub(super) async fn run(
     let number = shim.beside.next_number();
     say(to, &Reply::Exec(number)).await?;
     let (frames, mut outputs) = mpsc::channel(1);
-    let input: Option<Box<dyn AsyncWrite + Send + Unpin>> = if let Some(terminal) = terminal {
-        let terminal = Arc::new(terminal);
+    let terminal = terminal.map(Arc::new);
+    if let Some(terminal) = &terminal {
         shim.beside.add(number, terminal.clone());
-        pump(Terminal::new(terminal.try_clone()?)?, Frame::Stdout, frames.clone());
-        Some(Box::new(Terminal::new(terminal.try_clone()?)?))
-    } else {
-        if let Some(stream) = child.stdout.take() {
-            pump(stream, Frame::Stdout, frames.clone());
-        }
-        if let Some(stream) = child.stderr.take() {
-            pump(stream, Frame::Stderr, frames.clone());
-        }
-        child.stdin.take().map(|input| Box::new(input) as _)
-    };
+    }
+    let input = open_streams(&mut child, terminal.as_deref(), |stream, frame| pump(stream, frame, frames.clone()))?;
     drop(frames);
     let end = relay(&mut child, &mut outputs, input, &mut from, to).await;
     shim.beside.remove(number);
@@ -81,7 +72,7 @@ fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<(tokio::process::
     }
 }
 
-fn pump(mut from: impl AsyncRead + Send + Unpin + 'static, frame: fn(Bytes) -> Frame, to: mpsc::Sender<Frame>) {
+fn pump(mut from: Reader, frame: fn(Bytes) -> Frame, to: mpsc::Sender<Frame>) {
     tokio::spawn(async move {
         while let Some(bytes) = next(&mut from).await {
             if to.send(frame(bytes)).await.is_err() {
@@ -98,7 +89,7 @@ const SILENCE: Duration = Duration::from_millis(50);
 async fn relay(
     child: &mut tokio::process::Child,
     outputs: &mut mpsc::Receiver<Frame>,
-    mut input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    mut input: Option<Writer>,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
 ) -> std::io::Result<()> {

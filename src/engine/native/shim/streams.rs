@@ -34,7 +34,7 @@ struct Shared {
 
 /// A container's standard input; closed when its first client closes it, on a terminal never.
 pub(super) struct Input {
-    to: tokio::sync::Mutex<Option<Box<dyn AsyncWrite + Send + Unpin>>>,
+    to: tokio::sync::Mutex<Option<Writer>>,
     tty: bool,
 }
 
@@ -52,23 +52,38 @@ pub(super) fn of(
     let open = watch::Sender::new(0);
     let shared = Arc::new(Shared { log: Mutex::new(Log::create(Path::new("."))?), clients: Mutex::default(), open });
     let outputs = Outputs(shared);
-    let input: Option<Box<dyn AsyncWrite + Send + Unpin>> = if let Some(terminal) = terminal {
-        outputs.pump(Terminal::new(terminal.try_clone()?)?, Frame::Stdout);
-        Some(Box::new(Terminal::new(terminal.try_clone()?)?))
-    } else {
-        if let Some(stream) = child.stdout.take() {
-            outputs.pump(stream, Frame::Stdout);
-        }
-        if let Some(stream) = child.stderr.take() {
-            outputs.pump(stream, Frame::Stderr);
-        }
-        child.stdin.take().map(|input| Box::new(input) as _)
-    };
+    let input = open_streams(&mut child, terminal, |stream, frame| outputs.pump(stream, frame))?;
     Ok((outputs, Input { to: tokio::sync::Mutex::new(input), tty: plan.process.tty }, child))
 }
 
+/// What a process reads, and what it writes.
+pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
+
+/// Has all that a process writes pumped, on its terminal or its pipes; what it reads, where that is open.
+///
+/// # Errors
+/// The terminal cannot be used.
+pub(super) fn open_streams(
+    child: &mut Child,
+    terminal: Option<&OwnedFd>,
+    pump: impl Fn(Reader, fn(Bytes) -> Frame),
+) -> std::io::Result<Option<Writer>> {
+    if let Some(terminal) = terminal {
+        pump(Box::new(Terminal::new(terminal.try_clone()?)?), Frame::Stdout);
+        return Ok(Some(Box::new(Terminal::new(terminal.try_clone()?)?)));
+    }
+    if let Some(stream) = child.stdout.take() {
+        pump(Box::new(stream), Frame::Stdout);
+    }
+    if let Some(stream) = child.stderr.take() {
+        pump(Box::new(stream), Frame::Stderr);
+    }
+    Ok(child.stdin.take().map(|input| Box::new(input) as Writer))
+}
+
 impl Outputs {
-    fn pump(&self, mut from: impl AsyncRead + Send + Unpin + 'static, frame: fn(Bytes) -> Frame) {
+    fn pump(&self, mut from: Reader, frame: fn(Bytes) -> Frame) {
         let shared = self.0.clone();
         shared.open.send_modify(|open| *open += 1);
         tokio::spawn(async move {
