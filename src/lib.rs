@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod credential;
 pub mod engine;
 pub mod holder;
 pub mod host;
