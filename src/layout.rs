@@ -15,6 +15,7 @@
 //! | another built-in sidecar, the `n`-th that serves the agent | init at 127.0.3.`n`, its own port | `/run/bottler-service/socket` | its own port |
 //! | egress, for a sidecar that goes out through it | not seen | `/run/bottler-pairs/<n>/egress`; there at `/run/bottler-pairs/1/egress` | |
 //! | such a sidecar, for egress | not seen | `/run/bottler-pairs/1/sidecar`; in egress' at `/run/bottler-pairs/<n>/sidecar` | |
+//! | the dialer of an egress, on the native engine | not seen | `/run/bottler-service/socket`; in egress' at `/run/bottler-dialer/socket` | |
 //! | counterpart, the probe's destination | not reached directly | 8080 HTTP, 7007 UDP, on the outside network | |
 //!
 //! Who runs as whom: built-in sidecars as [`sidecar::USER`], the agent as the plan's user ([`agent::DEFAULT_USER`] where it
@@ -150,6 +151,12 @@ pub mod egress {
     pub const PROOF_PORT: u16 = 8887;
     /// Where its named destinations of plain TCP are, there: this and the ports after it.
     pub const TCP_PORTS: u16 = 20_000;
+}
+
+/// The dialer, which connects for an egress whose container has no network that leads anywhere.
+pub mod dialer {
+    /// Where egress sees the volume of its socket, read-only.
+    pub const DIR: &str = "/run/bottler-dialer";
 }
 
 /// The probe's counterpart.

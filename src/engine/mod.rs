@@ -57,6 +57,11 @@ pub trait Engine: Send + Sync {
     /// Tells what the engine runs on; after [`Engine::info`], which tells whose it is.
     async fn details(&self) -> Result<EngineDetails>;
 
+    /// Whether a container on a network that is not internal reaches the world. Where it does not, a dialer connects for it.
+    fn routes_outside(&self) -> bool {
+        true
+    }
+
     /// What the engine has under an image's reference, if anything.
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>>;
     /// Makes an image of an archive, on top of another one or of nothing.

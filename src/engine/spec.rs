@@ -200,6 +200,8 @@ pub enum HostNetwork {
     Listen,
     /// Set the kernel's network settings, too: `CAP_NET_ADMIN`, as root, and nothing else.
     Configure,
+    /// Connect, on behalf of a container that has no network: no capability, and the host's resolver.
+    Dial,
 }
 
 /// Bounds on what a container may use.

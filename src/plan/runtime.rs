@@ -74,12 +74,6 @@ fn check_native(plan: &LaunchPlan) -> Result<(), Unsettled> {
     if let Some(name) = plan.runtime.as_ref().filter(|name| name.as_str() != AUTO) {
         return Err((format!("runtime: the native engine has no runtime {name:?}"), hint()));
     }
-    if !plan.egress.allow.is_empty() || !plan.egress.tcp.is_empty() {
-        return Err((
-            "egress: on the native engine there is no way out yet, so no host can be allowed".to_owned(),
-            hint(),
-        ));
-    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 mod audit;
 pub mod counterpart;
 pub mod ctl;
+pub mod dialer;
 pub mod egress;
 pub mod message;
 pub mod place;

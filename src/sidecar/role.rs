@@ -52,6 +52,14 @@ pub trait Role: Send + Sync + Sized + 'static {
         at: Option<&str>,
     ) -> impl Future<Output = anyhow::Result<(Arc<Self>, Self::Ready)>> + Send;
 
+    /// Runs once it listens everywhere, before it reports ready.
+    ///
+    /// # Errors
+    /// The system refuses.
+    fn serving(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Applies an update, completely or not at all.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ async fn run<R: Role>(at: Option<String>) -> anyhow::Result<()> {
     let mut stopped = signal(SignalKind::terminate())?;
     let (role, ready) = R::start(config, at.as_deref()).await?;
     ctl::serve(&role)?;
+    role.serving()?;
     stdio::write(&MessageOf::<R>::Ready(ready));
     let commands = async {
         while let Ok(Some(command)) = input.next::<CommandOf<R>>().await {

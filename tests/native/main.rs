@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(unreachable_pub, reason = "the files are this test's own")]
 
+mod dialer;
 mod ended;
 mod launched;
+#[path = "../support/namespace.rs"]
+mod namespace;
 mod world;

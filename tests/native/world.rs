@@ -71,10 +71,16 @@ impl World {
 
     /// Launches an agent that idles; its bottle.
     pub fn idle(&self) -> String {
+        self.idle_with(&[])
+    }
+
+    /// The same with further options of `run`.
+    pub fn idle_with(&self, options: &[&str]) -> String {
         let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes/idle.lua");
         let copy = self.folder.path().join("idle.lua");
         std::fs::copy(recipe, &copy).unwrap();
-        let done = self.run(&["run", "probe", "--recipe", copy.to_str().unwrap(), "--detach", "--yes"]);
+        let words = ["run", "probe", "--recipe", copy.to_str().unwrap(), "--detach", "--yes"];
+        let done = self.run(&[&words[..], options].concat());
         assert_eq!(done.code, 0, "{}", done.stderr);
         done.stdout.trim().to_owned()
     }
@@ -99,7 +105,16 @@ impl World {
     /// The first process of a container.
     pub fn first_process(&self, container: &str) -> i32 {
         let file = self.store().join("containers").join(container).join("first.json");
-        std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
+        std::fs::read_to_string(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
+    /// The folder of a volume on the host.
+    pub fn volume(&self, name: &str) -> PathBuf {
+        self.store().join("volumes").join(name).join("data")
     }
 
     fn store(&self) -> PathBuf {

@@ -15,8 +15,6 @@ use bottler::sidecar::egress::{Ask, Config, Egress, Stats, Update};
 use bottler::sidecar::role::{CommandOf, MessageOf};
 use bottler::sidecar::{Acknowledgement, Action, Command as SidecarCommand, CommandOutcome, Event, OutputLine};
 use bytes::Bytes;
-use hickory_resolver::proto::op::{Message as Query, MessageType, ResponseCode};
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -26,12 +24,16 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// Set where the test runs in its own namespaces.
-const INSIDE: &str = "BOTTLER_TEST_NAMESPACE";
+#[path = "namespace.rs"]
+mod namespace;
+
+pub use namespace::in_namespace;
+use namespace::{Names, resolver, sh};
+
 /// Where everything that has a public address is.
 pub const PUBLIC: &str = "93.184.215.14";
 /// An address that the user means to reach.
@@ -44,31 +46,6 @@ pub const FLOOD: u16 = 8085;
 pub const SINK: u16 = 8086;
 /// How long egress may take for one attempt.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Runs a test of this file again, in namespaces of its own; true when this is that run.
-pub fn in_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let mut unshare = Command::new("unshare");
-    if !nix::unistd::geteuid().is_root() {
-        unshare.arg("--map-root-user");
-    }
-    let status = unshare
-        .args(["--net", "--mount", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .expect("unshare is installed");
-    assert!(status.success(), "{test} in its namespaces: {status}");
-    false
-}
-
-fn sh(command: &str) {
-    let status = Command::new("sh").args(["-ec", command]).status().unwrap();
-    assert!(status.success(), "{command}");
-}
 
 /// What happened at the destinations.
 #[derive(Default)]
@@ -107,8 +84,6 @@ pub struct Lab {
     pub child: tokio::process::Child,
 }
 
-type Names = BTreeMap<&'static str, Vec<&'static str>>;
-
 impl Lab {
     /// Egress by a specification, in YAML. `names` is what they resolve to; one that begins with `rebind` gives one
     /// address after the other.
@@ -123,7 +98,8 @@ impl Lab {
             resolv.display()
         ));
         let seen: Arc<Mutex<Seen>> = Arc::default();
-        resolver(names.clone(), seen.clone()).await;
+        let asked = seen.clone();
+        resolver(names.clone(), move |name| asked.lock().unwrap().names.push(name.to_owned())).await;
         let root = destinations(seen.clone(), names).await;
         let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
         spec.roots.push(root);
@@ -306,47 +282,6 @@ async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
 
 pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// The resolver at port 53.
-async fn resolver(names: Names, seen: Arc<Mutex<Seen>>) {
-    let socket = UdpSocket::bind("127.0.0.1:53").await.unwrap();
-    tokio::spawn(async move {
-        let (mut buffer, mut asked) = (vec![0; 4096], BTreeMap::<String, usize>::new());
-        while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-            let Ok(query) = Query::from_vec(&buffer[..length]) else { continue };
-            let Some(question) = query.queries.first().cloned() else { continue };
-            let name = question.name().to_utf8().to_lowercase();
-            let name = name.trim_end_matches('.').to_owned();
-            seen.lock().unwrap().names.push(name.clone());
-            let mut answer = Query::response(query.metadata.id, query.metadata.op_code);
-            answer.metadata.message_type = MessageType::Response;
-            answer.metadata.recursion_available = true;
-            answer.add_query(question.clone());
-            let Some(addresses) = names.get(name.as_str()) else {
-                answer.metadata.response_code = ResponseCode::NXDomain;
-                let _ = socket.send_to(&answer.to_vec().unwrap(), peer).await;
-                continue;
-            };
-            let of_kind = addresses.iter().map(|address| address.parse::<IpAddr>().unwrap()).filter(|address| {
-                question.query_type() == if address.is_ipv4() { RecordType::A } else { RecordType::AAAA }
-            });
-            let mut found: Vec<IpAddr> = of_kind.collect();
-            if name.starts_with("rebind") && !found.is_empty() {
-                let turn = asked.entry(name.clone()).or_default();
-                found = vec![found[*turn % found.len()]];
-                *turn += 1;
-            }
-            for address in found {
-                let data = match address {
-                    IpAddr::V4(address) => RData::A(address.into()),
-                    IpAddr::V6(address) => RData::AAAA(address.into()),
-                };
-                answer.add_answer(Record::from_rdata(question.name().clone(), 0, data));
-            }
-            let _ = socket.send_to(&answer.to_vec().unwrap(), peer).await;
-        }
-    });
 }
 
 /// Destinations at every address of this namespace: TLS at 443, HTTP at 80, bytes at 5432, and what must never be reached

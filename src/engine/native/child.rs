@@ -73,10 +73,11 @@ fn first(shim: &mut UnixStream) -> anyhow::Result<std::convert::Infallible> {
     let mut spaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
     match beside {
         Some(other) => join_one(other, "net", LinkNameSpaceType::Network).context("join the network beside")?,
+        None if plan.host_network => {}
         None => spaces |= UnshareFlags::NEWNET,
     }
     unshare(spaces).context("make namespaces")?;
-    if beside.is_none() {
+    if spaces.contains(UnshareFlags::NEWNET) {
         sys::raise_loopback().context("raise the loopback interface")?;
         quiet_network();
     }

@@ -37,6 +37,8 @@ impl NativeEngine {
                     _ => Err(error),
                 })?;
             }
+            // The host may be on another network by now. The file stays, because it is what is mounted.
+            std::fs::write(folder.join("resolv.conf"), resolver(&setup.plan))?;
             make_layers(&folder)
         };
         fresh().map_err(broken(operation, id))?;
@@ -209,11 +211,18 @@ fn make_layers(container: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The contents of a container's `/etc/resolv.conf`.
+fn resolver(plan: &Plan) -> String {
+    let hosts = plan.host_network.then(|| std::fs::read_to_string("/etc/resolv.conf").ok()).flatten();
+    hosts.unwrap_or_else(|| plan.resolver.clone())
+}
+
 /// Fills the folder of a container.
 fn fill(new: &Path, setup: &Setup, record: &Record) -> std::io::Result<()> {
-    let Plan { hosts, resolver, hostname, image, .. } = &setup.plan;
+    let Plan { hosts, hostname, image, .. } = &setup.plan;
+    let resolver = resolver(&setup.plan);
     for (name, content) in
-        [("hosts", hosts.as_str()), ("resolv.conf", resolver), ("hostname", &format!("{hostname}\n"))]
+        [("hosts", hosts.as_str()), ("resolv.conf", &resolver), ("hostname", &format!("{hostname}\n"))]
     {
         std::fs::write(new.join(name), content)?;
         std::fs::set_permissions(new.join(name), std::fs::Permissions::from_mode(0o644))?;

@@ -159,6 +159,10 @@ impl Engine for NativeEngine {
         Ok(host::details())
     }
 
+    fn routes_outside(&self) -> bool {
+        false
+    }
+
     async fn image_find(&self, reference: &str) -> Result<Option<ImageFound>> {
         let Some(id) = self.store.find(reference) else { return Ok(None) };
         let config: image::Config =

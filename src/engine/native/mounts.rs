@@ -46,6 +46,9 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// Where the new root is made, and parts of it come from, below the container's folder.
 const ROOT: &str = "root";
 
+/// What sysfs says that it is (linux/magic.h).
+const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
+
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const DATA: MountFlags = PLAIN.union(MountFlags::NOEXEC);
 
@@ -72,9 +75,11 @@ pub(super) fn enter(plan: &Plan, groups: &[(String, std::path::PathBuf)]) -> any
         let place = by_descriptor(&at);
         mount_bind(&place, &place).with_context(|| format!("keep {path} writable"))?;
     }
-    kernel(&root).context("mount the kernel's file systems")?;
+    kernel(&root, plan.host_network).context("mount the kernel's file systems")?;
     devices(&root).context("fill /dev")?;
-    control_groups(&root, groups).context("mount the control groups")?;
+    if !plan.host_network {
+        control_groups(&root, groups).context("mount the control groups")?;
+    }
     for Memory { target, options } in &plan.memory {
         memory(&root, target, options)?;
     }
@@ -209,16 +214,23 @@ fn fix(root: &OwnedFd, path: &str) -> anyhow::Result<()> {
     remount_read_only(Path::new(&by_descriptor(&at)), PLAIN).with_context(|| format!("make {path} read-only"))
 }
 
-fn kernel(root: &OwnedFd) -> anyhow::Result<()> {
+/// `/proc` and `/sys`. The latter shows the devices of a network namespace, so the host's is left out (and cannot be mounted in a user
+/// namespace).
+fn kernel(root: &OwnedFd, host_network: bool) -> anyhow::Result<()> {
     let proc = target(root, "/proc", Shape::Folder)?;
     mount("proc", by_descriptor(&proc), "proc", DATA, c"").context(
         "mount /proc (inside another container, that one's /proc is masked: give it --security-opt systempaths=unconfined)",
     )?;
-    let sys = target(root, "/sys", Shape::Folder)?;
-    mount("sysfs", by_descriptor(&sys), "sysfs", DATA | MountFlags::RDONLY, c"").context("mount /sys")?;
-    for (path, magic) in [("/proc", rustix::fs::PROC_SUPER_MAGIC), ("/sys", 0x6265_6572)] {
+    let proc_only = [("/proc", rustix::fs::PROC_SUPER_MAGIC)];
+    let both = [proc_only[0], ("/sys", SYSFS_MAGIC)];
+    let mounted: &[_] = if host_network { &proc_only } else { &both };
+    if !host_network {
+        let sys = target(root, "/sys", Shape::Folder)?;
+        mount("sysfs", by_descriptor(&sys), "sysfs", DATA | MountFlags::RDONLY, c"").context("mount /sys")?;
+    }
+    for (path, magic) in mounted {
         let kind = rustix::fs::fstatfs(target(root, path, Shape::Folder)?)?.f_type;
-        anyhow::ensure!(kind == magic, "{path} is not the kernel's own");
+        anyhow::ensure!(kind == *magic, "{path} is not the kernel's own");
     }
     Ok(())
 }

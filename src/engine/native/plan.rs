@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::image::{Account, Config};
-use crate::engine::{ContainerSpec, Resources};
+use crate::engine::{ContainerSpec, HostNetwork, Resources};
 
 /// Variables of a container whose image and specification name none (environ(7)).
 const PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -59,7 +59,9 @@ pub(super) struct Plan {
     pub(super) hostname: String,
     /// The contents of `/etc/hosts`.
     pub(super) hosts: String,
-    /// The contents of `/etc/resolv.conf`.
+    /// Whether it is in the host's network namespace. It sees no `/sys` then, which would show the host's devices.
+    pub(super) host_network: bool,
+    /// The contents of `/etc/resolv.conf`; the host's own in the host's network.
     pub(super) resolver: String,
     /// The image's files.
     pub(super) image: PathBuf,
@@ -126,6 +128,7 @@ pub(super) fn plan(
         mapping,
         hostname: spec.hostname.clone(),
         hosts: hosts(spec),
+        host_network: spec.host_network.is_some(),
         resolver: format!("nameserver {}\n", spec.resolver.unwrap_or(std::net::Ipv4Addr::LOCALHOST)),
         image: image.to_owned(),
         read_only: spec.read_only || one,
@@ -142,10 +145,10 @@ pub(super) fn plan(
 }
 
 fn refuse(spec: &ContainerSpec) -> Result<(), String> {
-    if spec.host_network.is_some() {
-        return Err(
-            "the native engine puts no container into the host's network; `isolation: sealed` needs none".into()
-        );
+    if matches!(spec.host_network, Some(HostNetwork::Listen | HostNetwork::Configure)) {
+        return Err("the native engine has no container that listens in the host's network; \
+                    `isolation: sealed` needs none"
+            .into());
     }
     if let Some(runtime) = &spec.runtime {
         return Err(format!("the native engine has no runtime {runtime:?}; leave `runtime` out, or use Docker"));

@@ -131,7 +131,7 @@ fn sidecar_start(
     let networks = options.handles::<Network>("network")?;
     let reachable = options.named_handles::<Sidecar>("sidecars")?;
     let egress = options.optional_handle::<Sidecar>("egress")?;
-    let handles = primitive::SidecarHandles { networks, reachable, egress };
+    let handles = primitive::SidecarHandles { networks, reachable, egress, dials_for: None };
     primitive::sidecar_start(&c.bottle, &options.rest(lua)?, handles, at).map_err(raise)
 }
 

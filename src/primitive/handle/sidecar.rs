@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::life::Lifecycle;
 use super::network::Network;
 use super::pair::{Pair, Pairs};
+use crate::engine::VolumeMount;
 use crate::layout::agent::Far;
 use crate::policy::AllowSpec;
 use crate::primitive::roles::{Relay, RoleName, RoleProfile};
@@ -40,6 +41,8 @@ pub struct Sidecar {
     pub life: Arc<Lifecycle>,
     /// The volume of its sockets, if it serves the agent by sockets.
     pub(in crate::primitive) volume: Option<String>,
+    /// The volume of a dialer's socket: its egress mounts it, and nobody else.
+    pub(in crate::primitive) dialing: Option<(String, Pending<VolumeMount>)>,
     /// The volumes that it shares with sidecars that go out through it.
     pub(in crate::primitive) pairs: Arc<Pairs>,
     /// What it serves the agent.
@@ -135,6 +138,10 @@ pub(in crate::primitive) struct SidecarInputs {
     pub(in crate::primitive) own: Option<Pair>,
     pub(in crate::primitive) reachable: BTreeMap<String, Arc<Sidecar>>,
     pub(in crate::primitive) egress: Option<Arc<Sidecar>>,
+    /// The dialer that an egress goes out through, where the engine's networks lead nowhere.
+    pub(in crate::primitive) dialer: Option<Arc<Sidecar>>,
+    /// The egress whose policy it enforces: itself, or the one that it dials for.
+    pub(in crate::primitive) policy_of: String,
     /// What the bottle's CA is founded on, of an egress. In memory alone: it goes nowhere but over its standard input.
     pub(in crate::primitive) authority: Option<CaKeyPair>,
 }

@@ -1,6 +1,7 @@
 //! Egress: the only way out, and the agent's proxy.
 
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 
 use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile, Serving, UpdateOf};
 use super::relay::Relay;
@@ -54,6 +55,7 @@ impl Profile for EgressProfile {
             inside: inside.map(|network| InsideAddresses { own: network.own, agent: network.agent }),
             own: vec![format!("{}:{}", context.name, loopback::EGRESS.port()), loopback::EGRESS.to_string()],
             sidecars: context.reachable.into_iter().map(|(name, address)| (name, address.into())).collect(),
+            dialer: context.dials.then(|| PathBuf::from(layout::dialer::DIR).join(SOCKET)),
             pairs: context.pairs,
             policy: context.policy.ok_or("there is no policy")?,
             proxy_credentials: context.proxy_credentials,

@@ -2,6 +2,7 @@
 //! of an engine: a role is described, and `sidecar/start.rs` does what is the same for all.
 
 mod counterpart;
+mod dialer;
 mod egress;
 mod name;
 mod profile;
@@ -14,4 +15,5 @@ mod table;
 pub use name::RoleName;
 pub(in crate::primitive) use profile::{Context, NetworkAddresses, Networks, NoticeEffect, RoleProfile, Serving};
 pub(in crate::primitive) use relay::Relay;
+pub(in crate::primitive) use table::dialer;
 pub use table::process;

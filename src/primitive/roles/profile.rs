@@ -77,6 +77,8 @@ pub(in crate::primitive) enum Networks {
     Some,
     /// The network inside, in a bottle that has one, and no other: its way out is egress.
     Inside,
+    /// That of the engine's host. Such a sidecar is started by bottler, never by a recipe.
+    Host,
 }
 
 /// What a relay is made of.
@@ -100,6 +102,8 @@ pub(in crate::primitive) struct Context<'a> {
     pub(in crate::primitive) networks: &'a [NetworkAddresses],
     /// The policy that it begins with, if it enforces one.
     pub(in crate::primitive) policy: Option<EnforcedPolicy>,
+    /// Whether it goes out through a dialer.
+    pub(in crate::primitive) dials: bool,
     /// The volumes that it shares with sidecars that go out through it.
     pub(in crate::primitive) pairs: Vec<Pair>,
     /// Its way out, if that is an egress.

@@ -2,14 +2,17 @@
 //! finds it.
 
 use super::counterpart::CounterpartProfile;
+use super::dialer::DialerProfile;
 use super::egress::EgressProfile;
-use super::profile::{Entry, RoleProfile};
+use super::name::RoleName;
+use super::profile::{Entry, Networks, RoleProfile};
 use crate::sidecar::receiver::HostReceiver;
 use crate::sidecar::run::Process;
 
 static TABLE: &[Entry] = &[
     Entry::of::<EgressProfile>(),
     Entry::of::<CounterpartProfile>(),
+    Entry::of::<DialerProfile>(),
     Entry::of_its_own::<HostReceiver>(),
     #[cfg(debug_assertions)]
     Entry::of::<super::stub::StubProfile>(),
@@ -27,6 +30,16 @@ pub(super) fn find(name: &str) -> Option<&'static RoleProfile> {
 
 /// The roles that recipes start.
 pub(super) fn startable() -> impl Iterator<Item = &'static RoleProfile> {
+    profiles().filter(|role| role.networks != Networks::Host)
+}
+
+/// The dialer, which no recipe starts.
+pub(in crate::primitive) fn dialer() -> RoleName {
+    let found = profiles().find(|role| role.name == crate::sidecar::dialer::ROLE);
+    RoleName(found.expect("it is in the table"))
+}
+
+fn profiles() -> impl Iterator<Item = &'static RoleProfile> {
     TABLE.iter().filter_map(|entry| entry.profile.as_ref())
 }
 
@@ -36,12 +49,18 @@ mod tests {
     use crate::policy::{EgressSpec, EnforcedPolicy};
 
     #[test]
-    fn what_is_secret_and_what_may_leave_is_told_to_egress_alone() {
-        for role in startable() {
+    fn secrets_go_to_egress_only_and_the_policy_to_it_and_its_dialer() {
+        for role in profiles() {
             let policy = Box::new(EnforcedPolicy::first(EgressSpec::default()));
-            let told = [(role.secrets)(Vec::new()).is_some(), (role.policy)(policy).is_some(), role.takes_policy];
-            assert_eq!(told, [role.name == "egress"; 3], "{}", role.name);
+            assert_eq!((role.secrets)(Vec::new()).is_some(), role.name == "egress", "{}", role.name);
+            let enforces = ["egress", "dialer"].contains(&role.name);
+            assert_eq!([(role.policy)(policy).is_some(), role.takes_policy], [enforces; 2], "{}", role.name);
         }
+    }
+
+    #[test]
+    fn no_recipe_starts_what_is_in_the_host_network() {
+        assert!(find("dialer").is_none() && find("receiver").is_none() && find("egress").is_some());
     }
 
     #[test]

@@ -201,15 +201,27 @@ impl Bottle {
     }
 }
 
-/// Tells a sidecar the policy that it is to enforce, and waits for its answer: why it refuses, if it does.
+/// Sends an egress the policy to enforce, and its dialer before it, and waits for the acknowledgements: why it is refused, if
+/// it is.
 ///
 /// # Errors
-/// There is no answer: whether it enforces it is not known.
+/// There is no answer: whether it is enforced is not known.
 pub(in crate::primitive) async fn enforce(
     bottle: &Arc<Bottle>,
     name: &str,
     policy: &EnforcedPolicy,
 ) -> Result<Option<String>, String> {
+    let sidecars = bottle.inventory.open_sidecars();
+    let inputs = sidecars.iter().find(|sidecar| sidecar.name == name).and_then(|egress| egress.inputs.as_ref());
+    if let Some(dialer) = inputs.and_then(|inputs| inputs.dialer.as_ref())
+        && let Some(refused) = enforce_at(bottle, &dialer.name, policy).await?
+    {
+        return Ok(Some(refused));
+    }
+    enforce_at(bottle, name, policy).await
+}
+
+async fn enforce_at(bottle: &Arc<Bottle>, name: &str, policy: &EnforcedPolicy) -> Result<Option<String>, String> {
     let channel = bottle.channels.get(name);
     let channel = channel.ok_or_else(|| format!("{name} does not run"))?;
     let update = (channel.role.policy)(Box::new(policy.clone())).ok_or_else(|| format!("{name} enforces no policy"))?;

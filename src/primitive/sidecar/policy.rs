@@ -42,11 +42,7 @@ impl Bottle {
         base: &EgressSpec,
     ) -> Result<EnforcedPolicy, Failure> {
         loop {
-            let outer = self.outer_policy().await;
-            let mut policy = LivePolicy::new(base.clone());
-            if let Some(outer) = &outer {
-                policy = policy.inheriting(outer);
-            }
+            let (policy, outer) = self.initial_policy(base).await;
             let mut policies = self.policies.by_egress.lock().await;
             self.write_policy(&policies, egress, &policy)?;
             policies.insert(egress.to_owned(), policy.clone());
@@ -57,6 +53,13 @@ impl Bottle {
                 return Ok(policy.enforced());
             }
         }
+    }
+
+    /// The policy that an egress of this bottle begins with, and the one of the bottle around it that it inherits from.
+    pub(in crate::primitive) async fn initial_policy(&self, base: &EgressSpec) -> (LivePolicy, Option<LivePolicy>) {
+        let outer = self.outer_policy().await;
+        let own = LivePolicy::new(base.clone());
+        (outer.iter().fold(own, |policy, outer| policy.inheriting(outer)), outer)
     }
 
     /// What an egress enforces by now.

@@ -10,15 +10,15 @@ use serde_json::Value;
 
 use super::bring_up::{bring_up, register};
 use crate::engine::labels::{Identity, Kind};
-use crate::engine::{ContainerSpec, VolumeMount, VolumeSpec};
+use crate::engine::{ContainerSpec, HostNetwork, VolumeMount, VolumeSpec};
 use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
-use crate::layout::{EXECUTABLE, loopback, pair};
+use crate::layout::{EXECUTABLE, dialer, loopback, pair};
 use crate::policy::EgressSpec;
 use crate::primitive::bottle::Bottle;
 use crate::primitive::handle::{Network, Pair, Pairs, Refusal, Sidecar, SidecarInputs, SidecarOptions};
 use crate::primitive::image::self_image;
 use crate::primitive::name::check_name;
-use crate::primitive::roles::{Context, NetworkAddresses, Networks, RoleProfile, Serving};
+use crate::primitive::roles::{self, Context, NetworkAddresses, Networks, RoleProfile, Serving};
 use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sidecar::counterpart;
 use crate::sidecar::egress::CaKeyPair;
@@ -37,14 +37,16 @@ pub struct SidecarHandles {
     pub reachable: BTreeMap<String, Arc<Sidecar>>,
     /// For others: the egress that they go out through.
     pub egress: Option<Arc<Sidecar>>,
+    /// For a dialer: the name of the egress that it dials for.
+    pub dials_for: Option<String>,
 }
 
 impl Sidecar {
     /// Kills and removes it, with the volumes of its sockets, now.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
-        let volumes: Vec<String> =
-            self.volume.iter().cloned().chain(self.pairs.so_far().into_iter().map(|pair| pair.volume)).collect();
+        let own = self.volume.iter().chain(self.dialing.iter().map(|(volume, _)| volume)).cloned();
+        let volumes: Vec<String> = own.chain(self.pairs.so_far().into_iter().map(|pair| pair.volume)).collect();
         bottle.undo(&self.life, at, async move {
             if let Ok(id) = created.get().await {
                 engine.container_remove(&id).await?;
@@ -131,7 +133,9 @@ pub fn sidecar_start(
 ) -> Result<Arc<Sidecar>, Failure> {
     check(bottle, options, &handles).map_err(|failure| failure.at(at))?;
     let role = options.role.0;
-    let SidecarHandles { networks, reachable, egress } = handles;
+    let SidecarHandles { networks, reachable, egress, dials_for } = handles;
+    let dialer = (role.is_proxy && !bottle.session.engine.routes_outside()).then(|| start_dialer(bottle, options, at));
+    let dialer = dialer.transpose()?;
     let own = egress.as_ref().map(|egress| pair(bottle, &options.name, egress, at)).transpose();
     let own = own.map_err(|failure| failure.at(at))?;
     let places: Vec<(Arc<Network>, u32)> = networks
@@ -146,16 +150,20 @@ pub fn sidecar_start(
     let address = loopback::sidecar(u8::try_from(bottle.inventory.served()).unwrap_or(u8::MAX) + 1);
     let relays = (role.relays)(&Serving { name: &options.name, address, tcp: &tcp });
     let serves = !relays.is_empty() && !networks.iter().any(|network| network.internal);
-    let socket = if serves { Some(socket_volume(bottle, &options.name, Some((USER, USER)), at)?) } else { None };
-    let (volume, mount) = socket.unzip();
+    let dials = dials_for.is_some();
+    let socket = (serves || dials).then(|| socket_volume(bottle, &options.name, Some((USER, USER)), at)).transpose()?;
+    let mount = socket.as_ref().map(|(_, mount)| mount.clone());
+    let (dialing, serving) = if dials { (socket, None) } else { (None, socket) };
+    let volume = serving.map(|(volume, _)| volume);
     let pairs_place = bottle.session.next_seq();
     let pairs = Arc::new(Pairs::new(pairs_place, role.is_proxy && bottle.progress.is_scripted()));
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
-    let uses = egress.iter().map(|egress| egress.life.seq).collect();
+    let uses = egress.iter().chain(&dialer).map(|used| used.life.seq).collect();
     let identity = Identity { role: Some(role.name.to_owned()), uses, ..identity };
     let image = self_image(bottle, at);
     let (context, name) = (bottle.clone(), options.name.clone());
     let (attached, shared, outward) = (places.clone(), pairs.clone(), own.clone());
+    let dialed = dialer.as_ref().and_then(|dialer| dialer.dialing.clone());
     let created = bottle.effect(format!("create {name}"), at, async move {
         let mut mounts = Vec::new();
         if let Some(mount) = mount {
@@ -166,6 +174,9 @@ pub fn sidecar_start(
         }
         if let Some(pair) = outward {
             mounts.push(pair.for_sidecar().await?);
+        }
+        if let Some((_, volume)) = dialed {
+            mounts.push(VolumeMount { target: dialer::DIR.into(), read_only: true, ..volume.get().await? });
         }
         let mut networks = Vec::new();
         for (network, place) in &attached {
@@ -180,13 +191,25 @@ pub fn sidecar_start(
         Err(error) => return Err(Failure::new(Class::Internal, format!("make a CA: {error:#}")).at(at)),
     };
     let (options, places_of, pairs_of) = (options.clone(), places.clone(), pairs.clone());
-    let inputs = SidecarInputs { options, places: places_of, pairs: pairs_of, own, reachable, egress, authority };
-    let inputs = Arc::new(inputs);
+    let inputs = Arc::new(SidecarInputs {
+        policy_of: dials_for.unwrap_or_else(|| options.name.clone()),
+        options,
+        places: places_of,
+        pairs: pairs_of,
+        own,
+        reachable,
+        egress,
+        dialer,
+        authority,
+    });
     let (context, id, with) = (bottle.clone(), created.clone(), inputs.clone());
     let name = inputs.options.name.clone();
     let ready = bottle.effect(format!("start {name}"), at, async move {
         let id = id.get().await?;
         let name = &with.options.name;
+        if let Some(dialer) = &with.dialer {
+            dialer.ready().await?;
+        }
         let ready = bring_up(&context, name, &id, config(&context, &with, false), READY, Some(role)).await?;
         if let Some((egress, registration)) = with.registration() {
             register(&context, egress, registration).await?;
@@ -194,8 +217,26 @@ pub fn sidecar_start(
         Ok(ready)
     });
     let inputs = Some(inputs);
-    let sidecar = Sidecar { name, role: Some(role), life, volume, pairs, relays, places, inputs, created, ready };
+    let sidecar =
+        Sidecar { name, role: Some(role), life, volume, dialing, pairs, relays, places, inputs, created, ready };
     Ok(bottle.inventory.add_sidecar(sidecar))
+}
+
+/// Starts the dialer of an egress.
+fn start_dialer(
+    bottle: &Arc<Bottle>,
+    egress: &SidecarOptions,
+    at: Option<&ScriptLocation>,
+) -> Result<Arc<Sidecar>, Failure> {
+    let name = format!("{}-dialer", egress.name);
+    let options = SidecarOptions { name, role: roles::dialer(), allow: egress.allow.clone() };
+    let handles = SidecarHandles {
+        networks: Vec::new(),
+        reachable: BTreeMap::new(),
+        egress: None,
+        dials_for: Some(egress.name.clone()),
+    };
+    sidecar_start(bottle, &options, handles, at)
 }
 
 /// Refuses options that do not go together.
@@ -210,7 +251,7 @@ fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) ->
         Networks::Inside if handles.networks.iter().any(|network| !network.internal) => {
             return Err(bad(format!("its way out is egress: a {} is on the network inside, or on none", role.name)));
         }
-        Networks::Some | Networks::Inside => {}
+        Networks::Some | Networks::Inside | Networks::Host => {}
     }
     if !role.takes_policy && (!options.allow.is_empty() || !handles.reachable.is_empty()) {
         return Err(bad("allow and sidecars are for the role \"egress\"".into()));
@@ -250,6 +291,7 @@ fn container(
         hostname: name.to_owned(),
         networks: parts.networks,
         mounts: parts.mounts,
+        host_network: (role.networks == Networks::Host).then_some(HostNetwork::Dial),
         // Nobody but the operator, by an exec, sees what is in there.
         tmpfs: [(CTL_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
             .into(),
@@ -290,11 +332,14 @@ pub(in crate::primitive) async fn config(
         }
         None => None,
     };
+    let base = || EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() };
     let policy = if role.takes_policy && again {
-        Some(bottle.enforced_policy(&options.name).await?)
+        Some(bottle.enforced_policy(&inputs.policy_of).await?)
+    } else if role.is_proxy {
+        Some(bottle.begin_policy(&options.name, &base()).await?)
     } else if role.takes_policy {
-        let base = EgressSpec { allow: options.allow.clone(), ..bottle.plan.egress.clone() };
-        Some(bottle.begin_policy(&options.name, &base).await?)
+        // Its egress begins with the same one, when it has come up.
+        Some(bottle.initial_policy(&base()).await.0.enforced())
     } else {
         None
     };
@@ -303,6 +348,7 @@ pub(in crate::primitive) async fn config(
         name: &options.name,
         networks: &networks,
         policy,
+        dials: inputs.dialer.is_some(),
         pairs: inputs.pairs.complete().await.iter().map(Pair::of_egress).collect(),
         outward,
         reachable: addresses,

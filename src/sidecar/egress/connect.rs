@@ -8,12 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::Name;
 use hyper::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -29,16 +26,12 @@ use super::stream::{DIAL, Stream};
 use super::upstream_proxy::UpstreamProxy;
 use crate::net::Host;
 use crate::policy::{Connect, Destination, Endpoint, Policy, Reason, check_addresses, check_proxy};
-
-/// The time limit for resolving a name.
-const RESOLVE: Duration = Duration::from_secs(5);
-/// Maximum number of addresses of a name that are tried.
-const MAX_ADDRESSES: usize = 16;
+use crate::sidecar::dialer::Outside;
 
 /// Connects to authorized destinations.
 #[derive(Clone)]
 pub(super) struct Connector {
-    resolver: Arc<TokioResolver>,
+    outside: Outside,
     tls: TlsConnector,
     /// The same, offering HTTP/1.1 alone.
     tls_http1: TlsConnector,
@@ -50,10 +43,19 @@ pub(super) struct Connector {
 /// Addresses that passed the checks; nothing else is dialled.
 pub(super) struct Pinned {
     host: Host,
-    addresses: Vec<Endpoint>,
+    outside: Outside,
+    targets: Vec<Target>,
     /// The upstream proxy that these addresses belong to, and the destination as it is named to the proxy.
     proxy: Option<(Arc<UpstreamProxy>, String)>,
     tls: TlsConnector,
+}
+
+/// An address to dial.
+enum Target {
+    /// One of the bottle's own sidecars.
+    Sidecar(Endpoint),
+    /// An address outside.
+    Outside(SocketAddr),
 }
 
 impl Connector {
@@ -62,7 +64,7 @@ impl Connector {
         policy: &Policy,
         roots: &[String],
         proxy: Option<Arc<UpstreamProxy>>,
-        resolver: Arc<TokioResolver>,
+        outside: Outside,
         provider: Arc<CryptoProvider>,
     ) -> anyhow::Result<Self> {
         let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -77,7 +79,7 @@ impl Connector {
         let mut http1 = config.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, tls_http1) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(http1)));
-        Ok(Self { resolver, tls, tls_http1, policy: Arc::new(of_connections(policy)), proxy })
+        Ok(Self { outside, tls, tls_http1, policy: Arc::new(of_connections(policy)), proxy })
     }
 
     /// The same for another policy.
@@ -104,11 +106,17 @@ impl Connector {
 
     /// Resolves and checks an allowed destination. `None` for the canary, which has no address.
     pub(super) async fn pin(&self, host: &Host, destination: Destination) -> Result<Option<Pinned>, Reason> {
-        let (host, tls) = (host.clone(), self.tls_http1.clone());
+        let pinned = |targets, proxy| Pinned {
+            host: host.clone(),
+            outside: self.outside.clone(),
+            targets,
+            proxy,
+            tls: self.tls_http1.clone(),
+        };
         let (named, port) = match destination {
             Destination::Canary => return Ok(None),
             Destination::Sidecar(sibling) => {
-                return Ok(Some(Pinned { host, addresses: vec![sibling.at], proxy: None, tls }));
+                return Ok(Some(pinned(vec![Target::Sidecar(sibling.at)], None)));
             }
             Destination::Resolve(named, port) => (named, port),
         };
@@ -117,8 +125,7 @@ impl Connector {
             check_addresses(&self.policy, &named, addresses)?;
         }
         let Some(proxy) = self.proxy_for(&named, port) else {
-            let addresses = resolved?.into_iter().map(|address| endpoint(address, port)).collect();
-            return Ok(Some(Pinned { host, addresses, proxy: None, tls }));
+            return Ok(Some(pinned(targets(resolved?, port), None)));
         };
         let target = match proxy.connect {
             Connect::Name => format!("{named}:{port}"),
@@ -127,35 +134,23 @@ impl Connector {
                 checked.ok_or_else(|| Reason::NameUnresolved(named.clone(), "no addresses".into()))?
             }
         };
-        let addresses = self.proxy_addresses(proxy).await?;
-        Ok(Some(Pinned { host, addresses, proxy: Some((proxy.clone(), target)), tls }))
+        let targets = self.proxy_targets(proxy).await?;
+        Ok(Some(pinned(targets, Some((proxy.clone(), target)))))
     }
 
-    async fn proxy_addresses(&self, proxy: &UpstreamProxy) -> Result<Vec<Endpoint>, Reason> {
+    async fn proxy_targets(&self, proxy: &UpstreamProxy) -> Result<Vec<Target>, Reason> {
         if let Host::Name(name) = &proxy.host
             && let Some(sibling) = self.policy.sidecars.get(name)
         {
-            return Ok(vec![sibling.at.clone()]);
+            return Ok(vec![Target::Sidecar(sibling.at.clone())]);
         }
         let addresses = self.resolve(&proxy.host).await?;
         check_proxy(&proxy.host, &addresses)?;
-        Ok(addresses.into_iter().map(|address| endpoint(address, proxy.port)).collect())
+        Ok(targets(addresses, proxy.port))
     }
 
     async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
-        let unresolved = |why: String| Reason::NameUnresolved(host.clone(), why);
-        let name = match host {
-            Host::V4(address) => return Ok(vec![IpAddr::V4(*address)]),
-            Host::V6(address) => return Ok(vec![IpAddr::V6(*address)]),
-            // The final dot disables search domains. Parsed as ASCII: IDNA does not allow underscores.
-            Host::Name(name) => Name::from_ascii(format!("{name}.")).map_err(|error| unresolved(error.to_string()))?,
-        };
-        let answer = timeout(RESOLVE, self.resolver.lookup_ip(name))
-            .await
-            .map_err(|_| unresolved("no answer in time".into()))?;
-        let addresses: Vec<IpAddr> =
-            answer.map_err(|_| unresolved("no such name, or no resolver".into()))?.iter().take(MAX_ADDRESSES).collect();
-        if addresses.is_empty() { Err(unresolved("no addresses".into())) } else { Ok(addresses) }
+        self.outside.resolve(host).await.map_err(|why| Reason::NameUnresolved(host.clone(), why))
     }
 
     /// Connects to the origin of a URL that was built from an authorized intent.
@@ -187,20 +182,21 @@ fn of_connections(policy: &Policy) -> Policy {
     Policy { ip_allow, own_host, sidecars, ..Policy::default() }
 }
 
-fn endpoint(address: IpAddr, port: u16) -> Endpoint {
-    Endpoint::Address(SocketAddr::new(address, port))
+fn targets(addresses: Vec<IpAddr>, port: u16) -> Vec<Target> {
+    addresses.into_iter().map(|address| Target::Outside(SocketAddr::new(address, port))).collect()
 }
 
-/// Opens a connection to an address or socket.
-async fn open(endpoint: &Endpoint) -> std::io::Result<Stream> {
-    match endpoint {
-        Endpoint::Address(address) => {
-            let stream = TcpStream::connect(address).await?;
-            // Small requests must not wait for a full segment (measured: 40 ms each).
+/// Opens a connection.
+async fn open(target: &Target, outside: &Outside) -> Result<Stream, String> {
+    let words = |error: std::io::Error| error.kind().to_string();
+    match target {
+        Target::Outside(address) => outside.connect(*address).await,
+        Target::Sidecar(Endpoint::Address(address)) => {
+            let stream = TcpStream::connect(address).await.map_err(words)?;
             let _ = stream.set_nodelay(true);
             Ok(Box::new(stream))
         }
-        Endpoint::Socket(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        Target::Sidecar(Endpoint::Socket(path)) => Ok(Box::new(UnixStream::connect(path).await.map_err(words)?)),
     }
 }
 
@@ -234,15 +230,15 @@ impl Pinned {
     /// Connects to the first address that accepts: the destination's, or the proxy's.
     async fn connect(&self) -> Result<Stream, Reason> {
         let mut last = String::from("no addresses");
-        for endpoint in &self.addresses {
-            match timeout(DIAL, open(endpoint)).await {
+        for target in &self.targets {
+            match timeout(DIAL, open(target, &self.outside)).await {
                 Ok(Ok(stream)) => {
                     return match &self.proxy {
                         Some((proxy, _)) if proxy.tls => Ok(Box::new(secure(&self.tls, &proxy.host, stream).await?)),
                         _ => Ok(stream),
                     };
                 }
-                Ok(Err(error)) => last = error.kind().to_string(),
+                Ok(Err(why)) => last = why,
                 Err(_) => last = "no answer in time".into(),
             }
         }

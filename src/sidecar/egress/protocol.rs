@@ -25,6 +25,9 @@ pub struct Config {
     pub own: Vec<String>,
     /// The bottle's own sidecars that are reached by an address, by name.
     pub sidecars: BTreeMap<String, Sibling>,
+    /// The socket of the dialer, if egress has one; the network of its own container leads nowhere then.
+    #[serde(default)]
+    pub dialer: Option<PathBuf>,
     /// The volumes that egress shares with sidecars.
     #[serde(default)]
     pub pairs: Vec<Pair>,
@@ -49,6 +52,7 @@ impl Config {
             inside: None,
             own: Vec::new(),
             sidecars: BTreeMap::new(),
+            dialer: None,
             pairs: Vec::new(),
             policy,
             proxy_credentials: None,

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use hickory_resolver::TokioResolver;
-
 use super::serve::{self, Listener};
 use super::{
     Ask, Config, Egress, InsideAddresses, Notice, ROLE, Ready, Stats, Update, capacity, memory, tcp_port, tcp_socket,
@@ -13,6 +11,7 @@ use super::{
 use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET};
 use crate::layout::pair;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
+use crate::sidecar::dialer::{Outside, Resolver};
 use crate::sidecar::role::Role;
 use crate::sidecar::socket;
 
@@ -32,8 +31,11 @@ impl Role for Egress {
 
     /// `at` is the folder for the sockets, or a TCP address.
     async fn start(config: Config, at: Option<&str>) -> anyhow::Result<(Arc<Self>, Ready)> {
-        let resolver = TokioResolver::builder_tokio()?.build()?;
-        let egress = Arc::new(Egress::new(&config, resolver, capacity::TIMEOUTS)?);
+        let outside = match &config.dialer {
+            Some(socket) => Outside::Dialer(socket.as_path().into()),
+            None => Outside::Network(Resolver::of_this_machine()?),
+        };
+        let egress = Arc::new(Egress::new(&config, outside, capacity::TIMEOUTS)?);
         let permits = serve::agent_permits();
         let folder = Path::new(at.unwrap_or(SERVICE_DIR));
         let targets = egress.snapshot().policy.tcp.len();

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
-use hickory_resolver::TokioResolver;
 use tokio::sync::watch;
 
 use super::ca::{Authority, CaKeyPair};
@@ -15,6 +14,7 @@ use super::{LoggedDecision, ROLE, capacity, responses, stats};
 use crate::policy::{Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize};
 use crate::scan::{KnownSecret, Scanner, Warn};
 use crate::sidecar::audit::Log;
+use crate::sidecar::dialer::Outside;
 use crate::sidecar::run::notify;
 use crate::sync::lock;
 
@@ -30,7 +30,7 @@ pub struct Egress {
     pub(super) sidecars: Arc<Mutex<BTreeMap<String, Sibling>>>,
     pub(super) pairs: Vec<Pair>,
     pub(super) proxy_credentials: Option<String>,
-    pub(super) resolver: Arc<TokioResolver>,
+    pub(super) outside: Outside,
     pub(super) provider: Arc<rustls::crypto::CryptoProvider>,
     pub(super) authority: Arc<Authority>,
     /// The active snapshots. A request keeps the one that was active when it began.
@@ -44,14 +44,14 @@ pub struct Egress {
 }
 
 impl Egress {
-    pub(super) fn new(config: &Config, resolver: TokioResolver, times: capacity::Timeouts) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, outside: Outside, times: capacity::Timeouts) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let (resolver, sidecars) = (Arc::new(resolver), config.sidecars.clone());
+        let sidecars = config.sidecars.clone();
         let credentials = config.proxy_credentials.clone();
         let inputs = snapshot::Inputs {
             sidecars: &sidecars,
             credentials: credentials.as_deref(),
-            resolver: &resolver,
+            outside: &outside,
             provider: &provider,
         };
         let snapshot = Snapshot::new(&config.policy, &config.secrets, &inputs, None)?;
@@ -64,7 +64,7 @@ impl Egress {
             sidecars: Arc::new(Mutex::new(sidecars)),
             pairs: config.pairs.clone(),
             proxy_credentials: credentials,
-            resolver,
+            outside,
             provider,
             snapshots: watch::Sender::new(Snapshots::new(snapshot, None)),
             spent: Arc::default(),
@@ -131,7 +131,7 @@ impl Egress {
         let inputs = snapshot::Inputs {
             sidecars: &sidecars,
             credentials: self.proxy_credentials.as_deref(),
-            resolver: &self.resolver,
+            outside: &self.outside,
             provider: &self.provider,
         };
         let fresh = Snapshot::new(policy, &before.secrets, &inputs, Some(&before))?;

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::CryptoProvider;
@@ -19,6 +18,7 @@ use super::upstream_proxy::UpstreamProxy;
 use crate::host;
 use crate::policy::{Allow, EgressSpec, EnforcedPolicy, EntryError, Form, Intent, Policy, Rule, Sibling};
 use crate::scan::{Action, Actions, Direction, KnownSecret, RequestTarget, Rules, Scanner, Warn};
+use crate::sidecar::dialer::Outside;
 
 /// How long an idle connection to a destination is kept, and how many for each.
 const IDLE: Duration = Duration::from_mins(1);
@@ -50,7 +50,7 @@ pub(super) struct Snapshot {
 pub(super) struct Inputs<'a> {
     pub(super) sidecars: &'a BTreeMap<String, Sibling>,
     pub(super) credentials: Option<&'a str>,
-    pub(super) resolver: &'a Arc<TokioResolver>,
+    pub(super) outside: &'a Outside,
     pub(super) provider: &'a Arc<CryptoProvider>,
 }
 
@@ -72,8 +72,8 @@ impl Snapshot {
             kept
         } else {
             let proxy = UpstreamProxy::read(&spec, inputs.credentials)?.map(Arc::new);
-            let (resolver, provider) = (inputs.resolver.clone(), inputs.provider.clone());
-            connections(Connector::new(&policy, &spec.roots, proxy, resolver, provider)?)
+            let (outside, provider) = (inputs.outside.clone(), inputs.provider.clone());
+            connections(Connector::new(&policy, &spec.roots, proxy, outside, provider)?)
         };
         let rules = |direction| Rules::with(&spec.dlp.rules, direction).map(Arc::new);
         let actions = Arc::new(Actions::new(&spec.dlp));

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
@@ -35,10 +34,7 @@ pub(super) fn new_egress(config: &Config) -> Arc<Egress> {
 
 /// The same, with other timeouts.
 pub(super) fn new_egress_with(config: &Config, times: Timeouts) -> Arc<Egress> {
-    let options = hickory_resolver::config::ResolverConfig::default();
-    let resolver =
-        TokioResolver::builder_with_config(options, hickory_resolver::net::runtime::TokioRuntimeProvider::default());
-    Arc::new(Egress::new(config, resolver.build().unwrap(), times).unwrap())
+    Arc::new(Egress::new(config, Outside::Network(Resolver::none()), times).unwrap())
 }
 
 /// Sends bytes and reads until egress closes the connection.
