@@ -38,7 +38,7 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// Adds what was collected on another engine. Strays are of the state directory, and so the same.
+    /// Adds the result for another engine. Strays belong to the state directory, and are the same for all engines.
     pub fn add(&mut self, other: Self) {
         let Self { bottles, troubles, strays } = other;
         self.bottles.extend(bottles);
@@ -194,7 +194,7 @@ mod tests {
         let volume = crate::engine::VolumeSpec { name: "dead-1-x".into(), owner: None, identity };
         engine.volume_create(&volume).await.unwrap();
         drop(dir);
-        // As an earlier version would have: another id, whatever there was.
+        // An earlier version would have created another id.
         let after = StateDir::unchecked(folder.path(), "0123456789abcdef");
         let done = collect(&engine, "unix:///x", &after, false).await.unwrap();
         assert_eq!(done.bottles.len(), 1);

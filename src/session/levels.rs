@@ -126,7 +126,7 @@ mod tests {
         // Part of it is gone already.
         let left = made().into_iter().filter(|object| object.identity.seq != 5).collect();
         assert_eq!(shape(&levels(left, &[])), ["8", "7+6+4", "3", "2+1"]);
-        // Nobody uses what was made later, or itself.
+        // Uses of later objects, or of itself, are ignored.
         let made = vec![using(1, Kind::Sidecar, [1, 2]), using(2, Kind::Sidecar, [1])];
         assert_eq!(shape(&levels(made, &[])), ["2", "1"]);
     }

@@ -226,13 +226,13 @@ mod tests {
         for _ in 0..at_once() {
             turns.push(acquire(at, Phase::Launch, |_| panic!("there was room")).await.unwrap());
         }
-        // The other kind has room of its own.
+        // The other phase has its own slots.
         acquire(at, Phase::Teardown, |_| panic!("there was room")).await.unwrap();
         let told = Mutex::new(Vec::new());
         let mut waiting = Box::pin(acquire(at, Phase::Launch, |ahead| told.lock().unwrap().push(ahead)));
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
         assert_eq!(*told.lock().unwrap(), [at_once()]);
-        // Whichever is over first makes room.
+        // Any released slot makes room.
         drop(turns.pop());
         let turn = waiting.await.unwrap();
         assert_eq!(turn.ahead(), at_once() - 1);
@@ -263,7 +263,7 @@ mod tests {
             }));
             has_drawn.await.unwrap();
         }
-        // The last that began makes room first: those that wait pass one by one, in their order.
+        // Releasing the newest slot lets the waiting processes pass one by one, in order.
         drop(turns.pop());
         let mut seen = Vec::new();
         for _ in 0..6 {
@@ -283,7 +283,7 @@ mod tests {
         std::fs::create_dir(folder.join("ticket-3")).unwrap();
         std::fs::write(folder.join("ticket-x"), "").unwrap();
         std::fs::write(folder.join("counter"), "nonsense").unwrap();
-        // Drawn after all that were there, whatever the counter says.
+        // The number is larger than all existing ones, whatever the counter says.
         let next = Ticket::draw(&folder).unwrap();
         assert_eq!((next.number, next.ahead()), (901, 1));
         assert!(!folder.join("ticket-7").exists() && !folder.join("ticket-900").exists());

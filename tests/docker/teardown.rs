@@ -340,7 +340,7 @@ fn what_is_no_bottles_stops_neither_gc_nor_a_launch() {
     assert_eq!(world.objects(), Vec::<String>::new(), "the launch has collected the dead");
     let done = world.run(&["gc"]);
     assert_eq!(done.code(), 0, "{}", done.stderr);
-    for words in ["bottles/stray belongs to no bottle: it is no folder", "bottles/mine belongs to no bottle"] {
+    for words in ["bottles/stray belongs to no bottle: it is not a folder", "bottles/mine belongs to no bottle"] {
         assert_eq!(done.stderr.matches(words).count(), 1, "{words}: {}", done.stderr);
     }
     assert!(at("mine/work").exists() && at("stray").exists());
