@@ -19,7 +19,7 @@ use crate::host::{Limits, output};
 
 /// Overrides for settings that would run programs.
 const QUIET: [&str; 8] = [
-    // A shell command that gets the other repository's path; without output there are no tips to offer.
+    // A shell command that receives the other repository's path. Printing nothing, it offers no tips.
     "core.alternateRefsCommand=true",
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
@@ -76,8 +76,8 @@ impl<'a> Git<'a> {
             }
         }
         command.args(arguments).env("GIT_OPTIONAL_LOCKS", "0").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
-        // Missing objects of a partial clone are not fetched behind our back; before 2.45 git does not know the variable, and
-        // the list of transports stops it.
+        // Missing objects of a partial clone must not be fetched implicitly. git before 2.45 ignores the variable;
+        // there, the list of allowed transports prevents it.
         let transports = if arguments.iter().any(|word| TRANSFERS.contains(word)) { "file" } else { "none" };
         command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", transports);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
@@ -104,7 +104,7 @@ impl<'a> Git<'a> {
             let fed = scope.spawn(move || write(&mut writer));
             let mut command = self.command(arguments);
             let done = output(command.stdin(reader), WORK);
-            // Closes our reading end: the writer does not wait for a command that is gone.
+            // Closes the reading end, so that the writer does not block on a command that has exited.
             drop(command);
             let fed = fed.join().map_err(|_| std::io::Error::other("the writer was cut short"))?;
             let done = ended(arguments, done?)?;
@@ -132,7 +132,7 @@ pub(super) fn ended(arguments: &[&str], output: Output) -> std::io::Result<Vec<u
         return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    // What git lists below a sentence is indented.
+    // git indents lists that belong to a sentence.
     let lines: Vec<&str> = said.lines().collect();
     let begins = lines.iter().rposition(|line| !line.starts_with(char::is_whitespace)).unwrap_or_default();
     let said: Vec<&str> = lines[begins..].iter().map(|line| line.trim()).collect();
@@ -140,7 +140,7 @@ pub(super) fn ended(arguments: &[&str], output: Output) -> std::io::Result<Vec<u
     Err(std::io::Error::other(format!("git {}: {said}", arguments.first().copied().unwrap_or_default())))
 }
 
-/// A path as an argument of git. Only for paths below the state directory, whose name is UTF-8.
+/// A path as a git argument. Only for paths below the state directory, which are UTF-8.
 pub(super) fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -174,7 +174,7 @@ mod tests {
         git(folder, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", text]);
     }
 
-    /// A repository whose every setting that names a program leaves a trace, and one to fetch from.
+    /// A repository in which every setting that can name a program leaves a trace, and one to fetch from.
     #[test]
     fn nothing_that_a_repository_configures_runs() {
         let folder = tempfile::tempdir().unwrap();
@@ -203,7 +203,7 @@ mod tests {
         let here = Git::at(&ours);
         here.run(&["fetch", "--quiet", "--", &url, "HEAD:refs/heads/pulled"]).unwrap();
         here.run(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).unwrap();
-        // A transport that is a program, in the place of ours.
+        // A transport that runs a program, in place of ours.
         let ext = format!("url.ext::sh -c {}% .insteadOf", program("ext").replace(' ', "% "));
         git(&ours, &["config", &ext, "file://"]);
         assert!(here.run(&["fetch", "--quiet", "--", &url, "HEAD:refs/heads/again"]).is_err());

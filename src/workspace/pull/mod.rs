@@ -133,7 +133,7 @@ fn reference(git: &Git<'_>, name: &str) -> Option<String> {
     git.line(&["rev-parse", "--verify", "--quiet", name])
 }
 
-/// What the user's references are at, `HEAD` among them.
+/// The values of the user's references, including `HEAD`.
 fn references(here: &Git<'_>) -> io::Result<BTreeMap<Name, String>> {
     let said = here.run(&["for-each-ref", "--format=%(objectname) %(refname)"])?;
     let all = said.split(|byte| *byte == b'\n').filter_map(|line| {
@@ -170,7 +170,7 @@ fn wanted(
     Ok(tips)
 }
 
-/// Commits that only the agent's reflogs refer to, without those that another one of them contains.
+/// Commits that only the agent's reflogs refer to, without those that other such commits contain.
 fn logged(
     options: &PullOptions<'_>,
     git: &Git<'_>,
