@@ -1,5 +1,5 @@
-//! The state directory, and a directory in it for every bottle. A locked file shows that the bottle is running; a record says
-//! what it is.
+//! The state directory, and a directory in it for every bottle. A locked file shows that the bottle is running; a
+//! record says what it is.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -328,8 +328,8 @@ fn open_lock(path: &Path, make: bool) -> io::Result<File> {
     opened.map_err(|error| io::Error::new(error.kind(), format!("open {}: {error}", path.display())))
 }
 
-/// Why an entry is not a bottle's directory; `None` if it is one. A bottle's directory contains a lock, or is empty if its
-/// holder died before it created the lock.
+/// Why an entry is not a bottle's directory; `None` if it is one. A bottle's directory contains a lock, or is empty
+/// if its holder died before it created the lock.
 fn why_not_a_bottle(path: &Path) -> Option<String> {
     let seen = match std::fs::symlink_metadata(path) {
         // It has just been removed.

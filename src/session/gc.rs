@@ -49,9 +49,9 @@ impl Collection {
 
 /// Removes dead bottles of this owner on this engine; with `dry_run`, only names them.
 ///
-/// A bottle is dead if no process holds its lock. Objects are listed *before* the directories: a running bottle creates its
-/// directory before its first object, so an object without a directory belongs to a dead bottle. A bottle whose record
-/// cannot be read is skipped, because the record says what to keep.
+/// A bottle is dead if no process holds its lock. Objects are listed *before* the directories: a running bottle
+/// creates its directory before its first object, so an object without a directory belongs to a dead bottle. A bottle
+/// whose record cannot be read is skipped, because the record says what to keep.
 ///
 /// # Errors
 /// The engine cannot list, or the state directory cannot be read.

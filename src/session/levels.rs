@@ -1,5 +1,5 @@
-//! The order of the teardown: a pure function that sorts objects into levels, removed one after the other. An object is removed
-//! before the objects that it uses; independent objects are removed at the same time.
+//! The order of the teardown: a pure function that sorts objects into levels, removed one after the other. An object
+//! is removed before the objects that it uses; independent objects are removed at the same time.
 //!
 //! Labels say what an object uses, so that holder, reaper and `gc` all remove in the same order.
 
@@ -26,9 +26,9 @@ fn rank(kind: Kind) -> u8 {
     }
 }
 
-/// Sorts objects and defers into levels. Between two defers, objects are sorted by rank: agent, sidecars, then networks and
-/// volumes; within a rank, users come first. A defer runs after everything that was created after it was removed, and before
-/// everything that was created earlier.
+/// Sorts objects and defers into levels. Between two defers, objects are sorted by rank: agent, sidecars, then
+/// networks and volumes; within a rank, users come first. A defer runs after everything that was created after it was
+/// removed, and before everything that was created earlier.
 pub fn levels(objects: Vec<Object>, defers: &[u64]) -> Vec<Level> {
     let mut barriers: Vec<u64> = defers.to_vec();
     barriers.sort_unstable_by(|a, b| b.cmp(a));

@@ -1,7 +1,7 @@
 //! The life cycle of one bottle: which objects it created, in which order, and how they are removed.
 //!
-//! A [`Session`] assigns sequence numbers in program order, runs effects, and finally [`unwind`]s by label. [`reaper`] and
-//! [`gc`] use the same code after the holder has died.
+//! A [`Session`] assigns sequence numbers in program order, runs effects, and finally [`unwind`]s by label.
+//! [`reaper`] and [`gc`] use the same code after the holder has died.
 
 pub mod condition;
 pub mod crash;

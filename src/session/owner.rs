@@ -1,8 +1,8 @@
 //! The owner of bottles: derived from this machine, this user and this state directory.
 //!
-//! Objects on an engine are found by their owner label, so the directory's id must not be lost: it is written atomically. If it
-//! is lost nevertheless, the owner is taken from the bottles' records. A new id is created only if no bottle exists that it
-//! would orphan.
+//! Objects on an engine are found by their owner label, so the directory's id must not be lost: it is written
+//! atomically. If it is lost nevertheless, the owner is taken from the bottles' records. A new id is created only if
+//! no bottle exists that it would orphan.
 
 use std::path::Path;
 
@@ -40,8 +40,8 @@ enum Id {
     Broken(&'static str),
 }
 
-/// Finds the owner of a state directory. The id is created on first use. `named` lists the bottles with the owners in their
-/// records.
+/// Finds the owner of a state directory. The id is created on first use. `named` lists the bottles with the owners in
+/// their records.
 ///
 /// # Errors
 /// The id cannot be read or written, or it is lost and the bottles' records do not name one owner.

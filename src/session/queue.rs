@@ -1,8 +1,8 @@
 //! A queue that limits how many bottles of one state directory launch at the same time, and how many are torn down: an
 //! overloaded engine misses all deadlines.
 //!
-//! A process that needs a slot draws a ticket: a numbered file that it keeps locked and removes afterwards. It has a slot while
-//! fewer tickets than slots are ahead of it, so the order is first come, first served.
+//! A process that needs a slot draws a ticket: a numbered file that it keeps locked and removes afterwards. It has a
+//! slot while fewer tickets than slots are ahead of it, so the order is first come, first served.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,5 @@
-//! The sweeper: a child process of a command that reads a workspace. It waits on a pipe until the command ends in any way, then
-//! removes the command's container and folder.
+//! The sweeper: a child process of a command that reads a workspace. It waits on a pipe until the command ends in any
+//! way, then removes the command's container and folder.
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;

@@ -42,7 +42,8 @@ const MAX_UNCERTAIN: usize = 20;
 /// Reads the archive of a workspace that is at `root` in it. Given the snapshot `before`, new files that the agent's
 /// `.gitignore` files match are listed separately.
 ///
-/// # Errors It is malformed or truncated, or exceeds a limit.
+/// # Errors
+/// It is malformed or truncated, or exceeds a limit.
 pub fn read(archive: File, root: &str, before: Option<&Snapshot>) -> io::Result<Snapshot> {
     check_end(&archive)?;
     let archive = Arc::new(archive);
@@ -63,7 +64,8 @@ pub fn read(archive: File, root: &str, before: Option<&Snapshot>) -> io::Result<
 
 /// Reads the archive at a path.
 ///
-/// # Errors It cannot be opened, is malformed or truncated, or exceeds a limit.
+/// # Errors
+/// It cannot be opened, is malformed or truncated, or exceeds a limit.
 pub fn read_at(archive: &Path, root: &str, before: Option<&Snapshot>) -> io::Result<Snapshot> {
     read(File::open(archive)?, root, before)
 }

@@ -1,9 +1,9 @@
-//! Creates the agent's repository: the user's history without settings, hooks, alternates, credentials or unreachable objects.
-//! For a linked worktree it has that worktree's branch.
+//! Creates the agent's repository: the user's history without settings, hooks, alternates, credentials or unreachable
+//! objects. For a linked worktree it has that worktree's branch.
 //!
-//! Settings that decide how git reads the tree are copied: sparse checkout, assume-unchanged marks, ignore rules, line endings.
-//! Filter programs are not available inside. So that no file is committed unfiltered, files with a filter are marked
-//! assume-unchanged, and the agent's git refuses to add them.
+//! Settings that decide how git reads the tree are copied: sparse checkout, assume-unchanged marks, ignore rules,
+//! line endings. Filter programs are not available inside. So that no file is committed unfiltered, files with a
+//! filter are marked assume-unchanged, and the agent's git refuses to add them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;

@@ -47,7 +47,8 @@ impl Patterns {
 /// Packs a context into a reproducible archive, without `.git`. `replaced` is a path and the content to use in its
 /// place.
 ///
-/// # Errors A file cannot be read, a pattern is malformed, or the context exceeds a limit.
+/// # Errors
+/// A file cannot be read, a pattern is malformed, or the context exceeds a limit.
 pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>> {
     let opened = RootDir::at(folder)?;
     let patterns = Patterns::read(&text(&opened, ".dockerignore")?.unwrap_or_default())?;
@@ -116,7 +117,8 @@ fn text(folder: &RootDir, path: &str) -> io::Result<Option<String>> {
 
 /// The text of a Dockerfile below a folder.
 ///
-/// # Errors It does not exist, or is not UTF-8.
+/// # Errors
+/// It does not exist, or is not UTF-8.
 pub fn dockerfile(folder: &Path, path: &str) -> io::Result<String> {
     text(&RootDir::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("there is no file {path} in it")))
 }

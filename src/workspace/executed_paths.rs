@@ -1,10 +1,10 @@
 //! Finds paths in a mounted folder that host tools execute or obey, before and after the agent ran.
 //!
-//! At the folder's root they are masked (`path_rules.rs`). In subfolders they cannot be: an agent that can write a folder
-//! can move it away and create another. So they are recorded before the launch, and new or changed ones are reported at the
-//! end. git executes commands from a repository's `config` (`core.fsmonitor`) at the first prompt or `git status` in it. It
-//! recognises as a repository: a folder with `.git` (a folder, or a file that points elsewhere), and a folder with `HEAD`
-//! and either `objects` and `refs` or `commondir` (gitrepository-layout(5)).
+//! At the folder's root they are masked (`path_rules.rs`). In subfolders they cannot be: an agent that can write a
+//! folder can move it away and create another. So they are recorded before the launch, and new or changed ones are
+//! reported at the end. git executes commands from a repository's `config` (`core.fsmonitor`) at the first prompt or
+//! `git status` in it. It recognises as a repository: a folder with `.git` (a folder, or a file that points
+//! elsewhere), and a folder with `HEAD` and either `objects` and `refs` or `commondir` (gitrepository-layout(5)).
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -52,7 +52,8 @@ pub fn is_repository(folder: &Path) -> bool {
 impl ExecutedPaths {
     /// Scans a folder, without following links.
     ///
-    /// # Errors It cannot be read, or has too many entries.
+    /// # Errors
+    /// It cannot be read, or has too many entries.
     pub fn scan(root: &Path) -> io::Result<Self> {
         let mut places = BTreeMap::new();
         let mut folders = vec![(PathBuf::new(), false)];

@@ -1,15 +1,17 @@
-//! Runs the host's git so that no program configured in a repository runs with it. All git processes of bottler start here.
+//! Runs the host's git so that no program configured in a repository runs with it. All git processes of bottler start
+//! here.
 //!
 //! A repository's configuration may come from an archive or from an agent. Attacks that this stops:
 //! * Settings that name a program git runs by itself: `core.fsmonitor`, hooks, pagers, credential helpers, automatic
-//!   maintenance, `core.alternateRefsCommand` (run by `fetch` where the repository borrows objects of another), signature
-//!   checks. They are overridden on the command line, which wins over every file.
-//! * Transports that run a program (`ext::`, `core.sshCommand`, remote helpers), reached by `url.*.insteadOf` or by the remote
-//!   of a partial clone. `protocol.*.allow` of the repository would win over `protocol.allow` of ours; `GIT_ALLOW_PROTOCOL`
-//!   wins over both.
+//!   maintenance, `core.alternateRefsCommand` (run by `fetch` where the repository borrows objects of another),
+//!   signature checks. They are overridden on the command line, which wins over every file.
+//! * Transports that run a program (`ext::`, `core.sshCommand`, remote helpers), reached by `url.*.insteadOf` or by
+//!   the remote of a partial clone. `protocol.*.allow` of the repository would win over `protocol.allow` of ours;
+//!   `GIT_ALLOW_PROTOCOL` wins over both.
 //! * Variables of the user's shell that point git at another repository or at programs: all `GIT_*` are removed.
 //!
-//! Not covered here: filters and diff drivers. Whoever runs a command that applies them (`add`, `diff`) decides about them.
+//! Not covered here: filters and diff drivers. Whoever runs a command that applies them (`add`, `diff`) decides about
+//! them.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -92,8 +94,8 @@ impl<'a> Git<'a> {
         self.within(arguments, WORK)
     }
 
-    /// Runs a command while another thread writes its standard input. A broken pipe is not an error; the command's status
-    /// decides.
+    /// Runs a command while another thread writes its standard input. A broken pipe is not an error; the command's
+    /// status decides.
     pub(super) fn feed(
         &self,
         arguments: &[&str],

@@ -1,5 +1,5 @@
-//! Hands one agent's workspace to another agent: its files, and a repository with the history. Of the first agent's repository
-//! only objects, branches, tags and HEAD are taken; settings and hooks are those of the seed.
+//! Hands one agent's workspace to another agent: its files, and a repository with the history. Of the first agent's
+//! repository only objects, branches, tags and HEAD are taken; settings and hooks are those of the seed.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,10 +20,11 @@ use super::walk::{RootDir, walk};
 /// The reference to the commit that the first agent started from.
 const START: &str = "refs/bottler/start";
 
-/// Writes the archive. `seed` is the workspace's seed, and `before` its snapshot. `staging` is a temporary folder, which is
-/// left empty.
-/// # Errors Something cannot be read or written, or git rejects the agent's objects.
-/// Something cannot be read or written, or git does not take the agent's objects.
+/// Writes the archive. `seed` is the workspace's seed, and `before` its snapshot. `staging` is a temporary folder,
+/// which is left empty.
+///
+/// # Errors
+/// Something cannot be read or written, or git rejects the agent's objects.
 pub fn hand_off(
     seed: &Path,
     before: &Snapshot,

@@ -1,5 +1,5 @@
-//! Evaluates `.gitignore` files of a tree that is only in an archive (gitignore(5); git's wildmatch.c for matching). Paths are
-//! bytes, as in git.
+//! Evaluates `.gitignore` files of a tree that is only in an archive (gitignore(5); git's wildmatch.c for matching).
+//! Paths are bytes, as in git.
 
 use std::collections::BTreeMap;
 

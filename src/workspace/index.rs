@@ -1,5 +1,5 @@
-//! Reads the skip-worktree and assume-unchanged marks of an agent's index (gitformat-index(5)) without git, because the file is
-//! not trusted.
+//! Reads the skip-worktree and assume-unchanged marks of an agent's index (gitformat-index(5)) without git, because
+//! the file is not trusted.
 
 use std::collections::BTreeMap;
 

@@ -40,7 +40,8 @@ pub struct Listing {
 
 /// Lists the files that would be copied.
 ///
-/// # Errors The folder cannot be read, or has too many files.
+/// # Errors
+/// The folder cannot be read, or has too many files.
 pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
     if !std::fs::metadata(root)?.is_dir() {
         return Err(io::Error::other("it is no folder"));

@@ -1,9 +1,9 @@
 //! Checks whether a host folder may be mounted into a bottle.
 //!
-//! The agent can write a mounted folder, so the folder must not contain an engine's socket (root on this host), bottler's state
-//! or manifest (they control the next launch), system folders, or the whole home (keys, shell start files). The path is
-//! resolved before; sockets are also recognised by inode, wherever they are linked. A `.git` or bare repository is refused,
-//! because its `config` runs commands on the host.
+//! The agent can write a mounted folder, so the folder must not contain an engine's socket (root on this host),
+//! bottler's state or manifest (they control the next launch), system folders, or the whole home (keys, shell start
+//! files). The path is resolved before; sockets are also recognised by inode, wherever they are linked. A `.git` or
+//! bare repository is refused, because its `config` runs commands on the host.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};

@@ -21,8 +21,8 @@ const MAX_CHANGE: u64 = 256 << 20;
 /// How long lines are compared exactly; then the comparison becomes coarser.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes the changes between two snapshots. Paths that a patch cannot contain are named in comment lines at the top, which
-/// `git apply` ignores, and returned.
+/// Writes the changes between two snapshots. Paths that a patch cannot contain are named in comment lines at the top,
+/// which `git apply` ignores, and returned.
 ///
 /// # Errors
 /// An archive cannot be read, or the patch cannot be written.
@@ -52,7 +52,8 @@ pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Re
 
 /// Returns the changes as text; all of it is UTF-8.
 ///
-/// # Errors An archive cannot be read.
+/// # Errors
+/// An archive cannot be read.
 pub fn patch_text(before: &Snapshot, after: &Snapshot) -> io::Result<String> {
     let mut text = Vec::new();
     patch(before, after, &mut text)?;

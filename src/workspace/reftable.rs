@@ -1,11 +1,11 @@
-//! Reads references and reflogs from reftables (`extensions.refStorage = reftable`; git's Documentation/technical/reftable;
-//! version 2 as git writes it, for SHA-256). Pure.
+//! Reads references and reflogs from reftables (`extensions.refStorage = reftable`; git's
+//! Documentation/technical/reftable; version 2 as git writes it, for SHA-256). Pure.
 //!
-//! Tables come from an agent. Attacks: names that grow by prefix compression, and logs that grow by inflation (a budget
-//! shared by all tables of an archive bounds the decoded size); bad blocks, offsets and counts (sections are read once, in
-//! order, and every length is checked); tables that other readers interpret differently (unsorted or duplicate names,
-//! reserved types and bytes between blocks are refused). Indices and restart lists, which only speed up lookups, are
-//! ignored.
+//! Tables come from an agent. Attacks: names that grow by prefix compression, and logs that grow by inflation (a
+//! budget shared by all tables of an archive bounds the decoded size); bad blocks, offsets and counts (sections are
+//! read once, in order, and every length is checked); tables that other readers interpret differently (unsorted or
+//! duplicate names, reserved types and bytes between blocks are refused). Indices and restart lists, which only speed
+//! up lookups, are ignored.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,8 @@ pub(super) struct Stack {
 impl Stack {
     /// Adds a table on top of the stack; its records override older ones.
     ///
-    /// # Errors It is malformed, or the budget is used up. Records that were read before stay in the stack.
+    /// # Errors
+    /// It is malformed, or the budget is used up. Records that were read before stay in the stack.
     pub(super) fn add(&mut self, table: &[u8], budget: &mut Budget) -> Result<(), TableError> {
         budget.take(table.len())?;
         let sections = Sections::read(table)?;

@@ -1,5 +1,5 @@
-//! Reads the references and reflogs of an agent's repository from its files (gitrepository-layout(5)) without git, because the
-//! files are not trusted.
+//! Reads the references and reflogs of an agent's repository from its files (gitrepository-layout(5)) without git,
+//! because the files are not trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -55,7 +55,8 @@ impl Repository {
 
     /// Parses such a file.
     ///
-    /// # Errors It cannot be parsed, so it is unknown what it refers to.
+    /// # Errors
+    /// It cannot be parsed, so it is unknown what it refers to.
     pub(super) fn note(&mut self, inside: &[u8], text: &[u8]) -> Result<(), String> {
         let own = of_worktree(inside);
         match inside {
@@ -90,7 +91,8 @@ impl Repository {
 
     /// Records a symbolic link below `.git`.
     ///
-    /// # Errors git would read the target, but it is not read here.
+    /// # Errors
+    /// git would read the target, but it is not read here.
     pub(super) fn note_link(&mut self, inside: &[u8], target: &[u8]) -> Result<(), String> {
         let own = of_worktree(inside);
         // Old versions of git wrote symbolic references as links (git-config(1): `core.preferSymlinkRefs`).

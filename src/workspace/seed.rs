@@ -1,5 +1,5 @@
-//! The seed of a workspace: the copy of a host folder that an agent starts with. With git, it contains the files that are
-//! tracked or not ignored, and a repository with the same history, without settings, hooks and credentials.
+//! The seed of a workspace: the copy of a host folder that an agent starts with. With git, it contains the files that
+//! are tracked or not ignored, and a repository with the same history, without settings, hooks and credentials.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -51,7 +51,8 @@ impl Drop for TemporaryFile {
 impl Seed {
     /// Reads its content as a snapshot.
     ///
-    /// # Errors The archive cannot be read, or is truncated.
+    /// # Errors
+    /// The archive cannot be read, or is truncated.
     pub fn read(&self) -> io::Result<Snapshot> {
         match self {
             Self::Files(files) => Ok(Snapshot::of(files)),
@@ -71,7 +72,8 @@ impl Seed {
 /// Copies a folder into an archive, which is synchronised to the disk before this returns. `staging` is a temporary
 /// folder of bottler, which is left empty.
 ///
-/// # Errors Something cannot be read or written.
+/// # Errors
+/// Something cannot be read or written.
 pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> io::Result<()> {
     let listing = list(root, exclude)?;
     // If git ignores file modes here, take them from its index.
@@ -108,7 +110,8 @@ pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> 
 
 /// Creates a file that only this user can read, with a buffered writer.
 ///
-/// # Errors It cannot be created.
+/// # Errors
+/// It cannot be created.
 pub fn create_private(path: &Path) -> io::Result<BufWriter<File>> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;

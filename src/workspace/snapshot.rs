@@ -1,5 +1,5 @@
-//! A snapshot of a workspace: its files by path, and its repository's references. Contents stay in the archive and are read
-//! when needed.
+//! A snapshot of a workspace: its files by path, and its repository's references. Contents stay in the archive and
+//! are read when needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

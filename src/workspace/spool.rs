@@ -17,7 +17,8 @@ pub struct Spool {
 impl Spool {
     /// Creates a file on the file system of a folder.
     ///
-    /// # Errors It cannot be created.
+    /// # Errors
+    /// It cannot be created.
     pub fn in_folder(folder: &Path) -> io::Result<Self> {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).mode(0o600);
@@ -58,7 +59,8 @@ impl Spool {
 
     /// Returns the complete file.
     ///
-    /// # Errors It cannot be extended to its length.
+    /// # Errors
+    /// It cannot be extended to its length.
     pub fn end(self) -> io::Result<File> {
         self.file.set_len(self.size)?;
         Ok(self.file)

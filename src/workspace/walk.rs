@@ -116,7 +116,8 @@ pub(super) fn walk_names(root: &Path, max_files: usize) -> io::Result<Vec<Name>>
 
 /// Reads all regular files below a folder, by relative path.
 ///
-/// # Errors One is a link or another kind of file, cannot be read, or a limit is exceeded.
+/// # Errors
+/// One is a link or another kind of file, cannot be read, or a limit is exceeded.
 pub fn read_files(root: &Path, max_files: usize, max_bytes: usize) -> io::Result<BTreeMap<String, Vec<u8>>> {
     let opened = RootDir::at(root)?;
     let mut left = max_bytes;

@@ -1,7 +1,8 @@
 //! Decides for each path whether the agent has an uncommitted change there. Pure.
 //!
-//! A path that the agent did not touch keeps the object of its commit, whatever is in the working tree (a submodule's folder, a
-//! filtered file, nothing in a sparse checkout). An absent file counts as removed only if it was present at the start.
+//! A path that the agent did not touch keeps the object of its commit, whatever is in the working tree (a submodule's
+//! folder, a filtered file, nothing in a sparse checkout). An absent file counts as removed only if it was present at
+//! the start.
 
 use crate::workspace::entry::Entry;
 

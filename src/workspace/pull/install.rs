@@ -1,7 +1,7 @@
 //! Installs checked objects and references in the user's repository, all or nothing.
 //!
-//! A pack is two files, which cannot be created in one step. Before, the pack's path is written to a journal in the pull's
-//! folder; if the process dies in between, [`sweep`] removes the incomplete pack.
+//! A pack is two files, which cannot be created in one step. Before, the pack's path is written to a journal in the
+//! pull's folder; if the process dies in between, [`sweep`] removes the incomplete pack.
 
 use std::ffi::OsStr;
 use std::fs::File;

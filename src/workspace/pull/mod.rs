@@ -1,9 +1,9 @@
-//! Fetches an agent's work into a repository of the user: its last commit, plus a commit with uncommitted changes, as a branch;
-//! its other references, and commits that only its reflogs have, below `refs/bottler/`.
+//! Fetches an agent's work into a repository of the user: its last commit, plus a commit with uncommitted changes, as
+//! a branch; its other references, and commits that only its reflogs have, below `refs/bottler/`.
 //!
-//! git never runs in the agent's repository. Its objects are imported into a temporary repository, where git packs and checks
-//! those that the user does not have. Only then are they added to the user's repository, and all references change in one
-//! transaction.
+//! git never runs in the agent's repository. Its objects are imported into a temporary repository, where git packs
+//! and checks those that the user does not have. Only then are they added to the user's repository, and all
+//! references change in one transaction.
 
 mod decide;
 mod install;

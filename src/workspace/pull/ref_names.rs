@@ -1,7 +1,7 @@
 //! Chooses the names of the agent's references in the user's repository. Pure.
 //!
-//! A name that git rejects, or that conflicts with another, would fail the whole transaction. Such a reference is named by its
-//! object id instead.
+//! A name that git rejects, or that conflicts with another, would fail the whole transaction. Such a reference is
+//! named by its object id instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Finds the paths outside a sparse checkout. git decides: it checks out a tree of empty files at these paths, with the given
-//! patterns, into a temporary folder.
+//! Finds the paths outside a sparse checkout. git decides: it checks out a tree of empty files at these paths, with
+//! the given patterns, into a temporary folder.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -12,7 +12,8 @@ use crate::workspace::name::Name;
 /// Returns the paths that git does not check out with these patterns (the content of `info/sparse-checkout`).
 /// `staging` contains the repository `import`.
 ///
-/// # Errors git rejects one of the paths, or nothing can be written.
+/// # Errors
+/// git rejects one of the paths, or nothing can be written.
 pub(super) fn outside(staging: &Path, patterns: &[u8], names: &BTreeSet<&Name>) -> io::Result<BTreeSet<Name>> {
     if names.is_empty() {
         return Ok(BTreeSet::new());

@@ -1,10 +1,10 @@
 //! Commits the agent's uncommitted changes on top of its last commit.
 //!
-//! Changed files are written into a temporary folder and added there by git, with the repository's rules for line endings and
-//! modes. Attacks: a symbolic link that points outside (links are written last, nothing is written through one); names that
-//! git or other systems treat as a repository (git skips them, and they are reported); attributes that would run one of the
-//! user's programs (files with a filter are added only with `--filters`; the attributes of the start *and* of the agent
-//! both count, so that neither setting nor removing one helps).
+//! Changed files are written into a temporary folder and added there by git, with the repository's rules for line
+//! endings and modes. Attacks: a symbolic link that points outside (links are written last, nothing is written
+//! through one); names that git or other systems treat as a repository (git skips them, and they are reported);
+//! attributes that would run one of the user's programs (files with a filter are added only with `--filters`; the
+//! attributes of the start *and* of the agent both count, so that neither setting nor removing one helps).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -27,7 +27,8 @@ const MESSAGE: &str = "What the agent had not committed";
 /// The user's settings that decide how a file is committed.
 const CLEANING: [&str; 3] = ["core.autocrlf", "core.eol", "core.symlinks"];
 
-/// Creates the commit. Without uncommitted changes it is the agent's last commit; without a last commit it has no parent.
+/// Creates the commit. Without uncommitted changes it is the agent's last commit; without a last commit it has no
+/// parent.
 pub(super) fn commit(
     options: &PullOptions<'_>,
     here: &Git<'_>,

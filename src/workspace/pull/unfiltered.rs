@@ -1,6 +1,6 @@
-//! Refuses commits with unfiltered files. The user's filters are not available to the agent, so a new object of a file with
-//! a filter contains the plain text: an unencrypted secret, or a large file in place of an LFS pointer. It would stay in
-//! the history.
+//! Refuses commits with unfiltered files. The user's filters are not available to the agent, so a new object of a
+//! file with a filter contains the plain text: an unencrypted secret, or a large file in place of an LFS pointer. It
+//! would stay in the history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -20,7 +20,8 @@ const SHOWN: usize = 3;
 
 /// Refuses commits that contain unfiltered files.
 ///
-/// # Errors There are such files, or git cannot compare them.
+/// # Errors
+/// There are such files, or git cannot compare them.
 pub(super) fn check<'a>(
     options: &PullOptions<'_>,
     here: &Git<'_>,
