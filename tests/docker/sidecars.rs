@@ -131,7 +131,7 @@ fn promise_20_a_dead_egress_is_started_again_and_a_green_proof_lets_the_agent_go
     // A grant survives egress' restart.
     assert_eq!(world.run(&["policy", "allow", agent, "granted.example.com"]).code(), 0);
     let restart = |name: &str| world.run(&["sidecar", "restart", agent, name]);
-    for (name, why) in [("egress", "it has not died"), ("four", "there is none of this name")] {
+    for (name, why) in [("egress", "it has not died"), ("four", "there is no sidecar of this name")] {
         let done = restart(name);
         assert_eq!(done.code(), 120, "{}", done.stderr);
         assert!(done.stderr.contains(why), "{}", done.stderr);
