@@ -82,7 +82,7 @@ fn check_end(archive: &File) -> io::Result<()> {
     if whole && end.iter().all(|byte| *byte == 0) {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut short: its end is not there"))
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is truncated: its end is missing"))
 }
 
 #[derive(Default)]
@@ -129,7 +129,7 @@ impl ArchiveReader {
         }
         let kind = entry.header().entry_type();
         if name.len() >= LONG_PATH {
-            self.note_uncertain(format!("{}…: below paths of this length nothing can be read", shown(&name[..80])));
+            self.note_uncertain(format!("{}…: paths below one of this length cannot be read", shown(&name[..80])));
         }
         let read = if kind.is_file() {
             let executable = entry.header().mode()? & 0o111 != 0;
@@ -143,17 +143,15 @@ impl ArchiveReader {
                 Some(file) if (1..=most_kept(&name)).contains(&file.size) => {
                     self.linked += file.size;
                     if self.linked > repository::MAX_TEXT as u64 {
-                        self.note_uncertain(format!("{}: there are too many links to read", shown(&name)));
+                        self.note_uncertain(format!("{}: too many hard links to read", shown(&name)));
                     } else {
                         let content = self.snapshot.content(file)?;
                         self.understand(&name, &content);
                     }
                 }
                 Some(_) => {}
-                None => self.note_uncertain(format!(
-                    "{}: it is a link to something that is not in the workspace",
-                    shown(&name)
-                )),
+                None => self
+                    .note_uncertain(format!("{}: it is a hard link to a file outside of the workspace", shown(&name))),
             }
             known.map(Entry::File)
         } else if kind.is_symlink() {
@@ -218,7 +216,7 @@ impl ArchiveReader {
             }
         }
         if read != size {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} is cut short", shown(name))));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} is truncated", shown(name))));
         }
         if size <= most {
             self.understand(name, &kept);
@@ -259,7 +257,7 @@ impl ArchiveReader {
         let uncertain = repository.read_tables(&|file| snapshot.content(file));
         snapshot.repository = repository;
         if snapshot.repository.is_head_broken() {
-            snapshot.uncertain.push(".git: the branch that is checked out names no commit".to_owned());
+            snapshot.uncertain.push(".git: the branch that is checked out has no commit".to_owned());
         }
         let more = MAX_UNCERTAIN.saturating_sub(snapshot.uncertain.len());
         snapshot.uncertain.extend(uncertain.into_iter().take(more));

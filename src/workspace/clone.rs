@@ -16,7 +16,7 @@ use super::listing::{GITLINK, Listing};
 use super::name::{Name, last};
 
 /// The clean filter in the agent's repository: refuses to add a file whose real filter is on the user's host only.
-const REFUSED: &str = "echo 'this file is committed in another form, by a filter that is not here: leave it uncommitted, it is fetched as it is' >&2; exit 1";
+const REFUSED: &str = "echo 'this file is committed through a filter that is not available here: leave it uncommitted, bottler fetches it unchanged' >&2; exit 1";
 /// Settings that decide how git reads files.
 const READING: [&str; 6] = [
     "core.autocrlf",
@@ -49,7 +49,7 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
             return error;
         }
         io::Error::other(format!(
-            "the repository is a partial clone that lacks more than contents of files: {error}; `git fetch --refetch` completes it"
+            "the repository is a partial clone that lacks more than files' contents: {error}; `git fetch --refetch` completes it"
         ))
     })?;
     let git = Git::alone(to);
@@ -78,7 +78,7 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
 }
 
 fn text(path: &Path) -> io::Result<&str> {
-    path.to_str().ok_or_else(|| io::Error::other(format!("{} is no UTF-8 name", path.display())))
+    path.to_str().ok_or_else(|| io::Error::other(format!("the name {} is not UTF-8", path.display())))
 }
 
 /// Whether a repository is a partial clone.

@@ -70,7 +70,7 @@ pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>
         match opened.open(&path)? {
             FileKind::Regular(file, seen) => {
                 left = left.checked_sub(seen.size).ok_or_else(|| {
-                    io::Error::other(format!("it is larger than {MAX_CONTEXT} bytes; name more in .dockerignore"))
+                    io::Error::other(format!("it is larger than {MAX_CONTEXT} bytes; exclude more with .dockerignore"))
                 })?;
                 let mode = if seen.mode & 0o111 == 0 { 0o644 } else { 0o755 };
                 let content = io::Read::take(io::Read::chain(file, io::repeat(0)), seen.size);
@@ -120,7 +120,7 @@ fn text(folder: &RootDir, path: &str) -> io::Result<Option<String>> {
 /// # Errors
 /// It does not exist, or is not UTF-8.
 pub fn dockerfile(folder: &Path, path: &str) -> io::Result<String> {
-    text(&RootDir::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("there is no file {path} in it")))
+    text(&RootDir::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("it has no file {path}")))
 }
 
 /// The first line of a Dockerfile that makes the engine itself download something, which bypasses the build's network

@@ -108,7 +108,7 @@ impl<'a> Git<'a> {
             let done = output(command.stdin(reader), WORK);
             // Closes the reading end, so that the writer does not block on a command that has exited.
             drop(command);
-            let fed = fed.join().map_err(|_| std::io::Error::other("the writer was cut short"))?;
+            let fed = fed.join().map_err(|_| std::io::Error::other("the writer panicked"))?;
             let done = ended(arguments, done?)?;
             match fed {
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
@@ -138,7 +138,7 @@ pub(super) fn ended(arguments: &[&str], output: Output) -> std::io::Result<Vec<u
     let lines: Vec<&str> = said.lines().collect();
     let begins = lines.iter().rposition(|line| !line.starts_with(char::is_whitespace)).unwrap_or_default();
     let said: Vec<&str> = lines[begins..].iter().map(|line| line.trim()).collect();
-    let said = if said.is_empty() { "it does not say why".to_owned() } else { said.join(" ") };
+    let said = if said.is_empty() { "it gives no reason".to_owned() } else { said.join(" ") };
     Err(std::io::Error::other(format!("git {}: {said}", arguments.first().copied().unwrap_or_default())))
 }
 
@@ -152,8 +152,7 @@ pub(super) fn path(path: &Path) -> String {
 /// # Errors
 /// It is not UTF-8.
 pub(super) fn line(printed: &[u8]) -> std::io::Result<String> {
-    let text =
-        std::str::from_utf8(printed).map_err(|_| std::io::Error::other("git printed something that is not UTF-8"))?;
+    let text = std::str::from_utf8(printed).map_err(|_| std::io::Error::other("git's output is not UTF-8"))?;
     Ok(text.trim_end_matches('\n').to_owned())
 }
 

@@ -44,7 +44,7 @@ pub struct Listing {
 /// The folder cannot be read, or has too many files.
 pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
     if !std::fs::metadata(root)?.is_dir() {
-        return Err(io::Error::other("it is no folder"));
+        return Err(io::Error::other("it is not a folder"));
     }
     let git = Git::at(root);
     let top = git.line(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
@@ -57,11 +57,12 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
         None if root.join(".git").exists() => {
             // A plain copy would include ignored files.
             let why = git.run(&["rev-parse", "--show-toplevel"]).err();
-            let mut why = why.map_or_else(|| "git does not say where it begins".to_owned(), |error| error.to_string());
+            let mut why =
+                why.map_or_else(|| "git does not report its top folder".to_owned(), |error| error.to_string());
             if why.to_lowercase().contains("refstorage") {
-                why.push_str(": its references are in tables, which git 2.45 and newer reads");
+                why.push_str(": its references are in tables, which only git 2.45 and newer can read");
             }
-            return Err(io::Error::other(format!("there is a repository that git cannot read: {why}")));
+            return Err(io::Error::other(format!("it has a repository that git cannot read: {why}")));
         }
         None => Listing { paths: walk_names(root, MAX_FILES)?, ..Listing::default() },
     };

@@ -96,15 +96,15 @@ fn by_path(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     };
     for socket in &closed.sockets {
         if holds(socket) {
-            return named(socket, "by which whoever reaches it is root on this host");
+            return named(socket, "which makes whoever can connect to it root on this host");
         }
     }
     for own in &closed.own {
         if holds(own) {
-            return named(own, "which says what bottler does");
+            return named(own, "which controls what bottler does");
         }
         if within(own) {
-            return Some(format!("it is in {}, which says what bottler does", own.display()));
+            return Some(format!("it is in {}, which controls what bottler does", own.display()));
         }
     }
     for system in SYSTEM.map(Path::new) {
@@ -128,7 +128,7 @@ fn by_path(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     }
     for whole in HOME_WHOLE.map(|name| if name.is_empty() { home.clone() } else { home.join(name) }) {
         if holds(&whole) {
-            return named(&whole, "where keys, settings and what a shell runs at its start are");
+            return named(&whole, "which contains keys, settings and the shell's start files");
         }
     }
     None
@@ -137,7 +137,7 @@ fn by_path(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
 /// Checks the content.
 fn by_content(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     if is_repository(root) || root.components().any(|part| part.as_os_str() == ".git") {
-        return Some("it is git's own folder: what is written there runs on this host".to_owned());
+        return Some("it is git's own folder: git on this host runs programs that files in it name".to_owned());
     }
     let identity = |path: &PathBuf| std::fs::metadata(path).ok().map(|seen| (seen.dev(), seen.ino()));
     let engines: Vec<(u64, u64)> = closed.sockets.iter().filter_map(identity).collect();
@@ -149,7 +149,7 @@ fn by_content(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
             looked += 1;
             if looked > MAX_ENTRIES {
                 return Some(format!(
-                    "it cannot be looked through for sockets of engines: more than {MAX_ENTRIES} entries"
+                    "it has more than {MAX_ENTRIES} entries, too many to search for engines' sockets"
                 ));
             }
             let Ok(kind) = entry.file_type() else { continue };

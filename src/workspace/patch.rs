@@ -35,7 +35,7 @@ pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Re
         let is_link = sides.iter().flatten().any(|entry| matches!(entry, Entry::Link(_)));
         let is_large = |entry: &&Entry| matches!(entry, Entry::File(file) if file.size > MAX_CHANGE);
         if !is_taken_by_git(name, is_link) {
-            return Some("git does not take a file of this name");
+            return Some("git does not accept a file of this name");
         }
         sides.iter().flatten().any(is_large).then_some("it is too large")
     };
@@ -58,7 +58,7 @@ pub fn patch_text(before: &Snapshot, after: &Snapshot) -> io::Result<String> {
     let mut text = Vec::new();
     patch(before, after, &mut text)?;
     // Content that is not UTF-8 is written as binary, and names are escaped.
-    String::from_utf8(text).map_err(|_| io::Error::other("the patch is no text"))
+    String::from_utf8(text).map_err(|_| io::Error::other("the patch is not UTF-8"))
 }
 
 type Side<'a> = (&'a Snapshot, Option<&'a Entry>);
@@ -111,8 +111,8 @@ fn content((snapshot, entry): Side<'_>) -> io::Result<Option<Vec<u8>>> {
     })
 }
 
-/// The content as text; `None` if git would call it binary, or it is not UTF-8, or it contains line ends other than a
-/// newline, which the comparison would split at and git would not.
+/// The content as text; `None` if git would call it binary, if it is not UTF-8, or if it contains a carriage return
+/// without a newline, where the comparison would split lines and git would not.
 fn text(content: Option<&[u8]>) -> Option<&str> {
     let content = content.unwrap_or_default();
     if content.len() as u64 > MAX_TEXT || content.contains(&0) {

@@ -38,10 +38,10 @@ pub(super) enum Value {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum TableError {
     /// It is damaged, or has an unknown format.
-    #[error("it is no table of references that can be read: {0}")]
+    #[error("it is not a valid table of references: {0}")]
     Malformed(&'static str),
     /// Its content exceeds the budget.
-    #[error("there are more references and logs than can be read")]
+    #[error("there are too many references and logs")]
     TooLarge,
 }
 
@@ -76,7 +76,7 @@ impl Stack {
         budget.take(table.len())?;
         let sections = Sections::read(table)?;
         if self.width != 0 && self.width != sections.width {
-            return Err(TableError::Malformed("its objects have names of another length than the others'"));
+            return Err(TableError::Malformed("its object ids have another length than those of other tables"));
         }
         self.width = sections.width;
         self.add_references(table, &sections, budget)?;
@@ -96,7 +96,7 @@ impl Stack {
         let mut block = 0;
         while at < sections.references {
             if table[at] != b'r' {
-                return Err(TableError::Malformed("there is no block of references where one is expected"));
+                return Err(TableError::Malformed("a block of references is missing"));
             }
             let end = block + number(table, at + 1)?;
             let mut from = Records::new(&table[..sections.references], at + BLOCK, end)?;
@@ -107,7 +107,7 @@ impl Stack {
                     1 => Some(Value::Object(hex(from.take(sections.width)?))),
                     2 => Some(Value::Object(hex(&from.take(2 * sections.width)?[..sections.width]))),
                     3 => Some(Value::Symbolic(from.text(MAX_NAME)?.to_vec())),
-                    _ => return Err(TableError::Malformed("a reference of a type that is not known")),
+                    _ => return Err(TableError::Malformed("a reference has an unknown type")),
                 };
                 match value {
                     Some(value) => drop(self.references.insert(last.clone(), value)),
@@ -126,7 +126,7 @@ impl Stack {
         let mut at = sections.logs.start;
         while at < sections.logs.end {
             if table[at] != b'g' {
-                return Err(TableError::Malformed("there is no block of logs where one is expected"));
+                return Err(TableError::Malformed("a block of logs is missing"));
             }
             // The length is that of the inflated block, and in the first block it includes the file header.
             let before = if at == sections.header { sections.header } else { 0 };
@@ -134,7 +134,7 @@ impl Stack {
             let length = length.ok_or(TableError::Malformed("a block is too short"))?;
             budget.take(length)?;
             let deflated =
-                table.get(at + BLOCK..sections.logs.end).ok_or(TableError::Malformed("a block is cut short"))?;
+                table.get(at + BLOCK..sections.logs.end).ok_or(TableError::Malformed("a block is truncated"))?;
             let (block, used) = inflate(deflated, length)?;
             let mut from = Records::new(&block, 0, block.len())?;
             while let Some(kind) = from.key(&mut last, MAX_NAME + 9, budget)? {
@@ -150,7 +150,7 @@ impl Stack {
                         from.text(usize::MAX)?;
                         self.logs.insert(last.clone(), objects);
                     }
-                    _ => return Err(TableError::Malformed("a log of a type that is not known")),
+                    _ => return Err(TableError::Malformed("a log has an unknown type")),
                 }
             }
             at += BLOCK + used;
@@ -178,19 +178,19 @@ impl Sections {
             (Some(MAGIC), Some(1), _) => (HEADER, 20),
             (Some(MAGIC), Some(2), Some(b"sha1")) => (HEADER + 4, 20),
             (Some(MAGIC), Some(2), Some(b"s256")) => (HEADER + 4, 32),
-            _ => return malformed("its beginning is that of another file, version or hash"),
+            _ => return malformed("its header has an unknown format, version or hash"),
         };
         let Some(footer) = table.len().checked_sub(header + TRAILER).filter(|at| *at >= header) else {
-            return malformed("it is cut short");
+            return malformed("it is truncated");
         };
         let (checked, sum) = table[footer..].split_at(header + TRAILER - 4);
         let mut crc = Crc::new();
         crc.update(checked);
         if sum != crc.sum().to_be_bytes() {
-            return malformed("its checksum is another");
+            return malformed("its checksum is wrong");
         }
         if checked[..header] != table[..header] {
-            return malformed("its end does not fit its beginning");
+            return malformed("its footer does not match its header");
         }
         // The position of each section; 0 if it does not exist.
         let position = |number: usize| {
@@ -228,7 +228,7 @@ struct Records<'a> {
 impl<'a> Records<'a> {
     /// The records from a position on, up to the list of restarts at the end of the block.
     fn new(table: &'a [u8], from: usize, end: usize) -> Result<Self, TableError> {
-        let short = TableError::Malformed("a block is cut short");
+        let short = TableError::Malformed("a block is truncated");
         let Some(restarts) = end.checked_sub(2).filter(|at| *at >= from && end <= table.len()) else {
             return Err(short);
         };
@@ -238,8 +238,8 @@ impl<'a> Records<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], TableError> {
-        let end = self.at.checked_add(count).ok_or(TableError::Malformed("a record is cut short"))?;
-        let taken = self.bytes.get(self.at..end).ok_or(TableError::Malformed("a record is cut short"))?;
+        let end = self.at.checked_add(count).ok_or(TableError::Malformed("a record is truncated"))?;
+        let taken = self.bytes.get(self.at..end).ok_or(TableError::Malformed("a record is truncated"))?;
         self.at = end;
         Ok(taken)
     }
@@ -280,7 +280,7 @@ impl<'a> Records<'a> {
         let suffix =
             self.take(usize::try_from(more >> 3).map_err(|_| TableError::Malformed("a number is too large"))?)?;
         if shared > last.len() || self.is_first && shared > 0 {
-            return Err(TableError::Malformed("a name begins with more of the one before than there is"));
+            return Err(TableError::Malformed("a name shares more with the previous name than that has"));
         }
         self.is_first = false;
         let length = shared + suffix.len();
@@ -301,7 +301,7 @@ impl<'a> Records<'a> {
 fn number(table: &[u8], at: usize) -> Result<usize, TableError> {
     match table.get(at..at + 3) {
         Some(&[one, two, three]) => Ok(usize::from(one) << 16 | usize::from(two) << 8 | usize::from(three)),
-        _ => Err(TableError::Malformed("a block is cut short")),
+        _ => Err(TableError::Malformed("a block is truncated")),
     }
 }
 

@@ -106,11 +106,11 @@ fn what_is_damaged_is_refused_and_never_panics() {
         }
     }
     let refused = Stack::default().add(&checked(SHORT.to_vec()), &mut Budget(BUDGET)).unwrap_err();
-    assert_eq!(refused, TableError::Malformed("a block is cut short"));
+    assert_eq!(refused, TableError::Malformed("a block is truncated"));
     let mut sum = SHA1.to_vec();
     *sum.last_mut().unwrap() ^= 1;
     let refused = Stack::default().add(&sum, &mut Budget(BUDGET)).unwrap_err();
-    assert_eq!(refused, TableError::Malformed("its checksum is another"));
+    assert_eq!(refused, TableError::Malformed("its checksum is wrong"));
 }
 
 /// A table with one block of references that contains these records.

@@ -78,7 +78,7 @@ impl Repository {
             _ if inside.ends_with(b".lock") => {}
             _ => match value(text) {
                 Some(value) => drop(self.references.insert(inside.to_vec(), value)),
-                None if own == b"HEAD" => return Err("it names no commit".to_owned()),
+                None if own == b"HEAD" => return Err("it has no commit".to_owned()),
                 // Only this reference is affected.
                 None => {
                     let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(text));
@@ -108,7 +108,7 @@ impl Repository {
             || is_read(inside)
             || inside.starts_with(b"worktrees/") && !own.contains(&b'/')
         {
-            return Err("it is a link, and what it leads to is not read".to_owned());
+            return Err("it is a symbolic link, whose target is not read".to_owned());
         }
         Ok(())
     }
@@ -142,7 +142,7 @@ impl Repository {
             }
             let head = [&place, &b"HEAD"[..]].concat();
             if self.references.get(&head).is_some_and(|value| *value != stub) {
-                let why = "it is beside references in tables, and which of them count is not known";
+                let why = "it exists beside references in tables, and it is unknown which of them count";
                 uncertain.push((head, why.to_owned()));
             }
             match stack {
@@ -155,10 +155,10 @@ impl Repository {
                 Err(unread) => uncertain.push(unread),
             }
         }
-        let said = "it is a file, and where the references are is not known";
+        let said = "it is a file, and it is unknown where the references are";
         uncertain.extend(tables.without_tables().into_iter().map(|path| (path, said.to_owned())));
         let lost = self.references.iter().filter(|(_, value)| **value == stub);
-        uncertain.extend(lost.map(|(name, _)| (name.clone(), "what it has is in no table".to_owned())));
+        uncertain.extend(lost.map(|(name, _)| (name.clone(), "its value is in no table".to_owned())));
         uncertain.into_iter().take(MAX_UNCERTAIN).map(|(path, why)| format!(".git/{}: {why}", shown(&path))).collect()
     }
 

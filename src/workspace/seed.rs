@@ -93,7 +93,7 @@ pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> 
             folder(&mut tar, path)?;
         }
         if let Some(clone) = clone {
-            clone.join().map_err(|_| io::Error::other("it was cut short"))??;
+            clone.join().map_err(|_| io::Error::other("the thread panicked"))??;
             let opened = RootDir::at(&repository)?;
             for path in walk(&repository, usize::MAX)? {
                 append(&mut tar, &opened, path.as_bytes(), format!(".git/{path}").as_bytes(), None)?;

@@ -141,7 +141,7 @@ impl Read for FileRange<'_> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(to.len());
         let count = self.archive.read_at(&mut to[..most], self.offset)?;
         if count == 0 && most > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut short"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is truncated"));
         }
         self.offset += count as u64;
         self.left -= count as u64;

@@ -76,7 +76,7 @@ impl<File> Tables<File> {
         let read = |name: &[u8], most: u64| {
             let path = [place, name].concat();
             match self.files.get(&path) {
-                None => Err((path, "it is not there; if the agent is at work, once more".to_owned())),
+                None => Err((path, "it is missing; if the agent is running, try again".to_owned())),
                 Some(file) if (access.size)(file) > most => Err((path, format!("it is larger than {most} bytes"))),
                 Some(file) => match (access.content)(file) {
                     Ok(content) => Ok((path, content)),

@@ -83,7 +83,7 @@ impl RootDir {
 pub(super) fn walk(root: &Path, max_files: usize) -> io::Result<Vec<String>> {
     let named = |name: Name| {
         String::from_utf8(name).map_err(|error| {
-            io::Error::other(format!("{} in {} is no UTF-8 name", shown(error.as_bytes()), root.display()))
+            io::Error::other(format!("the name {} in {} is not UTF-8", shown(error.as_bytes()), root.display()))
         })
     };
     walk_names(root, max_files)?.into_iter().map(named).collect()

@@ -351,7 +351,7 @@ fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
     symlink("/etc", folder.join(".claude")).unwrap();
     let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--mount"]);
     let done: Done = command.args(["--", "true"]).current_dir(folder).output().unwrap().into();
-    assert!(done.code() == 120 && done.stderr.contains("it is a link"), "{}", done.stderr);
+    assert!(done.code() == 120 && done.stderr.contains("it is a symbolic link"), "{}", done.stderr);
     let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--mount", "--read-only"]);
     let done: Done = command.args(["--", "sh", "-c", "cat a; touch b"]).current_dir(folder).output().unwrap().into();
     assert!(done.stdout == "a\n" && done.stderr.contains("Read-only file system"), "{}", done.stderr);

@@ -53,7 +53,7 @@ pub(super) fn pack(
     }
     std::fs::create_dir(&packed)?;
     let base = packed.join("new");
-    let base = base.to_str().ok_or_else(|| io::Error::other("the state directory has a name that is no UTF-8"))?;
+    let base = base.to_str().ok_or_else(|| io::Error::other("the path of the state directory is not UTF-8"))?;
     git.feed(&["pack-objects", "--quiet", base], |input| input.write_all(&objects))?;
     let mut files = File::open(the_pack(&packed)?)?;
     borrow(here, repository, &checked)?;
@@ -68,7 +68,7 @@ pub(super) fn pack(
 fn the_pack(folder: &Path) -> io::Result<PathBuf> {
     let mut paths = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     let found = paths.find(|path| path.extension().is_some_and(|extension| extension == "pack"));
-    found.ok_or_else(|| io::Error::other("git does not say where its pack is"))
+    found.ok_or_else(|| io::Error::other("git does not report the path of its pack"))
 }
 
 /// The file in a pull's folder with the path of the pack that is being installed; locked during the installation.
@@ -111,7 +111,7 @@ pub fn sweep(staging: &Path) {
 /// Adds a pack to the user's object store, the index last: git looks for indexes. `staging` is the pull's folder.
 pub(super) fn install(here: &Git<'_>, repository: &Path, staging: &Path, pack: &Path) -> io::Result<InstalledPack> {
     let folder = here.line(&["rev-parse", "--git-path", "objects/pack"]).map(|path| repository.join(path));
-    let folder = folder.ok_or_else(|| io::Error::other("git does not say where its packs are"))?;
+    let folder = folder.ok_or_else(|| io::Error::other("git does not report the path of its packs"))?;
     std::fs::create_dir_all(&folder)?;
     let mut ready = Vec::new();
     for from in [pack.to_owned(), pack.with_extension("idx")] {

@@ -117,7 +117,7 @@ fn may_move(options: &PullOptions<'_>, here: &Git<'_>, target: &str, there: Opti
     let Some(there) = there else { return Ok(()) };
     if options.earlier != Some(there) {
         return Err(io::Error::other(format!(
-            "there is a branch {} already, not as bottler has after it",
+            "there is a branch {} already, which is not as bottler left it",
             options.branch
         )));
     }
@@ -156,7 +156,7 @@ fn wanted(
     let checked_out = head.map(str::to_owned);
     let there = staging::present(git, tips.values().chain(&checked_out))?;
     if head.is_some_and(|head| !there.contains(head)) {
-        return Err(io::Error::other("the commit that the agent has checked out is not there"));
+        return Err(io::Error::other("the commit that the agent has checked out is missing"));
     }
     pulled.broken = tips.iter().filter(|(_, tip)| !there.contains(*tip)).map(|(name, _)| shown(name)).collect();
     let unread = options.after.repository.broken_refs.keys();

@@ -20,7 +20,8 @@ pub(super) fn borrow(here: &Git<'_>, repository: &Path, folder: &Path) -> io::Re
     Git::alone(folder).run(&["init", "--quiet", "--bare", "--template=", &format, "."])?;
     let place = |name: &str| {
         let path = here.line(&["rev-parse", "--git-path", name]);
-        path.map(|path| repository.join(path)).ok_or_else(|| io::Error::other("git does not say where its objects are"))
+        path.map(|path| repository.join(path))
+            .ok_or_else(|| io::Error::other("git does not report the path of its objects"))
     };
     let objects = place("objects")?.canonicalize()?;
     let objects = objects.to_str().filter(|path| !path.contains(['\n', '"']));

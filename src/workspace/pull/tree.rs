@@ -77,7 +77,7 @@ pub(super) fn commit(
     }
     pulled.commit = if taken.is_empty() && removed.is_empty() && direct.is_empty() {
         head.map(str::to_owned)
-            .ok_or_else(|| io::Error::other("the agent has committed nothing, and there is no file"))?
+            .ok_or_else(|| io::Error::other("the agent has committed nothing, and there are no files"))?
     } else {
         let mut arguments = vec!["write-tree"];
         if is_partial(here) {
@@ -270,7 +270,7 @@ fn filtered(
             let object = cleaned(options, folder, &name, file)?;
             direct.insert(name, TreeEntry { mode, object });
         } else {
-            skipped.push((name, format!("your filter {filter:?} would have to run on it: --filters runs it")));
+            skipped.push((name, format!("your filter {filter:?} is needed to commit it; --filters runs it")));
         }
     }
     Ok(direct)
@@ -318,7 +318,7 @@ pub(super) fn filters(
 
 /// Runs the user's filter on a file in the user's repository; the object is written to ours.
 fn cleaned(options: &PullOptions<'_>, folder: &Path, name: &Name, file: &Regular) -> io::Result<String> {
-    let name = std::str::from_utf8(name).map_err(|_| io::Error::other("a name that is no UTF-8 cannot be filtered"))?;
+    let name = std::str::from_utf8(name).map_err(|_| io::Error::other("the filter needs a name that is UTF-8"))?;
     let objects = options.repository.join(
         Git::at(options.repository)
             .line(&["rev-parse", "--git-path", "objects"])
@@ -374,7 +374,7 @@ fn check<'a>(
     let now = listed(git, Some(made))?;
     let known: BTreeSet<Name> = skipped.iter().map(|(name, _)| name.clone()).collect();
     for name in taken.filter(|name| !now.contains_key(*name) && !known.contains(*name)) {
-        skipped.push((name.clone(), "git does not take a file of this name".to_owned()));
+        skipped.push((name.clone(), "git does not accept a file of this name".to_owned()));
     }
     // If a file became a folder or the reverse, other paths changed with it.
     let is_touched = |name: &Name| {

@@ -58,7 +58,7 @@ pub(super) fn check<'a>(
     let more = if raw.len() > SHOWN { format!(" and {} more", raw.len() - SHOWN) } else { String::new() };
     raw.truncate(SHOWN);
     Err(io::Error::other(format!(
-        "the agent has committed files as they are read, which a filter of yours is for: {}{more}; take the changes by --patch",
+        "the agent has committed files without your filter: {}{more}; fetch the changes with --patch",
         raw.join(", ")
     )))
 }
