@@ -15,7 +15,8 @@ pub(super) const WITHIN: &str = "within";
 
 /// Returns the policy of a bottle. With a change, applies it first and returns the policy once it is enforced.
 ///
-/// # Errors No holder listens or responds, or the change is refused.
+/// # Errors
+/// No holder listens or responds, or the change is refused.
 pub async fn ask_policy(bottle: &str, directory: &Path, change: Option<Change>) -> Result<LivePolicy, Failure> {
     let question = ToHolder::Policy { bottle: bottle.to_owned(), change: change.map(Box::new) };
     let answer = |said| if let FromHolder::Policy(answer) = said { Some(*answer) } else { None };
@@ -24,7 +25,8 @@ pub async fn ask_policy(bottle: &str, directory: &Path, change: Option<Change>) 
 
 /// Restarts a dead sidecar of a bottle, and waits until it is ready.
 ///
-/// # Errors No holder listens or responds, or the sidecar cannot be started.
+/// # Errors
+/// No holder listens or responds, or the sidecar cannot be started.
 pub async fn restart_sidecar(bottle: &str, directory: &Path, name: &str) -> Result<(), Failure> {
     let question = ToHolder::RestartSidecar { bottle: bottle.to_owned(), name: name.to_owned() };
     let answer = |said| if let FromHolder::Restarted(answer) = said { Some(*answer) } else { None };

@@ -135,7 +135,7 @@ impl Hub {
                     tokio::spawn(async move {
                         let answer = match bottle {
                             Some(bottle) => bottle.restart_sidecar(&name).await,
-                            None => Err(Failure::new(Class::Input, "the bottle is not made yet")),
+                            None => Err(Failure::new(Class::Input, "the bottle has not been created yet")),
                         };
                         to.send(&FromHolder::Restarted(Box::new(answer)));
                     });
@@ -182,7 +182,7 @@ impl Hub {
 }
 
 async fn answer_policy(bottle: Option<Arc<Bottle>>, change: Option<&Change>) -> Result<LivePolicy, Failure> {
-    let bottle = bottle.ok_or_else(|| Failure::new(Class::Input, "the bottle is not made yet"))?;
+    let bottle = bottle.ok_or_else(|| Failure::new(Class::Input, "the bottle has not been created yet"))?;
     match change {
         Some(change) => bottle.change_policy(change).await,
         None => bottle.policy().await,
@@ -192,7 +192,8 @@ async fn answer_policy(bottle: Option<Arc<Bottle>>, change: Option<&Change>) -> 
 /// Listens in a bottle's directory. The address goes through a descriptor, because a socket's path is limited to 108
 /// bytes (unix(7)) and the directory's may be longer.
 ///
-/// # Errors The socket cannot be created.
+/// # Errors
+/// The socket cannot be created.
 pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     let path = directory.join(SOCKET);
     match std::fs::remove_file(&path) {
@@ -205,7 +206,8 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
 
 /// Connects to the holder of a bottle.
 ///
-/// # Errors No holder listens there.
+/// # Errors
+/// No holder listens there.
 pub async fn reach(directory: &Path) -> io::Result<UnixStream> {
     let (_folder, short) = shorten(directory)?;
     UnixStream::connect(short).await

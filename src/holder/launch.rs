@@ -126,7 +126,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
         }
     };
     if let Err(error) = kept.write(directory) {
-        bottle.events.tell(Event::Log(format!("record in {} what is kept: {error}", directory.display())));
+        bottle.events.tell(Event::Log(format!("record the kept workspace in {}: {error}", directory.display())));
     }
     Some(kept)
 }

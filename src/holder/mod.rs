@@ -59,13 +59,14 @@ use thread::{cannot_begin, on_own_thread};
 
 /// Runs the holder. Standard input is the socket to its client.
 ///
-/// # Errors The client's first message is not a launch.
+/// # Errors
+/// The client's first message is not a launch.
 pub async fn run() -> anyhow::Result<()> {
     crash::note_panics(ROLE);
     let stream = UnixStream::from_std(spawn::client_socket()?)?;
     let (mut from, to) = split(stream);
     let Some(ToHolder::Launch(launch)) = from.next().await? else {
-        anyhow::bail!("the client did not say what to launch")
+        anyhow::bail!("the client's first message is not a launch")
     };
     let started = Instant::now();
     let times = Arc::new(Mutex::new(Times::default()));

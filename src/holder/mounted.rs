@@ -21,7 +21,8 @@ fn folder(launch: &Launch) -> Option<PathBuf> {
 /// Refuses a folder that must not be mounted, not even read-only: an engine's socket accepts requests through a
 /// read-only mount as well.
 ///
-/// # Errors The folder must not be mounted, or cannot be found.
+/// # Errors
+/// The folder must not be mounted, or cannot be found.
 pub(super) fn check(launch: &Launch, state: &Path) -> Result<(), Failure> {
     let workspace = launch.plan.workspace.as_ref().filter(|workspace| workspace.mode == WorkspaceMode::Mount);
     let Some(source) = workspace.and_then(|workspace| workspace.source.as_deref()) else { return Ok(()) };
@@ -30,7 +31,8 @@ pub(super) fn check(launch: &Launch, state: &Path) -> Result<(), Failure> {
 
 /// Checks a folder, given the engine's address and the state directory.
 ///
-/// # Errors The folder must not be mounted, or cannot be found.
+/// # Errors
+/// The folder must not be mounted, or cannot be found.
 pub fn check_mount(source: &Path, endpoint: &str, state: &Path) -> Result<(), Failure> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(Class::Input, format!("mount the workspace: {}: {why}", source.display()))

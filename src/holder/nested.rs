@@ -113,7 +113,7 @@ impl Nested {
             return Err(failure);
         }
         let failed = |error: std::io::Error| {
-            Failure::new(Class::Internal, format!("read what {} left in its workspace: {error}", order.id))
+            Failure::new(Class::Internal, format!("read the workspace of {}: {error}", order.id))
         };
         let (mut patch, mut workspace) = (String::new(), None);
         let after = outcome.workspace.map(Arc::new);
@@ -166,7 +166,7 @@ async fn hand_off(
 ) -> std::io::Result<Seed> {
     let (after, staging, archive) = (after.clone(), staging.to_owned(), staging.join(format!("{id}.tar")));
     let made = tokio::task::spawn_blocking(move || {
-        let from = seed.archive().ok_or_else(|| std::io::Error::other("it is no archive"))?;
+        let from = seed.archive().ok_or_else(|| std::io::Error::other("it is not an archive"))?;
         workspace::hand_off(from, &before, &after, &staging, TemporaryFile::at(archive))
     });
     made.await.map_err(std::io::Error::other)?.map(Seed::Temporary)

@@ -13,7 +13,8 @@ const STACK: usize = 8 << 20;
 
 /// Runs a future on its own thread. Tasks that it spawns run on the shared runtime.
 ///
-/// # Errors The thread cannot be started.
+/// # Errors
+/// The thread cannot be started.
 pub(super) async fn on_own_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
     let (runtime, (sender, done)) = (Handle::current(), oneshot::channel());
     std::thread::Builder::new().name("launch".into()).stack_size(STACK).spawn(move || {

@@ -228,7 +228,8 @@ async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<Ve
 impl Wire {
     /// Queues a message that may not be representable in JSON.
     ///
-    /// # Errors It cannot be serialised, because it contains a path that is not UTF-8.
+    /// # Errors
+    /// It cannot be serialised, because it contains a path that is not UTF-8.
     pub fn try_send(&self, message: &impl Serialize) -> serde_json::Result<()> {
         self.push(line(message)?);
         Ok(())
@@ -267,7 +268,8 @@ impl Wire {
 impl<T: DeserializeOwned> Receiver<T> {
     /// The next message; `None` if the peer has disconnected. Cancel-safe: dropping the future loses no data.
     ///
-    /// # Errors The socket fails, or a line is not a valid message.
+    /// # Errors
+    /// The socket fails, or a line is not a valid message.
     pub async fn next(&mut self) -> anyhow::Result<Option<T>> {
         Ok(self.values.value().await?)
     }

@@ -21,9 +21,9 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            io::Error::new(error.kind(), format!("make the folder {}: there is something else", path.display()))
+            io::Error::new(error.kind(), format!("create the folder {}: something else has its name", path.display()))
         }
-        kind => io::Error::new(kind, format!("make the folder {}: {error}", path.display())),
+        kind => io::Error::new(kind, format!("create the folder {}: {error}", path.display())),
     })
 }
 
@@ -47,7 +47,8 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Creates a file atomically: it gets its name only after its content is on the disk, so an interruption leaves
 /// nothing. `folder` is its parent.
 ///
-/// # Errors A file of this name exists, or it cannot be written.
+/// # Errors
+/// A file of this name exists, or it cannot be written.
 pub fn create_whole(
     path: &Path,
     folder: &Path,

@@ -41,14 +41,16 @@ impl ByteRange {
 
 /// Takes an exclusive lock on a file that is open for writing; false if another process holds a lock.
 ///
-/// # Errors The file system does not support locks.
+/// # Errors
+/// The file system does not support locks.
 pub fn try_exclusive(file: &File, part: ByteRange) -> io::Result<bool> {
     set(file, part, libc::F_WRLCK)
 }
 
 /// Takes an exclusive lock; blocks until it is free.
 ///
-/// # Errors The file system does not support locks.
+/// # Errors
+/// The file system does not support locks.
 pub fn exclusive(file: &File, part: ByteRange) -> io::Result<()> {
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&part.of(libc::F_WRLCK))) {
@@ -60,7 +62,8 @@ pub fn exclusive(file: &File, part: ByteRange) -> io::Result<()> {
 
 /// Takes a shared lock; false if another process holds an exclusive lock.
 ///
-/// # Errors The file system does not support locks.
+/// # Errors
+/// The file system does not support locks.
 pub fn try_shared(file: &File, part: ByteRange) -> io::Result<bool> {
     set(file, part, libc::F_RDLCK)
 }
@@ -75,7 +78,8 @@ fn set(file: &File, part: ByteRange, kind: i32) -> io::Result<bool> {
 
 /// Whether another process holds a lock on the range. Takes no lock.
 ///
-/// # Errors The file system does not support locks.
+/// # Errors
+/// The file system does not support locks.
 pub fn is_held(file: &File, part: ByteRange) -> io::Result<bool> {
     let mut asked = part.of(libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut asked))?;

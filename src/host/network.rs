@@ -25,7 +25,8 @@ impl Route {
 
 /// The routes of IPv4; none if the kernel has no such table.
 ///
-/// # Errors The table cannot be read, or a line of it cannot be parsed.
+/// # Errors
+/// The table cannot be read, or a line of it cannot be parsed.
 pub fn routes() -> io::Result<Vec<Route>> {
     read("/proc/net/route", 1, v4)
 }
@@ -38,7 +39,8 @@ pub fn readable_routes() -> Vec<Route> {
 
 /// The routes of IPv6; none if the kernel has no such table.
 ///
-/// # Errors The table cannot be read, or a line of it cannot be parsed.
+/// # Errors
+/// The table cannot be read, or a line of it cannot be parsed.
 pub fn routes_v6() -> io::Result<Vec<Route>> {
     read("/proc/net/ipv6_route", 0, v6)
 }

@@ -73,7 +73,7 @@ pub async fn collect(
         }
     }
     if !dry_run && let Err(error) = queue::sweep(state.path()) {
-        done.troubles.push(format!("remove the tickets of the dead: {error}"));
+        done.troubles.push(format!("remove the tickets of dead processes: {error}"));
     }
     Ok(done)
 }

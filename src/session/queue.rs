@@ -138,7 +138,7 @@ impl Ticket {
         let path = folder.join(format!("ticket-{number}"));
         let lock = open(&path)?;
         if !try_exclusive(&lock, ByteRange::WHOLE)? {
-            return Err(io::Error::other(format!("{} is somebody else's", path.display())));
+            return Err(io::Error::other(format!("{} belongs to another process", path.display())));
         }
         remove_dead(folder, number);
         Ok(Self { number, path, _lock: lock })

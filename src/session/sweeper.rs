@@ -95,7 +95,7 @@ async fn sweep(id: &str, endpoint: &str, container: &str, owner: &str) -> anyhow
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(last.unwrap_or_else(|| anyhow::anyhow!("{container} comes back")))
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("{container} was created again")))
 }
 
 /// Removes the container; whether it was there.
