@@ -1,7 +1,7 @@
 //! PID 1 of containers that run a command from outside: `init` in the agent's container, `serve` in that of an ordinary
 //! image.
 //!
-//! `init` relays the sidecars' services, proves that the bottle is tight, receives the agent's files and environment,
+//! `init` relays the sidecars' services, proves that the bottle is isolated, receives the agent's files and environment,
 //! and then starts the agent's command. It runs as the plan's user, without capabilities, and is not dumpable: the
 //! agent can neither read nor trace it.
 
