@@ -1,4 +1,4 @@
-//! One question to the holder of a running bottle, over the socket in the bottle's directory.
+//! Sends one request to the holder of a running bottle, over the socket in the bottle's directory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,26 +7,26 @@ use super::{FromHolder, Receiver, ToHolder, Wire, reach, split};
 use crate::policy::{Change, LivePolicy};
 use crate::session::{Class, Failure};
 
-/// How long an answer may take: egress is waited for, and told again.
+/// How long a response may take: the holder waits for egress, and sends a change to it again if necessary.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// The file in the directory of a bottle inside another that names the outermost one.
+/// The file in a nested bottle's directory that contains the id of the outermost bottle.
 pub(super) const WITHIN: &str = "within";
 
-/// The policy of a bottle; with a change, the one after it, once that is enforced.
+/// Returns the policy of a bottle. With a change, applies it first and returns the policy once it is enforced.
 ///
 /// # Errors
-/// Nobody listens there or answers, or the change cannot be made.
+/// No holder listens or responds, or the change is refused.
 pub async fn ask_policy(bottle: &str, directory: &Path, change: Option<Change>) -> Result<LivePolicy, Failure> {
     let question = ToHolder::Policy { bottle: bottle.to_owned(), change: change.map(Box::new) };
     let answer = |said| if let FromHolder::Policy(answer) = said { Some(*answer) } else { None };
     ask(bottle, directory, &question, answer).await
 }
 
-/// Starts a dead sidecar of a bottle again, and waits until it serves.
+/// Restarts a dead sidecar of a bottle, and waits until it is ready.
 ///
 /// # Errors
-/// Nobody listens there or answers, or it cannot be started.
+/// No holder listens or responds, or the sidecar cannot be started.
 pub async fn restart_sidecar(bottle: &str, directory: &Path, name: &str) -> Result<(), Failure> {
     let question = ToHolder::RestartSidecar { bottle: bottle.to_owned(), name: name.to_owned() };
     let answer = |said| if let FromHolder::Restarted(answer) = said { Some(*answer) } else { None };
@@ -40,7 +40,7 @@ async fn ask<T>(
     answer: impl Fn(FromHolder) -> Option<Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let failed = |why: String| Failure::new(Class::Operation, format!("ask the holder of {bottle}: {why}"));
-    // The holder of a bottle inside another is the outermost one's.
+    // A nested bottle is served by the holder of the outermost one.
     let outermost = std::fs::read_to_string(directory.join(WITHIN)).ok();
     let outermost = outermost.and_then(|id| Some(directory.parent()?.join(id)));
     let stream = reach(outermost.as_deref().unwrap_or(directory)).await.map_err(|error| failed(error.to_string()))?;

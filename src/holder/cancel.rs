@@ -1,12 +1,13 @@
-//! Escalation: one signal unwinds, a second does so at once, a third leaves it to the reaper.
+//! Escalating cancellation: the first request unwinds, the second unwinds without waiting, the third leaves the work
+//! to the reaper.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How often the user has asked to stop.
+/// Counts how often the user has asked to stop.
 pub struct Cancel(watch::Sender<u8>);
 
-/// The third request: nothing more is done here.
+/// The third request: the holder exits at once.
 pub(super) const FINAL: u8 = 3;
 
 impl Default for Cancel {
@@ -16,7 +17,7 @@ impl Default for Cancel {
 }
 
 impl Cancel {
-    /// One that counts this process' own signals too.
+    /// Also counts the signals that this process receives.
     pub(super) fn with_signals() -> Self {
         let cancel = Self::default();
         let level = &cancel.0;
@@ -33,7 +34,7 @@ impl Cancel {
         cancel
     }
 
-    /// Asks once more.
+    /// Counts one more request.
     pub fn raise(&self) {
         self.0.send_modify(|level| *level = level.saturating_add(1));
     }
@@ -42,9 +43,9 @@ impl Cancel {
         self.0.send_modify(|level| *level = (*level).max(wanted));
     }
 
-    /// Resolves once the level is reached.
+    /// Resolves once the count reaches a level.
     pub(super) async fn reached(&self, wanted: u8) {
-        // The sender is ours, so this cannot fail.
+        // `self` owns the sender, so this cannot fail.
         let _ = self.0.subscribe().wait_for(|level| *level >= wanted).await;
     }
 }

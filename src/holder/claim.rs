@@ -1,4 +1,4 @@
-//! A bottle's place on this host: its directory, its record, its lock, and the reaper that watches over it.
+//! What a bottle owns on this host: its directory, its record, its lock, and the reaper that watches over it.
 
 use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, Record, SessionDir, StateDir, UndoRow, reaper};
@@ -12,7 +12,7 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Takes a bottle's directory and starts its reaper.
+    /// Claims a bottle's directory and starts its reaper.
     pub(super) fn take(state: &StateDir, record: &Record) -> Result<Self, Failure> {
         let id = record.id.as_str();
         let record = Record { owner: Some(state.owner.clone()), ..record.clone() };
@@ -31,7 +31,7 @@ impl Claim {
         match reaper::start(state, &dir, &record) {
             Ok(switch) => Ok(Self { dir, switch }),
             Err(error) => {
-                // What an earlier life has left there is not this one's to remove.
+                // Files of an earlier launch must not be removed.
                 if !dir.reused {
                     let _ = dir.remove();
                 }
@@ -40,7 +40,7 @@ impl Claim {
         }
     }
 
-    /// Writes the plan of the bottle, which `exec`, `inspect` and `diff` read.
+    /// Writes the bottle's plan, which `exec`, `inspect` and `diff` read.
     pub(super) fn write_plan(&self, plan: &LaunchPlan) -> Result<(), Failure> {
         let written = serde_json::to_vec(plan).map_err(std::io::Error::other);
         written
@@ -62,8 +62,8 @@ impl Claim {
         }
     }
 
-    /// Gives the place back after the unwinding. What is left on the engine needs its record, so that `gc` finds it.
-    /// So does what is kept.
+    /// Releases the claim after the unwinding. The directory stays if objects are left on the engine, because `gc`
+    /// finds them by its record, or if the workspace is kept.
     pub(super) fn give_back(self, undo: &[UndoRow], kept: bool) -> Result<(), Failure> {
         let left = kept || undo.iter().any(UndoRow::is_left);
         let removed = if left { Ok(()) } else { self.dir.remove() };

@@ -1,4 +1,4 @@
-//! What the agents that a recipe may launch would be: planned by the client, which reads the manifest.
+//! Plans of the agents that a recipe may launch. The client makes them, because it reads the manifest.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +13,18 @@ use crate::session::{Class, Failure};
 pub struct Draft {
     /// The plan.
     pub plan: LaunchPlan,
-    /// Variables whose values only the agent is told.
+    /// Variables whose values only the agent receives.
     pub env: BTreeMap<String, String>,
     /// The recipe that launches it.
     pub recipe: String,
 }
 
-/// The agents of the manifest, each planned or why not; built-in ones are known without.
+/// The manifest's agents, each with its plan or the reason why it has none. Built-in agents need no entry.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Drafts(pub BTreeMap<String, Result<Draft, String>>);
 
 impl Drafts {
-    /// The agent of a name.
+    /// The draft of an agent, by its name.
     pub(super) fn get(&self, name: &str) -> Result<Draft, Failure> {
         let bad = |why: &dyn std::fmt::Display| Failure::new(Class::Input, format!("bottle: {why}"));
         if let Some(draft) = self.0.get(name) {

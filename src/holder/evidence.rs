@@ -1,4 +1,4 @@
-//! What a holder writes down of its launch: the audit file, and when what happened.
+//! The holder's record of a launch: the audit file, and the times of the main events.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::audit;
 use crate::primitive::Event;
 use crate::session::{Class, Failure, StateDir};
 
-/// How often it is tried to write what could not be written.
+/// How often to retry writing after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The audit file of this launch.
@@ -17,7 +17,7 @@ pub(super) struct Evidence(Arc<Mutex<Option<audit::Writer>>>);
 
 impl Evidence {
     pub(super) fn begin(&self, launch: &Launch, state: &StateDir) -> Result<(), Failure> {
-        // That a bottle's directory is not there is the only sign that it is gone.
+        // Only a missing directory proves that the bottle is gone.
         let is_gone = |id: &str| {
             let there = std::fs::symlink_metadata(state.bottle(id));
             there.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
@@ -34,7 +34,7 @@ impl Evidence {
         }
     }
 
-    /// Says when evidence cannot be written, and when it can be again; for ever.
+    /// Reports when the audit log cannot be written, and when it can be written again. Never returns.
     pub(super) async fn look(&self, tell: impl Fn(String)) -> std::convert::Infallible {
         let mut told = None;
         loop {
@@ -66,7 +66,7 @@ pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Notes when what happened.
+/// Records the time of an event.
 pub(super) fn note(times: &Mutex<Times>, event: &Event, at: Duration) {
     let mut times = crate::sync::lock(times);
     match event {

@@ -1,5 +1,8 @@
-//! Those who hear a holder: the client that launched, as long as it is there, and whoever attaches later, over a socket in
-//! the bottle's directory that only its user can open.
+//! The clients of a holder: the one that launched, until it leaves, and those that attach later, over a socket in the
+//! bottle's directory that only its user can open.
+//!
+//! A client that does not read must not fill the holder's memory: once its queue is full, events that an agent or a
+//! script can produce at will are dropped for it. Everything else is always sent.
 
 use std::fs::File;
 use std::io;
@@ -22,7 +25,7 @@ const SOCKET: &str = "socket";
 /// How long a client may take to read its last messages.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Everybody who hears.
+/// All connected clients.
 #[derive(Clone, Default)]
 pub(super) struct Hub(Arc<Shared>);
 
@@ -30,7 +33,7 @@ pub(super) struct Hub(Arc<Shared>);
 struct Shared {
     clients: Mutex<Vec<Wire>>,
     welcome: Mutex<Welcome>,
-    /// Whether the client that launched has said that it leaves.
+    /// Whether the launching client has announced that it leaves.
     detached: AtomicBool,
     dropped: AtomicU64,
 }
@@ -40,16 +43,17 @@ impl Hub {
         lock(&self.0.clients).push(wire);
     }
 
-    /// Decisions that were left out because a client did not read.
+    /// How many decisions were dropped because a client did not read.
     pub(super) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Tells everybody. An agent can cause decisions at will: whoever does not read misses those.
+    /// Sends an event to all clients. Decisions, which an agent can cause at will, are dropped for clients that do
+    /// not read.
     pub(super) fn tell(&self, at: u64, event: Event) {
         self.note(&event);
         let audit = matches!(event, Event::Audit(_));
-        // A script can say something at will, too; that of what it says something is missing costs nobody anything.
+        // A script can produce these at will, too. Dropping them is harmless.
         let said = matches!(event, Event::Log(_) | Event::Progress(_) | Event::Step { .. });
         let message = FromHolder::Event { at, event: Box::new(event) };
         let mut clients = lock(&self.0.clients);
@@ -73,12 +77,12 @@ impl Hub {
         }
     }
 
-    /// Tells everybody how it ended, and waits a while until they have read it.
+    /// Sends the report to all clients, and gives them a while to read it.
     pub(super) async fn finish(&self, report: &Report) {
         self.end(FromHolder::Finished(Box::new(report.clone()))).await;
     }
 
-    /// Tells everybody why the holder ends in the middle of it.
+    /// Tells all clients why the holder exits early.
     pub(super) async fn last_words(&self, failure: Failure) {
         self.end(FromHolder::Dies(Box::new(failure))).await;
     }
@@ -92,10 +96,12 @@ impl Hub {
         futures_util::future::join_all(clients.into_iter().map(close)).await;
     }
 
-    /// Hears a client, until it is gone. Where that was the one that launched and it has not said that it leaves, that
-    /// counts as a first signal. The bottle is set once it is made: a launch can be stopped before that.
+    /// Serves a client until it disconnects. If the launching client disconnects without having announced it, that
+    /// counts as a first request to stop. `bottle` is set once the bottle exists: a launch can be stopped before
+    /// that.
     ///
-    /// Its requests to stop are acknowledged on `to`: a client that gets no answer ends a holder that has none to give.
+    /// Requests to stop are acknowledged on `to`: a client that gets no acknowledgement kills the holder, which must
+    /// be hung.
     pub(super) async fn hear(
         &self,
         mut from: Receiver<ToHolder>,
@@ -106,7 +112,7 @@ impl Hub {
     ) {
         loop {
             match from.next().await {
-                // Nobody attaches to, or is asked by, a bottle that does not exist yet.
+                // Before the bottle exists, nobody can attach to it, and it asks nothing.
                 Ok(Some(ToHolder::Attached)) => drop(bottle.get().map(|bottle| bottle.attached())),
                 Ok(Some(ToHolder::Answer { id, answer })) => drop(bottle.get().map(|bottle| bottle.answer(id, answer))),
                 Ok(Some(ToHolder::Cancel)) => {
@@ -118,7 +124,7 @@ impl Hub {
                 }
                 Ok(Some(ToHolder::Policy { bottle: wanted, change })) => {
                     let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
-                    // Egress may take its time; requests to stop are heard meanwhile.
+                    // Egress may take a while; keep serving requests to stop.
                     tokio::spawn(async move {
                         let answer = answer_policy(bottle, change.as_deref()).await;
                         to.send(&FromHolder::Policy(Box::new(answer)));
@@ -129,7 +135,7 @@ impl Hub {
                     tokio::spawn(async move {
                         let answer = match bottle {
                             Some(bottle) => bottle.restart_sidecar(&name).await,
-                            None => Err(Failure::new(Class::Input, "the bottle is not made yet")),
+                            None => Err(Failure::new(Class::Input, "the bottle has not been created yet")),
                         };
                         to.send(&FromHolder::Restarted(Box::new(answer)));
                     });
@@ -145,7 +151,7 @@ impl Hub {
         }
     }
 
-    /// Welcomes whoever attaches, for ever.
+    /// Accepts clients that attach. Never returns.
     pub(super) async fn serve(
         &self,
         listener: Option<UnixListener>,
@@ -160,7 +166,7 @@ impl Hub {
             };
             let (from, to) = split(stream);
             {
-                // Nothing that happens is told twice, or not at all.
+                // Hold the lock from the welcome on, so that the client gets every later event exactly once.
                 let mut clients = lock(&self.0.clients);
                 to.send(&FromHolder::Welcome(Box::new(lock(&self.0.welcome).clone())));
                 clients.push(to.clone());
@@ -176,18 +182,18 @@ impl Hub {
 }
 
 async fn answer_policy(bottle: Option<Arc<Bottle>>, change: Option<&Change>) -> Result<LivePolicy, Failure> {
-    let bottle = bottle.ok_or_else(|| Failure::new(Class::Input, "the bottle is not made yet"))?;
+    let bottle = bottle.ok_or_else(|| Failure::new(Class::Input, "the bottle has not been created yet"))?;
     match change {
         Some(change) => bottle.change_policy(change).await,
         None => bottle.policy().await,
     }
 }
 
-/// Listens in a bottle's directory. A path below a descriptor: a socket's own path may not be as long as a directory's
-/// (unix(7): 108 bytes).
+/// Listens in a bottle's directory. The address goes through a descriptor, because a socket's path is limited to 108
+/// bytes (unix(7)) and the directory's may be longer.
 ///
 /// # Errors
-/// It cannot be made.
+/// The socket cannot be created.
 pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     let path = directory.join(SOCKET);
     match std::fs::remove_file(&path) {
@@ -198,10 +204,10 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(short)
 }
 
-/// Reaches the holder of a bottle.
+/// Connects to the holder of a bottle.
 ///
 /// # Errors
-/// Nobody listens there.
+/// No holder listens there.
 pub async fn reach(directory: &Path) -> io::Result<UnixStream> {
     let (_folder, short) = shorten(directory)?;
     UnixStream::connect(short).await

@@ -1,5 +1,5 @@
-//! What a holder that cannot go on does in its last moments: it closes the evidence and tells its clients why. It removes
-//! nothing itself; the reaper sees its end and unwinds.
+//! The last actions of a holder that cannot continue: it closes the audit file and tells its clients why. It removes
+//! nothing itself; the reaper notices its end and unwinds.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::Hub;
 use super::evidence::Evidence;
 use crate::session::{Class, Failure};
 
-/// How long the last words may take: what does not end may hold a lock.
+/// How long this may take: the thread that hangs may hold a lock.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What is needed to say them, from any thread.
+/// What is needed to do this from any thread.
 #[derive(Clone)]
 pub(super) struct LastWords {
     pub(super) evidence: Evidence,
@@ -21,7 +21,7 @@ pub(super) struct LastWords {
 }
 
 impl LastWords {
-    /// Says why the holder ends. Blocks, at most for some seconds.
+    /// Tells the clients why the holder ends. Blocks for a few seconds at most.
     pub(super) fn say(&self, failure: &Failure) {
         let (words, failure) = (self.clone(), failure.clone());
         let (sender, said) = std::sync::mpsc::channel();
@@ -34,7 +34,7 @@ impl LastWords {
     }
 }
 
-/// The failure of a holder that panicked: what it said, and where the trace is.
+/// The failure of a holder that panicked: the panic's message, and the path of the trace.
 pub(super) fn panicked(bottle: &str, panic: &(dyn std::any::Any + Send), log: &std::path::Path) -> Failure {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let message = format!("hold {bottle}: a bug in bottler: {}", text.unwrap_or("it does not say which"));

@@ -1,4 +1,4 @@
-//! A launch from its first object to the last undo, whatever happens in between.
+//! Carries out a launch, from the first object to the last undo, whatever happens in between.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,30 +13,30 @@ use crate::session::queue::acquire_teardown;
 use crate::session::{Class, Defer, Failure, KeptWorkspace, UndoRow, unwind};
 use crate::workspace::{Fetched, Snapshot, changes, outstanding};
 
-/// How long effects under way may take to end when the bottle is cancelled.
+/// How long running effects may take to end when the bottle is cancelled.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the session must look empty when a call may still be under way.
+/// How long the session must stay empty if an engine call may still be running.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// How a launch ended.
 #[derive(Debug)]
 pub struct LaunchOutcome {
-    /// The agent's exit code, where its command ran.
+    /// The agent's exit code, if its command ran.
     pub exit_code: Option<i64>,
-    /// Why it failed, where it did.
+    /// Why the launch failed, if it did.
     pub failure: Option<Failure>,
     /// What was undone, the latest first.
     pub undo: Vec<UndoRow>,
-    /// The workspace as the agent left it, where it had one.
+    /// The workspace as the agent left it, if it had one.
     pub workspace: Option<Snapshot>,
-    /// What is kept.
+    /// The kept workspace, if any.
     pub kept: Option<KeptWorkspace>,
-    /// The last of what the agent wrote.
+    /// The end of the agent's output.
     pub output: Vec<OutputChunk>,
 }
 
 impl LaunchOutcome {
-    /// Of a launch that could not begin.
+    /// The outcome of a launch that could not begin.
     pub(super) fn of(failure: Failure) -> Self {
         Self {
             exit_code: None,
@@ -49,7 +49,7 @@ impl LaunchOutcome {
     }
 }
 
-/// Runs a recipe, releases the agent, waits for its end, and unwinds: in every case.
+/// Runs a recipe, releases the agent, waits for its end, and unwinds in every case.
 pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel) -> LaunchOutcome {
     let vm = Vm::new(bottle, program);
     let ended = match &vm {
@@ -84,9 +84,9 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
     LaunchOutcome { exit_code, failure, undo, workspace, kept, output }
 }
 
-/// Whether the workspace outlives the bottle: as the plan says, and only where there is something in it that nobody has
-/// fetched. An end that was cut short counts as a failure. What cannot be read, compared or written down is kept. So is what
-/// was kept before: no end of a later life, and no plan of it, takes that back, but a pull or `rm`.
+/// Decides whether the workspace outlives the bottle. It does if the plan says so and it contains work that nobody
+/// has fetched. A cancelled run counts as a failure. A workspace that cannot be read, compared or recorded is kept.
+/// One that was kept before stays kept: only `pull` or `rm` ends that, no later launch and no later plan.
 async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<KeptWorkspace> {
     let host = bottle.host();
     let directory = host.staging.as_ref()?;
@@ -95,7 +95,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
     let resumed = matches!(host.workspace, Some(WorkspaceSource::KeptWorkspace(_)));
     let policy = if resumed { Keep::Always } else { bottle.plan.keep };
     if resumed && !bottle.is_released() {
-        // What was kept before, and nobody has touched.
+        // An earlier launch kept it, and this one has not touched it.
         let known = KeptWorkspace::read(directory);
         return Some(known.unwrap_or_else(|| KeptWorkspace::unknown(&volume, "it could not be resumed")));
     }
@@ -113,7 +113,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
             };
             let why = if exit_code == Some(0) { "its changes were not pulled" } else { "the agent failed" };
             let mut kept = KeptWorkspace { size: Some(left.size), ..KeptWorkspace::unknown(&volume, why) };
-            // What is not known to be the same may be the agent's whole work.
+            // Without a comparison, all of it may be the agent's work.
             if let Some(before) = before {
                 let missing = outstanding(&before, left, &Fetched::read(directory));
                 if missing.is_empty() {
@@ -126,12 +126,13 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
         }
     };
     if let Err(error) = kept.write(directory) {
-        bottle.events.tell(Event::Log(format!("record in {} what is kept: {error}", directory.display())));
+        bottle.events.tell(Event::Log(format!("record the kept workspace in {}: {error}", directory.display())));
     }
     Some(kept)
 }
 
-/// The last of what the agent wrote. An agent that has not ended is about to be removed: what it has written by now counts.
+/// The end of the agent's output. If the agent has not ended, it is about to be removed, so there is no waiting for
+/// more.
 async fn output(bottle: &Bottle, has_ended: bool) -> Vec<OutputChunk> {
     let (pieces, why) = bottle.last_output(if has_ended { PATIENCE } else { Duration::ZERO }).await;
     if let Some(why) = why.filter(|_| has_ended) {
@@ -140,10 +141,11 @@ async fn output(bottle: &Bottle, has_ended: bool) -> Vec<OutputChunk> {
     pieces
 }
 
-/// Undoes everything; a second request does it at once, without the script's functions, a third leaves it.
+/// Undoes everything. A second request to stop skips waiting and the script's functions; a third leaves the rest to
+/// the reaper.
 async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel, kept: Option<&str>) -> Vec<UndoRow> {
     let defers = defers(bottle, vm);
-    // Whoever has asked twice does not wait in a line.
+    // Who asks twice does not wait in the queue.
     let turn = async {
         match &bottle.host().turns {
             Some(state) if !bottle.is_inner() => acquire_teardown(state).await,
@@ -163,12 +165,12 @@ async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel,
     }
 }
 
-/// Undoes everything that a script made, outside a launch.
+/// Undoes everything that a script created, outside a launch.
 pub async fn unwind_all(bottle: &Arc<Bottle>, vm: &Vm) -> Vec<UndoRow> {
     undo(bottle, PATIENCE, defers(bottle, Some(vm)), None).await
 }
 
-/// The steps of the teardown that are no objects, by their places.
+/// The teardown steps that are not engine objects, by their sequence numbers.
 fn defers(bottle: &Arc<Bottle>, vm: Option<&Vm>) -> BTreeMap<u64, Defer> {
     let mut defers = vm.map(Vm::take_defers).unwrap_or_default();
     for (seq, name, end) in bottle.take_children() {
@@ -181,7 +183,7 @@ fn defers(bottle: &Arc<Bottle>, vm: Option<&Vm>) -> BTreeMap<u64, Defer> {
     defers
 }
 
-/// An agent's exit code, and its workspace, or why that cannot be read.
+/// An agent's exit code, and its workspace or why that cannot be read.
 type Ended = (Option<i64>, Result<Option<Snapshot>, Failure>);
 
 async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<Ended, Failure> {

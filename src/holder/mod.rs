@@ -1,4 +1,9 @@
 //! The holder: the background process that owns one bottle, from the first object to the last undo.
+//!
+//! It outlives its clients. It claims the bottle's directory, runs the recipe, sends events to clients, writes the
+//! audit file and unwinds. If it dies, the reaper unwinds. Its input comes from this user's clients only, over a
+//! socket in a private directory; what an agent can cause reaches it as events, whose number and size are bounded
+//! ([`hub`], [`wire`]).
 
 mod ask;
 mod cancel;
@@ -52,16 +57,16 @@ use nested::Nested;
 use store::Store;
 use thread::{cannot_begin, on_own_thread};
 
-/// The holder's whole life: standard input is the socket to its client.
+/// Runs the holder. Standard input is the socket to its client.
 ///
 /// # Errors
-/// The client says nothing that can be understood.
+/// The client's first message is not a launch.
 pub async fn run() -> anyhow::Result<()> {
     crash::note_panics(ROLE);
     let stream = UnixStream::from_std(spawn::client_socket()?)?;
     let (mut from, to) = split(stream);
     let Some(ToHolder::Launch(launch)) = from.next().await? else {
-        anyhow::bail!("the client did not say what to launch")
+        anyhow::bail!("the client's first message is not a launch")
     };
     let started = Instant::now();
     let times = Arc::new(Mutex::new(Times::default()));
@@ -127,7 +132,7 @@ async fn hold(
             mounted::check(&launch, state.path())?;
             let claim = claim(&state, &launch)?;
             Condition::forget(&claim.dir.path);
-            // A launch without its evidence is none.
+            // Do not launch without an audit file.
             evidence.begin(&launch, &state)?;
             Ok((state, claim))
         });
@@ -163,7 +168,7 @@ async fn hold(
         Err(failure) => report.failure = Some(failure),
     }
     report.executed = mounted::new_since(&launch, places).await;
-    // Before the bottle is seen to be gone: whoever waits for that reads how it ended.
+    // Before the directory disappears: whoever waits for that reads the exit record next.
     if let Err(error) = remember(&state, &launch, &report, output) {
         let message = format!("record how {} ended: {error}", report.bottle);
         report.failure.get_or_insert(Failure::new(Class::Internal, message));
@@ -174,7 +179,7 @@ async fn hold(
     report
 }
 
-/// Writes down how a bottle ended.
+/// Writes the bottle's exit record.
 fn remember(
     state: &StateDir,
     launch: &Launch,
@@ -194,12 +199,12 @@ fn remember(
     exit_record::write(state, &ended, output)
 }
 
-/// Whether the workspace may outlive the bottle: what was kept before does, whatever the plan says now.
+/// Whether the workspace may be kept. One that was kept before stays kept, whatever the plan says now.
 fn may_keep(launch: &Launch) -> bool {
     launch.resume || launch.plan.keep != Keep::Never
 }
 
-/// Takes the bottle's directory. A bottle that was kept is not launched over.
+/// Claims the bottle's directory. Refuses to launch over a kept bottle.
 fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     let (plan, id) = (&launch.plan, &launch.plan.bottle);
     if !launch.resume && !state.is_alive(id) && KeptWorkspace::of_dead(state, id).is_some() {
@@ -220,7 +225,7 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     Ok(claim)
 }
 
-/// Opens the engine, first collecting what died before.
+/// Connects to the engine, and first collects dead bottles.
 async fn open(
     launch: &Launch,
     state: &StateDir,
@@ -239,18 +244,18 @@ async fn open(
     };
     let id = &launch.plan.bottle;
     if claim.dir.reused {
-        // A dead bottle of this very name: its objects would be taken for this one's.
+        // If a dead bottle had this name, its objects would be taken for this one's.
         let volume = launch.resume.then(|| KeptWorkspace::of_dead(state, id)).flatten().map(|kept| kept.volume);
         gc::unwind_dead(&engine, id, &state.owner, volume.as_deref()).await;
     }
     let bottles = state.bottles().unwrap_or_default();
-    // Also of one whose directory is gone: the engine may have finished a call after everything else was over.
+    // Objects without a directory, too: the engine may have completed a call after their bottle was removed.
     let dead = |other: &String| other != id && !state.is_alive(other);
     if bottles.iter().any(dead) || objects.iter().any(|object| dead(&object.identity.session)) {
-        // What cannot be collected now is left to `gc`, which says why; it does not stop this launch.
+        // A failed collection does not stop this launch; `gc` reports why it fails.
         let collected = tokio::select! {
             collected = gc::collect(&engine, &launch.endpoint, state, false) => collected,
-            // What is left stays for the next launch: every removal may be cut short and repeated.
+            // The next launch collects the rest: a removal can be interrupted and repeated.
             () = cancel.reached(1) => return Err(cancelled()),
         };
         let troubles = match collected {
@@ -264,7 +269,7 @@ async fn open(
     Ok(Session::new(id, &state.owner, engine))
 }
 
-/// Carries the launch out while welcoming whoever attaches.
+/// Carries out the launch, and accepts clients meanwhile.
 #[expect(clippy::too_many_arguments, reason = "a launch has as many sides")]
 async fn live(
     launch: &Launch,
@@ -279,7 +284,7 @@ async fn live(
     let store = Store::State(state.clone(), launch.endpoint.clone());
     let nested = Nested::new(session.engine.clone(), store, &launch.program, &launch.drafts);
     let directory = claim.dir.path.clone();
-    // Nobody can attach where it cannot be made; the launch goes on.
+    // Without a socket nobody can attach, but the launch goes on.
     let listener = hub::listen(&directory).ok();
     let host = HostContext {
         local: launch.endpoint.parse().is_ok_and(|endpoint: Endpoint| endpoint.is_local()),
@@ -311,7 +316,7 @@ fn cancelled() -> Failure {
     Failure::new(Class::Cancelled, "cancelled")
 }
 
-/// Where the workspace comes from, if the agent has one of its own.
+/// The source of the workspace, if the agent gets a copy.
 fn source(launch: &Launch, directory: &std::path::Path) -> Option<WorkspaceSource> {
     let plan = launch.plan.workspace.as_ref().filter(|plan| plan.mode == WorkspaceMode::Copy)?;
     if launch.resume {

@@ -1,4 +1,7 @@
-//! A folder that is mounted: whether it may be, and what in it the host would execute that was not there before.
+//! A mounted workspace: whether the folder may be mounted, and which files in it the host would execute that are new.
+//!
+//! An agent that can write into a user's folder could plant a git hook, a build script or an editor's task there.
+//! bottler cannot prevent that in a mounted folder; it compares the folder before and after, and reports such files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,27 +11,28 @@ use crate::plan::WorkspaceMode;
 use crate::session::{Class, Failure};
 use crate::workspace::{ExecutedPaths, ForbiddenPaths, refusal};
 
-/// The folder that the agent may write in place.
+/// The folder that the agent may write to in place.
 fn folder(launch: &Launch) -> Option<PathBuf> {
     let workspace = launch.plan.workspace.as_ref()?;
     let writable = workspace.mode == WorkspaceMode::Mount && !workspace.read_only;
     workspace.source.clone().filter(|_| writable)
 }
 
-/// Refuses a folder that may not be mounted, be it to be read only: an engine's socket takes requests there, too.
+/// Refuses a folder that must not be mounted, not even read-only: an engine's socket accepts requests through a
+/// read-only mount as well.
 ///
 /// # Errors
-/// It may not, or cannot be found.
+/// The folder must not be mounted, or cannot be found.
 pub(super) fn check(launch: &Launch, state: &Path) -> Result<(), Failure> {
     let workspace = launch.plan.workspace.as_ref().filter(|workspace| workspace.mode == WorkspaceMode::Mount);
     let Some(source) = workspace.and_then(|workspace| workspace.source.as_deref()) else { return Ok(()) };
     check_mount(source, &launch.endpoint, state)
 }
 
-/// The same of a folder, by the engine's address and the state directory.
+/// Checks a folder, given the engine's address and the state directory.
 ///
 /// # Errors
-/// It may not be mounted, or cannot be found.
+/// The folder must not be mounted, or cannot be found.
 pub fn check_mount(source: &Path, endpoint: &str, state: &Path) -> Result<(), Failure> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(Class::Input, format!("mount the workspace: {}: {why}", source.display()))
@@ -44,14 +48,14 @@ pub fn check_mount(source: &Path, endpoint: &str, state: &Path) -> Result<(), Fa
     }
 }
 
-/// What the host executes of it now; why that is not known.
+/// The files in it that the host would execute now, or why that is unknown.
 pub(super) async fn look(launch: &Launch) -> Option<Result<ExecutedPaths, String>> {
     let folder = folder(launch)?;
     let looked = tokio::task::spawn_blocking(move || ExecutedPaths::scan(&folder)).await;
     Some(looked.map_err(|error| error.to_string()).and_then(|places| places.map_err(|error| error.to_string())))
 }
 
-/// What it executes that has been made or changed since.
+/// The files that the host would execute and that were created or changed since.
 pub(super) async fn new_since(launch: &Launch, before: Option<Result<ExecutedPaths, String>>) -> Option<Executed> {
     let (before, after) = (before?, look(launch).await?);
     let folder = folder(launch)?;

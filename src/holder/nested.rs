@@ -1,4 +1,7 @@
 //! Bottles that a recipe launches: each a session of its own, with its own directory and reaper.
+//!
+//! The parent's denials, secrets and upstream proxy apply inside, too. A project's scripts cannot use a nested bottle
+//! to reach more than the launch that they take part in, unless the user's manifest defines an agent that may.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -24,22 +27,22 @@ use crate::primitive::{Bottle, ChildOutcome, ChildRequest, Event, Events, HostCo
 use crate::session::{Class, Failure, Session};
 use crate::workspace::{self, Seed, Snapshot, TemporaryFile, patch_text};
 
-/// Most that is kept of an agent's output, in bytes.
+/// Maximum size of an agent's captured output, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
-/// How long the agent's last output may take to arrive after its end.
+/// How long to wait for the agent's last output after its end.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
-/// Launches further bottles.
+/// Launches nested bottles.
 pub(super) struct Nested {
     engine: Arc<dyn Engine>,
     store: Store,
     program: Program,
     drafts: Drafts,
-    /// What the engine runs on, asked for by the first bottle.
+    /// The engine's host, requested by the first bottle.
     details: OnceCell<EngineDetails>,
 }
 
-/// A launcher of bottles that nobody needs to find again: on an engine that is gone with this process.
+/// Launches bottles that are not recorded, on an engine that lives in this process.
 pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program, drafts: &Drafts) -> Arc<dyn Launcher> {
     Arc::new(Arc::new(Nested::new(engine, Store::Memory(owner.to_owned()), program, drafts)))
 }
@@ -110,7 +113,7 @@ impl Nested {
             return Err(failure);
         }
         let failed = |error: std::io::Error| {
-            Failure::new(Class::Internal, format!("read what {} left in its workspace: {error}", order.id))
+            Failure::new(Class::Internal, format!("read the workspace of {}: {error}", order.id))
         };
         let (mut patch, mut workspace) = (String::new(), None);
         let after = outcome.workspace.map(Arc::new);
@@ -122,7 +125,7 @@ impl Nested {
             {
                 match hand_off(seed, before, after, staging, &order.id).await {
                     Ok(seed) => workspace = Some(Arc::new(seed)),
-                    // Its files are there all the same.
+                    // Hand over its files nevertheless.
                     Err(error) => parent
                         .events
                         .tell(Event::Log(format!("{}: its history cannot be handed on: {error}", order.id))),
@@ -153,7 +156,7 @@ impl Nested {
     }
 }
 
-/// A workspace as its agent left it, with its history, in a file of the bottle that launched it.
+/// Writes a workspace as its agent left it, with its history, to a file of the bottle that launched it.
 async fn hand_off(
     seed: Arc<Seed>,
     before: Arc<Snapshot>,
@@ -163,13 +166,13 @@ async fn hand_off(
 ) -> std::io::Result<Seed> {
     let (after, staging, archive) = (after.clone(), staging.to_owned(), staging.join(format!("{id}.tar")));
     let made = tokio::task::spawn_blocking(move || {
-        let from = seed.archive().ok_or_else(|| std::io::Error::other("it is no archive"))?;
+        let from = seed.archive().ok_or_else(|| std::io::Error::other("it is not an archive"))?;
         workspace::hand_off(from, &before, &after, &staging, TemporaryFile::at(archive))
     });
     made.await.map_err(std::io::Error::other)?.map(Seed::Temporary)
 }
 
-/// The end of what an agent wrote, in lines.
+/// The last lines of an agent's output.
 fn last_lines(text: &[u8]) -> Vec<String> {
     const SHOWN: usize = 10;
     let text = String::from_utf8_lossy(text).into_owned();
@@ -177,8 +180,7 @@ fn last_lines(text: &[u8]) -> Vec<String> {
     lines[lines.len().saturating_sub(SHOWN)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
-/// Refuses a template that nobody has defined an agent of, and that would reach more than the launch which a project's scripts
-/// take part in.
+/// Refuses a template for which nobody has defined an agent, if it would reach hosts that the launch does not.
 fn check_reach(agent: &str, own: &LaunchPlan, parent: &EgressSpec) -> Result<(), Failure> {
     let Some(entry) = own.egress.allow.iter().find(|entry| !parent.allow.contains(entry)) else { return Ok(()) };
     let host = entry.host();
@@ -188,7 +190,7 @@ fn check_reach(agent: &str, own: &LaunchPlan, parent: &EgressSpec) -> Result<(),
     Err(Failure::new(Class::Input, why).hint(format!("bottler run --allow {host}")))
 }
 
-/// What a project's scripts launch reaches no more than the launch that they take part in.
+/// Checks that what a project's scripts launch reaches no more than the launch that they take part in.
 fn check_bounded(
     order: &ChildRequest,
     own: &LaunchPlan,
@@ -202,7 +204,7 @@ fn check_bounded(
     check_allowed(order, reaches, parent)
 }
 
-/// Refuses what a project's scripts would allow a bottle inside, and the operator has taken away from this one.
+/// Refuses hosts that a project's scripts allow in a nested bottle if this bottle's policy no longer allows them.
 fn check_allowed(order: &ChildRequest, reaches: &EgressSpec, parent: &str) -> Result<(), Failure> {
     let Some(entry) = order.options.allow.iter().find(|entry| !reaches.allow.contains(entry)) else { return Ok(()) };
     let host = entry.host();
@@ -210,13 +212,13 @@ fn check_allowed(order: &ChildRequest, reaches: &EgressSpec, parent: &str) -> Re
     Err(Failure::new(Class::Input, why).hint(format!("bottler policy allow {parent} {host}")))
 }
 
-/// Writes what commands read in the bottle's directory.
+/// Writes the files that commands read in the bottle's directory.
 fn write_files(claim: &Claim, plan: &LaunchPlan, parent: &Bottle) -> Result<(), Failure> {
     note_outermost(&claim.dir.path, parent);
     claim.write_plan(plan)
 }
 
-/// Notes whose holder an operator's change of the policy goes to. Without it that cannot be changed; the launch goes on.
+/// Records which holder serves policy changes for this bottle. Without the file they fail; the launch goes on.
 fn note_outermost(directory: &Path, parent: &Bottle) {
     let Some(around) = &parent.host().staging else { return };
     let outermost = std::fs::read_to_string(around.join(WITHIN)).unwrap_or_else(|_| parent.session.id.clone());
@@ -233,12 +235,12 @@ fn plan(parent: &LaunchPlan, reaches: &EgressSpec, own: &LaunchPlan, order: &Chi
     let options = &order.options;
     let allow = own.egress.allow.iter().chain(&reaches.allow).chain(&options.allow).cloned().collect();
     let mut plan = own.clone();
-    // What is denied, looked for and reached through something else is so in there, too.
+    // Denials, known secrets and the upstream proxy apply inside, too.
     plan.egress = EgressSpec { allow, ..reaches.clone() };
     plan.egress.deny.extend(own.egress.deny.iter().filter(|entry| !reaches.deny.contains(entry)).cloned());
     plan.bottle.clone_from(&order.id);
     plan.pinned = false;
-    // What it works at is given to it, and taken from it, by the recipe.
+    // The recipe gives it its workspace and takes it back.
     (plan.workspace, plan.keep) = (None, Keep::Never);
     if let Some(prompt) = &options.prompt {
         plan.prompt = Some(prompt.clone());
@@ -262,7 +264,7 @@ fn plan(parent: &LaunchPlan, reaches: &EgressSpec, own: &LaunchPlan, order: &Chi
     plan
 }
 
-/// Whoever commits in a bottle of a bottle is who commits in that one.
+/// The parent's git identity is used in the nested bottle, too.
 fn identify(parent: &LaunchPlan, plan: &mut LaunchPlan) {
     let settings = format!("{DEFAULT_HOME}/.gitconfig");
     if plan.provision.files.iter().all(|file| file.path != settings) {
@@ -270,14 +272,14 @@ fn identify(parent: &LaunchPlan, plan: &mut LaunchPlan) {
     }
 }
 
-/// What an agent has written.
+/// An agent's captured output.
 #[derive(Default)]
 struct CapturedOutput {
     output: Vec<u8>,
     errors: Vec<u8>,
 }
 
-/// What the agent writes, kept.
+/// Captures an agent's output.
 #[derive(Default)]
 struct AgentOutput {
     bottle: OnceLock<Weak<Bottle>>,
@@ -285,7 +287,7 @@ struct AgentOutput {
 }
 
 impl AgentOutput {
-    /// Attaches to the agent's container, and says so: the command waits for that.
+    /// Attaches to the agent's container, and reports it: the command does not start before that.
     fn follow(&self, container: String) {
         let Some(bottle) = self.bottle.get().and_then(Weak::upgrade) else { return };
         let reading = tokio::spawn(async move {
@@ -312,7 +314,7 @@ impl AgentOutput {
     }
 }
 
-/// What happens in the bottle, told to the one that launched it, under its id.
+/// Forwards a nested bottle's events to its parent, under the bottle's id.
 fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<AgentOutput>) -> Events {
     let (parent, id, output) = (parent.clone(), id.to_owned(), output.clone());
     Events::new(move |event| match event {
@@ -320,10 +322,10 @@ fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<AgentOutput>) -> Events {
         Event::Step { name, state } => parent.events.step(&format!("{id}: {name}"), state),
         Event::Log(text) => parent.events.tell(Event::Log(format!("{id}: {text}"))),
         Event::Progress(text) => parent.events.tell(Event::Progress(format!("{id}: {text}"))),
-        // It names the bottle itself.
+        // An alarm names the bottle itself.
         Event::Alarm(text) => parent.events.tell(Event::Alarm(text)),
         Event::Ask { id: question, .. } => {
-            // Several bottles at once would talk into each other: what is to be asked is asked by the recipe.
+            // Several bottles would mix up their questions; only the recipe asks.
             if let Some(bottle) = output.bottle.get().and_then(Weak::upgrade) {
                 bottle.answer(question, None);
             }

@@ -1,7 +1,7 @@
-//! How a client starts a holder: the same executable, in a session of its own, a socket as its standard input.
+//! Starts a holder: the same executable in its own session, with a socket as its standard input.
 //!
-//! The holder and the reaper that it starts live for hours, and anybody of this user can read a process' environment and use its
-//! descriptors. So they get of the user's environment what they need, by name, and no descriptor but three.
+//! The holder and its reaper live for hours, and any process of this user can read their environment and use their
+//! descriptors. So they get only the variables that they need, by name, and only three descriptors.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,10 +13,11 @@ use std::process::{Command, Stdio};
 /// The role's name on the command line.
 pub const ROLE: &str = "holder";
 
-/// A shorter part of a secret is in many values that are none.
+/// Shorter parts of a secret occur in many harmless values.
 const MIN_SECRET: usize = 8;
 
-/// Variables that a holder keeps: to find its user's files and programs, the engine, and the way to it (`ssh`).
+/// Variables that a holder keeps: to find the user's files and programs, the engine, and the way to the engine
+/// (`ssh`).
 const KEPT: [&str; 17] = [
     "DBUS_SESSION_BUS_ADDRESS",
     "HOME",
@@ -36,11 +37,11 @@ const KEPT: [&str; 17] = [
     "TZ",
     "USER",
 ];
-/// The same, by how their names begin.
+/// Prefixes of further variables that it keeps.
 const KEPT_BEGINNINGS: [&str; 4] = ["BOTTLER_", "DOCKER_", "LC_", "XDG_"];
 
-/// Starts a holder: the client's end of the socket, and the process. It outlives its client's terminal. What it has to say beside
-/// the socket goes to `log`.
+/// Starts a holder that outlives its client's terminal. Returns the client's end of the socket, and the process id.
+/// The holder's standard error goes to `log`.
 ///
 /// # Errors
 /// The process cannot be started.
@@ -59,7 +60,7 @@ pub fn spawn(secrets: &[&String], log: File) -> std::io::Result<(UnixStream, nix
     Ok((ours, nix::unistd::Pid::from_raw(child.id().cast_signed())))
 }
 
-/// The variables that commands of the host get, where the user lets scripts run some: all but those that hold a secret.
+/// The environment of host commands that scripts may run: the user's, without variables that contain a secret.
 pub fn host_env(secrets: &[&String]) -> BTreeMap<String, String> {
     let texts =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -70,7 +71,7 @@ fn is_kept(name: &str) -> bool {
     KEPT.contains(&name) || KEPT_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// Whether a value holds a secret, or is a part of one.
+/// Whether a value contains a secret, or is a part of one.
 fn holds(value: &str, secrets: &[&String]) -> bool {
     secrets.iter().any(|secret| {
         let whole = **secret == value || secret.len() >= MIN_SECRET && value.contains(secret.as_str());
@@ -78,10 +79,11 @@ fn holds(value: &str, secrets: &[&String]) -> bool {
     })
 }
 
-/// The holder's end. Standard input is nothing from then on: no process that the holder starts gets the socket.
+/// Takes the holder's end of the socket. Standard input becomes `/dev/null`, so that no child process inherits the
+/// socket.
 pub(super) fn client_socket() -> std::io::Result<UnixStream> {
     use std::os::fd::AsFd;
-    // Unlike dup, closed where a program is started.
+    // The clone is close-on-exec, unlike the result of dup.
     let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
     socket.set_nonblocking(true)?;

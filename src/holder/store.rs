@@ -1,4 +1,4 @@
-//! Where the bottles that a recipe launches are recorded, and what follows from that for how they run.
+//! Where nested bottles are recorded, and how they run as a consequence.
 
 use super::claim::Claim;
 use super::thread::on_own_thread;
@@ -7,9 +7,9 @@ use crate::session::{Failure, StateDir};
 
 /// Where bottles are recorded.
 pub(super) enum Store {
-    /// In the state directory, with the engine's address: `gc` finds them there.
+    /// In the state directory, with the engine's address; `gc` finds them there.
     State(StateDir, String),
-    /// Nowhere, for this owner: the engine is gone with this process.
+    /// Nowhere. The value is the owner; the engine lives in this process.
     Memory(String),
 }
 
@@ -21,7 +21,7 @@ impl Store {
         }
     }
 
-    /// Claims a bottle's directory, where it has one.
+    /// Claims a bottle's directory, if bottles are recorded.
     pub(super) fn claim(&self, order: &ChildRequest) -> Result<Option<Claim>, Failure> {
         match self {
             Self::State(state, endpoint) => {
@@ -31,8 +31,8 @@ impl Store {
         }
     }
 
-    /// Runs a launch: on a thread of its own, for its script holds up nobody else; in memory on the caller's, one thing at a
-    /// time, so that every run is the same.
+    /// Runs a launch. Recorded bottles get a thread each, because a script may compute for long. In memory, launches
+    /// run on the caller's thread, one at a time, so that every run is the same.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         launch: impl Future<Output = T> + Send + 'static,

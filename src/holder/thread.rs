@@ -1,4 +1,4 @@
-//! A launch has a thread of its own: a script that computes holds up nobody who listens to the holder.
+//! Runs each launch on its own thread, so that a script that computes does not block the holder's clients.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -8,13 +8,13 @@ use tokio::sync::oneshot;
 
 use crate::session::{Class, Failure};
 
-/// As much as a process' first thread has: scripts nest calls.
+/// The usual stack of a main thread, in bytes: scripts nest calls.
 const STACK: usize = 8 << 20;
 
-/// Runs a future on a thread of its own. What it starts in turn runs where everything else does.
+/// Runs a future on its own thread. Tasks that it spawns run on the shared runtime.
 ///
 /// # Errors
-/// There can be no further thread.
+/// The thread cannot be started.
 pub(super) async fn on_own_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
     let (runtime, (sender, done)) = (Handle::current(), oneshot::channel());
     std::thread::Builder::new().name("launch".into()).stack_size(STACK).spawn(move || {
@@ -23,12 +23,12 @@ pub(super) async fn on_own_thread<T: Send + 'static>(work: impl Future<Output = 
     match done.await {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(panic)) => resume_unwind(panic),
-        // The runtime is gone, and with it whoever waits.
+        // The runtime has shut down, and everything that waited is gone.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// The failure of a launch that got no thread.
+/// The failure of a launch whose thread could not be started.
 pub(super) fn cannot_begin(error: &io::Error) -> Failure {
     Failure::new(Class::Internal, format!("start the launch's thread: {error}"))
 }

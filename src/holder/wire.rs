@@ -1,4 +1,4 @@
-//! What client and holder say to each other: lines of JSON over a private socket.
+//! The protocol between client and holder: lines of JSON over a private socket.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,48 +21,48 @@ use crate::primitive::Event;
 use crate::session::{Failure, Invocation, KeptWorkspace, UndoRow};
 use crate::wire::{Reader, line};
 
-/// Messages that may wait for a client before those that an agent can cause at will are left out.
+/// How many messages may wait for a client before events that an agent can cause at will are dropped.
 const MAX_WAITING: usize = 10_000;
 
-/// Longest message, in bytes: a report holds the patch of a whole workspace.
+/// Maximum length of a message, in bytes: a report can contain the patch of a whole workspace.
 const MAX_LINE: usize = 1 << 30;
 
-/// What a client says.
+/// A message from a client.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToHolder {
-    /// First of all.
+    /// Launch a bottle; always the first message.
     Launch(Box<Launch>),
-    /// It has the agent's output.
+    /// The client has attached to the agent's output.
     Attached,
-    /// The answer to a question; none where nobody can be asked.
+    /// The answer to a question; absent if nobody can be asked.
     Answer {
-        /// The question's.
+        /// The question's id.
         id: u64,
-        /// What was typed.
+        /// The typed text.
         answer: Option<String>,
     },
-    /// The user wants it to end; more so every time.
+    /// Stop. Each repetition escalates.
     Cancel,
-    /// The user leaves, and it goes on.
+    /// The client leaves; the bottle goes on.
     Detach,
-    /// What is the policy of this bottle, or of one inside it; or, with a change, change it.
+    /// Return the policy of this bottle or of a nested one; with a change, apply it first.
     Policy {
-        /// Which bottle's.
+        /// The bottle's id.
         bottle: String,
-        /// How.
+        /// The change, if any.
         change: Option<Box<Change>>,
     },
-    /// To start a dead sidecar of this bottle, or of one inside it, again.
+    /// Restart a dead sidecar of this bottle or of a nested one.
     RestartSidecar {
-        /// Which bottle's.
+        /// The bottle's id.
         bottle: String,
-        /// Its name.
+        /// The sidecar's name.
         name: String,
     },
 }
 
-/// What to launch.
+/// A launch.
 #[derive(Serialize, Deserialize)]
 pub struct Launch {
     /// The plan.
@@ -73,59 +73,59 @@ pub struct Launch {
     pub endpoint: String,
     /// The state directory.
     pub state: PathBuf,
-    /// Where results are saved, and where commands of the host run.
+    /// The working directory: results are saved there, and host commands run there.
     pub directory: PathBuf,
-    /// What an upstream proxy is shown; not in the plan, which scripts see.
+    /// The credentials for an upstream proxy. They are not in the plan, because scripts can read that.
     pub proxy_credentials: Option<String>,
-    /// Variables whose values only the agent is told; nor are these.
+    /// Variables whose values only the agent receives. They are not in the plan, either.
     pub env: BTreeMap<String, String>,
-    /// Variables of commands that scripts may run on the host; the holder's own environment has not all of the user's.
+    /// The environment of host commands that scripts may run; the holder's own environment is a subset.
     pub host_env: BTreeMap<String, String>,
     /// Further agents that the recipe may launch.
     pub drafts: Drafts,
-    /// Whether the report is to hold how the workspace was changed.
+    /// Whether the report contains the workspace's changes as a patch.
     pub patch: bool,
-    /// Whether a bottle that was kept lives again.
+    /// Whether a kept bottle is resumed.
     pub resume: bool,
-    /// How it was asked for.
+    /// The command line that launched it.
     pub invocation: Option<Invocation>,
 }
 
-/// What a holder says.
+/// A message from a holder.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromHolder {
-    /// Something happened.
+    /// An event.
     Event {
-        /// When, in milliseconds since the launch.
+        /// Milliseconds since the launch.
         at: u64,
-        /// What.
+        /// The event.
         event: Box<Event>,
     },
-    /// To one who attaches: how things are.
+    /// The state of the bottle, for a client that attaches; its first message.
     Welcome(Box<Welcome>),
-    /// A request to stop was heard; what it takes may take a while.
+    /// Acknowledges a request to stop. Stopping may take a while.
     Stopping,
     /// The policy, or why it was not changed.
     Policy(Box<Result<LivePolicy, Failure>>),
-    /// A sidecar was started again, or why not.
+    /// The result of restarting a sidecar.
     Restarted(Box<Result<(), Failure>>),
-    /// Last of all.
+    /// The report; the last message.
     Finished(Box<Report>),
-    /// Instead of that: the holder ends in the middle of it, and the reaper does the rest.
+    /// The last message of a holder that exits early; the reaper unwinds.
     Dies(Box<Failure>),
 }
 
-/// How things are with a bottle that somebody attaches to.
+/// The state of a bottle, for a client that attaches.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Welcome {
-    /// The agent's container, where there is one.
+    /// The agent's container, if it exists.
     pub container: Option<String>,
     /// Whether its command has started.
     pub released: bool,
-    /// Whether that is on a terminal.
+    /// Whether the command has a terminal.
     pub terminal: bool,
-    /// Why the agent is paused, where it is.
+    /// Why the agent is paused, if it is.
     #[serde(default)]
     pub paused: Option<String>,
 }
@@ -135,57 +135,57 @@ pub struct Welcome {
 pub struct Report {
     /// Its id.
     pub bottle: String,
-    /// The agent's exit code, where its command ran.
+    /// The agent's exit code, if its command ran.
     pub exit_code: Option<i64>,
-    /// Why it failed, where it did.
+    /// Why the launch failed, if it did.
     pub failure: Option<Failure>,
     /// What was undone, the latest first.
     pub undo: Vec<UndoRow>,
-    /// When what happened.
+    /// The times of the main events.
     pub times: Times,
-    /// How the agent changed its workspace, where it had one.
+    /// The workspace's changes as a patch, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
-    /// What is kept.
+    /// The kept workspace, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptWorkspace>,
-    /// What the host would execute of the folder that was mounted, and was not so before.
+    /// Files in the mounted folder that the host would execute and that are new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executed: Option<Executed>,
-    /// What the audit file came to, where there is one.
+    /// The summary of the audit file, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<LogSummary>,
-    /// Decisions that were left out because the client did not read; the file has them.
+    /// How many decisions were dropped because the client did not read; the audit file contains them.
     pub audit_dropped: u64,
 }
 
-/// What was made or changed in a mounted folder that tools of the host execute or obey.
+/// Files in a mounted folder that tools of the host execute or obey, and that the agent created or changed.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Executed {
     /// The folder.
     pub folder: PathBuf,
-    /// What git takes for a repository, or for its settings and hooks, below the folder.
+    /// Paths below the folder that git takes for a repository, or for a repository's settings and hooks.
     pub repositories: Vec<String>,
     /// Other files.
     pub files: Vec<String>,
-    /// Why it is not known, if it is not.
+    /// Why the comparison failed, if it did.
     pub unknown: Option<String>,
 }
 
-/// Milliseconds since the launch.
+/// The times of the main events, in milliseconds since the launch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
-    /// All sidecars listened.
+    /// When all sidecars listened.
     pub sidecars_up: Option<u64>,
-    /// The agent's command started.
+    /// When the agent's command started.
     pub released: Option<u64>,
-    /// The agent's command ended.
+    /// When the agent's command ended.
     pub ended: Option<u64>,
-    /// Nothing was left.
+    /// When everything was removed.
     pub gone: Option<u64>,
 }
 
-/// The sending half; clones queue into the same socket.
+/// The sending half. Clones write to the same socket.
 #[derive(Clone)]
 pub struct Wire {
     queue: mpsc::UnboundedSender<Vec<u8>>,
@@ -199,7 +199,7 @@ pub struct Receiver<T> {
     kind: std::marker::PhantomData<T>,
 }
 
-/// Takes a socket apart.
+/// Splits a socket into its halves.
 pub fn split<T>(stream: UnixStream) -> (Receiver<T>, Wire) {
     let (reader, writer) = stream.into_split();
     let (queue, lines) = mpsc::unbounded_channel();
@@ -214,7 +214,7 @@ pub fn split<T>(stream: UnixStream) -> (Receiver<T>, Wire) {
     (receiver, Wire { queue, waiting, done: Arc::new(tokio::sync::Mutex::new(Some(done))) })
 }
 
-/// Writes what is queued; an empty line ends it. A peer that is gone is found out by the receiving half.
+/// Writes queued lines until an empty line. A lost peer is detected by the receiving half.
 async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<Vec<u8>>, waiting: &AtomicUsize) {
     while let Some(line) = lines.recv().await {
         waiting.fetch_sub(1, Ordering::Relaxed);
@@ -226,10 +226,10 @@ async fn write(mut writer: OwnedWriteHalf, mut lines: mpsc::UnboundedReceiver<Ve
 }
 
 impl Wire {
-    /// Queues a message that may hold what cannot be written as text.
+    /// Queues a message that may not be representable in JSON.
     ///
     /// # Errors
-    /// It cannot be written as JSON: a path that is no UTF-8.
+    /// It cannot be serialised, because it contains a path that is not UTF-8.
     pub fn try_send(&self, message: &impl Serialize) -> serde_json::Result<()> {
         self.push(line(message)?);
         Ok(())
@@ -240,13 +240,13 @@ impl Wire {
         let _ = self.try_send(message);
     }
 
-    /// Whether so much is waiting that what an agent can cause at will must be left out: a client that has stopped
-    /// reading would otherwise fill the holder's memory.
+    /// Whether so many messages are waiting that events that an agent can cause at will must be dropped. A client
+    /// that stops reading would otherwise fill the holder's memory.
     pub fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > MAX_WAITING
     }
 
-    /// Whether nobody is there any more to write to.
+    /// Whether the peer has disconnected.
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
@@ -256,7 +256,7 @@ impl Wire {
         let _ = self.queue.send(line);
     }
 
-    /// Queues nothing more and waits until everything has been written.
+    /// Closes the queue, and waits until everything has been written.
     pub async fn close(&self) {
         self.push(Vec::new());
         if let Some(done) = self.done.lock().await.take() {
@@ -266,10 +266,10 @@ impl Wire {
 }
 
 impl<T: DeserializeOwned> Receiver<T> {
-    /// The next message; `None` when the peer is gone. Dropped while it waits, it loses nothing.
+    /// The next message; `None` if the peer has disconnected. Cancel-safe: dropping the future loses no data.
     ///
     /// # Errors
-    /// The socket breaks, or a line is no such message.
+    /// The socket fails, or a line is not a valid message.
     pub async fn next(&mut self) -> anyhow::Result<Option<T>> {
         Ok(self.values.value().await?)
     }

@@ -21,14 +21,14 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            io::Error::new(error.kind(), format!("make the folder {}: there is something else", path.display()))
+            io::Error::new(error.kind(), format!("create the folder {}: something else has its name", path.display()))
         }
-        kind => io::Error::new(kind, format!("make the folder {}: {error}", path.display())),
+        kind => io::Error::new(kind, format!("create the folder {}: {error}", path.display())),
     })
 }
 
-/// Replaces a file atomically, readable by this user only. A reader sees the old or the new content, even after a power loss
-/// (rename(2) over a synchronised file).
+/// Replaces a file atomically, readable by this user only. A reader sees the old or the new content, even after a
+/// power loss (rename(2) over a synchronised file).
 ///
 /// # Errors
 /// It cannot be written; the old file is unchanged then.
@@ -44,18 +44,18 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a file atomically: it gets its name only after it is completely on the disk, so an interruption leaves nothing.
-/// `folder` is its parent.
+/// Creates a file atomically: it gets its name only after its content is on the disk, so an interruption leaves
+/// nothing. `folder` is its parent.
 ///
 /// # Errors
-/// There is a file of this name, or it cannot be written.
+/// A file of this name exists, or it cannot be written.
 pub fn create_whole(
     path: &Path,
     folder: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
     let Ok(file) = OpenOptions::new().write(true).mode(0o666).custom_flags(nix::libc::O_TMPFILE).open(folder) else {
-        // The file system has no files without a name.
+        // The file system does not support unnamed files.
         let mut out = BufWriter::new(OpenOptions::new().write(true).create_new(true).open(path)?);
         let written =
             write(&mut out).and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all());

@@ -5,10 +5,10 @@ use std::io;
 /// Random characters of 0–9a–z, without bias.
 ///
 /// # Errors
-/// The system gives no random bytes.
+/// The system returns no random bytes.
 pub fn random_base36(count: usize) -> io::Result<String> {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    /// The largest multiple of 36 in a byte's range; what lies above would favour the first digits.
+    /// The largest multiple of 36 that fits a byte. Larger values would make the first digits more likely.
     const FAIR: u8 = 252;
     let mut text = String::new();
     while text.len() < count {

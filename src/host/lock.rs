@@ -1,5 +1,5 @@
-//! Locks between processes, on open file descriptions (`F_OFD_SETLK`, fcntl(2)): a child that inherits the file holds them,
-//! too, the kernel releases them when the last process dies, and they can be tested without being taken.
+//! Locks between processes, on open file descriptions (`F_OFD_SETLK`, fcntl(2)). Child processes that inherit the
+//! file share the lock, the kernel releases it when the last of them exits, and it can be tested without being taken.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -42,15 +42,15 @@ impl ByteRange {
 /// Takes an exclusive lock on a file that is open for writing; false if another process holds a lock.
 ///
 /// # Errors
-/// The file system has no locks.
+/// The file system does not support locks.
 pub fn try_exclusive(file: &File, part: ByteRange) -> io::Result<bool> {
     set(file, part, libc::F_WRLCK)
 }
 
-/// Takes an exclusive lock and blocks until it is free.
+/// Takes an exclusive lock; blocks until it is free.
 ///
 /// # Errors
-/// The file system has no locks.
+/// The file system does not support locks.
 pub fn exclusive(file: &File, part: ByteRange) -> io::Result<()> {
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&part.of(libc::F_WRLCK))) {
@@ -63,7 +63,7 @@ pub fn exclusive(file: &File, part: ByteRange) -> io::Result<()> {
 /// Takes a shared lock; false if another process holds an exclusive lock.
 ///
 /// # Errors
-/// The file system has no locks.
+/// The file system does not support locks.
 pub fn try_shared(file: &File, part: ByteRange) -> io::Result<bool> {
     set(file, part, libc::F_RDLCK)
 }
@@ -79,7 +79,7 @@ fn set(file: &File, part: ByteRange, kind: i32) -> io::Result<bool> {
 /// Whether another process holds a lock on the range. Takes no lock.
 ///
 /// # Errors
-/// The file system has no locks.
+/// The file system does not support locks.
 pub fn is_held(file: &File, part: ByteRange) -> io::Result<bool> {
     let mut asked = part.of(libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut asked))?;
@@ -89,7 +89,7 @@ pub fn is_held(file: &File, part: ByteRange) -> io::Result<bool> {
 /// Takes an exclusive lock on a lock file, for a short read-modify-write operation.
 ///
 /// # Errors
-/// It cannot be made, or somebody holds it for longer than ten seconds.
+/// The file cannot be created, or another process holds the lock for longer than ten seconds.
 pub fn wait_exclusive(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     let began = Instant::now();

@@ -1,5 +1,5 @@
-//! This machine: files that survive a power loss, locks between processes, commands with a deadline,
-//! routes and addresses, ids.
+//! This machine: files that survive a power loss, locks between processes, commands with a deadline, routes and
+//! addresses, random ids.
 
 mod command;
 mod file;

@@ -23,10 +23,10 @@ impl Route {
     }
 }
 
-/// The routes of IPv4; none where the kernel has no such table.
+/// The routes of IPv4; none if the kernel has no such table.
 ///
 /// # Errors
-/// The table cannot be read, or has a line that is no route.
+/// The table cannot be read, or a line of it cannot be parsed.
 pub fn routes() -> io::Result<Vec<Route>> {
     read("/proc/net/route", 1, v4)
 }
@@ -37,10 +37,10 @@ pub fn readable_routes() -> Vec<Route> {
     parsed(&table, 1, v4)
 }
 
-/// The routes of IPv6; none where the kernel has no such table.
+/// The routes of IPv6; none if the kernel has no such table.
 ///
 /// # Errors
-/// The table cannot be read, or has a line that is no route.
+/// The table cannot be read, or a line of it cannot be parsed.
 pub fn routes_v6() -> io::Result<Vec<Route>> {
     read("/proc/net/ipv6_route", 0, v6)
 }
@@ -48,7 +48,7 @@ pub fn routes_v6() -> io::Result<Vec<Route>> {
 /// The addresses of this namespace, each with its interface.
 ///
 /// # Errors
-/// The kernel does not answer.
+/// The kernel does not return them.
 pub fn addresses() -> io::Result<Vec<(String, IpAddr)>> {
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let address = interface.address?;
@@ -69,7 +69,7 @@ fn read(file: &str, header: usize, parse: fn(&str) -> Option<Route>) -> io::Resu
     }
 }
 
-/// The routes of a table; the line that is none.
+/// Parses the routes of a table; the error is the first line that is not a route.
 fn table_of(table: &str, header: usize, parse: fn(&str) -> Option<Route>) -> Result<Vec<Route>, String> {
     table.lines().skip(header).map(|line| parse(line).ok_or_else(|| line.to_owned())).collect()
 }
@@ -79,20 +79,21 @@ fn parsed(table: &str, header: usize, parse: fn(&str) -> Option<Route>) -> Vec<R
     table.lines().skip(header).filter_map(parse).collect()
 }
 
-/// A line of `/proc/net/route` (`proc_pid_net(5)`): hexadecimal, in this machine's own order of bytes.
+/// Parses a line of `/proc/net/route` (`proc_pid_net(5)`): hexadecimal, in this machine's byte order.
 fn v4(line: &str) -> Option<Route> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let address = |at: usize| {
         let bits = u32::from_str_radix(fields.get(at)?, 16).ok()?;
         Some(Ipv4Addr::from(bits.to_ne_bytes()))
     };
-    // How many bits: gVisor writes those of a /20 as 000FFFFF, which is no netmask.
+    // Count the bits: gVisor writes a /20 as 000FFFFF, which is not a valid netmask.
     let mask = u32::from_str_radix(fields.get(7)?, 16).ok()?;
     let to = Ipv4Net::new(address(1)?, u8::try_from(mask.count_ones()).ok()?).ok()?;
     Some(Route { device: fields[0].to_owned(), to: to.into(), by: address(2)?.into() })
 }
 
-/// A line of `/proc/net/ipv6_route` (Linux, `net/ipv6/route.c`): destination, source, next hop, metrics, flags, device.
+/// Parses a line of `/proc/net/ipv6_route` (Linux, `net/ipv6/route.c`): destination, source, next hop, metrics,
+/// flags, device.
 fn v6(line: &str) -> Option<Route> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let address = |at: usize| Some(Ipv6Addr::from(u128::from_str_radix(fields.get(at)?, 16).ok()?));

@@ -13,7 +13,7 @@ const VERSION: u32 = 2;
 /// The tag of a certificate entry.
 const TRUSTED: u32 = 2;
 
-/// A store with the certificates of a PEM bundle; malformed ones are skipped, as OpenSSL does.
+/// A store with the certificates of a PEM bundle. Malformed certificates are skipped, as in OpenSSL.
 pub(super) fn store(bundle: &str) -> Vec<u8> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(bundle.as_bytes()).filter_map(Result::ok).collect();
     let mut store = Vec::new();

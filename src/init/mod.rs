@@ -1,7 +1,7 @@
 //! PID 1 of containers that run a command from outside: `init` in the agent's container, `serve` in that of an ordinary
 //! image.
 //!
-//! `init` relays the sidecars' services, proves that the bottle is tight, receives the agent's files and environment,
+//! `init` relays the sidecars' services, proves that the bottle is isolated, receives the agent's files and environment,
 //! and then starts the agent's command. It runs as the plan's user, without capabilities, and is not dumpable: the
 //! agent can neither read nor trace it.
 
@@ -26,11 +26,11 @@ use crate::layout::agent::{ENV_FILE, Far};
 use crate::probe;
 use signals::{next_signal, signals};
 
-/// The role's name on the command line; `init` alone creates a manifest.
+/// The role's name on the command line.
 pub const ROLE: &str = "agent-init";
 /// The role's name on the command line that runs the operator's commands.
 pub const ENTER: &str = "enter";
-/// The configuration, on the command line; it contains no secret.
+/// The configuration, passed on the command line; it contains no secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

@@ -26,7 +26,7 @@ use crate::sidecar::{Message, Never, socket, stdio};
 pub const ROLE: &str = "serve";
 /// How often readiness is tested; this is inside the container, on its loopback.
 const ASK: Duration = Duration::from_millis(20);
-/// The time limit for forwarding the last output after the command has ended.
+/// How long to wait for the last output after the command has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The configuration, on standard input; it may contain secrets, which the engine's configuration must not.

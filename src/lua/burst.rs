@@ -1,4 +1,4 @@
-//! A burst of a script: the time that it computes on a thread without waiting for anything, and the line that it is at.
+//! Measures a burst: the time that a script computes on a thread without waiting, and the line that it has reached.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,30 +15,30 @@ use crate::sync::lock;
 
 /// The processor time that a thread has used.
 fn time_of(thread: Pid) -> Option<Duration> {
-    // A thread's clock, as clock_getcpuclockid(3) makes a process': CPUCLOCK_PERTHREAD_MASK and CPUCLOCK_SCHED of the kernel's
-    // include/linux/posix-timers_types.h.
+    // The id of a thread's clock is built as clock_getcpuclockid(3) does for processes: CPUCLOCK_PERTHREAD_MASK and
+    // CPUCLOCK_SCHED in the kernel's include/linux/posix-timers_types.h.
     let clock = ClockId::from_raw((!thread.as_raw() << 3) | 4 | 2);
     clock.now().ok().map(Duration::from)
 }
 
-/// Measures the bursts of one machine.
+/// Measures the bursts of one Lua machine.
 pub(super) struct Stopwatch {
     /// How long a script may compute between two waits, in processor time.
     limit: Duration,
-    /// What takes so long, for the error.
+    /// What is measured, for the error.
     what: &'static str,
     running: Mutex<Option<Burst>>,
-    /// The name of the script that runs.
+    /// The name of the running script.
     script: Mutex<Option<String>>,
     line: AtomicUsize,
     sources: Arc<Sources>,
 }
 
-/// The script computes on a thread.
+/// A burst in progress.
 #[derive(Clone, Copy)]
 struct Burst {
     thread: Pid,
-    /// The thread's processor time at its beginning.
+    /// The thread's processor time at the start.
     began: Duration,
 }
 
@@ -54,12 +54,12 @@ impl Stopwatch {
         }
     }
 
-    /// Notes the script that is worked on, where no line of it runs.
+    /// Records the current script, for operations that run none of its lines.
     pub(super) fn note_script(&self, name: &str) {
         *lock(&self.script) = Some(name.to_owned());
     }
 
-    /// Notes the line, unless it is one of bottler's library: the user's own that called it says more.
+    /// Records the current line, unless it is in bottler's library: the user's line that called it is more useful.
     pub(super) fn note_line(&self, debug: &Debug<'_>) {
         let source = debug.source().source;
         let Some(script) = source.as_deref().and_then(|source| source.strip_prefix('@')) else { return };
@@ -73,7 +73,7 @@ impl Stopwatch {
         self.line.store(debug.current_line().unwrap_or_default(), Ordering::Relaxed);
     }
 
-    /// By how much the burst that is running is over its time; `None` where none runs.
+    /// By how much the current burst exceeds the limit; `None` if nothing runs.
     pub(super) fn over(&self) -> Option<Duration> {
         let running = (*lock(&self.running))?;
         let used = time_of(running.thread)?.saturating_sub(running.began);
@@ -84,7 +84,7 @@ impl Stopwatch {
         lock(&self.running).is_some()
     }
 
-    /// Why the process must end: the script was told to stop, and runs on.
+    /// The failure for which the process must end, because the script was told to stop and still runs.
     pub(super) fn overdue(&self, grace: Duration) -> Option<Failure> {
         (self.over()? > grace).then(|| self.failure())
     }
@@ -95,11 +95,11 @@ impl Stopwatch {
         let line = self.line.load(Ordering::Relaxed);
         let place = lock(&self.script).as_ref().map(|script| self.sources.place(script, line));
         Failure::new(Class::Input, message)
-            .hint("the line is the last that ran; what it called may be what does not end")
+            .hint("this is the last line that ran; a function that it called may not return")
             .at(place.as_ref())
     }
 
-    /// Begins a burst on this thread, which ends where the result is dropped, also by a panic.
+    /// Starts a burst on this thread. It ends when the result is dropped, including by a panic.
     pub(super) fn start(&self) -> Running<'_> {
         let thread = gettid();
         let began = time_of(thread).unwrap_or_default();
@@ -108,7 +108,7 @@ impl Stopwatch {
     }
 }
 
-/// A burst that runs.
+/// A burst in progress; dropping it ends the burst.
 pub(super) struct Running<'a>(&'a Mutex<Option<Burst>>);
 
 impl Drop for Running<'_> {

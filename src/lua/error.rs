@@ -1,11 +1,12 @@
-//! Lua's errors → failures: the typed one inside if there is one, the script line, no traceback, no Rust.
+//! Converts Lua errors to failures: the typed failure inside, if there is one, with the script line and without a
+//! traceback.
 
 use super::limits::too_much;
 use super::script::is_library;
 use super::sources::Sources;
 use crate::session::{Class, Failure, ScriptLocation};
 
-/// Reads what went wrong out of an error that left a script.
+/// Converts an error that left a script.
 pub(super) fn failure(error: &mlua::Error, sources: &Sources) -> Failure {
     let mut failure = innermost(error);
     if failure.at.is_none() {
@@ -35,7 +36,7 @@ fn innermost(error: &mlua::Error) -> Failure {
     }
 }
 
-/// Takes `script:line: ` off the front of a message.
+/// Splits `script:line: ` off a message.
 fn split(message: &str) -> (Option<ScriptLocation>, String) {
     let mut parts = message.splitn(3, ':');
     if let (Some(script), Some(line), Some(rest)) = (parts.next(), parts.next(), parts.next())
@@ -55,7 +56,7 @@ fn traceback(error: &mlua::Error) -> Option<ScriptLocation> {
     traceback.lines().find_map(frame).or_else(|| self::traceback(cause))
 }
 
-/// A failure as an error that a script can catch.
+/// Converts a failure to an error that scripts can catch.
 pub(super) fn raise(failure: Failure) -> mlua::Error {
     mlua::Error::external(failure)
 }

@@ -1,9 +1,9 @@
-//! The names that scripts find without a `require`.
+//! The names that scripts can use without `require`.
 
 use super::reference;
 
-/// All that a script has of Lua. Not there: code that nobody has seen, files and processes, a way to standard output,
-/// turning collection off, and coroutines of its own, in which primitives that wait would break.
+/// All of Lua's own globals that scripts get. Left out: loading code from strings, files and processes, standard
+/// output, control of the garbage collector, and coroutines, in which primitives that wait would fail.
 pub(super) const ALLOWED: [&str; 21] = [
     "assert",
     "error",
@@ -28,7 +28,7 @@ pub(super) const ALLOWED: [&str; 21] = [
     "xpcall",
 ];
 
-/// The names of all globals.
+/// All global names.
 pub(super) fn globals() -> impl Iterator<Item = &'static str> {
     let own = reference::functions().iter().map(|function| function.name.split('.').next().unwrap_or_default());
     ALLOWED.into_iter().chain(own)

@@ -1,4 +1,4 @@
-//! Stops a script that computes for too long. `watchdog` says what happens where this cannot.
+//! Stops a script that computes for too long. [`super::watchdog`] handles the cases in which this is not possible.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,25 +16,25 @@ use super::sources::Sources;
 use super::watchdog::{self, Watchdog};
 use crate::primitive::MAX_BURST;
 
-/// How often the clock is looked at, in instructions.
+/// How often the clock is read, in instructions.
 const EVERY: u32 = 10_000;
 
-/// Watches the scripts of one machine.
+/// Watches the scripts of one Lua machine.
 pub(super) struct Guard {
     stopwatch: Arc<Stopwatch>,
     /// How often the script has been told to stop.
     stopped: AtomicUsize,
     watchdog: &'static Watchdog,
-    /// Told when a script begins to compute, and when it waits or ends.
+    /// Called when a script starts to compute, and when it waits or ends.
     on_burst: OnBurst,
 }
 
-/// Told whether a script computes.
+/// Receives whether a script computes.
 type OnBurst = Box<dyn Fn(bool) + Send + Sync>;
 
 impl Guard {
-    /// Watches a machine. The line is looked at on every line, which costs about 0.1 µs: a C function runs no hook, and the
-    /// line that called it is all that can be told of it.
+    /// Watches a machine. The hook records every line, which costs about 0.1 µs: no hook runs inside a C function, so
+    /// the line that called it is all that an error can name.
     pub(super) fn install(
         lua: &Lua,
         sources: &Arc<Sources>,
@@ -48,9 +48,9 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Watches the linter, which reads a script without running it.
+    /// Watches the linter, which parses a script without running it.
     pub(super) fn of_lint(script: &Script) -> std::io::Result<Arc<Self>> {
-        let guard = Self::new(MAX_BURST, "bottler looked at the script", &Arc::default(), Box::new(drop))?;
+        let guard = Self::new(MAX_BURST, "bottler checked the script", &Arc::default(), Box::new(drop))?;
         guard.stopwatch.note_script(&script.name);
         Ok(guard)
     }
@@ -74,8 +74,8 @@ impl Guard {
         if self.stopwatch.over().is_none_or(|over| over.is_zero()) {
             return Ok(VmState::Continue);
         }
-        // Where it cannot be suspended, as in a comparator, that has no effect. By turns, for the error may be caught, and what
-        // caught it may be where it can be suspended.
+        // If Lua cannot be suspended here, as in a comparator, yielding has no effect, so this alternates with an
+        // error. The script may catch the error, but the catching code can then be suspended.
         if self.stopped.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             Ok(VmState::Yield)
         } else {
@@ -83,7 +83,7 @@ impl Guard {
         }
     }
 
-    /// Drives a script, and gives it up when it computes for too long.
+    /// Polls a script's future, and fails it when it computes for too long.
     pub(super) fn watch<T>(
         self: &Arc<Self>,
         script: impl Future<Output = mlua::Result<T>> + Send,
@@ -92,7 +92,7 @@ impl Guard {
         Watched { guard: self.clone(), script: Some(Box::pin(script)) }
     }
 
-    /// Runs something that may run Lua on this thread.
+    /// Runs a closure that may run Lua on this thread.
     pub(super) fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         let _running = self.stopwatch.start();
         self.watchdog.wake();
@@ -103,7 +103,7 @@ impl Guard {
     }
 }
 
-/// A script under watch. It is dropped under watch, too: dropping it runs its `__close` functions.
+/// A watched future. It is dropped under watch, too, because that runs the script's `__close` functions.
 struct Watched<F> {
     guard: Arc<Guard>,
     script: Option<Pin<Box<F>>>,

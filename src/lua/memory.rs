@@ -1,6 +1,8 @@
-//! The memory that scripts use outside of Lua's own allocator: copies of what they give to primitives, and what handles hold.
-//! It counts to the same bound. Every function that copies what a script gave measures it first: a table may name one long string
-//! a million times, or be made of tables that name each other, and would be copied as often.
+//! Counts the memory that scripts use outside of Lua's allocator: copies of values given to primitives, and what
+//! handles hold. It counts towards the script's limit.
+//!
+//! Every function that copies a script's values measures them first: a table can contain one long string a million
+//! times, or tables that contain each other, and the copy would be far larger than the original.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,18 +13,18 @@ use super::error::raise;
 use super::limits::{MAX_MEMORY, too_much};
 use crate::session::{Class, Failure};
 
-/// Most that one call may be given, in bytes.
+/// Maximum size of one call's arguments, in bytes.
 const MAX_GIVEN: usize = 64 << 20;
-/// What a value takes beside its bytes, whatever it is copied into.
+/// Bytes that a value uses besides its content, whatever it is copied into.
 const VALUE: usize = 64;
-/// How deep tables may be nested: as deep as JSON.
+/// Maximum nesting of tables, as in JSON.
 const MAX_DEPTH: usize = 128;
 
-/// What is in use.
+/// The bytes in use.
 #[derive(Default)]
 struct Meter(Arc<AtomicUsize>);
 
-/// A part of it, until it is dropped.
+/// A number of bytes in use; dropping it returns them.
 #[derive(Debug)]
 pub(super) struct Charge {
     used: Arc<AtomicUsize>,
@@ -30,7 +32,7 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// Never gives it back: what was given outlives the call, and the script.
+    /// Never returns the bytes, because the copy outlives the call and the script.
     pub(super) fn keep(self) {
         std::mem::forget(self);
     }
@@ -42,20 +44,20 @@ impl Drop for Charge {
     }
 }
 
-/// Begins to count.
+/// Starts counting.
 pub(super) fn install(lua: &Lua) {
     lua.set_app_data(Meter::default());
 }
 
-/// Counts some bytes.
+/// Counts bytes.
 ///
 /// # Errors
-/// The script would use too much.
+/// The script would exceed its limit.
 pub(super) fn charge(lua: &Lua, bytes: usize) -> mlua::Result<Charge> {
     let used = lua.app_data_ref::<Meter>().map(|meter| meter.0.clone()).unwrap_or_default();
     let fits = || used.load(Ordering::Relaxed).saturating_add(bytes).saturating_add(lua.used_memory()) <= MAX_MEMORY;
     if !fits() {
-        // What nobody holds any more is counted until Lua has seen that.
+        // Unreferenced handles are counted until Lua collects them.
         lua.gc_collect()?;
         if !fits() {
             return Err(raise(too_much()));
@@ -65,10 +67,10 @@ pub(super) fn charge(lua: &Lua, bytes: usize) -> mlua::Result<Charge> {
     Ok(Charge { used, bytes })
 }
 
-/// Measures and counts what is about to be copied.
+/// Measures values that are about to be copied, and counts them.
 ///
 /// # Errors
-/// It is too much, or nested without end.
+/// They are too large, or nested too deeply.
 pub(super) fn charge_for<'a>(lua: &Lua, given: impl IntoIterator<Item = &'a Value>) -> mlua::Result<Charge> {
     let mut left = MAX_GIVEN;
     for value in given {
@@ -85,7 +87,7 @@ fn measure(value: &Value, depth: usize, left: &mut usize) -> mlua::Result<()> {
     let rest = left.checked_sub(bytes.saturating_add(VALUE));
     *left = rest.ok_or_else(|| {
         let message = format!("this call is given more than {} MiB", MAX_GIVEN >> 20);
-        raise(Failure::new(Class::Input, message).hint("what several parts share counts once for each"))
+        raise(Failure::new(Class::Input, message).hint("a value that several tables share counts once for each"))
     })?;
     let Value::Table(table) = value else { return Ok(()) };
     if depth == MAX_DEPTH {
@@ -100,14 +102,14 @@ fn measure(value: &Value, depth: usize, left: &mut usize) -> mlua::Result<()> {
     Ok(())
 }
 
-/// The arguments of a function that copies them: measured first, and counted until it returns.
+/// Arguments of a function that copies them. They are measured first, and counted until the function returns.
 pub(super) struct Args<T> {
     pub(super) values: T,
     charge: Charge,
 }
 
 impl<T> Args<T> {
-    /// The arguments, and what they count.
+    /// The arguments, and their charge.
     pub(super) fn take(self) -> (T, Charge) {
         (self.values, self.charge)
     }

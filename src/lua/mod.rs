@@ -1,4 +1,8 @@
-//! Recipes: the Lua machine with its limits, and the primitives as scripts see them. Only this folder names mlua.
+//! Runs recipes: the Lua machine with its limits, and the primitives as Lua functions. Only this folder names mlua.
+//!
+//! A recipe, and above all a project's own files, may be hostile: a repository brings them along. Scripts have no
+//! file, process or network access except through primitives; memory, computing time and the size of arguments are
+//! bounded; code of the project is read once, after the user has trusted it.
 
 mod api;
 mod burst;

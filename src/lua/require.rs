@@ -1,4 +1,4 @@
-//! `require`: `std.…` is what is compiled in; other names are the project's own files, which were read and trusted.
+//! `require`: `std.…` names are compiled in; other names are the project's files, which the user has trusted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use mlua::{Function, Lua, Table, Value};
 use super::script::{Script, is_library};
 use super::sources::Sources;
 
-/// The recipes that come with bottler: `std.<name>`, and `--recipe <name>`.
+/// The built-in recipes: `std.<name>`, and `--recipe <name>`.
 const RECIPES: &[(&str, &str)] = &[
     ("ci", include_str!("../../scripts/ci.lua")),
     ("fan-out", include_str!("../../scripts/fan-out.lua")),
@@ -28,15 +28,15 @@ const LIBRARY: &[(&str, &str)] = &[
     ("test", include_str!("../../stdlib/test.lua")),
 ];
 
-/// How the names of what comes with bottler begin.
+/// The prefix of built-in modules.
 const OWN: &str = "std.";
 
-/// The names of the recipes that come with bottler.
+/// The names of the built-in recipes.
 pub fn names() -> Vec<&'static str> {
     RECIPES.iter().map(|(name, _)| *name).collect()
 }
 
-/// A recipe that comes with bottler.
+/// A built-in recipe, by its name.
 pub fn built_in(name: &str) -> Option<Script> {
     let source = find(RECIPES, name)?;
     Some(Script { name: format!("scripts/{name}.lua"), source: source.to_owned() })
@@ -50,11 +50,11 @@ fn find(table: &'static [(&str, &str)], name: &str) -> Option<&'static str> {
     table.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-/// What `require` finds beside what is compiled in.
+/// The modules that `require` finds besides the built-in ones.
 pub(super) struct Modules {
-    /// The project's files, by their names below `.bottler/`.
+    /// The project's files, by their paths below `.bottler/`.
     pub(super) project: BTreeMap<String, String>,
-    /// Given to the library's own files.
+    /// The prelude's functions, which only the library's files receive.
     pub(super) core: Table,
 }
 
@@ -77,12 +77,12 @@ impl Modules {
     }
 }
 
-/// The function: what it loads is run once.
+/// Creates the function. It runs each module once.
 pub(super) fn function(lua: &Lua, sources: &Arc<Sources>, modules: Modules) -> mlua::Result<Function> {
     let loaded: Table = lua.create_table()?;
     let sources = sources.clone();
     lua.create_function(move |lua, name: String| {
-        // What comes with bottler is the same for every script that requires it, and each gets a view of its own.
+        // All scripts share a built-in module's result, so each gets a read-only view of it.
         let give = |value: Value| {
             if name.starts_with(OWN) {
                 modules.core.get::<Function>("seal")?.call((name.as_str(), value))

@@ -1,4 +1,4 @@
-//! The texts of the scripts that were loaded, to quote a line in an error.
+//! The texts of loaded scripts, to quote a line in an error.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use super::script::Script;
 use crate::session::ScriptLocation;
 use crate::sync::lock;
 
-/// The texts of the scripts that were loaded, to quote from.
+/// The texts of loaded scripts, by name.
 #[derive(Default)]
 pub(super) struct Sources(Mutex<BTreeMap<String, String>>);
 
@@ -19,14 +19,14 @@ impl Sources {
         known.insert(script.name.clone(), script.source.clone());
     }
 
-    /// The text of a line, from 1; empty where it is not known.
+    /// The text of a line, counted from 1; empty if it is unknown.
     pub(super) fn line(&self, script: &str, line: usize) -> String {
         let known = lock(&self.0);
         let text = known.get(script).and_then(|source| source.lines().nth(line.checked_sub(1)?));
         text.unwrap_or_default().trim().to_owned()
     }
 
-    /// Where a function is written.
+    /// The location where a function is defined.
     pub(super) fn defined(&self, function: &Function) -> Option<ScriptLocation> {
         let info = function.info();
         let script = info.source?.strip_prefix('@')?.to_owned();

@@ -1,4 +1,4 @@
-//! The Lua machine of one bottle: it runs the recipe, the project's hooks and what a script has deferred.
+//! The Lua machine of one bottle: runs the recipe, the project's hooks, and the deferred functions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::sync::lock;
 /// A Lua machine for one bottle.
 pub struct Vm {
     lua: Lua,
-    /// The primitives, and the prelude's own functions; no script of a user's sees it.
+    /// The primitives and the prelude's own functions. Scripts of users never see it.
     core: Table,
     guard: Arc<Guard>,
     sources: Arc<Sources>,
@@ -32,10 +32,10 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// A machine with the primitives of a bottle.
+    /// Creates a machine with a bottle's primitives.
     ///
     /// # Errors
-    /// The built-in library does not load: a bug in bottler.
+    /// The built-in library does not load, which is a bug in bottler.
     pub fn new(bottle: &Arc<Bottle>, program: &Program) -> Result<Self, Failure> {
         let internal = |error: mlua::Error| Failure::new(Class::Internal, format!("start the Lua machine: {error}"));
         Self::build(bottle, program).map_err(internal)
@@ -59,7 +59,7 @@ impl Vm {
             grants: Arc::new(program.grants.clone()),
             cases: cases.clone(),
         };
-        // The prelude gets globals of its own, of which it makes those of scripts; mlua goes on using the machine's.
+        // Scripts get a separate table of globals; mlua goes on using the machine's own.
         let globals = lua.create_table()?;
         for name in ALLOWED {
             globals.raw_set(name, lua.globals().get::<Value>(name)?)?;
@@ -72,10 +72,11 @@ impl Vm {
         Ok(Self { lua, core, guard, sources, defers, program: program.clone(), bottle: bottle.clone(), cases })
     }
 
-    /// Runs the recipe to its end; the agent it returned, if any. What it made is made or being made by then.
+    /// Runs the recipe to its end. Returns the agent that it returned, if any. Its objects exist then, or are being
+    /// created.
     ///
     /// # Errors
-    /// The script is malformed or fails, with its line.
+    /// The script is malformed or fails; the failure names the line.
     pub async fn run(&self, plan: &LaunchPlan) -> Result<Option<Arc<Agent>>, Failure> {
         let script = &self.program.recipe;
         let work = async {
@@ -96,7 +97,7 @@ impl Vm {
             Value::Nil => Ok(None),
             Value::UserData(handle) => match handle.borrow::<Handle<Agent>>() {
                 Ok(agent) => Ok(Some(agent.it.clone())),
-                Err(_) => Err(bad_return(script, "the recipe returned another handle", AGENT_OR_NOTHING)),
+                Err(_) => Err(bad_return(script, "the recipe returned a handle of another kind", AGENT_OR_NOTHING)),
             },
             other => {
                 let what = format!("the recipe returned {}", describe(&other));
@@ -105,20 +106,20 @@ impl Vm {
         }
     }
 
-    /// Runs a script that is no recipe; what it returned is of no interest.
+    /// Runs a script that is not a recipe, and ignores what it returns.
     ///
     /// # Errors
-    /// It is malformed or fails, with its line.
+    /// The script is malformed or fails; the failure names the line.
     pub async fn execute(&self, script: &Script) -> Result<(), Failure> {
         let work = self.load(script);
         self.guard.watch(work).await.map(drop).map_err(|error| self.failure(&error))
     }
 
-    /// Runs a case of a file of tests that was executed, by its number from 0: its name and how it ended; `None` where
-    /// there are no more.
+    /// Runs a test case of a file that was executed, by its index from 0. Returns its name and its result; `None`
+    /// after the last case.
     ///
     /// # Errors
-    /// Never: the case's own failure is inside.
+    /// None: a case's own failure is in the result.
     pub async fn run_case(&self, index: usize) -> Result<Option<(String, Result<(), Failure>)>, Failure> {
         let case = lock(&self.cases).get(index).cloned();
         let Some((name, work)) = case else { return Ok(None) };
@@ -130,7 +131,8 @@ impl Vm {
         Ok(Some((name, ran)))
     }
 
-    /// Tells the project's `on_failure` why the launch failed; what goes wrong with that is told, and changes nothing.
+    /// Calls the project's `on_failure` with the reason of the failure. Its own errors are reported and change
+    /// nothing.
     pub async fn on_failure(&self, failure: &Failure) {
         let work = async {
             let caught = self.lua.create_userdata(Caught::new(&self.lua, failure.clone())?)?;
@@ -142,10 +144,11 @@ impl Vm {
         }
     }
 
-    /// The project's hooks, each with when, name and place: outermost first. Runs its files on an engine in memory.
+    /// The project's hooks, each with its kind, name and location, the outermost first. Runs the project's files on
+    /// an engine in memory.
     ///
     /// # Errors
-    /// The files are malformed or fail, with the line.
+    /// The files are malformed or fail; the failure names the line.
     pub async fn hooks(program: &Program) -> Result<Vec<(String, String, Option<ScriptLocation>)>, Failure> {
         let Some(hooks) = program.hooks() else { return Ok(Vec::new()) };
         let vm = Self::new(&in_memory(), program)?;
@@ -172,7 +175,8 @@ impl Vm {
         error::failure(error, &self.sources)
     }
 
-    /// What the teardown runs of the script, by places: deferred functions, and the project's `on_teardown` before all.
+    /// The teardown steps of the script, by sequence number: the project's `on_teardown`, which runs first, and
+    /// deferred functions.
     pub fn take_defers(&self) -> BTreeMap<u64, Defer> {
         let functions = std::mem::take(&mut *lock(&self.defers));
         let mut defers: BTreeMap<u64, Defer> = BTreeMap::new();
@@ -183,7 +187,7 @@ impl Vm {
             && let Ok(ended) = self.prelude("ended")
         {
             let call = ended.call_async("on_teardown");
-            // Before everything that has a place.
+            // Runs before everything that has a sequence number.
             defers.insert(u64::MAX - 1, self.defer(u64::MAX - 1, "on_teardown", call));
         }
         defers
@@ -209,7 +213,7 @@ impl Vm {
     }
 }
 
-const AGENT_OR_NOTHING: &str = "return what run_agent gave, or nothing";
+const AGENT_OR_NOTHING: &str = "return the result of run_agent, or nothing";
 
 fn bad_return(script: &Script, what: &str, hint: &str) -> Failure {
     Failure::new(Class::Input, format!("{}: {what}", script.name)).hint(hint)

@@ -1,13 +1,14 @@
-//! What ends a script that never gives the processor back.
+//! Ends a script that never yields the processor.
 //!
-//! Three things stop a script, each where the one before cannot:
-//! 1. The hook *suspends* it at the next instruction, and whoever drives it drops it. An error could be caught by the script.
-//! 2. Where Lua cannot be suspended (a comparator, a callback of `gsub`, a metamethod, the body of a required module), the
-//!    hook raises an error, so that the C function around it ends and the script can be suspended.
-//! 3. Where no hook runs (inside a C function: a search that backtracks, `string.rep` of an empty string) or every error is
-//!    caught, nothing in the process can take the thread back. The watchdog, a thread of its own, ends the process.
+//! Three mechanisms stop a script; each covers what the one before cannot:
+//! 1. The hook *suspends* the script at the next instruction, and its driver drops it. An error could be caught by the
+//!    script.
+//! 2. Where Lua cannot be suspended (a comparator, a callback of `gsub`, a metamethod, the body of a required module),
+//!    the hook raises an error, so that the C function around it returns and the script can be suspended.
+//! 3. Where no hook runs (inside a C function: a search that backtracks, `string.rep` of an empty string), or every
+//!    error is caught, nothing in the process can stop the thread. The watchdog, a separate thread, ends the process.
 //!
-//! Time is the processor time of the thread that drives the script: a busy machine ends nobody.
+//! Time is the processor time of the thread that runs the script, so a busy machine does not stop scripts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -17,31 +18,31 @@ use super::burst::Stopwatch;
 use crate::session::{Class, Failure, crash};
 use crate::sync::lock;
 
-/// How much longer than its time a script may compute before the process is ended: time for the hook to stop it.
+/// How long a script may exceed its time before the process is ended; within it, the hook normally stops the script.
 const GRACE: Duration = Duration::from_millis(500);
-/// How often running scripts are looked at. While none runs, the watchdog sleeps.
+/// How often running scripts are checked. While none runs, the watchdog sleeps.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What is done before the process ends.
+/// Called before the process ends.
 type LastWords = Box<dyn Fn(&Failure) + Send + Sync>;
 
 static LAST_WORDS: OnceLock<LastWords> = OnceLock::new();
 static WATCHDOG: OnceLock<Watchdog> = OnceLock::new();
 
-/// Says what this process does before the watchdog ends it for a script: tell somebody. It must return within seconds. Without
-/// it, the failure is written to standard error. Only the first call counts.
+/// Sets what this process does before the watchdog ends it: report the failure. It must return within seconds.
+/// Without it, the failure is written to standard error. Only the first call has an effect.
 pub fn on_runaway(last_words: impl Fn(&Failure) + Send + Sync + 'static) {
     let _ = LAST_WORDS.set(Box::new(last_words));
 }
 
-/// The thread, and whom it watches.
+/// The watchdog's thread, and the stopwatches that it checks.
 pub(super) struct Watchdog {
     stopwatches: Mutex<Vec<Weak<Stopwatch>>>,
     thread: std::thread::Thread,
     asleep: Arc<AtomicBool>,
 }
 
-/// Has a machine's scripts watched for as long as it lives.
+/// Watches a machine's scripts until the machine is dropped.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -71,7 +72,7 @@ fn start() -> std::io::Result<&'static Watchdog> {
                 continue;
             }
             flag.store(true, Ordering::SeqCst);
-            // A script that began before the flag was seen has wakened nobody.
+            // A script that started before the flag was set has not woken the thread, so check again.
             if watchdog.is_none_or(Watchdog::is_busy) {
                 flag.store(false, Ordering::SeqCst);
             } else {
@@ -79,12 +80,12 @@ fn start() -> std::io::Result<&'static Watchdog> {
             }
         }
     })?;
-    // Whoever comes second has started a thread too many, which watches the same.
+    // If two callers start a thread at the same time, both threads watch the same stopwatches, which is harmless.
     Ok(WATCHDOG.get_or_init(|| Watchdog { stopwatches: Mutex::default(), thread: thread.thread().clone(), asleep }))
 }
 
 impl Watchdog {
-    /// Wakes the thread, where it sleeps: a script runs.
+    /// Wakes the thread if it sleeps, because a script runs.
     pub(super) fn wake(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
             self.thread.unpark();

@@ -1,17 +1,17 @@
-//! Whom an agent runs as, by what its image's `/etc/passwd` and `/etc/group` say: numbers, and a home.
+//! The user that an agent runs as: numbers and a home, from the image's `/etc/passwd` and `/etc/group`.
 
 use crate::layout::agent::DEFAULT_HOME;
 
-/// The numbers of a user.
+/// The numeric ids of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in crate::primitive) struct Account {
-    /// The user's.
+    /// The user id.
     pub(in crate::primitive) user: u32,
-    /// The group's.
+    /// The group id.
     pub(in crate::primitive) group: u32,
 }
 
-/// Folders that are nobody's home (hier(7)), and what images name where there is none.
+/// Folders that are not a home (hier(7)), although images name some of them for users without a home.
 const SYSTEM: [&str; 18] = [
     "bin",
     "boot",
@@ -40,13 +40,13 @@ impl std::fmt::Display for Account {
 }
 
 impl Account {
-    /// Two numbers with a colon, or one for both; `None` where it is a name.
+    /// Parses `uid:gid`, or one number for both; `None` if it is a name.
     pub(in crate::primitive) fn numbers(text: &str) -> Option<Self> {
         let (user, group) = text.split_once(':').unwrap_or((text, text));
         Some(Self { user: user.parse().ok()?, group: group.parse().ok()? })
     }
 
-    /// The account that is meant, by these files (passwd(5), group(5)).
+    /// Looks up an account in the two files (passwd(5), group(5)).
     pub(in crate::primitive) fn find(text: &str, passwd: &str, groups: &str) -> Result<Self, String> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
@@ -69,7 +69,8 @@ impl Account {
         Ok(Self { user: user_id, group })
     }
 
-    /// Its home: where the image's own variable says, else by its line in `/etc/passwd`; ours, where neither says one that can be.
+    /// Its home: from the image's `HOME` variable, else from `/etc/passwd`, else bottler's default. Unsuitable
+    /// folders are skipped.
     pub(in crate::primitive) fn home(self, variable: Option<&str>, passwd: &str) -> String {
         let line = passwd.lines().find(|line| fields(line).is_some_and(|(_, id)| id == self.user));
         let known = line.and_then(|line| line.split(':').nth(5));
@@ -77,13 +78,13 @@ impl Account {
         said.unwrap_or(DEFAULT_HOME).to_owned()
     }
 
-    /// Whether a folder can be the account's own: none that belongs to the system, or to us.
+    /// Whether a folder is suitable as a home: it belongs neither to the system nor to bottler.
     fn may_live_in(self, home: &str) -> bool {
         let mut parts = home.strip_prefix('/').unwrap_or_default().split('/');
         let plain = parts.clone().all(|part| !matches!(part, "" | "." | ".."));
         let taken = match parts.next() {
             Some("root") => self.user != 0,
-            // Of these, a folder within may be one.
+            // A subfolder of these is suitable.
             Some("var" | "opt" | "srv" | "mnt" | "home") => parts.next().is_none() || home.starts_with("/var/run"),
             Some(first) => SYSTEM.contains(&first),
             None => true,
@@ -91,7 +92,7 @@ impl Account {
         plain && !taken
     }
 
-    /// The two files with a line for this account, where they have none.
+    /// Returns both files with an added line for this account, unless they have one.
     pub(in crate::primitive) fn in_files(self, passwd: &str, groups: &str) -> (String, String) {
         let Self { user, group } = self;
         let add = |text: &str, id: u32, rest: &str| {
@@ -108,7 +109,7 @@ impl Account {
     }
 }
 
-/// The name and the number of a line of either file.
+/// The name and the id in a line of either file.
 fn fields(line: &str) -> Option<(&str, u32)> {
     let mut fields = line.split(':');
     let name = fields.next()?;

@@ -1,4 +1,4 @@
-//! Questions to the person at the client.
+//! Questions to the user at the client.
 
 use super::bottle::Bottle;
 use super::event::{Event, Question};
@@ -8,9 +8,9 @@ impl Bottle {
     /// Asks the client's user, and waits for the answer.
     ///
     /// # Errors
-    /// Nobody is there to answer.
+    /// There is no terminal to ask at.
     pub async fn ask(&self, what: Question, text: &str) -> Result<String, Failure> {
-        // A person takes longer than an engine.
+        // A user takes longer than an engine, so let other bottles launch.
         self.turn.release();
         let (id, answer) = self.questions.ask();
         self.events.tell(Event::Ask { id, what, text: text.to_owned() });
@@ -20,7 +20,7 @@ impl Bottle {
         })
     }
 
-    /// Gives the answer to a question; none where nobody can be asked.
+    /// Passes on the answer to a question; `None` if nobody can be asked.
     pub fn answer(&self, id: u64, answer: Option<String>) {
         self.questions.answer(id, answer);
     }

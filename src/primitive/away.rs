@@ -1,4 +1,4 @@
-//! An engine that is away for a while, and comes back with its containers still running.
+//! Handles an engine that is unreachable for a while and comes back with its containers still running.
 
 use std::time::Duration;
 
@@ -6,16 +6,17 @@ use tokio::sync::watch;
 
 use crate::engine::{ContainerState, Engine, EngineError, ErrorKind, Result};
 
-/// How long an engine may be away before its containers are given up, and how often it is asked.
+/// How long an engine may be unreachable before its containers are given up, and how often it is asked.
 const AWAY: Duration = Duration::from_mins(2);
 const ASK: Duration = Duration::from_secs(1);
 
-/// How often a container is looked at whose end should be told by itself, and how long that may take once it has come.
+/// How often to inspect a container while a wait call is pending, and how long to wait for that call after the
+/// container's end.
 const LOOK: Duration = Duration::from_secs(20);
 const LATE: Duration = Duration::from_secs(5);
 
-/// Asks until the engine says how a container is. The error says that it is gone, or why the engine was not reached in all
-/// that time.
+/// Retries until the engine returns a container's state. Fails if the container is gone, or the engine was
+/// unreachable for too long.
 pub(super) async fn back(engine: &dyn Engine, id: &str) -> Result<ContainerState> {
     let mut left = AWAY;
     loop {
@@ -23,21 +24,21 @@ pub(super) async fn back(engine: &dyn Engine, id: &str) -> Result<ContainerState
         left = left.saturating_sub(ASK);
         match engine.container_inspect(id).await {
             Ok(state) => return Ok(state),
-            // However a connection breaks: that the container is not there is the only answer that ends it.
+            // Connections fail in many ways; only "not found" is final.
             Err(error) if error.kind == ErrorKind::NotFound || left.is_zero() => return Err(error),
             Err(_) => {}
         }
     }
 }
 
-/// The end of a container that the engine does not tell: a question that has no deadline may be lost.
+/// Detects a container's end by inspecting it, because a wait call without a deadline may get lost.
 pub(super) async fn unsaid(engine: &dyn Engine, id: &str) -> Result<i64> {
     loop {
         tokio::time::sleep(LOOK).await;
         let ended = match engine.container_inspect(id).await {
             Ok(state) => state.exit_code.map(Ok),
             Err(error) if error.kind == ErrorKind::NotFound => Some(Err(error)),
-            // Whoever waits notices, too.
+            // The pending wait call fails as well.
             Err(_) => None,
         };
         if let Some(ended) = ended {
@@ -47,8 +48,8 @@ pub(super) async fn unsaid(engine: &dyn Engine, id: &str) -> Result<i64> {
     }
 }
 
-/// Waits for the end of a container that has started, after an answer to that question which was none. Tells `again` every
-/// time that the engine was away and is back.
+/// Waits for the end of a started container after a wait call has failed. Increments `again` every time that the
+/// engine has come back.
 pub(super) async fn outlast(
     engine: &dyn Engine,
     id: &str,

@@ -1,4 +1,4 @@
-//! `bottle`: a whole further bottle, launched in a session of its own, as one thing of this one.
+//! `bottle`: launches a nested bottle, complete and in its own session.
 
 use std::sync::Arc;
 
@@ -12,28 +12,28 @@ use super::handle::{Child, ChildOptions, ChildRequest, Lifecycle, WorkspaceSourc
 use super::name::check_name;
 use crate::session::{Class, Failure, Pending, ScriptLocation, new_id};
 
-/// Bottles that one recipe may launch.
+/// How many bottles a recipe may launch.
 const MAX_CHILDREN: usize = 64;
-/// How deep bottles may launch bottles.
+/// How deeply bottles may be nested.
 const MAX_DEPTH: usize = 3;
 
 impl Child {
-    /// Ends it now.
+    /// Stops it now.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         self.stop.cancel();
         let work = self.work.clone();
         bottle.undo(&self.life, at, async move {
-            // How it ended is told by `work`.
+            // `work` reports how it ended.
             let _ = work.get().await;
             Ok(())
         })
     }
 }
 
-/// Launches a bottle. It begins at once; what it allows is in its own plan.
+/// Launches a nested bottle, which starts at once. Its own plan determines what it may reach.
 ///
 /// # Errors
-/// An option is bad, there are too many bottles, or nobody is there to launch it.
+/// An option is invalid, there are too many bottles, or no launcher exists.
 pub fn launch_child(
     bottle: &Arc<Bottle>,
     agent: &str,
@@ -41,7 +41,7 @@ pub fn launch_child(
     workspace: Option<WorkspaceSource>,
     at: Option<&ScriptLocation>,
 ) -> Result<Arc<Child>, Failure> {
-    // It may wait for them for as long as they work.
+    // The script may wait for nested bottles as long as they work, so let other bottles launch.
     bottle.turn.release();
     let bad = |message: String| Failure::new(Class::Input, format!("bottle {agent:?}: {message}")).at(at);
     let slug = options.slug.clone().unwrap_or_else(|| agent.to_owned());
@@ -58,7 +58,7 @@ pub fn launch_child(
     if bottle.nesting.depth + 1 >= MAX_DEPTH {
         return Err(bad(format!("bottles launch bottles {MAX_DEPTH} deep at most")));
     }
-    let launcher = bottle.nesting.launcher.clone().ok_or_else(|| bad("nobody is there to launch it".into()))?;
+    let launcher = bottle.nesting.launcher.clone().ok_or_else(|| bad("this process cannot launch bottles".into()))?;
     let id = new_id(&slug).map_err(|error| Failure::new(Class::Internal, format!("choose a name: {error}")))?;
     let seq = bottle.session.next_seq();
     bottle.events.tell(Event::Bottle { seq, id: id.clone(), at: at.cloned() });
@@ -67,7 +67,7 @@ pub fn launch_child(
     let order = ChildRequest { id: id.clone(), agent: agent.to_owned(), options, workspace, stop: stop.clone() };
     let (context, at, ends) = (bottle.clone(), at.cloned(), stop.clone());
     let running = launcher.launch(bottle.clone(), order);
-    // Not an effect: its end may be hours away, and it unwinds itself.
+    // Not an effect: it may run for hours, and unwinds itself.
     let work = async move {
         let mut running = running;
         tokio::select! {
@@ -83,10 +83,10 @@ pub fn launch_child(
 }
 
 impl Bottle {
-    /// Waits until the bottles that this one launched have ended.
+    /// Waits until the nested bottles have ended.
     ///
     /// # Errors
-    /// One could not be launched, and no script was told so.
+    /// One could not be launched, and this was not reported to a script.
     pub async fn wait_children(&self) -> Result<(), Failure> {
         let children = self.inventory.children();
         for child in children {
@@ -100,7 +100,7 @@ impl Bottle {
         Ok(())
     }
 
-    /// The bottles that this one launched, as steps of the teardown.
+    /// The nested bottles, as steps of the teardown.
     pub fn take_children(self: &Arc<Self>) -> Vec<(u64, String, BoxFuture<'static, ()>)> {
         let children = self.inventory.take_children();
         let open = children.into_iter().filter(|child| !child.life.is_closed());

@@ -1,4 +1,4 @@
-//! What scripts ask of a running container, the agent's or a sidecar's: log, files, stop, pause.
+//! Operations on a running container, the agent's or a sidecar's: logs, files, stop, pause.
 
 use std::time::Duration;
 
@@ -14,50 +14,50 @@ use crate::init::files;
 use crate::layout::EXECUTABLE;
 use crate::session::{Class, Failure};
 
-/// Lines of a log where the script does not say.
+/// The default number of log lines.
 const LOG_LINES: usize = 200;
-/// Most of a log that is kept, in bytes.
+/// Maximum size of a log, in bytes.
 const MAX_LOG: usize = 1 << 20;
 /// How long a copy may take.
 const COPY: Duration = Duration::from_mins(1);
-/// How long a container may take to end by itself where the script does not say.
+/// How long a container may take to end by default.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What `logs` takes.
+/// The options of `logs`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogOptions {
-    /// How many lines, the last ones; 200 when absent.
+    /// How many lines, from the end; 200 by default.
     pub lines: Option<usize>,
 }
 
-/// What `copy_in` takes.
+/// The options of `copy_in`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CopyInOptions {
-    /// Where; absolute. Its folders are made.
+    /// The absolute path. Missing parent folders are created.
     pub path: String,
-    /// Its permission bits in octal, as in `"0644"`, which is what it gets when absent.
+    /// The permission bits in octal, such as `"0644"`, which is the default.
     pub mode: Option<String>,
 }
 
-/// What `copy_out` takes.
+/// The options of `copy_out`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CopyOutOptions {
-    /// Which file; absolute.
+    /// The absolute path of the file.
     pub path: String,
 }
 
-/// What `stop` takes.
+/// The options of `stop`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopOptions {
-    /// How long it may take to end by itself before it is killed; 5 s when absent.
+    /// How long it may take to end by itself before it is killed; 5 s by default.
     pub timeout: Option<Seconds>,
 }
 
-/// The last lines that a container wrote, to both streams, up to 1 MiB.
+/// The last lines of a container's output, both streams together, up to 1 MiB.
 ///
 /// # Errors
 /// The engine refuses.
@@ -71,11 +71,11 @@ pub async fn logs(engine: &dyn Engine, id: &str, options: &LogOptions) -> Result
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Writes a file in a running container, as the container's user: by its own helper, never by the engine's archive
-/// call, which follows links that the agent may change meanwhile.
+/// Writes a file inside a running container, as the container's user. This uses bottler's own helper, because the
+/// engine's archive call follows links that the agent may change meanwhile.
 ///
 /// # Errors
-/// The path is not absolute, the content too large, or the container's user may not write there.
+/// The path is not absolute, the content is too large, or the container's user may not write there.
 pub async fn copy_in(engine: &dyn Engine, id: &str, options: &CopyInOptions, content: &[u8]) -> Result<(), Failure> {
     let mode = options.mode.as_deref().unwrap_or("0644");
     check_path("copy_in", &options.path)?;
@@ -88,16 +88,16 @@ pub async fn copy_in(engine: &dyn Engine, id: &str, options: &CopyInOptions, con
     helper(engine, id, &["put", &options.path, mode], content).await.map(drop)
 }
 
-/// Reads a file of a running container, as the container's user.
+/// Reads a file inside a running container, as the container's user.
 ///
 /// # Errors
-/// It is no regular file, is larger than 16 MiB, or the container's user may not read it.
+/// It is not a regular file, is larger than 16 MiB, or the container's user may not read it.
 pub async fn copy_out(engine: &dyn Engine, id: &str, options: &CopyOutOptions) -> Result<Vec<u8>, Failure> {
     check_path("copy_out", &options.path)?;
     helper(engine, id, &["get", &options.path], &[]).await
 }
 
-/// Asks a container to end, and kills it when the time is over.
+/// Asks a container to end, and kills it after the timeout.
 ///
 /// # Errors
 /// The engine refuses.

@@ -1,4 +1,4 @@
-//! What happens during a launch, told as it happens.
+//! Events of a launch, sent as they happen.
 
 use std::sync::Arc;
 
@@ -9,93 +9,93 @@ use crate::probe::ProbeResult;
 use crate::session::ScriptLocation;
 use crate::sidecar;
 
-/// How far a step is.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
-    /// It has begun.
+    /// It has started.
     Started,
     /// It succeeded.
     Done,
     /// It failed.
     Failed,
-    /// It came to nothing, because of something else that failed.
+    /// It was abandoned because another step failed.
     Abandoned,
 }
 
-/// What is expected as an answer.
+/// The kind of answer that a question expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// A line.
+    /// A line of text.
     Line,
-    /// A line that is not shown.
+    /// A line of text that is not shown while typed.
     Secret,
     /// Yes or no.
     Confirm,
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// A step began or ended.
+    /// A step started or ended.
     Step {
-        /// Its name: `network outside`.
+        /// Its name, such as `network outside`.
         name: String,
-        /// How far it is.
+        /// Its state.
         state: StepState,
     },
-    /// A thing is about to be made.
+    /// An object is about to be created.
     Made {
-        /// Its place in program order.
+        /// Its sequence number.
         seq: u64,
-        /// What it is.
+        /// Its kind.
         kind: Kind,
         /// Its name on the engine.
         name: String,
-        /// The script line that asked for it.
+        /// The script line that created it.
         at: Option<ScriptLocation>,
     },
-    /// A further bottle is about to be launched.
+    /// A nested bottle is about to be launched.
     Bottle {
-        /// Its place in program order.
+        /// Its sequence number.
         seq: u64,
         /// Its id.
         id: String,
-        /// The script line that asked for it.
+        /// The script line that launched it.
         at: Option<ScriptLocation>,
     },
     /// A hook runs.
     Hook {
-        /// `before`, `after`, `replace`, `on_failure`, `on_teardown`.
+        /// `before`, `after`, `replace`, `on_failure` or `on_teardown`.
         when: String,
-        /// The thing that it is for; empty for the last two.
+        /// The name that it is for; empty for the last two.
         name: String,
-        /// Where it is written.
+        /// Where it is defined.
         at: Option<ScriptLocation>,
     },
-    /// A person is asked.
+    /// The user is asked.
     Ask {
-        /// Names the question in the answer.
+        /// The question's id, which the answer repeats.
         id: u64,
-        /// What is expected.
+        /// The expected kind of answer.
         what: Question,
-        /// The question.
+        /// The text.
         text: String,
     },
-    /// How far a long piece of work is.
+    /// The progress of a long operation.
     Progress(String),
-    /// A line of a script's own, or of an image build.
+    /// A line from a script or an image build.
     Log(String),
-    /// All sidecars listen.
+    /// All sidecars are ready.
     SidecarsUp,
-    /// The agent's container exists: whoever wants its output attaches now.
+    /// The agent's container exists: clients that want its output attach now.
     AgentCreated {
         /// The container's id.
         container: String,
     },
-    /// The release probe's lines.
+    /// The results of the release probe.
     Proof(Vec<ProbeResult>),
     /// The agent's command has started.
     Released,
@@ -104,24 +104,24 @@ pub enum Event {
         /// Its exit code.
         code: i64,
     },
-    /// A sidecar decided about a request.
+    /// A sidecar's decision about a request.
     Audit(sidecar::Event),
-    /// What cannot wait, be the terminal the agent's, in words.
+    /// An urgent message, which is shown even while the agent has the terminal.
     Alarm(String),
-    /// The agent was paused, and why; or it goes on.
+    /// The agent was paused, with the reason; `None` when it continues.
     Paused(Option<String>),
-    /// The proof was repeated and is red: the agent is paused.
+    /// A repeated proof failed, and the agent is paused.
     NotTight {
         /// Why it was repeated.
         why: String,
-        /// The red lines, in words.
+        /// The failed attempts, as text.
         red: Vec<String>,
-        /// Why the agent could not be paused, where it could not.
+        /// Why the agent could not be paused, if so.
         unpaused: Option<String>,
     },
 }
 
-/// Where events go.
+/// The receiver of events.
 #[derive(Clone)]
 pub struct Events(Arc<dyn Fn(Event) + Send + Sync>);
 
@@ -131,12 +131,12 @@ impl Events {
         Self(Arc::new(to))
     }
 
-    /// Tells an event.
+    /// Sends an event.
     pub fn tell(&self, event: Event) {
         (self.0)(event);
     }
 
-    /// Tells how far a step is.
+    /// Sends the state of a step.
     pub fn step(&self, name: &str, state: StepState) {
         self.tell(Event::Step { name: name.to_owned(), state });
     }

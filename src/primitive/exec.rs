@@ -1,4 +1,4 @@
-//! `exec`: a command in a running container, to its end.
+//! `exec`: runs a command in a running container to its end.
 
 use std::collections::BTreeMap;
 
@@ -10,45 +10,45 @@ use super::seconds::{Seconds, within};
 use crate::engine::{Engine, ExecSpec, Output};
 use crate::session::{Class, Failure};
 
-/// Most that is kept of each stream, in bytes.
+/// How much of each stream is kept, in bytes.
 pub(super) const MAX_OUTPUT: usize = 1 << 20;
-/// How long a command may take where the script does not say, in seconds.
+/// The default time limit of a command, in seconds.
 pub(super) const DEFAULT_TIMEOUT: f64 = 60.0;
 
-/// What `exec` takes.
+/// The options of `exec`.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecOptions {
     /// The command and its arguments.
     pub command: Vec<String>,
-    /// Variables beyond the container's own.
+    /// Environment variables in addition to the container's.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// The directory it starts in.
+    /// The working directory.
     pub workdir: Option<String>,
-    /// What it reads; nothing when absent.
+    /// The standard input; empty by default.
     pub stdin: Option<String>,
-    /// How long it may take; 60 s when absent.
+    /// How long it may take; 60 s by default.
     pub timeout: Option<Seconds>,
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ExecResult {
     /// Its exit code.
     pub exit_code: i64,
-    /// What it wrote, up to a bound.
+    /// Its standard output, up to a limit.
     pub stdout: String,
-    /// What it wrote to standard error, up to a bound.
+    /// Its standard error, up to a limit.
     pub stderr: String,
-    /// Whether more was written than is kept.
+    /// Whether output was cut off at the limit.
     pub truncated: bool,
 }
 
-/// Runs a command in a container and waits for its end. A non-zero exit code is a result.
+/// Runs a command in a container and waits for its end. A non-zero exit code is a result, not an error.
 ///
 /// # Errors
-/// The engine refuses, or the time is over; the command may run on then.
+/// The engine refuses, or the time limit is exceeded; then the command may continue.
 pub async fn exec(engine: &dyn Engine, container: &str, options: &ExecOptions) -> Result<ExecResult, Failure> {
     if options.command.is_empty() {
         return Err(Failure::new(Class::Input, "exec: command is empty"));
@@ -72,16 +72,16 @@ async fn run(engine: &dyn Engine, container: &str, options: &ExecOptions) -> Res
     Ok(ExecResult { exit_code, stdout: text(stdout), stderr: text(stderr), truncated })
 }
 
-/// What a command did, in bytes.
+/// The result of a command, in bytes.
 pub(super) struct CommandOutput {
     pub(super) exit_code: i64,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
-    /// Whether more was written than is kept.
+    /// Whether output was cut off at the limit.
     pub(super) truncated: bool,
 }
 
-/// Runs a command, gives it its input, and reads both streams to their ends; `bound` bytes of each are kept.
+/// Runs a command, writes its input, and reads both streams to their ends; keeps `bound` bytes of each.
 pub(super) async fn run_to_end(
     engine: &dyn Engine,
     container: &str,
@@ -90,7 +90,7 @@ pub(super) async fn run_to_end(
     bound: usize,
 ) -> Result<CommandOutput, Failure> {
     let (id, mut streams) = engine.exec(container, spec).await?;
-    // A command that does not read may close its end first; its exit code says the rest.
+    // A command may close its input early; its exit code is what counts.
     let _ = streams.input.write_all(stdin).await;
     let _ = streams.input.shutdown().await;
     let (mut stdout, mut stderr, mut truncated) = (Vec::new(), Vec::new(), false);

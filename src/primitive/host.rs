@@ -1,4 +1,7 @@
-//! `host.run`: a command on the host, only where the user's own manifest lists it.
+//! `host.run`: runs a command on the host, if the user's own manifest lists it.
+//!
+//! A recipe or a project's hooks may be hostile. The command must be one that the user has listed, and it only runs
+//! before the agent's command has started, so that it never executes what an agent has changed.
 
 use std::process::Stdio;
 
@@ -11,21 +14,21 @@ use super::exec::{DEFAULT_TIMEOUT, ExecResult, MAX_OUTPUT};
 use super::seconds::{Seconds, within};
 use crate::session::{Class, Failure};
 
-/// What `host.run` takes.
+/// The options of `host.run`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostOptions {
-    /// The command and its arguments; it begins as one that the manifest lists.
+    /// The command and its arguments; its first words must be listed in the manifest.
     pub command: Vec<String>,
-    /// How long it may take; 60 s when absent. It is killed when that is over.
+    /// How long it may take until it is killed; 60 s by default.
     pub timeout: Option<Seconds>,
 }
 
-/// Runs a command in the directory of the launch, before the agent's command has started: what an agent may have
-/// changed is never run on the host.
+/// Runs a command in the directory of the launch, before the agent's command has started.
 ///
 /// # Errors
-/// The manifest does not list it, the agent has been released, it cannot be run, or its time is over.
+/// The manifest does not list it, the agent has been released, it cannot be run, or it exceeds its time
+/// limit.
 pub async fn host_run(bottle: &Bottle, options: &HostOptions, listed: &[Vec<String>]) -> Result<ExecResult, Failure> {
     let Some((program, arguments)) = options.command.split_first() else {
         return Err(Failure::new(Class::Input, "host.run: command is empty"));
@@ -38,7 +41,7 @@ pub async fn host_run(bottle: &Bottle, options: &HostOptions, listed: &[Vec<Stri
     }
     if bottle.is_released() {
         return Err(Failure::new(Class::Input, format!("host.run {line:?}: the agent has been released"))
-            .hint("run it before agent:wait(); what an agent has touched is not run on the host"));
+            .hint("run it before agent:wait(); what an agent may have changed is not run on the host"));
     }
     let limit = options.timeout.clone().unwrap_or(Seconds::Number(DEFAULT_TIMEOUT)).duration("host.run")?;
     let Some(directory) = &bottle.host.directory else {

@@ -1,4 +1,4 @@
-//! A bottle on an engine in memory, of which nobody hears: to look at scripts.
+//! A bottle on an engine in memory whose events are dropped, for checking scripts.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::image::placeholder_images;
 use crate::engine::fake::FakeEngine;
 use crate::session::Session;
 
-/// A bottle on an engine in memory, of which nobody hears: to look at scripts.
+/// A bottle on an engine in memory whose events are dropped.
 pub fn in_memory() -> Arc<Bottle> {
     let session = Session::new("check-00000", "nobody", Arc::new(FakeEngine::with_any_image()));
     let (plan, host) = (crate::plan::probe("check-00000"), HostContext::bare(placeholder_images()));

@@ -1,7 +1,7 @@
-//! The primitives, without Lua: each checks what it is asked, records its intent, starts its effect and gives a handle.
+//! The primitives without Lua: each checks its options, announces an object, starts an effect and returns a handle.
 //!
-//! From below: `roles`, `channel` and `handle` are what a bottle consists of; `bottle` holds it; everything else works on a
-//! bottle.
+//! Layers, from below: `roles`, `channel` and `handle` are the parts of a bottle; `bottle` holds them; everything
+//! else works on a bottle.
 
 mod account;
 mod agent;

@@ -1,13 +1,13 @@
-//! Names and paths that an engine, or a container, takes.
+//! Names and paths that an engine or a container accepts.
 
 use crate::session::{Class, Failure};
 
-/// Whether a path is absolute, and leads nowhere else on its way.
+/// Whether a path is absolute and contains no `..`.
 pub(super) fn is_absolute(path: &str) -> bool {
     path.starts_with('/') && !path.split('/').any(|part| part == "..")
 }
 
-/// Refuses a part of a name that an engine or a host file would not take.
+/// Checks a part of a name, which engines and the host's file system must accept.
 pub(super) fn check_name(what: &str, name: &str) -> Result<(), Failure> {
     if crate::session::valid_name(name) {
         Ok(())

@@ -13,21 +13,21 @@ use crate::engine::labels::Kind;
 use crate::engine::{ErrorKind, NetworkSpec};
 use crate::session::{Class, Failure, Pending, ScriptLocation};
 
-/// Ranges that are tried when the engine says that one is taken.
+/// How many ranges are tried when the engine reports that one is taken.
 const TRIES: usize = 32;
-/// What `network_create` takes.
+/// The options of `network_create`.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkOptions {
     /// Its name in the recipe.
     pub name: String,
-    /// No route to anywhere else: the agent's own network, in a bottle that is not sealed.
+    /// Whether it has no route out: the agent's own network, in a bottle that is not sealed.
     #[serde(default)]
     pub internal: bool,
 }
 
 impl Network {
-    /// Disconnects whatever is left on it and removes it now.
+    /// Disconnects the remaining containers and removes it now.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         bottle.undo(&self.life, at, async move {
@@ -38,22 +38,23 @@ impl Network {
         })
     }
 
-    /// The device that it is on the engine's host.
+    /// The name of its device on the engine's host.
     pub(in crate::primitive) fn device(&self, bottle: &Bottle) -> String {
         bridge(&bottle.name(&self.name))
     }
 }
 
-/// The name of an internal network's bridge: known before there is one, and as long as a device's may be (`IFNAMSIZ`).
+/// The name of an internal network's bridge. It is known before the bridge exists, and fits the limit of device names
+/// (`IFNAMSIZ`).
 fn bridge(network: &str) -> String {
     let digest = Sha256::digest(network.as_bytes());
     format!("br-{}", &HEXLOWER.encode(&digest)[..12])
 }
 
-/// Creates a network. A range that was taken in the same moment is retried with the next.
+/// Creates a network. If a range was taken meanwhile, the next one is tried.
 ///
 /// # Errors
-/// The name cannot be one.
+/// The name is invalid.
 pub fn network_create(
     bottle: &Arc<Bottle>,
     options: &NetworkOptions,

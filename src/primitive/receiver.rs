@@ -1,4 +1,5 @@
-//! What a probe needs on the engine's host where the agent is on a network: somebody there who tells what arrives.
+//! The receiver: a container in the engine's host network that reports what arrives there. Needed to prove a bottle
+//! whose agent is attached to a network.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +16,12 @@ use crate::sidecar::receiver::{Arrivals, Ask, Config, Host, HostReceiver as Role
 use crate::sidecar::role::{CommandOf, MessageOf};
 use crate::sidecar::{Action, Command, CommandOutcome, Message, OutputLine};
 
-/// Its name, after the bottle's.
+/// Its name, appended to the bottle's.
 const NAME: &str = "receiver";
-/// How long it may take for an answer.
+/// How long it may take for a response.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A receiver that listens.
+/// A running receiver.
 pub(in crate::primitive) struct Receiver {
     id: String,
     device: String,
@@ -29,13 +30,13 @@ pub(in crate::primitive) struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one for a network inside: with the right to set the host's filter for that bridge only where the plan, which
-    /// is the user's, says so.
+    /// Starts a receiver for an internal network. It may set the host's reverse path filter for that bridge only if
+    /// the plan, which is the user's, allows that.
     ///
     /// # Errors
     /// It cannot listen.
     pub(in crate::primitive) async fn start(bottle: &Arc<Bottle>, network: &Network) -> Result<Self, Failure> {
-        // It needs the bridge to be there.
+        // The bridge must exist.
         network.ready().await?;
         let image = self_image(bottle, None).get().await?.tag.clone();
         let name = bottle.name(NAME);
@@ -50,7 +51,7 @@ impl Receiver {
         let mut receiver = Self { id, device, talk, host };
         match receiver.ask(&config).await? {
             Message::Ready(host) => receiver.host = host,
-            _ => return Err(receiver.failed("it gave an unexpected answer")),
+            _ => return Err(receiver.failed("it sent an unexpected response")),
         }
         Ok(receiver)
     }
@@ -61,35 +62,35 @@ impl Receiver {
     }
 
     fn failed(&self, why: impl std::fmt::Display) -> Failure {
-        let attempted = format!("hear on the engine's host what comes by {}", self.device);
-        self.talk.failure(&attempted, why).hint("isolation: sealed needs nobody on the host")
+        let attempted = format!("receive on the engine's host what arrives through {}", self.device);
+        self.talk.failure(&attempted, why).hint("isolation: sealed needs no receiver on the host")
     }
 
-    /// Asks what came, and ends it.
+    /// Asks for what arrived, and ends the receiver.
     ///
     /// # Errors
-    /// It does not answer.
+    /// It does not respond.
     pub(in crate::primitive) async fn finish(mut self, bottle: &Bottle) -> Result<Arrivals, Failure> {
         let question: CommandOf<Role> = Command { n: 1, action: Action::Ask(Ask::WhatCame) };
         let answer = self.ask(&question).await;
         bottle.session.engine.container_remove(&self.id).await?;
         let Message::Acknowledged(acknowledged) = answer? else {
-            return Err(self.failed("it gave an unexpected answer"));
+            return Err(self.failed("it sent an unexpected response"));
         };
         match acknowledged.outcome {
             CommandOutcome::Answer(heard) => Ok(heard),
             CommandOutcome::Refused(why) => Err(self.failed(why)),
-            CommandOutcome::Done => Err(self.failed("it gave an unexpected answer")),
+            CommandOutcome::Done => Err(self.failed("it sent an unexpected response")),
         }
     }
 
-    /// The bridge that it listens at.
+    /// The bridge that it listens on.
     pub(in crate::primitive) fn device(&self) -> &str {
         &self.device
     }
 }
 
-/// What the host says, as lines of the probe. `sent` is whether anything was sent that should have come to it.
+/// The host's report, as results of the probe. `sent` is whether anything was sent that should have arrived.
 pub(in crate::primitive) fn lines(device: &str, host: &Host, heard: &Arrivals, sent: bool) -> Vec<ProbeResult> {
     let line = |attempt: String, expected: &str, ok: bool, happened: String| ProbeResult {
         attempt,
@@ -115,7 +116,7 @@ pub(in crate::primitive) fn lines(device: &str, host: &Host, heard: &Arrivals, s
         ),
     ];
     if sent {
-        // Without this the silence would prove nothing: the packets may have gone elsewhere.
+        // Otherwise silence proves nothing: the packets may have taken another path.
         let happened = format!("{} came, {} turned away", heard.came, heard.turned_away);
         let ok = heard.came > 0 && heard.turned_away > 0;
         lines.push(line("turned away by the host, counted there".to_owned(), "some", ok, happened));

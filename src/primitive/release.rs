@@ -1,4 +1,5 @@
-//! The release: the proof that the bottle is tight, and what the agent is given, before its command starts.
+//! The release: proves that the bottle is isolated, and sends the agent's files and variables, before its command
+//! starts.
 
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ use crate::probe;
 use crate::session::{Class, Failure, kept_workspace};
 use crate::sync::lock;
 
-/// Waits for everything the recipe has made, proves that the bottle is tight, and starts the agent's command.
-/// Done once, however often it is called.
+/// Waits for everything that the recipe has created, proves that the bottle is isolated, and starts the agent's
+/// command. Only the first call has an effect.
 ///
 /// # Errors
-/// Something the recipe made failed, or the proof is red: then the command does not start.
+/// An effect failed, or the proof did; then the command does not start.
 pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure> {
     let work = async {
         agent.open_gate();
@@ -36,12 +37,13 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
             kept_workspace::note_released(directory)
                 .map_err(|error| Failure::new(Class::Internal, format!("write {}: {error}", directory.display())))?;
         }
-        // A bottle of another's is part of that one; one without a directory has nobody who would ask for it later.
+        // The output of a nested bottle belongs to its parent, and nobody asks later for that of a bottle without a
+        // directory.
         if bottle.nesting.outer.is_none()
             && bottle.host.staging.is_some()
             && let Some(why) = bottle.recording.start(&bottle.session.engine, &agent.container().await?).await
         {
-            bottle.events.tell(Event::Log(format!("keep what the agent writes: {why}")));
+            bottle.events.tell(Event::Log(format!("record the agent's output: {why}")));
         }
         match channel.ask(&init::Request::Release(Box::new(release))).await? {
             init::Response::Released => {
@@ -51,7 +53,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
             }
             init::Response::Failed(why) => Err(Failure::new(Class::Operation, format!("release the agent: {why}"))),
             init::Response::Proof(_) => {
-                Err(Failure::new(Class::Internal, "release the agent: init gave an unexpected answer"))
+                Err(Failure::new(Class::Internal, "release the agent: init sent an unexpected response"))
             }
         }
     };
@@ -70,7 +72,7 @@ async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failur
         env.insert(probe::VARIABLE.to_owned(), json);
     }
     for (name, value) in &bottle.host.agent_env {
-        // What a recipe says of the same variable is nearer.
+        // A recipe's value of the same variable takes precedence.
         env.entry(name.clone()).or_insert_with(|| value.clone());
     }
     let workdir = if agent.config.workdir.is_empty() { DEFAULT_HOME.to_owned() } else { agent.config.workdir.clone() };

@@ -1,4 +1,4 @@
-//! The only files that a script makes on the host: results, below the directory of the launch.
+//! Writes results below the directory of the launch. Scripts can create no other files on the host.
 
 use std::io::Write;
 use std::path::{Component, Path};
@@ -9,14 +9,14 @@ use nix::sys::stat::Mode;
 use super::bottle::Bottle;
 use crate::session::{Class, Failure};
 
-/// Names that are tried when one is taken.
+/// How many names are tried when one is taken.
 const TRIES: u32 = 99;
 
-/// Writes a result below the directory of the launch, never over a file that is there and never through a link; the
-/// path that it got: `fix.patch`, or `fix-2.patch` where that was taken.
+/// Writes a result below the directory of the launch, never over an existing file and never through a link. Returns
+/// its path: `fix.patch`, or `fix-2.patch` if that exists.
 ///
 /// # Errors
-/// The path leads elsewhere, its folder is not there, or it cannot be written.
+/// The path leads outside, its folder does not exist, or it cannot be written.
 pub fn save(bottle: &Bottle, path: &str, content: &str) -> Result<String, Failure> {
     let wanted = Path::new(path);
     if path.is_empty() || !wanted.components().all(|part| matches!(part, Component::Normal(_))) {

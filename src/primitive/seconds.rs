@@ -1,4 +1,4 @@
-//! Times as scripts write them: a number of seconds, or text such as `"30m"`.
+//! Durations in scripts: a number of seconds, or text such as `"30m"`.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ pub enum Seconds {
 }
 
 impl Seconds {
-    /// As a duration; `what` is named in the error.
+    /// Converts it to a duration. `what` names the operation in the error.
     ///
     /// # Errors
-    /// It is negative, or not understood.
+    /// It is negative, or cannot be parsed.
     pub fn duration(&self, what: &str) -> Result<Duration, Failure> {
         let (read, said) = match self {
             Self::Number(seconds) => (Duration::try_from_secs_f64(*seconds).ok(), seconds.to_string()),
@@ -34,18 +34,18 @@ impl Seconds {
     }
 }
 
-/// What `wait` takes.
+/// The options of `wait`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WaitOptions {
-    /// How long to wait; without end when absent.
+    /// How long to wait; by default without a limit.
     pub timeout: Option<Seconds>,
 }
 
-/// Waits for something, for a bounded time where there is a bound.
+/// Waits for a future, with a time limit if there is one.
 ///
 /// # Errors
-/// The time is over, or what is waited for fails.
+/// The time limit is exceeded, or the future fails.
 pub async fn within<T>(
     what: &str,
     limit: Option<Duration>,

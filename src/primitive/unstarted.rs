@@ -1,4 +1,4 @@
-//! A container that never starts: the engine reads files out of it, or out of a volume that it mounts.
+//! A container that never starts, through which the engine reads files of an image or of a mounted volume.
 
 use crate::engine::labels::Identity;
 use crate::engine::{ContainerSpec, Resources};

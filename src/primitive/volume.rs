@@ -11,7 +11,7 @@ use crate::engine::VolumeSpec;
 use crate::engine::labels::Kind;
 use crate::session::{Failure, Pending, ScriptLocation};
 
-/// What `volume_create` takes.
+/// The options of `volume_create`.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeOptions {
@@ -20,7 +20,7 @@ pub struct VolumeOptions {
 }
 
 impl Volume {
-    /// Removes it now; refused by the engine while a container has it.
+    /// Removes it now. The engine refuses that while a container uses it.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
         bottle.undo(&self.life, at, async move {
@@ -35,7 +35,7 @@ impl Volume {
 /// Creates a volume.
 ///
 /// # Errors
-/// The name cannot be one.
+/// The name is invalid.
 pub fn volume_create(
     bottle: &Arc<Bottle>,
     options: &VolumeOptions,

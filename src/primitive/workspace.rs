@@ -1,5 +1,5 @@
-//! The workspace on the engine: a volume that the seed goes into before the agent starts, and that is read after its end,
-//! or beside it, by a container that never starts; or a folder of the host, mounted.
+//! The workspace on the engine: a volume that is filled from the seed before the agent starts, and that is read after
+//! its end, or meanwhile, through a container that never starts; or a mounted folder of the host.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::workspace::{MASKED, MASKED_HEAD, MAX_ARCHIVE, MaskKind, Seed, Snapsho
 pub const SEED_FILE: &str = "workspace.tar";
 
 impl Bottle {
-    /// What the workspace begins with; read once, from the first time it is asked for.
+    /// The workspace's seed. It is read once, on the first call.
     pub fn seed(self: &Arc<Self>) -> Option<Pending<Arc<Seed>>> {
         let source = self.host.workspace.clone()?;
         let begin = || match source {
@@ -41,7 +41,7 @@ impl Bottle {
                         Ok(Ok(archive)) => Ok(Arc::new(Seed::Archive(archive))),
                         Ok(Err((root, error))) => {
                             let message = format!("copy the workspace {}: {error}", root.display());
-                            Err(Failure::new(Class::Input, message).hint("name less of it in workspace.exclude"))
+                            Err(Failure::new(Class::Input, message).hint("exclude more of it with workspace.exclude"))
                         }
                         Err(error) => Err(Failure::new(Class::Internal, format!("copy the workspace: {error}"))),
                     }
@@ -51,7 +51,7 @@ impl Bottle {
         Some(self.seed.get_or_init(begin).clone())
     }
 
-    /// The same, where it has been read already.
+    /// The seed, if it has been read already.
     pub async fn seed_now(&self) -> Option<Arc<Seed>> {
         self.seed.get()?.get().await.ok()
     }
@@ -62,10 +62,11 @@ impl Bottle {
     }
 }
 
-/// A folder of the host in the agent's container: as a whole, and the places that the host executes over it, read-only.
+/// Mounts of a host folder into the agent's container: the folder itself and, on top of it, read-only mounts of the
+/// paths that the host executes.
 ///
 /// # Errors
-/// The engine is elsewhere, the folder is none, or a place cannot be masked.
+/// The engine is on another machine, the path is not a folder, or a path cannot be masked.
 pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>, Failure> {
     let failed = |path: &Path, why: &dyn std::fmt::Display| {
         Failure::new(Class::Input, format!("mount the workspace: {}: {why}", path.display()))
@@ -83,7 +84,7 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
     if plan.read_only {
         return Ok(binds);
     }
-    // Other bottles make and remove the same places.
+    // Other bottles create and remove the same placeholders.
     let _held = match &bottle.host.staging {
         Some(directory) => Some(placeholder::lock(directory).map_err(|error| failed(&root, &error))?),
         None => None,
@@ -93,8 +94,8 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
         let place = root.join(name);
         match std::fs::symlink_metadata(&place) {
             Ok(seen) if seen.is_symlink() => {
-                return Err(failed(&place, &"it is a link, and cannot be kept from the agent where it leads")
-                    .hint("workspace: {mode: copy}, or take the link away"));
+                return Err(failed(&place, &"it is a symbolic link, whose target cannot be masked")
+                    .hint("workspace: {mode: copy}, or remove the link"));
             }
             Ok(_) => {
                 if let Some(directory) = &bottle.host.staging
@@ -121,10 +122,10 @@ pub(super) fn mounts(bottle: &Bottle, plan: &WorkspacePlan) -> Result<Vec<Bind>,
     Ok(binds)
 }
 
-/// What the agent left in its workspace, a volume, once it has ended; `None` where it has none of its own.
+/// Reads the workspace volume after the agent has ended; `None` if the agent has no workspace volume.
 ///
 /// # Errors
-/// The engine refuses, or there is more than the bounds allow.
+/// The engine refuses, or a limit is exceeded.
 pub async fn collect(bottle: &Arc<Bottle>, volume: Option<String>) -> Result<Option<Snapshot>, Failure> {
     let (Some(volume), Some(seed)) = (volume, bottle.seed()) else { return Ok(None) };
     let reader = Reader {
@@ -138,15 +139,14 @@ pub async fn collect(bottle: &Arc<Bottle>, volume: Option<String>) -> Result<Opt
     left(&bottle.session.engine, reader, &folder, &before).await.map(Some)
 }
 
-/// What a workspace began with.
+/// Reads the seed of a workspace.
 ///
 /// # Errors
 /// It cannot be read.
 pub async fn before(seed: Arc<Seed>) -> Result<Arc<Snapshot>, Failure> {
     let read = tokio::task::spawn_blocking(move || seed.read()).await;
-    let failed = |why: &dyn std::fmt::Display| {
-        Failure::new(Class::Internal, format!("read what the workspace began with: {why}"))
-    };
+    let failed =
+        |why: &dyn std::fmt::Display| Failure::new(Class::Internal, format!("read the workspace's seed: {why}"));
     Ok(Arc::new(read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?))
 }
 
@@ -162,12 +162,12 @@ pub struct Reader {
     pub volume: String,
 }
 
-/// Reads a workspace: into a file without a name in a folder of this disk, and what is in it. While an agent works at it,
-/// files may be read half changed; nothing is read that is not below the workspace: the engine reads within the container's
-/// own root.
+/// Reads a workspace into an unnamed file in a folder of this machine, and parses it. Files may be inconsistent if
+/// the agent is still working. Nothing outside the workspace is read, because the engine reads within the container's
+/// root.
 ///
 /// # Errors
-/// The engine refuses, the answer is cut short, or there is more than the bounds allow.
+/// The engine refuses, the archive is truncated, or a limit is exceeded.
 pub async fn left(
     engine: &Arc<dyn Engine>,
     reader: Reader,
@@ -195,7 +195,7 @@ pub async fn left(
     files.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 
-/// A container that is only there to be looked into.
+/// A container that is only used to read its volume.
 fn idle(name: String, image: String, volume: String, identity: Identity) -> ContainerSpec {
     ContainerSpec {
         mounts: vec![VolumeMount { volume, target: WORKSPACE.into(), read_only: true }],

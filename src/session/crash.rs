@@ -1,5 +1,5 @@
-//! Crash logs of background processes: a file in the state directory is the process' standard error. It is created before
-//! the process starts and removed at its end if it is empty.
+//! Crash logs of background processes: a file in the state directory is the process' standard error. It is created
+//! before the process starts and removed at its end if it is empty.
 
 use std::backtrace::Backtrace;
 use std::fs::{File, OpenOptions};

@@ -1,5 +1,5 @@
-//! The state directory, and a directory in it for every bottle. A locked file shows that the bottle is running; a record says
-//! what it is.
+//! The state directory, and a directory in it for every bottle. A locked file shows that the bottle is running; a
+//! record says what it is.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -144,7 +144,7 @@ impl StateDir {
     /// Opens a state directory at a path.
     ///
     /// # Errors
-    /// It cannot be made or read.
+    /// It cannot be created or read.
     pub fn at(path: &Path) -> io::Result<Self> {
         make_private(&path.join("bottles"))?;
         let found = super::owner::resolve(path, || Self::unchecked(path, "").named())?;
@@ -175,7 +175,7 @@ impl StateDir {
     /// process reads its kept workspace.
     ///
     /// # Errors
-    /// It cannot be made or locked.
+    /// It cannot be created or locked.
     pub fn claim(&self, id: &str) -> io::Result<Option<SessionDir>> {
         let path = self.bottle(id);
         loop {
@@ -328,20 +328,20 @@ fn open_lock(path: &Path, make: bool) -> io::Result<File> {
     opened.map_err(|error| io::Error::new(error.kind(), format!("open {}: {error}", path.display())))
 }
 
-/// Why an entry is not a bottle's directory; `None` if it is one. A bottle's directory contains a lock, or is empty if its
-/// holder died before it created the lock.
+/// Why an entry is not a bottle's directory; `None` if it is one. A bottle's directory contains a lock, or is empty
+/// if its holder died before it created the lock.
 fn why_not_a_bottle(path: &Path) -> Option<String> {
     let seen = match std::fs::symlink_metadata(path) {
         // It has just been removed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => return Some(format!("it cannot be looked at: {error}")),
+        Err(error) => return Some(format!("it cannot be inspected: {error}")),
         Ok(seen) => seen,
     };
     if seen.is_symlink() {
         return Some("it is a symbolic link".to_owned());
     }
     if !seen.is_dir() {
-        return Some("it is no folder".to_owned());
+        return Some("it is not a folder".to_owned());
     }
     if std::fs::symlink_metadata(path.join(LOCK)).is_ok_and(|lock| lock.is_file()) {
         return None;

@@ -1,4 +1,5 @@
-//! Effects: engine operations that run in their own tasks, so that their results are not lost when the script is dropped.
+//! Effects: engine operations that run in their own tasks, so that their results are not lost when the script is
+//! dropped.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -54,8 +55,8 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Starts an effect. If it is cancelled before it starts, it does nothing; once started it runs to its end, because the
-    /// result of a running engine call must be known.
+    /// Starts an effect. If it is cancelled before it starts, it does nothing; once started it runs to its end,
+    /// because the result of a running engine call must be known.
     pub fn start<T, F>(&self, work: F) -> Pending<T>
     where
         T: Clone + Send + Sync + 'static,

@@ -1,5 +1,5 @@
-//! Exit records of bottles that have ended: exit code, failure, and the end of the agent's output. The newest are kept for a
-//! week.
+//! Exit records of bottles that have ended: exit code, failure, and the end of the agent's output. The newest are
+//! kept for a week.
 
 use std::io;
 use std::path::PathBuf;

@@ -38,7 +38,7 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// Adds what was collected on another engine. Strays are of the state directory, and so the same.
+    /// Adds the result for another engine. Strays belong to the state directory, and are the same for all engines.
     pub fn add(&mut self, other: Self) {
         let Self { bottles, troubles, strays } = other;
         self.bottles.extend(bottles);
@@ -49,9 +49,9 @@ impl Collection {
 
 /// Removes dead bottles of this owner on this engine; with `dry_run`, only names them.
 ///
-/// A bottle is dead if no process holds its lock. Objects are listed *before* the directories: a running bottle creates its
-/// directory before its first object, so an object without a directory belongs to a dead bottle. A bottle whose record
-/// cannot be read is skipped, because the record says what to keep.
+/// A bottle is dead if no process holds its lock. Objects are listed *before* the directories: a running bottle
+/// creates its directory before its first object, so an object without a directory belongs to a dead bottle. A bottle
+/// whose record cannot be read is skipped, because the record says what to keep.
 ///
 /// # Errors
 /// The engine cannot list, or the state directory cannot be read.
@@ -73,7 +73,7 @@ pub async fn collect(
         }
     }
     if !dry_run && let Err(error) = queue::sweep(state.path()) {
-        done.troubles.push(format!("remove the tickets of the dead: {error}"));
+        done.troubles.push(format!("remove the tickets of dead processes: {error}"));
     }
     Ok(done)
 }
@@ -194,7 +194,7 @@ mod tests {
         let volume = crate::engine::VolumeSpec { name: "dead-1-x".into(), owner: None, identity };
         engine.volume_create(&volume).await.unwrap();
         drop(dir);
-        // As an earlier version would have: another id, whatever there was.
+        // An earlier version would have created another id.
         let after = StateDir::unchecked(folder.path(), "0123456789abcdef");
         let done = collect(&engine, "unix:///x", &after, false).await.unwrap();
         assert_eq!(done.bottles.len(), 1);

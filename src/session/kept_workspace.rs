@@ -1,7 +1,7 @@
 //! Kept workspaces: the volume of a bottle that has ended, described by a file in the bottle's directory.
 //!
-//! Once the agent's command was started, its workspace is kept unless the holder decided to remove it. Whatever cannot be
-//! written, read or parsed is kept. Reading changes nothing.
+//! Once the agent's command was started, its workspace is kept unless the holder decided to remove it. Whatever
+//! cannot be written, read or parsed is kept. Reading changes nothing.
 
 use std::io;
 use std::path::Path;
@@ -57,8 +57,8 @@ impl KeptWorkspace {
         let _ = std::fs::remove_file(directory.join(RELEASED));
     }
 
-    /// What is kept of a bottle whose holder has died: what the holder decided, or else the workspace of an agent that was
-    /// started.
+    /// What is kept of a bottle whose holder has died: what the holder decided, or else the workspace of an agent
+    /// that was started.
     pub fn of_dead(state: &StateDir, id: &str) -> Option<Self> {
         let directory = state.bottle(id);
         if let Some(kept) = Self::read(&directory) {

@@ -1,5 +1,5 @@
-//! The order of the teardown: a pure function that sorts objects into levels, removed one after the other. An object is removed
-//! before the objects that it uses; independent objects are removed at the same time.
+//! The order of the teardown: a pure function that sorts objects into levels, removed one after the other. An object
+//! is removed before the objects that it uses; independent objects are removed at the same time.
 //!
 //! Labels say what an object uses, so that holder, reaper and `gc` all remove in the same order.
 
@@ -26,9 +26,9 @@ fn rank(kind: Kind) -> u8 {
     }
 }
 
-/// Sorts objects and defers into levels. Between two defers, objects are sorted by rank: agent, sidecars, then networks and
-/// volumes; within a rank, users come first. A defer runs after everything that was created after it was removed, and before
-/// everything that was created earlier.
+/// Sorts objects and defers into levels. Between two defers, objects are sorted by rank: agent, sidecars, then
+/// networks and volumes; within a rank, users come first. A defer runs after everything that was created after it was
+/// removed, and before everything that was created earlier.
 pub fn levels(objects: Vec<Object>, defers: &[u64]) -> Vec<Level> {
     let mut barriers: Vec<u64> = defers.to_vec();
     barriers.sort_unstable_by(|a, b| b.cmp(a));
@@ -126,7 +126,7 @@ mod tests {
         // Part of it is gone already.
         let left = made().into_iter().filter(|object| object.identity.seq != 5).collect();
         assert_eq!(shape(&levels(left, &[])), ["8", "7+6+4", "3", "2+1"]);
-        // Nobody uses what was made later, or itself.
+        // Uses of later objects, or of itself, are ignored.
         let made = vec![using(1, Kind::Sidecar, [1, 2]), using(2, Kind::Sidecar, [1])];
         assert_eq!(shape(&levels(made, &[])), ["2", "1"]);
     }

@@ -1,7 +1,7 @@
 //! The life cycle of one bottle: which objects it created, in which order, and how they are removed.
 //!
-//! A [`Session`] assigns sequence numbers in program order, runs effects, and finally [`unwind`]s by label. [`reaper`] and
-//! [`gc`] use the same code after the holder has died.
+//! A [`Session`] assigns sequence numbers in program order, runs effects, and finally [`unwind`]s by label.
+//! [`reaper`] and [`gc`] use the same code after the holder has died.
 
 pub mod condition;
 pub mod crash;
@@ -85,7 +85,7 @@ impl Session {
         self.identity_at(self.next_seq(), kind)
     }
 
-    /// The same for a thing whose place in program order was taken before.
+    /// The labels for a new object with a sequence number that was taken before.
     pub fn identity_at(&self, seq: u64, kind: Kind) -> Identity {
         let (session, owner) = (self.id.clone(), self.owner.clone());
         Identity { session, owner, seq, kind, role: None, uses: BTreeSet::new() }

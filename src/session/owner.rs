@@ -1,8 +1,8 @@
 //! The owner of bottles: derived from this machine, this user and this state directory.
 //!
-//! Objects on an engine are found by their owner label, so the directory's id must not be lost: it is written atomically. If it
-//! is lost nevertheless, the owner is taken from the bottles' records. A new id is created only if no bottle exists that it
-//! would orphan.
+//! Objects on an engine are found by their owner label, so the directory's id must not be lost: it is written
+//! atomically. If it is lost nevertheless, the owner is taken from the bottles' records. A new id is created only if
+//! no bottle exists that it would orphan.
 
 use std::path::Path;
 
@@ -40,8 +40,8 @@ enum Id {
     Broken(&'static str),
 }
 
-/// Finds the owner of a state directory. The id is created on first use. `named` lists the bottles with the owners in their
-/// records.
+/// Finds the owner of a state directory. The id is created on first use. `named` lists the bottles with the owners in
+/// their records.
 ///
 /// # Errors
 /// The id cannot be read or written, or it is lost and the bottles' records do not name one owner.
@@ -55,21 +55,21 @@ pub fn resolve(state: &Path, named: impl FnOnce() -> BottleOwners) -> std::io::R
 
 fn read(file: &Path) -> std::io::Result<Id> {
     match std::fs::read(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Id::Broken("is not there")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Id::Broken("is missing")),
         Err(error) => Err(std::io::Error::new(error.kind(), format!("read {}: {error}", file.display()))),
         Ok(text) => Ok(parse(&text)),
     }
 }
 
 fn parse(text: &[u8]) -> Id {
-    let Ok(text) = std::str::from_utf8(text) else { return Id::Broken("is no text") };
+    let Ok(text) = std::str::from_utf8(text) else { return Id::Broken("is not UTF-8") };
     let text = text.trim_end_matches('\n');
     let base36 = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     match text.strip_prefix(ADOPTED) {
         Some(owner) if is_owner(owner) => Id::Adopted(owner.to_owned()),
         None if text.len() == ID && text.chars().all(base36) => Id::Own(text.to_owned()),
         _ if text.is_empty() => Id::Broken("is empty"),
-        _ => Id::Broken("holds something else"),
+        _ => Id::Broken("has unexpected content"),
     }
 }
 
@@ -105,19 +105,19 @@ fn recover(state: &Path, file: &Path, named: impl FnOnce() -> BottleOwners) -> s
     let bottles: Vec<String> = named.into_iter().map(|(bottle, _)| bottle).collect();
     let said = |done: &str| format!("{} {what}; {done}", file.display());
     let (content, notice) = match &owners[..] {
-        [one] => (format!("{ADOPTED}{one}"), Some(said("taken again from the bottles that are there"))),
+        [one] => (format!("{ADOPTED}{one}"), Some(said("recovered from the bottles' records"))),
         [] if bottles.is_empty() => {
-            let first = what == "is not there";
-            (random_base36(ID)?, (!first).then(|| said("there is no bottle, so a new one was made")))
+            let first = what == "is missing";
+            (random_base36(ID)?, (!first).then(|| said("there are no bottles, so a new one was created")))
         }
         _ => {
             let (some, say) = match owners.len() {
-                0 => (&bottles, "do not say whose they are"),
-                _ => (&owners, "are of several owners"),
+                0 => (&bottles, "do not name their owner"),
+                _ => (&owners, "have several owners"),
             };
             let why = said(&format!("the bottles in {} {say} ({})", state.join("bottles").display(), some.join(", ")));
             return Err(std::io::Error::other(format!(
-                "{why}; the label dev.bottler.owner of their containers, networks and volumes is the owner: write {ADOPTED}OWNER into that file"
+                "{why}; the owner is the label dev.bottler.owner of their containers, networks and volumes: write {ADOPTED}OWNER into that file"
             )));
         }
     };
@@ -162,17 +162,17 @@ mod tests {
             assert_ne!(fresh.owner, before.owner, "{broken:?}");
             assert_eq!(fresh.notice.is_some(), broken.is_some());
 
-            // With a bottle, its owner is taken again, for good.
+            // With a bottle, its owner is recovered, permanently.
             let dir = fresh.claim("a-1").unwrap().unwrap();
             dir.write_record(&record("a-1", Some(&fresh.owner))).unwrap();
             lose();
             let again = StateDir::at(folder.path()).unwrap();
             assert_eq!(again.owner, fresh.owner);
-            assert!(again.notice.unwrap().contains("taken again"));
+            assert!(again.notice.unwrap().contains("recovered"));
             let later = StateDir::at(folder.path()).unwrap();
             assert_eq!((later.owner, later.notice), (fresh.owner.clone(), None));
 
-            // Bottles that do not say whose they are: nothing is guessed.
+            // Records without an owner: nothing is guessed.
             dir.write_record(&record("a-1", None)).unwrap();
             lose();
             let error = StateDir::at(folder.path()).unwrap_err().to_string();

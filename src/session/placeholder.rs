@@ -1,5 +1,5 @@
-//! Placeholders: empty files and folders on the host that a bottle creates so that they can be masked. Their paths are written
-//! into the bottle's directory first, so that whoever removes that directory also removes them.
+//! Placeholders: empty files and folders on the host that a bottle creates so that they can be masked. Their paths
+//! are written into the bottle's directory first, so that whoever removes that directory also removes them.
 
 use std::fs::File;
 use std::io;
@@ -20,7 +20,8 @@ pub fn lock(directory: &Path) -> io::Result<File> {
     wait_exclusive(&state.join("placeholders.lock"))
 }
 
-/// Records a placeholder before it is created, or one that another bottle created. `directory` is the bottle's directory.
+/// Records a placeholder before it is created, or one that another bottle created. `directory` is the bottle's
+/// directory.
 ///
 /// # Errors
 /// The record cannot be read or written; then nothing may be created.

@@ -1,8 +1,8 @@
 //! A queue that limits how many bottles of one state directory launch at the same time, and how many are torn down: an
 //! overloaded engine misses all deadlines.
 //!
-//! A process that needs a slot draws a ticket: a numbered file that it keeps locked and removes afterwards. It has a slot while
-//! fewer tickets than slots are ahead of it, so the order is first come, first served.
+//! A process that needs a slot draws a ticket: a numbered file that it keeps locked and removes afterwards. It has a
+//! slot while fewer tickets than slots are ahead of it, so the order is first come, first served.
 
 use std::fs::File;
 use std::io;
@@ -138,7 +138,7 @@ impl Ticket {
         let path = folder.join(format!("ticket-{number}"));
         let lock = open(&path)?;
         if !try_exclusive(&lock, ByteRange::WHOLE)? {
-            return Err(io::Error::other(format!("{} is somebody else's", path.display())));
+            return Err(io::Error::other(format!("{} belongs to another process", path.display())));
         }
         remove_dead(folder, number);
         Ok(Self { number, path, _lock: lock })
@@ -226,13 +226,13 @@ mod tests {
         for _ in 0..at_once() {
             turns.push(acquire(at, Phase::Launch, |_| panic!("there was room")).await.unwrap());
         }
-        // The other kind has room of its own.
+        // The other phase has its own slots.
         acquire(at, Phase::Teardown, |_| panic!("there was room")).await.unwrap();
         let told = Mutex::new(Vec::new());
         let mut waiting = Box::pin(acquire(at, Phase::Launch, |ahead| told.lock().unwrap().push(ahead)));
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
         assert_eq!(*told.lock().unwrap(), [at_once()]);
-        // Whichever is over first makes room.
+        // Any released slot makes room.
         drop(turns.pop());
         let turn = waiting.await.unwrap();
         assert_eq!(turn.ahead(), at_once() - 1);
@@ -263,7 +263,7 @@ mod tests {
             }));
             has_drawn.await.unwrap();
         }
-        // The last that began makes room first: those that wait pass one by one, in their order.
+        // Releasing the newest slot lets the waiting processes pass one by one, in order.
         drop(turns.pop());
         let mut seen = Vec::new();
         for _ in 0..6 {
@@ -283,7 +283,7 @@ mod tests {
         std::fs::create_dir(folder.join("ticket-3")).unwrap();
         std::fs::write(folder.join("ticket-x"), "").unwrap();
         std::fs::write(folder.join("counter"), "nonsense").unwrap();
-        // Drawn after all that were there, whatever the counter says.
+        // The number is larger than all existing ones, whatever the counter says.
         let next = Ticket::draw(&folder).unwrap();
         assert_eq!((next.number, next.ahead()), (901, 1));
         assert!(!folder.join("ticket-7").exists() && !folder.join("ticket-900").exists());

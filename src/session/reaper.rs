@@ -1,5 +1,6 @@
-//! The reaper: a process that removes the bottle if the holder dies. It waits on a pipe whose other end the holder keeps open.
-//! Its arguments name the owner, the engine and the volume to keep, because the state directory may be gone when it acts.
+//! The reaper: a process that removes the bottle if the holder dies. It waits on a pipe whose other end the holder
+//! keeps open. Its arguments name the owner, the engine and the volume to keep, because the state directory may be
+//! gone when it acts.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

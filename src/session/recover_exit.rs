@@ -1,5 +1,5 @@
-//! The exit record of a bottle whose holder has died. The agent's output is only in the engine's log of its container, so
-//! it must be read before the container is removed.
+//! The exit record of a bottle whose holder has died. The agent's output is only in the engine's log of its
+//! container, so it must be read before the container is removed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The sweeper: a child process of a command that reads a workspace. It waits on a pipe until the command ends in any way, then
-//! removes the command's container and folder.
+//! The sweeper: a child process of a command that reads a workspace. It waits on a pipe until the command ends in any
+//! way, then removes the command's container and folder.
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -95,7 +95,7 @@ async fn sweep(id: &str, endpoint: &str, container: &str, owner: &str) -> anyhow
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(last.unwrap_or_else(|| anyhow::anyhow!("{container} comes back")))
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("{container} was created again")))
 }
 
 /// Removes the container; whether it was there.

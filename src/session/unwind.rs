@@ -1,4 +1,5 @@
-//! Unwinding: removes everything that carries the session's label, level by level, until two listings in a row are empty.
+//! Unwinding: removes everything that carries the session's label, level by level, until two listings in a row are
+//! empty.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,11 +71,11 @@ impl UndoRow {
     }
 }
 
-/// Removes all objects of a session and runs its defers in order. Never fails: what could not be removed is in the report with
-/// the reason, and still carries its label for the next `gc`.
+/// Removes all objects of a session and runs its defers in order. Never fails: what could not be removed is in the
+/// report with the reason, and still carries its label for the next `gc`.
 ///
-/// Only objects of `owner` are removed. `quiet` is the pause between two empty listings: zero if no call is running; longer
-/// if a process died during a call that the engine may still be executing. The volume `kept` stays.
+/// Only objects of `owner` are removed. `quiet` is the pause between two empty listings: zero if no call is running;
+/// longer if a process died during a call that the engine may still be executing. The volume `kept` stays.
 pub async fn unwind(
     engine: &Arc<dyn Engine>,
     session: &str,

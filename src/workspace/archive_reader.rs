@@ -25,25 +25,25 @@ use super::name::{Name, folder, last, shown};
 use super::repository::{self, Repository};
 use super::snapshot::Snapshot;
 
-/// Largest `.gitignore` that counts, in bytes.
+/// Maximum size of a `.gitignore` file that is evaluated, in bytes.
 const MAX_PATTERNS: u64 = 1 << 20;
-/// Most entries of an archive, `.git` and what is ignored counted.
+/// Maximum number of entries in an archive, including `.git` and ignored files.
 const MAX_ENTRIES: usize = 4_000_000;
-/// A path of this length may have others below it that the engine cannot reach: 4096 bytes (`PATH_MAX`, limits.h), less a
-/// name (255) and what the engine's own place is before it.
+/// Paths of this length may contain others that the engine cannot reach: `PATH_MAX` (4096 bytes, limits.h) less a
+/// name (255) and the engine's own path in front.
 const LONG_PATH: usize = 3400;
-/// Blocks of an archive, in bytes (POSIX ustar); two of zeros end it.
+/// Size of an archive's blocks, in bytes (POSIX ustar). Two zero blocks end it.
 const BLOCK: u64 = 512;
-/// Bytes that are read at once.
+/// Bytes per read.
 const PIECE: usize = 64 << 10;
-/// Most doubts that are named.
+/// How many uncertain paths are reported.
 const MAX_UNCERTAIN: usize = 20;
 
-/// Reads an archive of a workspace that is below `root` in it. With what was there `before`, new files that its `.gitignore`
-/// files name are told apart.
+/// Reads the archive of a workspace that is at `root` in it. Given the snapshot `before`, new files that the agent's
+/// `.gitignore` files match are listed separately.
 ///
 /// # Errors
-/// It is malformed or cut short, or holds more than the bounds allow.
+/// It is malformed or truncated, or exceeds a limit.
 pub fn read(archive: File, root: &str, before: Option<&Snapshot>) -> io::Result<Snapshot> {
     check_end(&archive)?;
     let archive = Arc::new(archive);
@@ -62,18 +62,18 @@ pub fn read(archive: File, root: &str, before: Option<&Snapshot>) -> io::Result<
     reader.end(before)
 }
 
-/// The same of an archive by its path.
+/// Reads the archive at a path.
 ///
 /// # Errors
-/// It cannot be opened, is malformed or cut short, or holds more than the bounds allow.
+/// It cannot be opened, is malformed or truncated, or exceeds a limit.
 pub fn read_at(archive: &Path, root: &str, before: Option<&Snapshot>) -> io::Result<Snapshot> {
     read(File::open(archive)?, root, before)
 }
 
-/// Bytes of the blocks that end an archive.
+/// Size of the two blocks that end an archive, in bytes.
 const END: usize = 1024;
 
-/// An archive that ends between two of its entries looks whole to those who only read entries.
+/// Checks the end: an archive that is truncated between two entries looks complete to a reader of entries.
 fn check_end(archive: &File) -> io::Result<()> {
     let size = archive.metadata()?.len();
     let mut end = [1; END];
@@ -82,7 +82,7 @@ fn check_end(archive: &File) -> io::Result<()> {
     if whole && end.iter().all(|byte| *byte == 0) {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut short: its end is not there"))
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is truncated: its end is missing"))
 }
 
 #[derive(Default)]
@@ -90,19 +90,19 @@ struct ArchiveReader {
     root: Vec<u8>,
     rules: IgnoreRules,
     all: BTreeMap<Name, Entry>,
-    /// Every regular file, for the hard links to it.
+    /// All regular files, for hard links to them.
     regular: HashMap<Name, Regular>,
     nested: BTreeMap<Name, Sha256>,
     snapshot: Snapshot,
     entries: usize,
-    /// What was read again through hard links, in bytes.
+    /// Bytes read again through hard links.
     linked: u64,
-    /// What is read at once.
+    /// The read buffer.
     piece: Vec<u8>,
 }
 
 impl ArchiveReader {
-    /// A path of the archive, below the workspace.
+    /// The path below the workspace; `None` outside of it.
     fn below(&self, path: &[u8]) -> Option<Name> {
         let below = match self.root.as_slice() {
             b"" => path,
@@ -129,7 +129,7 @@ impl ArchiveReader {
         }
         let kind = entry.header().entry_type();
         if name.len() >= LONG_PATH {
-            self.note_uncertain(format!("{}…: below paths of this length nothing can be read", shown(&name[..80])));
+            self.note_uncertain(format!("{}…: paths below one of this length cannot be read", shown(&name[..80])));
         }
         let read = if kind.is_file() {
             let executable = entry.header().mode()? & 0o111 != 0;
@@ -139,21 +139,19 @@ impl ArchiveReader {
             let target = entry.link_name_bytes().and_then(|target| self.below(&target));
             let known = target.and_then(|target| self.regular.get(&target)).cloned();
             match &known {
-                // A second name of a file may be the one that it counts under.
+                // The second name of a file may be the one that is evaluated.
                 Some(file) if (1..=most_kept(&name)).contains(&file.size) => {
                     self.linked += file.size;
                     if self.linked > repository::MAX_TEXT as u64 {
-                        self.note_uncertain(format!("{}: there are too many links to read", shown(&name)));
+                        self.note_uncertain(format!("{}: too many hard links to read", shown(&name)));
                     } else {
                         let content = self.snapshot.content(file)?;
                         self.understand(&name, &content);
                     }
                 }
                 Some(_) => {}
-                None => self.note_uncertain(format!(
-                    "{}: it is a link to something that is not in the workspace",
-                    shown(&name)
-                )),
+                None => self
+                    .note_uncertain(format!("{}: it is a hard link to a file outside of the workspace", shown(&name))),
             }
             known.map(Entry::File)
         } else if kind.is_symlink() {
@@ -169,23 +167,23 @@ impl ArchiveReader {
         let parts: Vec<&[u8]> = name.split(|byte| *byte == b'/').collect();
         match parts.iter().position(|part| *part == b".git") {
             None => drop(self.all.insert(name, read)),
-            // A worktree's or submodule's, which is a file, or the root's own that is none any more.
+            // The `.git` file of a worktree or submodule, or a root `.git` that is no longer a folder.
             Some(at) if at + 1 == parts.len() => {}
             Some(at) => self.nested(parts[..at].join(&b'/'), &name, &read),
         }
         Ok(())
     }
 
-    /// A file of a repository inside, or of another place of its own.
+    /// Adds a file to the fingerprint of a nested repository or store.
     fn nested(&mut self, place: Name, name: &[u8], read: &Entry) {
         let hash = self.nested.entry(place).or_default();
         hash.update(name);
         hash.update(read.fingerprint());
     }
 
-    /// A file or link below `.git`.
+    /// Records a file or link below `.git`.
     fn inside(&mut self, inside: &[u8], read: Entry) {
-        // Repositories of submodules and contents that stand for pointers are the only copies of what is in them.
+        // Repositories of submodules and LFS or annex objects exist nowhere else.
         let store = repository::STORES.iter().find(|store| inside.starts_with(format!("{store}/").as_bytes()));
         if let Some(store) = store {
             self.nested(format!(".git/{store}").into_bytes(), inside, &read);
@@ -218,7 +216,7 @@ impl ArchiveReader {
             }
         }
         if read != size {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} is cut short", shown(name))));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} is truncated", shown(name))));
         }
         if size <= most {
             self.understand(name, &kept);
@@ -230,7 +228,7 @@ impl ArchiveReader {
         Ok(Entry::File(file))
     }
 
-    /// Reads the text of a file that says how others are to be read, or what the repository refers to.
+    /// Evaluates a file that affects how others are read, or that contains references.
     fn understand(&mut self, name: &[u8], text: &[u8]) {
         if is_noted(name) {
             if let Err(why) = self.snapshot.repository.note(&name[b".git/".len()..], text) {
@@ -259,7 +257,7 @@ impl ArchiveReader {
         let uncertain = repository.read_tables(&|file| snapshot.content(file));
         snapshot.repository = repository;
         if snapshot.repository.is_head_broken() {
-            snapshot.uncertain.push(".git: the branch that is checked out names no commit".to_owned());
+            snapshot.uncertain.push(".git: the branch that is checked out has no commit".to_owned());
         }
         let more = MAX_UNCERTAIN.saturating_sub(snapshot.uncertain.len());
         snapshot.uncertain.extend(uncertain.into_iter().take(more));
@@ -274,12 +272,12 @@ impl ArchiveReader {
     }
 }
 
-/// Whether the repository notes what is in a file.
+/// Whether the repository parses a file.
 fn is_noted(name: &[u8]) -> bool {
     name.strip_prefix(b".git/").is_some_and(Repository::notes)
 }
 
-/// Up to which size the text of a file is read as a whole, in bytes; 0 if it is not.
+/// Maximum size up to which a file is read as a whole, in bytes; 0 if it is not.
 fn most_kept(name: &[u8]) -> u64 {
     if is_noted(name) {
         repository::MAX_TEXT as u64
@@ -295,7 +293,7 @@ mod tests {
     use super::*;
     use crate::workspace::{Files, WorkspaceFile};
 
-    /// An archive with entries whose names are written as they are.
+    /// Creates an archive whose entries have exactly these names.
     fn archive(path: &Path, entries: &[(&str, tar::EntryType, &str)]) {
         let mut tar = tar::Builder::new(File::create(path).unwrap());
         for (name, kind, content) in entries {

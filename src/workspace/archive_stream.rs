@@ -122,7 +122,7 @@ fn pack(seed: &Seed, root: &str, owner: (u64, u64), to: impl Write) -> io::Resul
             }
         }
         Seed::Archive(_) | Seed::Temporary(_) => {
-            let archive = seed.archive().ok_or_else(|| io::Error::other("it is no archive"))?;
+            let archive = seed.archive().ok_or_else(|| io::Error::other("it is not an archive"))?;
             for entry in tar::Archive::new(BufReader::with_capacity(1 << 20, File::open(archive)?)).entries()? {
                 let entry = entry?;
                 let path = [root, b"/", &entry.path_bytes()].concat();

@@ -1,9 +1,9 @@
-//! Creates the agent's repository: the user's history without settings, hooks, alternates, credentials or unreachable objects.
-//! For a linked worktree it has that worktree's branch.
+//! Creates the agent's repository: the user's history without settings, hooks, alternates, credentials or unreachable
+//! objects. For a linked worktree it has that worktree's branch.
 //!
-//! Settings that decide how git reads the tree are copied: sparse checkout, assume-unchanged marks, ignore rules, line endings.
-//! Filter programs are not available inside. So that no file is committed unfiltered, files with a filter are marked
-//! assume-unchanged, and the agent's git refuses to add them.
+//! Settings that decide how git reads the tree are copied: sparse checkout, assume-unchanged marks, ignore rules,
+//! line endings. Filter programs are not available inside. So that no file is committed unfiltered, files with a
+//! filter are marked assume-unchanged, and the agent's git refuses to add them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -16,7 +16,7 @@ use super::listing::{GITLINK, Listing};
 use super::name::{Name, last};
 
 /// The clean filter in the agent's repository: refuses to add a file whose real filter is on the user's host only.
-const REFUSED: &str = "echo 'this file is committed in another form, by a filter that is not here: leave it uncommitted, it is fetched as it is' >&2; exit 1";
+const REFUSED: &str = "echo 'this file is committed through a filter that is not available here: leave it uncommitted, bottler fetches it unchanged' >&2; exit 1";
 /// Settings that decide how git reads files.
 const READING: [&str; 6] = [
     "core.autocrlf",
@@ -49,7 +49,7 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
             return error;
         }
         io::Error::other(format!(
-            "the repository is a partial clone that lacks more than contents of files: {error}; `git fetch --refetch` completes it"
+            "the repository is a partial clone that lacks more than files' contents: {error}; `git fetch --refetch` completes it"
         ))
     })?;
     let git = Git::alone(to);
@@ -61,14 +61,14 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
         git.run(&["config", "remote.origin.promisor", "true"])?;
         git.run(&["config", "remote.origin.partialclonefilter", "blob:none"])?;
     }
-    // Not before: a repository that is not bare logs what is fetched, with the host's name in it.
+    // Only now, because a non-bare repository writes reflogs for fetches, which contain the host's name.
     git.run(&["config", "core.bare", "false"])?;
     reading(&here, &git, root, to)?;
     let filters = filtered(&here, listing)?;
     // Include filters that match no file yet: the agent may create one.
     let named: BTreeSet<String> = ruled(&here, root, listing).into_iter().chain(filters.values().cloned()).collect();
     refuse(&git, &named)?;
-    // An index as after a checkout: what the user has changed shows as changed. A history without commits has none.
+    // The index is that of a fresh checkout, so that the user's changes show as changes. An empty history has none.
     if git.line(&["rev-parse", "--verify", "--quiet", "HEAD"]).is_some() {
         let tree = Git::alone(to).env("GIT_DIR", text(to)?).env("GIT_WORK_TREE", text(to)?);
         tree.run(&["read-tree", "HEAD"])?;
@@ -78,7 +78,7 @@ pub(super) fn clone(root: &Path, to: &Path, listing: &Listing) -> io::Result<()>
 }
 
 fn text(path: &Path) -> io::Result<&str> {
-    path.to_str().ok_or_else(|| io::Error::other(format!("{} is no UTF-8 name", path.display())))
+    path.to_str().ok_or_else(|| io::Error::other(format!("the name {} is not UTF-8", path.display())))
 }
 
 /// Whether a repository is a partial clone.
@@ -95,7 +95,7 @@ fn tracking(here: &Git<'_>, git: &Git<'_>, url: &str, partial: bool) -> io::Resu
     arguments.extend(["--", url, "+refs/remotes/*:refs/remotes/*", "+refs/notes/*:refs/notes/*"]);
     git.run(&arguments)?;
     if partial {
-        // git remembers a filter by the place that it came from: one of this host.
+        // git stores the filter under the source's URL, which is a path on this host.
         git.run(&["config", "--remove-section", &format!("remote.{url}")])?;
     }
     for (name, value) in settings(here, r"^remote\..*\.url$") {
@@ -105,7 +105,7 @@ fn tracking(here: &Git<'_>, git: &Git<'_>, url: &str, partial: bool) -> io::Resu
         }
         let fetched = format!("+refs/heads/*:refs/remotes/{remote}/*");
         git.run(&["config", &format!("remote.{remote}.fetch"), &fetched])?;
-        // It was fetched as a branch.
+        // It was fetched as a plain branch; make it symbolic again.
         let head = format!("refs/remotes/{remote}/HEAD");
         if let Some(target) = here.line(&["symbolic-ref", "--quiet", &head]) {
             git.run(&["symbolic-ref", &head, &target])?;
@@ -153,7 +153,7 @@ fn reading(here: &Git<'_>, git: &Git<'_>, root: &Path, to: &Path) -> io::Result<
         }
     }
     std::fs::create_dir_all(to.join("info"))?;
-    // The user's own come first: those of the repository decide over them.
+    // The user's global patterns come first, so that the repository's override them.
     for (setting, file) in [("core.excludesFile", "info/exclude"), ("core.attributesFile", "info/attributes")] {
         let mut content = user_file(here, setting).and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
         if !content.is_empty() && !content.ends_with(b"\n") {

@@ -13,11 +13,12 @@ const MAX_FILES: usize = 100_000;
 /// Largest Dockerfile or `.dockerignore`, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 
-/// The patterns of a `.dockerignore`, in order.
+/// The patterns of a `.dockerignore` in order, each with whether it excludes.
 struct Patterns(Vec<(GlobMatcher, bool)>);
 
 impl Patterns {
-    /// Reads them (Docker's reference of `.dockerignore`: Go's filepath.Match, `**`, `!`, the last one that fits decides).
+    /// Parses them (Docker's reference of `.dockerignore`: Go's filepath.Match, `**`, `!`; the last matching pattern
+    /// decides).
     fn read(text: &str) -> io::Result<Self> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let pattern = |line: &str| {
@@ -43,10 +44,11 @@ impl Patterns {
     }
 }
 
-/// Packs a context into a reproducible archive, without `.git`. `replaced` is a name and the content that replaces that file.
+/// Packs a context into a reproducible archive, without `.git`. `replaced` is a path and the content to use in its
+/// place.
 ///
 /// # Errors
-/// It cannot be read, a pattern is malformed, or it is too large.
+/// A file cannot be read, a pattern is malformed, or the context exceeds a limit.
 pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>> {
     let opened = RootDir::at(folder)?;
     let patterns = Patterns::read(&text(&opened, ".dockerignore")?.unwrap_or_default())?;
@@ -60,7 +62,7 @@ pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>
     };
     let mut left = MAX_CONTEXT;
     for path in walk(folder, MAX_FILES)? {
-        // The engine needs these two, whatever the patterns say.
+        // The engine needs these two files, whatever the patterns say.
         let needed = path == "Dockerfile" || path == ".dockerignore";
         if patterns.exclude(&path) && !needed || replaced.is_some_and(|(name, _)| name == path) {
             continue;
@@ -68,7 +70,7 @@ pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>
         match opened.open(&path)? {
             FileKind::Regular(file, seen) => {
                 left = left.checked_sub(seen.size).ok_or_else(|| {
-                    io::Error::other(format!("it is larger than {MAX_CONTEXT} bytes; name more in .dockerignore"))
+                    io::Error::other(format!("it is larger than {MAX_CONTEXT} bytes; exclude more with .dockerignore"))
                 })?;
                 let mode = if seen.mode & 0o111 == 0 { 0o644 } else { 0o755 };
                 let content = io::Read::take(io::Read::chain(file, io::repeat(0)), seen.size);
@@ -89,7 +91,7 @@ pub fn pack(folder: &Path, replaced: Option<(&str, &str)>) -> io::Result<Vec<u8>
 /// A context with a single file.
 ///
 /// # Errors
-/// An archive in memory cannot be written: never.
+/// None: writing to memory does not fail.
 pub fn alone(name: &str, content: &str) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     append(&mut tar, Some((name, content)))?;
@@ -105,7 +107,7 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, file: Option<(&str, &str)>) -> io::Re
     tar.append_data(&mut header, name, content.as_bytes())
 }
 
-/// A file of text in a folder; `None` if there is none.
+/// The text of a file in a folder; `None` if it does not exist.
 fn text(folder: &RootDir, path: &str) -> io::Result<Option<String>> {
     let FileKind::Regular(file, _) = folder.open(path)? else { return Ok(None) };
     let mut text = String::new();
@@ -113,12 +115,12 @@ fn text(folder: &RootDir, path: &str) -> io::Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// A Dockerfile below a folder.
+/// The text of a Dockerfile below a folder.
 ///
 /// # Errors
-/// It is not there, or no text.
+/// It does not exist, or is not UTF-8.
 pub fn dockerfile(folder: &Path, path: &str) -> io::Result<String> {
-    text(&RootDir::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("there is no file {path} in it")))
+    text(&RootDir::at(folder)?, path)?.ok_or_else(|| io::Error::other(format!("it has no file {path}")))
 }
 
 /// The first line of a Dockerfile that makes the engine itself download something, which bypasses the build's network

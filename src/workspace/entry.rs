@@ -1,13 +1,13 @@
-//! A file or link of a workspace at one moment: its mode, its digest, and where its content is.
+//! A file or link of a workspace at one moment: its mode, its digest, and the location of its content.
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-/// Where a file's content is.
+/// The location of a file's content.
 #[derive(Debug, Clone)]
 pub(super) enum ContentLocation {
-    /// In the snapshot's archive, from this byte on.
+    /// In the snapshot's archive, at this offset in bytes.
     Archive(u64),
     /// In memory.
     Memory(Arc<Vec<u8>>),
@@ -18,16 +18,16 @@ pub(super) enum ContentLocation {
 pub enum Entry {
     /// A regular file.
     File(Regular),
-    /// A symbolic link to this.
+    /// A symbolic link, with its target.
     Link(Vec<u8>),
 }
 
-/// A regular file: its digest, and where its content is.
+/// A regular file: its digest, and the location of its content.
 #[derive(Debug, Clone)]
 pub struct Regular {
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// Whether it may be executed.
+    /// Whether it is executable.
     pub executable: bool,
     /// SHA-256 of its content.
     pub digest: [u8; 32],

@@ -1,10 +1,10 @@
 //! Finds paths in a mounted folder that host tools execute or obey, before and after the agent ran.
 //!
-//! At the folder's root they are masked (`path_rules.rs`). In subfolders they cannot be: an agent that can write a folder
-//! can move it away and create another. So they are recorded before the launch, and new or changed ones are reported at the
-//! end. git executes commands from a repository's `config` (`core.fsmonitor`) at the first prompt or `git status` in it. It
-//! recognises as a repository: a folder with `.git` (a folder, or a file that points elsewhere), and a folder with `HEAD`
-//! and either `objects` and `refs` or `commondir` (gitrepository-layout(5)).
+//! At the folder's root they are masked (`path_rules.rs`). In subfolders they cannot be: an agent that can write a
+//! folder can move it away and create another. So they are recorded before the launch, and new or changed ones are
+//! reported at the end. git executes commands from a repository's `config` (`core.fsmonitor`) at the first prompt or
+//! `git status` in it. It recognises as a repository: a folder with `.git` (a folder, or a file that points
+//! elsewhere), and a folder with `HEAD` and either `objects` and `refs` or `commondir` (gitrepository-layout(5)).
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -14,24 +14,24 @@ use std::path::{Path, PathBuf};
 
 use super::path_rules::{MASKED, is_executed};
 
-/// Most entries that are looked at.
+/// How many entries are inspected at most.
 const MAX_ENTRIES: usize = 5_000_000;
-/// Folders below which files are a package manager's: of them only repositories count, or every installation would be named.
+/// Folders with a package manager's files. Only repositories in them count, or every installation would be reported.
 const PACKAGES: [&str; 3] = ["node_modules", ".venv", "site-packages"];
-/// What of a repository's own folder is executed, or says what is.
+/// Files and folders of a repository that are executed, or that determine what is executed.
 const OF_GIT: [&str; 5] = ["HEAD", "config", "config.worktree", "commondir", "hooks"];
 
-/// What tells a file from what it becomes: no agent sets an inode's time of change.
+/// Detects changes of a file. It includes ctime, which an agent cannot set.
 type Stamp = (u64, u64, i64, i64, u32);
 
-/// The places of a folder.
+/// The executed paths of a folder.
 #[derive(Debug, Clone, Default)]
 pub struct ExecutedPaths(BTreeMap<PathBuf, (PathKind, Stamp)>);
 
-/// What is to be looked at first.
+/// A path that the user should inspect first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutedPath {
-    /// Below the folder.
+    /// The path, relative to the folder.
     pub path: PathBuf,
     /// Whether git takes it for a repository.
     pub repository: bool,
@@ -43,17 +43,17 @@ enum PathKind {
     Executed,
 }
 
-/// Whether git takes a folder for a repository's own.
+/// Whether git takes a folder for a repository itself (a bare one, or a `.git`).
 pub fn is_repository(folder: &Path) -> bool {
     let there = |name: &str| std::fs::symlink_metadata(folder.join(name)).is_ok();
     there("HEAD") && (there("objects") && there("refs") || there("commondir"))
 }
 
 impl ExecutedPaths {
-    /// Looks through a folder, links not followed.
+    /// Scans a folder, without following links.
     ///
     /// # Errors
-    /// It cannot be read, or holds too much.
+    /// It cannot be read, or has too many entries.
     pub fn scan(root: &Path) -> io::Result<Self> {
         let mut places = BTreeMap::new();
         let mut folders = vec![(PathBuf::new(), false)];
@@ -94,7 +94,7 @@ impl ExecutedPaths {
         Ok(Self(places))
     }
 
-    /// What is new or another since then: repositories first.
+    /// The paths that are new or changed since `before`, repositories first.
     pub fn new_since(&self, before: &Self) -> Vec<ExecutedPath> {
         let new = self.0.iter().filter(|(path, now)| before.0.get(*path) != Some(now));
         let mut found: Vec<ExecutedPath> = new
@@ -121,7 +121,7 @@ fn note_repository(root: &Path, below: &Path, places: &mut BTreeMap<PathBuf, (Pa
     for name in OF_GIT {
         let path = below.join(name);
         let Ok(seen) = std::fs::symlink_metadata(root.join(&path)) else { continue };
-        // A branch that is checked out is no attack.
+        // Another checked-out branch is not an attack.
         let stamp = if name == "HEAD" { (0, 0, 0, 0, 0) } else { identity(&seen) };
         places.insert(path.clone(), (PathKind::Repository, stamp));
         for hook in std::fs::read_dir(root.join(&path)).into_iter().flatten().flatten() {

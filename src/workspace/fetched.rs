@@ -91,7 +91,7 @@ pub fn outstanding(before: &Snapshot, after: &Snapshot, fetched: &Fetched) -> Ou
         before.repository.broken_refs.get(*name) != Some(digest)
             && fetched.references.get(&quoted(name)) != Some(digest)
     });
-    let unread: Vec<String> = unread.map(|(name, _)| format!("{} (names nothing)", shown(name))).collect();
+    let unread: Vec<String> = unread.map(|(name, _)| format!("{} (has no value)", shown(name))).collect();
     let new = now.iter().filter(|(name, tip)| is_new(name, tip)).map(|(name, _)| shown(name));
     let references: Vec<String> = new.chain(unread).collect();
     let known: BTreeSet<String> = before.repository.known_objects().into_iter().chain(now.into_values()).collect();

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Most bytes of a workspace that are loaded into memory; further files are known by their digest.
+/// Maximum size of a workspace's files in memory, in bytes. Further files are known by their digest only.
 pub const MAX_BYTES: usize = 256 << 20;
-/// Largest file that is held, in bytes.
+/// Maximum size of a file in memory, in bytes.
 pub(super) const MAX_FILE: u64 = 16 << 20;
-/// Most files that a workspace may hold, `.git` and what is ignored not counted.
+/// Maximum number of a workspace's files, without `.git` and ignored files.
 pub const MAX_FILES: usize = 200_000;
-/// Largest archive of a workspace that is read, in bytes.
+/// Maximum size of a workspace's archive, in bytes.
 pub const MAX_ARCHIVE: u64 = 16 << 30;
 
-/// Files by their paths below the workspace.
+/// Files, by their paths below the workspace.
 pub type Files = BTreeMap<String, WorkspaceFile>;
 
 /// A file of a workspace.
@@ -36,7 +36,7 @@ pub enum WorkspaceFile {
         /// Whether it may be executed.
         executable: bool,
     },
-    /// A symbolic link to this.
+    /// A symbolic link, with its target.
     Link(String),
 }
 

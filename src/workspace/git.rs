@@ -1,15 +1,17 @@
-//! Runs the host's git so that no program configured in a repository runs with it. All git processes of bottler start here.
+//! Runs the host's git so that no program configured in a repository runs with it. All git processes of bottler start
+//! here.
 //!
 //! A repository's configuration may come from an archive or from an agent. Attacks that this stops:
 //! * Settings that name a program git runs by itself: `core.fsmonitor`, hooks, pagers, credential helpers, automatic
-//!   maintenance, `core.alternateRefsCommand` (run by `fetch` where the repository borrows objects of another), signature
-//!   checks. They are overridden on the command line, which wins over every file.
-//! * Transports that run a program (`ext::`, `core.sshCommand`, remote helpers), reached by `url.*.insteadOf` or by the remote
-//!   of a partial clone. `protocol.*.allow` of the repository would win over `protocol.allow` of ours; `GIT_ALLOW_PROTOCOL`
-//!   wins over both.
+//!   maintenance, `core.alternateRefsCommand` (run by `fetch` where the repository borrows objects of another),
+//!   signature checks. They are overridden on the command line, which wins over every file.
+//! * Transports that run a program (`ext::`, `core.sshCommand`, remote helpers), reached by `url.*.insteadOf` or by
+//!   the remote of a partial clone. `protocol.*.allow` of the repository would win over `protocol.allow` of ours;
+//!   `GIT_ALLOW_PROTOCOL` wins over both.
 //! * Variables of the user's shell that point git at another repository or at programs: all `GIT_*` are removed.
 //!
-//! Not covered here: filters and diff drivers. Whoever runs a command that applies them (`add`, `diff`) decides about them.
+//! Not covered here: filters and diff drivers. Whoever runs a command that applies them (`add`, `diff`) decides about
+//! them.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -19,7 +21,7 @@ use crate::host::{Limits, output};
 
 /// Overrides for settings that would run programs.
 const QUIET: [&str; 8] = [
-    // A shell command that gets the other repository's path; without output there are no tips to offer.
+    // A shell command that receives the other repository's path. Printing nothing, it offers no tips.
     "core.alternateRefsCommand=true",
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
@@ -76,8 +78,8 @@ impl<'a> Git<'a> {
             }
         }
         command.args(arguments).env("GIT_OPTIONAL_LOCKS", "0").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
-        // Missing objects of a partial clone are not fetched behind our back; before 2.45 git does not know the variable, and
-        // the list of transports stops it.
+        // Missing objects of a partial clone must not be fetched implicitly. git before 2.45 ignores the variable;
+        // there, the list of allowed transports prevents it.
         let transports = if arguments.iter().any(|word| TRANSFERS.contains(word)) { "file" } else { "none" };
         command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", transports);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
@@ -92,8 +94,8 @@ impl<'a> Git<'a> {
         self.within(arguments, WORK)
     }
 
-    /// Runs a command while another thread writes its standard input. A broken pipe is not an error; the command's status
-    /// decides.
+    /// Runs a command while another thread writes its standard input. A broken pipe is not an error; the command's
+    /// status decides.
     pub(super) fn feed(
         &self,
         arguments: &[&str],
@@ -104,9 +106,9 @@ impl<'a> Git<'a> {
             let fed = scope.spawn(move || write(&mut writer));
             let mut command = self.command(arguments);
             let done = output(command.stdin(reader), WORK);
-            // Closes our reading end: the writer does not wait for a command that is gone.
+            // Closes the reading end, so that the writer does not block on a command that has exited.
             drop(command);
-            let fed = fed.join().map_err(|_| std::io::Error::other("the writer was cut short"))?;
+            let fed = fed.join().map_err(|_| std::io::Error::other("the writer panicked"))?;
             let done = ended(arguments, done?)?;
             match fed {
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
@@ -132,15 +134,15 @@ pub(super) fn ended(arguments: &[&str], output: Output) -> std::io::Result<Vec<u
         return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    // What git lists below a sentence is indented.
+    // git indents lists that belong to a sentence.
     let lines: Vec<&str> = said.lines().collect();
     let begins = lines.iter().rposition(|line| !line.starts_with(char::is_whitespace)).unwrap_or_default();
     let said: Vec<&str> = lines[begins..].iter().map(|line| line.trim()).collect();
-    let said = if said.is_empty() { "it does not say why".to_owned() } else { said.join(" ") };
+    let said = if said.is_empty() { "it gives no reason".to_owned() } else { said.join(" ") };
     Err(std::io::Error::other(format!("git {}: {said}", arguments.first().copied().unwrap_or_default())))
 }
 
-/// A path as an argument of git. Only for paths below the state directory, whose name is UTF-8.
+/// A path as a git argument. Only for paths below the state directory, which are UTF-8.
 pub(super) fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -150,8 +152,7 @@ pub(super) fn path(path: &Path) -> String {
 /// # Errors
 /// It is not UTF-8.
 pub(super) fn line(printed: &[u8]) -> std::io::Result<String> {
-    let text =
-        std::str::from_utf8(printed).map_err(|_| std::io::Error::other("git printed something that is not UTF-8"))?;
+    let text = std::str::from_utf8(printed).map_err(|_| std::io::Error::other("git's output is not UTF-8"))?;
     Ok(text.trim_end_matches('\n').to_owned())
 }
 
@@ -174,7 +175,7 @@ mod tests {
         git(folder, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", text]);
     }
 
-    /// A repository whose every setting that names a program leaves a trace, and one to fetch from.
+    /// A repository in which every setting that can name a program leaves a trace, and one to fetch from.
     #[test]
     fn nothing_that_a_repository_configures_runs() {
         let folder = tempfile::tempdir().unwrap();
@@ -203,7 +204,7 @@ mod tests {
         let here = Git::at(&ours);
         here.run(&["fetch", "--quiet", "--", &url, "HEAD:refs/heads/pulled"]).unwrap();
         here.run(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).unwrap();
-        // A transport that is a program, in the place of ours.
+        // A transport that runs a program, in place of ours.
         let ext = format!("url.ext::sh -c {}% .insteadOf", program("ext").replace(' ', "% "));
         git(&ours, &["config", &ext, "file://"]);
         assert!(here.run(&["fetch", "--quiet", "--", &url, "HEAD:refs/heads/again"]).is_err());

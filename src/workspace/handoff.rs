@@ -1,5 +1,5 @@
-//! Hands one agent's workspace to another agent: its files, and a repository with the history. Of the first agent's repository
-//! only objects, branches, tags and HEAD are taken; settings and hooks are those of the seed.
+//! Hands one agent's workspace to another agent: its files, and a repository with the history. Of the first agent's
+//! repository only objects, branches, tags and HEAD are taken; settings and hooks are those of the seed.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,11 +20,11 @@ use super::walk::{RootDir, walk};
 /// The reference to the commit that the first agent started from.
 const START: &str = "refs/bottler/start";
 
-/// Writes the archive. `seed` is the workspace's seed, and `before` its snapshot. `staging` is a temporary folder, which is
-/// left empty.
+/// Writes the archive. `seed` is the workspace's seed, and `before` its snapshot. `staging` is a temporary folder,
+/// which is left empty.
 ///
 /// # Errors
-/// Something cannot be read or written, or git does not take the agent's objects.
+/// Something cannot be read or written, or git rejects the agent's objects.
 pub fn hand_off(
     seed: &Path,
     before: &Snapshot,
@@ -116,14 +116,14 @@ fn repository(before: &Snapshot, after: &Snapshot, to: &Path) -> io::Result<()> 
     let git = Git::alone(to);
     let tips = after.repository.tips();
     let there = present(&git, tips.values())?;
-    // No log: it would have this host's name in it.
+    // Without reflogs, because they would contain this host's name.
     let refer = |words: &[&str]| git.run(&[&["-c", "core.logAllRefUpdates=false"], words].concat());
     if let Some(start) = before.repository.head() {
         refer(&["update-ref", START, &start])?;
     }
     for (name, tip) in tips.iter().filter(|(_, tip)| there.contains(*tip)) {
         if name.starts_with(b"refs/heads/") || name.starts_with(b"refs/tags/") {
-            // A name that git does not take, or in the way of another, is one that the other agent can do without.
+            // git rejects the name, or it conflicts with another reference: the other agent does without it.
             let _ = git.feed(&["-c", "core.logAllRefUpdates=false", "update-ref", "-z", "--stdin"], |input| {
                 input.write_all(&[b"update ", &name[..], b"\0", tip.as_bytes(), b"\0\0"].concat())
             });
@@ -133,7 +133,7 @@ fn repository(before: &Snapshot, after: &Snapshot, to: &Path) -> io::Result<()> 
     match after.repository.checked_out() {
         Some(Value::Symbolic(branch)) if branch.starts_with(b"refs/heads/") => match std::str::from_utf8(branch) {
             Ok(branch) => drop(refer(&["symbolic-ref", "HEAD", branch])?),
-            // What is said to git on its command line is text: the commit is the same.
+            // git's command line only takes text; detach at the same commit.
             Err(_) => drop(after.repository.head().map(|commit| detach(&commit)).transpose()?),
         },
         Some(Value::Object(commit)) if there.contains(commit) => drop(detach(commit)?),

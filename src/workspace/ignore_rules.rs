@@ -1,5 +1,5 @@
-//! Evaluates `.gitignore` files of a tree that is only in an archive (gitignore(5); git's wildmatch.c for matching). Paths are
-//! bytes, as in git.
+//! Evaluates `.gitignore` files of a tree that is only in an archive (gitignore(5); git's wildmatch.c for matching).
+//! Paths are bytes, as in git.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ impl Pattern {
     }
 }
 
-/// Spaces at the end of a line do not count, unless a backslash is before them.
+/// Removes trailing spaces that no backslash protects.
 fn without_trailing_spaces(line: &[u8]) -> &[u8] {
     let (mut at, mut end) = (0, 0);
     while at < line.len() {
@@ -91,15 +91,15 @@ fn without_trailing_spaces(line: &[u8]) -> &[u8] {
     &line[..end]
 }
 
-/// Most steps of one match: patterns come from an agent.
+/// Maximum number of steps of one match: the patterns come from an agent.
 const MAX_STEPS: usize = 100_000;
 
-/// Whether a pattern fits a whole path (wildmatch of git with `WM_PATHNAME`).
+/// Whether a pattern matches a whole path (git's wildmatch with `WM_PATHNAME`).
 fn matches(pattern: &[u8], path: &[u8]) -> bool {
     fits(pattern, path, true, &mut 0) == Some(true)
 }
 
-/// `None` if it takes too long: then it does not fit. `starts`: whether the pattern's last part starts here.
+/// `None` if the limit is exceeded, which counts as no match. `starts`: whether a path component starts here.
 fn fits(pattern: &[u8], path: &[u8], starts: bool, steps: &mut usize) -> Option<bool> {
     let (mut p, mut t) = (0, 0);
     while p < pattern.len() {
@@ -135,7 +135,7 @@ fn star(pattern: &[u8], p: usize, path: &[u8], t: usize, starts: bool, steps: &m
     let before = if p == 0 { starts } else { pattern[p - 1] == b'/' };
     let after = rest.is_empty() || rest[0] == b'/' || rest.starts_with(b"\\/");
     let deep = run >= 2 && before && after;
-    // `**/` fits nothing, too.
+    // `**/` also matches nothing.
     if deep && rest.first() == Some(&b'/') && fits(&rest[1..], &path[t..], true, steps)? {
         return Some(true);
     }
@@ -153,7 +153,8 @@ fn star(pattern: &[u8], p: usize, path: &[u8], t: usize, starts: bool, steps: &m
     Some(false)
 }
 
-/// Whether a class, whose text follows its `[`, has a byte, and how long it is; `None` if it is malformed.
+/// Whether a character class, whose text follows its `[`, contains a byte, and the class's length; `None` if it is
+/// malformed.
 fn class(text: &[u8], byte: Option<u8>) -> Option<(bool, usize)> {
     let byte = byte.unwrap_or(0);
     let mut at = 0;
@@ -200,7 +201,7 @@ fn class(text: &[u8], byte: Option<u8>) -> Option<(bool, usize)> {
     }
 }
 
-/// Whether a named class has a byte; `None` if there is none of that name.
+/// Whether a named class contains a byte; `None` if the name is unknown.
 fn named(name: &[u8], byte: u8) -> Option<bool> {
     Some(match name {
         b"alnum" => byte.is_ascii_alphanumeric(),
@@ -248,7 +249,7 @@ mod tests {
         }
     }
 
-    /// What git itself says of these paths: the ones that it ignores.
+    /// The paths that git itself ignores.
     fn asked(folder: &std::path::Path, patterns: &[u8], paths: &[Vec<u8>]) -> Vec<Vec<u8>> {
         std::fs::write(folder.join(".gitignore"), patterns).unwrap();
         let mut git = Command::new("git");

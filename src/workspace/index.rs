@@ -1,30 +1,30 @@
-//! Reads the skip-worktree and assume-unchanged marks of an agent's index (gitformat-index(5)) without git, because the file is
-//! not trusted.
+//! Reads the skip-worktree and assume-unchanged marks of an agent's index (gitformat-index(5)) without git, because
+//! the file is not trusted.
 
 use std::collections::BTreeMap;
 
 use super::name::Name;
 
-/// What stands before the name of an entry's object: times, device, inode, mode, owner, size.
+/// Bytes in front of an entry's object id: times, device, inode, mode, owner, size.
 const STAT: usize = 40;
-/// Where the mode is in it.
+/// The offset of the mode in it.
 const MODE: usize = 24;
-/// The mode of a whole folder that is not checked out, in a sparse index.
+/// The mode of a folder that is not checked out, in a sparse index.
 const FOLDER: u32 = 0o040_000;
-/// A flag of an entry: more flags follow; one of those: it is not checked out (`skip-worktree`).
+/// Flags: extended flags follow; among those, `skip-worktree` (not checked out).
 const EXTENDED: u16 = 0x4000;
 const SKIPPED: u16 = 0x4000;
-/// What differs is not looked at (`assume-unchanged`).
+/// Flag: `assume-unchanged` (differences are ignored).
 const ASSUMED: u16 = 0x8000;
 
-/// An index.
+/// The marks of an index.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
-    /// Its paths, each with its marks. Folders end with `/`.
+    /// The paths with their flags. Folders end with `/`.
     paths: BTreeMap<Name, Flags>,
 }
 
-/// What is marked at a path.
+/// The flags of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Flags {
     skipped: bool,
@@ -32,7 +32,7 @@ struct Flags {
 }
 
 impl Index {
-    /// Reads one; `wide` where objects are named by SHA-256. `None` if it is malformed, or needs another file.
+    /// Parses an index; `wide` if object ids are SHA-256. `None` if it is malformed, or needs another file.
     pub(super) fn read(bytes: &[u8], wide: bool) -> Option<Self> {
         let id = if wide { 32 } else { 20 };
         let end = bytes.len().checked_sub(id)?;
@@ -55,7 +55,7 @@ impl Index {
                 name.extend_from_slice(from.text()?);
             } else {
                 name = from.text()?.to_vec();
-                // Entries are filled up with zeros to a multiple of eight bytes; one has been read.
+                // Entries are padded with zeros to a multiple of eight bytes; one of the zeros has been read.
                 from.take((8 - (from.at - began) % 8) % 8)?;
             }
             let marks = Flags { skipped: extended & SKIPPED != 0 || mode == FOLDER, assumed: flags & ASSUMED != 0 };
@@ -63,7 +63,7 @@ impl Index {
         }
         while from.at < end {
             let (kind, size) = (from.take(4)?, from.number()?);
-            // The entries are those of another file, and this one has only the differences.
+            // A split index: the entries are in another file, and this one contains only the differences.
             if kind == b"link" {
                 return None;
             }
@@ -78,12 +78,12 @@ impl Index {
         folders.chain([name]).any(|name| self.paths.get(name).is_some_and(|marks| marks.skipped))
     }
 
-    /// Whether anything is marked as not checked out.
+    /// Whether any path is marked as not checked out.
     pub(super) fn is_sparse(&self) -> bool {
         self.paths.values().any(|marks| marks.skipped)
     }
 
-    /// Whether what differs at a path is not looked at.
+    /// Whether differences at a path are ignored.
     pub(super) fn assumes(&self, name: &[u8]) -> bool {
         self.paths.get(name).is_some_and(|marks| marks.assumed)
     }
@@ -109,7 +109,7 @@ impl<'a> Cursor<'a> {
         Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
     }
 
-    /// Bytes up to a zero, which is taken, too.
+    /// Reads up to a zero byte, and consumes it.
     fn text(&mut self) -> Option<&'a [u8]> {
         let length = self.bytes.get(self.at..)?.iter().position(|byte| *byte == 0)?;
         let text = self.take(length)?;
@@ -117,7 +117,7 @@ impl<'a> Cursor<'a> {
         Some(text)
     }
 
-    /// A number as in the offsets of packs (gitformat-pack(5)).
+    /// A number in the encoding of pack offsets (gitformat-pack(5)).
     fn varint(&mut self) -> Option<usize> {
         let mut byte = *self.take(1)?.first()?;
         let mut value = usize::from(byte & 0x7f);
@@ -142,7 +142,7 @@ mod tests {
         assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// Every version of git's own, of either hash, and any of its bytes cut off or changed.
+    /// All versions as git writes them, with either hash; then with every byte cut off or changed.
     #[test]
     fn what_git_marks_is_read_and_what_is_damaged_is_not_believed() {
         for (format, version) in [("sha1", "2"), ("sha1", "4"), ("sha256", "3"), ("sha1", "sparse")] {

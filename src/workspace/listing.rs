@@ -1,4 +1,4 @@
-//! Which files of a folder are copied: with git, what is tracked or not ignored; without, everything.
+//! Lists the files of a folder that are copied: with git, tracked and unignored files; without git, everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -15,36 +15,36 @@ use super::walk::walk_names;
 /// An entry of git's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IndexEntry {
-    /// 100644, 100755, 120000, or 160000 for a commit of another repository.
+    /// 100644, 100755, 120000, or 160000 for a submodule's commit.
     pub(super) mode: u32,
     /// It is not checked out (`skip-worktree`).
     pub(super) skip_worktree: bool,
-    /// What differs from it is not looked at (`assume-unchanged`).
+    /// Its differences are ignored (`assume-unchanged`).
     pub(super) assume_unchanged: bool,
 }
 
-/// The mode of a commit of another repository: of a submodule.
+/// The mode of a submodule's commit.
 pub(super) const GITLINK: u32 = 0o160_000;
 
-/// Which files of a folder are copied.
+/// The files of a folder that are copied.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// The paths of files and links.
     pub paths: Vec<Name>,
-    /// Whether there is a repository with this folder as its top.
+    /// Whether the folder is the top of a repository.
     pub is_repository: bool,
-    /// Folders that are not copied, and why.
+    /// Folders that are not copied, with the reason.
     pub omitted: BTreeMap<Name, &'static str>,
     pub(super) index: BTreeMap<Name, IndexEntry>,
 }
 
-/// Lists what would be copied.
+/// Lists the files that would be copied.
 ///
 /// # Errors
-/// The folder cannot be read, or holds too many files.
+/// The folder cannot be read, or has too many files.
 pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
     if !std::fs::metadata(root)?.is_dir() {
-        return Err(io::Error::other("it is no folder"));
+        return Err(io::Error::other("it is not a folder"));
     }
     let git = Git::at(root);
     let top = git.line(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
@@ -57,11 +57,12 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
         None if root.join(".git").exists() => {
             // A plain copy would include ignored files.
             let why = git.run(&["rev-parse", "--show-toplevel"]).err();
-            let mut why = why.map_or_else(|| "git does not say where it begins".to_owned(), |error| error.to_string());
+            let mut why =
+                why.map_or_else(|| "git does not report its top folder".to_owned(), |error| error.to_string());
             if why.to_lowercase().contains("refstorage") {
-                why.push_str(": its references are in tables, which git 2.45 and newer reads");
+                why.push_str(": its references are in tables, which only git 2.45 and newer can read");
             }
-            return Err(io::Error::other(format!("there is a repository that git cannot read: {why}")));
+            return Err(io::Error::other(format!("it has a repository that git cannot read: {why}")));
         }
         None => Listing { paths: walk_names(root, MAX_FILES)?, ..Listing::default() },
     };
@@ -75,7 +76,7 @@ pub fn list(root: &Path, exclude: &[String]) -> io::Result<Listing> {
     Ok(listing)
 }
 
-/// What git tracks, and what is not ignored.
+/// Lists tracked files and unignored files.
 fn tracked(root: &Path, git: &Git<'_>) -> io::Result<Listing> {
     let index = index(&git.run(&["ls-files", "-z", "--cached", "--stage", "-v"])?);
     let others = git.run(&["ls-files", "-z", "--others", "--exclude-standard"])?;
@@ -89,7 +90,7 @@ fn tracked(root: &Path, git: &Git<'_>) -> io::Result<Listing> {
         }
     }
     for path in others.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
-        // A repository inside that git does not follow is named with its folder.
+        // git lists an untracked nested repository as its folder.
         match path.strip_suffix(b"/") {
             Some(folder) => drop(omitted.insert(folder.to_vec(), "a repository of its own")),
             None => drop(paths.insert(path.to_vec())),
@@ -98,7 +99,7 @@ fn tracked(root: &Path, git: &Git<'_>) -> io::Result<Listing> {
     Ok(Listing { paths: paths.into_iter().collect(), is_repository: false, omitted, index })
 }
 
-/// Whether a skip-worktree file exists anyway, as a change for this machine only.
+/// Whether a skip-worktree file exists nevertheless, as a local change.
 fn is_there(root: &Path, path: &Name) -> bool {
     std::fs::symlink_metadata(root.join(OsStr::from_bytes(path))).is_ok()
 }

@@ -1,5 +1,5 @@
-//! Workspaces: copies a host folder for an agent, reads what the agent changed, and fetches it. An agent's archive is read in
-//! this process and never unpacked over the user's tree. This room does not use an engine.
+//! Workspaces: copies a host folder for an agent, reads what the agent changed, and fetches it. An agent's archive is
+//! read in this process and never unpacked over the user's tree. This room does not use an engine.
 
 mod archive_reader;
 mod archive_stream;

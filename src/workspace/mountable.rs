@@ -1,16 +1,16 @@
 //! Checks whether a host folder may be mounted into a bottle.
 //!
-//! The agent can write a mounted folder, so the folder must not contain an engine's socket (root on this host), bottler's state
-//! or manifest (they control the next launch), system folders, or the whole home (keys, shell start files). The path is
-//! resolved before; sockets are also recognised by inode, wherever they are linked. A `.git` or bare repository is refused,
-//! because its `config` runs commands on the host.
+//! The agent can write a mounted folder, so the folder must not contain an engine's socket (root on this host),
+//! bottler's state or manifest (they control the next launch), system folders, or the whole home (keys, shell start
+//! files). The path is resolved before; sockets are also recognised by inode, wherever they are linked. A `.git` or
+//! bare repository is refused, because its `config` runs commands on the host.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::executed_paths::is_repository;
 
-/// Folders that may be neither mounted, nor anything in them, nor what they are in.
+/// Folders of which nothing may be mounted: not they, nor their content, nor their parents.
 const SYSTEM: [&str; 14] = [
     "/proc",
     "/sys",
@@ -27,13 +27,13 @@ const SYSTEM: [&str; 14] = [
     "/var/lib/docker",
     "/var/lib/containers",
 ];
-/// Folders that may not be mounted, nor what they are in; what is in them may.
+/// Folders that may not be mounted, nor their parents; but their content may.
 const WHOLE: [&str; 8] = ["/run", "/var", "/var/run", "/var/lib", "/usr", "/home", "/root", "/opt"];
-/// The same in a home, the home itself too.
+/// The same below a home, including the home itself.
 const HOME_WHOLE: [&str; 4] = ["", ".config", ".local", ".cache"];
-/// What may not even be mounted in part, in a home.
+/// Folders below a home of which nothing may be mounted.
 const HOME_CLOSED: [&str; 6] = [".ssh", ".gnupg", ".aws", ".kube", ".docker", ".config/bottler"];
-/// Where engines and their helpers listen.
+/// Sockets of engines and their helpers.
 const SOCKETS: [&str; 7] = [
     "/run/docker.sock",
     "/var/run/docker.sock",
@@ -46,7 +46,7 @@ const SOCKETS: [&str; 7] = [
 /// Names of sockets that always belong to an engine.
 const SOCKET_NAMES: [&str; 6] =
     ["docker.sock", "docker.raw.sock", "podman.sock", "containerd.sock", "crio.sock", "buildkitd.sock"];
-/// Most entries that are looked at.
+/// How many entries are inspected at most.
 const MAX_ENTRIES: usize = 5_000_000;
 
 /// Paths of this host that must not be mounted, in addition to those of every host.
@@ -56,12 +56,12 @@ pub struct ForbiddenPaths {
     pub home: Option<PathBuf>,
     /// Sockets of engines.
     pub sockets: Vec<PathBuf>,
-    /// Folders of bottler's own: state, manifest.
+    /// bottler's own folders: state and manifest.
     pub own: Vec<PathBuf>,
 }
 
 impl ForbiddenPaths {
-    /// What this user's environment says, with the engine that is used and the state directory.
+    /// The paths of this host, from the environment, with the engine's socket and the state directory.
     pub fn here(engine: Option<&Path>, state: &Path) -> Self {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = var("HOME");
@@ -80,12 +80,12 @@ impl ForbiddenPaths {
     }
 }
 
-/// Why a folder may not be mounted, if it may not. `root` is without links.
+/// Why a folder may not be mounted; `None` if it may. `root` must not contain symbolic links.
 pub fn refusal(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     by_path(root, closed).or_else(|| by_content(root, closed))
 }
 
-/// What the path alone says.
+/// Checks the path.
 fn by_path(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let holds = |path: &Path| path.starts_with(root) || real(path).starts_with(root);
@@ -96,15 +96,15 @@ fn by_path(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     };
     for socket in &closed.sockets {
         if holds(socket) {
-            return named(socket, "by which whoever reaches it is root on this host");
+            return named(socket, "which makes whoever can connect to it root on this host");
         }
     }
     for own in &closed.own {
         if holds(own) {
-            return named(own, "which says what bottler does");
+            return named(own, "which controls what bottler does");
         }
         if within(own) {
-            return Some(format!("it is in {}, which says what bottler does", own.display()));
+            return Some(format!("it is in {}, which controls what bottler does", own.display()));
         }
     }
     for system in SYSTEM.map(Path::new) {
@@ -128,28 +128,28 @@ fn by_path(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     }
     for whole in HOME_WHOLE.map(|name| if name.is_empty() { home.clone() } else { home.join(name) }) {
         if holds(&whole) {
-            return named(&whole, "where keys, settings and what a shell runs at its start are");
+            return named(&whole, "which contains keys, settings and the shell's start files");
         }
     }
     None
 }
 
-/// What is in the folder.
+/// Checks the content.
 fn by_content(root: &Path, closed: &ForbiddenPaths) -> Option<String> {
     if is_repository(root) || root.components().any(|part| part.as_os_str() == ".git") {
-        return Some("it is git's own folder: what is written there runs on this host".to_owned());
+        return Some("it is git's own folder: git on this host runs programs that files in it name".to_owned());
     }
     let identity = |path: &PathBuf| std::fs::metadata(path).ok().map(|seen| (seen.dev(), seen.ino()));
     let engines: Vec<(u64, u64)> = closed.sockets.iter().filter_map(identity).collect();
     let mut folders = vec![root.to_owned()];
     let mut looked = 0;
     while let Some(folder) = folders.pop() {
-        // What cannot be read by this user is not the agent's either: it runs as this user, or as one who may less.
+        // What this user cannot read, the agent cannot read either: it runs as the same user, or with fewer rights.
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             looked += 1;
             if looked > MAX_ENTRIES {
                 return Some(format!(
-                    "it cannot be looked through for sockets of engines: more than {MAX_ENTRIES} entries"
+                    "it has more than {MAX_ENTRIES} entries, too many to search for engines' sockets"
                 ));
             }
             let Ok(kind) = entry.file_type() else { continue };

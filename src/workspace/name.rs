@@ -1,10 +1,10 @@
-//! Paths in a workspace as bytes, as on Linux and in git; they need not be UTF-8.
+//! Paths in a workspace as bytes, as on Linux and in git; they may not be UTF-8.
 
-/// A path below a workspace: parts joined by `/`, none of them empty, `.` or `..`.
+/// A path below a workspace: non-empty components joined by `/`, none of them `.` or `..`.
 pub type Name = Vec<u8>;
 
-/// A name as git writes it in its own output (`core.quotePath`): as it is, or, with bytes that are no printable ASCII, in
-/// quotation marks with C escapes. Two names are never written the same.
+/// Quotes a name as git does (`core.quotePath`): unchanged if all bytes are printable ASCII, otherwise in quotation
+/// marks with C escapes. Different names have different quotations.
 pub fn quoted(name: &[u8]) -> String {
     let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\');
     if name.iter().all(is_plain) {
@@ -25,7 +25,7 @@ pub fn quoted(name: &[u8]) -> String {
     text
 }
 
-/// A name for display: unchanged if it is UTF-8 without control characters, else quoted as git quotes it.
+/// Formats a name for display: unchanged if it is UTF-8 without control characters, otherwise quoted as by git.
 pub fn shown(name: &[u8]) -> String {
     match std::str::from_utf8(name) {
         Ok(text) if !text.contains(|c: char| c.is_control()) => text.to_owned(),
@@ -33,17 +33,17 @@ pub fn shown(name: &[u8]) -> String {
     }
 }
 
-/// The last part of a name.
+/// The last component of a name.
 pub(super) fn last(name: &[u8]) -> &[u8] {
     name.rsplit(|byte| *byte == b'/').next().unwrap_or(name)
 }
 
-/// The folder that a name is in; the root is empty.
+/// The parent folder of a name; the root is empty.
 pub(super) fn folder(name: &[u8]) -> &[u8] {
     name.iter().rposition(|byte| *byte == b'/').map_or(b"", |at| &name[..at])
 }
 
-/// Whether git takes a path into an index and a patch, with its protection against names that other systems fold into `.git`
+/// Whether git accepts a path in an index and a patch. It rejects names that other systems fold into `.git`
 /// (git-config(1): `core.protectHFS`, `core.protectNTFS`).
 pub(super) fn is_taken_by_git(name: &[u8], is_link: bool) -> bool {
     let parts = name.split(|byte| matches!(byte, b'/' | b'\\'));
@@ -53,8 +53,8 @@ pub(super) fn is_taken_by_git(name: &[u8], is_link: bool) -> bool {
     })
 }
 
-/// A part of a path as HFS+ and NTFS read it: without characters that are ignored, up to a colon, without dots and spaces at
-/// its end, in lower case.
+/// A component as HFS+ and NTFS read it: without ignored characters, up to a colon, without trailing dots and spaces,
+/// in lower case.
 fn folded(part: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(part);
     let is_ignored =

@@ -12,20 +12,20 @@ use super::name::{Name, is_taken_by_git, quoted};
 use super::pull::SkippedPath;
 use super::snapshot::Snapshot;
 
-/// Lines around a change in a patch.
+/// Lines of context around a change.
 const CONTEXT: usize = 3;
-/// Largest text that is compared line by line, in bytes; what is larger goes in whole.
+/// Maximum size of text that is compared line by line, in bytes; larger text is included as binary.
 const MAX_TEXT: u64 = 16 << 20;
-/// Largest file of a patch, in bytes.
+/// Maximum size of a file in a patch, in bytes.
 const MAX_CHANGE: u64 = 256 << 20;
-/// How long lines are compared before the comparison becomes a coarse one.
+/// How long lines are compared exactly; then the comparison becomes coarser.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes the changes between two snapshots. Paths that a patch cannot contain are named in comment lines at the top, which
-/// `git apply` ignores, and returned.
+/// Writes the changes between two snapshots. Paths that a patch cannot contain are named in comment lines at the top,
+/// which `git apply` ignores, and returned.
 ///
 /// # Errors
-/// An archive cannot be read, or the patch not be written.
+/// An archive cannot be read, or the patch cannot be written.
 pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Result<Vec<SkippedPath>> {
     let names: BTreeSet<&Name> = before.files.keys().chain(after.files.keys()).collect();
     let changed: Vec<&Name> =
@@ -35,7 +35,7 @@ pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Re
         let is_link = sides.iter().flatten().any(|entry| matches!(entry, Entry::Link(_)));
         let is_large = |entry: &&Entry| matches!(entry, Entry::File(file) if file.size > MAX_CHANGE);
         if !is_taken_by_git(name, is_link) {
-            return Some("git does not take a file of this name");
+            return Some("git does not accept a file of this name");
         }
         sides.iter().flatten().any(is_large).then_some("it is too large")
     };
@@ -50,15 +50,15 @@ pub fn patch(before: &Snapshot, after: &Snapshot, to: &mut impl Write) -> io::Re
     Ok(skipped)
 }
 
-/// The same in memory, as text that is UTF-8 throughout.
+/// Returns the changes as text; all of it is UTF-8.
 ///
 /// # Errors
 /// An archive cannot be read.
 pub fn patch_text(before: &Snapshot, after: &Snapshot) -> io::Result<String> {
     let mut text = Vec::new();
     patch(before, after, &mut text)?;
-    // Everything that is not UTF-8 is written as binary, and names with escapes.
-    String::from_utf8(text).map_err(|_| io::Error::other("the patch is no text"))
+    // Content that is not UTF-8 is written as binary, and names are escaped.
+    String::from_utf8(text).map_err(|_| io::Error::other("the patch is not UTF-8"))
 }
 
 type Side<'a> = (&'a Snapshot, Option<&'a Entry>);
@@ -91,7 +91,7 @@ fn change(name: &Name, old: Side<'_>, new: Side<'_>, to: &mut impl Write) -> io:
     if one == two {
         return Ok(());
     }
-    // A name with a space ends at the tab.
+    // A tab ends a name with spaces.
     let tab = if name.contains(&b' ') { "\t" } else { "" };
     let headed =
         |there: bool, letter: char| if there { format!("{}{tab}", side(letter)) } else { "/dev/null".to_owned() };
@@ -100,7 +100,7 @@ fn change(name: &Name, old: Side<'_>, new: Side<'_>, to: &mut impl Write) -> io:
     write!(to, "{}", diff.unified_diff().context_radius(CONTEXT).header(&from, &into))
 }
 
-/// A content; `None` if there is nothing.
+/// The content of a side; `None` if the file does not exist.
 fn content((snapshot, entry): Side<'_>) -> io::Result<Option<Vec<u8>>> {
     Ok(match entry {
         None => None,
@@ -111,8 +111,8 @@ fn content((snapshot, entry): Side<'_>) -> io::Result<Option<Vec<u8>>> {
     })
 }
 
-/// A content as lines; `None` if git would call it binary, or where it is not UTF-8. Lines end with a newline alone: what
-/// the comparison takes for an end, too, would not be one for git.
+/// The content as text; `None` if git would call it binary, if it is not UTF-8, or if it contains a carriage return
+/// without a newline, where the comparison would split lines and git would not.
 fn text(content: Option<&[u8]>) -> Option<&str> {
     let content = content.unwrap_or_default();
     if content.len() as u64 > MAX_TEXT || content.contains(&0) {

@@ -1,8 +1,8 @@
 //! Rules about paths: which ones host tools execute or read settings from, and which file names suggest secrets.
 
-/// Paths at the root of a mounted folder that are read-only, even if they do not exist yet. `.git` is read-only as a whole:
-/// an agent that can write it, or replace it, can run commands on the host (`core.fsmonitor`, hooks, `commondir`) as soon
-/// as a prompt asks git for the branch.
+/// Paths at the root of a mounted folder that are read-only, even if they do not exist yet. `.git` is read-only as a
+/// whole: an agent that can write it, or replace it, can run commands on the host (`core.fsmonitor`, hooks,
+/// `commondir`) as soon as a prompt asks git for the branch.
 pub const MASKED: [(&str, MaskKind); 9] = [
     (".git", MaskKind::Folder),
     (".envrc", MaskKind::File),

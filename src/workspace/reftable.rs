@@ -1,11 +1,11 @@
-//! Reads references and reflogs from reftables (`extensions.refStorage = reftable`; git's Documentation/technical/reftable;
-//! version 2 as git writes it, for SHA-256). Pure.
+//! Reads references and reflogs from reftables (`extensions.refStorage = reftable`; git's
+//! Documentation/technical/reftable; version 2 as git writes it, for SHA-256). Pure.
 //!
-//! Tables come from an agent. Attacks: names that grow by prefix compression, and logs that grow by inflation (a budget
-//! shared by all tables of an archive bounds the decoded size); bad blocks, offsets and counts (sections are read once, in
-//! order, and every length is checked); tables that other readers interpret differently (unsorted or duplicate names,
-//! reserved types and bytes between blocks are refused). Indices and restart lists, which only speed up lookups, are
-//! ignored.
+//! Tables come from an agent. Attacks: names that grow by prefix compression, and logs that grow by inflation (a
+//! budget shared by all tables of an archive bounds the decoded size); bad blocks, offsets and counts (sections are
+//! read once, in order, and every length is checked); tables that other readers interpret differently (unsorted or
+//! duplicate names, reserved types and bytes between blocks are refused). Indices and restart lists, which only speed
+//! up lookups, are ignored.
 
 use std::collections::BTreeMap;
 
@@ -14,38 +14,38 @@ use flate2::{Crc, Decompress, FlushDecompress, Status};
 use super::name::Name;
 
 const MAGIC: &[u8] = b"REFT";
-/// What a file begins with, in bytes, without the name of its hash.
+/// Size of the file header without the hash id, in bytes.
 const HEADER: usize = 24;
-/// Five positions and a checksum.
+/// Size of the footer after the copy of the header, in bytes: five positions and a checksum.
 const TRAILER: usize = 44;
-/// A block's type and length.
+/// Size of a block's type and length, in bytes.
 const BLOCK: usize = 4;
-/// Longest name of a reference, in bytes.
+/// Maximum length of a reference name, in bytes.
 const MAX_NAME: usize = 4096;
-/// What one record costs of the budget beside its name, in bytes: about what it takes in memory.
+/// What a record costs of the budget besides its name, in bytes: roughly its memory.
 const RECORD: usize = 128;
 
-/// What a reference has in it.
+/// The value of a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
-    /// An object, by its name in hexadecimal.
+    /// An object id in hexadecimal.
     Object(String),
-    /// Another reference.
+    /// The name of another reference.
     Symbolic(Name),
 }
 
-/// Why a table is not believed.
+/// Why a table is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum TableError {
-    /// It is damaged, or of a form that is not known.
-    #[error("it is no table of references that can be read: {0}")]
+    /// It is damaged, or has an unknown format.
+    #[error("it is not a valid table of references: {0}")]
     Malformed(&'static str),
-    /// There is more in it than is read.
-    #[error("there are more references and logs than can be read")]
+    /// Its content exceeds the budget.
+    #[error("there are too many references and logs")]
     TooLarge,
 }
 
-/// What may still be made of tables, in bytes.
+/// The remaining size of decoded tables, in bytes.
 #[derive(Debug)]
 pub(super) struct Budget(pub(super) usize);
 
@@ -56,34 +56,34 @@ impl Budget {
     }
 }
 
-/// Tables on top of each other.
+/// A stack of tables.
 #[derive(Debug, Default)]
 pub(super) struct Stack {
-    /// References by their names.
+    /// References, by name.
     pub(super) references: BTreeMap<Name, Value>,
-    /// By the reference's name, a zero and the number of the change: the objects before and after it.
+    /// Old and new object ids, by reference name, a zero byte and the update index.
     logs: BTreeMap<Name, Vec<u8>>,
-    /// Bytes of an object's name.
+    /// Size of an object id, in bytes.
     width: usize,
 }
 
 impl Stack {
-    /// Puts a table on top of those that are there: what it says is newer.
+    /// Adds a table on top of the stack; its records override older ones.
     ///
     /// # Errors
-    /// It is malformed, or the budget is used up. What was read of it by then is in the stack.
+    /// It is malformed, or the budget is used up. Records that were read before stay in the stack.
     pub(super) fn add(&mut self, table: &[u8], budget: &mut Budget) -> Result<(), TableError> {
         budget.take(table.len())?;
         let sections = Sections::read(table)?;
         if self.width != 0 && self.width != sections.width {
-            return Err(TableError::Malformed("its objects have names of another length than the others'"));
+            return Err(TableError::Malformed("its object ids have another length than those of other tables"));
         }
         self.width = sections.width;
         self.add_references(table, &sections, budget)?;
         self.add_logs(table, &sections, budget)
     }
 
-    /// Every object that a reference was once at, by the logs.
+    /// All objects in the reflogs.
     pub(super) fn logged(&self) -> impl Iterator<Item = String> {
         let width = self.width.max(1);
         self.logs.values().flat_map(move |objects| objects.chunks_exact(width).map(hex))
@@ -92,11 +92,11 @@ impl Stack {
     fn add_references(&mut self, table: &[u8], sections: &Sections, budget: &mut Budget) -> Result<(), TableError> {
         let mut last = Name::new();
         let mut at = sections.header;
-        // The first block begins with the file.
+        // The first block starts at the beginning of the file.
         let mut block = 0;
         while at < sections.references {
             if table[at] != b'r' {
-                return Err(TableError::Malformed("there is no block of references where one is expected"));
+                return Err(TableError::Malformed("a block of references is missing"));
             }
             let end = block + number(table, at + 1)?;
             let mut from = Records::new(&table[..sections.references], at + BLOCK, end)?;
@@ -107,14 +107,14 @@ impl Stack {
                     1 => Some(Value::Object(hex(from.take(sections.width)?))),
                     2 => Some(Value::Object(hex(&from.take(2 * sections.width)?[..sections.width]))),
                     3 => Some(Value::Symbolic(from.text(MAX_NAME)?.to_vec())),
-                    _ => return Err(TableError::Malformed("a reference of a type that is not known")),
+                    _ => return Err(TableError::Malformed("a reference has an unknown type")),
                 };
                 match value {
                     Some(value) => drop(self.references.insert(last.clone(), value)),
                     None => drop(self.references.remove(&last)),
                 }
             }
-            // Blocks are filled up with zeros, or not at all.
+            // Blocks are padded with zeros, or not at all.
             let filled = table[end..sections.references].iter().take_while(|byte| **byte == 0).count();
             (at, block) = (end + filled, end + filled);
         }
@@ -126,15 +126,15 @@ impl Stack {
         let mut at = sections.logs.start;
         while at < sections.logs.end {
             if table[at] != b'g' {
-                return Err(TableError::Malformed("there is no block of logs where one is expected"));
+                return Err(TableError::Malformed("a block of logs is missing"));
             }
-            // The length is that of what is inflated, and counts what is before it in the file's first block.
+            // The length is that of the inflated block, and in the first block it includes the file header.
             let before = if at == sections.header { sections.header } else { 0 };
             let length = number(table, at + 1)?.checked_sub(before + BLOCK);
             let length = length.ok_or(TableError::Malformed("a block is too short"))?;
             budget.take(length)?;
             let deflated =
-                table.get(at + BLOCK..sections.logs.end).ok_or(TableError::Malformed("a block is cut short"))?;
+                table.get(at + BLOCK..sections.logs.end).ok_or(TableError::Malformed("a block is truncated"))?;
             let (block, used) = inflate(deflated, length)?;
             let mut from = Records::new(&block, 0, block.len())?;
             while let Some(kind) = from.key(&mut last, MAX_NAME + 9, budget)? {
@@ -150,7 +150,7 @@ impl Stack {
                         from.text(usize::MAX)?;
                         self.logs.insert(last.clone(), objects);
                     }
-                    _ => return Err(TableError::Malformed("a log of a type that is not known")),
+                    _ => return Err(TableError::Malformed("a log has an unknown type")),
                 }
             }
             at += BLOCK + used;
@@ -159,15 +159,15 @@ impl Stack {
     }
 }
 
-/// Where the parts of a table are.
+/// The positions of a table's sections.
 struct Sections {
-    /// Bytes of what the file begins with.
+    /// Size of the header, in bytes.
     header: usize,
-    /// Bytes of an object's name.
+    /// Size of an object id, in bytes.
     width: usize,
-    /// Where the blocks of references end.
+    /// The end of the reference blocks.
     references: usize,
-    /// Where the blocks of logs are.
+    /// The range of the log blocks.
     logs: std::ops::Range<usize>,
 }
 
@@ -178,25 +178,25 @@ impl Sections {
             (Some(MAGIC), Some(1), _) => (HEADER, 20),
             (Some(MAGIC), Some(2), Some(b"sha1")) => (HEADER + 4, 20),
             (Some(MAGIC), Some(2), Some(b"s256")) => (HEADER + 4, 32),
-            _ => return malformed("its beginning is that of another file, version or hash"),
+            _ => return malformed("its header has an unknown format, version or hash"),
         };
         let Some(footer) = table.len().checked_sub(header + TRAILER).filter(|at| *at >= header) else {
-            return malformed("it is cut short");
+            return malformed("it is truncated");
         };
         let (checked, sum) = table[footer..].split_at(header + TRAILER - 4);
         let mut crc = Crc::new();
         crc.update(checked);
         if sum != crc.sum().to_be_bytes() {
-            return malformed("its checksum is another");
+            return malformed("its checksum is wrong");
         }
         if checked[..header] != table[..header] {
-            return malformed("its end does not fit its beginning");
+            return malformed("its footer does not match its header");
         }
-        // Where each section begins; 0 if there is none.
+        // The position of each section; 0 if it does not exist.
         let position = |number: usize| {
             let at = header + 8 * number;
             let bytes = checked[at..at + 8].try_into().unwrap_or_default();
-            // The length of abbreviated names of objects is in the lowest bits of where they are.
+            // The lowest bits of this position contain the length of abbreviated object ids.
             let position = u64::from_be_bytes(bytes) >> if number == 1 { 5 } else { 0 };
             usize::try_from(position).unwrap_or(usize::MAX)
         };
@@ -218,7 +218,7 @@ impl Sections {
     }
 }
 
-/// A block's records, one after another.
+/// The records of a block.
 struct Records<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -226,9 +226,9 @@ struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Those from a place in a table on, up to the list of restarts that ends the block.
+    /// The records from a position on, up to the list of restarts at the end of the block.
     fn new(table: &'a [u8], from: usize, end: usize) -> Result<Self, TableError> {
-        let short = TableError::Malformed("a block is cut short");
+        let short = TableError::Malformed("a block is truncated");
         let Some(restarts) = end.checked_sub(2).filter(|at| *at >= from && end <= table.len()) else {
             return Err(short);
         };
@@ -238,13 +238,13 @@ impl<'a> Records<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], TableError> {
-        let end = self.at.checked_add(count).ok_or(TableError::Malformed("a record is cut short"))?;
-        let taken = self.bytes.get(self.at..end).ok_or(TableError::Malformed("a record is cut short"))?;
+        let end = self.at.checked_add(count).ok_or(TableError::Malformed("a record is truncated"))?;
+        let taken = self.bytes.get(self.at..end).ok_or(TableError::Malformed("a record is truncated"))?;
         self.at = end;
         Ok(taken)
     }
 
-    /// A number as in the offsets of packs (gitformat-pack(5)).
+    /// A number in the encoding of pack offsets (gitformat-pack(5)).
     fn varint(&mut self) -> Result<u64, TableError> {
         let mut byte = self.take(1)?[0];
         let mut value = u64::from(byte & 0x7f);
@@ -260,7 +260,7 @@ impl<'a> Records<'a> {
         usize::try_from(self.varint()?).map_err(|_| TableError::Malformed("a number is too large"))
     }
 
-    /// Bytes with their length before them.
+    /// Bytes with their length in front.
     fn text(&mut self, most: usize) -> Result<&'a [u8], TableError> {
         let length = self.length()?;
         if length > most {
@@ -269,7 +269,7 @@ impl<'a> Records<'a> {
         self.take(length)
     }
 
-    /// The next record's key, made of the one before, and its type; `None` at the end.
+    /// The next record's key, which extends a prefix of the previous key, and its type; `None` at the end.
     fn key(&mut self, last: &mut Name, most: usize, budget: &mut Budget) -> Result<Option<u8>, TableError> {
         if self.at == self.bytes.len() {
             return Ok(None);
@@ -280,7 +280,7 @@ impl<'a> Records<'a> {
         let suffix =
             self.take(usize::try_from(more >> 3).map_err(|_| TableError::Malformed("a number is too large"))?)?;
         if shared > last.len() || self.is_first && shared > 0 {
-            return Err(TableError::Malformed("a name begins with more of the one before than there is"));
+            return Err(TableError::Malformed("a name shares more with the previous name than that has"));
         }
         self.is_first = false;
         let length = shared + suffix.len();
@@ -297,17 +297,17 @@ impl<'a> Records<'a> {
     }
 }
 
-/// Three bytes.
+/// A number of three bytes, big-endian.
 fn number(table: &[u8], at: usize) -> Result<usize, TableError> {
     match table.get(at..at + 3) {
         Some(&[one, two, three]) => Ok(usize::from(one) << 16 | usize::from(two) << 8 | usize::from(three)),
-        _ => Err(TableError::Malformed("a block is cut short")),
+        _ => Err(TableError::Malformed("a block is truncated")),
     }
 }
 
-/// What a block of this length was compressed from, and how many bytes it was.
+/// Inflates a block to this length. Also returns how many compressed bytes were read.
 fn inflate(bytes: &[u8], length: usize) -> Result<(Vec<u8>, usize), TableError> {
-    // A byte more than there may be: what ends the stream is read before that is full.
+    // One extra byte, so that the end of the stream is read before the buffer is full.
     let mut block = Vec::with_capacity(length + 1);
     let mut zlib = Decompress::new(true);
     let done = zlib.decompress_vec(bytes, &mut block, FlushDecompress::Finish);

@@ -1,4 +1,4 @@
-//! Tables that git 2.47 has written, and the same damaged.
+//! Tables that git 2.47 wrote, and damaged copies of them.
 
 use super::*;
 
@@ -10,7 +10,7 @@ const STASH: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/stash");
 const FRESH: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/fresh");
 const GONE: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/deleted-sha1");
 const GONE_256: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/deleted-sha256");
-/// Its logs end before the head of their first block does.
+/// The logs end before the header of their first block does.
 const SHORT: &[u8] = include_bytes!("../../tests/fuzz/corpus/reftable/short-logs");
 const ALL: [&[u8]; 8] = [SHA1, SHA256, MANY, LOGS, STASH, FRESH, GONE, GONE_256];
 
@@ -61,7 +61,7 @@ fn blocks_with_indices_and_logs_alone_are_read() {
     let many = stack(&[MANY]);
     // 60 branches, main and HEAD.
     assert_eq!(many.references.len(), 62);
-    // That there is a log at all is noted by a line without objects.
+    // A line without objects records that a log exists.
     let lines = |stack: &Stack, name: &[u8]| {
         let of_name =
             stack.logs.iter().filter(|(key, objects)| key.starts_with(name) && objects.iter().any(|byte| *byte != 0));
@@ -74,11 +74,11 @@ fn blocks_with_indices_and_logs_alone_are_read() {
     assert_eq!(lines(&stack(&[STASH]), b"refs/stash\0"), 2);
 }
 
-/// The same table with its checksum put right.
+/// The same table with a correct checksum.
 fn checked(mut table: Vec<u8>) -> Vec<u8> {
     let header = if table.get(4) == Some(&2) { 28 } else { 24 };
     let Some(footer) = table.len().checked_sub(header + TRAILER) else { return table };
-    // The copy of the beginning, too: what is damaged there is damaged in both.
+    // Also update the copy of the header, so that damage there is in both.
     let begin = table[..header].to_vec();
     table[footer..footer + header].copy_from_slice(&begin);
     let end = table.len() - 4;
@@ -106,14 +106,14 @@ fn what_is_damaged_is_refused_and_never_panics() {
         }
     }
     let refused = Stack::default().add(&checked(SHORT.to_vec()), &mut Budget(BUDGET)).unwrap_err();
-    assert_eq!(refused, TableError::Malformed("a block is cut short"));
+    assert_eq!(refused, TableError::Malformed("a block is truncated"));
     let mut sum = SHA1.to_vec();
     *sum.last_mut().unwrap() ^= 1;
     let refused = Stack::default().add(&sum, &mut Budget(BUDGET)).unwrap_err();
-    assert_eq!(refused, TableError::Malformed("its checksum is another"));
+    assert_eq!(refused, TableError::Malformed("its checksum is wrong"));
 }
 
-/// A table of one block of references, with these records.
+/// A table with one block of references that contains these records.
 fn table(records: &[u8]) -> Vec<u8> {
     let mut table = b"REFT\x01".to_vec();
     table.extend([0; 19]);
@@ -131,7 +131,7 @@ fn what_grows_is_bounded_and_what_others_read_otherwise_is_refused() {
     let add = |records: &[u8], budget: usize| Stack::default().add(&table(records), &mut Budget(budget));
     let one = b"\0\x78refs/heads/main\0";
     assert_eq!(add(one, BUDGET), Ok(()));
-    // Twice, out of order, a reserved type, a beginning that is not there, a number without an end.
+    // A duplicate name, wrong order, a reserved type, a prefix that is too long, and a number without an end.
     let is_malformed = |records: &[u8]| matches!(add(records, BUDGET), Err(TableError::Malformed(_)));
     assert!(is_malformed(&[&one[..], b"\x0f\0\0"].concat()));
     assert!(is_malformed(&[&one[..], b"\x0e\x08m\0"].concat()));
@@ -139,7 +139,7 @@ fn what_grows_is_bounded_and_what_others_read_otherwise_is_refused() {
     assert!(is_malformed(b"\x01\x78refs/heads/main\0"));
     assert!(is_malformed(&[&one[..], b"\x10\x08a\0"].concat()));
     assert!(is_malformed(&[0xff; 20]));
-    // Names that share a long beginning: a few bytes each, and much more in memory.
+    // Names with a long common prefix: a few bytes each in the table, and many in memory.
     let long = |length: u32| {
         let (one, two, three) = (length & 0x7f, (length >> 7) - 1, 0);
         let (two, three) = (two & 0x7f | 0x80, three | ((two >> 7) - 1) & 0x7f | 0x80);
@@ -153,6 +153,6 @@ fn what_grows_is_bounded_and_what_others_read_otherwise_is_refused() {
     }
     assert_eq!(add(&records, BUDGET), Err(TableError::TooLarge));
     assert_eq!(add(&records, 2 * BUDGET), Ok(()));
-    // Logs that inflate to more than there is room for.
+    // Logs that inflate beyond the budget.
     assert_eq!(Stack::default().add(MANY, &mut Budget(MANY.len() + 1000)), Err(TableError::TooLarge));
 }

@@ -1,5 +1,5 @@
-//! Reads the references and reflogs of an agent's repository from its files (gitrepository-layout(5)) without git, because the
-//! files are not trusted.
+//! Reads the references and reflogs of an agent's repository from its files (gitrepository-layout(5)) without git,
+//! because the files are not trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,42 +11,41 @@ use super::name::{Name, shown};
 use super::reftable::Value;
 use super::tables::{Access, STUB, Tables, of_worktree};
 
-/// Most that is read of a repository's references, in bytes a file.
+/// Maximum size of a file with references, in bytes.
 pub(super) const MAX_TEXT: usize = 64 << 20;
-/// Folders below `.git` that hold what is nowhere else: the repositories of submodules, and contents that pointers in commits
-/// stand for.
+/// Folders below `.git` whose content exists nowhere else: repositories of submodules, and objects that pointers in
+/// commits refer to.
 pub(super) const STORES: [&str; 3] = ["modules", "lfs/objects", "annex/objects"];
-/// Most doubts about tables that are told.
+/// How many uncertain tables are reported.
 const MAX_UNCERTAIN: usize = 20;
-/// How deep one reference may name another.
+/// Maximum length of a chain of symbolic references.
 const MAX_SYMBOLIC: usize = 5;
 
-/// A workspace's repository.
+/// The repository of a workspace.
 #[derive(Debug, Default)]
 pub struct Repository {
-    /// What its references have in them, by name: `HEAD`, `refs/…`, and `worktrees/NAME/HEAD`.
+    /// The values of references, by name: `HEAD`, `refs/…`, and `worktrees/NAME/HEAD`.
     pub(super) references: BTreeMap<Name, Value>,
-    /// References in `packed-refs`; one in a file of its own is newer.
+    /// References in `packed-refs`. A reference in its own file is newer.
     packed: BTreeMap<Name, String>,
-    /// References whose files name nothing, as after a crash; by name, what names their content (SHA-256).
+    /// References whose files contain no valid value, as after a crash, each with the SHA-256 of the file's content.
     pub(super) broken_refs: BTreeMap<Name, String>,
-    /// References in tables, which are read when all of them have been seen.
+    /// References in reftables, which are read once all tables have been collected.
     tables: Tables<Regular>,
-    /// Every commit that a reference was once at, by the logs of references, and what git holds of a merge, rebase or the like
-    /// that is under way.
+    /// All commits in reflogs, and commits that git stores for an unfinished merge, rebase or the like.
     pub(super) logged: BTreeSet<String>,
     /// Its objects and packs, by their paths below `objects`.
     pub(super) objects: BTreeMap<Name, Regular>,
     /// Its index.
     pub(super) index: Option<Regular>,
-    /// Patterns of what it ignores, beside those in `.gitignore` files (`info/exclude`).
+    /// Ignore patterns besides those in `.gitignore` files (`info/exclude`).
     pub(super) excluded: Vec<u8>,
-    /// The folders that it has checked out, where that is not all (`info/sparse-checkout`).
+    /// The patterns of a sparse checkout, if it is one (`info/sparse-checkout`).
     pub(super) sparse: Option<Vec<u8>>,
 }
 
 impl Repository {
-    /// Whether a file below `.git` is read as a whole.
+    /// Whether a file below `.git` is parsed.
     pub(super) fn notes(inside: &[u8]) -> bool {
         let whole: [&[u8]; 4] = [b"packed-refs", b"info/exclude", b"info/sparse-checkout", b"commondir"];
         let below: [&[u8]; 2] = [b"refs/", b"logs/"];
@@ -54,17 +53,17 @@ impl Repository {
         whole.contains(&inside) || below.iter().any(|place| own.starts_with(place)) || own == b"HEAD" || is_state(own)
     }
 
-    /// Notes such a file.
+    /// Parses such a file.
     ///
     /// # Errors
-    /// It cannot be understood: what it refers to is not known.
+    /// It cannot be parsed, so it is unknown what it refers to.
     pub(super) fn note(&mut self, inside: &[u8], text: &[u8]) -> Result<(), String> {
         let own = of_worktree(inside);
         match inside {
             b"info/exclude" => self.excluded = text.to_vec(),
             b"info/sparse-checkout" => self.sparse = Some(text.to_vec()),
             b"commondir" => return Err("its references are in another folder".to_owned()),
-            // What git leaves where references are elsewhere.
+            // The file that git leaves when references are stored elsewhere.
             _ if own == b"refs/heads" => self.tables.note_stub(inside),
             b"packed-refs" => {
                 for line in text.split(|byte| *byte == b'\n') {
@@ -79,8 +78,8 @@ impl Repository {
             _ if inside.ends_with(b".lock") => {}
             _ => match value(text) {
                 Some(value) => drop(self.references.insert(inside.to_vec(), value)),
-                None if own == b"HEAD" => return Err("it names no commit".to_owned()),
-                // It holds back itself alone.
+                None if own == b"HEAD" => return Err("it has no commit".to_owned()),
+                // Only this reference is affected.
                 None => {
                     let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(text));
                     self.broken_refs.insert(inside.to_vec(), digest);
@@ -90,13 +89,13 @@ impl Repository {
         Ok(())
     }
 
-    /// Notes a symbolic link below `.git`.
+    /// Records a symbolic link below `.git`.
     ///
     /// # Errors
-    /// It stands for something that git reads, and what it leads to is not known.
+    /// git would read the target, but it is not read here.
     pub(super) fn note_link(&mut self, inside: &[u8], target: &[u8]) -> Result<(), String> {
         let own = of_worktree(inside);
-        // As git once wrote a reference that names another (git-config(1): `core.preferSymlinkRefs`).
+        // Old versions of git wrote symbolic references as links (git-config(1): `core.preferSymlinkRefs`).
         if (own == b"HEAD" || own.starts_with(b"refs/")) && target.starts_with(b"refs/") {
             self.references.insert(inside.to_vec(), Value::Symbolic(target.to_vec()));
             return Ok(());
@@ -109,24 +108,24 @@ impl Repository {
             || is_read(inside)
             || inside.starts_with(b"worktrees/") && !own.contains(&b'/')
         {
-            return Err("it is a link, and what it leads to is not read".to_owned());
+            return Err("it is a symbolic link, whose target is not read".to_owned());
         }
         Ok(())
     }
 
-    /// What git remembers of something that it has begun: an object at the beginning of each line.
+    /// Records the state of an unfinished operation: each line starts with an object id.
     fn note_state(&mut self, text: &[u8]) {
         let words = text.split(|byte| *byte == b'\n').filter_map(|line| line.split(u8::is_ascii_whitespace).next());
         self.note_logged(words.filter_map(id));
     }
 
-    /// `OLD NEW NAME <MAIL> TIME ZONE\tMESSAGE`, a line for each change.
+    /// Records a reflog; each line is `OLD NEW NAME <MAIL> TIME ZONE\tMESSAGE`.
     fn note_log(&mut self, text: &[u8]) {
         let lines = text.split(|byte| *byte == b'\n');
         self.note_logged(lines.flat_map(|line| line.split(|byte| *byte == b' ').take(2).filter_map(id)));
     }
 
-    /// Notes objects that a reference was once at.
+    /// Records former values of references.
     fn note_logged(&mut self, objects: impl Iterator<Item = String>) {
         self.logged.extend(objects.filter(|object| !is_null(object)));
     }
@@ -137,13 +136,13 @@ impl Repository {
         let stub = Value::Symbolic(STUB.to_vec());
         let mut uncertain = Vec::new();
         for (place, stack) in tables.stacks(&Access { size: &|file| file.size, content }) {
-            // More messages do not help.
+            // Further messages do not help.
             if uncertain.len() >= MAX_UNCERTAIN {
                 break;
             }
             let head = [&place, &b"HEAD"[..]].concat();
             if self.references.get(&head).is_some_and(|value| *value != stub) {
-                let why = "it is beside references in tables, and which of them count is not known";
+                let why = "it exists beside references in tables, and it is unknown which of them count";
                 uncertain.push((head, why.to_owned()));
             }
             match stack {
@@ -156,14 +155,14 @@ impl Repository {
                 Err(unread) => uncertain.push(unread),
             }
         }
-        let said = "it is a file, and where the references are is not known";
+        let said = "it is a file, and it is unknown where the references are";
         uncertain.extend(tables.without_tables().into_iter().map(|path| (path, said.to_owned())));
         let lost = self.references.iter().filter(|(_, value)| **value == stub);
-        uncertain.extend(lost.map(|(name, _)| (name.clone(), "what it has is in no table".to_owned())));
+        uncertain.extend(lost.map(|(name, _)| (name.clone(), "its value is in no table".to_owned())));
         uncertain.into_iter().take(MAX_UNCERTAIN).map(|(path, why)| format!(".git/{}: {why}", shown(&path))).collect()
     }
 
-    /// Notes a reference that is in no file of its own, by the name that such a file would have.
+    /// Records a reference from a table under the name of the file that it would otherwise have.
     fn note_value(&mut self, inside: Name, value: Value) {
         let own = of_worktree(&inside);
         if own == b"HEAD" || own.starts_with(b"refs/") {
@@ -175,7 +174,7 @@ impl Repository {
         }
     }
 
-    /// Notes a file below `.git` that is not read as a whole.
+    /// Records a file below `.git` that is not parsed.
     pub(super) fn note_stored(&mut self, inside: &[u8], file: Regular) {
         if inside == b"index" {
             self.index = Some(file);
@@ -186,7 +185,7 @@ impl Repository {
         }
     }
 
-    /// Where a reference leads: to a commit or other object.
+    /// Resolves a reference to an object id.
     fn resolve(&self, name: &[u8]) -> Option<String> {
         let mut value = self.get(name)?;
         for _ in 0..MAX_SYMBOLIC {
@@ -203,17 +202,17 @@ impl Repository {
         own.or_else(|| self.packed.get(name).map(|object| Value::Object(object.clone())))
     }
 
-    /// The commit that is checked out.
+    /// The checked-out commit.
     pub fn head(&self) -> Option<String> {
         self.resolve(b"HEAD")
     }
 
-    /// What `HEAD` has in it.
+    /// The value of `HEAD`.
     pub(super) fn checked_out(&self) -> Option<&Value> {
         self.references.get(&b"HEAD"[..])
     }
 
-    /// Whether what is checked out is a branch whose file names nothing.
+    /// Whether the checked-out branch has an invalid file.
     pub(super) fn is_head_broken(&self) -> bool {
         let mut name = b"HEAD".to_vec();
         for _ in 0..MAX_SYMBOLIC {
@@ -226,17 +225,17 @@ impl Repository {
         false
     }
 
-    /// Whether there is a `HEAD`, with a commit or without.
+    /// Whether there is a `HEAD`, with or without a commit.
     pub(super) fn has_head(&self) -> bool {
         self.checked_out().is_some()
     }
 
-    /// Whether anything is committed.
+    /// Whether there is any commit on the checked-out branch.
     pub(super) fn has_commit(&self) -> bool {
         self.head().is_some()
     }
 
-    /// What every reference is at, by name; `HEAD` only where it names a commit itself, for else its branch has it.
+    /// The object ids of all references, by name. `HEAD` is included only if it is detached; otherwise its branch is.
     pub(super) fn tips(&self) -> BTreeMap<Name, String> {
         let names = self.packed.keys().chain(self.references.keys());
         let direct = names.filter_map(|name| match self.get(name)? {
@@ -246,19 +245,19 @@ impl Repository {
         direct.collect()
     }
 
-    /// Whether its objects are named by SHA-256.
+    /// Whether object ids are SHA-256.
     pub(super) fn is_sha256(&self) -> bool {
         self.head().is_some_and(|head| head.len() == 64)
     }
 
-    /// Every object that it names, or once named.
+    /// All objects that its references and reflogs contain.
     pub(super) fn known_objects(&self) -> BTreeSet<String> {
         self.tips().into_values().chain(self.logged.iter().cloned()).collect()
     }
 }
 
-/// Whether a file holds a commit of something that is under way, which no reference need lead to (git-rebase(1),
-/// git-merge(1): `--autostash`).
+/// Whether a file contains a commit of an unfinished operation, which may not be reachable from any reference
+/// (git-rebase(1), git-merge(1): `--autostash`).
 fn is_state(own: &[u8]) -> bool {
     let is_name = own.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
     let held: [&[u8]; 7] = [
@@ -273,19 +272,19 @@ fn is_state(own: &[u8]) -> bool {
     own != b"HEAD" && is_name && (own.ends_with(b"HEAD") || own.ends_with(b"AUTOSTASH")) || held.contains(&own)
 }
 
-/// Whether an object's name stands for none.
+/// Whether an object id is the null id.
 fn is_null(id: &str) -> bool {
     id.bytes().all(|byte| byte == b'0')
 }
 
-/// The name of an object that a text is, in either of git's formats.
+/// Parses an object id of either length.
 fn id(text: &[u8]) -> Option<String> {
     let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let is_id = matches!(text.len(), 40 | 64) && text.iter().all(is_digit);
     is_id.then(|| String::from_utf8_lossy(text).into_owned())
 }
 
-/// What the file of a reference has in it.
+/// Parses the content of a reference's file.
 fn value(text: &[u8]) -> Option<Value> {
     let text = text.trim_ascii();
     match text.strip_prefix(b"ref:") {
@@ -316,7 +315,7 @@ mod tests {
             .unwrap();
         repository.note(b"worktrees/w/HEAD", two.as_bytes()).unwrap();
         assert_eq!(repository.head(), Some(three));
-        // Names are bytes.
+        // Names are bytes and may not be UTF-8.
         let odd = [two.as_bytes(), b" refs/heads/\xff\n"].concat();
         repository.note(b"packed-refs", &odd).unwrap();
         repository.note(b"refs/heads/b\xfe", two.as_bytes()).unwrap();

@@ -1,5 +1,5 @@
-//! The seed of a workspace: the copy of a host folder that an agent starts with. With git, it contains the files that are
-//! tracked or not ignored, and a repository with the same history, without settings, hooks and credentials.
+//! The seed of a workspace: the copy of a host folder that an agent starts with. With git, it contains the files that
+//! are tracked or not ignored, and a repository with the same history, without settings, hooks and credentials.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -31,12 +31,12 @@ pub enum Seed {
 pub struct TemporaryFile(PathBuf);
 
 impl TemporaryFile {
-    /// A file that need not be there yet.
+    /// A file, which may not exist yet.
     pub fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -49,10 +49,10 @@ impl Drop for TemporaryFile {
 }
 
 impl Seed {
-    /// What is in it.
+    /// Reads its content as a snapshot.
     ///
     /// # Errors
-    /// The archive cannot be read, or is not whole.
+    /// The archive cannot be read, or is truncated.
     pub fn read(&self) -> io::Result<Snapshot> {
         match self {
             Self::Files(files) => Ok(Snapshot::of(files)),
@@ -69,14 +69,14 @@ impl Seed {
     }
 }
 
-/// Copies a folder into an archive, which is on the disk when this returns. `staging` is a folder of bottler's own for what
-/// is in between; it is left empty.
+/// Copies a folder into an archive, which is synchronised to the disk before this returns. `staging` is a temporary
+/// folder of bottler, which is left empty.
 ///
 /// # Errors
 /// Something cannot be read or written.
 pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> io::Result<()> {
     let listing = list(root, exclude)?;
-    // Where git does not go by the modes of files here, the modes are those of its index.
+    // If git ignores file modes here, take them from its index.
     let modes = listing.is_repository
         && Git::at(root).line(&["config", "--type=bool", "core.fileMode"]).as_deref() == Some("false");
     let repository = staging.join("repository.git");
@@ -88,17 +88,17 @@ pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> 
             let executable = modes.then(|| listing.index.get(path).is_some_and(|indexed| indexed.mode & 0o111 != 0));
             append(&mut tar, &opened, path, path, executable)?;
         }
-        // git takes the folder of a submodule that is not there for a removal.
+        // git takes the absence of a submodule's folder for a removal.
         for (path, _) in listing.index.iter().filter(|(_, indexed)| indexed.mode == GITLINK && !indexed.skip_worktree) {
             folder(&mut tar, path)?;
         }
         if let Some(clone) = clone {
-            clone.join().map_err(|_| io::Error::other("it was cut short"))??;
+            clone.join().map_err(|_| io::Error::other("the thread panicked"))??;
             let opened = RootDir::at(&repository)?;
             for path in walk(&repository, usize::MAX)? {
                 append(&mut tar, &opened, path.as_bytes(), format!(".git/{path}").as_bytes(), None)?;
             }
-            // git does not take a folder for a repository without these two.
+            // git only recognises a repository that has these two folders.
             folder(&mut tar, b".git/refs")?;
             folder(&mut tar, b".git/objects")?;
             std::fs::remove_dir_all(&repository)?;
@@ -108,10 +108,10 @@ pub fn copy(root: &Path, exclude: &[String], staging: &Path, archive: &Path) -> 
     file.sync_all()
 }
 
-/// Makes a file that only its user can read, for what is large.
+/// Creates a file that only this user can read, with a buffered writer.
 ///
 /// # Errors
-/// It cannot be made.
+/// It cannot be created.
 pub fn create_private(path: &Path) -> io::Result<BufWriter<File>> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
@@ -128,7 +128,7 @@ pub(super) fn folder(tar: &mut tar::Builder<impl Write>, name: &[u8]) -> io::Res
     tar.append_data(&mut header, OsStr::from_bytes(&name), io::empty())
 }
 
-/// Appends a regular file or a link; pipes, sockets, devices and deleted files are skipped.
+/// Appends a regular file or a link. Pipes, sockets, devices and deleted files are skipped.
 pub(super) fn append(
     tar: &mut tar::Builder<impl Write>,
     from: &RootDir,

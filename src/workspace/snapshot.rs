@@ -1,5 +1,5 @@
-//! A snapshot of a workspace: its files by path, and its repository's references. Contents stay in the archive and are read
-//! when needed.
+//! A snapshot of a workspace: its files by path, and its repository's references. Contents stay in the archive and
+//! are read when needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,12 +15,12 @@ use super::index::Index;
 use super::name::{Name, shown};
 use super::repository::Repository;
 
-/// A workspace as it was at one moment.
+/// The state of a workspace at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// Its files and links, without `.git` and what is ignored.
+    /// Its files and links, without `.git` and ignored files.
     pub files: BTreeMap<Name, Entry>,
-    /// Those that its `.gitignore` files name, and that were not there before.
+    /// New files that its `.gitignore` files match.
     pub ignored: BTreeMap<Name, Entry>,
     /// Its repository.
     pub repository: Repository,
@@ -34,7 +34,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of files in memory.
+    /// A snapshot of files in memory.
     pub fn of(files: &Files) -> Self {
         let entries = files.iter().filter_map(|(path, file)| {
             let entry = match file {
@@ -52,7 +52,7 @@ impl Snapshot {
         Self { files: entries.collect(), ..Self::default() }
     }
 
-    /// What is at a path, ignored or not, which is there.
+    /// The file at a path, ignored or not. The path must exist.
     pub(super) fn files_or_ignored(&self, name: &[u8]) -> &Entry {
         self.files.get(name).or_else(|| self.ignored.get(name)).expect("the name is of this snapshot")
     }
@@ -67,7 +67,7 @@ impl Snapshot {
         Ok(content)
     }
 
-    /// The index of its repository; `None` if there is none that can be read.
+    /// The index of its repository; `None` if it does not exist or cannot be parsed.
     pub(super) fn index(&self) -> Option<Index> {
         let file = self.repository.index.as_ref().filter(|file| file.size <= MAX_BYTES as u64)?;
         Index::read(&self.content(file).ok()?, self.repository.is_sha256())
@@ -129,7 +129,7 @@ impl Snapshot {
     }
 }
 
-/// A part of a file, read without moving its position: several may read it at once.
+/// A range of a file. Reading it does not move the file's position, so several ranges can be read at the same time.
 struct FileRange<'a> {
     archive: &'a File,
     offset: u64,
@@ -141,7 +141,7 @@ impl Read for FileRange<'_> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(to.len());
         let count = self.archive.read_at(&mut to[..most], self.offset)?;
         if count == 0 && most > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut short"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is truncated"));
         }
         self.offset += count as u64;
         self.left -= count as u64;

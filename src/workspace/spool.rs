@@ -5,7 +5,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// What is zero throughout, of this size, is left out, in bytes: a block of most file systems.
+/// Blocks of this size that are zero are left out, in bytes; it is the block size of most file systems.
 const HOLE: usize = 4096;
 
 /// A file that is being written.
@@ -15,15 +15,15 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Makes one on the disk of a folder.
+    /// Creates a file on the file system of a folder.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn in_folder(folder: &Path) -> io::Result<Self> {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).mode(0o600);
         let file = options.clone().custom_flags(nix::libc::O_TMPFILE).open(folder).or_else(|_| {
-            // The file system has none without a name: it loses its name at once.
+            // The file system does not support unnamed files, so the file is unlinked at once.
             let mut random = [0; 8];
             getrandom::fill(&mut random).map_err(io::Error::other)?;
             let path = folder.join(format!("spool-{}", data_encoding::HEXLOWER.encode(&random)));
@@ -57,10 +57,10 @@ impl Spool {
         Ok(())
     }
 
-    /// The whole file.
+    /// Returns the complete file.
     ///
     /// # Errors
-    /// It cannot be made as long as what was written.
+    /// It cannot be extended to its length.
     pub fn end(self) -> io::Result<File> {
         self.file.set_len(self.size)?;
         Ok(self.file)

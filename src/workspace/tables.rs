@@ -1,4 +1,5 @@
-//! Collects the reftable files of a repository and its worktrees, and reads them after the whole archive was seen.
+//! Collects the reftable files of a repository and its worktrees, and reads them once the whole archive has been
+//! read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -8,22 +9,22 @@ use super::reftable::{Budget, Stack};
 
 /// The content of the `HEAD` file if `HEAD` is stored in a table.
 pub(super) const STUB: &[u8] = b"refs/heads/.invalid";
-/// The file that names the tables, the oldest first.
+/// The file that lists the tables, the oldest first.
 const LIST: &[u8] = b"reftable/tables.list";
-/// Largest such file, in bytes, and most tables.
+/// Maximum size of that file, in bytes, and maximum number of tables.
 const MAX_LIST: u64 = 1 << 20;
 const MAX_TABLES: usize = 10_000;
-/// Largest table, in bytes.
+/// Maximum size of a table, in bytes.
 const MAX_TABLE: u64 = 64 << 20;
-/// Most that is made of the tables of a repository, in bytes.
+/// Maximum size of the decoded tables of a repository, in bytes.
 const MAX_BUDGET: usize = 256 << 20;
 
 /// The collected files, generic over how a file is represented.
 #[derive(Debug)]
 pub(super) struct Tables<File> {
-    /// What is in a folder `reftable`, the repository's or a worktree's, by path below `.git`.
+    /// Files in a `reftable` folder, the repository's or a worktree's, by path below `.git`.
     pub(super) files: BTreeMap<Name, File>,
-    /// Whose references are said to be elsewhere: what is before the paths of their files.
+    /// Path prefixes of the places whose stub says that references are in tables.
     stubs: BTreeSet<Name>,
 }
 
@@ -33,27 +34,27 @@ impl<File> Default for Tables<File> {
     }
 }
 
-/// How the content of a file is had, and its size.
+/// Functions that return the content of a file, and its size.
 pub(super) struct Access<'a, File> {
     pub(super) size: &'a dyn Fn(&File) -> u64,
     pub(super) content: &'a dyn Fn(&File) -> io::Result<Vec<u8>>,
 }
 
-/// What cannot be read, by its path below `.git`, and why.
+/// A file that cannot be read, by its path below `.git`, and why.
 pub(super) type UnreadableTable = (Name, String);
 
 impl<File> Tables<File> {
-    /// Notes a file in the place of the folder of branches.
+    /// Records a file in place of the folder `refs/heads`.
     pub(super) fn note_stub(&mut self, inside: &[u8]) {
         self.stubs.insert(inside[..inside.len() - b"refs/heads".len()].to_vec());
     }
 
-    /// What is before the paths of tables, of each stack: nothing, or a worktree's folder.
+    /// The path prefix of each stack: empty, or a worktree's folder.
     fn places(&self) -> BTreeSet<Name> {
         self.files.keys().map(|path| path[..path.len() - of_worktree(path).len()].to_vec()).collect()
     }
 
-    /// The stacks, each by what is before the paths of its files. They share one budget.
+    /// The stacks, by path prefix. They share one budget.
     pub(super) fn stacks(
         &self,
         access: &Access<'_, File>,
@@ -65,17 +66,17 @@ impl<File> Tables<File> {
         })
     }
 
-    /// Files that say that references are in tables, if there are none.
+    /// Stubs that say that references are in tables, while there are no tables.
     pub(super) fn without_tables(&self) -> Vec<Name> {
         self.stubs.difference(&self.places()).map(|place| [place, &b"refs/heads"[..]].concat()).collect()
     }
 
-    /// The tables of one place on top of each other.
+    /// Reads the stack of one place.
     fn stack(&self, place: &Name, budget: &mut Budget, access: &Access<'_, File>) -> Result<Stack, UnreadableTable> {
         let read = |name: &[u8], most: u64| {
             let path = [place, name].concat();
             match self.files.get(&path) {
-                None => Err((path, "it is not there; if the agent is at work, once more".to_owned())),
+                None => Err((path, "it is missing; if the agent is running, try again".to_owned())),
                 Some(file) if (access.size)(file) > most => Err((path, format!("it is larger than {most} bytes"))),
                 Some(file) => match (access.content)(file) {
                     Ok(content) => Ok((path, content)),
@@ -97,7 +98,7 @@ impl<File> Tables<File> {
     }
 }
 
-/// A path below `.git`, without the folder of a worktree that it is in.
+/// A path below `.git`, without the prefix of a worktree.
 pub(super) fn of_worktree(inside: &[u8]) -> &[u8] {
     let Some(rest) = inside.strip_prefix(b"worktrees/") else { return inside };
     rest.iter().position(|byte| *byte == b'/').map_or(rest, |at| &rest[at + 1..])

@@ -15,13 +15,13 @@ use super::name::{Name, shown};
 /// A folder whose files are opened safely even if it changes meanwhile.
 pub(super) struct RootDir(File);
 
-/// What a path is.
+/// The kind of a path.
 pub(super) enum FileKind {
     /// A regular file.
     Regular(File, FileInfo),
-    /// A link to this.
+    /// A link, with its target.
     Link(OsString),
-    /// Something else, or nothing.
+    /// Anything else, or nothing.
     Other,
 }
 
@@ -57,7 +57,7 @@ impl RootDir {
                 let modified = u64::try_from(seen.mtime()).unwrap_or_default();
                 Ok(FileKind::Regular(file, FileInfo { size: seen.len(), mode: seen.mode(), modified }))
             }
-            // The last part is a link, or one before it is: the latter is nothing of this folder's.
+            // The last component is a link, or an earlier one is; the latter leads out of the folder.
             Err(Errno::ELOOP) => match readlinkat(&self.0, path) {
                 Ok(target) if self.is_direct(path) => Ok(FileKind::Link(target)),
                 _ => Ok(FileKind::Other),
@@ -68,7 +68,7 @@ impl RootDir {
         }
     }
 
-    /// Whether no folder on the way to a path is a link.
+    /// Whether no parent folder of a path is a link.
     fn is_direct(&self, path: &OsStr) -> bool {
         let folder = OsStr::from_bytes(super::name::folder(path.as_bytes()));
         if folder.is_empty() {
@@ -79,17 +79,17 @@ impl RootDir {
     }
 }
 
-/// Everything below a folder but folders, by its path there, in order; `.git` is left out.
+/// Lists everything below a folder except folders, by relative path, sorted. `.git` is skipped.
 pub(super) fn walk(root: &Path, max_files: usize) -> io::Result<Vec<String>> {
     let named = |name: Name| {
         String::from_utf8(name).map_err(|error| {
-            io::Error::other(format!("{} in {} is no UTF-8 name", shown(error.as_bytes()), root.display()))
+            io::Error::other(format!("the name {} in {} is not UTF-8", shown(error.as_bytes()), root.display()))
         })
     };
     walk_names(root, max_files)?.into_iter().map(named).collect()
 }
 
-/// The same with names that need not be UTF-8.
+/// The same for names that may not be UTF-8.
 pub(super) fn walk_names(root: &Path, max_files: usize) -> io::Result<Vec<Name>> {
     let (mut found, mut folders) = (Vec::new(), vec![Name::new()]);
     while let Some(folder) = folders.pop() {
@@ -114,10 +114,10 @@ pub(super) fn walk_names(root: &Path, max_files: usize) -> io::Result<Vec<Name>>
     Ok(found)
 }
 
-/// Every regular file below a folder, by its path there.
+/// Reads all regular files below a folder, by relative path.
 ///
 /// # Errors
-/// One is a link or no regular file, cannot be read, or the bounds are exceeded.
+/// One is a link or another kind of file, cannot be read, or a limit is exceeded.
 pub fn read_files(root: &Path, max_files: usize, max_bytes: usize) -> io::Result<BTreeMap<String, Vec<u8>>> {
     let opened = RootDir::at(root)?;
     let mut left = max_bytes;

@@ -9,7 +9,7 @@ local Image = {}
 ---@return string
 function Image:ready() end
 
----What is known about it.
+---Returns its properties.
 ---@return ImageInfo
 function Image:inspect() end
 
@@ -22,7 +22,7 @@ local Network = {}
 ---@return NetworkInfo
 function Network:ready() end
 
----What is known about it.
+---Returns its properties.
 ---@return NetworkInfo
 function Network:inspect() end
 
@@ -38,7 +38,7 @@ local Volume = {}
 ---@return VolumeInfo
 function Volume:ready() end
 
----What is known about it.
+---Returns its properties.
 ---@return VolumeInfo
 function Volume:inspect() end
 
@@ -50,7 +50,7 @@ function Volume:close() end
 ---@field name string Its name.
 local Sidecar = {}
 
----Waits until it exists and is ready.
+---Waits until it is running and ready.
 function Sidecar:ready() end
 
 ---Runs a command in it, as its user; a non-zero exit code is a result.
@@ -58,21 +58,21 @@ function Sidecar:ready() end
 ---@return ExecResult
 function Sidecar:exec(options) end
 
----The last lines that it wrote, to both streams.
+---Returns the last lines of its output, both streams together.
 ---@param options? LogOptions
 ---@return string
 function Sidecar:logs(options) end
 
----Writes a file in it, as its user.
+---Writes a file inside it, as its user.
 ---@param options CopyInOptions
 function Sidecar:copy_in(options) end
 
----Reads a file of it, as its user; at most 16 MiB.
+---Reads a file inside it, as its user; at most 16 MiB.
 ---@param options CopyOutOptions
 ---@return string
 function Sidecar:copy_out(options) end
 
----Asks it to end, and kills it when the time is over.
+---Asks it to end, and kills it after the timeout.
 ---@param options? StopOptions
 function Sidecar:stop(options) end
 
@@ -82,7 +82,7 @@ function Sidecar:pause() end
 ---Resumes its processes.
 function Sidecar:unpause() end
 
----What it is doing.
+---Returns its state.
 ---@return ContainerState
 function Sidecar:inspect() end
 
@@ -97,10 +97,10 @@ function Sidecar:close() end
 ---The agent.
 ---@class (exact) Agent
 ---@field name string Its name.
----@field prompt_path? string Where its prompt is.
+---@field prompt_path? string The path of its prompt file.
 local Agent = {}
 
----Waits until it exists and is ready.
+---Waits until it is running and ready.
 function Agent:ready() end
 
 ---Runs a command in it, as its user; a non-zero exit code is a result.
@@ -108,21 +108,21 @@ function Agent:ready() end
 ---@return ExecResult
 function Agent:exec(options) end
 
----The last lines that it wrote, to both streams.
+---Returns the last lines of its output, both streams together.
 ---@param options? LogOptions
 ---@return string
 function Agent:logs(options) end
 
----Writes a file in it, as its user.
+---Writes a file inside it, as its user.
 ---@param options CopyInOptions
 function Agent:copy_in(options) end
 
----Reads a file of it, as its user; at most 16 MiB.
+---Reads a file inside it, as its user; at most 16 MiB.
 ---@param options CopyOutOptions
 ---@return string
 function Agent:copy_out(options) end
 
----Asks it to end, and kills it when the time is over.
+---Asks it to end, and kills it after the timeout.
 ---@param options? StopOptions
 function Agent:stop(options) end
 
@@ -132,7 +132,7 @@ function Agent:pause() end
 ---Resumes its processes.
 function Agent:unpause() end
 
----What it is doing.
+---Returns its state.
 ---@return ContainerState
 function Agent:inspect() end
 
@@ -147,31 +147,31 @@ function Agent:close() end
 ---A bottle that this one launched.
 ---@class (exact) Bottle
 ---@field id string Its id.
----@field slug string The beginning of its id.
+---@field slug string The first part of its id.
 local Bottle = {}
 
----Waits until its agent has ended and nothing of it is left; raises an error if the launch failed.
+---Waits until its agent has ended and the bottle is removed; raises an error if the launch failed.
 ---@param options? WaitOptions
 ---@return ExitResult
 function Bottle:wait(options) end
 
----What its agent wrote to standard output, up to 1 MiB, once it has ended.
+---Returns what its agent wrote to standard output, up to 1 MiB, once it has ended.
 ---@return string
 function Bottle:output() end
 
----What its agent wrote to standard error, up to 1 MiB, once it has ended.
+---Returns what its agent wrote to standard error, up to 1 MiB, once it has ended.
 ---@return string
 function Bottle:stderr() end
 
----How its agent changed its workspace, as a patch, once it has ended.
+---Returns its agent's changes to the workspace as a patch, once it has ended.
 ---@return string
 function Bottle:patch() end
 
----Its workspace as its agent left it, with its history: to give to another bottle, where `refs/bottler/start` is what it began at.
+---Returns its workspace as its agent left it, with the git history, to give to another bottle; `refs/bottler/start` there is the commit that the agent started from.
 ---@return Workspace?
 function Bottle:workspace() end
 
----Writes the patch below the directory of the launch, never over a file that is there; the path that it got.
+---Writes the patch below the directory of the launch and returns its path; an existing file is never overwritten.
 ---@param path string
 ---@return string
 function Bottle:save_patch(path) end
@@ -179,19 +179,19 @@ function Bottle:save_patch(path) end
 ---Removes it now and waits until it is gone; a second call does nothing. `local x <close>` does this at the end of the block.
 function Bottle:close() end
 
----A value that formats but never prints.
+---A value that can be formatted and passed on, but not read or printed.
 ---@class (exact) Secret
 
 ---A workspace as an agent left it.
 ---@class (exact) Workspace
 
----What `pcall` gives where a primitive failed; raised again it is the same failure.
+---What `pcall` returns if a primitive fails; raising it again raises the same failure.
 ---@class (exact) Failure
 ---@field message string What was attempted, on what, and why it failed.
----@field kind "input"|"engine"|"operation"|"name"|"isolation"|"internal"|"cancelled" What kind of failure.
+---@field kind "input"|"engine"|"operation"|"name"|"isolation"|"internal"|"cancelled" The kind of failure.
 ---@field hint? string What to do.
 ---@field at? string The script line: `my.lua:3`.
----@field causes string[] Further facts, nearest first.
+---@field causes string[] Further causes, the nearest first.
 
 ---The agent's image: one that the engine has or can pull, or one to build.
 ---@class (exact) ImageOptions
@@ -209,23 +209,23 @@ function Bottle:close() end
 ---@field network? "none"|"default" The network of the build's commands; `none` by default. It bypasses egress.
 ---@field target? string The stage to stop at.
 
----What `network_create` takes.
+---The options of `network_create`.
 ---@class (exact) NetworkOptions
----@field internal? boolean No route to anywhere else: the agent's own network, in a bottle that is not sealed.
+---@field internal? boolean Whether it has no route out: the agent's own network, in a bottle that is not sealed.
 ---@field name string Its name in the recipe.
 
----What `volume_create` takes.
+---The options of `volume_create`.
 ---@class (exact) VolumeOptions
 ---@field name string Its name in the recipe.
 
----What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
+---The options of `sidecar_start`, except for networks and the sidecars that egress may reach.
 ---@class (exact) SidecarOptions
----@field allow? (string|AllowTable)[] For egress: what it lets through.
----@field name string Its name: of its container, its relay and its hook.
----@field role "egress"|"counterpart" What it does.
----@field network? Network|Network[] The networks that it is on.
----@field sidecars? table<string, Sidecar> For egress: sidecars that it lets through, by host name.
----@field egress? Sidecar For a role that goes out through it: an egress, which was started since the script last waited for something.
+---@field allow? (string|AllowTable)[] For egress: what the agent may reach.
+---@field name string Its name, also of its container, its relay and its hooks.
+---@field role "egress"|"counterpart" Its role.
+---@field network? Network|Network[] The networks that it is attached to.
+---@field sidecars? table<string, Sidecar> For egress: sidecars that the agent may reach through it, by host name.
+---@field egress? Sidecar For a role that uses an egress: the egress, started in the same burst, with no waiting call in between.
 
 ---An entry with conditions.
 ---@class (exact) AllowTable
@@ -235,19 +235,19 @@ function Bottle:close() end
 ---@field scan? "off"|"warn"|"block" What happens to a request that contains a secret: `block`, `warn`, or `off` for a host that is meant to receive secrets. By default, what `dlp` says.
 ---@field tls? "intercept"|"tunnel" `intercept`, the default, or `tunnel`: then the content is not inspected.
 
----What `sidecar_start` takes for an ordinary image, besides the image, variables and volumes.
+---The options of `sidecar_start` for an ordinary image, except for the image, variables and volumes.
 ---@class (exact) ServiceOptions
----@field command? string[] Its command and arguments; the image's own when absent.
----@field name string Its name: of its container, and the host name under which the agent reaches it.
----@field ports? integer[] Ports of its loopback that the agent reaches under its name; that of `ready.tcp` when absent.
----@field ready? { tcp: integer }|{ log: string }|{ exec: string[] } When it counts as ready: `{ tcp = 5432 }`, `{ log = "text" }` or `{ exec = { "command" } }`; once started when absent.
----@field resources? Resources Its bounds; two processors, 1 GiB, 512 processes when absent.
----@field timeout? number|string How long it may take until it is ready; a minute when absent.
----@field user? string The user that it runs as, a name or `uid:gid`; the image's own when absent. It has no capability either way.
----@field workdir? string The directory that it starts in; the image's own when absent.
----@field image string|Image Its image, which the engine has.
----@field env? table<string, string|number|Secret> Variables of its command; the way for secrets.
----@field volumes? table<string, Volume> Volumes by the paths where it sees them.
+---@field command? string[] Its command and arguments; by default the image's own.
+---@field name string Its name, also of its container, and the host name under which the agent reaches it.
+---@field ports? integer[] Ports on its loopback that the agent reaches under its name; by default that of `ready.tcp`.
+---@field ready? { tcp: integer }|{ log: string }|{ exec: string[] } When it is ready: `{ tcp = 5432 }`, `{ log = "text" }` or `{ exec = { "command" } }`; by default as soon as it has started.
+---@field resources? Resources Its limits; by default two processors, 1 GiB and 512 processes.
+---@field timeout? number|string How long it may take until it is ready; by default a minute.
+---@field user? string The user that it runs as, a name or `uid:gid`; by default the image's own. It has no capabilities in any case.
+---@field workdir? string Its working directory; by default the image's own.
+---@field image string|Image Its image, which the engine must have.
+---@field env? table<string, string|number|Secret> Environment variables of its command; they may be secrets.
+---@field volumes? table<string, Volume> Volumes, by the path where each is mounted.
 
 ---Bounds on what a container may use.
 ---@class (exact) Resources
@@ -255,88 +255,88 @@ function Bottle:close() end
 ---@field memory integer Memory, in bytes; swap is off.
 ---@field pids integer Processes and threads.
 
----What `run_agent` takes.
+---The options of `run_agent`.
 ---@class (exact) AgentOptions
 ---@field image Image Its image.
----@field network? Network The network it is on; none at all when absent, and the probe refuses any.
----@field egress Sidecar Its only way out.
----@field config AgentPlan What it is; `plan.agent`.
+---@field network? Network The network that it is attached to. Without one it has no network interface, and the probe fails if it finds one.
+---@field egress Sidecar The egress sidecar, its only way out.
+---@field config AgentPlan Its configuration; usually `plan.agent`.
 
----What `provision` takes, besides the handle of the probe's counterpart.
+---The options of `provision`, except for the probe's counterpart.
 ---@class (exact) ProvisionOptions
 ---@field files? ProvisionFile[] Files.
----@field prompt? string The prompt, written to a file whose path the recipe gets.
----@field env? table<string, string|number|Secret> Variables of the command alone; the way for secrets.
----@field probe? Sidecar Where the agent `probe` is to be received.
+---@field prompt? string The prompt. It is written to a file whose path `provision` returns.
+---@field env? table<string, string|number|Secret> Environment variables of the command only; they may be secrets.
+---@field probe? Sidecar The counterpart sidecar, for the agent `probe`.
 
 ---A file for the agent's container.
 ---@class (exact) ProvisionFile
----@field content string What is in it.
----@field fill? boolean Whether `{NAME:-N}` in it becomes the last N characters of what only the agent is told as NAME.
----@field mode? string Its permission bits in octal, as in `"0644"`.
----@field owner? string `uid:gid`; the agent's user when absent.
----@field path string Where; absolute.
+---@field content string The content.
+---@field fill? boolean Whether `{NAME:-N}` in the content is replaced by the last N characters of the agent's secret variable NAME.
+---@field mode? string The permission bits in octal, such as `"0644"`.
+---@field owner? string The owner as `uid:gid`; by default the agent's user.
+---@field path string The absolute path.
 
----What `bottle` takes, besides the workspace.
+---The options of `bottle`, except for the workspace.
 ---@class (exact) BottleOptions
----@field allow? (string|AllowTable)[] Hosts that it may reach, beyond the agent's own and those of this bottle's plan.
----@field command? string[] Its agent's command and arguments; the agent's own when absent.
----@field env? table<string, string> Variables of its agent's container, beyond the agent's own; never a secret.
----@field image? string Its agent's image; the agent's own when absent.
+---@field allow? (string|AllowTable)[] Hosts that it may reach, in addition to the agent's own and those of this bottle's plan.
+---@field command? string[] Its agent's command and arguments; by default the agent's own.
+---@field env? table<string, string> Environment variables of its agent's container, in addition to the agent's own; never secrets.
+---@field image? string Its agent's image; by default the agent's own.
 ---@field prompt? string Its prompt.
----@field recipe? string The recipe that launches it, a built-in one's name; the agent's own when absent.
----@field slug? string The beginning of its id; the agent's name when absent.
----@field workspace? table<string, string>|boolean|Workspace Files of its workspace by path; `true` for this bottle's own; or as another bottle left it.
+---@field recipe? string The built-in recipe that launches it; by default the agent's own.
+---@field slug? string The first part of its id; by default the agent's name.
+---@field workspace? table<string, string>|boolean|Workspace Files of its workspace, by path; `true` for a copy of this bottle's; or the workspace that another bottle left.
 
----What `exec` takes.
+---The options of `exec`.
 ---@class (exact) ExecOptions
 ---@field command string[] The command and its arguments.
----@field env? table<string, string> Variables beyond the container's own.
----@field stdin? string What it reads; nothing when absent.
----@field timeout? number|string How long it may take; 60 s when absent.
----@field workdir? string The directory it starts in.
+---@field env? table<string, string> Environment variables in addition to the container's.
+---@field stdin? string The standard input; empty by default.
+---@field timeout? number|string How long it may take; 60 s by default.
+---@field workdir? string The working directory.
 
----What `logs` takes.
+---The options of `logs`.
 ---@class (exact) LogOptions
----@field lines? integer How many lines, the last ones; 200 when absent.
+---@field lines? integer How many lines, from the end; 200 by default.
 
----What `copy_in` takes.
+---The options of `copy_in`.
 ---@class (exact) CopyInOptions
----@field mode? string Its permission bits in octal, as in `"0644"`, which is what it gets when absent.
----@field path string Where; absolute. Its folders are made.
----@field content string What is in it: any bytes.
+---@field mode? string The permission bits in octal, such as `"0644"`, which is the default.
+---@field path string The absolute path. Missing parent folders are created.
+---@field content string Its content: any bytes.
 
----What `copy_out` takes.
+---The options of `copy_out`.
 ---@class (exact) CopyOutOptions
----@field path string Which file; absolute.
+---@field path string The absolute path of the file.
 
----What `stop` takes.
+---The options of `stop`.
 ---@class (exact) StopOptions
----@field timeout? number|string How long it may take to end by itself before it is killed; 5 s when absent.
+---@field timeout? number|string How long it may take to end by itself before it is killed; 5 s by default.
 
----What `wait` takes.
+---The options of `wait`.
 ---@class (exact) WaitOptions
----@field timeout? number|string How long to wait; without end when absent.
+---@field timeout? number|string How long to wait; by default without a limit.
 
----What `host.run` takes.
+---The options of `host.run`.
 ---@class (exact) HostOptions
----@field command string[] The command and its arguments; it begins as one that the manifest lists.
----@field timeout? number|string How long it may take; 60 s when absent. It is killed when that is over.
+---@field command string[] The command and its arguments; its first words must be listed in the manifest.
+---@field timeout? number|string How long it may take until it is killed; 60 s by default.
 
----What `fail` takes.
+---The options of `fail`.
 ---@class (exact) FailOptions
 ---@field hint? string What to do.
 
----What `prompt` takes.
+---The options of `prompt`.
 ---@class (exact) PromptOptions
----@field secret? boolean Whether the answer is a secret.
+---@field secret? boolean Whether the answer is hidden and returned as a secret.
 
----What a command did.
+---The result of a command.
 ---@class (exact) ExecResult
 ---@field exit_code integer Its exit code.
----@field stderr string What it wrote to standard error, up to a bound.
----@field stdout string What it wrote, up to a bound.
----@field truncated boolean Whether more was written than is kept.
+---@field stderr string Its standard error, up to a limit.
+---@field stdout string Its standard output, up to a limit.
+---@field truncated boolean Whether output was cut off at the limit.
 
 ---What a container is doing.
 ---@class (exact) ContainerState
@@ -345,21 +345,21 @@ function Bottle:close() end
 
 ---An image that the engine has, with this executable in it.
 ---@class (exact) ImageInfo
----@field command string[] What it runs where nobody says otherwise.
+---@field command string[] Its default command.
 ---@field tag string Its reference.
 ---@field user string The user that it runs as.
----@field workdir string The directory that it starts in.
+---@field workdir string Its working directory.
 
 ---How a command ended.
 ---@class (exact) ExitResult
 ---@field exit_code integer Its exit code.
 
----What is known about a network.
+---The properties of a network.
 ---@class (exact) NetworkInfo
 ---@field id string Its id on the engine.
 ---@field subnet string Its address range, as CIDR.
 
----What is known about a volume.
+---The properties of a volume.
 ---@class (exact) VolumeInfo
 ---@field id string Its name on the engine.
 
@@ -448,13 +448,13 @@ function Bottle:close() end
 
 ---What a project's `.bottler/hooks.lua` returns, and what a recipe receives as its second argument.
 ---@class (exact) Hooks
----@field before? table<string, fun(options: table, bottle: HookContext)> By name: may edit the options of a thing before it is created.
----@field after? table<string, fun(handle: any, bottle: HookContext)> By name: gets the handle of a thing.
----@field replace? table<string, fun(options: table, bottle: HookContext): any> By name: creates the thing itself, and returns its handle.
----@field on_failure? (fun(failure: Failure, bottle: HookContext)) The project's only: runs when the launch has failed, before the teardown.
----@field on_teardown? (fun(bottle: HookContext)) The project's only: runs first of the teardown.
+---@field before? table<string, fun(options: table, bottle: HookContext)> By name: may edit the options of an object before it is created.
+---@field after? table<string, fun(handle: any, bottle: HookContext)> By name: receives the handle of a created object.
+---@field replace? table<string, fun(options: table, bottle: HookContext): any> By name: creates the object itself, and returns its handle.
+---@field on_failure? (fun(failure: Failure, bottle: HookContext)) In a project's hooks only: runs after the launch has failed, before the teardown.
+---@field on_teardown? (fun(bottle: HookContext)) In a project's hooks only: runs at the beginning of the teardown.
 
----What hooks know about their bottle.
+---The second argument of hooks: their bottle.
 ---@class (exact) HookContext
 ---@field id string The bottle's id.
 ---@field plan Plan The plan.
@@ -472,7 +472,7 @@ host = {}
 ---@return Recipe
 function recipe(launch) end
 
----Makes sure that the engine has an image with bottler's executable on top. Built once per bottle, cached by content. Its hooks are `image`.
+---Ensures that the engine has an image with bottler's executable on top. It is built once per bottle and cached by content. Its hooks are named `image`.
 ---@param options ImageOptions
 ---@return Image
 function build_image(options) end
@@ -492,7 +492,7 @@ function volume_create(options) end
 ---@return Sidecar
 function sidecar_start(options) end
 
----Creates and starts the agent's container. Its command is held back until everything is ready and the probe has passed. Its hooks are `agent`.
+---Creates and starts the agent's container. Its command is held back until everything is ready and the probe has passed. Its hooks are named `agent`.
 ---@param options AgentOptions
 ---@return Agent
 function run_agent(options) end
@@ -503,7 +503,7 @@ function run_agent(options) end
 ---@return string?
 function provision(agent, options) end
 
----Launches another complete bottle, in a session of its own, as a part of this one. It starts at once.
+---Launches a nested bottle, complete and with its own session; this bottle's teardown removes it. It starts at once.
 ---@param agent string
 ---@param options? BottleOptions
 ---@return Bottle
@@ -519,7 +519,7 @@ function step(name, work) end
 ---@param ... any
 function log(...) end
 
----Shows how far a long piece of work is, in place where there is a terminal.
+---Shows the progress of a long operation; on a terminal, in place.
 ---@param text string
 function progress(text) end
 
@@ -529,34 +529,34 @@ function progress(text) end
 ---@return never
 function fail(message, options) end
 
----Runs a function at the teardown, in order: after things created later are removed, before things created earlier.
+---Runs a function at the teardown, in order: after objects created later are removed, and before objects created earlier.
 ---@param work fun()
 function defer(work) end
 
----Runs a function for a bounded time, in seconds or as `"30m"`; returns what it returns, or raises an error.
+---Runs a function with a time limit, in seconds or as `"30m"`. Returns its result, or raises an error at the limit.
 ---@param limit number|string
 ---@param work fun(...): any
 ---@param ... any
 ---@return any
 function deadline(limit, work, ...) end
 
----Asks the person at the terminal for a line; with `secret = true` it is not shown, and is a secret.
+---Asks the user at the terminal for a line of text; with `secret = true` the input is hidden, and the result is a secret.
 ---@param question string
 ---@param options? PromptOptions
 ---@return string|Secret
 function prompt(question, options) end
 
----Asks the person at the terminal for yes or no.
+---Asks the user at the terminal for yes or no.
 ---@param question string
 ---@return boolean
 function confirm(question) end
 
----A random secret of letters, digits, `-` and `_`; 1 to 256 characters.
+---Returns a random secret of letters, digits, `-` and `_`; 1 to 256 characters.
 ---@param length integer
 ---@return Secret
 function secret.random(length) end
 
----Puts secrets and other values where `%s` is; the result is a secret.
+---Replaces each `%s` with a secret or another value; the result is a secret.
 ---@param format string
 ---@param ... any
 ---@return Secret

@@ -1,4 +1,4 @@
-//! An agent in an image of its own, on the real engine: what it is given, what nobody else sees, how it ends.
+//! An agent in its own image, on the real engine: what it receives, what nobody else sees, and how it ends.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -58,7 +58,7 @@ fn an_agent_is_given_what_it_needs_and_ends_as_it_likes() {
     world.assert_clean();
 }
 
-/// Through the whole bottle: the agent has a secret in its environment, and egress knows it.
+/// End to end: the agent has a secret in its environment, and egress knows it.
 #[test]
 fn promise_09_a_secret_of_the_bottle_does_not_leave_it() {
     let world = World::new();
@@ -70,7 +70,7 @@ fn promise_09_a_secret_of_the_bottle_does_not_leave_it() {
     world.assert_clean();
 }
 
-/// While the bottle lives: configuration, other processes' environments, command lines, state.
+/// While the bottle runs: configuration, environments of other processes, command lines, state.
 fn promise_07_a_secret_is_nowhere_but_in_the_command(world: &World, agent: &str) {
     let mut places = vec![("inspect", docker(&["inspect", agent]))];
     places.push(("logs", docker(&["logs", agent])));
@@ -83,7 +83,7 @@ fn promise_07_a_secret_is_nowhere_but_in_the_command(world: &World, agent: &str)
         let folder = world.state.path().join("bottler/bottles").join(bottle);
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            // The socket that others attach by holds nothing.
+            // The socket for attaching contains nothing.
             if path.is_file() {
                 places.push(("state", String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()));
             }
@@ -123,12 +123,12 @@ fn an_image_with_triggers_is_refused() {
     );
 }
 
-/// Everything that an image can say of itself, in the places where it would hurt.
+/// Everything that an image's configuration can declare, where it would be harmful.
 #[test]
 fn what_an_image_says_of_itself_does_not_act() {
     let world = World::new();
     let _image = Busybox::hostile(&[
-        // Over what init is told and tells, over the home, the workspace and the accounts.
+        // Over init's sockets, the home, the workspace and the account files.
         "VOLUME [\"/run/bottler\",\"/run/bottler-services\",\"/home/agent\",\"/workspace\",\"/etc\",\"/tmp\"]",
         "WORKDIR /run/bottler-services/egress",
         "USER root",
@@ -136,7 +136,7 @@ fn what_an_image_says_of_itself_does_not_act() {
         "EXPOSE 22",
         "LABEL dev.bottler.session=another dev.bottler.owner=another dev.bottler.kind=agent dev.bottler.seq=1 dev.bottler.cache=1",
     ]);
-    // An import cannot say this.
+    // An import cannot declare this.
     let mut build = Command::new("docker");
     build.env("DOCKER_BUILDKIT", "0").args(["build", "-q", "-t", BUSYBOX, "-"]).stdin(Stdio::piped());
     let mut build = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -177,7 +177,7 @@ fn what_an_image_says_of_itself_does_not_act() {
         "https_proxy=http://127.0.0.2:8888",
         "NO_PROXY=localhost,127.0.0.1,::1,127.0.0.0/8,egress",
         "SSL_CERT_FILE=/run/bottler/ca-bundle.pem",
-        // Where its users live is the image's to say; the folder there is of bottler's making.
+        // The image chooses its users' homes; bottler creates the folder.
         "HOME=/evil",
         "uid=1000(agent) gid=1000(agent)",
         "\n/evil\n",

@@ -1,11 +1,11 @@
-//! A state directory whose disk is full: the evidence says what it lacks, and its head is that of what is there.
+//! A full disk below the state directory: the audit log reports the gap, and its head covers what was written.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::process::{World, recipe, wait_for};
 
-/// A memory file system for the state directory, as small as it gets to be: gone with the test.
+/// A tiny memory file system for the state directory, removed with the test.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -16,7 +16,7 @@ impl SmallDisk {
         Self(path)
     }
 
-    /// Takes all the room there is.
+    /// Uses up all free space.
     fn fill(&self) -> PathBuf {
         let file = self.0.join("fill");
         let _ = Command::new("dd").arg("if=/dev/zero").arg(format!("of={}", file.display())).arg("bs=4k").output();
@@ -39,7 +39,7 @@ fn audit_of(disk: &Path) -> PathBuf {
     files.next().unwrap()
 }
 
-/// Asks from the agent's network for hosts that are refused.
+/// Requests refused hosts from the agent's network.
 fn ask(world: &World, agent: &str, hosts: &str) {
     let seen = world.docker().args(["inspect", "--format", "{{.State.Pid}}", agent]).output().unwrap();
     let pid = String::from_utf8(seen.stdout).unwrap();
@@ -66,7 +66,7 @@ fn promise_18_a_full_disk_tears_no_evidence_and_is_told() {
         let fill = disk.fill();
         ask(&world, &agent, "[1-59]");
         if room_again {
-            // Before that, there may have been nothing to write yet.
+            // Earlier, there may have been nothing to write yet.
             wait_for("the alarm", || told().contains("the audit log cannot be written").then_some(()));
             std::fs::remove_file(fill).unwrap();
             wait_for("what was held", || {

@@ -1,4 +1,4 @@
-//! Bottles that a recipe launches, on the real engine: results out, nothing left, whatever ends them.
+//! Nested bottles on the real engine: results are returned, and nothing is left, however they end.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ use crate::support::process::{PATIENCE, World, bottler, finish, recipe, wait_for
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A run in a folder of its own, where results are saved.
+/// Runs in a separate folder, where results are saved.
 fn run_in(world: &World, folder: &std::path::Path, arguments: &[&str]) -> crate::support::process::Done {
     let output = Command::new(bottler())
         .args(arguments)
@@ -42,7 +42,7 @@ fn a_bottle_is_a_thing_of_another_and_gives_its_results() {
         assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
     }
     world.assert_clean();
-    // git takes the patch.
+    // git applies the patch.
     std::fs::write(folder.path().join("notes.txt"), "first\n").unwrap();
     git(folder.path(), &["init", "-q"]);
     git(folder.path(), &["apply", "out/change.patch"]);
@@ -52,7 +52,8 @@ fn a_bottle_is_a_thing_of_another_and_gives_its_results() {
     cancelled_or_killed_the_parent_takes_its_bottles_along(&world);
 }
 
-/// What one agent has made is another's to review: with the history, as the user, without the first one's settings and hooks.
+/// Another agent reviews what one agent has made: with the history and the user's identity, without the first agent's
+/// settings and hooks.
 #[test]
 fn a_workspace_is_handed_on_with_its_history_and_identity() {
     let (world, _image) = (World::new(), Debian::import());
@@ -88,7 +89,7 @@ fn workspace() -> tempfile::TempDir {
 }
 
 fn the_recipes_that_launch_bottles(world: &World) {
-    // The smallest recipe, as it is.
+    // The minimal recipe, unchanged.
     let run = ["run", "shell", "--recipe", "minimal", "--image", "bottler-test:busybox", "--", "/bin/echo", "minimal"];
     let done = world.run(&run);
     assert_eq!((done.code(), done.stdout.as_str()), (0, "minimal\n"), "{}", done.stderr);
@@ -100,7 +101,7 @@ fn the_recipes_that_launch_bottles(world: &World) {
         std::fs::write(&path, text).unwrap();
         path.to_string_lossy().into_owned()
     };
-    // Five tries, of which the even ones succeed.
+    // Five attempts, of which the even ones succeed.
     let folder = workspace();
     let script = with_image("fan-out", "test $((TRY % 2)) = 0 && echo try $TRY >> sum.txt");
     let tries = ["run", "shell", "--recipe", &script, "--workspace", ".", "--set", "tries=5"];
@@ -115,7 +116,7 @@ fn the_recipes_that_launch_bottles(world: &World) {
     }
     world.assert_clean();
 
-    // The reviewer sends it back until the sum is right; the writer reads the review.
+    // The reviewer rejects it until the sum is right; the writer reads the review.
     let folder = workspace();
     let script = with_image("review-loop", "exit 1");
     let done = run_in(
@@ -133,7 +134,7 @@ fn the_recipes_that_launch_bottles(world: &World) {
     assert!(done.stderr.contains("accepted in round 2: reviewed.patch"), "{}", done.stderr);
     world.assert_clean();
 
-    // A pipeline: a patch, or the reason.
+    // A pipeline: a patch, or the reason for failure.
     let folder = workspace();
     std::fs::write(folder.path().join("task.md"), "count").unwrap();
     let script = with_image("ci", "cat /home/agent/.bottler/prompt.md && echo 3 > count.txt");
@@ -168,7 +169,7 @@ fn cancelled_or_killed_the_parent_takes_its_bottles_along(world: &World) {
             assert_eq!(finish(child).code(), 126);
             world.assert_clean();
         } else {
-            // The holder, with everything in it: each bottle has a reaper of its own.
+            // Kill the holder of all bottles; each bottle has its own reaper.
             for pid in world.processes("holder") {
                 kill(Pid::from_raw(pid), signal).unwrap();
             }
@@ -178,7 +179,7 @@ fn cancelled_or_killed_the_parent_takes_its_bottles_along(world: &World) {
     }
 }
 
-/// What the bottle around it is denied, a bottle inside is; what it is granted is its own.
+/// Denials of the outer bottle apply to the nested one; its own grants are its own.
 #[test]
 fn a_bottle_inside_has_a_policy_of_its_own_and_loses_what_the_one_around_it_loses() {
     let world = World::new();
@@ -207,7 +208,7 @@ fn a_bottle_inside_has_a_policy_of_its_own_and_loses_what_the_one_around_it_lose
     }
     assert_eq!(inside["allow"], serde_json::json!(["shared.example.com", "inner.example.com"]));
     assert_eq!(around["allow"], serde_json::json!(["shared.example.com"]));
-    // A command runs in the bottle inside, too.
+    // A command can be run in the nested bottle, too.
     let done = world.run(&["exec", &inner, "--", "/bin/sh", "-c", "echo inside"]);
     assert_eq!((done.code(), done.stdout.trim()), (0, "inside"), "{}", done.stderr);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();

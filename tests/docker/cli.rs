@@ -1,4 +1,4 @@
-//! The command line and its bad input: one clear error, the exit code of its class, nothing left.
+//! The command line with bad input: one clear error, the exit code of its class, and nothing left.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ fn text(world: &World, arguments: &[&str]) -> Done {
     done
 }
 
-/// The code, and what is said.
+/// The command fails with this code and these words.
 fn fails(world: &World, arguments: &[&str], code: i32, words: &[&str]) {
     let done = text(world, arguments);
     assert_eq!(done.code(), code, "{arguments:?}: {}", done.stderr);
@@ -50,7 +50,7 @@ fn bad_words_are_refused_before_anything_is_made() {
     fails(&world, &["nothing"], 120, &["unrecognized subcommand"]);
 }
 
-/// Paths may be anything; everything else is text, and says so.
+/// Paths may be any bytes; everything else must be text, and says so.
 #[test]
 fn words_and_variables_that_are_no_text_are_passed_or_refused_and_nothing_panics() {
     use std::ffi::OsStr;
@@ -76,7 +76,7 @@ fn words_and_variables_that_are_no_text_are_passed_or_refused_and_nothing_panics
     assert!(done.stderr.contains("is not UTF-8 text"), "{}", done.stderr);
 }
 
-/// Nothing of the host but a project, by whatever way it is named.
+/// Of the host only a project can be mounted, whatever its path looks like.
 #[test]
 fn what_holds_the_host_is_not_mounted() {
     let world = World::new();
@@ -217,7 +217,7 @@ fn a_socket_one_may_not_open_says_so() {
     std::fs::set_permissions(world.state.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let state = tempfile::tempdir().unwrap();
     std::fs::set_permissions(state.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    // As a user who is not in the group that owns the engine's socket.
+    // As a user outside the group of the engine's socket.
     let output = Command::new("setpriv")
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
         .arg(&executable)
@@ -231,7 +231,7 @@ fn a_socket_one_may_not_open_says_so() {
     assert!(said.contains("ermission denied") && said.contains("hint: add this user to the group"), "{said}");
 }
 
-/// At a real pseudo-terminal, by `script`; the answers are typed.
+/// On a real pseudo-terminal, created by `script`, with typed answers.
 #[test]
 fn a_recipe_asks_at_the_terminal_and_a_secret_is_not_shown() {
     let world = World::new();
@@ -268,12 +268,12 @@ fn a_recipe_asks_at_the_terminal_and_a_secret_is_not_shown() {
     world.assert_clean();
 }
 
-/// Ctrl-C instead of an answer: everything ends, and the terminal shows again what is typed.
+/// Ctrl-C at a prompt: everything ends, and the terminal echoes again.
 #[test]
 fn a_question_that_is_not_answered_holds_nothing_up() {
     let world = World::new();
     let path = script(&world, "return function()\n  prompt('token', { secret = true })\nend\n");
-    // The shell outlives the interrupt, which is its children's too.
+    // The shell survives the interrupt, which its children also receive.
     let bottler = crate::support::process::bottler();
     let run = format!("trap : INT; {} run probe --recipe {path}; echo code $?; stty -a", bottler.display());
     let mut terminal = Command::new("script");
@@ -360,7 +360,7 @@ fn the_file_that_readme_shows_is_understood() {
     ] {
         assert_eq!(explain(content, arguments), expected, "{arguments:?}");
     }
-    // A mistake has its line.
+    // An error names its line.
     let error = explain("mode: enforce\nallow:\n  - {host: a.com, method: [GET]}\n", &["https://a.com/"]);
     assert!(error.contains("unknown field `method`") && error.contains("line 3"), "{error}");
 }

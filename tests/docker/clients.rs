@@ -1,5 +1,5 @@
-//! Real clients in a real bottle, as their users start them: each finds the proxy and the bottle's CA by itself, gets what
-//! is allowed, and is told what is not.
+//! Real clients in a real bottle, used normally: each finds the proxy and the bottle's CA by itself, receives what is
+//! allowed, and shows why something is refused.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,11 +9,10 @@ use crate::support::origin::docker;
 use crate::support::process::{World, wait_for};
 use crate::support::sleeper::Sleeper;
 
-/// The destination's name.
+/// The destination's host name.
 const HOST: &str = "origin.example.com";
 
-/// What the destination serves: files by HTTP/1.1 and HTTP/2, repositories, packages, crates, and `WebSockets` that say
-/// everything back.
+/// The destination: files over HTTP/1.1 and HTTP/2, repositories, packages, crates, and `WebSockets` that echo.
 const ORIGIN: &str = r#"set -e
 cd /origin
 mkdir -p www/simple/demo www/api/v1 www/index
@@ -78,7 +77,7 @@ PYTHON
 exec nginx -c /origin/nginx.conf -g 'daemon off;'
 "#;
 
-/// Name, what is run in the bottle by its shell, and what it must write. `$TOKEN` is what must not leave.
+/// Name, shell command in the bottle, and expected output. `$TOKEN` must not leave.
 const ATTEMPTS: &[(&str, &str, &str)] = &[
     ("curl, HTTP/1.1", "curl -sS --http1.1 $URL/hello", "hello from the origin"),
     ("curl, HTTP/2", "curl -sS --http2 -w '%{http_version}' $URL/hello", "hello from the origin\n2"),
@@ -234,7 +233,7 @@ const options = { dispatcher: new ProxyAgent(process.env.HTTPS_PROXY), ...(body 
 fetch(process.env.URL + (body ? "/post" : "/hello"), options).then(async (r) => console.log(r.status, await r.text()));
 "#;
 
-/// The `fetch` that Node has itself, which finds its proxy by `NODE_USE_ENV_PROXY` from version 24 on.
+/// Node's own `fetch`, which uses the proxy because of `NODE_USE_ENV_PROXY` from version 24 on.
 const OWN_FETCH: &str = r#"
 const body = process.argv[2];
 const options = body ? { method: "POST", body } : {};
@@ -290,7 +289,7 @@ fn real_clients_find_their_way_and_promise_09_holds_for_each() {
     let folder = tempfile::tempdir().unwrap();
     let bottle = Sleeper::launch(&world, folder.path(), &[HOST], &["--tcp", "origin.example.com:9002"], ORIGIN);
     give(&bottle.agent, folder.path());
-    // Put together here, so that no scanner of repositories takes it for a real one.
+    // Assembled at run time, so that scanners of repositories do not take it for a real token.
     let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();
     let url = format!("https://{HOST}");
     let exec = |command: &str| bottle.exec(50, &[("TOKEN", &token), ("URL", &url)], command);
@@ -304,7 +303,7 @@ fn real_clients_find_their_way_and_promise_09_holds_for_each() {
     world.assert_clean();
 }
 
-/// What egress goes by and has done, while it runs; and another policy, on the way to its destination.
+/// Prints egress' active policy and statistics while it runs, and changes the policy.
 fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &Path, exec: &dyn Fn(&str) -> String) {
     let stats = world.run(&["stats", agent, "--format", "prometheus"]).stdout;
     assert!(stats.contains("decision=\"refuse\",code=\"secret_found\"} "), "{stats}");
@@ -328,7 +327,7 @@ fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &P
     assert_eq!(policy(&["allow", agent, HOST, "--path", "/hello", "--once"]).code(), 0);
     assert!(exec("curl -sS $URL/hello").contains("hello from"));
     assert!(exec("curl -sS $URL/hello").contains("path_not_allowed"));
-    // For a time; a denial is stronger, and the same host allowed again takes it back.
+    // For a time. A denial takes precedence; allowing the same host again removes it.
     let granted = policy(&["allow", agent, HOST, "--path", "/hello", "--for", "1h", "--format", "json"]).json();
     assert!(granted["grants"][0]["scope"]["until"].is_u64(), "{granted}");
     assert!(exec("curl -sS $URL/hello").contains("hello from"));
@@ -341,7 +340,7 @@ fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &P
     );
     let shown = policy(&["show", agent]).json();
     assert_eq!(shown["grants"][0]["allow"], HOST, "{shown}");
-    // What was saved holds for another launch from here.
+    // A saved grant applies to another launch from here.
     let dry = world.run(&["run", "shell", "--no-workspace", "--dry-run", "--format", "json"]).json();
     assert!(dry["plan"]["egress"]["allow"].as_array().unwrap().iter().any(|entry| entry == HOST), "{dry}");
     for (words, expected) in [
@@ -360,7 +359,7 @@ fn an_operator_looks_at_it_and_changes_it(world: &World, agent: &str, folder: &P
     assert!(audit.contains("policy_changed"), "{audit}");
 }
 
-/// Puts scripts, and programs that are no packages here, into the agent's container.
+/// Copies scripts, and programs that are not packaged, into the agent's container.
 fn give(agent: &str, folder: &Path) {
     let cargo = Command::new("rustup").args(["which", "cargo"]).output().unwrap();
     let cargo = String::from_utf8(cargo.stdout).unwrap();

@@ -1,5 +1,5 @@
-//! The commands of the READMEs that need an engine, as they stand there: each block in a project with a bottle named `demo`, whose
-//! agent has changed a file, was refused a request, and is still at work.
+//! Executes the READMEs' commands that need an engine. Each block runs in a project with a bottle named `demo`, whose
+//! agent has changed a file, was refused a request, and is still running.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use crate::support::documents::Readme;
 use crate::support::images::{DEBIAN, Debian};
 use crate::support::process::{World, bottler, wait_for};
 
-/// What the agent does.
+/// The agent's command.
 const WORK: &str = "echo new > file; curl -sS http://crates.io/; exec sleep 1000";
 
 #[test]
@@ -53,7 +53,7 @@ fn execute(readme: &Readme, commands: &str) {
         wait_for("the agent", || shell("bottler logs demo").contains("host_not_allowed").then_some(()));
     }
     for command in commands.lines() {
-        // What is removed has ended.
+        // `rm` needs a bottle that has ended.
         if command.starts_with("bottler rm ") {
             shell("bottler stop demo; bottler wait demo || true");
         }

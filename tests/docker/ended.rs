@@ -1,4 +1,4 @@
-//! What a bottle that has ended still answers.
+//! Commands about a bottle that has ended.
 
 use crate::support::images::{DEBIAN, Debian};
 use crate::support::process::World;
@@ -37,7 +37,7 @@ fn a_detached_run_answers_for_its_output_and_exit_code_when_it_is_gone() {
     assert_eq!((&all[0]["state"], &all[0]["exit_code"]), (&"ended".into(), &3.into()));
     assert_eq!(world.run(&["ps", "--format", "json"]).json().as_array().map(Vec::len), Some(0));
     assert_ne!(world.run(&["wait", "never"]).code(), 0);
-    // What cannot be written is not passed over.
+    // A failure to write the output is reported.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     assert_eq!(world.command(&["logs", "done"]).stdout(full).status().unwrap().code(), Some(125));
 }

@@ -1,4 +1,4 @@
-//! Engines as users have them: by TLS, by ssh, by a context, Podman's; and a newer Docker, where somebody asks for it.
+//! Engines as users have them: over TLS, over ssh, from a context, Podman's; and a newer Docker on request.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,10 +11,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
-/// Promise 12's bound.
+/// The bound of promise 12.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
-/// The probe is green, a holder's death is noticed, and nothing is left.
+/// The probe passes, a holder's death is noticed, and nothing is left.
 fn works(world: &World) {
     let done = world.run(&["run", "probe", "--format", "json"]);
     assert_eq!(done.code(), 0, "{}{}", done.stdout, done.stderr);
@@ -34,7 +34,7 @@ fn write(path: &Path, text: &str) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-/// An authority, and what it has certified: the engine at 127.0.0.1, and a client.
+/// Creates an authority with certificates for the engine at 127.0.0.1 and for a client.
 fn certify(folder: &Path) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -50,7 +50,7 @@ fn certify(folder: &Path) {
         write(&folder.join(format!("{name}.pem")), &params.signed_by(&key, &authority).unwrap().pem());
         write(&folder.join(format!("{name}-key.pem")), &key.serialize_pem());
     }
-    // The names that the docker command looks for.
+    // The file names that the docker command expects.
     std::fs::copy(folder.join("client.pem"), folder.join("cert.pem")).unwrap();
     std::fs::copy(folder.join("client-key.pem"), folder.join("key.pem")).unwrap();
 }
@@ -62,7 +62,7 @@ fn an_engine_is_reached_by_tls_with_certificates_and_by_a_context() {
     let engine = PrivateEngine::with_tls(&format!("cp {}/* $1", made.path().display()), 2376);
     let certificates = engine.folder().to_string_lossy().into_owned();
     let mut world = World::on(&engine.endpoint());
-    // What looks at the engine uses its socket; bottler is in its network, and has its port.
+    // The test's own commands use the engine's socket; bottler runs in the engine's network and uses its port.
     world.through = engine.through();
     let remote = |variables: &[(&str, &str)]| -> Vec<(String, String)> {
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -71,7 +71,7 @@ fn an_engine_is_reached_by_tls_with_certificates_and_by_a_context() {
     world.env = remote(&[host, ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", &certificates)]);
     works(&world);
 
-    // A stranger's authority, and no certificate of one's own.
+    // Another authority, and no client certificate.
     let strange = tempfile::tempdir().unwrap();
     certify(strange.path());
     for (folder, without, words) in
@@ -84,7 +84,7 @@ fn an_engine_is_reached_by_tls_with_certificates_and_by_a_context() {
         assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
     }
 
-    // A context, made by the docker command itself.
+    // A context, created by the docker command itself.
     let config = tempfile::tempdir().unwrap();
     let file = |name: &str| engine.folder().join(name).display().to_string();
     let place =
@@ -98,7 +98,7 @@ fn an_engine_is_reached_by_tls_with_certificates_and_by_a_context() {
     assert_eq!(done.code(), 0, "{}", done.stderr);
 }
 
-/// sshd at a port of loopback, for whoever runs the test; ended with the value.
+/// sshd on a loopback port, for the user that runs the test; ended when dropped.
 struct Sshd {
     child: Child,
     folder: tempfile::TempDir,
@@ -123,14 +123,14 @@ impl Sshd {
         std::fs::write(file("sshd_config"), config).unwrap();
         let host = std::fs::read_to_string(file("host.pub")).unwrap();
         std::fs::write(file("known_hosts"), format!("[127.0.0.1]:{port} {host}")).unwrap();
-        // ssh finds its configuration by the user's home in /etc/passwd: this one is the test's own.
+        // ssh takes the home from /etc/passwd for its configuration; this one belongs to the test.
         let own =
             format!("IdentityFile {}\nIdentitiesOnly yes\nUserKnownHostsFile {}\n", file("user"), file("known_hosts"));
         std::fs::write(file("ssh_config"), own).unwrap();
         let ssh = format!("#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n", file("ssh_config"));
         std::fs::write(file("ssh"), ssh).unwrap();
         std::fs::set_permissions(file("ssh"), PermissionsExt::from_mode(0o755)).unwrap();
-        // Where it drops its privileges to (sshd(8)).
+        // sshd's privilege separation directory (sshd(8)).
         let _ = std::fs::create_dir_all("/run/sshd");
         let mut sshd = Command::new("/usr/sbin/sshd");
         sshd.args(["-D", "-e", "-f", &file("sshd_config")]);
@@ -161,7 +161,7 @@ fn an_engine_is_reached_by_ssh() {
     world.env = vec![("DOCKER_HOST".into(), address), ("PATH".into(), sshd.path())];
     works(&world);
 
-    // ssh's own words are in the error: here, that the key is another's.
+    // The error contains ssh's own message; here, that the key is unknown.
     std::fs::write(sshd.folder.path().join("user.pub"), "").unwrap();
     let done = world.run(&["ps"]);
     assert_eq!(done.code(), 121, "{}", done.stderr);
@@ -178,7 +178,8 @@ fn podman_is_an_engine() {
     assert!(done.stderr.contains("cannot be proved on Podman"), "{}", done.stderr);
 }
 
-/// Debian's newest: 28.5 when this was written. Its root is a download of some hundred megabytes.
+/// Debian's newest Docker, 28.5 when this was written. Its root file system is a download of several hundred
+/// megabytes.
 #[test]
 #[ignore = "downloads a Debian: tests/run all"]
 fn a_newer_docker_is_an_engine_sealed_and_on_a_network() {

@@ -1,5 +1,5 @@
-//! Faults of the engine's calls, one at a time, and of its runtime: whatever goes wrong, nothing is left, the cause is named,
-//! no deadline passed.
+//! Faults of single engine calls, and of its runtime: nothing is left, the cause is named, and no deadline is
+//! exceeded.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use crate::support::process::{World, finish, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The longest that a launch with one call that hangs may take: the deadline of a start, that of a removal twice, and what is
-/// done besides.
+/// The longest that a launch with one hanging call may take: the deadline of a start, that of a removal twice, and
+/// the rest.
 const LONGEST: Duration = Duration::from_secs(130);
-/// Launches at once: most of what they do is to wait.
+/// How many launches run at once; they mostly wait.
 const AT_ONCE: usize = 6;
 
 fn socket() -> PathBuf {
     PathBuf::from("/var/run/docker.sock")
 }
 
-/// A world whose bottler talks to the engine through a proxy. What looks at the engine does not.
+/// A world in which bottler uses a proxy to the engine. The test's own commands do not.
 fn through(proxy: &FaultProxy, engine: Option<&PrivateEngine>) -> World {
     let mut world = match engine {
         Some(engine) => World::on(&engine.endpoint()),
@@ -32,7 +32,7 @@ fn through(proxy: &FaultProxy, engine: Option<&PrivateEngine>) -> World {
     world
 }
 
-/// One launch with one fault: what is wrong about it, if anything is.
+/// Runs a launch with one fault; returns whether the fault occurred, or what went wrong.
 fn one(engine: Option<&PrivateEngine>, strike: &Strike) -> Result<bool, String> {
     let at = engine.map_or_else(socket, PrivateEngine::socket);
     let proxy = FaultProxy::start(&at, Some(strike.clone()));
@@ -51,12 +51,12 @@ fn one(engine: Option<&PrivateEngine>, strike: &Strike) -> Result<bool, String> 
         if done.code() != 0 && !done.stderr.contains("error: ") && !done.stderr.contains("not undone: ") {
             return Err("no cause is named".to_owned());
         }
-        // Who asks too late for the end of a container that goes with its end cannot be told any more.
+        // A delayed wait call comes too late for a container that the engine has removed at its end.
         let late = strike.fault == Fault::Delay && !strike.kind.ends_with("/wait");
         if struck && late && done.code() != 0 {
             return Err("what comes late is no failure".to_owned());
         }
-        // What was told as left, the next command removes; nothing else may be.
+        // The next command removes what was reported as left; nothing else may be left.
         let told = done.stderr.contains("not undone: ") || done.stderr.contains("left to the reaper");
         let left = world.objects();
         if !left.is_empty() && !told && done.stderr.contains("the holder of") {
@@ -75,11 +75,11 @@ fn one(engine: Option<&PrivateEngine>, strike: &Strike) -> Result<bool, String> 
     checked
 }
 
-/// How often every kind of call is made by a launch.
+/// How often a launch makes each kind of call.
 fn calls(engine: Option<&PrivateEngine>) -> BTreeMap<String, usize> {
     let proxy = FaultProxy::start(&engine.map_or_else(socket, PrivateEngine::socket), None);
     let world = through(&proxy, engine);
-    // The image is built by the first.
+    // The first launch builds the image.
     assert_eq!(world.run(&["run", "probe"]).code(), 0);
     let before = proxy.calls().len();
     let done = world.run(&["run", "probe"]);
@@ -91,7 +91,7 @@ fn calls(engine: Option<&PrivateEngine>) -> BTreeMap<String, usize> {
     kinds
 }
 
-/// Carries them out some at a time; how many struck.
+/// Runs all strikes, several at a time; returns how many occurred.
 fn all(engine: Option<&PrivateEngine>, strikes: Vec<Strike>) -> usize {
     let (queue, wrong, struck) = (Mutex::new(strikes), Mutex::new(Vec::new()), Mutex::new(0));
     std::thread::scope(|scope| {
@@ -112,7 +112,7 @@ fn all(engine: Option<&PrivateEngine>, strikes: Vec<Strike>) -> usize {
     struck.into_inner().unwrap()
 }
 
-/// The queue is not held while the strike is carried out.
+/// A function, so that the queue is not locked during the strike.
 fn next(queue: &Mutex<Vec<Strike>>) -> Option<Strike> {
     queue.lock().unwrap().pop()
 }
@@ -121,7 +121,7 @@ fn strike(kind: &str, nth: usize, fault: Fault) -> Strike {
     Strike { kind: kind.to_owned(), nth, fault }
 }
 
-/// Some of each: the calls that make, start, connect and remove, and one that hangs in every phase.
+/// A sample: the calls that create, start, connect and remove, and one that hangs in every phase.
 #[test]
 fn promise_11_and_13_faults_of_calls_leave_nothing_and_have_their_cause() {
     let strikes = vec![
@@ -150,7 +150,7 @@ fn promise_11_and_13_faults_of_calls_leave_nothing_and_have_their_cause() {
     assert_eq!(all(None, strikes), wanted, "a fault that did not strike proves nothing");
 }
 
-/// Every call of a launch, and every fault, on an engine of this test's own: some hundred launches.
+/// Every call of a launch with every fault, on this test's own engine: several hundred launches.
 #[test]
 #[ignore = "takes half an hour: tests/run all"]
 fn promise_11_and_13_every_fault_at_every_call() {
@@ -166,11 +166,11 @@ fn promise_11_and_13_every_fault_at_every_call() {
     let wanted = strikes.len();
     let struck = all(Some(&engine), strikes);
     println!("{struck} of {wanted} struck");
-    // Which of some parallel calls comes as the last one of its kind, changes; and teardown asks until it sees nothing.
+    // The last call of a kind varies with timing, and the teardown lists until nothing is left.
     assert!(struck * 10 > wanted * 9, "{struck} of {wanted} struck");
 }
 
-/// Beside the faults of calls, which also wait for deadlines.
+/// Runs beside the faults of calls, which mostly wait for deadlines.
 #[test]
 fn promise_13_a_runtime_that_never_answers_holds_back_its_own_container_and_nothing_else() {
     let stuck = "#!/bin/sh\\necho $$ >> $(dirname $0)/stuck.pids\\nexec sleep 1000\\n";
@@ -179,7 +179,7 @@ fn promise_13_a_runtime_that_never_answers_holds_back_its_own_container_and_noth
     let engine = PrivateEngine::prepared(&prepare, &config);
     let world = World::on(&engine.endpoint());
     let done = world.run(&["run", "probe", "--runtime", "stuck", "--name", "wedged", "--format", "json"]);
-    // The processes of a runtime that is no runtime are this test's own; removing what it held starts some more.
+    // The broken runtime's processes belong to this test; removing their containers starts more of them.
     let end = || {
         let pids = std::fs::read_to_string(engine.folder().join("stuck.pids")).unwrap();
         for pid in pids.lines() {
@@ -207,13 +207,13 @@ fn promise_13_a_runtime_that_never_answers_holds_back_its_own_container_and_noth
     world.assert_clean();
 }
 
-/// What died before is collected first: that can be stopped, too, and what is left of it stays known.
+/// A launch first collects dead bottles. It can be stopped there, and what is left stays known.
 #[test]
 fn a_launch_that_waits_for_the_engine_before_it_makes_anything_is_stopped() {
     let strike = Strike { kind: "GET /containers/json".to_owned(), nth: 1, fault: Fault::Hang };
     let proxy = FaultProxy::start(&socket(), Some(strike));
     let world = through(&proxy, None);
-    // Past the proxy: the state directory is made, and the call that is to hang is the launch's.
+    // Without the proxy: this creates the state directory, so that the hanging call is the launch's.
     let ps = world.command(&["ps"]).env("DOCKER_HOST", format!("unix://{}", socket().display())).output().unwrap();
     assert!(ps.status.success());
     let dead = world.state.path().join("bottler/bottles/dead-00000");

@@ -1,4 +1,4 @@
-//! An engine whose disk is full: one of this test's own, on a memory file system of a few MiB.
+//! An engine with a full disk: this test's own, on a memory file system of a few MiB.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::support::engine::PrivateEngine;
 use crate::support::process::World;
 use serde_json::json;
 
-/// Room for the engine's own files, not for an image.
+/// Room for the engine's own files, but not for an image.
 const SIZE: &str = "8m";
 
 fn list(engine: &PrivateEngine, arguments: &[&str]) -> String {

@@ -1,14 +1,14 @@
-//! gVisor for real: Debian's `runsc`, on an engine of this test's own that lists it.
+//! The real gVisor: Debian's `runsc`, on this test's own engine.
 
 use crate::support::engine::PrivateEngine;
 use crate::support::process::{Done, World};
 use serde_json::json;
 
-/// No other platform than ptrace runs inside a virtual machine without nesting, and its own network stack has no way to a
-/// namespace that has only loopback.
+/// Only the ptrace platform runs inside a virtual machine without nesting, and gVisor's own network stack cannot
+/// enter a namespace with only loopback.
 const ARGUMENTS: [&str; 2] = ["--platform=ptrace", "--network=host"];
 
-/// An engine with gVisor as its documentation registers it; and with sockets opened under a second name.
+/// An engine with gVisor registered as in its documentation, and under a second name with host sockets enabled.
 fn engine() -> PrivateEngine {
     let open = [&ARGUMENTS[..], &["--host-uds=open"]].concat();
     PrivateEngine::start(&json!({ "runtimes": {
@@ -31,7 +31,7 @@ fn gvisor_is_sealed_where_its_sockets_are_open_and_else_on_a_network() {
     let engine = engine();
     let world = World::on(&engine.endpoint());
 
-    // What is said of isolation: nothing. What is said of the runtime: nothing, or a name.
+    // Options for isolation: none. Options for the runtime: none, or a name.
     for (arguments, isolation, interfaces) in [
         (
             &["--runtime", "runsc-open"][..],

@@ -1,5 +1,6 @@
-//! What others do to a bottle: the engine stops, is killed, hangs; somebody removes what is ours, or has what we want; this
-//! process runs out of descriptors; another owner works beside it. Nothing is left, and nothing of others' is touched.
+//! Interference with a bottle: the engine stops, is killed or hangs; somebody removes bottler's objects, or owns what
+//! it needs; this process runs out of descriptors; another owner works at the same time. Nothing is left, and nothing
+//! of others is touched.
 
 use std::os::unix::fs::MetadataExt;
 use std::process::Child;
@@ -24,20 +25,20 @@ fn docker(world: &World, arguments: &[&str]) -> bool {
     world.docker().args(arguments).output().unwrap().status.success()
 }
 
-/// Failed in a class of bottler's own, with a cause.
+/// Failed with one of bottler's own exit codes, and with a cause.
 fn failed(done: &Done, words: &str) {
     assert!((120..=126).contains(&done.code()), "{}: {}", done.code(), done.stderr);
     assert!(done.stderr.contains("error: ") && done.stderr.contains(words), "{words}: {}", done.stderr);
 }
 
-/// One engine, in the order of a bottle's life: it goes on to be used, as a machine's does.
+/// One engine, in the order of a bottle's life; it stays in use, as on a real machine.
 #[test]
 fn promise_13_an_engine_that_stops_hangs_or_dies_stops_neither_unwind_nor_report() {
     let mut engine = PrivateEngine::start(&serde_json::json!({}));
     let world = World::on(&engine.endpoint());
     assert_eq!(world.run(&["run", "probe"]).code(), 0);
 
-    // Killed during the launch: what is left is named, and gone with the next command that reaches it.
+    // Killed during the launch: what is left is reported, and removed by the next command that reaches the engine.
     let child = world.start(&["run", "probe"]);
     wait_for("the first container", || world.objects().iter().any(|name| name.ends_with("-egress")).then_some(()));
     engine.kill();
@@ -48,11 +49,11 @@ fn promise_13_an_engine_that_stops_hangs_or_dies_stops_neither_unwind_nor_report
         (world.objects().is_empty() && world.bottles().is_empty()).then_some(())
     });
 
-    // Stopped while somebody is attached: its containers end with it.
+    // Stopped while a client is attached: its containers end as well.
     let (child, _) = idle(&world);
     engine.stop();
     engine.resume();
-    // 143 and 137 are what an agent ends with that was asked to, or killed.
+    // 143 and 137: the agent was asked to end, or was killed.
     let done = finish(child);
     assert!(matches!(done.code(), 137 | 143 | 120..=126), "{}: {}", done.code(), done.stderr);
     wait_for("what a stopped engine kept", || {
@@ -60,11 +61,11 @@ fn promise_13_an_engine_that_stops_hangs_or_dies_stops_neither_unwind_nor_report
         (world.objects().is_empty() && world.bottles().is_empty()).then_some(())
     });
 
-    // Hangs during the teardown, and goes on.
+    // Hangs during the teardown, and continues.
     let (child, _) = idle(&world);
     engine.freeze(true);
     signal(&child);
-    // Not a synchronisation: for so long it hangs.
+    // Not for synchronisation: the engine hangs for this long.
     std::thread::sleep(Duration::from_secs(3));
     engine.freeze(false);
     assert_eq!(finish(child).code(), 126);
@@ -81,7 +82,7 @@ fn promise_11_what_somebody_else_has_removed_is_not_missed() {
     assert_eq!(done.code(), 126, "{}", done.stderr);
     world.assert_clean();
 
-    // The agent itself, under the eyes of who waits for it, and the network.
+    // Removes the agent itself while a client waits for it, and the network.
     let (child, agent) = idle(&world);
     assert!(docker(&world, &["rm", "-f", &agent, &format!("{agent}-egress")]));
     docker(&world, &["network", "rm", &format!("{agent}-outside")]);
@@ -98,7 +99,7 @@ fn a_subnet_that_strangers_have_is_not_taken() {
         assert!(docker(&World::new(), &["network", "create", "--subnet", subnet, &name]));
     };
     create("10.213.252.16/28");
-    // Three of four are free, and two are wanted.
+    // Three of four ranges are free, and two are needed.
     world.env = vec![("BOTTLER_POOLS".into(), "10.213.252.0/26".into())];
     let fits = world.run(&["run", "probe"]);
     world.env = vec![("BOTTLER_POOLS".into(), "10.213.252.0/27".into())];
@@ -137,7 +138,7 @@ fn descriptors_that_run_out_are_an_error_and_leave_nothing() {
 fn promise_14_two_owners_on_one_engine_do_not_touch_each_others() {
     let (one, other) = (World::new(), World::new());
     let (child, agent) = idle(&one);
-    // Dead: nobody of its owner is there, and it is the other one's turn to collect.
+    // Dead: no process of its owner is left, and the other owner collects.
     for kind in [Signal::SIGSTOP, Signal::SIGKILL] {
         for pid in ["reaper", "holder"].into_iter().flat_map(|role| one.processes(role)) {
             let _ = kill(Pid::from_raw(pid), kind);
@@ -147,7 +148,7 @@ fn promise_14_two_owners_on_one_engine_do_not_touch_each_others() {
     let before = one.objects();
     assert_eq!(other.run(&["gc"]).code(), 0);
     assert_eq!(other.run(&["run", "probe"]).code(), 0);
-    // Not by its name either.
+    // Not by its name, either.
     assert_ne!(other.run(&["stop", &agent]).code(), 0);
     assert_ne!(other.run(&["rm", "--force", &agent]).code(), 0);
     assert_eq!(one.objects(), before);
@@ -163,7 +164,7 @@ fn promise_14_two_users_on_one_engine_do_not_touch_each_others() {
     std::os::unix::fs::chown(&state, Some(USER), Some(USER)).unwrap();
     let group = std::fs::metadata("/var/run/docker.sock").unwrap().gid();
     let groups = format!("--groups={group}");
-    // Where this checkout is may be nobody else's to enter.
+    // Other users may be unable to enter the path of this checkout.
     let copy = state.join("bottler.copy");
     std::fs::copy(bottler(), &copy).unwrap();
     let idle = state.join("idle.lua");
@@ -183,7 +184,7 @@ fn promise_14_two_users_on_one_engine_do_not_touch_each_others() {
     let running = ours.docker().args(["inspect", "--format", "{{.State.Status}}", &name]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&running.stdout).trim(), "running");
 
-    // What theirs is goes as theirs.
+    // The other owner's objects are removed by their owner.
     assert_eq!(theirs.run(&["stop", &name]).code(), 0);
     wait_for("their bottle's end", || theirs.bottles().is_empty().then_some(()));
     let filter = format!("name={name}");

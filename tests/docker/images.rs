@@ -1,5 +1,5 @@
-//! Where an agent's image comes from: pulled from a registry, by tag and by digest, or built; and what is refused. The
-//! registry is this test's, on this machine's loopback, where the engine takes one without TLS.
+//! Sources of an agent's image: pulled from a registry, by tag and by digest, or built; and refusals. The registry
+//! belongs to this test, on this machine's loopback, where the engine accepts it without TLS.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,7 +13,7 @@ use crate::support::origin::docker;
 use crate::support::process::{Done, World};
 use sha2::{Digest, Sha256};
 
-/// A registry of one image (OCI distribution specification 1.1, "Pull"): blobs by their digests, one manifest.
+/// A registry with one image (OCI distribution specification 1.1, "Pull"): blobs by digest, and one manifest.
 struct Registry {
     port: u16,
     /// The manifest's digest.
@@ -27,7 +27,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 impl Registry {
-    /// Serves an image of one layer, an archive, as `one:1`.
+    /// Serves an image with one layer, the given archive, as `one:1`.
     fn start(layer: &[u8]) -> Self {
         let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         zipped.write_all(layer).unwrap();
@@ -92,7 +92,7 @@ fn serve(stream: TcpStream, blobs: &Blobs) -> std::io::Result<()> {
     }
 }
 
-/// An image of busybox and some bytes that do not compress.
+/// An image of busybox and some incompressible bytes.
 fn layer() -> Vec<u8> {
     let root = tempfile::tempdir().unwrap();
     std::fs::copy("/bin/busybox", root.path().join("busybox")).unwrap();
@@ -108,7 +108,7 @@ fn run(world: &World, image: &str, more: &[&str]) -> Done {
 
 #[test]
 fn an_image_is_pulled_by_its_name_and_its_digest_and_not_when_it_is_there() {
-    // Its turn: the other test's images go with the cache.
+    // Takes turns: emptying the cache removes the other test's images.
     let (world, _turn) = (World::new(), Busybox::import());
     let registry = Registry::start(&layer());
     let tag = format!("localhost:{}/one:1", registry.port);
@@ -187,7 +187,7 @@ fn an_image_is_built_once_from_what_dockerignore_leaves_and_without_a_network() 
     world.assert_clean();
 }
 
-/// An image with tools on a path of its own, and a user who lives somewhere.
+/// An image with tools on an unusual path, and with a user who has a home.
 const TOOLS: &str = "bottler-test:tools";
 
 #[test]
@@ -238,7 +238,7 @@ fn an_image_keeps_its_path_and_its_users_their_homes() {
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
-    // A number that the image does not know lives where we say.
+    // A user id that the image does not know gets bottler's default home.
     let said = of("4711:4711");
     assert!(said.starts_with("the tool runs\n/home/agent /home/agent\nmine\n"), "{said}");
     docker(&["rmi", "-f", TOOLS]);

@@ -1,4 +1,4 @@
-//! Bottles on a real engine. One module for each subject; `tests/run docker [MODULE]` runs them.
+//! Bottles on a real engine, one module per subject; `tests/run docker [MODULE]` runs them.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

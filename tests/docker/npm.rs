@@ -1,16 +1,17 @@
-//! Real agents from npm, headless in a bottle, each with a secret in what it asks its model: it shows why that is refused, and does
-//! not ask again. What they do with other answers is told in `src/sidecar/egress/README.md`. Claude's is in `claude.rs`.
+//! Real agents from npm, headless in a bottle, each with a secret in its request to the model: it shows the reason
+//! for the refusal and does not retry. Their reactions to other responses are described in
+//! `src/sidecar/egress/README.md`. Claude's test is in `claude.rs`.
 
 use crate::support::npm::install;
 use crate::support::origin::docker;
 use crate::support::process::{World, wait_for};
 use crate::support::sleeper::Sleeper;
 
-/// A model's host, for those that are told where it is; and the one that pi knows by itself.
+/// The model's host, for agents that can be configured; and the host that pi uses by default.
 const HOST: &str = "model.example.com";
 const ANTHROPIC: &str = "api.anthropic.com";
 
-/// Answers everything with nothing, and writes down what held the secret.
+/// Responds to everything with an empty answer, and logs requests that contain the secret.
 const SERVER: &str = r#"exec python3 - <<'PYTHON'
 import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,13 +31,13 @@ server.serve_forever()
 PYTHON
 "#;
 
-/// A package, and how it is asked: `$B` is its folder `node_modules`, `$ASK` what it is to say.
+/// A package, and its command: `$B` is its folder `node_modules`, `$ASK` is the prompt.
 struct Agent {
     package: &'static str,
     command: &'static str,
 }
 
-/// Those that every run tries: one with a program of its own, and one for Node.
+/// Agents that every run tests: one native program, and one for Node.
 const FEW: [Agent; 2] = [
     Agent {
         package: "@openai/codex@0.171.0",
@@ -77,7 +78,7 @@ fn real_agents_show_why_they_are_refused_and_stop() {
     show_and_stop(&FEW);
 }
 
-/// Each of them is downloaded, about 200 MB.
+/// Each is a download of about 200 MB.
 #[test]
 #[ignore = "slow"]
 fn further_real_agents_show_why_they_are_refused_and_stop() {
@@ -92,7 +93,7 @@ fn show_and_stop(agents: &[Agent]) {
     wait_for("the model", || {
         bottle.exec(20, &[], &format!("curl -sS https://{HOST}/")).contains("models").then_some(())
     });
-    // Put together here, so that no scanner of repositories takes it for a real one.
+    // Assembled at run time, so that scanners of repositories do not take it for a real token.
     let ask = format!("keep {}", ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat());
     let url = format!("https://{HOST}");
     for (number, (Agent { package, command }, folder)) in installed.iter().enumerate() {
@@ -104,7 +105,7 @@ fn show_and_stop(agents: &[Agent]) {
         let said = bottle.exec(90, &variables, &format!("cd ~ && {{ {command}; }} < /dev/null 2>&1; echo code=$?"));
         let asked = refused(&world, &bottle.agent) - before;
         assert!(said.contains("refused by bottler: secret_found"), "{package}: {said}");
-        // Some name the conversation by a request of its own.
+        // Some send an extra request to name the conversation.
         assert!((1..=2).contains(&asked), "{package} has asked {asked} times: {said}");
         assert!(said.contains("code=1"), "{package}: {said}");
         for misled in ["Authentication failed", "Failed to authenticate", "credentials", "/login"] {
@@ -117,7 +118,7 @@ fn show_and_stop(agents: &[Agent]) {
     world.assert_clean();
 }
 
-/// How many requests were refused for a secret.
+/// How many requests were refused because of a secret.
 fn refused(world: &World, agent: &str) -> u64 {
     let stats = world.run(&["stats", agent, "--format", "prometheus"]).stdout;
     let line = stats.lines().find(|line| line.contains("code=\"secret_found\""));

@@ -1,4 +1,4 @@
-//! The main job on the real engine: the probe, green in a bottle and red outside of one.
+//! The main purpose, on the real engine: the probe passes in a bottle and fails outside.
 
 use crate::support::process::{World, recipe};
 
@@ -22,13 +22,13 @@ fn promise_01_the_probe_is_green_in_a_bottle() {
         assert!(lines.iter().any(|line| line["attempt"].as_str().unwrap().contains(attempt)), "{attempt}");
     }
     let undone = data["undo"].as_array().unwrap();
-    // Two networks, a volume, two sidecars; the agent's container the engine has often removed by itself.
+    // Two networks, a volume and two sidecars; the engine has often already removed the agent's container.
     assert!(undone.len() >= 5, "{undone:?}");
     assert!(undone.iter().all(|row| row["outcome"] != "failed"), "{undone:?}");
     assert!(data["times"]["released"].as_u64() < data["times"]["gone"].as_u64());
 }
 
-/// Whether a line expects one of egress' refusals: an HTTP status of its own, or a connection that it ends.
+/// Whether a line expects a refusal by egress: one of its HTTP status codes, or a closed connection.
 fn is_refusal(line: &serde_json::Value) -> bool {
     let expected = line["expected"].as_str().unwrap();
     ["400 ", "403 ", "421 ", "closed"].iter().any(|status| expected.starts_with(status))
@@ -41,14 +41,14 @@ fn promise_18_every_refusal_is_one_audit_event() {
     let lines = data["lines"].as_array().unwrap();
     let refused = lines.iter().filter(|line| is_refusal(line)).count();
     let events = data["audit"].as_array().unwrap();
-    // The release probe and the agent's own both ask for the forbidden host.
+    // Both the release probe and the agent's own request the forbidden host.
     let told = events.iter().filter(|event| event["decision"] == "refuse");
     let told: usize = told.map(|event| usize::try_from(event["count"].as_u64().unwrap()).unwrap()).sum();
     assert_eq!(told, refused + 1, "{events:?}");
     assert!(
         events.iter().all(|event| event["sidecar"] == "egress" && event["time"].as_u64() > Some(1_700_000_000_000))
     );
-    // The same, kept, and whole: with the head that was printed, and with no other.
+    // The audit log is kept and complete: with the printed head, and with no other.
     let bottle = data["bottle"].as_str().unwrap();
     let kept = world.run(&["audit", "show", bottle, "--format", "json"]).json();
     assert_eq!(kept, data["audit"]);
@@ -59,7 +59,7 @@ fn promise_18_every_refusal_is_one_audit_event() {
     assert_eq!(verify("0000"), 1);
     let learnt = world.run(&["policy", "learn", bottle]).stdout;
     assert!(learnt.contains("- {host: \"counterpart:8080\", methods: [GET]}"), "{learnt}");
-    // What the proof itself asks for is nothing that an agent needs.
+    // Hosts that only the proof requests are not learnt.
     assert!(!learnt.contains("forbidden.bottler.invalid"), "{learnt}");
 }
 
@@ -76,7 +76,7 @@ fn promise_01_on_an_ordinary_bridge_the_probe_is_red_and_the_agent_never_starts(
         .filter(|line| line["ok"] == false)
         .map(|line| line["attempt"].as_str().unwrap())
         .collect();
-    // The positive control: from an ordinary container these targets are reached.
+    // The positive control: from an ordinary container these targets can be reached.
     for attempt in [
         "network interfaces",
         "TCP to gateway",
@@ -105,7 +105,7 @@ fn the_table_is_for_people_and_the_times_follow() {
     }
 }
 
-/// Where nothing is enforced, the bottle is proved all the same.
+/// The bottle is proved even if its policy is not enforced.
 #[test]
 fn promise_01_a_bottle_that_only_audits_is_proved_and_launched() {
     let world = World::new();

@@ -1,5 +1,5 @@
-//! Whether anything of a bottle arrives is for the receivers to say: on the engine's host, and in another bottle. Each has
-//! first heard what an ordinary container sends.
+//! Receivers decide whether anything from a bottle arrives: on the engine's host, and in another bottle. Each must
+//! first receive traffic from an ordinary container.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::process::{World, finish, recipe, targets, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Somebody who listens, on this host or in a container's network.
+/// A listener, on this host or in a container's network.
 struct Listener {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -38,7 +38,7 @@ impl Listener {
         Self { child, lines }
     }
 
-    /// All that came.
+    /// Everything that was received.
     fn heard(mut self) -> Vec<String> {
         drop(self.child.stdin.take());
         let mut heard: Vec<String> = self.lines.map_while(Result::ok).collect();
@@ -54,19 +54,19 @@ fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// The variable by which the built-in probe is told to try addresses.
+/// The variable with addresses for the built-in probe.
 fn variable(addresses: &[String]) -> String {
     format!("{}={}", bottler::probe::VARIABLE, targets(addresses))
 }
 
-/// The addresses of this host that a container can reach.
+/// This host's addresses that a container can reach.
 fn host_addresses() -> Vec<String> {
     let all = nix::ifaddrs::getifaddrs().unwrap();
     let addresses = all.filter_map(|it| Some(it.address?.as_sockaddr_in()?.ip()));
     addresses.filter(|address| !address.is_loopback()).map(|address| address.to_string()).collect()
 }
 
-/// A network with IPv6, as an engine makes it who is asked for one.
+/// A network with IPv6.
 struct Network {
     name: String,
 }
@@ -78,7 +78,7 @@ impl Network {
         Self { name }
     }
 
-    /// Where the host is on it.
+    /// The host's addresses on it.
     fn gateway(&self) -> String {
         let all = docker(&["network", "inspect", &self.name, "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}"]);
         all.split_whitespace().find(|gateway| gateway.contains('.')).unwrap().to_owned()
@@ -97,8 +97,8 @@ fn promise_01_nothing_of_a_bottle_arrives_at_the_engines_host() {
     assert_eq!(world.run(&["run", "probe"]).code(), 0);
     let variable = variable(&host_addresses());
 
-    // What an open container does is done, and heard: with IPv6, a server of names, the capability that every container has
-    // if nobody takes it away, and no filter.
+    // An open container can send everything, and it is received: IPv6, a DNS server, the capabilities that containers
+    // have by default, and no filter.
     let open = Network::create();
     let listener = Listener::start(None);
     let image = bottlers_own();
@@ -142,7 +142,7 @@ fn promise_01_nothing_of_a_bottle_arrives_at_the_engines_host() {
     }
 }
 
-/// A bottle whose agent is idle.
+/// A bottle with an idle agent.
 struct Bottle {
     child: Child,
     agent: String,
@@ -160,7 +160,7 @@ impl Bottle {
         format!("{}-egress", self.agent)
     }
 
-    /// Every address that anything of it has, and those of its networks' gateways.
+    /// All addresses of its containers, and of its networks' gateways.
     fn addresses(&self) -> Vec<String> {
         let each = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}} {{end}}";
         let all =
@@ -187,7 +187,7 @@ fn promise_01_two_bottles_do_not_reach_each_other() {
         assert!(!output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     };
 
-    // What is in the same bottle is heard: the listeners are where they should be.
+    // Traffic from the same bottle is received, so the listeners are in the right place.
     let listener = Listener::start(Some(&theirs.egress()));
     attempt(&theirs.agent);
     let heard = listener.heard();
@@ -210,21 +210,21 @@ fn promise_01_two_bottles_do_not_reach_each_other() {
     other.assert_clean();
 }
 
-/// Where somebody listens for connections or receives datagrams, in the network of a process: `ADDRESS:PORT`, both in
-/// hexadecimal, and the socket's inode (`proc_pid_net(5)`, `tcp`).
+/// Listening TCP and bound UDP sockets in the network namespace of a process: `ADDRESS:PORT`, both in hexadecimal,
+/// and the socket's inode (`proc_pid_net(5)`, `tcp`).
 fn listening(pid: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for table in ["tcp", "tcp6", "udp", "udp6"] {
         let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap();
         let rows = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-        // Of TCP those that listen; of UDP those without a peer.
+        // TCP sockets that listen, and UDP sockets without a peer.
         let open = rows.filter(|row| row[3] == "0A" || table.starts_with("udp") && row[3] == "07");
         found.extend(open.map(|row| (row[1].to_owned(), row[9].to_owned())));
     }
     found
 }
 
-/// Those among them that are a process' own.
+/// Those that belong to a process.
 fn own_listeners(pid: &str) -> Vec<String> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let leads =
@@ -255,13 +255,14 @@ fn promise_03_nothing_of_bottler_listens_on_the_host_and_no_container_has_a_path
             assert!(host["PortBindings"].as_object().is_none_or(serde_json::Map::is_empty), "{host}");
             assert_ne!(host["NetworkMode"], "host");
         }
-        // Sealed, egress has its socket; on a network, its address inside. The engine's own resolver is at 127.0.0.11.
+        // In a sealed bottle, egress has a unix socket; on a network, its internal address. The engine's own resolver
+        // is at 127.0.0.11.
         let inside = bottle.addresses().into_iter().filter_map(|address| address.parse().ok());
         let inside: Vec<String> =
             inside.map(|it: std::net::Ipv4Addr| format!("{:08X}:", u32::from(it).swap_bytes())).collect();
         let at = listening(&docker(&["inspect", "--format", "{{.State.Pid}}", &bottle.egress()]));
         let own: Vec<&String> = at.iter().map(|(at, _)| at).filter(|at| !at.starts_with("0B00007F:")).collect();
-        // The agent's port, and the one of the repeated proof.
+        // The agent's port, and the port for repeated proofs.
         assert_eq!(own.len(), 2 * arguments.len().min(1), "{own:?}");
         assert!(
             own.iter().all(|at| (at.ends_with(":22B8") || at.ends_with(":22B7"))

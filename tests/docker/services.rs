@@ -1,4 +1,5 @@
-//! Ordinary images beside the agent, on the real engine: a real `PostgreSQL`, a real Redis, and no way out through them.
+//! Ordinary images beside the agent, on the real engine: a real `PostgreSQL` and a real Redis, and no way out through
+//! them.
 
 use std::process::Command;
 
@@ -12,7 +13,7 @@ fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// All in one, because the image is large: the recipe of the library, handles, and what the service may not.
+/// One test, because the image is large: the library's recipe, handles, and what the service must not be able to do.
 #[test]
 fn databases_serve_the_agent_and_nobody_else() {
     let world = World::new();
@@ -32,7 +33,7 @@ fn the_recipe_with_postgres(world: &World) {
     );
     std::fs::write(&path, text).unwrap();
     let path = path.to_string_lossy();
-    // Served by a socket, and by an address on the network inside.
+    // Served through a socket, and through an internal address.
     for isolation in [&[][..], &["--isolation", "bridge", "--set-rp-filter"]] {
         let run = ["run", "shell", "--recipe", &path, "--set", &set];
         let done = world.run(&[&run, isolation, &["--", "/bin/sh", "-c", query]].concat());
@@ -59,7 +60,7 @@ fn two_services_and_their_handles(world: &World) {
     world.assert_clean();
 }
 
-/// What an agent that has taken its database over would try: it is in a container like the agent's own.
+/// What an agent would try that has taken over its database, whose container is as closed as the agent's.
 fn a_service_is_as_sealed_as_the_agent(world: &World) {
     let child = world.start(&["run", "shell", "--recipe", &recipe("service_idle.lua")]);
     let agent = wait_for("the agent's command", || world.agent_running("sleep 1000"));
@@ -77,7 +78,7 @@ fn a_service_is_as_sealed_as_the_agent(world: &World) {
     assert!(inside(&["sh", "-c", "cat /proc/net/dev | tail -n +3"]).trim().starts_with("lo:"));
     let command = inside(&["sh", "-c", "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c s3cr3t"]);
     assert_ne!(command.trim(), "0", "its command has the secret: this test can fail");
-    // The sockets are there to be connected to, not to be replaced.
+    // The agent can connect to the sockets, but not replace them.
     let touched =
         Command::new("docker").args(["exec", &agent, "touch", "/run/bottler-services/db/x"]).output().unwrap();
     assert!(!touched.status.success());
@@ -92,7 +93,7 @@ fn a_service_that_fails_says_what_it_wrote(world: &World) {
         "return recipe(function(plan)\n  local db = sidecar_start {{ name = 'db', image = '{DEBIAN}', command = {{ 'sh', '-c', 'echo no such disk >&2; exit 3' }}, ready = {{ tcp = 1 }} }}\n  db:ready()\nend)\n"
     );
     std::fs::write(&path, text).unwrap();
-    // Its last words and its end are a race between two processes and the engine.
+    // Its last output and its end are a race between two processes and the engine.
     for _ in 0..5 {
         let done = world.run(&["run", "shell", "--recipe", &path.to_string_lossy()]);
         assert_eq!(done.code(), 122, "{}", done.stderr);

@@ -1,5 +1,5 @@
-//! Sidecars that go out through egress, on the real engine: how the agent reaches them, how they go out, and the order in which
-//! all of them end.
+//! Sidecars that use egress as their way out, on the real engine: how the agent reaches them, what they reach, and
+//! the order of the teardown.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use crate::support::process::{World, recipe, wait_for};
 use crate::support::sleeper::Sleeper;
 
 const HOST: &str = "api.example.com";
-/// Writes what is asked for, and with what.
+/// Logs requests and their headers.
 const ORIGIN: &str = r#"exec python3 -u - <<'PYTHON'
 from http.server import BaseHTTPRequestHandler, HTTPServer
 class Handler(BaseHTTPRequestHandler):
@@ -59,32 +59,32 @@ fn a_sidecar_is_reached_and_goes_out_by_what_it_shares_with_egress_alone() {
         let exec = |command: &str| bottle.exec(50, &[("TOKEN", &token)], command);
         wait_for("the origin", || exec(&format!("curl -sS http://{HOST}/first")).contains("there").then_some(()));
         let curl = "curl -sS --max-time 20";
-        // Asked of egress, by a client that ignores NO_PROXY.
+        // Through egress, with a client that ignores NO_PROXY.
         let proxied = format!("{curl} --noproxy '' ");
         for (command, expected) in [
             (format!("{curl} http://one:9000/"), "one by agent: \n"),
             (format!("{proxied} http://one:9000/"), "one by egress: \n"),
             (format!("{proxied} http://three:9000/"), "three by egress: \n"),
-            // Like any other request.
+            // Scanned like any other request.
             (format!("{proxied} -d \"$TOKEN\" http://one:9000/"), "\"code\":\"secret_found\""),
-            // Nothing else private opens by that: no other port of it, nobody by an address, no engine's name for it.
+            // This opens nothing else that is private: no other port, no address, no engine name.
             (format!("{proxied} http://one:9001/"), "\"code\":\"port_not_allowed\""),
             (format!("{proxied} http://four:9000/"), "\"code\":\"host_not_allowed\""),
             (format!("{proxied} http://127.0.3.1:9000/"), "\"code\":\"address_not_public\""),
             (format!("{proxied} http://{agent}-one:9000/"), "\"code\":\"host_not_allowed\""),
-            // Its own requests are judged by the bottle's policy.
+            // The bottle's policy applies to its own requests.
             (format!("{curl} http://one:9000/out/{HOST}/by-one"), "there\n"),
             (format!("{proxied} http://two:9000/out/{HOST}/by-two"), "there\n"),
             (format!("{curl} http://one:9000/out/evil.example/"), "\"code\":\"host_not_allowed\""),
             (format!("{curl} http://one:9000/out/{HOST}/{token}"), "\"code\":\"secret_found\""),
-            // No sidecar reaches another.
+            // No sidecar reaches another one.
             (format!("{curl} http://one:9000/out/two:9000/"), "\"code\":\"host_not_allowed\""),
             (format!("{curl} http://one:9000/out/one:9000/"), "\"code\":\"host_not_allowed\""),
         ] {
             let said = exec(&command);
             assert!(said.contains(expected), "{isolation:?}: {command}: {said}");
         }
-        // Who asked is in the audit.
+        // The audit log names the requester.
         let audited = wait_for("the audit", || {
             let shown = world.run(&["audit", "show", agent, "--format", "json"]).json();
             let of = |client: &str, host: &str| {
@@ -99,7 +99,7 @@ fn a_sidecar_is_reached_and_goes_out_by_what_it_shares_with_egress_alone() {
             all.then(|| of("", "evil.example"))
         });
         assert!(!audited, "the agent has not asked for that");
-        // A volume for each pair, mounted by these two.
+        // A volume for each pair, mounted by these two containers only.
         for name in ["one", "two", "three"] {
             let volume = format!("volume={agent}-egress-{name}-pair");
             let mut users: Vec<String> =
@@ -107,7 +107,7 @@ fn a_sidecar_is_reached_and_goes_out_by_what_it_shares_with_egress_alone() {
             users.sort();
             assert_eq!(users, [format!("{agent}-egress"), format!("{agent}-{name}")]);
         }
-        // One that dies is told, and gone is what it gave; the agent has the rest.
+        // A dead sidecar is reported, and its service is gone; the other services continue.
         docker(&["kill", &format!("{agent}-three")]);
         wait_for("the news", || world.run(&["ps"]).stdout.contains("three died").then_some(()));
         assert!(exec(&format!("{proxied} http://three:9000/")).contains("\"code\":\"unreachable\""));
@@ -128,10 +128,10 @@ fn promise_20_a_dead_egress_is_started_again_and_a_green_proof_lets_the_agent_go
     wait_for("the origin", || exec(&fetch).contains("there").then_some(()));
     let ca = exec("cat /run/bottler/ca.pem");
     assert!(ca.starts_with("-----BEGIN CERTIFICATE"), "{ca}");
-    // What is granted outlives egress, too.
+    // A grant survives egress' restart.
     assert_eq!(world.run(&["policy", "allow", agent, "granted.example.com"]).code(), 0);
     let restart = |name: &str| world.run(&["sidecar", "restart", agent, name]);
-    for (name, why) in [("egress", "it has not died"), ("four", "there is none of this name")] {
+    for (name, why) in [("egress", "it has not died"), ("four", "there is no sidecar of this name")] {
         let done = restart(name);
         assert_eq!(done.code(), 120, "{}", done.stderr);
         assert!(done.stderr.contains(why), "{}", done.stderr);
@@ -145,7 +145,7 @@ fn promise_20_a_dead_egress_is_started_again_and_a_green_proof_lets_the_agent_go
         assert_eq!(done.code(), 0, "{}", done.stderr);
         wait_for("the agent to go on", || (status(agent) == "running").then_some(()));
         wait_for("no more news", || (!world.run(&["ps"]).stdout.contains("died")).then_some(()));
-        // By the authority that it trusts already; and the others are there as before.
+        // With the CA that the agent already trusts; the other sidecars work as before.
         assert_eq!(exec("cat /run/bottler/ca.pem"), ca);
         assert_eq!(exec(&fetch), "there\n", "{turn}");
         assert_eq!(exec("curl -sS --noproxy '' http://two:9000/"), "two by egress: \n");
@@ -156,7 +156,7 @@ fn promise_20_a_dead_egress_is_started_again_and_a_green_proof_lets_the_agent_go
         let counted = world.run(&["stats", agent]).json();
         assert_eq!(counted["generation"], 2, "{counted}");
     }
-    // The key of that authority is in nothing that the engine, the disk or the agent has.
+    // The CA's key is nowhere on the engine, on the disk or in the agent's container.
     let state = world.state.path().display().to_string();
     let on_disk = Command::new("grep").args(["-rl", "PRIVATE KEY", &state]).output().unwrap().stdout;
     let egress = format!("{agent}-egress");
@@ -168,7 +168,7 @@ fn promise_20_a_dead_egress_is_started_again_and_a_green_proof_lets_the_agent_go
     ] {
         assert!(!seen.contains("PRIVATE KEY") && !seen.contains(&state), "{seen}");
     }
-    // Another's service is back with it.
+    // Another sidecar's service is back after its restart.
     docker(&["kill", &format!("{agent}-three")]);
     wait_for("the news", || world.run(&["ps"]).stdout.contains("three died").then_some(()));
     assert_eq!(restart("three").code(), 0);

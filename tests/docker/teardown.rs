@@ -1,4 +1,4 @@
-//! Failure, conflict, signals and SIGKILL on the real engine: nothing is left, and the cause is told.
+//! Failures, conflicts, signals and SIGKILL on the real engine: nothing is left, and the cause is reported.
 
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::support::process::{Done, World, finish, recipe, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Promise 12's bound, with the time that listing it takes here.
+/// The bound of promise 12, plus the time for listing.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
-/// A bottle whose agent runs until it is stopped, once it runs.
+/// Starts a bottle whose agent runs until it is stopped; waits until it runs.
 fn idle(world: &World) -> Child {
     let child = world.start(&["run", "probe", "--recipe", &recipe("idle.lua")]);
     wait_for("the idle agent", || world.agent_running("bottler idle"));
@@ -114,10 +114,10 @@ fn promise_11_three_signals_leave_it_to_the_reaper() {
     world.wait_gone(TEN_SECONDS);
 }
 
-/// Longer than a script may compute, with the time that the reaper takes.
+/// More than the computing time of a script and the time that the reaper takes.
 const ENDLESS: Duration = Duration::from_secs(20);
 
-/// A bottle whose script never ends, once it does not.
+/// Starts a bottle whose script never ends; waits until the script is in its loop.
 fn wedged(world: &World) -> Child {
     let child = world.start(&["run", "probe", "--recipe", &recipe("endless.lua")]);
     wait_for("the bottle's things", || (world.objects().len() == 2).then_some(()));
@@ -145,7 +145,7 @@ fn a_wedged_script_holds_back_no_request_to_stop() {
     assert_eq!(done.code(), 0, "{}", done.stderr);
     finish(child);
     world.wait_gone(ENDLESS);
-    // Three signals at once: the client leaves, and nothing stays behind.
+    // Three signals at once: the client exits, and nothing is left.
     let child = wedged(&world);
     for kind in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         signal(&child, kind);
@@ -154,7 +154,7 @@ fn a_wedged_script_holds_back_no_request_to_stop() {
     world.wait_gone(ENDLESS);
 }
 
-/// Stops the holder as a debugger or `kill -STOP` does: it hears nothing any more.
+/// Stops the holder as a debugger or `kill -STOP` does, so that it does not respond.
 fn freeze(world: &World) {
     for pid in world.processes("holder") {
         kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
@@ -184,7 +184,7 @@ fn a_stopped_holder_is_killed_and_the_reaper_removes_its_bottle() {
     world.wait_gone(TEN_SECONDS);
 }
 
-/// What anybody of this user can see of the processes in the background.
+/// What other processes of this user can see of the background processes.
 #[test]
 fn holder_and_reaper_have_no_variable_and_no_descriptor_that_is_not_theirs() {
     let mut world = World::new();
@@ -197,7 +197,7 @@ fn holder_and_reaper_have_no_variable_and_no_descriptor_that_is_not_theirs() {
     std::fs::create_dir_all(world.state.path().join("bottler")).unwrap();
     let manifest = "bottles: {b: {env: {TOKEN: '${TOKEN}'}}}\nagents: {a: {bottle: b, template: probe}}\n";
     std::fs::write(world.state.path().join("bottler/bottler.yaml"), manifest).unwrap();
-    // A descriptor of the user's shell.
+    // A descriptor that the user's shell has open.
     let inherited = std::fs::File::open("/etc/passwd").unwrap();
     let child = {
         let mut command = world.command(&["run", "a", "--recipe", &recipe("idle.lua")]);
@@ -229,7 +229,7 @@ fn holder_and_reaper_have_no_variable_and_no_descriptor_that_is_not_theirs() {
         let links: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
         assert!(!links.iter().any(|link| link == "/etc/passwd"), "{role}: {links:?}");
         if role == "reaper" {
-            // Its pipe, the lock, the log; no socket of the holder's.
+            // Its pipe, the lock and the log; no socket of the holder's.
             assert!(!links.iter().any(|link| link.starts_with("socket:")), "{links:?}");
             assert!(links.iter().any(|link| link.ends_with("/lock")), "{links:?}");
         }
@@ -239,7 +239,7 @@ fn holder_and_reaper_have_no_variable_and_no_descriptor_that_is_not_theirs() {
     world.assert_clean();
 }
 
-/// Who is killed.
+/// The processes that are killed.
 #[derive(Debug, Clone, Copy)]
 enum Victims {
     Client,
@@ -253,17 +253,17 @@ fn sigkill(world: &World, child: &Child, victims: Victims) {
         Victims::Holder => &["holder"],
         Victims::HolderAndReaper => &["reaper", "holder"],
     };
-    // Both stop before either is killed, so that the reaper cannot see the holder die.
+    // Both are stopped before either is killed, so that the reaper cannot see the holder die.
     let pids: Vec<i32> = roles.iter().flat_map(|role| world.processes(role)).collect();
     for kind in [Signal::SIGSTOP, Signal::SIGKILL] {
         for pid in &pids {
-            // It may have ended by itself in this moment.
+            // It may just have ended.
             let _ = kill(Pid::from_raw(*pid), kind);
         }
     }
 }
 
-/// Thirty moments from the first process to the end of the teardown: ten for each kind of victim.
+/// Thirty moments, from the first process to the end of the teardown: ten for each kind of victim.
 fn moments() -> impl Iterator<Item = Duration> {
     (0..10).map(|moment| Duration::from_millis(20 + moment * 170))
 }
@@ -271,7 +271,7 @@ fn moments() -> impl Iterator<Item = Duration> {
 fn killed_at(victims: Victims, after: Duration) -> World {
     let world = World::new();
     let child = world.start(&["run", "probe"]);
-    // Not a synchronisation: the moment itself is what is being varied.
+    // Not for synchronisation: this delay is what the test varies.
     std::thread::sleep(after);
     sigkill(&world, &child, victims);
     finish(child);
@@ -305,7 +305,7 @@ fn promise_12_sigkill_of_holder_and_reaper_at_ten_moments_then_gc() {
     }
 }
 
-/// The reaper has been told all that it needs.
+/// The reaper has received everything that it needs.
 #[test]
 fn promise_12_a_holder_that_dies_without_its_state_directory_leaves_nothing() {
     for lost in ["bottler", "bottler/bottles", "bottler/id"] {
@@ -325,7 +325,7 @@ fn promise_12_a_holder_that_dies_without_its_state_directory_leaves_nothing() {
     }
 }
 
-/// What is odd in the state directory is nobody's to remove, and in nobody's way.
+/// Unknown entries in the state directory are neither removed nor an obstacle.
 #[test]
 fn what_is_no_bottles_stops_neither_gc_nor_a_launch() {
     let world = World::new();
@@ -340,7 +340,7 @@ fn what_is_no_bottles_stops_neither_gc_nor_a_launch() {
     assert_eq!(world.objects(), Vec::<String>::new(), "the launch has collected the dead");
     let done = world.run(&["gc"]);
     assert_eq!(done.code(), 0, "{}", done.stderr);
-    for words in ["bottles/stray belongs to no bottle: it is no folder", "bottles/mine belongs to no bottle"] {
+    for words in ["bottles/stray belongs to no bottle: it is not a folder", "bottles/mine belongs to no bottle"] {
         assert_eq!(done.stderr.matches(words).count(), 1, "{words}: {}", done.stderr);
     }
     assert!(at("mine/work").exists() && at("stray").exists());
@@ -349,7 +349,7 @@ fn what_is_no_bottles_stops_neither_gc_nor_a_launch() {
     world.assert_clean();
 }
 
-/// Who has not launched a bottle ends by a signal alone.
+/// A client that did not launch the bottle is ended by a signal; the bottle continues.
 #[test]
 fn a_signal_to_an_attach_ends_the_attach_and_not_the_bottle() {
     let world = World::new();
@@ -358,7 +358,7 @@ fn a_signal_to_an_attach_ends_the_attach_and_not_the_bottle() {
     for (kind, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
         let mut attach = world.command(&["attach", &bottle]);
         let attach = attach.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
-        // It has its handlers and its socket by then.
+        // By then it has installed its handlers and connected.
         wait_for("the attach", || {
             let status = std::fs::read_to_string(format!("/proc/{}/status", attach.id())).ok()?;
             let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim().to_owned();
@@ -395,7 +395,7 @@ fn the_doctor_finds_what_dead_bottles_left_and_removes_it_where_it_may() {
     sigkill(&world, &child, Victims::HolderAndReaper);
     finish(child);
     let left = world.objects();
-    // It tries the real thing, too, and a launch would collect the dead: they are looked at first.
+    // `doctor` tries a real launch, which would collect the dead bottles, so these are checked first.
     let fixed = world.run(&["doctor", "--fix", "--format", "json"]);
     assert_eq!(fixed.code(), 0, "{}", fixed.stdout);
     let data = fixed.json();
@@ -410,7 +410,7 @@ fn the_doctor_finds_what_dead_bottles_left_and_removes_it_where_it_may() {
     for what in ["engine", "rootless", "storage", "seccomp", "runtimes", "address pools", "processes", "clock"] {
         assert!(!found(what).is_empty());
     }
-    // It can be shown to anybody.
+    // The output can be shared.
     let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
     for secret in [&bottle, &host, "/home/", "/root", "/tmp/", "docker.sock"] {
         assert!(!fixed.stdout.contains(secret), "{secret}: {}", fixed.stdout);

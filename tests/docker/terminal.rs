@@ -1,11 +1,11 @@
-//! The user's terminal, as small as terminals are: every line in its place, whatever the agent has left; keys that are the
-//! agent's until its end is told, and those that leave.
+//! A very small terminal: every line in its place, whatever the agent has printed; keys that go to the agent until
+//! its end is shown, and keys that detach.
 
 use crate::support::images::{DEBIAN, Debian};
 use crate::support::process::{World, bottler};
 use crate::support::tmux::Tmux;
 
-/// A terminal in which `b` is bottler, with the test's own state directory.
+/// A terminal in which `b` runs bottler, with the test's own state directory.
 fn terminal(world: &World) -> Tmux {
     let state = world.state.path().display().to_string();
     let tmux = Tmux::of_size(world.state.path(), 80, 24);
@@ -17,7 +17,7 @@ fn terminal(world: &World) -> Tmux {
     tmux
 }
 
-/// The lines after the agent's output, from the one that begins the report.
+/// The lines after the agent's output, from the report's first line.
 fn report(screen: &str) -> Vec<&str> {
     screen.lines().skip_while(|line| !line.contains("sidecars up")).collect()
 }
@@ -53,7 +53,7 @@ fn a_second_ctrl_c_after_the_agents_end_cancels_nothing() {
         tmux.line("clear");
         let agent = format!("trap 'exit 7' INT; echo armed-{round}-$((5 * 5)); while :; do sleep 0.1; done");
         tmux.line(&format!("sh -- sh -c \"{agent}\"; echo code-$?-$(({round} * 11))"));
-        // What the round before left on the screen says nothing of this one.
+        // Output of the previous round is still on the screen.
         tmux.wait(&format!("armed-{round}-25"));
         tmux.keys(&["C-c", "C-c"]);
         tmux.keys(&["C-c"]);
@@ -68,7 +68,7 @@ fn the_keys_that_leave_can_be_others_and_the_first_alone_is_the_agents() {
     let tmux = terminal(&world);
     tmux.line("sh --name other-keys --detach-keys ctrl-x,d -- sh -c 'stty raw -echo; echo go-$((5 * 5)); cat -v'");
     tmux.wait("go-25");
-    // Nothing follows it.
+    // No key follows.
     tmux.keys(&["C-x"]);
     tmux.wait("^X");
     tmux.keys(&["C-p", "C-q"]);

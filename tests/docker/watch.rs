@@ -1,5 +1,5 @@
-//! The proof is repeated while the agent runs: by schedule and when the engine was away; a red line pauses the agent,
-//! and so does an egress that is dead or silent.
+//! The proof is repeated while the agent runs: on schedule, and after the engine was unreachable. A failed proof
+//! pauses the agent, and so does an egress that is dead or does not respond.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-/// An agent that runs until it is stopped, in a bottle that is looked at after so many seconds.
+/// An agent that runs until it is stopped, in a bottle whose proof is repeated at this interval, in seconds.
 fn watched(world: &World, every: u32) -> (Child, String) {
     let manifest = world.state.path().join("watched.yaml");
     let text = format!("bottles: {{b: {{watch: {every}}}}}\nagents: {{a: {{bottle: b, template: probe}}}}\n");
@@ -23,7 +23,7 @@ fn watched(world: &World, every: u32) -> (Child, String) {
     (child, agent)
 }
 
-/// The same with an agent that runs a program of an image, as a user.
+/// The same, with an agent that runs a program as a user.
 fn working(world: &World, user: &str, program: &[&str]) -> (Child, String) {
     let manifest = world.state.path().join("working.yaml");
     let text = format!(
@@ -37,7 +37,7 @@ fn working(world: &World, user: &str, program: &[&str]) -> (Child, String) {
     (child, agent)
 }
 
-/// Gives an agent an interface: only root on the engine's host can.
+/// Adds an interface to an agent, which only root on the engine's host can do.
 fn leak(world: &World, agent: &str) {
     let pid = inspect(world, agent, "{{.State.Pid}}");
     let add = "ip link add leak0 type veth peer name leak1 && ip link set leak0 up && ip link set leak1 up";
@@ -67,7 +67,7 @@ fn promise_01_an_agent_that_is_root_cannot_forge_the_proof() {
         let said = world.run(&["logs", &agent]).stdout;
         said.contains("tried").then_some(said)
     });
-    // To give root what is root's is allowed, and changes nothing.
+    // Root may change the owner to root, which has no effect.
     assert_eq!(said.replace("done: chown 0:0 /bottler\n", "").replace('\r', ""), "0\ntried\n");
     let before = proofs(&world, &agent).unwrap();
     wait_for("further proofs", || proofs(&world, &agent).filter(|count| *count >= before + 2));
@@ -99,7 +99,7 @@ fn inspect(world: &World, agent: &str, format: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// How often the forbidden host was asked for: once in every proof.
+/// How often the forbidden host was requested: once in every proof.
 fn proofs(world: &World, agent: &str) -> Option<u64> {
     let done = world.run(&["stats", agent, "--format", "json"]);
     let stats: serde_json::Value = serde_json::from_str(&done.stdout).ok()?;
@@ -114,7 +114,7 @@ fn promise_01_the_proof_is_repeated_and_a_red_line_pauses_the_agent() {
     wait_for("further proofs", || proofs(&world, &agent).filter(|count| *count >= 3));
     assert_eq!(inspect(&world, &agent, "{{.State.Status}}"), "running");
 
-    // Somebody gives it an interface: only root on the engine's host can.
+    // Adds an interface, which only root on the engine's host can do.
     let pid = inspect(&world, &agent, "{{.State.Pid}}");
     let add = "ip link add leak0 type veth peer name leak1 && ip link set leak0 up && ip link set leak1 up";
     let added = Command::new("nsenter").args(["--target", &pid, "--net", "sh", "-c", add]).status().unwrap();
@@ -126,7 +126,7 @@ fn promise_01_the_proof_is_repeated_and_a_red_line_pauses_the_agent() {
     });
     assert!(audited.contains("network interfaces"), "{audited}");
 
-    // What is paused can be ended like everything else.
+    // A paused bottle can be stopped like any other.
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     let done = finish(child);
     assert_eq!(done.code(), 126, "{}", done.stderr);
@@ -136,14 +136,14 @@ fn promise_01_the_proof_is_repeated_and_a_red_line_pauses_the_agent() {
     world.assert_clean();
 }
 
-/// How many refusals are in the audit file.
+/// How many refusals the audit file has.
 fn audited(world: &World, agent: &str) -> u64 {
     let shown = world.run(&["audit", "show", agent, "--refused", "--format", "json"]).stdout;
     let events: Vec<serde_json::Value> = serde_json::from_str(&shown).unwrap();
     events.iter().filter_map(|event| event["count"].as_u64()).sum()
 }
 
-/// Asks for the same as a proof does, beside the agent: what is alike is counted, and told later.
+/// Makes the same request as a proof, beside the agent: equal requests are counted, and reported later.
 fn ask_alike(world: &World, agent: &str) {
     let mut child = world.docker();
     child.args(["exec", "-i", agent, "/bottler", bottler::probe::AGAIN]).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -152,8 +152,8 @@ fn ask_alike(world: &World, agent: &str) {
     assert!(child.wait().unwrap().success());
 }
 
-/// Another proof after what has been done to the engine, every decision of egress' on file, also the last, and the agent's
-/// end as always.
+/// After the interference there is another proof, all decisions of egress are in the audit log, including the last
+/// one, and the agent ends normally.
 fn goes_on(world: &World, child: Child, agent: &str, before: u64) {
     let all = wait_for("another proof", || proofs(world, agent).filter(|count| *count > before));
     wait_for("its decision", || (audited(world, agent) >= all).then_some(()));
@@ -179,7 +179,7 @@ fn promise_01_the_proof_is_repeated_when_the_engine_was_away() {
     goes_on(&world, child, &agent, before);
 }
 
-/// On a host, which is a namespace here, that gets an address, and then another way out.
+/// On a host (here a namespace) that gets an address, and then another default route.
 #[test]
 fn promise_01_the_proof_is_repeated_when_the_network_changes() {
     let engine = PrivateEngine::start(&json!({}));
@@ -210,8 +210,8 @@ fn promise_01_a_bottle_outlives_the_service_of_podman() {
     goes_on(&world, child, &agent, before);
 }
 
-/// An engine removes what is to go with its end when it starts again (`--rm`), be it running or not: Docker 20.10 does even
-/// with `live-restore`.
+/// When an engine restarts it removes containers with `--rm`, running or not: Docker 20.10 does so even with
+/// `live-restore`.
 #[test]
 fn promise_13_an_engine_that_is_killed_and_starts_again_is_left_without_anything() {
     let mut engine = PrivateEngine::start(&json!({ "live-restore": true }));
@@ -225,18 +225,18 @@ fn promise_13_an_engine_that_is_killed_and_starts_again_is_left_without_anything
     world.assert_clean();
 }
 
-/// What egress' container is called.
+/// The name of egress' container.
 fn egress_of(agent: &str) -> String {
     format!("{agent}-egress")
 }
 
-/// What `ps` says of a bottle.
+/// The state of a bottle in `ps`.
 fn state_of(world: &World, agent: &str) -> serde_json::Value {
     let rows = world.run(&["ps", "--format", "json"]).json();
     rows.as_array().unwrap().iter().find(|row| row["bottle"] == agent).cloned().unwrap_or_default()
 }
 
-/// Waits until the audit has an event of this code; its reason.
+/// Waits until the audit log has an event with this code; returns its reason.
 fn until_audited(world: &World, agent: &str, code: &str) -> String {
     wait_for(code, || {
         let shown = world.run(&["audit", "show", agent, "--format", "json"]);
@@ -251,8 +251,8 @@ fn status(world: &World, container: &str) -> String {
     inspect(world, container, "{{.State.Status}}")
 }
 
-/// Everybody is told that egress is not there: the audit, `ps`, `inspect`, and the agent is paused. Ends it, and gives what the
-/// client was told.
+/// The dead egress is reported everywhere: in the audit log, `ps` and `inspect`, and the agent is paused. Ends the
+/// bottle, and checks what the client was told.
 fn paused_for(world: &World, agent: &str, code: &str, why: &str) {
     wait_for("the pause", || (status(world, agent) == "paused").then_some(()));
     let reason = until_audited(world, agent, code);
@@ -283,7 +283,7 @@ fn promise_20_an_egress_that_is_killed_is_told_and_pauses_the_agent() {
     assert_eq!(state_of(&world, &agent)["state"], "running");
     assert!(world.docker().args(["kill", &egress_of(&agent)]).output().unwrap().status.success());
     paused_for(&world, &agent, "sidecar_died", "died (exit 137)");
-    // Whoever comes later is told, too.
+    // Clients that attach later are told, too.
     let mut late = world.start(&["attach", &agent]);
     let mut told = String::new();
     let mut lines = BufReader::new(late.stderr.take().unwrap());
@@ -298,14 +298,14 @@ fn promise_20_an_egress_that_is_killed_is_told_and_pauses_the_agent() {
     assert!(verified.code() == 0 && verified.stdout.starts_with("intact: "), "{}", verified.stdout);
 }
 
-/// By the kernel, whose bound on memory is set below what it has.
+/// By the kernel, whose memory limit is set below the current use.
 #[test]
 fn promise_20_an_egress_that_runs_out_of_memory_is_told_so() {
     let world = World::new();
     let (child, agent) = watched(&world, 3600);
     let egress = egress_of(&agent);
     let pid = inspect(&world, &egress, "{{.State.Pid}}");
-    // Memory of a file system in there counts as the container's, too.
+    // The content of a memory file system inside counts towards the container's limit.
     let fill = "mount -t tmpfs -o size=300m fill /tmp && exec dd if=/dev/zero of=/tmp/fill bs=1M count=290";
     let group = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let place = group.lines().find_map(|line| {
@@ -316,15 +316,15 @@ fn promise_20_an_egress_that_runs_out_of_memory_is_told_so() {
             .or_else(|| controller.is_empty().then(|| format!("/sys/fs/cgroup{path}/cgroup.procs")))
     });
     let join = format!("echo $$ > {} && {fill}", place.unwrap());
-    // The kernel takes egress, if that is the larger one: what fills is spared.
+    // The kernel kills egress, if that is larger: the filling process is exempt.
     let spare = "echo -1000 > /proc/self/oom_score_adj";
     let _ = Command::new("unshare").args(["-m", "sh", "-c", &format!("{spare}; {join}")]).output().unwrap();
     paused_for(&world, &agent, "sidecar_died", "died (exit 137, out of memory)");
     ends(&world, child);
 }
 
-/// Its process is stopped, or its container paused: it answers nobody. Then it goes on, and so does the agent, which has not
-/// run meanwhile.
+/// Its process is stopped, or its container paused, so it does not respond. Then it continues, and so does the agent,
+/// which has not run meanwhile.
 #[test]
 fn promise_20_an_egress_that_hangs_pauses_the_agent_until_a_proof_is_green() {
     let world = World::new();
@@ -350,7 +350,7 @@ fn promise_20_an_egress_that_hangs_pauses_the_agent_until_a_proof_is_green() {
     }
 }
 
-/// Egress comes back, but the bottle is not tight any more: the agent stays paused until it is.
+/// Egress comes back, but the bottle is not isolated any more: the agent stays paused until it is.
 #[test]
 fn promise_20_no_red_proof_lets_a_paused_agent_go_on() {
     let world = World::new();
@@ -376,7 +376,7 @@ fn promise_20_no_red_proof_lets_a_paused_agent_go_on() {
     ends(&world, child);
 }
 
-/// `stop` ends a bottle whose agent is paused; so does a holder's death.
+/// `stop` ends a bottle with a paused agent; so does the holder's death.
 #[test]
 fn promise_20_a_paused_agent_is_torn_down_like_any_other() {
     let world = World::new();

@@ -1,5 +1,5 @@
-//! An agent's workspace on the real engine: what is copied and what is not, what is fetched and how, what is kept and lives
-//! again, what of a folder that is mounted cannot be touched.
+//! An agent's workspace on the real engine: what is copied, what is fetched and how, what is kept and resumed, and
+//! what of a mounted folder cannot be changed.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -34,7 +34,7 @@ pub(super) fn write(folder: &Path, path: &str, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-/// A repository with a history, something that is not committed, and a little of everything that must not come along.
+/// A repository with a history, an uncommitted change, and one of everything that must not be copied.
 fn repository(folder: &Path) {
     git(folder, &["init", "-q", "-b", "main"]);
     write(folder, ".gitignore", "target/\n*.log\n");
@@ -56,7 +56,7 @@ fn repository(folder: &Path) {
     std::fs::set_permissions(folder.join(".git/hooks/post-checkout"), PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-/// A run of a shell script at a copy of a folder.
+/// Runs a shell script on a copy of a folder.
 pub(super) fn shell(world: &World, folder: &Path, arguments: &[&str], script: &str) -> Done {
     let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", "."]);
     command.args(arguments).args(["--", "sh", "-c", script]).current_dir(folder);
@@ -71,7 +71,7 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     repository(folder);
-    // A worktree has its repository elsewhere.
+    // A worktree's repository is elsewhere.
     let tree = tempfile::tempdir().unwrap();
     let tree = tree.path().join("tree");
     git(folder, &["worktree", "add", "-q", "-b", "side", tree.to_str().unwrap()]);
@@ -104,7 +104,7 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     }
     std::fs::remove_file(excluded).unwrap();
 
-    // While it works, and when it is gone.
+    // While it runs, and after its end.
     let work = "git commit -qam mine; echo four >> README; rm src/run.sh; mkdir -p .vscode; echo x > .vscode/tasks.json; \
         echo i > ignored.log; printf '\\000\\001' > binary; ln -sf /etc/shadow untracked; exit 3";
     let done = shell(
@@ -156,14 +156,14 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     for path in ["/tmp/bottler-evil-hook", "/tmp/bottler-evil-fsmonitor"] {
         assert!(!Path::new(path).exists(), "{path}");
     }
-    // Commits alone are work, too: the files are as they were.
+    // Commits alone are work, too: the files are unchanged.
     let only = shell(&world, folder, &["--name", "commits"], "git -c user.name=a -c user.email=a@b commit -qam yours");
     assert!(only.stderr.contains("kept: the workspace of commits (its changes were not pulled"), "{}", only.stderr);
     let refused = world.run(&["rm", "commits"]);
     assert!(refused.code() == 120 && refused.stderr.contains("references: refs/heads/main"), "{}", refused.stderr);
     assert_eq!(world.run(&["pull", "commits"]).code(), 0);
     assert_eq!(world.run(&["rm", "commits"]).code(), 0, "nothing is left that only it has");
-    // It is not launched over, and lives again with what is in it.
+    // It cannot be launched over, and is resumed with its content.
     let over = shell(&world, folder, &["--name", "work"], "true");
     assert!(over.code() == 123 && over.stderr.contains("bottler resume work"), "{}", over.stderr);
     let resumed = world.run(&["resume", "work"]);
@@ -177,7 +177,7 @@ fn a_copy_has_what_git_knows_and_nothing_of_its_settings_and_comes_back_as_a_bra
     world.assert_clean();
 }
 
-/// Makes a commit whose tree holds a `.git` with settings in it, and puts the branch there.
+/// Creates a commit whose tree contains a `.git` with settings, and moves the branch there.
 const EVIL: &str = r#"
 import subprocess
 def git(*words, data=None):
@@ -204,7 +204,7 @@ fn what_is_pulled_is_checked_by_git_and_settings_of_the_agents_count_for_nothing
     write(folder, "a", "a\n");
     git(folder, &["add", "."]);
     git(folder, &["commit", "-qm", "first"]);
-    // A commit with a `.git` in it, which a checkout would write over a repository's own.
+    // A commit that contains `.git`; a checkout would write it over a repository's own.
     write(folder, "evil.py", EVIL);
     let done = shell(&world, folder, &["--name", "evil"], "python3 evil.py; echo x >> a");
     assert!(done.stdout.contains("\t.git\n"), "the attack can fail: {} {}", done.stdout, done.stderr);
@@ -217,7 +217,7 @@ fn what_is_pulled_is_checked_by_git_and_settings_of_the_agents_count_for_nothing
     world.assert_clean();
 }
 
-/// Launches a shell in the background at a copy of a folder, and waits until its script sleeps.
+/// Launches a shell in the background on a copy of a folder, and waits until its script sleeps.
 fn start(world: &World, folder: &Path, name: &str, script: &str) {
     let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--name", name, "-d"]);
     let done: Done = command.args(["--", "sh", "-c", script]).current_dir(folder).output().unwrap().into();
@@ -237,7 +237,7 @@ fn what_a_killed_holder_leaves_lives_again() {
     }
     wait_for("the reaper", || world.processes("reaper").is_empty().then_some(()));
     assert_eq!(world.objects(), ["killed-workspace"]);
-    // What it wrote is not only in its container.
+    // Its output is kept outside of its container.
     let logs = world.run(&["logs", "killed"]);
     assert_eq!((logs.code(), logs.stdout.as_str()), (0, "a\r\nmore\r\n"), "{}", logs.stderr);
     assert!(logs.stderr.contains("the holder of killed died"), "{}", logs.stderr);
@@ -261,7 +261,7 @@ fn what_a_killed_holder_leaves_lives_again() {
     world.assert_clean();
 }
 
-/// Nobody is left to write it down, until `gc` does.
+/// Nobody records it until `gc` does.
 #[test]
 fn what_an_agent_wrote_is_read_after_the_death_of_holder_and_reaper() {
     let world = World::new();
@@ -286,7 +286,7 @@ fn what_an_agent_wrote_is_read_after_the_death_of_holder_and_reaper() {
     world.assert_clean();
 }
 
-/// Neither a good end of a later life nor another plan takes back that work is kept.
+/// Kept work stays kept, whether a later launch succeeds or has another plan.
 #[test]
 fn what_was_kept_stays_kept_whatever_its_next_life_is_like() {
     let (world, _image) = (World::new(), Debian::import());
@@ -318,7 +318,7 @@ fn what_was_kept_stays_kept_whatever_its_next_life_is_like() {
     world.assert_clean();
 }
 
-/// The host's places that are executed cannot be written, moved or made; what was not there is not there afterwards.
+/// Paths that the host executes cannot be written, moved or created; placeholders are removed at the end.
 #[test]
 fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
     let world = World::new();
@@ -347,19 +347,19 @@ fn a_mounted_folder_is_the_hosts_but_for_what_the_host_executes() {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
     assert_eq!(left, [".git", ".vscode", "a", "made", "ready"]);
-    // A link would be followed somewhere else; to read only, nothing is masked and nothing made.
+    // A link's target cannot be masked. In a read-only mount nothing is masked and no placeholder is created.
     symlink("/etc", folder.join(".claude")).unwrap();
     let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--mount"]);
     let done: Done = command.args(["--", "true"]).current_dir(folder).output().unwrap().into();
-    assert!(done.code() == 120 && done.stderr.contains("it is a link"), "{}", done.stderr);
+    assert!(done.code() == 120 && done.stderr.contains("it is a symbolic link"), "{}", done.stderr);
     let mut command = world.command(&["run", "shell", "--image", DEBIAN, "--workspace", ".", "--mount", "--read-only"]);
     let done: Done = command.args(["--", "sh", "-c", "cat a; touch b"]).current_dir(folder).output().unwrap().into();
     assert!(done.stdout == "a\n" && done.stderr.contains("Read-only file system"), "{}", done.stderr);
     world.assert_clean();
 }
 
-/// A folder that is no repository stays none, also where git would take the folder itself for one; what is made further in is
-/// named.
+/// A folder that is not a repository does not become one, even if git would take the folder itself for one; what is
+/// created in subfolders is reported.
 #[test]
 fn git_on_the_host_executes_nothing_that_an_agent_has_made_in_a_mounted_folder_unseen() {
     let (world, _image) = (World::new(), Debian::import());
@@ -404,7 +404,7 @@ fn git_on_the_host_executes_nothing_that_an_agent_has_made_in_a_mounted_folder_u
     for words in ["sub/.git", "inner", "safe.bareRepository=explicit"] {
         assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
     }
-    // What is named is what git would run.
+    // git would run exactly what is reported.
     for (at, name) in [("sub", "nested"), ("inner", "bare")] {
         let said = status(at);
         assert!(mark(name).exists(), "{at}: {}", String::from_utf8_lossy(&said.stderr));
@@ -412,7 +412,7 @@ fn git_on_the_host_executes_nothing_that_an_agent_has_made_in_a_mounted_folder_u
     world.assert_clean();
 }
 
-/// Of a history that the user has only the end of, the agent has no more; what it adds comes back all the same.
+/// If the user's history is shallow, so is the agent's; its additions can be fetched nevertheless.
 #[test]
 fn a_shallow_history_is_copied_and_comes_back() {
     let world = World::new();
@@ -438,7 +438,7 @@ fn a_shallow_history_is_copied_and_comes_back() {
     world.assert_clean();
 }
 
-/// References in tables, which this machine's git need not know, come back as those in files do.
+/// References in reftables, which this machine's git may not support, are fetched like those in files.
 #[test]
 fn an_agent_that_keeps_its_references_in_tables_loses_none() {
     let (world, _image) = (World::new(), Debian::import());
@@ -466,7 +466,7 @@ fn an_agent_that_keeps_its_references_in_tables_loses_none() {
     world.assert_clean();
 }
 
-/// What is only shown is not brought, what cannot be written is an error, and whoever is interrupted leaves nothing.
+/// Printed work does not count as fetched, a failed write is an error, and an interrupted pull leaves nothing.
 #[test]
 fn a_pull_that_does_not_arrive_counts_for_nothing_and_leaves_nothing() {
     let (world, _image) = (World::new(), Debian::import());
@@ -478,7 +478,7 @@ fn a_pull_that_does_not_arrive_counts_for_nothing_and_leaves_nothing() {
     git(folder, &["commit", "-qm", "first"]);
     let script = "echo b >> a; git stash -q; echo c >> a; truncate -s 3G sparse; exec sleep 1000";
     start(&world, folder, "slow", script);
-    // Shown, and shown to nobody.
+    // Printed, but written nowhere.
     assert_eq!(world.run(&["pull", "slow", "--patch", "-"]).code(), 0);
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let status = world.command(&["pull", "slow", "--patch", "-"]).stdout(full).stderr(Stdio::null()).status().unwrap();
@@ -510,7 +510,7 @@ fn a_pull_that_does_not_arrive_counts_for_nothing_and_leaves_nothing() {
     world.assert_clean();
 }
 
-/// Ten thousand files and their history: told, not asserted, but for a bound that only a mistake can miss.
+/// Ten thousand files with history. The time is printed, not asserted, except for a very large bound.
 #[test]
 fn ten_thousand_files_are_copied() {
     let world = World::new();
@@ -523,7 +523,7 @@ fn ten_thousand_files_are_copied() {
     }
     git(folder, &["add", "."]);
     git(folder, &["commit", "-qm", "many"]);
-    // The image is made on the first launch.
+    // The first launch builds the image.
     shell(&world, folder, &["--keep", "never"], "true");
     let began = Instant::now();
     let done = shell(
@@ -544,7 +544,7 @@ fn ten_thousand_files_are_copied() {
     world.assert_clean();
 }
 
-/// An engine gives a volume that is there as if it had been made: what another left in it would be the agent's.
+/// An engine returns an existing volume as if it had created it; another owner's content would become the agent's.
 #[test]
 fn a_volume_that_is_somebody_elses_is_not_taken_for_the_workspace() {
     let world = World::new();
@@ -561,7 +561,8 @@ fn a_volume_that_is_somebody_elses_is_not_taken_for_the_workspace() {
     world.assert_clean();
 }
 
-/// `run --patch` writes what a patch can hold, and keeps the rest; of a subfolder, the command that it names applies it.
+/// `run --patch` writes what a patch can contain, and keeps the workspace otherwise. For a subfolder, the printed
+/// command applies it.
 #[test]
 fn a_run_that_writes_a_patch_loses_nothing_that_the_patch_cannot_hold() {
     let (world, _image) = (World::new(), Debian::import());
@@ -572,12 +573,12 @@ fn a_run_that_writes_a_patch_loses_nothing_that_the_patch_cannot_hold() {
     write(folder, "b", "b\n");
     git(folder, &["add", "."]);
     git(folder, &["commit", "-qm", "first"]);
-    // All of it fits into a patch: then nothing is kept.
+    // If all of it fits into a patch, nothing is kept.
     let done = shell(&world, folder, &["--name", "whole", "--patch", "whole.patch"], "echo two >> src/a");
     assert_eq!(done.code(), 0, "{}", done.stderr);
     assert!(std::fs::read_to_string(folder.join("whole.patch")).unwrap().contains("+two"), "{}", done.stderr);
     assert!(world.bottles().is_empty() && world.objects().is_empty(), "{}", done.stderr);
-    // A tag does not.
+    // A tag does not fit.
     let script = "echo three >> src/a; git tag mine";
     let done = shell(&world, folder, &["--name", "tagged", "--patch", "tagged.patch"], script);
     assert_eq!(done.code(), 0, "{}", done.stderr);
@@ -585,7 +586,7 @@ fn a_run_that_writes_a_patch_loses_nothing_that_the_patch_cannot_hold() {
     assert!(std::fs::read_to_string(folder.join("tagged.patch")).unwrap().contains("+three"));
     assert_eq!(world.objects(), ["tagged-workspace"]);
     assert_eq!(world.run(&["rm", "--discard", "tagged"]).code(), 0);
-    // What cannot be written stays where it is, and a file that is there is not written over.
+    // If the patch cannot be written, the work is kept, and an existing file is not overwritten.
     let done = shell(&world, folder, &["--patch", "b"], "true");
     assert!(done.code() == 120 && done.stderr.contains("already"), "{}", done.stderr);
     let done = shell(&world, folder, &["--name", "nowhere", "--patch", "no/such/folder"], "echo four >> src/a");
@@ -601,7 +602,7 @@ fn a_run_that_writes_a_patch_loses_nothing_that_the_patch_cannot_hold() {
     let applied = Command::new("sh").args(["-c", command]).current_dir(folder.join("src")).output().unwrap();
     assert!(applied.status.success(), "{command}: {}", String::from_utf8_lossy(&applied.stderr));
     assert_eq!(std::fs::read_to_string(folder.join("src/a")).unwrap(), "one\nfive\n");
-    // What was pulled is pulled again: nothing changes.
+    // Pulling again changes nothing.
     let branch = |name: &str| git(folder, &["rev-parse", name]);
     let done = shell(&world, folder, &["--name", "twice"], "echo six >> b");
     assert_eq!(done.code(), 0, "{}", done.stderr);

@@ -1,5 +1,5 @@
-//! `diff` and `pull`, ended at any moment, and asked to write where nothing can be written: what arrived is whole, nothing else
-//! is left, and the bottle is kept.
+//! Interrupts `diff` and `pull` at any moment, and makes writes fail: what arrived is complete, nothing else is left,
+//! and the bottle is kept.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::workspace::{git, shell, write};
 use crate::support::images::Debian;
 use crate::support::process::{World, finish, wait_for};
 
-/// Ends of commands that are tried.
+/// How many interruptions are tried.
 const MOMENTS: usize = 30;
 
-/// A generator of numbers that is the same for the same start (xorshift64*).
+/// A pseudo-random generator with a fixed seed (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -53,7 +53,7 @@ fn a_diff_or_pull_that_is_ended_at_any_moment_leaves_what_is_whole_or_nothing() 
     let done = shell(&world, folder, &["--name", "moments"], script);
     assert_eq!(done.code(), 0, "{}", done.stderr);
     let directory = world.state.path().join("bottler/bottles/moments");
-    // What a whole one gives, and how long it takes.
+    // The result of a complete run, and its duration.
     let patch = |name: &str| patches.path().join(name).to_str().unwrap().to_owned();
     let (first, branch) = (patch("whole"), ["pull", "moments", "--branch", "whole"]);
     let mut whole = Vec::new();
@@ -123,7 +123,7 @@ fn a_diff_or_pull_that_is_ended_at_any_moment_leaves_what_is_whole_or_nothing() 
     world.assert_clean();
 }
 
-/// Where nothing can be written nothing counts as brought, and what is there stays as it is.
+/// If writing fails, nothing counts as fetched, and existing files are unchanged.
 #[test]
 fn what_cannot_be_written_is_not_brought() {
     let (world, _image) = (World::new(), Debian::import());
@@ -165,7 +165,7 @@ fn what_cannot_be_written_is_not_brought() {
         let status = world.command(words).stdout(full).stderr(Stdio::null()).status().unwrap();
         assert_ne!(status.code(), Some(0), "{words:?}");
     }
-    // References that cannot be read are in doubt, and a branch would lack what they have.
+    // References that cannot be read are uncertain, and a branch would lack them.
     let refused = world.run(&["pull", "places"]);
     assert!(refused.code() == 120 && refused.stderr.contains(".git/reftable/0x"), "{}", refused.stderr);
     assert_eq!(git(folder, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main\n");
@@ -174,7 +174,7 @@ fn what_cannot_be_written_is_not_brought() {
     assert!(!directory.join("brought.json").exists());
     let refused = world.run(&["rm", "places"]);
     assert!(refused.code() == 120 && refused.stderr.contains("changed: a, new"), "{}", refused.stderr);
-    // Into the repository itself, which it is not part of.
+    // Into the repository itself, of which the patch is not a part.
     let inside = folder.join("inside.patch");
     assert_eq!(world.run(&["pull", "places", "--patch", inside.to_str().unwrap()]).code(), 0);
     assert_eq!(git(folder, &["apply", "--numstat", "inside.patch"]), "1\t0\ta\n1\t0\tnew\n");

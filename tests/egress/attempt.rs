@@ -1,4 +1,4 @@
-//! One attempt: what is sent, and what must come of it.
+//! One attempt: what is sent, and the expected result.
 
 use std::convert::Infallible;
 
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::lab::{Lab, PUBLIC};
 
-/// The one host that everything is allowed at.
+/// The one host to which everything is allowed.
 pub const HOST: &str = "api.example.com";
 
 /// What is sent.
@@ -21,17 +21,17 @@ pub enum How {
     Raw(Vec<u8>),
     /// A CONNECT, and bytes after it if it is granted.
     After(&'static str, Vec<u8>),
-    /// TLS with this name after a CONNECT to the host.
+    /// TLS with this name, after a CONNECT to the host.
     Name(&'static str),
     /// Bytes inside TLS.
     Inside(Vec<u8>),
     /// A request over HTTP/2 inside TLS: method, URI, headers, body.
     Http2(&'static str, String, Vec<(&'static str, String)>, Vec<u8>),
-    /// A POST over HTTP/2 inside TLS, in frames without a length: URI, headers, body.
+    /// A POST over HTTP/2 inside TLS, without a content length: URI, headers, body.
     Stream(String, Vec<(&'static str, String)>, Vec<u8>),
 }
 
-/// An attempt and the code that it is refused with; `closed` where nothing is said.
+/// An attempt, and the code of its refusal; `closed` if the connection is closed silently.
 pub struct Attempt {
     pub name: &'static str,
     pub how: How,
@@ -46,7 +46,7 @@ pub fn inside(name: &'static str, bytes: impl Into<Vec<u8>>, expected: &'static 
     Attempt { name, how: How::Inside(bytes.into()), expected }
 }
 
-/// Makes every attempt after it has been shown that the way is there, and looks at the receivers.
+/// Shows that the way works, makes all attempts, and checks the receivers.
 pub async fn run(lab: &mut Lab, attempts: Vec<Attempt>) {
     let fine = format!("GET /fine HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
     let answer = lab.inside(HOST, fine.as_bytes()).await;
@@ -61,7 +61,7 @@ pub async fn run(lab: &mut Lab, attempts: Vec<Attempt>) {
         lab.until_refused(name, if closed { None } else { Some(expected) }).await;
         let after = lab.arrived();
         assert_eq!(before.1, after.1, "{name}: a request has arrived: {:?}", lab.seen.lock().unwrap().requests);
-        // Towards the one host there may be a connection on which nothing was said to the end.
+        // There may be a connection to the allowed host on which no complete request was sent.
         let seen = lab.seen.lock().unwrap();
         let strangers = seen.connections.iter().filter(|at| at.to_string() != format!("{PUBLIC}:443")).count();
         assert_eq!(strangers, 0, "{name}: {:?}", seen.connections);
@@ -78,7 +78,7 @@ async fn make(lab: &Lab, how: How) -> String {
                 let _ = stream.shutdown().await;
                 let mut rest = Vec::new();
                 let _ = stream.read_to_end(&mut rest).await;
-                // At most a TLS alert comes back.
+                // At most a TLS alert is returned.
                 assert!(rest.len() <= 7, "{}", String::from_utf8_lossy(&rest));
                 String::new()
             }

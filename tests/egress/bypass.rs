@@ -1,12 +1,12 @@
-//! What an agent that wants out would try, each attempt with its name: nothing of it arrives anywhere. The real egress, in
-//! a namespace of its own where public addresses lead to this test, so that silence is the receivers' and not a filter's.
+//! What a hostile agent would try, each attempt with a name: none arrives anywhere. The real egress runs in a
+//! namespace where public addresses lead to this test, so that no other filter can be the reason.
 
 use std::collections::BTreeSet;
 
 use crate::attempt::Attempt;
 use crate::{requests, secrets, streams};
 
-/// The attempts that all files have together.
+/// The number of attempts in all files.
 const AT_LEAST: usize = 270;
 
 #[test]

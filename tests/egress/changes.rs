@@ -1,4 +1,4 @@
-//! What egress does besides refusing: the real one, in a namespace of its own, where public addresses lead to this test.
+//! Egress' behaviour besides refusing: the real one, in a namespace where public addresses lead to this test.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn names() -> BTreeMap<&'static str, Vec<&'static str>> {
     [
         (HOST, vec![PUBLIC]),
         ("other.example.com", vec![PUBLIC]),
-        // Nobody has the first one.
+        // Nothing listens at the first address.
         ("two.example.com", vec!["93.184.215.15", PUBLIC]),
         ("rebind.example.com", vec![PUBLIC, "127.0.0.1"]),
     ]
@@ -32,7 +32,7 @@ fn get(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
 }
 
-/// One request on a connection that stays: the answer's first line and its body.
+/// Sends a request on a kept connection; returns the status line and the body.
 async fn ask(stream: &mut TlsStream<tokio::net::TcpStream>, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -58,7 +58,7 @@ fn enforce(generation: u64, spec: &str, roots: &EgressSpec, once: &[(u64, &str)]
     EnforcedPolicy { generation, spec, once }
 }
 
-/// Tells egress a policy: why it refuses, if it does.
+/// Sends egress a policy; returns the reason if it refuses.
 async fn told(lab: &mut Lab, policy: &EnforcedPolicy) -> Option<String> {
     match lab.ctl(Action::Update(Update::Policy(Box::new(policy.clone())))).await {
         CommandOutcome::Done => None,
@@ -80,7 +80,7 @@ async fn reloads() {
     let mut kept = lab.tls(&format!("{HOST}:443"), HOST, false).await.unwrap();
     assert!(ask(&mut kept, "/one").await.ends_with("here"));
     let first = lab.spec.clone();
-    // A mistake changes nothing.
+    // An invalid policy changes nothing.
     for (spec, expected) in [
         ("allow: ['*.com']", "allow: "),
         ("dlp: {rules: ['rules = [{id = \"x\", regex = \"(\"}]']}", "rule \"x\""),
@@ -91,15 +91,15 @@ async fn reloads() {
         assert!(why.contains(expected), "{spec}: {why}");
     }
     assert!(ask(&mut kept, "/two").await.ends_with("here"));
-    // A change counts from the next request on, also on a connection that was there.
+    // A change applies from the next request on, also on existing connections.
     let narrower = enforce(2, "allow: [{host: api.example.com, paths: [/allowed]}]", &first, &[]);
     assert_eq!(told(&mut lab, &narrower).await, None);
-    // Told again it is the same; an older one is none.
+    // The same policy again is accepted; an older one is refused.
     assert_eq!(told(&mut lab, &narrower).await, None);
     assert!(told(&mut lab, &enforce(1, "allow: [api.example.com]", &first, &[])).await.is_some());
     assert!(ask(&mut kept, "/two").await.contains("path_not_allowed"));
     assert!(ask(&mut kept, "/allowed").await.ends_with("here"));
-    // Secrets are looked for as before.
+    // Secrets are still searched for.
     assert!(ask(&mut kept, &format!("/allowed?q={SECRET}")).await.contains("secret_found"));
     assert_eq!(told(&mut lab, &enforce(3, "allow: []", &first, &[])).await, None);
     assert!(ask(&mut kept, "/allowed").await.contains("host_not_allowed"));
@@ -108,13 +108,13 @@ async fn reloads() {
     let count = |decision: &str, code: &str| {
         stats.decisions.iter().find(|row| (&*row.decision, &*row.code) == (decision, code)).map_or(0, |row| row.count)
     };
-    // With the CONNECT.
+    // Including the CONNECT.
     assert_eq!(
         (count("allow", "allowed"), count("refuse", "path_not_allowed"), count("refuse", "secret_found")),
         (4, 1, 1)
     );
     assert!(stats.prometheus("lab").contains("bottler_egress_policy_generation{bottle=\"lab\"} 3\n"));
-    // What cannot be read is an answer, too.
+    // An invalid request is answered, too.
     assert_eq!(lab.decisions().await.iter().map(|event| event.count).sum::<u64>(), 7);
 }
 
@@ -131,7 +131,7 @@ async fn once() {
     let roots = lab.spec.clone();
     assert!(lab.tls(&format!("{HOST}:443"), HOST, false).await.is_err());
     assert_eq!(told(&mut lab, &enforce(2, "allow: []", &roots, &[(7, HOST)])).await, None);
-    // Several want it at once, and one gets it.
+    // Several requests at the same time; one of them gets it.
     let mut streams = Vec::new();
     for _ in 0..8 {
         streams.push(lab.tls(&format!("{HOST}:443"), HOST, false).await.unwrap());
@@ -143,7 +143,7 @@ async fn once() {
     assert_eq!((passed, refused), (1, 7), "{answers:?}");
     assert!(lab.tls(&format!("{HOST}:443"), HOST, false).await.is_err(), "it is used up");
     while !matches!(lab.message().await, Message::Notice(Notice::Spent(7))) {}
-    // Whoever tells it again, before having heard that it was used, gives it no second life.
+    // Sending the policy again, before its use was reported, does not renew the grant.
     assert_eq!(told(&mut lab, &enforce(3, "allow: []", &roots, &[(7, HOST)])).await, None);
     assert!(lab.tls(&format!("{HOST}:443"), HOST, false).await.is_err());
 }
@@ -173,20 +173,20 @@ async fn forbidden() {
     assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
     let proxy = lab.proxy.to_string();
     let mut tunnel = tunnel(&proxy).await;
-    // Another policy that allows both: both go on.
+    // Another policy that allows both: both continue.
     assert_eq!(told(&mut lab, &enforce(2, spec, &roots, &[])).await, None);
     assert!(tunnel.try_wait().unwrap().is_none());
     assert_eq!(told(&mut lab, &enforce(3, &format!("{spec}\ndeny: [other.example.com]"), &roots, &[])).await, None);
     tokio::time::timeout(PATIENCE, tunnel.wait()).await.expect("the tunnel ends").unwrap();
     lab.until_refused("the tunnel", Some("denied")).await;
-    // One that is not to go through unread any more ends, too.
+    // A tunnel that is to be inspected from now on ends, too.
     assert_eq!(told(&mut lab, &enforce(4, spec, &roots, &[])).await, None);
     let mut tunnel = self::tunnel(&proxy).await;
     let read = "allow: [api.example.com, other.example.com]";
     assert_eq!(told(&mut lab, &enforce(5, read, &roots, &[])).await, None);
     tokio::time::timeout(PATIENCE, tunnel.wait()).await.expect("the tunnel ends").unwrap();
     lab.until_refused("a tunnel that is to be read", Some("not_tls")).await;
-    // A request whose body is not there yet does not go out any more.
+    // A request whose body has not arrived yet is not sent any more.
     let mut late = tokio::net::TcpStream::connect(lab.proxy).await.unwrap();
     let head = format!(
         "POST http://{HOST}/late HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\
@@ -194,7 +194,7 @@ async fn forbidden() {
     );
     late.write_all(head.as_bytes()).await.unwrap();
     let arrived = lab.arrived();
-    // It is asked for once the head was judged.
+    // The body is requested once the head was judged.
     let mut asked = Vec::new();
     while !asked.ends_with(b"\r\n\r\n") {
         asked.push(late.read_u8().await.unwrap());
@@ -227,7 +227,7 @@ async fn tunnel(proxy: &str) -> tokio::process::Child {
         assert!(tokio::io::AsyncBufReadExt::read_line(&mut said, &mut line).await.unwrap() > 0, "{seen}");
         seen.push_str(&line);
     }
-    // What it says later is of no interest, and must not hold it up.
+    // Discard its further output, so that it does not block.
     tokio::spawn(async move { tokio::io::copy(&mut said, &mut tokio::io::sink()).await });
     tunnel
 }
@@ -241,7 +241,7 @@ fn destinations_are_reached_through_the_users_proxy_and_its_credentials_go_nowhe
 
 #[tokio::main]
 async fn chained() {
-    // Names that do not resolve here: the proxy knows them.
+    // Names that do not resolve here, but at the proxy.
     let elsewhere = [("other.example.com", vec![PUBLIC]), ("inner.example.com", vec!["10.1.2.3"])].into();
     let spec = format!(
         "allow: [api.example.com, other.example.com, inner.example.com]
@@ -256,7 +256,7 @@ upstream_proxy: {{url: 'http://{MEANT}:3128', no_proxy: [other.example.com]}}"
     assert!(answer.ends_with("from the proxy"), "{answer}");
     let answer = lab.inside("other.example.com", get("other.example.com", "/").as_bytes()).await;
     assert!(answer.ends_with("here"), "{answer}");
-    // What resolves here to what is not public does not go there either, and what is looked for is found.
+    // Names that resolve here to private addresses are refused, too, and secrets are found.
     let answer = lab.connect("inner.example.com:443").await.unwrap_err();
     assert!(answer.contains("address_not_public"), "{answer}");
     let answer = lab.inside(HOST, get(HOST, &format!("/?{SECRET}")).as_bytes()).await;
@@ -265,7 +265,7 @@ upstream_proxy: {{url: 'http://{MEANT}:3128', no_proxy: [other.example.com]}}"
     let mut noted: Vec<String> = noted.lock().unwrap().clone();
     noted.dedup();
     assert_eq!(noted, expected);
-    // With other credentials than it wants it says so, and nothing goes around it.
+    // With wrong credentials it refuses, and nothing bypasses it.
     let roots = lab.spec.clone();
     assert!(!serde_json::to_string(&roots).unwrap().contains("password"));
     let before = lab.arrived();
@@ -294,7 +294,7 @@ async fn audited() {
         lab.decisions().await.into_iter().map(|event| (event.kind.decision, event.kind.code)).collect();
     let audit = ("audit".to_owned(), "host_not_allowed".to_owned());
     assert_eq!(told, [audit.clone(), audit]);
-    // A secret is refused all the same; what is only warned of passes and is told.
+    // Secrets are refused nevertheless; what only causes a warning passes and is reported.
     let answer = lab.inside("other.example.com", get("other.example.com", &format!("/?{SECRET}")).as_bytes()).await;
     assert!(answer.contains("secret_found"), "{answer}");
     lab.decisions().await;
@@ -312,7 +312,7 @@ async fn audited() {
     // All addresses of a name are tried.
     let answer = lab.inside("two.example.com", get("two.example.com", "/").as_bytes()).await;
     assert!(answer.ends_with("here"), "{answer}");
-    // One that changes its mind is not followed.
+    // A name whose address changes is refused.
     let answer = lab.inside("rebind.example.com", get("rebind.example.com", "/").as_bytes()).await;
     assert!(answer.contains("address_not_public"), "{answer}");
 }
@@ -374,13 +374,13 @@ async fn both_ways() {
     say.send(message("one")).unwrap();
     let mut answer = sender.send_request(request).await.unwrap().into_body();
     assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), message("one"));
-    // Only now, when the first has come back, is there a second: nothing is held back until more comes.
+    // The second message is sent only after the first has come back: nothing is held back until more arrives.
     let half = &SECRET[..6];
     say.send(message(half)).unwrap();
     assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), message(half));
     say.send(message(&SECRET[6..])).unwrap();
     assert!(!matches!(answer.frame().await, Some(Ok(_))), "the second half of a secret has come back");
-    // A client that waits for 100 Continue gets it, and what it says then is looked at.
+    // A client that waits for 100 Continue gets it, and its body is scanned.
     for (body, expected) in [("just a text", "here"), (SECRET, "secret_found")] {
         let mut stream = lab.tls(&format!("{HOST}:443"), HOST, false).await.unwrap();
         let request = format!(

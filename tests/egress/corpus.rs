@@ -1,4 +1,5 @@
-//! Ordinary source and prose, ten megabytes of Debian's packages: what the rules find there, each with its reason.
+//! Ordinary source code and prose, ten megabytes from Debian's packages: what the rules find there, each with a
+//! reason.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -6,13 +7,13 @@ use std::sync::Arc;
 use crate::support::images::Debian;
 use bottler::scan::{Actions, Dlp, Rules, Scanner};
 
-/// Text that is looked at, in bytes; in the order of the archive, which is that of names.
+/// How much text is scanned, in bytes, in the archive's order, which is alphabetical.
 const MOST: usize = 10 << 20;
 /// Larger files are data.
 const MAX_FILE: u64 = 1 << 20;
-/// Where source and prose are.
+/// Folders with source code and prose.
 const FOLDERS: [&str; 3] = ["./usr/lib/python3", "./usr/share/nodejs/", "./usr/share/perl"];
-/// What is found there, by the path's end, and why that is right.
+/// Known findings, by the end of the path, and why they are right.
 const KNOWN: [(&str, &str); 0] = [];
 
 #[test]

@@ -1,4 +1,4 @@
-//! An agent that floods egress with refusals to hide a few of them: they are found in the audit, and its file is whole.
+//! An agent that floods egress with refusals to hide a few: these are in the audit log, and its file is complete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use tokio::net::TcpStream;
 
 use crate::lab::{Lab, Message, in_namespace};
 
-/// How long one shape of a flood lasts.
+/// How long one kind of flood lasts.
 const LASTS: Duration = Duration::from_secs(4);
-/// Requests that a connection has under way.
+/// How many requests a connection has in flight.
 const AT_ONCE: u64 = 200;
-/// How often the host is asked for that the flood is to hide.
+/// How often the host is requested that the flood should hide.
 const RARE: u64 = 10;
 
-/// The request of a flood by its number: ever new names, names of one domain, paths, ports, addresses, or each of them thrice.
+/// The request of a flood, by its number: new names, names in one domain, paths, ports, addresses, or each of them
+/// three times.
 fn request(shape: usize, number: u64) -> String {
     let host = match shape {
         0 => format!("n{number}.example"),
@@ -32,7 +33,7 @@ fn request(shape: usize, number: u64) -> String {
     format!("GET http://{host}/{number} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
-/// Asks for ever new things on one connection until it is told to stop.
+/// Sends new requests on one connection until it is told to stop.
 async fn flood(lab: &Lab, shape: usize, next: &AtomicU64, stop: &AtomicBool) {
     let mut stream = TcpStream::connect(lab.proxy).await.unwrap();
     let mut buffer = vec![0; 1 << 16];
@@ -78,7 +79,7 @@ fn promise_18_a_flood_of_refusals_hides_none_that_is_rare() {
             let three = flood(&lab, shape, &next, &stop);
             let hidden = async {
                 for number in 0..RARE {
-                    // Each after a further part of the flood.
+                    // Each after another part of the flood.
                     let part = LASTS * u32::try_from(RARE - 1 - number).unwrap() / u32::try_from(RARE).unwrap();
                     tokio::time::sleep_until(until.checked_sub(part).unwrap().into()).await;
                     let answer = lab.raw(rare.as_bytes()).await;

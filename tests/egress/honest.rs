@@ -1,5 +1,5 @@
-//! What ordinary tools send, and is let through: credentials to whom they are of, published examples, S3's uploads, plain HTTP
-//! after a CONNECT, names with an underscore. Beside each what is like it and is refused.
+//! What ordinary tools send, and what is let through: credentials to their own hosts, published examples, S3 uploads,
+//! plain HTTP after a CONNECT, names with an underscore. Next to each, something similar that is refused.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,8 @@ async fn credentials() {
         assert!(answer.contains("\"code\":\"secret_found\""), "{}: {answer}", request.name);
         assert_eq!(lab.arrived().1, arrived, "{}", request.name);
     }
-    // What the bottle itself holds goes where it is held for, whose it ever is; and no other one goes there.
+    // The bottle's own secrets may go to their hosts, even if they look like another provider's; other secrets may
+    // not.
     let mut lab = lab;
     let known =
         |value: String, hosts: &[&str]| KnownSecret { value, hosts: hosts.iter().map(|&host| host.into()).collect() };
@@ -60,7 +61,7 @@ async fn credentials() {
 
 const SECRET: &str = "correct-horse/battery+staple";
 
-/// A body in S3's framing, with chunks of a size.
+/// A body in S3's framing, with chunks of this size.
 fn frame(payload: &[u8], size: usize) -> Vec<u8> {
     let mut body = Vec::new();
     for chunk in payload.chunks(size) {
@@ -181,10 +182,10 @@ async fn plain() {
         let passes = usize::from(expected == "here" || name.starts_with("two"));
         assert_eq!(lab.arrived().1 - arrived, passes, "{name}");
     }
-    // Where TLS is due there is nothing else.
+    // On a TLS port nothing else is accepted.
     let answer = ask("api.example.com:443", &request("GET /a", "api.example.com:443", "")).await;
     assert!(!answer.contains("HTTP/1.1"), "{answer}");
-    // A WebSocket without TLS, as far as its handshake: the destination grants none.
+    // A WebSocket without TLS, up to its handshake, which the destination does not grant.
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     assert!(ask("wss.example.com:80", &request("GET /chat", "wss.example.com", upgrade)).await.contains("here"));
     let events = lab.decisions().await;

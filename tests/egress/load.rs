@@ -1,5 +1,5 @@
-//! What an agent that wants egress dead would try, in the memory that its container has: every one of a flood is answered
-//! or refused, and a request that is none of it is answered all the while.
+//! What a hostile agent would try to crash egress, in the memory of its container: every request of a flood is
+//! answered or refused, and other requests are answered meanwhile.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use bottler::sidecar::{Action, CommandOutcome};
 
 /// The memory of egress' container, in bytes.
 const MEMORY: u64 = 256 << 20;
-/// So much of it is used at most, whatever comes.
+/// How much of it may be used at most, in bytes.
 const USED: u64 = 200 << 20;
-/// How many do the same at once.
+/// How many connections do the same at once.
 const MANY: usize = 24;
 const SPEC: &str = "allow: ['api.example.com', 'api.example.com:8085', 'api.example.com:8086']";
 
-/// A memory cgroup that a process is put into; it ends with the process.
+/// A memory cgroup with one process; removed after its end.
 struct Cage(PathBuf);
 
 impl Cage {
@@ -42,7 +42,7 @@ impl Cage {
         Self(folder)
     }
 
-    /// The most that was used, in bytes.
+    /// The peak memory, in bytes.
     fn most(&self) -> u64 {
         let read = |file: &str| std::fs::read_to_string(self.0.join(file)).ok();
         let text = read("memory.max_usage_in_bytes").or_else(|| read("memory.peak"));
@@ -68,7 +68,7 @@ async fn lab() -> (Cage, Lab) {
     (cage, lab)
 }
 
-/// Requests that are none of a flood.
+/// Requests outside of the flood.
 async fn healthy(lab: &Lab) {
     for _ in 0..10 {
         let get = format!("GET /fine HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
@@ -88,7 +88,7 @@ async fn healthy(lab: &Lab) {
 async fn still_there(name: &str, lab: &mut Lab, cage: &Cage) {
     healthy(lab).await;
     assert!(lab.child.try_wait().unwrap().is_none(), "{name}: it has died");
-    // With the pages of its executable, which are given up where there is too little.
+    // The peak includes pages of the executable, which the kernel reclaims under pressure.
     let status = std::fs::read_to_string(format!("/proc/{}/status", lab.child.id().unwrap())).unwrap();
     let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default().trim();
     eprintln!("{name}: at most {} MiB; {own} of its own now", cage.most() >> 20);
@@ -96,7 +96,7 @@ async fn still_there(name: &str, lab: &mut Lab, cage: &Cage) {
 }
 
 fn nested() -> Vec<u8> {
-    // It becomes larger with every layer that is taken off, and is small as it comes.
+    // Grows with every layer that is decoded, and is small when sent.
     let mut text = vec![b' '; 24 << 20];
     for _ in 0..2 {
         text = data_encoding::BASE64.encode(&gzip(&text)).into_bytes();
@@ -114,7 +114,7 @@ fn promise_15_a_flood_neither_ends_egress_nor_keeps_it_from_answering() {
 #[tokio::main]
 async fn floods() {
     let (cage, mut lab) = lab().await;
-    // Layers in headers: each request is refused, with a code of its own.
+    // Layers in headers: each request is refused, with a specific code.
     let layers = String::from_utf8(nested()).unwrap();
     assert!(layers.len() < 60_000, "{}", layers.len());
     let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nX: {layers}\r\nConnection: close\r\n\r\n");
@@ -122,7 +122,7 @@ async fn floods() {
     let ((), answers) = tokio::join!(healthy(&lab), answers);
     assert!(answers.iter().all(|answer| answer.contains("too_much_work")), "{:?}", answers.first());
     still_there("layers in headers", &mut lab, &cage).await;
-    // What becomes a thousand times larger.
+    // Grows a thousandfold.
     let bomb = gzip(&vec![0; 200 << 20]);
     let head = |more: &str, length: usize| {
         format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{more}Content-Length: {length}\r\n\r\n")
@@ -136,7 +136,7 @@ async fn floods() {
         assert!(answers.iter().all(refused), "{:?}", answers.iter().find(|answer| !refused(answer)));
         still_there("bombs", &mut lab, &cage).await;
     }
-    // Messages that never end, and bodies that stop before their last byte: for all of them together there is not enough.
+    // Messages that never end, and bodies that stop before their last byte: together they exceed the memory.
     let mut sockets = Vec::new();
     for _ in 0..MANY {
         let mut stream = socket(&lab).await;
@@ -154,7 +154,7 @@ async fn floods() {
         sockets.push(grpc(&lab).await);
     }
     still_there("messages of gRPC", &mut lab, &cage).await;
-    // Bodies that are whole, for a destination that does not read: not kept longer than there is memory for.
+    // Complete bodies for a destination that does not read: not kept beyond the memory.
     let target = format!("{HOST}:{SINK}");
     let body = [
         format!("POST http://{target}/ HTTP/1.1\r\nHost: {target}\r\nContent-Length: {}\r\n\r\n", 7 << 20).into_bytes(),
@@ -169,7 +169,7 @@ async fn floods() {
         }));
     }
     still_there("bodies that nobody takes", &mut lab, &cage).await;
-    // Large answers that nobody reads, though windows are open for all of them.
+    // Large responses that nobody reads, although the windows are open for all of them.
     for _ in 0..8 {
         sockets.push(unread(&lab).await);
     }
@@ -183,13 +183,13 @@ async fn floods() {
     still_there("answers that nobody reads", &mut lab, &cage).await;
     sockets.iter().for_each(tokio::task::JoinHandle::abort);
     drop(downloads);
-    // A destination that answers for ever that it has not answered yet.
+    // A destination that sends informational responses endlessly.
     let target = format!("{HOST}:{FLOOD}");
     let request = format!("GET http://{target}/ HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n");
     let answer = lab.raw(request.as_bytes()).await;
     assert!(answer.contains("\"unreachable\"") && answer.contains("interim"), "{answer}");
     still_there("interim answers", &mut lab, &cage).await;
-    // Without a descriptor left, an operator is answered.
+    // Without free descriptors, an operator's request is answered.
     let pid = lab.child.id().unwrap();
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let limited =
@@ -205,7 +205,7 @@ async fn floods() {
     assert!(lab.child.try_wait().unwrap().is_none());
 }
 
-/// The first bytes of a frame that an agent sends: its first byte, and its length; the mask is nought.
+/// The start of an agent's frame: the first byte, and the length; the mask is zero.
 fn frame_head(first: u8, length: u64) -> Vec<u8> {
     let mut head = vec![first];
     if let Ok(length @ ..=125) = u8::try_from(length) {
@@ -222,7 +222,7 @@ fn frame(first: u8, content: &[u8]) -> Vec<u8> {
     [frame_head(first, content.len() as u64), content.to_vec()].concat()
 }
 
-/// A WebSocket that was granted.
+/// A WebSocket after its handshake.
 async fn socket(lab: &Lab) -> TcpStream {
     let mut stream = TcpStream::connect(lab.proxy).await.unwrap();
     let request = format!(
@@ -238,7 +238,7 @@ async fn socket(lab: &Lab) -> TcpStream {
     stream
 }
 
-/// Says something, and then nothing more until the other side ends.
+/// Sends something, and nothing more until the other side closes.
 fn stalled<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut stream: S,
     bytes: Vec<u8>,
@@ -250,10 +250,11 @@ fn stalled<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     })
 }
 
-/// Requests for large answers over HTTP/2, on a connection that is not read any more once they were sent.
+/// Requests large responses over HTTP/2, on a connection that is not read afterwards.
 async fn unread(lab: &Lab) -> tokio::task::JoinHandle<()> {
     let mut stream = lab.tls(&format!("{HOST}:443"), HOST, true).await.unwrap();
-    // RFC 9113: the preface, SETTINGS with a window of 2^30, WINDOW_UPDATE of the connection, HEADERS with END_STREAM.
+    // RFC 9113: the preface, SETTINGS with a window of 2^30, WINDOW_UPDATE of the connection, HEADERS with
+    // END_STREAM.
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend_from_slice(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x40\x00\x00\x00");
     bytes.extend_from_slice(b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x40\x00\x00\x00");
@@ -268,13 +269,13 @@ async fn unread(lab: &Lab) -> tokio::task::JoinHandle<()> {
         let _ = stream.write_all(&bytes).await;
         let _ = stream.flush().await;
         let mut some = vec![0; 1 << 16];
-        // So that it is known to be under way.
+        // So that it is known to be in progress.
         let _ = stream.read(&mut some).await;
         std::future::pending::<()>().await;
     })
 }
 
-/// A message of gRPC that lacks its end.
+/// An incomplete gRPC message.
 async fn grpc(lab: &Lab) -> tokio::task::JoinHandle<()> {
     let stream = lab.tls(&format!("{HOST}:443"), HOST, true).await.unwrap();
     let (mut sender, connection) =
@@ -339,7 +340,7 @@ async fn controls() {
     }
 }
 
-/// What is in frames of at most 125 bytes.
+/// The content of frames with at most 125 bytes each.
 fn unmasked(mut wire: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     while let [_, length, a, b, c, d, rest @ ..] = wire {

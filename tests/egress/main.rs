@@ -1,4 +1,5 @@
-//! The real egress in network namespaces of its own: what it does, what finds no way past it, and what it mistakes for a secret.
+//! The real egress in separate network namespaces: its behaviour, attempts to bypass it, and what it mistakes for a
+//! secret.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(unreachable_pub, reason = "the files are this test's own")]

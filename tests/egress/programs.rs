@@ -1,5 +1,5 @@
-//! Programs of several languages, as they speak TLS by themselves: each takes the certificate that egress makes for a host, by
-//! its strictest check, and shows why a request is refused.
+//! Programs in several languages with their own TLS: each accepts egress' certificate for a host with its strictest
+//! check, and shows why a request is refused.
 
 use std::process::Stdio;
 
@@ -59,7 +59,7 @@ handlers = [urllib.request.ProxyHandler(), urllib.request.HTTPSHandler(context=c
 print(urllib.request.build_opener(*handlers).open(sys.argv[1]).read().decode())
 ";
 
-/// Name, command, what it writes where a host is allowed, and where it is not.
+/// Name, command, and its output if a host is allowed, and if it is not.
 const PROGRAMS: [(&str, &str, &str, &str); 5] = [
     (
         "Java",

@@ -1,4 +1,4 @@
-//! Requests of every form, to hosts of every spelling, with names and lengths that disagree.
+//! Requests of all forms, to hosts in all spellings, with names and lengths that disagree.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ fn names() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("metadata.example.com", vec!["169.254.169.254"]),
         ("rebind.example.com", vec!["127.0.0.1", PUBLIC]),
         ("meant.example.com", vec![MEANT]),
-        // Nobody may ask for these: if somebody does, there is an answer.
+        // These names must not be resolved; if they are, there is an answer.
         ("evil.example.org", vec![PUBLIC]),
         ("evil.wild.example.com", vec![PUBLIC]),
         ("localhost", vec![PUBLIC]),
@@ -194,7 +194,7 @@ pub fn addresses() -> Vec<Attempt> {
     ]
 }
 
-/// A handshake with more in its head.
+/// A handshake with further header fields.
 fn upgrade(more: &str) -> String {
     let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}{more}\r\n")
@@ -361,18 +361,18 @@ fn promise_05_no_spelling_and_no_answer_of_a_resolver_opens_an_address() {
 async fn attempts(attempts: Vec<Attempt>) {
     let mut lab = Lab::new(SPEC, &names(), &[]).await;
     run(&mut lab, attempts).await;
-    // Nobody has asked for a name that nobody may reach.
+    // No forbidden name was resolved.
     let asked = lab.seen.lock().unwrap().names.clone();
     let forbidden = ["evil", "localhost", "docker"];
     assert!(asked.iter().all(|name| !forbidden.iter().any(|word| name.contains(word))), "{asked:?}");
-    // What the user means to reach is reached.
+    // An address that the user allows can be reached.
     let answer = lab.inside("meant.example.com", get("/", "meant.example.com").as_bytes()).await;
     assert!(answer.ends_with("here"), "{answer}");
     assert!(lab.seen.lock().unwrap().connections.iter().any(|at| at.to_string() == format!("{MEANT}:443")));
     narrow(&lab).await;
 }
 
-/// A host of which a part is allowed: by the canonical path, and nothing else.
+/// A host with a path rule: only the canonical path counts.
 async fn narrow(lab: &Lab) {
     for (line, code) in [
         ("GET /acme/repo", "200"),
@@ -397,7 +397,7 @@ async fn narrow(lab: &Lab) {
         } else {
             answer.contains(&format!("\"code\":\"{code}\""))
         };
-        // An answer to HEAD has no body.
+        // A response to HEAD has no body.
         assert!(fits || (line.starts_with("HEAD") && answer.starts_with("HTTP/1.1 400")), "{line}: {answer}");
     }
 }

@@ -1,4 +1,4 @@
-//! A known secret and a provider's token, in every place and wrapping that a request has.
+//! A known secret and a provider's token, in every place and encoding that a request has.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::lab::{Lab, PUBLIC, in_namespace};
 
 pub const SECRET: &str = "correct-horse/battery+staple";
 
-/// Put together here, so that no scanner of repositories takes it for a real one.
+/// Assembled at run time, so that scanners of repositories do not take it for a real token.
 pub fn token() -> String {
     ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
 }
@@ -62,7 +62,7 @@ MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictGeurT8jNbvJZHtCSuYEvu
 
 const FOUND: &str = "secret_found";
 
-/// The same body with and without a length, and over HTTP/2 likewise: what is refused in one framing is so in each.
+/// The same body with and without a length, also over HTTP/2: it must be refused in every framing.
 fn framed(
     names: [&'static str; 3],
     head: &'static [(&'static str, &'static str)],
@@ -81,10 +81,10 @@ fn framed(
     all
 }
 
-/// An archive as tar(1) makes it, of a size at which nothing is found by its beginning.
+/// An archive as tar(1) writes it, too large to be recognised by its beginning alone.
 fn tar(secret: &[u8]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    // What hardly compresses, so that the secret is far behind.
+    // Hardly compressible, so that the secret is far behind the start.
     let mut state = 1_u32;
     let mut noise = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -104,7 +104,7 @@ fn tar(secret: &[u8]) -> Vec<u8> {
 const FORM: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded")];
 const PARTS: &[(&str, &str)] = &[("content-type", "multipart/form-data; boundary=b")];
 
-/// A body of every kind in every framing.
+/// Bodies of every kind, in every framing.
 pub fn framings() -> Vec<Attempt> {
     let secret = SECRET.as_bytes();
     let archive = gzip(&tar(secret));
@@ -170,7 +170,7 @@ pub fn framings() -> Vec<Attempt> {
 
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 
-/// What receivers would put together, or read in another way.
+/// What receivers would join, or decode differently.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn more_framings() -> Vec<Vec<Attempt>> {
     let archive = gzip(&tar(SECRET.as_bytes()));
@@ -289,12 +289,12 @@ fn bare(bytes: &[u8]) -> Vec<u8> {
     to.finish().unwrap()
 }
 
-/// gzip of a content, with a name.
+/// gzip of a content, with a file name.
 fn gzip_named(content: &[u8], name: &[u8]) -> Vec<u8> {
     [&[0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 255][..], name, &[0], &gzip(content)[10..]].concat()
 }
 
-/// A secret beside what is compressed.
+/// A secret beside the compressed data.
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub fn beside() -> Vec<Attempt> {
     let secret = SECRET.as_bytes();
@@ -548,7 +548,7 @@ pub fn places() -> Vec<Attempt> {
     ]
 }
 
-/// What nobody can look through.
+/// What cannot be inspected.
 pub fn unreadable() -> Vec<Attempt> {
     vec![
         post("an encoding that nobody knows", "Content-Encoding: compress\r\n", "x", "not_decoded"),
@@ -637,7 +637,7 @@ fn promise_09_a_secret_leaves_in_no_place_and_no_wrapping() {
 async fn attempt() {
     let names = [(HOST, vec![PUBLIC])].into();
     let mut lab = Lab::new(SPEC, &names, &[SECRET, WORDS, KEY]).await;
-    // The same wrappings without a secret pass, so that refusing everything would be red.
+    // The same encodings without a secret pass, so that refusing everything would fail.
     let text = b"just a text, of a length that is like that of others";
     for (head, body) in [
         ("", text.to_vec()),
@@ -651,7 +651,7 @@ async fn attempt() {
         ("Content-Encoding: gzip\r\n", [gzip(text), gzip(text)].concat()),
         ("Content-Type: application/json\r\n", b"{\"correct-horse/\": \"battery\", \"a\": [\"+staple\"]}".to_vec()),
         (MULTI, b"--b \r\n\r\ncorrect-horse/ --bx\r\n--b\t\r\n\r\nstaple\r\n--b--\r\nan epilogue".to_vec()),
-        // What only the next field makes a token.
+        // Only together with the next field it would be a token.
         (
             "Content-Type: application/x-www-form-urlencoded\r\n",
             format!("a={}&b={}&c=d", &token()[..20], &token()[20..]).into(),
@@ -670,7 +670,7 @@ async fn attempt() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{head}: {answer}");
     }
     run(&mut lab, [bodies(), places(), unreadable(), framings(), beside()].into_iter().flatten().collect()).await;
-    // Neither what was told nor what arrived, nor a name that was asked for, holds it.
+    // Neither the reports, nor what arrived, nor a resolved name contains it.
     let hex = HEXLOWER.encode(SECRET.as_bytes());
     let told = lab.told.to_lowercase();
     let forms = [SECRET, &token().to_lowercase(), &hex, &hex[..20], &percent(), &percent()[..60]];

@@ -1,5 +1,5 @@
-//! What real servers make of a request, by Debian's nginx and Python's http.server: a path that leads to a denied file at
-//! one of them does not reach it, and no request is hidden in another one.
+//! How real servers (Debian's nginx, Python's http.server) understand a request: a path that leads to a denied file
+//! at one of them does not reach it, and no request is hidden inside another.
 
 use bottler::policy::EnforcedPolicy;
 use bottler::sidecar::Action;
@@ -14,10 +14,10 @@ use crate::lab::{Lab, PUBLIC, in_namespace};
 const HOST: &str = "api.example.com";
 const NGINX: u16 = 8081;
 const PYTHON: u16 = 8082;
-/// What is in the file that is denied.
+/// The content of the denied file.
 const DENIED: &str = "this file is denied";
 
-/// Ends with the test.
+/// Ended when dropped.
 struct Server(Child);
 
 impl Drop for Server {
@@ -67,7 +67,7 @@ async fn servers(folder: &Path) -> [Server; 2] {
     [spawn(&mut nginx, NGINX).await, spawn(&mut python, PYTHON).await]
 }
 
-/// Bytes straight to a server, and its answer.
+/// Sends a request directly to a server; returns the response.
 async fn direct(port: u16, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = TcpStream::connect((PUBLIC, port)).await.unwrap();
@@ -84,7 +84,7 @@ async fn through(lab: &Lab, port: u16, path: &str) -> String {
     lab.raw(request.as_bytes()).await
 }
 
-/// Ways to the denied file.
+/// Paths that may lead to the denied file.
 const WAYS: [&str; 44] = [
     "/repos/acme/secret/x",
     "/repos/acme//secret/x",
@@ -151,7 +151,7 @@ deny: [{{host: '{HOST}:{NGINX}', paths: ['/repos/acme/secret/**']}}, {{host: '{H
     for port in [NGINX, PYTHON] {
         let mut served = 0;
         for way in WAYS {
-            // Which ways there really are is shown without egress.
+            // Without egress, to show which paths lead there.
             served += usize::from(direct(port, way).await.contains(DENIED));
             let answer = through(&lab, port, way).await;
             let refused = ["\"denied\"", "\"bad_path\""].iter().any(|code| answer.contains(code));
@@ -162,7 +162,7 @@ deny: [{{host: '{HOST}:{NGINX}', paths: ['/repos/acme/secret/**']}}, {{host: '{H
             assert!(through(&lab, port, path).await.ends_with("open"), "{port} {path}");
         }
     }
-    // At a host whose requests are not judged by their path, every one of them goes, as it is.
+    // For a host without path rules, all of them are sent unchanged.
     for path in ["/a//b", "/a;b=c/d", "/a%00b", "/a%2F..%2Fb", "/a/..;/b", "/a\\b", "/a%252Fb", "/a%C0%AFb"] {
         let answer = through(&lab, 80, path).await;
         assert!(answer.ends_with("here"), "{path}: {answer}");
@@ -205,14 +205,14 @@ async fn smuggled() {
         "Connection: Content-Length\r\nContent-Length: 60\r\n",
     ];
     for body in bodies {
-        // The client says a body that it does not send: whatever came next would be its rest.
+        // The client announces a body that it does not send: the next request would be taken for it.
         let answer = lab.raw(handshake(body).as_bytes()).await;
         assert!(answer.contains("bad_request"), "{body}: {answer}");
         lab.until_refused(body, Some("bad_request")).await;
         let answer = lab.raw(get(&format!("X-Note: {}\r\n", hidden.replace("\r\n", " "))).as_bytes()).await;
         assert!(answer.ends_with("open"), "{answer}");
     }
-    // One that the server does not grant: its connection ends, on both sides.
+    // The server does not grant this one: its connection ends on both sides.
     let bad = format!("GET http://{HOST}:{NGINX}/open/x HTTP/1.1\nHost: {HOST}:{NGINX}\n\n");
     for (after, granted) in [(get(""), 1), (bad, 0)] {
         let answer = lab.raw(format!("{}{after}", handshake("")).as_bytes()).await;
@@ -223,14 +223,14 @@ async fn smuggled() {
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
     let lines: Vec<(&str, &str)> = log.lines().filter_map(|line| line.split_once(' ')).collect();
     assert!(lines.iter().all(|(_, request)| *request == "GET /open/x HTTP/1.1"), "{log}");
-    // A request after each, a handshake, and two requests more.
+    // A request after each, a handshake, and two more requests.
     assert_eq!(lines.len(), bodies.len() + 3, "{log}");
     let alone = lines.iter().filter(|(connection, _)| *connection == lines[bodies.len()].0).count();
     assert_eq!(alone, 1, "the handshake's connection has had another request: {log}");
     chunked(&lab).await;
 }
 
-/// A body that comes in chunks arrives, whatever the method, and whether its length is known in the end or not.
+/// A chunked body arrives, whatever the method, and whether its length is known at the end or not.
 async fn chunked(lab: &Lab) {
     let chunks = "GET http://api.example.com/x HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (generation, spec) in [(2, "allow: [api.example.com]"), (3, "allow: [{host: api.example.com, scan: 'off'}]")] {

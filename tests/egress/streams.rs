@@ -1,4 +1,4 @@
-//! What is no request: named destinations of plain TCP.
+//! Named destinations of plain TCP.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use crate::lab::{Lab, PUBLIC, in_namespace};
 use crate::secrets::SECRET;
 
-/// Pieces that are sent one after the other, each once the one before it has come back.
+/// Pieces that are sent one after the other, each after the previous one has come back.
 pub fn pieces() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let secret = SECRET.as_bytes();
     vec![
@@ -39,7 +39,7 @@ async fn attempt() {
     let mut lab = Lab::new(spec, &names, &[SECRET]).await;
     let socket = |index: usize| lab.folder.path().join(bottler::sidecar::egress::tcp_socket(index));
     let (first, others) = (socket(0), [socket(1), socket(2)]);
-    // It works: the destination speaks first, and what is said comes back.
+    // The destination speaks first, and echoes.
     let mut stream = UnixStream::connect(&first).await.unwrap();
     assert_eq!(exchange(&mut stream, b"").await.as_deref(), Some(&b"hello"[..]));
     assert_eq!(exchange(&mut stream, b"select 1").await.as_deref(), Some(&b"select 1"[..]));
@@ -58,7 +58,7 @@ async fn attempt() {
         );
         lab.until_refused(name, None).await;
     }
-    // However their beginning is cut: between the pieces egress is asked something else.
+    // However their beginnings are split: between the pieces, egress handles something else.
     for marker in ["SSH-2.0-OpenSSH_9.2\r\n", "0032git-receive-pack /a.git\0host=x\0"] {
         for cut in 1..marker.len().min(20) {
             let mut stream = UnixStream::connect(&first).await.unwrap();
@@ -80,7 +80,7 @@ async fn attempt() {
         assert_eq!(exchange(&mut stream, b"").await, None, "{code}");
         lab.until_refused(code, Some(code)).await;
     }
-    // What is forbidden later ends.
+    // A connection that becomes forbidden ends.
     let mut stream = UnixStream::connect(&first).await.unwrap();
     assert_eq!(exchange(&mut stream, b"").await.as_deref(), Some(&b"hello"[..]));
     let mut denied = lab.spec.clone();
@@ -93,7 +93,7 @@ async fn attempt() {
     assert!(connections.iter().all(|at| at.to_string() == format!("{PUBLIC}:5432")), "{connections:?}");
 }
 
-/// Says something and hears the answer; `None` at the end.
+/// Sends something and returns the response; `None` at the end.
 async fn exchange(stream: &mut UnixStream, words: &[u8]) -> Option<Vec<u8>> {
     stream.write_all(words).await.ok()?;
     let mut buffer = vec![0; 4096];

@@ -2,7 +2,7 @@
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 
-/// Where the tools' requests go.
+/// The hosts of the tools' requests.
 pub const HOSTS: [&str; 34] = [
     "api.anthropic.com",
     "api.example.com",
@@ -40,7 +40,7 @@ pub const HOSTS: [&str; 34] = [
     "wss.example.com",
 ];
 
-// All are put together here, so that no scanner of repositories takes them for real ones.
+// All are assembled at run time, so that scanners of repositories do not take them for real ones.
 
 fn jwt(issuer: &str) -> String {
     let part = |text: String| BASE64URL_NOPAD.encode(text.as_bytes());
@@ -97,7 +97,7 @@ const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 const JSON: &str = "Content-Type: application/json";
 const SIGV4: &str = "20261128/eu-west-1/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature=";
 
-/// Requests with something in them that looks like a credential, as the tools of the name send them.
+/// Requests of the named tools with something that looks like a credential.
 pub fn ordinary() -> Vec<Request> {
     [registries(), storage(), services(), identities(), models(), texts()].into_iter().flatten().collect()
 }
@@ -119,7 +119,7 @@ fn presigned(rest: &str) -> String {
 
 const SAS: &str = "sp=r&sv=2025-11-05&sr=b&sig=aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3dE6g%3D";
 
-/// What is pulled from and pushed to registries of images and packages.
+/// Pulls from and pushes to registries of images and packages.
 fn registries() -> Vec<Request> {
     let token = jwt("https://issuer.example");
     vec![
@@ -161,7 +161,7 @@ fn registries() -> Vec<Request> {
     ]
 }
 
-/// Objects and links to them, which whoever gave them out has signed.
+/// Objects and links to them, signed by their owner.
 fn storage() -> Vec<Request> {
     let token = jwt("https://issuer.example");
     let sha = "0123456789abcdef".repeat(4);
@@ -186,7 +186,7 @@ fn storage() -> Vec<Request> {
     ]
 }
 
-/// Forges, clusters and services of one's own.
+/// Forges, clusters and self-hosted services.
 fn services() -> Vec<Request> {
     let token = jwt("https://issuer.example");
     vec![
@@ -238,7 +238,7 @@ fn services() -> Vec<Request> {
     ]
 }
 
-/// What says who somebody is, to be given something else for it.
+/// Exchanges of one credential for another.
 fn identities() -> Vec<Request> {
     let token = jwt("https://issuer.example");
     vec![
@@ -332,7 +332,7 @@ fn models() -> Vec<Request> {
     ]
 }
 
-/// Text in which there are examples, public keys, and what is none.
+/// Text with examples, public keys, and things that only look like a key.
 fn texts() -> Vec<Request> {
     vec![
         get(
@@ -371,7 +371,7 @@ fn texts() -> Vec<Request> {
     ]
 }
 
-/// The same elsewhere, or in another place.
+/// The same to other hosts, or in other places.
 pub fn stolen() -> Vec<Request> {
     let (token, openai) = (jwt("https://issuer.example"), jwt("https://auth.openai.com"));
     vec![

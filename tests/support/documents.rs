@@ -1,4 +1,4 @@
-//! The READMEs: where they are, and their fenced blocks.
+//! The READMEs and their fenced blocks.
 
 use std::path::{Path, PathBuf};
 
@@ -13,19 +13,19 @@ pub struct Readme {
     pub text: String,
 }
 
-/// A fenced block, with what stands behind its fence.
+/// A fenced block, with the text after its opening fence.
 pub struct Block {
     pub info: String,
     pub text: String,
 }
 
 impl Readme {
-    /// One of them, by its path below the root.
+    /// Reads one, by its path below the root.
     pub fn read(path: &str) -> Self {
         Self { path: path.to_owned(), text: std::fs::read_to_string(root().join(path)).unwrap() }
     }
 
-    /// All of them, in order.
+    /// Reads all of them, in order.
     pub fn all() -> Vec<Self> {
         let mut found = Vec::new();
         let mut folders = vec![PathBuf::new()];
@@ -68,7 +68,7 @@ impl Readme {
         })
     }
 
-    /// The content of a block that is a file.
+    /// The content of a block that is a file of this name.
     pub fn file(&self, name: &str) -> String {
         let block = self.blocks().into_iter().find(|block| block.file() == Some(name));
         block.unwrap_or_else(|| panic!("{} shows no {name}", self.path)).text
@@ -76,7 +76,7 @@ impl Readme {
 }
 
 impl Block {
-    /// The name of the file that it is, if it is one.
+    /// The name of the file that a block contains, if any.
     pub fn file(&self) -> Option<&str> {
         let (kind, name) = self.info.split_once(' ')?;
         ["lua", "yaml"].contains(&kind).then_some(name)

@@ -1,4 +1,4 @@
-//! A Docker Engine of a test's own, in namespaces of its own: with other runtimes, on a small disk, to be killed.
+//! A Docker Engine for one test, in its own namespaces: with other runtimes, on a small disk, or to be killed.
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
@@ -11,17 +11,17 @@ use nix::unistd::Pid;
 
 use super::process::wait_for;
 
-/// What is done in the engine's namespaces before it starts. Its mounts are nobody else's, the system's containerd is out of
-/// its sight, and its networks are its own.
+/// Run in the engine's namespaces before it starts. Its mounts are private, the system's containerd is hidden, and
+/// its networks are its own.
 const PREPARE: &str = "mount --make-rprivate / && mount -t tmpfs none /run && ip link set lo up && exec sleep infinity";
 
-/// An engine; gone with the value, and with it everything that it has.
+/// An engine, removed with everything in it when dropped.
 pub struct PrivateEngine {
     folder: tempfile::TempDir,
-    /// Keeps the namespaces.
+    /// Keeps the namespaces alive.
     space: Child,
     daemon: Option<Child>,
-    /// Its containerd outlives it, as a system's does.
+    /// Its containerd outlives it, as on a real system.
     containerd: Option<Child>,
     program: &'static str,
     arguments: Vec<String>,
@@ -33,7 +33,7 @@ impl PrivateEngine {
         Self::prepared("true", config)
     }
 
-    /// The same, after a command in its namespaces, with its folder as `$1`.
+    /// The same, after a command in its namespaces that gets its folder as `$1`.
     pub fn prepared(prepare: &str, config: &serde_json::Value) -> Self {
         Self::with(prepare, config, "dockerd", |path| {
             vec![
@@ -47,7 +47,7 @@ impl PrivateEngine {
         })
     }
 
-    /// Docker, which is to be reached by TLS at a port of its own namespace's loopback, too.
+    /// A Docker that also listens with TLS on a port of its own namespace's loopback.
     pub fn with_tls(prepare: &str, port: u16) -> Self {
         Self::with(prepare, &serde_json::json!({}), "dockerd", |path| {
             vec![
@@ -66,11 +66,11 @@ impl PrivateEngine {
         })
     }
 
-    /// The newest Docker that Debian has, in a root of its own.
+    /// The newest Docker in Debian, in its own root file system.
     pub fn newest() -> Self {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("newest-docker");
         if !root.join("usr/sbin/dockerd").exists() {
-            // What is half there would be taken for whole.
+            // An incomplete root would be taken for a complete one.
             let _ = std::fs::remove_dir_all(&root);
             let made = Command::new("mmdebstrap")
                 .args(["--aptopt=Acquire::Check-Valid-Until \"false\"", "--variant=minbase"])
@@ -80,7 +80,7 @@ impl PrivateEngine {
                 .expect("mmdebstrap is installed");
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         }
-        // A root that is only changed to is not the one that a command in a container would enter.
+        // Bind-mounted, because a command in a container would not enter a root that is only changed to with chroot.
         let root = root.display();
         let prepare = format!(
             "mount --make-rprivate /; mount --bind {root} {root}
@@ -105,7 +105,7 @@ impl PrivateEngine {
         program: &'static str,
         arguments: impl FnOnce(&str) -> Vec<String>,
     ) -> Self {
-        // Not on a memory file system: overlay wants another. A short path: sockets are below it.
+        // Not on a memory file system, which overlay does not support. A short path, because sockets are below it.
         let folder = tempfile::Builder::new().prefix("bottler-engine-").tempdir_in("/var/tmp").unwrap();
         let config = config.to_string().replace("$FOLDER", &folder.path().to_string_lossy());
         std::fs::write(folder.path().join("daemon.json"), config).unwrap();
@@ -144,7 +144,7 @@ impl PrivateEngine {
         wait_for("containerd", || self.folder.path().join("containerd.sock").exists().then_some(()));
     }
 
-    /// Where it is, as `DOCKER_HOST` has it.
+    /// Its address, as for `DOCKER_HOST`.
     pub fn endpoint(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
@@ -164,19 +164,19 @@ impl PrivateEngine {
         command
     }
 
-    /// What runs a program in its network.
+    /// The prefix of a command line that runs a program in its network namespace.
     pub fn through(&self) -> Vec<String> {
         ["nsenter", "--target", &self.space.id().to_string(), "--net"].map(str::to_owned).to_vec()
     }
 
-    /// The docker command, for it.
+    /// The docker command for it.
     pub fn docker(&self) -> Command {
         let mut command = Command::new("docker");
         command.env("DOCKER_HOST", self.endpoint());
         command
     }
 
-    /// Kills it, without a warning. Its containers go on.
+    /// Kills it without warning. Its containers continue.
     pub fn kill(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGKILL).unwrap();
@@ -184,24 +184,24 @@ impl PrivateEngine {
         }
     }
 
-    /// Ends it as a service manager does, and its containers with it.
+    /// Stops it as a service manager does, which also ends its containers.
     pub fn stop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
-            // It may have ended by itself.
+            // It may have exited already.
             let _ = kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM);
             daemon.wait().unwrap();
         }
     }
 
-    /// Stops its process where it is, or lets it go on: it hangs meanwhile.
+    /// Stops or continues its process: meanwhile it hangs.
     pub fn freeze(&self, frozen: bool) {
         let daemon = self.daemon.as_ref().unwrap();
         let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
         kill(Pid::from_raw(daemon.id().cast_signed()), signal).unwrap();
     }
 
-    /// Ends what Podman leaves beside every command of a container, and what that starts at its own end: later it would clean
-    /// up in a folder that is gone, and make it again.
+    /// Ends Podman's monitor of every container, and what a monitor starts when it ends: it would later create files
+    /// in a removed folder.
     fn end_monitors(&self) {
         let folder = self.folder.path().to_string_lossy().into_owned();
         wait_for("the end of Podman's monitors", || {
@@ -213,7 +213,7 @@ impl PrivateEngine {
             });
             let mut none = true;
             for pid in pids {
-                // One that has ended meanwhile is what is wanted.
+                // It may have exited already.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
                 none = false;
             }
@@ -221,10 +221,10 @@ impl PrivateEngine {
         });
     }
 
-    /// Starts it again, where it has ended.
+    /// Starts it again after its end.
     pub fn resume(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
-        // A pid of a process that was killed is no engine.
+        // The pid file of a killed process prevents the start.
         let _ = std::fs::remove_file(self.folder.path().join("pid"));
         let daemon = self
             .inside(self.program)
@@ -249,7 +249,7 @@ impl Drop for PrivateEngine {
             let _ = kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGCONT);
         }
         if self.program == "podman" {
-            // Its containers are nobody's children.
+            // Its containers are not child processes.
             let _ =
                 self.inside("podman").args(&self.arguments[..2]).args(["rm", "--all", "--force", "-t", "0"]).output();
         }

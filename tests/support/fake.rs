@@ -39,7 +39,7 @@ pub fn built_in(name: &str) -> Script {
     built_in_recipe(name).unwrap()
 }
 
-/// A launch under way.
+/// A launch in progress.
 pub struct Launch {
     pub engine: FakeEngine,
     pub cancel: Cancel,
@@ -68,7 +68,7 @@ impl Launch {
         self.run_program(&Program::of(script.clone()), plan).await
     }
 
-    /// A bottle on this launch's engine; nobody waits for its agent's output. In a rehearsal no image is made.
+    /// A bottle on this launch's engine. No client waits for the agent's output. In a rehearsal no image is built.
     pub fn bottle(&self, program: &Program, plan: LaunchPlan, rehearsal: bool) -> Arc<Bottle> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
         let images = if rehearsal { placeholder_images() } else { images_on_engine() };
@@ -87,7 +87,7 @@ impl Launch {
         bottle
     }
 
-    /// What the holder does when its launch is over.
+    /// What the holder does at the end of its launch.
     pub async fn unwind(&self, bottle: &Bottle) {
         bottle.session.effects.stop(Duration::from_secs(5)).await;
         unwind(&bottle.session.engine, ID, OWNER, Duration::ZERO, BTreeMap::new(), None).await;
@@ -98,7 +98,7 @@ impl Launch {
     }
 }
 
-/// Polls a future a number of times, letting everything else run in between; whether it ended.
+/// Polls a future a number of times, and lets other tasks run in between; returns whether it completed.
 pub async fn poll_times<F: Future + Unpin>(mut future: F, times: usize) -> bool {
     for _ in 0..times {
         let polled = std::future::poll_fn(|context| Poll::Ready(std::pin::Pin::new(&mut future).poll(context))).await;
@@ -117,7 +117,7 @@ pub async fn run(source: &str) -> (Launch, LaunchOutcome) {
     (launch, outcome)
 }
 
-/// A container that is not ours.
+/// A container of another owner.
 pub fn stranger(name: &str) -> ContainerSpec {
     let resources = Resources { cpus: 1.0, memory: 1, pids: 1 };
     let identity = Identity {

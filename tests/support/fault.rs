@@ -1,4 +1,4 @@
-//! A proxy in front of the real engine, on a socket of its own, that does something wrong with one call.
+//! A proxy in front of the real engine, on its own socket, that breaks one call.
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
@@ -10,25 +10,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Longest head of a request, in bytes.
+/// Maximum length of a request's head, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 /// How long a delayed call is held back.
 const DELAY: Duration = Duration::from_secs(2);
 
-/// What goes wrong.
+/// What goes wrong with the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The call goes well, later.
+    /// It succeeds, but later.
     Delay,
-    /// It is taken and never answered, and nothing has happened.
+    /// It is accepted and never answered, and has no effect.
     Hang,
-    /// It is refused, and nothing has happened.
+    /// It is refused, and has no effect.
     Status500,
-    /// It happens, and half of the answer comes.
+    /// It takes effect, and half of the response arrives.
     Truncate,
-    /// The connection ends, and nothing has happened.
+    /// The connection is closed, and it has no effect.
     Reset,
-    /// It happens, and the connection ends without an answer.
+    /// It takes effect, and the connection is closed without a response.
     LoseAnswer,
 }
 
@@ -37,7 +37,7 @@ impl Fault {
         [Self::Delay, Self::Hang, Self::Status500, Self::Truncate, Self::Reset, Self::LoseAnswer];
 }
 
-/// Which call: the `nth`, from 1, of a kind.
+/// Which call: the `nth` of a kind, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Strike {
     pub kind: String,
@@ -45,7 +45,7 @@ pub struct Strike {
     pub fault: Fault,
 }
 
-/// The proxy. It ends with the process.
+/// The proxy. It runs until the process ends.
 pub struct FaultProxy {
     folder: tempfile::TempDir,
     shared: Arc<Shared>,
@@ -70,7 +70,7 @@ impl FaultProxy {
             for client in listener.incoming().flatten() {
                 let shared = serving.clone();
                 shared.open.lock().unwrap().extend(client.try_clone());
-                // A connection that breaks is what this is for.
+                // Broken connections are expected here.
                 std::thread::spawn(move || serve(client, &shared));
             }
         });
@@ -81,25 +81,25 @@ impl FaultProxy {
         format!("unix://{}/socket", self.folder.path().display())
     }
 
-    /// The kinds of all calls so far, in their order.
+    /// The kinds of all calls so far, in order.
     pub fn calls(&self) -> Vec<String> {
         self.shared.calls.lock().unwrap().clone()
     }
 
-    /// Ends every connection that there is. Further ones are served.
+    /// Closes all open connections. New ones are served.
     pub fn cut(&self) {
         for client in self.shared.open.lock().unwrap().drain(..) {
             let _ = client.shutdown(Shutdown::Both);
         }
     }
 
-    /// Whether the call that was to go wrong has come.
+    /// Whether the call that is to go wrong has been made.
     pub fn has_struck(&self) -> bool {
         self.shared.struck.load(Ordering::Relaxed)
     }
 }
 
-/// A request's method and path, without version, ids and query: `POST /containers/ID/start`.
+/// A request's method and path without version, ids and query: `POST /containers/ID/start`.
 fn kind(head: &str) -> String {
     let mut words = head.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -132,7 +132,7 @@ fn serve(mut client: UnixStream, shared: &Shared) -> Option<()> {
     match fault {
         Some(Fault::Delay) => std::thread::sleep(DELAY),
         Some(Fault::Hang) => {
-            // Until whoever asked has had enough.
+            // Until the client gives up.
             let _ = std::io::copy(&mut client, &mut std::io::sink());
             return None;
         }
@@ -147,7 +147,7 @@ fn serve(mut client: UnixStream, shared: &Shared) -> Option<()> {
         Some(Fault::Truncate | Fault::LoseAnswer) | None => {}
     }
     let mut engine = UnixStream::connect(&shared.engine).ok()?;
-    // One request for a connection, so that every one is seen here.
+    // One request per connection, so that all of them are seen here.
     let line = text.find("\r\n").unwrap_or_default();
     let upgrade = text.to_ascii_lowercase().contains("\r\nconnection: upgrade");
     let close = if upgrade { "" } else { "\r\nConnection: close" };
@@ -159,7 +159,7 @@ fn serve(mut client: UnixStream, shared: &Shared) -> Option<()> {
     });
     match fault {
         Some(Fault::LoseAnswer) => {
-            // It has happened when the answer begins.
+            // The call has taken effect when the response starts.
             let _ = engine.read(&mut byte);
         }
         Some(Fault::Truncate) => {

@@ -1,4 +1,4 @@
-//! Images for tests, made of Debian's packages; the engine is left without them.
+//! Images for tests, built from Debian's packages, and removed from the engine afterwards.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The newest image that holds bottler's executable and nothing else. An agent's has the same repository, and a label of its
-/// account; another test may be making one.
+/// The newest image with only bottler's executable. An agent's image has the same repository, and an account label;
+/// another test may be building one.
 pub fn bottlers_own() -> String {
     let docker = |arguments: &[&str]| {
         let output = Command::new("docker").args(arguments).output().unwrap();
@@ -20,23 +20,23 @@ pub fn bottlers_own() -> String {
     all.lines().find(own).expect("a bottle was launched before").to_owned()
 }
 
-/// A Debian with clients of HTTP in several languages, git, databases and the real Claude Code: see `tests/support/root`. It
-/// stays on the engine until the run of all tests ends, so that each of them need not import it.
+/// A Debian with HTTP clients in several languages, git, databases and the real Claude Code: see
+/// `tests/support/root`. It stays on the engine until the run of all tests ends, so that it is imported once.
 pub struct Debian;
 
 /// Its name on the engine.
 pub const DEBIAN: &str = "bottler-test:debian";
-/// Of what `tests/support/root` makes.
+/// The version of what `tests/support/root` builds.
 const VERSION: u32 = 2;
 
-/// One test imports it, and those beside it wait.
+/// One test imports it while the others wait.
 static IMPORTING: Mutex<()> = Mutex::new(());
 
 impl Debian {
-    /// Sees to it that the engine has the image.
+    /// Imports the image, unless the engine has it.
     pub fn import() -> Self {
         let _turn = IMPORTING.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that an earlier run left may be older than this file.
+        // An earlier run may have left an older version.
         let version = ["image", "inspect", "--format", "{{.Config.Labels.version}}", DEBIAN];
         let here = Command::new("docker").args(version).output().unwrap();
         if String::from_utf8_lossy(&here.stdout).trim() != VERSION.to_string() {
@@ -49,7 +49,7 @@ impl Debian {
         Self
     }
 
-    /// Its root, as an archive; made where no run before has made it.
+    /// Its root as an archive; built only if no earlier run did.
     pub fn archive() -> PathBuf {
         let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -62,7 +62,7 @@ impl Debian {
     }
 }
 
-/// What of that root is git.
+/// The files of git in that root.
 const GIT: [&str; 6] = [
     "./usr/bin/git",
     "./usr/lib/git-core",
@@ -71,12 +71,12 @@ const GIT: [&str; 6] = [
     "./usr/lib/x86_64-linux-gnu/libpcre2-8.so*",
     "./usr/lib/x86_64-linux-gnu/libz.so*",
 ];
-/// Programs that git starts by these names, each with the word that git itself has for it.
+/// Names under which git is started, each with git's own subcommand for it.
 const PROGRAMS: [(&str, &str); 3] =
     [("git", ""), ("git-upload-pack", "upload-pack"), ("git-receive-pack", "receive-pack")];
 
-/// A folder with a git that knows references in tables (2.45): this machine's own, or that of the tests' Debian, which runs
-/// from where it is unpacked, by its own loader; `None` where there is neither.
+/// A folder with a git that supports reftables (2.45): this machine's own, or that of the tests' Debian, which runs
+/// unpacked, with its own loader. `None` if there is neither.
 pub fn newer_git() -> Option<PathBuf> {
     let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let knows = |git: &Path| {
@@ -102,7 +102,7 @@ pub fn newer_git() -> Option<PathBuf> {
         let mut tar = Command::new("tar");
         let unpacked = tar.arg("-C").arg(&made).arg("-xf").arg(&archive).arg("--wildcards").args(GIT).status().unwrap();
         assert!(unpacked.success());
-        // What is a script there, as `git submodule`, starts programs of this folder.
+        // Scripts such as `git submodule` start programs of this folder.
         for entry in std::fs::read_dir(made.join("usr/lib/git-core")).unwrap() {
             let entry = entry.unwrap();
             let is_part = entry.file_name().to_string_lossy().starts_with("git-sh-");
@@ -129,11 +129,11 @@ pub fn newer_git() -> Option<PathBuf> {
 
 static MAKING: Mutex<()> = Mutex::new(());
 
-/// The name on the engine of an image with Debian's static busybox.
+/// The name of an image with Debian's static busybox.
 pub const BUSYBOX: &str = "bottler-test:busybox";
 
-/// That image, with nothing else in it, hostile in its metadata; gone with the value.
-/// Tests of one file run side by side, and the image is one: they take turns.
+/// That image, with nothing else in it and hostile metadata; removed when dropped. Tests of one file run in parallel
+/// and share the image, so they take turns.
 pub struct Busybox(#[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
 static TURN: Mutex<()> = Mutex::new(());
@@ -143,7 +143,7 @@ impl Busybox {
         Self::hostile(&[])
     }
 
-    /// The same, with more to say of itself.
+    /// The same, with further metadata.
     pub fn hostile(more: &[&str]) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let root = tempfile::tempdir().unwrap();

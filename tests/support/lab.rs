@@ -1,11 +1,10 @@
-//! A network of its own, in a namespace of this machine: public addresses that lead to this test, a resolver that this test
-//! is, and the real egress between them and an agent.
+//! A private network in a namespace of this machine: public addresses lead to this test, this test is the DNS server,
+//! and the real egress is between them and an agent.
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,59 +33,59 @@ mod namespace;
 pub use namespace::in_namespace;
 use namespace::{Names, resolver, sh};
 
-/// Where everything that has a public address is.
+/// The address of everything that is public.
 pub const PUBLIC: &str = "93.184.215.14";
-/// An address that the user means to reach.
+/// A private address that the user allows.
 pub const MEANT: &str = "10.77.0.9";
-/// What an upstream proxy is shown.
+/// The credentials for an upstream proxy.
 pub const PROXY_CREDENTIALS: &str = "bottler:a proxy's password";
-/// Where a destination answers without an end, and never finally.
+/// The port of a destination that sends informational responses endlessly.
 pub const FLOOD: u16 = 8085;
-/// Where a destination takes connections and reads nothing.
+/// The port of a destination that accepts connections and reads nothing.
 pub const SINK: u16 = 8086;
 /// How long egress may take for one attempt.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What happened at the destinations.
+/// What arrived at the destinations.
 #[derive(Default)]
 pub struct Seen {
-    /// Connections that were made, by the address that was dialled.
+    /// Connections, by the address that was dialled.
     pub connections: Vec<SocketAddr>,
-    /// Requests that arrived: `POST /path`, and bodies.
+    /// Requests with their bodies, such as `POST /path`.
     pub requests: Vec<String>,
-    /// Bytes of plain TCP.
+    /// Bytes over plain TCP.
     pub bytes: Vec<u8>,
-    /// Names that somebody asked for.
+    /// Names that were resolved.
     pub names: Vec<String>,
 }
 
-/// What egress says.
+/// A message from egress.
 pub type Message = MessageOf<Egress>;
-/// What is to be done.
+/// A command to egress.
 pub type Do = Action<Update, Ask>;
 
 pub struct Lab {
     pub seen: Arc<Mutex<Seen>>,
     pub proxy: SocketAddr,
-    /// The sockets of named destinations.
+    /// The folder of the sockets for named destinations.
     pub folder: tempfile::TempDir,
-    /// The certificate of egress' authority, in PEM.
+    /// The certificate of egress' CA, in PEM.
     pub ca: String,
-    /// What it was started with.
+    /// The specification that it was started with.
     pub spec: EgressSpec,
     tls: TlsConnector,
     tls_h2: TlsConnector,
     lines: Lines<BufReader<tokio::process::ChildStdout>>,
     input: tokio::process::ChildStdin,
-    /// Every line that it has written.
+    /// All lines that it has written.
     pub told: String,
     /// Killed when this is dropped.
     pub child: tokio::process::Child,
 }
 
 impl Lab {
-    /// Egress by a specification, in YAML. `names` is what they resolve to; one that begins with `rebind` gives one
-    /// address after the other.
+    /// Starts egress with a specification in YAML. `names` maps host names to addresses; a name that starts with
+    /// `rebind` resolves to one address after the other.
     pub async fn new(spec: &str, names: &Names, secrets: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let resolv = folder.path().join("resolv.conf");
@@ -152,13 +151,13 @@ impl Lab {
         Self { seen, proxy, folder, ca, spec, tls, tls_h2, lines, input, told: String::new(), child }
     }
 
-    /// Sends a command, and does not wait for its acknowledgement.
+    /// Sends a command, without waiting for its acknowledgement.
     pub async fn tell(&mut self, action: Do) {
         let command: CommandOf<Egress> = SidecarCommand { n: 1, action };
         self.input.write_all(&[&serde_json::to_vec(&command).unwrap()[..], b"\n"].concat()).await.unwrap();
     }
 
-    /// Sends an update, which is taken.
+    /// Sends an update, which must be accepted.
     pub async fn update(&mut self, update: Update) {
         self.tell(Action::Update(update)).await;
         loop {
@@ -176,7 +175,7 @@ impl Lab {
         serde_json::from_str::<OutputLine<Message>>(&line).unwrap().message
     }
 
-    /// Asks as `bottler policy` does, by the executable that an exec runs.
+    /// Sends a request as `bottler policy` does, through the executable that an exec runs.
     pub async fn ctl(&self, action: Do) -> CommandOutcome<Stats> {
         let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_bottler"))
             .args(["ctl", "sidecar"])
@@ -193,7 +192,7 @@ impl Lab {
         answer.outcome
     }
 
-    /// Every decision so far.
+    /// All decisions so far.
     pub async fn decisions(&mut self) -> Vec<Event> {
         self.tell(Action::Flush).await;
         let mut events = Vec::new();
@@ -207,7 +206,7 @@ impl Lab {
         }
     }
 
-    /// Bytes to the proxy, and the whole answer.
+    /// Sends bytes to the proxy; returns the whole response.
     pub async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.proxy).await.unwrap();
         let _ = stream.write_all(bytes).await;
@@ -215,7 +214,7 @@ impl Lab {
         read(&mut stream).await
     }
 
-    /// A CONNECT: the connection if it was granted, the answer if not.
+    /// Sends a CONNECT; returns the connection if it was granted, or else the response.
     pub async fn connect(&self, authority: &str) -> Result<TcpStream, String> {
         let mut stream = TcpStream::connect(self.proxy).await.unwrap();
         let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
@@ -233,7 +232,7 @@ impl Lab {
         Err(String::from_utf8_lossy(&head).into_owned() + &read(&mut stream).await)
     }
 
-    /// TLS inside a CONNECT.
+    /// Opens TLS inside a CONNECT.
     pub async fn tls(&self, authority: &str, name: &str, h2: bool) -> Result<TlsStream<TcpStream>, String> {
         let stream = self.connect(authority).await?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
@@ -241,7 +240,7 @@ impl Lab {
         connector.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))
     }
 
-    /// Bytes inside TLS to a host, and the whole answer.
+    /// Sends bytes inside TLS to a host; returns the whole response.
     pub async fn inside(&self, host: &str, bytes: &[u8]) -> String {
         let mut stream = match self.tls(&format!("{host}:443"), host, false).await {
             Ok(stream) => stream,
@@ -252,7 +251,7 @@ impl Lab {
         read(&mut stream).await
     }
 
-    /// Waits until a refusal was told, with this code if one is given: a connection may end a moment before.
+    /// Waits until a refusal was reported, with this code if one is given. A connection may end slightly earlier.
     pub async fn until_refused(&mut self, name: &str, code: Option<&str>) {
         let told = async {
             while !self
@@ -331,7 +330,7 @@ async fn destinations(seen: Arc<Mutex<Seen>>, names: &Names) -> String {
     root
 }
 
-/// What a destination answers.
+/// The response of a destination.
 type Answer = http_body_util::combinators::BoxBody<Bytes, hyper::Error>;
 
 fn whole(text: String) -> Answer {
@@ -356,7 +355,7 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
             let authorization = head.headers.get("proxy-authorization").is_some();
             assert!(!authorization, "a proxy's credentials have come here");
             match head.uri.path() {
-                // Every piece comes back as soon as it is there.
+                // Echoes every piece as soon as it arrives.
                 "/echo" => return Ok(Response::new(body.boxed())),
                 "/big" => {
                     let piece = Bytes::from(vec![b'z'; 1 << 20]);
@@ -369,7 +368,7 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
                 _ => {}
             }
             let body = BodyExt::collect(body).await.map(http_body_util::Collected::to_bytes);
-            // One that was cut off has not arrived.
+            // A body that was cut off has not arrived.
             let Ok(body) = body else { return Err("cut off") };
             let line = format!("{} {} {}", head.method, head.uri.path(), String::from_utf8_lossy(&body));
             seen.lock().unwrap().requests.push(line);
@@ -380,7 +379,7 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
     let _ = builder.serve_connection_with_upgrades(io, service).await;
 }
 
-/// Notes every byte that comes.
+/// Records every byte that arrives.
 async fn socket(upgrade: hyper::upgrade::OnUpgrade, seen: Arc<Mutex<Seen>>) {
     let Ok(stream) = upgrade.await else { return };
     let (mut stream, mut buffer) = (TokioIo::new(stream), vec![0; 64 << 10]);
@@ -389,7 +388,7 @@ async fn socket(upgrade: hyper::upgrade::OnUpgrade, seen: Arc<Mutex<Seen>>) {
     }
 }
 
-/// Answers that it has not answered yet.
+/// Sends informational responses endlessly.
 async fn flood(mut stream: TcpStream) {
     let mut buffer = vec![0; 4096];
     let _ = stream.read(&mut buffer).await;
@@ -397,12 +396,12 @@ async fn flood(mut stream: TcpStream) {
     while stream.write_all(many.as_bytes()).await.is_ok() {}
 }
 
-/// A token of a provider's format, put together here.
+/// A token in a provider's format, assembled at run time.
 pub fn leak() -> String {
     ["the token is ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
 }
 
-/// A proxy at a private address that wants credentials: connects to whatever public name it is asked for, and notes what.
+/// A proxy at a private address that requires credentials. It connects to any public name, and records the names.
 pub async fn upstream_proxy(credentials: &str) -> Arc<Mutex<Vec<String>>> {
     let noted: Arc<Mutex<Vec<String>>> = Arc::default();
     let listener = TcpListener::bind((MEANT, 3128)).await.unwrap();
@@ -437,7 +436,7 @@ pub async fn upstream_proxy(credentials: &str) -> Arc<Mutex<Vec<String>>> {
     noted
 }
 
-/// Says `hello`, then notes what comes and sends it back.
+/// Sends `hello`, then records and echoes what arrives.
 async fn bytes(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
     let _ = stream.write_all(b"hello").await;
     let mut buffer = vec![0; 4096];

@@ -1,6 +1,6 @@
-"""Tells what arrives in the network that it runs in: datagrams, to groups and everybody and over IPv6 too, connections, queries for names.
+"""Prints what arrives in its network namespace: datagrams (unicast, multicast, broadcast, IPv6), connections, DNS queries.
 
-One line for each; "ready" first. It ends with its standard input, and says "end" then.
+Prints "ready", then one line for each, and "end" when its standard input ends.
 """
 
 import selectors

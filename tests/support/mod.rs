@@ -1,4 +1,4 @@
-//! What tests share: launches on the fake engine, bottler as a process, and the engine left as it was found.
+//! Shared by tests: launches on the fake engine, bottler as a process, and leaving the engine as it was.
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 

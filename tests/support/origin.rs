@@ -1,11 +1,11 @@
-//! A destination of a test's own: a container on a bottle's outside network, under names that the world knows.
+//! A destination for one test: a container on a bottle's outside network, under host names that egress resolves.
 
 use std::path::Path;
 use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-/// It runs; gone with the value.
+/// A running destination, removed when dropped.
 pub struct Origin(String);
 
 impl Drop for Origin {
@@ -37,14 +37,14 @@ impl Origin {
         origin
     }
 
-    /// What it has written.
+    /// Its output so far.
     pub fn log(&self) -> String {
         let output = Command::new("docker").args(["logs", &self.0]).output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 }
 
-/// An authority, whose certificate is `root.pem`, and what it certifies for some hosts: `leaf.pem`, `leaf.key`.
+/// Creates a CA with the certificate `root.pem`, and a certificate for some hosts: `leaf.pem`, `leaf.key`.
 pub fn certificates(folder: &Path, hosts: &[&str]) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();

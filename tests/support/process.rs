@@ -1,4 +1,4 @@
-//! bottler as its users run it: a process, on the real engine.
+//! bottler as users run it: as a process, on the real engine.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// How long anything may take before a test gives up waiting for it.
+/// How long a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A state directory of its own, and what is run in it.
+/// A separate state directory, and the commands that run with it.
 pub struct World {
     pub state: tempfile::TempDir,
-    /// Another engine than the machine's, as `DOCKER_HOST` has it.
+    /// Another engine than the machine's, as for `DOCKER_HOST`.
     pub engine: Option<String>,
-    /// What bottler is run by, where that is something.
+    /// The prefix of the command line that runs bottler, if any.
     pub through: Vec<String>,
-    /// Further variables of it.
+    /// Further environment variables of bottler.
     pub env: Vec<(String, String)>,
 }
 
-/// What a finished run said.
+/// The result of a finished run.
 pub struct Done {
     pub status: ExitStatus,
     pub stdout: String,
@@ -53,7 +53,7 @@ pub fn recipe(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes").join(name).to_string_lossy().into_owned()
 }
 
-/// What the built-in probe needs to know to try these addresses as a bottle's agent, and no counterpart.
+/// The built-in probe's targets: these addresses, as for a bottle's agent, and no counterpart.
 pub fn targets(direct: &[String]) -> serde_json::Value {
     let target = |address: &String| serde_json::json!({ "name": "them", "address": address, "port": 7007 });
     let direct: Vec<_> = direct.iter().map(target).collect();
@@ -62,7 +62,7 @@ pub fn targets(direct: &[String]) -> serde_json::Value {
 }
 
 impl World {
-    /// Fails, never skips, without an engine.
+    /// Fails, and does not skip, if there is no engine.
     pub fn new() -> Self {
         let docker = Command::new("docker").arg("version").output();
         let alive = docker.is_ok_and(|output| output.status.success());
@@ -70,13 +70,13 @@ impl World {
         Self { state: tempfile::tempdir().unwrap(), engine: None, through: Vec::new(), env: Vec::new() }
     }
 
-    /// On an engine of a test's own.
+    /// With a test's own engine.
     pub fn on(engine: &str) -> Self {
         let state = tempfile::tempdir().unwrap();
         Self { state, engine: Some(engine.to_owned()), through: Vec::new(), env: Vec::new() }
     }
 
-    /// The docker command, for this world's engine.
+    /// The docker command for this world's engine.
     pub fn docker(&self) -> Command {
         let mut command = Command::new("docker");
         command.envs(self.engine.as_ref().map(|engine| ("DOCKER_HOST", engine)));
@@ -88,7 +88,7 @@ impl World {
         let words: Vec<&String> = self.through.iter().chain([&own]).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).args(arguments).stdin(Stdio::null());
-        // The user's own manifest has no part in tests.
+        // The user's own manifest must not affect tests.
         command.env("XDG_STATE_HOME", self.state.path()).env("XDG_CONFIG_HOME", self.state.path());
         command.envs(self.engine.as_ref().map(|engine| ("DOCKER_HOST", engine)));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
@@ -103,14 +103,14 @@ impl World {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// The names of this state directory's bottles.
+    /// The ids of this state directory's bottles.
     pub fn bottles(&self) -> Vec<String> {
         let folder = self.state.path().join("bottler/bottles");
         let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// Objects on the engine that carry the label of one of this world's bottles.
+    /// Objects on the engine with the label of one of this world's bottles.
     pub fn objects(&self) -> Vec<String> {
         let Ok(id) = std::fs::read_to_string(self.state.path().join("bottler/id")) else { return Vec::new() };
         assert!(!id.is_empty());
@@ -118,11 +118,11 @@ impl World {
         self.objects_of(&owner)
     }
 
-    /// The agent's container, once a process of it has these words in its command line.
+    /// The agent's container, once one of its processes has these words in its command line.
     pub fn agent_running(&self, words: &str) -> Option<String> {
         let others = ["-egress", "-socket", "-outside", "-inside", "-receiver", "-prover"];
         let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
-        // Docker has the arguments of `ps`; Podman, whose containers may be without `ps`, names of columns.
+        // Docker accepts arguments of `ps`; Podman, whose containers may lack `ps`, accepts column names.
         let tops = [&["-eo", "pid,args"][..], &["pid,args"]];
         let shows = |columns| {
             let top = self.docker().args(["top", &agent]).args(columns).output().unwrap();
@@ -131,7 +131,7 @@ impl World {
         tops.into_iter().any(shows).then_some(agent)
     }
 
-    /// Everything on the engine with the label of one owner.
+    /// All objects on the engine with the label of one owner.
     pub fn objects_of(&self, owner: &str) -> Vec<String> {
         let filter = format!("label=dev.bottler.owner={owner}");
         let mut found = Vec::new();
@@ -151,7 +151,7 @@ impl World {
         bottler::session::StateDir::at(&self.state.path().join("bottler")).ok().map(|state| state.owner)
     }
 
-    /// This world's processes of a role, as their command lines and environments say it.
+    /// This world's processes of a role, found by command line and environment.
     pub fn processes(&self, role: &str) -> Vec<i32> {
         let state = self.state.path().to_string_lossy().into_owned();
         let has = |pid: &i32, file: &str, word: &str| {
@@ -188,7 +188,7 @@ impl Drop for World {
             self.assert_clean();
             return;
         }
-        // A failed test leaves the engine as it found it, too.
+        // Also after a failed test, leave the engine as it was.
         for pid in self.processes("holder") {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
@@ -204,7 +204,7 @@ impl Drop for World {
     }
 }
 
-/// Waits until something is so; the value. A test's way of waiting for what other processes do.
+/// Waits for a condition that other processes bring about; returns its value.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
@@ -216,7 +216,7 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A child's end, with what it wrote.
+/// Waits for a child's end; returns its output.
 pub fn finish(child: Child) -> Done {
     child.wait_with_output().unwrap().into()
 }

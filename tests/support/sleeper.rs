@@ -1,4 +1,4 @@
-//! A bottle whose agent sleeps, so that a test can run programs in it; and a destination beside it.
+//! A bottle whose agent sleeps, so that a test can run programs in it, and a destination beside it.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use super::images::{DEBIAN, Debian};
 use super::origin::{Origin, certificates};
 use super::process::{World, finish, wait_for};
 
-/// It runs until it is ended.
+/// A running bottle.
 pub struct Sleeper {
     /// The name of the agent's container.
     pub agent: String,
@@ -19,8 +19,8 @@ pub struct Sleeper {
 }
 
 impl Sleeper {
-    /// Launches it with these hosts allowed, and with further arguments; all of them are the destination, which runs `/origin/start`
-    /// out of the folder `origin` in `folder`, beside its certificate.
+    /// Launches it with these allowed hosts and further arguments. All hosts lead to the destination, which runs
+    /// `/origin/start` from the folder `origin` in `folder`, with a certificate.
     pub fn launch(world: &World, folder: &Path, hosts: &[&str], more: &[&str], start: &str) -> Self {
         Debian::import();
         let origin = folder.join("origin");
@@ -42,7 +42,7 @@ impl Sleeper {
         Self { agent, origin, child }
     }
 
-    /// What a command of the shell writes beside the agent, in at most so many seconds.
+    /// Runs a shell command beside the agent, for at most so many seconds; returns its output.
     pub fn exec(&self, seconds: u32, variables: &[(&str, &str)], command: &str) -> String {
         let mut exec = Command::new("docker");
         exec.arg("exec");
@@ -61,7 +61,7 @@ impl Sleeper {
         interrupt(child);
     }
 
-    /// The same, while the destination is still there.
+    /// The same, but returns the destination, which is still running.
     pub fn end_before_origin(self) -> Origin {
         interrupt(self.child);
         self.origin

@@ -1,4 +1,4 @@
-//! A terminal as people have it: tmux, with a server of its own.
+//! A real terminal: tmux, with a separate server.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::process::wait_for;
 
-/// A terminal with a shell in it; gone with the value.
+/// A terminal with a shell, closed when dropped.
 pub struct Tmux {
     server: String,
 }
@@ -14,13 +14,13 @@ pub struct Tmux {
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 impl Tmux {
-    /// One whose shell is in a folder.
+    /// With a shell in a folder.
     pub fn new(folder: &Path) -> Self {
-        // A wide one: what is looked for is not to be broken.
+        // Wide, so that the expected text is not broken into lines.
         Self::of_size(folder, 180, 50)
     }
 
-    /// One of another size.
+    /// With another size.
     pub fn of_size(folder: &Path, width: u16, height: u16) -> Self {
         let (width, height) = (width.to_string(), height.to_string());
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -59,23 +59,23 @@ impl Tmux {
         self.keys(&["Enter"]);
     }
 
-    /// Types keys by their names.
+    /// Presses keys, by their names.
     pub fn keys(&self, keys: &[&str]) {
         self.run(&[&["send-keys", "-t", "t"], keys].concat());
     }
 
-    /// Makes it another size.
+    /// Changes its size.
     pub fn resize(&self, width: u16, height: u16) {
         self.run(&["resize-window", "-t", "t", "-x", &width.to_string(), "-y", &height.to_string()]);
     }
 
-    /// What is on the screen.
+    /// The content of the screen.
     pub fn screen(&self) -> String {
         let screen = self.run(&["capture-pane", "-t", "t", "-p", "-J"]);
         screen.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
 
-    /// Waits until something is on the screen; the screen.
+    /// Waits until a text is on the screen; returns the screen.
     pub fn wait(&self, words: &str) -> String {
         let last = std::cell::RefCell::new(String::new());
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -1,5 +1,5 @@
-//! The READMEs: what they show is executed, the front page stays one page, and every link leads somewhere. `tests/README.md` says
-//! which block is executed by which test.
+//! Checks the READMEs: what they show is executed, the main page stays short, and links have targets.
+//! `tests/README.md` says which test executes which block.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::documents::{Block, Readme, root};
 
-/// Blocks of commands that no test executes: the README, the first command, and why.
+/// Blocks of commands that no test executes: the README, the first command, and the reason.
 const NOT_EXECUTED: [(&str, &str, &str); 4] = [
     ("README.md", "cargo run --release", "an optimized build, which takes minutes, and these tests"),
     ("README.md", "bottler init", "wants a key, a terminal, and the agent's program from a registry"),
@@ -15,7 +15,7 @@ const NOT_EXECUTED: [(&str, &str, &str); 4] = [
     ("tests/README.md", "tests/run", "these are the tests"),
 ];
 
-/// A folder to execute a README's commands in: its files are there, and nobody else's settings.
+/// A folder with a README's files for executing its commands, without anybody's settings.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -31,7 +31,7 @@ impl Place {
         place
     }
 
-    /// What a command of the shell says, data first, and whether it succeeds.
+    /// Runs a shell command; returns its output, standard output first, and whether it succeeded.
     fn run(&self, command: &str) -> (String, bool) {
         let home = self.0.path();
         let own = Path::new(env!("CARGO_BIN_EXE_bottler")).parent().unwrap();
@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-/// Whether a text is what is expected, in which a line `…` stands for anything.
+/// Whether a text matches the expected one, in which a line `…` stands for anything.
 fn is_as_expected(said: &str, expected: &str) -> bool {
     let (expected, said) = (format!("\n{expected}"), format!("\n{said}"));
     let mut parts: Vec<&str> = expected.split("\n…").collect();
@@ -82,7 +82,7 @@ fn commands_do_what_the_readmes_say() {
         for block in readme.blocks().iter().filter(|block| block.info == "console") {
             for example in format!("\n{}", block.text).split("\n$ ").skip(1) {
                 let (command, expected) = example.split_once('\n').unwrap_or((example, ""));
-                // The last line of an example in the middle has lost its end.
+                // An example in the middle has lost its final newline.
                 let expected = if expected.is_empty() || expected.ends_with('\n') {
                     expected.to_owned()
                 } else {
@@ -104,7 +104,7 @@ fn commands_do_what_the_readmes_say() {
             if shown.contains(name) {
                 continue;
             }
-            // What no command shows is right all the same.
+            // Examples whose output is not shown must be correct as well.
             let check = match block.info.split_once(' ').unwrap().0 {
                 "lua" => format!("bottler lua check {name}"),
                 _ if name == "bottler.yaml" => "bottler manifest check".to_owned(),
@@ -140,7 +140,7 @@ fn every_block_of_commands_is_executed_by_a_test() {
             let path = &readme.path;
             match &*block.info {
                 "console" => assert!(block.text.starts_with("$ "), "{path}: {}", block.text),
-                // `docker/documents.rs` takes every one of them.
+                // `docker/documents.rs` executes all of these.
                 "sh engine" => {
                     assert!(block.text.lines().all(|line| line.starts_with("bottler ")), "{path}: {}", block.text);
                 }
@@ -151,7 +151,7 @@ fn every_block_of_commands_is_executed_by_a_test() {
                     let (of, first, _) = listed.unwrap_or_else(|| panic!("{path}: no test executes\n{}", block.text));
                     unused.remove(&(*of, *first));
                 }
-                // A recipe that is shown is the one that runs.
+                // A recipe in a README must be part of a real one.
                 "lua" => assert!(recipes.iter().any(|recipe| recipe.contains(&block.text)), "{path}: {}", block.text),
                 "text" | "json" => {
                     let command =
@@ -174,20 +174,20 @@ fn the_front_page_is_one_page() {
         for line in readme.prose().filter(|line| !line.starts_with('|')) {
             assert!(line.chars().count() <= 130, "{}: wrap this line:\n{line}", readme.path);
         }
-        // A stranger reads first what the page is for.
+        // A page must start with a sentence about its purpose.
         let begins = readme.text.lines().nth(2).unwrap_or_default();
         let is_prose = begins.chars().next().is_some_and(|c| c.is_alphabetic() || c == '`' || c == '[');
         assert!(readme.text.starts_with("# ") && is_prose, "{} begins with its title, and what it is for", readme.path);
     }
 }
 
-/// Where a heading is found, as GitHub names it.
+/// The anchor that GitHub creates for a heading.
 fn anchor(heading: &str) -> String {
     let plain = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
     heading.trim_start_matches('#').trim().to_lowercase().chars().filter(plain).collect::<String>().replace(' ', "-")
 }
 
-/// What is between `](` and `)`.
+/// The text between `](` and `)`.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0))
 }

@@ -1,4 +1,4 @@
-//! What is the same for every built-in sidecar, by one that has nothing else: the stub.
+//! What all built-in sidecars have in common, tested with the one that has nothing else: the stub.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -48,7 +48,7 @@ fn a_role_is_configured_says_ready_and_acknowledges_each_command_by_its_number()
         let Message::Acknowledged(acknowledged) = next() else { panic!("{action} is not acknowledged") };
         assert_eq!((acknowledged.n, acknowledged.outcome), (number, expected), "{action}");
     }
-    // It serves on when its input has ended, until it is stopped: then it ends by itself, and well.
+    // It continues after the end of its input until it is stopped, and then exits successfully.
     drop(input);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(child.wait().unwrap().success());
@@ -71,7 +71,7 @@ fn a_role_without_its_configuration_says_why_it_ends() {
     }
 }
 
-/// A further role is a folder, or a file, of its own on either side, and a row of the table.
+/// A new role needs only its own folder or file on either side, and a row in the table.
 #[test]
 fn a_role_is_named_in_its_own_files_and_in_the_table() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

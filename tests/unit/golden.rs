@@ -1,4 +1,4 @@
-//! What authors are told about their mistakes, word for word. `BLESS=1 tests/run unit` writes it anew.
+//! The exact error messages for authors' mistakes. `BLESS=1 tests/run unit` rewrites them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mistakes")
 }
 
-/// What `bottler lua run` says of a recipe, on an engine in memory.
+/// The output of `bottler lua run` for a recipe, on an engine in memory.
 fn said(name: &str) -> String {
     let state = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_bottler"))
@@ -19,7 +19,7 @@ fn said(name: &str) -> String {
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
-    // What goes wrong in the teardown is a row of its table.
+    // Errors of the teardown are rows of its table.
     let undone: String =
         stdout.split("UNDOES").nth(1).unwrap_or_default().lines().filter(|l| l.contains("defer")).collect();
     if undone.is_empty() { stderr } else { format!("{stderr}{undone}\n") }

@@ -1,4 +1,4 @@
-//! What a recipe's author meets: the language as it is closed, its limits, and the errors for common mistakes.
+//! What a recipe's author encounters: the restricted language, its limits, and the errors for common mistakes.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn mistakes_are_told_with_their_line_and_in_the_words_of_scripts() {
         (
             "return recipe(function(plan)\n  sidecar_start { name = 'e', role = 'egress', network = 'n' }\nend)",
             2,
-            "option network takes what network_create gave, not a string",
+            "option network takes the result of network_create, not a string",
         ),
         (
             "return recipe(function(plan)\n  local n = network_create { name = 'n' }\n  sidecar_start { name = 'e', role = 'egress', network = n, allow = { 'a b' } }\nend)",
@@ -54,7 +54,7 @@ async fn mistakes_are_told_with_their_line_and_in_the_words_of_scripts() {
         (
             "return recipe(function(plan)\n  run_agent { config = plan.agent }\nend)",
             2,
-            "run_agent: option image is missing: what build_image gave",
+            "run_agent: option image is missing: the result of build_image",
         ),
         ("return recipe(function(plan)\n  provision('x', {})\nend)", 2, "provision"),
         ("return recipe(function(plan)\n  local x = undefined_thing\nend)", 2, "there is no global undefined_thing"),
@@ -117,7 +117,7 @@ async fn bytecode_is_not_loaded() {
     assert!(message.contains("binary") || message.contains("unexpected symbol"), "{message}");
 }
 
-/// On real time: a loop is stopped by the clock.
+/// In real time, because the clock stops the loop.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endless_loop_ends_also_inside_pcall_and_a_callback() {
     for body in ["while true do end", "while true do pcall(function() while true do end end) end"] {
@@ -226,7 +226,7 @@ async fn numbered_names_are_tried_up_to_a_bound_unless_pinned() {
     use bottler::engine::Engine;
     for (pinned, expected_calls) in [(false, 99), (true, 1)] {
         let launch = Launch::new();
-        // A stranger's containers with all the names.
+        // Another owner's containers have all the names.
         for number in 1..=99 {
             let name = if number == 1 { "probe-t3st5".to_owned() } else { format!("probe-t3st5-{number}") };
             launch.engine.container_create(&crate::support::fake::stranger(&name)).await.unwrap();

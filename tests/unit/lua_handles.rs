@@ -1,4 +1,4 @@
-//! Handles: their lives, what a script may do with a failure, and hooks around what makes them. On the fake engine.
+//! Handles: their lifecycle, caught failures, and hooks around the creating primitives. On the fake engine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ async fn logs(source: &str) -> Vec<String> {
     launch.logs.lock().unwrap().clone()
 }
 
-/// A launch with a project's hooks.
+/// Runs a launch with a project's hooks.
 async fn hooked(hooks: &str, source: &str, replace: &[&str]) -> (Launch, bottler::holder::LaunchOutcome) {
     let launch = Launch::new();
     let program = Program {
@@ -79,7 +79,7 @@ async fn a_defer_may_use_what_is_older_and_is_told_what_is_gone() {
         end";
     let said = logs(source).await;
     assert_eq!(said[0], "true");
-    assert_eq!(said[1], "network young has been removed by the teardown; it was made at test.lua:11");
+    assert_eq!(said[1], "network young has been removed by the teardown; it was created at test.lua:11");
     assert!(said[2].starts_with("false make network") && said[2].contains("being torn down"), "{said:?}");
 }
 
@@ -211,19 +211,19 @@ async fn replacing_what_isolates_needs_the_users_word() {
     let hooks = "return { replace = { egress = function(options)\n  log('replaced')\n  local own = sidecar_start(options)\n  return own\nend } }";
     let (_, outcome) = hooked(hooks, LAUNCH, &[]).await;
     let failure = outcome.failure.unwrap();
-    assert!(failure.message.contains("replace.egress replaces what isolates"), "{failure:?}");
+    assert!(failure.message.contains("replace.egress replaces a part of the isolation"), "{failure:?}");
     assert!(failure.hint.unwrap().contains("replace: [egress]"));
     let (launch, outcome) = hooked(hooks, LAUNCH, &["egress"]).await;
     assert_eq!(outcome.failure, None);
     assert_eq!(*launch.logs.lock().unwrap(), ["replaced"]);
-    // A thing of the recipe's own that isolates nothing may be replaced.
+    // An object of the recipe that is not a part of the isolation may be replaced.
     let source = "return function()\n  sidecar_start { name = 'db', image = 'postgres:16' }\nend";
     let hooks = "return { replace = { db = function(options)\n  options.image = 'self'\n  options.command = { '/x' }\n  local own = sidecar_start(options)\n  return own\nend } }";
     let (_, outcome) = hooked(hooks, source, &[]).await;
     assert_eq!(outcome.failure, None);
 }
 
-/// What a project that wants out would try: hooks see the options of what isolates.
+/// What a hostile project would try: hooks receive the options of the isolation's parts.
 #[tokio::test(start_paused = true)]
 async fn hooks_cannot_widen_what_the_user_allowed() {
     for hooks in [
@@ -309,7 +309,7 @@ async fn a_thousand_resources_are_made_and_undone() {
     assert_eq!(launch.engine.left(), Vec::<String>::new());
 }
 
-/// The machine is dropped in the middle of every call of a launch: what it made is undone all the same.
+/// The machine is dropped during every call of a launch: what it created is removed nevertheless.
 #[tokio::test(start_paused = true)]
 async fn a_machine_dropped_at_any_moment_leaks_nothing() {
     let source = r"
@@ -356,7 +356,7 @@ async fn a_sidecar_shares_a_volume_with_egress_only_until_the_script_waits() {
         end"
         )
     };
-    // A deferred function between the two is no reason to remove the volume before egress.
+    // A deferred function between the two does not make the volume go before egress.
     let (launch, outcome) = run(&source("defer(function() end)", "egress")).await;
     assert_eq!(outcome.failure, None);
     let removals = launch.engine.removals();

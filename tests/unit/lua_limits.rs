@@ -1,5 +1,5 @@
-//! Whatever a script does, it ends, and the user is told the line: loops where Lua can be suspended, where it cannot, and inside
-//! C functions, where only the end of the process stops it. Every script runs in a process of its own.
+//! Scripts always end, and the user is told the line: loops where Lua can be suspended, where it cannot, and inside C
+//! functions, where only ending the process helps. Every script runs in its own process.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::support::fake::{Launch, plan, recipe};
 use bottler::lua::{Grants, Program};
 
-/// Says to the process of one script which it is.
+/// Tells a child process which script to run.
 const SCRIPT: &str = "BOTTLER_TEST_SCRIPT";
-/// The time that these scripts may compute: the shortest that a loaded machine lets honest ones keep.
+/// The computing time of these scripts: the shortest that honest scripts can keep on a loaded machine.
 const BURST: Duration = Duration::from_millis(300);
 
-/// Bodies of a recipe's function, which begins on line 1; each does not end on line 2 or 3.
+/// Bodies of a recipe's function, which starts on line 1. Each hangs on line 2 or 3.
 const ENDLESS: &[(&str, &str)] = &[
     ("loop", "local x\nwhile true do end"),
     ("loop that catches", "local x\nwhile true do pcall(function() while true do end end) end"),
@@ -106,7 +106,7 @@ fn one_script() {
     assert_eq!(launch.engine.left(), Vec::<String>::new());
 }
 
-/// What the process of a script said.
+/// The output of a script's process.
 fn run(script: &str) -> String {
     run_as("one_script", script)
 }
@@ -140,7 +140,7 @@ fn whatever_does_not_end_is_ended_with_its_line() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// What would take more memory than a script may: in Lua, in copies that primitives make, in what they keep.
+/// Scripts that use too much memory: in Lua, in copies that primitives make, and in what they keep.
 const GREEDY: &[(&str, &str)] = &[
     ("strings", "local t = {} while true do t[#t + 1] = ('x'):rep(1000000) end"),
     ("secret that doubles", "local s = secret.random(256) while true do s = secret.format('%s%s', s, s) end"),
@@ -163,14 +163,14 @@ const GREEDY: &[(&str, &str)] = &[
     ("images", "for i = 1, 1 << 30 do build_image { source = 'i' .. i } end"),
 ];
 
-/// The most that this process has had in memory, in KiB.
+/// The peak memory of this process, in KiB.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Prints how the launch of a script ended, and how much memory that took.
+/// Prints how the launch of a script ended, and its peak memory.
 #[test]
 #[ignore = "run by the test below, in processes of its own"]
 fn one_greedy_script() {
@@ -189,7 +189,8 @@ fn the_bound_on_memory_holds_for_what_primitives_copy_and_keep_too() {
         let said = run_as("one_greedy_script", &format!("return function()\n{body}\nend"));
         let ended = said.lines().find_map(|line| line.strip_prefix("ended with ")?.split_once(" MiB: "));
         match ended {
-            // The test itself, its engine in memory and the unwinding have some, and garbage that Lua has not seen yet.
+            // The test itself, the engine in memory and the unwinding use some, and garbage that Lua has not
+            // collected yet.
             Some((peak, failure)) if !failure.is_empty() && peak.parse::<u64>().unwrap() < 640 => {}
             _ => wrong.push(format!("{name}: {said}")),
         }

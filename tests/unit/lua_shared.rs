@@ -1,10 +1,10 @@
-//! Scripts of several authors in one machine: what a project's hooks do to what they share changes nothing for the recipe.
+//! Scripts of several authors in one machine: what a project's hooks do to shared values does not affect the recipe.
 
 use crate::support::fake::{Launch, built_in, plan, recipe};
 use bottler::lua::{Grants, Program};
 use bottler::session::Failure;
 
-/// The default launch with a project's hooks: what it asked the engine for, and how it failed.
+/// Runs the default launch with a project's hooks; returns its engine calls, and its failure.
 async fn launched(hooks: Option<&str>) -> (Vec<String>, Option<Failure>) {
     let launch = Launch::new();
     let project = hooks.map(|hooks| ("hooks.lua".to_owned(), hooks.to_owned())).into_iter().collect();
@@ -12,12 +12,13 @@ async fn launched(hooks: Option<&str>) -> (Vec<String>, Option<Failure>) {
     let outcome = launch.run_program(&program, plan()).await;
     assert_eq!(launch.engine.left(), Vec::<String>::new(), "{hooks:?}");
     let mut calls = launch.engine.calls();
-    // Effects overlap.
+    // Effects run concurrently.
     calls.sort();
     (calls, outcome.failure)
 }
 
-/// Every way to put one's own function where another script finds it. Each is an error at its line, or has no effect on others.
+/// All ways to put one's own function where another script finds it. Each is an error at its line, or does not affect
+/// others.
 const ATTACKS: &[&str] = &[
     "sidecar_start = TAKEN",
     "rawset(_ENV, 'sidecar_start', TAKEN)",
@@ -88,7 +89,7 @@ async fn what_scripts_share_is_there_to_be_used() {
     assert_eq!(*launch.logs.lock().unwrap(), ["2 [1] true"]);
 }
 
-/// A hook that makes another thing of what isolates, under its name.
+/// A hook that changes the role of a part of the isolation, under the same name.
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_changes_a_role_replaces() {
     for change in [
@@ -98,7 +99,7 @@ async fn a_hook_that_changes_a_role_replaces() {
         let hooks = format!("return {{ before = {{ egress = function(o) {change} end }} }}");
         let (_, failure) = launched(Some(&hooks)).await;
         let failure = failure.unwrap_or_else(|| panic!("allowed: {change}"));
-        assert!(failure.message.contains("before.egress replaces what isolates"), "{failure:?}");
+        assert!(failure.message.contains("before.egress replaces a part of the isolation"), "{failure:?}");
     }
 }
 
@@ -132,7 +133,7 @@ async fn bounds_that_bound_nothing_are_refused_everywhere() {
     }
 }
 
-/// What a project's hooks may launch, whatever the client let them know of.
+/// What a project's hooks may launch, whatever the client's drafts contain.
 #[tokio::test(start_paused = true)]
 async fn a_projects_hooks_launch_nothing_that_reaches_more() {
     let hooks = "return { before = { agent = function() bottle('claude', { command = { 'x' } }):wait() end } }";

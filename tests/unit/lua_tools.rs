@@ -1,4 +1,4 @@
-//! `bottler lua` as authors use it, and that what it prints is what there is.
+//! `bottler lua` as authors use it; and its output is complete and correct.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A run in a folder, with a state directory and a configuration of its own.
+/// Runs bottler in a folder, with a separate state directory and configuration.
 fn bottler(folder: &Path, state: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bottler"));
     command.current_dir(folder).args(arguments).env("XDG_STATE_HOME", state).env("XDG_CONFIG_HOME", state);
@@ -43,7 +43,7 @@ async fn the_reference_is_what_there_is() {
     let checks: Vec<String> =
         names.iter().map(|name| format!("assert(type({name}) == 'function', '{name}')")).collect();
     let checks = checks.join("\n");
-    // `recipe` gives tables that can be called; everything else is a function.
+    // `recipe` returns callable tables; everything else is a function.
     let methods: Vec<String> = reference::classes()
         .iter()
         .flat_map(|class| class.methods.iter().map(move |method| format!("made.{}.{}", class.name, method.name)))
@@ -62,7 +62,7 @@ async fn the_reference_is_what_there_is() {
     let outcome = launch.run(&recipe(&source), plan()).await;
     assert_eq!(outcome.failure, None);
 
-    // And the other way round: the prelude's globals, and the methods that handles are given.
+    // The reverse: the prelude's globals, and the methods of handles.
     let sources = ["src/lua/api/handle.rs", "src/lua/api/things.rs", "src/lua/api/container.rs"];
     let described: BTreeSet<&str> =
         reference::classes().iter().flat_map(|class| class.methods).map(|method| method.name).collect();
@@ -109,7 +109,7 @@ fn every_script_of_ours_is_clean() {
     }
 }
 
-/// Golden transcripts: what every recipe would make and undo.
+/// Golden transcripts: what every recipe would create and remove.
 #[test]
 fn recipes_rehearse_as_written_down() {
     let state = tempfile::tempdir().unwrap();
@@ -178,7 +178,7 @@ fn the_librarys_own_tests_pass_and_a_red_one_is_red() {
     let done = bottler(root(), state.path(), &["lua", "test", "--no-project", "tests/lua"]);
     assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
     assert!(text(&done.stdout).lines().count() > 12 && !text(&done.stdout).contains("RED"));
-    // Each module of the library has its tests.
+    // Each module of the library has tests.
     for entry in std::fs::read_dir(root().join("stdlib")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if let Some(module) = name.strip_suffix(".lua").filter(|module| *module != "core") {
@@ -212,7 +212,7 @@ fn types_are_written_beside_what_is_there() {
     assert_eq!(bottler(folder.path(), folder.path(), &["lua", "doc", "nothing"]).status.code(), Some(120));
 }
 
-/// A project's files count only as they were trusted.
+/// A project's files are only used as they were when the user trusted them.
 #[test]
 fn a_project_is_refused_until_it_is_trusted_and_again_when_it_changes() {
     let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -229,7 +229,7 @@ fn a_project_is_refused_until_it_is_trusted_and_again_when_it_changes() {
         assert!(said.contains(words) && said.contains("bottler trust --show"), "{said}");
     };
     refused("is not trusted");
-    // Looking at it trusts nothing.
+    // Showing them does not trust them.
     assert!(text(&run(&["trust", "--show"]).stdout).contains("new  .bottler/lib/db.lua"));
     refused("is not trusted");
     assert!(run(&["trust"]).status.success());
@@ -241,10 +241,10 @@ fn a_project_is_refused_until_it_is_trusted_and_again_when_it_changes() {
         "the preflight: {}",
         text(&done.stderr)
     );
-    // What bottler writes there for editors changes nothing of it.
+    // Files that bottler writes there for editors do not count.
     assert!(run(&["lua", "types"]).status.success());
     assert!(own.join("_meta").is_dir() && run(&check).status.success());
-    // Any file of it, not only scripts.
+    // Every file counts, not only scripts.
     std::fs::write(own.join("prompt.md"), "do evil").unwrap();
     refused("has changed since");
     let shown = run(&["trust", "--show", "--format", "json"]);
@@ -267,7 +267,7 @@ fn a_project_is_refused_until_it_is_trusted_and_again_when_it_changes() {
     assert!(run(&check).status.success());
     assert!(run(&["untrust"]).status.success());
     refused("is not trusted");
-    // No link out, of a file or of the folder itself.
+    // Links that lead outside are refused, whether a file or the folder itself is one.
     std::os::unix::fs::symlink("/etc/passwd", own.join("lib/out.lua")).unwrap();
     assert!(text(&run(&["trust"]).stderr).contains("lib/out.lua is a link"));
     std::fs::remove_file(own.join("lib/out.lua")).unwrap();
@@ -276,7 +276,7 @@ fn a_project_is_refused_until_it_is_trusted_and_again_when_it_changes() {
     assert!(text(&run(&["trust"]).stderr).contains("is not a directory"));
 }
 
-/// `host.run` by the user's manifest, before the agent; not by a project's own word.
+/// `host.run` needs the user's manifest, not the project's, and only works before the agent starts.
 #[tokio::test]
 async fn the_host_runs_what_the_manifest_lists_and_only_before_the_agent() {
     let launch = Launch::new();
@@ -291,7 +291,7 @@ async fn the_host_runs_what_the_manifest_lists_and_only_before_the_agent() {
     assert!(said[2].contains("the agent has been released"), "{said:?}");
 }
 
-/// A project's top-level code hangs no command: the process itself ends, with the line.
+/// A project's top-level code cannot hang a command: the process ends, and names the line.
 #[test]
 fn scripts_that_never_end_end_every_tool() {
     let folder = tempfile::tempdir().unwrap();
@@ -318,7 +318,7 @@ fn scripts_that_never_end_end_every_tool() {
             scope.spawn(move || ends(arguments, place));
         }
     });
-    // What nests without end for the parser, and not for Lua.
+    // Nested too deeply for the parser, but not for Lua.
     write("sum.lua", &format!("return function() local x = {}1 end", "1+".repeat(60_000)));
     write("else.lua", &format!("return function(x) if x then {}end end", "elseif x then ".repeat(9000)));
     write("long.lua", &format!("return function() local x = {}1 end", "1+".repeat(200_000)));

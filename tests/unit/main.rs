@@ -1,4 +1,4 @@
-//! What needs no engine: manifests, recipes on the engine in memory, documents, the order of modules.
+//! Tests without an engine: manifests, recipes on the engine in memory, documents, dependencies between modules.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

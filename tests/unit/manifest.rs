@@ -1,5 +1,5 @@
-//! A manifest as its writers use it: plans without an engine, mistakes with their places, a project's limits. The plans of
-//! all templates are kept word for word; `BLESS=1 tests/run unit` writes them anew.
+//! The manifest as its authors use it: plans without an engine, mistakes with their locations, a project's limits.
+//! The plans of all templates are compared exactly; `BLESS=1 tests/run unit` rewrites them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use crate::support::process::{Done, bottler};
 use crate::support::tmux::Tmux;
 use bottler::manifest::{AgentTemplate, schema};
 
-/// A configuration, a state directory and a project of a test's own; the engine's address leads nowhere.
+/// A separate configuration, state directory and project; the engine's address leads nowhere.
 struct Home {
     folder: tempfile::TempDir,
 }
@@ -72,8 +72,8 @@ fn the_schema_is_fresh() {
     assert!(std::fs::read_to_string(&path).unwrap() == schema(), "{} is old: BLESS=1 tests/run unit", path.display());
 }
 
-/// Every template, at a terminal and without one: what would be launched, to the letter. Those that cannot run here (their
-/// programs are in registries that tests do not reach) are held by this alone.
+/// Every template, with and without a terminal: exactly what would be launched. For templates that cannot run here,
+/// because their programs are in registries that tests do not use, this is the only test.
 #[test]
 fn every_template_has_its_plan() {
     let home = Home::new(&[("project/README", "hello\n"), ("config/bottler/skills/review/SKILL.md", "Review.\n")]);
@@ -150,7 +150,7 @@ agents:
     let workspace = &done.json()["workspace"];
     let expected = serde_json::json!({"files": 2, "git_elsewhere": null, "left_out": [], "look_secret": [".env"]});
     assert_eq!(workspace, &expected);
-    // The same in words.
+    // The same as text.
     let mut command = home.command(&["run", "researcher", "--dry-run"]);
     let said: Done = command.env("MY_KEY", "host-secret").output().unwrap().into();
     for words in [
@@ -177,7 +177,7 @@ fn mistakes_have_their_file_line_and_remedy() {
     ]);
     let words = ["bottler.yaml:3", "3 | imagee: x", "there is no key imagee", "column 5", "hint: did you mean image?"];
     home.fails(&["manifest", "check"], &words);
-    // What does not use it is not stopped.
+    // Agents that do not use it still work.
     assert_eq!(home.plan(&["fine"])["plan"]["image"]["source"], "i");
     home.fails(&["run", "nobody", "--dry-run"], &["did you mean image?"]);
     for (text, words) in [
@@ -200,7 +200,7 @@ fn mistakes_have_their_file_line_and_remedy() {
         home.write("config/bottler/bottler.yaml", text);
         home.fails(&["run", "a"], &[words]);
     }
-    // A home, or everything, is no workspace.
+    // A home, or the root folder, is not a workspace.
     home.write("config/bottler/bottler.yaml", "");
     std::fs::create_dir_all(home.path("home")).unwrap();
     let mut command = home.command(&["run", "claude", "--dry-run"]);
@@ -261,7 +261,7 @@ fn init_writes_a_manifest_that_is_right_and_overwrites_none() {
     assert_eq!(std::fs::read_to_string(home.path("config/bottler/bottler.yaml")).unwrap(), written);
 }
 
-/// At a real terminal: no is no, and nothing has been made; a secret is asked for and not shown.
+/// On a real terminal: "no" is not a failure, and nothing was created. A secret is asked for and not shown.
 #[test]
 fn a_launch_is_asked_about_and_no_is_no_failure() {
     let home = Home::new(&[(
@@ -284,10 +284,10 @@ fn a_launch_is_asked_about_and_no_is_no_failure() {
     tmux.line("y");
     tmux.wait("TOKEN: Paste it:");
     tmux.line("hunter2-hunter2");
-    // The engine is asked after that.
+    // The engine is contacted only after that.
     let screen = tmux.wait("code=121");
     assert!(!screen.contains("hunter2"), "{screen}");
-    // Whoever cancels at a question gets the terminal back as it was.
+    // Cancelling at a question restores the terminal.
     tmux.line(&format!("clear; {run}; echo code=$?"));
     tmux.wait("launch? [y/N]");
     tmux.keys(&["C-c"]);
@@ -308,7 +308,7 @@ fn the_manifest_that_its_readme_shows_is_right() {
     assert_eq!(done.json()["plan"]["egress"]["allow"].as_array().unwrap().len(), 5, "{}", done.stderr);
 }
 
-/// A recipe launches agents of the manifest, with what their bottles say; without an engine, too.
+/// A recipe launches the manifest's agents, with the settings of their bottles; also without an engine.
 #[test]
 fn a_recipe_may_launch_the_manifests_agents() {
     let home = Home::new(&[
@@ -333,7 +333,8 @@ fn a_recipe_may_launch_the_manifests_agents() {
     assert_eq!(PathBuf::from(recipe), home.path("config/bottler/own.lua"));
 }
 
-/// A project's scripts launch the agents of bottles that the user lets the project use, and the one that was launched.
+/// A project's scripts can only launch the agent that was launched, and the agents of bottles that the user allows
+/// the project to use.
 #[test]
 fn a_projects_scripts_launch_only_what_the_user_lets_them() {
     let manifest = |projects: &str| {
@@ -342,7 +343,7 @@ fn a_projects_scripts_launch_only_what_the_user_lets_them() {
              agents:\n  dev: {{bottle: dev, template: shell}}\n  ops: {{bottle: ops, template: shell}}\n  none: {{template: shell}}\n{projects}"
         )
     };
-    // In the launch itself: its hooks take part in the bottles that it launches, too.
+    // In the launch itself: its hooks also apply to the bottles that it launches.
     let hook = |agent: &str| {
         format!(
             "return {{ before = {{ agent = function(_, here)\n  if here.id == 'rehearsal-00000' then bottle('{agent}', {{ command = {{ 'x' }} }}):wait() end\nend }} }}\n"
@@ -372,12 +373,12 @@ fn a_projects_scripts_launch_only_what_the_user_lets_them() {
         &manifest(&format!("projects: [{{path: {}, bottles: [dev]}}]\n", home.path("project").display())),
     );
     check(&refused, &["dev"]);
-    // By an agent of the project's own, too, and one that is in no bottle.
+    // Not through an agent that the project defines, nor one without a bottle.
     home.write("project/.bottler/hooks.lua", &hook("theirs"));
     check(&["a project may use only the bottles"], &["dev"]);
     home.write("project/.bottler/hooks.lua", &hook("none"));
     check(&["agent none is yours"], &["dev"]);
-    // What was launched is the user's choice, and what the user lets it.
+    // The launched agent is the user's choice, and so is what the user allows it.
     home.write("project/.bottler/hooks.lua", &hook("dev"));
     check(&[], &["ops"]);
     check(&[], &["dev"]);

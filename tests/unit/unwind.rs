@@ -1,4 +1,4 @@
-//! Every step of the launch, failed and hung and cancelled, on the fake engine: the world is clean afterwards.
+//! Every step of the launch fails, hangs or is cancelled, on the fake engine: nothing is left.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use bottler::engine::fake::{FakeEngine, Fault};
 use bottler::holder::LaunchOutcome;
 use bottler::session::{Class, unwind};
 
-/// The calls of a launch that goes well, each with its number among its kind.
+/// The calls of a successful launch, each with its number among calls of its kind.
 async fn calls() -> Vec<(String, usize)> {
     let launch = Launch::new();
     let outcome = launch.run(&built_in("probe"), plan()).await;
@@ -29,7 +29,7 @@ async fn calls() -> Vec<(String, usize)> {
         .collect()
 }
 
-/// Runs the default launch with one call going wrong; hangs and passes are followed by a cancellation.
+/// Runs the default launch with one faulty call; hangs and passes are followed by a cancellation.
 async fn struck(call: &str, nth: usize, fault: Fault, times: u8) -> (FakeEngine, LaunchOutcome) {
     let launch = Launch::new();
     launch.engine.strike(call, nth, fault);
@@ -157,7 +157,7 @@ async fn promise_11_what_is_used_goes_after_all_that_use_it() {
         let volume = format!("volume probe-t3st5-egress{name}-pair");
         assert!(removals[place("-egress")..].contains(&volume), "{removals:?}");
     }
-    // They may end what is under way; egress has nothing under way any more.
+    // They may finish their connections; egress has none any more.
     assert_eq!(launch.engine.calls().iter().filter(|call| *call == "container_stop").count(), 3);
     assert_eq!(launch.engine.left(), Vec::<String>::new());
 }

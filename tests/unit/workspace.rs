@@ -1,5 +1,5 @@
-//! A workspace, copied, changed and brought back, with real git and without an engine: what a bottle's container does with
-//! the archives is done here by unpacking and packing them.
+//! A workspace is copied, changed and fetched, with the real git and without an engine: the test unpacks and packs
+//! the archives as a bottle's container does.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -22,7 +22,7 @@ mod names;
 mod shapes;
 mod tables;
 
-/// git, without the machine's settings, hooks or editor; a newer one where the repository needs that.
+/// git without the machine's settings, hooks or editor; a newer one if the repository needs that.
 fn git_command(folder: &Path) -> Command {
     let newer = if has_tables(folder) { newer_git() } else { None };
     let mut command = Command::new(newer.map_or_else(|| "git".into(), |programs| programs.join("git")));
@@ -35,7 +35,7 @@ fn git_command(folder: &Path) -> Command {
     command
 }
 
-/// Whether a repository may have its references in tables. A worktree does not say.
+/// Whether a repository may have reftables. A worktree does not tell.
 fn has_tables(folder: &Path) -> bool {
     let dots = folder.ancestors().map(|folder| folder.join(".git"));
     let dot = dots.into_iter().find(|dot| dot.exists());
@@ -64,10 +64,10 @@ fn commit(folder: &Path, message: &str) {
     git(folder, &["commit", "-q", "--allow-empty", "-m", message]);
 }
 
-/// A user's folder, and a bottle made of it.
+/// A user's folder, and a bottle created from it.
 struct World {
     folder: PathBuf,
-    /// Removes it, where it is this world's to remove.
+    /// Removes the folder, if this world owns it.
     _made: Option<TempDir>,
 }
 
@@ -112,7 +112,7 @@ impl World {
         Seed::Archive(self.at("seed.tar")).read().unwrap()
     }
 
-    /// Packs what the agent has, as an engine does.
+    /// Packs the agent's workspace, as an engine does.
     fn left(&self) -> Snapshot {
         let path = self.at("left.tar");
         let done = Command::new("tar")
@@ -148,7 +148,7 @@ impl World {
         self.pull_as("p", None, false).unwrap()
     }
 
-    /// What differs between the user's commit and what was brought, by path: `M a`.
+    /// The difference between the user's commit and the fetched one, by path: `M a`.
     fn changed(&self, pulled: &PullReport) -> String {
         git(&self.user(), &["diff-tree", "-r", "--name-status", "--no-renames", "HEAD", &pulled.commit])
     }
@@ -229,7 +229,7 @@ fn filters_line_ends_and_modes_that_the_agent_did_not_touch_stay_and_the_rest_go
     git(&user, &["update-index", "--chmod=+x", "run"]);
     git(&user, &["commit", "-qm", "one"]);
     assert_eq!(git(&user, &["show", "HEAD:a.key"]), "frperg");
-    // LFS has been here: the file is what the pointer stands for, and git is told that it is unchanged.
+    // LFS has replaced the pointer in the working tree, and git was told that the file is unchanged.
     write(&user, "big.bin", "big");
     for name in ["plain", "crlf.txt"] {
         std::fs::set_permissions(user.join(name), PermissionsExt::from_mode(0o755)).unwrap();
@@ -238,14 +238,14 @@ fn filters_line_ends_and_modes_that_the_agent_did_not_touch_stay_and_the_rest_go
     let agents = world.agents();
     assert_eq!(std::fs::read_to_string(agents.join("a.key")).unwrap(), "secret\n");
     assert_eq!(git(&agents, &["status", "--short"]), "");
-    // A commit of everything has nothing in a wrong form, and a new file that would is refused.
+    // A commit of everything contains no unfiltered file, and a new file that would be one is refused.
     write(&agents, "edited.txt", "one\r\ntwo\r\n");
     write(&agents, "a.key", "changed\n");
     write(&agents, "run", "#!/bin/sh\n# x\n");
     git(&agents, &["commit", "-qam", "mine"]);
     write(&agents, "new.key", "new\n");
     assert!(try_git(&agents, &["add", "new.key"]).unwrap_err().contains("leave it uncommitted"));
-    // So is the first one that a rule is for.
+    // So is the first file that a rule matches.
     write(&agents, "a.first", "new\n");
     assert!(try_git(&agents, &["add", "a.first"]).unwrap_err().contains("leave it uncommitted"));
     std::fs::remove_file(agents.join("a.first")).unwrap();
@@ -256,11 +256,11 @@ fn filters_line_ends_and_modes_that_the_agent_did_not_touch_stay_and_the_rest_go
     let skipped: Vec<String> = pulled.skipped.iter().map(|(name, why)| format!("{}: {why}", shown(name))).collect();
     assert_eq!(skipped.len(), 2, "{skipped:?}");
     assert!(skipped[0].starts_with("a.key: your filter \"secret\""), "{skipped:?}");
-    // With the user's word, through the user's own filter.
+    // With the user's permission, through the user's own filter.
     let pulled = world.pull_as("q", None, true).unwrap();
     assert_eq!(world.changed(&pulled), "M\ta.key\nM\tedited.txt\nA\tnew.key\nM\trun");
     assert_eq!(git(&user, &["show", "q:a.key"]), "punatrq");
-    // Neither a rule of the agent's takes a filter away, nor does one of its own run anything.
+    // The agent's attributes can neither remove a filter nor make one run.
     write(&agents, ".gitattributes", "*.key -filter\nplain filter=secret\n");
     write(&agents, "plain", "y\n");
     let pulled = world.pull_as("r", None, false).unwrap();
@@ -291,14 +291,14 @@ fn what_is_old_is_not_judged_and_a_failure_leaves_nothing() {
     let agents = world.agents();
     write(&agents, "a", "changed\n");
     git(&agents, &["commit", "-qam", "three"]);
-    // All of the history is in one pack of the agent's, too.
+    // The agent has the whole history in one pack, too.
     git(&agents, &["repack", "-qad"]);
     let objects = || {
         let mut names: Vec<String> = walk(&user.join(".git/objects"));
         names.sort();
         names
     };
-    // A branch of the user's is not touched, nor is a commit brought that git would not take.
+    // A user's branch is not changed, and a commit that git rejects is not fetched.
     let before = objects();
     git(&user, &["branch", "taken"]);
     assert!(world.pull_as("taken", None, false).unwrap_err().contains("already"));
@@ -309,10 +309,10 @@ fn what_is_old_is_not_judged_and_a_failure_leaves_nothing() {
     let bad = git(&agents, &["commit-tree", &bad, "-p", "HEAD", "-m", "bad"]);
     git(&agents, &["update-ref", "refs/heads/main", &bad]);
     let why = world.pull_as("p", None, false).unwrap_err();
-    assert!(why.contains("does not take what the agent committed"), "{why}");
+    assert!(why.contains("does not accept what the agent committed"), "{why}");
     assert_eq!(objects(), before, "no tmp_pack, no object");
     write(&agents, ".git/refs/heads/main", seed);
-    // It is in the logs still, and holds back itself alone.
+    // It is still in the reflogs, and does not block anything else.
     let pulled = world.pull();
     assert_eq!(pulled.broken.len(), 1, "{pulled:?}");
     assert_eq!(git(&user, &["log", "--format=%s", &pulled.commit]), "three\ntwo\nold");
@@ -404,7 +404,7 @@ fn every_reference_stash_and_log_comes_back_and_counts() {
     known.note_branch(&world.before(), &world.left(), &pulled, "r", "p");
     let missing = outstanding(&world.before(), &world.left(), &known);
     assert_eq!(missing.lines(), ["ignored by git, new or changed: x.log (1)"]);
-    // Again, after more work: the branch goes on, and what it was at is not lost.
+    // Again, after more work: the branch moves on, and its former commit is kept.
     write(&agents, "curly", "again\n");
     git(&agents, &["commit", "-q", "--allow-empty", "-m", "two"]);
     assert!(world.pull_as("p", None, false).is_err(), "it could be anybody's");
@@ -437,7 +437,7 @@ fn a_name_that_git_does_not_take_is_named_and_blocks_nothing() {
     assert_eq!(outstanding(&world.before(), &world.left(), &known).files, [".GIT", "sub/git~1/x"]);
 }
 
-/// A generator of numbers that is the same for the same start (xorshift64*).
+/// A pseudo-random generator with a fixed seed (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -474,7 +474,7 @@ const NAMES: [&[u8]; 12] = [
     b"x.key",
 ];
 
-/// Makes a repository with a little of everything, not all of it committed.
+/// Creates a repository with some of everything, partly uncommitted.
 fn random_repository(world: &World, random: &mut Random) {
     let user = world.user();
     if random.below(3) == 0 {
@@ -515,8 +515,8 @@ fn random_repository(world: &World, random: &mut Random) {
     }
 }
 
-/// An edit; given the same numbers, the same in every copy of a repository. `links`: whether it may make one; where git has
-/// links as files, what becomes of one depends on what was added in between.
+/// Makes an edit; the same numbers give the same edit in every copy of a repository. `links`: whether it may create a
+/// symbolic link. If git stores links as files, the result depends on what was added in between.
 fn edit(folder: &Path, random: &mut Random, links: bool) {
     let name = OsStr::from_bytes(random.of::<&[u8]>(&NAMES));
     let path = folder.join(name);
@@ -532,15 +532,15 @@ fn edit(folder: &Path, random: &mut Random, links: bool) {
         5 => Ok(()),
         7 => std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)),
         _ => {
-            // Everything that git sees, committed.
+            // Commits everything that git sees.
             let _ = try_git(folder, &["add", "-A"]).and_then(|_| try_git(folder, &["commit", "-qm", "edit"]));
             Ok(())
         }
     };
 }
 
-/// The same edits by hand and in a bottle give the same tree; what nobody touched is the same object; and the user's own
-/// repository shows nothing of it.
+/// The same edits by hand and in a bottle give the same tree, untouched files keep their objects, and the user's
+/// repository is unchanged.
 #[test]
 fn what_comes_back_is_what_the_same_edits_by_hand_give() {
     let rounds = std::env::var("BOTTLER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(25);
@@ -555,7 +555,7 @@ fn what_comes_back_is_what_the_same_edits_by_hand_give() {
         random_repository(&world, &mut random);
         let user = world.user();
         world.launch();
-        // The agent keeps its references in another form, if there is a git that does.
+        // The agent converts its references to reftables, if there is a git that supports them.
         if random.below(3) == 0 && newer_git().is_some() {
             tables::migrate(&world.agents());
         }
@@ -583,14 +583,14 @@ fn what_comes_back_is_what_the_same_edits_by_hand_give() {
         let tree = git(&hand, &["write-tree"]);
         let fetched = git(&user, &["rev-parse", &format!("{}^{{tree}}", pulled.commit)]);
         if tree != fetched {
-            // The other's objects, to show how they differ.
+            // Fetch the other objects, to show the difference.
             let differs = git(&hand, &["diff-tree", "-r", "-p", &tree, &fetched]);
             panic!("round {round}: by hand, and what came back:\n{differs}\nskipped: {:?}", pulled.skipped);
         }
     }
 }
 
-/// The modes that the index has, of regular files.
+/// The modes of regular files in the index.
 fn modes(folder: &Path) -> Vec<(u32, Name)> {
     let said = try_git(folder, &["ls-files", "-s", "-z"]).unwrap();
     let lines = said.split(|byte| *byte == 0).filter(|line| line.starts_with(b"100"));
@@ -602,7 +602,7 @@ fn modes(folder: &Path) -> Vec<(u32, Name)> {
         .collect()
 }
 
-/// A patch says the same, and `git apply` takes it.
+/// A patch contains the same changes, and `git apply` accepts it.
 #[test]
 fn a_patch_is_complete() {
     let world = World::new();

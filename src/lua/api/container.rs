@@ -1,4 +1,5 @@
-//! What every handle of a container can be asked for.
+//! Methods that all containers' handles have: `exec`, `logs`, `copy_in`, `copy_out`, `stop`, `pause`, `unpause`,
+//! `inspect`.
 
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use crate::lua::memory;
 use crate::primitive::{self, Agent, Sidecar};
 use crate::session::{Failure, ScriptLocation};
 
-/// A thing that is a container.
+/// A handle's object that is a container.
 pub(super) trait Contained: Thing {
-    /// Waits until it runs; its id.
+    /// Waits until it runs; returns its id.
     fn running(&self) -> impl Future<Output = Result<String, Failure>> + Send;
 }
 
@@ -33,7 +34,7 @@ impl Contained for Agent {
     }
 }
 
-/// The options of a method, its call, and the id of the container once it runs.
+/// The options of a method, its call, and the container's id once it runs.
 async fn call<T: Contained, O: DeserializeOwned>(
     lua: &Lua,
     this: mlua::UserDataRef<Handle<T>>,
@@ -50,7 +51,7 @@ fn engine<T>(call: &Called<T>) -> &dyn Engine {
     call.bottle().session.engine.as_ref()
 }
 
-/// No options.
+/// Accepts no options.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
@@ -68,7 +69,7 @@ pub(super) fn methods<T: Contained, M: UserDataMethods<Handle<T>>>(methods: &mut
         let (options, call, id): (primitive::LogOptions, _, _) = call(&lua, this, "logs", table).await?;
         call.or_raise(primitive::logs(engine(&call), &id, &options).await)
     });
-    // The content is taken out of the table first: it may be any bytes.
+    // Taken out of the table first, because the content may be arbitrary bytes.
     methods.add_async_method("copy_in", |lua, this, table: Table| async move {
         let table = table.pairs::<Value, Value>().collect::<mlua::Result<Vec<_>>>()?;
         let table = lua.create_table_from(table)?;
@@ -109,7 +110,7 @@ pub(super) fn exit(lua: &Lua, code: i64) -> mlua::Result<Table> {
     lua.create_table_from([("exit_code", code)])
 }
 
-/// The only option of the methods that wait.
+/// Reads `timeout`, the only option of the methods that wait.
 pub(super) fn timeout(
     lua: &Lua,
     name: &'static str,

@@ -1,4 +1,4 @@
-//! What every function that a script calls needs.
+//! The context that is shared by all functions that scripts call.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,10 +11,10 @@ use crate::lua::sources::Sources;
 use crate::primitive::Bottle;
 use crate::session::{Failure, ScriptLocation};
 
-/// The cases of a file of tests, by name.
+/// The test cases of a file, in order, each with its name.
 pub(in crate::lua) type Cases = Arc<Mutex<Vec<(String, Function)>>>;
 
-/// The functions that a script has deferred, by their places in program order.
+/// A script's deferred functions, by sequence number.
 pub(in crate::lua) type Defers = Arc<Mutex<BTreeMap<u64, Function>>>;
 
 /// What every primitive needs.
@@ -28,7 +28,7 @@ pub(in crate::lua) struct Context {
 }
 
 impl Context {
-    /// The line of the user's script that is running: library frames are passed over.
+    /// The running line of the user's script; frames of the library are skipped.
     pub(super) fn place(&self, lua: &Lua) -> Option<ScriptLocation> {
         for level in 1.. {
             let frame = lua.inspect_stack(level, |frame| {
@@ -45,7 +45,7 @@ impl Context {
         None
     }
 
-    /// Raises a failure, which the script may go on from: then it is no failure of the launch.
+    /// Raises a failure in the script, which may catch it: then the launch does not fail because of it.
     pub(super) fn or_raise<T>(&self, outcome: Result<T, Failure>, at: Option<&ScriptLocation>) -> mlua::Result<T> {
         outcome.map_err(|failure| {
             let failure = failure.at(at);

@@ -1,9 +1,9 @@
-//! Rust's values as Lua's, and Lua's in words.
+//! Converts Rust values to Lua, and describes Lua values as text.
 
 use mlua::{Lua, LuaSerdeExt, Value};
 use serde::Serialize;
 
-/// How Rust's values become Lua's: what is absent is nil.
+/// How Rust values are converted: absent values become nil.
 pub(in crate::lua) fn serialize_options() -> mlua::serde::ser::Options {
     mlua::serde::ser::Options::new()
         .serialize_none_to_null(false)
@@ -11,12 +11,12 @@ pub(in crate::lua) fn serialize_options() -> mlua::serde::ser::Options {
         .set_array_metatable(false)
 }
 
-/// A result as a table; what is absent is nil.
+/// Converts a result to a Lua value; absent fields are nil.
 pub(super) fn to_lua(lua: &Lua, value: &impl Serialize) -> mlua::Result<Value> {
     lua.to_value_with(value, serialize_options())
 }
 
-/// A value in words: what it is, never what is in it.
+/// Describes a value by its type, never by its content, which may be secret.
 pub(in crate::lua) fn describe(value: &Value) -> String {
     match value {
         Value::Nil => "nothing".to_owned(),

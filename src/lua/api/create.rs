@@ -1,4 +1,4 @@
-//! The creating primitives: each gives a handle at once.
+//! The creating primitives. Each returns a handle at once; the object is created in the background.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,7 +55,8 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
             if is_handle(&primitive, &handle) {
                 return Ok(());
             }
-            let message = format!("hooks: replace.{name} gave {}, not what {primitive} gives", describe(&handle));
+            let message =
+                format!("hooks: replace.{name} returned {}, not the result of {primitive}", describe(&handle));
             Err(raise(Failure::new(Class::Input, message).at(c.sources.defined(&hook).as_ref())))
         })?,
     )?;
@@ -68,7 +69,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
             if !isolates || ordinary || c.grants.replace.contains(&name) {
                 return Ok(());
             }
-            let message = format!("hooks: {hook} replaces what isolates, and the manifest does not allow it");
+            let message = format!("hooks: {hook} replaces a part of the isolation, which the manifest does not allow");
             let hint = format!("add `replace: [{name}]` to your own bottler.yaml, if this project may do that");
             Err(raise(Failure::new(Class::Input, message).hint(hint).at(c.place(lua).as_ref())))
         })?,
@@ -88,7 +89,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     )
 }
 
-/// Installs a primitive that takes one table and gives a handle.
+/// Installs a primitive that takes one table of options and returns a handle.
 fn creating<T: super::handle::Thing>(
     lua: &Lua,
     context: &Context,
@@ -107,7 +108,7 @@ fn creating<T: super::handle::Thing>(
     core.raw_set(name, function)
 }
 
-/// Whether a value is the handle that a primitive gives.
+/// Whether a value is a handle of the kind that a primitive returns.
 fn is_handle(primitive: &str, value: &Value) -> bool {
     match (primitive, value.as_userdata()) {
         ("build_image", Some(it)) => it.is::<Handle<Image>>(),
@@ -157,7 +158,8 @@ fn service_start(
     primitive::service_start(&c.bottle, options.rest(lua)?, image, env, volumes, at).map_err(raise)
 }
 
-/// The workspace of a further bottle: files by their paths, this bottle's own (`true`), or as another left it.
+/// The workspace of a nested bottle: files by path, a copy of this bottle's (`true`), or the one that another bottle
+/// left.
 fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<WorkspaceSource>> {
     let bad = "option workspace takes a table of files, true for this bottle's own, or a bottle's `workspace`";
     match options.take("workspace") {
@@ -185,12 +187,12 @@ fn workspace(c: &Context, options: &mut Options<'_>) -> mlua::Result<Option<Work
     }
 }
 
-/// A workspace as a bottle left it: to give to another.
+/// A workspace as a bottle left it, which can be given to another bottle.
 pub(super) struct WorkspaceResult(pub(super) Arc<Seed>);
 
 impl mlua::UserData for WorkspaceResult {}
 
-/// What is left of `run_agent`'s table when the handles are out.
+/// The options of `run_agent` without the handles.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AgentTable {

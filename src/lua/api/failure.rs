@@ -1,4 +1,4 @@
-//! Failures as scripts see them: what `pcall` gives has fields, and raised again it is the same failure.
+//! Failures in scripts: `pcall` returns an object with fields; raising it again raises the same failure.
 
 use mlua::{Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 

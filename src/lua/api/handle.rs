@@ -1,4 +1,4 @@
-//! Handles: what creating primitives give at once. What each kind can be asked for is in `things`.
+//! Handles, which creating primitives return at once. [`super::things`] has the methods of each kind.
 
 use std::sync::Arc;
 
@@ -9,26 +9,26 @@ use crate::lua::error::raise;
 use crate::primitive::{Bottle, Lifecycle};
 use crate::session::{Failure, Pending, ScriptLocation};
 
-/// A thing of a bottle that scripts hold a handle to.
+/// An object of a bottle that scripts hold a handle to.
 pub(in crate::lua) trait Thing: Send + Sync + Sized + 'static {
-    /// Where handles of this kind come from, for messages.
+    /// The primitive that creates this kind, for error messages.
     const ORIGIN: &'static str;
 
-    /// Its life; absent where nothing of it is undone.
+    /// Its lifecycle; absent for an object that is never removed.
     fn life(&self) -> Option<&Arc<Lifecycle>>;
 
-    /// Undoes it now.
+    /// Removes it now.
     fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Option<Pending<()>>;
 
-    /// What it is called, in one word or two.
+    /// A short title for messages, such as `network n`.
     fn title(&self) -> String {
         self.life().map_or_else(|| "image".to_owned(), |life| life.title.clone())
     }
 
-    /// What can be read of it.
+    /// Adds its fields.
     fn fields<F: UserDataFields<Handle<Self>>>(_: &mut F) {}
 
-    /// What it can be asked for, beyond being closed.
+    /// Adds its methods, except `close`.
     fn methods<M: UserDataMethods<Handle<Self>>>(methods: &mut M);
 }
 
@@ -49,7 +49,7 @@ impl<T: Thing> Handle<T> {
         Self { it, context: context.clone() }
     }
 
-    /// The thing, unless it has been undone.
+    /// The object, unless it has been closed.
     pub(super) fn living(&self, at: Option<&ScriptLocation>) -> mlua::Result<Arc<T>> {
         if let Some(life) = self.it.life() {
             life.check(&self.context.bottle.session, at).map_err(raise)?;
@@ -58,8 +58,8 @@ impl<T: Thing> Handle<T> {
     }
 }
 
-/// What a method begins with: the line it was called at, and the living thing. The handle itself is let go, so that the
-/// script may use it while the method waits.
+/// Starts a method call: returns the script's line and the object. Releases the handle, so that the script can use it
+/// while the method waits.
 pub(super) fn begin<T: Thing>(lua: &Lua, this: UserDataRef<Handle<T>>) -> mlua::Result<Called<T>> {
     let at = this.context.place(lua);
     let it = this.living(at.as_ref())?;
@@ -68,7 +68,7 @@ pub(super) fn begin<T: Thing>(lua: &Lua, this: UserDataRef<Handle<T>>) -> mlua::
     Ok(Called { it, at, context })
 }
 
-/// A method's call.
+/// A method call.
 pub(super) struct Called<T> {
     pub(super) it: Arc<T>,
     pub(super) at: Option<ScriptLocation>,
@@ -80,7 +80,7 @@ impl<T> Called<T> {
         &self.context.bottle
     }
 
-    /// An outcome as the script gets it: with the line that asked, unless one nearer to the cause is known.
+    /// Returns the result to the script. A failure gets the line of the call, unless it has a more precise one.
     pub(super) fn or_raise<O>(&self, outcome: Result<O, Failure>) -> mlua::Result<O> {
         self.context.or_raise(outcome, self.at.as_ref())
     }
@@ -93,7 +93,7 @@ impl<T: Thing> UserData for Handle<T> {
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.it.title()));
-        // Undoes the thing now and waits until it is gone; again, it does nothing.
+        // Removes the object and waits until it is gone; a second call does nothing.
         methods.add_async_method("close", |lua, this, ()| async move {
             let at = this.context.place(&lua);
             let closing = this.it.close(&this.context.bottle, at.as_ref());
@@ -104,7 +104,7 @@ impl<T: Thing> UserData for Handle<T> {
                 None => Ok(()),
             }
         });
-        // `local n <close>`: like every creation, it does not wait; the teardown does.
+        // `local n <close>` does not wait, as creating does not; the teardown waits.
         methods.add_meta_method(MetaMethod::Close, |lua, this, _: Value| {
             let at = this.context.place(lua);
             drop(this.it.close(&this.context.bottle, at.as_ref()));

@@ -1,4 +1,4 @@
-//! JSON: what is decoded is made in Lua's own memory, what is encoded is bounded.
+//! JSON: decoding allocates in Lua's own memory, and encoding is bounded.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use crate::lua::error::raise;
 use crate::lua::memory::Args;
 use crate::session::{Class, Failure};
 
-/// Longest text that is written, in bytes.
+/// Maximum length of encoded text, in bytes.
 const MAX_TEXT: usize = 64 << 20;
 
 pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
@@ -23,7 +23,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
         "json_encode",
         lua.create_function(move |lua, given: Args<Value>| {
             let mut text = Bounded(Vec::new());
-            // By way of a value whose keys are sorted: Lua's order is another at every run.
+            // Through a value with sorted keys, because Lua's order differs between runs.
             let written =
                 serde_json::to_value(&given.values).and_then(|value| serde_json::to_writer(&mut text, &value));
             written.map_err(|error| bad(&c, lua, "encode", &error))?;
@@ -58,7 +58,7 @@ impl io::Write for Bounded {
     }
 }
 
-/// A value that is made in Lua while it is read. What is null is nil.
+/// Builds Lua values while parsing; null becomes nil.
 #[derive(Clone, Copy)]
 struct LuaValue<'a>(&'a Lua);
 

@@ -1,4 +1,4 @@
-//! The primitives as scripts see them: options out of tables, places out of the stack, handles back.
+//! The primitives as Lua functions: they read options from tables, take locations from the stack, and return handles.
 
 mod container;
 mod context;
@@ -21,7 +21,7 @@ pub(super) use convert::{describe, serialize_options};
 pub(super) use failure::Caught;
 pub(super) use handle::Handle;
 
-/// The table of primitives that the prelude makes globals of.
+/// The table of primitives from which the prelude makes the globals.
 pub(super) fn core(lua: &Lua, context: &Context) -> mlua::Result<Table> {
     let core = lua.create_table()?;
     create::install(lua, context, &core)?;

@@ -1,4 +1,4 @@
-//! A primitive's table of options: handles are taken out by name, the rest is a serde structure.
+//! Parses a primitive's table of options: handles are taken out by name, and serde reads the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ pub(super) struct Options<'a> {
     primitive: &'static str,
     entries: BTreeMap<String, Value>,
     at: Option<&'a ScriptLocation>,
-    /// What is copied of it.
+    /// The memory that copies of it use.
     charge: Charge,
 }
 
 impl<'a> Options<'a> {
-    /// Takes a table apart.
+    /// Reads a table.
     pub(super) fn new(
         lua: &Lua,
         primitive: &'static str,
@@ -46,7 +46,7 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// Counts what was given for as long as the bottle lives.
+    /// Counts its memory until the bottle ends.
     pub(super) fn keep(self) {
         self.charge.keep();
     }
@@ -59,7 +59,7 @@ impl<'a> Options<'a> {
         Failure::new(Class::Input, format!("{}: {message}", self.primitive)).at(self.at)
     }
 
-    /// A handle of a living thing out of a value.
+    /// Converts a value to a handle's object, which must not be closed.
     pub(super) fn convert<T: Thing>(&self, name: &str, value: &Value) -> mlua::Result<Arc<T>> {
         let handle = value.as_userdata().and_then(|handle| handle.borrow::<Handle<T>>().ok());
         let handle =
@@ -78,7 +78,7 @@ impl<'a> Options<'a> {
         self.entries.remove(name).map(|value| self.convert(name, &value)).transpose()
     }
 
-    /// One handle, or a list of them.
+    /// Takes a handle or a list of handles.
     pub(super) fn handles<T: Thing>(&mut self, name: &str) -> mlua::Result<Vec<Arc<T>>> {
         match self.entries.remove(name) {
             None => Ok(Vec::new()),
@@ -89,7 +89,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// A table of handles by name.
+    /// Takes a table of handles by name.
     pub(super) fn named_handles<T: Thing>(&mut self, name: &str) -> mlua::Result<BTreeMap<String, Arc<T>>> {
         match self.entries.remove(name) {
             None => Ok(BTreeMap::new()),
@@ -107,12 +107,12 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// Whether an option is given.
+    /// Whether an option is present.
     pub(super) fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
-    /// Takes an option as it is.
+    /// Takes an option as a Lua value.
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.entries.remove(name)
     }
@@ -124,7 +124,7 @@ impl<'a> Options<'a> {
         Some(text)
     }
 
-    /// Takes the secrets out of a table of strings; the plain ones stay.
+    /// Takes the secrets out of a table of strings, and leaves plain strings in it.
     pub(super) fn secrets(&mut self, name: &str) -> mlua::Result<Vec<(String, String)>> {
         let Some(Value::Table(table)) = self.entries.get(name).cloned() else { return Ok(Vec::new()) };
         let (mut secrets, mut plain) = (Vec::new(), Vec::new());
@@ -152,7 +152,7 @@ impl<'a> Options<'a> {
         Ok(secrets)
     }
 
-    /// What is left, as a structure; an option that it does not have is an error.
+    /// Reads the remaining options as a structure; unknown options are errors.
     pub(super) fn rest<T: DeserializeOwned>(&self, lua: &Lua) -> mlua::Result<T> {
         let table: Table =
             lua.create_table_from(self.entries.iter().map(|(key, value)| (key.as_str(), value.clone())))?;
@@ -167,7 +167,7 @@ impl<'a> Options<'a> {
     }
 }
 
-/// What serde expected, in the words of scripts.
+/// What serde expected, in terms that Lua users know.
 fn plain(wanted: &str) -> &str {
     match wanted {
         "u16" => "a number from 0 to 65535",
@@ -180,7 +180,7 @@ fn plain(wanted: &str) -> &str {
     }
 }
 
-/// Where in the table, as a script writes it: lists count from 1.
+/// A path in the table in Lua's notation: lists start at 1.
 fn path(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut text = String::new();
@@ -195,7 +195,7 @@ fn path(path: &serde_path_to_error::Path) -> String {
     text
 }
 
-/// serde's words in the words of scripts, and what was probably meant.
+/// Translates serde's error to terms that Lua users know, with a suggestion.
 fn words(primitive: &str, path: &str, error: &mlua::Error) -> (String, Option<String>) {
     let text = match error {
         mlua::Error::DeserializeError(text) => text.clone(),
@@ -207,7 +207,7 @@ fn words(primitive: &str, path: &str, error: &mlua::Error) -> (String, Option<St
             continue;
         };
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-        // Handles are taken out of the table before; they are options all the same.
+        // Handles were taken out before, but they are options, too.
         let all = reference::options_of(primitive, &known).unwrap_or_default();
         let known = if all.is_empty() { known } else { all.iter().map(String::as_str).collect() };
         let name = name.trim_matches('`');

@@ -1,4 +1,5 @@
-//! What concerns the script itself: `step`, `log`, `progress`, `fail`, `defer`, `deadline`, `prompt`, `confirm`, hooks.
+//! Functions about the script itself: `step`, `log`, `progress`, `fail`, `defer`, `deadline`, `prompt`, `confirm`,
+//! and hooks.
 
 use mlua::{Function, Lua, LuaSerdeExt, MultiValue, Table, Value, Variadic};
 
@@ -11,9 +12,9 @@ use crate::lua::memory::Args;
 use crate::primitive::{Event, Question, Seconds, StepState, within};
 use crate::session::{Class, Failure, ScriptLocation};
 
-/// Characters of a step's name or a log line that are shown.
+/// How many characters of a step's name or a log line are shown.
 const MAX_TEXT: usize = 500;
-/// Deferred functions that one script may have.
+/// How many functions a script may defer.
 const MAX_DEFERS: usize = 1000;
 
 pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
@@ -95,7 +96,7 @@ fn bounding(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
             Ok(())
         })?,
     )?;
-    // `what` is the name of what is bounded, for the error: the prelude's `deadline`, or a hook.
+    // `what` names the bounded operation in errors: the prelude's `deadline`, or a hook.
     let c = context.clone();
     core.raw_set(
         "within",
@@ -104,11 +105,14 @@ fn bounding(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
                 let c = c.clone();
                 async move {
                     let at = c.place(&lua);
-                    let bad =
-                        |_| raise(Failure::new(Class::Input, format!("{what}: takes a time first")).at(at.as_ref()));
+                    let bad = |_| {
+                        raise(
+                            Failure::new(Class::Input, format!("{what}: the first argument is a time")).at(at.as_ref()),
+                        )
+                    };
                     let limit: Seconds = lua.from_value(limit).map_err(bad)?;
                     let limit = c.or_raise(limit.duration(&what), at.as_ref())?;
-                    // The function's own error is not of the deadline's making: it goes through as it is.
+                    // The function's own error is not a timeout, and passes through unchanged.
                     let work = async { Ok(work.call_async::<MultiValue>(arguments).await) };
                     c.or_raise(within(&what, Some(limit), work).await, at.as_ref())?
                 }
@@ -135,11 +139,11 @@ fn pause(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     )
 }
 
-/// What `prompt` takes besides its question.
+/// The options of `prompt`.
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PromptOptions {
-    /// Whether the answer is not shown, and is given as a secret.
+    /// Whether the answer is hidden and returned as a secret.
     #[serde(default)]
     secret: bool,
 }
@@ -180,7 +184,8 @@ fn asking(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
     )
 }
 
-/// A question as it is shown: one of the project's own says so, for the project is not the user.
+/// The text that is shown. A project's question is marked, because the project is not the user and might imitate
+/// bottler.
 fn question(text: &str, at: Option<&ScriptLocation>) -> String {
     let project = at.filter(|at| at.script.starts_with(crate::lua::script::PROJECT));
     project.map(|at| format!("[{at} asks] ")).unwrap_or_default() + &shown(text)

@@ -1,4 +1,4 @@
-//! `secret`: opaque values that format but never print.
+//! Secrets in scripts: opaque values that can be formatted and passed on, but not read or printed.
 
 use mlua::{Lua, MetaMethod, Table, UserData, UserDataMethods, Value, Variadic};
 use secrecy::{ExposeSecret, SecretString};
@@ -8,27 +8,27 @@ use crate::lua::error::raise;
 use crate::lua::memory::{self, Args};
 use crate::session::{Class, Failure};
 
-/// Longest random secret, in characters.
+/// Maximum length of a random secret, in characters.
 const MAX_RANDOM: usize = 256;
-/// Characters of random secrets: none that a URL, a shell or a line of configuration would read otherwise.
+/// Characters of random secrets; none has a special meaning in URLs, shells or configuration files.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A value that scripts pass on without seeing it.
+/// A value that scripts can pass on but not read.
 #[derive(Clone)]
 pub(super) struct Secret(SecretString);
 
-/// Longest secret, in bytes: egress looks for it in everything.
+/// Maximum length of a secret, in bytes: egress searches all traffic for it.
 const MAX_SECRET: usize = 64 << 10;
-/// Secrets of one bottle.
+/// How many secrets a bottle may have.
 const MAX_SECRETS: usize = 1000;
-/// What a secret takes beside its bytes, which are held here and by the bottle.
+/// Bytes that a secret uses besides its value, which is stored here and in the bottle.
 const SECRET: usize = 256;
 
 impl Secret {
-    /// A secret of a bottle, which egress will look for.
+    /// Creates a secret of the bottle, which egress searches for.
     ///
     /// # Errors
-    /// The script's secrets are too much.
+    /// The script has too many secrets, or no memory left.
     pub(super) fn new(lua: &Lua, value: String, context: &Context) -> mlua::Result<Self> {
         if context.bottle.secrets() >= MAX_SECRETS {
             return Err(raise(Failure::new(Class::Input, format!("secret: there are {MAX_SECRETS} already"))));
@@ -38,7 +38,7 @@ impl Secret {
         Ok(Self(value.into()))
     }
 
-    /// The value, for the one place that needs it.
+    /// The value.
     pub(super) fn reveal(&self) -> &str {
         self.0.expose_secret()
     }

@@ -1,4 +1,4 @@
-//! What `std.test` is made of.
+//! Primitives of `std.test`.
 
 use mlua::{Function, Lua, LuaSerdeExt, Table, Value};
 
@@ -8,7 +8,7 @@ use crate::lua::error::raise;
 use crate::lua::memory::Args;
 use crate::session::{Class, Failure};
 
-/// Cases of one file.
+/// How many test cases a file may have.
 const MAX_CASES: usize = 10_000;
 
 pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Result<()> {
@@ -34,7 +34,7 @@ pub(super) fn install(lua: &Lua, context: &Context, core: &Table) -> mlua::Resul
     core.raw_set("test_show", lua.create_function(|_, given: Args<Value>| Ok(show(&given.values, 0)))?)
 }
 
-/// A value in words; of tables, the content in the order of keys.
+/// A value as text; tables with their content, sorted by key.
 fn show(value: &Value, depth: usize) -> String {
     match value {
         Value::String(text) => format!("{:?}", text.to_string_lossy()),

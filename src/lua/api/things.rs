@@ -1,4 +1,4 @@
-//! What each kind of handle can be asked for.
+//! The fields and methods of each kind of handle.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::handle::{Handle, Thing, begin};
 use crate::primitive::{self, Agent, Bottle, Child, Image, Lifecycle, Network, Sidecar, Volume};
 use crate::session::{Pending, ScriptLocation};
 
-/// That a thing has a life and can be undone early, by its own functions of these names.
+/// Implements the lifecycle of an object that can be closed early.
 macro_rules! undone {
     ($thing:ty) => {
         fn life(&self) -> Option<&Arc<Lifecycle>> {
@@ -25,7 +25,7 @@ macro_rules! undone {
 }
 
 impl Thing for Image {
-    const ORIGIN: &'static str = "what build_image gave";
+    const ORIGIN: &'static str = "the result of build_image";
 
     fn life(&self) -> Option<&Arc<Lifecycle>> {
         None
@@ -48,7 +48,7 @@ impl Thing for Image {
 }
 
 impl Thing for Network {
-    const ORIGIN: &'static str = "what network_create gave";
+    const ORIGIN: &'static str = "the result of network_create";
 
     undone!(Network);
 
@@ -71,7 +71,7 @@ impl Thing for Network {
 }
 
 impl Thing for Volume {
-    const ORIGIN: &'static str = "what volume_create gave";
+    const ORIGIN: &'static str = "the result of volume_create";
 
     undone!(Volume);
 
@@ -91,7 +91,7 @@ impl Thing for Volume {
 }
 
 impl Thing for Sidecar {
-    const ORIGIN: &'static str = "what sidecar_start gave";
+    const ORIGIN: &'static str = "the result of sidecar_start";
 
     undone!(Sidecar);
 
@@ -101,7 +101,7 @@ impl Thing for Sidecar {
 
     fn methods<M: UserDataMethods<Handle<Self>>>(methods: &mut M) {
         container::methods(methods);
-        // Waits for its end, which a script may ask for with `stop`.
+        // Waits for its end, which a script may cause with `stop`.
         methods.add_async_method("wait", |lua, this, options: Value| async move {
             let call = begin(&lua, this)?;
             let limit = container::timeout(&lua, "wait", options, call.at.as_ref())?;
@@ -116,7 +116,7 @@ impl Thing for Sidecar {
 }
 
 impl Thing for Agent {
-    const ORIGIN: &'static str = "what run_agent gave";
+    const ORIGIN: &'static str = "the result of run_agent";
 
     undone!(Agent);
 
@@ -127,7 +127,7 @@ impl Thing for Agent {
 
     fn methods<M: UserDataMethods<Handle<Self>>>(methods: &mut M) {
         container::methods(methods);
-        // Releases the agent and waits for the end of its command; a non-zero exit code is a result.
+        // Releases the agent and waits until its command ends; a non-zero exit code is a result, not an error.
         methods.add_async_method("wait", |lua, this, options: Value| async move {
             let call = begin(&lua, this)?;
             let limit = container::timeout(&lua, "wait", options, call.at.as_ref())?;
@@ -141,7 +141,7 @@ impl Thing for Agent {
 }
 
 impl Thing for Child {
-    const ORIGIN: &'static str = "what bottle gave";
+    const ORIGIN: &'static str = "the result of bottle";
 
     undone!(Child);
 
@@ -151,7 +151,8 @@ impl Thing for Child {
     }
 
     fn methods<M: UserDataMethods<Handle<Self>>>(methods: &mut M) {
-        // Waits until its agent has ended and it is gone; a failed launch raises, a non-zero exit code is a result.
+        // Waits until the bottle is gone. A failed launch raises an error; a non-zero exit code of the agent is a
+        // result.
         methods.add_async_method("wait", |lua, this, options: Value| async move {
             let call = begin(&lua, this)?;
             let limit = container::timeout(&lua, "wait", options, call.at.as_ref())?;
@@ -173,13 +174,14 @@ impl Thing for Child {
             let work = call.or_raise(call.it.work().await)?;
             lua.create_string(&work.patch)
         });
-        // The workspace as it was left: to give to another bottle.
+        // The workspace as the agent left it, which can be given to another bottle.
         methods.add_async_method("workspace", |lua, this, ()| async move {
             let call = begin(&lua, this)?;
             let work = call.or_raise(call.it.work().await)?;
             Ok(work.workspace.clone().map(WorkspaceResult))
         });
-        // Writes the patch below the directory of the launch; the path it got, which is another where that was taken.
+        // Writes the patch below the launch's directory. Returns its path, which differs from the given one if that
+        // existed.
         methods.add_async_method("save_patch", |lua, this, path: String| async move {
             let call = begin(&lua, this)?;
             let work = call.or_raise(call.it.work().await)?;

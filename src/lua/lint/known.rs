@@ -1,4 +1,4 @@
-//! What scripts can name, and a mistake in one.
+//! The names that scripts can use, and findings about other names.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::lua::reference::{Class as ReferenceClass, Function, classes, function
 use crate::lua::script::Script;
 use crate::session::{Class, Failure, ScriptLocation};
 
-/// What scripts can name.
+/// The names that scripts can use.
 pub(super) struct Known {
     pub(super) functions: BTreeMap<&'static str, &'static Function>,
     pub(super) classes: BTreeMap<String, ReferenceClass>,
@@ -26,7 +26,7 @@ impl Known {
     }
 }
 
-/// A mistake.
+/// A finding: a mistake in the script.
 pub(super) struct Finding {
     pub(super) line: usize,
     pub(super) message: String,

@@ -1,5 +1,5 @@
-//! What can be said of a script without running it: unknown globals, and names that a table of options or a handle
-//! does not have. Branches that a rehearsal does not take are looked at too.
+//! Checks a script without running it: unknown globals, and names that a table of options or a handle does not have.
+//! Unlike a rehearsal, it also checks branches that are not taken.
 
 mod known;
 mod scope;
@@ -14,19 +14,19 @@ use crate::session::{Class, Failure};
 use known::Known;
 use scope::Walk;
 
-/// Longest script that is looked at, in bytes.
+/// Maximum length of a script, in bytes.
 const MAX_SCRIPT: usize = 128 << 10;
-/// The stack for that: the parser nests as deep as `1 + 1 + …` is long, and Lua does not.
+/// Stack size of the parser's thread, in bytes. The parser recurses once per operator of `1 + 1 + …`; Lua does not.
 const STACK: usize = 512 << 20;
 
-/// Looks at a script; what it finds, in the order of lines.
+/// Checks a script. Returns findings in the order of lines.
 ///
 /// # Errors
-/// The script is malformed, or too long: the only finding then.
+/// The script is malformed or too long.
 pub fn lint(script: &Script) -> Result<Vec<Failure>, Failure> {
     syntax(script)?;
     if script.source.len() > MAX_SCRIPT {
-        let message = format!("{}: it is longer than {} KiB, and is not looked at", script.name, MAX_SCRIPT >> 10);
+        let message = format!("{}: it is longer than {} KiB, and is not checked", script.name, MAX_SCRIPT >> 10);
         return Err(Failure::new(Class::Input, message).hint("move parts of it into modules, for `require`"));
     }
     let failed = |why: &str| Failure::new(Class::Internal, format!("look at {}: {why}", script.name));
@@ -41,7 +41,7 @@ pub fn lint(script: &Script) -> Result<Vec<Failure>, Failure> {
 
 fn look(script: &Script) -> Vec<Failure> {
     let parsed = full_moon::parse_fallible(&script.source, LuaVersion::lua54());
-    // What Lua itself takes and this parser does not is not looked at.
+    // The parser rejects a script that Lua accepts; there is nothing to check.
     if !parsed.errors().is_empty() {
         return Vec::new();
     }
@@ -53,7 +53,7 @@ fn look(script: &Script) -> Vec<Failure> {
     found.into_iter().map(|finding| finding.failure(script)).collect()
 }
 
-/// Whether Lua takes it, in Lua's own words.
+/// Checks the syntax with Lua's own parser, and returns Lua's message.
 fn syntax(script: &Script) -> Result<(), Failure> {
     let lua = mlua::Lua::new_with(mlua::StdLib::NONE, mlua::LuaOptions::default());
     let internal = |error: mlua::Error| Failure::new(Class::Internal, format!("start the Lua machine: {error}"));

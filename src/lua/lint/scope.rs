@@ -1,4 +1,5 @@
-//! A walk through a script's tree, with the locals that are in scope and, where it is plain, which handles they are.
+//! Walks a script's syntax tree and tracks which locals are in scope and, if that is evident, which handles they
+//! hold.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::lua::globals::globals;
 use crate::lua::reference::Class;
 use crate::suggest::nearest;
 
-/// Which handle a local is; empty where that is not plain.
+/// The kind of handle that a local holds; `None` if that is not evident.
 type Handle = Option<String>;
 
 pub(super) struct Walk<'a> {
@@ -63,7 +64,7 @@ impl<'a> Walk<'a> {
                 self.block(it.block());
             }
             Stmt::Repeat(it) => {
-                // The condition sees the block's locals.
+                // The condition can use the block's locals.
                 self.scopes.push(BTreeMap::new());
                 self.statements(it.block());
                 self.expression(it.until());
@@ -199,9 +200,9 @@ impl<'a> Walk<'a> {
         self.chain(call.prefix(), call.suffixes());
     }
 
-    /// A name or value, with what follows it.
+    /// Checks a prefix expression with its suffixes: fields, indices and calls.
     fn chain<'t>(&mut self, prefix: &Prefix, suffixes: impl Iterator<Item = &'t Suffix>) {
-        // What is called so far, as a dotted name of the reference; and which handle it is.
+        // The dotted name so far, as in the reference, and the kind of handle.
         let (mut path, mut handle) = (None, None);
         match prefix {
             Prefix::Name(name) => {
@@ -251,7 +252,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A field or method that is asked of a handle.
+    /// Checks a field or method of a handle.
     fn member(&mut self, class: &Class, name: &TokenReference) {
         let wanted = text(name);
         let names = || class.fields.iter().map(|field| field.name.as_str()).chain(class.methods.iter().map(|m| m.name));
@@ -284,7 +285,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A table of options, written out: its names are those of one of the classes, and none that must be there lacks.
+    /// Checks a literal table of options: its names must belong to one of the classes, and required names must be
+    /// present.
     fn options(&mut self, table: &TableConstructor, ty: &str) {
         let known = self.known;
         let classes: Vec<&Class> = known.classes_of(ty).into_iter().filter(|class| class.written).collect();
@@ -297,7 +299,7 @@ impl<'a> Walk<'a> {
             })
             .collect();
         let has = |class: &Class, name: &str| class.fields.iter().any(|field| field.name == name);
-        // Of several, the one that knows most of the names: an image makes a service of a sidecar.
+        // Of several classes, take the one with most of the names: `image` makes a sidecar an ordinary service.
         let fit = |class: &&Class| keys.iter().filter(|(key, _)| has(class, &text(key))).count();
         let Some(class) = classes.into_iter().rev().max_by_key(fit) else { return };
         for (key, value) in keys {
@@ -321,7 +323,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Which handle a value is, where that is plain: the call of a primitive.
+    /// The kind of handle that an expression returns, if that is evident: the call of a primitive.
     fn handle(&self, value: &Expression) -> Handle {
         let Expression::FunctionCall(call) = value else { return None };
         let Prefix::Name(name) = call.prefix() else { return None };
@@ -347,7 +349,7 @@ fn text(name: &TokenReference) -> String {
     name.token().to_string()
 }
 
-/// What a literal is, in Lua's word.
+/// The Lua type of a literal.
 fn literal(value: &Expression) -> Option<&'static str> {
     match value {
         Expression::Number(_) => Some("number"),
@@ -359,7 +361,7 @@ fn literal(value: &Expression) -> Option<&'static str> {
     }
 }
 
-/// Whether a type takes a literal of a kind.
+/// Whether a type accepts a literal of a Lua type.
 fn accepts(ty: &str, given: &str) -> bool {
     let one = |ty: &str| match given {
         "number" => ty == "number" || ty == "integer",

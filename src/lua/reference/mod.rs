@@ -1,7 +1,7 @@
-//! What scripts can call, as data: for the editor's stubs, the printed reference, and `lua check`.
+//! Describes what scripts can call, as data: for the editor's stubs, the printed reference, and `lua check`.
 //!
-//! Tables of options come from the Rust structures that read them, with their doc comments; a test holds that every
-//! function and method that a script can reach is described here, and that nothing else is.
+//! Tables of options are described by the doc comments of the Rust structures that read them. A test checks that
+//! every function and method that scripts can reach is described here, and nothing else.
 
 mod classes;
 mod functions;

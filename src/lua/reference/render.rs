@@ -1,19 +1,19 @@
-//! The reference as text: for a terminal, as Markdown, and as LuaCATS stubs for editors.
+//! Prints the reference: for a terminal, as Markdown, and as LuaCATS stubs for editors.
 
 use super::{Class, Function, classes, functions};
 
-/// What begins the stubs.
+/// The first lines of the stubs.
 const HEAD: &str =
     "---@meta\n-- What recipes can call, for editors and emmylua_check. Written by `bottler lua types`; do not edit.\n";
 
-/// A `.luarc.json` that finds the stubs.
+/// A `.luarc.json` that includes the stubs.
 pub const SETTINGS: &str = r#"{
   "runtime.version": "Lua 5.4",
   "workspace.library": [".bottler/_meta"]
 }
 "#;
 
-/// Everything about one name, or the list of names; `None` where there is no such name.
+/// The description of one name, or the list of all names; `None` if the name is unknown.
 pub fn text(name: Option<&str>) -> Option<String> {
     let Some(name) = name else {
         let functions = functions().iter().map(|function| format!("{}\n    {}\n", call("", function), function.doc));
@@ -76,7 +76,7 @@ pub fn markdown() -> String {
     text
 }
 
-/// The stubs.
+/// The LuaCATS stubs.
 pub fn stubs() -> String {
     let mut text = HEAD.to_owned();
     for class in classes() {

@@ -1,17 +1,17 @@
-//! JSON Schema, which schemars makes of the Rust structures, as classes of LuaCATS.
+//! Converts JSON Schema, which schemars derives from the Rust structures, to LuaCATS classes.
 
 use serde_json::Value;
 
 use super::{Class, Field};
 
-/// The class of a structure, and those that it refers to.
+/// The class of a structure, and the classes that it refers to.
 pub(super) fn classes(name: &str, schema: &Value, written: bool) -> Vec<Class> {
     let mut found = vec![class(name, schema, written)];
     if let Some(definitions) = schema["$defs"].as_object() {
         let objects = definitions.iter().filter(|(_, schema)| schema["properties"].is_object());
         found.extend(objects.map(|(name, schema)| class(name, schema, written)));
     }
-    // An alternative that is no object has no class; `ty` writes it in place.
+    // A definition that is not an object has no class; `ty` writes it in place.
     let definitions = schema["$defs"].clone();
     for class in &mut found {
         for field in &mut class.fields {
@@ -27,7 +27,7 @@ fn class(name: &str, schema: &Value, written: bool) -> Class {
     let field = |(name, property): (&String, &Value)| Field {
         name: name.clone(),
         ty: ty(property),
-        // What a script reads is there where it has a default.
+        // A field with a default is always present when a script reads it.
         optional: !required.contains(&name.as_str()) && (written || property["default"].is_null()),
         doc: doc(property),
     };
@@ -44,7 +44,7 @@ fn doc(schema: &Value) -> String {
     schema["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Replaces references to what is no class by what it stands for.
+/// Replaces references to definitions that are not classes by their types.
 fn resolve(ty: &mut String, definitions: &Value) {
     let Some(definitions) = definitions.as_object() else { return };
     for (name, schema) in definitions {
@@ -56,7 +56,7 @@ fn resolve(ty: &mut String, definitions: &Value) {
     }
 }
 
-/// Replaces a name where it is not a part of a longer one.
+/// Replaces a name, but not inside a longer name.
 fn replace(text: &mut String, name: &str, by: &str) {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut from = 0;

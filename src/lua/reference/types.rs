@@ -1,6 +1,6 @@
-//! What describes something that scripts can call.
+//! The types that describe what scripts can call.
 
-/// A function's line in a table.
+/// One function of a table of functions.
 macro_rules! function {
     ($name:literal ( $($param:literal : $ty:literal),* ) -> $returns:literal, $doc:literal) => {
         Function { name: $name, params: &[$(Param { name: $param, ty: $ty }),*], returns: $returns, doc: $doc }
@@ -14,18 +14,18 @@ pub(super) use function;
 pub struct Function {
     /// Its name: `network_create`, `secret.random`, `exec`.
     pub name: &'static str,
-    /// What it takes.
+    /// Its parameters.
     pub params: &'static [Param],
-    /// What it gives, in LuaCATS; empty for nothing.
+    /// Its result type in LuaCATS; empty if there is none.
     pub returns: &'static str,
-    /// What it does.
+    /// What it does, as a sentence.
     pub doc: &'static str,
 }
 
 /// A parameter.
 #[derive(Debug, Clone)]
 pub struct Param {
-    /// Its name; with a question mark where it may be absent.
+    /// Its name, with a question mark if it is optional.
     pub name: &'static str,
     /// Its type, in LuaCATS.
     pub ty: &'static str,
@@ -36,13 +36,13 @@ pub struct Param {
 pub struct Class {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// A description, as a sentence.
     pub doc: String,
-    /// What it holds.
+    /// Its fields.
     pub fields: Vec<Field>,
-    /// What it can be asked for.
+    /// Its methods.
     pub methods: &'static [Function],
-    /// Whether a script writes it: then a name that is not there is a mistake.
+    /// Whether scripts write it: then an unknown name is a mistake.
     pub written: bool,
 }
 
@@ -53,8 +53,8 @@ pub struct Field {
     pub name: String,
     /// Its type, in LuaCATS.
     pub ty: String,
-    /// Whether it may be absent.
+    /// Whether it is optional.
     pub optional: bool,
-    /// What it is.
+    /// A description, as a sentence.
     pub doc: String,
 }

@@ -11,7 +11,7 @@ use crate::layout::EXECUTABLE;
 use crate::primitive::channel::stream::JsonChannel;
 use crate::session::Failure;
 
-/// How long init may take to prove and to release.
+/// How long init may take for a proof or a release.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The open channel to init.

@@ -1,5 +1,5 @@
-//! The agent's container, as the engine is asked for it: its name, its command, which is init, and what every process in it
-//! sees.
+//! The specification of the agent's container: its name, its command (init), and the environment of every process in
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
@@ -17,10 +17,10 @@ use crate::primitive::event::Event;
 use crate::primitive::handle::{ImageInfo, Sidecar};
 use crate::session::{Class, Failure};
 
-/// Names that are tried when one is taken: the bottle's id, then with `-2` to `-99`.
+/// How many names are tried when one is taken: the bottle's id, then with `-2` to `-99`.
 const NAMES: u32 = 99;
 
-/// The relays that init keeps: for every sidecar that serves the agent, made so far.
+/// init's relays: one for every sidecar that serves the agent and that has been created.
 pub(in crate::primitive) async fn relays(serving: &[Arc<Sidecar>]) -> Result<BTreeMap<SocketAddrV4, Far>, Failure> {
     let mut relays = BTreeMap::new();
     for sidecar in serving {
@@ -89,7 +89,7 @@ pub(in crate::primitive) fn container(
         runtime: bottle.plan.runtime.clone(),
         disk: plan.disk,
         read_only: false,
-        // The proof is repeated by it, be the agent root.
+        // Used to repeat the proof, so no process in the container may change it, not even as root.
         fixed: vec![EXECUTABLE.to_owned()],
         tty: plan.terminal,
         stdin: plan.terminal,
@@ -98,7 +98,7 @@ pub(in crate::primitive) fn container(
     })
 }
 
-/// Whom an agent runs as: the image knows it of the plan's agent; a recipe's own has numbers.
+/// The account that an agent runs as. The image has looked up the plan's user; a recipe's own must be numeric.
 pub(in crate::primitive) fn account(config: &AgentPlan, built: &ImageInfo) -> Result<Account, Failure> {
     let known = built.account.filter(|_| Account::numbers(&config.user).is_none());
     known.or_else(|| Account::numbers(&config.user)).ok_or_else(|| {
@@ -107,7 +107,7 @@ pub(in crate::primitive) fn account(config: &AgentPlan, built: &ImageInfo) -> Re
     })
 }
 
-/// Variables that name a file of authorities, by the programs and libraries that read them.
+/// Variables with the path of a CA bundle that programs and libraries read.
 const BUNDLES: [&str; 9] = [
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -119,21 +119,22 @@ const BUNDLES: [&str; 9] = [
     "DENO_CERT",
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 ];
-/// What needs no proxy: some clients know names only, some addresses, some ranges.
+/// Destinations without a proxy. Some clients compare names only, some addresses, some ranges.
 const DIRECT: [&str; 4] = ["localhost", "127.0.0.1", "::1", "127.0.0.0/8"];
-/// Where programs are looked for where nobody says otherwise (environ(7)).
+/// The default search path (environ(7)).
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const JAVA: &str = "JAVA_TOOL_OPTIONS";
 
-/// What every process of the agent's container sees: the proxy in both cases, what needs none, the CA in every way that clients
-/// find one. What the plan says goes before what the image says, and that before what is usual.
+/// The environment of every process in the agent's container: the proxy in upper and lower case, exceptions from it,
+/// and the CA in every way that clients look for it. The plan overrides the image, and the image overrides the
+/// defaults.
 fn environment(plan: &AgentPlan, image: &ImageInfo, serving: &[Arc<Sidecar>]) -> BTreeMap<String, String> {
     let proxy = serving.iter().find(|sidecar| sidecar.is_proxy());
-    // By its address: not every resolver reads /etc/hosts (c-ares, for one).
+    // By address, because some resolvers (such as c-ares) do not read /etc/hosts.
     let proxy = proxy.and_then(|egress| Some(egress.relays.first()?.address));
     let url = proxy.map(|address| format!("http://{address}")).unwrap_or_default();
     let names = serving.iter().map(|sidecar| sidecar.name.as_str());
-    // A destination of plain TCP may be asked for by the proxy, too, at another port.
+    // A plain TCP destination may also be requested through the proxy, at another port.
     let others = serving.iter().flat_map(|sidecar| sidecar.relays.iter().filter(|relay| relay.name != sidecar.name));
     let others = others.map(|relay| format!(",{}:{}", relay.name, relay.address.port()));
     let direct =
@@ -143,27 +144,27 @@ fn environment(plan: &AgentPlan, image: &ImageInfo, serving: &[Arc<Sidecar>]) ->
         env.insert(name.to_owned(), value.clone());
         env.insert(name.to_ascii_lowercase(), value.clone());
     }
-    // Node's own fetch and http ask nobody without it (Node 22.21 and 24.5 on).
+    // Node's own fetch and http ignore the proxy without it (Node 22.21 and 24.5 on).
     env.insert("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned());
     for name in BUNDLES {
         env.insert(name.to_owned(), layout::agent::BUNDLE_FILE.to_owned());
     }
     env.insert("SSL_CERT_DIR".to_owned(), layout::agent::BUNDLE_DIR.to_owned());
     env.insert("NODE_EXTRA_CA_CERTS".to_owned(), layout::agent::CA_FILE.to_owned());
-    // Of two options of one name the last counts: theirs.
+    // If an option occurs twice, the last one counts: the image's or the plan's.
     let own = env.get(JAVA).or_else(|| image.env.get(JAVA)).map(|own| format!(" {own}")).unwrap_or_default();
     env.insert(JAVA.to_owned(), java(proxy, serving) + &own);
     env.entry("HOME".to_owned()).or_insert_with(|| image.home.clone());
     env.entry("PATH".to_owned()).or_insert_with(|| image.env.get("PATH").map_or(PATH, String::as_str).to_owned());
-    // Text is UTF-8, unless somebody has another language.
+    // Text is UTF-8, unless another locale is set.
     if !["LANG", "LC_ALL", "LC_CTYPE"].iter().any(|name| env.contains_key(*name) || image.env.contains_key(*name)) {
         env.insert("LANG".to_owned(), "C.UTF-8".to_owned());
     }
     env
 }
 
-/// What Java is told: it reads none of the variables, and certificates in a store of its own only (JDK, "Networking
-/// Properties"; JSSE Reference Guide, "Customizing the Default Key Managers and Trust Managers").
+/// Options for Java, which ignores the proxy variables and reads certificates only from its own kind of store (JDK,
+/// "Networking Properties"; JSSE Reference Guide, "Customizing the Default Key Managers and Trust Managers").
 fn java(proxy: Option<SocketAddrV4>, serving: &[Arc<Sidecar>]) -> String {
     let mut options = vec![
         format!("-Djavax.net.ssl.trustStore={}", layout::agent::JAVA_STORE),

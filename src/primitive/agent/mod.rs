@@ -1,4 +1,4 @@
-//! The agent: its container, and what it is given.
+//! The agent: its container, and the files and variables that it receives.
 
 pub(super) mod channel;
 pub(super) mod container;

@@ -13,16 +13,16 @@ use crate::primitive::name::is_absolute;
 use crate::session::{Class, Failure, ScriptLocation};
 use crate::sync::lock;
 
-/// What `provision` takes, besides the handle of the probe's counterpart.
+/// The options of `provision`, except for the probe's counterpart.
 #[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProvisionOptions {
-    /// The prompt, written to a file whose path the recipe gets.
+    /// The prompt. It is written to a file whose path `provision` returns.
     pub prompt: Option<String>,
     /// Files.
     #[serde(default)]
     pub files: Vec<ProvisionFile>,
-    /// Variables of the command alone; the way for secrets. Nothing of the container's configuration has them.
+    /// Environment variables of the command only; they may be secrets. They are not in the container's configuration.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
@@ -31,16 +31,16 @@ pub struct ProvisionOptions {
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProvisionFile {
-    /// Where; absolute.
+    /// The absolute path.
     pub path: String,
-    /// What is in it.
+    /// The content.
     pub content: String,
-    /// Its permission bits in octal, as in `"0644"`.
+    /// The permission bits in octal, such as `"0644"`.
     #[serde(default = "default_mode")]
     pub mode: String,
-    /// `uid:gid`; the agent's user when absent.
+    /// The owner as `uid:gid`; by default the agent's user.
     pub owner: Option<String>,
-    /// Whether `{NAME:-N}` in it becomes the last N characters of what only the agent is told as NAME.
+    /// Whether `{NAME:-N}` in the content is replaced by the last N characters of the agent's secret variable NAME.
     #[serde(default)]
     pub fill: bool,
 }
@@ -49,11 +49,11 @@ fn default_mode() -> String {
     "0644".to_owned()
 }
 
-/// Provides the agent with files, variables and a prompt; the prompt's path. May be called more than once until the
-/// release. `counterpart` is where the agent `probe` is to be received.
+/// Provides the agent with files, variables and a prompt. Returns the prompt file's path. May be called more than
+/// once until the release. `counterpart` is the counterpart for the agent `probe`.
 ///
 /// # Errors
-/// A path, mode or owner is bad, or a file of another owner comes after the container's start.
+/// A path, mode or owner is invalid, or a file of another owner is given after the container's start.
 pub fn provision(
     agent: &Agent,
     options: ProvisionOptions,

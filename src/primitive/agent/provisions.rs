@@ -1,4 +1,4 @@
-//! What an agent has been provided with so far: kept until the release.
+//! What an agent has been provided with so far; it is sent at the release.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::session::{Class, Failure};
 #[derive(Default)]
 pub(in crate::primitive) struct Provisions {
     pub(super) files: Vec<init::File>,
-    /// The paths of those in which the ends of variables are put.
+    /// The paths of files in which `{NAME:-N}` is replaced.
     pub(super) filled: BTreeSet<String>,
-    /// Files of others than the agent's user: put by an archive before the container has ever run.
+    /// Files of other owners, which are uploaded as an archive before the container's first start.
     pub(super) foreign: Vec<(init::File, (u64, u64))>,
     pub(in crate::primitive) env: BTreeMap<String, String>,
     pub(in crate::primitive) probe: Option<Arc<Sidecar>>,
@@ -23,7 +23,7 @@ pub(in crate::primitive) struct Provisions {
 }
 
 impl Provisions {
-    /// The agent's own files, with the ends of what it is told put into those that want them.
+    /// The agent's own files, with `{NAME:-N}` replaced.
     pub(in crate::primitive) fn files(&self, env: &BTreeMap<String, String>) -> Vec<init::File> {
         let mut files = self.files.clone();
         for file in files.iter_mut().filter(|file| self.filled.contains(&file.path)) {
@@ -32,7 +32,7 @@ impl Provisions {
         files
     }
 
-    /// The archive of the files that are not the agent's own, if there are any.
+    /// The archive of the files of other owners, if there are any.
     pub(in crate::primitive) fn upload(&mut self) -> Option<Result<Bytes, Failure>> {
         if self.foreign.is_empty() {
             return None;
@@ -58,7 +58,7 @@ impl Provisions {
     }
 }
 
-/// Puts the ends of variables into a text: `{NAME:-N}` is the last N characters of one; nothing, where it is not told.
+/// Replaces `{NAME:-N}` by the last N characters of a variable; by nothing if it does not exist.
 fn fill(text: &str, env: &BTreeMap<String, String>) -> String {
     let (mut filled, mut rest) = (String::new(), text);
     while let Some(at) = rest.find('{') {

@@ -1,4 +1,4 @@
-//! `run_agent`: the agent's container, created and started at once, its command held back until the release.
+//! `run_agent`: creates and starts the agent's container at once, and holds its command back until the release.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,30 +23,30 @@ use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sync::lock;
 use crate::workspace::stream;
 
-/// What `run_agent` takes.
+/// The options of `run_agent`.
 pub struct AgentOptions {
     /// Its image.
     pub image: Arc<Image>,
-    /// The network it is on; none at all when absent.
+    /// The network that it is attached to, if any.
     pub network: Option<Arc<Network>>,
-    /// Its only way out.
+    /// The egress sidecar, its only way out.
     pub egress: Arc<Sidecar>,
-    /// What it is.
+    /// Its configuration.
     pub config: AgentPlan,
 }
 
 /// The agent.
 pub struct Agent {
-    /// What it is.
+    /// Its configuration.
     pub config: AgentPlan,
-    /// Its life.
+    /// Its lifecycle.
     pub life: Arc<Lifecycle>,
     /// The volume of its workspace, if it has one.
     pub(in crate::primitive) workspace: Option<String>,
     pub(in crate::primitive) egress: Arc<Sidecar>,
-    /// The network that it is on, in a bottle that is not sealed.
+    /// The internal network that it is attached to, in a bottle that is not sealed.
     pub(in crate::primitive) inside: Option<Arc<Network>>,
-    /// The first receiver, started with everything else.
+    /// The receiver for the first proof, started along with everything else.
     receiver: Option<Pending<Arc<Mutex<Option<Receiver>>>>>,
     pub(in crate::primitive) provision: Mutex<Provisions>,
     pub(in crate::primitive) released: OnceCell<()>,
@@ -59,7 +59,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Lets the container start: what is put into it before its first start has been put.
+    /// Allows the container to start: everything that must be put into it before has been put.
     pub(in crate::primitive) fn open_gate(&self) {
         self.gate.send_replace(true);
     }
@@ -69,7 +69,7 @@ impl Agent {
         self.started.load(Ordering::Acquire)
     }
 
-    /// Waits until the container runs; its id.
+    /// Waits until the container runs; returns its id.
     ///
     /// # Errors
     /// It could not be created or started.
@@ -79,7 +79,7 @@ impl Agent {
         self.created.get().await
     }
 
-    /// Somebody on the engine's host who hears, where the agent is on a network; another one for every probe.
+    /// A receiver on the engine's host, if the agent is attached to a network; each proof needs its own.
     pub(in crate::primitive) async fn receiver(&self, bottle: &Arc<Bottle>) -> Result<Option<Receiver>, Failure> {
         let (Some(network), Some(first)) = (&self.inside, &self.receiver) else { return Ok(None) };
         let first = lock(first.get().await?.as_ref()).take();
@@ -94,12 +94,12 @@ impl Agent {
         self.workspace.clone()
     }
 
-    /// Counts how often the engine was away and has come back.
+    /// Counts how often the engine was unreachable and has come back.
     pub(in crate::primitive) fn reconnected(&self) -> watch::Receiver<u64> {
         self.reconnected.subscribe()
     }
 
-    /// Waits until its container exists; the container's id.
+    /// Waits until its container exists; returns the container's id.
     pub(in crate::primitive) async fn container(&self) -> Result<String, Failure> {
         self.created.get().await
     }
@@ -121,16 +121,16 @@ impl Agent {
         lock(&self.provision).prompt_path.clone()
     }
 
-    /// Waits for the end of the command, without releasing it; its exit code.
+    /// Waits for the end of the command without releasing it; returns its exit code.
     ///
     /// # Errors
-    /// The engine lost it.
+    /// The engine has lost the container.
     pub async fn exit_code(&self) -> Result<i64, Failure> {
         self.exit.get().await
     }
 }
 
-/// Refuses an agent that is bad in itself, or that a project's hooks may not have.
+/// Checks the configuration, also against what a project's hooks may change.
 fn check(bottle: &Bottle, config: &AgentPlan) -> Result<(), Failure> {
     if config.command.is_empty() {
         return Err(Failure::new(Class::Input, "run_agent: config.command is empty"));
@@ -146,10 +146,10 @@ fn check(bottle: &Bottle, config: &AgentPlan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Creates and starts the agent's container. It idles until [`crate::primitive::release`].
+/// Creates and starts the agent's container. Its command waits for [`crate::primitive::release`].
 ///
 /// # Errors
-/// The options are bad.
+/// The options are invalid.
 pub fn run_agent(
     bottle: &Arc<Bottle>,
     options: AgentOptions,
@@ -157,7 +157,7 @@ pub fn run_agent(
 ) -> Result<Arc<Agent>, Failure> {
     let config = options.config;
     check(bottle, &config).map_err(|failure| failure.at(at))?;
-    // Of a copy, the volume is made; one that was kept is there.
+    // The volume of a copy is created; that of a kept workspace exists.
     let seed = bottle.seed();
     let kept = matches!(bottle.host.workspace, Some(WorkspaceSource::KeptWorkspace(_)));
     let path = bottle.plan.workspace.as_ref().map_or_else(|| WORKSPACE.to_owned(), |plan| plan.path.clone());
@@ -175,7 +175,7 @@ pub fn run_agent(
     };
     let outside = serving.iter().find(|sidecar| sidecar.places.iter().any(|(network, _)| network.internal));
     if let (Some(sidecar), None) = (outside, &options.network) {
-        let why = format!("run_agent: {} is on a network inside, and the agent is not", sidecar.name);
+        let why = format!("run_agent: {} is on an internal network, and the agent is not", sidecar.name);
         return Err(Failure::new(Class::Input, why).hint("network = net.inside").at(at));
     }
     let (identity, life) = bottle.begin(Kind::Agent, "", &bottle.session.id, at)?;
@@ -194,7 +194,8 @@ pub fn run_agent(
     let (context, base, plan, volume) = (bottle.clone(), image.clone(), config.clone(), workspace.clone());
     let workspace = workspace.map(|(_, name)| name);
     let created = bottle.effect("create agent".into(), at, async move {
-        // The volumes must be there, and filled by their writers' images, before a reader mounts them.
+        // The volumes must exist, and must have been initialised by their writers' images, before a reader mounts
+        // them.
         for sidecar in &serving {
             sidecar.container().await?;
         }
@@ -204,7 +205,7 @@ pub fn run_agent(
         let mut spec = container(&context, &plan, &built, account, relays, &serving, identity)?;
         if let Some((network, place)) = &place {
             spec.networks.push(network.attachment(*place).await?);
-            // The only server that it may ask, and which does not answer.
+            // The only DNS server that it is given does not respond: nothing listens there.
             spec.resolver = Some(network.address(Network::egress_place()).await?);
         }
         if let Some((identity, name)) = volume {
@@ -251,17 +252,18 @@ pub fn run_agent(
     Ok(agent)
 }
 
-/// What the start of an agent waits for.
+/// The inputs of an agent's start.
 struct StartInputs {
     created: Pending<String>,
     image: Arc<Image>,
     opened: watch::Receiver<bool>,
     started: Arc<AtomicBool>,
-    /// Told when the engine was away and is back.
+    /// Notified when the engine was unreachable and has come back.
     back: watch::Sender<u64>,
 }
 
-/// Starts the container once its gate is open, and opens the channel to init; waits for its end from before the start.
+/// Starts the container once its gate is open, and connects to init. Waits for its end from before the start, so as
+/// not to miss it.
 fn start(
     bottle: &Arc<Bottle>,
     begin: StartInputs,
@@ -272,13 +274,13 @@ fn start(
     let StartInputs { created, image, mut opened, started, back } = begin;
     let (waiting, waiter) = tokio::sync::oneshot::channel();
     let (context, id) = (bottle.clone(), created.clone());
-    // Not an effect: it ends with the bottle, and is not waited for.
+    // Not an effect: it lasts as long as the bottle, and the teardown does not wait for it.
     let exit = Pending::detached(
         async move {
             let id = id.get().await?;
             let engine = context.session.engine.clone();
             let mut end = engine.container_wait(&id, false);
-            // Once polled, the request is on its way; the start comes after.
+            // Polling sends the request, so the container starts after it.
             let early = (&mut end).now_or_never();
             let _ = waiting.send(());
             let ended = if let Some(answer) = early {

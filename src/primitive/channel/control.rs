@@ -1,5 +1,5 @@
-//! The way back into a running sidecar of any role: commands over its standard input, acknowledged over its standard output. After
-//! a connection that has broken, each command goes by an exec.
+//! The control channel to a running sidecar of any role: commands over its standard input, acknowledged on its
+//! standard output. After a broken connection, each command is sent by an exec.
 
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -20,26 +20,26 @@ use crate::sidecar::{Acknowledgement, Action, Command, CommandOutcome};
 /// How long a sidecar may take for a command.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The way back into a sidecar.
+/// The control channel to a sidecar.
 pub(in crate::primitive) struct ControlChannel {
     /// Its container.
     pub(in crate::primitive) id: String,
-    /// What it is.
+    /// Its role.
     pub(in crate::primitive) role: &'static RoleProfile,
-    /// Its standard input, until a connection breaks: then that has ended.
+    /// Its standard input. It ends when a connection breaks.
     input: tokio::sync::Mutex<Option<Pin<Box<dyn AsyncWrite + Send>>>>,
-    /// Which of its lives this is. Changed with the input.
+    /// Which run this is; incremented by every restart, together with the input.
     life: AtomicU64,
-    /// The last of its lines that was read.
+    /// The number of the last line that was read.
     pub(in crate::primitive) read: AtomicU64,
-    /// Held while it is started again.
+    /// Held during a restart.
     pub(in crate::primitive) restarting: tokio::sync::Mutex<()>,
-    /// The last command's number. Held from a command until its acknowledgement.
+    /// The number of the last command. Held from a command until its acknowledgement.
     last: tokio::sync::Mutex<u64>,
     acknowledged: watch::Sender<Acknowledgement<Value>>,
-    /// How it is.
+    /// Its current health.
     pub(in crate::primitive) health: watch::Sender<Health>,
-    /// What of that was told.
+    /// The health that was reported last.
     pub(in crate::primitive) told: Mutex<Health>,
 }
 
@@ -64,17 +64,17 @@ impl ControlChannel {
         }
     }
 
-    /// Notes an acknowledgement.
+    /// Records an acknowledgement.
     pub(in crate::primitive) fn acknowledge(&self, acknowledged: Acknowledgement<Value>) {
         self.acknowledged.send_replace(acknowledged);
     }
 
-    /// Which of its lives this is.
+    /// The number of its current run.
     pub(in crate::primitive) fn life(&self) -> u64 {
         self.life.load(Ordering::Acquire)
     }
 
-    /// Notes that its standard input has ended, in one of its lives; whether it is still in that.
+    /// Records that its standard input has ended in a run. Returns whether that run is still the current one.
     pub(in crate::primitive) async fn close(&self, life: u64) -> bool {
         let mut input = self.input.lock().await;
         let same = self.life() == life;
@@ -84,11 +84,11 @@ impl ControlChannel {
         same
     }
 
-    /// Notes that it has come up again.
+    /// Records that it has restarted.
     pub(in crate::primitive) async fn reopen(&self, fresh: Pin<Box<dyn AsyncWrite + Send>>, read: u64) {
         let last = self.last.lock().await;
         let mut input = self.input.lock().await;
-        // What its earlier life did not acknowledge, nobody does.
+        // Commands to its earlier run will not be acknowledged.
         self.acknowledged
             .send_replace(Acknowledgement { n: *last, outcome: CommandOutcome::Refused("it has died".to_owned()) });
         *input = Some(fresh);
@@ -96,7 +96,7 @@ impl ControlChannel {
         self.life.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Has a command carried out; `None` where nothing was acknowledged in time: whether it was carried out is not known.
+    /// Executes a command. `None` if it was not acknowledged in time: then it is unknown whether it was executed.
     pub(in crate::primitive) async fn command(
         &self,
         engine: &dyn Engine,
@@ -105,15 +105,15 @@ impl ControlChannel {
         tokio::time::timeout(PATIENCE, self.send(engine, action)).await.ok().flatten()
     }
 
-    /// Has an update taken.
+    /// Sends an update.
     ///
     /// # Errors
-    /// Why it was not, or that this is not known.
+    /// Why the update was refused, or that this is unknown.
     pub(in crate::primitive) async fn update(&self, engine: &dyn Engine, update: Value) -> Result<(), String> {
         match self.command(engine, Action::Update(update)).await {
             Some(CommandOutcome::Done) => Ok(()),
             Some(CommandOutcome::Refused(why)) => Err(why),
-            Some(CommandOutcome::Answer(_)) => Err("it answered something else".to_owned()),
+            Some(CommandOutcome::Answer(_)) => Err("the acknowledgement is not for an update".to_owned()),
             None => Err("no answer".to_owned()),
         }
     }
@@ -129,13 +129,13 @@ impl ControlChannel {
             let sent = ctl::send(engine, &self.id, self.role.name, &command).await;
             return Some(sent.ok()?.outcome);
         }
-        // Those of commands that nobody waits for any more come before.
+        // Acknowledgements of abandoned commands arrive first.
         let seen = acknowledged.wait_for(|seen| seen.n >= command.n).await.ok()?;
         (seen.n == command.n).then(|| seen.outcome.clone())
     }
 
-    /// Whether it acknowledges a command that does nothing. While one is not acknowledged, no further one is sent: that
-    /// will do.
+    /// Whether it acknowledges an empty command. While an earlier command is not acknowledged, this waits for that
+    /// one instead.
     pub(in crate::primitive) async fn ping(&self, engine: &dyn Engine) -> bool {
         let mut last = self.last.lock().await;
         let mut acknowledged = self.acknowledged.subscribe();

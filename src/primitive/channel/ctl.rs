@@ -1,4 +1,4 @@
-//! Commands to a running sidecar by an exec in its container: from whoever may use the engine.
+//! Commands to a running sidecar by an exec in its container, for anyone who may use the engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::session::{Class, Failure};
 use crate::sidecar::ctl::ROLE;
 use crate::sidecar::{Acknowledgement, Action, Command, CommandOutcome, Role};
 
-/// How long an answer may take.
+/// How long a response may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the sidecar of a bottle that has this role.
 ///
 /// # Errors
-/// The bottle has none, or it does not answer.
+/// The bottle has none, or it does not respond.
 pub async fn ask<R: Role>(
     engine: &Arc<dyn Engine>,
     bottle: &str,
@@ -48,7 +48,7 @@ pub async fn ask<R: Role>(
 /// Sends a command to the sidecar in a container, and waits for its acknowledgement.
 ///
 /// # Errors
-/// It does not come.
+/// There is no acknowledgement.
 pub(in crate::primitive) async fn send<A: DeserializeOwned>(
     engine: &dyn Engine,
     container: &str,

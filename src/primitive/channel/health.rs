@@ -1,26 +1,26 @@
-//! How a sidecar is, and how the engine sees one that does not answer.
+//! The health of a sidecar, and the reasons why one does not respond.
 
 use std::time::Duration;
 
 use crate::engine::{Engine, ErrorKind};
 
-/// How long the engine may take to say why there is no answer.
+/// How long the engine may take to explain why there is no response.
 const WHY: Duration = Duration::from_millis(1500);
 
-/// How a sidecar is.
+/// The health of a sidecar.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::primitive) enum Health {
-    /// It answers, as far as is known.
+    /// It responds, as far as is known.
     #[default]
     Up,
-    /// It does not, and why.
+    /// It does not respond, with the reason.
     Silent(String),
-    /// It has ended, and how.
+    /// It has ended, with the reason.
     Died(String),
 }
 
 impl Health {
-    /// What is wrong with it.
+    /// The reason, unless it is up.
     pub(in crate::primitive) fn why(&self) -> Option<&str> {
         match self {
             Self::Up => None,
@@ -28,7 +28,7 @@ impl Health {
         }
     }
 
-    /// What is to be noted where this was found out after that; nothing where it is no news, or known better.
+    /// The audit code of a change from `before`; `None` if nothing changed, or the earlier state is final.
     pub(in crate::primitive) fn news(&self, before: &Self) -> Option<&'static str> {
         match (before, self) {
             (Self::Died(_), _) | (Self::Up, Self::Up) | (Self::Silent(_), Self::Silent(_)) => None,
@@ -39,7 +39,7 @@ impl Health {
     }
 }
 
-/// Why there is no answer, as far as the engine knows.
+/// Why there is no response, as far as the engine knows.
 pub(in crate::primitive) async fn why_not(engine: &dyn Engine, id: &str) -> Health {
     match tokio::time::timeout(WHY, engine.container_inspect(id)).await {
         Ok(Ok(state)) => match (state.exit_code, state.status.as_str()) {

@@ -1,4 +1,4 @@
-//! How this side speaks with processes in containers: lines of JSON, commands to sidecars, and what no answer means.
+//! Communication with processes in containers: lines of JSON, commands to sidecars, and their health.
 
 pub(super) mod control;
 pub(super) mod ctl;

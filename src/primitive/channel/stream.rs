@@ -1,4 +1,4 @@
-//! Lines out of an engine's stream, and lines into it.
+//! Reads lines from an engine's stream, and writes lines to it.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::engine::{EngineError, Output, Streams};
 use crate::session::{Class, Failure};
 use crate::wire;
 
-/// Longest line that is taken from a container, in bytes.
+/// Maximum length of a container's line, in bytes.
 const MAX_LINE: usize = 4 << 20;
-/// How much of a container's standard error is remembered, in bytes.
+/// How much of a container's standard error is kept, in bytes.
 const MAX_ERRORS: usize = 4 << 10;
 
 /// Reads a container's standard output by lines, and keeps the end of its standard error for messages.
 pub(in crate::primitive) struct Lines {
     output: BoxStream<'static, Result<Output, EngineError>>,
     taken: wire::LineBuffer,
-    /// The last it wrote to standard error.
+    /// The end of its standard error.
     pub(in crate::primitive) errors: String,
 }
 
@@ -29,7 +29,7 @@ impl Lines {
         Self { output, taken: wire::LineBuffer::new(MAX_LINE), errors: String::new() }
     }
 
-    /// The next line without its end; `None` when the stream has ended, broken, or exceeded the bound.
+    /// The next line without its newline; `None` when the stream has ended or failed, or the line is too long.
     pub(in crate::primitive) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(line) = self.taken.take().ok()? {
@@ -50,7 +50,7 @@ impl Lines {
         }
     }
 
-    /// The next line that is the JSON of a `T`; other lines are passed over.
+    /// The next line that parses as JSON of a `T`; other lines are skipped.
     pub(in crate::primitive) async fn next_json<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
         while let Some(line) = self.next().await {
             if let Ok(value) = serde_json::from_slice(&line) {
@@ -61,18 +61,18 @@ impl Lines {
     }
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(in crate::primitive) enum NoAnswer {
     /// The other end is gone.
     #[error("it does not answer")]
     Ended,
-    /// It is there, and says nothing.
+    /// It is connected, but silent.
     #[error("no answer within {} s", .0.as_secs())]
     Late(Duration),
 }
 
-/// A conversation with a process in a container: questions and their answers, each a line of JSON.
+/// A channel to a process in a container: requests and responses, each a line of JSON.
 pub(in crate::primitive) struct JsonChannel {
     pub(in crate::primitive) lines: Lines,
     pub(in crate::primitive) input: Pin<Box<dyn AsyncWrite + Send>>,
@@ -83,7 +83,7 @@ impl JsonChannel {
         Self { lines: Lines::new(streams.output), input: streams.input }
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the response.
     pub(in crate::primitive) async fn ask<T: serde::de::DeserializeOwned>(
         &mut self,
         question: &(impl serde::Serialize + Sync),
@@ -100,7 +100,7 @@ impl JsonChannel {
         }
     }
 
-    /// A failure of what was attempted, with the last that the other end wrote about it.
+    /// A failure of an operation, with the end of the process' standard error as its cause.
     pub(in crate::primitive) fn failure(&self, attempted: &str, why: impl std::fmt::Display) -> Failure {
         let failure = Failure::new(Class::Operation, format!("{attempted}: {why}"));
         let errors = self.lines.errors.trim();

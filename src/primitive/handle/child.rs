@@ -1,4 +1,4 @@
-//! A bottle that another launched: what it is to be, and what it came to.
+//! A nested bottle: the request to launch it, and its outcome.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,43 +13,43 @@ use crate::policy::AllowSpec;
 use crate::session::{Failure, Pending};
 use crate::workspace::Seed;
 
-/// What `bottle` takes, besides the workspace.
+/// The options of `bottle`, except for the workspace.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChildOptions {
-    /// The beginning of its id; the agent's name when absent.
+    /// The first part of its id; by default the agent's name.
     pub slug: Option<String>,
     /// Its prompt.
     pub prompt: Option<String>,
-    /// The recipe that launches it, a built-in one's name; the agent's own when absent.
+    /// The built-in recipe that launches it; by default the agent's own.
     pub recipe: Option<String>,
-    /// Its agent's image; the agent's own when absent.
+    /// Its agent's image; by default the agent's own.
     pub image: Option<String>,
-    /// Its agent's command and arguments; the agent's own when absent.
+    /// Its agent's command and arguments; by default the agent's own.
     pub command: Option<Vec<String>>,
-    /// Variables of its agent's container, beyond the agent's own; never a secret.
+    /// Environment variables of its agent's container, in addition to the agent's own; never secrets.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Hosts that it may reach, beyond the agent's own and those of this bottle's plan.
+    /// Hosts that it may reach, in addition to the agent's own and those of this bottle's plan.
     #[serde(default)]
     pub allow: Vec<AllowSpec>,
 }
 
-/// A bottle to launch.
+/// A request to launch a nested bottle.
 pub struct ChildRequest {
     /// Its id.
     pub id: String,
     /// Its agent.
     pub agent: String,
-    /// How it differs from the agent's own.
+    /// Differences from the agent's own configuration.
     pub options: ChildOptions,
-    /// Where its workspace comes from, if it has one.
+    /// The source of its workspace, if it has one.
     pub workspace: Option<WorkspaceSource>,
-    /// Cancelled when it is to end at once.
+    /// Cancelled when it is to stop at once.
     pub stop: CancellationToken,
 }
 
-/// What a bottle came to.
+/// The outcome of a nested bottle.
 #[derive(Debug, Clone, Default)]
 pub struct ChildOutcome {
     /// The exit code of its agent.
@@ -58,9 +58,9 @@ pub struct ChildOutcome {
     pub output: Vec<u8>,
     /// What its agent wrote to standard error, up to 1 MiB.
     pub errors: Vec<u8>,
-    /// How its workspace was changed; empty where it was not, or where it has none.
+    /// The changes of its workspace as a patch; empty if there are none.
     pub patch: String,
-    /// The workspace as it was left.
+    /// The workspace as its agent left it.
     pub workspace: Option<Arc<Seed>>,
 }
 
@@ -68,24 +68,24 @@ pub struct ChildOutcome {
 pub struct Child {
     /// Its id.
     pub id: String,
-    /// The beginning of its id.
+    /// The first part of its id.
     pub slug: String,
-    /// Its life.
+    /// Its lifecycle.
     pub life: Arc<Lifecycle>,
     pub(in crate::primitive) work: Pending<Arc<ChildOutcome>>,
     pub(in crate::primitive) stop: CancellationToken,
 }
 
 impl Child {
-    /// Waits until its agent has ended and nothing of it is left.
+    /// Waits until its agent has ended and the bottle is removed.
     ///
     /// # Errors
-    /// Its launch failed. A non-zero exit code is no failure.
+    /// Its launch failed. A non-zero exit code is not a failure.
     pub async fn work(&self) -> Result<Arc<ChildOutcome>, Failure> {
         self.work.get().await
     }
 
-    /// Ends it and waits until nothing of it is left, as a step of the teardown.
+    /// Stops it and waits until it is removed, as a step of the teardown.
     pub(in crate::primitive) async fn end(&self) {
         self.stop.cancel();
         let _ = self.work.get().await;

@@ -1,4 +1,4 @@
-//! An image, and what is known of it.
+//! An image, and its properties.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::session::{Failure, Pending};
 pub struct ImageInfo {
     /// Its reference.
     pub tag: String,
-    /// What it runs where nobody says otherwise.
+    /// Its default command.
     pub command: Vec<String>,
     /// The user that it runs as.
     pub user: String,
-    /// The directory that it starts in.
+    /// Its working directory.
     pub workdir: String,
-    /// Whom the plan's agent runs as in it.
+    /// The account of the plan's agent in it.
     #[serde(skip)]
     pub(in crate::primitive) account: Option<Account>,
-    /// Where that one lives.
+    /// The home of that account.
     #[serde(skip)]
     pub(in crate::primitive) home: String,
-    /// Its variables.
+    /// Its environment variables.
     #[serde(skip)]
     pub(in crate::primitive) env: BTreeMap<String, String>,
 }
@@ -37,15 +37,15 @@ impl Image {
     /// Waits until the engine has it; returns its reference.
     ///
     /// # Errors
-    /// It could not be built, or is not there.
+    /// It could not be built, or does not exist.
     pub async fn ready(&self) -> Result<String, Failure> {
         Ok(self.built.get().await?.tag.clone())
     }
 
-    /// Waits until the engine has it; what is known of it.
+    /// Waits until the engine has it; returns its properties.
     ///
     /// # Errors
-    /// It could not be built, or is not there.
+    /// It could not be built, or does not exist.
     pub async fn inspect(&self) -> Result<Arc<ImageInfo>, Failure> {
         self.built.get().await
     }

@@ -1,14 +1,14 @@
-//! The life of a thing that a script made: where it was made, whether it is still there, how it is undone early.
+//! The lifecycle of an object that a script created: where it was created, and whether it was closed.
 
 use std::sync::OnceLock;
 
 use crate::session::{Class, Failure, Pending, ScriptLocation, Session};
 
-/// What every handle carries.
+/// The lifecycle that every handle has.
 pub struct Lifecycle {
-    /// Its place in program order.
+    /// Its sequence number.
     pub seq: u64,
-    /// `network outside`, for messages.
+    /// A title for messages, such as `network outside`.
     pub title: String,
     made: Option<ScriptLocation>,
     closed: OnceLock<(Option<ScriptLocation>, Pending<()>)>,
@@ -19,12 +19,13 @@ impl Lifecycle {
         Self { seq, title, made: made.cloned(), closed: OnceLock::new() }
     }
 
-    /// Refuses what has been undone: by the script itself, or by the teardown that runs its `defer`.
+    /// Checks that the object exists: neither the script nor the teardown, which may be running a `defer`, has
+    /// removed it.
     ///
     /// # Errors
-    /// It is gone; the message names where it was made and where it went.
+    /// It was removed; the message names the lines that created and closed it.
     pub fn check(&self, session: &Session, at: Option<&ScriptLocation>) -> Result<(), Failure> {
-        let made = self.made.as_ref().map(|made| format!("; it was made at {made}")).unwrap_or_default();
+        let made = self.made.as_ref().map(|made| format!("; it was created at {made}")).unwrap_or_default();
         let gone = if let Some((by, _)) = self.closed.get() {
             let by = by.as_ref().map(|by| format!(" at {by}")).unwrap_or_default();
             format!("{} was closed{by}{made}", self.title)
@@ -34,10 +35,10 @@ impl Lifecycle {
             return Ok(());
         };
         let failure = Failure::new(Class::Input, gone).at(at);
-        Err(failure.hint("use a handle before its close; a defer sees only what was made before it"))
+        Err(failure.hint("use a handle before its close; a defer sees only what was created before it"))
     }
 
-    /// Notes that the thing is undone from here on; `undo` starts that, once however often it is asked for.
+    /// Marks the object as closed; the first call runs `undo`.
     pub(in crate::primitive) fn close(
         &self,
         at: Option<&ScriptLocation>,

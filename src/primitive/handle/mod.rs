@@ -1,4 +1,4 @@
-//! What a script holds a handle to, and what is told of it: data alone, made and undone elsewhere.
+//! The objects behind a script's handles: data only; other modules create and remove them.
 
 mod child;
 mod image;

@@ -1,4 +1,4 @@
-//! A network, and the places in its address range.
+//! A network, and the addresses in its range.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use super::life::Lifecycle;
 use crate::engine::Attachment;
 use crate::session::{Class, Failure, Pending};
 
-/// The places in every range that are egress' own and, on a network inside, the agent's; the gateway is at 1.
+/// The addresses in every range that belong to egress and, on an internal network, to the agent. The gateway is
+/// number 1.
 const EGRESS: u32 = 2;
 const AGENT: u32 = 3;
 
@@ -18,16 +19,16 @@ const AGENT: u32 = 3;
 pub struct Network {
     /// Its name in the recipe.
     pub name: String,
-    /// Whether it leads nowhere else: then sidecars serve the agent at their addresses on it.
+    /// Whether it is internal, without a route out. Then sidecars serve the agent at their addresses on it.
     pub internal: bool,
-    /// Its life.
+    /// Its lifecycle.
     pub life: Arc<Lifecycle>,
     pub(in crate::primitive) created: Pending<(String, Ipv4Net)>,
     next: AtomicU32,
 }
 
 impl Network {
-    /// Waits until the engine has it; its id and address range.
+    /// Waits until the engine has it; returns its id and address range.
     ///
     /// # Errors
     /// It could not be created.
@@ -35,7 +36,7 @@ impl Network {
         self.created.get().await
     }
 
-    /// One that is being created.
+    /// A network that is being created.
     pub(in crate::primitive) fn new(
         name: String,
         internal: bool,
@@ -45,22 +46,22 @@ impl Network {
         Self { name, internal, life, created, next: AtomicU32::new(AGENT + 1) }
     }
 
-    /// Takes the next place in its range, in program order.
+    /// Takes the next address number in its range, in program order.
     pub(in crate::primitive) fn take_place(&self) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Egress' place.
+    /// The number of egress' address.
     pub(in crate::primitive) const fn egress_place() -> u32 {
         EGRESS
     }
 
-    /// The agent's place, on a network inside.
+    /// The number of the agent's address on an internal network.
     pub(in crate::primitive) const fn agent_place() -> u32 {
         AGENT
     }
 
-    /// The address at a place.
+    /// The address with a number.
     pub(in crate::primitive) async fn address(&self, place: u32) -> Result<Ipv4Addr, Failure> {
         let (_, range) = self.ready().await?;
         let address = Ipv4Addr::from(u32::from(range.network()) + place);
@@ -71,7 +72,7 @@ impl Network {
         }
     }
 
-    /// A container's attachment at a place.
+    /// A container's attachment with an address number.
     pub(in crate::primitive) async fn attachment(&self, place: u32) -> Result<Attachment, Failure> {
         let (network, _) = self.ready().await?;
         Ok(Attachment { network, address: self.address(place).await? })

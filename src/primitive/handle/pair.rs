@@ -1,8 +1,8 @@
-//! Volumes that an egress shares with one sidecar each, mounted by these two and nobody else: who comes in by a socket of it is
-//! that sidecar.
+//! Volumes that egress shares with one sidecar each. Only these two mount the volume, so a connection through one of
+//! its sockets comes from that sidecar.
 //!
-//! A container's volumes are mounted when it is created. So an egress is created when the script that started it first waits,
-//! and shares a volume with every sidecar that was started with it until then.
+//! A container's volumes are fixed when it is created. So an egress is created when the script that started it first
+//! waits, and shares a volume with every sidecar that was started until then.
 
 use std::path::PathBuf;
 
@@ -13,12 +13,12 @@ use crate::layout::pair;
 use crate::session::{Failure, Pending};
 use crate::sidecar::egress;
 
-/// Such a volume.
+/// A shared volume.
 #[derive(Clone)]
 pub(in crate::primitive) struct Pair {
     /// The other sidecar's name.
     pub(in crate::primitive) name: String,
-    /// Its number among those of its egress, from 1.
+    /// Its number among the volumes of its egress, from 1.
     pub(in crate::primitive) number: u8,
     /// The volume.
     pub(in crate::primitive) volume: String,
@@ -26,7 +26,7 @@ pub(in crate::primitive) struct Pair {
 }
 
 impl Pair {
-    /// The mount for egress, once the volume is there.
+    /// The mount for egress, once the volume exists.
     pub(in crate::primitive) async fn for_egress(&self) -> Result<VolumeMount, Failure> {
         self.mount(self.number).await
     }
@@ -41,21 +41,21 @@ impl Pair {
         Ok(VolumeMount { volume: self.volume.clone(), target: pair::folder(number), read_only: false })
     }
 
-    /// As egress' configuration has it.
+    /// The pair in egress' configuration.
     pub(in crate::primitive) fn of_egress(&self) -> egress::Pair {
         egress::Pair { name: self.name.clone(), folder: pair::folder(self.number).into() }
     }
 
-    /// What egress is told when the other sidecar is up.
+    /// The registration that egress receives when the other sidecar is ready.
     pub(in crate::primitive) fn registration(&self, port: u16) -> egress::Registration {
         let socket = PathBuf::from(pair::folder(self.number)).join(pair::SIDECAR);
         egress::Registration { name: self.name.clone(), port, socket }
     }
 }
 
-/// The volumes of one egress.
+/// The shared volumes of one egress.
 pub(in crate::primitive) struct Pairs {
-    /// The place of all of them in program order: before the egress, so that they are removed after it.
+    /// The sequence number of all of them. It precedes the egress' own, so that they are removed after it.
     pub(in crate::primitive) place: u64,
     state: watch::Sender<State>,
 }
@@ -68,19 +68,19 @@ struct State {
 /// Why an egress shares no further volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::primitive) enum Refusal {
-    /// It is being created already.
+    /// Its container is already being created.
     Late,
-    /// It has as many as it can.
+    /// It has the maximum number of volumes.
     Full,
 }
 
 impl Pairs {
-    /// None yet. Whether some can be added.
+    /// Starts without volumes; `open` tells whether some can be added.
     pub(in crate::primitive) fn new(place: u64, open: bool) -> Self {
         Self { place, state: watch::Sender::new(State { open, pairs: Vec::new() }) }
     }
 
-    /// The volume shared with a sidecar, which `make` makes by its number where there is none of that name.
+    /// The volume shared with a sidecar. If there is none for that name, `make` creates it with the given number.
     pub(in crate::primitive) fn get_or_add<E: From<Refusal>>(
         &self,
         name: &str,
@@ -99,20 +99,20 @@ impl Pairs {
         found
     }
 
-    /// From here on, none is added.
+    /// Adds no further volumes from now on.
     pub(in crate::primitive) fn close(&self) {
         self.state.send_modify(|state| state.open = false);
     }
 
-    /// All of them, once none is added any more.
+    /// All volumes, once no more are added.
     pub(in crate::primitive) async fn complete(&self) -> Vec<Pair> {
-        // The sender is ours, so this cannot fail.
+        // `self` owns the sender, so this cannot fail.
         let mut state = self.state.subscribe();
         let complete = state.wait_for(|state| !state.open).await;
         complete.map(|state| state.pairs.clone()).unwrap_or_default()
     }
 
-    /// Those that there are now.
+    /// The current volumes.
     pub(in crate::primitive) fn so_far(&self) -> Vec<Pair> {
         self.state.borrow().pairs.clone()
     }

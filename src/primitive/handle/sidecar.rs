@@ -1,4 +1,4 @@
-//! A sidecar: what it was started with, and where it is reached.
+//! A sidecar: the options it was started with, and its addresses.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -18,15 +18,15 @@ use crate::primitive::roles::{Relay, RoleName, RoleProfile};
 use crate::session::{Class, Failure, Pending};
 use crate::sidecar::egress::{CaKeyPair, Registration};
 
-/// What `sidecar_start` takes, besides the handles of networks and of sidecars that egress may reach.
+/// The options of `sidecar_start`, except for networks and the sidecars that egress may reach.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SidecarOptions {
-    /// Its name: of its container, its relay and its hook.
+    /// Its name, also of its container, its relay and its hooks.
     pub name: String,
-    /// What it does.
+    /// Its role.
     pub role: RoleName,
-    /// For egress: what it lets through.
+    /// For egress: what the agent may reach.
     #[serde(default)]
     pub allow: Vec<AllowSpec>,
 }
@@ -35,47 +35,47 @@ pub struct SidecarOptions {
 pub struct Sidecar {
     /// Its name.
     pub name: String,
-    /// What it is; an ordinary image when absent.
+    /// Its role; an ordinary image has none.
     pub(in crate::primitive) role: Option<&'static RoleProfile>,
-    /// Its life.
+    /// Its lifecycle.
     pub life: Arc<Lifecycle>,
-    /// The volume of its sockets, if it serves the agent by sockets.
+    /// The volume with its sockets, if it serves the agent through sockets.
     pub(in crate::primitive) volume: Option<String>,
     /// The volume of a dialer's socket: its egress mounts it, and nobody else.
     pub(in crate::primitive) dialing: Option<(String, Pending<VolumeMount>)>,
-    /// The volumes that it shares with sidecars that go out through it.
+    /// The volumes that it shares with sidecars that use it as their way out.
     pub(in crate::primitive) pairs: Arc<Pairs>,
-    /// What it serves the agent.
+    /// Its relays for the agent.
     pub(in crate::primitive) relays: Vec<Relay>,
     pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
-    /// What it was started with; an ordinary image is not started again.
+    /// What is needed to restart it; absent for an ordinary image, which is not restarted.
     pub(in crate::primitive) inputs: Option<Arc<SidecarInputs>>,
     pub(in crate::primitive) created: Pending<String>,
-    /// What it said when it was ready.
+    /// The content of its ready message.
     pub(in crate::primitive) ready: Pending<Arc<Value>>,
 }
 
 impl Sidecar {
-    /// Waits until it listens.
+    /// Waits until it is ready.
     ///
     /// # Errors
-    /// It could not be started, or ended before it listened.
+    /// It could not be started, or ended before it was ready.
     pub async fn ready(&self) -> Result<(), Failure> {
         self.ready.get().await.map(drop)
     }
 
-    /// Whether it is a proxy: an agent's way out.
+    /// Whether it is a proxy, the agent's way out.
     pub(in crate::primitive) fn is_proxy(&self) -> bool {
         self.role.is_some_and(|role| role.is_proxy)
     }
 
-    /// Waits until it listens; the certificate of the bottle's CA, where it is the one that has that.
+    /// Waits until it is ready; returns the certificate of the bottle's CA, if it is the sidecar that has it.
     pub(in crate::primitive) async fn ca(&self) -> Result<Option<String>, Failure> {
         let ready = self.ready.get().await?;
         Ok(self.role.and_then(|role| (role.ca)(&ready)))
     }
 
-    /// Waits until its container exists; the container's id.
+    /// Waits until its container exists; returns the container's id.
     ///
     /// # Errors
     /// It could not be created.
@@ -91,7 +91,7 @@ impl Sidecar {
         }
     }
 
-    /// Its addresses on all its networks but the one inside, with the networks' names.
+    /// Its addresses on all its networks except for an internal one, with the networks' names.
     pub(in crate::primitive) async fn addresses(&self) -> Result<Vec<(String, Ipv4Addr)>, Failure> {
         let mut addresses = Vec::new();
         for (network, place) in self.places.iter().filter(|(network, _)| !network.internal) {
@@ -100,12 +100,12 @@ impl Sidecar {
         Ok(addresses)
     }
 
-    /// Its address on the network inside, where it is on one.
+    /// Its address on the internal network, if it is attached to one.
     pub(in crate::primitive) async fn inside(&self) -> Result<Option<Ipv4Addr>, Failure> {
         inside(&self.places).await
     }
 
-    /// Where its relays lead.
+    /// The destinations of its relays.
     pub(in crate::primitive) async fn relayed(&self) -> Result<BTreeMap<SocketAddrV4, Far>, Failure> {
         let inside = self.inside().await?;
         let far = |relay: &Relay| match inside {
@@ -116,12 +116,12 @@ impl Sidecar {
     }
 }
 
-/// The place on the network inside, among these.
+/// The address number on the internal network, if any.
 fn place_inside(places: &[(Arc<Network>, u32)]) -> Option<&(Arc<Network>, u32)> {
     places.iter().find(|(network, _)| network.internal)
 }
 
-/// The address on the network inside, of whoever has these places.
+/// The address on the internal network, if any.
 pub(in crate::primitive) async fn inside(places: &[(Arc<Network>, u32)]) -> Result<Option<Ipv4Addr>, Failure> {
     match place_inside(places) {
         Some((network, place)) => network.address(*place).await.map(Some),
@@ -134,7 +134,7 @@ pub(in crate::primitive) struct SidecarInputs {
     pub(in crate::primitive) options: SidecarOptions,
     pub(in crate::primitive) places: Vec<(Arc<Network>, u32)>,
     pub(in crate::primitive) pairs: Arc<Pairs>,
-    /// What it shares with its egress.
+    /// The volume that it shares with its egress.
     pub(in crate::primitive) own: Option<Pair>,
     pub(in crate::primitive) reachable: BTreeMap<String, Arc<Sidecar>>,
     pub(in crate::primitive) egress: Option<Arc<Sidecar>>,
@@ -142,12 +142,13 @@ pub(in crate::primitive) struct SidecarInputs {
     pub(in crate::primitive) dialer: Option<Arc<Sidecar>>,
     /// The egress whose policy it enforces: itself, or the one that it dials for.
     pub(in crate::primitive) policy_of: String,
-    /// What the bottle's CA is founded on, of an egress. In memory alone: it goes nowhere but over its standard input.
+    /// The key pair of the bottle's CA, for an egress. It is in memory only, and is sent only over egress' standard
+    /// input.
     pub(in crate::primitive) authority: Option<CaKeyPair>,
 }
 
 impl SidecarInputs {
-    /// What an egress is told when it has come up, and which one, if it goes out through one.
+    /// The registration for its egress, and the egress' name, if it has one.
     pub(in crate::primitive) fn registration(&self) -> Option<(&str, Registration)> {
         let port = self.options.role.0.port?;
         Some((&self.egress.as_ref()?.name, self.own.as_ref()?.registration(port)))

@@ -1,4 +1,4 @@
-//! Where a workspace comes from.
+//! The source of a workspace.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,22 +6,22 @@ use std::sync::Arc;
 use crate::session::Pending;
 use crate::workspace::Seed;
 
-/// Where a workspace comes from.
+/// The source of a workspace.
 #[derive(Clone)]
 pub enum WorkspaceSource {
-    /// It is there.
+    /// An existing seed.
     Given(Arc<Seed>),
-    /// Another bottle's, which reads it.
+    /// The seed of another bottle, which is reading it.
     Shared(Pending<Arc<Seed>>),
-    /// A folder of the host, to be copied into the bottle's directory.
+    /// A folder of the host, which is copied to the bottle's directory.
     Folder {
         /// The folder.
         root: PathBuf,
-        /// What is not copied.
+        /// Patterns of what is not copied.
         exclude: Vec<String>,
         /// The bottle's directory.
         staging: PathBuf,
     },
-    /// The volume is there from an earlier life of this bottle, which began with this.
+    /// The volume of an earlier launch of this bottle, with the seed of that launch.
     KeptWorkspace(Arc<Seed>),
 }

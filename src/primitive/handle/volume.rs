@@ -9,13 +9,13 @@ use crate::session::{Failure, Pending};
 pub struct Volume {
     /// Its name in the recipe.
     pub name: String,
-    /// Its life.
+    /// Its lifecycle.
     pub life: Arc<Lifecycle>,
     pub(in crate::primitive) created: Pending<String>,
 }
 
 impl Volume {
-    /// Waits until the engine has it; its name there.
+    /// Waits until the engine has it; returns its name there.
     ///
     /// # Errors
     /// It could not be created.

@@ -1,5 +1,5 @@
-//! What our layer must know of the image below it: its users, its certificates. Read out of a container that never
-//! starts, in this process.
+//! Reads what bottler's layer needs to know about the image below it: its users and certificates. This process reads
+//! the files from a container that never starts.
 
 use std::io::Read;
 
@@ -11,27 +11,27 @@ use crate::layout::agent::BUNDLES;
 use crate::primitive::unstarted::unstarted;
 use crate::session::{Class, Failure, Session};
 
-/// The label of our layer that says whom the agent runs as.
+/// The label of bottler's layer with the agent's account.
 pub(in crate::primitive) const ACCOUNT: &str = "dev.bottler.account";
-/// The label that says where it lives.
+/// The label with the agent's home.
 pub(in crate::primitive) const HOME: &str = "dev.bottler.home";
-/// Largest file that is read, in bytes.
+/// Maximum size of a file that is read, in bytes.
 const MAX_FILE: usize = 8 << 20;
 
-/// What is in an image.
+/// Files of an image.
 #[derive(Default)]
 pub(in crate::primitive) struct BaseFiles {
     pub(in crate::primitive) passwd: String,
     pub(in crate::primitive) groups: String,
-    /// Where it keeps its certificates, and what is there; Debian's place where it keeps none.
+    /// The path of its certificate bundle, and the content; Debian's path if it has none.
     pub(in crate::primitive) bundle: (&'static str, String),
 }
 
-/// Looks into an image.
+/// Reads an image's files.
 pub(in crate::primitive) async fn look(session: &Session, id: &str) -> Result<BaseFiles, Failure> {
     let engine = &session.engine;
     let name = format!("{}-image-reader", session.id);
-    // Not told: nothing that a script asked for. Its label is enough to find it by.
+    // Not announced, because no script asked for it. It is found by its label.
     let identity = session.identity(Kind::Sidecar);
     let container = engine.container_create(&unstarted(name, id.to_owned(), identity)).await?;
     let read = async {
@@ -53,7 +53,7 @@ pub(in crate::primitive) async fn look(session: &Session, id: &str) -> Result<Ba
     read
 }
 
-/// A regular file of text; `None` where there is none. A link is followed by the engine, within the container.
+/// The text of a regular file; `None` if it does not exist. The engine follows links within the container.
 async fn file(session: &Session, container: &str, path: &str) -> Result<Option<String>, Failure> {
     let mut pieces = session.engine.container_download(container, path).await?;
     let mut archive = Vec::new();

@@ -1,4 +1,4 @@
-//! `build_image`: the image made of the running executable; or one that the engine has, pulls or builds, with the
+//! `build_image`: the image of the running executable; or an image that the engine has, pulls or builds, with the
 //! executable on top.
 
 use std::collections::BTreeMap;
@@ -13,16 +13,16 @@ use crate::primitive::event::Event;
 use crate::primitive::handle::{Image, ImageInfo};
 use crate::session::{Class, Failure, Pending, ScriptLocation};
 
-/// The source that means the running executable.
+/// The source that stands for the running executable.
 const SELF: &str = "self";
 
-/// Images that one bottle may ask for.
+/// How many images a bottle may ask for.
 const MAX_IMAGES: usize = 500;
 
-/// Makes sure that the engine has an image. Built once per bottle; cached on the engine by content.
+/// Ensures that the engine has an image. It is built once per bottle, and cached on the engine by content.
 ///
 /// # Errors
-/// Neither or both of a source and a build are given; or a project's hooks want to build.
+/// Neither or both of a source and a build are given, or a project's hooks try to build.
 pub fn build_image(
     bottle: &Arc<Bottle>,
     options: &ImageOptions,
@@ -45,12 +45,12 @@ pub fn build_image(
     Ok(Image { built: built(bottle, options, at) })
 }
 
-/// The image of the built-in sidecars and of the agent `probe`.
+/// The image of built-in sidecars and of the agent `probe`.
 pub(in crate::primitive) fn self_image(bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<Arc<ImageInfo>> {
     built(bottle, &ImageOptions::of(SELF), at)
 }
 
-/// An image: one effect however often it is asked for.
+/// Starts building an image; equal options share one effect.
 fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocation>) -> Pending<Arc<ImageInfo>> {
     let key = serde_json::to_string(options).unwrap_or_default();
     let (context, wanted) = (bottle.clone(), options.clone());
@@ -86,7 +86,7 @@ fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocatio
     bottle.images.get_or_start(key, || bottle.effect(name, at, build))
 }
 
-/// An image of the engine's; pulled where it has none, or where that is asked for.
+/// Finds an image on the engine; pulls it if it does not exist, or if `pull` is set.
 async fn find(bottle: &Bottle, source: &str, pull: bool) -> Result<ImageFound, Failure> {
     let engine = &bottle.session.engine;
     if !pull && let Some(found) = engine.image_find(source).await? {
@@ -105,7 +105,7 @@ async fn find(bottle: &Bottle, source: &str, pull: bool) -> Result<ImageFound, F
     })
 }
 
-/// A user's image, with this executable on top.
+/// Adds the executable to a user's image.
 async fn on_top(bottle: &Bottle, source: &str, found: ImageFound) -> Result<Arc<ImageInfo>, Failure> {
     if !found.triggers.is_empty() {
         let message = format!("image {source} has ONBUILD commands: {:?}", found.triggers);

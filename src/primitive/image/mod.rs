@@ -1,4 +1,4 @@
-//! Images: our own, built ones, and our layer on an agent's own.
+//! Images: bottler's own, built ones, and bottler's layer on an agent's image.
 
 mod base;
 mod build;

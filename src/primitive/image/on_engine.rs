@@ -1,4 +1,4 @@
-//! Images as launches make them: built on the engine, and cached there by content.
+//! Builds images on the engine, which caches them by content.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::workspace::context;
 /// Hexadecimal digits of a build's digest in its tag.
 const DIGITS: usize = 16;
 
-/// Builds on the engine.
+/// Builds images on the engine.
 #[derive(Default)]
 struct OnEngine {
-    /// Held while an image is built: bottles that begin together do not build the same one twice.
+    /// Held during a build, so that bottles that launch together do not build the same image twice.
     building: Mutex<()>,
 }
 
@@ -56,7 +56,7 @@ impl ImageSource for OnEngine {
     }
 }
 
-/// Builds a user's image; its reference. The same context, Dockerfile and arguments are built once.
+/// Builds a user's image; returns its reference. Equal contexts, Dockerfiles and arguments are built once.
 async fn build_own(
     session: &Session,
     events: &Events,
@@ -134,8 +134,8 @@ fn internal(error: &anyhow::Error) -> Failure {
     Failure::new(Class::Internal, format!("make an image of the running executable: {error:#}"))
 }
 
-/// The image with this executable, a home and an entry in `/etc/passwd` for a user on top; built where the engine does
-/// not have it yet.
+/// Adds a layer with the executable, a home, and an entry in `/etc/passwd` for a user. Built only if the engine does
+/// not have it.
 async fn layered(
     session: &Session,
     building: &Mutex<()>,
@@ -170,7 +170,7 @@ async fn read(engine: &Arc<dyn Engine>, base: Base, gvisor: bool) -> Result<Self
     image.map_err(|error| internal(&error.into()))?.map_err(|error| internal(&error))
 }
 
-/// The image with this executable and nothing else; built where the engine does not have it yet.
+/// The image with only the executable. Built only if the engine does not have it.
 async fn scratch(engine: &Arc<dyn Engine>, building: &Mutex<()>, gvisor: bool) -> Result<String, Failure> {
     let image = read(engine, Base::Scratch, gvisor).await?;
     if engine.image_find(&image.tag).await?.is_some() {
@@ -184,7 +184,7 @@ async fn scratch(engine: &Arc<dyn Engine>, building: &Mutex<()>, gvisor: bool) -
     Ok(image.tag)
 }
 
-/// The image of the running executable outside of a bottle; built where the engine does not have it.
+/// The image of the running executable, for use outside of a bottle. Built only if the engine does not have it.
 ///
 /// # Errors
 /// The engine refuses.

@@ -1,4 +1,4 @@
-//! Images that stand for those of a launch where nothing real is made, as in a rehearsal: references that no engine has.
+//! Stand-ins for images in rehearsals, where nothing real is created: references that no engine has.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::primitive::bottle::{ImageSource, Images, Layered};
 use crate::primitive::event::Events;
 use crate::session::{Class, Failure, Session};
 
-/// The reference of every image that would have the running executable in it.
+/// The reference of all images that would contain the running executable.
 const OWN: &str = "bottler:rehearsal";
-/// The reference of every image that would be built from a user's Dockerfile.
+/// The reference of all images that would be built from a user's Dockerfile.
 const BUILT: &str = "bottler:build-rehearsal";
 
 struct Placeholder;

@@ -1,4 +1,4 @@
-//! The image made of the running executable: content first, then its tag.
+//! Builds the image of the running executable. Its tag is derived from its content.
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -20,39 +20,39 @@ use crate::primitive::account::Account;
 
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
-/// Changes whenever [`layer`] puts something else beside the executable.
+/// The version of [`layer`]'s content; change it with everything else that the layer contains.
 const LAYOUT: &[u8] = b"layout 6";
 /// The agent's user and group in an image from scratch.
 const AGENT: Account = Account { user: 1000, group: 1000 };
 const SIDECAR: Account = Account { user: USER, group: USER };
 const ROOT: Account = Account { user: 0, group: 0 };
 
-/// What an agent's own image gets besides the executable.
+/// What an agent's image gets in addition to the executable.
 #[derive(Clone, Copy)]
 pub(in crate::primitive) struct AgentLayer<'a> {
-    /// Whom the agent runs as.
+    /// The agent's account.
     pub(in crate::primitive) account: Account,
-    /// Where it lives.
+    /// The agent's home.
     pub(in crate::primitive) home: &'a str,
-    /// What is in the image.
+    /// Files of the image.
     pub(in crate::primitive) seen: &'a BaseFiles,
 }
 
-/// What is under the executable.
+/// The image below the executable.
 pub(in crate::primitive) enum Base {
-    /// Nothing: the image of the sidecars and of the agent `probe`.
+    /// None: the image of the sidecars and of the agent `probe`.
     Scratch,
     /// An agent's own image.
     Image {
         /// Its id.
         id: String,
-        /// Whom the agent runs as, as the plan has it.
+        /// The agent's user, as in the plan.
         user: String,
     },
 }
 
 impl Base {
-    /// As the first line of a Dockerfile has it.
+    /// The image's name in a Dockerfile's `FROM`.
     fn from(&self) -> &str {
         match self {
             Self::Scratch => "scratch",
@@ -61,7 +61,7 @@ impl Base {
     }
 }
 
-/// The executable that runs here, as it goes into images.
+/// The running executable, prepared for an image.
 pub(in crate::primitive) struct SelfImage {
     executable: Vec<u8>,
     mode: u32,
@@ -89,8 +89,9 @@ impl SelfImage {
         );
         let mut executable = std::fs::read("/proc/self/exe").context("read /proc/self/exe")?;
         strip(&mut executable).context("strip /proc/self/exe")?;
-        // To be executed and not read: so nobody of the same user traces it, not even before it forbids that itself (prctl(2),
-        // PR_SET_DUMPABLE). gVisor, which has to read what it executes, does so without the right to pass that over.
+        // Executable but not readable, so that the kernel does not let the agent trace it, even before it disables
+        // that itself (prctl(2), PR_SET_DUMPABLE). gVisor must read what it executes, and does so without the
+        // capability to override this.
         let mode = if gvisor { 0o555 } else { 0o111 };
         let mut digest = Sha256::new();
         digest.update(LAYOUT);
@@ -106,10 +107,10 @@ impl SelfImage {
         Ok(Self { executable, mode, base, tag: format!("bottler:{}", &hex[..DIGITS]) })
     }
 
-    /// The layer that it is.
+    /// Creates the layer.
     ///
     /// # Errors
-    /// An archive in memory cannot be written: never.
+    /// None: writing to memory does not fail.
     pub(in crate::primitive) fn layer(&self, on: Option<AgentLayer<'_>>) -> anyhow::Result<ImageLayer> {
         let tar = layer(&self.executable, self.mode, on)?;
         let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
@@ -123,7 +124,7 @@ impl SelfImage {
     }
 }
 
-/// Cuts off what no loader reads: everything behind the last loadable segment, and the section table with it.
+/// Removes what no loader reads: everything after the last loadable segment, including the section table.
 fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
     let header = FileHeader64::<Endianness>::parse(elf.as_slice())?;
     let endian = header.endian()?;
@@ -133,15 +134,15 @@ fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
     let end = usize::try_from(end.context("nothing in it is loadable")?)?;
     anyhow::ensure!(end <= elf.len(), "a segment ends behind the file");
     elf.truncate(end);
-    // e_shoff, and e_shnum with e_shstrndx: the places of ELF-64's header (System V ABI, chapter 4).
+    // e_shoff, and e_shnum with e_shstrndx, at their offsets in ELF-64's header (System V ABI, chapter 4).
     elf[40..48].fill(0);
     elf[60..64].fill(0);
     Ok(())
 }
 
-/// All that bottler puts into an image. An agent's own image keeps its users and their homes: it gets the executable, a home
-/// or what leads to it, a line for the agent where it has none, and a bundle of certificates that leads to the one with the
-/// bottle's among them.
+/// Creates the layer's archive. An agent's own image keeps its users and their homes. It gets the executable, a home
+/// or a link to it, an account for the agent if there is none, and a link from its certificate bundle to the one that
+/// includes the bottle's CA.
 fn layer(executable: &[u8], mode: u32, on: Option<AgentLayer<'_>>) -> anyhow::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
     append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, mode)?;
@@ -151,7 +152,7 @@ fn layer(executable: &[u8], mode: u32, on: Option<AgentLayer<'_>>) -> anyhow::Re
         None => folder(&mut tar, DEFAULT_HOME.trim_start_matches('/'), owner, 0o700)?,
         Some(home) => {
             folder(&mut tar, home.trim_start_matches('/'), owner, 0o755)?;
-            // Plans are made before the image is known: what they put into a home is put there.
+            // Plans are made before the image is known, so their files go to the default home.
             link(&mut tar, DEFAULT_HOME, home)?;
         }
     }
@@ -159,7 +160,8 @@ fn layer(executable: &[u8], mode: u32, on: Option<AgentLayer<'_>>) -> anyhow::Re
     match on {
         None => scratch(&mut tar)?,
         Some(AgentLayer { account, seen, .. }) => {
-            // Whoever an image runs as may make its sockets here: the folder is its sidecar's own volume.
+            // The image may run as any user, which must be able to create its sockets here. The folder is the
+            // sidecar's own volume.
             folder(&mut tar, SERVICE_DIR.trim_start_matches('/'), ROOT, 0o777)?;
             let (passwd, groups) = account.in_files(&seen.passwd, &seen.groups);
             append(&mut tar, "etc/passwd", passwd.as_bytes(), 0o644)?;
@@ -216,7 +218,7 @@ fn header(size: u64, owner: Account, mode: u32) -> tar::Header {
     header.set_uid(owner.user.into());
     header.set_gid(owner.group.into());
     header.set_mode(mode);
-    // One date for all: the same executable makes the same image.
+    // A fixed date, so that the same executable makes the same image.
     header.set_mtime(0);
     header
 }

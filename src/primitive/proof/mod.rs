@@ -1,4 +1,5 @@
-//! The proof that a bottle is tight: before the release, repeated while the agent runs, and what a red line leads to.
+//! The proof that a bottle is isolated: before the release, repeated while the agent runs, and the consequences of a
+//! failure.
 
 pub(super) mod pause;
 pub(super) mod prove;

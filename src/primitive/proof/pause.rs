@@ -1,5 +1,5 @@
-//! The agent's pause because of egress: begun when that dies or is silent, over when it answers *and* a proof is green, which is
-//! made from beside the agent while that is still paused.
+//! Pauses the agent because of egress: from the moment when egress dies or does not respond, until it responds *and*
+//! a proof passes. That proof is made from a container beside the agent, which is still paused.
 
 use std::sync::Arc;
 
@@ -10,32 +10,32 @@ use crate::primitive::channel::health::Health;
 use crate::primitive::event::Event;
 use crate::session::Failure;
 
-/// How the watch holds the agent, if it does.
+/// The state of a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::primitive) enum PauseState {
     /// It is paused.
     Paused,
-    /// It should be, and could not be.
+    /// It should be paused, but pausing failed.
     Unpaused,
 }
 
-/// What is to be done.
+/// The next action of the watch.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::primitive) enum PauseAction {
-    /// Nothing.
+    /// None.
     Never,
-    /// To pause the agent, if it runs, because of this.
+    /// Pause the agent, if it runs, for this reason.
     Pause(String),
-    /// To prove the bottle from beside, and to let the agent go on where that is green.
+    /// Prove the bottle from beside, and resume the agent if the proof passes.
     Prove,
-    /// To prove it as always: the agent runs.
+    /// Prove the bottle as usual, while the agent runs.
     Look,
 }
 
-/// What is to be done, by how the agent is held and how egress is.
+/// The next action, from the state of the pause and the health of egress.
 pub(in crate::primitive) fn step(held: Option<PauseState>, egress: &Health) -> PauseAction {
     match (held, egress.why()) {
-        // Also where somebody has let it go on meanwhile.
+        // Even if someone has resumed the agent meanwhile.
         (_, Some(why)) => PauseAction::Pause(why.to_owned()),
         (Some(PauseState::Paused), None) => PauseAction::Prove,
         (Some(PauseState::Unpaused), None) => PauseAction::Look,
@@ -43,7 +43,7 @@ pub(in crate::primitive) fn step(held: Option<PauseState>, egress: &Health) -> P
     }
 }
 
-/// Pauses the agent, where it runs, and tells it.
+/// Pauses the agent if it runs, and reports it.
 pub(in crate::primitive) async fn pause(
     bottle: &Arc<Bottle>,
     agent: &Agent,
@@ -54,7 +54,7 @@ pub(in crate::primitive) async fn pause(
     let engine = &bottle.session.engine;
     let id = agent.container().await.ok()?;
     let paused = match engine.container_inspect(&id).await {
-        // It has ended, or is paused already: by this, or by somebody else, who alone lets it go on.
+        // It has ended, or is paused already. If somebody else paused it, only they resume it.
         Ok(state) if state.status != "running" => return held,
         Ok(_) => engine.container_pause(&id, true).await,
         Err(error) => Err(error),
@@ -79,18 +79,18 @@ pub(in crate::primitive) async fn pause(
     Some(PauseState::Paused)
 }
 
-/// Proves the bottle while the agent is paused; what is red.
+/// Proves the bottle while the agent is paused; returns the failed attempts.
 ///
 /// # Errors
-/// It cannot be proved.
+/// The proof cannot be made.
 pub(in crate::primitive) async fn prove(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
     prove::beside(bottle, agent).await
 }
 
-/// Lets the agent go on after a green proof, and tells it. Whether that could be done.
+/// Resumes the agent after a passed proof, and reports it. Returns whether that succeeded.
 pub(in crate::primitive) async fn resume(bottle: &Arc<Bottle>, agent: &Agent) -> bool {
     let Ok(id) = agent.container().await else { return false };
-    // Told first: what it does from here on is after that in the audit.
+    // Recorded first, so that it precedes the agent's next decisions in the audit log.
     let name = &agent.egress.name;
     bottle.audit(name, "note", "agent_resumed", format!("{name} answers, and the proof passed"));
     if let Err(error) = bottle.session.engine.container_pause(&id, false).await {

@@ -1,4 +1,5 @@
-//! The proof that a bottle is tight: attempts from inside of it, and what its host and its engine say of them.
+//! The proof that a bottle is isolated: attempts from inside the bottle, checked against what its host and its engine
+//! report.
 
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -25,10 +26,10 @@ use crate::sync::lock;
 /// How long the attempts may take, once the agent runs.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Proves it by init, before the agent's command starts.
+/// Proves the bottle through init, before the agent's command starts.
 ///
 /// # Errors
-/// It cannot be proved, or a line is red.
+/// The proof cannot be made, or an attempt failed.
 pub(in crate::primitive) async fn before_release(
     bottle: &Arc<Bottle>,
     agent: &Agent,
@@ -40,7 +41,7 @@ pub(in crate::primitive) async fn before_release(
             init::Response::Proof(lines) => Ok(lines),
             init::Response::Failed(why) => Err(Failure::new(Class::Operation, format!("probe the bottle: {why}"))),
             init::Response::Released => {
-                Err(Failure::new(Class::Internal, "probe the bottle: init gave an unexpected answer"))
+                Err(Failure::new(Class::Internal, "probe the bottle: init sent an unexpected response"))
             }
         }
     };
@@ -59,11 +60,11 @@ pub(in crate::primitive) async fn before_release(
     Err(failure)
 }
 
-/// Proves it again, beside the agent that runs: the attempts are an exec's, whose executable the agent cannot write and whose
-/// memory it cannot read. What is red, in words.
+/// Proves the bottle beside the running agent: an exec makes the attempts, and the agent can neither write its
+/// executable nor read its memory. Returns the failed attempts, as text.
 ///
 /// # Errors
-/// It cannot be proved.
+/// The proof cannot be made.
 pub(in crate::primitive) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
     let container = agent.container().await?;
     let places = places(agent).await?;
@@ -77,17 +78,18 @@ pub(in crate::primitive) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> 
     Ok(red(&lines(bottle, agent, asked).await?))
 }
 
-/// Proves it from beside an agent that is paused, in its network and by its sidecars' sockets. What is red, in words.
+/// Proves the bottle from a container beside the paused agent, which shares its network and its sidecars' sockets.
+/// Returns the failed attempts, as text.
 ///
 /// # Errors
-/// It cannot be proved.
+/// The proof cannot be made.
 pub(in crate::primitive) async fn beside(bottle: &Arc<Bottle>, agent: &Agent) -> Result<Vec<String>, Failure> {
     let places = places(agent).await?;
     let asked = |targets: Targets| prover::attempts(bottle, agent, Targets { proof: Some(places), ..targets });
     Ok(red(&lines(bottle, agent, asked).await?))
 }
 
-/// Where egress keeps places for the proof of an agent.
+/// Where egress reserves connections for proofs.
 async fn places(agent: &Agent) -> Result<Far, Failure> {
     Ok(match agent.egress.inside().await? {
         Some(address) => Far::Address(SocketAddrV4::new(address, layout::egress::PROOF_PORT)),
@@ -104,7 +106,7 @@ fn red(lines: &[ProbeResult]) -> Vec<String> {
     }
 }
 
-/// The lines of attempts, however they are made, and those of who was asked besides.
+/// The results of attempts, however they are made, and of the engine's host.
 async fn lines<F: Future<Output = Result<Vec<ProbeResult>, Failure>>>(
     bottle: &Arc<Bottle>,
     agent: &Agent,
@@ -128,11 +130,12 @@ async fn lines<F: Future<Output = Result<Vec<ProbeResult>, Failure>>>(
     Ok(lines)
 }
 
-/// Why a bottle that is not sealed cannot be: the host would take what the agent sends past every route.
+/// Why a bottle that is not sealed is not isolated: its host would accept packets that the agent sends past its routing
+/// table.
 fn unfiltered(bottle: &Bottle, device: &str, filter: u8) -> Failure {
     let state = if filter == 0 { "off" } else { "loose" };
     let why = format!(
-        "isolation: bridge: the engine's host does not filter what comes from the agent's network: rp_filter on {device} is {state}"
+        "isolation: bridge: the engine's host does not filter packets from the agent's network: rp_filter on {device} is {state}"
     );
     let hint = if bottle.plan.set_rp_filter {
         "it is loose for all devices, which counts for more: `sysctl net.ipv4.conf.all.rp_filter=1` on the engine's host"
@@ -143,8 +146,8 @@ fn unfiltered(bottle: &Bottle, device: &str, filter: u8) -> Failure {
     Failure::new(Class::Isolation, why).hint(hint)
 }
 
-/// Every address that this launch knows of and the agent must not reach.
-/// `port` is where somebody on the engine's host listens, if anybody does.
+/// All addresses that this launch knows and that the agent must not reach. `port` is where a receiver on the engine's
+/// host listens, if there is one.
 pub(in crate::primitive) async fn targets(bottle: &Bottle, agent: &Agent, port: u16) -> Result<Targets, Failure> {
     let relay = agent.egress.relays.first().filter(|_| agent.egress.is_proxy());
     let proxy = relay
@@ -191,14 +194,14 @@ fn target(name: String, address: std::net::Ipv4Addr, port: u16) -> DirectTarget 
     DirectTarget { name, address, port }
 }
 
-/// The addresses of the host's own interfaces, docker0 among them.
+/// The addresses of the host's own interfaces, including docker0.
 pub(in crate::primitive) fn host_addresses() -> Vec<DirectTarget> {
     let mut found: Vec<DirectTarget> = addresses()
         .unwrap_or_default()
         .into_iter()
         .filter_map(|(interface, address)| {
             let IpAddr::V4(address) = address else { return None };
-            // The other bottles' bridges are the engine's, and each has its own probe.
+            // Bridges of other bottles belong to the engine, and each bottle proves its own.
             let bridge = interface.starts_with("br-");
             (!address.is_loopback() && !bridge).then(|| target(format!("host's {interface}"), address, 22))
         })

@@ -1,4 +1,4 @@
-//! A container beside an agent that is paused, for one proof: nothing can be run in the agent's own.
+//! A container beside a paused agent, for one proof: no process can run in the agent's own container.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::primitive::image::self_image;
 use crate::probe::{ProbeResult, Targets};
 use crate::session::{Class, Failure};
 
-/// Its name, after the bottle's.
+/// Its name, appended to the bottle's.
 const NAME: &str = "prover";
 /// How long the attempts may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Has the attempts made from there.
+/// Makes the attempts from there.
 ///
 /// # Errors
-/// The container cannot be made, or does not answer.
+/// The container cannot be created, or does not respond.
 pub(in crate::primitive) async fn attempts(
     bottle: &Arc<Bottle>,
     agent: &Agent,
@@ -47,7 +47,7 @@ pub(in crate::primitive) async fn attempts(
     let image = self_image(bottle, None).get().await?.tag.clone();
     let identity = bottle.intend(Kind::Sidecar, &bottle.name(NAME), None)?;
     let command = vec![EXECUTABLE.into(), beside::ROLE.into()];
-    // Its own bounds are read back: they are the agent's.
+    // The agent's own limits, because the proof reads them back.
     let (user, bounds) = (format!("{USER}:{USER}"), agent.config.resources);
     let spec = ContainerSpec {
         beside: Some(beside),
@@ -56,7 +56,7 @@ pub(in crate::primitive) async fn attempts(
         runtime: bottle.plan.runtime.clone(),
         ..ContainerSpec::closed(bottle.name(NAME), image, command, user, bounds, identity)
     };
-    // An effect: whoever does not wait for it any more leaves no container.
+    // An effect, so that the container is removed even if nobody waits for the result.
     let context = bottle.clone();
     let proof = bottle.session.effects.start(async move {
         let engine = &context.session.engine;

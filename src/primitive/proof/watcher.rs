@@ -1,4 +1,4 @@
-//! The watch: the proof is repeated while the agent runs, and a red line pauses it.
+//! The watch: repeats the proof while the agent runs, and pauses the agent if it fails.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use crate::primitive::channel::health::Health;
 use crate::primitive::event::Event;
 use crate::session::{Class, Failure};
 
-/// How often the clocks are looked at.
+/// How often the clocks are checked.
 const TICK: Duration = Duration::from_secs(5);
-/// A gap of the wall clock, beyond what has passed by the other one, that means that this machine slept, or its clock was set.
+/// If the wall clock advances by so much more than the monotonic clock, the machine has slept or its clock was set.
 const GAP: Duration = Duration::from_mins(1);
-/// How often it is tried again when it cannot be probed, and the pause before.
+/// How often a proof that cannot be made is retried, and the pause before.
 const TRIES: usize = 3;
 const PAUSE: Duration = Duration::from_secs(1);
-/// The pauses between proofs from beside a paused agent.
+/// The pauses between proofs from beside a paused agent: the first, and the longest.
 const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// When the last proof was, by both clocks.
+/// The time of the last proof, by both clocks.
 struct LastProof {
     monotonic: Instant,
     wall: SystemTime,
@@ -37,9 +37,9 @@ impl LastProof {
     }
 }
 
-/// Why it is time for another proof, if it is.
+/// Why another proof is due, if it is.
 fn due(since: Duration, every: Duration, between_looks: Duration, by_wall: Option<Duration>) -> Option<&'static str> {
-    // A clock that was set back says nothing about how long it has been.
+    // After the clock was set back, it is unknown how much time has passed.
     let gap = by_wall.map_or(GAP, |by_wall| by_wall.saturating_sub(between_looks));
     if gap >= GAP {
         Some("the clock jumped")
@@ -50,8 +50,8 @@ fn due(since: Duration, every: Duration, between_looks: Duration, by_wall: Optio
     }
 }
 
-/// What this host's networks are: its addresses, and where its default routes lead. The bridges of bottles come and go
-/// without a change of it.
+/// The state of this host's networks: its addresses, and the targets of its default routes. Bridges of bottles do not
+/// affect it.
 fn networks() -> Vec<String> {
     let routes = [routes(), routes_v6()].into_iter().flat_map(Result::unwrap_or_default);
     let default = routes.filter(|route| route.is_default() && route.device != "lo");
@@ -62,9 +62,10 @@ fn networks() -> Vec<String> {
     networks
 }
 
-/// Proves the bottle again by schedule, after a gap in the clock, when the engine was away, and when the networks of its
-/// host, if it is this one, have changed. On a red line the agent is paused, and everybody told; so it is while egress is dead
-/// or silent, until that answers and a proof is green. Runs until it is dropped.
+/// Repeats the proof on schedule, after a gap in the clock, after the engine was unreachable, and when the networks
+/// of its host have changed, if that is this host. If it fails, the agent is paused, and clients are alerted. The
+/// agent is also paused while egress is dead or does not respond, until egress responds and a proof passes. Runs
+/// until it is dropped.
 pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
     let every = Duration::from_secs(bottle.plan.watch);
     let mut reconnected = agent.reconnected();
@@ -108,28 +109,28 @@ pub async fn watch(bottle: &Arc<Bottle>, agent: &Agent) -> Infallible {
             red = look(bottle, agent) => if !red.is_empty() {
                 let pause = not_tight(bottle, agent, why, red).await;
                 if egress.borrow().why().is_some() || !bottle.answers(&agent.egress.name).await {
-                    // That is why: it goes on when egress does.
+                    // Egress is the reason, so the agent continues when egress does.
                     hold.held = Some(pause);
                 }
             },
-            // A proof that waits for nobody: what is to be done comes first.
+            // Abort the proof: handling egress comes first.
             () = is_down(&mut egress) => {}
         }
     }
 }
 
-/// How the agent is held.
+/// The state of the agent's pause.
 #[derive(Default)]
 struct PauseControl {
     held: Option<PauseState>,
-    /// What was red last; it is told once.
+    /// The last failed attempts, which are reported only once.
     red: Vec<String>,
-    /// When it may be proved again, and how long after that, where that is red, too.
+    /// When the next proof may be made, and the pause after it if it fails, too.
     next: Option<(Instant, Duration)>,
 }
 
 impl PauseControl {
-    /// Whether it is time for a proof from beside, which costs a container.
+    /// Whether a proof from beside is due. Each one costs a container.
     fn is_due(&mut self, fresh: bool) -> bool {
         let (at, pause) = self.next.filter(|_| !fresh).unwrap_or((Instant::now(), FIRST));
         let due = at <= Instant::now();
@@ -139,7 +140,7 @@ impl PauseControl {
         due
     }
 
-    /// Proves the bottle from beside; what is red is told.
+    /// Proves the bottle from beside; reports failed attempts.
     async fn proves_green(
         &mut self,
         bottle: &Arc<Bottle>,
@@ -164,14 +165,14 @@ impl PauseControl {
     }
 }
 
-/// Resolves when egress is dead or silent.
+/// Resolves when egress is dead or does not respond.
 async fn is_down(egress: &mut tokio::sync::watch::Receiver<Health>) {
     if egress.wait_for(|health| health.why().is_some()).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Proves it beside the running agent; what is red.
+/// Proves the bottle beside the running agent; returns the failed attempts.
 async fn look(bottle: &Arc<Bottle>, agent: &Agent) -> Vec<String> {
     let mut red = Vec::new();
     for _ in 0..TRIES {
@@ -180,7 +181,7 @@ async fn look(bottle: &Arc<Bottle>, agent: &Agent) -> Vec<String> {
                 red = lines;
                 break;
             }
-            // Nobody is there to pause it either; it is looked at when the engine is back.
+            // The engine could not pause the agent either. The proof is repeated when it is back.
             Err(failure) if failure.class == Class::Engine => return Vec::new(),
             Err(failure) => red = vec![in_words(&failure)],
         }
@@ -200,7 +201,7 @@ fn in_words(failure: &Failure) -> String {
     format!("{}{}", failure.message, causes.concat())
 }
 
-/// Whether there is nobody to probe: the agent has ended, or somebody has paused it.
+/// Whether there is nothing to probe: the agent has ended, or somebody has paused it.
 async fn is_over(bottle: &Bottle, agent: &Agent) -> bool {
     let Ok(id) = agent.container().await else { return true };
     match bottle.session.engine.container_inspect(&id).await {
@@ -215,7 +216,7 @@ async fn is_gone(bottle: &Bottle, agent: &Agent) -> bool {
     bottle.session.engine.container_inspect(&id).await.is_ok_and(|state| state.exit_code.is_some())
 }
 
-/// Pauses the agent because of what is red, and tells it. Whether it is paused now.
+/// Pauses the agent because of failed attempts, and reports it. Returns the resulting state.
 async fn not_tight(bottle: &Arc<Bottle>, agent: &Agent, why: &str, red: Vec<String>) -> PauseState {
     let paused = match agent.container().await {
         Ok(id) => bottle.session.engine.container_pause(&id, true).await.map_err(|error| error.to_string()),
@@ -246,11 +247,11 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(due(seconds(30), every, tick, Some(tick)), None);
         assert_eq!(due(every, every, tick, Some(tick)), Some("it is time"));
-        // The machine slept for two minutes: only the wall clock went on.
+        // The machine slept for two minutes: only the wall clock advanced.
         assert_eq!(due(seconds(30), every, tick, Some(seconds(125))), Some("the clock jumped"));
-        // The clock was set back; what has passed is unknown.
+        // The clock was set back; the elapsed time is unknown.
         assert_eq!(due(seconds(30), every, tick, None), Some("the clock jumped"));
-        // A busy machine looks late by both clocks.
+        // A busy machine is late by both clocks.
         assert_eq!(due(seconds(30), every, seconds(90), Some(seconds(91))), None);
     }
 }

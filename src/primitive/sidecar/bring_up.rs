@@ -1,4 +1,5 @@
-//! How a sidecar's container comes up: attached, started, configured over its standard input, ready when it says so.
+//! Brings a sidecar's container up: attaches, starts it, sends the configuration over its standard input, and waits
+//! for its ready message. Then listens to it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,17 +21,17 @@ use crate::session::{Class, Failure};
 use crate::sidecar::egress::Registration;
 use crate::sidecar::{Action, CommandOutcome, Message, OutputLine, Resume};
 
-/// How long it may take to tell what it has decided, at the end.
+/// How long it may take to report its last decisions at the end.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Lines of a container's log that are read when it has ended too early.
+/// How many lines of a container's log are read if it ends too early.
 const LAST_LINES: usize = 20;
 
-/// A sidecar's line, whatever its role.
+/// A line from a sidecar of any role.
 type AnyMessage = OutputLine<Message<Value, Value, Value>>;
 
-/// Starts a created container, gives it its configuration, and waits for the line that says ready: what it said. A sidecar of a
-/// `role` is listened to as long as it lives; an ordinary image says no more.
+/// Starts a created container, sends its configuration, and waits for its ready message, which it returns. A sidecar
+/// with a `role` is listened to as long as it lives; an ordinary image sends nothing more.
 pub(in crate::primitive) async fn bring_up(
     bottle: &Arc<Bottle>,
     name: &str,
@@ -51,13 +52,13 @@ pub(in crate::primitive) async fn bring_up(
     Ok(Arc::new(ready))
 }
 
-/// Listens from now on to a sidecar that has come up.
+/// Starts listening to a sidecar that is up.
 pub(in crate::primitive) fn hear(bottle: &Arc<Bottle>, name: &str, lines: Lines, channel: &Arc<ControlChannel>) {
     tokio::spawn(listen(bottle.clone(), name.to_owned(), lines, channel.clone()));
 }
 
-/// Starts a container that is attached to, and gives it its configuration: what it says when it is ready, the number of that
-/// line, and the streams.
+/// Starts a container, attached, and sends its configuration. Returns the ready message, that line's number, and the
+/// streams.
 pub(in crate::primitive) async fn come_up(
     bottle: &Arc<Bottle>,
     name: &str,
@@ -72,14 +73,15 @@ pub(in crate::primitive) async fn come_up(
     let config = config.await?;
     let mut talk = JsonChannel::new(streams);
     if let Some(again) = again {
-        // One that is gone does not get ready either.
+        // A container that is gone does not become ready either.
         let _ = write_json(&mut talk.input, &again).await;
     }
     let why = match talk.ask::<AnyMessage>(&config, patience).await {
         Ok(OutputLine { n, message: Message::Ready(ready) }) => return Ok((ready, n, talk)),
         Err(NoAnswer::Late(patience)) => format!("it was not ready within {} s", patience.as_secs()),
         Ok(_) | Err(NoAnswer::Ended) => {
-            // The attached stream may end before its last words have come; the log has them, once it has ended itself.
+            // The attached stream may end before the last output has arrived. The log contains it, once the container
+            // has ended.
             if talk.lines.errors.trim().is_empty()
                 && tokio::time::timeout(FLUSH, engine.container_wait(id, true)).await.is_ok()
                 && let Ok(log) = engine.container_logs(id, Some(LAST_LINES), false).await
@@ -94,7 +96,8 @@ pub(in crate::primitive) async fn come_up(
     Err(talk.failure(&format!("start sidecar {name}"), why))
 }
 
-/// Passes on what a sidecar decides, as long as it lives: each line once, also those that it tells while nobody hears it.
+/// Forwards a sidecar's decisions as long as it lives. Each line is forwarded once, including lines written while
+/// nobody was connected.
 async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Arc<ControlChannel>) {
     let life = channel.life();
     loop {
@@ -104,7 +107,8 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Ar
                 continue;
             }
             if n > last + 1 {
-                // Written while nobody read, and gone from the engine's log, which is bounded; or no line of ours.
+                // Written while nobody was connected, and already gone from the engine's log, which is bounded; or
+                // not a valid line.
                 let missing = n - last - 1;
                 bottle.audit(
                     &name,
@@ -152,7 +156,7 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Ar
     }
 }
 
-/// What a sidecar wrote and writes, from its log, after a connection that has broken; `None` when it has ended.
+/// Reconnects to a sidecar's output through its log after a broken connection; `None` if it has ended.
 async fn reopen(bottle: &Bottle, id: &str) -> Option<Lines> {
     let engine = &bottle.session.engine;
     let state = back(engine.as_ref(), id).await.ok()?;
@@ -162,7 +166,7 @@ async fn reopen(bottle: &Bottle, id: &str) -> Option<Lines> {
     Some(Lines::new(engine.container_logs(id, None, true).await.ok()?))
 }
 
-/// Tells the bottle's secrets to the sidecars that need them, and waits until they look for them.
+/// Sends the bottle's secrets to the sidecars that need them, and waits until these search for them.
 pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
     let secrets = bottle.secrets.all();
     if secrets.is_empty() {
@@ -178,7 +182,7 @@ pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(
     Ok(())
 }
 
-/// Tells an egress of a sidecar that has come up, and waits until the agent reaches it there.
+/// Registers a sidecar that is ready with an egress, and waits until the agent can reach it there.
 pub(in crate::primitive) async fn register(
     bottle: &Arc<Bottle>,
     egress: &str,
@@ -187,25 +191,24 @@ pub(in crate::primitive) async fn register(
     let name = registration.name.clone();
     let failed = |why: &str| Failure::new(Class::Operation, format!("register sidecar {name} with {egress}: {why}"));
     let channel = bottle.channels.get(egress).ok_or_else(|| failed("it does not run"))?;
-    let update = (channel.role.register)(registration).ok_or_else(|| failed("it is no egress"))?;
+    let update = (channel.role.register)(registration).ok_or_else(|| failed("it is not an egress"))?;
     channel.update(bottle.session.engine.as_ref(), update).await.map_err(|why| failed(&why))
 }
 
 impl Bottle {
-    /// Has every sidecar report the decisions that it has only counted so far, before it ends.
+    /// Asks all sidecars to report the decisions that they have only counted so far.
     pub async fn flush_audit(&self) {
         let channels = self.channels.all();
         let flushed = channels.values().map(|channel| channel.command(self.session.engine.as_ref(), Action::Flush));
-        // A sidecar that does not answer is gone, or hangs, and is about to be removed.
+        // A sidecar that does not respond is gone or hangs, and is about to be removed.
         let _ = tokio::time::timeout(FLUSH, join_all(flushed)).await;
     }
 }
 
-/// Sends an egress the policy to enforce, and its dialer before it, and waits for the acknowledgements: why it is refused, if
-/// it is.
+/// Sends a policy to an egress, and to its dialer before it, and waits for the responses: `Some` reason if one refuses.
 ///
 /// # Errors
-/// There is no answer: whether it is enforced is not known.
+/// There is no response, so it is unknown whether the policy is enforced.
 pub(in crate::primitive) async fn enforce(
     bottle: &Arc<Bottle>,
     name: &str,

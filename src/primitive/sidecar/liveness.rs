@@ -1,6 +1,7 @@
-//! Whether a sidecar lives and answers, whatever its role: its container's end, and where it can be asked, an empty question
-//! every few seconds. What is found out is told, audited and shown at once; what follows from it is its role's affair (see
-//! [`crate::primitive::proof::watcher`] for egress). Nothing is started again by itself; [`super::restart`] does it when asked.
+//! Watches whether sidecars of any role live and respond: waits for the container's end and, for those with a control
+//! channel, sends an empty command every few seconds. Changes are reported, audited and shown at once. The
+//! consequences depend on the role (see [`crate::primitive::proof::watcher`] for egress). Nothing restarts by itself;
+//! [`super::restart`] does it on request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,12 @@ use crate::primitive::channel::health::{Health, why_not};
 use crate::primitive::event::Event;
 use crate::sync::lock;
 
-/// How often it is asked, and how long an answer may take: together with [`crate::primitive::channel::health::WHY`] less than the ten seconds within
-/// which the operator is told.
+/// How often it is asked, and how long a response may take. Together with [`crate::primitive::channel::health::WHY`]
+/// this is less than the ten seconds within which the operator must be informed.
 const EVERY: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(6);
 
-/// Looks after a sidecar that can be asked, until it has ended or the bottle is torn down.
+/// Watches a sidecar with a control channel until it has ended or the bottle is torn down.
 pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, channel: Arc<ControlChannel>) {
     let mut ended = channel.health.subscribe();
     loop {
@@ -52,7 +53,7 @@ pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, 
     }
 }
 
-/// Waits for the end of a sidecar that cannot be asked, and tells it.
+/// Waits for the end of a sidecar without a control channel, and reports it.
 pub(in crate::primitive) async fn await_end(bottle: Arc<Bottle>, name: String, id: String) {
     let engine = bottle.session.engine.clone();
     let (again, _) = watch::channel(0);
@@ -73,7 +74,7 @@ pub(in crate::primitive) async fn await_end(bottle: Arc<Bottle>, name: String, i
     }
 }
 
-/// Whether a sidecar is still meant to be there: neither ended by its script nor by the teardown.
+/// Whether a sidecar should still be running: neither its script nor the teardown has ended it.
 fn is_there(bottle: &Bottle, name: &str, id: &str) -> bool {
     let closed = bottle.inventory.sidecars().iter().any(|sidecar| sidecar.name == name && sidecar.life.is_closed());
     let stopped = bottle.inventory.is_stopped(id);
@@ -103,7 +104,7 @@ fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
     bottle.audit(name, decision, code, format!("{name} {words}"));
     let lost = match seen {
         Health::Died(_) => format!(
-            "\nhint: what it had counted and not told is lost; `bottler sidecar restart {} {name}` starts it again",
+            "\nhint: decisions that it had counted and not reported are lost; `bottler sidecar restart {} {name}` restarts it",
             bottle.session.id
         ),
         _ => String::new(),
@@ -113,13 +114,13 @@ fn tell(bottle: &Bottle, name: &str, before: &Health, seen: &Health) {
 }
 
 impl Bottle {
-    /// How a sidecar is that can be asked; one that cannot be is up for ever.
+    /// The health of a sidecar. Without a control channel it counts as up.
     pub(in crate::primitive) fn health(&self, sidecar: &str) -> watch::Receiver<Health> {
         let channel = self.channels.get(sidecar);
         channel.map_or_else(|| watch::Sender::new(Health::Up).subscribe(), |channel| channel.health.subscribe())
     }
 
-    /// Whether a sidecar that can be asked answers now.
+    /// Whether a sidecar with a control channel responds now.
     pub(in crate::primitive) async fn answers(self: &Arc<Self>, sidecar: &str) -> bool {
         let channel = self.channels.get(sidecar);
         match channel {
@@ -128,7 +129,7 @@ impl Bottle {
         }
     }
 
-    /// Audits what happened to a sidecar, or to the agent because of one.
+    /// Records in the audit log what happened to a sidecar, or to the agent because of one.
     pub(in crate::primitive) fn audit(&self, sidecar: &str, decision: &str, code: &str, reason: String) {
         self.events.tell(Event::Audit(audit::Event {
             time: audit::now(),

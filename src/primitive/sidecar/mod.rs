@@ -1,4 +1,5 @@
-//! Sidecars: built-in ones and ordinary images, how they come up, whether they live, and what they are told.
+//! Sidecars, built-in ones and ordinary images: how they start, whether they live, and which policy and secrets they
+//! receive.
 
 pub(super) mod bring_up;
 pub(super) mod liveness;

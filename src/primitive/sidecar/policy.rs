@@ -1,11 +1,14 @@
-//! The one owner of a running bottle's policy. Every change of what may leave goes through here, whoever asks for it: a
-//! candidate by the code that enforces it, written down, told to egress, acknowledged by its generation, audited.
+//! The only owner of a running bottle's policy. Every change goes through this file, whoever requests it: it is
+//! validated by the code that enforces it, written to disk, sent to egress, acknowledged by its generation, and
+//! audited.
 //!
 //! Rules:
-//! * A crash leaves the old policy or the new one: `policy.json` is replaced whole.
-//! * What allows more and is not acknowledged is taken back. What allows less stays, and is told again until it is acknowledged.
-//! * Bottles inside a bottle inherit what it may reach when they are launched, and are denied what it is denied. What a reload
-//!   takes out of the outer one's file stays theirs: it is not known to come from there alone.
+//! * A crash leaves the old policy or the new one: `policy.json` is replaced atomically.
+//! * A change that allows more and is not acknowledged is reverted. A change that allows less stays, and is sent
+//!   again until it is acknowledged.
+//! * Nested bottles inherit the outer bottle's allowlist when they are launched, and its denials at any time. If a
+//!   reload removes an allowed host from the outer bottle, they keep it, because they may have it from another
+//!   source.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -23,11 +26,11 @@ use crate::session::{Class, Failure};
 
 /// The policy's file in a bottle's directory.
 pub const POLICY_FILE: &str = "policy.json";
-/// Longest policy that egress is told, in bytes of JSON: it comes with other things in one line.
+/// Maximum size of a policy for egress, in bytes of JSON: it shares one line with other values.
 const MAX_POLICY: usize = crate::sidecar::MAX_LINE - (64 << 10);
-/// How long to wait before egress is told again what it did not acknowledge.
+/// How long to wait before a policy that was not acknowledged is sent again.
 const AGAIN: Duration = Duration::from_secs(2);
-/// How often the clock is looked at until something is over: a machine that sleeps does not count the time.
+/// How often the clock is checked for expired grants. A timer does not count the time that a machine sleeps.
 const LOOK: Duration = Duration::from_secs(5);
 
 fn now() -> u64 {
@@ -35,7 +38,7 @@ fn now() -> u64 {
 }
 
 impl Bottle {
-    /// Sets the policy that an egress begins with.
+    /// Sets the initial policy of an egress.
     pub(in crate::primitive) async fn begin_policy(
         self: &Arc<Self>,
         egress: &str,
@@ -47,7 +50,8 @@ impl Bottle {
             self.write_policy(&policies, egress, &policy)?;
             policies.insert(egress.to_owned(), policy.clone());
             drop(policies);
-            // What the bottle around this one has lost meanwhile, this one has now been told, or reads here.
+            // If the outer bottle's policy was narrowed meanwhile, this bottle has received that change, or reads it
+            // here.
             if self.outer_policy().await == outer {
                 self.await_expiry(egress, &policy);
                 return Ok(policy.enforced());
@@ -59,16 +63,16 @@ impl Bottle {
     pub(in crate::primitive) async fn initial_policy(&self, base: &EgressSpec) -> (LivePolicy, Option<LivePolicy>) {
         let outer = self.outer_policy().await;
         let own = LivePolicy::new(base.clone());
-        (outer.iter().fold(own, |policy, outer| policy.inheriting(outer)), outer)
+        (outer.iter().fold(own, LivePolicy::inheriting), outer)
     }
 
-    /// What an egress enforces by now.
+    /// The policy that an egress enforces now.
     pub(in crate::primitive) async fn enforced_policy(&self, egress: &str) -> Result<EnforcedPolicy, Failure> {
         let policies = self.policies.by_egress.lock().await;
         policies.get(egress).map(LivePolicy::enforced).ok_or_else(|| self.none_yet())
     }
 
-    /// The policy of the bottle around this one, where there is one and it has one.
+    /// The policy of the outer bottle, if there is one with a policy.
     async fn outer_policy(&self) -> Option<LivePolicy> {
         self.nesting.outer.as_ref().and_then(Weak::upgrade)?.policy().await.ok()
     }
@@ -88,17 +92,18 @@ impl Bottle {
         self.policy().await.map_or_else(|_| self.plan.egress.clone(), |policy| policy.lasting())
     }
 
-    /// Changes what may leave, and waits until that is enforced.
+    /// Changes the policy, and waits until egress enforces it.
     ///
     /// # Errors
-    /// The change would have no effect or cannot be read; it cannot be written down; egress does not acknowledge it.
+    /// The change would have no effect, or is invalid; it cannot be written to disk; egress does not
+    /// acknowledge it.
     pub async fn change_policy(self: &Arc<Self>, change: &Change) -> Result<LivePolicy, Failure> {
         let egress = self.policed()?;
         egress.ready().await?;
         self.change(&egress.name, change).await
     }
 
-    /// The egress that an operator's changes are about.
+    /// The egress that an operator's changes apply to.
     fn policed(&self) -> Result<Arc<Sidecar>, Failure> {
         let sidecars = self.inventory.open_sidecars();
         let agents = self.policies.agents();
@@ -111,14 +116,14 @@ impl Bottle {
         Failure::new(Class::Input, format!("{} has no egress yet, or none any more", self.session.id))
     }
 
-    /// A grant for one request was used.
+    /// Records that a grant for one request was used.
     pub(in crate::primitive) async fn spent(self: &Arc<Self>, egress: &str, grant: u64) {
-        // What egress itself has used up it does not allow again, whether or not it hears of it.
+        // Egress itself does not allow it again, whether or not it acknowledges the change.
         let _ = self.change(egress, &Change::Spent(grant)).await;
     }
 
-    /// Makes a change. What a bottle is denied those inside are, whether or not that is new to this one, and whatever goes wrong
-    /// here.
+    /// Makes a change. Nested bottles receive it if it allows less, even if it is not new to this bottle, and even if
+    /// it fails here.
     async fn change(self: &Arc<Self>, egress: &str, change: &Change) -> Result<LivePolicy, Failure> {
         let changed = self.change_own(egress, change).await;
         let is_bad = matches!(&changed, Err(failure) if failure.class == Class::Input);
@@ -137,7 +142,8 @@ impl Bottle {
         let Some(next) = next else { return Ok(current) };
         let enforced = next.enforced();
         check_size(&enforced).map_err(|why| failed(Class::Input, why).hint("nothing was changed"))?;
-        // What allows more is written down before it is enforced. What allows less must hold also where nothing can be written.
+        // A change that allows more is written before it is enforced. A change that allows less must hold even if
+        // writing fails.
         if !change.narrows() {
             self.write_policy(&policies, egress, &next)?;
         }
@@ -153,13 +159,14 @@ impl Bottle {
                 self.tell_again(egress);
             }
             Err(why) => {
-                // It may have been heard: what was enforced before is told again, as a newer one.
+                // Egress may have received the change, so the previous policy is sent as a newer generation.
                 let back = current.as_generation(next.generation + 1);
                 let written = self.write_policy(&policies, egress, &back);
                 policies.insert(egress.to_owned(), back);
                 self.tell_again(egress);
                 written?;
-                let hint = "egress may have heard it: it is told the policy as it was until it answers";
+                let hint =
+                    "egress may have received it: the previous policy is sent again until egress acknowledges it";
                 return Err(failed(Class::Operation, why.clone()).hint(hint));
             }
         }
@@ -167,17 +174,17 @@ impl Bottle {
         self.await_expiry(egress, &next);
         if change.narrows() {
             self.write_policy(&policies, egress, &next).map_err(|failure| {
-                let hint = "it is enforced as long as the bottle lives, and is not on the disk";
+                let hint = "it is enforced as long as the bottle lives, but is not on disk";
                 failed(Class::Internal, failure.message).hint(hint)
             })?;
         }
         match outcome {
-            Err(why) => Err(failed(Class::Operation, why).hint("egress is told again until it answers")),
+            Err(why) => Err(failed(Class::Operation, why).hint("it is sent again until egress acknowledges it")),
             Ok(_) => Ok(next),
         }
     }
 
-    /// Writes down the policies of all egresses, with another one for one of them.
+    /// Writes the policies of all egresses, with a new one for one of them.
     fn write_policy(
         &self,
         policies: &BTreeMap<String, LivePolicy>,
@@ -191,11 +198,11 @@ impl Bottle {
         let written = serde_json::to_vec(&all).map_err(std::io::Error::other);
         written.and_then(|text| crate::host::replace(&path, &text)).map_err(|error| {
             Failure::new(Class::Internal, format!("write {}: {error}", path.display()))
-                .hint("free space; the policy is as it was")
+                .hint("free some disk space; the policy was not changed")
         })
     }
 
-    /// Tells egress the policy until it acknowledges it.
+    /// Sends the policy to egress until egress acknowledges it.
     fn tell_again(self: &Arc<Self>, egress: &str) {
         let (bottle, egress) = (Arc::downgrade(self), egress.to_owned());
         tokio::spawn(async move {
@@ -212,7 +219,7 @@ impl Bottle {
         });
     }
 
-    /// Sees to it that what is over is not enforced any more.
+    /// Removes expired grants when their time comes.
     fn await_expiry(self: &Arc<Self>, egress: &str, policy: &LivePolicy) {
         let Some(at) = policy.next_expiry() else { return };
         let (bottle, egress) = (Arc::downgrade(self), egress.to_owned());
@@ -227,12 +234,12 @@ impl Bottle {
         });
     }
 
-    /// What this bottle loses, those inside lose.
+    /// Applies a change that allows less to the nested bottles.
     fn narrow_inner<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, ()> {
         let inner = self.inner();
         async move {
             for bottle in inner {
-                // One without an egress reads what is denied when it makes one.
+                // A nested bottle without an egress reads the denials when it creates one.
                 if bottle.policed().is_ok()
                     && let Err(failure) = bottle.change_policy(change).await
                 {
@@ -244,7 +251,7 @@ impl Bottle {
     }
 }
 
-/// A sidecar reads no longer line: what it cannot read would end all that it is told.
+/// A longer line would end the channel: the sidecar cannot read it.
 fn check_size(policy: &EnforcedPolicy) -> Result<(), String> {
     let length = serde_json::to_vec(policy).map_or(usize::MAX, |text| text.len());
     if length < MAX_POLICY {
@@ -254,13 +261,13 @@ fn check_size(policy: &EnforcedPolicy) -> Result<(), String> {
     }
 }
 
-/// Methods and paths of an entry, as they are said on the command line.
+/// The conditions of an entry, as command-line options.
 fn conditions(methods: &[String], paths: &[String]) -> String {
     let methods = methods.iter().map(|method| format!(" --method {method}"));
     methods.chain(paths.iter().map(|path| format!(" --path {path}"))).collect()
 }
 
-/// A change in the words of its command.
+/// A change, as its command-line arguments.
 fn words(change: &Change) -> String {
     let until =
         |until: u64| format!(" for {}", humantime::format_duration(Duration::from_secs(until.saturating_sub(now()))));
@@ -289,6 +296,6 @@ fn words(change: &Change) -> String {
         }
         Change::Reload(_) => "reload the policy".to_owned(),
         Change::Spent(grant) => format!("grant {grant} was used"),
-        Change::Expire => "leave out what is over".to_owned(),
+        Change::Expire => "remove expired grants".to_owned(),
     }
 }

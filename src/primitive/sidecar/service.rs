@@ -1,6 +1,6 @@
-//! `sidecar_start` with an `image`: an ordinary image, a database say, beside the agent. Its container has no network but
-//! the one inside, in a bottle that has that; its ports are relayed, through sockets in its own volume or over that network,
-//! to the agent's loopback under its name.
+//! `sidecar_start` with an `image`: an ordinary image, such as a database, beside the agent. Its container has no
+//! network except for the internal one, in a bottle that has one. Its ports are relayed, through sockets in its own
+//! volume or over that network, to the agent's loopback under its name.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -24,44 +24,44 @@ use crate::primitive::roles::Relay;
 use crate::primitive::seconds::Seconds;
 use crate::session::{Class, Failure, ScriptLocation};
 
-/// A service's bounds where the script does not say.
+/// The default limits of a service.
 const RESOURCES: Resources = Resources { cpus: 2.0, memory: 1 << 30, pids: 512 };
-/// How long a service may take until it is ready where the script does not say.
+/// The default time limit until a service is ready.
 const READY: Duration = Duration::from_mins(1);
-/// Ports that one service may have.
+/// How many ports a service may have.
 const MAX_PORTS: usize = 16;
-/// Services that one bottle may have: each has an address of its own at the agent's loopback.
+/// How many services a bottle may have: each needs its own address on the agent's loopback.
 const MAX_SERVICES: usize = 200;
 
-/// What `sidecar_start` takes for an ordinary image, besides the image, variables and volumes.
+/// The options of `sidecar_start` for an ordinary image, except for the image, variables and volumes.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceOptions {
-    /// Its name: of its container, and the host name under which the agent reaches it.
+    /// Its name, also of its container, and the host name under which the agent reaches it.
     pub name: String,
-    /// Its command and arguments; the image's own when absent.
+    /// Its command and arguments; by default the image's own.
     pub command: Option<Vec<String>>,
-    /// The user that it runs as, a name or `uid:gid`; the image's own when absent. It has no capability either way.
+    /// The user that it runs as, a name or `uid:gid`; by default the image's own. It has no capabilities in any case.
     pub user: Option<String>,
-    /// The directory that it starts in; the image's own when absent.
+    /// Its working directory; by default the image's own.
     pub workdir: Option<String>,
-    /// Ports of its loopback that the agent reaches under its name; that of `ready.tcp` when absent.
+    /// Ports on its loopback that the agent reaches under its name; by default that of `ready.tcp`.
     #[serde(default)]
     pub ports: Vec<u16>,
-    /// When it counts as ready: `{ tcp = 5432 }`, `{ log = "text" }` or `{ exec = { "command" } }`; once started when
-    /// absent.
+    /// When it is ready: `{ tcp = 5432 }`, `{ log = "text" }` or `{ exec = { "command" } }`; by default as soon as it
+    /// has started.
     pub ready: Option<Condition>,
-    /// How long it may take until it is ready; a minute when absent.
+    /// How long it may take until it is ready; by default a minute.
     pub timeout: Option<Seconds>,
-    /// Its bounds; two processors, 1 GiB, 512 processes when absent.
+    /// Its limits; by default two processors, 1 GiB and 512 processes.
     pub resources: Option<Resources>,
 }
 
-/// Starts an ordinary image as a sidecar. `env` reaches its command only; nothing of the container's configuration
-/// has it.
+/// Starts an ordinary image as a sidecar. Only its command receives `env`, which is not in the container's
+/// configuration.
 ///
 /// # Errors
-/// A name, port, path or time is bad.
+/// A name, port, path or time is invalid.
 pub fn service_start(
     bottle: &Arc<Bottle>,
     options: ServiceOptions,
@@ -99,7 +99,7 @@ pub fn service_start(
         let mut spec = container(&context, wanted, &built, mounts, identity);
         for (network, place) in &attached {
             spec.networks.push(network.attachment(*place).await?);
-            // Nobody answers there: it knows the names that its own command is told.
+            // Nothing responds there. The container knows only the names in its command's configuration.
             spec.resolver = Some(network.address(Network::egress_place()).await?);
         }
         Ok(context.session.engine.container_create(&spec).await?)
@@ -151,7 +151,9 @@ fn check(
         return Err(bad("command is empty".into()).hint("leave it out to run the image's own"));
     }
     if let Some(path) = volumes.keys().find(|path| !is_absolute(path)) {
-        return Err(bad(format!("volumes: {path:?} is no absolute path")).hint("volumes = { [\"/data\"] = volume }"));
+        return Err(
+            bad(format!("volumes: {path:?} is not an absolute path")).hint("volumes = { [\"/data\"] = volume }")
+        );
     }
     if let Some(resources) = &options.resources {
         bottle.check_resources(resources).map_err(bad)?;

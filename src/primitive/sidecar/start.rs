@@ -163,7 +163,7 @@ pub fn sidecar_start(
     let image = self_image(bottle, at);
     let (context, name) = (bottle.clone(), options.name.clone());
     let (attached, shared, outward) = (places.clone(), pairs.clone(), own.clone());
-    let dialed = dialer.as_ref().and_then(|dialer| dialer.dialing.clone());
+    let way_out = dialer.as_ref().and_then(|dialer| dialer.dialing.clone());
     let created = bottle.effect(format!("create {name}"), at, async move {
         let mut mounts = Vec::new();
         if let Some(mount) = mount {
@@ -175,7 +175,7 @@ pub fn sidecar_start(
         if let Some(pair) = outward {
             mounts.push(pair.for_sidecar().await?);
         }
-        if let Some((_, volume)) = dialed {
+        if let Some((_, volume)) = way_out {
             mounts.push(VolumeMount { target: dialer::DIR.into(), read_only: true, ..volume.get().await? });
         }
         let mut networks = Vec::new();

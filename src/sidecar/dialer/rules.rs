@@ -78,7 +78,10 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_of_the_host_is_dialled_whatever_the_policy_says() {
-        let all = || EgressSpec { ip_allow: vec!["0.0.0.0/0".into(), "::/0".into()], ..EgressSpec::default() };
+        let all = || EgressSpec {
+            ip_allow: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+            ..EgressSpec::default()
+        };
         for address in [
             "127.0.0.1:80",
             "127.9.9.9:80",
@@ -95,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn private_addresses_are_dialled_where_the_policy_says_so() {
-        let one = || EgressSpec { ip_allow: vec!["10.1.0.0/16".into()], ..EgressSpec::default() };
+        let one = || EgressSpec { ip_allow: vec!["10.1.0.0/16".parse().unwrap()], ..EgressSpec::default() };
         assert_eq!(refusal(one(), "10.1.2.3:443").await, None);
         assert_eq!(refusal(one(), "[::ffff:10.1.2.3]:443").await, None);
         assert!(refusal(one(), "10.2.2.3:443").await.unwrap().contains("private"));

@@ -14,6 +14,7 @@ use super::{Config, Egress, Pair, Registration, http};
 use crate::net::Host;
 use crate::policy::{AllowSpec, Decision, EgressSpec, EnforcedPolicy, Form, Intent, Reason, authorize};
 use crate::scan::KnownSecret;
+use crate::sidecar::dialer::{Outside, Resolver};
 
 /// The time limit for one request.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,7 +1,8 @@
 //! Decides for each path whether the agent has an uncommitted change there. Pure.
 //!
-//! A path that the agent did not touch keeps the object of its commit, whatever is in the working tree (a submodule's folder, a
-//! filtered file, nothing in a sparse checkout). An absent file counts as removed only if it was present at the start.
+//! A path that the agent did not touch keeps the object of its commit, whatever is in the working tree (a submodule's
+//! folder, a filtered file, nothing in a sparse checkout). An absent file counts as removed only if it was present at
+//! the start.
 
 use crate::workspace::entry::Entry;
 
@@ -15,13 +16,13 @@ pub(super) struct TreeEntry {
 /// The states of a path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PathState<'a> {
-    /// In the commit that the workspace began at.
+    /// In the commit that the workspace started from.
     pub(super) base: Option<&'a TreeEntry>,
     /// In the agent's last commit.
     pub(super) head: Option<&'a TreeEntry>,
-    /// What was copied in.
+    /// The file that was copied in.
     pub(super) before: Option<&'a Entry>,
-    /// What is there now.
+    /// The file now.
     pub(super) after: Option<&'a Entry>,
 }
 
@@ -36,7 +37,7 @@ pub(super) enum Decision {
     Remove,
 }
 
-/// What it means that a path is absent.
+/// What the absence of a path means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Absence {
     /// It was removed, if it was present before.
@@ -47,7 +48,7 @@ pub(super) enum Absence {
     RemovedAfterCheckout,
 }
 
-/// Decides.
+/// Decides about a path.
 pub(super) fn decide(path: PathState<'_>, absence: Absence) -> Decision {
     let PathState { base, head, before, after } = path;
     let is_link = head.is_some_and(|head| head.mode == "160000");
@@ -67,7 +68,7 @@ pub(super) fn may_be_skipped(path: PathState<'_>, moved: bool) -> bool {
     path.after.is_none() && path.head.is_some() && (was_there && moved || !was_there && path.base != path.head)
 }
 
-/// Whether a file may be executed: as the commit has it, unless the agent has changed that, there or in the file.
+/// The executable bit: the commit's, unless the agent changed it in the commit or the file.
 fn executable(path: PathState<'_>, after: &Entry) -> bool {
     let Entry::File(file) = after else { return false };
     match (path.base, path.head, path.before) {

@@ -1,7 +1,7 @@
 //! Installs checked objects and references in the user's repository, all or nothing.
 //!
-//! A pack is two files, which cannot be created in one step. Before, the pack's path is written to a journal in the pull's
-//! folder; if the process dies in between, [`sweep`] removes the incomplete pack.
+//! A pack is two files, which cannot be created in one step. Before, the pack's path is written to a journal in the
+//! pull's folder; if the process dies in between, [`sweep`] removes the incomplete pack.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,8 +20,8 @@ use super::staging::borrow;
 use crate::workspace::clone::is_partial;
 use crate::workspace::git::Git;
 
-/// Packs the objects that lead to some tips and that the user does not have, and has git check every one of them, and that
-/// whatever they name is there. `None` if there are none.
+/// Packs the objects that tips need and that the user does not have. git checks each of them, and that everything
+/// they refer to exists. `None` if there are none.
 pub(super) fn pack(
     here: &Git<'_>,
     repository: &Path,
@@ -45,7 +45,7 @@ pub(super) fn pack(
     if objects.is_empty() {
         return Ok(None);
     }
-    // What an earlier try has left is not this one's.
+    // Files of an earlier attempt.
     for place in [&packed, &checked] {
         if place.exists() {
             std::fs::remove_dir_all(place)?;
@@ -53,7 +53,7 @@ pub(super) fn pack(
     }
     std::fs::create_dir(&packed)?;
     let base = packed.join("new");
-    let base = base.to_str().ok_or_else(|| io::Error::other("the state directory has a name that is no UTF-8"))?;
+    let base = base.to_str().ok_or_else(|| io::Error::other("the path of the state directory is not UTF-8"))?;
     git.feed(&["pack-objects", "--quiet", base], |input| input.write_all(&objects))?;
     let mut files = File::open(the_pack(&packed)?)?;
     borrow(here, repository, &checked)?;
@@ -64,26 +64,26 @@ pub(super) fn pack(
     the_pack(&checked.join("objects/pack")).map(Some)
 }
 
-/// The one pack in a folder.
+/// The only pack in a folder.
 fn the_pack(folder: &Path) -> io::Result<PathBuf> {
     let mut paths = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     let found = paths.find(|path| path.extension().is_some_and(|extension| extension == "pack"));
-    found.ok_or_else(|| io::Error::other("git does not say where its pack is"))
+    found.ok_or_else(|| io::Error::other("git does not report the path of its pack"))
 }
 
-/// The file of a pull's folder that says which pack is about to be installed; locked as long as that goes on.
+/// The file in a pull's folder with the path of the pack that is being installed; locked during the installation.
 const JOURNAL: &str = "installing";
 
 /// A pack that was added to the user's repository.
 pub(super) struct InstalledPack {
-    /// The paths of what was not there before.
+    /// The files that did not exist before.
     files: Vec<PathBuf>,
-    /// Its journal, locked.
+    /// Its locked journal.
     journal: Option<File>,
 }
 
 impl InstalledPack {
-    /// Removes it, the index first.
+    /// Removes the pack, the index first.
     pub(super) fn remove(self) {
         let Self { files, journal } = self;
         for path in files.iter().rev() {
@@ -94,25 +94,24 @@ impl InstalledPack {
     }
 }
 
-/// Removes the half of a pack that a pull has left which died; what a living one is about to complete stays. `staging` is its
-/// folder.
+/// Removes the incomplete pack of a pull that died. The pack of a running pull stays. `staging` is the pull's folder.
 pub fn sweep(staging: &Path) {
     let Ok(mut journal) = File::open(staging.join(JOURNAL)) else { return };
     let mut path = Vec::new();
     if journal.try_lock().is_err() || journal.read_to_end(&mut path).is_err() {
         return;
     }
-    // It ends with a zero where it was written to its end.
+    // A complete journal ends with a zero byte.
     let Some(pack) = path.strip_suffix(b"\0").map(|path| Path::new(OsStr::from_bytes(path))) else { return };
     if !pack.with_extension("idx").exists() {
         let _ = std::fs::remove_file(pack);
     }
 }
 
-/// Puts a pack into the user's store, its index last: git looks for that. `staging` is the pull's folder.
+/// Adds a pack to the user's object store, the index last: git looks for indexes. `staging` is the pull's folder.
 pub(super) fn install(here: &Git<'_>, repository: &Path, staging: &Path, pack: &Path) -> io::Result<InstalledPack> {
     let folder = here.line(&["rev-parse", "--git-path", "objects/pack"]).map(|path| repository.join(path));
-    let folder = folder.ok_or_else(|| io::Error::other("git does not say where its packs are"))?;
+    let folder = folder.ok_or_else(|| io::Error::other("git does not report the path of its packs"))?;
     std::fs::create_dir_all(&folder)?;
     let mut ready = Vec::new();
     for from in [pack.to_owned(), pack.with_extension("idx")] {
@@ -140,7 +139,7 @@ pub(super) fn install(here: &Git<'_>, repository: &Path, staging: &Path, pack: &
     Ok(installed)
 }
 
-/// A file without a name yet, or, where the file system has none such, with one that git removes if we cannot.
+/// A file without a name; or, if the file system does not support that, with a name that git cleans up if we cannot.
 enum PendingFile {
     Open(File),
     Named(PathBuf),
@@ -182,7 +181,7 @@ fn name(file: &PendingFile, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Changes references in one transaction: each from what it was seen at, `None` for one that was not there.
+/// Changes references in one transaction, each from its known value; `None` if it must not exist.
 pub(super) fn update_refs(here: &Git<'_>, bottle: &str, changes: &Changes) -> io::Result<()> {
     let reason = format!("bottler: pull {bottle}");
     here.feed(&["update-ref", "-m", &reason, "--create-reflog", "-z", "--stdin"], |input| {

@@ -1,9 +1,9 @@
-//! Fetches an agent's work into a repository of the user: its last commit, plus a commit with uncommitted changes, as a branch;
-//! its other references, and commits that only its reflogs have, below `refs/bottler/`.
+//! Fetches an agent's work into a repository of the user: its last commit, plus a commit with uncommitted changes, as
+//! a branch; its other references, and commits that only its reflogs have, below `refs/bottler/`.
 //!
-//! git never runs in the agent's repository. Its objects are imported into a temporary repository, where git packs and checks
-//! those that the user does not have. Only then are they added to the user's repository, and all references change in one
-//! transaction.
+//! git never runs in the agent's repository. Its objects are imported into a temporary repository, where git packs
+//! and checks those that the user does not have. Only then are they added to the user's repository, and all
+//! references change in one transaction.
 
 mod decide;
 mod install;
@@ -117,7 +117,7 @@ fn may_move(options: &PullOptions<'_>, here: &Git<'_>, target: &str, there: Opti
     let Some(there) = there else { return Ok(()) };
     if options.earlier != Some(there) {
         return Err(io::Error::other(format!(
-            "there is a branch {} already, not as bottler has after it",
+            "there is a branch {} already, which is not as bottler left it",
             options.branch
         )));
     }
@@ -133,7 +133,7 @@ fn reference(git: &Git<'_>, name: &str) -> Option<String> {
     git.line(&["rev-parse", "--verify", "--quiet", name])
 }
 
-/// What the user's references are at, `HEAD` among them.
+/// The values of the user's references, including `HEAD`.
 fn references(here: &Git<'_>) -> io::Result<BTreeMap<Name, String>> {
     let said = here.run(&["for-each-ref", "--format=%(objectname) %(refname)"])?;
     let all = said.split(|byte| *byte == b'\n').filter_map(|line| {
@@ -156,7 +156,7 @@ fn wanted(
     let checked_out = head.map(str::to_owned);
     let there = staging::present(git, tips.values().chain(&checked_out))?;
     if head.is_some_and(|head| !there.contains(head)) {
-        return Err(io::Error::other("the commit that the agent has checked out is not there"));
+        return Err(io::Error::other("the commit that the agent has checked out is missing"));
     }
     pulled.broken = tips.iter().filter(|(_, tip)| !there.contains(*tip)).map(|(name, _)| shown(name)).collect();
     let unread = options.after.repository.broken_refs.keys();
@@ -170,7 +170,7 @@ fn wanted(
     Ok(tips)
 }
 
-/// Commits that only the agent's reflogs refer to, without those that another one of them contains.
+/// Commits that only the agent's reflogs refer to, without those that other such commits contain.
 fn logged(
     options: &PullOptions<'_>,
     git: &Git<'_>,

@@ -61,5 +61,5 @@ pub struct PullReport {
 
 /// The error for a commit whose objects or path names git rejects.
 pub(super) fn refused(error: &io::Error) -> io::Error {
-    io::Error::other(format!("git does not take what the agent committed: {error}"))
+    io::Error::other(format!("git does not accept what the agent committed: {error}"))
 }

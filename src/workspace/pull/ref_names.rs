@@ -1,23 +1,24 @@
 //! Chooses the names of the agent's references in the user's repository. Pure.
 //!
-//! A name that git rejects, or that conflicts with another, would fail the whole transaction. Such a reference is named by its
-//! object id instead.
+//! A name that git rejects, or that conflicts with another, would fail the whole transaction. Such a reference is
+//! named by its object id instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::workspace::name::Name;
 
-/// Changes of references: by name, what it is to be at, and what it was at, `None` for one that was not there.
+/// Changes of references, by name: the new value, and the old one, which is `None` if the reference must not exist.
 pub(super) type Changes = BTreeMap<Name, (String, Option<String>)>;
 
-/// Longest name, and longest part of one, in bytes: each part is a file's name, with `.lock` behind it for a while.
+/// Maximum length of a name, and of a component of it, in bytes: git creates each component as a file, with `.lock`
+/// appended while it is locked.
 const MAX_NAME: usize = 1024;
 const MAX_PART: usize = 250;
-/// Folders of the bottle's place that are not the agent's to name things in.
+/// Folders below the bottle's references in which the agent may not choose names.
 const OURS: [&[u8]; 3] = [b"refs/earlier/", b"refs/log/", b"refs/other/"];
 
-/// What changes in the user's repository below `place` (`refs/bottler/ID`) and at the branch; and those names that are not the
-/// agent's, with the agent's.
+/// Computes the changes below `place` (`refs/bottler/ID`) and at the branch. Also returns the references that got
+/// another name, with the agent's name.
 pub(super) fn changes(
     place: &str,
     users: &BTreeMap<Name, String>,
@@ -47,7 +48,7 @@ pub(super) fn changes(
     (changed.collect(), renamed)
 }
 
-/// Whether one of some names is a folder of this one, or the other way round: git has none such.
+/// Whether a name conflicts with existing ones: git cannot have one reference as the folder of another.
 fn is_blocked(name: &[u8], there: &BTreeSet<Name>) -> bool {
     let folders = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at]);
     let below = [name, b"/"].concat();
@@ -55,7 +56,7 @@ fn is_blocked(name: &[u8], there: &BTreeSet<Name>) -> bool {
         || there.range(below.clone()..).next().is_some_and(|next| next.starts_with(&below))
 }
 
-/// Whether git takes the name of a reference (git-check-ref-format(1)), and a file system its parts.
+/// Whether git accepts a reference name (git-check-ref-format(1)), and file systems its components.
 fn is_name(name: &[u8]) -> bool {
     let is_part = |part: &[u8]| {
         !part.is_empty() && part.len() <= MAX_PART && !part.starts_with(b".") && !part.ends_with(b".lock")

@@ -1,5 +1,5 @@
-//! Finds the paths outside a sparse checkout. git decides: it checks out a tree of empty files at these paths, with the given
-//! patterns, into a temporary folder.
+//! Finds the paths outside a sparse checkout. git decides: it checks out a tree of empty files at these paths, with
+//! the given patterns, into a temporary folder.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -9,11 +9,11 @@ use super::options::refused;
 use crate::workspace::git::{Git, line, path};
 use crate::workspace::name::Name;
 
-/// Those of some paths that git does not check out by these patterns (the content of `info/sparse-checkout`). `staging` holds
-/// the repository `import`.
+/// Returns the paths that git does not check out with these patterns (the content of `info/sparse-checkout`).
+/// `staging` contains the repository `import`.
 ///
 /// # Errors
-/// git does not take one of the paths, or nothing can be written.
+/// git rejects one of the paths, or nothing can be written.
 pub(super) fn outside(staging: &Path, patterns: &[u8], names: &BTreeSet<&Name>) -> io::Result<BTreeSet<Name>> {
     if names.is_empty() {
         return Ok(BTreeSet::new());
@@ -41,7 +41,7 @@ pub(super) fn outside(staging: &Path, patterns: &[u8], names: &BTreeSet<&Name>) 
     });
     made.map_err(|error| refused(&error))?;
     let listed = line(&git("sparse-names").run(&["write-tree"])?)?;
-    // The patterns of cone mode are patterns for the other mode, too, and mean the same there.
+    // Patterns of cone mode mean the same in the other mode.
     let settings = ["-c", "core.sparseCheckout=true", "-c", "core.sparseCheckoutCone=false"];
     git("sparse-index").run(&[&settings[..], &["read-tree", "-m", "-u", &listed]].concat())?;
     let said = git("sparse-index").run(&[&settings[..], &["ls-files", "-t", "-z"]].concat())?;

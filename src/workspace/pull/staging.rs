@@ -1,5 +1,5 @@
-//! The temporary repository between the agent's and the user's. It contains the agent's objects and borrows the user's. Nothing
-//! but objects is taken from the agent's repository.
+//! The temporary repository between the agent's and the user's. It contains the agent's objects and borrows the
+//! user's. Only objects are taken from the agent's repository.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use crate::workspace::git::Git;
 use crate::workspace::name::Name;
 use crate::workspace::snapshot::Snapshot;
 
-/// Largest loose object, in bytes.
+/// Maximum size of a loose object, in bytes.
 const MAX_LOOSE: u64 = 1 << 30;
 
 /// Creates an empty repository that borrows the objects of the user's repository.
@@ -20,14 +20,15 @@ pub(super) fn borrow(here: &Git<'_>, repository: &Path, folder: &Path) -> io::Re
     Git::alone(folder).run(&["init", "--quiet", "--bare", "--template=", &format, "."])?;
     let place = |name: &str| {
         let path = here.line(&["rev-parse", "--git-path", name]);
-        path.map(|path| repository.join(path)).ok_or_else(|| io::Error::other("git does not say where its objects are"))
+        path.map(|path| repository.join(path))
+            .ok_or_else(|| io::Error::other("git does not report the path of its objects"))
     };
     let objects = place("objects")?.canonicalize()?;
     let objects = objects.to_str().filter(|path| !path.contains(['\n', '"']));
     let objects = objects.ok_or_else(|| io::Error::other("the repository's path cannot be written for git"))?;
     std::fs::create_dir_all(folder.join("objects/info"))?;
     std::fs::write(folder.join("objects/info/alternates"), format!("{objects}\n"))?;
-    // A history that the user has only the end of: the agent's has no more.
+    // The user's history is shallow, and so is the agent's.
     let shallow = place("shallow")?;
     if shallow.is_file() {
         std::fs::copy(shallow, folder.join("shallow"))?;
@@ -35,8 +36,8 @@ pub(super) fn borrow(here: &Git<'_>, repository: &Path, folder: &Path) -> io::Re
     Ok(())
 }
 
-/// Brings the agent's objects into the repository of a folder, but for those that came from the user (`known`: the user has
-/// still all of them). They are not checked here: only what is new is, later.
+/// Imports the agent's objects into the repository at `folder`, without those that came from the user (`known`: the
+/// user still has all of them). Objects are checked later, and only new ones.
 pub(in crate::workspace) fn import(before: &Snapshot, after: &Snapshot, known: bool, folder: &Path) -> io::Result<()> {
     let is_known = |name: &Name| {
         known && before.repository.objects.get(name).is_some_and(|file| *file == after.repository.objects[name])
@@ -66,7 +67,7 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Those of some objects that a repository has.
+/// Returns those of the given objects that a repository has.
 pub(in crate::workspace) fn present<'a>(
     git: &Git<'_>,
     objects: impl Iterator<Item = &'a String> + Send,

@@ -1,10 +1,10 @@
 //! Commits the agent's uncommitted changes on top of its last commit.
 //!
-//! Changed files are written into a temporary folder and added there by git, with the repository's rules for line endings and
-//! modes. Attacks: a symbolic link that points outside (links are written last, nothing is written through one); names that
-//! git or other systems treat as a repository (git skips them, and they are reported); attributes that would run one of the
-//! user's programs (files with a filter are added only with `--filters`; the attributes of the start *and* of the agent
-//! both count, so that neither setting nor removing one helps).
+//! Changed files are written into a temporary folder and added there by git, with the repository's rules for line
+//! endings and modes. Attacks: a symbolic link that points outside (links are written last, nothing is written
+//! through one); names that git or other systems treat as a repository (git skips them, and they are reported);
+//! attributes that would run one of the user's programs (files with a filter are added only with `--filters`; the
+//! attributes of the start *and* of the agent both count, so that neither setting nor removing one helps).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -27,7 +27,8 @@ const MESSAGE: &str = "What the agent had not committed";
 /// The user's settings that decide how a file is committed.
 const CLEANING: [&str; 3] = ["core.autocrlf", "core.eol", "core.symlinks"];
 
-/// Creates the commit. Without uncommitted changes it is the agent's last commit; without a last commit it has no parent.
+/// Creates the commit. Without uncommitted changes it is the agent's last commit; without a last commit it has no
+/// parent.
 pub(super) fn commit(
     options: &PullOptions<'_>,
     here: &Git<'_>,
@@ -65,7 +66,7 @@ pub(super) fn commit(
         let rules: Vec<(&Name, &Entry, bool)> = rules.map(|(name, entry)| (name, entry, false)).collect();
         let all = taken.iter().map(|(name, executable)| (name, options.after.files_or_ignored(name), *executable));
         materialise(options.after, &tree, all.chain(rules))?;
-        // git reads no tree into an index that has a name it does not take: nothing can be committed on top of that one.
+        // git cannot read a tree with names that it rejects, so nothing can be committed on top of it.
         work().run(&["read-tree", head.unwrap_or("--empty")]).map_err(|error| refused(&error))?;
         if !removed.is_empty() {
             work().feed(&["update-index", "--force-remove", "-z", "--stdin"], |input| zeroed(input, removed.iter()))?;
@@ -76,7 +77,7 @@ pub(super) fn commit(
     }
     pulled.commit = if taken.is_empty() && removed.is_empty() && direct.is_empty() {
         head.map(str::to_owned)
-            .ok_or_else(|| io::Error::other("the agent has committed nothing, and there is no file"))?
+            .ok_or_else(|| io::Error::other("the agent has committed nothing, and there are no files"))?
     } else {
         let mut arguments = vec!["write-tree"];
         if is_partial(here) {
@@ -96,8 +97,8 @@ pub(super) fn commit(
     Ok(())
 }
 
-/// Adds files to the index. One that git cannot take (its attributes ask for what is not possible) is named, and blocks no
-/// other.
+/// Adds files to the index. A file that git cannot add, such as one whose attributes ask for something impossible, is
+/// reported and does not affect the others.
 fn add<'a>(work: &impl Fn() -> Git<'a>, names: &[&Name], skipped: &mut Vec<SkippedPath>) -> io::Result<()> {
     if names.is_empty() {
         return Ok(());
@@ -117,7 +118,7 @@ fn add<'a>(work: &impl Fn() -> Git<'a>, names: &[&Name], skipped: &mut Vec<Skipp
     }
 }
 
-/// Puts objects into the index as they are.
+/// Adds objects to the index unchanged.
 fn put<'a>(work: &impl Fn() -> Git<'a>, objects: &BTreeMap<Name, TreeEntry>) -> io::Result<()> {
     if objects.is_empty() {
         return Ok(());
@@ -140,7 +141,7 @@ fn pulled_before(options: &PullOptions<'_>, head: Option<&str>, tree: &str) -> O
     (said.trim_end() == same.trim_end()).then(|| earlier.to_owned())
 }
 
-/// A commit of a tree; the last one where it has that tree.
+/// Commits a tree; returns `head` if that has the same tree.
 fn committed(git: &Git<'_>, folder: &Path, head: Option<&str>, tree: &str) -> io::Result<String> {
     let mut arguments = vec!["-c", "commit.gpgSign=false", "commit-tree", tree, "-m", MESSAGE];
     if let Some(head) = head {
@@ -157,7 +158,7 @@ fn committed(git: &Git<'_>, folder: &Path, head: Option<&str>, tree: &str) -> io
     line(&committing.run(&arguments)?)
 }
 
-/// What a commit's tree has, by path.
+/// The entries of a commit's tree, by path.
 pub(super) fn listed(git: &Git<'_>, commit: Option<&str>) -> io::Result<BTreeMap<Name, TreeEntry>> {
     let Some(commit) = commit else { return Ok(BTreeMap::new()) };
     let said = git.run(&["ls-tree", "-r", "-z", "--full-tree", commit])?;
@@ -170,8 +171,8 @@ pub(super) fn listed(git: &Git<'_>, commit: Option<&str>) -> io::Result<BTreeMap
     Ok(entries.collect())
 }
 
-/// The meaning of absent paths, without plain removals: by the marks of the agent's index, or by the patterns of its sparse
-/// checkout if the index cannot be read.
+/// What absent paths mean, except for plain removals: from the marks in the agent's index, or from the patterns of
+/// its sparse checkout if the index cannot be read.
 fn absence(
     options: &PullOptions<'_>,
     gone: &BTreeSet<&Name>,
@@ -191,7 +192,7 @@ fn absence(
         let away = patterns.map(|patterns| outside(patterns, moved)).transpose()?.unwrap_or_default();
         return Ok(away.into_iter().map(|name| (name, Absence::NotCheckedOut)).collect());
     };
-    // What was committed from outside of the checkout has no mark, and git does not take its absence for a removal.
+    // A path that was committed outside of the checkout has no mark, but git does not take its absence for a removal.
     let patterns = patterns.filter(|_| index.is_sparse());
     let away = patterns.map(|patterns| outside(patterns, false)).transpose()?.unwrap_or_default();
     let began = before.index().unwrap_or_default();
@@ -203,7 +204,7 @@ fn absence(
     Ok(gone.iter().filter_map(|name| Some(((*name).clone(), says(name)?))).collect())
 }
 
-/// What is taken, with whether it may be executed, and what is removed.
+/// The paths that are taken, each with its executable bit, and the paths that are removed.
 fn decisions(
     options: &PullOptions<'_>,
     base: &BTreeMap<Name, TreeEntry>,
@@ -215,7 +216,7 @@ fn decisions(
         base: base.get(name),
         head: head.get(name),
         before: before.files.get(name),
-        // What is tracked is not ignored.
+        // Tracked files are never ignored.
         after: after.files.get(name).or_else(|| head.get(name).and_then(|_| after.ignored.get(name))),
     };
     let gone: BTreeSet<&Name> = names.iter().copied().filter(|name| seen(name).after.is_none()).collect();
@@ -231,14 +232,15 @@ fn decisions(
     Ok((taken, removed))
 }
 
-/// The submodule that a path is in.
+/// The submodule that contains a path.
 fn enclosing_submodule<'a>(name: &'a [u8], head: &BTreeMap<Name, TreeEntry>) -> Option<&'a [u8]> {
     let folders = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at]);
     folders.into_iter().find(|folder| head.get(*folder).is_some_and(|listed| listed.mode == "160000"))
 }
 
-/// Takes files that a filter applies to out of what is added: they go back to what a commit has where they are that, through
-/// the filter where the user says so, and else not at all. What is to be put into the index directly.
+/// Removes files with a filter from `taken`, and returns index entries for them. A file whose unfiltered content is
+/// that of the agent's last commit keeps that entry; with `--filters`, the user's filter runs; otherwise the file is
+/// skipped.
 fn filtered(
     options: &PullOptions<'_>,
     here: &Git<'_>,
@@ -268,22 +270,22 @@ fn filtered(
             let object = cleaned(options, folder, &name, file)?;
             direct.insert(name, TreeEntry { mode, object });
         } else {
-            skipped.push((name, format!("your filter {filter:?} would have to run on it: --filters runs it")));
+            skipped.push((name, format!("your filter {filter:?} is needed to commit it; --filters runs it")));
         }
     }
     Ok(direct)
 }
 
-/// Whose files of attributes decide.
+/// Which attributes files apply.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttributeSource {
-    /// Those that the workspace began with.
+    /// Those of the start.
     Before,
-    /// Those that the agent has left.
+    /// Those that the agent left.
     After,
 }
 
-/// The filters that apply to some files, by the rules of the tree and the user's own beside it.
+/// The filters of files, according to the attributes in the tree and the user's own.
 pub(super) fn filters(
     options: &PullOptions<'_>,
     here: &Git<'_>,
@@ -309,14 +311,14 @@ pub(super) fn filters(
         materialise(snapshot, &place, rules.map(|(name, entry)| (name, entry, false)))?;
     }
     let git = Git::alone(&place).env("GIT_DIR", path(folder)).env("GIT_WORK_TREE", path(&place));
-    // Where a file is not in the tree, git looks into the index.
+    // git falls back to the index for attributes files that are not in the tree.
     let git = git.env("GIT_INDEX_FILE", path(&options.staging.join("no-index")));
     attribute(&git, "filter", names.iter().copied())
 }
 
-/// Runs the user's own filter on a file, in the user's repository; the object goes into ours.
+/// Runs the user's filter on a file in the user's repository; the object is written to ours.
 fn cleaned(options: &PullOptions<'_>, folder: &Path, name: &Name, file: &Regular) -> io::Result<String> {
-    let name = std::str::from_utf8(name).map_err(|_| io::Error::other("a name that is no UTF-8 cannot be filtered"))?;
+    let name = std::str::from_utf8(name).map_err(|_| io::Error::other("the filter needs a name that is UTF-8"))?;
     let objects = options.repository.join(
         Git::at(options.repository)
             .line(&["rev-parse", "--git-path", "objects"])
@@ -331,7 +333,7 @@ fn cleaned(options: &PullOptions<'_>, folder: &Path, name: &Name, file: &Regular
     line(&said)
 }
 
-/// Writes files into an empty folder: first those with content, so that nothing is written through a link.
+/// Writes files into an empty folder: regular files first, so that nothing is written through a link.
 fn materialise<'a>(
     from: &Snapshot,
     to: &Path,
@@ -360,7 +362,7 @@ fn materialise<'a>(
     Ok(())
 }
 
-/// Names what git has passed over, and refuses a tree that differs anywhere else than it may.
+/// Reports paths that git skipped, and refuses a tree that differs at any other path.
 fn check<'a>(
     git: &Git<'_>,
     head: &BTreeMap<Name, TreeEntry>,
@@ -372,9 +374,9 @@ fn check<'a>(
     let now = listed(git, Some(made))?;
     let known: BTreeSet<Name> = skipped.iter().map(|(name, _)| name.clone()).collect();
     for name in taken.filter(|name| !now.contains_key(*name) && !known.contains(*name)) {
-        skipped.push((name.clone(), "git does not take a file of this name".to_owned()));
+        skipped.push((name.clone(), "git does not accept a file of this name".to_owned()));
     }
-    // A file that has become a folder, or the other way round, takes what was there with it.
+    // If a file became a folder or the reverse, other paths changed with it.
     let is_touched = |name: &Name| {
         touched.iter().any(|touched| {
             let (long, short) = if name.len() > touched.len() { (name, *touched) } else { (*touched, name) };

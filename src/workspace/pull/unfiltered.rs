@@ -1,6 +1,6 @@
-//! Refuses commits with unfiltered files. The user's filters are not available to the agent, so a new object of a file with
-//! a filter contains the plain text: an unencrypted secret, or a large file in place of an LFS pointer. It would stay in
-//! the history.
+//! Refuses commits with unfiltered files. The user's filters are not available to the agent, so a new object of a
+//! file with a filter contains the plain text: an unencrypted secret, or a large file in place of an LFS pointer. It
+//! would stay in the history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -11,16 +11,17 @@ use super::tree::{AttributeSource, filters};
 use crate::workspace::git::Git;
 use crate::workspace::name::{Name, quoted};
 
-/// The filter of git-lfs, whose clean form is known (git-lfs' docs/spec.md): the agent may have it.
+/// The filter of git-lfs. The form of its output is known (git-lfs' docs/spec.md), so committed pointers are
+/// accepted.
 const LFS: &str = "lfs";
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-/// Files that are named.
+/// How many files the error names.
 const SHOWN: usize = 3;
 
-/// Refuses commits that hold such a file in a form that no filter has made.
+/// Refuses commits that contain unfiltered files.
 ///
 /// # Errors
-/// There is one, or git cannot compare them.
+/// There are such files, or git cannot compare them.
 pub(super) fn check<'a>(
     options: &PullOptions<'_>,
     here: &Git<'_>,
@@ -57,12 +58,12 @@ pub(super) fn check<'a>(
     let more = if raw.len() > SHOWN { format!(" and {} more", raw.len() - SHOWN) } else { String::new() };
     raw.truncate(SHOWN);
     Err(io::Error::other(format!(
-        "the agent has committed files as they are read, which a filter of yours is for: {}{more}; take the changes by --patch",
+        "the agent has committed files without your filter: {}{more}; fetch the changes with --patch",
         raw.join(", ")
     )))
 }
 
-/// Filters that the user's git runs on what is committed.
+/// The filters that the user's git runs on committed files.
 fn configured(here: &Git<'_>) -> BTreeSet<String> {
     let said = here
         .run(&["config", "-z", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$"])
@@ -72,7 +73,7 @@ fn configured(here: &Git<'_>) -> BTreeSet<String> {
     names.filter_map(|name| Some(name.rsplit_once('.')?.0.to_owned())).collect()
 }
 
-/// What new commits have written: by path, the objects.
+/// The objects that new commits have written, by path.
 fn written(git: &Git<'_>, tips: &BTreeSet<&String>, known: &[String]) -> io::Result<BTreeMap<Name, BTreeSet<String>>> {
     let arguments = ["log", "--format=", "--raw", "-z", "-m", "--root", "--no-renames", "--no-abbrev", "--stdin"];
     let said = git.feed(&arguments, |input| {
@@ -83,7 +84,7 @@ fn written(git: &Git<'_>, tips: &BTreeSet<&String>, known: &[String]) -> io::Res
     })?;
     let mut written: BTreeMap<Name, BTreeSet<String>> = BTreeMap::new();
     let mut words = said.split(|byte| *byte == 0);
-    // `:MODE MODE OBJECT OBJECT STATUS`, and the path.
+    // The format is `:MODE MODE OBJECT OBJECT STATUS`, then the path.
     while let Some(word) = words.next() {
         let Some(at) = word.iter().position(|byte| *byte == b':') else { continue };
         let Some(name) = words.next() else { break };
@@ -98,7 +99,7 @@ fn written(git: &Git<'_>, tips: &BTreeSet<&String>, known: &[String]) -> io::Res
     Ok(written)
 }
 
-/// Whether an object is what a filter gives, as far as that can be told without it.
+/// Whether an object is a filter's output, as far as this can be decided without running it.
 fn is_clean(git: &Git<'_>, filter: &str, object: &str) -> io::Result<bool> {
     const MAX_POINTER: u64 = 1024;
     let size = git.line(&["cat-file", "-s", object]).and_then(|size| size.parse::<u64>().ok()).unwrap_or(u64::MAX);

@@ -1,12 +1,12 @@
-//! Code of a source file without what is no code, and the paths that it names. It knows as much of the language as the sources
-//! here use.
+//! The code of a source file without comments and literals, and the paths that it contains. Supports only the syntax
+//! that the sources use.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// A path in a `use`, and the name that it has from there on.
+/// A path in a `use`, and the name that it introduces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Import {
     pub path: Vec<String>,
@@ -14,7 +14,7 @@ pub(super) struct Import {
     pub public: bool,
 }
 
-/// Comments, texts and characters as spaces, and visibilities without the place that they name, which uses nothing of it.
+/// Replaces comments, strings and characters by spaces, and removes the paths of visibilities, which are not a use.
 pub(super) fn bare(text: &str) -> String {
     static PLACE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"pub\(in [^)]*\)").unwrap());
     let text: Vec<char> = text.chars().collect();
@@ -33,7 +33,7 @@ pub(super) fn bare(text: &str) -> String {
     PLACE.replace_all(&bare, "pub").into_owned()
 }
 
-/// How much of what begins here is a comment, a text or a character.
+/// The length of a comment, string or character that starts here; 0 if there is none.
 fn skipped(text: &[char], before: Option<char>) -> usize {
     let find = |from: usize, end: &str| {
         let end: Vec<char> = end.chars().collect();
@@ -60,7 +60,7 @@ fn skipped(text: &[char], before: Option<char>) -> usize {
     }
 }
 
-/// Bare code without items that only tests have, and the modules declared for tests.
+/// Code without items for tests, and the modules declared for tests.
 pub(super) fn without_tests(code: &str) -> (String, BTreeSet<String>) {
     const MARK: &str = "#[cfg(test)]";
     let mut modules = BTreeSet::new();
@@ -80,7 +80,7 @@ pub(super) fn without_tests(code: &str) -> (String, BTreeSet<String>) {
     (kept + rest, modules)
 }
 
-/// The length of a block, from its opening brace to behind its closing one.
+/// The length of a block, including both braces.
 fn block(code: &str) -> usize {
     let mut depth = 0;
     for (at, letter) in code.char_indices() {
@@ -94,13 +94,13 @@ fn block(code: &str) -> usize {
     code.len()
 }
 
-/// The modules that bare code declares in files of their own.
+/// Modules that the code declares in separate files.
 pub(super) fn declared(code: &str) -> Vec<String> {
     static MOD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+);").unwrap());
     MOD.captures_iter(code).map(|found| found[1].to_owned()).collect()
 }
 
-/// What bare code imports, and the code without its imports.
+/// The imports, and the code without them.
 pub(super) fn imports(code: &str) -> (Vec<Import>, String) {
     static USE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(?m)^[ \t]*(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);").unwrap());
@@ -113,7 +113,7 @@ pub(super) fn imports(code: &str) -> (Vec<Import>, String) {
     (found, USE.replace_all(code, "").into_owned())
 }
 
-/// The paths of a tree of imports, each with the name that it is given.
+/// The paths in an import tree, each with the name that it introduces.
 fn leaves(before: &[String], tree: &str) -> Vec<(Vec<String>, String)> {
     let (head, group) = match tree.split_once('{') {
         Some((head, group)) => (head, Some(group.trim_end().trim_end_matches('}'))),
@@ -138,7 +138,7 @@ fn leaves(before: &[String], tree: &str) -> Vec<(Vec<String>, String)> {
     parts.filter(|part| !part.trim().is_empty()).flat_map(|part| leaves(&path, part)).collect()
 }
 
-/// Paths in bare code that begin at the crate, at this module or above it, or at one of these names.
+/// Paths in code that start with the crate, with this module or a parent, or with one of these names.
 pub(super) fn named(code: &str, names: &BTreeSet<String>) -> BTreeSet<Vec<String>> {
     static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\w+(?:::\w+)+").unwrap());
     let paths = PATH.find_iter(code).filter(|found| !code[..found.start()].ends_with("::"));

@@ -1,7 +1,7 @@
-//! Which file uses which, and the circles in that.
+//! Which file uses which, and the cycles among them.
 //!
-//! A `use` of a `pub use` counts as a use of the file that has the item; a `mod.rs` that only declares and re-exports is a
-//! signpost and has no edges of its own. Tests do not count: they may look at everything around them.
+//! A `use` of a re-export counts as a use of the file that defines the item. A `mod.rs` that only declares and
+//! re-exports has no edges of its own. Tests are ignored, because they may use everything around them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::code::{Import, bare, declared, imports, named, without_tests};
 pub(super) type Module = Vec<String>;
 
 struct Source {
-    /// As it is written, with its tests and without comments and texts.
+    /// The code with its tests, without comments and literals.
     all: String,
     code: String,
     imports: Vec<Import>,
@@ -19,11 +19,12 @@ struct Source {
     test: bool,
 }
 
-/// The sources by module.
+/// The sources, by module.
 pub(super) struct Sources(BTreeMap<Module, Source>);
 
 impl Sources {
-    /// Reads `(path below src, text)` of each source. Entry points are left out: they use everything and nothing uses them.
+    /// Takes `(path below src, text)` of each source. Entry points are skipped: they use everything, and nothing uses
+    /// them.
     pub(super) fn new<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut sources = BTreeMap::new();
         let mut tests = BTreeSet::new();
@@ -42,7 +43,7 @@ impl Sources {
         Self(sources)
     }
 
-    /// Every module of the crate that a file's paths begin with, tests included.
+    /// All top-level modules of the crate that a file's paths start with, including its tests.
     pub(super) fn rooms(&self, module: &Module) -> BTreeSet<String> {
         let source = &self.0[module];
         let (imports, code) = imports(&source.all);
@@ -51,7 +52,7 @@ impl Sources {
         paths.filter_map(|path| path.get(1).cloned()).collect()
     }
 
-    /// Every module.
+    /// All modules.
     pub(super) fn modules(&self) -> impl Iterator<Item = &Module> {
         self.0.keys()
     }
@@ -69,7 +70,7 @@ impl Sources {
         for import in &source.imports {
             let Some(path) = absolute(module, source, &import.path) else { continue };
             if self.0.contains_key(&path) {
-                // A module: what counts is what is named in it.
+                // A module: what counts are the paths through it.
                 names.insert(import.name.clone());
                 places.insert(import.name.clone(), path);
             } else if !import.public || mentions(&source.code, &import.name) {
@@ -87,7 +88,7 @@ impl Sources {
         found
     }
 
-    /// The file that has what a path names, through re-exports.
+    /// The file that defines what a path refers to, through re-exports.
     fn owner(&self, path: &[String]) -> Option<Module> {
         let length = (1..=path.len()).rev().find(|&length| self.0.contains_key(&path[..length]))?;
         let (module, rest) = path.split_at(length);
@@ -108,7 +109,7 @@ impl Sources {
     }
 }
 
-/// A path from the crate's root on; none where it is another crate's.
+/// The path from the crate's root; `None` for another crate.
 fn absolute(module: &Module, source: &Source, path: &[String]) -> Option<Module> {
     let above = path.iter().take_while(|step| *step == "super").count();
     match &*path[0] {
@@ -138,8 +139,8 @@ fn defines(code: &str, name: &str) -> bool {
     words.windows(2).any(|pair| kinds.contains(&pair[0]) && pair[1] == name)
 }
 
-/// The same between what lies in one folder: files of a folder below count as that folder. The folder's own `mod.rs` does
-/// not take part.
+/// The same for the entries of one folder: files in a subfolder count as that subfolder. The folder's own `mod.rs` is
+/// ignored.
 pub(super) fn between(
     uses: &BTreeMap<Module, BTreeSet<Module>>,
     folder: &[String],
@@ -156,7 +157,7 @@ pub(super) fn between(
     found
 }
 
-/// What uses itself through others, each circle as one set.
+/// The cycles, each as a set.
 pub(super) fn circles(uses: &BTreeMap<Module, BTreeSet<Module>>) -> BTreeSet<BTreeSet<Module>> {
     let reached: BTreeMap<_, _> = uses.keys().map(|from| (from, reach(uses, from))).collect();
     let both = |from: &Module| {

@@ -1,5 +1,5 @@
-//! The direction of dependencies, held by reading the sources: what a folder may use, that nothing goes in a circle, and that
-//! each engine and language is named in one place.
+//! Checks the dependencies between the sources: what a folder may use, that there are no cycles, and that each engine
+//! and language is named in one place only.
 
 mod code;
 mod graph;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use graph::{Sources, between, circles};
 
-/// What a folder of `src` may use of the others, beside [`COMMON`].
+/// What each folder of `src` may use, besides [`COMMON`].
 const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["policy"]),
     (
@@ -89,16 +89,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("workspace", &["host"]),
 ];
 
-/// What everything may use, and what uses nothing.
+/// Modules that everything may use, and that use nothing.
 const COMMON: &[&str] = &["layout", "suggest", "sync", "wire"];
 
-/// Circles between files that are still there. None may be added.
+/// Known cycles between files. None may be added.
 const FILES: &[&[&str]] = &[];
 
-/// Circles between folders, or a folder and a file beside it, that are still there. None may be added.
+/// Known cycles between folders, or a folder and a file beside it. None may be added.
 const FOLDERS: &[&[&str]] = &[];
 
-/// Crates that only one place names.
+/// Crates that only one place may name.
 const ONLY_IN: &[(&str, &str)] = &[
     ("bollard", "src/engine/docker"),
     ("rustix", "src/engine/native"),
@@ -176,7 +176,7 @@ fn the_code_map_says_the_same() {
     assert_eq!(rows.collect::<BTreeMap<_, _>>(), held);
 }
 
-/// Says what to do about it where a list is not what was found.
+/// Explains how to fix a difference between the list and the cycles found.
 fn assert_circles(found: &BTreeSet<BTreeSet<Vec<String>>>, listed: &[&[&str]]) {
     let found: BTreeSet<Vec<String>> =
         found.iter().map(|circle| circle.iter().map(|module| module.join("::")).collect()).collect();
@@ -199,7 +199,7 @@ fn no_folder_uses_itself_through_others() {
     let uses = sources.uses();
     let folders: BTreeSet<Vec<String>> = sources.modules().map(|module| module[..module.len() - 1].to_vec()).collect();
     let found = folders.iter().flat_map(|folder| circles(&between(&uses, folder)));
-    // Between files alone it is a circle of files.
+    // A cycle of files only is reported as such.
     let found = found.filter(|circle| circle.iter().any(|module| folders.contains(module))).collect();
     assert_circles(&found, FOLDERS);
 }

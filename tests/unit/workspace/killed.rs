@@ -1,4 +1,4 @@
-//! A pull that is killed between the parts of what it installs.
+//! A pull that is killed between the two files of the pack that it installs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,10 +7,10 @@ use bottler::workspace::{PullOptions, pull, sweep};
 
 use super::{World, commit, git, write};
 
-/// Where the world of a pull in another process is.
+/// The folder of the world, for the pull in another process.
 const PLACE: &str = "BOTTLER_TEST_WORLD";
 
-/// A world that is another's.
+/// A world that another process owns.
 fn at(folder: &Path) -> World {
     World { folder: folder.to_owned(), _made: None }
 }
@@ -31,7 +31,7 @@ fn pull_into(world: &World, staging: &Path) {
     pull(&order).unwrap();
 }
 
-/// Packs of the user's, and those of them that have no index.
+/// The number of the user's packs, and of those without an index.
 fn packs(world: &World) -> (usize, usize) {
     let folder = world.user().join(".git/objects/pack");
     let names: Vec<PathBuf> =
@@ -41,7 +41,7 @@ fn packs(world: &World) -> (usize, usize) {
     (packs.len(), halves)
 }
 
-/// Another process' part.
+/// The other process' part.
 #[test]
 #[ignore = "run by the test beside it, in a process of its own"]
 fn a_pull_in_a_process_of_its_own() {
@@ -57,7 +57,7 @@ fn a_pull_that_is_killed_between_the_parts_of_a_pack_leaves_nothing() {
     world.launch();
     write(&world.agents(), "a", "b\n");
     std::fs::create_dir(world.at("pull")).unwrap();
-    // The second file gets its name by the thread's second call of this kind.
+    // The second file gets its name with the thread's second call of this kind.
     let mut traced = Command::new("strace");
     traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat", "-e", "inject=linkat:signal=KILL:when=2"]);
     traced.arg(std::env::current_exe().unwrap()).args(["--ignored", "--exact"]);
@@ -68,7 +68,7 @@ fn a_pull_that_is_killed_between_the_parts_of_a_pack_leaves_nothing() {
     sweep(&world.at("pull"));
     assert_eq!(packs(&world), (0, 0));
     std::fs::remove_dir_all(world.at("pull")).unwrap();
-    // A whole one stays, whoever sweeps.
+    // A complete pack stays, whoever sweeps.
     std::fs::create_dir(world.at("pull")).unwrap();
     pull_into(&world, &world.at("pull"));
     sweep(&world.at("pull"));

@@ -1,4 +1,4 @@
-//! References by names of every kind.
+//! References with names of every kind.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -61,12 +61,12 @@ fn references_of_any_bytes_come_back_and_one_that_git_does_not_take_holds_back_n
     let mut known = Fetched::default();
     known.note_branch(&world.before(), &world.left(), &pulled, "r", "p");
     assert_eq!(outstanding(&world.before(), &world.left(), &known).lines(), Vec::<String>::new());
-    // Again: nothing is new.
+    // Pulling again finds nothing new.
     let again = world.pull_as("p", Some(&pulled.commit), false).unwrap();
     assert_eq!(again.references.len(), 0, "{again:?}");
 }
 
-/// A crash may leave a reference's file empty; git passes it over.
+/// A crash may leave a reference's file empty; git skips it.
 #[test]
 fn a_reference_that_names_nothing_holds_back_itself_alone() {
     let world = World::new();
@@ -86,15 +86,15 @@ fn a_reference_that_names_nothing_holds_back_itself_alone() {
     let mut known = Fetched::default();
     known.note_branch(&before, &left, &pulled, "r", "p");
     let lines = outstanding(&before, &left, &known).lines();
-    assert_eq!(lines, ["references: refs/heads/empty (names nothing), refs/tags/junk (names nothing)"]);
+    assert_eq!(lines, ["references: refs/heads/empty (has no value), refs/tags/junk (has no value)"]);
     known.note_all(&before, &left);
     assert!(outstanding(&before, &left, &known).is_empty());
-    // What is checked out is another matter.
+    // A checked-out branch is different.
     write(&agents, ".git/HEAD", "ref: refs/heads/empty\n");
-    assert!(world.pull_as("q", None, false).unwrap_err().contains("names no commit"));
+    assert!(world.pull_as("q", None, false).unwrap_err().contains("has no commit"));
 }
 
-/// A branch that becomes a folder of branches, and the other way round.
+/// A branch becomes a folder of branches, and the reverse.
 #[test]
 fn a_name_in_the_way_of_an_earlier_one_does_not_block() {
     let world = World::new();
@@ -119,7 +119,8 @@ fn a_name_in_the_way_of_an_earlier_one_does_not_block() {
     }
 }
 
-/// The user's files keep what they have, the agent's copy has none, and what the agent sets is no change: git has no such thing.
+/// The user's files keep theirs, the agent's copy has none, and the agent's do not count as changes: git does not
+/// store them.
 #[test]
 fn extended_attributes_stay_where_they_are() {
     let world = World::new();

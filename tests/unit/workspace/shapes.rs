@@ -1,4 +1,4 @@
-//! Repositories and agents of every shape: each has to come back as the same work by hand would, or be named.
+//! Repositories and agents of every kind: each must be fetched as if the work had been done by hand, or be reported.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -40,7 +40,7 @@ fn a_branch_without_a_commit_comes_back_as_its_first() {
     assert_eq!(world.changed(&pulled), "M\ta\nD\tb");
     assert_eq!(git(&world.user(), &["rev-list", "--count", "p"]), "1");
     assert_eq!(missing(&world, &pulled), Vec::<String>::new());
-    // Nor has the user any.
+    // The user has none, either.
     let world = World::new();
     write(&world.user(), "mine", "m\n");
     world.launch();
@@ -52,7 +52,7 @@ fn a_branch_without_a_commit_comes_back_as_its_first() {
 
 #[test]
 fn what_is_under_way_comes_back() {
-    // A rebase that stands at a conflict holds what was not committed in a commit that nothing refers to.
+    // A rebase that stopped at a conflict keeps uncommitted changes in a commit without a reference.
     let world = with(&[("a", "a\n"), ("b", "b\n")]);
     world.launch();
     let agents = world.agents();
@@ -115,7 +115,7 @@ fn histories_of_every_shape_come_back() {
         write(&agents, "untracked", text);
         git(&agents, &["stash", "-q", "-u"]);
     }
-    // A worktree of its own, with a commit that only it has.
+    // A worktree with a commit that only it has.
     git(&agents, &["worktree", "add", "-q", "--detach", "tree", "main"]);
     write(&agents, "tree/in-a-worktree", "w\n");
     commit(&agents.join("tree"), "in a worktree");
@@ -136,7 +136,7 @@ fn histories_of_every_shape_come_back() {
     git(&user, &["fsck", "--strict"]);
 }
 
-/// A user's folder with filters of which the agent has none.
+/// A user's folder with filters that the agent does not have.
 fn with_filters() -> World {
     let world = World::new();
     let user = world.user();
@@ -155,7 +155,7 @@ fn with_filters() -> World {
 fn an_agent_that_commits_what_a_filter_is_for_is_refused_and_a_pointer_of_lfs_is_not() {
     let world = with_filters();
     let agents = world.agents();
-    // What the user has may be moved; a pointer is what the filter would give; a rule without a filter changes nothing.
+    // Files can be moved; a pointer is the filter's output; a rule without a filter has no effect.
     git(&agents, &["mv", "a.key", "b.key"]);
     git(&agents, &["config", "filter.lfs.clean", "cat"]);
     git(&agents, &["config", "filter.nobodys.clean", "cat"]);
@@ -165,7 +165,7 @@ fn an_agent_that_commits_what_a_filter_is_for_is_refused_and_a_pointer_of_lfs_is
     git(&agents, &["commit", "-qm", "honest"]);
     let pulled = world.pull();
     assert_eq!(world.changed(&pulled), "D\ta.key\nA\tb.key\nA\tp.bin\nA\tx.none", "{pulled:?}");
-    // Raw, by a setting or by attributes, and long ago.
+    // Unfiltered, because of a setting or attributes, and long ago.
     let setting = |agents: &Path| drop(git(agents, &["config", "filter.secret.clean", "cat"]));
     let attributes = |agents: &Path| write(agents, ".gitattributes", "*.key -filter\n");
     for how in [&setting as &dyn Fn(&Path), &attributes] {
@@ -182,7 +182,7 @@ fn an_agent_that_commits_what_a_filter_is_for_is_refused_and_a_pointer_of_lfs_is
         let why = world.pull_as("raw", None, true).unwrap_err();
         assert!(why.contains("c.key (secret)") && why.contains("--patch"), "{why}");
         assert_eq!(git(&user, &["for-each-ref"]), before);
-        // On another branch, it holds back itself alone.
+        // On another branch, it does not block anything else.
         git(&agents, &["symbolic-ref", "HEAD", "refs/heads/main"]);
         std::fs::remove_file(agents.join("c.key")).unwrap();
         write(&agents, "plain", "x\n");
@@ -215,7 +215,7 @@ fn links_below_git_are_what_they_lead_to_or_in_doubt() {
     let dot = agents.join(".git");
     git(&agents, &["branch", "other"]);
     git(&agents, &["commit", "-q", "--allow-empty", "-m", "two"]);
-    // A second name of a reference's file, and a link for a symbolic reference.
+    // A hard link to a reference's file, and a symbolic link for a symbolic reference.
     std::fs::remove_file(dot.join("refs/heads/other")).unwrap();
     std::fs::hard_link(dot.join("refs/heads/main"), dot.join("refs/heads/other")).unwrap();
     std::fs::hard_link(dot.join("refs/heads/main"), agents.join("0 first")).unwrap();
@@ -226,14 +226,14 @@ fn links_below_git_are_what_they_lead_to_or_in_doubt() {
     assert_eq!(told.references, ["refs/heads/main", "refs/heads/other"]);
     let pulled = world.pull();
     assert_eq!(git(&world.user(), &["rev-parse", "p~1"]), two, "{pulled:?}");
-    // What git keeps for submodules and pointers is nowhere else.
+    // Submodules' repositories and LFS objects exist nowhere else.
     write(&agents, ".git/modules/lib/HEAD", "x\n");
     write(&agents, ".git/lfs/objects/aa/bb/x", "x\n");
     assert_eq!(missing(&world, &pulled), ["nested repositories: .git/lfs/objects, .git/modules"]);
-    // A folder of it that is elsewhere is not seen.
+    // A folder of it outside of the repository is not read.
     std::fs::rename(dot.join("refs"), agents.join("refs")).unwrap();
     symlink("../refs", dot.join("refs")).unwrap();
-    assert!(world.pull_as("q", None, false).unwrap_err().contains("it is a link"));
+    assert!(world.pull_as("q", None, false).unwrap_err().contains("it is a symbolic link"));
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn marks_of_the_index_and_settings_of_the_user_stay_and_count() {
     assert_eq!(missing(&world, &pulled), ["ignored by git, new or changed: hidden (1)"]);
     write(&agents, "local", "edited\n");
     write(&agents, "assumed", "edited\n");
-    // By the agent's own rules it would be seen by nobody.
+    // With the agent's own rules, nobody would see it.
     write(&agents, ".git/info/exclude", "*\n");
     write(&agents, "added", "edited\n");
     let pulled = world.pull_as("q", None, false).unwrap();
@@ -323,7 +323,7 @@ fn submodules_that_the_agent_moves_renames_or_replaces_are_what_it_committed() {
     write(&agents, "replaced/file", "f\n");
     git(&agents, &["add", "replaced"]);
     git(&agents, &["commit", "-qm", "replaced"]);
-    // A repository of its own, as a submodule that nobody else has.
+    // A repository of its own, like a submodule that nobody else has.
     std::fs::create_dir(agents.join("nested")).unwrap();
     git(&agents.join("nested"), &["init", "-q"]);
     commit(&agents.join("nested"), "nested");
@@ -397,7 +397,7 @@ fn a_sparse_checkout_that_is_widened_or_narrowed_removes_nothing() {
     write(&agents, "c/f", "2\n");
     let pulled = world.pull_as("q", None, false).unwrap();
     assert_eq!(world.changed(&pulled), "D\tb/f\nM\tb/g\nD\tb/h\nM\tc/f");
-    // By its patterns, where its index cannot be read alone.
+    // By its patterns, if its index cannot be read alone.
     git(&agents, &["update-index", "--split-index"]);
     let pulled = world.pull_as("split", None, false).unwrap();
     assert_eq!(world.changed(&pulled), "D\tb/f\nM\tb/g\nD\tb/h\nM\tc/f", "nothing is removed that may be away");
@@ -413,7 +413,7 @@ fn files_of_every_kind_come_back_or_are_passed_over() {
     let world = with(&[("a", "a\n"), ("pipe", "p\n"), (".gitignore", "*.log\n")]);
     world.launch();
     let agents = world.agents();
-    // Ignored, and committed all the same.
+    // Ignored, but committed.
     write(&agents, "kept.log", "k\n");
     git(&agents, &["add", "-f", "kept.log"]);
     git(&agents, &["commit", "-qm", "a log"]);
@@ -455,7 +455,7 @@ fn large_files_of_git_lfs_stay_pointers_and_what_they_stand_for_arrives() {
     assert_eq!(git(&agents, &["status", "--short"]), "");
     write(&agents, "plain", "x\n");
     assert_eq!(world.changed(&world.pull()), "A\tplain");
-    // The agent has git-lfs, too, and commits a pointer; what that stands for is in its file alone.
+    // The agent has git-lfs as well, and commits a pointer; the object is only in its file.
     git(&agents, &["lfs", "install", "--local", "--force"]);
     write(&agents, "a.bin", "another\n");
     git(&agents, &["update-index", "--no-assume-unchanged", "a.bin"]);

@@ -1,5 +1,5 @@
-//! References in tables (`extensions.refStorage = reftable`), which the git of this machine need not know: the agent's, which
-//! are read without git, and the user's, which git reads.
+//! Reftables (`extensions.refStorage = reftable`), which this machine's git may not support: the agent's are read
+//! without git, the user's by git.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use bottler::workspace::{Fetched, outstanding};
 
 use super::{World, commit, git, newer_git, write};
 
-/// Whether there is a git that makes such repositories; said where not.
+/// Whether there is a git that creates such repositories; prints a message if not.
 fn is_there() -> bool {
     let there = newer_git().is_some();
     if !there {
@@ -17,7 +17,7 @@ fn is_there() -> bool {
     there
 }
 
-/// Has a repository keep its references in tables.
+/// Converts a repository's references to reftables.
 pub(super) fn migrate(folder: &Path) {
     let program = newer_git().unwrap().join("git");
     let mut command = Command::new(program);
@@ -31,7 +31,7 @@ fn missing(world: &World, fetched: &Fetched) -> Vec<String> {
     outstanding(&world.before(), &world.left(), fetched).lines()
 }
 
-/// A user's repository with one commit, of one of git's hashes, and a bottle of it.
+/// A user's repository with one commit, with one of git's hashes, and a bottle of it.
 fn begun(format: &str) -> World {
     let world = World::new();
     let user = world.user();
@@ -45,7 +45,7 @@ fn begun(format: &str) -> World {
     world
 }
 
-/// Work of every kind that only references and their logs lead to.
+/// Work of all kinds that only references and reflogs lead to.
 fn work(agents: &Path) {
     for text in ["1\n", "2\n", "3\n"] {
         write(agents, "a", text);
@@ -80,7 +80,7 @@ fn work(agents: &Path) {
     write(agents, "a", "not committed\n");
 }
 
-/// The same work, whichever way git keeps the references, is told and brought in the same way.
+/// The same work is reported and fetched in the same way, however git stores the references.
 #[test]
 fn references_in_tables_come_back_as_those_in_files_do() {
     if !is_there() {
@@ -113,7 +113,7 @@ fn references_in_tables_come_back_as_those_in_files_do() {
     }
 }
 
-/// What cannot be read is named, and nothing is changed: not by what was read before it either.
+/// Unreadable tables are reported, and nothing is changed, not even by what was read before.
 #[test]
 fn tables_that_cannot_be_read_are_named_and_nothing_is_brought() {
     if !is_there() {
@@ -147,28 +147,28 @@ fn tables_that_cannot_be_read_are_named_and_nothing_is_brought() {
     refused(&place);
     std::fs::remove_file(folder.join(&name)).unwrap();
     refused(&place);
-    // A link there is not followed; a second name of a file is that file.
+    // Links in that folder are not followed; a hard link counts as the file.
     std::fs::write(agents.join("elsewhere"), &table).unwrap();
     std::os::unix::fs::symlink("../../elsewhere", folder.join(&name)).unwrap();
-    refused(&format!(".git/reftable/{name}: it is a link"));
+    refused(&format!(".git/reftable/{name}: it is a symbolic link"));
     std::fs::remove_file(folder.join(&name)).unwrap();
     std::fs::hard_link(agents.join("elsewhere"), folder.join(&name)).unwrap();
     assert!(world.pull().references.contains_key("refs/bottler/b/stash"));
     git(&user, &["update-ref", "-d", "refs/heads/p"]);
     git(&user, &["update-ref", "-d", "refs/bottler/b/stash"]);
-    // In two forms, or in none.
+    // In both forms, or in neither.
     std::fs::write(agents.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
-    refused(".git/HEAD: it is beside references in tables");
+    refused(".git/HEAD: it exists beside references in tables");
     std::fs::write(agents.join(".git/HEAD"), "ref: refs/heads/.invalid\n").unwrap();
     std::fs::write(folder.join("tables.list"), format!("{list}{name}\n")).unwrap();
     refused(".git/reftable/tables.list: ");
     std::fs::write(folder.join("tables.list"), "").unwrap();
-    refused(".git/HEAD: what it has is in no table");
+    refused(".git/HEAD: its value is in no table");
     std::fs::remove_dir_all(&folder).unwrap();
     refused(".git/refs/heads: it is a file");
 }
 
-/// The user's references are in tables: every test of this folder once more, with the git that made them.
+/// The user's references are in reftables: all tests of this folder again, with the git that created them.
 #[test]
 fn all_of_it_holds_where_the_users_references_are_in_tables() {
     if !is_there() {
@@ -184,8 +184,8 @@ fn all_of_it_holds_where_the_users_references_are_in_tables() {
     assert!(done.status.success() && said.contains("a_copy_has_files"), "{said}");
 }
 
-/// The agent's git may be older than the user's: its copy has references in files, which every git reads. A git of the user's
-/// that is too old says so.
+/// The agent's git may be older than the user's, so its copy has references in files, which every git reads. If the
+/// user's git is too old, the error says so.
 #[test]
 fn a_copy_has_files_where_the_users_has_tables() {
     if !is_there() {
