@@ -80,12 +80,12 @@ impl NativeEngine {
         let image = self.store.image(&self.store.find(&spec.image).ok_or_else(missing)?);
         let config: image::Config = store::read(&image.join("config.json")).map_err(broken(operation, &spec.name))?;
         let mapping = Self::mapping();
-        let mut plan =
-            plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping).map_err(refused)?;
-        if let (Mapping::One(_), Some(other)) = (mapping, &spec.beside) {
-            // In the other one's user namespace there is its user and no other.
-            plan.process.account = self.record(operation, other)?.plan.process.account;
-        }
+        let beside = match &spec.beside {
+            Some(other) => Some(self.record(operation, other)?.plan.process.account),
+            None => None,
+        };
+        let plan = plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping, beside);
+        let plan = plan.map_err(refused)?;
         if let Err(why) = &self.groups {
             return Err(refused(why.clone()));
         }

@@ -53,10 +53,39 @@ impl Config {
         own.iter().filter(outermost).map(|folder| folder.path.clone()).collect()
     }
 
+    /// Adds what an entry of the image's archive says.
+    fn note<R: Read>(&mut self, entry: &tar::Entry<'_, R>) -> io::Result<()> {
+        let header = entry.header();
+        match header.entry_type() {
+            tar::EntryType::Directory => {
+                let number = |value: u64| u32::try_from(value).map_err(io::Error::other);
+                let account = Account { user: number(header.uid()?)?, group: number(header.gid()?)? };
+                let path = PathBuf::from("/").join(entry.path()?);
+                let path = path.to_string_lossy().trim_end_matches('/').to_owned();
+                self.folders.push(Folder { path, account, mode: header.mode()? });
+            }
+            tar::EntryType::Regular => self.size += i64::try_from(entry.size()).unwrap_or(i64::MAX),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// The owner and mode of a folder.
     pub(super) fn folder(&self, path: &str) -> Option<&Folder> {
         self.folders.iter().find(|folder| folder.path == path)
     }
+}
+
+/// What an archive says of its image, read without unpacking it.
+///
+/// # Errors
+/// It is not a tar archive.
+pub(super) fn config(tar: impl Read) -> io::Result<Config> {
+    let mut config = Config::default();
+    for entry in tar::Archive::new(tar).entries()? {
+        config.note(&entry?)?;
+    }
+    Ok(config)
 }
 
 /// Unpacks an archive into an empty folder. `owners` is whether files get the owners that the archive names.
@@ -72,22 +101,16 @@ pub(super) fn unpack(tar: impl Read, into: &Path, owners: bool) -> io::Result<Co
     let mut folders = Vec::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let kind = entry.header().entry_type();
-        let path = PathBuf::from("/").join(entry.path()?);
-        match kind {
+        config.note(&entry)?;
+        match entry.header().entry_type() {
             tar::EntryType::Directory => {
-                let header = entry.header();
-                let number = |value: u64| u32::try_from(value).map_err(io::Error::other);
-                let account = Account { user: number(header.uid()?)?, group: number(header.gid()?)? };
-                let path = path.to_string_lossy().trim_end_matches('/').to_owned();
-                config.folders.push(Folder { path, account, mode: header.mode()? });
                 folders.push(entry);
                 continue;
             }
             tar::EntryType::Block | tar::EntryType::Char | tar::EntryType::Fifo => continue,
-            tar::EntryType::Regular => config.size += i64::try_from(entry.size()).unwrap_or(i64::MAX),
             _ => {}
         }
+        let path = PathBuf::from("/").join(entry.path()?);
         if !entry.unpack_in(into)? {
             return Err(io::Error::other(format!("{}: the path leads out of the image", path.display())));
         }

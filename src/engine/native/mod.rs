@@ -46,6 +46,7 @@ use crate::sync::lock;
 use answer::{broken, failure, finish, helper_failed, outputs};
 use cgroup::Groups;
 use client::Connection;
+pub use plan::preview;
 use plan::{Mapping, Plan};
 use protocol::{Frame, Reply, Request, Task};
 use store::{End, NetworkRecord, Record, Store, is_name, remove_tree};
