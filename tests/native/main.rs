@@ -4,6 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(unreachable_pub, reason = "the files are this test's own")]
 
+mod copied;
 mod ended;
+mod escapes;
+mod inside;
+mod killed;
+mod lab;
 mod launched;
 mod world;

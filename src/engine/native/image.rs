@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -134,12 +135,31 @@ pub(super) fn pack(path: &Path, to: impl io::Write) -> io::Result<()> {
     let path = path.canonicalize()?;
     let mut archive = tar::Builder::new(to);
     archive.follow_symlinks(false);
-    if path.is_dir() {
-        archive.append_dir_all(&name, &path)?;
-    } else {
-        archive.append_path_with_name(&path, &name)?;
-    }
+    append(&mut archive, &name, &path)?;
     archive.into_inner()?.flush()
+}
+
+/// Adds a file, or a folder with all that is in it. A socket is left out: an archive has none.
+fn append(archive: &mut tar::Builder<impl io::Write>, name: &Path, path: &Path) -> io::Result<()> {
+    let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let kind = std::fs::symlink_metadata(path).map_err(at)?.file_type();
+    if kind.is_socket() {
+        return Ok(());
+    }
+    if kind.is_fifo() {
+        let mut header = tar::Header::new_gnu();
+        header.set_metadata(&std::fs::symlink_metadata(path).map_err(at)?);
+        header.set_entry_type(tar::EntryType::Fifo);
+        header.set_size(0);
+        return archive.append_data(&mut header, name, io::empty()).map_err(at);
+    }
+    if !kind.is_dir() {
+        return archive.append_path_with_name(path, name).map_err(at);
+    }
+    archive.append_dir(name, path).map_err(at)?;
+    let mut entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(at)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    entries.iter().try_for_each(|entry| append(archive, &name.join(entry.file_name()), &entry.path()))
 }
 
 /// The id of an image: its content's.
