@@ -13,7 +13,8 @@ fn promise_21_what_an_ended_container_left_is_copied_out_as_it_is() {
 #[ignore = "run by the test above"]
 async fn lab_copied() {
     let Some(lab) = Lab::new() else { return };
-    let shadow = [Entry::Folder("etc", 0), Entry::File("etc/shadow", b"the image's"), Entry::File("home/given", b"given")];
+    let shadow =
+        [Entry::Folder("etc", 0), Entry::File("etc/shadow", b"the image's"), Entry::File("home/given", b"given")];
     lab.image("lab:1", &shadow).await.unwrap();
     let spec = lab.container("left", "lab:1", "inside::leaves_work");
     let said = lab.run(&spec).await;
@@ -29,7 +30,9 @@ async fn lab_copied() {
         assert_eq!(content("kept/unreadable"), Some("own"), "{found:?}");
         assert_eq!(content("kept/pipe"), Some(""), "{found:?}");
         assert_eq!(content("kept/socket"), None, "{found:?}");
-        for (name, to) in [("up", "../../../../../../../../etc/shadow"), ("init", "/proc/1/root/etc/shadow"), ("loop", "loop")] {
+        for (name, to) in
+            [("up", "../../../../../../../../etc/shadow"), ("init", "/proc/1/root/etc/shadow"), ("loop", "loop")]
+        {
             assert_eq!(content(&format!("kept/{name}")), Some(&*format!("-> {to}")), "a link stays one: {found:?}");
         }
     }

@@ -24,10 +24,7 @@ async fn lab_who_joins() {
     lab.image(IMAGE, &[]).await.unwrap();
     // In the container as the same user as those who join: as root, where the engine is root's.
     let user = if nix::unistd::geteuid().is_root() { 0 } else { USER };
-    let spec = ContainerSpec {
-        user: format!("{user}:{user}"),
-        ..lab.container("snoop", IMAGE, "inside::snoops")
-    };
+    let spec = ContainerSpec { user: format!("{user}:{user}"), ..lab.container("snoop", IMAGE, "inside::snoops") };
     let id = lab.engine.container_create(&spec).await.unwrap();
     let mut streams = lab.engine.container_attach(&id).await.unwrap();
     lab.engine.container_start(&id).await.unwrap();
@@ -77,10 +74,8 @@ async fn lab_stopped() {
     let Some(lab) = Lab::new() else { return };
     lab.image(IMAGE, &[]).await.unwrap();
     let user = if nix::unistd::geteuid().is_root() { 0 } else { USER };
-    let spec = ContainerSpec {
-        user: format!("{user}:{user}"),
-        ..lab.container("stops", IMAGE, "inside::stops_others")
-    };
+    let spec =
+        ContainerSpec { user: format!("{user}:{user}"), ..lab.container("stops", IMAGE, "inside::stops_others") };
     let id = lab.engine.container_create(&spec).await.unwrap();
     let mut streams = lab.engine.container_attach(&id).await.unwrap();
     lab.engine.container_start(&id).await.unwrap();
@@ -276,7 +271,10 @@ async fn lab_links() {
         lab.image(&tag, &[Entry::Folder("other", 0), Entry::Link(path, "other")]).await.unwrap();
         let error = lab.engine.container_create(&lab.container("linked", &tag, "inside::nothing")).await.unwrap_err();
         assert!(error.message.contains(&format!("/{path} must be a folder in the image")), "{error}");
-        assert_eq!(lab.engine.container_inspect("linked").await.unwrap_err().kind, bottler::engine::ErrorKind::NotFound);
+        assert_eq!(
+            lab.engine.container_inspect("linked").await.unwrap_err().kind,
+            bottler::engine::ErrorKind::NotFound
+        );
     }
     // A link in an archive, and a file behind it.
     let out = [Entry::Link("out", &folder), Entry::File("out/file", b"the image's")];
@@ -308,7 +306,8 @@ async fn lab_overlay() {
     for image in std::fs::read_dir(store).unwrap() {
         for name in ["marked", "marked2", "marked3"] {
             let mut names = [0; 4096];
-            let length = rustix::fs::listxattr(image.as_ref().unwrap().path().join("files").join(name), &mut names).unwrap();
+            let length =
+                rustix::fs::listxattr(image.as_ref().unwrap().path().join("files").join(name), &mut names).unwrap();
             assert_eq!(length, 0, "{name}: {}", String::from_utf8_lossy(&names[..length]));
         }
     }

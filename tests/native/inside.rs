@@ -207,7 +207,8 @@ fn leaves_work() {
     std::fs::create_dir_all(home.join("kept/deep")).unwrap();
     std::fs::write(home.join("kept/file"), "work").unwrap();
     std::fs::write(home.join("kept/deep/file"), "more work").unwrap();
-    let attributes = ["opaque", "redirect", "metacopy", "origin", "upper", "whiteout", "overlay.opaque", "overlay.redirect"];
+    let attributes =
+        ["opaque", "redirect", "metacopy", "origin", "upper", "whiteout", "overlay.opaque", "overlay.redirect"];
     for prefix in ["user", "trusted"] {
         for name in attributes {
             let value: &[u8] = if name.contains("redirect") { b"/etc" } else { b"y" };

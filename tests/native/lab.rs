@@ -21,7 +21,6 @@ pub const USER: u32 = 1000;
 /// How long a call may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-
 /// Runs a lab's test as root and as an ordinary user, each with a store of its own; nothing is left.
 pub fn as_everybody(test: &str) {
     for who in [Who::Root, Who::User] {

@@ -124,6 +124,16 @@ impl World {
         all.filter(is).collect()
     }
 
+    /// Those of them that are in a container.
+    pub fn contained(&self) -> Vec<i32> {
+        let Some(group) = self.groups.first() else { return Vec::new() };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(group).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+            processes_in(&entry.path(), &mut found);
+        }
+        found
+    }
+
     /// The first process of a container.
     pub fn first_process(&self, container: &str) -> i32 {
         let file = self.store().join("containers").join(container).join("first.json");

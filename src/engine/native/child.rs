@@ -106,7 +106,7 @@ fn first(shim: &mut UnixStream, copying: bool) -> anyhow::Result<std::convert::I
     let mut go = [0];
     // Without a shim, there is nobody to run for.
     shim.read_exact(&mut go).context("wait for the start")?;
-    start(&process, plan.mapping, &filters)
+    start(&process, plan.mapping, shim, &filters)
 }
 
 /// `unshare`, of everything but descriptors, which stay this process' own.
@@ -159,7 +159,12 @@ fn announce(shim: &UnixStream, terminal: Option<&OwnedFd>) -> anyhow::Result<()>
 }
 
 /// Gives up every privilege and becomes the command.
-fn start(process: &Process, mapping: Mapping, filters: &[filter::Program]) -> anyhow::Result<std::convert::Infallible> {
+fn start(
+    process: &Process,
+    mapping: Mapping,
+    shim: &UnixStream,
+    filters: &[filter::Program],
+) -> anyhow::Result<std::convert::Infallible> {
     let (program, arguments) = process.command.split_first().context("there is no command")?;
     // A session of its own: no signal of a terminal outside, and no keystroke into one.
     let _ = nix::unistd::setsid();
@@ -170,7 +175,7 @@ fn start(process: &Process, mapping: Mapping, filters: &[filter::Program]) -> an
     std::env::set_current_dir(&process.workdir).with_context(|| format!("work in {}", process.workdir))?;
     let here = std::env::current_dir().context("find the working directory")?;
     anyhow::ensure!(here.is_absolute() && !here.starts_with("(unreachable)"), "the working directory is outside");
-    privileges::drop_all(process, mapping, filters)?;
+    privileges::drop_all(process, mapping, shim, filters)?;
     let error = Command::new(program).args(arguments).env_clear().envs(&process.env).exec();
     Err(error).with_context(|| format!("start {program}"))
 }
@@ -224,7 +229,7 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
         Task::Command(process) => {
             let terminal = if process.tty { Some(open_terminal()?) } else { None };
             announce(&shim, terminal.as_ref())?;
-            match start(&process, plan.mapping, &filters)? {}
+            match start(&process, plan.mapping, &shim, &filters)? {}
         }
         Task::Unpack => {
             announce(&shim, None)?;

@@ -400,8 +400,7 @@ impl Engine for NativeEngine {
     async fn container_download(&self, id: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
         let operation = "copy files out of";
         let folder = self.container(operation, id)?;
-        let has_ended =
-            folder.join(shim::END).exists() || Connection::open(&folder, &Request::State).await.is_err();
+        let has_ended = folder.join(shim::END).exists() || Connection::open(&folder, &Request::State).await.is_err();
         // For as long as the copy is read.
         let opened = if has_ended {
             let turn = self.copying.clone().lock_owned().await;

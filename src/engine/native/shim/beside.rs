@@ -41,7 +41,8 @@ pub(super) async fn run(
         return say(to, &failed(ErrorKind::Other, "it is paused")).await;
     }
     let tty = matches!(&task, Task::Command(process) if process.tty);
-    let (mut child, terminal) = match start(shim, task, tty).await {
+    // Its end of the channel is open as long as the shim lives: the process looks.
+    let (mut child, terminal, _channel) = match start(shim, task, tty).await {
         Ok(started) => started,
         Err(error) => return say(to, &failed(ErrorKind::Other, format!("{error:#}"))).await,
     };
@@ -67,7 +68,10 @@ pub(super) async fn run(
     end
 }
 
-async fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<(tokio::process::Child, Option<OwnedFd>)> {
+type Started = (tokio::process::Child, Option<OwnedFd>, tokio::net::UnixStream);
+
+/// Starts a process, with its terminal and the channel to it.
+async fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<Started> {
     let (mut near, far) = channel()?;
     let entry = crate::wire::line(&Entry { first: shim.first, task })?;
     let streams = if tty { Stdio::null } else { Stdio::piped };
@@ -75,7 +79,7 @@ async fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<(tokio::pro
     let mut child = spawn(&words, far, streams(), streams(), streams())?;
     let told = near.write_all(&entry).await;
     match await_ready(&near).await.and_then(|terminal| told.map(|()| terminal).map_err(anyhow::Error::from)) {
-        Ok(terminal) => Ok((child, terminal)),
+        Ok(terminal) => Ok((child, terminal, near)),
         Err(error) => {
             // It says why on its standard error. It must be waited for: the container's first process does not end before that.
             let _ = child.kill().await;
