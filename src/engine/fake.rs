@@ -46,6 +46,9 @@ struct World {
     /// Whether it has every image that is asked for.
     any_image: bool,
     calls: Vec<String>,
+    /// Every container that was created, and every layer that became an image.
+    created: Vec<ContainerSpec>,
+    layers: Vec<ImageLayer>,
     removals: Vec<String>,
     fault: Option<Strike>,
     struck: bool,
@@ -111,6 +114,16 @@ impl FakeEngine {
     /// The calls so far that make or start something, by name.
     pub fn calls(&self) -> Vec<String> {
         self.world().calls.clone()
+    }
+
+    /// Every container that was created so far, in order, as it was asked for.
+    pub fn created(&self) -> Vec<ContainerSpec> {
+        self.world().created.clone()
+    }
+
+    /// The layer that became the image of this tag.
+    pub fn layer(&self, tag: &str) -> Option<ImageLayer> {
+        self.world().layers.iter().find(|layer| layer.tag == tag).cloned()
     }
 
     /// What was removed, in order: `container p-1-egress`.
@@ -224,6 +237,7 @@ impl Engine for FakeEngine {
     async fn image_layer(&self, layer: &ImageLayer) -> Result<()> {
         self.call("image_build", &layer.tag, |world| {
             world.images.push(layer.tag.clone());
+            world.layers.push(layer.clone());
             Ok(())
         })
         .await
@@ -313,6 +327,7 @@ impl Engine for FakeEngine {
                 }
             }
             let id = world.new_id();
+            world.created.push(spec.clone());
             world
                 .containers
                 .insert(id.clone(), Container { spec: spec.clone(), status: "created", end: watch::Sender::new(None) });

@@ -22,6 +22,9 @@ pub(super) const HELD: usize = 16 << 10;
 /// By how much the last piece usually exceeds a window, in bytes.
 const SLACK: usize = 16 << 10;
 
+/// How much of a run of base64 is searched at a time, in bytes.
+const RUN_CHUNK: usize = 64;
+
 /// The body of a request, in windows. A token that a window ends within is not released before its rest was scanned.
 pub struct Windows {
     held: usize,
@@ -71,7 +74,15 @@ impl Windows {
 /// The last cut position up to `cut` that keeps base64 after it decodable: groups of four characters stay together.
 pub(super) fn aligned(bytes: &[u8], cut: usize) -> usize {
     let out = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"+/-_".contains(byte));
-    let from = bytes[..cut].iter().rposition(out).map_or(0, |before| before + 1);
+    // A whole window may be one run. Without an early exit, a chunk is searched many bytes at a time.
+    let mut from = cut;
+    for chunk in bytes[..cut].rchunks(RUN_CHUNK) {
+        if chunk.iter().fold(false, |any, byte| any | out(byte)) {
+            from -= chunk.iter().rev().take_while(|byte| !out(byte)).count();
+            break;
+        }
+        from -= chunk.len();
+    }
     cut - (cut - from) % 4
 }
 

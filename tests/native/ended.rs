@@ -5,7 +5,8 @@ use nix::unistd::Pid;
 
 use crate::world::{Who, World, groups_of, wait_for};
 
-fn strike(world: &World, role: &str) {
+/// Kills whoever has a role.
+pub fn strike(world: &World, role: &str) {
     for pid in world.processes(role) {
         // What has ended meanwhile needs no blow.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
@@ -45,24 +46,70 @@ fn promise_11_whoever_is_killed_the_bottle_ends_and_nothing_is_left() {
     }
 }
 
+/// Kills egress, so that the agent is paused.
+fn kill_egress(world: &World, bottle: &str) {
+    let egress = world.first_process(&format!("{bottle}-egress"));
+    kill(Pid::from_raw(egress), Signal::SIGKILL).unwrap();
+}
+
+fn wait_paused(world: &World, bottle: &str, wanted: bool) {
+    wait_for("the agent to be paused, or to go on", || {
+        let seen = world.run(&["inspect", bottle]);
+        let seen: serde_json::Value = serde_json::from_str(&seen.stdout).map_err(|error| error.to_string())?;
+        if seen["condition"]["paused"].is_null() == wanted { Err(seen["condition"].to_string()) } else { Ok(()) }
+    });
+}
+
+/// In the first version of control groups, what is frozen does not die: whoever kills it must let it thaw.
+#[test]
+fn promise_12_a_paused_agent_ends_when_all_who_could_let_it_go_on_are_dead() {
+    for who in [Who::Root, Who::User] {
+        for roles in [&["reaper", "holder"][..], &["holder", "reaper"], &["holder"]] {
+            let world = World::new(who);
+            let bottle = world.idle();
+            kill_egress(&world, &bottle);
+            wait_paused(&world, &bottle, true);
+            roles.iter().for_each(|role| strike(&world, role));
+            let reapers = world.processes("reaper");
+            wait_for("the paused agent to end", || {
+                let alive: Vec<i32> = world.alive().into_iter().filter(|pid| !reapers.contains(pid)).collect();
+                if alive.is_empty() { Ok(()) } else { Err(format!("{who:?} {roles:?}: {alive:?}")) }
+            });
+            if roles.contains(&"reaper") {
+                assert_eq!(world.run(&["gc"]).code, 0, "{who:?} {roles:?}");
+            }
+            world.wait_clean();
+        }
+    }
+}
+
+/// Without its shim nobody is left who could let a paused agent thaw: it does nothing, and the next command removes it.
+#[test]
+fn promise_12_a_paused_agent_of_which_everybody_is_dead_is_removed_by_the_next_command() {
+    for who in [Who::Root, Who::User] {
+        let world = World::new(who);
+        let bottle = world.idle();
+        kill_egress(&world, &bottle);
+        wait_paused(&world, &bottle, true);
+        let roles = ["container-shim", "reaper", "holder"];
+        roles.iter().for_each(|role| strike(&world, role));
+        wait_for("them to be dead", || {
+            let left: Vec<i32> = roles.iter().flat_map(|role| world.processes(role)).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+        let done = world.run(&["gc"]);
+        assert_eq!(done.code, 0, "{who:?} {}{}", done.stdout, done.stderr);
+        assert_eq!((world.alive(), world.left()), (Vec::new(), Vec::new()), "{who:?}");
+    }
+}
+
 #[test]
 fn a_dead_egress_is_started_again_and_the_agent_goes_on() {
     for who in [Who::Root, Who::User] {
         let world = World::new(who);
         let bottle = world.idle();
-        let egress = world.first_process(&format!("{bottle}-egress"));
-        kill(Pid::from_raw(egress), Signal::SIGKILL).unwrap();
-        let paused = |wanted: bool| {
-            wait_for("the agent to be paused, or to go on", || {
-                let seen = world.run(&["inspect", &bottle]);
-                let seen: serde_json::Value = serde_json::from_str(&seen.stdout).map_err(|error| error.to_string())?;
-                if seen["condition"]["paused"].is_null() == wanted {
-                    Err(seen["condition"].to_string())
-                } else {
-                    Ok(())
-                }
-            });
-        };
+        kill_egress(&world, &bottle);
+        let paused = |wanted: bool| wait_paused(&world, &bottle, wanted);
         paused(true);
         let again = world.run(&["sidecar", "restart", &bottle, "egress"]);
         assert_eq!(again.code, 0, "{who:?} {}", again.stderr);

@@ -4,8 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(unreachable_pub, reason = "the files are this test's own")]
 
+mod copied;
 mod dialer;
 mod ended;
+mod escapes;
+mod inside;
+mod killed;
+mod lab;
 mod launched;
 #[path = "../support/namespace.rs"]
 mod namespace;

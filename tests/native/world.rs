@@ -41,7 +41,8 @@ impl World {
         std::fs::copy(env!("CARGO_BIN_EXE_bottler"), &own).unwrap();
         std::fs::set_permissions(&own, open).unwrap();
         let name = format!("bottler-test-{}", folder.path().file_name().unwrap().to_str().unwrap());
-        let groups = if who == Who::User { delegate(&name) } else { Vec::new() };
+        // As root, too: what runs in them is this world's.
+        let groups = if who == Who::Bare { Vec::new() } else { delegate(&name, who == Who::User) };
         if who != Who::Root {
             chown(folder.path(), Some(USER), Some(USER)).unwrap();
         }
@@ -50,6 +51,20 @@ impl World {
 
     /// bottler, run by this user.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        self.start(&self.folder.path().join("bottler"), arguments)
+    }
+
+    /// A test of this binary, run by this user: one that is ignored otherwise.
+    pub fn test(&self, name: &str) -> Done {
+        let own = self.folder.path().join("tests");
+        std::fs::copy("/proc/self/exe", &own).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let arguments = ["--exact", name, "--ignored", "--nocapture", "--test-threads=1"];
+        self.start(&own, &arguments).output().unwrap().into()
+    }
+
+    /// A program, run by this user.
+    fn start(&self, program: &Path, arguments: &[&str]) -> Command {
         // The shell moves itself into the groups before it becomes the user.
         let mut script = String::new();
         for group in &self.groups {
@@ -58,7 +73,7 @@ impl World {
         let become_user = format!("setpriv --reuid {USER} --regid {USER} --clear-groups ");
         script += &format!("exec {}\"$0\" \"$@\"", if self.who == Who::Root { "" } else { &become_user });
         let mut command = Command::new("sh");
-        command.args(["-ec", &script]).arg(self.folder.path().join("bottler")).args(arguments);
+        command.args(["-ec", &script]).arg(program).args(arguments);
         command.current_dir(self.folder.path()).stdin(Stdio::null()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.folder.path());
         command.env("BOTTLER_ENGINE", "native").env("BOTTLER_TEST_WORLD", self.folder.path());
@@ -76,13 +91,25 @@ impl World {
 
     /// The same with further options of `run`.
     pub fn idle_with(&self, options: &[&str]) -> String {
+        let done = Done::from(self.idling().args(options).output().unwrap());
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        done.stdout.trim().to_owned()
+    }
+
+    /// What launches an agent that idles.
+    pub fn idling(&self) -> Command {
         let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes/idle.lua");
         let copy = self.folder.path().join("idle.lua");
         std::fs::copy(recipe, &copy).unwrap();
-        let words = ["run", "probe", "--recipe", copy.to_str().unwrap(), "--detach", "--yes"];
-        let done = self.run(&[&words[..], options].concat());
-        assert_eq!(done.code, 0, "{}", done.stderr);
-        done.stdout.trim().to_owned()
+        self.command(&["run", "probe", "--recipe", copy.to_str().unwrap(), "--detach", "--yes"])
+    }
+
+    /// Every process of this world's that can still do something: in its control groups, and no zombie.
+    pub fn alive(&self) -> Vec<i32> {
+        let Some(group) = self.groups.first() else { return Vec::new() };
+        let mut found = Vec::new();
+        processes_in(group, &mut found);
+        found
     }
 
     /// This world's processes of a role.
@@ -102,6 +129,16 @@ impl World {
         all.filter(is).collect()
     }
 
+    /// Those of them that are in a container.
+    pub fn contained(&self) -> Vec<i32> {
+        let Some(group) = self.groups.first() else { return Vec::new() };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(group).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+            processes_in(&entry.path(), &mut found);
+        }
+        found
+    }
+
     /// The first process of a container.
     pub fn first_process(&self, container: &str) -> i32 {
         let file = self.store().join("containers").join(container).join("first.json");
@@ -117,7 +154,7 @@ impl World {
         self.store().join("volumes").join(name).join("data")
     }
 
-    fn store(&self) -> PathBuf {
+    pub fn store(&self) -> PathBuf {
         self.folder.path().join(".local/share/bottler/native")
     }
 
@@ -177,18 +214,33 @@ impl From<Output> for Done {
     }
 }
 
-/// Gives the ordinary user a control group in each tree.
-fn delegate(name: &str) -> Vec<PathBuf> {
+/// Makes a control group in each tree, and may give it to the ordinary user.
+fn delegate(name: &str, away: bool) -> Vec<PathBuf> {
     let make = |controller: &str| {
         let group = Path::new("/sys/fs/cgroup").join(controller).join(name);
         std::fs::create_dir(&group).unwrap();
-        for file in std::fs::read_dir(&group).unwrap().flatten() {
-            chown(file.path(), Some(USER), Some(USER)).unwrap();
+        if away {
+            for file in std::fs::read_dir(&group).unwrap().flatten() {
+                chown(file.path(), Some(USER), Some(USER)).unwrap();
+            }
+            chown(&group, Some(USER), Some(USER)).unwrap();
         }
-        chown(&group, Some(USER), Some(USER)).unwrap();
         group
     };
     CONTROLLERS.into_iter().map(make).collect()
+}
+
+/// The processes of a control group and those in it, zombies aside.
+fn processes_in(group: &Path, found: &mut Vec<i32>) {
+    let processes = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let lives = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:") && !line.contains("Z (") && !line.contains("X ("))
+    };
+    found.extend(processes.lines().filter_map(|line| line.parse().ok()).filter(lives));
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        processes_in(&entry.path(), found);
+    }
 }
 
 /// Removes a control group with those in it.

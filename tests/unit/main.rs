@@ -12,6 +12,7 @@ mod lua_limits;
 mod lua_shared;
 mod lua_tools;
 mod manifest;
+mod native_plans;
 #[path = "../support/mod.rs"]
 mod support;
 mod unwind;

@@ -183,6 +183,18 @@ pub(super) fn processes(groups: &[(String, PathBuf)]) -> Vec<i32> {
     groups.iter().find_map(read).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
 }
 
+/// Kills whatever is left in a container's groups. What is frozen dies when it thaws, in the first version of control groups: before
+/// it runs again, for the signal comes first.
+pub(super) fn kill_all(groups: &[(String, PathBuf)]) {
+    for process in processes(groups) {
+        // What has ended meanwhile is what was wanted.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL);
+    }
+    if may_be_frozen(groups) {
+        let _ = freeze(groups, false);
+    }
+}
+
 /// The bounds that the kernel enforces.
 ///
 /// # Errors
@@ -233,12 +245,24 @@ pub(super) fn freeze(groups: &[(String, PathBuf)], frozen: bool) -> io::Result<(
 /// Whether a container is frozen.
 pub(super) fn is_frozen(groups: &[(String, PathBuf)]) -> bool {
     groups.iter().any(|(controller, folder)| {
-        let (file, frozen) = match controller.as_str() {
+        let (file, line) = match controller.as_str() {
             "freezer" => ("freezer.state", "FROZEN"),
-            "" => ("cgroup.freeze", "1"),
+            "" => ("cgroup.events", "frozen 1"),
             _ => return false,
         };
-        std::fs::read_to_string(folder.join(file)).is_ok_and(|text| text.trim() == frozen)
+        std::fs::read_to_string(folder.join(file)).is_ok_and(|text| text.lines().any(|found| found.trim() == line))
+    })
+}
+
+/// Whether a container is frozen, or on its way there.
+pub(super) fn may_be_frozen(groups: &[(String, PathBuf)]) -> bool {
+    groups.iter().any(|(controller, folder)| {
+        let (file, no) = match controller.as_str() {
+            "freezer" => ("freezer.state", "THAWED"),
+            "" => ("cgroup.freeze", "0"),
+            _ => return false,
+        };
+        std::fs::read_to_string(folder.join(file)).is_ok_and(|text| text.trim() != no)
     })
 }
 

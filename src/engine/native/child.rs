@@ -19,8 +19,9 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Mapping, Plan, Process};
-use super::protocol::Task;
+use super::protocol::{MAX_LINE, Task};
 use super::{cgroup, filter, mounts, privileges, sys};
+use crate::wire::BlockingReader;
 
 /// The roles' names on the command line.
 pub const FIRST: &str = "container-first";
@@ -47,15 +48,22 @@ pub(super) struct Setup {
 /// The file.
 pub(super) const SETUP: &str = "setup.json";
 
-/// The first process: `container-first DESCRIPTOR`, in the container's folder. Returns only if it cannot become the command.
+/// The word after a role for a container that has ended, and of which files are copied: nothing of it runs.
+pub(super) const COPY: &str = "copy";
+
+/// The first process: `container-first DESCRIPTOR [copy]`, in the container's folder. Returns only if it cannot become the command.
 ///
 /// # Errors
 /// What could not be set up; the shim has been told.
 pub fn run(words: &[&str]) -> anyhow::Result<()> {
     prepare()?;
-    let [number] = words else { anyhow::bail!("{FIRST}: takes a descriptor") };
+    let (number, copying) = match words {
+        [number] => (number, false),
+        [number, COPY] => (number, true),
+        _ => anyhow::bail!("{FIRST}: takes a descriptor"),
+    };
     let mut shim = UnixStream::from(sys::inherited(number)?);
-    let started = first(&mut shim);
+    let started = first(&mut shim, copying);
     let Err(error) = started;
     // The shim may be gone.
     let _ = shim.write_all(format!("{error:#}").as_bytes());
@@ -64,11 +72,16 @@ pub fn run(words: &[&str]) -> anyhow::Result<()> {
 
 fn prepare() -> anyhow::Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    Ok(nix::sys::prctl::set_dumpable(false)?)
+    nix::sys::prctl::set_dumpable(false)?;
+    // While /proc is the host's: the container's may be what its user makes of it. Lower than that of whoever started it is for
+    // root alone.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    Ok(())
 }
 
-fn first(shim: &mut UnixStream) -> anyhow::Result<std::convert::Infallible> {
+fn first(shim: &mut UnixStream, copying: bool) -> anyhow::Result<std::convert::Infallible> {
     let Setup { plan, groups, filters, beside, addresses } = super::store::read(Path::new(SETUP))?;
+    let (beside, addresses) = if copying { (None, Vec::new()) } else { (beside, addresses) };
     cgroup::join(&groups).context("join the control groups")?;
     let mut spaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
     match beside {
@@ -87,14 +100,14 @@ fn first(shim: &mut UnixStream) -> anyhow::Result<std::convert::Infallible> {
     if !plan.hostname.is_empty() {
         nix::unistd::sethostname(&plan.hostname).context("set the host name")?;
     }
-    mounts::enter(&plan, &groups)?;
+    mounts::enter(&plan, &groups, copying)?;
     let process = plan.process.clone();
     let terminal = if process.tty { Some(open_terminal()?) } else { None };
     announce(shim, terminal.as_ref())?;
     let mut go = [0];
     // Without a shim, there is nobody to run for.
     shim.read_exact(&mut go).context("wait for the start")?;
-    start(&process, plan.mapping, &filters)
+    start(&process, plan.mapping, shim, &filters)
 }
 
 /// `unshare`, of everything but descriptors, which stay this process' own.
@@ -147,7 +160,12 @@ fn announce(shim: &UnixStream, terminal: Option<&OwnedFd>) -> anyhow::Result<()>
 }
 
 /// Gives up every privilege and becomes the command.
-fn start(process: &Process, mapping: Mapping, filters: &[filter::Program]) -> anyhow::Result<std::convert::Infallible> {
+fn start(
+    process: &Process,
+    mapping: Mapping,
+    shim: &UnixStream,
+    filters: &[filter::Program],
+) -> anyhow::Result<std::convert::Infallible> {
     let (program, arguments) = process.command.split_first().context("there is no command")?;
     // A session of its own: no signal of a terminal outside, and no keystroke into one.
     let _ = nix::unistd::setsid();
@@ -155,12 +173,10 @@ fn start(process: &Process, mapping: Mapping, filters: &[filter::Program]) -> an
         sys::control_terminal().context("take the terminal")?;
         own_terminal(process);
     }
-    // Lower than that of whoever started it is for root alone.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     std::env::set_current_dir(&process.workdir).with_context(|| format!("work in {}", process.workdir))?;
     let here = std::env::current_dir().context("find the working directory")?;
     anyhow::ensure!(here.is_absolute() && !here.starts_with("(unreachable)"), "the working directory is outside");
-    privileges::drop_all(process, mapping, filters)?;
+    privileges::drop_all(process, mapping, shim, filters)?;
     let error = Command::new(program).args(arguments).env_clear().envs(&process.env).exec();
     Err(error).with_context(|| format!("start {program}"))
 }
@@ -177,7 +193,7 @@ fn join_one(process: i32, name: &str, kind: LinkNameSpaceType) -> anyhow::Result
     Ok(move_into_link_name_space(file.as_fd(), Some(kind))?)
 }
 
-/// What [`enter`] is told on its command line.
+/// What [`enter`] is told by its channel, as a line: a command line is everybody's to read, and this has variables.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// The container's first process, as the shim numbers it.
@@ -185,16 +201,17 @@ pub(super) struct Entry {
     pub(super) task: Task,
 }
 
-/// A process beside a container's command: `container-enter ENTRY DESCRIPTOR`, in the container's folder. Returns where there is
-/// nothing to become.
+/// A process beside a container's command: `container-enter DESCRIPTOR`, in the container's folder. Returns where there is nothing
+/// to become.
 ///
 /// # Errors
 /// It cannot join, or cannot do what it is for.
 pub fn enter(words: &[&str]) -> anyhow::Result<()> {
     prepare()?;
-    let [entry, number] = words else { anyhow::bail!("{ENTER}: takes a task and a descriptor") };
-    let Entry { first, task } = serde_json::from_str(entry)?;
+    let [number] = words else { anyhow::bail!("{ENTER}: takes a descriptor") };
     let shim = UnixStream::from(sys::inherited(number)?);
+    let entry: Option<Entry> = BlockingReader::new(&shim, MAX_LINE).value()?;
+    let Entry { first, task } = entry.context("there is no task")?;
     let Setup { plan, groups, filters, .. } = super::store::read(Path::new(SETUP))?;
     let open = |name: &str| std::fs::File::open(format!("/proc/{first}/ns/{name}"));
     let spaces = [
@@ -213,7 +230,7 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
         Task::Command(process) => {
             let terminal = if process.tty { Some(open_terminal()?) } else { None };
             announce(&shim, terminal.as_ref())?;
-            match start(&process, plan.mapping, &filters)? {}
+            match start(&process, plan.mapping, &shim, &filters)? {}
         }
         Task::Unpack => {
             announce(&shim, None)?;

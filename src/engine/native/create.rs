@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStdin};
 
 use super::answer::{broken, failure};
-use super::child::{SETUP, Setup};
+use super::child::{self, SETUP, Setup};
 use super::image::{self, Account};
 use super::plan::{self, Mapping, Plan};
 use super::store::{self, NetworkRecord, Record, is_name, remove_tree};
@@ -82,12 +83,12 @@ impl NativeEngine {
         let image = self.store.image(&self.store.find(&spec.image).ok_or_else(missing)?);
         let config: image::Config = store::read(&image.join("config.json")).map_err(broken(operation, &spec.name))?;
         let mapping = Self::mapping();
-        let mut plan =
-            plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping).map_err(refused)?;
-        if let (Mapping::One(_), Some(other)) = (mapping, &spec.beside) {
-            // In the other one's user namespace there is its user and no other.
-            plan.process.account = self.record(operation, other)?.plan.process.account;
-        }
+        let beside = match &spec.beside {
+            Some(other) => Some(self.record(operation, other)?.plan.process.account),
+            None => None,
+        };
+        let plan = plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping, beside);
+        let plan = plan.map_err(refused)?;
         if let Err(why) = &self.groups {
             return Err(refused(why.clone()));
         }
@@ -117,7 +118,7 @@ impl NativeEngine {
 
     /// A copy of this executable that no user edits, for shims and first processes to start from.
     fn executable(&self) -> std::io::Result<PathBuf> {
-        let own = std::fs::metadata("/proc/self/exe")?;
+        let own = std::fs::metadata(&self.executable)?;
         let key = format!("{:x}-{:x}-{:x}-{:x}", own.dev(), own.ino(), own.len(), own.mtime_nsec() ^ own.mtime());
         let folder = self.root.join("executables");
         let path = folder.join(&key).join("bottler");
@@ -128,7 +129,7 @@ impl NativeEngine {
         let old: Vec<PathBuf> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
         let made = self.store.create(&folder.join(&key), |new| {
             let copy = new.join("bottler");
-            std::fs::copy("/proc/self/exe", &copy)?;
+            std::fs::copy(&self.executable, &copy)?;
             std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o500))
         });
         match made {
@@ -168,19 +169,31 @@ impl NativeEngine {
     }
 
     async fn start_shim(&self, id: &str, folder: &Path) -> std::result::Result<(), String> {
+        let (input, _) = self.spawn_shim(&[], folder).await?;
+        lock(&self.lifelines).insert(id.to_owned(), input);
+        Ok(())
+    }
+
+    /// Opens a container that has ended so that files can be copied out of it, until the answer is dropped.
+    pub(super) async fn start_copy(&self, folder: &Path) -> std::result::Result<(ChildStdin, Child), String> {
+        self.spawn_shim(&[child::COPY], folder).await
+    }
+
+    /// Starts a shim, and waits until its container is ready. The container lives as long as the shim's standard input is open.
+    async fn spawn_shim(&self, more: &[&str], folder: &Path) -> std::result::Result<(ChildStdin, Child), String> {
         let executable = self.executable().map_err(|error| format!("copy this executable: {error}"))?;
         let mut command = tokio::process::Command::new(executable);
-        command.arg(shim::ROLE).arg(folder).env_clear().process_group(0);
+        command.arg(shim::ROLE).arg(folder).args(more).env_clear().process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|error| format!("start a shim: {error}"))?;
         let mut said = String::new();
         let mut output = child.stdout.take().ok_or("the shim has no output")?;
         let read = tokio::time::timeout(CREATE, output.read_to_string(&mut said)).await;
+        let input = child.stdin.take().ok_or("the shim has no input")?;
         if matches!(read, Ok(Ok(_))) && said == shim::READY {
-            lock(&self.lifelines).extend(child.stdin.take().map(|input| (id.to_owned(), input)));
-            return Ok(());
+            return Ok((input, child));
         }
-        drop(child.stdin.take());
+        drop(input);
         let _ = child.wait().await;
         Err(if said.is_empty() { "the shim ended without a word".to_owned() } else { said })
     }
@@ -189,7 +202,7 @@ impl NativeEngine {
     pub(super) async fn clear(&self, id: &str, folder: PathBuf) -> std::io::Result<()> {
         let groups = self.groups_of(id);
         for _ in 0..PAUSES {
-            shim::kill_all(&groups);
+            cgroup::kill_all(&groups);
             if cgroup::remove(&groups).is_ok() {
                 break;
             }

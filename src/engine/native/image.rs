@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -53,10 +54,39 @@ impl Config {
         own.iter().filter(outermost).map(|folder| folder.path.clone()).collect()
     }
 
+    /// Adds what an entry of the image's archive says.
+    fn note<R: Read>(&mut self, entry: &tar::Entry<'_, R>) -> io::Result<()> {
+        let header = entry.header();
+        match header.entry_type() {
+            tar::EntryType::Directory => {
+                let number = |value: u64| u32::try_from(value).map_err(io::Error::other);
+                let account = Account { user: number(header.uid()?)?, group: number(header.gid()?)? };
+                let path = PathBuf::from("/").join(entry.path()?);
+                let path = path.to_string_lossy().trim_end_matches('/').to_owned();
+                self.folders.push(Folder { path, account, mode: header.mode()? });
+            }
+            tar::EntryType::Regular => self.size += i64::try_from(entry.size()).unwrap_or(i64::MAX),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// The owner and mode of a folder.
     pub(super) fn folder(&self, path: &str) -> Option<&Folder> {
         self.folders.iter().find(|folder| folder.path == path)
     }
+}
+
+/// What an archive says of its image, read without unpacking it.
+///
+/// # Errors
+/// It is not a tar archive.
+pub(super) fn config(tar: impl Read) -> io::Result<Config> {
+    let mut config = Config::default();
+    for entry in tar::Archive::new(tar).entries()? {
+        config.note(&entry?)?;
+    }
+    Ok(config)
 }
 
 /// Unpacks an archive into an empty folder. `owners` is whether files get the owners that the archive names.
@@ -72,22 +102,16 @@ pub(super) fn unpack(tar: impl Read, into: &Path, owners: bool) -> io::Result<Co
     let mut folders = Vec::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let kind = entry.header().entry_type();
-        let path = PathBuf::from("/").join(entry.path()?);
-        match kind {
+        config.note(&entry)?;
+        match entry.header().entry_type() {
             tar::EntryType::Directory => {
-                let header = entry.header();
-                let number = |value: u64| u32::try_from(value).map_err(io::Error::other);
-                let account = Account { user: number(header.uid()?)?, group: number(header.gid()?)? };
-                let path = path.to_string_lossy().trim_end_matches('/').to_owned();
-                config.folders.push(Folder { path, account, mode: header.mode()? });
                 folders.push(entry);
                 continue;
             }
             tar::EntryType::Block | tar::EntryType::Char | tar::EntryType::Fifo => continue,
-            tar::EntryType::Regular => config.size += i64::try_from(entry.size()).unwrap_or(i64::MAX),
             _ => {}
         }
+        let path = PathBuf::from("/").join(entry.path()?);
         if !entry.unpack_in(into)? {
             return Err(io::Error::other(format!("{}: the path leads out of the image", path.display())));
         }
@@ -111,12 +135,31 @@ pub(super) fn pack(path: &Path, to: impl io::Write) -> io::Result<()> {
     let path = path.canonicalize()?;
     let mut archive = tar::Builder::new(to);
     archive.follow_symlinks(false);
-    if path.is_dir() {
-        archive.append_dir_all(&name, &path)?;
-    } else {
-        archive.append_path_with_name(&path, &name)?;
-    }
+    append(&mut archive, &name, &path)?;
     archive.into_inner()?.flush()
+}
+
+/// Adds a file, or a folder with all that is in it. A socket is left out: an archive has none.
+fn append(archive: &mut tar::Builder<impl io::Write>, name: &Path, path: &Path) -> io::Result<()> {
+    let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let kind = std::fs::symlink_metadata(path).map_err(at)?.file_type();
+    if kind.is_socket() {
+        return Ok(());
+    }
+    if kind.is_fifo() {
+        let mut header = tar::Header::new_gnu();
+        header.set_metadata(&std::fs::symlink_metadata(path).map_err(at)?);
+        header.set_entry_type(tar::EntryType::Fifo);
+        header.set_size(0);
+        return archive.append_data(&mut header, name, io::empty()).map_err(at);
+    }
+    if !kind.is_dir() {
+        return archive.append_path_with_name(path, name).map_err(at);
+    }
+    archive.append_dir(name, path).map_err(at)?;
+    let mut entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(at)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    entries.iter().try_for_each(|entry| append(archive, &name.join(entry.file_name()), &entry.path()))
 }
 
 /// The id of an image: its content's.

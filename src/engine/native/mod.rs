@@ -46,6 +46,7 @@ use crate::sync::lock;
 use answer::{broken, failure, finish, helper_failed, outputs};
 use cgroup::Groups;
 use client::Connection;
+pub use plan::preview;
 use plan::{Mapping, Plan};
 use protocol::{Frame, Reply, Request, Task};
 use store::{End, NetworkRecord, Record, Store, is_name, remove_tree};
@@ -66,6 +67,10 @@ pub struct NativeEngine {
     groups: std::result::Result<Groups, String>,
     /// What keeps the containers that this process made alive: the other ends of their shims' standard inputs.
     lifelines: Mutex<HashMap<String, tokio::process::ChildStdin>>,
+    /// What shims are started from.
+    executable: PathBuf,
+    /// Held while files are copied out of a container that has ended.
+    copying: Arc<tokio::sync::Mutex<()>>,
     /// Held while a container that is on a network is created.
     creating: tokio::sync::Mutex<()>,
     /// Exit codes of commands beside containers' own, by the ids that were given out.
@@ -84,10 +89,18 @@ impl NativeEngine {
             root,
             store,
             groups: Groups::find(),
+            executable: "/proc/self/exe".into(),
+            copying: Arc::default(),
             lifelines: Mutex::default(),
             creating: tokio::sync::Mutex::default(),
             exits: Arc::default(),
         })
+    }
+
+    /// Starts shims from another executable of bottler's than this process': for programs that only use this library.
+    #[must_use]
+    pub fn with_executable(self, executable: PathBuf) -> Self {
+        Self { executable, ..self }
     }
 
     fn container(&self, operation: &'static str, id: &str) -> Result<PathBuf> {
@@ -363,6 +376,8 @@ impl Engine for NativeEngine {
         match self.ask(operation, id, &Request::Signal(nix::libc::SIGTERM)).await {
             // It has ended already.
             Err(error) if error.kind == ErrorKind::NotFound && self.store.container(id).is_dir() => return Ok(()),
+            // An agent can keep its shim from answering, but not from ending.
+            Err(error) if error.kind == ErrorKind::Deadline => cgroup::kill_all(&self.groups_of(id)),
             asked => drop(asked?),
         }
         if tokio::time::timeout(patience, self.container_wait(id, true)).await.is_err() {
@@ -388,9 +403,30 @@ impl Engine for NativeEngine {
 
     async fn container_download(&self, id: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
         let operation = "copy files out of";
+        let folder = self.container(operation, id)?;
+        let has_ended = folder.join(shim::END).exists() || Connection::open(&folder, &Request::State).await.is_err();
+        // For as long as the copy is read.
+        let opened = if has_ended {
+            let turn = self.copying.clone().lock_owned().await;
+            // Of a container whose shim was killed, something may be left.
+            cgroup::kill_all(&self.groups_of(id));
+            let copy = self.start_copy(&folder).await;
+            Some((turn, copy.map_err(|why| failure(operation, id, ErrorKind::Other, why))?))
+        } else {
+            None
+        };
         let connection = self.helper(operation, id, Task::Pack(path.to_owned())).await?;
         let (frames, input) = connection.split();
         drop(input);
+        let closed = futures_util::stream::once(async move {
+            if let Some((turn, (lifeline, mut shim))) = opened {
+                drop(lifeline);
+                // Its end is bounded by the kernel's: everything in it is being killed.
+                let _ = shim.wait().await;
+                drop(turn);
+            }
+            None
+        });
         let (id, mut said) = (id.to_owned(), Vec::new());
         let pieces = frames.filter_map(move |frame| {
             let piece = match frame {
@@ -405,17 +441,14 @@ impl Engine for NativeEngine {
             };
             std::future::ready(piece)
         });
-        Ok(pieces.boxed())
+        Ok(pieces.chain(closed.filter_map(std::future::ready)).boxed())
     }
 
     async fn container_remove(&self, id: &str) -> Result<Removal> {
         let operation = "remove container";
         let Ok(folder) = self.container(operation, id) else { return Ok(Removal::WasGone) };
-        let groups = self.groups_of(id);
-        if cgroup::is_frozen(&groups) {
-            // What is frozen does not die in the first version.
-            let _ = cgroup::freeze(&groups, false);
-        }
+        // Before its shim is asked, which may be waiting for one of them.
+        cgroup::kill_all(&self.groups_of(id));
         if self.ask(operation, id, &Request::Signal(nix::libc::SIGKILL)).await.is_ok()
             && tokio::time::timeout(ANSWER, self.container_wait(id, true)).await.is_err()
         {

@@ -2,7 +2,7 @@
 //!
 //! Attacks: links in an image, or exchanged under the engine, that lead a mount elsewhere (CVE-2021-30465, CVE-2019-16884,
 //! CVE-2025-31133): every target is resolved inside the new root by openat2(2), without magic links, and mounted by its
-//! descriptor. What is masked in `/proc` and `/sys` is masked only after their file systems are known to be their own. No mount is
+//! descriptor; `/proc`, `/sys` and `/dev` may be no links at all (CVE-2019-19921). What is masked in `/proc` and `/sys` is masked only after their file systems are known to be their own. No mount is
 //! made once the container's command runs.
 
 use std::io;
@@ -53,19 +53,23 @@ const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const DATA: MountFlags = PLAIN.union(MountFlags::NOEXEC);
 
 /// Makes the container's tree and makes it the root. The working directory is the container's folder; `groups` are this
-/// container's control groups by controller.
+/// container's control groups by controller. Where a container that has ended is copied, what it wrote is below, and read only:
+/// what is made here lands in a layer that is thrown away.
 ///
 /// # Errors
 /// The kernel refuses a mount: which.
-pub(super) fn enter(plan: &Plan, groups: &[(String, std::path::PathBuf)]) -> anyhow::Result<()> {
+pub(super) fn enter(plan: &Plan, groups: &[(String, std::path::PathBuf)], copying: bool) -> anyhow::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make mounts private")?;
-    let overlay = match plan.mapping {
-        Mapping::Host => c"lowerdir=image,upperdir=upper,workdir=work",
+    let overlay = match (plan.mapping, copying) {
+        (Mapping::Host, false) => c"lowerdir=image,upperdir=upper,workdir=work",
+        (Mapping::Host, true) => c"lowerdir=upper:image,upperdir=copy/upper,workdir=copy/work",
         // In a user namespace, overlay keeps its notes in attributes that every user may set (kernel 5.11).
-        Mapping::One(_) => c"lowerdir=image,upperdir=upper,workdir=work,userxattr",
+        (Mapping::One(_), false) => c"lowerdir=image,upperdir=upper,workdir=work,userxattr",
+        (Mapping::One(_), true) => c"lowerdir=upper:image,upperdir=copy/upper,workdir=copy/work,userxattr",
     };
     mount("overlay", ROOT, "overlay", PLAIN, overlay).context("mount the image by overlay (needs Linux 5.11)")?;
     let root = openat(rustix::fs::CWD, ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    ["/proc", "/sys", "/dev"].iter().try_for_each(|path| no_link(&root, path))?;
     for mount in &plan.mounts {
         bind(&root, mount)?;
     }
@@ -99,6 +103,16 @@ pub(super) fn enter(plan: &Plan, groups: &[(String, std::path::PathBuf)]) -> any
     unmount(".", UnmountFlags::DETACH).context("leave the host's root")?;
     std::env::set_current_dir("/")?;
     Ok(())
+}
+
+/// Refuses an image in which the place of a kernel's file system is a link.
+fn no_link(root: &OwnedFd, path: &str) -> anyhow::Result<()> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat2(root, path, flags, Mode::empty(), resolve) {
+        Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("{path} must be a folder in the image, or not be there")),
+    }
 }
 
 /// The path of a descriptor, for calls that take paths only.

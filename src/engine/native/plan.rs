@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::image::{Account, Config};
-use crate::engine::{ContainerSpec, HostNetwork, Resources};
+use crate::engine::{ContainerSpec, HostNetwork, ImageLayer, Resources};
 
 /// Variables of a container whose image and specification name none (environ(7)).
 const PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -84,7 +84,7 @@ pub(super) struct Plan {
     pub(super) resources: Resources,
 }
 
-/// Plans a container.
+/// Plans a container. `beside` is the account of the container whose network it joins.
 ///
 /// # Errors
 /// This engine cannot do what is asked for: what, and what can instead.
@@ -94,10 +94,15 @@ pub(super) fn plan(
     config: &Config,
     volumes: &Path,
     mapping: Mapping,
+    beside: Option<Account>,
 ) -> Result<Plan, String> {
     refuse(spec)?;
-    let account = account(&spec.user)?;
     let one = matches!(mapping, Mapping::One(_));
+    let account = match beside {
+        // In the other one's user namespace there is its user and no other.
+        Some(account) if one => account,
+        _ => account(&spec.user)?,
+    };
     // With one user, the image's files belong to the container's user as everything does: the tree cannot be writable.
     let writable = if one && !spec.read_only { config.writable_by(account) } else { Vec::new() };
     let volume = |name: &str| volumes.join(name).join("data");
@@ -157,6 +162,25 @@ fn refuse(spec: &ContainerSpec) -> Result<(), String> {
         return Err("the native engine has no storage-opt to bound a disk; leave resources.disk out".into());
     }
     Ok(())
+}
+
+/// Shows how a container would be launched, as JSON, without looking at this host: `layer` is its image, `user` the ordinary user
+/// who launches it (root where absent), `beside` the container whose network it joins. The store is at `/STORE`.
+///
+/// # Errors
+/// The layer is not an archive, or this engine cannot do what is asked for.
+pub fn preview(
+    spec: &ContainerSpec,
+    layer: &ImageLayer,
+    user: Option<u32>,
+    beside: Option<&ContainerSpec>,
+) -> Result<serde_json::Value, String> {
+    let config = super::image::config(layer.tar.as_ref()).map_err(|error| error.to_string())?;
+    let mapping = user.map_or(Mapping::Host, |user| Mapping::One(Account { user, group: user }));
+    let beside = beside.map(|other| account(&other.user)).transpose()?;
+    let (image, volumes) = (Path::new("/STORE/images/ID/files"), Path::new("/STORE/volumes"));
+    let plan = plan(spec, image, &config, volumes, mapping, beside)?;
+    serde_json::to_value(plan).map_err(|error| error.to_string())
 }
 
 /// Two numbers with a colon, or one for both.

@@ -1,7 +1,11 @@
 //! What a process in a container gives up before its command starts: the host's keys and descriptors, other groups, every
 //! capability in all five sets (CVE-2022-27649), new privileges, and most system calls.
 
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
 use anyhow::Context;
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -14,11 +18,17 @@ const DESCRIPTORS: u64 = 16_384;
 /// The last capability of Linux 6.18 is 40; the kernel says where they end.
 const CAPABILITIES: u32 = 63;
 
-/// Gives everything up; what follows is the exec. `filters` are compiled seccomp programs, installed in their order.
+/// Gives everything up; what follows is the exec. `shim` is the channel to the parent, with which this process ends; `filters` are
+/// compiled seccomp programs, installed in their order.
 ///
 /// # Errors
 /// The kernel refuses: then nothing is started.
-pub(super) fn drop_all(process: &Process, mapping: Mapping, filters: &[filter::Program]) -> anyhow::Result<()> {
+pub(super) fn drop_all(
+    process: &Process,
+    mapping: Mapping,
+    shim: &UnixStream,
+    filters: &[filter::Program],
+) -> anyhow::Result<()> {
     sys::new_keyring().context("join a new keyring")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("forbid core dumps")?;
     setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS).context("bound descriptors")?;
@@ -36,10 +46,24 @@ pub(super) fn drop_all(process: &Process, mapping: Mapping, filters: &[filter::P
     }
     setresgid(group, group, group).with_context(|| format!("become group {group}"))?;
     setresuid(user, user, user).with_context(|| format!("become user {user}"))?;
+    end_with(shim)?;
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::set_capabilities(None, none).context("give up every capability")?;
     rustix::thread::set_no_new_privs(true).context("forbid new privileges")?;
     sys::close_on_exec().context("close descriptors")?;
     filters.iter().try_for_each(filter::install).context("install the system call filter")
+}
+
+/// Has the kernel kill this process when its shim ends. The kernel forgets that when the user changes (prctl(2),
+/// `PR_SET_PDEATHSIG`), so this follows the change. A shim that has ended before has closed the channel: no number says it, for the
+/// shim is not in this PID namespace.
+fn end_with(shim: &UnixStream) -> anyhow::Result<()> {
+    use nix::sys::socket::{MsgFlags, recv};
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    match recv(shim.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+        Err(Errno::EAGAIN) => Ok(()),
+        Ok(_) => anyhow::bail!("the shim has ended"),
+        Err(errno) => Err(errno).context("ask whether the shim lives"),
+    }
 }

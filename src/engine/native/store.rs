@@ -75,8 +75,8 @@ impl Store {
     fn sweep(&self) {
         let new = self.root.join("new");
         for name in names(&new) {
-            let maker = name.split('-').next().unwrap_or_default();
-            if !Path::new("/proc").join(maker).exists() {
+            let maker = name.rsplit_once('-').map_or("", |(maker, _)| maker);
+            if !is_running(maker) {
                 let _ = remove_tree(&new.join(name));
             }
         }
@@ -112,7 +112,8 @@ impl Store {
     /// `AlreadyExists` where there is one; or it cannot be filled.
     pub(super) fn create(&self, path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let new = self.root.join("new").join(format!("{}-{number}", std::process::id()));
+        let maker = process(&std::process::id().to_string()).unwrap_or_default();
+        let new = self.root.join("new").join(format!("{maker}-{number}"));
         make_private(&new)?;
         let made = fill(&new).and_then(|()| match std::fs::rename(&new, path) {
             // rename(2) over a folder: ENOTEMPTY, or EEXIST.
@@ -183,6 +184,21 @@ impl Store {
         let read = |name: String| read::<NetworkRecord>(&self.network(&name)).ok();
         names(&self.root.join("networks")).into_iter().filter_map(read).map(|network| network.subnet).collect()
     }
+}
+
+/// A process by its number and when it began, which no other has before the next boot; none where it has ended, be it that nobody
+/// has waited for it (proc(5)).
+fn process(number: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(number).join("stat")).ok()?;
+    // The name, in brackets, may be anything.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let (state, began) = (fields.first()?, fields.get(19)?);
+    (!matches!(*state, "Z" | "X")).then(|| format!("{number}.{began}"))
+}
+
+/// Whether a process that was named by [`process`] goes on.
+fn is_running(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(number, _)| process(number).as_deref() == Some(name))
 }
 
 /// Whether a text can be the name of an object: one step of a path, and none that leads elsewhere.
@@ -258,4 +274,30 @@ fn open_up(path: &Path) -> io::Result<()> {
 /// Whose an object is, where it is one of bottler's.
 pub(super) fn identity(name: &str, labels: &BTreeMap<String, String>) -> Option<Identity> {
     Identity::from_labels(name, |key| labels.get(key).map(String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_was_making_is_removed_once_that_process_has_ended_and_not_before() {
+        let root = tempfile::tempdir().unwrap();
+        Store::open(root.path()).unwrap();
+        let own = process(&std::process::id().to_string()).unwrap();
+        // One of the same number that began at another time has ended; so has one that nobody has waited for.
+        let mut zombie = std::process::Command::new("true").spawn().unwrap();
+        let number = zombie.id().to_string();
+        let ended = process(&number).unwrap_or_else(|| format!("{number}.1"));
+        while process(&number).is_some() {
+            std::thread::yield_now();
+        }
+        let earlier = format!("{}.1", std::process::id());
+        for maker in [&own, &ended, &earlier, "123", "x"] {
+            std::fs::create_dir(root.path().join("new").join(format!("{maker}-0"))).unwrap();
+        }
+        Store::open(root.path()).unwrap();
+        assert_eq!(names(&root.path().join("new")), [format!("{own}-0")]);
+        zombie.wait().unwrap();
+    }
 }

@@ -1,7 +1,9 @@
 //! What runs beside a container's command: commands of the operator's and of bottler's own, and the helpers that copy files.
+//!
+//! Each is waited for here, whatever happens to its client: they are in the container's PID namespace, whose first process ends only
+//! when nobody is left in it, not even a zombie.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream as Channel;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +12,12 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::process::{await_ready, spawn};
+use super::process::{await_ready, channel, spawn};
 use super::reply::{failed, say, send};
 use super::state::Shim;
 use super::streams::{Reader, Writer, exit_code, next, open_streams};
 use crate::engine::ErrorKind;
+use crate::engine::native::cgroup;
 use crate::engine::native::child::{self, Entry};
 use crate::engine::native::protocol::{Frame, Reply, Task};
 
@@ -31,21 +34,32 @@ pub(super) async fn run(
         let why = if started { "files are copied this way only before it has run" } else { "it does not run" };
         return say(to, &failed(ErrorKind::Other, why)).await;
     }
+    if shim.copying && !matches!(task, Task::Pack(_)) {
+        return say(to, &failed(ErrorKind::Other, "it has ended")).await;
+    }
+    if cgroup::may_be_frozen(&shim.setup.groups) {
+        return say(to, &failed(ErrorKind::Other, "it is paused")).await;
+    }
     let tty = matches!(&task, Task::Command(process) if process.tty);
-    let (mut child, terminal) = match start(shim, task, tty) {
+    // Its end of the channel is open as long as the shim lives: the process looks.
+    let (mut child, terminal, _channel) = match start(shim, task, tty).await {
         Ok(started) => started,
         Err(error) => return say(to, &failed(ErrorKind::Other, format!("{error:#}"))).await,
     };
     let number = shim.beside.next_number();
-    say(to, &Reply::Exec(number)).await?;
-    let (frames, mut outputs) = mpsc::channel(1);
     let terminal = terminal.map(Arc::new);
     if let Some(terminal) = &terminal {
         shim.beside.add(number, terminal.clone());
     }
-    let input = open_streams(&mut child, terminal.as_deref(), |stream, frame| pump(stream, frame, frames.clone()))?;
-    drop(frames);
-    let end = relay(&mut child, &mut outputs, input, &mut from, to).await;
+    let end = async {
+        say(to, &Reply::Exec(number)).await?;
+        let (frames, mut outputs) = mpsc::channel(1);
+        let pump = |stream, frame| pump(stream, frame, frames.clone());
+        let input = open_streams(&mut child, terminal.as_deref(), pump)?;
+        drop(frames);
+        relay(&mut child, &mut outputs, input, &mut from, to).await
+    };
+    let end = end.await;
     shim.beside.remove(number);
     if end.is_err() {
         // The client has gone: nobody waits for what it started.
@@ -54,17 +68,21 @@ pub(super) async fn run(
     end
 }
 
-fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<(tokio::process::Child, Option<OwnedFd>)> {
-    let (near, far) = Channel::pair()?;
-    let entry = serde_json::to_string(&Entry { first: shim.first, task })?;
+type Started = (tokio::process::Child, Option<OwnedFd>, tokio::net::UnixStream);
+
+/// Starts a process, with its terminal and the channel to it.
+async fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<Started> {
+    let (mut near, far) = channel()?;
+    let entry = crate::wire::line(&Entry { first: shim.first, task })?;
     let streams = if tty { Stdio::null } else { Stdio::piped };
-    let words = [child::ENTER, &entry, &far.as_raw_fd().to_string()];
+    let words = [child::ENTER, &far.as_raw_fd().to_string()];
     let mut child = spawn(&words, far, streams(), streams(), streams())?;
-    match await_ready(&near) {
-        Ok(terminal) => Ok((child, terminal)),
+    let told = near.write_all(&entry).await;
+    match await_ready(&near).await.and_then(|terminal| told.map(|()| terminal).map_err(anyhow::Error::from)) {
+        Ok(terminal) => Ok((child, terminal, near)),
         Err(error) => {
-            // It says why on its standard error.
-            let _ = child.start_kill();
+            // It says why on its standard error. It must be waited for: the container's first process does not end before that.
+            let _ = child.kill().await;
             let said = child.stderr.take().and_then(|stream| stream.into_owned_fd().ok()).map(std::fs::File::from);
             let said = said.and_then(|stream| std::io::read_to_string(stream).ok()).unwrap_or_default();
             Err(error.context(said.trim().to_owned()))

@@ -39,7 +39,7 @@ async fn answer(
 ) -> std::io::Result<()> {
     match request {
         Request::Start => {
-            let reply = start(shim);
+            let reply = start(shim).await;
             say(to, &reply).await
         }
         Request::Wait => {
@@ -71,7 +71,7 @@ async fn answer(
         Request::Signal(number) => {
             let signal = nix::sys::signal::Signal::try_from(number).ok();
             if signal == Some(nix::sys::signal::Signal::SIGKILL) {
-                shim.stop.notify_one();
+                shim.lifeline.end(&shim.setup.groups);
             } else {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim.first), signal);
             }
@@ -94,13 +94,18 @@ async fn answer(
 }
 
 /// Lets the first process become the command; the answer is whether it has.
-fn start(shim: &Shim) -> Reply {
-    use std::io::{Read, Write};
+async fn start(shim: &Shim) -> Reply {
+    if shim.copying {
+        return failed(ErrorKind::Other, "it has ended, and files are being copied out of it");
+    }
     let Some(mut channel) = lock(&shim.go).take() else { return Reply::Done };
     let mut why = String::new();
-    // The exec closes the other end; until then this thread has nothing else to do.
-    let told = channel.write_all(&[GO]).and_then(|()| channel.read_to_string(&mut why));
-    match told {
+    let told = async {
+        channel.write_all(&[GO]).await?;
+        // The exec closes the other end.
+        channel.read_to_string(&mut why).await
+    };
+    match told.await {
         Ok(0) => {
             shim.started.send_replace(true);
             Reply::Done

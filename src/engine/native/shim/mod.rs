@@ -1,12 +1,16 @@
 //! A container's shim: the parent of its first process. It keeps the container's streams, log and end, starts what runs beside
 //! the command, and answers clients.
 //!
-//! Rules: one thread, for its children are in another PID namespace than itself, which a process with threads cannot have. It
-//! lives as long as its standard input is open: the engine that made the container holds the other end, so the kernel ends the
-//! container with it. When the shim dies, the kernel kills the first process, and with that every process of the container.
+//! Rules: one thread, and another one that only watches the engine ([`lifeline`]); no more, for its children are in another PID
+//! namespace than itself, and such a process can start no threads. It lives as long as its standard input is open: the engine that
+//! made the container holds the other end. At its end the shim kills the container, and lets a frozen one thaw, so that it dies.
+//! When the shim dies, the kernel kills the first process, and with that every process of the container. The shim serves its
+//! clients while it waits for a process of the container: that one may be frozen, or stopped by another.
 
 mod beside;
 mod clients;
+mod copies;
+mod lifeline;
 mod process;
 mod reply;
 mod state;
@@ -15,16 +19,16 @@ mod terminals;
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use rustix::thread::{CapabilitySet, CapabilitySets};
-use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::process::Child;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::child::{self, SETUP, Setup};
 use super::image::Account;
@@ -32,7 +36,8 @@ use super::plan::Mapping;
 use super::protocol::SOCKET;
 use super::store::{self, End, remove_tree};
 use super::{cgroup, sys};
-use process::{await_ready, spawn};
+use lifeline::Lifeline;
+use process::{await_ready, channel, spawn};
 use state::Shim;
 use terminals::Terminals;
 
@@ -45,49 +50,61 @@ pub(super) const FIRST_PROCESS: &str = "first.json";
 /// What the shim says on its standard output when the container is ready; anything else is why it is not.
 pub(super) const READY: &str = "ready\n";
 
-/// Runs a shim: `container-shim FOLDER`.
+/// Runs a shim: `container-shim FOLDER [copy]`.
 ///
 /// # Errors
 /// The container cannot be made; standard output says why, too.
 pub fn run(words: &[&str]) -> anyhow::Result<()> {
-    let [folder] = words else { anyhow::bail!("{ROLE}: takes a container's folder") };
-    let folder = PathBuf::from(folder);
-    let began = begin(&folder);
+    let (folder, copying) = match words {
+        [folder] => (PathBuf::from(folder), false),
+        [folder, child::COPY] => (PathBuf::from(folder), true),
+        _ => anyhow::bail!("{ROLE}: takes a container's folder"),
+    };
+    let began = begin(&folder, copying);
     match &began {
         Ok(_) => print!("{READY}"),
         Err(error) => print!("{error:#}"),
     }
     std::io::stdout().flush()?;
-    let (runtime, shim, child, listener) = began?;
+    let (runtime, shim, child, listener, _turn) = began?;
     // The engine waits for the end of what it was told.
     let null = std::fs::File::options().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(&null)?;
     let served = runtime.block_on(serve(&shim, child, listener));
     let groups = &shim.setup.groups;
-    kill_all(groups);
+    cgroup::kill_all(groups);
     let _ = cgroup::remove(groups);
-    if shim.setup.plan.auto_remove {
+    if copying {
+        remove_tree(Path::new(copies::FOLDER))?;
+    } else if shim.setup.plan.auto_remove {
         remove_tree(&folder)?;
     }
     served
 }
 
-type Began = (tokio::runtime::Runtime, Arc<Shim>, Child, UnixListener);
+type Began = (tokio::runtime::Runtime, Arc<Shim>, Child, UnixListener, Option<copies::Turn>);
 
 /// Makes the container, up to its command's start.
-fn begin(folder: &Path) -> anyhow::Result<Began> {
+fn begin(folder: &Path, copying: bool) -> anyhow::Result<Began> {
     let _ = nix::unistd::setsid();
     sys::close_on_exec()?;
     std::env::set_current_dir(folder).with_context(|| format!("work in {}", folder.display()))?;
+    let turn = if copying { Some(copies::begin().context("prepare the copy")?) } else { None };
     let setup: Setup = store::read(Path::new(SETUP))?;
     cgroup::create(&setup.groups, &setup.plan.resources).map_err(anyhow::Error::msg)?;
     let listener = UnixListener::bind(SOCKET).context("listen for clients")?;
-    let made = make(&setup);
+    let made = make(&setup, copying);
     match made {
-        Ok((runtime, child, go, terminal)) => {
+        Ok(Made { runtime, child, go, terminal, lifeline }) => {
             let (outputs, input, child) = streams::of(&runtime, child, terminal.as_ref(), &setup.plan)?;
             let first = child.id().and_then(|id| i32::try_from(id).ok()).context("the first process has ended")?;
-            store::write(Path::new(FIRST_PROCESS), &first)?;
+            let pidfd = rustix::process::Pid::from_raw(first).context("the first process has ended")?;
+            let pidfd = rustix::process::pidfd_open(pidfd, rustix::process::PidfdFlags::empty())?;
+            let _ = lifeline.first.set(pidfd);
+            if !copying {
+                // Nobody joins the network of a copy.
+                store::write(Path::new(FIRST_PROCESS), &first)?;
+            }
             let shim = Shim {
                 first,
                 go: Mutex::new(Some(go)),
@@ -98,24 +115,32 @@ fn begin(folder: &Path) -> anyhow::Result<Began> {
                 terminal,
                 beside: Terminals::default(),
                 waiting: watch::Sender::new(0),
-                stop: Notify::new(),
+                copying,
+                lifeline,
                 setup,
             };
-            Ok((runtime, Arc::new(shim), child, listener))
+            Ok((runtime, Arc::new(shim), child, listener, turn))
         }
         Err(error) => {
-            kill_all(&setup.groups);
+            cgroup::kill_all(&setup.groups);
             let _ = cgroup::remove(&setup.groups);
             Err(error)
         }
     }
 }
 
-type Made = (tokio::runtime::Runtime, Child, UnixStream, Option<OwnedFd>);
+/// A container that is ready to start.
+struct Made {
+    runtime: tokio::runtime::Runtime,
+    child: Child,
+    go: UnixStream,
+    terminal: Option<OwnedFd>,
+    lifeline: Arc<Lifeline>,
+}
 
-fn make(setup: &Setup) -> anyhow::Result<Made> {
+fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
     if let Mapping::One(outside) = setup.plan.mapping {
-        match setup.beside {
+        match setup.beside.filter(|_| !copying) {
             Some(other) => join_user(other).context("join the user namespace beside")?,
             None => own_user(setup.plan.process.account, outside).context("make a user namespace")?,
         }
@@ -123,17 +148,20 @@ fn make(setup: &Setup) -> anyhow::Result<Made> {
     }
     // Not earlier: of a process that is not dumpable, nobody but root may write the maps.
     nix::sys::prctl::set_dumpable(false)?;
+    let lifeline = lifeline::watch(setup.groups.clone()).context("watch the engine")?;
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).context("make a process namespace")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (near, far) = UnixStream::pair()?;
-    let child = {
-        let _in_runtime = runtime.enter();
+    let (child, go, terminal) = runtime.block_on(async {
+        let (near, far) = channel()?;
         let streams = if setup.plan.process.tty { Stdio::null } else { Stdio::piped };
         let input = if setup.plan.stdin { streams() } else { Stdio::null() };
-        spawn(&[child::FIRST, &far.as_raw_fd().to_string()], far, input, streams(), streams())?
-    };
-    let terminal = await_ready(&near).context("start the container's first process")?;
-    Ok((runtime, child, near, terminal))
+        let number = far.as_raw_fd().to_string();
+        let words = [child::FIRST, &number, child::COPY];
+        let child = spawn(&words[..if copying { 3 } else { 2 }], far, input, streams(), streams())?;
+        let terminal = await_ready(&near).await.context("start the container's first process")?;
+        anyhow::Ok((child, near, terminal))
+    })?;
+    Ok(Made { runtime, child, go, terminal, lifeline })
 }
 
 /// A user namespace in which this process' user is `inside`, and nobody else exists (`user_namespaces(7)`).
@@ -167,27 +195,14 @@ fn keep_capabilities() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Kills whatever is left in a container's groups.
-pub(super) fn kill_all(groups: &[(String, PathBuf)]) {
-    for process in cgroup::processes(groups) {
-        // What has ended meanwhile is what was wanted.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL);
-    }
-}
-
 /// Serves clients until the container has ended, and all who wait for that have been told.
 async fn serve(shim: &Arc<Shim>, mut child: Child, listener: UnixListener) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let stopping = shim.clone();
-    tokio::spawn(async move {
-        engine_gone().await;
-        stopping.stop.notify_one();
-    });
     let status = loop {
         tokio::select! {
             status = child.wait() => break status?,
-            () = shim.stop.notified() => child.start_kill()?,
+            () = shim.lifeline.stop.notified() => child.start_kill()?,
             accepted = listener.accept() => {
                 // A client more than there are descriptors for is none.
                 if let Ok((stream, _)) = accepted {
@@ -200,18 +215,11 @@ async fn serve(shim: &Arc<Shim>, mut child: Child, listener: UnixListener) -> an
     let code = streams::exit_code(status);
     let end = End { code, out_of_memory: code == 137 && cgroup::out_of_memory(&shim.setup.groups) };
     // A full disk does not keep anybody from being told.
-    let _ = store::write(Path::new(END), &end);
+    if !shim.copying {
+        let _ = store::write(Path::new(END), &end);
+    }
     shim.ended.send_replace(Some(end));
     let mut waiting = shim.waiting.subscribe();
     waiting.wait_for(|count| *count == 0).await?;
     Ok(())
-}
-
-/// Ends when the engine that made the container has.
-async fn engine_gone() {
-    use std::os::fd::AsFd;
-    let Ok(input) = std::io::stdin().as_fd().try_clone_to_owned() else { return };
-    let Ok(mut input) = tokio::net::unix::pipe::Receiver::from_owned_fd(input) else { return };
-    let mut byte = [0];
-    while matches!(input.read(&mut byte).await, Ok(1)) {}
 }

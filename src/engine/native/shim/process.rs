@@ -1,18 +1,26 @@
 //! Children of a shim: this executable in another role, which says over a channel of its own when it is ready.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 use tokio::process::Child;
 
 use crate::engine::native::child;
 
+/// The ends of a channel to a child: the shim's own, and the one that the child inherits.
+pub(super) fn channel() -> std::io::Result<(UnixStream, std::os::unix::net::UnixStream)> {
+    let (near, far) = std::os::unix::net::UnixStream::pair()?;
+    near.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(near)?, far))
+}
+
 /// Starts this executable in a role, with one descriptor of its own.
 pub(super) fn spawn(
     words: &[&str],
-    descriptor: UnixStream,
+    descriptor: std::os::unix::net::UnixStream,
     input: Stdio,
     output: Stdio,
     error: Stdio,
@@ -26,13 +34,31 @@ pub(super) fn spawn(
     Ok(child?)
 }
 
-/// Waits until a child says that it is ready; the terminal that it opened. Anything else that it says is why it is not.
-pub(super) fn await_ready(from: &UnixStream) -> anyhow::Result<Option<OwnedFd>> {
+/// Waits until a child says that it is ready; the terminal that it opened. Anything else that it says is why it is not. A child may
+/// be frozen before it says anything: the shim serves others, and its engine's end, meanwhile.
+pub(super) async fn await_ready(from: &UnixStream) -> anyhow::Result<Option<OwnedFd>> {
+    let (said, terminal) = loop {
+        from.readable().await?;
+        match from.try_io(Interest::READABLE, || receive(from)) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            received => break received?,
+        }
+    };
+    match said.as_slice() {
+        [] => anyhow::bail!("it ended before it was ready"),
+        [child::READY, ..] => Ok(terminal),
+        why => anyhow::bail!("{}", String::from_utf8_lossy(why)),
+    }
+}
+
+/// What a child says now, and the descriptor that comes with it.
+fn receive(from: &UnixStream) -> std::io::Result<(Vec<u8>, Option<OwnedFd>)> {
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
     let mut buffer = [0_u8; 4096];
     let mut rights = nix::cmsg_space!(i32);
     let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
-    let received = recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut rights), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let received = recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut rights), flags)?;
     let length = received.bytes;
     let mut terminal = None;
     for message in received.cmsgs()? {
@@ -45,9 +71,5 @@ pub(super) fn await_ready(from: &UnixStream) -> anyhow::Result<Option<OwnedFd>> 
             }
         }
     }
-    match &buffer[..length] {
-        [] => anyhow::bail!("it ended before it was ready"),
-        [child::READY, ..] => Ok(terminal),
-        why => anyhow::bail!("{}", String::from_utf8_lossy(why)),
-    }
+    Ok((buffer[..length].to_vec(), terminal))
 }

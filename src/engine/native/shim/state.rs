@@ -1,11 +1,12 @@
 //! What the tasks of a shim share.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, watch};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
 
+use super::lifeline::Lifeline;
 use super::streams::{Input, Outputs};
 use super::terminals::Terminals;
 use crate::engine::native::child::Setup;
@@ -26,6 +27,7 @@ pub(super) struct Shim {
     pub(super) beside: Terminals,
     /// Clients that are still to hear of the end.
     pub(super) waiting: watch::Sender<usize>,
-    /// The engine has gone, or a client has asked for the end.
-    pub(super) stop: Notify,
+    pub(super) lifeline: Arc<Lifeline>,
+    /// Whether the container has ended before, and is there to be copied from.
+    pub(super) copying: bool,
 }

@@ -1,12 +1,14 @@
 //! The streams of a process: what it writes goes into frames, for the log and for every client; what clients write goes to it.
 //!
-//! A client that does not read holds the process up, as on other engines: nothing that a sidecar says is dropped.
+//! A client that does not read holds the process up, as on other engines: nothing that a sidecar says is dropped. It does not hold
+//! the end up: once the process has ended, clients have a moment to take what is left. The log has it all.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -22,6 +24,9 @@ use crate::sync::lock;
 /// Frames that may be on their way to one client.
 const QUEUE: usize = 16;
 
+/// How long clients of a process that has ended may take for what it wrote last: two megabytes at most.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Where a container's output goes.
 pub(super) struct Outputs(Arc<Shared>);
 
@@ -30,6 +35,8 @@ struct Shared {
     clients: Mutex<Vec<mpsc::Sender<Frame>>>,
     /// Streams that are not at their end.
     open: watch::Sender<usize>,
+    /// Whether clients are waited for no longer.
+    hurry: watch::Sender<bool>,
 }
 
 /// A container's standard input; closed when its first client closes it, on a terminal never.
@@ -50,7 +57,8 @@ pub(super) fn of(
 ) -> anyhow::Result<(Outputs, Input, Child)> {
     let _in_runtime = runtime.enter();
     let open = watch::Sender::new(0);
-    let shared = Arc::new(Shared { log: Mutex::new(Log::create(Path::new("."))?), clients: Mutex::default(), open });
+    let log = Mutex::new(Log::create(Path::new("."))?);
+    let shared = Arc::new(Shared { log, clients: Mutex::default(), open, hurry: watch::Sender::new(false) });
     let outputs = Outputs(shared);
     let input = open_streams(&mut child, terminal, |stream, frame| outputs.pump(stream, frame))?;
     Ok((outputs, Input { to: tokio::sync::Mutex::new(input), tty: plan.process.tty }, child))
@@ -114,9 +122,13 @@ impl Outputs {
         (before, from)
     }
 
-    /// Waits until every stream is at its end, and lets the clients see it.
+    /// Waits until every stream of a process that has ended is at its end, and lets the clients see it.
     pub(super) async fn drained(&self) {
-        let _ = self.0.open.subscribe().wait_for(|open| *open == 0).await;
+        let mut open = self.0.open.subscribe();
+        if tokio::time::timeout(GRACE, open.wait_for(|open| *open == 0)).await.is_err() {
+            self.0.hurry.send_replace(true);
+            let _ = open.wait_for(|open| *open == 0).await;
+        }
         lock(&self.0.clients).clear();
     }
 }
@@ -131,7 +143,12 @@ impl Shared {
         };
         let mut gone = false;
         for client in &clients {
-            gone |= client.send(frame.clone()).await.is_err();
+            let mut hurry = self.hurry.subscribe();
+            gone |= tokio::select! {
+                biased;
+                sent = client.send(frame.clone()) => sent.is_err(),
+                _ = hurry.wait_for(|hurry| *hurry) => true,
+            };
         }
         if gone {
             lock(&self.clients).retain(|client| !client.is_closed());
