@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Some(init::ROLE) => pid_1(|| init::run(rest.first().copied().unwrap_or_default())),
         Some(native::shim::ROLE) => ended(native::shim::run(&rest)),
         Some(native::child::FIRST) => ended(native::child::run(&rest)),
+        Some(native::trial::ROLE) => ended(native::trial::run(&rest)),
         Some(native::child::ENTER) => ended(native::child::enter(&rest)),
         Some(init::serve::ROLE) => pid_1(init::serve::run),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),

@@ -22,6 +22,18 @@ pub fn connect(endpoint: &str) -> Result<Arc<dyn Engine>> {
     })
 }
 
+/// The same, for a bottle whose plan may do without bounds of memory and processes: an engine that always has them has them all the
+/// same.
+///
+/// # Errors
+/// There is none that can be reached in this way.
+pub fn connect_unbounded(endpoint: &str) -> Result<Arc<dyn Engine>> {
+    if !endpoint.starts_with(native::SCHEME) {
+        return connect(endpoint);
+    }
+    Ok(Arc::new(NativeEngine::open(endpoint)?.with_best_effort_bounds()))
+}
+
 /// The address of the engine that is meant: the one that is named here, or by [`VARIABLE`], or Docker as its own command finds
 /// it. Where nothing is named and nothing listens at Docker's usual socket, it is the native engine.
 ///

@@ -38,7 +38,7 @@ pub use nested::in_memory;
 pub use spawn::{ROLE, host_env, spawn};
 pub use wire::{Executed, FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, Wire, split};
 
-use crate::engine::choice::connect;
+use crate::engine::choice::{connect, connect_unbounded};
 use crate::engine::docker::endpoint::Endpoint;
 use crate::engine::{Engine, Filter};
 use crate::plan::{Keep, WorkspaceMode};
@@ -233,6 +233,7 @@ async fn open(
     cancel: &Cancel,
     events: &Events,
 ) -> Result<Session, Failure> {
+    let connect = if launch.plan.best_effort_bounds { connect_unbounded } else { connect };
     let engine: Arc<dyn Engine> = connect(&launch.endpoint)?;
     let owned = Filter::Owner(state.owner.clone());
     let objects = tokio::select! {

@@ -73,6 +73,8 @@ pub struct BottleSection {
     /// The agent's limits.
     #[serde(default)]
     pub resources: ResourcesSection,
+    /// Whether a launch on the native engine goes on where this host cannot bound memory and processes; `required` by default.
+    pub bounds: Option<BoundsSection>,
     /// Environment variables of the agent: a literal, a text with `${HOST_VARIABLE}`, or `"?question"`, asked without echo.
     #[serde(default)]
     pub env: BTreeMap<String, Scalar>,
@@ -126,6 +128,16 @@ pub enum BuildNetwork {
     None,
     /// The engine's ordinary network, which bypasses egress: the Dockerfile may reach everything.
     Default,
+}
+
+/// What happens where a host cannot bound a container's memory and processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BoundsSection {
+    /// The launch is refused.
+    Required,
+    /// The launch goes on without bounds.
+    BestEffort,
 }
 
 /// How the agent's container is isolated.

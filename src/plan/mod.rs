@@ -51,6 +51,9 @@ pub struct LaunchPlan {
     /// Whether the user said so: then nothing else is taken instead.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub isolation_said: bool,
+    /// Whether the launch goes on where the host cannot bound memory and processes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub best_effort_bounds: bool,
     /// The container runtime; the best that the engine lists when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
@@ -235,6 +238,7 @@ pub fn resolve(
         isolation: Isolation::Sealed,
         set_rp_filter: false,
         isolation_said: false,
+        best_effort_bounds: false,
         runtime: None,
         gvisor: false,
         watch: DEFAULT_WATCH,

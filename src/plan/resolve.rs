@@ -11,8 +11,8 @@ use super::{
 };
 use crate::engine::Resources;
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
+use crate::manifest::{BoundsSection, Egress, IsolationSection, Problem, ResolvedAgent, Size, Value};
 use crate::manifest::{CredentialSection, ValuePart};
-use crate::manifest::{Egress, IsolationSection, Problem, ResolvedAgent, Size, Value};
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -176,6 +176,7 @@ fn plan_of(chosen: &ResolvedAgent, egress: Egress, flags: &Flags, facts: &Facts)
         },
         set_rp_filter: flags.set_rp_filter || bottle.bridge.as_ref().is_some_and(|bridge| bridge.set_rp_filter),
         isolation_said: flags.isolation.or(bottle.isolation).is_some(),
+        best_effort_bounds: bottle.bounds == Some(BoundsSection::BestEffort),
         runtime: flags.runtime.clone().or_else(|| bottle.runtime.clone()).filter(|runtime| runtime != AUTO),
         gvisor: false,
         watch: bottle.watch.unwrap_or(DEFAULT_WATCH).max(1),

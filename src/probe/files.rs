@@ -1,8 +1,12 @@
-//! Attempts on files: engine sockets, init's secrets, root's files, and mounts.
+//! Attempts on files: engine sockets, init's secrets, root's files, mounts, devices, and what is open.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::sys::stat::{Mode, SFlag, major, makedev, minor};
 
 use super::ProbeResult;
 
@@ -17,15 +21,22 @@ const SOCKETS: [&str; 6] = [
 ];
 
 /// Paths that the agent must not write.
-const FOREIGN: [&str; 8] = [
+const FOREIGN: [&str; 15] = [
     "/probe",
     "/etc/probe",
     "/usr/probe",
     "/bottler",
     "/run/probe",
     "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sys/fs/binfmt_misc/register",
     "/proc/sysrq-trigger",
     "/sys/probe",
+    "/sys/kernel/uevent_helper",
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    "/sys/fs/cgroup/release_agent",
+    "/sys/fs/cgroup/memory/release_agent",
 ];
 
 /// Files that only init may read.
@@ -50,7 +61,12 @@ pub(super) fn all(gvisor: bool) -> Vec<ProbeResult> {
     lines.extend(FOREIGN.map(write));
     // gVisor shows processes of the same user everything but memory; the rest contains no secret.
     lines.extend(INIT.into_iter().filter(|path| !gvisor || path.ends_with("/mem")).map(read));
-    lines.extend([service_volumes(), mounts(gvisor)]);
+    lines.extend([service_volumes(), mounts(gvisor), descriptors()]);
+    lines.extend(NODES.map(node));
+    if !gvisor {
+        // Its devices and sockets are its own.
+        lines.extend([devices(), abstract_sockets()]);
+    }
     lines
 }
 
@@ -115,11 +131,66 @@ fn service_volumes() -> ProbeResult {
     expect_refusal("write egress' volume".into(), std::fs::write(file, b"x"))
 }
 
+/// Nothing that the launch opened is open in the agent's command, beyond its standard streams (CVE-2024-21626).
+fn descriptors() -> ProbeResult {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open = entries.filter(|entry| entry.file_name().to_str().is_none_or(|name| !matches!(name, "0" | "1" | "2")));
+    let mut targets: Vec<String> =
+        open.filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.display().to_string())).collect();
+    // The folder that is read here.
+    targets.retain(|target| !(target.starts_with("/proc/") && target.ends_with("/fd")));
+    let happened = if targets.is_empty() { "none".to_owned() } else { targets.join(", ") };
+    ProbeResult::new("descriptors beyond the standard streams", "none", targets.is_empty(), happened)
+}
+
+/// Nodes of devices that read what is the host's: its memory, its first disk.
+const NODES: [(&str, SFlag, u64, u64); 2] = [("memory", SFlag::S_IFCHR, 1, 1), ("a disk", SFlag::S_IFBLK, 8, 0)];
+
+fn node((name, kind, major, minor): (&str, SFlag, u64, u64)) -> ProbeResult {
+    let path = format!("/tmp/probe-{}", name.replace(' ', "-"));
+    let made = nix::sys::stat::mknod(path.as_str(), kind, Mode::from_bits_truncate(0o600), makedev(major, minor));
+    if made.is_ok() {
+        let _ = std::fs::remove_file(&path);
+    }
+    expect_refusal(format!("make a node of {name}"), made.map_err(std::io::Error::from))
+}
+
+/// Every node in `/dev` is harmless, or a terminal of the container's own.
+fn devices() -> ProbeResult {
+    let mut folders = vec![std::path::PathBuf::from("/dev")];
+    let mut odd = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            let path = entry.path();
+            if kind.is_dir() {
+                folders.push(path);
+            } else if (kind.is_char_device() || kind.is_block_device()) && !is_harmless(&path) {
+                odd.push(path.display().to_string());
+            }
+        }
+    }
+    let happened = if odd.is_empty() { "none".to_owned() } else { odd.join(", ") };
+    ProbeResult::new("devices of the host", "none", odd.is_empty(), happened)
+}
+
+/// Also a terminal of this container's: `console`, `ptmx`, those in `pts` (Linux, `admin-guide/devices.txt`).
+fn is_harmless(path: &Path) -> bool {
+    let number = std::fs::symlink_metadata(path).map(|found| (major(found.rdev()), minor(found.rdev())));
+    is_harmless_device(path) || matches!(number, Ok((5, 1 | 2) | (136..=143, _)))
+}
+
+/// Sockets without a file are in a network namespace: in this one are none that somebody else made.
+fn abstract_sockets() -> ProbeResult {
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let names: Vec<&str> = table.lines().filter_map(|line| line.split(' ').next_back()?.strip_prefix('@')).collect();
+    let happened = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    ProbeResult::new("abstract sockets", "none", names.is_empty(), happened)
+}
+
 /// Whether a path is a device that every container has, or one of them put over a file to hide it: `null`, `zero`, `full`,
 /// `random`, `urandom`, `tty` (Linux, `admin-guide/devices.txt`). An engine that cannot make nodes mounts those of its host.
-fn is_harmless_device(path: &str) -> bool {
-    use nix::sys::stat::{major, minor};
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+fn is_harmless_device(path: &Path) -> bool {
     let Ok(found) = std::fs::metadata(path) else { return false };
     let number = (major(found.rdev()), minor(found.rdev()));
     found.file_type().is_char_device() && matches!(number, (1, 3 | 5 | 7 | 8 | 9) | (5, 0))
@@ -141,7 +212,7 @@ fn mounts(gvisor: bool) -> ProbeResult {
                 && options.split(',').any(|option| option == "ro");
             // gVisor reports even its own root as files of the host.
             let root = gvisor && target == "/" && kind == "9p";
-            let device = kind == "devtmpfs" && is_harmless_device(target);
+            let device = kind == "devtmpfs" && is_harmless_device(Path::new(target));
             (!PLAIN.contains(&kind) && !engine_file && !service && !root && !device).then_some(target)
         })
         .collect();

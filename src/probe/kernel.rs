@@ -1,5 +1,7 @@
 //! Attempts on the kernel: socket families, system calls, and the limits that it reports.
 
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
 use nix::errno::Errno;
 use nix::libc;
 
@@ -26,15 +28,18 @@ pub(super) fn sockets() -> Vec<ProbeResult> {
 type Call = (&'static str, libc::c_long, [libc::c_long; 2]);
 
 /// Calls that need a capability on any kernel.
-const PRIVILEGED: [Call; 4] = [
+const PRIVILEGED: [Call; 6] = [
     ("bpf", libc::SYS_bpf, [-1, 0]),
     ("mount", libc::SYS_mount, [0, 0]),
+    ("mount, by descriptors", libc::SYS_fsopen, [0, 0]),
+    ("change of the root", libc::SYS_pivot_root, [0, 0]),
     ("ptrace of init", libc::SYS_ptrace, [libc::PTRACE_ATTACH as libc::c_long, 1]),
     ("userfaultfd", libc::SYS_userfaultfd, [0, 0]),
 ];
 
 /// Calls that an ordinary process may make, but the seccomp filter forbids, because they reach much of the kernel.
-const FILTERED: [Call; 5] = [
+const FILTERED: [Call; 6] = [
+    ("clone3", libc::SYS_clone3, [0, 0]),
     ("user namespace", libc::SYS_unshare, [libc::CLONE_NEWUSER as libc::c_long, 0]),
     ("network namespace", libc::SYS_unshare, [libc::CLONE_NEWNET as libc::c_long, 0]),
     ("setns", libc::SYS_setns, [-1, 0]),
@@ -47,11 +52,16 @@ const FILTERED: [Call; 5] = [
 pub(super) fn calls(gvisor: bool) -> Vec<ProbeResult> {
     let filtered: &[Call] = if gvisor { &[] } else { &FILTERED };
     let tries = filtered.iter().chain(&PRIVILEGED);
-    tries.map(|&(name, number, arguments)| forbidden(name, call(number, arguments))).collect()
+    let mut lines: Vec<_> = tries.map(|&(name, number, arguments)| forbidden(name, call(number, arguments))).collect();
+    if !gvisor {
+        lines.push(forbidden("user namespace, by clone", clone_user()));
+    }
+    lines.push(forbidden("descriptors of init", descriptor_of(1)));
+    lines
 }
 
 /// The limits that the kernel reports for this process, against the plan.
-pub(super) fn limits(planned: &Resources, gvisor: bool) -> Vec<ProbeResult> {
+pub(super) fn limits(planned: &Resources, gvisor: bool, unbounded: bool) -> Vec<ProbeResult> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
@@ -64,11 +74,18 @@ pub(super) fn limits(planned: &Resources, gvisor: bool) -> Vec<ProbeResult> {
         if gvisor { own_kernel() } else { equal("seccomp filter", "2", field("Seccomp")) },
         equal("no new privileges", "true", no_new_privileges()),
         equal("capabilities, effective", "0000000000000000", field("CapEff")),
+        equal("capabilities, permitted", "0000000000000000", field("CapPrm")),
+        equal("capabilities, inheritable", "0000000000000000", field("CapInh")),
         equal("capabilities, bounding set", "0000000000000000", field("CapBnd")),
         equal("core dumps", "0", core_limit()),
     ];
     if gvisor {
         // Its control groups are on the host; the holder asks the engine for them.
+        return lines;
+    }
+    // An older gVisor has no such line.
+    lines.push(equal("capabilities, ambient", "0000000000000000", field("CapAmb")));
+    if unbounded {
         return lines;
     }
     lines.push(bound("memory, bytes", &["memory.max", "memory/memory.limit_in_bytes"], &planned.memory.to_string()));
@@ -126,6 +143,36 @@ fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> Resu
     // SAFETY: as above.
     unsafe { libc::close(fd) };
     Ok(())
+}
+
+/// Makes a process in a user namespace of its own, in which it has every capability (CVE-2022-0492 began like that).
+#[expect(unsafe_code, reason = "the wrappers take a function, and this is here to fail")]
+fn clone_user() -> Result<(), Errno> {
+    let flags = libc::c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD);
+    // SAFETY: without a stack of its own the process goes on here as after a fork; it ends at once and touches nothing.
+    let child = Errno::result(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    if child == 0 {
+        // SAFETY: it returns never, and runs nothing that was registered for an end.
+        unsafe { libc::_exit(0) }
+    }
+    let _ = nix::sys::wait::waitpid(i32::try_from(child).ok().map(nix::unistd::Pid::from_raw), None);
+    Ok(())
+}
+
+/// Takes standard input from another process.
+fn descriptor_of(process: libc::c_long) -> Result<(), Errno> {
+    let pidfd = take(libc::SYS_pidfd_open, [process, 0])?;
+    take(libc::SYS_pidfd_getfd, [pidfd.as_raw_fd().into(), 0]).map(drop)
+}
+
+/// A call that gives a descriptor.
+#[expect(unsafe_code, reason = "these calls have no wrappers")]
+fn take(number: libc::c_long, arguments: [libc::c_long; 2]) -> Result<OwnedFd, Errno> {
+    // SAFETY: integers only.
+    let descriptor = Errno::result(unsafe { libc::syscall(number, arguments[0], arguments[1], 0) })?;
+    let descriptor = i32::try_from(descriptor).map_err(|_| Errno::EBADF)?;
+    // SAFETY: it has just been made, and nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 #[expect(unsafe_code, reason = "these calls have no wrappers, and are here to fail")]

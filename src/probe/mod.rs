@@ -47,7 +47,7 @@ pub fn release(targets: &Targets) -> Vec<ProbeResult> {
         Box::new(|| direct::names(inside)),
     ]));
     lines.extend(kernel::sockets());
-    lines.extend(kernel::limits(&targets.resources, targets.gvisor));
+    lines.extend(kernel::limits(&targets.resources, targets.gvisor, targets.unbounded));
     lines.extend(files::executable());
     lines
 }

@@ -22,6 +22,9 @@ pub struct Targets {
     pub counterpart: Option<Counterpart>,
     /// The planned limits.
     pub resources: Resources,
+    /// Whether the container has no limits, because this host can enforce none and the plan accepts that.
+    #[serde(default)]
+    pub unbounded: bool,
     /// Whether the kernel should be gVisor's, whose `/proc` shows neither filters nor limits: they are the host's.
     #[serde(default)]
     pub gvisor: bool,

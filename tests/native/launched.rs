@@ -32,6 +32,37 @@ fn without_bounds_nothing_is_launched_and_it_says_what_to_do() {
     assert_ne!(done.code, 0);
     assert!(done.stderr.contains("bound memory and processes"), "{}", done.stderr);
     assert!(done.stderr.contains("Delegate=yes"), "{}", done.stderr);
+    assert!(done.stderr.contains("`bounds: best-effort` in the manifest"), "{}", done.stderr);
+    world.wait_clean();
+}
+
+/// No bound is a choice of the operator's, which the summary names.
+#[test]
+fn without_bounds_a_bottle_is_launched_where_its_manifest_accepts_that() {
+    let world = World::new(Who::Bare);
+    world.write(
+        ".config/bottler/bottler.yaml",
+        "bottles: {loose: {bounds: best-effort}}\nagents: {loose: {bottle: loose, template: probe}}\n",
+    );
+    let shown = world.run(&["run", "loose", "--dry-run"]);
+    let text = shown.stdout + &shown.stderr;
+    assert!(text.contains("512 processes; NOT ENFORCED where this host has no control groups for it"), "{text}");
+    let done = world.run(&["run", "loose", "--yes", "--format", "json"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let report: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let lines = report["lines"].as_array().unwrap();
+    assert!(lines.iter().all(|line| line["ok"] == true), "{report}");
+    assert!(!lines.iter().any(|line| line["attempt"].as_str().unwrap().starts_with("bound")), "{report}");
+    world.wait_clean();
+    // Where there are some, it has them all the same.
+    let world = World::new(Who::User);
+    world.write(
+        ".config/bottler/bottler.yaml",
+        "bottles: {loose: {bounds: best-effort}}\nagents: {loose: {bottle: loose, template: probe}}\n",
+    );
+    let done = world.run(&["run", "loose", "--yes", "--format", "json"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("bound: memory, bytes"), "{}", done.stdout);
     world.wait_clean();
 }
 

@@ -6,6 +6,7 @@
 
 mod copied;
 mod dialer;
+mod doctor;
 mod ended;
 mod escapes;
 mod inside;

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The ordinary user: no account is needed.
-const USER: u32 = 64_123;
+pub const USER: u32 = 64_123;
 /// Controllers of the first version that a container needs.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "freezer"];
 /// How long anything may take before a test gives up waiting for it.
@@ -94,6 +94,13 @@ impl World {
         let done = Done::from(self.idling().args(options).output().unwrap());
         assert_eq!(done.code, 0, "{}", done.stderr);
         done.stdout.trim().to_owned()
+    }
+
+    /// Writes a file of this user's, below the home.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
 
     /// What launches an agent that idles.

@@ -74,7 +74,10 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     say("isolation", format!("{isolation}; {runtime}"));
     let bounds = &plan.agent.resources;
     let (memory, pids) = (bounds.memory >> 20, bounds.pids);
-    say("runs as", format!("{}, {} processors, {memory} MiB, {pids} processes", plan.agent.user, bounds.cpus));
+    let enforced =
+        if plan.best_effort_bounds { "; NOT ENFORCED where this host has no control groups for it" } else { "" };
+    let bounds = format!("{} processors, {memory} MiB, {pids} processes{enforced}", bounds.cpus);
+    say("runs as", format!("{}, {bounds}", plan.agent.user));
     let env: Vec<&String> = plan.agent.env.keys().collect();
     if !env.is_empty() {
         say("env", some(&env));

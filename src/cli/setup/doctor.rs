@@ -1,6 +1,7 @@
 //! `bottler doctor`: checks everything that a bottle needs, on this host and on the engine's, and says how to fix problems. Its
 //! output names no files, hosts or bottles of the user, so it can be shared.
 
+use std::borrow::Cow;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -59,7 +60,7 @@ enum CheckState {
 #[derive(Debug, Clone, Serialize)]
 struct Check {
     #[serde(rename = "check")]
-    what: &'static str,
+    what: Cow<'static, str>,
     state: CheckState,
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,15 +69,15 @@ struct Check {
 
 impl Check {
     fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self { what: check, state: CheckState::Ok, found: found.into(), remedy: None }
+        Self { what: check.into(), state: CheckState::Ok, found: found.into(), remedy: None }
     }
 
     fn warn(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: check, state: CheckState::Warn, found: found.into(), remedy: Some(remedy.into()) }
+        Self { what: check.into(), state: CheckState::Warn, found: found.into(), remedy: Some(remedy.into()) }
     }
 
     fn fail(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: check, state: CheckState::Fail, found: found.into(), remedy: Some(remedy.into()) }
+        Self { what: check.into(), state: CheckState::Fail, found: found.into(), remedy: Some(remedy.into()) }
     }
 }
 
@@ -88,6 +89,9 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
             match engine.details().await {
                 Ok(details) => checks.extend(of_engine(&info, &details, local, args.bottles)),
                 Err(error) => checks.push(Check::fail("engine, details", error.message, "see the engine's log")),
+            }
+            if endpoint.starts_with(native::SCHEME) {
+                checks.extend(of_kernel(&endpoint).await);
             }
             checks.push(pools(&engine, local, args.bottles).await);
             if local {
@@ -120,7 +124,7 @@ fn print(checks: &[Check]) {
             CheckState::Warn => "warn",
             CheckState::Fail => "FAIL",
         };
-        vec![state.to_owned(), check.what.to_owned(), check.found.clone()]
+        vec![state.to_owned(), check.what.clone().into_owned(), check.found.clone()]
     };
     let rows: Vec<Vec<String>> = checks.iter().map(row).collect();
     print_data(&table(&["", "what", "found"], &rows));
@@ -283,6 +287,23 @@ async fn pools(engine: &Arc<dyn Engine>, local: bool, bottles: u64) -> Check {
         }
         Err(failure) => Check::fail("address pools", failure.message, failure.hint.unwrap_or_default()),
     }
+}
+
+/// What the native engine needs of the kernel, tried.
+async fn of_kernel(endpoint: &str) -> Vec<Check> {
+    let trials = match native::trial::all(endpoint).await {
+        Ok(trials) => trials,
+        Err(error) => return vec![Check::fail("kernel", error.message, "`bottler run probe` shows what happens")],
+    };
+    let check = |trial: native::trial::Trial| {
+        let state = match &trial.remedy {
+            None => CheckState::Ok,
+            Some(_) if trial.needed => CheckState::Fail,
+            Some(_) => CheckState::Warn,
+        };
+        Check { what: trial.what.into(), state, found: trial.found, remedy: trial.remedy }
+    };
+    trials.into_iter().map(check).collect()
 }
 
 /// Compares the kernel's limits with the needs of this many bottles.

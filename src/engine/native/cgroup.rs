@@ -11,6 +11,8 @@ const PERIOD: f64 = 100_000.0;
 /// Controllers that a container needs, and one to pause it by, in the first version.
 const FIRST: [&str; 4] = ["memory", "pids", "cpu", "freezer"];
 
+/// What a refusal to make groups begins with.
+pub(super) const REFUSED: &str = "bound memory and processes";
 /// The group that bottler's own processes move into, in the second version.
 const BESIDE: &str = "bottler-own";
 
@@ -31,6 +33,15 @@ impl Groups {
     pub(super) fn find() -> Result<Self, String> {
         let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("read {path}: {error}"));
         find(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?)
+    }
+
+    /// Whether this user may make groups with bounds: tried.
+    pub(super) fn may_be_made(&self) -> bool {
+        let groups = self.of(&format!("trial-{}", std::process::id()));
+        let made = create(&groups, &Resources { cpus: 1.0, memory: 64 << 20, pids: 16 });
+        // Of a refusal, some may be there.
+        let removed = remove(&groups);
+        made.is_ok() && removed.is_ok()
     }
 
     /// A container's own groups, by controller: one without a name in the second version.
@@ -95,7 +106,7 @@ pub(super) fn create(groups: &[(String, PathBuf)], resources: &Resources) -> Res
         let written = made.and_then(|()| bound(controller, folder, resources));
         written.map_err(|error| {
             format!(
-                "bound memory and processes by {}: {error}; start bottler where this user may make control groups: `systemd-run --user --scope -p Delegate=yes bottler …`",
+                "{REFUSED} by {}: {error}; start bottler where this user may make control groups: `systemd-run --user --scope -p Delegate=yes bottler …`",
                 folder.display()
             )
         })?;
@@ -232,7 +243,7 @@ pub(super) fn out_of_memory(groups: &[(String, PathBuf)]) -> bool {
 /// # Errors
 /// There is nothing to freeze them by.
 pub(super) fn freeze(groups: &[(String, PathBuf)], frozen: bool) -> io::Result<()> {
-    for (controller, folder) in groups {
+    for (controller, folder) in groups.iter().filter(|(_, folder)| folder.is_dir()) {
         match controller.as_str() {
             "freezer" => return std::fs::write(folder.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" }),
             "" => return std::fs::write(folder.join("cgroup.freeze"), if frozen { "1" } else { "0" }),

@@ -1,6 +1,7 @@
 //! Making containers: their folders, their shims, and what is left of them at the end.
 
 use std::io::ErrorKind as Io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,6 +18,9 @@ use super::{CREATE, NativeEngine, PAUSE, PAUSES, cgroup, filter, protocol, shim}
 use crate::engine::{ContainerSpec, ErrorKind, Result, VolumeMount};
 use crate::host::make_private;
 use crate::sync::lock;
+
+/// What a refusal for want of bounds ends with.
+const BEST_EFFORT: &str = "; or accept a bottle without them: `bounds: best-effort` in the manifest";
 
 impl NativeEngine {
     /// Makes a container that has ended ready to be started again, from its image as it is.
@@ -54,8 +58,8 @@ impl NativeEngine {
         });
         on.find_map(|name| {
             let first = self.first_process(&name).ok()?;
-            // A number that another process has by now is in none of the container's groups.
-            cgroup::processes(&self.groups_of(&name)).contains(&first).then_some(first)
+            // Without a shim, the number may be another process' by now.
+            is_served(&self.store.container(&name)).then_some(first)
         })
     }
 
@@ -89,9 +93,11 @@ impl NativeEngine {
         };
         let plan = plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping, beside);
         let plan = plan.map_err(refused)?;
-        if let Err(why) = &self.groups {
-            return Err(refused(why.clone()));
-        }
+        let groups = match &self.groups {
+            Ok(groups) if !self.best_effort_bounds || groups.may_be_made() => groups.of(&spec.name),
+            Err(why) if !self.best_effort_bounds => return Err(refused(format!("{why}{BEST_EFFORT}"))),
+            _ => Vec::new(),
+        };
         for mount in &spec.mounts {
             self.settle_volume(mount, &config, mapping).map_err(broken(operation, &spec.name))?;
         }
@@ -104,20 +110,21 @@ impl NativeEngine {
         };
         let addresses = plan.networks.iter().map(|network| self.addresses(network)).collect::<std::io::Result<_>>();
         let addresses = addresses.map_err(broken(operation, &spec.name))?;
-        let setup = Setup { groups: self.groups_of(&spec.name), filters, beside, addresses, plan };
+        let setup = Setup { groups, filters, beside, addresses, plan };
         let record = Record { labels: spec.identity.to_labels(), plan: setup.plan.clone() };
         let folder = self.store.container(&spec.name);
         let filled = self.store.create(&folder, |new| fill(new, &setup, &record));
         filled.map_err(broken(operation, &spec.name))?;
         if let Err(why) = self.start_shim(&spec.name, &folder).await {
             let _ = self.clear(&spec.name, folder).await;
-            return Err(refused(why));
+            let more = if why.starts_with(cgroup::REFUSED) { BEST_EFFORT } else { "" };
+            return Err(refused(format!("{why}{more}")));
         }
         Ok(spec.name.clone())
     }
 
     /// A copy of this executable that no user edits, for shims and first processes to start from.
-    fn executable(&self) -> std::io::Result<PathBuf> {
+    pub(super) fn executable(&self) -> std::io::Result<PathBuf> {
         let own = std::fs::metadata(&self.executable)?;
         let key = format!("{:x}-{:x}-{:x}-{:x}", own.dev(), own.ino(), own.len(), own.mtime_nsec() ^ own.mtime());
         let folder = self.root.join("executables");
@@ -211,6 +218,15 @@ impl NativeEngine {
         cgroup::remove(&groups)?;
         tokio::task::spawn_blocking(move || remove_tree(&folder)).await.map_err(std::io::Error::other)?
     }
+}
+
+/// Whether a container has a shim that listens.
+fn is_served(container: &Path) -> bool {
+    // A socket's path has a bound; that of a descriptor is short.
+    let served = std::fs::File::open(container).and_then(|folder| {
+        std::os::unix::net::UnixStream::connect(format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), protocol::SOCKET))
+    });
+    served.is_ok()
 }
 
 /// Makes the folders that an overlay is mounted by, empty.

@@ -23,6 +23,7 @@ mod protocol;
 pub mod shim;
 mod store;
 mod sys;
+pub mod trial;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind as Io;
@@ -67,6 +68,8 @@ pub struct NativeEngine {
     groups: std::result::Result<Groups, String>,
     /// What keeps the containers that this process made alive: the other ends of their shims' standard inputs.
     lifelines: Mutex<HashMap<String, tokio::process::ChildStdin>>,
+    /// Whether containers may be without bounds.
+    best_effort_bounds: bool,
     /// What shims are started from.
     executable: PathBuf,
     /// Held while files are copied out of a container that has ended.
@@ -89,6 +92,7 @@ impl NativeEngine {
             root,
             store,
             groups: Groups::find(),
+            best_effort_bounds: false,
             executable: "/proc/self/exe".into(),
             copying: Arc::default(),
             lifelines: Mutex::default(),
@@ -101,6 +105,12 @@ impl NativeEngine {
     #[must_use]
     pub fn with_executable(self, executable: PathBuf) -> Self {
         Self { executable, ..self }
+    }
+
+    /// Makes containers without bounds where this user may make no control groups.
+    #[must_use]
+    pub fn with_best_effort_bounds(self) -> Self {
+        Self { best_effort_bounds: true, ..self }
     }
 
     fn container(&self, operation: &'static str, id: &str) -> Result<PathBuf> {

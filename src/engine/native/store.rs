@@ -80,6 +80,18 @@ impl Store {
                 let _ = remove_tree(&new.join(name));
             }
         }
+        for folder in ["", "networks", "tags"] {
+            let folder = self.root.join(folder);
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                // `.NAME.PID-N.new`, as an atomic replacement names what it writes.
+                let name = entry.file_name();
+                let unfinished = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".new"));
+                let maker = unfinished.and_then(|name| name.rsplit_once('.')?.1.split_once('-'));
+                if maker.is_some_and(|(number, _)| process(number).is_none()) {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
+        }
     }
 
     pub(super) fn volumes(&self) -> PathBuf {
@@ -296,7 +308,10 @@ mod tests {
         for maker in [&own, &ended, &earlier, "123", "x"] {
             std::fs::create_dir(root.path().join("new").join(format!("{maker}-0"))).unwrap();
         }
+        let unfinished = [number, std::process::id().to_string()].map(|number| format!("networks/.a.b.{number}-1.new"));
+        unfinished.iter().for_each(|path| std::fs::write(root.path().join(path), "").unwrap());
         Store::open(root.path()).unwrap();
+        assert_eq!(unfinished.map(|path| root.path().join(path).exists()), [false, true]);
         assert_eq!(names(&root.path().join("new")), [format!("{own}-0")]);
         zombie.wait().unwrap();
     }

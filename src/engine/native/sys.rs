@@ -69,6 +69,15 @@ pub(super) fn new_keyring() -> io::Result<()> {
     }
 }
 
+/// The version of Landlock's interface, where the kernel has it switched on (`landlock_create_ruleset(2)`).
+pub(super) fn landlock() -> Option<i64> {
+    const VERSION: libc::c_long = 1;
+    // SAFETY: a null pointer of no length, which asks for the version.
+    #[expect(unsafe_code, reason = "the crate for it keeps the version to itself")]
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, VERSION) };
+    (version > 0).then_some(version)
+}
+
 /// Makes the terminal on standard input this session's controlling one (`TIOCSCTTY`, `ioctl_tty(2)`).
 pub(super) fn control_terminal() -> io::Result<()> {
     // SAFETY: integers only.

@@ -179,12 +179,15 @@ pub(in crate::primitive) async fn targets(bottle: &Bottle, agent: &Agent, port: 
         }
         None => None,
     };
+    let engine = &bottle.session.engine;
+    let unbounded = bottle.plan.best_effort_bounds && engine.container_bounds(&agent.container().await?).await.is_err();
     Ok(Targets {
         proxy,
         direct,
         counterpart,
         proof: None,
         resources: agent.config.resources,
+        unbounded,
         gvisor: bottle.plan.gvisor,
         inside,
     })

@@ -165,7 +165,7 @@ fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
 }
 
 /// A user namespace in which this process' user is `inside`, and nobody else exists (`user_namespaces(7)`).
-fn own_user(inside: Account, outside: Account) -> anyhow::Result<()> {
+pub(super) fn own_user(inside: Account, outside: Account) -> anyhow::Result<()> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)
         .context("unshare (where AppArmor or a sysctl restricts user namespaces, `bottler doctor` names the remedy)")?;
     let write = |file: &str, text: String| {
@@ -183,7 +183,7 @@ fn join_user(first: i32) -> anyhow::Result<()> {
 }
 
 /// Has children of any user keep the capabilities of this namespace through their exec, until they give them up.
-fn keep_capabilities() -> anyhow::Result<()> {
+pub(super) fn keep_capabilities() -> anyhow::Result<()> {
     let sets = rustix::thread::capabilities(None)?;
     let all = CapabilitySets { inheritable: sets.permitted, ..sets };
     rustix::thread::set_capabilities(None, all)?;
