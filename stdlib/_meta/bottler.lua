@@ -366,6 +366,7 @@ function Bottle:close() end
 ---A launch, as a recipe sees it.
 ---@class (exact) Plan
 ---@field agent AgentPlan The agent.
+---@field best_effort_bounds? boolean Whether the launch goes on where the host cannot bound memory and processes.
 ---@field bottle string The bottle's id.
 ---@field credentials? CredentialSection[] Variables that hold a credential, each with the only hosts that its value may go to.
 ---@field egress EgressSpec What may leave.
