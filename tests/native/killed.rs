@@ -117,17 +117,21 @@ fn launch(world: &World, order: &[&str], moment: usize, later: usize, by_run: bo
         let said = alive.iter().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default());
         Err(format!("{:?}", said.collect::<Vec<_>>()))
     });
-    if reaped && (!order.contains(&REAPER) || !order.contains(&HOLDER)) {
+    let alone = reaped && (!order.contains(&REAPER) || !order.contains(&HOLDER));
+    let said = if alone {
         // A reaper or a holder lived: nobody else has to do anything.
         world.wait_clean();
+        String::new()
     } else if by_run {
         let next = world.run(&["run", "probe", "--format", "json"]);
         assert_eq!(next.code, 0, "{}{}", next.stdout, next.stderr);
+        next.stderr
     } else {
         let done = world.run(&["gc"]);
         assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
-    }
-    assert_eq!(world.left(), Vec::<String>::new());
+        done.stdout + &done.stderr
+    };
+    assert_eq!(world.left(), Vec::<String>::new(), "{order:?} {said}");
     lasted - began
 }
 

@@ -110,7 +110,7 @@ impl NativeEngine {
         };
         let addresses = plan.networks.iter().map(|network| self.addresses(network)).collect::<std::io::Result<_>>();
         let addresses = addresses.map_err(broken(operation, &spec.name))?;
-        let setup = Setup { groups, filters, beside, addresses, plan };
+        let setup = Setup { plan, groups, filters, beside, addresses };
         let record = Record { labels: spec.identity.to_labels(), plan: setup.plan.clone() };
         let folder = self.store.container(&spec.name);
         let filled = self.store.create(&folder, |new| fill(new, &setup, &record));

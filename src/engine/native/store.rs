@@ -309,7 +309,9 @@ mod tests {
             std::fs::create_dir(root.path().join("new").join(format!("{maker}-0"))).unwrap();
         }
         let unfinished = [number, std::process::id().to_string()].map(|number| format!("networks/.a.b.{number}-1.new"));
-        unfinished.iter().for_each(|path| std::fs::write(root.path().join(path), "").unwrap());
+        for path in &unfinished {
+            std::fs::write(root.path().join(path), "").unwrap();
+        }
         Store::open(root.path()).unwrap();
         assert_eq!(unfinished.map(|path| root.path().join(path).exists()), [false, true]);
         assert_eq!(names(&root.path().join("new")), [format!("{own}-0")]);

@@ -250,14 +250,12 @@ fn control_groups() -> Trial {
         Err(why) => return Trial::failed(what, why, "sudo mount -t cgroup2 none /sys/fs/cgroup"),
     };
     let version = if matches!(groups, Groups::Second(_)) { "2" } else { "1" };
-    match groups.may_be_made() {
-        true => Trial::ok(what, format!("memory, processes and processors, by control groups, version {version}")),
-        false => Trial::failed(
-            what,
-            format!("this user may make no control groups (version {version}), so memory and processes have no bounds"),
-            "systemd-run --user --scope -p Delegate=yes bottler run probe",
-        ),
+    if groups.may_be_made() {
+        return Trial::ok(what, format!("memory, processes and processors, by control groups, version {version}"));
     }
+    let found =
+        format!("this user may make no control groups (version {version}), so memory and processes have no bounds");
+    Trial::failed(what, found, "systemd-run --user --scope -p Delegate=yes bottler run probe")
 }
 
 /// Whether more users than one could be mapped. Containers do without.
