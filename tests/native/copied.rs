@@ -16,7 +16,7 @@ async fn lab_copied() {
     let shadow =
         [Entry::Folder("etc", 0), Entry::File("etc/shadow", b"the image's"), Entry::File("home/given", b"given")];
     lab.image("lab:1", &shadow).await.unwrap();
-    let spec = lab.container("left", "lab:1", "inside::leaves_work");
+    let spec = Lab::container("left", "lab:1", "inside::leaves_work");
     let said = lab.run(&spec).await;
     assert!(said.contains("says: left"), "{said}");
     let state = lab.engine.container_inspect("left").await.unwrap();
@@ -68,7 +68,7 @@ fn promise_21_a_container_whose_shim_was_killed_is_copied_out_too() {
 async fn lab_killed() {
     let Some(lab) = Lab::new() else { return };
     lab.image("lab:1", &[Entry::Folder("home/kept", USER), Entry::File("home/kept/file", b"given")]).await.unwrap();
-    let id = lab.engine.container_create(&lab.container("killed", "lab:1", "inside::waits")).await.unwrap();
+    let id = lab.engine.container_create(&Lab::container("killed", "lab:1", "inside::waits")).await.unwrap();
     lab.engine.container_start(&id).await.unwrap();
     assert!(lab.download(&id, "/home/kept").await.unwrap_err().starts_with("Other"), "it runs");
     let first = lab.folder.join(".local/share/bottler/native/containers/killed/first.json");

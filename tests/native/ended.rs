@@ -69,7 +69,9 @@ fn promise_12_a_paused_agent_ends_when_all_who_could_let_it_go_on_are_dead() {
             let bottle = world.idle();
             kill_egress(&world, &bottle);
             wait_paused(&world, &bottle, true);
-            roles.iter().for_each(|role| strike(&world, role));
+            for role in roles {
+                strike(&world, role);
+            }
             let reapers = world.processes("reaper");
             wait_for("the paused agent to end", || {
                 let alive: Vec<i32> = world.alive().into_iter().filter(|pid| !reapers.contains(pid)).collect();
@@ -92,7 +94,9 @@ fn promise_12_a_paused_agent_of_which_everybody_is_dead_is_removed_by_the_next_c
         kill_egress(&world, &bottle);
         wait_paused(&world, &bottle, true);
         let roles = ["container-shim", "reaper", "holder"];
-        roles.iter().for_each(|role| strike(&world, role));
+        for role in roles {
+            strike(&world, role);
+        }
         wait_for("them to be dead", || {
             let left: Vec<i32> = roles.iter().flat_map(|role| world.processes(role)).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }

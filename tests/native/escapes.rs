@@ -24,7 +24,7 @@ async fn lab_who_joins() {
     lab.image(IMAGE, &[]).await.unwrap();
     // In the container as the same user as those who join: as root, where the engine is root's.
     let user = if nix::unistd::geteuid().is_root() { 0 } else { USER };
-    let spec = ContainerSpec { user: format!("{user}:{user}"), ..lab.container("snoop", IMAGE, "inside::snoops") };
+    let spec = ContainerSpec { user: format!("{user}:{user}"), ..Lab::container("snoop", IMAGE, "inside::snoops") };
     let id = lab.engine.container_create(&spec).await.unwrap();
     let mut streams = lab.engine.container_attach(&id).await.unwrap();
     lab.engine.container_start(&id).await.unwrap();
@@ -41,19 +41,17 @@ async fn lab_who_joins() {
         tokio::pin!(exec);
         loop {
             tokio::select! {
-                piece = streams.output.next() => match piece {
-                    Some(piece) => {
-                        let (Output::Stdout(bytes) | Output::Stderr(bytes)) = piece.unwrap();
-                        said.push_str(&String::from_utf8_lossy(&bytes));
-                        if done(&said) {
-                            break;
-                        }
-                    }
-                    None => {
+                piece = streams.output.next() => {
+                    let Some(piece) = piece else {
                         reading = false;
                         break;
+                    };
+                    let (Output::Stdout(bytes) | Output::Stderr(bytes)) = piece.unwrap();
+                    said.push_str(&String::from_utf8_lossy(&bytes));
+                    if done(&said) {
+                        break;
                     }
-                },
+                }
                 () = &mut exec => break,
             }
         }
@@ -75,7 +73,7 @@ async fn lab_stopped() {
     lab.image(IMAGE, &[]).await.unwrap();
     let user = if nix::unistd::geteuid().is_root() { 0 } else { USER };
     let spec =
-        ContainerSpec { user: format!("{user}:{user}"), ..lab.container("stops", IMAGE, "inside::stops_others") };
+        ContainerSpec { user: format!("{user}:{user}"), ..Lab::container("stops", IMAGE, "inside::stops_others") };
     let id = lab.engine.container_create(&spec).await.unwrap();
     let mut streams = lab.engine.container_attach(&id).await.unwrap();
     lab.engine.container_start(&id).await.unwrap();
@@ -129,7 +127,7 @@ fn promise_13_a_client_that_does_not_read_keeps_no_container_from_ending() {
 async fn lab_unread() {
     let Some(lab) = Lab::new() else { return };
     lab.image(IMAGE, &[]).await.unwrap();
-    let id = lab.engine.container_create(&lab.container("writes", IMAGE, "inside::writes")).await.unwrap();
+    let id = lab.engine.container_create(&Lab::container("writes", IMAGE, "inside::writes")).await.unwrap();
     let mut unread = lab.engine.container_attach(&id).await.unwrap();
     let follows = lab.engine.container_logs(&id, None, true).await.unwrap();
     lab.engine.container_start(&id).await.unwrap();
@@ -163,11 +161,11 @@ async fn lab_descriptors() {
         let sees = lines.iter().find_map(|line| line.strip_prefix("sees ")).unwrap();
         assert_eq!(sees, "attacker dev etc home own proc sys tmp", "{whose}");
     };
-    let first = ContainerSpec { tty: false, ..lab.container("first", IMAGE, "inside::descriptors") };
+    let first = ContainerSpec { tty: false, ..Lab::container("first", IMAGE, "inside::descriptors") };
     check(&lab.run(&first).await, "the first process");
     let first = ContainerSpec { name: "terminal".into(), tty: true, ..first };
     check(&lab.run(&first).await, "the first process, on a terminal");
-    let waits = lab.container("waits", IMAGE, "inside::waits");
+    let waits = Lab::container("waits", IMAGE, "inside::waits");
     let id = lab.engine.container_create(&waits).await.unwrap();
     lab.engine.container_start(&id).await.unwrap();
     check(&lab.exec(&id, "inside::descriptors", false).await, "a command beside it");
@@ -188,7 +186,7 @@ fn nobody_types_into_a_terminal() {
 async fn lab_terminal() {
     let Some(lab) = Lab::new() else { return };
     lab.image(IMAGE, &[]).await.unwrap();
-    let spec = ContainerSpec { tty: true, ..lab.container("types", IMAGE, "inside::types_into_its_terminal") };
+    let spec = ContainerSpec { tty: true, ..Lab::container("types", IMAGE, "inside::types_into_its_terminal") };
     let said = lab.run(&spec).await;
     assert_eq!(said.matches("Err(EPERM)").count(), 3, "{said}");
     assert!(lab.engine.container_resize("types", TerminalSize { width: 1, height: 1 }).await.is_err(), "it has ended");
@@ -213,7 +211,7 @@ async fn lab_abstract() {
     // It is there, for the host.
     std::os::unix::net::UnixStream::connect_addr(&address).unwrap();
     drop(listener.accept().unwrap());
-    let mut spec = lab.container("calls", IMAGE, "inside::calls_the_host");
+    let mut spec = Lab::container("calls", IMAGE, "inside::calls_the_host");
     spec.env.insert("NAME".into(), name);
     let said = lab.run(&spec).await;
     assert!(said.contains("called: Err(ConnectionRefused)"), "{said}");
@@ -244,7 +242,7 @@ async fn lab_links() {
         Entry::Link("mounted", &folder),
     ];
     lab.image("lab:nowhere", &links).await.unwrap();
-    let spec = lab.container("links", "lab:nowhere", "inside::nothing");
+    let spec = Lab::container("links", "lab:nowhere", "inside::nothing");
     let error = lab.engine.container_create(&spec).await.unwrap_err();
     assert!(error.message.contains("find /etc/hosts in the container"), "{error}");
     // Where they lead to something inside, it is that.
@@ -256,7 +254,7 @@ async fn lab_links() {
     links.extend(above.map(|path| Entry::Folder(path, 0)));
     links.push(Entry::File(there.to_str().unwrap(), b"the image's"));
     lab.image("lab:links", &links).await.unwrap();
-    let mut spec = lab.container("links", "lab:links", "inside::reads");
+    let mut spec = Lab::container("links", "lab:links", "inside::reads");
     spec.tmpfs.insert("/mounted/memory".into(), "rw,size=16k".into());
     spec.env.insert("NAME".into(), "/etc/hosts".into());
     spec.hosts.push(("somewhere".into(), "127.0.0.7".into()));
@@ -269,7 +267,7 @@ async fn lab_links() {
     for path in ["proc", "sys", "dev"] {
         let tag = format!("lab:{path}");
         lab.image(&tag, &[Entry::Folder("other", 0), Entry::Link(path, "other")]).await.unwrap();
-        let error = lab.engine.container_create(&lab.container("linked", &tag, "inside::nothing")).await.unwrap_err();
+        let error = lab.engine.container_create(&Lab::container("linked", &tag, "inside::nothing")).await.unwrap_err();
         assert!(error.message.contains(&format!("/{path} must be a folder in the image")), "{error}");
         assert_eq!(
             lab.engine.container_inspect("linked").await.unwrap_err().kind,
@@ -311,7 +309,7 @@ async fn lab_overlay() {
             assert_eq!(length, 0, "{name}: {}", String::from_utf8_lossy(&names[..length]));
         }
     }
-    let spec = lab.container("leaves", IMAGE, "inside::leaves_work");
+    let spec = Lab::container("leaves", IMAGE, "inside::leaves_work");
     let said = lab.run(&spec).await;
     assert!(said.contains("says: left"), "{said}");
     assert!(said.contains("whiteout: Err(EPERM)"), "{said}");

@@ -245,7 +245,7 @@ fn leaves_work() {
     nix::unistd::mkfifo(&home.join("kept/pipe"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     let secret = home.join("kept/unreadable");
     std::fs::write(&secret, "own").unwrap();
-    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     say("left");
 }
 

@@ -89,14 +89,18 @@ fn launch(world: &World, order: &[&str], moment: usize, later: usize, by_run: bo
     moments.wait(world, moment, &mut child);
     (0..later).for_each(|_| std::thread::yield_now());
     let mut reaped = !world.processes(REAPER).is_empty();
-    order.iter().for_each(|role| strike(world, role));
+    for role in order {
+        strike(world, role);
+    }
     let struck = Instant::now();
     let done = Done::from(child.wait_with_output().unwrap());
     let mut lasted = struck;
     if done.code == 0 {
         // Whoever was to be killed was not there yet, or had no container.
         reaped = !world.processes(REAPER).is_empty();
-        order.iter().for_each(|role| strike(world, role));
+        for role in order {
+            strike(world, role);
+        }
         lasted = Instant::now();
     }
     let began = lasted;

@@ -72,7 +72,7 @@ impl Lab {
     }
 
     /// A container whose command is an attacker.
-    pub fn container(&self, name: &str, image: &str, attack: &str) -> ContainerSpec {
+    pub fn container(name: &str, image: &str, attack: &str) -> ContainerSpec {
         let identity = Identity {
             session: "lab-00000".into(),
             owner: "lab".into(),
