@@ -3,8 +3,12 @@
 //!
 //! Pure: no sockets, no clock, no state.
 
+mod shape;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use shape::{Shape, ShapeError, placeholder};
 
 /// Where in a request a credential stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -38,7 +38,7 @@ pub use grpc::GrpcMessages;
 pub use head::Head;
 pub use multipart::{boundary, parts};
 pub use owner::{Location, RequestTarget};
-pub use rule_file::Direction;
+pub use rule_file::{Direction, crc32_base62};
 pub use rules::{Rules, RulesError};
 pub use scanner::{Scanner, Warn};
 pub use secret::KnownSecret;
