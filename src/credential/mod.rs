@@ -3,12 +3,21 @@
 //!
 //! Pure: no sockets, no clock, no state.
 
+mod authorization;
+mod check;
+mod position;
+mod redact;
 mod shape;
+mod substitute;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use check::{CredentialError, Fault, check, check_slot};
+pub use position::{Placeholders, Position};
+pub use redact::{RedactedStream, Redactor};
 pub use shape::{Shape, ShapeError, placeholder};
+pub use substitute::{Offer, Replaced, RequestHead, Substitution, Violation, Why, substitute};
 
 /// Where in a request a credential stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,11 +29,11 @@ pub enum Slot {
     Token,
     /// The password of `Authorization: Basic` (RFC 7617), for this user name; `*` for any.
     Basic(String),
-    /// The whole value of a header of this name.
+    /// The value of a header of this name: whole, or what follows a word for a scheme, as in `Bot VALUE`.
     Header(String),
     /// The value of a query parameter of this name.
     Query(String),
-    /// A segment of the path.
+    /// A segment of the path, whole or its end, as in `/botVALUE/getMe`. Every request for which it is declared has it.
     Path,
     /// `Sec-WebSocket-Protocol` of a WebSocket handshake, whole or as the end of one of its values.
     WebSocket,
