@@ -76,6 +76,9 @@ impl Placeholders {
                 let found = self.each.iter().find(|(_, exact)| exact.matches(&text));
                 return found.map(|(name, _)| name.as_str());
             }
+            if !text.contains(&b'%') {
+                return None;
+            }
             let decoded: Vec<u8> = percent_encoding::percent_decode(&text).collect();
             if decoded == text {
                 return None;

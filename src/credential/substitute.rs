@@ -321,6 +321,8 @@ impl<'a> Judge<'a> {
             // Some servers separate parameters by semicolons as well.
             for (name, value) in pair.split(';').map(parameter) {
                 let lower = name.to_ascii_lowercase();
+                // Some make a list of `name[]`.
+                let lower = lower.split_once('[').map_or(lower.as_str(), |(name, _)| name).to_owned();
                 let known = KEY_PARAMETERS.contains(&lower.as_str());
                 if !declared.contains(&lower) && !known {
                     continue;

@@ -179,6 +179,7 @@ fn a_host_with_a_credential_takes_no_other_one() {
         (Slot::Header("x-own".into()), "/", vec![("x-own", "of-somebody-else")]),
         (Slot::Query("key".into()), "/?key=of-somebody-else", vec![]),
         (Slot::Query("key".into()), "/?KEY=of-somebody-else", vec![]),
+        (Slot::Query("key".into()), "/?key[0]=of-somebody-else", vec![]),
         (Slot::Query("key".into()), "/?a=b;key=of-somebody-else", vec![]),
         (Slot::Query("key".into()), "/?%6bey=of-somebody-else", vec![]),
         (Slot::Bearer, "/?access_token=of-somebody-else", vec![]),

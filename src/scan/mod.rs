@@ -40,7 +40,7 @@ pub use multipart::{boundary, parts};
 pub use owner::{Location, RequestTarget, is_key_header};
 pub use rule_file::{Direction, crc32_base62};
 pub use rules::{Rules, RulesError};
-pub use scanner::{Scanner, Warn};
+pub use scanner::{PLACEHOLDER, Scanner, Warn};
 pub use secret::KnownSecret;
 pub use windows::{LiveStream, Overlap, Windows};
 
