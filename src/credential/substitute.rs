@@ -6,7 +6,8 @@
 //!   path. It is never added.
 //! * A placeholder in any other place for credentials is refused: another header of that kind, the query, the path, or a
 //!   slot of another host. In other headers and in bodies it passes as it is; an agent's prompt may quote it.
-//! * A host that has a credential takes no other one: what else stands in a place for credentials is refused.
+//! * A host that has a credential takes no other one, but what it has handed out for it: what else stands in a place for
+//!   credentials is refused.
 //! * What stands twice is refused: servers use the first or the last.
 //!
 //! Attacks that this stops: a value that is sent to another host, or into a place from which the agent reads it back; work
@@ -38,6 +39,8 @@ pub struct RequestHead<'a> {
     pub websocket: bool,
     /// Whether it is sent inside TLS.
     pub sealed: bool,
+    /// Whether the hosts of a credential, by its name, have handed out this token for it.
+    pub handed_out: &'a dyn Fn(&str, &str) -> bool,
 }
 
 /// A slot of the requested host.
@@ -71,6 +74,8 @@ pub struct Substitution {
     pub path: Option<String>,
     /// The names of the credentials that are used.
     pub used: Vec<String>,
+    /// The token that a host has handed out and takes back.
+    pub handed_out: Option<String>,
     /// The name of a credential whose placeholder is in a header that is not for credentials.
     pub elsewhere: Option<String>,
 }
@@ -210,7 +215,10 @@ impl<'a> Judge<'a> {
                 if several {
                     return Err(Violation::Twice { position: position() });
                 }
-                self.check_header(name, value)?;
+                match self.handed_out(name, value) {
+                    Some(token) => result.handed_out = Some(token),
+                    None => self.check_header(name, value)?,
+                }
             }
         }
         Ok(())
@@ -243,6 +251,14 @@ impl<'a> Judge<'a> {
             _ => None,
         };
         filled.map(String::into_bytes)
+    }
+
+    /// The token of a header that a host has handed out for one of its credentials.
+    fn handed_out(&self, name: &str, value: &[u8]) -> Option<String> {
+        let parsed = if name == "authorization" { authorization::parse(value) } else { Authorization::Other };
+        let Authorization::Bearer(token) = parsed else { return None };
+        let known = self.offers.iter().any(|offer| (self.head.handed_out)(&offer.credential.name, token));
+        (known && self.head.sealed).then(|| token.to_owned())
     }
 
     fn check_header(&self, name: &str, value: &[u8]) -> Result<(), Violation> {

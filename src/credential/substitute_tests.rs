@@ -26,9 +26,11 @@ fn judged(slots: &[Slot], open: bool, path: &str, headers: &[(&str, &str)]) -> R
     let offers: Vec<Offer<'_>> =
         own.places.iter().map(|place| Offer { credential: &own, slot: &place.slot, open }).collect();
     let _ = other;
+    let handed_out = |credential: &str, token: &str| (credential, token) == ("own", "handed-out");
     let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     let websocket = headers.iter().any(|(name, _)| *name == PROTOCOLS);
-    substitute(&RequestHead { path, headers, websocket, sealed: true }, &offers, &placeholders)
+    let head = RequestHead { path, headers, websocket, sealed: true, handed_out: &handed_out };
+    substitute(&head, &offers, &placeholders)
 }
 
 /// What is sent: each header that is replaced, and the path.
@@ -158,8 +160,8 @@ fn without_tls_nothing_is_put_anywhere() {
     let offers = [Offer { credential: &own, slot: &own.places[0].slot, open: true }];
     let held = format!("Bearer {HELD}");
     let headers = vec![("authorization", held.as_bytes())];
-    let result =
-        substitute(&RequestHead { path: "/", headers, websocket: false, sealed: false }, &offers, &placeholders);
+    let head = RequestHead { path: "/", headers, websocket: false, sealed: false, handed_out: &|_, _| true };
+    let result = substitute(&head, &offers, &placeholders);
     assert!(matches!(result, Err(Violation::Misplaced { why: Why::Plain, .. })));
 }
 
@@ -217,6 +219,21 @@ fn a_host_with_a_credential_takes_no_other_one() {
     ] {
         assert!(judged(&[slot], true, path, &headers).is_ok_and(|result| result.used.is_empty()), "{path} {headers:?}");
     }
+}
+
+#[test]
+fn what_a_host_has_handed_out_for_its_credential_goes_back_to_it() {
+    let basic = || [Slot::Basic("*".into())];
+    let result = judged(&basic(), true, "/", &[("authorization", "Bearer handed-out")]).unwrap();
+    assert_eq!(result.handed_out.as_deref(), Some("handed-out"));
+    assert!(result.used.is_empty());
+    for value in ["token handed-out", "Bearer handed-out2", "handed-out"] {
+        let result = judged(&basic(), true, "/", &[("authorization", value)]);
+        assert!(matches!(result, Err(Violation::Foreign { .. })), "{value}");
+    }
+    // In no other header.
+    assert!(judged(&basic(), true, "/", &[("x-api-key", "Bearer handed-out")]).is_err());
+    assert!(judged(&[], true, "/", &[("authorization", "Bearer handed-out")]).unwrap().handed_out.is_none());
 }
 
 #[test]

@@ -296,8 +296,8 @@ impl Reason {
                  it to the credential's hosts in the manifest"
             }
             Self::Credential(Violation::Foreign { .. }) => {
-                "send the placeholder of the bottle's credential; tokens that the host itself hands out, as OCI registries \
-                 and Git LFS do, are not accepted at a host that has a credential"
+                "send the placeholder of the bottle's credential; of the tokens that a host hands out itself, only those of \
+                 OCI registries are accepted at a host that has a credential, and none of Git LFS"
             }
             Self::Credential(Violation::Twice { .. }) => "send the placeholder once",
             Self::CookiesLeftOut(_) | Self::PlaceholderPassed(_) => "this is only for information",

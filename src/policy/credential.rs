@@ -111,7 +111,8 @@ impl Credentials {
         Ok(())
     }
 
-    /// What is replaced in an authorized request. `headers` have names in lower case.
+    /// What is replaced in an authorized request. `headers` have names in lower case; `handed_out` says whether the hosts of
+    /// a credential, by its name, have handed out a token for it.
     ///
     /// # Errors
     /// It holds a placeholder that is not in its slot, or a credential that is not the host's.
@@ -120,12 +121,13 @@ impl Credentials {
         intent: &Intent,
         headers: Vec<(&str, &[u8])>,
         websocket: bool,
+        handed_out: &dyn Fn(&str, &str) -> bool,
     ) -> Result<Substitution, Reason> {
         if self.all.is_empty() {
             return Ok(Substitution::default());
         }
         let path = intent.path.as_deref().unwrap_or("/");
-        let head = RequestHead { path, headers, websocket, sealed: intent.form == Form::Inside };
+        let head = RequestHead { path, headers, websocket, sealed: intent.form == Form::Inside, handed_out };
         substitute(&head, &self.offers(intent, path), &self.placeholders).map_err(Reason::Credential)
     }
 
@@ -173,7 +175,7 @@ mod tests {
         let intent =
             Intent { form, method: method.into(), host: Host::parse(host).unwrap(), port, path: Some(path.into()) };
         let held = format!("Bearer {HELD}");
-        match credentials().substitute(&intent, vec![("authorization", held.as_bytes())], false) {
+        match credentials().substitute(&intent, vec![("authorization", held.as_bytes())], false, &|_, _| false) {
             Ok(result) => {
                 if result.used == ["own"] {
                     "used"

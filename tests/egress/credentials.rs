@@ -381,3 +381,73 @@ async fn tunnels() {
     let outcome = lab.ctl(Action::Update(Update::Credentials(credentials))).await;
     assert!(matches!(outcome, CommandOutcome::Refused(why) if why.contains("tunnel")));
 }
+
+#[test]
+fn a_registry_takes_the_tokens_that_it_hands_out_for_the_credential_and_no_others() {
+    if in_namespace("credentials::a_registry_takes_the_tokens_that_it_hands_out_for_the_credential_and_no_others") {
+        registry();
+    }
+}
+
+/// A token of the form that a registry signs.
+fn signed(number: u32) -> String {
+    let part = |text: String| data_encoding::BASE64URL_NOPAD.encode(text.as_bytes());
+    let claims = format!("{{\"iss\":\"registry.example.com\",\"sub\":\"somebody\",\"jti\":\"{number}\"}}");
+    format!(
+        "{}.{}.{}",
+        part("{\"alg\":\"ES256\",\"typ\":\"JWT\"}".into()),
+        part(claims),
+        "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0"
+    )
+}
+
+#[tokio::main]
+async fn registry() {
+    let mut lab = lab(Slot::Basic("*".into())).await;
+    let script: crate::lab::Script = std::sync::Arc::new(|head| {
+        let lower = head.to_ascii_lowercase();
+        let answer = |status: &str, more: &str, text: &str| {
+            let length = text.len();
+            vec![format!("HTTP/1.1 {status}\r\n{more}content-length: {length}\r\n\r\n{text}").into_bytes()]
+        };
+        let realm = format!("www-authenticate: Bearer realm=\"https://{HOST}:{SCRIPTED}/token\",service=\"r\"\r\n");
+        match head.split(' ').nth(1).unwrap() {
+            "/token?service=r" if lower.contains("basic ") => {
+                answer("200 OK", "", &format!("{{\"token\": \"{}\"}}", signed(1)))
+            }
+            "/raw/token.json" => answer("200 OK", "", &format!("{{\"token\": \"{}\"}}", signed(2))),
+            "/v2/" if head.contains(&signed(1)) => answer("200 OK", "", "here"),
+            _ => answer("401 Unauthorized", &realm, ""),
+        }
+    });
+    lab.seen.lock().unwrap().script = Some(script);
+    let ask = async |path: &str, headers: &str| {
+        let answer = exchange(&lab, HOST, SCRIPTED, &get(path, headers)).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let (one, two) =
+        (format!("Authorization: Bearer {}\r\n", signed(1)), format!("Authorization: Bearer {}\r\n", signed(2)));
+    // Before anything was handed out, and when what the host serves was content.
+    assert!(ask("/v2/", &one).await.contains("foreign_credential"));
+    let login = basic("somebody", HELD);
+    assert!(ask("/token?service=r", &login).await.contains(&signed(1)), "no registry has named it yet");
+    assert!(ask("/v2/", &one).await.contains("foreign_credential"));
+    // As clients do it.
+    assert!(ask("/v2/", "").await.starts_with("HTTP/1.1 401"));
+    assert!(
+        ask("/token?service=r", "").await.starts_with("HTTP/1.1 401"),
+        "without the credential, nothing is handed out"
+    );
+    assert!(ask("/token?service=r", &login).await.contains(&signed(1)));
+    assert!(ask("/v2/", &one).await.ends_with("here"));
+    assert!(ask("/raw/token.json", &login).await.contains(&signed(2)));
+    assert!(ask("/v2/", &two).await.contains("foreign_credential"));
+    // At another host it is nothing that was handed out.
+    let body = format!(
+        "POST / HTTP/1.1\r\nHost: {OTHER}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}",
+        signed(1).len(),
+        signed(1)
+    );
+    assert!(lab.inside(OTHER, body.as_bytes()).await.contains("secret_found"));
+    lab.until_refused("a token", Some("foreign_credential")).await;
+}

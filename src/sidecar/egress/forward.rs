@@ -15,7 +15,6 @@ use super::drain::RequestBody;
 use super::headers::{aim, join_cookies, strip};
 use super::inspect::BodyRefusal;
 use super::interim::Interim;
-use super::redacted::Redacted;
 use super::responses::{WaitFor, Waiting};
 use super::snapshot::Snapshot;
 use super::{Egress, LoggedDecision, inject, websocket};
@@ -41,6 +40,7 @@ pub(super) async fn forward(
     let (mut head, body) = request.into_parts();
     join_cookies(&mut head.headers);
     let injection = inject::judge(egress, snapshot, intent, &mut head)?;
+    let scanner = injection.scanner(scanner);
     body::check_head(&egress.capacity, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
     let trailers = head.headers.get(header::TE).is_some_and(|value| value == "trailers");
     strip(&mut head.headers);
@@ -85,7 +85,7 @@ pub(super) async fn forward(
     let (mut head, body) = answer.into_parts();
     injection.redact_head(egress, intent, &mut head)?;
     strip(&mut head.headers);
-    let body = Redacted::new(body, injection.redactor.as_ref());
+    let body = injection.body(egress, intent, head.status, body);
     let body = body::inspect_response(egress, response_scanner.as_ref(), &head.headers, body, intent)?;
     Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
 }

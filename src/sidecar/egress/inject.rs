@@ -20,21 +20,19 @@ use hyper::http::{request, response};
 use hyper::{Method, Response, StatusCode};
 use tokio::time::Instant;
 
+use super::bodies::IncomingBody;
 use super::protocol::Notice;
+use super::redacted::{Redacted, redact_headers};
+use super::registries::Noted;
 use super::snapshot::Snapshot;
 use super::{Egress, LoggedDecision};
 use crate::credential::{Redactor, Substitution};
-use crate::policy::{Intent, Reason};
-use crate::scan::DecodeError;
+use crate::net::Host;
+use crate::policy::{Credentials, Intent, Reason};
+use crate::scan::{DecodeError, Scanner};
 use crate::sidecar::run::notify;
 use crate::sync::lock;
 
-/// Dropped whole if a value is in them: clients keep them, and one with a placeholder would be sent back.
-const DROPPED: [HeaderName; 3] = [
-    header::SET_COOKIE,
-    HeaderName::from_static("authentication-info"),
-    HeaderName::from_static("proxy-authentication-info"),
-];
 /// How long no further need of a credential is reported.
 const AGAIN: Duration = Duration::from_mins(1);
 
@@ -45,8 +43,7 @@ pub(super) struct Injection {
     pub(super) redactor: Option<Arc<Redactor>>,
     /// Whether the request is a HEAD: its response has no body, whatever its headers say.
     bodiless: bool,
-    /// Whether some host of the bottle has a credential.
-    notes_cookies: bool,
+    credentials: Arc<Credentials>,
 }
 
 /// The credentials that a request used, attached to its response.
@@ -78,7 +75,8 @@ pub(super) fn judge(
 ) -> Result<Injection, Reason> {
     let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let websocket = head.headers.contains_key(header::UPGRADE);
-    let substitution = snapshot.credentials.substitute(intent, headers, websocket)?;
+    let handed_out = |credential: &str, token: &str| egress.registries.handed_out(credential, token);
+    let substitution = snapshot.credentials.substitute(intent, headers, websocket, &handed_out)?;
     if substitution.elsewhere.is_some() {
         egress.record(Some(intent), LoggedDecision::Warn(&Reason::PlaceholderPassed("headers")));
     }
@@ -86,8 +84,8 @@ pub(super) fn judge(
     if redactor.is_some() && egress.cookies.keep_own(&intent.host, &mut head.headers) {
         egress.record(Some(intent), LoggedDecision::Warn(&Reason::CookiesLeftOut(intent.host.clone())));
     }
-    let notes_cookies = !snapshot.credentials.all().is_empty();
-    Ok(Injection { substitution, redactor, bodiless: head.method == Method::HEAD, notes_cookies })
+    let credentials = snapshot.credentials.clone();
+    Ok(Injection { substitution, redactor, bodiless: head.method == Method::HEAD, credentials })
 }
 
 impl Injection {
@@ -104,6 +102,29 @@ impl Injection {
         }
         headers.remove(header::RANGE);
         headers.remove(header::IF_RANGE);
+    }
+
+    /// The scanner for the request: it lets a token through that the host has handed out.
+    pub(super) fn scanner(&self, scanner: Arc<Scanner>) -> Arc<Scanner> {
+        match &self.substitution.handed_out {
+            Some(token) => Arc::new(scanner.exempting(token)),
+            None => scanner,
+        }
+    }
+
+    /// The body of the response, without the values. The tokens in it are noted if it is the answer of a registry's token
+    /// service.
+    pub(super) fn body<B: IncomingBody>(
+        &self,
+        egress: &Egress,
+        intent: &Intent,
+        status: StatusCode,
+        body: B,
+    ) -> impl IncomingBody + use<B> {
+        let used = &self.substitution.used;
+        let hands = status == StatusCode::OK && !used.is_empty() && egress.registries.is_service(intent);
+        let handing = hands.then(|| (egress.registries.clone(), used.clone()));
+        Noted { inner: Redacted::new(body, self.redactor.as_ref()), handing, answer: Vec::new() }
     }
 
     /// The path that is sent.
@@ -170,8 +191,10 @@ impl Injection {
         intent: &Intent,
         head: &mut response::Parts,
     ) -> Result<(), Reason> {
-        if self.notes_cookies {
+        if !self.credentials.all().is_empty() {
             egress.cookies.note(&intent.host, &head.headers);
+            let has_credential = |host: &Host, port| self.credentials.has_host(host, port);
+            egress.registries.note_challenge(intent, head.status, &head.headers, has_credential);
         }
         let Some(redactor) = &self.redactor else { return Ok(()) };
         let empty = self.bodiless || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -187,24 +210,6 @@ impl Injection {
         }
         redact_headers(redactor, &mut head.headers);
         Ok(())
-    }
-}
-
-/// Takes the values out of headers or trailers.
-pub(super) fn redact_headers(redactor: &Redactor, headers: &mut HeaderMap) {
-    let shows = |headers: &HeaderMap, name: &HeaderName| {
-        headers.get_all(name).iter().any(|value| redactor.text(value.as_bytes()).is_some())
-    };
-    let names: Vec<HeaderName> = headers.keys().cloned().collect();
-    for name in names {
-        if redactor.is_in_name(name.as_str()) || DROPPED.contains(&name) && shows(headers, &name) {
-            headers.remove(name);
-        }
-    }
-    for value in headers.values_mut() {
-        let Some(text) = redactor.text(value.as_bytes()) else { continue };
-        // A placeholder has no character that a header cannot hold.
-        *value = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
     }
 }
 

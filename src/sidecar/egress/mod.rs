@@ -27,6 +27,7 @@ mod peeked;
 mod protocol;
 mod redacted;
 mod refusal;
+mod registries;
 mod request;
 mod responses;
 mod role;

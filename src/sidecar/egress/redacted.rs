@@ -6,11 +6,17 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::bodies::IncomingBody;
-use super::inject::redact_headers;
 use crate::credential::{RedactedStream, Redactor};
 
+/// Dropped whole if a value is in them: clients keep them, and one with a placeholder would be sent back.
+const DROPPED: [HeaderName; 3] = [
+    header::SET_COOKIE,
+    HeaderName::from_static("authentication-info"),
+    HeaderName::from_static("proxy-authentication-info"),
+];
 /// A body without values; as it is if there is nothing to take out.
 pub(super) struct Redacted<B> {
     inner: B,
@@ -80,5 +86,23 @@ impl<B: IncomingBody> hyper::body::Body for Redacted<B> {
             hint.set_upper(upper + held);
         }
         hint
+    }
+}
+
+/// Takes the values out of headers or trailers.
+pub(super) fn redact_headers(redactor: &Redactor, headers: &mut HeaderMap) {
+    let shows = |headers: &HeaderMap, name: &HeaderName| {
+        headers.get_all(name).iter().any(|value| redactor.text(value.as_bytes()).is_some())
+    };
+    let names: Vec<HeaderName> = headers.keys().cloned().collect();
+    for name in names {
+        if redactor.is_in_name(name.as_str()) || DROPPED.contains(&name) && shows(headers, &name) {
+            headers.remove(name);
+        }
+    }
+    for value in headers.values_mut() {
+        let Some(text) = redactor.text(value.as_bytes()) else { continue };
+        // A placeholder has no character that a header cannot hold.
+        *value = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
     }
 }

@@ -10,7 +10,7 @@ use super::ca::{Authority, CaKeyPair};
 use super::client::Client;
 use super::protocol::{Config, Notice, Pair, Registration};
 use super::snapshot::{self, Snapshot, Snapshots};
-use super::{LoggedDecision, ROLE, capacity, cookies, inject, responses, stats};
+use super::{LoggedDecision, ROLE, capacity, cookies, inject, registries, responses, stats};
 use crate::credential::Credential;
 use crate::policy::{
     Credentials, Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize,
@@ -44,6 +44,7 @@ pub struct Egress {
     pub(super) counters: Arc<stats::Counters>,
     pub(super) needs: Arc<inject::Needs>,
     pub(super) cookies: Arc<cookies::HandedOut>,
+    pub(super) registries: Arc<registries::Registries>,
     pub(super) capacity: Arc<capacity::Capacity>,
     pub(super) responses: Arc<responses::Responses<Weak<Egress>>>,
 }
@@ -79,6 +80,7 @@ impl Egress {
             counters: Arc::new(stats::Counters::new()),
             needs: Arc::default(),
             cookies: Arc::default(),
+            registries: Arc::default(),
             capacity: Arc::new(capacity::Capacity::new(times)),
             responses: Arc::default(),
         })

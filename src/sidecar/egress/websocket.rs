@@ -28,7 +28,6 @@ use super::frames::{self, FrameHeader, Opcode};
 use super::headers::{aim, join_cookies, strip};
 use super::inspect::scan_message;
 use super::interim::Interim;
-use super::redacted::Redacted;
 use super::snapshot::Snapshot;
 use super::stats::Counters;
 use super::{Egress, LoggedDecision, inject};
@@ -67,6 +66,7 @@ pub(super) async fn forward(
     head.headers.remove(header::CONTENT_LENGTH);
     join_cookies(&mut head.headers);
     let injection = inject::judge(egress, snapshot, intent, &mut head)?;
+    let scanner = injection.scanner(scanner);
     check_head(&egress.capacity, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
     strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
@@ -80,7 +80,7 @@ pub(super) async fn forward(
         let (mut head, body) = answer.into_parts();
         injection.redact_head(egress, intent, &mut head)?;
         strip(&mut head.headers);
-        let body = Redacted::new(body, injection.redactor.as_ref());
+        let body = injection.body(egress, intent, head.status, body);
         let answers = egress.response_scanner(snapshot, intent);
         let body = body::inspect_response(egress, answers.as_ref(), &head.headers, body, intent)?;
         return Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot));
