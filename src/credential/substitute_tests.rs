@@ -19,6 +19,9 @@ fn credential(name: &str, placeholder: &str, value: &str, slots: &[Slot]) -> Cre
     Credential { name: name.into(), placeholder: placeholder.into(), value: value.into(), places }
 }
 
+/// Names and values.
+type Headers<'a> = Vec<(&'a str, &'a str)>;
+
 /// A request with some headers to a host that has these slots of one credential, and none of another one.
 fn judged(slots: &[Slot], open: bool, path: &str, headers: &[(&str, &str)]) -> Result<Substitution, Violation> {
     let (own, other) = (credential("own", HELD, VALUE, slots), credential("other", OTHER, "another-value", &[]));
@@ -100,9 +103,9 @@ fn a_placeholder_in_another_place_for_credentials_is_refused() {
     let (base64, hex) = (BASE64.encode(HELD.as_bytes()), HEXLOWER.encode(HELD.as_bytes()));
     let user = basic(HELD, "x-oauth-basic");
     let proxy = basic("x", HELD);
-    let twice = HELD.bytes().map(|byte| format!("%25{byte:02x}")).collect::<String>();
+    let twice = HELD.bytes().map(|byte| format!("%25{byte:02x}")).collect::<Vec<_>>().concat();
     let header = Slot::Header("x-api-key".into());
-    let attempts: Vec<(&str, Slot, String, Vec<(&str, &str)>)> = vec![
+    let attempts: Vec<(&str, Slot, String, Headers<'_>)> = vec![
         ("another scheme", Slot::Token, "/".into(), vec![("authorization", &authorization)]),
         ("another header", header.clone(), "/".into(), vec![("authorization", &authorization)]),
         ("a header like it", Slot::Bearer, "/".into(), vec![("x-forwarded-authorization", &authorization)]),
@@ -160,15 +163,15 @@ fn without_tls_nothing_is_put_anywhere() {
     let offers = [Offer { credential: &own, slot: &own.places[0].slot, open: true }];
     let held = format!("Bearer {HELD}");
     let headers = vec![("authorization", held.as_bytes())];
-    let head = RequestHead { path: "/", headers, websocket: false, sealed: false, handed_out: &|_, _| true };
-    let result = substitute(&head, &offers, &placeholders);
+    let request = RequestHead { path: "/", headers, websocket: false, sealed: false, handed_out: &|_, _| true };
+    let result = substitute(&request, &offers, &placeholders);
     assert!(matches!(result, Err(Violation::Misplaced { why: Why::Plain, .. })));
 }
 
 #[test]
 fn a_host_with_a_credential_takes_no_other_one() {
     let header = || Slot::Header("x-api-key".into());
-    let all: Vec<(Slot, &str, Vec<(&str, &str)>)> = vec![
+    let all: Vec<(Slot, &str, Headers<'_>)> = vec![
         (Slot::Bearer, "/", vec![("authorization", "Bearer of-somebody-else")]),
         (Slot::Bearer, "/", vec![("authorization", "token of-somebody-else")]),
         (Slot::Bearer, "/", vec![("authorization", "Digest username=x")]),
@@ -190,7 +193,7 @@ fn a_host_with_a_credential_takes_no_other_one() {
         (Slot::Bearer, "/", vec![(PROTOCOLS, "realtime, insecure-api-key.of-somebody-else")]),
     ];
     for (slot, path, headers) in all {
-        let result = judged(&[slot.clone()], true, path, &headers);
+        let result = judged(std::slice::from_ref(&slot), true, path, &headers);
         assert!(matches!(result, Err(Violation::Foreign { .. })), "{slot:?} {path} {headers:?}");
         // The same at a host that has none, and for another method or path of the same host.
         assert!(judged(&[], true, path, &headers).is_ok(), "{path} {headers:?}");

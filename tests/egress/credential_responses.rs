@@ -37,9 +37,11 @@ fn chunk(text: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat()
 }
 
-/// A script, and what the agent sees at least.
-fn leaks() -> Vec<(&'static str, Script, &'static str)> {
-    let json = |value: &str| value.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+/// A name, a script, and what the agent sees at least.
+type Leak = (&'static str, Script, &'static str);
+
+/// Parts of an answer.
+fn parts() -> Vec<Leak> {
     vec![
         ("a body", script(|value| one(body(&format!("you are {value}.")))), "you are sk-none-0123456789abcdefghij."),
         ("a body without an end", script(|value| one(format!("HTTP/1.1 200 OK\r\n\r\nyou are {value}"))), HELD),
@@ -102,10 +104,17 @@ fn leaks() -> Vec<(&'static str, Script, &'static str)> {
             }),
             "location: https://other.example.com/?key=sk-none-0123456789abcdefghij",
         ),
+    ]
+}
+
+/// Encodings of text.
+fn encoded() -> Vec<Leak> {
+    let json = |value: &str| value.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat();
+    vec![
         ("escapes of JSON", script(move |value| one(body(&format!("{{\"a\": \"{}\"}}", json(value))))), "\\u"),
         (
             "escapes of URLs",
-            script(|value| one(body(&value.bytes().map(|b| format!("%{b:02x}")).collect::<String>()))),
+            script(|value| one(body(&value.bytes().map(|b| format!("%{b:02x}")).collect::<Vec<_>>().concat()))),
             "%",
         ),
         ("hexadecimal", script(|value| one(body(&HEXLOWER.encode(value.as_bytes())))), "736b2d6e6f6e65"),
@@ -127,6 +136,12 @@ fn leaks() -> Vec<(&'static str, Script, &'static str)> {
             }),
             "\n",
         ),
+    ]
+}
+
+/// Pieces of a body, and encodings of the whole.
+fn framed() -> Vec<Leak> {
+    vec![
         (
             "single bytes in chunks",
             script(|value| {
@@ -204,7 +219,7 @@ async fn responses() {
     let own = credential("own", HELD, VALUE, &[("api.example.com:8444", Slot::Bearer), (HOST, Slot::Bearer)]);
     lab.update(Update::Credentials(vec![own, named])).await;
     let request = get("/", &format!("Authorization: Bearer {HELD}\r\nTE: trailers\r\n"));
-    for (name, script, expected) in leaks() {
+    for (name, script, expected) in [parts(), encoded(), framed()].concat() {
         lab.seen.lock().unwrap().script = Some(script);
         let answer = exchange(&lab, HOST, SCRIPTED, &request).await;
         let text = String::from_utf8_lossy(&answer);
@@ -321,9 +336,10 @@ async fn handshake(lab: &Lab, headers: &str) -> (String, Vec<u8>) {
 async fn web_sockets() {
     let mut lab = lab(Slot::Bearer).await;
     let value = "sk-live.4fJ9xqZt7LmPw2Rb.!!";
-    let held = "sk-none-0123456789abcdefghi";
+    let stand_in = "sk-none-0123456789abcdefghi";
     let at = "api.example.com:8444";
-    let socket: Vec<Credential> = vec![credential("own", held, value, &[(at, Slot::Bearer), (at, Slot::WebSocket)])];
+    let socket: Vec<Credential> =
+        vec![credential("own", stand_in, value, &[(at, Slot::Bearer), (at, Slot::WebSocket)])];
     lab.update(Update::Credentials(socket)).await;
     for cut in 1..value.len() {
         let shown = value.to_owned();
@@ -344,15 +360,15 @@ async fn web_sockets() {
                 frame(0x88, &[&[3, 232][..], shown.as_bytes()].concat()),
             ]
         }));
-        let (head, rest) = handshake(&lab, &format!("Sec-WebSocket-Protocol: realtime, key.{held}\r\n")).await;
+        let (head, rest) = handshake(&lab, &format!("Sec-WebSocket-Protocol: realtime, key.{stand_in}\r\n")).await;
         assert!(
-            head.starts_with("HTTP/1.1 101") && head.contains(&format!("key.{held}")) && !head.contains(value),
+            head.starts_with("HTTP/1.1 101") && head.contains(&format!("key.{stand_in}")) && !head.contains(value),
             "{head}"
         );
         let sent = lab.seen.lock().unwrap().heads.pop().unwrap();
         assert!(sent.contains(&format!("sec-websocket-protocol: realtime, key.{value}")), "{sent}");
         let frames = frames(&rest);
-        assert_eq!(frames[0], (0x81, format!("<{held}>").into_bytes()));
+        assert_eq!(frames[0], (0x81, format!("<{stand_in}>").into_bytes()));
         // Messages are what their frames make together.
         let (mut messages, mut message, mut controls) = (Vec::new(), Vec::new(), Vec::new());
         for (first, content) in &frames {
@@ -365,9 +381,9 @@ async fn web_sockets() {
                 messages.push(String::from_utf8(std::mem::take(&mut message)).unwrap());
             }
         }
-        assert_eq!(messages[..2], [format!("<{held}>"), format!("{held}end")], "{cut}");
-        assert_eq!(controls[..2], ["?".to_owned(), held.to_owned()], "{cut}");
-        assert!(controls[2].ends_with(held), "{controls:?}");
+        assert_eq!(messages[..2], [format!("<{stand_in}>"), format!("{stand_in}end")], "{cut}");
+        assert_eq!(controls[..2], ["?".to_owned(), stand_in.to_owned()], "{cut}");
+        assert!(controls[2].ends_with(stand_in), "{controls:?}");
         // Of two messages that must not wait for each other, less than half of it.
         let both = messages[2..].concat();
         assert_eq!((messages.len(), both.len()), (4, value.len()));
@@ -377,11 +393,12 @@ async fn web_sockets() {
     // Another one is not taken there, and none in a request that is no handshake.
     for (headers, code) in [
         ("Sec-WebSocket-Protocol: realtime, insecure-api-key.of-somebody-else\r\n".to_owned(), "foreign_credential"),
-        (format!("Sec-WebSocket-Protocol: realtime, {held}x\r\n"), "placeholder_misplaced"),
+        (format!("Sec-WebSocket-Protocol: realtime, {stand_in}x\r\n"), "placeholder_misplaced"),
     ] {
         let (head, rest) = handshake(&lab, &headers).await;
         assert!(String::from_utf8_lossy(&rest).contains(code), "{head} {}", String::from_utf8_lossy(&rest));
     }
-    let answer = exchange(&lab, HOST, SCRIPTED, &get("/", &format!("Sec-WebSocket-Protocol: key.{held}\r\n"))).await;
+    let answer =
+        exchange(&lab, HOST, SCRIPTED, &get("/", &format!("Sec-WebSocket-Protocol: key.{stand_in}\r\n"))).await;
     assert!(String::from_utf8_lossy(&answer).contains("placeholder_misplaced"));
 }

@@ -150,7 +150,7 @@ fn promise_08_no_way_around_the_slot() {
 async fn bypasses() {
     let mut lab = lab(Slot::Bearer).await;
     let own = format!("Authorization: Bearer {HELD}\r\n");
-    let twice = HELD.bytes().map(|byte| format!("%25{byte:02x}")).collect::<String>();
+    let twice = HELD.bytes().map(|byte| format!("%25{byte:02x}")).collect::<Vec<_>>().concat();
     let base64 = BASE64.encode(HELD.as_bytes());
     let misplaced = "placeholder_misplaced";
     let attempts: Vec<(&str, &str, String, String, &str)> = vec![
@@ -230,21 +230,21 @@ async fn look_alikes() {
     use bottler::credential::{Shape, placeholder};
     let mut lab = lab(Slot::Bearer).await;
     let shapes = [Shape::Anthropic, Shape::Openai, Shape::Google, Shape::Gitlab, Shape::Jwt, Shape::GithubFineGrained];
-    let held: Vec<String> = shapes.iter().map(|shape| placeholder(shape, [5; 32]).unwrap()).collect();
+    let texts: Vec<String> = shapes.iter().map(|shape| placeholder(shape, [5; 32]).unwrap()).collect();
     let post = async |lab: &Lab, body: &str| {
         let length = body.len();
         let head = format!("POST / HTTP/1.1\r\nHost: {OTHER}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
         lab.inside(OTHER, format!("{head}{body}").as_bytes()).await
     };
-    for text in &held {
+    for text in &texts {
         assert!(post(&lab, text).await.contains("secret_found"), "{text}");
     }
-    let credentials = held.iter().enumerate().map(|(index, text)| {
+    let credentials = texts.iter().enumerate().map(|(index, text)| {
         let value = format!("the-value-of-credential-{index}");
         credential(&format!("c{index}"), text, &value, &[(HOST, Slot::Bearer)])
     });
     lab.update(Update::Credentials(credentials.collect())).await;
-    for text in &held {
+    for text in &texts {
         let encoded = BASE64.encode(format!("{{\"key\": \"{text}\"}}").as_bytes());
         for body in [text.clone(), format!("{{\"text\": \"KEY={text}\\nB=c\"}}"), encoded] {
             let answer = post(&lab, &body).await;

@@ -71,7 +71,7 @@ impl HandedOut {
 mod tests {
     use super::*;
 
-    fn headers(name: header::HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &header::HeaderName, values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
 
@@ -79,8 +79,8 @@ mod tests {
     fn only_what_a_site_handed_out_goes_back_to_it() {
         let handed = HandedOut::default();
         let host = |name: &str| Host::parse(name).unwrap();
-        handed.note(&host("auth.example.com"), &headers(header::SET_COOKIE, &["a=b; Path=/; Secure", "c=d"]));
-        handed.note(&host("evil.example.org"), &headers(header::SET_COOKIE, &["session=evil"]));
+        handed.note(&host("auth.example.com"), &headers(&header::SET_COOKIE, &["a=b; Path=/; Secure", "c=d"]));
+        handed.note(&host("evil.example.org"), &headers(&header::SET_COOKIE, &["session=evil"]));
         for (to, sent, kept) in [
             ("api.example.com", "a=b; c=d", "a=b; c=d"),
             ("api.example.com", "a=b;c=d; session=evil", "a=b; c=d"),
@@ -89,20 +89,20 @@ mod tests {
             ("example.com.evil.org", "a=b", ""),
             ("evil.example.org", "session=evil", "session=evil"),
         ] {
-            let mut headers = headers(header::COOKIE, &[sent]);
+            let mut headers = headers(&header::COOKIE, &[sent]);
             let left_out = handed.keep_own(&host(to), &mut headers);
             let now = headers.get(header::COOKIE).map_or("", |value| value.to_str().unwrap());
             assert_eq!((now, left_out), (kept, kept != sent), "{to}: {sent}");
         }
         // Under a public suffix, everybody is a site of their own.
-        handed.note(&host("evil.github.io"), &headers(header::SET_COOKIE, &["x=y"]));
-        assert!(handed.keep_own(&host("good.github.io"), &mut headers(header::COOKIE, &["x=y"])));
+        handed.note(&host("evil.github.io"), &headers(&header::SET_COOKIE, &["x=y"]));
+        assert!(handed.keep_own(&host("good.github.io"), &mut headers(&header::COOKIE, &["x=y"])));
         // The oldest are forgotten.
         let many: Vec<String> = (0..MAX_COOKIES).map(|number| format!("n={number}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        handed.note(&host("example.com"), &headers(header::SET_COOKIE, &many));
-        assert!(handed.keep_own(&host("example.com"), &mut headers(header::COOKIE, &["a=b"])));
-        assert!(!handed.keep_own(&host("example.com"), &mut headers(header::COOKIE, &["n=4095"])));
+        handed.note(&host("example.com"), &headers(&header::SET_COOKIE, &many));
+        assert!(handed.keep_own(&host("example.com"), &mut headers(&header::COOKIE, &["a=b"])));
+        assert!(!handed.keep_own(&host("example.com"), &mut headers(&header::COOKIE, &["n=4095"])));
         assert_eq!(lock(&handed.known).0.len(), MAX_COOKIES);
     }
 }

@@ -21,14 +21,21 @@ const DROPPED: [HeaderName; 3] = [
 pub(super) struct Redacted<B> {
     inner: B,
     redaction: Option<(Arc<Redactor>, RedactedStream)>,
-    /// Trailers, or the end, that follow the rest of the data.
-    next: Option<Option<Frame<Bytes>>>,
+    rest: Rest,
+}
+
+/// What follows the data.
+enum Rest {
+    /// It is not known yet.
+    Unknown,
+    Trailers(Frame<Bytes>),
+    End,
 }
 
 impl<B: IncomingBody> Redacted<B> {
     pub(super) fn new(inner: B, redactor: Option<&Arc<Redactor>>) -> Self {
         let redaction = redactor.map(|redactor| (redactor.clone(), RedactedStream::new(redactor.clone())));
-        Self { inner, redaction, next: None }
+        Self { inner, redaction, rest: Rest::Unknown }
     }
 
     fn held(&self) -> usize {
@@ -49,22 +56,24 @@ impl<B: IncomingBody> hyper::body::Body for Redacted<B> {
             return Pin::new(&mut this.inner).poll_frame(context);
         };
         loop {
-            if let Some(next) = this.next.take() {
-                if next.is_none() {
+            match std::mem::replace(&mut this.rest, Rest::Unknown) {
+                Rest::Unknown => {}
+                Rest::Trailers(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                Rest::End => {
                     // The inner body is not polled after its end.
-                    this.next = Some(None);
+                    this.rest = Rest::End;
+                    return Poll::Ready(None);
                 }
-                return Poll::Ready(next.map(Ok));
             }
             let frame = ready!(Pin::new(&mut this.inner).poll_frame(context)).transpose()?;
             let shown = match frame.map(Frame::into_data) {
-                Some(Ok(data)) => stream.push(data),
+                Some(Ok(data)) => stream.push(&data),
                 last => {
                     let mut last = last.and_then(Result::err);
                     if let Some(trailers) = last.as_mut().and_then(Frame::trailers_mut) {
                         redact_headers(redactor, trailers);
                     }
-                    this.next = Some(last);
+                    this.rest = last.map_or(Rest::End, Rest::Trailers);
                     stream.boundary()
                 }
             };
@@ -75,7 +84,7 @@ impl<B: IncomingBody> hyper::body::Body for Redacted<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream() && self.held() == 0 && matches!(self.next, None | Some(None))
+        self.inner.is_end_stream() && self.held() == 0 && !matches!(self.rest, Rest::Trailers(_))
     }
 
     fn size_hint(&self) -> SizeHint {

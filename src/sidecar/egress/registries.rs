@@ -149,7 +149,9 @@ impl<B: IncomingBody> hyper::body::Body for Noted<B> {
                 this.handing = None;
             } else if let Ok(Answer { token, access_token }) = serde_json::from_slice(&this.answer) {
                 for token in [token, access_token].into_iter().flatten() {
-                    credentials.iter().for_each(|credential| registries.note_token(credential, &token));
+                    for credential in credentials {
+                        registries.note_token(credential, &token);
+                    }
                 }
             }
         }

@@ -322,7 +322,7 @@ async fn receive_redacted<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 (head.opcode, true, redactor.text(content).unwrap_or_else(|| content.to_vec()))
             } else {
                 let last = head.fin && left == 0;
-                let mut shown = stream.push(Bytes::copy_from_slice(content)).to_vec();
+                let mut shown = stream.push(&Bytes::copy_from_slice(content)).to_vec();
                 if last {
                     shown.extend_from_slice(&stream.boundary());
                 }
