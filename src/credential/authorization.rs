@@ -2,7 +2,7 @@
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, Encoding};
 
-use super::Slot;
+use super::place::Slot;
 
 /// What an `Authorization` header holds.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use super::place::{Credential, Slot};
 use super::position::PROTOCOLS;
-use super::{Credential, Slot};
 
 /// The length of a value, in bytes: a shorter one occurs in ordinary text, and is not found again in a response; a longer
 /// one fits in no header.

@@ -17,8 +17,8 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::authorization::{self, Authorization, trim};
+use super::place::{Credential, Slot};
 use super::position::{PROTOCOLS, Placeholders, Position, holds_credential, may_hold_credential};
-use super::{Credential, Slot};
 
 /// The characters of a value that are percent-encoded in a query or a path: all but the unreserved ones (RFC 3986,
 /// section 2.3).
