@@ -10,15 +10,12 @@
 //! Attacks that this stops: a value that comes back in a response: in its status line, headers, trailers or body,
 //! compressed, or in ranges that are put together afterwards.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::{request, response};
 use hyper::{Method, Response, StatusCode};
-use tokio::time::Instant;
 
 use super::bodies::IncomingBody;
 use super::protocol::Notice;
@@ -31,10 +28,6 @@ use crate::net::Host;
 use crate::policy::{Credentials, Intent, Reason};
 use crate::scan::{DecodeError, Scanner};
 use crate::sidecar::run::notify;
-use crate::sync::lock;
-
-/// How long no further need of a credential is reported.
-const AGAIN: Duration = Duration::from_mins(1);
 
 /// What is put into one request, and taken out of its response.
 pub(super) struct Injection {
@@ -59,9 +52,6 @@ impl Used {
         LoggedDecision::Used(&self.names, Some(self.status))
     }
 }
-
-/// When a need was last reported, for each credential.
-pub(super) type Needs = Mutex<HashMap<String, Instant>>;
 
 /// Judges the head of a request, as it came.
 ///
@@ -231,15 +221,9 @@ fn check_readable(headers: &HeaderMap) -> Result<(), Reason> {
     Err(Reason::NotDecoded(DecodeError::Unknown(what)))
 }
 
-/// Tells the holder that a host did not accept a value, once in a while: a client may retry at once.
+/// Tells the holder that a host did not accept a value.
 fn need(egress: &Egress, credential: &str, status: StatusCode) {
-    let now = Instant::now();
-    {
-        let mut needs = lock(&egress.needs);
-        if needs.get(credential).is_some_and(|before| now - *before < AGAIN) {
-            return;
-        }
-        needs.insert(credential.to_owned(), now);
+    if egress.needs.is_due(credential) {
+        notify::<Egress>(Notice::Need { credential: credential.to_owned(), status: status.as_u16() });
     }
-    notify::<Egress>(Notice::Need { credential: credential.to_owned(), status: status.as_u16() });
 }

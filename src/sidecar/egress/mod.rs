@@ -23,6 +23,7 @@ mod inspect;
 mod inspected_body;
 mod interim;
 mod memory;
+mod needs;
 mod peeked;
 mod protocol;
 mod redacted;

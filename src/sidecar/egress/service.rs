@@ -10,7 +10,7 @@ use super::ca::{Authority, CaKeyPair};
 use super::client::Client;
 use super::protocol::{Config, Notice, Pair, Registration};
 use super::snapshot::{self, Snapshot, Snapshots};
-use super::{LoggedDecision, ROLE, capacity, cookies, inject, registries, responses, stats};
+use super::{LoggedDecision, ROLE, capacity, cookies, needs, registries, responses, stats};
 use crate::credential::Credential;
 use crate::policy::{
     Credentials, Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize,
@@ -42,7 +42,7 @@ pub struct Egress {
     pub(super) spent: Arc<Mutex<BTreeSet<u64>>>,
     pub(super) log: Log,
     pub(super) counters: Arc<stats::Counters>,
-    pub(super) needs: Arc<inject::Needs>,
+    pub(super) needs: Arc<needs::Needs>,
     pub(super) cookies: Arc<cookies::HandedOut>,
     pub(super) registries: Arc<registries::Registries>,
     pub(super) capacity: Arc<capacity::Capacity>,
@@ -116,7 +116,7 @@ impl Egress {
         credentials.check_tunnels(&policy).map_err(|error| error.to_string())?;
         self.change(|snapshot| snapshot.with_credentials(credentials));
         // A new value that is not accepted either is reported at once.
-        lock(&self.needs).clear();
+        self.needs.clear();
         Ok(())
     }
 
