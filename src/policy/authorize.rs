@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::allow::MatchLevel;
 use super::{Allow, CANARY, Deny, FORBIDDEN, Mode, Sibling, TcpTarget, Tls};
+use crate::credential::Violation;
 use crate::net::{Class, Host, HostError, PathError, ambiguity, classify, folded};
 use crate::scan::{Action, DecodeError, Exhausted, Finding};
 
@@ -190,6 +191,17 @@ pub enum Reason {
     /// The request contains a secret.
     #[error("the request contains what must not leave: {0} in its {1}")]
     SecretFound(Finding, &'static str),
+    /// A placeholder that is not in its slot, or a credential that is not the host's.
+    #[error("{0}")]
+    Credential(Violation),
+    /// Cookies that the host has not handed out.
+    #[error(
+        "cookies that {0} did not hand out to this bottle are left out, because the bottle has a credential for it"
+    )]
+    CookiesLeftOut(Host),
+    /// A placeholder where no credential stands: it is sent as it is.
+    #[error("the request holds the placeholder of a credential in its {0}, where it is not replaced")]
+    PlaceholderPassed(&'static str),
     /// The body cannot be decoded, so it cannot be scanned.
     #[error("the body cannot be inspected: {0}")]
     NotDecoded(DecodeError),
@@ -243,6 +255,10 @@ impl Reason {
             Self::BadPath(_) => "bad_path",
             Self::NotTls(..) => "not_tls",
             Self::SecretFound(..) => "secret_found",
+            Self::Credential(Violation::Misplaced { .. }) => "placeholder_misplaced",
+            Self::Credential(Violation::Foreign { .. } | Violation::Twice { .. }) => "foreign_credential",
+            Self::CookiesLeftOut(_) => "cookies_left_out",
+            Self::PlaceholderPassed(_) => "placeholder_passed",
             Self::NotDecoded(_) => "not_decoded",
             Self::TooMuchWork(_) => "too_much_work",
             Self::Busy => "busy",
@@ -275,6 +291,16 @@ impl Reason {
                 "take the secret out of the request; to allow it for a host, set `scan: off` in the host's egress.allow \
                  entry; if it is not a secret, add its fingerprint to egress.dlp.allow"
             }
+            Self::Credential(Violation::Misplaced { .. }) => {
+                "send the placeholder where the credential is declared, to its host and inside TLS; for another place, add \
+                 it to the credential's hosts in the manifest"
+            }
+            Self::Credential(Violation::Foreign { .. }) => {
+                "send the placeholder of the bottle's credential; of the tokens that a host hands out itself, only those of \
+                 OCI registries are accepted at a host that has a credential, and none of Git LFS"
+            }
+            Self::Credential(Violation::Twice { .. }) => "send the placeholder once",
+            Self::CookiesLeftOut(_) | Self::PlaceholderPassed(_) => "this is only for information",
             Self::NotDecoded(_) => {
                 "send the body unencoded, or well-formed with gzip, deflate, br or zstd, and at most 8 MiB"
             }

@@ -2,6 +2,7 @@
 
 mod allow;
 mod authorize;
+mod credential;
 mod live;
 mod rule;
 mod sibling;
@@ -12,6 +13,7 @@ pub use allow::{Allow, AllowSpec, AllowTable, Deny, DenySpec, DenyTable, EntryEr
 pub use authorize::{
     Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses, check_proxy, check_server_name,
 };
+pub use credential::{Credentials, CredentialsError};
 pub use live::{Change, ChangeError, Denial, EnforcedPolicy, Grant, LivePolicy, Scope};
 pub use rule::{Rule, RuleError};
 pub use sibling::{Endpoint, Sibling};

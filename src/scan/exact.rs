@@ -111,13 +111,54 @@ impl ExactMatcher {
         })
     }
 
+    /// The first place of a secret in the text, with the longest form that is there.
+    pub fn find(&self, bytes: &[u8]) -> Option<(usize, &[u8])> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let (words, _) = bytes.as_chunks::<HELD>();
+        words.chunks(8).enumerate().find_map(|(chunk, words)| {
+            if !words.iter().fold(false, |any, word| any | self.may_be(*word)) {
+                return None;
+            }
+            words.iter().enumerate().filter(|(_, word)| self.may_be(**word)).find_map(|(index, _)| {
+                let at = (chunk * 8 + index) * HELD;
+                (at.saturating_sub(HELD - 1)..=at).find_map(|start| Some((start, self.form_at(&bytes[start..])?)))
+            })
+        })
+    }
+
     /// Whether a form begins here.
     fn begins(&self, rest: &[u8]) -> bool {
+        self.form_at(rest).is_some()
+    }
+
+    /// The longest form that begins here.
+    fn form_at(&self, rest: &[u8]) -> Option<&[u8]> {
         // Forms are sorted: the last one that is not greater than the text is a prefix of it, or an earlier one with
-        // the same first word is.
+        // the same first word is. Of several prefixes, the last one is the longest.
         let behind = self.forms.partition_point(|form| form.as_slice() <= rest);
-        let near = self.forms[..behind].iter().rev().take_while(|form| rest.starts_with(&form[..HELD]));
-        near.into_iter().any(|form| rest.starts_with(form))
+        let mut near = self.forms[..behind].iter().rev().take_while(|form| rest.starts_with(&form[..HELD]));
+        near.find(|form| rest.starts_with(form)).map(Vec::as_slice)
+    }
+
+    /// Where the end of the text may be the beginning of a secret: the first such place, and the shortest form that
+    /// begins there. Unlike [`Self::partial_match`], it finds beginnings of any length.
+    pub fn open_end(&self, bytes: &[u8]) -> Option<(usize, &[u8])> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let from = bytes.len().saturating_sub(self.longest);
+        (from..bytes.len()).find_map(|start| {
+            let rest = &bytes[start..];
+            if rest.first_chunk::<HELD>().is_some_and(|word| !self.may_be(*word)) {
+                return None;
+            }
+            let first = self.forms.partition_point(|form| form.as_slice() < rest);
+            let longer = self.forms[first..].iter().take_while(|form| form.starts_with(rest));
+            let form = longer.filter(|form| form.len() > rest.len()).min_by_key(|form| form.len())?;
+            Some((start, form.as_slice()))
+        })
     }
 
     /// The longest prefix of a secret at the end of the text.
@@ -170,8 +211,9 @@ fn written(secret: &str) -> Vec<String> {
     all
 }
 
-/// The encoded forms of a secret.
-fn forms(secret: &str) -> Vec<Vec<u8>> {
+/// The encoded forms of a secret. Two secrets of the same characters, but for letters and digits, have the same forms
+/// in the same order.
+pub fn forms(secret: &str) -> Vec<Vec<u8>> {
     let bytes = secret.as_bytes();
     let mut forms = vec![bytes.to_vec(), bytes.iter().rev().copied().collect()];
     forms.extend(base64(bytes));
@@ -308,6 +350,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_secret_is_found_where_it_begins_and_its_beginning_at_the_end(
+            cut in 1..SECRET.len(), before in "[a-oq-z ]{0,40}", after in "[a-z ]{0,9}",
+        ) {
+            let exact = exact();
+            let whole = format!("{before}{SECRET}{after}");
+            prop_assert_eq!(exact.find(whole.as_bytes()), Some((before.len(), SECRET.as_bytes())));
+            let piece = format!("{before}{}", &SECRET[..cut]);
+            prop_assert_eq!(exact.find(piece.as_bytes()), None);
+            let (start, form) = exact.open_end(piece.as_bytes()).unwrap();
+            prop_assert!(start <= before.len() && form.starts_with(&piece.as_bytes()[start..]), "{piece:?}: {start}");
+        }
+
         #[test]
         fn what_is_held_back_is_what_a_secret_may_begin_with(cut in 1..SECRET.len(), before in "[a-z ]{0,40}") {
             let piece = format!("{before}{}", &SECRET[..cut]);

@@ -67,6 +67,11 @@ struct Owner {
 static OWNERS: LazyLock<Vec<Owner>> =
     LazyLock::new(|| toml::from_str::<Table>(TABLE).expect("it is compiled in, and a test reads it").owners);
 
+/// Whether a header, by its name in lower case, holds a credential at some provider.
+pub fn is_key_header(name: &str) -> bool {
+    CREDENTIALS.contains(&name) || OWNERS.iter().any(|owner| owner.headers.iter().any(|header| header == name))
+}
+
 impl RequestTarget {
     /// A request to this host and path.
     pub fn new(host: &str, path: &str) -> Self {

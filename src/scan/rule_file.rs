@@ -140,20 +140,22 @@ impl AllowlistMatcher {
 impl Checksum {
     /// Whether the checksum of a token is correct; never for another length.
     pub(super) fn matches(self, token: &[u8]) -> bool {
-        const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let Self::Crc32Base62 = self;
         let Some((prefix, rest)) = token.split_at_checked(4) else { return false };
-        if !prefix.ends_with(b"_") || rest.len() != 36 {
-            return false;
-        }
-        let mut crc = flate2::Crc::new();
-        crc.update(&rest[..30]);
-        let mut number = crc.sum();
-        let mut digits = [0; 6];
-        for digit in digits.iter_mut().rev() {
-            *digit = DIGITS[(number % 62) as usize];
-            number /= 62;
-        }
-        digits == rest[30..]
+        prefix.ends_with(b"_") && rest.len() == 36 && crc32_base62(&rest[..30]) == rest[30..]
     }
+}
+
+/// The CRC-32 of some bytes as six digits in base 62.
+pub fn crc32_base62(bytes: &[u8]) -> [u8; 6] {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    let mut number = crc.sum();
+    let mut digits = [0; 6];
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS[(number % 62) as usize];
+        number /= 62;
+    }
+    digits
 }

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
+
 use super::action::{Action, Actions, KNOWN_SECRET};
 use super::budget::{Budget, Exhausted};
 use super::exact::{ExactMatcher, PartialMatch};
@@ -11,6 +13,9 @@ use super::finding::Finding;
 use super::owner::{Location, RequestTarget};
 use super::rules::Rules;
 use super::{example, inner};
+
+/// The rule of placeholders of the bottle's credentials, which pass.
+pub const PLACEHOLDER: &str = "placeholder";
 
 /// Maximum number of nested encodings.
 const MAX_DEPTH: usize = 6;
@@ -31,6 +36,8 @@ pub struct Scanner {
     warn: Option<Warn>,
     /// Secrets that may be sent to this host.
     exempt: Arc<Vec<Vec<u8>>>,
+    /// Placeholders of the bottle's credentials. They look like tokens, and are none.
+    placeholders: Arc<Vec<Finder<'static>>>,
     /// The destination, if its own tokens may be sent there.
     target: Option<Arc<RequestTarget>>,
 }
@@ -48,7 +55,8 @@ impl Scanner {
     /// Searches for these secrets, and with these rules.
     pub fn new(secrets: &[String], rules: Arc<Rules>, actions: Arc<Actions>) -> Self {
         let (exact, exempt) = (Arc::new(ExactMatcher::new(secrets)), Arc::default());
-        Self { exact, rules, actions, action_override: None, warn: None, exempt, target: None }
+        let placeholders = Arc::default();
+        Self { exact, rules, actions, action_override: None, warn: None, exempt, placeholders, target: None }
     }
 
     /// The same scanner for other secrets. The `exempt` ones are let through, whichever rule finds them.
@@ -56,6 +64,20 @@ impl Scanner {
     pub fn with_secrets(&self, secrets: &[String], exempt: &[String]) -> Self {
         let exempt = exempt.iter().map(|secret| secret.clone().into_bytes()).collect();
         Self { exact: Arc::new(ExactMatcher::new(secrets)), exempt: Arc::new(exempt), ..self.clone() }
+    }
+
+    /// The same scanner for a bottle with these placeholders: rules do not see them.
+    #[must_use]
+    pub fn with_placeholders<'a>(&self, placeholders: impl Iterator<Item = &'a str>) -> Self {
+        let finders = placeholders.map(|text| Finder::new(text.as_bytes()).into_owned());
+        Self { placeholders: Arc::new(finders.collect()), ..self.clone() }
+    }
+
+    /// The same scanner, which lets a token through that the destination has handed out.
+    #[must_use]
+    pub fn exempting(&self, token: &str) -> Self {
+        let exempt = self.exempt.iter().cloned().chain([token.to_owned().into_bytes()]).collect();
+        Self { exempt: Arc::new(exempt), ..self.clone() }
     }
 
     /// The scanner for one request. `action_override`, if set, applies to every finding; `warn` receives the findings
@@ -176,7 +198,19 @@ impl Scanner {
         if !context.rules {
             return Ok(None);
         }
-        self.rules.find(bytes, budget, &mut |budget, rule, token| {
+        // What is around a placeholder is looked at as if it were not there.
+        let blanked = self.blanked(bytes);
+        if blanked.is_some() {
+            budget.spend(bytes.len())?;
+        }
+        if blanked.is_some() && context.location == Location::Body {
+            budget.warnings.push(Finding { rule: PLACEHOLDER.to_owned(), fingerprint: None });
+        }
+        self.rules.find(blanked.as_deref().unwrap_or(bytes), budget, &mut |budget, rule, token| {
+            // A text may end within a placeholder.
+            if self.placeholders.iter().any(|finder| is_part(token, finder.needle())) {
+                return None;
+            }
             // A rule may match a little more or less than the secret.
             if self.exempt.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
                 return None;
@@ -187,6 +221,18 @@ impl Scanner {
             let fingerprint = Some(Actions::fingerprint(rule, token));
             self.apply_action(Finding { rule: rule.to_owned(), fingerprint }, budget)
         })
+    }
+
+    /// The text with spaces for placeholders; `None` if there is none in it.
+    fn blanked(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut blanked = None;
+        for finder in self.placeholders.iter() {
+            for at in finder.find_iter(bytes) {
+                let text: &mut Vec<u8> = blanked.get_or_insert_with(|| bytes.to_vec());
+                text[at..at + finder.needle().len()].fill(b' ');
+            }
+        }
+        blanked
     }
 
     /// Whether a token is sent to its owner; never if the user blocks the rule.

@@ -23,6 +23,9 @@ pub(super) enum LoggedDecision<'a> {
     Allow,
     /// Allowed without inspection.
     Tunnel,
+    /// Allowed, and sent with the values of these credentials: their names, and the status of the response if there was
+    /// one.
+    Used(&'a str, Option<u16>),
     /// Allowed only because nothing is enforced.
     Audit(&'a Reason),
     /// Allowed although it contains a finding.
@@ -35,12 +38,23 @@ impl<'a> LoggedDecision<'a> {
     /// The decision's word, and the code of its reason.
     pub(super) fn words(self) -> (&'static str, &'static str) {
         let (decision, reason) = self.parts();
-        (decision, reason.map_or("allowed", Reason::code))
+        (decision, reason.map_or(if let Self::Used(..) = self { "credential_used" } else { "allowed" }, Reason::code))
+    }
+
+    /// The reason in words, or how credentials were used.
+    fn reason(self, intent: Option<&Intent>) -> String {
+        let Self::Used(names, status) = self else {
+            return self.parts().1.map(ToString::to_string).unwrap_or_default();
+        };
+        let path = intent.and_then(|intent| intent.path.as_deref()).unwrap_or("/");
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let status = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+        format!("{names} for {path}: {status}")
     }
 
     fn parts(self) -> (&'static str, Option<&'a Reason>) {
         match self {
-            Self::Allow | Self::Tunnel => ("allow", None),
+            Self::Allow | Self::Tunnel | Self::Used(..) => ("allow", None),
             Self::Audit(reason) => ("audit", Some(reason)),
             Self::Warn(reason) => ("warn", Some(reason)),
             Self::Refuse(reason) => ("refuse", Some(reason)),
@@ -103,8 +117,8 @@ impl Log {
             bottle: self.bottle.to_string(),
             client: self.client.to_string(),
             decision: decision.to_owned(),
-            code: reason.map_or("allowed", Reason::code).to_owned(),
-            reason: reason.map(ToString::to_string).unwrap_or_default(),
+            code: outcome.words().1.to_owned(),
+            reason: outcome.reason(intent),
             form: form.to_owned(),
             method: intent.map(|intent| intent.method.chars().take(20).collect()).unwrap_or_default(),
             destination: intent.map(|intent| format!("{}:{}", intent.host, intent.port)).unwrap_or_default(),

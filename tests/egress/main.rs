@@ -8,6 +8,9 @@ mod attempt;
 mod bypass;
 mod changes;
 mod corpus;
+mod credential_clients;
+mod credential_responses;
+mod credentials;
 mod flood;
 mod honest;
 #[path = "../support/lab.rs"]

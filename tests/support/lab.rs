@@ -43,8 +43,13 @@ pub const PROXY_CREDENTIALS: &str = "bottler:a proxy's password";
 pub const FLOOD: u16 = 8085;
 /// The port of a destination that accepts connections and reads nothing.
 pub const SINK: u16 = 8086;
+/// Where a destination answers inside TLS, in HTTP/1.1, what a test wrote for it.
+pub const SCRIPTED: u16 = 8444;
 /// How long egress may take for one attempt.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The pieces of an answer to a request's head, each of which is sent by itself.
+pub type Script = Arc<dyn Fn(&str) -> Vec<Vec<u8>> + Send + Sync>;
 
 /// What arrived at the destinations.
 #[derive(Default)]
@@ -57,6 +62,10 @@ pub struct Seen {
     pub bytes: Vec<u8>,
     /// Names that were resolved.
     pub names: Vec<String>,
+    /// Heads of requests that arrived, in lines.
+    pub heads: Vec<String>,
+    /// What is answered at [`SCRIPTED`].
+    pub script: Option<Script>,
 }
 
 /// A message from egress.
@@ -299,20 +308,28 @@ async fn destinations(seen: Arc<Mutex<Seen>>, names: &Names) -> String {
     let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
     let mut config = builder.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut plain = config.clone();
+    plain.alpn_protocols.clear();
+    let scripted_tls = TlsAcceptor::from(Arc::new(plain));
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    for port in [443_u16, 80, 8080, 22, 5432, FLOOD, SINK] {
+    for port in [443_u16, 80, 8080, 22, 5432, FLOOD, SINK, SCRIPTED] {
         let listener = TcpListener::bind(("0.0.0.0", port)).await.unwrap();
-        let (seen, acceptor) = (seen.clone(), acceptor.clone());
+        let (seen, acceptor, scripted_tls) = (seen.clone(), acceptor.clone(), scripted_tls.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let at = stream.local_addr().unwrap();
                 seen.lock().unwrap().connections.push(at);
-                let (seen, acceptor) = (seen.clone(), acceptor.clone());
+                let (seen, acceptor, scripted_tls) = (seen.clone(), acceptor.clone(), scripted_tls.clone());
                 tokio::spawn(async move {
                     match port {
                         443 => {
                             if let Ok(stream) = acceptor.accept(stream).await {
                                 http(TokioIo::new(stream), seen).await;
+                            }
+                        }
+                        SCRIPTED => {
+                            if let Ok(stream) = scripted_tls.accept(stream).await {
+                                scripted(stream, seen).await;
                             }
                         }
                         80 => http(TokioIo::new(stream), seen).await,
@@ -342,6 +359,13 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
         let seen = seen.clone();
         async move {
             let mut request = request;
+            let lines = request
+                .headers()
+                .iter()
+                .map(|(name, value)| format!("\n{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+            let line =
+                format!("{} {} {:?}{}", request.method(), request.uri(), request.version(), lines.collect::<String>());
+            seen.lock().unwrap().heads.push(line);
             if let Some(key) = request.headers().get("sec-websocket-key") {
                 let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
                 if request.uri().path() == "/socket" {
@@ -355,6 +379,7 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
             let authorization = head.headers.get("proxy-authorization").is_some();
             assert!(!authorization, "a proxy's credentials have come here");
             match head.uri.path() {
+                "/reflect" => return Ok(reflected(&head.headers)),
                 // Echoes every piece as soon as it arrives.
                 "/echo" => return Ok(Response::new(body.boxed())),
                 "/big" => {
@@ -377,6 +402,43 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
     });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     let _ = builder.serve_connection_with_upgrades(io, service).await;
+}
+
+/// Shows what it was sent, in headers, body and trailers.
+fn reflected(headers: &hyper::HeaderMap) -> Response<Answer> {
+    let shown =
+        headers.get("authorization").cloned().unwrap_or_else(|| hyper::header::HeaderValue::from_static("none"));
+    let text = String::from_utf8_lossy(shown.as_bytes()).into_owned();
+    let trailers: hyper::HeaderMap =
+        [(hyper::header::HeaderName::from_static("x-trailer"), shown.clone())].into_iter().collect();
+    let (one, two) = text.split_at(text.len() / 2);
+    let data = |text: &str| Ok(hyper::body::Frame::data(Bytes::from(text.to_owned())));
+    let frames = [data(one), data(two), Ok(hyper::body::Frame::trailers(trailers))];
+    let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames)).boxed();
+    Response::builder().header("x-header", shown).body(body).unwrap()
+}
+
+/// Answers by the test's script, once for each connection.
+async fn scripted(mut stream: tokio_rustls::server::TlsStream<TcpStream>, seen: Arc<Mutex<Seen>>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let script = {
+        let mut seen = seen.lock().unwrap();
+        seen.heads.push(head.clone());
+        seen.script.clone()
+    };
+    let plain = || vec![b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhere".to_vec()];
+    for piece in script.map_or_else(plain, |script| script(&head)) {
+        if stream.write_all(&piece).await.is_err() || stream.flush().await.is_err() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    let _ = stream.shutdown().await;
 }
 
 /// Records every byte that arrives.

@@ -61,6 +61,7 @@ impl Profile for EgressProfile {
             proxy_credentials: context.proxy_credentials,
             authority: context.authority,
             secrets: context.secrets,
+            credentials: Vec::new(),
         })
     }
 
@@ -71,6 +72,8 @@ impl Profile for EgressProfile {
     fn noticed(notice: Notice) -> Option<NoticeEffect> {
         match notice {
             Notice::Spent(grant) => Some(NoticeEffect::Spent(grant)),
+            // Nothing is renewed while a bottle runs.
+            Notice::Need { .. } => None,
         }
     }
 }

@@ -7,16 +7,16 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 
 use super::Egress;
-use super::bodies::{Body, Sliced, Uninspected, empty};
+use super::bodies::{Body, IncomingBody, Sliced, Uninspected, empty};
 use super::buffered::{Buffered, MAX_WHOLE, buffer};
 use super::capacity::{Capacity, hold};
 use super::drain::RequestBody;
-use super::inspect::{BodyRefusal, trailer_text};
+use super::inspect::{BodyRefusal, check_trailers, trailer_text};
 use super::inspected_body::{InspectedBody, Inspection};
 use crate::policy::{Intent, Reason};
 use crate::scan::{
@@ -134,6 +134,7 @@ pub(super) async fn inspect_request(
         return Ok(pieces(Inspection::Windows(windows, None), body, memory).body(hint));
     };
     let (scanner, text) = (scanner.clone(), bytes.clone());
+    trailers.as_ref().map_or(Ok(()), check_trailers)?;
     let lines = trailers.as_ref().map(trailer_text).unwrap_or_default();
     let result = egress.capacity.scan(bytes.len(), move |budget| {
         let found = format.scan(&scanner, &text, budget)?;
@@ -160,7 +161,7 @@ pub(super) fn inspect_response(
     egress: &Arc<Egress>,
     scanner: Option<&Arc<Scanner>>,
     headers: &HeaderMap,
-    body: Incoming,
+    body: impl IncomingBody,
     intent: &Arc<Intent>,
 ) -> Result<Body, Reason> {
     let counters = egress.counters.clone();

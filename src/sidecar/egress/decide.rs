@@ -6,6 +6,7 @@ use hyper::Response;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::bodies::Body;
+use super::inject::Used;
 use super::refusal::{self, ClientKind};
 use super::snapshot::Snapshot;
 use super::strict::{Rejected, RejectedSlot};
@@ -74,8 +75,13 @@ pub(super) fn respond(
     answered: HandlerResult,
 ) -> Response<Body> {
     match answered {
-        Ok((answer, outcome)) => {
-            egress.record(intent, outcome.as_ref().map_or(LoggedDecision::Allow, |passed| passed.outcome()));
+        Ok((mut answer, outcome)) => {
+            let used = answer.extensions_mut().remove::<Used>();
+            let allowed = used.as_ref().map_or(LoggedDecision::Allow, Used::logged);
+            if let (Some(_), Some(_)) = (&used, &outcome) {
+                egress.record(intent, allowed);
+            }
+            egress.record(intent, outcome.as_ref().map_or(allowed, |passed| passed.outcome()));
             answer
         }
         Err(reason) => {

@@ -17,7 +17,7 @@ use super::inspect::BodyRefusal;
 use super::interim::Interim;
 use super::responses::{WaitFor, Waiting};
 use super::snapshot::Snapshot;
-use super::{Egress, LoggedDecision, websocket};
+use super::{Egress, LoggedDecision, inject, websocket};
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
 
@@ -39,8 +39,9 @@ pub(super) async fn forward(
     let scanner = egress.scanner(snapshot, intent);
     let (mut head, body) = request.into_parts();
     join_cookies(&mut head.headers);
-    let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
-    body::check_head(&egress.capacity, &scanner, &head, &path).await?;
+    let injection = inject::judge(egress, snapshot, intent, &mut head)?;
+    let scanner = injection.scanner(scanner);
+    body::check_head(&egress.capacity, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
     let trailers = head.headers.get(header::TE).is_some_and(|value| value == "trailers");
     strip(&mut head.headers);
     if trailers {
@@ -52,12 +53,14 @@ pub(super) async fn forward(
         // Responses are inspected without an encoding.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
+    injection.ask_readable(&mut head.headers);
     let late_refusal = BodyRefusal::default();
     let bare = body.is_end_stream();
     let body = body::inspect_request(egress, &scanner, &head.headers, body, &late_refusal).await?;
     egress.recheck(snapshot, intent)?;
     frame(&mut head, &body, bare);
-    aim(&mut head, intent, scheme)?;
+    aim(&mut head, intent, injection.path(intent), scheme)?;
+    injection.apply(&mut head.headers)?;
     if scheme == "http"
         && let Some(via) = snapshot.connector.proxy_for(&intent.host, intent.port)
         && let Some(value) = &via.authorization
@@ -68,12 +71,21 @@ pub(super) async fn forward(
     let interim = Interim::watch(&mut request);
     let answer = tokio::select! {
         answer = answered(egress, snapshot.client.request(request)) => answer,
-        () = interim.too_many() => return Err(Interim::reason(&intent.host)),
+        () = interim.too_many() => {
+            injection.failed(egress, intent);
+            return Err(Interim::reason(&intent.host));
+        }
     };
-    let answer = answer.map_err(|error| late_refusal.reason().unwrap_or_else(|| unreachable(&intent.host, &error)))?;
+    let mut answer = answer.map_err(|error| {
+        injection.failed(egress, intent);
+        late_refusal.reason().unwrap_or_else(|| unreachable(&intent.host, &error))
+    })?;
     late_refusal.answered(egress, intent);
+    injection.answered(egress, &mut answer);
     let (mut head, body) = answer.into_parts();
+    injection.redact_head(egress, intent, &mut head)?;
     strip(&mut head.headers);
+    let body = injection.body(egress, intent, head.status, body);
     let body = body::inspect_response(egress, response_scanner.as_ref(), &head.headers, body, intent)?;
     Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
 }

@@ -94,9 +94,14 @@ pub(super) fn mask(bytes: &mut [u8], mask: [u8; 4]) {
     bytes.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
 }
 
-/// Encodes a frame.
+/// Encodes a frame that is a whole message.
 pub(super) fn frame(opcode: Opcode, content: &[u8], masked: Option<[u8; 4]>) -> Vec<u8> {
-    let mut wire = vec![0x80 | opcode as u8];
+    part(opcode, true, content, masked)
+}
+
+/// Encodes a frame; `last` says whether its message ends with it.
+pub(super) fn part(opcode: Opcode, last: bool, content: &[u8], masked: Option<[u8; 4]>) -> Vec<u8> {
+    let mut wire = vec![if last { 0x80 } else { 0 } | opcode as u8];
     let flag = if masked.is_some() { 0x80 } else { 0 };
     match (u8::try_from(content.len()), u16::try_from(content.len())) {
         (Ok(length @ ..=125), _) => wire.push(flag | length),

@@ -35,10 +35,9 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Sets the destination to the judged one, in its canonical form; ignores what the client wrote.
-pub(super) fn aim(head: &mut http::request::Parts, intent: &Intent, scheme: &str) -> Result<(), Reason> {
+/// Sets the destination to the judged one, and the path to this one; ignores what the client wrote.
+pub(super) fn aim(head: &mut http::request::Parts, intent: &Intent, path: &str, scheme: &str) -> Result<(), Reason> {
     let authority = authority(&intent.host, intent.port, scheme);
-    let path = intent.path.clone().unwrap_or_else(|| "/".to_owned());
     // The HTTP client writes `Host` for HTTP/1; HTTP/2 has `:authority`, and servers refuse both together.
     head.headers.remove(header::HOST);
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();

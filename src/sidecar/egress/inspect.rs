@@ -9,8 +9,11 @@ use hyper::header::HeaderMap;
 use super::capacity::Capacity;
 use super::{Egress, LoggedDecision};
 use crate::policy::{Intent, Reason};
-use crate::scan::{Budget, Finding, Overlap, Scanner};
+use crate::scan::{Budget, Finding, Overlap, Scanner, is_key_header};
 use crate::sync::lock;
+
+/// Headers beside those for keys that are only for the head of a request.
+const FOR_HEADS: [&str; 2] = ["cookie", "proxy-authorization"];
 
 /// Why a body was cut off while it was being sent.
 #[derive(Clone, Default)]
@@ -78,6 +81,12 @@ pub(super) async fn scan_message(
     });
     let found = found.await?.or_else(|| overlap.accept(scanner, &message));
     found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
+}
+
+/// Refuses trailers that are for authentication (RFC 9110, section 6.5.1): some servers take them for headers.
+pub(super) fn check_trailers(trailers: &HeaderMap) -> Result<(), Reason> {
+    let held = trailers.keys().any(|name| is_key_header(name.as_str()) || FOR_HEADS.contains(&name.as_str()));
+    if held { Err(Reason::BadRequest("a credential in a trailer is not forwarded")) } else { Ok(()) }
 }
 
 pub(super) fn trailer_text(trailers: &HeaderMap) -> Vec<u8> {

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Egress;
 use super::bodies::{Body, BoxError, Counter, IncomingBody, Sized};
 use super::capacity::MemoryPermit;
-use super::inspect::{BodyRefusal, scan_text, trailer_text};
+use super::inspect::{BodyRefusal, check_trailers, scan_text, trailer_text};
 use crate::policy::Reason;
 use crate::scan::{AwsChunkedWindows, GrpcMessages, LiveStream, Overlap, Scanner, Windows};
 
@@ -160,6 +160,9 @@ impl<B: IncomingBody> InspectedBody<B> {
         if end {
             self.ended = true;
             if let Some(trailers) = &self.trailers {
+                if self.place == "body" {
+                    check_trailers(trailers)?;
+                }
                 scan_text(&self.egress.capacity, &self.scanner, trailer_text(trailers).into(), "trailers").await?;
             }
         }

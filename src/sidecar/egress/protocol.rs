@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ca::CaKeyPair;
+use crate::credential::Credential;
 use crate::policy::{EnforcedPolicy, Sibling};
 use crate::scan::KnownSecret;
 use crate::sidecar::place::InsideAddresses;
@@ -42,6 +43,9 @@ pub struct Config {
     /// The secrets of the bottle that are known already: after a restart, the agent may have them.
     #[serde(default)]
     pub secrets: Vec<KnownSecret>,
+    /// The credentials that the agent has placeholders of.
+    #[serde(default)]
+    pub credentials: Vec<Credential>,
 }
 
 impl Config {
@@ -58,6 +62,7 @@ impl Config {
             proxy_credentials: None,
             authority: None,
             secrets: Vec::new(),
+            credentials: Vec::new(),
         }
     }
 }
@@ -98,6 +103,8 @@ pub struct Ready {
 pub enum Update {
     /// All secrets of the bottle so far.
     Secrets(Vec<KnownSecret>),
+    /// All credentials of the bottle; requests in progress keep the previous ones.
+    Credentials(Vec<Credential>),
     /// The new policy.
     Policy(Box<EnforcedPolicy>),
     /// A sidecar that has become ready.
@@ -113,9 +120,16 @@ pub enum Ask {
 }
 
 /// A notice that egress sends by itself.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
     /// The grant with this number, for one request, was used.
     Spent(u64),
+    /// A host did not accept the value of a credential; reported at most once a minute.
+    Need {
+        /// The credential's name.
+        credential: String,
+        /// The status of the response: 401 or 403.
+        status: u16,
+    },
 }

@@ -83,6 +83,7 @@ impl Role for Egress {
                 self.set_secrets(&secrets);
                 Ok(())
             }
+            Update::Credentials(credentials) => self.set_credentials(credentials),
             Update::Register(registration) => self.register(registration),
             Update::Policy(policy) => self.enforce(&policy).map_err(|error| format!("{error:#}")),
         }

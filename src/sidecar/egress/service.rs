@@ -10,9 +10,12 @@ use super::ca::{Authority, CaKeyPair};
 use super::client::Client;
 use super::protocol::{Config, Notice, Pair, Registration};
 use super::snapshot::{self, Snapshot, Snapshots};
-use super::{LoggedDecision, ROLE, capacity, responses, stats};
-use crate::policy::{Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize};
-use crate::scan::{KnownSecret, Scanner, Warn};
+use super::{LoggedDecision, ROLE, capacity, cookies, needs, registries, responses, stats};
+use crate::credential::Credential;
+use crate::policy::{
+    Credentials, Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize,
+};
+use crate::scan::{KnownSecret, PLACEHOLDER, Scanner, Warn};
 use crate::sidecar::audit::Log;
 use crate::sidecar::dialer::Outside;
 use crate::sidecar::run::notify;
@@ -39,6 +42,9 @@ pub struct Egress {
     pub(super) spent: Arc<Mutex<BTreeSet<u64>>>,
     pub(super) log: Log,
     pub(super) counters: Arc<stats::Counters>,
+    pub(super) needs: Arc<needs::Needs>,
+    pub(super) cookies: Arc<cookies::HandedOut>,
+    pub(super) registries: Arc<registries::Registries>,
     pub(super) capacity: Arc<capacity::Capacity>,
     pub(super) responses: Arc<responses::Responses<Weak<Egress>>>,
 }
@@ -54,7 +60,9 @@ impl Egress {
             outside: &outside,
             provider: &provider,
         };
-        let snapshot = Snapshot::new(&config.policy, &config.secrets, &inputs, None)?;
+        let snapshot = Snapshot::new(&config.policy, &config.secrets, &inputs, None)?
+            .with_credentials(Credentials::new(config.credentials.clone())?);
+        snapshot.credentials.check_tunnels(&snapshot.policy)?;
         let founded = config.authority.clone().map_or_else(|| CaKeyPair::new(&config.bottle), Ok)?;
         Ok(Self {
             client: Client::Agent,
@@ -70,6 +78,9 @@ impl Egress {
             spent: Arc::default(),
             log: Log::new(ROLE, &config.bottle),
             counters: Arc::new(stats::Counters::new()),
+            needs: Arc::default(),
+            cookies: Arc::default(),
+            registries: Arc::default(),
             capacity: Arc::new(capacity::Capacity::new(times)),
             responses: Arc::default(),
         })
@@ -92,6 +103,21 @@ impl Egress {
     pub(super) fn set_secrets(&self, secrets: &[KnownSecret]) {
         let _taking = lock(&self.sidecars);
         self.change(|snapshot| snapshot.with_secrets(secrets));
+    }
+
+    /// Replaces all credentials; requests in progress keep the previous ones.
+    ///
+    /// # Errors
+    /// One cannot be used; nothing is changed then.
+    pub(super) fn set_credentials(&self, credentials: Vec<Credential>) -> Result<(), String> {
+        let credentials = Credentials::new(credentials).map_err(|error| error.to_string())?;
+        let _taking = lock(&self.sidecars);
+        let policy = self.snapshots.borrow().agent.policy.clone();
+        credentials.check_tunnels(&policy).map_err(|error| error.to_string())?;
+        self.change(|snapshot| snapshot.with_credentials(credentials));
+        // A new value that is not accepted either is reported at once.
+        self.needs.clear();
+        Ok(())
     }
 
     /// Makes a sidecar reachable under its name, by a socket in the volume that it shares with egress.
@@ -134,7 +160,8 @@ impl Egress {
             outside: &self.outside,
             provider: &self.provider,
         };
-        let fresh = Snapshot::new(policy, &before.secrets, &inputs, Some(&before))?;
+        let fresh = Snapshot::new(policy, &before.secrets, &inputs, Some(&before))?.with_credentials_of(&before);
+        fresh.credentials.check_tunnels(&fresh.policy)?;
         // Grants may have been used meanwhile.
         self.change(|_| fresh.without(&lock(&self.spent)));
         Ok(())
@@ -206,7 +233,11 @@ impl Egress {
     fn warn(self: &Arc<Self>, intent: &Arc<Intent>, place: &'static str) -> Warn {
         let (egress, intent) = (self.clone(), intent.clone());
         Arc::new(move |finding| {
-            egress.record(Some(&intent), LoggedDecision::Warn(&Reason::SecretFound(finding, place)));
+            let reason = match finding.rule.as_str() {
+                PLACEHOLDER => Reason::PlaceholderPassed("body"),
+                _ => Reason::SecretFound(finding, place),
+            };
+            egress.record(Some(&intent), LoggedDecision::Warn(&reason));
         })
     }
 }

@@ -15,8 +15,9 @@ use super::capacity::REQUESTS;
 use super::client::Client;
 use super::connect::Connector;
 use super::upstream_proxy::UpstreamProxy;
+use crate::credential::Credential;
 use crate::host;
-use crate::policy::{Allow, EgressSpec, EnforcedPolicy, EntryError, Form, Intent, Policy, Rule, Sibling};
+use crate::policy::{Allow, Credentials, EgressSpec, EnforcedPolicy, EntryError, Form, Intent, Policy, Rule, Sibling};
 use crate::scan::{Action, Actions, Direction, KnownSecret, RequestTarget, Rules, Scanner, Warn};
 use crate::sidecar::dialer::Outside;
 
@@ -40,9 +41,11 @@ pub(super) struct Snapshot {
     pub(super) policy: Arc<Policy>,
     pub(super) connector: Connector,
     pub(super) client: HttpClient<Connector, Body>,
+    /// What the agent has placeholders of.
+    pub(super) credentials: Arc<Credentials>,
     requests: Scanner,
-    /// For each host that has a credential, the scanner of its requests: it searches for all other secrets.
-    credentials: Vec<(Rule, Scanner)>,
+    /// For each host that a secret may be sent to, the scanner of its requests: it searches for all other secrets.
+    receivers: Vec<(Rule, Scanner)>,
     responses: Option<Scanner>,
 }
 
@@ -88,7 +91,8 @@ impl Snapshot {
             connector,
             client,
             policy,
-            credentials: Vec::new(),
+            credentials: Arc::default(),
+            receivers: Vec::new(),
             requests: Scanner::new(&[], rules(Direction::Request)?, actions),
             responses,
             secrets: Vec::new(),
@@ -99,6 +103,41 @@ impl Snapshot {
 
     /// The same with other secrets.
     pub(super) fn with_secrets(&self, secrets: &[KnownSecret]) -> Self {
+        Self { secrets: secrets.to_vec(), ..self.clone() }.searching(&[])
+    }
+
+    /// The same with other credentials.
+    pub(super) fn with_credentials(&self, credentials: Credentials) -> Self {
+        Self { credentials: Arc::new(credentials), ..self.clone() }.searching(&[])
+    }
+
+    /// The same with the credentials of another one.
+    pub(super) fn with_credentials_of(&self, other: &Self) -> Self {
+        Self { credentials: other.credentials.clone(), ..self.clone() }.searching(&[])
+    }
+
+    /// The same for sidecars: they have no placeholders, and a value that one holds may go to the hosts of its credential.
+    fn for_sidecars(&self) -> Self {
+        if self.credentials.all().is_empty() {
+            return self.clone();
+        }
+        let hosts = |credential: &Credential| credential.places.iter().map(|place| place.host.clone()).collect();
+        let held = self.credentials.all().iter();
+        let held = held.map(|credential| KnownSecret { value: credential.value.clone(), hosts: hosts(credential) });
+        let searching = self.searching(&held.collect::<Vec<_>>());
+        Self { credentials: Arc::default(), ..searching }
+    }
+
+    /// The same with scanners for its secrets, the values of its credentials, and `more` secrets.
+    fn searching(&self, more: &[KnownSecret]) -> Self {
+        let secrets: Vec<KnownSecret> = self.secrets.iter().chain(more).cloned().collect();
+        let more = |secret: &&Credential| !secrets.iter().any(|known| known.value == secret.value);
+        let held = self.credentials.all().iter().filter(more).map(|credential| credential.value.clone());
+        let held: Vec<String> = held.collect();
+        let held = held.into_iter().map(|value| KnownSecret { value, hosts: Vec::new() });
+        let secrets: &[KnownSecret] = &secrets.iter().cloned().chain(held).collect::<Vec<_>>();
+        let placeholders = || self.credentials.all().iter().map(|credential| credential.placeholder.as_str());
+        let requests = self.requests.with_placeholders(placeholders());
         let values: Vec<String> = secrets.iter().map(|secret| secret.value.clone()).collect();
         let hosts: BTreeSet<&String> = secrets.iter().flat_map(|secret| &secret.hosts).collect();
         let of_host = |host: &String| {
@@ -107,12 +146,12 @@ impl Snapshot {
             let values =
                 |secrets: Vec<&KnownSecret>| secrets.into_iter().map(|secret| secret.value.clone()).collect::<Vec<_>>();
             // A host that cannot be parsed is never requested.
-            Some((host.parse::<Rule>().ok()?, self.requests.with_secrets(&values(others), &values(exempt))))
+            Some((host.parse::<Rule>().ok()?, requests.with_secrets(&values(others), &values(exempt))))
         };
         Self {
-            credentials: hosts.into_iter().filter_map(of_host).collect(),
-            secrets: secrets.to_vec(),
-            requests: self.requests.with_secrets(&values, &[]),
+            receivers: hosts.into_iter().filter_map(of_host).collect(),
+            requests: requests.with_secrets(&values, &[]),
+            responses: self.responses.as_ref().map(|scanner| scanner.with_placeholders(placeholders())),
             ..self.clone()
         }
     }
@@ -152,14 +191,14 @@ impl Snapshot {
         // Without TLS, others could read a token on its way: none is exempt.
         let sealed = intent.form == Form::Inside;
         let own = self
-            .credentials
+            .receivers
             .iter()
             .filter(|_| sealed)
             .find(|(rule, _)| rule.has_host(&intent.host) && rule.has_port(intent.port));
         let scanner = match own {
             // A host that has a credential accepts no other one.
             Some((_, scanner)) => scanner.for_request(always, warn),
-            None if sealed => {
+            None if sealed && !self.credentials.has_host(&intent.host, intent.port) => {
                 let target = RequestTarget::new(&intent.host.to_string(), intent.path.as_deref().unwrap_or_default());
                 self.requests.for_request(always, warn).for_target(target)
             }
@@ -187,7 +226,7 @@ impl Snapshots {
     /// `previous` are the snapshots that these replace.
     pub(super) fn new(agent: Snapshot, previous: Option<&Self>) -> Arc<Self> {
         let previous = previous.map(|previous| previous.sidecars.as_ref());
-        let sidecars = Arc::new(agent.with_sidecars(BTreeMap::new(), previous));
+        let sidecars = Arc::new(agent.for_sidecars().with_sidecars(BTreeMap::new(), previous));
         Arc::new(Self { agent: Arc::new(agent), sidecars })
     }
 

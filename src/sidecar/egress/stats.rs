@@ -18,6 +18,8 @@ pub(super) struct Counters {
     pub(super) request_bytes: AtomicU64,
     pub(super) response_bytes: AtomicU64,
     decisions: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// By the name of the credential.
+    credentials: Mutex<BTreeMap<String, u64>>,
 }
 
 /// The counters since the start of the process.
@@ -39,6 +41,18 @@ pub struct Stats {
     pub decisions: Vec<Decisions>,
     /// Resident memory, in bytes.
     pub resident: u64,
+    /// Requests with a credential, by its name.
+    #[serde(default)]
+    pub credentials: Vec<CredentialUses>,
+}
+
+/// How often a credential was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialUses {
+    /// Its name.
+    pub name: String,
+    /// The number of requests that it was sent with.
+    pub count: u64,
 }
 
 /// The number of decisions of one kind.
@@ -62,11 +76,17 @@ impl Counters {
             request_bytes: zero(),
             response_bytes: zero(),
             decisions: Mutex::default(),
+            credentials: Mutex::default(),
         }
     }
 
     pub(super) fn record(&self, decision: &'static str, code: &'static str) {
         *lock(&self.decisions).entry((decision, code)).or_default() += 1;
+    }
+
+    /// Counts a use of a credential.
+    pub(super) fn used(&self, credential: &str) {
+        *lock(&self.credentials).entry(credential.to_owned()).or_default() += 1;
     }
 
     pub(super) fn read(&self, generation: u64) -> Stats {
@@ -86,6 +106,10 @@ impl Counters {
             response_bytes: get(&self.response_bytes),
             decisions: decisions.iter().map(row).collect(),
             resident: resident().unwrap_or_default(),
+            credentials: lock(&self.credentials)
+                .iter()
+                .map(|(name, &count)| CredentialUses { name: name.clone(), count })
+                .collect(),
         }
     }
 }
@@ -121,6 +145,11 @@ impl Stats {
             .map(|row| (format!(",decision=\"{}\",code=\"{}\"", row.decision, row.code), row.count))
             .collect();
         sample("decisions_total", "counter", "Decisions by their reasons.", &rows);
+        let rows: Vec<(String, u64)> =
+            self.credentials.iter().map(|row| (format!(",credential=\"{}\"", row.name), row.count)).collect();
+        if !rows.is_empty() {
+            sample("credential_requests_total", "counter", "Requests with a credential.", &rows);
+        }
         text
     }
 }

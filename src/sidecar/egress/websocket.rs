@@ -30,7 +30,8 @@ use super::inspect::scan_message;
 use super::interim::Interim;
 use super::snapshot::Snapshot;
 use super::stats::Counters;
-use super::{Egress, LoggedDecision};
+use super::{Egress, LoggedDecision, inject};
+use crate::credential::{RedactedStream, Redactor};
 use crate::policy::{Intent, Reason};
 use crate::scan::{DecodeError, Overlap, Scanner};
 
@@ -64,14 +65,22 @@ pub(super) async fn forward(
     head.headers.remove(EXTENSIONS);
     head.headers.remove(header::CONTENT_LENGTH);
     join_cookies(&mut head.headers);
+    let injection = inject::judge(egress, snapshot, intent, &mut head)?;
+    let scanner = injection.scanner(scanner);
     check_head(&egress.capacity, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
     strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
-    aim(&mut head, intent, scheme)?;
-    let mut answer = ask(snapshot, intent, scheme, head).await?;
+    injection.ask_readable(&mut head.headers);
+    aim(&mut head, intent, injection.path(intent), scheme)?;
+    injection.apply(&mut head.headers)?;
+    let answer = ask(snapshot, intent, scheme, head).await;
+    let mut answer = answer.inspect_err(|_| injection.failed(egress, intent))?;
+    injection.answered(egress, &mut answer);
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = answer.into_parts();
+        injection.redact_head(egress, intent, &mut head)?;
         strip(&mut head.headers);
+        let body = injection.body(egress, intent, head.status, body);
         let answers = egress.response_scanner(snapshot, intent);
         let body = body::inspect_response(egress, answers.as_ref(), &head.headers, body, intent)?;
         return Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot));
@@ -83,13 +92,15 @@ pub(super) async fn forward(
     }
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut head, _) = answer.into_parts();
+    injection.redact_head(egress, intent, &mut head)?;
     strip(&mut head.headers);
     upgrade_headers(&mut head.headers);
+    let redactor = injection.redactor.clone();
     let (egress, intent, policy) = (egress.clone(), intent.clone(), snapshot.policy.clone());
     tokio::spawn(async move {
         if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
             && let Err(reason) =
-                relay(client, upstream, scanner, &egress, egress.until_forbidden(&policy, &intent)).await
+                relay(client, upstream, (scanner, redactor), &egress, egress.until_forbidden(&policy, &intent)).await
         {
             egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
         }
@@ -140,7 +151,7 @@ fn upgrade_headers(headers: &mut HeaderMap) {
 async fn relay(
     client: Upgraded,
     upstream: Upgraded,
-    scanner: Arc<Scanner>,
+    (scanner, redactor): (Arc<Scanner>, Option<Arc<Redactor>>),
     egress: &Egress,
     forbidden: impl Future<Output = Reason>,
 ) -> Result<(), Reason> {
@@ -149,7 +160,14 @@ async fn relay(
     let between = AtomicBool::new(true);
     let ended = {
         let out = send(&mut from_client, &mut to_upstream, &scanner, egress);
-        let back = receive(&mut from_upstream, &mut to_client, &between, &egress.counters);
+        let back = async {
+            match redactor {
+                None => receive(&mut from_upstream, &mut to_client, &between, &egress.counters).await,
+                Some(redactor) => {
+                    receive_redacted(&mut from_upstream, &mut to_client, &redactor, &between, &egress.counters).await
+                }
+            }
+        };
         tokio::select! {
             sent = out => sent,
             _ = back => Ok(()),
@@ -275,6 +293,54 @@ async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         }
         to.flush().await?;
         between.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Relays the destination's messages without the values of credentials. A message may leave in other frames than it came
+/// in; what a frame ends within is held back until the message continues, but not beyond its end.
+async fn receive_redacted<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    from: &mut R,
+    to: &mut W,
+    redactor: &Arc<Redactor>,
+    between: &AtomicBool,
+    counters: &Counters,
+) -> std::io::Result<()> {
+    let mut stream = RedactedStream::new(redactor.clone());
+    let mut buffer = vec![0; BUFFER];
+    // Whether the message's first frame has left.
+    let mut begun = false;
+    while let Some(Ok(head)) = frames::head(from, false).await? {
+        let mut left = head.length;
+        loop {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            from.read_exact(&mut buffer[..most]).await?;
+            left -= most as u64;
+            counters.response_bytes.fetch_add(most as u64, Ordering::Relaxed);
+            let content = &buffer[..most];
+            let (opcode, last, content) = if head.opcode.is_control() {
+                (head.opcode, true, redactor.text(content).unwrap_or_else(|| content.to_vec()))
+            } else {
+                let last = head.fin && left == 0;
+                let mut shown = stream.push(&Bytes::copy_from_slice(content)).to_vec();
+                if last {
+                    shown.extend_from_slice(&stream.boundary());
+                }
+                (if begun { Opcode::Continuation } else { head.opcode }, last, shown)
+            };
+            if last || !content.is_empty() {
+                between.store(false, Ordering::Relaxed);
+                to.write_all(&frames::part(opcode, last, &content, None)).await?;
+                between.store(true, Ordering::Relaxed);
+                if !head.opcode.is_control() {
+                    begun = !last;
+                }
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        to.flush().await?;
     }
     Ok(())
 }
