@@ -22,4 +22,4 @@ pub use shape::{Shape, ShapeError, placeholder};
 pub use slot::SlotError;
 pub use source::{Source, SourceError};
 pub use substitute::{Offer, Replaced, RequestHead, Substitution, Violation, Why, substitute};
-pub use value::{MAX_VALUE, ValueError, value};
+pub use value::{MAX_VALUE, MIN_VALUE, ValueError, value};

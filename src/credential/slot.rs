@@ -1,38 +1,10 @@
-//! Slots as text, in manifests, plans and messages. A slot that a server or a proxy on the way reads for something else than a
-//! credential is refused: what stands there is logged, reflected, or decides how the message is framed.
+//! Slots as text, in manifests, plans and messages.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::Slot;
-
-/// Headers that hold no credential, in lower case: those of framing and connections (RFC 9110, sections 6.6 and 7.6), and those
-/// that servers log or reflect. Names that begin with [`TRACING`] are refused, too.
-const NO_SLOT: [&str; 21] = [
-    "accept-encoding",
-    "baggage",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "host",
-    "keep-alive",
-    "origin",
-    "proxy-authorization",
-    "proxy-connection",
-    "referer",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-    "via",
-    "x-request-id",
-];
-/// Beginnings of headers for tracing and forwarding.
-const TRACING: [&str; 6] = ["sec-", "trace", "x-amzn-trace", "x-b3-", "x-datadog-", "x-forwarded-"];
+use super::place::Slot;
+use super::check::{Fault, check_slot};
 
 /// Why a text is no slot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +15,9 @@ pub enum SlotError {
     /// A word that takes a name, without one or with a malformed one.
     #[error("slot {0:?}: {1}")]
     Name(String, &'static str),
+    /// What stands there is logged or reflected, or decides how a message is framed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }
 
 impl FromStr for Slot {
@@ -50,50 +25,29 @@ impl FromStr for Slot {
 
     fn from_str(text: &str) -> Result<Self, SlotError> {
         let bad = |why| SlotError::Name(text.to_owned(), why);
-        match text.split_once(':') {
+        let slot = match text.split_once(':') {
             None => match text {
-                "bearer" => Ok(Self::Bearer),
-                "token" => Ok(Self::Token),
-                "path" => Ok(Self::Path),
-                "websocket" => Ok(Self::WebSocket),
-                "basic" => Err(bad("name the user, as in basic:x-access-token; basic:* is any")),
-                "header" => Err(bad("name the header, as in header:x-api-key")),
-                "query" => Err(bad("name the parameter, as in query:key")),
-                _ => Err(SlotError::Unknown(text.to_owned())),
+                "bearer" => Self::Bearer,
+                "token" => Self::Token,
+                "path" => Self::Path,
+                "websocket" => Self::WebSocket,
+                "basic" => return Err(bad("name the user, as in basic:x-access-token; basic:* is any")),
+                "header" => return Err(bad("name the header, as in header:x-api-key")),
+                "query" => return Err(bad("name the parameter, as in query:key")),
+                _ => return Err(SlotError::Unknown(text.to_owned())),
             },
-            Some(("basic", user)) => match user {
-                "" => Err(bad("name the user; basic:* is any")),
-                // RFC 7617, section 2.
-                _ if user.contains(':') || user.contains(char::is_control) => {
-                    Err(bad("a user name has no colon and no control characters"))
-                }
-                _ => Ok(Self::Basic(user.to_owned())),
-            },
-            Some(("header", name)) => {
-                let name = name.to_ascii_lowercase();
-                if name.is_empty() || !name.bytes().all(is_token) {
-                    return Err(bad("that is not a header's name"));
-                }
-                if NO_SLOT.contains(&&*name) || TRACING.iter().any(|beginning| name.starts_with(beginning)) {
-                    return Err(bad("this header is no place for a credential"));
-                }
-                Ok(Self::Header(name))
+            Some(("basic", user)) => Self::Basic(user.to_owned()),
+            Some(("header", name)) => Self::Header(name.to_ascii_lowercase()),
+            // What is percent-encoded in a name could be read in two ways.
+            Some(("query", name)) if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) => {
+                Self::Query(name.to_owned())
             }
-            Some(("query", name)) => {
-                // What is percent-encoded in a name could be read in two ways.
-                if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) {
-                    return Err(bad("a parameter's name has letters, digits, and - . _ ~"));
-                }
-                Ok(Self::Query(name.to_owned()))
-            }
-            Some(_) => Err(SlotError::Unknown(text.to_owned())),
-        }
+            Some(("query", _)) => return Err(bad("a parameter's name has letters, digits, and - . _ ~")),
+            Some(_) => return Err(SlotError::Unknown(text.to_owned())),
+        };
+        check_slot(&slot)?;
+        Ok(slot)
     }
-}
-
-/// A character of a token (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 impl fmt::Display for Slot {

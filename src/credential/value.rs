@@ -1,7 +1,9 @@
 //! What may be a credential's value.
 
-/// Longest value, in bytes.
-pub const MAX_VALUE: usize = 64 << 10;
+/// Longest value, in bytes: a longer one fits in no header.
+pub const MAX_VALUE: usize = 16 << 10;
+/// Shortest value, in bytes: a shorter one occurs in ordinary text, and is not found again in a response.
+pub const MIN_VALUE: usize = 8;
 
 /// Why a text is no value. It is not repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -13,8 +15,11 @@ pub enum ValueError {
     #[error("it has a line break or another control character in it, which no request can hold")]
     Control,
     /// Longer than [`MAX_VALUE`].
-    #[error("it is longer than 64 KiB")]
+    #[error("it is longer than {MAX_VALUE} bytes")]
     Long,
+    /// Shorter than [`MIN_VALUE`].
+    #[error("it is shorter than {MIN_VALUE} bytes, so that it could not be told from ordinary text")]
+    Short,
 }
 
 /// A value: a text without the one newline that programs and editors end it with.
@@ -27,6 +32,7 @@ pub fn value(text: &str) -> Result<String, ValueError> {
         "" => Err(ValueError::Empty),
         _ if text.len() > MAX_VALUE => Err(ValueError::Long),
         _ if text.contains(char::is_control) => Err(ValueError::Control),
+        _ if text.len() < MIN_VALUE => Err(ValueError::Short),
         _ => Ok(text.to_owned()),
     }
 }
@@ -38,10 +44,11 @@ mod tests {
     #[test]
     fn one_newline_is_cut_and_no_line_break_is_left() {
         for (text, expected) in [
-            ("key", Ok("key")),
-            ("key\n", Ok("key")),
-            ("key\r\n", Ok("key")),
-            (" a b ", Ok(" a b ")),
+            ("long-key", Ok("long-key")),
+            ("long-key\n", Ok("long-key")),
+            ("long-key\r\n", Ok("long-key")),
+            (" a b c d ", Ok(" a b c d ")),
+            ("key", Err(ValueError::Short)),
             ("key\n\n", Err(ValueError::Control)),
             ("a\nb", Err(ValueError::Control)),
             ("a\r", Err(ValueError::Control)),
