@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::sources::Sources;
-use crate::credential::{Credential, Shape, Source, check, placeholder};
+use crate::credential::{Credential, Shape, Source, placeholder};
 use crate::host::random_seed;
 use crate::plan::{AgentTemplate, CredentialPlan};
+use crate::policy::Credentials;
 use crate::session::{Class, Failure};
 
 /// Longest values of one bottle together, in bytes: egress is told all of them in one line.
@@ -27,7 +28,7 @@ pub(super) fn held(plans: &[CredentialPlan], values: &BTreeMap<String, String>) 
 
 /// What egress would not take is refused before anything is made.
 fn checked(held: Vec<Credential>) -> Result<Vec<Credential>, Failure> {
-    check(&held).map_err(|error| Failure::new(Class::Input, error.to_string()))?;
+    Credentials::new(held.clone()).map_err(|error| Failure::new(Class::Input, error.to_string()))?;
     Ok(held)
 }
 

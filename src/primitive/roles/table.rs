@@ -52,7 +52,8 @@ mod tests {
     fn secrets_go_to_egress_only_and_the_policy_to_it_and_its_dialer() {
         for role in profiles() {
             let policy = Box::new(EnforcedPolicy::first(EgressSpec::default()));
-            assert_eq!((role.secrets)(Vec::new()).is_some(), role.name == "egress", "{}", role.name);
+            let told = [(role.secrets)(Vec::new()).is_some(), (role.credentials)(Vec::new()).is_some()];
+            assert_eq!(told, [role.name == "egress"; 2], "{}", role.name);
             let enforces = ["egress", "dialer"].contains(&role.name);
             assert_eq!([(role.policy)(policy).is_some(), role.takes_policy], [enforces; 2], "{}", role.name);
         }

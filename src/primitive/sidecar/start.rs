@@ -354,6 +354,7 @@ pub(in crate::primitive) async fn config(
         reachable: addresses,
         authority: inputs.authority.clone(),
         secrets: if role.takes_secrets && again { bottle.secrets.all() } else { Vec::new() },
+        credentials: if role.takes_credentials && again { bottle.credentials().to_vec() } else { Vec::new() },
         proxy_credentials: bottle.host.proxy_credentials.clone().filter(|_| role.is_proxy),
     });
     config.map_err(|why| Failure::new(Class::Internal, format!("write the configuration of {}: {why}", options.name)))
