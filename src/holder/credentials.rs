@@ -12,7 +12,7 @@ use crate::plan::{AgentTemplate, CredentialPlan};
 use crate::policy::Credentials;
 use crate::session::{Class, Failure};
 
-/// Longest values of one bottle together, in bytes: egress is told all of them in one line.
+/// Longest values of one bottle together, in bytes: egress receives all of them in one line.
 const MAX_BYTES: usize = 256 << 10;
 
 /// The credentials of a plan with these values, by name.

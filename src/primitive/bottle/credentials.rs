@@ -1,4 +1,4 @@
-//! The credentials of a bottle: the agent is told the placeholders, egress the values.
+//! The credentials of a bottle: the agent receives the placeholders, egress the values.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl Bottle {
         })
     }
 
-    /// What only the agent is told: its secret variables, and its placeholders.
+    /// The variables that only the agent receives: secrets, and placeholders.
     pub(in crate::primitive) fn agent_env(&self) -> BTreeMap<String, String> {
         let mut env = self.host.agent_env.clone();
         for (plan, placeholder) in self.placeholders() {

@@ -24,7 +24,7 @@ pub struct HostContext {
     pub workspace: Option<WorkspaceSource>,
     /// Variables whose values only the agent is told.
     pub agent_env: BTreeMap<String, String>,
-    /// The values and placeholders of the plan's credentials. The agent is told the placeholders, egress the values.
+    /// The values and placeholders of the plan's credentials. The agent receives the placeholders, egress the values.
     pub credentials: Vec<Credential>,
     /// Whether the workspace is read at the agent's end.
     pub collect: bool,
