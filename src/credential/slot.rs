@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::place::Slot;
 use super::check::{Fault, check_slot};
+use super::place::Slot;
 
 /// Why a text is no slot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

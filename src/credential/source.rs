@@ -35,7 +35,7 @@ pub enum Source {
         /// The attribute `username`.
         user: String,
     },
-    /// `vault:PATH#FIELD`: a field of a secret in HashiCorp Vault's key-value store (`vault kv get`).
+    /// `vault:PATH#FIELD`: a field of a secret in the key-value store of `HashiCorp` Vault (`vault kv get`).
     Vault {
         /// The path, with the mount.
         path: String,

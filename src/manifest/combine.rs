@@ -61,7 +61,7 @@ impl WrittenAt {
     /// no such line.
     pub(super) fn find(file: &Path, text: &str, bottle: &str, name: &str) -> Option<Self> {
         let lines: Vec<&str> = text.lines().collect();
-        let has = |line: &&str| {
+        let has = |line: &str| {
             line.match_indices("name:").any(|(at, word)| {
                 let rest = line[at + word.len()..].trim_start().trim_start_matches(['"', '\'']);
                 let end = rest.strip_prefix(name).map(|rest| rest.trim_start_matches(['"', '\'']));
@@ -69,8 +69,8 @@ impl WrittenAt {
             })
         };
         let begin = lines.iter().position(|line| line.trim_start().starts_with(&format!("{bottle}:"))).unwrap_or(0);
-        let after = (begin..lines.len()).find(|&at| has(&lines[at]));
-        let at = after.or_else(|| lines.iter().position(|line| has(&line)))?;
+        let after = (begin..lines.len()).find(|&at| has(lines[at]));
+        let at = after.or_else(|| lines.iter().position(|line| has(line)))?;
         Some(Self { file: file.to_owned(), line: at + 1, text: lines[at].trim().to_owned() })
     }
 }

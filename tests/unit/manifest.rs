@@ -112,7 +112,8 @@ fn every_template_has_its_credentials() {
     for name in AgentTemplate::names() {
         let template = AgentTemplate::built_in(name).unwrap();
         let variables: Vec<&String> = template.credentials.iter().filter_map(|one| one.env.as_ref()).collect();
-        let env: String = variables.iter().map(|name| format!("{name}: '${{{name}}}', ")).collect();
+        let env: Vec<String> = variables.iter().map(|name| format!("{name}: '${{{name}}}'")).collect();
+        let env = env.join(", ");
         let home = Home::new(&[(
             "config/bottler/bottler.yaml",
             &format!("{{bottles: {{b: {{env: {{{env}}}}}}}, agents: {{it: {{bottle: b, template: {name}}}}}}}"),

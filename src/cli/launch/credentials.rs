@@ -28,17 +28,16 @@ pub(in crate::cli) async fn resolve(planned: &mut Planned) -> Result<(), Failure
         else {
             continue;
         };
-        let found = match &source {
-            Source::Prompt(question) => asked(credential, question).await?,
-            _ => {
-                let (sources, wanted) = (sources.clone(), source.clone());
-                let read = tokio::task::spawn_blocking(move || sources.read(&wanted)).await;
-                let read = read.map_err(|error| Failure::new(Class::Internal, format!("read credentials: {error}")))?;
-                read.map_err(|why| {
-                    let name = &credential.name;
-                    input(format!("credential {name} from {source}: {why}")).hint(why.hint(&source))
-                })?
-            }
+        let found = if let Source::Prompt(question) = &source {
+            asked(credential, question).await?
+        } else {
+            let (sources, wanted) = (sources.clone(), source.clone());
+            let read = tokio::task::spawn_blocking(move || sources.read(&wanted)).await;
+            let read = read.map_err(|error| Failure::new(Class::Internal, format!("read credentials: {error}")))?;
+            read.map_err(|why| {
+                let name = &credential.name;
+                input(format!("credential {name} from {source}: {why}")).hint(why.hint(&source))
+            })?
         };
         planned.credentials.insert(credential.name.clone(), found);
     }
