@@ -6,7 +6,7 @@ use super::bottle::{fetch, life, ps};
 use super::launch::{resume, run};
 use super::policy::{audit, command as policy, stats};
 use super::print::{print_message, report_unwritten};
-use super::setup::{doctor, gc, init, lua, manifest, trust};
+use super::setup::{credentials, doctor, gc, init, lua, manifest, trust};
 use super::sidecar;
 use crate::session::Class;
 
@@ -48,6 +48,8 @@ enum Command {
     Init(init::Args),
     /// Check the manifest, list its agents, print its schema
     Manifest(manifest::Args),
+    /// Check that the sources of credentials have their values
+    Credentials(credentials::Args),
     /// Remove what dead bottles left behind
     Gc(gc::Args),
     /// Check everything that a bottle needs, and say how to fix what is wrong
@@ -94,6 +96,7 @@ pub async fn main() -> u8 {
         Command::Inspect(args) => life::inspect(&args).await,
         Command::Init(args) => init::main(&args),
         Command::Manifest(args) => manifest::main(&args),
+        Command::Credentials(args) => credentials::main(&args),
         Command::Ps(args) => ps::main(&args).await,
         Command::Gc(args) => gc::main(&args).await,
         Command::Doctor(args) => doctor::main(&args).await,

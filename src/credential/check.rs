@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use super::place::{Credential, Slot};
 use super::position::PROTOCOLS;
+use super::value::{MAX_VALUE, MIN_VALUE};
 
 /// The length of a value, in bytes: a shorter one occurs in ordinary text, and is not found again in a response; a longer
 /// one fits in no header.
-const VALUE: std::ops::RangeInclusive<usize> = 8..=16 << 10;
+const VALUE: std::ops::RangeInclusive<usize> = MIN_VALUE..=MAX_VALUE;
 /// The length of a placeholder, in bytes: nobody guesses it.
 const PLACEHOLDER: std::ops::RangeInclusive<usize> = 16..=4096;
 /// Maximum number of credentials of a bottle, and of places of one.

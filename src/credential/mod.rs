@@ -9,11 +9,17 @@ mod place;
 mod position;
 mod redact;
 mod shape;
+mod slot;
+mod source;
 mod substitute;
+mod value;
 
 pub use check::{CredentialError, Fault, check, check_slot};
 pub use place::{Credential, Place, Slot};
 pub use position::{Placeholders, Position};
 pub use redact::{RedactedStream, Redactor};
 pub use shape::{Shape, ShapeError, placeholder};
+pub use slot::SlotError;
+pub use source::{Source, SourceError};
 pub use substitute::{Offer, Replaced, RequestHead, Substitution, Violation, Why, substitute};
+pub use value::{MAX_VALUE, MIN_VALUE, ValueError, value};

@@ -3,9 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where in a request a credential stands.
+/// Where in a request a credential stands; as text `bearer`, `token`, `basic:USER`, `header:NAME`, `query:NAME`, `path`,
+/// `websocket`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(into = "String", try_from = "String")]
+#[schemars(with = "String")]
 pub enum Slot {
     /// `Authorization: Bearer VALUE` (RFC 6750, section 2.1).
     Bearer,

@@ -15,6 +15,8 @@ pub struct Draft {
     pub plan: LaunchPlan,
     /// Variables whose values only the agent receives.
     pub env: BTreeMap<String, String>,
+    /// The values of its credentials that are known by now, by name; the sources of the others are read when it is launched.
+    pub credentials: BTreeMap<String, String>,
     /// The recipe that launches it.
     pub recipe: String,
 }
@@ -33,6 +35,6 @@ impl Drafts {
         let template = AgentTemplate::built_in(name).map_err(|error| bad(&error))?;
         let egress = EgressSpec { allow: template.hosts.clone(), ..EgressSpec::default() };
         let plan = resolve(name, false, name, &template, None, egress);
-        Ok(Draft { plan, env: BTreeMap::new(), recipe: template.recipe().to_owned() })
+        Ok(Draft { plan, env: BTreeMap::new(), credentials: BTreeMap::new(), recipe: template.recipe().to_owned() })
     }
 }

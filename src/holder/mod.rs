@@ -8,6 +8,7 @@
 mod ask;
 mod cancel;
 mod claim;
+mod credentials;
 mod draft;
 mod evidence;
 mod hub;
@@ -15,6 +16,7 @@ mod last_words;
 mod launch;
 mod mounted;
 mod nested;
+mod sources;
 mod spawn;
 mod store;
 mod thread;
@@ -35,9 +37,11 @@ pub use hub::reach;
 pub use launch::{LaunchOutcome, carry_out, unwind_all};
 pub use mounted::check_mount;
 pub use nested::in_memory;
+pub use sources::{Sources, Unresolved};
 pub use spawn::{ROLE, host_env, spawn};
 pub use wire::{Executed, FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, Wire, split};
 
+use crate::credential::Credential;
 use crate::engine::choice::{connect, connect_unbounded};
 use crate::engine::docker::endpoint::Endpoint;
 use crate::engine::{Engine, Filter};
@@ -130,13 +134,14 @@ async fn hold(
         .map_err(|error| Failure::new(Class::Internal, format!("open the state directory: {error}")))
         .and_then(|state| {
             mounted::check(&launch, state.path())?;
+            let credentials = credentials::held(&launch.plan.credentials, &launch.credentials)?;
             let claim = claim(&state, &launch)?;
             Condition::forget(&claim.dir.path);
             // Do not launch without an audit file.
             evidence.begin(&launch, &state)?;
-            Ok((state, claim))
+            Ok((state, claim, credentials))
         });
-    let (state, claim) = match taken {
+    let (state, claim, credentials) = match taken {
         Ok(taken) => taken,
         Err(failure) => {
             report.failure = Some(failure);
@@ -148,7 +153,8 @@ async fn hold(
     let places = mounted::look(&launch).await;
     match open(&launch, &state, &claim, cancel, &events).await {
         Ok(session) => {
-            let (outcome, bottle) = live(&launch, &state, &claim, session, events, hub, made, cancel).await;
+            let (outcome, bottle) =
+                live(&launch, &state, &claim, credentials, session, events, hub, made, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
             kept = outcome.kept.is_some();
             (report.kept, output) = (outcome.kept, outcome.output);
@@ -276,6 +282,7 @@ async fn live(
     launch: &Launch,
     state: &StateDir,
     claim: &Claim,
+    credentials: Vec<Credential>,
     session: Session,
     events: Events,
     hub: &Hub,
@@ -283,7 +290,8 @@ async fn live(
     cancel: &Arc<Cancel>,
 ) -> (LaunchOutcome, Arc<Bottle>) {
     let store = Store::State(state.clone(), launch.endpoint.clone());
-    let nested = Nested::new(session.engine.clone(), store, &launch.program, &launch.drafts);
+    let sources = Sources::new(launch.host_env.clone());
+    let nested = Nested::new(session.engine.clone(), store, &launch.program, &launch.drafts, sources);
     let directory = claim.dir.path.clone();
     // Without a socket nobody can attach, but the launch goes on.
     let listener = hub::listen(&directory).ok();
@@ -293,6 +301,7 @@ async fn live(
         workspace: source(launch, &directory),
         staging: Some(directory),
         agent_env: launch.env.clone(),
+        credentials,
         collect: launch.patch || may_keep(launch),
         bounded: !launch.program.project.is_empty(),
         turns: Some(state.path().to_owned()),

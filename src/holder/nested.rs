@@ -3,6 +3,7 @@
 //! The parent's denials, secrets and upstream proxy apply inside, too. A project's scripts cannot use a nested bottle
 //! to reach more than the launch that they take part in, unless the user's manifest defines an agent that may.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -13,14 +14,17 @@ use tokio::sync::OnceCell;
 
 use super::ask::WITHIN;
 use super::claim::Claim;
-use super::draft::Drafts;
+use super::credentials::{Outer, held_inside};
+use super::draft::{Draft, Drafts};
+use super::sources::Sources;
 use super::store::Store;
 use super::thread::cannot_begin;
 use super::{Cancel, LaunchOutcome, carry_out};
+use crate::credential::Credential;
 use crate::engine::{Engine, EngineDetails, Output};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
 use crate::lua::{Program, built_in_recipe};
-use crate::plan::{ImagePlan, Keep, LaunchPlan, WorkspacePlan, settle};
+use crate::plan::{AgentTemplate, ImagePlan, Keep, LaunchPlan, WorkspacePlan, settle};
 use crate::policy::EgressSpec;
 use crate::primitive::workspace::before;
 use crate::primitive::{Bottle, ChildOutcome, ChildRequest, Event, Events, HostContext, Launcher, Nesting};
@@ -38,13 +42,16 @@ pub(super) struct Nested {
     store: Store,
     program: Program,
     drafts: Drafts,
+    /// Reads the credentials that the outer bottle does not have.
+    sources: Arc<Sources>,
     /// The engine's host, requested by the first bottle.
     details: OnceCell<EngineDetails>,
 }
 
 /// Launches bottles that are not recorded, on an engine that lives in this process.
 pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program, drafts: &Drafts) -> Arc<dyn Launcher> {
-    Arc::new(Arc::new(Nested::new(engine, Store::Memory(owner.to_owned()), program, drafts)))
+    let sources = Sources::new(BTreeMap::new());
+    Arc::new(Arc::new(Nested::new(engine, Store::Memory(owner.to_owned()), program, drafts, sources)))
 }
 
 impl Launcher for Arc<Nested> {
@@ -59,8 +66,34 @@ impl Launcher for Arc<Nested> {
 }
 
 impl Nested {
-    pub(super) fn new(engine: Arc<dyn Engine>, store: Store, program: &Program, drafts: &Drafts) -> Self {
-        Self { engine, store, program: program.clone(), drafts: drafts.clone(), details: OnceCell::new() }
+    pub(super) fn new(
+        engine: Arc<dyn Engine>,
+        store: Store,
+        program: &Program,
+        drafts: &Drafts,
+        sources: Sources,
+    ) -> Self {
+        let (program, drafts, sources) = (program.clone(), drafts.clone(), Arc::new(sources));
+        Self { engine, store, program, drafts, sources, details: OnceCell::new() }
+    }
+
+    /// What the bottle holds of its credentials; in memory nothing, and no command is run.
+    async fn credentials(
+        &self,
+        parent: &Arc<Bottle>,
+        plan: &LaunchPlan,
+        draft: &Draft,
+    ) -> Result<Vec<Credential>, Failure> {
+        if plan.credentials.is_empty() || matches!(self.store, Store::Memory(_)) {
+            return Ok(Vec::new());
+        }
+        let (parent, plans, given) = (parent.clone(), plan.credentials.clone(), draft.credentials.clone());
+        let sources = self.sources.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let outer = Outer { plans: &parent.plan.credentials, held: &parent.host().credentials };
+            held_inside(outer, &plans, &given, &sources)
+        });
+        read.await.map_err(|error| Failure::new(Class::Internal, format!("read credentials: {error}")))?
     }
 
     async fn carry(self: &Arc<Self>, parent: &Arc<Bottle>, order: ChildRequest) -> Result<ChildOutcome, Failure> {
@@ -77,6 +110,13 @@ impl Nested {
         let details = self.details.get_or_try_init(|| self.engine.details()).await?;
         settle(&mut plan, details)
             .map_err(|(why, hint)| Failure::new(Class::Input, format!("bottle {:?}: {why}", order.agent)).hint(hint))?;
+        if !self.drafts.0.contains_key(&order.agent)
+            && let Ok(template) = AgentTemplate::built_in(&order.agent)
+        {
+            plan.credentials =
+                Outer { plans: &parent.plan.credentials, held: &parent.host().credentials }.of_template(&template);
+        }
+        let credentials = self.credentials(parent, &plan, &draft).await?;
         let claim = self.store.claim(&order)?;
         let session = Session::new(&order.id, self.store.owner(), self.engine.clone());
         if let Some(claim) = &claim {
@@ -87,6 +127,7 @@ impl Nested {
             staging: claim.as_ref().map(|claim| claim.dir.path.clone()),
             workspace: order.workspace.clone(),
             agent_env: draft.env,
+            credentials,
             collect: true,
             ..parent.host().clone()
         };

@@ -79,7 +79,10 @@ pub struct Launch {
     pub proxy_credentials: Option<String>,
     /// Variables whose values only the agent receives. They are not in the plan, either.
     pub env: BTreeMap<String, String>,
-    /// The environment of host commands that scripts may run; the holder's own environment is a subset.
+    /// The values of the plan's credentials, by name. They are not in the plan, either.
+    pub credentials: BTreeMap<String, String>,
+    /// The environment of host commands that scripts may run, and of the commands of sources; the holder's own environment is a
+    /// subset.
     pub host_env: BTreeMap<String, String>,
     /// Further agents that the recipe may launch.
     pub drafts: Drafts,

@@ -1,4 +1,4 @@
-//! Random ids.
+//! Random ids and seeds.
 
 use std::io;
 
@@ -18,4 +18,14 @@ pub fn random_base36(count: usize) -> io::Result<String> {
         text.extend(fair.map(|byte| char::from(DIGITS[usize::from(byte % 36)])).take(count - text.len()));
     }
     Ok(text)
+}
+
+/// Random bytes: a seed that nobody can guess.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn random_seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(io::Error::other)?;
+    Ok(seed)
 }

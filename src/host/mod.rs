@@ -9,6 +9,6 @@ mod network;
 
 pub use command::{Limits, output};
 pub use file::{create_whole, make_private, replace};
-pub use id::random_base36;
+pub use id::{random_base36, random_seed};
 pub use lock::{ByteRange, exclusive, is_held, try_exclusive, try_shared, wait_exclusive};
 pub use network::{Route, addresses, readable_routes, routes, routes_v6};

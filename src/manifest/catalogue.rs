@@ -9,7 +9,9 @@ use serde_yaml::Value;
 use super::merge::{anchor, merge, nothing, without};
 use super::problem::parse;
 use super::section::FrontMatter;
-use super::{AgentSection, AgentTemplate, BottleSection, Manifest, Problem, ProjectManifest, ProjectSection, text};
+use super::{
+    AgentSection, AgentTemplate, BottleSection, Manifest, Problem, ProjectManifest, ProjectSection, WrittenAt, text,
+};
 
 /// Longest chain of `extends`.
 const MAX_DEPTH: usize = 16;
@@ -24,6 +26,8 @@ pub struct Catalogue {
     /// Why it, or a folder beside it, could not be read.
     problems: Vec<Problem>,
     bottles: BTreeMap<String, Entry<Value>>,
+    /// The files that define the bottles.
+    bottle_files: BTreeMap<String, PathBuf>,
     agents: BTreeMap<String, Entry<Agent>>,
     templates: BTreeMap<String, Entry<AgentTemplate>>,
     project: Option<PathBuf>,
@@ -74,6 +78,7 @@ impl Catalogue {
                     let value = value.get("bottles").cloned().unwrap_or_else(nothing);
                     for (name, mut section) in names(value) {
                         anchor(&mut section, folder);
+                        self.bottle_files.insert(name.clone(), file.to_owned());
                         self.bottles.insert(name, Ok(section));
                     }
                     for (name, section) in &manifest.agents {
@@ -90,6 +95,7 @@ impl Catalogue {
                 anchor(&mut section, path.parent().unwrap_or(folder));
                 section
             });
+            self.bottle_files.insert(name.clone(), path.clone());
             define(&mut self.bottles, name, read, &path);
         }
         for (name, path) in self.listed(&folder.join("agents"), &["md", "yaml"]) {
@@ -219,6 +225,22 @@ impl Catalogue {
         let merged = self.merged(name, &mut Vec::new())?;
         serde_yaml::from_value(without(merged, "extends"))
             .map_err(|error| Problem::of(name, format!("bottle {name}, merged: {error}")))
+    }
+
+    /// The line that defines a credential of a bottle: in its own file, or in that of one that it extends.
+    pub(super) fn credential_at(&self, bottle: &str, credential: &str) -> Option<WrittenAt> {
+        self.credential_in(bottle, credential, MAX_DEPTH)
+    }
+
+    fn credential_in(&self, bottle: &str, credential: &str, depth: usize) -> Option<WrittenAt> {
+        let own = self.bottles.get(bottle)?.as_ref().ok()?;
+        let list = |key: &str| own.get(key).and_then(Value::as_sequence).into_iter().flatten();
+        if list("credentials").any(|entry| entry.get("name").and_then(Value::as_str) == Some(credential)) {
+            let file = self.bottle_files.get(bottle)?;
+            return WrittenAt::find(file, &content(file).ok()?, bottle, credential);
+        }
+        let mut parents = list("extends").filter_map(Value::as_str).collect::<Vec<_>>().into_iter().rev();
+        parents.find_map(|parent| self.credential_in(parent, credential, depth.checked_sub(1)?))
     }
 
     fn merged(&self, name: &str, above: &mut Vec<String>) -> Result<Value, Problem> {

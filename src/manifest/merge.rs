@@ -1,5 +1,7 @@
 //! Merges bottles for `extends`, as YAML: tables are merged key by key, lists are appended, any other value of the child
-//! replaces the parent's. `null` removes the parent's value. `image` and `build` replace each other.
+//! replaces the parent's. `null` removes the parent's value. `image` and `build` replace each other. Of `credentials`, those of the
+//! same name are merged, and what the child says of one replaces what the parent said, its hosts, too: a credential never goes
+//! further than the last one that names it says.
 
 use std::path::Path;
 
@@ -9,6 +11,9 @@ use super::expand;
 
 /// Keys that replace each other.
 const EXCLUSIVE: [(&str, &str); 2] = [("image", "build"), ("build", "image")];
+
+/// The list whose entries have names.
+const CREDENTIALS: &str = "credentials";
 
 /// Merges a child into its parent.
 pub(super) fn merge(parent: Value, child: Value) -> Value {
@@ -24,9 +29,12 @@ pub(super) fn merge(parent: Value, child: Value) -> Value {
                     parent.remove(&key);
                     continue;
                 }
-                let merged = match parent.remove(&key) {
-                    Some(before) => merge(before, value),
-                    None => value,
+                let merged = match (parent.remove(&key), value) {
+                    (Some(Value::Sequence(before)), Value::Sequence(value)) if key == CREDENTIALS => {
+                        Value::Sequence(merge_named(before, value))
+                    }
+                    (Some(before), value) => merge(before, value),
+                    (None, value) => value,
                 };
                 parent.insert(key, merged);
             }
@@ -42,6 +50,26 @@ pub(super) fn merge(parent: Value, child: Value) -> Value {
         }
         (_, child) => child,
     }
+}
+
+/// Merges a list of tables with names into another one.
+fn merge_named(mut parent: Vec<Value>, child: Vec<Value>) -> Vec<Value> {
+    for entry in child {
+        let same = |other: &&mut Value| entry.get("name").is_some() && other.get("name") == entry.get("name");
+        match (parent.iter_mut().find(same), entry) {
+            (Some(Value::Mapping(known)), Value::Mapping(entry)) => {
+                for (key, value) in entry {
+                    if value.is_null() {
+                        known.remove(&key);
+                    } else {
+                        known.insert(key, value);
+                    }
+                }
+            }
+            (_, entry) => parent.push(entry),
+        }
+    }
+    parent
 }
 
 /// Keys whose value is a path, or a list of them.
@@ -60,6 +88,12 @@ pub(super) fn anchor(section: &mut Value, folder: &Path) {
                     anchor_path(source, folder);
                 }
             }
+            CREDENTIALS => {
+                for source in value.as_sequence_mut().into_iter().flatten().filter_map(|entry| entry.get_mut("source"))
+                {
+                    anchor_source(source, folder);
+                }
+            }
             _ if PATHS.contains(&key) => anchor_path(value, folder),
             _ => anchor(value, folder),
         }
@@ -71,6 +105,15 @@ fn anchor_path(value: &mut Value, folder: &Path) {
         Value::String(path) => *path = expand(folder, Path::new(path)).to_string_lossy().into_owned(),
         Value::Sequence(paths) => paths.iter_mut().for_each(|path| anchor_path(path, folder)),
         _ => {}
+    }
+}
+
+/// A source of a credential that is a file.
+fn anchor_source(source: &mut Value, folder: &Path) {
+    if let Value::String(text) = source
+        && let Some(path) = text.strip_prefix("file:")
+    {
+        *text = format!("file:{}", expand(folder, Path::new(path)).to_string_lossy());
     }
 }
 
@@ -118,5 +161,21 @@ mod tests {
              roots: [/r.pem, /etc/b/c.pem]}, workspace: {path: /w, source: /etc/b/src}}",
         );
         assert_eq!(section, expected);
+        let mut section = yaml("{credentials: [{name: a, source: 'file:k'}, {name: b, source: 'env:K'}, {name: c}]}");
+        anchor(&mut section, Path::new("/etc/b"));
+        let expected =
+            yaml("{credentials: [{name: a, source: 'file:/etc/b/k'}, {name: b, source: 'env:K'}, {name: c}]}");
+        assert_eq!(section, expected);
+    }
+
+    #[test]
+    fn a_credential_is_what_the_last_one_says_of_it() {
+        let parent =
+            yaml("{credentials: [{name: a, source: 'env:A', env: A, hosts: [a.com, b.com]}, {name: b, env: B}]}");
+        let child = yaml("{credentials: [{name: c, env: C}, {name: a, hosts: [c.com], env: null, file: f}]}");
+        let expected = yaml(
+            "{credentials: [{name: a, source: 'env:A', hosts: [c.com], file: f}, {name: b, env: B}, {name: c, env: C}]}",
+        );
+        assert_eq!(merge(parent, child), expected);
     }
 }

@@ -2,6 +2,8 @@
 //! plan's business.
 
 mod catalogue;
+mod combine;
+mod credential;
 mod egress;
 mod env;
 mod grants;
@@ -15,6 +17,8 @@ mod size;
 mod template;
 
 pub use catalogue::{Agent, Catalogue, ProjectFiles, user_file};
+pub use combine::{Origin, ResolvedCredential, WrittenAt};
+pub use credential::{CredentialFile, CredentialSection, PLACEHOLDER, PlaceSection, PlaceTable, ShapeSection};
 pub use egress::{DlpSection, Egress, EgressSection, ProxySection, ProxyTable};
 pub use env::{Value, ValuePart, read_file as read_env_file};
 pub use grants::{SavedGrant, add_grants, grants_file, read_grants, saved_grants};
@@ -24,4 +28,4 @@ pub use resolve::{ResolvedAgent, SkillFile, choose};
 pub use schema::schema;
 pub use section::*;
 pub use size::Size;
-pub use template::{AgentTemplate, CredentialSection, McpFormat, TemplateError};
+pub use template::{AgentTemplate, McpFormat, TemplateError};

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Agent, AgentSection, AgentTemplate, BottleSection, Catalogue, Egress, Problem, Value, expand, text};
+use super::combine::Layers;
+use super::{
+    Agent, AgentSection, AgentTemplate, BottleSection, Catalogue, Egress, Problem, ResolvedCredential, Value, expand,
+    text,
+};
 
 /// Most files and bytes of an agent's skills.
 const MAX_SKILL_FILES: usize = 500;
@@ -33,7 +37,9 @@ pub struct ResolvedAgent {
     pub egress: Egress,
     /// Its prompt.
     pub prompt: Option<String>,
-    /// Environment variables of the bottle and the agent.
+    /// The agent's credentials.
+    pub credentials: Vec<ResolvedCredential>,
+    /// Environment variables of the bottle and the agent, but those that hold credentials.
     pub env: BTreeMap<String, Value>,
     /// Variables from files.
     pub env_files: BTreeMap<String, String>,
@@ -104,6 +110,17 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
     for path in &bottle.env_file {
         env_files.extend(super::read_env_file(path).map_err(&bad)?);
     }
+    let layers = Layers {
+        bottle: &bottle.credentials,
+        template: &template.credentials,
+        env: &mut env,
+        env_files: &mut env_files,
+    };
+    let written = |credential: &str| catalogue.credential_at(bottle_name.as_deref()?, credential);
+    let credentials = layers.combine(written).map_err(|(at, why)| match at {
+        Some(at) => at.problem(why),
+        None => bad(why),
+    })?;
     let mut skills = BTreeMap::new();
     for skill in &agent.skills.0 {
         let from = expand(&folder.join("skills"), Path::new(skill));
@@ -123,6 +140,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         bottle,
         egress,
         prompt,
+        credentials,
         env,
         env_files,
         skills,

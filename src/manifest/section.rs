@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{EgressSection, Size};
+use super::{CredentialSection, EgressSection, Size, credential};
 
 /// The user's `bottler.yaml`, or a file that is named on the command line.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -81,13 +81,16 @@ pub struct BottleSection {
     /// Files with lines `NAME=value`; only the agent receives the values.
     #[serde(default)]
     pub env_file: Vec<PathBuf>,
+    /// Credentials that the agent does not see: it has placeholders, and egress puts in the values.
+    #[serde(default, deserialize_with = "credential::list")]
+    pub credentials: Vec<CredentialSection>,
     /// What the agent works on.
     pub workspace: Option<WorkspaceSection>,
     /// Whether the workspace outlives the bottle; `always` by default for a copy.
     pub keep: Option<Keep>,
     /// What may leave.
     pub egress: Option<EgressSection>,
-    /// Reserved, not implemented: credentials that the agent never sees.
+    /// Reserved, not implemented: a sidecar with routes to hosts.
     pub cred_proxy: Option<serde_json::Value>,
     /// Reserved, not implemented: repositories behind a gate.
     pub git: Option<serde_json::Value>,

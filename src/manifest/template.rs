@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::problem::parse;
-use super::{BuildSection, Problem};
+use super::{BuildSection, CredentialSection, Problem, credential, expand};
 use crate::policy::AllowSpec;
 
 /// The templates that come with bottler.
@@ -15,9 +15,12 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("aider", include_str!("../../stdlib/agents/aider.yaml")),
     ("claude", include_str!("../../stdlib/agents/claude.yaml")),
     ("codex", include_str!("../../stdlib/agents/codex.yaml")),
+    ("copilot", include_str!("../../stdlib/agents/copilot.yaml")),
     ("gemini", include_str!("../../stdlib/agents/gemini.yaml")),
     ("opencode", include_str!("../../stdlib/agents/opencode.yaml")),
+    ("pi", include_str!("../../stdlib/agents/pi.yaml")),
     ("probe", include_str!("../../stdlib/agents/probe.yaml")),
+    ("qwen", include_str!("../../stdlib/agents/qwen.yaml")),
     ("shell", include_str!("../../stdlib/agents/shell.yaml")),
 ];
 
@@ -52,9 +55,9 @@ pub struct AgentTemplate {
     /// Hosts that it needs: the default allowlist.
     #[serde(default)]
     pub hosts: Vec<AllowSpec>,
-    /// Variables that contain a credential, each with the only hosts that it may go to. A variable of the host is not
-    /// passed to the agent unless the manifest names it.
-    #[serde(default)]
+    /// Credentials that its program reads, each with the only hosts that it may go to. One without a source counts where the
+    /// manifest sets its variable, or gives a credential of its name a source.
+    #[serde(default, deserialize_with = "credential::list")]
     pub credentials: Vec<CredentialSection>,
     /// Whether it works on a copy of the current folder by default.
     #[serde(default)]
@@ -66,16 +69,6 @@ pub struct AgentTemplate {
     /// Files to create, for example to answer the questions of a first run; `~` is the agent's home.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
-}
-
-/// A variable that contains a credential.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CredentialSection {
-    /// The variable.
-    pub env: String,
-    /// The only hosts that its value may go to.
-    pub hosts: Vec<String>,
 }
 
 /// How MCP servers are configured: a file, and arguments that name it.
@@ -133,7 +126,11 @@ impl AgentTemplate {
     /// # Errors
     /// It is malformed: with its place.
     pub(super) fn read(file: &Path, text: &str) -> Result<Self, Problem> {
-        let template: Self = parse(file, text, 0)?;
+        let mut template: Self = parse(file, text, 0)?;
+        let folder = file.parent().unwrap_or_else(|| Path::new(""));
+        for credential in &mut template.credentials {
+            credential.source = credential.source.take().map(|source| source.map_path(|path| expand(folder, path)));
+        }
         if template.command.is_empty() {
             return Err(Problem::of(file.display(), "the template has no command"));
         }

@@ -41,6 +41,11 @@ impl Words<'_> {
     }
 }
 
+/// A path in the agent's container; `~/` is its home.
+pub(super) fn at_home(path: &str) -> String {
+    path.strip_prefix("~/").map_or_else(|| path.to_owned(), |rest| format!("{DEFAULT_HOME}/{rest}"))
+}
+
 /// The whole command.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! The plan: everything a launch is going to do, resolved and immutable before anything is made. Pure.
 
 mod command;
+mod credentials;
+mod input;
 mod resolve;
 mod runtime;
 
@@ -12,9 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Resources;
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
-pub use crate::manifest::{AgentTemplate, BuildNetwork, BuildSection, CredentialSection, Keep, WorkspaceMode};
+pub use crate::manifest::{
+    AgentTemplate, BuildNetwork, BuildSection, CredentialFile, Keep, PLACEHOLDER, WorkspaceMode,
+};
 use crate::policy::EgressSpec;
-pub use resolve::{Facts, Flags, Planned, WorkspaceFlags, plan};
+pub use credentials::{CredentialPlan, Declared, Refused, declared, unset};
+pub use input::{Facts, Flags, WorkspaceFlags};
+pub use resolve::{Planned, plan};
 pub use runtime::settle;
 
 /// An agent's bounds where nothing else is planned.
@@ -65,9 +71,9 @@ pub struct LaunchPlan {
     pub watch: u64,
     /// What may leave.
     pub egress: EgressSpec,
-    /// Variables that hold a credential, each with the only hosts that its value may go to.
+    /// Credentials that the agent has placeholders of, each with the only hosts that its value may go to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub credentials: Vec<CredentialSection>,
+    pub credentials: Vec<CredentialPlan>,
     /// What is put into the agent's container.
     pub provision: ProvisionPlan,
     /// The prompt, if there is one.

@@ -3,79 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::command::{Words, command};
+use super::command::{Words, at_home, command};
+use super::credentials::{Credentials, credentials, unset};
 use super::runtime::AUTO;
 use super::{
-    AgentPlan, DEFAULT_RESOURCES, DEFAULT_WATCH, FilePlan, ImagePlan, Isolation, Keep, LaunchPlan, ProvisionPlan,
-    WorkspaceMode, WorkspacePlan,
+    AgentPlan, CredentialPlan, DEFAULT_RESOURCES, DEFAULT_WATCH, Facts, FilePlan, Flags, ImagePlan, Isolation, Keep,
+    LaunchPlan, ProvisionPlan, WorkspaceMode, WorkspacePlan,
 };
 use crate::engine::Resources;
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
-use crate::manifest::{BoundsSection, Egress, IsolationSection, Problem, ResolvedAgent, Size, Value};
-use crate::manifest::{CredentialSection, ValuePart};
-
-/// What the command line says.
-#[derive(Debug, Clone, Default)]
-pub struct Flags {
-    /// The bottle's id.
-    pub bottle: String,
-    /// Whether the user chose it.
-    pub pinned: bool,
-    /// A prompt, after the agent's own.
-    pub prompt: Option<String>,
-    /// The agent's image.
-    pub image: Option<String>,
-    /// Whether an image is pulled even where the engine has it.
-    pub pull: bool,
-    /// Whether an image is built even where nothing has changed.
-    pub rebuild: bool,
-    /// The agent's command.
-    pub command: Vec<String>,
-    /// Its model.
-    pub model: Option<String>,
-    /// Whether nobody is there.
-    pub headless: bool,
-    /// Whether the agent is on a terminal.
-    pub terminal: bool,
-    /// The workspace.
-    pub workspace: WorkspaceFlags,
-    /// Whether it outlives the bottle.
-    pub keep: Option<Keep>,
-    /// How the agent is cut off.
-    pub isolation: Option<IsolationSection>,
-    /// Whether the filter of the agent's bridge may be set.
-    pub set_rp_filter: bool,
-    /// The container runtime.
-    pub runtime: Option<String>,
-    /// Parameters for recipes.
-    pub params: BTreeMap<String, String>,
-}
-
-/// What the command line says about the workspace.
-#[derive(Debug, Clone, Default)]
-pub struct WorkspaceFlags {
-    /// The host's folder.
-    pub source: Option<PathBuf>,
-    /// How the agent gets it.
-    pub mode: Option<WorkspaceMode>,
-    /// Whether it may only read it.
-    pub read_only: bool,
-}
-
-/// What is so on this host.
-#[derive(Debug, Clone, Default)]
-pub struct Facts {
-    /// The host's variables.
-    pub env: BTreeMap<String, String>,
-    /// The directory of the launch.
-    pub directory: PathBuf,
-    /// The user's home.
-    pub home: PathBuf,
-    /// The user's number and group.
-    pub user: (u32, u32),
-    /// Who commits, by git's own configuration: name and address.
-    pub git: Option<(String, String)>,
-}
+use crate::manifest::{BoundsSection, Egress, IsolationSection, Problem, ResolvedAgent, Size, Value, ValuePart};
 
 /// A plan, and what is no part of it because recipes see that.
 #[derive(Debug, Clone)]
@@ -84,6 +21,10 @@ pub struct Planned {
     pub plan: LaunchPlan,
     /// Variables whose values only the agent is told. Not shown, not written down.
     pub env: BTreeMap<String, String>,
+    /// The values of credentials that are known by now, by name. No more than those.
+    pub credentials: BTreeMap<String, String>,
+    /// The variables that the agent's program reads a key from, if it is given none.
+    pub unset: Vec<String>,
     /// Variables that are still to be asked for, with the question.
     pub ask: BTreeMap<String, String>,
     /// What an upstream proxy is shown.
@@ -96,9 +37,11 @@ pub struct Planned {
 ///
 /// # Errors
 /// Something is not there yet, contradicts itself, or names a variable that the host does not have: with the file.
-pub fn plan(chosen: &ResolvedAgent, egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Problem> {
+pub fn plan(chosen: &ResolvedAgent, mut egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Problem> {
+    egress.spec.allow.splice(0..0, chosen.template.hosts.iter().cloned());
+    let credentials = credentials(chosen, &egress.spec, facts)?;
     let file = chosen.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
-    plan_of(chosen, egress, flags, facts)
+    plan_of(chosen, egress, credentials, flags, facts)
         .map_err(|(why, hint)| Problem { hint, ..Problem::of(file, format!("agent {}: {why}", chosen.name)) })
 }
 
@@ -109,7 +52,13 @@ fn refused(why: impl Into<String>, hint: &str) -> Refusal {
     (why.into(), Some(hint.to_owned()))
 }
 
-fn plan_of(chosen: &ResolvedAgent, egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Refusal> {
+fn plan_of(
+    chosen: &ResolvedAgent,
+    egress: Egress,
+    credentials: Credentials,
+    flags: &Flags,
+    facts: &Facts,
+) -> Result<Planned, Refusal> {
     let (bottle, agent, template) = (&chosen.bottle, &chosen.agent, &chosen.template);
     for (there, key) in [
         (bottle.git.is_some(), "git"),
@@ -136,6 +85,10 @@ fn plan_of(chosen: &ResolvedAgent, egress: Egress, flags: &Flags, facts: &Facts)
     let own = if flags.command.is_empty() { agent.command.as_deref() } else { Some(flags.command.as_slice()) };
     let command = command(template, own, flags.headless, !agent.mcp.is_empty(), &words).map_err(|why| (why, None))?;
     let Environment { mut plain, secret, ask } = environment(chosen, facts)?;
+    for credential in &credentials.plans {
+        // What a template sets it to where there is no key.
+        plain.retain(|name, _| credential.env.as_ref() != Some(name));
+    }
     let terminal = flags.terminal && !flags.headless;
     if terminal {
         for name in ["TERM", "COLORTERM"] {
@@ -152,9 +105,7 @@ fn plan_of(chosen: &ResolvedAgent, egress: Egress, flags: &Flags, facts: &Facts)
     // The agent's work is what all this is for: it does not go unless somebody says so.
     let unsaid = if copied { Keep::Always } else { Keep::Never };
     let secret_env: Vec<String> = secret.keys().chain(ask.keys()).cloned().collect();
-    let credentials = credentials(chosen, &secret_env);
-    let mut spec = egress.spec;
-    spec.allow.splice(0..0, template.hosts.iter().cloned());
+    let unset = unset(chosen, own.is_some());
     let plan = LaunchPlan {
         bottle: flags.bottle.clone(),
         pinned: flags.pinned,
@@ -180,16 +131,27 @@ fn plan_of(chosen: &ResolvedAgent, egress: Egress, flags: &Flags, facts: &Facts)
         runtime: flags.runtime.clone().or_else(|| bottle.runtime.clone()).filter(|runtime| runtime != AUTO),
         gvisor: false,
         watch: bottle.watch.unwrap_or(DEFAULT_WATCH).max(1),
-        egress: spec,
-        credentials,
-        provision: ProvisionPlan { prompt: prompt.clone(), files: files(chosen, &words, workspace.as_ref(), facts)? },
+        egress: egress.spec,
+        provision: ProvisionPlan {
+            prompt: prompt.clone(),
+            files: files(chosen, &words, workspace.as_ref(), facts, &credentials.plans)?,
+        },
+        credentials: credentials.plans,
         prompt,
         workspace,
         keep: flags.keep.or(bottle.keep).unwrap_or(unsaid),
         params: flags.params.clone(),
     };
     let recipe = agent.recipe.clone().unwrap_or_else(|| template.recipe().to_owned());
-    Ok(Planned { plan, env: secret, ask, proxy_credentials: egress.proxy_credentials, recipe })
+    Ok(Planned {
+        plan,
+        env: secret,
+        credentials: credentials.values,
+        unset,
+        ask,
+        proxy_credentials: egress.proxy_credentials,
+        recipe,
+    })
 }
 
 fn image(chosen: &ResolvedAgent, flags: &Flags) -> ImagePlan {
@@ -301,17 +263,13 @@ fn environment(chosen: &ResolvedAgent, facts: &Facts) -> Result<Environment, Ref
     Ok(environment)
 }
 
-/// The credentials of the template whose variables the agent is told; each with the only hosts that it may go to.
-fn credentials(chosen: &ResolvedAgent, told: &[String]) -> Vec<CredentialSection> {
-    chosen.template.credentials.iter().filter(|credential| told.contains(&credential.env)).cloned().collect()
-}
-
 /// The files that the agent finds: those of its template, its MCP servers, its skills, git's identity.
 fn files(
     chosen: &ResolvedAgent,
     words: &Words<'_>,
     workspace: Option<&WorkspacePlan>,
     facts: &Facts,
+    credentials: &[CredentialPlan],
 ) -> Result<Vec<FilePlan>, Refusal> {
     let (agent, template) = (&chosen.agent, &chosen.template);
     let file = |path: &str, content: String, executable: bool| FilePlan {
@@ -364,11 +322,14 @@ fn files(
         }
         files.push(file("~/.gitconfig", content, false));
     }
+    let held = |credential: &&CredentialPlan| {
+        credential.file.as_ref().is_some_and(|held| files.iter().any(|file| file.path == held.path))
+    };
+    if let Some(CredentialPlan { name, file: Some(file), .. }) = credentials.iter().find(held) {
+        let why = format!("credential {name}: {} is a file of its template or skills, too", file.path);
+        return Err(refused(why, "name another file, or only the variable"));
+    }
     Ok(files)
-}
-
-fn at_home(path: &str) -> String {
-    path.strip_prefix("~/").map_or_else(|| path.to_owned(), |rest| format!("{DEFAULT_HOME}/{rest}"))
 }
 
 /// What of an MCP server cannot be put into a settings file as it stands.

@@ -228,6 +228,11 @@ impl RequestPatterns {
 }
 
 impl Allow {
+    /// Whether some request to each host of a rule, at one of its ports, is allowed.
+    pub(super) fn meets(&self, rule: &Rule) -> bool {
+        self.rule.meets(rule)
+    }
+
     /// How far a request matches; a path that is not known yet matches.
     pub(super) fn match_level(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> MatchLevel {
         if !self.rule.has_host(host) {

@@ -17,7 +17,7 @@ pub use credential::{Credentials, CredentialsError};
 pub use live::{Change, ChangeError, Denial, EnforcedPolicy, Grant, LivePolicy, Scope};
 pub use rule::{Rule, RuleError};
 pub use sibling::{Endpoint, Sibling};
-pub use spec::{Connect, EgressSpec, SpecError, UpstreamProxy};
+pub use spec::{Connect, EgressSpec, Reach, SpecError, UpstreamProxy};
 pub use terms::{CANARY, FORBIDDEN, Mode, TcpTarget, is_probe_host};
 
 #[cfg(test)]

@@ -23,6 +23,16 @@ enum Ports {
     One(u16),
 }
 
+impl Ports {
+    fn has(&self, port: u16) -> bool {
+        match self {
+            Self::Default => DEFAULT_PORTS.contains(&port),
+            Self::All => true,
+            Self::One(one) => *one == port,
+        }
+    }
+}
+
 /// Why a rule cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
@@ -98,11 +108,7 @@ impl Rule {
 
     /// Whether the rule covers this port.
     pub fn has_port(&self, port: u16) -> bool {
-        match self.ports {
-            Ports::Default => DEFAULT_PORTS.contains(&port),
-            Ports::All => true,
-            Ports::One(one) => one == port,
-        }
+        self.ports.has(port)
     }
 
     /// Whether the rule covers this host, at some port. `*.example.com` does not cover `example.com`.
@@ -128,6 +134,17 @@ impl Rule {
         let unnamed = |ports: &Ports| !matches!(ports, Ports::One(_));
         let ports = self.ports == other.ports || unnamed(&self.ports) && unnamed(&other.ports);
         self.host == other.host && self.subdomains == other.subdomains && ports
+    }
+
+    /// Whether the rule covers every host of another one, at one of its ports at least.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let any = Self { ports: Ports::All, ..self.clone() };
+        let ports = match (&self.ports, &other.ports) {
+            (Ports::One(port), other) => other.has(*port),
+            (own, Ports::One(port)) => own.has(*port),
+            _ => true,
+        };
+        ports && any.covers(other)
     }
 
     /// Whether the rule covers every host and port of another one.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Mode, Policy, Rule, RuleError, Sibling, TcpTarget};
+use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Mode, Policy, Rule, RuleError, Sibling, TcpTarget, Tls};
 use crate::net::{Host, HostError};
 use crate::scan::Dlp;
 
@@ -58,6 +58,17 @@ pub struct UpstreamProxy {
     /// How destinations are named to it.
     #[serde(default)]
     pub connect: Connect,
+}
+
+/// How requests to a host get out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// They do not.
+    Not,
+    /// In a tunnel, unread.
+    Tunnel,
+    /// Inspected.
+    Inspected,
 }
 
 /// How destinations are named to a proxy.
@@ -127,6 +138,24 @@ impl EgressSpec {
         self.policy(BTreeMap::new()).and(self.proxy().map(drop)).and(self.no_proxy().map(drop))
     }
 
+    /// How requests to a host would get out, at one of its ports; `host` as in an entry of the allowlist.
+    ///
+    /// # Errors
+    /// The host or an entry is malformed.
+    pub fn reach(&self, host: &str) -> Result<Reach, EntryError> {
+        let wanted: Rule = host.parse()?;
+        let mut found = Reach::Not;
+        for entry in &self.allow {
+            if entry.read()?.meets(&wanted) {
+                match entry {
+                    AllowSpec::Table(table) if table.tls == Some(Tls::Tunnel) => return Ok(Reach::Tunnel),
+                    _ => found = Reach::Inspected,
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Parses the TCP destinations, in order.
     ///
     /// # Errors
@@ -189,6 +218,31 @@ impl EgressSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_reached_inspected_in_a_tunnel_or_not() {
+        let spec: EgressSpec = serde_yaml::from_str(
+            "{allow: [a.com, '*.b.com', 'c.com:8443', {host: d.com, tls: tunnel}, {host: e.com, methods: [GET]}]}",
+        )
+        .unwrap();
+        for (host, expected) in [
+            ("a.com", Reach::Inspected),
+            ("A.com.", Reach::Inspected),
+            ("x.a.com", Reach::Not),
+            ("x.b.com", Reach::Inspected),
+            ("*.x.b.com", Reach::Inspected),
+            ("b.com", Reach::Not),
+            ("c.com", Reach::Not),
+            ("c.com:8443", Reach::Inspected),
+            ("a.com:443", Reach::Inspected),
+            ("a.com:8443", Reach::Not),
+            ("d.com", Reach::Tunnel),
+            ("e.com", Reach::Inspected),
+        ] {
+            assert_eq!(spec.reach(host).unwrap(), expected, "{host}");
+        }
+        assert!(spec.reach("a b").is_err());
+    }
 
     #[test]
     fn mistakes_are_told_with_their_section() {

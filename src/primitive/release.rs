@@ -62,18 +62,25 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
 
 async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failure> {
     let ca = agent.egress.ca().await?;
-    let (files, mut env, counterpart) = {
+    let told = bottle.agent_env();
+    let (mut files, mut env, counterpart) = {
         let provided = lock(&agent.provision);
-        (provided.files(&bottle.host.agent_env), provided.env.clone(), provided.probe.is_some())
+        (provided.files(&told), provided.env.clone(), provided.probe.is_some())
     };
+    for file in bottle.credential_files() {
+        // A recipe's file takes precedence.
+        if files.iter().all(|known| known.path != file.path) {
+            files.push(file);
+        }
+    }
     if counterpart {
         let targets = targets(bottle, agent, 0).await?;
         let json = serde_json::to_string(&targets).map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
         env.insert(probe::VARIABLE.to_owned(), json);
     }
-    for (name, value) in &bottle.host.agent_env {
+    for (name, value) in told {
         // A recipe's value of the same variable takes precedence.
-        env.entry(name.clone()).or_insert_with(|| value.clone());
+        env.entry(name).or_insert(value);
     }
     let workdir = if agent.config.workdir.is_empty() { DEFAULT_HOME.to_owned() } else { agent.config.workdir.clone() };
     Ok(init::Release { command: agent.config.command.clone(), workdir, env, files, ca })

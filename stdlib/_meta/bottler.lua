@@ -368,7 +368,7 @@ function Bottle:close() end
 ---@field agent AgentPlan The agent.
 ---@field best_effort_bounds? boolean Whether the launch goes on where the host cannot bound memory and processes.
 ---@field bottle string The bottle's id.
----@field credentials? CredentialSection[] Variables that hold a credential, each with the only hosts that its value may go to.
+---@field credentials? CredentialPlan[] Credentials that the agent has placeholders of, each with the only hosts that its value may go to.
 ---@field egress EgressSpec What may leave.
 ---@field gvisor? boolean Whether that runtime has a kernel of its own, which is gVisor.
 ---@field image ImageOptions The agent's image.
@@ -396,10 +396,20 @@ function Bottle:close() end
 ---@field user string Whom it runs as: `uid:gid`, a number, or a name that the image knows.
 ---@field workdir string The directory its command starts in.
 
----A variable that contains a credential.
----@class (exact) CredentialSection
----@field env string The variable.
+---A file of the agent with a placeholder in it. Its owner is the agent, and nobody else may read it.
+---@class (exact) CredentialFile
+---@field content string What is in it; `{placeholder}` becomes the placeholder.
+---@field path string Where: absolute, or `~/…` below the agent's home.
+
+---A credential that the agent has a placeholder of.
+---@class (exact) CredentialPlan
+---@field env? string The agent's variable that holds the placeholder.
+---@field file? CredentialFile The agent's file that holds the placeholder.
 ---@field hosts string[] The only hosts that its value may go to.
+---@field name string Its name.
+---@field places? Place[] The same with the slot at each host, and the only requests.
+---@field shape? any What its placeholder looks like.
+---@field source? any Where its value comes from; absent where the manifest's `env` or an `env_file` has it.
 
 ---A denied host with conditions.
 ---@class (exact) DenyTable
@@ -432,6 +442,13 @@ function Bottle:close() end
 ---@field fill? boolean Whether `{NAME:-N}` in it becomes the last N characters of what the agent is told as NAME.
 ---@field mode string Its permission bits in octal, as in `"0644"`.
 ---@field path string Where; absolute.
+
+---A host that a credential is for, and where it stands in requests to it.
+---@class (exact) Place
+---@field host string The host, as in `egress.allow`.
+---@field methods? string[] The only methods; all where it is empty.
+---@field paths? string[] The only paths, as in `egress.allow`; all where it is empty.
+---@field slot string The slot.
 
 ---A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
 ---@class (exact) UpstreamProxy

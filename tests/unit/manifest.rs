@@ -105,6 +105,36 @@ fn every_template_has_its_plan() {
     }
 }
 
+/// What every template's program reads, where it finds its placeholder, and where the value goes.
+#[test]
+fn every_template_has_its_credentials() {
+    let mut all = serde_json::Map::new();
+    for name in AgentTemplate::names() {
+        let template = AgentTemplate::built_in(name).unwrap();
+        let variables: Vec<&String> = template.credentials.iter().filter_map(|one| one.env.as_ref()).collect();
+        let env: Vec<String> = variables.iter().map(|name| format!("{name}: '${{{name}}}'")).collect();
+        let env = env.join(", ");
+        let home = Home::new(&[(
+            "config/bottler/bottler.yaml",
+            &format!("{{bottles: {{b: {{env: {{{env}}}}}}}, agents: {{it: {{bottle: b, template: {name}}}}}}}"),
+        )]);
+        let mut command = home.command(&["run", "it", "--dry-run", "--format", "json"]);
+        let done: Done = command.envs(variables.iter().map(|name| (name, "value-of-mine"))).output().unwrap().into();
+        assert!(!done.stdout.contains("value-of-mine"), "{name}: {}", done.stdout);
+        let plan = done.json()["plan"].clone();
+        assert_eq!(plan["agent"]["secret_env"], serde_json::Value::Null, "{name}");
+        if !variables.is_empty() {
+            all.insert(name.to_owned(), plan["credentials"].clone());
+        }
+    }
+    let text = serde_json::to_string_pretty(&all).unwrap() + "\n";
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plans/credentials.json");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&golden, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&golden).unwrap_or_default(), "{}", golden.display());
+}
+
 #[test]
 fn a_plan_is_put_together_from_agent_bottle_template_host_and_flags() {
     let home = Home::new(&[
@@ -137,7 +167,7 @@ agents:
     assert_eq!(plan["agent"]["env"]["A"], "agent");
     assert_eq!(plan["agent"]["env"]["B"], "dev");
     assert_eq!(plan["agent"]["env"]["PORT"], "8080");
-    assert_eq!(plan["agent"]["secret_env"], serde_json::json!(["ANTHROPIC_API_KEY", "FROM_FILE", "ASKED"]));
+    assert_eq!(plan["agent"]["secret_env"], serde_json::json!(["FROM_FILE", "ASKED"]));
     assert_eq!(done.json()["ask"]["ASKED"], "Paste it");
     assert_eq!(plan["agent"]["user"], "1234:1235");
     assert_eq!(plan["agent"]["workdir"], "/work");
@@ -146,7 +176,10 @@ agents:
     assert_eq!(plan["prompt"], "Be brief.\n\nDo it.");
     let hosts = serde_json::json!(["api.anthropic.com", "platform.claude.com", "a.example.com", "b.example.com"]);
     assert_eq!((&plan["egress"]["allow"], &plan["egress"]["mode"]), (&hosts, &"enforce".into()));
-    assert_eq!(plan["credentials"][0]["env"], "ANTHROPIC_API_KEY");
+    let place = serde_json::json!([{"host": "api.anthropic.com", "slot": "header:x-api-key"}]);
+    let credential = serde_json::json!([{"name": "anthropic-api-key", "source": "env:MY_KEY", "shape": "anthropic",
+        "env": "ANTHROPIC_API_KEY", "hosts": ["api.anthropic.com"], "places": place}]);
+    assert_eq!(plan["credentials"], credential);
     let workspace = &done.json()["workspace"];
     let expected = serde_json::json!({"files": 2, "git_elsewhere": null, "left_out": [], "look_secret": [".env"]});
     assert_eq!(workspace, &expected);
@@ -154,9 +187,10 @@ agents:
     let mut command = home.command(&["run", "researcher", "--dry-run"]);
     let said: Done = command.env("MY_KEY", "host-secret").output().unwrap().into();
     for words in [
-        "secrets     only for the agent: ANTHROPIC_API_KEY, FROM_FILE, ASKED (asked for)",
+        "secrets     only for the agent: FROM_FILE, ASKED (asked for)",
         "egress      4 hosts: api.anthropic.com, platform.claude.com, a.example.com and 1 more",
-        "credential  ANTHROPIC_API_KEY may go only to api.anthropic.com",
+        "credential  anthropic-api-key, from env:MY_KEY; the agent has a placeholder in ANTHROPIC_API_KEY\n",
+        "              goes only to api.anthropic.com, as header:x-api-key\n",
         "may contain secrets: .env",
     ] {
         assert!(said.stdout.contains(words), "{words}: {}", said.stdout);
@@ -206,6 +240,180 @@ fn mistakes_have_their_file_line_and_remedy() {
     let mut command = home.command(&["run", "claude", "--dry-run"]);
     let done: Done = command.current_dir(home.path("home")).output().unwrap().into();
     assert!(done.code() == 120 && done.stderr.contains("all your files"), "{}", done.stderr);
+}
+
+/// A bottle's own credentials, those that it completes, and those of the bottles that it extends.
+#[test]
+fn credentials_are_merged_from_bottles_and_the_template() {
+    let home = Home::new(&[
+        (
+            "config/bottler/bottler.yaml",
+            "bottles:
+  base:
+    image: i
+    credentials:
+      - {name: github, source: 'file:token', shape: github, env: GH_TOKEN, hosts: [{host: api.github.com, slot: token}]}
+      - name: anthropic-api-key
+        source: op://Private/Anthropic/key
+    egress: {allow: [api.github.com, github.com, gw.example.com]}
+  dev:
+    extends: [base]
+    credentials:
+      - name: github
+        hosts: [{host: github.com, slot: 'basic:x-access-token', methods: [GET], paths: ['/acme/**']}]
+  gateway:
+    extends: [base]
+    env: {ANTHROPIC_BASE_URL: https://gw.example.com}
+    credentials: [{name: anthropic-api-key, source: {command: [token, --now]}, hosts: [gw.example.com]}]
+agents:
+  dev: {bottle: dev, template: claude}
+  gateway: {bottle: gateway, template: claude}
+  codex: {template: codex}
+  none: {template: claude}
+",
+        ),
+        ("config/bottler/token", "ghp_not_a_token"),
+    ]);
+    let credentials = |agent: &str| home.plan(&[agent])["plan"]["credentials"].clone();
+    let found = credentials("dev");
+    assert_eq!(found[0]["source"], format!("file:{}", home.path("config/bottler/token").display()));
+    let place = serde_json::json!([{"host": "github.com", "slot": "basic:x-access-token", "methods": ["GET"],
+        "paths": ["/acme/**"]}]);
+    assert_eq!((&found[0]["places"], &found[0]["shape"]), (&place, &"github".into()));
+    // What it does not say is the template's.
+    assert_eq!((&found[1]["env"], &found[1]["shape"]), (&"ANTHROPIC_API_KEY".into(), &"anthropic".into()));
+    assert_eq!(
+        (&found[1]["source"], &found[1]["hosts"][0]),
+        (&"op://Private/Anthropic/key".into(), &"api.anthropic.com".into())
+    );
+    let found = credentials("gateway");
+    assert_eq!(found[1]["source"], serde_json::json!({"command": ["token", "--now"]}));
+    assert_eq!(found[1]["places"], serde_json::json!([{"host": "gw.example.com", "slot": "header:x-api-key"}]));
+    // Where there is no key, it is said before anything is made, with what would be read, and what to do.
+    let said = home.run(&["run", "none", "--dry-run"]).stdout;
+    for words in ["NO KEY      claude reads ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN", "export ANTHROPIC_API_KEY=…"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(home.run(&["run", "claude", "--dry-run"]).stdout.contains("bottler init"));
+    assert_eq!(home.plan(&["none"])["unset"][0], "ANTHROPIC_API_KEY");
+    // Another program than the template's, or a literal for a server that takes any key, needs none.
+    assert_eq!(home.plan(&["none", "--", "sh"])["unset"], serde_json::Value::Null);
+    assert!(!home.run(&["run", "dev", "--dry-run"]).stdout.contains("NO KEY"));
+}
+
+#[test]
+fn a_credential_that_would_not_work_is_a_mistake_at_its_line() {
+    let home = Home::new(&[]);
+    let bottle = |credentials: &str, more: &str| {
+        format!(
+            "bottles:\n  b:\n    image: i\n    {more}\n    credentials:\n      - name: good\n        source: env:PATH\n        env: GOOD\n        hosts: [a.example.com]\n{credentials}\nagents:\n  a: {{bottle: b, template: shell}}\n"
+        )
+    };
+    let allow = "egress: {allow: [a.example.com, {host: t.example.com, tls: tunnel}]}";
+    let rest = "source: 'env:PATH', env: X, hosts: [a.example.com]";
+    for (credentials, words) in [
+        (format!("      - {{name: good, {rest}}}"), "there are two of this name"),
+        ("      - {name: x, source: 'env:PATH', env: GOOD, hosts: [a.example.com]}".to_owned(), "has the variable GOOD, too"),
+        ("      - {name: x, env: X, hosts: [a.example.com]}".to_owned(), "no source"),
+        ("      - {name: x, source: 'env:PATH', hosts: [a.example.com]}".to_owned(), "no place for the agent"),
+        ("      - {name: x, source: 'env:PATH', env: X}".to_owned(), "no `hosts`"),
+        ("      - {name: x, source: 'env:PATH', env: X, hosts: [b.example.com]}".to_owned(), "not on the allowlist"),
+        ("      - {name: x, source: 'env:PATH', env: X, hosts: [t.example.com]}".to_owned(), "is a tunnel"),
+        ("      - {name: x, source: 'env:NOT_SET', env: X, hosts: [a.example.com]}".to_owned(), "NOT_SET is not set"),
+        ("      - {name: x, source: hunter2hunter2, env: X, hosts: [a.example.com]}".to_owned(), "not a source"),
+        ("      - {name: x, source: 'env:PATH', env: X, hosts: ['*.com']}".to_owned(), "hosts: "),
+        ("      - {name: x, source: 'env:PATH', env: X, hosts: [{host: a.example.com, slot: cookie}]}".to_owned(), "not a slot"),
+        (
+            "      - {name: x, source: 'env:PATH', env: X, hosts: [{host: a.example.com, slot: 'header:Referer'}]}".to_owned(),
+            "no credential stands there",
+        ),
+        (format!("      - {{name: x, shape: antropic, {rest}}}"), "there is no antropic"),
+        (format!("      - {{name: x, shape: {{length: 3}}, {rest}}}"), "opaque shape"),
+        (format!("      - {{name: 'a b', {rest}}}"), "not a credential's name"),
+        (format!("      - {{name: x, sauce: y, {rest}}}"), "there is no key sauce"),
+        ("      - {name: x, source: 'env:PATH', env: 'A=B', hosts: [a.example.com]}".to_owned(), "variable name"),
+        (
+            "      - {name: x, source: 'env:PATH', file: {path: x, content: '{placeholder}'}, hosts: [a.example.com]}".to_owned(),
+            "not an absolute path",
+        ),
+        ("      - {name: x, source: 'env:PATH', file: {path: ~/x, content: y}, hosts: [a.example.com]}".to_owned(), "no {placeholder}"),
+        (
+            "      - {name: x, source: 'env:PATH', file: {path: ~/.gitconfig, content: '{placeholder}'}, hosts: [a.example.com]}".to_owned(),
+            "is a file of its template",
+        ),
+    ] {
+        home.write("config/bottler/bottler.yaml", &bottle(&credentials, allow));
+        let said = home.run(&["run", "a", "--dry-run", "--workspace", "."]);
+        assert_eq!(said.code(), 120, "{credentials}: {}", said.stderr);
+        let has_line = words.starts_with("is a file") || said.stderr.contains("bottler.yaml:10");
+        assert!(said.stderr.contains(words) && has_line, "{credentials}: {words}: {}", said.stderr);
+    }
+    home.write("config/bottler/bottler.yaml", &bottle("", allow));
+    assert_eq!(home.plan(&["a"])["plan"]["credentials"][0]["name"], "good");
+    // The variable is one thing or the other.
+    home.write("config/bottler/bottler.yaml", &bottle("", "env: {GOOD: '${PATH}'}"));
+    home.fails(&["run", "a", "--dry-run"], &["GOOD is set by `env`", "bottler.yaml:6"]);
+    assert_eq!(home.run(&["manifest", "check"]).code(), 120);
+}
+
+/// Real programs in the place of password managers: what is found is told by its length alone.
+#[test]
+fn sources_are_checked_without_a_launch() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new(&[
+        (
+            "config/bottler/bottler.yaml",
+            "bottles:
+  b:
+    image: i
+    egress: {allow: [a.example.com]}
+    credentials:
+      - {name: one, source: 'op://v/i/f', env: ONE, hosts: [a.example.com]}
+      - {name: two, source: 'pass:nothing', env: TWO, hosts: [a.example.com]}
+      - {name: three, source: 'prompt:Paste it', env: THREE, hosts: [a.example.com]}
+      - {name: four, source: 'env:FOUR', env: FOUR, hosts: [a.example.com]}
+agents: {a: {bottle: b, template: shell}, c: {template: gemini}}
+",
+        ),
+        ("bin/op", "#!/bin/sh\necho ran >> \"$HOME/../runs\"\nprintf 'value-of-%s' \"$3\"\n"),
+        ("bin/pass", "#!/bin/sh\necho 'nothing is not in the password store' >&2\nexit 1\n"),
+        ("home/.keep", ""),
+    ]);
+    for program in ["op", "pass"] {
+        std::fs::set_permissions(home.path("bin").join(program), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", home.path("bin").display(), std::env::var("PATH").unwrap());
+    let run = |arguments: &[&str]| -> Done {
+        home.command(arguments).env("PATH", &path).env("FOUR", "value-of-four").output().unwrap().into()
+    };
+    let done = run(&["credentials", "check"]);
+    assert_eq!(done.code(), 120, "{}", done.stderr);
+    for words in [
+        "found, 19 bytes",
+        "found, 13 bytes",
+        "pass failed with exit code 1: nothing is not in",
+        "asked for at the launch",
+    ] {
+        assert!(done.stdout.contains(words), "{words}: {}", done.stdout);
+    }
+    for words in
+        ["hint: two of a: it must work without asking: try `pass show nothing`", "note: gemini reads GEMINI_API_KEY"]
+    {
+        assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
+    }
+    assert!(!done.stdout.contains("value-of") && !done.stderr.contains("value-of"));
+    let rows = run(&["credentials", "check", "a", "--format", "json"]).json();
+    assert_eq!((&rows[0]["found"], &rows[0]["length"]), (&true.into(), &19.into()));
+    assert_eq!((&rows[1]["found"], &rows[2]["found"]), (&false.into(), &serde_json::Value::Null));
+    assert!(!rows.to_string().contains("value-of"), "{rows}");
+    // A plan alone runs no command.
+    let runs = || std::fs::read_to_string(home.path("runs")).unwrap_or_default().lines().count();
+    assert_eq!(runs(), 2);
+    assert_eq!(run(&["run", "a", "--dry-run"]).code(), 0);
+    assert_eq!(runs(), 2);
+    assert_eq!(run(&["credentials", "check", "nobody"]).code(), 120);
+    assert_eq!(run(&["credentials", "check", "c"]).code(), 0);
 }
 
 #[test]
@@ -304,8 +512,11 @@ fn the_manifest_that_its_readme_shows_is_right() {
     let home = Home::new(&[("config/bottler/bottler.yaml", &shown)]);
     assert_eq!(home.run(&["manifest", "check"]).code(), 0);
     let mut command = home.command(&["run", "researcher", "--dry-run", "--format", "json"]);
-    let done: Done = command.env("ANTHROPIC_API_KEY", "x").output().unwrap().into();
+    let done: Done = command.env("ANTHROPIC_API_KEY", "a-key-of-mine").output().unwrap().into();
     assert_eq!(done.json()["plan"]["egress"]["allow"].as_array().unwrap().len(), 5, "{}", done.stderr);
+    home.write("config/bottler/bottler.yaml", &Readme::read("src/manifest/README.md").file("credentials.yaml"));
+    assert_eq!(home.run(&["manifest", "check"]).code(), 0);
+    assert_eq!(home.plan(&["dev"])["plan"]["credentials"][1]["places"][1]["slot"], "basic:x-access-token");
 }
 
 /// A recipe launches the manifest's agents, with the settings of their bottles; also without an engine.

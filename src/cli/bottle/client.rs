@@ -111,7 +111,8 @@ impl Drop for Client {
 
 impl Client {
     pub(in crate::cli) fn start(launch: Launch, engine: Arc<dyn Engine>, show: ClientOptions) -> anyhow::Result<Self> {
-        let secrets: Vec<&String> = launch.env.values().chain(&launch.proxy_credentials).collect();
+        let secrets: Vec<&String> =
+            launch.env.values().chain(launch.credentials.values()).chain(&launch.proxy_credentials).collect();
         let log = crash::open(&launch.state, &launch.plan.bottle)?;
         let (socket, holder) = holder::spawn(&secrets, log)?;
         socket.set_nonblocking(true)?;

@@ -7,9 +7,10 @@ use super::egress::EgressArgs;
 use super::program::{self, Definitions, ProjectArgs};
 use crate::cli::failure::input;
 use crate::cli::terminal;
+use crate::credential::Source;
 use crate::holder::{Draft, Drafts};
 use crate::manifest::{Catalogue, Egress, IsolationSection, ResolvedAgent, choose, expand, saved_grants, text};
-use crate::plan::{Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
+use crate::plan::{CredentialPlan, Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
 use crate::policy::AllowSpec;
 use crate::session::{Class, Failure, GrantsKey, StateDir, new_id, valid_name};
 use crate::workspace::identity;
@@ -245,10 +246,15 @@ pub(in crate::cli) fn drafts(defined: &Definitions, facts: &Facts, launched: &st
         }
         let egress: Egress = chosen.egress.clone();
         let planned = plan(&chosen, egress, &Flags::default(), facts).map_err(|problem| problem.to_string())?;
-        match planned.ask.keys().next() {
-            Some(name) => Err(format!("env: {name} must be asked for, which only `bottler run` can do")),
-            None => Ok(Draft { plan: planned.plan, env: planned.env, recipe: planned.recipe }),
+        if let Some(name) = planned.ask.keys().next() {
+            return Err(format!("env: {name} must be asked for, which only `bottler run` can do"));
         }
+        let asked = |credential: &&CredentialPlan| matches!(credential.source, Some(Source::Prompt(_)));
+        if let Some(CredentialPlan { name, .. }) = planned.plan.credentials.iter().find(asked) {
+            return Err(format!("credential {name} must be asked for, which only `bottler run` can do"));
+        }
+        let (plan, env, credentials) = (planned.plan, planned.env, planned.credentials);
+        Ok(Draft { plan, env, credentials, recipe: planned.recipe })
     };
     let names: Vec<String> = defined.catalogue.agents().map(str::to_owned).collect();
     Drafts(names.into_iter().map(|name| (name.clone(), draft(&name))).collect::<BTreeMap<_, _>>())

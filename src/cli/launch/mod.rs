@@ -1,6 +1,7 @@
 //! Launches: the plan from manifest and flags, the summary and the question before it, the launch.
 
 pub(super) mod agent;
+pub(super) mod credentials;
 mod differences;
 pub(super) mod egress;
 mod preflight;

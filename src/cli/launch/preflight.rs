@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use super::agent::PreparedLaunch;
+use super::credentials;
 use crate::cli::failure::input;
 use crate::plan::{ImagePlan, Isolation, Keep, LaunchPlan, WorkspaceMode, WorkspacePlan};
 use crate::policy::{AllowSpec, Tls};
@@ -108,8 +109,13 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     if !plan.egress.tcp.is_empty() {
         say("tcp", plan.egress.tcp.join(", "));
     }
-    for credential in &plan.credentials {
-        say("credential", format!("{} may go only to {}", credential.env, credential.hosts.join(", ")));
+    for line in credentials::lines(&ready.planned) {
+        say(if line.starts_with(' ') { "" } else { "credential" }, line);
+    }
+    if let Some((why, remedy)) = credentials::no_key(&ready.planned.unset, &chosen.template_name, chosen.file.is_some())
+    {
+        say("NO KEY", why);
+        say("", remedy);
     }
     if let Some(workspace) = &plan.workspace {
         say("workspace", self::workspace(workspace, found));
@@ -202,6 +208,7 @@ fn some<T: std::fmt::Display>(names: &[T]) -> String {
 pub(in crate::cli) fn is_worth_asking(plan: &LaunchPlan) -> bool {
     let anything = plan.workspace.is_some()
         || !plan.agent.secret_env.is_empty()
+        || !plan.credentials.is_empty()
         || !plan.egress.allow.is_empty()
         || !plan.egress.tcp.is_empty();
     anything && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::agent::{AgentArgs, PreparedLaunch};
+use super::credentials;
 use super::differences::tell_differences;
 use super::preflight;
 use super::program;
@@ -21,7 +22,7 @@ use crate::cli::terminal::{confirm, read_secret};
 use crate::engine::choice::connect;
 use crate::engine::{Engine, EngineDetails, Product};
 use crate::holder::{self, Launch, Report};
-use crate::plan::{LaunchPlan, WorkspaceMode, settle};
+use crate::plan::{LaunchPlan, Planned, WorkspaceMode, settle};
 use crate::probe::{ProbeResult, passed};
 use crate::session::{Argument, Class, Failure, Invocation, StateDir};
 use crate::{report, sidecar};
@@ -62,6 +63,9 @@ struct DryRunOutput<'a> {
     plan: &'a LaunchPlan,
     /// The recipe that launches it.
     recipe: &'a str,
+    /// The variables that the agent's program reads a key from, if it is given none.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    unset: &'a [String],
     /// Variables that will be asked for, with the question.
     ask: &'a std::collections::BTreeMap<String, String>,
     /// The workspace's files, where it has one.
@@ -139,6 +143,7 @@ pub(in crate::cli) async fn launch(
     }
     ask(&mut ready).await?;
     let (engine, _) = engine?;
+    credentials::resolve(&mut ready.planned).await?;
     let directory = std::env::current_dir()
         .map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
     let plan = ready.planned.plan;
@@ -153,8 +158,9 @@ pub(in crate::cli) async fn launch(
         keys,
     };
     let (id, copied) = (plan.bottle.clone(), is_copied(&plan));
-    let secrets: Vec<&String> = ready.planned.env.values().chain(&ready.planned.proxy_credentials).collect();
-    let runs = !program.grants.host_commands.is_empty();
+    let (env, held) = (ready.planned.env.values(), ready.planned.credentials.values());
+    let secrets: Vec<&String> = env.chain(held).chain(&ready.planned.proxy_credentials).collect();
+    let runs = !program.grants.host_commands.is_empty() || credentials::reads_later(&ready.drafts);
     let host_env = if runs { holder::host_env(&secrets) } else { std::collections::BTreeMap::new() };
     let launch = Launch {
         plan,
@@ -164,6 +170,7 @@ pub(in crate::cli) async fn launch(
         state: state.path().to_owned(),
         proxy_credentials: ready.planned.proxy_credentials,
         env: ready.planned.env,
+        credentials: ready.planned.credentials,
         drafts: ready.drafts,
         patch: args.agent.patch.is_some(),
         resume: resumed.is_some(),
@@ -249,8 +256,8 @@ fn dry(
     hooks: &[String],
 ) -> Result<u8, Failure> {
     if args.format == Format::Json {
-        let (plan, ask) = (&ready.planned.plan, &ready.planned.ask);
-        print_json(&DryRunOutput { version: 1, plan, recipe, ask, workspace, hooks })?;
+        let Planned { plan, ask, unset, .. } = &ready.planned;
+        print_json(&DryRunOutput { version: 1, plan, recipe, unset, ask, workspace, hooks })?;
     } else {
         print_data(&(preflight::lines(ready, workspace, hooks).join("\n") + "\n"));
         print_data(&format!("{:<12}{}\n", "command", ready.planned.plan.agent.command.join(" ")));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::failure::input;
 use crate::cli::print::print_message;
-use crate::manifest::{AgentTemplate, user_file};
+use crate::manifest::{AgentTemplate, PlaceSection, user_file};
 use crate::session::Failure;
 
 /// What `init` takes.
@@ -49,18 +49,29 @@ pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
 fn found() -> String {
     let has = |name: &&str| {
         let template = AgentTemplate::built_in(name);
-        template.is_ok_and(|template| template.credentials.iter().any(|one| std::env::var_os(&one.env).is_some()))
+        template.is_ok_and(|template| {
+            template.credentials.iter().filter_map(|one| one.env.as_ref()).any(|env| std::env::var_os(env).is_some())
+        })
     };
-    ["claude", "codex", "gemini"].iter().find(|name| has(name)).copied().unwrap_or("claude").to_owned()
+    ["claude", "codex", "gemini", "copilot"].iter().find(|name| has(name)).copied().unwrap_or("claude").to_owned()
 }
 
 /// The manifest's text.
 fn starter(name: &str, template: &AgentTemplate, has: impl Fn(&str) -> bool) -> String {
     let mut env = String::new();
+    let mut found = false;
     for credential in &template.credentials {
-        let (variable, hosts) = (&credential.env, credential.hosts.join(", "));
-        let mark = if has(variable) { "" } else { "# " };
-        env.push_str(&format!("      {mark}{variable}: ${{{variable}}}    # from this host; goes to {hosts} only\n"));
+        let Some(variable) = &credential.env else { continue };
+        let hosts: Vec<&str> = credential.hosts.iter().map(PlaceSection::host).collect();
+        let hosts: Vec<&str> =
+            hosts.iter().enumerate().filter(|(at, host)| !hosts[..*at].contains(host)).map(|(_, host)| *host).collect();
+        // One key is enough, and of two a program takes one.
+        let mark = if has(variable) && !found { "" } else { "# " };
+        found |= has(variable);
+        env.push_str(&format!(
+            "      {mark}{variable}: ${{{variable}}}    # from this host; the agent gets a placeholder, {} the key\n",
+            hosts.join(", ")
+        ));
     }
     if env.is_empty() {
         env.push_str("      # TOKEN: ${TOKEN}               # from this host; only the agent receives it\n");
@@ -108,7 +119,7 @@ mod tests {
                 let catalogue = Catalogue::read(Some(&file), None);
                 assert_eq!(catalogue.problems(), [], "{name}");
                 let chosen = choose(&catalogue, "dev", None).unwrap();
-                assert_eq!(chosen.env.len(), if has { template.credentials.len() } else { 0 });
+                assert_eq!(chosen.credentials.len(), usize::from(has && !template.credentials.is_empty()));
                 // The example may be used as it stands.
                 let text = starter(name, &template, |_| has);
                 assert!(text.contains("allow: [] # for example ["), "{text}");

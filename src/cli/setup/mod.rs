@@ -1,5 +1,6 @@
 //! Commands that need no bottle: manifest, trust, recipes, and the state of this machine.
 
+pub(super) mod credentials;
 pub(super) mod doctor;
 pub(super) mod gc;
 pub(super) mod init;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::images::Images;
+use crate::credential::Credential;
 use crate::primitive::handle::WorkspaceSource;
 
 /// How long a script may compute between two waits, in processor time.
@@ -23,6 +24,8 @@ pub struct HostContext {
     pub workspace: Option<WorkspaceSource>,
     /// Variables whose values only the agent is told.
     pub agent_env: BTreeMap<String, String>,
+    /// The values and placeholders of the plan's credentials. The agent receives the placeholders, egress the values.
+    pub credentials: Vec<Credential>,
     /// Whether the workspace is read at the agent's end.
     pub collect: bool,
     /// Whether a project's hooks take part: then nothing is allowed beyond the plan, which is the user's.
@@ -48,6 +51,7 @@ impl HostContext {
             staging: None,
             workspace: None,
             agent_env: BTreeMap::new(),
+            credentials: Vec::new(),
             collect: true,
             bounded: false,
             turns: None,

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod channels;
+mod credentials;
 mod host;
 mod images;
 mod inventory;

@@ -1,4 +1,4 @@
-//! The secrets of a bottle: egress lets them out in no form, but to the hosts that each is for.
+//! The secrets of a bottle: egress lets them out in no form.
 
 use std::sync::Mutex;
 
@@ -10,11 +10,11 @@ use crate::sync::lock;
 pub(in crate::primitive) struct Secrets(Mutex<Vec<KnownSecret>>);
 
 impl Secrets {
-    /// Notes a secret that may go to these hosts alone.
-    pub(in crate::primitive) fn add(&self, value: &str, hosts: &[String]) {
+    /// Notes a secret that the agent may send nowhere.
+    pub(in crate::primitive) fn add(&self, value: &str) {
         let mut known = lock(&self.0);
         if known.iter().all(|other| other.value != value) {
-            known.push(KnownSecret { value: value.to_owned(), hosts: hosts.to_vec() });
+            known.push(KnownSecret { value: value.to_owned(), hosts: Vec::new() });
         }
     }
 

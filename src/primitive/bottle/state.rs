@@ -91,9 +91,12 @@ impl Bottle {
     pub fn new(session: Session, plan: LaunchPlan, events: Events, host: HostContext, nesting: Nesting) -> Self {
         let addresses = Allocator::new(&session.id, host.local);
         let secrets = Secrets::default();
-        for (name, value) in &host.agent_env {
-            let of = plan.credentials.iter().find(|credential| credential.env == *name);
-            secrets.add(value, of.map_or(&[][..], |credential| &credential.hosts));
+        for value in host.agent_env.values() {
+            secrets.add(value);
+        }
+        for credential in &host.credentials {
+            // Egress puts it in behind the search: nobody else may send it anywhere.
+            secrets.add(&credential.value);
         }
         Self {
             session,
@@ -151,7 +154,7 @@ impl Bottle {
 
     /// Notes a secret: from the release of the agent on, egress lets it out in no form.
     pub fn keep_secret(&self, secret: &str) {
-        self.secrets.add(secret, &[]);
+        self.secrets.add(secret);
     }
 
     /// How many secrets it has noted.

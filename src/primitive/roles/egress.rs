@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile, Serving, UpdateOf};
 use super::relay::Relay;
+use crate::credential::Credential;
 use crate::layout::sidecar::SOCKET;
 use crate::layout::{self, loopback};
 use crate::net::Host;
@@ -23,6 +24,7 @@ impl Profile for EgressProfile {
     const REGISTER: Option<fn(Registration) -> UpdateOf<Self>> = Some(Update::Register);
     const POLICY: Option<fn(Box<EnforcedPolicy>) -> UpdateOf<Self>> = Some(Update::Policy);
     const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = Some(Update::Secrets);
+    const CREDENTIALS: Option<fn(Vec<Credential>) -> UpdateOf<Self>> = Some(Update::Credentials);
 
     /// First of all its own, then those of the destinations of plain TCP, each at an address of its own, so that every one
     /// keeps its port.
@@ -61,7 +63,7 @@ impl Profile for EgressProfile {
             proxy_credentials: context.proxy_credentials,
             authority: context.authority,
             secrets: context.secrets,
-            credentials: Vec::new(),
+            credentials: context.credentials,
         })
     }
 

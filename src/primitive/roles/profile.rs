@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use serde_json::Value;
 
 use super::relay::Relay;
+use crate::credential::Credential;
 use crate::engine::Resources;
 use crate::layout::sidecar::SOCKET;
 use crate::policy::{EnforcedPolicy, TcpTarget};
@@ -37,6 +38,9 @@ pub(in crate::primitive) trait Profile: 'static {
     const POLICY: Option<fn(Box<EnforcedPolicy>) -> UpdateOf<Self>> = None;
     /// How it is told the bottle's secrets, if it needs them. What is secret goes to nobody else.
     const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = None;
+
+    /// How it is told the bottle's credentials, if it puts them into requests. A value goes to nobody else.
+    const CREDENTIALS: Option<fn(Vec<Credential>) -> UpdateOf<Self>> = None;
 
     /// What it serves the agent.
     fn relays(serving: &Serving<'_>) -> Vec<Relay> {
@@ -114,6 +118,8 @@ pub(in crate::primitive) struct Context<'a> {
     pub(in crate::primitive) authority: Option<CaKeyPair>,
     /// The secrets that it must know from its first moment on, if it needs them at all.
     pub(in crate::primitive) secrets: Vec<KnownSecret>,
+    /// The credentials that it must know from its first moment on, if it puts them into requests.
+    pub(in crate::primitive) credentials: Vec<Credential>,
     /// What an upstream proxy is shown.
     pub(in crate::primitive) proxy_credentials: Option<String>,
 }
@@ -161,6 +167,7 @@ pub(in crate::primitive) struct RoleProfile {
     pub(in crate::primitive) uses_egress: bool,
     pub(in crate::primitive) port: Option<u16>,
     pub(in crate::primitive) takes_secrets: bool,
+    pub(in crate::primitive) takes_credentials: bool,
     pub(in crate::primitive) register: fn(Registration) -> Option<Value>,
     pub(in crate::primitive) takes_policy: bool,
     pub(in crate::primitive) relays: fn(&Serving<'_>) -> Vec<Relay>,
@@ -168,6 +175,7 @@ pub(in crate::primitive) struct RoleProfile {
     pub(in crate::primitive) ca: fn(&Value) -> Option<String>,
     pub(in crate::primitive) policy: fn(Box<EnforcedPolicy>) -> Option<Value>,
     pub(in crate::primitive) secrets: fn(Vec<KnownSecret>) -> Option<Value>,
+    pub(in crate::primitive) credentials: fn(Vec<Credential>) -> Option<Value>,
     pub(in crate::primitive) noticed: fn(Value) -> Option<NoticeEffect>,
 }
 
@@ -185,11 +193,13 @@ impl Entry {
             register: |registration| serde_json::to_value(P::REGISTER?(registration)).ok(),
             takes_policy: P::POLICY.is_some(),
             takes_secrets: P::SECRETS.is_some(),
+            takes_credentials: P::CREDENTIALS.is_some(),
             relays: P::relays,
             config: |context| serde_json::to_value(P::config(context)?).map_err(|error| error.to_string()),
             ca: |ready| P::ca(serde_json::from_value(ready.clone()).ok()?),
             policy: |policy| serde_json::to_value(P::POLICY?(policy)).ok(),
             secrets: |secrets| serde_json::to_value(P::SECRETS?(secrets)).ok(),
+            credentials: |credentials| serde_json::to_value(P::CREDENTIALS?(credentials)).ok(),
             noticed: |notice| P::noticed(serde_json::from_value(notice).ok()?),
         };
         Self { name: P::Role::NAME, process: Process::of::<P::Role>(), profile: Some(profile) }

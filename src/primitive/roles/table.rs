@@ -4,7 +4,6 @@
 use super::counterpart::CounterpartProfile;
 use super::dialer::DialerProfile;
 use super::egress::EgressProfile;
-use super::name::RoleName;
 use super::profile::{Entry, Networks, RoleProfile};
 use crate::sidecar::receiver::HostReceiver;
 use crate::sidecar::run::Process;
@@ -34,9 +33,8 @@ pub(super) fn startable() -> impl Iterator<Item = &'static RoleProfile> {
 }
 
 /// The dialer, which no recipe starts.
-pub(in crate::primitive) fn dialer() -> RoleName {
-    let found = profiles().find(|role| role.name == crate::sidecar::dialer::ROLE);
-    RoleName(found.expect("it is in the table"))
+pub(in crate::primitive) fn dialer() -> &'static RoleProfile {
+    profiles().find(|role| role.name == crate::sidecar::dialer::ROLE).expect("it is in the table")
 }
 
 fn profiles() -> impl Iterator<Item = &'static RoleProfile> {
@@ -52,7 +50,8 @@ mod tests {
     fn secrets_go_to_egress_only_and_the_policy_to_it_and_its_dialer() {
         for role in profiles() {
             let policy = Box::new(EnforcedPolicy::first(EgressSpec::default()));
-            assert_eq!((role.secrets)(Vec::new()).is_some(), role.name == "egress", "{}", role.name);
+            let told = [(role.secrets)(Vec::new()).is_some(), (role.credentials)(Vec::new()).is_some()];
+            assert_eq!(told, [role.name == "egress"; 2], "{}", role.name);
             let enforces = ["egress", "dialer"].contains(&role.name);
             assert_eq!([(role.policy)(policy).is_some(), role.takes_policy], [enforces; 2], "{}", role.name);
         }

@@ -166,17 +166,16 @@ async fn reopen(bottle: &Bottle, id: &str) -> Option<Lines> {
     Some(Lines::new(engine.container_logs(id, None, true).await.ok()?))
 }
 
-/// Sends the bottle's secrets to the sidecars that need them, and waits until these search for them.
+/// Sends the bottle's secrets and credentials to the sidecars that need them, and waits until these use them.
 pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
-    let secrets = bottle.secrets.all();
-    if secrets.is_empty() {
-        return Ok(());
-    }
-    let lines = bottle.channels.all();
-    for (name, channel) in lines {
-        if let Some(update) = (channel.role.secrets)(secrets.clone()) {
+    let (secrets, credentials) = (bottle.secrets.all(), bottle.credentials());
+    for (name, channel) in bottle.channels.all() {
+        let secrets = if secrets.is_empty() { None } else { (channel.role.secrets)(secrets.clone()) };
+        let credentials = if credentials.is_empty() { None } else { (channel.role.credentials)(credentials.to_vec()) };
+        for (what, update) in [("secrets", secrets), ("credentials", credentials)] {
+            let Some(update) = update else { continue };
             let taken = channel.update(bottle.session.engine.as_ref(), update).await;
-            taken.map_err(|why| Failure::new(Class::Operation, format!("tell sidecar {name} the secrets: {why}")))?;
+            taken.map_err(|why| Failure::new(Class::Operation, format!("tell sidecar {name} the {what}: {why}")))?;
         }
     }
     Ok(())

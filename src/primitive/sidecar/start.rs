@@ -18,7 +18,7 @@ use crate::primitive::bottle::Bottle;
 use crate::primitive::handle::{Network, Pair, Pairs, Refusal, Sidecar, SidecarInputs, SidecarOptions};
 use crate::primitive::image::self_image;
 use crate::primitive::name::check_name;
-use crate::primitive::roles::{self, Context, NetworkAddresses, Networks, RoleProfile, Serving};
+use crate::primitive::roles::{self, Context, NetworkAddresses, Networks, RoleName, RoleProfile, Serving};
 use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sidecar::counterpart;
 use crate::sidecar::egress::CaKeyPair;
@@ -229,7 +229,7 @@ fn start_dialer(
     at: Option<&ScriptLocation>,
 ) -> Result<Arc<Sidecar>, Failure> {
     let name = format!("{}-dialer", egress.name);
-    let options = SidecarOptions { name, role: roles::dialer(), allow: egress.allow.clone() };
+    let options = SidecarOptions { name, role: RoleName(roles::dialer()), allow: egress.allow.clone() };
     let handles = SidecarHandles {
         networks: Vec::new(),
         reachable: BTreeMap::new(),
@@ -354,6 +354,7 @@ pub(in crate::primitive) async fn config(
         reachable: addresses,
         authority: inputs.authority.clone(),
         secrets: if role.takes_secrets && again { bottle.secrets.all() } else { Vec::new() },
+        credentials: if role.takes_credentials && again { bottle.credentials().to_vec() } else { Vec::new() },
         proxy_credentials: bottle.host.proxy_credentials.clone().filter(|_| role.is_proxy),
     });
     config.map_err(|why| Failure::new(Class::Internal, format!("write the configuration of {}: {why}", options.name)))

@@ -98,17 +98,18 @@ const FILES: &[&[&str]] = &[];
 /// Known cycles between folders, or a folder and a file beside it. None may be added.
 const FOLDERS: &[&[&str]] = &[];
 
-/// Crates that only one place may name.
-const ONLY_IN: &[(&str, &str)] = &[
-    ("bollard", "src/engine/docker"),
-    ("rustix", "src/engine/native"),
-    ("seccompiler", "src/engine/native"),
-    ("mlua", "src/lua"),
-    ("indicatif", "src/report"),
-    ("clap", "src/cli"),
-    ("full_moon", "src/lua"),
-    ("similar", "src/workspace"),
-    ("vte", "src/report"),
+/// Crates that only these places may name.
+const ONLY_IN: &[(&str, &[&str])] = &[
+    ("bollard", &["src/engine/docker"]),
+    ("rustix", &["src/engine/native"]),
+    ("seccompiler", &["src/engine/native", "src/sidecar/dialer"]),
+    ("landlock", &["src/engine/native", "src/sidecar/dialer"]),
+    ("mlua", &["src/lua"]),
+    ("indicatif", &["src/report"]),
+    ("clap", &["src/cli"]),
+    ("full_moon", &["src/lua"]),
+    ("similar", &["src/workspace"]),
+    ("vte", &["src/report"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -209,9 +210,10 @@ fn each_engine_and_language_is_named_in_one_place() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for path in sources(&root.join("src")) {
         let code = code(&path);
-        for (name, place) in ONLY_IN {
+        for (name, places) in ONLY_IN {
             let named = code.contains(&format!("{name}::"));
-            assert!(!named || path.starts_with(root.join(place)), "{} names {name}", path.display());
+            let here = places.iter().any(|place| path.starts_with(root.join(place)));
+            assert!(!named || here, "{} names {name}", path.display());
         }
     }
 }

@@ -1,0 +1,115 @@
+//! The credentials of a launch: reads their sources, and says in the summary who gets which.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+use crate::cli::failure::input;
+use crate::cli::terminal::read_secret;
+use crate::credential::{Source, value};
+use crate::holder::{Drafts, Sources};
+use crate::plan::{CredentialPlan, Planned};
+use crate::session::{Class, Failure};
+
+/// This host's variables, for commands of sources.
+pub(in crate::cli) fn host_sources() -> Sources {
+    let texts =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Sources::new(texts.collect())
+}
+
+/// Reads the values that are not known yet: asks for them, or runs the commands of their sources.
+///
+/// # Errors
+/// One has no value: which credential, from where, why, and what to do.
+pub(in crate::cli) async fn resolve(planned: &mut Planned) -> Result<(), Failure> {
+    let sources = std::sync::Arc::new(host_sources());
+    for credential in &planned.plan.credentials {
+        let Some(source) = credential.source.clone().filter(|_| !planned.credentials.contains_key(&credential.name))
+        else {
+            continue;
+        };
+        let found = if let Source::Prompt(question) = &source {
+            asked(credential, question).await?
+        } else {
+            let (sources, wanted) = (sources.clone(), source.clone());
+            let read = tokio::task::spawn_blocking(move || sources.read(&wanted)).await;
+            let read = read.map_err(|error| Failure::new(Class::Internal, format!("read credentials: {error}")))?;
+            read.map_err(|why| {
+                let name = &credential.name;
+                input(format!("credential {name} from {source}: {why}")).hint(why.hint(&source))
+            })?
+        };
+        planned.credentials.insert(credential.name.clone(), found);
+    }
+    Ok(())
+}
+
+async fn asked(credential: &CredentialPlan, question: &str) -> Result<String, Failure> {
+    let name = credential.env.as_ref().unwrap_or(&credential.name);
+    if !std::io::stdin().is_terminal() {
+        return Err(input(format!(
+            "credential {}: {name} must be asked for, and there is no terminal",
+            credential.name
+        ))
+        .hint(format!("give it another source, as in env:{}", credential.env.as_deref().unwrap_or("NAME"))));
+    }
+    let typed = read_secret(&format!("{name}: {question}")).await?;
+    value(&typed).map_err(|why| input(format!("credential {}: what was typed: {why}", credential.name)))
+}
+
+/// Whether the holder may have to run commands of sources itself, for bottles inside the one that is launched.
+pub(in crate::cli) fn reads_later(drafts: &Drafts) -> bool {
+    let later =
+        |credential: &CredentialPlan| credential.source.as_ref().is_some_and(|source| source.command().is_some());
+    drafts.0.values().flatten().any(|draft| draft.plan.credentials.iter().any(later))
+}
+
+/// The lines of the summary.
+pub(in crate::cli) fn lines(planned: &Planned) -> Vec<String> {
+    let mut lines = Vec::new();
+    for credential in &planned.plan.credentials {
+        let source = credential.source.as_ref().map_or("the manifest's env".to_owned(), ToString::to_string);
+        let held: Vec<&str> =
+            credential.env.iter().map(String::as_str).chain(credential.file.iter().map(|file| &*file.path)).collect();
+        lines.push(format!(
+            "{}, from {source}; the agent has a placeholder in {}",
+            credential.name,
+            held.join(" and ")
+        ));
+        for (host, slots) in slots(credential) {
+            lines.push(format!("  goes only to {host}, as {slots}"));
+        }
+    }
+    lines
+}
+
+/// Hosts with their slots and conditions.
+fn slots(credential: &CredentialPlan) -> BTreeMap<&str, String> {
+    let mut hosts: BTreeMap<&str, String> = BTreeMap::new();
+    for place in &credential.places {
+        let mut text = place.slot.to_string();
+        if !place.methods.is_empty() {
+            text = format!("{text} of {}", place.methods.join(", "));
+        }
+        if !place.paths.is_empty() {
+            text = format!("{text} at {}", place.paths.join(", "));
+        }
+        let known = hosts.entry(&place.host).or_default();
+        *known = if known.is_empty() { text } else { format!("{known}, {text}") };
+    }
+    hosts
+}
+
+/// What is said where an agent's program gets no key.
+pub(in crate::cli) fn no_key(unset: &[String], template: &str, has_manifest: bool) -> Option<(String, String)> {
+    let first = unset.first()?;
+    let names = unset.join(", ");
+    let is_set = std::env::var_os(first).is_some();
+    let set = if is_set { String::new() } else { format!("export {first}=…; ") };
+    let remedy = if has_manifest {
+        format!("{set}in its bottle, `env: {{{first}: \"${{{first}}}\"}}`, or `credentials`")
+    } else {
+        format!("{set}bottler init")
+    };
+    Some((format!("{template} reads {names}; nothing sets one, and it will ask for a login"), remedy))
+}
