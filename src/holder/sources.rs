@@ -248,7 +248,7 @@ mod tests {
             ("env:KEY", "from-env"),
             (&*format!("file:{}", file.display()), "from-file"),
             ("op://a/b c/d", "of op://a/b c/d"),
-            ("pass:a/b", "of a/b"),
+            ("pass:team/api", "of team/api"),
             ("keyring:https://x/me", "lookup service https://x username me"),
             ("vault:secret/a#k", "kv get -field=k secret/a"),
         ] {
