@@ -10,6 +10,7 @@ pub fn strike(world: &World, role: &str) {
     for pid in world.processes(role) {
         // What has ended meanwhile needs no blow.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        world.struck.lock().unwrap().push(pid);
     }
 }
 
@@ -36,6 +37,7 @@ fn promise_11_whoever_is_killed_the_bottle_ends_and_nothing_is_left() {
                 .collect();
             if running.is_empty() { Ok(()) } else { Err(format!("{who:?} {roles:?}: {running:?}")) }
         });
+        world.wait_struck();
         if roles.contains(&"reaper") {
             // Nobody is left who would remove it: the next command does.
             let done = world.run(&["gc"]);
@@ -77,6 +79,7 @@ fn promise_12_a_paused_agent_ends_when_all_who_could_let_it_go_on_are_dead() {
                 let alive: Vec<i32> = world.alive().into_iter().filter(|pid| !reapers.contains(pid)).collect();
                 if alive.is_empty() { Ok(()) } else { Err(format!("{who:?} {roles:?}: {alive:?}")) }
             });
+            world.wait_struck();
             if roles.contains(&"reaper") {
                 assert_eq!(world.run(&["gc"]).code, 0, "{who:?} {roles:?}");
             }
@@ -97,10 +100,7 @@ fn promise_12_a_paused_agent_of_which_everybody_is_dead_is_removed_by_the_next_c
         for role in roles {
             strike(&world, role);
         }
-        wait_for("them to be dead", || {
-            let left: Vec<i32> = roles.iter().flat_map(|role| world.processes(role)).collect();
-            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-        });
+        world.wait_struck();
         let done = world.run(&["gc"]);
         assert_eq!(done.code, 0, "{who:?} {}{}", done.stdout, done.stderr);
         assert_eq!((world.alive(), world.left()), (Vec::new(), Vec::new()), "{who:?}");

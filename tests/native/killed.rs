@@ -121,6 +121,7 @@ fn launch(world: &World, order: &[&str], moment: usize, later: usize, by_run: bo
         let said = alive.iter().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default());
         Err(format!("{:?}", said.collect::<Vec<_>>()))
     });
+    world.wait_struck();
     let alone = reaped && (!order.contains(&REAPER) || !order.contains(&HOLDER));
     let said = if alone {
         // A reaper or a holder lived: nobody else has to do anything.

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The ordinary user: no account is needed.
@@ -28,6 +29,8 @@ pub struct World {
     folder: tempfile::TempDir,
     /// This user's control groups.
     groups: Vec<PathBuf>,
+    /// Processes that were killed.
+    pub struck: Mutex<Vec<i32>>,
 }
 
 impl World {
@@ -46,7 +49,7 @@ impl World {
         if who != Who::Root {
             chown(folder.path(), Some(USER), Some(USER)).unwrap();
         }
-        Self { who, folder, groups }
+        Self { who, folder, groups, struck: Mutex::default() }
     }
 
     /// bottler, run by this user.
@@ -134,6 +137,20 @@ impl World {
             is_role && (read(*pid, "environ").contains(world) || words.any(|word| word.contains(world)))
         };
         all.filter(is).collect()
+    }
+
+    /// Waits until what was killed has let go of its files and locks: a process has, once it is a zombie. Until then, its bottle counts
+    /// as alive.
+    pub fn wait_struck(&self) {
+        let has_ended = |pid: &i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            matches!(state, None | Some('Z' | 'X'))
+        };
+        wait_for("the killed processes to end", || {
+            let left: Vec<i32> = self.struck.lock().unwrap().iter().copied().filter(|pid| !has_ended(pid)).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
     }
 
     /// Those of them that are in a container.
