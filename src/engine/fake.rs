@@ -46,9 +46,10 @@ struct World {
     /// Whether it has every image that is asked for.
     any_image: bool,
     calls: Vec<String>,
-    /// Every container that was created, and every layer that became an image.
+    /// Every container that was created.
     created: Vec<ContainerSpec>,
-    layers: Vec<ImageLayer>,
+    /// Every layer that became an image, where they are kept: each has an executable.
+    layers: Option<Vec<ImageLayer>>,
     removals: Vec<String>,
     fault: Option<Strike>,
     struck: bool,
@@ -98,6 +99,13 @@ impl FakeEngine {
         engine
     }
 
+    /// An engine that keeps the layers that become images.
+    pub fn keeping_layers() -> Self {
+        let engine = Self::default();
+        engine.world().layers = Some(Vec::new());
+        engine
+    }
+
     /// Lets the `nth` call (from 1, counted from now on) of an operation, or on a thing, go wrong. Operations are
     /// named as the trait's functions, things as in the recipe.
     pub fn strike(&self, target: &str, nth: usize, fault: Fault) {
@@ -121,9 +129,9 @@ impl FakeEngine {
         self.world().created.clone()
     }
 
-    /// The layer that became the image of this tag.
+    /// The layer that became the image of this tag, if layers are kept.
     pub fn layer(&self, tag: &str) -> Option<ImageLayer> {
-        self.world().layers.iter().find(|layer| layer.tag == tag).cloned()
+        self.world().layers.iter().flatten().find(|layer| layer.tag == tag).cloned()
     }
 
     /// What was removed, in order: `container p-1-egress`.
@@ -237,7 +245,9 @@ impl Engine for FakeEngine {
     async fn image_layer(&self, layer: &ImageLayer) -> Result<()> {
         self.call("image_build", &layer.tag, |world| {
             world.images.push(layer.tag.clone());
-            world.layers.push(layer.clone());
+            if let Some(layers) = &mut world.layers {
+                layers.push(layer.clone());
+            }
             Ok(())
         })
         .await

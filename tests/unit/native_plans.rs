@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use bottler::engine::fake::FakeEngine;
 use bottler::engine::native::preview;
 use bottler::engine::{ContainerSpec, VolumeMount};
 
@@ -13,7 +14,7 @@ const USER: u32 = 64_123;
 
 /// The containers of the probe's launch, and the one that repeats its proof beside the agent.
 async fn containers() -> (Launch, Vec<(&'static str, ContainerSpec)>) {
-    let launch = Launch::new();
+    let launch = Launch::on(FakeEngine::keeping_layers());
     let outcome = launch.run(&built_in("probe"), plan()).await;
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     let created = launch.engine.created();

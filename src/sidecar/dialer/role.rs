@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::outside::tcp;
 use super::protocol::{Config, DialRequest, DialResponse, first_line};
 use super::resolver::Resolver;
 use super::rules::{Rules, canonical};
@@ -127,11 +128,6 @@ impl Dialer {
     async fn connect(&self, address: SocketAddr) -> Result<TcpStream, String> {
         let rules = lock(&self.rules).clone();
         rules.check(address, &self.resolver).await?;
-        let connected =
-            timeout(CONNECT, TcpStream::connect(address)).await.map_err(|_| "no answer in time".to_owned())?;
-        let stream = connected.map_err(|error| error.kind().to_string())?;
-        // Small requests must not wait for a full segment.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+        timeout(CONNECT, tcp(address)).await.map_err(|_| "no answer in time".to_owned())?
     }
 }

@@ -18,7 +18,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -26,7 +26,7 @@ use super::stream::{DIAL, Stream};
 use super::upstream_proxy::UpstreamProxy;
 use crate::net::Host;
 use crate::policy::{Connect, Destination, Endpoint, Policy, Reason, check_addresses, check_proxy};
-use crate::sidecar::dialer::Outside;
+use crate::sidecar::dialer::{Outside, tcp};
 
 /// Connects to authorized destinations.
 #[derive(Clone)]
@@ -188,15 +188,13 @@ fn targets(addresses: Vec<IpAddr>, port: u16) -> Vec<Target> {
 
 /// Opens a connection.
 async fn open(target: &Target, outside: &Outside) -> Result<Stream, String> {
-    let words = |error: std::io::Error| error.kind().to_string();
     match target {
         Target::Outside(address) => outside.connect(*address).await,
-        Target::Sidecar(Endpoint::Address(address)) => {
-            let stream = TcpStream::connect(address).await.map_err(words)?;
-            let _ = stream.set_nodelay(true);
+        Target::Sidecar(Endpoint::Address(address)) => Ok(Box::new(tcp(*address).await?)),
+        Target::Sidecar(Endpoint::Socket(path)) => {
+            let stream = UnixStream::connect(path).await.map_err(|error| error.kind().to_string())?;
             Ok(Box::new(stream))
         }
-        Target::Sidecar(Endpoint::Socket(path)) => Ok(Box::new(UnixStream::connect(path).await.map_err(words)?)),
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "targets use a part of it")]
 
+#[path = "../../../src/credential/mod.rs"]
+pub mod credential;
 #[path = "../../../src/net/mod.rs"]
 pub mod net;
 #[path = "../../../src/policy/mod.rs"]
