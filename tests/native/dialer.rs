@@ -121,6 +121,8 @@ fn promise_04_what_is_allowed_is_reached_through_the_dialer_and_nothing_else() {
 /// The dialer's response to what a broken egress sends, and what follows it.
 fn ask(dialer: &Path, request: &str, then: &str) -> String {
     let mut stream = UnixStream::connect(dialer).unwrap();
+    // Whoever was let in where nobody answers must not keep the test.
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     let _ = stream.write_all(format!("{request}\n").as_bytes());
     let mut line = String::new();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
