@@ -70,6 +70,13 @@ pub enum Shape {
     },
 }
 
+impl Default for Shape {
+    /// 40 letters and digits.
+    fn default() -> Self {
+        Self::Opaque { prefix: String::new(), length: 40 }
+    }
+}
+
 /// Why no placeholder of a shape can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {

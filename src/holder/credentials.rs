@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::sources::Sources;
-use crate::credential::{Credential, Shape, Source, placeholder};
+use crate::credential::{Credential, Source, placeholder};
 use crate::host::random_seed;
 use crate::plan::{AgentTemplate, CredentialPlan};
 use crate::policy::Credentials;
@@ -36,9 +36,8 @@ fn one(plan: &CredentialPlan, value: Option<&String>) -> Result<Credential, Fail
     let failed = |class, why: String| Failure::new(class, format!("credential {}: {why}", plan.name));
     let value = value.ok_or_else(|| failed(Class::Internal, "it has no value".to_owned()))?;
     let seed = random_seed().map_err(|error| failed(Class::Internal, format!("make a placeholder: {error}")))?;
-    let usual = Shape::Opaque { prefix: String::new(), length: 40 };
-    let shape = plan.shape.as_ref().unwrap_or(&usual);
-    let placeholder = placeholder(shape, seed).map_err(|error| failed(Class::Input, error.to_string()))?;
+    let shape = plan.shape.clone().unwrap_or_default();
+    let placeholder = placeholder(&shape, seed).map_err(|error| failed(Class::Input, error.to_string()))?;
     Ok(Credential { name: plan.name.clone(), placeholder, value: value.clone(), places: plan.places.clone() })
 }
 
@@ -104,7 +103,7 @@ fn read(sources: &Sources, plan: &CredentialPlan, source: &Source) -> Result<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::{Place, Slot};
+    use crate::credential::{Place, Shape, Slot};
 
     fn plan(name: &str, source: Option<&str>) -> CredentialPlan {
         CredentialPlan {

@@ -16,8 +16,6 @@ use crate::policy::{AllowSpec, AllowTable};
 pub const PLACEHOLDER: &str = "{placeholder}";
 /// Most credentials of one bottle or template.
 const MAX_CREDENTIALS: usize = 64;
-/// Length of an opaque placeholder where none is said, in bytes.
-const OPAQUE: usize = 40;
 /// Longest name, in bytes: it stands in every audit event of its use.
 const MAX_NAME: usize = 64;
 
@@ -84,7 +82,7 @@ struct OpaqueTable {
 impl ShapeSection {
     /// 40 letters and digits.
     pub(super) fn opaque() -> Self {
-        Self(Shape::Opaque { prefix: String::new(), length: OPAQUE })
+        Self(Shape::default())
     }
 }
 

@@ -116,17 +116,18 @@ impl Credentials {
     ///
     /// # Errors
     /// It holds a placeholder that is not in its slot, or a credential that is not the host's.
-    pub fn substitute(
+    pub fn substitute<'a>(
         &self,
-        intent: &Intent,
-        headers: Vec<(&str, &[u8])>,
+        intent: &'a Intent,
+        headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         websocket: bool,
-        handed_out: &dyn Fn(&str, &str) -> bool,
+        handed_out: &'a dyn Fn(&str, &str) -> bool,
     ) -> Result<Substitution, Reason> {
         if self.all.is_empty() {
             return Ok(Substitution::default());
         }
         let path = intent.path.as_deref().unwrap_or("/");
+        let headers = headers.into_iter().collect();
         let head = RequestHead { path, headers, websocket, sealed: intent.form == Form::Inside, handed_out };
         substitute(&head, &self.offers(intent, path), &self.placeholders).map_err(Reason::Credential)
     }

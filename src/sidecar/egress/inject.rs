@@ -63,7 +63,7 @@ pub(super) fn judge(
     intent: &Intent,
     head: &mut request::Parts,
 ) -> Result<Injection, Reason> {
-    let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let websocket = head.headers.contains_key(header::UPGRADE);
     let handed_out = |credential: &str, token: &str| egress.registries.handed_out(credential, token);
     let substitution = snapshot.credentials.substitute(intent, headers, websocket, &handed_out)?;
