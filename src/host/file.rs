@@ -10,8 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 
+use super::process::process_identity;
+
 /// Makes the names of temporary files of one process unique.
 static NEXT: AtomicU32 = AtomicU32::new(0);
+/// How the names of temporary files end.
+const UNFINISHED: &str = ".new";
 
 /// Creates a folder and its parents, accessible to this user only.
 ///
@@ -34,14 +38,29 @@ pub fn make_private(path: &Path) -> io::Result<()> {
 /// It cannot be written; the old file is unchanged then.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = beside(path);
-    let written = write(&beside, content).and_then(|()| std::fs::rename(&beside, path));
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let written = create(&beside, folder, 0o600, |out| out.write_all(content));
+    let written = written.and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&beside);
         return written;
     }
-    // Synchronise the folder; not every file system supports this, and the content is safe either way.
-    let _ = path.parent().and_then(|folder| File::open(folder).ok()).map(|folder| folder.sync_all());
+    synchronise(folder);
     Ok(())
+}
+
+/// Removes from a folder what processes that have ended between the two steps of [`replace`] left there. `ending`: a process
+/// that counts as ended, although the kernel may not have finished with it.
+pub fn sweep_unfinished(folder: &Path, ending: Option<u32>) {
+    let ending = ending.map(|number| number.to_string());
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let unfinished = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(UNFINISHED));
+        let maker = unfinished.and_then(|name| name.rsplit_once('.')?.1.split_once('-'));
+        if maker.is_some_and(|(number, _)| ending.as_deref() == Some(number) || process_identity(number).is_none()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Creates a file atomically: it gets its name only after its content is on the disk, so an interruption leaves
@@ -54,9 +73,20 @@ pub fn create_whole(
     folder: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let Ok(file) = OpenOptions::new().write(true).mode(0o666).custom_flags(nix::libc::O_TMPFILE).open(folder) else {
+    create(path, folder, 0o666, write)?;
+    synchronise(folder);
+    Ok(())
+}
+
+fn create(
+    path: &Path,
+    folder: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let Ok(file) = OpenOptions::new().write(true).mode(mode).custom_flags(nix::libc::O_TMPFILE).open(folder) else {
         // The file system does not support unnamed files.
-        let mut out = BufWriter::new(OpenOptions::new().write(true).create_new(true).open(path)?);
+        let mut out = BufWriter::new(OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?);
         let written =
             write(&mut out).and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all());
         if written.is_err() {
@@ -70,21 +100,20 @@ pub fn create_whole(
     file.sync_all()?;
     let from = format!("/proc/self/fd/{}", file.as_raw_fd());
     linkat(AT_FDCWD, from.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
-    let _ = File::open(folder).map(|folder| folder.sync_all());
     Ok(())
 }
 
+/// Synchronises a folder. Not every file system supports this, and a file's content is safe either way.
+fn synchronise(folder: &Path) {
+    let _ = File::open(folder).map(|folder| folder.sync_all());
+}
+
+/// The temporary name of a file that will replace another: `.NAME.PROCESS-NUMBER.new`.
 fn beside(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}-{}.new", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    name.push(format!(".{}-{}{UNFINISHED}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     path.with_file_name(name)
-}
-
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
 }
 
 #[cfg(test)]
@@ -101,5 +130,26 @@ mod tests {
         std::fs::create_dir(folder.path().join("taken")).unwrap();
         assert!(replace(&folder.path().join("taken"), b"x").is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    #[test]
+    fn what_a_dead_process_was_writing_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut zombie = std::process::Command::new("true").spawn().unwrap();
+        let dead = zombie.id().to_string();
+        while process_identity(&dead).is_some() {
+            std::thread::yield_now();
+        }
+        let own = std::process::id();
+        let files = [format!(".a.{dead}-1.new"), format!(".a.{own}-1.new"), "a.new".into(), ".b".into(), ".new".into()];
+        for name in &files {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let left = || files.each_ref().map(|name| folder.path().join(name).exists());
+        sweep_unfinished(folder.path(), None);
+        assert_eq!(left(), [false, true, true, true, true]);
+        sweep_unfinished(folder.path(), Some(own));
+        assert_eq!(left(), [false, false, true, true, true]);
+        zombie.wait().unwrap();
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::replace;
+
 /// The file's name.
 const FILE: &str = "condition.json";
 
@@ -24,9 +26,7 @@ impl Condition {
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
-        let fresh = directory.join(format!("{FILE}.new"));
-        std::fs::write(&fresh, serde_json::to_vec(self)?)?;
-        std::fs::rename(fresh, directory.join(FILE))
+        replace(&directory.join(FILE), &serde_json::to_vec(self)?)
     }
 
     /// Reads what the holder wrote; without a file the bottle is healthy.

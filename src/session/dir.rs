@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{ByteRange, is_held, make_private, random_base36, replace, try_exclusive, try_shared};
+use crate::host::{
+    ByteRange, is_held, make_private, random_base36, replace, sweep_unfinished, try_exclusive, try_shared,
+};
 
 /// Characters at the end of a bottle's id.
 const SUFFIX: usize = 5;
@@ -194,6 +196,7 @@ impl StateDir {
             }
             // A lock on a deleted file protects nothing.
             if is_same(&lock, &file)? {
+                sweep_unfinished(&path, None);
                 return Ok(Some(SessionDir { reused: path.join(RECORD).exists(), path, lock }));
             }
         }

@@ -164,7 +164,8 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn folder(state: &StateDir) -> PathBuf {
+/// The folder of the records.
+pub(super) fn folder(state: &StateDir) -> PathBuf {
     state.path().join("ended")
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{KeptWorkspace, StateDir, UndoRow, UnknownEntry, queue, recover_exit, unwind};
+use super::{KeptWorkspace, StateDir, UndoRow, UnknownEntry, exit_record, queue, recover_exit, unwind};
 use crate::engine::{Engine, EngineError, Filter, Object};
+use crate::host::sweep_unfinished;
 
 /// How long a dead bottle must stay empty: the engine may still be executing a call of its holder.
 const QUIET: Duration = Duration::from_millis(300);
@@ -72,8 +73,13 @@ pub async fn collect(
             Err(error) => done.troubles.push(format!("{bottle}: {error:#}")),
         }
     }
-    if !dry_run && let Err(error) = queue::sweep(state.path()) {
-        done.troubles.push(format!("remove the tickets of dead processes: {error}"));
+    if !dry_run {
+        if let Err(error) = queue::sweep(state.path()) {
+            done.troubles.push(format!("remove the tickets of dead processes: {error}"));
+        }
+        for folder in [state.path(), &exit_record::folder(state)] {
+            sweep_unfinished(folder, None);
+        }
     }
     Ok(done)
 }

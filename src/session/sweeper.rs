@@ -1,5 +1,5 @@
 //! The sweeper: a child process of a command that reads a workspace. It waits on a pipe until the command ends in any
-//! way, then removes the command's container and folder.
+//! way, then removes the command's container and folder, and what it was writing in the bottle's directory.
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::engine::choice::connect;
 use crate::engine::{Engine, Filter};
+use crate::host::sweep_unfinished;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "sweeper";
@@ -65,9 +66,13 @@ pub fn run(
     folder: &Path,
     clean: impl Fn(&Path),
 ) -> anyhow::Result<()> {
+    let command = std::os::unix::process::parent_id();
     let mut word = Vec::new();
     std::io::stdin().lock().take(64).read_to_end(&mut word)?;
     clean(folder);
+    if let Some(directory) = folder.parent() {
+        sweep_unfinished(directory, Some(command));
+    }
     let mut swept = Ok(());
     if word != GONE {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -10,6 +10,7 @@ use crate::cli::failure::input;
 use crate::cli::terminal::Signals;
 use crate::engine::Engine;
 use crate::engine::labels::{Identity, Kind};
+use crate::host::sweep_unfinished;
 use crate::plan::WorkspaceMode;
 use crate::primitive::own_image;
 use crate::primitive::workspace::{Reader, SEED_FILE, before, left};
@@ -93,6 +94,7 @@ pub(in crate::cli) async fn read(id: &str) -> Result<WorkspaceView, Failure> {
 /// Removes what is left if a command and its sweeper died at the same time, as in a crash of the machine. `alone`: no other
 /// command reads this bottle.
 fn sweep_dead(directory: &Path, alone: bool) {
+    sweep_unfinished(directory, None);
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(READER) {
             sweep(&entry.path());

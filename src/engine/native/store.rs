@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use crate::engine::labels::Identity;
-use crate::host::make_private;
+use crate::host::{is_running, make_private, process_identity, sweep_unfinished};
 
 /// Tells the folders that one process is making apart.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -81,16 +81,7 @@ impl Store {
             }
         }
         for folder in ["", "networks", "tags"] {
-            let folder = self.root.join(folder);
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                // `.NAME.PID-N.new`, as an atomic replacement names what it writes.
-                let name = entry.file_name();
-                let unfinished = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".new"));
-                let maker = unfinished.and_then(|name| name.rsplit_once('.')?.1.split_once('-'));
-                if maker.is_some_and(|(number, _)| process(number).is_none()) {
-                    let _ = std::fs::remove_file(entry.path());
-                }
-            }
+            sweep_unfinished(&self.root.join(folder), None);
         }
     }
 
@@ -124,7 +115,7 @@ impl Store {
     /// `AlreadyExists` where there is one; or it cannot be filled.
     pub(super) fn create(&self, path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let maker = process(&std::process::id().to_string()).unwrap_or_default();
+        let maker = process_identity(&std::process::id().to_string()).unwrap_or_default();
         let new = self.root.join("new").join(format!("{maker}-{number}"));
         make_private(&new)?;
         let made = fill(&new).and_then(|()| match std::fs::rename(&new, path) {
@@ -196,21 +187,6 @@ impl Store {
         let read = |name: String| read::<NetworkRecord>(&self.network(&name)).ok();
         names(&self.root.join("networks")).into_iter().filter_map(read).map(|network| network.subnet).collect()
     }
-}
-
-/// A process by its number and when it began, which no other has before the next boot; none where it has ended, be it that nobody
-/// has waited for it (proc(5)).
-fn process(number: &str) -> Option<String> {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(number).join("stat")).ok()?;
-    // The name, in brackets, may be anything.
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    let (state, began) = (fields.first()?, fields.get(19)?);
-    (!matches!(*state, "Z" | "X")).then(|| format!("{number}.{began}"))
-}
-
-/// Whether a process that was named by [`process`] goes on.
-fn is_running(name: &str) -> bool {
-    name.split_once('.').is_some_and(|(number, _)| process(number).as_deref() == Some(name))
 }
 
 /// Whether a text can be the name of an object: one step of a path, and none that leads elsewhere.
@@ -296,12 +272,12 @@ mod tests {
     fn what_a_process_was_making_is_removed_once_that_process_has_ended_and_not_before() {
         let root = tempfile::tempdir().unwrap();
         Store::open(root.path()).unwrap();
-        let own = process(&std::process::id().to_string()).unwrap();
+        let own = process_identity(&std::process::id().to_string()).unwrap();
         // One of the same number that began at another time has ended; so has one that nobody has waited for.
         let mut zombie = std::process::Command::new("true").spawn().unwrap();
         let number = zombie.id().to_string();
-        let ended = process(&number).unwrap_or_else(|| format!("{number}.1"));
-        while process(&number).is_some() {
+        let ended = process_identity(&number).unwrap_or_else(|| format!("{number}.1"));
+        while process_identity(&number).is_some() {
             std::thread::yield_now();
         }
         let earlier = format!("{}.1", std::process::id());
