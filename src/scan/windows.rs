@@ -73,17 +73,17 @@ impl Windows {
 
 /// The last cut position up to `cut` that keeps base64 after it decodable: groups of four characters stay together.
 pub(super) fn aligned(bytes: &[u8], cut: usize) -> usize {
-    let out = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"+/-_".contains(byte));
-    // A whole window may be one run. Without an early exit, a chunk is searched many bytes at a time.
-    let mut from = cut;
-    for chunk in bytes[..cut].rchunks(RUN_CHUNK) {
-        if chunk.iter().fold(false, |any, byte| any | out(byte)) {
-            from -= chunk.iter().rev().take_while(|byte| !out(byte)).count();
-            break;
-        }
-        from -= chunk.len();
-    }
-    cut - (cut - from) % 4
+    // A whole window may be one run. A chunk is searched without an early exit, many bytes at a time.
+    let (rest, chunks) = bytes[..cut].as_rchunks::<RUN_CHUNK>();
+    let continues = |chunk: &&[u8; RUN_CHUNK]| chunk.iter().fold(0, |any, &byte| any | u8::from(!is_base64(byte))) == 0;
+    let run = chunks.iter().rev().take_while(continues).count() * RUN_CHUNK;
+    let before = if run == cut - rest.len() { rest } else { &bytes[..cut - run] };
+    cut - (run + before.iter().rev().take_while(|&&byte| is_base64(byte)).count()) % 4
+}
+
+/// Whether a byte is a character of base64, in either alphabet.
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
 }
 
 /// A response. Only a possible beginning of a known secret is held back.
