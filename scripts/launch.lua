@@ -9,6 +9,7 @@ return recipe(function(plan)
   net.outside = network_create { name = "outside" }
 
   local egress = sidecars.egress(net, plan.egress) -- the only way out
+  if plan.cred_proxy then sidecars.cred_proxy(net, egress) end -- routes with credentials
 
   -- A sealed agent has no network: it reaches egress through a socket.
   local agent = run_agent { image = image, network = net.inside, egress = egress, config = plan.agent }

@@ -159,6 +159,14 @@ pub mod dialer {
     pub const DIR: &str = "/run/bottler-dialer";
 }
 
+/// The cred-proxy.
+pub mod cred_proxy {
+    /// The name that the agent finds it under, in the default launch.
+    pub const NAME: &str = "cred-proxy";
+    /// Its port.
+    pub const PORT: u16 = 9099;
+}
+
 /// The probe's counterpart.
 pub mod counterpart {
     use std::net::Ipv4Addr;

@@ -13,6 +13,12 @@ function sidecars.egress(net, plan)
   return egress
 end
 
+-- The plan's routes at http://cred-proxy:9099/, each with a credential.
+function sidecars.cred_proxy(net, egress)
+  local proxy = sidecar_start { name = "cred-proxy", role = "cred-proxy", network = net.inside, egress = egress }
+  return proxy
+end
+
 -- Merges the given options into defaults.
 local function over(defaults, given)
   for name, value in pairs(given or {}) do

@@ -16,7 +16,7 @@ mod value;
 
 pub use check::{CredentialError, Fault, check, check_slot};
 pub use place::{Credential, Place, Slot};
-pub use position::{Placeholders, Position};
+pub use position::{Placeholders, Position, may_hold_credential};
 pub use redact::{RedactedStream, Redactor};
 pub use shape::{Shape, ShapeError, placeholder};
 pub use slot::SlotError;

@@ -42,7 +42,7 @@ impl fmt::Display for Position {
 }
 
 /// Whether a header may hold a credential, by its name in lower case. Every server may have its own.
-pub(super) fn may_hold_credential(name: &str) -> bool {
+pub fn may_hold_credential(name: &str) -> bool {
     name == PROTOCOLS || WORDS.iter().any(|word| name.contains(word))
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::credential::usual_slot;
-use super::{CredentialFile, CredentialSection, Problem, ShapeSection, Value};
+use super::{CredentialFile, CredentialSection, Problem, RouteSection, ShapeSection, Value};
 use crate::credential::{Place, Shape, Source};
 
 /// A credential that the agent has a placeholder of.
@@ -85,6 +85,8 @@ pub(super) struct Layers<'a> {
     pub(super) env: &'a mut BTreeMap<String, Value>,
     /// Those from files.
     pub(super) env_files: &'a mut BTreeMap<String, String>,
+    /// The routes of the bottle's cred-proxy, which need no placeholder in the agent.
+    pub(super) routes: &'a [RouteSection],
 }
 
 impl Layers<'_> {
@@ -153,8 +155,11 @@ impl Layers<'_> {
                 return Err("it has no source, as in `source: env:NAME`".to_owned());
             }
         };
-        if section.env.is_none() && section.file.is_none() {
-            return Err("it has no place for the agent: name a variable with `env`, or a `file`".to_owned());
+        let is_of_route = self.routes.iter().any(|route| route.credential == section.name);
+        if section.env.is_none() && section.file.is_none() && !is_of_route {
+            let why =
+                "it has no place for the agent: name a variable with `env`, or a `file`, or a route of `cred_proxy`";
+            return Err(why.to_owned());
         }
         if section.hosts.is_empty() {
             return Err("it names no `hosts`, so that its value would go nowhere".to_owned());
@@ -219,7 +224,7 @@ mod tests {
     fn combined(bottle: &str, env: &[(&str, &str)]) -> Result<Vec<ResolvedCredential>, String> {
         let mut env = env.iter().map(|(name, value)| ((*name).to_owned(), Value::read(value).unwrap())).collect();
         let (bottle, template, mut files) = (sections(bottle), sections(TEMPLATE), BTreeMap::new());
-        let layers = Layers { bottle: &bottle, template: &template, env: &mut env, env_files: &mut files };
+        let layers = Layers { bottle: &bottle, template: &template, env: &mut env, env_files: &mut files, routes: &[] };
         layers.combine(|_| None).map_err(|(_, why)| why)
     }
 

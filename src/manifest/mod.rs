@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod combine;
+mod cred_proxy;
 mod credential;
 mod egress;
 mod env;
@@ -18,6 +19,7 @@ mod template;
 
 pub use catalogue::{Agent, Catalogue, ProjectFiles, user_file};
 pub use combine::{Origin, ResolvedCredential, WrittenAt};
+pub use cred_proxy::{CredProxySection, RouteRole, RouteSection, Upstream};
 pub use credential::{CredentialFile, CredentialSection, PLACEHOLDER, PlaceSection, PlaceTable, ShapeSection};
 pub use egress::{DlpSection, Egress, EgressSection, ProxySection, ProxyTable};
 pub use env::{Value, ValuePart, read_file as read_env_file};

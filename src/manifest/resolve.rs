@@ -115,6 +115,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         template: &template.credentials,
         env: &mut env,
         env_files: &mut env_files,
+        routes: bottle.cred_proxy.as_ref().map_or(&[], |section| &section.routes),
     };
     let written = |credential: &str| catalogue.credential_at(bottle_name.as_deref()?, credential);
     let credentials = layers.combine(written).map_err(|(at, why)| match at {

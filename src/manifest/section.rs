@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::cred_proxy::CredProxySection;
 use super::{CredentialSection, EgressSection, Size, credential};
 
 /// The user's `bottler.yaml`, or a file that is named on the command line.
@@ -90,8 +91,8 @@ pub struct BottleSection {
     pub keep: Option<Keep>,
     /// What may leave.
     pub egress: Option<EgressSection>,
-    /// Reserved, not implemented: a sidecar with routes to hosts.
-    pub cred_proxy: Option<serde_json::Value>,
+    /// A sidecar with routes to hosts, each with a credential.
+    pub cred_proxy: Option<CredProxySection>,
     /// Reserved, not implemented: repositories behind a gate.
     pub git: Option<serde_json::Value>,
     /// Reserved, not implemented: whether the agent may ask the operator.

@@ -1,6 +1,7 @@
 //! The plan: everything a launch is going to do, resolved and immutable before anything is made. Pure.
 
 mod command;
+mod cred_proxy;
 mod credentials;
 mod input;
 mod resolve;
@@ -18,6 +19,7 @@ pub use crate::manifest::{
     AgentTemplate, BuildNetwork, BuildSection, CredentialFile, Keep, PLACEHOLDER, WorkspaceMode,
 };
 use crate::policy::EgressSpec;
+pub use cred_proxy::{CredProxyPlan, RoutePlan};
 pub use credentials::{CredentialPlan, Declared, Refused, declared, unset};
 pub use input::{Facts, Flags, WorkspaceFlags};
 pub use resolve::{Planned, plan};
@@ -74,6 +76,9 @@ pub struct LaunchPlan {
     /// Credentials that the agent has placeholders of, each with the only hosts that its value may go to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialPlan>,
+    /// The cred-proxy, if the bottle has routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cred_proxy: Option<CredProxyPlan>,
     /// What is put into the agent's container.
     pub provision: ProvisionPlan,
     /// The prompt, if there is one.
@@ -250,6 +255,7 @@ pub fn resolve(
         watch: DEFAULT_WATCH,
         egress,
         credentials: Vec::new(),
+        cred_proxy: None,
         provision: ProvisionPlan { prompt: prompt.clone(), files: Vec::new() },
         prompt,
         workspace: None,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::command::{Words, at_home, command};
+use super::cred_proxy::{CredProxyPlan, cred_proxy};
 use super::credentials::{Credentials, credentials, unset};
 use super::runtime::AUTO;
 use super::{
@@ -60,11 +61,7 @@ fn plan_of(
     facts: &Facts,
 ) -> Result<Planned, Refusal> {
     let (bottle, agent, template) = (&chosen.bottle, &chosen.agent, &chosen.template);
-    for (there, key) in [
-        (bottle.git.is_some(), "git"),
-        (bottle.cred_proxy.is_some(), "cred_proxy"),
-        (bottle.supervise == Some(true), "supervise"),
-    ] {
+    for (there, key) in [(bottle.git.is_some(), "git"), (bottle.supervise == Some(true), "supervise")] {
         if there {
             return Err(refused(
                 format!("its bottle asks for {key}, which this version does not have yet"),
@@ -89,6 +86,17 @@ fn plan_of(
         // What a template sets it to where there is no key.
         plain.retain(|name, _| credential.env.as_ref() != Some(name));
     }
+    let routes = bottle.cred_proxy.as_ref();
+    let cred_proxy = routes.map(|section| cred_proxy(section, &credentials.plans, &egress.spec)).transpose()?;
+    for (name, value) in cred_proxy.iter().flat_map(CredProxyPlan::env) {
+        if plain.contains_key(&name) || secret.contains_key(&name) || ask.contains_key(&name) {
+            return Err(refused(
+                format!("{name} is set by a route of cred_proxy and in `env`"),
+                "leave one of them out",
+            ));
+        }
+        plain.insert(name, value);
+    }
     let terminal = flags.terminal && !flags.headless;
     if terminal {
         for name in ["TERM", "COLORTERM"] {
@@ -106,6 +114,9 @@ fn plan_of(
     let unsaid = if copied { Keep::Always } else { Keep::Never };
     let secret_env: Vec<String> = secret.keys().chain(ask.keys()).cloned().collect();
     let unset = unset(chosen, own.is_some());
+    let mut files = files(chosen, &words, workspace.as_ref(), facts, &credentials.plans)?;
+    let private = |(path, content)| FilePlan { path, content, mode: "0600".to_owned(), fill: false };
+    files.extend(cred_proxy.iter().flat_map(CredProxyPlan::files).map(private));
     let plan = LaunchPlan {
         bottle: flags.bottle.clone(),
         pinned: flags.pinned,
@@ -132,10 +143,8 @@ fn plan_of(
         gvisor: false,
         watch: bottle.watch.unwrap_or(DEFAULT_WATCH).max(1),
         egress: egress.spec,
-        provision: ProvisionPlan {
-            prompt: prompt.clone(),
-            files: files(chosen, &words, workspace.as_ref(), facts, &credentials.plans)?,
-        },
+        provision: ProvisionPlan { prompt: prompt.clone(), files },
+        cred_proxy,
         credentials: credentials.plans,
         prompt,
         workspace,

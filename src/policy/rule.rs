@@ -148,7 +148,7 @@ impl Rule {
     }
 
     /// Whether the rule covers every host and port of another one.
-    pub(super) fn covers(&self, other: &Self) -> bool {
+    pub fn covers(&self, other: &Self) -> bool {
         let hosts = match (other.subdomains, &other.host) {
             (false, host) => self.has_host(host),
             (true, _) => self.subdomains && (self.host == other.host || self.has_host(&other.host)),

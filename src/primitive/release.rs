@@ -6,12 +6,15 @@ use std::sync::Arc;
 use super::agent::Agent;
 use super::bottle::Bottle;
 use super::event::Event;
+use super::handle::Sidecar;
 use super::proof::prove::{self, targets};
 use super::sidecar::bring_up::tell_secrets;
 use crate::init;
 use crate::layout::agent::DEFAULT_HOME;
+use crate::layout::cred_proxy;
 use crate::probe;
 use crate::session::{Class, Failure, kept_workspace};
+use crate::sidecar;
 use crate::sync::lock;
 
 /// Waits for everything that the recipe has created, proves that the bottle is isolated, and starts the agent's
@@ -21,6 +24,7 @@ use crate::sync::lock;
 /// An effect failed, or the proof did; then the command does not start.
 pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure> {
     let work = async {
+        check_routes(bottle)?;
         agent.open_gate();
         for sidecar in bottle.inventory.open_sidecars() {
             sidecar.ready().await?;
@@ -58,6 +62,19 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         }
     };
     agent.released.get_or_try_init(|| work).await.copied()
+}
+
+/// Refuses a recipe that leaves the plan's routes without a sidecar that serves them.
+fn check_routes(bottle: &Bottle) -> Result<(), Failure> {
+    let serves = |sidecar: &Arc<Sidecar>| {
+        sidecar.name == cred_proxy::NAME && sidecar.role.is_some_and(|role| role.name == sidecar::cred_proxy::ROLE)
+    };
+    if bottle.plan.cred_proxy.is_none() || bottle.inventory.open_sidecars().iter().any(serves) {
+        return Ok(());
+    }
+    let why =
+        format!("the plan has routes in `cred_proxy`, and the recipe starts no sidecar named {}", cred_proxy::NAME);
+    Err(Failure::new(Class::Input, why).hint("sidecars.cred_proxy(net, egress), as in scripts/launch.lua"))
 }
 
 async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failure> {

@@ -4,10 +4,12 @@
 
 mod audit;
 pub mod counterpart;
+pub mod cred_proxy;
 pub mod ctl;
 pub mod dialer;
 pub mod egress;
 pub mod message;
+mod outward;
 pub mod place;
 pub mod receiver;
 pub mod role;

@@ -222,7 +222,7 @@ function Bottle:close() end
 ---@class (exact) SidecarOptions
 ---@field allow? (string|AllowTable)[] For egress: what the agent may reach.
 ---@field name string Its name, also of its container, its relay and its hooks.
----@field role "egress"|"counterpart" Its role.
+---@field role "egress"|"counterpart"|"cred-proxy" Its role.
 ---@field network? Network|Network[] The networks that it is attached to.
 ---@field sidecars? table<string, Sidecar> For egress: sidecars that the agent may reach through it, by host name.
 ---@field egress? Sidecar For a role that uses an egress: the egress, started in the same burst, with no waiting call in between.
@@ -368,6 +368,7 @@ function Bottle:close() end
 ---@field agent AgentPlan The agent.
 ---@field best_effort_bounds? boolean Whether the launch goes on where the host cannot bound memory and processes.
 ---@field bottle string The bottle's id.
+---@field cred_proxy? CredProxyPlan The cred-proxy, if the bottle has routes.
 ---@field credentials? CredentialPlan[] Credentials that the agent has placeholders of, each with the only hosts that its value may go to.
 ---@field egress EgressSpec What may leave.
 ---@field gvisor? boolean Whether that runtime has a kernel of its own, which is gVisor.
@@ -395,6 +396,10 @@ function Bottle:close() end
 ---@field terminal boolean Whether its command is on a terminal.
 ---@field user string Whom it runs as: `uid:gid`, a number, or a name that the image knows.
 ---@field workdir string The directory its command starts in.
+
+---The cred-proxy.
+---@class (exact) CredProxyPlan
+---@field routes RoutePlan[] Its routes.
 
 ---A file of the agent with a placeholder in it. Its owner is the agent, and nobody else may read it.
 ---@class (exact) CredentialFile
@@ -449,6 +454,18 @@ function Bottle:close() end
 ---@field methods? string[] The only methods; all where it is empty.
 ---@field paths? string[] The only paths, as in `egress.allow`; all where it is empty.
 ---@field slot string The slot.
+
+---A route.
+---@class (exact) RoutePlan
+---@field base string The beginning of every path there, with a slash at its beginning and none at its end.
+---@field credential string The name of the credential that requests get.
+---@field host string The host that it leads to.
+---@field methods? string[] The only methods; all where it is empty.
+---@field path string The first segments of the path.
+---@field paths? string[] The only paths behind the route's own; all where it is empty.
+---@field port integer The port there, of TLS.
+---@field role? string What the agent is set up with.
+---@field slot string Where it stands in a request.
 
 ---A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
 ---@class (exact) UpstreamProxy

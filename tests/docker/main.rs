@@ -9,6 +9,7 @@ mod bridge;
 mod claude;
 mod cli;
 mod clients;
+mod cred_proxy;
 mod credentials;
 mod documents;
 mod ended;

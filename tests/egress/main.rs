@@ -8,6 +8,7 @@ mod attempt;
 mod bypass;
 mod changes;
 mod corpus;
+mod cred_proxy;
 mod credential_clients;
 mod credential_responses;
 mod credentials;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bottler::policy::{EgressSpec, EnforcedPolicy};
 use bottler::scan::KnownSecret;
-use bottler::sidecar::egress::{Ask, Config, Egress, Stats, Update};
+use bottler::sidecar::egress::{Ask, Config, Egress, Pair, Stats, Update};
 use bottler::sidecar::role::{CommandOf, MessageOf};
 use bottler::sidecar::{Acknowledgement, Action, Command as SidecarCommand, CommandOutcome, Event, OutputLine};
 use bytes::Bytes;
@@ -112,7 +112,8 @@ impl Lab {
         let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
         spec.roots.push(root);
         let proxy_credentials = spec.upstream_proxy.as_ref().map(|_| PROXY_CREDENTIALS.to_owned());
-        let config = Config { proxy_credentials, ..Config::new("lab", EnforcedPolicy::first(spec)) };
+        let pairs = vec![Pair { name: "cred-proxy".into(), folder: folder.path().to_owned() }];
+        let config = Config { proxy_credentials, pairs, ..Config::new("lab", EnforcedPolicy::first(spec)) };
         let mut lab = Self::start(&config, folder, seen).await;
         if !secrets.is_empty() {
             let secrets =

@@ -7,7 +7,7 @@ use crate::cli::failure::input;
 use crate::cli::terminal::read_secret;
 use crate::credential::{Source, value};
 use crate::holder::{Drafts, Sources};
-use crate::plan::{CredentialPlan, Planned};
+use crate::plan::{CredentialPlan, Planned, RoutePlan};
 use crate::session::{Class, Failure};
 
 /// This host's variables, for commands of sources.
@@ -64,23 +64,31 @@ pub(in crate::cli) fn reads_later(drafts: &Drafts) -> bool {
     drafts.0.values().flatten().any(|draft| draft.plan.credentials.iter().any(later))
 }
 
-/// The lines of the summary.
-pub(in crate::cli) fn lines(planned: &Planned) -> Vec<String> {
+/// The lines of the summary, each with its label.
+pub(in crate::cli) fn lines(planned: &Planned) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     for credential in &planned.plan.credentials {
         let source = credential.source.as_ref().map_or("the manifest's env".to_owned(), ToString::to_string);
         let held: Vec<&str> =
             credential.env.iter().map(String::as_str).chain(credential.file.iter().map(|file| &*file.path)).collect();
-        lines.push(format!(
-            "{}, from {source}; the agent has a placeholder in {}",
-            credential.name,
-            held.join(" and ")
-        ));
+        let agent = match &held[..] {
+            [] => "the agent has no placeholder; routes of cred_proxy use it".to_owned(),
+            held => format!("the agent has a placeholder in {}", held.join(" and ")),
+        };
+        lines.push(("credential", format!("{}, from {source}; {agent}", credential.name)));
         for (host, slots) in slots(credential) {
-            lines.push(format!("  goes only to {host}, as {slots}"));
+            lines.push(("", format!("  goes only to {host}, as {slots}")));
         }
     }
+    let routes = planned.plan.cred_proxy.iter().flat_map(|plan| &plan.routes);
+    lines.extend(routes.map(|plan| ("route", route(plan))));
     lines
+}
+
+fn route(route: &RoutePlan) -> String {
+    let only = if route.methods.is_empty() { String::new() } else { format!(", {} only", route.methods.join(", ")) };
+    let role = route.role.map(|role| format!("; the agent uses it by {}", role.word())).unwrap_or_default();
+    format!("{}/ leads to {} with {}{only}{role}", route.url(), route.upstream(), route.credential)
 }
 
 /// Hosts with their slots and conditions.

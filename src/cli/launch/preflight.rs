@@ -109,8 +109,8 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     if !plan.egress.tcp.is_empty() {
         say("tcp", plan.egress.tcp.join(", "));
     }
-    for line in credentials::lines(&ready.planned) {
-        say(if line.starts_with(' ') { "" } else { "credential" }, line);
+    for (label, line) in credentials::lines(&ready.planned) {
+        say(label, line);
     }
     if let Some((why, remedy)) = credentials::no_key(&ready.planned.unset, &chosen.template_name, chosen.file.is_some())
     {

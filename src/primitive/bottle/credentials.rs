@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::BASE64;
+
 use super::state::Bottle;
-use crate::credential::Credential;
+use crate::credential::{Credential, Slot};
 use crate::init::File;
-use crate::plan::{CredentialPlan, PLACEHOLDER};
+use crate::plan::{CredentialPlan, PLACEHOLDER, RoutePlan};
+use crate::sidecar::cred_proxy::{Put, Route};
 
 /// The mode of a file with a placeholder: what programs ask of files with keys.
 const MODE: u32 = 0o600;
@@ -32,6 +35,23 @@ impl Bottle {
         env
     }
 
+    /// The routes of the cred-proxy: with placeholders, of which egress makes values.
+    pub(in crate::primitive) fn routes(&self) -> Vec<Route> {
+        let route = |plan: &RoutePlan| {
+            let held = self.host.credentials.iter().find(|held| held.name == plan.credential)?;
+            Some(Route {
+                path: plan.path.clone(),
+                host: plan.host.clone(),
+                port: plan.port,
+                base: plan.base.clone(),
+                put: put(&plan.slot, &held.placeholder)?,
+                methods: plan.methods.clone(),
+                paths: plan.paths.clone(),
+            })
+        };
+        self.plan.cred_proxy.iter().flat_map(|plan| &plan.routes).filter_map(route).collect()
+    }
+
     /// The agent's files that hold a placeholder.
     pub(in crate::primitive) fn credential_files(&self) -> Vec<File> {
         let file = |(plan, placeholder): (&CredentialPlan, &str)| {
@@ -40,5 +60,22 @@ impl Bottle {
             Some(File { path: file.path.clone(), content, mode: MODE })
         };
         self.placeholders().filter_map(file).collect()
+    }
+}
+
+/// A placeholder in its slot. The plan has none of the other slots.
+fn put(slot: &Slot, placeholder: &str) -> Option<Put> {
+    let authorization = |value: String| Put::Header("authorization".to_owned(), value);
+    match slot {
+        Slot::Bearer => Some(authorization(format!("Bearer {placeholder}"))),
+        Slot::Token => Some(authorization(format!("token {placeholder}"))),
+        Slot::Basic(user) => {
+            // Where any name will do, one that says what it is.
+            let user = if user == "*" { "x-access-token" } else { user };
+            Some(authorization(format!("Basic {}", BASE64.encode(format!("{user}:{placeholder}").as_bytes()))))
+        }
+        Slot::Header(name) => Some(Put::Header(name.to_ascii_lowercase(), placeholder.to_owned())),
+        Slot::Query(name) => Some(Put::Query(name.clone(), placeholder.to_owned())),
+        Slot::Path | Slot::WebSocket => None,
     }
 }

@@ -2,6 +2,7 @@
 //! of an engine: a role is described, and `sidecar/start.rs` does what is the same for all.
 
 mod counterpart;
+mod cred_proxy;
 mod dialer;
 mod egress;
 mod name;

@@ -11,6 +11,7 @@ use crate::engine::Resources;
 use crate::layout::sidecar::SOCKET;
 use crate::policy::{EnforcedPolicy, TcpTarget};
 use crate::scan::KnownSecret;
+use crate::sidecar::cred_proxy::Route;
 use crate::sidecar::egress::{CaKeyPair, Pair, Registration};
 use crate::sidecar::place::Uplink;
 use crate::sidecar::role::Role;
@@ -75,7 +76,6 @@ pub(in crate::primitive) type ConfigOf<P> = <<P as Profile>::Role as Role>::Conf
 
 /// The networks that a role is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "the stub is the first that goes out through egress"))]
 pub(in crate::primitive) enum Networks {
     /// At least one, of any kind.
     Some,
@@ -96,7 +96,6 @@ pub(in crate::primitive) struct Serving<'a> {
 }
 
 /// What a configuration is made of.
-#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "the stub is the first that goes out through egress"))]
 pub(in crate::primitive) struct Context<'a> {
     /// The bottle's id.
     pub(in crate::primitive) bottle: &'a str,
@@ -120,6 +119,8 @@ pub(in crate::primitive) struct Context<'a> {
     pub(in crate::primitive) secrets: Vec<KnownSecret>,
     /// The credentials that it must know from its first moment on, if it puts them into requests.
     pub(in crate::primitive) credentials: Vec<Credential>,
+    /// The routes of the bottle's cred-proxy.
+    pub(in crate::primitive) routes: Vec<Route>,
     /// What an upstream proxy is shown.
     pub(in crate::primitive) proxy_credentials: Option<String>,
 }

@@ -2,6 +2,7 @@
 //! finds it.
 
 use super::counterpart::CounterpartProfile;
+use super::cred_proxy::CredProxyProfile;
 use super::dialer::DialerProfile;
 use super::egress::EgressProfile;
 use super::profile::{Entry, Networks, RoleProfile};
@@ -11,6 +12,7 @@ use crate::sidecar::run::Process;
 static TABLE: &[Entry] = &[
     Entry::of::<EgressProfile>(),
     Entry::of::<CounterpartProfile>(),
+    Entry::of::<CredProxyProfile>(),
     Entry::of::<DialerProfile>(),
     Entry::of_its_own::<HostReceiver>(),
     #[cfg(debug_assertions)]

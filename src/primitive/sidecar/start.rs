@@ -355,6 +355,7 @@ pub(in crate::primitive) async fn config(
         authority: inputs.authority.clone(),
         secrets: if role.takes_secrets && again { bottle.secrets.all() } else { Vec::new() },
         credentials: if role.takes_credentials && again { bottle.credentials().to_vec() } else { Vec::new() },
+        routes: bottle.routes(),
         proxy_credentials: bottle.host.proxy_credentials.clone().filter(|_| role.is_proxy),
     });
     config.map_err(|why| Failure::new(Class::Internal, format!("write the configuration of {}: {why}", options.name)))

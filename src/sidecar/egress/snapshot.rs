@@ -103,34 +103,22 @@ impl Snapshot {
 
     /// The same with other secrets.
     pub(super) fn with_secrets(&self, secrets: &[KnownSecret]) -> Self {
-        Self { secrets: secrets.to_vec(), ..self.clone() }.searching(&[])
+        Self { secrets: secrets.to_vec(), ..self.clone() }.searching()
     }
 
     /// The same with other credentials.
     pub(super) fn with_credentials(&self, credentials: Credentials) -> Self {
-        Self { credentials: Arc::new(credentials), ..self.clone() }.searching(&[])
+        Self { credentials: Arc::new(credentials), ..self.clone() }.searching()
     }
 
     /// The same with the credentials of another one.
     pub(super) fn with_credentials_of(&self, other: &Self) -> Self {
-        Self { credentials: other.credentials.clone(), ..self.clone() }.searching(&[])
+        Self { credentials: other.credentials.clone(), ..self.clone() }.searching()
     }
 
-    /// The same for sidecars: they have no placeholders, and a value that one holds may go to the hosts of its credential.
-    fn for_sidecars(&self) -> Self {
-        if self.credentials.all().is_empty() {
-            return self.clone();
-        }
-        let hosts = |credential: &Credential| credential.places.iter().map(|place| place.host.clone()).collect();
-        let held = self.credentials.all().iter();
-        let held = held.map(|credential| KnownSecret { value: credential.value.clone(), hosts: hosts(credential) });
-        let searching = self.searching(&held.collect::<Vec<_>>());
-        Self { credentials: Arc::default(), ..searching }
-    }
-
-    /// The same with scanners for its secrets, the values of its credentials, and `more` secrets.
-    fn searching(&self, more: &[KnownSecret]) -> Self {
-        let secrets: Vec<KnownSecret> = self.secrets.iter().chain(more).cloned().collect();
+    /// The same with scanners for its secrets and the values of its credentials.
+    fn searching(&self) -> Self {
+        let secrets = &self.secrets;
         let more = |secret: &&Credential| !secrets.iter().any(|known| known.value == secret.value);
         let held = self.credentials.all().iter().filter(more).map(|credential| credential.value.clone());
         let held: Vec<String> = held.collect();
@@ -218,7 +206,7 @@ impl Snapshot {
 pub(super) struct Snapshots {
     pub(super) agent: Arc<Snapshot>,
     /// For sidecars that go out through egress: the bottle's policy without the bottle's own sidecars, so that they
-    /// cannot reach each other, or themselves in a loop.
+    /// cannot reach each other, or themselves in a loop. They hold placeholders, too, and never a value.
     pub(super) sidecars: Arc<Snapshot>,
 }
 
@@ -226,7 +214,7 @@ impl Snapshots {
     /// `previous` are the snapshots that these replace.
     pub(super) fn new(agent: Snapshot, previous: Option<&Self>) -> Arc<Self> {
         let previous = previous.map(|previous| previous.sidecars.as_ref());
-        let sidecars = Arc::new(agent.for_sidecars().with_sidecars(BTreeMap::new(), previous));
+        let sidecars = Arc::new(agent.with_sidecars(BTreeMap::new(), previous));
         Arc::new(Self { agent: Arc::new(agent), sidecars })
     }
 
