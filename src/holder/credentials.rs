@@ -4,12 +4,14 @@
 //! into a file or a message is right inside, too.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::sources::Sources;
 use crate::credential::{Credential, Source, placeholder};
 use crate::host::random_seed;
 use crate::plan::{AgentTemplate, CredentialPlan};
 use crate::policy::Credentials;
+use crate::primitive::Renew;
 use crate::session::{Class, Failure};
 
 /// Longest values of one bottle together, in bytes: egress receives all of them in one line.
@@ -89,6 +91,17 @@ fn same<'a>(outer: Outer<'a>, plan: &CredentialPlan, given: Option<&String>) -> 
         None => known.source == plan.source,
     };
     is_same.then_some(held)
+}
+
+/// Reads the source of a credential once more.
+pub(super) fn renewing(sources: Arc<Sources>) -> Renew {
+    Arc::new(move |plan| {
+        let source = plan.source.as_ref().ok_or("its value is in the manifest")?;
+        sources.renew(source).map_err(|why| {
+            let hint = why.hint(source);
+            format!("from {source}: {}; {hint}", why.without_output())
+        })
+    })
 }
 
 /// The value of a source, read in the background.

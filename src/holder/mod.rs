@@ -290,8 +290,8 @@ async fn live(
     cancel: &Arc<Cancel>,
 ) -> (LaunchOutcome, Arc<Bottle>) {
     let store = Store::State(state.clone(), launch.endpoint.clone());
-    let sources = Sources::new(launch.host_env.clone());
-    let nested = Nested::new(session.engine.clone(), store, &launch.program, &launch.drafts, sources);
+    let sources = Arc::new(Sources::new(launch.host_env.clone()));
+    let nested = Nested::new(session.engine.clone(), store, &launch.program, &launch.drafts, sources.clone());
     let directory = claim.dir.path.clone();
     // Without a socket nobody can attach, but the launch goes on.
     let listener = hub::listen(&directory).ok();
@@ -302,6 +302,7 @@ async fn live(
         staging: Some(directory),
         agent_env: launch.env.clone(),
         credentials,
+        renew: Some(credentials::renewing(sources)),
         collect: launch.patch || may_keep(launch),
         bounded: !launch.program.project.is_empty(),
         turns: Some(state.path().to_owned()),

@@ -50,7 +50,7 @@ pub(super) struct Nested {
 
 /// Launches bottles that are not recorded, on an engine that lives in this process.
 pub fn in_memory(engine: Arc<dyn Engine>, owner: &str, program: &Program, drafts: &Drafts) -> Arc<dyn Launcher> {
-    let sources = Sources::new(BTreeMap::new());
+    let sources = Arc::new(Sources::new(BTreeMap::new()));
     Arc::new(Arc::new(Nested::new(engine, Store::Memory(owner.to_owned()), program, drafts, sources)))
 }
 
@@ -71,9 +71,9 @@ impl Nested {
         store: Store,
         program: &Program,
         drafts: &Drafts,
-        sources: Sources,
+        sources: Arc<Sources>,
     ) -> Self {
-        let (program, drafts, sources) = (program.clone(), drafts.clone(), Arc::new(sources));
+        let (program, drafts) = (program.clone(), drafts.clone());
         Self { engine, store, program, drafts, sources, details: OnceCell::new() }
     }
 
@@ -90,7 +90,7 @@ impl Nested {
         let (parent, plans, given) = (parent.clone(), plan.credentials.clone(), draft.credentials.clone());
         let sources = self.sources.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let outer = Outer { plans: &parent.plan.credentials, held: &parent.host().credentials };
+            let outer = Outer { plans: &parent.plan.credentials, held: &parent.credentials() };
             held_inside(outer, &plans, &given, &sources)
         });
         read.await.map_err(|error| Failure::new(Class::Internal, format!("read credentials: {error}")))?

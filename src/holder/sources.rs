@@ -19,6 +19,8 @@ use crate::sync::lock;
 
 /// How long the output of a command is used.
 const KEPT: Duration = Duration::from_mins(55);
+/// How long its output is used at least, also where a host does not accept it.
+const RENEWED: Duration = Duration::from_mins(1);
 /// How long a command that failed is not run again.
 const BACK_OFF: Duration = Duration::from_mins(5);
 /// How long a command may take, and how much it may write, in bytes.
@@ -142,6 +144,23 @@ impl Sources {
         self.read_at(source, Instant::now())
     }
 
+    /// The value of a source whose last one a host did not accept. Nobody is asked: a password manager may, so it is not run.
+    ///
+    /// # Errors
+    /// There is none, or it must be asked for.
+    pub fn renew(&self, source: &Source) -> Result<String, Unresolved> {
+        match source {
+            Source::Op(_) | Source::Pass(_) | Source::Keyring { .. } | Source::Prompt(_) => Err(Unresolved::Asked),
+            _ => self.renew_at(source, Instant::now()),
+        }
+    }
+
+    fn renew_at(&self, source: &Source, now: Instant) -> Result<String, Unresolved> {
+        let is_fresh = |(at, found): &Remembered| found.is_err() || now.duration_since(*at) < RENEWED;
+        lock(&self.remembered).retain(|known, remembered| known != source || is_fresh(remembered));
+        self.read_at(source, now)
+    }
+
     fn read_at(&self, source: &Source, now: Instant) -> Result<String, Unresolved> {
         let Some(words) = source.command() else { return self.plain(source) };
         // One at a time: two bottles must not ask a password manager twice.
@@ -207,6 +226,25 @@ fn text(bytes: Vec<u8>, first_line: bool) -> Result<String, Unresolved> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_is_read_again_where_nobody_is_asked() {
+        let (folder, sources) =
+            with(&[("op", "echo never"), ("count", "echo run >> runs; echo the-value-$(wc -l < runs)")]);
+        let file = folder.path().join("key");
+        std::fs::write(&file, "before-it").unwrap();
+        let kept = source(&format!("file:{}", file.display()));
+        assert_eq!(sources.renew(&kept), Ok("before-it".to_owned()));
+        std::fs::write(&file, "after-that").unwrap();
+        assert_eq!(sources.renew(&kept), Ok("after-that".to_owned()));
+        // A command runs again, but not for each rejection.
+        let (command, begin) = (Source::Command(vec!["count".to_owned()]), Instant::now());
+        assert_eq!(sources.read_at(&command, begin), Ok("the-value-1".to_owned()));
+        assert_eq!(sources.renew_at(&command, begin + RENEWED / 2), Ok("the-value-1".to_owned()));
+        assert_eq!(sources.renew_at(&command, begin + RENEWED), Ok("the-value-2".to_owned()));
+        assert_eq!(sources.read_at(&command, begin + RENEWED * 2), Ok("the-value-2".to_owned()));
+        assert_eq!(sources.renew(&source("op://a/b/c")), Err(Unresolved::Asked));
+    }
 
     /// Sources in a folder with programs of these scripts.
     fn with(programs: &[(&str, &str)]) -> (tempfile::TempDir, Sources) {

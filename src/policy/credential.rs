@@ -83,6 +83,11 @@ impl Credentials {
         &self.all
     }
 
+    /// The value of a credential, by its name.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.all.iter().find(|it| it.name == name).map(|it| it.value.as_str())
+    }
+
     /// Whether a host has a credential. It takes no other one then, and its responses are redacted.
     pub fn has_host(&self, host: &Host, port: u16) -> bool {
         self.places.iter().any(|place| place.requests.match_level(host, port, None) == MatchLevel::All)

@@ -31,7 +31,7 @@ mod volume;
 pub mod workspace;
 
 pub use agent::{Agent, AgentOptions, ProvisionFile, ProvisionOptions, provision, run_agent};
-pub use bottle::{Bottle, FreeRanges, HostContext, Images, Launcher, MAX_BURST, Nesting, free_ranges};
+pub use bottle::{Bottle, FreeRanges, HostContext, Images, Launcher, MAX_BURST, Nesting, Renew, free_ranges};
 pub use channel::ask as ask_sidecar;
 pub use child::launch_child;
 pub use container::{CopyInOptions, CopyOutOptions, LogOptions, StopOptions, copy_in, copy_out, logs, stop};

@@ -8,7 +8,7 @@ use super::bottle::Bottle;
 use super::event::Event;
 use super::handle::Sidecar;
 use super::proof::prove::{self, targets};
-use super::sidecar::bring_up::tell_secrets;
+use super::sidecar::secrets::tell_secrets;
 use crate::init;
 use crate::layout::agent::DEFAULT_HOME;
 use crate::layout::cred_proxy;

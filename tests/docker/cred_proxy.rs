@@ -56,7 +56,7 @@ python3 -c "import zipfile,sys; z=zipfile.ZipFile('../files/simple/thing/thing-1
 echo '<a href="thing-1.0-py3-none-any.whl">thing-1.0-py3-none-any.whl</a>' > ../files/simple/thing/index.html
 "#;
 
-fn prepare(folder: &Path, cred_proxy: &str) {
+fn prepare(folder: &Path, source: &str, cred_proxy: &str) {
     let origin = folder.join("origin");
     std::fs::create_dir(&origin).unwrap();
     certificates(&origin, &[API, INDEX, GIT]);
@@ -71,7 +71,7 @@ fn prepare(folder: &Path, cred_proxy: &str) {
     image: {DEBIAN}
     credentials:
       - name: routed
-        source: env:ROUTED
+        source: {source}
         hosts: [{API}, {{host: {INDEX}, slot: 'basic:__token__'}}, {{host: {GIT}, slot: 'basic:__token__'}}]
     cred_proxy: {cred_proxy}
     bridge: {{set_rp_filter: true}}
@@ -104,7 +104,7 @@ fn promise_08_routes_lead_real_clients_to_their_hosts_and_the_agent_has_no_crede
     for isolation in ["sealed", "bridge"] {
         let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
         Debian::import();
-        prepare(folder.path(), ROUTES);
+        prepare(folder.path(), "env:ROUTED", ROUTES);
         let id = format!("routes-{isolation}");
         let launched = launch(&world, folder.path(), &id, &["--isolation", isolation]);
         assert_eq!(launched.code(), 0, "{}", launched.stderr);
@@ -172,10 +172,11 @@ fn placeholder(reply: &str) -> &str {
 }
 
 #[test]
-fn a_cred_proxy_that_died_is_started_again_and_one_that_a_recipe_leaves_out_is_an_error() {
+fn a_value_is_renewed_a_cred_proxy_that_died_is_started_again_and_one_that_a_recipe_leaves_out_is_an_error() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     Debian::import();
-    prepare(folder.path(), ROUTES);
+    prepare(folder.path(), "file:token", ROUTES);
+    std::fs::write(folder.path().join("token"), "value-of-yesterday-0123456789").unwrap();
     let recipe = folder.path().join("without.lua");
     let plain = "local sidecars = require 'std.sidecars'
 return recipe(function(plan)
@@ -202,7 +203,11 @@ end)
         &["python3", "/origin/server.py"],
     );
     let call = || world.run(&["exec", "again", "--", "sh", "-c", "curl -sS -m 20 $ANTHROPIC_BASE_URL/x"]).stdout;
+    // The host does not accept what the file had at the launch; it is read again for the first request.
+    std::fs::write(folder.path().join("token"), VALUE).unwrap();
     wait_for("the API", || call().starts_with("path /x").then_some(()));
+    let audited = world.run(&["audit", "show", "again", "--format", "json"]).stdout;
+    assert!(audited.contains("credential_renewed") && !audited.contains(VALUE), "{audited}");
     docker(&["kill", "again-cred-proxy"]);
     wait_for("the news", || world.run(&["ps"]).stdout.contains("cred-proxy").then_some(()));
     assert_eq!(world.run(&["sidecar", "restart", "again", "cred-proxy"]).code(), 0);

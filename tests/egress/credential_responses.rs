@@ -83,7 +83,7 @@ fn parts() -> Vec<Leak> {
                 let page = format!("<h1>Bad key: {value}</h1>");
                 let length = page.len();
                 one(format!(
-                    "HTTP/1.1 401 No\r\nwww-authenticate: Bearer error=\"{value}\"\r\ncontent-length: {length}\r\n\r\n{page}"
+                    "HTTP/1.1 403 No\r\nwww-authenticate: Bearer error=\"{value}\"\r\ncontent-length: {length}\r\n\r\n{page}"
                 ))
             }),
             "<h1>Bad key: sk-none-0123456789abcdefghij</h1>",

@@ -10,6 +10,7 @@ mod changes;
 mod corpus;
 mod cred_proxy;
 mod credential_clients;
+mod credential_renewed;
 mod credential_responses;
 mod credentials;
 mod flood;

@@ -398,7 +398,17 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
             let Ok(body) = body else { return Err("cut off") };
             let line = format!("{} {} {}", head.method, head.uri.path(), String::from_utf8_lossy(&body));
             seen.lock().unwrap().requests.push(line);
-            Ok(Response::new(whole("here".to_owned())))
+            let newer = head
+                .headers
+                .get("authorization")
+                .is_some_and(|value| value.as_bytes().starts_with(b"Bearer sk-live-newer"));
+            let (status, text) = match (head.uri.path(), newer) {
+                ("/newer", true) => (200, "accepted"),
+                ("/newer", false) => (401, "rejected"),
+                ("/forbidden", _) => (403, "forbidden"),
+                _ => (200, "here"),
+            };
+            Ok(Response::builder().status(status).body(whole(text.to_owned())).unwrap())
         }
     });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());

@@ -15,8 +15,8 @@ const MODE: u32 = 0o600;
 
 impl Bottle {
     /// The credentials, with their values: for egress alone.
-    pub(in crate::primitive) fn credentials(&self) -> &[Credential] {
-        &self.host.credentials
+    pub fn credentials(&self) -> Vec<Credential> {
+        self.held.all()
     }
 
     fn placeholders(&self) -> impl Iterator<Item = (&CredentialPlan, &str)> {

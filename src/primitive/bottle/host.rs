@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::images::Images;
 use crate::credential::Credential;
+use crate::plan::CredentialPlan;
 use crate::primitive::handle::WorkspaceSource;
 
 /// How long a script may compute between two waits, in processor time.
 pub const MAX_BURST: Duration = Duration::from_secs(5);
+
+/// Reads the source of a credential once more, without asking anybody: its value, or why there is none. Waits for a command.
+pub type Renew = Arc<dyn Fn(&CredentialPlan) -> Result<String, String> + Send + Sync>;
 
 /// The host's side of a launch.
 #[derive(Clone)]
@@ -26,6 +31,8 @@ pub struct HostContext {
     pub agent_env: BTreeMap<String, String>,
     /// The values and placeholders of the plan's credentials. The agent receives the placeholders, egress the values.
     pub credentials: Vec<Credential>,
+    /// Reads the source of a credential once more.
+    pub renew: Option<Renew>,
     /// Whether the workspace is read at the agent's end.
     pub collect: bool,
     /// Whether a project's hooks take part: then nothing is allowed beyond the plan, which is the user's.
@@ -52,6 +59,7 @@ impl HostContext {
             workspace: None,
             agent_env: BTreeMap::new(),
             credentials: Vec::new(),
+            renew: None,
             collect: true,
             bounded: false,
             turns: None,

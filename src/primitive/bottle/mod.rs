@@ -16,7 +16,7 @@ mod steps;
 mod turn;
 
 pub use addresses::{FreeRanges, free_ranges};
-pub use host::{HostContext, MAX_BURST};
+pub use host::{HostContext, MAX_BURST, Renew};
 pub use images::Images;
 pub(super) use images::{ImageSource, Layered};
 pub use state::{Bottle, Launcher, Nesting};

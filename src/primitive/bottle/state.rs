@@ -15,7 +15,7 @@ use super::policies::Policies;
 use super::progress::Progress;
 use super::questions::Questions;
 use super::recording::Recording;
-use super::secrets::Secrets;
+use super::secrets::{HeldCredentials, Secrets};
 use super::turn::LaunchTurn;
 use crate::plan::LaunchPlan;
 use crate::primitive::event::Events;
@@ -41,6 +41,7 @@ pub struct Bottle {
     pub(in crate::primitive) images: ImageCache,
     pub(in crate::primitive) addresses: Allocator,
     pub(in crate::primitive) secrets: Secrets,
+    pub(in crate::primitive) held: HeldCredentials,
     pub(in crate::primitive) policies: Policies,
     pub(in crate::primitive) questions: Questions,
     pub(in crate::primitive) turn: LaunchTurn,
@@ -99,6 +100,7 @@ impl Bottle {
             secrets.add(&credential.value);
         }
         Self {
+            held: HeldCredentials::new(host.credentials.clone()),
             session,
             plan,
             events,

@@ -75,7 +75,7 @@ impl Profile for EgressProfile {
         match notice {
             Notice::Spent(grant) => Some(NoticeEffect::Spent(grant)),
             // Nothing is renewed while a bottle runs.
-            Notice::Need { .. } => None,
+            Notice::Need { credential } => Some(NoticeEffect::Need(credential)),
         }
     }
 }

@@ -141,10 +141,12 @@ pub(in crate::primitive) struct NetworkAddresses {
 }
 
 /// What follows from a notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::primitive) enum NoticeEffect {
     /// A grant for one request, by its number, was used.
     Spent(u64),
+    /// A host did not accept the value of a credential, by its name.
+    Need(String),
 }
 
 /// A role in the table.

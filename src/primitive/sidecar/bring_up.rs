@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::liveness;
+use super::secrets::renew;
 use crate::policy::EnforcedPolicy;
 use crate::primitive::away::back;
 use crate::primitive::bottle::Bottle;
@@ -126,6 +127,10 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Ar
                         let (bottle, name) = (bottle.clone(), name.clone());
                         tokio::spawn(async move { bottle.spent(&name, grant).await });
                     }
+                    Some(NoticeEffect::Need(credential)) => {
+                        let (bottle, name) = (bottle.clone(), name.clone());
+                        tokio::spawn(async move { renew(&bottle, &name, &credential).await });
+                    }
                     None => {}
                 },
                 Message::Ready(_) => {}
@@ -164,21 +169,6 @@ async fn reopen(bottle: &Bottle, id: &str) -> Option<Lines> {
         return None;
     }
     Some(Lines::new(engine.container_logs(id, None, true).await.ok()?))
-}
-
-/// Sends the bottle's secrets and credentials to the sidecars that need them, and waits until these use them.
-pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
-    let (secrets, credentials) = (bottle.secrets.all(), bottle.credentials());
-    for (name, channel) in bottle.channels.all() {
-        let secrets = if secrets.is_empty() { None } else { (channel.role.secrets)(secrets.clone()) };
-        let credentials = if credentials.is_empty() { None } else { (channel.role.credentials)(credentials.to_vec()) };
-        for (what, update) in [("secrets", secrets), ("credentials", credentials)] {
-            let Some(update) = update else { continue };
-            let taken = channel.update(bottle.session.engine.as_ref(), update).await;
-            taken.map_err(|why| Failure::new(Class::Operation, format!("tell sidecar {name} the {what}: {why}")))?;
-        }
-    }
-    Ok(())
 }
 
 /// Registers a sidecar that is ready with an egress, and waits until the agent can reach it there.

@@ -5,6 +5,7 @@ pub(super) mod bring_up;
 pub(super) mod liveness;
 pub(super) mod policy;
 mod restart;
+pub(super) mod secrets;
 pub(super) mod service;
 pub(super) mod start;
 

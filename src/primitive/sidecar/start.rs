@@ -354,7 +354,7 @@ pub(in crate::primitive) async fn config(
         reachable: addresses,
         authority: inputs.authority.clone(),
         secrets: if role.takes_secrets && again { bottle.secrets.all() } else { Vec::new() },
-        credentials: if role.takes_credentials && again { bottle.credentials().to_vec() } else { Vec::new() },
+        credentials: if role.takes_credentials && again { bottle.credentials() } else { Vec::new() },
         routes: bottle.routes(),
         proxy_credentials: bottle.host.proxy_credentials.clone().filter(|_| role.is_proxy),
     });

@@ -18,6 +18,7 @@ use super::capacity::{Capacity, hold};
 use super::drain::RequestBody;
 use super::inspect::{BodyRefusal, check_trailers, trailer_text};
 use super::inspected_body::{InspectedBody, Inspection};
+use super::renew::Whole;
 use crate::policy::{Intent, Reason};
 use crate::scan::{
     AwsChunkedWindows, BodyFormat, Budget, DecodeError, Finding, Head, LiveStream, Overlap, Scanner, Windows,
@@ -86,13 +87,14 @@ pub(super) async fn inspect_request(
     headers: &HeaderMap,
     body: RequestBody,
     refusal: &BodyRefusal,
-) -> Result<Body, Reason> {
+) -> Result<(Body, Option<Whole>), Reason> {
     let counters = egress.counters.clone();
     if body.is_end_stream() {
-        return Ok(empty());
+        return Ok((empty(), Some(Whole::none())));
     }
     if !scanner.is_enabled() {
-        return Ok(Uninspected { inner: body, counters, counter: |counters| &counters.request_bytes }.boxed());
+        let body = Uninspected { inner: body, counters, counter: |counters| &counters.request_bytes };
+        return Ok((body.boxed(), None));
     }
     let format = format(headers)?;
     let hint = body.size_hint();
@@ -111,7 +113,7 @@ pub(super) async fn inspect_request(
     };
     if let Some(messages) = format.messages() {
         let inspection = Inspection::Messages(messages?, Overlap::messages());
-        return Ok(pieces(inspection, body, egress.capacity.memory()).body(hint));
+        return Ok((pieces(inspection, body, egress.capacity.memory()).body(hint), None));
     }
     let length = hint.exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let mut body = body;
@@ -127,11 +129,11 @@ pub(super) async fn inspect_request(
             .map_or_else(|| (Bytes::new(), egress.capacity.memory()), |buffered| (buffered.bytes, buffered.memory));
         if format.is_aws_chunked() {
             let rest = pieces(Inspection::AwsChunkedWindows(AwsChunkedWindows::new(scanner)), body, memory);
-            return Ok(InspectedBody { first: buffered, ..rest }.body(hint));
+            return Ok((InspectedBody { first: buffered, ..rest }.body(hint), None));
         }
         let mut windows = Windows::new(scanner);
         windows.push(&buffered);
-        return Ok(pieces(Inspection::Windows(windows, None), body, memory).body(hint));
+        return Ok((pieces(Inspection::Windows(windows, None), body, memory).body(hint), None));
     };
     let (scanner, text) = (scanner.clone(), bytes.clone());
     trailers.as_ref().map_or(Ok(()), check_trailers)?;
@@ -146,10 +148,16 @@ pub(super) async fn inspect_request(
         return Err(Reason::SecretFound(finding, "body"));
     }
     counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    let body = Sliced(bytes);
+    let memory = Arc::new(memory);
     Ok(match trailers {
-        None => hold(body, memory),
-        Some(trailers) => hold(body.with_trailers(Box::pin(async move { Some(Ok(trailers)) })), memory),
+        None => {
+            let whole = Whole::new(&bytes, &memory);
+            (hold(Sliced(bytes), memory), whole)
+        }
+        Some(trailers) => {
+            let body = Sliced(bytes).with_trailers(Box::pin(async move { Some(Ok(trailers)) }));
+            (hold(body, memory), None)
+        }
     })
 }
 

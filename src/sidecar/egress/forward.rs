@@ -4,17 +4,20 @@ use std::error::Error;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::{Request, Response, http};
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
 
 use super::bodies::{Body, full};
 use super::body;
 use super::capacity::RequestPermit;
 use super::drain::RequestBody;
 use super::headers::{aim, join_cookies, strip};
+use super::inject::Injection;
 use super::inspect::BodyRefusal;
 use super::interim::Interim;
+use super::renew::Retry;
 use super::responses::{WaitFor, Waiting};
 use super::snapshot::Snapshot;
 use super::{Egress, LoggedDecision, inject, websocket};
@@ -39,7 +42,7 @@ pub(super) async fn forward(
     let scanner = egress.scanner(snapshot, intent);
     let (mut head, body) = request.into_parts();
     join_cookies(&mut head.headers);
-    let injection = inject::judge(egress, snapshot, intent, &mut head)?;
+    let mut injection = inject::judge(egress, snapshot, intent, &mut head)?;
     let scanner = injection.scanner(scanner);
     body::check_head(&egress.capacity, &scanner, &head, intent.path.as_deref().unwrap_or("/")).await?;
     let trailers = head.headers.get(header::TE).is_some_and(|value| value == "trailers");
@@ -56,30 +59,18 @@ pub(super) async fn forward(
     injection.ask_readable(&mut head.headers);
     let late_refusal = BodyRefusal::default();
     let bare = body.is_end_stream();
-    let body = body::inspect_request(egress, &scanner, &head.headers, body, &late_refusal).await?;
+    let (body, whole) = body::inspect_request(egress, &scanner, &head.headers, body, &late_refusal).await?;
     egress.recheck(snapshot, intent)?;
     frame(&mut head, &body, bare);
-    aim(&mut head, intent, injection.path(intent), scheme)?;
-    injection.apply(&mut head.headers)?;
-    if scheme == "http"
-        && let Some(via) = snapshot.connector.proxy_for(&intent.host, intent.port)
-        && let Some(value) = &via.authorization
+    let retry = Retry::of(&injection, &head, whole);
+    let sending = Sending { egress, snapshot, intent, scheme, refusal: &late_refusal };
+    let mut answer = sending.send(head, body, &injection).await?;
+    if let Some(retry) = retry
+        && let Some((newer, head, body)) = retry.again(egress, snapshot, intent, &injection, &answer).await?
     {
-        head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
+        injection = newer;
+        answer = sending.send(head, body, &injection).await?;
     }
-    let mut request = Request::from_parts(head, body);
-    let interim = Interim::watch(&mut request);
-    let answer = tokio::select! {
-        answer = answered(egress, snapshot.client.request(request)) => answer,
-        () = interim.too_many() => {
-            injection.failed(egress, intent);
-            return Err(Interim::reason(&intent.host));
-        }
-    };
-    let mut answer = answer.map_err(|error| {
-        injection.failed(egress, intent);
-        late_refusal.reason().unwrap_or_else(|| unreachable(&intent.host, &error))
-    })?;
     late_refusal.answered(egress, intent);
     injection.answered(egress, &mut answer);
     let (mut head, body) = answer.into_parts();
@@ -88,6 +79,43 @@ pub(super) async fn forward(
     let body = injection.body(egress, intent, head.status, body);
     let body = body::inspect_response(egress, response_scanner.as_ref(), &head.headers, body, intent)?;
     Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
+}
+
+/// What a request is sent with.
+struct Sending<'a> {
+    egress: &'a Arc<Egress>,
+    snapshot: &'a Snapshot,
+    intent: &'a Arc<Intent>,
+    scheme: &'a str,
+    refusal: &'a BodyRefusal,
+}
+
+impl Sending<'_> {
+    /// Puts the values in, sends the request, and waits for the response.
+    async fn send(&self, mut head: Parts, body: Body, injection: &Injection) -> Result<Response<Incoming>, Reason> {
+        let Self { egress, snapshot, intent, scheme, refusal } = *self;
+        aim(&mut head, intent, injection.path(intent), scheme)?;
+        injection.apply(&mut head.headers)?;
+        if scheme == "http"
+            && let Some(via) = snapshot.connector.proxy_for(&intent.host, intent.port)
+            && let Some(value) = &via.authorization
+        {
+            head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
+        }
+        let mut request = Request::from_parts(head, body);
+        let interim = Interim::watch(&mut request);
+        let answer = tokio::select! {
+            answer = answered(egress, snapshot.client.request(request)) => answer,
+            () = interim.too_many() => {
+                injection.failed(egress, intent);
+                return Err(Interim::reason(&intent.host));
+            }
+        };
+        answer.map_err(|error| {
+            injection.failed(egress, intent);
+            refusal.reason().unwrap_or_else(|| unreachable(&intent.host, &error))
+        })
+    }
 }
 
 /// Waits for the permit of a request.
@@ -122,7 +150,7 @@ async fn watch(egress: Weak<Egress>, long: Duration) {
 
 /// Sets the framing by the body that is sent, not by the client's headers: a known length, or chunks, whatever the
 /// method. `bare` says that the request had no body.
-fn frame(head: &mut http::request::Parts, body: &Body, bare: bool) {
+fn frame(head: &mut Parts, body: &Body, bare: bool) {
     let declared = head.headers.remove(header::CONTENT_LENGTH).is_some();
     match body.size_hint().exact() {
         Some(0) if bare && !declared => {}

@@ -18,7 +18,6 @@ use hyper::http::{request, response};
 use hyper::{Method, Response, StatusCode};
 
 use super::bodies::IncomingBody;
-use super::protocol::Notice;
 use super::redacted::{Redacted, redact_headers};
 use super::registries::Noted;
 use super::snapshot::Snapshot;
@@ -27,7 +26,6 @@ use crate::credential::{Redactor, Substitution};
 use crate::net::Host;
 use crate::policy::{Credentials, Intent, Reason};
 use crate::scan::{DecodeError, Scanner};
-use crate::sidecar::run::notify;
 
 /// What is put into one request, and taken out of its response.
 pub(super) struct Injection {
@@ -142,25 +140,37 @@ impl Injection {
         Ok(())
     }
 
-    /// Counts a use, reports that a value was not accepted, and attaches the use to the response for the audit log.
+    /// Counts a use, and attaches the use to the response for the audit log.
     pub(super) fn answered<B>(&self, egress: &Egress, response: &mut Response<B>) {
         if self.substitution.used.is_empty() {
             return;
         }
         let status = response.status();
         self.count(egress);
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            self.substitution.used.iter().for_each(|name| need(egress, name, status));
-        }
         response.extensions_mut().insert(Used { names: self.names(), status: status.as_u16() });
     }
 
     /// Counts and records a use that got no response: the value may have been sent.
     pub(super) fn failed(&self, egress: &Egress, intent: &Intent) {
         if !self.substitution.used.is_empty() {
-            self.count(egress);
-            egress.record(Some(intent), LoggedDecision::Used(&self.names(), None));
+            self.record(egress, intent, None);
         }
+    }
+
+    /// Counts and records a use whose response the client does not get: its status, or none if there was no response.
+    pub(super) fn record(&self, egress: &Egress, intent: &Intent, status: Option<StatusCode>) {
+        self.count(egress);
+        egress.record(Some(intent), LoggedDecision::Used(&self.names(), status.map(|status| status.as_u16())));
+    }
+
+    /// The names of the credentials that the request uses.
+    pub(super) fn used(&self) -> &[String] {
+        &self.substitution.used
+    }
+
+    /// Whether one of the used credentials has another value by now.
+    pub(super) fn is_outdated(&self, now: &Credentials) -> bool {
+        self.used().iter().any(|name| self.credentials.value(name) != now.value(name))
     }
 
     fn names(&self) -> Arc<str> {
@@ -219,11 +229,4 @@ fn check_readable(headers: &HeaderMap) -> Result<(), Reason> {
     }
     let what = "of an answer of a host that has a credential, which was asked for as it is".to_owned();
     Err(Reason::NotDecoded(DecodeError::Unknown(what)))
-}
-
-/// Tells the holder that a host did not accept a value.
-fn need(egress: &Egress, credential: &str, status: StatusCode) {
-    if egress.needs.is_due(credential) {
-        notify::<Egress>(Notice::Need { credential: credential.to_owned(), status: status.as_u16() });
-    }
 }

@@ -29,6 +29,7 @@ mod protocol;
 mod redacted;
 mod refusal;
 mod registries;
+mod renew;
 mod request;
 mod responses;
 mod role;

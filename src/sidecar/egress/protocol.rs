@@ -125,11 +125,10 @@ pub enum Ask {
 pub enum Notice {
     /// The grant with this number, for one request, was used.
     Spent(u64),
-    /// A host did not accept the value of a credential; reported at most once a minute.
+    /// A host did not accept the value of a credential (status 401). Reported at most once a minute; all credentials are
+    /// expected as the answer, with a newer value where there is one.
     Need {
         /// The credential's name.
         credential: String,
-        /// The status of the response: 401 or 403.
-        status: u16,
     },
 }

@@ -115,8 +115,7 @@ impl Egress {
         let policy = self.snapshots.borrow().agent.policy.clone();
         credentials.check_tunnels(&policy).map_err(|error| error.to_string())?;
         self.change(|snapshot| snapshot.with_credentials(credentials));
-        // A new value that is not accepted either is reported at once.
-        self.needs.clear();
+        self.needs.answered();
         Ok(())
     }
 
