@@ -30,6 +30,6 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
     let known = FoundBottle::find(bottle)?;
     check_running(&known.state, bottle)?;
     restart_sidecar(bottle, &known.state.bottle(bottle), name).await?;
-    print_message(&format!("{name} of {bottle} was started again"));
+    print_message(&format!("{name} of {bottle} was restarted"));
     Ok(0)
 }

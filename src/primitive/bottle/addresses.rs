@@ -1,4 +1,4 @@
-//! Small explicit address ranges, out of configurable pools, around everything that is taken.
+//! Chooses small address ranges for networks from configurable pools, without overlap with the host's networks and routes.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,12 +11,12 @@ use crate::engine::{Engine, EngineError};
 use crate::host::routes;
 use crate::session::{Class, Failure};
 
-/// The pools, where `BOTTLER_POOLS` does not say otherwise.
+/// The default pools; `BOTTLER_POOLS` replaces them.
 const POOLS: &str = "10.213.0.0/16,172.29.0.0/16";
 /// A range's prefix: 16 addresses, of which 13 are for containers.
 const PREFIX: u8 = 28;
 
-/// Hands out ranges. Two bottles begin at different places, so that they rarely try the same.
+/// Allocates ranges. Each bottle begins at another place in the pools, so that two rarely try the same range.
 pub(in crate::primitive) struct Allocator {
     next: AtomicU32,
     local: bool,
@@ -30,7 +30,7 @@ impl Allocator {
         Self { next: AtomicU32::new(start), local, taken: OnceCell::new() }
     }
 
-    /// The next free range, as far as one can know before the engine has been asked for it.
+    /// The next range that seems free; the engine may still refuse it.
     pub(in crate::primitive) async fn next(&self, engine: &dyn Engine) -> Result<Ipv4Net, Failure> {
         let pools = pools()?;
         let taken = self.taken.get_or_try_init(|| taken(engine, self.local)).await?;
@@ -50,7 +50,7 @@ impl Allocator {
 /// Address ranges of the pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreeRanges {
-    /// Those that overlap no network of the engine's and no route of its host's.
+    /// Those that overlap no network of the engine and no route of its host.
     pub free: u32,
     /// All of them.
     pub all: u32,

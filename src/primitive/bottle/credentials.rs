@@ -10,11 +10,11 @@ use crate::init::File;
 use crate::plan::{CredentialPlan, PLACEHOLDER, RoutePlan};
 use crate::sidecar::cred_proxy::{Put, Route};
 
-/// The mode of a file with a placeholder: what programs ask of files with keys.
+/// The mode of a file with a placeholder. Some programs refuse key files that others can read.
 const MODE: u32 = 0o600;
 
 impl Bottle {
-    /// The credentials, with their values: for egress alone.
+    /// The credentials with their values, which only egress receives.
     pub fn credentials(&self) -> Vec<Credential> {
         self.held.all()
     }
@@ -26,7 +26,7 @@ impl Bottle {
         })
     }
 
-    /// The variables that only the agent receives: secrets, and placeholders.
+    /// The variables that only the agent receives: secrets and placeholders.
     pub(in crate::primitive) fn agent_env(&self) -> BTreeMap<String, String> {
         let mut env = self.host.agent_env.clone();
         for (plan, placeholder) in self.placeholders() {
@@ -35,7 +35,7 @@ impl Bottle {
         env
     }
 
-    /// The routes of the cred-proxy: with placeholders, of which egress makes values.
+    /// The routes of the cred-proxy, with placeholders, which egress replaces by values.
     pub(in crate::primitive) fn routes(&self) -> Vec<Route> {
         let route = |plan: &RoutePlan| {
             let held = self.host.credentials.iter().find(|held| held.name == plan.credential)?;
@@ -63,14 +63,14 @@ impl Bottle {
     }
 }
 
-/// A placeholder in its slot. The plan has none of the other slots.
+/// A placeholder in its slot. A plan's routes have no other slots.
 fn put(slot: &Slot, placeholder: &str) -> Option<Put> {
     let authorization = |value: String| Put::Header("authorization".to_owned(), value);
     match slot {
         Slot::Bearer => Some(authorization(format!("Bearer {placeholder}"))),
         Slot::Token => Some(authorization(format!("token {placeholder}"))),
         Slot::Basic(user) => {
-            // Where any name will do, one that says what it is.
+            // Any name is accepted; this one is GitHub's.
             let user = if user == "*" { "x-access-token" } else { user };
             Some(authorization(format!("Basic {}", BASE64.encode(format!("{user}:{placeholder}").as_bytes()))))
         }

@@ -19,15 +19,15 @@ pub type Renew = Arc<dyn Fn(&CredentialPlan) -> Result<String, String> + Send + 
 /// The host's side of a launch.
 #[derive(Clone)]
 pub struct HostContext {
-    /// Whether the engine runs on this very host, so that the host's routes and addresses concern it.
+    /// Whether the engine runs on this host, so that this host's routes and addresses matter.
     pub local: bool,
-    /// Where results are saved; nowhere when absent.
+    /// Where results are saved, if anywhere.
     pub directory: Option<PathBuf>,
-    /// The bottle's own directory, where it has one.
+    /// The bottle's own directory, if it has one.
     pub staging: Option<PathBuf>,
     /// Where the agent's workspace comes from, if it has one of its own.
     pub workspace: Option<WorkspaceSource>,
-    /// Variables whose values only the agent is told.
+    /// Variables that only the agent receives.
     pub agent_env: BTreeMap<String, String>,
     /// The values and placeholders of the plan's credentials. The agent receives the placeholders, egress the values.
     pub credentials: Vec<Credential>,
@@ -35,11 +35,11 @@ pub struct HostContext {
     pub renew: Option<Renew>,
     /// Whether the workspace is read at the agent's end.
     pub collect: bool,
-    /// Whether a project's hooks take part: then nothing is allowed beyond the plan, which is the user's.
+    /// Whether a project's hooks run. They may allow nothing beyond the plan, which is the user's.
     pub bounded: bool,
     /// The state directory in which launches wait for their turn; they do not wait when absent.
     pub turns: Option<PathBuf>,
-    /// What an upstream proxy is shown, as `name:password`: no part of the plan, which scripts see.
+    /// The credentials for the upstream proxy, as `name:password`. They are not part of the plan, which scripts can read.
     pub proxy_credentials: Option<String>,
     /// Variables of commands that scripts run on the host.
     pub command_env: BTreeMap<String, String>,

@@ -17,16 +17,16 @@ use crate::sync::lock;
 pub(in crate::primitive) struct Layered {
     /// Its reference.
     pub(in crate::primitive) tag: String,
-    /// Whom the agent runs as in it.
+    /// The account that the agent runs as.
     pub(in crate::primitive) account: Account,
-    /// Where that one lives.
+    /// The home directory of that account.
     pub(in crate::primitive) home: String,
 }
 
 /// Makes images that the engine does not have.
 #[async_trait]
 pub(in crate::primitive) trait ImageSource: Send + Sync {
-    /// The image with the running executable and nothing else; its reference.
+    /// The image that contains only the running executable; its reference.
     async fn own(&self, session: &Session, gvisor: bool) -> Result<String, Failure>;
 
     /// A user's image; its reference. The same context, Dockerfile and arguments are built once.
@@ -56,7 +56,7 @@ impl Images {
     }
 }
 
-/// The images that a bottle has asked for, by their options.
+/// The images of a bottle, by their options.
 #[derive(Default)]
 pub(in crate::primitive) struct ImageCache(Mutex<BTreeMap<String, Pending<Arc<ImageInfo>>>>);
 
@@ -65,7 +65,7 @@ impl ImageCache {
         lock(&self.0).len()
     }
 
-    /// An image: one effect however often it is asked for.
+    /// An image. The same options give the same effect, so that it is built once.
     pub(in crate::primitive) fn get_or_start(
         &self,
         key: String,

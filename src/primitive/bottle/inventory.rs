@@ -1,4 +1,4 @@
-//! What a bottle consists of, in the order in which its script asked for it.
+//! The objects of a bottle, in the order in which its script created them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use crate::primitive::handle::{Child, Network, Sidecar};
 use crate::sync::lock;
 
-/// What a bottle consists of.
+/// The objects of a bottle.
 #[derive(Default)]
 pub(in crate::primitive) struct Inventory {
     sidecars: Mutex<Vec<Arc<Sidecar>>>,
     networks: Mutex<Vec<Arc<Network>>>,
     children: Mutex<Vec<Arc<Child>>>,
-    /// All that was announced, those that are gone again included.
+    /// All announced objects, also those that were removed.
     announced: Mutex<Vec<String>>,
     /// Containers that a script has stopped.
     stopped: Mutex<BTreeSet<String>>,
@@ -25,7 +25,7 @@ impl Inventory {
         sidecar
     }
 
-    /// All sidecars, those that were closed included.
+    /// All sidecars, also closed ones.
     pub(in crate::primitive) fn sidecars(&self) -> Vec<Arc<Sidecar>> {
         lock(&self.sidecars).clone()
     }
@@ -40,7 +40,7 @@ impl Inventory {
         lock(&self.sidecars).iter().filter(|sidecar| sidecar.role.is_none()).count()
     }
 
-    /// How many built-in sidecars that serve the agent, but its proxies, have been started.
+    /// How many built-in sidecars that serve the agent have been started, without its proxies.
     pub(in crate::primitive) fn served(&self) -> usize {
         let serves = |sidecar: &&Arc<Sidecar>| sidecar.role.is_some_and(|role| role.port.is_some());
         lock(&self.sidecars).iter().filter(serves).count()
@@ -75,7 +75,7 @@ impl Inventory {
         std::mem::take(&mut *lock(&self.children))
     }
 
-    /// Notes that a thing is about to be made; whether there is room for it.
+    /// Notes that an object is about to be created; false if the bottle has too many.
     pub(in crate::primitive) fn announce(&self, title: String, most: usize) -> bool {
         let mut announced = lock(&self.announced);
         let room = announced.len() < most;
@@ -89,7 +89,7 @@ impl Inventory {
         lock(&self.announced).clone()
     }
 
-    /// Notes that a script ends a container itself.
+    /// Notes that a script stops a container itself.
     pub(in crate::primitive) fn note_stopped(&self, container: &str) {
         lock(&self.stopped).insert(container.to_owned());
     }

@@ -1,4 +1,4 @@
-//! How far a launch is: whether it has failed, its client listens, and the agent's command has started.
+//! The progress of a launch: whether it has failed, whether its client is attached, and whether the agent's command has started.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use tokio::sync::watch;
 /// How long the client may take to attach to the agent's output before the command starts without it.
 const ATTACH: Duration = Duration::from_secs(10);
 
-/// How far a launch is.
+/// The progress of a launch.
 pub(in crate::primitive) struct Progress {
     failed: AtomicBool,
     released: AtomicBool,
-    /// Whether its script computes now, and so may start further things before it waits.
+    /// Whether its script is computing, so that it may start more objects before it waits.
     scripted: AtomicBool,
     attached: watch::Sender<bool>,
 }
@@ -41,7 +41,7 @@ impl Progress {
         self.released.load(Ordering::Acquire)
     }
 
-    /// Whether its script computes now.
+    /// Whether its script is computing.
     pub(in crate::primitive) fn is_scripted(&self) -> bool {
         self.scripted.load(Ordering::Acquire)
     }
@@ -50,14 +50,14 @@ impl Progress {
         self.scripted.store(scripted, Ordering::Release);
     }
 
-    /// Notes that whoever wants the agent's output is attached to it.
+    /// Notes that the client is attached to the agent's output.
     pub(in crate::primitive) fn note_attached(&self) {
         self.attached.send_replace(true);
     }
 
     pub(in crate::primitive) async fn wait_attached(&self) {
         let mut attached = self.attached.subscribe();
-        // After that long nobody is listening, and the agent's work is worth more than its output.
+        // After this time nobody will attach, and the agent's work matters more than its output.
         let _ = tokio::time::timeout(ATTACH, attached.wait_for(|attached| *attached)).await;
     }
 }

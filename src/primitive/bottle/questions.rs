@@ -16,7 +16,7 @@ pub(in crate::primitive) struct Questions {
 }
 
 impl Questions {
-    /// Opens a question: its number, from 1, and where the answer arrives.
+    /// Opens a question; returns its number, from 1, and the receiver of the answer.
     pub(in crate::primitive) fn ask(&self) -> (u64, oneshot::Receiver<Option<String>>) {
         let number = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, answer) = oneshot::channel();
@@ -24,7 +24,7 @@ impl Questions {
         (number, answer)
     }
 
-    /// Answers a question; `None` where nobody can be asked. An unknown number is passed over.
+    /// Answers a question; `None` if nobody can be asked. An unknown number is ignored.
     pub(in crate::primitive) fn answer(&self, number: u64, answer: Option<String>) {
         if let Some(waiting) = lock(&self.open).remove(&number) {
             let _ = waiting.send(answer);

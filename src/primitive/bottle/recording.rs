@@ -1,5 +1,5 @@
-//! The last of what an agent writes, read from the engine's log while it runs: when its container ends, the engine removes it,
-//! and the log with it.
+//! The end of the agent's output, read from the engine's log while the agent runs: the engine removes the log with the container
+//! when that ends.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineError, Output};
 use crate::session::exit_record::{OutputChunk, OutputTail};
 use crate::sync::lock;
 
-/// How long the engine may take to open its log. The agent waits for it, so that none of its first words is missed.
+/// How long the engine may take to open its log. The agent waits for that, so that the beginning of its output is not missed.
 const OPENING: Duration = Duration::from_secs(2);
 
 /// What has been read so far.
@@ -23,7 +23,7 @@ pub(in crate::primitive) struct Recording {
 }
 
 impl Recording {
-    /// Reads a container's log from now on. Says why it cannot.
+    /// Reads a container's log from now on. Returns the reason if it cannot.
     pub(in crate::primitive) async fn start(&self, engine: &Arc<dyn Engine>, container: &str) -> Option<String> {
         let opened = tokio::time::timeout(OPENING, engine.container_logs(container, None, true)).await;
         let log = match opened {
@@ -35,7 +35,7 @@ impl Recording {
         None
     }
 
-    /// What the agent wrote last, once its log has ended, or after so long; and why it is not all.
+    /// The end of the agent's output, once its log has ended or the time is over, and the reason if it is incomplete.
     pub(in crate::primitive) async fn finish(&self, patience: Duration) -> (Vec<OutputChunk>, Option<String>) {
         let reading = lock(&self.reading).take();
         let why = match reading {

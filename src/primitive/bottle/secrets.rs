@@ -40,7 +40,7 @@ impl HeldCredentials {
         lock(&self.0).clone()
     }
 
-    /// Replaces a value; whether it is another one.
+    /// Replaces a value; true if it was another one.
     pub(in crate::primitive) fn renew(&self, name: &str, value: &str) -> bool {
         let mut held = lock(&self.0);
         match held.iter_mut().find(|held| held.name == name && held.value != value) {

@@ -32,7 +32,7 @@ pub struct Bottle {
     pub session: Session,
     /// Its plan.
     pub plan: LaunchPlan,
-    /// Where progress goes.
+    /// The receivers of its events.
     pub events: Events,
     pub(in crate::primitive) host: HostContext,
     pub(in crate::primitive) nesting: Nesting,
@@ -49,13 +49,13 @@ pub struct Bottle {
     pub(in crate::primitive) recording: Recording,
     /// What is wrong with it now.
     pub(in crate::primitive) condition: Mutex<Condition>,
-    /// What its workspace begins with, once that is asked for.
+    /// The initial content of its workspace, once it was read.
     pub(in crate::primitive) seed: OnceLock<Pending<Arc<Seed>>>,
 }
 
 /// Launches bottles inside a bottle: the holder.
 pub trait Launcher: Send + Sync {
-    /// Launches a bottle, waits for its end, and sees to it that nothing of it is left.
+    /// Launches a bottle, waits for its end, and removes everything of it.
     fn launch(
         &self,
         parent: Arc<Bottle>,
@@ -96,7 +96,7 @@ impl Bottle {
             secrets.add(value);
         }
         for credential in &host.credentials {
-            // Egress puts it in behind the search: nobody else may send it anywhere.
+            // Egress puts the value in after the scan; in any other request it is refused.
             secrets.add(&credential.value);
         }
         Self {
@@ -131,15 +131,15 @@ impl Bottle {
         self.nesting.outer.is_some()
     }
 
-    /// Waits until it is this bottle's turn to be launched. The turn is given back at the release, and by whatever waits for
-    /// something else than the engine.
+    /// Waits for this bottle's turn to be launched. The turn ends at the release, and when the launch waits for something else than
+    /// the engine.
     pub async fn wait_turn(&self) {
         let outer = self.nesting.outer.as_ref().and_then(Weak::upgrade);
         let slots = outer.map(|outer| outer.nesting.slots.clone());
         self.turn.wait(slots, self.host.turns.as_deref(), &self.events).await;
     }
 
-    /// What was announced so far, in order: `network outside`, `agent`.
+    /// The announced objects, in order, as in `network outside`, `agent`.
     pub fn announced(&self) -> Vec<String> {
         self.inventory.announced()
     }
@@ -149,12 +149,12 @@ impl Bottle {
         self.progress.is_released()
     }
 
-    /// The last of what the agent wrote, where it has run; waits so long for the end of its log. Why that is not all, if so.
+    /// The end of the agent's output, if it has run, and the reason if it is incomplete. Waits this long for the end of the log.
     pub async fn last_output(&self, patience: Duration) -> (Vec<OutputChunk>, Option<String>) {
         self.recording.finish(patience).await
     }
 
-    /// Notes a secret: from the release of the agent on, egress lets it out in no form.
+    /// Notes a secret. From the release of the agent on, egress refuses requests that contain it in any form.
     pub fn keep_secret(&self, secret: &str) {
         self.secrets.add(secret);
     }
@@ -164,12 +164,12 @@ impl Bottle {
         self.secrets.len()
     }
 
-    /// Notes that whoever wants the agent's output is attached to it.
+    /// Notes that the client is attached to the agent's output.
     pub fn attached(&self) {
         self.progress.note_attached();
     }
 
-    /// Notes that its script computes, or waits. What egresses share with others is complete when it waits.
+    /// Notes whether its script is computing. When it waits, the set of sidecars that share a volume with an egress is complete.
     pub fn note_script(&self, computes: bool) {
         self.progress.set_scripted(computes);
         if !computes {
@@ -177,7 +177,7 @@ impl Bottle {
         }
     }
 
-    /// Notes that a script ends a container itself.
+    /// Notes that a script stops a container itself.
     pub fn note_stopped(&self, container: &str) {
         self.inventory.note_stopped(container);
     }

@@ -1,5 +1,5 @@
-//! What every primitive does with a bottle: it checks what a project's hooks may do, announces a thing, starts the effect that
-//! makes it, and undoes it.
+//! The steps that all primitives share: check what a project's hooks may do, announce an object, start the effect that creates it,
+//! and undo it.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::primitive::handle::Lifecycle;
 use crate::session::{Class, Condition, Failure, Pending, ScriptLocation};
 use crate::sync::lock;
 
-/// Things that one bottle may make, those that are gone again included.
+/// How many objects one bottle may create, also counting removed ones.
 const MAX_MADE: usize = 5000;
 
 impl Bottle {
-    /// Where a project's hooks take part, only what the user's plan allows may be allowed.
+    /// With a project's hooks, refuses what the user's plan does not allow.
     pub(in crate::primitive) fn check_allowed(
         &self,
         entry: &AllowSpec,
@@ -30,7 +30,7 @@ impl Bottle {
         Ok(())
     }
 
-    /// Refuses resources that bound nothing; where a project's hooks take part, also more than the user's plan gives the agent.
+    /// Refuses resources without limits; with a project's hooks, also more than the user's plan gives the agent.
     pub(in crate::primitive) fn check_resources(&self, wanted: &Resources) -> Result<(), String> {
         wanted.check().map_err(|why| format!("resources.{why}"))?;
         if self.host.bounded && !wanted.is_within(&self.plan.agent.resources) {
@@ -39,7 +39,7 @@ impl Bottle {
         Ok(())
     }
 
-    /// Refuses the name of a sidecar that is there already.
+    /// Refuses the name of an existing sidecar.
     pub(in crate::primitive) fn check_sidecar_name(&self, name: &str) -> Result<(), Failure> {
         if self.inventory.open_sidecars().iter().any(|other| other.name == name) {
             let message = format!("sidecar_start {name:?}: there is a sidecar of this name already");
@@ -48,12 +48,12 @@ impl Bottle {
         Ok(())
     }
 
-    /// The name on the engine of a thing of this bottle.
+    /// The engine's name for an object of this bottle.
     pub(in crate::primitive) fn name(&self, part: &str) -> String {
         format!("{}-{part}", self.session.id)
     }
 
-    /// Announces that a thing is about to be made: its labels, and its life.
+    /// Announces an object that is about to be created; returns its labels and its life.
     pub(in crate::primitive) fn begin(
         &self,
         kind: Kind,
@@ -67,7 +67,7 @@ impl Bottle {
         Ok((identity, life))
     }
 
-    /// Announces that a thing is about to be made: its labels.
+    /// Announces an object that is about to be created; returns its labels.
     pub(in crate::primitive) fn intend(
         &self,
         kind: Kind,
@@ -77,7 +77,7 @@ impl Bottle {
         self.intend_at(self.session.next_seq(), kind, name, at)
     }
 
-    /// The same for a thing with a place in program order that was taken before.
+    /// The same for an object whose place in program order was reserved before.
     pub(in crate::primitive) fn intend_at(
         &self,
         seq: u64,
@@ -103,7 +103,7 @@ impl Bottle {
         Ok(identity)
     }
 
-    /// Starts an effect that is shown as a step, and whose failure names the script line that asked for it.
+    /// Starts an effect that is shown as a step. Its failure names the line of the script.
     pub(in crate::primitive) fn effect<T, F>(
         self: &Arc<Self>,
         step: String,
@@ -120,7 +120,7 @@ impl Bottle {
             let outcome = work.await.map_err(|failure| failure.at(at.as_ref()));
             let state = match &outcome {
                 Ok(_) => StepState::Done,
-                // What waited for the failed one fails with it; only the first is news.
+                // Effects that depend on the failed one fail, too; only the first failure is reported.
                 Err(_) if bottle.progress.note_failed() => StepState::Failed,
                 Err(_) => StepState::Abandoned,
             };
@@ -129,7 +129,7 @@ impl Bottle {
         })
     }
 
-    /// Undoes a thing now, in a task of its own: once, however often it is asked for.
+    /// Undoes an object now, in a task of its own. Only the first call has an effect.
     pub(in crate::primitive) fn undo<F>(
         self: &Arc<Self>,
         life: &Lifecycle,

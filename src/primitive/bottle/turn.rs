@@ -1,4 +1,4 @@
-//! A bottle's turn to be launched: an engine that is asked for everything at once answers nothing in time.
+//! A bottle's turn to be launched: an engine with too many requests at once answers none of them in time.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use crate::session::queue;
 use crate::session::{Phase, Slot};
 use crate::sync::lock;
 
-/// The turn, while the bottle has it.
+/// The turn of a bottle, while it has it.
 #[derive(Default)]
 pub(in crate::primitive) struct LaunchTurn(Mutex<Option<Permit>>);
 
@@ -23,7 +23,7 @@ enum Permit {
 }
 
 impl LaunchTurn {
-    /// Waits for one of a bottle's slots; otherwise for the turn among all bottles of a state directory; otherwise not at all.
+    /// Waits for a slot of the outer bottle if there is one, otherwise for a turn among all bottles of a state directory, if any.
     pub(in crate::primitive) async fn wait(
         &self,
         slots: Option<Arc<Semaphore>>,
@@ -34,7 +34,7 @@ impl LaunchTurn {
             (Some(slots), _) => slots.acquire_owned().await.ok().map(Permit::Slot),
             (None, Some(state)) => {
                 let tell = |ahead| events.tell(Event::Progress(format!("waits for its turn: {ahead} ahead")));
-                // Without turns there is no order, and the engine copes as well as it can.
+                // The launch goes on without a turn.
                 queue::acquire(state, Phase::Launch, tell).await.ok().map(Permit::Queue)
             }
             (None, None) => None,

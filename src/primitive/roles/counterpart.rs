@@ -1,4 +1,4 @@
-//! Upstream: the probe's counterpart.
+//! The counterpart: the probe's destination outside the bottle.
 
 use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile};
 use crate::sidecar::Never;

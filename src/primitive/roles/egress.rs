@@ -26,8 +26,7 @@ impl Profile for EgressProfile {
     const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = Some(Update::Secrets);
     const CREDENTIALS: Option<fn(Vec<Credential>) -> UpdateOf<Self>> = Some(Update::Credentials);
 
-    /// First of all its own, then those of the destinations of plain TCP, each at an address of its own, so that every one
-    /// keeps its port.
+    /// Its own relay first, then one for each destination of plain TCP. Each has its own address, so that it keeps its port.
     fn relays(serving: &Serving<'_>) -> Vec<Relay> {
         let mut relays = vec![Relay {
             name: serving.name.to_owned(),
@@ -37,7 +36,7 @@ impl Profile for EgressProfile {
         }];
         let mut hosts: Vec<&Host> = Vec::new();
         for (index, target) in serving.tcp.iter().enumerate() {
-            // One address for a host, however many of its ports there are: it has one name.
+            // All ports of a host share one address, because the host has one name.
             let place = hosts.iter().position(|host| **host == target.host).unwrap_or_else(|| {
                 hosts.push(&target.host);
                 hosts.len() - 1
@@ -74,7 +73,6 @@ impl Profile for EgressProfile {
     fn noticed(notice: Notice) -> Option<NoticeEffect> {
         match notice {
             Notice::Spent(grant) => Some(NoticeEffect::Spent(grant)),
-            // Nothing is renewed while a bottle runs.
             Notice::Need { credential } => Some(NoticeEffect::Need(credential)),
         }
     }

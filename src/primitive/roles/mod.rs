@@ -1,5 +1,5 @@
-//! What this side knows of the built-in sidecars: a file for each role, and the one table of them. Nothing here is done, or asked
-//! of an engine: a role is described, and `sidecar/start.rs` does what is the same for all.
+//! The launcher's side of the built-in sidecars: a description of each role, and one table of them. Pure: `sidecar/start.rs` does
+//! what is the same for all roles.
 
 mod counterpart;
 mod cred_proxy;

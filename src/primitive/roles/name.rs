@@ -20,7 +20,7 @@ impl std::fmt::Debug for RoleName {
     }
 }
 
-/// The names that are shown to people.
+/// The names that error messages list.
 fn names() -> &'static [&'static str] {
     static NAMES: OnceLock<Vec<&'static str>> = OnceLock::new();
     NAMES.get_or_init(|| startable().filter(|role| !role.is_for_tests).map(|role| role.name).collect())

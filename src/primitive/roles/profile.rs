@@ -1,4 +1,4 @@
-//! What this side knows of a role: its bounds, its configuration, what it serves the agent, what it is told. Pure.
+//! The launcher's description of a role: resources, configuration, what it serves the agent, which updates it takes. Pure.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -17,33 +17,33 @@ use crate::sidecar::place::Uplink;
 use crate::sidecar::role::Role;
 use crate::sidecar::run::Process;
 
-/// What this side knows of a role.
+/// The launcher's description of a role.
 pub(in crate::primitive) trait Profile: 'static {
     /// The role.
     type Role: Role;
-    /// Its container's bounds.
+    /// The resource limits of its container.
     const RESOURCES: Resources = Resources { cpus: 2.0, memory: 256 << 20, pids: 128 };
     /// The networks that it is on.
     const NETWORKS: Networks;
-    /// Whether it is the agent's proxy, at the place that every network keeps for that.
+    /// Whether it is the agent's proxy. Every network reserves an address for it.
     const IS_PROXY: bool = false;
-    /// Whether it goes out through an egress, by the volume that they share.
+    /// Whether its requests leave through an egress, with which it shares a volume.
     const USES_EGRESS: bool = false;
-    /// The port of its name, at which it serves the agent, if it does: HTTP, at its relay and through egress.
+    /// The port at which it serves the agent HTTP under its name, through its relay and through egress; `None` if it does not.
     const PORT: Option<u16> = None;
-    /// How it is told of a sidecar that has come up, if it leads the agent to it.
+    /// The update that registers a sidecar that became ready, for a role that leads the agent to it.
     const REGISTER: Option<fn(Registration) -> UpdateOf<Self>> = None;
-    /// Whether it is for the tests alone, and shown to nobody.
+    /// Whether only tests use it; it is not listed then.
     const IS_FOR_TESTS: bool = false;
-    /// How it is told the policy, if it enforces one.
+    /// The update with the policy, for a role that enforces one.
     const POLICY: Option<fn(Box<EnforcedPolicy>) -> UpdateOf<Self>> = None;
-    /// How it is told the bottle's secrets, if it needs them. What is secret goes to nobody else.
+    /// The update with the bottle's secrets, for a role that needs them. No other role receives them.
     const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = None;
 
-    /// How it is told the bottle's credentials, if it puts them into requests. A value goes to nobody else.
+    /// The update with the bottle's credentials, for a role that puts them into requests. No other role receives a value.
     const CREDENTIALS: Option<fn(Vec<Credential>) -> UpdateOf<Self>> = None;
 
-    /// What it serves the agent.
+    /// The relays through which the agent reaches it.
     fn relays(serving: &Serving<'_>) -> Vec<Relay> {
         let relay = |port| Relay {
             name: serving.name.to_owned(),
@@ -57,15 +57,15 @@ pub(in crate::primitive) trait Profile: 'static {
     /// Its configuration.
     ///
     /// # Errors
-    /// Something of it is not there.
+    /// A part of it is missing; the error says which.
     fn config(context: Context<'_>) -> Result<ConfigOf<Self>, &'static str>;
 
-    /// The certificate of the bottle's CA, if it has said one.
+    /// The certificate of the bottle's CA, if its ready message has one.
     fn ca(_: <Self::Role as Role>::Ready) -> Option<String> {
         None
     }
 
-    /// What follows from what it says of its own accord.
+    /// The effect of a notice, which it sends by itself.
     fn noticed(notice: <Self::Role as Role>::Notice) -> Option<NoticeEffect>;
 }
 
@@ -81,47 +81,47 @@ pub(in crate::primitive) enum Networks {
     Some,
     /// The network inside, in a bottle that has one, and no other: its way out is egress.
     Inside,
-    /// That of the engine's host. Such a sidecar is started by bottler, never by a recipe.
+    /// The network of the engine's host. bottler starts such a sidecar itself; a recipe cannot.
     Host,
 }
 
-/// What a relay is made of.
+/// The inputs of a role's relays.
 pub(in crate::primitive) struct Serving<'a> {
     /// The sidecar's name.
     pub(in crate::primitive) name: &'a str,
-    /// The address at the agent's loopback that is its own.
+    /// Its own address on the agent's loopback.
     pub(in crate::primitive) address: Ipv4Addr,
     /// The bottle's destinations of plain TCP.
     pub(in crate::primitive) tcp: &'a [TcpTarget],
 }
 
-/// What a configuration is made of.
+/// The inputs of a role's configuration.
 pub(in crate::primitive) struct Context<'a> {
     /// The bottle's id.
     pub(in crate::primitive) bottle: &'a str,
     /// The sidecar's name.
     pub(in crate::primitive) name: &'a str,
-    /// Where it is, on each of its networks.
+    /// Its addresses, on each of its networks.
     pub(in crate::primitive) networks: &'a [NetworkAddresses],
-    /// The policy that it begins with, if it enforces one.
+    /// The initial policy, for a role that enforces one.
     pub(in crate::primitive) policy: Option<EnforcedPolicy>,
-    /// Whether it goes out through a dialer.
+    /// Whether it connects to destinations through a dialer.
     pub(in crate::primitive) dials: bool,
-    /// The volumes that it shares with sidecars that go out through it.
+    /// The volumes that it shares with sidecars whose requests leave through it.
     pub(in crate::primitive) pairs: Vec<Pair>,
-    /// Its way out, if that is an egress.
+    /// How its requests leave, if through an egress.
     pub(in crate::primitive) outward: Option<Uplink>,
     /// The sidecars that it may connect to by an address, by name.
     pub(in crate::primitive) reachable: BTreeMap<String, SocketAddr>,
-    /// What the bottle's CA is founded on, for whoever is that.
+    /// The key pair of the bottle's CA, for the role that issues certificates.
     pub(in crate::primitive) authority: Option<CaKeyPair>,
-    /// The secrets that it must know from its first moment on, if it needs them at all.
+    /// The secrets that it must know before it serves its first request.
     pub(in crate::primitive) secrets: Vec<KnownSecret>,
-    /// The credentials that it must know from its first moment on, if it puts them into requests.
+    /// The credentials that it must know before it serves its first request.
     pub(in crate::primitive) credentials: Vec<Credential>,
     /// The routes of the bottle's cred-proxy.
     pub(in crate::primitive) routes: Vec<Route>,
-    /// What an upstream proxy is shown.
+    /// The credentials for the upstream proxy, as `name:password`.
     pub(in crate::primitive) proxy_credentials: Option<String>,
 }
 

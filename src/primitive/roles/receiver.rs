@@ -1,4 +1,4 @@
-//! The receiver: in the engine's host network for one proof; bottler starts it itself, no recipe does.
+//! The receiver: runs in the engine's host network during one proof. bottler starts it itself; a recipe cannot.
 
 use crate::engine::labels::Identity;
 use crate::engine::{ContainerSpec, HostNetwork, Resources};
@@ -6,10 +6,10 @@ use crate::layout::EXECUTABLE;
 use crate::layout::sidecar::USER;
 use crate::sidecar::receiver::ROLE;
 
-/// Its bounds.
+/// Its resource limits.
 const RESOURCES: Resources = Resources { cpus: 1.0, memory: 64 << 20, pids: 16 };
 
-/// Its container: with the right to set the host's filter for one bridge only where that is asked for.
+/// Its container. It may set the host's packet filter for one bridge only if the manifest asks for that.
 pub(in crate::primitive) fn container(
     name: String,
     image: String,

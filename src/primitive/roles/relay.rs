@@ -1,12 +1,12 @@
-//! A place at the agent's loopback that leads to a sidecar.
+//! A relay: an address on the agent's loopback that leads to a sidecar.
 
 use std::net::SocketAddrV4;
 
-/// A place at the agent's loopback that leads to a sidecar: to a socket in its volume, or where it is on the network inside
-/// to a port of its address there.
+/// An address on the agent's loopback that leads to a sidecar: to a socket in its volume, or to a port of its address on the network
+/// inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::primitive) struct Relay {
-    /// The name that the agent finds it under.
+    /// The host name by which the agent reaches it.
     pub(in crate::primitive) name: String,
     pub(in crate::primitive) address: SocketAddrV4,
     /// The socket's file in the volume.

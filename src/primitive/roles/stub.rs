@@ -1,4 +1,4 @@
-//! The stub: for the tests alone.
+//! The stub: a role for tests only.
 
 use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile};
 use crate::sidecar::Never;

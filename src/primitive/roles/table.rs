@@ -1,5 +1,5 @@
-//! The one table of roles: by it `main` runs a sidecar's process, a recipe starts one, its container has its label, and `ctl`
-//! finds it.
+//! The table of roles. `main` runs a sidecar's process by it, recipes start sidecars by it, and containers are labelled and found by
+//! its names.
 
 use super::counterpart::CounterpartProfile;
 use super::cred_proxy::CredProxyProfile;
@@ -34,7 +34,7 @@ pub(super) fn startable() -> impl Iterator<Item = &'static RoleProfile> {
     profiles().filter(|role| role.networks != Networks::Host)
 }
 
-/// The dialer, which no recipe starts.
+/// The dialer, which bottler starts beside an egress.
 pub(in crate::primitive) fn dialer() -> &'static RoleProfile {
     profiles().find(|role| role.name == crate::sidecar::dialer::ROLE).expect("it is in the table")
 }

@@ -1,4 +1,4 @@
-//! `sidecar_start`: a built-in sidecar, configured over its standard input, ready when it says so.
+//! `sidecar_start`: starts a built-in sidecar, sends its configuration on standard input, and waits until it reports ready.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::sidecar::place::Uplink;
 
 /// How long a sidecar may take from its start until it listens.
 pub(in crate::primitive) const READY: Duration = Duration::from_secs(30);
-/// Built-in sidecars that serve the agent, of one bottle: each has an address of its own at the agent's loopback.
+/// How many built-in sidecars of one bottle may serve the agent. Each has its own address on the agent's loopback.
 const MAX_SERVED: usize = 200;
 
 /// The handles that `sidecar_start` takes.
@@ -35,7 +35,7 @@ pub struct SidecarHandles {
     pub networks: Vec<Arc<Network>>,
     /// For egress: sidecars that it may connect to by their addresses.
     pub reachable: BTreeMap<String, Arc<Sidecar>>,
-    /// For others: the egress that they go out through.
+    /// For others: the egress through which their requests leave.
     pub egress: Option<Arc<Sidecar>>,
     /// For a dialer: the name of the egress that it dials for.
     pub dials_for: Option<String>,
@@ -52,7 +52,7 @@ impl Sidecar {
                 engine.container_remove(&id).await?;
             }
             for volume in volumes {
-                // Where somebody else has it still, it goes with the bottle.
+                // A volume that is still in use is removed with the bottle.
                 let _ = engine.volume_remove(&volume).await;
             }
             Ok(())
@@ -60,7 +60,7 @@ impl Sidecar {
     }
 }
 
-/// Creates the volume that holds a sidecar's sockets: its name, and the mount for its writer once it is there.
+/// Creates the volume for a sidecar's sockets; returns its name, and the sidecar's mount once it exists.
 pub(in crate::primitive) fn socket_volume(
     bottle: &Arc<Bottle>,
     sidecar: &str,
@@ -77,7 +77,7 @@ pub(in crate::primitive) fn socket_volume(
     Ok((volume, created))
 }
 
-/// The volume that a sidecar shares with the egress that it goes out through.
+/// The volume that a sidecar shares with the egress through which its requests leave.
 fn pair(bottle: &Arc<Bottle>, name: &str, egress: &Sidecar, at: Option<&ScriptLocation>) -> Result<Pair, Failure> {
     let made = egress.pairs.get_or_add(name, |number| {
         let volume = bottle.name(&format!("{}-{name}-pair", egress.name));
@@ -124,7 +124,7 @@ impl From<Failure> for PairError {
 /// Starts a built-in sidecar.
 ///
 /// # Errors
-/// A name, an allowed host or the combination of options is bad.
+/// A name, an allowed host or the combination of options is invalid.
 pub fn sidecar_start(
     bottle: &Arc<Bottle>,
     options: &SidecarOptions,
@@ -292,7 +292,7 @@ fn container(
         networks: parts.networks,
         mounts: parts.mounts,
         host_network: (role.networks == Networks::Host).then_some(HostNetwork::Dial),
-        // Nobody but the operator, by an exec, sees what is in there.
+        // Only an operator's exec can see this folder.
         tmpfs: [(CTL_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
             .into(),
         stdin: true,
@@ -300,7 +300,7 @@ fn container(
     }
 }
 
-/// A sidecar's configuration; where it is started `again`, with what is enforced and known by now.
+/// A sidecar's configuration. If it is started `again`, it has the current policy and secrets.
 pub(in crate::primitive) async fn config(
     bottle: &Arc<Bottle>,
     inputs: &SidecarInputs,
@@ -338,7 +338,7 @@ pub(in crate::primitive) async fn config(
     } else if role.is_proxy {
         Some(bottle.begin_policy(&options.name, &base()).await?)
     } else if role.takes_policy {
-        // Its egress begins with the same one, when it has come up.
+        // Its egress starts with the same policy.
         Some(bottle.initial_policy(&base()).await.0.enforced())
     } else {
         None
