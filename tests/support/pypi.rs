@@ -1,4 +1,4 @@
-//! Packages from PyPI for this machine's own Python, installed once and kept in `target/`.
+//! Packages from `PyPI` for this machine's own Python, installed once and kept in `target/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

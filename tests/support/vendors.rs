@@ -24,6 +24,17 @@ pub enum Program {
     Npm(&'static str, &'static str),
 }
 
+/// How an agent's screen is left.
+#[derive(PartialEq, Eq)]
+pub enum Leave {
+    /// It ends by itself after a prompt.
+    Itself,
+    /// By this line.
+    Line(&'static str),
+    /// By `bottler stop`: it takes a line that is typed at once for one that is pasted.
+    Stop,
+}
+
 /// An agent of a vendor.
 pub struct Vendor {
     /// Its template, and the name of its program.
@@ -35,8 +46,8 @@ pub struct Vendor {
     pub key: fn() -> String,
     /// The hosts that it asks, of those that its template allows.
     pub hosts: &'static [&'static str],
-    /// What is typed on its screen to leave it; nothing if it ends by itself after a prompt.
-    pub leave: &'static str,
+    /// How its screen is left.
+    pub leave: Leave,
 }
 
 // Keys are assembled at run time, so that scanners of repositories do not take them for real ones.
@@ -73,7 +84,7 @@ pub const CLAUDE: Vendor = Vendor {
     variable: "ANTHROPIC_API_KEY",
     key: anthropic_key,
     hosts: ANTHROPIC,
-    leave: "/exit",
+    leave: Leave::Line("/exit"),
 };
 pub const CODEX: Vendor = Vendor {
     template: "codex",
@@ -81,7 +92,7 @@ pub const CODEX: Vendor = Vendor {
     variable: "OPENAI_API_KEY",
     key: openai_key,
     hosts: OPENAI,
-    leave: "/quit",
+    leave: Leave::Line("/quit"),
 };
 pub const PI: Vendor = Vendor {
     template: "pi",
@@ -89,7 +100,7 @@ pub const PI: Vendor = Vendor {
     variable: "ANTHROPIC_API_KEY",
     key: anthropic_key,
     hosts: ANTHROPIC,
-    leave: "/quit",
+    leave: Leave::Line("/quit"),
 };
 pub const AIDER: Vendor = Vendor {
     template: "aider",
@@ -97,7 +108,7 @@ pub const AIDER: Vendor = Vendor {
     variable: "ANTHROPIC_API_KEY",
     key: anthropic_key,
     hosts: ANTHROPIC,
-    leave: "",
+    leave: Leave::Itself,
 };
 pub const GEMINI: Vendor = Vendor {
     template: "gemini",
@@ -105,7 +116,7 @@ pub const GEMINI: Vendor = Vendor {
     variable: "GEMINI_API_KEY",
     key: google_key,
     hosts: &["generativelanguage.googleapis.com"],
-    leave: "/quit",
+    leave: Leave::Stop,
 };
 pub const OPENCODE: Vendor = Vendor {
     template: "opencode",
@@ -114,7 +125,7 @@ pub const OPENCODE: Vendor = Vendor {
     variable: "ANTHROPIC_API_KEY",
     key: anthropic_key,
     hosts: ANTHROPIC,
-    leave: "/exit",
+    leave: Leave::Stop,
 };
 pub const COPILOT_CLI: Vendor = Vendor {
     template: "copilot",
@@ -122,7 +133,7 @@ pub const COPILOT_CLI: Vendor = Vendor {
     variable: "COPILOT_GITHUB_TOKEN",
     key: github_key,
     hosts: COPILOT,
-    leave: "/exit",
+    leave: Leave::Line("/exit"),
 };
 pub const QWEN: Vendor = Vendor {
     template: "qwen",
@@ -130,7 +141,7 @@ pub const QWEN: Vendor = Vendor {
     variable: "OPENAI_API_KEY",
     key: openai_key,
     hosts: OPENAI,
-    leave: "/quit",
+    leave: Leave::Line("/quit"),
 };
 /// GitHub's client in the tests' Debian, which a bottle's manifest gives a token.
 pub const GH: Vendor = Vendor {
@@ -139,7 +150,7 @@ pub const GH: Vendor = Vendor {
     variable: "GH_TOKEN",
     key: classic_github_key,
     hosts: &["api.github.com"],
-    leave: "",
+    leave: Leave::Itself,
 };
 
 /// An image with a program. Tests of one program share it; it is removed with the last of them.
