@@ -9,7 +9,7 @@ use crate::support::memory::held;
 use crate::support::process::{Done, PATIENCE, World, bottler, finish, wait_for};
 use crate::support::tmux::Tmux;
 use crate::support::vendors::{
-    AIDER, ANSWER, CLAUDE, CODEX, COPILOT_CLI, Desk, GEMINI, GH, Image, Leave, OPENCODE, PI, QWEN, Vendor,
+    AIDER, ANSWER, CLAUDE, CODEX, COPILOT_CLI, Desk, GEMINI, GH, Image, OPENCODE, PI, QWEN, Vendor,
 };
 
 #[test]
@@ -158,16 +158,11 @@ fn on_its_screen(vendor: &Vendor) {
     tmux.wait(ANSWER);
     let log = origin.log();
     assert!(log.contains("asked a model") && !log.contains("with another key"), "{log}");
-    match vendor.leave {
-        Leave::Itself => {}
-        Leave::Line(line) => {
-            tmux.line(line);
-            // A list of commands opens in some, which takes the first one.
-            tmux.keys(&["Enter"]);
-        }
-        Leave::Stop => assert_eq!(world.run(&["stop", &id]).code(), 0),
+    if !vendor.ends {
+        // What is typed at once, some take for what is pasted.
+        assert_eq!(world.run(&["stop", &id]).code(), 0);
     }
-    tmux.wait(if vendor.leave == Leave::Stop { "code=126" } else { "code=0" });
+    tmux.wait(if vendor.ends { "code=0" } else { "code=126" });
     let audit = world.run(&["audit", "show", &id]).stdout;
     assert!(audit.contains("credential_used"), "{}: {audit}", vendor.template);
     world.wait_gone(PATIENCE);

@@ -122,8 +122,7 @@ impl Desk {
         let script = format!(
             "mkdir www; mkdir layer; echo hi > layer/hi; tar -cf layer.tar -C layer hi; gzip -k layer.tar\n{script}"
         );
-        let made =
-            std::process::Command::new("bash").args(["-ec", &script]).current_dir(self.folder.path()).output().unwrap();
+        let made = Command::new("bash").args(["-ec", &script]).current_dir(self.folder.path()).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let folder = self.folder.path().display().to_string();
         self.serve(PYTHON, &["forge.py", &folder, FORGE], "listens").await;

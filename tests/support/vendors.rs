@@ -24,17 +24,6 @@ pub enum Program {
     Npm(&'static str, &'static str),
 }
 
-/// How an agent's screen is left.
-#[derive(PartialEq, Eq)]
-pub enum Leave {
-    /// It ends by itself after a prompt.
-    Itself,
-    /// By this line.
-    Line(&'static str),
-    /// By `bottler stop`: it takes a line that is typed at once for one that is pasted.
-    Stop,
-}
-
 /// An agent of a vendor.
 pub struct Vendor {
     /// Its template, and the name of its program.
@@ -46,8 +35,8 @@ pub struct Vendor {
     pub key: fn() -> String,
     /// The hosts that it asks, of those that its template allows.
     pub hosts: &'static [&'static str],
-    /// How its screen is left.
-    pub leave: Leave,
+    /// Whether it ends by itself after a prompt, also on its screen.
+    pub ends: bool,
 }
 
 // Keys are assembled at run time, so that scanners of repositories do not take them for real ones.
@@ -84,7 +73,7 @@ pub const CLAUDE: Vendor = Vendor {
     variable: "ANTHROPIC_API_KEY",
     key: anthropic_key,
     hosts: ANTHROPIC,
-    leave: Leave::Line("/exit"),
+    ends: false,
 };
 pub const CODEX: Vendor = Vendor {
     template: "codex",
@@ -92,7 +81,7 @@ pub const CODEX: Vendor = Vendor {
     variable: "OPENAI_API_KEY",
     key: openai_key,
     hosts: OPENAI,
-    leave: Leave::Line("/quit"),
+    ends: false,
 };
 pub const PI: Vendor = Vendor {
     template: "pi",
@@ -100,7 +89,7 @@ pub const PI: Vendor = Vendor {
     variable: "ANTHROPIC_API_KEY",
     key: anthropic_key,
     hosts: ANTHROPIC,
-    leave: Leave::Line("/quit"),
+    ends: false,
 };
 pub const AIDER: Vendor = Vendor {
     template: "aider",
@@ -108,7 +97,7 @@ pub const AIDER: Vendor = Vendor {
     variable: "ANTHROPIC_API_KEY",
     key: anthropic_key,
     hosts: ANTHROPIC,
-    leave: Leave::Itself,
+    ends: true,
 };
 pub const GEMINI: Vendor = Vendor {
     template: "gemini",
@@ -116,7 +105,7 @@ pub const GEMINI: Vendor = Vendor {
     variable: "GEMINI_API_KEY",
     key: google_key,
     hosts: &["generativelanguage.googleapis.com"],
-    leave: Leave::Stop,
+    ends: false,
 };
 pub const OPENCODE: Vendor = Vendor {
     template: "opencode",
@@ -125,7 +114,7 @@ pub const OPENCODE: Vendor = Vendor {
     variable: "ANTHROPIC_API_KEY",
     key: anthropic_key,
     hosts: ANTHROPIC,
-    leave: Leave::Stop,
+    ends: false,
 };
 pub const COPILOT_CLI: Vendor = Vendor {
     template: "copilot",
@@ -133,7 +122,7 @@ pub const COPILOT_CLI: Vendor = Vendor {
     variable: "COPILOT_GITHUB_TOKEN",
     key: github_key,
     hosts: COPILOT,
-    leave: Leave::Line("/exit"),
+    ends: false,
 };
 pub const QWEN: Vendor = Vendor {
     template: "qwen",
@@ -141,7 +130,7 @@ pub const QWEN: Vendor = Vendor {
     variable: "OPENAI_API_KEY",
     key: openai_key,
     hosts: OPENAI,
-    leave: Leave::Line("/quit"),
+    ends: false,
 };
 /// GitHub's client in the tests' Debian, which a bottle's manifest gives a token.
 pub const GH: Vendor = Vendor {
@@ -150,7 +139,7 @@ pub const GH: Vendor = Vendor {
     variable: "GH_TOKEN",
     key: classic_github_key,
     hosts: &["api.github.com"],
-    leave: Leave::Itself,
+    ends: true,
 };
 
 /// An image with a program. Tests of one program share it; it is removed with the last of them.
@@ -201,9 +190,22 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         if self.own {
-            let _ = Command::new("docker").args(["rmi", "-f", &self.name]).stdout(Stdio::null()).status();
+            let made = made_of(&self.name);
+            let _ = Command::new("docker").args(["rmi", "-f", &self.name]).args(made).stdout(Stdio::null()).status();
         }
     }
+}
+
+/// The images that bottler has made of one: they begin with its layers.
+fn made_of(image: &str) -> Vec<String> {
+    let output = |arguments: &[&str]| {
+        let output = Command::new("docker").args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let layers = |image: &str| output(&["image", "inspect", "--format", "{{json .RootFS.Layers}}", image]);
+    let own = layers(image).trim().trim_end_matches(']').to_owned() + ",";
+    let all = output(&["images", "bottler", "--format", "{{.Repository}}:{{.Tag}}"]);
+    all.lines().filter(|other| layers(other).starts_with(&own)).map(str::to_owned).collect()
 }
 
 /// A project, a manifest as `bottler init` writes it, and the files of the models' server, in one folder.
