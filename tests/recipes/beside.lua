@@ -1,5 +1,5 @@
--- The default launch, with a server of the test's own that serves before the agent starts. `origin` is the host's command
--- that starts it.
+-- The default launch, with a server of the test's own that serves before the agent starts. The parameter `origin` is
+-- the host's command that starts it.
 local launch = require "std.launch"
 
 return recipe(function(plan)
