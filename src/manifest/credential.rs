@@ -115,9 +115,9 @@ impl<'de> Deserialize<'de> for ShapeSection {
     }
 }
 
-/// The slots that a provider's API reads its credential from, and its clients put it into. Anthropic's SDKs send a key in
-/// `x-api-key` up to version 1 in Python and 0 in Node, and as `Bearer` from the next one on; `gh` sends `token`, GitHub's
-/// documentation `Bearer`.
+/// The slots that a provider's API reads its credential from, and its clients put it into. Anthropic's newest SDKs send a key as
+/// `Bearer` (2.14 for Python, 1.10 for Node), the programs of others in `x-api-key`; `gh` sends `token`, GitHub's documentation
+/// has `Bearer`.
 pub(super) fn usual_slots(shape: &Shape) -> Vec<Slot> {
     let header = |name: &str| Slot::Header(name.to_owned());
     match shape {
