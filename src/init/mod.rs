@@ -9,6 +9,7 @@ pub mod beside;
 mod child;
 pub mod files;
 mod java;
+mod program;
 mod relay;
 mod release;
 pub mod serve;

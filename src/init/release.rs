@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::program;
 use crate::layout::agent::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, JAVA_STORE, OWN_BUNDLE, RUN_DIR};
 use crate::probe::{ProbeResult, Targets, passed};
 use crate::wire::{Reader, send};
@@ -40,6 +41,8 @@ pub enum Response {
     Proof(Vec<ProbeResult>),
     /// Everything is in place; the command starts.
     Released,
+    /// The image has not the command's program: where it was looked for.
+    NoProgram(String),
     /// The request failed.
     Failed(String),
 }
@@ -90,16 +93,24 @@ pub(super) async fn receive(prove: fn(&Targets) -> Vec<ProbeResult>) -> anyhow::
                 Response::Proof(lines)
             }
             Request::Release(_) if !tight => Response::Failed("the probe has not passed".into()),
-            Request::Release(release) => match place(&release) {
-                Ok(()) => {
+            // The program may be one of the files.
+            Request::Release(release) => match place(&release).map(|()| find(&release)) {
+                Ok(Ok(())) => {
                     send(&mut writer, &Response::Released).await?;
                     return Ok(*release);
                 }
+                Ok(Err(why)) => Response::NoProgram(why),
                 Err(error) => Response::Failed(format!("{error:#}")),
             },
         };
         send(&mut writer, &answer).await?;
     }
+}
+
+/// Looks for the command's program.
+fn find(release: &Release) -> Result<(), String> {
+    let Some(program) = release.command.first() else { return Ok(()) };
+    program::check(program, release.env.get("PATH").map(String::as_str), Path::new(&release.workdir))
 }
 
 async fn next(reader: &mut Reader<impl AsyncRead + Unpin>) -> anyhow::Result<Request> {

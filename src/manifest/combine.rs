@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::credential::usual_slot;
+use super::credential::usual_slots;
 use super::{CredentialFile, CredentialSection, Problem, RouteSection, ShapeSection, Value};
 use crate::credential::{Place, Shape, Source};
 
@@ -165,13 +165,13 @@ impl Layers<'_> {
             return Err("it names no `hosts`, so that its value would go nowhere".to_owned());
         }
         let shape = section.shape.clone().unwrap_or_else(ShapeSection::opaque).0;
-        let usual = usual_slot(&shape);
+        let usual = usual_slots(&shape);
         Ok(ResolvedCredential {
             name: section.name.clone(),
             origin,
             env: section.env.clone(),
             file: section.file.clone(),
-            places: section.hosts.iter().map(|host| host.place(&usual)).collect(),
+            places: section.hosts.iter().flat_map(|host| host.places(&usual)).collect(),
             shape,
             at: None,
         })
@@ -191,8 +191,13 @@ fn completed(own: &CredentialSection, declared: Option<&CredentialSection>) -> C
         whole.hosts.clone_from(&declared.hosts);
     } else if own.shape.is_none() {
         // A gateway speaks its provider's protocol.
-        let slot = declared.hosts.iter().find_map(super::PlaceSection::slot).cloned();
-        whole.hosts.iter_mut().for_each(|host| host.set_slot(slot.as_ref()));
+        let mut slots = Vec::new();
+        for slot in declared.hosts.iter().filter_map(super::PlaceSection::slot) {
+            if !slots.contains(slot) {
+                slots.push(slot.clone());
+            }
+        }
+        whole.hosts = whole.hosts.iter().flat_map(|host| host.with_slots(&slots)).collect();
     }
     whole
 }
@@ -234,7 +239,9 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].name, "key");
         assert_eq!(found[0].origin, Origin::Env(Value::read("${MY_KEY}").unwrap()));
-        assert_eq!(found[0].places[0].slot, Slot::Header("x-api-key".into()));
+        // SDKs of two generations.
+        let slots: Vec<_> = found[0].places.iter().map(|place| &place.slot).collect();
+        assert_eq!(slots, [&Slot::Header("x-api-key".into()), &Slot::Bearer]);
         // A literal is no secret: local servers take any key.
         assert_eq!(combined("[]", &[("API_KEY", "none")]).unwrap(), []);
         assert_eq!(combined("[]", &[]).unwrap(), []);
@@ -248,8 +255,9 @@ mod tests {
         let found = combined("[{name: key, source: 'env:K', hosts: [gw.example.com]}]", &[]).unwrap();
         let place = &found[0].places[..];
         assert_eq!((place[0].host.as_str(), &place[0].slot), ("gw.example.com", &Slot::Header("x-api-key".into())));
+        assert_eq!((place[1].host.as_str(), &place[1].slot), ("gw.example.com", &Slot::Bearer));
         let found = combined("[{name: oauth, source: 'env:K', hosts: [gw.example.com]}]", &[]).unwrap();
-        assert_eq!(found[0].places[0].slot, Slot::Bearer);
+        assert_eq!((found[0].places.len(), &found[0].places[0].slot), (1, &Slot::Bearer));
         // One of another name with the same variable is instead of it.
         let own = "[{name: mine, source: 'env:K', env: API_KEY, hosts: [gw.example.com]}]";
         assert_eq!(combined(own, &[]).unwrap().len(), 1);

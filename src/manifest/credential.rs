@@ -115,13 +115,17 @@ impl<'de> Deserialize<'de> for ShapeSection {
     }
 }
 
-/// The slot that a provider's API reads its credential from.
-pub(super) fn usual_slot(shape: &Shape) -> Slot {
+/// The slots that a provider's API reads its credential from, and its clients put it into. Anthropic's newest SDKs send a key as
+/// `Bearer` (2.14 for Python, 1.10 for Node), the programs of others in `x-api-key`; `gh` sends `token`, GitHub's documentation
+/// has `Bearer`.
+pub(super) fn usual_slots(shape: &Shape) -> Vec<Slot> {
+    let header = |name: &str| Slot::Header(name.to_owned());
     match shape {
-        Shape::Anthropic => Slot::Header("x-api-key".to_owned()),
-        Shape::Google => Slot::Header("x-goog-api-key".to_owned()),
-        Shape::Gitlab => Slot::Header("private-token".to_owned()),
-        _ => Slot::Bearer,
+        Shape::Anthropic => vec![header("x-api-key"), Slot::Bearer],
+        Shape::Google => vec![header("x-goog-api-key"), Slot::Query("key".to_owned())],
+        Shape::Gitlab => vec![header("private-token"), Slot::Bearer],
+        Shape::Github | Shape::GithubFineGrained => vec![Slot::Bearer, Slot::Token],
+        _ => vec![Slot::Bearer],
     }
 }
 
@@ -129,7 +133,7 @@ pub(super) fn usual_slot(shape: &Shape) -> Slot {
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
 pub enum PlaceSection {
-    /// A host, as in `egress.allow`; the slot is the usual one of the shape.
+    /// A host, as in `egress.allow`; the slots are the usual ones of the shape.
     Host(String),
     /// A host with a slot and conditions.
     Table(PlaceTable),
@@ -141,7 +145,7 @@ pub enum PlaceSection {
 pub struct PlaceTable {
     /// The host, as in `egress.allow`.
     pub host: String,
-    /// `bearer`, `token`, `basic:USER`, `header:NAME`, `query:NAME`, `path` or `websocket`; the usual one of the shape by default.
+    /// `bearer`, `token`, `basic:USER`, `header:NAME`, `query:NAME`, `path` or `websocket`; the usual ones of the shape by default.
     pub slot: Option<Slot>,
     /// The only methods; all by default.
     #[serde(default)]
@@ -174,18 +178,23 @@ impl<'de> Deserialize<'de> for PlaceSection {
 }
 
 impl PlaceSection {
-    /// The place, with a slot where it names none.
-    pub(super) fn place(&self, usual: &Slot) -> Place {
+    /// The place; one for each usual slot where it names none.
+    pub(super) fn places(&self, usual: &[Slot]) -> Vec<Place> {
+        let (methods, paths) = self.conditions();
+        let place = |slot: &Slot| Place {
+            host: self.host().to_owned(),
+            slot: slot.clone(),
+            methods: methods.to_vec(),
+            paths: paths.to_vec(),
+        };
+        self.slot().map_or(usual, std::slice::from_ref).iter().map(place).collect()
+    }
+
+    /// The only methods, and the only paths.
+    fn conditions(&self) -> (&[String], &[String]) {
         match self {
-            Self::Host(host) => {
-                Place { host: host.clone(), slot: usual.clone(), methods: Vec::new(), paths: Vec::new() }
-            }
-            Self::Table(PlaceTable { host, slot, methods, paths }) => Place {
-                host: host.clone(),
-                slot: slot.clone().unwrap_or_else(|| usual.clone()),
-                methods: methods.clone(),
-                paths: paths.clone(),
-            },
+            Self::Host(_) => (&[], &[]),
+            Self::Table(table) => (&table.methods, &table.paths),
         }
     }
 
@@ -205,18 +214,19 @@ impl PlaceSection {
         }
     }
 
-    /// Sets the slot, if it names none.
-    pub(super) fn set_slot(&mut self, slot: Option<&Slot>) {
-        let Some(slot) = slot.filter(|_| self.slot().is_none()) else { return };
-        let Place { host, methods, paths, .. } = self.place(slot);
-        *self = Self::Table(PlaceTable { host, slot: Some(slot.clone()), methods, paths });
+    /// The same with each of these slots, if it names none and there are some.
+    pub(super) fn with_slots(&self, slots: &[Slot]) -> Vec<Self> {
+        if self.slot().is_some() || slots.is_empty() {
+            return vec![self.clone()];
+        }
+        let table = |Place { host, slot, methods, paths }| PlaceTable { host, slot: Some(slot), methods, paths };
+        self.places(slots).into_iter().map(table).map(Self::Table).collect()
     }
 
     fn check(&self) -> Result<(), String> {
-        let place = self.place(&Slot::Bearer);
+        let ((methods, paths), host) = (self.conditions(), self.host().to_owned());
         // The same words mean the same as in the allowlist.
-        let table =
-            AllowTable { host: place.host, methods: place.methods, paths: place.paths, ..AllowTable::default() };
+        let table = AllowTable { host, methods: methods.to_vec(), paths: paths.to_vec(), ..AllowTable::default() };
         AllowSpec::Table(table).read().map(drop).map_err(|error| format!("hosts: {error}"))
     }
 }

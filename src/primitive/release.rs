@@ -55,6 +55,10 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
                 bottle.events.tell(Event::Released);
                 Ok(())
             }
+            init::Response::NoProgram(why) => {
+                Err(Failure::new(Class::Input, format!("release the agent: in its image{}, {why}", image(bottle)))
+                    .hint("install it in the image, or leave the image out: then the template's own is built"))
+            }
             init::Response::Failed(why) => Err(Failure::new(Class::Operation, format!("release the agent: {why}"))),
             init::Response::Proof(_) => {
                 Err(Failure::new(Class::Internal, "release the agent: init sent an unexpected response"))
@@ -75,6 +79,12 @@ fn check_routes(bottle: &Bottle) -> Result<(), Failure> {
     let why =
         format!("the plan has routes in `cred_proxy`, and the recipe starts no sidecar named {}", cred_proxy::NAME);
     Err(Failure::new(Class::Input, why).hint("sidecars.cred_proxy(net, egress), as in scripts/launch.lua"))
+}
+
+/// The name of the image, where it has one.
+fn image(bottle: &Bottle) -> String {
+    let name = &bottle.plan.image.source;
+    if name.is_empty() { String::new() } else { format!(" {name}") }
 }
 
 async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failure> {

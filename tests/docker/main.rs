@@ -28,6 +28,7 @@ mod sidecars;
 mod support;
 mod teardown;
 mod terminal;
+mod vendors;
 mod watch;
 mod workspace;
 mod workspace_moments;

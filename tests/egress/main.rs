@@ -12,7 +12,10 @@ mod cred_proxy;
 mod credential_clients;
 mod credential_renewed;
 mod credential_responses;
+mod credential_sdks;
+mod credential_tools;
 mod credentials;
+mod desk;
 mod flood;
 mod honest;
 #[path = "../support/lab.rs"]

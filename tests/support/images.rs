@@ -28,6 +28,8 @@ pub struct Debian;
 pub const DEBIAN: &str = "bottler-test:debian";
 /// The version of what `tests/support/root` builds.
 const VERSION: u32 = 2;
+/// The version of what `tests/support/root-aider` builds.
+const AIDER_VERSION: u32 = 1;
 
 /// One test imports it while the others wait.
 static IMPORTING: Mutex<()> = Mutex::new(());
@@ -49,17 +51,29 @@ impl Debian {
         Self
     }
 
+    /// Imports the Debian with aider, under a name; see `tests/support/root-aider`.
+    pub fn import_aider(name: &str) {
+        let root = File::open(made("root-aider", AIDER_VERSION)).unwrap();
+        let mut import = Command::new("docker");
+        assert!(import.args(["import", "-", name]).stdin(root).stdout(Stdio::null()).status().unwrap().success());
+    }
+
     /// Its root as an archive; built only if no earlier run did.
     pub fn archive() -> PathBuf {
-        let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let archive = here.join(format!("target/debian/root-{VERSION}.tar"));
-        if !archive.exists() {
-            let made = Command::new(here.join("tests/support/root")).arg(&archive).output().unwrap();
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        }
-        archive
+        made("root", VERSION)
     }
+}
+
+/// The root that a script beside this file makes, as an archive.
+fn made(script: &str, version: u32) -> PathBuf {
+    let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let archive = here.join(format!("target/debian/{script}-{version}.tar"));
+    if !archive.exists() {
+        let made = Command::new(here.join("tests/support").join(script)).arg(&archive).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    archive
 }
 
 /// The files of git in that root.

@@ -96,6 +96,15 @@ impl Lab {
     /// Starts egress with a specification in YAML. `names` maps host names to addresses; a name that starts with
     /// `rebind` resolves to one address after the other.
     pub async fn new(spec: &str, names: &Names, secrets: &[&str]) -> Self {
+        Self::with(spec, names, secrets, true).await
+    }
+
+    /// The same, for destinations of the test's own: these addresses are this machine's, and nothing listens there.
+    pub async fn without_destinations(spec: &str, names: &Names) -> Self {
+        Self::with(spec, names, &[], false).await
+    }
+
+    async fn with(spec: &str, names: &Names, secrets: &[&str], with_destinations: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let resolv = folder.path().join("resolv.conf");
         std::fs::write(&resolv, "nameserver 127.0.0.1\n").unwrap();
@@ -105,12 +114,16 @@ impl Lab {
              ip -6 addr replace 2606:2800:21f::14/128 dev lo 2> /dev/null || true; mount --bind {} /etc/resolv.conf",
             resolv.display()
         ));
+        for address in names.values().flatten().filter(|_| !with_destinations) {
+            sh(&format!("ip addr replace {address}/32 dev lo"));
+        }
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let asked = seen.clone();
         resolver(names.clone(), move |name| asked.lock().unwrap().names.push(name.to_owned())).await;
-        let root = destinations(seen.clone(), names).await;
         let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
-        spec.roots.push(root);
+        if with_destinations {
+            spec.roots.push(destinations(seen.clone(), names).await);
+        }
         let proxy_credentials = spec.upstream_proxy.as_ref().map(|_| PROXY_CREDENTIALS.to_owned());
         let pairs = vec![Pair { name: "cred-proxy".into(), folder: folder.path().to_owned() }];
         let config = Config { proxy_credentials, pairs, ..Config::new("lab", EnforcedPolicy::first(spec)) };

@@ -9,6 +9,11 @@ static INSTALLING: Mutex<()> = Mutex::new(());
 /// The folder with the `node_modules` of a package, given as `NAME@VERSION`. Installing it executes none of its
 /// scripts.
 pub fn install(package: &str) -> PathBuf {
+    install_with(package, "{}")
+}
+
+/// The same, with other versions of what it depends on: `overrides` as in `package.json`.
+pub fn install_with(package: &str, overrides: &str) -> PathBuf {
     let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let name: String = package.chars().map(|letter| if letter == '/' { '-' } else { letter }).collect();
     let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm");
@@ -16,6 +21,7 @@ pub fn install(package: &str) -> PathBuf {
     if !folder.exists() {
         std::fs::create_dir_all(&all).unwrap();
         let work = tempfile::tempdir_in(&all).unwrap();
+        std::fs::write(work.path().join("package.json"), format!("{{\"overrides\": {overrides}}}")).unwrap();
         let mut npm = Command::new("timeout");
         npm.args([
             "300",

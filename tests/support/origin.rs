@@ -37,6 +37,41 @@ impl Origin {
         origin
     }
 
+    /// A script that starts one beside a bottle while that is launched, and ends when its output has `ready`; with the
+    /// origin to be, which is removed when dropped.
+    pub fn script(
+        bottle: &str,
+        hosts: &[&str],
+        image: &str,
+        folder: &Path,
+        command: &str,
+        ready: &str,
+    ) -> (Self, String) {
+        let name = format!("{bottle}-origin");
+        let aliases: Vec<String> = hosts.iter().map(|host| format!("--network-alias {host}")).collect();
+        let script = format!(
+            "#!/bin/sh -e
+wait_until() {{ until \"$@\" > /dev/null 2>&1; do sleep 0.02; done; }}
+is_up() {{ [ \"$(docker inspect -f '{{{{.State.Running}}}}' {bottle}-egress)\" = true ]; }}
+is_ready() {{ docker logs {name} 2>&1 | grep -q {ready}; }}
+# An address can only be given once egress has its own.
+wait_until is_up
+docker create --name {name} --network {bottle}-outside {} {image} {command}
+docker cp {} {name}:/origin
+docker start {name}
+wait_until is_ready
+",
+            aliases.join(" "),
+            folder.display()
+        );
+        (Self(name), script)
+    }
+
+    /// Runs a shell command in it; returns its output.
+    pub fn exec(&self, command: &str) -> String {
+        docker(&["exec", &self.0, "sh", "-c", command])
+    }
+
     /// Its output so far.
     pub fn log(&self) -> String {
         let output = Command::new("docker").args(["logs", &self.0]).output().unwrap();

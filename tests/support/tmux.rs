@@ -59,6 +59,12 @@ impl Tmux {
         self.keys(&["Enter"]);
     }
 
+    /// Clears the screen at the shell's prompt, so that what is waited for next is new.
+    pub fn clear(&self) {
+        self.line("clear");
+        wait_for("an empty screen", || (self.screen().trim() == "ready$").then_some(()));
+    }
+
     /// Presses keys, by their names.
     pub fn keys(&self, keys: &[&str]) {
         self.run(&[&["send-keys", "-t", "t"], keys].concat());

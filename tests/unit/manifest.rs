@@ -176,9 +176,10 @@ agents:
     assert_eq!(plan["prompt"], "Be brief.\n\nDo it.");
     let hosts = serde_json::json!(["api.anthropic.com", "platform.claude.com", "a.example.com", "b.example.com"]);
     assert_eq!((&plan["egress"]["allow"], &plan["egress"]["mode"]), (&hosts, &"enforce".into()));
-    let place = serde_json::json!([{"host": "api.anthropic.com", "slot": "header:x-api-key"}]);
+    let places = serde_json::json!([{"host": "api.anthropic.com", "slot": "header:x-api-key"},
+        {"host": "api.anthropic.com", "slot": "bearer"}]);
     let credential = serde_json::json!([{"name": "anthropic-api-key", "source": "env:MY_KEY", "shape": "anthropic",
-        "env": "ANTHROPIC_API_KEY", "hosts": ["api.anthropic.com"], "places": place}]);
+        "env": "ANTHROPIC_API_KEY", "hosts": ["api.anthropic.com"], "places": places}]);
     assert_eq!(plan["credentials"], credential);
     let workspace = &done.json()["workspace"];
     let expected = serde_json::json!({"files": 2, "git_elsewhere": null, "left_out": [], "look_secret": [".env"]});
@@ -190,7 +191,7 @@ agents:
         "secrets     only for the agent: FROM_FILE, ASKED (asked for)",
         "egress      4 hosts: api.anthropic.com, platform.claude.com, a.example.com and 1 more",
         "credential  anthropic-api-key, from env:MY_KEY; the agent has a placeholder in ANTHROPIC_API_KEY\n",
-        "              goes only to api.anthropic.com, as header:x-api-key\n",
+        "              goes only to api.anthropic.com, as header:x-api-key, bearer\n",
         "may contain secrets: .env",
     ] {
         assert!(said.stdout.contains(words), "{words}: {}", said.stdout);
@@ -288,7 +289,8 @@ agents:
     );
     let found = credentials("gateway");
     assert_eq!(found[1]["source"], serde_json::json!({"command": ["token", "--now"]}));
-    assert_eq!(found[1]["places"], serde_json::json!([{"host": "gw.example.com", "slot": "header:x-api-key"}]));
+    let place = |slot: &str| serde_json::json!({"host": "gw.example.com", "slot": slot});
+    assert_eq!(found[1]["places"], serde_json::json!([place("header:x-api-key"), place("bearer")]));
     // Where there is no key, it is said before anything is made, with what would be read, and what to do.
     let said = home.run(&["run", "none", "--dry-run"]).stdout;
     for words in ["NO KEY      claude reads ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN", "export ANTHROPIC_API_KEY=…"]
@@ -300,6 +302,34 @@ agents:
     // Another program than the template's, or a literal for a server that takes any key, needs none.
     assert_eq!(home.plan(&["none", "--", "sh"])["unset"], serde_json::Value::Null);
     assert!(!home.run(&["run", "dev", "--dry-run"]).stdout.contains("NO KEY"));
+}
+
+/// For the agents of all vendors: where no key is given, and where the manifest takes it from a variable that is not set.
+#[test]
+fn a_missing_key_of_every_agent_is_said_at_plan_time() {
+    for (template, variable) in [
+        ("claude", "ANTHROPIC_API_KEY"),
+        ("codex", "OPENAI_API_KEY"),
+        ("gemini", "GEMINI_API_KEY"),
+        ("opencode", "ANTHROPIC_API_KEY"),
+        ("copilot", "COPILOT_GITHUB_TOKEN"),
+        ("qwen", "OPENAI_API_KEY"),
+        ("pi", "ANTHROPIC_API_KEY"),
+        ("aider", "ANTHROPIC_API_KEY"),
+    ] {
+        let home = Home::new(&[]);
+        let said = home.run(&["run", template, "--dry-run"]).stdout;
+        let reads = format!("NO KEY      {template} reads {variable}");
+        assert!(said.contains(&reads) && said.contains("bottler init"), "{template}: {said}");
+        let mut init = home.command(&["init", "--template", template]);
+        assert!(init.env(variable, "a-key-of-some-length").output().unwrap().status.success());
+        let expected = format!("{variable} is not set on this host");
+        home.fails(&["run", "dev", "--dry-run"], &[&expected, &format!("export {variable}=")]);
+        let mut run = home.command(&["run", "dev", "--dry-run"]);
+        let done: Done = run.env(variable, "a-key-of-some-length").output().unwrap().into();
+        let held = format!("from env:{variable}; the agent has a placeholder in {variable}");
+        assert!(done.stdout.contains(&held) && !done.stdout.contains("NO KEY"), "{template}: {}", done.stdout);
+    }
 }
 
 #[test]
@@ -487,7 +517,8 @@ fn a_launch_is_asked_about_and_no_is_no_failure() {
     tmux.line("n");
     tmux.wait("nothing was launched");
     tmux.wait("code=0");
-    tmux.line(&format!("clear; {run}; echo code=$?"));
+    tmux.clear();
+    tmux.line(&format!("{run}; echo code=$?"));
     tmux.wait("launch? [y/N]");
     tmux.line("y");
     tmux.wait("TOKEN: Paste it:");
@@ -496,11 +527,13 @@ fn a_launch_is_asked_about_and_no_is_no_failure() {
     let screen = tmux.wait("code=121");
     assert!(!screen.contains("hunter2"), "{screen}");
     // Cancelling at a question restores the terminal.
-    tmux.line(&format!("clear; {run}; echo code=$?"));
+    tmux.clear();
+    tmux.line(&format!("{run}; echo code=$?"));
     tmux.wait("launch? [y/N]");
     tmux.keys(&["C-c"]);
     tmux.wait("code=126");
-    tmux.line(&format!("clear; {run} --yes; echo code=$?; stty -a | grep -cw -- -echo"));
+    tmux.clear();
+    tmux.line(&format!("{run} --yes; echo code=$?; stty -a | grep -cw -- -echo"));
     tmux.wait("TOKEN: Paste it:");
     tmux.keys(&["C-c"]);
     tmux.wait("code=126\n0\n");
@@ -516,7 +549,7 @@ fn the_manifest_that_its_readme_shows_is_right() {
     assert_eq!(done.json()["plan"]["egress"]["allow"].as_array().unwrap().len(), 5, "{}", done.stderr);
     home.write("config/bottler/bottler.yaml", &Readme::read("src/manifest/README.md").file("credentials.yaml"));
     assert_eq!(home.run(&["manifest", "check"]).code(), 0);
-    assert_eq!(home.plan(&["dev"])["plan"]["credentials"][1]["places"][1]["slot"], "basic:x-access-token");
+    assert_eq!(home.plan(&["dev"])["plan"]["credentials"][1]["places"][2]["slot"], "basic:x-access-token");
 }
 
 /// A recipe launches the manifest's agents, with the settings of their bottles; also without an engine.

@@ -40,7 +40,7 @@ pub(in crate::primitive) async fn before_release(
         match channel.ask(&init::Request::Prove(Box::new(targets))).await? {
             init::Response::Proof(lines) => Ok(lines),
             init::Response::Failed(why) => Err(Failure::new(Class::Operation, format!("probe the bottle: {why}"))),
-            init::Response::Released => {
+            init::Response::Released | init::Response::NoProgram(_) => {
                 Err(Failure::new(Class::Internal, "probe the bottle: init sent an unexpected response"))
             }
         }

@@ -19,6 +19,8 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(super) enum ClientKind {
     /// Shows plain text, but not JSON (git's http.c, `show_http_message`).
     Git,
+    /// Shows the `message` of its API's errors, and nothing of any other body (git-lfs' `docs/api/batch.md`).
+    Lfs,
     /// Reads its own status and message, and no other content type (grpc's PROTOCOL-HTTP2.md).
     Grpc,
     /// Any other client.
@@ -34,7 +36,8 @@ impl ClientKind {
         let grpc =
             kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
         match () {
-            () if agent.starts_with(b"git/") || agent.starts_with(b"git-lfs/") => Self::Git,
+            () if agent.starts_with(b"git-lfs/") => Self::Lfs,
+            () if agent.starts_with(b"git/") => Self::Git,
             () if grpc && request.version() == Version::HTTP_2 => Self::Grpc,
             () => Self::Other,
         }
@@ -68,6 +71,7 @@ pub(super) fn line(reason: &Reason, client_kind: ClientKind, bottle: &str) -> St
     match client_kind {
         ClientKind::Git => return format!("{message}\n"),
         ClientKind::Grpc => return message,
+        ClientKind::Lfs => return format!("{}\n", serde_json::json!({ "message": message })),
         ClientKind::Other => {}
     }
     // The error format of Anthropic's and OpenAI's APIs, which agents and SDKs parse: all of them show the message.
@@ -90,7 +94,11 @@ pub(super) fn answer(
     }
     let mut response = Response::new(full(line(reason, client_kind, bottle).into()));
     *response.status_mut() = status;
-    let kind = if client_kind == ClientKind::Git { "text/plain; charset=utf-8" } else { "application/json" };
+    let kind = match client_kind {
+        ClientKind::Git => "text/plain; charset=utf-8",
+        ClientKind::Lfs => "application/vnd.git-lfs+json",
+        ClientKind::Grpc | ClientKind::Other => "application/json",
+    };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if !is_down(reason) {
         response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -172,6 +180,8 @@ mod tests {
                 "{message}"
             );
             assert_eq!(line(&reason, ClientKind::Git, "shell-ab12c").trim_end(), message);
+            let lfs: serde_json::Value = serde_json::from_str(&line(&reason, ClientKind::Lfs, "shell-ab12c")).unwrap();
+            assert_eq!(lfs["message"], message);
             let response = answer(&reason, None, ClientKind::Grpc, "shell-ab12c");
             let code = response.headers()["grpc-status"].to_str().unwrap();
             assert_eq!(

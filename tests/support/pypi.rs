@@ -1,0 +1,28 @@
+//! Packages from `PyPI` for this machine's own Python, installed once and kept in `target/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// The Python of the system.
+pub const PYTHON: &str = "/usr/bin/python3";
+
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// The folder for `PYTHONPATH` with these packages, each given as `NAME==VERSION`, and what they depend on. `name` is the
+/// folder's.
+pub fn install(name: &str, packages: &[&str]) -> PathBuf {
+    let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pypi");
+    let folder = all.join(name);
+    if !folder.exists() {
+        std::fs::create_dir_all(&all).unwrap();
+        let work = tempfile::tempdir_in(&all).unwrap();
+        let mut pip = Command::new("timeout");
+        pip.args(["300", PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]);
+        let done = pip.arg(work.path()).args(packages).output().unwrap();
+        assert!(done.status.success(), "pip install {packages:?}: {}", String::from_utf8_lossy(&done.stderr));
+        std::fs::rename(work.path(), &folder).unwrap();
+    }
+    folder
+}
