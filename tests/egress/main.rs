@@ -13,6 +13,9 @@ mod credential_clients;
 mod credential_responses;
 mod credentials;
 mod flood;
+mod git_gate;
+mod git_gate_hostile;
+mod git_gate_lab;
 mod honest;
 #[path = "../support/lab.rs"]
 mod lab;

@@ -12,8 +12,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::fetch::{self, Version};
-use super::gate::{Decision, Gate};
+use super::gate::{Decision, Gate, Served};
 use super::pkt::{self, Packet};
+use super::receive::Push;
 use super::report::{Answer, QUEUE};
 use super::upstream::Service;
 use super::{http, push, receive};
@@ -120,25 +121,48 @@ async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, gate
                 Err(error) => return say(stream, &error.to_string()).await,
             }
             match receive::receive(gate, &served, stream, false).await {
-                Ok(push) => {
-                    let (to, mut from) = mpsc::channel(QUEUE);
-                    let answer = Answer::new(to, &push.request);
-                    let write = async {
-                        while let Some(piece) = from.recv().await {
-                            if stream.write_all(&piece).await.is_err() {
-                                return;
-                            }
-                        }
-                    };
-                    let decide = async {
-                        push::decide(gate, &served, push, &answer).await;
-                        drop(answer);
-                    };
-                    tokio::join!(write, decide);
-                }
+                Ok(push) => answer(stream, gate, &served, push).await,
                 Err(error) => say(stream, &error.to_string()).await,
             }
         }
+    }
+}
+
+/// Decides about a push and answers. What the client still sends is read and dropped, so that it reads the response.
+async fn answer<S: AsyncRead + AsyncWrite + Send + Unpin>(
+    stream: &mut S,
+    gate: &Arc<Gate>,
+    served: &Arc<Served>,
+    push: Push,
+) {
+    let (from, mut to) = tokio::io::split(stream);
+    let mut from = from.take(served.terms.max_push);
+    let (pieces, mut queue) = mpsc::channel(QUEUE);
+    let answer = Answer::new(pieces, &push.request);
+    let write = async {
+        while let Some(piece) = queue.recv().await {
+            if to.write_all(&piece).await.is_err() {
+                // Who has gone stops nothing.
+                queue.close();
+            }
+        }
+        let _ = to.shutdown().await;
+    };
+    let decide = async {
+        push::decide(gate, served, push, &answer).await;
+        drop(answer);
+    };
+    let mut sink = tokio::io::sink();
+    let drain = async {
+        let _ = tokio::io::copy(&mut from, &mut sink).await;
+    };
+    let work = async {
+        tokio::join!(write, decide);
+    };
+    let (mut drain, mut work) = (std::pin::pin!(drain), std::pin::pin!(work));
+    tokio::select! {
+        () = &mut work => drop(tokio::time::timeout(PATIENCE, drain).await),
+        () = &mut drain => work.await,
     }
 }
 

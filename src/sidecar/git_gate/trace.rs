@@ -71,7 +71,7 @@ pub(super) async fn place(
     let origin = history::origin(git, &published.commits, &issue.id).await?;
     let path =
         origin.as_ref().map_or_else(|| issue.path.clone(), |(_, path)| String::from_utf8_lossy(path).into_owned());
-    let commit = origin.map_or_else(|| "a tag".to_owned(), |(commit, _)| format!("commit {}", short(&commit)));
+    let commit = origin.map_or_else(|| "a new commit".to_owned(), |(commit, _)| format!("commit {}", short(&commit)));
     if issue.kind == Kind::Tree {
         let folder = if path.is_empty() { "the root folder" } else { &path };
         return Ok(format!("a file name in {folder}, {commit}"));
