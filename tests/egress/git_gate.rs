@@ -54,7 +54,7 @@ fn promise_10_a_secret_is_refused_wherever_it_is_and_nothing_is_sent() {
         ("src/config.py", second.into(), "a secret (github-token:"),
         ("known", format!("x{SECRET}x").into(), "a secret (known-secret) in known line 1"),
         ("wide.txt", wide, "in wide.txt, commit"),
-        (SECRET, b"x".to_vec(), "whose name holds one"),
+        (SECRET, b"x".to_vec(), "in a file name in the root folder"),
         ("big.json", format!("{first}{{\"a\": [\"correct-horse-\", \"battery-staple\"]}}").into(), "known-secret"),
         (".gitattributes", format!("* x={SECRET}\n").into(), "known-secret"),
     ];

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::git::{DEADLINE, GitError, Running};
 use super::mirror::{Mirror, MirrorError};
 use super::pkt;
+use super::splice::splice;
 
 /// A version of the protocol, as the client asks for it (git, `gitprotocol-v2(5)`); version 0 asks for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,11 +110,8 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let (Some(stdin), Some(stdout)) = (running.child.stdin.take(), running.child.stdout.take()) else {
         return Err(running.unexpected("it has no pipes").into());
     };
-    let mut far = tokio::io::join(stdout, stdin);
-    tokio::time::timeout(DEADLINE, tokio::io::copy_bidirectional(stream, &mut far))
-        .await
-        .map_err(|_| FetchError::Late)??;
-    drop(far);
+    let work = splice(tokio::io::split(stream), (stdout, stdin));
+    tokio::time::timeout(DEADLINE, work).await.map_err(|_| FetchError::Late)??;
     Ok(running.end().await?)
 }
 

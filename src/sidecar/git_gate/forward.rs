@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::commands::{Command, Request, ZERO, is_id};
+use super::conversation::{Conversation, Trouble};
 use super::git::{DEADLINE, Git, GitError};
 use super::pkt::{self, Packet, PktError};
 use super::publish::Published;
 use super::report::Answer;
-use super::upstream::{Conversation, Trouble};
 use super::visible;
 
 /// Maximum number of references that an upstream may list, and maximum size of its report, in bytes.
@@ -104,13 +104,13 @@ pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, Fo
     }
     let sha1 =
         listed.capabilities.iter().all(|word| !word.starts_with("object-format=") || word == "object-format=sha1");
-    match () {
-        () if !sha1 => {
-            Err(ForwardError::Lacks("has another object format than SHA-1, which the gate does not support"))
-        }
-        () if !listed.offers("report-status") => Err(ForwardError::Lacks("does not report what became of a push")),
-        () => Ok(listed),
+    if !sha1 {
+        return Err(ForwardError::Lacks("has another object format than SHA-1, which the gate does not support"));
     }
+    if !listed.offers("report-status") {
+        return Err(ForwardError::Lacks("does not report what became of a push"));
+    }
+    Ok(listed)
 }
 
 /// What the transport says about the end, if it says something soon.
@@ -156,8 +156,10 @@ pub(super) async fn send(
             Err(_) => false,
         };
         if sent {
-            let _ = conversation.writer.flush().await;
-            let _ = conversation.writer.shutdown().await;
+            // Dropped as well: `shutdown` does not close the pipe of a process.
+            let mut writer = std::mem::replace(&mut conversation.writer, Box::new(tokio::io::sink()));
+            let _ = writer.flush().await;
+            let _ = writer.shutdown().await;
         }
         let report = if bands { read_bands(conversation, answer).await? } else { read_plain(conversation).await? };
         if report.is_empty() {

@@ -129,9 +129,11 @@ impl Git {
             command.args(["-c", setting]);
         }
         command.args(arguments);
-        for name in ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_GRAFT_FILE", "HOME", "XDG_CONFIG_HOME"] {
+        for name in ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "HOME", "XDG_CONFIG_HOME"] {
             command.env(name, "/dev/null");
         }
+        // A file that cannot be there: about an empty one git prints advice.
+        command.env("GIT_GRAFT_FILE", "/dev/null/none");
         for name in [
             "GIT_CONFIG_NOSYSTEM",
             "GIT_ATTR_NOSYSTEM",

@@ -15,10 +15,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use super::conversation::Service;
 use super::fetch::{self, Version};
 use super::gate::{Decision, Gate, Served};
 use super::report::{Answer, QUEUE};
-use super::upstream::Service;
 use super::{pkt, push, receive};
 
 /// Maximum size of the request of a fetch, in bytes, also when it was compressed.

@@ -86,14 +86,21 @@ impl Mirror {
         MirrorError::Upstream { name: self.name.clone(), why }
     }
 
+    /// The transport knows better than git why an operation failed.
+    async fn explained<T>(&self, done: Result<T, GitError>) -> Result<T, MirrorError> {
+        match done {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                let known = self.pipe.trouble().await;
+                Err(self.error(if known.is_empty() { error.to_string() } else { known }))
+            }
+        }
+    }
+
     async fn ask(&self, listed: &mut Option<Vec<u8>>) -> Result<(), MirrorError> {
         let git = self.pipe.transport(&self.git).map_err(|error| self.error(error.to_string()))?;
-        let explain = |error: GitError| {
-            let known = self.pipe.trouble();
-            self.error(if known.is_empty() { error.to_string() } else { known })
-        };
         let url = pipe::url();
-        let list = git.run(&["ls-remote", "--symref", &url], Vec::new(), MAX_REFS).await.map_err(explain)?;
+        let list = self.explained(git.run(&["ls-remote", "--symref", &url], Vec::new(), MAX_REFS).await).await?;
         let (head, ours) = relevant(&list);
         if listed.as_deref() == Some(&ours) {
             return Ok(());
@@ -103,7 +110,8 @@ impl Mirror {
         let mut arguments = vec!["fetch", "--quiet", "--prune", "--no-tags", "--no-auto-maintenance"];
         arguments.extend(["--no-write-fetch-head", "--no-recurse-submodules", "--no-show-forced-updates", &url]);
         arguments.extend(specs.iter().map(String::as_str));
-        git.run(&arguments, Vec::new(), MAX_REFS).await.map_err(explain)?;
+        let git = self.pipe.transport(&self.git).map_err(|error| self.error(error.to_string()))?;
+        self.explained(git.run(&arguments, Vec::new(), MAX_REFS).await).await?;
         if let Some(head) = head {
             let own = |error: GitError| self.error(error.to_string());
             self.git.run(&["symbolic-ref", "HEAD", &head], Vec::new(), 0).await.map_err(own)?;

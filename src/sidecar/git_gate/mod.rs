@@ -9,6 +9,7 @@
 mod address;
 mod commands;
 mod config;
+mod conversation;
 mod fetch;
 mod forward;
 mod gate;
@@ -28,6 +29,7 @@ mod ref_name;
 mod report;
 mod role;
 mod serve;
+mod splice;
 mod terms;
 mod texts;
 mod trace;

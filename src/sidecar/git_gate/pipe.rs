@@ -7,19 +7,24 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
+use super::conversation::{Service, Task, Trouble};
 use super::git::Git;
 use super::pkt;
-use super::upstream::{Service, Target, Task};
+use super::splice::splice;
+use super::upstream::Target;
 use crate::sidecar::socket;
 use crate::sync::lock;
 
 /// The name of the process on the command line, and of the host in the URL that git is given.
 pub const PIPE: &str = "git-pipe";
+/// How long to wait for the end of a conversation that failed.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The variable that names the socket.
 const SOCKET: &str = "BOTTLER_GIT_PIPE";
 
@@ -31,7 +36,8 @@ pub(super) fn url() -> String {
 /// A socket of the gate that leads to one upstream.
 pub(super) struct Pipe {
     path: PathBuf,
-    trouble: Arc<Mutex<String>>,
+    /// Of the conversation of the current operation.
+    trouble: Arc<Mutex<Trouble>>,
     _task: Task,
 }
 
@@ -42,11 +48,12 @@ impl Pipe {
     /// It cannot listen.
     pub(super) fn listen(path: PathBuf, target: Arc<Target>) -> anyhow::Result<Self> {
         let listener = socket::listen_again(&path, socket::OWN)?;
-        let trouble: Arc<Mutex<String>> = Arc::default();
+        let trouble: Arc<Mutex<Trouble>> = Arc::default();
         let told = trouble.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(converse(stream, target.clone(), told.clone()));
+                let told = lock(&told).clone();
+                tokio::spawn(converse(stream, target.clone(), told));
             }
         });
         Ok(Self { path, trouble, _task: Task(task) })
@@ -58,33 +65,34 @@ impl Pipe {
     /// This program does not know where it is.
     pub(super) fn transport(&self, git: &Git) -> anyhow::Result<Git> {
         let program = std::env::current_exe().context("find this program")?;
-        lock(&self.trouble).clear();
+        *lock(&self.trouble) = Trouble::default();
         let git = git.env("GIT_SSH", program).env("GIT_SSH_VARIANT", "simple").env(SOCKET, &self.path);
         Ok(git.env("GIT_ALLOW_PROTOCOL", "ssh"))
     }
 
-    /// Why the last conversation failed; empty if nobody knows.
-    pub(super) fn trouble(&self) -> String {
-        lock(&self.trouble).clone()
+    /// Why the conversation failed; empty if nobody knows. git may end before its transport does.
+    pub(super) async fn trouble(&self) -> String {
+        let trouble = lock(&self.trouble).clone();
+        tokio::time::timeout(PATIENCE, trouble.ended()).await.unwrap_or_default()
     }
 }
 
-async fn converse(mut near: UnixStream, target: Arc<Target>, told: Arc<Mutex<String>>) {
+async fn converse(near: UnixStream, target: Arc<Target>, told: Trouble) {
+    let (reader, mut writer) = near.into_split();
     match target.open(Service::UploadPack).await {
         Ok(far) => {
-            let mut both = tokio::io::join(far.reader, far.writer);
-            let copied = tokio::io::copy_bidirectional(&mut near, &mut both).await;
-            drop(both);
-            // Only who was not read to the end has more to say.
+            let copied = splice((reader, writer), (far.reader, far.writer)).await;
             let why = far.trouble.ended().await;
-            if !why.is_empty() || copied.is_err() {
-                *lock(&told) = why;
-            }
+            told.set(if why.is_empty() {
+                copied.err().map(|error| error.to_string()).unwrap_or_default()
+            } else {
+                why
+            });
         }
         Err(error) => {
             let why = format!("{error:#}");
-            let _ = near.write_all(&pkt::line(format!("ERR {}", super::visible::reason(&why)))).await;
-            *lock(&told) = why;
+            let _ = writer.write_all(&pkt::line(format!("ERR {}", super::visible::reason(&why)))).await;
+            told.set(why);
         }
     }
 }

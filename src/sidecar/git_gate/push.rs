@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commands::{Command, Request, ZERO};
+use super::conversation::{Conversation, Service};
 use super::forward::{self, ForwardError, Listed};
 use super::gate::{Decision, Gate, Served};
 use super::inspect::{Inspector, Kind, Problem};
@@ -14,7 +15,6 @@ use super::receive::Push;
 use super::ref_name::branch;
 use super::report::Answer;
 use super::terms::Refusal;
-use super::upstream::{Conversation, Service};
 use super::{history, trace};
 
 /// How many findings are explained; the others are of the same kind.

@@ -11,12 +11,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::conversation::Service;
 use super::fetch::{self, Version};
 use super::gate::{Decision, Gate, Served};
 use super::pkt::{self, Packet};
 use super::receive::Push;
 use super::report::{Answer, QUEUE};
-use super::upstream::Service;
 use super::{http, push, receive};
 
 /// How many connections are served at a time; others wait.

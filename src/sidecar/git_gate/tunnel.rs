@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
-use super::upstream::Task;
+use super::conversation::Task;
 
 /// Maximum size of egress' response to a CONNECT, in bytes.
 const MAX_HEAD: usize = 8 << 10;

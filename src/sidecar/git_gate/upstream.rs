@@ -7,102 +7,33 @@
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::Command;
 
 use super::address::{SshAddress, Upstream};
 use super::config::{Config, Repository};
+use super::conversation::{Conversation, Service, Task, Trouble};
 use super::git::read_message;
 use super::{tunnel, upstream_http};
 use crate::sidecar::place::Uplink;
-use crate::sync::lock;
 
 /// The name under which the pinned key is known to ssh, whatever address it connects to.
 const ALIAS: &str = "upstream";
 /// How long ssh may take to connect, in seconds.
 const CONNECT: u8 = 20;
 
-/// A service of git's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Service {
-    /// Fetches.
-    UploadPack,
-    /// Pushes.
-    ReceivePack,
-}
-
-impl Service {
-    /// The name of the program.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::UploadPack => "git-upload-pack",
-            Self::ReceivePack => "git-receive-pack",
-        }
-    }
-
-    /// The service of a name.
-    pub(super) fn of_name(name: &str) -> Option<Self> {
-        [Self::UploadPack, Self::ReceivePack].into_iter().find(|service| service.name() == name)
-    }
-}
-
 /// How an upstream is reached.
 pub(super) struct Target {
     /// Its address.
     pub(super) upstream: Upstream,
     /// The value of `Authorization`, for HTTP.
-    pub(super) authorization: Option<String>,
+    authorization: Option<String>,
     /// The way out, if it is egress.
-    pub(super) outward: Option<Uplink>,
+    outward: Option<Uplink>,
     ssh: PathBuf,
     identity: Option<PathBuf>,
     known_hosts: PathBuf,
-}
-
-/// A conversation with an upstream.
-pub(super) struct Conversation {
-    /// What it says.
-    pub(super) reader: Box<dyn AsyncRead + Send + Unpin>,
-    /// What it is told.
-    pub(super) writer: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Why it ended, if it did not end well.
-    pub(super) trouble: Trouble,
-    /// Ends with the conversation.
-    pub(super) _task: Task,
-}
-
-/// A task that ends when this is dropped.
-pub(super) struct Task(pub(super) tokio::task::JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// What went wrong in a conversation; told by the side that knows.
-#[derive(Clone, Default)]
-pub(super) struct Trouble(Arc<Mutex<Option<String>>>, Arc<tokio::sync::Notify>);
-
-impl Trouble {
-    /// Says how the conversation ended; without words it ended well.
-    pub(super) fn set(&self, what: String) {
-        lock(&self.0).get_or_insert(what);
-        self.1.notify_one();
-    }
-
-    /// Waits for the end, and returns the words.
-    pub(super) async fn ended(&self) -> String {
-        loop {
-            if let Some(words) = lock(&self.0).clone() {
-                return words;
-            }
-            self.1.notified().await;
-        }
-    }
 }
 
 impl Target {
@@ -135,7 +66,9 @@ impl Target {
     pub(super) async fn open(&self, service: Service) -> anyhow::Result<Conversation> {
         match &self.upstream {
             Upstream::Ssh(address) => self.open_ssh(address, service).await,
-            Upstream::Http(url) => upstream_http::open(self, url, service).await,
+            Upstream::Http(url) => {
+                upstream_http::open(url, self.authorization.clone(), self.outward.as_ref(), service).await
+            }
         }
     }
 

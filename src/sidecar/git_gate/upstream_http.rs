@@ -19,9 +19,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::net::{TcpStream, UnixStream};
 use url::Url;
 
+use super::conversation::{Conversation, Service, Task, Trouble};
 use super::pkt::{self, Packet};
 use super::tunnel;
-use super::upstream::{Conversation, Service, Target, Task, Trouble};
+use crate::sidecar::place::Uplink;
 
 /// The size of a pipe between git and this task, and of a piece of a body, in bytes.
 const PIPE: usize = 256 << 10;
@@ -45,12 +46,16 @@ struct Client {
 ///
 /// # Errors
 /// The upstream cannot be reached, or does not offer the service.
-pub(super) async fn open(target: &Target, url: &Url, service: Service) -> anyhow::Result<Conversation> {
-    let (stream, absolute) = connect(target, url).await?;
+pub(super) async fn open(
+    url: &Url,
+    authorization: Option<String>,
+    outward: Option<&Uplink>,
+    service: Service,
+) -> anyhow::Result<Conversation> {
+    let (stream, absolute) = connect(url, outward).await?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.context("begin HTTP")?;
     tokio::spawn(connection);
-    let (url, authorization) = (url.clone(), target.authorization.clone());
-    let mut client = Client { url, authorization, service, absolute, sender };
+    let mut client = Client { url: url.clone(), authorization, service, absolute, sender };
     let refs = client.refs().await?;
     let (near, far) = tokio::io::duplex(PIPE);
     let trouble = Trouble::default();
@@ -63,11 +68,11 @@ pub(super) async fn open(target: &Target, url: &Url, service: Service) -> anyhow
     Ok(Conversation { reader: Box::new(reader), writer: Box::new(writer), trouble, _task: Task(task) })
 }
 
-async fn connect(target: &Target, url: &Url) -> anyhow::Result<(Box<dyn Stream>, bool)> {
+async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Box<dyn Stream>, bool)> {
     let host = url.host_str().context("the URL has no host")?;
     let port = url.port_or_known_default().context("the URL has no port")?;
     let tls = url.scheme() == "https";
-    let stream: Box<dyn Stream> = match &target.outward {
+    let stream: Box<dyn Stream> = match outward {
         Some(outward) if !tls => {
             let stream = UnixStream::connect(&outward.proxy).await.context("connect to egress")?;
             return Ok((Box::new(stream), true));
@@ -83,7 +88,7 @@ async fn connect(target: &Target, url: &Url) -> anyhow::Result<(Box<dyn Stream>,
         return Ok((stream, false));
     }
     let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-    if let Some(outward) = &target.outward {
+    if let Some(outward) = outward {
         roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(outward.ca.as_bytes())?)?;
     }
