@@ -136,6 +136,38 @@ fn a_token_that_the_upstream_has_at_that_path_passes_and_a_known_secret_never_do
     world.git(&clone, &["push", "origin", "HEAD:refs/heads/agent/z"]).expect(false, &["known-secret"]);
 }
 
+/// Different tokens of one format, in lines.
+fn many_tokens(count: u64) -> String {
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let mut state: u64 = 7;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(letters[usize::try_from(state >> 59).unwrap()])
+    };
+    (0..count).map(|_| format!("AKIA{}\n", (0..16).map(|_| letter()).collect::<String>())).collect()
+}
+
+#[test]
+fn promise_10_behind_many_old_tokens_a_new_one_is_still_found() {
+    if !in_namespace("git_gate::promise_10_behind_many_old_tokens_a_new_one_is_still_found") {
+        return;
+    }
+    let world = World::new(Wish::default());
+    world.write("seed/fixtures/many.txt", many_tokens(80));
+    world.commit("seed", "fixtures");
+    let upstream = world.path("upstream.git").display().to_string();
+    world.git(&world.path("seed"), &["push", "-q", &upstream, "main"]).expect(true, &[]);
+    let clone = world.clone_to("clone");
+    let push = ["push", "origin", "HEAD:refs/heads/agent/x"];
+    world.write("clone/fixtures/many.txt", format!("{}edited\n", many_tokens(80)));
+    world.commit("clone", "edit");
+    world.git(&clone, &push).expect(true, &[]);
+    world.write("clone/fixtures/many.txt", format!("{}edited again\n", many_tokens(80)));
+    world.write("clone/zz.txt", format!("{}\n", token()));
+    world.commit("clone", "edit, and more");
+    world.git(&clone, &push).expect(false, &["zz.txt line 1"]);
+}
+
 #[test]
 fn the_policy_decides_about_force_deletion_tags_paths_authors_and_sizes() {
     if !in_namespace("git_gate::the_policy_decides_about_force_deletion_tags_paths_authors_and_sizes") {

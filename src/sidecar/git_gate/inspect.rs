@@ -138,8 +138,10 @@ impl Inspector {
         // A secret may be split over the strings of a JSON file.
         let is_json = [".json", ".ipynb", ".jsonl"].iter().any(|end| path.to_ascii_lowercase().ends_with(end));
         if is_json && let Ok(format) = BodyFormat::read("application/json", &[], None) {
-            let found = format.scan(&self.known, content, &mut Budget::of(content.len()));
-            problems.extend(found.ok().flatten().map(Problem::Secret));
+            match format.scan(&self.known, content, &mut Budget::of(content.len())) {
+                Ok(found) => problems.extend(found.map(Problem::Secret)),
+                Err(error) => problems.push(Problem::Uninspectable(error.to_string())),
+            }
         }
         let mut visit = |text: &[u8]| self.text(text, problems).err();
         match texts::find(content, &mut visit) {

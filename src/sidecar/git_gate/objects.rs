@@ -19,8 +19,9 @@ const LOTS: usize = 2;
 const MAX_OTHER: u64 = 16 << 20;
 /// Maximum length of the line before an object, in bytes.
 const MAX_HEAD: u64 = 256;
-/// Maximum number of problems that are reported; the first is enough to refuse.
-const MAX_ISSUES: usize = 50;
+/// Maximum number of problems. Some may be let through, so that further objects are still inspected; with more of them
+/// the push is refused.
+const MAX_ISSUES: usize = 1000;
 
 /// A problem, and the object that has it.
 #[derive(Debug, Clone)]
@@ -61,6 +62,9 @@ pub(super) enum ObjectsError {
     /// An object is missing.
     #[error("the object {0} is missing")]
     Missing(String),
+    /// More problems than can be explained.
+    #[error("there are more than {MAX_ISSUES} findings in it")]
+    TooMany,
     /// The inspection itself failed.
     #[error("inspect objects: {0}")]
     Inspect(#[from] tokio::task::JoinError),
@@ -101,20 +105,20 @@ pub(super) async fn inspect(
         }
         lots.push_back(start(std::mem::take(&mut lot), inspector, terms));
         bytes = 0;
-        if issues.len() >= MAX_ISSUES {
-            break;
+        if issues.len() > MAX_ISSUES {
+            return Err(ObjectsError::TooMany);
         }
     }
     lots.push_back(start(lot, inspector, terms));
     for lot in lots {
         issues.extend(lot.await?);
     }
-    if issues.len() < MAX_ISSUES {
-        feed.await?;
-        drop(stdout);
-        running.end().await?;
+    if issues.len() > MAX_ISSUES {
+        return Err(ObjectsError::TooMany);
     }
-    issues.truncate(MAX_ISSUES);
+    feed.await?;
+    drop(stdout);
+    running.end().await?;
     Ok(issues)
 }
 
