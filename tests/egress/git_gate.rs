@@ -144,7 +144,13 @@ fn many_tokens(count: u64) -> String {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         char::from(letters[usize::try_from(state >> 59).unwrap()])
     };
-    (0..count).map(|_| format!("AKIA{}\n", (0..16).map(|_| letter()).collect::<String>())).collect()
+    let mut text = String::new();
+    for _ in 0..count {
+        text.push_str("AKIA");
+        text.extend((0..16).map(|_| letter()));
+        text.push('\n');
+    }
+    text
 }
 
 #[test]

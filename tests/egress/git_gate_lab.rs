@@ -148,7 +148,7 @@ impl World {
         let seed = self.path("seed");
         self.git(self.folder.path(), &["init", "-q", "-b", "main", "seed"]).expect(true, &[]);
         self.write("seed/README", "hello\n");
-        self.write("seed/fixtures/old.txt", &format!("first\ntoken = {}\nlast\n", token()));
+        self.write("seed/fixtures/old.txt", format!("first\ntoken = {}\nlast\n", token()));
         self.commit("seed", "begin");
         let upstream = self.path("upstream.git").display().to_string();
         self.git(&seed, &["push", "-q", &upstream, "main"]).expect(true, &[]);

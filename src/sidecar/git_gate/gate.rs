@@ -49,7 +49,7 @@ pub(super) struct Served {
 }
 
 /// An operation, as it is logged.
-pub(super) struct Decision<'a> {
+pub(super) struct Operation<'a> {
     /// `fetch` or `push`.
     pub(super) method: &'static str,
     /// `allow`, `refuse`, `warn`.
@@ -113,8 +113,8 @@ impl Gate {
     }
 
     /// Logs an operation. Text that contains a secret is left out.
-    pub(super) fn record(&self, served: &Served, decision: Decision<'_>) {
-        let mut reason = super::visible::reason(&decision.reason);
+    pub(super) fn record(&self, served: &Served, operation: &Operation<'_>) {
+        let mut reason = super::visible::reason(&operation.reason);
         let clean = |inspector: Inspector| {
             inspector.findings(reason.as_bytes(), &mut Budget::of(reason.len())).is_ok_and(|found| found.is_empty())
         };
@@ -126,11 +126,11 @@ impl Gate {
             sidecar: ROLE.to_owned(),
             bottle: self.bottle.clone(),
             client: String::new(),
-            decision: decision.decision.to_owned(),
-            code: decision.code.to_owned(),
+            decision: operation.decision.to_owned(),
+            code: operation.code.to_owned(),
             reason: format!("{}: {reason}", served.name),
             form: "git".to_owned(),
-            method: decision.method.to_owned(),
+            method: operation.method.to_owned(),
             destination: served.target.upstream.destination(),
         });
     }
@@ -141,7 +141,7 @@ impl Served {
         let name = repository.name.clone();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let is_name = name.bytes().all(plain) && !name.starts_with(['.', '-']) && !name.is_empty();
-        ensure!(is_name && !name.ends_with(".git"), "a name has letters, digits, '.', '_' and '-'");
+        ensure!(is_name && name.strip_suffix(".git").is_none(), "a name has letters, digits, '.', '_' and '-'");
         let folder = config.state.join(&name);
         std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         forget_pushes(&folder)?;

@@ -11,15 +11,19 @@ const MAX_VERSIONS: u64 = 64 << 20;
 /// The length of an id.
 const ID: usize = 40;
 
+/// Ids in lines, as git reads them.
+fn lines(ids: &[String]) -> Vec<u8> {
+    ids.iter().flat_map(|id| [id.as_str(), "\n"]).collect::<String>().into_bytes()
+}
+
 /// The commit and the path of each change. Of a merge, only what differs from every parent counts: the rest was changed
 /// by other commits.
 ///
 /// # Errors
 /// git fails.
 pub(super) async fn changes(git: &Git, commits: &[String]) -> Result<Vec<(String, Vec<u8>)>, GitError> {
-    let input: String = commits.iter().map(|id| format!("{id}\n")).collect();
     let arguments = ["diff-tree", "--stdin", "--root", "-r", "-c", "-z", "--name-only", "--no-renames"];
-    let answer = git.run(&arguments, input.into(), MAX_ANSWER).await?;
+    let answer = git.run(&arguments, lines(commits), MAX_ANSWER).await?;
     Ok(read_changes(&answer, commits))
 }
 
@@ -62,9 +66,8 @@ pub(super) async fn contains(git: &Git, old: &str, new: &str) -> Result<bool, Gi
 /// git fails.
 pub(super) async fn origin(git: &Git, commits: &[String], id: &str) -> Result<Option<(String, Vec<u8>)>, GitError> {
     let find = format!("--find-object={id}");
-    let input: String = commits.iter().map(|id| format!("{id}\n")).collect();
     let arguments = ["diff-tree", "--stdin", "--root", "-r", "-t", "-m", "-z", "--name-only", "--no-renames", &find];
-    let answer = git.run(&arguments, input.into(), MAX_ANSWER).await?;
+    let answer = git.run(&arguments, lines(commits), MAX_ANSWER).await?;
     Ok(read_changes(&answer, commits).pop())
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::Service;
 use super::fetch::{self, Version};
-use super::gate::{Decision, Gate, Served};
+use super::gate::{Gate, Operation, Served};
 use super::report::{Answer, QUEUE};
 use super::{pkt, push, receive};
 
@@ -103,7 +103,7 @@ async fn refs(gate: &Gate, served: &Served, service: Service, request: &Request<
 /// A failed operation, as every client shows it.
 fn failed(gate: &Gate, served: &Served, why: &str) -> Vec<u8> {
     let (decision, code) = ("refuse", "git_upstream_failed");
-    gate.record(served, Decision { method: "fetch", decision, code, reason: why.to_owned() });
+    gate.record(served, &Operation { method: "fetch", decision, code, reason: why.to_owned() });
     pkt::line(format!("ERR bottler: {}", super::visible::reason(why)))
 }
 
@@ -164,7 +164,7 @@ async fn receive_pack(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<I
         Err(error) => {
             let reason = error.to_string();
             let (decision, code) = ("refuse", "git_push_malformed");
-            gate.record(served, Decision { method: "push", decision, code, reason: reason.clone() });
+            gate.record(served, &Operation { method: "push", decision, code, reason: reason.clone() });
             let _ = tokio::io::copy(&mut from.take(served.terms.max_push), &mut tokio::io::sink()).await;
             return git(kind, full(pkt::line(format!("ERR bottler: {}", super::visible::reason(&reason)))));
         }

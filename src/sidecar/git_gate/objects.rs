@@ -84,7 +84,7 @@ pub(super) async fn inspect(
     let (Some(mut stdin), Some(stdout)) = (running.child.stdin.take(), running.child.stdout.take()) else {
         return Err(running.unexpected("it has no pipes").into());
     };
-    let ids: String = objects.iter().map(|(id, _)| format!("{id}\n")).collect();
+    let ids: String = objects.iter().flat_map(|(id, _)| [id.as_str(), "\n"]).collect();
     let feed = tokio::spawn(async move {
         let _ = stdin.write_all(ids.as_bytes()).await;
     });

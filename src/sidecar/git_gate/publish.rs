@@ -46,8 +46,8 @@ pub(super) async fn publish(
     new: &[(&str, bool)],
     there: &BTreeSet<String>,
 ) -> Result<Published, PublishError> {
-    let asked: String =
-        new.iter().map(|(id, _)| *id).chain(there.iter().map(String::as_str)).map(|id| format!("{id}\n")).collect();
+    let all = new.iter().map(|(id, _)| *id).chain(there.iter().map(String::as_str));
+    let asked: String = all.flat_map(|id| [id, "\n"]).collect();
     let answer = git.run(&["cat-file", "--batch-check=%(objecttype)", "--buffer"], asked.into(), MAX_LIST).await?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let kinds: Vec<&str> = answer.lines().collect();
@@ -61,8 +61,8 @@ pub(super) async fn publish(
     }
     // Of what the upstream has, the gate may know only a part.
     let known = there.iter().zip(kinds.iter().skip(new.len())).filter(|(_, kind)| !kind.ends_with(" missing"));
-    let input: String =
-        new.iter().map(|(id, _)| format!("{id}\n")).chain(known.map(|(id, _)| format!("^{id}\n"))).collect();
+    let wanted = new.iter().flat_map(|(id, _)| ["", *id, "\n"]);
+    let input: String = wanted.chain(known.flat_map(|(id, _)| ["^", id.as_str(), "\n"])).collect();
     let list = git.run(&["rev-list", "--objects-edge", "--stdin"], input.into(), MAX_LIST).await?;
     Ok(read(list))
 }

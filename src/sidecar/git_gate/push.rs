@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::commands::{Command, Request, ZERO};
 use super::conversation::{Conversation, Service};
 use super::forward::{self, ForwardError, Listed};
-use super::gate::{Decision, Gate, Served};
+use super::gate::{Gate, Operation, Served};
 use super::inspect::{Inspector, Kind, Problem};
 use super::objects::{self, Issue};
 use super::publish::{Published, publish};
@@ -67,7 +67,7 @@ pub(super) async fn decide(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, a
                     Ok(()) => ("allow", "allowed", name.clone()),
                     Err(why) => ("refuse", "git_upstream_refused", format!("{name}: the upstream refuses: {why}")),
                 };
-                gate.record(served, Decision { method: "push", decision, code, reason });
+                gate.record(served, &Operation { method: "push", decision, code, reason });
             }
             answer.finish(Ok(()), &outcomes).await;
         }
@@ -82,11 +82,11 @@ pub(super) async fn decide(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, a
             }
             for (name, refusal) in denied.refs.iter().map(|(name, refusal)| (name.as_str(), refusal)) {
                 let reason = format!("{name}: {}", refusal.reason);
-                gate.record(served, Decision { method: "push", decision: "refuse", code: refusal.code, reason });
+                gate.record(served, &Operation { method: "push", decision: "refuse", code: refusal.code, reason });
             }
             if let Some(refusal) = &denied.all {
                 let reason = format!("{}: {}", names.join(", "), refusal.reason);
-                gate.record(served, Decision { method: "push", decision: "refuse", code: refusal.code, reason });
+                gate.record(served, &Operation { method: "push", decision: "refuse", code: refusal.code, reason });
             }
             let outcomes: Vec<_> = names.iter().map(|name| (name.clone(), Err(reason(name)))).collect();
             answer.finish(Ok(()), &outcomes).await;
@@ -262,7 +262,7 @@ async fn passes(
     }
     let reason = if old { "the upstream has had it there" } else { "its rule only warns" };
     let reason = format!("{finding} in {}: {reason}", issue.path);
-    gate.record(served, Decision { method: "push", decision: "warn", code: "secret_found", reason });
+    gate.record(served, &Operation { method: "push", decision: "warn", code: "secret_found", reason });
     Ok(true)
 }
 

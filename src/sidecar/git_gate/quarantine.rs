@@ -15,7 +15,7 @@ use super::terms::Refusal;
 use crate::host::random_base36;
 
 /// How long a client may send nothing.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// The size of a piece that is passed on, in bytes.
 const PIECE: usize = 64 << 10;
 /// The length of the random part of a folder's name.
@@ -156,6 +156,6 @@ fn explain(message: &str) -> String {
     }
     let lines = || message.lines().map(str::trim).filter(|line| !line.is_empty());
     let check = lines().find(|line| line.starts_with("error:"));
-    let line = check.or_else(|| lines().last()).unwrap_or("no reason is given");
+    let line = check.or_else(|| lines().next_back()).unwrap_or("no reason is given");
     line.trim_start_matches("error: ").trim_start_matches("fatal: ").to_owned()
 }

@@ -13,8 +13,9 @@ const MAX_PART: usize = 250;
 /// Whether git accepts a name (`git-check-ref-format(1)`), and file systems accept its components. Names that are not
 /// UTF-8 are refused as well: what people are shown must be what is pushed.
 pub(super) fn is_valid(name: &str) -> bool {
-    let is_part =
-        |part: &str| !part.is_empty() && part.len() <= MAX_PART && !part.starts_with('.') && !part.ends_with(".lock");
+    let is_part = |part: &str| {
+        !part.is_empty() && part.len() <= MAX_PART && !part.starts_with('.') && part.strip_suffix(".lock").is_none()
+    };
     let is_letter = |letter: char| !letter.is_control() && !" ~^:?*[\\".contains(letter);
     name.len() <= MAX_NAME
         && name.contains('/')

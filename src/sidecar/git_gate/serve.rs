@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::conversation::Service;
 use super::fetch::{self, Version};
-use super::gate::{Decision, Gate, Served};
+use super::gate::{Gate, Operation, Served};
 use super::pkt::{self, Packet};
 use super::receive::Push;
 use super::report::{Answer, QUEUE};
@@ -56,7 +56,7 @@ pub(super) fn spawn(listener: Listener, gate: Arc<Gate>) {
             };
             let gate = gate.clone();
             tokio::spawn(async move {
-                serve(stream, gate).await;
+                Box::pin(serve(stream, gate)).await;
                 drop(permit);
             });
         }
@@ -74,7 +74,7 @@ async fn serve(mut stream: Box<dyn Stream>, gate: Arc<Gate>) {
     let (from, to) = tokio::io::split(stream);
     let mut stream = tokio::io::join((&first[..]).chain(from), to);
     if first == *b"0" {
-        converse(&mut stream, &gate).await;
+        Box::pin(converse(&mut stream, &gate)).await;
         let _ = stream.shutdown().await;
         return;
     }
@@ -107,7 +107,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, gate
             if let Err(error) = fetch::converse(&served.mirror, version, stream).await {
                 let (decision, code, reason) = ("refuse", "git_upstream_failed", error.to_string());
                 say(stream, &reason).await;
-                gate.record(&served, Decision { method: "fetch", decision, code, reason });
+                gate.record(&served, &Operation { method: "fetch", decision, code, reason });
             }
         }
         Service::ReceivePack => {
@@ -121,7 +121,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, gate
                 Err(error) => return say(stream, &error.to_string()).await,
             }
             match receive::receive(gate, &served, stream, false).await {
-                Ok(push) => answer(stream, gate, &served, push).await,
+                Ok(push) => Box::pin(answer(stream, gate, &served, push)).await,
                 Err(error) => say(stream, &error.to_string()).await,
             }
         }

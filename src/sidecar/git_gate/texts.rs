@@ -88,9 +88,10 @@ fn inflate(data: &[u8], left: &mut usize) -> Result<Vec<u8>, TooLarge> {
 fn wide(content: &[u8]) -> Option<Vec<u8>> {
     let sample = &content[..content.len().min(4096)];
     let zeros = |from: usize, step: usize| {
-        let of: Vec<_> = sample.iter().skip(from).step_by(step).collect();
+        let bytes = sample.iter().skip(from).step_by(step);
+        let (zero, all) = bytes.fold((0, 0), |(zero, all), byte| (zero + usize::from(*byte == 0), all + 1));
         // Three in four: text of mostly western letters.
-        of.len() >= 4 && of.iter().filter(|byte| ***byte == 0).count() * 4 >= of.len() * 3
+        all >= 4 && zero * 4 >= all * 3
     };
     let (four, big, skip) = match *content {
         [0xff, 0xfe, 0, 0, ..] => (true, false, 4),

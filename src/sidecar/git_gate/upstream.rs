@@ -48,7 +48,7 @@ impl Target {
         if let Upstream::Ssh(_) = upstream {
             let keys = repository.known_host_key.as_deref().context("an ssh upstream needs its host's key")?;
             let lines = keys.lines().filter(|line| !line.trim().is_empty());
-            private(&known_hosts, &lines.map(|line| format!("{ALIAS} {}\n", line.trim())).collect::<String>())?;
+            private(&known_hosts, &lines.flat_map(|line| [ALIAS, " ", line.trim(), "\n"]).collect::<String>())?;
             let key = repository.identity.as_deref().context("an ssh upstream needs an identity")?;
             let file = folder.join("identity");
             private(&file, &format!("{}\n", key.trim_end()))?;
