@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use bottler::engine::native;
+use bottler::sidecar::git_gate;
+use bottler::sidecar::run::Process;
 use bottler::{cli, holder, init, primitive, probe, session, sidecar};
 
 fn main() -> ExitCode {
@@ -14,7 +16,9 @@ fn main() -> ExitCode {
     }
     // Words that are no text are paths of the user's; no other role is given any.
     let rest: Vec<&str> = arguments.iter().skip(2).map_while(|word| word.to_str()).collect();
-    if let Some(process) = role.and_then(primitive::process) {
+    // No recipe starts the gate yet: it is in no table of the primitives.
+    let gate = || (role == Some(git_gate::ROLE)).then(Process::of::<git_gate::Gate>);
+    if let Some(process) = role.and_then(primitive::process).or_else(gate) {
         let at = rest.first().map(|&at| at.to_owned());
         return ended((process.prepare)().and_then(|()| role_process(process.parallel, (process.run)(at))));
     }
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
         Some(init::serve::ROLE) => pid_1(init::serve::run),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),
         Some(sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, sidecar::ctl::ask()),
+        Some(git_gate::PIPE) => ended(private().and_then(|()| git_gate::pipe())),
         Some(init::ENTER) => ended(init::enter(&rest)),
         Some("ctl") => inside(false, init::bridge()),
         // What an agent does that does nothing: it waits to be stopped.

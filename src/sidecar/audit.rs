@@ -142,7 +142,8 @@ impl Log {
         self.note(kind);
     }
 
-    fn note(&self, kind: Details) {
+    /// Logs a decision that is described already.
+    pub(super) fn note(&self, kind: Details) {
         self.shared.writer.call_once(|| {
             let shared = Arc::downgrade(&self.shared);
             // Without a writer thread, events are written by the next flush.

@@ -8,6 +8,7 @@ pub mod cred_proxy;
 pub mod ctl;
 pub mod dialer;
 pub mod egress;
+pub mod git_gate;
 pub mod message;
 mod outward;
 pub mod place;

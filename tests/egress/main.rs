@@ -17,6 +17,9 @@ mod credential_tools;
 mod credentials;
 mod desk;
 mod flood;
+mod git_gate;
+mod git_gate_hostile;
+mod git_gate_lab;
 mod honest;
 #[path = "../support/lab.rs"]
 mod lab;

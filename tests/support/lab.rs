@@ -30,8 +30,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 #[path = "namespace.rs"]
 mod namespace;
 
-pub use namespace::in_namespace;
-use namespace::{Names, resolver, sh};
+use namespace::{Names, resolver};
+pub use namespace::{in_namespace, sh};
 
 /// The address of everything that is public.
 pub const PUBLIC: &str = "93.184.215.14";

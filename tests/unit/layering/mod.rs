@@ -101,7 +101,7 @@ const FOLDERS: &[&[&str]] = &[];
 /// Crates that only these places may name.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("bollard", &["src/engine/docker"]),
-    ("rustix", &["src/engine/native"]),
+    ("rustix", &["src/engine/native", "src/sidecar/git_gate"]),
     ("seccompiler", &["src/engine/native", "src/sidecar/dialer"]),
     ("landlock", &["src/engine/native", "src/sidecar/dialer"]),
     ("mlua", &["src/lua"]),

@@ -1,0 +1,186 @@
+//! The gate: its repositories, and what it searches pushes for.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, ensure};
+use tokio::sync::Semaphore;
+
+use super::config::{Config, Known, Repository};
+use super::inspect::Inspector;
+use super::mirror::Mirror;
+use super::terms::Terms;
+use super::upstream::Target;
+use crate::audit::{Details, Subject};
+use crate::scan::{Budget, Dlp};
+use crate::sidecar::audit::Log;
+use crate::sync::lock;
+
+/// The role's name.
+pub const ROLE: &str = "git-gate";
+
+/// How many fetches and pushes are served at a time; others wait.
+const FETCHES: usize = 32;
+const PUSHES: usize = 4;
+
+/// The gate.
+pub struct Gate {
+    repositories: Vec<Arc<Served>>,
+    /// Nothing is pushed before it is known what must not leave.
+    inspector: Mutex<Option<Inspector>>,
+    dlp: Dlp,
+    bottle: String,
+    pub(super) log: Log,
+    pub(super) fetches: Semaphore,
+    pub(super) pushes: Semaphore,
+}
+
+/// A repository that is served.
+pub(super) struct Served {
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    /// Its folder: keys, the mirror, and pushes.
+    pub(super) folder: PathBuf,
+    pub(super) target: Arc<Target>,
+    pub(super) mirror: Arc<Mirror>,
+    pub(super) terms: Arc<Terms>,
+    own: Mutex<BTreeSet<String>>,
+}
+
+/// An operation, as it is logged.
+pub(super) struct Operation<'a> {
+    /// `fetch` or `push`.
+    pub(super) method: &'static str,
+    /// `allow`, `refuse`, `warn`.
+    pub(super) decision: &'static str,
+    /// The code of the reason.
+    pub(super) code: &'a str,
+    /// The reason in words.
+    pub(super) reason: String,
+}
+
+impl Gate {
+    /// Reads a configuration and makes the folders of its repositories.
+    ///
+    /// # Errors
+    /// The configuration is invalid, or the folder cannot be written.
+    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+        let mut names = BTreeSet::new();
+        let mut repositories = Vec::new();
+        for repository in &config.repositories {
+            ensure!(names.insert(&repository.name), "the repository {:?} is there twice", repository.name);
+            let served =
+                Served::new(config, repository).with_context(|| format!("repository {:?}", repository.name))?;
+            repositories.push(Arc::new(served));
+        }
+        let inspector = config.known.as_ref().map(|known| Inspector::new(&config.dlp, known)).transpose()?;
+        Ok(Self {
+            repositories,
+            inspector: Mutex::new(inspector),
+            dlp: config.dlp.clone(),
+            bottle: config.bottle.clone(),
+            log: Log::new(ROLE, &config.bottle),
+            fetches: Semaphore::new(FETCHES),
+            pushes: Semaphore::new(PUSHES),
+        })
+    }
+
+    /// Searches pushes for this from now on.
+    ///
+    /// # Errors
+    /// A rule is malformed.
+    pub(super) fn search_for(&self, known: &Known) -> anyhow::Result<()> {
+        *lock(&self.inspector) = Some(Inspector::new(&self.dlp, known)?);
+        Ok(())
+    }
+
+    /// What pushes are searched for; `None` until that is known.
+    pub(super) fn inspector(&self) -> Option<Inspector> {
+        lock(&self.inspector).clone()
+    }
+
+    /// A repository by its name here.
+    pub(super) fn named(&self, name: &str) -> Option<Arc<Served>> {
+        self.repositories.iter().find(|served| served.name == name).cloned()
+    }
+
+    /// A repository by its host and path, as URLs name it.
+    pub(super) fn at(&self, host: &str, path: &str) -> Option<Arc<Served>> {
+        let path = path.trim_matches('/').trim_end_matches(".git");
+        let is_it = |served: &&Arc<Served>| served.target.upstream.place() == (host, path);
+        self.repositories.iter().find(is_it).cloned()
+    }
+
+    /// Logs an operation. Text that contains a secret is left out.
+    pub(super) fn record(&self, served: &Served, operation: &Operation<'_>) {
+        let mut reason = super::visible::reason(&operation.reason);
+        let clean = |inspector: Inspector| {
+            inspector.findings(reason.as_bytes(), &mut Budget::of(reason.len())).is_ok_and(|found| found.is_empty())
+        };
+        if !self.inspector().is_none_or(clean) {
+            "it is not logged, because it holds what must not leave".clone_into(&mut reason);
+        }
+        self.log.note(Details {
+            subject: Subject::Request,
+            sidecar: ROLE.to_owned(),
+            bottle: self.bottle.clone(),
+            client: String::new(),
+            decision: operation.decision.to_owned(),
+            code: operation.code.to_owned(),
+            reason: format!("{}: {reason}", served.name),
+            form: "git".to_owned(),
+            method: operation.method.to_owned(),
+            destination: served.target.upstream.destination(),
+        });
+    }
+}
+
+impl Served {
+    fn new(config: &Config, repository: &Repository) -> anyhow::Result<Self> {
+        let name = repository.name.clone();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_name = name.bytes().all(plain) && !name.starts_with(['.', '-']) && !name.is_empty();
+        ensure!(is_name && name.strip_suffix(".git").is_none(), "a name has letters, digits, '.', '_' and '-'");
+        let folder = config.state.join(&name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        forget_pushes(&folder)?;
+        let target = Arc::new(Target::new(config, repository, &folder)?);
+        let program = config.programs.git.clone();
+        let mirror = Arc::new(Mirror::new(&program, &name, &folder, target.clone())?);
+        let terms = Arc::new(Terms::new(&repository.terms, &config.bottle)?);
+        let own = std::fs::read(own_file(&folder)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Ok(Self { name, program, folder, target, mirror, terms, own: Mutex::new(own.unwrap_or_default()) })
+    }
+
+    /// The references that this bottle created.
+    pub(super) fn own(&self) -> BTreeSet<String> {
+        lock(&self.own).clone()
+    }
+
+    /// Remembers references that were created, and forgets those that were deleted.
+    pub(super) fn change_own(&self, created: &[&str], deleted: &[&str]) {
+        let mut own = lock(&self.own);
+        own.extend(created.iter().map(|&name| name.to_owned()));
+        own.retain(|name| !deleted.contains(&name.as_str()));
+        // If it is not written, a later run of this sidecar refuses to delete: nothing is lost.
+        if let Ok(text) = serde_json::to_vec(&*own) {
+            let _ = std::fs::write(own_file(&self.folder), text);
+        }
+    }
+}
+
+fn own_file(folder: &Path) -> PathBuf {
+    folder.join("own.json")
+}
+
+/// Removes what an earlier run of this container left.
+fn forget_pushes(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("push-") {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Runs git: with a clean environment, limits, and a deadline. All git processes of the gate start here.
+//!
+//! Attacks that this stops: hooks, aliases and programs in configuration files (the gate reads none but its own);
+//! replacements and grafts, which show another object than the one that is sent; packs that become a gigabyte when
+//! they are unpacked (a limit of memory, because git's own option bounds only the size of what arrives); endless work
+//! (limits of processor time, and a deadline); transports that run programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+/// How long one process may run.
+pub(super) const DEADLINE: Duration = Duration::from_mins(10);
+/// Maximum processor time of one process, in seconds.
+const CPU: u64 = 300;
+/// Maximum memory of a process that unpacks what a client sent, and of one that reads the gate's own repositories, in
+/// bytes of address space.
+pub(super) const HOSTILE: u64 = 768 << 20;
+pub(super) const OWN: u64 = 4 << 30;
+/// Maximum size of a message of a failed process, in bytes.
+const MAX_MESSAGE: u64 = 16 << 10;
+
+/// Settings of every process: larger files are streamed, packs are mapped in small windows, nothing is repacked or
+/// run by itself.
+const SETTINGS: [&str; 11] = [
+    "core.bigFileThreshold=16m",
+    "core.packedGitWindowSize=16m",
+    "core.packedGitLimit=256m",
+    "core.hooksPath=/dev/null",
+    "core.alternateRefsCommand=true",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "pack.threads=2",
+    "transfer.credentialsInUrl=die",
+    "uploadpack.allowFilter=true",
+    "uploadpack.allowRefInWant=true",
+];
+
+/// Why a git process failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GitError {
+    /// It could not be started, or not be talked to.
+    #[error("run git {command}: {source}")]
+    Run {
+        /// The command.
+        command: String,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// It failed.
+    #[error("git {command} failed ({status}): {message}")]
+    Failed {
+        /// The command.
+        command: String,
+        /// Its status.
+        status: ExitStatus,
+        /// What it wrote to standard error.
+        message: String,
+    },
+    /// It took too long.
+    #[error("git {0} did not end within {seconds} s", seconds = DEADLINE.as_secs())]
+    Late(String),
+    /// It wrote too much, or what was not expected.
+    #[error("git {command}: {problem}")]
+    Output {
+        /// The command.
+        command: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// git in one repository.
+#[derive(Clone)]
+pub(super) struct Git {
+    program: PathBuf,
+    repository: PathBuf,
+    alternates: Option<PathBuf>,
+    memory: u64,
+    env: Vec<(&'static str, PathBuf)>,
+}
+
+/// A running process. It is killed when this is dropped.
+pub(super) struct Running {
+    command: String,
+    pub(super) child: Child,
+    errors: tokio::task::JoinHandle<String>,
+}
+
+impl Git {
+    /// git in a bare repository of the gate.
+    pub(super) fn new(program: &Path, repository: &Path) -> Self {
+        let (program, repository) = (program.to_owned(), repository.to_owned());
+        Self { program, repository, alternates: None, memory: OWN, env: Vec::new() }
+    }
+
+    /// The same with the objects of another repository.
+    #[must_use]
+    pub(super) fn with_objects_of(&self, repository: &Path) -> Self {
+        Self { alternates: Some(repository.join("objects")), ..self.clone() }
+    }
+
+    /// The same with a limit of memory.
+    #[must_use]
+    pub(super) fn with_memory(&self, memory: u64) -> Self {
+        Self { memory, ..self.clone() }
+    }
+
+    /// The same with a variable.
+    #[must_use]
+    pub(super) fn env(&self, name: &'static str, value: impl Into<PathBuf>) -> Self {
+        let env = self.env.iter().cloned().chain([(name, value.into())]).collect();
+        Self { env, ..self.clone() }
+    }
+
+    /// The repository.
+    pub(super) fn repository(&self) -> &Path {
+        &self.repository
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().current_dir(&self.repository).kill_on_drop(true).process_group(0);
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        command.args(arguments);
+        for name in ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "HOME", "XDG_CONFIG_HOME"] {
+            command.env(name, "/dev/null");
+        }
+        // A file that cannot be there: about an empty one git prints advice.
+        command.env("GIT_GRAFT_FILE", "/dev/null/none");
+        for name in [
+            "GIT_CONFIG_NOSYSTEM",
+            "GIT_ATTR_NOSYSTEM",
+            "GIT_NO_REPLACE_OBJECTS",
+            "GIT_NO_LAZY_FETCH",
+            "GIT_LITERAL_PATHSPECS",
+        ] {
+            command.env(name, "1");
+        }
+        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
+        command.env("GIT_ALLOW_PROTOCOL", "none");
+        command.env("GIT_DIR", &self.repository);
+        if let Some(objects) = &self.alternates {
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts a process with pipes; its limits hold before it is sent anything.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn start(&self, arguments: &[&str]) -> Result<Running, GitError> {
+        let shown = arguments.first().copied().unwrap_or_default().to_owned();
+        let run = |source| GitError::Run { command: shown.clone(), source };
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(run)?;
+        limit(&child, self.memory).map_err(run)?;
+        let errors = tokio::spawn(read_message(child.stderr.take()));
+        Ok(Running { command: shown, child, errors })
+    }
+
+    /// Runs a process to its end: its input, and its output of at most so many bytes.
+    ///
+    /// # Errors
+    /// It fails, takes too long, or writes more.
+    pub(super) async fn run(&self, arguments: &[&str], input: Vec<u8>, most: u64) -> Result<Vec<u8>, GitError> {
+        let mut running = self.start(arguments)?;
+        let mut stdin = running.child.stdin.take();
+        let stdout = running.child.stdout.take();
+        let work = async {
+            let feed = async {
+                if let Some(stdin) = &mut stdin {
+                    // A process that does not read all of its input says why by its status.
+                    let _ = stdin.write_all(&input).await;
+                }
+                drop(stdin);
+            };
+            let mut output = Vec::new();
+            let read = async {
+                match stdout {
+                    Some(stdout) => stdout.take(most.saturating_add(1)).read_to_end(&mut output).await.map(drop),
+                    None => Ok(()),
+                }
+            };
+            let ((), read) = tokio::join!(feed, read);
+            read.map_err(|source| GitError::Run { command: running.command.clone(), source })?;
+            if output.len() as u64 > most {
+                let problem = format!("its output has more than {most} bytes");
+                return Err(GitError::Output { command: running.command.clone(), problem });
+            }
+            running.end().await?;
+            Ok(output)
+        };
+        let shown = arguments.first().copied().unwrap_or_default().to_owned();
+        tokio::time::timeout(DEADLINE, work).await.map_err(|_| GitError::Late(shown))?
+    }
+}
+
+impl Running {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It failed.
+    pub(super) async fn end(mut self) -> Result<(), GitError> {
+        let run = |source| GitError::Run { command: self.command.clone(), source };
+        let status = self.child.wait().await.map_err(run)?;
+        let message = (&mut self.errors).await.unwrap_or_default();
+        if status.success() {
+            return Ok(());
+        }
+        Err(GitError::Failed { command: self.command.clone(), status, message })
+    }
+
+    /// An error about its output.
+    pub(super) fn unexpected(&self, problem: impl Into<String>) -> GitError {
+        GitError::Output { command: self.command.clone(), problem: problem.into() }
+    }
+}
+
+/// Bounds a process that has just been started: its memory, processor time, and core dumps.
+pub(super) fn limit(child: &Child, memory: u64) -> std::io::Result<()> {
+    let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    let pid = pid.ok_or_else(|| std::io::Error::other("it has ended"))?;
+    for (resource, most) in [(Resource::As, memory), (Resource::Cpu, CPU), (Resource::Core, 0)] {
+        prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+    }
+    Ok(())
+}
+
+/// The end of what a process says on standard error.
+pub(super) async fn read_message(from: Option<impl AsyncRead + Unpin>) -> String {
+    let mut message = Vec::new();
+    if let Some(mut from) = from {
+        let _ = (&mut from).take(MAX_MESSAGE).read_to_end(&mut message).await;
+        let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    }
+    super::visible::text(&message).trim().to_owned()
+}

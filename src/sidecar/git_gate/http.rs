@@ -1,0 +1,256 @@
+//! Smart HTTP (git, `gitprotocol-http(5)`): which request is for which repository and service. The pure part decides;
+//! the rest streams.
+
+use std::convert::Infallible;
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::conversation::Service;
+use super::fetch::{self, Version};
+use super::gate::{Gate, Operation, Served};
+use super::report::{Answer, QUEUE};
+use super::{pkt, push, receive};
+
+/// Maximum size of the request of a fetch, in bytes, also when it was compressed.
+const MAX_REQUEST: u64 = 16 << 20;
+/// The size of a pipe and of a piece, in bytes.
+const PIPE: usize = 256 << 10;
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    /// The list of references.
+    Refs(Service),
+    /// A request of a service.
+    Post(Service),
+    /// Git LFS.
+    Lfs,
+}
+
+/// Reads a target: the repository's path, and the action. Escapes, empty and dotted components are in no URL of git's.
+fn route<'a>(method: &Method, path: &'a str, query: Option<&str>) -> Option<(&'a str, Action)> {
+    if path.contains(['%', '\\']) || path.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
+        return None;
+    }
+    if let Some((repository, _)) = path.split_once("/info/lfs") {
+        return Some((repository, Action::Lfs));
+    }
+    if let Some(repository) = path.strip_suffix("/info/refs") {
+        let service = Service::of_name(query?.strip_prefix("service=")?)?;
+        return (method == Method::GET).then_some((repository, Action::Refs(service)));
+    }
+    let (repository, name) = path.rsplit_once('/')?;
+    (method == Method::POST).then_some((repository, Action::Post(Service::of_name(name)?)))
+}
+
+/// The repository of a request: by its name at the gate, or by the host and path that egress handed over.
+fn find(gate: &Gate, host: &str, path: &str) -> Option<Arc<Served>> {
+    let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = path.trim_start_matches('/');
+    gate.named(name.strip_suffix(".git").unwrap_or(name)).or_else(|| gate.at(host, path))
+}
+
+/// Responds to a request.
+pub(super) async fn respond(gate: Arc<Gate>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
+    let routed = route(request.method(), &path, query.as_deref());
+    let routed = routed.and_then(|(repository, action)| Some((find(&gate, &host, repository)?, action)));
+    Ok(match routed {
+        None => text(StatusCode::NOT_FOUND, "text/plain", "the git gate serves no such repository\n"),
+        Some((_, Action::Lfs)) => {
+            let why = r#"{"message": "refused by bottler: Git LFS is off for this repository"}"#;
+            text(StatusCode::FORBIDDEN, "application/vnd.git-lfs+json", why)
+        }
+        Some((served, Action::Refs(service))) => refs(&gate, &served, service, &request).await,
+        Some((served, Action::Post(Service::UploadPack))) => upload(&gate, &served, request).await,
+        Some((served, Action::Post(Service::ReceivePack))) => receive_pack(&gate, &served, request).await,
+    })
+}
+
+fn version(request: &Request<Incoming>) -> Version {
+    Version::read(request.headers().get("git-protocol").and_then(|value| value.to_str().ok()).unwrap_or_default())
+}
+
+async fn refs(gate: &Gate, served: &Served, service: Service, request: &Request<Incoming>) -> Response<Body> {
+    let listed = match service {
+        Service::UploadPack => {
+            fetch::advertisement(&served.mirror, version(request)).await.map_err(|error| error.to_string())
+        }
+        Service::ReceivePack => receive::advertisement(served)
+            .await
+            .map_err(|error| error.to_string())
+            .map(|list| [&pkt::line("# service=git-receive-pack\n"), pkt::FLUSH, &list].concat()),
+    };
+    let body = listed.unwrap_or_else(|why| {
+        [pkt::line(format!("# service={}\n", service.name())), pkt::FLUSH.to_vec(), failed(gate, served, &why)].concat()
+    });
+    git(&format!("application/x-{}-advertisement", service.name()), full(body))
+}
+
+/// A failed operation, as every client shows it.
+fn failed(gate: &Gate, served: &Served, why: &str) -> Vec<u8> {
+    let (decision, code) = ("refuse", "git_upstream_failed");
+    gate.record(served, &Operation { method: "fetch", decision, code, reason: why.to_owned() });
+    pkt::line(format!("ERR bottler: {}", super::visible::reason(why)))
+}
+
+async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incoming>) -> Response<Body> {
+    let kind = "application/x-git-upload-pack-result";
+    let version = version(&request);
+    let is_gzip = request.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "gzip");
+    let mut body = Vec::new();
+    let mut from = reader(request.into_body()).take(MAX_REQUEST);
+    if from.read_to_end(&mut body).await.is_err() || body.len() as u64 == MAX_REQUEST {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "text/plain", "the request of a fetch is too large\n");
+    }
+    if is_gzip {
+        let mut plain = Vec::new();
+        let read = flate2::read::GzDecoder::new(&body[..]).take(MAX_REQUEST).read_to_end(&mut plain);
+        if read.is_err() || plain.len() as u64 == MAX_REQUEST {
+            return text(StatusCode::BAD_REQUEST, "text/plain", "the request of a fetch cannot be decompressed\n");
+        }
+        body = plain;
+    }
+    let gate = gate.clone();
+    let served = served.clone();
+    let (to, from) = mpsc::channel::<std::io::Result<Bytes>>(QUEUE);
+    tokio::spawn(async move {
+        let _permit = gate.fetches.acquire().await;
+        let mut running = match fetch::rpc(&served.mirror, version, body).await {
+            Ok(running) => running,
+            Err(error) => {
+                let _ = to.send(Ok(failed(&gate, &served, &error.to_string()).into())).await;
+                return;
+            }
+        };
+        let Some(mut stdout) = running.child.stdout.take() else { return };
+        let mut piece = vec![0; PIPE];
+        while let Ok(length @ 1..) = stdout.read(&mut piece).await {
+            if to.send(Ok(Bytes::copy_from_slice(&piece[..length]))).await.is_err() {
+                return;
+            }
+        }
+        if let Err(error) = running.end().await {
+            let _ = to.send(Err(std::io::Error::other(error.to_string()))).await;
+        }
+    });
+    git(kind, streamed(from))
+}
+
+async fn receive_pack(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incoming>) -> Response<Body> {
+    let kind = "application/x-git-receive-pack-result";
+    if request.headers().contains_key(CONTENT_ENCODING) {
+        return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "text/plain", "a push has no content encoding\n");
+    }
+    let Ok(permit) = gate.pushes.acquire().await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the git gate is ending\n");
+    };
+    let mut from = reader(request.into_body());
+    let push = match receive::receive(gate, served, &mut from, true).await {
+        Ok(push) => push,
+        Err(error) => {
+            let reason = error.to_string();
+            let (decision, code) = ("refuse", "git_push_malformed");
+            gate.record(served, &Operation { method: "push", decision, code, reason: reason.clone() });
+            let _ = tokio::io::copy(&mut from.take(served.terms.max_push), &mut tokio::io::sink()).await;
+            return git(kind, full(pkt::line(format!("ERR bottler: {}", super::visible::reason(&reason)))));
+        }
+    };
+    drop(permit);
+    let (to, from) = mpsc::channel(QUEUE);
+    let (gate, served) = (gate.clone(), served.clone());
+    tokio::spawn(async move {
+        let _permit = gate.pushes.acquire().await;
+        let answer = Answer::new(to, &push.request);
+        push::decide(&gate, &served, push, &answer).await;
+    });
+    let from = futures_util::stream::unfold(from, |mut from| async {
+        from.recv().await.map(|piece| (Ok(Frame::data(piece)), from))
+    });
+    git(kind, BodyExt::boxed(StreamBody::new(from)))
+}
+
+/// The body of a request, as something to read.
+fn reader(mut body: Incoming) -> impl AsyncRead + Unpin {
+    let (near, mut far) = tokio::io::duplex(PIPE);
+    tokio::spawn(async move {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data()
+                && far.write_all(&data).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    near
+}
+
+fn streamed(from: mpsc::Receiver<std::io::Result<Bytes>>) -> Body {
+    let pieces = futures_util::stream::unfold(from, |mut from| async { from.recv().await.map(|piece| (piece, from)) });
+    BodyExt::boxed(StreamBody::new(pieces.map_ok(Frame::data)))
+}
+
+fn full(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).map_err(|never| match never {}).boxed()
+}
+
+fn git(kind: &str, body: Body) -> Response<Body> {
+    let response = Response::builder().header(CONTENT_TYPE, kind).header(CACHE_CONTROL, "no-cache");
+    response.body(body).unwrap_or_default()
+}
+
+fn text(status: StatusCode, kind: &str, text: &'static str) -> Response<Body> {
+    let response = Response::builder().status(status).header(CONTENT_TYPE, kind);
+    response.body(full(text)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_requests_of_git_are_routed() {
+        let (get, post) = (Method::GET, Method::POST);
+        for (method, path, query, expected) in [
+            (
+                &get,
+                "/app.git/info/refs",
+                Some("service=git-upload-pack"),
+                Some(("/app.git", Action::Refs(Service::UploadPack))),
+            ),
+            (
+                &get,
+                "/a/app/info/refs",
+                Some("service=git-receive-pack"),
+                Some(("/a/app", Action::Refs(Service::ReceivePack))),
+            ),
+            (&post, "/app.git/git-upload-pack", None, Some(("/app.git", Action::Post(Service::UploadPack)))),
+            (&post, "/app.git/git-receive-pack", None, Some(("/app.git", Action::Post(Service::ReceivePack)))),
+            (&post, "/app.git/info/lfs/objects/batch", None, Some(("/app.git", Action::Lfs))),
+            (&get, "/app.git/info/refs", None, None),
+            (&get, "/app.git/info/refs", Some("service=git-upload-archive"), None),
+            (&get, "/app.git/info/refs", Some("service=git-upload-pack&x"), None),
+            (&post, "/app.git/info/refs", Some("service=git-upload-pack"), None),
+            (&get, "/app.git/git-upload-pack", None, None),
+            (&get, "/app.git/HEAD", None, None),
+            (&get, "/x/../app.git/info/refs", Some("service=git-upload-pack"), None),
+            (&get, "/x//app.git/info/refs", Some("service=git-upload-pack"), None),
+            (&get, "/%61pp.git/info/refs", Some("service=git-upload-pack"), None),
+        ] {
+            assert_eq!(route(method, path, query), expected, "{path}");
+        }
+    }
+}

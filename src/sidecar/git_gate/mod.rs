@@ -1,0 +1,44 @@
+//! `git-gate`: the only way to an upstream git repository. The agent fetches from a mirror; what it pushes is unpacked
+//! in a quarantine, every object that would be published is inspected, and exactly those objects are forwarded, or
+//! nothing is (promise 10). git itself runs as a tool without network, keys, configuration or hooks.
+//!
+//! A push: [`serve`] and [`http`] → [`pkt`] → [`commands`] → [`receive`] → [`quarantine`] → [`publish`] →
+//! [`objects`] and [`history`] → [`forward`] → [`report`]; [`push`] is what joins them. Beside: [`mirror`] and
+//! [`upstream`], which holds the keys.
+
+mod address;
+mod commands;
+mod config;
+mod conversation;
+mod fetch;
+mod forward;
+mod gate;
+mod git;
+mod history;
+mod http;
+mod inspect;
+mod mirror;
+mod objects;
+mod pipe;
+mod pkt;
+mod publish;
+mod push;
+mod quarantine;
+mod receive;
+mod ref_name;
+mod report;
+mod role;
+mod serve;
+mod splice;
+mod terms;
+mod texts;
+mod trace;
+mod tunnel;
+mod upstream;
+mod upstream_http;
+mod visible;
+
+pub use config::{Config, Delete, Known, Lfs, PROTECTED, Programs, Repository, TermsSpec, Update};
+pub use gate::{Gate, ROLE};
+pub use pipe::{PIPE, run as pipe};
+pub use role::PORT;

@@ -1,0 +1,170 @@
+//! Reads every published object and has it inspected, some at a time, so that memory is bounded.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::ChildStdout;
+use tokio::task::JoinHandle;
+
+use super::git::{Git, GitError, Running};
+use super::inspect::{Inspector, Kind, Problem};
+use super::terms::Terms;
+
+/// How many objects, and bytes, are inspected together, and how many such lots at a time.
+const LOT: usize = 512;
+const LOT_BYTES: usize = 2 << 20;
+const LOTS: usize = 2;
+/// Maximum size of an object that is not a file, in bytes.
+const MAX_OTHER: u64 = 16 << 20;
+/// Maximum length of the line before an object, in bytes.
+const MAX_HEAD: u64 = 256;
+/// Maximum number of problems. Some may be let through, so that further objects are still inspected; with more of them
+/// the push is refused.
+const MAX_ISSUES: usize = 1000;
+
+/// A problem, and the object that has it.
+#[derive(Debug, Clone)]
+pub(super) struct Issue {
+    /// The object.
+    pub(super) id: String,
+    /// Its kind.
+    pub(super) kind: Kind,
+    /// Its path, if it is in a tree.
+    pub(super) path: String,
+    /// The problem.
+    pub(super) problem: Problem,
+}
+
+struct Object {
+    id: String,
+    kind: Kind,
+    path: String,
+    content: Vec<u8>,
+}
+
+/// Why objects could not be read. Then nothing is published.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ObjectsError {
+    /// git failed, or wrote what was not expected.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A file is larger than what the manifest allows.
+    #[error("{path} has {size} bytes; a file may have at most {most}")]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// Its size, in bytes.
+        size: u64,
+        /// The maximum.
+        most: u64,
+    },
+    /// An object is missing.
+    #[error("the object {0} is missing")]
+    Missing(String),
+    /// More problems than can be explained.
+    #[error("there are more than {MAX_ISSUES} findings in it")]
+    TooMany,
+    /// The inspection itself failed.
+    #[error("inspect objects: {0}")]
+    Inspect(#[from] tokio::task::JoinError),
+}
+
+/// Inspects objects; returns what is wrong with them, in their order.
+///
+/// # Errors
+/// An object cannot be read, or is too large.
+pub(super) async fn inspect(
+    git: &Git,
+    objects: &[(String, String)],
+    inspector: &Inspector,
+    terms: &Arc<Terms>,
+) -> Result<Vec<Issue>, ObjectsError> {
+    let mut running = git.start(&["cat-file", "--batch", "--buffer"])?;
+    let (Some(mut stdin), Some(stdout)) = (running.child.stdin.take(), running.child.stdout.take()) else {
+        return Err(running.unexpected("it has no pipes").into());
+    };
+    let ids: String = objects.iter().flat_map(|(id, _)| [id.as_str(), "\n"]).collect();
+    let feed = tokio::spawn(async move {
+        let _ = stdin.write_all(ids.as_bytes()).await;
+    });
+    let mut stdout = BufReader::with_capacity(1 << 20, stdout);
+    let (mut issues, mut lot, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut lots: VecDeque<JoinHandle<Vec<Issue>>> = VecDeque::new();
+    for (id, path) in objects {
+        let object = read(&running, &mut stdout, id, path, terms.max_file).await?;
+        bytes += object.content.len();
+        lot.push(object);
+        if lot.len() < LOT && bytes < LOT_BYTES {
+            continue;
+        }
+        if lots.len() == LOTS
+            && let Some(done) = lots.pop_front()
+        {
+            issues.extend(done.await?);
+        }
+        lots.push_back(start(std::mem::take(&mut lot), inspector, terms));
+        bytes = 0;
+        if issues.len() > MAX_ISSUES {
+            return Err(ObjectsError::TooMany);
+        }
+    }
+    lots.push_back(start(lot, inspector, terms));
+    for lot in lots {
+        issues.extend(lot.await?);
+    }
+    if issues.len() > MAX_ISSUES {
+        return Err(ObjectsError::TooMany);
+    }
+    feed.await?;
+    drop(stdout);
+    running.end().await?;
+    Ok(issues)
+}
+
+/// Reads one object: `ID TYPE SIZE`, the content, and a line's end (`git-cat-file(1)`, "BATCH OUTPUT").
+async fn read(
+    running: &Running,
+    from: &mut BufReader<ChildStdout>,
+    id: &str,
+    path: &str,
+    max_file: u64,
+) -> Result<Object, ObjectsError> {
+    let gone = |error: std::io::Error| running.unexpected(format!("its output ends: {error}"));
+    let mut head = String::new();
+    from.take(MAX_HEAD).read_line(&mut head).await.map_err(gone)?;
+    let words: Vec<&str> = head.split_ascii_whitespace().collect();
+    let (kind, size) = match words[..] {
+        [same, kind, size] if same == id => (Kind::read(kind), size.parse::<u64>().ok()),
+        [same, "missing"] if same == id => return Err(ObjectsError::Missing(id.to_owned())),
+        _ => (None, None),
+    };
+    let (Some(kind), Some(size)) = (kind, size) else {
+        return Err(running.unexpected(format!("{head:?} is not the beginning of {id}")).into());
+    };
+    let most = if kind == Kind::Blob { max_file } else { MAX_OTHER };
+    if size > most {
+        let path = if path.is_empty() { id } else { path }.to_owned();
+        return Err(ObjectsError::TooLarge { path, size, most });
+    }
+    let length = usize::try_from(size).map_err(|_| running.unexpected("an object is too large"))?;
+    let mut content = vec![0; length + 1];
+    from.read_exact(&mut content).await.map_err(gone)?;
+    content.pop();
+    Ok(Object { id: id.to_owned(), kind, path: path.to_owned(), content })
+}
+
+fn start(lot: Vec<Object>, inspector: &Inspector, terms: &Arc<Terms>) -> JoinHandle<Vec<Issue>> {
+    let (inspector, terms) = (inspector.clone(), terms.clone());
+    tokio::task::spawn_blocking(move || {
+        let mut issues = Vec::new();
+        for Object { id, kind, path, content } in lot {
+            let problems = inspector.inspect(kind, &path, &content, &terms);
+            issues.extend(problems.into_iter().map(|problem| {
+                let (id, path) = (id.clone(), path.clone());
+                Issue { id, kind, path, problem }
+            }));
+        }
+        issues
+    })
+}

@@ -1,0 +1,129 @@
+//! Receives a push: commands, then the pack into a quarantine. Nothing is decided here but what needs no pack.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::commands::{self, CommandsError, Request, ZERO};
+use super::gate::{Gate, Served};
+use super::git::GitError;
+use super::mirror::MirrorError;
+use super::pkt;
+use super::quarantine::{Quarantine, Unpacking};
+use super::terms::Refusal;
+use crate::scan::Budget;
+
+/// What the client may use. Nothing that configures the server, and packs are complete by themselves.
+const CAPABILITIES: &str = "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1 no-thin agent=bottler";
+
+/// A push that has arrived.
+pub(super) struct Push {
+    /// Its commands.
+    pub(super) request: Request,
+    /// Its pack, if there is one.
+    pub(super) pack: Option<(Quarantine, Unpacking)>,
+    /// What was refused at once: the reference, or all of them.
+    pub(super) refused: Vec<(Option<String>, Refusal)>,
+}
+
+/// Why references could not be listed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ListError {
+    /// The upstream cannot be asked.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+    /// git failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+}
+
+/// Lists the references of the upstream, as `receive-pack` does.
+///
+/// # Errors
+/// The upstream cannot be asked.
+pub(super) async fn advertisement(served: &Served) -> Result<Vec<u8>, ListError> {
+    served.mirror.refresh().await?;
+    let mut refs = served.mirror.refs().await?;
+    if refs.is_empty() {
+        refs.push((ZERO.to_owned(), "capabilities^{}".to_owned()));
+    }
+    let mut response = Vec::new();
+    for (number, (id, name)) in refs.iter().enumerate() {
+        let text = if number == 0 { format!("{id} {name}\0{CAPABILITIES}\n") } else { format!("{id} {name}\n") };
+        response.extend(pkt::line(text));
+    }
+    response.extend_from_slice(pkt::FLUSH);
+    Ok(response)
+}
+
+/// Receives a push. `ends` says that the input ends with the pack.
+///
+/// # Errors
+/// The commands are malformed: then there is nobody to report to.
+pub(super) async fn receive(
+    gate: &Arc<Gate>,
+    served: &Arc<Served>,
+    from: &mut (impl AsyncRead + Unpin),
+    ends: bool,
+) -> Result<Push, CommandsError> {
+    let request = commands::read(from).await?;
+    let mut push = Push { refused: refused_by_name(gate, served, &request), request, pack: None };
+    if !push.request.has_pack() {
+        return Ok(push);
+    }
+    if !push.refused.is_empty() {
+        if ends {
+            drain(from, served.terms.max_push).await;
+        }
+        return Ok(push);
+    }
+    match begin(served, from, ends).await {
+        Ok(pack) => push.pack = Some(pack),
+        Err(refusal) => {
+            push.refused.push((None, refusal));
+            if ends {
+                drain(from, served.terms.max_push).await;
+            }
+        }
+    }
+    Ok(push)
+}
+
+async fn begin(
+    served: &Served,
+    from: &mut (impl AsyncRead + Unpin),
+    ends: bool,
+) -> Result<(Quarantine, Unpacking), Refusal> {
+    let mirror = served.mirror.git.repository();
+    let quarantine = Quarantine::new(&served.program, &served.folder, mirror);
+    let quarantine =
+        quarantine.map_err(|error| Refusal::new("git_gate_failed", format!("make room for the pack: {error}")))?;
+    let unpacking = quarantine.receive(from, ends, served.terms.max_push).await;
+    unpacking.map(|unpacking| (quarantine, unpacking)).map_err(|error| error.refusal())
+}
+
+/// Reads what is not used, so that the client reads the response; not without end.
+async fn drain(from: &mut (impl AsyncRead + Unpin), most: u64) {
+    let _ = tokio::io::copy(&mut from.take(most), &mut tokio::io::sink()).await;
+}
+
+/// What the names alone refuse.
+fn refused_by_name(gate: &Gate, served: &Served, request: &Request) -> Vec<(Option<String>, Refusal)> {
+    let Some(inspector) = gate.inspector() else {
+        let reason = "the bottle has not been released yet: no push is accepted before its secrets are known";
+        return vec![(None, Refusal::new("git_not_ready", reason))];
+    };
+    let own = served.own();
+    let refused = request.commands.iter().filter_map(|command| {
+        let name = command.name.as_bytes();
+        let found = inspector.findings(name, &mut Budget::of(name.len()));
+        let found = found.map(|found| found.into_iter().find(|finding| inspector.refuses(finding)));
+        let refusal = match found {
+            Ok(None) => served.terms.judge(command, &own).err()?,
+            Ok(Some(finding)) => Refusal::new("secret_found", format!("the name contains a secret: {finding}")),
+            Err(exhausted) => Refusal::new("git_uninspectable", exhausted.to_string()),
+        };
+        Some((Some(command.name.clone()), refusal))
+    });
+    refused.collect()
+}

@@ -1,0 +1,324 @@
+//! Attacks on the git gate: by an agent that speaks git's protocol itself, and by an upstream.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use bottler::sidecar::git_gate::TermsSpec;
+use flate2::{Compression, write::ZlibEncoder};
+use sha1::{Digest, Sha1};
+
+use crate::git_gate_lab::{By, Wish, World, token};
+use crate::lab::in_namespace;
+
+const ZERO: &str = "0000000000000000000000000000000000000000";
+
+/// A pack of these objects, as git makes it.
+fn pack(world: &World, repository: &Path, ids: &[&str]) -> Vec<u8> {
+    world.git_with(repository, &["pack-objects", "--stdout", "-q"], (ids.join("\n") + "\n").as_bytes())
+}
+
+/// Writes an object as it is, without any check.
+fn object(world: &World, repository: &Path, kind: &str, content: &[u8]) -> String {
+    let id = world.git_with(repository, &["hash-object", "-t", kind, "--literally", "-w", "--stdin"], content);
+    String::from_utf8(id).unwrap().trim().to_owned()
+}
+
+/// A commit of a tree, on top of a parent.
+fn commit(world: &World, repository: &Path, tree: &str, parent: &str) -> String {
+    world.git(repository, &["commit-tree", "-m", "x", "-p", parent, tree]).expect(true, &[]).text.trim().to_owned()
+}
+
+fn create(id: &str) -> String {
+    format!("{ZERO} {id} refs/heads/agent/x")
+}
+
+#[test]
+fn promise_10_what_git_would_not_write_is_refused() {
+    if !in_namespace("git_gate_hostile::promise_10_what_git_would_not_write_is_refused") {
+        return;
+    }
+    let world = World::new(Wish::default());
+    let clone = world.clone_to("clone");
+    let parent = world.id(&clone, "HEAD");
+    let blob = object(&world, &clone, "blob", b"content\n");
+    let raw: Vec<u8> = (0..40).step_by(2).map(|at| u8::from_str_radix(&blob[at..at + 2], 16).unwrap()).collect();
+    let tree = |mode: &str, name: &str, raw: &[u8]| {
+        let entry = [mode.as_bytes(), b" ", name.as_bytes(), b"\0", raw].concat();
+        object(&world, &clone, "tree", &entry)
+    };
+    let modules = |text: &str| {
+        let id = object(&world, &clone, "blob", text.as_bytes());
+        let raw: Vec<u8> = (0..40).step_by(2).map(|at| u8::from_str_radix(&id[at..at + 2], 16).unwrap()).collect();
+        (tree("100644", ".gitmodules", &raw), id)
+    };
+    let option = modules("[submodule \"x\"]\n\tpath = x\n\turl = --upload-pack=touch${IFS}/tmp/x\n");
+    let dots = modules("[submodule \"../../x\"]\n\tpath = x\n\turl = https://example.com/x\n");
+    for ((tree, blob), words) in [
+        ((tree("100644", ".git", &raw), blob.clone()), "hasDotgit"),
+        ((tree("100644", ".GIT", &raw), blob.clone()), "hasDotgit"),
+        ((tree("100644", "..", &raw), blob.clone()), "hasDotdot"),
+        ((tree("100644", "a/b", &raw), blob.clone()), "fullPathname"),
+        (option, "disallowed submodule url"),
+        (dots, "submodule name"),
+    ] {
+        let id = commit(&world, &clone, &tree, &parent);
+        let response = world.post(&[create(&id)], &pack(&world, &clone, &[&id, &tree, &blob]));
+        assert!(response.contains("ng refs/heads/agent/x git does not accept the pack"), "{response}");
+        assert!(response.contains(words), "{words}: {response}");
+    }
+    // A link to the outside is content, and nothing follows it.
+    let target = object(&world, &clone, "blob", b"/etc/passwd");
+    let raw: Vec<u8> = (0..40).step_by(2).map(|at| u8::from_str_radix(&target[at..at + 2], 16).unwrap()).collect();
+    let link = tree("120000", "link", &raw);
+    let id = commit(&world, &clone, &link, &parent);
+    let whole = pack(&world, &clone, &[&id, &link, &target]);
+    for (body, words) in [
+        ([&whole[..], b"more"].concat(), "bytes follow the pack"),
+        (whole[..whole.len() - 1].to_vec(), "git does not accept the pack"),
+        (Vec::new(), "git does not accept the pack"),
+        (pack(&world, &clone, &[&link, &target]), "which a reference is to have"),
+        (pack(&world, &clone, &[&id, &target]), "not complete"),
+        (pack(&world, &clone, &[&id, &link]), "missing"),
+    ] {
+        let response = world.post(&[create(&id)], &body);
+        assert!(response.contains("ng refs/heads/agent/x") && response.contains(words), "{words}: {response}");
+    }
+    for (commands, words) in [
+        (vec![create(&id), create(&id)], "in more than one command"),
+        (vec![create(&id), format!("{id} {ZERO} refs/heads/agent/x")], "in more than one command"),
+        (vec![format!("{ZERO} {id} refs/meta/config")], "only branches and tags"),
+        (vec![format!("{ZERO} {id} refs/replace/{id}")], "only branches and tags"),
+        (vec![format!("{ZERO} {id} refs/heads/agent/../main")], "not a valid name"),
+        (vec![format!("{parent} {ZERO} refs/heads/main")], "may not be pushed"),
+        (vec![format!("{ZERO} {link} refs/heads/agent/tree")], "is not a commit"),
+    ] {
+        let response = world.post(&commands, &whole);
+        assert!(response.contains(words), "{words}: {response}");
+    }
+    assert_eq!(world.upstream("agent/x"), "");
+    let response = world.post(&[create(&id)], &whole);
+    assert!(response.contains("ok refs/heads/agent/x"), "{response}");
+    assert_eq!(world.upstream("agent/x"), id);
+}
+
+/// The header of an object in a pack (git, `gitformat-pack(5)`).
+fn header(kind: u8, mut size: usize) -> Vec<u8> {
+    let mut bytes = vec![kind << 4 | u8::try_from(size & 15).unwrap()];
+    size >>= 4;
+    while size > 0 {
+        *bytes.last_mut().unwrap() |= 0x80;
+        bytes.push(u8::try_from(size & 0x7f).unwrap());
+        size >>= 7;
+    }
+    bytes
+}
+
+fn number(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let rest = value >> 7;
+        bytes.push(u8::try_from(value & 0x7f).unwrap() | if rest > 0 { 0x80 } else { 0 });
+        value = rest;
+        if rest == 0 {
+            return bytes;
+        }
+    }
+}
+
+fn deflate(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut to = ZlibEncoder::new(Vec::new(), Compression::best());
+    to.write_all(bytes).unwrap();
+    to.finish().unwrap()
+}
+
+/// A pack of about a thousand bytes, whose last object has a gibibyte: each delta copies its base many times.
+fn bomb() -> Vec<u8> {
+    const SMALL: usize = 1 << 16;
+    let mut pack = [b"PACK", &2_u32.to_be_bytes()[..], &3_u32.to_be_bytes()].concat();
+    let mut at = pack.len();
+    pack.extend([header(3, SMALL), deflate(&vec![0; SMALL])].concat());
+    let (mut base, mut size) = (at, SMALL);
+    // A copy from the beginning: 64 KiB without a size, and 0xffffff bytes with three bytes of it.
+    for (copy, length, times) in [(&[0x80][..], SMALL, 256), (&[0xf0, 0xff, 0xff, 0xff][..], 0xff_ffff, 64)] {
+        let delta = [number(size), number(length * times), copy.repeat(times)].concat();
+        at = pack.len();
+        pack.extend(header(6, delta.len()));
+        // The distance to the base, in git's own numbers.
+        let mut distance = at - base;
+        let mut digits = vec![u8::try_from(distance & 0x7f).unwrap()];
+        distance >>= 7;
+        while distance > 0 {
+            distance -= 1;
+            digits.push(u8::try_from(distance & 0x7f).unwrap() | 0x80);
+            distance >>= 7;
+        }
+        pack.extend(digits.iter().rev());
+        pack.extend(deflate(&delta));
+        (base, size) = (at, length * times);
+    }
+    let sum = Sha1::digest(&pack);
+    pack.extend_from_slice(&sum);
+    pack
+}
+
+#[test]
+fn promise_15_a_small_pack_that_becomes_large_is_refused_at_once() {
+    if !in_namespace("git_gate_hostile::promise_15_a_small_pack_that_becomes_large_is_refused_at_once") {
+        return;
+    }
+    let world = World::new(Wish::default());
+    let clone = world.clone_to("clone");
+    let bomb = bomb();
+    assert!(bomb.len() < 2000, "{}", bomb.len());
+    let began = std::time::Instant::now();
+    let response = world.post(&[create(&world.id(&clone, "HEAD"))], &bomb);
+    println!("a bomb of {} bytes is refused in {:?}", bomb.len(), began.elapsed());
+    assert!(response.contains("too much memory"), "{response}");
+    assert_eq!(world.upstream("agent/x"), "");
+    // The gate goes on.
+    world.write("clone/a", "a\n");
+    world.commit("clone", "a");
+    world.git(&clone, &["push", "origin", "HEAD:refs/heads/agent/x"]).expect(true, &[]);
+}
+
+#[test]
+fn promise_10_what_the_upstream_has_no_more_is_inspected_and_sent_again() {
+    if !in_namespace("git_gate_hostile::promise_10_what_the_upstream_has_no_more_is_inspected_and_sent_again") {
+        return;
+    }
+    for harmless in [true, false] {
+        let world = World::new(Wish::default());
+        let seed = world.path("seed");
+        let upstream = world.path("upstream.git");
+        let content = if harmless { "nothing\n".to_owned() } else { format!("key = {}\n", token()) };
+        world.git(&seed, &["checkout", "-q", "-b", "leak"]).expect(true, &[]);
+        world.write("seed/leaked", &content);
+        world.commit("seed", "leak");
+        world.git(&seed, &["push", "-q", &upstream.display().to_string(), "leak"]).expect(true, &[]);
+        let clone = world.clone_to("clone");
+        let blob = world.id(&clone, "origin/leak:leaked");
+        // The upstream's owner purges it; the mirror still has it.
+        world.git(&upstream, &["branch", "-q", "-D", "leak"]).expect(true, &[]);
+        world.git(&upstream, &["-c", "gc.reflogExpire=now", "gc", "-q", "--prune=now"]).expect(true, &[]);
+        world.git(&upstream, &["cat-file", "-e", &blob]).expect(false, &[]);
+        let tree = world.git_with(&clone, &["mktree"], format!("100644 blob {blob}\tagain\n").as_bytes());
+        let tree = String::from_utf8(tree).unwrap().trim().to_owned();
+        let id = commit(&world, &clone, &tree, &world.id(&clone, "HEAD"));
+        // A pack without the blob.
+        let response = world.post(&[create(&id)], &pack(&world, &clone, &[&id, &tree]));
+        if harmless {
+            assert!(response.contains("ok refs/heads/agent/x"), "{response}");
+            world.git(&upstream, &["cat-file", "-e", &blob]).expect(true, &[]);
+            world.git(&upstream, &["fsck", "--connectivity-only"]).expect(true, &[]);
+        } else {
+            assert!(response.contains("ng refs/heads/agent/x a secret (github-token"), "{response}");
+            assert_eq!(world.upstream("agent/x"), "");
+        }
+    }
+}
+
+#[test]
+fn promise_10_replacements_and_grafts_hide_nothing() {
+    if !in_namespace("git_gate_hostile::promise_10_replacements_and_grafts_hide_nothing") {
+        return;
+    }
+    let world = World::new(Wish::default());
+    // The upstream offers a replacement: a harmless file for one that holds a token.
+    let seed = world.path("seed");
+    let clone = world.clone_to("clone");
+    let bad = object(&world, &clone, "blob", format!("key = {}\n", token()).as_bytes());
+    let good = object(&world, &seed, "blob", b"nothing\n");
+    let upstream = world.path("upstream.git");
+    let name = format!("refs/replace/{bad}");
+    world.git(&seed, &["push", "-q", &upstream.display().to_string(), &format!("{good}:{name}")]).expect(true, &[]);
+    // In the mirror, as if it had been fetched.
+    let mirror = world.path("state/app/mirror.git");
+    world.git(&mirror, &["fetch", "-q", &upstream.display().to_string(), &format!("{name}:{name}")]).expect(true, &[]);
+    let tree = world.git_with(&clone, &["mktree"], format!("100644 blob {bad}\tfile\n").as_bytes());
+    let tree = String::from_utf8(tree).unwrap().trim().to_owned();
+    let id = commit(&world, &clone, &tree, &world.id(&clone, "HEAD"));
+    let response = world.post(&[create(&id)], &pack(&world, &clone, &[&id, &tree, &bad]));
+    assert!(response.contains("ng refs/heads/agent/x a secret (github-token"), "{response}");
+}
+
+#[test]
+fn promise_17_what_an_upstream_prints_controls_no_terminal() {
+    if !in_namespace("git_gate_hostile::promise_17_what_an_upstream_prints_controls_no_terminal") {
+        return;
+    }
+    let world = World::new(Wish::default());
+    let clone = world.clone_to("clone");
+    world.write("clone/a", "a\n");
+    world.commit("clone", "a");
+    let hook = |text: &str| {
+        let path = world.path("upstream.git/hooks/pre-receive");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    hook("#!/bin/sh\nprintf 'see \\033]0;owned\\007 \\033[31mhttps://example.com/pr\\233\\n' >&2\nexit 1\n");
+    let push = ["-c", "color.ui=false", "push", "origin", "HEAD:refs/heads/agent/x"];
+    let done = world.git(&clone, &push).expect(false, &["https://example.com/pr", "pre-receive hook declined"]);
+    assert!(!done.text.contains('\x1b') && !done.text.contains('\x07'), "{:?}", done.text);
+    hook("#!/bin/sh\nprintf 'thanks \\033[31m\\n' >&2\n");
+    let done = world.git(&clone, &push).expect(true, &["thanks ?[31m"]);
+    assert!(!done.text.contains('\x1b'), "{:?}", done.text);
+}
+
+#[test]
+fn a_host_with_another_key_is_not_talked_to() {
+    if !in_namespace("git_gate_hostile::a_host_with_another_key_is_not_talked_to") {
+        return;
+    }
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+    let world = World::new(Wish { by: By::Ssh, host_key: Some(other.to_owned()), ..Wish::default() });
+    for url in [world.url(), format!("git://{}/app.git", world.gate)] {
+        let done = world.git(world.folder.path(), &["clone", "-q", &url, "clone"]);
+        done.expect(false, &["has another key than the pinned one"]);
+    }
+}
+
+#[test]
+fn of_pushes_that_race_one_wins_and_the_others_are_told_to_fetch() {
+    if !in_namespace("git_gate_hostile::of_pushes_that_race_one_wins_and_the_others_are_told_to_fetch") {
+        return;
+    }
+    for by in [By::Http, By::Ssh] {
+        let terms = TermsSpec { force: true, ..TermsSpec::default() };
+        let world = World::new(Wish { by, terms, ..Wish::default() });
+        let commits: Vec<String> = (0..4)
+            .map(|number| {
+                let name = format!("clone-{number}");
+                world.clone_to(&name);
+                world.write(&format!("{name}/a"), format!("{number}\n"));
+                world.commit(&name, "a")
+            })
+            .collect();
+        let done: Vec<_> = std::thread::scope(|scope| {
+            let push = |number: usize| {
+                let clone = world.path(&format!("clone-{number}"));
+                let world = &world;
+                scope.spawn(move || world.git(&clone, &["push", "--force", "origin", "HEAD:refs/heads/agent/x"]))
+            };
+            let all: Vec<_> = (0..4).map(push).collect();
+            all.into_iter().map(|push| push.join().unwrap()).collect()
+        });
+        // Each saw a value and replaces that one: who comes later has seen the winner's, or is refused.
+        let last = world.upstream("agent/x");
+        assert!(commits.contains(&last));
+        assert!(done.iter().any(|done| done.ok), "{done:#?}");
+        for (done, commit) in done.iter().zip(&commits) {
+            assert!(done.ok || done.text.contains("[remote rejected]"), "{by:?}: {}", done.text);
+            assert!(*commit != last || done.ok, "{by:?}: {}", done.text);
+        }
+        // Against an old value nothing is replaced.
+        let [old, new] = [&commits[0], &commits[1]];
+        let clone = world.path("clone-1");
+        let pack = pack(&world, &clone, &[new]);
+        let stale = if *old == last { &commits[2] } else { old };
+        let response = world.post(&[format!("{stale} {new} refs/heads/agent/x")], &pack);
+        assert!(response.contains("ng refs/heads/agent/x fetch first"), "{response}");
+        assert_eq!(world.upstream("agent/x"), last);
+    }
+}
