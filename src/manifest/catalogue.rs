@@ -243,6 +243,22 @@ impl Catalogue {
         parents.find_map(|parent| self.credential_in(parent, credential, depth.checked_sub(1)?))
     }
 
+    /// The line that sets a key of a bottle: in its own file, or in that of one that it extends.
+    pub(super) fn bottle_key_at(&self, bottle: &str, key: &str) -> Option<WrittenAt> {
+        self.bottle_key_in(bottle, key, MAX_DEPTH)
+    }
+
+    fn bottle_key_in(&self, bottle: &str, key: &str, depth: usize) -> Option<WrittenAt> {
+        let own = self.bottles.get(bottle)?.as_ref().ok()?;
+        if own.get(key).is_some() {
+            let file = self.bottle_files.get(bottle)?;
+            return WrittenAt::find_key(file, &content(file).ok()?, bottle, key);
+        }
+        let parents = own.get("extends").and_then(Value::as_sequence).into_iter().flatten();
+        let mut parents = parents.filter_map(Value::as_str).collect::<Vec<_>>().into_iter().rev();
+        parents.find_map(|parent| self.bottle_key_in(parent, key, depth.checked_sub(1)?))
+    }
+
     fn merged(&self, name: &str, above: &mut Vec<String>) -> Result<Value, Problem> {
         if above.iter().any(|other| other == name) || above.len() == MAX_DEPTH {
             let path = format!("{} → {name}", above.join(" → "));

@@ -68,6 +68,19 @@ impl WrittenAt {
                 end.is_some_and(|end| end.is_empty() || end.starts_with([',', '}', ' ', '#']))
             })
         };
+        Self::first(file, &lines, bottle, has)
+    }
+
+    /// The line of a file that sets a key of a bottle, found in the same way.
+    pub(super) fn find_key(file: &Path, text: &str, bottle: &str, key: &str) -> Option<Self> {
+        let lines: Vec<&str> = text.lines().collect();
+        let word = format!("{key}:");
+        let is_start = |before: &str| before.is_empty() || before.ends_with([' ', '{', ',', '"', '\'']);
+        let has = |line: &str| line.match_indices(&word).any(|(at, _)| is_start(&line[..at]));
+        Self::first(file, &lines, bottle, has)
+    }
+
+    fn first(file: &Path, lines: &[&str], bottle: &str, has: impl Fn(&str) -> bool) -> Option<Self> {
         let begin = lines.iter().position(|line| line.trim_start().starts_with(&format!("{bottle}:"))).unwrap_or(0);
         let after = (begin..lines.len()).find(|&at| has(lines[at]));
         let at = after.or_else(|| lines.iter().position(|line| has(line)))?;
@@ -290,5 +303,15 @@ mod tests {
             WrittenAt::find(Path::new("f"), text, bottle, name).map_or(0, |found| found.line)
         };
         assert_eq!((line("a", "key"), line("b", "key"), line("b", "key2"), line("a", "none")), (4, 7, 8, 0));
+    }
+
+    #[test]
+    fn a_key_of_a_bottle_is_found_in_its_file() {
+        let text =
+            "bottles:\n  a: {unbounds: 1, bounds: best-effort}\n  b:\n    out_of_bounds: 1\n    bounds: required\n";
+        let line = |bottle: &str, key: &str| {
+            WrittenAt::find_key(Path::new("f"), text, bottle, key).map_or(0, |found| found.line)
+        };
+        assert_eq!((line("a", "bounds"), line("b", "bounds"), line("a", "none")), (2, 5, 0));
     }
 }

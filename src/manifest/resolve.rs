@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::combine::Layers;
 use super::{
-    Agent, AgentSection, AgentTemplate, BottleSection, Catalogue, Egress, Problem, ResolvedCredential, Value, expand,
-    text,
+    Agent, AgentSection, AgentTemplate, BottleSection, Catalogue, Egress, Problem, ResolvedCredential, Value,
+    WrittenAt, expand, text,
 };
 
 /// Most files and bytes of an agent's skills.
@@ -33,6 +33,8 @@ pub struct ResolvedAgent {
     pub bottle_name: Option<String>,
     /// Its bottle.
     pub bottle: BottleSection,
+    /// Where its bottle's `bounds` are written.
+    pub bounds_at: Option<WrittenAt>,
     /// The bottle's egress policy.
     pub egress: Egress,
     /// Its prompt.
@@ -84,6 +86,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         Some(bottle) => catalogue.bottle(bottle).map_err(place)?,
         None => BottleSection::default(),
     };
+    let bounds_at = bottle_name.as_deref().and_then(|bottle| catalogue.bottle_key_at(bottle, "bounds"));
     let egress = match bottle.egress.clone() {
         // Paths have been made absolute when the file was read.
         Some(section) => section.resolve(Path::new("")).map_err(|why| bad(format!("egress: {why}")))?,
@@ -139,6 +142,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         template,
         bottle_name,
         bottle,
+        bounds_at,
         egress,
         prompt,
         credentials,

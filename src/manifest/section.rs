@@ -75,6 +75,7 @@ pub struct BottleSection {
     #[serde(default)]
     pub resources: ResourcesSection,
     /// Whether a launch on the native engine goes on where this host cannot bound memory and processes; `required` by default.
+    /// `best-effort` is an error on other engines, where it would have no effect.
     pub bounds: Option<BoundsSection>,
     /// Environment variables of the agent: a literal, a text with `${HOST_VARIABLE}`, or `"?question"`, asked without echo.
     #[serde(default)]

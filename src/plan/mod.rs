@@ -23,7 +23,7 @@ pub use cred_proxy::{CredProxyPlan, RoutePlan};
 pub use credentials::{CredentialPlan, Declared, Refused, declared, unset};
 pub use input::{Facts, Flags, WorkspaceFlags};
 pub use resolve::{Planned, plan};
-pub use runtime::settle;
+pub use runtime::{check_bounds, settle};
 
 /// An agent's bounds where nothing else is planned.
 pub const DEFAULT_RESOURCES: Resources = Resources { cpus: 2.0, memory: 4 << 30, pids: 512 };

@@ -20,6 +20,7 @@ pub fn settle(plan: &mut LaunchPlan, engine: &EngineDetails) -> Result<(), Unset
     if engine.product == Product::Native {
         return check_native(plan);
     }
+    check_bounds(plan)?;
     let name = match &plan.runtime {
         Some(name) => name.clone(),
         // Podman lists what it would know how to use, be it there or not.
@@ -57,6 +58,18 @@ pub fn settle(plan: &mut LaunchPlan, engine: &EngineDetails) -> Result<(), Unset
     }
     plan.runtime = (name != engine.default_runtime).then_some(name);
     Ok(())
+}
+
+/// Refuses `bounds: best-effort` on an engine that always has bounds.
+///
+/// # Errors
+/// The plan asks for it: there, it would have no effect.
+pub fn check_bounds(plan: &LaunchPlan) -> Result<(), Unsettled> {
+    if !plan.best_effort_bounds {
+        return Ok(());
+    }
+    let why = "bounds: best-effort has no effect on Docker and Podman, which always bound memory and processes";
+    Err((why.to_owned(), "leave it out, or launch on the native engine: `--engine native`".to_owned()))
 }
 
 /// What the native engine cannot do yet, said before anything is made.
@@ -139,6 +152,16 @@ mod tests {
         let mut plan = super::super::probe("p-1");
         plan.isolation_said = true;
         assert!(settle(&mut plan, &engine(&[])).unwrap_err().0.contains("sealed"));
+    }
+
+    #[test]
+    fn best_effort_bounds_are_refused_where_they_have_no_effect() {
+        for product in [Product::Docker, Product::Podman] {
+            let mut plan = super::super::probe("p-1");
+            plan.best_effort_bounds = true;
+            let (why, hint) = settle(&mut plan, &EngineDetails { product, ..engine(&[]) }).unwrap_err();
+            assert!(why.contains("bounds: best-effort") && hint.contains("--engine native"), "{why} {hint}");
+        }
     }
 
     #[test]

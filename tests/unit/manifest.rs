@@ -642,6 +642,23 @@ fn bounds_that_bound_nothing_are_refused_in_a_manifest() {
     }
 }
 
+/// Docker and Podman have no containers without bounds: accepting that would change nothing.
+#[test]
+fn best_effort_bounds_are_a_mistake_at_their_line_where_they_have_no_effect() {
+    let bottles = "bottles:\n  loose:\n    image: self\n    bounds: best-effort\n  more: {extends: [loose]}\n  strict: {extends: [loose], bounds: required}\n";
+    let agents = "agents:\n  a: {bottle: more, template: probe}\n  b: {bottle: strict, template: probe}\n";
+    let home = Home::new(&[("config/bottler/bottler.yaml", &format!("{bottles}{agents}"))]);
+    let words =
+        ["bounds: best-effort has no effect on Docker", "bottler.yaml:4", "hint: leave it out", "--engine native"];
+    for command in
+        [&["run", "a", "--dry-run"][..], &["run", "a", "--yes"], &["run", "a", "--engine", "podman", "--yes"]]
+    {
+        home.fails(command, &words);
+    }
+    home.plan(&["b"]);
+    home.plan(&["a", "--engine", "native"]);
+}
+
 #[test]
 fn exclude_is_offered_for_a_copy_and_said_to_have_no_effect_on_a_mount() {
     let home = Home::new(&[

@@ -20,9 +20,9 @@ use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::{confirm, read_secret};
 use crate::engine::choice::connect;
-use crate::engine::{Engine, EngineDetails, Product};
+use crate::engine::{Engine, EngineDetails, Product, native};
 use crate::holder::{self, Launch, Report};
-use crate::plan::{LaunchPlan, Planned, WorkspaceMode, settle};
+use crate::plan::{self, LaunchPlan, Planned, WorkspaceMode, settle};
 use crate::probe::{ProbeResult, passed};
 use crate::session::{Argument, Class, Failure, Invocation, StateDir};
 use crate::{report, sidecar};
@@ -116,6 +116,7 @@ pub(in crate::cli) async fn launch(
             .hint("name a new file; it is written when the agent ends"));
     }
     let found = preflight::look(&ready.planned.plan)?;
+    check_bounds(&ready, named)?;
     if args.dry_run {
         return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
     }
@@ -180,6 +181,18 @@ pub(in crate::cli) async fn launch(
     let client = Client::start(launch, engine, show)
         .map_err(|error| Failure::new(Class::Internal, format!("start the holder: {error:#}")))?;
     follow(&args, client, &state, &id, copied).await
+}
+
+/// Refuses, with its line, `bounds: best-effort` where the engine always has bounds. Without an engine, everything else is still
+/// checked and shown.
+fn check_bounds(ready: &PreparedLaunch, engine: Option<&str>) -> Result<(), Failure> {
+    if find_named_engine(engine).is_ok_and(|endpoint| endpoint.starts_with(native::SCHEME)) {
+        return Ok(());
+    }
+    plan::check_bounds(&ready.planned.plan).map_err(|(why, hint)| match &ready.chosen.bounds_at {
+        Some(at) => program::failure(at.problem(why).hint(hint)),
+        None => input(why).hint(hint),
+    })
 }
 
 /// Checks early that the folder may be mounted; the holder checks again.
