@@ -309,7 +309,7 @@ async fn live(
         proxy_credentials: launch.proxy_credentials.clone(),
         command_env: launch.host_env.clone(),
         burst: MAX_BURST,
-        images: images_on_engine(),
+        images: images_on_engine(Some(state.path().to_owned())),
     };
     let nesting = Nesting::outermost(Some(Arc::new(Arc::new(nested))));
     let bottle = Bottle::new(session, launch.plan.clone(), events, host, nesting);

@@ -10,6 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use crate::engine::native::executable;
+
 /// The role's name on the command line.
 pub const ROLE: &str = "holder";
 
@@ -40,15 +42,15 @@ const KEPT: [&str; 17] = [
 /// Prefixes of further variables that it keeps.
 const KEPT_BEGINNINGS: [&str; 4] = ["BOTTLER_", "DOCKER_", "LC_", "XDG_"];
 
-/// Starts a holder that outlives its client's terminal. Returns the client's end of the socket, and the process id.
-/// The holder's standard error goes to `log`.
+/// Starts a holder that outlives its client's terminal, for a bottle on the engine at this address. Returns the client's end of the
+/// socket, and the process id. The holder's standard error goes to `log`.
 ///
 /// # Errors
 /// The process cannot be started.
 #[expect(unsafe_code, reason = "the session must be its own before a terminal's signal can reach it")]
-pub fn spawn(secrets: &[&String], log: File) -> std::io::Result<(UnixStream, nix::unistd::Pid)> {
+pub fn spawn(secrets: &[&String], endpoint: &str, log: File) -> std::io::Result<(UnixStream, nix::unistd::Pid)> {
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(executable(endpoint).unwrap_or_else(|| "/proc/self/exe".into()));
     command.arg(ROLE).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(log);
     command.env_clear().envs(std::env::vars_os().filter(|(name, value)| {
         let (name, value) = (name.to_string_lossy(), value.to_string_lossy());

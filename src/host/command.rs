@@ -18,7 +18,8 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// How often to check whether the command has exited.
+/// How soon to check whether the command has exited, and how often at last.
+const FIRST_LOOK: Duration = Duration::from_micros(100);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs a command in its own process group. At the deadline or the output limit, the whole group is killed.
@@ -45,6 +46,8 @@ pub fn output(command: &mut Command, limits: Limits) -> io::Result<Output> {
             Err(_) => return Err(killed(&mut child, late(&program, limits))),
         }
     }
+    // It ends a moment after its output does.
+    let mut pause = FIRST_LOOK;
     loop {
         if let Some(status) = child.try_wait()? {
             let [stdout, stderr] = read;
@@ -53,7 +56,8 @@ pub fn output(command: &mut Command, limits: Limits) -> io::Result<Output> {
         if began.elapsed() > limits.time {
             return Err(killed(&mut child, late(&program, limits)));
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LOOK);
     }
 }
 

@@ -49,6 +49,21 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Replaces a file atomically for readers, readable by this user only, but not for a power loss, after which it may be empty: for what
+/// means nothing after a restart of this machine. It waits for no disk.
+///
+/// # Errors
+/// It cannot be written; the old file is unchanged then.
+pub fn replace_in_memory(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = beside(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let written = file.write_all(content).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
+
 /// Removes from a folder what processes that have ended between the two steps of [`replace`] left there. `ending`: a process
 /// that counts as ended, although the kernel may not have finished with it.
 pub fn sweep_unfinished(folder: &Path, ending: Option<u32>) {
@@ -129,6 +144,9 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         std::fs::create_dir(folder.path().join("taken")).unwrap();
         assert!(replace(&folder.path().join("taken"), b"x").is_err());
+        replace_in_memory(&path, b"three").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"three");
+        assert!(replace_in_memory(&folder.path().join("taken"), b"x").is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
     }
 

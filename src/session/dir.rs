@@ -31,7 +31,7 @@ const READING: ByteRange = ByteRange { start: 1, length: 1 };
 /// Both bytes: locked exclusively to launch or remove a bottle.
 const ALL: ByteRange = ByteRange { start: 0, length: 2 };
 /// How often to check whether a bottle is still running.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// `$XDG_STATE_HOME/bottler`: the bottles of one owner.
 #[derive(Debug, Clone)]

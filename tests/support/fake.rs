@@ -71,7 +71,7 @@ impl Launch {
     /// A bottle on this launch's engine. No client waits for the agent's output. In a rehearsal no image is built.
     pub fn bottle(&self, program: &Program, plan: LaunchPlan, rehearsal: bool) -> Arc<Bottle> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
-        let images = if rehearsal { placeholder_images() } else { images_on_engine() };
+        let images = if rehearsal { placeholder_images() } else { images_on_engine(None) };
         let bounded = !program.project.is_empty();
         let host = HostContext { bounded, burst: self.burst, ..HostContext::bare(images) };
         let nesting = Nesting::outermost(Some(in_memory(engine.clone(), OWNER, program, &Drafts::default())));

@@ -114,7 +114,7 @@ impl Client {
         let secrets: Vec<&String> =
             launch.env.values().chain(launch.credentials.values()).chain(&launch.proxy_credentials).collect();
         let log = crash::open(&launch.state, &launch.plan.bottle)?;
-        let (socket, holder) = holder::spawn(&secrets, log)?;
+        let (socket, holder) = holder::spawn(&secrets, &launch.endpoint, log)?;
         socket.set_nonblocking(true)?;
         let bottle = launch.plan.bottle.clone();
         let mut client = Self::new(bottle, UnixStream::from_std(socket)?, engine, show);

@@ -35,7 +35,7 @@ impl NativeEngine {
             if setup.plan.beside.is_none() {
                 setup.beside = setup.plan.networks.first().and_then(|network| self.on_network(network));
             }
-            store::write(&folder.join(SETUP), &setup)?;
+            store::note(&folder.join(SETUP), &setup)?;
             for file in [protocol::SOCKET, shim::FIRST_PROCESS, shim::END] {
                 std::fs::remove_file(folder.join(file)).or_else(|error| match error.kind() {
                     Io::NotFound => Ok(()),
@@ -123,11 +123,17 @@ impl NativeEngine {
         Ok(spec.name.clone())
     }
 
-    /// A copy of this executable that no user edits, for shims and first processes to start from.
+    /// A copy of this executable that no user edits, for holders, shims and first processes to start from.
     pub(super) fn executable(&self) -> std::io::Result<PathBuf> {
+        let folder = self.root.join("executables");
+        if let Ok(path) = std::fs::read_link(&self.executable)
+            && folder.canonicalize().is_ok_and(|folder| path.starts_with(folder))
+            && path.is_file()
+        {
+            return Ok(path);
+        }
         let own = std::fs::metadata(&self.executable)?;
         let key = format!("{:x}-{:x}-{:x}-{:x}", own.dev(), own.ino(), own.len(), own.mtime_nsec() ^ own.mtime());
-        let folder = self.root.join("executables");
         let path = folder.join(&key).join("bottler");
         if path.is_file() {
             return Ok(path);
@@ -137,6 +143,7 @@ impl NativeEngine {
         let made = self.store.create(&folder.join(&key), |new| {
             let copy = new.join("bottler");
             std::fs::copy(&self.executable, &copy)?;
+            std::fs::File::open(&copy)?.sync_all()?;
             std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o500))
         });
         match made {
@@ -259,6 +266,6 @@ fn fill(new: &Path, setup: &Setup, record: &Record) -> std::io::Result<()> {
     make_layers(new)?;
     // By a link: the options of a mount have no room for every path.
     symlink(image, new.join("image"))?;
-    store::write(&new.join(SETUP), setup)?;
-    store::write(&new.join("record.json"), record)
+    store::note(&new.join(SETUP), setup)?;
+    store::note(&new.join("record.json"), record)
 }

@@ -61,6 +61,15 @@ const ANSWER: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(2);
 const PAUSES: usize = 500;
 
+/// What a bottle's own processes on the host start from: the copy of this executable in the store at an address. They share its pages
+/// in memory, with the containers' shims. None for an address of another engine, or if the copy cannot be made.
+pub fn executable(endpoint: &str) -> Option<PathBuf> {
+    if !endpoint.starts_with(SCHEME) {
+        return None;
+    }
+    NativeEngine::open(endpoint).ok()?.executable().ok()
+}
+
 /// The engine.
 pub struct NativeEngine {
     root: PathBuf,
@@ -216,6 +225,8 @@ impl Engine for NativeEngine {
                 std::fs::DirBuilder::new().mode(0o755).create(&files)?;
                 let owners = Self::mapping() == Mapping::Host;
                 let config = image::unpack(layer.tar.as_ref(), &files, owners)?;
+                // Once for an image: half of it after a power loss would be every launch's image from then on.
+                rustix::fs::syncfs(std::fs::File::open(&files)?)?;
                 store::write(&new.join("config.json"), &image::Config { labels: layer.labels.clone(), ..config })
             });
             match made {
@@ -255,7 +266,7 @@ impl Engine for NativeEngine {
             return Err(failure(operation, &spec.name, ErrorKind::NameTaken, "there is a network of this name"));
         }
         let record = NetworkRecord { labels: spec.identity.to_labels(), subnet: spec.subnet };
-        store::write(&path, &record).map_err(broken(operation, &spec.name))?;
+        store::note(&path, &record).map_err(broken(operation, &spec.name))?;
         Ok(spec.name.clone())
     }
 

@@ -9,10 +9,14 @@
 //! | `volumes/NAME` | `labels.json` and `data/` |
 //! | `networks/NAME` | labels and address range |
 //! | `new/` | what is being made |
+//!
+//! Images and volumes outlive a restart of this machine: what is written of them is on the disk before it is used. Containers and
+//! networks mean nothing after it, and no launch waits for a disk on their account. What a power loss left of their records is
+//! removed when they are listed.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -168,9 +172,13 @@ impl Store {
             let folder = self.root.join(folder);
             for name in names(&folder) {
                 let object = folder.join(&name);
-                // What is being removed at this moment cannot be read any more.
-                if let Ok(Labelled { labels }) = read(&file.map_or(object.clone(), |file| object.join(file))) {
-                    all.push((name, labels));
+                match read(&file.map_or(object.clone(), |file| object.join(file))) {
+                    Ok(Labelled { labels }) => all.push((name, labels)),
+                    Err(_) if file != Some("labels.json") && is_of_an_earlier_boot(&object) => {
+                        let _ = remove_tree(&object).or_else(|_| std::fs::remove_file(&object));
+                    }
+                    // What is being removed at this moment cannot be read any more.
+                    Err(_) => {}
                 }
             }
         }
@@ -212,7 +220,23 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
         .map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("{}: {error}", path.display())))
 }
 
-/// Writes a value into a file of ours.
+/// Whether a file or folder was last changed before this machine started (`btime` in proc(5)).
+fn is_of_an_earlier_boot(path: &Path) -> bool {
+    let started = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let started = started.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<i64>().ok());
+    // A second is the precision of the one, and the tolerance of the other.
+    std::fs::symlink_metadata(path).is_ok_and(|found| started.is_some_and(|started| found.mtime() + 1 < started))
+}
+
+/// Writes a value into a file of ours that means nothing after a restart of this machine.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn note(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    crate::host::replace_in_memory(path, &serde_json::to_vec(value).map_err(io::Error::other)?)
+}
+
+/// Writes a value into a file of ours, and has it on the disk.
 ///
 /// # Errors
 /// It cannot be written.
@@ -267,6 +291,41 @@ pub(super) fn identity(name: &str, labels: &BTreeMap<String, String>) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_power_loss_left_of_a_container_is_removed_and_nothing_that_may_be_in_use() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let before = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        let make = |folder: &str, name: &str, record: Option<&str>, is_old: bool| {
+            let path = root.path().join(folder).join(name);
+            std::fs::create_dir(&path).unwrap();
+            if let Some(text) = record {
+                std::fs::write(path.join(if folder == "volumes" { "labels.json" } else { "record.json" }), text)
+                    .unwrap();
+            }
+            if is_old {
+                std::fs::File::open(&path).unwrap().set_modified(before).unwrap();
+            }
+        };
+        let whole = r#"{"labels": {"a": "b"}}"#;
+        make("containers", "torn", Some(""), true);
+        make("containers", "lost", None, true);
+        make("containers", "whole", Some(whole), true);
+        make("containers", "going", None, false);
+        make("volumes", "work", Some(""), true);
+        std::fs::write(root.path().join("networks/torn"), "").unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(root.path().join("networks/torn"))
+            .unwrap()
+            .set_modified(before)
+            .unwrap();
+        let listed: Vec<String> = store.labelled().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(listed, ["whole"]);
+        assert_eq!(store.containers(), ["going", "whole"]);
+        assert!(store.volume("work").exists() && !store.network("torn").exists());
+    }
 
     #[test]
     fn what_a_process_was_making_is_removed_once_that_process_has_ended_and_not_before() {

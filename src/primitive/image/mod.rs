@@ -2,6 +2,7 @@
 
 mod base;
 mod build;
+mod digest;
 mod on_engine;
 mod placeholder;
 mod self_image;

@@ -1,6 +1,6 @@
 //! Builds images on the engine, which caches them by content.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,21 +24,22 @@ use crate::workspace::context;
 const DIGITS: usize = 16;
 
 /// Builds images on the engine.
-#[derive(Default)]
 struct OnEngine {
+    /// The state directory, where there is one.
+    state: Option<PathBuf>,
     /// Held during a build, so that bottles that launch together do not build the same image twice.
     building: Mutex<()>,
 }
 
-/// Images that are built on the engine.
-pub fn images_on_engine() -> Images {
-    Images::new(Arc::new(OnEngine::default()))
+/// Images that are built on the engine. `state` is the state directory, which remembers the executable's digest.
+pub fn images_on_engine(state: Option<PathBuf>) -> Images {
+    Images::new(Arc::new(OnEngine { state, building: Mutex::default() }))
 }
 
 #[async_trait]
 impl ImageSource for OnEngine {
     async fn own(&self, session: &Session, gvisor: bool) -> Result<String, Failure> {
-        scratch(&session.engine, &self.building, gvisor).await
+        scratch(&session.engine, &self.building, gvisor, self.state.clone()).await
     }
 
     async fn build(
@@ -52,7 +53,9 @@ impl ImageSource for OnEngine {
     }
 
     async fn layer(&self, session: &Session, found: &ImageFound, user: &str, gvisor: bool) -> Result<Layered, Failure> {
-        layered(session, &self.building, found, user, gvisor).await
+        let base = Base::Image { id: found.id.clone(), user: user.to_owned() };
+        let image = find(&session.engine, base, gvisor, self.state.clone()).await?;
+        layered(session, &self.building, image, found, user).await
     }
 }
 
@@ -139,12 +142,11 @@ fn internal(error: &anyhow::Error) -> Failure {
 async fn layered(
     session: &Session,
     building: &Mutex<()>,
+    image: SelfImage,
     found: &ImageFound,
     user: &str,
-    gvisor: bool,
 ) -> Result<Layered, Failure> {
     let engine = &session.engine;
-    let image = read(engine, Base::Image { id: found.id.clone(), user: user.to_owned() }, gvisor).await?;
     if let Some(layered) = engine.image_find(&image.tag).await?
         && let Some(account) = layered.labels.get(base::ACCOUNT).and_then(|text| Account::numbers(text))
         && let Some(home) = layered.labels.get(base::HOME)
@@ -164,15 +166,25 @@ async fn layered(
     Ok(Layered { tag: image.tag, account, home })
 }
 
-async fn read(engine: &Arc<dyn Engine>, base: Base, gvisor: bool) -> Result<SelfImage, Failure> {
+async fn find(
+    engine: &Arc<dyn Engine>,
+    base: Base,
+    gvisor: bool,
+    state: Option<PathBuf>,
+) -> Result<SelfImage, Failure> {
     let info = engine.info().await?;
-    let image = tokio::task::spawn_blocking(move || SelfImage::read(&info, base, gvisor)).await;
+    let image = tokio::task::spawn_blocking(move || SelfImage::find(&info, base, gvisor, state.as_deref())).await;
     image.map_err(|error| internal(&error.into()))?.map_err(|error| internal(&error))
 }
 
 /// The image with only the executable. Built only if the engine does not have it.
-async fn scratch(engine: &Arc<dyn Engine>, building: &Mutex<()>, gvisor: bool) -> Result<String, Failure> {
-    let image = read(engine, Base::Scratch, gvisor).await?;
+async fn scratch(
+    engine: &Arc<dyn Engine>,
+    building: &Mutex<()>,
+    gvisor: bool,
+    state: Option<PathBuf>,
+) -> Result<String, Failure> {
+    let image = find(engine, Base::Scratch, gvisor, state).await?;
     if engine.image_find(&image.tag).await?.is_some() {
         return Ok(image.tag);
     }
@@ -189,5 +201,5 @@ async fn scratch(engine: &Arc<dyn Engine>, building: &Mutex<()>, gvisor: bool) -
 /// # Errors
 /// The engine refuses.
 pub async fn own_image(engine: &Arc<dyn Engine>) -> Result<String, Failure> {
-    scratch(engine, &Mutex::default(), false).await
+    scratch(engine, &Mutex::default(), false, None).await
 }

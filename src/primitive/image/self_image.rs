@@ -1,5 +1,7 @@
 //! Builds the image of the running executable. Its tag is derived from its content.
 
+use std::path::Path;
+
 use anyhow::Context;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -9,6 +11,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use sha2::{Digest, Sha256};
 
 use super::base::{ACCOUNT, BaseFiles, HOME};
+use super::digest::Memory;
 use crate::engine::labels::CACHE;
 use crate::engine::{EngineInfo, ImageLayer};
 use crate::layout::EXECUTABLE;
@@ -21,7 +24,9 @@ use crate::primitive::account::Account;
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
 /// The version of [`layer`]'s content; change it with everything else that the layer contains.
-const LAYOUT: &[u8] = b"layout 6";
+const LAYOUT: &[u8] = b"layout 7";
+/// The running executable.
+const OWN: &str = "/proc/self/exe";
 /// The agent's user and group in an image from scratch.
 const AGENT: Account = Account { user: 1000, group: 1000 };
 const SIDECAR: Account = Account { user: USER, group: USER };
@@ -63,7 +68,8 @@ impl Base {
 
 /// The running executable, prepared for an image.
 pub(in crate::primitive) struct SelfImage {
-    executable: Vec<u8>,
+    /// Its content, if it had to be read.
+    executable: Option<Vec<u8>>,
     mode: u32,
     base: Base,
     /// The image's reference.
@@ -71,11 +77,16 @@ pub(in crate::primitive) struct SelfImage {
 }
 
 impl SelfImage {
-    /// Reads and strips the running executable.
+    /// Finds the image's reference. `state` is the state directory, which remembers the digest of the executable.
     ///
     /// # Errors
-    /// It cannot be read, or is not for this engine.
-    pub(in crate::primitive) fn read(engine: &EngineInfo, base: Base, gvisor: bool) -> anyhow::Result<Self> {
+    /// The executable cannot be read, or is not for this engine.
+    pub(in crate::primitive) fn find(
+        engine: &EngineInfo,
+        base: Base,
+        gvisor: bool,
+        state: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let ours = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -87,8 +98,17 @@ impl SelfImage {
             engine.os,
             engine.arch
         );
-        let mut executable = std::fs::read("/proc/self/exe").context("read /proc/self/exe")?;
-        strip(&mut executable).context("strip /proc/self/exe")?;
+        let memory = state.and_then(|state| Memory::of(state, Path::new(OWN)));
+        let (content, executable) = if let Some(content) = memory.as_ref().and_then(Memory::recall) {
+            (content, None)
+        } else {
+            let executable = read()?;
+            let content = HEXLOWER.encode(&Sha256::digest(&executable));
+            if let Some(memory) = memory {
+                memory.keep(&content);
+            }
+            (content, Some(executable))
+        };
         // Executable but not readable, so that the kernel does not let the agent trace it, even before it disables
         // that itself (prctl(2), PR_SET_DUMPABLE). gVisor must read what it executes, and does so without the
         // capability to override this.
@@ -102,7 +122,7 @@ impl SelfImage {
             digest.update(user);
             digest.update([0]);
         }
-        digest.update(&executable);
+        digest.update(content);
         let hex = HEXLOWER.encode(&digest.finalize());
         Ok(Self { executable, mode, base, tag: format!("bottler:{}", &hex[..DIGITS]) })
     }
@@ -110,9 +130,12 @@ impl SelfImage {
     /// Creates the layer.
     ///
     /// # Errors
-    /// None: writing to memory does not fail.
+    /// The executable cannot be read.
     pub(in crate::primitive) fn layer(&self, on: Option<AgentLayer<'_>>) -> anyhow::Result<ImageLayer> {
-        let tar = layer(&self.executable, self.mode, on)?;
+        let tar = match &self.executable {
+            Some(executable) => layer(executable, self.mode, on)?,
+            None => layer(&read()?, self.mode, on)?,
+        };
         let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
         let home = on.map(|on| (HOME.to_owned(), on.home.to_owned()));
         let labels = [(CACHE.to_owned(), "self".to_owned())].into_iter().chain(account).chain(home);
@@ -122,6 +145,13 @@ impl SelfImage {
         };
         Ok(ImageLayer { tag: self.tag.clone(), base, tar: Bytes::from(tar), labels: labels.collect() })
     }
+}
+
+/// Reads and strips the running executable.
+fn read() -> anyhow::Result<Vec<u8>> {
+    let mut executable = std::fs::read(OWN).with_context(|| format!("read {OWN}"))?;
+    strip(&mut executable).with_context(|| format!("strip {OWN}"))?;
+    Ok(executable)
 }
 
 /// Removes what no loader reads: everything after the last loadable segment, including the section table.

@@ -103,7 +103,7 @@ fn begin(folder: &Path, copying: bool) -> anyhow::Result<Began> {
             let _ = lifeline.first.set(pidfd);
             if !copying {
                 // Nobody joins the network of a copy.
-                store::write(Path::new(FIRST_PROCESS), &first)?;
+                store::note(Path::new(FIRST_PROCESS), &first)?;
             }
             let shim = Shim {
                 first,
@@ -216,7 +216,7 @@ async fn serve(shim: &Arc<Shim>, mut child: Child, listener: UnixListener) -> an
     let end = End { code, out_of_memory: code == 137 && cgroup::out_of_memory(&shim.setup.groups) };
     // A full disk does not keep anybody from being told.
     if !shim.copying {
-        let _ = store::write(Path::new(END), &end);
+        let _ = store::note(Path::new(END), &end);
     }
     shim.ended.send_replace(Some(end));
     let mut waiting = shim.waiting.subscribe();
