@@ -283,7 +283,7 @@ pub struct ContainerSpec {
     pub tmpfs: BTreeMap<String, String>,
     /// Whether its root file system may be written.
     pub read_only: bool,
-    /// Files of its own that can be neither written nor moved away nor removed, by whomever in it.
+    /// Files of its own that no process in it can write, move away or remove.
     pub fixed: Vec<String>,
     /// Whether the command is on a terminal.
     pub tty: bool,
@@ -295,6 +295,8 @@ pub struct ContainerSpec {
     pub disk: Option<i64>,
     /// Whether the engine removes it when it ends.
     pub auto_remove: bool,
+    /// Whether it never starts, and files are only copied into it and out of it: then there is nothing to bound.
+    pub never_starts: bool,
     /// Its bounds.
     pub resources: Resources,
     /// Its labels.
@@ -335,6 +337,7 @@ impl ContainerSpec {
             runtime: None,
             disk: None,
             auto_remove: false,
+            never_starts: false,
             resources,
             identity,
         }

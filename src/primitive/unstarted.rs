@@ -10,6 +10,7 @@ pub(super) fn unstarted(name: String, image: String, identity: Identity) -> Cont
     let resources = Resources { cpus: 1.0, memory: 64 << 20, pids: 8 };
     ContainerSpec {
         hostname: "reader".into(),
+        never_starts: true,
         ..ContainerSpec::closed(name, image, command, "65534:65534".into(), resources, identity)
     }
 }

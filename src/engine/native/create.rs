@@ -94,6 +94,7 @@ impl NativeEngine {
         let plan = plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping, beside);
         let plan = plan.map_err(refused)?;
         let groups = match &self.groups {
+            _ if spec.never_starts => Vec::new(),
             Ok(groups) if !self.best_effort_bounds || groups.may_be_made() => groups.of(&spec.name),
             Err(why) if !self.best_effort_bounds => return Err(refused(format!("{why}{BEST_EFFORT}"))),
             _ => Vec::new(),

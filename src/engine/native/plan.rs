@@ -81,6 +81,9 @@ pub(super) struct Plan {
     pub(super) stdin: bool,
     /// Whether it is removed when it ends.
     pub(super) auto_remove: bool,
+    /// Whether its command never starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) never_starts: bool,
     pub(super) resources: Resources,
 }
 
@@ -145,6 +148,7 @@ pub(super) fn plan(
         networks: spec.networks.iter().map(|place| place.network.clone()).collect(),
         stdin: spec.stdin,
         auto_remove: spec.auto_remove,
+        never_starts: spec.never_starts,
         resources: spec.resources,
     })
 }

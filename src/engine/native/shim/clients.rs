@@ -98,6 +98,9 @@ async fn start(shim: &Shim) -> Reply {
     if shim.copying {
         return failed(ErrorKind::Other, "it has ended, and files are being copied out of it");
     }
+    if shim.setup.plan.never_starts {
+        return failed(ErrorKind::Other, "it was made to copy files only, and without bounds");
+    }
     let Some(mut channel) = lock(&shim.go).take() else { return Reply::Done };
     let mut why = String::new();
     let told = async {
