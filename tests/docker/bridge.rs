@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::images::{BUSYBOX, Busybox, bottlers_own};
-use crate::support::process::{World, bottler, finish, wait_for};
+use crate::support::process::{World, bottler, finish, recipe, wait_for};
 use bottler::sidecar::receiver::{Arrivals, Config, HostReceiver as Role};
 use bottler::sidecar::role::MessageOf;
 use bottler::sidecar::{CommandOutcome, Message, OutputLine};
@@ -259,4 +259,34 @@ fn the_default_launch_in_a_bottle_on_a_network() {
     let removed = ["", "-egress", "-outside", "-inside"].map(|end| format!("{agent}{end}")).join(", ");
     assert!(done.stderr.contains(&format!("removed: {removed}")), "{}", done.stderr);
     world.assert_clean();
+}
+
+#[test]
+fn promise_01_on_an_ordinary_bridge_the_probe_is_red_and_the_agent_never_starts() {
+    let world = World::new();
+    let done = world.run(&["run", "probe", "--recipe", &recipe("bridge.lua"), "--format", "json"]);
+    assert_eq!(done.code(), 124, "{}{}", done.stdout, done.stderr);
+    let data = done.json();
+    let red: Vec<&str> = data["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["ok"] == false)
+        .map(|line| line["attempt"].as_str().unwrap())
+        .collect();
+    // The positive control: from an ordinary container these targets can be reached.
+    for attempt in [
+        "network interfaces",
+        "TCP to gateway",
+        "TCP to egress",
+        "SO_BINDTODEVICE",
+        "IP_UNICAST_IF",
+        "multicast",
+        "route to Internet",
+    ] {
+        assert!(red.iter().any(|line| line.contains(attempt)), "{attempt} is not red: {red:?}");
+    }
+    assert_eq!(data["exit_code"], serde_json::Value::Null);
+    assert_eq!(data["times"]["released"], serde_json::Value::Null);
+    assert!(done.stderr.contains("not tight"), "{}", done.stderr);
 }

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod addresses;
 mod agent;
+#[path = "../suites/audit_full.rs"]
 mod audit_full;
 mod bottles;
 mod bridge;
 mod claude;
+#[path = "../suites/cli.rs"]
 mod cli;
 mod clients;
 mod cred_proxy;
@@ -20,15 +23,20 @@ mod gvisor;
 mod havoc;
 mod images;
 mod npm;
+#[path = "../suites/probe.rs"]
 mod probe;
 mod receivers;
 mod services;
 mod sidecars;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../suites/teardown.rs"]
 mod teardown;
 mod terminal;
 mod vendors;
+#[path = "../suites/watch.rs"]
 mod watch;
+mod watched;
 mod workspace;
 mod workspace_moments;

@@ -66,6 +66,26 @@ fn without_bounds_a_bottle_is_launched_where_its_manifest_accepts_that() {
     world.wait_clean();
 }
 
+/// A container through which files are only read never runs: it needs no bounds, and so no control groups.
+#[test]
+fn work_is_read_without_control_groups() {
+    let world = World::new(Who::Bare);
+    world.write(
+        ".config/bottler/bottler.yaml",
+        "bottles: {loose: {bounds: best-effort}}\nagents: {loose: {bottle: loose, template: probe}}\n",
+    );
+    world.write("work/notes.txt", "first\n");
+    let recipe = world.recipe("idle.lua");
+    let work = world.folder().join("work").display().to_string();
+    let launched = world.run(&["run", "loose", "--recipe", &recipe, "--workspace", &work, "--detach", "--yes"]);
+    assert_eq!(launched.code, 0, "{}", launched.stderr);
+    let bottle = launched.stdout.trim();
+    let changed = world.run(&["diff", bottle]);
+    assert_eq!((changed.code, changed.stdout.as_str()), (0, ""), "{}", changed.stderr);
+    assert_eq!(world.run(&["rm", "--force", "--discard", bottle]).code, 0);
+    world.wait_clean();
+}
+
 #[test]
 fn what_this_engine_cannot_do_is_said_before_anything_is_made() {
     let world = World::new(Who::Root);

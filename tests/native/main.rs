@@ -15,4 +15,8 @@ mod lab;
 mod launched;
 #[path = "../support/namespace.rs"]
 mod namespace;
-mod world;
+mod suites;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::native as world;

@@ -8,6 +8,7 @@ pub mod fake;
 pub mod fault;
 pub mod images;
 pub mod memory;
+pub mod native;
 pub mod npm;
 pub mod origin;
 pub mod process;

@@ -1,4 +1,7 @@
-//! bottler as users run it: as a process, on the real engine.
+//! bottler as users run it: as a process, on a real engine.
+//!
+//! The engine is Docker. In the tests of the native engine, or where `BOTTLER_ENGINE` is `native`, it is that one, and
+//! `BOTTLER_TEST_AS` says who launches: `root`, `user` (with control groups of its own) or `bare` (without).
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -6,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use super::native::{self, Who};
 
 /// How long a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -19,6 +24,22 @@ pub struct World {
     pub through: Vec<String>,
     /// Further environment variables of bottler.
     pub env: Vec<(String, String)>,
+    /// Who uses the native engine, where that is the engine.
+    native: Option<native::World>,
+}
+
+/// Who launches, where the engine is the native one.
+fn on_native() -> Option<Who> {
+    let named = std::env::var("BOTTLER_ENGINE").is_ok_and(|engine| engine == "native");
+    if !named && env!("CARGO_CRATE_NAME") != "native" {
+        return None;
+    }
+    Some(match std::env::var("BOTTLER_TEST_AS").as_deref() {
+        Ok("user") => Who::User,
+        Ok("bare") => Who::Bare,
+        Ok("root") | Err(_) => Who::Root,
+        Ok(other) => panic!("BOTTLER_TEST_AS={other}: it is root, user or bare"),
+    })
 }
 
 /// The result of a finished run.
@@ -64,30 +85,113 @@ pub fn targets(direct: &[String]) -> serde_json::Value {
 impl World {
     /// Fails, and does not skip, if there is no engine.
     pub fn new() -> Self {
+        if let Some(who) = on_native() {
+            return Self::on_native(who);
+        }
         let docker = Command::new("docker").arg("version").output();
         let alive = docker.is_ok_and(|output| output.status.success());
         assert!(alive, "these tests need Docker Engine: `docker version` fails");
-        Self { state: tempfile::tempdir().unwrap(), engine: None, through: Vec::new(), env: Vec::new() }
+        Self::with(None, None)
+    }
+
+    fn with(engine: Option<String>, native: Option<native::World>) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        Self { state, engine, through: Vec::new(), env: Vec::new(), native }
+    }
+
+    fn on_native(who: Who) -> Self {
+        let world = Self::with(None, Some(native::World::new(who)));
+        if who == Who::Bare {
+            // Nobody launches without bounds by accident.
+            let folder = world.state.path().join("bottler");
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+            let manifest =
+                "bottles: {loose: {bounds: best-effort}}\nagents: {probe: {bottle: loose, template: probe}}\n";
+            std::fs::write(folder.join("bottler.yaml"), manifest).unwrap();
+        }
+        world
+    }
+
+    /// How many objects a bottle has that has so many on Docker: on the native engine, egress has a dialer, and a volume with it.
+    pub fn count(&self, on_docker: usize) -> usize {
+        on_docker + if self.native.is_some() { 2 } else { 0 }
+    }
+
+    /// The first process of a container.
+    pub fn pid(&self, container: &str) -> i32 {
+        match &self.native {
+            Some(native) => native.first_process(container),
+            None => self.inspect(container, "{{.State.Pid}}").parse().unwrap(),
+        }
+    }
+
+    /// What a container is doing: `running`, `paused` …
+    pub fn status(&self, container: &str) -> String {
+        match &self.native {
+            Some(native) => native.status(container).to_owned(),
+            None => self.inspect(container, "{{.State.Status}}"),
+        }
+    }
+
+    fn inspect(&self, container: &str, format: &str) -> String {
+        let output = self.docker().args(["inspect", "--format", format, container]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Kills a container's first process.
+    pub fn kill(&self, container: &str) {
+        kill(Pid::from_raw(self.pid(container)), Signal::SIGKILL).unwrap();
+    }
+
+    /// Pauses a container, or lets it go on: not by bottler.
+    pub fn pause(&self, container: &str, paused: bool) {
+        match &self.native {
+            Some(native) => native.pause(container, paused),
+            None => {
+                let word = if paused { "pause" } else { "unpause" };
+                assert!(self.docker().args([word, container]).output().unwrap().status.success());
+            }
+        }
     }
 
     /// With a test's own engine.
     pub fn on(engine: &str) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        Self { state, engine: Some(engine.to_owned()), through: Vec::new(), env: Vec::new() }
+        Self::with(Some(engine.to_owned()), None)
     }
 
     /// The docker command for this world's engine.
     pub fn docker(&self) -> Command {
+        assert!(self.native.is_none(), "there is no Docker here");
         let mut command = Command::new("docker");
         command.envs(self.engine.as_ref().map(|engine| ("DOCKER_HOST", engine)));
         command
     }
 
+    /// The executable that this world's user runs.
+    pub fn bottler(&self) -> PathBuf {
+        self.native.as_ref().map_or_else(bottler, |native| native.folder().join("bottler"))
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let own = bottler().to_string_lossy().into_owned();
-        let words: Vec<&String> = self.through.iter().chain([&own]).collect();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).args(arguments).stdin(Stdio::null());
+        let own = self.bottler().to_string_lossy().into_owned();
+        let words: Vec<&str> = self.through.iter().map(String::as_str).chain([own.as_str()]).collect();
+        self.program(words[0], &[&words[1..], arguments].concat())
+    }
+
+    /// Any program, run by this world's user as bottler is.
+    pub fn program(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = match &self.native {
+            Some(native) => {
+                native.hand_over(self.state.path());
+                let arguments: Vec<String> = arguments.iter().map(|word| native.readable(word)).collect();
+                native.start(program.as_ref(), &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+            None => Command::new(program),
+        };
+        if self.native.is_none() {
+            command.args(arguments).stdin(Stdio::null());
+        }
         // The user's own manifest must not affect tests.
         command.env("XDG_STATE_HOME", self.state.path()).env("XDG_CONFIG_HOME", self.state.path());
         command.envs(self.engine.as_ref().map(|engine| ("DOCKER_HOST", engine)));
@@ -118,21 +222,32 @@ impl World {
         self.objects_of(&owner)
     }
 
-    /// The agent's container, once one of its processes has these words in its command line.
-    pub fn agent_running(&self, words: &str) -> Option<String> {
-        let others = ["-egress", "-socket", "-outside", "-inside", "-receiver", "-prover"];
-        let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
+    fn runs(&self, container: &str, words: &str) -> bool {
+        if let Some(native) = &self.native {
+            return native.runs(container, words);
+        }
         // Docker accepts arguments of `ps`; Podman, whose containers may lack `ps`, accepts column names.
         let tops = [&["-eo", "pid,args"][..], &["pid,args"]];
         let shows = |columns| {
-            let top = self.docker().args(["top", &agent]).args(columns).output().unwrap();
+            let top = self.docker().args(["top", container]).args(columns).output().unwrap();
             String::from_utf8_lossy(&top.stdout).contains(words)
         };
-        tops.into_iter().any(shows).then_some(agent)
+        tops.into_iter().any(shows)
+    }
+
+    /// The agent's container, once one of its processes has these words in its command line.
+    pub fn agent_running(&self, words: &str) -> Option<String> {
+        let others = ["-egress", "-egress-dialer", "-socket", "-outside", "-inside", "-receiver", "-prover"];
+        let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
+        self.runs(&agent, words).then_some(agent)
     }
 
     /// All objects on the engine with the label of one owner.
     pub fn objects_of(&self, owner: &str) -> Vec<String> {
+        if let Some(native) = &self.native {
+            // A store of its own.
+            return native.objects();
+        }
         let filter = format!("label=dev.bottler.owner={owner}");
         let mut found = Vec::new();
         for arguments in [

@@ -41,7 +41,9 @@ impl World {
         std::fs::set_permissions(folder.path(), open.clone()).unwrap();
         // A checkout may be where only its owner may go.
         let own = folder.path().join("bottler");
-        std::fs::copy(env!("CARGO_BIN_EXE_bottler"), &own).unwrap();
+        // By a process of its own: while this one writes it, a child of another test's thread may hold it open, and nobody could run it.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_bottler")).arg(&own).status().unwrap();
+        assert!(copied.success());
         std::fs::set_permissions(&own, open).unwrap();
         let name = format!("bottler-test-{}", folder.path().file_name().unwrap().to_str().unwrap());
         // As root, too: what runs in them is this world's.
@@ -67,7 +69,7 @@ impl World {
     }
 
     /// A program, run by this user.
-    fn start(&self, program: &Path, arguments: &[&str]) -> Command {
+    pub fn start(&self, program: &Path, arguments: &[&str]) -> Command {
         // The shell moves itself into the groups before it becomes the user.
         let mut script = String::new();
         for group in &self.groups {
@@ -106,12 +108,16 @@ impl World {
         std::fs::write(path, text).unwrap();
     }
 
+    /// A copy of a recipe of the tests, which this user may read.
+    pub fn recipe(&self, name: &str) -> String {
+        let copy = self.folder.path().join(name);
+        std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes").join(name), &copy).unwrap();
+        copy.to_str().unwrap().to_owned()
+    }
+
     /// What launches an agent that idles.
     pub fn idling(&self) -> Command {
-        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes/idle.lua");
-        let copy = self.folder.path().join("idle.lua");
-        std::fs::copy(recipe, &copy).unwrap();
-        self.command(&["run", "probe", "--recipe", copy.to_str().unwrap(), "--detach", "--yes"])
+        self.command(&["run", "probe", "--recipe", &self.recipe("idle.lua"), "--detach", "--yes"])
     }
 
     /// Every process of this world's that can still do something: in its control groups, and no zombie.
@@ -120,6 +126,75 @@ impl World {
         let mut found = Vec::new();
         processes_in(group, &mut found);
         found
+    }
+
+    /// Gives a folder, with what is in it by now, to this user.
+    pub fn hand_over(&self, folder: &Path) {
+        if self.who == Who::Root {
+            return;
+        }
+        // What bottler removes meanwhile needs no owner.
+        let _ = std::os::unix::fs::lchown(folder, Some(USER), Some(USER));
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.hand_over(&entry.path());
+            } else {
+                let _ = std::os::unix::fs::lchown(entry.path(), Some(USER), Some(USER));
+            }
+        }
+    }
+
+    /// A word of a command line; where it is the path of a recipe of the tests, that of a copy which this user may read.
+    pub fn readable(&self, word: &str) -> String {
+        let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes");
+        match Path::new(word).strip_prefix(recipes) {
+            Ok(name) => self.recipe(name.to_str().unwrap()),
+            Err(_) => word.to_owned(),
+        }
+    }
+
+    /// Whether one of a container's processes has these words in its command line.
+    pub fn runs(&self, container: &str, words: &str) -> bool {
+        let file = self.store().join("containers").join(container).join("first.json");
+        let Ok(first) = std::fs::read_to_string(file) else { return false };
+        let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let Some(inside) = space(first.trim()) else { return false };
+        let all =
+            std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let says = |pid: &String| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).replace('\0', " ").contains(words)
+        };
+        all.filter(|pid| space(pid).as_ref() == Some(&inside)).any(|pid| says(&pid))
+    }
+
+    /// What a container is doing, in Docker's words.
+    pub fn status(&self, container: &str) -> &'static str {
+        let folder = self.store().join("containers").join(container);
+        match std::fs::read_to_string(self.freezer(container)) {
+            _ if !folder.exists() => "",
+            _ if folder.join("end.json").exists() => "exited",
+            Ok(state) if state.trim() == "FROZEN" => "paused",
+            _ => "running",
+        }
+    }
+
+    /// Freezes a container, or lets it go on: from outside, as no bottle does.
+    pub fn pause(&self, container: &str, paused: bool) {
+        std::fs::write(self.freezer(container), if paused { "FROZEN" } else { "THAWED" }).unwrap();
+    }
+
+    fn freezer(&self, container: &str) -> PathBuf {
+        let group = self.groups.iter().find(|group| group.starts_with("/sys/fs/cgroup/freezer"));
+        group.map(|group| group.join(format!("bottler-{container}/freezer.state"))).unwrap_or_default()
+    }
+
+    /// The names of all containers, volumes and networks.
+    pub fn objects(&self) -> Vec<String> {
+        let names = |folder: &str| std::fs::read_dir(self.store().join(folder)).into_iter().flatten().flatten();
+        let all = ["containers", "volumes", "networks"].into_iter().flat_map(names);
+        let all = all.filter_map(|entry| entry.file_name().into_string().ok());
+        all.filter(|name| !name.starts_with('.')).collect()
     }
 
     /// This world's processes of a role.
@@ -171,6 +246,16 @@ impl World {
             .trim()
             .parse()
             .unwrap()
+    }
+
+    /// This user's home.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// This user's control groups, one for each controller.
+    pub fn groups(&self) -> &[PathBuf] {
+        &self.groups
     }
 
     /// The folder of a volume on the host.

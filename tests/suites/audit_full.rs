@@ -41,11 +41,10 @@ fn audit_of(disk: &Path) -> PathBuf {
 
 /// Requests refused hosts from the agent's network.
 fn ask(world: &World, agent: &str, hosts: &str) {
-    let seen = world.docker().args(["inspect", "--format", "{{.State.Pid}}", agent]).output().unwrap();
-    let pid = String::from_utf8(seen.stdout).unwrap();
+    let pid = world.pid(agent).to_string();
     let curl = ["curl", "--silent", "--proxy", "http://127.0.0.2:8888"];
     let mut nsenter = Command::new("nsenter");
-    nsenter.args(["--target", pid.trim(), "--net"]).args(curl).arg(format!("http://h{hosts}.example/"));
+    nsenter.args(["--target", &pid, "--net"]).args(curl).arg(format!("http://h{hosts}.example/"));
     assert!(nsenter.output().unwrap().status.success());
 }
 

@@ -1,0 +1,13 @@
+//! The tests that Docker has, too. `BOTTLER_TEST_AS` says as whom: `root`, `user` (with control groups of its own) or `bare` (without);
+//! `tests/run native` runs them as each.
+
+#[path = "../suites/audit_full.rs"]
+mod audit_full;
+#[path = "../suites/cli.rs"]
+mod cli;
+#[path = "../suites/probe.rs"]
+mod probe;
+#[path = "../suites/teardown.rs"]
+mod teardown;
+#[path = "../suites/watch.rs"]
+mod watch;
