@@ -1,82 +1,197 @@
-//! What a launch costs beyond the engine's own work: `cargo bench --bench launch [-- ROUNDS]`.
+//! What a launch costs beyond the kernel's and an engine's own work: `cargo bench --bench launch [-- ROUNDS] [native]`, as root;
+//! with `native`, without Docker.
 //!
-//! In one run, interleaved: (a) `bottler run probe`; (b) the same containers by the docker command, one call after
-//! another; (c) the bare Engine API calls, in parallel wherever they can be, with nothing in between; (d) `bottler run probe
-//! --engine native`. Times are
-//! medians in milliseconds; the ratios are what counts on a noisy machine.
+//! In one run, interleaved: bottler on Docker, and on the native engine as root and as an ordinary user; the same containers by
+//! the docker command, one call after another, and by bare calls of the API, in parallel; one container alone by `docker run` and
+//! by bubblewrap. Times are medians in milliseconds; the ratios are what counts on a noisy machine.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
+#![allow(dead_code, unreachable_pub, reason = "the world is the tests'")]
 
-use std::net::Ipv4Addr;
+#[path = "launch/docker.rs"]
+mod docker;
+#[path = "launch/native.rs"]
+mod native;
+#[path = "../support/native.rs"]
+mod world;
+
+use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bottler::engine::Engine;
 use bottler::engine::docker::{DockerEngine, endpoint};
-use bottler::engine::labels::{Identity, Kind};
-use bottler::engine::{Attachment, ContainerSpec, Engine, NetworkSpec, Resources, VolumeMount, VolumeSpec};
+use bottler::engine::native::NativeEngine;
+
+use native::Room;
+use world::Who;
 
 const ROUNDS: usize = 7;
+/// Bottles that are started together.
+const MANY: usize = 50;
 const BOTTLER: &str = env!("CARGO_BIN_EXE_bottler");
 
 /// Until the agent may work, and from its end until nothing is left.
 #[derive(Clone, Copy)]
-struct Times {
-    up: Duration,
-    gone: Duration,
+pub struct Times {
+    /// From the start.
+    pub up: Duration,
+    /// From the end.
+    pub gone: Duration,
+}
+
+/// A line of the table.
+struct Row {
+    name: &'static str,
+    times: Vec<Times>,
+    exec: Vec<Duration>,
+    /// All started, and all removed.
+    many: Option<Times>,
+}
+
+impl Row {
+    fn new(name: &'static str) -> Self {
+        Self { name, times: Vec::new(), exec: Vec::new(), many: None }
+    }
+
+    fn up(&self) -> Option<Duration> {
+        median(self.times.iter().map(|times| times.up))
+    }
+
+    fn print(&self) {
+        let gone = median(self.times.iter().map(|times| times.gone));
+        let exec = median(self.exec.iter().copied());
+        let many = self.many.map(|times| format!("{:.1} | {:.1}", times.up.as_secs_f64(), times.gone.as_secs_f64()));
+        let many = many.unwrap_or_else(|| " | ".to_owned());
+        println!("| {} | {} | {} | {} | {many} |", self.name, shown(self.up()), shown(gone), shown(exec));
+    }
+}
+
+fn shown(time: Option<Duration>) -> String {
+    time.map_or_else(String::new, |time| {
+        let ms = time.as_secs_f64() * 1e3;
+        if ms < 10.0 { format!("{ms:.1}") } else { format!("{ms:.0}") }
+    })
+}
+
+fn median(values: impl Iterator<Item = Duration>) -> Option<Duration> {
+    let mut values: Vec<Duration> = values.collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
 }
 
 fn main() {
     // Cargo passes `--bench`; the first number is the rounds.
     let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(ROUNDS);
+    let on_docker = if std::env::args().any(|word| word == "native") { Vec::new() } else { docker_rows(rounds) };
+    let on_native: Vec<(Row, Row, Vec<native::Memory>)> =
+        [Who::Root, Who::User].into_iter().map(|who| native_rows(who, rounds)).collect();
+    println!("| what | released, ms | gone, ms | exec, ms | {MANY} released, s | {MANY} gone, s |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    on_docker.iter().for_each(Row::print);
+    for (ours, bubblewrap, _) in &on_native {
+        ours.print();
+        bubblewrap.print();
+    }
+    if let [a, b, c, _] = on_docker.as_slice() {
+        let ratio = |of: &Row, to: &Row| of.up().unwrap().as_secs_f64() / to.up().unwrap().as_secs_f64();
+        println!("\nreleased on Docker, times (b): {:.2}, times (c): {:.2}", ratio(a, b), ratio(a, c));
+    }
+    for (ours, _, memory) in &on_native {
+        println!("\n| {}: process | PSS, MiB | of it not of files |\n| --- | ---: | ---: |", ours.name);
+        let mib = |kib: u64| f64::from(u32::try_from(kib).unwrap()) / 1024.0;
+        for native::Memory { what, all, anonymous } in memory {
+            println!("| {what} | {:.1} | {:.1} |", mib(*all), mib(*anonymous));
+        }
+        let sum = |field: fn(&native::Memory) -> u64| mib(memory.iter().map(field).sum());
+        println!("| all | {:.1} | {:.1} |", sum(|it| it.all), sum(|it| it.anonymous));
+    }
+}
+
+/// With Docker.
+fn docker_rows(rounds: usize) -> Vec<Row> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(&endpoint::resolve().unwrap().to_string()).unwrap());
     runtime.block_on(engine.info()).unwrap();
     let state = tempfile::tempdir().unwrap();
-    // The first ones make the images.
-    ours(state.path(), "docker");
-    ours(state.path(), "native");
-    let image = image();
-    let before = objects();
-    let mut all: [Vec<Times>; 4] = Default::default();
+    let bottler = |arguments: &[&str]| {
+        let mut command = Command::new(BOTTLER);
+        command.args(arguments).env("BOTTLER_ENGINE", "docker").env("XDG_STATE_HOME", state.path());
+        command.env("XDG_CONFIG_HOME", state.path());
+        command
+    };
+    // The first one makes the image.
+    ours(&bottler);
+    let image = docker::image();
+    let names = [
+        "(a) `bottler run probe` on Docker",
+        "(b) the same containers by the docker command, one call after another",
+        "(c) the same by calls of the API, in parallel, with nothing in between",
+        "`docker run`, one container",
+    ];
+    let mut rows: Vec<Row> = names.into_iter().map(Row::new).collect();
     for round in 0..rounds {
-        all[0].push(ours(state.path(), "docker"));
-        all[1].push(by_command(&image, round));
-        all[2].push(runtime.block_on(bare(engine.clone(), &image, round)));
-        all[3].push(ours(state.path(), "native"));
+        rows[0].times.push(ours(&bottler));
+        rows[1].times.push(docker::by_command(&image, round));
+        rows[2].times.push(runtime.block_on(docker::bare(engine.clone(), &image, round)));
+        rows[3].times.push(docker::run(&image));
     }
-    assert_eq!(objects(), before, "the engine is as it was");
-    let [a, b, c, d] = all.map(|times| median(&times));
-    println!("| what | released, ms | gone, ms |\n| --- | ---: | ---: |");
-    for (name, times) in [
-        ("(a) bottler run probe", a),
-        ("(b) docker command, one after another", b),
-        ("(c) bare API, in parallel", c),
-        ("(d) bottler run probe --engine native", d),
-    ] {
-        println!("| {name} | {} | {} |", times.up.as_millis(), times.gone.as_millis());
+    rows[3].many = Some(together(MANY, || {
+        docker::run(&image);
+    }));
+    let bottle = idle(&bottler);
+    for _ in 0..rounds {
+        rows[0].exec.push(exec(&bottler, &bottle));
+        rows[2].exec.push(runtime.block_on(docker::exec_by_call(engine.as_ref(), &bottle)));
+        rows[3].exec.push(docker::exec(&bottle));
     }
-    let ratio = |x: Duration, y: Duration| x.as_secs_f64() / y.as_secs_f64();
-    println!("| a / b | {:.2} | {:.2} |", ratio(a.up, b.up), ratio(a.gone, b.gone));
-    println!("| a / c | {:.2} | {:.2} |", ratio(a.up, c.up), ratio(a.gone, c.gone));
-    println!("| a / d | {:.2} | {:.2} |", ratio(a.up, d.up), ratio(a.gone, d.gone));
+    stop(&bottler, &bottle);
+    rows[0].many = Some(many(&bottler));
+    assert_eq!(docker::objects(), Vec::<String>::new(), "something is left on the engine");
+    rows
 }
 
-fn median(times: &[Times]) -> Times {
-    let middle = |mut values: Vec<Duration>| {
-        values.sort_unstable();
-        values[values.len() / 2]
+/// Without a daemon: bottler's row, bubblewrap's row, and the memory of a bottle.
+fn native_rows(who: Who, rounds: usize) -> (Row, Row, Vec<native::Memory>) {
+    let room = Room::enter(who);
+    let bottler = |arguments: &[&str]| room.bottler(arguments);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (mut own, mut other) = match who {
+        Who::Root => (Row::new("(d) `bottler run probe` without a daemon, as root"), Row::new("bubblewrap, as root")),
+        _ => (
+            Row::new("(e) `bottler run probe` without a daemon, as an ordinary user"),
+            Row::new("bubblewrap, as an ordinary user"),
+        ),
     };
-    let of = |field: fn(&Times) -> Duration| middle(times.iter().map(field).collect());
-    Times { up: of(|times| times.up), gone: of(|times| times.gone) }
+    ours(&bottler);
+    for _ in 0..rounds {
+        own.times.push(ours(&bottler));
+        other.times.push(bubblewrap(&room));
+    }
+    other.many = Some(together(MANY, || {
+        bubblewrap(&room);
+    }));
+    let bottle = idle(&bottler);
+    let memory = native::memory(&room);
+    for _ in 0..rounds {
+        own.exec.push(exec(&bottler, &bottle));
+    }
+    let store = room.world.store();
+    let engine = NativeEngine::open(&format!("native:{}", store.display())).unwrap();
+    let calls: Vec<Duration> = (0..rounds).map(|_| runtime.block_on(docker::exec_by_call(&engine, &bottle))).collect();
+    println!("{}: exec by the engine's call alone: {} ms", own.name, shown(median(calls.into_iter())));
+    stop(&bottler, &bottle);
+    own.many = Some(many(&bottler));
+    room.world.wait_clean();
+    (own, other, memory)
 }
 
 /// From the process' start to the release; from the agent's end to the process' end.
-fn ours(state: &std::path::Path, engine: &str) -> Times {
+fn ours(bottler: &dyn Fn(&[&str]) -> Command) -> Times {
     let began = Instant::now();
-    let mut command = Command::new(BOTTLER);
-    command.args(["run", "probe", "--format", "json", "--engine", engine]);
-    let output = command.env("XDG_STATE_HOME", state).env("XDG_DATA_HOME", state).output().unwrap();
+    let output = bottler(&["run", "probe", "--format", "json"]).stdin(Stdio::null()).output().unwrap();
     let whole = began.elapsed();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -85,158 +200,78 @@ fn ours(state: &std::path::Path, engine: &str) -> Times {
     Times { up: whole.saturating_sub(after_release), gone: at("gone").saturating_sub(at("ended")) }
 }
 
-fn docker(arguments: &[&str]) {
-    let status = Command::new("docker").args(arguments).stdout(Stdio::null()).status().unwrap();
-    assert!(status.success(), "docker {arguments:?}");
+/// A bottle whose agent idles; its name.
+fn idle(bottler: &dyn Fn(&[&str]) -> Command) -> String {
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes/idle.lua");
+    // Another user may not read where this checkout is.
+    let copy = tempfile::NamedTempFile::with_suffix(".lua").unwrap();
+    std::fs::write(copy.path(), std::fs::read(recipe).unwrap()).unwrap();
+    std::fs::set_permissions(copy.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let words = ["run", "probe", "--recipe", copy.path().to_str().unwrap(), "--detach", "--yes"];
+    let done = bottler(&words).stdin(Stdio::null()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
-fn lines(arguments: &[&str]) -> Vec<String> {
-    let output = Command::new("docker").args(arguments).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+fn stop(bottler: &dyn Fn(&[&str]) -> Command, bottle: &str) {
+    let done = bottler(&["stop", bottle]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
-fn image() -> String {
-    lines(&["images", "bottler", "--format", "{{.Repository}}:{{.Tag}}"]).remove(0)
-}
-
-fn objects() -> Vec<Vec<String>> {
-    vec![lines(&["ps", "-aq"]), lines(&["network", "ls", "-q"]), lines(&["volume", "ls", "-q"])]
-}
-
-const INIT: &str = r#"{"relays":{}}"#;
-
-fn by_command(image: &str, round: usize) -> Times {
-    let name = |part: &str| format!("bench-b{round}-{part}");
-    let (outside, elsewhere, volume) = (name("outside"), name("elsewhere"), name("socket"));
-    let (egress, counterpart, agent) = (name("egress"), name("counterpart"), name("agent"));
+/// `bottler exec`, the whole command.
+fn exec(bottler: &dyn Fn(&[&str]) -> Command, bottle: &str) -> Duration {
     let began = Instant::now();
-    docker(&["network", "create", "--subnet", "10.214.0.0/28", &outside]);
-    docker(&["network", "create", "--subnet", "10.214.0.16/28", &elsewhere]);
-    docker(&["volume", "create", &volume]);
-    let mount = format!("{volume}:/run/bottler-service");
-    docker(&[
-        "create",
-        "-i",
-        "--name",
-        &egress,
-        "--network",
-        &outside,
-        "-v",
-        &mount,
-        "--cap-drop",
-        "ALL",
-        image,
-        "/bottler",
-        "egress",
-    ]);
-    docker(&[
-        "create",
-        "-i",
-        "--name",
-        &counterpart,
-        "--network",
-        &outside,
-        "--cap-drop",
-        "ALL",
-        image,
-        "/bottler",
-        "counterpart",
-    ]);
-    docker(&["network", "connect", &elsewhere, &counterpart]);
-    let seen = format!("{volume}:/run/bottler-services/egress:ro");
-    docker(&[
-        "create",
-        "--name",
-        &agent,
-        "--network",
-        "none",
-        "-v",
-        &seen,
-        "--tmpfs",
-        "/run/bottler",
-        "--cap-drop",
-        "ALL",
-        image,
-        "/bottler",
-        "init",
-        INIT,
-    ]);
-    for container in [&egress, &counterpart, &agent] {
-        docker(&["start", container]);
-    }
-    let up = began.elapsed();
-    let ended = Instant::now();
-    for container in [&agent, &counterpart, &egress] {
-        docker(&["rm", "-f", container]);
-    }
-    for network in [&elsewhere, &outside] {
-        docker(&["network", "rm", network]);
-    }
-    docker(&["volume", "rm", &volume]);
-    Times { up, gone: ended.elapsed() }
+    let done = bottler(&["exec", bottle, "--", "/bottler", "--version"]).stdin(Stdio::null()).output().unwrap();
+    let took = began.elapsed();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    took
 }
 
-async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
-    let id = format!("bench-c{round}");
-    let identity =
-        |seq, kind| Identity { session: id.clone(), owner: "bench".into(), seq, kind, role: None, uses: [].into() };
-    let network = |name: &str, seq, subnet: &str| NetworkSpec {
-        name: format!("{id}-{name}"),
-        subnet: subnet.parse().unwrap(),
-        internal: None,
-        identity: identity(seq, Kind::Network),
-    };
-    let volume = format!("{id}-socket");
-    let container = |name: &str, seq, command: &[&str], networks: Vec<Attachment>, target: Option<(&str, bool)>| {
-        let command = command.iter().map(|word| (*word).to_owned()).collect();
-        let (user, resources) = ("1000:1000".to_owned(), Resources { cpus: 2.0, memory: 256 << 20, pids: 128 });
-        let identity = identity(seq, Kind::Sidecar);
-        ContainerSpec {
-            hostname: name.to_owned(),
-            networks,
-            mounts: target
-                .map(|(target, read_only)| VolumeMount { volume: volume.clone(), target: target.into(), read_only })
-                .into_iter()
-                .collect(),
-            tmpfs: [("/run/bottler".to_owned(), "uid=1000".to_owned())].into(),
-            read_only: false,
-            stdin: true,
-            ..ContainerSpec::closed(format!("{id}-{name}"), image.to_owned(), command, user, resources, identity)
-        }
-    };
-    let place =
-        |network: &str, address: [u8; 4]| Attachment { network: network.to_owned(), address: Ipv4Addr::from(address) };
-    let began = Instant::now();
-    let (outside, elsewhere) = (network("outside", 1, "10.214.1.0/28"), network("elsewhere", 2, "10.214.1.16/28"));
-    let spec = VolumeSpec { name: volume.clone(), owner: None, identity: identity(3, Kind::Volume) };
-    let (outside, elsewhere, ()) = tokio::try_join!(
-        engine.network_create(&outside),
-        engine.network_create(&elsewhere),
-        engine.volume_create(&spec)
-    )
-    .unwrap();
-    let both = vec![place(&outside, [10, 214, 1, 3]), place(&elsewhere, [10, 214, 1, 19])];
-    let specs = [
-        container(
-            "egress",
-            4,
-            &["/bottler", "egress"],
-            vec![place(&outside, [10, 214, 1, 2])],
-            Some(("/run/bottler-service", false)),
-        ),
-        container("counterpart", 5, &["/bottler", "counterpart"], both, None),
-        container("agent", 6, &["/bottler", "init", INIT], Vec::new(), Some(("/run/bottler-services/egress", true))),
-    ];
-    let made = specs.iter().map(|spec| async {
-        let id = engine.container_create(spec).await?;
-        engine.container_start(&id).await?;
-        Ok::<_, bottler::engine::EngineError>(id)
+/// So many bottles started together, and removed together.
+fn many(bottler: &(dyn Fn(&[&str]) -> Command + Sync)) -> Times {
+    let bottles = std::sync::Mutex::new(Vec::new());
+    let Times { up, .. } = together(MANY, || {
+        let bottle = idle(&|words| bottler(words));
+        bottles.lock().unwrap().push(bottle);
     });
-    let containers = futures_util::future::try_join_all(made).await.unwrap();
-    let up = began.elapsed();
+    let bottles = bottles.into_inner().unwrap();
     let ended = Instant::now();
-    futures_util::future::try_join_all(containers.iter().map(|id| engine.container_remove(id))).await.unwrap();
-    tokio::try_join!(engine.network_remove(&outside), engine.network_remove(&elsewhere), engine.volume_remove(&volume))
-        .unwrap();
+    std::thread::scope(|scope| {
+        for bottle in &bottles {
+            scope.spawn(|| stop(&|words| bottler(words), bottle));
+        }
+    });
     Times { up, gone: ended.elapsed() }
+}
+
+/// Something done so often at once, until all is done.
+fn together(count: usize, one: impl Fn() + Sync) -> Times {
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        (0..count).for_each(|_| {
+            scope.spawn(&one);
+        })
+    });
+    Times { up: began.elapsed(), gone: Duration::ZERO }
+}
+
+/// A command: from its start to the first thing that it says, and from there to its end.
+pub fn until_it_speaks(command: &mut Command) -> Times {
+    let began = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    assert_eq!(output.read(&mut [0]).unwrap(), 1, "{command:?}");
+    let up = began.elapsed();
+    output.read_to_end(&mut Vec::new()).unwrap();
+    assert!(child.wait().unwrap().success(), "{command:?}");
+    Times { up, gone: began.elapsed() - up }
+}
+
+/// One sandbox of bubblewrap's: without an overlay, a filter, bounds, or a sidecar.
+fn bubblewrap(room: &Room) -> Times {
+    let bottler = room.world.folder().join("bottler");
+    let mut words = vec!["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"];
+    words.extend(["--ro-bind", bottler.to_str().unwrap(), "/bottler", "--proc", "/proc", "--dev", "/dev"]);
+    words.extend(["--tmpfs", "/tmp", "/bottler", "--version"]);
+    until_it_speaks(&mut room.program("bwrap", &words))
 }
