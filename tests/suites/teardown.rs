@@ -356,9 +356,12 @@ fn a_signal_to_an_attach_ends_the_attach_and_not_the_bottle() {
 fn promise_12_the_next_run_collects_a_dead_bottle() {
     let world = World::new();
     let child = idle(&world);
+    let agent = world.bottles().remove(0);
     sigkill(&world, &child, Victims::HolderAndReaper);
     finish(child);
-    assert_eq!(world.objects().len(), world.count(4));
+    // On the native engine, the agent's container removes itself once its holder has died.
+    let left = world.objects().into_iter().filter(|name| *name != agent).count();
+    assert_eq!(left, world.count(4) - 1);
     assert_eq!(world.run(&["run", "probe"]).code(), 0);
     world.assert_clean();
 }
