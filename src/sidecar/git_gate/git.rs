@@ -300,9 +300,11 @@ mod tests {
         let git = Git::new(Path::new("/usr/bin/git"), folder.path());
         let error = git.run(&["version"], Vec::new(), 10).await.unwrap_err();
         assert!(error.to_string().contains("more than 10 bytes"), "{error}");
-        let id = git.run(&["hash-object", "-w", "--stdin"], vec![b'x'; 8 << 20], 100).await.unwrap();
+        // A commit, because files are streamed.
+        let write = ["hash-object", "-t", "commit", "--literally", "-w", "--stdin"];
+        let id = git.run(&write, vec![b'x'; 32 << 20], 100).await.unwrap();
         // Its limits hold before it is sent anything.
-        let small = git.with_memory(12 << 20);
+        let small = git.with_memory(32 << 20);
         assert!(small.run(&["cat-file", "--batch"], id.clone(), 64 << 20).await.is_err());
         assert!(git.run(&["cat-file", "--batch"], id, 64 << 20).await.is_ok());
     }
