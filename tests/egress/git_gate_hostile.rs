@@ -219,30 +219,6 @@ fn promise_10_what_the_upstream_has_no_more_is_inspected_and_sent_again() {
 }
 
 #[test]
-fn promise_10_replacements_and_grafts_hide_nothing() {
-    if !in_namespace("git_gate_hostile::promise_10_replacements_and_grafts_hide_nothing") {
-        return;
-    }
-    let world = World::new(Wish::default());
-    // The upstream offers a replacement: a harmless file for one that holds a token.
-    let seed = world.path("seed");
-    let clone = world.clone_to("clone");
-    let bad = object(&world, &clone, "blob", format!("key = {}\n", token()).as_bytes());
-    let good = object(&world, &seed, "blob", b"nothing\n");
-    let upstream = world.path("upstream.git");
-    let name = format!("refs/replace/{bad}");
-    world.git(&seed, &["push", "-q", &upstream.display().to_string(), &format!("{good}:{name}")]).expect(true, &[]);
-    // In the mirror, as if it had been fetched.
-    let mirror = world.path("state/app/mirror.git");
-    world.git(&mirror, &["fetch", "-q", &upstream.display().to_string(), &format!("{name}:{name}")]).expect(true, &[]);
-    let tree = world.git_with(&clone, &["mktree"], format!("100644 blob {bad}\tfile\n").as_bytes());
-    let tree = String::from_utf8(tree).unwrap().trim().to_owned();
-    let id = commit(&world, &clone, &tree, &world.id(&clone, "HEAD"));
-    let response = world.post(&[create(&id)], &pack(&world, &clone, &[&id, &tree, &bad]));
-    assert!(response.contains("ng refs/heads/agent/x a secret (github-token"), "{response}");
-}
-
-#[test]
 fn promise_17_what_an_upstream_prints_controls_no_terminal() {
     if !in_namespace("git_gate_hostile::promise_17_what_an_upstream_prints_controls_no_terminal") {
         return;

@@ -245,3 +245,67 @@ pub(super) async fn read_message(from: Option<impl AsyncRead + Unpin>) -> String
     }
     super::visible::text(&message).trim().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn promise_10_replacements_grafts_and_configuration_of_a_repository_hide_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let init = ["init", "-q", "--bare", "-b", "main"];
+        assert!(std::process::Command::new("git").args(init).arg(folder.path()).status().unwrap().success());
+        let git = Git::new(Path::new("/usr/bin/git"), folder.path());
+        let run = async |arguments: &[&str], input: &str| {
+            let output = git.run(arguments, input.into(), 1 << 20).await.unwrap();
+            String::from_utf8(output).unwrap().trim().to_owned()
+        };
+        let [bad, good] = ["bad\n", "good\n"];
+        let bad_id = run(&["hash-object", "-w", "--stdin"], bad).await;
+        let good_id = run(&["hash-object", "-w", "--stdin"], good).await;
+        run(&["update-ref", &format!("refs/replace/{bad_id}"), &good_id], "").await;
+        assert_eq!(run(&["cat-file", "blob", &bad_id], "").await, "bad");
+        let tree = run(&["mktree"], "").await;
+        let commit = format!("tree {tree}\nauthor a <a> 1 +0000\ncommitter a <a> 1 +0000\n\nx\n");
+        let parent = run(&["hash-object", "-t", "commit", "-w", "--stdin"], &commit).await;
+        let child = commit.replace("author", &format!("parent {parent}\nauthor"));
+        let child = run(&["hash-object", "-t", "commit", "-w", "--stdin"], &child).await;
+        std::fs::write(folder.path().join("info/grafts"), format!("{child}\n")).unwrap();
+        assert_eq!(run(&["rev-list", "--count", &child], "").await, "2");
+        let marker = folder.path().join("ran");
+        let config = format!("[alias]\n\tx = !touch {0}\n[core]\n\tfsmonitor = touch {0}\n", marker.display());
+        std::fs::write(
+            folder.path().join("hooks/reference-transaction"),
+            format!("#!/bin/sh\ntouch {}", marker.display()),
+        )
+        .unwrap();
+        std::fs::set_permissions(
+            folder.path().join("hooks/reference-transaction"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        std::fs::write(folder.path().join("config"), config).unwrap();
+        run(&["update-ref", "refs/heads/x", &child], "").await;
+        assert!(!marker.exists());
+        // Another repository is not reached: no transport is allowed.
+        let other = format!("file://{}", folder.path().display());
+        assert!(git.run(&["ls-remote", &other], Vec::new(), 1 << 20).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn promise_15_a_process_has_bounds_of_output_and_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let init = ["init", "-q", "--bare", "-b", "main"];
+        assert!(std::process::Command::new("git").args(init).arg(folder.path()).status().unwrap().success());
+        let git = Git::new(Path::new("/usr/bin/git"), folder.path());
+        let error = git.run(&["version"], Vec::new(), 10).await.unwrap_err();
+        assert!(error.to_string().contains("more than 10 bytes"), "{error}");
+        // A commit, because files are streamed.
+        let write = ["hash-object", "-t", "commit", "--literally", "-w", "--stdin"];
+        let id = git.run(&write, vec![b'x'; 32 << 20], 100).await.unwrap();
+        // Its limits hold before it is sent anything.
+        let small = git.with_memory(32 << 20);
+        assert!(small.run(&["cat-file", "--batch"], id.clone(), 64 << 20).await.is_err());
+        assert!(git.run(&["cat-file", "--batch"], id, 64 << 20).await.is_ok());
+    }
+}
