@@ -228,17 +228,17 @@ fn exec(bottler: &dyn Fn(&[&str]) -> Command, bottle: &str) -> Duration {
 }
 
 /// So many bottles started together, and removed together.
-fn many(bottler: &(dyn Fn(&[&str]) -> Command + Sync)) -> Times {
-    let bottles = std::sync::Mutex::new(Vec::new());
+fn many(program: &(dyn Fn(&[&str]) -> Command + Sync)) -> Times {
+    let started = std::sync::Mutex::new(Vec::new());
     let Times { up, .. } = together(MANY, || {
-        let bottle = idle(&|words| bottler(words));
-        bottles.lock().unwrap().push(bottle);
+        let bottle = idle(&|words| program(words));
+        started.lock().unwrap().push(bottle);
     });
-    let bottles = bottles.into_inner().unwrap();
+    let started = started.into_inner().unwrap();
     let ended = Instant::now();
     std::thread::scope(|scope| {
-        for bottle in &bottles {
-            scope.spawn(|| stop(&|words| bottler(words), bottle));
+        for bottle in &started {
+            scope.spawn(|| stop(&|words| program(words), bottle));
         }
     });
     Times { up, gone: ended.elapsed() }
@@ -250,7 +250,7 @@ fn together(count: usize, one: impl Fn() + Sync) -> Times {
     std::thread::scope(|scope| {
         (0..count).for_each(|_| {
             scope.spawn(&one);
-        })
+        });
     });
     Times { up: began.elapsed(), gone: Duration::ZERO }
 }
@@ -264,7 +264,7 @@ pub fn until_it_speaks(command: &mut Command) -> Times {
     let up = began.elapsed();
     output.read_to_end(&mut Vec::new()).unwrap();
     assert!(child.wait().unwrap().success(), "{command:?}");
-    Times { up, gone: began.elapsed() - up }
+    Times { up, gone: began.elapsed().saturating_sub(up) }
 }
 
 /// One sandbox of bubblewrap's: without an overlay, a filter, bounds, or a sidecar.

@@ -146,13 +146,11 @@ impl World {
 
     /// Pauses a container, or lets it go on: not by bottler.
     pub fn pause(&self, container: &str, paused: bool) {
-        match &self.native {
-            Some(native) => native.pause(container, paused),
-            None => {
-                let word = if paused { "pause" } else { "unpause" };
-                assert!(self.docker().args([word, container]).output().unwrap().status.success());
-            }
+        if let Some(native) = &self.native {
+            return native.pause(container, paused);
         }
+        let word = if paused { "pause" } else { "unpause" };
+        assert!(self.docker().args([word, container]).output().unwrap().status.success());
     }
 
     /// With a test's own engine.

@@ -131,8 +131,8 @@ mod tests {
     use super::super::commands::ZERO;
     use super::*;
 
-    fn terms(spec: TermsSpec) -> Terms {
-        Terms::new(&spec, "demo-1a2b3").unwrap()
+    fn terms(spec: &TermsSpec) -> Terms {
+        Terms::new(spec, "demo-1a2b3").unwrap()
     }
 
     fn judge(terms: &Terms, old: &str, new: &str, name: &str) -> Result<(), &'static str> {
@@ -143,8 +143,8 @@ mod tests {
     #[test]
     fn names_decide_what_may_be_pushed() {
         let (a, b) = (&"a".repeat(40), &"b".repeat(40));
-        let default = terms(TermsSpec::default());
-        let open = terms(TermsSpec {
+        let default = terms(&TermsSpec::default());
+        let open = terms(&TermsSpec {
             branches: vec!["{id}/**".to_owned(), "main".to_owned()],
             tags: vec!["v*".to_owned()],
             ..TermsSpec::default()
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_a_forge_runs_is_protected_and_authors_are_matched_whole() {
-        let terms = terms(TermsSpec { author: vec!["*@example.com".to_owned()], ..TermsSpec::default() });
+        let terms = terms(&TermsSpec { author: vec!["*@example.com".to_owned()], ..TermsSpec::default() });
         for (path, protected) in [
             (".github/workflows/ci.yml", true),
             (".GitHub/Workflows/deep/ci.yml", true),
