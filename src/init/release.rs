@@ -12,6 +12,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 
 use super::program;
 use crate::layout::agent::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, JAVA_STORE, OWN_BUNDLE, RUN_DIR};
@@ -23,14 +24,19 @@ const MAX_MESSAGE: usize = 64 << 20;
 /// The time limit for init's socket to appear after the container's start.
 const APPEAR: Duration = Duration::from_secs(10);
 
+/// How long the command waits for [`Request::Start`], of a holder that may be gone.
+const START: Duration = Duration::from_secs(5);
+
 /// A request of the holder.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Run the probe.
     Prove(Box<Targets>),
-    /// Start the command.
+    /// Prepare the command, and start it after [`Request::Start`].
     Release(Box<Release>),
+    /// The response to the release has arrived; the command may start.
+    Start,
 }
 
 /// A response of init.
@@ -92,11 +98,14 @@ pub(super) async fn receive(prove: fn(&Targets) -> Vec<ProbeResult>) -> anyhow::
                 tight = passed(&lines);
                 Response::Proof(lines)
             }
+            Request::Start => continue,
             Request::Release(_) if !tight => Response::Failed("the probe has not passed".into()),
             // The program may be one of the files.
             Request::Release(release) => match place(&release).map(|()| find(&release)) {
                 Ok(Ok(())) => {
                     send(&mut writer, &Response::Released).await?;
+                    // A short command would end, and its container with it, before the engine has passed the response on.
+                    let _ = timeout(START, reader.value::<Request>()).await;
                     return Ok(*release);
                 }
                 Ok(Err(why)) => Response::NoProgram(why),
@@ -150,7 +159,7 @@ fn write(path: &str, content: impl AsRef<[u8]>, mode: u32) -> anyhow::Result<()>
 /// # Errors
 /// Init does not listen, or a stream breaks.
 pub async fn bridge() -> anyhow::Result<()> {
-    let stream = tokio::time::timeout(APPEAR, appear()).await.context("init does not listen")?;
+    let stream = timeout(APPEAR, appear()).await.context("init does not listen")?;
     let (mut from, mut to) = stream.into_split();
     let sent = async {
         tokio::io::copy(&mut tokio::io::stdin(), &mut to).await?;

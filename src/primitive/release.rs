@@ -51,6 +51,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         }
         match channel.ask(&init::Request::Release(Box::new(release))).await? {
             init::Response::Released => {
+                channel.start().await;
                 bottle.turn.release();
                 bottle.events.tell(Event::Released);
                 Ok(())

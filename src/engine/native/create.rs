@@ -13,7 +13,7 @@ use super::answer::{broken, failure};
 use super::child::{self, SETUP, Setup};
 use super::image::{self, Account};
 use super::plan::{self, Mapping, Plan};
-use super::store::{self, NetworkRecord, Record, is_name, remove_tree};
+use super::store::{self, NetworkRecord, Record, discard, is_name, remove_tree};
 use super::{CREATE, NativeEngine, PAUSE, PAUSES, cgroup, filter, protocol, shim};
 use crate::engine::{ContainerSpec, ErrorKind, Result, VolumeMount};
 use crate::host::make_private;
@@ -224,7 +224,7 @@ impl NativeEngine {
             tokio::time::sleep(PAUSE).await;
         }
         cgroup::remove(&groups)?;
-        tokio::task::spawn_blocking(move || remove_tree(&folder)).await.map_err(std::io::Error::other)?
+        tokio::task::spawn_blocking(move || discard(&folder)).await.map_err(std::io::Error::other)?
     }
 }
 

@@ -50,7 +50,7 @@ use client::Connection;
 pub use plan::preview;
 use plan::{Mapping, Plan};
 use protocol::{Frame, Reply, Request, Task};
-use store::{End, NetworkRecord, Record, Store, is_name, remove_tree};
+use store::{End, NetworkRecord, Record, Store, discard, is_name};
 
 /// What an engine's address of this kind begins with; the folder of its store follows.
 pub const SCHEME: &str = "native:";
@@ -304,7 +304,7 @@ impl Engine for NativeEngine {
         if !is_name(name) || !path.exists() {
             return Ok(Removal::WasGone);
         }
-        let removed = tokio::task::spawn_blocking(move || remove_tree(&path)).await.map_err(std::io::Error::other);
+        let removed = tokio::task::spawn_blocking(move || discard(&path)).await.map_err(std::io::Error::other);
         removed.and_then(|removed| removed).map_err(broken("remove volume", name))?;
         Ok(Removal::Removed)
     }
@@ -467,7 +467,11 @@ impl Engine for NativeEngine {
 
     async fn container_remove(&self, id: &str) -> Result<Removal> {
         let operation = "remove container";
-        let Ok(folder) = self.container(operation, id) else { return Ok(Removal::WasGone) };
+        let Ok(folder) = self.container(operation, id) else {
+            // A shim that was killed while it removed itself has left the rest in `new/`.
+            self.store.sweep();
+            return Ok(Removal::WasGone);
+        };
         // Before its shim is asked, which may be waiting for one of them.
         cgroup::kill_all(&self.groups_of(id));
         if self.ask(operation, id, &Request::Signal(nix::libc::SIGKILL)).await.is_ok()

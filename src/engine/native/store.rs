@@ -75,8 +75,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Removes what processes that have died were making.
-    fn sweep(&self) {
+    /// Removes what processes that have died were making, or removing.
+    pub(super) fn sweep(&self) {
         let new = self.root.join("new");
         for name in names(&new) {
             let maker = name.rsplit_once('-').map_or("", |(maker, _)| maker);
@@ -118,9 +118,7 @@ impl Store {
     /// # Errors
     /// `AlreadyExists` where there is one; or it cannot be filled.
     pub(super) fn create(&self, path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let maker = process_identity(&std::process::id().to_string()).unwrap_or_default();
-        let new = self.root.join("new").join(format!("{maker}-{number}"));
+        let new = self.root.join("new").join(temporary());
         make_private(&new)?;
         let made = fill(&new).and_then(|()| match std::fs::rename(&new, path) {
             // rename(2) over a folder: ENOTEMPTY, or EEXIST.
@@ -158,7 +156,7 @@ impl Store {
         let Ok(id) = std::fs::read_to_string(self.tag(reference)) else { return Ok(false) };
         std::fs::remove_file(self.tag(reference))?;
         if !self.tags().iter().any(|tag| std::fs::read_to_string(self.tag(tag)).is_ok_and(|other| other == id)) {
-            remove_tree(&self.image(&id))?;
+            discard(&self.image(&id))?;
         }
         Ok(true)
     }
@@ -270,6 +268,26 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
         }
     }
     tried
+}
+
+/// A name in `new/`: of this process, which must be running.
+fn temporary() -> String {
+    let process = process_identity(&std::process::id().to_string()).unwrap_or_default();
+    format!("{process}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Removes an object's folder. It loses its name at once: whoever is killed meanwhile leaves no half of it there.
+///
+/// # Errors
+/// Something cannot be removed.
+pub(super) fn discard(object: &Path) -> io::Result<()> {
+    let Some(root) = object.parent().and_then(Path::parent) else { return remove_tree(object) };
+    let going = root.join("new").join(temporary());
+    match std::fs::rename(object, &going) {
+        Ok(()) => remove_tree(&going),
+        Err(error) if error.kind() == ErrorKind::NotFound && !object.exists() => Ok(()),
+        Err(_) => remove_tree(object),
+    }
 }
 
 /// Makes every folder in a tree one that its owner may change.

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use crate::engine::{Engine, ExecSpec};
 use crate::init;
 use crate::layout::EXECUTABLE;
-use crate::primitive::channel::stream::JsonChannel;
+use crate::primitive::channel::stream::{JsonChannel, write_json};
 use crate::session::Failure;
 
 /// How long init may take for a proof or a release.
@@ -23,6 +23,11 @@ impl Channel {
         let spec = ExecSpec::plain(vec![EXECUTABLE.into(), "ctl".into()]);
         let (_, streams) = engine.exec(container, &spec).await?;
         Ok(Self(Arc::new(Mutex::new(JsonChannel::new(streams)))))
+    }
+
+    /// Lets the command start: the response to the release has arrived. If this does not reach init, it starts a little later.
+    pub(in crate::primitive) async fn start(&self) {
+        let _ = write_json(&mut self.0.lock().await.input, &init::Request::Start).await;
     }
 
     pub(in crate::primitive) async fn ask(&self, request: &init::Request) -> Result<init::Response, Failure> {

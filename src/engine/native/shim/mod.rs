@@ -77,7 +77,7 @@ pub fn run(words: &[&str]) -> anyhow::Result<()> {
     if copying {
         remove_tree(Path::new(copies::FOLDER))?;
     } else if shim.setup.plan.auto_remove {
-        remove_tree(&folder)?;
+        store::discard(&folder)?;
     }
     served
 }
