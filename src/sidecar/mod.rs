@@ -9,6 +9,7 @@ pub mod ctl;
 pub mod dialer;
 pub mod egress;
 pub mod git_gate;
+mod hop_by_hop;
 pub mod message;
 mod outward;
 pub mod place;

@@ -3,28 +3,16 @@
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri};
 
 use super::routes::{Put, Refused, Route, find};
 use crate::credential::may_hold_credential;
+use crate::sidecar::hop_by_hop::strip;
 use crate::sidecar::outward::OutwardClient;
 
 /// What goes back to the client.
 pub(super) type Back = Response<Either<Incoming, Full<Bytes>>>;
-
-/// Headers of one connection (RFC 9110, section 7.6.1; RFC 9112). What `Connection` names goes as well.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// Forwards a request by its route.
 pub(super) async fn forward(request: Request<Incoming>, routes: &[Route], client: &OutwardClient<Incoming>) -> Back {
@@ -45,7 +33,9 @@ async fn send(request: Request<Incoming>, routes: &[Route], client: &OutwardClie
     let target = route.target(head.method.as_str(), rest)?;
     let uri = format!("https://{}:{}{target}", route.host, route.port);
     head.uri = uri.parse::<Uri>().map_err(|error| (400, format!("the path is not accepted: {error}")))?;
-    clean(&mut head.headers);
+    strip(&mut head.headers);
+    // The client frames the body by what arrived.
+    head.headers.remove(header::TRANSFER_ENCODING);
     let foreign: Vec<HeaderName> =
         head.headers.keys().filter(|name| may_hold_credential(name.as_str())).cloned().collect();
     for name in foreign {
@@ -62,7 +52,8 @@ async fn send(request: Request<Incoming>, routes: &[Route], client: &OutwardClie
     head.extensions.clear();
     let sent = client.request(Request::from_parts(head, body)).await;
     let mut response = sent.map_err(|error| (502, reason(&error, route)))?;
-    clean(response.headers_mut());
+    strip(response.headers_mut());
+    response.headers_mut().remove(header::TRANSFER_ENCODING);
     if response.status().is_redirection()
         && let Some(location) = response.headers().get(header::LOCATION)
     {
@@ -75,20 +66,6 @@ async fn send(request: Request<Incoming>, routes: &[Route], client: &OutwardClie
         response.headers_mut().insert(header::LOCATION, inside);
     }
     Ok(response.map(Either::Left))
-}
-
-/// Removes what belongs to one connection.
-fn clean(headers: &mut HeaderMap) {
-    let named: Vec<String> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    for name in HOP_BY_HOP.iter().copied().chain(named.iter().map(String::as_str)) {
-        headers.remove(name);
-    }
 }
 
 /// Why there is no response: the words of egress, if it refused.

@@ -13,7 +13,7 @@ use super::bodies::{Body, full};
 use super::body;
 use super::capacity::RequestPermit;
 use super::drain::RequestBody;
-use super::headers::{aim, join_cookies, strip};
+use super::headers::{aim, join_cookies};
 use super::inject::Injection;
 use super::inspect::BodyRefusal;
 use super::interim::Interim;
@@ -23,6 +23,7 @@ use super::snapshot::Snapshot;
 use super::{Egress, LoggedDecision, inject, websocket};
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
+use crate::sidecar::hop_by_hop::strip;
 
 /// Forwards a request and returns its response.
 ///

@@ -3,24 +3,11 @@
 //! Attacks that this stops: headers that address the proxy or the connection, and a destination or framing other than
 //! the one that was judged.
 
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Uri, http};
 
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
-
-/// Headers of a single connection (RFC 9110, section 7.6.1), and of the proxy.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "expect",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "upgrade",
-];
 
 /// Joins the cookie headers of HTTP/2 for HTTP/1.1 (RFC 9113, section 8.2.3): servers use only one of several, and not
 /// all the same.
@@ -54,25 +41,4 @@ fn authority(host: &Host, port: u16, scheme: &str) -> String {
     };
     let default = if scheme == "https" { 443 } else { 80 };
     if port == default { host } else { format!("{host}:{port}") }
-}
-
-/// Removes the headers of a single connection, including those that `Connection` names.
-pub(super) fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        // `Connection` must not remove the framing or the destination.
-        .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name))
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    // Each connection has its own framing.
-    headers.remove(header::TRANSFER_ENCODING);
 }

@@ -25,7 +25,7 @@ use super::capacity::RequestPermit;
 use super::connection_permit::ConnectionPermit;
 use super::drain::RequestBody;
 use super::frames::{self, FrameHeader, Opcode};
-use super::headers::{aim, join_cookies, strip};
+use super::headers::{aim, join_cookies};
 use super::inspect::scan_message;
 use super::interim::Interim;
 use super::snapshot::Snapshot;
@@ -34,6 +34,7 @@ use super::{Egress, LoggedDecision, inject};
 use crate::credential::{RedactedStream, Redactor};
 use crate::policy::{Intent, Reason};
 use crate::scan::{DecodeError, Overlap, Scanner};
+use crate::sidecar::hop_by_hop::strip;
 
 /// Maximum size of a message, in bytes: it is scanned as a whole.
 const MAX_MESSAGE: usize = 16 << 20;
