@@ -10,6 +10,7 @@ pub mod dialer;
 pub mod egress;
 pub mod git_gate;
 mod hop_by_hop;
+mod listener;
 pub mod message;
 mod outward;
 pub mod place;

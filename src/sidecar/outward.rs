@@ -29,7 +29,7 @@ use super::place::Uplink;
 /// The time limit for a tunnel and the TLS in it: egress connects to the destination meanwhile.
 const CONNECT: Duration = Duration::from_secs(30);
 /// Maximum length of the head of egress' response, and of the text of a refusal, in bytes.
-const MAX_HEAD: usize = 16 << 10;
+const MAX_HEAD: usize = 8 << 10;
 const MAX_REFUSAL: u64 = 4 << 10;
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_mins(1);
@@ -47,12 +47,7 @@ pub(super) type OutwardClient<B> = Client<Outward, B>;
 impl Outward {
     /// Trusts the bottle's CA only: whatever comes through egress has its certificates.
     pub(super) fn new(uplink: &Uplink) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(uplink.ca.as_bytes()).context("read the bottle's CA")?)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let config = builder.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { proxy: uplink.proxy.as_path().into(), tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { proxy: uplink.proxy.as_path().into(), tls: tls(bottle_ca(uplink)?)? })
     }
 
     /// A client that keeps connections.
@@ -67,24 +62,58 @@ impl Outward {
     async fn connect(&self, uri: &Uri) -> io::Result<OutwardStream> {
         let host = uri.host().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         let port = uri.port_u16().unwrap_or(443);
-        let mut stream = UnixStream::connect(&self.proxy).await?;
-        let request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            if head.len() >= MAX_HEAD {
-                return Err(io::Error::other("egress' response is too long"));
-            }
-            head.push(stream.read_u8().await?);
-        }
-        if !head.starts_with(b"HTTP/1.1 200 ") {
-            let mut text = Vec::new();
-            stream.take(MAX_REFUSAL).read_to_end(&mut text).await?;
-            return Err(io::Error::other(String::from_utf8_lossy(&text).trim().to_owned()));
-        }
+        let stream = tunnel(&self.proxy, &format!("{host}:{port}")).await.map_err(io::Error::other)?;
         let name = ServerName::try_from(host).map_err(io::Error::other)?;
         Ok(OutwardStream(self.tls.connect(name, stream).await?))
     }
+}
+
+/// Why there is no tunnel.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TunnelError {
+    /// The socket of egress does not answer.
+    #[error("connect to egress: {0}")]
+    Io(#[from] io::Error),
+    /// The head of its response is longer than [`MAX_HEAD`].
+    #[error("egress' response to a CONNECT is too long")]
+    TooLong,
+    /// Egress' words, as it sent them.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Opens a tunnel through egress to `HOST:PORT`.
+pub(super) async fn tunnel(proxy: &Path, authority: &str) -> Result<UnixStream, TunnelError> {
+    let mut stream = UnixStream::connect(proxy).await?;
+    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() >= MAX_HEAD {
+            return Err(TunnelError::TooLong);
+        }
+        head.push(stream.read_u8().await?);
+    }
+    if head.starts_with(b"HTTP/1.1 200 ") {
+        return Ok(stream);
+    }
+    let mut text = Vec::new();
+    stream.take(MAX_REFUSAL).read_to_end(&mut text).await?;
+    Err(TunnelError::Refused(String::from_utf8_lossy(&text).trim().to_owned()))
+}
+
+/// The only authority behind egress: the bottle's CA.
+pub(super) fn bottle_ca(uplink: &Uplink) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(uplink.ca.as_bytes()).context("read the bottle's CA")?)?;
+    Ok(roots)
+}
+
+/// TLS with servers that these authorities certify.
+pub(super) fn tls(roots: RootCertStore) -> anyhow::Result<TlsConnector> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
 }
 
 impl tower_service::Service<Uri> for Outward {

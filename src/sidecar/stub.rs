@@ -8,10 +8,8 @@
 //! | `POST /hold/HOST/PATH` | none; it sends half of a request there now, and the rest when it is stopped |
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -19,20 +17,21 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixStream};
-use tokio::sync::watch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::listener::{Listener, Stream};
 use super::message::Never;
 use super::place::{InsideAddresses, Uplink};
 use super::role::Role;
-use super::socket;
-use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
 use crate::sync::lock;
 
 /// Maximum size of a response that it returns, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
+/// Connections at a time; others wait.
+const CONNECTIONS: usize = 256;
 /// The halves of a request's body.
 const HALVES: [&[u8]; 2] = [b"begun, ", b"and ended"];
 
@@ -85,23 +84,13 @@ impl Role for Stub {
 
     /// `at` is the folder of the socket for the agent.
     async fn start(config: Config, at: Option<&str>) -> anyhow::Result<(Arc<Self>, ())> {
-        let (inside, port, listen) = (config.inside, config.port, config.outward.listen.clone());
+        let egress = Listener::for_egress(&config.outward)?;
+        let agent = Listener::for_agent(config.inside, config.port, at).await?;
         let stub = Self { config, word: Mutex::default(), stopped: watch::Sender::new(false), held: Mutex::default() };
-        let stub = Arc::new(stub);
-        unix(&listen, "egress", &stub)?;
-        match inside {
-            None => unix(&Path::new(at.unwrap_or(SERVICE_DIR)).join(SOCKET), "agent", &stub)?,
-            Some(InsideAddresses { own, agent }) => {
-                let listener = TcpListener::bind((own, port)).await.with_context(|| format!("listen on {own}"))?;
-                let stub = stub.clone();
-                tokio::spawn(async move {
-                    while let Ok((stream, peer)) = listener.accept().await {
-                        if peer.ip() == agent {
-                            tokio::spawn(serve(stream, "agent", stub.clone()));
-                        }
-                    }
-                });
-            }
+        let (stub, permits) = (Arc::new(stub), Arc::new(Semaphore::new(CONNECTIONS)));
+        for (listener, door) in [(egress, "egress"), (agent, "agent")] {
+            let stub = stub.clone();
+            listener.serve(permits.clone(), move |stream| serve(stream, door, stub.clone()));
         }
         Ok((stub, ()))
     }
@@ -129,18 +118,7 @@ impl Role for Stub {
     }
 }
 
-fn unix(path: &Path, door: &'static str, stub: &Arc<Stub>) -> anyhow::Result<()> {
-    let listener = socket::listen_again(path, socket::OTHERS)?;
-    let stub = stub.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, door, stub.clone()));
-        }
-    });
-    Ok(())
-}
-
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: &'static str, stub: Arc<Stub>) {
+async fn serve(stream: Box<dyn Stream>, door: &'static str, stub: Arc<Stub>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let stub = stub.clone();
         async move {

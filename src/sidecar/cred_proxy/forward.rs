@@ -34,8 +34,6 @@ async fn send(request: Request<Incoming>, routes: &[Route], client: &OutwardClie
     let uri = format!("https://{}:{}{target}", route.host, route.port);
     head.uri = uri.parse::<Uri>().map_err(|error| (400, format!("the path is not accepted: {error}")))?;
     strip(&mut head.headers);
-    // The client frames the body by what arrived.
-    head.headers.remove(header::TRANSFER_ENCODING);
     let foreign: Vec<HeaderName> =
         head.headers.keys().filter(|name| may_hold_credential(name.as_str())).cloned().collect();
     for name in foreign {
@@ -53,7 +51,6 @@ async fn send(request: Request<Incoming>, routes: &[Route], client: &OutwardClie
     let sent = client.request(Request::from_parts(head, body)).await;
     let mut response = sent.map_err(|error| (502, reason(&error, route)))?;
     strip(response.headers_mut());
-    response.headers_mut().remove(header::TRANSFER_ENCODING);
     if response.status().is_redirection()
         && let Some(location) = response.headers().get(header::LOCATION)
     {

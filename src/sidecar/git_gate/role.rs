@@ -1,7 +1,6 @@
 //! The gate as a role: its listeners and updates.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,12 +8,10 @@ use tokio::net::TcpListener;
 
 use super::config::{Config, Update};
 use super::gate::{Gate, ROLE};
-use super::serve::{Listener, spawn};
-use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
+use super::serve::spawn;
+use crate::sidecar::listener::Listener;
 use crate::sidecar::message::Never;
-use crate::sidecar::place::InsideAddresses;
 use crate::sidecar::role::Role;
-use crate::sidecar::socket;
 
 /// The port of git's protocol, at which the gate serves HTTP as well.
 pub const PORT: u16 = 9418;
@@ -37,15 +34,11 @@ impl Role for Gate {
             let address = listener.local_addr()?;
             spawn(Listener::Tcp(listener, None), gate.clone());
             eprintln!("listening on {address}");
-        } else if let Some(InsideAddresses { own, agent }) = config.inside {
-            let listener = TcpListener::bind((own, PORT)).await.with_context(|| format!("listen on {own}"))?;
-            spawn(Listener::Tcp(listener, Some(agent)), gate.clone());
         } else {
-            let path = Path::new(at.unwrap_or(SERVICE_DIR)).join(SOCKET);
-            spawn(Listener::Unix(socket::listen_again(&path, socket::OTHERS)?), gate.clone());
+            spawn(Listener::for_agent(config.inside, PORT, at).await?, gate.clone());
         }
         if let Some(outward) = &config.outward {
-            spawn(Listener::Unix(socket::listen_again(&outward.listen, socket::OTHERS)?), gate.clone());
+            spawn(Listener::for_egress(outward)?, gate.clone());
         }
         Ok((gate, ()))
     }

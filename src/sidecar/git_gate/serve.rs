@@ -1,14 +1,12 @@
 //! Accepts connections. HTTP and git's own protocol come in at the same port: a request of the latter begins with the
 //! digits of a pkt-line.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::conversation::Service;
@@ -18,53 +16,18 @@ use super::pkt::{self, Packet};
 use super::receive::Push;
 use super::report::{Answer, QUEUE};
 use super::{http, push, receive};
+use crate::sidecar::listener::{Listener, Stream};
 
 /// How many connections are served at a time; others wait.
 const CONNECTIONS: usize = 128;
 /// How long a client may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long to wait when accepting fails.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// A listener.
-pub(super) enum Listener {
-    /// A socket in a volume.
-    Unix(UnixListener),
-    /// An address, with the only peer that is served.
-    Tcp(TcpListener, Option<Ipv4Addr>),
-}
 
 /// Starts to serve a listener.
 pub(super) fn spawn(listener: Listener, gate: Arc<Gate>) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    tokio::spawn(async move {
-        while let Ok(permit) = permits.clone().acquire_owned().await {
-            let accepted: std::io::Result<Box<dyn Stream>> = match &listener {
-                Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Box::new(stream) as _),
-                Listener::Tcp(listener, only) => match listener.accept().await {
-                    Ok((_, peer)) if only.is_some_and(|only| peer.ip() != only) => continue,
-                    Ok((stream, _)) => {
-                        let _ = stream.set_nodelay(true);
-                        Ok(Box::new(stream) as _)
-                    }
-                    Err(error) => Err(error),
-                },
-            };
-            let Ok(stream) = accepted else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            };
-            let gate = gate.clone();
-            tokio::spawn(async move {
-                Box::pin(serve(stream, gate)).await;
-                drop(permit);
-            });
-        }
-    });
+    listener.serve(permits, move |stream| serve(stream, gate.clone()));
 }
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 async fn serve(mut stream: Box<dyn Stream>, gate: Arc<Gate>) {
     let mut first = [0];

@@ -5,13 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
 use super::conversation::Task;
-
-/// Maximum size of egress' response to a CONNECT, in bytes.
-const MAX_HEAD: usize = 8 << 10;
+use crate::sidecar::outward::{TunnelError, tunnel};
 
 /// Listens for one connection; whatever it is used for ends when the task is dropped.
 ///
@@ -37,17 +34,8 @@ pub(super) async fn listen(proxy: &Path, host: &str, port: u16) -> anyhow::Resul
 /// # Errors
 /// Egress refuses; the error has its reason.
 pub(super) async fn connect(proxy: &Path, authority: &str) -> anyhow::Result<UnixStream> {
-    let mut stream = UnixStream::connect(proxy).await.context("connect to egress")?;
-    stream.write_all(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        anyhow::ensure!(head.len() < MAX_HEAD, "egress' response to a CONNECT is too long");
-        head.push(stream.read_u8().await.context("egress does not respond to a CONNECT")?);
-    }
-    if head.starts_with(b"HTTP/1.1 200") {
-        return Ok(stream);
-    }
-    let mut reason = Vec::new();
-    let _ = stream.take(MAX_HEAD as u64).read_to_end(&mut reason).await;
-    anyhow::bail!("egress refuses {authority}: {}", super::visible::reason(&String::from_utf8_lossy(&reason)))
+    tunnel(proxy, authority).await.map_err(|error| match error {
+        TunnelError::Refused(why) => anyhow::anyhow!("egress refuses {authority}: {}", super::visible::reason(&why)),
+        other => other.into(),
+    })
 }

@@ -1,8 +1,6 @@
 //! An upstream over smart HTTP (git, `gitprotocol-http(5)`), as a conversation: git on the other side believes that it
 //! talks to ssh. Redirects are refused, because they could lead a credential elsewhere.
 
-use std::sync::Arc;
-
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -13,15 +11,16 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use url::Url;
 
 use super::conversation::{Conversation, Service, Task, Trouble};
 use super::pkt::{self, Packet};
 use super::tunnel;
+use crate::sidecar::listener::Stream;
+use crate::sidecar::outward::{bottle_ca, tls};
 use crate::sidecar::place::Uplink;
 
 /// The size of a pipe between git and this task, and of a piece of a body, in bytes.
@@ -29,8 +28,6 @@ const PIPE: usize = 256 << 10;
 const PIECE: usize = 64 << 10;
 
 type Body = BoxBody<Bytes, std::io::Error>;
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// What requests need.
 struct Client {
@@ -71,9 +68,9 @@ pub(super) async fn open(
 async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Box<dyn Stream>, bool)> {
     let host = url.host_str().context("the URL has no host")?;
     let port = url.port_or_known_default().context("the URL has no port")?;
-    let tls = url.scheme() == "https";
+    let is_https = url.scheme() == "https";
     let stream: Box<dyn Stream> = match outward {
-        Some(outward) if !tls => {
+        Some(outward) if !is_https => {
             let stream = UnixStream::connect(&outward.proxy).await.context("connect to egress")?;
             return Ok((Box::new(stream), true));
         }
@@ -84,20 +81,15 @@ async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Box<dyn
             Box::new(stream)
         }
     };
-    if !tls {
+    if !is_https {
         return Ok((stream, false));
     }
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-    if let Some(outward) = outward {
-        roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(outward.ca.as_bytes())?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let roots = match outward {
+        Some(outward) => bottle_ca(outward)?,
+        None => rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() },
+    };
     let name = ServerName::try_from(host.to_owned())?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    Ok((Box::new(connector.connect(name, stream).await.with_context(|| format!("TLS with {host}"))?), false))
+    Ok((Box::new(tls(roots)?.connect(name, stream).await.with_context(|| format!("TLS with {host}"))?), false))
 }
 
 impl Client {
