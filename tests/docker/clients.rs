@@ -7,27 +7,20 @@ use std::process::Command;
 use crate::support::npm::install;
 use crate::support::origin::docker;
 use crate::support::process::{World, wait_for};
+use crate::support::pypi::WHEEL;
 use crate::support::sleeper::Sleeper;
 
 /// The destination's host name.
 const HOST: &str = "origin.example.com";
 
-/// The destination: files over HTTP/1.1 and HTTP/2, repositories, packages, crates, and `WebSockets` that echo.
+/// The destination, with [`WHEEL`] where it is named: files over HTTP/1.1 and HTTP/2, repositories, packages, crates, and `WebSockets` that echo.
 const ORIGIN: &str = r#"set -e
 cd /origin
 mkdir -p www/simple/demo www/api/v1 www/index
 echo hello from the origin > www/hello
 git init -q work && cd work && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m 'the first' && cd ..
 git clone -q --bare work www/repo.git && git -C www/repo.git update-server-info
-python3 - <<'PYTHON'
-import zipfile
-with zipfile.ZipFile("www/simple/demo/demo-1.0-py3-none-any.whl", "w") as wheel:
-    wheel.writestr("demo.py", "")
-    wheel.writestr("demo-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
-    wheel.writestr("demo-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: a\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    wheel.writestr("demo-1.0.dist-info/RECORD", "")
-PYTHON
-echo '<a href="demo-1.0-py3-none-any.whl">demo-1.0-py3-none-any.whl</a>' > www/simple/demo/index.html
+@WHEEL@
 echo '{"dl":"https://origin.example.com/dl","api":"https://origin.example.com"}' > www/index/config.json
 echo '{"crates":[{"name":"demo","max_version":"1.2.3","description":"a crate"}],"meta":{"total":1}}' > www/api/v1/crates
 cat > nginx.conf <<'NGINX'
@@ -287,7 +280,8 @@ func main() {
 fn real_clients_find_their_way_and_promise_09_holds_for_each() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
-    let bottle = Sleeper::launch(&world, folder.path(), &[HOST], &["--tcp", "origin.example.com:9002"], ORIGIN);
+    let origin = ORIGIN.replace("@WHEEL@", WHEEL);
+    let bottle = Sleeper::launch(&world, folder.path(), &[HOST], &["--tcp", "origin.example.com:9002"], &origin);
     give(&bottle.agent, folder.path());
     // Assembled at run time, so that scanners of repositories do not take it for a real token.
     let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();

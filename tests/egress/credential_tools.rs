@@ -8,24 +8,12 @@ use bottler::credential::{Shape, Slot};
 use crate::desk::{Desk, key, node};
 use crate::lab::in_namespace;
 use crate::support::npm;
+use crate::support::pypi::WHEEL;
 
 /// The folder `node_modules` with verdaccio, whose dependency's newer version is not to be had.
 fn verdaccio() -> PathBuf {
     npm::install_with("verdaccio@6.8.0", "{\"node-fetch\": \"2.7.0\"}").join("node_modules")
 }
-
-const WHEEL: &str = r#"
-mkdir -p www/simple/demo
-python3 - <<'PYTHON'
-import zipfile
-with zipfile.ZipFile("www/simple/demo/demo-1.0-py3-none-any.whl", "w") as wheel:
-    wheel.writestr("demo.py", "")
-    wheel.writestr("demo-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
-    wheel.writestr("demo-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: a\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    wheel.writestr("demo-1.0.dist-info/RECORD", "")
-PYTHON
-echo '<a href="demo-1.0-py3-none-any.whl">demo-1.0-py3-none-any.whl</a>' > www/simple/demo/index.html
-"#;
 
 #[test]
 fn promise_08_pip_installs_from_a_private_index() {

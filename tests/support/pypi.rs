@@ -7,6 +7,20 @@ use std::sync::{Mutex, PoisonError};
 /// The Python of the system.
 pub const PYTHON: &str = "/usr/bin/python3";
 
+/// A script that makes a package index with one wheel, `demo`, below `www/simple` in its folder.
+pub const WHEEL: &str = r#"
+mkdir -p www/simple/demo
+python3 - <<'PYTHON'
+import zipfile
+with zipfile.ZipFile("www/simple/demo/demo-1.0-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("demo.py", "")
+    wheel.writestr("demo-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
+    wheel.writestr("demo-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: a\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr("demo-1.0.dist-info/RECORD", "")
+PYTHON
+echo '<a href="demo-1.0-py3-none-any.whl">demo-1.0-py3-none-any.whl</a>' > www/simple/demo/index.html
+"#;
+
 static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// The folder for `PYTHONPATH` with these packages, each given as `NAME==VERSION`, and what they depend on. `name` is the

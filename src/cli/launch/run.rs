@@ -109,20 +109,22 @@ pub(in crate::cli) async fn launch(
     let recipe = args.agent.recipe.clone().unwrap_or_else(|| ready.planned.recipe.clone());
     let program = ready.defined.program(&recipe)?;
     let hooks = program::hooks(&program).await?;
-    let named = args.engine.as_deref();
-    check_mount(&ready.planned.plan, named, &state)?;
+    // Without an engine, everything else is still checked and shown.
+    let endpoint = find_named_engine(args.engine.as_deref());
+    let address = endpoint.as_deref().unwrap_or_default();
+    check_mount(&ready.planned.plan, address, &state)?;
     if let Some(path) = args.agent.patch.as_ref().filter(|path| std::fs::symlink_metadata(path).is_ok()) {
         return Err(input(format!("--patch {}: the file already exists", path.display()))
             .hint("name a new file; it is written when the agent ends"));
     }
     let found = preflight::look(&ready.planned.plan)?;
-    check_bounds(&ready, named)?;
+    check_bounds(&ready, address)?;
     if args.dry_run {
         return dry(&args, &ready, &recipe, found.as_ref(), &hooks);
     }
     // The plan depends on the engine. Without an engine, print the summary nevertheless.
     check_text(&ready, &state)?;
-    let endpoint = find_named_engine(named)?;
+    let endpoint = endpoint?;
     let engine = reach(&endpoint).await;
     if let Ok((_, details)) = &engine {
         settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hint))?;
@@ -183,10 +185,9 @@ pub(in crate::cli) async fn launch(
     follow(&args, client, &state, &id, copied).await
 }
 
-/// Refuses, with its line, `bounds: best-effort` where the engine always has bounds. Without an engine, everything else is still
-/// checked and shown.
-fn check_bounds(ready: &PreparedLaunch, engine: Option<&str>) -> Result<(), Failure> {
-    if find_named_engine(engine).is_ok_and(|endpoint| endpoint.starts_with(native::SCHEME)) {
+/// Refuses, with its line, `bounds: best-effort` where the engine at this address always has bounds.
+fn check_bounds(ready: &PreparedLaunch, address: &str) -> Result<(), Failure> {
+    if address.starts_with(native::SCHEME) {
         return Ok(());
     }
     plan::check_bounds(&ready.planned.plan).map_err(|(why, hint)| match &ready.chosen.bounds_at {
@@ -196,11 +197,10 @@ fn check_bounds(ready: &PreparedLaunch, engine: Option<&str>) -> Result<(), Fail
 }
 
 /// Checks early that the folder may be mounted; the holder checks again.
-fn check_mount(plan: &LaunchPlan, engine: Option<&str>, state: &StateDir) -> Result<(), Failure> {
+fn check_mount(plan: &LaunchPlan, address: &str, state: &StateDir) -> Result<(), Failure> {
     let mounted = plan.workspace.as_ref().filter(|workspace| workspace.mode == WorkspaceMode::Mount);
     let Some(source) = mounted.and_then(|workspace| workspace.source.as_deref()) else { return Ok(()) };
-    // The summary is printed without an engine, too.
-    holder::check_mount(source, &find_named_engine(engine).unwrap_or_default(), state.path())
+    holder::check_mount(source, address, state.path())
 }
 
 /// Checks that paths are UTF-8, because the holder and the engine get them as text.

@@ -80,13 +80,14 @@ fn format(headers: &HeaderMap) -> Result<BodyFormat, Reason> {
 }
 
 /// Inspects the body of a request: as a whole if it is short enough, in windows otherwise, and message by message for
-/// gRPC.
+/// gRPC. With `keep`, also returns a body that can be sent again, if it is whole and short enough.
 pub(super) async fn inspect_request(
     egress: &Arc<Egress>,
     scanner: &Arc<Scanner>,
     headers: &HeaderMap,
     body: RequestBody,
     refusal: &BodyRefusal,
+    keep: bool,
 ) -> Result<(Body, Option<Whole>), Reason> {
     let counters = egress.counters.clone();
     if body.is_end_stream() {
@@ -148,12 +149,13 @@ pub(super) async fn inspect_request(
         return Err(Reason::SecretFound(finding, "body"));
     }
     counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    let memory = Arc::new(memory);
     Ok(match trailers {
-        None => {
+        None if keep => {
+            let memory = Arc::new(memory);
             let whole = Whole::new(&bytes, &memory);
             (hold(Sliced(bytes), memory), whole)
         }
+        None => (hold(Sliced(bytes), memory), None),
         Some(trailers) => {
             let body = Sliced(bytes).with_trailers(Box::pin(async move { Some(Ok(trailers)) }));
             (hold(body, memory), None)

@@ -60,7 +60,8 @@ pub(super) async fn forward(
     injection.ask_readable(&mut head.headers);
     let late_refusal = BodyRefusal::default();
     let bare = body.is_end_stream();
-    let (body, whole) = body::inspect_request(egress, &scanner, &head.headers, body, &late_refusal).await?;
+    let keep = !injection.used().is_empty();
+    let (body, whole) = body::inspect_request(egress, &scanner, &head.headers, body, &late_refusal, keep).await?;
     egress.recheck(snapshot, intent)?;
     frame(&mut head, &body, bare);
     let retry = Retry::of(&injection, &head, whole);
