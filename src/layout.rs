@@ -167,6 +167,22 @@ pub mod cred_proxy {
     pub const PORT: u16 = 9099;
 }
 
+/// The git gate.
+pub mod git_gate {
+    /// The name that the agent finds it under, in the default launch.
+    pub const NAME: &str = "git-gate";
+    /// Its port, for git's protocol and for smart HTTP (git-daemon(1)).
+    pub const PORT: u16 = 9418;
+    /// Where it has keys, in memory.
+    pub const KEYS: &str = "/run/bottler-git-keys";
+    /// Where it has mirrors, and pushes while they are inspected: a volume of its own.
+    pub const STATE: &str = "/run/bottler-git";
+    /// Its programs, in its image.
+    pub const GIT: &str = "/usr/bin/git";
+    /// See [`GIT`].
+    pub const SSH: &str = "/usr/bin/ssh";
+}
+
 /// The probe's counterpart.
 pub mod counterpart {
     use std::net::Ipv4Addr;

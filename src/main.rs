@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use bottler::engine::native;
 use bottler::sidecar::git_gate;
-use bottler::sidecar::run::Process;
 use bottler::{cli, holder, init, primitive, probe, session, sidecar};
 
 fn main() -> ExitCode {
@@ -16,9 +15,7 @@ fn main() -> ExitCode {
     }
     // Words that are no text are paths of the user's; no other role is given any.
     let rest: Vec<&str> = arguments.iter().skip(2).map_while(|word| word.to_str()).collect();
-    // No recipe starts the gate yet: it is in no table of the primitives.
-    let gate = || (role == Some(git_gate::ROLE)).then(Process::of::<git_gate::Gate>);
-    if let Some(process) = role.and_then(primitive::process).or_else(gate) {
+    if let Some(process) = role.and_then(primitive::process) {
         let at = rest.first().map(|&at| at.to_owned());
         return ended((process.prepare)().and_then(|()| role_process(process.parallel, (process.run)(at))));
     }

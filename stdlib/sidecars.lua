@@ -19,6 +19,12 @@ function sidecars.cred_proxy(net, egress)
   return proxy
 end
 
+-- The plan's repositories: every push is inspected, and the agent has no key.
+function sidecars.git_gate(net, egress)
+  local gate = sidecar_start { name = "git-gate", role = "git-gate", network = net.inside, egress = egress }
+  return gate
+end
+
 -- Merges the given options into defaults.
 local function over(defaults, given)
   for name, value in pairs(given or {}) do

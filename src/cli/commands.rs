@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use super::bottle::{fetch, life, ps};
+use super::git;
 use super::launch::{resume, run};
 use super::policy::{audit, command as policy, stats};
 use super::print::{print_message, report_unwritten};
@@ -62,6 +63,8 @@ enum Command {
     Audit(audit::Args),
     /// Print counters of a running bottle's egress
     Stats(stats::StatsArgs),
+    /// List pushes that the git gate has refused, and approve one
+    Git(git::Args),
     /// Start a dead sidecar of a running bottle again
     Sidecar(sidecar::Args),
     /// Trust the files in a project's .bottler/ as they are now, or show what is not trusted
@@ -104,6 +107,7 @@ pub async fn main() -> u8 {
         Command::Policy(args) => policy::main(&args).await,
         Command::Audit(args) => audit::main(&args),
         Command::Stats(args) => stats::stats(&args).await,
+        Command::Git(args) => git::main(&args).await,
         Command::Sidecar(args) => sidecar::main(&args).await,
         Command::Trust(args) => trust::trust(&args),
         Command::Untrust(args) => trust::untrust(&args),

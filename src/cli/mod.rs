@@ -3,6 +3,7 @@
 mod bottle;
 mod commands;
 mod failure;
+mod git;
 mod launch;
 mod open;
 mod policy;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{FromHolder, Receiver, ToHolder, Wire, reach, split};
 use crate::policy::{Change, LivePolicy};
 use crate::session::{Class, Failure};
+use crate::sidecar::git_gate::Approval;
 
 /// How long a response may take: the holder waits for egress, and sends a change to it again if necessary.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -30,6 +31,16 @@ pub async fn ask_policy(bottle: &str, directory: &Path, change: Option<Change>) 
 pub async fn restart_sidecar(bottle: &str, directory: &Path, name: &str) -> Result<(), Failure> {
     let question = ToHolder::RestartSidecar { bottle: bottle.to_owned(), name: name.to_owned() };
     let answer = |said| if let FromHolder::Restarted(answer) = said { Some(*answer) } else { None };
+    ask(bottle, directory, &question, answer).await
+}
+
+/// Approves a push that the git gate has refused.
+///
+/// # Errors
+/// No holder listens or responds, there is no gate, or it has refused no push under this id.
+pub async fn approve_push(bottle: &str, directory: &Path, approval: Approval) -> Result<(), Failure> {
+    let question = ToHolder::ApprovePush { bottle: bottle.to_owned(), approval };
+    let answer = |said| if let FromHolder::Approved(answer) = said { Some(*answer) } else { None };
     ask(bottle, directory, &question, answer).await
 }
 

@@ -130,6 +130,16 @@ impl Hub {
                         to.send(&FromHolder::Policy(Box::new(answer)));
                     });
                 }
+                Ok(Some(ToHolder::ApprovePush { bottle: wanted, approval })) => {
+                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
+                    tokio::spawn(async move {
+                        let answer = match bottle {
+                            Some(bottle) => bottle.approve_push(approval).await,
+                            None => Err(Failure::new(Class::Input, "the bottle has not been created yet")),
+                        };
+                        to.send(&FromHolder::Approved(Box::new(answer)));
+                    });
+                }
                 Ok(Some(ToHolder::RestartSidecar { bottle: wanted, name })) => {
                     let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
                     tokio::spawn(async move {

@@ -223,6 +223,13 @@ fn last_lines(text: &[u8]) -> Vec<String> {
 
 /// Refuses a template for which nobody has defined an agent, if it would reach hosts that the launch does not.
 fn check_reach(agent: &str, own: &LaunchPlan, parent: &EgressSpec) -> Result<(), Failure> {
+    if let Some(repository) = own.egress.git.iter().find(|repository| !parent.git.contains(repository)) {
+        let why = format!(
+            "bottle {agent:?}: it pushes to {}, which this launch does not, and a project's hooks cannot widen it",
+            repository.url
+        );
+        return Err(Failure::new(Class::Input, why).hint("add the repository to `git` of the bottle that is launched"));
+    }
     let Some(entry) = own.egress.allow.iter().find(|entry| !parent.allow.contains(entry)) else { return Ok(()) };
     let host = entry.host();
     let why = format!(
@@ -277,7 +284,7 @@ fn plan(parent: &LaunchPlan, reaches: &EgressSpec, own: &LaunchPlan, order: &Chi
     let allow = own.egress.allow.iter().chain(&reaches.allow).chain(&options.allow).cloned().collect();
     let mut plan = own.clone();
     // Denials, known secrets and the upstream proxy apply inside, too.
-    plan.egress = EgressSpec { allow, ..reaches.clone() };
+    plan.egress = EgressSpec { allow, git: own.egress.git.clone(), ..reaches.clone() };
     plan.egress.deny.extend(own.egress.deny.iter().filter(|entry| !reaches.deny.contains(entry)).cloned());
     plan.bottle.clone_from(&order.id);
     plan.pinned = false;

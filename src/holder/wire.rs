@@ -19,6 +19,7 @@ use crate::plan::LaunchPlan;
 use crate::policy::{Change, LivePolicy};
 use crate::primitive::Event;
 use crate::session::{Failure, Invocation, KeptWorkspace, UndoRow};
+use crate::sidecar::git_gate::Approval;
 use crate::wire::{Reader, line};
 
 /// How many messages may wait for a client before events that an agent can cause at will are dropped.
@@ -52,6 +53,13 @@ pub enum ToHolder {
         bottle: String,
         /// The change, if any.
         change: Option<Box<Change>>,
+    },
+    /// Approve a push that the git gate of this bottle or of a nested one has refused.
+    ApprovePush {
+        /// The bottle's id.
+        bottle: String,
+        /// The approval.
+        approval: Approval,
     },
     /// Restart a dead sidecar of this bottle or of a nested one.
     RestartSidecar {
@@ -111,6 +119,8 @@ pub enum FromHolder {
     Stopping,
     /// The policy, or why it was not changed.
     Policy(Box<Result<LivePolicy, Failure>>),
+    /// Whether a push was approved.
+    Approved(Box<Result<(), Failure>>),
     /// The result of restarting a sidecar.
     Restarted(Box<Result<(), Failure>>),
     /// The report; the last message.

@@ -2,11 +2,11 @@
 //! whose variable the manifest sets. So `env: {ANTHROPIC_API_KEY: "${ANTHROPIC_API_KEY}"}` is a credential where the template knows
 //! that variable: the agent gets a placeholder, and no key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::credential::usual_slots;
-use super::{CredentialFile, CredentialSection, Problem, RouteSection, ShapeSection, Value};
+use super::{CredentialFile, CredentialSection, Problem, ShapeSection, Value};
 use crate::credential::{Place, Shape, Source};
 
 /// A credential that the agent has a placeholder of.
@@ -98,8 +98,8 @@ pub(super) struct Layers<'a> {
     pub(super) env: &'a mut BTreeMap<String, Value>,
     /// Those from files.
     pub(super) env_files: &'a mut BTreeMap<String, String>,
-    /// The routes of the bottle's cred-proxy, which need no placeholder in the agent.
-    pub(super) routes: &'a [RouteSection],
+    /// The names of those that sidecars use, which need no placeholder in the agent.
+    pub(super) of_sidecars: BTreeSet<&'a str>,
 }
 
 impl Layers<'_> {
@@ -168,10 +168,9 @@ impl Layers<'_> {
                 return Err("it has no source, as in `source: env:NAME`".to_owned());
             }
         };
-        let is_of_route = self.routes.iter().any(|route| route.credential == section.name);
-        if section.env.is_none() && section.file.is_none() && !is_of_route {
-            let why =
-                "it has no place for the agent: name a variable with `env`, or a `file`, or a route of `cred_proxy`";
+        let is_of_sidecar = self.of_sidecars.contains(section.name.as_str());
+        if section.env.is_none() && section.file.is_none() && !is_of_sidecar {
+            let why = "it has no place: name a variable with `env`, a `file`, a route of `cred_proxy`, or a repository of `git`";
             return Err(why.to_owned());
         }
         if section.hosts.is_empty() {
@@ -242,7 +241,13 @@ mod tests {
     fn combined(bottle: &str, env: &[(&str, &str)]) -> Result<Vec<ResolvedCredential>, String> {
         let mut env = env.iter().map(|(name, value)| ((*name).to_owned(), Value::read(value).unwrap())).collect();
         let (bottle, template, mut files) = (sections(bottle), sections(TEMPLATE), BTreeMap::new());
-        let layers = Layers { bottle: &bottle, template: &template, env: &mut env, env_files: &mut files, routes: &[] };
+        let layers = Layers {
+            bottle: &bottle,
+            template: &template,
+            env: &mut env,
+            env_files: &mut files,
+            of_sidecars: BTreeSet::new(),
+        };
         layers.combine(|_| None).map_err(|(_, why)| why)
     }
 
@@ -280,7 +285,7 @@ mod tests {
     fn mistakes_say_what_is_missing() {
         for (bottle, env, words) in [
             ("[{name: x, env: X, hosts: [a.com]}]", &[][..], "no source"),
-            ("[{name: x, source: 'env:X', hosts: [a.com]}]", &[], "no place for the agent"),
+            ("[{name: x, source: 'env:X', hosts: [a.com]}]", &[], "it has no place"),
             ("[{name: x, source: 'env:X', env: X}]", &[], "names no `hosts`"),
             ("[{name: key, source: 'env:K'}]", &[("API_KEY", "${K}")], "is set by `env`"),
             ("[{name: key}]", &[("API_KEY", "literal")], "is a literal"),

@@ -160,6 +160,7 @@ impl EgressSection {
             roots,
             dlp,
             upstream_proxy,
+            git: Vec::new(),
         };
         spec.check().map_err(|error| error.to_string())?;
         Ok(Egress { spec, proxy_credentials })

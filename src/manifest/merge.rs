@@ -1,5 +1,5 @@
 //! Merges bottles for `extends`, as YAML: tables are merged key by key, lists are appended, any other value of the child
-//! replaces the parent's. `null` removes the parent's value. `image` and `build` replace each other. Of `credentials`, those of the
+//! replaces the parent's. `null` removes the parent's value. `image` and `build` replace each other. Of `credentials` and `git`, those of the
 //! same name are merged, and what the child says of one replaces what the parent said, its hosts, too: a credential never goes
 //! further than the last one that names it says.
 
@@ -12,8 +12,9 @@ use super::expand;
 /// Keys that replace each other.
 const EXCLUSIVE: [(&str, &str); 2] = [("image", "build"), ("build", "image")];
 
-/// The list whose entries have names.
+/// The lists whose entries have names.
 const CREDENTIALS: &str = "credentials";
+const GIT: &str = "git";
 
 /// Merges a child into its parent.
 pub(super) fn merge(parent: Value, child: Value) -> Value {
@@ -30,7 +31,7 @@ pub(super) fn merge(parent: Value, child: Value) -> Value {
                     continue;
                 }
                 let merged = match (parent.remove(&key), value) {
-                    (Some(Value::Sequence(before)), Value::Sequence(value)) if key == CREDENTIALS => {
+                    (Some(Value::Sequence(before)), Value::Sequence(value)) if key == CREDENTIALS || key == GIT => {
                         Value::Sequence(merge_named(before, value))
                     }
                     (Some(before), value) => merge(before, value),
@@ -92,6 +93,13 @@ pub(super) fn anchor(section: &mut Value, folder: &Path) {
                 for source in value.as_sequence_mut().into_iter().flatten().filter_map(|entry| entry.get_mut("source"))
                 {
                     anchor_source(source, folder);
+                }
+            }
+            GIT => {
+                for entry in value.as_sequence_mut().into_iter().flatten() {
+                    if let Some(file) = entry.get_mut("identity_file") {
+                        anchor_path(file, folder);
+                    }
                 }
             }
             _ if PATHS.contains(&key) => anchor_path(value, folder),

@@ -1,6 +1,6 @@
 //! Resolves an agent: finds its template, merges its bottle, and reads the files that they name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         template: &template.credentials,
         env: &mut env,
         env_files: &mut env_files,
-        routes: bottle.cred_proxy.as_ref().map_or(&[], |section| &section.routes),
+        of_sidecars: of_sidecars(&bottle),
     };
     let written = |credential: &str| catalogue.credential_at(bottle_name.as_deref()?, credential);
     let credentials = layers.combine(written).map_err(|(at, why)| match at {
@@ -150,6 +150,13 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         env_files,
         skills,
     })
+}
+
+/// The names of the credentials that sidecars of a bottle use.
+fn of_sidecars(bottle: &BottleSection) -> BTreeSet<&str> {
+    let routes = bottle.cred_proxy.iter().flat_map(|section| &section.routes);
+    let git = bottle.git.iter().filter_map(|section| section.credential.as_deref());
+    routes.map(|route| route.credential.as_str()).chain(git).collect()
 }
 
 /// Whether a recipe is named by its file.

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cred_proxy::CredProxySection;
-use super::{CredentialSection, EgressSection, Size, credential};
+use super::{CredentialSection, EgressSection, GitGateSection, GitSection, Size, credential, git};
 
 /// The user's `bottler.yaml`, or a file that is named on the command line.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -94,8 +94,11 @@ pub struct BottleSection {
     pub egress: Option<EgressSection>,
     /// A sidecar with routes to hosts, each with a credential.
     pub cred_proxy: Option<CredProxySection>,
-    /// Reserved, not implemented: repositories behind a gate.
-    pub git: Option<serde_json::Value>,
+    /// Repositories that the agent fetches from and pushes to: a gate inspects every push.
+    #[serde(default, deserialize_with = "git::list")]
+    pub git: Vec<GitSection>,
+    /// The git gate itself, in a bottle with `git`.
+    pub git_gate: Option<GitGateSection>,
     /// Reserved, not implemented: whether the agent may ask the operator.
     pub supervise: Option<bool>,
 }

@@ -4,7 +4,9 @@
 pub mod address;
 pub mod host;
 pub mod path;
+pub mod repository;
 
 pub use address::{Class, classify};
 pub use host::{Host, HostError};
 pub use path::{Glob, PathError, ambiguity, canonical, folded};
+pub use repository::{RepositoryUrl, RepositoryUrlError, SshUrl};

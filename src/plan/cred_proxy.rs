@@ -97,7 +97,6 @@ impl CredProxyPlan {
     /// Variables of the agent.
     pub(super) fn env(&self) -> BTreeMap<String, String> {
         let mut env = BTreeMap::new();
-        let mut rewritten = 0;
         for route in &self.routes {
             let url = route.url();
             let mut set = |name: &str, value: String| drop(env.insert(name.to_owned(), value));
@@ -108,17 +107,16 @@ impl CredProxyPlan {
                     set("PIP_INDEX_URL", format!("{url}/"));
                     set("PIP_TRUSTED_HOST", cred_proxy::NAME.to_owned());
                 }
-                Some(RouteRole::GitInsteadof) => {
-                    // git-config(1), GIT_CONFIG_COUNT.
-                    set(&format!("GIT_CONFIG_KEY_{rewritten}"), format!("url.{url}/.insteadOf"));
-                    set(&format!("GIT_CONFIG_VALUE_{rewritten}"), route.upstream());
-                    rewritten += 1;
-                    set("GIT_CONFIG_COUNT", rewritten.to_string());
-                }
-                Some(RouteRole::TeaLogin) | None => {}
+                Some(RouteRole::TeaLogin | RouteRole::GitInsteadof) | None => {}
             }
         }
         env
+    }
+
+    /// Settings of the agent's git, as keys and values.
+    pub(super) fn settings(&self) -> Vec<(String, String)> {
+        let routes = self.routes.iter().filter(|route| route.role == Some(RouteRole::GitInsteadof));
+        routes.map(|route| (format!("url.{}/.insteadOf", route.url()), route.upstream())).collect()
     }
 
     /// Files of the agent: path and content.

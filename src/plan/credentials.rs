@@ -10,7 +10,7 @@ use super::Facts;
 use super::command::at_home;
 use crate::credential::{Place, Shape, Source};
 use crate::manifest::{CredentialFile, Origin, Problem, ResolvedAgent, ResolvedCredential, Value, ValuePart};
-use crate::policy::{EgressSpec, Reach};
+use crate::policy::{EgressSpec, GitEntry, Reach, Rule};
 
 /// A credential that the agent has a placeholder of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -139,6 +139,7 @@ pub(super) fn credentials(chosen: &ResolvedAgent, egress: &EgressSpec, facts: &F
             let host = &place.host;
             match egress.reach(host) {
                 Ok(Reach::Inspected) => {}
+                Ok(Reach::Not) if is_of_gate(egress, host) => {}
                 Ok(Reach::Not) => {
                     let why = format!("{host} is not on the allowlist, so the value would go nowhere");
                     return Err(problem(why, format!("add it to the bottle's egress.allow, or --allow {host}")));
@@ -160,6 +161,13 @@ pub(super) fn credentials(chosen: &ResolvedAgent, egress: &EgressSpec, facts: &F
         credentials.plans.push(plan);
     }
     Ok(credentials)
+}
+
+/// Whether the git gate reaches a host over HTTPS, although the agent may not.
+fn is_of_gate(egress: &EgressSpec, host: &str) -> bool {
+    let Ok(rule) = host.parse::<Rule>() else { return false };
+    let entries = egress.git_entries().unwrap_or_default();
+    entries.iter().filter_map(GitEntry::https).any(|(host, port)| rule.has_host(host) && rule.has_port(port))
 }
 
 /// The variables that the agent's program reads a key from, where it gets none; empty where it does, or needs none.

@@ -3,6 +3,8 @@
 mod command;
 mod cred_proxy;
 mod credentials;
+mod git;
+mod git_settings;
 mod input;
 mod resolve;
 mod runtime;
@@ -21,6 +23,7 @@ pub use crate::manifest::{
 use crate::policy::EgressSpec;
 pub use cred_proxy::{CredProxyPlan, RoutePlan};
 pub use credentials::{CredentialPlan, Declared, Refused, declared, unset};
+pub use git::{GitPlan, RepositoryPlan};
 pub use input::{Facts, Flags, WorkspaceFlags};
 pub use resolve::{Planned, plan};
 pub use runtime::{check_bounds, settle};
@@ -79,6 +82,9 @@ pub struct LaunchPlan {
     /// The cred-proxy, if the bottle has routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cred_proxy: Option<CredProxyPlan>,
+    /// The git gate, if the bottle has repositories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitPlan>,
     /// What is put into the agent's container.
     pub provision: ProvisionPlan,
     /// The prompt, if there is one.
@@ -256,6 +262,7 @@ pub fn resolve(
         egress,
         credentials: Vec::new(),
         cred_proxy: None,
+        git: None,
         provision: ProvisionPlan { prompt: prompt.clone(), files: Vec::new() },
         prompt,
         workspace: None,

@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use super::command::{Words, at_home, command};
 use super::cred_proxy::{CredProxyPlan, cred_proxy};
 use super::credentials::{Credentials, credentials, unset};
+use super::git::{git, repositories};
+use super::git_settings::in_env;
 use super::runtime::AUTO;
 use super::{
-    AgentPlan, CredentialPlan, DEFAULT_RESOURCES, DEFAULT_WATCH, Facts, FilePlan, Flags, ImagePlan, Isolation, Keep,
-    LaunchPlan, ProvisionPlan, WorkspaceMode, WorkspacePlan,
+    AgentPlan, CredentialPlan, DEFAULT_RESOURCES, DEFAULT_WATCH, Facts, FilePlan, Flags, GitPlan, ImagePlan, Isolation,
+    Keep, LaunchPlan, ProvisionPlan, WorkspaceMode, WorkspacePlan,
 };
 use crate::engine::Resources;
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
 use crate::manifest::{BoundsSection, Egress, IsolationSection, Problem, ResolvedAgent, Size, Value, ValuePart};
+use crate::policy::EgressSpec;
 
 /// A plan, and what is no part of it because recipes see that.
 #[derive(Debug, Clone)]
@@ -40,10 +43,12 @@ pub struct Planned {
 /// Something is not there yet, contradicts itself, or names a variable that the host does not have: with the file.
 pub fn plan(chosen: &ResolvedAgent, mut egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Problem> {
     egress.spec.allow.splice(0..0, chosen.template.hosts.iter().cloned());
-    let credentials = credentials(chosen, &egress.spec, facts)?;
     let file = chosen.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
-    plan_of(chosen, egress, credentials, flags, facts)
-        .map_err(|(why, hint)| Problem { hint, ..Problem::of(file, format!("agent {}: {why}", chosen.name)) })
+    let problem =
+        |(why, hint): Refusal| Problem { hint, ..Problem::of(&file, format!("agent {}: {why}", chosen.name)) };
+    egress.spec.git = repositories(&chosen.bottle.git).map_err(problem)?;
+    let credentials = credentials(chosen, &egress.spec, facts)?;
+    plan_of(chosen, egress, credentials, flags, facts).map_err(problem)
 }
 
 /// Why there is no plan, and what to do.
@@ -61,13 +66,11 @@ fn plan_of(
     facts: &Facts,
 ) -> Result<Planned, Refusal> {
     let (bottle, agent, template) = (&chosen.bottle, &chosen.agent, &chosen.template);
-    for (there, key) in [(bottle.git.is_some(), "git"), (bottle.supervise == Some(true), "supervise")] {
-        if there {
-            return Err(refused(
-                format!("its bottle asks for {key}, which this version does not have yet"),
-                "leave it out: bottler does not launch a bottle with less than it asks for",
-            ));
-        }
+    if bottle.supervise == Some(true) {
+        return Err(refused(
+            "its bottle asks for supervise, which this version does not have yet",
+            "leave it out: bottler does not launch a bottle with less than it asks for",
+        ));
     }
     let workspace = workspace(chosen, flags, facts)?;
     let workdir = workspace.as_ref().map_or(DEFAULT_HOME, |workspace| workspace.path.as_str()).to_owned();
@@ -88,10 +91,12 @@ fn plan_of(
     }
     let routes = bottle.cred_proxy.as_ref();
     let cred_proxy = routes.map(|section| cred_proxy(section, &credentials.plans, &egress.spec)).transpose()?;
-    for (name, value) in cred_proxy.iter().flat_map(CredProxyPlan::env) {
+    let gate = bottle.git_gate.as_ref().and_then(|section| section.image.clone());
+    let git = git(&bottle.git, gate, &credentials.plans)?;
+    for (name, value) in sidecar_env(cred_proxy.as_ref(), git.as_ref(), &egress.spec) {
         if plain.contains_key(&name) || secret.contains_key(&name) || ask.contains_key(&name) {
             return Err(refused(
-                format!("{name} is set by a route of cred_proxy and in `env`"),
+                format!("{name} is set by a route of cred_proxy or a repository of git, and in `env`"),
                 "leave one of them out",
             ));
         }
@@ -145,6 +150,7 @@ fn plan_of(
         egress: egress.spec,
         provision: ProvisionPlan { prompt: prompt.clone(), files },
         cred_proxy,
+        git,
         credentials: credentials.plans,
         prompt,
         workspace,
@@ -161,6 +167,17 @@ fn plan_of(
         proxy_credentials: egress.proxy_credentials,
         recipe,
     })
+}
+
+/// The agent's variables that lead its programs to sidecars.
+fn sidecar_env(
+    cred_proxy: Option<&CredProxyPlan>,
+    git: Option<&GitPlan>,
+    egress: &EgressSpec,
+) -> BTreeMap<String, String> {
+    let settings = cred_proxy.iter().flat_map(|plan| plan.settings());
+    let settings: Vec<_> = settings.chain(git.iter().flat_map(|plan| plan.settings(egress))).collect();
+    cred_proxy.iter().flat_map(|plan| plan.env()).chain(in_env(&settings)).collect()
 }
 
 fn image(chosen: &ResolvedAgent, flags: &Flags) -> ImagePlan {

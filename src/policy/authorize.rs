@@ -4,42 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::Serialize;
 
 use super::allow::MatchLevel;
-use super::{Allow, CANARY, Deny, FORBIDDEN, Mode, Sibling, TcpTarget, Tls};
+use super::intent::{Form, Intent};
+use super::{Allow, CANARY, Deny, FORBIDDEN, GitAccess, GitRequest, Mode, Sibling, TcpTarget, Tls};
 use crate::credential::Violation;
 use crate::net::{Class, Host, HostError, PathError, ambiguity, classify, folded};
 use crate::scan::{Action, DecodeError, Exhausted, Finding};
-
-/// How a request reached egress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Form {
-    /// `CONNECT host:port` (RFC 9110, section 9.3.6).
-    Connect,
-    /// `GET http://host/path` (absolute form; RFC 9112, section 3.2.2).
-    Absolute,
-    /// A request inside TLS that egress intercepts.
-    Inside,
-    /// Plain TCP, to a destination with a socket of its own.
-    Tcp,
-}
-
-/// What a request wants, whatever its form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intent {
-    /// Its form.
-    pub form: Form,
-    /// Its method.
-    pub method: String,
-    /// The destination host.
-    pub host: Host,
-    /// The destination port.
-    pub port: u16,
-    /// The canonical path with its query; unknown for a `CONNECT`.
-    pub path: Option<String>,
-}
 
 /// What is allowed and denied, and the bottle's own sidecars.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +31,8 @@ pub struct Policy {
     pub own_host: Vec<IpAddr>,
     /// The bottle's own sidecars by name. They need no public address, and are reached only by name.
     pub sidecars: BTreeMap<String, Sibling>,
+    /// Repositories behind the git gate.
+    pub git: GitAccess,
 }
 
 /// The destination of an allowed request.
@@ -69,6 +42,10 @@ pub enum Destination {
     Canary,
     /// A sidecar of the bottle.
     Sidecar(Sibling),
+    /// None yet: TLS is taken off, and each request inside is judged.
+    Inside,
+    /// The git gate, with the request's target there.
+    Gate(String),
     /// The addresses of the host, once each has passed [`check_addresses`].
     Resolve(Host, u16),
 }
@@ -83,6 +60,12 @@ impl Policy {
 
     /// The action for a secret in a request, if matching entries set it: the strictest of them.
     pub fn scan(&self, intent: &Intent) -> Option<Action> {
+        if let GitAccess::Upstream(_) = self.git
+            && self.git.request(intent).is_some()
+        {
+            // The gate has inspected every object; a pack shows nothing to a scanner of bytes.
+            return Some(Action::Off);
+        }
         self.fitting(&intent.host, intent.port, intent.request()).filter_map(Allow::scan).max()
     }
 
@@ -117,14 +100,6 @@ impl Policy {
         } else {
             self.once.iter().filter(|(_, entry)| fits(entry)).map(|(id, _)| *id).collect()
         }
-    }
-}
-
-impl Intent {
-    /// The method, and the path without its query, if they are known.
-    fn request(&self) -> Option<(&str, &str)> {
-        let path = self.path.as_deref()?;
-        Some((&self.method, path.split_once('?').map_or(path, |(path, _)| path)))
     }
 }
 
@@ -173,6 +148,9 @@ pub enum Reason {
     /// The request is malformed, or in a form that egress does not accept.
     #[error("the request is not accepted: {0}")]
     BadRequest(&'static str),
+    /// A push to a repository that is not behind the git gate.
+    #[error("a push to {0} goes through the git gate only, and this repository is not declared there")]
+    PushNotGated(Host),
     /// The request target and the `Host` header differ.
     #[error("the request is for {0}, its Host header says {1:?}")]
     HostMismatch(Host, String),
@@ -249,6 +227,7 @@ impl Reason {
             Self::NameUnresolved(..) => "name_unresolved",
             Self::BadHost(_) => "bad_host",
             Self::BadRequest(_) => "bad_request",
+            Self::PushNotGated(_) => "push_not_gated",
             Self::HostMismatch(..) => "host_mismatch",
             Self::MethodNotAllowed(..) => "method_not_allowed",
             Self::PathNotAllowed(..) => "path_not_allowed",
@@ -281,6 +260,9 @@ impl Reason {
             Self::NameUnresolved(..) => "check the spelling of the host",
             Self::BadHost(_) => "use a host name or an address",
             Self::BadRequest(_) => "send CONNECT host:port, or an absolute http:// URL",
+            Self::PushNotGated(_) => {
+                "leave the work committed, and the operator brings it out with `bottler pull`; or add the repository to `git` of the bottle"
+            }
             Self::MethodNotAllowed(..) => "add the method to the host's entry in egress.allow of the bottle",
             Self::PathNotAllowed(..) => "add the path to the host's entry in egress.allow of the bottle",
             Self::BadPath(_) => {
@@ -335,7 +317,8 @@ impl Reason {
 
 /// Decides about an intent. [`check_addresses`] decides about addresses, once they are known.
 pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
-    if let Err(reason) = check_form(intent) {
+    let git = policy.git.request(intent);
+    if let Err(reason) = check_form(intent, git.is_some()) {
         return Decision::Refuse(reason);
     }
     if let Host::Name(name) = &intent.host {
@@ -370,8 +353,14 @@ pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
         return Decision::Refuse(PathError::Ambiguous(unclear).into());
     }
     let destination = Destination::Resolve(intent.host.clone(), intent.port);
+    match git {
+        Some(GitRequest::HandOver(target)) => return Decision::Allow(Destination::Gate(target)),
+        Some(GitRequest::Ssh | GitRequest::Upstream) => return Decision::Allow(destination),
+        Some(GitRequest::Connect) | None => {}
+    }
     match allowed(policy, intent, request) {
         Ok(()) => Decision::Allow(destination),
+        Err(_) if git == Some(GitRequest::Connect) => Decision::Allow(Destination::Inside),
         Err(reason) if policy.mode == Mode::Audit && intent.form != Form::Tcp => Decision::Audit(destination, reason),
         Err(reason) => Decision::Refuse(reason),
     }
@@ -401,7 +390,7 @@ fn allowed(policy: &Policy, intent: &Intent, request: Option<(&str, &str)>) -> R
 
 /// Refuses what is never forwarded: TRACE, which echoes headers, and a push, which only the git gate may forward (git's
 /// http-protocol.txt: `git-receive-pack` at the path's end, or as `service` of the discovery before it).
-fn check_form(intent: &Intent) -> Result<(), Reason> {
+fn check_form(intent: &Intent, is_git: bool) -> Result<(), Reason> {
     if intent.method == "TRACE" {
         return Err(Reason::BadRequest("TRACE is not forwarded"));
     }
@@ -412,7 +401,7 @@ fn check_form(intent: &Intent) -> Result<(), Reason> {
     let is = |text: &str, name: &str| text.trim().eq_ignore_ascii_case(name);
     let pushes = folded(path).ends_with("/git-receive-pack")
         || pairs.any(|(name, value)| is(&name, "service") && is(&value, "git-receive-pack"));
-    if pushes { Err(Reason::BadRequest("git push does not go this way")) } else { Ok(()) }
+    if pushes && !is_git { Err(Reason::PushNotGated(intent.host.clone())) } else { Ok(()) }
 }
 
 /// Names of this host and of metadata services, by engines, resolvers and clouds: the docker and podman documentation,

@@ -230,7 +230,8 @@ impl LivePolicy {
                 if spec.tcp != self.base.tcp {
                     return Err(ChangeError::Tcp);
                 }
-                next.base = (**spec).clone();
+                // The repositories are those of the launch: their gate has their keys.
+                next.base = EgressSpec { git: self.base.git.clone(), ..(**spec).clone() };
             }
             Change::Spent(id) => next.grants.retain(|grant| grant.id != *id),
             Change::Expire => {}

@@ -3,6 +3,9 @@
 mod allow;
 mod authorize;
 mod credential;
+mod git;
+mod git_terms;
+mod intent;
 mod live;
 mod rule;
 mod sibling;
@@ -11,9 +14,12 @@ mod terms;
 
 pub use allow::{Allow, AllowSpec, AllowTable, Deny, DenySpec, DenyTable, EntryError, Tls};
 pub use authorize::{
-    Decision, Destination, Form, Intent, Policy, Reason, authorize, check_addresses, check_proxy, check_server_name,
+    Decision, Destination, Policy, Reason, authorize, check_addresses, check_proxy, check_server_name,
 };
 pub use credential::{Credentials, CredentialsError};
+pub use git::{GitAccess, GitEntry, GitError, GitRepository, GitRequest};
+pub use git_terms::{GitDelete, GitLfs, GitTerms, PROTECTED};
+pub use intent::{Form, Intent};
 pub use live::{Change, ChangeError, Denial, EnforcedPolicy, Grant, LivePolicy, Scope};
 pub use rule::{Rule, RuleError};
 pub use sibling::{Endpoint, Sibling};

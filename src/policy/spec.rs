@@ -6,7 +6,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Allow, AllowSpec, Deny, DenySpec, EntryError, Mode, Policy, Rule, RuleError, Sibling, TcpTarget, Tls};
+use super::{
+    Allow, AllowSpec, Deny, DenySpec, EntryError, GitAccess, GitEntry, GitError, GitRepository, Mode, Policy, Rule,
+    RuleError, Sibling, TcpTarget, Tls,
+};
 use crate::net::{Host, HostError};
 use crate::scan::Dlp;
 
@@ -44,6 +47,9 @@ pub struct EgressSpec {
     /// The proxy that destinations are reached through, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_proxy: Option<UpstreamProxy>,
+    /// Repositories behind the git gate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub git: Vec<GitRepository>,
 }
 
 /// A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
@@ -108,6 +114,9 @@ pub enum SpecError {
     /// A host in `no_proxy`.
     #[error("upstream_proxy: no_proxy: {0}")]
     NoProxy(RuleError),
+    /// A repository behind the git gate.
+    #[error("{0}")]
+    Git(#[from] GitError),
 }
 
 impl EgressSpec {
@@ -127,7 +136,16 @@ impl EgressSpec {
             ip_allow: self.ip_allow.clone(),
             own_host: Vec::new(),
             sidecars,
+            git: GitAccess::HandOver(self.git_entries()?),
         })
+    }
+
+    /// Parses the repositories behind the git gate.
+    ///
+    /// # Errors
+    /// One is malformed.
+    pub fn git_entries(&self) -> Result<Vec<GitEntry>, GitError> {
+        self.git.iter().map(GitRepository::read).collect()
     }
 
     /// Checks everything.

@@ -24,6 +24,7 @@ fn code(host: &str, port: u16) -> &'static str {
         Decision::Allow(Destination::Canary) => "canary",
         Decision::Allow(Destination::Sidecar(_)) => "sidecar",
         Decision::Allow(Destination::Resolve(..)) => "resolve",
+        Decision::Allow(Destination::Inside | Destination::Gate(_)) => "git",
         Decision::Audit(..) => "audit",
         Decision::Refuse(reason) => reason.code(),
     }
@@ -124,12 +125,12 @@ fn methods_and_paths_are_judged_together() {
         ("DELETE", "/acme/repo", "method_not_allowed"),
         ("get", "/acme/repo", "method_not_allowed"),
         ("TRACE", "/acme/repo", "bad_request"),
-        ("GET", "/acme/git-receive-pack", "bad_request"),
-        ("GET", "/acme/git-receive-pack/", "bad_request"),
-        ("GET", "/acme%2Fgit-receive-pack", "bad_request"),
-        ("GET", "/acme/git-receive-pack%2f", "bad_request"),
-        ("GET", "/acme/info/refs?service=git-receive-pack", "bad_request"),
-        ("GET", "/acme/info/refs?a=b&%73ervice=git%2Dreceive-pack", "bad_request"),
+        ("GET", "/acme/git-receive-pack", "push_not_gated"),
+        ("GET", "/acme/git-receive-pack/", "push_not_gated"),
+        ("GET", "/acme%2Fgit-receive-pack", "push_not_gated"),
+        ("GET", "/acme/git-receive-pack%2f", "push_not_gated"),
+        ("GET", "/acme/info/refs?service=git-receive-pack", "push_not_gated"),
+        ("GET", "/acme/info/refs?a=b&%73ervice=git%2Dreceive-pack", "push_not_gated"),
         ("GET", "/acme/info/refs?service=git-upload-pack", "allowed"),
     ] {
         assert_eq!(judged(&policy, method, &format!("api.example.com{path}")), expected, "{method} {path}");

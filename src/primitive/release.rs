@@ -11,7 +11,7 @@ use super::proof::prove::{self, targets};
 use super::sidecar::secrets::tell_secrets;
 use crate::init;
 use crate::layout::agent::DEFAULT_HOME;
-use crate::layout::cred_proxy;
+use crate::layout::{cred_proxy, git_gate};
 use crate::probe;
 use crate::session::{Class, Failure, kept_workspace};
 use crate::sidecar;
@@ -24,7 +24,7 @@ use crate::sync::lock;
 /// An effect failed, or the proof did; then the command does not start.
 pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure> {
     let work = async {
-        check_routes(bottle)?;
+        check_sidecars(bottle)?;
         agent.open_gate();
         for sidecar in bottle.inventory.open_sidecars() {
             sidecar.ready().await?;
@@ -69,17 +69,30 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
     agent.released.get_or_try_init(|| work).await.copied()
 }
 
-/// Refuses a recipe that leaves the plan's routes without a sidecar that serves them.
-fn check_routes(bottle: &Bottle) -> Result<(), Failure> {
-    let serves = |sidecar: &Arc<Sidecar>| {
-        sidecar.name == cred_proxy::NAME && sidecar.role.is_some_and(|role| role.name == sidecar::cred_proxy::ROLE)
+/// Refuses a recipe that leaves routes or repositories of the plan without a sidecar that serves them.
+fn check_sidecars(bottle: &Bottle) -> Result<(), Failure> {
+    let sidecars = bottle.inventory.open_sidecars();
+    let serves = |name: &str, role: &str| {
+        let is_it = |sidecar: &Arc<Sidecar>| sidecar.role.is_some_and(|found| found.name == role);
+        sidecars.iter().any(|sidecar| sidecar.name == name && is_it(sidecar))
     };
-    if bottle.plan.cred_proxy.is_none() || bottle.inventory.open_sidecars().iter().any(serves) {
-        return Ok(());
+    for (is_planned, what, name, role, call) in [
+        (
+            bottle.plan.cred_proxy.is_some(),
+            "routes in `cred_proxy`",
+            cred_proxy::NAME,
+            sidecar::cred_proxy::ROLE,
+            "cred_proxy",
+        ),
+        (bottle.plan.git.is_some(), "repositories in `git`", git_gate::NAME, sidecar::git_gate::ROLE, "git_gate"),
+    ] {
+        if is_planned && !serves(name, role) {
+            let why = format!("the plan has {what}, and the recipe starts no sidecar named {name}");
+            let hint = format!("sidecars.{call}(net, egress), as in scripts/launch.lua");
+            return Err(Failure::new(Class::Input, why).hint(hint));
+        }
     }
-    let why =
-        format!("the plan has routes in `cred_proxy`, and the recipe starts no sidecar named {}", cred_proxy::NAME);
-    Err(Failure::new(Class::Input, why).hint("sidecars.cred_proxy(net, egress), as in scripts/launch.lua"))
+    Ok(())
 }
 
 /// The name of the image, where it has one.

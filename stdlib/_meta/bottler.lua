@@ -222,7 +222,7 @@ function Bottle:close() end
 ---@class (exact) SidecarOptions
 ---@field allow? (string|AllowTable)[] For egress: what the agent may reach.
 ---@field name string Its name, also of its container, its relay and its hooks.
----@field role "egress"|"counterpart"|"cred-proxy" Its role.
+---@field role "egress"|"counterpart"|"cred-proxy"|"git-gate" Its role.
 ---@field network? Network|Network[] The networks that it is attached to.
 ---@field sidecars? table<string, Sidecar> For egress: sidecars that the agent may reach through it, by host name.
 ---@field egress? Sidecar For a role that uses an egress: the egress, started in the same burst, with no waiting call in between.
@@ -371,6 +371,7 @@ function Bottle:close() end
 ---@field cred_proxy? CredProxyPlan The cred-proxy, if the bottle has routes.
 ---@field credentials? CredentialPlan[] Credentials that the agent has placeholders of, each with the only hosts that its value may go to.
 ---@field egress EgressSpec What may leave.
+---@field git? GitPlan The git gate, if the bottle has repositories.
 ---@field gvisor? boolean Whether that runtime has a kernel of its own, which is gVisor.
 ---@field image ImageOptions The agent's image.
 ---@field isolation "sealed"|"bridge" How the agent is cut off.
@@ -435,6 +436,7 @@ function Bottle:close() end
 ---@field allow (string|AllowTable)[] What the agent may reach.
 ---@field deny? (string|DenyTable)[] What it may not reach, whatever is allowed.
 ---@field dlp Dlp What is looked for in requests, and what happens then.
+---@field git? GitRepository[] Repositories behind the git gate.
 ---@field ip_allow? string[] Private address ranges that the user means to reach, as CIDR.
 ---@field mode "enforce"|"audit" Whether what is not allowed is refused.
 ---@field roots? string[] Authorities that destinations may be certified by, beyond the public ones, in PEM.
@@ -448,12 +450,45 @@ function Bottle:close() end
 ---@field mode string Its permission bits in octal, as in `"0644"`.
 ---@field path string Where; absolute.
 
+---The git gate.
+---@class (exact) GitPlan
+---@field image? string An image with git and ssh; this machine's programs if absent.
+---@field repositories RepositoryPlan[] Its repositories.
+
+---A repository behind the git gate.
+---@class (exact) GitRepository
+---@field name string Its name at the gate.
+---@field ssh? string Where the gate reaches it over ssh, as `HOST:PORT`; by `url` if absent.
+---@field url string How the agent's requests name it: `https://HOST[:PORT]/PATH`, or `http://`, without `.git`.
+
+---What may be pushed to a repository.
+---@class (exact) GitTerms
+---@field author string[] Patterns of the email addresses that authors and committers may have; any if there are none.
+---@field branches string[] Patterns of branches, without `refs/heads/`; `{id}` is the bottle's id. `*` matches within one component, `**` matches several.
+---@field delete "none"|"own" Which branches may be deleted.
+---@field force boolean Whether a branch may be replaced by one that does not contain it.
+---@field lfs "refuse" What happens to pointers to Git LFS, whose contents would go another way.
+---@field max_file integer Maximum size of a file, in bytes.
+---@field max_push integer Maximum size of a pack, in bytes.
+---@field protected string[] Patterns of paths that no commit may change.
+---@field tags string[] Patterns of tags, without `refs/tags/`. An existing tag never changes.
+
 ---A host that a credential is for, and where it stands in requests to it.
 ---@class (exact) Place
 ---@field host string The host, as in `egress.allow`.
 ---@field methods? string[] The only methods; all where it is empty.
 ---@field paths? string[] The only paths, as in `egress.allow`; all where it is empty.
 ---@field slot string The slot.
+
+---A repository.
+---@class (exact) RepositoryPlan
+---@field credential? string The name of the credential that the gate's requests get, over HTTPS.
+---@field identity_file? string The file with the private key, over ssh. No plan has its content.
+---@field known_host_key? string The host's public keys, over ssh, one in each line.
+---@field name string Its name at the gate.
+---@field slot? string Where that credential stands in a request.
+---@field terms GitTerms What may be pushed.
+---@field url string Where it is.
 
 ---A route.
 ---@class (exact) RoutePlan

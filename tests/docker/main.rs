@@ -19,6 +19,7 @@ mod ended;
 mod engines;
 mod faults;
 mod full;
+mod git_gate;
 mod gvisor;
 mod havoc;
 mod images;

@@ -1,6 +1,6 @@
 //! The git gate with an agent's real git: clones, fetches, pushes that pass and pushes that do not.
 
-use bottler::sidecar::git_gate::TermsSpec;
+use bottler::policy::GitTerms;
 
 use crate::git_gate_lab::{By, SECRET, Wish, World, token};
 use crate::lab::in_namespace;
@@ -179,13 +179,13 @@ fn the_policy_decides_about_force_deletion_tags_paths_authors_and_sizes() {
     if !in_namespace("git_gate::the_policy_decides_about_force_deletion_tags_paths_authors_and_sizes") {
         return;
     }
-    let terms = TermsSpec {
+    let terms = GitTerms {
         branches: vec!["agent/{id}/*".to_owned(), "main".to_owned()],
         tags: vec!["v*".to_owned()],
         author: vec!["agent@example.com".to_owned()],
         max_file: 100_000,
         max_push: 1_000_000,
-        ..TermsSpec::default()
+        ..GitTerms::default()
     };
     let world = World::new(Wish { terms, ..Wish::default() });
     let clone = world.clone_to("clone");

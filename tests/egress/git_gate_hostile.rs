@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use bottler::sidecar::git_gate::TermsSpec;
+use bottler::policy::GitTerms;
 use flate2::{Compression, write::ZlibEncoder};
 use sha1::{Digest, Sha1};
 
@@ -261,7 +261,7 @@ fn of_pushes_that_race_one_wins_and_the_others_are_told_to_fetch() {
         return;
     }
     for by in [By::Http, By::Ssh] {
-        let terms = TermsSpec { force: true, ..TermsSpec::default() };
+        let terms = GitTerms { force: true, ..GitTerms::default() };
         let world = World::new(Wish { by, terms, ..Wish::default() });
         let commits: Vec<String> = (0..4)
             .map(|number| {

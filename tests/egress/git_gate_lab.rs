@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use bottler::policy::GitTerms;
 use bottler::scan::{Dlp, KnownSecret};
-use bottler::sidecar::git_gate::{Config, Gate, Known, Programs, ROLE, Repository, TermsSpec};
+use bottler::sidecar::git_gate::{Config, Gate, Known, Programs, ROLE, Repository};
 use bottler::sidecar::role::{CommandOf, MessageOf};
 use bottler::sidecar::{Action, Command as SidecarCommand, Event, Message, OutputLine};
 use bytes::Bytes;
@@ -30,7 +31,7 @@ pub enum By {
 /// What a test may want otherwise.
 pub struct Wish {
     pub by: By,
-    pub terms: TermsSpec,
+    pub terms: GitTerms,
     pub secrets: Vec<&'static str>,
     /// Another key than that of the upstream's host.
     pub host_key: Option<String>,
@@ -40,7 +41,7 @@ pub struct Wish {
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { by: By::Http, terms: TermsSpec::default(), secrets: vec![SECRET], host_key: None, released: true }
+        Self { by: By::Http, terms: GitTerms::default(), secrets: vec![SECRET], host_key: None, released: true }
     }
 }
 
@@ -120,6 +121,7 @@ impl World {
             outward: None,
             programs: Programs { git: "/usr/bin/git".into(), ssh: "/usr/bin/ssh".into() },
             state: at("state"),
+            keys: None,
             dlp: Dlp::default(),
             known: wish.released.then_some(known),
             repositories: vec![repository],

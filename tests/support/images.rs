@@ -27,7 +27,7 @@ pub struct Debian;
 /// Its name on the engine.
 pub const DEBIAN: &str = "bottler-test:debian";
 /// The version of what `tests/support/root` builds.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The version of what `tests/support/root-aider` builds.
 const AIDER_VERSION: u32 = 1;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::egress::EgressArgs;
+use super::git;
 use super::program::{self, Definitions, ProjectArgs};
 use crate::cli::failure::input;
 use crate::cli::terminal;
@@ -148,7 +149,8 @@ impl AgentArgs {
         let granted = saved_grants(&grants.name, &grants.folder).map_err(input)?;
         egress.spec.allow.extend(granted.iter().cloned());
         let flags = self.flags(terminal, id)?;
-        let planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
+        let mut planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
+        git::settle(&mut planned.plan)?;
         let drafts = drafts(&defined, &facts, &self.agent, self.bottle.as_deref());
         Ok(PreparedLaunch { chosen, planned, defined, drafts, grants, granted })
     }
@@ -245,7 +247,8 @@ pub(in crate::cli) fn drafts(defined: &Definitions, facts: &Facts, launched: &st
             ));
         }
         let egress: Egress = chosen.egress.clone();
-        let planned = plan(&chosen, egress, &Flags::default(), facts).map_err(|problem| problem.to_string())?;
+        let mut planned = plan(&chosen, egress, &Flags::default(), facts).map_err(|problem| problem.to_string())?;
+        git::settle(&mut planned.plan).map_err(|failure| failure.message)?;
         if let Some(name) = planned.ask.keys().next() {
             return Err(format!("env: {name} must be asked for, which only `bottler run` can do"));
         }

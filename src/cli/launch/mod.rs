@@ -4,6 +4,7 @@ pub(super) mod agent;
 pub(super) mod credentials;
 mod differences;
 pub(super) mod egress;
+mod git;
 mod preflight;
 pub(super) mod program;
 pub(super) mod resume;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use super::agent::PreparedLaunch;
-use super::credentials;
+use super::{credentials, git};
 use crate::cli::failure::input;
 use crate::plan::{ImagePlan, Isolation, Keep, LaunchPlan, WorkspaceMode, WorkspacePlan};
 use crate::policy::{AllowSpec, Tls};
@@ -109,7 +109,7 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     if !plan.egress.tcp.is_empty() {
         say("tcp", plan.egress.tcp.join(", "));
     }
-    for (label, line) in credentials::lines(&ready.planned) {
+    for (label, line) in credentials::lines(&ready.planned).into_iter().chain(git::lines(plan)) {
         say(label, line);
     }
     if let Some((why, remedy)) = credentials::no_key(&ready.planned.unset, &chosen.template_name, chosen.file.is_some())

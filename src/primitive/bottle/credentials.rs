@@ -7,8 +7,10 @@ use data_encoding::BASE64;
 use super::state::Bottle;
 use crate::credential::{Credential, Slot};
 use crate::init::File;
-use crate::plan::{CredentialPlan, PLACEHOLDER, RoutePlan};
+use crate::plan::{CredentialPlan, PLACEHOLDER, RepositoryPlan, RoutePlan};
+use crate::session::{Class, Failure};
 use crate::sidecar::cred_proxy::{Put, Route};
+use crate::sidecar::git_gate::Repository;
 
 /// The mode of a file with a placeholder. Some programs refuse key files that others can read.
 const MODE: u32 = 0o600;
@@ -50,6 +52,34 @@ impl Bottle {
             })
         };
         self.plan.cred_proxy.iter().flat_map(|plan| &plan.routes).filter_map(route).collect()
+    }
+
+    /// The repositories of the git gate, with placeholders and with the private keys, which are read now.
+    ///
+    /// # Errors
+    /// A key cannot be read.
+    pub(in crate::primitive) fn repositories(&self) -> Result<Vec<Repository>, Failure> {
+        let repository = |plan: &RepositoryPlan| {
+            let identity = plan.identity_file.as_ref().map(std::fs::read_to_string).transpose().map_err(|error| {
+                let file = plan.identity_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+                Failure::new(Class::Operation, format!("git: {}: read {file}: {error}", plan.name))
+            })?;
+            let held = self.host.credentials.iter().find(|held| Some(&held.name) == plan.credential.as_ref());
+            let authorization =
+                held.zip(plan.slot.as_ref()).and_then(|(held, slot)| match put(slot, &held.placeholder) {
+                    Some(Put::Header(_, value)) => Some(value),
+                    _ => None,
+                });
+            Ok(Repository {
+                name: plan.name.clone(),
+                url: plan.url.clone(),
+                identity,
+                known_host_key: plan.known_host_key.clone(),
+                authorization,
+                terms: plan.terms.clone(),
+            })
+        };
+        self.plan.git.iter().flat_map(|git| &git.repositories).map(repository).collect()
     }
 
     /// The agent's files that hold a placeholder.

@@ -29,6 +29,9 @@ pub(in crate::primitive) trait ImageSource: Send + Sync {
     /// The image that contains only the running executable; its reference.
     async fn own(&self, session: &Session, gvisor: bool) -> Result<String, Failure>;
 
+    /// The image of the git gate: with the user's own below it, or with git and ssh of this machine; its reference.
+    async fn git(&self, session: &Session, found: Option<&ImageFound>, gvisor: bool) -> Result<String, Failure>;
+
     /// A user's image; its reference. The same context, Dockerfile and arguments are built once.
     async fn build(
         &self,

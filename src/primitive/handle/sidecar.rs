@@ -41,6 +41,8 @@ pub struct Sidecar {
     pub life: Arc<Lifecycle>,
     /// The volume with its sockets, if it serves the agent through sockets.
     pub(in crate::primitive) volume: Option<String>,
+    /// The volume of its own, if its role has one.
+    pub(in crate::primitive) state: Option<String>,
     /// The volume of a dialer's socket: its egress mounts it, and nobody else.
     pub(in crate::primitive) dialing: Option<(String, Pending<VolumeMount>)>,
     /// The volumes that it shares with sidecars that use it as their way out.

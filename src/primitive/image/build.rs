@@ -16,6 +16,9 @@ use crate::session::{Class, Failure, Pending, ScriptLocation};
 /// The source that stands for the running executable.
 const SELF: &str = "self";
 
+/// The source that stands for it with git and ssh.
+const GIT: &str = "self:git";
+
 /// How many images a bottle may ask for.
 const MAX_IMAGES: usize = 500;
 
@@ -45,6 +48,11 @@ pub fn build_image(
     Ok(Image { built: built(bottle, options, at) })
 }
 
+/// The image of the git gate: the running executable with git and ssh.
+pub(in crate::primitive) fn git_image(bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<Arc<ImageInfo>> {
+    built(bottle, &ImageOptions::of(GIT), at)
+}
+
 /// The image of built-in sidecars and of the agent `probe`.
 pub(in crate::primitive) fn self_image(bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<Arc<ImageInfo>> {
     built(bottle, &ImageOptions::of(SELF), at)
@@ -56,13 +64,24 @@ fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocatio
     let (context, wanted) = (bottle.clone(), options.clone());
     let name = match (wanted.source.as_str(), &wanted.build) {
         (SELF, _) => "image bottler".to_owned(),
+        (GIT, _) => "image of the git gate".to_owned(),
         (source, None) => format!("image {source}"),
         (_, Some(_)) => "build image".to_owned(),
     };
     let build = async move {
-        if wanted.source == SELF {
+        if [SELF, GIT].contains(&wanted.source.as_str()) {
             let account = Account::numbers(&context.plan.agent.user);
-            let tag = context.host.images.source().own(&context.session, context.plan.gvisor).await?;
+            let images = context.host.images.source();
+            let tag = if wanted.source == SELF {
+                images.own(&context.session, context.plan.gvisor).await?
+            } else {
+                let own = context.plan.git.as_ref().and_then(|git| git.image.as_deref());
+                let found = match own {
+                    Some(source) => Some(find(&context, source, false).await?),
+                    None => None,
+                };
+                images.git(&context.session, found.as_ref(), context.plan.gvisor).await?
+            };
             return Ok(Arc::new(ImageInfo {
                 tag,
                 command: Vec::new(),

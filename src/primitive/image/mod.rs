@@ -5,9 +5,10 @@ mod build;
 mod digest;
 mod on_engine;
 mod placeholder;
+mod programs;
 mod self_image;
 
-pub(super) use build::self_image;
 pub use build::{ImageOptions, build_image};
+pub(super) use build::{git_image, self_image};
 pub use on_engine::{images_on_engine, own_image};
 pub use placeholder::placeholder_images;

@@ -39,7 +39,20 @@ pub fn images_on_engine(state: Option<PathBuf>) -> Images {
 #[async_trait]
 impl ImageSource for OnEngine {
     async fn own(&self, session: &Session, gvisor: bool) -> Result<String, Failure> {
-        scratch(&session.engine, &self.building, gvisor, self.state.clone()).await
+        scratch(&session.engine, &self.building, Base::Scratch, gvisor, self.state.clone()).await
+    }
+
+    async fn git(&self, session: &Session, found: Option<&ImageFound>, gvisor: bool) -> Result<String, Failure> {
+        let base = match found {
+            Some(found) => Base::Image { id: found.id.clone(), user: String::new() },
+            None => Base::Programs,
+        };
+        let made = scratch(&session.engine, &self.building, base, gvisor, self.state.clone()).await;
+        made.map_err(|failure| {
+            Failure::new(Class::Operation, format!("make the image of the git gate: {}", failure.message)).hint(
+                "install git and openssh-client on this machine, or name an image that has them: git_gate: {image: …}",
+            )
+        })
     }
 
     async fn build(
@@ -177,14 +190,15 @@ async fn find(
     image.map_err(|error| internal(&error.into()))?.map_err(|error| internal(&error))
 }
 
-/// The image with only the executable. Built only if the engine does not have it.
+/// The image of a sidecar. Built only if the engine does not have it.
 async fn scratch(
     engine: &Arc<dyn Engine>,
     building: &Mutex<()>,
+    base: Base,
     gvisor: bool,
     state: Option<PathBuf>,
 ) -> Result<String, Failure> {
-    let image = find(engine, Base::Scratch, gvisor, state).await?;
+    let image = find(engine, base, gvisor, state).await?;
     if engine.image_find(&image.tag).await?.is_some() {
         return Ok(image.tag);
     }
@@ -201,5 +215,5 @@ async fn scratch(
 /// # Errors
 /// The engine refuses.
 pub async fn own_image(engine: &Arc<dyn Engine>) -> Result<String, Failure> {
-    scratch(engine, &Mutex::default(), false, None).await
+    scratch(engine, &Mutex::default(), Base::Scratch, false, None).await
 }

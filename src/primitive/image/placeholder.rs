@@ -30,6 +30,10 @@ impl ImageSource for Placeholder {
         Ok(OWN.to_owned())
     }
 
+    async fn git(&self, _: &Session, _: Option<&ImageFound>, _: bool) -> Result<String, Failure> {
+        Ok(OWN.to_owned())
+    }
+
     async fn build(&self, _: &Session, _: &Events, _: &BuildSection, _: bool) -> Result<String, Failure> {
         Ok(BUILT.to_owned())
     }

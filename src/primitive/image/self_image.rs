@@ -1,5 +1,6 @@
 //! Builds the image of the running executable. Its tag is derived from its content.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,19 +13,20 @@ use sha2::{Digest, Sha256};
 
 use super::base::{ACCOUNT, BaseFiles, HOME};
 use super::digest::Memory;
+use super::programs::{self, ProgramFile};
 use crate::engine::labels::CACHE;
 use crate::engine::{EngineInfo, ImageLayer};
 use crate::layout::EXECUTABLE;
 use crate::layout::agent::{BUNDLE_FILE, OWN_BUNDLE};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
-use crate::layout::pair;
 use crate::layout::sidecar::{SERVICE_DIR, USER};
+use crate::layout::{git_gate, pair};
 use crate::primitive::account::Account;
 
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
 /// The version of [`layer`]'s content; change it with everything else that the layer contains.
-const LAYOUT: &[u8] = b"layout 7";
+const LAYOUT: &[u8] = b"layout 8";
 /// The running executable.
 const OWN: &str = "/proc/self/exe";
 /// The agent's user and group in an image from scratch.
@@ -47,7 +49,9 @@ pub(in crate::primitive) struct AgentLayer<'a> {
 pub(in crate::primitive) enum Base {
     /// None: the image of the sidecars and of the agent `probe`.
     Scratch,
-    /// An agent's own image.
+    /// None, but with git and ssh of this machine: the image of the git gate.
+    Programs,
+    /// An agent's own image, or one with git and ssh.
     Image {
         /// Its id.
         id: String,
@@ -60,7 +64,7 @@ impl Base {
     /// The image's name in a Dockerfile's `FROM`.
     fn from(&self) -> &str {
         match self {
-            Self::Scratch => "scratch",
+            Self::Scratch | Self::Programs => "scratch",
             Self::Image { id, .. } => id,
         }
     }
@@ -72,6 +76,7 @@ pub(in crate::primitive) struct SelfImage {
     executable: Option<Vec<u8>>,
     mode: u32,
     base: Base,
+    programs: Vec<ProgramFile>,
     /// The image's reference.
     pub(in crate::primitive) tag: String,
 }
@@ -113,8 +118,15 @@ impl SelfImage {
         // that itself (prctl(2), PR_SET_DUMPABLE). gVisor must read what it executes, and does so without the
         // capability to override this.
         let mode = if gvisor { 0o555 } else { 0o111 };
+        let programs = match base {
+            Base::Programs => programs::git_and_ssh()?,
+            Base::Scratch | Base::Image { .. } => Vec::new(),
+        };
         let mut digest = Sha256::new();
         digest.update(LAYOUT);
+        if let Base::Programs = base {
+            digest.update(programs::stamp(&programs)?);
+        }
         digest.update(u32::to_le_bytes(mode));
         digest.update(base.from());
         if let Base::Image { user, .. } = &base {
@@ -124,7 +136,7 @@ impl SelfImage {
         }
         digest.update(content);
         let hex = HEXLOWER.encode(&digest.finalize());
-        Ok(Self { executable, mode, base, tag: format!("bottler:{}", &hex[..DIGITS]) })
+        Ok(Self { executable, mode, base, programs, tag: format!("bottler:{}", &hex[..DIGITS]) })
     }
 
     /// Creates the layer.
@@ -133,14 +145,14 @@ impl SelfImage {
     /// The executable cannot be read.
     pub(in crate::primitive) fn layer(&self, on: Option<AgentLayer<'_>>) -> anyhow::Result<ImageLayer> {
         let tar = match &self.executable {
-            Some(executable) => layer(executable, self.mode, on)?,
-            None => layer(&read()?, self.mode, on)?,
+            Some(executable) => layer(executable, self.mode, on, &self.programs)?,
+            None => layer(&read()?, self.mode, on, &self.programs)?,
         };
         let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
         let home = on.map(|on| (HOME.to_owned(), on.home.to_owned()));
         let labels = [(CACHE.to_owned(), "self".to_owned())].into_iter().chain(account).chain(home);
         let base = match &self.base {
-            Base::Scratch => None,
+            Base::Scratch | Base::Programs => None,
             Base::Image { id, .. } => Some(id.clone()),
         };
         Ok(ImageLayer { tag: self.tag.clone(), base, tar: Bytes::from(tar), labels: labels.collect() })
@@ -173,7 +185,12 @@ fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
 /// Creates the layer's archive. An agent's own image keeps its users and their homes. It gets the executable, a home
 /// or a link to it, an account for the agent if there is none, and a link from its certificate bundle to the one that
 /// includes the bottle's CA.
-fn layer(executable: &[u8], mode: u32, on: Option<AgentLayer<'_>>) -> anyhow::Result<Vec<u8>> {
+fn layer(
+    executable: &[u8],
+    mode: u32,
+    on: Option<AgentLayer<'_>>,
+    programs: &[ProgramFile],
+) -> anyhow::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
     append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, mode)?;
     folder(&mut tar, "home", ROOT, 0o755)?;
@@ -188,7 +205,7 @@ fn layer(executable: &[u8], mode: u32, on: Option<AgentLayer<'_>>) -> anyhow::Re
     }
     folder(&mut tar, WORKSPACE.trim_start_matches('/'), owner, 0o755)?;
     match on {
-        None => scratch(&mut tar)?,
+        None => scratch(&mut tar, programs)?,
         Some(AgentLayer { account, seen, .. }) => {
             // The image may run as any user, which must be able to create its sockets here. The folder is the
             // sidecar's own volume.
@@ -204,7 +221,7 @@ fn layer(executable: &[u8], mode: u32, on: Option<AgentLayer<'_>>) -> anyhow::Re
     Ok(tar.into_inner()?)
 }
 
-fn scratch(tar: &mut tar::Builder<Vec<u8>>) -> std::io::Result<()> {
+fn scratch(tar: &mut tar::Builder<Vec<u8>>, programs: &[ProgramFile]) -> std::io::Result<()> {
     let passwd = format!(
         "root:x:0:0:root:/:/sbin/nologin\nagent:x:{AGENT}:agent:/home/agent:/bin/sh\nsidecar:x:{USER}:{USER}:sidecar:/:/sbin/nologin\n"
     );
@@ -223,7 +240,21 @@ fn scratch(tar: &mut tar::Builder<Vec<u8>>) -> std::io::Result<()> {
         folder(tar, pair::folder(number).trim_start_matches('/'), SIDECAR, 0o700)?;
     }
     append(tar, "etc/passwd", passwd.as_bytes(), 0o644)?;
-    append(tar, "etc/group", group.as_bytes(), 0o644)
+    append(tar, "etc/group", group.as_bytes(), 0o644)?;
+    for path in [git_gate::KEYS, git_gate::STATE] {
+        folder(tar, path.trim_start_matches('/'), SIDECAR, 0o700)?;
+    }
+    let mut folders = BTreeSet::new();
+    for file in programs {
+        let parents: Vec<&Path> = file.to.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
+        for parent in parents.into_iter().rev() {
+            if folders.insert(parent) {
+                folder(tar, &parent.to_string_lossy(), ROOT, 0o755)?;
+            }
+        }
+        append(tar, &file.to.to_string_lossy(), &std::fs::read(&file.from)?, 0o755)?;
+    }
+    Ok(())
 }
 
 fn link(tar: &mut tar::Builder<Vec<u8>>, path: &str, to: &str) -> std::io::Result<()> {

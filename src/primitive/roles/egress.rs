@@ -61,7 +61,7 @@ impl Profile for EgressProfile {
             policy: context.policy.ok_or("there is no policy")?,
             proxy_credentials: context.proxy_credentials,
             authority: context.authority,
-            secrets: context.secrets,
+            secrets: context.secrets.unwrap_or_default(),
             credentials: context.credentials,
         })
     }

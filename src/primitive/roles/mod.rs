@@ -5,6 +5,7 @@ mod counterpart;
 mod cred_proxy;
 mod dialer;
 mod egress;
+mod git_gate;
 mod name;
 mod profile;
 pub(in crate::primitive) mod receiver;
@@ -14,7 +15,9 @@ mod stub;
 mod table;
 
 pub use name::RoleName;
-pub(in crate::primitive) use profile::{Context, NetworkAddresses, Networks, NoticeEffect, RoleProfile, Serving};
+pub(in crate::primitive) use profile::{
+    Context, NetworkAddresses, Networks, NoticeEffect, RoleProfile, Serving, SidecarImage,
+};
 pub(in crate::primitive) use relay::Relay;
 pub(in crate::primitive) use table::dialer;
 pub use table::process;

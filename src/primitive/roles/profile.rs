@@ -10,9 +10,10 @@ use crate::credential::Credential;
 use crate::engine::Resources;
 use crate::layout::sidecar::SOCKET;
 use crate::policy::{EnforcedPolicy, TcpTarget};
-use crate::scan::KnownSecret;
+use crate::scan::{Dlp, KnownSecret};
 use crate::sidecar::cred_proxy::Route;
 use crate::sidecar::egress::{CaKeyPair, Pair, Registration};
+use crate::sidecar::git_gate::{Approval, Repository};
 use crate::sidecar::place::Uplink;
 use crate::sidecar::role::Role;
 use crate::sidecar::run::Process;
@@ -33,15 +34,25 @@ pub(in crate::primitive) trait Profile: 'static {
     const PORT: Option<u16> = None;
     /// The update that registers a sidecar that became ready, for a role that leads the agent to it.
     const REGISTER: Option<fn(Registration) -> UpdateOf<Self>> = None;
+    /// Its image.
+    const IMAGE: SidecarImage = SidecarImage::Own;
+    /// Where it has a volume of its own, for what is too large for memory. It is removed with the sidecar.
+    const STATE: Option<&str> = None;
+    /// Where it has a folder in memory, which only it can read.
+    const MEMORY: Option<&str> = None;
     /// Whether only tests use it; it is not listed then.
     const IS_FOR_TESTS: bool = false;
     /// The update with the policy, for a role that enforces one.
     const POLICY: Option<fn(Box<EnforcedPolicy>) -> UpdateOf<Self>> = None;
     /// The update with the bottle's secrets, for a role that needs them. No other role receives them.
     const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = None;
-
+    /// Whether it does its work only once it has been sent the secrets, even if there are none.
+    const WAITS_FOR_SECRETS: bool = false;
     /// The update with the bottle's credentials, for a role that puts them into requests. No other role receives a value.
     const CREDENTIALS: Option<fn(Vec<Credential>) -> UpdateOf<Self>> = None;
+
+    /// The update with the operator's approval of a push, for a role that asks for one.
+    const APPROVE: Option<fn(Approval) -> UpdateOf<Self>> = None;
 
     /// The relays through which the agent reaches it.
     fn relays(serving: &Serving<'_>) -> Vec<Relay> {
@@ -85,6 +96,15 @@ pub(in crate::primitive) enum Networks {
     Host,
 }
 
+/// The image of a sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::primitive) enum SidecarImage {
+    /// The running executable alone.
+    Own,
+    /// The same with git and ssh.
+    Git,
+}
+
 /// The inputs of a role's relays.
 pub(in crate::primitive) struct Serving<'a> {
     /// The sidecar's name.
@@ -115,10 +135,14 @@ pub(in crate::primitive) struct Context<'a> {
     pub(in crate::primitive) reachable: BTreeMap<String, SocketAddr>,
     /// The key pair of the bottle's CA, for the role that issues certificates.
     pub(in crate::primitive) authority: Option<CaKeyPair>,
-    /// The secrets that it must know before it serves its first request.
-    pub(in crate::primitive) secrets: Vec<KnownSecret>,
+    /// The secrets that it must know before it serves its first request; `None` if they are sent later.
+    pub(in crate::primitive) secrets: Option<Vec<KnownSecret>>,
     /// The credentials that it must know before it serves its first request.
     pub(in crate::primitive) credentials: Vec<Credential>,
+    /// The repositories behind the git gate, with their keys, for the role that has these.
+    pub(in crate::primitive) repositories: Vec<Repository>,
+    /// What requests and pushes are searched for.
+    pub(in crate::primitive) dlp: Dlp,
     /// The routes of the bottle's cred-proxy.
     pub(in crate::primitive) routes: Vec<Route>,
     /// The credentials for the upstream proxy, as `name:password`.
@@ -169,7 +193,11 @@ pub(in crate::primitive) struct RoleProfile {
     pub(in crate::primitive) is_proxy: bool,
     pub(in crate::primitive) uses_egress: bool,
     pub(in crate::primitive) port: Option<u16>,
+    pub(in crate::primitive) image: SidecarImage,
+    pub(in crate::primitive) state: Option<&'static str>,
+    pub(in crate::primitive) memory: Option<&'static str>,
     pub(in crate::primitive) takes_secrets: bool,
+    pub(in crate::primitive) waits_for_secrets: bool,
     pub(in crate::primitive) takes_credentials: bool,
     pub(in crate::primitive) register: fn(Registration) -> Option<Value>,
     pub(in crate::primitive) takes_policy: bool,
@@ -179,6 +207,7 @@ pub(in crate::primitive) struct RoleProfile {
     pub(in crate::primitive) policy: fn(Box<EnforcedPolicy>) -> Option<Value>,
     pub(in crate::primitive) secrets: fn(Vec<KnownSecret>) -> Option<Value>,
     pub(in crate::primitive) credentials: fn(Vec<Credential>) -> Option<Value>,
+    pub(in crate::primitive) approve: fn(Approval) -> Option<Value>,
     pub(in crate::primitive) noticed: fn(Value) -> Option<NoticeEffect>,
 }
 
@@ -195,7 +224,11 @@ impl Entry {
             port: P::PORT,
             register: |registration| serde_json::to_value(P::REGISTER?(registration)).ok(),
             takes_policy: P::POLICY.is_some(),
+            image: P::IMAGE,
+            state: P::STATE,
+            memory: P::MEMORY,
             takes_secrets: P::SECRETS.is_some(),
+            waits_for_secrets: P::WAITS_FOR_SECRETS,
             takes_credentials: P::CREDENTIALS.is_some(),
             relays: P::relays,
             config: |context| serde_json::to_value(P::config(context)?).map_err(|error| error.to_string()),
@@ -203,6 +236,7 @@ impl Entry {
             policy: |policy| serde_json::to_value(P::POLICY?(policy)).ok(),
             secrets: |secrets| serde_json::to_value(P::SECRETS?(secrets)).ok(),
             credentials: |credentials| serde_json::to_value(P::CREDENTIALS?(credentials)).ok(),
+            approve: |approval| serde_json::to_value(P::APPROVE?(approval)).ok(),
             noticed: |notice| P::noticed(serde_json::from_value(notice).ok()?),
         };
         Self { name: P::Role::NAME, process: Process::of::<P::Role>(), profile: Some(profile) }

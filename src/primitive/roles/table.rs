@@ -5,6 +5,7 @@ use super::counterpart::CounterpartProfile;
 use super::cred_proxy::CredProxyProfile;
 use super::dialer::DialerProfile;
 use super::egress::EgressProfile;
+use super::git_gate::GitGateProfile;
 use super::profile::{Entry, Networks, RoleProfile};
 use crate::sidecar::receiver::HostReceiver;
 use crate::sidecar::run::Process;
@@ -13,6 +14,7 @@ static TABLE: &[Entry] = &[
     Entry::of::<EgressProfile>(),
     Entry::of::<CounterpartProfile>(),
     Entry::of::<CredProxyProfile>(),
+    Entry::of::<GitGateProfile>(),
     Entry::of::<DialerProfile>(),
     Entry::of_its_own::<HostReceiver>(),
     #[cfg(debug_assertions)]
@@ -49,11 +51,11 @@ mod tests {
     use crate::policy::{EgressSpec, EnforcedPolicy};
 
     #[test]
-    fn secrets_go_to_egress_only_and_the_policy_to_it_and_its_dialer() {
+    fn secrets_go_to_egress_and_the_git_gate_only_and_the_policy_to_egress_and_its_dialer() {
         for role in profiles() {
             let policy = Box::new(EnforcedPolicy::first(EgressSpec::default()));
             let told = [(role.secrets)(Vec::new()).is_some(), (role.credentials)(Vec::new()).is_some()];
-            assert_eq!(told, [role.name == "egress"; 2], "{}", role.name);
+            assert_eq!(told, [["egress", "git-gate"].contains(&role.name); 2], "{}", role.name);
             let enforces = ["egress", "dialer"].contains(&role.name);
             assert_eq!([(role.policy)(policy).is_some(), role.takes_policy], [enforces; 2], "{}", role.name);
         }

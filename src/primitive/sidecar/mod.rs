@@ -1,9 +1,10 @@
 //! Sidecars, built-in ones and ordinary images: how they start, whether they live, and which policy and secrets they
 //! receive.
 
+pub(super) mod approve;
 pub(super) mod bring_up;
 pub(super) mod liveness;
-pub(super) mod policy;
+mod policy;
 mod restart;
 pub(super) mod secrets;
 pub(super) mod service;

@@ -10,7 +10,8 @@ use crate::session::{Class, Failure};
 pub(in crate::primitive) async fn tell_secrets(bottle: &Arc<Bottle>) -> Result<(), Failure> {
     let (secrets, credentials) = (bottle.secrets.all(), bottle.credentials());
     for (name, channel) in bottle.channels.all() {
-        let secrets = if secrets.is_empty() { None } else { (channel.role.secrets)(secrets.clone()) };
+        let are_sent = !secrets.is_empty() || channel.role.waits_for_secrets;
+        let secrets = if are_sent { (channel.role.secrets)(secrets.clone()) } else { None };
         let credentials = if credentials.is_empty() { None } else { (channel.role.credentials)(credentials.clone()) };
         for (what, update) in [("secrets", secrets), ("credentials", credentials)] {
             let Some(update) = update else { continue };

@@ -116,6 +116,7 @@ pub fn service_start(
         role: None,
         life,
         volume: socket,
+        state: None,
         dialing: None,
         pairs: Arc::new(Pairs::new(0, false)),
         relays,

@@ -16,9 +16,11 @@ use crate::layout::{EXECUTABLE, dialer, loopback, pair};
 use crate::policy::EgressSpec;
 use crate::primitive::bottle::Bottle;
 use crate::primitive::handle::{Network, Pair, Pairs, Refusal, Sidecar, SidecarInputs, SidecarOptions};
-use crate::primitive::image::self_image;
+use crate::primitive::image::{git_image, self_image};
 use crate::primitive::name::check_name;
-use crate::primitive::roles::{self, Context, NetworkAddresses, Networks, RoleName, RoleProfile, Serving};
+use crate::primitive::roles::{
+    self, Context, NetworkAddresses, Networks, RoleName, RoleProfile, Serving, SidecarImage,
+};
 use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sidecar::counterpart;
 use crate::sidecar::egress::CaKeyPair;
@@ -26,6 +28,8 @@ use crate::sidecar::place::Uplink;
 
 /// How long a sidecar may take from its start until it listens.
 pub(in crate::primitive) const READY: Duration = Duration::from_secs(30);
+/// The size of a folder in memory for keys.
+const KEYS: &str = "1m";
 /// How many built-in sidecars of one bottle may serve the agent. Each has its own address on the agent's loopback.
 const MAX_SERVED: usize = 200;
 
@@ -45,7 +49,7 @@ impl Sidecar {
     /// Kills and removes it, with the volumes of its sockets, now.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
-        let own = self.volume.iter().chain(self.dialing.iter().map(|(volume, _)| volume)).cloned();
+        let own = self.volume.iter().chain(&self.state).chain(self.dialing.iter().map(|(volume, _)| volume)).cloned();
         let volumes: Vec<String> = own.chain(self.pairs.so_far().into_iter().map(|pair| pair.volume)).collect();
         bottle.undo(&self.life, at, async move {
             if let Ok(id) = created.get().await {
@@ -67,12 +71,23 @@ pub(in crate::primitive) fn socket_volume(
     owner: Option<(u32, u32)>,
     at: Option<&ScriptLocation>,
 ) -> Result<(String, Pending<VolumeMount>), Failure> {
-    let volume = bottle.name(&format!("{sidecar}-socket"));
+    own_volume(bottle, &format!("{sidecar}-socket"), SERVICE_DIR, owner, at)
+}
+
+/// Creates a volume for one sidecar; returns its name, and the sidecar's mount once it exists.
+fn own_volume(
+    bottle: &Arc<Bottle>,
+    name: &str,
+    target: &'static str,
+    owner: Option<(u32, u32)>,
+    at: Option<&ScriptLocation>,
+) -> Result<(String, Pending<VolumeMount>), Failure> {
+    let volume = bottle.name(name);
     let identity = bottle.intend(Kind::Volume, &volume, at)?;
     let (context, name) = (bottle.clone(), volume.clone());
     let created = bottle.session.effects.start(async move {
         context.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner, identity }).await?;
-        Ok(VolumeMount { volume: name, target: SERVICE_DIR.into(), read_only: false })
+        Ok(VolumeMount { volume: name, target: target.into(), read_only: false })
     });
     Ok((volume, created))
 }
@@ -136,6 +151,9 @@ pub fn sidecar_start(
     let SidecarHandles { networks, reachable, egress, dials_for } = handles;
     let dialer = (role.is_proxy && !bottle.session.engine.routes_outside()).then(|| start_dialer(bottle, options, at));
     let dialer = dialer.transpose()?;
+    let state =
+        role.state.map(|target| own_volume(bottle, &format!("{}-state", options.name), target, Some((USER, USER)), at));
+    let state = state.transpose()?;
     let own = egress.as_ref().map(|egress| pair(bottle, &options.name, egress, at)).transpose();
     let own = own.map_err(|failure| failure.at(at))?;
     let places: Vec<(Arc<Network>, u32)> = networks
@@ -160,13 +178,17 @@ pub fn sidecar_start(
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
     let uses = egress.iter().chain(&dialer).map(|used| used.life.seq).collect();
     let identity = Identity { role: Some(role.name.to_owned()), uses, ..identity };
-    let image = self_image(bottle, at);
+    let image = match role.image {
+        SidecarImage::Own => self_image(bottle, at),
+        SidecarImage::Git => git_image(bottle, at),
+    };
+    let (state, stored) = (state.as_ref().map(|(name, _)| name.clone()), state.map(|(_, mount)| mount));
     let (context, name) = (bottle.clone(), options.name.clone());
     let (attached, shared, outward) = (places.clone(), pairs.clone(), own.clone());
     let way_out = dialer.as_ref().and_then(|dialer| dialer.dialing.clone());
     let created = bottle.effect(format!("create {name}"), at, async move {
         let mut mounts = Vec::new();
-        if let Some(mount) = mount {
+        for mount in mount.into_iter().chain(stored) {
             mounts.push(mount.get().await?);
         }
         for pair in shared.complete().await {
@@ -218,7 +240,7 @@ pub fn sidecar_start(
     });
     let inputs = Some(inputs);
     let sidecar =
-        Sidecar { name, role: Some(role), life, volume, dialing, pairs, relays, places, inputs, created, ready };
+        Sidecar { name, role: Some(role), life, volume, state, dialing, pairs, relays, places, inputs, created, ready };
     Ok(bottle.inventory.add_sidecar(sidecar))
 }
 
@@ -287,14 +309,17 @@ fn container(
     parts: ContainerParts,
 ) -> ContainerSpec {
     let command = vec![EXECUTABLE.into(), role.name.into()];
+    let memory = |path: &str, size: &str| {
+        (path.to_owned(), format!("rw,nosuid,nodev,noexec,size={size},mode=0700,uid={USER},gid={USER}"))
+    };
+    let keys = role.memory.map(|path| memory(path, KEYS));
     ContainerSpec {
         hostname: name.to_owned(),
         networks: parts.networks,
         mounts: parts.mounts,
         host_network: (role.networks == Networks::Host).then_some(HostNetwork::Dial),
-        // Only an operator's exec can see this folder.
-        tmpfs: [(CTL_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={USER},gid={USER}"))]
-            .into(),
+        // Only an operator's exec can see the first of these folders.
+        tmpfs: [memory(CTL_DIR, "64k")].into_iter().chain(keys).collect(),
         stdin: true,
         ..ContainerSpec::closed(bottle.name(name), image, command, format!("{USER}:{USER}"), role.resources, identity)
     }
@@ -353,8 +378,10 @@ pub(in crate::primitive) async fn config(
         outward,
         reachable: addresses,
         authority: inputs.authority.clone(),
-        secrets: if role.takes_secrets && again { bottle.secrets.all() } else { Vec::new() },
+        secrets: (role.takes_secrets && again).then(|| bottle.secrets.all()),
         credentials: if role.takes_credentials && again { bottle.credentials() } else { Vec::new() },
+        repositories: if role.image == SidecarImage::Git { bottle.repositories()? } else { Vec::new() },
+        dlp: bottle.plan.egress.dlp.clone(),
         routes: bottle.routes(),
         proxy_credentials: bottle.host.proxy_credentials.clone().filter(|_| role.is_proxy),
     });

@@ -26,10 +26,12 @@ use super::connect::Pinned;
 use super::connection_permit::ConnectionPermit;
 use super::decide::{HandlerResult, is_tunnel, judge, report_rejected, respond};
 use super::drain::{self, RequestBody};
+use super::hand_over::hand_over;
 use super::peeked::Peeked;
 use super::refusal::ClientKind;
 use super::request::{HEAD, MAX_HEAD, check, check_host_header, short};
 use super::snapshot::Snapshot;
+use super::stream::Stream;
 use super::strict::Strict;
 use super::upgrade::ProtocolSwitch;
 use super::{Egress, LoggedDecision, forward};
@@ -146,18 +148,45 @@ async fn tunnel(
     tokio::time::timeout(HANDSHAKE, read).await.map_err(|_| not_tls("nothing came in time"))??;
     let mut upstream = pinned.dial().await?;
     if upstream.write_all(&hello).await.is_ok() {
-        // How the connection ends concerns its two ends only.
-        let carried =
-            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER);
-        let carried = tokio::select! {
-            carried = carried => carried,
-            reason = egress.until_forbidden(&snapshot.policy, intent) => return Err(reason),
-        };
-        let (sent, received) = carried.unwrap_or_default();
-        egress.counters.request_bytes.fetch_add(sent + hello.len() as u64, Ordering::Relaxed);
-        egress.counters.response_bytes.fetch_add(received, Ordering::Relaxed);
+        egress.counters.request_bytes.fetch_add(hello.len() as u64, Ordering::Relaxed);
+        carry(egress, &mut client, &mut upstream, (snapshot, intent)).await?;
     }
     Ok(())
+}
+
+/// Forwards bytes in both directions until an end closes, or the policy forbids it.
+async fn carry(
+    egress: &Egress,
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    upstream: &mut Stream,
+    (snapshot, intent): (&Snapshot, &Intent),
+) -> Result<(), Reason> {
+    // How the connection ends concerns its two ends only.
+    let carried = tokio::io::copy_bidirectional_with_sizes(client, upstream, TUNNEL_BUFFER, TUNNEL_BUFFER);
+    let carried = tokio::select! {
+        carried = carried => carried,
+        reason = egress.until_forbidden(&snapshot.policy, intent) => return Err(reason),
+    };
+    let (sent, received) = carried.unwrap_or_default();
+    egress.counters.request_bytes.fetch_add(sent, Ordering::Relaxed);
+    egress.counters.response_bytes.fetch_add(received, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Serves the git gate's connection to an ssh server.
+pub(super) async fn ssh(
+    egress: Arc<Egress>,
+    snapshot: Arc<Snapshot>,
+    intent: Arc<Intent>,
+    mut upstream: Stream,
+    mut request: Request<RequestBody>,
+) {
+    let _permit = request.extensions_mut().remove::<ConnectionPermit>();
+    let Ok(client) = hyper::upgrade::on(request).await else { return };
+    let carried = carry(&egress, &mut TokioIo::new(client), &mut upstream, (&snapshot, &intent)).await;
+    if let Err(reason) = carried {
+        egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
+    }
 }
 
 async fn intercept(
@@ -257,8 +286,12 @@ async fn decide(
 ) -> HandlerResult {
     let snapshot = egress.snapshot();
     let (destination, passed) = judge(egress, &snapshot, intent)?;
-    if destination == Destination::Canary {
-        return Ok((forward::canary(), None));
+    match destination {
+        Destination::Canary => return Ok((forward::canary(), None)),
+        Destination::Gate(target) => {
+            return Ok((hand_over(egress, &snapshot, intent, &target, request).await?, passed));
+        }
+        _ => {}
     }
     Ok((forward::forward(egress, &snapshot, intent, scheme.as_str(), request).await?, passed))
 }

@@ -115,6 +115,8 @@ impl Connector {
         };
         let (named, port) = match destination {
             Destination::Canary => return Ok(None),
+            // Each request inside has a destination of its own.
+            Destination::Inside | Destination::Gate(_) => return Ok(Some(pinned(Vec::new(), None))),
             Destination::Sidecar(sibling) => {
                 return Ok(Some(pinned(vec![Target::Sidecar(sibling.at)], None)));
             }

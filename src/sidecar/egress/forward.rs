@@ -121,13 +121,13 @@ impl Sending<'_> {
 }
 
 /// Waits for the permit of a request.
-async fn slot(egress: &Arc<Egress>) -> Result<RequestPermit, Reason> {
+pub(super) async fn slot(egress: &Arc<Egress>) -> Result<RequestPermit, Reason> {
     let _waiting = wait(egress, WaitFor::RequestPermit);
     egress.capacity.request_permit().await
 }
 
 /// Waits for the destination's response.
-async fn answered<T>(egress: &Arc<Egress>, awaited: impl Future<Output = T>) -> T {
+pub(super) async fn answered<T>(egress: &Arc<Egress>, awaited: impl Future<Output = T>) -> T {
     let _waiting = wait(egress, WaitFor::Destination);
     awaited.await
 }
@@ -152,7 +152,7 @@ async fn watch(egress: Weak<Egress>, long: Duration) {
 
 /// Sets the framing by the body that is sent, not by the client's headers: a known length, or chunks, whatever the
 /// method. `bare` says that the request had no body.
-fn frame(head: &mut Parts, body: &Body, bare: bool) {
+pub(super) fn frame(head: &mut Parts, body: &Body, bare: bool) {
     let declared = head.headers.remove(header::CONTENT_LENGTH).is_some();
     match body.size_hint().exact() {
         Some(0) if bare && !declared => {}

@@ -14,6 +14,7 @@ use super::bodies::{Body, empty};
 use super::connection_permit::ConnectionPermit;
 use super::decide::{Allowed, HandlerResult, is_tunnel, judge, report_rejected, respond};
 use super::drain::{self, RequestBody};
+use super::hand_over::hand_over;
 use super::refusal::ClientKind;
 use super::request::{HEAD, MAX_HEAD, check, check_host_header};
 use super::stream::Stream;
@@ -21,7 +22,7 @@ use super::strict::Strict;
 use super::upgrade::ProtocolSwitch;
 use super::{Egress, after_connect, forward};
 use crate::net::{Host, canonical};
-use crate::policy::{Destination, Form, Intent, Reason};
+use crate::policy::{Destination, Form, GitRequest, Intent, Reason};
 
 /// Serves one connection from the agent.
 pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, permit: ConnectionPermit) {
@@ -97,8 +98,12 @@ fn target(form: Form, uri: &Uri) -> Result<(Host, u16), Reason> {
 async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, request: Request<RequestBody>) -> HandlerResult {
     let snapshot = egress.snapshot();
     let (destination, passed) = judge(egress, &snapshot, intent)?;
-    if destination == Destination::Canary {
-        return Ok((forward::canary(), None));
+    match &destination {
+        Destination::Canary => return Ok((forward::canary(), None)),
+        Destination::Gate(target) => {
+            return Ok((hand_over(egress, &snapshot, intent, target, request).await?, passed));
+        }
+        _ => {}
     }
     if intent.form != Form::Connect {
         return Ok((forward::forward(egress, &snapshot, intent, "http", request).await?, passed));
@@ -107,6 +112,12 @@ async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, request: Request<Req
     let Some(pinned) = snapshot.connector.pin(&intent.host, destination).await? else {
         return Ok((forward::canary(), None));
     };
+    if snapshot.policy.git.request(intent) == Some(GitRequest::Ssh) {
+        // The gate's own, which ends at the pinned key of the host: nobody else could read it.
+        let upstream = pinned.dial().await?;
+        tokio::spawn(after_connect::ssh(egress.clone(), snapshot, intent.clone(), upstream, request));
+        return Ok((Response::new(empty()), Some(Allowed::Tunnel)));
+    }
     let tunnel = is_tunnel(&snapshot, intent);
     tokio::spawn(after_connect::serve(egress.clone(), snapshot, intent.clone(), pinned, request));
     Ok((Response::new(empty()), if tunnel { Some(Allowed::Tunnel) } else { passed }))

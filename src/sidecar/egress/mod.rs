@@ -16,6 +16,7 @@ mod decide;
 mod drain;
 mod forward;
 mod frames;
+mod hand_over;
 mod headers;
 mod http;
 mod inject;

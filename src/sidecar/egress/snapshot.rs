@@ -17,7 +17,10 @@ use super::connect::Connector;
 use super::upstream_proxy::UpstreamProxy;
 use crate::credential::Credential;
 use crate::host;
-use crate::policy::{Allow, Credentials, EgressSpec, EnforcedPolicy, EntryError, Form, Intent, Policy, Rule, Sibling};
+use crate::layout::git_gate;
+use crate::policy::{
+    Allow, Credentials, EgressSpec, EnforcedPolicy, EntryError, Form, GitAccess, Intent, Mode, Policy, Rule, Sibling,
+};
 use crate::scan::{Action, Actions, Direction, KnownSecret, RequestTarget, Rules, Scanner, Warn};
 use crate::sidecar::dialer::Outside;
 
@@ -152,6 +155,26 @@ impl Snapshot {
         Self { policy, connector, client, ..self.clone() }
     }
 
+    /// The same without repositories behind the git gate.
+    fn without_git(&self) -> Self {
+        let policy = Policy { git: GitAccess::None, ..Policy::clone(&self.policy) };
+        Self { policy: Arc::new(policy), ..self.clone() }
+    }
+
+    /// The same for the git gate: it reaches the upstreams of these repositories, and nothing else.
+    fn with_upstreams_of(&self, git: &GitAccess) -> Self {
+        let GitAccess::HandOver(entries) = git else { return self.clone() };
+        let policy = Policy {
+            mode: Mode::Enforce,
+            allow: Vec::new(),
+            once: Vec::new(),
+            tcp: Vec::new(),
+            git: GitAccess::Upstream(entries.clone()),
+            ..Policy::clone(&self.policy)
+        };
+        Self { policy: Arc::new(policy), ..self.clone() }
+    }
+
     /// The connector and the pooled connections, if they serve this policy as well: if it has the same trusted
     /// authorities, upstream proxy, addresses and sidecars.
     fn connections(&self, spec: &EgressSpec, policy: &Policy) -> Option<(Connector, HttpClient<Connector, Body>)> {
@@ -208,19 +231,23 @@ pub(super) struct Snapshots {
     /// For sidecars that go out through egress: the bottle's policy without the bottle's own sidecars, so that they
     /// cannot reach each other, or themselves in a loop. They hold placeholders, too, and never a value.
     pub(super) sidecars: Arc<Snapshot>,
+    /// For the git gate: its upstreams, and nothing else.
+    pub(super) gate: Arc<Snapshot>,
 }
 
 impl Snapshots {
     /// `previous` are the snapshots that these replace.
     pub(super) fn new(agent: Snapshot, previous: Option<&Self>) -> Arc<Self> {
         let previous = previous.map(|previous| previous.sidecars.as_ref());
-        let sidecars = Arc::new(agent.with_sidecars(BTreeMap::new(), previous));
-        Arc::new(Self { agent: Arc::new(agent), sidecars })
+        let sidecars = Arc::new(agent.with_sidecars(BTreeMap::new(), previous).without_git());
+        let gate = Arc::new(sidecars.with_upstreams_of(&agent.policy.git));
+        Arc::new(Self { agent: Arc::new(agent), sidecars, gate })
     }
 
     pub(super) fn of(&self, client: &Client) -> Arc<Snapshot> {
         match client {
             Client::Agent => self.agent.clone(),
+            Client::Sidecar(name) if **name == *git_gate::NAME => self.gate.clone(),
             Client::Sidecar(_) => self.sidecars.clone(),
         }
     }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::approvals::Approval;
+use crate::credential::Credential;
+use crate::policy::GitTerms;
 use crate::scan::{Dlp, KnownSecret};
 use crate::sidecar::place::{InsideAddresses, Uplink};
 
@@ -21,8 +24,11 @@ pub struct Config {
     pub outward: Option<Uplink>,
     /// The programs that it runs.
     pub programs: Programs,
-    /// A folder of its own, in memory: keys, mirrors, and pushes while they are inspected.
+    /// A folder of its own: mirrors, and pushes while they are inspected.
     pub state: PathBuf,
+    /// A folder of its own, in memory, for keys; `state` if absent, as in tests.
+    #[serde(default)]
+    pub keys: Option<PathBuf>,
     /// What is searched for in a push.
     #[serde(default)]
     pub dlp: Dlp,
@@ -55,6 +61,15 @@ pub struct Known {
     pub placeholders: Vec<String>,
 }
 
+impl Known {
+    /// Secrets, and the values and placeholders of credentials.
+    pub fn of(secrets: Vec<KnownSecret>, credentials: &[Credential]) -> Self {
+        let value = |credential: &Credential| KnownSecret { value: credential.value.clone(), hosts: Vec::new() };
+        let placeholders = credentials.iter().map(|credential| credential.placeholder.clone()).collect();
+        Self { secrets: secrets.into_iter().chain(credentials.iter().map(value)).collect(), placeholders }
+    }
+}
+
 /// A repository.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,98 +90,17 @@ pub struct Repository {
     pub authorization: Option<String>,
     /// What may be pushed.
     #[serde(default)]
-    pub terms: TermsSpec,
-}
-
-/// What may be pushed to a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TermsSpec {
-    /// Patterns of branches, without `refs/heads/`; `{id}` is the bottle's id. `*` matches within one component, `**`
-    /// matches several.
-    pub branches: Vec<String>,
-    /// Whether a branch may be replaced by one that does not contain it.
-    pub force: bool,
-    /// Which branches may be deleted.
-    pub delete: Delete,
-    /// Patterns of tags, without `refs/tags/`. An existing tag never changes.
-    pub tags: Vec<String>,
-    /// Maximum size of a pack, in bytes.
-    pub max_push: u64,
-    /// Maximum size of a file, in bytes.
-    pub max_file: u64,
-    /// Patterns of the email addresses that authors and committers may have; any if there are none.
-    pub author: Vec<String>,
-    /// Patterns of paths that no commit may change.
-    pub protected: Vec<String>,
-    /// What happens to pointers to Git LFS, whose contents would go another way.
-    pub lfs: Lfs,
-}
-
-/// Which branches may be deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Delete {
-    /// None.
-    None,
-    /// Those that this bottle created.
-    Own,
-}
-
-/// What happens to pointers to Git LFS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lfs {
-    /// New ones are refused.
-    Refuse,
-}
-
-/// Paths that make a forge run programs, or decide who reviews: GitHub, GitLab, Gitea, Forgejo, Bitbucket, Azure, and
-/// the usual services.
-pub const PROTECTED: [&str; 20] = [
-    ".github/workflows/**",
-    ".github/actions/**",
-    ".gitea/workflows/**",
-    ".forgejo/workflows/**",
-    ".gitlab-ci.yml",
-    ".gitlab-ci.yaml",
-    ".gitlab/ci/**",
-    "{,.github/,.gitlab/,.gitea/,.forgejo/,docs/}CODEOWNERS",
-    ".circleci/**",
-    ".travis.yml",
-    ".drone.yml",
-    ".woodpecker.yml",
-    ".woodpecker.yaml",
-    ".woodpecker/**",
-    ".buildkite/**",
-    ".cirrus.yml",
-    "Jenkinsfile",
-    "azure-pipelines.yml",
-    "azure-pipelines.yaml",
-    "bitbucket-pipelines.yml",
-];
-
-impl Default for TermsSpec {
-    /// New branches below `agent/`; what GitHub takes at most for one file.
-    fn default() -> Self {
-        Self {
-            branches: vec!["agent/*".to_owned()],
-            force: false,
-            delete: Delete::Own,
-            tags: Vec::new(),
-            max_push: 256 << 20,
-            max_file: 50 << 20,
-            author: Vec::new(),
-            protected: PROTECTED.map(str::to_owned).into(),
-            lfs: Lfs::Refuse,
-        }
-    }
+    pub terms: GitTerms,
 }
 
 /// An update.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Update {
-    /// What is known of the bottle's secrets, from now on.
-    Known(Known),
+    /// All secrets of the bottle so far. Pushes are accepted from now on.
+    Secrets(Vec<KnownSecret>),
+    /// All credentials of the bottle.
+    Credentials(Vec<Credential>),
+    /// The operator approves a refused push.
+    Approve(Approval),
 }

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, ensure};
 use tokio::sync::Semaphore;
 
+use super::approvals::Approvals;
 use super::config::{Config, Known, Repository};
 use super::inspect::Inspector;
 use super::mirror::Mirror;
 use super::terms::Terms;
 use super::upstream::Target;
 use crate::audit::{Details, Subject};
-use crate::scan::{Budget, Dlp};
+use crate::credential::Credential;
+use crate::scan::{Budget, Dlp, KnownSecret};
 use crate::sidecar::audit::Log;
 use crate::sync::lock;
 
@@ -29,8 +31,11 @@ pub struct Gate {
     repositories: Vec<Arc<Served>>,
     /// Nothing is pushed before it is known what must not leave.
     inspector: Mutex<Option<Inspector>>,
+    /// What the inspector was made from: the secrets, once they are known, and the credentials.
+    sources: Mutex<(Option<Vec<KnownSecret>>, Vec<Credential>)>,
     dlp: Dlp,
-    bottle: String,
+    pub(super) approvals: Approvals,
+    pub(super) bottle: String,
     pub(super) log: Log,
     pub(super) fetches: Semaphore,
     pub(super) pushes: Semaphore,
@@ -40,7 +45,7 @@ pub struct Gate {
 pub(super) struct Served {
     pub(super) name: String,
     pub(super) program: PathBuf,
-    /// Its folder: keys, the mirror, and pushes.
+    /// Its folder: the mirror, and pushes.
     pub(super) folder: PathBuf,
     pub(super) target: Arc<Target>,
     pub(super) mirror: Arc<Mirror>,
@@ -78,6 +83,8 @@ impl Gate {
         Ok(Self {
             repositories,
             inspector: Mutex::new(inspector),
+            sources: Mutex::new((config.known.as_ref().map(|known| known.secrets.clone()), Vec::new())),
+            approvals: Approvals::new(&config.state),
             dlp: config.dlp.clone(),
             bottle: config.bottle.clone(),
             log: Log::new(ROLE, &config.bottle),
@@ -86,12 +93,31 @@ impl Gate {
         })
     }
 
-    /// Searches pushes for this from now on.
+    /// Searches pushes for these secrets from now on.
     ///
     /// # Errors
     /// A rule is malformed.
-    pub(super) fn search_for(&self, known: &Known) -> anyhow::Result<()> {
-        *lock(&self.inspector) = Some(Inspector::new(&self.dlp, known)?);
+    pub(super) fn set_secrets(&self, secrets: Vec<KnownSecret>) -> anyhow::Result<()> {
+        let mut sources = lock(&self.sources);
+        sources.0 = Some(secrets);
+        self.search_for(&sources)
+    }
+
+    /// Searches pushes for the values of these credentials from now on.
+    ///
+    /// # Errors
+    /// A rule is malformed.
+    pub(super) fn set_credentials(&self, credentials: Vec<Credential>) -> anyhow::Result<()> {
+        let mut sources = lock(&self.sources);
+        sources.1 = credentials;
+        self.search_for(&sources)
+    }
+
+    fn search_for(&self, (secrets, credentials): &(Option<Vec<KnownSecret>>, Vec<Credential>)) -> anyhow::Result<()> {
+        if let Some(secrets) = secrets {
+            let known = Known::of(secrets.clone(), credentials);
+            *lock(&self.inspector) = Some(Inspector::new(&self.dlp, &known)?);
+        }
         Ok(())
     }
 
@@ -145,7 +171,9 @@ impl Served {
         let folder = config.state.join(&name);
         std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         forget_pushes(&folder)?;
-        let target = Arc::new(Target::new(config, repository, &folder)?);
+        let keys = config.keys.as_ref().map_or_else(|| folder.clone(), |keys| keys.join(&name));
+        std::fs::create_dir_all(&keys).with_context(|| format!("create {}", keys.display()))?;
+        let target = Arc::new(Target::new(config, repository, &keys)?);
         let program = config.programs.git.clone();
         let mirror = Arc::new(Mirror::new(&program, &name, &folder, target.clone())?);
         let terms = Arc::new(Terms::new(&repository.terms, &config.bottle)?);

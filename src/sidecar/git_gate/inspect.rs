@@ -207,8 +207,8 @@ pub(super) fn is_known(finding: &Finding) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::TermsSpec;
     use super::*;
+    use crate::policy::GitTerms;
     use crate::scan::KnownSecret;
 
     const SECRET: &str = "correct-horse-battery-staple";
@@ -221,7 +221,7 @@ mod tests {
         let secret = KnownSecret { value: SECRET.to_owned(), hosts: Vec::new() };
         let known = Known { secrets: vec![secret], placeholders: vec![] };
         let inspector = Inspector::new(&Dlp::default(), &known).unwrap();
-        let spec = TermsSpec { author: vec!["*@example.com".to_owned()], ..TermsSpec::default() };
+        let spec = GitTerms { author: vec!["*@example.com".to_owned()], ..GitTerms::default() };
         let terms = Terms::new(&spec, "demo").unwrap();
         let word = |problem: Problem| match problem {
             Problem::Secret(finding) => finding.rule,

@@ -6,7 +6,7 @@
 //! [`objects`] and [`history`] → [`forward`] → [`report`]; [`push`] is what joins them. Beside: [`mirror`] and
 //! [`upstream`], which holds the keys.
 
-mod address;
+mod approvals;
 mod commands;
 mod config;
 mod conversation;
@@ -38,7 +38,8 @@ mod upstream;
 mod upstream_http;
 mod visible;
 
-pub use config::{Config, Delete, Known, Lfs, PROTECTED, Programs, Repository, TermsSpec, Update};
+pub use approvals::{Approval, Offer};
+pub use config::{Config, Known, Programs, Repository, Update};
 pub use gate::{Gate, ROLE};
 pub use pipe::{PIPE, run as pipe};
-pub use role::PORT;
+pub use role::{Ask, PORT};

@@ -7,7 +7,7 @@ use super::commands::{Command, Request, ZERO};
 use super::conversation::{Conversation, Service};
 use super::forward::{self, ForwardError, Listed};
 use super::gate::{Gate, Operation, Served};
-use super::inspect::{Inspector, Kind, Problem};
+use super::inspect::{Inspector, Kind, Problem, is_known};
 use super::objects::{self, Issue};
 use super::publish::{Published, publish};
 use super::quarantine::Quarantine;
@@ -15,12 +15,12 @@ use super::receive::Push;
 use super::ref_name::branch;
 use super::report::Answer;
 use super::terms::Refusal;
-use super::{history, trace};
+use super::{approvals, history, trace};
 
 /// How many findings are explained; the others are of the same kind.
 const EXPLAINED: usize = 10;
-/// How many protected paths are named.
-const NAMED: usize = 5;
+/// How many reasons are listed.
+const NAMED: usize = 10;
 
 /// Why a push is not carried out.
 struct Denied {
@@ -134,9 +134,13 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
         return send(&mut conversation, &listed, &push.request, None, answer).await;
     };
     let published = published(&quarantine, &push.request, &listed, served.terms.force).await?;
-    inspect(gate, served, &quarantine, &published, &inspector).await?;
+    let released = inspect(gate, served, &quarantine, &published, &inspector, &push.request).await?;
     let pack = Some((&quarantine, &published));
-    send(&mut conversation, &listed, &push.request, pack, answer).await
+    let outcomes = send(&mut conversation, &listed, &push.request, pack, answer).await?;
+    if outcomes.values().any(Result::is_ok) {
+        gate.approvals.spend(&released);
+    }
+    Ok(outcomes)
 }
 
 async fn open(served: &Served) -> Result<(Conversation, Listed), String> {
@@ -180,14 +184,16 @@ async fn published(
     Ok(published)
 }
 
-/// Inspects every object that is published, and every path that a new commit changes.
+/// Inspects every object that is published, and every path that a new commit changes. Returns what passes because the
+/// operator has approved it.
 async fn inspect(
     gate: &Arc<Gate>,
     served: &Arc<Served>,
     quarantine: &Quarantine,
     published: &Published,
     inspector: &Inspector,
-) -> Result<(), Denied> {
+    request: &Request,
+) -> Result<Vec<String>, Denied> {
     let git = &quarantine.git;
     let (issues, changes) = tokio::join!(
         objects::inspect(git, &published.objects, inspector, &served.terms),
@@ -200,22 +206,18 @@ async fn inspect(
     })?;
     let changes = changes.map_err(|error| failed(error.to_string()))?;
     let protected: Vec<_> = changes.iter().filter(|(_, path)| served.terms.protects(path)).collect();
-    let mut lines = Vec::new();
-    let mut first: Option<Refusal> = None;
-    let mut refuse = |code, reason: String| {
-        lines.push(reason.clone());
-        first.get_or_insert(Refusal::new(code, reason));
-    };
-    for (commit, path) in protected.iter().take(NAMED) {
+    let mut verdict = Verdict::default();
+    for (commit, path) in protected {
+        let key = approvals::path(&served.name, commit, path);
         let path = String::from_utf8_lossy(path);
-        refuse(
-            "git_path_protected",
-            format!("commit {} changes {path}, which is protected", &commit[..10.min(commit.len())]),
-        );
+        let reason = format!("commit {} changes {path}, which is protected", &commit[..10.min(commit.len())]);
+        verdict.judge(gate, served, ("git_path_protected", reason), Some(key));
     }
     let mut explained = 0;
     for issue in &issues {
         if explained == EXPLAINED {
+            // What is not looked at any more cannot be approved.
+            verdict.is_final = true;
             break;
         }
         if passes(gate, served, quarantine, published, inspector, issue).await.map_err(&failed)? {
@@ -223,17 +225,67 @@ async fn inspect(
         }
         explained += 1;
         let place = trace::place(git, inspector, published, issue).await.map_err(|error| failed(error.to_string()))?;
-        let (code, reason) = explain(issue, &place);
-        refuse(code, reason);
+        let key = match &issue.problem {
+            Problem::Secret(finding) if !is_known(finding) => {
+                Some(approvals::token(&served.name, &finding.to_string()))
+            }
+            _ => None,
+        };
+        verdict.judge(gate, served, explain(issue, &place), key);
     }
-    let Some(mut refusal) = first else { return Ok(()) };
+    let Verdict { first, mut lines, keys, is_final, released } = verdict;
+    let Some(mut refusal) = first else { return Ok(released) };
     // A path or a name may itself hold a secret.
     if let Some(hidden) = hide(inspector, &refusal.reason) {
         refusal.reason = hidden;
     }
-    let mut lines: Vec<String> = lines.into_iter().map(|line| hide(inspector, &line).unwrap_or(line)).collect();
+    lines = lines.into_iter().map(|line| hide(inspector, &line).unwrap_or(line)).collect();
+    let names = request.commands.iter().map(|command| hide(inspector, &command.name).unwrap_or(command.name.clone()));
+    let id = (!is_final).then(|| gate.approvals.offer(&served.name, names.collect(), lines.clone(), keys));
+    let left_out = lines.len().saturating_sub(NAMED);
+    lines.truncate(NAMED);
+    if left_out > 0 {
+        lines.push(format!("… and {left_out} more"));
+    }
     lines.push("Take it out of every commit that is pushed, not only of the last one, then push again.".to_owned());
+    if let Some(id) = id {
+        let bottle = &gate.bottle;
+        lines.push(format!("Or the operator can release this push: bottler git approve {bottle} {id}"));
+    }
     Err(Denied { refs: BTreeMap::new(), all: Some(refusal), lines })
+}
+
+/// What becomes of a push, finding by finding.
+#[derive(Default)]
+struct Verdict {
+    /// The first reason for a refusal.
+    first: Option<Refusal>,
+    /// All reasons.
+    lines: Vec<String>,
+    /// What an approval would release.
+    keys: Vec<String>,
+    /// Whether something is among them that no approval releases.
+    is_final: bool,
+    /// What passes because it was approved.
+    released: Vec<String>,
+}
+
+impl Verdict {
+    /// `key` is what an approval would release it by, if one can.
+    fn judge(&mut self, gate: &Gate, served: &Served, (code, reason): (&'static str, String), key: Option<String>) {
+        if let Some(key) = key.clone().filter(|key| gate.approvals.allows(key)) {
+            let reason = format!("approved by the operator: {reason}");
+            gate.record(served, &Operation { method: "push", decision: "warn", code, reason });
+            self.released.push(key);
+            return;
+        }
+        match key {
+            Some(key) => self.keys.push(key),
+            None => self.is_final = true,
+        }
+        self.lines.push(reason.clone());
+        self.first.get_or_insert(Refusal::new(code, reason));
+    }
 }
 
 /// What is said instead of a line that holds a secret.

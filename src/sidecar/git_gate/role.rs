@@ -4,17 +4,28 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use super::approvals::Offer;
 use super::config::{Config, Update};
 use super::gate::{Gate, ROLE};
 use super::serve::spawn;
+use crate::layout::git_gate;
 use crate::sidecar::listener::Listener;
 use crate::sidecar::message::Never;
 use crate::sidecar::role::Role;
 
 /// The port of git's protocol, at which the gate serves HTTP as well.
-pub const PORT: u16 = 9418;
+pub const PORT: u16 = git_gate::PORT;
+
+/// A question.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// The refused pushes that may be approved.
+    Offers,
+}
 
 impl Role for Gate {
     const NAME: &'static str = ROLE;
@@ -22,8 +33,8 @@ impl Role for Gate {
     type Config = Config;
     type Ready = ();
     type Update = Update;
-    type Ask = Never;
-    type Answer = Never;
+    type Ask = Ask;
+    type Answer = Vec<Offer>;
     type Notice = Never;
 
     /// `at` is the folder of the socket for the agent, or a TCP address.
@@ -45,12 +56,16 @@ impl Role for Gate {
 
     async fn update(&self, update: Update) -> Result<(), String> {
         match update {
-            Update::Known(known) => self.search_for(&known).map_err(|error| format!("{error:#}")),
+            Update::Secrets(secrets) => self.set_secrets(secrets).map_err(|error| format!("{error:#}")),
+            Update::Credentials(credentials) => self.set_credentials(credentials).map_err(|error| format!("{error:#}")),
+            Update::Approve(approval) => self.approvals.approve(&approval),
         }
     }
 
-    async fn answer(&self, ask: Never) -> Result<Never, String> {
-        match ask {}
+    async fn answer(&self, ask: Ask) -> Result<Vec<Offer>, String> {
+        match ask {
+            Ask::Offers => Ok(self.approvals.offers()),
+        }
     }
 
     fn flush(&self) {

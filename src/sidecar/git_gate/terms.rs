@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::commands::Command;
-use super::config::{Delete, Lfs, TermsSpec};
 use super::ref_name::{branch, tag};
+use crate::policy::{GitDelete, GitLfs, GitTerms};
 
 /// What may be pushed to a repository, ready to be matched.
 pub(super) struct Terms {
@@ -18,7 +18,7 @@ pub(super) struct Terms {
     shown: String,
     /// Whether a branch may be replaced by one that does not contain it.
     pub(super) force: bool,
-    delete: Delete,
+    delete: GitDelete,
     /// Maximum size of a pack, in bytes.
     pub(super) max_push: u64,
     /// Maximum size of a file, in bytes.
@@ -48,7 +48,7 @@ impl Terms {
     ///
     /// # Errors
     /// A pattern is malformed; the error names it.
-    pub(super) fn new(spec: &TermsSpec, id: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(spec: &GitTerms, id: &str) -> anyhow::Result<Self> {
         let branches: Vec<String> = spec.branches.iter().map(|pattern| pattern.replace("{id}", id)).collect();
         let author = if spec.author.is_empty() { None } else { Some(patterns(&spec.author, true, false)?) };
         Ok(Self {
@@ -62,7 +62,7 @@ impl Terms {
             delete: spec.delete,
             max_push: spec.max_push,
             max_file: spec.max_file,
-            refuses_lfs: spec.lfs == Lfs::Refuse,
+            refuses_lfs: spec.lfs == GitLfs::Refuse,
         })
     }
 
@@ -75,7 +75,7 @@ impl Terms {
             if !self.branches.is_match(name) {
                 return Err(Refusal::new("git_branch_refused", self.may_push("this branch")));
             }
-            if command.deletes() && !(self.delete == Delete::Own && own.contains(&command.name)) {
+            if command.deletes() && !(self.delete == GitDelete::Own && own.contains(&command.name)) {
                 let reason = "only branches that this bottle created may be deleted";
                 return Err(Refusal::new("git_delete_refused", reason));
             }
@@ -131,7 +131,7 @@ mod tests {
     use super::super::commands::ZERO;
     use super::*;
 
-    fn terms(spec: &TermsSpec) -> Terms {
+    fn terms(spec: &GitTerms) -> Terms {
         Terms::new(spec, "demo-1a2b3").unwrap()
     }
 
@@ -143,11 +143,11 @@ mod tests {
     #[test]
     fn names_decide_what_may_be_pushed() {
         let (a, b) = (&"a".repeat(40), &"b".repeat(40));
-        let default = terms(&TermsSpec::default());
-        let open = terms(&TermsSpec {
+        let default = terms(&GitTerms::default());
+        let open = terms(&GitTerms {
             branches: vec!["{id}/**".to_owned(), "main".to_owned()],
             tags: vec!["v*".to_owned()],
-            ..TermsSpec::default()
+            ..GitTerms::default()
         });
         for (terms, old, new, name, expected) in [
             (&default, ZERO, a.as_str(), "refs/heads/agent/x", Ok(())),
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_a_forge_runs_is_protected_and_authors_are_matched_whole() {
-        let terms = terms(&TermsSpec { author: vec!["*@example.com".to_owned()], ..TermsSpec::default() });
+        let terms = terms(&GitTerms { author: vec!["*@example.com".to_owned()], ..GitTerms::default() });
         for (path, protected) in [
             (".github/workflows/ci.yml", true),
             (".GitHub/Workflows/deep/ci.yml", true),
@@ -190,6 +190,6 @@ mod tests {
             assert_eq!(terms.protects(path.as_bytes()), protected, "{path}");
         }
         assert!(terms.accepts_author("a.b@example.com") && !terms.accepts_author("a@example.com.evil"));
-        assert!(Terms::new(&TermsSpec { branches: vec!["a[".to_owned()], ..TermsSpec::default() }, "").is_err());
+        assert!(Terms::new(&GitTerms { branches: vec!["a[".to_owned()], ..GitTerms::default() }, "").is_err());
     }
 }

@@ -11,11 +11,11 @@ use std::process::Stdio;
 use anyhow::Context;
 use tokio::process::Command;
 
-use super::address::{SshAddress, Upstream};
 use super::config::{Config, Repository};
 use super::conversation::{Conversation, Service, Task, Trouble};
 use super::git::read_message;
 use super::{tunnel, upstream_http};
+use crate::net::{RepositoryUrl, SshUrl};
 use crate::sidecar::place::Uplink;
 
 /// The name under which the pinned key is known to ssh, whatever address it connects to.
@@ -26,7 +26,7 @@ const CONNECT: u8 = 20;
 /// How an upstream is reached.
 pub(super) struct Target {
     /// Its address.
-    pub(super) upstream: Upstream,
+    pub(super) upstream: RepositoryUrl,
     /// The value of `Authorization`, for HTTP.
     authorization: Option<String>,
     /// The way out, if it is egress.
@@ -37,15 +37,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads how a repository is reached; writes its key and the host's into the gate's folder.
+    /// Reads how a repository is reached; writes its key and the host's into a folder.
     ///
     /// # Errors
     /// The address is malformed, or something that it needs is missing.
     pub(super) fn new(config: &Config, repository: &Repository, folder: &Path) -> anyhow::Result<Self> {
-        let upstream = Upstream::parse(&repository.url)?;
+        let upstream = RepositoryUrl::parse(&repository.url)?;
         let known_hosts = folder.join("known_hosts");
         let mut identity = None;
-        if let Upstream::Ssh(_) = upstream {
+        if let RepositoryUrl::Ssh(_) = upstream {
             let keys = repository.known_host_key.as_deref().context("an ssh upstream needs its host's key")?;
             let lines = keys.lines().filter(|line| !line.trim().is_empty());
             private(&known_hosts, &lines.flat_map(|line| [ALIAS, " ", line.trim(), "\n"]).collect::<String>())?;
@@ -65,14 +65,14 @@ impl Target {
     /// The upstream cannot be reached.
     pub(super) async fn open(&self, service: Service) -> anyhow::Result<Conversation> {
         match &self.upstream {
-            Upstream::Ssh(address) => self.open_ssh(address, service).await,
-            Upstream::Http(url) => {
+            RepositoryUrl::Ssh(address) => self.open_ssh(address, service).await,
+            RepositoryUrl::Http(url) => {
                 upstream_http::open(url, self.authorization.clone(), self.outward.as_ref(), service).await
             }
         }
     }
 
-    async fn open_ssh(&self, address: &SshAddress, service: Service) -> anyhow::Result<Conversation> {
+    async fn open_ssh(&self, address: &SshUrl, service: Service) -> anyhow::Result<Conversation> {
         let (host, port, tunnel) = match &self.outward {
             Some(outward) => {
                 let (local, task) = tunnel::listen(&outward.proxy, &address.host, address.port).await?;

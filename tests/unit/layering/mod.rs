@@ -57,9 +57,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("host", &[]),
     ("init", &["policy", "probe", "sidecar"]),
     ("lua", &["engine", "plan", "primitive", "session", "workspace"]),
-    ("manifest", &["credential", "policy", "scan"]),
+    ("manifest", &["credential", "net", "policy", "scan"]),
     ("net", &[]),
-    ("plan", &["credential", "engine", "manifest", "policy"]),
+    ("plan", &["credential", "engine", "manifest", "net", "policy"]),
     ("policy", &["credential", "net", "scan"]),
     (
         "primitive",

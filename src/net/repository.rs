@@ -1,35 +1,35 @@
-//! The address of an upstream repository. Pure.
+//! The URL of a git repository, in the forms that people use. Pure.
 //!
 //! Attacks that this stops: a host or user that begins with a dash, which ssh would take for an option
 //! (CVE-2017-1000117); a path that leaves its quotes in the command that the server runs.
 
 use url::Url;
 
-/// Where an upstream repository is.
+/// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Upstream {
+pub enum RepositoryUrl {
     /// Over ssh.
-    Ssh(SshAddress),
+    Ssh(SshUrl),
     /// Over HTTP, with or without TLS.
     Http(Url),
 }
 
 /// A repository over ssh.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SshAddress {
+pub struct SshUrl {
     /// The user.
-    pub(super) user: String,
+    pub user: String,
     /// The host.
-    pub(super) host: String,
+    pub host: String,
     /// The port.
-    pub(super) port: u16,
+    pub port: u16,
     /// The path of the repository, as the server is asked for it.
-    pub(super) path: String,
+    pub path: String,
 }
 
 /// Why an address is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AddressError {
+pub enum RepositoryUrlError {
     /// Not an address.
     #[error("{0:?} is not the URL of a repository")]
     Malformed(String),
@@ -44,13 +44,13 @@ pub(super) enum AddressError {
     Characters(String),
 }
 
-impl Upstream {
+impl RepositoryUrl {
     /// Reads a URL, or the form of scp: `USER@HOST:PATH`.
     ///
     /// # Errors
     /// It is malformed, or another protocol.
-    pub(super) fn parse(text: &str) -> Result<Self, AddressError> {
-        let malformed = || AddressError::Malformed(text.to_owned());
+    pub fn parse(text: &str) -> Result<Self, RepositoryUrlError> {
+        let malformed = || RepositoryUrlError::Malformed(text.to_owned());
         if !text.contains("://") {
             let (login, path) = text.split_once(':').ok_or_else(malformed)?;
             let (user, host) = login.split_once('@').ok_or_else(malformed)?;
@@ -61,7 +61,7 @@ impl Upstream {
             return Err(malformed());
         }
         if url.password().is_some() {
-            return Err(AddressError::Password);
+            return Err(RepositoryUrlError::Password);
         }
         let host = url.host_str().ok_or_else(malformed)?;
         match url.scheme() {
@@ -75,13 +75,13 @@ impl Upstream {
                 url.set_path(&path);
                 Ok(Self::Http(url))
             }
-            "http" | "https" => Err(AddressError::Password),
-            _ => Err(AddressError::Scheme(text.to_owned())),
+            "http" | "https" => Err(RepositoryUrlError::Password),
+            _ => Err(RepositoryUrlError::Scheme(text.to_owned())),
         }
     }
 
     /// The host and port, for the audit log.
-    pub(super) fn destination(&self) -> String {
+    pub fn destination(&self) -> String {
         match self {
             Self::Ssh(address) => format!("{}:{}", address.host, address.port),
             Self::Http(url) => {
@@ -91,7 +91,7 @@ impl Upstream {
     }
 
     /// The host and the path without `.git`, as a client names this repository in a URL.
-    pub(super) fn place(&self) -> (&str, &str) {
+    pub fn place(&self) -> (&str, &str) {
         let (host, path) = match self {
             Self::Ssh(address) => (address.host.as_str(), address.path.as_str()),
             Self::Http(url) => (url.host_str().unwrap_or_default(), url.path()),
@@ -100,7 +100,7 @@ impl Upstream {
     }
 }
 
-fn ssh(user: &str, host: &str, port: u16, path: &str, text: &str) -> Result<Upstream, AddressError> {
+fn ssh(user: &str, host: &str, port: u16, path: &str, text: &str) -> Result<RepositoryUrl, RepositoryUrlError> {
     let is_plain = |text: &str, more: &str| {
         !text.is_empty()
             && !text.starts_with('-')
@@ -108,9 +108,9 @@ fn ssh(user: &str, host: &str, port: u16, path: &str, text: &str) -> Result<Upst
     };
     if is_plain(user, "._-") && is_plain(host, ".-[]:") && is_plain(path, "/._-~+@") && port != 0 {
         let host = host.trim_matches(['[', ']']).to_owned();
-        Ok(Upstream::Ssh(SshAddress { user: user.to_owned(), host, port, path: path.to_owned() }))
+        Ok(RepositoryUrl::Ssh(SshUrl { user: user.to_owned(), host, port, path: path.to_owned() }))
     } else {
-        Err(AddressError::Characters(text.to_owned()))
+        Err(RepositoryUrlError::Characters(text.to_owned()))
     }
 }
 
@@ -122,18 +122,21 @@ mod tests {
     fn addresses_are_read_in_the_forms_that_people_use() {
         let ssh = |user: &str, host: &str, port, path: &str| {
             let (user, host, path) = (user.to_owned(), host.to_owned(), path.to_owned());
-            Ok(Upstream::Ssh(SshAddress { user, host, port, path }))
+            Ok(RepositoryUrl::Ssh(SshUrl { user, host, port, path }))
         };
         for (text, expected) in [
             ("git@github.com:acme/app.git", ssh("git", "github.com", 22, "acme/app.git")),
             ("ssh://git@git.example.com:2222/acme/app", ssh("git", "git.example.com", 2222, "/acme/app")),
             ("ssh://git.example.com/~me/app.git", ssh("git", "git.example.com", 22, "/~me/app.git")),
-            ("https://github.com/acme/app/", Ok(Upstream::Http(Url::parse("https://github.com/acme/app").unwrap()))),
+            (
+                "https://github.com/acme/app/",
+                Ok(RepositoryUrl::Http(Url::parse("https://github.com/acme/app").unwrap())),
+            ),
         ] {
-            assert_eq!(Upstream::parse(text), expected, "{text}");
+            assert_eq!(RepositoryUrl::parse(text), expected, "{text}");
         }
-        assert_eq!(Upstream::parse("git@github.com:acme/app.git").unwrap().place(), ("github.com", "acme/app"));
-        assert_eq!(Upstream::parse("https://github.com/acme/app").unwrap().place(), ("github.com", "acme/app"));
+        assert_eq!(RepositoryUrl::parse("git@github.com:acme/app.git").unwrap().place(), ("github.com", "acme/app"));
+        assert_eq!(RepositoryUrl::parse("https://github.com/acme/app").unwrap().place(), ("github.com", "acme/app"));
     }
 
     #[test]
@@ -154,7 +157,7 @@ mod tests {
             "https://token@github.com/a",
             "https://github.com/a?b",
         ] {
-            assert!(Upstream::parse(text).is_err(), "{text}");
+            assert!(RepositoryUrl::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -1,0 +1,265 @@
+//! The git gate in a bottle: the agent's unmodified git uses the URLs that people use, has no key, and pushes nothing
+//! that was not inspected.
+
+use std::path::Path;
+
+use crate::support::images::{DEBIAN, Debian};
+use crate::support::origin::{Origin, certificates, docker};
+use crate::support::process::{Done, World, wait_for};
+
+const FORGE: &str = "git.example.com";
+const SSH: &str = "ssh.example.com";
+const VALUE: &str = "value-of-a-forge-token-0123456789";
+const SECRET: &str = "correct-horse-battery-staple";
+
+/// A forge: `git http-backend` behind TLS, which wants the token; and OpenSSH's server.
+const SERVER: &str = r#"
+import base64, os, ssl, subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+WANTED = "Basic " + base64.b64encode(b"x-access-token:" + open("/origin/value", "rb").read()).decode()
+class Server(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *a): pass
+    def reply(self, status, headers, body):
+        self.send_response(status)
+        for name, value in headers: self.send_header(name, value)
+        self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def body(self):
+        if self.headers.get("transfer-encoding") != "chunked": return self.rfile.read(int(self.headers.get("content-length", 0)))
+        whole = b""
+        while True:
+            size = int(self.rfile.readline().strip(), 16)
+            piece = self.rfile.read(size); self.rfile.readline()
+            if size == 0: return whole
+            whole += piece
+    def serve(self):
+        body = self.body()
+        held = self.headers.get_all("authorization") or []
+        print(self.command, self.path, "has" if held == [WANTED] else "lacks", flush=True)
+        if held != [WANTED]: return self.reply(401, [], b"no credential\n")
+        path, _, query = self.path.partition("?")
+        env = {"PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": "/srv", "GIT_HTTP_EXPORT_ALL": "1", "REMOTE_USER": "agent",
+            "PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_LENGTH": str(len(body)),
+            "CONTENT_TYPE": self.headers.get("content-type", ""), "GIT_PROTOCOL": self.headers.get("git-protocol", ""),
+            "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+        done = subprocess.run(["git", "http-backend"], input=body, env=env, capture_output=True)
+        head, _, rest = done.stdout.partition(b"\r\n\r\n")
+        lines = [line.split(": ", 1) for line in head.decode().splitlines()]
+        status = next((int(value[:3]) for name, value in lines if name == "Status"), 200)
+        self.reply(status, [pair for pair in lines if pair[0] != "Status"], rest)
+    do_GET = do_POST = serve
+server = ThreadingHTTPServer(("0.0.0.0", 443), Server)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain("/origin/leaf.pem", "/origin/leaf.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"#;
+
+/// Starts both servers of the origin.
+const START: &str = r"
+mkdir -p /srv/acme /run/sshd /root/.ssh && cp -r /origin/lib.git /srv/acme/lib.git && cp -r /origin/lib.git /srv/acme/other.git
+cp -r /origin/lib.git /srv/app.git && chown -R root:root /srv /origin && git config --system --add safe.directory '*'
+for r in /srv/acme/lib.git /srv/acme/other.git /srv/app.git; do git -C $r config http.receivepack true; done
+cp /origin/user.pub /root/.ssh/authorized_keys && chmod 600 /origin/host /root/.ssh/authorized_keys
+/usr/sbin/sshd -e -o HostKey=/origin/host -o AcceptEnv=GIT_PROTOCOL -o PermitRootLogin=yes -o StrictModes=no
+exec python3 /origin/server.py
+";
+
+/// A token of a provider's format, which nobody issued. Assembled here, so that repository scanners do not report it.
+fn token() -> String {
+    ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
+}
+
+fn prepare(folder: &Path, more: &str) {
+    let origin = folder.join("origin");
+    std::fs::create_dir(&origin).unwrap();
+    certificates(&origin, &[FORGE]);
+    std::fs::write(origin.join("server.py"), SERVER).unwrap();
+    std::fs::write(origin.join("start"), START).unwrap();
+    std::fs::write(origin.join("value"), VALUE).unwrap();
+    let script = "for k in host user; do ssh-keygen -q -t ed25519 -N '' -f $k; done; git init -q -b main work; cd work
+        printf 'hello\\n' > README; git add .; git -c user.name=a -c user.email=a@b commit -qm first; cd ..
+        git clone -q --bare work lib.git; rm -r work";
+    let made = std::process::Command::new("sh").args(["-ec", script]).current_dir(&origin).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::create_dir(folder.join("project")).unwrap();
+    let host_key = std::fs::read_to_string(origin.join("host.pub")).unwrap();
+    let manifest = format!(
+        "bottles:
+  dev:
+    image: {DEBIAN}
+    env: {{KNOWN: \"${{KNOWN}}\"}}
+    credentials:
+      - {{name: forge, source: 'env:FORGE', hosts: [{{host: {FORGE}, slot: 'basic:x-access-token'}}]}}
+    git:
+      - {{url: 'https://{FORGE}/acme/lib.git', credential: forge}}
+      - {{url: 'root@{SSH}:/srv/app.git', identity_file: origin/user, known_host_key: '{}'}}
+    bridge: {{set_rp_filter: true}}
+    workspace: {{mode: none}}
+    egress: {{roots: [origin/root.pem], ip_allow: [10.213.0.0/16, 172.29.0.0/16]{more}}}
+agents:
+  dev: {{bottle: dev, command: [sleep, '1000']}}
+",
+        host_key.trim()
+    );
+    std::fs::write(folder.join("bottler.yaml"), manifest).unwrap();
+}
+
+fn launch(world: &World, folder: &Path, id: &str, more: &[&str]) -> Done {
+    let manifest = folder.join("bottler.yaml");
+    let mut command =
+        world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
+    command.args(more).current_dir(folder.join("project")).env("FORGE", VALUE).env("KNOWN", SECRET);
+    command.output().unwrap().into()
+}
+
+fn start(id: &str, folder: &Path) -> Origin {
+    Origin::start(id, &[FORGE, SSH], DEBIAN, &folder.join("origin"), &["sh", "-e", "/origin/start"])
+}
+
+#[test]
+fn promise_10_an_agent_clones_and_pushes_with_the_urls_that_people_use_and_nothing_is_pushed_unscanned() {
+    for isolation in ["sealed", "bridge"] {
+        let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+        Debian::import();
+        prepare(folder.path(), "");
+        let id = format!("gate-{isolation}");
+        let launched = launch(&world, folder.path(), &id, &["--isolation", isolation]);
+        assert_eq!(launched.code(), 0, "{}", launched.stderr);
+        for words in
+            ["with the credential forge, which only the gate", "host key ssh-ed25519 SHA256:", "branches agent/*"]
+        {
+            assert!(launched.stderr.contains(words), "{words}: {}", launched.stderr);
+        }
+        let origin = start(&id, folder.path());
+        let inside = |script: &str| {
+            let done = world.run(&["exec", &id, "--", "sh", "-c", script]);
+            format!("{}{}", done.stdout, done.stderr)
+        };
+        wait_for("the forge", || {
+            inside("git ls-remote https://git.example.com/acme/lib").contains("main").then_some(())
+        });
+        let urls = [
+            "https://git.example.com/acme/lib.git",
+            "git@git.example.com:acme/lib.git",
+            "ssh://git@git.example.com/acme/lib",
+            "git://git.example.com/acme/lib.git",
+            "git://git-gate/lib.git",
+            "http://git-gate:9418/lib.git",
+            "root@ssh.example.com:/srv/app.git",
+            "ssh://root@ssh.example.com/srv/app.git",
+            "git://git-gate/app.git",
+        ];
+        for (number, url) in urls.iter().enumerate() {
+            let cloned = inside(&format!("cd && git clone -q {url} c{number} && cat c{number}/README"));
+            assert_eq!(cloned, "hello\n", "{url}: {}", origin.log());
+        }
+        assert!(inside("cd ~/c1 && git remote -v").contains("https://git.example.com/acme/lib.git (push)"));
+        let user = "git config --global user.name A; git config --global user.email a@example.com; ";
+        inside(user);
+        for (clone, repository) in [("c1", "/srv/acme/lib.git"), ("c6", "/srv/app.git"), ("c8", "/srv/app.git")] {
+            let push = format!(
+                "cd ~/{clone} && echo {clone} > work && git add . && git commit -qm work && git push origin HEAD:agent/{clone} 2>&1"
+            );
+            let pushed = inside(&push);
+            assert!(pushed.contains("new branch"), "{pushed}");
+            let there = origin.exec(&format!("git -C {repository} rev-parse agent/{clone}"));
+            assert_eq!(there, inside(&format!("cd ~/{clone} && git rev-parse HEAD")));
+            let refused = inside(&format!("cd ~/{clone} && git push origin HEAD:main 2>&1"));
+            assert!(refused.contains("! [remote rejected]") && refused.contains("agent/*"), "{refused}");
+        }
+        // A secret of the bottle never leaves, a token only when the operator has approved it.
+        let commit = |text: &str| {
+            inside(&format!(
+                "cd ~/c1 && git checkout -qB try origin/main && echo '{text}' > new && git add . && git commit -qm new && git push -f origin HEAD:agent/try 2>&1"
+            ))
+        };
+        let refused = commit(&format!("x={SECRET}"));
+        assert!(refused.contains("known-secret) in new line 1") && !refused.contains("git approve"), "{refused}");
+        let refused = commit(&format!("x={}", token()));
+        assert!(refused.contains("a secret (github-token:") && !refused.contains(&token()), "{refused}");
+        let approval =
+            refused.split("git approve ").nth(1).and_then(|rest| rest.lines().next()).unwrap().trim().to_owned();
+        let (bottle, number) = approval.split_once(' ').unwrap();
+        assert_eq!(bottle, id);
+        let offers = world.run(&["git", "requests", &id, "--format", "json"]).json();
+        assert_eq!(offers.as_array().unwrap().len(), 1, "{offers}");
+        assert_eq!(offers[0]["id"], number);
+        assert_ne!(world.run(&["git", "approve", &id, "000000000000"]).code(), 0);
+        let approved = world.run(&["git", "approve", &id, number]);
+        assert_eq!(approved.code(), 0, "{}", approved.stderr);
+        let pushed = inside("cd ~/c1 && git push origin HEAD:agent/try 2>&1");
+        assert!(pushed.contains("new branch"), "{pushed}");
+        // Once is once.
+        let again = inside("cd ~/c1 && git commit -q --amend -m other && git push origin HEAD:agent/other 2>&1");
+        assert!(again.contains("a secret (github-token:"), "{again}");
+        // A protected path.
+        let refused = inside(
+            "cd ~/c1 && git checkout -qB ci origin/main && mkdir -p .github/workflows && echo on: push > .github/workflows/x.yml && git add . && git commit -qm ci && git push origin HEAD:agent/ci 2>&1",
+        );
+        assert!(refused.contains("changes .github/workflows/x.yml, which is protected"), "{refused}");
+        // Nothing else of the host: neither another repository, nor a page, nor a push past the gate.
+        for (command, words) in [
+            ("git ls-remote https://git.example.com/acme/other 2>&1", "is not on this bottle's allowlist"),
+            (
+                "cd ~/c1 && git push https://git.example.com/acme/other HEAD:agent/x 2>&1",
+                "goes through the git gate only",
+            ),
+            ("curl -sS https://git.example.com/api/v1/user", "host_not_allowed"),
+            ("curl -sS https://git.example.com/acme/lib.git/HEAD", "host_not_allowed"),
+            ("git ls-remote ssh://root@ssh.example.com/srv/other.git 2>&1", "is not on this bottle's allowlist"),
+        ] {
+            let refused = inside(command);
+            assert!(refused.contains(words), "{command}: {refused}");
+        }
+        let log = origin.log();
+        assert!(!log.contains("/other") && !log.contains("lacks") && log.contains("has"), "{log}");
+        // The agent has neither key nor token.
+        let key = std::fs::read_to_string(folder.path().join("origin/user")).unwrap();
+        let key = key.lines().nth(2).unwrap();
+        let everything = inside("env; grep -r -h -a '' ~ /run /tmp 2>/dev/null");
+        assert!(everything.contains("GIT_CONFIG_COUNT"), "this test can fail");
+        assert!(!everything.contains(VALUE) && !everything.contains(key));
+        let exported = docker(&["inspect", &format!("{id}-git-gate"), &format!("{id}-egress"), &id]);
+        assert!(!exported.contains(VALUE) && !exported.contains(key));
+        let events = world.run(&["audit", "show", &id, "--format", "json"]).json();
+        for (sidecar, code) in
+            [("git-gate", "secret_found"), ("git-gate", "git_push_approved"), ("git-gate", "git_path_protected")]
+        {
+            let found =
+                events.as_array().unwrap().iter().any(|event| event["sidecar"] == sidecar && event["code"] == code);
+            assert!(found, "{code}: {events}");
+        }
+        drop(origin);
+        assert_eq!(world.run(&["stop", &id]).code(), 0);
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn a_gate_that_died_is_started_again_and_hosts_that_are_tunnels_are_reached_by_its_own_door() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    Debian::import();
+    prepare(folder.path(), ", allow: [{host: ssh.example.com, tls: tunnel}]");
+    let launched = launch(&world, folder.path(), "gate-again", &[]);
+    assert_eq!(launched.code(), 0, "{}", launched.stderr);
+    let origin = start("gate-again", folder.path());
+    let list = || {
+        let done = world.run(&["exec", "gate-again", "--", "git", "ls-remote", "root@ssh.example.com:/srv/app.git"]);
+        format!("{}{}", done.stdout, done.stderr)
+    };
+    wait_for("the forge", || list().contains("refs/heads/main").then_some(()));
+    docker(&["kill", "gate-again-git-gate"]);
+    wait_for("the news", || world.run(&["ps"]).stdout.contains("git-gate").then_some(()));
+    assert!(!list().contains("refs/heads/main"));
+    assert_eq!(world.run(&["sidecar", "restart", "gate-again", "git-gate"]).code(), 0);
+    wait_for("the gate", || list().contains("refs/heads/main").then_some(()));
+    // It knows the secrets at once.
+    let push = format!(
+        "cd && git clone -q git://git-gate/app.git && cd app && echo {SECRET} > x && git add . && git -c user.name=a -c user.email=a@b commit -qm x && git push origin HEAD:agent/x 2>&1"
+    );
+    let refused = world.run(&["exec", "gate-again", "--", "sh", "-c", &push]).stdout;
+    assert!(refused.contains("known-secret"), "{refused}");
+    drop(origin);
+    assert_eq!(world.run(&["stop", "gate-again"]).code(), 0);
+    world.assert_clean();
+}
