@@ -315,8 +315,19 @@ impl Reason {
     }
 }
 
-/// Decides about an intent. [`check_addresses`] decides about addresses, once they are known.
+/// Decides about an intent. [`check_addresses`] decides about addresses, once they are known. Where a parameter of the
+/// query names another method, as Rails, Symfony, Laravel and others take it, that one must be allowed as well.
 pub fn authorize(policy: &Policy, intent: &Intent) -> Decision {
+    if let Some(method) = intent.method_of_query() {
+        let other = Intent { method: method.to_ascii_uppercase(), ..intent.clone() };
+        if let refused @ Decision::Refuse(_) = authorize_method(policy, &other) {
+            return refused;
+        }
+    }
+    authorize_method(policy, intent)
+}
+
+fn authorize_method(policy: &Policy, intent: &Intent) -> Decision {
     let git = policy.git.request(intent);
     if let Err(reason) = check_form(intent, git.is_some()) {
         return Decision::Refuse(reason);

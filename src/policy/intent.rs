@@ -1,6 +1,7 @@
 //! What a request wants, whatever its form.
 
 use serde::Serialize;
+use url::form_urlencoded;
 
 use crate::net::Host;
 
@@ -33,7 +34,17 @@ pub struct Intent {
     pub path: Option<String>,
 }
 
+/// The parameter by which servers take another method.
+const METHOD: &str = "_method";
+
 impl Intent {
+    /// The method that a parameter of the query names.
+    pub(super) fn method_of_query(&self) -> Option<String> {
+        let (_, query) = self.path.as_deref()?.split_once('?')?;
+        let mut pairs = query.split(['&', ';']).flat_map(|pair| form_urlencoded::parse(pair.as_bytes()));
+        pairs.find(|(name, _)| name == METHOD).map(|(_, method)| method.into_owned())
+    }
+
     /// The method, and the path without its query, if they are known.
     pub(super) fn request(&self) -> Option<(&str, &str)> {
         let path = self.path.as_deref()?;

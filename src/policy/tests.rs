@@ -215,3 +215,21 @@ fn plain_tcp_goes_to_what_is_named_and_nowhere_else() {
         assert_ne!(judged(&policy, "GET", "db.example.com/"), "allowed");
     }
 }
+
+#[test]
+fn promise_05_a_method_in_the_query_must_be_allowed_too() {
+    let table = AllowTable { host: "example.com".into(), methods: vec!["POST".into()], ..AllowTable::default() };
+    let spec = EgressSpec { allow: vec![AllowSpec::Table(table)], ..EgressSpec::default() };
+    let policy = spec.policy(BTreeMap::new()).unwrap();
+    let decide = |path: &str| {
+        let host = Host::parse("example.com").unwrap();
+        let path = Some(canonical(path).unwrap());
+        authorize(&policy, &Intent { form: Form::Inside, method: "POST".into(), host, port: 443, path })
+    };
+    for path in ["/x", "/x?a=_method", "/x?_method=post", "/x?method=DELETE"] {
+        assert!(matches!(decide(path), Decision::Allow(_)), "{path}");
+    }
+    for path in ["/x?_method=DELETE", "/x?a=b&%5Fmethod=delete", "/x?a;_method=PUT", "/x?_method=trace"] {
+        assert!(matches!(decide(path), Decision::Refuse(_)), "{path}");
+    }
+}

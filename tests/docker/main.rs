@@ -19,6 +19,8 @@ mod ended;
 mod engines;
 mod faults;
 mod full;
+#[path = "../suites/git_gate.rs"]
+mod gate_up;
 mod git_gate;
 mod gvisor;
 mod havoc;

@@ -235,7 +235,18 @@ impl World {
 
     /// The agent's container, once one of its processes has these words in its command line.
     pub fn agent_running(&self, words: &str) -> Option<String> {
-        let others = ["-egress", "-egress-dialer", "-socket", "-outside", "-inside", "-receiver", "-prover"];
+        let others = [
+            "-egress",
+            "-egress-dialer",
+            "-git-gate",
+            "-inside",
+            "-outside",
+            "-pair",
+            "-prover",
+            "-receiver",
+            "-socket",
+            "-state",
+        ];
         let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
         self.runs(&agent, words).then_some(agent)
     }

@@ -171,9 +171,12 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        // A device in every container.
-        std::fs::create_dir_all(root.path().join("dev")).unwrap();
-        std::fs::write(root.path().join("dev/null"), "").unwrap();
+        // A device that every container has, and the users of the image.
+        for (path, content) in [("dev/null", ""), ("etc/passwd", "root:x:0:0:root:/:/sbin/nologin\n")] {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
         for command in [[git_gate::GIT, "--version"], [git_gate::SSH, "-V"]] {
             let done = Command::new("chroot").arg(root.path()).args(command).output().unwrap();
             assert!(done.status.success(), "{done:?}");
