@@ -3,45 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::advertised::{self, Listed};
 use super::commands::{Command, Request, ZERO};
 use super::conversation::{Conversation, Service};
-use super::forward::{self, ForwardError, Listed};
 use super::gate::{Gate, Operation, Served};
-use super::inspect::{Inspector, Kind, Problem};
-use super::objects::{self, Issue};
+use super::judge::{Denied, inspect};
+use super::outcome::ForwardError;
 use super::publish::{Published, publish};
 use super::quarantine::Quarantine;
 use super::receive::Push;
-use super::ref_name::branch;
 use super::report::Answer;
 use super::terms::Refusal;
-use super::{history, trace};
-
-/// How many findings are explained; the others are of the same kind.
-const EXPLAINED: usize = 10;
-/// How many protected paths are named.
-const NAMED: usize = 5;
-
-/// Why a push is not carried out.
-struct Denied {
-    /// Reasons of single references; the others share the fate of these.
-    refs: BTreeMap<String, Refusal>,
-    /// The reason of all references, if there is one.
-    all: Option<Refusal>,
-    /// Further lines for people.
-    lines: Vec<String>,
-}
-
-impl Denied {
-    fn all(code: &'static str, reason: impl Into<String>) -> Self {
-        Self { refs: BTreeMap::new(), all: Some(Refusal::new(code, reason)), lines: Vec::new() }
-    }
-
-    fn of(name: &str, code: &'static str, reason: impl Into<String>) -> Self {
-        let refs = BTreeMap::from([(name.to_owned(), Refusal::new(code, reason))]);
-        Self { refs, all: None, lines: Vec::new() }
-    }
-}
+use super::{forward, history};
+use crate::git_ref::branch;
 
 /// What became of each reference.
 type Outcomes = BTreeMap<String, Result<(), String>>;
@@ -142,7 +116,7 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
 async fn open(served: &Served) -> Result<(Conversation, Listed), String> {
     let opened = served.target.open(Service::ReceivePack).await;
     let mut conversation = opened.map_err(|error| format!("the upstream cannot be reached: {error:#}"))?;
-    let listed = forward::listed(&mut conversation).await.map_err(|error| error.to_string())?;
+    let listed = advertised::listed(&mut conversation).await.map_err(|error| error.to_string())?;
     Ok((conversation, listed))
 }
 
@@ -178,107 +152,6 @@ async fn published(
         }
     }
     Ok(published)
-}
-
-/// Inspects every object that is published, and every path that a new commit changes.
-async fn inspect(
-    gate: &Arc<Gate>,
-    served: &Arc<Served>,
-    quarantine: &Quarantine,
-    published: &Published,
-    inspector: &Inspector,
-) -> Result<(), Denied> {
-    let git = &quarantine.git;
-    let (issues, changes) = tokio::join!(
-        objects::inspect(git, &published.objects, inspector, &served.terms),
-        history::changes(git, &published.commits),
-    );
-    let failed = |error: String| Denied::all("git_gate_failed", format!("the push could not be inspected: {error}"));
-    let issues = issues.map_err(|error| match error {
-        objects::ObjectsError::TooLarge { .. } => Denied::all("git_file_too_large", error.to_string()),
-        other => failed(other.to_string()),
-    })?;
-    let changes = changes.map_err(|error| failed(error.to_string()))?;
-    let protected: Vec<_> = changes.iter().filter(|(_, path)| served.terms.protects(path)).collect();
-    let mut lines = Vec::new();
-    let mut first: Option<Refusal> = None;
-    let mut refuse = |code, reason: String| {
-        lines.push(reason.clone());
-        first.get_or_insert(Refusal::new(code, reason));
-    };
-    for (commit, path) in protected.iter().take(NAMED) {
-        let path = String::from_utf8_lossy(path);
-        refuse(
-            "git_path_protected",
-            format!("commit {} changes {path}, which is protected", &commit[..10.min(commit.len())]),
-        );
-    }
-    let mut explained = 0;
-    for issue in &issues {
-        if explained == EXPLAINED {
-            break;
-        }
-        if passes(gate, served, quarantine, published, inspector, issue).await.map_err(&failed)? {
-            continue;
-        }
-        explained += 1;
-        let place = trace::place(git, inspector, published, issue).await.map_err(|error| failed(error.to_string()))?;
-        let (code, reason) = explain(issue, &place);
-        refuse(code, reason);
-    }
-    let Some(mut refusal) = first else { return Ok(()) };
-    // A path or a name may itself hold a secret.
-    if let Some(hidden) = hide(inspector, &refusal.reason) {
-        refusal.reason = hidden;
-    }
-    let mut lines: Vec<String> = lines.into_iter().map(|line| hide(inspector, &line).unwrap_or(line)).collect();
-    lines.push("Take it out of every commit that is pushed, not only of the last one, then push again.".to_owned());
-    Err(Denied { refs: BTreeMap::new(), all: Some(refusal), lines })
-}
-
-/// What is said instead of a line that holds a secret.
-fn hide(inspector: &Inspector, line: &str) -> Option<String> {
-    let found = inspector.findings(line.as_bytes(), &mut crate::scan::Budget::of(line.len()));
-    match found {
-        Ok(found) if found.is_empty() => None,
-        _ => Some("a secret, in an object whose name holds one as well".to_owned()),
-    }
-}
-
-/// Whether a finding is only reported: because of its rule, or because the upstream has had it at this path.
-async fn passes(
-    gate: &Gate,
-    served: &Served,
-    quarantine: &Quarantine,
-    published: &Published,
-    inspector: &Inspector,
-    issue: &Issue,
-) -> Result<bool, String> {
-    let Problem::Secret(finding) = &issue.problem else { return Ok(false) };
-    let warns = !inspector.refuses(finding);
-    let old = trace::is_old(&quarantine.git, inspector, published, issue).await.map_err(|error| error.to_string())?;
-    if !(warns || old) {
-        return Ok(false);
-    }
-    let reason = if old { "the upstream has had it there" } else { "its rule only warns" };
-    let reason = format!("{finding} in {}: {reason}", issue.path);
-    gate.record(served, &Operation { method: "push", decision: "warn", code: "secret_found", reason });
-    Ok(true)
-}
-
-fn explain(issue: &Issue, place: &str) -> (&'static str, String) {
-    match &issue.problem {
-        Problem::Secret(finding) => ("secret_found", format!("a secret ({finding}) in {place}")),
-        Problem::Uninspectable(why) => ("git_uninspectable", format!("{place} cannot be looked into: {why}")),
-        Problem::Malformed(why) => ("git_pack_refused", format!("{why}: {place}")),
-        Problem::Lfs => {
-            ("git_lfs_refused", format!("{place} is a pointer to Git LFS, whose content would not be inspected"))
-        }
-        Problem::Author(email) => {
-            let what = if issue.kind == Kind::Commit { "author or committer" } else { "tagger" };
-            ("git_author_refused", format!("the {what} <{email}> is not allowed here: {place}"))
-        }
-    }
 }
 
 async fn send(
