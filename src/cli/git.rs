@@ -5,7 +5,7 @@ use super::open::check_running;
 use super::print::{Format, print_data, print_json, print_message};
 use crate::holder::approve_push;
 use crate::primitive::ask_sidecar;
-use crate::report::{printable, table};
+use crate::report::printable;
 use crate::session::Failure;
 use crate::sidecar::git_gate::{Approval, Ask, Gate, Offer};
 
@@ -48,6 +48,11 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
         Command::Approve { bottle, id, bottle_wide } => {
             let known = FoundBottle::find(bottle)?;
             check_running(&known.state, bottle)?;
+            let found = FoundBottle::living(bottle).await?;
+            let offers = ask_sidecar::<Gate>(&found.engine, bottle, &found.state.owner, Ask::Offers).await?;
+            if let Some(offer) = offers.iter().find(|offer| offer.id == *id) {
+                print_message(&format!("releases {}", text(offer).trim_end()));
+            }
             let approval = Approval { id: id.clone(), once: !bottle_wide };
             approve_push(bottle, &known.state.bottle(bottle), approval).await?;
             let holds = if *bottle_wide { "until the bottle ends" } else { "for one push" };
@@ -61,10 +66,15 @@ fn show(offers: &[Offer], format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         return print_json(&offers);
     }
-    let row = |offer: &Offer| {
-        let reasons = offer.reasons.iter().map(|reason| printable(reason)).collect::<Vec<_>>().join("; ");
-        vec![printable(&offer.id), printable(&offer.repository), printable(&offer.refs.join(", ")), reasons]
-    };
-    print_data(&table(&["ID", "REPOSITORY", "REFERENCES", "FOUND"], &offers.iter().map(row).collect::<Vec<_>>()));
+    for offer in offers {
+        print_data(&text(offer));
+    }
     Ok(())
+}
+
+/// A refused push with everything that an approval would release: nothing is shortened.
+fn text(offer: &Offer) -> String {
+    let head = format!("{}: to {}, {}", offer.id, offer.repository, offer.refs.join(", "));
+    let lines = std::iter::once(head).chain(offer.reasons.iter().map(|reason| format!("  {reason}")));
+    lines.map(|line| format!("{}\n", printable(&line))).collect()
 }

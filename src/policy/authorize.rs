@@ -94,7 +94,9 @@ impl Policy {
     /// The grants for one request that alone allow this one; none if it is allowed anyway.
     pub fn granted_once(&self, intent: &Intent) -> Vec<u64> {
         let fits = |entry: &Allow| entry.match_level(&intent.host, intent.port, intent.request()) == MatchLevel::All;
-        let lasting = intent.form == Form::Tcp || self.mode == Mode::Audit || self.allow.iter().any(fits);
+        // A request for a repository needs no grant.
+        let is_git = !matches!(self.git.request(intent), None | Some(GitRequest::Connect));
+        let lasting = is_git || intent.form == Form::Tcp || self.mode == Mode::Audit || self.allow.iter().any(fits);
         if lasting {
             Vec::new()
         } else {

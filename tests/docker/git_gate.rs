@@ -125,9 +125,7 @@ fn promise_10_an_agent_clones_and_pushes_with_the_urls_that_people_use_and_nothi
         let id = format!("gate-{isolation}");
         let launched = launch(&world, folder.path(), &id, &["--isolation", isolation]);
         assert_eq!(launched.code(), 0, "{}", launched.stderr);
-        for words in
-            ["with the credential forge, which only the gate", "host key ssh-ed25519 SHA256:", "branches agent/*"]
-        {
+        for words in ["with the credential forge", "host key ssh-ed25519 SHA256:", "branches agent/*"] {
             assert!(launched.stderr.contains(words), "{words}: {}", launched.stderr);
         }
         let origin = start(&id, folder.path());
@@ -197,6 +195,30 @@ fn promise_10_an_agent_clones_and_pushes_with_the_urls_that_people_use_and_nothi
             "cd ~/c1 && git checkout -qB ci origin/main && mkdir -p .github/workflows && echo on: push > .github/workflows/x.yml && git add . && git commit -qm ci && git push origin HEAD:agent/ci 2>&1",
         );
         assert!(refused.contains("changes .github/workflows/x.yml, which is protected"), "{refused}");
+        let approve = |refused: &str, more: &[&str]| {
+            let number = refused.split("git approve ").nth(1).and_then(|rest| rest.split_whitespace().nth(1)).unwrap();
+            let done = world.run(&[&["git", "approve", id.as_str(), number], more].concat());
+            assert_eq!(done.code(), 0, "{}", done.stderr);
+            assert!(done.stderr.contains("releases "), "{}", done.stderr);
+        };
+        // What was approved releases nothing else: neither what comes after many approved findings, nor a path in
+        // another commit, whatever a file is called, nor what could not be shown.
+        let commit = |files: &str| {
+            inside(&format!(
+                "cd ~/c1 && git checkout -qB more origin/main && {files} && git add . && git commit -qm more && git push -f origin HEAD:agent/more 2>&1"
+            ))
+        };
+        approve(&commit(&format!("echo {} > a", token())), &["--bottle-wide"]);
+        let many = format!("for n in $(seq 60); do echo $n {} > a$n; done; echo {SECRET} > z", token());
+        let refused = commit(&many);
+        assert!(refused.contains("known-secret) in z line 1") && !refused.contains("git approve"), "{refused}");
+        let refused = commit("echo build > Jenkinsfile");
+        approve(&refused, &[]);
+        let again = "cd ~/c1 && echo evil > Jenkinsfile && echo x > $(git rev-parse HEAD) && git add . && git commit -qm evil && git push origin HEAD:agent/more 2>&1";
+        let refused = inside(again);
+        assert!(refused.contains("changes Jenkinsfile, which is protected"), "{refused}");
+        let refused = commit(&format!("mkdir -p .github/workflows && echo on > .github/workflows/{}.yml", token()));
+        assert!(refused.contains("refused this push") && !refused.contains("git approve"), "{refused}");
         // Nothing else of the host: neither another repository, nor a page, nor a push past the gate.
         for (command, words) in [
             ("git ls-remote https://git.example.com/acme/other 2>&1", "is not on this bottle's allowlist"),

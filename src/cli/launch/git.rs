@@ -85,14 +85,17 @@ fn known(host: &str) -> Result<String, String> {
     if keys.is_empty() { Err(format!("your known_hosts does not have {host}")) } else { Ok(keys.join("\n")) }
 }
 
-/// The keys in lines of `known_hosts` (sshd(8)); what is revoked or certified otherwise is left out.
+/// The keys in lines of `known_hosts` (sshd(8)). Those that are revoked, wherever it says so, are left out, and so are
+/// authorities.
 fn keys(lines: &str) -> Vec<String> {
-    let key = |line: &str| {
+    fn key(line: &str) -> Option<String> {
         let mut words = line.split_whitespace();
         let (_, kind, key) = (words.next()?, words.next()?, words.next()?);
-        (!line.starts_with(['#', '@'])).then(|| format!("{kind} {key}"))
-    };
-    lines.lines().filter_map(key).collect()
+        Some(format!("{kind} {key}"))
+    }
+    let revoked: Vec<String> = lines.lines().filter_map(|line| key(line.strip_prefix("@revoked ")?)).collect();
+    let plain = lines.lines().filter(|line| !line.starts_with(['#', '@'])).filter_map(key);
+    plain.filter(|key| !revoked.contains(key)).collect()
 }
 
 /// The fingerprint of a public key, as ssh-keygen(1) shows it.
@@ -123,7 +126,7 @@ pub(in crate::cli) fn lines(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
 
 fn with(repository: &RepositoryPlan) -> String {
     match (&repository.credential, &repository.identity_file) {
-        (Some(name), _) => format!(", with the credential {name}, which only the gate's requests get"),
+        (Some(name), _) => format!(", with the credential {name}"),
         (None, Some(file)) => format!(", with {}, which only the gate has", file.display()),
         (None, None) => ", without a credential".to_owned(),
     }
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn keys_are_read_from_known_hosts() {
-        let text = "# Host a.example found: line 1\n|1|x=|y= ssh-ed25519 AAAAC3\n@revoked a.example ssh-rsa AAAAB3\na.example ssh-rsa AAAAB4 comment\n";
+        let text = "# Host a.example found: line 1\n|1|x=|y= ssh-ed25519 AAAAC3\n@revoked a.example ssh-rsa AAAAB3\na.example ssh-rsa AAAAB4 comment\na.example ssh-rsa AAAAB3\n";
         assert_eq!(keys(text), ["ssh-ed25519 AAAAC3", "ssh-rsa AAAAB4"]);
     }
 

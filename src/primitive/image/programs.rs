@@ -119,6 +119,11 @@ fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let list = ask(Command::new(&loader).arg("--list").arg(program))?;
     let mut found = read_list(&list)?;
     found.push(loader);
+    // Before glibc 2.34, users are looked up by a library that no program names.
+    let files =
+        found.iter().filter(|path| path.ends_with("libc.so.6")).map(|libc| libc.with_file_name("libnss_files.so.2"));
+    let more: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+    found.extend(more);
     Ok(found)
 }
 

@@ -17,8 +17,10 @@ use crate::sync::lock;
 
 /// How many refused pushes are offered; older ones are forgotten, and refused again when they come back.
 const OFFERS: usize = 256;
-/// Hexadecimal digits of an id.
-const DIGITS: usize = 12;
+/// How many findings one approval may release. All of them are shown to the operator.
+pub(super) const MOST: usize = 50;
+/// Hexadecimal digits of an id: nobody finds two pushes that have the same one.
+const DIGITS: usize = 32;
 
 /// An approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +69,7 @@ pub(super) fn path(repository: &str, commit: &str, path: &[u8]) -> String {
 impl Approvals {
     /// Reads the approvals of an earlier run of this container.
     pub(super) fn new(folder: &Path) -> Self {
-        let file = folder.join("approved.json");
+        let file = folder.join(".approved.json");
         let approved = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Self { file, offers: Mutex::default(), approved: Mutex::new(approved.unwrap_or_default()) }
     }
@@ -123,11 +125,31 @@ impl Approvals {
         lock(&self.approved).contains_key(key)
     }
 
-    /// Uses up what was approved for one push, which has been carried out.
-    pub(super) fn spend(&self, keys: &[String]) {
+    /// Uses up what was approved for one push, before it is sent; returns it.
+    ///
+    /// # Errors
+    /// Another push has used it, or it cannot be written.
+    pub(super) fn spend(&self, keys: &[String]) -> Result<Vec<String>, String> {
         let mut approved = lock(&self.approved);
-        approved.retain(|key, once| !(*once && keys.contains(key)));
-        // If it cannot be written, only a restarted gate would let it pass again.
+        if let Some(gone) = keys.iter().find(|key| !approved.contains_key(*key)) {
+            let what = gone.rsplit('\0').next().unwrap_or_default();
+            return Err(format!("another push has used the approval of {what}"));
+        }
+        let spent: Vec<String> = keys.iter().filter(|key| approved[*key]).cloned().collect();
+        if !spent.is_empty() {
+            let mut next = approved.clone();
+            next.retain(|key, _| !spent.contains(key));
+            self.write(&next)?;
+            *approved = next;
+        }
+        Ok(spent)
+    }
+
+    /// Gives back what a push has used that was not carried out.
+    pub(super) fn give_back(&self, spent: Vec<String>) {
+        let mut approved = lock(&self.approved);
+        approved.extend(spent.into_iter().map(|key| (key, true)));
+        // If it cannot be written, a restarted gate asks again.
         let _ = self.write(&approved);
     }
 
@@ -163,11 +185,15 @@ mod tests {
         assert!(approvals.allows(&a) && approvals.allows(&b) && !approvals.allows(&token("lib", "github-token:1")));
         // It outlives the process.
         assert!(Approvals::new(folder.path()).allows(&a));
-        approvals.spend(std::slice::from_ref(&a));
+        let spent = approvals.spend(std::slice::from_ref(&a)).unwrap();
         assert!(!approvals.allows(&a) && approvals.allows(&b));
+        // Another push comes too late; one that failed may be repeated.
+        assert!(approvals.spend(&[b.clone(), a.clone()]).unwrap_err().contains("another push") && approvals.allows(&b));
+        approvals.give_back(spent);
+        approvals.spend(std::slice::from_ref(&a)).unwrap();
         let id = offer(&[&a]);
         approvals.approve(&Approval { id, once: false }).unwrap();
-        approvals.spend(std::slice::from_ref(&a));
+        assert_eq!(approvals.spend(std::slice::from_ref(&a)).unwrap(), Vec::<String>::new());
         assert!(approvals.allows(&a));
         for number in 0..OFFERS + 5 {
             offer(&[&token("app", &number.to_string())]);

@@ -37,8 +37,8 @@ pub struct Gate {
     pub(super) approvals: Approvals,
     pub(super) bottle: String,
     pub(super) log: Log,
-    pub(super) fetches: Semaphore,
-    pub(super) pushes: Semaphore,
+    pub(super) fetches: Arc<Semaphore>,
+    pub(super) pushes: Arc<Semaphore>,
 }
 
 /// A repository that is served.
@@ -88,8 +88,8 @@ impl Gate {
             dlp: config.dlp.clone(),
             bottle: config.bottle.clone(),
             log: Log::new(ROLE, &config.bottle),
-            fetches: Semaphore::new(FETCHES),
-            pushes: Semaphore::new(PUSHES),
+            fetches: Arc::new(Semaphore::new(FETCHES)),
+            pushes: Arc::new(Semaphore::new(PUSHES)),
         })
     }
 

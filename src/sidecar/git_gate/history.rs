@@ -8,44 +8,43 @@ const MAX_ANSWER: u64 = 256 << 20;
 /// How many earlier versions of a file are looked at, and their maximum size together, in bytes.
 const VERSIONS: usize = 64;
 const MAX_VERSIONS: u64 = 64 << 20;
-/// The length of an id.
-const ID: usize = 40;
 
 /// Ids in lines, as git reads them.
 fn lines(ids: &[String]) -> Vec<u8> {
     ids.iter().flat_map(|id| [id.as_str(), "\n"]).collect::<String>().into_bytes()
 }
 
-/// The commit and the path of each change. Of a merge, only what differs from every parent counts: the rest was changed
-/// by other commits.
+/// The commit and the path of each change that is `wanted`, at most so many. Of a merge, only what differs from every
+/// parent counts: the rest was changed by other commits.
 ///
 /// # Errors
 /// git fails.
-pub(super) async fn changes(git: &Git, commits: &[String]) -> Result<Vec<(String, Vec<u8>)>, GitError> {
-    let arguments = ["diff-tree", "--stdin", "--root", "-r", "-c", "-z", "--name-only", "--no-renames"];
+pub(super) async fn changes(
+    git: &Git,
+    commits: &[String],
+    wanted: impl Fn(&[u8]) -> bool,
+    most: usize,
+) -> Result<Vec<(String, Vec<u8>)>, GitError> {
+    let arguments = ["diff-tree", "--stdin", "--root", "-r", "-c", "-z", "--raw", "--no-renames"];
     let answer = git.run(&arguments, lines(commits), MAX_ANSWER).await?;
-    Ok(read_changes(&answer, commits))
+    let wanted = read_changes(&answer).filter(|(_, path)| wanted(path)).take(most);
+    Ok(wanted.map(|(commit, path)| (String::from_utf8_lossy(commit).into_owned(), path.to_vec())).collect())
 }
 
-/// Reads `COMMIT\0PATH\0PATH\0…`; a merge may repeat its id, which cannot be a path in itself. A path that is the id
-/// of a later commit is taken for that commit: what follows is still a change.
-fn read_changes(answer: &[u8], commits: &[String]) -> Vec<(String, Vec<u8>)> {
-    let mut changes = Vec::new();
-    let mut rest = commits.iter().map(String::as_str).peekable();
-    let mut current = "";
-    for word in answer.split(|&byte| byte == 0).filter(|word| !word.is_empty()) {
-        // A commit that changes nothing is not listed.
-        let named = (word.len() == ID).then(|| rest.clone().position(|id| id.as_bytes() == word)).flatten();
-        if word == current.as_bytes() {
-            continue;
+/// Reads `COMMIT\0:MODES IDS STATUS\0PATH\0…` (git, `diff-format`). A path always follows an entry, so that no name of a
+/// file can be taken for a commit.
+fn read_changes(answer: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut words = answer.split(|&byte| byte == 0);
+    let mut commit: &[u8] = b"";
+    std::iter::from_fn(move || {
+        loop {
+            match words.next()? {
+                [b':', ..] => return Some((commit, words.next()?)),
+                [] => {}
+                id => commit = id,
+            }
         }
-        if let Some(skipped) = named {
-            current = rest.nth(skipped).unwrap_or_default();
-        } else {
-            changes.push((current.to_owned(), word.to_vec()));
-        }
-    }
-    changes
+    })
 }
 
 /// Whether `new` contains `old`.
@@ -66,9 +65,10 @@ pub(super) async fn contains(git: &Git, old: &str, new: &str) -> Result<bool, Gi
 /// git fails.
 pub(super) async fn origin(git: &Git, commits: &[String], id: &str) -> Result<Option<(String, Vec<u8>)>, GitError> {
     let find = format!("--find-object={id}");
-    let arguments = ["diff-tree", "--stdin", "--root", "-r", "-t", "-m", "-z", "--name-only", "--no-renames", &find];
+    let arguments = ["diff-tree", "--stdin", "--root", "-r", "-t", "-m", "-z", "--raw", "--no-renames", &find];
     let answer = git.run(&arguments, lines(commits), MAX_ANSWER).await?;
-    Ok(read_changes(&answer, commits).pop())
+    let last = read_changes(&answer).last();
+    Ok(last.map(|(commit, path)| (String::from_utf8_lossy(commit).into_owned(), path.to_vec())))
 }
 
 /// What the upstream has had at a path: contents of the newest versions.
@@ -109,12 +109,13 @@ mod tests {
 
     #[test]
     fn changes_are_read_with_their_commits() {
-        let [a, b, c] = ["a", "b", "c"].map(|letter| letter.repeat(ID));
-        let answer = [&a, "x/y", &a, "c", "", &c, &b, "z"].join("\0");
-        let changes = read_changes(answer.as_bytes(), &[a.clone(), b.clone(), c.clone()]);
-        // `b` was passed over: it is a path.
-        let expected = [(&a, "x/y"), (&a, "c"), (&c, &*b), (&c, "z")];
-        let expected: Vec<_> = expected.map(|(id, path)| (id.clone(), path.as_bytes().to_vec())).into();
-        assert_eq!(changes, expected);
+        let [a, b] = ["a", "b"].map(|letter| letter.repeat(40));
+        let entry = ":100644 100644 1 2 M";
+        // A file that is named like a commit, and one that is named like an entry.
+        let answer =
+            [&a, entry, "x/y", entry, &b, entry, ":z", &b, "::100644 100644 100644 1 2 3 MM", "c", ""].join("\0");
+        let changes: Vec<_> = read_changes(answer.as_bytes()).collect();
+        let expected = [(&a, "x/y"), (&a, &*b), (&a, ":z"), (&b, "c")];
+        assert_eq!(changes, expected.map(|(id, path)| (id.as_bytes(), path.as_bytes())));
     }
 }

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -16,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::conversation::Service;
-use super::fetch::{self, Version};
+use super::fetch::{self, MAX_REQUEST, Version};
 use super::gate::{Gate, Operation, Served};
 use super::report::{Answer, QUEUE};
 use super::{pkt, push, receive};
 
-/// Maximum size of the request of a fetch, in bytes, also when it was compressed.
-const MAX_REQUEST: u64 = 16 << 20;
+/// How long the request of a fetch may take to arrive.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// The size of a pipe and of a piece, in bytes.
 const PIPE: usize = 256 << 10;
 
@@ -111,10 +112,18 @@ async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incomin
     let kind = "application/x-git-upload-pack-result";
     let version = version(&request);
     let is_gzip = request.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "gzip");
+    let Ok(permit) = gate.fetches.clone().acquire_owned().await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the git gate is ending\n");
+    };
     let mut body = Vec::new();
     let mut from = reader(request.into_body()).take(MAX_REQUEST);
-    if from.read_to_end(&mut body).await.is_err() || body.len() as u64 == MAX_REQUEST {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "text/plain", "the request of a fetch is too large\n");
+    let read = tokio::time::timeout(PATIENCE, from.read_to_end(&mut body)).await;
+    if !matches!(read, Ok(Ok(_))) || body.len() as u64 == MAX_REQUEST {
+        return text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "text/plain",
+            "the request of a fetch is too large, or did not arrive in time\n",
+        );
     }
     if is_gzip {
         let mut plain = Vec::new();
@@ -128,7 +137,7 @@ async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incomin
     let served = served.clone();
     let (to, from) = mpsc::channel::<std::io::Result<Bytes>>(QUEUE);
     tokio::spawn(async move {
-        let _permit = gate.fetches.acquire().await;
+        let _permit = permit;
         let mut running = match fetch::rpc(&served.mirror, version, body).await {
             Ok(running) => running,
             Err(error) => {
@@ -155,9 +164,6 @@ async fn receive_pack(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<I
     if request.headers().contains_key(CONTENT_ENCODING) {
         return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "text/plain", "a push has no content encoding\n");
     }
-    let Ok(permit) = gate.pushes.acquire().await else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the git gate is ending\n");
-    };
     let mut from = reader(request.into_body());
     let push = match receive::receive(gate, served, &mut from, true).await {
         Ok(push) => push,
@@ -169,11 +175,9 @@ async fn receive_pack(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<I
             return git(kind, full(pkt::line(format!("ERR bottler: {}", super::visible::reason(&reason)))));
         }
     };
-    drop(permit);
     let (to, from) = mpsc::channel(QUEUE);
     let (gate, served) = (gate.clone(), served.clone());
     tokio::spawn(async move {
-        let _permit = gate.pushes.acquire().await;
         let answer = Answer::new(to, &push.request);
         push::decide(&gate, &served, push, &answer).await;
     });

@@ -1,8 +1,10 @@
 //! Receives a push: commands, then the pack into a quarantine. Nothing is decided here but what needs no pack.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::commands::{self, CommandsError, Request, ZERO};
 use super::gate::{Gate, Served};
@@ -13,11 +15,16 @@ use super::quarantine::{Quarantine, Unpacking};
 use super::terms::Refusal;
 use crate::scan::Budget;
 
+/// How long a client may take for its commands: in a request, and after it has been told the references.
+const IDLE: Duration = Duration::from_mins(1);
+const HOOK: Duration = Duration::from_mins(10);
 /// What the client may use. Nothing that configures the server, and packs are complete by themselves.
 const CAPABILITIES: &str = "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1 no-thin agent=bottler";
 
 /// A push that has arrived.
 pub(super) struct Push {
+    /// Held until it is decided: only so many pushes are unpacked and inspected at a time.
+    permit: Option<OwnedSemaphorePermit>,
     /// Its commands.
     pub(super) request: Request,
     /// Its pack, if there is one.
@@ -66,15 +73,18 @@ pub(super) async fn receive(
     from: &mut (impl AsyncRead + Unpin),
     ends: bool,
 ) -> Result<Push, CommandsError> {
-    let request = commands::read(from).await?;
-    let mut push = Push { refused: refused_by_name(gate, served, &request), request, pack: None };
-    if !push.request.has_pack() {
-        return Ok(push);
-    }
+    // Over git's own protocol, a hook of the client may run before it sends anything; nothing is held for it.
+    let patience = if ends { IDLE } else { HOOK };
+    let request = tokio::time::timeout(patience, commands::read(from)).await.map_err(|_| CommandsError::Silent)??;
+    let mut push = Push { permit: None, refused: refused_by_name(gate, served, &request), request, pack: None };
     if !push.refused.is_empty() {
-        if ends {
+        if ends && push.request.has_pack() {
             drain(from, served.terms.max_push).await;
         }
+        return Ok(push);
+    }
+    push.permit = gate.pushes.clone().acquire_owned().await.ok();
+    if !push.request.has_pack() {
         return Ok(push);
     }
     match begin(served, from, ends).await {

@@ -74,7 +74,6 @@ async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, gate
             }
         }
         Service::ReceivePack => {
-            let _permit = gate.pushes.acquire().await;
             match receive::advertisement(&served).await {
                 Ok(list) => {
                     if stream.write_all(&list).await.is_err() {

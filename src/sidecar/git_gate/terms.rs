@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::ensure;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::commands::Command;
-use super::ref_name::{branch, tag};
+use crate::git_ref::{branch, tag};
 use crate::policy::{GitDelete, GitLfs, GitTerms};
 
 /// What may be pushed to a repository, ready to be matched.
@@ -47,8 +48,12 @@ impl Terms {
     /// Reads patterns; `id` is the bottle's.
     ///
     /// # Errors
-    /// A pattern is malformed; the error names it.
+    /// A pattern is malformed; the error names it. Or something is asked for that the gate cannot do.
     pub(super) fn new(spec: &GitTerms, id: &str) -> anyhow::Result<Self> {
+        ensure!(
+            spec.lfs != GitLfs::Scan,
+            "`lfs: scan` is not supported yet: contents in Git LFS cannot be inspected; leave it out"
+        );
         let branches: Vec<String> = spec.branches.iter().map(|pattern| pattern.replace("{id}", id)).collect();
         let author = if spec.author.is_empty() { None } else { Some(patterns(&spec.author, true, false)?) };
         Ok(Self {
@@ -191,5 +196,7 @@ mod tests {
         }
         assert!(terms.accepts_author("a.b@example.com") && !terms.accepts_author("a@example.com.evil"));
         assert!(Terms::new(&GitTerms { branches: vec!["a[".to_owned()], ..GitTerms::default() }, "").is_err());
+        let error = Terms::new(&GitTerms { lfs: GitLfs::Scan, ..GitTerms::default() }, "").err().unwrap();
+        assert!(error.to_string().contains("`lfs: scan` is not supported"), "{error}");
     }
 }

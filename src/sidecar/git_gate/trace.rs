@@ -9,6 +9,8 @@ use crate::scan::{Budget, Finding};
 
 /// The size of the texts in which a line is looked for, in bytes.
 const MAX_LOCATED: usize = 4 << 20;
+/// How many lines a finding may have for its first one to be looked for.
+const MAX_LINES: usize = 64;
 /// How many digits of an id are shown.
 const SHORT: usize = 10;
 
@@ -28,7 +30,9 @@ pub(super) async fn is_old(
         return Ok(false);
     }
     let versions = history::versions(git, &published.edges, &issue.path).await?;
-    Ok(versions.iter().any(|version| holds(inspector, finding, version)))
+    let (inspector, finding) = (inspector.clone(), finding.clone());
+    let compare = move || versions.iter().any(|version| holds(&inspector, &finding, version));
+    Ok(tokio::task::spawn_blocking(compare).await.unwrap_or(false))
 }
 
 fn holds(inspector: &Inspector, finding: &Finding, text: &[u8]) -> bool {
@@ -46,7 +50,10 @@ fn line(inspector: &Inspector, finding: &Finding, text: &[u8]) -> Option<usize> 
     let start = |number: usize| number.checked_sub(1).map_or(0, |before| ends[before]);
     // From there back, the shortest end that holds it begins with its first line.
     let mut first = last;
-    while first > 0 && !holds(inspector, finding, &text[start(first)..ends[last]]) {
+    while !holds(inspector, finding, &text[start(first)..ends[last]]) {
+        if first == 0 || last - first == MAX_LINES {
+            return None;
+        }
         first -= 1;
     }
     Some(first + 1)
@@ -80,7 +87,9 @@ pub(super) async fn place(
     if let Problem::Secret(finding) = &issue.problem {
         let limit = MAX_LOCATED as u64;
         if let Ok(content) = git.run(&["cat-file", "blob", &issue.id], Vec::new(), limit).await {
-            number = line(inspector, finding, &content);
+            let (inspector, finding) = (inspector.clone(), finding.clone());
+            let search = move || line(&inspector, &finding, &content);
+            number = tokio::task::spawn_blocking(search).await.unwrap_or_default();
         }
     }
     Ok(number.map_or_else(|| format!("{path}, {commit}"), |number| format!("{path} line {number}, {commit}")))

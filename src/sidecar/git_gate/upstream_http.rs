@@ -9,22 +9,21 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use url::Url;
 
-use super::conversation::{Conversation, Service, Task, Trouble};
+use super::conversation::{Conversation, PIPE, Service, Task, Trouble};
 use super::pkt::{self, Packet};
 use super::tunnel;
 use crate::sidecar::listener::Stream;
 use crate::sidecar::outward::{bottle_ca, tls};
 use crate::sidecar::place::Uplink;
 
-/// The size of a pipe between git and this task, and of a piece of a body, in bytes.
-const PIPE: usize = 256 << 10;
+/// The size of a piece of a body, in bytes.
 const PIECE: usize = 64 << 10;
 
 type Body = BoxBody<Bytes, std::io::Error>;
@@ -37,7 +36,13 @@ struct Client {
     /// Whether requests name their whole URL, as a proxy wants it.
     absolute: bool,
     sender: SendRequest<Body>,
+    outward: Option<Uplink>,
 }
+
+/// The upstream redirects.
+#[derive(Debug, thiserror::Error)]
+#[error("it redirects elsewhere ({0}), which the gate does not follow")]
+struct Redirected(StatusCode);
 
 /// Opens a conversation: asks for the references, and posts what is written.
 ///
@@ -49,11 +54,16 @@ pub(super) async fn open(
     outward: Option<&Uplink>,
     service: Service,
 ) -> anyhow::Result<Conversation> {
-    let (stream, absolute) = connect(url, outward).await?;
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.context("begin HTTP")?;
-    tokio::spawn(connection);
-    let mut client = Client { url: url.clone(), authorization, service, absolute, sender };
-    let refs = client.refs().await?;
+    let (sender, absolute) = begin(url, outward).await?;
+    let mut client = Client { url: url.clone(), authorization, service, absolute, sender, outward: outward.cloned() };
+    let refs = match client.refs().await {
+        // Some forges know a repository by its whole name only.
+        Err(error) if error.is::<Redirected>() && client.complete_name() => {
+            client.reconnect().await?;
+            client.refs().await.map_err(|_| error)?
+        }
+        refs => refs?,
+    };
     let (near, far) = tokio::io::duplex(PIPE);
     let trouble = Trouble::default();
     let told = trouble.clone();
@@ -62,7 +72,16 @@ pub(super) async fn open(
         told.set(done.err().map(|error| format!("{error:#}")).unwrap_or_default());
     });
     let (reader, writer) = tokio::io::split(near);
-    Ok(Conversation { reader: Box::new(reader), writer: Box::new(writer), trouble, _task: Task(task) })
+    let reader = Box::new(BufReader::with_capacity(PIPE, reader));
+    Ok(Conversation { reader, writer: Box::new(writer), trouble, _task: Task(task) })
+}
+
+/// Opens a connection for requests; also whether these name their whole URL.
+async fn begin(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(SendRequest<Body>, bool)> {
+    let (stream, absolute) = connect(url, outward).await?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.context("begin HTTP")?;
+    tokio::spawn(connection);
+    Ok((sender, absolute))
 }
 
 async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Box<dyn Stream>, bool)> {
@@ -93,6 +112,22 @@ async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Box<dyn
 }
 
 impl Client {
+    /// Takes another connection: the last one may have ended while something else was done.
+    async fn reconnect(&mut self) -> anyhow::Result<()> {
+        (self.sender, self.absolute) = begin(&self.url, self.outward.as_ref()).await?;
+        Ok(())
+    }
+
+    /// Adds `.git` to the path; false if it is there.
+    fn complete_name(&mut self) -> bool {
+        let path = self.url.path().to_owned();
+        if path.strip_suffix(".git").is_some() {
+            return false;
+        }
+        self.url.set_path(&format!("{path}.git"));
+        true
+    }
+
     /// Asks for the references; returns the response after git's line about the service.
     async fn refs(&mut self) -> anyhow::Result<Response<Incoming>> {
         let service = self.service.name();
@@ -173,6 +208,8 @@ impl Client {
     }
 
     async fn post(&mut self, body: Body) -> anyhow::Result<Response<Incoming>> {
+        // A proxy ends connections on which nothing happens, such as while a push is inspected.
+        self.reconnect().await?;
         let service = self.service.name();
         let target = format!("{}/{service}", self.url.path());
         let kinds = [format!("application/x-{service}-request"), format!("application/x-{service}-result")];
@@ -201,7 +238,9 @@ impl Client {
         self.sender.ready().await.context("the connection has ended")?;
         let response = self.sender.send_request(request.body(body)?).await.context("no response")?;
         let status = response.status();
-        ensure!(!status.is_redirection(), "it redirects elsewhere ({status}), which the gate does not follow");
+        if status.is_redirection() {
+            return Err(Redirected(status).into());
+        }
         ensure!(status.is_success(), "it responds {status}");
         Ok(response)
     }
