@@ -45,8 +45,6 @@ pub enum GitDelete {
 pub enum GitLfs {
     /// New ones are refused.
     Refuse,
-    /// Their contents are inspected as well: not supported yet, an error.
-    Scan,
 }
 
 /// Paths that make a forge run programs, or decide who reviews: GitHub, GitLab, Gitea, Forgejo, Bitbucket, Azure, and

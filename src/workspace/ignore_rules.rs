@@ -68,7 +68,7 @@ impl Pattern {
 
     fn fits(&self, below: &[u8], is_folder: bool) -> bool {
         let path = if self.any_depth { super::name::last(below) } else { below };
-        (is_folder || !self.folders_only) && matches(&self.text, path)
+        (is_folder || !self.folders_only) && matches(&self.text, path, self.any_depth)
     }
 }
 
@@ -94,9 +94,12 @@ fn without_trailing_spaces(line: &[u8]) -> &[u8] {
 /// Maximum number of steps of one match: the patterns come from an agent.
 const MAX_STEPS: usize = 100_000;
 
-/// Whether a pattern matches a whole path (git's wildmatch with `WM_PATHNAME`).
-fn matches(pattern: &[u8], path: &[u8]) -> bool {
-    fits(pattern, path, true, &mut 0) == Some(true)
+/// Whether a pattern matches a name (git's wildmatch without flags), or a whole path (with `WM_PATHNAME`). git compares
+/// the literal beginning of a path's pattern by itself, so that `**` right after it begins the rest.
+fn matches(pattern: &[u8], path: &[u8], is_name: bool) -> bool {
+    let literal = pattern.iter().take_while(|byte| !b"*?[\\".contains(byte)).count();
+    let literal = if is_name { 0 } else { literal };
+    path.starts_with(&pattern[..literal]) && fits(&pattern[literal..], &path[literal..], true, &mut 0) == Some(true)
 }
 
 /// `None` if the limit is exceeded, which counts as no match. `starts`: whether a path component starts here.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::ensure;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::commands::Command;
@@ -48,12 +47,8 @@ impl Terms {
     /// Reads patterns; `id` is the bottle's.
     ///
     /// # Errors
-    /// A pattern is malformed; the error names it. Or something is asked for that the gate cannot do.
+    /// A pattern is malformed; the error names it.
     pub(super) fn new(spec: &GitTerms, id: &str) -> anyhow::Result<Self> {
-        ensure!(
-            spec.lfs != GitLfs::Scan,
-            "`lfs: scan` is not supported yet: contents in Git LFS cannot be inspected; leave it out"
-        );
         let branches: Vec<String> = spec.branches.iter().map(|pattern| pattern.replace("{id}", id)).collect();
         let author = if spec.author.is_empty() { None } else { Some(patterns(&spec.author, true, false)?) };
         Ok(Self {
@@ -196,7 +191,5 @@ mod tests {
         }
         assert!(terms.accepts_author("a.b@example.com") && !terms.accepts_author("a@example.com.evil"));
         assert!(Terms::new(&GitTerms { branches: vec!["a[".to_owned()], ..GitTerms::default() }, "").is_err());
-        let error = Terms::new(&GitTerms { lfs: GitLfs::Scan, ..GitTerms::default() }, "").err().unwrap();
-        assert!(error.to_string().contains("`lfs: scan` is not supported"), "{error}");
     }
 }
