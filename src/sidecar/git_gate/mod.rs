@@ -19,6 +19,7 @@ mod http;
 mod inspect;
 mod mirror;
 mod objects;
+mod packed;
 mod pipe;
 mod pkt;
 mod publish;
@@ -37,6 +38,7 @@ mod tunnel;
 mod upstream;
 mod upstream_http;
 mod visible;
+mod wide;
 
 pub use approvals::{Approval, Offer};
 pub use config::{Config, Known, Programs, Repository, Update};
