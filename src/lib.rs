@@ -8,6 +8,7 @@ pub mod audit;
 pub mod cli;
 pub mod credential;
 pub mod engine;
+mod git_ref;
 pub mod holder;
 pub mod host;
 pub mod init;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::pkt::{self, Packet, PktError};
-use super::ref_name;
+use crate::git_ref;
 
 /// Maximum number of commands, and of `shallow` lines.
 const MAX_COMMANDS: usize = 256;
@@ -153,7 +153,7 @@ fn command(text: &[u8]) -> Result<Command, CommandsError> {
     if !is_id(old) || !is_id(new) {
         return Err(malformed());
     }
-    if !ref_name::is_valid(name) {
+    if !git_ref::is_printable_name(name) {
         return Err(CommandsError::Name(name.to_owned()));
     }
     if old == new {

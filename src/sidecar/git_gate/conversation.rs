@@ -6,6 +6,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::sync::lock;
 
+/// The size of a pipe or buffer between the sides, in bytes: an upstream may list a hundred thousand references.
+pub(super) const PIPE: usize = 256 << 10;
+
 /// A service of git's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Service {

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use super::demand::Demand;
 use super::git::{DEADLINE, GitError, Running};
 use super::mirror::{Mirror, MirrorError};
-use super::pkt;
-use super::splice::splice;
+use super::pkt::{self, Packet, PktError};
+
+/// Maximum size of the request of a fetch, in bytes.
+pub(super) const MAX_REQUEST: u64 = 16 << 20;
 
 /// A version of the protocol, as the client asks for it (git, `gitprotocol-v2(5)`); version 0 asks for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,12 @@ pub(super) enum FetchError {
     /// The client has gone.
     #[error("talk to the client: {0}")]
     Client(#[from] std::io::Error),
+    /// The client's framing is malformed.
+    #[error(transparent)]
+    Pkt(#[from] PktError),
+    /// A request is too large.
+    #[error("the request of a fetch has more than {MAX_REQUEST} bytes")]
+    Large,
     /// It took too long.
     #[error("a fetch did not end within {seconds} s", seconds = DEADLINE.as_secs())]
     Late,
@@ -73,18 +82,13 @@ pub(super) async fn advertisement(mirror: &Arc<Mirror>, version: Version) -> Res
     Ok(response)
 }
 
-/// Whether a request of version 2 asks for references: then the upstream is asked as well.
-fn asks_for_refs(request: &[u8]) -> bool {
-    request.get(4..).is_some_and(|line| line.starts_with(b"command=ls-refs"))
-}
-
 /// Starts to respond to a request over HTTP; the response is the output of the process.
 ///
 /// # Errors
 /// The upstream cannot be asked, or git fails.
 pub(super) async fn rpc(mirror: &Arc<Mirror>, version: Version, request: Vec<u8>) -> Result<Running, FetchError> {
-    if version == Version::Two && asks_for_refs(&request) {
-        mirror.refresh().await?;
+    if version == Version::Two {
+        mirror.prepare(Demand::read(&request).await).await?;
     }
     let mut running = start(mirror, version, &["--stateless-rpc"])?;
     let stdin = running.child.stdin.take();
@@ -105,14 +109,59 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     version: Version,
     stream: &mut S,
 ) -> Result<(), FetchError> {
-    mirror.refresh().await?;
+    if version == Version::Old {
+        mirror.refresh().await?;
+    }
     let mut running = start(mirror, version, &[])?;
-    let (Some(stdin), Some(stdout)) = (running.child.stdin.take(), running.child.stdout.take()) else {
+    let (Some(mut stdin), Some(mut stdout)) = (running.child.stdin.take(), running.child.stdout.take()) else {
         return Err(running.unexpected("it has no pipes").into());
     };
-    let work = splice(tokio::io::split(stream), (stdout, stdin));
+    let (mut from, mut to) = tokio::io::split(stream);
+    let up = async move {
+        match version {
+            Version::Old => drop(tokio::io::copy(&mut from, &mut stdin).await?),
+            Version::Two => requests(mirror, &mut from, &mut stdin).await?,
+        }
+        // Closed by dropping it: `shutdown` does not close the pipe of a process.
+        drop(stdin);
+        Ok::<_, FetchError>(())
+    };
+    let down = async { tokio::io::copy(&mut stdout, &mut to).await };
+    let work = async {
+        let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
+        tokio::select! {
+            done = &mut down => drop(done?),
+            // A process that has ended does not read any more; what it has written is still passed on.
+            done = &mut up => match done {
+                Ok(()) | Err(FetchError::Client(_)) => drop(down.await?),
+                Err(error) => return Err(error),
+            },
+        }
+        Ok(())
+    };
     tokio::time::timeout(DEADLINE, work).await.map_err(|_| FetchError::Late)??;
     Ok(running.end().await?)
+}
+
+/// Passes requests of version 2 on, one by one, after the mirror has been prepared for each.
+async fn requests(
+    mirror: &Arc<Mirror>,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), FetchError> {
+    let mut request = Vec::new();
+    while let Some(packet) = pkt::read(from).await? {
+        request.extend_from_slice(&pkt::frame(&packet));
+        if request.len() as u64 > MAX_REQUEST {
+            return Err(FetchError::Large);
+        }
+        if packet == Packet::Flush {
+            mirror.prepare(Demand::read(&request).await).await?;
+            to.write_all(&request).await?;
+            request.clear();
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -120,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_and_requests_are_told_apart() {
+    fn versions_are_told_apart() {
         for (parameters, version) in [
             ("version=2", Version::Two),
             ("x:version=2", Version::Two),
@@ -129,6 +178,5 @@ mod tests {
         ] {
             assert_eq!(Version::read(parameters), version, "{parameters}");
         }
-        assert!(asks_for_refs(&pkt::line("command=ls-refs\n")) && !asks_for_refs(&pkt::line("command=fetch")));
     }
 }

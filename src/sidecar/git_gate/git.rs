@@ -13,6 +13,8 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use super::environment;
+
 /// How long one process may run.
 pub(super) const DEADLINE: Duration = Duration::from_mins(10);
 /// Maximum processor time of one process, in seconds.
@@ -23,22 +25,6 @@ pub(super) const HOSTILE: u64 = 768 << 20;
 pub(super) const OWN: u64 = 4 << 30;
 /// Maximum size of a message of a failed process, in bytes.
 const MAX_MESSAGE: u64 = 16 << 10;
-
-/// Settings of every process: larger files are streamed, packs are mapped in small windows, nothing is repacked or
-/// run by itself.
-const SETTINGS: [&str; 11] = [
-    "core.bigFileThreshold=16m",
-    "core.packedGitWindowSize=16m",
-    "core.packedGitLimit=256m",
-    "core.hooksPath=/dev/null",
-    "core.alternateRefsCommand=true",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "pack.threads=2",
-    "transfer.credentialsInUrl=die",
-    "uploadpack.allowFilter=true",
-    "uploadpack.allowRefInWant=true",
-];
 
 /// Why a git process failed.
 #[derive(Debug, thiserror::Error)]
@@ -124,27 +110,9 @@ impl Git {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.env_clear().current_dir(&self.repository).kill_on_drop(true).process_group(0);
-        for setting in SETTINGS {
-            command.args(["-c", setting]);
-        }
+        command.current_dir(&self.repository).kill_on_drop(true).process_group(0);
+        environment::set(&mut command);
         command.args(arguments);
-        for name in ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "HOME", "XDG_CONFIG_HOME"] {
-            command.env(name, "/dev/null");
-        }
-        // A file that cannot be there: about an empty one git prints advice.
-        command.env("GIT_GRAFT_FILE", "/dev/null/none");
-        for name in [
-            "GIT_CONFIG_NOSYSTEM",
-            "GIT_ATTR_NOSYSTEM",
-            "GIT_NO_REPLACE_OBJECTS",
-            "GIT_NO_LAZY_FETCH",
-            "GIT_LITERAL_PATHSPECS",
-        ] {
-            command.env(name, "1");
-        }
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
-        command.env("GIT_ALLOW_PROTOCOL", "none");
         command.env("GIT_DIR", &self.repository);
         if let Some(objects) = &self.alternates {
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects);

@@ -16,13 +16,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::conversation::Service;
-use super::fetch::{self, Version};
+use super::fetch::{self, MAX_REQUEST, Version};
 use super::gate::{Gate, Operation, Served};
 use super::report::{Answer, QUEUE};
 use super::{pkt, push, receive};
 
-/// Maximum size of the request of a fetch, in bytes, also when it was compressed.
-const MAX_REQUEST: u64 = 16 << 20;
 /// The size of a pipe and of a piece, in bytes.
 const PIPE: usize = 256 << 10;
 

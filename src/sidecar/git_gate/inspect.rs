@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::config::Known;
+use super::object::{names, refused_author};
 use super::terms::Terms;
 use super::texts;
 use crate::scan::Direction;
@@ -15,9 +16,6 @@ use crate::sync::lock;
 /// The beginning of a pointer to Git LFS (git-lfs, `docs/spec.md`), and the maximum size of one, in bytes.
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
 const MAX_LFS: usize = 1024;
-/// The modes of a tree's entries: folders, files, executable files, symbolic links, submodules, and files as git
-/// once wrote them.
-const MODES: [&[u8]; 6] = [b"40000", b"100644", b"100755", b"120000", b"160000", b"100664"];
 
 /// What a push is searched for.
 #[derive(Clone)]
@@ -170,34 +168,6 @@ impl Inspector {
         problems.dedup();
         Ok(())
     }
-}
-
-/// The names of a tree's entries; `None` if one of them is not as git writes it.
-fn names(mut content: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut names = Vec::new();
-    while !content.is_empty() {
-        let space = memchr::memchr(b' ', content)?;
-        let end = memchr::memchr(0, content)?;
-        let (mode, name) = (&content[..space], content.get(space + 1..end)?);
-        let is_special = name.is_empty() || name == b"." || name == b".." || name.eq_ignore_ascii_case(b".git");
-        if is_special || name.contains(&b'/') || !MODES.contains(&mode) {
-            return None;
-        }
-        names.push(name);
-        content = content.get(end + 1 + 20..)?;
-    }
-    Some(names)
-}
-
-/// The address of an author or committer that may not be one.
-fn refused_author(commit: &[u8], terms: &Terms) -> Option<String> {
-    let text = String::from_utf8_lossy(commit);
-    let head = text.split("\n\n").next().unwrap_or_default();
-    let people = head.lines().filter(|line| line.starts_with("author ") || line.starts_with("committer "));
-    let mut emails =
-        people.map(|line| line.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(email, _)| email));
-    let refused = emails.find(|email| !email.is_some_and(|email| terms.accepts_author(email)))?;
-    Some(refused.unwrap_or_default().to_owned())
 }
 
 /// Whether a finding is one of the bottle's own secrets, which nothing exempts.

@@ -1,22 +1,31 @@
 //! A bare copy of an upstream's branches and tags, from which the agent fetches. Every operation asks the upstream
 //! first, so that nobody is served what is out of date; who waits meanwhile shares the next answer. If the upstream
-//! cannot be asked, nothing is served.
+//! cannot be asked, nothing is served. Other references are brought when somebody asks for them, and forgotten when the
+//! upstream has changed them.
 //!
 //! A mirror belongs to one upstream and one credential: git serves any object of it by its id.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
+use super::demand::Demand;
 use super::git::{Git, GitError};
+use super::listed::{Relevant, relevant};
 use super::pipe::{self, Pipe};
-use super::ref_name::{HEADS, TAGS};
+use super::upkeep;
 use super::upstream::Target;
+use crate::git_ref::{HEADS, TAGS};
 
 /// Maximum size of the list of references, in bytes.
 const MAX_REFS: u64 = 64 << 20;
+/// Maximum number of other references that one request may ask for.
+const MAX_OTHERS: usize = 1000;
+/// Maximum number of objects that the upstream is asked for by their ids for one request.
+const MAX_IDS: usize = 64;
 
 /// Why the mirror is not up to date.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -29,6 +38,14 @@ pub(super) enum MirrorError {
         /// The reason.
         why: String,
     },
+    /// A request for too much at once.
+    #[error("the upstream of {name:?} has {count} references of these names; ask for at most {MAX_OTHERS} at once")]
+    TooMany {
+        /// The repository.
+        name: String,
+        /// How many there are.
+        count: usize,
+    },
 }
 
 /// A mirror.
@@ -40,6 +57,10 @@ pub(super) struct Mirror {
     /// Numbers the operations.
     tickets: AtomicU64,
     asked: Mutex<Asked>,
+    /// How many fetches there were.
+    fetched: AtomicU64,
+    /// Held during upkeep.
+    kept: Mutex<()>,
 }
 
 /// The last answer of the upstream.
@@ -49,6 +70,10 @@ struct Asked {
     outcome: Result<(), MirrorError>,
     /// What the upstream listed when the mirror was last made equal to it.
     listed: Option<Vec<u8>>,
+    /// What it listed then beside branches and tags: names and ids.
+    others: BTreeMap<String, String>,
+    /// Those of them that the mirror has.
+    brought: BTreeMap<String, String>,
 }
 
 impl Mirror {
@@ -59,8 +84,10 @@ impl Mirror {
     pub(super) fn new(program: &Path, name: &str, folder: &Path, target: Arc<Target>) -> anyhow::Result<Self> {
         let git = Git::new(program, &create_bare(folder.join("mirror.git"))?);
         let pipe = Pipe::listen(folder.join("pipe"), target)?;
-        let asked = Asked { covers: 0, outcome: Ok(()), listed: None };
-        Ok(Self { name: name.to_owned(), git, pipe, tickets: AtomicU64::new(0), asked: Mutex::new(asked) })
+        let (others, brought) = (BTreeMap::new(), BTreeMap::new());
+        let asked = Mutex::new(Asked { covers: 0, outcome: Ok(()), listed: None, others, brought });
+        let (tickets, fetched, kept) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(()));
+        Ok(Self { name: name.to_owned(), git, pipe, tickets, asked, fetched, kept })
     }
 
     /// Makes the mirror equal to what the upstream has now, or had at some moment after this was called.
@@ -75,7 +102,7 @@ impl Mirror {
             let mut asked = mirror.asked.lock().await;
             if asked.covers < ticket {
                 asked.covers = mirror.tickets.load(Ordering::SeqCst);
-                asked.outcome = mirror.ask(&mut asked.listed).await;
+                asked.outcome = mirror.ask(&mut asked).await;
             }
             asked.outcome.clone()
         });
@@ -97,26 +124,120 @@ impl Mirror {
         }
     }
 
-    async fn ask(&self, listed: &mut Option<Vec<u8>>) -> Result<(), MirrorError> {
+    async fn ask(self: &Arc<Self>, asked: &mut Asked) -> Result<(), MirrorError> {
         let git = self.pipe.transport(&self.git).map_err(|error| self.error(error.to_string()))?;
         let url = pipe::url();
         let list = self.explained(git.run(&["ls-remote", "--symref", &url], Vec::new(), MAX_REFS).await).await?;
-        let (head, ours) = relevant(&list);
-        if listed.as_deref() == Some(&ours) {
+        if asked.listed.as_deref() == Some(&list) {
             return Ok(());
         }
-        *listed = None;
-        let specs = [format!("+{HEADS}*:{HEADS}*"), format!("+{TAGS}*:{TAGS}*")];
-        let mut arguments = vec!["fetch", "--quiet", "--prune", "--no-tags", "--no-auto-maintenance"];
-        arguments.extend(["--no-write-fetch-head", "--no-recurse-submodules", "--no-show-forced-updates", &url]);
-        arguments.extend(specs.iter().map(String::as_str));
-        let git = self.pipe.transport(&self.git).map_err(|error| self.error(error.to_string()))?;
-        self.explained(git.run(&arguments, Vec::new(), MAX_REFS).await).await?;
-        if let Some(head) = head {
-            let own = |error: GitError| self.error(error.to_string());
-            self.git.run(&["symbolic-ref", "HEAD", &head], Vec::new(), 0).await.map_err(own)?;
+        let Relevant { head, ours, others } = relevant(&list);
+        self.forget(&mut asked.brought, &others).await?;
+        asked.others = others;
+        let before = asked.listed.take();
+        if before.is_none_or(|before| relevant(&before).ours != ours) {
+            self.fetch(&["--prune"], &format!("+{HEADS}*:{HEADS}*\n+{TAGS}*:{TAGS}*\n")).await?;
+            if let Some(head) = head {
+                let own = |error: GitError| self.error(error.to_string());
+                self.git.run(&["symbolic-ref", "HEAD", &head], Vec::new(), 0).await.map_err(own)?;
+            }
         }
-        *listed = Some(ours);
+        asked.listed = Some(list);
+        Ok(())
+    }
+
+    /// Fetches what these lines say.
+    async fn fetch(self: &Arc<Self>, options: &[&str], specs: &str) -> Result<(), MirrorError> {
+        let url = pipe::url();
+        let mut arguments = vec!["fetch", "--quiet", "--stdin", "--no-tags", "--no-auto-maintenance"];
+        arguments.extend(["--no-write-fetch-head", "--no-recurse-submodules", "--no-show-forced-updates"]);
+        arguments.extend(options);
+        arguments.push(&url);
+        let git = self.pipe.transport(&self.git).map_err(|error| self.error(error.to_string()))?;
+        self.explained(git.run(&arguments, specs.into(), MAX_REFS).await).await?;
+        let number = self.fetched.fetch_add(1, Ordering::Relaxed);
+        if number.is_multiple_of(upkeep::EVERY) {
+            let mirror = self.clone();
+            tokio::spawn(async move {
+                let _turn = mirror.kept.lock().await;
+                // Without it fetches are slower, and nothing else.
+                let _ = upkeep::run(&mirror.git, number > 0).await;
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes references that the upstream has changed or removed; who asks for one gets it again.
+    async fn forget(
+        &self,
+        brought: &mut BTreeMap<String, String>,
+        others: &BTreeMap<String, String>,
+    ) -> Result<(), MirrorError> {
+        let gone: Vec<String> =
+            brought.iter().filter(|(name, id)| others.get(*name) != Some(*id)).map(|(name, _)| name.clone()).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let lines: String = gone.iter().flat_map(|name| ["delete ", name, "\n"]).collect();
+        let done = self.git.run(&["update-ref", "--stdin"], lines.into(), 0).await;
+        done.map_err(|error| self.error(error.to_string()))?;
+        brought.retain(|name, _| !gone.contains(name));
+        Ok(())
+    }
+
+    /// Prepares the mirror for a request: asks the upstream if the request lists references, and fetches references
+    /// and objects that it names and the mirror lacks, if the upstream has them.
+    ///
+    /// # Errors
+    /// The upstream cannot be asked, or the request names too many references.
+    pub(super) async fn prepare(self: &Arc<Self>, demand: Demand) -> Result<(), MirrorError> {
+        if demand.lists {
+            self.refresh().await?;
+        }
+        let missing = self.missing(&demand.ids).await?;
+        if missing.is_empty() && !demand.names_others() {
+            return Ok(());
+        }
+        let mirror = self.clone();
+        // Who asked may go; what was begun is ended.
+        let work = tokio::spawn(async move {
+            let mut asked = mirror.asked.lock().await;
+            mirror.bring(&mut asked, &demand).await?;
+            for id in missing.iter().take(MAX_IDS) {
+                // Whether this bottle may see it is the upstream's decision; if it may not, `upload-pack` says so.
+                let _ = mirror.fetch(&[], &format!("{id}\n")).await;
+            }
+            Ok(())
+        });
+        work.await.unwrap_or_else(|error| Err(self.error(error.to_string())))
+    }
+
+    /// Which of these objects the mirror lacks.
+    async fn missing(&self, ids: &[String]) -> Result<Vec<String>, MirrorError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked: String = ids.iter().flat_map(|id| [id, "\n"]).collect();
+        let check = ["cat-file", "--batch-check=%(objectname)", "--buffer"];
+        let answer =
+            self.git.run(&check, asked.into(), MAX_REFS).await.map_err(|error| self.error(error.to_string()))?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        Ok(answer.lines().filter_map(|line| line.strip_suffix(" missing")).map(str::to_owned).collect())
+    }
+
+    async fn bring(self: &Arc<Self>, asked: &mut Asked, demand: &Demand) -> Result<(), MirrorError> {
+        let wanted = asked.others.iter().filter(|(name, _)| demand.covers(name));
+        let count = wanted.clone().count();
+        if count > MAX_OTHERS {
+            return Err(MirrorError::TooMany { name: self.name.clone(), count });
+        }
+        let lacking: Vec<_> = wanted.filter(|(name, id)| asked.brought.get(*name) != Some(*id)).collect();
+        if !lacking.is_empty() {
+            let specs: String = lacking.iter().flat_map(|(name, _)| ["+", *name, ":", *name, "\n"]).collect();
+            self.fetch(&[], &specs).await?;
+            let brought = lacking.into_iter().map(|(name, id)| (name.clone(), id.clone()));
+            asked.brought.extend(brought.collect::<Vec<_>>());
+        }
         Ok(())
     }
 
@@ -133,18 +254,6 @@ impl Mirror {
     }
 }
 
-/// The branch that `HEAD` names, and the lines of a list that the mirror follows.
-fn relevant(list: &[u8]) -> (Option<String>, Vec<u8>) {
-    let text = String::from_utf8_lossy(list);
-    let symbolic = text.lines().find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
-    let head = symbolic.filter(|name| name.starts_with(HEADS) && super::ref_name::is_valid(name)).map(str::to_owned);
-    let follows = |line: &&str| {
-        let name = line.split_once('\t').map_or("", |(_, name)| name);
-        line.starts_with("ref: ") || name.starts_with(HEADS) || name.starts_with(TAGS)
-    };
-    (head, text.lines().filter(follows).collect::<Vec<_>>().join("\n").into_bytes())
-}
-
 /// Creates an empty bare repository, with nothing that is not needed: no hooks, no templates.
 ///
 /// # Errors
@@ -156,18 +265,4 @@ pub(super) fn create_bare(path: PathBuf) -> std::io::Result<PathBuf> {
     std::fs::write(path.join("HEAD"), "ref: refs/heads/main\n")?;
     std::fs::write(path.join("config"), "[core]\n\trepositoryformatversion = 0\n\tbare = true\n")?;
     Ok(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_list_branches_and_tags_count() {
-        let list = "ref: refs/heads/main\tHEAD\n1\tHEAD\n1\trefs/heads/main\n2\trefs/pull/1/head\n3\trefs/tags/v1\n";
-        let (head, ours) = relevant(list.as_bytes());
-        assert_eq!(head.as_deref(), Some("refs/heads/main"));
-        assert_eq!(ours, b"ref: refs/heads/main\tHEAD\n1\trefs/heads/main\n3\trefs/tags/v1");
-        assert_eq!(relevant(b"ref: refs/heads/../x\tHEAD").0, None);
-    }
 }

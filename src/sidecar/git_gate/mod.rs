@@ -6,10 +6,13 @@
 //! [`objects`] and [`history`] → [`forward`] → [`report`]; [`push`] is what joins them. Beside: [`mirror`] and
 //! [`upstream`], which holds the keys.
 
+mod advertised;
 mod approvals;
 mod commands;
 mod config;
 mod conversation;
+mod demand;
+mod environment;
 mod fetch;
 mod forward;
 mod gate;
@@ -17,8 +20,12 @@ mod git;
 mod history;
 mod http;
 mod inspect;
+mod judge;
+mod listed;
 mod mirror;
+mod object;
 mod objects;
+mod outcome;
 mod packed;
 mod pipe;
 mod pkt;
@@ -26,7 +33,6 @@ mod publish;
 mod push;
 mod quarantine;
 mod receive;
-mod ref_name;
 mod report;
 mod role;
 mod serve;
@@ -35,6 +41,7 @@ mod terms;
 mod texts;
 mod trace;
 mod tunnel;
+mod upkeep;
 mod upstream;
 mod upstream_http;
 mod visible;

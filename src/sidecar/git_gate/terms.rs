@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::commands::Command;
-use super::ref_name::{branch, tag};
+use crate::git_ref::{branch, tag};
 use crate::policy::{GitDelete, GitLfs, GitTerms};
 
 /// What may be pushed to a repository, ready to be matched.

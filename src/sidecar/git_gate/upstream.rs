@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
+use tokio::io::BufReader;
 use tokio::process::Command;
 
 use super::config::{Config, Repository};
-use super::conversation::{Conversation, Service, Task, Trouble};
+use super::conversation::{Conversation, PIPE, Service, Task, Trouble};
 use super::git::read_message;
 use super::{tunnel, upstream_http};
 use crate::net::{RepositoryUrl, SshUrl};
@@ -121,7 +122,8 @@ impl Target {
             told.set(if ended { String::new() } else { explain(&place, &message) });
             drop(tunnel);
         });
-        Ok(Conversation { reader: Box::new(stdout), writer: Box::new(stdin), trouble, _task: Task(task) })
+        let reader = Box::new(BufReader::with_capacity(PIPE, stdout));
+        Ok(Conversation { reader, writer: Box::new(stdin), trouble, _task: Task(task) })
     }
 }
 

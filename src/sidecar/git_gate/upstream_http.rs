@@ -12,19 +12,18 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use url::Url;
 
-use super::conversation::{Conversation, Service, Task, Trouble};
+use super::conversation::{Conversation, PIPE, Service, Task, Trouble};
 use super::pkt::{self, Packet};
 use super::tunnel;
 use crate::sidecar::listener::Stream;
 use crate::sidecar::outward::{bottle_ca, tls};
 use crate::sidecar::place::Uplink;
 
-/// The size of a pipe between git and this task, and of a piece of a body, in bytes.
-const PIPE: usize = 256 << 10;
+/// The size of a piece of a body, in bytes.
 const PIECE: usize = 64 << 10;
 
 type Body = BoxBody<Bytes, std::io::Error>;
@@ -62,7 +61,8 @@ pub(super) async fn open(
         told.set(done.err().map(|error| format!("{error:#}")).unwrap_or_default());
     });
     let (reader, writer) = tokio::io::split(near);
-    Ok(Conversation { reader: Box::new(reader), writer: Box::new(writer), trouble, _task: Task(task) })
+    let reader = Box::new(BufReader::with_capacity(PIPE, reader));
+    Ok(Conversation { reader, writer: Box::new(writer), trouble, _task: Task(task) })
 }
 
 async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Box<dyn Stream>, bool)> {

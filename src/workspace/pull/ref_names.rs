@@ -5,15 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::git_ref::is_name;
 use crate::workspace::name::Name;
 
 /// Changes of references, by name: the new value, and the old one, which is `None` if the reference must not exist.
 pub(super) type Changes = BTreeMap<Name, (String, Option<String>)>;
 
-/// Maximum length of a name, and of a component of it, in bytes: git creates each component as a file, with `.lock`
-/// appended while it is locked.
-const MAX_NAME: usize = 1024;
-const MAX_PART: usize = 250;
 /// Folders below the bottle's references in which the agent may not choose names.
 const OURS: [&[u8]; 3] = [b"refs/earlier/", b"refs/log/", b"refs/other/"];
 
@@ -56,62 +53,9 @@ fn is_blocked(name: &[u8], there: &BTreeSet<Name>) -> bool {
         || there.range(below.clone()..).next().is_some_and(|next| next.starts_with(&below))
 }
 
-/// Whether git accepts a reference name (git-check-ref-format(1)), and file systems its components.
-fn is_name(name: &[u8]) -> bool {
-    let is_part = |part: &[u8]| {
-        !part.is_empty() && part.len() <= MAX_PART && !part.starts_with(b".") && !part.ends_with(b".lock")
-    };
-    let is_byte = |byte: &u8| *byte > b' ' && *byte != 0x7f && !b"~^:?*[\\".contains(byte);
-    name.len() <= MAX_NAME
-        && name.iter().all(is_byte)
-        && name.split(|byte| *byte == b'/').all(is_part)
-        && !name.ends_with(b".")
-        && !name.windows(2).any(|pair| pair == b".." || pair == b"@{")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-    use std::process::Command;
-
-    #[test]
-    fn names_are_those_that_git_takes() {
-        let parts: [&[u8]; 24] = [
-            b"a",
-            b"",
-            b".a",
-            b"a.",
-            b"a.lock",
-            b"a.lock.b",
-            b"a..b",
-            b"a b",
-            b"a~",
-            b"a^",
-            b"a:",
-            b"a?",
-            b"a*",
-            b"a[",
-            b"a\\",
-            b"@",
-            b"@{",
-            b"a@{b",
-            b"\x7f",
-            b"\x01",
-            b"\xff",
-            b"-a",
-            "ä".as_bytes(),
-            b"\"'`$",
-        ];
-        for (one, two) in parts.iter().flat_map(|one| parts.iter().map(move |two| (one, two))) {
-            let name = [b"refs/heads/", *one, b"/", *two].concat();
-            let mut git = Command::new("git");
-            let taken = git.arg("check-ref-format").arg(OsStr::from_bytes(&name)).status().unwrap().success();
-            assert_eq!(is_name(&name), taken, "{:?}", String::from_utf8_lossy(&name));
-        }
-        assert!(!is_name(&[b"refs/", &b"a".repeat(251)[..]].concat()));
-    }
 
     #[test]
     fn what_cannot_keep_its_name_goes_under_that_of_its_object() {

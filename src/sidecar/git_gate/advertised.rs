@@ -1,0 +1,78 @@
+//! Reads what an upstream lists at the beginning of a push (git, `gitprotocol-pack(5)`, "Reference Discovery").
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::commands::{ZERO, is_id};
+use super::conversation::Conversation;
+use super::outcome::{ForwardError, words};
+use super::pkt::{self, Packet, PktError};
+use super::visible;
+
+/// Maximum number of references that an upstream may list.
+const MAX_REFS: usize = 2_000_000;
+
+/// What an upstream lists.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Its references.
+    pub(super) refs: BTreeMap<String, String>,
+    /// All ids that it has, also without a name.
+    pub(super) ids: BTreeSet<String>,
+    capabilities: Vec<String>,
+}
+
+impl Listed {
+    /// Whether it offers a capability.
+    pub(super) fn offers(&self, name: &str) -> bool {
+        self.capabilities.iter().any(|word| word == name)
+    }
+}
+
+/// Reads what the upstream lists.
+///
+/// # Errors
+/// It is malformed, or the upstream refuses.
+pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, ForwardError> {
+    let mut listed = Listed::default();
+    let mut first = true;
+    loop {
+        let line = match pkt::read(&mut conversation.reader).await {
+            Ok(Some(Packet::Line(line))) => line,
+            Ok(Some(Packet::Flush)) => break,
+            Ok(Some(_)) => return Err(ForwardError::Lacks("does not speak git's protocol of pushes")),
+            Ok(None) | Err(PktError::Read(_)) => {
+                return Err(ForwardError::Ended(words(conversation.trouble.clone()).await));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(why) = line.strip_prefix(b"ERR ") {
+            return Err(ForwardError::Refused(visible::text(why)));
+        }
+        let (text, capabilities) = line.split_at(memchr::memchr(0, &line).unwrap_or(line.len()));
+        if first {
+            let words = String::from_utf8_lossy(capabilities.get(1..).unwrap_or_default()).into_owned();
+            listed.capabilities = words.split_ascii_whitespace().map(str::to_owned).collect();
+            first = false;
+        }
+        let text = String::from_utf8_lossy(text);
+        let (id, name) = text.trim_end_matches('\n').split_once(' ').unwrap_or_default();
+        if listed.ids.len() > MAX_REFS || !is_id(id) {
+            return Err(ForwardError::Lacks("lists references that cannot be read"));
+        }
+        if id != ZERO {
+            listed.ids.insert(id.to_owned());
+            if name.starts_with("refs/") {
+                listed.refs.insert(name.to_owned(), id.to_owned());
+            }
+        }
+    }
+    let sha1 =
+        listed.capabilities.iter().all(|word| !word.starts_with("object-format=") || word == "object-format=sha1");
+    if !sha1 {
+        return Err(ForwardError::Lacks("has another object format than SHA-1, which the gate does not support"));
+    }
+    if !listed.offers("report-status") {
+        return Err(ForwardError::Lacks("does not report what became of a push"));
+    }
+    Ok(listed)
+}
