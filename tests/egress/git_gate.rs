@@ -265,24 +265,6 @@ fn bottler_random(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn twenty_clones_at_once_ask_the_upstream_twice_and_fetch_once() {
-    if !in_namespace("git_gate::twenty_clones_at_once_ask_the_upstream_twice_and_fetch_once") {
-        return;
-    }
-    let world = World::new(Wish::default());
-    std::thread::scope(|scope| {
-        for number in 0..20 {
-            let world = &world;
-            scope.spawn(move || world.clone_to(&format!("clone-{number}")));
-        }
-    });
-    let requests = world.requests.lock().unwrap();
-    let count = |word: &str| requests.iter().filter(|request| request.contains(word)).count();
-    assert_eq!(count("command=fetch"), 1, "{requests:#?}");
-    assert!(count("command=ls-refs") < 20, "{requests:#?}");
-}
-
-#[test]
 fn without_its_upstream_or_its_secrets_the_gate_serves_nothing_and_says_why() {
     if !in_namespace("git_gate::without_its_upstream_or_its_secrets_the_gate_serves_nothing_and_says_why") {
         return;

@@ -4,10 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bottler::policy::GitTerms;
-use flate2::{Compression, write::ZlibEncoder};
-use sha1::{Digest, Sha1};
 
 use crate::git_gate_lab::{By, Wish, World, token};
+use crate::git_gate_packs::bomb;
 use crate::lab::in_namespace;
 
 const ZERO: &str = "0000000000000000000000000000000000000000";
@@ -101,67 +100,6 @@ fn promise_10_what_git_would_not_write_is_refused() {
     assert_eq!(world.upstream("agent/x"), id);
 }
 
-/// The header of an object in a pack (git, `gitformat-pack(5)`).
-fn header(kind: u8, mut size: usize) -> Vec<u8> {
-    let mut bytes = vec![kind << 4 | u8::try_from(size & 15).unwrap()];
-    size >>= 4;
-    while size > 0 {
-        *bytes.last_mut().unwrap() |= 0x80;
-        bytes.push(u8::try_from(size & 0x7f).unwrap());
-        size >>= 7;
-    }
-    bytes
-}
-
-fn number(mut value: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let rest = value >> 7;
-        bytes.push(u8::try_from(value & 0x7f).unwrap() | if rest > 0 { 0x80 } else { 0 });
-        value = rest;
-        if rest == 0 {
-            return bytes;
-        }
-    }
-}
-
-fn deflate(bytes: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    let mut to = ZlibEncoder::new(Vec::new(), Compression::best());
-    to.write_all(bytes).unwrap();
-    to.finish().unwrap()
-}
-
-/// A pack of about a thousand bytes, whose last object has a gibibyte: each delta copies its base many times.
-fn bomb() -> Vec<u8> {
-    const SMALL: usize = 1 << 16;
-    let mut pack = [b"PACK", &2_u32.to_be_bytes()[..], &3_u32.to_be_bytes()].concat();
-    let mut at = pack.len();
-    pack.extend([header(3, SMALL), deflate(&vec![0; SMALL])].concat());
-    let (mut base, mut size) = (at, SMALL);
-    // A copy from the beginning: 64 KiB without a size, and 0xffffff bytes with three bytes of it.
-    for (copy, length, times) in [(&[0x80][..], SMALL, 256), (&[0xf0, 0xff, 0xff, 0xff][..], 0xff_ffff, 64)] {
-        let delta = [number(size), number(length * times), copy.repeat(times)].concat();
-        at = pack.len();
-        pack.extend(header(6, delta.len()));
-        // The distance to the base, in git's own numbers.
-        let mut distance = at - base;
-        let mut digits = vec![u8::try_from(distance & 0x7f).unwrap()];
-        distance >>= 7;
-        while distance > 0 {
-            distance -= 1;
-            digits.push(u8::try_from(distance & 0x7f).unwrap() | 0x80);
-            distance >>= 7;
-        }
-        pack.extend(digits.iter().rev());
-        pack.extend(deflate(&delta));
-        (base, size) = (at, length * times);
-    }
-    let sum = Sha1::digest(&pack);
-    pack.extend_from_slice(&sum);
-    pack
-}
-
 #[test]
 fn promise_15_a_small_pack_that_becomes_large_is_refused_at_once() {
     if !in_namespace("git_gate_hostile::promise_15_a_small_pack_that_becomes_large_is_refused_at_once") {
@@ -240,6 +178,50 @@ fn promise_17_what_an_upstream_prints_controls_no_terminal() {
     hook("#!/bin/sh\nprintf 'thanks \\033[31m\\n' >&2\n");
     let done = world.git(&clone, &push).expect(true, &["thanks ?[31m"]);
     assert!(!done.text.contains('\x1b'), "{:?}", done.text);
+}
+
+/// A line of git's protocol.
+fn line(text: &[u8]) -> Vec<u8> {
+    [format!("{:04x}", text.len() + 4).as_bytes(), text].concat()
+}
+
+#[test]
+fn promise_17_what_an_upstream_says_in_any_band_controls_no_terminal() {
+    if !in_namespace("git_gate_hostile::promise_17_what_an_upstream_says_in_any_band_controls_no_terminal") {
+        return;
+    }
+    const EVIL: &[u8] = b"\x1b]0;owned\x07\x1b[2J\x9b31m\xe2\x80\xaeend\r";
+    let world = World::new(Wish::default());
+    let clone = world.clone_to("clone");
+    world.write("clone/a", "a\n");
+    world.commit("clone", "a");
+    let name = b"refs/heads/agent/x";
+    let refused = [line(b"unpack ok\n"), line(&[b"ng ", &name[..], b" no ", EVIL, b"\n"].concat()), b"0000".to_vec()];
+    let broken = [line(&[b"unpack ", EVIL].concat()), b"0000".to_vec()].concat();
+    let band = |number: u8, data: &[u8]| line(&[&[number], data].concat());
+    let long = EVIL.repeat(3000);
+    for (what, response) in [
+        ("a message", [band(2, EVIL), band(1, &refused.concat()), b"0000".to_vec()].concat()),
+        ("a message in pieces", [band(2, &EVIL[..1]), band(2, &EVIL[1..]), band(3, b"end")].concat()),
+        ("a fatal error", band(3, EVIL)),
+        ("a long fatal error", band(3, &long)),
+        ("the unpacking", [band(1, &broken), b"0000".to_vec()].concat()),
+        ("an error instead of bands", line(&[b"ERR ", EVIL].concat())),
+        ("a band that nobody knows", band(7, EVIL)),
+        ("no packets", EVIL.to_vec()),
+    ] {
+        *world.http.scripted.lock().unwrap() = Some(response);
+        for url in [world.url(), format!("git://{}/app.git", world.gate)] {
+            world.git(&clone, &["remote", "set-url", "origin", &url]).expect(true, &[]);
+            let push = ["-c", "color.ui=false", "push", "origin", "HEAD:refs/heads/agent/x"];
+            let done = world.git(&clone, &push).expect(false, &["[remote rejected]"]);
+            // git itself erases the end of a line of the remote's: nothing else comes through.
+            let text = done.text.replace("\x1b[K", "");
+            let control = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+            assert!(!text.contains(control) && !text.contains('\u{202e}'), "{what}: {:?}", done.text);
+        }
+    }
+    assert_eq!(world.upstream("agent/x"), "");
 }
 
 #[test]

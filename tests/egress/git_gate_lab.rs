@@ -1,23 +1,23 @@
 //! A git gate between an agent's real git and a real upstream: OpenSSH's server, or `git http-backend`.
 
+#![allow(dead_code, reason = "tests and the bench each use a part of it")]
+
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bottler::policy::GitTerms;
 use bottler::scan::{Dlp, KnownSecret};
 use bottler::sidecar::git_gate::{Config, Gate, Known, Programs, ROLE, Repository};
 use bottler::sidecar::role::{CommandOf, MessageOf};
 use bottler::sidecar::{Action, Command as SidecarCommand, Event, Message, OutputLine};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 
+pub use crate::git_gate_client::Done;
+use crate::git_gate_client::{enter, git_command, git_in};
+use crate::git_gate_upstream::{HttpUpstream, Relay, http_backend, start_sshd};
 use crate::lab::sh;
 use crate::support::process::wait_for;
 
@@ -53,42 +53,51 @@ pub fn token() -> String {
     ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
 }
 
-/// What a command did.
-#[derive(Debug)]
-pub struct Done {
-    pub ok: bool,
-    /// Both outputs.
-    pub text: String,
-}
-
-impl Done {
-    #[track_caller]
-    pub fn expect(self, ok: bool, words: &[&str]) -> Self {
-        assert_eq!(self.ok, ok, "{}", self.text);
-        for word in words {
-            assert!(self.text.contains(word), "no {word:?} in: {}", self.text);
-        }
-        self
-    }
-}
-
 pub struct World {
     pub folder: tempfile::TempDir,
     pub gate: SocketAddr,
-    pub requests: Arc<Mutex<Vec<String>>>,
+    /// The upstream, if it is over HTTP.
+    pub http: HttpUpstream,
+    /// What is between the gate and the upstream.
+    pub between: Relay,
+    config: String,
+    running: Running,
+    sshd: Option<Child>,
+}
+
+/// The gate's process.
+struct Running {
     child: Child,
     input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
-    sshd: Option<Child>,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        for child in [Some(&mut self.child), self.sshd.as_mut()].into_iter().flatten() {
+        for child in [Some(&mut self.running.child), self.sshd.as_mut()].into_iter().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
+}
+
+/// Starts a gate; returns it with its address.
+fn start(config: &str) -> (Running, SocketAddr) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
+        .args([ROLE, "127.0.0.1:0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "{config}").unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = errors.next().unwrap().unwrap();
+    let gate = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).parse().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("ready"));
+    (Running { child, input, lines }, gate)
 }
 
 impl World {
@@ -99,17 +108,23 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir_all(at("home")).unwrap();
+        enter();
         git_in(folder.path(), folder.path(), &["init", "-q", "--bare", "-b", "main", "upstream.git"]).expect(true, &[]);
-        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let http = HttpUpstream::new(folder.path().to_owned());
         let (mut sshd, mut identity, mut known_host_key) = (None, None, None);
-        let url = match wish.by {
-            By::Http => format!("http://{}/upstream.git", http_backend(folder.path().to_owned(), requests.clone())),
+        let upstream = match wish.by {
+            By::Http => http_backend(http.clone()),
             By::Ssh => {
                 let port = start_sshd(folder.path(), &mut sshd);
                 identity = Some(std::fs::read_to_string(at("user")).unwrap());
                 known_host_key = wish.host_key.or_else(|| Some(std::fs::read_to_string(at("host.pub")).unwrap()));
-                format!("ssh://root@127.0.0.1:{port}{}", at("upstream.git").display())
+                SocketAddr::from(([127, 0, 0, 1], port))
             }
+        };
+        let between = Relay::new(&[], move || upstream);
+        let url = match wish.by {
+            By::Http => format!("http://{}/upstream.git", between.address),
+            By::Ssh => format!("ssh://root@{}{}", between.address, at("upstream.git").display()),
         };
         let secret = |&value: &&str| KnownSecret { value: value.to_owned(), hosts: Vec::new() };
         let known = Known { secrets: wish.secrets.iter().map(secret).collect(), placeholders: Vec::new() };
@@ -126,21 +141,9 @@ impl World {
             known: wish.released.then_some(known),
             repositories: vec![repository],
         };
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
-            .args([ROLE, "127.0.0.1:0"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = child.stdin.take().unwrap();
-        writeln!(input, "{}", serde_json::to_string(&config).unwrap()).unwrap();
-        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = errors.next().unwrap().unwrap();
-        let gate = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).parse().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.next().unwrap().unwrap().contains("ready"));
-        let world = Self { folder, gate, requests, child, input, lines, sshd };
+        let config = serde_json::to_string(&config).unwrap();
+        let (running, gate) = start(&config);
+        let world = Self { folder, gate, http, between, config, running, sshd };
         world.seed();
         world
     }
@@ -154,6 +157,25 @@ impl World {
         self.commit("seed", "begin");
         let upstream = self.path("upstream.git").display().to_string();
         self.git(&seed, &["push", "-q", &upstream, "main"]).expect(true, &[]);
+    }
+
+    /// The gate's process id.
+    pub fn pid(&self) -> u32 {
+        self.running.child.id()
+    }
+
+    /// Starts another gate in the place of one that was killed.
+    pub fn restart(&mut self) {
+        self.running.child.wait().unwrap();
+        // A new container has no socket of an earlier one.
+        std::fs::remove_file("/run/bottler-ctl/socket").unwrap();
+        (self.running, self.gate) = start(&self.config);
+    }
+
+    /// Waits until the upstream does nothing any more.
+    pub fn settled(&self) {
+        let idle = || self.between.open() == 0 && self.http.busy.load(Ordering::SeqCst) == 0;
+        wait_for("the upstream", || idle().then_some(()));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -210,8 +232,22 @@ impl World {
         done.stdout
     }
 
+    /// The URL of the upstream over ssh, and the setting of git that leads to it without the gate.
+    pub fn direct(&self) -> (String, String) {
+        let options = "-F /dev/null -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR";
+        let ssh = format!("core.sshCommand=ssh -i {} {options}", self.path("user").display());
+        (format!("ssh://root@{}{}", self.between.address, self.path("upstream.git").display()), ssh)
+    }
+
     /// Posts commands and a pack, as a client that is not git; returns the whole response as text.
     pub fn post(&self, commands: &[String], pack: &[u8]) -> String {
+        self.post_timed(commands, pack).0
+    }
+
+    /// The same; also returns how long it took, and the longest time without a byte of the response after the request
+    /// had been sent.
+    pub fn post_timed(&self, commands: &[String], pack: &[u8]) -> (String, Duration, Duration) {
+        let began = Instant::now();
         let mut body = Vec::new();
         for (number, command) in commands.iter().enumerate() {
             let text = if number == 0 { format!("{command}\0report-status side-band-64k") } else { command.clone() };
@@ -226,18 +262,23 @@ impl World {
         );
         stream.write_all(head.as_bytes()).unwrap();
         let _ = stream.write_all(&body);
-        let mut response = Vec::new();
-        std::io::Read::read_to_end(&mut stream, &mut response).unwrap();
-        String::from_utf8_lossy(&response).into_owned()
+        let (mut response, mut piece, mut silence) = (Vec::new(), vec![0; 64 << 10], Duration::ZERO);
+        let mut heard = Instant::now();
+        while let Ok(length @ 1..) = std::io::Read::read(&mut stream, &mut piece) {
+            response.extend_from_slice(&piece[..length]);
+            silence = silence.max(heard.elapsed());
+            heard = Instant::now();
+        }
+        (String::from_utf8_lossy(&response).into_owned(), began.elapsed(), silence)
     }
 
     /// All decisions so far.
     pub fn decisions(&mut self) -> Vec<Event> {
         let command: CommandOf<Gate> = SidecarCommand { n: 1, action: Action::Flush };
-        writeln!(self.input, "{}", serde_json::to_string(&command).unwrap()).unwrap();
+        writeln!(self.running.input, "{}", serde_json::to_string(&command).unwrap()).unwrap();
         let mut events = Vec::new();
         loop {
-            let line = self.lines.next().unwrap().unwrap();
+            let line = self.running.lines.next().unwrap().unwrap();
             match serde_json::from_str::<OutputLine<MessageOf<Gate>>>(&line).unwrap().message {
                 Message::Audit(event) => events.push(*event),
                 Message::Acknowledged(_) => return events,
@@ -245,101 +286,4 @@ impl World {
             }
         }
     }
-}
-
-fn git_command(home: &Path, folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new("/usr/bin/git");
-    command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", home.join("home"));
-    command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0");
-    for who in ["AUTHOR", "COMMITTER"] {
-        command.env(format!("GIT_{who}_NAME"), "Agent").env(format!("GIT_{who}_EMAIL"), "agent@example.com");
-    }
-    command.args(["-c", "safe.directory=*", "-c", "protocol.file.allow=always"]).args(arguments).current_dir(folder);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn git_in(home: &Path, folder: &Path, arguments: &[&str]) -> Done {
-    let done = git_command(home, folder, arguments).output().unwrap();
-    let text = [done.stdout, done.stderr].concat();
-    Done { ok: done.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
-}
-
-fn start_sshd(folder: &Path, sshd: &mut Option<Child>) -> u16 {
-    let file = |name: &str| folder.join(name).display().to_string();
-    for name in ["host", "user"] {
-        let mut keygen = Command::new("ssh-keygen");
-        assert!(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f", &file(name)]).status().unwrap().success());
-    }
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = format!(
-        "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
-         PermitRootLogin yes\nUsePAM no\nPasswordAuthentication no\nAcceptEnv GIT_PROTOCOL\nMaxStartups 100\n",
-        file("host"),
-        file("user.pub")
-    );
-    std::fs::write(file("sshd_config"), config).unwrap();
-    let mut command = Command::new("/usr/sbin/sshd");
-    command.args(["-D", "-e", "-f", &file("sshd_config")]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    *sshd = Some(command.spawn().expect("openssh-server is installed"));
-    wait_for("sshd", || TcpStream::connect(("127.0.0.1", port)).ok());
-    port
-}
-
-/// Serves repositories by `git http-backend`, and records the requests.
-fn http_backend(root: PathBuf, requests: Arc<Mutex<Vec<String>>>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                let (root, requests) = (root.clone(), requests.clone());
-                let service = service_fn(move |request| cgi(root.clone(), requests.clone(), request));
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-                );
-            }
-        });
-    });
-    address
-}
-
-async fn cgi(
-    root: PathBuf,
-    requests: Arc<Mutex<Vec<String>>>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, std::io::Error> {
-    let (head, body) = request.into_parts();
-    let header =
-        |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let first = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
-    requests.lock().unwrap().push(format!("{} {} {first}", head.method, head.uri));
-    let mut command = tokio::process::Command::new("/usr/bin/git");
-    command.args(["-c", "safe.directory=*", "http-backend"]).env_clear().env("PATH", std::env::var("PATH").unwrap());
-    command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "test");
-    command.env("PATH_INFO", head.uri.path()).env("QUERY_STRING", head.uri.query().unwrap_or_default());
-    command.env("REQUEST_METHOD", head.method.as_str()).env("CONTENT_TYPE", header("content-type"));
-    command.env("GIT_PROTOCOL", header("git-protocol")).env("CONTENT_LENGTH", body.len().to_string());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn()?;
-    let mut stdin = child.stdin.take().unwrap();
-    tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut stdin, &body).await });
-    let output = child.wait_with_output().await?.stdout;
-    let end = output.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_default();
-    let mut response = Response::builder();
-    for line in String::from_utf8_lossy(&output[..end]).lines() {
-        let (name, value) = line.split_once(": ").unwrap_or_default();
-        response = match name {
-            "Status" => response.status(value.split(' ').next().unwrap_or_default().parse::<u16>().unwrap_or(500)),
-            name => response.header(name, value),
-        };
-    }
-    response
-        .body(Full::new(Bytes::copy_from_slice(output.get(end + 4..).unwrap_or_default())))
-        .map_err(std::io::Error::other)
 }

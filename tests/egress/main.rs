@@ -18,8 +18,15 @@ mod credentials;
 mod desk;
 mod flood;
 mod git_gate;
+mod git_gate_client;
+mod git_gate_contents;
 mod git_gate_hostile;
+mod git_gate_killed;
 mod git_gate_lab;
+mod git_gate_limits;
+mod git_gate_packs;
+mod git_gate_refs;
+mod git_gate_upstream;
 mod honest;
 #[path = "../support/lab.rs"]
 mod lab;
