@@ -31,6 +31,7 @@ mod honest;
 #[path = "../support/lab.rs"]
 mod lab;
 mod load;
+mod oracle;
 mod programs;
 mod requests;
 mod secrets;

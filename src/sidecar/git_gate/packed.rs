@@ -41,6 +41,9 @@ pub(super) enum Unpackable {
     Dictionary,
 }
 
+/// Receives what was unpacked, and the rest of the allowance; returns a value to end the search.
+type Visit<'a, T> = dyn FnMut(&[u8], &mut usize) -> Result<Option<T>, Unpackable> + 'a;
+
 /// What has been found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -73,11 +76,7 @@ fn deflated(header: &[u8]) -> Option<usize> {
 ///
 /// # Errors
 /// The allowance is used up.
-pub(super) fn unpack<T>(
-    content: &[u8],
-    left: &mut usize,
-    visit: &mut dyn FnMut(&[u8], &mut usize) -> Result<Option<T>, Unpackable>,
-) -> Result<Option<T>, Unpackable> {
+pub(super) fn unpack<T>(content: &[u8], left: &mut usize, visit: &mut Visit<'_, T>) -> Result<Option<T>, Unpackable> {
     // Streams that follow each other were unpacked together with the first of them.
     let mut done: Vec<(Format, Range<usize>)> = Vec::new();
     for (format, at) in headers(content) {
