@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bottler::sidecar::git_gate::TermsSpec;
+use bottler::policy::GitTerms;
 use git_gate_lab::{By, Wish, World};
 
 /// Set where the bench runs in its own namespaces.
@@ -65,7 +65,7 @@ fn main() {
 
 /// Terms under which everything of the bench may be pushed.
 fn wish() -> Wish {
-    Wish { by: By::Ssh, terms: TermsSpec::default(), ..Wish::default() }
+    Wish { by: By::Ssh, terms: GitTerms::default(), ..Wish::default() }
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> Duration {
