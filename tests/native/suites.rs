@@ -5,6 +5,8 @@
 mod audit_full;
 #[path = "../suites/cli.rs"]
 mod cli;
+#[path = "../suites/credentials_changed.rs"]
+mod credentials_changed;
 #[path = "../suites/git_gate.rs"]
 mod git_gate;
 #[path = "../suites/probe.rs"]
