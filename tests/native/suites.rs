@@ -9,6 +9,8 @@ mod cli;
 mod git_gate;
 #[path = "../suites/probe.rs"]
 mod probe;
+#[path = "../suites/supervise.rs"]
+mod supervise;
 #[path = "../suites/teardown.rs"]
 mod teardown;
 #[path = "../suites/watch.rs"]
