@@ -11,6 +11,7 @@ return recipe(function(plan)
   local egress = sidecars.egress(net, plan.egress) -- the only way out
   if plan.cred_proxy then sidecars.cred_proxy(net, egress) end -- routes with credentials
   if plan.git then sidecars.git_gate(net, egress) end -- every push is inspected
+  if plan.supervise then sidecars.supervise() end -- the agent asks, the operator answers
 
   -- A sealed agent has no network: it reaches egress through a socket.
   local agent = run_agent { image = image, network = net.inside, egress = egress, config = plan.agent }

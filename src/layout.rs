@@ -16,6 +16,7 @@
 //! | egress, for a sidecar that goes out through it | not seen | `/run/bottler-pairs/<n>/egress`; there at `/run/bottler-pairs/1/egress` | |
 //! | such a sidecar, for egress | not seen | `/run/bottler-pairs/1/sidecar`; in egress' at `/run/bottler-pairs/<n>/sidecar` | |
 //! | the dialer of an egress, on the native engine | not seen | `/run/bottler-service/socket`; in egress' at `/run/bottler-dialer/socket` | |
+//! | the bottle's configuration, written by supervise | `/run/bottler-policy`, read-only | `/run/bottler-policy` | |
 //! | counterpart, the probe's destination | not reached directly | 8080 HTTP, 7007 UDP, on the outside network | |
 //!
 //! Who runs as whom: built-in sidecars as [`sidecar::USER`], the agent as the plan's user ([`agent::DEFAULT_USER`] where it
@@ -181,6 +182,16 @@ pub mod git_gate {
     pub const GIT: &str = "/usr/bin/git";
     /// See [`GIT`].
     pub const SSH: &str = "/usr/bin/ssh";
+}
+
+/// The server by which the agent asks the operator.
+pub mod supervise {
+    /// The name that the agent finds it under, in the default launch.
+    pub const NAME: &str = "supervise";
+    /// Its port.
+    pub const PORT: u16 = 9098;
+    /// The volume with the bottle's configuration: the sidecar writes it, the agent reads it.
+    pub const POLICY_DIR: &str = "/run/bottler-policy";
 }
 
 /// The probe's counterpart.

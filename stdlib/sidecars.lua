@@ -25,6 +25,12 @@ function sidecars.git_gate(net, egress)
   return gate
 end
 
+-- An MCP server at http://supervise:9098/mcp, by which the agent asks its operator. It has no network.
+function sidecars.supervise()
+  local supervise = sidecar_start { name = "supervise", role = "supervise" }
+  return supervise
+end
+
 -- Merges the given options into defaults.
 local function over(defaults, given)
   for name, value in pairs(given or {}) do

@@ -1,6 +1,7 @@
 //! The audit event: a decision of a sidecar about a request, or what happened to a sidecar itself.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// One decision, or several similar ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub enum Subject {
     Request,
     /// A sidecar, or the agent's pause; written by the holder.
     Sidecar,
+    /// A request of the agent to its operator; written by the holder.
+    Proposal,
 }
 
 impl Subject {
@@ -66,6 +69,14 @@ pub struct Details {
     /// The destination, as far as it could be parsed and contains no secret: `host:port`; `*.DOMAIN` for several hosts
     /// of a domain that were counted together.
     pub destination: String,
+}
+
+/// The id of a refusal: the same for decisions that are counted together, and the same in the response to the agent and in the log.
+pub fn denial_id(kind: &Details) -> String {
+    let told = (&kind.code, &kind.reason, &kind.method, &kind.destination);
+    let digest = Sha256::digest(serde_json::to_vec(&told).unwrap_or_default());
+    let hex: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("d{hex}")
 }
 
 /// Milliseconds since 1970.

@@ -16,7 +16,7 @@ mod token_bucket;
 mod write;
 
 pub use coalesce::{Coalescer, Limits};
-pub use event::{Details, Event, Subject, now};
+pub use event::{Details, Event, Subject, denial_id, now};
 pub use learn::learn;
 pub use read::{Chain, Entry, Record, find, read};
 pub use write::{LogSummary, Writer};

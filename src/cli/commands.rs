@@ -7,6 +7,7 @@ use super::git;
 use super::launch::{resume, run};
 use super::policy::{audit, command as policy, stats};
 use super::print::{print_message, report_unwritten};
+use super::requests::command as requests;
 use super::setup::{credentials, doctor, gc, init, lua, manifest, trust};
 use super::sidecar;
 use crate::session::Class;
@@ -59,6 +60,8 @@ enum Command {
     Lua(lua::Args),
     /// Explain, print and change what may leave a bottle
     Policy(policy::Args),
+    /// List what agents ask for, and decide about it
+    Requests(requests::Args),
     /// Print the decisions of sidecars, and check that the audit log is intact
     Audit(audit::Args),
     /// Print counters of a running bottle's egress
@@ -105,6 +108,7 @@ pub async fn main() -> u8 {
         Command::Doctor(args) => doctor::main(&args).await,
         Command::Lua(args) => lua::main(args).await,
         Command::Policy(args) => policy::main(&args).await,
+        Command::Requests(args) => requests::main(&args).await,
         Command::Audit(args) => audit::main(&args),
         Command::Stats(args) => stats::stats(&args).await,
         Command::Git(args) => git::main(&args).await,

@@ -8,6 +8,7 @@ mod launch;
 mod open;
 mod policy;
 mod print;
+mod requests;
 mod setup;
 mod sidecar;
 mod terminal;

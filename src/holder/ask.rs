@@ -1,11 +1,12 @@
 //! Sends one request to the holder of a running bottle, over the socket in the bottle's directory.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{FromHolder, Receiver, ToHolder, Wire, reach, split};
+use super::{FromHolder, Receiver, RequestAction, ToHolder, Wire, reach, split};
 use crate::policy::{Change, LivePolicy};
+use crate::primitive::ShownRequest;
 use crate::session::{Class, Failure};
 use crate::sidecar::git_gate::Approval;
 
@@ -39,6 +40,16 @@ pub async fn renew_credentials(
     ask(bottle, directory, &question, answer).await
 }
 
+/// Returns the requests of a bottle's agent, or decides about one and returns that.
+///
+/// # Errors
+/// No holder listens or responds, or the decision is not possible.
+pub async fn ask_requests(bottle: &str, directory: &Path, action: RequestAction) -> Result<Vec<ShownRequest>, Failure> {
+    let question = ToHolder::Requests { bottle: bottle.to_owned(), action };
+    let answer = |said| if let FromHolder::Requests(answer) = said { Some(*answer) } else { None };
+    ask(bottle, directory, &question, answer).await
+}
+
 /// Restarts a dead sidecar of a bottle, and waits until it is ready.
 ///
 /// # Errors
@@ -59,6 +70,12 @@ pub async fn approve_push(bottle: &str, directory: &Path, approval: Approval) ->
     ask(bottle, directory, &question, answer).await
 }
 
+/// The directory of the bottle whose holder serves a bottle: its own, or that of the outermost one around it.
+pub fn served_in(directory: &Path) -> PathBuf {
+    let outermost = std::fs::read_to_string(directory.join(WITHIN)).ok();
+    outermost.and_then(|id| Some(directory.parent()?.join(id))).unwrap_or_else(|| directory.to_owned())
+}
+
 async fn ask<T>(
     bottle: &str,
     directory: &Path,
@@ -66,10 +83,7 @@ async fn ask<T>(
     answer: impl Fn(FromHolder) -> Option<Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let failed = |why: String| Failure::new(Class::Operation, format!("ask the holder of {bottle}: {why}"));
-    // A nested bottle is served by the holder of the outermost one.
-    let outermost = std::fs::read_to_string(directory.join(WITHIN)).ok();
-    let outermost = outermost.and_then(|id| Some(directory.parent()?.join(id)));
-    let stream = reach(outermost.as_deref().unwrap_or(directory)).await.map_err(|error| failed(error.to_string()))?;
+    let stream = reach(&served_in(directory)).await.map_err(|error| failed(error.to_string()))?;
     let (mut from, to): (Receiver<FromHolder>, Wire) = split(stream);
     to.send(question);
     let answered = async {

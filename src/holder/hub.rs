@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{Cancel, FromHolder, Receiver, Report, ToHolder, Welcome, Wire, split};
+use super::{Cancel, FromHolder, Receiver, Report, RequestAction, ToHolder, Welcome, Wire, split};
 use crate::policy::{Change, LivePolicy};
-use crate::primitive::{Bottle, Event};
+use crate::primitive::{Bottle, Event, ShownRequest};
 use crate::session::{Class, Failure};
 use crate::sync::lock;
 
@@ -140,6 +140,14 @@ impl Hub {
                         to.send(&FromHolder::Approved(Box::new(answer)));
                     });
                 }
+                Ok(Some(ToHolder::Requests { bottle: wanted, action })) => {
+                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
+                    // A decision is carried out even if the operator's client leaves.
+                    tokio::spawn(async move {
+                        let answer = answer_requests(bottle, action).await;
+                        to.send(&FromHolder::Requests(Box::new(answer)));
+                    });
+                }
                 Ok(Some(ToHolder::RestartSidecar { bottle: wanted, name })) => {
                     let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
                     tokio::spawn(async move {
@@ -206,6 +214,15 @@ async fn answer_policy(bottle: Option<Arc<Bottle>>, change: Option<&Change>) -> 
     match change {
         Some(change) => bottle.change_policy(change).await,
         None => bottle.policy().await,
+    }
+}
+
+async fn answer_requests(bottle: Option<Arc<Bottle>>, action: RequestAction) -> Result<Vec<ShownRequest>, Failure> {
+    let bottle = bottle.ok_or_else(|| Failure::new(Class::Input, "the bottle has not been created yet"))?;
+    match action {
+        RequestAction::List => bottle.requests().await,
+        RequestAction::Approve { id, hash, scope } => bottle.approve(&id, &hash, scope).await.map(|one| vec![one]),
+        RequestAction::Reject { id, reason } => bottle.reject(&id, &reason).await.map(|one| vec![one]),
     }
 }
 

@@ -29,7 +29,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use tokio::net::UnixStream;
 
-pub use ask::{approve_push, ask_policy, renew_credentials, restart_sidecar};
+pub use ask::{approve_push, ask_policy, ask_requests, renew_credentials, restart_sidecar, served_in};
 pub use cancel::Cancel;
 pub use claim::PLAN_FILE;
 pub use draft::{Draft, Drafts};
@@ -39,7 +39,7 @@ pub use mounted::check_mount;
 pub use nested::in_memory;
 pub use sources::{Sources, Unresolved};
 pub use spawn::{ROLE, host_env, spawn};
-pub use wire::{Executed, FromHolder, Launch, Receiver, Report, Times, ToHolder, Welcome, Wire, split};
+pub use wire::{Executed, FromHolder, Launch, Receiver, Report, RequestAction, Times, ToHolder, Welcome, Wire, split};
 
 use crate::credential::Credential;
 use crate::engine::choice::{connect, connect_unbounded};

@@ -379,6 +379,9 @@ fn events(parent: &Arc<Bottle>, id: &str, output: &Arc<AgentOutput>) -> Events {
                 bottle.answer(question, None);
             }
         }
+        Event::Request { bottle, id, kind, pending } => {
+            parent.events.tell(Event::Request { bottle, id, kind, pending });
+        }
         Event::Audit(event) => parent.events.tell(Event::Audit(event)),
         Event::NotTight { why, red, unpaused } => {
             parent.events.tell(Event::NotTight { why: format!("{id}: {why}"), red, unpaused });

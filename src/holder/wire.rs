@@ -16,8 +16,8 @@ use super::draft::Drafts;
 use crate::audit::LogSummary;
 use crate::lua::Program;
 use crate::plan::LaunchPlan;
-use crate::policy::{Change, LivePolicy};
-use crate::primitive::Event;
+use crate::policy::{Change, LivePolicy, Scope};
+use crate::primitive::{Event, ShownRequest};
 use crate::session::{Failure, Invocation, KeptWorkspace, UndoRow};
 use crate::sidecar::git_gate::Approval;
 use crate::wire::{Reader, line};
@@ -68,12 +68,43 @@ pub enum ToHolder {
         /// The values, by the names of the credentials.
         values: BTreeMap<String, String>,
     },
+    /// Return the agent's requests of this bottle or of a nested one, or decide about one.
+    Requests {
+        /// The bottle's id.
+        bottle: String,
+        /// What to do.
+        action: RequestAction,
+    },
     /// Restart a dead sidecar of this bottle or of a nested one.
     RestartSidecar {
         /// The bottle's id.
         bottle: String,
         /// The sidecar's name.
         name: String,
+    },
+}
+
+/// What an operator does with requests.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestAction {
+    /// Return all of them.
+    List,
+    /// Grant one.
+    Approve {
+        /// Its id.
+        id: String,
+        /// The hash that was shown.
+        hash: String,
+        /// For how long.
+        scope: Scope,
+    },
+    /// Reject one.
+    Reject {
+        /// Its id.
+        id: String,
+        /// Why, for the agent.
+        reason: String,
     },
 }
 
@@ -130,6 +161,8 @@ pub enum FromHolder {
     Approved(Box<Result<(), Failure>>),
     /// The names of the credentials whose values are new, or why they are not used.
     Renewed(Box<Result<Vec<String>, Failure>>),
+    /// The requests, or the one that was decided; or why it was not.
+    Requests(Box<Result<Vec<ShownRequest>, Failure>>),
     /// The result of restarting a sidecar.
     Restarted(Box<Result<(), Failure>>),
     /// The report; the last message.

@@ -16,6 +16,7 @@ mod resolve;
 mod schema;
 mod section;
 mod size;
+mod supervise;
 mod template;
 
 pub use catalogue::{Agent, Catalogue, ProjectFiles, user_file};
@@ -32,4 +33,5 @@ pub use resolve::{ResolvedAgent, SkillFile, choose};
 pub use schema::schema;
 pub use section::*;
 pub use size::Size;
+pub use supervise::{OnRequest, SuperviseSection, SuperviseTable};
 pub use template::{AgentTemplate, McpFormat, TemplateError};

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cred_proxy::CredProxySection;
-use super::{CredentialSection, EgressSection, GitGateSection, GitSection, Size, credential, git};
+use super::{CredentialSection, EgressSection, GitGateSection, GitSection, Size, SuperviseSection, credential, git};
 use crate::credential::Limits;
 
 /// The user's `bottler.yaml`, or a file that is named on the command line.
@@ -102,8 +102,8 @@ pub struct BottleSection {
     pub git: Vec<GitSection>,
     /// The git gate itself, in a bottle with `git`.
     pub git_gate: Option<GitGateSection>,
-    /// Reserved, not implemented: whether the agent may ask the operator.
-    pub supervise: Option<bool>,
+    /// Whether the agent may ask the operator for what its bottle does not allow.
+    pub supervise: Option<SuperviseSection>,
 }
 
 /// How an image is built.

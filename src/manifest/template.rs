@@ -81,6 +81,8 @@ pub struct McpFormat {
     pub content: String,
     /// One server, with `{name}` and `{url}`.
     pub entry: String,
+    /// The same for the server by which the agent asks its operator, whose calls wait for a person; `entry` by default.
+    pub supervise: Option<String>,
     /// The separator between two servers.
     #[serde(default)]
     pub between: String,

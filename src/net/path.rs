@@ -220,6 +220,16 @@ impl Glob {
         }
     }
 
+    /// The pattern as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it has a star, so that it can match several paths.
+    pub fn is_pattern(&self) -> bool {
+        self.0.contains('*')
+    }
+
     /// Whether a canonical path without its query matches in any reading of a server: with encoded separators resolved,
     /// and in any case.
     pub fn may_match(&self, path: &str) -> bool {

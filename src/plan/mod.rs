@@ -19,7 +19,7 @@ use crate::credential::Limits;
 use crate::engine::Resources;
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
 pub use crate::manifest::{
-    AgentTemplate, BuildNetwork, BuildSection, CredentialFile, Keep, PLACEHOLDER, WorkspaceMode,
+    AgentTemplate, BuildNetwork, BuildSection, CredentialFile, Keep, OnRequest, PLACEHOLDER, WorkspaceMode,
 };
 use crate::policy::{EgressSpec, RequestLimits};
 pub use cred_proxy::{CredProxyPlan, RoutePlan};
@@ -89,6 +89,9 @@ pub struct LaunchPlan {
     /// The git gate, if the bottle has repositories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<GitPlan>,
+    /// How the agent asks its operator, if it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervise: Option<SupervisePlan>,
     /// What is put into the agent's container.
     pub provision: ProvisionPlan,
     /// The prompt, if there is one.
@@ -211,6 +214,21 @@ impl ImagePlan {
     }
 }
 
+/// How the agent asks its operator.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SupervisePlan {
+    /// What happens to a request.
+    #[serde(default)]
+    pub on_request: OnRequest,
+    /// Seconds after which a request for which nobody decided is rejected; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
+    /// A command of this host that is run for each request that waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<String>,
+}
+
 /// What is put into the agent's container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -279,12 +297,19 @@ pub fn resolve(
         limits: None,
         cred_proxy: None,
         git: None,
+        supervise: None,
         provision: ProvisionPlan { prompt: prompt.clone(), files: Vec::new() },
         prompt,
         workspace: None,
         keep: Keep::Never,
         params: BTreeMap::new(),
     }
+}
+
+/// Where the agent finds the server by which it asks its operator.
+pub fn supervise_url() -> String {
+    use crate::layout::supervise::{NAME, PORT};
+    format!("http://{NAME}:{PORT}/mcp")
 }
 
 /// The plan of the built-in probe, for those who look at scripts without a launch.

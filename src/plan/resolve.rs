@@ -11,12 +11,18 @@ use super::git_settings::in_env;
 use super::runtime::AUTO;
 use super::{
     AgentPlan, CredentialPlan, DEFAULT_RESOURCES, DEFAULT_WATCH, Facts, FilePlan, Flags, GitPlan, ImagePlan, Isolation,
-    Keep, LaunchPlan, ProvisionPlan, WorkspaceMode, WorkspacePlan,
+    Keep, LaunchPlan, ProvisionPlan, SupervisePlan, WorkspaceMode, WorkspacePlan,
 };
 use crate::engine::Resources;
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
-use crate::manifest::{BoundsSection, Egress, IsolationSection, Problem, ResolvedAgent, Size, Value, ValuePart};
+use crate::layout::supervise as layout;
+use crate::manifest::{
+    BoundsSection, Egress, IsolationSection, Problem, ResolvedAgent, Size, SuperviseSection, Value, ValuePart,
+};
 use crate::policy::EgressSpec;
+
+/// The skill that teaches the agent to ask. Short, and only about what to do after a refusal.
+const SKILL: &str = include_str!("../../stdlib/skills/ask-the-operator/SKILL.md");
 
 /// A plan, and what is no part of it because recipes see that.
 #[derive(Debug, Clone)]
@@ -66,12 +72,7 @@ fn plan_of(
     facts: &Facts,
 ) -> Result<Planned, Refusal> {
     let (bottle, agent, template) = (&chosen.bottle, &chosen.agent, &chosen.template);
-    if bottle.supervise == Some(true) {
-        return Err(refused(
-            "its bottle asks for supervise, which this version does not have yet",
-            "leave it out: bottler does not launch a bottle with less than it asks for",
-        ));
-    }
+    let supervise = bottle.supervise.as_ref().map(supervise).transpose()?.flatten();
     let workspace = workspace(chosen, flags, facts)?;
     let workdir = workspace.as_ref().map_or(DEFAULT_HOME, |workspace| workspace.path.as_str()).to_owned();
     let prompts = [&chosen.prompt, &flags.prompt].into_iter().flatten().map(String::as_str);
@@ -83,7 +84,8 @@ fn plan_of(
     }
     let words = Words { prompt: prompt.as_deref(), model, workdir: &workdir };
     let own = if flags.command.is_empty() { agent.command.as_deref() } else { Some(flags.command.as_slice()) };
-    let command = command(template, own, flags.headless, !agent.mcp.is_empty(), &words).map_err(|why| (why, None))?;
+    let command = command(template, own, flags.headless, !agent.mcp.is_empty() || supervise.is_some(), &words)
+        .map_err(|why| (why, None))?;
     let Environment { mut plain, secret, ask } = environment(chosen, facts)?;
     for credential in &credentials.plans {
         // What a template sets it to where there is no key.
@@ -119,7 +121,7 @@ fn plan_of(
     let unsaid = if copied { Keep::Always } else { Keep::Never };
     let secret_env: Vec<String> = secret.keys().chain(ask.keys()).cloned().collect();
     let unset = unset(chosen, own.is_some());
-    let mut files = files(chosen, &words, workspace.as_ref(), facts, &credentials.plans)?;
+    let mut files = files(chosen, &words, workspace.as_ref(), facts, &credentials.plans, supervise.is_some())?;
     let private = |(path, content)| FilePlan { path, content, mode: "0600".to_owned(), fill: false };
     files.extend(cred_proxy.iter().flat_map(CredProxyPlan::files).map(private));
     let plan = LaunchPlan {
@@ -151,6 +153,7 @@ fn plan_of(
         provision: ProvisionPlan { prompt: prompt.clone(), files },
         cred_proxy,
         git,
+        supervise,
         credentials: credentials.plans,
         limits: bottle.limits,
         prompt,
@@ -297,6 +300,7 @@ fn files(
     workspace: Option<&WorkspacePlan>,
     facts: &Facts,
     credentials: &[CredentialPlan],
+    supervised: bool,
 ) -> Result<Vec<FilePlan>, Refusal> {
     let (agent, template) = (&chosen.agent, &chosen.template);
     let file = |path: &str, content: String, executable: bool| FilePlan {
@@ -311,14 +315,21 @@ fn files(
         .map(|(path, content)| FilePlan { fill: true, ..file(path, words.fill(content), false) })
         .collect();
     match &template.mcp {
-        Some(mcp) if !agent.mcp.is_empty() => {
-            let entry = |(name, server): (&String, &crate::manifest::McpSection)| {
-                mcp.entry.replace("{name}", name).replace("{url}", &server.url)
-            };
+        Some(mcp) if !agent.mcp.is_empty() || supervised => {
+            let fill = |entry: &str, name: &str, url: &str| entry.replace("{name}", name).replace("{url}", url);
             if let Some(name) = agent.mcp.iter().find_map(|(name, server)| bad_server(name, &server.url)) {
                 return Err((format!("mcp: {name}"), None));
             }
-            let entries: Vec<String> = agent.mcp.iter().map(entry).collect();
+            let mut entries: Vec<String> =
+                agent.mcp.iter().map(|(name, server)| fill(&mcp.entry, name, &server.url)).collect();
+            if supervised {
+                if agent.mcp.contains_key(layout::NAME) {
+                    let why = format!("mcp: {} is the name of the server that `supervise` adds", layout::NAME);
+                    return Err(refused(why, "name it otherwise"));
+                }
+                let entry = mcp.supervise.as_ref().unwrap_or(&mcp.entry);
+                entries.push(fill(entry, layout::NAME, &super::supervise_url()));
+            }
             let content = words.fill(&mcp.content).replace("{entries}", &entries.join(&mcp.between));
             let path = at_home(&mcp.file);
             // A settings file that the template has already is the one with the servers in it.
@@ -329,6 +340,9 @@ fn files(
             return Err((format!("its template {} does not support MCP servers", chosen.template_name), None));
         }
         _ => {}
+    }
+    if supervised && let (Some(folder), Some(_)) = (&template.skills, &template.mcp) {
+        files.push(file(&format!("{folder}/ask-the-operator/SKILL.md"), SKILL.to_owned(), false));
     }
     match &template.skills {
         Some(folder) => files.extend(
@@ -357,6 +371,13 @@ fn files(
         return Err(refused(why, "name another file, or only the variable"));
     }
     Ok(files)
+}
+
+/// How the agent asks its operator.
+fn supervise(section: &SuperviseSection) -> Result<Option<SupervisePlan>, Refusal> {
+    let Some(table) = section.table() else { return Ok(None) };
+    let deadline = table.deadline().map_err(|why| (why, None))?.map(|time| time.as_secs());
+    Ok(Some(SupervisePlan { on_request: table.on_request, deadline, notify: table.notify }))
 }
 
 /// What of an MCP server cannot be put into a settings file as it stands.

@@ -225,12 +225,32 @@ impl RequestPatterns {
     fn method(&self, method: &str) -> bool {
         self.methods.is_empty() || self.methods.iter().any(|named| named == method)
     }
+
+    /// Whether every request of other patterns is certainly one of these.
+    fn cover(&self, other: &Self) -> bool {
+        let methods = self.methods.is_empty()
+            || !other.methods.is_empty() && other.methods.iter().all(|method| self.methods.contains(method));
+        let path = |wanted: &Glob| {
+            self.paths.iter().any(|own| own == wanted || !wanted.is_pattern() && own.matches(wanted.as_str()))
+        };
+        methods && (self.paths.is_empty() || !other.paths.is_empty() && other.paths.iter().all(path))
+    }
 }
 
 impl Allow {
     /// Whether some request to each host of a rule, at one of its ports, is allowed.
     pub(super) fn meets(&self, rule: &Rule) -> bool {
         self.rule.meets(rule)
+    }
+
+    /// Whether some request of another entry's hosts is allowed.
+    pub(super) fn meets_entry(&self, other: &Self) -> bool {
+        self.rule.meets(&other.rule)
+    }
+
+    /// Whether every request of another entry is certainly allowed by this one.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.rule.covers(&other.rule) && self.requests.cover(&other.requests)
     }
 
     /// How far a request matches; a path that is not known yet matches.

@@ -106,6 +106,17 @@ pub enum Event {
     },
     /// A sidecar's decision about a request.
     Audit(sidecar::Event),
+    /// The agent asked its operator for something, or that was decided. Nothing of it is the agent's text.
+    Request {
+        /// The bottle.
+        bottle: String,
+        /// The request's id.
+        id: String,
+        /// Its kind, in a word.
+        kind: String,
+        /// Whether it waits for the operator.
+        pending: bool,
+    },
     /// An urgent message, which is shown even while the agent has the terminal.
     Alarm(String),
     /// The agent was paused, with the reason; `None` when it continues.

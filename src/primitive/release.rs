@@ -9,9 +9,10 @@ use super::event::Event;
 use super::handle::Sidecar;
 use super::proof::prove::{self, targets};
 use super::sidecar::secrets::tell_secrets;
+use super::supervise::publish;
 use crate::init;
 use crate::layout::agent::DEFAULT_HOME;
-use crate::layout::{cred_proxy, git_gate};
+use crate::layout::{cred_proxy, git_gate, supervise};
 use crate::probe;
 use crate::session::{Class, Failure, kept_workspace};
 use crate::sidecar;
@@ -25,6 +26,7 @@ use crate::sync::lock;
 pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure> {
     let work = async {
         check_sidecars(bottle)?;
+        check_supervise(bottle)?;
         agent.open_gate();
         for sidecar in bottle.inventory.open_sidecars() {
             sidecar.ready().await?;
@@ -34,6 +36,7 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         let channel = agent.channel.get().await?;
         prove::before_release(bottle, agent, &channel).await?;
         tell_secrets(bottle).await?;
+        publish(bottle).await?;
         bottle.progress.wait_attached().await;
         let release = message(bottle, agent).await?;
         bottle.progress.note_released();
@@ -99,6 +102,18 @@ fn check_sidecars(bottle: &Bottle) -> Result<(), Failure> {
 fn image(bottle: &Bottle) -> String {
     let name = &bottle.plan.image.source;
     if name.is_empty() { String::new() } else { format!(" {name}") }
+}
+
+/// Refuses a recipe that leaves out the sidecar by which the plan's agent asks.
+fn check_supervise(bottle: &Bottle) -> Result<(), Failure> {
+    let serves =
+        |sidecar: &Arc<Sidecar>| sidecar.name == supervise::NAME && sidecar.role.is_some_and(|role| role.shows_policy);
+    if bottle.plan.supervise.is_none() || bottle.inventory.open_sidecars().iter().any(serves) {
+        return Ok(());
+    }
+    let why =
+        format!("the plan has `supervise`, and the recipe starts no sidecar named {} of that role", supervise::NAME);
+    Err(Failure::new(Class::Input, why).hint("sidecars.supervise(), as in scripts/launch.lua"))
 }
 
 async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failure> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{Message, Never};
 use super::stdio;
-use crate::audit::{Coalescer, Details, Event, Limits, Subject, now};
+use crate::audit::{Coalescer, Details, Event, Limits, Subject, denial_id, now};
 use crate::policy::{Form, Intent, Reason};
 use crate::sync::lock;
 
@@ -102,6 +102,19 @@ impl Log {
     /// Logs a decision about an intent; `None` if the request could not be parsed. Text from the agent that contains a
     /// secret is left out: audit logs are shared.
     pub(super) fn record(&self, intent: Option<&Intent>, outcome: LoggedDecision<'_>, holds: impl Fn(&str) -> bool) {
+        self.note(self.details(intent, outcome, holds));
+    }
+
+    /// Logs a refusal; returns its id.
+    pub(super) fn refuse(&self, intent: Option<&Intent>, reason: &Reason, holds: impl Fn(&str) -> bool) -> String {
+        let details = self.details(intent, LoggedDecision::Refuse(reason), holds);
+        let id = denial_id(&details);
+        self.note(details);
+        id
+    }
+
+    /// A decision as it is logged.
+    fn details(&self, intent: Option<&Intent>, outcome: LoggedDecision<'_>, holds: impl Fn(&str) -> bool) -> Details {
         let (decision, reason) = outcome.parts();
         let form = match (outcome, intent.map(|intent| intent.form)) {
             (LoggedDecision::Tunnel, _) => "tunnel",
@@ -139,7 +152,7 @@ impl Log {
             "it is not told, for it holds what must not leave".clone_into(&mut kind.reason);
         }
         shorten(&mut kind.reason);
-        self.note(kind);
+        kind
     }
 
     /// Logs a decision that is described already.

@@ -21,6 +21,7 @@ pub(crate) mod socket;
 pub(crate) mod stdio;
 #[cfg(debug_assertions)]
 pub mod stub;
+pub mod supervise;
 
 pub use message::{Acknowledgement, Action, Command, CommandOutcome, Message, Never, OutputLine, Resume};
 pub use role::Role;

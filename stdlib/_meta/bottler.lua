@@ -222,7 +222,7 @@ function Bottle:close() end
 ---@class (exact) SidecarOptions
 ---@field allow? (string|AllowTable)[] For egress: what the agent may reach.
 ---@field name string Its name, also of its container, its relay and its hooks.
----@field role "egress"|"counterpart"|"cred-proxy"|"git-gate" Its role.
+---@field role "egress"|"counterpart"|"cred-proxy"|"git-gate"|"supervise" Its role.
 ---@field network? Network|Network[] The networks that it is attached to.
 ---@field sidecars? table<string, Sidecar> For egress: sidecars that the agent may reach through it, by host name.
 ---@field egress? Sidecar For a role that uses an egress: the egress, started in the same burst, with no waiting call in between.
@@ -384,6 +384,7 @@ function Bottle:close() end
 ---@field provision ProvisionOptions What is put into the agent's container.
 ---@field runtime? string The container runtime; the best that the engine lists when absent.
 ---@field set_rp_filter? boolean Whether a short-lived container may set the reverse path filter of the agent's own bridge on the engine's host.
+---@field supervise? SupervisePlan How the agent asks its operator, if it can.
 ---@field watch? integer Seconds after which the proof is repeated.
 ---@field workspace? WorkspacePlan The agent's workspace, if it has one.
 
@@ -510,6 +511,12 @@ function Bottle:close() end
 ---@field port integer The port there, of TLS.
 ---@field role? string What the agent is set up with.
 ---@field slot string Where it stands in a request.
+
+---How the agent asks its operator.
+---@class (exact) SupervisePlan
+---@field deadline? integer Seconds after which a request for which nobody decided is rejected; never when absent.
+---@field notify? string[] A command of this host that is run for each request that waits.
+---@field on_request "ask"|"wait"|"reject" What happens to a request.
 
 ---A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
 ---@class (exact) UpstreamProxy

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod agent;
+mod asks;
 #[path = "../suites/audit_full.rs"]
 mod audit_full;
 mod bottles;
@@ -34,6 +35,8 @@ mod receivers;
 mod services;
 mod sidecars;
 mod strangers;
+#[path = "../suites/supervise.rs"]
+mod supervise;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../suites/teardown.rs"]

@@ -25,6 +25,8 @@ pub enum How {
     Name(&'static str),
     /// Bytes inside TLS.
     Inside(Vec<u8>),
+    /// A request inside TLS for another host, whose CONNECT is granted so that the refusal can be read.
+    At(&'static str),
     /// A request over HTTP/2 inside TLS: method, URI, headers, body.
     Http2(&'static str, String, Vec<(&'static str, String)>, Vec<u8>),
     /// A POST over HTTP/2 inside TLS, without a content length: URI, headers, body.
@@ -88,6 +90,7 @@ async fn make(lab: &Lab, how: How) -> String {
             Ok(_) => panic!("TLS with the name {name}"),
         },
         How::Inside(bytes) => lab.inside(HOST, &bytes).await,
+        How::At(host) => lab.inside(host, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await,
         How::Stream(uri, headers, body) => {
             let frames =
                 body.chunks(1000).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect::<Vec<_>>();

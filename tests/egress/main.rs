@@ -39,6 +39,7 @@ mod requests;
 mod secrets;
 mod servers;
 mod streams;
+mod supervise;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;

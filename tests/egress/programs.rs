@@ -65,12 +65,12 @@ const PROGRAMS: [(&str, &str, &str, &str); 5] = [
         "Java",
         "java -Djavax.net.ssl.trustStore=store -Djavax.net.ssl.trustStorePassword=changeit -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=$PORT Fetch.java $URL",
         "here\nhere",
-        "403",
+        "400",
     ),
     ("Go", "go run main.go $URL", "here", "refused by bottler: host_not_allowed"),
-    ("Node", "NODE_EXTRA_CA_CERTS=ca.pem node fetch.js $URL", "here", "refused by bottler: host_not_allowed"),
-    ("Python", "python3 fetch.py $URL", "here", "403 refused by bottler: host_not_allowed"),
-    ("curl", "curl -sSv --cacert ca.pem $URL", "here", "403 refused by bottler: host_not_allowed"),
+    ("Node", "NODE_EXTRA_CA_CERTS=ca.pem node fetch.js $URL", "here", "the operator can allow it"),
+    ("Python", "python3 fetch.py $URL", "here", "400: refused by bottler: host_not_allowed"),
+    ("curl", "curl -sSv --cacert ca.pem $URL", "here", "the operator can allow it"),
 ];
 
 #[test]

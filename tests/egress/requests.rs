@@ -54,6 +54,11 @@ fn connect(name: &'static str, authority: &'static str, expected: &'static str) 
     Attempt { name, how: How::After(authority, b"x".to_vec()), expected }
 }
 
+/// A refusal that is told inside TLS.
+fn within(name: &'static str, host: &'static str, expected: &'static str) -> Attempt {
+    Attempt { name, how: How::At(host), expected }
+}
+
 pub fn forms() -> Vec<Attempt> {
     let post = "POST http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n";
     vec![
@@ -64,10 +69,12 @@ pub fn forms() -> Vec<Attempt> {
             "PURGE http://evil.example.org/ HTTP/1.1\r\nHost: evil.example.org\r\n\r\n",
             "host_not_allowed",
         ),
-        connect("forbidden host by CONNECT", "evil.example.org:443", "host_not_allowed"),
-        connect("denied host under an allowed star", "evil.wild.example.com:443", "denied"),
-        connect("a name that only ends like an allowed one", "evilexample.com:443", "host_not_allowed"),
-        connect("an allowed name in front of another", "api.example.com.evil.example.org:443", "host_not_allowed"),
+        connect("no TLS after a refused CONNECT", "evil.example.org:443", "closed"),
+        connect("a refused CONNECT to another port", "evil.example.org:8443", "host_not_allowed"),
+        within("forbidden host by CONNECT", "evil.example.org", "host_not_allowed"),
+        within("denied host under an allowed star", "evil.wild.example.com", "denied"),
+        within("a name that only ends like an allowed one", "evilexample.com", "host_not_allowed"),
+        within("an allowed name in front of another", "api.example.com.evil.example.org", "host_not_allowed"),
         connect("another port of an allowed host", "api.example.com:22", "port_not_allowed"),
         connect("port nought", "api.example.com:0", "bad_request"),
         connect("no port", "api.example.com", "bad_request"),
@@ -171,7 +178,7 @@ pub fn addresses() -> Vec<Attempt> {
         connect("a link-local address", "[fe80::1]:443", "address_not_public"),
         connect("a multicast group", "224.0.0.1:443", "address_not_public"),
         connect("everybody", "255.255.255.255:443", "address_not_public"),
-        connect("a public address that nobody allowed", "93.184.215.14:443", "host_not_allowed"),
+        within("a public address that nobody allowed", "93.184.215.14", "host_not_allowed"),
         connect("localhost", "localhost:443", "address_not_public"),
         connect("a name under localhost", "api.localhost:443", "address_not_public"),
         connect("the engine's name of its host", "host.docker.internal:443", "address_not_public"),

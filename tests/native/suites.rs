@@ -11,6 +11,8 @@ mod credentials_changed;
 mod git_gate;
 #[path = "../suites/probe.rs"]
 mod probe;
+#[path = "../suites/supervise.rs"]
+mod supervise;
 #[path = "../suites/teardown.rs"]
 mod teardown;
 #[path = "../suites/watch.rs"]

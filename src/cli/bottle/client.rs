@@ -207,7 +207,7 @@ impl Client {
                     Ok(Some(FromHolder::Welcome(welcome))) => self.welcome(*welcome).await,
                     Ok(Some(FromHolder::Stopping)) => self.unheard = None,
                     // Answers to requests that this client does not make.
-                    Ok(Some(FromHolder::Policy(_) | FromHolder::Approved(_) | FromHolder::Renewed(_) | FromHolder::Restarted(_))) => {}
+                    Ok(Some(FromHolder::Policy(_) | FromHolder::Approved(_) | FromHolder::Renewed(_) | FromHolder::Requests(_) | FromHolder::Restarted(_))) => {}
                     Ok(Some(FromHolder::Dies(failure))) => self.last_words = Some(*failure),
                     Ok(Some(FromHolder::Finished(report))) => {
                         self.take_back().await;
@@ -378,6 +378,10 @@ impl Client {
                 self.progress.alarm(&report::not_tight(&self.bottle, &why, &red, unpaused.as_deref()));
             }
             Event::Alarm(text) => self.progress.alarm(&text),
+            Event::Request { bottle, id, kind, pending: true } => self.progress.line(&format!(
+                "{bottle}: its agent asks ({kind}): `bottler requests show {bottle} {id}`, `bottler requests watch {bottle}`"
+            )),
+            Event::Request { .. } => {}
             Event::Made { .. } | Event::Bottle { .. } | Event::Hook { .. } | Event::SidecarsUp | Event::Paused(_) => {}
         }
     }

@@ -5,7 +5,9 @@ use std::io::IsTerminal;
 use super::agent::PreparedLaunch;
 use super::{credentials, git};
 use crate::cli::failure::input;
-use crate::plan::{ImagePlan, Isolation, Keep, LaunchPlan, WorkspaceMode, WorkspacePlan};
+use crate::plan::{
+    ImagePlan, Isolation, Keep, LaunchPlan, OnRequest, SupervisePlan, WorkspaceMode, WorkspacePlan, supervise_url,
+};
 use crate::policy::{AllowSpec, Tls};
 use crate::report::printable;
 use crate::session::Failure;
@@ -48,6 +50,17 @@ pub(in crate::cli) fn look(plan: &LaunchPlan) -> Result<Option<WorkspaceScan>, F
     let look_secret = secret.map(|path| shown(path)).collect();
     let left_out = listing.omitted.iter().map(|(path, what)| format!("{}, {what}", shown(path))).collect();
     Ok(Some(WorkspaceScan { files: listing.paths.len(), look_secret, left_out, git_elsewhere: elsewhere(source) }))
+}
+
+/// What becomes of the agent's requests.
+fn requests(plan: &SupervisePlan) -> String {
+    let what = match (plan.on_request, plan.deadline) {
+        (OnRequest::Reject, _) => "rejected at once".to_owned(),
+        (_, Some(seconds)) => format!("wait {seconds} s for `bottler requests`, then are rejected"),
+        (_, None) => "wait for `bottler requests`".to_owned(),
+    };
+    let notify = plan.notify.first().map(|program| format!("; each runs {program} on this host")).unwrap_or_default();
+    format!("the agent can ask you for more, at {}; its requests {what}{notify}", supervise_url())
 }
 
 /// The lines.
@@ -111,6 +124,9 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     }
     for (label, line) in credentials::lines(&ready.planned).into_iter().chain(git::lines(plan)) {
         say(label, line);
+    }
+    if let Some(supervise) = &plan.supervise {
+        say("requests", requests(supervise));
     }
     if let Some((why, remedy)) = credentials::no_key(&ready.planned.unset, &chosen.template_name, chosen.file.is_some())
     {

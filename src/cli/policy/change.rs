@@ -225,7 +225,7 @@ fn until(time: Duration) -> Result<u64, Failure> {
 }
 
 /// The file of a bottle's saved grants, and the folder that they apply to.
-fn place(bottle: &str) -> Result<(PathBuf, PathBuf), Failure> {
+pub(in crate::cli) fn place(bottle: &str) -> Result<(PathBuf, PathBuf), Failure> {
     let known = FoundBottle::find(bottle)?;
     let named = known.record.invocation.and_then(|invocation| invocation.grants);
     let named =
@@ -236,7 +236,11 @@ fn place(bottle: &str) -> Result<(PathBuf, PathBuf), Failure> {
     Ok((path, named.folder))
 }
 
-fn save(path: &std::path::Path, folder: &std::path::Path, entries: &[AllowSpec]) -> Result<(), Failure> {
+pub(in crate::cli) fn save(
+    path: &std::path::Path,
+    folder: &std::path::Path,
+    entries: &[AllowSpec],
+) -> Result<(), Failure> {
     let failed = |why: String| {
         Failure::new(Class::Operation, format!("save the grant in {}: {why}", path.display()))
             .hint("the grant is active until the bottle ends")

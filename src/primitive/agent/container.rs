@@ -79,10 +79,14 @@ pub(in crate::primitive) fn container(
             .collect(),
         mounts: serving
             .iter()
-            .filter_map(|sidecar| {
-                let target = format!("{}/{}", layout::agent::SERVICES_DIR, sidecar.name);
-                Some(VolumeMount { volume: sidecar.volume.clone()?, target, read_only: true })
+            .flat_map(|sidecar| {
+                let own = format!("{}/{}", layout::agent::SERVICES_DIR, sidecar.name);
+                let of = |volume: &Option<String>, target: String| {
+                    Some(VolumeMount { volume: volume.clone()?, target, read_only: true })
+                };
+                [of(&sidecar.volume, own), of(&sidecar.shown, layout::supervise::POLICY_DIR.to_owned())]
             })
+            .flatten()
             .collect(),
         tmpfs: [(layout::agent::RUN_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=16m,mode=0755,{owner}"))]
             .into(),

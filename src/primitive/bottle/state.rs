@@ -15,6 +15,7 @@ use super::policies::Policies;
 use super::progress::Progress;
 use super::questions::Questions;
 use super::recording::Recording;
+use super::requests::Desk;
 use super::secrets::{HeldCredentials, Secrets};
 use super::turn::LaunchTurn;
 use crate::plan::LaunchPlan;
@@ -47,6 +48,7 @@ pub struct Bottle {
     pub(in crate::primitive) turn: LaunchTurn,
     pub(in crate::primitive) progress: Progress,
     pub(in crate::primitive) recording: Recording,
+    pub(in crate::primitive) desk: Desk,
     /// What is wrong with it now.
     pub(in crate::primitive) condition: Mutex<Condition>,
     /// The initial content of its workspace, once it was read.
@@ -116,6 +118,7 @@ impl Bottle {
             turn: LaunchTurn::default(),
             progress: Progress::new(),
             recording: Recording::default(),
+            desk: Desk::default(),
             condition: Mutex::default(),
             seed: OnceLock::new(),
         }

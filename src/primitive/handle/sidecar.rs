@@ -43,6 +43,8 @@ pub struct Sidecar {
     pub(in crate::primitive) volume: Option<String>,
     /// The volume of its own, if its role has one.
     pub(in crate::primitive) state: Option<String>,
+    /// The volume with the bottle's configuration, if it writes that.
+    pub(in crate::primitive) shown: Option<String>,
     /// The volume of a dialer's socket: its egress mounts it, and nobody else.
     pub(in crate::primitive) dialing: Option<(String, Pending<VolumeMount>)>,
     /// The volumes that it shares with sidecars that use it as their way out.

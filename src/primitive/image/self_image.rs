@@ -20,6 +20,7 @@ use crate::layout::EXECUTABLE;
 use crate::layout::agent::{BUNDLE_FILE, OWN_BUNDLE};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
 use crate::layout::sidecar::{SERVICE_DIR, USER};
+use crate::layout::supervise::POLICY_DIR;
 use crate::layout::{git_gate, pair};
 use crate::primitive::account::Account;
 
@@ -232,6 +233,7 @@ fn scratch(tar: &mut tar::Builder<Vec<u8>>, programs: &[ProgramFile]) -> std::io
         ("tmp", ROOT, 0o1777),
         ("usr", ROOT, 0o755),
         (SERVICE_DIR.trim_start_matches('/'), SIDECAR, 0o755),
+        (POLICY_DIR.trim_start_matches('/'), SIDECAR, 0o755),
     ] {
         folder(tar, path, owner, mode)?;
     }

@@ -63,6 +63,7 @@ impl Profile for EgressProfile {
             authority: context.authority,
             secrets: context.secrets.unwrap_or_default(),
             credentials: context.credentials,
+            supervised: context.supervised,
         })
     }
 

@@ -12,6 +12,7 @@ pub(in crate::primitive) mod receiver;
 mod relay;
 #[cfg(debug_assertions)]
 mod stub;
+mod supervise;
 mod table;
 
 pub use name::RoleName;

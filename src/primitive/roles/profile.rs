@@ -17,6 +17,7 @@ use crate::sidecar::git_gate::{Approval, Repository};
 use crate::sidecar::place::Uplink;
 use crate::sidecar::role::Role;
 use crate::sidecar::run::Process;
+use crate::sidecar::supervise::Call;
 
 /// The launcher's description of a role.
 pub(in crate::primitive) trait Profile: 'static {
@@ -32,6 +33,8 @@ pub(in crate::primitive) trait Profile: 'static {
     const USES_EGRESS: bool = false;
     /// The port at which it serves the agent HTTP under its name, through its relay and through egress; `None` if it does not.
     const PORT: Option<u16> = None;
+    /// Whether it writes the bottle's configuration to a volume that the agent reads. A bottle has one such sidecar at most.
+    const SHOWS_POLICY: bool = false;
     /// The update that registers a sidecar that became ready, for a role that leads the agent to it.
     const REGISTER: Option<fn(Registration) -> UpdateOf<Self>> = None;
     /// Its image.
@@ -92,6 +95,8 @@ pub(in crate::primitive) enum Networks {
     Some,
     /// The network inside, in a bottle that has one, and no other: its way out is egress.
     Inside,
+    /// None: the agent reaches it through a socket, and it reaches nothing.
+    None,
     /// The network of the engine's host. bottler starts such a sidecar itself; a recipe cannot.
     Host,
 }
@@ -143,6 +148,8 @@ pub(in crate::primitive) struct Context<'a> {
     pub(in crate::primitive) repositories: Vec<Repository>,
     /// What requests and pushes are searched for.
     pub(in crate::primitive) dlp: Dlp,
+    /// Whether the agent can ask its operator.
+    pub(in crate::primitive) supervised: bool,
     /// The routes of the bottle's cred-proxy.
     pub(in crate::primitive) routes: Vec<Route>,
     /// The credentials for the upstream proxy, as `name:password`.
@@ -171,6 +178,8 @@ pub(in crate::primitive) enum NoticeEffect {
     Spent(u64),
     /// A host did not accept the value of a credential, by its name.
     Need(String),
+    /// The agent asks something.
+    Asked(Box<Call>),
 }
 
 /// A role in the table.
@@ -192,6 +201,7 @@ pub(in crate::primitive) struct RoleProfile {
     pub(super) is_for_tests: bool,
     pub(in crate::primitive) is_proxy: bool,
     pub(in crate::primitive) uses_egress: bool,
+    pub(in crate::primitive) shows_policy: bool,
     pub(in crate::primitive) port: Option<u16>,
     pub(in crate::primitive) image: SidecarImage,
     pub(in crate::primitive) state: Option<&'static str>,
@@ -221,6 +231,7 @@ impl Entry {
             is_for_tests: P::IS_FOR_TESTS,
             is_proxy: P::IS_PROXY,
             uses_egress: P::USES_EGRESS,
+            shows_policy: P::SHOWS_POLICY,
             port: P::PORT,
             register: |registration| serde_json::to_value(P::REGISTER?(registration)).ok(),
             takes_policy: P::POLICY.is_some(),

@@ -7,6 +7,7 @@ use super::dialer::DialerProfile;
 use super::egress::EgressProfile;
 use super::git_gate::GitGateProfile;
 use super::profile::{Entry, Networks, RoleProfile};
+use super::supervise::SuperviseProfile;
 use crate::sidecar::receiver::HostReceiver;
 use crate::sidecar::run::Process;
 
@@ -16,6 +17,7 @@ static TABLE: &[Entry] = &[
     Entry::of::<CredProxyProfile>(),
     Entry::of::<GitGateProfile>(),
     Entry::of::<DialerProfile>(),
+    Entry::of::<SuperviseProfile>(),
     Entry::of_its_own::<HostReceiver>(),
     #[cfg(debug_assertions)]
     Entry::of::<super::stub::StubProfile>(),

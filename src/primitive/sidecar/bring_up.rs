@@ -18,6 +18,7 @@ use crate::primitive::channel::health::{Health, why_not};
 use crate::primitive::channel::stream::{JsonChannel, Lines, NoAnswer, write_json};
 use crate::primitive::event::Event;
 use crate::primitive::roles::{NoticeEffect, RoleProfile};
+use crate::primitive::supervise;
 use crate::session::{Class, Failure};
 use crate::sidecar::egress::Registration;
 use crate::sidecar::{Action, CommandOutcome, Message, OutputLine, Resume};
@@ -120,7 +121,10 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Ar
             }
             channel.read.store(n, Ordering::Release);
             match message {
-                Message::Audit(event) => bottle.events.tell(Event::Audit(*event)),
+                Message::Audit(event) => {
+                    bottle.desk.note_denial(&event);
+                    bottle.events.tell(Event::Audit(*event));
+                }
                 Message::Acknowledged(acknowledged) => channel.acknowledge(acknowledged),
                 Message::Notice(notice) => match (channel.role.noticed)(notice) {
                     Some(NoticeEffect::Spent(grant)) => {
@@ -130,6 +134,10 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Ar
                     Some(NoticeEffect::Need(credential)) => {
                         let (bottle, name) = (bottle.clone(), name.clone());
                         tokio::spawn(async move { renew(&bottle, &name, &credential).await });
+                    }
+                    Some(NoticeEffect::Asked(call)) => {
+                        let bottle = bottle.clone();
+                        tokio::spawn(async move { supervise::asked(&bottle, *call).await });
                     }
                     None => {}
                 },

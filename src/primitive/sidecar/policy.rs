@@ -22,6 +22,7 @@ use crate::policy::{AllowSpec, Change, DenySpec, EgressSpec, EnforcedPolicy, Liv
 use crate::primitive::bottle::Bottle;
 use crate::primitive::event::Event;
 use crate::primitive::handle::Sidecar;
+use crate::primitive::supervise;
 use crate::session::{Class, Failure};
 
 /// The policy's file in a bottle's directory.
@@ -173,6 +174,7 @@ impl Bottle {
         }
         self.audit(egress, "note", "policy_changed", format!("generation {}: {what}", next.generation));
         self.await_expiry(egress, &next);
+        supervise::policy_changed(self);
         if change.narrows() {
             self.write_policy(&policies, egress, &next).map_err(|failure| {
                 let hint = "it is enforced as long as the bottle lives, but is not on disk";

@@ -18,6 +18,7 @@ use super::start::{READY, config};
 use crate::primitive::bottle::Bottle;
 use crate::primitive::channel::health::Health;
 use crate::primitive::event::Event;
+use crate::primitive::supervise::publish;
 use crate::session::{Class, Failure};
 use crate::sidecar::Resume;
 use crate::sync::lock;
@@ -60,6 +61,10 @@ async fn restart(bottle: &Arc<Bottle>, name: &str) -> Result<(), Failure> {
             bottle.session.engine.container_stop(&channel.id, Duration::from_secs(1)).await?;
             return Err(failure);
         }
+    }
+    if channel.role.shows_policy {
+        // It has lost the configuration that it shows. Requests are not lost: they are kept here.
+        publish(bottle).await?;
     }
     bottle.condition(|condition| drop(condition.sidecars.remove(name)));
     bottle.audit(name, "note", "sidecar_restarted", format!("{name} was restarted"));

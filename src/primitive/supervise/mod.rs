@@ -1,0 +1,25 @@
+//! The operator's side of a bottle's requests: answers what can be answered at once, keeps the rest for the operator, carries
+//! decisions out, and shows the agent the bottle's configuration.
+//!
+//! Rules:
+//! * Nobody is asked about what would stay refused, is allowed already, or was answered before.
+//! * A decision is about what was shown: it names the hash. If the policy has changed since, it is refused, and the request is shown
+//!   again.
+//! * One decision counts: the queue is locked from the check until the decision is recorded.
+//! * The agent is told after egress has acknowledged the policy that has the grant.
+//!
+//! Attacks that this stops: an agent that tires the operator with many requests, or many spellings of one; an agent whose request
+//! holds a secret of the bottle, which would reach a file and a screen; a second decision on the same request.
+
+mod answer;
+mod decide;
+mod denial;
+mod judge;
+mod notify;
+mod publish;
+mod reply;
+mod settle;
+
+pub(in crate::primitive) use answer::asked;
+pub use decide::ShownRequest;
+pub(in crate::primitive) use publish::{policy_changed, publish};

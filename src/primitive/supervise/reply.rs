@@ -1,0 +1,39 @@
+//! The answer to the agent about a request. Pure, but for the clock.
+
+use super::judge::now;
+use crate::policy::Scope;
+use crate::primitive::bottle::{Decider, Request, RequestState};
+use crate::sidecar::supervise::{Reply, Status};
+
+/// The answer to the agent about a request.
+pub(super) fn reply(request: &Request) -> Reply {
+    let id = request.id.as_str();
+    let reply = match &request.state {
+        RequestState::Pending => Reply::new(
+            Status::Pending,
+            "the operator has not decided yet",
+            format!(
+                "Go on with other work. Call request_status with {{\"id\": \"{id}\", \"wait_s\": 240}} to wait for the decision."
+            ),
+        ),
+        RequestState::Approved { scope, .. } => {
+            let how = match scope {
+                Scope::Once => "for one request".to_owned(),
+                Scope::Until(until) => format!("for {} s", until.saturating_sub(now())),
+                Scope::Bottle | Scope::Always => "as long as this bottle runs".to_owned(),
+            };
+            Reply::new(Status::Approved, format!("granted {how}, and in effect"), "Make the request now.")
+        }
+        RequestState::Rejected { reason, by, .. } => {
+            let who = match by {
+                Decider::Operator => "the operator rejected it",
+                Decider::Rule => "rejected",
+                Decider::Deadline => "rejected, because nobody decided in time",
+            };
+            let why = if reason.is_empty() { who.to_owned() } else { format!("{who}: {reason}") };
+            let next = "Do not ask for it again, and look for no way around it. Go on without it, or say in your final answer what you could not do.";
+            Reply::new(Status::Rejected, why, next)
+        }
+    };
+    reply.about(id)
+}

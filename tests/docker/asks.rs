@@ -1,0 +1,128 @@
+//! An agent asks for a host with real clients, and reaches it once its operator has granted it, without a dropped connection.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::images::{DEBIAN, Debian};
+use crate::support::origin::{Origin, certificates};
+use crate::support::process::{World, wait_for};
+
+const ALLOWED: &str = "api.example.com";
+const NEW: &str = "new.example.com";
+
+/// `/slow` answers in two parts, the second one when somebody asks for `/go`.
+const SERVER: &str = r#"
+import ssl, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+go = threading.Event()
+class Server(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *a): pass
+    def do_GET(self):
+        print(self.headers["host"], self.path, flush=True)
+        if self.path == "/go": go.set()
+        self.send_response(200); self.send_header("content-length", "9"); self.end_headers()
+        self.wfile.write(b"begin "); self.wfile.flush()
+        if self.path == "/slow": go.wait()
+        self.wfile.write(b"end")
+server = ThreadingHTTPServer(("0.0.0.0", 443), Server)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain("/origin/leaf.pem", "/origin/leaf.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"#;
+
+const ASK: &str = r#"curl -sSN http://supervise:9098/mcp -H 'Content-Type: application/json' \
+  -H 'Accept: application/json, text/event-stream' -H 'MCP-Protocol-Version: 2025-11-25' -d '{"jsonrpc": "2.0", "id": 1,
+  "method": "tools/call", "params": {"name": "egress_request",
+  "arguments": {"host": "new.example.com", "methods": ["GET"], "paths": ["/x"], "reason": "to build"}}}'"#;
+
+fn prepare(folder: &Path) {
+    let origin = folder.join("origin");
+    std::fs::create_dir(&origin).unwrap();
+    certificates(&origin, &[ALLOWED, NEW]);
+    std::fs::write(origin.join("server.py"), SERVER).unwrap();
+    let manifest = format!(
+        "bottles:
+  dev:
+    image: {DEBIAN}
+    supervise: true
+    bridge: {{set_rp_filter: true}}
+    workspace: {{mode: none}}
+    egress: {{allow: [{ALLOWED}], roots: [origin/root.pem], ip_allow: [10.213.0.0/16, 172.29.0.0/16]}}
+agents:
+  dev: {{bottle: dev, command: [sleep, '1000']}}
+"
+    );
+    std::fs::write(folder.join("bottler.yaml"), manifest).unwrap();
+}
+
+#[test]
+fn curl_is_refused_asks_and_passes_and_what_runs_goes_on() {
+    for isolation in ["sealed", "bridge"] {
+        let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+        Debian::import();
+        prepare(folder.path());
+        let (id, manifest) = (format!("asks-{isolation}"), folder.path().join("bottler.yaml"));
+        let launched = world.run(&[
+            "run",
+            "dev",
+            "--manifest",
+            manifest.to_str().unwrap(),
+            "--name",
+            &id,
+            "--yes",
+            "-d",
+            "--isolation",
+            isolation,
+        ]);
+        assert_eq!(launched.code(), 0, "{}", launched.stderr);
+        let command = ["python3", "/origin/server.py"];
+        let origin = Origin::start(&id, &[ALLOWED, NEW], DEBIAN, &folder.path().join("origin"), &command);
+        let inside = |script: &str| {
+            let done = world.run(&["exec", &id, "--", "sh", "-c", script]);
+            format!("{}{}", done.stdout, done.stderr)
+        };
+        let start = |script: &str| {
+            world.command(&["exec", &id, "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap()
+        };
+        let read = |mut child: std::process::Child| {
+            let mut text = String::new();
+            child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+            child.wait().unwrap();
+            text
+        };
+        wait_for("the origin", || {
+            inside("curl -sS -m 20 https://api.example.com/x").contains("begin end").then_some(())
+        });
+        let refused = inside("curl -sS -m 20 https://new.example.com/x");
+        for words in ["host_not_allowed", "not an outage", "egress_request", "\\\"paths\\\":[\\\"/x\\\"]"] {
+            assert!(refused.contains(words), "{words}: {refused}");
+        }
+        // git shows plain text.
+        let git = inside("git ls-remote https://new.example.com/r.git 2>&1");
+        assert!(git.contains("egress_request") && git.contains("host_not_allowed"), "{git}");
+        let slow = start("curl -sSN https://api.example.com/slow");
+        wait_for("the slow request", || origin.log().contains("/slow").then_some(()));
+        let asks = start(ASK);
+        let one: Value = wait_for("the request", || {
+            world.run(&["requests", "list", &id, "--format", "json"]).json().as_array().unwrap().first().cloned()
+        });
+        let hash = one["hash"].as_str().unwrap();
+        let granted = world.run(&["requests", "approve", &id, "r1", "--hash", hash]);
+        assert_eq!(granted.code(), 0, "{}", granted.stderr);
+        let answer = read(asks);
+        assert!(answer.contains("approved") && answer.contains("Make the request now"), "{answer}");
+        assert_eq!(inside("curl -sS -m 20 https://new.example.com/x"), "begin end");
+        assert!(inside("curl -sS -m 20 https://new.example.com/y").contains("path_not_allowed"));
+        inside("curl -sS -m 20 https://api.example.com/go");
+        assert_eq!(read(slow), "begin end", "the connection was not dropped");
+        assert!(inside("cat /run/bottler-policy/policy.json").contains(NEW));
+        assert!(inside("touch /run/bottler-policy/x 2>&1").contains("Read-only file system"));
+        drop(origin);
+        assert_eq!(world.run(&["stop", &id]).code(), 0);
+        world.assert_clean();
+    }
+}
