@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::support::images::{DEBIAN, Debian};
 use crate::support::origin::{Origin, certificates};
 use crate::support::process::{World, wait_for};
+use crate::support::tmux::Tmux;
 
 const ALLOWED: &str = "api.example.com";
 const NEW: &str = "new.example.com";
@@ -59,6 +60,62 @@ agents:
     std::fs::write(folder.join("bottler.yaml"), manifest).unwrap();
 }
 
+/// Calls the server from inside, and returns what it answers.
+fn ask(world: &World, id: &str, host: &str) -> std::process::Child {
+    let script = ASK.replace(NEW, host);
+    world.command(&["exec", id, "--", "sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn text(mut child: std::process::Child) -> String {
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    child.wait().unwrap();
+    text
+}
+
+#[test]
+fn a_screen_shows_requests_as_they_come_and_keys_decide() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    Debian::import();
+    prepare(folder.path());
+    let manifest = folder.path().join("bottler.yaml");
+    let launched =
+        world.run(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", "screen", "--yes", "-d"]);
+    assert_eq!(launched.code(), 0, "{}", launched.stderr);
+    let state = world.state.path().display().to_string();
+    let tmux = Tmux::of_size(world.state.path(), 80, 24);
+    tmux.line(&format!("export XDG_STATE_HOME={state} XDG_CONFIG_HOME={state}"));
+    tmux.clear();
+    tmux.line(&format!("{} requests watch; echo left-$((6 * 7))", world.bottler().display()));
+    tmux.wait("0 wait");
+    let first = ask(&world, "screen", "one.example.com");
+    tmux.wait("one.example.com");
+    tmux.keys(&["1"]);
+    let screen = tmux.wait("Enter: REJECT it");
+    assert!(screen.contains("says, and it may be wrong or misled: \"to build\""), "{screen}");
+    // A key counts once the request can have been read.
+    wait_for("the choice", || {
+        tmux.keys(&["t"]);
+        tmux.screen().contains("Enter: grant it for 10 minutes").then_some(())
+    });
+    tmux.keys(&["Enter"]);
+    tmux.wait("r1 of screen is granted for 10m");
+    assert!(text(first).contains("approved"));
+    let second = ask(&world, "screen", "two.example.com");
+    tmux.wait("two.example.com");
+    tmux.keys(&["1"]);
+    tmux.wait("Enter: REJECT it");
+    wait_for("the rejection", || {
+        tmux.keys(&["Enter"]);
+        tmux.screen().contains("r2 of screen is rejected").then_some(())
+    });
+    assert!(text(second).contains("rejected"));
+    tmux.keys(&["q"]);
+    tmux.wait("left-42");
+    assert_eq!(world.run(&["stop", "screen"]).code(), 0);
+    world.assert_clean();
+}
+
 #[test]
 fn curl_is_refused_asks_and_passes_and_what_runs_goes_on() {
     for isolation in ["sealed", "bridge"] {
@@ -88,12 +145,6 @@ fn curl_is_refused_asks_and_passes_and_what_runs_goes_on() {
         let start = |script: &str| {
             world.command(&["exec", &id, "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap()
         };
-        let read = |mut child: std::process::Child| {
-            let mut text = String::new();
-            child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-            child.wait().unwrap();
-            text
-        };
         wait_for("the origin", || {
             inside("curl -sS -m 20 https://api.example.com/x").contains("begin end").then_some(())
         });
@@ -106,19 +157,19 @@ fn curl_is_refused_asks_and_passes_and_what_runs_goes_on() {
         assert!(git.contains("egress_request") && git.contains("host_not_allowed"), "{git}");
         let slow = start("curl -sSN https://api.example.com/slow");
         wait_for("the slow request", || origin.log().contains("/slow").then_some(()));
-        let asks = start(ASK);
+        let asks = ask(&world, &id, NEW);
         let one: Value = wait_for("the request", || {
             world.run(&["requests", "list", &id, "--format", "json"]).json().as_array().unwrap().first().cloned()
         });
         let hash = one["hash"].as_str().unwrap();
         let granted = world.run(&["requests", "approve", &id, "r1", "--hash", hash]);
         assert_eq!(granted.code(), 0, "{}", granted.stderr);
-        let answer = read(asks);
+        let answer = text(asks);
         assert!(answer.contains("approved") && answer.contains("Make the request now"), "{answer}");
         assert_eq!(inside("curl -sS -m 20 https://new.example.com/x"), "begin end");
         assert!(inside("curl -sS -m 20 https://new.example.com/y").contains("path_not_allowed"));
         inside("curl -sS -m 20 https://api.example.com/go");
-        assert_eq!(read(slow), "begin end", "the connection was not dropped");
+        assert_eq!(text(slow), "begin end", "the connection was not dropped");
         assert!(inside("cat /run/bottler-policy/policy.json").contains(NEW));
         assert!(inside("touch /run/bottler-policy/x 2>&1").contains("Read-only file system"));
         drop(origin);

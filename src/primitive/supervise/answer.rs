@@ -184,6 +184,11 @@ fn refused_by_rule(bottle: &Bottle, wish: &Wish) -> Option<RequestState> {
             "credentials are declared before a launch; the operator was told that {name} for {host} is missing, and can add it to \
              `credentials` of the bottle"
         ),
+        Wish::Git { .. } if bottle.plan.git.is_some() => format!(
+            "a refused push is approved where it was refused: the operator was told, and can do so with `bottler git approve {}` and \
+             the id in the push's message",
+            bottle.session.id
+        ),
         Wish::Git { .. } => "this bottle has no git gate whose decisions could be changed".to_owned(),
         Wish::Capability { .. } => {
             "the image of a running bottle is not changed; the operator was told what is missing, and can \
