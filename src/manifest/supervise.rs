@@ -31,7 +31,7 @@ pub struct SuperviseTable {
     /// With `on_request: wait`: how long, as in `10m`, which is the default.
     pub deadline: Option<String>,
     /// A command of this host that is run for each request that waits. It is told the bottle, the request's id and its kind in
-    /// BOTTLER_BOTTLE, BOTTLER_REQUEST and BOTTLER_KIND, and nothing that the agent wrote.
+    /// `BOTTLER_BOTTLE`, `BOTTLER_REQUEST` and `BOTTLER_KIND`, and nothing that the agent wrote.
     #[serde(default)]
     pub notify: Vec<String>,
 }

@@ -1,6 +1,5 @@
 //! The MCP server by itself, with the real Python client and the MCP project's conformance suite; the test is its holder.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -86,7 +85,6 @@ impl Server {
         let (input, calls) = (Arc::new(tokio::sync::Mutex::new(input)), Arc::new(Mutex::new(Vec::new())));
         let (to, seen) = (input.clone(), calls.clone());
         tokio::spawn(async move {
-            let mut approved: BTreeMap<String, Reply> = BTreeMap::new();
             while let Ok(Some(line)) = output.next_line().await {
                 let Ok(Line { message: Message::Notice(Call { n, ask }), .. }) = serde_json::from_str(&line) else {
                     continue;
@@ -100,9 +98,7 @@ impl Server {
                 };
                 send(&to, Update::Answer { n, reply }).await;
                 if matches!(ask, Ask::Egress { .. }) {
-                    let reply = Reply::new(Status::Approved, "granted", "Go on.").about("r1");
-                    approved.insert("r1".into(), reply.clone());
-                    send(&to, Update::Decided(reply)).await;
+                    send(&to, Update::Decided(Reply::new(Status::Approved, "granted", "Go on.").about("r1"))).await;
                 }
             }
         });

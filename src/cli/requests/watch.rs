@@ -1,7 +1,7 @@
 //! `bottler requests watch`: shows requests as they come. At a terminal, one key looks at a request and the next ones decide;
 //! otherwise there is a line for each request.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -121,10 +121,10 @@ async fn listen(
 /// A line for each request that is new.
 async fn lines(mut watched: Watched, format: Format) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
-    let mut seen: BTreeMap<(String, String), ()> = BTreeMap::new();
+    let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
     loop {
         for one in watched.read().await.into_iter().filter(|one| one.request.is_pending()) {
-            if seen.insert((one.bottle.clone(), one.request.id.clone()), ()).is_some() {
+            if !seen.insert((one.bottle.clone(), one.request.id.clone())) {
                 continue;
             }
             match format {
