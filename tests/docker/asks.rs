@@ -105,10 +105,14 @@ fn a_screen_shows_requests_as_they_come_and_keys_decide() {
     tmux.wait("two.example.com");
     tmux.keys(&["1"]);
     tmux.wait("Enter: REJECT it");
-    wait_for("the rejection", || {
-        tmux.keys(&["Enter"]);
-        tmux.screen().contains("r2 of screen is rejected").then_some(())
+    wait_for("the choice", || {
+        tmux.keys(&["t"]);
+        tmux.screen().contains("Enter: grant it for 10 minutes").then_some(())
     });
+    tmux.keys(&["r"]);
+    tmux.wait("Enter: REJECT it");
+    tmux.keys(&["Enter"]);
+    tmux.wait("r2 of screen is rejected");
     assert!(text(second).contains("rejected"));
     tmux.keys(&["q"]);
     tmux.wait("left-42");
