@@ -174,18 +174,19 @@ pub(super) fn join(groups: &[(String, PathBuf)]) -> io::Result<()> {
     groups.iter().try_for_each(|(_, folder)| std::fs::write(folder.join("cgroup.procs"), "0"))
 }
 
-/// Removes a container's groups; those that have gone are no error.
+/// Removes a container's groups, as many as can be; those that have gone are no error.
 ///
 /// # Errors
-/// Somebody is still in one.
+/// Which ones cannot be removed, and why: somebody is still in them. The kind is that of the first.
 pub(super) fn remove(groups: &[(String, PathBuf)]) -> io::Result<()> {
-    for (_, folder) in groups {
-        match std::fs::remove_dir(folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+    let failed = groups.iter().filter_map(|(_, folder)| match std::fs::remove_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Some((folder, error)),
+        _ => None,
+    });
+    let failed: Vec<(&PathBuf, io::Error)> = failed.collect();
+    let Some((_, first)) = failed.first() else { return Ok(()) };
+    let all: Vec<String> = failed.iter().map(|(folder, error)| format!("{}: {error}", folder.display())).collect();
+    Err(io::Error::new(first.kind(), all.join("; ")))
 }
 
 /// The processes in a container.
@@ -280,6 +281,22 @@ pub(super) fn may_be_frozen(groups: &[(String, PathBuf)]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_groups_are_removed_that_can_be_and_all_others_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups: Vec<(String, PathBuf)> =
+            ["memory", "pids", "cpu", "freezer"].map(|name| (name.to_owned(), folder.path().join(name))).into();
+        // Of a real group, the folder cannot be removed while somebody is in it; of these, while something is.
+        for name in ["memory/busy", "pids", "freezer/busy"] {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        let error = remove(&groups).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty);
+        let said = error.to_string();
+        assert!(said.contains("/memory: ") && said.contains("/freezer: ") && !said.contains("/pids"), "{said}");
+        assert!(!folder.path().join("pids").exists());
+    }
 
     #[test]
     fn groups_are_found_where_this_process_is_in_either_version() {
