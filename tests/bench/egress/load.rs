@@ -1,6 +1,7 @@
 //! The client: requests, connections and bytes, and how long they take.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,13 +9,12 @@ use std::time::{Duration, Instant};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::origin::now;
-use super::peer::Running;
+use super::peer::{HELD, Running};
 use super::{ADDRESS, HOST};
 
 /// Connections that ask at once.
@@ -22,13 +22,34 @@ const AT_ONCE: usize = 20;
 /// Connections that are made at once.
 const NEW_AT_ONCE: usize = 4;
 
+#[derive(Clone)]
 pub struct Load {
     /// Whether a rough idea is enough.
     pub quick: bool,
     /// Whether it is so slow that fewer bytes tell as much.
     pub slow: bool,
-    pub proxy: Option<SocketAddr>,
+    pub way: Way,
 }
+
+/// How the client reaches the destination.
+#[derive(Clone)]
+pub enum Way {
+    Direct,
+    /// A proxy, and whether requests have the placeholder of a key.
+    Proxy {
+        address: SocketAddr,
+        key: bool,
+    },
+    /// The socket of a cred-proxy.
+    Route(PathBuf),
+}
+
+/// A connection.
+type Connection = BufReader<Box<dyn Stream>>;
+
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// What was measured; memory is nought where there is nothing between.
 #[derive(Default)]
@@ -64,11 +85,24 @@ impl Load {
         it
     }
 
-    async fn connect(&self) -> BufReader<TlsStream<TcpStream>> {
-        let stream = match self.proxy {
-            None => TcpStream::connect((ADDRESS, 443)).await.unwrap(),
-            Some(proxy) => {
-                let mut stream = TcpStream::connect(proxy).await.unwrap();
+    /// What the path begins with, and a header.
+    fn words(&self) -> (&'static str, String) {
+        match &self.way {
+            Way::Proxy { key: true, .. } => ("", format!("Authorization: Bearer {HELD}\r\n")),
+            Way::Direct | Way::Proxy { .. } => ("", String::new()),
+            Way::Route(_) => ("/route", String::new()),
+        }
+    }
+
+    async fn connect(&self) -> Connection {
+        let stream = match &self.way {
+            Way::Direct => TcpStream::connect((ADDRESS, 443)).await.unwrap(),
+            Way::Route(socket) => {
+                let stream = UnixStream::connect(socket).await.unwrap();
+                return BufReader::with_capacity(256 << 10, Box::new(stream));
+            }
+            Way::Proxy { address, .. } => {
+                let mut stream = TcpStream::connect(address).await.unwrap();
                 let request = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n");
                 stream.write_all(request.as_bytes()).await.unwrap();
                 let mut head = Vec::new();
@@ -86,7 +120,7 @@ impl Load {
         let config = builder.with_no_client_auth();
         let name = ServerName::try_from(HOST).unwrap();
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-        BufReader::with_capacity(256 << 10, stream)
+        BufReader::with_capacity(256 << 10, Box::new(stream))
     }
 
     /// A POST of 1 KB on a connection that stays: median and 99th percentile, in milliseconds.
@@ -96,7 +130,7 @@ impl Load {
         let mut times = Vec::new();
         for _ in 0..count {
             let began = Instant::now();
-            post(&mut stream).await;
+            self.post(&mut stream).await;
             times.push(began.elapsed().as_secs_f64() * 1e3);
         }
         times.sort_by(f64::total_cmp);
@@ -111,10 +145,10 @@ impl Load {
         let (done, until) = (Arc::new(AtomicU64::new(0)), Instant::now() + self.window());
         let mut tasks = Vec::new();
         for _ in 0..AT_ONCE {
-            let (mut stream, done) = (self.connect().await, done.clone());
+            let (mut stream, done, this) = (self.connect().await, done.clone(), self.clone());
             tasks.push(tokio::spawn(async move {
                 while Instant::now() < until {
-                    post(&mut stream).await;
+                    this.post(&mut stream).await;
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             }));
@@ -129,7 +163,7 @@ impl Load {
         let (done, until) = (AtomicU64::new(0), Instant::now() + self.window());
         let one = async || {
             while Instant::now() < until {
-                post(&mut self.connect().await).await;
+                self.post(&mut self.connect().await).await;
                 done.fetch_add(1, Ordering::Relaxed);
             }
         };
@@ -142,8 +176,10 @@ impl Load {
         let piece = vec![b'u'; 1 << 20];
         let megabytes = f64::from(u32::try_from(count).unwrap()) * 1.048_576;
         let mut stream = self.connect().await;
+        let (before, header) = self.words();
         let began = Instant::now();
-        let head = format!("POST /up HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n", count << 20);
+        let head =
+            format!("POST {before}/up HTTP/1.1\r\nHost: {HOST}\r\n{header}Content-Length: {}\r\n\r\n", count << 20);
         stream.write_all(head.as_bytes()).await.unwrap();
         for _ in 0..count {
             stream.write_all(&piece).await.unwrap();
@@ -152,7 +188,7 @@ impl Load {
         answer(&mut stream).await;
         let up = megabytes / began.elapsed().as_secs_f64();
         let began = Instant::now();
-        let head = format!("GET /down/{count} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        let head = format!("GET {before}/down/{count} HTTP/1.1\r\nHost: {HOST}\r\n{header}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
         answer(&mut stream).await;
@@ -163,8 +199,9 @@ impl Load {
     async fn event(&self) -> f64 {
         let mut times = Vec::new();
         let mut stream = self.connect().await;
+        let (before, header) = self.words();
         for _ in 0..51 {
-            let request = format!("GET /event HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+            let request = format!("GET {before}/event HTTP/1.1\r\nHost: {HOST}\r\n{header}\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
             stream.flush().await.unwrap();
             let mut sent = None;
@@ -190,20 +227,24 @@ fn per_second(done: &AtomicU64, window: Duration) -> f64 {
     f64::from(u32::try_from(done.load(Ordering::Relaxed)).unwrap()) / window.as_secs_f64()
 }
 
-async fn post(stream: &mut BufReader<TlsStream<TcpStream>>) {
-    let mut request = format!(
-        "POST /v1/messages HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: 1024\r\n\r\n"
-    )
-    .into_bytes();
-    let body = b"{\"role\": \"user\", \"content\": \"an ordinary sentence of a conversation.\"}\n";
-    request.extend(body.iter().copied().cycle().take(1024));
-    stream.write_all(&request).await.unwrap();
-    stream.flush().await.unwrap();
-    answer(stream).await;
+impl Load {
+    async fn post(&self, stream: &mut Connection) {
+        let (before, header) = self.words();
+        let mut request = format!(
+            "POST {before}/v1/messages HTTP/1.1\r\nHost: {HOST}\r\n{header}Content-Type: application/json\r\n\
+             Content-Length: 1024\r\n\r\n"
+        )
+        .into_bytes();
+        let body = b"{\"role\": \"user\", \"content\": \"an ordinary sentence of a conversation.\"}\n";
+        request.extend(body.iter().copied().cycle().take(1024));
+        stream.write_all(&request).await.unwrap();
+        stream.flush().await.unwrap();
+        answer(stream).await;
+    }
 }
 
 /// Reads an answer of known length.
-async fn answer(stream: &mut BufReader<TlsStream<TcpStream>>) {
+async fn answer(stream: &mut Connection) {
     let (mut length, mut line) = (None, String::new());
     loop {
         line.clear();

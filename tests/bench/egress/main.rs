@@ -11,7 +11,7 @@ mod peer;
 
 use std::process::Command;
 
-use load::{Load, Numbers};
+use load::{Load, Numbers, Way};
 use peer::Peer;
 
 /// Set where the bench runs in its own namespaces.
@@ -38,7 +38,8 @@ fn main() {
     let hosts = folder.path().join("hosts");
     std::fs::write(&hosts, format!("127.0.0.1 localhost\n{ADDRESS} {HOST}\n")).unwrap();
     let setup = format!(
-        "ip link set lo up; ip addr add {ADDRESS}/32 dev lo; mount --bind {} /etc/hosts; mount -t tmpfs none /dev/shm",
+        "ip link set lo up; ip addr add {ADDRESS}/32 dev lo; mount --bind {} /etc/hosts; \
+         mount -t tmpfs none /dev/shm; mount -t tmpfs none /run; mkdir /run/bottler-ctl",
         hosts.display()
     );
     assert!(Command::new("sh").args(["-ec", &setup]).status().unwrap().success());
@@ -53,8 +54,8 @@ fn main() {
         .map(|(name, peer)| {
             eprintln!("{name} …");
             let running = peer.start(folder.path());
-            let load =
-                Load { quick, slow: matches!(peer, Peer::Mitmproxy), proxy: running.as_ref().map(|it| it.address) };
+            let way = running.as_ref().map_or(Way::Direct, |it| it.way.clone());
+            let load = Load { quick, slow: matches!(peer, Peer::Mitmproxy), way };
             (name, runtime.block_on(load.measure(running.as_ref())))
         })
         .collect();

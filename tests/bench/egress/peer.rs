@@ -1,30 +1,44 @@
 //! The ways between: egress in its modes, Squid, mitmproxy.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bottler::credential::{Credential, Place, Slot};
 use bottler::policy::{EgressSpec, EnforcedPolicy};
 use bottler::scan::KnownSecret;
-use bottler::sidecar::egress::{Ask, Config, Update};
+use bottler::sidecar::cred_proxy::{self, Put, Route};
+use bottler::sidecar::egress::{Ask, CaKeyPair, Config, Pair, Update};
+use bottler::sidecar::place::Uplink;
 use bottler::sidecar::{Action, Command as SidecarCommand};
+
+use super::HOST;
+use super::load::Way;
 
 /// How long one may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the client has in the place of a key, and the key.
+pub const HELD: &str = "sk-none-0123456789abcdefghij0123456789abcdefghij";
+const VALUE: &str = "sk-live-4fJ9xqZt7LmPw2Rb4fJ9xqZt7LmPw2Rb4fJ9xqZt";
 
 pub enum Peer {
     Direct,
     /// An entry of the allowlist, in YAML.
     Egress(&'static str),
+    /// Egress that scans, and puts a credential in.
+    Injection,
+    /// A route of the cred-proxy, which goes out through such an egress.
+    Route,
     Squid,
     Mitmproxy,
 }
 
 /// A proxy that listens; killed when it is dropped.
 pub struct Running {
-    pub address: SocketAddr,
+    pub way: Way,
     children: Vec<Child>,
 }
 
@@ -78,6 +92,8 @@ impl Peer {
             ("egress, tunnel", Self::Egress("{host: origin.example.com, tls: tunnel}")),
             ("egress, TLS taken off", Self::Egress("{host: origin.example.com, scan: off}")),
             ("egress, TLS taken off and scanned", Self::Egress("origin.example.com")),
+            ("egress, the same with a credential put in", Self::Injection),
+            ("cred-proxy, then egress, the same", Self::Route),
             ("Squid, TLS taken off", Self::Squid),
             ("mitmproxy", Self::Mitmproxy),
         ]
@@ -85,9 +101,10 @@ impl Peer {
 
     /// Starts it; `None` where there is nothing between.
     pub fn start(&self, folder: &Path) -> Option<Running> {
-        let (port, children) = match self {
+        let (port, mut children) = match self {
             Self::Direct => return None,
-            Self::Egress(entry) => (3127, vec![egress(entry, folder)]),
+            Self::Egress(entry) => (3127, vec![egress(entry, folder, false)]),
+            Self::Injection | Self::Route => (3127, vec![egress("origin.example.com", folder, true)]),
             Self::Squid => (3128, vec![squid(folder)]),
             Self::Mitmproxy => (3129, vec![mitmproxy(folder)]),
         };
@@ -97,14 +114,33 @@ impl Peer {
             assert!(began.elapsed() < PATIENCE, "nothing listens on {address}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Some(Running { address, children })
+        let way = match self {
+            Self::Injection => Way::Proxy { address, key: true },
+            Self::Route => {
+                children.push(cred_proxy(folder));
+                Way::Route(folder.join("route/socket"))
+            }
+            _ => Way::Proxy { address, key: false },
+        };
+        Some(Running { way, children })
     }
 }
 
-fn egress(entry: &str, folder: &Path) -> Child {
+fn egress(entry: &str, folder: &Path, with_key: bool) -> Child {
     let mut spec: EgressSpec = serde_yaml::from_str(&format!("allow: [{entry}]")).unwrap();
     spec.roots.push(std::fs::read_to_string(folder.join("root.pem")).unwrap());
-    let config = Config::new("bench", EnforcedPolicy::first(spec));
+    let mut config = Config::new("bench", EnforcedPolicy::first(spec));
+    if with_key {
+        let place = Place { host: HOST.into(), slot: Slot::Bearer, methods: Vec::new(), paths: Vec::new() };
+        let (name, placeholder, value) = ("key".into(), HELD.into(), VALUE.into());
+        config.credentials = vec![Credential { name, placeholder, value, places: vec![place] }];
+        let authority = CaKeyPair::new("bench").unwrap();
+        std::fs::create_dir_all(folder.join("pair")).unwrap();
+        let shown = serde_json::to_value(&authority).unwrap();
+        std::fs::write(folder.join("egress.pem"), shown["certificate"].as_str().unwrap()).unwrap();
+        config.authority = Some(authority);
+        config.pairs = vec![Pair { name: "cred-proxy".into(), folder: folder.join("pair") }];
+    }
     let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
         .args(["egress", "127.0.0.1:3127"])
         .stdin(Stdio::piped())
@@ -120,6 +156,40 @@ fn egress(entry: &str, folder: &Path) -> Child {
     for line in [serde_json::to_vec(&config).unwrap(), serde_json::to_vec(&update).unwrap()] {
         input.write_all(&[&line[..], b"\n"].concat()).unwrap();
     }
+    child
+}
+
+/// It listens on sockets in two folders; returns when it does.
+fn cred_proxy(folder: &Path) -> Child {
+    for name in ["route", "listen"] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    let route = Route {
+        path: "route".into(),
+        host: HOST.into(),
+        port: 443,
+        base: String::new(),
+        put: Put::Header("authorization".into(), format!("Bearer {HELD}")),
+        methods: Vec::new(),
+        paths: Vec::new(),
+    };
+    let ca = std::fs::read_to_string(folder.join("egress.pem")).unwrap();
+    let outward = Uplink { proxy: folder.join("pair/egress"), listen: folder.join("listen/sidecar"), ca };
+    let config = cred_proxy::Config { port: 9099, inside: None, outward, routes: vec![route] };
+    // Egress has the folder for the socket of `ctl`.
+    let own = "mount -t tmpfs none /run/bottler-ctl && exec \"$@\"";
+    let mut child = Command::new("unshare")
+        .args(["--mount", "--", "sh", "-c", own, "sh", env!("CARGO_BIN_EXE_bottler"), "cred-proxy"])
+        .arg(folder.join("route"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = serde_json::to_vec(&config).unwrap();
+    child.stdin.as_mut().unwrap().write_all(&[&line[..], b"\n"].concat()).unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    assert!(ready.contains("ready"), "{ready}");
     child
 }
 
