@@ -49,7 +49,7 @@ enum Command {
     Init(init::Args),
     /// Check the manifest, list its agents, print its schema
     Manifest(manifest::Args),
-    /// Check that the sources of credentials have their values
+    /// Check that the sources of credentials have their values, or read them again for a running bottle
     Credentials(credentials::Args),
     /// Remove what dead bottles left behind
     Gc(gc::Args),
@@ -99,7 +99,7 @@ pub async fn main() -> u8 {
         Command::Inspect(args) => life::inspect(&args).await,
         Command::Init(args) => init::main(&args),
         Command::Manifest(args) => manifest::main(&args),
-        Command::Credentials(args) => credentials::main(&args),
+        Command::Credentials(args) => credentials::main(&args).await,
         Command::Ps(args) => ps::main(&args).await,
         Command::Gc(args) => gc::main(&args).await,
         Command::Doctor(args) => doctor::main(&args).await,

@@ -89,6 +89,9 @@ pub enum Fault {
     /// No place, or too many.
     #[error("it has {0} places; from 1 to {MAX_PLACES} are possible")]
     Places(usize),
+    /// A key id without the secret to sign with, or the other way round.
+    #[error("{0} has it in the slot {1}; another credential must have the same host, in the slot {2}, and only one")]
+    NoPair(String, Slot, Slot),
     /// A slot that is none.
     #[error("slot {0}: no credential stands there")]
     Slot(String),
@@ -115,6 +118,25 @@ pub fn check(credentials: &[Credential]) -> Result<(), CredentialError> {
         let fault = one(credential).err().or_else(|| overlaps.then_some(Fault::Overlap));
         if let Some(what) = fault {
             return Err(CredentialError::Credential { name: credential.name.chars().take(64).collect(), what });
+        }
+    }
+    check_pairs(credentials)
+}
+
+/// Checks that every host that requests are signed for has one secret for its key ids.
+fn check_pairs(credentials: &[Credential]) -> Result<(), CredentialError> {
+    let at = |host: &str, slot: &Slot| {
+        credentials.iter().flat_map(|it| &it.places).filter(|place| place.host == host && place.slot == *slot).count()
+    };
+    for credential in credentials {
+        for place in &credential.places {
+            let other = match place.slot {
+                Slot::AwsKeyId if at(&place.host, &Slot::AwsSecret) != 1 => Slot::AwsSecret,
+                Slot::AwsSecret if at(&place.host, &Slot::AwsKeyId) != 1 => Slot::AwsKeyId,
+                _ => continue,
+            };
+            let what = Fault::NoPair(place.host.clone(), place.slot.clone(), other);
+            return Err(CredentialError::Credential { name: credential.name.clone(), what });
         }
     }
     Ok(())
@@ -149,7 +171,7 @@ fn one(credential: &Credential) -> Result<(), Fault> {
 pub fn check_slot(slot: &Slot) -> Result<(), Fault> {
     let token = |text: &str| !text.is_empty() && text.bytes().all(is_token);
     let (name, fine) = match slot {
-        Slot::Bearer | Slot::Token | Slot::Path | Slot::WebSocket => return Ok(()),
+        Slot::Bearer | Slot::Token | Slot::Path | Slot::WebSocket | Slot::AwsKeyId | Slot::AwsSecret => return Ok(()),
         Slot::Basic(user) => (user, !user.is_empty() && !user.contains(':') && !user.chars().any(char::is_control)),
         Slot::Query(name) => (name, !name.is_empty() && !name.chars().any(char::is_control)),
         Slot::Header(name) => {
@@ -172,6 +194,7 @@ fn fits(value: &str, slot: &Slot) -> Result<(), Fault> {
     match slot {
         Slot::Bearer | Slot::Token if !visible => Err(Fault::Character("a token in Authorization")),
         Slot::Header(_) if value.trim() != value || !value.is_ascii() => Err(Fault::Character("a header")),
+        Slot::AwsKeyId if !value.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Err(Fault::Character("a key id")),
         Slot::WebSocket if !value.bytes().all(is_token) => Err(Fault::Character("a subprotocol")),
         _ => Ok(()),
     }
@@ -244,6 +267,27 @@ mod tests {
         }
         assert!(check_slot(&Slot::Basic("a:b".into())).is_err() && check_slot(&Slot::Basic("*".into())).is_ok());
         assert!(check_slot(&Slot::Query(String::new())).is_err());
+    }
+
+    #[test]
+    fn a_key_id_of_aws_has_its_secret_at_the_same_host() {
+        let at = |name: &str, host: &str, slot: Slot| {
+            let place = Place { host: host.into(), slot, methods: Vec::new(), paths: Vec::new() };
+            let (placeholder, value) = (format!("placeholder-of-{name}"), format!("Value1Of{name}"));
+            Credential { name: name.into(), placeholder, value, places: vec![place] }
+        };
+        let key = || at("key", "a.com", Slot::AwsKeyId);
+        assert!(check(&[key(), at("secret", "a.com", Slot::AwsSecret)]).is_ok());
+        for others in [
+            vec![],
+            vec![at("secret", "b.com", Slot::AwsSecret)],
+            vec![at("secret", "a.com", Slot::Bearer)],
+            vec![at("secret", "a.com", Slot::AwsSecret), at("more", "a.com", Slot::AwsSecret)],
+        ] {
+            let error = check(&[vec![key()], others].concat()).unwrap_err().to_string();
+            assert!(error.contains("a.com has it in the slot aws-"), "{error}");
+        }
+        assert!(check(&[at("secret", "a.com", Slot::AwsSecret)]).is_err());
     }
 
     #[test]

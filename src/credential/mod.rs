@@ -4,7 +4,9 @@
 //! Pure: no sockets, no clock, no state.
 
 mod authorization;
+mod aws;
 mod check;
+mod limits;
 mod place;
 mod position;
 mod redact;
@@ -14,7 +16,9 @@ mod source;
 mod substitute;
 mod value;
 
+pub use aws::{CONTENT_DIGEST, NotSigned, Signing, ToSign};
 pub use check::{CredentialError, Fault, check, check_slot};
+pub use limits::{Bound, LimitReached, Limits, LimitsError, Rate, Written as WrittenLimits};
 pub use place::{Credential, Place, Slot};
 pub use position::{Placeholders, Position, may_hold_credential};
 pub use redact::{RedactedStream, Redactor};

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where in a request a credential stands; as text `bearer`, `token`, `basic:USER`, `header:NAME`, `query:NAME`, `path`,
-/// `websocket`.
+/// `websocket`, `aws-key-id`, `aws-secret`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 #[schemars(with = "String")]
@@ -23,6 +23,10 @@ pub enum Slot {
     Path,
     /// `Sec-WebSocket-Protocol` of a WebSocket handshake, whole or as the end of one of its values.
     WebSocket,
+    /// The key id in a signature of AWS' Signature Version 4. The request is signed anew, with the host's [`Self::AwsSecret`].
+    AwsKeyId,
+    /// The secret that requests to AWS are signed with. It is in no request.
+    AwsSecret,
 }
 
 /// A host that a credential is for, and where it stands in requests to it.

@@ -10,7 +10,9 @@ use super::place::Slot;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SlotError {
     /// None of the words.
-    #[error("{0:?} is not a slot: bearer, token, basic:USER, header:NAME, query:NAME, path, websocket")]
+    #[error(
+        "{0:?} is not a slot: bearer, token, basic:USER, header:NAME, query:NAME, path, websocket, aws-key-id, aws-secret"
+    )]
     Unknown(String),
     /// A word that takes a name, without one or with a malformed one.
     #[error("slot {0:?}: {1}")]
@@ -31,6 +33,8 @@ impl FromStr for Slot {
                 "token" => Self::Token,
                 "path" => Self::Path,
                 "websocket" => Self::WebSocket,
+                "aws-key-id" => Self::AwsKeyId,
+                "aws-secret" => Self::AwsSecret,
                 "basic" => return Err(bad("name the user, as in basic:x-access-token; basic:* is any")),
                 "header" => return Err(bad("name the header, as in header:x-api-key")),
                 "query" => return Err(bad("name the parameter, as in query:key")),
@@ -60,6 +64,8 @@ impl fmt::Display for Slot {
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Path => f.write_str("path"),
             Self::WebSocket => f.write_str("websocket"),
+            Self::AwsKeyId => f.write_str("aws-key-id"),
+            Self::AwsSecret => f.write_str("aws-secret"),
         }
     }
 }
@@ -84,9 +90,18 @@ mod tests {
 
     #[test]
     fn slots_are_read_and_written() {
-        for text in
-            ["bearer", "token", "basic:x-access-token", "basic:*", "header:x-api-key", "query:key", "path", "websocket"]
-        {
+        for text in [
+            "bearer",
+            "token",
+            "basic:x-access-token",
+            "basic:*",
+            "header:x-api-key",
+            "query:key",
+            "path",
+            "websocket",
+            "aws-key-id",
+            "aws-secret",
+        ] {
             assert_eq!(text.parse::<Slot>().unwrap().to_string(), text);
         }
         assert_eq!("header:X-Api-Key".parse(), Ok(Slot::Header("x-api-key".into())));

@@ -17,6 +17,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::authorization::{self, Authorization, trim};
+use super::aws::{NotSigned, Signature, Signing};
 use super::place::{Credential, Slot};
 use super::position::{PROTOCOLS, Placeholders, Position, holds_credential, may_hold_credential};
 
@@ -28,6 +29,9 @@ const KEY_PARAMETERS: [&str; 8] =
     ["access_token", "api-key", "api_key", "apikey", "auth_token", "oauth_token", "private_token", "x-api-key"];
 /// Parts of a subprotocol of a WebSocket that holds a credential, as `openai-insecure-api-key.KEY` does.
 const KEY_PROTOCOLS: [&str; 5] = ["auth", "bearer", "key", "secret", "token"];
+
+/// The parameter of a presigned URL with the key id.
+const PRESIGNED: &str = "x-amz-credential";
 
 /// The head of a request.
 pub struct RequestHead<'a> {
@@ -74,6 +78,8 @@ pub struct Substitution {
     pub path: Option<String>,
     /// The names of the credentials that are used.
     pub used: Vec<String>,
+    /// What signs the request anew, where it has a signature of AWS'.
+    pub signing: Option<Signing>,
     /// The token that a host has handed out and takes back.
     pub handed_out: Option<String>,
     /// The name of a credential whose placeholder is in a header that is not for credentials.
@@ -117,6 +123,14 @@ pub enum Violation {
         credential: String,
         /// Where the other one is.
         position: Position,
+    },
+    /// A request that is signed with placeholders, and cannot be signed anew.
+    #[error("the request cannot be signed with the credential {credential}: {why}")]
+    NotSigned {
+        /// The name of the credential with the key id.
+        credential: String,
+        /// Why.
+        why: NotSigned,
     },
     /// A place for credentials is there twice.
     #[error("{position} holds a credential twice")]
@@ -201,6 +215,9 @@ impl<'a> Judge<'a> {
                     return Err(Violation::Twice { position: position() });
                 }
                 self.check_misplaced(position, &after)?;
+                if *offer.slot == Slot::AwsKeyId {
+                    result.signing = Some(self.signing(offer, &after, &mut result.used)?);
+                }
                 result.used.push(offer.credential.name.clone());
                 result.headers.push(Replaced { name: name.to_owned(), before: value.to_vec(), after });
                 continue;
@@ -247,10 +264,23 @@ impl<'a> Judge<'a> {
                 let list = list.collect::<Vec<_>>().join(", ");
                 any.then_some(list)
             }
+            Slot::AwsKeyId if name == "authorization" => Signature::parse(value)
+                .filter(|signature| signature.key_id == placeholder)
+                .map(|_| text.replacen(placeholder.as_str(), secret, 1)),
             slot if name == "authorization" => authorization::parse(value).filled(slot, placeholder, secret),
             _ => None,
         };
         filled.map(String::into_bytes)
+    }
+
+    /// What signs a request anew, whose header has the key id by now.
+    fn signing(&self, key: &Offer<'_>, header: &[u8], used: &mut Vec<String>) -> Result<Signing, Violation> {
+        let refused = |why| Violation::NotSigned { credential: key.credential.name.clone(), why };
+        let signature = Signature::parse(header).ok_or_else(|| refused(NotSigned::Date))?;
+        let secret = self.open().find(|offer| *offer.slot == Slot::AwsSecret);
+        let secret = secret.ok_or_else(|| refused(NotSigned::NoSecret))?;
+        used.push(secret.credential.name.clone());
+        Ok(signature.signing(&key.credential.value, &secret.credential.value, &key.credential.name))
     }
 
     /// The token of a header that a host has handed out for one of its credentials.
@@ -333,6 +363,13 @@ impl<'a> Judge<'a> {
         let (mut shown, mut left, mut seen) = (Vec::new(), Vec::new(), Vec::new());
         for pair in query.split('&') {
             let (name, value) = parameter(pair);
+            if let Some(key) = self.open().find(|offer| *offer.slot == Slot::AwsKeyId)
+                && name.eq_ignore_ascii_case(PRESIGNED)
+                && value.starts_with(&key.credential.placeholder)
+            {
+                let credential = key.credential.name.clone();
+                return Err(Violation::NotSigned { credential, why: NotSigned::Presigned });
+            }
             let fits = self.open().find(|offer| slot(offer, &name) && value == offer.credential.placeholder);
             // Some servers separate parameters by semicolons as well.
             for (name, value) in pair.split(';').map(parameter) {

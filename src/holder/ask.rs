@@ -1,5 +1,6 @@
 //! Sends one request to the holder of a running bottle, over the socket in the bottle's directory.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +22,20 @@ pub(super) const WITHIN: &str = "within";
 pub async fn ask_policy(bottle: &str, directory: &Path, change: Option<Change>) -> Result<LivePolicy, Failure> {
     let question = ToHolder::Policy { bottle: bottle.to_owned(), change: change.map(Box::new) };
     let answer = |said| if let FromHolder::Policy(answer) = said { Some(*answer) } else { None };
+    ask(bottle, directory, &question, answer).await
+}
+
+/// Gives credentials of a bottle these values, by name; returns the names of those that had others, once egress uses them.
+///
+/// # Errors
+/// No holder listens or responds, or a value cannot be used.
+pub async fn renew_credentials(
+    bottle: &str,
+    directory: &Path,
+    values: BTreeMap<String, String>,
+) -> Result<Vec<String>, Failure> {
+    let question = ToHolder::Renew { bottle: bottle.to_owned(), values };
+    let answer = |said| if let FromHolder::Renewed(answer) = said { Some(*answer) } else { None };
     ask(bottle, directory, &question, answer).await
 }
 

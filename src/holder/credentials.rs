@@ -127,6 +127,7 @@ mod tests {
             file: None,
             hosts: vec!["a.com".to_owned()],
             places: vec![Place { host: "a.com".into(), slot: Slot::Bearer, methods: Vec::new(), paths: Vec::new() }],
+            limits: None,
         }
     }
 

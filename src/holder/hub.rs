@@ -150,6 +150,16 @@ impl Hub {
                         to.send(&FromHolder::Restarted(Box::new(answer)));
                     });
                 }
+                Ok(Some(ToHolder::Renew { bottle: wanted, values })) => {
+                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
+                    tokio::spawn(async move {
+                        let answer = match bottle {
+                            Some(bottle) => bottle.renew_credentials(&values).await,
+                            None => Err(Failure::new(Class::Input, "the bottle has not been created yet")),
+                        };
+                        to.send(&FromHolder::Renewed(Box::new(answer)));
+                    });
+                }
                 Ok(Some(ToHolder::Launch(_))) => {}
                 Ok(None) | Err(_) => {
                     if launched && !self.0.detached.load(Ordering::Relaxed) {

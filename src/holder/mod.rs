@@ -29,7 +29,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use tokio::net::UnixStream;
 
-pub use ask::{approve_push, ask_policy, restart_sidecar};
+pub use ask::{approve_push, ask_policy, renew_credentials, restart_sidecar};
 pub use cancel::Cancel;
 pub use claim::PLAN_FILE;
 pub use draft::{Draft, Drafts};

@@ -288,6 +288,7 @@ fn plan(parent: &LaunchPlan, reaches: &EgressSpec, own: &LaunchPlan, order: &Chi
     plan.egress.deny.extend(own.egress.deny.iter().filter(|entry| !reaches.deny.contains(entry)).cloned());
     plan.bottle.clone_from(&order.id);
     plan.pinned = false;
+    plan.limits = own.limits.or(parent.limits);
     // The recipe gives it its workspace and takes it back.
     (plan.workspace, plan.keep) = (None, Keep::Never);
     if let Some(prompt) = &options.prompt {

@@ -3,6 +3,7 @@
 //! Rules:
 //! * A command has a deadline, a bound on its output, no standard input, and the user's home as its directory: the folder of a launch
 //!   may be an agent's work, and programs read settings where they start. Nobody is asked for anything.
+//! * In the background nobody is asked: a source that may ask its user is read by a command of the user's only.
 //! * What a command wrote is used for [`KEPT`]. After a failure it is not run again for [`BACK_OFF`]: a password manager that asks
 //!   its user would do so again and again.
 
@@ -25,6 +26,8 @@ const RENEWED: Duration = Duration::from_mins(1);
 const BACK_OFF: Duration = Duration::from_mins(5);
 /// How long a command may take, and how much it may write, in bytes.
 const LIMITS: Limits = Limits { time: Duration::from_secs(30), bytes: 64 << 10 };
+/// Options that `pass` gives to gpg.
+const GPG_OPTIONS: &str = "PASSWORD_STORE_GPG_OPTS";
 /// Longest part of what a failed command wrote that a message repeats, in characters.
 const MAX_SAID: usize = 200;
 
@@ -144,24 +147,40 @@ impl Sources {
         self.read_at(source, Instant::now())
     }
 
-    /// The value of a source whose last one a host did not accept. Nobody is asked: a password manager may, so it is not run.
+    /// The value of a source whose last one a host did not accept, read in the background. Nobody is asked: a password manager that
+    /// may ask its user is not run.
     ///
     /// # Errors
-    /// There is none, or it must be asked for.
+    /// There is none, or it may have to be asked for.
     pub fn renew(&self, source: &Source) -> Result<String, Unresolved> {
+        if self.may_ask(source) { Err(Unresolved::Asked) } else { self.renew_at(source, Instant::now()) }
+    }
+
+    /// Whether reading a source in the background may ask its user.
+    fn may_ask(&self, source: &Source) -> bool {
+        let has = |name: &str| self.env.get(name).is_some_and(|value| !value.is_empty());
         match source {
-            Source::Op(_) | Source::Pass(_) | Source::Keyring { .. } | Source::Prompt(_) => Err(Unresolved::Asked),
-            _ => self.renew_at(source, Instant::now()),
+            // A service account, or a Connect server: `op` asks nobody then (developer.1password.com/docs/service-accounts,
+            // /docs/connect).
+            Source::Op(_) => !has("OP_SERVICE_ACCOUNT_TOKEN") && !(has("OP_CONNECT_HOST") && has("OP_CONNECT_TOKEN")),
+            // A collection that is locked is unlocked, and secret-tool has no option against that.
+            Source::Keyring { .. } | Source::Prompt(_) => true,
+            // `pass` is told not to ask.
+            Source::Pass(_) | Source::Env(_) | Source::File(_) | Source::Command(_) | Source::Vault { .. } => false,
         }
     }
 
     fn renew_at(&self, source: &Source, now: Instant) -> Result<String, Unresolved> {
         let is_fresh = |(at, found): &Remembered| found.is_err() || now.duration_since(*at) < RENEWED;
         lock(&self.remembered).retain(|known, remembered| known != source || is_fresh(remembered));
-        self.read_at(source, now)
+        self.read_with(source, now, true)
     }
 
     fn read_at(&self, source: &Source, now: Instant) -> Result<String, Unresolved> {
+        self.read_with(source, now, false)
+    }
+
+    fn read_with(&self, source: &Source, now: Instant, silent: bool) -> Result<String, Unresolved> {
         let Some(words) = source.command() else { return self.plain(source) };
         // One at a time: two bottles must not ask a password manager twice.
         let mut remembered = lock(&self.remembered);
@@ -172,7 +191,7 @@ impl Sources {
             }
             _ => {}
         }
-        let found = self.run(source, &words);
+        let found = self.run(source, &words, silent);
         remembered.insert(source.clone(), (now, found.clone()));
         found
     }
@@ -198,11 +217,16 @@ impl Sources {
         }
     }
 
-    fn run(&self, source: &Source, words: &[String]) -> Result<String, Unresolved> {
+    fn run(&self, source: &Source, words: &[String], silent: bool) -> Result<String, Unresolved> {
         let (program, arguments) = words.split_first().ok_or(Unresolved::Value(ValueError::Empty))?;
         let home = self.env.get("HOME").map_or("/", String::as_str);
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(&self.env).current_dir(home).stdin(Stdio::null());
+        if silent && matches!(source, Source::Pass(_)) {
+            // pass(1): options for gpg. A key whose passphrase the agent does not remember is an error then (gpg(1)).
+            let options = self.env.get(GPG_OPTIONS).map(String::as_str).unwrap_or_default();
+            command.env(GPG_OPTIONS, format!("{options} --pinentry-mode=error").trim_start());
+        }
         let done = output(&mut command, self.limits).map_err(|error| match error.kind() {
             std::io::ErrorKind::TimedOut => Unresolved::Cut(error.to_string()),
             _ => Unresolved::Start { program: program.clone(), why: error.to_string() },
@@ -243,7 +267,9 @@ mod tests {
         assert_eq!(sources.renew_at(&command, begin + RENEWED / 2), Ok("the-value-1".to_owned()));
         assert_eq!(sources.renew_at(&command, begin + RENEWED), Ok("the-value-2".to_owned()));
         assert_eq!(sources.read_at(&command, begin + RENEWED * 2), Ok("the-value-2".to_owned()));
-        assert_eq!(sources.renew(&source("op://a/b/c")), Err(Unresolved::Asked));
+        for asks in ["op://a/b/c", "keyring:a/b", "prompt:Paste it"] {
+            assert_eq!(sources.renew(&source(asks)), Err(Unresolved::Asked), "{asks}");
+        }
     }
 
     /// Sources in a folder with programs of these scripts.
@@ -270,6 +296,24 @@ mod tests {
 
     fn shell(script: &str) -> Source {
         Source::Command(["sh", "-c", script].map(str::to_owned).into())
+    }
+
+    #[test]
+    fn a_password_manager_that_asks_nobody_is_read_in_the_background() {
+        let (_folder, mut sources) =
+            with(&[("op", "echo of-the-service-account"), ("pass", r#"echo "$PASSWORD_STORE_GPG_OPTS" "of-pass""#)]);
+        sources.env.insert("OP_CONNECT_TOKEN".into(), "token".into());
+        assert_eq!(sources.renew(&source("op://a/b/c")), Err(Unresolved::Asked));
+        sources.env.insert("OP_CONNECT_HOST".into(), "http://connect".into());
+        assert_eq!(sources.renew(&source("op://a/b/c")), Ok("of-the-service-account".into()));
+        sources.env.remove("OP_CONNECT_HOST");
+        sources.env.insert("OP_SERVICE_ACCOUNT_TOKEN".into(), "token".into());
+        assert_eq!(sources.renew(&source("op://a/b/d")), Ok("of-the-service-account".into()));
+        // Only in the background is gpg told not to ask.
+        assert_eq!(sources.renew(&source("pass:a")), Ok("--pinentry-mode=error of-pass".into()));
+        assert_eq!(sources.read(&source("pass:b")), Ok(" of-pass".into()));
+        sources.env.insert(GPG_OPTIONS.into(), "--no-throw-keyids".into());
+        assert_eq!(sources.renew(&source("pass:c")), Ok("--no-throw-keyids --pinentry-mode=error of-pass".into()));
     }
 
     #[test]

@@ -61,6 +61,13 @@ pub enum ToHolder {
         /// The approval.
         approval: Approval,
     },
+    /// Use these values of credentials in this bottle or in a nested one.
+    Renew {
+        /// The bottle's id.
+        bottle: String,
+        /// The values, by the names of the credentials.
+        values: BTreeMap<String, String>,
+    },
     /// Restart a dead sidecar of this bottle or of a nested one.
     RestartSidecar {
         /// The bottle's id.
@@ -121,6 +128,8 @@ pub enum FromHolder {
     Policy(Box<Result<LivePolicy, Failure>>),
     /// Whether a push was approved.
     Approved(Box<Result<(), Failure>>),
+    /// The names of the credentials whose values are new, or why they are not used.
+    Renewed(Box<Result<Vec<String>, Failure>>),
     /// The result of restarting a sidecar.
     Restarted(Box<Result<(), Failure>>),
     /// The report; the last message.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
+use super::credential::written_name;
 use super::merge::{anchor, merge, nothing, without};
 use super::problem::parse;
 use super::section::FrontMatter;
@@ -235,7 +236,7 @@ impl Catalogue {
     fn credential_in(&self, bottle: &str, credential: &str, depth: usize) -> Option<WrittenAt> {
         let own = self.bottles.get(bottle)?.as_ref().ok()?;
         let list = |key: &str| own.get(key).and_then(Value::as_sequence).into_iter().flatten();
-        if list("credentials").any(|entry| entry.get("name").and_then(Value::as_str) == Some(credential)) {
+        if list("credentials").any(|entry| written_name(entry).as_deref() == Some(credential)) {
             let file = self.bottle_files.get(bottle)?;
             return WrittenAt::find(file, &content(file).ok()?, bottle, credential);
         }

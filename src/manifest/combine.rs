@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::credential::usual_slots;
+use super::credential::{name_of_variable, usual_slots};
 use super::{CredentialFile, CredentialSection, Problem, ShapeSection, Value};
-use crate::credential::{Place, Shape, Source};
+use crate::credential::{Limits, Place, Shape, Source};
 
 /// A credential that the agent has a placeholder of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct ResolvedCredential {
     pub file: Option<CredentialFile>,
     /// Where the value may go.
     pub places: Vec<Place>,
+    /// How many requests may use it.
+    pub limits: Option<Limits>,
     /// Where it is written.
     pub at: Option<WrittenAt>,
 }
@@ -57,18 +59,19 @@ impl WrittenAt {
         Problem { line: self.line, text: self.text.clone(), ..place }
     }
 
-    /// The line of a file that has a credential of this name, after the line of its bottle if there is one. `None` if the file has
-    /// no such line.
+    /// The line of a file that has a credential of this name, after the line of its bottle if there is one; or else that of the
+    /// variable which it has its name from. `None` if the file has no such line.
     pub(super) fn find(file: &Path, text: &str, bottle: &str, name: &str) -> Option<Self> {
         let lines: Vec<&str> = text.lines().collect();
-        let has = |line: &str| {
-            line.match_indices("name:").any(|(at, word)| {
+        let has = |line: &str, key: &str, is: &dyn Fn(&str) -> bool| {
+            line.match_indices(key).any(|(at, word)| {
                 let rest = line[at + word.len()..].trim_start().trim_start_matches(['"', '\'']);
-                let end = rest.strip_prefix(name).map(|rest| rest.trim_start_matches(['"', '\'']));
-                end.is_some_and(|end| end.is_empty() || end.starts_with([',', '}', ' ', '#']))
+                is(rest.split(['"', '\'', ',', '}', ' ', '#']).next().unwrap_or_default())
             })
         };
-        Self::first(file, &lines, bottle, has)
+        let by_name = Self::first(file, &lines, bottle, |line| has(line, "name:", &|word| word == name));
+        let by_variable = |line: &str| has(line, "env:", &|word| name_of_variable(word) == name);
+        by_name.or_else(|| Self::first(file, &lines, bottle, by_variable))
     }
 
     /// The line of a file that sets a key of a bottle, found in the same way.
@@ -185,6 +188,7 @@ impl Layers<'_> {
             file: section.file.clone(),
             places: section.hosts.iter().flat_map(|host| host.places(&usual)).collect(),
             shape,
+            limits: section.limits,
             at: None,
         })
     }
@@ -196,6 +200,7 @@ fn completed(own: &CredentialSection, declared: Option<&CredentialSection>) -> C
     let mut whole = own.clone();
     whole.source = whole.source.or_else(|| declared.source.clone());
     whole.shape = whole.shape.or_else(|| declared.shape.clone());
+    whole.limits = whole.limits.or(declared.limits);
     if whole.env.is_none() && whole.file.is_none() {
         (whole.env, whole.file) = (declared.env.clone(), declared.file.clone());
     }
@@ -282,6 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn a_credential_without_a_name_has_that_of_its_variable() {
+        let found = combined("[{env: MY_KEY, source: 'env:K', hosts: [a.com]}, {env: KEY, source: 'env:L'}]", &[]);
+        // The template's `key`, which it takes its hosts from.
+        let named = |found: &[ResolvedCredential]| found.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+        let found = found.unwrap();
+        assert_eq!(
+            (named(&found), found[1].places[0].host.as_str()),
+            (vec!["my-key".into(), "key".into()], "api.example.com")
+        );
+    }
+
+    #[test]
     fn mistakes_say_what_is_missing() {
         for (bottle, env, words) in [
             ("[{name: x, env: X, hosts: [a.com]}]", &[][..], "no source"),
@@ -308,6 +325,9 @@ mod tests {
             WrittenAt::find(Path::new("f"), text, bottle, name).map_or(0, |found| found.line)
         };
         assert_eq!((line("a", "key"), line("b", "key"), line("b", "key2"), line("a", "none")), (4, 7, 8, 0));
+        // One that has its name from its variable.
+        let text = "bottles:\n  a:\n    credentials:\n      - {hosts: [a.com], env: \"MY_KEY\"}\n";
+        assert_eq!(WrittenAt::find(Path::new("f"), text, "a", "my-key").map(|found| found.line), Some(4));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::env::is_name;
-use crate::credential::{Place, Shape, Slot, Source, placeholder};
+use crate::credential::{Limits, Place, Shape, Slot, Source, placeholder};
 use crate::policy::{AllowSpec, AllowTable};
 
 /// The word in a file's content that the placeholder replaces.
@@ -23,8 +23,9 @@ const MAX_NAME: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialSection {
-    /// Its name, in messages and in the audit log. A bottle's credential takes what it does not say from the template's one of the
-    /// same name.
+    /// Its name, in messages and in the audit log; that of its variable by default, as `my-key` of `MY_KEY`. A bottle's credential
+    /// takes what it does not say from the template's one of the same name.
+    #[serde(default)]
     pub name: String,
     /// Where its value comes from: `env:NAME`, `file:PATH`, `op://VAULT/ITEM/FIELD`, `pass:NAME`, `keyring:SERVICE/USER`,
     /// `vault:PATH#FIELD`, `prompt:QUESTION`, or `{command: [..]}`. Templates usually have none: then the variable of `env`, in the
@@ -40,6 +41,19 @@ pub struct CredentialSection {
     /// Where the value may go: hosts that the allowlist has.
     #[serde(default)]
     pub hosts: Vec<PlaceSection>,
+    /// How many requests may use it; any number by default.
+    pub limits: Option<Limits>,
+}
+
+/// The name of a credential that has none of its own, from its variable: as the built-in templates name theirs.
+pub(super) fn name_of_variable(variable: &str) -> String {
+    variable.trim_matches('_').to_ascii_lowercase().replace('_', "-")
+}
+
+/// The name of a credential as it is written in YAML.
+pub(super) fn written_name(entry: &serde_yaml::Value) -> Option<String> {
+    let text = |key: &str| entry.get(key).and_then(serde_yaml::Value::as_str);
+    text("name").map(str::to_owned).or_else(|| text("env").map(name_of_variable))
 }
 
 /// A file of the agent with a placeholder in it. Its owner is the agent, and nobody else may read it.
@@ -125,6 +139,8 @@ pub(super) fn usual_slots(shape: &Shape) -> Vec<Slot> {
         Shape::Google => vec![header("x-goog-api-key"), Slot::Query("key".to_owned())],
         Shape::Gitlab => vec![header("private-token"), Slot::Bearer],
         Shape::Github | Shape::GithubFineGrained => vec![Slot::Bearer, Slot::Token],
+        Shape::AwsKeyId => vec![Slot::AwsKeyId],
+        Shape::AwsSecret => vec![Slot::AwsSecret],
         _ => vec![Slot::Bearer],
     }
 }
@@ -145,7 +161,8 @@ pub enum PlaceSection {
 pub struct PlaceTable {
     /// The host, as in `egress.allow`.
     pub host: String,
-    /// `bearer`, `token`, `basic:USER`, `header:NAME`, `query:NAME`, `path` or `websocket`; the usual ones of the shape by default.
+    /// `bearer`, `token`, `basic:USER`, `header:NAME`, `query:NAME`, `path`, `websocket`, `aws-key-id` or `aws-secret`; the
+    /// usual ones of the shape by default.
     pub slot: Option<Slot>,
     /// The only methods; all by default.
     #[serde(default)]
@@ -321,7 +338,13 @@ impl<'de> de::Visitor<'de> for Entry<'_> {
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<CredentialSection, A::Error> {
-        let section = CredentialSection::deserialize(MapAccessDeserializer::new(map))?;
+        let mut section = CredentialSection::deserialize(MapAccessDeserializer::new(map))?;
+        if section.name.is_empty() {
+            section.name = section.env.as_deref().map(name_of_variable).unwrap_or_default();
+        }
+        if section.name.is_empty() {
+            return Err(de::Error::custom("a credential without a variable in `env` needs a `name`"));
+        }
         self.check(&section).map_err(de::Error::custom)?;
         Ok(section)
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
+use super::credential::written_name;
 use super::expand;
 
 /// Keys that replace each other.
@@ -56,7 +57,8 @@ pub(super) fn merge(parent: Value, child: Value) -> Value {
 /// Merges a list of tables with names into another one.
 fn merge_named(mut parent: Vec<Value>, child: Vec<Value>) -> Vec<Value> {
     for entry in child {
-        let same = |other: &&mut Value| entry.get("name").is_some() && other.get("name") == entry.get("name");
+        let name = written_name(&entry);
+        let same = |other: &&mut Value| name.is_some() && written_name(other) == name;
         match (parent.iter_mut().find(same), entry) {
             (Some(Value::Mapping(known)), Value::Mapping(entry)) => {
                 for (key, value) in entry {
@@ -185,5 +187,10 @@ mod tests {
             "{credentials: [{name: a, source: 'env:A', hosts: [c.com], file: f}, {name: b, env: B}, {name: c, env: C}]}",
         );
         assert_eq!(merge(parent, child), expected);
+        // Some have their names from their variables.
+        let (parent, child) =
+            (yaml("{credentials: [{env: MY_KEY, hosts: [a.com]}]}"), "{credentials: [{name: my-key, hosts: [b.com]}]}");
+        let expected = yaml("{credentials: [{env: MY_KEY, hosts: [b.com], name: my-key}]}");
+        assert_eq!(merge(parent, yaml(child)), expected);
     }
 }

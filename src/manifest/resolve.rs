@@ -35,6 +35,8 @@ pub struct ResolvedAgent {
     pub bottle: BottleSection,
     /// Where its bottle's `bounds` are written.
     pub bounds_at: Option<WrittenAt>,
+    /// Where its bottle's `limits` are written.
+    pub limits_at: Option<WrittenAt>,
     /// The bottle's egress policy.
     pub egress: Egress,
     /// Its prompt.
@@ -87,6 +89,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         None => BottleSection::default(),
     };
     let bounds_at = bottle_name.as_deref().and_then(|bottle| catalogue.bottle_key_at(bottle, "bounds"));
+    let limits_at = bottle_name.as_deref().and_then(|bottle| catalogue.bottle_key_at(bottle, "limits"));
     let egress = match bottle.egress.clone() {
         // Paths have been made absolute when the file was read.
         Some(section) => section.resolve(Path::new("")).map_err(|why| bad(format!("egress: {why}")))?,
@@ -143,6 +146,7 @@ pub fn choose(catalogue: &Catalogue, name: &str, bottle: Option<&str>) -> Result
         bottle_name,
         bottle,
         bounds_at,
+        limits_at,
         egress,
         prompt,
         credentials,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cred_proxy::CredProxySection;
 use super::{CredentialSection, EgressSection, GitGateSection, GitSection, Size, credential, git};
+use crate::credential::Limits;
 
 /// The user's `bottler.yaml`, or a file that is named on the command line.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -86,6 +87,8 @@ pub struct BottleSection {
     /// Credentials that the agent does not see: it has placeholders, and egress puts in the values.
     #[serde(default, deserialize_with = "credential::list")]
     pub credentials: Vec<CredentialSection>,
+    /// How many requests may use its credentials, all of them together; any number by default.
+    pub limits: Option<Limits>,
     /// What the agent works on.
     pub workspace: Option<WorkspaceSection>,
     /// Whether the workspace outlives the bottle; `always` by default for a copy.

@@ -70,10 +70,12 @@ pub(super) fn cred_proxy(
         let own: Rule = wanted.parse().map_err(|error| refused(format!("{error}"), "a host name".to_owned()))?;
         let is_for = |rule: &str| rule.parse::<Rule>().is_ok_and(|rule| rule.covers(&own));
         let mut slots = credential.places.iter().filter(|place| is_for(&place.host)).map(|place| &place.slot);
-        let slot = slots.find(|slot| !matches!(slot, Slot::Path | Slot::WebSocket)).ok_or_else(|| {
-            let hint = format!("add {{host: {host}, slot: bearer}} to its hosts");
-            refused(format!("the credential {name} has no header and no query parameter at {host}"), hint)
-        })?;
+        let slot = slots
+            .find(|slot| !matches!(slot, Slot::Path | Slot::WebSocket | Slot::AwsKeyId | Slot::AwsSecret))
+            .ok_or_else(|| {
+                let hint = format!("add {{host: {host}, slot: bearer}} to its hosts");
+                refused(format!("the credential {name} has no header and no query parameter at {host}"), hint)
+            })?;
         if !matches!(egress.reach(&wanted), Ok(Reach::Inspected)) {
             let hint = format!("add it to the bottle's egress.allow, without a tunnel; or --allow {wanted}");
             return Err(refused(format!("{wanted} is not on the allowlist"), hint));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Facts;
 use super::command::at_home;
-use crate::credential::{Place, Shape, Source};
+use crate::credential::{Limits, Place, Shape, Source};
 use crate::manifest::{CredentialFile, Origin, Problem, ResolvedAgent, ResolvedCredential, Value, ValuePart};
 use crate::policy::{EgressSpec, GitEntry, Reach, Rule};
 
@@ -38,6 +38,9 @@ pub struct CredentialPlan {
     /// The same with the slot at each host, and the only requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Place>,
+    /// How many requests may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// A credential and what is known of its value.
@@ -97,6 +100,7 @@ fn one(credential: &ResolvedCredential, facts: &Facts) -> Declared {
             file,
             hosts,
             places: credential.places.clone(),
+            limits: credential.limits,
         },
         value,
     }
@@ -159,6 +163,15 @@ pub(super) fn credentials(chosen: &ResolvedAgent, egress: &EgressSpec, facts: &F
             None => {}
         }
         credentials.plans.push(plan);
+    }
+    if let (Some(_), []) = (chosen.bottle.limits, &credentials.plans[..]) {
+        let why =
+            format!("agent {}: limits: its bottle has no credential, so that nothing would be counted", chosen.name);
+        let problem = match &chosen.limits_at {
+            Some(at) => at.problem(why),
+            None => Problem::of(chosen.file.as_ref().map_or(String::new(), |file| file.display().to_string()), why),
+        };
+        return Err(problem.hint("leave it out, or give the bottle `credentials`"));
     }
     Ok(credentials)
 }

@@ -15,12 +15,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::credential::Limits;
 use crate::engine::Resources;
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
 pub use crate::manifest::{
     AgentTemplate, BuildNetwork, BuildSection, CredentialFile, Keep, PLACEHOLDER, WorkspaceMode,
 };
-use crate::policy::EgressSpec;
+use crate::policy::{EgressSpec, RequestLimits};
 pub use cred_proxy::{CredProxyPlan, RoutePlan};
 pub use credentials::{CredentialPlan, Declared, Refused, declared, unset};
 pub use git::{GitPlan, RepositoryPlan};
@@ -79,6 +80,9 @@ pub struct LaunchPlan {
     /// Credentials that the agent has placeholders of, each with the only hosts that its value may go to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialPlan>,
+    /// How many requests may use its credentials, all of them together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// The cred-proxy, if the bottle has routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cred_proxy: Option<CredProxyPlan>,
@@ -99,6 +103,14 @@ pub struct LaunchPlan {
     /// What the user said with `--set`, for recipes of their own.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
+}
+
+impl LaunchPlan {
+    /// How many requests may use its credentials.
+    pub fn request_limits(&self) -> RequestLimits {
+        let limited = self.credentials.iter().filter_map(|plan| Some((plan.name.clone(), plan.limits?)));
+        RequestLimits { all: self.limits, credentials: limited.collect() }
+    }
 }
 
 /// The agent's workspace; its files are no part of the plan.
@@ -261,6 +273,7 @@ pub fn resolve(
         watch: DEFAULT_WATCH,
         egress,
         credentials: Vec::new(),
+        limits: None,
         cred_proxy: None,
         git: None,
         provision: ProvisionPlan { prompt: prompt.clone(), files: Vec::new() },

@@ -152,6 +152,7 @@ fn plan_of(
         cred_proxy,
         git,
         credentials: credentials.plans,
+        limits: bottle.limits,
         prompt,
         workspace,
         keep: flags.keep.or(bottle.keep).unwrap_or(unsaid),

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::allow::MatchLevel;
 use super::intent::{Form, Intent};
 use super::{Allow, CANARY, Deny, FORBIDDEN, GitAccess, GitRequest, Mode, Sibling, TcpTarget, Tls};
-use crate::credential::Violation;
+use crate::credential::{Bound, LimitReached, Violation};
 use crate::net::{Class, Host, HostError, PathError, ambiguity, classify, folded};
 use crate::scan::{Action, DecodeError, Exhausted, Finding};
 
@@ -195,6 +195,9 @@ pub enum Reason {
     /// The client did not read the response, while many others waited.
     #[error("the response was not read, and there were too many like it")]
     Unread,
+    /// As many requests with a credential as there may be.
+    #[error("{0}")]
+    LimitReached(LimitReached),
     /// The destination cannot be reached.
     #[error("{0} cannot be reached: {1}")]
     Unreachable(Host, String),
@@ -236,6 +239,7 @@ impl Reason {
             Self::SecretFound(..) => "secret_found",
             Self::Credential(Violation::Misplaced { .. }) => "placeholder_misplaced",
             Self::Credential(Violation::Foreign { .. } | Violation::Twice { .. }) => "foreign_credential",
+            Self::Credential(Violation::NotSigned { .. }) => "not_signed",
             Self::CookiesLeftOut(_) => "cookies_left_out",
             Self::PlaceholderPassed(_) => "placeholder_passed",
             Self::NotDecoded(_) => "not_decoded",
@@ -243,6 +247,7 @@ impl Reason {
             Self::Busy => "busy",
             Self::Stalled => "stalled",
             Self::Unread => "unread",
+            Self::LimitReached(_) => "limit_reached",
             Self::Unreachable(..) => "unreachable",
         }
     }
@@ -282,6 +287,9 @@ impl Reason {
                  OCI registries are accepted at a host that has a credential, and none of Git LFS"
             }
             Self::Credential(Violation::Twice { .. }) => "send the placeholder once",
+            Self::Credential(Violation::NotSigned { .. }) => {
+                "sign the request by AWS' Signature Version 4, with the placeholders, in the header Authorization"
+            }
             Self::CookiesLeftOut(_) | Self::PlaceholderPassed(_) => "this is only for information",
             Self::NotDecoded(_) => {
                 "send the body unencoded, or well-formed with gzip, deflate, br or zstd, and at most 8 MiB"
@@ -290,6 +298,7 @@ impl Reason {
             Self::Busy => "send fewer or smaller requests at a time, and retry this one",
             Self::Stalled => "send the body without a pause of more than a minute",
             Self::Unread => "read the responses, or close them",
+            Self::LimitReached(_) => "raise the `limits` of the credential, or of the bottle, in the manifest",
             Self::HostMismatch(..) => "send one host in the request target and the Host header",
             Self::Unreachable(..) => "the destination is down or refuses; bottler did not refuse this",
         }
@@ -310,9 +319,28 @@ impl Reason {
             Self::PortNotAllowed(host, port) => allow(host, &format!(":{port}"), ""),
             Self::MethodNotAllowed(_, host) => allow(host, "", " --method METHOD"),
             Self::PathNotAllowed(host, _) => allow(host, "", " --path PATH"),
+            Self::LimitReached(reached) => raise(reached, bottle),
             other => other.hint().to_owned(),
         }
     }
+}
+
+/// How to raise a limit: the command, and the manifest's key.
+fn raise(reached: &LimitReached, bottle: &str) -> String {
+    let wait = reached.wait().map_or_else(String::new, |wait| format!("the next one is allowed in {wait}s; "));
+    let options = match reached.bound {
+        Bound::Total(_) => "--total N",
+        Bound::Rate(..) => "--requests N --per TIME",
+        Bound::Concurrent(_) => "--concurrent N",
+    };
+    let (credential, whose) = match &reached.credential {
+        Some(name) => (format!(" {name}"), format!("the credential {name}")),
+        None => (String::new(), "the bottle".to_owned()),
+    };
+    format!(
+        "{wait}the operator can raise it: `bottler policy limit {bottle}{credential} {options}`, or `limits` of {whose} in \
+         the manifest"
+    )
 }
 
 /// Decides about an intent. [`check_addresses`] decides about addresses, once they are known. Where a parameter of the

@@ -9,7 +9,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::authorize::check_host;
-use super::{AllowSpec, DenySpec, EgressSpec, EntryError, Policy, SpecError};
+use super::{AllowSpec, DenySpec, EgressSpec, EntryError, Policy, RequestLimits, SpecError};
+use crate::credential::Limits;
 
 /// Maximum number of grants, and of denials, of one bottle.
 const MAX_ENTRIES: usize = 256;
@@ -63,6 +64,9 @@ pub struct LivePolicy {
     pub grants: Vec<Grant>,
     /// The denials since.
     pub denials: Vec<Denial>,
+    /// How many requests may use credentials. A reload does not change this.
+    #[serde(default, skip_serializing_if = "RequestLimits::is_empty")]
+    pub limits: RequestLimits,
     /// The number of the next grant.
     next: u64,
 }
@@ -85,7 +89,14 @@ pub enum Change {
         /// Expiry, in seconds since the epoch; the end of the bottle if absent.
         until: Option<u64>,
     },
-    /// Replace the launch's policy. Grants and denials stay.
+    /// Limit requests with a credential, or with any.
+    Limit {
+        /// The credential's name; `None` for all together.
+        credential: Option<String>,
+        /// The limits that are set; the others stay. `None` removes all of them.
+        limits: Option<Limits>,
+    },
+    /// Replace the launch's policy. Grants, denials and limits of credentials stay.
     Reload(Box<EgressSpec>),
     /// A grant for one request was used.
     Spent(u64),
@@ -104,12 +115,15 @@ pub struct EnforcedPolicy {
     /// The grants for one request, with their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub once: Vec<(u64, AllowSpec)>,
+    /// How many requests may use credentials.
+    #[serde(default, skip_serializing_if = "RequestLimits::is_empty")]
+    pub limits: RequestLimits,
 }
 
 impl EnforcedPolicy {
     /// The launch's policy, without grants or denials.
     pub fn first(spec: EgressSpec) -> Self {
-        Self { generation: 1, spec, once: Vec::new() }
+        Self { generation: 1, spec, once: Vec::new(), limits: RequestLimits::default() }
     }
 }
 
@@ -158,7 +172,14 @@ impl Change {
 impl LivePolicy {
     /// The launch's policy.
     pub fn new(base: EgressSpec) -> Self {
-        Self { generation: 1, base, grants: Vec::new(), denials: Vec::new(), next: 1 }
+        let (grants, denials) = (Vec::new(), Vec::new());
+        Self { generation: 1, base, grants, denials, limits: RequestLimits::default(), next: 1 }
+    }
+
+    /// The same with limits of credentials.
+    #[must_use]
+    pub fn limited(self, limits: RequestLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Adds the temporary grants and the denials of an outer bottle.
@@ -190,7 +211,12 @@ impl LivePolicy {
 
     /// The policy as egress receives it.
     pub fn enforced(&self) -> EnforcedPolicy {
-        EnforcedPolicy { generation: self.generation, spec: self.effective(), once: self.once() }
+        EnforcedPolicy {
+            generation: self.generation,
+            spec: self.effective(),
+            once: self.once(),
+            limits: self.limits.clone(),
+        }
     }
 
     /// The grants for one request, with their numbers.
@@ -225,6 +251,7 @@ impl LivePolicy {
                     next.deny(entry, *until, now)?;
                 }
             }
+            Change::Limit { credential, limits } => next.limits.set(credential.as_deref(), *limits),
             Change::Reload(spec) => {
                 spec.check()?;
                 if spec.tcp != self.base.tcp {
@@ -387,6 +414,30 @@ mod tests {
         ] {
             assert_eq!(after(&changes), (generation, expected.to_owned()), "{changes:?}");
         }
+    }
+
+    #[test]
+    fn limits_are_changed_one_by_one_and_outlive_a_reload() {
+        let limits = |text: &str| Some(serde_yaml::from_str::<Limits>(text).unwrap());
+        let limit =
+            |credential: Option<&str>, limits| Change::Limit { credential: credential.map(str::to_owned), limits };
+        let first =
+            RequestLimits { all: None, credentials: [("own".to_owned(), limits("{total: 5}").unwrap())].into() };
+        let mut policy = LivePolicy::new(base()).limited(first);
+        let reload = Change::Reload(Box::new(serde_yaml::from_str("{allow: [z.com], tcp: ['db.com:5432']}").unwrap()));
+        for (change, own, all) in [
+            (limit(Some("own"), limits("{concurrent: 2}")), "5 in all, 2 at a time", ""),
+            (limit(Some("own"), limits("{total: 9}")), "9 in all, 2 at a time", ""),
+            (limit(None, limits("{requests: 1, per: 1h}")), "9 in all, 2 at a time", "1 in 1h"),
+            (reload, "9 in all, 2 at a time", "1 in 1h"),
+            (limit(Some("own"), None), "", "1 in 1h"),
+            (limit(None, None), "", ""),
+        ] {
+            policy = policy.with(&change, 100).unwrap().unwrap();
+            let shown = |credential| policy.enforced().limits.of(credential).map_or(String::new(), |it| it.to_string());
+            assert_eq!((shown(Some("own")), shown(None)), (own.to_owned(), all.to_owned()), "{change:?}");
+        }
+        assert_eq!(policy.with(&limit(Some("own"), None), 100), Ok(None));
     }
 
     #[test]

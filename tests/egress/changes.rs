@@ -55,7 +55,7 @@ fn enforce(generation: u64, spec: &str, roots: &EgressSpec, once: &[(u64, &str)]
     let mut spec: EgressSpec = serde_yaml::from_str(spec).unwrap();
     spec.roots.clone_from(&roots.roots);
     let once = once.iter().map(|(grant, host)| (*grant, AllowSpec::Host((*host).to_owned()))).collect();
-    EnforcedPolicy { generation, spec, once }
+    EnforcedPolicy { generation, once, ..EnforcedPolicy::first(spec) }
 }
 
 /// Sends egress a policy; returns the reason if it refuses.

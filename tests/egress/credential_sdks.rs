@@ -11,10 +11,21 @@ use crate::support::pypi::{self, PYTHON};
 use crate::support::vendors::{anthropic_key, openai_key};
 
 /// The packages for Python, and for Node with their names.
-fn sdks() -> (PathBuf, [(PathBuf, &'static str); 2]) {
+pub fn sdks() -> (PathBuf, [(PathBuf, &'static str); 2]) {
     let python = pypi::install("sdks-1", &["anthropic==2.14.0", "openai==3.57.0", "boto3==1.44.8"]);
     let node = [("@anthropic-ai/sdk@1.10.0", "@anthropic-ai/sdk"), ("openai@7.55.0", "openai")];
     (python, node.map(|(package, name)| (npm::install(package).join("node_modules").join(name), name)))
+}
+
+/// Commands of a Python and a Node that find the packages, in the folder of a desk.
+pub fn link_sdks(desk: &Desk) -> (String, String) {
+    let (packages, for_node) = sdks();
+    let modules = desk.path("node_modules");
+    std::fs::create_dir_all(modules.join("@anthropic-ai")).unwrap();
+    for (package, name) in for_node {
+        std::os::unix::fs::symlink(package, modules.join(name)).unwrap();
+    }
+    (format!("PYTHONPATH={} {PYTHON}", packages.display()), node())
 }
 
 const SDK_PYTHON: &str = "
@@ -72,17 +83,10 @@ async fn models() {
         key("OPENAI_API_KEY", &openai, Shape::Openai, &[("api.openai.com", Slot::Bearer)]),
     ])
     .await;
-    let (packages, for_node) = sdks();
+    let (python, node) = link_sdks(&desk);
     std::fs::write(desk.path("sdk.py"), SDK_PYTHON).unwrap();
-    let python = format!("PYTHONPATH={} {PYTHON} sdk.py", packages.display());
-    let modules = desk.path("node_modules");
-    std::fs::create_dir_all(modules.join("@anthropic-ai")).unwrap();
-    for (package, name) in for_node {
-        std::os::unix::fs::symlink(package, modules.join(name)).unwrap();
-    }
     std::fs::write(desk.path("sdk.mjs"), SDK_NODE).unwrap();
-    let node = format!("{} sdk.mjs", node());
-    for (language, command) in [("Python", python), ("Node", node)] {
+    for (language, command) in [("Python", format!("{python} sdk.py")), ("Node", format!("{node} sdk.mjs"))] {
         let said = desk.run(&command).await;
         for call in ["anthropic:", "anthropic, streamed:", "openai:", "openai, streamed:"] {
             assert!(
@@ -94,41 +98,4 @@ async fn models() {
     }
     assert!(!desk.log().contains("another key"), "{}", desk.log());
     desk.end(&["ANTHROPIC_API_KEY", "OPENAI_API_KEY"]).await;
-}
-
-const BOTO3: &str = "
-import boto3
-try:
-    print(boto3.client('sts', region_name='us-east-1', endpoint_url='https://sts.amazonaws.com').get_caller_identity())
-except Exception as error:
-    print(error)
-";
-
-/// AWS's requests carry no key, but a signature that is made with it: there is nothing to put a value into. They are refused
-/// before anything leaves.
-#[test]
-fn promise_08_boto3_signs_with_a_placeholder_and_is_refused_with_the_reason() {
-    sdks();
-    if in_namespace("credential_sdks::promise_08_boto3_signs_with_a_placeholder_and_is_refused_with_the_reason") {
-        boto3();
-    }
-}
-
-#[tokio::main]
-async fn boto3() {
-    let mut desk = Desk::new().await;
-    desk.forge(&serde_json::json!({}), "").await;
-    let host = "sts.amazonaws.com";
-    let value = ["wJalrXUtnFEMI", "K7MDENGbPxRfiCYzzzzzzzzzzAB"].concat();
-    desk.credentials(vec![
-        key("AWS_ACCESS_KEY_ID", &["AKIA", "QYLPMN5HHHFPZAM2"].concat(), Shape::AwsKeyId, &[(host, Slot::Bearer)]),
-        key("AWS_SECRET_ACCESS_KEY", &value, Shape::AwsSecret, &[(host, Slot::Bearer)]),
-    ])
-    .await;
-    let (packages, _) = sdks();
-    std::fs::write(desk.path("aws.py"), BOTO3).unwrap();
-    let command = format!("PYTHONPATH={} AWS_EC2_METADATA_DISABLED=true {PYTHON} aws.py", packages.display());
-    desk.must("boto3", &command, "refused by bottler: placeholder_misplaced").await;
-    assert!(!desk.log().contains("POST"), "{}", desk.log());
-    desk.end(&[]).await;
 }

@@ -292,7 +292,8 @@ async fn changes() {
         assert!(answer.starts_with(format!("HTTP/1.1 {status}").as_bytes()), "{}", String::from_utf8_lossy(&answer));
     }
     // A policy that is replaced leaves them as they are; without credentials, the placeholder is nothing.
-    let policy = bottler::policy::EnforcedPolicy { generation: 2, spec: lab.spec.clone(), once: Vec::new() };
+    let policy =
+        bottler::policy::EnforcedPolicy { generation: 2, ..bottler::policy::EnforcedPolicy::first(lab.spec.clone()) };
     lab.update(Update::Policy(Box::new(policy))).await;
     assert!(exchange(&lab, HOST, SCRIPTED, &get("/", &own)).await.starts_with(b"HTTP/1.1 200"));
     lab.update(Update::Credentials(Vec::new())).await;
@@ -353,7 +354,7 @@ async fn tunnels() {
     let mut lab = lab(Slot::Bearer).await;
     let mut spec = lab.spec.clone();
     spec.allow = vec![serde_yaml::from_str("{host: api.example.com, tls: tunnel}").unwrap()];
-    let policy = bottler::policy::EnforcedPolicy { generation: 2, spec, once: Vec::new() };
+    let policy = bottler::policy::EnforcedPolicy { generation: 2, ..bottler::policy::EnforcedPolicy::first(spec) };
     let outcome = lab.ctl(Action::Update(Update::Policy(Box::new(policy.clone())))).await;
     assert!(matches!(outcome, CommandOutcome::Refused(why) if why.contains("own") && why.contains("tunnel")));
     lab.update(Update::Credentials(Vec::new())).await;

@@ -17,6 +17,7 @@ use crate::support::pypi::PYTHON;
 pub const FORGE: &str = "93.184.216.1";
 pub const MODELS: &str = "93.184.216.2";
 pub const PACKAGES: &str = "93.184.216.3";
+pub const AWS: &str = "93.184.216.4";
 
 /// The hosts of all servers.
 pub const HOSTS: [(&str, &str); 12] = [
@@ -29,8 +30,8 @@ pub const HOSTS: [(&str, &str); 12] = [
     ("api.openai.com", MODELS),
     ("api.anthropic.com", MODELS),
     ("npm.example.com", PACKAGES),
-    ("sts.amazonaws.com", FORGE),
-    ("s3.us-east-1.amazonaws.com", FORGE),
+    ("sts.amazonaws.com", AWS),
+    ("s3.us-east-1.amazonaws.com", AWS),
     ("other.example.com", FORGE),
 ];
 

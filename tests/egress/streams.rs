@@ -85,7 +85,7 @@ async fn attempt() {
     assert_eq!(exchange(&mut stream, b"").await.as_deref(), Some(&b"hello"[..]));
     let mut denied = lab.spec.clone();
     denied.deny.push(DenySpec::Host("db.example.com".into()));
-    let policy = EnforcedPolicy { generation: 2, spec: denied, once: Vec::new() };
+    let policy = EnforcedPolicy { generation: 2, ..EnforcedPolicy::first(denied) };
     assert!(matches!(lab.ctl(Action::Update(Update::Policy(Box::new(policy)))).await, CommandOutcome::Done));
     assert_eq!(exchange(&mut stream, b"select 2").await, None, "it goes on");
     lab.until_refused("what is forbidden later", Some("denied")).await;

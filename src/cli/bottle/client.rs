@@ -207,7 +207,7 @@ impl Client {
                     Ok(Some(FromHolder::Welcome(welcome))) => self.welcome(*welcome).await,
                     Ok(Some(FromHolder::Stopping)) => self.unheard = None,
                     // Answers to requests that this client does not make.
-                    Ok(Some(FromHolder::Policy(_) | FromHolder::Approved(_) | FromHolder::Restarted(_))) => {}
+                    Ok(Some(FromHolder::Policy(_) | FromHolder::Approved(_) | FromHolder::Renewed(_) | FromHolder::Restarted(_))) => {}
                     Ok(Some(FromHolder::Dies(failure))) => self.last_words = Some(*failure),
                     Ok(Some(FromHolder::Finished(report))) => {
                         self.take_back().await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use crate::cli::failure::input;
 use crate::cli::terminal::read_secret;
@@ -22,26 +23,36 @@ pub(in crate::cli) fn host_sources() -> Sources {
 /// # Errors
 /// One has no value: which credential, from where, why, and what to do.
 pub(in crate::cli) async fn resolve(planned: &mut Planned) -> Result<(), Failure> {
-    let sources = std::sync::Arc::new(host_sources());
+    let sources = Arc::new(host_sources());
     for credential in &planned.plan.credentials {
         let Some(source) = credential.source.clone().filter(|_| !planned.credentials.contains_key(&credential.name))
         else {
             continue;
         };
-        let found = if let Source::Prompt(question) = &source {
-            asked(credential, question).await?
-        } else {
-            let (sources, wanted) = (sources.clone(), source.clone());
-            let read = tokio::task::spawn_blocking(move || sources.read(&wanted)).await;
-            let read = read.map_err(|error| Failure::new(Class::Internal, format!("read credentials: {error}")))?;
-            read.map_err(|why| {
-                let name = &credential.name;
-                input(format!("credential {name} from {source}: {why}")).hint(why.hint(&source))
-            })?
-        };
-        planned.credentials.insert(credential.name.clone(), found);
+        planned.credentials.insert(credential.name.clone(), read(credential, source, &sources).await?);
     }
     Ok(())
+}
+
+/// The value of a credential: asks for it, or runs the command of its source.
+///
+/// # Errors
+/// It has none: which credential, from where, why, and what to do.
+pub(in crate::cli) async fn read(
+    credential: &CredentialPlan,
+    source: Source,
+    sources: &Arc<Sources>,
+) -> Result<String, Failure> {
+    if let Source::Prompt(question) = &source {
+        return asked(credential, question).await;
+    }
+    let (sources, wanted) = (sources.clone(), source.clone());
+    let read = tokio::task::spawn_blocking(move || sources.read(&wanted)).await;
+    let read = read.map_err(|error| Failure::new(Class::Internal, format!("read credentials: {error}")))?;
+    read.map_err(|why| {
+        let name = &credential.name;
+        input(format!("credential {name} from {source}: {why}")).hint(why.hint(&source))
+    })
 }
 
 async fn asked(credential: &CredentialPlan, question: &str) -> Result<String, Failure> {
@@ -79,7 +90,10 @@ pub(in crate::cli) fn lines(planned: &Planned) -> Vec<(&'static str, String)> {
         for (host, slots) in slots(credential) {
             lines.push(("", format!("  goes only to {host}, as {slots}")));
         }
+        lines.extend(credential.limits.map(|limits| ("", format!("  requests: {limits}"))));
     }
+    lines
+        .extend(planned.plan.limits.map(|limits| ("limits", format!("requests with credentials, together: {limits}"))));
     let routes = planned.plan.cred_proxy.iter().flat_map(|plan| &plan.routes);
     lines.extend(routes.map(|plan| ("route", route(plan))));
     lines

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::cli::bottle::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::cli::print::{Format, print_json, print_message};
+use crate::credential::{Limits, WrittenLimits};
 use crate::holder::ask_policy;
 use crate::manifest::{EgressSection, add_grants, grants_file, read_grants};
 use crate::policy::{AllowSpec, AllowTable, Change, DenySpec, DenyTable, LivePolicy, Scope};
@@ -58,6 +59,41 @@ pub(in crate::cli) struct AllowArgs {
 pub(in crate::cli) struct DenyArgs {
     #[command(flatten)]
     entry: EntryArgs,
+}
+
+/// What `policy limit` takes.
+#[derive(clap::Args)]
+pub(in crate::cli) struct LimitArgs {
+    /// The bottle's id
+    bottle: String,
+    /// The credential [default: all of the bottle together]
+    credential: Option<String>,
+    #[command(flatten)]
+    limits: LimitOptions,
+    /// The output format
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// The limits that are set; the others stay.
+#[derive(clap::Args)]
+#[group(required = true, multiple = true)]
+struct LimitOptions {
+    /// Most requests as long as the bottle lives, with those so far
+    #[arg(long, value_name = "N")]
+    total: Option<u64>,
+    /// Most requests in any period of the length --per
+    #[arg(long, value_name = "N", requires = "per")]
+    requests: Option<u64>,
+    /// The length of the period, such as `1m` or `1h`
+    #[arg(long, value_name = "TIME", requires = "requests")]
+    per: Option<String>,
+    /// Most requests at the same time
+    #[arg(long, value_name = "N")]
+    concurrent: Option<u64>,
+    /// Remove all limits
+    #[arg(long, conflicts_with_all = ["total", "requests", "per", "concurrent"])]
+    none: bool,
 }
 
 /// What `policy reload` takes.
@@ -130,6 +166,20 @@ pub(in crate::cli) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
     told(what.format, &policy, &format!("{} may not reach {} {holds}", what.bottle, what.hosts.join(", ")))
 }
 
+pub(in crate::cli) async fn limit(args: &LimitArgs) -> Result<u8, Failure> {
+    let LimitOptions { total, requests, ref per, concurrent, none } = args.limits;
+    let written = WrittenLimits { total, requests, per: per.clone(), concurrent };
+    let limits = if none { None } else { Some(Limits::try_from(written).map_err(|error| input(error.to_string()))?) };
+    let change = Change::Limit { credential: args.credential.clone(), limits };
+    let policy = ask(&args.bottle, Some(change)).await?;
+    let whose = args.credential.as_deref().unwrap_or("all credentials together");
+    let now = match policy.limits.of(args.credential.as_deref()) {
+        Some(limits) => limits.to_string(),
+        None => "any number".to_owned(),
+    };
+    told(args.format, &policy, &format!("requests of {} with {whose}: {now}", args.bottle))
+}
+
 pub(in crate::cli) async fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
     let read = EgressSection::read(&args.egress).map_err(input)?;
     let policy = ask(&args.bottle, Some(Change::Reload(Box::new(read.spec)))).await?;
@@ -151,6 +201,7 @@ fn shown(policy: &LivePolicy) -> serde_json::Value {
         "egress": policy.effective(),
         "grants": policy.grants,
         "denials": policy.denials,
+        "limits": policy.limits,
     })
 }
 

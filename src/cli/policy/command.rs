@@ -39,6 +39,8 @@ enum Command {
     Allow(change::AllowArgs),
     /// Deny a running bottle a host; its open connections to that host end
     Deny(change::DenyArgs),
+    /// Change how many requests of a running bottle may use a credential: in all, in a time, and at once
+    Limit(change::LimitArgs),
     /// Replace the policy of a running bottle; connections that the new policy allows continue
     Reload(change::ReloadArgs),
 }
@@ -76,6 +78,7 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
         Command::Show(args) => change::show(args).await,
         Command::Allow(args) => change::allow(args).await,
         Command::Deny(args) => change::deny(args).await,
+        Command::Limit(args) => change::limit(args).await,
         Command::Reload(args) => change::reload(args).await,
     }
 }

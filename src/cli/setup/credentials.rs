@@ -1,17 +1,21 @@
-//! `bottler credentials`: reads the source of every credential, and says which are found. It never prints a value.
+//! `bottler credentials`: reads the sources of credentials, and says which are found, or gives a running bottle their values. It never
+//! prints a value.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::cli::bottle::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::cli::launch::agent::facts;
-use crate::cli::launch::credentials::{host_sources, no_key};
+use crate::cli::launch::credentials::{host_sources, no_key, read};
 use crate::cli::launch::program::{self, ProjectArgs};
 use crate::cli::open::state;
 use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::credential::Source;
-use crate::holder::Sources;
+use crate::holder::{Sources, renew_credentials};
 use crate::manifest::choose;
-use crate::plan::{Declared, declared, unset};
+use crate::plan::{CredentialPlan, Declared, declared, unset};
 use crate::report;
 use crate::session::{Class, Failure};
 
@@ -37,6 +41,13 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
     },
+    /// Read the sources of a running bottle's credentials again, and use their values from the next request on; may ask
+    Renew {
+        /// The bottle's id
+        bottle: String,
+        /// The credential [default: all that have a source]
+        credential: Option<String>,
+    },
 }
 
 /// One credential of one agent.
@@ -57,9 +68,55 @@ struct Row {
     hosts: Vec<String>,
 }
 
-pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
-    let Command::Check { agent, manifest, project, format } = &args.command;
-    let defined = program::defined(project, manifest.as_deref(), &state()?)?;
+pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
+    match &args.command {
+        Command::Check { agent, manifest, project, format } => {
+            check(agent.as_ref(), manifest.as_deref(), project, *format)
+        }
+        Command::Renew { bottle, credential } => renew(bottle, credential.as_deref()).await,
+    }
+}
+
+/// Reads sources where their user is, who may be asked, and gives the values to the bottle's holder.
+async fn renew(bottle: &str, credential: Option<&str>) -> Result<u8, Failure> {
+    let found = FoundBottle::find(bottle)?;
+    if !found.state.is_alive(bottle) {
+        return Err(input(format!("{bottle} is not running")).hint("the next launch reads its sources anyway"));
+    }
+    let plan = found.plan()?;
+    let names = || plan.credentials.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>().join(", ");
+    let is_wanted = |plan: &&CredentialPlan| match credential {
+        Some(name) => plan.name == name,
+        None => plan.source.is_some(),
+    };
+    let (mut values, sources) = (BTreeMap::new(), Arc::new(host_sources()));
+    for plan in plan.credentials.iter().filter(is_wanted) {
+        let source = plan.source.clone().ok_or_else(|| {
+            input(format!("credential {}: its value is in the manifest, or in an env_file", plan.name))
+                .hint("give it a source, such as file:PATH, and launch the bottle again")
+        })?;
+        values.insert(plan.name.clone(), read(plan, source, &sources).await?);
+    }
+    if values.is_empty() {
+        let of = credential.map_or("with a source".to_owned(), |name| format!("{name:?}"));
+        return Err(input(format!("{bottle} has no credential {of}")).hint(format!("it has {}", names())));
+    }
+    let read: Vec<String> = values.keys().cloned().collect();
+    let changed = renew_credentials(bottle, &found.state.bottle(bottle), values).await?;
+    for name in read {
+        let what = if changed.contains(&name) { "has a new value" } else { "has the value that it had" };
+        print_message(&format!("{name} {what}"));
+    }
+    Ok(0)
+}
+
+fn check(
+    agent: Option<&String>,
+    manifest: Option<&Path>,
+    project: &ProjectArgs,
+    format: Format,
+) -> Result<u8, Failure> {
+    let defined = program::defined(project, manifest, &state()?)?;
     let catalogue = &defined.catalogue;
     let names: Vec<String> = match agent {
         Some(name) => vec![name.clone()],
@@ -75,7 +132,7 @@ pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
         rows.extend(declared(&chosen, &facts).into_iter().map(|one| row(&name, one, &sources)));
         keyless.extend(no_key(&unset(&chosen, false), &chosen.template_name, chosen.file.is_some()));
     }
-    if *format == Format::Json {
+    if format == Format::Json {
         print_json(&rows)?;
     } else {
         let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();

@@ -106,6 +106,6 @@ fn put(slot: &Slot, placeholder: &str) -> Option<Put> {
         }
         Slot::Header(name) => Some(Put::Header(name.to_ascii_lowercase(), placeholder.to_owned())),
         Slot::Query(name) => Some(Put::Query(name.clone(), placeholder.to_owned())),
-        Slot::Path | Slot::WebSocket => None,
+        Slot::Path | Slot::WebSocket | Slot::AwsKeyId | Slot::AwsSecret => None,
     }
 }

@@ -62,7 +62,7 @@ impl Bottle {
     /// The policy that an egress of this bottle begins with, and the one of the bottle around it that it inherits from.
     pub(in crate::primitive) async fn initial_policy(&self, base: &EgressSpec) -> (LivePolicy, Option<LivePolicy>) {
         let outer = self.outer_policy().await;
-        let own = LivePolicy::new(base.clone());
+        let own = LivePolicy::new(base.clone()).limited(self.plan.request_limits());
         (outer.iter().fold(own, LivePolicy::inheriting), outer)
     }
 
@@ -138,6 +138,7 @@ impl Bottle {
         let failed = |class, why: String| Failure::new(class, format!("{}: {what}: {why}", self.session.id));
         let mut policies = self.policies.by_egress.lock().await;
         let current = policies.get(egress).cloned().ok_or_else(|| self.none_yet())?;
+        self.check_known(change).map_err(|(why, hint)| failed(Class::Input, why).hint(hint))?;
         let next = current.with(change, now()).map_err(|error| failed(Class::Input, error.to_string()))?;
         let Some(next) = next else { return Ok(current) };
         let enforced = next.enforced();
@@ -181,6 +182,21 @@ impl Bottle {
         match outcome {
             Err(why) => Err(failed(Class::Operation, why).hint("it is sent again until egress acknowledges it")),
             Ok(_) => Ok(next),
+        }
+    }
+
+    /// Checks that the bottle has the credential that a change names, or any.
+    fn check_known(&self, change: &Change) -> Result<(), (String, String)> {
+        let Change::Limit { credential, .. } = change else { return Ok(()) };
+        let names: Vec<&str> = self.plan.credentials.iter().map(|plan| plan.name.as_str()).collect();
+        match credential.as_deref() {
+            _ if names.is_empty() => {
+                Err(("it has no credential, so that nothing would be counted".to_owned(), String::new()))
+            }
+            Some(name) if !names.contains(&name) => {
+                Err((format!("it has no credential {name:?}"), format!("it has {}", names.join(", "))))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -293,6 +309,10 @@ fn words(change: &Change) -> String {
             };
             let hosts: Vec<String> = entries.iter().map(entry).collect();
             format!("deny {}{}", hosts.join(" "), time.map(until).unwrap_or_default())
+        }
+        Change::Limit { credential, limits } => {
+            let whose = credential.as_deref().unwrap_or("all credentials");
+            limits.map_or_else(|| format!("limit {whose} no more"), |limits| format!("limit {whose} to {limits}"))
         }
         Change::Reload(_) => "reload the policy".to_owned(),
         Change::Spent(grant) => format!("grant {grant} was used"),

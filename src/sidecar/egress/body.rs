@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
+use sha2::{Digest, Sha256};
 
 use super::Egress;
 use super::bodies::{Body, IncomingBody, Sliced, Uninspected, empty};
@@ -79,23 +80,48 @@ fn format(headers: &HeaderMap) -> Result<BodyFormat, Reason> {
     Ok(BodyFormat::read(kind, &encodings, grpc.first().copied())?)
 }
 
+/// What is wanted of a body besides its inspection.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    /// That it can be sent again, if it is whole and short enough.
+    pub(super) again: bool,
+    /// Its digest, if it is whole.
+    pub(super) digest: bool,
+}
+
+/// A body that was inspected, or is inspected while it is sent.
+pub(super) struct Inspected {
+    pub(super) body: Body,
+    /// The same, to be sent again.
+    pub(super) whole: Option<Whole>,
+    /// SHA-256.
+    pub(super) digest: Option<[u8; 32]>,
+}
+
+impl Inspected {
+    fn streamed(body: Body) -> Self {
+        Self { body, whole: None, digest: None }
+    }
+}
+
 /// Inspects the body of a request: as a whole if it is short enough, in windows otherwise, and message by message for
-/// gRPC. With `keep`, also returns a body that can be sent again, if it is whole and short enough.
+/// gRPC.
 pub(super) async fn inspect_request(
     egress: &Arc<Egress>,
     scanner: &Arc<Scanner>,
     headers: &HeaderMap,
     body: RequestBody,
     refusal: &BodyRefusal,
-    keep: bool,
-) -> Result<(Body, Option<Whole>), Reason> {
+    wanted: Wanted,
+) -> Result<Inspected, Reason> {
     let counters = egress.counters.clone();
+    let digest = |bytes: &[u8]| wanted.digest.then(|| Sha256::digest(bytes).into());
     if body.is_end_stream() {
-        return Ok((empty(), Some(Whole::none())));
+        return Ok(Inspected { body: empty(), whole: Some(Whole::none()), digest: digest(&[]) });
     }
-    if !scanner.is_enabled() {
+    if !scanner.is_enabled() && !wanted.digest {
         let body = Uninspected { inner: body, counters, counter: |counters| &counters.request_bytes };
-        return Ok((body.boxed(), None));
+        return Ok(Inspected::streamed(body.boxed()));
     }
     let format = format(headers)?;
     let hint = body.size_hint();
@@ -114,7 +140,7 @@ pub(super) async fn inspect_request(
     };
     if let Some(messages) = format.messages() {
         let inspection = Inspection::Messages(messages?, Overlap::messages());
-        return Ok((pieces(inspection, body, egress.capacity.memory()).body(hint), None));
+        return Ok(Inspected::streamed(pieces(inspection, body, egress.capacity.memory()).body(hint)));
     }
     let length = hint.exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let mut body = body;
@@ -130,11 +156,11 @@ pub(super) async fn inspect_request(
             .map_or_else(|| (Bytes::new(), egress.capacity.memory()), |buffered| (buffered.bytes, buffered.memory));
         if format.is_aws_chunked() {
             let rest = pieces(Inspection::AwsChunkedWindows(AwsChunkedWindows::new(scanner)), body, memory);
-            return Ok((InspectedBody { first: buffered, ..rest }.body(hint), None));
+            return Ok(Inspected::streamed(InspectedBody { first: buffered, ..rest }.body(hint)));
         }
         let mut windows = Windows::new(scanner);
         windows.push(&buffered);
-        return Ok((pieces(Inspection::Windows(windows, None), body, memory).body(hint), None));
+        return Ok(Inspected::streamed(pieces(Inspection::Windows(windows, None), body, memory).body(hint)));
     };
     let (scanner, text) = (scanner.clone(), bytes.clone());
     trailers.as_ref().map_or(Ok(()), check_trailers)?;
@@ -149,8 +175,9 @@ pub(super) async fn inspect_request(
         return Err(Reason::SecretFound(finding, "body"));
     }
     counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    Ok(match trailers {
-        None if keep => {
+    let digest = digest(&bytes);
+    let (body, whole) = match trailers {
+        None if wanted.again => {
             let memory = Arc::new(memory);
             let whole = Whole::new(&bytes, &memory);
             (hold(Sliced(bytes), memory), whole)
@@ -160,7 +187,8 @@ pub(super) async fn inspect_request(
             let body = Sliced(bytes).with_trailers(Box::pin(async move { Some(Ok(trailers)) }));
             (hold(body, memory), None)
         }
-    })
+    };
+    Ok(Inspected { body, whole, digest })
 }
 
 /// Forwards the body of a response; inspects it if there is a `scanner`.

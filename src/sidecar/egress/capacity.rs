@@ -32,9 +32,15 @@ pub(super) struct Timeouts {
     pub(super) whole: Duration,
     /// How long a response may stay unread while others wait: shorter than the wait for a permit.
     pub(super) unread: Duration,
+    /// How long a request with a credential waits until fewer of its kind are in progress.
+    pub(super) turn: Duration,
 }
-pub(super) const TIMEOUTS: Timeouts =
-    Timeouts { stall: Duration::from_mins(1), whole: Duration::from_mins(10), unread: Duration::from_secs(8) };
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    stall: Duration::from_mins(1),
+    whole: Duration::from_mins(10),
+    unread: Duration::from_secs(8),
+    turn: Duration::from_secs(30),
+};
 /// The budget of a scan on the serving thread, and the longest text for it, in bytes.
 const INLINE_BUDGET: u64 = 256 << 10;
 const INLINE_LENGTH: usize = 64 << 10;

@@ -10,8 +10,8 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 
 use super::bodies::{Body, full};
-use super::body;
-use super::capacity::RequestPermit;
+use super::body::{self, Inspected, Wanted};
+use super::capacity::{RequestPermit, hold};
 use super::drain::RequestBody;
 use super::headers::{aim, join_cookies};
 use super::inject::Injection;
@@ -61,11 +61,14 @@ pub(super) async fn forward(
     let late_refusal = BodyRefusal::default();
     let bare = body.is_end_stream();
     let keep = !injection.used().is_empty();
-    let (body, whole) = body::inspect_request(egress, &scanner, &head.headers, body, &late_refusal, keep).await?;
+    let wanted = Wanted { again: keep, digest: injection.needs_digest(&head.headers) };
+    let inspected = body::inspect_request(egress, &scanner, &head.headers, body, &late_refusal, wanted).await?;
+    let Inspected { body, whole, digest } = inspected;
+    let pass = answered(egress, injection.admit(egress)).await?;
     egress.recheck(snapshot, intent)?;
     frame(&mut head, &body, bare);
     let retry = Retry::of(&injection, &head, whole);
-    let sending = Sending { egress, snapshot, intent, scheme, refusal: &late_refusal };
+    let sending = Sending { egress, snapshot, intent, scheme, refusal: &late_refusal, digest };
     let mut answer = sending.send(head, body, &injection).await?;
     if let Some(retry) = retry
         && let Some((newer, head, body)) = retry.again(egress, snapshot, intent, &injection, &answer).await?
@@ -79,7 +82,10 @@ pub(super) async fn forward(
     injection.redact_head(egress, intent, &mut head)?;
     strip(&mut head.headers);
     let body = injection.body(egress, intent, head.status, body);
-    let body = body::inspect_response(egress, response_scanner.as_ref(), &head.headers, body, intent)?;
+    let mut body = body::inspect_response(egress, response_scanner.as_ref(), &head.headers, body, intent)?;
+    if let Some(pass) = pass {
+        body = hold(body, pass);
+    }
     Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
 }
 
@@ -90,14 +96,17 @@ struct Sending<'a> {
     intent: &'a Arc<Intent>,
     scheme: &'a str,
     refusal: &'a BodyRefusal,
+    /// Of the body, if it is needed and known.
+    digest: Option<[u8; 32]>,
 }
 
 impl Sending<'_> {
     /// Puts the values in, sends the request, and waits for the response.
     async fn send(&self, mut head: Parts, body: Body, injection: &Injection) -> Result<Response<Incoming>, Reason> {
-        let Self { egress, snapshot, intent, scheme, refusal } = *self;
+        let Self { egress, snapshot, intent, scheme, refusal, digest } = *self;
         aim(&mut head, intent, injection.path(intent), scheme)?;
         injection.apply(&mut head.headers)?;
+        injection.sign(&mut head, digest)?;
         if scheme == "http"
             && let Some(via) = snapshot.connector.proxy_for(&intent.host, intent.port)
             && let Some(value) = &via.authorization

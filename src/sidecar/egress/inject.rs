@@ -18,11 +18,12 @@ use hyper::http::{request, response};
 use hyper::{Method, Response, StatusCode};
 
 use super::bodies::IncomingBody;
+use super::meter::Pass;
 use super::redacted::{Redacted, redact_headers};
 use super::registries::Noted;
 use super::snapshot::Snapshot;
 use super::{Egress, LoggedDecision};
-use crate::credential::{Redactor, Substitution};
+use crate::credential::{CONTENT_DIGEST, Redactor, Substitution, ToSign, Violation};
 use crate::net::Host;
 use crate::policy::{Credentials, Intent, Reason};
 use crate::scan::{DecodeError, Scanner};
@@ -88,8 +89,11 @@ impl Injection {
         if headers.contains_key(&grpc) {
             headers.insert(grpc, identity);
         }
-        headers.remove(header::RANGE);
-        headers.remove(header::IF_RANGE);
+        // Of what is signed, no secret is sent, and clients fetch large objects in ranges.
+        if !self.is_signed() {
+            headers.remove(header::RANGE);
+            headers.remove(header::IF_RANGE);
+        }
     }
 
     /// The scanner for the request: it lets a token through that the host has handed out.
@@ -140,6 +144,36 @@ impl Injection {
         Ok(())
     }
 
+    /// Whether the request is signed.
+    fn is_signed(&self) -> bool {
+        self.substitution.signing.is_some()
+    }
+
+    /// Whether the digest of the body is needed: the request is signed, and no header says it.
+    pub(super) fn needs_digest(&self, headers: &HeaderMap) -> bool {
+        self.is_signed() && !headers.contains_key(CONTENT_DIGEST)
+    }
+
+    /// Signs the head of a request as it is sent. `digest` is that of its body, if that is known as a whole.
+    ///
+    /// # Errors
+    /// It cannot be signed.
+    pub(super) fn sign(&self, head: &mut request::Parts, digest: Option<[u8; 32]>) -> Result<(), Reason> {
+        let Some(signing) = &self.substitution.signing else { return Ok(()) };
+        let path = head.uri.path_and_query().map_or("/", hyper::http::uri::PathAndQuery::as_str);
+        let host = head.uri.authority().map(hyper::http::uri::Authority::as_str).unwrap_or_default();
+        let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let request = ToSign { method: head.method.as_str(), path, host, headers, digest };
+        let signed = signing.authorization(&request).map_err(|why| {
+            Reason::Credential(Violation::NotSigned { credential: signing.credential().to_owned(), why })
+        })?;
+        let value = HeaderValue::from_str(&signed);
+        let mut value = value.map_err(|_| Reason::BadRequest("the signature cannot be written as a header"))?;
+        value.set_sensitive(true);
+        head.headers.insert(header::AUTHORIZATION, value);
+        Ok(())
+    }
+
     /// Counts a use, and attaches the use to the response for the audit log.
     pub(super) fn answered<B>(&self, egress: &Egress, response: &mut Response<B>) {
         if self.substitution.used.is_empty() {
@@ -166,6 +200,15 @@ impl Injection {
     /// The names of the credentials that the request uses.
     pub(super) fn used(&self) -> &[String] {
         &self.substitution.used
+    }
+
+    /// Counts the request against the limits of its credentials; it is in progress until the result is dropped. Waits for its
+    /// turn.
+    ///
+    /// # Errors
+    /// A limit is reached.
+    pub(super) async fn admit(&self, egress: &Egress) -> Result<Option<Pass>, Reason> {
+        egress.meter.admit(self.used(), || egress.snapshot().limits.clone(), egress.capacity.times.turn).await
     }
 
     /// Whether one of the used credentials has another value by now.
@@ -197,7 +240,10 @@ impl Injection {
             egress.registries.note_challenge(intent, head.status, &head.headers, has_credential);
         }
         let Some(redactor) = &self.redactor else { return Ok(()) };
-        let empty = self.bodiless || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        // The answer to a signed request: an object may be stored compressed.
+        let empty = self.is_signed()
+            || self.bodiless
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if !empty && let Err(reason) = check_readable(&head.headers) {
             if let Some(used) = head.extensions.remove::<Used>() {
                 egress.record(Some(intent), used.logged());

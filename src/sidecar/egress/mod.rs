@@ -24,6 +24,7 @@ mod inspect;
 mod inspected_body;
 mod interim;
 mod memory;
+mod meter;
 mod needs;
 mod peeked;
 mod protocol;
@@ -43,13 +44,14 @@ mod strict;
 mod tcp;
 mod upgrade;
 mod upstream_proxy;
+mod usage;
 mod websocket;
 
 use crate::layout::egress::TCP_PORTS;
 pub use ca::CaKeyPair;
 pub use protocol::{Ask, Config, Notice, Pair, Ready, Registration, Update};
 pub use service::Egress;
-pub use stats::{CredentialUses, Decisions, Stats};
+pub use stats::{CredentialUses, Decisions, LimitUse, Stats};
 
 use super::audit::LoggedDecision;
 pub use super::place::InsideAddresses;

@@ -14,6 +14,10 @@ use crate::policy::{Form, Intent, Reason};
 /// Tells the SDKs of Anthropic and `OpenAI` that a retry would be refused again.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// The longest time that a client is told to wait before it tries again, in seconds (RFC 9110, section 10.2.3). Some wait as
+/// long as they are told, without a word to their user: urllib3, and so pip.
+const MAX_RETRY_AFTER: u64 = 60;
+
 /// The kind of client, as far as it affects the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientKind {
@@ -51,6 +55,7 @@ pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
         _ if is_down(reason) => StatusCode::BAD_GATEWAY,
         Reason::HostMismatch(..) => StatusCode::MISDIRECTED_REQUEST,
         Reason::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::LimitReached(_) => StatusCode::TOO_MANY_REQUESTS,
         Reason::Stalled => StatusCode::REQUEST_TIMEOUT,
         Reason::HostNotAllowed(_)
         | Reason::Denied(..)
@@ -75,7 +80,11 @@ pub(super) fn line(reason: &Reason, client_kind: ClientKind, bottle: &str) -> St
         ClientKind::Other => {}
     }
     // The error format of Anthropic's and OpenAI's APIs, which agents and SDKs parse: all of them show the message.
-    let kind = if is_down(reason) { "api_error" } else { "invalid_request_error" };
+    let kind = match reason {
+        _ if is_down(reason) => "api_error",
+        Reason::LimitReached(_) => "rate_limit_error",
+        _ => "invalid_request_error",
+    };
     let error = serde_json::json!({ "type": kind, "code": reason.code(), "message": message });
     format!("{}\n", serde_json::json!({ "type": "error", "error": error }))
 }
@@ -103,6 +112,11 @@ pub(super) fn answer(
     if !is_down(reason) {
         response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
+    if let Reason::LimitReached(reached) = reason
+        && let Some(wait) = reached.wait().filter(|wait| *wait <= MAX_RETRY_AFTER)
+    {
+        response.headers_mut().insert(header::RETRY_AFTER, wait.into());
+    }
     // No client shows the body of a response to `CONNECT`; some show the reason phrase (Go, urllib3).
     if let Ok(phrase) = ReasonPhrase::try_from(phrase(reason)) {
         response.extensions_mut().insert(phrase);
@@ -114,8 +128,13 @@ pub(super) fn answer(
 /// request, and take `PERMISSION_DENIED` and `UNAUTHENTICATED` for a problem with credentials.
 fn grpc(reason: &Reason, status: StatusCode, bottle: &str) -> Response<Body> {
     const INVALID_ARGUMENT: u16 = 3;
+    const RESOURCE_EXHAUSTED: u16 = 8;
     const UNAVAILABLE: u16 = 14;
-    let code = if status.is_server_error() { UNAVAILABLE } else { INVALID_ARGUMENT };
+    let code = match reason {
+        Reason::LimitReached(_) => RESOURCE_EXHAUSTED,
+        _ if status.is_server_error() => UNAVAILABLE,
+        _ => INVALID_ARGUMENT,
+    };
     let message =
         percent_encoding::utf8_percent_encode(&line(reason, ClientKind::Grpc, bottle), GRPC_MESSAGE).to_string();
     let mut response = Response::new(empty());
@@ -144,9 +163,40 @@ fn is_down(reason: &Reason) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::net::Host;
     use crate::scan::{DecodeError, Finding};
+
+    #[test]
+    fn a_limit_that_is_reached_is_not_tried_again_soon() {
+        use crate::credential::{Bound, LimitReached, Rate};
+        let rate = Rate { requests: 5, per: Duration::from_hours(1) };
+        for (bound, after, option) in [
+            (Bound::Total(5), None, "--total N"),
+            (Bound::Concurrent(5), None, "--concurrent N"),
+            (Bound::Rate(rate, Duration::from_secs(60)), Some("60"), "60s"),
+            (Bound::Rate(rate, Duration::from_secs(61)), None, "61s"),
+        ] {
+            let reason = Reason::LimitReached(LimitReached { credential: Some("own".into()), bound });
+            let response = answer(&reason, None, ClientKind::Other, "dev");
+            let header = |name: &HeaderName| response.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!((response.status(), status(&reason, true)), (StatusCode::TOO_MANY_REQUESTS, response.status()));
+            assert_eq!((header(&header::RETRY_AFTER), header(&SHOULD_RETRY)), (after, Some("false")));
+            let line = line(&reason, ClientKind::Other, "dev");
+            for words in [
+                "rate_limit_error",
+                "limit_reached",
+                "with the credential own",
+                option,
+                "`bottler policy limit dev own --",
+            ] {
+                assert!(line.contains(words), "{words}: {line}");
+            }
+            assert_eq!(answer(&reason, None, ClientKind::Grpc, "dev").headers()["grpc-status"], "8");
+        }
+    }
 
     #[test]
     fn the_status_fits_the_kind_of_refusal_and_the_line_says_why() {

@@ -91,7 +91,7 @@ impl Role for Egress {
 
     async fn answer(&self, ask: Ask) -> Result<Stats, String> {
         match ask {
-            Ask::Stats => Ok(self.counters.read(self.snapshot().generation)),
+            Ask::Stats => Ok(self.stats()),
         }
     }
 

@@ -10,7 +10,7 @@ use super::ca::{Authority, CaKeyPair};
 use super::client::Client;
 use super::protocol::{Config, Notice, Pair, Registration};
 use super::snapshot::{self, Snapshot, Snapshots};
-use super::{LoggedDecision, ROLE, capacity, cookies, needs, registries, responses, stats};
+use super::{LoggedDecision, ROLE, capacity, cookies, meter, needs, registries, responses, stats};
 use crate::credential::Credential;
 use crate::policy::{
     Credentials, Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize,
@@ -42,6 +42,8 @@ pub struct Egress {
     pub(super) spent: Arc<Mutex<BTreeSet<u64>>>,
     pub(super) log: Log,
     pub(super) counters: Arc<stats::Counters>,
+    /// Requests with credentials.
+    pub(super) meter: Arc<meter::Meter>,
     pub(super) needs: Arc<needs::Needs>,
     pub(super) cookies: Arc<cookies::HandedOut>,
     pub(super) registries: Arc<registries::Registries>,
@@ -78,6 +80,7 @@ impl Egress {
             spent: Arc::default(),
             log: Log::new(ROLE, &config.bottle),
             counters: Arc::new(stats::Counters::new()),
+            meter: Arc::default(),
             needs: Arc::default(),
             cookies: Arc::default(),
             registries: Arc::default(),
@@ -163,6 +166,7 @@ impl Egress {
         fresh.credentials.check_tunnels(&fresh.policy)?;
         // Grants may have been used meanwhile.
         self.change(|_| fresh.without(&lock(&self.spent)));
+        self.meter.limits_changed();
         Ok(())
     }
 
@@ -204,6 +208,12 @@ impl Egress {
     pub(super) fn recheck(&self, begun: &Snapshot, intent: &Intent) -> Result<(), Reason> {
         let now = self.snapshot();
         if now.generation == begun.generation { Ok(()) } else { still_allowed(&begun.policy, &now.policy, intent) }
+    }
+
+    /// The counters.
+    pub(super) fn stats(&self) -> stats::Stats {
+        let snapshot = self.snapshot();
+        self.counters.read(snapshot.generation, &self.meter, &snapshot.limits)
     }
 
     /// Logs and counts a decision.

@@ -19,7 +19,8 @@ use crate::credential::Credential;
 use crate::host;
 use crate::layout::git_gate;
 use crate::policy::{
-    Allow, Credentials, EgressSpec, EnforcedPolicy, EntryError, Form, GitAccess, Intent, Mode, Policy, Rule, Sibling,
+    Allow, Credentials, EgressSpec, EnforcedPolicy, EntryError, Form, GitAccess, Intent, Mode, Policy, RequestLimits,
+    Rule, Sibling,
 };
 use crate::scan::{Action, Actions, Direction, KnownSecret, RequestTarget, Rules, Scanner, Warn};
 use crate::sidecar::dialer::Outside;
@@ -46,6 +47,8 @@ pub(super) struct Snapshot {
     pub(super) client: HttpClient<Connector, Body>,
     /// What the agent has placeholders of.
     pub(super) credentials: Arc<Credentials>,
+    /// How many requests may use them.
+    pub(super) limits: Arc<RequestLimits>,
     requests: Scanner,
     /// For each host that a secret may be sent to, the scanner of its requests: it searches for all other secrets.
     receivers: Vec<(Rule, Scanner)>,
@@ -68,7 +71,7 @@ impl Snapshot {
         inputs: &Inputs<'_>,
         previous: Option<&Self>,
     ) -> anyhow::Result<Self> {
-        let EnforcedPolicy { generation, spec, once } = enforced.clone();
+        let EnforcedPolicy { generation, spec, once, limits } = enforced.clone();
         let once: Result<Vec<(u64, Allow)>, EntryError> =
             once.iter().map(|(id, entry)| Ok((*id, entry.read()?))).collect();
         let policy = Policy { own_host: own_host(), once: once?, ..spec.policy(inputs.sidecars.clone())? };
@@ -95,6 +98,7 @@ impl Snapshot {
             client,
             policy,
             credentials: Arc::default(),
+            limits: Arc::new(limits),
             receivers: Vec::new(),
             requests: Scanner::new(&[], rules(Direction::Request)?, actions),
             responses,

@@ -8,6 +8,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::meter::Meter;
+use crate::credential::Limits;
+use crate::policy::RequestLimits;
 use crate::sync::lock;
 
 /// The counters. All but `open` only grow.
@@ -44,6 +47,9 @@ pub struct Stats {
     /// Requests with a credential, by its name.
     #[serde(default)]
     pub credentials: Vec<CredentialUses>,
+    /// The limits of all credentials together, if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitUse>,
 }
 
 /// How often a credential was used.
@@ -53,6 +59,25 @@ pub struct CredentialUses {
     pub name: String,
     /// The number of requests that it was sent with.
     pub count: u64,
+    /// Its limits, if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitUse>,
+}
+
+/// Limits, and what was used of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitUse {
+    /// The limits.
+    pub limits: Limits,
+    /// All requests so far, with the messages of `WebSockets`.
+    pub requests: u64,
+    /// Those of the rate's period, if there is a rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_period: Option<u32>,
+    /// Those in progress.
+    pub in_progress: u32,
+    /// Those that wait for their turn.
+    pub waiting: u32,
 }
 
 /// The number of decisions of one kind.
@@ -89,7 +114,7 @@ impl Counters {
         *lock(&self.credentials).entry(credential.to_owned()).or_default() += 1;
     }
 
-    pub(super) fn read(&self, generation: u64) -> Stats {
+    pub(super) fn read(&self, generation: u64, meter: &Meter, limits: &RequestLimits) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let decisions = lock(&self.decisions);
         let row = |(&(decision, code), &count): (&(&str, &str), &u64)| Decisions {
@@ -106,11 +131,24 @@ impl Counters {
             response_bytes: get(&self.response_bytes),
             decisions: decisions.iter().map(row).collect(),
             resident: resident().unwrap_or_default(),
-            credentials: lock(&self.credentials)
-                .iter()
-                .map(|(name, &count)| CredentialUses { name: name.clone(), count })
-                .collect(),
+            credentials: self.uses(meter, limits),
+            limit: meter.read(None, limits),
         }
+    }
+}
+
+impl Counters {
+    /// The uses of each credential that was used or has limits.
+    fn uses(&self, meter: &Meter, limits: &RequestLimits) -> Vec<CredentialUses> {
+        let mut counts = lock(&self.credentials).clone();
+        for name in limits.credentials.keys() {
+            counts.entry(name.clone()).or_default();
+        }
+        let uses = |(name, count): (String, u64)| {
+            let limit = meter.read(Some(&name), limits);
+            CredentialUses { name, count, limit }
+        };
+        counts.into_iter().map(uses).collect()
     }
 }
 
@@ -119,6 +157,13 @@ fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+impl LimitUse {
+    /// How many requests are left of a total.
+    fn left(&self) -> Option<u64> {
+        Some(u64::from(self.limits.total()?).saturating_sub(self.requests))
+    }
 }
 
 impl Stats {
@@ -150,6 +195,12 @@ impl Stats {
         if !rows.is_empty() {
             sample("credential_requests_total", "counter", "Requests with a credential.", &rows);
         }
+        let of = |row: &CredentialUses| Some((format!(",credential=\"{}\"", row.name), row.limit.as_ref()?.left()?));
+        let all = self.limit.iter().filter_map(|limit| Some((String::new(), limit.left()?)));
+        let rows: Vec<(String, u64)> = self.credentials.iter().filter_map(of).chain(all).collect();
+        if !rows.is_empty() {
+            sample("credential_requests_left", "gauge", "Requests until a total is reached.", &rows);
+        }
         text
     }
 }
@@ -160,14 +211,14 @@ mod tests {
 
     #[test]
     fn numbers_come_out_as_prometheus_reads_them() {
-        let counters = Counters::new();
+        let (counters, limits) = (Counters::new(), RequestLimits::default());
         counters.record("refuse", "host_not_allowed");
         counters.record("refuse", "host_not_allowed");
-        let text = counters.read(3).prometheus("probe-abcde");
+        let text = counters.read(3, &Meter::default(), &limits).prometheus("probe-abcde");
         assert!(text.contains("# TYPE bottler_egress_policy_generation gauge\nbottler_egress_policy_generation{bottle=\"probe-abcde\"} 3\n"), "{text}");
         let row =
             "bottler_egress_decisions_total{bottle=\"probe-abcde\",decision=\"refuse\",code=\"host_not_allowed\"} 2\n";
         assert!(text.ends_with(row), "{text}");
-        assert!(counters.read(1).resident > 0);
+        assert!(counters.read(1, &Meter::default(), &limits).resident > 0);
     }
 }

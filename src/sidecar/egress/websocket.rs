@@ -15,19 +15,21 @@ use hyper::http::uri::Authority;
 use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tower_service::Service;
 
 use super::bodies::{Body, empty};
 use super::body::{self, check_head};
-use super::capacity::RequestPermit;
+use super::capacity::{RequestPermit, hold};
 use super::connection_permit::ConnectionPermit;
 use super::drain::RequestBody;
 use super::frames::{self, FrameHeader, Opcode};
 use super::headers::{aim, join_cookies};
 use super::inspect::scan_message;
 use super::interim::Interim;
+use super::meter::Pass;
 use super::snapshot::Snapshot;
 use super::stats::Counters;
 use super::{Egress, LoggedDecision, inject};
@@ -74,6 +76,9 @@ pub(super) async fn forward(
     injection.ask_readable(&mut head.headers);
     aim(&mut head, intent, injection.path(intent), scheme)?;
     injection.apply(&mut head.headers)?;
+    injection.sign(&mut head, Some(Sha256::digest([]).into()))?;
+    let pass = injection.admit(egress).await?;
+    egress.recheck(snapshot, intent)?;
     let answer = ask(snapshot, intent, scheme, head).await;
     let mut answer = answer.inspect_err(|_| injection.failed(egress, intent))?;
     injection.answered(egress, &mut answer);
@@ -83,7 +88,10 @@ pub(super) async fn forward(
         strip(&mut head.headers);
         let body = injection.body(egress, intent, head.status, body);
         let answers = egress.response_scanner(snapshot, intent);
-        let body = body::inspect_response(egress, answers.as_ref(), &head.headers, body, intent)?;
+        let mut body = body::inspect_response(egress, answers.as_ref(), &head.headers, body, intent)?;
+        if let Some(pass) = pass {
+            body = hold(body, pass);
+        }
         return Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot));
     }
     let websocket =
@@ -100,12 +108,19 @@ pub(super) async fn forward(
     let (egress, intent, policy) = (egress.clone(), intent.clone(), snapshot.policy.clone());
     tokio::spawn(async move {
         if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
-            && let Err(reason) =
-                relay(client, upstream, (scanner, redactor), &egress, egress.until_forbidden(&policy, &intent)).await
+            && let Err(reason) = relay(
+                client,
+                upstream,
+                (scanner, redactor),
+                pass.as_ref(),
+                &egress,
+                egress.until_forbidden(&policy, &intent),
+            )
+            .await
         {
             egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
         }
-        drop((place, slot));
+        drop((place, slot, pass));
     });
     Ok(Response::from_parts(head, empty()))
 }
@@ -153,6 +168,7 @@ async fn relay(
     client: Upgraded,
     upstream: Upgraded,
     (scanner, redactor): (Arc<Scanner>, Option<Arc<Redactor>>),
+    pass: Option<&Pass>,
     egress: &Egress,
     forbidden: impl Future<Output = Reason>,
 ) -> Result<(), Reason> {
@@ -160,7 +176,7 @@ async fn relay(
     let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
     let between = AtomicBool::new(true);
     let ended = {
-        let out = send(&mut from_client, &mut to_upstream, &scanner, egress);
+        let out = send(&mut from_client, &mut to_upstream, &scanner, pass, egress);
         let back = async {
             match redactor {
                 None => receive(&mut from_upstream, &mut to_client, &between, &egress.counters).await,
@@ -192,6 +208,7 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     from: &mut R,
     to: &mut W,
     scanner: &Arc<Scanner>,
+    pass: Option<&Pass>,
     egress: &Egress,
 ) -> Result<(), Reason> {
     let (mut messages, mut controls) = (Overlap::messages(), Overlap::messages());
@@ -237,6 +254,9 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         if let (true, Some(opcode)) = (fin, opened) {
             let message = content.split().freeze();
             scan_message(egress, scanner, &mut messages, message.clone(), "message").await?;
+            if let Some(pass) = pass {
+                pass.message(&egress.snapshot().limits)?;
+            }
             egress.counters.request_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
             if to.write_all(&frames::frame(opcode, &message, Some(key()?))).await.is_err() {
                 return Ok(());
