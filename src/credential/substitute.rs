@@ -30,8 +30,8 @@ const KEY_PARAMETERS: [&str; 8] =
 /// Parts of a subprotocol of a WebSocket that holds a credential, as `openai-insecure-api-key.KEY` does.
 const KEY_PROTOCOLS: [&str; 5] = ["auth", "bearer", "key", "secret", "token"];
 
-/// The parameter of a presigned URL with the key id.
-const PRESIGNED: &str = "x-amz-credential";
+/// The parameters of presigned URLs with a key id: of Signature Version 4 and 2.
+const PRESIGNED: [&str; 2] = ["x-amz-credential", "awsaccesskeyid"];
 
 /// The head of a request.
 pub struct RequestHead<'a> {
@@ -364,7 +364,7 @@ impl<'a> Judge<'a> {
         for pair in query.split('&') {
             let (name, value) = parameter(pair);
             if let Some(key) = self.open().find(|offer| *offer.slot == Slot::AwsKeyId)
-                && name.eq_ignore_ascii_case(PRESIGNED)
+                && PRESIGNED.iter().any(|known| name.eq_ignore_ascii_case(known))
                 && value.starts_with(&key.credential.placeholder)
             {
                 let credential = key.credential.name.clone();

@@ -285,3 +285,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_signature_of_aws_is_made_anew_with_the_hosts_secret() {
+    let authorization = |id: &str| {
+        format!(
+            "AWS4-HMAC-SHA256 Credential={id}/20150830/us-east-1/sts/aws4_request, SignedHeaders=host;x-amz-date, Signature=00"
+        )
+    };
+    let judged = |with_secret: bool, open: bool, path: &str, header: &str| {
+        let id = credential("id", HELD, "AKIDEXAMPLE", &[Slot::AwsKeyId]);
+        let secret = credential("secret", OTHER, "the/secret+key", &[Slot::AwsSecret]);
+        let placeholders = Placeholders::new([("id", HELD), ("secret", OTHER)].into_iter());
+        let mut offers = vec![Offer { credential: &id, slot: &Slot::AwsKeyId, open }];
+        if with_secret {
+            offers.push(Offer { credential: &secret, slot: &Slot::AwsSecret, open });
+        }
+        let headers = vec![("authorization", header.as_bytes())];
+        let head = RequestHead { path, headers, websocket: false, sealed: true, handed_out: &|_, _| false };
+        substitute(&head, &offers, &placeholders)
+    };
+    let result = judged(true, true, "/", &authorization(HELD)).unwrap();
+    assert_eq!(result.used, ["id", "secret"]);
+    assert!(String::from_utf8_lossy(&result.headers[0].after).contains("Credential=AKIDEXAMPLE/2015"));
+    assert!(result.signing.is_some_and(|signing| signing.credential() == "id"));
+    for (with_secret, open, path, header, words) in [
+        (false, true, "/", authorization(HELD), "no credential in the slot aws-secret"),
+        (true, false, "/", authorization(HELD), "not declared for this method"),
+        (true, true, "/", authorization("AKIAIOSFODNN7EXAMPLE"), "another credential than id"),
+        (true, true, "/", authorization(HELD).replace("HMAC", "ECDSA-P256"), "which is not its slot"),
+        (true, true, "/", format!("AWS {HELD}:frJIUN8DYpKDtOLCwo"), "which is not its slot"),
+        (true, true, "/", format!("Bearer {OTHER}"), "which is not its slot"),
+        (true, true, &format!("/?X-Amz-Credential={HELD}%2F20150830%2Fus-east-1"), String::new(), "a presigned URL"),
+        (true, true, &format!("/?AWSAccessKeyId={HELD}&Signature=x"), String::new(), "a presigned URL"),
+    ] {
+        let violation = judged(with_secret, open, path, &header).err().unwrap().to_string();
+        assert!(violation.contains(words), "{path} {header}: {violation}");
+    }
+}

@@ -111,10 +111,12 @@ async fn budgets() {
     assert!(ask(&lab, "/eight").await.ends_with("here"));
     let arrived: Vec<String> = std::mem::take(&mut lab.seen.lock().unwrap().requests);
     assert_eq!(arrived, ["/one", "/two", "/free", "/four", "/six", "/eight"].map(|path| format!("GET {path} ")));
-    let events = lab.decisions().await;
-    assert_eq!(refusals(&events), 3, "{events:?}");
-    let refused = events.iter().find(|event| event.kind.code == "limit_reached").unwrap();
-    assert!(refused.kind.reason.contains("credential own") && refused.kind.method == "GET", "{refused:?}");
+    let counted = stats(&lab).await.decisions;
+    let refused = counted.iter().find(|row| row.code == "limit_reached").unwrap();
+    assert_eq!((refused.decision.as_str(), refused.count), ("refuse", 3));
+    lab.decisions().await;
+    let told = r#""decision":"refuse","code":"limit_reached","reason":"this bottle may make 3 requests with the credential own"#;
+    assert!(lab.told.contains(told), "{}", lab.told);
 }
 
 #[test]
@@ -305,7 +307,7 @@ fn claude_code_stops_at_a_limit_and_shows_the_reason() {
 
 #[tokio::main]
 async fn claude_code() {
-    let mut desk = desk("{credentials: {ANTHROPIC_API_KEY: {total: 1}}}").await;
+    let mut desk = desk("{}").await;
     let ask = format!(
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 DISABLE_AUTOUPDATER=1 IS_SANDBOX=1 {} -p 'What is the answer?'; \
          echo code=$?",
@@ -313,10 +315,14 @@ async fn claude_code() {
     );
     desk.must("the first request", &ask, "The answer is forty-two.").await;
     desk.lab.decisions().await;
+    // It has asked for more than the answer.
+    let uses = stats(&desk.lab).await.credentials.iter().find(|row| row.name == "ANTHROPIC_API_KEY").unwrap().count;
+    enforce(&mut desk.lab, 3, &format!("{{credentials: {{ANTHROPIC_API_KEY: {{total: {uses}}}}}}}")).await;
     let said = desk.must("the second", &ask, "API Error: ").await;
     assert!(said.contains("refused by bottler: limit_reached") && said.contains("code=1"), "{said}");
     assert!(said.contains("`bottler policy limit lab ANTHROPIC_API_KEY --total N`"), "{said}");
     let events = desk.lab.decisions().await;
-    assert_eq!(refusals(&events), 1, "{events:?}");
+    let asked: Vec<Event> = events.iter().filter(|event| event.kind.method == "POST").cloned().collect();
+    assert_eq!(refusals(&asked), 1, "{events:?}");
     desk.end(&[]).await;
 }

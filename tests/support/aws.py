@@ -4,6 +4,7 @@ verified by botocore's own signer. It tells every request that it takes.
 `aws.py FOLDER ADDRESS`: FOLDER has the certificate, and the key id, the secret and the session token in `aws`."""
 import hashlib, re, ssl, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from html import escape
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from botocore.auth import S3SigV4Auth, SigV4Auth
@@ -94,7 +95,7 @@ class Server(BaseHTTPRequestHandler):
         path, asked = unquote(url.path), parse_qs(url.query, keep_blank_values=True)
         if headers.get("x-amz-content-sha256", "").startswith("STREAMING-"): body = unframed(body)
         if "list-type" in asked:
-            found = "".join("<Contents><Key>%s</Key></Contents>" % key.split("/", 2)[2] for key in sorted(OBJECTS))
+            found = "".join("<Contents><Key>%s</Key></Contents>" % escape(key.split("/", 2)[2]) for key in sorted(OBJECTS))
             return self.answer(200, ("<ListBucketResult>%s</ListBucketResult>" % found).encode())
         if self.command == "POST" and "uploads" in asked:
             return self.answer(200, b"<R><UploadId>u/+1</UploadId></R>")
