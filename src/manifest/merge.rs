@@ -188,9 +188,13 @@ mod tests {
         );
         assert_eq!(merge(parent, child), expected);
         // Some have their names from their variables.
-        let (parent, child) =
-            (yaml("{credentials: [{env: MY_KEY, hosts: [a.com]}]}"), "{credentials: [{name: my-key, hosts: [b.com]}]}");
-        let expected = yaml("{credentials: [{env: MY_KEY, hosts: [b.com], name: my-key}]}");
-        assert_eq!(merge(parent, yaml(child)), expected);
+        let parent = || yaml("{credentials: [{env: MY_KEY, hosts: [a.com]}]}");
+        for (child, expected) in [
+            ("{name: my-key, hosts: [b.com]}", "{env: MY_KEY, hosts: [b.com], name: my-key}"),
+            ("{env: MY_KEY, hosts: [b.com]}", "{env: MY_KEY, hosts: [b.com]}"),
+        ] {
+            let list = |entry: &str| yaml(&format!("{{credentials: [{entry}]}}"));
+            assert_eq!(merge(parent(), list(child)), list(expected), "{child}");
+        }
     }
 }

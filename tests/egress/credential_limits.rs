@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 use crate::credential_sdks::{link_sdks, sdks};
 use crate::credentials::{HELD, HOST, OTHER, SPEC, VALUE, credential};
 use crate::desk::{Desk, MODELS, key, node};
-use crate::lab::{Lab, PUBLIC, in_namespace};
+use crate::lab::{Lab, PATIENCE, PUBLIC, in_namespace};
 use crate::support::pypi::{self, PYTHON};
 use crate::support::vendors::{anthropic_key, openai_key};
 
@@ -160,13 +160,9 @@ async fn concurrent() {
         let first = in_progress(&lab).await;
         let mut second = lab.tls(&format!("{HOST}:443"), HOST, false).await.unwrap();
         second.write_all(request("/waits", "Connection: close\r\n").as_bytes()).await.unwrap();
-        loop {
-            let used = used(&lab).await;
-            assert_eq!(used.in_progress, 1);
-            if used.waiting == 1 {
-                break;
-            }
-        }
+        let waits = async { while used(&lab).await.waiting == 0 {} };
+        tokio::time::timeout(PATIENCE, waits).await.expect("it waits");
+        assert_eq!(used(&lab).await.in_progress, 1);
         assert_eq!(lab.seen.lock().unwrap().requests.len(), 0);
         if raised {
             enforce(&mut lab, generation, "{credentials: {own: {concurrent: 2}}}").await;
@@ -174,12 +170,14 @@ async fn concurrent() {
             drop(first);
         }
         let mut answer = String::new();
-        second.read_to_string(&mut answer).await.unwrap();
+        let read = tokio::time::timeout(PATIENCE, second.read_to_string(&mut answer)).await;
+        read.expect("it has its turn").unwrap();
         assert!(answer.ends_with("here"), "{answer}");
         assert_eq!(std::mem::take(&mut lab.seen.lock().unwrap().requests), ["GET /waits "]);
     }
     // Two in progress have ended by now, or end with their connection.
-    while used(&lab).await.in_progress > 0 {}
+    let idle = async { while used(&lab).await.in_progress > 0 {} };
+    tokio::time::timeout(PATIENCE, idle).await.expect("they end");
     assert_eq!(used(&lab).await.waiting, 0);
 }
 
@@ -203,7 +201,8 @@ async fn web_socket() {
         stream.write_all(&[&[opcode, 0x80 | length, 0, 0, 0, 0], content.as_bytes()].concat()).await.unwrap();
     }
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "the connection stays open: {}", String::from_utf8_lossy(&answer));
     let end = answer.windows(4).position(|part| part == b"\r\n\r\n").unwrap() + 4;
     assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
     let close = [&[0x88, 35, 3, 240][..], b"refused by bottler: limit_reached"].concat();
