@@ -108,7 +108,10 @@ pub struct LaunchPlan {
 impl LaunchPlan {
     /// How many requests may use its credentials.
     pub fn request_limits(&self) -> RequestLimits {
-        let limited = self.credentials.iter().filter_map(|plan| Some((plan.name.clone(), plan.limits?)));
+        let limited = self.credentials.iter().filter_map(|credential| {
+            let CredentialPlan { name, limits, .. } = credential;
+            Some((name.clone(), (*limits)?))
+        });
         RequestLimits { all: self.limits, credentials: limited.collect() }
     }
 }

@@ -377,6 +377,7 @@ function Bottle:close() end
 ---@field isolation "sealed"|"bridge" How the agent is cut off.
 ---@field isolation_said? boolean Whether the user said so: then nothing else is taken instead.
 ---@field keep "never"|"on_failure"|"always" Whether the workspace outlives the bottle.
+---@field limits? Limits How many requests may use its credentials, all of them together.
 ---@field params table<string, string> What the user said with `--set`, for recipes of their own.
 ---@field pinned boolean Whether the user chose the id: then a conflict is an error at once.
 ---@field prompt? string The prompt, if there is one.
@@ -412,6 +413,7 @@ function Bottle:close() end
 ---@field env? string The agent's variable that holds the placeholder.
 ---@field file? CredentialFile The agent's file that holds the placeholder.
 ---@field hosts string[] The only hosts that its value may go to.
+---@field limits? Limits How many requests may use it.
 ---@field name string Its name.
 ---@field places? Place[] The same with the slot at each host, and the only requests.
 ---@field shape? any What its placeholder looks like.
@@ -472,6 +474,13 @@ function Bottle:close() end
 ---@field max_push integer Maximum size of a pack, in bytes.
 ---@field protected string[] Patterns of paths that no commit may change.
 ---@field tags string[] Patterns of tags, without `refs/tags/`. An existing tag never changes.
+
+---The limits of a credential, or of all credentials of a bottle together. At least one is there.
+---@class (exact) Limits
+---@field concurrent? integer Most requests at the same time; another one waits for a while.
+---@field per? string The length of the period, such as `1m` or `1h`.
+---@field requests? integer Most requests in any period of the length `per`.
+---@field total? integer Most requests as long as the bottle lives.
 
 ---A host that a credential is for, and where it stands in requests to it.
 ---@class (exact) Place

@@ -16,8 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::stats::LimitUse;
-use super::usage::Usage;
+use super::usage::{LimitUse, Usage};
 use crate::credential::{Bound, LimitReached};
 use crate::policy::{Reason, RequestLimits};
 use crate::sync::lock;

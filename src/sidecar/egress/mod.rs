@@ -51,7 +51,8 @@ use crate::layout::egress::TCP_PORTS;
 pub use ca::CaKeyPair;
 pub use protocol::{Ask, Config, Notice, Pair, Ready, Registration, Update};
 pub use service::Egress;
-pub use stats::{CredentialUses, Decisions, LimitUse, Stats};
+pub use stats::{CredentialUses, Decisions, Stats};
+pub use usage::LimitUse;
 
 use super::audit::LoggedDecision;
 pub use super::place::InsideAddresses;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::meter::Meter;
-use crate::credential::Limits;
+use super::usage::LimitUse;
 use crate::policy::RequestLimits;
 use crate::sync::lock;
 
@@ -62,22 +62,6 @@ pub struct CredentialUses {
     /// Its limits, if there are some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<LimitUse>,
-}
-
-/// Limits, and what was used of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LimitUse {
-    /// The limits.
-    pub limits: Limits,
-    /// All requests so far, with the messages of `WebSockets`.
-    pub requests: u64,
-    /// Those of the rate's period, if there is a rate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub in_period: Option<u32>,
-    /// Those in progress.
-    pub in_progress: u32,
-    /// Those that wait for their turn.
-    pub waiting: u32,
 }
 
 /// The number of decisions of one kind.
@@ -157,13 +141,6 @@ fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-}
-
-impl LimitUse {
-    /// How many requests are left of a total.
-    fn left(&self) -> Option<u64> {
-        Some(u64::from(self.limits.total()?).saturating_sub(self.requests))
-    }
 }
 
 impl Stats {

@@ -3,11 +3,36 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::credential::{Bound, Limits, Rate};
 
 /// Into how many parts a period is divided. A request counts for the rest of its part, and for this many more: for its
 /// period, and up to one part longer.
 const PARTS: u32 = 60;
+
+/// Limits, and what was used of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitUse {
+    /// The limits.
+    pub limits: Limits,
+    /// All requests so far, with the messages of `WebSockets`.
+    pub requests: u64,
+    /// Those of the rate's period, if there is a rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_period: Option<u32>,
+    /// Those in progress.
+    pub in_progress: u32,
+    /// Those that wait for their turn.
+    pub waiting: u32,
+}
+
+impl LimitUse {
+    /// How many requests are left of a total.
+    pub(super) fn left(&self) -> Option<u64> {
+        Some(u64::from(self.limits.total()?).saturating_sub(self.requests))
+    }
+}
 
 /// The requests of a credential, or of all.
 #[derive(Default)]
