@@ -162,7 +162,7 @@ impl Sources {
         match source {
             // A service account, or a Connect server: `op` asks nobody then (developer.1password.com/docs/service-accounts,
             // /docs/connect).
-            Source::Op(_) => !has("OP_SERVICE_ACCOUNT_TOKEN") && !(has("OP_CONNECT_HOST") && has("OP_CONNECT_TOKEN")),
+            Source::Op(_) => !(has("OP_SERVICE_ACCOUNT_TOKEN") || has("OP_CONNECT_HOST") && has("OP_CONNECT_TOKEN")),
             // A collection that is locked is unlocked, and secret-tool has no option against that.
             Source::Keyring { .. } | Source::Prompt(_) => true,
             // `pass` is told not to ask.

@@ -14,6 +14,8 @@ mod cli;
 mod clients;
 mod cred_proxy;
 mod credentials;
+#[path = "../suites/credentials_changed.rs"]
+mod credentials_changed;
 mod documents;
 mod ended;
 mod engines;

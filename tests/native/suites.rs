@@ -7,6 +7,8 @@ mod audit_full;
 mod cli;
 #[path = "../suites/git_gate.rs"]
 mod git_gate;
+#[path = "../suites/credentials_changed.rs"]
+mod credentials_changed;
 #[path = "../suites/probe.rs"]
 mod probe;
 #[path = "../suites/teardown.rs"]

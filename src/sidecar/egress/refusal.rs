@@ -176,7 +176,7 @@ mod tests {
         for (bound, after, option) in [
             (Bound::Total(5), None, "--total N"),
             (Bound::Concurrent(5), None, "--concurrent N"),
-            (Bound::Rate(rate, Duration::from_secs(60)), Some("60"), "60s"),
+            (Bound::Rate(rate, Duration::from_mins(1)), Some("60"), "60s"),
             (Bound::Rate(rate, Duration::from_secs(61)), None, "61s"),
         ] {
             let reason = Reason::LimitReached(LimitReached { credential: Some("own".into()), bound });
