@@ -5,10 +5,10 @@
 mod audit_full;
 #[path = "../suites/cli.rs"]
 mod cli;
-#[path = "../suites/git_gate.rs"]
-mod git_gate;
 #[path = "../suites/credentials_changed.rs"]
 mod credentials_changed;
+#[path = "../suites/git_gate.rs"]
+mod git_gate;
 #[path = "../suites/probe.rs"]
 mod probe;
 #[path = "../suites/teardown.rs"]
