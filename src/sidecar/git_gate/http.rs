@@ -146,14 +146,18 @@ async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incomin
             }
         };
         let Some(mut stdout) = running.child.stdout.take() else { return };
-        let mut piece = vec![0; PIPE];
+        let (mut piece, mut said) = (vec![0; PIPE], false);
         while let Ok(length @ 1..) = stdout.read(&mut piece).await {
+            said = true;
             if to.send(Ok(Bytes::copy_from_slice(&piece[..length]))).await.is_err() {
                 return;
             }
         }
-        if let Err(error) = running.end().await {
-            let _ = to.send(Err(std::io::Error::other(error.to_string()))).await;
+        // `upload-pack` says itself why it fails, and clients see that a pack is not complete.
+        if let Err(error) = running.end().await
+            && !said
+        {
+            let _ = to.send(Ok(failed(&gate, &served, &error.to_string()).into())).await;
         }
     });
     git(kind, streamed(from))
