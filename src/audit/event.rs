@@ -1,5 +1,6 @@
 //! The audit event: a decision of a sidecar about a request, or what happened to a sidecar itself.
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -75,8 +76,7 @@ pub struct Details {
 pub fn denial_id(kind: &Details) -> String {
     let told = (&kind.code, &kind.reason, &kind.method, &kind.destination);
     let digest = Sha256::digest(serde_json::to_vec(&told).unwrap_or_default());
-    let hex: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("d{hex}")
+    format!("d{}", HEXLOWER.encode(&digest[..4]))
 }
 
 /// Milliseconds since 1970.

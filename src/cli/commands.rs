@@ -89,7 +89,7 @@ pub async fn main() -> u8 {
     // A script that never ends is the end of the command.
     crate::lua::on_runaway(|failure| print_message(&crate::report::failure(failure, &[])));
     let result = match cli.command {
-        Command::Run(args) => run::main(*args).await,
+        Command::Run(args) => Box::pin(run::main(*args)).await,
         Command::Attach(args) => life::attach(&args).await,
         Command::Exec(args) => life::exec(&args).await,
         Command::Logs(args) => life::logs(&args).await,
@@ -97,7 +97,7 @@ pub async fn main() -> u8 {
         Command::Stop(args) => life::stop(&args).await,
         Command::Diff(args) => fetch::diff(&args).await,
         Command::Pull(args) => fetch::pull(&args).await,
-        Command::Resume(args) => resume::main(&args).await,
+        Command::Resume(args) => Box::pin(resume::main(&args)).await,
         Command::Rm(args) => life::rm(&args).await,
         Command::Inspect(args) => life::inspect(&args).await,
         Command::Init(args) => init::main(&args),

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -268,8 +269,7 @@ impl Candidate {
     pub fn hash(&self, bottle: &str, request: &str, generation: u64) -> String {
         let shown = serde_json::to_vec(&(bottle, request, generation, self)).unwrap_or_default();
         let digest = Sha256::digest(&shown);
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        hex[..HASH].to_owned()
+        HEXLOWER.encode(&digest)[..HASH].to_owned()
     }
 }
 

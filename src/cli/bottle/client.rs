@@ -387,8 +387,7 @@ impl Client {
             Event::Request { bottle, id, kind, pending: true } => self.progress.line(&format!(
                 "{bottle}: its agent asks ({kind}): `bottler requests show {bottle} {id}`, `bottler requests watch {bottle}`"
             )),
-            Event::Request { .. } => {}
-            Event::Made { .. } | Event::Bottle { .. } | Event::Hook { .. } | Event::SidecarsUp | Event::Paused(_) => {}
+            Event::Request { .. } | Event::Made { .. } | Event::Bottle { .. } | Event::Hook { .. } | Event::SidecarsUp | Event::Paused(_) => {}
         }
     }
 

@@ -125,9 +125,7 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     for (label, line) in credentials::lines(&ready.planned).into_iter().chain(git::lines(plan)) {
         say(label, line);
     }
-    if let Some(supervise) = &plan.supervise {
-        say("requests", requests(supervise));
-    }
+    plan.supervise.iter().for_each(|plan| say("requests", requests(plan)));
     if let Some((why, remedy)) = credentials::no_key(&ready.planned.unset, &chosen.template_name, chosen.file.is_some())
     {
         say("NO KEY", why);

@@ -136,7 +136,7 @@ impl Model {
         match key {
             Key::Char('r') => focus.choice = Choice::Reject,
             Key::Char('o') if candidate.is_some_and(|candidate| candidate.exact) => {
-                focus.choice = Choice::Grant(Grant::Once)
+                focus.choice = Choice::Grant(Grant::Once);
             }
             Key::Char('t') if candidate.is_some() => focus.choice = Choice::Grant(Grant::For(TIME)),
             Key::Char('b') if candidate.is_some() => focus.choice = Choice::Grant(Grant::Bottle),

@@ -63,7 +63,7 @@ pub(super) fn detail(one: &ShownRequest, now: u64) -> Vec<String> {
     match &request.wish {
         Wish::Egress(_) => {}
         Wish::Credential { name, host } => {
-            say("credential", format!("{} for {}", escaped(name, LONG), escaped(host, LONG)))
+            say("credential", format!("{} for {}", escaped(name, LONG), escaped(host, LONG)));
         }
         Wish::Git { repository, reference, operation } => {
             say("repository", escaped(repository, LONG));

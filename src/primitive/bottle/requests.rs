@@ -355,9 +355,8 @@ mod tests {
     #[test]
     fn memory_and_file_are_bounded_and_what_waits_is_not_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        let mut queue = Queue::default();
-        queue.file = Some(folder.path().join(REQUESTS_FILE));
-        queue.lines = MAX_LINES - 10;
+        let file = Some(folder.path().join(REQUESTS_FILE));
+        let mut queue = Queue { file, lines: MAX_LINES - 10, ..Queue::default() };
         let waits = queue.add(wish("waits.com"), String::new(), 1, RequestState::Pending).unwrap();
         queue.requests.extend((0..MAX_KEPT).map(|n| Request {
             id: format!("x{n}"),

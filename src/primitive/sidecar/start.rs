@@ -163,6 +163,7 @@ impl From<Failure> for PairError {
 ///
 /// # Errors
 /// A name, an allowed host or the combination of options is invalid.
+#[expect(clippy::too_many_lines, reason = "one step after another")]
 pub fn sidecar_start(
     bottle: &Arc<Bottle>,
     options: &SidecarOptions,

@@ -118,11 +118,11 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
     let released = inspect(gate, served, &quarantine, &published, &inspector, &push.request).await?;
     let spent = gate.approvals.spend(&released).map_err(|why| Denied::all("git_not_approved", why))?;
     let pack = Some((&quarantine, &published));
-    let sent = send(&mut conversation, &listed, &push.request, pack, answer).await;
-    if !matches!(&sent, Ok(outcomes) if outcomes.values().any(Result::is_ok)) {
+    let outcome = send(&mut conversation, &listed, &push.request, pack, answer).await;
+    if !matches!(&outcome, Ok(outcomes) if outcomes.values().any(Result::is_ok)) {
         gate.approvals.give_back(spent);
     }
-    sent
+    outcome
 }
 
 async fn open(served: &Served) -> Result<(Conversation, Listed), String> {

@@ -245,6 +245,7 @@ pub(super) fn all() -> Vec<Tool> {
     ]
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a schema is written where it is passed")]
 fn tool(name: &'static str, description: &'static str, properties: Value, required: &[&str]) -> Tool {
     let schema =
         json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
