@@ -76,5 +76,5 @@ fn show(offers: &[Offer], format: Format) -> Result<(), Failure> {
 fn text(offer: &Offer) -> String {
     let head = format!("{}: to {}, {}", offer.id, offer.repository, offer.refs.join(", "));
     let lines = std::iter::once(head).chain(offer.reasons.iter().map(|reason| format!("  {reason}")));
-    lines.map(|line| format!("{}\n", printable(&line))).collect()
+    lines.flat_map(|line| [printable(&line), "\n".to_owned()]).collect()
 }

@@ -182,7 +182,7 @@ const ATTEMPTS: &[(&str, &str, &str)] = &[
     (
         "git push",
         "cd /tmp/cloned && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && git push 2>&1 || true",
-        "remote: refused by bottler: bad_request",
+        "remote: refused by bottler: push_not_gated",
     ),
     (
         "pip",

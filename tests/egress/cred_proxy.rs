@@ -122,7 +122,7 @@ async fn routes() {
         ("//other.example.com/api/x", "", "404", "no route"),
         ("/few/files", "", "403", "for the paths"),
         ("/away/x", "", "502", "not-allowed.example.com is not on this bottle's allowlist"),
-        ("/root/repository.git/info/refs?service=git-receive-pack", "", "400", "git push"),
+        ("/root/repository.git/info/refs?service=git-receive-pack", "", "400", "goes through the git gate only"),
         ("/root/x", "Authorization: a\r\n b\r\n", "400", ""),
         ("/root/x", "X: a\0b\r\n", "400", ""),
     ] {

@@ -155,7 +155,7 @@ pub fn forms() -> Vec<Attempt> {
         raw(
             "a git push over plain HTTP",
             get("http://example.com/a.git/info/refs?service=git-receive-pack", "example.com"),
-            "bad_request",
+            "push_not_gated",
         ),
     ]
 }
@@ -273,12 +273,12 @@ pub fn inside() -> Vec<Attempt> {
         in_tls("a denied path, encoded", at("GET /%61dmin/x HTTP/1.1"), "denied"),
         in_tls("a denied path in capitals", at("GET /ADMIN/x HTTP/1.1"), "denied"),
         in_tls("a denied path behind an encoded slash", at("GET /admin%2Fx HTTP/1.1"), "denied"),
-        in_tls("a git push", at("POST /a.git/git-receive-pack HTTP/1.1"), "bad_request"),
-        in_tls("a git push, encoded", at("POST /a.git/%67it-receive-pack HTTP/1.1"), "bad_request"),
-        in_tls("a git push behind an encoded slash", at("POST /a.git%2Fgit-receive-pack HTTP/1.1"), "bad_request"),
-        in_tls("a git push with parameters", at("POST /a.git/git-receive-pack;x=y HTTP/1.1"), "bad_request"),
-        in_tls("a git push, encoded twice", at("POST /a.git/git%252Dreceive%2Dpack HTTP/1.1"), "bad_request"),
-        in_tls("a git push in capitals", at("POST /a.git/Git-Receive-Pack HTTP/1.1"), "bad_request"),
+        in_tls("a git push", at("POST /a.git/git-receive-pack HTTP/1.1"), "push_not_gated"),
+        in_tls("a git push, encoded", at("POST /a.git/%67it-receive-pack HTTP/1.1"), "push_not_gated"),
+        in_tls("a git push behind an encoded slash", at("POST /a.git%2Fgit-receive-pack HTTP/1.1"), "push_not_gated"),
+        in_tls("a git push with parameters", at("POST /a.git/git-receive-pack;x=y HTTP/1.1"), "push_not_gated"),
+        in_tls("a git push, encoded twice", at("POST /a.git/git%252Dreceive%2Dpack HTTP/1.1"), "push_not_gated"),
+        in_tls("a git push in capitals", at("POST /a.git/Git-Receive-Pack HTTP/1.1"), "push_not_gated"),
         in_tls(
             "a git push's discovery behind a semicolon",
             at("GET /a.git/info/refs?a=b;service=git-receive-pack HTTP/1.1"),
@@ -322,8 +322,8 @@ pub fn inside() -> Vec<Attempt> {
         in_tls("a denied path behind two slashes", at("GET /a//../admin//x HTTP/1.1"), "bad_path"),
         in_tls("a denied path with parameters", at("GET /admin;a=b/x HTTP/1.1"), "denied"),
         in_tls("a denied path behind dots with parameters", at("GET /a/..;/admin/x HTTP/1.1"), "bad_path"),
-        in_tls("a git push with a slash at its end", at("POST /a.git/git-receive-pack/ HTTP/1.1"), "bad_request"),
-        in_tls("a git push's discovery", at("GET /a.git/info/refs?service=git-receive-pack HTTP/1.1"), "bad_request"),
+        in_tls("a git push with a slash at its end", at("POST /a.git/git-receive-pack/ HTTP/1.1"), "push_not_gated"),
+        in_tls("a git push's discovery", at("GET /a.git/info/refs?service=git-receive-pack HTTP/1.1"), "push_not_gated"),
         in_tls(
             "a git push's discovery, encoded",
             at("GET /a.git/info/refs?a=b&%73ervice=%67it-receive-pack HTTP/1.1"),

@@ -132,8 +132,8 @@ fn the_policy_is_explained_by_the_code_that_decides() {
         ("http://169.254.169.254/", "address_not_public"),
         ("https://api.example.com/../x", "bad_path"),
         ("ftp://api.example.com/", "bad_request"),
-        ("https://api.example.com/a.git/%67it-receive-pack", "bad_request"),
-        ("https://api.example.com/a.git/info/refs?service=git-receive-pack", "bad_request"),
+        ("https://api.example.com/a.git/%67it-receive-pack", "push_not_gated"),
+        ("https://api.example.com/a.git/info/refs?service=git-receive-pack", "push_not_gated"),
     ] {
         assert_eq!(explain(url), (i32::from(code != "allowed"), code.to_owned()), "{url}");
     }
