@@ -323,7 +323,11 @@ pub fn inside() -> Vec<Attempt> {
         in_tls("a denied path with parameters", at("GET /admin;a=b/x HTTP/1.1"), "denied"),
         in_tls("a denied path behind dots with parameters", at("GET /a/..;/admin/x HTTP/1.1"), "bad_path"),
         in_tls("a git push with a slash at its end", at("POST /a.git/git-receive-pack/ HTTP/1.1"), "push_not_gated"),
-        in_tls("a git push's discovery", at("GET /a.git/info/refs?service=git-receive-pack HTTP/1.1"), "push_not_gated"),
+        in_tls(
+            "a git push's discovery",
+            at("GET /a.git/info/refs?service=git-receive-pack HTTP/1.1"),
+            "push_not_gated",
+        ),
         in_tls(
             "a git push's discovery, encoded",
             at("GET /a.git/info/refs?a=b&%73ervice=%67it-receive-pack HTTP/1.1"),

@@ -8,7 +8,8 @@ use std::process::Command;
 use crate::support::documents::{Block, Readme, root};
 
 /// Blocks of commands that no test executes: the README, the first command, and the reason.
-const NOT_EXECUTED: [(&str, &str, &str); 4] = [
+const NOT_EXECUTED: [(&str, &str, &str); 5] = [
+    ("src/manifest/README.md", "bottler git requests", "wants a refused push: `tests/docker/git_gate.rs` runs it"),
     ("README.md", "cargo run --release", "an optimized build, which takes minutes, and these tests"),
     ("README.md", "bottler init", "wants a key, a terminal, and the agent's program from a registry"),
     ("stdlib/README.md", "bottler run shell --image IMAGE", "the images redis:7 and IMAGE are in a registry"),
