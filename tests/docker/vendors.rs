@@ -169,11 +169,13 @@ fn on_its_screen(vendor: &Vendor) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn codex_answers_on_its_screen() {
     on_its_screen(&CODEX);
 }
 
 #[test]
+#[ignore = "slow"]
 fn pi_answers_on_its_screen() {
     on_its_screen(&PI);
 }

@@ -85,6 +85,7 @@ fn killed(by: By) {
 }
 
 #[test]
+#[ignore = "slow: tests/run all"]
 fn promise_10_a_gate_that_is_killed_at_twelve_points_of_a_push_over_http_leaves_all_or_nothing() {
     let name = "git_gate_killed::\
         promise_10_a_gate_that_is_killed_at_twelve_points_of_a_push_over_http_leaves_all_or_nothing";
@@ -94,6 +95,7 @@ fn promise_10_a_gate_that_is_killed_at_twelve_points_of_a_push_over_http_leaves_
 }
 
 #[test]
+#[ignore = "slow: tests/run all"]
 fn promise_10_a_gate_that_is_killed_at_twelve_points_of_a_push_over_ssh_leaves_all_or_nothing() {
     let name = "git_gate_killed::\
         promise_10_a_gate_that_is_killed_at_twelve_points_of_a_push_over_ssh_leaves_all_or_nothing";

@@ -28,7 +28,7 @@ pub fn in_namespace(test: &str) -> bool {
     let status = unshare
         .args(["--net", "--mount", "--"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", test, "--nocapture", "--include-ignored"])
         .env(INSIDE, "1")
         .status()
         .expect("unshare is installed");
