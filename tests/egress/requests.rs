@@ -282,7 +282,7 @@ pub fn inside() -> Vec<Attempt> {
         in_tls(
             "a git push's discovery behind a semicolon",
             at("GET /a.git/info/refs?a=b;service=git-receive-pack HTTP/1.1"),
-            "bad_request",
+            "push_not_gated",
         ),
         in_tls(
             "a WebSocket with a body",
@@ -331,7 +331,7 @@ pub fn inside() -> Vec<Attempt> {
         in_tls(
             "a git push's discovery, encoded",
             at("GET /a.git/info/refs?a=b&%73ervice=%67it-receive-pack HTTP/1.1"),
-            "bad_request",
+            "push_not_gated",
         ),
         h2("another authority in HTTP/2", "GET", "https://evil.example.org/", vec![], "host_mismatch"),
         h2(
