@@ -31,6 +31,8 @@ fn create(id: &str) -> String {
     format!("{ZERO} {id} refs/heads/agent/x")
 }
 
+const EVIL: &[u8] = b"\x1b]0;owned\x07\x1b[2J\x9b31m\xe2\x80\xaeend\r";
+
 #[test]
 fn promise_10_what_git_would_not_write_is_refused() {
     if !in_namespace("git_gate_hostile::promise_10_what_git_would_not_write_is_refused") {
@@ -190,7 +192,6 @@ fn promise_17_what_an_upstream_says_in_any_band_controls_no_terminal() {
     if !in_namespace("git_gate_hostile::promise_17_what_an_upstream_says_in_any_band_controls_no_terminal") {
         return;
     }
-    const EVIL: &[u8] = b"\x1b]0;owned\x07\x1b[2J\x9b31m\xe2\x80\xaeend\r";
     let world = World::new(Wish::default());
     let clone = world.clone_to("clone");
     world.write("clone/a", "a\n");

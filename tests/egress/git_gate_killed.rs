@@ -33,7 +33,7 @@ fn killed(by: By) {
     // A push that is not disturbed says how many bytes there are on each way.
     work(&world, 0);
     world.settled();
-    (front.take(), world.between.take());
+    let _ = (front.take(), world.between.take());
     push(&world, "measured").expect(true, &[]);
     world.settled();
     let ways = [(true, Way::There), (true, Way::Back), (false, Way::There), (false, Way::Back)];
@@ -72,7 +72,7 @@ fn killed(by: By) {
         world
             .git(&world.path("upstream.git"), &["update-ref", "-d", &format!("refs/heads/{branch}")])
             .expect(true, &[]);
-        (front.take(), world.between.take());
+        let _ = (front.take(), world.between.take());
     }
     println!("{by:?}: told that it was pushed, and pushed: {outcomes:?}");
     // Mostly the client was told an error. Whether all of a push has arrived at the last points is a matter of moments.

@@ -263,11 +263,11 @@ impl World {
         stream.write_all(head.as_bytes()).unwrap();
         let _ = stream.write_all(&body);
         let (mut response, mut piece, mut silence) = (Vec::new(), vec![0; 64 << 10], Duration::ZERO);
-        let mut heard = Instant::now();
+        let mut last_piece = Instant::now();
         while let Ok(length @ 1..) = std::io::Read::read(&mut stream, &mut piece) {
             response.extend_from_slice(&piece[..length]);
-            silence = silence.max(heard.elapsed());
-            heard = Instant::now();
+            silence = silence.max(last_piece.elapsed());
+            last_piece = Instant::now();
         }
         (String::from_utf8_lossy(&response).into_owned(), began.elapsed(), silence)
     }

@@ -83,7 +83,9 @@ fn too_many_references_at_once_are_refused_with_their_number() {
     let world = World::new(Wish::default());
     let upstream = world.path("upstream.git");
     let main = world.upstream("main");
-    let lines: String = (0..1001).map(|number| format!("create refs/pull/{number}/head {main}\n")).collect();
+    let lines: String = (0..1001)
+        .flat_map(|number| ["create refs/pull/".to_owned(), number.to_string(), format!("/head {main}\n")])
+        .collect();
     world.git_with(&upstream, &["update-ref", "--stdin"], lines.as_bytes());
     let clone = world.clone_to("clone");
     let all = ["fetch", "origin", "refs/pull/*:refs/remotes/origin/pr/*"];

@@ -87,8 +87,8 @@ async fn serve(upstream: HttpUpstream, request: Request<Incoming>) -> Result<Res
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     let first = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
     upstream.requests.lock().unwrap().push(format!("{} {} {first}", head.method, head.uri));
-    let held = |words: &Option<&str>| words.is_some_and(|words| first.contains(words));
-    upstream.hold.subscribe().wait_for(|words| !held(words)).await.map_err(std::io::Error::other)?;
+    let holds = |words: Option<&str>| words.is_some_and(|words| first.contains(words));
+    upstream.hold.subscribe().wait_for(|words| !holds(*words)).await.map_err(std::io::Error::other)?;
     let scripted = upstream.scripted.lock().unwrap().clone();
     if let Some(scripted) = scripted.filter(|_| head.method == "POST" && head.uri.path().ends_with("receive-pack")) {
         return Ok(Response::new(Full::new(scripted.into())));
