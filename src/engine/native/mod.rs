@@ -271,6 +271,8 @@ impl Engine for NativeEngine {
     }
 
     async fn network_remove(&self, id: &str) -> Result<Removal> {
+        // A bottle's networks go last: by now, who was killed while it removed something has ended.
+        self.store.sweep();
         match std::fs::remove_file(self.store.network(id)) {
             Ok(()) => Ok(Removal::Removed),
             Err(error) if error.kind() == Io::NotFound => Ok(Removal::WasGone),
@@ -480,6 +482,8 @@ impl Engine for NativeEngine {
             return Err(failure(operation, id, ErrorKind::Deadline, "its first process does not end"));
         }
         self.clear(id, folder).await.map_err(broken(operation, id))?;
+        // Its shim may have begun to remove it, and have been killed.
+        self.store.sweep();
         lock(&self.lifelines).remove(id);
         Ok(Removal::Removed)
     }
