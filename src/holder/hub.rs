@@ -110,6 +110,7 @@ impl Hub {
         cancel: &Cancel,
         launched: bool,
     ) {
+        let find = |wanted: &str| bottle.get().and_then(|bottle| bottle.find(wanted));
         loop {
             match from.next().await {
                 // Before the bottle exists, nobody can attach to it, and it asks nothing.
@@ -123,50 +124,23 @@ impl Hub {
                     self.0.detached.fetch_or(launched, Ordering::Relaxed);
                 }
                 Ok(Some(ToHolder::Policy { bottle: wanted, change })) => {
-                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
-                    // Egress may take a while; keep serving requests to stop.
-                    tokio::spawn(async move {
-                        let answer = answer_policy(bottle, change.as_deref()).await;
-                        to.send(&FromHolder::Policy(Box::new(answer)));
-                    });
+                    let work = |bottle| async move { answer_policy(bottle, change.as_deref()).await };
+                    reply(find(&wanted), to, FromHolder::Policy, work);
                 }
                 Ok(Some(ToHolder::ApprovePush { bottle: wanted, approval })) => {
-                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
-                    tokio::spawn(async move {
-                        let answer = match bottle {
-                            Some(bottle) => bottle.approve_push(approval).await,
-                            None => Err(Failure::new(Class::Input, "the bottle has not been created yet")),
-                        };
-                        to.send(&FromHolder::Approved(Box::new(answer)));
-                    });
+                    let work = |bottle: Arc<Bottle>| async move { bottle.approve_push(approval).await };
+                    reply(find(&wanted), to, FromHolder::Approved, work);
                 }
                 Ok(Some(ToHolder::Requests { bottle: wanted, action })) => {
-                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
-                    // A decision is carried out even if the operator's client leaves.
-                    tokio::spawn(async move {
-                        let answer = answer_requests(bottle, action).await;
-                        to.send(&FromHolder::Requests(Box::new(answer)));
-                    });
+                    reply(find(&wanted), to, FromHolder::Requests, |bottle| answer_requests(bottle, action));
                 }
                 Ok(Some(ToHolder::RestartSidecar { bottle: wanted, name })) => {
-                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
-                    tokio::spawn(async move {
-                        let answer = match bottle {
-                            Some(bottle) => bottle.restart_sidecar(&name).await,
-                            None => Err(Failure::new(Class::Input, "the bottle has not been created yet")),
-                        };
-                        to.send(&FromHolder::Restarted(Box::new(answer)));
-                    });
+                    let work = |bottle: Arc<Bottle>| async move { bottle.restart_sidecar(&name).await };
+                    reply(find(&wanted), to, FromHolder::Restarted, work);
                 }
                 Ok(Some(ToHolder::Renew { bottle: wanted, values })) => {
-                    let (bottle, to) = (bottle.get().and_then(|bottle| bottle.find(&wanted)), to.clone());
-                    tokio::spawn(async move {
-                        let answer = match bottle {
-                            Some(bottle) => bottle.renew_credentials(&values).await,
-                            None => Err(Failure::new(Class::Input, "the bottle has not been created yet")),
-                        };
-                        to.send(&FromHolder::Renewed(Box::new(answer)));
-                    });
+                    let work = |bottle: Arc<Bottle>| async move { bottle.renew_credentials(&values).await };
+                    reply(find(&wanted), to, FromHolder::Renewed, work);
                 }
                 Ok(Some(ToHolder::Launch(_))) => {}
                 Ok(None) | Err(_) => {
@@ -209,16 +183,35 @@ impl Hub {
     }
 }
 
-async fn answer_policy(bottle: Option<Arc<Bottle>>, change: Option<&Change>) -> Result<LivePolicy, Failure> {
-    let bottle = bottle.ok_or_else(|| Failure::new(Class::Input, "the bottle has not been created yet"))?;
+/// Does what a client asks of a bottle, and sends the answer. It has a task of its own, because it may take a while: requests
+/// to stop are served meanwhile, and it is carried out even if the client leaves.
+fn reply<T, F>(
+    bottle: Option<Arc<Bottle>>,
+    to: &Wire,
+    answer: fn(Box<Result<T, Failure>>) -> FromHolder,
+    work: impl FnOnce(Arc<Bottle>) -> F + Send + 'static,
+) where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Failure>> + Send,
+{
+    let to = to.clone();
+    tokio::spawn(async move {
+        let done = match bottle {
+            Some(bottle) => work(bottle).await,
+            None => Err(Failure::new(Class::Input, "the bottle has not been created yet")),
+        };
+        to.send(&answer(Box::new(done)));
+    });
+}
+
+async fn answer_policy(bottle: Arc<Bottle>, change: Option<&Change>) -> Result<LivePolicy, Failure> {
     match change {
         Some(change) => bottle.change_policy(change).await,
         None => bottle.policy().await,
     }
 }
 
-async fn answer_requests(bottle: Option<Arc<Bottle>>, action: RequestAction) -> Result<Vec<ShownRequest>, Failure> {
-    let bottle = bottle.ok_or_else(|| Failure::new(Class::Input, "the bottle has not been created yet"))?;
+async fn answer_requests(bottle: Arc<Bottle>, action: RequestAction) -> Result<Vec<ShownRequest>, Failure> {
     match action {
         RequestAction::List => bottle.requests().await,
         RequestAction::Approve { id, hash, scope } => bottle.approve(&id, &hash, scope).await.map(|one| vec![one]),

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::credentials::CredentialPlan;
+use super::credentials::{CredentialPlan, slot_at};
 use crate::credential::Slot;
 use crate::layout::agent::DEFAULT_HOME;
 use crate::layout::cred_proxy;
 use crate::manifest::{CredProxySection, RouteRole, RouteSection, Upstream};
-use crate::policy::{EgressSpec, Reach, Rule};
+use crate::policy::{EgressSpec, Reach};
 
 /// The cred-proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,19 +63,13 @@ pub(super) fn cred_proxy(
         let Upstream { host, port, base } =
             route.upstream().map_err(|why| refused(why, "https://HOST[:PORT][/BASE]".to_owned()))?;
         let name = &route.credential;
-        let credential = credentials.iter().find(|credential| credential.name == *name).ok_or_else(|| {
-            refused(format!("there is no credential {name}"), "declare it in the bottle's `credentials`".to_owned())
-        })?;
         let wanted = if port == 443 { host.clone() } else { format!("{host}:{port}") };
-        let own: Rule = wanted.parse().map_err(|error| refused(format!("{error}"), "a host name".to_owned()))?;
-        let is_for = |rule: &str| rule.parse::<Rule>().is_ok_and(|rule| rule.covers(&own));
-        let mut slots = credential.places.iter().filter(|place| is_for(&place.host)).map(|place| &place.slot);
-        let slot = slots
-            .find(|slot| !matches!(slot, Slot::Path | Slot::WebSocket | Slot::AwsKeyId | Slot::AwsSecret))
-            .ok_or_else(|| {
-                let hint = format!("add {{host: {host}, slot: bearer}} to its hosts");
-                refused(format!("the credential {name} has no header and no query parameter at {host}"), hint)
-            })?;
+        let fits = |slot: &Slot| !matches!(slot, Slot::Path | Slot::WebSocket | Slot::AwsKeyId | Slot::AwsSecret);
+        let slot = slot_at(credentials, name, &wanted, fits).map_err(|(why, hint)| refused(why, hint))?;
+        let slot = slot.ok_or_else(|| {
+            let hint = format!("add {{host: {host}, slot: bearer}} to its hosts");
+            refused(format!("the credential {name} has no header and no query parameter at {host}"), hint)
+        })?;
         if !matches!(egress.reach(&wanted), Ok(Reach::Inspected)) {
             let hint = format!("add it to the bottle's egress.allow, without a tunnel; or --allow {wanted}");
             return Err(refused(format!("{wanted} is not on the allowlist"), hint));

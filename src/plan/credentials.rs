@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Facts;
 use super::command::at_home;
-use crate::credential::{Limits, Place, Shape, Source};
+use crate::credential::{Limits, Place, Shape, Slot, Source};
 use crate::manifest::{CredentialFile, Origin, Problem, ResolvedAgent, ResolvedCredential, Value, ValuePart};
 use crate::policy::{EgressSpec, GitEntry, Reach, Rule};
 
@@ -174,6 +174,25 @@ pub(super) fn credentials(chosen: &ResolvedAgent, egress: &EgressSpec, facts: &F
         return Err(problem.hint("leave it out, or give the bottle `credentials`"));
     }
     Ok(credentials)
+}
+
+/// The first fitting slot of a credential in requests to a place, `host` or `host:port`; `None` if it has none there.
+///
+/// # Errors
+/// There is no such credential, or the place is malformed.
+pub(super) fn slot_at<'a>(
+    credentials: &'a [CredentialPlan],
+    name: &str,
+    place: &str,
+    fits: impl Fn(&Slot) -> bool,
+) -> Result<Option<&'a Slot>, Refused> {
+    let credential = credentials.iter().find(|credential| credential.name == name).ok_or_else(|| {
+        (format!("there is no credential {name}"), "declare it in the bottle's `credentials`".to_owned())
+    })?;
+    let own: Rule = place.parse().map_err(|error| (format!("{error}"), "a host name".to_owned()))?;
+    let is_for = |rule: &str| rule.parse::<Rule>().is_ok_and(|rule| rule.covers(&own));
+    let mut slots = credential.places.iter().filter(|place| is_for(&place.host)).map(|place| &place.slot);
+    Ok(slots.find(|slot| fits(slot)))
 }
 
 /// Whether the git gate reaches a host over HTTPS, although the agent may not.

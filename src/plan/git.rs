@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::credentials::CredentialPlan;
+use super::credentials::{CredentialPlan, slot_at};
 use crate::credential::Slot;
 use crate::layout::git_gate;
 use crate::manifest::{GitSection, Size};
 use crate::net::RepositoryUrl;
-use crate::policy::{EgressSpec, GitRepository, GitTerms, Reach, Rule};
+use crate::policy::{EgressSpec, GitRepository, GitTerms, Reach};
 
 /// The git gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -91,15 +91,10 @@ fn repository(section: &GitSection, credentials: &[CredentialPlan]) -> Result<Re
     let default = GitTerms::default();
     let bytes = |size: Option<Size>, default: u64| size.map_or(default, |Size(bytes)| bytes.unsigned_abs());
     let slot = section.credential.as_ref().map(|name| {
-        let credential = credentials.iter().find(|credential| credential.name == *name).ok_or_else(|| {
-            refused(format!("there is no credential {name}"), "declare it in the bottle's `credentials`".to_owned())
-        })?;
         let url = section.place().map_err(|why| refused(why, "https://HOST/PATH".to_owned()))?;
         let (host, _) = url.place();
-        let own: Rule = host.parse().map_err(|error| refused(format!("{error}"), "a host name".to_owned()))?;
-        let is_for = |rule: &str| rule.parse::<Rule>().is_ok_and(|rule| rule.covers(&own));
-        let mut slots = credential.places.iter().filter(|place| is_for(&place.host)).map(|place| &place.slot);
-        let slot = slots.find(|slot| matches!(slot, Slot::Basic(_) | Slot::Bearer | Slot::Token));
+        let fits = |slot: &Slot| matches!(slot, Slot::Basic(_) | Slot::Bearer | Slot::Token);
+        let slot = slot_at(credentials, name, host, fits).map_err(|(why, hint)| refused(why, hint))?;
         slot.cloned().ok_or_else(|| {
             let hint = format!("add {{host: {host}, slot: \"basic:x-access-token\"}} to its hosts");
             refused(format!("the credential {name} has no place in Authorization at {host}"), hint)

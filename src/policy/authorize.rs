@@ -436,12 +436,10 @@ fn check_form(intent: &Intent, is_git: bool) -> Result<(), Reason> {
         return Err(Reason::BadRequest("TRACE is not forwarded"));
     }
     let whole = intent.path.as_deref().unwrap_or_default();
-    let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
-    // Some servers split a query at semicolons as well.
-    let mut pairs = query.split(['&', ';']).flat_map(|pair| url::form_urlencoded::parse(pair.as_bytes()));
+    let path = whole.split_once('?').map_or(whole, |(path, _)| path);
     let is = |text: &str, name: &str| text.trim().eq_ignore_ascii_case(name);
     let pushes = folded(path).ends_with("/git-receive-pack")
-        || pairs.any(|(name, value)| is(&name, "service") && is(&value, "git-receive-pack"));
+        || intent.query().any(|(name, value)| is(&name, "service") && is(&value, "git-receive-pack"));
     if pushes && !is_git { Err(Reason::PushNotGated(intent.host.clone())) } else { Ok(()) }
 }
 

@@ -1,5 +1,7 @@
 //! What a request wants, whatever its form.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use url::form_urlencoded;
 
@@ -40,9 +42,13 @@ const METHOD: &str = "_method";
 impl Intent {
     /// The method that a parameter of the query names.
     pub(super) fn method_of_query(&self) -> Option<String> {
-        let (_, query) = self.path.as_deref()?.split_once('?')?;
-        let mut pairs = query.split(['&', ';']).flat_map(|pair| form_urlencoded::parse(pair.as_bytes()));
-        pairs.find(|(name, _)| name == METHOD).map(|(_, method)| method.into_owned())
+        self.query().find(|(name, _)| name == METHOD).map(|(_, method)| method.into_owned())
+    }
+
+    /// The parameters of the query. Some servers split it at semicolons as well.
+    pub(super) fn query(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        let query = self.path.as_deref().and_then(|whole| whole.split_once('?')).map_or("", |(_, query)| query);
+        query.split(['&', ';']).flat_map(|pair| form_urlencoded::parse(pair.as_bytes()))
     }
 
     /// The method, and the path without its query, if they are known.

@@ -11,10 +11,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::credential_sdks::{link_sdks, sdks};
 use crate::credentials::{HELD, HOST, OTHER, SPEC, VALUE, credential};
-use crate::desk::{Desk, MODELS, key, node};
+use crate::desk::{Desk, key, node};
 use crate::lab::{Lab, PATIENCE, PUBLIC, in_namespace};
-use crate::support::pypi::{self, PYTHON};
-use crate::support::vendors::{anthropic_key, openai_key};
+use crate::support::pypi;
 
 /// Egress with the credential `own`, in a slot of two hosts, and limits.
 async fn lab(limits: &str) -> Lab {
@@ -238,13 +237,7 @@ for (const [name, call] of [["anthropic", () => new Anthropic().messages.create(
 
 /// A desk with the models' servers, both keys, and this limit for each of them.
 async fn desk(limits: &str) -> Desk {
-    let mut desk = Desk::new().await;
-    let (anthropic, openai) = (anthropic_key(), openai_key());
-    std::fs::write(desk.path("keys"), format!("{anthropic}\n{openai}\n")).unwrap();
-    std::fs::write(desk.path("go"), "").unwrap();
-    std::fs::write(desk.path("vendors.py"), include_str!("../support/vendors.py")).unwrap();
-    let folder = desk.folder.path().display().to_string();
-    desk.serve(PYTHON, &["vendors.py", &folder, MODELS], "listens").await;
+    let (mut desk, anthropic, openai) = Desk::with_models().await;
     let x_api_key = Slot::Header("x-api-key".into());
     let at = "api.anthropic.com";
     desk.credentials(vec![

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use bottler::credential::{Shape, Slot};
 
-use crate::desk::{Desk, MODELS, key, node};
+use crate::desk::{Desk, key, node};
 use crate::lab::in_namespace;
 use crate::support::npm;
 use crate::support::pypi::{self, PYTHON};
-use crate::support::vendors::{anthropic_key, openai_key};
 
 /// The packages for Python, and for Node with their names.
 pub fn sdks() -> (PathBuf, [(PathBuf, &'static str); 2]) {
@@ -65,13 +64,7 @@ fn promise_08_sdks_of_models_use_their_keys() {
 
 #[tokio::main]
 async fn models() {
-    let mut desk = Desk::new().await;
-    let (anthropic, openai) = (anthropic_key(), openai_key());
-    std::fs::write(desk.path("keys"), format!("{anthropic}\n{openai}\n")).unwrap();
-    std::fs::write(desk.path("go"), "").unwrap();
-    std::fs::write(desk.path("vendors.py"), include_str!("../support/vendors.py")).unwrap();
-    let folder = desk.folder.path().display().to_string();
-    desk.serve(PYTHON, &["vendors.py", &folder, MODELS], "listens").await;
+    let (mut desk, anthropic, openai) = Desk::with_models().await;
     desk.credentials(vec![
         // The usual slots of the shape.
         key(

@@ -12,6 +12,7 @@ use crate::lab::Lab;
 use crate::support::npm;
 use crate::support::origin::certificates;
 use crate::support::pypi::PYTHON;
+use crate::support::vendors::{anthropic_key, openai_key};
 
 /// Addresses of the servers: of forge, models, and packages.
 pub const FORGE: &str = "93.184.216.1";
@@ -75,6 +76,18 @@ impl Desk {
         std::fs::write(folder.path().join("ca.pem"), &lab.ca).unwrap();
         std::fs::create_dir(folder.path().join("home")).unwrap();
         Self { lab, folder, values: Vec::new(), placeholders: Vec::new(), servers: Vec::new() }
+    }
+
+    /// With the models' servers, and the keys that Anthropic's and `OpenAI`'s accept.
+    pub async fn with_models() -> (Self, String, String) {
+        let mut desk = Self::new().await;
+        let (anthropic, openai) = (anthropic_key(), openai_key());
+        std::fs::write(desk.path("keys"), format!("{anthropic}\n{openai}\n")).unwrap();
+        std::fs::write(desk.path("go"), "").unwrap();
+        std::fs::write(desk.path("vendors.py"), include_str!("../support/vendors.py")).unwrap();
+        let folder = desk.folder.path().display().to_string();
+        desk.serve(PYTHON, &["vendors.py", &folder, MODELS], "listens").await;
+        (desk, anthropic, openai)
     }
 
     /// Tells egress the credentials, as the holder does.
