@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::registry;
+
 /// The newest image with only bottler's executable. An agent's image has the same repository, and an account label;
 /// another test may be building one.
 pub fn bottlers_own() -> String {
@@ -70,8 +72,7 @@ fn made(script: &str, version: u32) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let archive = here.join(format!("target/debian/{script}-{version}.tar"));
     if !archive.exists() {
-        let made = Command::new(here.join("tests/support").join(script)).arg(&archive).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        registry::fetch(Command::new(here.join("tests/support").join(script)).arg(&archive));
     }
     archive
 }

@@ -13,6 +13,7 @@ pub mod npm;
 pub mod origin;
 pub mod process;
 pub mod pypi;
+pub mod registry;
 pub mod sleeper;
 pub mod tmux;
 pub mod vendors;

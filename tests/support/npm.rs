@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use super::registry;
+
 static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// The folder with the `node_modules` of a package, given as `NAME@VERSION`. Installing it executes none of its
@@ -33,8 +35,7 @@ pub fn install_with(package: &str, overrides: &str) -> PathBuf {
             "--loglevel=error",
             "--prefix",
         ]);
-        let done = npm.arg(work.path()).arg(package).output().unwrap();
-        assert!(done.status.success(), "npm install {package}: {}", String::from_utf8_lossy(&done.stderr));
+        registry::fetch(npm.arg(work.path()).arg(package));
         std::fs::rename(work.path(), &folder).unwrap();
     }
     folder

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use super::registry;
+
 /// The Python of the system.
 pub const PYTHON: &str = "/usr/bin/python3";
 
@@ -33,9 +35,18 @@ pub fn install(name: &str, packages: &[&str]) -> PathBuf {
         std::fs::create_dir_all(&all).unwrap();
         let work = tempfile::tempdir_in(&all).unwrap();
         let mut pip = Command::new("timeout");
-        pip.args(["300", PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]);
-        let done = pip.arg(work.path()).args(packages).output().unwrap();
-        assert!(done.status.success(), "pip install {packages:?}: {}", String::from_utf8_lossy(&done.stderr));
+        pip.args([
+            "300",
+            PYTHON,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--upgrade",
+            "--target",
+        ]);
+        registry::fetch(pip.arg(work.path()).args(packages));
         std::fs::rename(work.path(), &folder).unwrap();
     }
     folder
