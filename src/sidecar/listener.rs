@@ -1,36 +1,66 @@
-//! The listeners of a sidecar: one for the agent, on the network inside or in the sidecar's volume, and one for egress, in the volume
-//! that the two share.
+//! The listeners of a sidecar: those for the agent, on the network inside or in the sidecar's volume, and those for other sidecars, in
+//! the volume that the two share.
+//!
+//! Attacks that this stops: so many connections that the sidecar has no descriptor left for destinations and for the holder.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::io::{AsyncRead, AsyncWrite};
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::dialer::Connection;
 use super::place::{InsideAddresses, Uplink};
 use super::socket;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
 
 /// How long to wait when accepting fails.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// A connection of either kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+/// File descriptors that accepted connections leave free.
+const SPARE_DESCRIPTORS: u64 = 64;
 
 /// A listener.
 pub(super) enum Listener {
     /// A socket in a volume.
     Unix(UnixListener),
-    /// An address, with the only peer that is served.
+    /// An address, with the only peer that is served; without a peer on a machine without a bottle.
     Tcp(TcpListener, Option<Ipv4Addr>),
 }
 
 impl Listener {
+    /// A socket in a volume.
+    ///
+    /// # Errors
+    /// It cannot listen.
+    pub(super) fn at(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self::Unix(socket::listen_again(path, socket::OTHERS)?))
+    }
+
+    /// An address, and the only peer that is served.
+    ///
+    /// # Errors
+    /// It cannot listen.
+    pub(super) async fn on(address: SocketAddr, peer: Option<Ipv4Addr>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+        Ok(Self::Tcp(listener, peer))
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// It is a socket in a volume.
+    pub(super) fn address(&self) -> anyhow::Result<SocketAddr> {
+        match self {
+            Self::Unix(_) => anyhow::bail!("a socket in a volume has no address"),
+            Self::Tcp(listener, _) => Ok(listener.local_addr()?),
+        }
+    }
+
     /// For the agent. `at` is the folder of the socket, if it is not the usual one.
     ///
     /// # Errors
@@ -41,11 +71,9 @@ impl Listener {
         at: Option<&str>,
     ) -> anyhow::Result<Self> {
         let Some(InsideAddresses { own, agent }) = inside else {
-            let path = Path::new(at.unwrap_or(SERVICE_DIR)).join(SOCKET);
-            return Ok(Self::Unix(socket::listen_again(&path, socket::OTHERS)?));
+            return Self::at(&Path::new(at.unwrap_or(SERVICE_DIR)).join(SOCKET));
         };
-        let listener = TcpListener::bind((own, port)).await.with_context(|| format!("listen on {own}"))?;
-        Ok(Self::Tcp(listener, Some(agent)))
+        Self::on((own, port).into(), Some(agent)).await
     }
 
     /// For egress.
@@ -53,25 +81,23 @@ impl Listener {
     /// # Errors
     /// It cannot listen.
     pub(super) fn for_egress(outward: &Uplink) -> anyhow::Result<Self> {
-        Ok(Self::Unix(socket::listen_again(&outward.listen, socket::OTHERS)?))
+        Self::at(&outward.listen)
     }
 
-    /// Serves connections, each in a task of its own and with a permit; without one, it waits.
-    pub(super) fn serve<F>(self, permits: Arc<Semaphore>, serve: impl Fn(Box<dyn Stream>) -> F + Send + 'static)
-    where
+    /// Serves connections, each in a task of its own. The permit belongs to what serves it; without one, it waits.
+    pub(super) fn serve<F>(
+        self,
+        permits: Arc<Semaphore>,
+        serve: impl Fn(Connection, OwnedSemaphorePermit) -> F + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         tokio::spawn(async move {
             while let Ok(permit) = permits.clone().acquire_owned().await {
                 match self.accept().await {
-                    Ok(Some(stream)) => {
-                        let served = serve(stream);
-                        tokio::spawn(async move {
-                            served.await;
-                            drop(permit);
-                        });
-                    }
+                    Ok(Some(connection)) => drop(tokio::spawn(serve(connection, permit))),
                     Ok(None) => {}
+                    // Probably out of descriptors: served connections will free theirs.
                     Err(_) => tokio::time::sleep(PAUSE).await,
                 }
             }
@@ -79,17 +105,32 @@ impl Listener {
     }
 
     /// The next connection; `None` for a peer that is not served.
-    async fn accept(&self) -> std::io::Result<Option<Box<dyn Stream>>> {
+    async fn accept(&self) -> std::io::Result<Option<Connection>> {
         match self {
-            Self::Unix(listener) => Ok(Some(Box::new(listener.accept().await?.0))),
+            Self::Unix(listener) => {
+                let (connection, _) = listener.accept().await?;
+                spare(&connection)?;
+                Ok(Some(Box::new(connection)))
+            }
             Self::Tcp(listener, only) => {
-                let (stream, peer) = listener.accept().await?;
+                let (connection, peer) = listener.accept().await?;
                 if only.is_some_and(|only| peer.ip() != only) {
                     return Ok(None);
                 }
-                let _ = stream.set_nodelay(true);
-                Ok(Some(Box::new(stream)))
+                spare(&connection)?;
+                let _ = connection.set_nodelay(true);
+                Ok(Some(Box::new(connection)))
             }
         }
     }
+}
+
+/// Fails if a connection's descriptor is one of the last: the system assigns the lowest free one.
+fn spare(connection: &impl AsRawFd) -> std::io::Result<()> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let descriptor = u64::try_from(connection.as_raw_fd()).unwrap_or(u64::MAX);
+    if descriptor.saturating_add(SPARE_DESCRIPTORS) >= limit {
+        return Err(std::io::Error::other("no descriptor to spare"));
+    }
+    Ok(())
 }

@@ -19,10 +19,11 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::listener::{Listener, Stream};
+use super::dialer::Connection;
+use super::listener::Listener;
 use super::message::Never;
 use super::place::{InsideAddresses, Uplink};
 use super::role::Role;
@@ -90,7 +91,7 @@ impl Role for Stub {
         let (stub, permits) = (Arc::new(stub), Arc::new(Semaphore::new(CONNECTIONS)));
         for (listener, door) in [(egress, "egress"), (agent, "agent")] {
             let stub = stub.clone();
-            listener.serve(permits.clone(), move |stream| serve(stream, door, stub.clone()));
+            listener.serve(permits.clone(), move |connection, permit| serve(connection, permit, door, stub.clone()));
         }
         Ok((stub, ()))
     }
@@ -118,7 +119,7 @@ impl Role for Stub {
     }
 }
 
-async fn serve(stream: Box<dyn Stream>, door: &'static str, stub: Arc<Stub>) {
+async fn serve(stream: Connection, _permit: OwnedSemaphorePermit, door: &'static str, stub: Arc<Stub>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let stub = stub.clone();
         async move {

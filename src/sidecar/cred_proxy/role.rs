@@ -8,12 +8,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ROLE;
 use super::forward::forward;
 use super::routes::Route;
-use crate::sidecar::listener::{Listener, Stream};
+use crate::sidecar::dialer::Connection;
+use crate::sidecar::listener::Listener;
 use crate::sidecar::message::Never;
 use crate::sidecar::outward::{Outward, OutwardClient};
 use crate::sidecar::place::{InsideAddresses, Uplink};
@@ -62,7 +63,7 @@ impl Role for CredProxy {
             [Listener::for_egress(&config.outward)?, Listener::for_agent(config.inside, config.port, at).await?];
         for listener in listeners {
             let proxy = proxy.clone();
-            listener.serve(permits.clone(), move |stream| serve(stream, proxy.clone()));
+            listener.serve(permits.clone(), move |connection, permit| serve(connection, permit, proxy.clone()));
         }
         Ok((proxy, ()))
     }
@@ -76,7 +77,7 @@ impl Role for CredProxy {
     }
 }
 
-async fn serve(stream: Box<dyn Stream>, proxy: Arc<CredProxy>) {
+async fn serve(stream: Connection, _permit: OwnedSemaphorePermit, proxy: Arc<CredProxy>) {
     let service = service_fn(move |request| {
         let proxy = proxy.clone();
         async move { Ok::<_, Infallible>(forward(request, &proxy.routes, &proxy.client).await) }

@@ -16,7 +16,7 @@ mod resolver;
 mod role;
 mod rules;
 
-pub use outside::{Connection, Outside, tcp};
+pub use outside::{Connection, DIAL, Outside, tcp};
 pub use protocol::Config;
 pub use resolver::Resolver;
 pub use role::Dialer;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -18,6 +19,9 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A connection of any kind.
 pub type Connection = Box<dyn Duplex>;
+
+/// The time limit for one connection attempt, and for the TLS handshake after it.
+pub const DIAL: Duration = Duration::from_secs(10);
 
 /// The way out.
 #[derive(Clone)]

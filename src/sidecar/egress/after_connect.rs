@@ -31,12 +31,12 @@ use super::peeked::Peeked;
 use super::refusal::ClientKind;
 use super::request::{HEAD, MAX_HEAD, check, check_host_header, short};
 use super::snapshot::Snapshot;
-use super::stream::Stream;
 use super::strict::Strict;
 use super::upgrade::ProtocolSwitch;
 use super::{Egress, LoggedDecision, forward};
 use crate::net::{Host, canonical};
 use crate::policy::{Destination, Form, Intent, Reason, check_server_name};
+use crate::sidecar::dialer::Connection;
 
 /// The time limit for a client's first message, and for the handshake after it.
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -182,7 +182,7 @@ async fn tunnel(
 async fn carry(
     egress: &Egress,
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    upstream: &mut Stream,
+    upstream: &mut Connection,
     (snapshot, intent): (&Snapshot, &Intent),
 ) -> Result<(), Reason> {
     // How the connection ends concerns its two ends only.
@@ -202,7 +202,7 @@ pub(super) async fn ssh(
     egress: Arc<Egress>,
     snapshot: Arc<Snapshot>,
     intent: Arc<Intent>,
-    mut upstream: Stream,
+    mut upstream: Connection,
     mut request: Request<RequestBody>,
 ) {
     let _permit = request.extensions_mut().remove::<ConnectionPermit>();

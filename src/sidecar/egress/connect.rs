@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper::Uri;
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{self as pool, Connected};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -22,11 +22,10 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::stream::{DIAL, Stream};
 use super::upstream_proxy::UpstreamProxy;
 use crate::net::Host;
 use crate::policy::{Connect, Destination, Endpoint, Policy, Reason, check_addresses, check_proxy};
-use crate::sidecar::dialer::{Outside, tcp};
+use crate::sidecar::dialer::{Connection, DIAL, Outside, tcp};
 
 /// Connects to authorized destinations.
 #[derive(Clone)]
@@ -189,7 +188,7 @@ fn targets(addresses: Vec<IpAddr>, port: u16) -> Vec<Target> {
 }
 
 /// Opens a connection.
-async fn open(target: &Target, outside: &Outside) -> Result<Stream, String> {
+async fn open(target: &Target, outside: &Outside) -> Result<Connection, String> {
     match target {
         Target::Outside(address) => outside.connect(*address).await,
         Target::Sidecar(Endpoint::Address(address)) => Ok(Box::new(tcp(*address).await?)),
@@ -204,8 +203,8 @@ async fn open(target: &Target, outside: &Outside) -> Result<Stream, String> {
 async fn secure(
     tls: &TlsConnector,
     host: &Host,
-    stream: Stream,
-) -> Result<tokio_rustls::client::TlsStream<Stream>, Reason> {
+    stream: Connection,
+) -> Result<tokio_rustls::client::TlsStream<Connection>, Reason> {
     let unreachable = |why: String| Reason::Unreachable(host.clone(), why);
     let name = match host {
         Host::Name(name) => ServerName::try_from(name.clone()).map_err(|error| unreachable(error.to_string()))?,
@@ -219,7 +218,7 @@ async fn secure(
 
 impl Pinned {
     /// Connects to the destination, through the upstream proxy if there is one.
-    pub(super) async fn dial(&self) -> Result<Stream, Reason> {
+    pub(super) async fn dial(&self) -> Result<Connection, Reason> {
         let stream = self.connect().await?;
         match &self.proxy {
             None => Ok(stream),
@@ -228,7 +227,7 @@ impl Pinned {
     }
 
     /// Connects to the first address that accepts: the destination's, or the proxy's.
-    async fn connect(&self) -> Result<Stream, Reason> {
+    async fn connect(&self) -> Result<Connection, Reason> {
         let mut last = String::from("no addresses");
         for target in &self.targets {
             match timeout(DIAL, open(target, &self.outside)).await {
@@ -268,12 +267,12 @@ impl tower_service::Service<Uri> for Connector {
 
 /// A connection to a destination.
 pub(super) struct DestinationStream {
-    io: TokioIo<Stream>,
+    io: TokioIo<Connection>,
     h2: bool,
     proxied: bool,
 }
 
-impl Connection for DestinationStream {
+impl pool::Connection for DestinationStream {
     fn connected(&self) -> Connected {
         let connected = Connected::new().proxy(self.proxied);
         if self.h2 { connected.negotiated_h2() } else { connected }

@@ -19,15 +19,15 @@ use super::drain::{self, RequestBody};
 use super::hand_over::hand_over;
 use super::refusal::ClientKind;
 use super::request::{HEAD, MAX_HEAD, check, check_host_header};
-use super::stream::Stream;
 use super::strict::Strict;
 use super::upgrade::ProtocolSwitch;
 use super::{Egress, after_connect, forward};
 use crate::net::{Host, canonical};
 use crate::policy::{Destination, Form, GitRequest, Intent, Reason, is_probe_host};
+use crate::sidecar::dialer::Connection;
 
 /// Serves one connection from the agent.
-pub(super) async fn serve(stream: Stream, egress: Arc<Egress>, permit: ConnectionPermit) {
+pub(super) async fn serve(stream: Connection, egress: Arc<Egress>, permit: ConnectionPermit) {
     let (stream, refused, granted) = Strict::new(stream, false);
     let service = {
         let egress = egress.clone();

@@ -39,7 +39,6 @@ mod serve;
 mod service;
 mod snapshot;
 mod stats;
-mod stream;
 mod strict;
 mod tcp;
 mod upgrade;

@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::serve::{self, Listener};
 use super::{
-    Ask, Config, Egress, InsideAddresses, Notice, ROLE, Ready, Stats, Update, capacity, memory, tcp_port, tcp_socket,
+    Ask, Config, Egress, InsideAddresses, Notice, ROLE, Ready, Stats, Update, capacity, memory, serve, tcp_port,
+    tcp_socket,
 };
 use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET};
 use crate::layout::pair;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
 use crate::sidecar::dialer::{Outside, Resolver};
+use crate::sidecar::listener::Listener;
 use crate::sidecar::role::Role;
-use crate::sidecar::socket;
 
 impl Role for Egress {
     const NAME: &'static str = ROLE;
@@ -40,38 +40,27 @@ impl Role for Egress {
         let folder = Path::new(at.unwrap_or(SERVICE_DIR));
         let targets = egress.snapshot().policy.tcp.len();
         if let Some(address) = at.and_then(|at| at.parse::<SocketAddr>().ok()) {
-            let listener = serve::address(address).await?;
-            let address = listener.local_addr()?;
-            serve::spawn(Listener::Tcp(listener, None), None, egress.clone(), permits);
-            eprintln!("listening on {address}");
+            let listener = Listener::on(address, None).await?;
+            eprintln!("listening on {}", listener.address()?);
+            serve::requests(listener, egress.clone(), permits);
         } else if let Some(InsideAddresses { own, agent }) = config.inside {
             for index in 0..targets {
-                let listener = serve::address((own, tcp_port(index)).into()).await?;
-                serve::spawn(Listener::Tcp(listener, Some(agent)), Some(index), egress.clone(), permits.clone());
+                let listener = Listener::on((own, tcp_port(index)).into(), Some(agent)).await?;
+                serve::destination(listener, index, egress.clone(), permits.clone());
             }
-            let listener = serve::address((own, PORT).into()).await?;
-            serve::spawn(Listener::Tcp(listener, Some(agent)), None, egress.clone(), permits);
-            let proof = serve::address((own, PROOF_PORT).into()).await?;
-            serve::spawn_proof(Listener::Tcp(proof, Some(agent)), egress.clone());
+            serve::requests(Listener::on((own, PORT).into(), Some(agent)).await?, egress.clone(), permits);
+            serve::proof(Listener::on((own, PROOF_PORT).into(), Some(agent)).await?, egress.clone());
         } else {
             for index in 0..targets {
-                let listener = socket::listen_again(&folder.join(tcp_socket(index)), socket::OTHERS)?;
-                serve::spawn(Listener::Unix(listener), Some(index), egress.clone(), permits.clone());
+                let listener = Listener::at(&folder.join(tcp_socket(index)))?;
+                serve::destination(listener, index, egress.clone(), permits.clone());
             }
-            serve::spawn(
-                Listener::Unix(socket::listen_again(&folder.join(SOCKET), socket::OTHERS)?),
-                None,
-                egress.clone(),
-                permits,
-            );
-            serve::spawn_proof(
-                Listener::Unix(socket::listen_again(&folder.join(PROOF_SOCKET), socket::OTHERS)?),
-                egress.clone(),
-            );
+            serve::requests(Listener::at(&folder.join(SOCKET))?, egress.clone(), permits);
+            serve::proof(Listener::at(&folder.join(PROOF_SOCKET))?, egress.clone());
         }
         for pair in &config.pairs {
-            let listener = Listener::Unix(socket::listen_again(&pair.folder.join(pair::EGRESS), socket::OTHERS)?);
-            serve::spawn(listener, None, Arc::new(egress.of_sidecar(&pair.name)), serve::sidecar_permits());
+            let listener = Listener::at(&pair.folder.join(pair::EGRESS))?;
+            serve::sidecar(listener, Arc::new(egress.of_sidecar(&pair.name)));
         }
         let ready = Ready { ca: egress.authority.certificate.clone() };
         Ok((egress, ready))

@@ -9,16 +9,16 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::inspect::scan_message;
-use super::stream::Stream;
 use super::{Egress, LoggedDecision};
 use crate::policy::{Decision, Form, Intent, Reason, authorize};
 use crate::scan::Overlap;
+use crate::sidecar::dialer::Connection;
 
 /// Buffer size in each direction, in bytes.
 const BUFFER: usize = 64 << 10;
 
 /// Serves one connection to the destination with this index.
-pub(super) async fn serve(mut stream: Stream, index: usize, egress: &Arc<Egress>) {
+pub(super) async fn serve(mut stream: Connection, index: usize, egress: &Arc<Egress>) {
     let Some(target) = egress.snapshot().policy.tcp.get(index).cloned() else { return };
     let intent = Intent { form: Form::Tcp, method: String::new(), host: target.host, port: target.port, path: None };
     let intent = Arc::new(intent);
@@ -28,7 +28,7 @@ pub(super) async fn serve(mut stream: Stream, index: usize, egress: &Arc<Egress>
     }
 }
 
-async fn carry(near: &mut Stream, intent: &Arc<Intent>, egress: &Arc<Egress>) -> Result<(), Reason> {
+async fn carry(near: &mut Connection, intent: &Arc<Intent>, egress: &Arc<Egress>) -> Result<(), Reason> {
     let snapshot = egress.snapshot();
     let destination = match authorize(&snapshot.policy, intent) {
         Decision::Allow(destination) | Decision::Audit(destination, _) => destination,

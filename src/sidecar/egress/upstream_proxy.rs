@@ -10,9 +10,9 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::stream::{DIAL, Stream};
 use crate::net::Host;
 use crate::policy::{Connect, EgressSpec, Rule};
+use crate::sidecar::dialer::{Connection, DIAL};
 
 /// A configured upstream proxy.
 pub(super) struct UpstreamProxy {
@@ -46,11 +46,11 @@ impl UpstreamProxy {
     }
 
     /// Opens a tunnel to a destination through the connected proxy.
-    pub(super) async fn tunnel(&self, stream: Stream, target: &str) -> Result<Stream, String> {
+    pub(super) async fn tunnel(&self, stream: Connection, target: &str) -> Result<Connection, String> {
         timeout(DIAL, self.ask(stream, target)).await.map_err(|_| "no answer in time".to_owned())?
     }
 
-    async fn ask(&self, stream: Stream, target: &str) -> Result<Stream, String> {
+    async fn ask(&self, stream: Connection, target: &str) -> Result<Connection, String> {
         let broken = |error: hyper::Error| error.to_string();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(connection.with_upgrades());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::conversation::Service;
 use super::fetch::{self, Version};
@@ -16,7 +16,8 @@ use super::pkt::{self, Packet};
 use super::receive::Push;
 use super::report::{Answer, QUEUE};
 use super::{http, push, receive};
-use crate::sidecar::listener::{Listener, Stream};
+use crate::sidecar::dialer::Connection;
+use crate::sidecar::listener::Listener;
 
 /// How many connections are served at a time; others wait.
 const CONNECTIONS: usize = 128;
@@ -26,10 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Starts to serve a listener.
 pub(super) fn spawn(listener: Listener, gate: Arc<Gate>) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    listener.serve(permits, move |stream| serve(stream, gate.clone()));
+    listener.serve(permits, move |connection, permit| serve(connection, permit, gate.clone()));
 }
 
-async fn serve(mut stream: Box<dyn Stream>, gate: Arc<Gate>) {
+async fn serve(mut stream: Connection, _permit: OwnedSemaphorePermit, gate: Arc<Gate>) {
     let mut first = [0];
     if !matches!(tokio::time::timeout(PATIENCE, stream.read_exact(&mut first)).await, Ok(Ok(_))) {
         return;

@@ -19,7 +19,7 @@ use url::Url;
 use super::conversation::{Conversation, PIPE, Service, Task, Trouble};
 use super::pkt::{self, Packet};
 use super::tunnel;
-use crate::sidecar::listener::Stream;
+use crate::sidecar::dialer::Connection;
 use crate::sidecar::outward::{bottle_ca, tls};
 use crate::sidecar::place::Uplink;
 
@@ -84,11 +84,11 @@ async fn begin(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(SendReque
     Ok((sender, absolute))
 }
 
-async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Box<dyn Stream>, bool)> {
+async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Connection, bool)> {
     let host = url.host_str().context("the URL has no host")?;
     let port = url.port_or_known_default().context("the URL has no port")?;
     let is_https = url.scheme() == "https";
-    let stream: Box<dyn Stream> = match outward {
+    let stream: Connection = match outward {
         Some(outward) if !is_https => {
             let stream = UnixStream::connect(&outward.proxy).await.context("connect to egress")?;
             return Ok((Box::new(stream), true));

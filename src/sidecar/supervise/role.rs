@@ -8,14 +8,15 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::desk::Desk;
 use super::protocol::{Call, Config, Update};
 use super::server::{Http, http};
 use super::{ROLE, files};
 use crate::layout::supervise::{POLICY_DIR, PORT};
-use crate::sidecar::listener::{Listener, Stream};
+use crate::sidecar::dialer::Connection;
+use crate::sidecar::listener::Listener;
 use crate::sidecar::message::Never;
 use crate::sidecar::role::Role;
 use crate::sidecar::run::notify;
@@ -46,7 +47,9 @@ impl Role for Supervise {
         let desk = Arc::new(Desk::new(notify::<Self>));
         let listener = Listener::for_agent(None, PORT, at).await?;
         let http = http(&desk, &config.hosts);
-        listener.serve(Arc::new(Semaphore::new(CONNECTIONS)), move |stream| serve(stream, http.clone()));
+        listener.serve(Arc::new(Semaphore::new(CONNECTIONS)), move |connection, permit| {
+            serve(connection, permit, http.clone())
+        });
         Ok((Arc::new(Self { desk, folder: Path::new(at.unwrap_or(POLICY_DIR)).to_owned() }), ()))
     }
 
@@ -69,7 +72,7 @@ impl Role for Supervise {
     }
 }
 
-async fn serve(stream: Box<dyn Stream>, http: Http) {
+async fn serve(stream: Connection, _permit: OwnedSemaphorePermit, http: Http) {
     let service = service_fn(move |request| {
         let http = http.clone();
         async move { Ok::<_, Infallible>(http.answer(request).await) }
